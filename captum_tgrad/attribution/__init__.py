@@ -1,0 +1,1 @@
+"""The attribution methods: what a Captum user constructs."""

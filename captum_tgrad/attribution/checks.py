@@ -1,0 +1,177 @@
+"""What users may get wrong, said clearly, before or as soon as it can be known."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+_WRAPPER = (
+    "Wrap the model in a function that returns one number per sample and class, or per sample:"
+    " for example lambda x: {example}."
+)
+
+
+def check_forward_func(forward_func: Any) -> None:
+    """Raises TypeError unless ``forward_func`` is something that can be called and followed."""
+    if isinstance(forward_func, torch.jit.ScriptModule):
+        raise TypeError(
+            "forward_func is a scripted module, whose operations cannot be followed. Pass the"
+            " nn.Module it was made from."
+        )
+    if not callable(forward_func):
+        raise TypeError(
+            f"forward_func must be a module or another callable, got {type(forward_func).__name__}."
+        )
+
+
+def check_inputs(inputs: tuple[Any, ...]) -> None:
+    """Raises TypeError or ValueError unless every input is a finite, non-empty float tensor."""
+    for number, tensor in enumerate(inputs):
+        name = "inputs" if len(inputs) == 1 else f"inputs[{number}]"
+        if not isinstance(tensor, Tensor):
+            raise TypeError(f"{name} must be a torch.Tensor, got {type(tensor).__name__}.")
+        if not tensor.is_floating_point():
+            raise TypeError(
+                f"{name} has dtype {tensor.dtype}, for which there is no gradient. Pass a real"
+                " floating-point tensor, for example images.float(); integer arguments belong in"
+                " additional_forward_args."
+            )
+        if tensor.dim() == 0 or tensor.numel() == 0:
+            raise ValueError(
+                f"{name} of shape {tuple(tensor.shape)} holds nothing to explain: its first"
+                " dimension counts the samples, and none of its dimensions may be 0."
+            )
+        if tensor.dim() > 5:
+            raise ValueError(
+                f"{name} of shape {tuple(tensor.shape)} has more than three spatial dimensions;"
+                " (N, features) up to (N, channels, depth, height, width) can be explained."
+            )
+        if tensor.shape[0] != inputs[0].shape[0]:
+            raise ValueError(
+                f"inputs must have one batch size: inputs[0] has {inputs[0].shape[0]} samples,"
+                f" {name} has {tensor.shape[0]}."
+            )
+        if tensor.device != inputs[0].device:
+            raise ValueError(
+                f"inputs must be on one device: inputs[0] is on {inputs[0].device}, {name} on"
+                f" {tensor.device}."
+            )
+        broken = ~torch.isfinite(tensor.detach()).reshape(tensor.shape[0], -1).all(1)
+        if bool(broken.any()):
+            samples = broken.nonzero().flatten().tolist()
+            raise ValueError(f"{name} holds NaN or inf in sample {', '.join(map(str, samples))}.")
+
+
+def check_device(forward_func: Any, inputs: tuple[Tensor, ...]) -> None:
+    """Raises ValueError if a module's parameters all lie on another device than the inputs."""
+    if not isinstance(forward_func, nn.Module):
+        return
+    devices = {parameter.device for parameter in forward_func.parameters()}
+    if len(devices) == 1 and inputs[0].device not in devices:
+        (device,) = devices
+        raise ValueError(
+            f"inputs are on {inputs[0].device}, the model is on {device}. Move one of them:"
+            f" inputs.to({str(device)!r})."
+        )
+
+
+def check_output(output: Any, samples: int) -> None:
+    """Raises TypeError or ValueError unless a forward function returned ``(N, ...)``."""
+    if not isinstance(output, Tensor):
+        example = "model(x)['out']" if isinstance(output, dict) else "model(x)[0]"
+        raise TypeError(
+            f"forward_func returned a {type(output).__name__}, not a tensor. "
+            + _WRAPPER.format(example=example)
+        )
+    if output.dim() == 0:
+        raise ValueError(
+            "forward_func returned a single number for the whole batch; it must return one per"
+            " sample, shape (N,) or (N, classes)."
+        )
+    if output.shape[0] != samples:
+        raise ValueError(
+            f"forward_func returned a tensor of shape {tuple(output.shape)} for {samples} samples;"
+            " its first dimension must count the samples."
+        )
+    if not output.requires_grad:
+        raise ValueError(
+            "The output of forward_func has no gradient with respect to inputs: the model runs"
+            " under torch.no_grad(), detaches, or does not use its inputs."
+        )
+
+
+def check_target(target: Any, output: Tensor) -> None:
+    """Raises TypeError or ValueError unless ``target`` selects one number per sample."""
+    samples, shape = output.shape[0], tuple(output.shape)
+    if target is None:
+        if output.numel() != samples:
+            raise ValueError(
+                f"target is missing: forward_func returned shape {shape}, several outputs per"
+                " sample. " + _how_to_select(output)
+            )
+        return
+    if output.dim() == 1:
+        raise ValueError(
+            f"target is {target!r}, but forward_func returned one number per sample, shape"
+            f" {shape}: there is nothing to select. Pass target=None."
+        )
+    per_sample = _targets_per_sample(target, samples)
+    for indices in per_sample:
+        _check_indices(indices, output)
+
+
+def _targets_per_sample(target: Any, samples: int) -> list[tuple[int, ...]]:
+    """The indices that ``target`` gives, once for all samples or once for each."""
+    if isinstance(target, Tensor):
+        if target.is_floating_point() or target.is_complex() or target.dtype == torch.bool:
+            raise TypeError(f"target must hold integers, got dtype {target.dtype}.")
+        if target.dim() > 1 and target.numel() != 1:
+            raise ValueError(
+                f"target has shape {tuple(target.shape)}; a tensor of targets has one dimension."
+            )
+        target = target.flatten().tolist()
+        target = target[0] if len(target) == 1 else target
+    if isinstance(target, list):
+        if len(target) != samples:
+            raise ValueError(f"target has {len(target)} entries for {samples} samples.")
+        per_sample = target
+    else:
+        per_sample = [target]
+    indices = [entry if isinstance(entry, tuple) else (entry,) for entry in per_sample]
+    for entry in indices:
+        if not all(isinstance(index, int) and not isinstance(index, bool) for index in entry):
+            raise TypeError(
+                f"target must be an int, a tuple of ints, or a list or tensor with one of them per"
+                f" sample; got {target!r}."
+            )
+    return indices
+
+
+def _check_indices(indices: tuple[int, ...], output: Tensor) -> None:
+    shape = tuple(output.shape)
+    if len(indices) != output.dim() - 1:
+        raise ValueError(
+            f"target {indices if len(indices) > 1 else indices[0]} gives {len(indices)} indices,"
+            f" but forward_func returned shape {shape}. " + _how_to_select(output)
+        )
+    for index, size in zip(indices, shape[1:], strict=True):
+        if not -size <= index < size:
+            raise ValueError(
+                f"target {index} is out of range: forward_func returned shape {shape}, so it must"
+                f" be from 0 to {size - 1}."
+            )
+
+
+def _how_to_select(output: Tensor) -> str:
+    if output.dim() == 2:
+        return f"Pass target=, a class from 0 to {output.shape[1] - 1}, or one for each sample."
+    if output.dim() == 4:
+        return (
+            "Pass target=(class, row, column), or sum the score over the region of interest: for"
+            " example lambda x: (model(x) * mask).sum((2, 3)), with target=class."
+        )
+    return f"Pass target= a tuple of {output.dim() - 1} indices. " + _WRAPPER.format(
+        example="model(x).flatten(2).mean(2)"
+    )

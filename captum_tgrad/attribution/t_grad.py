@@ -1,0 +1,177 @@
+"""T-Grad as a Captum attribution."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, get_args
+
+import torch
+from torch import Tensor
+
+from captum_tgrad._captum import (
+    GradientAttribution,
+    TargetType,
+    TensorOrTupleOfTensorsGeneric,
+    format_additional_forward_args,
+    format_output,
+    format_tensor_into_tuples,
+    is_tuple,
+    log_usage,
+    select_targets,
+)
+from captum_tgrad.attribution import checks
+from captum_tgrad.attribution.combine import Sign, combine
+from captum_tgrad.decomposition.decompose import Explained, decompose
+from captum_tgrad.decomposition.terms import Decomposition
+
+
+class TGradAttribution(GradientAttribution):  # type: ignore[misc]
+    """T-Grad: a map that explains an output completely, input gradient and every bias.
+
+    The output is decomposed into ``<df/dx, x>`` and one term for each operation that adds
+    something of its own, a bias above all; each term is a map, and the maps are added up with
+    their positive scores as weights. One forward and one backward pass.
+
+    Source: Tran, Mai, Le and Le, "T-Grad: A Trustworthy Gradient Explanation for Convolutional
+    Neural Networks", eq. 6 and 8. Beyond the paper, any differentiable operation is decomposed.
+
+    Args:
+        forward_func: The model, or any function of it, that returns one number per sample, shape
+            ``(N,)``, or one per sample and class, ``(N, classes)``. Pass logits rather than
+            probabilities to explain the class by itself.
+
+    Example:
+        >>> import torch
+        >>> from captum_tgrad import TGradAttribution
+        >>> model = torch.nn.Linear(2, 1, bias=False)
+        >>> _ = model.weight.data.copy_(torch.tensor([[-2.0, 9.0]]))
+        >>> TGradAttribution(model).attribute(torch.tensor([[0.0, 1.0]]), target=0)
+        tensor([[0., 9.]])
+    """
+
+    def __init__(self, forward_func: Callable[..., Any]) -> None:
+        checks.check_forward_func(forward_func)
+        super().__init__(forward_func)
+
+    @log_usage()  # type: ignore[untyped-decorator]
+    def attribute(
+        self,
+        inputs: TensorOrTupleOfTensorsGeneric,
+        target: TargetType = None,
+        additional_forward_args: object | None = None,
+        *,
+        sign: Sign = "positive",
+        return_convergence_delta: bool = False,
+    ) -> TensorOrTupleOfTensorsGeneric | tuple[TensorOrTupleOfTensorsGeneric, Tensor]:
+        """The T-Grad map of each sample.
+
+        Args:
+            inputs: A tensor or a tuple of tensors, shape ``(N, features)``, ``(N, C, L)``,
+                ``(N, C, H, W)`` or ``(N, C, D, H, W)``.
+            target: The output to explain, in any of captum's forms: an int, a tuple, a tensor or
+                a list with one per sample; None if there is one output per sample.
+            additional_forward_args: Further arguments of ``forward_func``; held constant.
+            sign: ``"positive"`` for the evidence for the target, never negative; ``"negative"``
+                for the evidence against it, likewise never negative; ``"all"`` for the first
+                minus the second.
+            return_convergence_delta: Whether to return the residual too.
+
+        Returns:
+            The attributions, shaped like ``inputs``: their sum over channels is the map, in units
+            of the output, and per sample they sum to ``sum_i ReLU(score_i)`` over all terms. With
+            ``return_convergence_delta``, also the residual, shape ``(N,)``: the output minus the
+            sum of all terms.
+
+        Raises:
+            TypeError: ``inputs`` are no float tensors, ``target`` no integers, or
+                ``forward_func`` returned no tensor.
+            ValueError: ``inputs`` are empty, hold NaN or inf, ``target`` does not select one
+                output per sample, a batch norm is in training mode, or ``sign`` is unknown.
+        """
+        if sign not in get_args(Sign):
+            raise ValueError(f"sign must be 'positive', 'negative' or 'all', got {sign!r}.")
+        explained = self._explain(inputs, target, additional_forward_args)
+        decomposition = explained.decomposition
+        with torch.no_grad():
+            attributions = tuple(
+                combine(
+                    contribution,
+                    term,
+                    [bias for bias in decomposition.biases if number in bias.inputs],
+                    sign,
+                )
+                for number, (term, contribution) in enumerate(
+                    zip(decomposition.inputs, explained.contributions, strict=True)
+                )
+            )
+        formatted = format_output(is_tuple(inputs), attributions)
+        return (formatted, decomposition.delta) if return_convergence_delta else formatted
+
+    @log_usage()  # type: ignore[untyped-decorator]
+    def decompose(
+        self,
+        inputs: Tensor | tuple[Tensor, ...],
+        target: TargetType = None,
+        additional_forward_args: object | None = None,
+    ) -> Decomposition:
+        """Every term of the output, each with its maps, its name and its signed score.
+
+        Args:
+            inputs: As for :meth:`attribute`.
+            target: As for :meth:`attribute`.
+            additional_forward_args: As for :meth:`attribute`.
+
+        Returns:
+            The terms, the output and the residual; per sample, the scores and the residual sum
+            to the output.
+
+        Raises:
+            TypeError: As for :meth:`attribute`.
+            ValueError: As for :meth:`attribute`.
+
+        Example:
+            >>> model = torch.nn.Linear(2, 1)
+            >>> whole = TGradAttribution(model).decompose(torch.tensor([[1.0, 2.0]]), target=0)
+            >>> [term.name for term in whole.terms]
+            ['input', 'linear']
+            >>> bool(torch.isclose(whole.biases[0].score, model.bias))
+            True
+        """
+        return self._explain(inputs, target, additional_forward_args).decomposition
+
+    def has_convergence_delta(self) -> bool:
+        """True: the residual is computed at every call."""
+        return True
+
+    @property
+    def multiplies_by_inputs(self) -> bool:
+        """True: the input's term is the gradient times the input."""
+        return True
+
+    def _explain(
+        self,
+        inputs: Tensor | tuple[Tensor, ...],
+        target: TargetType,
+        additional_forward_args: object | None,
+    ) -> Explained:
+        if not isinstance(inputs, (Tensor, tuple)):
+            raise TypeError(
+                f"inputs must be a torch.Tensor or a tuple of them, got {type(inputs).__name__}."
+            )
+        tensors = format_tensor_into_tuples(inputs)
+        checks.check_inputs(tensors)
+        checks.check_device(self.forward_func, tensors)
+        further = format_additional_forward_args(additional_forward_args)
+
+        def gradients(
+            forward: Callable[..., Any], leaves: tuple[Tensor, ...]
+        ) -> tuple[Tensor, ...]:
+            arrived: tuple[Tensor, ...] = self.gradient_func(forward, leaves, target, further)
+            return arrived
+
+        def select(output: Any) -> Tensor:
+            checks.check_output(output, tensors[0].shape[0])
+            checks.check_target(target, output)
+            return select_targets(output, target).reshape(-1)
+
+        return decompose(self.forward_func, tensors, gradients, select)

@@ -1,0 +1,145 @@
+"""One call of a torch function, as the trace sees it."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from captum_tgrad.decomposition.layout import Layout
+
+_ORIGIN = "_captum_tgrad_origin"
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a tensor of the traced network comes from.
+
+    Args:
+        layout: Which sample and place each of its elements belongs to.
+        inputs: The numbers of the network's inputs that it depends on.
+    """
+
+    layout: Layout
+    inputs: frozenset[int]
+
+
+def operation_name(func: Callable[..., Any]) -> str:
+    """The operation's plain name: ``add`` for ``torch.add``, ``Tensor.add_`` and ``__iadd__``."""
+    name = getattr(func, "__name__", type(func).__name__)
+    if name == "__get__":  # a property such as ``x.T``
+        return str(getattr(func.__self__, "__name__", name))  # type: ignore[attr-defined]
+    if name.startswith("__i") and name[3:-2] in _IN_PLACE_OPERATORS:
+        return str(name[3:-2])
+    return str(name.strip("_"))
+
+
+_IN_PLACE_OPERATORS = {"add", "sub", "mul", "matmul", "truediv", "div", "pow", "floordiv", "mod"}
+
+
+def tensors_in(value: Any) -> Iterator[Tensor]:
+    """The tensors among (nested) arguments, in order."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, (tuple, list)):
+        for item in value:
+            yield from tensors_in(item)
+    elif isinstance(value, dict):
+        for item in value.values():
+            yield from tensors_in(item)
+
+
+def map_tensors(value: Any, replace: Callable[[Tensor], Tensor]) -> Any:
+    """``value`` with every tensor in it replaced."""
+    if isinstance(value, Tensor):
+        return replace(value)
+    if isinstance(value, (tuple, list)):
+        items = [map_tensors(item, replace) for item in value]
+        if hasattr(value, "_fields"):  # a named tuple
+            return type(value)(*items)
+        return type(value)(items)
+    if isinstance(value, dict):
+        return {key: map_tensors(item, replace) for key, item in value.items()}
+    return value
+
+
+def origin_of(tensor: Tensor) -> Origin | None:
+    """The origin that the trace has given to ``tensor``, if it has seen it."""
+    origin: Origin | None = getattr(tensor, _ORIGIN, None)
+    return origin
+
+
+def set_origin(tensor: Tensor, origin: Origin) -> None:
+    """Remembers a tensor's origin on the tensor itself, so that it lives as long as the tensor."""
+    setattr(tensor, _ORIGIN, origin)
+
+
+@dataclass
+class Call:
+    """``func(*args, **kwargs)``, with everything that is constant already detached.
+
+    A tensor argument depends on the network's input exactly if it requires a gradient.
+    """
+
+    func: Callable[..., Any]
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+
+    def __post_init__(self) -> None:
+        self.name = operation_name(self.func)
+
+    def __call__(self) -> Any:
+        return self.func(*self.args, **self.kwargs)
+
+    def argument(self, position: int, keyword: str, default: Any = None) -> Any:
+        """An argument given by position or by keyword."""
+        if position < len(self.args):
+            return self.args[position]
+        return self.kwargs.get(keyword, default)
+
+    def sizes(self, position: int, keyword: str) -> tuple[int, ...]:
+        """Integers given one by one from ``position`` on, as one sequence, or as one integer."""
+        given = self.args[position:] or (self.kwargs.get(keyword),)
+        if len(given) == 1 and isinstance(given[0], (tuple, list)):
+            given = tuple(given[0])
+        return tuple(item for item in given if isinstance(item, int))
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        """All tensor arguments."""
+        return list(tensors_in((self.args, self.kwargs)))
+
+    @property
+    def dependent(self) -> list[Tensor]:
+        """The tensor arguments that depend on the network's input."""
+        return [tensor for tensor in self.tensors if tensor.requires_grad]
+
+    @property
+    def constant(self) -> list[Tensor]:
+        """The tensor arguments that do not depend on the network's input."""
+        return [tensor for tensor in self.tensors if not tensor.requires_grad]
+
+    @property
+    def in_place(self) -> bool:
+        """Whether the call overwrites its first argument."""
+        name = getattr(self.func, "__name__", "")
+        if name == "__setitem__" or (name.startswith("__i") and name != "__invert__"):
+            return True
+        if name.endswith("_") and not name.endswith("__"):
+            return True
+        if inspect.isfunction(self.func) and "inplace" in _parameters(self.func):
+            position = _parameters(self.func).index("inplace")
+            return bool(self.argument(position, "inplace", False))
+        return False
+
+
+def _parameters(func: Callable[..., Any]) -> tuple[str, ...]:
+    if func not in _PARAMETERS:
+        _PARAMETERS[func] = tuple(inspect.signature(func).parameters)
+    return _PARAMETERS[func]
+
+
+_PARAMETERS: dict[Callable[..., Any], tuple[str, ...]] = {}

@@ -1,0 +1,115 @@
+"""``f(x)`` as a sum of terms: one forward pass, one backward pass (the paper's eq. 6)."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from captum_tgrad.decomposition.layout import input_layout
+from captum_tgrad.decomposition.maps import in_full_precision, maps_of_contribution
+from captum_tgrad.decomposition.terms import Decomposition, Term
+from captum_tgrad.decomposition.trace import Trace
+
+Forward = Callable[..., Any]
+Gradients = Callable[[Forward, tuple[Tensor, ...]], Sequence[Tensor]]
+Select = Callable[[Any], Tensor]
+
+
+@dataclass(frozen=True)
+class Explained:
+    """A decomposition together with what its input terms look like channel by channel.
+
+    Args:
+        decomposition: The sum of terms.
+        contributions: ``df/dx * x`` for each input, in the shape of that input.
+    """
+
+    decomposition: Decomposition
+    contributions: tuple[Tensor, ...]
+
+
+def decompose(
+    forward: Forward, inputs: Sequence[Tensor], gradients: Gradients, select: Select
+) -> Explained:
+    """Decomposes the selected output of ``forward`` at ``inputs``.
+
+    Args:
+        forward: The network: any callable whose first arguments are the inputs.
+        inputs: Floating-point tensors, samples first; they are not touched.
+        gradients: Runs a forward function on leaf tensors and returns the gradients of its
+            selected output, summed over samples, with respect to them.
+        select: Selects from what ``forward`` returned the output to explain, shape ``(N,)``.
+
+    Returns:
+        The decomposition and the inputs' contributions.
+    """
+    leaves = tuple(_leaf(tensor) for tensor in inputs)
+    trace = Trace(leaves)
+    outputs: list[Tensor] = []
+
+    def traced(*arguments: Any) -> Any:
+        followed = trace.follow(arguments[: len(leaves)])
+        with trace:
+            output = forward(*followed, *arguments[len(leaves) :])
+        outputs.append(select(output).detach())
+        return output
+
+    try:
+        with torch.inference_mode(False):
+            arrived = gradients(traced, leaves)
+        terms = trace.terms()
+    finally:
+        trace.release()
+
+    with torch.no_grad():
+        return _explained(leaves, arrived, terms, in_full_precision(outputs[-1]))
+
+
+def _leaf(tensor: Tensor) -> Tensor:
+    """The input as a leaf of its own graph, on the user's memory but not on the user's flags."""
+    with torch.inference_mode(False):
+        # A tensor made under inference_mode cannot be saved for a backward pass; a copy can.
+        plain = tensor.clone() if tensor.is_inference() else tensor
+        return plain.detach().requires_grad_()
+
+
+def _explained(
+    leaves: tuple[Tensor, ...], gradients: Sequence[Tensor], biases: list[Term], output: Tensor
+) -> Explained:
+    contributions, input_terms = [], []
+    for number, (leaf, gradient) in enumerate(zip(leaves, gradients, strict=True)):
+        contribution = in_full_precision(gradient) * in_full_precision(leaf.detach())
+        maps = maps_of_contribution(contribution, input_layout(leaf.shape), leaf.shape[0])
+        name = "input" if len(leaves) == 1 else f"input {number}"
+        input_terms.append(Term(name, maps.positive, maps.negative, maps.score, (number,)))
+        contributions.append(contribution)
+    delta = output - sum(term.score for term in [*input_terms, *biases])
+    decomposition = Decomposition(
+        output=output,
+        input=input_terms[0] if len(input_terms) == 1 else tuple(input_terms),
+        biases=biases,
+        delta=delta,
+    )
+    _check(decomposition)
+    return Explained(decomposition, tuple(contributions))
+
+
+def _check(decomposition: Decomposition) -> None:
+    """Warns if the terms do not add up to the output: something was hidden from the trace."""
+    delta = decomposition.delta
+    scale = torch.stack([term.score.abs() for term in decomposition.terms]).sum(0)
+    allowed = torch.finfo(delta.dtype).eps ** 0.5 * torch.maximum(scale, decomposition.output.abs())
+    if bool((delta.abs() > allowed).any()):
+        worst = int((delta.abs() - allowed).argmax())
+        warnings.warn(
+            f"The terms leave {float(delta[worst]):.3g} of the output"
+            f" {float(decomposition.output[worst]):.3g} of sample {worst} unexplained, so the map"
+            " is incomplete. Likely an operation hides from the trace: a scripted module, a"
+            " custom torch.autograd.Function, nn.DataParallel, or arithmetic on .data.",
+            stacklevel=2,
+        )

@@ -1,0 +1,195 @@
+"""From the gradient that arrives at an operation to the two small maps of its term."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from captum_tgrad.decomposition.bias import Bias, ChannelBias
+from captum_tgrad.decomposition.layout import Axis, Dim, Factor, Layout
+
+
+class SamplesLost(Exception):
+    """The trace cannot say which sample the elements of a tensor belong to."""
+
+
+@dataclass(frozen=True)
+class Maps:
+    """The positive and the negative part of one term, channels summed, and their difference.
+
+    Args:
+        positive: ``sum_c ReLU(c)``, shape ``(N, 1, *spatial)``, or ``(N, 1)`` without a place.
+        negative: ``sum_c ReLU(-c)``, the same shape.
+        score: ``sum c``, shape ``(N,)``.
+    """
+
+    positive: Tensor
+    negative: Tensor
+    score: Tensor
+
+
+def maps_of_bias(gradient: Tensor, bias: Bias, layout: Layout, samples: int) -> Maps:
+    """The maps of ``c = gradient * b``.
+
+    Args:
+        gradient: ``df/dy`` of the operation's output ``y``.
+        bias: The operation's ``b``.
+        layout: Where the elements of ``y`` are.
+        samples: The batch size.
+    """
+    gradient = in_full_precision(gradient)
+    if isinstance(bias, ChannelBias):
+        values = in_full_precision(bias.values)
+        if not layout[bias.dim].follows_axis:
+            return _maps(
+                _weighted_sum(gradient, values, bias.dim),
+                _weighted_sum(gradient.abs(), values.abs(), bias.dim),
+                layout[: bias.dim] + layout[bias.dim + 1 :],
+                samples,
+            )
+        value = values.reshape(-1, *[1] * (gradient.dim() - bias.dim - 1))
+    else:
+        value = in_full_precision(bias.value())
+    return maps_of_contribution(gradient * value, layout, samples)
+
+
+def maps_of_contribution(contribution: Tensor, layout: Layout, samples: int) -> Maps:
+    """The maps of a contribution ``c`` that is given element by element."""
+    return _maps(contribution, contribution.abs(), layout, samples)
+
+
+def in_full_precision(tensor: Tensor) -> Tensor:
+    """``tensor`` in float32 or better, so that sums do not lose what half precision cannot hold."""
+    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
+
+
+def _maps(signed: Tensor, absolute: Tensor, layout: Layout, samples: int) -> Maps:
+    # sum ReLU(c) and sum ReLU(-c) from sum c and sum |c|: two weighted sums instead of two
+    # rectified copies of the whole activation. Rounding may leave -eps where the sum is zero.
+    signed = _sum_at_places(signed, layout, samples)
+    absolute = _sum_at_places(absolute, layout, samples)
+    return Maps(
+        positive=(absolute + signed).div_(2).clamp_min_(0),
+        negative=(absolute - signed).div_(2).clamp_min_(0),
+        score=signed.flatten(1).sum(1),
+    )
+
+
+def _weighted_sum(tensor: Tensor, weights: Tensor, dim: int) -> Tensor:
+    """``sum_c weights[c] * tensor[..., c, ...]`` over the dimension ``dim``."""
+    if dim == 1 and tensor.dim() > 2 and tensor.is_contiguous():
+        summed = torch.matmul(weights, tensor.flatten(2))
+        return summed.reshape(tensor.shape[:1] + tensor.shape[2:])
+    return torch.matmul(tensor.movedim(dim, -1), weights)
+
+
+def _sum_at_places(tensor: Tensor, layout: Layout, samples: int) -> Tensor:
+    """Sums over all that is neither sample nor place: ``(N, 1, *spatial)`` or ``(N, 1)``."""
+    for position, dim in enumerate(layout):
+        if len(dim.segments) > 1:
+            return _sum_of_segments(tensor, layout, samples, position)
+    plan = _plan(layout)
+    if plan.samples != samples:
+        raise SamplesLost
+    if plan.summed:
+        tensor = tensor.reshape(plan.sizes).sum(plan.summed)
+    else:
+        tensor = tensor.reshape(plan.sizes)
+    tensor = tensor.permute(plan.order).reshape(samples, 1, *plan.spatial)
+    if plan.shifts:
+        tensor = tensor.roll([-shift for _, shift in plan.shifts], [dim for dim, _ in plan.shifts])
+    return tensor
+
+
+def _sum_of_segments(tensor: Tensor, layout: Layout, samples: int, position: int) -> Tensor:
+    total, start = None, 0
+    for segment in layout[position].segments:
+        dim = Dim((segment,))
+        part = _sum_at_places(
+            tensor.narrow(position, start, dim.size),
+            (*layout[:position], dim, *layout[position + 1 :]),
+            samples,
+        )
+        total = part if total is None else _add_maps(total, part)
+        start += dim.size
+    if total is None:  # a dimension without elements
+        raise SamplesLost
+    return total
+
+
+def _add_maps(one: Tensor, other: Tensor) -> Tensor:
+    """The sum of two maps; what has no place in one of them is spread evenly over the other's."""
+    if one.numel() < other.numel():
+        one, other = other, one
+    if one.shape == other.shape:
+        return one + other
+    cells = one[0].numel()
+    total = other.flatten(1).sum(1)
+    return one + (total / cells).reshape(-1, *[1] * (one.dim() - 1))
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """How to sum a tensor of one layout: reshape to ``sizes``, sum, permute, reshape, roll."""
+
+    sizes: tuple[int, ...]
+    summed: tuple[int, ...]
+    order: tuple[int, ...]
+    samples: int
+    spatial: tuple[int, ...]
+    shifts: tuple[tuple[int, int], ...]
+
+
+@lru_cache(maxsize=4096)
+def _plan(layout: Layout) -> _Plan:
+    factors = [factor for dim in layout for factor in dim.segments[0]]
+    complete = _complete_axes(factors)
+    samples = next((axis.extent for axis in complete if axis.is_samples), 1)
+    rank = max((axis.rank for axis in complete), default=0)
+    axes = {(axis.rank, axis.index): axis for axis in complete}
+    ordered = [axes[key] for key in [(0, 0), *((rank, i) for i in range(rank))] if key in axes]
+    kept = [position for axis in ordered for position in complete[axis]]
+    remaining = sorted(kept)
+    extents = [axes[rank, i].extent if (rank, i) in axes else 1 for i in range(rank)]
+    return _Plan(
+        sizes=tuple(factor.size for factor in factors),
+        summed=tuple(position for position in range(len(factors)) if position not in kept),
+        order=tuple(remaining.index(position) for position in kept),
+        samples=samples,
+        spatial=tuple(extents),
+        shifts=tuple(
+            (2 + i, axes[rank, i].shift)
+            for i in range(rank)
+            if (rank, i) in axes and axes[rank, i].shift
+        ),
+    )
+
+
+def _complete_axes(factors: list[Factor]) -> dict[Axis, list[int]]:
+    """The axes that the factors cover exactly once, with the factors' positions, slowest first.
+
+    An axis that appears twice (the queries and the keys of an attention map) has two places for
+    each element, and one that appears in part has none: both are left out.
+    """
+    found: dict[tuple[int, int], list[int]] = {}
+    for position, factor in enumerate(factors):
+        if factor.axis is not None:
+            found.setdefault((factor.axis.rank, factor.axis.index), []).append(position)
+    complete = {}
+    for positions in found.values():
+        positions.sort(key=lambda position: -factors[position].stride)
+        axis = factors[positions[0]].axis
+        steps = [factors[position].size for position in positions]
+        strides = [math.prod(steps[i + 1 :]) for i in range(len(steps))]
+        if (
+            axis is not None
+            and all(factors[position].axis == axis for position in positions)
+            and math.prod(steps) == axis.extent
+            and strides == [factors[position].stride for position in positions]
+        ):
+            complete[axis] = positions
+    return complete

@@ -1,0 +1,84 @@
+"""Which module of the network is running, so that a term can be named after it."""
+
+from __future__ import annotations
+
+import threading
+from types import TracebackType
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.module import (
+    register_module_forward_hook,
+    register_module_forward_pre_hook,
+)
+from torch.utils.hooks import RemovableHandle
+
+
+class RunningModules:
+    """A context in which the path of the innermost running module is known.
+
+    It listens to every module call of this thread and touches no module: ``forward_func`` may wrap
+    any number of models that nobody has told us about. Paths are relative to the outermost module.
+
+    Raises:
+        ValueError: In the context, when a batch norm is about to run in training mode; before it
+            has changed its running statistics.
+    """
+
+    def __init__(self) -> None:
+        self._thread = threading.get_ident()
+        self._stack: list[tuple[str, nn.Module]] = []
+        self._paths: dict[nn.Module, str] = {}
+        self._handles: list[RemovableHandle] = []
+
+    @property
+    def path(self) -> str:
+        """The path of the innermost running module; empty in the outermost one and outside."""
+        return self._stack[-1][0] if self._stack else ""
+
+    @property
+    def inside_leaf(self) -> bool:
+        """Whether the innermost running module has no submodules."""
+        return bool(self._stack) and not self._stack[-1][1]._modules
+
+    def __enter__(self) -> RunningModules:
+        self._handles = [
+            register_module_forward_pre_hook(self._entered),
+            register_module_forward_hook(self._left, always_call=True),
+        ]
+        return self
+
+    def __exit__(
+        self,
+        exception_type: type[BaseException] | None,
+        exception: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        for handle in self._handles:
+            handle.remove()
+        self._stack.clear()
+        self._paths.clear()
+
+    def _entered(self, module: nn.Module, inputs: Any) -> None:
+        if threading.get_ident() != self._thread:
+            return
+        if not self._stack:
+            self._paths = {child: path for path, child in module.named_modules()}
+        path = self._paths.get(module, type(module).__name__)
+        if isinstance(module, _BatchNorm) and module.training:
+            raise_batch_statistics(path)
+        self._stack.append((path, module))
+
+    def _left(self, module: nn.Module, inputs: Any, output: Tensor) -> None:
+        if threading.get_ident() == self._thread and self._stack and self._stack[-1][1] is module:
+            self._stack.pop()
+
+
+def raise_batch_statistics(path: str) -> None:
+    """Refuses a normalisation over the batch, which ties the samples to each other."""
+    raise ValueError(
+        f"forward_func normalises over the batch (batch norm {path!r} is in training mode or keeps"
+        " no running statistics), so that the map of one image would depend on the others. Call"
+        " model.eval() first; a batch norm needs track_running_stats=True."
+    )

@@ -1,0 +1,268 @@
+"""Follows one forward pass and meets every bias's gradient on the way back."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from types import TracebackType
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+from torch.utils.hooks import RemovableHandle
+
+from captum_tgrad.decomposition.bias import Bias, ChannelBias, ElementBias
+from captum_tgrad.decomposition.bias_rules import CLOSED_FORMS, READS_INPUT, NoClosedForm
+from captum_tgrad.decomposition.call import (
+    Call,
+    Origin,
+    map_tensors,
+    origin_of,
+    set_origin,
+    tensors_in,
+)
+from captum_tgrad.decomposition.layout import Layout, input_layout
+from captum_tgrad.decomposition.layout_rules import output_layout
+from captum_tgrad.decomposition.maps import Maps, maps_of_bias
+from captum_tgrad.decomposition.modules import RunningModules, raise_batch_statistics
+from captum_tgrad.decomposition.one_rule import bias_from_rule
+from captum_tgrad.decomposition.terms import Term
+
+
+@dataclass
+class _Entry:
+    """An operation with a bias: waiting for its gradient, then holding its maps."""
+
+    module: str
+    operation: str
+    in_leaf: bool
+    inputs: frozenset[int]
+    bias: Bias | None
+    layout: Layout
+    maps: Maps | None = None
+
+
+class Trace(TorchFunctionMode):
+    """Records, within its context, the bias of every operation that depends on the inputs.
+
+    A hook on each operation's output reduces its term to two small maps as soon as its gradient
+    arrives in the backward pass that follows, and lets go of everything else. Parameters enter the
+    operations detached, so that "depends on the input" and "requires a gradient" are one question
+    and the backward pass computes no gradient of a weight.
+
+    Args:
+        leaves: The inputs: leaf tensors that require a gradient.
+    """
+
+    def __init__(self, leaves: Sequence[Tensor]) -> None:
+        super().__init__()
+        self._samples = leaves[0].shape[0]
+        self._everything = frozenset(range(len(leaves)))
+        self._modules = RunningModules()
+        self._entries: list[_Entry] = []
+        self._handles: list[RemovableHandle] = []
+        self._reading: dict[int, list[ElementBias]] = {}
+        self._sources: set[object] = set()
+
+    def follow(self, leaves: Sequence[Tensor]) -> list[Tensor]:
+        """What to give to the network in place of its inputs: it may be overwritten."""
+        followed = []
+        for number, leaf in enumerate(leaves):
+            tensor = leaf.clone()
+            set_origin(tensor, Origin(input_layout(leaf.shape), frozenset([number])))
+            self._sources.add(tensor.grad_fn)
+            followed.append(tensor)
+        return followed
+
+    def __enter__(self) -> Trace:
+        self._modules.__enter__()
+        super().__enter__()
+        return self
+
+    def __exit__(
+        self,
+        exception_type: type[BaseException] | None,
+        exception: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        super().__exit__(exception_type, exception, traceback)
+        self._modules.__exit__(exception_type, exception, traceback)
+
+    def release(self) -> None:
+        """Removes the hooks on the activations and lets go of what waits for a gradient."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+        self._reading.clear()
+        self._sources.clear()
+        for entry in self._entries:
+            entry.bias = None
+
+    def terms(self) -> list[Term]:
+        """The terms that reached the output, in forward order, under names that are unique."""
+        arrived = [entry for entry in self._entries if entry.maps is not None]
+        operations: dict[str, set[str]] = {}
+        for entry in arrived:
+            operations.setdefault(entry.module, set()).add(entry.operation)
+        calls: Counter[str] = Counter()
+        terms = []
+        for entry in arrived:
+            if not entry.module:
+                name = entry.operation
+            elif entry.in_leaf and len(operations[entry.module]) == 1:
+                name = entry.module
+            else:
+                name = f"{entry.module}:{entry.operation}"
+            calls[name] += 1
+            name = name if calls[name] == 1 else f"{name}#{calls[name]}"
+            maps, inputs = entry.maps, tuple(sorted(entry.inputs))
+            if maps is not None:
+                terms.append(Term(name, maps.positive, maps.negative, maps.score, inputs))
+        return terms
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        kwargs = kwargs or {}
+        if not any(tensor.requires_grad for tensor in tensors_in((args, kwargs))):
+            return func(*args, **kwargs)
+        if getattr(func, "__name__", "") == "__get__":
+            return self._property(func, args)
+        args, kwargs = map_tensors((args, kwargs), self._without_constants)
+        call = Call(func, args, kwargs)
+        if not call.dependent:
+            return call()
+        if call.name == "batch_norm" and call.argument(5, "training", False):
+            raise_batch_statistics(self._modules.path)
+        return self._follow(call)
+
+    def _property(self, func: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+        """Attributes are read from the tensor itself: ``weight.requires_grad`` stays true."""
+        value = func(*args)
+        if isinstance(value, Tensor) and value.requires_grad:
+            (owner,) = args
+            if owner is not self._without_constants(owner):
+                return value.detach()
+            self._record(Call(func, args, {}), Call(func, args, {}), value)
+        return value
+
+    def _without_constants(self, tensor: Tensor) -> Tensor:
+        if not tensor.requires_grad or origin_of(tensor) is not None:
+            return tensor
+        if tensor.is_leaf or not self._descends(tensor):
+            return tensor.detach()
+        return tensor
+
+    def _descends(self, tensor: Tensor) -> bool:
+        """Whether a tensor that no operation we saw has made depends on the inputs all the same."""
+        seen, waiting = set(), [tensor.grad_fn]
+        while waiting:
+            node = waiting.pop()
+            if node in self._sources:
+                return True
+            if node is not None and node not in seen:
+                seen.add(node)
+                waiting += [parent for parent, _ in node.next_functions]
+        return False
+
+    def _follow(self, call: Call) -> Any:
+        before = call
+        if call.in_place:
+            before = self._before_overwriting(call)
+        result = call()
+        if call.name == "iter":
+            result = tuple(result)
+        self._record(call, before, call.args[0] if result is None else result)
+        return iter(result) if call.name == "iter" else result
+
+    def _before_overwriting(self, call: Call) -> Call:
+        """The call with a copy of what it overwrites, where its rule needs the old values."""
+        overwritten = call.args[0]
+        for bias in self._reading.pop(overwritten.untyped_storage().data_ptr(), []):
+            bias.freeze()
+        closed_form = CLOSED_FORMS.get(call.name)
+        if overwritten.requires_grad and closed_form and closed_form not in READS_INPUT:
+            return call
+        copy = overwritten.detach().clone().requires_grad_(overwritten.requires_grad)
+        origin = origin_of(overwritten)
+        if origin is not None:
+            set_origin(copy, origin)
+        return Call(call.func, (copy, *call.args[1:]), call.kwargs)
+
+    @torch.no_grad()
+    def _record(self, call: Call, before: Call, result: Any) -> None:
+        outputs = [
+            tensor
+            for tensor in tensors_in(result)
+            if tensor.requires_grad and tensor.is_floating_point()
+        ]
+        if not outputs:
+            return
+        inputs: frozenset[int] = frozenset().union(
+            *(
+                self._everything if origin is None else origin.inputs
+                for origin in map(origin_of, before.dependent)
+            )
+        )
+        layouts = [output_layout(before, output, i) for i, output in enumerate(outputs)]
+        biases = _biases(before, outputs)
+        for output, layout, bias in zip(outputs, layouts, biases, strict=True):
+            set_origin(output, Origin(layout, inputs))
+            if bias is None:
+                continue
+            if call.in_place and output._is_view() and output._base is not None:
+                output, layout, bias = _within_base(output, bias)
+            self._await_gradient(output, layout, bias, call.name, inputs)
+
+    def _await_gradient(
+        self, output: Tensor, layout: Layout, bias: Bias, operation: str, inputs: frozenset[int]
+    ) -> None:
+        modules = self._modules
+        entry = _Entry(modules.path, operation, modules.inside_leaf, inputs, bias, layout)
+        if isinstance(bias, ElementBias):
+            for storage in bias.storages:
+                self._reading.setdefault(storage, []).append(bias)
+        self._entries.append(entry)
+        self._handles.append(output.register_hook(partial(self._arrive, entry)))
+
+    @torch.no_grad()
+    def _arrive(self, entry: _Entry, gradient: Tensor) -> None:
+        if entry.bias is not None:
+            entry.maps = maps_of_bias(gradient, entry.bias, entry.layout, self._samples)
+            entry.bias = None
+
+
+def _biases(call: Call, outputs: list[Tensor]) -> Sequence[Bias | None]:
+    closed_form = CLOSED_FORMS.get(call.name)
+    if closed_form is not None:
+        try:
+            return [closed_form(call, output) for output in outputs]
+        except NoClosedForm:
+            pass
+    return bias_from_rule(call, outputs)
+
+
+def _within_base(view: Tensor, bias: Bias) -> tuple[Tensor, Layout, Bias]:
+    """The tensor that ``view`` is a part of, with the bias at that part and zero elsewhere.
+
+    An operation that overwrites a view changes the tensor behind it, and that is where autograd
+    sends the gradient.
+    """
+    base = view._base
+    origin = None if base is None else origin_of(base)
+    if base is None or origin is None:
+        raise NotImplementedError
+    whole = torch.zeros_like(base)
+    part = whole.as_strided(view.shape, view.stride(), view.storage_offset() - base.storage_offset())
+    if isinstance(bias, ChannelBias):
+        part.copy_(bias.values.reshape(-1, *[1] * (view.dim() - bias.dim - 1)))
+    else:
+        part.copy_(bias.value())
+    return base, origin.layout, ElementBias(lambda constant: constant, whole)
