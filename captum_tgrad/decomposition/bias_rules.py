@@ -195,11 +195,6 @@ def clamp(call: Call, output: Tensor) -> Bias | None:
     return ElementBias(lambda y, z: y * ((z < low) | (z > high)), output, call.args[0])
 
 
-def hardsigmoid(call: Call, output: Tensor) -> Bias | None:
-    """1/2 on the slope, the limit where saturated."""
-    return ElementBias(lambda y: torch.where((y > 0) & (y < 1), 0.5, y), output)
-
-
 def hardswish(call: Call, output: Tensor) -> Bias | None:
     """``-z^2 / 6`` on the slope, else 0."""
     return ElementBias(lambda z: z.square() * (z.abs() < 3) / -6, call.args[0])
@@ -288,7 +283,6 @@ _TABLE: dict[ClosedForm, str] = {
     group_norm: "group_norm",
     saturated: "relu6 hardtanh",
     clamp: "clamp clip",
-    hardsigmoid: "hardsigmoid",
     hardswish: "hardswish",
     silu: "silu",
     gelu: "gelu",

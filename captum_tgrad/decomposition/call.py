@@ -138,7 +138,7 @@ class Call:
 
 def _parameters(func: Callable[..., Any]) -> tuple[str, ...]:
     if func not in _PARAMETERS:
-        _PARAMETERS[func] = tuple(inspect.signature(func).parameters)
+        _PARAMETERS[func] = tuple(inspect.signature(func, follow_wrapped=False).parameters)
     return _PARAMETERS[func]
 
 

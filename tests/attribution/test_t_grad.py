@@ -1,0 +1,118 @@
+"""T-Grad against the literal reference of eq. 5 to 8, network by network."""
+
+from functools import cache
+
+import pytest
+import torch
+
+from captum_tgrad import TGradAttribution
+from tests import reference
+from tests.tiny_networks import TINY_NETWORKS, TinyNetwork
+
+EXACT = {"rtol": 1e-10, "atol": 1e-10}
+networks = pytest.mark.parametrize("tiny", TINY_NETWORKS, ids=lambda tiny: tiny.id)
+
+
+def _inputs(tiny: TinyNetwork):
+    inputs = tiny.inputs
+    return inputs if len(inputs) > 1 else inputs[0]
+
+
+@cache
+def _literal(number: int) -> reference.Decomposition:
+    tiny = TINY_NETWORKS[number]
+    return reference.decompose(tiny.build(), _inputs(tiny), tiny.target)
+
+
+def _reference(tiny: TinyNetwork) -> reference.Decomposition:
+    return _literal(TINY_NETWORKS.index(tiny))
+
+
+@networks
+def test_terms_equal_the_reference(tiny):
+    network, inputs = tiny.build(), _inputs(tiny)
+    expected = _reference(tiny)
+    actual = TGradAttribution(network).decompose(inputs, tiny.target)
+
+    torch.testing.assert_close(actual.output, expected.output, **EXACT)
+    for term, literal in zip(actual.inputs, expected.inputs, strict=True):
+        torch.testing.assert_close(term.score, literal.score, **EXACT)
+    by_name = {term.name.split(":")[0]: term for term in actual.biases if "#" not in term.name}
+    for literal in expected.nonzero_biases:
+        if "#" in literal.name:
+            continue
+        term = by_name[literal.name]
+        torch.testing.assert_close(term.score, literal.score, **EXACT)
+        assert term.inputs == tuple(i for i, reached in enumerate(literal.reaches) if reached)
+        if tiny.conventional:
+            shape = term.positive.shape
+            torch.testing.assert_close(term.positive, literal.positive.reshape(shape), **EXACT)
+            torch.testing.assert_close(term.negative, literal.negative.reshape(shape), **EXACT)
+
+
+@networks
+def test_names_come_in_forward_order(tiny):
+    network, inputs = tiny.build(), _inputs(tiny)
+    expected = _reference(tiny).nonzero_biases
+    scale = max(float(term.score.abs().max()) for term in expected) if expected else 0
+    actual = TGradAttribution(network).decompose(inputs, tiny.target).biases
+    names = [
+        term.name for term in actual if float((term.positive + term.negative).max()) > 1e-13 * scale
+    ]
+    assert names == [term.name for term in expected]
+
+
+@networks
+@pytest.mark.parametrize("sign", ["positive", "negative", "all"])
+def test_map_equals_the_reference(tiny, sign):
+    if not tiny.conventional:
+        pytest.skip("the reference places only (N, C, *spatial) tensors")
+    network = tiny.build()
+    expected = tuple(
+        reference.tgrad_attribution(_reference(tiny), sign, number)
+        for number in range(len(tiny.inputs))
+    )
+    actual = TGradAttribution(network).attribute(tiny.inputs, tiny.target, sign=sign)
+    torch.testing.assert_close(actual, expected, **EXACT)
+
+
+@networks
+def test_functional_form_gives_the_same(tiny):
+    if tiny.functional is None:
+        pytest.skip("no functional form")
+    network, inputs = tiny.build(), _inputs(tiny)
+    modular = TGradAttribution(network).decompose(inputs, tiny.target)
+    functional = TGradAttribution(tiny.functional(network)).decompose(inputs, tiny.target)
+    for one, other in zip(modular.inputs, functional.inputs, strict=True):
+        torch.testing.assert_close(one.positive, other.positive, **EXACT)
+    torch.testing.assert_close(
+        sum(term.score for term in modular.terms), sum(term.score for term in functional.terms)
+    )
+    torch.testing.assert_close(functional.delta, torch.zeros_like(functional.delta), **EXACT)
+    if tiny.twin_terms:
+        ones = [t for t in modular.biases if float((t.positive + t.negative).max()) > 1e-13]
+        others = [t for t in functional.biases if float((t.positive + t.negative).max()) > 1e-13]
+        for one, other in zip(ones, others, strict=True):
+            torch.testing.assert_close(one.positive, other.positive, **EXACT)
+            torch.testing.assert_close(one.negative, other.negative, **EXACT)
+
+
+@networks
+def test_completeness_and_batches(tiny):
+    network, inputs = tiny.build(), tiny.inputs
+    method = TGradAttribution(network)
+    whole = method.decompose(inputs, tiny.target)
+    scores = torch.stack([term.score for term in whole.terms])
+    assert bool((whole.delta.abs() <= 1e-12 * scores.abs().sum(0)).all())
+    attributions = method.attribute(inputs, tiny.target)
+    for number, attribution in enumerate(attributions):
+        assert float(attribution.min()) >= 0
+        reaching = torch.stack([t.score for t in whole.terms if number in t.inputs])
+        torch.testing.assert_close(
+            attribution.flatten(1).sum(1), reaching.clamp(min=0).sum(0), **EXACT
+        )
+    for sample in range(len(inputs[0])):
+        alone = tuple(x[sample : sample + 1] for x in inputs)
+        target = tiny.target[sample] if isinstance(tiny.target, list) else tiny.target
+        for one, batch in zip(method.attribute(alone, target), attributions, strict=True):
+            torch.testing.assert_close(one[0], batch[sample], **EXACT)
