@@ -1,0 +1,1 @@
+"""The command ``captum-tgrad``: parsing, files and printing around the Python API."""

@@ -1,0 +1,84 @@
+"""``captum-tgrad explain``: a figure, a map and a report for every picture."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from captum_tgrad.cli.device import choose_device
+from captum_tgrad.cli.errors import CommandError, users_mistakes
+from captum_tgrad.cli.jobs import Job, plan_jobs
+from captum_tgrad.explanation import Explanation, explain, format_report
+from captum_tgrad.visualization import explanation_figure
+from captum_tgrad.zoo import Classifier, load_classifier, resolve_target
+from captum_tgrad.zoo.class_names import read_class_names
+
+_DOTS_PER_INCH = 150
+# A progress bar that is gone before it can be read only flickers.
+_SECONDS_BEFORE_PROGRESS = 2.0
+
+
+def run_explain(options: argparse.Namespace) -> None:
+    """Carries out the command.
+
+    Args:
+        options: As parsed by ``captum_tgrad.cli.main``.
+
+    Raises:
+        CommandError: Something that the user named is not there or does not serve.
+    """
+    with users_mistakes():
+        # The cheap checks first: a mistyped picture should not wait for a network to load.
+        jobs = plan_jobs(options.pictures, options.out)
+        device = choose_device(options.device)
+        classifier, target = _load(options)
+    classifier.model.to(device)
+    size = options.batch_size
+    batches = [jobs[start : start + size] for start in range(0, len(jobs), size)]
+    # disable=None: no bar where stderr is not a terminal.
+    with tqdm(total=len(jobs), unit="picture", delay=_SECONDS_BEFORE_PROGRESS, disable=None) as bar:
+        for batch in batches:
+            for job, explanation in zip(
+                batch, _explain_batch(classifier, batch, target), strict=True
+            ):
+                with users_mistakes():
+                    _write(job, explanation)
+                bar.write(f"{job.title}\n{format_report(explanation)}\n{job.results}\n")
+                bar.update()
+
+
+def _load(options: argparse.Namespace) -> tuple[Classifier, int | None]:
+    """Loads the network, and finds the target among its classes."""
+    names = None if options.class_names is None else read_class_names(options.class_names)
+    classifier = load_classifier(options.model, options.weights, names)
+    if options.target is None:
+        return classifier, None
+    return classifier, resolve_target(options.target, classifier.class_names)
+
+
+def _explain_batch(
+    classifier: Classifier, batch: Sequence[Job], target: int | None
+) -> list[Explanation]:
+    with users_mistakes():
+        images = [job.load() for job in batch]
+    try:
+        return explain(classifier, images, target)
+    except torch.OutOfMemoryError as error:
+        raise CommandError(
+            f"{len(batch)} pictures at a time do not fit into memory: give a smaller --batch-size"
+        ) from error
+
+
+def _write(job: Job, explanation: Explanation) -> None:
+    """Writes the map and the figure of one picture."""
+    job.map_path.parent.mkdir(parents=True, exist_ok=True)
+    np.save(job.map_path, explanation.attribution.numpy())
+    target = explanation.target
+    title = f"{target.name} ({target.index}), probability {target.probability:.1%}"
+    figure = explanation_figure(explanation.image, explanation.attribution, title)
+    figure.savefig(job.figure_path, dpi=_DOTS_PER_INCH)

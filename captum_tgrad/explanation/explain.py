@@ -1,0 +1,141 @@
+"""Explains a classifier's answers for a batch of pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from captum_tgrad.explanation.explanation import Explanation, Prediction, TermScore
+from captum_tgrad.zoo.classifier import Classifier
+from captum_tgrad.zoo.targets import resolve_target
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from captum_tgrad import Decomposition
+
+_PREDICTIONS = 5
+_LARGEST_TERMS = 10
+
+
+def explain(
+    classifier: Classifier, images: Sequence[Image], target: int | str | None = None
+) -> list[Explanation]:
+    """Explains the answers for several pictures, in one batch on the device of the network.
+
+    Args:
+        classifier: As from ``captum_tgrad.zoo.load_classifier``.
+        images: RGB pictures of any size, at least one.
+        target: The index or the name of the class to explain, the same for every picture. None:
+            for each picture the class that the network gives it.
+
+    Returns:
+        One explanation for each picture.
+
+    Raises:
+        TypeError: ``target`` is neither an index nor a name.
+        ValueError: There is no picture or no such class, or the network does not return one logit
+            for each class name.
+    """
+    from captum_tgrad import TGradAttribution
+
+    if not images:
+        raise ValueError("images is empty: give at least one picture")
+    index = None if target is None else resolve_target(target, classifier.class_names)
+    inputs = torch.stack([classifier.preprocess(image) for image in images])
+    inputs = inputs.to(_device_of(classifier.model))
+    logits = _logits(classifier, inputs)
+    targets = logits.argmax(dim=1) if index is None else logits.new_full((len(images),), index).long()
+
+    method = TGradAttribution(classifier.model)
+    maps = method.attribute(inputs, target=targets).sum(dim=1).detach().cpu()
+    scores = _Scores(method.decompose(inputs, target=targets))
+    probabilities = logits.softmax(dim=1).cpu()
+    return [
+        _explanation_of(
+            sample, classifier, image, maps[sample], probabilities[sample], int(targets[sample]), scores
+        )
+        for sample, image in enumerate(images)
+    ]
+
+
+class _Scores:
+    """The scores of a decomposition as plain numbers on the CPU.
+
+    Attributes:
+        names: Of the terms; the first is the input.
+        signed: (terms, N), what each adds to the logit.
+        shares: (terms, N), the part of the map that is of each.
+        logits: (N,).
+        residuals: (N,).
+    """
+
+    def __init__(self, decomposition: Decomposition) -> None:
+        self.names = [term.name for term in decomposition.terms]
+        signed = torch.stack([term.score for term in decomposition.terms])
+        # Double precision, so that the sum over hundreds of terms is not one more rounding error.
+        self.signed = signed.detach().cpu().double()
+        positive = self.signed.relu()
+        total = positive.sum(dim=0)
+        self.shares = positive / torch.where(total > 0, total, 1.0)
+        self.logits = decomposition.output.detach().cpu()
+        self.residuals = decomposition.delta.detach().cpu()
+
+    def largest(self, sample: int) -> tuple[TermScore, ...]:
+        order = self.signed[:, sample].abs().argsort(descending=True)[:_LARGEST_TERMS]
+        return tuple(
+            TermScore(
+                self.names[term], float(self.signed[term, sample]), float(self.shares[term, sample])
+            )
+            for term in order.tolist()
+        )
+
+
+def _explanation_of(
+    sample: int,
+    classifier: Classifier,
+    image: Image,
+    attribution: Tensor,
+    probabilities: Tensor,
+    target: int,
+    scores: _Scores,
+) -> Explanation:
+    def prediction(index: int) -> Prediction:
+        return Prediction(index, classifier.class_names[index], float(probabilities[index]))
+
+    best = probabilities.topk(min(_PREDICTIONS, len(probabilities))).indices.tolist()
+    return Explanation(
+        image=classifier.crop(image),
+        predictions=tuple(prediction(index) for index in best),
+        target=prediction(target),
+        logit=float(scores.logits[sample]),
+        attribution=attribution,
+        input_score=float(scores.signed[0, sample]),
+        bias_score=float(scores.signed[1:, sample].sum()),
+        input_share=float(scores.shares[0, sample]),
+        bias_share=float(scores.shares[1:, sample].sum()),
+        largest_terms=scores.largest(sample),
+        residual=float(scores.residuals[sample]),
+    )
+
+
+def _device_of(model: nn.Module) -> torch.device:
+    parameter = next(model.parameters(), None)
+    return torch.device("cpu") if parameter is None else parameter.device
+
+
+def _logits(classifier: Classifier, inputs: Tensor) -> Tensor:
+    """Returns (N, classes); raises ValueError for a network that returns anything else."""
+    with torch.no_grad():
+        logits = classifier.model(inputs)
+    wanted = (len(inputs), len(classifier.class_names))
+    if not isinstance(logits, Tensor) or logits.shape != wanted:
+        got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise ValueError(
+            f"{classifier.name} must return logits of shape {wanted}, one for each class name, but"
+            f" returned {got}"
+        )
+    return logits

@@ -1,0 +1,76 @@
+"""What is known about one answer of a classifier after explaining it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A class and how probable the network holds it.
+
+    Attributes:
+        index: Of the class.
+        name: Of the class.
+        probability: Its softmax, in [0, 1].
+    """
+
+    index: int
+    name: str
+    probability: float
+
+
+@dataclass(frozen=True)
+class TermScore:
+    """What one term adds to the logit, and how much of the map is its.
+
+    Attributes:
+        name: Of the term: the module, and its operation where there are several.
+        score: What it adds to the logit, signed.
+        share: Its part of the map, in [0, 1]; 0 where the score is not positive.
+    """
+
+    name: str
+    score: float
+    share: float
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Why a classifier gives a picture the score it gives to one class.
+
+    The logit is the sum ``input_score + bias_score + residual``. The map is the positive part of
+    that sum, spread over the picture, and its shares are those of the terms with a positive score.
+
+    Attributes:
+        image: What the network saw: RGB, H x W pixels.
+        predictions: The most probable classes, the best first.
+        target: The class that is explained.
+        logit: The network's raw output for it.
+        attribution: The T-Grad map, (H, W) float, on the CPU, nowhere negative.
+        input_score: What the input term adds to the logit, signed.
+        bias_score: What all bias terms add to the logit, signed.
+        input_share: The input term's part of the map, in [0, 1].
+        bias_share: The bias terms' part of the map, in [0, 1]. It and ``input_share`` add up to 1,
+            or are both 0 where no term has a positive score and the map is empty.
+        largest_terms: Those whose scores are the furthest from 0, the furthest first.
+        residual: What of the logit no term explains: rounding, unless something hid from the trace.
+    """
+
+    image: Image
+    predictions: tuple[Prediction, ...]
+    target: Prediction
+    logit: float
+    attribution: Tensor
+    input_score: float
+    bias_score: float
+    input_share: float
+    bias_share: float
+    largest_terms: tuple[TermScore, ...]
+    residual: float

@@ -1,0 +1,52 @@
+"""An explanation as text for a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from captum_tgrad.explanation.explanation import Explanation, Prediction
+
+_NAME_WIDTH = 40
+
+
+def format_report(explanation: Explanation) -> str:
+    """Writes an explanation in plain ASCII, without a line break at the end.
+
+    Returns:
+        The most probable classes; the class explained, its logit, and the parts the logit is the
+        sum of; the map's size and whose it is; and the largest terms.
+    """
+    target = explanation.target
+    height, width = explanation.attribution.shape
+    total = float(explanation.attribution.double().sum())
+    lines = [
+        "  most probable classes",
+        *_prediction_lines(explanation.predictions),
+        f"  explained: {target.name} ({target.index}), probability {_percent(target.probability)}",
+        f"    logit      {explanation.logit:+12.4f}",
+        f"    = input    {explanation.input_score:+12.4f}   {_percent(explanation.input_share)} of the map",
+        f"    + biases   {explanation.bias_score:+12.4f}   {_percent(explanation.bias_share)} of the map",
+        f"    + residual {explanation.residual:+12.1e}",
+        f"  map: {height} x {width} pixels, sum {total:.4f}",
+        f"  the {len(explanation.largest_terms)} largest terms: what they add to the logit, their part of the map",
+        *_term_lines(explanation),
+    ]
+    return "\n".join(lines)
+
+
+def _prediction_lines(predictions: Iterable[Prediction]) -> list[str]:
+    return [
+        f"    {_percent(prediction.probability)}  {prediction.name} ({prediction.index})"
+        for prediction in predictions
+    ]
+
+
+def _term_lines(explanation: Explanation) -> list[str]:
+    return [
+        f"    {term.name:<{_NAME_WIDTH}} {term.score:+12.4f}   {_percent(term.share)}"
+        for term in explanation.largest_terms
+    ]
+
+
+def _percent(fraction: float) -> str:
+    return f"{100 * fraction:5.1f}%"

@@ -1,0 +1,32 @@
+"""What the rest of the package needs to know about a classifier of pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """A network in evaluation mode, with what leads from a picture to its input and to its classes.
+
+    Attributes:
+        name: The name it was loaded by, such as ``"torchvision:resnet50"``.
+        model: Takes (N, 3, H, W) and returns logits (N, classes); in evaluation mode.
+        class_names: One name for each column of the logits.
+        preprocess: RGB picture -> (3, H, W) float32, the tensor that the network sees.
+        crop: RGB picture -> the part of it that the network sees, H x W pixels: ``preprocess``
+            without the step to numbers, so that a map can be laid over it.
+    """
+
+    name: str
+    model: nn.Module
+    class_names: tuple[str, ...]
+    preprocess: Callable[[Image], Tensor]
+    crop: Callable[[Image], Image]

@@ -1,0 +1,97 @@
+"""Pictures from files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from captum_tgrad.zoo.optional import import_from_extra
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+def check_image(path: str | Path) -> None:
+    """Reads no more than the head of a file, to find early that it is no picture.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It is a folder, or not a picture.
+    """
+    _open(Path(path)).close()
+
+
+def load_image(path: str | Path) -> Image:
+    """Reads a picture as people see it.
+
+    It is turned the way its EXIF orientation says, laid on white where it is transparent, and
+    reduced to 8 bits a channel where it is grey with 16.
+
+    Args:
+        path: A file in any format that Pillow reads. Of an animation, the first frame is taken.
+
+    Returns:
+        An RGB picture.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It is a folder, not a picture, damaged, or of a kind with no natural way to
+            8 bits (32-bit integers and floats).
+    """
+    from PIL import Image, ImageOps
+
+    path = Path(path)
+    with _open(path) as opened:
+        try:
+            image = ImageOps.exif_transpose(opened)
+        # Pillow's decoders raise any of these on a damaged file.
+        except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
+            raise ValueError(f"{path} is damaged and cannot be read as a picture: {error}") from error
+    return _as_rgb(image, path)
+
+
+def sample_image() -> Image:
+    """Returns a photograph of a cup of coffee that needs no file and no network, 600 x 400, RGB.
+
+    Raises:
+        ModuleNotFoundError: scikit-image, which carries it, is not installed.
+    """
+    from PIL import Image
+
+    return Image.fromarray(import_from_extra("skimage.data", extra="cli").coffee())
+
+
+def _open(path: Path) -> Image:
+    """Opens a picture without decoding it; raises as ``check_image``."""
+    from PIL import Image, UnidentifiedImageError
+
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder: name the pictures in it, such as {path}/*.jpg")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"no picture {path}: there is no folder {path.parent}")
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no picture {path}")
+    try:
+        return Image.open(path)
+    except (UnidentifiedImageError, Image.DecompressionBombError) as error:
+        raise ValueError(
+            f"{path} is not a picture that Pillow can read: convert it to PNG or JPEG"
+        ) from error
+
+
+def _as_rgb(image: Image, path: Path) -> Image:
+    """Converts any kind of picture to RGB, without losing what it looks like."""
+    from PIL import Image
+
+    if image.mode.startswith("I;16"):
+        # Pillow's own conversion cuts everything above 255, which leaves a white picture.
+        image = image.point(lambda value: value * (1 / 256)).convert("L")
+    if image.mode in ("I", "F"):
+        raise ValueError(
+            f"{path} has 32-bit pixels (mode {image.mode}): convert it to 8 or 16 bits a channel"
+        )
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(white, image)
+    return image.convert("RGB")

@@ -1,0 +1,67 @@
+"""Classifiers by name."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+
+from captum_tgrad.zoo.classifier import Classifier
+from captum_tgrad.zoo.efficientnet_lite import EFFICIENTNET_LITE0, load_efficientnet_lite0
+
+DEFAULT_CLASSIFIER = EFFICIENTNET_LITE0
+
+_TORCHVISION = "torchvision:"
+
+
+def classifier_names() -> list[str]:
+    """Returns every name that ``load_classifier`` takes."""
+    from captum_tgrad.zoo.torchvision_models import architectures
+
+    return [EFFICIENTNET_LITE0, *(f"{_TORCHVISION}{name}" for name in architectures())]
+
+
+def load_classifier(
+    name: str = DEFAULT_CLASSIFIER,
+    weights: str | Path | None = None,
+    class_names: Sequence[str] | None = None,
+) -> Classifier:
+    """Loads a classifier of pictures.
+
+    Args:
+        name: ``"efficientnet_lite0"``, whose ImageNet weights need no network, or
+            ``"torchvision:NAME"`` for any classifier of torchvision.
+        weights: A file with weights for it, saved with ``torch.save(model.state_dict(), path)``;
+            nothing in it is run. Where the last layer in the file has another number of classes,
+            the network gets that number. None: the published weights, which torchvision downloads
+            when they are first used.
+        class_names: A name for each class. None: those of ImageNet where the number fits, else
+            ``"class 0"``, ``"class 1"``, ...
+
+    Returns:
+        The classifier, on the CPU and in evaluation mode.
+
+    Raises:
+        ValueError: ``name`` is unknown (near matches are named), the file is no state dict or does
+            not fit, or ``class_names`` has the wrong length.
+        FileNotFoundError: There is no file ``weights``.
+        ConnectionError: The weights cannot be downloaded.
+        ModuleNotFoundError: An extra of this package is missing.
+    """
+    if name == EFFICIENTNET_LITE0:
+        return load_efficientnet_lite0(weights, class_names)
+    if name not in classifier_names():
+        raise ValueError(f"there is no model {name!r}: {_advice(name)}")
+    from captum_tgrad.zoo.torchvision_models import load_torchvision
+
+    return load_torchvision(name.removeprefix(_TORCHVISION), weights, class_names)
+
+
+def _advice(name: str) -> str:
+    """Names the models that were perhaps meant, also where "torchvision:" was forgotten."""
+    wanted = name.casefold().replace("-", "_").removeprefix(_TORCHVISION)
+    full_names = {full.removeprefix(_TORCHVISION): full for full in classifier_names()}
+    near = [full_names[short] for short in difflib.get_close_matches(wanted, full_names)]
+    if near:
+        return f"did you mean {' or '.join(near)}?"
+    return f"give {EFFICIENTNET_LITE0} or {_TORCHVISION}NAME with a classifier of torchvision"

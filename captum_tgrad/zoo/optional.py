@@ -1,0 +1,29 @@
+"""Modules that come with an extra of this package."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+
+def import_from_extra(module: str, extra: str) -> Any:
+    """Imports a module that only an extra installs.
+
+    Args:
+        module: Its full name.
+        extra: The extra of this package that installs it.
+
+    Raises:
+        ModuleNotFoundError: It is not installed; the message says how to install it.
+    """
+    try:
+        return import_module(module)
+    except ModuleNotFoundError as error:
+        # Only the absence of the module itself is about the extra: one that is there but misses
+        # a part of its own has to be seen as what it is.
+        if error.name is None or not f"{module}.".startswith(f"{error.name}."):
+            raise
+        raise ModuleNotFoundError(
+            f'this needs {error.name}, which is not installed: pip install "captum-tgrad[{extra}]"',
+            name=error.name,
+        ) from error

@@ -1,0 +1,75 @@
+"""From what a person types to the index of a class."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+
+# So many near matches help; more would only fill the line.
+_SUGGESTIONS = 5
+
+
+def resolve_target(target: int | str, class_names: Sequence[str]) -> int:
+    """Finds the class that is meant.
+
+    Args:
+        target: An index, the digits of an index, or a name. Case, underscores and extra spaces of
+            a name do not matter, except where two names differ in nothing else. Digits are always
+            read as an index.
+        class_names: One name for each class.
+
+    Returns:
+        An index into ``class_names``.
+
+    Raises:
+        TypeError: ``target`` is neither an integer nor a string.
+        ValueError: There is no such class (near matches are named) or there are several.
+
+    Example:
+        >>> resolve_target("Espresso", ["cup", "espresso"])
+        1
+        >>> resolve_target("0", ["cup", "espresso"])
+        0
+    """
+    if isinstance(target, bool) or not isinstance(target, (int, str)):
+        raise TypeError(
+            f"target must be the index or the name of a class, not {type(target).__name__}"
+        )
+    if isinstance(target, int) or _is_integer(target):
+        return _checked_index(int(target), len(class_names))
+    same = [index for index, name in enumerate(class_names) if name == target]
+    if len(same) != 1:
+        wanted = _plain(target)
+        same = [index for index, name in enumerate(class_names) if _plain(name) == wanted]
+    if len(same) == 1:
+        return same[0]
+    if same:
+        choices = ", ".join(f"{index} ({class_names[index]})" for index in same)
+        raise ValueError(f"the class {target!r} could be any of {choices}: give the number")
+    raise ValueError(f"there is no class {target!r}: {_advice(target, class_names)}")
+
+
+def _is_integer(text: str) -> bool:
+    return text.strip().removeprefix("-").isdecimal()
+
+
+def _checked_index(index: int, count: int) -> int:
+    if not 0 <= index < count:
+        raise ValueError(f"there is no class {index}: give a number from 0 to {count - 1}")
+    return index
+
+
+def _plain(name: str) -> str:
+    return " ".join(name.replace("_", " ").casefold().split())
+
+
+def _advice(target: str, class_names: Sequence[str]) -> str:
+    """Names the classes that were perhaps meant: those containing the words, then those alike."""
+    index_of = {_plain(name): index for index, name in enumerate(class_names)}
+    wanted = _plain(target)
+    near = [name for name in index_of if wanted and f" {wanted} " in f" {name} "]
+    near += difflib.get_close_matches(wanted, index_of, n=_SUGGESTIONS)
+    if not near:
+        return f"give its name or a number from 0 to {len(class_names) - 1}"
+    choices = [f"{class_names[index_of[name]]} ({index_of[name]})" for name in dict.fromkeys(near)]
+    return f"did you mean {' or '.join(choices[:_SUGGESTIONS])}?"

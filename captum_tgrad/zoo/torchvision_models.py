@@ -1,0 +1,113 @@
+"""The classifiers of torchvision: with their own weights, or with weights from a file."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from http.client import HTTPException
+from pathlib import Path
+from typing import Any
+
+import torchvision.models
+from torch import Tensor, nn
+
+from captum_tgrad.zoo.checkpoint import count_classes, load_weights, read_state_dict
+from captum_tgrad.zoo.class_names import names_for
+from captum_tgrad.zoo.classifier import Classifier
+from captum_tgrad.zoo.preprocessing import Preprocessing
+
+# The names that torchvision's published DenseNet files still have: "denselayer1.norm.1.weight".
+_OLD_DENSENET_KEY = re.compile(r"(denselayer\d+\.(?:norm|conv))\.(\d)\.")
+
+
+def architectures() -> list[str]:
+    """Returns the names of the classifiers of torchvision, without those of detection and video."""
+    return torchvision.models.list_models(module=torchvision.models)
+
+
+def load_torchvision(
+    architecture: str,
+    weights: str | Path | None = None,
+    class_names: Sequence[str] | None = None,
+) -> Classifier:
+    """Builds a classifier of torchvision.
+
+    Args:
+        architecture: One of ``architectures()``.
+        weights: As in ``load_classifier``.
+        class_names: As in ``load_classifier``.
+    """
+    if weights is None:
+        published = torchvision.models.get_model_weights(architecture).DEFAULT
+        model = _download(architecture, published)
+        count = len(published.meta["categories"])
+    else:
+        published = _published_as(architecture, Path(weights).name)
+        state_dict = _with_current_keys(read_state_dict(weights))
+        count = count_classes(state_dict) or len(published.meta["categories"])
+        model = torchvision.models.get_model(
+            architecture, weights=None, **_build_options(architecture, count, published, state_dict)
+        )
+        load_weights(model, state_dict, weights)
+    preprocessing = Preprocessing.of_torchvision(published.transforms())
+    return Classifier(
+        name=f"torchvision:{architecture}",
+        model=model.eval(),
+        class_names=names_for(count, class_names, published.meta["categories"]),
+        preprocess=preprocessing,
+        crop=preprocessing.crop,
+    )
+
+
+def _download(architecture: str, published: Any) -> nn.Module:
+    """Builds a network with its published weights; raises ConnectionError where they stay away."""
+    try:
+        return torchvision.models.get_model(architecture, weights=published)
+    # Besides what sockets and files raise: a broken transfer, and a hash that does not fit.
+    except (OSError, HTTPException, RuntimeError) as error:
+        raise ConnectionError(
+            f"the weights of torchvision:{architecture} could not be downloaded ({error}): fetch"
+            f" {published.url} where there is a network and give that file as weights"
+            " (--weights FILE)"
+        ) from error
+
+
+def _published_as(architecture: str, file_name: str) -> Any:
+    """Returns torchvision's entry for a published file, else its default for the architecture.
+
+    Several published weights of one architecture differ in the size of the picture they want.
+    """
+    entries = torchvision.models.get_model_weights(architecture)
+    same = [
+        entry
+        for entry in entries
+        # VGG16 has an entry without a classifier.
+        if entry.url.rsplit("/", 1)[-1] == file_name and entry.meta["categories"]
+    ]
+    return same[0] if same else entries.DEFAULT
+
+
+def _with_current_keys(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
+    for key in list(state_dict):
+        current = _OLD_DENSENET_KEY.sub(r"\1\2.", key)
+        # In the same order, and the same object: it carries the version of each module's weights.
+        state_dict[current] = state_dict.pop(key)
+    return state_dict
+
+
+def _build_options(
+    architecture: str, count: int, published: Any, state_dict: dict[str, Tensor]
+) -> dict[str, Any]:
+    """Returns the arguments with which torchvision builds what the file was saved from."""
+    options: dict[str, Any] = {"num_classes": count}
+    if architecture in ("googlenet", "inception_v3"):
+        options |= {
+            # As torchvision sets it for its own weights, from which others are fine-tuned; a file
+            # does not say.
+            "transform_input": True,
+            "aux_logits": any(key.startswith(("aux", "AuxLogits")) for key in state_dict),
+            "init_weights": False,
+        }
+    if architecture.startswith("vit_"):
+        options["image_size"] = published.meta["min_size"][0]
+    return options
