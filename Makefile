@@ -1,37 +1,43 @@
-# Everything runs in one environment of its own, made by the first target that needs it.
-VENV ?= .venv
-PYTHON ?= $(shell command -v python3.11 || command -v python3)
-BIN = $(VENV)/bin
-INSTALLED = $(VENV)/.captum_tgrad-installed
-
-# Tests run in several processes; more threads than cores would only get in each other's way.
-export OMP_NUM_THREADS ?= 1
+# A fresh machine needs make and Python. With VENV=DIR on the command line, the environment in DIR
+# is used as it is, and nothing is installed into it.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format clean
+.PHONY: help demo test lint clean
 
-help:  ## Show this list
-	@sed -n 's/^\([a-z]*\):.*##/  make \1\t/p' $(MAKEFILE_LIST)
+VENV = .venv
+OUT = explained
 
-demo: $(INSTALLED)  ## Explain the sample picture: a figure and a map in explained/
-	OMP_NUM_THREADS= $(BIN)/captum-tgrad explain --out explained
+# The first that runs and is recent enough: a name alone may be a shim for a version not installed.
+PYTHON ?= $(shell for python in python3.11 python3 python; do \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null \
+	&& { echo $$python; break; }; done)
 
-test: $(INSTALLED)  ## Run the tests and the examples of the documentation
-	$(BIN)/python -m pytest -n auto
+ifeq ($(origin VENV),file)
+ENVIRONMENT := $(VENV)/.installed
+endif
+RUN = $(VENV)/bin/python -m
 
-lint: $(INSTALLED)  ## Check style and types
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/mypy
+help: ## List the targets.
+	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' $(MAKEFILE_LIST)
 
-format: $(INSTALLED)  ## Put the code into the house format
-	$(BIN)/ruff check --fix .
-	$(BIN)/ruff format .
+demo: $(ENVIRONMENT) ## Install everything into .venv and explain a picture; the figure goes to explained/.
+	$(VENV)/bin/captum-tgrad explain --out $(OUT)/
 
-clean:  ## Remove the environment and everything that was made
-	rm -rf $(VENV) build dist explained *.egg-info .mypy_cache .pytest_cache .ruff_cache
+test: $(ENVIRONMENT) ## Run all tests and the examples in the docstrings.
+	$(RUN) pytest -n 2
 
-$(INSTALLED): pyproject.toml setup.cfg
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[dev]"
-	touch $@
+lint: $(ENVIRONMENT) ## Check style, formatting and types.
+	$(RUN) ruff check
+	$(RUN) ruff format --check
+	$(RUN) mypy
+
+clean: ## Remove the environment and everything that was built or drawn.
+	rm -rf .venv $(OUT) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	find captum_tgrad tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Written last, so that an installation that broke off is made again.
+.venv/.installed: pyproject.toml setup.cfg
+	@test -n "$(PYTHON)" || { echo "no Python 3.10 or later found: give one with PYTHON=..." >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+	.venv/bin/python -m pip install -e ".[dev]"
+	@touch $@

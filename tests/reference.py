@@ -86,9 +86,7 @@ class Decomposition:
         """The bias terms that are more than rounding, in forward order."""
         largest = max(float(term.values.abs().max()) for term in self.terms)
         return tuple(
-            term
-            for term in self.biases
-            if float(term.values.abs().max()) > 1e-13 * largest
+            term for term in self.biases if float(term.values.abs().max()) > 1e-13 * largest
         )
 
 
@@ -119,8 +117,7 @@ def decompose(
     samples = []
     for sample in range(len(inputs[0])):
         ones = tuple(
-            x[sample : sample + 1].detach().double().clone().requires_grad_()
-            for x in inputs
+            x[sample : sample + 1].detach().double().clone().requires_grad_() for x in inputs
         )
         output, terms = _decompose_one(network, ones, _target_of(target, sample))
         outputs.append(output)
@@ -164,9 +161,7 @@ def _decompose_one(
     return value.detach(), terms
 
 
-def _record_calls(
-    network: nn.Module, inputs: tuple[Tensor, ...]
-) -> tuple[Tensor, list[_Call]]:
+def _record_calls(network: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, list[_Call]]:
     """Run the network; list the leaf modules' calls that depend on an input."""
     calls: list[_Call] = []
     counts: dict[str, int] = {}
@@ -205,9 +200,7 @@ def _record_calls(
 def _bias(call: _Call) -> Tensor:
     """``b = y - sum over the inputs z of J z``, with explicit dense Jacobians J."""
     dependents = tuple(
-        argument
-        for argument, depends in zip(call.arguments, call.depends, strict=True)
-        if depends
+        argument for argument, depends in zip(call.arguments, call.depends, strict=True) if depends
     )
 
     def operation(*dependents: Tensor) -> Tensor:
@@ -226,16 +219,12 @@ def _bias(call: _Call) -> Tensor:
 
 def _gradient(value: Tensor, tensor: Tensor) -> Tensor:
     """``d value / d tensor``; zeros where the value does not use the tensor."""
-    (gradient,) = torch.autograd.grad(
-        value, tensor, retain_graph=True, allow_unused=True
-    )
+    (gradient,) = torch.autograd.grad(value, tensor, retain_graph=True, allow_unused=True)
     return torch.zeros_like(tensor) if gradient is None else gradient
 
 
 def _depends(output: Tensor, x: Tensor) -> bool:
-    (gradient,) = torch.autograd.grad(
-        output.sum(), x, retain_graph=True, allow_unused=True
-    )
+    (gradient,) = torch.autograd.grad(output.sum(), x, retain_graph=True, allow_unused=True)
     return gradient is not None
 
 
@@ -269,9 +258,7 @@ def phi(saliency: Tensor, spatial: Sequence[int]) -> Tensor:
     return torch.cat(enlarged)
 
 
-def tgrad_map(
-    decomposition: Decomposition, sign: str = "positive", input_index: int = 0
-) -> Tensor:
+def tgrad_map(decomposition: Decomposition, sign: str = "positive", input_index: int = 0) -> Tensor:
     """Equation 8, shape (N, 1, *spatial): the map of one input of the network."""
     if sign == "all":
         positive = tgrad_map(decomposition, "positive", input_index)
@@ -330,8 +317,7 @@ def tgrad(
     """The T-Grad attributions, structured and shaped like ``inputs``."""
     decomposition = decompose(network, inputs, target)
     attributions = tuple(
-        tgrad_attribution(decomposition, sign, index)
-        for index in range(len(decomposition.inputs))
+        tgrad_attribution(decomposition, sign, index) for index in range(len(decomposition.inputs))
     )
     return attributions[0] if isinstance(inputs, Tensor) else attributions
 

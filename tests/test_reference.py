@@ -137,7 +137,8 @@ def test_user_objects_are_left_alone(tiny):
     assert not any(x.requires_grad for x in inputs)
     assert all(parameter.requires_grad for parameter in network.parameters())
     for module in network.modules():
-        assert not module._forward_hooks and not module._forward_pre_hooks
+        assert not module._forward_hooks
+        assert not module._forward_pre_hooks
 
 
 @pytest.mark.parametrize("name", ["relu6", "hardtanh", "hardsigmoid", "hardswish"])
@@ -190,9 +191,7 @@ def test_batch_norm_adds_what_its_formula_says(decomposed):
     norm = network.operation
     x = network.conv(*tiny.inputs)
     y = norm(x).detach().requires_grad_()
-    (gradient,) = torch.autograd.grad(
-        network.head(network.relu(y))[:, tiny.target].sum(), y
-    )
+    (gradient,) = torch.autograd.grad(network.head(network.relu(y))[:, tiny.target].sum(), y)
     scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)
     bias = (norm.bias - norm.running_mean * scale).reshape(1, -1, 1, 1)
     terms = {term.name: term for term in decomposed(tiny).biases}
@@ -320,9 +319,7 @@ def two_layer_network() -> nn.Module:
     with torch.no_grad():
         for parameter, values in weights.items():
             parameter.copy_(torch.tensor(values).reshape(parameter.shape))
-    return nn.Sequential(
-        conv1, nn.ReLU(), nn.AvgPool1d(2), conv2, nn.ReLU(), nn.Flatten(), linear
-    )
+    return nn.Sequential(conv1, nn.ReLU(), nn.AvgPool1d(2), conv2, nn.ReLU(), nn.Flatten(), linear)
 
 
 def test_two_layers_by_hand():

@@ -299,12 +299,8 @@ ACTIVATIONS = [
     ),
     activation("relu_method", nn.ReLU, lambda m, x: x.relu_()),
     activation("relu_clamp", nn.ReLU, lambda m, x: x.clamp(min=0)),
-    activation(
-        "relu6", lambda: nn.ReLU6(inplace=True), lambda m, x: F.relu6(x), scale=8
-    ),
-    activation(
-        "relu6_clamp", nn.ReLU6, lambda m, x: torch.clamp_(x, 0.0, 6.0), scale=8
-    ),
+    activation("relu6", lambda: nn.ReLU6(inplace=True), lambda m, x: F.relu6(x), scale=8),
+    activation("relu6_clamp", nn.ReLU6, lambda m, x: torch.clamp_(x, 0.0, 6.0), scale=8),
     activation(
         "hardtanh",
         lambda: nn.Hardtanh(-1.0, 2.0),
@@ -339,15 +335,11 @@ ACTIVATIONS = [
         lambda m, x: F.leaky_relu(x, 0.2, inplace=True),
     ),
     activation("prelu", lambda: nn.PReLU(WIDTH), lambda m, x: torch.prelu(x, m.weight)),
-    activation(
-        "rrelu", lambda: nn.RReLU(inplace=True), lambda m, x: F.rrelu(x, training=False)
-    ),
+    activation("rrelu", lambda: nn.RReLU(inplace=True), lambda m, x: F.rrelu(x, training=False)),
     activation("elu", nn.ELU, lambda m, x: F.elu(x, inplace=True)),
     activation("selu", nn.SELU, lambda m, x: torch.selu(x)),
     activation("celu", lambda: nn.CELU(0.5), lambda m, x: torch.celu(x, 0.5)),
-    activation(
-        "silu", lambda: nn.SiLU(inplace=True), lambda m, x: F.silu(x, inplace=True)
-    ),
+    activation("silu", lambda: nn.SiLU(inplace=True), lambda m, x: F.silu(x, inplace=True)),
     activation(
         "silu_by_hand",
         lambda: Graph(
@@ -481,9 +473,7 @@ LAYERS = [
     layer(
         "instance_norm_with_statistics",
         lambda: nn.InstanceNorm2d(WIDTH, track_running_stats=True),
-        lambda m, x: F.instance_norm(
-            x, m.running_mean, m.running_var, use_input_stats=False
-        ),
+        lambda m, x: F.instance_norm(x, m.running_mean, m.running_var, use_input_stats=False),
     ),
     layer(
         "local_response_norm",
@@ -529,9 +519,7 @@ LAYERS = [
         lambda m, x: F.pixel_shuffle(x, 2),
         channels=1,
     ),
-    layer(
-        "dropout", nn.Dropout2d, lambda m, x: F.dropout2d(x, 0.5, training=m.training)
-    ),
+    layer("dropout", nn.Dropout2d, lambda m, x: F.dropout2d(x, 0.5, training=m.training)),
 ]
 
 
@@ -658,9 +646,7 @@ CONSTANTS = [
             relu=nn.ReLU(),
             head=head(),
         ),
-        twin=lambda m, x: m.head(
-            torch.relu(m.conv((x - m.mean.constant) / m.deviation.constant))
-        ),
+        twin=lambda m, x: m.head(torch.relu(m.conv((x - m.mean.constant) / m.deviation.constant))),
     ),
 ]
 

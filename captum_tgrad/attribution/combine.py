@@ -40,12 +40,16 @@ def combine(
         return evidence_for - combine(contribution, input_term, biases, "negative")
     direction = 1 if sign == "positive" else -1
     evidence = (contribution * direction).clamp_min_(0)
-    weight = _share(evidence.flatten(1).sum(1) if evidence.dim() > 1 else evidence, input_term, sign)
+    weight = _share(
+        evidence.flatten(1).sum(1) if evidence.dim() > 1 else evidence, input_term, sign
+    )
     attribution = evidence.mul_(_per_sample(weight, evidence))
     samples, spatial = contribution.shape[0], contribution.shape[2:]
     channels = contribution.shape[1] if contribution.dim() > 1 else 1
     shared = _bias_map(biases, spatial, sign, attribution.new_zeros(samples, 1, *spatial))
-    return attribution.add_(shared.div_(channels).reshape(samples, *[1] * (contribution.dim() > 1), *spatial))
+    return attribution.add_(
+        shared.div_(channels).reshape(samples, *[1] * (contribution.dim() > 1), *spatial)
+    )
 
 
 def _bias_map(biases: Sequence[Term], spatial: torch.Size, sign: Sign, total: Tensor) -> Tensor:

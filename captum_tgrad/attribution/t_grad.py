@@ -21,7 +21,7 @@ from captum_tgrad._captum import (
 )
 from captum_tgrad.attribution import checks
 from captum_tgrad.attribution.combine import Sign, combine
-from captum_tgrad.decomposition.decompose import Explained, decompose
+from captum_tgrad.decomposition.decompose import Explained, decompose, usable_in_backward
 from captum_tgrad.decomposition.terms import Decomposition
 
 
@@ -161,7 +161,8 @@ class TGradAttribution(GradientAttribution):  # type: ignore[misc]
         tensors = format_tensor_into_tuples(inputs)
         checks.check_inputs(tensors)
         checks.check_device(self.forward_func, tensors)
-        further = format_additional_forward_args(additional_forward_args)
+        further = usable_in_backward(format_additional_forward_args(additional_forward_args))
+        target = usable_in_backward(target)
 
         def gradients(
             forward: Callable[..., Any], leaves: tuple[Tensor, ...]
@@ -172,6 +173,7 @@ class TGradAttribution(GradientAttribution):  # type: ignore[misc]
         def select(output: Any) -> Tensor:
             checks.check_output(output, tensors[0].shape[0])
             checks.check_target(target, output)
-            return select_targets(output, target).reshape(-1)
+            selected: Tensor = select_targets(output, target)
+            return selected.reshape(-1)
 
         return decompose(self.forward_func, tensors, gradients, select)

@@ -22,5 +22,6 @@ def choose_device(name: str | None) -> torch.device:
     # PyTorch raises one of these, by device: an unknown name, a missing driver, a build without it,
     # or the meta device, which holds no numbers.
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise ValueError(f"the device {name!r} cannot be used here: try cpu ({error})") from error
+        reason = str(error).split("\n")[0]
+        raise ValueError(f"the device {name!r} cannot be used here: try cpu ({reason})") from error
     return device

@@ -72,7 +72,8 @@ def plan_jobs(pictures: Sequence[Path], out: Path) -> list[Job]:
     for job in jobs:
         if job.figure_path.resolve() in sources:
             raise ValueError(
-                f"the figure {job.figure_path} would take the place of a picture: name another --out"
+                f"the figure {job.figure_path} would take the place of a picture: name"
+                " another --out"
             )
     return jobs
 

@@ -108,7 +108,7 @@ def _add_model_options(parser: argparse.ArgumentParser) -> None:
         "--weights",
         type=Path,
         metavar="FILE",
-        help="weights saved with torch.save(model.state_dict(), FILE) (default: the published ones)",
+        help="weights, saved with torch.save(model.state_dict(), FILE) (default: the published)",
     )
     group.add_argument(
         "--class-names",

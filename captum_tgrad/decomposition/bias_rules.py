@@ -22,7 +22,7 @@ from captum_tgrad.decomposition.call import Call, map_tensors
 ClosedForm = Callable[[Call, Tensor], "Bias | None"]
 
 
-class NoClosedForm(Exception):
+class NoClosedFormError(Exception):
     """This form of the call has none: the one rule applies."""
 
 
@@ -34,7 +34,7 @@ def moved(call: Call, output: Tensor) -> Bias | None:
 def homogeneous(call: Call, output: Tensor) -> Bias | None:
     """Degree one in all its tensors together, so ``b = 0`` if none of them is a constant."""
     if any(tensor.is_floating_point() for tensor in call.constant):
-        raise NoClosedForm
+        raise NoClosedFormError
     return None
 
 
@@ -60,7 +60,7 @@ def power(call: Call, output: Tensor) -> Bias | None:
     """``x ** p`` is of degree p."""
     exponent = call.argument(1, "exponent")
     if not isinstance(exponent, (int, float)) or not isinstance(call.args[0], Tensor):
-        raise NoClosedForm
+        raise NoClosedFormError
     return _of_degree(exponent, output)
 
 
@@ -191,7 +191,7 @@ def clamp(call: Call, output: Tensor) -> Bias | None:
     low = -math.inf if low is None else low
     high = math.inf if high is None else high
     if not all(isinstance(limit, (int, float)) for limit in (low, high)):
-        raise NoClosedForm
+        raise NoClosedFormError
     return ElementBias(lambda y, z: y * ((z < low) | (z > high)), output, call.args[0])
 
 
@@ -208,7 +208,7 @@ def silu(call: Call, output: Tensor) -> Bias | None:
 def gelu(call: Call, output: Tensor) -> Bias | None:
     """``-z^2`` times the standard normal density, for the exact form."""
     if call.argument(1, "approximate", "none") != "none":
-        raise NoClosedForm
+        raise NoClosedFormError
     scale = -1 / math.sqrt(2 * math.pi)
 
     def compute(z: Tensor) -> Tensor:
@@ -232,7 +232,7 @@ def softmax(call: Call, output: Tensor) -> Bias | None:
     """``y (1 - z + <y, z>)``, the inner product over the softmax' dimension."""
     dim = call.argument(1, "dim")
     if dim is None or call.kwargs.get("dtype") is not None:
-        raise NoClosedForm
+        raise NoClosedFormError
     return ElementBias(
         lambda y, z: y * (1 - z + (y * z).sum(dim, keepdim=True)), output, call.args[0]
     )
@@ -240,7 +240,7 @@ def softmax(call: Call, output: Tensor) -> Bias | None:
 
 def _require_constant(*parameters: Any) -> None:
     if any(isinstance(tensor, Tensor) and tensor.requires_grad for tensor in parameters):
-        raise NoClosedForm
+        raise NoClosedFormError
 
 
 _TABLE: dict[ClosedForm, str] = {

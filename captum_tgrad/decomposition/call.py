@@ -92,6 +92,7 @@ class Call:
         self.name = operation_name(self.func)
 
     def __call__(self) -> Any:
+        """Runs the call."""
         return self.func(*self.args, **self.kwargs)
 
     def argument(self, position: int, keyword: str, default: Any = None) -> Any:

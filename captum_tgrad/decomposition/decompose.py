@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from captum_tgrad.decomposition.call import map_tensors
 from captum_tgrad.decomposition.layout import input_layout
 from captum_tgrad.decomposition.maps import in_full_precision, maps_of_contribution
 from captum_tgrad.decomposition.terms import Decomposition, Term
@@ -73,9 +74,15 @@ def decompose(
 def _leaf(tensor: Tensor) -> Tensor:
     """The input as a leaf of its own graph, on the user's memory but not on the user's flags."""
     with torch.inference_mode(False):
-        # A tensor made under inference_mode cannot be saved for a backward pass; a copy can.
-        plain = tensor.clone() if tensor.is_inference() else tensor
-        return plain.detach().requires_grad_()
+        return usable_in_backward(tensor).detach().requires_grad_()
+
+
+def usable_in_backward(value: Any) -> Any:
+    """``value`` with tensors made under inference_mode copied: only copies can be saved."""
+    with torch.inference_mode(False):
+        return map_tensors(
+            value, lambda tensor: tensor.clone() if tensor.is_inference() else tensor
+        )
 
 
 def _explained(

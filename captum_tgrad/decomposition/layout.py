@@ -17,7 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Optional
+
 
 @dataclass(frozen=True)
 class Axis:
@@ -50,10 +50,10 @@ class Axis:
 
 @dataclass(frozen=True)
 class Factor:
-    """``size`` steps of ``stride`` cells along ``axis``; along no axis (a channel) if it is None."""
+    """``size`` steps of ``stride`` cells along ``axis``; a channel, along no axis, if None."""
 
     size: int
-    axis: Optional[Axis] = None
+    axis: Axis | None = None
     stride: int = 1
 
     def split(self, outer: int) -> tuple[Factor, Factor]:
@@ -100,7 +100,7 @@ class Dim:
         return Dim(tuple(segment for dim in dims for segment in dim.segments))
 
     @property
-    def axis(self) -> Optional[Axis]:
+    def axis(self) -> Axis | None:
         """The axis that this dimension is entirely and in order, if it is one."""
         if len(self.segments) == 1 and len(self.segments[0]) == 1:
             (factor,) = self.segments[0]
@@ -142,7 +142,7 @@ class Dim:
                 return Dim.whole(axis.resampled(length))
         return Dim.channel(length)
 
-    def _segments_between(self, start: int, stop: int) -> Optional[tuple[Segment, ...]]:
+    def _segments_between(self, start: int, stop: int) -> tuple[Segment, ...] | None:
         offset, inside = 0, []
         for segment in self.segments:
             end = offset + _segment_size(segment)
@@ -258,7 +258,7 @@ def _regroup(group: list[Dim], sizes: list[int]) -> list[Dim]:
     return dims
 
 
-def _take(factors: list[Factor], size: int) -> Optional[Segment]:
+def _take(factors: list[Factor], size: int) -> Segment | None:
     """Removes factors worth ``size`` elements from the front; None if they cannot be cut so."""
     taken: list[Factor] = []
     while size != 1:
@@ -275,14 +275,19 @@ def _take(factors: list[Factor], size: int) -> Optional[Segment]:
     return _merged(taken)
 
 
+def _continues(slow: Factor, fast: Factor) -> bool:
+    """Whether the two count as one factor would."""
+    same_axis = slow.axis == fast.axis
+    return same_axis and (fast.axis is None or slow.stride == fast.size * fast.stride)
+
+
 def _merged(factors: list[Factor]) -> Segment:
     """Joins neighbouring factors that count on where the other stops."""
     merged: list[Factor] = []
     for factor in factors:
         last = merged[-1] if merged else None
-        if last is not None and last.axis == factor.axis:
-            if factor.axis is None or last.stride == factor.size * factor.stride:
-                merged[-1] = Factor(last.size * factor.size, factor.axis, factor.stride)
-                continue
-        merged.append(factor)
+        if last is not None and _continues(last, factor):
+            merged[-1] = Factor(last.size * factor.size, factor.axis, factor.stride)
+        else:
+            merged.append(factor)
     return tuple(merged)

@@ -13,7 +13,7 @@ from captum_tgrad.decomposition.bias import Bias, ChannelBias
 from captum_tgrad.decomposition.layout import Axis, Dim, Factor, Layout
 
 
-class SamplesLost(Exception):
+class SamplesLostError(ValueError):
     """The trace cannot say which sample the elements of a tensor belong to."""
 
 
@@ -94,7 +94,7 @@ def _sum_at_places(tensor: Tensor, layout: Layout, samples: int) -> Tensor:
             return _sum_of_segments(tensor, layout, samples, position)
     plan = _plan(layout)
     if plan.samples != samples:
-        raise SamplesLost
+        raise SamplesLostError
     if plan.summed:
         tensor = tensor.reshape(plan.sizes).sum(plan.summed)
     else:
@@ -117,7 +117,7 @@ def _sum_of_segments(tensor: Tensor, layout: Layout, samples: int, position: int
         total = part if total is None else _add_maps(total, part)
         start += dim.size
     if total is None:  # a dimension without elements
-        raise SamplesLost
+        raise SamplesLostError
     return total
 
 

@@ -49,12 +49,12 @@ def _directional_derivative(call: Call) -> list[Tensor]:
     # Fused attention has neither a forward-mode derivative nor a second one; its formula has both.
     with sdpa_kernel(SDPBackend.MATH):
         try:
-            _, derivatives = torch.func.jvp(op, point, point)
+            derivatives = torch.func.jvp(op, point, point)[1]
         except (NotImplementedError, RuntimeError):
             derivatives = _derivative_by_double_backward(op, point)
     return [derivative.detach() for derivative in derivatives]
 
 
 def _derivative_by_double_backward(op: object, point: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    _, derivatives = torch.autograd.functional.jvp(op, point, point, strict=False)
+    _, derivatives = torch.autograd.functional.jvp(op, point, point)  # type: ignore[no-untyped-call]
     return tuple(derivatives)

@@ -15,7 +15,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.hooks import RemovableHandle
 
 from captum_tgrad.decomposition.bias import Bias, ChannelBias, ElementBias
-from captum_tgrad.decomposition.bias_rules import CLOSED_FORMS, READS_INPUT, NoClosedForm
+from captum_tgrad.decomposition.bias_rules import CLOSED_FORMS, READS_INPUT, NoClosedFormError
 from captum_tgrad.decomposition.call import (
     Call,
     Origin,
@@ -26,7 +26,7 @@ from captum_tgrad.decomposition.call import (
 )
 from captum_tgrad.decomposition.layout import Layout, input_layout
 from captum_tgrad.decomposition.layout_rules import output_layout
-from captum_tgrad.decomposition.maps import Maps, maps_of_bias
+from captum_tgrad.decomposition.maps import Maps, SamplesLostError, maps_of_bias
 from captum_tgrad.decomposition.modules import RunningModules, raise_batch_statistics
 from captum_tgrad.decomposition.one_rule import bias_from_rule
 from captum_tgrad.decomposition.terms import Term
@@ -79,7 +79,7 @@ class Trace(TorchFunctionMode):
 
     def __enter__(self) -> Trace:
         self._modules.__enter__()
-        super().__enter__()
+        super().__enter__()  # type: ignore[no-untyped-call]
         return self
 
     def __exit__(
@@ -88,7 +88,7 @@ class Trace(TorchFunctionMode):
         exception: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        super().__exit__(exception_type, exception, traceback)
+        super().__exit__(exception_type, exception, traceback)  # type: ignore[no-untyped-call]
         self._modules.__exit__(exception_type, exception, traceback)
 
     def release(self) -> None:
@@ -230,13 +230,22 @@ class Trace(TorchFunctionMode):
             for storage in bias.storages:
                 self._reading.setdefault(storage, []).append(bias)
         self._entries.append(entry)
-        self._handles.append(output.register_hook(partial(self._arrive, entry)))
+        handle = output.register_hook(partial(self._arrive, entry))  # type: ignore[no-untyped-call]
+        self._handles.append(handle)
 
     @torch.no_grad()
     def _arrive(self, entry: _Entry, gradient: Tensor) -> None:
-        if entry.bias is not None:
+        if entry.bias is None:
+            return
+        try:
             entry.maps = maps_of_bias(gradient, entry.bias, entry.layout, self._samples)
-            entry.bias = None
+        except SamplesLostError:
+            raise SamplesLostError(
+                f"The operation {entry.operation!r} in {entry.module or 'forward_func'!r} follows"
+                " one that mixes the samples of the batch, so its term belongs to none of them."
+                " Explain the samples one at a time, in batches of 1."
+            ) from None
+        entry.bias = None
 
 
 def _biases(call: Call, outputs: list[Tensor]) -> Sequence[Bias | None]:
@@ -244,7 +253,7 @@ def _biases(call: Call, outputs: list[Tensor]) -> Sequence[Bias | None]:
     if closed_form is not None:
         try:
             return [closed_form(call, output) for output in outputs]
-        except NoClosedForm:
+        except NoClosedFormError:
             pass
     return bias_from_rule(call, outputs)
 
@@ -260,7 +269,9 @@ def _within_base(view: Tensor, bias: Bias) -> tuple[Tensor, Layout, Bias]:
     if base is None or origin is None:
         raise NotImplementedError
     whole = torch.zeros_like(base)
-    part = whole.as_strided(view.shape, view.stride(), view.storage_offset() - base.storage_offset())
+    part = whole.as_strided(
+        view.shape, view.stride(), view.storage_offset() - base.storage_offset()
+    )
     if isinstance(bias, ChannelBias):
         part.copy_(bias.values.reshape(-1, *[1] * (view.dim() - bias.dim - 1)))
     else:

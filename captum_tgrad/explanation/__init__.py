@@ -1,4 +1,4 @@
-"""Explanations of a classifier's answers for pictures: T-Grad, with what it rests on, in one value."""
+"""Explanations of a classifier's answers for pictures: T-Grad, with what it rests on."""
 
 from captum_tgrad.explanation.explain import explain
 from captum_tgrad.explanation.explanation import Explanation, Prediction, TermScore

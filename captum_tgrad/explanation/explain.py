@@ -48,7 +48,9 @@ def explain(
     inputs = torch.stack([classifier.preprocess(image) for image in images])
     inputs = inputs.to(_device_of(classifier.model))
     logits = _logits(classifier, inputs)
-    targets = logits.argmax(dim=1) if index is None else logits.new_full((len(images),), index).long()
+    targets = (
+        logits.argmax(dim=1) if index is None else logits.new_full((len(images),), index).long()
+    )
 
     method = TGradAttribution(classifier.model)
     maps = method.attribute(inputs, target=targets).sum(dim=1).detach().cpu()
@@ -56,7 +58,13 @@ def explain(
     probabilities = logits.softmax(dim=1).cpu()
     return [
         _explanation_of(
-            sample, classifier, image, maps[sample], probabilities[sample], int(targets[sample]), scores
+            sample,
+            classifier,
+            image,
+            maps[sample],
+            probabilities[sample],
+            int(targets[sample]),
+            scores,
         )
         for sample, image in enumerate(images)
     ]

@@ -19,16 +19,17 @@ def format_report(explanation: Explanation) -> str:
     target = explanation.target
     height, width = explanation.attribution.shape
     total = float(explanation.attribution.double().sum())
+    input_share, bias_share = _percent(explanation.input_share), _percent(explanation.bias_share)
     lines = [
         "  most probable classes",
         *_prediction_lines(explanation.predictions),
-        f"  explained: {target.name} ({target.index}), probability {_percent(target.probability)}",
+        f"  explained: {target.name} ({target.index}), probability {target.probability:.1%}",
         f"    logit      {explanation.logit:+12.4f}",
-        f"    = input    {explanation.input_score:+12.4f}   {_percent(explanation.input_share)} of the map",
-        f"    + biases   {explanation.bias_score:+12.4f}   {_percent(explanation.bias_share)} of the map",
+        f"    = input    {explanation.input_score:+12.4f}   {input_share} of the map",
+        f"    + biases   {explanation.bias_score:+12.4f}   {bias_share} of the map",
         f"    + residual {explanation.residual:+12.1e}",
         f"  map: {height} x {width} pixels, sum {total:.4f}",
-        f"  the {len(explanation.largest_terms)} largest terms: what they add to the logit, their part of the map",
+        "  largest terms: what they add to the logit, and their part of the map",
         *_term_lines(explanation),
     ]
     return "\n".join(lines)

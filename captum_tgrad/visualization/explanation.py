@@ -28,8 +28,8 @@ def explanation_figure(
 ) -> Figure:
     """Draws a picture, its map, and the map laid over the picture in grey.
 
-    The colours run from 0 to 1, or from -1 to 1 for a map with negative values. 1 is the value above
-    which 2% of the attribution lie, so that single pixels do not darken the rest.
+    The colours run from 0 to 1, or from -1 to 1 for a map with negative values. 1 is the value
+    above which 2% of the attribution lie, so that single pixels do not darken the rest.
 
     Args:
         image: RGB, what the network saw, not normalised.
@@ -95,7 +95,7 @@ def _checked_map(image: Image, attribution: Tensor) -> npt.NDArray[np.float64]:
 
 
 def _pixels(image: Image) -> npt.NDArray[np.float64]:
-    """Returns (H, W, 3) in [0, 1]: Captum takes whole numbers that are all below 2 for fractions."""
+    """Returns (H, W, 3) in [0, 1]: Captum takes whole numbers all below 2 for fractions."""
     import numpy as np
 
     return np.asarray(image.convert("RGB"), dtype=np.float64) / 255

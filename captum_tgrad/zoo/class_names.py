@@ -27,18 +27,20 @@ def read_class_names(path: str | Path) -> tuple[str, ...]:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not a text file in UTF-8: give one class name a line") from error
+        raise ValueError(
+            f"{path} is not a text file in UTF-8: give one class name a line"
+        ) from error
     names = tuple(line.strip() for line in text.rstrip().splitlines())
     if not names:
-        raise ValueError(f"{path} is empty: give one class name a line, in the order of the classes")
+        raise ValueError(
+            f"{path} is empty: give one class name a line, in the order of the classes"
+        )
     if "" in names:
         raise ValueError(f"{path} has no name on line {names.index('') + 1}: fill it or remove it")
     return names
 
 
-def names_for(
-    count: int, given: Sequence[str] | None, default: Sequence[str]
-) -> tuple[str, ...]:
+def names_for(count: int, given: Sequence[str] | None, default: Sequence[str]) -> tuple[str, ...]:
     """Chooses names for the classes of a network.
 
     Args:

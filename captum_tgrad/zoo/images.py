@@ -46,7 +46,9 @@ def load_image(path: str | Path) -> Image:
             image = ImageOps.exif_transpose(opened)
         # Pillow's decoders raise any of these on a damaged file.
         except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
-            raise ValueError(f"{path} is damaged and cannot be read as a picture: {error}") from error
+            raise ValueError(
+                f"{path} is damaged and cannot be read as a picture: {error}"
+            ) from error
     return _as_rgb(image, path)
 
 

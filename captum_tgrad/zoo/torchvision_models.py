@@ -22,7 +22,7 @@ _OLD_DENSENET_KEY = re.compile(r"(denselayer\d+\.(?:norm|conv))\.(\d)\.")
 
 def architectures() -> list[str]:
     """Returns the names of the classifiers of torchvision, without those of detection and video."""
-    return torchvision.models.list_models(module=torchvision.models)
+    return list(torchvision.models.list_models(module=torchvision.models))
 
 
 def load_torchvision(
@@ -62,7 +62,8 @@ def load_torchvision(
 def _download(architecture: str, published: Any) -> nn.Module:
     """Builds a network with its published weights; raises ConnectionError where they stay away."""
     try:
-        return torchvision.models.get_model(architecture, weights=published)
+        model: nn.Module = torchvision.models.get_model(architecture, weights=published)
+        return model
     # Besides what sockets and files raise: a broken transfer, and a hash that does not fit.
     except (OSError, HTTPException, RuntimeError) as error:
         raise ConnectionError(

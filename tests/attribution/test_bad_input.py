@@ -1,0 +1,97 @@
+"""What users get wrong, and what they are told."""
+
+import pytest
+import torch
+from torch import nn
+
+from captum_tgrad import TGradAttribution
+
+IMAGE = torch.ones(2, 3, 4, 4)
+MODEL = nn.Sequential(nn.Conv2d(3, 2, 1), nn.Flatten(), nn.Linear(32, 5)).eval()
+TRAINING = nn.Sequential(nn.Conv2d(3, 2, 1), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(32, 5))
+BROKEN = IMAGE.clone()
+BROKEN[1, 0, 0, 0] = float("nan")
+
+
+@pytest.mark.parametrize(
+    ("inputs", "target", "error", "message"),
+    [
+        ([1.0, 2.0], 0, TypeError, "inputs must be a torch.Tensor"),
+        ((IMAGE, 3), 0, TypeError, r"inputs\[1\] must be a torch.Tensor, got int"),
+        (IMAGE.int(), 0, TypeError, "images.float"),
+        (IMAGE.to(torch.complex64), 0, TypeError, "complex64"),
+        (IMAGE[:0], 0, ValueError, "holds nothing to explain"),
+        (IMAGE[:, :, :0], 0, ValueError, "holds nothing to explain"),
+        (torch.tensor(1.0), 0, ValueError, "holds nothing to explain"),
+        (torch.ones(1, 1, 2, 2, 2, 2), 0, ValueError, "more than three spatial"),
+        ((IMAGE, IMAGE[:1]), 0, ValueError, "one batch size"),
+        (BROKEN, 0, ValueError, "NaN or inf in sample 1"),
+        (BROKEN * float("inf"), 0, ValueError, "NaN or inf in sample 0, 1"),
+        (IMAGE, None, ValueError, "target is missing.*from 0 to 4"),
+        (IMAGE, 5, ValueError, "target 5 is out of range.*from 0 to 4"),
+        (IMAGE, -6, ValueError, "out of range"),
+        (IMAGE, [0, 1, 2], ValueError, "3 entries for 2 samples"),
+        (IMAGE, torch.tensor([0, 1, 2]), ValueError, "3 entries for 2 samples"),
+        (IMAGE, torch.tensor([0, 9]), ValueError, "target 9 is out of range"),
+        (IMAGE, (0, 1), ValueError, "gives 2 indices"),
+        (IMAGE, torch.tensor([0.0, 1.0]), TypeError, "must hold integers"),
+        (IMAGE, "espresso", TypeError, "target must be an int"),
+    ],
+)
+def test_inputs_and_targets(inputs, target, error, message):
+    with pytest.raises(error, match=message):
+        TGradAttribution(MODEL).attribute(inputs, target=target)
+
+
+@pytest.mark.parametrize(
+    ("forward_func", "target", "error", "message"),
+    [
+        (lambda x: {"out": MODEL(x)}, 0, TypeError, r"lambda x: model\(x\)\['out'\]"),
+        (lambda x: (MODEL(x), x), 0, TypeError, r"lambda x: model\(x\)\[0\]"),
+        (lambda x: MODEL(x).sum(), None, ValueError, "one per sample"),
+        (lambda x: MODEL(x)[:1], 0, ValueError, "must count the samples"),
+        (lambda x: MODEL(x)[:, 0], 1, ValueError, "Pass target=None"),
+        (lambda x: MODEL(x).detach(), 0, ValueError, "has no gradient"),
+        (lambda x: x, 1, ValueError, "mask"),
+        (TRAINING, 0, ValueError, r"batch norm '1' is in training mode.*model.eval\(\)"),
+        (lambda x: TRAINING(x), 0, ValueError, "training mode"),
+    ],
+)
+def test_forward_functions(forward_func, target, error, message):
+    with pytest.raises(error, match=message):
+        TGradAttribution(forward_func).attribute(IMAGE, target=target)
+
+
+def test_a_refused_batch_norm_has_not_counted_the_batch():
+    before = TRAINING[1].state_dict()
+    before = {name: value.clone() for name, value in before.items()}
+    with pytest.raises(ValueError, match="training mode"):
+        TGradAttribution(TRAINING).attribute(IMAGE, target=0)
+    for name, value in TRAINING[1].state_dict().items():
+        assert torch.equal(value, before[name]), name
+
+
+def test_batch_statistics_without_training_mode():
+    model = nn.Sequential(
+        nn.BatchNorm2d(3, track_running_stats=False), nn.Flatten(), nn.Linear(48, 2)
+    )
+    with pytest.raises(ValueError, match="track_running_stats=True"):
+        TGradAttribution(model.eval()).attribute(IMAGE, target=0)
+
+
+def test_constructor_and_sign():
+    with pytest.raises(TypeError, match="forward_func"):
+        TGradAttribution("resnet50")
+    with pytest.raises(ValueError, match="sign must be"):
+        TGradAttribution(MODEL).attribute(IMAGE, target=0, sign="both")
+
+
+def test_mixed_samples_are_refused_rather_than_guessed():
+    def mixing(x):
+        rows = x.flatten(1).reshape(-1, 2, 3)  # 16 rows, which nothing outside the reshape places
+        return (torch.cumsum(rows, 0) + 1).reshape(len(x), 48)[:, :1]
+
+    method = TGradAttribution(mixing)
+    with pytest.raises(ValueError, match="one at a time"):
+        method.attribute(IMAGE, target=0)
+    method.attribute(IMAGE[:1], target=0)

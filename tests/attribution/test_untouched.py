@@ -1,0 +1,116 @@
+"""Nothing of the user's is changed, also after an error."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.modules import module as torch_module
+
+from captum_tgrad import TGradAttribution
+
+
+def _model(failing: bool) -> nn.Module:
+    class Failing(nn.Module):
+        def forward(self, x):
+            if failing:
+                raise RuntimeError("half-way")
+            return x
+
+    torch.manual_seed(3)
+    model = nn.Sequential(
+        nn.Conv2d(3, 4, 3),
+        nn.BatchNorm2d(4),
+        nn.ReLU(inplace=True),
+        nn.Dropout(),
+        Failing(),
+        nn.Flatten(),
+        nn.Linear(4 * 36, 3),
+    )
+    model.eval()
+    model[6].train()  # a module's own flag, which a blanket eval() or train() would lose
+    model[0].weight.requires_grad_(False)
+    model[6].weight.grad = torch.ones_like(model[6].weight)
+    model[1].register_forward_hook(lambda *_: None)
+    return model
+
+
+def _state(model: nn.Module):
+    return {
+        "tensors": copy.deepcopy(model.state_dict()),
+        "grads": [None if p.grad is None else p.grad.clone() for p in model.parameters()],
+        "requires_grad": [p.requires_grad for p in model.parameters()],
+        "training": [m.training for m in model.modules()],
+        "hooks": [
+            (len(m._forward_hooks), len(m._forward_pre_hooks), len(m._backward_hooks))
+            for m in model.modules()
+        ],
+        "global hooks": (
+            len(torch_module._global_forward_hooks),
+            len(torch_module._global_forward_pre_hooks),
+        ),
+        "random": torch.get_rng_state(),
+        "modes": torch.overrides._get_current_function_mode_stack(),
+        "grad mode": torch.is_grad_enabled(),
+    }
+
+
+def _assert_same(before, after):
+    assert before.keys() == after.keys()
+    for name, value in before["tensors"].items():
+        torch.testing.assert_close(after["tensors"][name], value, rtol=0, atol=0)
+    for one, other in zip(before["grads"], after["grads"], strict=True):
+        assert (one is None) == (other is None)
+        assert one is None or torch.equal(one, other)
+    assert torch.equal(before["random"], after["random"])
+    for name in ("requires_grad", "training", "hooks", "global hooks", "modes", "grad mode"):
+        assert before[name] == after[name], name
+
+
+@pytest.mark.parametrize(
+    ("failing", "target", "error"),
+    [
+        (False, 1, None),
+        (False, 7, ValueError),  # found only once the forward pass has run
+        (False, None, ValueError),
+        (True, 1, RuntimeError),
+    ],
+)
+@pytest.mark.parametrize("requires_grad", [False, True])
+def test_model_and_inputs_are_as_before(failing, target, error, requires_grad):
+    model = _model(failing)
+    inputs = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+    values = inputs.clone()
+    inputs.requires_grad_(requires_grad)
+    before = _state(model)
+    method = TGradAttribution(model)
+    if error is None:
+        result = method.attribute(inputs, target=target)
+        assert not result.requires_grad
+    else:
+        with pytest.raises(error):
+            method.attribute(inputs, target=target)
+    _assert_same(before, _state(model))
+    assert torch.equal(inputs, values)
+    assert inputs.requires_grad == requires_grad
+    assert inputs.grad is None
+    assert inputs._backward_hooks is None
+
+
+def test_an_input_that_the_model_overwrites_is_kept():
+    inputs = torch.tensor([[-1.0, 2.0]])
+    model = nn.Sequential(nn.ReLU(inplace=True), nn.Linear(2, 1))
+    TGradAttribution(model).attribute(inputs, target=0)
+    assert inputs.tolist() == [[-1.0, 2.0]]
+
+
+@pytest.mark.parametrize("context", [torch.no_grad, torch.inference_mode, torch.enable_grad])
+def test_any_gradient_mode_gives_the_same(context):
+    model = _model(failing=False)
+    plain = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+    expected = TGradAttribution(model).attribute(plain, target=torch.tensor([0, 2]))
+    with context():
+        inputs, target = plain.clone(), torch.tensor([0, 2])
+        inside = TGradAttribution(model).attribute(inputs, target=target)
+    assert torch.equal(inside, expected)
+    assert torch.equal(TGradAttribution(model).attribute(inputs, target=target), expected)

@@ -1,0 +1,28 @@
+"""torchvision's classifiers with weights, biases and statistics that all matter."""
+
+import torch
+import torchvision
+from torch import nn
+
+
+def build(name: str) -> nn.Module:
+    """The architecture with random weights, in eval mode and float64.
+
+    Every vector (bias, scale, layer scale), token, embedding and running statistic is moved away
+    from the 0 or 1 that it starts with.
+    """
+    options = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = torchvision.models.get_model(name, weights=None, **options).eval().double()
+        with torch.no_grad():
+            for parameter_name, parameter in model.named_parameters():
+                leaf = parameter_name.rpartition(".")[2]
+                if parameter.dim() == 1 or leaf in ("layer_scale", "class_token", "pos_embedding"):
+                    parameter.add_(0.2 * torch.rand_like(parameter) - 0.05)
+            for buffer_name, buffer in model.named_buffers():
+                if buffer_name.endswith("running_mean"):
+                    buffer.add_(0.1 * torch.randn_like(buffer))
+                elif buffer_name.endswith("running_var"):
+                    buffer.mul_(0.5 + torch.rand_like(buffer))
+    return model
