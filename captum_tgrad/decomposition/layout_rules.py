@@ -121,6 +121,16 @@ def _getitem(call: Call, output: Tensor) -> Layout:
     return tuple(dims)
 
 
+def _setitem(call: Call, output: Tensor) -> Layout:
+    canvas, index, value = call.args[:3]
+    if origin_of(canvas) is not None:
+        return _layout(canvas)
+    # A constant canvas takes the places of what fills a dimension entirely.
+    if isinstance(value, Tensor) and canvas[index].dim() == value.dim() == canvas.dim():
+        return broadcast([_layout(value)], output.shape)
+    return _only_samples(call, output)
+
+
 def _select(call: Call, output: Tensor) -> Layout:
     dims = list(_layout(call.args[0]))
     del dims[call.argument(1, "dim")]
@@ -278,7 +288,7 @@ _TABLE: dict[Rule, str] = {
         "instance_norm rms_norm local_response_norm normalize dropout dropout1d dropout2d "
         "dropout3d alpha_dropout feature_dropout feature_alpha_dropout clone contiguous to float "
         "double half "
-        "bfloat16 type type_as cpu cuda requires_grad copy setitem fill detach detach_ "
+        "bfloat16 type type_as cpu cuda requires_grad copy fill detach detach_ "
         "alias positive"
     ),
     _reshape: "view reshape flatten unflatten squeeze unsqueeze ravel reshape_as view_as",
@@ -288,6 +298,7 @@ _TABLE: dict[Rule, str] = {
     _matrix_transpose: "mT adjoint",
     _movedim: "movedim moveaxis",
     _getitem: "getitem",
+    _setitem: "setitem",
     _select: "select",
     _narrow: "narrow",
     _split: "split chunk tensor_split split_with_sizes",

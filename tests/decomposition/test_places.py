@@ -1,0 +1,150 @@
+"""A bias is put where it acts: each network here adds one known constant at one known place."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from captum_tgrad import TGradAttribution
+
+N, C, H, W = 2, 3, 4, 6
+X = torch.rand(N, C, H, W, generator=torch.Generator().manual_seed(0), dtype=torch.float64) + 1
+SPOT = torch.zeros(H, W, dtype=torch.float64)
+SPOT[1, 4] = 5.0
+PER_SAMPLE = torch.tensor([1.0, 3.0], dtype=torch.float64)
+
+
+def _windows(x):
+    """(N, H, W, C) to (N * windows, 2, 2, C)."""
+    x = x.reshape(N, H // 2, 2, W // 2, 2, C).permute(0, 1, 3, 2, 4, 5)
+    return x.reshape(-1, 2, 2, C)
+
+
+def _channels_last(x):
+    return (x.permute(0, 2, 3, 1) + SPOT[..., None]).sum((1, 2, 3))
+
+
+def _tokens(x):
+    return (x.flatten(2).transpose(1, 2) + SPOT.reshape(-1, 1)).sum((1, 2))
+
+
+def _tokens_first(x):
+    return (x.flatten(2).permute(2, 0, 1) + SPOT.reshape(-1, 1, 1)).sum((0, 2))
+
+
+def _after_a_class_token(x):
+    tokens = torch.cat([torch.zeros(N, 1, C).double(), x.flatten(2).transpose(1, 2)], dim=1)
+    return (tokens + F.pad(SPOT.reshape(-1, 1), (0, 0, 1, 0))).sum((1, 2))
+
+
+def _in_a_window(x):
+    spots = _windows(SPOT.reshape(1, H, W, 1).expand(N, H, W, C))
+    windows = _windows(x.permute(0, 2, 3, 1)) + spots
+    return windows.reshape(N, -1).sum(1)
+
+
+def _in_a_shifted_window(x):
+    rolled = torch.roll(x.permute(0, 2, 3, 1), (-1, 2), (1, 2))
+    spots = torch.roll(SPOT, (-1, 2), (0, 1)).reshape(1, H, W, 1).expand(N, H, W, C)
+    return (_windows(rolled) + _windows(spots)).reshape(N, -1).sum(1)
+
+
+def _einsum(x):
+    mixed = torch.einsum("nchw, cd -> hwnd", x, torch.eye(C).double())
+    return (mixed + SPOT[:, :, None, None]).sum((0, 1, 3))
+
+
+def _split_and_stacked(x):
+    left, right = x.unsqueeze(-1).movedim(1, -2).squeeze(-1).split([2, 1], dim=-1)
+    return torch.cat([left + SPOT[..., None], right + SPOT[..., None]], -1).sum((1, 2, 3))
+
+
+def _padded_and_cropped(x):
+    padded = F.pad(x, (1, 2, 0, 3))[:, :, :H, 1 : W + 1]
+    return (padded + SPOT).sum((1, 2, 3))
+
+
+def _written_into_a_view(x):
+    x = x * 1
+    x[:, :, 1].add_(SPOT[1])
+    return x.sum((1, 2, 3))
+
+
+def _assigned(x):
+    canvas = SPOT.expand(N, 2 * C, H, W).clone()
+    canvas[:, :C] = x + SPOT
+    return canvas[:, :C].sum((1, 2, 3))
+
+
+@pytest.mark.parametrize(
+    "forward",
+    [
+        _channels_last,
+        _tokens,
+        _tokens_first,
+        _after_a_class_token,
+        _in_a_window,
+        _in_a_shifted_window,
+        _einsum,
+        _split_and_stacked,
+        _padded_and_cropped,
+        _written_into_a_view,
+        _assigned,
+    ],
+)
+def test_constant_is_where_it_was_added(forward):
+    whole = TGradAttribution(lambda x: PER_SAMPLE * forward(x)).decompose(X)
+    total = sum(term.score for term in whole.biases)
+    torch.testing.assert_close(total, PER_SAMPLE * C * SPOT.sum())
+    placed = [term for term in whole.biases if float(term.positive.sum()) > 0]
+    summed = sum(term.positive for term in placed)
+    torch.testing.assert_close(summed, C * PER_SAMPLE.reshape(N, 1, 1, 1) * SPOT.expand(N, 1, H, W))
+
+
+def test_a_prefix_token_has_no_place_but_counts():
+    token = torch.full((1, 1, C), 2.0, dtype=torch.float64)
+
+    def forward(x):
+        return torch.cat([token.expand(N, 1, C), x.flatten(2).transpose(1, 2)], dim=1).sum((1, 2))
+
+    (term,) = TGradAttribution(forward).decompose(X).biases
+    torch.testing.assert_close(term.score, torch.full((N,), 2.0 * C, dtype=torch.float64))
+    torch.testing.assert_close(term.positive, torch.full((N, 1, H, W), 2.0 * C / (H * W)).double())
+
+
+@pytest.mark.parametrize(
+    "forward",
+    [
+        lambda x: x.flatten(1) + 1,
+        lambda x: x.mean((2, 3)) + 1,
+        lambda x: (x.flatten(2) @ torch.ones(H * W, 5).double() + 1).flatten(1),
+        lambda x: torch.flip(x, [3]).flatten(2).flatten(1) + 1,
+        lambda x: x[:, :, 1:3, 2:4].flatten(1) + 1,
+        lambda x: (x.flatten(2).transpose(1, 2) @ x.flatten(2)).flatten(1),
+    ],
+)
+def test_a_lost_place_is_never_a_wrong_one(forward):
+    whole = TGradAttribution(lambda x: forward(x).sum(1)).decompose(X)
+    for term in whole.biases:
+        assert term.positive.shape in [(N, 1), (N, 1, H, W)]
+        if term.positive.dim() == 4:  # x.flatten(1) keeps every element's place
+            torch.testing.assert_close(term.positive, torch.full((N, 1, H, W), float(C)).double())
+    assert bool((whole.delta.abs() < 1e-9).all())
+
+
+def test_attention_acts_at_the_query():
+    q, k, v = (
+        torch.randn(C, 5, generator=torch.Generator().manual_seed(i)).double() for i in (1, 2, 3)
+    )
+
+    def forward(x):
+        tokens = x.flatten(2).transpose(1, 2)
+        attended = F.scaled_dot_product_attention(tokens @ q, tokens @ k, tokens @ v)
+        picked = torch.zeros(H * W, 1).double()
+        picked[W + 4] = 1.0  # only the query at row 1, column 4
+        return (attended * picked).sum((1, 2))
+
+    whole = TGradAttribution(forward).decompose(X)
+    assert bool((whole.delta.abs() < 1e-12).all())
+    (term,) = whole.biases
+    where = (term.positive + term.negative).nonzero()
+    assert where[:, 2:].unique(dim=0).tolist() == [[1, 4]]
