@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -107,7 +108,10 @@ def _describe_misfits(
 def _load_plain_data(path: Path) -> Any:
     """Reads a file of tensors and plain containers; raises ValueError for any other."""
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            # About the kind of file; what matters of it is in the error below.
+            warnings.simplefilter("ignore")
+            return torch.load(path, map_location="cpu", weights_only=True)
     except OSError:
         raise
     # On what is no checkpoint at all torch.load fails in many ways, KeyError included.

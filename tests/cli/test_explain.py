@@ -1,0 +1,136 @@
+"""The command from the outside: its files, what it prints, and how it refuses."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from captum_tgrad import TGradAttribution
+from captum_tgrad.cli.main import main
+from captum_tgrad.zoo import load_classifier, sample_image
+
+
+@pytest.fixture
+def pictures(tmp_path) -> list[Path]:
+    """The sample and its mirror image, under the same name in two folders."""
+    paths = [tmp_path / "plain" / "cup.png", tmp_path / "mirrored" / "cup.png"]
+    for path in paths:
+        path.parent.mkdir()
+    sample_image().save(paths[0])
+    sample_image().transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(paths[1])
+    return paths
+
+
+def test_explain_the_sample(tmp_path, capsys):
+    assert main(["explain", "--out", str(tmp_path / "new" / "out")]) == 0
+
+    classifier = load_classifier()
+    inputs = classifier.preprocess(sample_image())[None]
+    expected = TGradAttribution(classifier.model).attribute(inputs, target=967).sum(1)[0]
+    actual = np.load(tmp_path / "new/out/coffee.npy")
+    assert (actual.shape, actual.dtype) == ((224, 224), np.float32)
+    np.testing.assert_allclose(actual, expected.detach().numpy(), rtol=1e-4, atol=1e-7)
+    assert Image.open(tmp_path / "new/out/coffee.png").width > 1000
+
+    printed = capsys.readouterr()
+    assert "explained: espresso (967), probability 9" in printed.out
+    for part in ("most probable", "= input", "+ biases", "+ residual", "largest terms", ".npy"):
+        assert part in printed.out
+    assert printed.err == ""
+
+
+def test_explain_several_pictures_for_one_class(tmp_path, pictures, capsys):
+    out = tmp_path / "out"
+    arguments = ["explain", *map(str, pictures), "--out", str(out), "--target", "Coffee Mug"]
+    assert main(arguments) == 0
+    assert capsys.readouterr().out.count("explained: coffee mug (504)") == 2
+    assert {path.name for path in out.iterdir()} == {"cup.png", "cup.npy", "cup-2.png", "cup-2.npy"}
+
+    # One at a time gives the same maps.
+    arguments[arguments.index(str(out))] = str(tmp_path / "single")
+    assert main([*arguments, "--batch-size", "1"]) == 0
+    for name in ("cup.npy", "cup-2.npy"):
+        together, alone = np.load(out / name), np.load(tmp_path / "single" / name)
+        np.testing.assert_allclose(together, alone, rtol=1e-3, atol=1e-6)
+
+
+def test_explain_with_weights_and_names_from_files(tmp_path, capsys):
+    state_dict = load_classifier().model.state_dict()
+    for key in ("_fc.weight", "_fc.bias"):
+        state_dict[key] = state_dict[key][[504, 967]]
+    torch.save(state_dict, tmp_path / "two.pt")
+    (tmp_path / "names.txt").write_text("a mug\nan espresso\n")
+    files = ["--weights", str(tmp_path / "two.pt"), "--class-names", str(tmp_path / "names.txt")]
+    assert main(["explain", "--out", str(tmp_path / "out"), *files, "--device", "cpu"]) == 0
+    assert "explained: an espresso (1)" in capsys.readouterr().out
+
+
+def _refused(capsys, *arguments: str) -> str:
+    """Runs a command that has to fail; returns the one line that it says."""
+    assert main(["explain", *arguments]) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    (line,) = printed.err.splitlines()
+    assert line.startswith("captum-tgrad: error: ")
+    return line
+
+
+def test_refuses_bad_pictures(tmp_path, capsys):
+    (tmp_path / "notes.txt").write_text("no picture")
+    out = ["--out", str(tmp_path / "out")]
+    assert "is not a picture" in _refused(capsys, str(tmp_path / "notes.txt"), *out)
+    assert "there is no picture" in _refused(capsys, str(tmp_path / "absent.png"), *out)
+    assert "there is no folder" in _refused(capsys, str(tmp_path / "no" / "a.png"), *out)
+    assert "is a folder" in _refused(capsys, str(tmp_path), *out)
+    assert not (tmp_path / "out").exists()
+
+
+def test_refuses_a_damaged_picture(tmp_path, pictures, capsys):
+    content = pictures[0].read_bytes()
+    pictures[0].write_bytes(content[: len(content) // 2])
+    line = _refused(capsys, str(pictures[0]), "--out", str(tmp_path / "out"))
+    assert "cup.png is damaged" in line
+
+
+def test_refuses_bad_models_and_targets(tmp_path, capsys):
+    out = ["--out", str(tmp_path / "out")]
+    assert "did you mean torchvision:resnet50" in _refused(capsys, *out, "--model", "resnet50")
+    assert "did you mean espresso (967)" in _refused(capsys, *out, "--target", "expresso")
+    assert "no class 1000" in _refused(capsys, *out, "--target", "1000")
+    assert "'toaster' cannot be used" in _refused(capsys, *out, "--device", "toaster")
+
+
+def test_refuses_bad_files(tmp_path, capsys):
+    (tmp_path / "file").write_text("cup\n")
+    out = ["--out", str(tmp_path / "out")]
+    file, absent = str(tmp_path / "file"), str(tmp_path / "absent")
+    assert "is a file" in _refused(capsys, "--out", file)
+    assert "no file of weights" in _refused(capsys, *out, "--weights", absent)
+    assert "was not loaded" in _refused(capsys, *out, "--weights", file)
+    assert "no file of class names" in _refused(capsys, *out, "--class-names", absent)
+    assert "1 class names, but" in _refused(capsys, *out, "--class-names", file)
+
+
+def test_refuses_a_folder_that_cannot_be_made(tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    line = _refused(capsys, "--out", str(tmp_path / "file" / "out"))
+    assert "file" in line
+
+
+def test_faults_of_the_program_keep_their_traceback(tmp_path, monkeypatch):
+    def broken(*args, **kwargs):
+        raise ValueError("a fault")
+
+    monkeypatch.setattr("captum_tgrad.cli.explain.explain", broken)
+    with pytest.raises(ValueError, match="a fault"):
+        main(["explain", "--out", str(tmp_path)])
+
+
+def test_out_of_memory_says_what_to_do(tmp_path, monkeypatch, capsys):
+    def full(*args, **kwargs):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr("captum_tgrad.cli.explain.explain", full)
+    assert "smaller --batch-size" in _refused(capsys, "--out", str(tmp_path))

@@ -1,0 +1,70 @@
+"""Every picture gets files of its own, and no picture is written over."""
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from captum_tgrad.cli.jobs import plan_jobs
+
+
+def _pictures(tmp_path: Path, *names: str) -> list[Path]:
+    paths = [tmp_path / name for name in names]
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (2, 2)).save(path)
+    return paths
+
+
+def _stems(pictures: list[Path], out: Path) -> list[str]:
+    jobs = plan_jobs(pictures, out)
+    assert [job.map_path.stem for job in jobs] == [job.figure_path.stem for job in jobs]
+    return [job.figure_path.stem for job in jobs]
+
+
+def test_plan_jobs_names_results_after_pictures(tmp_path):
+    pictures = _pictures(tmp_path, "cat.jpg", "two.dots.png")
+    cat, dots = plan_jobs(pictures, tmp_path / "out")
+    assert (cat.figure_path, cat.map_path) == (tmp_path / "out/cat.png", tmp_path / "out/cat.npy")
+    assert dots.map_path == tmp_path / "out/two.dots.npy"
+
+
+@pytest.mark.parametrize(
+    ("names", "stems"),
+    [
+        (["a/cat.jpg", "b/cat.jpg", "c/cat.png"], ["cat", "cat-2", "cat-3"]),
+        (["a/cat.jpg", "b/cat.jpg", "cat-2.jpg"], ["cat", "cat-3", "cat-2"]),
+        (["a/cat.jpg", "b/CAT.jpg"], ["cat", "CAT-2"]),
+        (["a/cat.jpg", "a/cat.jpg"], ["cat", "cat-2"]),
+    ],
+)
+def test_plan_jobs_tells_equal_stems_apart(tmp_path, names, stems):
+    assert _stems(_pictures(tmp_path, *names), tmp_path / "out") == stems
+
+
+def test_plan_jobs_without_pictures_is_the_sample(tmp_path):
+    (job,) = plan_jobs([], tmp_path)
+    assert job.picture is None
+    assert job.load().size == (600, 400)
+
+
+def test_plan_jobs_refuses_to_write_over_a_picture(tmp_path):
+    pictures = _pictures(tmp_path, "cat.png")
+    with pytest.raises(ValueError, match=r"cat\.png would take the place of a picture"):
+        plan_jobs(pictures, tmp_path)
+    assert _stems(_pictures(tmp_path, "dog.jpg"), tmp_path) == ["dog"]
+
+
+def test_plan_jobs_refuses_a_file_for_a_folder(tmp_path):
+    (picture,) = _pictures(tmp_path, "cat.png")
+    with pytest.raises(ValueError, match=r"--out .*cat\.png is a file"):
+        plan_jobs([], picture)
+
+
+def test_plan_jobs_finds_a_bad_picture_before_any_work(tmp_path):
+    good = _pictures(tmp_path, "cat.jpg")
+    (tmp_path / "notes.jpg").write_text("no picture")
+    with pytest.raises(ValueError, match=r"notes\.jpg is not a picture"):
+        plan_jobs([*good, tmp_path / "notes.jpg"], tmp_path / "out")
+    with pytest.raises(FileNotFoundError, match=r"no picture .*dog\.jpg"):
+        plan_jobs([*good, tmp_path / "dog.jpg"], tmp_path / "out")

@@ -1,0 +1,69 @@
+"""Parsing, and what starting the command costs."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+
+import captum_tgrad
+from captum_tgrad.cli.main import main
+
+
+def _python(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["explian"],
+        ["explain"],
+        ["explain", "--out", "x", "--batch-size", "0"],
+        ["explain", "--out", "x", "--batch-size", "many"],
+        ["explain", "--out", "x", "--mod", "efficientnet_lite0"],
+    ],
+)
+def test_what_cannot_be_parsed_exits_with_2(arguments, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(arguments)
+    assert stopped.value.code == 2
+    assert "error: " in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_version_is_that_of_the_package(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["--version"])
+    assert stopped.value.code == 0
+    assert capsys.readouterr().out == f"captum-tgrad {captum_tgrad.__version__}\n"
+
+
+def test_help_lists_every_option(capsys):
+    with pytest.raises(SystemExit):
+        main(["explain", "--help"])
+    text = capsys.readouterr().out
+    options = set(re.findall(r"^  (?:-h, )?(--[a-z-]+)", text, flags=re.MULTILINE))
+    wanted = {"out", "target", "batch-size", "device", "model", "weights", "class-names", "help"}
+    assert options == {f"--{name}" for name in wanted}
+
+
+def test_module_runs_as_the_command(tmp_path):
+    done = _python("-m", "captum_tgrad", "explain", "absent.png", "--out", str(tmp_path))
+    assert done.returncode == 2
+    assert done.stderr == "captum-tgrad: error: there is no picture absent.png\n"
+
+
+def test_import_loads_no_drawing_and_no_pictures():
+    # Captum itself imports matplotlib: what counts is what this package adds.
+    done = _python(
+        "-c",
+        "import sys, captum, captum.attr; before = set(sys.modules);"
+        "import captum_tgrad, captum_tgrad.cli.main, captum_tgrad.explanation, captum_tgrad.zoo,"
+        " captum_tgrad.visualization;"
+        "print(*sorted(set(sys.modules) - before))",
+    )
+    assert done.returncode == 0, done.stderr
+    added = {name.split(".")[0] for name in done.stdout.split()}
+    assert "captum_tgrad" in added
+    assert added.isdisjoint({"matplotlib", "torchvision", "skimage", "PIL", "tqdm"})

@@ -1,0 +1,148 @@
+"""What is said about an answer, against a linear classifier worked out by hand."""
+
+import math
+
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+from torchvision.transforms.functional import to_tensor
+
+from captum_tgrad.explanation import explain
+from captum_tgrad.zoo import Classifier
+
+FLOAT32 = {"rel": 1e-4, "abs": 1e-6}
+
+
+def _linear_classifier(model: nn.Module | None = None) -> Classifier:
+    """Adds up all pixel values: logits sum + 3 for "light" and -sum - 1 for "dark"."""
+    if model is None:
+        linear = nn.Linear(12, 2)
+        with torch.no_grad():
+            linear.weight.copy_(torch.tensor([[1.0], [-1.0]]).expand(2, 12))
+            linear.bias.copy_(torch.tensor([3.0, -1.0]))
+        model = nn.Sequential(nn.Flatten(), linear).eval()
+    return Classifier("linear", model, ("light", "dark"), to_tensor, lambda image: image)
+
+
+def _grey(level: int) -> Image.Image:
+    return Image.new("RGB", (2, 2), (level, level, level))
+
+
+# 12 numbers of 51 / 255 = 0.2: the sum is 2.4, the logits are 5.4 and -3.4.
+GREY = _grey(51)
+
+
+def test_explain_the_predicted_class():
+    (explanation,) = explain(_linear_classifier(), [GREY])
+    assert explanation.target.name == "light"
+    assert explanation.target.probability == pytest.approx(1 / (1 + math.exp(-8.8)), **FLOAT32)
+    assert [prediction.index for prediction in explanation.predictions] == [0, 1]
+    assert explanation.logit == pytest.approx(5.4, **FLOAT32)
+    assert explanation.input_score == pytest.approx(2.4, **FLOAT32)
+    assert explanation.bias_score == pytest.approx(3.0, **FLOAT32)
+    assert explanation.input_share == pytest.approx(2.4 / 5.4, **FLOAT32)
+    assert explanation.bias_share == pytest.approx(3.0 / 5.4, **FLOAT32)
+    assert explanation.residual == pytest.approx(0, abs=1e-5)
+    # The same everywhere: 2.4 / 4 of the input, and 3 / 4 of the bias, which has no place.
+    torch.testing.assert_close(explanation.attribution, torch.full((2, 2), 1.35))
+
+
+def test_explain_names_the_largest_terms():
+    (explanation,) = explain(_linear_classifier(), [GREY])
+    bias, inputs = explanation.largest_terms
+    assert (bias.name, inputs.name) == ("1", "input")
+    assert (bias.score, inputs.score) == pytest.approx((3.0, 2.4), **FLOAT32)
+    assert (bias.share, inputs.share) == pytest.approx((3.0 / 5.4, 2.4 / 5.4), **FLOAT32)
+
+
+@pytest.mark.parametrize("target", [1, "dark", "1"])
+def test_explain_a_class_that_nothing_speaks_for(target):
+    (explanation,) = explain(_linear_classifier(), [GREY], target)
+    assert explanation.target.name == "dark"
+    assert explanation.predictions[0].name == "light"
+    assert explanation.logit == pytest.approx(-3.4, **FLOAT32)
+    assert explanation.input_score == pytest.approx(-2.4, **FLOAT32)
+    assert explanation.bias_score == pytest.approx(-1.0, **FLOAT32)
+    assert (explanation.input_share, explanation.bias_share) == (0, 0)
+    assert not explanation.attribution.any()
+
+
+def test_explain_a_batch_is_explaining_each():
+    classifier = _linear_classifier()
+    pictures = [GREY, _grey(255), _grey(0)]
+    together = explain(classifier, pictures)
+    for picture, explanation in zip(pictures, together, strict=True):
+        (alone,) = explain(classifier, [picture])
+        assert explanation.image is picture
+        assert explanation.logit == pytest.approx(alone.logit, **FLOAT32)
+        assert explanation.input_share == pytest.approx(alone.input_share, **FLOAT32)
+        torch.testing.assert_close(explanation.attribution, alone.attribution)
+    # White: 12 times 1; black: nothing but the bias.
+    assert [explanation.logit for explanation in together] == pytest.approx([5.4, 15, 3], **FLOAT32)
+
+
+def test_explain_five_predictions_and_ten_terms_at_most():
+    torch.manual_seed(0)
+    layers = [nn.Flatten(), *(nn.Linear(12, 12) for _ in range(15))]
+    names = tuple(f"class {index}" for index in range(12))
+    classifier = Classifier("deep", nn.Sequential(*layers), names, to_tensor, lambda image: image)
+    (explanation,) = explain(classifier, [GREY])
+    probabilities = [prediction.probability for prediction in explanation.predictions]
+    scores = [abs(term.score) for term in explanation.largest_terms]
+    assert (len(probabilities), len(scores)) == (5, 10)
+    assert probabilities == sorted(probabilities, reverse=True)
+    assert scores == sorted(scores, reverse=True)
+    parts = explanation.input_score + explanation.bias_score + explanation.residual
+    assert parts == pytest.approx(explanation.logit, **FLOAT32)
+
+
+def test_explain_leaves_the_network_as_it_was():
+    classifier = _linear_classifier()
+    linear = classifier.model[1]
+    explain(classifier, [GREY])
+    assert linear.weight.grad is None
+    assert linear.weight.requires_grad
+    assert not classifier.model.training
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_explain_where_the_network_is():
+    (on_cpu,) = explain(_linear_classifier(), [GREY])
+    classifier = _linear_classifier()
+    classifier.model.cuda()
+    (on_gpu,) = explain(classifier, [GREY])
+    torch.testing.assert_close(on_gpu.attribution, on_cpu.attribution)
+
+
+def test_explain_refuses_no_pictures():
+    with pytest.raises(ValueError, match="give at least one picture"):
+        explain(_linear_classifier(), [])
+
+
+def test_explain_refuses_an_unknown_target():
+    with pytest.raises(ValueError, match="there is no class 'lihgt': did you mean light"):
+        explain(_linear_classifier(), [GREY], "lihgt")
+    with pytest.raises(ValueError, match="there is no class 2: give a number from 0 to 1"):
+        explain(_linear_classifier(), [GREY], 2)
+    with pytest.raises(TypeError, match="index or the name"):
+        explain(_linear_classifier(), [GREY], 1.0)
+
+
+class _ReturnsTuple(nn.Module):
+    def forward(self, inputs):
+        return inputs, inputs
+
+
+@pytest.mark.parametrize(
+    ("model", "got"),
+    [
+        (nn.Sequential(nn.Flatten(), nn.Linear(12, 3)), r"\(1, 3\)"),
+        (nn.Flatten(0), r"\(12,\)"),
+        (_ReturnsTuple(), "tuple"),
+    ],
+)
+def test_explain_refuses_a_network_without_a_logit_for_each_name(model, got):
+    with pytest.raises(ValueError, match=rf"must return logits of shape \(1, 2\).*returned {got}"):
+        explain(_linear_classifier(model), [GREY])

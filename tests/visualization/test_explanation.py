@@ -1,0 +1,103 @@
+"""The figure shows the picture, the map and the one over the other, whatever the map is like."""
+
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from matplotlib import pyplot
+from PIL import Image
+
+from captum_tgrad.visualization import explanation_figure
+
+
+def _picture(width: int = 6, height: int = 4) -> Image.Image:
+    pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    return Image.fromarray(pixels)
+
+
+def _panels(figure):
+    """Returns the three axes that show something; the others are colour bars."""
+    return [axis for axis in figure.axes if axis.get_title()]
+
+
+def _heat_map(figure) -> np.ndarray:
+    return np.asarray(_panels(figure)[1].images[0].get_array())
+
+
+def test_figure_shows_the_picture_and_the_map():
+    attribution = torch.zeros(4, 6)
+    attribution[1, 2] = 3.0
+    figure = explanation_figure(_picture(), attribution, title="cup (968)")
+    picture, heat_map, overlay = _panels(figure)
+    assert np.array_equal(picture.images[0].get_array(), np.asarray(_picture()))
+    assert np.array_equal(_heat_map(figure), (attribution / 3).numpy())
+    assert len(overlay.images) == 2
+    assert figure.get_suptitle() == "cup (968)"
+    assert heat_map.get_title() == "T-Grad"
+
+
+def test_figure_cuts_off_the_top_two_percent():
+    # 98 pixels of 1 hold 98% of the sum with one of 2: captum scales by the value at 98%.
+    attribution = torch.tensor([*[1.0] * 98, 2.0, 0.0]).reshape(10, 10)
+    scaled = _heat_map(explanation_figure(_picture(10, 10), attribution)).flatten()
+    np.testing.assert_allclose(scaled, [*[1.0] * 99, 0.0])
+
+
+def test_figure_sums_channels():
+    channels = torch.stack([torch.full((4, 6), 0.25), torch.full((4, 6), 0.75)])
+    channels[:, 0, 0] = 0
+    scaled = _heat_map(explanation_figure(_picture(), channels))
+    assert scaled[0, 0] == 0
+    np.testing.assert_allclose(scaled.flatten()[1:], 1)
+
+
+def test_figure_of_a_signed_map_runs_from_minus_one_to_one():
+    attribution = torch.tensor([[-2.0, 0.0, 2.0]])
+    figure = explanation_figure(_picture(3, 1), attribution)
+    np.testing.assert_allclose(_heat_map(figure), [[-1, 0, 1]])
+    assert _panels(figure)[1].images[0].get_clim() == (-1, 1)
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0, 1e-30, 1e30, -1.0])
+def test_figure_of_a_constant_map(tmp_path, value):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        figure = explanation_figure(_picture(), torch.full((4, 6), value), title="cup")
+        figure.savefig(tmp_path / "figure.png")
+    assert Image.open(tmp_path / "figure.png").width > 600
+    title = _panels(figure)[1].get_title()
+    assert title == ("T-Grad (0 everywhere)" if value == 0 else "T-Grad")
+
+
+def test_figure_of_zeros_is_drawn_in_the_colour_of_zero():
+    zeros = _panels(explanation_figure(_picture(), torch.zeros(4, 6)))[1].images[0]
+    one_pixel = torch.zeros(4, 6)
+    one_pixel[0, 0] = 1
+    some = _panels(explanation_figure(_picture(), one_pixel))[1].images[0]
+    drawn = zeros.to_rgba(zeros.get_array())
+    np.testing.assert_allclose(drawn, np.broadcast_to(some.to_rgba(0.0), drawn.shape))
+
+
+@pytest.mark.parametrize("colour", ["black", "white", (1, 1, 1)])
+def test_figure_of_a_flat_picture_keeps_its_colour(colour):
+    picture = Image.new("RGB", (6, 4), colour)
+    figure = explanation_figure(picture, torch.ones(4, 6))
+    assert np.array_equal(_panels(figure)[0].images[0].get_array(), np.asarray(picture))
+
+
+def test_figure_is_no_window():
+    before = pyplot.get_fignums()
+    explanation_figure(_picture(), torch.ones(4, 6))
+    assert pyplot.get_fignums() == before
+
+
+def test_figure_refuses_a_map_of_another_size():
+    with pytest.raises(ValueError, match=r"shape \(6, 4\), but the picture is 4 pixels high"):
+        explanation_figure(_picture(), torch.ones(6, 4))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_figure_refuses_values_that_are_not_finite(value):
+    with pytest.raises(ValueError, match="not finite"):
+        explanation_figure(_picture(), torch.full((4, 6), value))

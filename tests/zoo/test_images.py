@@ -1,0 +1,104 @@
+"""Pictures of every kind become RGB as people see them; the rest is refused with a reason."""
+
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from captum_tgrad.zoo import load_image, sample_image
+
+_EXIF_ORIENTATION = 0x0112
+_ROTATED_90_CLOCKWISE_TO_VIEW = 6
+
+
+def test_load_image_follows_the_exif_orientation(tmp_path):
+    stored = Image.new("RGB", (3, 2), "white")
+    stored.putpixel((0, 1), (0, 0, 0))  # bottom left as stored: top left when turned clockwise
+    exif = Image.Exif()
+    exif[_EXIF_ORIENTATION] = _ROTATED_90_CLOCKWISE_TO_VIEW
+    stored.save(tmp_path / "turned.png", exif=exif)
+
+    image = load_image(tmp_path / "turned.png")
+
+    assert image.size == (2, 3)
+    assert image.getpixel((0, 0)) == (0, 0, 0)
+    assert image.getpixel((1, 0)) == (255, 255, 255)
+
+
+@pytest.mark.parametrize(
+    ("mode", "colour", "expected"),
+    [
+        ("L", 100, (100, 100, 100)),
+        ("RGBA", (10, 20, 30, 255), (10, 20, 30)),
+        ("RGBA", (10, 20, 30, 0), (255, 255, 255)),
+        ("LA", (10, 0), (255, 255, 255)),
+        ("1", 1, (255, 255, 255)),
+    ],
+)
+def test_load_image_returns_rgb(tmp_path, mode, colour, expected):
+    Image.new(mode, (4, 4), colour).save(tmp_path / "picture.png")
+    image = load_image(tmp_path / "picture.png")
+    assert image.mode == "RGB"
+    assert image.getpixel((2, 2)) == expected
+
+
+def test_load_image_reduces_16_bits_to_8(tmp_path):
+    levels = np.array([[0, 256 * 100], [256 * 200, 65535]], dtype=np.uint16)
+    Image.fromarray(levels).save(tmp_path / "grey.png")
+    image = load_image(tmp_path / "grey.png")
+    assert np.asarray(image)[..., 0].tolist() == [[0, 100], [200, 255]]
+
+
+def test_load_image_of_an_animation_is_its_first_frame(tmp_path):
+    frames = [Image.new("RGB", (2, 2), colour) for colour in ("red", "blue")]
+    frames[0].save(tmp_path / "moving.gif", save_all=True, append_images=frames[1:])
+    assert load_image(tmp_path / "moving.gif").getpixel((0, 0)) == (255, 0, 0)
+
+
+def test_load_image_refuses_what_is_not_there(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"there is no picture .*absent\.png"):
+        load_image(tmp_path / "absent.png")
+    with pytest.raises(FileNotFoundError, match=r"there is no folder .*nowhere"):
+        load_image(tmp_path / "nowhere" / "picture.png")
+
+
+def test_load_image_refuses_a_folder(tmp_path):
+    with pytest.raises(ValueError, match="is a folder: name the pictures in it"):
+        load_image(tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"", b"just text", b"\x89PNG\r\n\x1a\n"])
+def test_load_image_refuses_what_is_not_a_picture(tmp_path, content):
+    (tmp_path / "notes.png").write_bytes(content)
+    with pytest.raises(ValueError, match=r"notes\.png is not a picture .*convert it"):
+        load_image(tmp_path / "notes.png")
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "tif"])
+def test_load_image_refuses_a_damaged_picture(tmp_path, suffix):
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    path = tmp_path / f"whole.{suffix}"
+    Image.fromarray(noise).save(path)
+    damaged = tmp_path / f"damaged.{suffix}"
+    damaged.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(ValueError, match=r"damaged\.\w+ is (damaged|not a picture)"):
+        load_image(damaged)
+
+
+def test_load_image_refuses_32_bit_pixels(tmp_path):
+    Image.new("F", (2, 2), 0.5).save(tmp_path / "measured.tif")
+    with pytest.raises(ValueError, match=r"32-bit pixels.*convert it to 8 or 16 bits"):
+        load_image(tmp_path / "measured.tif")
+
+
+def test_sample_image_is_a_picture():
+    image = sample_image()
+    assert (image.mode, image.size) == ("RGB", (600, 400))
+
+
+def test_sample_image_without_its_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "skimage", None)
+    monkeypatch.delitem(sys.modules, "skimage.data", raising=False)
+    with pytest.raises(ModuleNotFoundError, match=r'pip install "captum-tgrad\[cli\]"'):
+        sample_image()
