@@ -74,7 +74,8 @@ def decompose(
 def _leaf(tensor: Tensor) -> Tensor:
     """The input as a leaf of its own graph, on the user's memory but not on the user's flags."""
     with torch.inference_mode(False):
-        return usable_in_backward(tensor).detach().requires_grad_()
+        plain: Tensor = usable_in_backward(tensor)
+        return plain.detach().requires_grad_()
 
 
 def usable_in_backward(value: Any) -> Any:
