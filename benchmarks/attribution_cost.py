@@ -1,0 +1,114 @@
+"""What T-Grad costs, as a ratio to captum's Saliency, the least that a gradient method can cost.
+
+Prints a Markdown table of medians of interleaved pairs: each T-Grad call is timed beside a Saliency
+call on the same batch, so that whatever else the machine does hits both. Run:
+
+    python benchmarks/attribution_cost.py [--pairs 15] [--models vgg16 resnet50 ...] [--methods]
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+import torchvision
+from captum.attr import IntegratedGradients, NoiseTunnel, Saliency
+
+from captum_tgrad import TGradAttribution
+
+MODELS = ["vgg16", "resnet50", "densenet121", "mobilenet_v2", "efficientnet_b0"]
+
+
+def _seconds(call: Callable[[], object], device: torch.device) -> float:
+    start = time.perf_counter()
+    call()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - start
+
+
+def ratio(
+    one: Callable[[], object], other: Callable[[], object], pairs: int, device: torch.device
+) -> float:
+    """The median of ``one``'s time over ``other``'s, pair by pair, after a warm-up."""
+    for call in (one, other):
+        _seconds(call, device)
+    ratios = []
+    for pair in range(pairs):
+        calls = (one, other) if pair % 2 else (other, one)
+        times = {call: _seconds(call, device) for call in calls}
+        ratios.append(times[one] / times[other])
+    return statistics.median(ratios)
+
+
+def _model(name: str, device: torch.device) -> torch.nn.Module:
+    torch.manual_seed(0)
+    return torchvision.models.get_model(name, weights=None).eval().to(device)
+
+
+def cost_of_t_grad(options: argparse.Namespace, device: torch.device) -> None:
+    """Prints the ratio to Saliency, model by model."""
+    print(f"| model, batch {options.batch}, 224 x 224 | T-Grad / Saliency | channels_last |")
+    print("|---|---|---|")
+    for name in options.models:
+        model = _model(name, device)
+        images = torch.randn(options.batch, 3, 224, 224, device=device)
+        target = torch.zeros(options.batch, dtype=torch.long, device=device)
+        cells = []
+        for memory_format in (torch.contiguous_format, torch.channels_last):
+            model, batch = model.to(memory_format=memory_format), images.to(memory_format=memory_format)
+            t_grad, saliency = TGradAttribution(model), Saliency(model)
+            cells.append(
+                ratio(
+                    lambda t=t_grad, x=batch: t.attribute(x, target=target),
+                    lambda s=saliency, x=batch: s.attribute(x.clone(), target=target),
+                    options.pairs,
+                    device,
+                )
+            )
+        print(f"| {name} | {cells[0]:.2f} | {cells[1]:.2f} |", flush=True)
+
+
+def cost_of_methods(options: argparse.Namespace, device: torch.device) -> None:
+    """Prints the ratio of other methods to T-Grad on resnet50, as in the paper's Fig. 3."""
+    model = _model("resnet50", device)
+    images = torch.randn(1, 3, 224, 224, device=device)
+    t_grad, saliency = TGradAttribution(model), NoiseTunnel(Saliency(model))
+    gradients = IntegratedGradients(model)
+    calls = {
+        "IntegratedGradients, 50 steps": lambda: gradients.attribute(
+            images, target=0, n_steps=50, internal_batch_size=10
+        ),
+        "NoiseTunnel(Saliency), 50 samples": lambda: saliency.attribute(
+            images.clone(), target=0, nt_samples=50, nt_samples_batch_size=10, stdevs=0.1
+        ),
+    }
+    print("\n| method, resnet50, one image | times T-Grad |\n|---|---|")
+    for name, call in calls.items():
+        pairs = max(3, options.pairs // 5)
+        times = ratio(call, lambda: t_grad.attribute(images, target=0), pairs, device)
+        print(f"| {name} | {times:.0f} |", flush=True)
+
+
+def main() -> None:
+    """Parses the options and prints the tables."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--models", nargs="+", default=MODELS)
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--pairs", type=int, default=15)
+    parser.add_argument("--methods", action="store_true", help="also time other methods")
+    options = parser.parse_args()
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    name = torch.cuda.get_device_name() if device.type == "cuda" else platform.machine()
+    print(f"{name}, {torch.get_num_threads()} threads, torch {torch.__version__}\n")
+    cost_of_t_grad(options, device)
+    if options.methods:
+        cost_of_methods(options, device)
+
+
+if __name__ == "__main__":
+    main()
