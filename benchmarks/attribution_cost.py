@@ -60,7 +60,10 @@ def cost_of_t_grad(options: argparse.Namespace, device: torch.device) -> None:
         target = torch.zeros(options.batch, dtype=torch.long, device=device)
         cells = []
         for memory_format in (torch.contiguous_format, torch.channels_last):
-            model, batch = model.to(memory_format=memory_format), images.to(memory_format=memory_format)
+            model, batch = (
+                model.to(memory_format=memory_format),
+                images.to(memory_format=memory_format),
+            )
             t_grad, saliency = TGradAttribution(model), Saliency(model)
             cells.append(
                 ratio(

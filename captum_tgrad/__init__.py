@@ -1,8 +1,31 @@
 """T-Grad for Captum: which pixels made it say that, completely."""
 
-from captum_tgrad.attribution.t_grad import TGradAttribution
-from captum_tgrad.decomposition.terms import Decomposition, Term
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from captum_tgrad.attribution.t_grad import TGradAttribution
+    from captum_tgrad.decomposition.terms import Decomposition, Term
 
 __version__ = "0.1.0"
 
 __all__ = ["Decomposition", "TGradAttribution", "Term"]
+
+_HOMES = {
+    "Decomposition": "captum_tgrad.decomposition.terms",
+    "TGradAttribution": "captum_tgrad.attribution.t_grad",
+    "Term": "captum_tgrad.decomposition.terms",
+}
+
+
+def __getattr__(name: str) -> Any:
+    # Importing captum imports matplotlib: only whoever asks for an attribution method waits for it.
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

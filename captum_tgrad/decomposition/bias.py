@@ -48,9 +48,22 @@ class ElementBias:
             self._value = self._compute(*self._held).clone()
             self._held = ()
 
-    def value(self) -> Tensor:
-        """``b``, broadcastable to the output."""
-        return self._compute(*self._held) if self._value is None else self._value
+    def value(self, gradient: Tensor, rows: slice) -> Tensor:
+        """``b`` for some rows of the output's first dimension, broadcastable to them.
+
+        Args:
+            gradient: The whole output's gradient, whose shape tells what has rows of its own.
+            rows: Which rows are wanted.
+        """
+        if self._value is not None:
+            return _rows(self._value, gradient, rows)
+        return self._compute(*(_rows(held, gradient, rows) for held in self._held))
+
+
+def _rows(tensor: Tensor, like: Tensor, rows: slice) -> Tensor:
+    """The rows of what has them; what is broadcast over the first dimension is left whole."""
+    own = tensor.dim() == like.dim() and tensor.shape[0] == like.shape[0]
+    return tensor[rows] if own else tensor
 
 
 Bias = ChannelBias | ElementBias

@@ -12,6 +12,9 @@ from torch import Tensor
 from captum_tgrad.decomposition.bias import Bias, ChannelBias
 from captum_tgrad.decomposition.layout import Axis, Dim, Factor, Layout
 
+# Of a few megabytes: above it, memory allocators give the memory back at every use.
+_ELEMENTS_AT_ONCE = 2**20
+
 
 class SamplesLostError(ValueError):
     """The trace cannot say which sample the elements of a tensor belong to."""
@@ -41,25 +44,62 @@ def maps_of_bias(gradient: Tensor, bias: Bias, layout: Layout, samples: int) -> 
         layout: Where the elements of ``y`` are.
         samples: The batch size.
     """
-    gradient = in_full_precision(gradient)
+    step = _rows_at_once(gradient, layout)
+    if step >= len(gradient):
+        return _maps_of_rows(gradient, bias, layout, samples, slice(None))
+    parts = []
+    for start in range(0, samples, step):
+        rows = slice(start, min(start + step, samples))
+        part = Dim.whole(Axis(0, 0, rows.stop - start))
+        parts.append(_maps_of_rows(gradient, bias, (part, *layout[1:]), part.size, rows))
+    return Maps(
+        positive=torch.cat([maps.positive for maps in parts]),
+        negative=torch.cat([maps.negative for maps in parts]),
+        score=torch.cat([maps.score for maps in parts]),
+    )
+
+
+def _rows_at_once(gradient: Tensor, layout: Layout) -> int:
+    """How many samples to reduce at a time.
+
+    On a CPU, products of the size of a large activation cost more to allocate than to compute;
+    those of a few samples stay in memory that is used again, and in the cache.
+    """
+    if gradient.is_cpu and gradient.numel() > _ELEMENTS_AT_ONCE and _one_sample_a_row(layout):
+        return max(1, _ELEMENTS_AT_ONCE * len(gradient) // gradient.numel())
+    return max(1, len(gradient) if gradient.dim() else 1)
+
+
+def _one_sample_a_row(layout: Layout) -> bool:
+    axis = layout[0].axis
+    return axis is not None and axis.is_samples and not any(dim.has_sample for dim in layout[1:])
+
+
+def _maps_of_rows(gradient: Tensor, bias: Bias, layout: Layout, samples: int, rows: slice) -> Maps:
+    whole, gradient = gradient, in_full_precision(gradient[rows] if gradient.dim() else gradient)
     if isinstance(bias, ChannelBias):
         values = in_full_precision(bias.values)
         if not layout[bias.dim].follows_axis:
+            rest = layout[: bias.dim] + layout[bias.dim + 1 :]
+            signed = _weighted_sum(gradient, values, bias.dim)
+            absolute = _weighted_sum(gradient.abs(), values.abs(), bias.dim)
             return _maps(
-                _weighted_sum(gradient, values, bias.dim),
-                _weighted_sum(gradient.abs(), values.abs(), bias.dim),
-                layout[: bias.dim] + layout[bias.dim + 1 :],
-                samples,
+                _sum_at_places(signed, rest, samples), _sum_at_places(absolute, rest, samples)
             )
         value = values.reshape(-1, *[1] * (gradient.dim() - bias.dim - 1))
     else:
-        value = in_full_precision(bias.value())
-    return maps_of_contribution(gradient * value, layout, samples)
+        value = in_full_precision(bias.value(whole, rows))
+    contribution = gradient * value
+    signed = _sum_at_places(contribution, layout, samples)
+    return _maps(signed, _sum_at_places(contribution.abs_(), layout, samples))
 
 
 def maps_of_contribution(contribution: Tensor, layout: Layout, samples: int) -> Maps:
     """The maps of a contribution ``c`` that is given element by element."""
-    return _maps(contribution, contribution.abs(), layout, samples)
+    return _maps(
+        _sum_at_places(contribution, layout, samples),
+        _sum_at_places(contribution.abs(), layout, samples),
+    )
 
 
 def in_full_precision(tensor: Tensor) -> Tensor:
@@ -67,11 +107,9 @@ def in_full_precision(tensor: Tensor) -> Tensor:
     return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
 
 
-def _maps(signed: Tensor, absolute: Tensor, layout: Layout, samples: int) -> Maps:
+def _maps(signed: Tensor, absolute: Tensor) -> Maps:
     # sum ReLU(c) and sum ReLU(-c) from sum c and sum |c|: two weighted sums instead of two
     # rectified copies of the whole activation. Rounding may leave -eps where the sum is zero.
-    signed = _sum_at_places(signed, layout, samples)
-    absolute = _sum_at_places(absolute, layout, samples)
     return Maps(
         positive=(absolute + signed).div_(2).clamp_min_(0),
         negative=(absolute - signed).div_(2).clamp_min_(0),

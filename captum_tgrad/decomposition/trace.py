@@ -275,5 +275,5 @@ def _within_base(view: Tensor, bias: Bias) -> tuple[Tensor, Layout, Bias]:
     if isinstance(bias, ChannelBias):
         part.copy_(bias.values.reshape(-1, *[1] * (view.dim() - bias.dim - 1)))
     else:
-        part.copy_(bias.value())
+        part.copy_(bias.value(view, slice(None)))
     return base, origin.layout, ElementBias(lambda constant: constant, whole)
