@@ -50,6 +50,23 @@ def _model(name: str, device: torch.device) -> torch.nn.Module:
     return torchvision.models.get_model(name, weights=None).eval().to(device)
 
 
+def _ratio_to_saliency(
+    model: torch.nn.Module,
+    images: torch.Tensor,
+    target: torch.Tensor,
+    pairs: int,
+    device: torch.device,
+) -> float:
+    t_grad, saliency = TGradAttribution(model), Saliency(model)
+    images.requires_grad_()  # what Saliency would otherwise set, and warn of
+    return ratio(
+        lambda: t_grad.attribute(images, target=target),
+        lambda: saliency.attribute(images, target=target),
+        pairs,
+        device,
+    )
+
+
 def cost_of_t_grad(options: argparse.Namespace, device: torch.device) -> None:
     """Prints the ratio to Saliency, model by model."""
     print(f"| model, batch {options.batch}, 224 x 224 | T-Grad / Saliency | channels_last |")
@@ -62,17 +79,9 @@ def cost_of_t_grad(options: argparse.Namespace, device: torch.device) -> None:
         for memory_format in (torch.contiguous_format, torch.channels_last):
             model, batch = (
                 model.to(memory_format=memory_format),
-                images.to(memory_format=memory_format),
+                images.detach().to(memory_format=memory_format),
             )
-            t_grad, saliency = TGradAttribution(model), Saliency(model)
-            cells.append(
-                ratio(
-                    lambda t=t_grad, x=batch: t.attribute(x, target=target),
-                    lambda s=saliency, x=batch: s.attribute(x.clone(), target=target),
-                    options.pairs,
-                    device,
-                )
-            )
+            cells.append(_ratio_to_saliency(model, batch, target, options.pairs, device))
         print(f"| {name} | {cells[0]:.2f} | {cells[1]:.2f} |", flush=True)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 
@@ -48,21 +49,52 @@ class ElementBias:
             self._value = self._compute(*self._held).clone()
             self._held = ()
 
-    def value(self, gradient: Tensor, rows: slice) -> Tensor:
-        """``b`` for some rows of the output's first dimension, broadcastable to them.
+    def value(self) -> Tensor:
+        """``b``, broadcastable to the output."""
+        return self._compute(*self._held) if self._value is None else self._value
+
+    def times(self, gradient: Tensor, rows: slice, length: int) -> Tensor:
+        """``c = gradient * b`` for some rows of the output's first dimension.
 
         Args:
-            gradient: The whole output's gradient, whose shape tells what has rows of its own.
-            rows: Which rows are wanted.
+            gradient: Those rows of the output's gradient, in float32 or better.
+            rows: Which rows they are.
+            length: How many rows the whole output has.
         """
         if self._value is not None:
-            return _rows(self._value, gradient, rows)
-        return self._compute(*(_rows(held, gradient, rows) for held in self._held))
+            return gradient * _rows(self._value, gradient, rows, length)
+        held = [_rows(tensor, gradient, rows, length) for tensor in self._held]
+        return self._product(gradient, held)
+
+    def _product(self, gradient: Tensor, held: list[Tensor]) -> Tensor:
+        return gradient * self._compute(*held)
 
 
-def _rows(tensor: Tensor, like: Tensor, rows: slice) -> Tensor:
+class SaturationBias(ElementBias):
+    """``b = limit`` where the output has reached a positive limit, else 0.
+
+    Args:
+        limit: The largest value that the output can have.
+        output: The output.
+    """
+
+    def __init__(self, limit: float, output: Tensor) -> None:
+        super().__init__(lambda y: (y >= limit).to(y.dtype).mul_(limit), output)
+        self._limit = limit
+
+    def _product(self, gradient: Tensor, held: list[Tensor]) -> Tensor:
+        # The backward pass of a threshold just below the limit masks in a single pass.
+        (output,) = held
+        below = torch.nextafter(gradient.new_tensor(self._limit), gradient.new_tensor(0.0))
+        output = output.to(gradient.dtype)
+        masked = torch.ops.aten.threshold_backward(gradient, output, float(below))
+        product: Tensor = masked.mul_(self._limit)
+        return product
+
+
+def _rows(tensor: Tensor, gradient: Tensor, rows: slice, length: int) -> Tensor:
     """The rows of what has them; what is broadcast over the first dimension is left whole."""
-    own = tensor.dim() == like.dim() and tensor.shape[0] == like.shape[0]
+    own = tensor.dim() == gradient.dim() and tensor.dim() > 0 and tensor.shape[0] == length
     return tensor[rows] if own else tensor
 
 

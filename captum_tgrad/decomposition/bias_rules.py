@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from captum_tgrad.decomposition.bias import Bias, ChannelBias, ElementBias
+from captum_tgrad.decomposition.bias import Bias, ChannelBias, ElementBias, SaturationBias
 from captum_tgrad.decomposition.call import Call, map_tensors
 
 ClosedForm = Callable[[Call, Tensor], "Bias | None"]
@@ -180,8 +180,8 @@ def saturated(call: Call, output: Tensor) -> Bias | None:
     low, high = 0.0, 6.0
     if call.name == "hardtanh":
         low, high = call.argument(1, "min_val", -1.0), call.argument(2, "max_val", 1.0)
-    if low == 0:
-        return ElementBias(lambda y: (y >= high).to(y.dtype).mul_(high), output)
+    if low == 0 and high > 0:
+        return SaturationBias(high, output)
     return ElementBias(lambda y: y * ((y <= low) | (y >= high)), output)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,16 +40,17 @@ def operation_name(func: Callable[..., Any]) -> str:
 _IN_PLACE_OPERATORS = {"add", "sub", "mul", "matmul", "truediv", "div", "pow", "floordiv", "mod"}
 
 
-def tensors_in(value: Any) -> Iterator[Tensor]:
+def tensors_in(*values: Any) -> list[Tensor]:
     """The tensors among (nested) arguments, in order."""
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, (tuple, list)):
-        for item in value:
-            yield from tensors_in(item)
-    elif isinstance(value, dict):
-        for item in value.values():
-            yield from tensors_in(item)
+    found: list[Tensor] = []
+    for value in values:
+        if isinstance(value, Tensor):
+            found.append(value)
+        elif isinstance(value, (tuple, list)):
+            found += tensors_in(*value)
+        elif isinstance(value, dict):
+            found += tensors_in(*value.values())
+    return found
 
 
 def map_tensors(value: Any, replace: Callable[[Tensor], Tensor]) -> Any:
@@ -82,6 +83,12 @@ class Call:
     """``func(*args, **kwargs)``, with everything that is constant already detached.
 
     A tensor argument depends on the network's input exactly if it requires a gradient.
+
+    Attributes:
+        name: The operation's plain name.
+        tensors: All tensor arguments.
+        dependent: Those that depended on the network's input before the call was run.
+        constant: Those that did not.
     """
 
     func: Callable[..., Any]
@@ -90,6 +97,9 @@ class Call:
 
     def __post_init__(self) -> None:
         self.name = operation_name(self.func)
+        self.tensors = tensors_in(self.args, self.kwargs)
+        self.dependent = [tensor for tensor in self.tensors if tensor.requires_grad]
+        self.constant = [tensor for tensor in self.tensors if not tensor.requires_grad]
 
     def __call__(self) -> Any:
         """Runs the call."""
@@ -107,21 +117,6 @@ class Call:
         if len(given) == 1 and isinstance(given[0], (tuple, list)):
             given = tuple(given[0])
         return tuple(item for item in given if isinstance(item, int))
-
-    @property
-    def tensors(self) -> list[Tensor]:
-        """All tensor arguments."""
-        return list(tensors_in((self.args, self.kwargs)))
-
-    @property
-    def dependent(self) -> list[Tensor]:
-        """The tensor arguments that depend on the network's input."""
-        return [tensor for tensor in self.tensors if tensor.requires_grad]
-
-    @property
-    def constant(self) -> list[Tensor]:
-        """The tensor arguments that do not depend on the network's input."""
-        return [tensor for tensor in self.tensors if not tensor.requires_grad]
 
     @property
     def in_place(self) -> bool:

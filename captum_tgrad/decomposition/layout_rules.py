@@ -169,7 +169,7 @@ def _unbind(call: Call, output: Tensor) -> Layout:
 
 def _cat(call: Call, output: Tensor) -> Layout:
     tensors = [tensor for tensor in tensors_in(call.args[:1]) if tensor.dim() == output.dim()]
-    tensors = tensors or list(tensors_in(call.kwargs.get("tensors", ())))
+    tensors = tensors or tensors_in(call.kwargs.get("tensors", ()))
     dim = call.argument(1, "dim", call.kwargs.get("axis", 0)) % output.dim()
     dims: list[Dim] = []
     for position, size in enumerate(output.shape):
@@ -182,7 +182,7 @@ def _cat(call: Call, output: Tensor) -> Layout:
 
 
 def _stack(call: Call, output: Tensor) -> Layout:
-    tensors = list(tensors_in((call.args[:1], call.kwargs.get("tensors", ()))))
+    tensors = tensors_in(call.args[:1], call.kwargs.get("tensors", ()))
     dim = call.argument(1, "dim", 0) % output.dim()
     dims = list(broadcast(map(_layout, tensors), tensors[0].shape))
     dims.insert(dim, Dim.channel(len(tensors)))

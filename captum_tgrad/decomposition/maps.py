@@ -9,7 +9,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from captum_tgrad.decomposition.bias import Bias, ChannelBias
+from captum_tgrad.decomposition.bias import Bias, ElementBias
 from captum_tgrad.decomposition.layout import Axis, Dim, Factor, Layout
 
 # Of a few megabytes: above it, memory allocators give the memory back at every use.
@@ -76,8 +76,11 @@ def _one_sample_a_row(layout: Layout) -> bool:
 
 
 def _maps_of_rows(gradient: Tensor, bias: Bias, layout: Layout, samples: int, rows: slice) -> Maps:
-    whole, gradient = gradient, in_full_precision(gradient[rows] if gradient.dim() else gradient)
-    if isinstance(bias, ChannelBias):
+    length = len(gradient) if gradient.dim() else 1
+    gradient = in_full_precision(gradient[rows] if gradient.dim() else gradient)
+    if isinstance(bias, ElementBias):
+        contribution = bias.times(gradient, rows, length)
+    else:
         values = in_full_precision(bias.values)
         if not layout[bias.dim].follows_axis:
             rest = layout[: bias.dim] + layout[bias.dim + 1 :]
@@ -86,10 +89,8 @@ def _maps_of_rows(gradient: Tensor, bias: Bias, layout: Layout, samples: int, ro
             return _maps(
                 _sum_at_places(signed, rest, samples), _sum_at_places(absolute, rest, samples)
             )
-        value = values.reshape(-1, *[1] * (gradient.dim() - bias.dim - 1))
-    else:
-        value = in_full_precision(bias.value(whole, rows))
-    contribution = gradient * value
+        contribution = gradient * values.reshape(-1, *[1] * (gradient.dim() - bias.dim - 1))
+    contribution = in_full_precision(contribution)
     signed = _sum_at_places(contribution, layout, samples)
     return _maps(signed, _sum_at_places(contribution.abs_(), layout, samples))
 
@@ -133,10 +134,11 @@ def _sum_at_places(tensor: Tensor, layout: Layout, samples: int) -> Tensor:
     plan = _plan(layout)
     if plan.samples != samples:
         raise SamplesLostError
-    if plan.summed:
-        tensor = tensor.reshape(plan.sizes).sum(plan.summed)
-    else:
-        tensor = tensor.reshape(plan.sizes)
+    tensor = tensor.reshape(plan.sizes)
+    if plan.summed == (1,):
+        tensor = _weighted_sum(tensor, tensor.new_ones(plan.sizes[1]), 1)
+    elif plan.summed:
+        tensor = tensor.sum(plan.summed)
     tensor = tensor.permute(plan.order).reshape(samples, 1, *plan.spatial)
     if plan.shifts:
         tensor = tensor.roll([-shift for _, shift in plan.shifts], [dim for dim, _ in plan.shifts])

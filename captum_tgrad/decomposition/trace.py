@@ -131,11 +131,13 @@ class Trace(TorchFunctionMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         kwargs = kwargs or {}
-        if not any(tensor.requires_grad for tensor in tensors_in((args, kwargs))):
+        following = [tensor for tensor in tensors_in(args, kwargs) if tensor.requires_grad]
+        if not following:
             return func(*args, **kwargs)
         if getattr(func, "__name__", "") == "__get__":
             return self._property(func, args)
-        args, kwargs = map_tensors((args, kwargs), self._without_constants)
+        if any(origin_of(tensor) is None for tensor in following):
+            args, kwargs = map_tensors((args, kwargs), self._without_constants)
         call = Call(func, args, kwargs)
         if not call.dependent:
             return call()
@@ -275,5 +277,5 @@ def _within_base(view: Tensor, bias: Bias) -> tuple[Tensor, Layout, Bias]:
     if isinstance(bias, ChannelBias):
         part.copy_(bias.values.reshape(-1, *[1] * (view.dim() - bias.dim - 1)))
     else:
-        part.copy_(bias.value(view, slice(None)))
+        part.copy_(bias.value())
     return base, origin.layout, ElementBias(lambda constant: constant, whole)
