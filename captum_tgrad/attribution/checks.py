@@ -28,6 +28,8 @@ def check_forward_func(forward_func: Any) -> None:
 
 def check_inputs(inputs: tuple[Any, ...]) -> None:
     """Raises TypeError or ValueError unless every input is a finite, non-empty float tensor."""
+    if not inputs:
+        raise ValueError("inputs is an empty tuple: there is nothing to explain.")
     for number, tensor in enumerate(inputs):
         name = "inputs" if len(inputs) == 1 else f"inputs[{number}]"
         if not isinstance(tensor, Tensor):

@@ -22,6 +22,7 @@ from captum_tgrad._captum import (
 from captum_tgrad.attribution import checks
 from captum_tgrad.attribution.combine import Sign, combine
 from captum_tgrad.decomposition.decompose import Explained, decompose, usable_in_backward
+from captum_tgrad.decomposition.maps import without_autocast
 from captum_tgrad.decomposition.terms import Decomposition
 
 
@@ -77,10 +78,10 @@ class TGradAttribution(GradientAttribution):  # type: ignore[misc]
             return_convergence_delta: Whether to return the residual too.
 
         Returns:
-            The attributions, shaped like ``inputs``: their sum over channels is the map, in units
-            of the output, and per sample they sum to ``sum_i ReLU(score_i)`` over all terms. With
-            ``return_convergence_delta``, also the residual, shape ``(N,)``: the output minus the
-            sum of all terms.
+            The attributions, shaped like ``inputs``, in float32 or better: their sum over
+            channels is the map, in units of the output, and per sample they sum to
+            ``sum_i ReLU(score_i)`` over all terms. With ``return_convergence_delta``, also the
+            residual, shape ``(N,)``: the output minus the sum of all terms.
 
         Raises:
             TypeError: ``inputs`` are no float tensors, ``target`` no integers, or
@@ -92,7 +93,7 @@ class TGradAttribution(GradientAttribution):  # type: ignore[misc]
             raise ValueError(f"sign must be 'positive', 'negative' or 'all', got {sign!r}.")
         explained = self._explain(inputs, target, additional_forward_args)
         decomposition = explained.decomposition
-        with torch.no_grad():
+        with torch.no_grad(), without_autocast(explained.contributions[0]):
             attributions = tuple(
                 combine(
                     contribution,

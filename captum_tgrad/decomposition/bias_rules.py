@@ -51,6 +51,8 @@ def linear_in_one(call: Call, output: Tensor) -> Bias | None:
 
 def quotient(call: Call, output: Tensor) -> Bias | None:
     """``x / y`` is of degree 1, -1 or 0."""
+    if call.kwargs.get("rounding_mode") is not None:
+        raise NoClosedFormError
     flags = [isinstance(arg, Tensor) and arg.requires_grad for arg in call.args[:2]]
     numerator, denominator = reversed(flags) if call.name.startswith("r") else flags
     return _of_degree(int(numerator) - int(denominator), output)
@@ -80,9 +82,11 @@ def sum_of_two(call: Call, output: Tensor) -> Bias | None:
     for operand, factor in zip((first, second), factors, strict=True):
         if isinstance(operand, Tensor):
             if not operand.requires_grad:
-                return ElementBias(partial(torch.mul, other=factor), operand)
+                return ElementBias(partial(torch.mul, other=factor), _finite(operand))
         elif operand != 0:
-            return ElementBias(partial(torch.tensor, operand * factor))
+            return ElementBias(
+                partial(torch.tensor, operand * factor, dtype=output.dtype, device=output.device)
+            )
     return None
 
 
@@ -93,11 +97,16 @@ def affine(call: Call, output: Tensor) -> Bias | None:
         lambda tensor: torch.zeros_like(tensor) if tensor.requires_grad else tensor,
     )
     result = call.func(*args, **kwargs)
-    return ElementBias(_itself, args[0] if result is None else result)
+    return ElementBias(_itself, _finite(args[0] if result is None else result))
 
 
 def _itself(constant: Tensor) -> Tensor:
     return constant
+
+
+def _finite(constant: Tensor) -> Tensor:
+    """A mask's ``-inf`` adds nothing: what it is added to has no gradient any more."""
+    return torch.where(constant.isinf(), 0, constant) if constant.is_floating_point() else constant
 
 
 def chosen(call: Call, output: Tensor) -> Bias | None:
@@ -137,6 +146,8 @@ def linear(call: Call, output: Tensor) -> Bias | None:
 
 def batch_norm(call: Call, output: Tensor) -> Bias | None:
     """``beta - running_mean * gamma / sqrt(running_var + eps)``; gamma and beta are optional."""
+    if len(call.args) == 9:  # torch.batch_norm, whose arguments come in another order
+        raise NoClosedFormError
     mean, variance = call.argument(1, "running_mean"), call.argument(2, "running_var")
     weight, bias = call.argument(3, "weight"), call.argument(4, "bias")
     _require_constant(mean, variance, weight, bias)
@@ -233,9 +244,12 @@ def softmax(call: Call, output: Tensor) -> Bias | None:
     dim = call.argument(1, "dim")
     if dim is None or call.kwargs.get("dtype") is not None:
         raise NoClosedFormError
-    return ElementBias(
-        lambda y, z: y * (1 - z + (y * z).sum(dim, keepdim=True)), output, call.args[0]
-    )
+
+    def compute(y: Tensor, z: Tensor) -> Tensor:
+        z = z.masked_fill(y == 0, 0)  # a masked logit is -inf
+        return y * (1 - z + (y * z).sum(dim, keepdim=True))
+
+    return ElementBias(compute, output, call.argument(0, "input"))
 
 
 def _require_constant(*parameters: Any) -> None:

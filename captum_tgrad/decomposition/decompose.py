@@ -11,8 +11,13 @@ import torch
 from torch import Tensor
 
 from captum_tgrad.decomposition.call import map_tensors
+from captum_tgrad.decomposition.eager import compiled_models_run_eagerly, uncompiled
 from captum_tgrad.decomposition.layout import input_layout
-from captum_tgrad.decomposition.maps import in_full_precision, maps_of_contribution
+from captum_tgrad.decomposition.maps import (
+    in_full_precision,
+    maps_of_contribution,
+    without_autocast,
+)
 from captum_tgrad.decomposition.terms import Decomposition, Term
 from captum_tgrad.decomposition.trace import Trace
 
@@ -49,6 +54,7 @@ def decompose(
     Returns:
         The decomposition and the inputs' contributions.
     """
+    forward = uncompiled(forward)
     leaves = tuple(_leaf(tensor) for tensor in inputs)
     trace = Trace(leaves)
     outputs: list[Tensor] = []
@@ -61,14 +67,16 @@ def decompose(
         return output
 
     try:
-        with torch.inference_mode(False):
+        with compiled_models_run_eagerly(), torch.inference_mode(False):
             arrived = gradients(traced, leaves)
         terms = trace.terms()
     finally:
         trace.release()
 
-    with torch.no_grad():
-        return _explained(leaves, arrived, terms, in_full_precision(outputs[-1]))
+    with torch.no_grad(), without_autocast(leaves[0]):
+        explained = _explained(leaves, arrived, terms, in_full_precision(outputs[-1]))
+    _check(explained.decomposition, trace.precision)
+    return explained
 
 
 def _leaf(tensor: Tensor) -> Tensor:
@@ -103,17 +111,17 @@ def _explained(
         biases=biases,
         delta=delta,
     )
-    _check(decomposition)
     return Explained(decomposition, tuple(contributions))
 
 
-def _check(decomposition: Decomposition) -> None:
+def _check(decomposition: Decomposition, precision: float) -> None:
     """Warns if the terms do not add up to the output: something was hidden from the trace."""
     delta = decomposition.delta
     scale = torch.stack([term.score.abs() for term in decomposition.terms]).sum(0)
-    allowed = torch.finfo(delta.dtype).eps ** 0.5 * torch.maximum(scale, decomposition.output.abs())
-    if bool((delta.abs() > allowed).any()):
-        worst = int((delta.abs() - allowed).argmax())
+    allowed = precision**0.5 * torch.maximum(scale, decomposition.output.abs())
+    complete = delta.abs() <= allowed  # false for NaN too
+    if not bool(complete.all()):
+        worst = int((delta.abs() - allowed).nan_to_num(nan=torch.inf).argmax())
         warnings.warn(
             f"The terms leave {float(delta[worst]):.3g} of the output"
             f" {float(decomposition.output[worst]):.3g} of sample {worst} unexplained, so the map"

@@ -14,16 +14,19 @@ from torch import Tensor
 from captum_tgrad.decomposition.call import Call, origin_of, tensors_in
 from captum_tgrad.decomposition.layout import Dim, Layout, broadcast, reshape, unknown_layout
 
-Rule = Callable[[Call, Tensor], Layout]
+Rule = Callable[..., Layout]
 
 
 def output_layout(call: Call, output: Tensor, position: int = 0) -> Layout:
     """The layout of ``output``, the ``position``-th tensor that ``call`` returned."""
     rule = _RULES.get(call.name, _only_samples)
-    if position > 0 and rule not in (_split, _unbind):
+    if position > 0 and rule not in (_split, _unbind, _recurrent):
         rule = _only_samples
     try:
-        layout = _split(call, output, position) if rule is _split else rule(call, output)
+        if rule is _split or rule is _recurrent:
+            layout = rule(call, output, position)
+        else:
+            layout = rule(call, output)
     except (IndexError, TypeError, ValueError, StopIteration):  # a form that no rule foresees
         return _only_samples(call, output)
     if [dim.size for dim in layout] != list(output.shape):
@@ -43,9 +46,31 @@ def _only_samples(call: Call, output: Tensor) -> Layout:
     for layout in map(_layout, call.dependent):
         for position, dim in enumerate(layout[: len(dims)]):
             if dim.has_sample and dim.size == dims[position].size:
-                dims[position] = dim
+                if not _reorders(call, position, len(layout)):
+                    dims[position] = dim
                 return tuple(dims)
     return tuple(dims)
+
+
+def _reorders(call: Call, position: int, rank: int) -> bool:
+    """Whether the elements along a dimension may come out in another order than they went in."""
+    if call.name in ("getitem", "setitem", "index_put"):
+        index = call.args[1]
+        index = _as_tuple(index)
+        kept = index[position] if position < len(index) else slice(None)
+        plain = all(item is not None and item is not ... for item in index[: position + 1])
+        return index[0] is not ... and not (plain and kept == slice(None))
+    if call.name in _REORDERING:
+        given = call.argument(1, "dim", call.kwargs.get("dims", -1))
+        over = [given] if isinstance(given, int) else list(given)
+        return any(not isinstance(dim, int) or dim % rank == position for dim in over)
+    return call.name in ("take", "masked_select", "flipud", "nonzero")
+
+
+_REORDERING = {
+    "flip", "index_select", "gather", "take_along_dim", "sort", "topk", "msort", "index_copy",
+    "index_add", "scatter", "scatter_add", "rot90", "kthvalue", "median", "mode", "roll",
+}  # fmt: skip
 
 
 def _samewise(call: Call, output: Tensor) -> Layout:
@@ -99,7 +124,7 @@ def _movedim(call: Call, output: Tensor) -> Layout:
 
 def _getitem(call: Call, output: Tensor) -> Layout:
     layout, index = _layout(call.args[0]), call.args[1]
-    index = index if isinstance(index, tuple) else (index,)
+    index = _as_tuple(index)
     if not all(item is None or item is ... or type(item) in (int, slice) for item in index):
         return _only_samples(call, output)
     used = sum(item is not None and item is not ... for item in index)
@@ -126,9 +151,14 @@ def _setitem(call: Call, output: Tensor) -> Layout:
     if origin_of(canvas) is not None:
         return _layout(canvas)
     # A constant canvas takes the places of what fills a dimension entirely.
-    if isinstance(value, Tensor) and canvas[index].dim() == value.dim() == canvas.dim():
+    plain = all(type(item) in (int, slice) or item is ... for item in _as_tuple(index))
+    if plain and isinstance(value, Tensor) and canvas[index].dim() == value.dim() == canvas.dim():
         return broadcast([_layout(value)], output.shape)
     return _only_samples(call, output)
+
+
+def _as_tuple(index: Any) -> tuple[Any, ...]:
+    return index if isinstance(index, tuple) else (index,)
 
 
 def _select(call: Call, output: Tensor) -> Layout:
@@ -219,6 +249,8 @@ def _pad(call: Call, output: Tensor) -> Layout:
 def _reduce(call: Call, output: Tensor) -> Layout:
     layout = _layout(call.args[0])
     given = call.argument(1, "dim", call.kwargs.get("axis"))
+    if isinstance(given, Tensor) or "other" in call.kwargs:  # torch.max of two tensors
+        return _samewise(call, output)
     keepdim = output.dim() == len(layout)
     over = [given] if isinstance(given, int) else list(given or range(len(layout)))
     over = [dim % max(len(layout), 1) for dim in over]
@@ -234,7 +266,30 @@ def _linear(call: Call, output: Tensor) -> Layout:
 
 
 def _attention(call: Call, output: Tensor) -> Layout:
-    return (*_layout(call.argument(0, "query"))[:-1], Dim.channel(output.shape[-1]))
+    query, key = _layout(call.argument(0, "query")), _layout(call.argument(1, "key"))
+    *batch, tokens, _ = query
+    # Learned queries are the same for all samples: keys and values tell the samples apart.
+    batch = list(broadcast([tuple(batch), key[:-2]], output.shape[:-2]))
+    return (*batch, tokens, Dim.channel(output.shape[-1]))
+
+
+def _multi_head_attention(call: Call, output: Tensor) -> Layout:
+    """Tokens come first here, then samples."""
+    query, key = _layout(call.argument(0, "query")), _layout(call.argument(1, "key"))
+    if output.dim() != 3 or len(query) != 3:
+        return _only_samples(call, output)
+    (samples,) = broadcast([query[1:2], key[1:2]], output.shape[1:2])
+    return (query[0], samples, Dim.channel(output.shape[-1]))
+
+
+def _recurrent(call: Call, output: Tensor, position: int = 0) -> Layout:
+    """The sequence keeps its dimensions; final states are (layers, samples, features)."""
+    layout = _layout(call.args[0])
+    dims = list(unknown_layout(output.shape))
+    for place, dim in enumerate(layout):
+        if dim.has_sample and len(layout) == output.dim() == 3:
+            dims[1 if position else place] = dim
+    return tuple(dims)
 
 
 def _matmul(call: Call, output: Tensor) -> Layout:
@@ -310,7 +365,9 @@ _TABLE: dict[Rule, str] = {
     _pad: "pad constant_pad_nd",
     _reduce: "mean sum amax amin max min prod logsumexp var std norm vector_norm nanmean nansum",
     _linear: "linear",
-    _attention: "scaled_dot_product_attention multi_head_attention_forward",
+    _attention: "scaled_dot_product_attention",
+    _multi_head_attention: "multi_head_attention_forward",
+    _recurrent: "lstm gru rnn_tanh rnn_relu",
     _matmul: "matmul rmatmul bmm mm",
     _einsum: "einsum",
     _new_grid: (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -92,7 +93,7 @@ def _maps_of_rows(gradient: Tensor, bias: Bias, layout: Layout, samples: int, ro
         contribution = gradient * values.reshape(-1, *[1] * (gradient.dim() - bias.dim - 1))
     contribution = in_full_precision(contribution)
     signed = _sum_at_places(contribution, layout, samples)
-    return _maps(signed, _sum_at_places(contribution.abs_(), layout, samples))
+    return _maps(signed, _sum_at_places(contribution.abs(), layout, samples))
 
 
 def maps_of_contribution(contribution: Tensor, layout: Layout, samples: int) -> Maps:
@@ -101,6 +102,14 @@ def maps_of_contribution(contribution: Tensor, layout: Layout, samples: int) -> 
         _sum_at_places(contribution, layout, samples),
         _sum_at_places(contribution.abs(), layout, samples),
     )
+
+
+def without_autocast(tensor: Tensor) -> AbstractContextManager[object]:
+    """A context in which arithmetic on ``tensor`` is not cast to half precision."""
+    kind = tensor.device.type
+    if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
+        return torch.autocast(kind, enabled=False)
+    return nullcontext()
 
 
 def in_full_precision(tensor: Tensor) -> Tensor:

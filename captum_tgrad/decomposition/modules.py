@@ -64,7 +64,7 @@ class RunningModules:
         if threading.get_ident() != self._thread:
             return
         if not self._stack:
-            self._paths = {child: path for path, child in module.named_modules()}
+            self._paths = {child: _without_compiler(name) for name, child in module.named_modules()}
         path = self._paths.get(module, type(module).__name__)
         if isinstance(module, _BatchNorm) and module.training:
             raise_batch_statistics(path)
@@ -73,6 +73,11 @@ class RunningModules:
     def _left(self, module: nn.Module, inputs: Any, output: Tensor) -> None:
         if threading.get_ident() == self._thread and self._stack and self._stack[-1][1] is module:
             self._stack.pop()
+
+
+def _without_compiler(name: str) -> str:
+    """A module's path as it was before ``torch.compile`` wrapped some of the modules on it."""
+    return ".".join(part for part in name.split(".") if part != "_orig_mod")
 
 
 def raise_batch_statistics(path: str) -> None:

@@ -24,11 +24,11 @@ from captum_tgrad.decomposition.call import (
     set_origin,
     tensors_in,
 )
-from captum_tgrad.decomposition.layout import Layout, input_layout
+from captum_tgrad.decomposition.layout import Layout, input_layout, unknown_layout
 from captum_tgrad.decomposition.layout_rules import output_layout
-from captum_tgrad.decomposition.maps import Maps, SamplesLostError, maps_of_bias
+from captum_tgrad.decomposition.maps import Maps, SamplesLostError, maps_of_bias, without_autocast
 from captum_tgrad.decomposition.modules import RunningModules, raise_batch_statistics
-from captum_tgrad.decomposition.one_rule import bias_from_rule
+from captum_tgrad.decomposition.one_rule import RandomState, bias_from_rule
 from captum_tgrad.decomposition.terms import Term
 
 
@@ -55,6 +55,9 @@ class Trace(TorchFunctionMode):
 
     Args:
         leaves: The inputs: leaf tensors that require a gradient.
+
+    Attributes:
+        precision: The machine epsilon of the coarsest type that an operation computed in.
     """
 
     def __init__(self, leaves: Sequence[Tensor]) -> None:
@@ -66,6 +69,7 @@ class Trace(TorchFunctionMode):
         self._handles: list[RemovableHandle] = []
         self._reading: dict[int, list[ElementBias]] = {}
         self._sources: set[object] = set()
+        self.precision = max(torch.finfo(leaf.dtype).eps for leaf in leaves)
 
     def follow(self, leaves: Sequence[Tensor]) -> list[Tensor]:
         """What to give to the network in place of its inputs: it may be overwritten."""
@@ -133,6 +137,9 @@ class Trace(TorchFunctionMode):
         kwargs = kwargs or {}
         following = [tensor for tensor in tensors_in(args, kwargs) if tensor.requires_grad]
         if not following:
+            self._freeze_if_overwritten(func, args, kwargs)
+            return func(*args, **kwargs)
+        if func in _NOT_FOLLOWED:
             return func(*args, **kwargs)
         if getattr(func, "__name__", "") == "__get__":
             return self._property(func, args)
@@ -175,20 +182,37 @@ class Trace(TorchFunctionMode):
         return False
 
     def _follow(self, call: Call) -> Any:
-        before = call
+        before, draws = call, None
         if call.in_place:
             before = self._before_overwriting(call)
+        if call.name not in CLOSED_FORMS:
+            draws = RandomState(call.dependent[0].device)
         result = call()
         if call.name == "iter":
             result = tuple(result)
-        self._record(call, before, call.args[0] if result is None else result)
+        elif draws is not None and isinstance(result, (tuple, list)):
+            # Where one output is made from another, each gets a node that only its users reach.
+            result = map_tensors(result, _own_node)
+        self._record(call, before, call.args[0] if result is None else result, draws)
         return iter(result) if call.name == "iter" else result
+
+    def _freeze_if_overwritten(
+        self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> None:
+        """A constant may be overwritten, too, after an operation has added it."""
+        if self._reading and args and isinstance(args[0], Tensor):
+            call = Call(func, args, kwargs)
+            if call.in_place:
+                self._freeze(args[0])
+
+    def _freeze(self, overwritten: Tensor) -> None:
+        for bias in self._reading.pop(overwritten.untyped_storage().data_ptr(), []):
+            bias.freeze()
 
     def _before_overwriting(self, call: Call) -> Call:
         """The call with a copy of what it overwrites, where its rule needs the old values."""
         overwritten = call.args[0]
-        for bias in self._reading.pop(overwritten.untyped_storage().data_ptr(), []):
-            bias.freeze()
+        self._freeze(overwritten)
         closed_form = CLOSED_FORMS.get(call.name)
         if overwritten.requires_grad and closed_form and closed_form not in READS_INPUT:
             return call
@@ -199,7 +223,9 @@ class Trace(TorchFunctionMode):
         return Call(call.func, (copy, *call.args[1:]), call.kwargs)
 
     @torch.no_grad()
-    def _record(self, call: Call, before: Call, result: Any) -> None:
+    def _record(
+        self, call: Call, before: Call, result: Any, draws: RandomState | None = None
+    ) -> None:
         outputs = [
             tensor
             for tensor in tensors_in(result)
@@ -214,13 +240,14 @@ class Trace(TorchFunctionMode):
             )
         )
         layouts = [output_layout(before, output, i) for i, output in enumerate(outputs)]
-        biases = _biases(before, outputs)
+        biases = _biases(before, outputs, draws)
         for output, layout, bias in zip(outputs, layouts, biases, strict=True):
+            self.precision = max(self.precision, torch.finfo(output.dtype).eps)
             set_origin(output, Origin(layout, inputs))
+            if call.in_place and output._is_view() and output._base is not None:
+                output, layout, bias = _within_base(output, layout, bias, inputs)
             if bias is None:
                 continue
-            if call.in_place and output._is_view() and output._base is not None:
-                output, layout, bias = _within_base(output, bias)
             self._await_gradient(output, layout, bias, call.name, inputs)
 
     def _await_gradient(
@@ -240,7 +267,8 @@ class Trace(TorchFunctionMode):
         if entry.bias is None:
             return
         try:
-            entry.maps = maps_of_bias(gradient, entry.bias, entry.layout, self._samples)
+            with without_autocast(gradient):
+                entry.maps = maps_of_bias(gradient, entry.bias, entry.layout, self._samples)
         except SamplesLostError:
             raise SamplesLostError(
                 f"The operation {entry.operation!r} in {entry.module or 'forward_func'!r} follows"
@@ -250,32 +278,56 @@ class Trace(TorchFunctionMode):
         entry.bias = None
 
 
-def _biases(call: Call, outputs: list[Tensor]) -> Sequence[Bias | None]:
+def _biases(call: Call, outputs: list[Tensor], draws: RandomState | None) -> Sequence[Bias | None]:
     closed_form = CLOSED_FORMS.get(call.name)
     if closed_form is not None:
         try:
             return [closed_form(call, output) for output in outputs]
-        except NoClosedFormError:
+        # The last two: arguments given by keyword, which a closed form looks for by position.
+        except (NoClosedFormError, IndexError, ValueError):
             pass
-    return bias_from_rule(call, outputs)
+    return bias_from_rule(call, outputs, draws or RandomState(outputs[0].device))
 
 
-def _within_base(view: Tensor, bias: Bias) -> tuple[Tensor, Layout, Bias]:
-    """The tensor that ``view`` is a part of, with the bias at that part and zero elsewhere.
+def _own_node(tensor: Tensor) -> Tensor:
+    return tensor.view_as(tensor) if tensor.requires_grad else tensor
+
+
+def _within_base(
+    view: Tensor, layout: Layout, bias: Bias | None, inputs: frozenset[int]
+) -> tuple[Tensor, Layout, Bias | None]:
+    """The tensor that ``view`` is a part of, with the bias at that part.
 
     An operation that overwrites a view changes the tensor behind it, and that is where autograd
-    sends the gradient.
+    sends the gradient. A constant that is partly overwritten keeps its values elsewhere, and they
+    are a bias too.
     """
     base = view._base
-    origin = None if base is None else origin_of(base)
-    if base is None or origin is None:
-        raise NotImplementedError
-    whole = torch.zeros_like(base)
-    part = whole.as_strided(
-        view.shape, view.stride(), view.storage_offset() - base.storage_offset()
-    )
-    if isinstance(bias, ChannelBias):
+    if base is None:
+        return view, layout, bias
+    origin = origin_of(base)
+    if origin is None:
+        samples = layout[0] if layout and layout[0].has_sample else None
+        base_layout = unknown_layout(base.shape)
+        if samples is not None and samples.size == base.shape[0]:
+            base_layout = (samples, *base_layout[1:])
+        whole = base.detach().clone()
+    else:
+        base_layout, inputs = origin.layout, inputs | origin.inputs
+        whole = torch.zeros_like(base)
+    set_origin(base, Origin(base_layout, inputs))
+    if bias is None and origin is not None:
+        return base, base_layout, None
+    offset = view.storage_offset() - base.storage_offset()
+    part = whole.as_strided(view.shape, view.stride(), offset)
+    if bias is None:
+        part.zero_()
+    elif isinstance(bias, ChannelBias):
         part.copy_(bias.values.reshape(-1, *[1] * (view.dim() - bias.dim - 1)))
     else:
         part.copy_(bias.value())
-    return base, origin.layout, ElementBias(lambda constant: constant, whole)
+    return base, base_layout, ElementBias(lambda constant: constant, whole)
+
+
+_NOT_FOLLOWED = {torch.autograd.grad, torch.autograd.backward, Tensor.register_hook}
+"""Functions that compute nothing on the way to the output."""

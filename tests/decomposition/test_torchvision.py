@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import torchvision
 
 from captum_tgrad import TGradAttribution
 from tests.torchvision_networks import build
@@ -55,3 +56,18 @@ def test_terms_add_up(name):
     torch.testing.assert_close(
         attribution.sum((1, 2, 3)).double(), scores.clamp(min=0).sum(0), rtol=1e-3, atol=1e-3
     )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name", sorted(set(torchvision.models.list_models(module=torchvision.models)) - set(NAMES))
+)
+def test_terms_add_up_everywhere(name):
+    model = build(name)
+    size = 224 if name.startswith("vit") else 96
+    inputs = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(5))
+    whole = TGradAttribution(model).decompose(inputs.double(), target=TARGETS)
+    scores = torch.stack([term.score for term in whole.terms]).abs().sum(0)
+    assert bool((whole.delta.abs() <= 1e-9 * scores).all())
+    whole = TGradAttribution(model.float()).decompose(inputs, target=TARGETS)
+    assert bool((whole.delta.abs() <= 1e-4 * scores).all())

@@ -1,0 +1,77 @@
+"""Half precision, autocast, memory formats and compiled models."""
+
+import warnings
+
+import pytest
+import torch
+from torch import nn
+
+from captum_tgrad import TGradAttribution
+
+X = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture
+def model():
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        model = nn.Sequential(
+            nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(inplace=True), nn.Conv2d(8, 8, 3),
+            nn.SiLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4),
+        )  # fmt: skip
+        nn.init.normal_(model[1].running_mean)
+        return model.eval()
+
+
+def _relative_delta(whole) -> float:
+    scores = torch.stack([term.score for term in whole.terms]).abs().sum(0)
+    return float((whole.delta.abs() / scores).max())
+
+
+@pytest.mark.parametrize(("dtype", "reach"), [(torch.bfloat16, 0.05), (torch.float16, 0.01)])
+def test_half_precision_models(model, dtype, reach):
+    expected = TGradAttribution(model).attribute(X, target=2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        whole = TGradAttribution(model.to(dtype)).decompose(X.to(dtype), target=2)
+    assert _relative_delta(whole) < reach
+    assert all(term.positive.dtype == torch.float32 for term in whole.terms)
+    attribution = TGradAttribution(model).attribute(X.to(dtype), target=2)
+    assert attribution.dtype == torch.float32
+    error = (attribution - expected).abs().sum() / expected.sum()
+    assert float(error) < 4 * reach
+
+
+def test_autocast(model):
+    expected = TGradAttribution(model).attribute(X, target=2)
+    with torch.autocast("cpu", dtype=torch.bfloat16), warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        whole = TGradAttribution(model).decompose(X, target=2)
+        attribution = TGradAttribution(model).attribute(X, target=2)
+    assert _relative_delta(whole) < 0.05
+    assert all(term.positive.dtype == torch.float32 for term in whole.terms)
+    assert float((attribution - expected).abs().sum() / expected.sum()) < 0.2
+    sums = torch.stack([term.score for term in whole.terms]).clamp(min=0).sum(0)
+    torch.testing.assert_close(attribution.sum((1, 2, 3)), sums)
+
+
+def test_memory_formats(model):
+    expected = TGradAttribution(model).attribute(X, target=2)
+    inputs = X.contiguous(memory_format=torch.channels_last)
+    attribution = TGradAttribution(model).attribute(inputs, target=2)
+    assert attribution.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(attribution, expected)
+    transposed = X.transpose(2, 3).contiguous().transpose(2, 3)
+    torch.testing.assert_close(TGradAttribution(model).attribute(transposed, target=2), expected)
+
+
+def test_a_compiled_model_gives_the_eager_result(model):
+    eager = TGradAttribution(model).decompose(X, target=2)
+    compiled = torch.compile(model, backend="eager")
+    for _ in range(2):
+        whole = TGradAttribution(compiled).decompose(X, target=2)
+        assert [term.name for term in whole.terms] == [term.name for term in eager.terms]
+        torch.testing.assert_close(whole.output, eager.output)
+        for one, other in zip(whole.terms, eager.terms, strict=True):
+            torch.testing.assert_close(one.positive, other.positive)
+        compiled(X)  # the next round follows a model that has been compiled
