@@ -334,7 +334,7 @@ _TABLE: dict[Rule, str] = {
         "add sub subtract rsub radd mul multiply rmul div divide truediv rtruediv rdiv true_divide "
         "pow rpow square sqrt rsqrt reciprocal exp expm1 log log1p log2 log10 sin cos tan atan "
         "erf abs neg negative sign where maximum minimum fmax fmin lerp addcmul addcdiv "
-        "floor_divide clamp clip clamp_min clamp_max masked_fill nan_to_num"
+        "floor_divide clamp clip clamp_min clamp_max masked_fill nan_to_num copy fill"
     ),
     _first: (
         "relu relu6 leaky_relu rrelu elu celu selu gelu silu mish sigmoid logsigmoid log_sigmoid "
@@ -343,7 +343,7 @@ _TABLE: dict[Rule, str] = {
         "instance_norm rms_norm local_response_norm normalize dropout dropout1d dropout2d "
         "dropout3d alpha_dropout feature_dropout feature_alpha_dropout clone contiguous to float "
         "double half "
-        "bfloat16 type type_as cpu cuda requires_grad copy fill detach detach_ "
+        "bfloat16 type type_as cpu cuda requires_grad detach detach_ "
         "alias positive"
     ),
     _reshape: "view reshape flatten unflatten squeeze unsqueeze ravel reshape_as view_as",

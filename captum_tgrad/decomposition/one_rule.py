@@ -31,9 +31,13 @@ def bias_from_rule(call: Call, outputs: list[Tensor], draws: RandomState) -> lis
     with draws.again():
         derivatives = _directional_derivative(call)
     return [
-        ElementBias(torch.sub, output, derivative)
+        ElementBias(_unexplained, output, derivative)
         for output, derivative in zip(outputs, derivatives, strict=True)
     ]
+
+
+def _unexplained(output: Tensor, derivative: Tensor) -> Tensor:
+    return torch.where(output.isinf(), 0, output - derivative)  # what is infinite is masked
 
 
 class RandomState:

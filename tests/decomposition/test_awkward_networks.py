@@ -1,0 +1,153 @@
+"""What real forward functions do besides convolving: each must be exact, batch or single."""
+
+import warnings
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from captum_tgrad import TGradAttribution
+
+X = torch.randn(4, 6, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+
+def _seeded(build):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return build().double().eval()
+
+
+LSTM = _seeded(lambda: nn.LSTM(5, 3, num_layers=2, batch_first=True, bidirectional=True))
+GRU = _seeded(lambda: nn.GRU(5, 3))
+ATTENTION = _seeded(lambda: nn.MultiheadAttention(6, 2, batch_first=True))
+CELL = _seeded(lambda: nn.LSTMCell(30, 7))
+INSTANCE = _seeded(lambda: nn.InstanceNorm1d(6, affine=True))
+LEARNED = torch.randn(1, 3, 5, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+MASK = torch.ones(6, 6).triu(1).bool()
+
+
+def _per_sample(y):
+    return y.flatten(1).square().sum(1) + y.flatten(1).sum(1)
+
+
+def _causal_attention(x):
+    logits = (x @ x.transpose(1, 2)).masked_fill(MASK, -torch.inf)
+    return logits.softmax(-1) @ x
+
+
+def _added_mask(x):
+    mask = torch.zeros(6, 6).double().masked_fill(MASK, -torch.inf)
+    return torch.log_softmax(x @ x.transpose(1, 2) + mask, -1)[:, -1]
+
+
+def _canvas(x):
+    canvas = torch.ones(4, 8, 5, dtype=torch.float64)
+    canvas[:, 1:7].copy_(x)
+    canvas[:, 0] += x[:, 0]
+    return canvas
+
+
+def _overwritten_constant(x):
+    constant = torch.ones(5, dtype=torch.float64)
+    y = x + constant
+    constant += 1
+    return y * 2 + constant
+
+
+def _cell(x):
+    hidden, cell = CELL(x.flatten(1))
+    hidden, cell = CELL(x.flatten(1), (hidden, cell))
+    return torch.cat([hidden, cell], 1)
+
+
+FORWARDS = {
+    "nothing to sum": lambda x: x.sum((1, 2))[:, None] ** 2,
+    "product": lambda x: torch.prod(1 + x / 9, 1),
+    "causal attention": _causal_attention,
+    "added mask": _added_mask,
+    "padded with -inf": lambda x: F.max_pool1d(F.pad(x, (1, 1), value=-torch.inf), 3),
+    "maximum with a constant": lambda x: torch.max(x, torch.full((5,), 0.2).double()),
+    "maximum of two": lambda x: torch.max(x, x.flip(1)),
+    "lstm states": lambda x: LSTM(x)[1][0].transpose(0, 1),
+    "lstm sequence": lambda x: LSTM(x)[0],
+    "gru states": lambda x: GRU(x.transpose(0, 1))[1].transpose(0, 1),
+    "lstm cell": _cell,
+    "learned queries": lambda x: F.scaled_dot_product_attention(LEARNED.expand(4, -1, -1), x, x),
+    "multi-head": lambda x: ATTENTION(*[x.transpose(1, 2)] * 3, need_weights=False)[0],
+    "learned multi-head": lambda x: ATTENTION(
+        LEARNED.transpose(1, 2)[:, :3].repeat(4, 1, 2), *[x.transpose(1, 2)] * 2
+    )[0],
+    "canvas": _canvas,
+    "overwritten constant": _overwritten_constant,
+    "python constants": lambda x: (x + 0.1) * (0.3 - x),
+    "keywords": lambda x: torch.softmax(input=torch.add(input=x, other=1.0), dim=1),
+    "rounded down": lambda x: x + torch.div(x, 0.3, rounding_mode="floor"),
+    "instance norm": INSTANCE,
+    "alpha dropout": lambda x: F.alpha_dropout(x, 0.5, training=True),
+    "attention dropout": lambda x: F.scaled_dot_product_attention(x, x, x, dropout_p=0.3),
+}
+
+
+@pytest.mark.parametrize("name", FORWARDS)
+def test_exact(name):
+    forward = FORWARDS[name]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        whole = TGradAttribution(lambda x: _per_sample(forward(x))).decompose(X)
+    scores = torch.stack([term.score for term in whole.terms])
+    assert bool((whole.delta.abs() <= 1e-10 * scores.abs().sum(0)).all())
+    for term in whole.terms:
+        assert bool(term.positive.isfinite().all())
+        torch.testing.assert_close(
+            term.positive.flatten(1).sum(1) - term.negative.flatten(1).sum(1), term.score
+        )
+
+
+@pytest.mark.parametrize(
+    "forward",
+    [
+        lambda x: x[[3, 2, 1, 0]] + 1,
+        lambda x: x.flip(0) + 1,
+        lambda x: x.index_select(0, torch.tensor([3, 2, 1, 0])) + 1,
+        lambda x: x.sort(0).values + 1,
+    ],
+)
+def test_reordered_samples_are_refused_rather_than_mixed_up(forward):
+    with pytest.raises(ValueError, match="one at a time"):
+        TGradAttribution(lambda x: _per_sample(forward(x))).decompose(X)
+
+
+def test_a_random_operation_draws_once():
+    def forward(x):
+        return _per_sample(F.alpha_dropout(x, 0.5, training=True))
+
+    with torch.random.fork_rng():
+        torch.manual_seed(7)
+        plain = forward(X)
+        after = torch.get_rng_state()
+        torch.manual_seed(7)
+        torch.testing.assert_close(TGradAttribution(forward).decompose(X).output, plain)
+        assert torch.equal(torch.get_rng_state(), after)
+
+
+def test_running_statistics_are_updated_once():
+    norm = nn.InstanceNorm1d(6, track_running_stats=True).double().train()
+    TGradAttribution(lambda x: _per_sample(norm(x))).decompose(X)
+    expected = 0.1 * X.mean((0, 2))
+    torch.testing.assert_close(norm.running_mean, expected)
+
+
+def test_a_residual_that_is_nan_is_warned_of():
+    with pytest.warns(UserWarning, match="nan"):
+        TGradAttribution(lambda x: (x.sum((1, 2)) - x.sum((1, 2))).sqrt()).decompose(X)
+
+
+def test_an_output_written_into_a_view_reaches_both_inputs():
+    def forward(a, b):
+        y = a * 1
+        y[:, 0].add_(b[:, 0])
+        return _per_sample(y)
+
+    whole = TGradAttribution(forward).decompose((X, X.flip(0).clone()))
+    assert [term.inputs for term in whole.biases] == [(0, 1)]
