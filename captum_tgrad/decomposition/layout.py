@@ -24,8 +24,9 @@ class Axis:
     """An axis of the input at the resolution that a tensor has it.
 
     Args:
-        rank: How many spatial axes the input has to which this one belongs; 0 for the samples.
-            A signal and an image that enter one network thus never share an axis.
+        rank: How many spatial axes the input has to which this one belongs; 0 for the samples,
+            negative where the order of the places is lost. A signal and an image that enter one
+            network thus never share an axis.
         index: The number of the axis among those.
         extent: How many cells the axis has at this resolution.
         shift: By how many cells it has been rolled (shifted windows).
@@ -42,6 +43,11 @@ class Axis:
     def is_samples(self) -> bool:
         """Whether the axis counts samples rather than places."""
         return self.rank == 0
+
+    @property
+    def is_known(self) -> bool:
+        """Whether it is known which sample or place each step is."""
+        return self.rank >= 0
 
     def resampled(self, extent: int, padding: tuple[int, int] = (0, 0)) -> Axis:
         """The same axis at another resolution."""
@@ -66,6 +72,7 @@ class Factor:
 
 
 Segment = tuple[Factor, ...]
+_SCRAMBLED = -1
 
 
 def _segment_size(segment: Segment) -> int:
@@ -91,6 +98,14 @@ class Dim:
     def whole(axis: Axis) -> Dim:
         """A dimension that is one axis, entirely and in order."""
         return Dim(((Factor(axis.extent, axis),) if axis.extent != 1 else (),))
+
+    @staticmethod
+    def scrambled(size: int) -> Dim:
+        """A dimension of places in an unknown order (flipped, sorted, two that disagree).
+
+        Unlike a channel, it does not take the place of what it is added to.
+        """
+        return Dim.whole(Axis(_SCRAMBLED, 0, size))
 
     @staticmethod
     def joined(dims: Sequence[Dim]) -> Dim:
@@ -201,7 +216,7 @@ def broadcast(layouts: Iterable[Layout], shape: Sequence[int]) -> Layout:
     """The layout of an elementwise operation between tensors of these layouts.
 
     A channel that is combined with an axis takes the axis' place: what is added to a token
-    is at that token. Two different axes in one dimension contradict each other: no place.
+    is at that token. Two different axes in one dimension contradict each other: the order is lost.
     """
     layouts = [layout for layout in layouts if len(layout) <= len(shape)]
     dims = []
@@ -211,8 +226,12 @@ def broadcast(layouts: Iterable[Layout], shape: Sequence[int]) -> Layout:
             own = position - (len(shape) - len(layout))
             if own >= 0 and layout[own].size == size and layout[own].follows_axis:
                 candidates.append(layout[own])
-        agreed = candidates and all(dim == candidates[0] for dim in candidates)
-        dims.append(candidates[0] if agreed else Dim.channel(size))
+        if not candidates:
+            dims.append(Dim.channel(size))
+        elif all(dim == candidates[0] for dim in candidates):
+            dims.append(candidates[0])
+        else:
+            dims.append(Dim.scrambled(size))
     return tuple(dims)
 
 

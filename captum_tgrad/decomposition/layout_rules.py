@@ -42,8 +42,10 @@ def _layout(tensor: Any) -> Layout:
 
 
 def _only_samples(call: Call, output: Tensor) -> Layout:
-    dims = list(unknown_layout(output.shape))
-    for layout in map(_layout, call.dependent):
+    layouts = [_layout(tensor) for tensor in call.dependent]
+    placed = any(dim.follows_axis and not dim.has_sample for layout in layouts for dim in layout)
+    dims = [Dim.scrambled(size) if placed else Dim.channel(size) for size in output.shape]
+    for layout in layouts:
         for position, dim in enumerate(layout[: len(dims)]):
             if dim.has_sample and dim.size == dims[position].size:
                 if not _reorders(call, position, len(layout)):
@@ -148,12 +150,12 @@ def _getitem(call: Call, output: Tensor) -> Layout:
 
 def _setitem(call: Call, output: Tensor) -> Layout:
     canvas, index, value = call.args[:3]
-    if origin_of(canvas) is not None:
-        return _layout(canvas)
     # A constant canvas takes the places of what fills a dimension entirely.
     plain = all(type(item) in (int, slice) or item is ... for item in _as_tuple(index))
     if plain and isinstance(value, Tensor) and canvas[index].dim() == value.dim() == canvas.dim():
-        return broadcast([_layout(value)], output.shape)
+        return broadcast([_layout(canvas), _layout(value)], output.shape)
+    if origin_of(canvas) is not None and (plain or not isinstance(value, Tensor)):
+        return _layout(canvas)
     return _only_samples(call, output)
 
 

@@ -236,6 +236,7 @@ def _complete_axes(factors: list[Factor]) -> dict[Axis, list[int]]:
         strides = [math.prod(steps[i + 1 :]) for i in range(len(steps))]
         if (
             axis is not None
+            and axis.is_known
             and all(factors[position].axis == axis for position in positions)
             and math.prod(steps) == axis.extent
             and strides == [factors[position].stride for position in positions]

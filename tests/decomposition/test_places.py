@@ -131,6 +131,43 @@ def test_a_lost_place_is_never_a_wrong_one(forward):
     assert bool((whole.delta.abs() < 1e-9).all())
 
 
+def _flipped_canvas(x):
+    canvas = torch.zeros(N, 2 * C, H, W).double()
+    canvas[:, :C] = x
+    canvas[:, C:] = x.flip(3)
+    return canvas[:, C:]
+
+
+def _permuted_canvas(x):
+    canvas = torch.zeros(N, C, H, W).double()
+    canvas[..., torch.arange(W - 1, -1, -1)] = x
+    return canvas
+
+
+@pytest.mark.parametrize(
+    "forward",
+    [
+        lambda x: x.flip(3),
+        lambda x: x * 0 + x.flip(3),
+        lambda x: torch.cat([x, x.flip(3)], 1)[:, C:],
+        lambda x: torch.stack([x, x.flip(3)], 1)[:, 1],
+        lambda x: torch.where(x.flip(3) > 0, x.flip(3), x * 0),
+        lambda x: F.conv2d(x.flip(3), torch.eye(C)[:, :, None, None].double()),
+        _flipped_canvas,
+        _permuted_canvas,
+    ],
+)
+def test_a_mirrored_place_is_no_place(forward):
+    spot = X * 0
+    spot[:, :, 1, 4] = 1.0
+    whole = TGradAttribution(lambda x: -forward(x).square().sum((1, 2, 3))).decompose(spot)
+    (term,) = [term for term in whole.biases if float(term.positive.sum()) > 0]
+    cells = term.positive.flatten(1)
+    torch.testing.assert_close(cells, cells[:, :1].expand_as(cells))  # spread evenly, or one cell
+    assert term.positive[0].numel() in (1, H)
+    assert bool((whole.delta.abs() < 1e-12).all())
+
+
 def test_attention_acts_at_the_query():
     q, k, v = (
         torch.randn(C, 5, generator=torch.Generator().manual_seed(i)).double() for i in (1, 2, 3)
