@@ -22,7 +22,7 @@ from captum_tgrad._captum import (
 from captum_tgrad.attribution import checks
 from captum_tgrad.attribution.combine import Sign, combine
 from captum_tgrad.decomposition.decompose import Explained, decompose, usable_in_backward
-from captum_tgrad.decomposition.maps import without_autocast
+from captum_tgrad.decomposition.precision import without_autocast
 from captum_tgrad.decomposition.terms import Decomposition
 
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from captum_tgrad.decomposition.precision import in_full_precision
+
 
 @dataclass
 class ChannelBias:
@@ -95,7 +97,7 @@ class SaturationBias(ElementBias):
 def _rows(tensor: Tensor, gradient: Tensor, rows: slice, length: int) -> Tensor:
     """The rows of what has them; what is broadcast over the first dimension is left whole."""
     own = tensor.dim() == gradient.dim() and tensor.dim() > 0 and tensor.shape[0] == length
-    return tensor[rows] if own else tensor
+    return in_full_precision(tensor[rows] if own else tensor)
 
 
 Bias = ChannelBias | ElementBias

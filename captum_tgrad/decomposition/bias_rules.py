@@ -18,6 +18,7 @@ from torch import Tensor
 
 from captum_tgrad.decomposition.bias import Bias, ChannelBias, ElementBias, SaturationBias
 from captum_tgrad.decomposition.call import Call, map_tensors
+from captum_tgrad.decomposition.precision import in_full_precision
 
 ClosedForm = Callable[[Call, Tensor], "Bias | None"]
 
@@ -164,7 +165,9 @@ def layer_norm(call: Call, output: Tensor) -> Bias | None:
     z, shape = call.argument(0, "input"), call.argument(1, "normalized_shape")
     bias, eps = call.argument(3, "bias"), call.argument(4, "eps", 1e-5)
     _require_constant(call.argument(2, "weight"), bias)
-    variance = z.detach().var(tuple(range(-len(shape), 0)), unbiased=False, keepdim=True)
+    variance = in_full_precision(z.detach()).var(
+        tuple(range(-len(shape), 0)), unbiased=False, keepdim=True
+    )
     return _normalised(output, variance / (variance + eps), bias)
 
 
@@ -173,7 +176,7 @@ def group_norm(call: Call, output: Tensor) -> Bias | None:
     z, groups = call.argument(0, "input"), call.argument(1, "num_groups")
     bias, eps = call.argument(3, "bias"), call.argument(4, "eps", 1e-5)
     _require_constant(call.argument(2, "weight"), bias)
-    variance = z.detach().reshape(z.shape[0], groups, -1).var(-1, unbiased=False)
+    variance = in_full_precision(z.detach()).reshape(z.shape[0], groups, -1).var(-1, unbiased=False)
     ratio = (variance / (variance + eps)).repeat_interleave(z.shape[1] // groups, dim=1)
     per_channel = (-1,) + (1,) * (z.dim() - 2)
     bias = None if bias is None else bias.reshape(per_channel)
@@ -208,7 +211,7 @@ def clamp(call: Call, output: Tensor) -> Bias | None:
 
 def hardswish(call: Call, output: Tensor) -> Bias | None:
     """``-z^2 / 6`` on the slope, else 0."""
-    return ElementBias(lambda z: z.square() * (z.abs() < 3) / -6, call.args[0])
+    return ElementBias(lambda z: torch.where(z.abs() < 3, z.square() / -6, 0), call.args[0])
 
 
 def silu(call: Call, output: Tensor) -> Bias | None:
@@ -223,7 +226,7 @@ def gelu(call: Call, output: Tensor) -> Bias | None:
     scale = -1 / math.sqrt(2 * math.pi)
 
     def compute(z: Tensor) -> Tensor:
-        square = z.square()
+        square = z.clamp(-40, 40).square()  # further out, the density is zero
         return square.mul(-0.5).exp_().mul_(square).mul_(scale)
 
     return ElementBias(compute, call.argument(0, "input"))

@@ -13,11 +13,8 @@ from torch import Tensor
 from captum_tgrad.decomposition.call import map_tensors
 from captum_tgrad.decomposition.eager import compiled_models_run_eagerly, uncompiled
 from captum_tgrad.decomposition.layout import input_layout
-from captum_tgrad.decomposition.maps import (
-    in_full_precision,
-    maps_of_contribution,
-    without_autocast,
-)
+from captum_tgrad.decomposition.maps import maps_of_contribution
+from captum_tgrad.decomposition.precision import in_full_precision, without_autocast
 from captum_tgrad.decomposition.terms import Decomposition, Term
 from captum_tgrad.decomposition.trace import Trace
 

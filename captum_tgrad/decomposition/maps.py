@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -12,6 +11,7 @@ from torch import Tensor
 
 from captum_tgrad.decomposition.bias import Bias, ElementBias
 from captum_tgrad.decomposition.layout import Axis, Dim, Factor, Layout
+from captum_tgrad.decomposition.precision import in_full_precision
 
 # Of a few megabytes: above it, memory allocators give the memory back at every use.
 _ELEMENTS_AT_ONCE = 2**20
@@ -102,19 +102,6 @@ def maps_of_contribution(contribution: Tensor, layout: Layout, samples: int) -> 
         _sum_at_places(contribution, layout, samples),
         _sum_at_places(contribution.abs(), layout, samples),
     )
-
-
-def without_autocast(tensor: Tensor) -> AbstractContextManager[object]:
-    """A context in which arithmetic on ``tensor`` is not cast to half precision."""
-    kind = tensor.device.type
-    if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
-        return torch.autocast(kind, enabled=False)
-    return nullcontext()
-
-
-def in_full_precision(tensor: Tensor) -> Tensor:
-    """``tensor`` in float32 or better, so that sums do not lose what half precision cannot hold."""
-    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
 
 
 def _maps(signed: Tensor, absolute: Tensor) -> Maps:

@@ -26,9 +26,10 @@ from captum_tgrad.decomposition.call import (
 )
 from captum_tgrad.decomposition.layout import Layout, input_layout, unknown_layout
 from captum_tgrad.decomposition.layout_rules import output_layout
-from captum_tgrad.decomposition.maps import Maps, SamplesLostError, maps_of_bias, without_autocast
+from captum_tgrad.decomposition.maps import Maps, SamplesLostError, maps_of_bias
 from captum_tgrad.decomposition.modules import RunningModules, raise_batch_statistics
 from captum_tgrad.decomposition.one_rule import RandomState, bias_from_rule
+from captum_tgrad.decomposition.precision import without_autocast
 from captum_tgrad.decomposition.terms import Term
 
 

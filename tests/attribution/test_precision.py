@@ -42,6 +42,17 @@ def test_half_precision_models(model, dtype, reach):
     assert float(error) < 4 * reach
 
 
+@pytest.mark.parametrize(
+    "layer", [nn.LayerNorm(64), nn.GroupNorm(2, 4), nn.GELU(), nn.Hardswish(), nn.SiLU()]
+)
+def test_large_half_precision_activations_do_not_overflow(layer):
+    x = 400 * torch.randn(2, 4, 64, generator=torch.Generator().manual_seed(0)).half()
+    whole = TGradAttribution(lambda x: layer.half()(x).float().mean((1, 2))).decompose(x)
+    assert bool(whole.delta.isfinite().all())
+    scale = sum((term.positive + term.negative).flatten(1).sum(1) for term in whole.terms)
+    assert float((whole.delta.abs() / scale).max()) < 0.01
+
+
 def test_autocast(model):
     expected = TGradAttribution(model).attribute(X, target=2)
     with torch.autocast("cpu", dtype=torch.bfloat16), warnings.catch_warnings():

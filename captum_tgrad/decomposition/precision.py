@@ -1,0 +1,21 @@
+"""Arithmetic in float32 or better, whatever the network computes in."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+from torch import Tensor
+
+
+def without_autocast(tensor: Tensor) -> AbstractContextManager[object]:
+    """A context in which arithmetic on ``tensor`` is not cast to half precision."""
+    kind = tensor.device.type
+    if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
+        return torch.autocast(kind, enabled=False)
+    return nullcontext()
+
+
+def in_full_precision(tensor: Tensor) -> Tensor:
+    """``tensor`` in float32 or better, so that sums do not lose what half precision cannot hold."""
+    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
