@@ -43,7 +43,7 @@ def combine(
     weight = _share(
         evidence.flatten(1).sum(1) if evidence.dim() > 1 else evidence, input_term, sign
     )
-    attribution = evidence.mul_(_per_sample(weight, evidence))
+    attribution = evidence.mul_(per_sample(weight, evidence))
     samples, spatial = contribution.shape[0], contribution.shape[2:]
     channels = contribution.shape[1] if contribution.dim() > 1 else 1
     shared = _bias_map(biases, spatial, sign, attribution.new_zeros(samples, 1, *spatial))
@@ -67,10 +67,10 @@ def _bias_map(biases: Sequence[Term], spatial: torch.Size, sign: Sign, total: Te
             evidence = evidence.flatten(1).sum(1).reshape(-1, 1, *size)
         weights = _enlarged_sum(size, spatial, evidence.dtype, evidence.device)
         weight = _share((evidence * weights).flatten(1).sum(1), term, sign)
-        weighted = evidence * _per_sample(weight, evidence)
+        weighted = evidence * per_sample(weight, evidence)
         sums[size] = sums[size].add_(weighted) if size in sums else weighted
     for evidence in sums.values():
-        total += _enlarge(evidence, spatial)
+        total += enlarge(evidence, spatial)
     return total
 
 
@@ -80,11 +80,13 @@ def _share(mass: Tensor, term: Term, sign: Sign) -> Tensor:
     return torch.where(mass > 0, score.clamp_min(0) / mass, 0)
 
 
-def _per_sample(values: Tensor, like: Tensor) -> Tensor:
+def per_sample(values: Tensor, like: Tensor) -> Tensor:
+    """``values``, shape ``(N,)``, to multiply a tensor shaped like ``like`` with."""
     return values.reshape(-1, *[1] * (like.dim() - 1))
 
 
-def _enlarge(evidence: Tensor, spatial: torch.Size) -> Tensor:
+def enlarge(evidence: Tensor, spatial: torch.Size) -> Tensor:
+    """A map at the spatial size of an input: linear interpolation of the right dimension."""
     if evidence.shape[2:] == spatial:
         return evidence
     mode = _INTERPOLATION_MODES[len(spatial)]
@@ -98,5 +100,5 @@ def _enlarged_sum(
     """How much each cell of a map of ``size`` weighs in the sum of the enlarged map."""
     with torch.inference_mode(False), torch.enable_grad():
         cells = torch.ones(1, 1, *size, dtype=dtype, device=device, requires_grad=True)
-        (weights,) = torch.autograd.grad(_enlarge(cells, spatial).sum(), cells)
+        (weights,) = torch.autograd.grad(enlarge(cells, spatial).sum(), cells)
     return weights

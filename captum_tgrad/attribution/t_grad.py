@@ -2,31 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, get_args
+from typing import get_args
 
 import torch
 from torch import Tensor
 
 from captum_tgrad._captum import (
-    GradientAttribution,
     TargetType,
     TensorOrTupleOfTensorsGeneric,
-    format_additional_forward_args,
     format_output,
-    format_tensor_into_tuples,
     is_tuple,
     log_usage,
-    select_targets,
 )
-from captum_tgrad.attribution import checks
 from captum_tgrad.attribution.combine import Sign, combine
-from captum_tgrad.decomposition.decompose import Explained, decompose, usable_in_backward
+from captum_tgrad.attribution.complete import CompleteAttribution
 from captum_tgrad.decomposition.precision import without_autocast
-from captum_tgrad.decomposition.terms import Decomposition
 
 
-class TGradAttribution(GradientAttribution):  # type: ignore[misc]
+class TGradAttribution(CompleteAttribution):
     """T-Grad: a map that explains an output completely, input gradient and every bias.
 
     The output is decomposed into ``<df/dx, x>`` and one term for each operation that adds
@@ -49,10 +42,6 @@ class TGradAttribution(GradientAttribution):  # type: ignore[misc]
         >>> TGradAttribution(model).attribute(torch.tensor([[0.0, 1.0]]), target=0)
         tensor([[0., 9.]])
     """
-
-    def __init__(self, forward_func: Callable[..., Any]) -> None:
-        checks.check_forward_func(forward_func)
-        super().__init__(forward_func)
 
     @log_usage()  # type: ignore[untyped-decorator]
     def attribute(
@@ -107,74 +96,3 @@ class TGradAttribution(GradientAttribution):  # type: ignore[misc]
             )
         formatted = format_output(is_tuple(inputs), attributions)
         return (formatted, decomposition.delta) if return_convergence_delta else formatted
-
-    @log_usage()  # type: ignore[untyped-decorator]
-    def decompose(
-        self,
-        inputs: Tensor | tuple[Tensor, ...],
-        target: TargetType = None,
-        additional_forward_args: object | None = None,
-    ) -> Decomposition:
-        """Every term of the output, each with its maps, its name and its signed score.
-
-        Args:
-            inputs: As for :meth:`attribute`.
-            target: As for :meth:`attribute`.
-            additional_forward_args: As for :meth:`attribute`.
-
-        Returns:
-            The terms, the output and the residual; per sample, the scores and the residual sum
-            to the output.
-
-        Raises:
-            TypeError: As for :meth:`attribute`.
-            ValueError: As for :meth:`attribute`.
-
-        Example:
-            >>> model = torch.nn.Linear(2, 1)
-            >>> whole = TGradAttribution(model).decompose(torch.tensor([[1.0, 2.0]]), target=0)
-            >>> [term.name for term in whole.terms]
-            ['input', 'linear']
-            >>> bool(torch.isclose(whole.biases[0].score, model.bias))
-            True
-        """
-        return self._explain(inputs, target, additional_forward_args).decomposition
-
-    def has_convergence_delta(self) -> bool:
-        """True: the residual is computed at every call."""
-        return True
-
-    @property
-    def multiplies_by_inputs(self) -> bool:
-        """True: the input's term is the gradient times the input."""
-        return True
-
-    def _explain(
-        self,
-        inputs: Tensor | tuple[Tensor, ...],
-        target: TargetType,
-        additional_forward_args: object | None,
-    ) -> Explained:
-        if not isinstance(inputs, (Tensor, tuple)):
-            raise TypeError(
-                f"inputs must be a torch.Tensor or a tuple of them, got {type(inputs).__name__}."
-            )
-        tensors = format_tensor_into_tuples(inputs)
-        checks.check_inputs(tensors)
-        checks.check_device(self.forward_func, tensors)
-        further = usable_in_backward(format_additional_forward_args(additional_forward_args))
-        target = usable_in_backward(target)
-
-        def gradients(
-            forward: Callable[..., Any], leaves: tuple[Tensor, ...]
-        ) -> tuple[Tensor, ...]:
-            arrived: tuple[Tensor, ...] = self.gradient_func(forward, leaves, target, further)
-            return arrived
-
-        def select(output: Any) -> Tensor:
-            checks.check_output(output, tensors[0].shape[0])
-            checks.check_target(target, output)
-            selected: Tensor = select_targets(output, target)
-            return selected.reshape(-1)
-
-        return decompose(self.forward_func, tensors, gradients, select)

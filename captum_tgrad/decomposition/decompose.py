@@ -37,7 +37,11 @@ class Explained:
 
 
 def decompose(
-    forward: Forward, inputs: Sequence[Tensor], gradients: Gradients, select: Select
+    forward: Forward,
+    inputs: Sequence[Tensor],
+    gradients: Gradients,
+    select: Select,
+    with_magnitudes: bool = False,
 ) -> Explained:
     """Decomposes the selected output of ``forward`` at ``inputs``.
 
@@ -47,13 +51,14 @@ def decompose(
         gradients: Runs a forward function on leaf tensors and returns the gradients of its
             selected output, summed over samples, with respect to them.
         select: Selects from what ``forward`` returned the output to explain, shape ``(N,)``.
+        with_magnitudes: Whether to find the range of each bias term's elements, too.
 
     Returns:
         The decomposition and the inputs' contributions.
     """
     forward = uncompiled(forward)
     leaves = tuple(_leaf(tensor) for tensor in inputs)
-    trace = Trace(leaves)
+    trace = Trace(leaves, with_magnitudes)
     outputs: list[Tensor] = []
 
     def traced(*arguments: Any) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor
 from captum_tgrad.decomposition.bias import Bias, ElementBias
 from captum_tgrad.decomposition.layout import Axis, Dim, Factor, Layout
 from captum_tgrad.decomposition.precision import in_full_precision
+from captum_tgrad.decomposition.terms import Magnitudes
 
 # Of a few megabytes: above it, memory allocators give the memory back at every use.
 _ELEMENTS_AT_ONCE = 2**20
@@ -29,14 +30,18 @@ class Maps:
         positive: ``sum_c ReLU(c)``, shape ``(N, 1, *spatial)``, or ``(N, 1)`` without a place.
         negative: ``sum_c ReLU(-c)``, the same shape.
         score: ``sum c``, shape ``(N,)``.
+        magnitudes: The range of ``|c|``, where it was asked for.
     """
 
     positive: Tensor
     negative: Tensor
     score: Tensor
+    magnitudes: Magnitudes | None = None
 
 
-def maps_of_bias(gradient: Tensor, bias: Bias, layout: Layout, samples: int) -> Maps:
+def maps_of_bias(
+    gradient: Tensor, bias: Bias, layout: Layout, samples: int, with_magnitudes: bool = False
+) -> Maps:
     """The maps of ``c = gradient * b``.
 
     Args:
@@ -44,19 +49,32 @@ def maps_of_bias(gradient: Tensor, bias: Bias, layout: Layout, samples: int) -> 
         bias: The operation's ``b``.
         layout: Where the elements of ``y`` are.
         samples: The batch size.
+        with_magnitudes: Whether to find the range of ``|c|``, too.
     """
     step = _rows_at_once(gradient, layout)
     if step >= len(gradient):
-        return _maps_of_rows(gradient, bias, layout, samples, slice(None))
+        return _maps_of_rows(gradient, bias, layout, samples, slice(None), with_magnitudes)
     parts = []
     for start in range(0, samples, step):
         rows = slice(start, min(start + step, samples))
         part = Dim.whole(Axis(0, 0, rows.stop - start))
-        parts.append(_maps_of_rows(gradient, bias, (part, *layout[1:]), part.size, rows))
+        rest = (part, *layout[1:])
+        parts.append(_maps_of_rows(gradient, bias, rest, part.size, rows, with_magnitudes))
     return Maps(
         positive=torch.cat([maps.positive for maps in parts]),
         negative=torch.cat([maps.negative for maps in parts]),
         score=torch.cat([maps.score for maps in parts]),
+        magnitudes=_joined([maps.magnitudes for maps in parts if maps.magnitudes is not None]),
+    )
+
+
+def _joined(parts: list[Magnitudes]) -> Magnitudes | None:
+    if not parts:
+        return None
+    return Magnitudes(
+        smallest=torch.cat([part.smallest for part in parts]),
+        largest=torch.cat([part.largest for part in parts]),
+        elements=parts[0].elements,
     )
 
 
@@ -76,14 +94,21 @@ def _one_sample_a_row(layout: Layout) -> bool:
     return axis is not None and axis.is_samples and not any(dim.has_sample for dim in layout[1:])
 
 
-def _maps_of_rows(gradient: Tensor, bias: Bias, layout: Layout, samples: int, rows: slice) -> Maps:
+def _maps_of_rows(
+    gradient: Tensor,
+    bias: Bias,
+    layout: Layout,
+    samples: int,
+    rows: slice,
+    with_magnitudes: bool,
+) -> Maps:
     length = len(gradient) if gradient.dim() else 1
     gradient = in_full_precision(gradient[rows] if gradient.dim() else gradient)
     if isinstance(bias, ElementBias):
         contribution = bias.times(gradient, rows, length)
     else:
         values = in_full_precision(bias.values)
-        if not layout[bias.dim].follows_axis:
+        if not layout[bias.dim].follows_axis and not with_magnitudes:
             rest = layout[: bias.dim] + layout[bias.dim + 1 :]
             signed = _weighted_sum(gradient, values, bias.dim)
             absolute = _weighted_sum(gradient.abs(), values.abs(), bias.dim)
@@ -91,17 +116,33 @@ def _maps_of_rows(gradient: Tensor, bias: Bias, layout: Layout, samples: int, ro
                 _sum_at_places(signed, rest, samples), _sum_at_places(absolute, rest, samples)
             )
         contribution = gradient * values.reshape(-1, *[1] * (gradient.dim() - bias.dim - 1))
-    contribution = in_full_precision(contribution)
-    signed = _sum_at_places(contribution, layout, samples)
-    return _maps(signed, _sum_at_places(contribution.abs(), layout, samples))
+    return maps_of_contribution(in_full_precision(contribution), layout, samples, with_magnitudes)
 
 
-def maps_of_contribution(contribution: Tensor, layout: Layout, samples: int) -> Maps:
+def maps_of_contribution(
+    contribution: Tensor, layout: Layout, samples: int, with_magnitudes: bool = False
+) -> Maps:
     """The maps of a contribution ``c`` that is given element by element."""
-    return _maps(
-        _sum_at_places(contribution, layout, samples),
-        _sum_at_places(contribution.abs(), layout, samples),
+    absolute = contribution.abs()
+    maps = _maps(
+        _sum_at_places(contribution, layout, samples), _sum_at_places(absolute, layout, samples)
     )
+    if not with_magnitudes:
+        return maps
+    by_sample = _by_sample(absolute, layout, samples)
+    smallest, largest = by_sample.aminmax(dim=1)
+    return replace(maps, magnitudes=Magnitudes(smallest, largest, by_sample.shape[1]))
+
+
+def _by_sample(tensor: Tensor, layout: Layout, samples: int) -> Tensor:
+    """The elements of each sample, shape ``(N, elements)``, in any order."""
+    dims = [dim if dim.has_sample else Dim.channel(dim.size) for dim in layout]
+    plan = _plan(tuple(dims))
+    if plan.samples != samples:
+        raise SamplesLostError
+    kept = [position for position in range(len(plan.sizes)) if position not in plan.summed]
+    order = [kept[position] for position in plan.order]
+    return tensor.reshape(plan.sizes).permute(*order, *plan.summed).reshape(samples, -1)
 
 
 def _maps(signed: Tensor, absolute: Tensor) -> Maps:

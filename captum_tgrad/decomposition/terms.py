@@ -9,6 +9,21 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
+class Magnitudes:
+    """How large the elements of a term are before its channels are summed.
+
+    Args:
+        smallest: ``min |c|`` over channels and places, shape ``(N,)``.
+        largest: ``max |c|``, shape ``(N,)``.
+        elements: How many elements ``c`` has per sample.
+    """
+
+    smallest: Tensor
+    largest: Tensor
+    elements: int
+
+
+@dataclass(frozen=True)
 class Term:
     """One summand of the output, as two maps.
 
@@ -22,6 +37,7 @@ class Term:
         score: What the term adds to the output, signed: shape ``(N,)``. It is the sum of
             ``positive`` minus the sum of ``negative``.
         inputs: The numbers of the network's inputs on which the term depends.
+        magnitudes: The range of ``|c|``, where a method asked for it.
     """
 
     name: str
@@ -29,6 +45,7 @@ class Term:
     negative: Tensor
     score: Tensor
     inputs: tuple[int, ...] = (0,)
+    magnitudes: Magnitudes | None = None
 
 
 @dataclass(frozen=True)

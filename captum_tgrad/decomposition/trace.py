@@ -56,13 +56,15 @@ class Trace(TorchFunctionMode):
 
     Args:
         leaves: The inputs: leaf tensors that require a gradient.
+        with_magnitudes: Whether to find the range of each term's elements, too.
 
     Attributes:
         precision: The machine epsilon of the coarsest type that an operation computed in.
     """
 
-    def __init__(self, leaves: Sequence[Tensor]) -> None:
+    def __init__(self, leaves: Sequence[Tensor], with_magnitudes: bool = False) -> None:
         super().__init__()
+        self._with_magnitudes = with_magnitudes
         self._samples = leaves[0].shape[0]
         self._everything = frozenset(range(len(leaves)))
         self._modules = RunningModules()
@@ -125,7 +127,9 @@ class Trace(TorchFunctionMode):
             name = name if calls[name] == 1 else f"{name}#{calls[name]}"
             maps, inputs = entry.maps, tuple(sorted(entry.inputs))
             if maps is not None:
-                terms.append(Term(name, maps.positive, maps.negative, maps.score, inputs))
+                terms.append(
+                    Term(name, maps.positive, maps.negative, maps.score, inputs, maps.magnitudes)
+                )
         return terms
 
     def __torch_function__(
@@ -269,7 +273,9 @@ class Trace(TorchFunctionMode):
             return
         try:
             with without_autocast(gradient):
-                entry.maps = maps_of_bias(gradient, entry.bias, entry.layout, self._samples)
+                entry.maps = maps_of_bias(
+                    gradient, entry.bias, entry.layout, self._samples, self._with_magnitudes
+                )
         except SamplesLostError:
             raise SamplesLostError(
                 f"The operation {entry.operation!r} in {entry.module or 'forward_func'!r} follows"

@@ -8,9 +8,9 @@ from captum.metrics import infidelity, sensitivity_max
 from captum.testing.attr.helpers.test_config import config
 from captum.testing.helpers.basic_models import BasicModel_ConvNet, BasicModel_MultiLayer
 
-from captum_tgrad import TGradAttribution
+from captum_tgrad import FullGradAttribution, TGradAttribution
 
-METHODS = [TGradAttribution]
+METHODS = [FullGradAttribution, TGradAttribution]
 CASES = [case for case in config if InputXGradient in case["algorithms"]]
 methods = pytest.mark.parametrize("method", METHODS)
 

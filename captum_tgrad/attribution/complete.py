@@ -1,0 +1,107 @@
+"""What the methods that explain an output completely have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor
+
+from captum_tgrad._captum import (
+    GradientAttribution,
+    TargetType,
+    format_additional_forward_args,
+    format_tensor_into_tuples,
+    log_usage,
+    select_targets,
+)
+from captum_tgrad.attribution import checks
+from captum_tgrad.decomposition.decompose import Explained, decompose, usable_in_backward
+from captum_tgrad.decomposition.terms import Decomposition
+
+
+class CompleteAttribution(GradientAttribution):  # type: ignore[misc]
+    """A Captum attribution that is made of all terms of the output.
+
+    Args:
+        forward_func: The model, or any function of it, that returns one number per sample, shape
+            ``(N,)``, or one per sample and class, ``(N, classes)``.
+    """
+
+    def __init__(self, forward_func: Callable[..., Any]) -> None:
+        checks.check_forward_func(forward_func)
+        super().__init__(forward_func)
+
+    @log_usage()  # type: ignore[untyped-decorator]
+    def decompose(
+        self,
+        inputs: Tensor | tuple[Tensor, ...],
+        target: TargetType = None,
+        additional_forward_args: object | None = None,
+    ) -> Decomposition:
+        """Every term of the output, each with its maps, its name and its signed score.
+
+        Args:
+            inputs: As for ``attribute``.
+            target: As for ``attribute``.
+            additional_forward_args: As for ``attribute``.
+
+        Returns:
+            The terms, the output and the residual; per sample, the scores and the residual sum
+            to the output.
+
+        Raises:
+            TypeError: As for ``attribute``.
+            ValueError: As for ``attribute``.
+
+        Example:
+            >>> import torch
+            >>> from captum_tgrad import TGradAttribution
+            >>> model = torch.nn.Linear(2, 1)
+            >>> whole = TGradAttribution(model).decompose(torch.tensor([[1.0, 2.0]]), target=0)
+            >>> [term.name for term in whole.terms]
+            ['input', 'linear']
+            >>> bool(torch.isclose(whole.biases[0].score, model.bias))
+            True
+        """
+        return self._explain(inputs, target, additional_forward_args).decomposition
+
+    def has_convergence_delta(self) -> bool:
+        """True: the residual is computed at every call."""
+        return True
+
+    @property
+    def multiplies_by_inputs(self) -> bool:
+        """True: the input's term is the gradient times the input."""
+        return True
+
+    def _explain(
+        self,
+        inputs: Tensor | tuple[Tensor, ...],
+        target: TargetType,
+        additional_forward_args: object | None,
+        with_magnitudes: bool = False,
+    ) -> Explained:
+        if not isinstance(inputs, (Tensor, tuple)):
+            raise TypeError(
+                f"inputs must be a torch.Tensor or a tuple of them, got {type(inputs).__name__}."
+            )
+        tensors = format_tensor_into_tuples(inputs)
+        checks.check_inputs(tensors)
+        checks.check_device(self.forward_func, tensors)
+        further = usable_in_backward(format_additional_forward_args(additional_forward_args))
+        target = usable_in_backward(target)
+
+        def gradients(
+            forward: Callable[..., Any], leaves: tuple[Tensor, ...]
+        ) -> tuple[Tensor, ...]:
+            arrived: tuple[Tensor, ...] = self.gradient_func(forward, leaves, target, further)
+            return arrived
+
+        def select(output: Any) -> Tensor:
+            checks.check_output(output, tensors[0].shape[0])
+            checks.check_target(target, output)
+            selected: Tensor = select_targets(output, target)
+            return selected.reshape(-1)
+
+        return decompose(self.forward_func, tensors, gradients, select, with_magnitudes)

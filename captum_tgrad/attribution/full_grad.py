@@ -1,0 +1,104 @@
+"""FullGrad as a Captum attribution."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from captum_tgrad._captum import (
+    TargetType,
+    TensorOrTupleOfTensorsGeneric,
+    format_output,
+    is_tuple,
+    log_usage,
+)
+from captum_tgrad.attribution.combine import enlarge, per_sample
+from captum_tgrad.attribution.complete import CompleteAttribution
+from captum_tgrad.decomposition.precision import without_autocast
+from captum_tgrad.decomposition.terms import Term
+
+
+class FullGradAttribution(CompleteAttribution):
+    """FullGrad: the magnitudes of the terms, each rescaled to [0, 1], enlarged and added up.
+
+    The terms are those of :class:`~captum_tgrad.TGradAttribution`: for a batch norm, the bias is
+    all that it adds, running mean included. Terms without a place on the input (a classifier's
+    bias) are left out: they would raise every pixel alike.
+
+    Source: Srinivas and Fleuret, "Full-Gradient Representation for Neural Network Visualization",
+    NeurIPS 2019; eq. 1 of the T-Grad paper.
+
+    Args:
+        forward_func: As for :class:`~captum_tgrad.TGradAttribution`.
+    """
+
+    @log_usage()  # type: ignore[untyped-decorator]
+    def attribute(
+        self,
+        inputs: TensorOrTupleOfTensorsGeneric,
+        target: TargetType = None,
+        additional_forward_args: object | None = None,
+        *,
+        return_convergence_delta: bool = False,
+    ) -> TensorOrTupleOfTensorsGeneric | tuple[TensorOrTupleOfTensorsGeneric, Tensor]:
+        """The FullGrad map of each sample.
+
+        Args:
+            inputs: As for ``TGradAttribution.attribute``.
+            target: As for ``TGradAttribution.attribute``.
+            additional_forward_args: Further arguments of ``forward_func``; held constant.
+            return_convergence_delta: Whether to return the residual of the decomposition, too.
+
+        Returns:
+            The attributions, shaped like ``inputs``, never negative, without a unit: their sum over
+            channels is the map. The input's term keeps its channels, the others are shared equally
+            among them. With ``return_convergence_delta``, also the residual, shape ``(N,)``.
+
+        Raises:
+            TypeError: As for ``TGradAttribution.attribute``.
+            ValueError: As for ``TGradAttribution.attribute``.
+        """
+        explained = self._explain(inputs, target, additional_forward_args, with_magnitudes=True)
+        decomposition = explained.decomposition
+        with torch.no_grad(), without_autocast(explained.contributions[0]):
+            attributions = tuple(
+                _full_grad(contribution, [t for t in decomposition.biases if number in t.inputs])
+                for number, contribution in enumerate(explained.contributions)
+            )
+        formatted = format_output(is_tuple(inputs), attributions)
+        return (formatted, decomposition.delta) if return_convergence_delta else formatted
+
+
+def _full_grad(contribution: Tensor, biases: list[Term]) -> Tensor:
+    samples, spatial = contribution.shape[0], contribution.shape[2:]
+    channels = contribution.shape[1] if contribution.dim() > 1 else 1
+    absolute = contribution.abs()
+    smallest, largest = absolute.reshape(samples, -1).aminmax(dim=1)
+    attribution = (absolute - per_sample(smallest, absolute)) * per_sample(
+        _inverse(largest - smallest), absolute
+    )
+    # Enlarging is linear: the rescaled maps of one size are added up before they are enlarged.
+    sums: dict[torch.Size, Tensor] = {}
+    for term in biases:
+        size = term.positive.shape[2:]
+        if term.magnitudes is not None and len(size) == len(spatial) > 0:
+            sums[size] = sums.get(size, 0) + _rescaled(term)
+    for evidence in sums.values():
+        attribution += enlarge(evidence, spatial) / channels
+    return attribution
+
+
+def _rescaled(term: Term) -> Tensor:
+    """``sum_c (|c| - min |c|) / (max |c| - min |c|)``, from the sum of ``|c|`` and its range."""
+    absolute, magnitudes = term.positive + term.negative, term.magnitudes
+    if magnitudes is None:
+        return absolute
+    channels = magnitudes.elements / absolute[0].numel()
+    scale = _inverse(magnitudes.largest - magnitudes.smallest)
+    raised = absolute - channels * per_sample(magnitudes.smallest, absolute)
+    return raised * per_sample(scale, absolute)
+
+
+def _inverse(span: Tensor) -> Tensor:
+    """1 over the range of a term; 0 where all its elements are alike, and nothing stands out."""
+    return torch.where(span > 0, 1 / span, 0)
