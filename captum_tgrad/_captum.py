@@ -8,7 +8,6 @@ from captum._utils.common import (
 from captum._utils.common import _format_output as format_output
 from captum._utils.common import _format_tensor_into_tuples as format_tensor_into_tuples
 from captum._utils.common import _is_tuple as is_tuple
-from captum._utils.common import _run_forward as run_forward
 from captum._utils.common import _select_targets as select_targets
 from captum._utils.typing import TargetType, TensorOrTupleOfTensorsGeneric
 from captum.attr._utils.attribution import GradientAttribution
@@ -23,6 +22,5 @@ __all__ = [
     "format_tensor_into_tuples",
     "is_tuple",
     "log_usage",
-    "run_forward",
     "select_targets",
 ]

@@ -57,8 +57,7 @@ def _only_samples(call: Call, output: Tensor) -> Layout:
 def _reorders(call: Call, position: int, rank: int) -> bool:
     """Whether the elements along a dimension may come out in another order than they went in."""
     if call.name in ("getitem", "setitem", "index_put"):
-        index = call.args[1]
-        index = _as_tuple(index)
+        index = _as_tuple(call.args[1])
         kept = index[position] if position < len(index) else slice(None)
         plain = all(item is not None and item is not ... for item in index[: position + 1])
         return index[0] is not ... and not (plain and kept == slice(None))

@@ -52,7 +52,7 @@ def maps_of_bias(
         with_magnitudes: Whether to find the range of ``|c|``, too.
     """
     step = _rows_at_once(gradient, layout)
-    if step >= len(gradient):
+    if step is None:
         return _maps_of_rows(gradient, bias, layout, samples, slice(None), with_magnitudes)
     parts = []
     for start in range(0, samples, step):
@@ -78,15 +78,15 @@ def _joined(parts: list[Magnitudes]) -> Magnitudes | None:
     )
 
 
-def _rows_at_once(gradient: Tensor, layout: Layout) -> int:
-    """How many samples to reduce at a time.
+def _rows_at_once(gradient: Tensor, layout: Layout) -> int | None:
+    """How many samples to reduce at a time; None for all of them.
 
     On a CPU, products of the size of a large activation cost more to allocate than to compute;
     those of a few samples stay in memory that is used again, and in the cache.
     """
     if gradient.is_cpu and gradient.numel() > _ELEMENTS_AT_ONCE and _one_sample_a_row(layout):
         return max(1, _ELEMENTS_AT_ONCE * len(gradient) // gradient.numel())
-    return max(1, len(gradient) if gradient.dim() else 1)
+    return None
 
 
 def _one_sample_a_row(layout: Layout) -> bool:

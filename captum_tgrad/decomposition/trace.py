@@ -97,13 +97,13 @@ class Trace(TorchFunctionMode):
     ) -> None:
         super().__exit__(exception_type, exception, traceback)  # type: ignore[no-untyped-call]
         self._modules.__exit__(exception_type, exception, traceback)
+        self._reading.clear()  # nothing is overwritten any more: each bias goes with its gradient
 
     def release(self) -> None:
         """Removes the hooks on the activations and lets go of what waits for a gradient."""
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
-        self._reading.clear()
         self._sources.clear()
         for entry in self._entries:
             entry.bias = None

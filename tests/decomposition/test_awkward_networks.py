@@ -118,6 +118,13 @@ def test_reordered_samples_are_refused_rather_than_mixed_up(forward):
         TGradAttribution(lambda x: _per_sample(forward(x))).decompose(X)
 
 
+def test_a_single_number_on_the_way_of_a_single_sample():
+    # f = 2 (sum x + 3): 6 come from the constant, which no dimension holds.
+    whole = TGradAttribution(lambda x: ((x.sum() + 3.0) * 2.0).reshape(1)).decompose(X[:1])
+    assert [(term.name, term.score.tolist()) for term in whole.biases] == [("add", [6.0])]
+    assert whole.biases[0].positive.tolist() == [[6.0]]
+
+
 def test_a_random_operation_draws_once():
     def forward(x):
         return _per_sample(F.alpha_dropout(x, 0.5, training=True))
