@@ -7,16 +7,24 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from captum_tgrad.attribution.full_grad import FullGradAttribution
+    from captum_tgrad.attribution.layer_t_grad import LayerTGradAttribution
     from captum_tgrad.attribution.t_grad import TGradAttribution
     from captum_tgrad.decomposition.terms import Decomposition, Term
 
 __version__ = "0.1.0"
 
-__all__ = ["Decomposition", "FullGradAttribution", "TGradAttribution", "Term"]
+__all__ = [
+    "Decomposition",
+    "FullGradAttribution",
+    "LayerTGradAttribution",
+    "TGradAttribution",
+    "Term",
+]
 
 _HOMES = {
     "Decomposition": "captum_tgrad.decomposition.terms",
     "FullGradAttribution": "captum_tgrad.attribution.full_grad",
+    "LayerTGradAttribution": "captum_tgrad.attribution.layer_t_grad",
     "TGradAttribution": "captum_tgrad.attribution.t_grad",
     "Term": "captum_tgrad.decomposition.terms",
 }

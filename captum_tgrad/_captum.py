@@ -9,17 +9,22 @@ from captum._utils.common import _format_output as format_output
 from captum._utils.common import _format_tensor_into_tuples as format_tensor_into_tuples
 from captum._utils.common import _is_tuple as is_tuple
 from captum._utils.common import _select_targets as select_targets
+from captum._utils.gradient import (
+    _forward_layer_distributed_eval as forward_layer_distributed_eval,
+)
 from captum._utils.typing import TargetType, TensorOrTupleOfTensorsGeneric
-from captum.attr._utils.attribution import GradientAttribution
+from captum.attr._utils.attribution import GradientAttribution, LayerAttribution
 from captum.log import log_usage
 
 __all__ = [
     "GradientAttribution",
+    "LayerAttribution",
     "TargetType",
     "TensorOrTupleOfTensorsGeneric",
     "format_additional_forward_args",
     "format_output",
     "format_tensor_into_tuples",
+    "forward_layer_distributed_eval",
     "is_tuple",
     "log_usage",
     "select_targets",

@@ -26,15 +26,25 @@ def check_forward_func(forward_func: Any) -> None:
         )
 
 
-def check_inputs(inputs: tuple[Any, ...]) -> None:
-    """Raises TypeError or ValueError unless every input is a finite, non-empty float tensor."""
+def check_inputs(inputs: Any, differentiable: bool = True) -> None:
+    """Raises TypeError or ValueError unless every input is a finite, non-empty tensor.
+
+    Args:
+        inputs: What the user gave: a tensor or a tuple of them.
+        differentiable: Whether they have to be float tensors.
+    """
+    if not isinstance(inputs, (Tensor, tuple)):
+        raise TypeError(
+            f"inputs must be a torch.Tensor or a tuple of them, got {type(inputs).__name__}."
+        )
+    inputs = inputs if isinstance(inputs, tuple) else (inputs,)
     if not inputs:
         raise ValueError("inputs is an empty tuple: there is nothing to explain.")
     for number, tensor in enumerate(inputs):
         name = "inputs" if len(inputs) == 1 else f"inputs[{number}]"
         if not isinstance(tensor, Tensor):
             raise TypeError(f"{name} must be a torch.Tensor, got {type(tensor).__name__}.")
-        if not tensor.is_floating_point():
+        if differentiable and not tensor.is_floating_point():
             raise TypeError(
                 f"{name} has dtype {tensor.dtype}, for which there is no gradient. Pass a real"
                 " floating-point tensor, for example images.float(); integer arguments belong in"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -17,6 +17,8 @@ from captum_tgrad._captum import (
 )
 from captum_tgrad.attribution import checks
 from captum_tgrad.decomposition.decompose import Explained, decompose, usable_in_backward
+from captum_tgrad.decomposition.layout import Layout
+from captum_tgrad.decomposition.plan import plan_of
 from captum_tgrad.decomposition.terms import Decomposition
 
 
@@ -82,15 +84,30 @@ class CompleteAttribution(GradientAttribution):  # type: ignore[misc]
         additional_forward_args: object | None,
         with_magnitudes: bool = False,
     ) -> Explained:
-        if not isinstance(inputs, (Tensor, tuple)):
-            raise TypeError(
-                f"inputs must be a torch.Tensor or a tuple of them, got {type(inputs).__name__}."
-            )
+        checks.check_inputs(inputs)
         tensors = format_tensor_into_tuples(inputs)
-        checks.check_inputs(tensors)
         checks.check_device(self.forward_func, tensors)
-        further = usable_in_backward(format_additional_forward_args(additional_forward_args))
-        target = usable_in_backward(target)
+        return self._decompose(
+            self.forward_func,
+            tensors,
+            target,
+            format_additional_forward_args(additional_forward_args),
+            with_magnitudes=with_magnitudes,
+        )
+
+    def _decompose(
+        self,
+        forward_func: Callable[..., Any],
+        tensors: tuple[Tensor, ...],
+        target: TargetType,
+        further: tuple[Any, ...] | None,
+        *,
+        layouts: Sequence[Layout] | None = None,
+        with_magnitudes: bool = False,
+    ) -> Explained:
+        """Decomposes what captum's ``gradient_func`` selects from ``forward_func``'s output."""
+        further, target = usable_in_backward(further), usable_in_backward(target)
+        samples = plan_of(layouts[0]).samples if layouts else tensors[0].shape[0]
 
         def gradients(
             forward: Callable[..., Any], leaves: tuple[Tensor, ...]
@@ -99,9 +116,16 @@ class CompleteAttribution(GradientAttribution):  # type: ignore[misc]
             return arrived
 
         def select(output: Any) -> Tensor:
-            checks.check_output(output, tensors[0].shape[0])
+            checks.check_output(output, samples)
             checks.check_target(target, output)
             selected: Tensor = select_targets(output, target)
             return selected.reshape(-1)
 
-        return decompose(self.forward_func, tensors, gradients, select, with_magnitudes)
+        return decompose(
+            forward_func,
+            tensors,
+            gradients,
+            select,
+            layouts=layouts,
+            with_magnitudes=with_magnitudes,
+        )

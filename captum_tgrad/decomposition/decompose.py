@@ -12,8 +12,9 @@ from torch import Tensor
 
 from captum_tgrad.decomposition.call import map_tensors
 from captum_tgrad.decomposition.eager import compiled_models_run_eagerly, uncompiled
-from captum_tgrad.decomposition.layout import input_layout
+from captum_tgrad.decomposition.layout import Layout, input_layout
 from captum_tgrad.decomposition.maps import maps_of_contribution
+from captum_tgrad.decomposition.plan import plan_of
 from captum_tgrad.decomposition.precision import in_full_precision, without_autocast
 from captum_tgrad.decomposition.terms import Decomposition, Term
 from captum_tgrad.decomposition.trace import Trace
@@ -41,6 +42,8 @@ def decompose(
     inputs: Sequence[Tensor],
     gradients: Gradients,
     select: Select,
+    *,
+    layouts: Sequence[Layout] | None = None,
     with_magnitudes: bool = False,
 ) -> Explained:
     """Decomposes the selected output of ``forward`` at ``inputs``.
@@ -51,6 +54,7 @@ def decompose(
         gradients: Runs a forward function on leaf tensors and returns the gradients of its
             selected output, summed over samples, with respect to them.
         select: Selects from what ``forward`` returned the output to explain, shape ``(N,)``.
+        layouts: Where the elements of each input are; samples, channels, then space if None.
         with_magnitudes: Whether to find the range of each bias term's elements, too.
 
     Returns:
@@ -58,7 +62,8 @@ def decompose(
     """
     forward = uncompiled(forward)
     leaves = tuple(_leaf(tensor) for tensor in inputs)
-    trace = Trace(leaves, with_magnitudes)
+    layouts = layouts or [input_layout(leaf.shape) for leaf in leaves]
+    trace = Trace(leaves, layouts, with_magnitudes=with_magnitudes)
     outputs: list[Tensor] = []
 
     def traced(*arguments: Any) -> Any:
@@ -76,7 +81,7 @@ def decompose(
         trace.release()
 
     with torch.no_grad(), without_autocast(leaves[0]):
-        explained = _explained(leaves, arrived, terms, in_full_precision(outputs[-1]))
+        explained = _explained(leaves, layouts, arrived, terms, in_full_precision(outputs[-1]))
     _check(explained.decomposition, trace.precision)
     return explained
 
@@ -97,12 +102,16 @@ def usable_in_backward(value: Any) -> Any:
 
 
 def _explained(
-    leaves: tuple[Tensor, ...], gradients: Sequence[Tensor], biases: list[Term], output: Tensor
+    leaves: tuple[Tensor, ...],
+    layouts: Sequence[Layout],
+    gradients: Sequence[Tensor],
+    biases: list[Term],
+    output: Tensor,
 ) -> Explained:
     contributions, input_terms = [], []
-    for number, (leaf, gradient) in enumerate(zip(leaves, gradients, strict=True)):
+    for number, (leaf, layout, gradient) in enumerate(zip(leaves, layouts, gradients, strict=True)):
         contribution = in_full_precision(gradient) * in_full_precision(leaf.detach())
-        maps = maps_of_contribution(contribution, input_layout(leaf.shape), leaf.shape[0])
+        maps = maps_of_contribution(contribution, layout, plan_of(layout).samples)
         name = "input" if len(leaves) == 1 else f"input {number}"
         input_terms.append(Term(name, maps.positive, maps.negative, maps.score, (number,)))
         contributions.append(contribution)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
-from functools import lru_cache
 
 import torch
 from torch import Tensor
 
 from captum_tgrad.decomposition.bias import Bias, ElementBias
-from captum_tgrad.decomposition.layout import Axis, Dim, Factor, Layout
+from captum_tgrad.decomposition.layout import Axis, Dim, Layout
+from captum_tgrad.decomposition.plan import channels_first, plan_of
 from captum_tgrad.decomposition.precision import in_full_precision
 from captum_tgrad.decomposition.terms import Magnitudes
 
@@ -137,12 +136,9 @@ def maps_of_contribution(
 def _by_sample(tensor: Tensor, layout: Layout, samples: int) -> Tensor:
     """The elements of each sample, shape ``(N, elements)``, in any order."""
     dims = [dim if dim.has_sample else Dim.channel(dim.size) for dim in layout]
-    plan = _plan(tuple(dims))
-    if plan.samples != samples:
+    if plan_of(tuple(dims)).samples != samples:
         raise SamplesLostError
-    kept = [position for position in range(len(plan.sizes)) if position not in plan.summed]
-    order = [kept[position] for position in plan.order]
-    return tensor.reshape(plan.sizes).permute(*order, *plan.summed).reshape(samples, -1)
+    return channels_first(tensor, tuple(dims)).reshape(samples, -1)
 
 
 def _maps(signed: Tensor, absolute: Tensor) -> Maps:
@@ -168,7 +164,7 @@ def _sum_at_places(tensor: Tensor, layout: Layout, samples: int) -> Tensor:
     for position, dim in enumerate(layout):
         if len(dim.segments) > 1:
             return _sum_of_segments(tensor, layout, samples, position)
-    plan = _plan(layout)
+    plan = plan_of(layout)
     if plan.samples != samples:
         raise SamplesLostError
     tensor = tensor.reshape(plan.sizes)
@@ -207,67 +203,3 @@ def _add_maps(one: Tensor, other: Tensor) -> Tensor:
     cells = one[0].numel()
     total = other.flatten(1).sum(1)
     return one + (total / cells).reshape(-1, *[1] * (one.dim() - 1))
-
-
-@dataclass(frozen=True)
-class _Plan:
-    """How to sum a tensor of one layout: reshape to ``sizes``, sum, permute, reshape, roll."""
-
-    sizes: tuple[int, ...]
-    summed: tuple[int, ...]
-    order: tuple[int, ...]
-    samples: int
-    spatial: tuple[int, ...]
-    shifts: tuple[tuple[int, int], ...]
-
-
-@lru_cache(maxsize=4096)
-def _plan(layout: Layout) -> _Plan:
-    factors = [factor for dim in layout for factor in dim.segments[0]]
-    complete = _complete_axes(factors)
-    samples = next((axis.extent for axis in complete if axis.is_samples), 1)
-    rank = max((axis.rank for axis in complete), default=0)
-    axes = {(axis.rank, axis.index): axis for axis in complete}
-    ordered = [axes[key] for key in [(0, 0), *((rank, i) for i in range(rank))] if key in axes]
-    kept = [position for axis in ordered for position in complete[axis]]
-    remaining = sorted(kept)
-    extents = [axes[rank, i].extent if (rank, i) in axes else 1 for i in range(rank)]
-    return _Plan(
-        sizes=tuple(factor.size for factor in factors),
-        summed=tuple(position for position in range(len(factors)) if position not in kept),
-        order=tuple(remaining.index(position) for position in kept),
-        samples=samples,
-        spatial=tuple(extents),
-        shifts=tuple(
-            (2 + i, axes[rank, i].shift)
-            for i in range(rank)
-            if (rank, i) in axes and axes[rank, i].shift
-        ),
-    )
-
-
-def _complete_axes(factors: list[Factor]) -> dict[Axis, list[int]]:
-    """The axes that the factors cover exactly once, with the factors' positions, slowest first.
-
-    An axis that appears twice (the queries and the keys of an attention map) has two places for
-    each element, and one that appears in part has none: both are left out.
-    """
-    found: dict[tuple[int, int], list[int]] = {}
-    for position, factor in enumerate(factors):
-        if factor.axis is not None:
-            found.setdefault((factor.axis.rank, factor.axis.index), []).append(position)
-    complete = {}
-    for positions in found.values():
-        positions.sort(key=lambda position: -factors[position].stride)
-        axis = factors[positions[0]].axis
-        steps = [factors[position].size for position in positions]
-        strides = [math.prod(steps[i + 1 :]) for i in range(len(steps))]
-        if (
-            axis is not None
-            and axis.is_known
-            and all(factors[position].axis == axis for position in positions)
-            and math.prod(steps) == axis.extent
-            and strides == [factors[position].stride for position in positions]
-        ):
-            complete[axis] = positions
-    return complete

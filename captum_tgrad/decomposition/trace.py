@@ -29,6 +29,7 @@ from captum_tgrad.decomposition.layout_rules import output_layout
 from captum_tgrad.decomposition.maps import Maps, SamplesLostError, maps_of_bias
 from captum_tgrad.decomposition.modules import RunningModules, raise_batch_statistics
 from captum_tgrad.decomposition.one_rule import RandomState, bias_from_rule
+from captum_tgrad.decomposition.plan import plan_of
 from captum_tgrad.decomposition.precision import without_autocast
 from captum_tgrad.decomposition.terms import Term
 
@@ -56,16 +57,27 @@ class Trace(TorchFunctionMode):
 
     Args:
         leaves: The inputs: leaf tensors that require a gradient.
+        layouts: Where the elements of each of them are; samples, channels, then space if None.
+        with_biases: Whether to record terms; without, only where the activations come from.
         with_magnitudes: Whether to find the range of each term's elements, too.
 
     Attributes:
         precision: The machine epsilon of the coarsest type that an operation computed in.
     """
 
-    def __init__(self, leaves: Sequence[Tensor], with_magnitudes: bool = False) -> None:
+    def __init__(
+        self,
+        leaves: Sequence[Tensor],
+        layouts: Sequence[Layout] | None = None,
+        *,
+        with_biases: bool = True,
+        with_magnitudes: bool = False,
+    ) -> None:
         super().__init__()
+        self._layouts = layouts or [input_layout(leaf.shape) for leaf in leaves]
+        self._with_biases = with_biases
         self._with_magnitudes = with_magnitudes
-        self._samples = leaves[0].shape[0]
+        self._samples = plan_of(self._layouts[0]).samples
         self._everything = frozenset(range(len(leaves)))
         self._modules = RunningModules()
         self._entries: list[_Entry] = []
@@ -77,9 +89,9 @@ class Trace(TorchFunctionMode):
     def follow(self, leaves: Sequence[Tensor]) -> list[Tensor]:
         """What to give to the network in place of its inputs: it may be overwritten."""
         followed = []
-        for number, leaf in enumerate(leaves):
+        for number, (leaf, layout) in enumerate(zip(leaves, self._layouts, strict=True)):
             tensor = leaf.clone()
-            set_origin(tensor, Origin(input_layout(leaf.shape), frozenset([number])))
+            set_origin(tensor, Origin(layout, frozenset([number])))
             self._sources.add(tensor.grad_fn)
             followed.append(tensor)
         return followed
@@ -245,7 +257,7 @@ class Trace(TorchFunctionMode):
             )
         )
         layouts = [output_layout(before, output, i) for i, output in enumerate(outputs)]
-        biases = _biases(before, outputs, draws)
+        biases = _biases(before, outputs, draws) if self._with_biases else [None] * len(outputs)
         for output, layout, bias in zip(outputs, layouts, biases, strict=True):
             self.precision = max(self.precision, torch.finfo(output.dtype).eps)
             set_origin(output, Origin(layout, inputs))

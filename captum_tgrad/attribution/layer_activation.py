@@ -1,0 +1,175 @@
+"""A layer's activation: taken from one forward pass, put in the place of another's."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from captum_tgrad._captum import forward_layer_distributed_eval
+from captum_tgrad.decomposition.call import origin_of
+from captum_tgrad.decomposition.eager import compiled_models_run_eagerly, uncompiled
+from captum_tgrad.decomposition.layout import Axis, Dim, Layout
+from captum_tgrad.decomposition.plan import plan_of
+from captum_tgrad.decomposition.trace import Trace
+
+Forward = Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class LayerActivation:
+    """What a layer returned, or was given, in its last call.
+
+    Args:
+        tensors: The activation; several where the layer returns a tuple.
+        layouts: Where the elements of each of them are.
+        call: The number of that call, from 1.
+    """
+
+    tensors: tuple[Tensor, ...]
+    layouts: tuple[Layout, ...]
+    call: int
+
+
+def activation_of(
+    layer: nn.Module,
+    forward: Forward,
+    inputs: tuple[Tensor, ...],
+    further: tuple[Any, ...] | None,
+    *,
+    at_input: bool,
+) -> LayerActivation:
+    """The activation of ``layer`` in one run of ``forward``, with its places on the inputs.
+
+    Args:
+        layer: A module that ``forward`` calls.
+        forward: The network.
+        inputs: Its inputs, of any type; they are not touched.
+        further: Its further arguments.
+        at_input: Whether to take what the layer was given instead of what it returned.
+
+    Raises:
+        TypeError: The activation is not made of float tensors.
+        ValueError: The layer is never called, or what it holds belongs to no sample.
+    """
+    leaves = [t.detach().requires_grad_() for t in inputs if t.is_floating_point()]
+    trace = Trace(leaves, with_biases=False) if leaves else None
+    calls = 0
+
+    def meet(value: Any) -> None:
+        nonlocal calls
+        calls += 1
+        _check_activation(value, layer, at_input)
+
+    def traced(*arguments: Any) -> None:
+        followed = iter(trace.follow(leaves) if trace else [])
+        given = [next(followed) if t.is_floating_point() else t.clone() for t in inputs]
+        with trace or nullcontext():
+            uncompiled(forward)(*given, *arguments[len(inputs) :])
+        if not calls:
+            raise ValueError(
+                f"layer ({type(layer).__name__}) is never called by forward_func. Pass a module"
+                " of the model that computes the output, for example model.layer4."
+            )
+
+    try:
+        with compiled_models_run_eagerly(), torch.enable_grad(), _meeting(layer, at_input, meet):
+            saved = forward_layer_distributed_eval(
+                traced, inputs, layer, None, further, attribute_to_layer_input=at_input
+            )
+    finally:
+        if trace:
+            trace.release()
+    ((tensors,),) = (devices.values() for devices in saved.values())
+    layouts = tuple(_layout_of(tensor, inputs[0].shape[0], layer) for tensor in tensors)
+    return LayerActivation(tuple(tensor.detach() for tensor in tensors), layouts, calls)
+
+
+def network_from(
+    layer: nn.Module,
+    forward: Forward,
+    inputs: tuple[Tensor, ...],
+    activation: LayerActivation,
+    *,
+    at_input: bool,
+) -> Forward:
+    """The part of the network that follows ``layer``, as a function of the layer's activation.
+
+    What reaches the output without passing the layer (a skip connection around it) is constant.
+    """
+    count = len(activation.tensors)
+
+    def from_layer(*arguments: Any) -> Any:
+        calls = 0
+
+        def replace(value: Any) -> Any:
+            nonlocal calls
+            calls += 1
+            if calls != activation.call:
+                return None
+            replacement = arguments[:count]
+            if isinstance(value, Tensor):
+                return replacement[0]
+            return type(value)(*replacement) if hasattr(value, "_fields") else replacement
+
+        with _meeting(layer, at_input, replace):
+            return uncompiled(forward)(*(t.clone() for t in inputs), *arguments[count:])
+
+    return from_layer
+
+
+@contextmanager
+def _meeting(layer: nn.Module, at_input: bool, meet: Callable[[Any], Any]) -> Iterator[None]:
+    """Calls ``meet`` with each activation of ``layer``; its answer, if any, takes the place."""
+    thread = threading.get_ident()
+
+    def met(module: nn.Module, given: Any, returned: Any = None) -> Any:
+        if threading.get_ident() != thread:
+            return None
+        return meet(given if at_input else returned)
+
+    register = layer.register_forward_pre_hook if at_input else layer.register_forward_hook
+    handle = register(met)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def _check_activation(value: Any, layer: nn.Module, at_input: bool) -> None:
+    items = value if isinstance(value, (tuple, list)) else (value,)
+    verb = "is given" if at_input else "returns"
+    if not items:
+        raise ValueError(
+            f"layer ({type(layer).__name__}) {verb} no positional argument. Pass the layer before"
+            " it, whose output can be explained."
+        )
+    for item in items:
+        if not isinstance(item, Tensor) or not item.is_floating_point():
+            found = item.dtype if isinstance(item, Tensor) else type(item).__name__
+            raise TypeError(
+                f"layer ({type(layer).__name__}) {verb} {found} where a float tensor is needed."
+                " Pass a layer that returns a float tensor or a tuple of them, for example one"
+                " inside this layer or right after it."
+            )
+
+
+def _layout_of(tensor: Tensor, samples: int, layer: nn.Module) -> Layout:
+    origin = origin_of(tensor)
+    layout = origin.layout if origin is not None else ()
+    in_order = all(len(dim.segments) == 1 for dim in layout)
+    if layout and in_order and plan_of(layout).samples == samples:
+        return layout
+    if tensor.dim() and len(tensor) == samples and not any(dim.has_sample for dim in layout[1:]):
+        rest = (Dim.channel(size) for size in tensor.shape[1:])
+        return (Dim.whole(Axis(0, 0, samples)), *rest)
+    raise ValueError(
+        f"layer ({type(layer).__name__}) has an activation of shape {tuple(tensor.shape)}, in which"
+        f" the {samples} samples of the batch cannot be told apart. Pass another layer, or explain"
+        " the samples one at a time."
+    )

@@ -1,0 +1,175 @@
+"""T-Grad of a layer: the part of the network that follows it, explained completely."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, get_args
+
+import torch
+from torch import Tensor, nn
+
+from captum_tgrad._captum import (
+    GradientAttribution,
+    LayerAttribution,
+    TargetType,
+    format_additional_forward_args,
+    format_output,
+    format_tensor_into_tuples,
+    log_usage,
+)
+from captum_tgrad.attribution import checks
+from captum_tgrad.attribution.combine import Sign, combine
+from captum_tgrad.attribution.complete import CompleteAttribution
+from captum_tgrad.attribution.layer_activation import (
+    LayerActivation,
+    activation_of,
+    network_from,
+)
+from captum_tgrad.decomposition.decompose import Explained, usable_in_backward
+from captum_tgrad.decomposition.plan import as_laid_out, channels_first
+from captum_tgrad.decomposition.precision import without_autocast
+from captum_tgrad.decomposition.terms import Decomposition
+
+
+class LayerTGradAttribution(LayerAttribution, CompleteAttribution):  # type: ignore[misc]
+    """T-Grad with a layer's activation in the place of the input.
+
+    The output is decomposed into ``<df/da, a>`` for the activation ``a`` and one term for each
+    bias after it. Whatever reaches the output past the layer (a skip connection around it) is held
+    constant, and so counts as a bias of the operation where it joins.
+
+    Source: Tran, Mai, Le and Le, "T-Grad: A Trustworthy Gradient Explanation for Convolutional
+    Neural Networks", section 3: the decomposition that starts at layer k.
+
+    Args:
+        forward_func: As for :class:`~captum_tgrad.TGradAttribution`.
+        layer: The module whose activation is to be explained. If ``forward_func`` calls it several
+            times, the last call counts, as in captum's other layer attributions.
+
+    Example:
+        >>> import torch
+        >>> from captum_tgrad import LayerTGradAttribution
+        >>> model = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.ReLU())
+        >>> _ = model[0].weight.data.fill_(1.0), model[0].bias.data.fill_(0.5)
+        >>> LayerTGradAttribution(model, model[0]).attribute(torch.ones(1, 3), target=0)
+        tensor([[3.5000, 0.0000]])
+    """
+
+    def __init__(self, forward_func: Callable[..., Any], layer: nn.Module) -> None:
+        checks.check_forward_func(forward_func)
+        if not isinstance(layer, nn.Module):
+            raise TypeError(
+                f"layer must be one torch.nn.Module of the model, got {type(layer).__name__}; for"
+                " several layers, make one attribution for each."
+            )
+        LayerAttribution.__init__(self, forward_func, layer)
+        GradientAttribution.__init__(self, forward_func)
+
+    @log_usage()  # type: ignore[untyped-decorator]
+    def attribute(
+        self,
+        inputs: Tensor | tuple[Tensor, ...],
+        target: TargetType = None,
+        additional_forward_args: object | None = None,
+        attribute_to_layer_input: bool = False,
+        *,
+        sign: Sign = "positive",
+        return_convergence_delta: bool = False,
+    ) -> Any:
+        """The T-Grad map of each sample at the layer.
+
+        Args:
+            inputs: A tensor or a tuple of tensors, samples first; integers (tokens) too.
+            target: As for ``TGradAttribution.attribute``.
+            additional_forward_args: Further arguments of ``forward_func``; held constant.
+            attribute_to_layer_input: Whether to explain what the layer is given instead of what
+                it returns.
+            sign: As for ``TGradAttribution.attribute``.
+            return_convergence_delta: Whether to return the residual too.
+
+        Returns:
+            The attributions, shaped like the layer's activation: a tensor, or a tuple of them
+            where the layer returns several. ``LayerAttribution.interpolate`` enlarges them. With
+            ``return_convergence_delta``, also the residual, shape ``(N,)``.
+
+        Raises:
+            TypeError: As for ``TGradAttribution.attribute``, or the layer's activation is not made
+                of float tensors.
+            ValueError: As for ``TGradAttribution.attribute``, or the layer is never called, or its
+                activation mixes the samples.
+        """
+        if sign not in get_args(Sign):
+            raise ValueError(f"sign must be 'positive', 'negative' or 'all', got {sign!r}.")
+        activation, explained = self._explain_layer(
+            inputs, target, additional_forward_args, attribute_to_layer_input
+        )
+        decomposition = explained.decomposition
+        with torch.no_grad(), without_autocast(explained.contributions[0]):
+            attributions = tuple(
+                _at_layer(activation, explained, number, sign)
+                for number in range(len(activation.tensors))
+            )
+        formatted = format_output(len(attributions) > 1, attributions)
+        return (formatted, decomposition.delta) if return_convergence_delta else formatted
+
+    @log_usage()  # type: ignore[untyped-decorator]
+    def decompose(
+        self,
+        inputs: Tensor | tuple[Tensor, ...],
+        target: TargetType = None,
+        additional_forward_args: object | None = None,
+        attribute_to_layer_input: bool = False,
+    ) -> Decomposition:
+        """Every term of the output from the layer on; the layer's activation is the input.
+
+        Args:
+            inputs: As for ``attribute``.
+            target: As for ``attribute``.
+            additional_forward_args: As for ``attribute``.
+            attribute_to_layer_input: As for ``attribute``.
+
+        Returns:
+            The terms, the output and the residual; per sample, the scores and the residual sum
+            to the output.
+
+        Raises:
+            TypeError: As for ``attribute``.
+            ValueError: As for ``attribute``.
+        """
+        return self._explain_layer(
+            inputs, target, additional_forward_args, attribute_to_layer_input
+        )[1].decomposition
+
+    def _explain_layer(
+        self,
+        inputs: Tensor | tuple[Tensor, ...],
+        target: TargetType,
+        additional_forward_args: object | None,
+        at_input: bool,
+    ) -> tuple[LayerActivation, Explained]:
+        checks.check_inputs(inputs, differentiable=False)
+        tensors = format_tensor_into_tuples(inputs)
+        checks.check_device(self.forward_func, tensors)
+        with torch.inference_mode(False):
+            tensors, further = usable_in_backward(
+                (tensors, format_additional_forward_args(additional_forward_args))
+            )
+            activation = activation_of(
+                self.layer, self.forward_func, tensors, further, at_input=at_input
+            )
+        explained = self._decompose(
+            network_from(self.layer, self.forward_func, tensors, activation, at_input=at_input),
+            activation.tensors,
+            target,
+            further,
+            layouts=activation.layouts,
+        )
+        return activation, explained
+
+
+def _at_layer(activation: LayerActivation, explained: Explained, number: int, sign: Sign) -> Tensor:
+    layout, decomposition = activation.layouts[number], explained.decomposition
+    biases = [term for term in decomposition.biases if number in term.inputs]
+    contribution = channels_first(explained.contributions[number], layout)
+    combined = combine(contribution, decomposition.inputs[number], biases, sign)
+    return as_laid_out(combined, layout)

@@ -1,0 +1,298 @@
+"""T-Grad of a layer: the network after it, explained as a network of its own."""
+
+import copy
+
+import pytest
+import torch
+from captum.attr import LayerAttribution, LayerGradientXActivation
+from captum.testing.attr.helpers.test_config import config
+from torch import nn
+
+from captum_tgrad import LayerTGradAttribution, TGradAttribution
+from tests import reference
+from tests.torchvision_networks import build
+
+CASES = [
+    case
+    for case in config
+    if LayerGradientXActivation in case["algorithms"] and isinstance(case["layer"], str)
+]
+
+
+def _network() -> nn.Sequential:
+    torch.manual_seed(0)
+    network = nn.Sequential(
+        nn.Conv2d(3, 6, 3, stride=2),
+        nn.ReLU(),
+        nn.BatchNorm2d(6),
+        nn.SiLU(),
+        nn.Conv2d(6, 4, 3),
+        nn.ReLU(inplace=True),
+        nn.AvgPool2d(2),
+        nn.Flatten(),
+        nn.Linear(4, 3),
+    )
+    network[2].running_mean.uniform_(-1, 1)
+    return network.double().eval()
+
+
+def _images(samples: int = 2) -> torch.Tensor:
+    return torch.randn(samples, 3, 10, 10, generator=torch.Generator().manual_seed(1)).double()
+
+
+@pytest.mark.parametrize("number", range(8))
+@pytest.mark.parametrize("sign", ["positive", "negative", "all"])
+@pytest.mark.parametrize("at_input", [False, True])
+def test_equals_the_literal_formula_for_the_rest_of_the_network(number, sign, at_input):
+    network, images = _network(), _images()
+    first = number if at_input else number + 1
+    activation = copy.deepcopy(network[:first])(images).detach()
+    expected = reference.tgrad(network[first:], activation, 1, sign)
+    actual = LayerTGradAttribution(network, network[number]).attribute(
+        images, 1, attribute_to_layer_input=at_input, sign=sign
+    )
+    assert actual.shape == activation.shape
+    torch.testing.assert_close(actual, expected, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case["name"])
+@pytest.mark.parametrize("at_input", [False, True])
+def test_layer_term_is_captums_gradient_times_activation(case, at_input):
+    model = copy.deepcopy(case["model"])
+    layer = model.get_submodule(case["layer"])
+    arguments = {
+        name: value
+        for name, value in case["attribute_args"].items()
+        if name in ("inputs", "target", "additional_forward_args")
+    }
+    expected = LayerGradientXActivation(model, layer).attribute(
+        **arguments, attribute_to_layer_input=at_input
+    )
+    method = LayerTGradAttribution(model, layer)
+    actual, delta = method.attribute(
+        **arguments, attribute_to_layer_input=at_input, return_convergence_delta=True
+    )
+    whole = method.decompose(**arguments, attribute_to_layer_input=at_input)
+    assert isinstance(actual, tuple) == isinstance(expected, tuple)
+    several = expected if isinstance(expected, tuple) else (expected,)
+    attributions = actual if isinstance(actual, tuple) else (actual,)
+    for literal, term, attribution in zip(several, whole.inputs, attributions, strict=True):
+        assert attribution.shape == literal.shape
+        torch.testing.assert_close(term.score, literal.flatten(1).sum(1), rtol=1e-4, atol=1e-4)
+    scores = torch.stack([term.score for term in whole.terms])
+    assert bool((delta.abs() <= 1e-4 * scores.abs().sum(0)).all())
+
+
+LAYERS = [
+    ("resnet18", "layer2.0"),
+    ("resnet18", "layer2.0.conv1"),  # the skip connection passes it
+    ("resnet18", "layer2.0.relu"),  # called twice
+    ("resnet18", "avgpool"),
+    ("mobilenet_v2", "features.5"),
+    ("densenet121", "features.denseblock2"),
+    ("efficientnet_b0", "features.2.0.block.1"),  # a squeeze-excitation gate
+    ("googlenet", "inception4a.branch2"),
+    ("swin_t", "features.1.1.attn"),  # (N, H, W, C)
+    ("vit_b_32", "encoder.layers.encoder_layer_3"),  # (N, tokens, C)
+]
+
+
+@pytest.mark.parametrize(("name", "layer"), LAYERS, ids=lambda part: part)
+@pytest.mark.parametrize("at_input", [False, True])
+def test_complete_on_torchvision(name, layer, at_input):
+    model = build(name)
+    size = 224 if name == "vit_b_32" else 64
+    images = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(1)).double()
+    method = LayerTGradAttribution(model, model.get_submodule(layer))
+    attribution, delta = method.attribute(
+        images, [3, 700], attribute_to_layer_input=at_input, return_convergence_delta=True
+    )
+    whole = method.decompose(images, [3, 700], attribute_to_layer_input=at_input)
+    with torch.no_grad():
+        torch.testing.assert_close(whole.output, model(images)[[0, 1], [3, 700]])
+    scores = torch.stack([term.score for term in whole.terms])
+    assert bool((delta.abs() <= 1e-9 * scores.abs().sum(0)).all())
+    torch.testing.assert_close(
+        attribution.flatten(1).sum(1), scores.clamp(min=0).sum(0), rtol=1e-9, atol=1e-9
+    )
+
+
+def test_what_passes_the_layer_is_a_bias_where_it_joins():
+    class Residual(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body = nn.Conv2d(1, 1, 1, bias=False)
+
+        def forward(self, x):
+            return (self.body(x) + x).sum((2, 3))
+
+    model = Residual()
+    model.body.weight.data.fill_(2.0)
+    image = torch.tensor([[[[1.0, -3.0], [0.0, 5.0]]]])
+    whole = LayerTGradAttribution(model, model.body).decompose(image, target=0)
+    (joined,) = whole.biases
+    torch.testing.assert_close(whole.input.positive, (2 * image).clamp(min=0))
+    torch.testing.assert_close(joined.positive, image.clamp(min=0))
+    torch.testing.assert_close(joined.negative, (-image).clamp(min=0))
+
+
+class _ChannelsLast(nn.Module):
+    def __init__(self, convolutions: nn.ModuleList, folded: bool = False) -> None:
+        super().__init__()
+        self.convolutions, self.layer, self.folded = convolutions, nn.Identity(), folded
+
+    def forward(self, x):
+        x = self.convolutions[0](x).permute(0, 2, 3, 1)
+        shape = x.shape
+        x = self.layer(x.flatten(1, 2) if self.folded else x)
+        x = x.reshape(shape).permute(0, 3, 1, 2)
+        return self.convolutions[1](x).relu().mean((2, 3))
+
+
+def test_channels_last_layer_gives_the_same_map():
+    torch.manual_seed(2)
+    images = torch.randn(2, 3, 7, 5).double()
+    convolutions = nn.ModuleList([nn.Conv2d(3, 4, 3), nn.Conv2d(4, 6, 2)]).double()
+    plain = nn.Sequential(
+        convolutions[0], convolutions[1], nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+    )
+    expected = LayerTGradAttribution(plain, convolutions[0]).attribute(images, 1)
+    last = _ChannelsLast(convolutions)
+    actual = LayerTGradAttribution(last, last.layer).attribute(images, 1)
+    torch.testing.assert_close(actual, expected.permute(0, 2, 3, 1))
+    tokens = _ChannelsLast(convolutions, folded=True)
+    actual = LayerTGradAttribution(tokens, tokens.layer).attribute(images, 1)
+    torch.testing.assert_close(actual, expected.permute(0, 2, 3, 1).flatten(1, 2))
+
+
+def test_windows_in_the_batch_dimension():
+    class Windows(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Conv2d(3, 2, 1)
+            self.norm = nn.GroupNorm(1, 2)
+
+        def forward(self, x):
+            n, c, h, w = x.shape
+            x = x.reshape(n, c, 2, h // 2, 2, w // 2).permute(0, 2, 4, 1, 3, 5)
+            x = self.layer(x.reshape(n * 4, c, h // 2, w // 2))
+            return self.norm(x).relu().reshape(n, -1).sum(1)
+
+    torch.manual_seed(4)
+    model, images = Windows().double(), _images(3)[..., :8, :8]
+    method = LayerTGradAttribution(model, model.layer)
+    attribution = method.attribute(images)
+    assert attribution.shape == (12, 2, 4, 4)
+    whole = method.decompose(images)
+    scores = torch.stack([term.score for term in whole.terms])
+    torch.testing.assert_close(scores.sum(0), model(images).detach())
+    torch.testing.assert_close(attribution.reshape(3, -1).sum(1), scores.clamp(min=0).sum(0))
+
+
+def test_tokens_at_the_embedding():
+    class Text(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.embedding, self.head = nn.Embedding(10, 4), nn.Linear(4, 2)
+
+        def forward(self, tokens, mask):
+            return self.head((self.embedding(tokens).tanh() * mask[..., None]).sum(1))
+
+    torch.manual_seed(5)
+    model, tokens = Text().double(), torch.randint(10, (3, 6))
+    mask = torch.ones(3, 6).double()
+    attribution, delta = LayerTGradAttribution(model, model.embedding).attribute(
+        tokens, 1, additional_forward_args=(mask,), return_convergence_delta=True
+    )
+    assert attribution.shape == (3, 6, 4)
+    assert float(delta.abs().max()) < 1e-12
+
+
+def test_from_the_first_layers_input_it_is_t_grad():
+    network, images = _network(), _images()
+    expected = TGradAttribution(network).attribute(images, 2)
+    actual = LayerTGradAttribution(network, network[0]).attribute(
+        images, 2, attribute_to_layer_input=True
+    )
+    torch.testing.assert_close(actual, expected)
+    larger = LayerAttribution.interpolate(actual, (20, 20), "bilinear")
+    assert larger.shape == (2, 3, 20, 20)
+
+
+class _Odd(nn.Module):
+    def __init__(self, returned) -> None:
+        super().__init__()
+        self.layer = nn.Linear(10, 3)
+        self.unused = nn.Linear(10, 3)
+        self.returned = self.layer.register_forward_hook(lambda m, i, o: returned(o))
+
+    def forward(self, x):
+        output = self.layer(x.flatten(1)[:, :10])
+        return x.flatten(1)[:, :3] + (0 if isinstance(output, (dict, tuple)) else output.sum())
+
+
+@pytest.mark.parametrize(
+    ("returned", "layer", "error", "words"),
+    [
+        (lambda o: {"out": o}, "layer", TypeError, "returns dict"),
+        (lambda o: (o, None), "layer", TypeError, "returns NoneType"),
+        (lambda o: o > 0, "layer", TypeError, "torch.bool"),
+        (lambda o: o.sum(0), "layer", ValueError, "samples of the batch cannot"),
+        (lambda o: o, "unused", ValueError, "never called"),
+    ],
+)
+def test_layers_that_cannot_be_explained(returned, layer, error, words):
+    model = _Odd(returned)
+    hooks = [len(m._forward_hooks) for m in model.modules()]
+    with pytest.raises(error, match=words):
+        LayerTGradAttribution(model, getattr(model, layer)).attribute(torch.rand(2, 3, 4, 4), 0)
+    assert [len(m._forward_hooks) for m in model.modules()] == hooks
+
+
+def test_keyword_arguments_have_no_layer_input():
+    class Keyword(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(3, 2)
+
+        def forward(self, x):
+            return self.layer(input=x)
+
+    model = Keyword()
+    with pytest.raises(ValueError, match="no positional argument"):
+        LayerTGradAttribution(model, model.layer).attribute(
+            torch.rand(2, 3), 0, attribute_to_layer_input=True
+        )
+    LayerTGradAttribution(model, model.layer).attribute(torch.rand(2, 3), 0)
+
+
+@pytest.mark.parametrize("layer", ["layer4", [nn.ReLU()], None])
+def test_layer_must_be_one_module(layer):
+    with pytest.raises(TypeError, match="layer must be one"):
+        LayerTGradAttribution(nn.ReLU(), layer)
+
+
+@pytest.mark.parametrize("target", [0, 99])
+def test_nothing_is_left_behind(target):
+    model = nn.Sequential(nn.ReLU(inplace=True), nn.Linear(3, 2), nn.ReLU(inplace=True))
+    inputs = torch.randn(2, 3, requires_grad=True)
+    before = inputs.detach().clone()
+    method = LayerTGradAttribution(model, model[1])
+    for at_input in (False, True):
+        try:
+            method.attribute(inputs, target, attribute_to_layer_input=at_input)
+        except ValueError:
+            assert target == 99
+    assert torch.equal(inputs, before)
+    assert inputs.grad is None
+    assert all(parameter.grad is None for parameter in model.parameters())
+    assert all(parameter.requires_grad for parameter in model.parameters())
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
+
+
+def test_inputs_made_under_inference_mode():
+    network = _network()
+    expected = LayerTGradAttribution(network, network[3]).attribute(_images(), 1)
+    with torch.inference_mode():
+        actual = LayerTGradAttribution(network, network[3]).attribute(_images(), 1)
+    torch.testing.assert_close(actual, expected)
