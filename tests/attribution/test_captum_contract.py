@@ -17,8 +17,8 @@ methods = pytest.mark.parametrize("method", METHODS)
 
 @pytest.fixture(autouse=True)
 def _same_numbers():
-    # With other weights every unit of Captum's small network may be dead, and its map all zero.
-    torch.manual_seed(0)
+    # With some weights (seed 0) every unit of Captum's small network may be dead, and its map all zero.
+    torch.manual_seed(1)
 
 
 def _arguments(case):
