@@ -25,6 +25,11 @@ class FullGradAttribution(CompleteAttribution):
     all that it adds, running mean included. Terms without a place on the input (a classifier's
     bias) are left out: they would raise every pixel alike.
 
+    ``pytorch_grad_cam.FullGrad`` has the same map, scaled to [0, 1], for a chain of convolutions,
+    batch norms and ReLUs with one channel each. Otherwise it differs: it rescales every channel on
+    its own, sees the biases of ``nn.Conv2d`` and ``nn.BatchNorm2d`` only, and takes the layers in
+    the order of their definition for the order in which they run.
+
     Source: Srinivas and Fleuret, "Full-Gradient Representation for Neural Network Visualization",
     NeurIPS 2019; eq. 1 of the T-Grad paper.
 

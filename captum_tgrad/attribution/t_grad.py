@@ -41,6 +41,15 @@ class TGradAttribution(CompleteAttribution):
         >>> _ = model.weight.data.copy_(torch.tensor([[-2.0, 9.0]]))
         >>> TGradAttribution(model).attribute(torch.tensor([[0.0, 1.0]]), target=0)
         tensor([[0., 9.]])
+
+        Why class 1 and not class 0? Any function of the model can be explained:
+
+        >>> classifier = torch.nn.Linear(2, 2)
+        >>> def difference(images):
+        ...     logits = classifier(images)
+        ...     return logits[:, 1] - logits[:, 0]
+        >>> TGradAttribution(difference).attribute(torch.ones(4, 2)).shape
+        torch.Size([4, 2])
     """
 
     @log_usage()  # type: ignore[untyped-decorator]

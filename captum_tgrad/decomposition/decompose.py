@@ -82,7 +82,7 @@ def decompose(
 
     with torch.no_grad(), without_autocast(leaves[0]):
         explained = _explained(leaves, layouts, arrived, terms, in_full_precision(outputs[-1]))
-    _check(explained.decomposition, trace.precision)
+    _check(explained.decomposition, trace)
     return explained
 
 
@@ -125,18 +125,27 @@ def _explained(
     return Explained(decomposition, tuple(contributions))
 
 
-def _check(decomposition: Decomposition, precision: float) -> None:
+def _check(decomposition: Decomposition, trace: Trace) -> None:
     """Warns if the terms do not add up to the output: something was hidden from the trace."""
     delta = decomposition.delta
     scale = torch.stack([term.score.abs() for term in decomposition.terms]).sum(0)
-    allowed = precision**0.5 * torch.maximum(scale, decomposition.output.abs())
+    allowed = trace.precision**0.5 * torch.maximum(scale, decomposition.output.abs())
     complete = delta.abs() <= allowed  # false for NaN too
     if not bool(complete.all()):
         worst = int((delta.abs() - allowed).nan_to_num(nan=torch.inf).argmax())
         warnings.warn(
             f"The terms leave {float(delta[worst]):.3g} of the output"
             f" {float(decomposition.output[worst]):.3g} of sample {worst} unexplained, so the map"
-            " is incomplete. Likely an operation hides from the trace: a scripted module, a"
-            " custom torch.autograd.Function, nn.DataParallel, or arithmetic on .data.",
+            f" is incomplete. {_likely_cause(trace.hidden)} Operations that hide from the trace are"
+            " scripted modules, custom torch.autograd.Functions, nn.DataParallel and arithmetic on"
+            " .data.",
             stacklevel=2,
         )
+
+
+def _likely_cause(hidden: list[str]) -> str:
+    """Names the first module that returned what the trace had not seen being made."""
+    path = next((path for path in hidden if path), None)
+    if path is not None:
+        return f"Look at the module {path!r} first: it runs an operation that was not seen."
+    return "An operation was not seen." if hidden else "Likely an operation was not seen."

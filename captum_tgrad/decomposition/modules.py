@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.module import (
     register_module_forward_hook,
@@ -21,12 +22,16 @@ class RunningModules:
     It listens to every module call of this thread and touches no module: ``forward_func`` may wrap
     any number of models that nobody has told us about. Paths are relative to the outermost module.
 
+    Args:
+        leaving: Is given the path and the output of every module that has run.
+
     Raises:
         ValueError: In the context, when a batch norm is about to run in training mode; before it
             has changed its running statistics.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, leaving: Callable[[str, Any], None]) -> None:
+        self._leaving = leaving
         self._thread = threading.get_ident()
         self._stack: list[tuple[str, nn.Module]] = []
         self._paths: dict[nn.Module, str] = {}
@@ -70,9 +75,10 @@ class RunningModules:
             raise_batch_statistics(path)
         self._stack.append((path, module))
 
-    def _left(self, module: nn.Module, inputs: Any, output: Tensor) -> None:
+    def _left(self, module: nn.Module, inputs: Any, output: Any) -> None:
         if threading.get_ident() == self._thread and self._stack and self._stack[-1][1] is module:
-            self._stack.pop()
+            path, _ = self._stack.pop()
+            self._leaving(path, output)
 
 
 def _without_compiler(name: str) -> str:

@@ -63,6 +63,7 @@ class Trace(TorchFunctionMode):
 
     Attributes:
         precision: The machine epsilon of the coarsest type that an operation computed in.
+        hidden: The paths of modules with results of operations that did not pass the trace.
     """
 
     def __init__(
@@ -79,11 +80,12 @@ class Trace(TorchFunctionMode):
         self._with_magnitudes = with_magnitudes
         self._samples = plan_of(self._layouts[0]).samples
         self._everything = frozenset(range(len(leaves)))
-        self._modules = RunningModules()
+        self._modules = RunningModules(self._look_for_hidden)
         self._entries: list[_Entry] = []
         self._handles: list[RemovableHandle] = []
         self._reading: dict[int, list[ElementBias]] = {}
         self._sources: set[object] = set()
+        self.hidden: list[str] = []
         self.precision = max(torch.finfo(leaf.dtype).eps for leaf in leaves)
 
     def follow(self, leaves: Sequence[Tensor]) -> list[Tensor]:
@@ -184,7 +186,15 @@ class Trace(TorchFunctionMode):
             return tensor
         if tensor.is_leaf or not self._descends(tensor):
             return tensor.detach()
+        self.hidden.append(self._modules.path)
         return tensor
+
+    def _look_for_hidden(self, path: str, output: Any) -> None:
+        """Notes the innermost module that returns what no operation we saw has made."""
+        for tensor in tensors_in(output):
+            unseen = tensor.requires_grad and not tensor.is_leaf and origin_of(tensor) is None
+            if unseen and self._descends(tensor):
+                self.hidden.append(path)
 
     def _descends(self, tensor: Tensor) -> bool:
         """Whether a tensor that no operation we saw has made depends on the inputs all the same."""

@@ -17,7 +17,7 @@ methods = pytest.mark.parametrize("method", METHODS)
 
 @pytest.fixture(autouse=True)
 def _same_numbers():
-    # With some weights (seed 0) every unit of Captum's small network may be dead, and its map all zero.
+    # With some weights (seed 0) all units of Captum's small network are dead, and maps are zero.
     torch.manual_seed(1)
 
 

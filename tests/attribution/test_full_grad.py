@@ -2,6 +2,9 @@
 
 import pytest
 import torch
+from pytorch_grad_cam import FullGrad
+from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+from torch import nn
 from torch.nn.functional import interpolate
 
 from captum_tgrad import FullGradAttribution
@@ -44,3 +47,58 @@ def test_equals_the_literal_formula(tiny):
     actual = FullGradAttribution(network).attribute(inputs, tiny.target)
     assert actual.shape == inputs.shape
     torch.testing.assert_close(actual.sum(1, keepdim=True), expected, rtol=1e-6, atol=1e-6)
+
+
+def _convolutional(channels: int) -> nn.Sequential:
+    torch.manual_seed(3)
+    network = nn.Sequential(
+        nn.Conv2d(channels, channels, 3, padding=1),
+        nn.BatchNorm2d(channels),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(channels, channels, 3, padding=1),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(64 * channels, 3),
+    )
+    network[1].running_mean.fill_(-0.3)
+    network[1].running_var.fill_(2.0)
+    network[1].bias.data.fill_(0.2)
+    for layer in (network[0], network[4]):
+        layer.weight.data.abs_()  # units that are alive
+    return network.eval()
+
+
+def _of_pytorch_grad_cam(network, images):
+    with FullGrad(network, []) as method:
+        return torch.tensor(method(images, [ClassifierOutputTarget(1)] * len(images)))
+
+
+def _scaled(maps):
+    """As that library returns every map: from 0 to 1."""
+    maps = maps - maps.amin((1, 2), keepdim=True)
+    return maps / maps.amax((1, 2), keepdim=True)
+
+
+def test_equals_pytorch_grad_cam_where_the_layers_have_one_channel():
+    network, images = _convolutional(1), torch.rand(2, 1, 16, 16)
+    expected = _of_pytorch_grad_cam(network, images)
+    actual = FullGradAttribution(network).attribute(images, 1).sum(1)
+    torch.testing.assert_close(_scaled(actual), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_pytorch_grad_cam_rescales_each_channel_on_its_own():
+    # The paper's post-processing acts on a whole term, so the two part where there are channels.
+    network, images = _convolutional(4), torch.rand(1, 4, 16, 16)
+    expected = _of_pytorch_grad_cam(network, images)
+    actual = _scaled(FullGradAttribution(network).attribute(images, 1).sum(1))
+    assert float((actual - expected).abs().max()) > 0.01
+
+    terms = reference.decompose(network, images, 1)
+    planes = [terms.inputs[0].samples[0][0].abs()]
+    planes += [term.samples[0][0].abs() for term in terms.biases if term.samples[0].dim() == 4]
+    total = torch.zeros(16, 16, dtype=torch.float64)
+    for term in planes:
+        large = interpolate(_scaled(term)[None].nan_to_num(), (16, 16), mode="bilinear")
+        total += large[0].sum(0)
+    torch.testing.assert_close(_scaled(total[None]).float(), expected, rtol=1e-4, atol=1e-4)

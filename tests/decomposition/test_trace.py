@@ -42,6 +42,42 @@ def test_a_hidden_operation_is_warned_of_once_with_the_figure():
     torch.testing.assert_close(delta, torch.full((2,), 108.0, dtype=torch.float64))
 
 
+class HidesInside(nn.Module):
+    """Hides an operation between two that are seen, or at its end."""
+
+    def __init__(self, at_end: bool) -> None:
+        super().__init__()
+        self.conv, self.at_end = _conv(), at_end
+
+    def forward(self, x):
+        x = Hidden.apply(self.conv(x))
+        return x if self.at_end else x * 2
+
+
+@pytest.mark.parametrize("at_end", [False, True])
+def test_the_module_that_hides_an_operation_is_named(at_end):
+    model = nn.Sequential(_conv(), nn.ReLU(), HidesInside(at_end), nn.Flatten(), nn.ReLU())
+    with pytest.warns(UserWarning, match="Look at the module '2' first"):
+        TGradAttribution(model).decompose(X, target=0)
+
+
+def test_a_scripted_part_is_named():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        scripted = torch.jit.script(nn.Sequential(_conv(), nn.Sigmoid()))
+    model = nn.Sequential(nn.ReLU(), scripted, nn.Flatten())
+    with pytest.warns(UserWarning, match="Look at the module '1' first"):
+        TGradAttribution(model).decompose(X, target=0)
+
+
+def test_a_module_that_hides_nothing_is_not_named():
+    model = nn.Sequential(_conv(), nn.ReLU(), nn.Flatten())
+    method = TGradAttribution(lambda x: Hidden.apply(model(x)))
+    with pytest.warns(UserWarning) as seen:
+        method.decompose(X, target=0)
+    assert "Look at the module" not in str(seen[0].message)
+
+
 def test_a_scripted_part_is_warned_of():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
