@@ -50,6 +50,7 @@ def check_inputs(inputs: Any, differentiable: bool = True) -> None:
                 " floating-point tensor, for example images.float(); integer arguments belong in"
                 " additional_forward_args."
             )
+        _check_memory(name, tensor)
         if tensor.dim() == 0 or tensor.numel() == 0:
             raise ValueError(
                 f"{name} of shape {tuple(tensor.shape)} holds nothing to explain: its first"
@@ -74,6 +75,22 @@ def check_inputs(inputs: Any, differentiable: bool = True) -> None:
         if bool(broken.any()):
             samples = broken.nonzero().flatten().tolist()
             raise ValueError(f"{name} holds NaN or inf in sample {', '.join(map(str, samples))}.")
+
+
+def _check_memory(name: str, tensor: Tensor) -> None:
+    if tensor.is_nested or tensor.layout != torch.strided:
+        kind = "nested" if tensor.is_nested else str(tensor.layout)
+        raise TypeError(
+            f"{name} is a {kind} tensor; only dense ones can be explained. Pass {name}.to_dense(),"
+            " or the samples one by one."
+        )
+    if tensor.is_meta:
+        raise ValueError(f"{name} is on the meta device and has no values. Move it to a real one.")
+    if tensor.is_floating_point() and tensor.element_size() < 2:
+        raise TypeError(
+            f"{name} has dtype {tensor.dtype}, in which nothing can be computed. Pass"
+            f" {name}.float()."
+        )
 
 
 def check_device(forward_func: Any, inputs: tuple[Tensor, ...]) -> None:

@@ -1,5 +1,7 @@
 """What users get wrong, and what they are told."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -24,6 +26,10 @@ BROKEN[1, 0, 0, 0] = float("nan")
         (IMAGE[:, :, :0], 0, ValueError, "holds nothing to explain"),
         (torch.tensor(1.0), 0, ValueError, "holds nothing to explain"),
         (torch.ones(1, 1, 2, 2, 2, 2), 0, ValueError, "more than three spatial"),
+        (IMAGE.to_sparse(), 0, TypeError, r"sparse_coo tensor.*inputs.to_dense"),
+        (IMAGE.to("meta"), 0, ValueError, "meta device and has no values"),
+        (IMAGE.to(torch.float8_e4m3fn), 0, TypeError, "float8"),
+        ((IMAGE, IMAGE.to("meta")), 0, ValueError, r"inputs\[1\] is on the meta device"),
         ((IMAGE, IMAGE[:1]), 0, ValueError, "one batch size"),
         (BROKEN, 0, ValueError, "NaN or inf in sample 1"),
         (BROKEN * float("inf"), 0, ValueError, "NaN or inf in sample 0, 1"),
@@ -60,6 +66,11 @@ def test_inputs_and_targets(inputs, target, error, message):
 def test_forward_functions(forward_func, target, error, message):
     with pytest.raises(error, match=message):
         TGradAttribution(forward_func).attribute(IMAGE, target=target)
+
+
+def test_a_model_elsewhere():
+    with pytest.raises(ValueError, match=r"inputs are on cpu, the model is on meta"):
+        TGradAttribution(copy.deepcopy(MODEL).to("meta")).attribute(IMAGE, target=0)
 
 
 def test_a_refused_batch_norm_has_not_counted_the_batch():

@@ -1,0 +1,56 @@
+"""Nothing of one call is kept for the next."""
+
+import gc
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from captum_tgrad import FullGradAttribution, LayerTGradAttribution, TGradAttribution
+
+
+def _model() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(3, 4, 3),
+        nn.BatchNorm2d(4),
+        nn.SiLU(inplace=True),
+        nn.AdaptiveAvgPool2d(2),
+        nn.Flatten(),
+        nn.Linear(16, 3),
+    ).eval()
+
+
+def _alive() -> int:
+    gc.collect()
+    return sum(isinstance(thing, Tensor) for thing in gc.get_objects())
+
+
+@pytest.mark.parametrize(
+    "method",
+    [TGradAttribution, FullGradAttribution, lambda model: LayerTGradAttribution(model, model[1])],
+    ids=["TGradAttribution", "FullGradAttribution", "LayerTGradAttribution"],
+)
+def test_no_tensor_stays_alive(method):
+    attribution, images = method(_model()), torch.rand(2, 3, 12, 12)
+    attribution.attribute(images, target=1)  # what is cached, is cached now
+    before = _alive()
+    for _ in range(5):
+        attribution.attribute(images, target=1)
+        with pytest.raises(ValueError, match="out of range"):
+            attribution.attribute(images, target=99)
+    assert _alive() == before
+
+
+def test_activations_are_gone_while_the_terms_are_kept():
+    model, images = _model(), torch.rand(2, 3, 12, 12)
+    method = TGradAttribution(model)
+    method.decompose(images, target=1)
+    before = _alive()
+    whole = method.decompose(images, target=1)
+    kept = [whole.output, whole.delta]
+    for term in whole.terms:
+        kept += [term.positive, term.negative, term.score]
+    # Each map has channels summed: together they are smaller than one activation.
+    assert _alive() - before <= len(kept)
+    assert sum(tensor.numel() for tensor in kept) < 2 * 4 * 10 * 10 * 4
