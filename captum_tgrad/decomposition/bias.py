@@ -33,7 +33,12 @@ class ElementBias:
     Args:
         compute: From the held tensors to ``b``, broadcastable to the output.
         held: The tensors that ``compute`` reads.
+
+    Attributes:
+        scale: What the product with a gradient is still to be multiplied by: sums of it are smaller.
     """
+
+    scale = 1.0
 
     def __init__(self, compute: Callable[..., Tensor], *held: Tensor) -> None:
         self._compute = compute
@@ -56,7 +61,7 @@ class ElementBias:
         return self._compute(*self._held) if self._value is None else self._value
 
     def times(self, gradient: Tensor, rows: slice, length: int) -> Tensor:
-        """``c = gradient * b`` for some rows of the output's first dimension.
+        """``gradient * b / scale`` for some rows of the output's first dimension, in new memory.
 
         Args:
             gradient: Those rows of the output's gradient, in float32 or better.
@@ -81,17 +86,20 @@ class SaturationBias(ElementBias):
     """
 
     def __init__(self, limit: float, output: Tensor) -> None:
-        super().__init__(lambda y: (y >= limit).to(y.dtype).mul_(limit), output)
-        self._limit = limit
+        super().__init__(lambda y: (y >= limit).to(y.dtype), output)
+        self.scale = self._limit = limit
+
+    def value(self) -> Tensor:
+        """``b``, broadcastable to the output."""
+        return super().value() * self.scale
 
     def _product(self, gradient: Tensor, held: list[Tensor]) -> Tensor:
         # The backward pass of a threshold just below the limit masks in a single pass.
         (output,) = held
         below = torch.nextafter(gradient.new_tensor(self._limit), gradient.new_tensor(0.0))
         output = output.to(gradient.dtype)
-        masked = torch.ops.aten.threshold_backward(gradient, output, float(below))
-        product: Tensor = masked.mul_(self._limit)
-        return product
+        masked: Tensor = torch.ops.aten.threshold_backward(gradient, output, float(below))
+        return masked
 
 
 def _rows(tensor: Tensor, gradient: Tensor, rows: slice, length: int) -> Tensor:

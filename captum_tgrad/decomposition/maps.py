@@ -104,7 +104,10 @@ def _maps_of_rows(
     length = len(gradient) if gradient.dim() else 1
     gradient = in_full_precision(gradient[rows] if gradient.dim() else gradient)
     if isinstance(bias, ElementBias):
-        contribution = bias.times(gradient, rows, length)
+        contribution = in_full_precision(bias.times(gradient, rows, length))
+        return maps_of_contribution(
+            contribution, layout, samples, with_magnitudes, scale=bias.scale, overwrite=True
+        )
     else:
         values = in_full_precision(bias.values)
         if not layout[bias.dim].follows_axis and not with_magnitudes:
@@ -115,22 +118,42 @@ def _maps_of_rows(
                 _sum_at_places(signed, rest, samples), _sum_at_places(absolute, rest, samples)
             )
         contribution = gradient * values.reshape(-1, *[1] * (gradient.dim() - bias.dim - 1))
-    return maps_of_contribution(in_full_precision(contribution), layout, samples, with_magnitudes)
+    return maps_of_contribution(contribution, layout, samples, with_magnitudes, overwrite=True)
 
 
 def maps_of_contribution(
-    contribution: Tensor, layout: Layout, samples: int, with_magnitudes: bool = False
+    contribution: Tensor,
+    layout: Layout,
+    samples: int,
+    with_magnitudes: bool = False,
+    *,
+    scale: float = 1.0,
+    overwrite: bool = False,
 ) -> Maps:
-    """The maps of a contribution ``c`` that is given element by element."""
-    absolute = contribution.abs()
-    maps = _maps(
-        _sum_at_places(contribution, layout, samples), _sum_at_places(absolute, layout, samples)
-    )
+    """The maps of a contribution ``c`` that is given element by element.
+
+    Args:
+        contribution: ``c / scale``.
+        layout: Where its elements are.
+        samples: The batch size.
+        with_magnitudes: Whether to find the range of ``|c|``, too.
+        scale: What multiplies it: a map is smaller than what it is the sum of.
+        overwrite: Whether ``contribution`` is nobody else's any more.
+    """
+    signed = _sum_at_places(contribution, layout, samples)
+    overwrite = overwrite and not _share_memory(signed, contribution)
+    absolute = contribution.abs_() if overwrite else contribution.abs()
+    maps = _maps(signed * scale, _sum_at_places(absolute, layout, samples) * scale)
     if not with_magnitudes:
         return maps
     by_sample = _by_sample(absolute, layout, samples)
     smallest, largest = by_sample.aminmax(dim=1)
-    return replace(maps, magnitudes=Magnitudes(smallest, largest, by_sample.shape[1]))
+    magnitudes = Magnitudes(smallest * scale, largest * scale, by_sample.shape[1])
+    return replace(maps, magnitudes=magnitudes)
+
+
+def _share_memory(one: Tensor, other: Tensor) -> bool:
+    return one.untyped_storage().data_ptr() == other.untyped_storage().data_ptr()
 
 
 def _by_sample(tensor: Tensor, layout: Layout, samples: int) -> Tensor:

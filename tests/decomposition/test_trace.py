@@ -73,7 +73,7 @@ def test_a_scripted_part_is_named():
 def test_a_module_that_hides_nothing_is_not_named():
     model = nn.Sequential(_conv(), nn.ReLU(), nn.Flatten())
     method = TGradAttribution(lambda x: Hidden.apply(model(x)))
-    with pytest.warns(UserWarning, match="An operation was not seen") as seen:
+    with pytest.warns(UserWarning, match="operation was not seen") as seen:
         method.decompose(X, target=0)
     assert "Look at the module" not in str(seen[0].message)
 
