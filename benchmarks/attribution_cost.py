@@ -9,6 +9,7 @@ call on the same batch, so that whatever else the machine does hits both. Run:
 from __future__ import annotations
 
 import argparse
+import contextlib
 import platform
 import statistics
 import time
@@ -18,7 +19,13 @@ import torch
 import torchvision
 from captum.attr import IntegratedGradients, NoiseTunnel, Saliency
 
-from captum_tgrad import TGradAttribution
+from captum_tgrad import FullGradAttribution, TGradAttribution
+
+try:
+    import pytorch_grad_cam
+    from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+except ImportError:
+    pytorch_grad_cam = None
 
 MODELS = ["vgg16", "resnet50", "densenet121", "mobilenet_v2", "efficientnet_b0"]
 
@@ -51,16 +58,17 @@ def _model(name: str, device: torch.device) -> torch.nn.Module:
 
 
 def _ratio_to_saliency(
+    method: type,
     model: torch.nn.Module,
     images: torch.Tensor,
     target: torch.Tensor,
     pairs: int,
     device: torch.device,
 ) -> float:
-    t_grad, saliency = TGradAttribution(model), Saliency(model)
+    explained, saliency = method(model), Saliency(model)
     images.requires_grad_()  # what Saliency would otherwise set, and warn of
     return ratio(
-        lambda: t_grad.attribute(images, target=target),
+        lambda: explained.attribute(images, target=target),
         lambda: saliency.attribute(images, target=target),
         pairs,
         device,
@@ -81,29 +89,50 @@ def cost_of_t_grad(options: argparse.Namespace, device: torch.device) -> None:
                 model.to(memory_format=memory_format),
                 images.detach().to(memory_format=memory_format),
             )
-            cells.append(_ratio_to_saliency(model, batch, target, options.pairs, device))
+            cells.append(
+                _ratio_to_saliency(TGradAttribution, model, batch, target, options.pairs, device)
+            )
         print(f"| {name} | {cells[0]:.2f} | {cells[1]:.2f} |", flush=True)
 
 
 def cost_of_methods(options: argparse.Namespace, device: torch.device) -> None:
-    """Prints the ratio of other methods to T-Grad on resnet50, as in the paper's Fig. 3."""
+    """Prints what other methods cost on resnet50, as in the paper's Fig. 3, and FullGrad."""
     model = _model("resnet50", device)
     images = torch.randn(1, 3, 224, 224, device=device)
-    t_grad, saliency = TGradAttribution(model), NoiseTunnel(Saliency(model))
-    gradients = IntegratedGradients(model)
-    calls = {
-        "IntegratedGradients, 50 steps": lambda: gradients.attribute(
-            images, target=0, n_steps=50, internal_batch_size=10
+    t_grad, full_grad = TGradAttribution(model), FullGradAttribution(model)
+    gradients, noisy = IntegratedGradients(model), NoiseTunnel(Saliency(model))
+
+    def call_t_grad() -> None:
+        t_grad.attribute(images, target=0)
+
+    def call_full_grad() -> None:
+        full_grad.attribute(images, target=0)
+
+    calls: dict[str, tuple[Callable[[], object], Callable[[], object]]] = {
+        "IntegratedGradients, 50 steps / T-Grad": (
+            lambda: gradients.attribute(images, target=0, n_steps=50, internal_batch_size=10),
+            call_t_grad,
         ),
-        "NoiseTunnel(Saliency), 50 samples": lambda: saliency.attribute(
-            images.clone(), target=0, nt_samples=50, nt_samples_batch_size=10, stdevs=0.1
+        "NoiseTunnel(Saliency), 50 samples / T-Grad": (
+            lambda: noisy.attribute(
+                images.clone(), target=0, nt_samples=50, nt_samples_batch_size=10, stdevs=0.1
+            ),
+            call_t_grad,
         ),
+        "FullGrad / T-Grad": (call_full_grad, call_t_grad),
     }
-    print("\n| method, resnet50, one image | times T-Grad |\n|---|---|")
-    for name, call in calls.items():
-        pairs = max(3, options.pairs // 5)
-        times = ratio(call, lambda: t_grad.attribute(images, target=0), pairs, device)
-        print(f"| {name} | {times:.0f} |", flush=True)
+    with contextlib.ExitStack() as stack:
+        if pytorch_grad_cam is not None:
+            other = stack.enter_context(pytorch_grad_cam.FullGrad(model, []))
+            target = [ClassifierOutputTarget(0)]
+            calls["pytorch_grad_cam.FullGrad / FullGrad"] = (
+                lambda: other(images, target),
+                call_full_grad,
+            )
+        print("\n| resnet50, one image | ratio |\n|---|---|")
+        for name, (one, other_call) in calls.items():
+            times = ratio(one, other_call, max(3, options.pairs // 3), device)
+            print(f"| {name} | {times:.2f} |", flush=True)
 
 
 def main() -> None:

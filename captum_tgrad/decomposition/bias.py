@@ -35,7 +35,7 @@ class ElementBias:
         held: The tensors that ``compute`` reads.
 
     Attributes:
-        scale: What the product with a gradient is still to be multiplied by: sums of it are smaller.
+        scale: What sums of the product with a gradient are still to be multiplied by.
     """
 
     scale = 1.0

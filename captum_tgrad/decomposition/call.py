@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from torch import Tensor
@@ -43,14 +44,18 @@ _IN_PLACE_OPERATORS = {"add", "sub", "mul", "matmul", "truediv", "div", "pow", "
 def tensors_in(*values: Any) -> list[Tensor]:
     """The tensors among (nested) arguments, in order."""
     found: list[Tensor] = []
+    _collect(values, found)
+    return found
+
+
+def _collect(values: Iterable[Any], found: list[Tensor]) -> None:
     for value in values:
         if isinstance(value, Tensor):
             found.append(value)
         elif isinstance(value, (tuple, list)):
-            found += tensors_in(*value)
+            _collect(value, found)
         elif isinstance(value, dict):
-            found += tensors_in(*value.values())
-    return found
+            _collect(value.values(), found)
 
 
 def map_tensors(value: Any, replace: Callable[[Tensor], Tensor]) -> Any:
@@ -118,7 +123,7 @@ class Call:
             given = tuple(given[0])
         return tuple(item for item in given if isinstance(item, int))
 
-    @property
+    @cached_property
     def in_place(self) -> bool:
         """Whether the call overwrites its first argument."""
         name = getattr(self.func, "__name__", "")

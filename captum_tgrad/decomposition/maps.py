@@ -108,16 +108,13 @@ def _maps_of_rows(
         return maps_of_contribution(
             contribution, layout, samples, with_magnitudes, scale=bias.scale, overwrite=True
         )
-    else:
-        values = in_full_precision(bias.values)
-        if not layout[bias.dim].follows_axis and not with_magnitudes:
-            rest = layout[: bias.dim] + layout[bias.dim + 1 :]
-            signed = _weighted_sum(gradient, values, bias.dim)
-            absolute = _weighted_sum(gradient.abs(), values.abs(), bias.dim)
-            return _maps(
-                _sum_at_places(signed, rest, samples), _sum_at_places(absolute, rest, samples)
-            )
-        contribution = gradient * values.reshape(-1, *[1] * (gradient.dim() - bias.dim - 1))
+    values = in_full_precision(bias.values)
+    if not layout[bias.dim].follows_axis and not with_magnitudes:
+        rest = layout[: bias.dim] + layout[bias.dim + 1 :]
+        signed = _weighted_sum(gradient, values, bias.dim)
+        absolute = _weighted_sum(gradient.abs(), values.abs(), bias.dim)
+        return _maps(_sum_at_places(signed, rest, samples), _sum_at_places(absolute, rest, samples))
+    contribution = gradient * values.reshape(-1, *[1] * (gradient.dim() - bias.dim - 1))
     return maps_of_contribution(contribution, layout, samples, with_magnitudes, overwrite=True)
 
 

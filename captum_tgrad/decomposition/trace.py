@@ -154,11 +154,11 @@ class Trace(TorchFunctionMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         kwargs = kwargs or {}
+        if func in _NOT_FOLLOWED:
+            return func(*args, **kwargs)
         following = [tensor for tensor in tensors_in(args, kwargs) if tensor.requires_grad]
         if not following:
             self._freeze_if_overwritten(func, args, kwargs)
-            return func(*args, **kwargs)
-        if func in _NOT_FOLLOWED:
             return func(*args, **kwargs)
         if getattr(func, "__name__", "") == "__get__":
             return self._property(func, args)
@@ -192,8 +192,7 @@ class Trace(TorchFunctionMode):
     def _look_for_hidden(self, path: str, output: Any) -> None:
         """Notes the innermost module that returns what no operation we saw has made."""
         for tensor in tensors_in(output):
-            unseen = tensor.requires_grad and not tensor.is_leaf and origin_of(tensor) is None
-            if unseen and self._descends(tensor):
+            if origin_of(tensor) is None and tensor.requires_grad and self._descends(tensor):
                 self.hidden.append(path)
 
     def _descends(self, tensor: Tensor) -> bool:
@@ -358,5 +357,13 @@ def _within_base(
     return base, base_layout, ElementBias(lambda constant: constant, whole)
 
 
-_NOT_FOLLOWED = {torch.autograd.grad, torch.autograd.backward, Tensor.register_hook}
+_NOT_FOLLOWED = {
+    torch.autograd.grad, torch.autograd.backward, Tensor.register_hook,
+    Tensor.dim, Tensor.size, Tensor.stride, Tensor.numel, Tensor.is_contiguous,
+    Tensor.is_floating_point, Tensor.data_ptr, Tensor.__len__,
+    *(
+        getattr(Tensor, name).__get__
+        for name in ("requires_grad", "is_leaf", "shape", "ndim", "device", "dtype", "is_cuda")
+    ),
+}  # fmt: skip
 """Functions that compute nothing on the way to the output."""
