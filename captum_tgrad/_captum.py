@@ -9,12 +9,14 @@ from captum._utils.common import _format_output as format_output
 from captum._utils.common import _format_tensor_into_tuples as format_tensor_into_tuples
 from captum._utils.common import _is_tuple as is_tuple
 from captum._utils.common import _select_targets as select_targets
+from captum._utils.progress import NullProgress, progress
 from captum._utils.typing import TargetType, TensorOrTupleOfTensorsGeneric
 from captum.attr._utils.attribution import GradientAttribution
 from captum.log import log_usage
 
 __all__ = [
     "GradientAttribution",
+    "NullProgress",
     "TargetType",
     "TensorOrTupleOfTensorsGeneric",
     "format_additional_forward_args",
@@ -22,5 +24,6 @@ __all__ = [
     "format_tensor_into_tuples",
     "is_tuple",
     "log_usage",
+    "progress",
     "select_targets",
 ]

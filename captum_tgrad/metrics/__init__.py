@@ -1,0 +1,25 @@
+"""Faithfulness metrics: functions of a model, its inputs and the attributions of any method."""
+
+from captum_tgrad.metrics.baselines import blur, mean_colour, zeros
+from captum_tgrad.metrics.insertion_deletion import deletion, insertion, insertion_deletion
+from captum_tgrad.metrics.results import (
+    HIGHER_IS_BETTER,
+    Area,
+    AverageDrop,
+    IncreaseInConfidence,
+    InsertionDeletion,
+)
+
+__all__ = [
+    "HIGHER_IS_BETTER",
+    "Area",
+    "AverageDrop",
+    "IncreaseInConfidence",
+    "InsertionDeletion",
+    "blur",
+    "deletion",
+    "insertion",
+    "insertion_deletion",
+    "mean_colour",
+    "zeros",
+]
