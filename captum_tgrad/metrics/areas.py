@@ -153,16 +153,13 @@ def _baselines(
     made: dict[str, tuple[tuple[Tensor, ...], Any]] = {}
     defaults = baseline_forms.PRESETS[settings.preset]
     for name, form in chosen.items():
-        twin = next(
-            (
-                other
-                for other in made
-                if chosen[other] is form and (form is not None or defaults[other] is defaults[name])
-            ),
-            None,
-        )
-        if twin is not None:
-            made[name] = made[twin]
+        same = [
+            other
+            for other in made
+            if chosen[other] is form and (form is not None or defaults[other] == defaults[name])
+        ]
+        if same:
+            made[name] = made[same[0]]
             continue
         made[name] = baseline_forms.resolve(form, inputs, frozen, defaults[name])
         if settings.nan_policy == "raise":

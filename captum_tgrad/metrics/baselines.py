@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from captum_tgrad.metrics.features import empty_examples
+
 Baseline = Tensor | float | Callable[[Tensor], Tensor] | None
 Baselines = Baseline | tuple[Baseline, ...]
 Preset = Literal["paper", "rise"]
@@ -194,7 +196,8 @@ def _as_tensor(baseline: Any, tensor: Tensor, name: str) -> Tensor:
             f"{name} has shape {shape} for inputs of shape {wanted}: each dimension must be the"
             " same or 1."
         )
-    return baseline.detach().to(tensor).expand_as(tensor)
+    # In the memory format of the inputs: examples are copied from it at every step.
+    return empty_examples(tensor.shape[0], tensor).copy_(baseline.detach())
 
 
 def _label(baseline: Any) -> str:

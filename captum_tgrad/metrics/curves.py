@@ -12,10 +12,6 @@ from captum_tgrad.metrics.example_buffer import ExampleBuffer
 from captum_tgrad.metrics.features import by_feature, empty_examples
 from captum_tgrad.metrics.ranking import Ranking
 
-# Samples walk together as long as they fit into a processor's cache: their running examples are
-# read again at every step.
-_CACHE_BYTES = 2**20
-
 
 @dataclass(frozen=True)
 class Way:
@@ -54,8 +50,7 @@ def curves(
     samples, points = ranking.counts.shape
     destinations: list[int] = []
     counts = ranking.counts.tolist()
-    longest = _together(ways[0].start, buffer.capacity)
-    runs = list(_runs(_all_counts(ranking), leave_out.tolist(), longest))
+    runs = list(_runs(_all_counts(ranking), leave_out.tolist(), buffer.capacity))
     for number, way in enumerate(ways):
         for run in runs:
             first_points = _first_points(counts[run.start])
@@ -78,13 +73,6 @@ def curves(
 def area(scores: Tensor, fractions: Tensor) -> Tensor:
     """The area under curves over fractions from 0 to 1, by the trapezoid rule: ``(..., N)``."""
     return torch.trapezoid(scores, fractions.to(scores), dim=-1)
-
-
-def _together(inputs: tuple[Tensor, ...], capacity: int) -> int:
-    if inputs[0].device.type != "cpu":
-        return capacity  # what counts there is the number of calls
-    bytes_of_one = sum(tensor[0].numel() * tensor.element_size() for tensor in inputs)
-    return max(1, min(capacity, _CACHE_BYTES // bytes_of_one))
 
 
 def _all_counts(ranking: Ranking) -> list[list[int]]:

@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import nn
 
-
 # What torch.nn has that is different in training mode, itself or through its dropout.
 _MINDFUL = (
     nn.modules.batchnorm._NormBase,
