@@ -1,5 +1,6 @@
 """Faithfulness metrics: functions of a model, its inputs and the attributions of any method."""
 
+from captum_tgrad.metrics.average_drop import average_drop, increase_in_confidence
 from captum_tgrad.metrics.baselines import blur, mean_colour, zeros
 from captum_tgrad.metrics.insertion_deletion import deletion, insertion, insertion_deletion
 from captum_tgrad.metrics.results import (
@@ -16,8 +17,10 @@ __all__ = [
     "AverageDrop",
     "IncreaseInConfidence",
     "InsertionDeletion",
+    "average_drop",
     "blur",
     "deletion",
+    "increase_in_confidence",
     "insertion",
     "insertion_deletion",
     "mean_colour",
