@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from captum_tgrad.metrics.checks import listed
+from captum_tgrad.metrics.importance import Maps, pooled
 from captum_tgrad.metrics.untouched import training_modules
 
 _TOO_MANY_TIED = 0.25
@@ -62,7 +61,10 @@ class Findings:
             )
 
     def warn(self, stacklevel: int) -> None:
-        """Says it: one UserWarning of each kind, at the caller that ``stacklevel`` points to."""
+        """Says it, one UserWarning of each kind.
+
+        ``stacklevel`` is counted as by ``warnings.warn`` in the function that calls this.
+        """
         for message, where in self._said.items():
             warnings.warn(message.format("; ".join(where)), stacklevel=stacklevel + 1)
 
@@ -70,8 +72,8 @@ class Findings:
         self._said.setdefault(message, []).append(where)
 
 
-def is_constant(maps: Sequence[Tensor | None]) -> Tensor:
+def is_constant(maps: Maps) -> Tensor:
     """Which samples have one importance for all their features, ``(N,)``."""
-    importance = torch.cat([each.flatten(1) for each in maps if each is not None], 1)
+    importance = pooled(maps)
     # One feature alone has nothing to differ from.
     return (importance == importance[:, :1]).all(1) & (importance.shape[1] > 1)

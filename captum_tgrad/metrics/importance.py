@@ -13,6 +13,9 @@ from captum_tgrad.metrics.features import spatial_shape
 ChannelReduce = Literal["sum", "abs", "max"]
 InterpolateMode = Literal["bilinear", "nearest", "nearest-exact", "bicubic"]
 
+Maps = tuple[Tensor | None, ...]
+"""The importance of every feature of every input, ``(N, *spatial)``; None for a frozen one."""
+
 _LINEAR = {1: "linear", 2: "bilinear", 3: "trilinear"}
 
 
@@ -22,7 +25,7 @@ def importance_maps(
     channel_reduce: ChannelReduce,
     interpolate_mode: InterpolateMode,
     argument: str = "attributions",
-) -> tuple[Tensor | None, ...]:
+) -> Maps:
     """One map for each input, shape ``(N, *spatial)`` or ``(N, F)``; None for a frozen input.
 
     Args:
@@ -61,12 +64,12 @@ def importance_maps(
     return tuple(maps)
 
 
-def pooled(maps: tuple[Tensor | None, ...]) -> Tensor:
+def pooled(maps: Maps) -> Tensor:
     """The importance of the features of all inputs together, ``(N, features)``."""
     return torch.cat([each.flatten(1) for each in maps if each is not None], 1)
 
 
-def not_finite(maps: tuple[Tensor | None, ...]) -> Tensor:
+def not_finite(maps: Maps) -> Tensor:
     """Which samples have NaN or inf in their maps, ``(N,)``."""
     return ~torch.isfinite(pooled(maps)).all(1)
 

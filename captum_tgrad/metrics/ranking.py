@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from captum_tgrad.metrics.importance import pooled
+from captum_tgrad.metrics.importance import Maps, pooled
 
 Ties = Literal["stable", "group"]
 
@@ -52,7 +52,7 @@ class Ranking:
         return self.counts / self.features
 
 
-def rank(maps: tuple[Tensor | None, ...], n_steps: int, ties: Ties) -> Ranking:
+def rank(maps: Maps, n_steps: int, ties: Ties) -> Ranking:
     """Ranks the features of all inputs together.
 
     Point j of the curve replaces ``floor(j * features / n_steps)`` features, so the first and

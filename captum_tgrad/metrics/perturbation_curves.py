@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from captum_tgrad._captum import TargetType, log_usage
-from captum_tgrad.metrics.areas import Areas, Settings, areas
+from captum_tgrad.metrics.areas import Areas, CurveSettings, areas
 from captum_tgrad.metrics.baselines import Baselines, Preset
 from captum_tgrad.metrics.checks import NanPolicy
 from captum_tgrad.metrics.importance import ChannelReduce, InterpolateMode
@@ -111,16 +111,16 @@ def insertion_deletion(
         >>> result.insertion, result.deletion
         (tensor([6.2500]), tensor([3.7500]))
     """
-    settings = Settings(
-        n_steps,
+    settings = CurveSettings(
         max_examples_per_batch,
         score,
         channel_reduce,
         interpolate_mode,
-        ties,
-        preset,
         nan_policy,
         show_progress,
+        n_steps,
+        ties,
+        preset,
     )
     found = areas(
         ("insertion", "deletion"),
@@ -172,16 +172,16 @@ def insertion(
         >>> insertion(model, torch.ones(1, 2), torch.tensor([[3.0, 1.0]])).area
         tensor([2.5000])
     """
-    settings = Settings(
-        n_steps,
+    settings = CurveSettings(
         max_examples_per_batch,
         score,
         channel_reduce,
         interpolate_mode,
-        ties,
-        preset,
         nan_policy,
         show_progress,
+        n_steps,
+        ties,
+        preset,
     )
     found = areas(
         ("insertion",),
@@ -233,16 +233,16 @@ def deletion(
         >>> deletion(model, torch.ones(1, 2), torch.tensor([[3.0, 1.0]])).area
         tensor([1.5000])
     """
-    settings = Settings(
-        n_steps,
+    settings = CurveSettings(
         max_examples_per_batch,
         score,
         channel_reduce,
         interpolate_mode,
-        ties,
-        preset,
         nan_policy,
         show_progress,
+        n_steps,
+        ties,
+        preset,
     )
     found = areas(
         ("deletion",),

@@ -10,10 +10,11 @@ from torch import Tensor
 
 from captum_tgrad._captum import TargetType, log_usage
 from captum_tgrad.metrics.baselines import Baselines
+from captum_tgrad.metrics.call import Settings
 from captum_tgrad.metrics.checks import NanPolicy, listed
 from captum_tgrad.metrics.importance import ChannelReduce, InterpolateMode
-from captum_tgrad.metrics.insertion_deletion import Attributions
-from captum_tgrad.metrics.masking import Masked, Settings, masked_scores
+from captum_tgrad.metrics.masking import Masked, masked_scores
+from captum_tgrad.metrics.perturbation_curves import Attributions
 from captum_tgrad.metrics.results import AverageDrop, IncreaseInConfidence
 from captum_tgrad.metrics.scores import Score
 
