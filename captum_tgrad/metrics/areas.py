@@ -102,7 +102,7 @@ def _ranked(call: Call, method: str, settings: CurveSettings) -> tuple[Ranking, 
     constant = is_constant(maps) & ~broken
     if settings.ties == "stable":
         call.findings.constant(constant, method, "their features are replaced in raster order")
-        call.findings.ties(ranking.tied_share.masked_fill(broken, 0), constant, method)
+        call.findings.ties(ranking.arbitrary_share.masked_fill(broken, 0), constant, method)
     else:
         call.findings.constant(constant, method, "their curves are straight lines")
     return ranking, broken
@@ -142,7 +142,7 @@ def _areas(
     ]
     scores = curves(buffer, ways, ranking, broken)
     call.check_scores(torch.isfinite(scores).all(2).all(0) | broken, method)
-    fractions = ranking.fractions.to(scores)
+    fractions = ranking.fractions(scores.dtype)
     under = area(scores, fractions)
     under = under.masked_fill(~torch.isfinite(under), torch.nan)
     return Areas(

@@ -72,7 +72,7 @@ def curves(
 
 def area(scores: Tensor, fractions: Tensor) -> Tensor:
     """The area under curves over fractions from 0 to 1, by the trapezoid rule: ``(..., N)``."""
-    return torch.trapezoid(scores, fractions.to(scores), dim=-1)
+    return torch.trapezoid(scores, fractions, dim=-1)
 
 
 def _all_counts(ranking: Ranking) -> list[list[int]]:

@@ -39,15 +39,18 @@ class Findings:
                 f"{name}, sample {listed(constant)}",
             )
 
-    def ties(self, tied_share: Tensor, constant: Tensor, name: str) -> None:
-        """Features of equal importance were replaced in an order that means nothing."""
-        tied = (tied_share > _TOO_MANY_TIED) & ~constant
+    def ties(self, share: Tensor, constant: Tensor, name: str) -> None:
+        """Features of equal importance were replaced in an order that means nothing.
+
+        Ties within a step, as at the border of an enlarged map, are not meant: they hardly matter.
+        """
+        tied = (share > _TOO_MANY_TIED) & ~constant
         if bool(tied.any()):
             self._add(
-                "More than a quarter of the features have the importance of another one, and"
+                "More than a quarter of the features are tied, in groups larger than a step, and"
                 " ties='stable' replaces these in raster order; ties='group' does not depend on"
                 " any order. Tied: {}.",
-                f"{name}, sample {listed(tied)} (up to {float(tied_share[tied].max()):.0%})",
+                f"{name}, sample {listed(tied)} (up to {float(share[tied].max()):.0%})",
             )
 
     def baseline(self, clean_score: Tensor, baseline_score: Tensor, name: str) -> None:

@@ -35,21 +35,23 @@ class Ranking:
         counts: How many features of all inputs together are replaced at each point, ``(N,
             points)``, from 0 to all.
         tied_share: The share of features whose importance another feature shares, ``(N,)``.
+        arbitrary_share: The share of features in groups of equal ones that are larger than a step,
+            ``(N,)``: in ``ties="stable"``, their order is the raster's and shows in the curve.
     """
 
     inputs: tuple[InputOrder | None, ...]
     counts: Tensor
     tied_share: Tensor
+    arbitrary_share: Tensor
 
     @property
     def features(self) -> int:
         """The number of features of all inputs together."""
         return int(self.counts[0, -1])
 
-    @property
-    def fractions(self) -> Tensor:
+    def fractions(self, dtype: torch.dtype) -> Tensor:
         """The fraction of all features that is replaced at each point, ``(N, points)``."""
-        return self.counts / self.features
+        return self.counts.to(dtype) / self.features
 
 
 def rank(maps: Maps, n_steps: int, ties: Ties) -> Ranking:
@@ -88,7 +90,13 @@ def rank(maps: Maps, n_steps: int, ties: Ties) -> Ranking:
             continue
         inputs.append(_of_one_input(order, counts, first, each[0].numel()))
         first += each[0].numel()
-    return Ranking(tuple(inputs), counts, _tied_share(same_as_next))
+    group_sizes = _group_sizes(same_as_next)
+    return Ranking(
+        tuple(inputs),
+        counts,
+        tied_share=(group_sizes > 1).float().mean(1),
+        arbitrary_share=(group_sizes > -(-features // steps)).float().mean(1),
+    )
 
 
 def _of_one_input(order: Tensor, counts: Tensor, first: int, size: int) -> InputOrder:
@@ -112,13 +120,8 @@ def _nearest_ends(same_as_next: Tensor, counts: Tensor) -> Tensor:
     return torch.where(counts - lower <= upper - counts, lower, upper)
 
 
-def _tied_share(same_as_next: Tensor) -> Tensor:
-    tied = torch.zeros(
-        same_as_next.shape[0],
-        same_as_next.shape[1] + 1,
-        dtype=torch.bool,
-        device=same_as_next.device,
-    )
-    tied[:, 1:] |= same_as_next
-    tied[:, :-1] |= same_as_next
-    return tied.float().mean(1)
+def _group_sizes(same_as_next: Tensor) -> Tensor:
+    """For each feature, from the first, how many are as important as it, ``(N, features)``."""
+    group = torch.nn.functional.pad((~same_as_next).cumsum(1), (1, 0))
+    sizes = torch.zeros_like(group).scatter_add_(1, group, torch.ones_like(group))
+    return sizes.gather(1, group)
