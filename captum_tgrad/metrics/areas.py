@@ -84,7 +84,9 @@ def areas(
         for tensors, _ in stand_ins.values():
             call.check_finite(tensors, "baselines")
         points = next(iter(rankings.values()))[0].counts.shape[1]
-        further = len(names) + len(rankings) * len(names) * max(points - 2, 0)
+        # At most: a group of tied features takes fewer.
+        further = len(rankings) * len(names) * (points - 2)
+        further += len({id(stand_in) for stand_in in stand_ins.values()})
         with call.clean_scores(" and ".join(names), call.samples * further) as (clean, buffer):
             ends = _ends(call, buffer, stand_ins, clean)
             found = [

@@ -128,7 +128,7 @@ class Call:
 
     @contextmanager
     def clean_scores(self, metric: str, further: int) -> Iterator[tuple[Tensor, ExampleBuffer]]:
-        """Scores the inputs, and lends the buffer that will score ``further`` examples."""
+        """Scores the inputs, and lends the buffer that will score ``further`` examples at most."""
         total = self.samples + further
         show = self._settings.show_progress
         with progress(desc=metric, total=total) if show else NullProgress() as bar:
@@ -138,6 +138,7 @@ class Call:
             clean = buffer.finish()
             buffer.evaluate = self.scorer
             yield clean, buffer
+            bar.update(total - buffer.scored)
 
     def protocol(self, metric: str, baseline: Any, **own: Any) -> dict[str, Any]:
         """How the numbers were made, of plain strings, numbers, lists and dicts."""

@@ -24,6 +24,11 @@ class ExampleBuffer:
         capacity: The number of examples in one call of the model.
         evaluate: From examples, and which samples they are of, to their scores.
         progress: Is told how many examples have been scored.
+
+    Attributes:
+        capacity: As given.
+        evaluate: As given; may be replaced while nothing is waiting.
+        scored: How many examples have been scored.
     """
 
     def __init__(
@@ -31,6 +36,7 @@ class ExampleBuffer:
     ) -> None:
         self.capacity = capacity
         self.evaluate = evaluate
+        self.scored = 0
         self._progress = progress
         self._examples = tuple(empty_examples(capacity, like) for like in inputs)
         self._samples: list[int] = []
@@ -63,4 +69,5 @@ class ExampleBuffer:
         examples = tuple(room[: len(self._samples)] for room in self._examples)
         self._scores.append(self.evaluate(examples, self._samples))
         self._progress.update(len(self._samples))
+        self.scored += len(self._samples)
         self._samples = []
