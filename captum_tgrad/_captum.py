@@ -12,6 +12,7 @@ from captum._utils.common import _select_targets as select_targets
 from captum._utils.gradient import (
     _forward_layer_distributed_eval as forward_layer_distributed_eval,
 )
+from captum._utils.progress import NullProgress, progress
 from captum._utils.typing import TargetType, TensorOrTupleOfTensorsGeneric
 from captum.attr._utils.attribution import GradientAttribution, LayerAttribution
 from captum.log import log_usage
@@ -19,6 +20,7 @@ from captum.log import log_usage
 __all__ = [
     "GradientAttribution",
     "LayerAttribution",
+    "NullProgress",
     "TargetType",
     "TensorOrTupleOfTensorsGeneric",
     "format_additional_forward_args",
@@ -27,5 +29,6 @@ __all__ = [
     "forward_layer_distributed_eval",
     "is_tuple",
     "log_usage",
+    "progress",
     "select_targets",
 ]

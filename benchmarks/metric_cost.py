@@ -1,0 +1,272 @@
+"""What Insertion and Deletion cost, beside the bare forward passes and other libraries.
+
+Prints Markdown tables of medians of interleaved pairs: each call is timed beside its rival on the
+same batch, so that whatever else the machine does hits both. Run:
+
+    python benchmarks/metric_cost.py [--images 8] [--steps 224] [--pairs 5] [--tables bare ...]
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from captum_tgrad.metrics import blur, insertion_deletion
+from captum_tgrad.zoo import load_classifier, sample_image
+
+FORMATS = {"default": torch.contiguous_format, "channels_last": torch.channels_last}
+
+
+class NearlyFree(nn.Module):
+    """Reads one pixel of each channel: what is left is the overhead."""
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, C)."""
+        return inputs[:, :, 0, 0]
+
+
+class StubExtractor:
+    """Hands torchcam given maps in the place of a CAM."""
+
+    def __init__(self, model: nn.Module, maps: Tensor) -> None:
+        self.model, self.maps = model, maps
+
+    def __call__(self, *args: object, **kwargs: object) -> list[Tensor]:
+        """The given maps."""
+        return [self.maps]
+
+    def fuse_cams(self, cams: list[Tensor]) -> Tensor:
+        """The only one."""
+        return cams[0]
+
+    def _hooks_off(self) -> nullcontext[None]:
+        return nullcontext()
+
+
+def seconds(call: Callable[[], object], device: torch.device) -> float:
+    """How long one call takes."""
+    start = time.perf_counter()
+    call()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - start
+
+
+def compare(
+    one: Callable[[], object], other: Callable[[], object], pairs: int, device: torch.device
+) -> tuple[float, float, float]:
+    """The median ratio of ``one`` to ``other``, pair by pair, and both medians in seconds."""
+    seconds(one, device), seconds(other, device)
+    times = []
+    for pair in range(pairs):
+        if pair % 2:
+            times.append((seconds(one, device), seconds(other, device)))
+        else:
+            times.append(tuple(reversed((seconds(other, device), seconds(one, device)))))
+    ratio = statistics.median(first / second for first, second in times)
+    return ratio, *(statistics.median(each) for each in zip(*times, strict=True))
+
+
+class Bench:
+    """The batch and the options that all tables share."""
+
+    def __init__(self, options: argparse.Namespace, device: torch.device) -> None:
+        self.options, self.device = options, device
+        classifier = load_classifier()
+        self.model = classifier.model.to(device)
+        image = classifier.preprocess(sample_image()).to(device)
+        shifts = range(0, 8 * options.images, 8)
+        self.images = torch.stack([image.roll(shift, 2) for shift in shifts])
+        generator = torch.Generator().manual_seed(0)
+        self.maps = torch.randn(options.images, 1, 224, 224, generator=generator).to(device)
+        self.baseline = blur()(self.images)
+        with torch.no_grad():
+            self.target = self.model(self.images).argmax(1)
+
+    def ours(self, model: nn.Module, images: Tensor, chunk: int) -> Callable[[], object]:
+        """Both curves, with the baseline given."""
+        return partial(
+            insertion_deletion,
+            model,
+            images,
+            self.maps,
+            self.baseline,
+            target=self.target.clamp_max(2) if isinstance(model, NearlyFree) else self.target,
+            n_steps=self.options.steps,
+            max_examples_per_batch=chunk,
+        )
+
+    def bare(self, model: nn.Module, images: Tensor, chunk: int) -> Callable[[], object]:
+        """As many forward passes in the same chunks, and nothing else."""
+        samples = len(images)
+        # What is scored in one go: inputs, baselines, both curves.
+        parts = [samples, samples, samples * 2 * (self.options.steps - 1)]
+        room = images.repeat_interleave(-(-chunk // samples), 0)[:chunk]
+        room = room.contiguous(memory_format=images_format(images))
+
+        def run() -> None:
+            with torch.no_grad():
+                for part in parts:
+                    for first in range(0, part, chunk):
+                        model(room[: min(chunk, part - first)])
+
+        return run
+
+    def torchcam(self, model: nn.Module, images: Tensor, chunk: int) -> Callable[[], object]:
+        """The metric of torchcam on the same maps."""
+        from torchcam.metrics import DeletionInsertionMetric
+
+        metric = DeletionInsertionMetric(
+            StubExtractor(model, self.maps[:, 0]),
+            partial(torch.softmax, dim=-1),
+            steps=self.options.steps,
+            baseline=self.baseline,
+            batch_size=chunk,
+        )
+        target = self.target.clamp_max(2) if isinstance(model, NearlyFree) else self.target
+        return partial(metric.update, images, target.tolist())
+
+
+def images_format(images: Tensor) -> torch.memory_format:
+    """The memory format of a batch of pictures."""
+    return torch.contiguous_format if images.is_contiguous() else torch.channels_last
+
+
+def table_bare(bench: Bench) -> None:
+    """The ratio to the bare forward passes."""
+    print("\n| built-in model | seconds | bare forward passes | ratio |\n|---|---|---|---|")
+    for name, memory_format in FORMATS.items():
+        images = bench.images.to(memory_format=memory_format)
+        chunk = bench.options.chunk
+        ratio, one, other = compare(
+            bench.ours(bench.model, images, chunk),
+            bench.bare(bench.model, images, chunk),
+            bench.options.pairs,
+            bench.device,
+        )
+        print(f"| {name} | {one:.2f} | {other:.2f} | {ratio:.3f} |", flush=True)
+
+
+def table_torchcam(bench: Bench) -> None:
+    """The ratio to torchcam's metric."""
+    print("\n| built-in model | seconds | torchcam | ratio |\n|---|---|---|---|")
+    for name, memory_format in FORMATS.items():
+        images = bench.images.to(memory_format=memory_format)
+        chunk = bench.options.chunk
+        ratio, one, other = compare(
+            bench.ours(bench.model, images, chunk),
+            bench.torchcam(bench.model, images, chunk),
+            bench.options.pairs,
+            bench.device,
+        )
+        print(f"| {name} | {one:.2f} | {other:.2f} | {ratio:.3f} |", flush=True)
+
+
+def table_overhead(bench: Bench) -> None:
+    """Milliseconds per image where the model costs nothing."""
+    print("\n| nearly free model | ms per image | with the blur | torchcam, ms per image |")
+    print("|---|---|---|---|")
+    model = NearlyFree().eval()
+    for name, memory_format in FORMATS.items():
+        images = bench.images.to(memory_format=memory_format)
+        chunk, count = bench.options.chunk, len(images)
+        _, one, other = compare(
+            bench.ours(model, images, chunk),
+            bench.torchcam(model, images, chunk),
+            bench.options.pairs,
+            bench.device,
+        )
+        blurring = statistics.median(
+            seconds(partial(blur(), images), bench.device) for _ in range(5)
+        )
+        cells = [1000 * each / count for each in (one, one + blurring, other)]
+        print(f"| {name} | {' | '.join(f'{cell:.0f}' for cell in cells)} |", flush=True)
+
+
+def table_quantus(bench: Bench) -> None:
+    """Milliseconds per forward evaluation, beside Quantus' PixelFlipping."""
+    import quantus
+
+    images, steps = bench.images, bench.options.steps
+    features = images[0].numel()
+    metric = quantus.PixelFlipping(
+        features_in_step=-(-features // steps), normalise=False, disable_warnings=True
+    )
+    maps = bench.maps.expand_as(images).cpu().numpy()
+
+    def flipping() -> None:
+        metric(
+            model=bench.model,
+            x_batch=images.cpu().numpy(),
+            y_batch=bench.target.cpu().numpy(),
+            a_batch=maps,
+            channel_first=True,
+            softmax=True,
+            device=str(bench.device),
+            batch_size=bench.options.chunk,
+        )
+
+    ours = bench.ours(bench.model, images, bench.options.chunk)
+    _, one, other = compare(ours, flipping, bench.options.pairs, bench.device)
+    evaluations = len(images) * 2 * steps, len(images) * steps
+    print("\n| per forward evaluation | ms |\n|---|---|")
+    print(f"| this package | {1000 * one / evaluations[0]:.1f} |")
+    print(f"| Quantus' PixelFlipping | {1000 * other / evaluations[1]:.1f} |", flush=True)
+
+
+def table_chunks(bench: Bench) -> None:
+    """Milliseconds per forward evaluation by chunk size and memory format."""
+    chunks = [1, 4, 8, 16, 32, 64, 128]
+    print(f"\n| ms per forward evaluation, chunks of | {' | '.join(map(str, chunks))} |")
+    print("|---" * (len(chunks) + 1) + "|")
+    evaluations = len(bench.images) * 2 * bench.options.steps
+    times: dict[tuple[str, int], list[float]] = {}
+    for _ in range(1 + bench.options.pairs):
+        for name, memory_format in FORMATS.items():
+            images = bench.images.to(memory_format=memory_format)
+            for chunk in chunks:
+                call = bench.ours(bench.model, images, chunk)
+                times.setdefault((name, chunk), []).append(seconds(call, bench.device))
+    for name in FORMATS:
+        medians = [statistics.median(times[name, chunk][1:]) for chunk in chunks]
+        cells = [f"{1000 * median / evaluations:.1f}" for median in medians]
+        print(f"| {name} | {' | '.join(cells)} |", flush=True)
+
+
+TABLES = {
+    "bare": table_bare,
+    "torchcam": table_torchcam,
+    "overhead": table_overhead,
+    "quantus": table_quantus,
+    "chunks": table_chunks,
+}
+
+
+def main() -> None:
+    """Parses the options and prints the tables."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--images", type=int, default=8)
+    parser.add_argument("--steps", type=int, default=224)
+    parser.add_argument("--chunk", type=int, default=64, help="examples in one call of the model")
+    parser.add_argument("--pairs", type=int, default=5)
+    parser.add_argument("--tables", nargs="+", choices=TABLES, default=list(TABLES))
+    options = parser.parse_args()
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    name = torch.cuda.get_device_name() if device.type == "cuda" else platform.machine()
+    print(f"{name}, {torch.get_num_threads()} threads, torch {torch.__version__};", end=" ")
+    print(f"{options.images} images, {options.steps} steps, chunks of {options.chunk}")
+    bench = Bench(options, device)
+    for table in options.tables:
+        TABLES[table](bench)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,28 @@
+"""Faithfulness metrics: functions of a model, its inputs and the attributions of any method."""
+
+from captum_tgrad.metrics.baselines import blur, mean_colour, zeros
+from captum_tgrad.metrics.masked_confidence import average_drop, increase_in_confidence
+from captum_tgrad.metrics.perturbation_curves import deletion, insertion, insertion_deletion
+from captum_tgrad.metrics.results import (
+    HIGHER_IS_BETTER,
+    Area,
+    AverageDrop,
+    IncreaseInConfidence,
+    InsertionDeletion,
+)
+
+__all__ = [
+    "HIGHER_IS_BETTER",
+    "Area",
+    "AverageDrop",
+    "IncreaseInConfidence",
+    "InsertionDeletion",
+    "average_drop",
+    "blur",
+    "deletion",
+    "increase_in_confidence",
+    "insertion",
+    "insertion_deletion",
+    "mean_colour",
+    "zeros",
+]

@@ -1,0 +1,124 @@
+"""What stands in for a feature that is taken away."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+Baseline = Tensor | float | Callable[[Tensor], Tensor] | None
+Baselines = Baseline | tuple[Baseline, ...]
+Preset = Literal["paper", "rise"]
+
+
+@dataclass(frozen=True)
+class _Blur:
+    kernel_size: int
+    sigma: float
+
+    def __call__(self, inputs: Tensor) -> Tensor:
+        if inputs.dim() < 3 or not inputs.is_floating_point():
+            raise ValueError(
+                f"blur needs float inputs with neighbours, (N, C, *spatial); got {inputs.dtype} of"
+                f" shape {tuple(inputs.shape)}. Pass other baselines, such as 0."
+            )
+        dtype = torch.promote_types(inputs.dtype, torch.float32)
+        kernel = self._kernel().to(inputs.device, dtype).reshape(1, 1, -1)
+        blurred = inputs.to(dtype)
+        for dimension in range(2, inputs.dim()):
+            moved = blurred.movedim(dimension, -1)
+            lines = moved.reshape(-1, 1, moved.shape[-1])
+            lines = F.conv1d(lines, kernel, padding=self.kernel_size // 2)
+            blurred = lines.reshape(moved.shape).movedim(-1, dimension)
+        return blurred.to(inputs.dtype)
+
+    @property
+    def __name__(self) -> str:
+        return f"blur(kernel_size={self.kernel_size}, sigma={self.sigma:g})"
+
+    def _kernel(self) -> Tensor:
+        """A Gaussian out to four sigma; what lies outside of the window is wrapped into it."""
+        reach = int(4 * self.sigma + 0.5)
+        offsets = torch.arange(-reach, reach + 1)
+        weights = torch.exp(-0.5 * (offsets.double() / self.sigma) ** 2)
+        kernel = torch.zeros(self.kernel_size, dtype=torch.float64)
+        places = (offsets + self.kernel_size // 2) % self.kernel_size
+        return kernel.index_add_(0, places, weights / weights.sum())
+
+
+def blur(kernel_size: int = 51, sigma: float = 10.0) -> Callable[[Tensor], Tensor]:
+    """A baseline: the input, blurred along its spatial dimensions.
+
+    Source: the kernel and the zeros beyond the border are those of the code of Petsiuk, Das and
+    Saenko, "RISE: Randomized Input Sampling for Explanation of Black-box Models", 2018, which
+    takes ``blur(11, 5)``: nearly a box, as what a Gaussian has outside of the window is folded
+    back into it. It leaves much of an ImageNet picture recognisable; the default does not.
+
+    Args:
+        kernel_size: Width of the window in pixels, odd.
+        sigma: Standard deviation of the Gaussian in pixels.
+
+    Returns:
+        A callable from inputs ``(N, C, *spatial)`` to their baseline, of the same shape.
+
+    Raises:
+        ValueError: ``kernel_size`` is not odd and positive, or ``sigma`` not positive.
+
+    Example:
+        >>> import torch
+        >>> blur(3, 1.0)(torch.tensor([[[0.0, 0.0, 1.0, 0.0, 0.0]]])).round(decimals=3)
+        tensor([[[0.0000, 0.2960, 0.4080, 0.2960, 0.0000]]])
+    """
+    if not isinstance(kernel_size, int) or kernel_size < 1 or kernel_size % 2 == 0:
+        raise ValueError(f"kernel_size must be a positive odd integer, got {kernel_size!r}.")
+    if not sigma > 0:
+        raise ValueError(f"sigma must be positive, got {sigma!r}.")
+    return _Blur(kernel_size, float(sigma))
+
+
+def zeros(inputs: Tensor) -> Tensor:
+    """A baseline: 0 everywhere; for normalised pictures, their data set's mean colour.
+
+    Args:
+        inputs: Any tensor.
+
+    Returns:
+        Zeros of the same shape.
+    """
+    return torch.zeros_like(inputs)
+
+
+def mean_colour(inputs: Tensor) -> Tensor:
+    """A baseline: the mean of each channel over the sample's own places.
+
+    Args:
+        inputs: Shape ``(N, C, *spatial)``.
+
+    Returns:
+        The baseline, of the same shape.
+
+    Raises:
+        ValueError: ``inputs`` have no places to average over.
+
+    Example:
+        >>> import torch
+        >>> mean_colour(torch.tensor([[[0.0, 4.0]]]))
+        tensor([[[2., 2.]]])
+    """
+    if inputs.dim() < 3 or not inputs.is_floating_point():
+        raise ValueError(
+            f"mean_colour needs float inputs (N, C, *spatial); got {inputs.dtype} of shape"
+            f" {tuple(inputs.shape)}. Pass other baselines, such as 0."
+        )
+    return inputs.mean(tuple(range(2, inputs.dim())), keepdim=True).expand_as(inputs)
+
+
+PRESETS: dict[Preset, dict[str, Baseline]] = {
+    "paper": {"insertion": blur(51, 10), "deletion": blur(51, 10)},
+    "rise": {"insertion": blur(11, 5), "deletion": zeros},
+}
+"""What ``baselines=None`` stands for, by the name of the preset and the curve."""

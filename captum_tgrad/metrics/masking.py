@@ -1,0 +1,110 @@
+"""The score of an input of which only what its map points at is left."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from captum_tgrad._captum import TargetType
+from captum_tgrad.metrics.baseline_forms import resolve
+from captum_tgrad.metrics.call import Call, Settings
+from captum_tgrad.metrics.findings import is_constant
+from captum_tgrad.metrics.importance import Maps, pooled
+from captum_tgrad.metrics.untouched import untouched
+
+
+@dataclass(frozen=True)
+class Masked:
+    """The scores of one method, ``(N,)`` each; NaN in both for a sample that is left out."""
+
+    clean_score: Tensor
+    masked_score: Tensor
+    protocol: dict[str, Any]
+
+
+def masked_scores(
+    metric: str,
+    forward_func: Callable[..., Any],
+    inputs: Tensor | tuple[Tensor, ...],
+    attributions: Any,
+    baselines: Any,
+    additional_forward_args: Any,
+    target: TargetType,
+    settings: Settings,
+    stacklevel: int,
+) -> Masked | dict[str, Masked]:
+    """Scores the inputs, and the inputs masked with their maps.
+
+    Args:
+        metric: What to call this in the protocol and on the progress bar.
+        forward_func: This and the following up to ``target`` as for ``average_drop``.
+        inputs: See there.
+        attributions: See there.
+        baselines: See there.
+        additional_forward_args: See there.
+        target: See there.
+        settings: The other arguments.
+        stacklevel: Whom a warning is addressed to, as for ``warnings.warn``.
+
+    Returns:
+        One for each name where ``attributions`` is a dict.
+    """
+    call = Call(forward_func, inputs, attributions, additional_forward_args, target, settings)
+    with untouched(forward_func, call.inputs[0].device):
+        masks = [_masks(call, method) for method in call.methods]
+        stand_in, label = resolve(baselines, call.inputs, call.frozen)
+        call.check_finite(stand_in, "baselines")
+        with call.clean_scores(metric, call.samples * len(masks)) as (clean, buffer):
+            for maps in masks:
+                for run in _chunks(call.samples, buffer.capacity):
+                    here = slice(run.start, run.stop)
+                    triples = zip(call.inputs, stand_in, maps, strict=True)
+                    buffer.add(
+                        tuple(
+                            _mask(tensor[here], other[here], None if each is None else each[here])
+                            for tensor, other, each in triples
+                        ),
+                        run,
+                    )
+            scores = buffer.finish().reshape(len(masks), call.samples)
+    call.findings.warn(stacklevel)
+    found = []
+    for method, masked in zip(call.methods, scores, strict=True):
+        finite = torch.isfinite(clean) & torch.isfinite(masked)
+        call.check_scores(finite, method)
+        left = masked.masked_fill(~finite, torch.nan)
+        found.append(Masked(clean, left, call.protocol(metric, label)))
+    return call.as_given(found)
+
+
+def _masks(call: Call, method: str) -> Maps:
+    """The maps, scaled to [0, 1] per sample over all inputs together; 0 where constant."""
+    maps, broken = call.maps(method)
+    call.findings.constant(is_constant(maps) & ~broken, method, "everything is masked")
+    together = pooled(maps)
+    lowest = together.amin(1)
+    span = together.amax(1) - lowest
+    return tuple(None if each is None else _scaled(each, lowest, span) for each in maps)
+
+
+def _scaled(each: Tensor, lowest: Tensor, span: Tensor) -> Tensor:
+    sizes = (-1, *[1] * (each.dim() - 1))
+    scaled = (each - lowest.reshape(sizes)) / span.reshape(sizes)
+    return torch.where(span.reshape(sizes) == 0, 0, scaled)
+
+
+def _chunks(samples: int, size: int) -> Iterator[range]:
+    for first in range(0, samples, size):
+        yield range(first, min(first + size, samples))
+
+
+def _mask(tensor: Tensor, baseline: Tensor, each: Tensor | None) -> Tensor:
+    """``baseline + map * (input - baseline)``: the input where the map is 1."""
+    if each is None:
+        return tensor
+    weight = each.unsqueeze(1) if tensor.dim() > 2 else each
+    return baseline + weight.to(tensor.dtype) * (tensor - baseline)

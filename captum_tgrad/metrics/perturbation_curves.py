@@ -1,0 +1,288 @@
+"""Insertion and Deletion: does the score follow the features that the attribution points at."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from torch import Tensor
+
+from captum_tgrad._captum import TargetType, log_usage
+from captum_tgrad.metrics.areas import Areas, CurveSettings, areas
+from captum_tgrad.metrics.baselines import Baselines, Preset
+from captum_tgrad.metrics.checks import NanPolicy
+from captum_tgrad.metrics.importance import ChannelReduce, InterpolateMode
+from captum_tgrad.metrics.ranking import Ties
+from captum_tgrad.metrics.results import Area, InsertionDeletion
+from captum_tgrad.metrics.scores import Score
+
+Attributions = Tensor | tuple[Tensor | None, ...]
+
+# warnings.warn, counted from areas(): the metric, captum's log_usage around it, its caller.
+_CALLER = 4
+
+
+@log_usage()  # type: ignore[untyped-decorator]
+def insertion_deletion(
+    forward_func: Callable[..., Any],
+    inputs: Tensor | tuple[Tensor, ...],
+    attributions: Attributions | Mapping[str, Attributions],
+    baselines: Baselines | Mapping[str, Baselines] = None,
+    additional_forward_args: object | None = None,
+    target: TargetType = None,
+    n_steps: int = 224,
+    max_examples_per_batch: int = 64,
+    *,
+    score: Score = "softmax",
+    channel_reduce: ChannelReduce = "sum",
+    interpolate_mode: InterpolateMode = "bilinear",
+    ties: Ties = "stable",
+    preset: Preset = "paper",
+    nan_policy: NanPolicy = "raise",
+    return_curves: bool = False,
+    show_progress: bool = False,
+) -> InsertionDeletion | dict[str, InsertionDeletion]:
+    """The areas under the insertion and the deletion curve of each sample.
+
+    Deletion starts at the input and replaces the most important features by the baseline first;
+    insertion starts at the baseline and puts the most important features back first. The fraction
+    of features replaced runs from 0 to 1, so an area is a mean score. A feature is a place with
+    all its channels, or a column of a table; the features of several inputs are ranked together.
+
+    Source: Petsiuk, Das and Saenko, "RISE: Randomized Input Sampling for Explanation of Black-box
+    Models", 2018, section 4.3; ``preset="rise"`` with as many steps is what their code computes.
+
+    Args:
+        forward_func: The model, or any function of it: one number per sample, ``(N,)``, or per
+            sample and class, ``(N, classes)``. Passing it in evaluation mode is up to the caller.
+        inputs: A tensor or a tuple of tensors, ``(N, F)`` or ``(N, C, *spatial)``.
+        attributions: What any Captum method returned for them: of the shape of the inputs, with
+            one channel, or with one channel and coarser. For several inputs a tuple, in which None
+            freezes an input. A dict of these, by the names of methods, scores all of them and
+            shares what they have in common.
+        baselines: What features are replaced by: a number, a tensor whose dimensions are those of
+            the inputs or 1, a callable from an input to one, or for several inputs a tuple of
+            these; a dict with "insertion" and "deletion" for two kinds. None: as ``preset`` says;
+            for tables, 0.
+        additional_forward_args: Further arguments of ``forward_func``. Tensors whose first
+            dimension counts the samples are repeated with them.
+        target: The output to score, in any of captum's forms. None: the only output, or the
+            class predicted for the unchanged input.
+        n_steps: Point j of the ``n_steps + 1`` points, both ends included, has ``floor(j *
+            features / n_steps)`` features replaced; at most one step for each feature.
+        max_examples_per_batch: No call of ``forward_func`` gets more examples than this, whatever
+            the number of samples. It changes no result.
+        score: ``"softmax"``: the target's probability. ``"logit"``: its output as it is. Where
+            there is one output per sample, both are that output. Or a callable
+            ``(outputs, target) -> (N,)`` that gets whatever ``forward_func`` returned, and the
+            target of these examples.
+        channel_reduce: The importance of a place: the ``"sum"`` over its channels, the sum of
+            their magnitudes (``"abs"``), or ``"max"``.
+        interpolate_mode: How coarse maps are enlarged: ``"bilinear"`` (linear in any number of
+            dimensions), ``"nearest"``, ``"nearest-exact"``, ``"bicubic"``.
+        ties: ``"stable"``: features of equal importance go in raster order. ``"group"``: they go
+            together, each count moved to the nearest end of such a group, so that no order of
+            the features matters.
+        preset: What ``baselines=None`` stands for. ``"paper"``: ``blur(51, 10)``; ``"rise"``:
+            ``blur(11, 5)`` for insertion, zeros for deletion.
+        nan_policy: What NaN or inf in a sample does: ``"raise"``, or ``"omit"``: the results of
+            this sample are NaN.
+        return_curves: Whether to return the curves and their fractions too.
+        show_progress: Whether to show a progress bar.
+
+    Returns:
+        The areas, what is needed to judge them, and the protocol; for a dict of attributions, a
+        dict of these.
+
+    Raises:
+        TypeError: An argument is of the wrong kind.
+        ValueError: A shape, a batch size, a number or a name does not fit, there is NaN or inf,
+            or ``score`` does not return one number per example; the message names the argument
+            and, where there is one, the sample.
+
+    Example:
+        >>> import torch
+        >>> model = torch.nn.Linear(4, 1, bias=False)
+        >>> _ = model.weight.data.copy_(torch.tensor([[4.0, 3.0, 2.0, 1.0]]))
+        >>> inputs = torch.ones(1, 4)
+        >>> result = insertion_deletion(model, inputs, model.weight * inputs, return_curves=True)
+        >>> result.insertion_curve
+        tensor([[ 0.,  4.,  7.,  9., 10.]])
+        >>> result.insertion, result.deletion
+        (tensor([6.2500]), tensor([3.7500]))
+    """
+    settings = CurveSettings(
+        max_examples_per_batch,
+        score,
+        channel_reduce,
+        interpolate_mode,
+        nan_policy,
+        show_progress,
+        n_steps,
+        ties,
+        preset,
+    )
+    found = areas(
+        ("insertion", "deletion"),
+        forward_func,
+        inputs,
+        attributions,
+        baselines,
+        additional_forward_args,
+        target,
+        settings,
+        _CALLER,
+    )
+    if isinstance(found, dict):
+        return {name: _both(each, return_curves) for name, each in found.items()}
+    return _both(found, return_curves)
+
+
+@log_usage()  # type: ignore[untyped-decorator]
+def insertion(
+    forward_func: Callable[..., Any],
+    inputs: Tensor | tuple[Tensor, ...],
+    attributions: Attributions | Mapping[str, Attributions],
+    baselines: Baselines | Mapping[str, Baselines] = None,
+    additional_forward_args: object | None = None,
+    target: TargetType = None,
+    n_steps: int = 224,
+    max_examples_per_batch: int = 64,
+    *,
+    score: Score = "softmax",
+    channel_reduce: ChannelReduce = "sum",
+    interpolate_mode: InterpolateMode = "bilinear",
+    ties: Ties = "stable",
+    preset: Preset = "paper",
+    nan_policy: NanPolicy = "raise",
+    return_curves: bool = False,
+    show_progress: bool = False,
+) -> Area | dict[str, Area]:
+    """The area under the insertion curve alone: half the work of ``insertion_deletion``.
+
+    Arguments and what is raised are those of ``insertion_deletion``. Higher is better.
+
+    Returns:
+        The areas; for a dict of attributions, a dict of these.
+
+    Example:
+        >>> import torch
+        >>> model = torch.nn.Linear(2, 1, bias=False)
+        >>> _ = model.weight.data.copy_(torch.tensor([[3.0, 1.0]]))
+        >>> insertion(model, torch.ones(1, 2), torch.tensor([[3.0, 1.0]])).area
+        tensor([2.5000])
+    """
+    settings = CurveSettings(
+        max_examples_per_batch,
+        score,
+        channel_reduce,
+        interpolate_mode,
+        nan_policy,
+        show_progress,
+        n_steps,
+        ties,
+        preset,
+    )
+    found = areas(
+        ("insertion",),
+        forward_func,
+        inputs,
+        attributions,
+        baselines,
+        additional_forward_args,
+        target,
+        settings,
+        _CALLER,
+    )
+    if isinstance(found, dict):
+        return {name: _one(each, "insertion", return_curves) for name, each in found.items()}
+    return _one(found, "insertion", return_curves)
+
+
+@log_usage()  # type: ignore[untyped-decorator]
+def deletion(
+    forward_func: Callable[..., Any],
+    inputs: Tensor | tuple[Tensor, ...],
+    attributions: Attributions | Mapping[str, Attributions],
+    baselines: Baselines | Mapping[str, Baselines] = None,
+    additional_forward_args: object | None = None,
+    target: TargetType = None,
+    n_steps: int = 224,
+    max_examples_per_batch: int = 64,
+    *,
+    score: Score = "softmax",
+    channel_reduce: ChannelReduce = "sum",
+    interpolate_mode: InterpolateMode = "bilinear",
+    ties: Ties = "stable",
+    preset: Preset = "paper",
+    nan_policy: NanPolicy = "raise",
+    return_curves: bool = False,
+    show_progress: bool = False,
+) -> Area | dict[str, Area]:
+    """The area under the deletion curve alone: half the work of ``insertion_deletion``.
+
+    Arguments and what is raised are those of ``insertion_deletion``. Lower is better.
+
+    Returns:
+        The areas; for a dict of attributions, a dict of these.
+
+    Example:
+        >>> import torch
+        >>> model = torch.nn.Linear(2, 1, bias=False)
+        >>> _ = model.weight.data.copy_(torch.tensor([[3.0, 1.0]]))
+        >>> deletion(model, torch.ones(1, 2), torch.tensor([[3.0, 1.0]])).area
+        tensor([1.5000])
+    """
+    settings = CurveSettings(
+        max_examples_per_batch,
+        score,
+        channel_reduce,
+        interpolate_mode,
+        nan_policy,
+        show_progress,
+        n_steps,
+        ties,
+        preset,
+    )
+    found = areas(
+        ("deletion",),
+        forward_func,
+        inputs,
+        attributions,
+        baselines,
+        additional_forward_args,
+        target,
+        settings,
+        _CALLER,
+    )
+    if isinstance(found, dict):
+        return {name: _one(each, "deletion", return_curves) for name, each in found.items()}
+    return _one(found, "deletion", return_curves)
+
+
+def _both(found: Areas, return_curves: bool) -> InsertionDeletion:
+    return InsertionDeletion(
+        insertion=found.area["insertion"],
+        deletion=found.area["deletion"],
+        difference=found.area["insertion"] - found.area["deletion"],
+        clean_score=found.clean_score,
+        insertion_baseline_score=found.baseline_score["insertion"],
+        deletion_baseline_score=found.baseline_score["deletion"],
+        tied_share=found.tied_share,
+        protocol=found.protocol,
+        fractions=found.fractions if return_curves else None,
+        insertion_curve=found.scores["insertion"] if return_curves else None,
+        deletion_curve=found.scores["deletion"] if return_curves else None,
+    )
+
+
+def _one(found: Areas, name: str, return_curves: bool) -> Area:
+    return Area(
+        area=found.area[name],
+        clean_score=found.clean_score,
+        baseline_score=found.baseline_score[name],
+        tied_share=found.tied_share,
+        protocol=found.protocol,
+        fractions=found.fractions if return_curves else None,
+        curve=found.scores[name] if return_curves else None,
+    )

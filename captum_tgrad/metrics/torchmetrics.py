@@ -1,0 +1,184 @@
+"""The metrics as ``torchmetrics.Metric`` classes, which keep the numbers of every sample.
+
+Needs the extra ``metrics``: ``pip install "captum-tgrad[metrics]"``. The functions of
+``captum_tgrad.metrics`` do the work; a class is given the model and the options once, and keeps
+what it found for each sample, across batches and, under ``torch.distributed``, across processes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from captum_tgrad import metrics as functions
+from captum_tgrad.metrics.results import HIGHER_IS_BETTER
+
+try:
+    from torchmetrics import Metric
+    from torchmetrics.utilities import dim_zero_cat
+except ModuleNotFoundError as error:
+    if error.name != "torchmetrics":
+        raise
+    raise ModuleNotFoundError(
+        'this needs torchmetrics, which is not installed: pip install "captum-tgrad[metrics]"',
+        name=error.name,
+    ) from error
+
+__all__ = ["AverageDrop", "Deletion", "IncreaseInConfidence", "Insertion", "InsertionDeletion"]
+
+_OF_METRIC = (
+    "compute_on_cpu",
+    "compute_with_cache",
+    "dist_sync_fn",
+    "dist_sync_on_step",
+    "distributed_available_fn",
+    "process_group",
+    "sync_on_compute",
+)
+
+
+class _PerSample(Metric):
+    """Keeps numbers per sample, and their mean.
+
+    Args:
+        forward_func: The model, as for the function of the same name.
+        reduction: What ``compute`` returns: ``"mean"`` over all samples that have a number, or
+            ``"none"`` for the numbers themselves, in the order of the updates and, in several
+            processes, one process after the other.
+        options: Further arguments of the function, such as ``n_steps`` or ``baselines``, and of
+            ``torchmetrics.Metric``, such as ``process_group``.
+
+    Raises:
+        ValueError: ``reduction`` is unknown.
+    """
+
+    is_differentiable = False
+    full_state_update = False
+    _values: tuple[str, ...] = ("values",)
+
+    def __init__(
+        self, forward_func: Callable[..., Any], *, reduction: str = "mean", **options: Any
+    ) -> None:
+        super().__init__(**{name: options.pop(name) for name in _OF_METRIC if name in options})
+        if reduction not in ("mean", "none"):
+            raise ValueError(f"reduction must be 'mean' or 'none', got {reduction!r}.")
+        # In a tuple, or a module would become a part of this one: moved, saved and counted.
+        self._forward_func = (forward_func,)
+        self._reduction = reduction
+        self._options = options
+        for name in self._values:
+            self.add_state(name, default=[], dist_reduce_fx="cat")
+
+    def update(self, inputs: Any, attributions: Any, target: Any = None, **options: Any) -> None:
+        """Scores a batch.
+
+        Args:
+            inputs: As for the function.
+            attributions: As for the function, of one method.
+            target: As for the function.
+            options: Arguments of this batch alone, such as ``additional_forward_args``.
+        """
+        found = self._evaluate(
+            self._forward_func[0],
+            inputs,
+            attributions,
+            target=target,
+            **{**self._options, **options},
+        )
+        for name, numbers in found.items():
+            # A process without samples joins in with this dtype: all of them have to.
+            getattr(self, name).append(numbers.to(self.device, self.dtype))
+
+    def compute(self) -> Any:
+        """The mean or the numbers of all samples; NaN, or no numbers, if there are none."""
+        return self._reduced(self._values[0])
+
+    def _reduced(self, name: str) -> Tensor:
+        kept = getattr(self, name)
+        numbers: Tensor = (
+            dim_zero_cat(kept)
+            if len(kept) > 0
+            else torch.empty(0, dtype=self.dtype, device=self.device)
+        )
+        return numbers if self._reduction == "none" else numbers.nanmean()
+
+    def _evaluate(self, *args: Any, **options: Any) -> dict[str, Tensor]:
+        raise NotImplementedError
+
+
+class Insertion(_PerSample):
+    """The area under the insertion curve; see ``captum_tgrad.metrics.insertion``.
+
+    Example:
+        >>> import torch
+        >>> model = torch.nn.Linear(2, 1, bias=False)
+        >>> _ = model.weight.data.copy_(torch.tensor([[3.0, 1.0]]))
+        >>> metric = Insertion(model)
+        >>> metric.update(torch.ones(1, 2), torch.tensor([[3.0, 1.0]]))
+        >>> metric.update(torch.ones(1, 2), torch.tensor([[1.0, 3.0]]))
+        >>> metric.compute()
+        tensor(2.)
+    """
+
+    higher_is_better = HIGHER_IS_BETTER["insertion"]
+
+    def _evaluate(self, *args: Any, **options: Any) -> dict[str, Tensor]:
+        return {"values": functions.insertion(*args, **options).area}
+
+
+class Deletion(_PerSample):
+    """The area under the deletion curve; see ``captum_tgrad.metrics.deletion``."""
+
+    higher_is_better = HIGHER_IS_BETTER["deletion"]
+
+    def _evaluate(self, *args: Any, **options: Any) -> dict[str, Tensor]:
+        return {"values": functions.deletion(*args, **options).area}
+
+
+class InsertionDeletion(_PerSample):
+    """Both areas and their difference; see ``captum_tgrad.metrics.insertion_deletion``.
+
+    ``compute`` returns a dict with "insertion", "deletion" and "difference", which do not all
+    point the same way: ``captum_tgrad.metrics.HIGHER_IS_BETTER`` has the direction of each.
+
+    Example:
+        >>> import torch
+        >>> model = torch.nn.Linear(2, 1, bias=False)
+        >>> _ = model.weight.data.copy_(torch.tensor([[3.0, 1.0]]))
+        >>> metric = InsertionDeletion(model, reduction="none")
+        >>> metric.update(torch.ones(2, 2), torch.tensor([[3.0, 1.0], [1.0, 3.0]]))
+        >>> metric.compute()["difference"]
+        tensor([ 1., -1.])
+    """
+
+    higher_is_better = None
+    _values = ("insertion", "deletion", "difference")
+
+    def compute(self) -> dict[str, Tensor]:
+        """The mean or the numbers of all samples, by name."""
+        return {name: self._reduced(name) for name in self._values}
+
+    def _evaluate(self, *args: Any, **options: Any) -> dict[str, Tensor]:
+        found = functions.insertion_deletion(*args, **options)
+        return {name: getattr(found, name) for name in self._values}
+
+
+class AverageDrop(_PerSample):
+    """The mean percentage of the score that is lost; see ``captum_tgrad.metrics.average_drop``."""
+
+    higher_is_better = HIGHER_IS_BETTER["average_drop"]
+
+    def _evaluate(self, *args: Any, **options: Any) -> dict[str, Tensor]:
+        return {"values": functions.average_drop(*args, **options).drop}
+
+
+class IncreaseInConfidence(_PerSample):
+    """The percentage of rising scores; see ``captum_tgrad.metrics.increase_in_confidence``."""
+
+    higher_is_better = HIGHER_IS_BETTER["increase_in_confidence"]
+
+    def _evaluate(self, *args: Any, **options: Any) -> dict[str, Tensor]:
+        return {"values": functions.increase_in_confidence(*args, **options).increase}

@@ -1,0 +1,158 @@
+"""What users get wrong, and what they are told."""
+
+import pytest
+import torch
+
+from captum_tgrad.metrics import (
+    average_drop,
+    deletion,
+    increase_in_confidence,
+    insertion,
+    insertion_deletion,
+)
+from tests.metrics.models import classifier, permutation, random
+
+pytestmark = pytest.mark.filterwarnings("ignore:The baseline keeps half")
+
+MODEL = classifier()
+INPUTS = random(3, 3, 6, 6)
+MAPS = permutation(3, 1, 6, 6)
+METRICS = [insertion_deletion, insertion, deletion, average_drop, increase_in_confidence]
+
+
+def _broken(tensor, value=float("nan"), sample=1):
+    tensor = tensor.clone()
+    tensor[sample].view(-1)[3] = value
+    return tensor
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"attributions": _broken(MAPS)}, ValueError, "^attributions holds NaN or inf in sample 1"),
+        (
+            {"attributions": _broken(INPUTS, float("inf"), 2)},
+            ValueError,
+            "^attributions holds NaN or inf in sample 2",
+        ),
+        (
+            {"attributions": {"a": MAPS, "b": _broken(MAPS)}},
+            ValueError,
+            r"^attributions\['b'\] holds NaN",
+        ),
+        ({"inputs": _broken(INPUTS)}, ValueError, "^inputs holds NaN or inf in sample 1"),
+        ({"baselines": _broken(INPUTS)}, ValueError, "^baselines holds NaN or inf in sample 1"),
+        ({"attributions": MAPS[:2]}, ValueError, r"shape \(2, 1, 6, 6\) for 3 samples"),
+        ({"attributions": MAPS[:, 0]}, ValueError, r"attributions.unsqueeze\(1\)"),
+        ({"attributions": MAPS.expand(-1, 2, -1, -1)}, ValueError, r"sum\(1, keepdim=True\)"),
+        ({"attributions": random(3, 1, 7, 6)}, ValueError, "coarser than its input, not finer"),
+        ({"attributions": random(3, 108)}, ValueError, "cannot rank inputs of shape"),
+        ({"attributions": torch.tensor(1.0)}, ValueError, r"shape \(\) for 3 samples"),
+        ({"attributions": MAPS.numpy()}, TypeError, "torch.from_numpy"),
+        ({"attributions": MAPS + 0j}, TypeError, "complex"),
+        ({"attributions": (MAPS, MAPS)}, ValueError, "2 entries for 1 inputs"),
+        ({"attributions": (None,)}, ValueError, "None for every input"),
+        ({"attributions": {}}, ValueError, "empty dict"),
+        ({"forward_func": "resnet50"}, TypeError, "forward_func must be"),
+        ({"inputs": INPUTS.numpy()}, TypeError, "inputs must be a torch.Tensor"),
+        ({"inputs": ()}, ValueError, "empty tuple"),
+        ({"inputs": (INPUTS, 3)}, TypeError, r"inputs\[1\] must be a torch.Tensor, got int"),
+        ({"inputs": (INPUTS, INPUTS[:1])}, ValueError, "one batch size"),
+        ({"inputs": INPUTS[:0]}, ValueError, "holds nothing to rank"),
+        ({"baselines": INPUTS[:2]}, ValueError, r"baselines has shape \(2, 3, 6, 6\) for inputs"),
+        ({"baselines": INPUTS[0]}, ValueError, "each dimension must be the same or 1"),
+        ({"baselines": lambda x: x[:, :1, :3]}, ValueError, "the result of the callable baselines"),
+        ({"baselines": lambda x: 3}, TypeError, "callable that returns a tensor, got int"),
+        ({"baselines": "blur"}, TypeError, "baselines must be a tensor"),
+        ({"baselines": (0, 0)}, ValueError, "baselines has 2 entries for 1 inputs"),
+        ({"target": 4}, ValueError, "target 4 is out of range"),
+        ({"target": [0, 1]}, ValueError, "2 entries for 3 samples"),
+        ({"target": torch.tensor([0, 1, 9])}, ValueError, "target 9 is out of range"),
+        ({"target": "espresso"}, TypeError, "target must be an int"),
+        ({"forward_func": lambda x: x}, ValueError, "target is missing"),
+        ({"forward_func": lambda x: x.sum((1, 2, 3)), "target": 0}, ValueError, "target=None"),
+        ({"forward_func": lambda x: (MODEL(x),)}, TypeError, "forward_func returned a tuple"),
+        ({"forward_func": lambda x: MODEL(x)[:1]}, ValueError, "for 3 examples"),
+        ({"forward_func": lambda x: MODEL(x).sum()}, ValueError, "must count them"),
+        (
+            {"forward_func": lambda x: MODEL(x) * torch.nan},
+            ValueError,
+            "gave NaN or inf for sample",
+        ),
+        ({"score": "probability"}, ValueError, "score must be 'softmax', 'logit' or a callable"),
+        ({"score": lambda o, t: o}, ValueError, r"score must return .* shape \(3,\); got shape"),
+        ({"score": lambda o, t: o.sum()}, ValueError, r"got shape \(\)"),
+        ({"score": lambda o, t: 0.5}, TypeError, "score must return a tensor"),
+        ({"channel_reduce": "mean"}, ValueError, "channel_reduce must be"),
+        ({"interpolate_mode": "linear"}, ValueError, "interpolate_mode must be"),
+        ({"nan_policy": "propagate"}, ValueError, "nan_policy must be"),
+        ({"max_examples_per_batch": 0}, ValueError, "max_examples_per_batch must be a positive"),
+        ({"max_examples_per_batch": None}, TypeError, "max_examples_per_batch must be a positive"),
+    ],
+)
+def test_every_metric(metric, changes, error, message):
+    arguments = {"forward_func": MODEL, "inputs": INPUTS, "attributions": MAPS, "baselines": 0}
+    with pytest.raises(error, match=message):
+        metric(**arguments | changes)
+
+
+@pytest.mark.parametrize("metric", METRICS[:3])
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"n_steps": 0}, ValueError, "n_steps must be a positive integer, got 0"),
+        ({"n_steps": -3}, ValueError, "n_steps"),
+        ({"n_steps": 2.0}, TypeError, "n_steps must be a positive integer, got float"),
+        ({"n_steps": True}, TypeError, "n_steps"),
+        ({"ties": "random"}, ValueError, "ties must be 'stable' or 'group'"),
+        ({"preset": "torchcam"}, ValueError, "preset must be 'paper' or 'rise'"),
+        ({"baselines": {"begin": 0}}, ValueError, r"baselines has the keys \['begin'\]"),
+        ({"inputs": INPUTS.int(), "baselines": None}, ValueError, "blur needs float inputs"),
+    ],
+)
+def test_curves(metric, changes, error, message):
+    arguments = {"forward_func": MODEL, "inputs": INPUTS, "attributions": MAPS, "baselines": 0}
+    with pytest.raises(error, match=message):
+        metric(**arguments | changes)
+
+
+def test_a_map_that_cannot_be_enlarged():
+    with pytest.raises(ValueError, match="interpolate_mode='bicubic'"):
+        insertion(MODEL, random(1, 3, 8), random(1, 1, 4), 0, interpolate_mode="bicubic")
+
+
+def test_methods_that_freeze_different_inputs():
+    methods = {"one": (MAPS, None), "other": (None, MAPS)}
+    with pytest.raises(ValueError, match="None for the same inputs"):
+        insertion(lambda a, b: MODEL(a + b), (INPUTS, INPUTS), methods, 0)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_what_is_omitted_is_nan_and_the_rest_is_as_ever(metric):
+    maps = _broken(MAPS, sample=0)
+    calls = []
+
+    def model(x):
+        calls.append(len(x))
+        scores = MODEL(x)
+        # Something in sample 2 alone breaks the model.
+        return scores.masked_fill((x.flatten(1) == 77).any(1, keepdim=True), torch.nan)
+
+    inputs = INPUTS.clone()
+    inputs[2, 0, 0, 0] = 77
+    expected = metric(MODEL, INPUTS, MAPS, 0, target=1)
+    found = metric(model, inputs, maps, 0, target=1, nan_policy="omit")
+    names = {
+        insertion_deletion: ["insertion", "deletion", "difference"],
+        insertion: ["area"],
+        deletion: ["area"],
+        average_drop: ["drop", "masked_score"],
+        increase_in_confidence: ["increase", "masked_score"],
+    }[metric]
+    for name in names:
+        values = getattr(found, name)
+        assert values.isnan().tolist() == [True, False, True], name
+        torch.testing.assert_close(values[1], getattr(expected, name)[1], rtol=0, atol=1e-10)
+    if metric in (average_drop, increase_in_confidence):
+        assert not found[0].isnan()

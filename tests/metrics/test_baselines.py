@@ -1,0 +1,128 @@
+"""What stands in for a feature, in every form; presets; the protocol."""
+
+import json
+
+import pytest
+import torch
+
+from captum_tgrad.metrics import blur, deletion, insertion, insertion_deletion, mean_colour, zeros
+from tests.metrics.models import linear, random
+
+pytestmark = pytest.mark.filterwarnings("ignore:The baseline keeps half")
+
+INPUTS = random(2, 3, 4, 4).abs() + 1
+MAPS = random(2, 1, 4, 4, seed=1)
+WEIGHTS = random(48, seed=2)
+MODEL = linear(WEIGHTS)
+
+
+def _score(tensor):
+    return tensor.expand(2, 3, 4, 4).flatten(1) @ WEIGHTS
+
+
+@pytest.mark.parametrize(
+    ("baselines", "tensor", "label"),
+    [
+        (0, torch.zeros(1, 1, 1, 1).double(), "0"),
+        (-0.5, torch.full((1, 1, 1, 1), -0.5).double(), "-0.5"),
+        (zeros, torch.zeros(1, 1, 1, 1).double(), "zeros"),
+        (mean_colour, INPUTS.mean((2, 3), keepdim=True), "mean_colour"),
+        (blur(3, 1), blur(3, 1)(INPUTS), "blur(kernel_size=3, sigma=1)"),
+        (INPUTS.flip(0), INPUTS.flip(0), "tensor of shape (2, 3, 4, 4)"),
+        (INPUTS[:1, :, :1, :1], INPUTS[:1, :, :1, :1], "tensor of shape (1, 3, 1, 1)"),
+        ((INPUTS[:1],), INPUTS[:1], "tensor of shape (1, 3, 4, 4)"),
+    ],
+)
+def test_every_form(baselines, tensor, label):
+    result = insertion_deletion(MODEL, INPUTS, MAPS, baselines)
+    expected = _score(tensor)
+    torch.testing.assert_close(result.insertion_baseline_score, expected, rtol=0, atol=1e-10)
+    torch.testing.assert_close(result.deletion_baseline_score, expected, rtol=0, atol=1e-10)
+    assert result.protocol["baseline"] == {"insertion": label, "deletion": label}
+
+
+def test_one_for_each_curve():
+    kinds = {"insertion": 1.0, "deletion": mean_colour}
+    result = insertion_deletion(MODEL, INPUTS, MAPS, kinds)
+    ones = _score(torch.ones(1, 1, 1, 1).double())
+    mean = _score(INPUTS.mean((2, 3), keepdim=True))
+    torch.testing.assert_close(result.insertion_baseline_score, ones, rtol=0, atol=1e-10)
+    torch.testing.assert_close(result.deletion_baseline_score, mean, rtol=0, atol=1e-10)
+    for metric, area in [(insertion, result.insertion), (deletion, result.deletion)]:
+        alone = metric(MODEL, INPUTS, MAPS, kinds).area
+        torch.testing.assert_close(alone, area, rtol=0, atol=1e-12)
+
+
+def test_one_for_each_input_and_zeros_for_tables():
+    def model(image, table):
+        return image.flatten(1).sum(1) + 100 * table.sum(1)
+
+    inputs = (INPUTS, random(2, 5))
+    maps = (MAPS, random(2, 5, seed=3))
+    result = insertion_deletion(model, inputs, maps, (2, inputs[1].mean(1, keepdim=True)))
+    expected = 96 + 100 * inputs[1].sum(1)
+    torch.testing.assert_close(result.insertion_baseline_score, expected, rtol=0, atol=1e-10)
+    result = insertion_deletion(model, inputs, maps, preset="rise")
+    blurred = blur(11, 5)(INPUTS).flatten(1).sum(1)
+    torch.testing.assert_close(result.insertion_baseline_score, blurred, rtol=0, atol=1e-10)
+    assert result.deletion_baseline_score.tolist() == [0, 0]
+    assert result.protocol["baseline"] == {
+        "insertion": ["blur(kernel_size=11, sigma=5)", "zeros"],
+        "deletion": ["zeros", "zeros"],
+    }
+
+
+def test_a_baseline_that_both_curves_share_is_made_and_scored_once():
+    made, scored = [], []
+
+    def black(inputs):
+        made.append(len(inputs))
+        return torch.zeros_like(inputs)
+
+    def model(x):
+        scored.append(len(x))
+        return MODEL(x)
+
+    insertion_deletion(model, INPUTS, MAPS, black, n_steps=4)
+    assert made == [2]
+    assert sum(scored) == 2 * (2 + 2 * 3)
+
+
+def test_integers_can_be_perturbed_where_a_baseline_is_given():
+    inputs = torch.tensor([[3, 5, 7]])
+    result = insertion(
+        lambda x: x.float().sum(1), inputs, torch.tensor([[2.0, 1.0, 3.0]]), 0, return_curves=True
+    )
+    assert result.curve.tolist() == [[0, 7, 10, 15]]
+
+
+def test_signals_and_volumes_are_blurred_along_all_their_dimensions():
+    signal = torch.zeros(1, 1, 9).double()
+    signal[..., 4] = 1
+    line = blur(5, 1.0)(signal)[0, 0]
+    assert line.sum().item() == pytest.approx(1)
+    volume = torch.zeros(1, 1, 9, 9, 9).double()
+    volume[..., 4, 4, 4] = 1
+    expected = torch.einsum("i,j,k->ijk", line, line, line)
+    torch.testing.assert_close(blur(5, 1.0)(volume)[0, 0], expected, rtol=0, atol=1e-12)
+
+
+def test_the_protocol_is_plain():
+    result = insertion_deletion(MODEL, INPUTS, MAPS, n_steps=5, ties="group")
+    protocol = json.loads(json.dumps(result.protocol))
+    assert protocol == result.protocol
+    assert protocol["metric"] == "insertion and deletion"
+    assert (protocol["n_steps"], protocol["features"], protocol["ties"]) == (5, 16, "group")
+
+
+@pytest.mark.parametrize(("arguments", "name"), [((4, 1.0), "kernel_size"), ((5, 0), "sigma")])
+def test_a_blur_that_cannot_be(arguments, name):
+    with pytest.raises(ValueError, match=name):
+        blur(*arguments)
+
+
+@pytest.mark.parametrize("baseline", [blur(), mean_colour])
+@pytest.mark.parametrize("inputs", [torch.ones(2, 3), torch.ones(1, 3, 4, 4).int()])
+def test_baselines_that_need_places(baseline, inputs):
+    with pytest.raises(ValueError, match="such as 0"):
+        baseline(inputs)

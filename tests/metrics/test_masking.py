@@ -1,0 +1,106 @@
+"""Average Drop and Increase in Confidence on hand-made cases."""
+
+import pytest
+import torch
+
+from captum_tgrad.metrics import average_drop, increase_in_confidence, mean_colour
+from tests.metrics.models import classifier, linear, permutation, random
+
+
+def test_by_hand():
+    # Scaled maps: (1, 0.5, 0), (0, 1, 0.25). Y = 1+2+3 = 6 and 3+2+1 = 6 times weights (1, 2, 3):
+    # sample 0: Y = 14, O = 1 + 0.5 * 4 + 0 = 3; sample 1: Y = 3 + 4 + 3 = 10, O = 4 + 0.75 = 4.75.
+    model = linear([1.0, 2.0, 3.0])
+    inputs = torch.tensor([[1.0, 2.0, 3.0], [3.0, 2.0, 1.0]]).double()
+    maps = torch.tensor([[7.0, 5.0, 3.0], [-1.0, 3.0, 0.0]]).double()
+    result = average_drop(model, inputs, maps)
+    assert result.clean_score.tolist() == [14, 10]
+    assert result.masked_score.tolist() == [3, 4.75]
+    assert result.drop.tolist() == pytest.approx([100 * 11 / 14, 52.5], abs=1e-10)
+    assert result.average_drop.item() == pytest.approx((100 * 11 / 14 + 52.5) / 2, abs=1e-10)
+    assert increase_in_confidence(model, inputs, maps).increase.tolist() == [0, 0]
+
+
+def test_a_rise_is_no_negative_drop():
+    # Without its last feature, which counts against it, sample 0 rises from 1 to 3.
+    model, maps = linear([3.0, -2.0]), torch.tensor([[1.0, 0.0]]).double()
+    inputs = torch.tensor([[1.0, 1.0], [1.0, 0.0], [2.0, 1.0]]).double()
+    maps = maps.expand(3, -1)
+    result = average_drop(model, inputs, maps)
+    assert result.drop.tolist() == [0, 0, 0]
+    rises = increase_in_confidence(model, inputs, maps)
+    assert rises.increase.tolist() == [100, 0, 100]  # equal is no increase
+    assert rises.increase_in_confidence.item() == pytest.approx(200 / 3)
+
+
+@pytest.mark.parametrize(
+    ("baselines", "masked"),
+    # The map keeps the first place whole, half of the second, nothing of the third.
+    [
+        (None, [2 + 0.5 * 4 + 0]),
+        (10, [2 + (0.5 * 4 + 5) + 10]),
+        (torch.tensor([[[1.0, 2.0, 3.0]]]), [2 + 0.5 * 4 + 0.5 * 2 + 3]),
+        (mean_colour, [2 + (0.5 * 4 + 0.5 * 4) + 4]),
+        (lambda x: -x, [2 + 0 - 6]),
+    ],
+)
+def test_what_the_masked_part_goes_to(baselines, masked):
+    inputs = torch.tensor([[[2.0, 4.0, 6.0]]]).double()
+    maps = torch.tensor([[[2.0, 1.0, 0.0]]])
+    result = increase_in_confidence(linear([1.0, 1.0, 1.0]), inputs, maps, baselines)
+    assert result.masked_score.tolist() == masked
+
+
+def test_masking_pixels_is_masking_with_the_normalised_black():
+    pixels = random(2, 3, 6, 6).abs()
+    mean, std = torch.tensor([0.4, 0.5, 0.6]), torch.tensor([0.2, 0.3, 0.4])
+    mean, std = mean.double().reshape(1, 3, 1, 1), std.double().reshape(1, 3, 1, 1)
+    model, maps = classifier(), permutation(2, 1, 6, 6)
+    target = model((pixels - mean) / std).argmax(1)
+    expected = average_drop(lambda x: model((x - mean) / std), pixels, maps, target=target)
+    found = average_drop(model, (pixels - mean) / std, maps, -mean / std)
+    torch.testing.assert_close(found.drop, expected.drop, rtol=0, atol=1e-10)
+    plain = average_drop(model, (pixels - mean) / std, maps)
+    assert (plain.drop - found.drop).abs().max() > 1
+
+
+def test_the_class_is_the_predicted_one():
+    model, inputs, maps = classifier(), random(3, 3, 6, 6), permutation(3, 1, 6, 6)
+    target = model(inputs).argmax(1)
+    assert len(target.unique()) > 1
+    found, expected = (average_drop(model, inputs, maps, target=t) for t in (None, target))
+    assert torch.equal(found.masked_score, expected.masked_score)
+    assert (found.protocol["target"], expected.protocol["target"]) == ("predicted", "given")
+
+
+def test_several_inputs_are_scaled_together_and_none_is_not_masked():
+    inputs = (torch.ones(1, 2).double(), torch.ones(1, 2).double(), torch.ones(1, 1).double())
+    maps = (torch.tensor([[0.0, 1.0]]), torch.tensor([[2.0, 4.0]]), None)
+
+    def model(a, b, c):
+        return (
+            a @ torch.tensor([1.0, 10.0]).double()
+            + b @ torch.tensor([100.0, 1000.0]).double()
+            + c[:, 0]
+        )
+
+    result = average_drop(model, inputs, maps)
+    assert result.masked_score.tolist() == [0.25 * 10 + 0.5 * 100 + 1000 + 1]
+
+
+def test_a_constant_map_masks_everything_and_says_so():
+    maps = torch.tensor([[3.0, 3.0], [1.0, 0.0]])
+    with pytest.warns(UserWarning, match=r"everything is masked. Constant: attributions, sample 0"):
+        result = average_drop(linear([1.0, 1.0]), torch.ones(2, 2).double(), maps)
+    assert result.drop.tolist() == [100, 50]
+
+
+def test_a_score_that_is_not_positive_has_no_share_to_lose():
+    model, inputs = linear([1.0, 1.0]), torch.tensor([[1.0, 1.0], [-3.0, 1.0]]).double()
+    maps = torch.tensor([[1.0, 0.0], [1.0, 0.0]])
+    with pytest.raises(ValueError, match=r"sample 1 is not positive.*-2.*softmax"):
+        average_drop(model, inputs, maps)
+    result = average_drop(model, inputs, maps, nan_policy="omit")
+    assert result.drop.isnan().tolist() == [False, True]
+    assert result.average_drop.item() == 50
+    assert increase_in_confidence(model, inputs, maps).increase.tolist() == [0, 0]

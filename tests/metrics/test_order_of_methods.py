@@ -1,0 +1,66 @@
+"""The true map beats a random map, and a random one the inverted, for every metric."""
+
+import pytest
+import torch
+
+from captum_tgrad.metrics import (
+    HIGHER_IS_BETTER,
+    average_drop,
+    blur,
+    increase_in_confidence,
+    insertion_deletion,
+    zeros,
+)
+from tests.metrics.models import random
+
+pytestmark = pytest.mark.filterwarnings("ignore:The baseline keeps half")
+
+
+@pytest.fixture(scope="module")
+def scene():
+    """A model that looks at the four bright pixels of a patch, and is put off by the rest."""
+    true = torch.zeros(16, 1, 8, 8).double()
+    for sample in range(16):
+        row, column = sample // 4 + 1, sample % 4 + 1
+        true[sample, :, row : row + 2, column : column + 2] = 1
+    inputs = 3 * true + 0.3 * random(16, 1, 8, 8).abs()
+
+    def model(x):
+        evidence = (x * (x > 1)).sum((1, 2, 3)) - 0.2 * (x * (x <= 1)).sum((1, 2, 3))
+        return torch.stack([evidence - 5, torch.zeros_like(evidence)], 1)
+
+    true = true + 0.01 * random(16, 1, 8, 8, seed=1)  # no ties
+    return model, inputs, {"true": true, "random": random(16, 1, 8, 8, seed=2), "inverted": -true}
+
+
+def _values(model, inputs, maps, baselines):
+    options = {"target": 0, "baselines": baselines}
+    both = insertion_deletion(model, inputs, maps, n_steps=32, **options)
+    drop = average_drop(model, inputs, maps, **options)
+    increase = increase_in_confidence(model, inputs, maps, **options)
+    return {
+        "insertion": [each.insertion.mean().item() for each in both.values()],
+        "deletion": [each.deletion.mean().item() for each in both.values()],
+        "difference": [each.difference.mean().item() for each in both.values()],
+        "average_drop": [each.average_drop.item() for each in drop.values()],
+        "increase_in_confidence": [
+            each.increase_in_confidence.item() for each in increase.values()
+        ],
+    }
+
+
+@pytest.mark.parametrize("baselines", [zeros, blur(5, 2)])
+def test_true_random_inverted(scene, baselines):
+    values = _values(*scene, baselines)
+    assert values.keys() == HIGHER_IS_BETTER.keys()
+    if baselines is not zeros:
+        # What puts the model off is still there when it is blurred: no map raises the confidence.
+        assert values.pop("increase_in_confidence") == [0, 0, 0]
+    for name, (true, by_chance, inverted) in values.items():
+        sign = 1 if HIGHER_IS_BETTER[name] else -1
+        assert sign * true > sign * by_chance, name
+        # Neither a random nor an inverted map ever raises the confidence.
+        if name == "increase_in_confidence":
+            assert by_chance == inverted == 0
+        else:
+            assert sign * by_chance > sign * inverted, name

@@ -1,0 +1,125 @@
+"""Nothing of the user's is changed, also after an error; what is imported, and when."""
+
+import copy
+import subprocess
+import sys
+from importlib import import_module
+
+import pytest
+import torch
+from torch import nn
+
+from captum_tgrad.metrics import (
+    average_drop,
+    deletion,
+    increase_in_confidence,
+    insertion,
+    insertion_deletion,
+)
+
+METRICS = [insertion_deletion, insertion, deletion, average_drop, increase_in_confidence]
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:The baseline keeps half"),
+    pytest.mark.filterwarnings("ignore:forward_func is in training mode"),
+]
+
+
+class FailingLate(nn.Module):
+    """Fails at the third call, if at all."""
+
+    def __init__(self, failing):
+        super().__init__()
+        self.calls, self.failing = 0, failing
+
+    def forward(self, x):
+        self.calls += 1
+        if self.failing and self.calls == 3:
+            raise RuntimeError("half-way")
+        return x
+
+
+def _model(failing):
+    torch.manual_seed(3)
+    model = nn.Sequential(
+        nn.ReLU(inplace=True),  # overwrites what it is given
+        nn.Conv2d(3, 4, 3),
+        nn.BatchNorm2d(4),
+        nn.Dropout(),
+        FailingLate(failing),
+        nn.Flatten(),
+        nn.Linear(4 * 36, 3),
+    )
+    model.eval()
+    model[2].train()  # would change its buffers
+    model[3].train()  # would use the random state
+    model[1].weight.requires_grad_(False)
+    model[6].weight.grad = torch.ones_like(model[6].weight)
+    return model
+
+
+def _state(model):
+    return {
+        "training": [module.training for module in model.modules()],
+        "requires_grad": [parameter.requires_grad for parameter in model.parameters()],
+        "hooks": [len(module._forward_hooks) for module in model.modules()],
+        "grad mode": torch.is_grad_enabled(),
+        "grads": [p.grad is None or p.grad.clone().tolist() for p in model.parameters()],
+        "random": torch.get_rng_state().tolist(),
+        "tensors": {name: t.tolist() for name, t in copy.deepcopy(model.state_dict()).items()},
+    }
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize(
+    ("failing", "target", "error"),
+    [(False, 1, None), (True, 1, RuntimeError), (False, 7, ValueError)],
+)
+@pytest.mark.parametrize("requires_grad", [False, True])
+def test_model_inputs_and_random_state_are_as_before(metric, failing, target, error, requires_grad):
+    model = _model(failing)
+    tensors = [torch.randn(2, 3, 8, 8) for _ in range(3)]
+    values = [tensor.clone() for tensor in tensors]
+    for tensor in tensors:
+        tensor.requires_grad_(requires_grad)
+    inputs, attributions, baseline = tensors
+    before = _state(model)
+    if error is None:
+        result = metric(model, inputs, attributions, baseline, target=target)
+        assert not any(value.requires_grad for value in result if isinstance(value, torch.Tensor))
+    else:
+        with pytest.raises(error):
+            metric(model, inputs, attributions, baseline, target=target, max_examples_per_batch=1)
+    assert _state(model) == before
+    for tensor, value in zip(tensors, values, strict=True):
+        assert torch.equal(tensor, value)
+        assert tensor.requires_grad == requires_grad
+        assert tensor.grad is None
+
+
+def test_the_guard_is_needed():
+    # Otherwise the test above could not fail.
+    model = _model(failing=False)
+    before = _state(model)
+    model(torch.randn(2, 3, 8, 8))
+    after = _state(model)
+    assert after["tensors"] != before["tensors"]
+    assert after["random"] != before["random"]
+
+
+def test_importing_the_metrics_imports_neither_torchvision_nor_torchmetrics():
+    code = (
+        "import sys; before = set(sys.modules); import captum.attr;"
+        "captums = set(sys.modules); import captum_tgrad.metrics;"
+        "new = {name.split('.')[0] for name in set(sys.modules) - captums};"
+        "print(sorted(new & {'torchvision', 'torchmetrics', 'matplotlib', 'scipy', 'skimage'}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_without_torchmetrics_the_message_names_the_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torchmetrics", None)
+    monkeypatch.delitem(sys.modules, "captum_tgrad.metrics.torchmetrics", raising=False)
+    with pytest.raises(ModuleNotFoundError, match=r"captum-tgrad\[metrics\]"):
+        import_module("captum_tgrad.metrics.torchmetrics")
