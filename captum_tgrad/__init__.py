@@ -6,15 +6,23 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from captum_tgrad.attribution.cam import CamAttribution
     from captum_tgrad.attribution.full_grad import FullGradAttribution
     from captum_tgrad.attribution.t_grad import TGradAttribution
     from captum_tgrad.decomposition.terms import Decomposition, Term
 
 __version__ = "0.1.0"
 
-__all__ = ["Decomposition", "FullGradAttribution", "TGradAttribution", "Term"]
+__all__ = [
+    "CamAttribution",
+    "Decomposition",
+    "FullGradAttribution",
+    "TGradAttribution",
+    "Term",
+]
 
 _HOMES = {
+    "CamAttribution": "captum_tgrad.attribution.cam",
     "Decomposition": "captum_tgrad.decomposition.terms",
     "FullGradAttribution": "captum_tgrad.attribution.full_grad",
     "TGradAttribution": "captum_tgrad.attribution.t_grad",

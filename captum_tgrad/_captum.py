@@ -10,10 +10,11 @@ from captum._utils.common import _format_tensor_into_tuples as format_tensor_int
 from captum._utils.common import _is_tuple as is_tuple
 from captum._utils.common import _select_targets as select_targets
 from captum._utils.typing import TargetType, TensorOrTupleOfTensorsGeneric
-from captum.attr._utils.attribution import GradientAttribution
+from captum.attr._utils.attribution import Attribution, GradientAttribution
 from captum.log import log_usage
 
 __all__ = [
+    "Attribution",
     "GradientAttribution",
     "TargetType",
     "TensorOrTupleOfTensorsGeneric",
