@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from captum_tgrad.sanity_checks.own_copy import (
+    Mark,
     check_method,
     only_the_copy_runs,
     the_same_random_numbers,
@@ -39,6 +40,9 @@ class Explanation:
     additional_forward_args: Any
     options: dict[str, Any]
     seed: int
+
+    def __post_init__(self) -> None:
+        self.mark = Mark(self.model)
 
     def forward(self) -> Any:
         """The output of the copy in evaluation mode, which leaves running statistics alone."""
@@ -82,7 +86,7 @@ class Explanation:
             torch.inference_mode(False),
             torch.enable_grad(),
             the_same_random_numbers(self.seed, inputs.device),
-            only_the_copy_runs(self.original, self.model),
+            only_the_copy_runs(self.original, self.mark),
         ):
             method = self._method()
             attributions = method.attribute(inputs, target=self.target, **arguments)

@@ -48,8 +48,23 @@ def _holds(value: Any, modules: set[nn.Module], depth: int = 4) -> bool:
     )
 
 
+class Mark:
+    """Tells the modules of a model, and of every copy that a method makes of it, from others."""
+
+    def __init__(self, model: nn.Module) -> None:
+        for module in model.modules():
+            vars(module)["_mark_of_the_copy"] = self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Mark:
+        return self
+
+    def is_on(self, module: nn.Module) -> bool:
+        """Whether a module has this mark."""
+        return vars(module).get("_mark_of_the_copy") is self
+
+
 @contextmanager
-def only_the_copy_runs(original: set[nn.Module], duplicate: nn.Module) -> Iterator[None]:
+def only_the_copy_runs(original: set[nn.Module], mark: Mark) -> Iterator[None]:
     """A context in which the model that is explained is the copy.
 
     Raises:
@@ -57,7 +72,6 @@ def only_the_copy_runs(original: set[nn.Module], duplicate: nn.Module) -> Iterat
             copy was.
     """
     thread = threading.get_ident()
-    copied = set(duplicate.modules())
     ran = False
 
     def entered(module: nn.Module, inputs: Any) -> None:
@@ -67,7 +81,7 @@ def only_the_copy_runs(original: set[nn.Module], duplicate: nn.Module) -> Iterat
                 "attribution_factory returned a method that calls your model itself, which is"
                 " never randomised." + _ADVICE
             )
-        ran = ran or module in copied
+        ran = ran or mark.is_on(module)
 
     handle = register_module_forward_pre_hook(entered)
     try:

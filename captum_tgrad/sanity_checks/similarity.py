@@ -35,12 +35,12 @@ def similarity(one: Tensor, other: Tensor) -> Similarity:
         other: Maps of the same shape.
 
     Returns:
-        Spearman's rank correlation, ties at their average rank (scipy), NaN if one of the two
-        maps is constant; and the structural similarity SSIM (scikit-image), with the
-        library's uniform window of 7 places a side, or the largest odd number that fits into the
-        map, and NaN if not even 3 fit or for features, which have no neighbours. For SSIM a map is divided by its largest absolute value
-        (a map of zeros stays as it is), so that it lies between -1 and 1, a range of 2; absolute
-        maps lie between 0 and 1, a range of 1. All four are NaN where a map is not finite.
+        Spearman's rank correlation, ties at their average rank (scipy), NaN if one of the two maps
+        is constant; and the structural similarity SSIM (scikit-image), with the library's uniform
+        window of 7 places a side, or the largest odd number that fits into the map, and NaN if not
+        even 3 fit or for features, which have no neighbours. For SSIM each
+        map is scaled so that it lies between 0 and 1, a range of 1 (a constant map is 0). All four
+        are NaN where a map is not finite.
 
     Raises:
         ModuleNotFoundError: scipy or scikit-image is not installed.
@@ -51,8 +51,8 @@ def similarity(one: Tensor, other: Tensor) -> Similarity:
     columns = (
         [_spearman(first, second) for first, second in pairs],
         [_spearman(first, second) for first, second in absolute],
-        [_ssim(first, second, 2.0) if has_places else math.nan for first, second in pairs],
-        [_ssim(first, second, 1.0) if has_places else math.nan for first, second in absolute],
+        [_ssim(first, second) if has_places else math.nan for first, second in pairs],
+        [_ssim(first, second) if has_places else math.nan for first, second in absolute],
     )
     return Similarity(*(torch.tensor(column, dtype=torch.float64) for column in columns))
 
@@ -71,15 +71,18 @@ def _spearman(one: _Array, other: _Array) -> float:
     return float(stats.spearmanr(one, other, axis=None).statistic)
 
 
-def _ssim(one: _Array, other: _Array, data_range: float) -> float:
+def _ssim(one: _Array, other: _Array) -> float:
     metrics = import_from_extra("skimage.metrics", extra="sanity")
     window = min(_LARGEST_WINDOW, (min(one.shape) - 1) // 2 * 2 + 1)
     if window < _SMALLEST_WINDOW or not np.isfinite([one, other]).all():
         return math.nan
     one, other = _scaled(one), _scaled(other)
-    return float(metrics.structural_similarity(one, other, win_size=window, data_range=data_range))
+    return float(metrics.structural_similarity(one, other, win_size=window, data_range=1.0))
 
 
 def _scaled(values: _Array) -> _Array:
-    largest = np.abs(values).max()
+    # SSIM is made for brightness, which is not negative: between -1 and 1 the opposite of a map
+    # would be like it, a negative mean times a negative covariance.
+    values = values - values.min()
+    largest = values.max()
     return values / largest if largest > 0 else values
