@@ -45,7 +45,8 @@ class CamAttribution(Attribution):  # type: ignore[misc]
         cam_class: A class of the package, such as ``pytorch_grad_cam.GradCAMPlusPlus``.
         model: The model; it returns one number per sample, or one per sample and class.
         target_layers: Modules of the model whose activations make the map. None: the last
-            convolution that runs and has an output of more than one place.
+            convolution that runs and has an output of more than one place. Where branches run side
+            by side, as in Inception, that is in one branch only: name the block instead.
         cam_arguments: What else ``cam_class`` is constructed with, such as ``reshape_transform``;
             also ``batch_size`` for ScoreCAM, which takes it otherwise.
 

