@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from captum_tgrad.attribution.cam import CamAttribution
     from captum_tgrad.attribution.full_grad import FullGradAttribution
     from captum_tgrad.attribution.layer_t_grad import LayerTGradAttribution
     from captum_tgrad.attribution.t_grad import TGradAttribution
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "CamAttribution",
     "Decomposition",
     "FullGradAttribution",
     "LayerTGradAttribution",
@@ -22,6 +24,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "CamAttribution": "captum_tgrad.attribution.cam",
     "Decomposition": "captum_tgrad.decomposition.terms",
     "FullGradAttribution": "captum_tgrad.attribution.full_grad",
     "LayerTGradAttribution": "captum_tgrad.attribution.layer_t_grad",

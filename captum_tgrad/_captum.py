@@ -14,10 +14,15 @@ from captum._utils.gradient import (
 )
 from captum._utils.progress import NullProgress, progress
 from captum._utils.typing import TargetType, TensorOrTupleOfTensorsGeneric
-from captum.attr._utils.attribution import GradientAttribution, LayerAttribution
+from captum.attr._utils.attribution import (
+    Attribution,
+    GradientAttribution,
+    LayerAttribution,
+)
 from captum.log import log_usage
 
 __all__ = [
+    "Attribution",
     "GradientAttribution",
     "LayerAttribution",
     "NullProgress",

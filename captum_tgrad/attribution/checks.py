@@ -107,6 +107,16 @@ def check_device(forward_func: Any, inputs: tuple[Tensor, ...]) -> None:
 
 
 def check_output(output: Any, samples: int) -> None:
+    """Raises TypeError or ValueError unless a forward function can be differentiated per sample."""
+    check_output_shape(output, samples)
+    if not output.requires_grad:
+        raise ValueError(
+            "The output of forward_func has no gradient with respect to inputs: the model runs"
+            " under torch.no_grad(), detaches, or does not use its inputs."
+        )
+
+
+def check_output_shape(output: Any, samples: int) -> None:
     """Raises TypeError or ValueError unless a forward function returned ``(N, ...)``."""
     if not isinstance(output, Tensor):
         example = "model(x)['out']" if isinstance(output, dict) else "model(x)[0]"
@@ -123,11 +133,6 @@ def check_output(output: Any, samples: int) -> None:
         raise ValueError(
             f"forward_func returned a tensor of shape {tuple(output.shape)} for {samples} samples;"
             " its first dimension must count the samples."
-        )
-    if not output.requires_grad:
-        raise ValueError(
-            "The output of forward_func has no gradient with respect to inputs: the model runs"
-            " under torch.no_grad(), detaches, or does not use its inputs."
         )
 
 
@@ -146,12 +151,12 @@ def check_target(target: Any, output: Tensor) -> None:
             f"target is {target!r}, but forward_func returned one number per sample, shape"
             f" {shape}: there is nothing to select. Pass target=None."
         )
-    per_sample = _targets_per_sample(target, samples)
+    per_sample = targets_per_sample(target, samples)
     for indices in per_sample:
         _check_indices(indices, output)
 
 
-def _targets_per_sample(target: Any, samples: int) -> list[tuple[int, ...]]:
+def targets_per_sample(target: Any, samples: int) -> list[tuple[int, ...]]:
     """The indices that ``target`` gives, once for all samples or once for each."""
     if isinstance(target, Tensor):
         if target.is_floating_point() or target.is_complex() or target.dtype == torch.bool:

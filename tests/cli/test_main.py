@@ -56,14 +56,20 @@ def test_module_runs_as_the_command(tmp_path):
 
 @pytest.mark.parametrize(
     "module",
-    ["captum_tgrad", "captum_tgrad.cli.main", "captum_tgrad.zoo", "captum_tgrad.visualization"],
+    [
+        "captum_tgrad",
+        "captum_tgrad.cli.main",
+        "captum_tgrad.sanity_checks",
+        "captum_tgrad.visualization",
+        "captum_tgrad.zoo",
+    ],
 )
 def test_import_loads_no_drawing_and_no_pictures(module):
     done = _python("-c", f"import sys, {module}; print(*sys.modules)")
     assert done.returncode == 0, done.stderr
     loaded = {name.split(".")[0] for name in done.stdout.split()}
     assert "captum_tgrad" in loaded
-    assert not {"torchvision", "matplotlib", "PIL", "skimage", "captum"} & loaded
+    assert not {"torchvision", "matplotlib", "PIL", "scipy", "skimage", "captum"} & loaded
 
 
 def test_every_public_name_can_be_imported():

@@ -1,0 +1,210 @@
+"""Class activation maps of the ``grad-cam`` package as Captum attributions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from captum_tgrad._captum import (
+    Attribution,
+    TargetType,
+    TensorOrTupleOfTensorsGeneric,
+    format_additional_forward_args,
+    format_output,
+    is_tuple,
+    log_usage,
+)
+from captum_tgrad.attribution import checks
+from captum_tgrad.attribution.cam_checks import cam_signature, check_target_layers, checked_images
+from captum_tgrad.attribution.cam_library import Cam, CamModel
+from captum_tgrad.attribution.cam_targets import cam_targets, selected_indices
+from captum_tgrad.attribution.last_convolution import LastConvolution
+from captum_tgrad.attribution.model_copy import copy_model
+from captum_tgrad.attribution.quiet import without_progress_bars
+from captum_tgrad.decomposition.decompose import usable_in_backward
+from captum_tgrad.decomposition.eager import compiled_models_run_eagerly, uncompiled
+
+
+class CamAttribution(Attribution):  # type: ignore[misc]
+    """Any class activation map of the ``grad-cam`` package, without its side effects.
+
+    The maps are the library's own. It works on a copy of the model that shares the model's
+    parameters, so that modes, gradients and hooks of the model stay as they are, and draws no
+    progress bars. Of the model's parameters, no gradients are computed.
+
+    What the library's maps are, these are too: in evaluation mode, scaled from 0 to 1 per sample,
+    and not differentiable. RandomCAM draws from NumPy's global generator.
+
+    Source: Gildenblat and contributors, "PyTorch library for CAM methods" (the ``grad-cam``
+    package), where each class names its paper.
+
+    Args:
+        cam_class: A class of the package, such as ``pytorch_grad_cam.GradCAMPlusPlus``.
+        model: The model; it returns one number per sample, or one per sample and class.
+        target_layers: Modules of the model whose activations make the map. None: the last
+            convolution that runs and has an output of more than one place. Where branches run side
+            by side, as in Inception, that is in one branch only: name the block instead.
+        cam_arguments: What else ``cam_class`` is constructed with, such as ``reshape_transform``;
+            also ``batch_size`` for ScoreCAM, which takes it otherwise.
+
+    Raises:
+        TypeError: ``cam_class`` is no class activation map or does not take ``cam_arguments``,
+            ``model`` is no module, or ``target_layers`` is no list of modules.
+        ValueError: ``target_layers`` holds a module that is not in the model.
+
+    Example:
+        >>> import torch
+        >>> from captum_tgrad import CamAttribution
+        >>> from pytorch_grad_cam import GradCAMPlusPlus
+        >>> model = torch.nn.Sequential(torch.nn.Conv2d(3, 5, 3), torch.nn.ReLU())
+        >>> model = model.extend([torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten()])
+        >>> method = CamAttribution(GradCAMPlusPlus, model, target_layers=[model[0]])
+        >>> method.attribute(torch.rand(2, 3, 8, 8), target=[4, 0]).shape
+        torch.Size([2, 1, 8, 8])
+    """
+
+    def __init__(
+        self,
+        cam_class: Callable[..., Any],
+        model: nn.Module,
+        target_layers: Sequence[nn.Module] | None = None,
+        **cam_arguments: Any,
+    ) -> None:
+        checks.check_forward_func(model)
+        module: Any = uncompiled(model)
+        if not isinstance(module, nn.Module):
+            raise TypeError(
+                f"model must be a torch.nn.Module, whose layers can be found, got"
+                f" {type(model).__name__}."
+            )
+        self._signature = cam_signature(cam_class, cam_arguments)
+        check_target_layers(target_layers, module)
+        super().__init__(module)
+        self.cam_class = cam_class
+        self.target_layers = None if target_layers is None else list(target_layers)
+        self.cam_arguments = cam_arguments
+
+    @log_usage()  # type: ignore[untyped-decorator]
+    def attribute(
+        self,
+        inputs: TensorOrTupleOfTensorsGeneric,
+        target: TargetType = None,
+        additional_forward_args: object | None = None,
+        **call_arguments: Any,
+    ) -> TensorOrTupleOfTensorsGeneric:
+        """The map of each sample.
+
+        Args:
+            inputs: Shape ``(N, C, H, W)``, or ``(N, C, D, H, W)`` for the classes that take it.
+            target: The output to explain, in any of captum's forms: an int, a tuple, a tensor or
+                a list with one per sample. None: the library's choice, which is the class with
+                the largest output. FinerCAM compares the target with the classes most like it.
+            additional_forward_args: Further arguments of the model, held constant. Where there
+                are tensors among them, one entry per sample, samples are explained one by one.
+            call_arguments: What else an object of the class is called with, such as
+                ``eigen_smooth=True``.
+
+        Returns:
+            The maps, shape ``(N, 1, H, W)``, from 0 to 1, on the device and with the dtype of
+            ``inputs``; the library computes them in float32 at the end.
+
+        Raises:
+            TypeError: ``inputs`` is no float tensor, ``target`` no integers, the model returned no
+                tensor or cannot be copied, or the class is not called with ``call_arguments``.
+            ValueError: ``inputs`` has another shape, is empty or holds NaN or inf, ``target`` does
+                not select one output per sample, or there is no convolution to take.
+        """
+        images = checked_images(inputs, self.forward_func)
+        with (
+            torch.inference_mode(False),
+            torch.enable_grad(),
+            compiled_models_run_eagerly(),
+            without_progress_bars(),
+        ):
+            maps = self._maps(
+                usable_in_backward(images).detach().clone(),
+                target,
+                usable_in_backward(format_additional_forward_args(additional_forward_args)) or (),
+                call_arguments,
+            )
+        formatted: TensorOrTupleOfTensorsGeneric = format_output(
+            is_tuple(inputs), (maps.unsqueeze(1).to(images.device, images.dtype),)
+        )
+        return formatted
+
+    def _maps(
+        self, images: Tensor, target: Any, further: tuple[Any, ...], options: dict[str, Any]
+    ) -> Tensor:
+        check_target_layers(self.target_layers, self.forward_func)
+        duplicate, copies = copy_model(self.forward_func, share_parameters=True)
+        model = CamModel(duplicate, images).eval()
+        # What an in-place operation does to the images of one pass must not be seen by the next.
+        output, last_convolution = _probe(model, images[:1].clone(), _of_sample(further, 0, images))
+        indices = selected_indices(target, output, len(images))
+        if self.target_layers is not None:
+            layers = [copies[id(layer)] for layer in self.target_layers]
+        elif _finds_its_own_layers(self.cam_class, self.cam_arguments):
+            layers = []
+        else:
+            layers = [last_convolution.found()]
+        with Cam(self.cam_class, self._signature, model, layers, self.cam_arguments) as cam:
+            if any(isinstance(value, Tensor) for value in further) or (
+                cam.takes_target_index and indices is not None
+            ):
+                return _one_by_one(cam, model, images, indices, further, options)
+            model.further = further
+            return cam.maps(images, cam_targets(indices), **options)
+
+
+def _one_by_one(
+    cam: Cam,
+    model: CamModel,
+    images: Tensor,
+    indices: list[tuple[int, ...]] | None,
+    further: tuple[Any, ...],
+    options: dict[str, Any],
+) -> Tensor:
+    """The maps of samples that the library cannot be given as a batch."""
+    maps = []
+    for sample in range(len(images)):
+        model.further = _of_sample(further, sample, images)
+        targets = None if indices is None else cam_targets([indices[sample]])
+        if cam.takes_target_index and indices is not None and len(indices[sample]) == 1:
+            # Given as a target, the class would not be compared with any other.
+            targets, options = None, {**options, "target_idx": indices[sample][0]}
+        maps.append(cam.maps(images[sample : sample + 1], targets, **options))
+    return torch.cat(maps)
+
+
+def _probe(
+    model: CamModel, image: Tensor, further: tuple[Any, ...]
+) -> tuple[Tensor, LastConvolution]:
+    """Sends one sample through, to check the target and find a layer before anything is long."""
+    model.further = further
+    last_convolution = LastConvolution(model)
+    try:
+        with torch.no_grad():
+            output = model(image)
+    finally:
+        last_convolution.remove()
+    checks.check_output_shape(output, 1)
+    return output, last_convolution
+
+
+def _of_sample(further: tuple[Any, ...], sample: int, images: Tensor) -> tuple[Any, ...]:
+    """The further arguments of one sample: of tensors with an entry per sample, its entry."""
+    return tuple(
+        value[sample : sample + 1]
+        if isinstance(value, Tensor) and value.dim() and len(value) == len(images)
+        else value
+        for value in further
+    )
+
+
+def _finds_its_own_layers(cam_class: Any, cam_arguments: dict[str, Any]) -> bool:
+    """Whether it is the library's FullGrad, which complains about layers it is given."""
+    bases = getattr(cam_arguments.get("base_method", cam_class), "__mro__", ())
+    return any(base.__name__ == "FullGrad" for base in bases)

@@ -1,0 +1,104 @@
+"""What users may get wrong about class activation maps, said before anything is computed."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from captum_tgrad._captum import format_tensor_into_tuples
+from captum_tgrad.attribution import checks
+
+
+def cam_signature(
+    cam_class: Callable[..., Any], cam_arguments: dict[str, Any]
+) -> inspect.Signature:
+    """The signature of a class of ``grad-cam``.
+
+    Raises:
+        TypeError: It is not the constructor of a class activation map, or does not take
+            ``cam_arguments``.
+    """
+    name = getattr(cam_class, "__name__", repr(cam_class))
+    if not callable(cam_class) or isinstance(cam_class, nn.Module):
+        raise TypeError(
+            f"cam_class must be a class of the grad-cam package such as GradCAMPlusPlus, got"
+            f" {cam_class!r}."
+        )
+    signature = inspect.signature(cam_class)
+    if not {"model", "target_layers"} <= signature.parameters.keys():
+        raise TypeError(
+            f"cam_class {name} takes no model and target_layers, so it is no class activation map"
+            " of the grad-cam package. Guided backpropagation is captum.attr.GuidedBackprop."
+        )
+    try:
+        signature.bind(None, [], **constructor_arguments(signature, cam_arguments))
+    except TypeError as error:
+        raise TypeError(
+            f"{name} cannot be constructed with {sorted(cam_arguments)}: {error}. It takes"
+            f" {sorted(signature.parameters.keys() - {'model', 'target_layers'})}."
+        ) from error
+    return signature
+
+
+def constructor_arguments(
+    signature: inspect.Signature, cam_arguments: dict[str, Any]
+) -> dict[str, Any]:
+    """What the constructor takes of ``cam_arguments``: all but ScoreCAM's ``batch_size``."""
+    # ScoreCAM looks for an attribute of this name, which its constructor does not take.
+    return {
+        name: value
+        for name, value in cam_arguments.items()
+        if name != "batch_size" or _takes(signature, name)
+    }
+
+
+def _takes(signature: inspect.Signature, name: str) -> bool:
+    kinds = [parameter.kind for parameter in signature.parameters.values()]
+    return name in signature.parameters or inspect.Parameter.VAR_KEYWORD in kinds
+
+
+def checked_images(inputs: Any, model: nn.Module) -> Tensor:
+    """The images in ``inputs``; raises TypeError or ValueError if they are something else."""
+    if not isinstance(inputs, (Tensor, tuple)):
+        raise TypeError(f"inputs must be a torch.Tensor, got {type(inputs).__name__}.")
+    tensors = format_tensor_into_tuples(inputs)
+    checks.check_inputs(tensors)
+    if len(tensors) != 1:
+        raise ValueError(
+            f"inputs has {len(tensors)} tensors; a class activation map explains one. Pass the"
+            " others as additional_forward_args, which are held constant."
+        )
+    images: Tensor = tensors[0]
+    if images.dim() < 4:
+        raise ValueError(
+            f"inputs has shape {tuple(images.shape)}; a class activation map is for images, shape"
+            " (N, C, H, W)."
+        )
+    checks.check_device(model, tensors)
+    return images
+
+
+def check_target_layers(target_layers: Any, model: nn.Module) -> None:
+    """Raises TypeError or ValueError unless they are None or a list of modules of the model."""
+    if target_layers is None:
+        return
+    if isinstance(target_layers, nn.Module) or not isinstance(target_layers, Sequence):
+        raise TypeError(
+            "target_layers must be a list of modules of the model, such as [model.layer4], got"
+            f" {type(target_layers).__name__}."
+        )
+    modules = set(model.modules())
+    for number, layer in enumerate(target_layers):
+        if not isinstance(layer, nn.Module):
+            raise TypeError(
+                f"target_layers[{number}] must be a module of the model, got"
+                f" {type(layer).__name__}."
+            )
+        if layer not in modules:
+            raise ValueError(
+                f"target_layers[{number}], a {type(layer).__name__}, is not a module of the model."
+                " Take it from the model itself, not from a copy of it."
+            )

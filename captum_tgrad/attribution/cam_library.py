@@ -1,0 +1,112 @@
+"""Running a class of the ``grad-cam`` package on a model that it may do anything to."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from captum_tgrad.attribution.cam_checks import constructor_arguments
+from captum_tgrad.attribution.cam_targets import CamTarget
+
+
+class CamModel(nn.Module):
+    """A copy of a model as ``grad-cam`` calls it: with the images alone.
+
+    Args:
+        model: The copy.
+        images: Shape ``(N, C, H, W)``, for their device.
+    """
+
+    def __init__(self, model: nn.Module, images: Tensor) -> None:
+        super().__init__()
+        # The library takes the device of the first parameter; a model may have none.
+        self.place = nn.Parameter(images.new_empty(0), requires_grad=False)
+        self.model = model
+        self.further: tuple[Any, ...] = ()
+
+    def forward(self, images: Tensor) -> Any:
+        """The model's output; the further arguments of one sample are repeated for a batch."""
+        further = [
+            value.expand(len(images), *value.shape[1:])
+            if isinstance(value, Tensor) and value.dim() and len(value) == 1
+            else value
+            for value in self.further
+        ]
+        return self.model(images, *further)
+
+
+class Cam:
+    """A context with an object of a class of ``grad-cam``, on a copy of a model.
+
+    Args:
+        cam_class: The class.
+        signature: Its signature.
+        model: The copy.
+        target_layers: Modules of the copy.
+        cam_arguments: What else the class is constructed with.
+    """
+
+    def __init__(
+        self,
+        cam_class: Callable[..., Any],
+        signature: inspect.Signature,
+        model: CamModel,
+        target_layers: Sequence[nn.Module],
+        cam_arguments: dict[str, Any],
+    ) -> None:
+        self._model = model
+        for layer in target_layers:
+            layer.register_forward_hook(_begin_graph)
+        bound = signature.bind(
+            model, list(target_layers), **constructor_arguments(signature, cam_arguments)
+        )
+        bound.apply_defaults()
+        for name, value in bound.arguments.items():
+            # AblationCAM keeps activations in a layer that is an argument, or worse, the default
+            # of one, which is the same object for everyone.
+            if isinstance(value, nn.Module) and value is not model:
+                bound.arguments[name] = copy.deepcopy(value)
+        self._cam: Any = cam_class(*bound.args, **bound.kwargs)
+        if "batch_size" in cam_arguments and "batch_size" not in bound.arguments:
+            self._cam.batch_size = cam_arguments["batch_size"]
+
+    @property
+    def takes_target_index(self) -> bool:
+        """Whether the class is compared with others if given by its index, as for FinerCAM."""
+        return "target_idx" in inspect.signature(self._cam.forward).parameters
+
+    def __enter__(self) -> Cam:
+        return self
+
+    def __exit__(
+        self,
+        exception_type: type[BaseException] | None,
+        exception: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        # Object and model refer to each other through these hooks; without them all activations
+        # are let go of now, and not when the garbage is collected.
+        for module in self._model.modules():
+            module._forward_hooks.clear()
+        self._cam = None
+
+    def maps(self, images: Tensor, targets: list[CamTarget] | None, **options: Any) -> Tensor:
+        """The library's maps, shape ``(N, *spatial)``, float32 on the CPU."""
+        return torch.from_numpy(self._cam(images, targets, **options))
+
+
+def _begin_graph(module: nn.Module, inputs: Any, output: Any) -> Tensor | None:
+    """Differentiates from the first target layer on, as no parameter of the copy requires it.
+
+    The library itself goes back through the whole network and to the parameters, for gradients
+    that it does not use. What it is given is no leaf, because an activation may overwrite it.
+    """
+    if not isinstance(output, Tensor) or output.requires_grad or not torch.is_grad_enabled():
+        return None
+    return output.detach().requires_grad_().clone() if output.is_floating_point() else None

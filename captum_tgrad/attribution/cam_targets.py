@@ -1,0 +1,51 @@
+"""From captum's targets to those of the ``grad-cam`` package: one callable per sample."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor
+
+from captum_tgrad.attribution import checks
+
+CamTarget = Callable[[Tensor], Tensor]
+
+
+def selected_indices(target: Any, output: Tensor, samples: int) -> list[tuple[int, ...]] | None:
+    """What to select from the output of each sample.
+
+    Args:
+        target: In any of captum's forms.
+        output: That of one sample, shape ``(1, ...)``.
+        samples: How many samples there are.
+
+    Returns:
+        One tuple of indices for each sample; None for the library's choice, its largest output.
+
+    Raises:
+        TypeError: ``target`` holds no integers.
+        ValueError: ``target`` does not select one output per sample.
+    """
+    if target is None and output.dim() == 2:
+        return None
+    checks.check_target(target, output.expand(samples, *output.shape[1:]))
+    if target is None:
+        return [(0,) * (output.dim() - 1)] * samples
+    per_sample = checks.targets_per_sample(target, samples)
+    return per_sample if len(per_sample) == samples else per_sample * samples
+
+
+def cam_targets(indices: list[tuple[int, ...]] | None) -> list[CamTarget] | None:
+    """The library's targets, for the batch or for one sample of it."""
+    if indices is None:
+        return None
+    return [functools.partial(_select, index) for index in indices]
+
+
+def _select(index: tuple[int, ...], output: Tensor) -> Tensor:
+    # SESS asks for a whole batch at once, everything else for one sample.
+    for number in reversed(index):
+        output = output[..., number]
+    return output

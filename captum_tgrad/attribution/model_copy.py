@@ -1,0 +1,49 @@
+"""Copies of a model, for what cannot be done without changing one."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any, TypeVar
+
+from torch import Tensor, nn
+
+ModuleType = TypeVar("ModuleType", bound=nn.Module)
+
+
+def copy_model(
+    model: ModuleType, share_parameters: bool = False
+) -> tuple[ModuleType, dict[int, Any]]:
+    """Copies a model with its modes, buffers and hooks; nothing done to the copy reaches it.
+
+    Args:
+        model: Any module.
+        share_parameters: Whether the copy's parameters are frozen views of the model's, which
+            takes no memory, rather than copies that may be changed.
+
+    Returns:
+        The copy, and the copy of each module of the model by the ``id`` of that module.
+
+    Raises:
+        TypeError: Something in the model cannot be copied.
+    """
+    copies: dict[int, Any] = {}
+    for module in model.modules():
+        if share_parameters:
+            for parameter in module._parameters.values():
+                if parameter is not None:
+                    view = nn.Parameter(parameter.detach(), requires_grad=False)
+                    copies[id(parameter)] = view
+        # Results that a module keeps (the weight under torch.nn.utils.weight_norm) belong to a
+        # graph, and torch refuses to copy them.
+        for value in vars(module).values():
+            if isinstance(value, Tensor) and not value.is_leaf:
+                copies[id(value)] = value.detach().clone()
+    try:
+        duplicate = copy.deepcopy(model, copies)
+    except (TypeError, RuntimeError, AttributeError, copy.Error) as error:
+        raise TypeError(
+            "model cannot be copied, and this works on a copy so that yours stays as it is:"
+            f" copy.deepcopy(model) says {error!r}. Pass the part of it that holds the layers, or"
+            " take out what cannot be copied."
+        ) from error
+    return duplicate, {id(module): copies[id(module)] for module in model.modules()}

@@ -1,0 +1,189 @@
+"""The model parameter randomisation test of Adebayo et al."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from captum_tgrad.attribution import checks
+from captum_tgrad.attribution.model_copy import copy_model
+from captum_tgrad.decomposition.decompose import usable_in_backward
+from captum_tgrad.decomposition.eager import compiled_models_run_eagerly, uncompiled
+from captum_tgrad.sanity_checks.explain import Explanation
+from captum_tgrad.sanity_checks.layers import Layer, layers_from_the_output
+from captum_tgrad.sanity_checks.randomize import randomize
+from captum_tgrad.sanity_checks.similarity import similarity
+
+Mode = Literal["cascading", "independent"]
+
+
+@dataclass(frozen=True)
+class RandomizationStep:
+    """One network on the way from the trained one to a random one.
+
+    Attributes:
+        layer: The layer that was randomised last; None for the trained network.
+        index: The number of the step; 0 for the trained network.
+        steps: How many steps there are, the trained network included.
+        map: The attribution, summed over channels: shape ``(N, 1, *spatial)``, or
+            ``(N, features)`` where it has no channels.
+        spearman: Rank correlation with the map of the trained network, shape ``(N,)``, float64 on
+            the CPU; NaN where one of the two maps is constant.
+        spearman_absolute: The same for the maps' absolute values.
+        ssim: Structural similarity to the map of the trained network, shape ``(N,)``.
+        ssim_absolute: The same for the maps' absolute values.
+    """
+
+    layer: str | None
+    index: int
+    steps: int
+    map: Tensor
+    spearman: Tensor
+    spearman_absolute: Tensor
+    ssim: Tensor
+    ssim_absolute: Tensor
+
+
+def cascading_randomization(
+    model: nn.Module,
+    attribution_factory: Callable[[Any], Any],
+    inputs: Tensor,
+    target: Any = None,
+    *,
+    additional_forward_args: Any = None,
+    attribute_kwargs: Mapping[str, Any] | None = None,
+    layers: Sequence[str] | None = None,
+    mode: Mode = "cascading",
+    seed: int = 0,
+) -> Iterator[RandomizationStep]:
+    """Randomises a network from its classifier to its input, and watches the map.
+
+    A method whose map survives explains the picture, not the network. This is done to a copy of
+    the model, step by step as the result is iterated over; nothing but the map of the trained
+    network is kept.
+
+    Parameters and the running statistics of batch norms are drawn anew, from a truncated normal
+    distribution as by Adebayo et al., but with the mean and the standard deviation that each of
+    them has in the trained network rather than those of its first initialisation. What the
+    forward pass does not use is left as it is. How maps are compared, see
+    ``captum_tgrad.sanity_checks.similarity``.
+
+    Source: Adebayo, Gilmer, Muelly, Goodfellow, Hardt and Kim, "Sanity Checks for Saliency Maps",
+    sections 3.1 and 4.
+
+    Args:
+        model: The model; never changed. It is called as
+            ``model(inputs, *additional_forward_args)`` to see which layers it uses.
+        attribution_factory: From a model, the method that explains it, any Captum attribution: a
+            class such as ``TGradAttribution``, or ``lambda copy: LayerGradCam(copy, copy.layer4)``.
+            It is called anew for each step.
+        inputs: What to explain, a tensor that counts samples in its first dimension.
+        target: As for the method. None, where the method explains the model itself and that
+            returns several classes: the class that the trained network predicts, in every step.
+        additional_forward_args: As for the method; only passed on if given.
+        attribute_kwargs: Further arguments of the method's ``attribute``.
+        layers: Names of modules, each to be randomised in one step with all that is in it, in the
+            order in which the network uses them. None: one step for every module that has
+            parameters or running statistics of its own. A module used several times is randomised
+            once, where it is nearest to the output.
+        mode: ``"cascading"``: layers stay random once they are. ``"independent"``: one at a time,
+            the others as trained.
+        seed: Of the new values, and of the random numbers of the method, which are the same in
+            every step. The global generators stay as they are.
+
+    Returns:
+        An iterator over the steps, the trained network first.
+
+    Raises:
+        TypeError: ``model`` is no module or cannot be copied, ``inputs`` is no float tensor, or
+            ``attribution_factory`` does not return an attribution.
+        ValueError: ``inputs`` is empty or not finite, there are no layers to randomise or not by
+            that name, ``mode`` is unknown, the method explains something else than the model it
+            was built from, or it returns anything but one map for each sample.
+        ModuleNotFoundError: The extra ``sanity`` of this package is missing.
+
+    Example:
+        >>> import torch
+        >>> from captum_tgrad import TGradAttribution
+        >>> from captum_tgrad.sanity_checks import cascading_randomization
+        >>> _ = torch.manual_seed(0)
+        >>> model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.Flatten())
+        >>> model = model.append(torch.nn.Linear(144, 5))
+        >>> images = torch.rand(2, 3, 8, 8)
+        >>> steps = cascading_randomization(model, TGradAttribution, images, target=1)
+        >>> [(step.layer, step.spearman.shape) for step in steps]
+        [(None, torch.Size([2])), ('2', torch.Size([2])), ('0', torch.Size([2]))]
+    """
+    if mode not in get_args(Mode):
+        raise ValueError(f"mode must be 'cascading' or 'independent', got {mode!r}.")
+    original = _checked_model(model)
+    images = _checked_inputs(inputs, original)
+    further = usable_in_backward(additional_forward_args)
+    with torch.inference_mode(False):
+        duplicate, _ = copy_model(original)
+        explanation = Explanation(
+            attribution_factory,
+            duplicate,
+            set(original.modules()),
+            images,
+            usable_in_backward(target),
+            further,
+            dict(attribute_kwargs or {}),
+            seed,
+        )
+        with compiled_models_run_eagerly():
+            found, output = layers_from_the_output(duplicate, explanation.forward, layers)
+        explanation.choose_target(output)
+        # What can go wrong goes wrong here rather than when the first step is asked for.
+        first = explanation.map()
+    return _steps(explanation, first, found, mode, torch.Generator().manual_seed(seed))
+
+
+def _steps(
+    explanation: Explanation,
+    first: Tensor,
+    layers: list[Layer],
+    mode: Mode,
+    generator: torch.Generator,
+) -> Iterator[RandomizationStep]:
+    steps = len(layers) + 1
+    yield RandomizationStep(None, 0, steps, first, *similarity(first, first))
+    for index, layer in enumerate(layers, 1):
+        learned = layer.values() if mode == "independent" else None
+        randomize(layer, generator)
+        changed = explanation.map(after=layer.name)
+        if changed.shape != first.shape:
+            raise ValueError(
+                f"attribute returned a map of shape {tuple(changed.shape)} once {layer.name!r} was"
+                f" randomised, and one of shape {tuple(first.shape)} before. Maps of different"
+                " shapes cannot be compared."
+            )
+        yield RandomizationStep(layer.name, index, steps, changed, *similarity(first, changed))
+        if learned is not None:
+            layer.restore(learned)
+
+
+def _checked_model(model: Any) -> nn.Module:
+    checks.check_forward_func(model)
+    module: Any = uncompiled(model)
+    if not isinstance(module, nn.Module):
+        raise TypeError(
+            "model must be a torch.nn.Module, whose parameters can be randomised, got"
+            f" {type(module).__name__}."
+        )
+    return module
+
+
+def _checked_inputs(inputs: Any, model: nn.Module) -> Tensor:
+    if not isinstance(inputs, Tensor):
+        raise TypeError(
+            f"inputs must be a torch.Tensor, got {type(inputs).__name__}. Pass further tensors as"
+            " additional_forward_args, which are held constant."
+        )
+    checks.check_inputs((inputs,))
+    checks.check_device(model, (inputs,))
+    return inputs

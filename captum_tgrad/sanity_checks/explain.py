@@ -1,0 +1,116 @@
+"""The map of a network whose parameters change between one call and the next."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from captum_tgrad.sanity_checks.own_copy import (
+    Mark,
+    check_method,
+    only_the_copy_runs,
+    the_same_random_numbers,
+)
+
+
+@dataclass
+class Explanation:
+    """How a map is made, the same way for every network.
+
+    Attributes:
+        factory: From a model, an attribution method.
+        model: The copy of the user's model.
+        original: The modules of the user's model.
+        inputs: What to explain.
+        target: As for the method.
+        additional_forward_args: As for the method.
+        options: Further arguments of ``attribute``.
+        seed: Of the method's own random numbers.
+    """
+
+    factory: Callable[[Any], Any]
+    model: nn.Module
+    original: set[nn.Module]
+    inputs: Tensor
+    target: Any
+    additional_forward_args: Any
+    options: dict[str, Any]
+    seed: int
+
+    def __post_init__(self) -> None:
+        self.mark = Mark(self.model)
+
+    def forward(self) -> Any:
+        """The output of the copy in evaluation mode, which leaves running statistics alone."""
+        further = self.additional_forward_args
+        if further is None:
+            further = ()
+        elif not isinstance(further, tuple):
+            further = (further,)
+        training = [module for module in self.model.modules() if module.training]
+        self.model.eval()
+        try:
+            return self.model(self.inputs.detach().clone(), *further)
+        finally:
+            for module in training:
+                module.training = True
+
+    def choose_target(self, output: Any) -> None:
+        """Takes the predicted class where a target is missing that the method would need."""
+        explains_the_copy = getattr(self._method(), "forward_func", None) is self.model
+        several = isinstance(output, Tensor) and output.dim() == 2 and output.shape[1] > 1
+        if self.target is None and explains_the_copy and several:
+            self.target = output.argmax(1)
+
+    def map(self, after: str | None = None) -> Tensor:
+        """The attribution of the network as it is now, summed over channels.
+
+        Args:
+            after: The layer that was randomised last, for messages.
+
+        Raises:
+            TypeError: The method returned no tensor.
+            ValueError: It explains another model, or returned anything but one map per sample.
+        """
+        # Its own inputs for every call: captum asks them for gradients, and models overwrite them.
+        with torch.inference_mode(False):
+            inputs = self.inputs.detach().clone()
+        arguments = dict(self.options)
+        if self.additional_forward_args is not None:
+            arguments["additional_forward_args"] = self.additional_forward_args
+        with (
+            torch.inference_mode(False),
+            torch.enable_grad(),
+            the_same_random_numbers(self.seed, inputs.device),
+            only_the_copy_runs(self.original, self.mark),
+        ):
+            method = self._method()
+            attributions = method.attribute(inputs, target=self.target, **arguments)
+        return self._summed(attributions, after)
+
+    def _method(self) -> Any:
+        method = self.factory(self.model)
+        check_method(method, self.original)
+        return method
+
+    def _summed(self, attributions: Any, after: str | None) -> Tensor:
+        when = "" if after is None else f" once {after!r} was randomised"
+        if isinstance(attributions, tuple) and len(attributions) == 1:
+            attributions = attributions[0]
+        if not isinstance(attributions, Tensor):
+            raise TypeError(
+                f"attribute returned a {type(attributions).__name__}{when} where a tensor is"
+                " needed. Leave options such as return_convergence_delta out of attribute_kwargs."
+            )
+        samples = len(self.inputs)
+        if attributions.dim() < 2 or len(attributions) != samples:
+            raise ValueError(
+                f"attribute returned shape {tuple(attributions.shape)}{when} for {samples} samples;"
+                " maps have shape (N, channels, *spatial) or (N, features)."
+            )
+        summed: Tensor = attributions.detach()
+        return summed if summed.dim() == 2 else summed.sum(1, keepdim=True)

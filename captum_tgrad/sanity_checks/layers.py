@@ -1,0 +1,185 @@
+"""What a network has learned, by layer, from its output to its input."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.module import register_module_forward_pre_hook
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves
+
+
+@dataclass(frozen=True)
+class Layer:
+    """What is randomised in one step.
+
+    Attributes:
+        name: The path of the module in the model; for the model itself, its type.
+        tensors: Parameters and running means, of any sign.
+        variances: Running variances, which are positive.
+    """
+
+    name: str
+    tensors: tuple[Tensor, ...]
+    variances: tuple[Tensor, ...]
+
+    def values(self) -> list[Tensor]:
+        """A copy of all its values."""
+        return [tensor.detach().clone() for tensor in (*self.tensors, *self.variances)]
+
+    @torch.no_grad()
+    def restore(self, values: list[Tensor]) -> None:
+        """Puts ``values()`` of an earlier time back."""
+        for tensor, earlier in zip((*self.tensors, *self.variances), values, strict=True):
+            tensor.copy_(earlier)
+
+
+def layers_from_the_output(
+    model: nn.Module, forward: Callable[[], Any], names: Sequence[str] | None = None
+) -> tuple[list[Layer], Any]:
+    """The layers of a model in the reverse of the order in which they are used.
+
+    A tensor is placed by its last use in the forward pass, whichever way it is used: through its
+    module, through another's (the output projection of an attention) or by itself. Where no use
+    is seen (in a scripted module or an autograd.Function), the last call of its module counts.
+    A layer stands where the last of its tensors does. A tensor of several layers belongs to the one
+    nearest to the output; what the pass does not use belongs to none.
+
+    Args:
+        model: The model.
+        forward: Runs it.
+        names: Paths of modules, each of which is one layer with all that is in it. None: every
+            module that has parameters or running statistics of its own.
+
+    Returns:
+        The layers, and what ``forward`` returned.
+
+    Raises:
+        ValueError: There is nothing to randomise, or no module of that name with something.
+    """
+    module_names = {module: name for name, module in model.named_modules()}
+    _check_names(names, list(module_names.values()))
+    owners = [
+        (tensor, _layer_name(name, names), is_variance)
+        for module, name in module_names.items()
+        for tensor, is_variance in _learned(module)
+    ]
+    uses, output = _uses(forward, model)
+    position: dict[str, tuple[int, int]] = {}
+    for number, (tensor, name, _) in enumerate(owners):
+        if name is not None and id(tensor) in uses:
+            here = (uses[id(tensor)], number)
+            position[name] = max(position.get(name, here), here)
+    taken: set[int] = set()
+    layers = []
+    for name in sorted(position, key=lambda name: position[name], reverse=True):
+        new = []
+        for tensor, owner, is_variance in owners:
+            if owner == name and id(tensor) in uses and id(tensor) not in taken:
+                taken.add(id(tensor))
+                new.append((tensor, is_variance))
+        if new:
+            tensors = tuple(tensor for tensor, is_variance in new if not is_variance)
+            variances = tuple(tensor for tensor, is_variance in new if is_variance)
+            layers.append(Layer(name or type(model).__name__, tensors, variances))
+    _check_layers(layers, names)
+    return layers, output
+
+
+def _learned(module: nn.Module) -> Iterator[tuple[Tensor, bool]]:
+    """A module's own parameters and running statistics, and whether each is a variance."""
+    for parameter in module._parameters.values():
+        if parameter is not None and parameter.is_floating_point():
+            yield parameter, False
+    if isinstance(module, _NormBase):
+        if module.running_mean is not None:
+            yield module.running_mean, False
+        if module.running_var is not None:
+            yield module.running_var, True
+
+
+def _layer_name(path: str, names: Sequence[str] | None) -> str | None:
+    """The layer that a module is in: the innermost one that is named."""
+    if names is None:
+        return path
+    inside = [name for name in names if f"{path}.".startswith(f"{name}.") or not name]
+    return max(inside, key=len) if inside else None
+
+
+@torch.no_grad()
+def _uses(forward: Callable[[], Any], model: nn.Module) -> tuple[dict[int, int], Any]:
+    """When a pass last uses each tensor that the model has learned, by ``id``; and its output."""
+    learned = {module: [id(tensor) for tensor, _ in _learned(module)] for module in model.modules()}
+    calls = _Calls({number for numbers in learned.values() for number in numbers})
+    entered: dict[int, int] = {}
+
+    def enter(module: nn.Module, inputs: Any) -> None:
+        for number in learned.get(module, ()):
+            entered[number] = calls.count
+
+    handle = register_module_forward_pre_hook(enter)
+    try:
+        with calls:
+            output = forward()
+    finally:
+        handle.remove()
+    return {**entered, **calls.last_with}, output
+
+
+class _Calls(TorchFunctionMode):
+    """A context that numbers the calls of torch functions, and notes the last with each tensor."""
+
+    def __init__(self, wanted: set[int]) -> None:
+        super().__init__()
+        self._wanted = wanted
+        self.count = 0
+        self.last_with: dict[int, int] = {}
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        self.count += 1
+        # Asking a tensor for its shape or its device is no use of it.
+        if any(isinstance(leaf, Tensor) for leaf in tree_leaves(result)):
+            for leaf in tree_leaves((args, kwargs)):
+                if id(leaf) in self._wanted:
+                    self.last_with[id(leaf)] = self.count
+        return result
+
+
+def _check_names(names: Sequence[str] | None, known: list[str]) -> None:
+    if isinstance(names, str):
+        raise TypeError(f"layers must be a list of names of modules, got a string: [{names!r}].")
+    for name in names or ():
+        if name not in known:
+            near = difflib.get_close_matches(str(name), known)
+            advice = f"Did you mean {' or '.join(map(repr, near))}?" if near else ""
+            raise ValueError(
+                f"layers names {name!r}, and the model has no module of that name."
+                f" {advice or 'dict(model.named_modules()) has them.'}"
+            )
+
+
+def _check_layers(layers: list[Layer], names: Sequence[str] | None) -> None:
+    unused = sorted(set(names or ()) - {layer.name for layer in layers} - {""})
+    if unused:
+        raise ValueError(
+            f"layers names {', '.join(map(repr, unused))}, where the forward pass uses no"
+            " parameters that are not in another layer already. Leave it out."
+        )
+    if not layers:
+        raise ValueError(
+            "model has no layers to randomise: its forward pass uses no floating-point parameters"
+            " and no running statistics of its own."
+        )

@@ -1,0 +1,117 @@
+"""Seeing to it that a method explains the copy that is randomised, and nothing else."""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn.modules.module import register_module_forward_pre_hook
+
+_ADVICE = (
+    " It must build the method from the model it is given and from modules of that: for example"
+    " lambda copy: LayerGradCam(copy, copy.layer4)."
+)
+
+
+def check_method(method: Any, original: set[nn.Module]) -> None:
+    """Raises TypeError or ValueError unless it is an attribution without the user's modules."""
+    if not callable(getattr(method, "attribute", None)):
+        raise TypeError(
+            "attribution_factory must return a Captum attribution, an object with a method"
+            f" attribute; it returned {method!r}."
+        )
+    if _holds(method, original):
+        raise ValueError(
+            "attribution_factory returned a method with modules of your model itself, which are"
+            " never randomised." + _ADVICE
+        )
+
+
+def _holds(value: Any, modules: set[nn.Module], depth: int = 4) -> bool:
+    if depth == 0:
+        return False
+    if isinstance(value, nn.Module):
+        return value in modules
+    if isinstance(value, (list, tuple)):
+        return any(_holds(item, modules, depth - 1) for item in value)
+    if isinstance(value, dict):
+        return any(_holds(item, modules, depth - 1) for item in value.values())
+    # A method may be made of another, as NoiseTunnel is.
+    return hasattr(value, "attribute") and any(
+        _holds(item, modules, depth - 1) for item in getattr(value, "__dict__", {}).values()
+    )
+
+
+class Mark:
+    """Tells the modules of a model, and of every copy that a method makes of it, from others."""
+
+    def __init__(self, model: nn.Module) -> None:
+        for module in model.modules():
+            vars(module)["_mark_of_the_copy"] = self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Mark:
+        return self
+
+    def is_on(self, module: nn.Module) -> bool:
+        """Whether a module has this mark."""
+        return vars(module).get("_mark_of_the_copy") is self
+
+
+@contextmanager
+def only_the_copy_runs(original: set[nn.Module], mark: Mark) -> Iterator[None]:
+    """A context in which the model that is explained is the copy.
+
+    Raises:
+        ValueError: As soon as a module of the user's model is called; at the end, if none of the
+            copy was.
+    """
+    thread = threading.get_ident()
+    ran = False
+
+    def entered(module: nn.Module, inputs: Any) -> None:
+        nonlocal ran
+        if threading.get_ident() == thread and module in original:
+            raise ValueError(
+                "attribution_factory returned a method that calls your model itself, which is"
+                " never randomised." + _ADVICE
+            )
+        ran = ran or mark.is_on(module)
+
+    handle = register_module_forward_pre_hook(entered)
+    try:
+        yield
+    finally:
+        handle.remove()
+    if not ran:
+        raise ValueError(
+            "attribution_factory returned a method that never calls the model it was given, so"
+            " that its map cannot change." + _ADVICE
+        )
+
+
+@contextmanager
+def the_same_random_numbers(seed: int, device: torch.device) -> Iterator[None]:
+    """A context with random numbers of its own, after which the global generators are as before.
+
+    A method that adds noise adds the same noise to every network.
+    """
+    of_python, of_numpy = random.getstate(), np.random.get_state()
+    cuda = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=cuda):
+        torch.default_generator.manual_seed(seed)
+        for place in cuda:
+            with torch.cuda.device(place):
+                torch.cuda.manual_seed(seed)
+        random.seed(seed)
+        np.random.seed(seed % 2**32)
+        try:
+            yield
+        finally:
+            random.setstate(of_python)
+            np.random.set_state(of_numpy)

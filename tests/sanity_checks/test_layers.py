@@ -1,0 +1,135 @@
+"""Which tensors are randomised, in which order, and that they really change."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from captum_tgrad.sanity_checks.layers import Layer, layers_from_the_output
+from captum_tgrad.sanity_checks.randomize import randomize
+from tests.sanity_checks.networks import Bare, images, network
+
+
+def names(model, x, wanted=None):
+    layers, _ = layers_from_the_output(model, lambda: model(x), wanted)
+    return [layer.name for layer in layers]
+
+
+def test_from_the_classifier_to_the_input():
+    assert names(network(), images()) == ["6", "3", "1", "0"]
+
+
+def test_order_is_that_of_use_not_of_definition():
+    class Backwards(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.last = nn.Linear(4, 3)
+            self.twice = nn.Conv2d(3, 3, 3, padding=1)
+            self.first = nn.Conv2d(3, 3, 3, padding=1)
+            self.end = nn.Conv2d(3, 4, 3)
+            self.never = nn.Linear(4, 3)
+
+        def forward(self, x):
+            x = self.twice(self.first(self.twice(x).relu()).relu()).relu()
+            return self.last(self.end(x).mean((2, 3)))
+
+    assert names(Backwards(), images()) == ["last", "end", "twice", "first"]
+
+
+def test_bare_parameters_and_statistics_without_parameters():
+    model = Bare()
+    assert names(model, images()) == ["body", "Bare"]
+    assert names(nn.Sequential(model), images()) == ["0.body", "0"]
+    statistics = nn.Sequential(nn.BatchNorm2d(3, affine=False)).eval()
+    (layer,), _ = layers_from_the_output(statistics, lambda: statistics(images()))
+    assert layer.tensors[0] is statistics[0].running_mean
+    assert layer.variances[0] is statistics[0].running_var
+
+
+def test_a_projection_that_another_module_uses():
+    torch.manual_seed(0)
+    model = nn.MultiheadAttention(4, 2, batch_first=True).eval()
+    x = torch.rand(2, 3, 4)
+    layers, _ = layers_from_the_output(model, lambda: model(x, x, x)[0])
+    assert {layer.name for layer in layers} == {"out_proj", "MultiheadAttention"}
+
+
+def test_a_use_that_cannot_be_seen():
+    class Double(torch.autograd.Function):
+        @staticmethod
+        def forward(context, x, weight):
+            return x * weight
+
+    class Hidden(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.ones(1))
+
+        def forward(self, x):
+            return Double.apply(x, self.weight)
+
+    model = nn.Sequential(nn.Conv2d(3, 3, 1), Hidden(), nn.Conv2d(3, 3, 1))
+    assert names(model, images()) == ["2", "1", "0"]
+
+
+def test_shared_parameters_belong_to_the_layer_nearest_to_the_output():
+    first, last = nn.Linear(4, 4), nn.Linear(4, 4)
+    first.weight = last.weight
+    layers, _ = layers_from_the_output(
+        model := nn.Sequential(first, nn.ReLU(), last), lambda: model(torch.rand(2, 4))
+    )
+    assert [layer.name for layer in layers] == ["2", "0"]
+    assert [len(layer.tensors) for layer in layers] == [2, 1]
+
+
+def test_named_layers_hold_all_that_is_in_them():
+    model = nn.Sequential(network()[:3], network()[3:])
+    assert names(model, images(), ["0", "1.3", "1"]) == ["1", "1.3", "0"]
+    layers, _ = layers_from_the_output(model, lambda: model(images()), ["0", "1"])
+    assert [layer.name for layer in layers] == ["1", "0"]
+    assert [len(layer.tensors) for layer in layers] == [3, 5]
+    assert [len(layer.variances) for layer in layers] == [0, 1]
+
+
+def test_tracing_changes_nothing():
+    model = network().train()
+    before = copy.deepcopy(model.state_dict())
+    model.eval()
+    layers_from_the_output(model, lambda: model(images()))
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, before[name])
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0, -3.0, 0.1, 1e4])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
+def test_equal_values_change_too(value, dtype):
+    tensor = torch.full((50,), value, dtype=dtype)
+    variance = torch.ones(50, dtype=dtype)
+    randomize(Layer("", (tensor,), (variance,)), torch.Generator().manual_seed(0))
+    assert bool(tensor.isfinite().all())
+    assert len(tensor.unique()) > 40
+    assert bool((variance > 0).all())
+    assert len(variance.unique()) > 40
+
+
+def test_values_keep_mean_and_spread_within_the_cut():
+    generator = torch.Generator().manual_seed(0)
+    tensor = 3 + 2 * torch.randn(20_000, generator=generator, dtype=torch.float64)
+    before = tensor.clone()
+    randomize(Layer("", (tensor,), ()), generator)
+    # scipy.stats.truncnorm(-2, 2).std() is 0.8796
+    assert float(tensor.mean()) == pytest.approx(float(before.mean()), abs=0.05)
+    assert float(tensor.std()) == pytest.approx(0.8796 * float(before.std()), rel=0.02)
+    assert float((tensor - before.mean()).abs().max()) <= 2 * float(before.std())
+    assert abs(float(torch.corrcoef(torch.stack([tensor, before]))[0, 1])) < 0.03
+
+
+def test_the_same_seed_gives_the_same_values():
+    values = []
+    for seed in (0, 0, 1):
+        tensor = torch.linspace(-1, 1, 10)
+        randomize(Layer("", (tensor,), ()), torch.Generator().manual_seed(seed))
+        values.append(tensor)
+    assert torch.equal(values[0], values[1])
+    assert not torch.equal(values[0], values[2])
