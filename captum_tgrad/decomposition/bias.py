@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -22,6 +24,13 @@ class ChannelBias:
 
     values: Tensor
     dim: int
+    elementwise = True
+
+    def part(self, dim: int, start: int, length: int, shape: torch.Size) -> ChannelBias:
+        """The bias of a block of an output of that shape."""
+        if dim != self.dim:
+            return self
+        return ChannelBias(self.values.narrow(0, start, length), dim)
 
 
 class ElementBias:
@@ -31,16 +40,24 @@ class ElementBias:
     tensor of its own.
 
     Args:
-        compute: From the held tensors to ``b``, broadcastable to the output.
-        held: The tensors that ``compute`` reads.
+        compute: From the held tensors to ``b / scale``, broadcastable to the output.
+        held: The tensors that ``compute`` reads, broadcastable to the output too.
+        scale: What sums of the product with a gradient are still to be multiplied by: they are
+            smaller than ``b``.
+        elementwise: Whether an element of ``b`` needs no other element of them than its own;
+            if not, it needs those of its sample.
 
-    Attributes:
-        scale: What sums of the product with a gradient are still to be multiplied by.
     """
 
-    scale = 1.0
-
-    def __init__(self, compute: Callable[..., Tensor], *held: Tensor) -> None:
+    def __init__(
+        self,
+        compute: Callable[..., Tensor],
+        *held: Tensor,
+        scale: float = 1.0,
+        elementwise: bool = True,
+    ) -> None:
+        self.scale = scale
+        self.elementwise = elementwise
         self._compute = compute
         self._held = tuple(tensor.detach() for tensor in held)
         self._value: Tensor | None = None
@@ -58,23 +75,46 @@ class ElementBias:
 
     def value(self) -> Tensor:
         """``b``, broadcastable to the output."""
-        return self._compute(*self._held) if self._value is None else self._value
+        value = self._compute(*self._held) if self._value is None else self._value
+        return value if self.scale == 1 else value * self.scale
 
-    def times(self, gradient: Tensor, rows: slice, length: int) -> Tensor:
-        """``gradient * b / scale`` for some rows of the output's first dimension, in new memory.
-
-        Args:
-            gradient: Those rows of the output's gradient, in float32 or better.
-            rows: Which rows they are.
-            length: How many rows the whole output has.
-        """
+    def part(self, dim: int, start: int, length: int, shape: torch.Size) -> ElementBias:
+        """The bias of a block of an output of that shape."""
+        part = copy.copy(self)
+        part._held = tuple(_narrow(tensor, dim, start, length, shape) for tensor in self._held)
         if self._value is not None:
-            return gradient * _rows(self._value, gradient, rows, length)
-        held = [_rows(tensor, gradient, rows, length) for tensor in self._held]
-        return self._product(gradient, held)
+            part._value = _narrow(self._value, dim, start, length, shape)
+        return part
+
+    def times(self, gradient: Tensor) -> Tensor:
+        """``gradient * b / scale``, in new memory; the gradient in float32 or better."""
+        if self._value is not None:
+            return gradient * in_full_precision(self._value)
+        return self._product(gradient, [in_full_precision(tensor) for tensor in self._held])
 
     def _product(self, gradient: Tensor, held: list[Tensor]) -> Tensor:
         return gradient * self._compute(*held)
+
+
+class SiluBias(ElementBias):
+    """``b = y (y - z)`` for ``y = z sigmoid(z)``.
+
+    Args:
+        output: ``y``.
+        argument: ``z``.
+    """
+
+    def __init__(self, output: Tensor, argument: Tensor) -> None:
+        super().__init__(lambda y, z: (y - z).mul_(y).mul_(2), output, argument, scale=0.5)
+
+    def _product(self, gradient: Tensor, held: list[Tensor]) -> Tensor:
+        # The gradient of a squared error, 2 (y - z) times what arrives there: one pass for two.
+        output, argument = held
+        no_reduction = 0
+        product: Tensor = torch.ops.aten.mse_loss_backward(
+            gradient * output, output, argument, no_reduction
+        )
+        return product
 
 
 class SaturationBias(ElementBias):
@@ -86,26 +126,26 @@ class SaturationBias(ElementBias):
     """
 
     def __init__(self, limit: float, output: Tensor) -> None:
-        super().__init__(lambda y: (y >= limit).to(y.dtype), output)
-        self.scale = self._limit = limit
-
-    def value(self) -> Tensor:
-        """``b``, broadcastable to the output."""
-        return super().value() * self.scale
+        super().__init__(lambda y: (y >= limit).to(y.dtype), output, scale=limit)
+        self._limit = limit
 
     def _product(self, gradient: Tensor, held: list[Tensor]) -> Tensor:
         # The backward pass of a threshold just below the limit masks in a single pass.
         (output,) = held
-        below = torch.nextafter(gradient.new_tensor(self._limit), gradient.new_tensor(0.0))
+        below = math.nextafter(self._limit, 0.0)
+        if gradient.dtype == torch.float32:
+            below = float(torch.nextafter(torch.tensor(self._limit), torch.tensor(0.0)))
         output = output.to(gradient.dtype)
-        masked: Tensor = torch.ops.aten.threshold_backward(gradient, output, float(below))
+        masked: Tensor = torch.ops.aten.threshold_backward(gradient, output, below)
         return masked
 
 
-def _rows(tensor: Tensor, gradient: Tensor, rows: slice, length: int) -> Tensor:
-    """The rows of what has them; what is broadcast over the first dimension is left whole."""
-    own = tensor.dim() == gradient.dim() and tensor.dim() > 0 and tensor.shape[0] == length
-    return in_full_precision(tensor[rows] if own else tensor)
+def _narrow(tensor: Tensor, dim: int, start: int, length: int, shape: torch.Size) -> Tensor:
+    """The block of what has the dimension; what is broadcast over it is left whole."""
+    own = dim - (len(shape) - tensor.dim())
+    if own < 0 or tensor.shape[own] != shape[dim]:
+        return tensor
+    return tensor.narrow(own, start, length)
 
 
 Bias = ChannelBias | ElementBias

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from captum_tgrad.decomposition.bias import Bias, ChannelBias, ElementBias, SaturationBias
+from captum_tgrad.decomposition.bias import Bias, ChannelBias, ElementBias, SaturationBias, SiluBias
 from captum_tgrad.decomposition.call import Call, map_tensors
 from captum_tgrad.decomposition.precision import in_full_precision
 
@@ -71,7 +71,7 @@ def _of_degree(degree: float, output: Tensor) -> Bias | None:
     """Euler: for ``op`` homogeneous of degree d, ``D op(z)[z] = d y``."""
     if degree == 1:
         return None
-    return ElementBias(lambda y: y * (1 - degree), output)
+    return ElementBias(_itself, output, scale=1 - degree)
 
 
 def sum_of_two(call: Call, output: Tensor) -> Bias | None:
@@ -216,7 +216,7 @@ def hardswish(call: Call, output: Tensor) -> Bias | None:
 
 def silu(call: Call, output: Tensor) -> Bias | None:
     """``y - z (s + z s (1 - s)) = y (y - z)`` with ``s = sigmoid(z)``, ``y = z s``."""
-    return ElementBias(lambda y, z: (y - z).mul_(y), output, call.argument(0, "input"))
+    return SiluBias(output, call.argument(0, "input"))
 
 
 def gelu(call: Call, output: Tensor) -> Bias | None:
@@ -252,7 +252,7 @@ def softmax(call: Call, output: Tensor) -> Bias | None:
         z = z.masked_fill(y == 0, 0)  # a masked logit is -inf
         return y * (1 - z + (y * z).sum(dim, keepdim=True))
 
-    return ElementBias(compute, output, call.argument(0, "input"))
+    return ElementBias(compute, output, call.argument(0, "input"), elementwise=False)
 
 
 def _require_constant(*parameters: Any) -> None:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from captum_tgrad.decomposition.bias import Bias, ElementBias
-from captum_tgrad.decomposition.layout import Axis, Dim, Layout
+from captum_tgrad.decomposition.blocks import Split, split_of
+from captum_tgrad.decomposition.layout import Dim, Layout
 from captum_tgrad.decomposition.plan import channels_first, plan_of
 from captum_tgrad.decomposition.precision import in_full_precision
 from captum_tgrad.decomposition.terms import Magnitudes
-
-# Of a few megabytes: above it, memory allocators give the memory back at every use.
-_ELEMENTS_AT_ONCE = 2**20
 
 
 class SamplesLostError(ValueError):
@@ -50,103 +48,110 @@ def maps_of_bias(
         samples: The batch size.
         with_magnitudes: Whether to find the range of ``|c|``, too.
     """
-    step = _rows_at_once(gradient, layout)
-    if step is None:
-        return _maps_of_rows(gradient, bias, layout, samples, slice(None), with_magnitudes)
-    parts = []
-    for start in range(0, samples, step):
-        rows = slice(start, min(start + step, samples))
-        part = Dim.whole(Axis(0, 0, rows.stop - start))
-        rest = (part, *layout[1:])
-        parts.append(_maps_of_rows(gradient, bias, rest, part.size, rows, with_magnitudes))
+    return _maps(_sums_of_bias(gradient, bias, layout, samples, with_magnitudes))
+
+
+def maps_of_contribution(contribution: Tensor, layout: Layout, samples: int) -> Maps:
+    """The maps of a contribution ``c`` that is given element by element."""
+    return _maps(_sums(contribution, layout, samples))
+
+
+@dataclass(frozen=True)
+class _Sums:
+    """``sum_c c`` and ``sum_c |c|``, shape ``(N, 1, *spatial)`` or ``(N, 1)``."""
+
+    signed: Tensor
+    absolute: Tensor
+    magnitudes: Magnitudes | None = None
+
+
+def _maps(sums: _Sums) -> Maps:
+    # sum ReLU(c) and sum ReLU(-c) from sum c and sum |c|: two weighted sums instead of two
+    # rectified copies of the whole activation. Rounding may leave -eps where the sum is zero.
     return Maps(
-        positive=torch.cat([maps.positive for maps in parts]),
-        negative=torch.cat([maps.negative for maps in parts]),
-        score=torch.cat([maps.score for maps in parts]),
-        magnitudes=_joined([maps.magnitudes for maps in parts if maps.magnitudes is not None]),
+        positive=(sums.absolute + sums.signed).div_(2).clamp_min_(0),
+        negative=(sums.absolute - sums.signed).div_(2).clamp_min_(0),
+        score=sums.signed.flatten(1).sum(1),
+        magnitudes=sums.magnitudes,
     )
 
 
-def _joined(parts: list[Magnitudes]) -> Magnitudes | None:
+def _sums_of_bias(
+    gradient: Tensor, bias: Bias, layout: Layout, samples: int, with_magnitudes: bool
+) -> _Sums:
+    split = split_of(gradient, layout, bias.elementwise)
+    if split is None:
+        return _sums_of_block(gradient, bias, layout, samples, with_magnitudes)
+    blocks = []
+    for start in range(0, gradient.shape[split.dim], split.length):
+        length = min(split.length, gradient.shape[split.dim] - start)
+        blocks.append(
+            _sums_of_bias(
+                gradient.narrow(split.dim, start, length),
+                bias.part(split.dim, start, length, gradient.shape),
+                split.layout(layout, length),
+                length if split.of_samples else samples,
+                with_magnitudes,
+            )
+        )
+    return _Sums(
+        split.join([block.signed for block in blocks], layout),
+        split.join([block.absolute for block in blocks], layout),
+        _joined([block.magnitudes for block in blocks if block.magnitudes], split),
+    )
+
+
+def _joined(parts: list[Magnitudes], split: Split) -> Magnitudes | None:
     if not parts:
         return None
+    smallest, largest = [p.smallest for p in parts], [p.largest for p in parts]
+    if split.of_samples:
+        return Magnitudes(torch.cat(smallest), torch.cat(largest), parts[0].elements)
     return Magnitudes(
-        smallest=torch.cat([part.smallest for part in parts]),
-        largest=torch.cat([part.largest for part in parts]),
-        elements=parts[0].elements,
+        smallest=torch.stack(smallest).amin(0),
+        largest=torch.stack(largest).amax(0),
+        elements=sum(part.elements for part in parts),
     )
 
 
-def _rows_at_once(gradient: Tensor, layout: Layout) -> int | None:
-    """How many samples to reduce at a time; None for all of them.
-
-    On a CPU, products of the size of a large activation cost more to allocate than to compute;
-    those of a few samples stay in memory that is used again, and in the cache.
-    """
-    if gradient.is_cpu and gradient.numel() > _ELEMENTS_AT_ONCE and _one_sample_a_row(layout):
-        return max(1, _ELEMENTS_AT_ONCE * len(gradient) // gradient.numel())
-    return None
-
-
-def _one_sample_a_row(layout: Layout) -> bool:
-    axis = layout[0].axis
-    return axis is not None and axis.is_samples and not any(dim.has_sample for dim in layout[1:])
-
-
-def _maps_of_rows(
-    gradient: Tensor,
-    bias: Bias,
-    layout: Layout,
-    samples: int,
-    rows: slice,
-    with_magnitudes: bool,
-) -> Maps:
-    length = len(gradient) if gradient.dim() else 1
-    gradient = in_full_precision(gradient[rows] if gradient.dim() else gradient)
+def _sums_of_block(
+    gradient: Tensor, bias: Bias, layout: Layout, samples: int, with_magnitudes: bool
+) -> _Sums:
+    gradient = in_full_precision(gradient)
     if isinstance(bias, ElementBias):
-        contribution = in_full_precision(bias.times(gradient, rows, length))
-        return maps_of_contribution(
-            contribution, layout, samples, with_magnitudes, scale=bias.scale, overwrite=True
-        )
+        contribution = in_full_precision(bias.times(gradient))
+        return _sums(contribution, layout, samples, with_magnitudes, bias.scale, overwrite=True)
     values = in_full_precision(bias.values)
     if not layout[bias.dim].follows_axis and not with_magnitudes:
         rest = layout[: bias.dim] + layout[bias.dim + 1 :]
         signed = _weighted_sum(gradient, values, bias.dim)
         absolute = _weighted_sum(gradient.abs(), values.abs(), bias.dim)
-        return _maps(_sum_at_places(signed, rest, samples), _sum_at_places(absolute, rest, samples))
+        return _Sums(_sum_at_places(signed, rest, samples), _sum_at_places(absolute, rest, samples))
     contribution = gradient * values.reshape(-1, *[1] * (gradient.dim() - bias.dim - 1))
-    return maps_of_contribution(contribution, layout, samples, with_magnitudes, overwrite=True)
+    return _sums(contribution, layout, samples, with_magnitudes, overwrite=True)
 
 
-def maps_of_contribution(
+def _sums(
     contribution: Tensor,
     layout: Layout,
     samples: int,
     with_magnitudes: bool = False,
-    *,
     scale: float = 1.0,
     overwrite: bool = False,
-) -> Maps:
-    """The maps of a contribution ``c`` that is given element by element.
-
-    Args:
-        contribution: ``c / scale``.
-        layout: Where its elements are.
-        samples: The batch size.
-        with_magnitudes: Whether to find the range of ``|c|``, too.
-        scale: What multiplies it: a map is smaller than what it is the sum of.
-        overwrite: Whether ``contribution`` is nobody else's any more.
-    """
+) -> _Sums:
+    """The sums of ``scale * contribution``, which may be overwritten if it is nobody else's."""
     signed = _sum_at_places(contribution, layout, samples)
     overwrite = overwrite and not _share_memory(signed, contribution)
     absolute = contribution.abs_() if overwrite else contribution.abs()
-    maps = _maps(signed * scale, _sum_at_places(absolute, layout, samples) * scale)
-    if not with_magnitudes:
-        return maps
-    by_sample = _by_sample(absolute, layout, samples)
-    smallest, largest = by_sample.aminmax(dim=1)
-    magnitudes = Magnitudes(smallest * scale, largest * scale, by_sample.shape[1])
-    return replace(maps, magnitudes=magnitudes)
+    magnitudes, size = None, abs(scale)
+    if with_magnitudes:
+        by_sample = _by_sample(absolute, layout, samples)
+        smallest, largest = by_sample.aminmax(dim=1)
+        magnitudes = Magnitudes(smallest * size, largest * size, by_sample.shape[1])
+    absolute = _sum_at_places(absolute, layout, samples)
+    if scale == 1:
+        return _Sums(signed, absolute, magnitudes)
+    return _Sums(signed * scale, absolute * size, magnitudes)
 
 
 def _share_memory(one: Tensor, other: Tensor) -> bool:
@@ -159,16 +164,6 @@ def _by_sample(tensor: Tensor, layout: Layout, samples: int) -> Tensor:
     if plan_of(tuple(dims)).samples != samples:
         raise SamplesLostError
     return channels_first(tensor, tuple(dims)).reshape(samples, -1)
-
-
-def _maps(signed: Tensor, absolute: Tensor) -> Maps:
-    # sum ReLU(c) and sum ReLU(-c) from sum c and sum |c|: two weighted sums instead of two
-    # rectified copies of the whole activation. Rounding may leave -eps where the sum is zero.
-    return Maps(
-        positive=(absolute + signed).div_(2).clamp_min_(0),
-        negative=(absolute - signed).div_(2).clamp_min_(0),
-        score=signed.flatten(1).sum(1),
-    )
 
 
 def _weighted_sum(tensor: Tensor, weights: Tensor, dim: int) -> Tensor:

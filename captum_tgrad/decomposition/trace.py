@@ -209,11 +209,16 @@ class Trace(TorchFunctionMode):
 
     def _follow(self, call: Call) -> Any:
         before, draws = call, None
+        saves = call.in_place and _autograd_saves_what_is_overwritten(call)
+        origin = origin_of(call.args[0]) if saves else None
         if call.in_place:
-            before = self._before_overwriting(call)
+            self._freeze(call.args[0])
+            before = call if saves else self._before_overwriting(call)
         if call.name not in CLOSED_FORMS:
             draws = RandomState(call.dependent[0].device)
         result = call()
+        if saves:
+            before = _with_first(call, result.grad_fn._saved_self, origin)
         if call.name == "iter":
             result = tuple(result)
         elif draws is not None and isinstance(result, (tuple, list)):
@@ -238,15 +243,10 @@ class Trace(TorchFunctionMode):
     def _before_overwriting(self, call: Call) -> Call:
         """The call with a copy of what it overwrites, where its rule needs the old values."""
         overwritten = call.args[0]
-        self._freeze(overwritten)
         closed_form = CLOSED_FORMS.get(call.name)
         if overwritten.requires_grad and closed_form and closed_form not in READS_INPUT:
             return call
-        copy = overwritten.detach().clone().requires_grad_(overwritten.requires_grad)
-        origin = origin_of(overwritten)
-        if origin is not None:
-            set_origin(copy, origin)
-        return Call(call.func, (copy, *call.args[1:]), call.kwargs)
+        return _with_first(call, overwritten.detach().clone(), origin_of(overwritten))
 
     @torch.no_grad()
     def _record(
@@ -304,6 +304,25 @@ class Trace(TorchFunctionMode):
                 " Explain the samples one at a time, in batches of 1."
             ) from None
         entry.bias = None
+
+
+def _autograd_saves_what_is_overwritten(call: Call) -> bool:
+    """Whether the backward pass of an in-place call keeps the old values, as a copy would."""
+    overwritten = call.args[0]
+    return (
+        call.name in ("silu", "hardswish")
+        and overwritten.requires_grad
+        and not overwritten._is_view()
+        and torch.is_grad_enabled()
+    )
+
+
+def _with_first(call: Call, first: Tensor, origin: Origin | None) -> Call:
+    """The call with another tensor in the place of its first."""
+    first = first.detach().requires_grad_(call.args[0].requires_grad)
+    if origin is not None:
+        set_origin(first, origin)
+    return Call(call.func, (first, *call.args[1:]), call.kwargs)
 
 
 def _biases(call: Call, outputs: list[Tensor], draws: RandomState | None) -> Sequence[Bias | None]:

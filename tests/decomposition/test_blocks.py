@@ -1,0 +1,70 @@
+"""Cutting a large activation into blocks changes no term."""
+
+import pytest
+import torch
+
+from captum_tgrad import FullGradAttribution, LayerTGradAttribution, TGradAttribution
+from captum_tgrad.decomposition import blocks
+from captum_tgrad.decomposition.layout import input_layout
+from tests import reference
+from tests.tiny_networks import TINY_NETWORKS
+from tests.torchvision_networks import build
+
+EXACT = {"rtol": 1e-10, "atol": 1e-10}
+
+
+@pytest.mark.parametrize("tiny", TINY_NETWORKS, ids=lambda tiny: tiny.id)
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_terms_are_the_same(tiny, memory_format, monkeypatch):
+    network, inputs = tiny.build(), tiny.inputs
+    if memory_format is torch.channels_last:
+        if any(x.dim() != 4 for x in inputs):
+            pytest.skip("only images have channels last")
+        network = network.to(memory_format=memory_format)
+        inputs = tuple(x.contiguous(memory_format=memory_format) for x in inputs)
+    given = inputs if len(inputs) > 1 else inputs[0]
+    whole = TGradAttribution(network).decompose(given, tiny.target)
+    monkeypatch.setattr(blocks, "_ELEMENTS_OF_A_BLOCK", 5)
+    cut = TGradAttribution(network).decompose(given, tiny.target)
+    for expected, actual in zip(whole.terms, cut.terms, strict=True):
+        torch.testing.assert_close(actual.score, expected.score, **EXACT)
+        torch.testing.assert_close(actual.positive, expected.positive, **EXACT)
+        torch.testing.assert_close(actual.negative, expected.negative, **EXACT)
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_along_the_slowest_dimension(memory_format, monkeypatch):
+    monkeypatch.setattr(blocks, "_ELEMENTS_OF_A_BLOCK", 20)
+    image = torch.rand(1, 4, 5, 6).contiguous(memory_format=memory_format)
+    split = blocks.split_of(image, input_layout(image.shape), elementwise=True)
+    slowest = 1 if memory_format is torch.contiguous_format else 2
+    assert split.dim == slowest
+    assert blocks.split_of(image, input_layout(image.shape), elementwise=False) is None
+
+
+@pytest.mark.parametrize("name", ["mobilenet_v3_small", "swin_t", "vit_b_32", "convnext_tiny"])
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_maps_are_the_same_on_torchvision(name, memory_format, monkeypatch):
+    model = build(name).to(memory_format=memory_format)
+    size = 224 if name == "vit_b_32" else 64
+    images = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0)).double()
+    images = images.contiguous(memory_format=memory_format)
+    methods = [TGradAttribution(model), FullGradAttribution(model)]
+    monkeypatch.setattr(blocks, "_ELEMENTS_OF_A_BLOCK", 2**40)
+    whole = [method.attribute(images, 3) for method in methods]
+    monkeypatch.setattr(blocks, "_ELEMENTS_OF_A_BLOCK", 5000)
+    for method, expected in zip(methods, whole, strict=True):
+        torch.testing.assert_close(method.attribute(images, 3), expected, **EXACT)
+
+
+def test_a_signal_is_cut_along_its_only_axis(monkeypatch):
+    monkeypatch.setattr(blocks, "_ELEMENTS_OF_A_BLOCK", 3)
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(
+        torch.nn.Conv1d(1, 1, 3), torch.nn.SiLU(), torch.nn.Flatten(), torch.nn.Linear(5, 1)
+    ).double()
+    signal = torch.randn(2, 1, 7).double()
+    expected = reference.tgrad(model, signal, 0)
+    torch.testing.assert_close(TGradAttribution(model).attribute(signal, 0), expected, **EXACT)
+    first = LayerTGradAttribution(model, model[0]).attribute(signal, 0)
+    torch.testing.assert_close(first, reference.tgrad(model[1:], model[0](signal).detach(), 0))
