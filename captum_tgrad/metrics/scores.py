@@ -27,7 +27,7 @@ class Scorer:
         samples: The number of samples of the batch.
 
     Raises:
-        ValueError: ``score`` is unknown.
+        ValueError: ``score`` is unknown, or there is not one target per sample.
     """
 
     def __init__(
@@ -43,6 +43,9 @@ class Scorer:
                 "score must be 'softmax', 'logit' or a callable (outputs, target) -> (N,), got"
                 f" {score!r}."
             )
+        several = isinstance(target, list) or (isinstance(target, Tensor) and target.numel() > 1)
+        if several and len(target) != samples:
+            raise ValueError(f"target has {len(target)} entries for {samples} samples.")
         self._forward_func = forward_func
         self._further = format_additional_forward_args(additional_forward_args) or ()
         self._target = target
