@@ -77,8 +77,8 @@ def test_several_inputs_are_scaled_together_and_none_is_not_masked():
     inputs = tuple(torch.ones(2, *size).double() for size in [(2,), (2,), (1,), ()])
     maps = (torch.tensor([[0.0, 1.0]] * 2), torch.tensor([[2.0, 4.0]] * 2), None, torch.ones(2))
 
-    def model(a, b, c):
-        return (
+    def model(a, b, c, d):
+        return a[:, 0] + 10 * a[:, 1] + 100 * b[:, 0] + 1000 * b[:, 1] + c[:, 0] + 1e4 * d
             a @ torch.tensor([1.0, 10.0]).double()
             + b @ torch.tensor([100.0, 1000.0]).double()
             + c[:, 0]
