@@ -107,8 +107,9 @@ class Scorer:
         self._target[torch.tensor(samples, device=outputs.device)] = outputs.argmax(1)
 
     def _target_of(self, samples: Sequence[int], device: torch.device) -> TargetType:
-        if isinstance(self._target, Tensor) and self._target.numel() > 1:
-            return self._target.to(device)[torch.tensor(samples, device=device)]
+        target = self._target
+        if isinstance(target, Tensor) and target.dim() > 0 and len(target) == self._samples:
+            return target.to(device)[torch.tensor(samples, device=device)]
         if isinstance(self._target, list):
             return [self._target[sample] for sample in samples]
         return self._target
