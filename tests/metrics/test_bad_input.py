@@ -53,6 +53,11 @@ def _broken(tensor, value=float("nan"), sample=1):
         ({"attributions": MAPS + 0j}, TypeError, "complex"),
         ({"attributions": (MAPS, MAPS)}, ValueError, "2 entries for 1 inputs"),
         ({"attributions": (None,)}, ValueError, "None for every input"),
+        (
+            {"attributions": {"a": MAPS, "b": (MAPS, None)}},
+            ValueError,
+            r"attributions\['b'\] has 2 entries for 1 inputs",
+        ),
         ({"attributions": {}}, ValueError, "empty dict"),
         ({"forward_func": "resnet50"}, TypeError, "forward_func must be"),
         ({"inputs": INPUTS.numpy()}, TypeError, "inputs must be a torch.Tensor"),
