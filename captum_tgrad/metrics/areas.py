@@ -142,9 +142,10 @@ def _areas(
         way if name == "insertion" else way.back()
         for name, way in zip(ends, inserting, strict=True)
     ]
+    broken = broken.to(clean.device)  # a model may answer on another device than it is asked on
     scores = curves(buffer, ways, ranking, broken)
     call.check_scores(torch.isfinite(scores).all(2).all(0) | broken, method)
-    fractions = ranking.fractions(scores.dtype)
+    fractions = ranking.fractions(scores.dtype).to(scores.device)
     under = area(scores, fractions)
     under = under.masked_fill(~torch.isfinite(under), torch.nan)
     return Areas(
@@ -153,7 +154,7 @@ def _areas(
         fractions=fractions,
         clean_score=clean,
         baseline_score=ends,
-        tied_share=ranking.tied_share.masked_fill(broken, torch.nan),
+        tied_share=ranking.tied_share.to(scores.device).masked_fill(broken, torch.nan),
         protocol=call.protocol(
             " and ".join(ends),
             {name: label for name, (_, label) in stand_ins.items()},

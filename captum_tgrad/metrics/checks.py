@@ -104,11 +104,13 @@ def frozen_inputs(methods: dict[str, Any], inputs: int) -> tuple[bool, ...]:
     Raises:
         ValueError: Not the same ones for every method: then they share no baseline.
     """
-    patterns = {
-        name: tuple(entry is None for entry in each) if isinstance(each, tuple) else None
-        for name, each in methods.items()
+    # A tuple of another length is refused where it is read.
+    frozen = {
+        tuple(entry is None for entry in each)
+        if isinstance(each, tuple) and len(each) == inputs
+        else (False,) * inputs
+        for each in methods.values()
     }
-    frozen = {pattern or (False,) * inputs for pattern in patterns.values()}
     if len(frozen) > 1:
         raise ValueError(
             "attributions of one call must be None for the same inputs: freeze them for every"

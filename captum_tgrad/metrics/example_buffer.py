@@ -67,7 +67,8 @@ class ExampleBuffer:
         if not self._samples:
             return
         examples = tuple(room[: len(self._samples)] for room in self._examples)
-        self._scores.append(self.evaluate(examples, self._samples))
+        # A copy: a score may be a view of the examples, which are written over.
+        self._scores.append(self.evaluate(examples, self._samples).clone())
         self._progress.update(len(self._samples))
         self.scored += len(self._samples)
         self._samples = []

@@ -12,12 +12,9 @@ from torch import Tensor
 
 def spatial_shape(tensor: Tensor) -> torch.Size:
     """The sizes along which ``tensor`` has features; those of a map of it."""
+    if tensor.dim() == 1:  # one number per sample is one feature
+        return torch.Size([1])
     return tensor.shape[2:] if tensor.dim() > 2 else tensor.shape[1:]
-
-
-def count_features(tensor: Tensor) -> int:
-    """The number of features of each sample."""
-    return spatial_shape(tensor).numel()
 
 
 def by_feature(tensor: Tensor) -> Tensor:

@@ -106,5 +106,5 @@ def _mask(tensor: Tensor, baseline: Tensor, each: Tensor | None) -> Tensor:
     """``baseline + map * (input - baseline)``: the input where the map is 1."""
     if each is None:
         return tensor
-    weight = each.unsqueeze(1) if tensor.dim() > 2 else each
+    weight = each.unsqueeze(1) if tensor.dim() > 2 else each.reshape(tensor.shape)
     return baseline + weight.to(tensor.dtype) * (tensor - baseline)

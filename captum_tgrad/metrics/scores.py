@@ -27,7 +27,7 @@ class Scorer:
         samples: The number of samples of the batch.
 
     Raises:
-        ValueError: ``score`` is unknown.
+        ValueError: ``score`` is unknown, or there is not one target per sample.
     """
 
     def __init__(
@@ -43,6 +43,9 @@ class Scorer:
                 "score must be 'softmax', 'logit' or a callable (outputs, target) -> (N,), got"
                 f" {score!r}."
             )
+        several = isinstance(target, list) or (isinstance(target, Tensor) and target.numel() > 1)
+        if several and len(target) != samples:
+            raise ValueError(f"target has {len(target)} entries for {samples} samples.")
         self._forward_func = forward_func
         self._further = format_additional_forward_args(additional_forward_args) or ()
         self._target = target
@@ -104,8 +107,9 @@ class Scorer:
         self._target[torch.tensor(samples, device=outputs.device)] = outputs.argmax(1)
 
     def _target_of(self, samples: Sequence[int], device: torch.device) -> TargetType:
-        if isinstance(self._target, Tensor) and self._target.numel() > 1:
-            return self._target.to(device)[torch.tensor(samples, device=device)]
+        target = self._target
+        if isinstance(target, Tensor) and target.dim() > 0 and len(target) == self._samples:
+            return target.to(device)[torch.tensor(samples, device=device)]
         if isinstance(self._target, list):
             return [self._target[sample] for sample in samples]
         return self._target

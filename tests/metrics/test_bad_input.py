@@ -53,6 +53,11 @@ def _broken(tensor, value=float("nan"), sample=1):
         ({"attributions": MAPS + 0j}, TypeError, "complex"),
         ({"attributions": (MAPS, MAPS)}, ValueError, "2 entries for 1 inputs"),
         ({"attributions": (None,)}, ValueError, "None for every input"),
+        (
+            {"attributions": {"a": MAPS, "b": (MAPS, None)}},
+            ValueError,
+            r"attributions\['b'\] has 2 entries for 1 inputs",
+        ),
         ({"attributions": {}}, ValueError, "empty dict"),
         ({"forward_func": "resnet50"}, TypeError, "forward_func must be"),
         ({"inputs": INPUTS.numpy()}, TypeError, "inputs must be a torch.Tensor"),
@@ -68,6 +73,7 @@ def _broken(tensor, value=float("nan"), sample=1):
         ({"baselines": (0, 0)}, ValueError, "baselines has 2 entries for 1 inputs"),
         ({"target": 4}, ValueError, "target 4 is out of range"),
         ({"target": [0, 1]}, ValueError, "2 entries for 3 samples"),
+        ({"target": [0, 1], "score": lambda o, t: o[:, 0]}, ValueError, "2 entries for 3 samples"),
         ({"target": torch.tensor([0, 1, 9])}, ValueError, "target 9 is out of range"),
         ({"target": "espresso"}, TypeError, "target must be an int"),
         ({"forward_func": lambda x: x}, ValueError, "target is missing"),
@@ -126,6 +132,12 @@ def test_methods_that_freeze_different_inputs():
     methods = {"one": (MAPS, None), "other": (None, MAPS)}
     with pytest.raises(ValueError, match="None for the same inputs"):
         insertion(lambda a, b: MODEL(a + b), (INPUTS, INPUTS), methods, 0)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_nothing_but_broken_samples(metric):
+    maps = torch.full_like(MAPS, torch.inf)
+    assert metric(MODEL, INPUTS, maps, 0, nan_policy="omit")[0].isnan().all()
 
 
 @pytest.mark.parametrize("metric", METRICS)

@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 
@@ -105,6 +106,17 @@ def test_signals_and_volumes_are_blurred_along_all_their_dimensions():
     volume[..., 4, 4, 4] = 1
     expected = torch.einsum("i,j,k->ijk", line, line, line)
     torch.testing.assert_close(blur(5, 1.0)(volume)[0, 0], expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("length", [7, 2048, 2049, 5000])
+def test_lines_of_any_length_are_blurred(length):
+    line = random(2, 1, length)
+    delta = torch.zeros(1, 1, 11).double()
+    delta[..., 5] = 1
+    kernel = blur(11, 5)(delta)[0, 0].numpy()  # held against scipy in test_rise
+    expected = [np.convolve(row[0].numpy(), kernel)[5 : 5 + length] for row in line]
+    expected = torch.from_numpy(np.stack(expected))
+    torch.testing.assert_close(blur(11, 5)(line)[:, 0], expected, rtol=0, atol=1e-12)
 
 
 def test_the_protocol_is_plain():

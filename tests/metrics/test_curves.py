@@ -144,3 +144,9 @@ def test_samples_whose_inputs_take_turns_differently():
         [0, 10, 20, 21, 22, 23],
         [0, 1, 2, 3, 13, 23],
     ]
+
+
+def test_one_number_per_sample_is_one_feature():
+    inputs = torch.tensor([3.0, 5.0]).double()
+    result = insertion(lambda x: 2 * x, inputs, torch.tensor([1.0, 1.0]), return_curves=True)
+    assert result.curve.tolist() == [[0, 6], [0, 10]]

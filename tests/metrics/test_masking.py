@@ -74,18 +74,14 @@ def test_the_class_is_the_predicted_one():
 
 
 def test_several_inputs_are_scaled_together_and_none_is_not_masked():
-    inputs = (torch.ones(1, 2).double(), torch.ones(1, 2).double(), torch.ones(1, 1).double())
-    maps = (torch.tensor([[0.0, 1.0]]), torch.tensor([[2.0, 4.0]]), None)
+    inputs = tuple(torch.ones(2, *size).double() for size in [(2,), (2,), (1,), ()])
+    maps = (torch.tensor([[0.0, 1.0]] * 2), torch.tensor([[2.0, 4.0]] * 2), None, torch.ones(2))
 
-    def model(a, b, c):
-        return (
-            a @ torch.tensor([1.0, 10.0]).double()
-            + b @ torch.tensor([100.0, 1000.0]).double()
-            + c[:, 0]
-        )
+    def model(a, b, c, d):
+        return a[:, 0] + 10 * a[:, 1] + 100 * b[:, 0] + 1000 * b[:, 1] + c[:, 0] + 1e4 * d
 
     result = average_drop(model, inputs, maps)
-    assert result.masked_score.tolist() == [0.25 * 10 + 0.5 * 100 + 1000 + 1]
+    assert result.masked_score.tolist() == [0.25 * 10 + 0.5 * 100 + 1000 + 1 + 0.25 * 1e4] * 2
 
 
 def test_a_constant_map_masks_everything_and_says_so():

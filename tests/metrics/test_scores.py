@@ -80,6 +80,36 @@ def test_a_callable_gets_outputs_and_targets():
     assert result.protocol["score"] == "margin"
 
 
+@pytest.mark.parametrize("samples", [1, 3])
+def test_a_callable_gets_one_target_per_example(samples):
+    def of_target(outputs, target):
+        assert target.shape == outputs.shape[:1]
+        return outputs.gather(1, target[:, None])[:, 0]
+
+    inputs, maps = INPUTS[:samples], MAPS[:samples]
+    expected = _run(inputs=inputs, maps=maps, score="logit")
+    for target in (None, LOGITS[:samples].argmax(1)):
+        found = _run(inputs=inputs, maps=maps, score=of_target, target=target)
+        torch.testing.assert_close(found.insertion, expected.insertion, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("max_examples_per_batch", [1, 2, 64])
+def test_an_output_that_is_a_view_of_the_input(max_examples_per_batch):
+    def model(x):
+        return x[:, 0, 3, 2:6]
+
+    for target in (1, torch.tensor([1, 1, 1])):
+        result = _run(
+            model, target=target, score="logit", max_examples_per_batch=max_examples_per_batch
+        )
+        # The pixel is there from the first point on at which its rank has been reached.
+        rank = (MAPS[:, 0] > MAPS[:, :, 3, 3, None]).flatten(1).sum(1)
+        there = rank[:, None] < torch.arange(5) * 9
+        expected = there * INPUTS[:, 0, 3, 3, None]
+        assert torch.equal(result.insertion_curve, expected)
+        assert torch.equal(result.deletion_curve, ~there * INPUTS[:, 0, 3, 3, None])
+
+
 def test_further_arguments_follow_their_samples():
     weights, offset, factor = random(3, 108), random(108, seed=1), 2.0
 
