@@ -40,9 +40,8 @@ def combine(
         return evidence_for - combine(contribution, input_term, biases, "negative")
     direction = 1 if sign == "positive" else -1
     evidence = (contribution * direction).clamp_min_(0)
-    weight = _share(
-        evidence.flatten(1).sum(1) if evidence.dim() > 1 else evidence, input_term, sign
-    )
+    mass = evidence.flatten(1).sum(1) if evidence.dim() > 1 else evidence
+    weight = _share(mass, input_term.score * direction)
     attribution = evidence.mul_(per_sample(weight, evidence))
     samples, spatial = contribution.shape[0], contribution.shape[2:]
     channels = contribution.shape[1] if contribution.dim() > 1 else 1
@@ -58,25 +57,27 @@ def _bias_map(biases: Sequence[Term], spatial: torch.Size, sign: Sign, total: Te
     ``phi(S) = enlarge(S) / sum(enlarge(S))``, and enlarging is linear: the maps of one size are
     weighted and added up as they are, and only their sum is enlarged.
     """
-    sums: dict[torch.Size, Tensor] = {}
+    groups: dict[tuple[torch.Size, torch.dtype], list[tuple[Tensor, Tensor]]] = {}
     for term in biases:
         size = term.positive.shape[2:]
         evidence = term.positive if sign == "positive" else term.negative
         if len(size) != len(spatial):  # no place on this input: spread evenly
             size = torch.Size([1] * len(spatial))
             evidence = evidence.flatten(1).sum(1).reshape(-1, 1, *size)
-        weights = _enlarged_sum(size, spatial, evidence.dtype, evidence.device)
-        weight = _share((evidence * weights).flatten(1).sum(1), term, sign)
-        weighted = evidence * per_sample(weight, evidence)
-        sums[size] = sums[size].add_(weighted) if size in sums else weighted
-    for evidence in sums.values():
-        total += enlarge(evidence, spatial)
+        score = term.score if sign == "positive" else -term.score
+        groups.setdefault((size, evidence.dtype), []).append((evidence, score))
+    for (size, dtype), group in groups.items():
+        evidence = torch.stack([evidence for evidence, _ in group])
+        weights = _enlarged_sum(size, spatial, dtype, evidence.device)
+        mass = (evidence * weights).flatten(2).sum(2)
+        share = _share(mass, torch.stack([score for _, score in group]))
+        weighted = evidence * share.reshape(*share.shape, *[1] * (evidence.dim() - 2))
+        total += enlarge(weighted.sum(0), spatial)
     return total
 
 
-def _share(mass: Tensor, term: Term, sign: Sign) -> Tensor:
+def _share(mass: Tensor, score: Tensor) -> Tensor:
     """``ReLU(score) / mass``: what each unit of a map weighs; 0 for a map without mass."""
-    score = term.score if sign == "positive" else -term.score
     return torch.where(mass > 0, score.clamp_min(0) / mass, 0)
 
 

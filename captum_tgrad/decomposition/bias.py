@@ -93,28 +93,15 @@ class ElementBias:
         return self._product(gradient, [in_full_precision(tensor) for tensor in self._held])
 
     def _product(self, gradient: Tensor, held: list[Tensor]) -> Tensor:
-        return gradient * self._compute(*held)
-
-
-class SiluBias(ElementBias):
-    """``b = y (y - z)`` for ``y = z sigmoid(z)``.
-
-    Args:
-        output: ``y``.
-        argument: ``z``.
-    """
-
-    def __init__(self, output: Tensor, argument: Tensor) -> None:
-        super().__init__(lambda y, z: (y - z).mul_(y).mul_(2), output, argument, scale=0.5)
-
-    def _product(self, gradient: Tensor, held: list[Tensor]) -> Tensor:
-        # The gradient of a squared error, 2 (y - z) times what arrives there: one pass for two.
-        output, argument = held
-        no_reduction = 0
-        product: Tensor = torch.ops.aten.mse_loss_backward(
-            gradient * output, output, argument, no_reduction
-        )
-        return product
+        value = self._compute(*held)
+        storages = {tensor.untyped_storage().data_ptr() for tensor in held}
+        if (
+            value.shape == gradient.shape
+            and value.dtype == gradient.dtype
+            and value.untyped_storage().data_ptr() not in storages
+        ):
+            return value.mul_(gradient)  # it was computed for this product alone
+        return gradient * value
 
 
 class SaturationBias(ElementBias):

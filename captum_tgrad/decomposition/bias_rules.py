@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from captum_tgrad.decomposition.bias import Bias, ChannelBias, ElementBias, SaturationBias, SiluBias
+from captum_tgrad.decomposition.bias import Bias, ChannelBias, ElementBias, SaturationBias
 from captum_tgrad.decomposition.call import Call, map_tensors
 from captum_tgrad.decomposition.precision import in_full_precision
 
@@ -216,7 +216,7 @@ def hardswish(call: Call, output: Tensor) -> Bias | None:
 
 def silu(call: Call, output: Tensor) -> Bias | None:
     """``y - z (s + z s (1 - s)) = y (y - z)`` with ``s = sigmoid(z)``, ``y = z s``."""
-    return SiluBias(output, call.argument(0, "input"))
+    return ElementBias(lambda y, z: (y - z).mul_(y), output, call.argument(0, "input"))
 
 
 def gelu(call: Call, output: Tensor) -> Bias | None:

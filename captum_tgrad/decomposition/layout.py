@@ -17,6 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 
 
 @dataclass(frozen=True)
@@ -85,9 +86,14 @@ class Dim:
 
     segments: tuple[Segment, ...]
     size: int = field(init=False, compare=False)
+    _hash: int = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "size", sum(map(_segment_size, self.segments)))
+        object.__setattr__(self, "_hash", hash(self.segments))
+
+    def __hash__(self) -> int:
+        return self._hash  # layouts are looked up in caches at every operation
 
     @staticmethod
     def channel(size: int) -> Dim:
@@ -218,7 +224,12 @@ def broadcast(layouts: Iterable[Layout], shape: Sequence[int]) -> Layout:
     A channel that is combined with an axis takes the axis' place: what is added to a token
     is at that token. Two different axes in one dimension contradict each other: the order is lost.
     """
-    layouts = [layout for layout in layouts if len(layout) <= len(shape)]
+    return _broadcast(tuple(layouts), tuple(shape))
+
+
+@lru_cache(maxsize=4096)
+def _broadcast(layouts: tuple[Layout, ...], shape: tuple[int, ...]) -> Layout:
+    layouts = tuple(layout for layout in layouts if len(layout) <= len(shape))
     dims = []
     for position, size in enumerate(shape):
         candidates = []

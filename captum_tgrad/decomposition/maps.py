@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -36,10 +37,46 @@ class Maps:
     magnitudes: Magnitudes | None = None
 
 
-def maps_of_bias(
+@dataclass(frozen=True)
+class Sums:
+    """``sum_c c`` and ``sum_c |c|``, from which the maps follow.
+
+    Args:
+        signed: Shape ``(N, 1, *spatial)``, or ``(N, 1)`` without a place.
+        absolute: The same shape.
+        magnitudes: The range of ``|c|``, where it was asked for.
+    """
+
+    signed: Tensor
+    absolute: Tensor
+    magnitudes: Magnitudes | None = None
+
+
+def maps_of_sums(terms: Sequence[Sums]) -> list[Maps]:
+    """The maps of several terms; those of one shape at once, as there are many small ones."""
+    groups: dict[tuple[torch.Size, torch.dtype], list[int]] = {}
+    for number, sums in enumerate(terms):
+        groups.setdefault((sums.signed.shape, sums.signed.dtype), []).append(number)
+    maps: dict[int, Maps] = {}
+    for numbers in groups.values():
+        signed = torch.stack([terms[number].signed for number in numbers])
+        absolute = torch.stack([terms[number].absolute for number in numbers])
+        # sum ReLU(c) and sum ReLU(-c) from sum c and sum |c|: two weighted sums instead of two
+        # rectified copies of the activation. Rounding may leave -eps where the sum is zero.
+        positive = (absolute + signed).div_(2).clamp_min_(0)
+        negative = (absolute - signed).div_(2).clamp_min_(0)
+        score = signed.flatten(2).sum(2)
+        for place, number in enumerate(numbers):
+            maps[number] = Maps(
+                positive[place], negative[place], score[place], terms[number].magnitudes
+            )
+    return [maps[number] for number in range(len(terms))]
+
+
+def sums_of_bias(
     gradient: Tensor, bias: Bias, layout: Layout, samples: int, with_magnitudes: bool = False
-) -> Maps:
-    """The maps of ``c = gradient * b``.
+) -> Sums:
+    """The sums of ``c = gradient * b``.
 
     Args:
         gradient: ``df/dy`` of the operation's output ``y``.
@@ -48,37 +85,6 @@ def maps_of_bias(
         samples: The batch size.
         with_magnitudes: Whether to find the range of ``|c|``, too.
     """
-    return _maps(_sums_of_bias(gradient, bias, layout, samples, with_magnitudes))
-
-
-def maps_of_contribution(contribution: Tensor, layout: Layout, samples: int) -> Maps:
-    """The maps of a contribution ``c`` that is given element by element."""
-    return _maps(_sums(contribution, layout, samples))
-
-
-@dataclass(frozen=True)
-class _Sums:
-    """``sum_c c`` and ``sum_c |c|``, shape ``(N, 1, *spatial)`` or ``(N, 1)``."""
-
-    signed: Tensor
-    absolute: Tensor
-    magnitudes: Magnitudes | None = None
-
-
-def _maps(sums: _Sums) -> Maps:
-    # sum ReLU(c) and sum ReLU(-c) from sum c and sum |c|: two weighted sums instead of two
-    # rectified copies of the whole activation. Rounding may leave -eps where the sum is zero.
-    return Maps(
-        positive=(sums.absolute + sums.signed).div_(2).clamp_min_(0),
-        negative=(sums.absolute - sums.signed).div_(2).clamp_min_(0),
-        score=sums.signed.flatten(1).sum(1),
-        magnitudes=sums.magnitudes,
-    )
-
-
-def _sums_of_bias(
-    gradient: Tensor, bias: Bias, layout: Layout, samples: int, with_magnitudes: bool
-) -> _Sums:
     split = split_of(gradient, layout, bias.elementwise)
     if split is None:
         return _sums_of_block(gradient, bias, layout, samples, with_magnitudes)
@@ -86,7 +92,7 @@ def _sums_of_bias(
     for start in range(0, gradient.shape[split.dim], split.length):
         length = min(split.length, gradient.shape[split.dim] - start)
         blocks.append(
-            _sums_of_bias(
+            sums_of_bias(
                 gradient.narrow(split.dim, start, length),
                 bias.part(split.dim, start, length, gradient.shape),
                 split.layout(layout, length),
@@ -94,11 +100,16 @@ def _sums_of_bias(
                 with_magnitudes,
             )
         )
-    return _Sums(
+    return Sums(
         split.join([block.signed for block in blocks], layout),
         split.join([block.absolute for block in blocks], layout),
         _joined([block.magnitudes for block in blocks if block.magnitudes], split),
     )
+
+
+def maps_of_contribution(contribution: Tensor, layout: Layout, samples: int) -> Maps:
+    """The maps of a contribution ``c`` that is given element by element."""
+    return maps_of_sums([_sums(contribution, layout, samples)])[0]
 
 
 def _joined(parts: list[Magnitudes], split: Split) -> Magnitudes | None:
@@ -116,7 +127,7 @@ def _joined(parts: list[Magnitudes], split: Split) -> Magnitudes | None:
 
 def _sums_of_block(
     gradient: Tensor, bias: Bias, layout: Layout, samples: int, with_magnitudes: bool
-) -> _Sums:
+) -> Sums:
     gradient = in_full_precision(gradient)
     if isinstance(bias, ElementBias):
         contribution = in_full_precision(bias.times(gradient))
@@ -126,7 +137,7 @@ def _sums_of_block(
         rest = layout[: bias.dim] + layout[bias.dim + 1 :]
         signed = _weighted_sum(gradient, values, bias.dim)
         absolute = _weighted_sum(gradient.abs(), values.abs(), bias.dim)
-        return _Sums(_sum_at_places(signed, rest, samples), _sum_at_places(absolute, rest, samples))
+        return Sums(_sum_at_places(signed, rest, samples), _sum_at_places(absolute, rest, samples))
     contribution = gradient * values.reshape(-1, *[1] * (gradient.dim() - bias.dim - 1))
     return _sums(contribution, layout, samples, with_magnitudes, overwrite=True)
 
@@ -138,7 +149,7 @@ def _sums(
     with_magnitudes: bool = False,
     scale: float = 1.0,
     overwrite: bool = False,
-) -> _Sums:
+) -> Sums:
     """The sums of ``scale * contribution``, which may be overwritten if it is nobody else's."""
     signed = _sum_at_places(contribution, layout, samples)
     overwrite = overwrite and not _share_memory(signed, contribution)
@@ -150,8 +161,8 @@ def _sums(
         magnitudes = Magnitudes(smallest * size, largest * size, by_sample.shape[1])
     absolute = _sum_at_places(absolute, layout, samples)
     if scale == 1:
-        return _Sums(signed, absolute, magnitudes)
-    return _Sums(signed * scale, absolute * size, magnitudes)
+        return Sums(signed, absolute, magnitudes)
+    return Sums(signed * scale, absolute * size, magnitudes)
 
 
 def _share_memory(one: Tensor, other: Tensor) -> bool:

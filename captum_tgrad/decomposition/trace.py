@@ -26,7 +26,7 @@ from captum_tgrad.decomposition.call import (
 )
 from captum_tgrad.decomposition.layout import Layout, input_layout, unknown_layout
 from captum_tgrad.decomposition.layout_rules import output_layout
-from captum_tgrad.decomposition.maps import Maps, SamplesLostError, maps_of_bias
+from captum_tgrad.decomposition.maps import SamplesLostError, Sums, maps_of_sums, sums_of_bias
 from captum_tgrad.decomposition.modules import RunningModules, raise_batch_statistics
 from captum_tgrad.decomposition.one_rule import RandomState, bias_from_rule
 from captum_tgrad.decomposition.plan import plan_of
@@ -36,7 +36,7 @@ from captum_tgrad.decomposition.terms import Term
 
 @dataclass
 class _Entry:
-    """An operation with a bias: waiting for its gradient, then holding its maps."""
+    """An operation with a bias: waiting for its gradient, then holding its sums."""
 
     module: str
     operation: str
@@ -44,13 +44,13 @@ class _Entry:
     inputs: frozenset[int]
     bias: Bias | None
     layout: Layout
-    maps: Maps | None = None
+    sums: Sums | None = None
 
 
 class Trace(TorchFunctionMode):
     """Records, within its context, the bias of every operation that depends on the inputs.
 
-    A hook on each operation's output reduces its term to two small maps as soon as its gradient
+    A hook on each operation's output reduces its term to two small sums as soon as its gradient
     arrives in the backward pass that follows, and lets go of everything else. Parameters enter the
     operations detached, so that "depends on the input" and "requires a gradient" are one question
     and the backward pass computes no gradient of a weight.
@@ -124,13 +124,13 @@ class Trace(TorchFunctionMode):
 
     def terms(self) -> list[Term]:
         """The terms that reached the output, in forward order, under names that are unique."""
-        arrived = [entry for entry in self._entries if entry.maps is not None]
+        arrived = [(entry, entry.sums) for entry in self._entries if entry.sums is not None]
         operations: dict[str, set[str]] = {}
-        for entry in arrived:
+        for entry, _ in arrived:
             operations.setdefault(entry.module, set()).add(entry.operation)
         calls: Counter[str] = Counter()
         terms = []
-        for entry in arrived:
+        for (entry, _), maps in zip(arrived, maps_of_sums([s for _, s in arrived]), strict=True):
             if not entry.module:
                 name = entry.operation
             elif entry.in_leaf and len(operations[entry.module]) == 1:
@@ -139,11 +139,10 @@ class Trace(TorchFunctionMode):
                 name = f"{entry.module}:{entry.operation}"
             calls[name] += 1
             name = name if calls[name] == 1 else f"{name}#{calls[name]}"
-            maps, inputs = entry.maps, tuple(sorted(entry.inputs))
-            if maps is not None:
-                terms.append(
-                    Term(name, maps.positive, maps.negative, maps.score, inputs, maps.magnitudes)
-                )
+            inputs = tuple(sorted(entry.inputs))
+            terms.append(
+                Term(name, maps.positive, maps.negative, maps.score, inputs, maps.magnitudes)
+            )
         return terms
 
     def __torch_function__(
@@ -294,7 +293,7 @@ class Trace(TorchFunctionMode):
             return
         try:
             with without_autocast(gradient):
-                entry.maps = maps_of_bias(
+                entry.sums = sums_of_bias(
                     gradient, entry.bias, entry.layout, self._samples, self._with_magnitudes
                 )
         except SamplesLostError:
