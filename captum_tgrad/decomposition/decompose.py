@@ -70,7 +70,7 @@ def decompose(
         followed = trace.follow(arguments[: len(leaves)])
         with trace:
             output = forward(*followed, *arguments[len(leaves) :])
-        outputs.append(select(output).detach())
+        outputs.append(select(output).detach().clone())  # not a view of all outputs
         return output
 
     try:
