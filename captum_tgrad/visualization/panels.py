@@ -42,7 +42,7 @@ def new_figure(width: float, height: float) -> Figure:
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-    layout = ConstrainedLayoutEngine(w_pad=0.07, h_pad=0.07)
+    layout = ConstrainedLayoutEngine(w_pad=0.07, h_pad=0.1)
     return Figure(figsize=(width, height), layout=layout, facecolor="white")
 
 

@@ -136,7 +136,8 @@ def test_figure_of_a_batch_has_a_row_for_each_sample():
         "cat, probability 25.0%",
     ]
     for row, image in zip(figure.subfigs, images, strict=True):
-        np.testing.assert_allclose(_panels(row)[0].images[0].get_array(), image.permute(1, 2, 0))
+        drawn = np.asarray(_panels(row)[0].images[0].get_array()) / 255
+        np.testing.assert_allclose(drawn, image.permute(1, 2, 0), atol=1 / 255)
 
 
 def test_figure_of_maps_that_ask_for_gradients_and_of_grey_pictures():
