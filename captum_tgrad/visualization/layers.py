@@ -13,7 +13,7 @@ from captum_tgrad.visualization.maps import as_maps, finding, limit_of, scaled
 from captum_tgrad.visualization.panels import (
     LARGE,
     SMALL,
-    colour_bar,
+    colour_bars,
     draw_map,
     draw_picture,
     new_figure,
@@ -31,14 +31,10 @@ if TYPE_CHECKING:
 
 _WIDTH = 10.5
 _COLUMNS = 5
-_ROW_HEIGHT = 2.8
+_ROW_HEIGHT = 2.65
+_BAR_HEIGHT = 0.75
 _SCORES_HEIGHT = 2.8
 _NAME_WIDTH = 26
-_MEANING = {
-    "positive": "evidence for the class, relative to the strongest of each map",
-    "negative": "evidence against the class, relative to the strongest of each map",
-    "all": "against the class   |   for the class, relative to the strongest of each map",
-}
 
 
 def layers_figure(
@@ -101,9 +97,10 @@ def layers_figure(
     count = len(chosen) + first
     columns = min(count, _COLUMNS)
     rows = math.ceil(count / columns)
-    figure = new_figure(_WIDTH, rows * _ROW_HEIGHT + _SCORES_HEIGHT)
-    halves: Any = figure.subfigures(2, 1, height_ratios=[rows * _ROW_HEIGHT, _SCORES_HEIGHT])
-    upper, lower = halves
+    heights = [rows * _ROW_HEIGHT, _BAR_HEIGHT, _SCORES_HEIGHT]
+    figure = new_figure(_WIDTH, sum(heights))
+    parts: Any = figure.subfigures(3, 1, height_ratios=heights)
+    upper, middle, lower = parts
     panels: list[Axes] = list(upper.subplots(rows, columns, squeeze=False).flatten())
     for axes in panels[count:]:
         axes.remove()
@@ -122,7 +119,8 @@ def layers_figure(
             + _note(values, term),
             fontsize=SMALL,
         )
-    colour_bar(upper, panels[:count], sign == "all", _MEANING[sign])
+    sides = {"positive": "for the class, ", "negative": "against the class, ", "all": ""}
+    colour_bars(middle, [sign == "all"], sides[sign] + "relative to the strongest of each map")
     draw_scores(lower.subplots(), decomposition, sample, chosen)
     figure.suptitle(title or f"output {output:+.3f}", fontsize=LARGE)
     return figure

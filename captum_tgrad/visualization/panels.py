@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -91,6 +92,24 @@ def colour_bar(
     if label is None:
         label = "against the class   |   for the class" if signed else "relative to the strongest"
     bar.set_label(label, fontsize=SMALL)
+
+
+def colour_bars(
+    figure: SubFigure, kinds: Sequence[bool], meaning: str, opacity: float | None = None
+) -> None:
+    """Fills a part of a figure with a scale for signed maps (True), for others (False) or both."""
+    for signed, axes in zip(kinds, figure.subplots(1, len(kinds), squeeze=False)[0], strict=True):
+        bar = figure.colorbar(
+            scale(signed),
+            cax=axes,
+            orientation="horizontal",
+            alpha=opacity,
+            ticks=[-1, 0, 1] if signed else [0, 0.5, 1],
+            format="{x:g}",
+        )
+        axes.tick_params(labelsize=SMALL)
+        sides = "against the class   |   for the class, " if signed else ""
+        bar.set_label(sides + meaning, fontsize=SMALL)
 
 
 def scale(signed: bool) -> ScalarMappable:
