@@ -9,20 +9,13 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from captum_tgrad.metrics.baselines import Preset
-from captum_tgrad.metrics.results import HIGHER_IS_BETTER, InsertionDeletion
-from captum_tgrad.visualization.panels import (
-    LARGE,
-    NORMAL,
-    SMALL,
-    draw_picture,
-    new_figure,
-    wrapped,
-)
+from captum_tgrad.metrics.results import InsertionDeletion
+from captum_tgrad.visualization.curve_panels import LEGEND_COLUMNS, draw_curves, draw_seen
+from captum_tgrad.visualization.panels import LARGE, new_figure
 from captum_tgrad.visualization.pictures import as_pictures
 from captum_tgrad.visualization.replaced import CURVES, replaced_images
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from captum_tgrad.visualization.pictures import Array, Numbers
@@ -30,14 +23,8 @@ if TYPE_CHECKING:
 _WIDTH = 10.5
 _CURVES_HEIGHT = 3.4
 _LEGEND_LINE = 0.17
-_LEGEND_COLUMNS = 2
 _PICTURE_HEIGHT = 1.95
 _HEADING_HEIGHT = 0.3
-_LETTERS = 20
-
-# Okabe and Ito's colours, told apart with every kind of colour vision; then again in dashes.
-_COLOURS = ("#d55e00", "#0072b2", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
-_DASHES = ("-", "--", ":")
 
 
 def curves_figure(
@@ -117,51 +104,10 @@ def curves_figure(
     for axes, curve in zip(upper.subplots(1, 2, sharey=True), CURVES, strict=True):
         draw_curves(axes, methods, curve, sample)
     if lower is not None:
-        _draw_seen(lower, seen, methods, fractions, sample)
+        draw_seen(lower, seen, methods, fractions, sample)
     if title:
         upper.suptitle(title, fontsize=LARGE)
     return figure
-
-
-def draw_curves(
-    axes: Axes, methods: Mapping[str, InsertionDeletion], curve: str, sample: int
-) -> None:
-    """Draws one of the two curves of every method, with the areas below in the legend."""
-    from matplotlib.ticker import PercentFormatter
-
-    areas = {name: float(getattr(result, curve)[sample]) for name, result in methods.items()}
-    for number, (name, result) in enumerate(methods.items()):
-        axes.plot(
-            *_points(result, curve, sample),
-            color=_COLOURS[number % len(_COLOURS)],
-            linestyle=_DASHES[number // len(_COLOURS) % len(_DASHES)],
-            linewidth=1.5,
-            label=f"{areas[name]:.3f}  {name}",
-        )
-    higher = HIGHER_IS_BETTER[curve]
-    axes.set_title(
-        f"{curve.capitalize()}: {'higher' if higher else 'lower'} is better", fontsize=NORMAL
-    )
-    axes.set_xlabel(f"pixels {'inserted' if curve == 'insertion' else 'deleted'}", fontsize=NORMAL)
-    axes.xaxis.set_major_formatter(PercentFormatter(1.0))
-    score = str(next(iter(methods.values())).protocol["score"])
-    label = {"softmax": "probability", "logit": "output"}.get(score, score)
-    axes.set_ylabel(label, fontsize=NORMAL)
-    axes.margins(x=0.01)
-    axes.grid(linewidth=0.4, alpha=0.5)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.tick_params(labelsize=SMALL, labelleft=True)
-    best = sorted(zip(areas.values(), axes.lines, strict=True), key=lambda pair: pair[0])
-    axes.legend(
-        handles=[line for _, line in (reversed(best) if higher else best)],
-        title="area, the best first" if len(methods) > 1 else "area",
-        loc="upper center",
-        bbox_to_anchor=(0.5, -0.17),
-        ncols=min(len(methods), _LEGEND_COLUMNS),
-        fontsize=SMALL,
-        title_fontsize=SMALL,
-        frameon=False,
-    )
 
 
 def _by_name(value: Any, argument: str) -> dict[str, Any]:
@@ -213,19 +159,8 @@ def _of_sample(baselines: Any, sample: int, samples: int) -> Any:
     return baselines
 
 
-def _points(result: InsertionDeletion, curve: str, sample: int) -> tuple[Array, Array]:
-    fractions: Tensor | None = result.fractions
-    scores: Tensor | None = getattr(result, f"{curve}_curve")
-    if fractions is None or scores is None:
-        raise ValueError("results has no curves: pass return_curves=True to the metric")
-    return (
-        fractions[sample].detach().double().cpu().numpy(),
-        scores[sample].detach().double().cpu().numpy(),
-    )
-
-
 def _parts(methods: int, shown: int) -> tuple[Figure, Any, Any]:
-    lines = math.ceil(methods / _LEGEND_COLUMNS) + 1
+    lines = math.ceil(methods / LEGEND_COLUMNS) + 1
     above = _CURVES_HEIGHT + lines * _LEGEND_LINE
     if not shown:
         figure = new_figure(_WIDTH, above)
@@ -234,26 +169,3 @@ def _parts(methods: int, shown: int) -> tuple[Figure, Any, Any]:
     figure = new_figure(_WIDTH, above + below)
     parts: Any = figure.subfigures(2, 1, height_ratios=[above, below])
     return figure, parts[0], parts[1]
-
-
-def _draw_seen(
-    figure: Any,
-    seen: Mapping[str, Mapping[str, Sequence[Array]]],
-    methods: Mapping[str, InsertionDeletion],
-    fractions: Sequence[float],
-    sample: int,
-) -> None:
-    """Draws what the network saw, with the score it gave to that."""
-    import numpy as np
-
-    grid = figure.subplots(len(seen), 2 * len(fractions), squeeze=False)
-    for row, (name, shown) in zip(grid, seen.items(), strict=True):
-        row[0].set_ylabel(wrapped(name, _LETTERS), fontsize=SMALL)
-        columns = [(curve, number) for curve in CURVES for number in range(len(fractions))]
-        for axes, (curve, number) in zip(row, columns, strict=True):
-            draw_picture(axes, shown[curve][number])
-            score = float(np.interp(fractions[number], *_points(methods[name], curve, sample)))
-            axes.set_xlabel(f"{score:.3f}", fontsize=SMALL, labelpad=2)
-            if row is grid[0]:
-                done = "inserted" if curve == "insertion" else "deleted"
-                axes.set_title(f"{fractions[number]:.0%} {done}", fontsize=SMALL)

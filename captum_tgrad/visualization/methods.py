@@ -13,10 +13,10 @@ from captum_tgrad.visualization.panels import (
     LARGE,
     NORMAL,
     OVERLAY_OPACITY,
-    SMALL,
     colour_bars,
     draw_map,
     draw_picture,
+    label_map,
     new_figure,
     wrapped,
 )
@@ -120,7 +120,7 @@ def methods_figure(
         for number, (axes, values) in enumerate(zip(panels[column], of_method, strict=True)):
             under = pictures[number] if overlay else None
             draw_map(axes, scaled(values, limits[name][number]), signed, under)
-            _label(axes, finding(values))
+            label_map(axes, finding(values))
     kinds = sorted({is_signed(of_method) for of_method in maps.values()})
     colour_bars(lower, kinds, _MEANING[scale], OVERLAY_OPACITY if overlay else None)
     if title:
@@ -171,16 +171,3 @@ def _limits(maps: Mapping[str, Sequence[Array]], scale: Scale) -> dict[str, list
         return {name: [limit_of(each)] * len(each) for name, each in maps.items()}
     limit = limit_of([each for of_method in maps.values() for each in of_method])
     return {name: [limit] * len(of_method) for name, of_method in maps.items()}
-
-
-def _label(axes: Axes, note: str | None) -> None:
-    if note:
-        axes.text(
-            0.5,
-            0.03,
-            note,
-            transform=axes.transAxes,
-            ha="center",
-            fontsize=SMALL,
-            bbox={"facecolor": "white", "alpha": 0.85, "linewidth": 0, "pad": 2},
-        )

@@ -31,6 +31,20 @@ SMALL, NORMAL, LARGE = 8.0, 9.5, 12.0
 """Sizes of letters in points, for figures of about ten inches."""
 
 
+# Okabe and Ito's colours, told apart with every kind of colour vision; then again in dashes.
+_LINE_COLOURS = ("#d55e00", "#0072b2", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
+_DASHES = ("-", "--", ":")
+
+
+def line_style(number: int) -> dict[str, Any]:
+    """How to draw the line of so many, counted from 0."""
+    return {
+        "color": _LINE_COLOURS[number % len(_LINE_COLOURS)],
+        "linestyle": _DASHES[number // len(_LINE_COLOURS) % len(_DASHES)],
+        "linewidth": 1.5,
+    }
+
+
 def colours(signed: bool) -> Colormap:
     """The colours of maps: diverging where there is evidence against the class."""
     from matplotlib import colormaps
@@ -61,6 +75,20 @@ def draw_map(axes: Axes, values: Array, signed: bool, picture: Array | None = No
         opacity = OVERLAY_OPACITY
     axes.imshow(values, cmap=colours(signed), vmin=-1 if signed else 0, vmax=1, alpha=opacity)
     bare(axes)
+
+
+def label_map(axes: Axes, note: str | None) -> None:
+    """Says in a panel what there is to know of its map, if anything."""
+    if note:
+        axes.text(
+            0.5,
+            0.03,
+            note,
+            transform=axes.transAxes,
+            ha="center",
+            fontsize=SMALL,
+            bbox={"facecolor": "white", "alpha": 0.85, "linewidth": 0, "pad": 2},
+        )
 
 
 def bare(axes: Axes) -> None:
