@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -102,24 +103,28 @@ def draw_similarity(
     """Draws the two panels; all methods have the same steps."""
     panels: Any = figure.subplots(1, 2, sharey=True)
     for axes, measures in zip(panels, _PANELS, strict=True):
-        if len(methods) > 1:
-            lines = [(name, measures[0], steps) for name, steps in methods.items()]
-            axes.set_ylabel(_MEASURES[measures[0]], fontsize=NORMAL)
-        else:
+        axes.set_ylabel(_MEASURES[measures[0]], fontsize=NORMAL)
+        lines = [(name, _means(steps, measures[0])) for name, steps in methods.items()]
+        if len(methods) == 1:
             (steps,) = methods.values()
-            lines = [(_MEASURES[measure], measure, steps) for measure in measures]
-            axes.set_ylabel(_MEASURES[measures[0]], fontsize=NORMAL)
-        for number, (label, measure, steps) in enumerate(lines):
-            means = [float(getattr(step, measure).nanmean()) for step in steps]
-            axes.plot(
-                range(len(steps)),
-                means,
-                marker="o",
-                markersize=3,
-                label=label,
-                **line_style(number),
-            )
+            lines = [(_MEASURES[measure], _means(steps, measure)) for measure in measures]
+            # Of maps without negative values, both are the same.
+            lines = lines[:1] if _same(*(means for _, means in lines)) else lines
+        for number, (label, means) in enumerate(lines):
+            style = {"marker": "o", "markersize": 3, **line_style(number)}
+            axes.plot(range(len(means)), means, label=label, **style)
         _finish(axes, next(iter(methods.values())))
+
+
+def _means(steps: Sequence[RandomizationStep], measure: str) -> list[float]:
+    return [float(getattr(step, measure).nanmean()) for step in steps]
+
+
+def _same(one: Sequence[float], other: Sequence[float]) -> bool:
+    return all(
+        math.isclose(a, b, abs_tol=1e-9) or (math.isnan(a) and math.isnan(b))
+        for a, b in zip(one, other, strict=True)
+    )
 
 
 def _finish(axes: Axes, steps: Sequence[RandomizationStep]) -> None:
@@ -137,4 +142,5 @@ def _finish(axes: Axes, steps: Sequence[RandomizationStep]) -> None:
     axes.grid(linewidth=0.4, alpha=0.5)
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(labelsize=SMALL, labelleft=True)
-    axes.legend(fontsize=SMALL, frameon=False, loc="best")
+    if len(axes.lines) > 2:  # more than one besides that of 0
+        axes.legend(fontsize=SMALL, frameon=False, loc="best")
