@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from captum_tgrad.attribution.last_convolution import LastConvolution
+from captum_tgrad.evaluation.batches import leaf, one_by_one
 from captum_tgrad.evaluation.method import Black, Compute
-from captum_tgrad.evaluation.one_by_one import leaf, one_by_one
 from captum_tgrad.zoo.optional import import_from_extra
 
 

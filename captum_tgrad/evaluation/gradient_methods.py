@@ -7,8 +7,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from captum_tgrad.evaluation.batches import (
+    black_batch,
+    leaf,
+    one_by_one,
+    own_randomness,
+)
 from captum_tgrad.evaluation.method import Black, Compute
-from captum_tgrad.evaluation.one_by_one import leaf, one_by_one, own_randomness
 
 INTEGRATION_STEPS = 50
 NOISE_SAMPLES = 50
@@ -106,8 +111,3 @@ def build_random(model: nn.Module, black: Black) -> Compute:
         return torch.rand((1, 1, *image.shape[2:]), generator=generator).to(image)
 
     return one_by_one(compute)
-
-
-def black_batch(black: Black, inputs: Tensor) -> Tensor:
-    """The black picture, once for each image."""
-    return torch.as_tensor(black).to(inputs).expand_as(inputs).contiguous()
