@@ -39,7 +39,8 @@ class Job:
     @property
     def results(self) -> str:
         """Where the results are, for the end of the report."""
-        return f"  written: {' and '.join(map(str, self.paths))}"
+        *first, last = map(str, self.paths)
+        return f"  written: {', '.join(first)} and {last}"
 
     @property
     def paths(self) -> tuple[Path, ...]:
@@ -82,8 +83,7 @@ def plan_jobs(pictures: Sequence[Path], out: Path, layers: bool = False) -> list
         taken = [path for path in job.paths if path.resolve() in sources]
         if taken:
             raise ValueError(
-                f"the figure {taken[0]} would take the place of a picture: name"
-                " another --out"
+                f"the figure {taken[0]} would take the place of a picture: name another --out"
             )
     return jobs
 

@@ -87,7 +87,7 @@ class Report:
         columns: Sequence[str],
         rows: Sequence[Sequence[object]],
         caption: str = "",
-        best: Mapping[str, int] | None = None,
+        best: Mapping[str, Sequence[int]] | None = None,
     ) -> None:
         """Adds a table whose first column names the rows.
 
@@ -95,7 +95,7 @@ class Report:
             columns: The headings.
             rows: The cells, as many in each row as there are headings.
             caption: Stands above it.
-            best: For headings of columns, the number of the row to stand out.
+            best: For headings of columns, the numbers of the rows to stand out.
 
         Raises:
             ValueError: A row has another number of cells, or ``best`` names no column.
@@ -147,11 +147,11 @@ class Report:
 
 
 def _row(
-    row: Sequence[object], number: int, columns: Sequence[str], best: Mapping[str, int]
+    row: Sequence[object], number: int, columns: Sequence[str], best: Mapping[str, Sequence[int]]
 ) -> str:
     cells = [f'<th scope="row">{escape(str(row[0]))}</th>'] if row else []
     for name, cell in zip(columns[1:], row[1:], strict=True):
-        stands_out = ' class="best"' if best.get(name) == number else ""
+        stands_out = ' class="best"' if number in best.get(name, ()) else ""
         cells.append(f"<td{stands_out}>{escape(str(cell))}</td>")
     return f"<tr>{''.join(cells)}</tr>"
 

@@ -30,7 +30,7 @@ def report() -> Report:
     report.text("One paragraph.\n\nAnother with a_very_long_name." + "_that_goes_on" * 20)
     names = [f"a column of numbers {number}" for number in range(9)]
     rows = [[f"method {row}", *(f"{row}.{place}" for place in range(9))] for row in range(12)]
-    report.table(["method", *names], rows, caption="Higher is better", best={names[0]: 11})
+    report.table(["method", *names], rows, caption="Higher is better", best={names[0]: [11]})
     report.figure(_figure(), "A line that rises.", "Fig. 1")
     report.section("Protocol")
     report.protocol({"n_steps": 224, "baseline": {"insertion": "blur"}, "sizes": [224, 224]})
@@ -109,7 +109,7 @@ def test_bad_arguments(report):
     with pytest.raises(ValueError, match="row 1 has 1 cells for 2 columns"):
         report.table(["a", "b"], [[1, 2], [1]])
     with pytest.raises(ValueError, match="best names 'c', which is no column: a, b"):
-        report.table(["a", "b"], [[1, 2]], best={"c": 0})
+        report.table(["a", "b"], [[1, 2]], best={"c": [0]})
 
 
 # The page that holds the report in a frame of a phone's or a desk's width, and measures it.
