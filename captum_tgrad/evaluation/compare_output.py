@@ -189,4 +189,6 @@ def _numbers(compared: Compared) -> dict[str, float]:
 
 def _heading(key: str) -> str:
     name = "Seconds" if key == "seconds" else HEADINGS[key]
-    return name + (" \u2191" if HIGHER_IS_BETTER.get(key, False) else " \u2193")
+    # A space that does not let the arrow fall onto a line of its own.
+    arrow = "\u2191" if HIGHER_IS_BETTER.get(key) else "\u2193"
+    return f"{name}\N{NO-BREAK SPACE}{arrow}"

@@ -161,8 +161,5 @@ def _draw_row(row: Figure | SubFigure, picture: Array, values: Array, method: st
         axes.axis("on")
         bare(axes)
         axes.set_title(heading or (f"{method} ({note})" if note else method), fontsize=NORMAL)
-    meaning = (
-        "against the class        for the class" if signed else "evidence, of the map's largest"
-    )
-    colour_bar(row, panels[1], signed, meaning)
-    colour_bar(row, panels[2], signed, meaning, OVERLAY_OPACITY)
+    colour_bar(row, panels[1], signed)
+    colour_bar(row, panels[2], signed, opacity=OVERLAY_OPACITY)

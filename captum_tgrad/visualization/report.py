@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _DOTS_PER_INCH = 110
+_QUALITY = 90
+# What is wider than a phone is moved sideways by itself, also with the keys.
+_SCROLL = '<div class="scroll" tabindex="0" role="region" aria-label="{}">'
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 
@@ -78,8 +81,9 @@ class Report:
         width, height = (round(inches * _DOTS_PER_INCH) for inches in figure.get_size_inches())
         below = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
         self._parts.append(
-            f'<figure><img src="data:image/png;base64,{_png(figure)}" width="{width}"'
-            f' height="{height}" alt="{escape(description)}">{below}</figure>'
+            f"<figure>{_SCROLL.format(escape(caption or 'figure'))}"
+            f'<img src="data:image/webp;base64,{_picture(figure)}" width="{width}"'
+            f' height="{height}" alt="{escape(description)}"></div>{below}</figure>'
         )
 
     def table(
@@ -111,8 +115,7 @@ class Report:
         body = "".join(_row(row, number, columns, best) for number, row in enumerate(rows))
         above = f"<caption>{escape(caption)}</caption>" if caption else ""
         self._parts.append(
-            '<div class="scroll" tabindex="0" role="region"'
-            f' aria-label="{escape(caption or "table")}"><table>{above}'
+            f"{_SCROLL.format(escape(caption or 'table'))}<table>{above}"
             f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
         )
 
@@ -164,17 +167,11 @@ def _plain(value: Any) -> str:
     return str(value)
 
 
-def _png(figure: Figure) -> str:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=_DOTS_PER_INCH)
-    return base64.b64encode(_smaller(buffer)).decode("ascii")
-
-
-def _smaller(buffer: io.BytesIO) -> bytes:
-    """A picture in 256 colours, which no eye tells from the first, in a third of the bytes."""
+def _picture(figure: Figure) -> str:
+    """A figure as WebP, which every browser shows: a sixth of the bytes of PNG, as sharp."""
     from PIL import Image
 
-    picture = Image.open(buffer).convert("RGB")
-    small = io.BytesIO()
-    picture.quantize(256, dither=Image.Dither.FLOYDSTEINBERG).save(small, "png", optimize=True)
-    return small.getvalue()
+    drawn, small = io.BytesIO(), io.BytesIO()
+    figure.savefig(drawn, format="png", dpi=_DOTS_PER_INCH)
+    Image.open(drawn).convert("RGB").save(small, "webp", quality=_QUALITY, method=6)
+    return base64.b64encode(small.getvalue()).decode("ascii")

@@ -31,9 +31,14 @@ dl { display: grid; grid-template-columns: minmax(7rem, max-content) 1fr; gap: .
   font-size: .9rem; }
 dt { color: var(--faint); }
 dd { margin: 0; }
-@media (max-width: 40rem) { th, td { padding: .3rem .4rem; } }
+caption { position: sticky; left: 0; max-width: calc(100vw - 2rem); }
+@media (max-width: 40rem) { th, td { padding: .3rem .4rem; }
+  figure img { min-width: 44rem; }
+  tbody th { position: sticky; left: 0; background: var(--paper); }
+  tbody tr:nth-child(even) th { background: var(--band); } }
 @media print { :root { color-scheme: light; --ink: #000; --faint: #444; --paper: #fff;
   --line: #bbb; --band: #f4f4f4; --accent: #000; }
   body { max-width: none; padding: 0; font-size: 10pt; } nav { display: none; }
-  .scroll { overflow: visible; } figure, tr { break-inside: avoid; } h2 { break-after: avoid; } }
+  .scroll { overflow: visible; } figure img { min-width: 0; }
+  figure, tr { break-inside: avoid; } h2 { break-after: avoid; } }
 """

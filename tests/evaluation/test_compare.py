@@ -87,7 +87,7 @@ def test_the_files_hold_every_method(comparison, tmp_path):
         assert f"| {title} | " in table
         assert f'<th scope="row">{title}</th>' in page
     assert "n steps: 8" in table
-    assert page.count("data:image/png") == 3
+    assert page.count("data:image/webp") == 3
     assert Image.open(paths[0]).width > 700
 
 

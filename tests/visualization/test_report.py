@@ -88,7 +88,7 @@ def test_tables_and_protocols_say_everything(report):
 
 def test_figures_are_inside_with_a_description(report):
     page = report.html()
-    (encoded,) = re.findall(r'src="data:image/png;base64,([^"]+)"', page)
+    (encoded,) = re.findall(r'src="data:image/webp;base64,([^"]+)"', page)
     picture = Image.open(io.BytesIO(base64.b64decode(encoded)))
     assert picture.size == (1155, 440)
     assert 'alt="A line that rises."' in page
@@ -149,5 +149,6 @@ def test_in_a_browser_nothing_is_wider_than_the_page(report, tmp_path, width):
     assert found["width"] in range(width - 20, width + 1)
     assert found["scroll"] <= found["width"]
     assert found["loaded"] == 1155
-    assert found["image"] <= found["width"]
+    # On a phone a figure keeps its letters legible, and is moved sideways in its own box.
+    assert found["image"] <= max(found["width"], 44 * 16)
     assert found["size"] >= 12
