@@ -11,10 +11,10 @@ from tqdm import tqdm
 from captum_tgrad.cli.device import choose_device
 from captum_tgrad.cli.errors import CommandError, users_mistakes
 from captum_tgrad.cli.explain import load_for
-from captum_tgrad.cli.jobs import plan_jobs
+from captum_tgrad.cli.jobs import check_files, load_or_sample
 from captum_tgrad.evaluation import METHODS, Method, get_method, read_methods
 from captum_tgrad.evaluation.compare import compare
-from captum_tgrad.evaluation.compare_output import markdown, write_comparison
+from captum_tgrad.evaluation.compare_output import FILES, markdown, write_comparison
 
 _SOMETHING_SKIPPED = 1
 
@@ -33,10 +33,11 @@ def run_compare(options: argparse.Namespace) -> int:
     """
     with users_mistakes():
         methods = _methods(options)
-        (job,) = plan_jobs([] if options.picture is None else [options.picture], options.out)
+        pictures = [] if options.picture is None else [options.picture]
+        check_files(pictures, options.out, [options.out / name for name in FILES])
         device = choose_device(options.device)
         classifier, target = load_for(options)
-        image = job.load()
+        image = load_or_sample(options.picture)
     classifier.model.to(device)
     # disable=None: no bar where stderr is not a terminal.
     with tqdm(total=len(methods) + 1, disable=None) as bar:

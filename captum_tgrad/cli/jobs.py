@@ -34,7 +34,7 @@ class Job:
     @property
     def title(self) -> str:
         """What the report is headed by."""
-        return "coffee (the built-in sample)" if self.picture is None else str(self.picture)
+        return title_of(self.picture)
 
     @property
     def results(self) -> str:
@@ -50,7 +50,7 @@ class Job:
 
     def load(self) -> Image:
         """Reads the picture; raises as ``load_image`` and ``sample_image``."""
-        return sample_image() if self.picture is None else load_image(self.picture)
+        return load_or_sample(self.picture)
 
 
 def plan_jobs(pictures: Sequence[Path], out: Path, layers: bool = False) -> list[Job]:
@@ -70,22 +70,43 @@ def plan_jobs(pictures: Sequence[Path], out: Path, layers: bool = False) -> list
         ValueError: A file is not a picture, ``out`` is a file, or a result would take the place of
             a picture.
     """
-    for picture in pictures:
-        check_image(picture)
-    if out.exists() and not out.is_dir():
-        raise ValueError(f"--out {out} is a file: name a folder, there or not yet")
+    check_files(pictures, out)
     if not pictures:
         return [_job(None, out, _SAMPLE_STEM, layers)]
     stems = _distinct_stems([picture.stem for picture in pictures])
     jobs = [_job(picture, out, stem, layers) for picture, stem in zip(pictures, stems, strict=True)]
-    sources = {picture.resolve() for picture in pictures}
-    for job in jobs:
-        taken = [path for path in job.paths if path.resolve() in sources]
-        if taken:
-            raise ValueError(
-                f"the figure {taken[0]} would take the place of a picture: name another --out"
-            )
+    check_files(pictures, out, [path for job in jobs for path in job.paths])
     return jobs
+
+
+def check_files(pictures: Sequence[Path], out: Path, results: Sequence[Path] = ()) -> None:
+    """Makes sure that pictures can be read, and that writing the results harms nothing.
+
+    Raises:
+        FileNotFoundError: A picture is not there.
+        ValueError: A file is not a picture, ``out`` is a file, or a result would take the place of
+            a picture.
+    """
+    for picture in pictures:
+        check_image(picture)
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"--out {out} is a file: name a folder, there or not yet")
+    sources = {picture.resolve() for picture in pictures}
+    for result in results:
+        if result.resolve() in sources:
+            raise ValueError(
+                f"the figure {result} would take the place of a picture: name another --out"
+            )
+
+
+def load_or_sample(picture: Path | None) -> Image:
+    """Reads a picture, or the built-in sample; raises as ``load_image`` and ``sample_image``."""
+    return sample_image() if picture is None else load_image(picture)
+
+
+def title_of(picture: Path | None) -> str:
+    """What a picture is called."""
+    return "coffee (the built-in sample)" if picture is None else str(picture)
 
 
 def _job(picture: Path | None, out: Path, stem: str, layers: bool) -> Job:

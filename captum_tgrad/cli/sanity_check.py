@@ -15,7 +15,7 @@ from tqdm import tqdm
 from captum_tgrad.cli.device import choose_device
 from captum_tgrad.cli.errors import users_mistakes
 from captum_tgrad.cli.explain import load_for
-from captum_tgrad.cli.jobs import plan_jobs
+from captum_tgrad.cli.jobs import check_files, load_or_sample, title_of
 from captum_tgrad.evaluation import Method, get_method
 from captum_tgrad.evaluation.method import black_picture
 from captum_tgrad.sanity_checks import RandomizationStep, cascading_randomization
@@ -37,13 +37,15 @@ def run_sanity_check(options: argparse.Namespace) -> None:
         CommandError: Something that the user named is not there or does not serve.
     """
     with users_mistakes():
-        jobs = plan_jobs(options.pictures, options.out)
         method = get_method(options.method)
+        path = options.out / f"{method.name}-{options.mode}.png"
+        check_files(options.pictures, options.out, [path])
+        pictures = options.pictures or [None]
         if options.columns < 2:
             raise ValueError("--columns must be 2 or more: the trained network and another")
         device = choose_device(options.device)
         classifier, target = load_for(options)
-        images = [job.load() for job in jobs]
+        images = [load_or_sample(picture) for picture in pictures]
     model = classifier.model.to(device)
     inputs = torch.stack([classifier.preprocess(image) for image in images]).to(device)
     with torch.no_grad():
@@ -58,10 +60,9 @@ def run_sanity_check(options: argparse.Namespace) -> None:
             labels=[classifier.class_names[index] for index in targets.tolist()],
             title=f"{method.title} while {classifier.name} is randomised, {options.mode}",
         )
-        path = options.out / f"{method.name}-{options.mode}.png"
         options.out.mkdir(parents=True, exist_ok=True)
         figure.savefig(path, dpi=_DOTS_PER_INCH)
-        _write_numbers(path.with_suffix(".csv"), steps, [job.title for job in jobs])
+        _write_numbers(path.with_suffix(".csv"), steps, [title_of(picture) for picture in pictures])
     _print_means(steps)
     print(f"written: {path} and {path.with_suffix('.csv')}")
 

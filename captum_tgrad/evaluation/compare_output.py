@@ -17,6 +17,9 @@ from captum_tgrad.visualization.report import Report
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+FILES = ("methods.png", "curves.png", "table.md", "report.html")
+"""What a comparison writes."""
+
 _DOTS_PER_INCH = 120
 _SHOWN_ON_THE_WAY = 4
 _REFERENCE = "t_grad"
@@ -40,8 +43,7 @@ def write_comparison(comparison: Comparison, folder: Path) -> list[Path]:
         The files.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    names = ("methods.png", "curves.png", "table.md", "report.html")
-    paths = [folder / name for name in names]
+    paths = [folder / name for name in FILES]
     figures = {"methods": draw_methods(comparison), "curves": draw_curves(comparison)}
     figures["methods"].savefig(paths[0], dpi=_DOTS_PER_INCH)
     figures["curves"].savefig(paths[1], dpi=_DOTS_PER_INCH)
