@@ -23,33 +23,43 @@ class Job:
         picture: Its file; None for the built-in sample.
         figure_path: For the figure, ending in ``.png``.
         map_path: For the map, ending in ``.npy``.
+        layers_path: For the figure of the terms by layer, ending in ``-layers.png``; or None.
     """
 
     picture: Path | None
     figure_path: Path
     map_path: Path
+    layers_path: Path | None = None
 
     @property
     def title(self) -> str:
         """What the report is headed by."""
-        return "coffee (the built-in sample)" if self.picture is None else str(self.picture)
+        return title_of(self.picture)
 
     @property
     def results(self) -> str:
         """Where the results are, for the end of the report."""
-        return f"  written: {self.figure_path} and {self.map_path}"
+        *first, last = map(str, self.paths)
+        return f"  written: {', '.join(first)} and {last}"
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """All files to be written."""
+        further = () if self.layers_path is None else (self.layers_path,)
+        return (self.figure_path, self.map_path, *further)
 
     def load(self) -> Image:
         """Reads the picture; raises as ``load_image`` and ``sample_image``."""
-        return sample_image() if self.picture is None else load_image(self.picture)
+        return load_or_sample(self.picture)
 
 
-def plan_jobs(pictures: Sequence[Path], out: Path) -> list[Job]:
+def plan_jobs(pictures: Sequence[Path], out: Path, layers: bool = False) -> list[Job]:
     """Gives each picture files of its own.
 
     Args:
         pictures: None at all means the built-in sample.
         out: The folder for the results, made later if it is not there.
+        layers: Whether there is to be a figure of the terms by layer.
 
     Returns:
         A job for each picture, in their order. Where two have the same stem, the second gets
@@ -60,26 +70,52 @@ def plan_jobs(pictures: Sequence[Path], out: Path) -> list[Job]:
         ValueError: A file is not a picture, ``out`` is a file, or a result would take the place of
             a picture.
     """
+    check_files(pictures, out)
+    if not pictures:
+        return [_job(None, out, _SAMPLE_STEM, layers)]
+    stems = _distinct_stems([picture.stem for picture in pictures])
+    jobs = [_job(picture, out, stem, layers) for picture, stem in zip(pictures, stems, strict=True)]
+    check_files(pictures, out, [path for job in jobs for path in job.paths])
+    return jobs
+
+
+def check_files(pictures: Sequence[Path], out: Path, results: Sequence[Path] = ()) -> None:
+    """Makes sure that pictures can be read, and that writing the results harms nothing.
+
+    Raises:
+        FileNotFoundError: A picture is not there.
+        ValueError: A file is not a picture, ``out`` is a file, or a result would take the place of
+            a picture.
+    """
     for picture in pictures:
         check_image(picture)
     if out.exists() and not out.is_dir():
         raise ValueError(f"--out {out} is a file: name a folder, there or not yet")
-    if not pictures:
-        return [_job(None, out, _SAMPLE_STEM)]
-    stems = _distinct_stems([picture.stem for picture in pictures])
-    jobs = [_job(picture, out, stem) for picture, stem in zip(pictures, stems, strict=True)]
     sources = {picture.resolve() for picture in pictures}
-    for job in jobs:
-        if job.figure_path.resolve() in sources:
+    for result in results:
+        if result.resolve() in sources:
             raise ValueError(
-                f"the figure {job.figure_path} would take the place of a picture: name"
-                " another --out"
+                f"the figure {result} would take the place of a picture: name another --out"
             )
-    return jobs
 
 
-def _job(picture: Path | None, out: Path, stem: str) -> Job:
-    return Job(picture, figure_path=out / f"{stem}.png", map_path=out / f"{stem}.npy")
+def load_or_sample(picture: Path | None) -> Image:
+    """Reads a picture, or the built-in sample; raises as ``load_image`` and ``sample_image``."""
+    return sample_image() if picture is None else load_image(picture)
+
+
+def title_of(picture: Path | None) -> str:
+    """What a picture is called."""
+    return "coffee (the built-in sample)" if picture is None else str(picture)
+
+
+def _job(picture: Path | None, out: Path, stem: str, layers: bool) -> Job:
+    return Job(
+        picture,
+        figure_path=out / f"{stem}.png",
+        map_path=out / f"{stem}.npy",
+        layers_path=out / f"{stem}-layers.png" if layers else None,
+    )
 
 
 def _distinct_stems(stems: Sequence[str]) -> list[str]:

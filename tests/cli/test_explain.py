@@ -67,6 +67,12 @@ def test_explain_with_weights_and_names_from_files(tmp_path, capsys):
     assert "explained: an espresso (1)" in capsys.readouterr().out
 
 
+def test_explain_draws_the_layers(tmp_path, capsys):
+    assert main(["explain", "--out", str(tmp_path), "--layers", "4"]) == 0
+    assert "coffee.npy and " in capsys.readouterr().out
+    assert Image.open(tmp_path / "coffee-layers.png").width > 1000
+
+
 def _refused(capsys, *arguments: str) -> str:
     """Runs a command that has to fail; returns the one line that it says."""
     assert main(["explain", *arguments]) == 2

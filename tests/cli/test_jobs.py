@@ -29,6 +29,15 @@ def test_plan_jobs_names_results_after_pictures(tmp_path):
     assert dots.map_path == tmp_path / "out/two.dots.npy"
 
 
+def test_plan_jobs_has_a_file_for_the_layers_where_they_are_asked_for(tmp_path):
+    pictures = _pictures(tmp_path, "cat.jpg", "cat-layers.png")
+    assert plan_jobs(pictures[:1], tmp_path)[0].layers_path is None
+    (job, _) = plan_jobs(pictures, tmp_path / "out", layers=True)
+    assert job.layers_path == tmp_path / "out/cat-layers.png"
+    with pytest.raises(ValueError, match=r"cat-layers\.png would take the place of a picture"):
+        plan_jobs(pictures, tmp_path, layers=True)
+
+
 @pytest.mark.parametrize(
     ("names", "stems"),
     [

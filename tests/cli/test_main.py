@@ -23,6 +23,9 @@ def _python(*arguments: str) -> subprocess.CompletedProcess[str]:
         ["explain", "--out", "x", "--batch-size", "0"],
         ["explain", "--out", "x", "--batch-size", "many"],
         ["explain", "--out", "x", "--mod", "efficientnet_lite0"],
+        ["explain", "--out", "x", "--layers", "0"],
+        ["compare", "--n-steps", "0"],
+        ["sanity-check", "--mode", "shuffled"],
     ],
 )
 def test_what_cannot_be_parsed_exits_with_2(arguments, capsys):
@@ -44,7 +47,17 @@ def test_help_lists_every_option(capsys):
         main(["explain", "--help"])
     text = capsys.readouterr().out
     options = set(re.findall(r"^  (?:-h, )?(--[a-z-]+)", text, flags=re.MULTILINE))
-    wanted = {"out", "target", "batch-size", "device", "model", "weights", "class-names", "help"}
+    wanted = {
+        "out",
+        "target",
+        "layers",
+        "batch-size",
+        "device",
+        "model",
+        "weights",
+        "class-names",
+        "help",
+    }
     assert options == {f"--{name}" for name in wanted}
 
 

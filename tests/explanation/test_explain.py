@@ -97,6 +97,17 @@ def test_explain_five_predictions_and_ten_terms_at_most():
     assert parts == pytest.approx(explanation.logit, **FLOAT32)
 
 
+def test_explain_keeps_the_terms_of_each_where_they_are_asked_for():
+    classifier = _linear_classifier()
+    assert explain(classifier, [GREY])[0].decomposition is None
+    for explanation in explain(classifier, [GREY, _grey(255)], keep_terms=True):
+        whole = explanation.decomposition
+        assert [term.name for term in whole.terms] == ["input", "1"]
+        assert float(whole.output) == pytest.approx(explanation.logit)
+        assert float(whole.input.score) == pytest.approx(explanation.input_score, **FLOAT32)
+        assert whole.input.positive.shape == (1, 1, 2, 2)
+
+
 def test_explain_leaves_the_network_as_it_was():
     classifier = _linear_classifier()
     linear = classifier.model[1]

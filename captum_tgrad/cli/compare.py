@@ -1,0 +1,80 @@
+"""``captum-tgrad compare``: methods on one picture."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+import torch
+from tqdm import tqdm
+
+from captum_tgrad.cli.device import choose_device
+from captum_tgrad.cli.errors import CommandError, users_mistakes
+from captum_tgrad.cli.explain import load_for
+from captum_tgrad.cli.jobs import check_files, load_or_sample
+from captum_tgrad.evaluation import METHODS, Method, get_method, read_methods
+from captum_tgrad.evaluation.compare import compare
+from captum_tgrad.evaluation.compare_output import FILES, markdown, write_comparison
+
+_SOMETHING_SKIPPED = 1
+
+
+def run_compare(options: argparse.Namespace) -> int:
+    """Carries out the command.
+
+    Args:
+        options: As parsed by ``captum_tgrad.cli.main``.
+
+    Returns:
+        The exit status: 0, or 1 where a method could not run.
+
+    Raises:
+        CommandError: Something that the user named is not there or does not serve.
+    """
+    with users_mistakes():
+        methods = _methods(options)
+        pictures = [] if options.picture is None else [options.picture]
+        check_files(pictures, options.out, [options.out / name for name in FILES])
+        device = choose_device(options.device)
+        classifier, target = load_for(options)
+        image = load_or_sample(options.picture)
+    classifier.model.to(device)
+    # disable=None: no bar where stderr is not a terminal.
+    with tqdm(total=len(methods) + 1, disable=None) as bar:
+
+        def progress(title: str) -> None:
+            bar.set_description(title)
+            bar.update()
+
+        try:
+            comparison = compare(
+                classifier,
+                image,
+                methods,
+                target,
+                n_steps=options.n_steps,
+                max_examples_per_batch=options.max_examples_per_batch,
+                progress=progress,
+            )
+        except torch.OutOfMemoryError as error:
+            raise CommandError(
+                "the changed pictures do not fit into memory: give a smaller"
+                " --max-examples-per-batch"
+            ) from error
+    with users_mistakes():
+        paths = write_comparison(comparison, options.out)
+    print(markdown(comparison))
+    print(f"written: {', '.join(map(str, paths))}")
+    for title, reason in comparison.skipped.items():
+        print(f"skipped: {title}: {reason}", file=sys.stderr)
+    return _SOMETHING_SKIPPED if comparison.skipped else 0
+
+
+def _methods(options: argparse.Namespace) -> list[Method]:
+    further = {} if options.config is None else read_methods(options.config)
+    if options.methods.strip() == "all":
+        return list({**METHODS, **further}.values())
+    names = [name.strip() for name in options.methods.split(",") if name.strip()]
+    if not names:
+        raise ValueError("--methods names none: give names separated by commas, or all")
+    return [get_method(name, further) for name in dict.fromkeys(names)]

@@ -1,0 +1,80 @@
+"""``compare`` from the outside: its files, what it prints, and how it refuses."""
+
+import pytest
+import torch
+from PIL import Image
+
+from captum_tgrad.cli.main import main
+from captum_tgrad.zoo import load_classifier, sample_image
+
+FEW = ["--methods", "t_grad,grad_cam,random", "--n-steps", "4"]
+
+
+def test_compare_the_sample(tmp_path, capsys):
+    assert main(["compare", "--out", str(tmp_path / "new" / "out"), *FEW]) == 0
+    printed = capsys.readouterr()
+    assert "espresso (967), probability 9" in printed.out
+    table = (tmp_path / "new/out/table.md").read_text(encoding="utf-8")
+    assert table in printed.out
+    assert [line.split(" | ")[0] for line in table.splitlines() if line.startswith("| ")] == [
+        "| Method",
+        "| T-Grad",
+        "| Grad-CAM",
+        "| Random",
+    ]
+    for name in ("methods.png", "curves.png"):
+        assert Image.open(tmp_path / "new/out" / name).width > 700
+    assert "<title>3 methods on one picture</title>" in (
+        tmp_path / "new/out/report.html"
+    ).read_text(encoding="utf-8")
+
+
+def test_compare_a_picture_for_a_class_with_a_method_from_a_file(tmp_path, capsys):
+    sample_image().save(tmp_path / "cup.jpg")
+    (tmp_path / "more.toml").write_text(
+        '[missing]\nclass = "captum.attr.LayerGradCam"\nlayer = "nowhere"\n'
+    )
+    arguments = ["compare", str(tmp_path / "cup.jpg"), "--out", str(tmp_path), "--n-steps", "2"]
+    arguments += ["--config", str(tmp_path / "more.toml"), "--target", "coffee mug"]
+    assert main([*arguments, "--methods", "random,missing"]) == 1
+    printed = capsys.readouterr()
+    assert "skipped: missing: " in printed.err
+    assert "coffee mug (504)" in printed.out
+    assert "missing could not run" in (tmp_path / "table.md").read_text(encoding="utf-8")
+
+
+def _refused(capsys, *arguments: str) -> str:
+    assert main(["compare", *arguments]) == 2
+    printed = capsys.readouterr()
+    (line,) = printed.err.splitlines()
+    assert line.startswith("captum-tgrad: error: ")
+    return line
+
+
+def test_refuses_what_is_not_there(tmp_path, capsys):
+    out = ["--out", str(tmp_path / "out")]
+    assert "did you mean t_grad" in _refused(capsys, *out, "--methods", "tgrad")
+    picture = tmp_path / "curves.png"
+    sample_image().save(picture)
+    line = _refused(capsys, str(picture), "--out", str(tmp_path), *FEW)
+    assert "curves.png would take the place of a picture" in line
+    assert "--methods names none" in _refused(capsys, *out, "--methods", ",")
+    assert "there is no picture" in _refused(capsys, str(tmp_path / "absent.png"), *out)
+    assert "did you mean espresso" in _refused(capsys, *out, *FEW, "--target", "expresso")
+    assert not (tmp_path / "out").exists()
+
+
+def test_out_of_memory_says_what_to_do(tmp_path, monkeypatch, capsys):
+    def full(*args, **kwargs):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr("captum_tgrad.cli.compare.compare", full)
+    assert "--max-examples-per-batch" in _refused(capsys, "--out", str(tmp_path), *FEW)
+
+
+@pytest.mark.slow
+def test_compare_every_method(tmp_path):
+    assert main(["compare", "--out", str(tmp_path), "--n-steps", "8"]) == 0
+    table = (tmp_path / "table.md").read_text(encoding="utf-8")
+    assert table.count("\n| ") == 13
+    assert load_classifier().name in table

@@ -1,0 +1,120 @@
+"""Methods compared on one picture: the numbers of the metrics, the files, and what cannot run."""
+
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+from torchvision.transforms import functional as transform
+
+from captum_tgrad import TGradAttribution
+from captum_tgrad.evaluation import METHODS, Method
+from captum_tgrad.evaluation.compare import compare
+from captum_tgrad.evaluation.compare_output import draw_curves, markdown, write_comparison
+from captum_tgrad.metrics import average_drop, insertion_deletion
+from captum_tgrad.zoo import Classifier
+from captum_tgrad.zoo.normalisation import normalisation
+
+NAMES = ["t_grad", "saliency", "grad_cam", "random"]
+
+
+def _preprocess(image: Image.Image) -> torch.Tensor:
+    return transform.normalize(
+        transform.to_tensor(image.resize((16, 16))), [0.5, 0.4, 0.3], [0.25, 0.5, 1.0]
+    )
+
+
+def _broken(model, black):
+    raise RuntimeError("not on this model")
+
+
+@pytest.fixture(scope="module")
+def classifier() -> Classifier:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(784, 3)).eval()
+    return Classifier(
+        "small", model, ("cup", "cat", "hat"), _preprocess, lambda image: image.resize((16, 16))
+    )
+
+
+@pytest.fixture(scope="module")
+def picture() -> Image.Image:
+    return Image.linear_gradient("L").convert("RGB").rotate(30)
+
+
+@pytest.fixture(scope="module")
+def comparison(classifier, picture):
+    methods = [METHODS[name] for name in NAMES]
+    methods.append(Method("broken", "Broken", "none", _broken))
+    return compare(classifier, picture, methods, "cat", n_steps=8)
+
+
+def test_the_numbers_are_those_of_the_metrics(comparison, classifier, picture):
+    inputs = _preprocess(picture)[None]
+    attribution = TGradAttribution(classifier.model).attribute(inputs, target=1)
+    found = comparison.methods["t_grad"]
+    torch.testing.assert_close(found.map, attribution.sum(1, keepdim=True).detach())
+    with pytest.warns(UserWarning, match="baseline") as caught:
+        areas = insertion_deletion(classifier.model, inputs, attribution, target=1, n_steps=8)
+    torch.testing.assert_close(found.curves.difference, areas.difference)
+    drop = average_drop(classifier.model, inputs, attribution, target=1)
+    assert found.average_drop == pytest.approx(float(drop.average_drop))
+    assert found.seconds > 0
+    assert abs(found.residual) < 1e-4
+    assert comparison.methods["saliency"].residual is None
+    # What the metrics warn of is kept for the reader.
+    assert any(str(caught[0].message)[:40] in note for note in comparison.notes)
+
+
+def test_what_cannot_run_is_named_and_the_rest_is_complete(comparison):
+    assert list(comparison.methods) == NAMES
+    assert comparison.skipped == {"Broken": "RuntimeError: not on this model"}
+    assert "Broken could not run: RuntimeError: not on this model" in markdown(comparison)
+
+
+def test_the_target_is_the_predicted_class_unless_told(classifier, picture, comparison):
+    assert (comparison.target, comparison.class_name) == (1, "cat")
+    found = compare(classifier, picture, [METHODS["random"]], n_steps=2)
+    logits = classifier.model(_preprocess(picture)[None]).detach()
+    assert found.target == int(logits.argmax())
+    assert found.probability == pytest.approx(float(logits.softmax(1).max()))
+
+
+def test_the_files_hold_every_method(comparison, tmp_path):
+    paths = write_comparison(comparison, tmp_path / "new")
+    assert [path.name for path in paths] == ["methods.png", "curves.png", "table.md", "report.html"]
+    table, page = (path.read_text(encoding="utf-8") for path in paths[2:])
+    for title in ("T-Grad", "Vanilla Gradient", "Grad-CAM", "Random"):
+        assert f"| {title} | " in table
+        assert f'<th scope="row">{title}</th>' in page
+    assert "n steps: 8" in table
+    assert page.count("data:image/webp") == 3
+    assert Image.open(paths[0]).width > 700
+
+
+def test_the_best_of_a_column_is_bold(comparison):
+    best = max(comparison.methods.values(), key=lambda each: float(each.curves.insertion))
+    (row,) = (
+        line for line in markdown(comparison).splitlines() if line.startswith(f"| {best.title} |")
+    )
+    assert row.split(" | ")[1] == f"**{float(best.curves.insertion):.3f}**"
+
+
+def test_the_figure_of_curves_shows_the_way_of_the_reference_first(comparison):
+    rows = [axes.get_ylabel() for axes in draw_curves(comparison).axes[2:] if axes.get_ylabel()]
+    assert rows[0] == "T-Grad"
+    assert len(rows) == 4
+
+
+def test_normalisation_is_what_brings_inputs_back_to_pixels(classifier):
+    mean, std = normalisation(classifier)
+    torch.testing.assert_close(mean, torch.tensor([0.5, 0.4, 0.3]))
+    torch.testing.assert_close(std, torch.tensor([0.25, 0.5, 1.0]))
+
+
+def test_bad_arguments(classifier, picture):
+    with pytest.raises(ValueError, match="methods is empty"):
+        compare(classifier, picture, [])
+    with pytest.raises(ValueError, match="none of the methods can run: Broken: RuntimeError"):
+        compare(classifier, picture, [Method("broken", "Broken", "none", _broken)])
+    with pytest.raises(ValueError, match="there is no class 'dog'"):
+        compare(classifier, picture, target="dog")
