@@ -9,6 +9,8 @@ from pathlib import Path
 
 import captum_tgrad
 from captum_tgrad.cli.errors import CommandError
+from captum_tgrad.cli.evaluate_options import add_evaluate
+from captum_tgrad.cli.options import add_device_option, add_model_options, positive
 
 _PROGRAM = "captum-tgrad"
 _USAGE_ERROR = 2
@@ -22,25 +24,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: What was typed after the program's name. None: what this process was given.
 
     Returns:
-        The exit status: 0, or 2 where the command cannot be carried out as it was typed.
+        The exit status: 0, 1 where ``evaluate`` skipped something, or 2 where the command cannot
+        be carried out as it was typed.
     """
     options = _parser().parse_args(arguments)
     try:
-        _run(options)
+        return _run(options)
     except CommandError as error:
         message = " ".join(str(error).split())
         print(f"{_PROGRAM}: error: {message}", file=sys.stderr)
         return _USAGE_ERROR
     except KeyboardInterrupt:
         return _INTERRUPTED
-    return 0
 
 
-def _run(options: argparse.Namespace) -> None:
+def _run(options: argparse.Namespace) -> int:
     # Imported here: the networks' libraries take seconds to load, and --help needs none of them.
+    if options.command == "evaluate":
+        from captum_tgrad.cli.evaluate import run_evaluate
+
+        return run_evaluate(options)
     from captum_tgrad.cli.explain import run_explain
 
     run_explain(options)
+    return 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -54,6 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_explain(commands)
+    add_evaluate(commands)
     return parser
 
 
@@ -82,47 +90,10 @@ def _add_explain(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     parser.add_argument(
         "--batch-size",
-        type=_positive,
+        type=positive,
         default=16,
         metavar="N",
         help="pictures explained at a time (default: %(default)s)",
     )
-    parser.add_argument(
-        "--device",
-        metavar="DEVICE",
-        help="where to compute, such as cpu or cuda:0 (default: a GPU where there is one)",
-    )
-    _add_model_options(parser)
-
-
-def _add_model_options(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("the network")
-    group.add_argument(
-        "--model",
-        default="efficientnet_lite0",
-        metavar="NAME",
-        help="efficientnet_lite0, or torchvision:NAME for any classifier of torchvision, such as"
-        " torchvision:resnet50 (default: %(default)s)",
-    )
-    group.add_argument(
-        "--weights",
-        type=Path,
-        metavar="FILE",
-        help="weights, saved with torch.save(model.state_dict(), FILE) (default: the published)",
-    )
-    group.add_argument(
-        "--class-names",
-        type=Path,
-        metavar="FILE",
-        help="the names of the classes, one a line (default: those of ImageNet)",
-    )
-
-
-def _positive(text: str) -> int:
-    try:
-        number = int(text)
-    except ValueError:
-        number = 0
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"must be a whole number above 0, not {text!r}")
-    return number
+    add_device_option(parser)
+    add_model_options(parser)
