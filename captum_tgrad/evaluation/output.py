@@ -8,7 +8,7 @@ from typing import Any
 
 from captum_tgrad.evaluation import records as files
 from captum_tgrad.evaluation.protocol import Protocol, joined, read_protocol, write_protocol
-from captum_tgrad.evaluation.records import Record
+from captum_tgrad.evaluation.records import OutputError, Record
 from captum_tgrad.evaluation.summary import Summary, summarise
 from captum_tgrad.evaluation.table import markdown
 from captum_tgrad.evaluation.workers import Workers
@@ -47,7 +47,7 @@ class Output:
             The images and methods that have a record.
 
         Raises:
-            ValueError: There are records and ``resume`` is not set, or they were made in another
+            OutputError: There are records and ``resume`` is not set, or they were made in another
                 way.
             FileExistsError: The folder is a file.
         """
@@ -63,12 +63,12 @@ class Output:
         old = read_protocol(folder)
         if files.record_files(folder):
             if not resume:
-                raise ValueError(
+                raise OutputError(
                     f"there are records in {folder}: resume (--resume) to go on where they end, or"
                     " name another folder"
                 )
             if old is None:
-                raise ValueError(
+                raise OutputError(
                     f"there are records in {folder}, but no protocol.json that says how they were"
                     " made: name another folder"
                 )
