@@ -165,4 +165,4 @@ def wrapped(text: str, width: int, lines: int = 2) -> str:
         text = text if len(text) <= width * lines else "..." + text[3 - width * lines :]
         return "\n".join(text[start : start + width] for start in range(0, len(text), width))
     broken = textwrap.wrap(text, width, max_lines=lines, placeholder="...")
-    return "\n".join(broken)
+    return "\n".join(broken).replace(",...", "...")
