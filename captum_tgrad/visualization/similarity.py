@@ -7,7 +7,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from captum_tgrad.sanity_checks.cascade import RandomizationStep
-from captum_tgrad.visualization.panels import LARGE, NORMAL, SMALL, line_style, new_figure, wrapped
+from captum_tgrad.visualization.panels import (
+    NORMAL,
+    SMALL,
+    line_style,
+    new_figure,
+    wrapped,
+    write_title,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -72,7 +79,7 @@ def similarity_figure(
     figure = new_figure(*_INCHES)
     draw_similarity(figure, methods)
     if title:
-        figure.suptitle(title, fontsize=LARGE)
+        write_title(figure, title)
     return figure
 
 
