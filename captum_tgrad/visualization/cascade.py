@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from captum_tgrad.sanity_checks.cascade import RandomizationStep
 from captum_tgrad.visualization.maps import as_maps, finding, is_signed, limit_of, scaled
 from captum_tgrad.visualization.panels import (
-    LARGE,
     NORMAL,
     colour_bars,
     draw_map,
@@ -16,6 +15,7 @@ from captum_tgrad.visualization.panels import (
     label_map,
     new_figure,
     wrapped,
+    write_title,
 )
 from captum_tgrad.visualization.pictures import as_pictures
 from captum_tgrad.visualization.similarity import checked_steps, draw_similarity
@@ -99,7 +99,7 @@ def cascade_figure(
     _draw_maps(upper, middle, shown, pictures, labels)
     draw_similarity(lower, {"": steps})
     if title:
-        upper.suptitle(title, fontsize=LARGE)
+        write_title(upper, title)
     figure: Figure = upper.figure
     return figure
 

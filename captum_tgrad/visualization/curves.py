@@ -11,7 +11,7 @@ from torch import Tensor
 from captum_tgrad.metrics.baselines import Preset
 from captum_tgrad.metrics.results import InsertionDeletion
 from captum_tgrad.visualization.curve_panels import LEGEND_COLUMNS, draw_curves, draw_seen
-from captum_tgrad.visualization.panels import LARGE, new_figure
+from captum_tgrad.visualization.panels import new_figure, write_title
 from captum_tgrad.visualization.pictures import as_pictures
 from captum_tgrad.visualization.replaced import CURVES, replaced_images
 
@@ -106,7 +106,7 @@ def curves_figure(
     if lower is not None:
         draw_seen(lower, seen, methods, fractions, sample)
     if title:
-        upper.suptitle(title, fontsize=LARGE)
+        write_title(upper, title)
     return figure
 
 

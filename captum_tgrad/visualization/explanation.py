@@ -9,13 +9,13 @@ from torch import Tensor
 
 from captum_tgrad.visualization.maps import as_maps, finding, is_signed, limit_of
 from captum_tgrad.visualization.panels import (
-    LARGE,
     NORMAL,
     OVERLAY_OPACITY,
     bare,
     colour_bar,
     colours,
     new_figure,
+    write_title,
 )
 from captum_tgrad.visualization.pictures import as_pictures
 
@@ -98,7 +98,7 @@ def explanation_figure(
     ):
         _draw_row(row, picture, values, method)
         if given or default:
-            row.suptitle(given or default, fontsize=LARGE)
+            write_title(row, given or default)
     return figure
 
 

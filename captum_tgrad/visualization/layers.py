@@ -11,13 +11,13 @@ from torch import Tensor
 from captum_tgrad.decomposition.terms import Decomposition, Term
 from captum_tgrad.visualization.maps import as_maps, finding, limit_of, scaled
 from captum_tgrad.visualization.panels import (
-    LARGE,
     SMALL,
     colour_bars,
     draw_map,
     draw_picture,
     new_figure,
     wrapped,
+    write_title,
 )
 from captum_tgrad.visualization.pictures import as_pictures
 from captum_tgrad.visualization.term_choice import Sign, choose_terms
@@ -122,7 +122,7 @@ def layers_figure(
     sides = {"positive": "for the class, ", "negative": "against the class, ", "all": ""}
     colour_bars(middle, [sign == "all"], sides[sign] + "relative to the strongest of each map")
     draw_scores(lower.subplots(), decomposition, sample, chosen)
-    figure.suptitle(title or f"output {output:+.3f}", fontsize=LARGE)
+    write_title(figure, title or f"output {output:+.3f}")
     return figure
 
 

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from captum_tgrad.visualization.maps import as_maps, finding, is_signed, limit_of, scaled
 from captum_tgrad.visualization.panels import (
-    LARGE,
     NORMAL,
     OVERLAY_OPACITY,
     colour_bars,
@@ -19,6 +18,7 @@ from captum_tgrad.visualization.panels import (
     label_map,
     new_figure,
     wrapped,
+    write_title,
 )
 from captum_tgrad.visualization.pictures import as_pictures
 
@@ -124,7 +124,7 @@ def methods_figure(
     kinds = sorted({is_signed(of_method) for of_method in maps.values()})
     colour_bars(lower, kinds, _MEANING[scale], OVERLAY_OPACITY if overlay else None)
     if title:
-        upper.suptitle(title, fontsize=LARGE)
+        write_title(upper, title)
     return upper.figure
 
 

@@ -27,6 +27,9 @@ AGAINST = "#542788"
 OVERLAY_OPACITY = 0.65
 """Of a map that lies over its picture."""
 
+_TITLE_LETTERS = 10
+"""So many of the large letters fit into an inch."""
+
 SMALL, NORMAL, LARGE = 8.0, 9.5, 12.0
 """Sizes of letters in points, for figures of about ten inches."""
 
@@ -59,6 +62,12 @@ def new_figure(width: float, height: float) -> Figure:
 
     layout = ConstrainedLayoutEngine(w_pad=0.07, h_pad=0.1)
     return Figure(figsize=(width, height), layout=layout, facecolor="white")
+
+
+def write_title(part: Figure | SubFigure, text: str) -> None:
+    """Writes a title over a figure or a part of one, in as many lines as it takes."""
+    inches = part.bbox.width / part.dpi
+    part.suptitle(textwrap.fill(text, round(inches * _TITLE_LETTERS)), fontsize=LARGE)
 
 
 def draw_picture(axes: Axes, picture: Array) -> None:
@@ -165,4 +174,4 @@ def wrapped(text: str, width: int, lines: int = 2) -> str:
         text = text if len(text) <= width * lines else "..." + text[3 - width * lines :]
         return "\n".join(text[start : start + width] for start in range(0, len(text), width))
     broken = textwrap.wrap(text, width, max_lines=lines, placeholder="...")
-    return "\n".join(broken)
+    return "\n".join(broken).replace(",...", "...")

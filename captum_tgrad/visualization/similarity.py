@@ -7,7 +7,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from captum_tgrad.sanity_checks.cascade import RandomizationStep
-from captum_tgrad.visualization.panels import LARGE, NORMAL, SMALL, line_style, new_figure, wrapped
+from captum_tgrad.visualization.panels import (
+    NORMAL,
+    SMALL,
+    line_style,
+    new_figure,
+    wrapped,
+    write_title,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -30,7 +37,7 @@ def similarity_figure(
     *,
     title: str | None = None,
 ) -> Figure:
-    """Draws the similarity to the map of the trained network against how much is random.
+    """Draws the similarity to the map of the trained network, layer by layer from the output on.
 
     On the left Spearman's rank correlation, on the right SSIM; the mean over the images, and for
     one method also its value with absolute values. The images of which a measure is undefined, as
@@ -72,7 +79,7 @@ def similarity_figure(
     figure = new_figure(*_INCHES)
     draw_similarity(figure, methods)
     if title:
-        figure.suptitle(title, fontsize=LARGE)
+        write_title(figure, title)
     return figure
 
 
@@ -135,7 +142,7 @@ def _finish(axes: Axes, steps: Sequence[RandomizationStep]) -> None:
         shown = [wrapped(name, _LETTERS, lines=1) for name in names]
         axes.set_xticks(range(len(names)), shown, rotation=35, ha="right", rotation_mode="anchor")
     else:
-        axes.set_xlabel(f"layers randomised, from the output on, of {len(names) - 1}")
+        axes.set_xlabel(f"layer, of {len(names) - 1} from the output to the input")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.axhline(0, color="black", linewidth=0.6)
     axes.xaxis.label.set_fontsize(NORMAL)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from captum_tgrad.decomposition.terms import Decomposition
-from captum_tgrad.visualization.panels import AGAINST, FOR, LARGE, NORMAL, SMALL, new_figure
+from captum_tgrad.visualization.panels import AGAINST, FOR, NORMAL, SMALL, new_figure, write_title
 from captum_tgrad.visualization.term_choice import choose_terms, scores_of
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def term_scores_figure(
     scores_of(decomposition, sample)  # raises for a bad argument before anything is drawn
     figure = new_figure(*_INCHES)
     draw_scores(figure.subplots(), decomposition, sample, chosen)
-    figure.suptitle(title or f"output {float(decomposition.output[sample]):+.3f}", fontsize=LARGE)
+    write_title(figure, title or f"output {float(decomposition.output[sample]):+.3f}")
     return figure
 
 
