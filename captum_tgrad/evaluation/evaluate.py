@@ -74,7 +74,8 @@ def evaluate(
     cannot be loaded is too; what does not fit into memory is divided.
 
     Where ``torch.distributed`` has been initialised, every process calls this with the same
-    arguments; the images are divided, and all get the same result.
+    arguments; the images are divided, and all get the same result. Then ``out`` must be a folder
+    that all of them see.
 
     Args:
         model: In evaluation mode, on the device to compute on, from images ``(N, C, H, W)`` to
@@ -148,6 +149,8 @@ def evaluate(
         output.workers.wait()
         summary, table = output.workers.once(lambda: output.finish(figures=out is not None))
         records = output.records() if out is None else []
+        # The first process takes the folder away when all have read it.
+        output.workers.wait()
     return Evaluation(summary, table, records, summary["skipped"])
 
 
