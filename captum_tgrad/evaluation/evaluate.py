@@ -106,8 +106,7 @@ def evaluate(
         TypeError: An argument is of the wrong kind.
         ValueError: An argument does not fit, or the model is in training mode or returns no logits.
         OutputError: A ValueError: there are records in ``out`` and ``resume`` is not set, or they
-            were made in another way: what differs is named.
-        FileExistsError: ``out`` is a file.
+            were made in another way: what differs is named; or ``out`` is a file.
         OSError: A record could not be written, as on a full disk; those before it are whole.
 
     Example:
