@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -144,7 +144,7 @@ def evaluate(
         output = Output(Path(folder), titles, Workers())
         done = output.begin(protocol, resume)
         work = output.workers.share(_work(samples, chosen, done))
-        _run(output, Run, model, timed, samples, settings, work, show_progress)
+        _run(output, model, timed, samples, settings, work, show_progress)
         output.workers.wait()
         summary, table = output.workers.once(lambda: output.finish(figures=out is not None))
         records = output.records() if out is None else []
@@ -155,7 +155,6 @@ def evaluate(
 
 def _run(
     output: Output,
-    kind: Callable[..., Run],
     model: nn.Module,
     timed: dict[str, TimedMethod],
     samples: Samples,
@@ -177,7 +176,8 @@ def _run(
             smoothing=0,  # the time left from the mean so far: images cost alike
         ) as bar,
     ):
-        kind(model, timed, samples, settings, Files(records, skipped))(work, bar, 4)
+        # Warnings are addressed to whoever called evaluate.
+        Run(model, timed, samples, settings, Files(records, skipped))(work, bar, stacklevel=4)
     for name, method in timed.items():
         if work and method.parts.size < settings.batch_size:
             warnings.warn(
