@@ -73,8 +73,10 @@ def _evaluate(
             seed=options.seed,
             show_progress=None,
         )
-    except (OutputError, OSError) as error:
-        raise CommandError(f"{error} (finished records are kept: --resume goes on)") from error
+    except OutputError as error:
+        raise CommandError(str(error)) from error
+    except OSError as error:
+        raise CommandError(f"{error}; --resume goes on with the records so far") from error
     except (MemoryError, torch.OutOfMemoryError) as error:
         raise CommandError(f"{error}: not even one picture fits into memory") from error
     if not Workers().first:

@@ -56,3 +56,7 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted([*globals(), *__all__])
+from captum_tgrad.visualization.evaluation_figures import metrics_figure, seconds_figure
+from captum_tgrad.visualization.explanation import explanation_figure
+
+__all__ = ["explanation_figure", "metrics_figure", "seconds_figure"]

@@ -121,7 +121,7 @@ def test_a_full_disk_says_how_to_go_on(tmp_path, folder, capsys, monkeypatch):
     monkeypatch.setattr("captum_tgrad.evaluation.records.os.write", full)
     line = _refused(capsys, folder, tmp_path / "out", "--methods", "random")
     assert "No space left on device" in line
-    assert "--resume goes on" in line
+    assert "--resume goes on with the records so far" in line
 
 
 def test_faults_of_the_program_keep_their_traceback(tmp_path, folder, monkeypatch):

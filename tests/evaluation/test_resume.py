@@ -131,6 +131,15 @@ def test_other_numbers_are_not_mixed_in(tmp_path):
         evaluate(network(), images(2), ["random"], tmp_path, resume=True, **FAST)
 
 
+def test_a_run_that_wrote_nothing_binds_nobody(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(network(), images(2), [_ending_after(0)], tmp_path, **FAST)
+    assert (tmp_path / "records.jsonl").read_bytes() == b""
+    found = evaluate(network(), images(2), ["random"], tmp_path, n_steps=4, resume=True)
+    assert found.summary["protocol"]["n_steps"] == 4
+    assert list(found.summary["methods"]) == ["random"]
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="kills with SIGKILL")
 def test_killed_three_times_the_records_are_those_of_an_undisturbed_run(tmp_path):
