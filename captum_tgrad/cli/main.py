@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import captum_tgrad
 from captum_tgrad.cli.compare_options import add_compare
 from captum_tgrad.cli.errors import CommandError
+from captum_tgrad.cli.evaluate_options import add_evaluate
 from captum_tgrad.cli.explain_options import add_explain
 from captum_tgrad.cli.sanity_check_options import add_sanity_check
 
@@ -24,8 +25,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: What was typed after the program's name. None: what this process was given.
 
     Returns:
-        The exit status: 0, 1 where ``compare`` skipped a method, or 2 where the command cannot be
-        carried out as it was typed.
+        The exit status: 0, 1 where ``compare`` or ``evaluate`` skipped something, or 2 where the
+        command cannot be carried out as it was typed.
     """
     options = _parser().parse_args(arguments)
     try:
@@ -44,6 +45,10 @@ def _run(options: argparse.Namespace) -> int:
         from captum_tgrad.cli.compare import run_compare
 
         return run_compare(options)
+    if options.command == "evaluate":
+        from captum_tgrad.cli.evaluate import run_evaluate
+
+        return run_evaluate(options)
     if options.command == "sanity-check":
         from captum_tgrad.cli.sanity_check import run_sanity_check
 
@@ -67,5 +72,6 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     add_explain(commands)
     add_compare(commands)
+    add_evaluate(commands)
     add_sanity_check(commands)
     return parser

@@ -5,6 +5,7 @@ from captum_tgrad.evaluation.images import Pictures, built_in_pictures, pictures
 from captum_tgrad.evaluation.method import Explainer, Method
 from captum_tgrad.evaluation.method_file import read_methods
 from captum_tgrad.evaluation.methods import METHODS, get_method
+from captum_tgrad.evaluation.records import OutputError
 from captum_tgrad.evaluation.summary import summarise
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     "Evaluation",
     "Explainer",
     "Method",
+    "OutputError",
     "Pictures",
     "built_in_pictures",
     "evaluate",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -74,7 +74,8 @@ def evaluate(
     cannot be loaded is too; what does not fit into memory is divided.
 
     Where ``torch.distributed`` has been initialised, every process calls this with the same
-    arguments; the images are divided, and all get the same result.
+    arguments; the images are divided, and all get the same result. Then ``out`` must be a folder
+    that all of them see.
 
     Args:
         model: In evaluation mode, on the device to compute on, from images ``(N, C, H, W)`` to
@@ -103,10 +104,9 @@ def evaluate(
 
     Raises:
         TypeError: An argument is of the wrong kind.
-        ValueError: An argument does not fit, the model is in training mode or returns no logits,
-            there are records in ``out`` and ``resume`` is not set, or they were made in another
-            way: what differs is named.
-        FileExistsError: ``out`` is a file.
+        ValueError: An argument does not fit, or the model is in training mode or returns no logits.
+        OutputError: A ValueError: there are records in ``out`` and ``resume`` is not set, or they
+            were made in another way: what differs is named; or ``out`` is a file.
         OSError: A record could not be written, as on a full disk; those before it are whole.
 
     Example:
@@ -144,16 +144,17 @@ def evaluate(
         output = Output(Path(folder), titles, Workers())
         done = output.begin(protocol, resume)
         work = output.workers.share(_work(samples, chosen, done))
-        _run(output, Run, model, timed, samples, settings, work, show_progress)
+        _run(output, model, timed, samples, settings, work, show_progress)
         output.workers.wait()
         summary, table = output.workers.once(lambda: output.finish(figures=out is not None))
         records = output.records() if out is None else []
+        # The first process takes the folder away when all have read it.
+        output.workers.wait()
     return Evaluation(summary, table, records, summary["skipped"])
 
 
 def _run(
     output: Output,
-    kind: Callable[..., Run],
     model: nn.Module,
     timed: dict[str, TimedMethod],
     samples: Samples,
@@ -175,7 +176,8 @@ def _run(
             smoothing=0,  # the time left from the mean so far: images cost alike
         ) as bar,
     ):
-        kind(model, timed, samples, settings, Files(records, skipped))(work, bar, 4)
+        # Warnings are addressed to whoever called evaluate.
+        Run(model, timed, samples, settings, Files(records, skipped))(work, bar, stacklevel=4)
     for name, method in timed.items():
         if work and method.parts.size < settings.batch_size:
             warnings.warn(

@@ -8,7 +8,7 @@ from typing import Any
 
 from captum_tgrad.evaluation import records as files
 from captum_tgrad.evaluation.protocol import Protocol, joined, read_protocol, write_protocol
-from captum_tgrad.evaluation.records import Record
+from captum_tgrad.evaluation.records import OutputError, Record
 from captum_tgrad.evaluation.summary import Summary, summarise
 from captum_tgrad.evaluation.table import markdown
 from captum_tgrad.evaluation.workers import Workers
@@ -47,9 +47,8 @@ class Output:
             The images and methods that have a record.
 
         Raises:
-            ValueError: There are records and ``resume`` is not set, or they were made in another
-                way.
-            FileExistsError: The folder is a file.
+            OutputError: There are records and ``resume`` is not set, or they were made in another
+                way; or the folder is a file.
         """
         # Where no folder was named, each process has made one: the first's is taken.
         self._folder, done = self.workers.once(lambda: (self._given, self._begin(protocol, resume)))
@@ -58,21 +57,23 @@ class Output:
     def _begin(self, protocol: Protocol, resume: bool) -> set[tuple[str, str]]:
         folder = self._given
         if folder.exists() and not folder.is_dir():
-            raise FileExistsError(f"{folder} is a file: name a folder, there or not yet")
+            raise OutputError(f"{folder} is a file: name a folder, there or not yet")
         folder.mkdir(parents=True, exist_ok=True)
         old = read_protocol(folder)
-        if files.record_files(folder):
+        # A run that ended before its first record leaves an empty file, which binds nobody.
+        there_are_records = any(path.stat().st_size for path in files.record_files(folder))
+        if there_are_records:
             if not resume:
-                raise ValueError(
+                raise OutputError(
                     f"there are records in {folder}: resume (--resume) to go on where they end, or"
                     " name another folder"
                 )
             if old is None:
-                raise ValueError(
+                raise OutputError(
                     f"there are records in {folder}, but no protocol.json that says how they were"
                     " made: name another folder"
                 )
-        if old is not None and resume:
+        if there_are_records and old is not None:
             protocol = joined(old, protocol)
         write_protocol(folder, protocol)
         files.cut_half_written(folder)

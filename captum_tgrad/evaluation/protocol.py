@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from captum_tgrad import __version__
-from captum_tgrad.evaluation.records import as_json, write_whole
+from captum_tgrad.evaluation.records import OutputError, as_json, write_whole
 
 Protocol = dict[str, Any]
 
@@ -48,7 +48,7 @@ def read_protocol(folder: Path) -> Protocol | None:
     """The protocol of the records in a folder; None if there is none.
 
     Raises:
-        ValueError: The file is damaged.
+        OutputError: The file is damaged.
     """
     path = folder / _FILE
     if not path.is_file():
@@ -56,9 +56,9 @@ def read_protocol(folder: Path) -> Protocol | None:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ValueError(f"{path} is damaged ({error}): name another folder") from error
+        raise OutputError(f"{path} is damaged ({error}): name another folder") from error
     if not isinstance(found, dict):
-        raise ValueError(f"{path} is not a protocol: name another folder")
+        raise OutputError(f"{path} is not a protocol: name another folder")
     return found
 
 
@@ -71,11 +71,11 @@ def joined(old: Protocol, new: Protocol) -> Protocol:
     """The protocol of a run that goes on where another ended: more methods may be added.
 
     Raises:
-        ValueError: They differ in anything else; every difference is named.
+        OutputError: They differ in anything else; every difference is named.
     """
     changes = list(_changes(old, json.loads(json.dumps(new)), ""))
     if changes:
-        raise ValueError(
+        raise OutputError(
             f"the records that are there were made in another way: {'; '.join(changes)}. Numbers"
             " of both would not be comparable: run it as before, or name another folder"
         )

@@ -19,6 +19,10 @@ KEYS = ("image", "method", "target", "clean_score", "baseline_score", *METRICS, 
 Record = dict[str, Any]
 
 
+class OutputError(ValueError):
+    """The folder for the results holds something that these results cannot be mixed with."""
+
+
 def record_of(image: str, method: str, residual: float | None, **numbers: float | int) -> Record:
     """A record, its keys in their order.
 
@@ -97,13 +101,13 @@ def read_records(folder: Path) -> Iterator[Record]:
     """Every record in a folder, each image and method once.
 
     Raises:
-        ValueError: A line is no record.
+        OutputError: A line is no record.
     """
     seen: set[tuple[str, str]] = set()
     for path in record_files(folder):
         for record in read_lines(path):
             if set(KEYS) - record.keys():
-                raise ValueError(f"{path} holds a line that is no record: {sorted(record)}")
+                raise OutputError(f"{path} holds a line that is no record: {sorted(record)}")
             if pair_of(record) not in seen:
                 seen.add(pair_of(record))
                 yield record
@@ -113,7 +117,7 @@ def read_lines(path: Path) -> Iterator[dict[str, Any]]:
     """The entries of one file; a half-written last line is passed over.
 
     Raises:
-        ValueError: A line before the last is no JSON object.
+        OutputError: A line before the last is no JSON object.
     """
     with path.open("rb") as opened:
         for number, line in enumerate(opened, 1):
@@ -122,9 +126,9 @@ def read_lines(path: Path) -> Iterator[dict[str, Any]]:
             try:
                 entry = json.loads(line)
             except ValueError as error:
-                raise ValueError(f"{path}, line {number}, is damaged: remove it") from error
+                raise OutputError(f"{path}, line {number}, is damaged: remove it") from error
             if not isinstance(entry, dict):
-                raise ValueError(f"{path}, line {number}, is no record: remove it")
+                raise OutputError(f"{path}, line {number}, is no record: remove it")
             yield entry
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from captum_tgrad.visualization.cascade import cascade_figure
     from captum_tgrad.visualization.curves import curves_figure
+    from captum_tgrad.visualization.evaluation_figures import metrics_figure, seconds_figure
     from captum_tgrad.visualization.explanation import explanation_figure
     from captum_tgrad.visualization.layers import layers_figure
     from captum_tgrad.visualization.methods import methods_figure
@@ -28,7 +29,9 @@ __all__ = [
     "explanation_figure",
     "layers_figure",
     "methods_figure",
+    "metrics_figure",
     "replaced_images",
+    "seconds_figure",
     "similarity_figure",
     "term_scores_figure",
 ]
@@ -41,7 +44,9 @@ _HOMES = {
     "explanation_figure": "explanation",
     "layers_figure": "layers",
     "methods_figure": "methods",
+    "metrics_figure": "evaluation_figures",
     "replaced_images": "replaced",
+    "seconds_figure": "evaluation_figures",
     "similarity_figure": "similarity",
     "term_scores_figure": "term_scores",
 }

@@ -33,7 +33,8 @@ def metrics_figure(summary: Mapping[str, Any]) -> Figure:
         ValueError: No method has a number to draw.
     """
     shown = _shown(summary)
-    figure = _figure(4.0 * 3, 2 * (1.2 + 0.28 * len(shown)))
+    # The caption needs the height of some bars.
+    figure = _figure(4.0 * 3, 2 * (1.2 + 0.28 * max(len(shown), 5)))
     grid = figure.subplots(2, 3, sharey=True)
     for axes, (metric, title) in zip(grid.flat, _METRICS.items(), strict=False):
         _bars(axes, shown, metric, title)

@@ -26,6 +26,9 @@ def _python(*arguments: str) -> subprocess.CompletedProcess[str]:
         ["explain", "--out", "x", "--layers", "0"],
         ["compare", "--n-steps", "0"],
         ["sanity-check", "--mode", "shuffled"],
+        ["evaluate"],
+        ["evaluate", "--out", "x", "--n-steps", "0"],
+        ["evaluate", "--out", "x", "--target", "best"],
     ],
 )
 def test_what_cannot_be_parsed_exits_with_2(arguments, capsys):
@@ -42,23 +45,30 @@ def test_version_is_that_of_the_package(capsys):
     assert capsys.readouterr().out == f"captum-tgrad {captum_tgrad.__version__}\n"
 
 
-def test_help_lists_every_option(capsys):
+MODEL = {"device", "model", "weights", "class-names", "help"}
+EVALUATE = {"resume", "methods", "config", "labels", "limit", "n-steps", "score", "ties", "seed"}
+EVALUATE |= {"out", "target", "batch-size", "max-examples-per-batch"}
+
+
+COMPARE = {"out", "methods", "config", "target", "n-steps", "max-examples-per-batch"}
+SANITY_CHECK = {"out", "method", "target", "layers", "mode", "columns", "seed"}
+
+
+@pytest.mark.parametrize(
+    ("command", "own"),
+    [
+        ("explain", {"out", "target", "layers", "batch-size"}),
+        ("evaluate", EVALUATE),
+        ("compare", COMPARE),
+        ("sanity-check", SANITY_CHECK),
+    ],
+)
+def test_help_lists_every_option(command, own, capsys):
     with pytest.raises(SystemExit):
-        main(["explain", "--help"])
+        main([command, "--help"])
     text = capsys.readouterr().out
     options = set(re.findall(r"^  (?:-h, )?(--[a-z-]+)", text, flags=re.MULTILINE))
-    wanted = {
-        "out",
-        "target",
-        "layers",
-        "batch-size",
-        "device",
-        "model",
-        "weights",
-        "class-names",
-        "help",
-    }
-    assert options == {f"--{name}" for name in wanted}
+    assert options == {f"--{name}" for name in own | MODEL}
 
 
 def test_module_runs_as_the_command(tmp_path):

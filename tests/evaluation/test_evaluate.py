@@ -1,5 +1,6 @@
 """Records hold what the metrics say when called directly, whatever fails beside them."""
 
+import gc
 import json
 
 import pytest
@@ -290,6 +291,24 @@ def test_nothing_of_the_user_s_is_changed():
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
     assert all(each.grad is None and each.requires_grad for each in model.parameters())
     assert not any(module._forward_hooks or module.training for module in model.modules())
+
+
+def test_memory_does_not_grow_with_the_images(tmp_path):
+    held = {}
+
+    class Watching:
+        def __len__(self):
+            return 40
+
+        def __getitem__(self, index):
+            if index in (10, 38):
+                gc.collect()
+                tensors = [each for each in gc.get_objects() if type(each) is torch.Tensor]
+                held[index] = sum(each.numel() for each in tensors)
+            return images(1, seed=index)[0]
+
+    evaluate(network(), Watching(), ["t_grad", "grad_cam", "random"], tmp_path, **FAST)
+    assert held[38] <= held[10]
 
 
 def test_a_progress_bar_with_the_time_left(capsys):

@@ -1,0 +1,113 @@
+"""What evaluate costs beyond its parts: the attributions and bare forward passes.
+
+Prints the median ratio of interleaved pairs, each pair on the same pictures. Run:
+
+    python benchmarks/evaluation_cost.py [--images 8] [--steps 224] [--methods t_grad ...]
+
+The parts are every method once on the batch, and for each picture and method as many forward
+passes, in the same chunks, as two curves and a masked picture need. Beyond them, evaluate finds the
+classes, runs every method once before it is timed, perturbs, writes records, and draws figures.
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import statistics
+import tempfile
+import time
+
+import torch
+
+from captum_tgrad.evaluation import METHODS, Explainer, built_in_pictures, evaluate
+from captum_tgrad.zoo import load_classifier
+
+
+class Bench:
+    """The model and the pictures."""
+
+    def __init__(self, options: argparse.Namespace, device: torch.device) -> None:
+        self.options, self.device = options, device
+        self.clock = time.process_time if options.cpu_time else time.perf_counter
+        self.classifier = load_classifier()
+        self.model = self.classifier.model.to(device)
+        pictures = built_in_pictures(self.classifier)
+        self.images = torch.stack([pictures[index][0] for index in range(options.images)])
+        with torch.no_grad():
+            self.target = self.model(self.images.to(device)).argmax(1)
+
+    def whole(self) -> float:
+        """Seconds of one evaluation."""
+        with tempfile.TemporaryDirectory() as folder:
+            start = self.clock()
+            evaluate(
+                self.classifier,
+                self.images,
+                self.options.methods,
+                folder,
+                n_steps=self.options.steps,
+                batch_size=self.options.images,
+                max_examples_per_batch=self.options.chunk,
+            )
+            return self.clock() - start
+
+    def attributions(self, explainers: list[Explainer]) -> float:
+        """Seconds of every method on the batch."""
+        start = self.clock()
+        for explainer in explainers:
+            explainer(self.images.to(self.device), self.target)
+        return self._since(start)
+
+    def forward_passes(self) -> float:
+        """Seconds of the passes that the metrics cannot do without."""
+        methods = len(self.options.methods)
+        # Of each picture: itself and its baseline; of each method two curves and a masked picture.
+        parts = [2] + [2 * (self.options.steps - 1)] * methods + [1 + methods]
+        room = self.images[:1].to(self.device).repeat(self.options.chunk, 1, 1, 1)
+        start = self.clock()
+        with torch.no_grad():
+            for part in parts * self.options.images:
+                for first in range(0, part, self.options.chunk):
+                    self.model(room[: min(self.options.chunk, part - first)])
+        return self._since(start)
+
+    def _since(self, start: float) -> float:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        return self.clock() - start
+
+
+def main() -> None:
+    """Parses the options and prints the ratio."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--images", type=int, default=8)
+    parser.add_argument("--steps", type=int, default=224)
+    parser.add_argument("--chunk", type=int, default=64, help="examples in one forward pass")
+    parser.add_argument("--pairs", type=int, default=3)
+    parser.add_argument(
+        "--methods", nargs="+", choices=METHODS, default=["t_grad", "saliency", "grad_cam"]
+    )
+    parser.add_argument(
+        "--cpu-time", action="store_true", help="for a machine that is shared with others"
+    )
+    options = parser.parse_args()
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    name = torch.cuda.get_device_name() if device.type == "cuda" else platform.machine()
+    print(f"{name}, {torch.get_num_threads()} threads, torch {torch.__version__};", end=" ")
+    print(f"{options.images} images, {options.steps} steps, {', '.join(options.methods)}")
+    bench = Bench(options, device)
+    explainers = [METHODS[method].build(bench.classifier) for method in options.methods]
+    bench.attributions(explainers)
+    print("\n| evaluate, s | attributions, s | forward passes, s | ratio |\n|---|---|---|---|")
+    ratios = []
+    for pair in range(options.pairs):
+        whole = bench.whole() if pair % 2 else None
+        parts = bench.attributions(explainers), bench.forward_passes()
+        whole = bench.whole() if whole is None else whole
+        ratios.append(whole / sum(parts))
+        print(f"| {whole:.2f} | {parts[0]:.2f} | {parts[1]:.2f} | {ratios[-1]:.3f} |", flush=True)
+    print(f"\nmedian ratio {statistics.median(ratios):.3f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,104 @@
+"""What ``captum-tgrad evaluate`` understands."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from captum_tgrad.cli.options import add_device_option, add_model_options, positive
+
+
+def add_evaluate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Adds the command."""
+    parser = commands.add_parser(
+        "evaluate",
+        help="compare attribution methods on a data set",
+        description="Scores every method on every picture by Insertion, Deletion, Average Drop and"
+        " Increase in Confidence, and writes DIR/records*.jsonl, one line for each picture and"
+        " method as soon as it is done, then DIR/summary.json, DIR/table.md, DIR/metrics.png and"
+        " DIR/seconds.png. Under torchrun the pictures are divided among the processes. The exit"
+        " status is 1 where a picture or a method was skipped.",
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "images",
+        nargs="?",
+        default="built-in",
+        metavar="IMAGES",
+        help="a folder of pictures, or of one folder for each class; built-in: 20 labelled ImageNet"
+        " pictures (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help="the folder to write to"
+    )
+    parser.add_argument(
+        "--resume", action="store_true", help="go on with the records that are in DIR"
+    )
+    _add_protocol(parser)
+    parser.add_argument(
+        "--batch-size",
+        type=positive,
+        default=8,
+        metavar="N",
+        help="pictures explained at a time (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--max-examples-per-batch",
+        type=positive,
+        default=64,
+        metavar="N",
+        help="changed pictures scored at a time; changes no number (default: %(default)s)",
+    )
+    add_device_option(parser)
+    add_model_options(parser)
+
+
+def _add_protocol(parser: argparse.ArgumentParser) -> None:
+    """What numbers depend on."""
+    group = parser.add_argument_group("the protocol")
+    group.add_argument(
+        "--methods",
+        default="all",
+        metavar="NAMES",
+        help="names of methods, separated by commas, or all (default: %(default)s)",
+    )
+    group.add_argument(
+        "--config", type=Path, metavar="FILE", help="a TOML file with further methods"
+    )
+    group.add_argument(
+        "--labels",
+        type=Path,
+        metavar="CSV",
+        help="a file with the path of a picture in IMAGES and its class on each line",
+    )
+    group.add_argument(
+        "--target",
+        choices=["predicted", "label"],
+        default="predicted",
+        help="explain the class that the network chooses, or the picture's label (default:"
+        " %(default)s)",
+    )
+    group.add_argument(
+        "--limit", type=positive, metavar="N", help="only the first N pictures (default: all)"
+    )
+    group.add_argument(
+        "--n-steps",
+        type=positive,
+        default=224,
+        metavar="N",
+        help="steps of the curves (default: %(default)s)",
+    )
+    group.add_argument("--score", choices=["softmax", "logit"], default="softmax")
+    group.add_argument(
+        "--ties",
+        choices=["stable", "group"],
+        default="stable",
+        help="pixels of equal importance go in raster order, or together (default: %(default)s)",
+    )
+    group.add_argument(
+        "--seed",
+        type=int,
+        default=0,
+        metavar="N",
+        help="of all randomness (default: %(default)s)",
+    )

@@ -1,0 +1,133 @@
+"""The command from the outside: its files, what it prints, its exit status, and how it refuses."""
+
+import json
+
+import pytest
+from PIL import Image
+
+from captum_tgrad.cli import evaluate as command
+from captum_tgrad.cli.main import main
+from tests.evaluation.networks import classifier, images
+
+pytestmark = pytest.mark.filterwarnings("ignore:(The baseline keeps|More than a quarter|Constant)")
+
+
+@pytest.fixture(autouse=True)
+def _tiny_model(monkeypatch):
+    monkeypatch.setattr(command, "load_classifier", lambda *arguments: classifier())
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "pictures").mkdir()
+    for number, picture in enumerate(images(3).clamp(0, 1)):
+        pixels = (255 * picture.permute(1, 2, 0)).byte().numpy()
+        Image.fromarray(pixels).save(tmp_path / "pictures" / f"{number}.png")
+    return tmp_path / "pictures"
+
+
+def _run(folder, out, *further):
+    return main(["evaluate", str(folder), "--out", str(out), "--n-steps", "4", *further])
+
+
+def _records(out):
+    return [json.loads(line) for line in (out / "records.jsonl").read_text().splitlines()]
+
+
+def test_evaluate_a_folder(tmp_path, folder, capsys):
+    out = tmp_path / "out"
+    assert _run(folder, out, "--methods", "t_grad, random", "--limit", "2") == 0
+    pairs = [(record["image"], record["method"]) for record in _records(out)]
+    assert pairs == [(image, name) for image in ("0.png", "1.png") for name in ("t_grad", "random")]
+    printed = capsys.readouterr()
+    assert (out / "table.md").read_text() in printed.out
+    assert printed.out.endswith(f"written: {out}\n")
+    assert json.loads((out / "protocol.json").read_text())["images"] == "pictures"
+    for name in ("summary.json", "metrics.png", "seconds.png"):
+        assert (out / name).stat().st_size > 0
+
+
+def test_all_methods_and_those_of_a_file(tmp_path, folder):
+    (tmp_path / "more.toml").write_text('[lrp]\nclass = "captum.attr.Deconvolution"\n')
+    out = tmp_path / "out"
+    further = ["--config", str(tmp_path / "more.toml"), "--limit", "1"]
+    assert _run(folder, out, *further) == 0
+    assert [record["method"] for record in _records(out)] == [*command.METHODS, "lrp"]
+
+
+def test_labels_are_the_targets_if_asked(tmp_path, folder):
+    (tmp_path / "labels.csv").write_text("0.png,3\n1.png,1\n2.png,class 0\n")
+    further = ["--methods", "random", "--labels", str(tmp_path / "labels.csv")]
+    assert _run(folder, tmp_path / "out", *further, "--target", "label") == 0
+    assert [record["target"] for record in _records(tmp_path / "out")] == [3, 1, 0]
+
+
+def test_the_built_in_pictures_need_no_name(tmp_path):
+    arguments = ["--out", str(tmp_path), "--methods", "random", "--limit", "1", "--n-steps", "2"]
+    assert main(["evaluate", *arguments]) == 0
+    assert _records(tmp_path)[0]["image"] == "imagenet_00_243.jpg"
+
+
+def test_the_exit_status_says_that_something_was_skipped(tmp_path, folder, capsys):
+    (folder / "1.png").write_bytes((folder / "1.png").read_bytes()[:90])
+    assert _run(folder, tmp_path / "out", "--methods", "random") == 1
+    assert "skipped: 1.png: " in capsys.readouterr().err
+    assert len(_records(tmp_path / "out")) == 2
+    # The picture is mended.
+    Image.new("RGB", (9, 9)).save(folder / "1.png")
+    assert _run(folder, tmp_path / "out", "--methods", "random", "--resume") == 0
+    assert [record["image"] for record in _records(tmp_path / "out")] == ["0.png", "2.png", "1.png"]
+
+
+def _refused(capsys, *arguments):
+    """Runs a command that has to fail; returns the one line that it says."""
+    assert _run(*arguments) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    (line,) = printed.err.splitlines()
+    assert line.startswith("captum-tgrad: error: ")
+    return line
+
+
+def test_results_are_not_mixed(tmp_path, folder, capsys):
+    out = tmp_path / "out"
+    _run(folder, out, "--methods", "random")
+    capsys.readouterr()
+    before = (out / "records.jsonl").read_bytes()
+    assert "there are records in" in _refused(capsys, folder, out, "--methods", "random")
+    line = _refused(capsys, folder, out, "--methods", "random", "--resume", "--ties", "group")
+    assert "ties was 'stable', is 'group'" in line
+    assert (out / "records.jsonl").read_bytes() == before
+
+
+def test_refuses_what_is_not_there(tmp_path, folder, capsys):
+    out = tmp_path / "out"
+    assert "did you mean t_grad" in _refused(capsys, folder, out, "--methods", "tgrad")
+    assert "--methods names none" in _refused(capsys, folder, out, "--methods", ",")
+    assert "no folder of pictures" in _refused(capsys, tmp_path / "absent", out)
+    assert "no file of methods" in _refused(capsys, folder, out, "--config", "absent")
+    assert "no picture has a label" in _refused(capsys, folder, out, "--target", "label")
+    assert "built-in ones have theirs" in _refused(capsys, "built-in", out, "--labels", "x")
+    assert "cannot be used here" in _refused(capsys, folder, out, "--device", "toaster")
+    assert not out.exists()
+    out.write_text("")
+    assert "is a file" in _refused(capsys, folder, out)
+
+
+def test_a_full_disk_says_how_to_go_on(tmp_path, folder, capsys, monkeypatch):
+    def full(*arguments):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("captum_tgrad.evaluation.records.os.write", full)
+    line = _refused(capsys, folder, tmp_path / "out", "--methods", "random")
+    assert "No space left on device" in line
+    assert "--resume goes on with the records so far" in line
+
+
+def test_faults_of_the_program_keep_their_traceback(tmp_path, folder, monkeypatch):
+    def broken(*arguments, **options):
+        raise ValueError("a fault")
+
+    monkeypatch.setattr(command, "evaluate", broken)
+    with pytest.raises(ValueError, match="a fault"):
+        _run(folder, tmp_path / "out")

@@ -1,0 +1,173 @@
+"""What was finished is neither lost nor done twice, however often a run ends before its time."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import torch
+
+from captum_tgrad.evaluation import METHODS, Method, OutputError, evaluate
+from captum_tgrad.evaluation.records import read_lines, read_records
+from tests.evaluation.networks import images, network
+
+pytestmark = pytest.mark.filterwarnings("ignore:(The baseline keeps|More than a quarter|Constant)")
+
+SCRIPT = [sys.executable, "-m", "tests.evaluation.evaluate_script"]
+ROOT = Path(__file__).parents[2]
+FAST = {"n_steps": 8, "batch_size": 2}
+
+
+def comparable(folder):
+    """The records but for their seconds, by image and method; a pair twice is an error."""
+    records = [record for path in folder.glob("records*.jsonl") for record in read_lines(path)]
+    pairs = Counter((record["image"], record["method"]) for record in records)
+    assert set(pairs.values()) <= {1}
+    return {
+        (record["image"], record["method"]): {
+            key: value
+            for key, value in record.items()
+            if key not in ("image", "method", "seconds", "residual")
+        }
+        for record in records
+    }
+
+
+def assert_alike(folder, other):
+    """Asserts that two folders hold the same records."""
+    found, expected = comparable(folder), comparable(other)
+    assert found.keys() == expected.keys()
+    for pair, record in expected.items():
+        assert found[pair] == pytest.approx(record, rel=1e-4, abs=1e-5), pair
+
+
+def _ending_after(calls):
+    """Random maps, and an end to the process after some calls."""
+    left, inner = [calls], METHODS["random"].builder(network(), 0.0)
+
+    def compute(inputs, target, seeds, at_once):
+        left[0] -= 1
+        if left[0] < 0:
+            raise KeyboardInterrupt
+        return inner(inputs, target, seeds, at_once)
+
+    return Method("ending", "", "", lambda model, black: compute)
+
+
+def test_resuming_loses_nothing_and_repeats_nothing(tmp_path):
+    methods = ["t_grad", "smooth_grad"]
+    evaluate(network(), images(7), [*methods, _ending_after(99)], tmp_path / "whole", **FAST)
+    out = tmp_path / "broken"
+    rng = random.Random(0)
+    # A first call of each run does not count, and a batch has two images.
+    for calls in (2, 2, 2):
+        with pytest.raises(KeyboardInterrupt):
+            evaluate(
+                network(), images(7), [*methods, _ending_after(calls)], out, resume=True, **FAST
+            )
+        path = out / "records.jsonl"
+        # What a kill leaves of the record that was being written.
+        torn = path.read_bytes().splitlines(keepends=True)[-1]
+        with path.open("ab") as opened:
+            opened.write(torn[: rng.randrange(1, len(torn))])
+    evaluate(network(), images(7), [*methods, _ending_after(99)], out, resume=True, **FAST)
+    assert_alike(out, tmp_path / "whole")
+
+
+def test_finished_work_is_not_done_again(tmp_path):
+    calls = []
+
+    def count(inputs, target, seeds, at_once):
+        calls.append(len(inputs))
+        return inputs, None
+
+    method = Method("counting", "Counting", "", lambda model, black: count)
+    evaluate(network(), images(4), [method], tmp_path, limit=2, **FAST)
+    before = (tmp_path / "records.jsonl").read_bytes()
+    calls.clear()
+    found = evaluate(network(), images(4), [method, "random"], tmp_path, resume=True, **FAST)
+    # One that does not count, then the two images that are new.
+    assert calls == [1, 2]
+    assert (tmp_path / "records.jsonl").read_bytes().startswith(before)
+    assert found.summary["methods"]["counting"]["images"] == 4
+
+    calls.clear()
+    again = evaluate(network(), images(4), ["random"], tmp_path, resume=True, **FAST)
+    # A method of an earlier run keeps its row.
+    assert again.summary["methods"].keys() == found.summary["methods"].keys()
+    assert calls == []
+
+
+def test_what_was_skipped_is_tried_again(tmp_path):
+    def fail(inputs, target, seeds, at_once):
+        raise RuntimeError("not today")
+
+    for compute, records in ((fail, 0), (lambda inputs, *others: (inputs, None), 2)):
+        method = Method("moody", "Moody", "", lambda model, black, compute=compute: compute)
+        found = evaluate(network(), images(2), [method], tmp_path, resume=True, **FAST)
+        assert len(list(read_records(tmp_path))) == records
+        assert len(found.skipped) == 2 - records
+
+
+def test_other_numbers_are_not_mixed_in(tmp_path):
+    evaluate(network(), images(2), ["random"], tmp_path, **FAST)
+    with pytest.raises(OutputError, match="there are records in"):
+        evaluate(network(), images(2), ["random"], tmp_path, **FAST)
+    other = network()
+    with torch.no_grad():
+        other[8].bias += 0.1
+    with pytest.raises(OutputError, match="made in another way: weights was"):
+        evaluate(other, images(2), ["random"], tmp_path, resume=True, **FAST)
+    for change in ({"n_steps": 4}, {"seed": 1}, {"score": "logit"}, {"batch_size": 1}):
+        with pytest.raises(OutputError, match=f"{next(iter(change))} was"):
+            evaluate(network(), images(2), ["random"], tmp_path, resume=True, **{**FAST, **change})
+    (tmp_path / "protocol.json").unlink()
+    with pytest.raises(OutputError, match=r"no protocol\.json"):
+        evaluate(network(), images(2), ["random"], tmp_path, resume=True, **FAST)
+
+
+def test_a_run_that_wrote_nothing_binds_nobody(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(network(), images(2), [_ending_after(0)], tmp_path, **FAST)
+    assert (tmp_path / "records.jsonl").read_bytes() == b""
+    found = evaluate(network(), images(2), ["random"], tmp_path, n_steps=4, resume=True)
+    assert found.summary["protocol"]["n_steps"] == 4
+    assert list(found.summary["methods"]) == ["random"]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name != "posix", reason="kills with SIGKILL")
+def test_killed_three_times_the_records_are_those_of_an_undisturbed_run(tmp_path):
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    subprocess.run([*SCRIPT, str(whole), "24", "0"], check=True, cwd=ROOT)
+    rng = random.Random(time.time_ns())
+    kills = 0
+    while kills < 3:
+        process = subprocess.Popen([*SCRIPT, str(broken), "24", "0.2"], cwd=ROOT)
+        try:
+            _wait_for_a_new_record(broken, process)
+            time.sleep(rng.uniform(0, 0.5))
+        finally:
+            process.send_signal(signal.SIGKILL)
+            assert process.wait() == -signal.SIGKILL
+        kills += 1
+        assert 0 < len(comparable(broken)) < 24 * 4
+    subprocess.run([*SCRIPT, str(broken), "24", "0"], check=True, cwd=ROOT)
+    assert_alike(broken, whole)
+
+
+def _wait_for_a_new_record(folder, process):
+    """Waits until a process writes: before that, there is nothing to be lost."""
+    path = folder / "records.jsonl"
+    before = path.stat().st_size if path.exists() else 0
+    for _ in range(2000):
+        assert process.poll() is None
+        if path.exists() and path.stat().st_size > before:
+            return
+        time.sleep(0.03)
+    raise AssertionError("the process wrote no record in a minute")
