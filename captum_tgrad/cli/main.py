@@ -45,15 +45,15 @@ def _run(options: argparse.Namespace) -> int:
         from captum_tgrad.cli.compare import run_compare
 
         return run_compare(options)
+    if options.command == "evaluate":
+        from captum_tgrad.cli.evaluate import run_evaluate
+
+        return run_evaluate(options)
     if options.command == "sanity-check":
         from captum_tgrad.cli.sanity_check import run_sanity_check
 
         run_sanity_check(options)
         return 0
-    if options.command == "evaluate":
-        from captum_tgrad.cli.evaluate import run_evaluate
-
-        return run_evaluate(options)
     from captum_tgrad.cli.explain import run_explain
 
     run_explain(options)
@@ -72,6 +72,6 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     add_explain(commands)
     add_compare(commands)
-    add_sanity_check(commands)
     add_evaluate(commands)
+    add_sanity_check(commands)
     return parser

@@ -86,7 +86,7 @@ def curves_figure(
     seen: dict[str, dict[str, list[Array]]] = {}
     if inputs is not None:
         for name, attribution in _by_name(attributions, "attributions").items():
-            _check_scored(name, methods, inputs, attribution, sample)
+            _check_scored(name, methods, inputs, attribution)
             protocol = methods[name].protocol
             replaced = replaced_images(
                 inputs[sample : sample + 1],
@@ -133,9 +133,7 @@ def _check_results(methods: Mapping[str, Any], sample: int) -> None:
             )
 
 
-def _check_scored(
-    name: str, methods: Mapping[str, Any], inputs: Tensor, attribution: Any, sample: int
-) -> None:
+def _check_scored(name: str, methods: Mapping[str, Any], inputs: Tensor, attribution: Any) -> None:
     if name not in methods:
         raise ValueError(f"attributions has {name!r}, and results has not: {', '.join(methods)}")
     for argument, tensor in (("inputs", inputs), ("attributions", attribution)):

@@ -50,9 +50,18 @@ EVALUATE = {"resume", "methods", "config", "labels", "limit", "n-steps", "score"
 EVALUATE |= {"out", "target", "batch-size", "max-examples-per-batch"}
 
 
+COMPARE = {"out", "methods", "config", "target", "n-steps", "max-examples-per-batch"}
+SANITY_CHECK = {"out", "method", "target", "layers", "mode", "columns", "seed"}
+
+
 @pytest.mark.parametrize(
     ("command", "own"),
-    [("explain", {"out", "target", "batch-size", "layers"}), ("evaluate", EVALUATE)],
+    [
+        ("explain", {"out", "target", "layers", "batch-size"}),
+        ("evaluate", EVALUATE),
+        ("compare", COMPARE),
+        ("sanity-check", SANITY_CHECK),
+    ],
 )
 def test_help_lists_every_option(command, own, capsys):
     with pytest.raises(SystemExit):
