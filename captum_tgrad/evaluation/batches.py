@@ -1,0 +1,65 @@
+"""A batch of images: copied, or taken one by one with randomness of its own."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from captum_tgrad.evaluation.method import Black, Compute
+
+ComputeOne = Callable[[Tensor, Tensor, int, int], Tensor]
+"""From one image ``(1, C, H, W)``, its target ``(1,)``, its seed and examples at once to a map."""
+
+
+def one_by_one(compute_one: ComputeOne) -> Compute:
+    """A batch as its images.
+
+    For methods whose random numbers must not depend on which images are beside one, or which need
+    much memory for each image.
+    """
+
+    def compute(
+        inputs: Tensor, target: Tensor, seeds: Sequence[int], examples_at_once: int
+    ) -> tuple[Tensor, Tensor | None]:
+        maps = [
+            compute_one(
+                inputs[index : index + 1], target[index : index + 1], seed, examples_at_once
+            )
+            for index, seed in enumerate(seeds)
+        ]
+        return torch.cat(maps), None
+
+    return compute
+
+
+@contextmanager
+def own_randomness(seed: int, device: torch.device) -> Iterator[None]:
+    """A context whose random numbers follow from ``seed``; outside of it they go on as before.
+
+    Those of torch, of NumPy (which Captum's GradientShap draws from) and of Python.
+    """
+    of_numpy, of_python = np.random.get_state(), random.getstate()
+    try:
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            torch.manual_seed(seed)
+            np.random.seed(seed % 2**32)
+            random.seed(seed)
+            yield
+    finally:
+        np.random.set_state(of_numpy)
+        random.setstate(of_python)
+
+
+def leaf(inputs: Tensor) -> Tensor:
+    """A copy that asks for a gradient: Captum would ask for it on the user's tensor, and warn."""
+    return inputs.detach().clone().requires_grad_()
+
+
+def black_batch(black: Black, inputs: Tensor) -> Tensor:
+    """The black picture, once for each image."""
+    return torch.as_tensor(black).to(inputs).expand_as(inputs).contiguous()

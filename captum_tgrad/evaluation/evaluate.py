@@ -1,0 +1,226 @@
+"""Methods compared on a data set: records, a summary, a table and figures."""
+
+from __future__ import annotations
+
+import tempfile
+import warnings
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from captum_tgrad.evaluation.method import Black, Method, black_picture
+from captum_tgrad.evaluation.methods import METHODS, get_method
+from captum_tgrad.evaluation.output import Output
+from captum_tgrad.evaluation.protocol import fingerprint, versions
+from captum_tgrad.evaluation.records import JsonLines, Record
+from captum_tgrad.evaluation.run import Files, Run, device_of
+from captum_tgrad.evaluation.samples import Samples
+from captum_tgrad.evaluation.settings import Settings, Targets
+from captum_tgrad.evaluation.summary import Summary
+from captum_tgrad.evaluation.timed import TimedMethod
+from captum_tgrad.evaluation.workers import Workers
+from captum_tgrad.metrics.ranking import Ties
+from captum_tgrad.metrics.untouched import training_modules
+from captum_tgrad.zoo.classifier import Classifier
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What an evaluation found.
+
+    Attributes:
+        summary: Means, intervals and paired differences; see ``summarise``.
+        table: The same as Markdown.
+        records: One for each image and method, where nothing was written to a folder of the
+            user's; else empty: they are in its ``records*.jsonl``.
+        skipped: What was skipped: ``image`` and ``method``, of which None stands for all, and the
+            ``reason``.
+    """
+
+    summary: Summary = field(repr=False)
+    table: str
+    records: list[Record] = field(repr=False)
+    skipped: list[dict[str, Any]]
+
+
+def evaluate(
+    model: nn.Module | Classifier,
+    dataset: Any,
+    methods: Sequence[str | Method] = tuple(METHODS),
+    out: str | Path | None = None,
+    *,
+    resume: bool = False,
+    target: Targets = "predicted",
+    n_steps: int = 224,
+    batch_size: int = 8,
+    max_examples_per_batch: int = 64,
+    score: Literal["softmax", "logit"] = "softmax",
+    ties: Ties = "stable",
+    limit: int | None = None,
+    seed: int = 0,
+    black: Black | None = None,
+    show_progress: bool | None = False,
+) -> Evaluation:
+    """Compares attribution methods on a data set with the five metrics of the T-Grad paper.
+
+    Every image is explained by every method, and every map is scored by ``insertion_deletion``,
+    ``average_drop`` and ``increase_in_confidence``. Methods are timed on the same batches after a
+    run that does not count. A method that fails is reported and the others go on; an image that
+    cannot be loaded is too; what does not fit into memory is divided.
+
+    Where ``torch.distributed`` has been initialised, every process calls this with the same
+    arguments; the images are divided, and all get the same result.
+
+    Args:
+        model: In evaluation mode, on the device to compute on, from images ``(N, C, H, W)`` to
+            logits ``(N, classes)``; or a classifier of ``captum_tgrad.zoo``.
+        dataset: A torch Dataset or a list of ``(image, label)`` or of images, ``(C, H, W)``, as the
+            model takes them. With an attribute ``names``, images are called by them.
+        methods: Names in ``METHODS``, or methods of your own.
+        out: A folder for ``records*.jsonl``, ``protocol.json``, ``summary.json``, ``table.md``,
+            ``metrics.png`` and ``seconds.png``; made if it is not there. None: only the result is
+            returned.
+        resume: Whether to go on with the records that are in ``out``.
+        target: The class to explain: the one ``"predicted"`` for the image, or its ``"label"``.
+        n_steps: As for ``insertion_deletion``.
+        batch_size: How many images are explained at once.
+        max_examples_per_batch: As for ``insertion_deletion``.
+        score: ``"softmax"`` or ``"logit"``; as for ``insertion_deletion``.
+        ties: As for ``insertion_deletion``.
+        limit: Only so many of the first images are taken.
+        seed: Of all randomness; the user's random state is left alone.
+        black: What a black picture is to the model, ``(C, H, W)`` or a number. None: known of a
+            classifier; 0 of a bare model.
+        show_progress: Whether to show a progress bar with the time left; None: on a terminal.
+
+    Returns:
+        The summary, and what was skipped.
+
+    Raises:
+        TypeError: An argument is of the wrong kind.
+        ValueError: An argument does not fit, the model is in training mode or returns no logits,
+            there are records in ``out`` and ``resume`` is not set, or they were made in another
+            way: what differs is named.
+        FileExistsError: ``out`` is a file.
+        OSError: A record could not be written, as on a full disk; those before it are whole.
+
+    Example:
+        >>> import torch
+        >>> from captum_tgrad.evaluation import evaluate
+        >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(192, 8)).eval()
+        >>> images = 20 * model[1].weight.detach().reshape(8, 3, 8, 8)[:3]
+        >>> found = evaluate(model, images, ["t_grad", "random"], n_steps=8)
+        >>> found.summary["methods"]["t_grad"]["images"]
+        3
+    """
+    settings = Settings(target, n_steps, batch_size, max_examples_per_batch, score, ties, seed)
+    chosen = _chosen(methods)
+    samples = Samples(dataset, limit)
+    name = model.name if isinstance(model, Classifier) else type(model).__name__
+    if isinstance(model, Classifier):
+        black = black_picture(model) if black is None else black
+        model = model.model
+    _check_model(model)
+    protocol = {
+        "model": name,
+        "weights": fingerprint(model),
+        "images": samples.title,
+        **settings.protocol(),
+        "device": _device_name(device_of(model)),
+        "versions": versions(),
+        "methods": {method.name: method.settings for method in chosen},
+    }
+    timed = {
+        method.name: TimedMethod(method, model, 0.0 if black is None else black, batch_size)
+        for method in chosen
+    }
+    titles = {method.name: method.title for method in chosen}
+    with tempfile.TemporaryDirectory() if out is None else nullcontext(str(out)) as folder:
+        output = Output(Path(folder), titles, Workers())
+        done = output.begin(protocol, resume)
+        work = output.workers.share(_work(samples, chosen, done))
+        _run(output, Run, model, timed, samples, settings, work, show_progress)
+        output.workers.wait()
+        summary, table = output.workers.once(lambda: output.finish(figures=out is not None))
+        records = output.records() if out is None else []
+    return Evaluation(summary, table, records, summary["skipped"])
+
+
+def _run(
+    output: Output,
+    kind: Callable[..., Run],
+    model: nn.Module,
+    timed: dict[str, TimedMethod],
+    samples: Samples,
+    settings: Settings,
+    work: list[tuple[int, list[str]]],
+    show_progress: bool | None,
+) -> None:
+    """Does this process' share."""
+    from tqdm import tqdm
+
+    hidden = None if show_progress is None else not show_progress
+    with (
+        JsonLines(output.records_path) as records,
+        JsonLines(output.skipped_path) as skipped,
+        tqdm(
+            total=len(work),
+            unit="image",
+            disable=hidden if output.workers.first else True,
+            smoothing=0,  # the time left from the mean so far: images cost alike
+        ) as bar,
+    ):
+        kind(model, timed, samples, settings, Files(records, skipped))(work, bar, 4)
+    for name, method in timed.items():
+        if work and method.parts.size < settings.batch_size:
+            warnings.warn(
+                f"{name} did not fit into memory with {settings.batch_size} images at once, and was"
+                f" timed with {method.parts.size}.",
+                stacklevel=3,
+            )
+
+
+def _work(
+    samples: Samples, methods: Sequence[Method], done: set[tuple[str, str]]
+) -> list[tuple[int, list[str]]]:
+    """The images that lack a record, with the methods that they lack it of."""
+    lacking = [
+        (index, [method.name for method in methods if (image, method.name) not in done])
+        for index, image in enumerate(samples.names)
+    ]
+    return [(index, names) for index, names in lacking if names]
+
+
+def _chosen(methods: Sequence[str | Method]) -> list[Method]:
+    if isinstance(methods, str):
+        raise TypeError(f"methods must be a list of names, got the string {methods!r}.")
+    chosen = [get_method(each) if isinstance(each, str) else each for each in methods]
+    for each in chosen:
+        if not isinstance(each, Method):
+            raise TypeError(f"methods must hold names or Methods, got {type(each).__name__}.")
+    names = [method.name for method in chosen]
+    if not names or len(set(names)) != len(names):
+        raise ValueError(f"methods must be at least one, each once, got {names}.")
+    return chosen
+
+
+def _check_model(model: Any) -> None:
+    if not isinstance(model, nn.Module):
+        raise TypeError(
+            f"model must be a torch.nn.Module or a Classifier, got {type(model).__name__}."
+        )
+    training = training_modules(model)
+    if training:
+        raise ValueError(
+            f"model is in training mode, so that its scores depend on chance: call model.eval(). In"
+            f" training mode: {', '.join(training[:5])}."
+        )
+
+
+def _device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type

@@ -1,0 +1,127 @@
+"""The folder of an evaluation: what is there already, and what is written in the end."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from captum_tgrad.evaluation import records as files
+from captum_tgrad.evaluation.protocol import Protocol, joined, read_protocol, write_protocol
+from captum_tgrad.evaluation.records import Record
+from captum_tgrad.evaluation.summary import Summary, summarise
+from captum_tgrad.evaluation.table import markdown
+from captum_tgrad.evaluation.workers import Workers
+
+_DOTS_PER_INCH = 150
+
+
+class Output:
+    """A folder that one or more processes write to.
+
+    Args:
+        folder: The folder; is made if it is not there.
+        titles: The titles of the methods by name.
+        workers: The processes.
+    """
+
+    def __init__(self, folder: Path, titles: Mapping[str, str], workers: Workers) -> None:
+        self.workers = workers
+        self._given, self._titles = folder, titles
+        self._folder = folder
+
+    @property
+    def records_path(self) -> Path:
+        """The file for the records of this process."""
+        return self._folder / self.workers.file_name("records")
+
+    @property
+    def skipped_path(self) -> Path:
+        """The file for what this process skips."""
+        return self._folder / self.workers.file_name("skipped")
+
+    def begin(self, protocol: Protocol, resume: bool) -> set[tuple[str, str]]:
+        """Makes the folder ready.
+
+        Returns:
+            The images and methods that have a record.
+
+        Raises:
+            ValueError: There are records and ``resume`` is not set, or they were made in another
+                way.
+            FileExistsError: The folder is a file.
+        """
+        # Where no folder was named, each process has made one: the first's is taken.
+        self._folder, done = self.workers.once(lambda: (self._given, self._begin(protocol, resume)))
+        return done
+
+    def _begin(self, protocol: Protocol, resume: bool) -> set[tuple[str, str]]:
+        folder = self._given
+        if folder.exists() and not folder.is_dir():
+            raise FileExistsError(f"{folder} is a file: name a folder, there or not yet")
+        folder.mkdir(parents=True, exist_ok=True)
+        old = read_protocol(folder)
+        if files.record_files(folder):
+            if not resume:
+                raise ValueError(
+                    f"there are records in {folder}: resume (--resume) to go on where they end, or"
+                    " name another folder"
+                )
+            if old is None:
+                raise ValueError(
+                    f"there are records in {folder}, but no protocol.json that says how they were"
+                    " made: name another folder"
+                )
+        if old is not None and resume:
+            protocol = joined(old, protocol)
+        write_protocol(folder, protocol)
+        files.cut_half_written(folder)
+        # What was skipped is tried again.
+        for path in folder.glob("skipped*.jsonl"):
+            path.unlink()
+        return {files.pair_of(record) for record in files.read_records(folder)}
+
+    def records(self) -> list[Record]:
+        """All records, ordered by image and method."""
+        return sorted(files.read_records(self._folder), key=files.pair_of)
+
+    def skipped(self) -> list[dict[str, Any]]:
+        """All that was skipped and has no record, each once."""
+        found: dict[tuple[str | None, str | None], dict[str, Any]] = {}
+        for path in sorted(self._folder.glob("skipped*.jsonl")):
+            for each in files.read_lines(path):
+                found.setdefault((each["image"], each["method"]), each)
+        return [found[key] for key in sorted(found, key=lambda key: (key[1] or "", key[0] or ""))]
+
+    def finish(self, figures: bool) -> tuple[Summary, str]:
+        """Summarises all records that are there, and writes it down."""
+        protocol = read_protocol(self._folder) or {}
+        summary = summarise(self.records(), self.skipped(), self._all_titles(protocol), protocol)
+        table = markdown(summary)
+        files.write_whole(self._folder / "summary.json", files.as_json(summary))
+        files.write_whole(self._folder / "table.md", table)
+        if figures and any(each["images"] for each in summary["methods"].values()):
+            self._draw(summary)
+        return summary, table
+
+    def _all_titles(self, protocol: Protocol) -> dict[str, str]:
+        """The titles of the methods of this run and of earlier ones, in the registry's order."""
+        from captum_tgrad.evaluation.methods import METHODS
+
+        known = {name: method.title for name, method in METHODS.items()} | dict(self._titles)
+        evaluated = protocol.get("methods", {})
+        titles = {name: title for name, title in known.items() if name in evaluated}
+        for name, settings in evaluated.items():
+            titles.setdefault(name, str(settings.get("title", name)))
+        return titles
+
+    def _draw(self, summary: Summary) -> None:
+        from captum_tgrad.visualization.evaluation_figures import metrics_figure, seconds_figure
+
+        protocol = "; ".join(f"{key}: {value}" for key, value in summary["protocol"].items())
+        for name, draw in (("metrics", metrics_figure), ("seconds", seconds_figure)):
+            draw(summary).savefig(
+                self._folder / f"{name}.png",
+                dpi=_DOTS_PER_INCH,
+                metadata={"Description": protocol},
+            )

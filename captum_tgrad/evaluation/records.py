@@ -1,0 +1,176 @@
+"""One line of JSON for each image and method, safe on the disk before the next is begun."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+METRICS = ("insertion", "deletion", "difference", "average_drop", "increase_in_confidence")
+"""The numbers of a record that say how good a map is; see ``metrics.HIGHER_IS_BETTER``."""
+
+KEYS = ("image", "method", "target", "clean_score", "baseline_score", *METRICS, "seconds")
+"""What every record has; T-Grad's have ``residual`` too, before the seconds."""
+
+Record = dict[str, Any]
+
+
+def record_of(image: str, method: str, residual: float | None, **numbers: float | int) -> Record:
+    """A record, its keys in their order.
+
+    Args:
+        image: The name of the image.
+        method: The name of the method.
+        residual: Of T-Grad, what the terms leave unexplained; None of others.
+        numbers: The other keys. NaN, which JSON does not know, becomes None.
+
+    Example:
+        >>> record_of("a.jpg", "random", None, **dict.fromkeys(KEYS[2:], 0))["insertion"]
+        0
+    """
+    values: Record = {"image": image, "method": method, **numbers}
+    record = {key: values[key] for key in KEYS[:-1]}
+    if residual is not None:
+        record["residual"] = residual
+    record["seconds"] = values["seconds"]
+    return {
+        key: None if isinstance(value, float) and not math.isfinite(value) else value
+        for key, value in record.items()
+    }
+
+
+def pair_of(record: Mapping[str, Any]) -> tuple[str, str]:
+    """The image and the method that a record is about."""
+    return record["image"], record["method"]
+
+
+class JsonLines:
+    """A context with a file to which lines are added, each of them durable when ``append`` returns.
+
+    Args:
+        path: Ends in ``.jsonl``; is made if it is not there.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+
+    def __enter__(self) -> JsonLines:
+        return self
+
+    def __exit__(
+        self,
+        exception_type: type[BaseException] | None,
+        exception: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        os.close(self._file)
+
+    def append(self, entry: Mapping[str, Any]) -> None:
+        """Adds a line.
+
+        Raises:
+            OSError: It could not be written, as on a full disk; the lines before it are whole.
+        """
+        line = json.dumps(entry, allow_nan=False, ensure_ascii=False).encode() + b"\n"
+        whole = os.fstat(self._file).st_size
+        try:
+            written = 0
+            while written < len(line):
+                written += os.write(self._file, line[written:])
+            os.fsync(self._file)
+        except OSError:
+            os.ftruncate(self._file, whole)
+            raise
+
+
+def record_files(folder: Path) -> list[Path]:
+    """The files of records in a folder, of any number of processes."""
+    return sorted(folder.glob("records*.jsonl"))
+
+
+def read_records(folder: Path) -> Iterator[Record]:
+    """Every record in a folder, each image and method once.
+
+    Raises:
+        ValueError: A line is no record.
+    """
+    seen: set[tuple[str, str]] = set()
+    for path in record_files(folder):
+        for record in read_lines(path):
+            if set(KEYS) - record.keys():
+                raise ValueError(f"{path} holds a line that is no record: {sorted(record)}")
+            if pair_of(record) not in seen:
+                seen.add(pair_of(record))
+                yield record
+
+
+def read_lines(path: Path) -> Iterator[dict[str, Any]]:
+    """The entries of one file; a half-written last line is passed over.
+
+    Raises:
+        ValueError: A line before the last is no JSON object.
+    """
+    with path.open("rb") as opened:
+        for number, line in enumerate(opened, 1):
+            if not line.endswith(b"\n"):
+                return  # Only the last line can lack it: the process ended while writing it.
+            try:
+                entry = json.loads(line)
+            except ValueError as error:
+                raise ValueError(f"{path}, line {number}, is damaged: remove it") from error
+            if not isinstance(entry, dict):
+                raise ValueError(f"{path}, line {number}, is no record: remove it")
+            yield entry
+
+
+def cut_half_written(folder: Path) -> list[Path]:
+    """Takes half-written last lines away, so that more can be appended; returns where."""
+    cut = []
+    for path in record_files(folder):
+        content = path.read_bytes()
+        whole = content.rfind(b"\n") + 1
+        if whole < len(content):
+            with path.open("r+b") as opened:
+                opened.truncate(whole)
+                os.fsync(opened.fileno())
+            cut.append(path)
+    return cut
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Writes a file so that, whenever the process ends, the old or the new one is there whole."""
+    temporary = path.with_name(f".{path.name}.partial")
+    with temporary.open("w", encoding="utf-8") as opened:
+        opened.write(text)
+        opened.flush()
+        os.fsync(opened.fileno())
+    os.replace(temporary, path)
+    _make_durable(path.parent)
+
+
+def _make_durable(folder: Path) -> None:
+    """Makes sure that the names in a folder survive a loss of power."""
+    if os.name == "posix":
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def as_json(value: Any) -> str:
+    """What is written into a file for people to read as well."""
+    return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def grouped(records: Iterator[Record] | Sequence[Record]) -> dict[str, dict[str, Record]]:
+    """The records by method and then by image, the images in one order for all."""
+    by_method: dict[str, dict[str, Record]] = {}
+    for record in sorted(records, key=pair_of):
+        by_method.setdefault(record["method"], {})[record["image"]] = record
+    return by_method

@@ -1,0 +1,87 @@
+"""Any data set as numbered images with names."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+class Samples:
+    """The images of a data set, each with a name.
+
+    Args:
+        dataset: Has a length and gives, for each index, an image ``(C, H, W)`` or a pair of it and
+            the index of its class or None: a torch Dataset, a list, a tensor ``(N, C, H, W)``.
+            Where it has ``names``, images are called by them, else by their index.
+        limit: So many of the first images are taken; None: all.
+
+    Attributes:
+        title: What the data set is called in a protocol.
+        names: The names of the images.
+
+    Raises:
+        TypeError: It has no length or cannot be indexed.
+        ValueError: It is empty, or its names are not one for each and distinct.
+    """
+
+    def __init__(self, dataset: Any, limit: int | None = None) -> None:
+        if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
+            raise TypeError(
+                f"dataset must have a length and be indexed, got {type(dataset).__name__}: a torch"
+                " Dataset, a list of tensors or of (tensor, label). Of an iterable, pass a list."
+            )
+        count = len(dataset)
+        if not count:
+            raise ValueError("dataset is empty: there is nothing to evaluate.")
+        names: Sequence[str] = getattr(dataset, "names", None) or [str(i) for i in range(count)]
+        if len(names) != count or len(set(names)) != count:
+            raise ValueError(
+                f"dataset.names must be one distinct name for each image, got {len(set(names))}"
+                f" for {count}."
+            )
+        self._dataset = dataset
+        self.title = str(getattr(dataset, "title", type(dataset).__name__))
+        self.names = [str(name) for name in names[:limit]]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int | None]:
+        """An image and its label or None.
+
+        Raises:
+            TypeError: It is no tensor, or the label no integer.
+            ValueError: It is no image of finite floats; or as the data set raises.
+        """
+        item = self._dataset[index]
+        image, label = item if isinstance(item, (tuple, list)) and len(item) == 2 else (item, None)
+        if isinstance(image, (tuple, list)) and len(image) == 1:  # a TensorDataset
+            image = image[0]
+        if not isinstance(image, Tensor):
+            raise TypeError(
+                f"dataset[{index}] must be a tensor or (tensor, label), got {type(image).__name__}."
+                " Convert pictures in the data set, such as by torchvision's ToTensor."
+            )
+        if image.dim() != 3 or not image.is_floating_point():
+            raise ValueError(
+                f"dataset[{index}] must be a float image (C, H, W), got {image.dtype} of shape"
+                f" {tuple(image.shape)}."
+            )
+        if not bool(torch.isfinite(image).all()):
+            raise ValueError("the image holds NaN or inf")
+        return image, None if label is None else _index(label, index)
+
+
+def _index(label: Any, index: int) -> int:
+    if isinstance(label, Tensor) and label.numel() == 1 and not label.is_floating_point():
+        return int(label)
+    try:
+        number = label.__index__()
+    except AttributeError:
+        raise TypeError(
+            f"the label of dataset[{index}] must be the index of a class, got {label!r}."
+        ) from None
+    return int(number)

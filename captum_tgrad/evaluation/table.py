@@ -1,0 +1,91 @@
+"""A summary as a page of Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from captum_tgrad.evaluation.protocol import protocol_lines
+from captum_tgrad.evaluation.summary import COLUMNS, REFERENCE, Summary
+from captum_tgrad.metrics import HIGHER_IS_BETTER
+
+HEADINGS = {
+    "insertion": "Insertion",
+    "deletion": "Deletion",
+    "difference": "Insertion - Deletion",
+    "average_drop": "Average Drop, %",
+    "increase_in_confidence": "Increase in Confidence, %",
+    "seconds": "Seconds per image",
+}
+"""What the numbers of a record are called in tables and figures."""
+
+_SKIPPED_SHOWN = 20
+
+
+def markdown(summary: Summary) -> str:
+    """The tables of a summary, with the protocol and what was skipped.
+
+    Args:
+        summary: As from ``summarise``.
+
+    Returns:
+        Markdown.
+    """
+    methods: Mapping[str, Any] = summary["methods"]
+    lines = [
+        f"# {len(methods)} methods on {summary['images']} images",
+        "",
+        f"Means, with intervals: {summary['interval']}. An arrow points to better.",
+        "",
+        *_table(methods, None),
+    ]
+    if any(each["minus_t_grad"] for each in methods.values()):
+        title = methods[REFERENCE]["title"]
+        lines += ["", f"## Differences to {title}", ""]
+        lines += [f"The method minus {title}, paired by image. An arrow points to better.", ""]
+        lines += _table(methods, "minus_t_grad")
+    lines += ["", "## Protocol", ""]
+    lines += [f"- {line}" for line in protocol_lines(summary["protocol"])]
+    if summary["skipped"]:
+        lines += ["", "## Skipped", "", *_skipped(summary["skipped"])]
+    return "\n".join(lines) + "\n"
+
+
+def _table(methods: Mapping[str, Any], part: str | None) -> Iterator[str]:
+    headings = [
+        HEADINGS[column] + {True: " ↑", False: " ↓"}[HIGHER_IS_BETTER.get(column, False)]
+        for column in COLUMNS
+    ]
+    yield f"| Method | {' | '.join(headings)} | Images |"
+    yield "|---" * (len(COLUMNS) + 2) + "|"
+    for each in methods.values():
+        cells = each if part is None else each[part]
+        if part is not None and not cells:
+            continue
+        if not each["images"]:
+            reason = _one_cell(each["reason"] or "not evaluated")
+            yield f"| {each['title']} | {reason} {'| ' * (len(COLUMNS) - 1)}| 0 |"
+            continue
+        row = [_cell(cells[column], signed=part is not None) for column in COLUMNS]
+        yield f"| {each['title']} | {' | '.join(row)} | {each['images']} |"
+
+
+def _cell(cell: Mapping[str, Any], signed: bool) -> str:
+    if cell["mean"] is None:
+        return "-"
+    sign = "+" if signed else ""
+    mean, low, high = (format(cell[key], f"{sign}#.3g") for key in ("mean", "low", "high"))
+    return f"{mean} [{low}, {high}]"
+
+
+def _skipped(skipped: list[dict[str, Any]]) -> Iterator[str]:
+    for each in skipped[:_SKIPPED_SHOWN]:
+        what = [each[key] for key in ("image", "method") if each[key] is not None]
+        yield f"- {', '.join(what)}: {_one_cell(each['reason'])}"
+    if len(skipped) > _SKIPPED_SHOWN:
+        yield f"- and {len(skipped) - _SKIPPED_SHOWN} more, in summary.json"
+
+
+def _one_cell(text: str) -> str:
+    """A text that does not end a cell or a line."""
+    return " ".join(text.replace("|", "\\|").split())

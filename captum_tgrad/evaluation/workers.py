@@ -1,0 +1,63 @@
+"""The processes that share an evaluation: one, or those of ``torch.distributed``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import torch.distributed as distributed
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class Workers:
+    """This process among those that work together.
+
+    Attributes:
+        rank: Its number, from 0.
+        count: How many there are: 1 unless ``torch.distributed`` has been initialised.
+    """
+
+    def __init__(self) -> None:
+        self.rank, self.count = 0, 1
+        if distributed.is_available() and distributed.is_initialized():
+            self.rank, self.count = distributed.get_rank(), distributed.get_world_size()
+
+    @property
+    def first(self) -> bool:
+        """Whether this process does what is done once."""
+        return self.rank == 0
+
+    def share(self, items: Sequence[Item]) -> list[Item]:
+        """This process' share: each item is in one share, and shares differ by one at most."""
+        return list(items[self.rank :: self.count])
+
+    def once(self, run: Callable[[], Result]) -> Result:
+        """Runs something in the first process while others wait; all get what it returned.
+
+        Raises:
+            Exception: What it raised, in every process.
+        """
+        if self.count == 1:
+            return run()
+        found: list[Any] = [None]
+        if self.first:
+            try:
+                found = [(run(), None)]
+            except Exception as error:
+                found = [(None, error)]
+        distributed.broadcast_object_list(found, src=0)
+        result, raised = found[0]
+        if raised is not None:
+            raise raised
+        return result  # type: ignore[no-any-return]
+
+    def wait(self) -> None:
+        """Goes on when every process is here."""
+        if self.count > 1:
+            distributed.barrier()
+
+    def file_name(self, stem: str) -> str:
+        """The name of the file that this process alone writes to."""
+        return f"{stem}.jsonl" if self.count == 1 else f"{stem}-{self.rank}.jsonl"

@@ -1,0 +1,107 @@
+"""Figures of an evaluation: the metrics of each method, and the time that it takes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_COLOUR, _OURS, _INTERVAL = "#8a94a6", "#d1495b", "#2b2b2b"
+_REFERENCE = "t_grad"
+_METRICS = {
+    "insertion": "Insertion (higher is better)",
+    "deletion": "Deletion (lower is better)",
+    "difference": "Insertion - Deletion (higher is better)",
+    "average_drop": "Average Drop, % (lower is better)",
+    "increase_in_confidence": "Increase in Confidence, % (higher is better)",
+}
+
+
+def metrics_figure(summary: Mapping[str, Any]) -> Figure:
+    """The metrics of each method, as in Fig. 4 of the T-Grad paper, with intervals.
+
+    Args:
+        summary: As from ``captum_tgrad.evaluation.summarise``.
+
+    Returns:
+        A figure that no window and no ``pyplot`` state knows of: save it with ``savefig``.
+
+    Raises:
+        ValueError: No method has a number to draw.
+    """
+    shown = _shown(summary)
+    figure = _figure(4.0 * 3, 2 * (1.2 + 0.28 * len(shown)))
+    grid = figure.subplots(2, 3, sharey=True)
+    for axes, (metric, title) in zip(grid.flat, _METRICS.items(), strict=False):
+        _bars(axes, shown, metric, title)
+    grid.flat[-1].axis("off")
+    grid.flat[-1].text(0, 1, _caption(summary), va="top", fontsize="small", wrap=True)
+    return figure
+
+
+def seconds_figure(summary: Mapping[str, Any]) -> Figure:
+    """The seconds that each method takes for an image, as in Fig. 3 of the T-Grad paper.
+
+    Args:
+        summary: As from ``captum_tgrad.evaluation.summarise``.
+
+    Returns:
+        A figure that no window and no ``pyplot`` state knows of: save it with ``savefig``.
+
+    Raises:
+        ValueError: No method has a number to draw.
+    """
+    shown = _shown(summary)
+    figure = _figure(8.0, 1.8 + 0.3 * len(shown))
+    axes = figure.subplots()
+    _bars(axes, shown, "seconds", "Seconds per image (logarithmic; less is faster)")
+    axes.set_xscale("log")
+    protocol = summary["protocol"]
+    where = f"{protocol.get('model')}, {protocol.get('device')}, {summary['images']} images"
+    figure.supxlabel(f"{where}, batches of {protocol.get('batch_size')}", fontsize="small")
+    return figure
+
+
+def _shown(summary: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    shown = {name: each for name, each in summary["methods"].items() if each["images"]}
+    if not shown:
+        raise ValueError("summary has no method with records: there is nothing to draw")
+    return shown
+
+
+def _figure(width: float, height: float) -> Figure:
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def _bars(axes: Axes, shown: Mapping[str, Mapping[str, Any]], metric: str, title: str) -> None:
+    places = list(range(len(shown)))
+    cells = [each[metric] for each in shown.values()]
+    means = [cell["mean"] or 0.0 for cell in cells]
+    colours = [_OURS if name == _REFERENCE else _COLOUR for name in shown]
+    axes.barh(places, means, color=colours)
+    axes.errorbar(means, places, xerr=_reach(cells), fmt="none", ecolor=_INTERVAL, capsize=2)
+    axes.set_yticks(places, [each["title"] for each in shown.values()])
+    axes.set_ylim(len(shown) - 0.4, -0.6)  # The first method stands at the top.
+    axes.set_title(title, fontsize="medium")
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _reach(cells: Sequence[Mapping[str, Any]]) -> list[list[float]]:
+    """How far the intervals reach below and above the means."""
+    return [
+        [abs(cell[end] - cell["mean"]) if cell["mean"] is not None else 0.0 for cell in cells]
+        for end in ("low", "high")
+    ]
+
+
+def _caption(summary: Mapping[str, Any]) -> str:
+    protocol = summary["protocol"]
+    lines = [f"{summary['images']} images, {protocol.get('model')}"]
+    keys = ("target", "n_steps", "baseline", "score", "ties")
+    lines += [f"{key}: {protocol[key]}" for key in keys if key in protocol]
+    return "\n".join([*lines, "intervals:", *str(summary["interval"]).split(", ")])

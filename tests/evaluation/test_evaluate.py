@@ -1,0 +1,325 @@
+"""Records hold what the metrics say when called directly, whatever fails beside them."""
+
+import json
+
+import pytest
+import torch
+
+from captum_tgrad.evaluation import METHODS, Method, evaluate, timed
+from captum_tgrad.evaluation.method import image_seed
+from captum_tgrad.evaluation.records import read_records
+from captum_tgrad.metrics import average_drop, increase_in_confidence, insertion_deletion
+from tests.evaluation.networks import classifier, dense_network, images, network
+
+# Random networks recognise a blurred random picture as well as it itself.
+pytestmark = pytest.mark.filterwarnings("ignore:(The baseline keeps|More than a quarter|Constant)")
+
+FAST = {"n_steps": 8, "batch_size": 2}
+KEYS = [
+    *("image", "method", "target", "clean_score", "baseline_score", "insertion", "deletion"),
+    *("difference", "average_drop", "increase_in_confidence"),
+]
+
+
+def _by_pair(records):
+    return {(record["image"], record["method"]): record for record in records}
+
+
+def _without_seconds(records):
+    return {
+        pair: {key: value for key, value in record.items() if key != "seconds"}
+        for pair, record in _by_pair(records).items()
+    }
+
+
+def test_records_are_the_metrics_called_directly(tmp_path):
+    found = classifier()
+    model, inputs = found.model, images(5)
+    names = ["t_grad", "saliency", "grad_cam", "random"]
+    evaluate(found, inputs, names, tmp_path, **FAST)
+    records = _by_pair(read_records(tmp_path))
+    assert records.keys() == {(str(index), name) for index in range(5) for name in names}
+
+    target = model(inputs).argmax(1)
+    seeds = [image_seed(str(index)) for index in range(5)]
+    explainers = {name: METHODS[name].build(found) for name in names}
+    maps = {name: explainers[name](inputs, target, seeds) for name in names}
+    residual = explainers["t_grad"].with_residual(inputs, target)[1]
+    areas = insertion_deletion(model, inputs, maps, target=target, n_steps=8)
+    drops = average_drop(model, inputs, maps, target=target)
+    increases = increase_in_confidence(model, inputs, maps, target=target)
+    for (image, name), record in records.items():
+        index = int(image)
+        assert list(record) == [*KEYS, *(["residual"] if name == "t_grad" else []), "seconds"]
+        expected = {
+            "target": target[index],
+            "clean_score": areas[name].clean_score[index],
+            "baseline_score": areas[name].deletion_baseline_score[index],
+            "insertion": areas[name].insertion[index],
+            "deletion": areas[name].deletion[index],
+            "difference": areas[name].difference[index],
+            "average_drop": drops[name].drop[index],
+            "increase_in_confidence": increases[name].increase[index],
+        }
+        for key, value in expected.items():
+            assert record[key] == pytest.approx(float(value), rel=1e-4, abs=1e-5), (key, image)
+        assert record["seconds"] > 0
+        if name == "t_grad":
+            assert record["residual"] == pytest.approx(float(residual[index]), abs=1e-5)
+
+
+def test_every_output_is_there_and_carries_the_protocol(tmp_path):
+    out = tmp_path / "new" / "out"
+    found = evaluate(classifier(), images(3), ["t_grad", "random"], out, **FAST)
+    names = {path.name for path in out.iterdir()}
+    wanted = {"records.jsonl", "skipped.jsonl", "protocol.json", "summary.json", "table.md"}
+    assert names == wanted | {"metrics.png", "seconds.png"}
+    summary = json.loads((out / "summary.json").read_text())
+    protocol = json.loads((out / "protocol.json").read_text())
+    assert summary == found.summary
+    assert summary["protocol"] == protocol
+    assert (protocol["n_steps"], protocol["batch_size"], protocol["model"]) == (8, 2, "tiny")
+    assert (out / "table.md").read_text() == found.table
+    assert "- n_steps: 8" in found.table
+    assert found.records == []
+
+
+def test_the_protocol_is_that_of_the_metrics():
+    model, inputs = network(), images(1)
+    protocol = evaluate(model, inputs, ["random"], **FAST).summary["protocol"]
+    direct = insertion_deletion(model, inputs, inputs, n_steps=8, target=0).protocol
+    assert direct["baseline"]["insertion"] == protocol["baseline"]
+    for key in ("n_steps", "score", "ties", "channel_reduce", "interpolate_mode"):
+        assert protocol[key] == direct[key]
+
+
+def test_batches_and_chunks_change_no_record():
+    inputs = images(5)
+    records = [
+        _by_pair(
+            evaluate(
+                network(),
+                inputs,
+                ["t_grad", "smooth_grad", "random"],
+                n_steps=8,
+                batch_size=batch_size,
+                max_examples_per_batch=chunk,
+            ).records
+        )
+        for batch_size, chunk in ((1, 64), (5, 3))
+    ]
+    for pair, record in records[0].items():
+        for key in KEYS[2:]:
+            assert records[1][pair][key] == pytest.approx(record[key], rel=1e-4, abs=1e-5)
+
+
+def test_the_target_is_the_prediction_or_the_label():
+    model, inputs = network(), images(4)
+    predicted = model(inputs).argmax(1).tolist()
+    labels = [(index + 1) % 4 for index in predicted]
+    dataset = list(zip(inputs, labels, strict=True))
+    for target, expected in (("predicted", predicted), ("label", labels)):
+        records = evaluate(model, dataset, ["random"], target=target, **FAST).records
+        assert [record["target"] for record in records] == expected
+    dataset[1], dataset[2] = (inputs[1], None), (inputs[2], 9)
+    found = evaluate(model, dataset, ["random"], target="label", **FAST)
+    assert [record["image"] for record in found.records] == ["0", "3"]
+    assert {each["image"]: each["reason"] for each in found.skipped} == {
+        "1": "it has no label",
+        "2": "its label is 9, and the model has 4 classes",
+    }
+
+
+def test_a_method_that_cannot_run_is_a_row_with_its_reason():
+    found = evaluate(dense_network(), images(3), ["t_grad", "grad_cam", "eigen_cam"], **FAST)
+    methods = found.summary["methods"]
+    assert [methods[name]["images"] for name in methods] == [3, 0, 0]
+    assert "no last convolution" in methods["grad_cam"]["reason"]
+    assert "| Grad-CAM | ValueError: target_layers is missing" in found.table
+    assert methods["t_grad"]["reason"] is None
+    assert {each["method"] for each in found.skipped} == {"grad_cam", "eigen_cam"}
+
+
+def _method(name, compute):
+    """A method of the test's own."""
+    return Method(name, name, "", lambda model, black: compute)
+
+
+def test_a_method_that_always_fails_is_given_up(tmp_path):
+    calls = []
+
+    def fail(inputs, target, seeds, at_once):
+        calls.append(len(inputs))
+        raise RuntimeError("no\nway")
+
+    found = evaluate(network(), images(30), [_method("bad", fail), "random"], n_steps=2)
+    # A batch of eight after a first attempt with one image, then each of the eight.
+    assert len(calls) <= 10
+    assert {each["reason"] for each in found.skipped} == {"RuntimeError: no way"}
+    assert None in {each["image"] for each in found.skipped}
+    assert found.summary["methods"]["random"]["images"] == 30
+
+
+def test_one_bad_image_harms_no_other():
+    inputs = images(5)
+
+    def picky(batch, target, seeds, at_once):
+        if any(torch.equal(each, inputs[3]) for each in batch):
+            raise RuntimeError("not this one")
+        return batch, None
+
+    def broken(batch, target, seeds, at_once):
+        return torch.where(batch == inputs[1], torch.nan, batch), None
+
+    methods = [_method("picky", picky), _method("broken", broken), "random"]
+    found = evaluate(network(), inputs, methods, n_steps=4, batch_size=5)
+    pairs = _by_pair(found.records).keys()
+    assert {(str(i), m) for i in range(5) for m in ("picky", "broken", "random")} - pairs == {
+        ("3", "picky"),
+        ("1", "broken"),
+    }
+    assert {each["reason"] for each in found.skipped} == {
+        "RuntimeError: not this one",
+        "its map holds NaN or inf",
+    }
+
+
+def test_images_that_cannot_be_loaded_or_scored_are_skipped():
+    class Damaged:
+        names = ("good", "gone", "odd", "other")
+
+        def __len__(self):
+            return 4
+
+        def __getitem__(self, index):
+            if index == 1:
+                raise OSError("disk fell off")
+            return images(4)[index][:, : 16 - 4 * (index == 2)], 0
+
+    found = evaluate(network(), Damaged(), ["random"], **FAST)
+    # One of another size is in a batch of its own.
+    assert [record["image"] for record in found.records] == ["good", "odd", "other"]
+    assert found.skipped == [{"image": "gone", "method": None, "reason": "disk fell off"}]
+
+    inputs = images(2)
+    inputs[1] *= 3e37  # overflows in the model
+    found = evaluate(network(), inputs, ["random"], **FAST)
+    assert [each["reason"] for each in found.skipped] == ["the model returned NaN or inf"]
+
+
+def test_a_batch_that_does_not_fit_is_halved():
+    sizes = []
+
+    def hungry(inputs, target, seeds, at_once):
+        sizes.append(len(inputs))
+        if len(inputs) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return inputs, None
+
+    with pytest.warns(UserWarning, match="hungry did not fit .* 8 images .* timed with 2"):
+        found = evaluate(network(), images(16), [_method("hungry", hungry)], n_steps=2)
+    assert sizes == [1, 8, 4, *[2] * 8]
+    assert len(found.records) == 16
+    assert found.skipped == []
+
+
+def test_one_image_that_does_not_fit_is_a_reason():
+    def starving(inputs, target, seeds, at_once):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    found = evaluate(network(), images(2), [_method("starving", starving), "random"], n_steps=2)
+    assert (
+        "out of memory, with one image at a time" in found.summary["methods"]["starving"]["reason"]
+    )
+    assert found.summary["methods"]["random"]["images"] == 2
+
+
+def test_chunks_that_do_not_fit_are_halved():
+    class Small(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.whole, self.largest = network(), 0
+
+        def forward(self, inputs):
+            if len(inputs) > 5:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            self.largest = max(self.largest, len(inputs))
+            return self.whole(inputs)
+
+    model = Small().eval()
+    found = evaluate(model, images(8), ["random"], n_steps=8, batch_size=8)
+    expected = evaluate(network(), images(8), ["random"], n_steps=8, batch_size=8)
+    assert model.largest == 4
+    for pair, record in _by_pair(expected.records).items():
+        mine = _by_pair(found.records)[pair]
+        assert mine["insertion"] == pytest.approx(record["insertion"], rel=1e-4)
+
+
+def test_a_run_that_does_not_count_comes_before_the_clock(monkeypatch):
+    now, calls = [0.0], []
+
+    def slow_at_first(inputs, target, seeds, at_once):
+        calls.append(len(inputs))
+        now[0] += 100.0 if len(calls) == 1 else 0.5 * len(inputs)
+        return inputs, None
+
+    monkeypatch.setattr(timed.time, "perf_counter", lambda: now[0])
+    found = evaluate(network(), images(5), [_method("slow", slow_at_first)], **FAST)
+    assert calls == [1, 2, 2, 1]
+    assert [record["seconds"] for record in found.records] == [0.5] * 5
+
+
+def test_what_the_metrics_warn_of_is_said_once_with_a_count():
+    def constant(inputs, target, seeds, at_once):
+        return torch.zeros_like(inputs), None
+
+    with pytest.warns(UserWarning, match=r"raster order\. Constant: 4 of 4 images") as caught:
+        evaluate(network(), images(4), [_method("constant", constant)], **FAST)
+    assert sum("raster order" in str(each.message) for each in caught) == 1
+    assert all(each.filename == __file__ for each in caught)
+
+
+def test_nothing_of_the_user_s_is_changed():
+    model, inputs = network(), images(3)
+    state, before = torch.get_rng_state(), {k: v.clone() for k, v in model.state_dict().items()}
+    same = inputs.clone()
+    evaluate(model, inputs, n_steps=2)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.equal(inputs, same)
+    assert not inputs.requires_grad
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+    assert all(each.grad is None and each.requires_grad for each in model.parameters())
+    assert not any(module._forward_hooks or module.training for module in model.modules())
+
+
+def test_a_progress_bar_with_the_time_left(capsys):
+    evaluate(network(), images(2), ["random"], n_steps=2, show_progress=True)
+    assert "2/2" in capsys.readouterr().err
+    evaluate(network(), images(2), ["random"], n_steps=2)
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("changed", "error", "said"),
+    [
+        ({"methods": "t_grad"}, TypeError, "methods must be a list of names"),
+        ({"methods": ["t_gard"]}, ValueError, "did you mean t_grad"),
+        ({"methods": []}, ValueError, "methods must be at least one"),
+        ({"methods": ["random", "random"]}, ValueError, "each once"),
+        ({"methods": [3]}, TypeError, "names or Methods, got int"),
+        ({"target": "best"}, ValueError, "target must be 'predicted' or 'label'"),
+        ({"n_steps": 0}, ValueError, "n_steps must be a positive"),
+        ({"batch_size": 1.5}, TypeError, "batch_size must be a positive integer"),
+        ({"score": "sigmoid"}, ValueError, "score must be 'softmax' or 'logit'"),
+        ({"ties": "random"}, ValueError, "ties must be"),
+        ({"model": network().train()}, ValueError, "in training mode"),
+        ({"model": lambda inputs: inputs}, TypeError, "must be a torch.nn.Module"),
+        ({"model": torch.nn.Flatten(0)}, ValueError, "must return logits of shape"),
+        ({"dataset": iter([1])}, TypeError, "must have a length"),
+    ],
+)
+def test_mistakes_are_named_before_anything_is_written(tmp_path, changed, error, said):
+    arguments = {"model": network(), "dataset": images(2), "methods": ["random"], **changed}
+    with pytest.raises(error, match=said):
+        evaluate(**{"n_steps": 2, **arguments}, out=tmp_path / "out")
+    assert not (tmp_path / "out" / "summary.json").exists()

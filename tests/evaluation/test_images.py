@@ -1,0 +1,117 @@
+"""Pictures and their labels are found as people lay them out."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.utils.data import TensorDataset
+from torchvision.datasets import ImageFolder
+
+from captum_tgrad.evaluation.images import built_in_pictures, pictures_in
+from captum_tgrad.evaluation.samples import Samples
+from tests.evaluation.networks import classifier, images
+
+
+def _write(folder, *names):
+    for number, name in enumerate(names):
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (20, 20), (10 * number, 0, 0)).save(path)
+
+
+def test_a_flat_folder_has_no_labels_and_is_in_order(tmp_path):
+    _write(tmp_path, "b.jpg", "a.PNG", "c.webp")
+    (tmp_path / "notes.txt").write_text("no picture")
+    found = pictures_in(tmp_path, classifier())
+    assert found.names == ("a.PNG", "b.jpg", "c.webp")
+    assert found.labels == (None, None, None)
+    image, label = found[0]
+    assert (image.shape, label) == ((3, 16, 16), None)
+
+
+@pytest.mark.parametrize("folders", [("ant", "bee", "cat", "dog"), ("0", "1", "2", "3")])
+def test_folders_of_classes_are_labelled_as_torchvision_does(tmp_path, folders):
+    _write(tmp_path, *(f"{folder}/{name}.png" for folder in folders for name in "xy"))
+    found = pictures_in(tmp_path, classifier())
+    theirs = ImageFolder(str(tmp_path))
+    assert [str(file) for file in found.files] == [path for path, _ in theirs.samples]
+    assert list(found.labels) == theirs.targets
+
+
+def test_folders_may_be_named_by_class_or_by_nothing_known(tmp_path):
+    _write(tmp_path, "class_3/x.png", "Class 1/deep/y.png")
+    assert pictures_in(tmp_path, classifier()).labels == (1, 3)
+    _write(tmp_path, "holiday/z.png")
+    assert set(pictures_in(tmp_path, classifier()).labels) == {None}
+
+
+def test_a_list_of_labels(tmp_path):
+    _write(tmp_path, "a.png", "b.png", "c.png")
+    (tmp_path / "labels.csv").write_text("file,class index\na.png,2\nc.png,class 1\nd.png,0\n")
+    found = pictures_in(tmp_path, classifier(), tmp_path / "labels.csv")
+    assert found.labels == (2, None, 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("a.png,4\n", "line 1: there is no class 4"),
+        ("file,class\na.png,9\n", "line 2: there is no class 9"),
+        ("a.png\n", "on line 1: give a picture and its class"),
+        ("x.png,1\n", "lists no picture that is in"),
+    ],
+)
+def test_a_wrong_list_of_labels_is_refused(tmp_path, text, said):
+    _write(tmp_path, "a.png")
+    (tmp_path / "labels.csv").write_text(text)
+    with pytest.raises(ValueError, match=said):
+        pictures_in(tmp_path, classifier(), tmp_path / "labels.csv")
+
+
+def test_what_is_not_there_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="there is no folder of pictures"):
+        pictures_in(tmp_path / "absent", classifier())
+    with pytest.raises(FileNotFoundError, match="there is no picture in"):
+        pictures_in(tmp_path, classifier())
+    _write(tmp_path, "a.png")
+    with pytest.raises(FileNotFoundError, match="there is no file of labels"):
+        pictures_in(tmp_path, classifier(), tmp_path / "absent.csv")
+
+
+def test_the_built_in_pictures_are_twenty_with_labels():
+    found = built_in_pictures(classifier())
+    assert len(found) == 20
+    assert found.names[0] == "imagenet_00_243.jpg"
+    assert (found.labels[0], found.labels[19]) == (243, 305)
+    assert found[0][0].shape == (3, 16, 16)
+
+
+def test_any_data_set_becomes_samples():
+    tensors, labels = images(3), torch.tensor([2, 0, 1])
+    for dataset in (
+        TensorDataset(tensors, labels),
+        [(image, label) for image, label in zip(tensors, (2, 0, 1), strict=True)],
+        [(image, label) for image, label in zip(tensors, np.array([2, 0, 1]), strict=True)],
+    ):
+        samples = Samples(dataset)
+        assert samples.names == ["0", "1", "2"]
+        assert [samples[index][1] for index in range(3)] == [2, 0, 1]
+        assert torch.equal(samples[1][0], tensors[1])
+    for unlabelled in (tensors, list(tensors), TensorDataset(tensors)):
+        assert Samples(unlabelled, limit=2)[1][1] is None
+        assert len(Samples(unlabelled, limit=2)) == 2
+
+
+def test_what_is_no_data_set_is_refused():
+    with pytest.raises(TypeError, match="must have a length and be indexed, got generator"):
+        Samples(image for image in images(1))
+    with pytest.raises(ValueError, match="dataset is empty"):
+        Samples([])
+    with pytest.raises(TypeError, match=r"dataset\[0\] must be a tensor"):
+        Samples(["cat.jpg"])[0]
+    with pytest.raises(ValueError, match=r"must be a float image \(C, H, W\)"):
+        Samples(images(2)[None])[0]
+    with pytest.raises(TypeError, match=r"label of dataset\[0\] must be the index"):
+        Samples([(images(1)[0], "cat")])[0]
+    with pytest.raises(ValueError, match="NaN or inf"):
+        Samples([images(1)[0] / 0])[0]

@@ -1,0 +1,111 @@
+"""Methods from a file are the classes that it names, with the arguments that it gives."""
+
+import captum.attr
+import numpy as np
+import pytest
+import pytorch_grad_cam
+import torch
+
+from captum_tgrad import CamAttribution
+from captum_tgrad.evaluation import read_methods
+from tests.evaluation.networks import classifier, images, network, reusing_network
+
+TOML = """
+[deep_lift]
+class = "captum.attr.DeepLift"
+title = "DeepLIFT"
+constructor = { multiply_by_inputs = false }
+attribute = { baselines = "black" }
+
+[activation]
+class = "captum.attr.LayerGradientXActivation"
+layer = "4"
+
+[layer_cam]
+class = "pytorch_grad_cam.LayerCAM"
+layer = "0"
+
+[shap]
+class = "captum.attr.GradientShap"
+random = true
+attribute = { baselines = "black", stdevs = 0.2 }
+"""
+TARGET = torch.tensor([2, 0])
+
+
+@pytest.fixture
+def methods(tmp_path):
+    (tmp_path / "methods.toml").write_text(TOML)
+    return read_methods(tmp_path / "methods.toml")
+
+
+def test_a_table_gives_the_class_with_its_arguments(methods):
+    model, inputs = network(), images(2)
+    black = torch.full_like(inputs, -1.0)
+    found = {
+        name: methods[name].build(classifier(model))(inputs, TARGET, [1, 2]) for name in methods
+    }
+    x = inputs.clone().requires_grad_()
+    deep_lift = captum.attr.DeepLift(model, multiply_by_inputs=False)
+    layer = captum.attr.LayerGradientXActivation(model, model[4])
+    expected = {
+        "deep_lift": deep_lift.attribute(x, baselines=black, target=TARGET),
+        "activation": layer.attribute(x, TARGET).sum(1, keepdim=True),
+        "layer_cam": CamAttribution(pytorch_grad_cam.LayerCAM, model, [model[0]]).attribute(
+            inputs, TARGET
+        ),
+    }
+    for name, each in expected.items():
+        torch.testing.assert_close(found[name], each.detach(), rtol=1e-4, atol=1e-5)
+    assert methods["deep_lift"].title == "DeepLIFT"
+    assert methods["deep_lift"].settings["constructor"] == {"multiply_by_inputs": False}
+
+
+def test_a_random_class_has_its_random_numbers_from_the_seed(methods):
+    explainer, inputs = methods["shap"].build(classifier()), images(2)
+    state, of_numpy = torch.get_rng_state(), np.random.get_state()[1].copy()
+    together = explainer(inputs, TARGET, [1, 2])
+    torch.testing.assert_close(explainer(inputs[1:], TARGET[1:], [2]), together[1:])
+    assert not explainer(inputs[1:], TARGET[1:], [3]).allclose(together[1:])
+    assert torch.equal(torch.get_rng_state(), state)
+    np.testing.assert_array_equal(np.random.get_state()[1], of_numpy)
+
+
+def test_a_class_that_fails_leaves_the_model_as_it_was(methods):
+    model = reusing_network()
+    explainer = methods["deep_lift"].build(model)
+    with pytest.raises((AssertionError, RuntimeError, IndexError), match=r"(?s).*"):
+        explainer(images(2), TARGET)
+    for module in model.modules():
+        assert not module._forward_hooks
+        assert not module._forward_pre_hooks
+        assert not module._backward_hooks
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[", "is not a TOML file"),
+        ("x = 1", "must be a table with class"),
+        ('[x]\nclass = "captum.attr.Salency"', "did you mean Saliency"),
+        ('[x]\nclass = "nowhere.Saliency"', "cannot be imported"),
+        ('[x]\nclass = "Saliency"', "cannot be imported"),
+        ('[x]\nclass = "captum.attr.Saliency"\nlayers = "0"', r"has layers: it may have"),
+        ('[x]\nclass = "captum.attr.Saliency"\nattribute = 3', "attribute in .* must be a table"),
+    ],
+)
+def test_a_mistake_in_the_file_is_named(tmp_path, text, said):
+    (tmp_path / "bad.toml").write_text(text)
+    with pytest.raises(ValueError, match=said):
+        read_methods(tmp_path / "bad.toml")
+
+
+def test_an_absent_file_and_an_absent_layer_are_named(tmp_path, methods):
+    with pytest.raises(FileNotFoundError, match="no file of methods"):
+        read_methods(tmp_path / "absent.toml")
+    (tmp_path / "layer.toml").write_text(
+        '[x]\nclass = "captum.attr.LayerActivation"\nlayer = "conv"'
+    )
+    method = read_methods(tmp_path / "layer.toml")["x"]
+    with pytest.raises(ValueError, match="the model has no layer 'conv': its layers are 0, 1, 2"):
+        method.build(network())

@@ -1,0 +1,60 @@
+"""A changed protocol is refused, and what changed is named."""
+
+import pytest
+import torch
+
+from captum_tgrad.evaluation.protocol import (
+    fingerprint,
+    joined,
+    read_protocol,
+    write_protocol,
+)
+from tests.evaluation.networks import network
+
+OLD = {"n_steps": 224, "versions": {"torch": "2.9"}, "methods": {"t_grad": {}, "ig": {"n": 50}}}
+
+
+def test_a_protocol_is_kept_beside_the_records(tmp_path):
+    assert read_protocol(tmp_path) is None
+    write_protocol(tmp_path, OLD)
+    assert read_protocol(tmp_path) == OLD
+    (tmp_path / "protocol.json").write_text("{")
+    with pytest.raises(ValueError, match=r"protocol\.json is damaged"):
+        read_protocol(tmp_path)
+
+
+def test_methods_may_be_added_and_left_out():
+    new = {**OLD, "methods": {"saliency": {"pair": (1, 2)}, "ig": {"n": 50}}}
+    assert joined(OLD, new)["methods"] == {"t_grad": {}, **new["methods"]}
+    assert joined(OLD, OLD) == OLD
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"n_steps": 32}, "n_steps was 224, is 32"),
+        ({"versions": {"torch": "2.10"}}, "versions.torch was '2.9', is '2.10'"),
+        ({"versions": {}}, "versions.torch was '2.9', is None"),
+        ({"methods": {"ig": {"n": 20}}}, "methods.ig.n was 50, is 20"),
+        ({"score": "logit"}, "score was None, is 'logit'"),
+    ],
+)
+def test_any_other_change_is_refused_and_named(change, named):
+    with pytest.raises(ValueError, match=f"made in another way: {named}"):
+        joined(OLD, {**OLD, **change})
+
+
+def test_every_change_is_named_at_once():
+    with pytest.raises(ValueError, match=r"n_steps was 224.*; versions\.torch was"):
+        joined(OLD, {**OLD, "n_steps": 1, "versions": {"torch": "3"}})
+
+
+def test_a_fingerprint_follows_parameters_and_buffers():
+    model = network()
+    first = fingerprint(model)
+    assert first == fingerprint(network())
+    model[1].running_mean[0] += 1
+    second = fingerprint(model)
+    with torch.no_grad():
+        model[8].bias[0] += 1e-6
+    assert len({first, second, fingerprint(model)}) == 3

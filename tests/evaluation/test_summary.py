@@ -1,0 +1,128 @@
+"""Means and intervals are those of scipy; the table says what there is and what is missing."""
+
+import math
+
+import numpy as np
+import pytest
+import scipy.stats
+
+from captum_tgrad.evaluation.bootstrap import bootstrap_means
+from captum_tgrad.evaluation.records import KEYS, METRICS
+from captum_tgrad.evaluation.summary import COLUMNS, summarise
+from captum_tgrad.evaluation.table import markdown
+from captum_tgrad.visualization.evaluation_figures import metrics_figure, seconds_figure
+
+TITLES = {"t_grad": "T-Grad", "saliency": "Vanilla Gradient", "deep_lift": "DeepLIFT"}
+
+
+def _records(method, values, images="abcdefgh"):
+    return [
+        {"image": image, "method": method, **dict.fromkeys(KEYS[2:], 0.5), "insertion": value}
+        for image, value in zip(images, values, strict=False)
+    ]
+
+
+def _scipy(values, seed=0):
+    found = scipy.stats.bootstrap(
+        (np.asarray(values),), np.mean, method="percentile", n_resamples=10_000, rng=seed
+    )
+    return found.confidence_interval
+
+
+@pytest.mark.parametrize(("rows", "seed"), [(2, 0), (7, 1), (501, 2)])
+def test_intervals_are_those_of_scipy(rows, seed):
+    values = np.random.default_rng(5).normal(size=(rows, 3))
+    found = bootstrap_means(values, seed)
+    for column in range(3):
+        expected = _scipy(values[:, column], seed)
+        mean, low, high, count = found[column]
+        assert (mean, count) == (pytest.approx(values[:, column].mean(), rel=1e-12), rows)
+        assert (low, high) == pytest.approx((expected.low, expected.high), rel=1e-10)
+
+
+def test_images_without_a_value_do_not_count():
+    values = np.array([[1.0, math.nan], [2.0, 5.0], [6.0, math.nan], [3.0, math.nan]])
+    first, second = bootstrap_means(values)
+    assert (first.mean, first.images) == (3.0, 4)
+    # Only one image has a value: every resample that holds it has that mean.
+    assert second == (5.0, 5.0, 5.0, 1)
+    (nothing,) = bootstrap_means(np.array([[math.nan], [math.nan]]))
+    assert nothing.images == 0
+    assert all(math.isnan(value) for value in nothing[:3])
+
+
+def test_differences_are_paired():
+    ours, theirs = np.array([0.1, 0.9, 0.4, 0.6]), np.array([0.0, 0.8, 0.2, 0.7])
+    # In another order, and with an image that T-Grad has no record of.
+    records = [*_records("t_grad", ours)[::-1], *_records("saliency", [*theirs, 9.0])]
+    summary = summarise(records, [], TITLES, {"seed": 3})
+    difference = summary["methods"]["saliency"]["minus_t_grad"]["insertion"]
+    assert difference["mean"] == pytest.approx(np.mean(theirs - ours))
+    assert difference["images"] == 4
+    assert summary["methods"]["saliency"]["insertion"]["mean"] == pytest.approx(10.7 / 5)
+    assert summary["methods"]["t_grad"]["minus_t_grad"] is None
+
+    complete = summarise(records[:-1], [], TITLES, {"seed": 3})["methods"]["saliency"]
+    expected = _scipy(theirs - ours, 3)
+    cell = complete["minus_t_grad"]["insertion"]
+    assert (cell["low"], cell["high"]) == pytest.approx((expected.low, expected.high), abs=1e-12)
+
+
+def test_the_order_of_records_does_not_matter():
+    records = _records("t_grad", [0.1, 0.5, 0.3]) + _records("saliency", [0.2, 0.4, 0.9])
+    assert summarise(records, [], TITLES, {}) == summarise(records[::-1], [], TITLES, {})
+
+
+def test_a_null_is_no_zero():
+    records = _records("t_grad", [0.1, 0.5])
+    records[0]["average_drop"] = None
+    cell = summarise(records, [], TITLES, {})["methods"]["t_grad"]["average_drop"]
+    assert (cell["mean"], cell["images"]) == (0.5, 1)
+
+
+def _summary():
+    skipped = [
+        {"image": "a", "method": "deep_lift", "reason": "AssertionError: a | reused\nmodule"},
+        {"image": "z", "method": None, "reason": "is damaged"},
+    ]
+    records = _records("t_grad", [0.1, 0.5]) + _records("saliency", [0.25, 0.25])
+    return summarise(records, skipped, TITLES, {"n_steps": 224, "model": "tiny", "seed": 0})
+
+
+def test_the_table_has_every_method_the_protocol_and_what_was_skipped():
+    text = markdown(_summary())
+    lines = text.splitlines()
+    assert lines[0] == "# 3 methods on 2 images"
+    rows = [line for line in lines if line.startswith("| ")]
+    assert len({line.count("|") - line.count("\\|") for line in rows}) == 1
+    assert rows[0].startswith("| Method | Insertion ↑ | Deletion ↓ | Insertion - Deletion ↑ |")
+    assert rows[1].startswith("| T-Grad | 0.300 [0.100, 0.500] |")
+    assert rows[3].startswith("| DeepLIFT | AssertionError: a \\| reused module |")
+    assert "| Vanilla Gradient | -0.0500 [-0.250, +0.150] |" in text
+    for wanted in ("- n_steps: 224", "- z: is damaged", "10000 resamples", "paired by image"):
+        assert wanted in text
+
+
+def test_an_evaluation_without_any_record_has_a_table():
+    summary = summarise([], [{"image": "a", "method": None, "reason": "is damaged"}], TITLES, {})
+    assert "# 3 methods on 0 images" in markdown(summary)
+    with pytest.raises(ValueError, match="no method with records"):
+        metrics_figure(summary)
+
+
+def test_figures_show_the_means_and_the_intervals():
+    summary = _summary()
+    figure = metrics_figure(summary)
+    axes = figure.axes[0]
+    assert axes.get_title() == "Insertion (higher is better)"
+    assert [bar.get_width() for bar in axes.patches] == pytest.approx([0.3, 0.25])
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["T-Grad", "Vanilla Gradient"]
+    (line,) = axes.collections
+    ends = np.array(line.get_segments())[:, :, 0]
+    assert ends[0].tolist() == pytest.approx([0.1, 0.5])
+    assert len(figure.axes) == len(METRICS) + 1
+
+    axes = seconds_figure(summary).axes[0]
+    assert axes.get_xscale() == "log"
+    assert [bar.get_width() for bar in axes.patches] == pytest.approx([0.5, 0.5])
+    assert COLUMNS[-1] == "seconds"
