@@ -13,7 +13,7 @@ from captum_tgrad.cli.device import choose_device
 from captum_tgrad.cli.errors import CommandError, users_mistakes
 from captum_tgrad.cli.jobs import Job, plan_jobs
 from captum_tgrad.explanation import Explanation, explain, format_report
-from captum_tgrad.visualization import explanation_figure
+from captum_tgrad.visualization import explanation_figure, layers_figure
 from captum_tgrad.zoo import Classifier, load_classifier, resolve_target
 from captum_tgrad.zoo.class_names import read_class_names
 
@@ -33,9 +33,9 @@ def run_explain(options: argparse.Namespace) -> None:
     """
     with users_mistakes():
         # The cheap checks first: a mistyped picture should not wait for a network to load.
-        jobs = plan_jobs(options.pictures, options.out)
+        jobs = plan_jobs(options.pictures, options.out, layers=options.layers is not None)
         device = choose_device(options.device)
-        classifier, target = _load(options)
+        classifier, target = load_for(options)
     classifier.model.to(device)
     size = options.batch_size
     batches = [jobs[start : start + size] for start in range(0, len(jobs), size)]
@@ -43,15 +43,15 @@ def run_explain(options: argparse.Namespace) -> None:
     with tqdm(total=len(jobs), unit="picture", delay=_SECONDS_BEFORE_PROGRESS, disable=None) as bar:
         for batch in batches:
             for job, explanation in zip(
-                batch, _explain_batch(classifier, batch, target), strict=True
+                batch, _explain_batch(classifier, batch, target, options.layers), strict=True
             ):
                 with users_mistakes():
-                    _write(job, explanation)
+                    _write(job, explanation, options.layers)
                 bar.write(f"{job.title}\n{format_report(explanation)}\n{job.results}\n")
                 bar.update()
 
 
-def _load(options: argparse.Namespace) -> tuple[Classifier, int | None]:
+def load_for(options: argparse.Namespace) -> tuple[Classifier, int | None]:
     """Loads the network, and finds the target among its classes."""
     names = None if options.class_names is None else read_class_names(options.class_names)
     classifier = load_classifier(options.model, options.weights, names)
@@ -61,23 +61,37 @@ def _load(options: argparse.Namespace) -> tuple[Classifier, int | None]:
 
 
 def _explain_batch(
-    classifier: Classifier, batch: Sequence[Job], target: int | None
+    classifier: Classifier, batch: Sequence[Job], target: int | None, layers: int | None
 ) -> list[Explanation]:
     with users_mistakes():
         images = [job.load() for job in batch]
     try:
-        return explain(classifier, images, target)
+        return explain(classifier, images, target, keep_terms=layers is not None)
     except torch.OutOfMemoryError as error:
         raise CommandError(
             f"{len(batch)} pictures at a time do not fit into memory: give a smaller --batch-size"
         ) from error
 
 
-def _write(job: Job, explanation: Explanation) -> None:
-    """Writes the map and the figure of one picture."""
+def _write(job: Job, explanation: Explanation, layers: int | None) -> None:
+    """Writes the map and the figures of one picture."""
     job.map_path.parent.mkdir(parents=True, exist_ok=True)
     np.save(job.map_path, explanation.attribution.numpy())
     target = explanation.target
-    title = f"{target.name} ({target.index}), probability {target.probability:.1%}"
-    figure = explanation_figure(explanation.image, explanation.attribution, title)
+    figure = explanation_figure(
+        explanation.image,
+        explanation.attribution,
+        class_name=f"{target.name} ({target.index})",
+        probability=target.probability,
+        residual=explanation.residual,
+    )
     figure.savefig(job.figure_path, dpi=_DOTS_PER_INCH)
+    if layers is not None and explanation.decomposition is not None and job.layers_path is not None:
+        figure = layers_figure(
+            explanation.decomposition,
+            explanation.image,
+            terms=layers,
+            title=f"{target.name} ({target.index}): what each layer adds to the logit"
+            f" {explanation.logit:+.3f}",
+        )
+        figure.savefig(job.layers_path, dpi=_DOTS_PER_INCH)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from captum_tgrad.decomposition.terms import Decomposition, Term
 from captum_tgrad.explanation.explanation import Explanation, Prediction, TermScore
 from captum_tgrad.zoo.classifier import Classifier
 from captum_tgrad.zoo.targets import resolve_target
@@ -15,14 +16,16 @@ from captum_tgrad.zoo.targets import resolve_target
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from captum_tgrad import Decomposition
-
 _PREDICTIONS = 5
 _LARGEST_TERMS = 10
 
 
 def explain(
-    classifier: Classifier, images: Sequence[Image], target: int | str | None = None
+    classifier: Classifier,
+    images: Sequence[Image],
+    target: int | str | None = None,
+    *,
+    keep_terms: bool = False,
 ) -> list[Explanation]:
     """Explains the answers for several pictures, in one batch on the device of the network.
 
@@ -31,6 +34,7 @@ def explain(
         images: RGB pictures of any size, at least one.
         target: The index or the name of the class to explain, the same for every picture. None:
             for each picture the class that the network gives it.
+        keep_terms: Whether to keep the maps of all terms, as ``layers_figure`` draws them.
 
     Returns:
         One explanation for each picture.
@@ -54,7 +58,8 @@ def explain(
 
     method = TGradAttribution(classifier.model)
     maps = method.attribute(inputs, target=targets).sum(dim=1).detach().cpu()
-    scores = _Scores(method.decompose(inputs, target=targets))
+    decomposition = method.decompose(inputs, target=targets)
+    scores = _Scores(decomposition)
     probabilities = logits.softmax(dim=1).cpu()
     return [
         _explanation_of(
@@ -65,6 +70,7 @@ def explain(
             probabilities[sample],
             int(targets[sample]),
             scores,
+            _of_sample(decomposition, sample) if keep_terms else None,
         )
         for sample, image in enumerate(images)
     ]
@@ -110,6 +116,7 @@ def _explanation_of(
     probabilities: Tensor,
     target: int,
     scores: _Scores,
+    decomposition: Decomposition | None,
 ) -> Explanation:
     def prediction(index: int) -> Prediction:
         return Prediction(index, classifier.class_names[index], float(probabilities[index]))
@@ -127,6 +134,28 @@ def _explanation_of(
         bias_share=float(scores.shares[1:, sample].sum()),
         largest_terms=scores.largest(sample),
         residual=float(scores.residuals[sample]),
+        decomposition=decomposition,
+    )
+
+
+def _of_sample(decomposition: Decomposition, sample: int) -> Decomposition:
+    """The decomposition of one sample alone, on the CPU."""
+
+    def part(values: Tensor) -> Tensor:
+        # A copy: a part of a batch would keep all of it in memory.
+        return values[sample : sample + 1].detach().cpu().clone()
+
+    def term(whole: Term) -> Term:
+        return Term(
+            whole.name, part(whole.positive), part(whole.negative), part(whole.score), whole.inputs
+        )
+
+    inputs = tuple(term(each) for each in decomposition.inputs)
+    return Decomposition(
+        part(decomposition.output),
+        inputs[0] if len(inputs) == 1 else inputs,
+        [term(each) for each in decomposition.biases],
+        part(decomposition.delta),
     )
 
 

@@ -10,6 +10,8 @@ from torch import Tensor
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from captum_tgrad.decomposition.terms import Decomposition
+
 
 @dataclass(frozen=True)
 class Prediction:
@@ -61,6 +63,7 @@ class Explanation:
             or are both 0 where no term has a positive score and the map is empty.
         largest_terms: Those whose scores are the furthest from 0, the furthest first.
         residual: What of the logit no term explains: rounding, unless something hid from the trace.
+        decomposition: All terms with their maps, where they were asked for: one sample, on the CPU.
     """
 
     image: Image
@@ -74,3 +77,4 @@ class Explanation:
     bias_share: float
     largest_terms: tuple[TermScore, ...]
     residual: float
+    decomposition: Decomposition | None = None

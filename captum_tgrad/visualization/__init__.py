@@ -1,5 +1,58 @@
-"""Figures of attributions. matplotlib is imported when one is drawn, not before."""
+"""Figures of attributions, and reports of figures and tables.
 
-from captum_tgrad.visualization.explanation import explanation_figure
+matplotlib and captum are imported when one is drawn, not before.
+"""
 
-__all__ = ["explanation_figure"]
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from captum_tgrad.visualization.cascade import cascade_figure
+    from captum_tgrad.visualization.curves import curves_figure
+    from captum_tgrad.visualization.explanation import explanation_figure
+    from captum_tgrad.visualization.layers import layers_figure
+    from captum_tgrad.visualization.methods import methods_figure
+    from captum_tgrad.visualization.pictures import as_pictures
+    from captum_tgrad.visualization.replaced import replaced_images
+    from captum_tgrad.visualization.report import Report
+    from captum_tgrad.visualization.similarity import similarity_figure
+    from captum_tgrad.visualization.term_scores import term_scores_figure
+
+__all__ = [
+    "Report",
+    "as_pictures",
+    "cascade_figure",
+    "curves_figure",
+    "explanation_figure",
+    "layers_figure",
+    "methods_figure",
+    "replaced_images",
+    "similarity_figure",
+    "term_scores_figure",
+]
+
+_HOMES = {
+    "Report": "report",
+    "as_pictures": "pictures",
+    "cascade_figure": "cascade",
+    "curves_figure": "curves",
+    "explanation_figure": "explanation",
+    "layers_figure": "layers",
+    "methods_figure": "methods",
+    "replaced_images": "replaced",
+    "similarity_figure": "similarity",
+    "term_scores_figure": "term_scores",
+}
+
+
+def __getattr__(name: str) -> Any:
+    # The metrics, whose results are drawn here, import captum, and that imports matplotlib.
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -59,15 +59,23 @@ def test_figure_of_a_signed_map_runs_from_minus_one_to_one():
     assert _panels(figure)[1].images[0].get_clim() == (-1, 1)
 
 
-@pytest.mark.parametrize("value", [0.0, 1.0, 1e-30, 1e30, -1.0])
-def test_figure_of_a_constant_map(tmp_path, value):
+@pytest.mark.parametrize(
+    ("value", "label"),
+    [
+        (0.0, "T-Grad (0 everywhere)"),
+        (1.0, "T-Grad (the same everywhere)"),
+        (1e-30, "T-Grad (the same everywhere)"),
+        (1e30, "T-Grad (the same everywhere)"),
+        (-1.0, "T-Grad (below 0, the same everywhere)"),
+    ],
+)
+def test_figure_of_a_constant_map(tmp_path, value, label):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         figure = explanation_figure(_picture(), torch.full((4, 6), value), title="cup")
         figure.savefig(tmp_path / "figure.png")
     assert Image.open(tmp_path / "figure.png").width > 600
-    title = _panels(figure)[1].get_title()
-    assert title == ("T-Grad (0 everywhere)" if value == 0 else "T-Grad")
+    assert _panels(figure)[1].get_title() == label
 
 
 def test_figure_of_zeros_is_drawn_in_the_colour_of_zero():
@@ -101,3 +109,51 @@ def test_figure_refuses_a_map_of_another_size():
 def test_figure_refuses_values_that_are_not_finite(value):
     with pytest.raises(ValueError, match="not finite"):
         explanation_figure(_picture(), torch.full((4, 6), value))
+
+
+def test_figure_of_a_map_with_nothing_for_the_class():
+    figure = explanation_figure(_picture(3, 1), torch.tensor([[-2.0, 0.0, -1.0]]))
+    assert _panels(figure)[1].get_title() == "T-Grad (nothing above 0)"
+    np.testing.assert_allclose(_heat_map(figure), [[-1, 0, -0.5]])
+
+
+def test_figure_says_what_is_known_in_its_title():
+    figure = explanation_figure(
+        _picture(),
+        torch.ones(4, 6),
+        class_name="espresso",
+        probability=torch.tensor([0.951]),
+        residual=torch.tensor([-2e-6]),
+    )
+    assert figure.get_suptitle() == "espresso, probability 95.1%, residual -2.0e-06"
+
+
+def test_figure_of_a_batch_has_a_row_for_each_sample():
+    images, maps = torch.rand(2, 3, 4, 6), torch.rand(2, 3, 4, 6)
+    figure = explanation_figure(images, maps, class_name=["cup", "cat"], probability=[0.5, 0.25])
+    assert [row.get_suptitle() for row in figure.subfigs] == [
+        "cup, probability 50.0%",
+        "cat, probability 25.0%",
+    ]
+    for row, image in zip(figure.subfigs, images, strict=True):
+        drawn = np.asarray(_panels(row)[0].images[0].get_array()) / 255
+        np.testing.assert_allclose(drawn, image.permute(1, 2, 0), atol=1 / 255)
+
+
+def test_figure_of_maps_that_ask_for_gradients_and_of_grey_pictures():
+    map_of_the_layer = torch.rand(1, 1, 2, 3, requires_grad=True)
+    figure = explanation_figure(torch.rand(1, 1, 4, 6, requires_grad=True), map_of_the_layer)
+    assert _heat_map(figure).shape == (4, 6)
+
+
+def test_figure_refuses_another_number_of_titles_or_maps():
+    with pytest.raises(ValueError, match="class_name has 2 entries for 1 pictures"):
+        explanation_figure(_picture(), torch.ones(4, 6), class_name=["cup", "cat"])
+    with pytest.raises(ValueError, match="attribution has 2 maps for 1 pictures"):
+        explanation_figure(_picture(), torch.ones(2, 3, 4, 6))
+
+
+def test_figure_leaves_the_settings_of_matplotlib_as_they_are():
+    before = dict(pyplot.rcParams)
+    explanation_figure(_picture(), torch.ones(4, 6))
+    assert dict(pyplot.rcParams) == before

@@ -1,0 +1,54 @@
+"""What ``captum-tgrad explain`` understands."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from captum_tgrad.cli.options import add_device_option, add_model_options, positive
+
+_LAYERS = 9
+
+
+def add_explain(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Adds the command."""
+    parser = commands.add_parser(
+        "explain",
+        help="draw which parts of pictures speak for a class",
+        description="Writes DIR/NAME.png, a figure, and DIR/NAME.npy, the T-Grad map as an array of"
+        " height x width, for every picture, and prints what the network's answer is made of.",
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "pictures",
+        nargs="*",
+        type=Path,
+        metavar="PICTURE",
+        help="pictures to explain (default: a photograph of a cup of coffee)",
+    )
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help="the folder to write to"
+    )
+    parser.add_argument(
+        "--target",
+        metavar="CLASS",
+        help="index or name of the class to explain (default: the one that the network chooses)",
+    )
+    parser.add_argument(
+        "--layers",
+        nargs="?",
+        type=positive,
+        const=_LAYERS,
+        metavar="N",
+        help="also write DIR/NAME-layers.png: the maps of the input and of the N - 1 terms that"
+        f" speak most for the class, and the scores of all (N is {_LAYERS} where it is not given)",
+    )
+    parser.add_argument(
+        "--batch-size",
+        type=positive,
+        default=16,
+        metavar="N",
+        help="pictures explained at a time (default: %(default)s)",
+    )
+    add_device_option(parser)
+    add_model_options(parser)

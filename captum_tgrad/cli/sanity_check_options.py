@@ -1,0 +1,68 @@
+"""What ``captum-tgrad sanity-check`` understands."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from captum_tgrad.cli.options import add_device_option, add_model_options, positive
+
+
+def add_sanity_check(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Adds the command."""
+    parser = commands.add_parser(
+        "sanity-check",
+        help="draw what becomes of a map when the network forgets what it has learned",
+        description="Randomises the network layer by layer, from its output to its input, on a"
+        " copy. Writes DIR/METHOD-MODE.png, the maps on the way and how similar they are to that of"
+        " the trained network, and DIR/METHOD-MODE.csv, the numbers.",
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "pictures",
+        nargs="*",
+        type=Path,
+        metavar="PICTURE",
+        help="pictures to explain (default: a photograph of a cup of coffee)",
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("sanity-check"),
+        metavar="DIR",
+        help="the folder to write to (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--method", default="t_grad", metavar="NAME", help="by name (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--target",
+        metavar="CLASS",
+        help="index or name of the class to explain (default: the one that the network chooses)",
+    )
+    parser.add_argument(
+        "--layers",
+        default="blocks",
+        metavar="NAMES",
+        help="names of modules, separated by commas, each randomised with all that is in it; all:"
+        " each module with parameters by itself; blocks: the parts that the network is built of"
+        " (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--mode",
+        choices=["cascading", "independent"],
+        default="cascading",
+        help="layers stay random, or one at a time is (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--columns",
+        type=positive,
+        default=7,
+        metavar="N",
+        help="steps whose maps are drawn, 2 or more (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="of the new values (default: %(default)s)"
+    )
+    add_device_option(parser)
+    add_model_options(parser)

@@ -1,0 +1,95 @@
+"""The parts of a figure of curves: the curves with their areas, and the pictures on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from captum_tgrad.metrics.results import HIGHER_IS_BETTER, InsertionDeletion
+from captum_tgrad.visualization.panels import NORMAL, SMALL, draw_picture, line_style, wrapped
+from captum_tgrad.visualization.replaced import CURVES
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from captum_tgrad.visualization.pictures import Array
+
+LEGEND_COLUMNS = 2
+
+_LETTERS = 20
+_DONE = {"insertion": "inserted", "deletion": "deleted"}
+
+
+def draw_curves(
+    axes: Axes, methods: Mapping[str, InsertionDeletion], curve: str, sample: int
+) -> None:
+    """Draws one of the two curves of every method, with the areas below in the legend."""
+    from matplotlib.ticker import PercentFormatter
+
+    areas = {name: float(getattr(result, curve)[sample]) for name, result in methods.items()}
+    for number, (name, result) in enumerate(methods.items()):
+        axes.plot(
+            *points(result, curve, sample),
+            **line_style(number),
+            label=f"{areas[name]:.3f}  {name}",
+        )
+    higher = HIGHER_IS_BETTER[curve]
+    axes.set_title(
+        f"{curve.capitalize()}: {'higher' if higher else 'lower'} is better", fontsize=NORMAL
+    )
+    axes.set_xlabel(f"pixels {_DONE[curve]}", fontsize=NORMAL)
+    axes.xaxis.set_major_formatter(PercentFormatter(1.0))
+    score = str(next(iter(methods.values())).protocol["score"])
+    label = {"softmax": "probability", "logit": "output"}.get(score, score)
+    axes.set_ylabel(label, fontsize=NORMAL)
+    axes.margins(x=0.01)
+    axes.grid(linewidth=0.4, alpha=0.5)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.tick_params(labelsize=SMALL, labelleft=True)
+    best = sorted(zip(areas.values(), axes.lines, strict=True), key=lambda pair: pair[0])
+    axes.legend(
+        handles=[line for _, line in (reversed(best) if higher else best)],
+        title="area, the best first" if len(methods) > 1 else "area",
+        loc="upper center",
+        bbox_to_anchor=(0.5, -0.17),
+        ncols=min(len(methods), LEGEND_COLUMNS),
+        fontsize=SMALL,
+        title_fontsize=SMALL,
+        frameon=False,
+    )
+
+
+def draw_seen(
+    figure: Any,
+    seen: Mapping[str, Mapping[str, Sequence[Array]]],
+    methods: Mapping[str, InsertionDeletion],
+    fractions: Sequence[float],
+    sample: int,
+) -> None:
+    """Draws what the network saw, with the score it gave to that."""
+    import numpy as np
+
+    grid = figure.subplots(len(seen), 2 * len(fractions), squeeze=False)
+    columns = [(curve, number) for curve in CURVES for number in range(len(fractions))]
+    for axes, (curve, number) in zip(grid[0], columns, strict=True):
+        axes.set_title(f"{fractions[number]:.0%} {_DONE[curve]}", fontsize=SMALL)
+    for row, (name, shown) in zip(grid, seen.items(), strict=True):
+        row[0].set_ylabel(wrapped(name, _LETTERS), fontsize=SMALL)
+        for axes, (curve, number) in zip(row, columns, strict=True):
+            draw_picture(axes, shown[curve][number])
+            score = float(np.interp(fractions[number], *points(methods[name], curve, sample)))
+            axes.set_xlabel(f"{score:.3f}", fontsize=SMALL, labelpad=2)
+
+
+def points(result: InsertionDeletion, curve: str, sample: int) -> tuple[Array, Array]:
+    """The fractions and the scores of one curve."""
+    fractions: Tensor | None = result.fractions
+    scores: Tensor | None = getattr(result, f"{curve}_curve")
+    if fractions is None or scores is None:
+        raise ValueError("results has no curves: pass return_curves=True to the metric")
+    return (
+        fractions[sample].detach().double().cpu().numpy(),
+        scores[sample].detach().double().cpu().numpy(),
+    )

@@ -1,0 +1,171 @@
+"""Insertion and deletion curves of one method or several, and what the network saw on the way."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from captum_tgrad.metrics.baselines import Preset
+from captum_tgrad.metrics.results import InsertionDeletion
+from captum_tgrad.visualization.curve_panels import LEGEND_COLUMNS, draw_curves, draw_seen
+from captum_tgrad.visualization.panels import LARGE, new_figure
+from captum_tgrad.visualization.pictures import as_pictures
+from captum_tgrad.visualization.replaced import CURVES, replaced_images
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from captum_tgrad.visualization.pictures import Array, Numbers
+
+_WIDTH = 10.5
+_CURVES_HEIGHT = 3.4
+_LEGEND_LINE = 0.17
+_PICTURE_HEIGHT = 1.95
+_HEADING_HEIGHT = 0.3
+
+
+def curves_figure(
+    results: InsertionDeletion | Mapping[str, InsertionDeletion],
+    sample: int = 0,
+    *,
+    inputs: Tensor | None = None,
+    attributions: Tensor | Mapping[str, Tensor] | None = None,
+    baselines: Any = None,
+    preset: Preset = "paper",
+    fractions: Sequence[float] = (0.1, 0.25, 0.5),
+    title: str | None = None,
+    mean: Numbers | None = None,
+    std: Numbers | None = None,
+) -> Figure:
+    """Draws the curves of one sample with their areas, the best method first in each legend.
+
+    With ``inputs`` and ``attributions``, below the curves: what the network saw when 10, 25 and
+    50% of the pixels were inserted, and deleted, a row for each method among the attributions.
+
+    Source: Tran, Mai, Le and Le, "T-Grad", Fig. 5.
+
+    Args:
+        results: As from ``insertion_deletion(..., return_curves=True)``, of one method or by name.
+        sample: Which of the batch.
+        inputs: What was scored, ``(N, C, H, W)``.
+        attributions: What was scored, ``(N, C, H, W)`` or coarser; by name where the results are,
+            and then of some of the methods or of all.
+        baselines: As they were given to ``insertion_deletion``.
+        preset: Likewise.
+        fractions: Of the pixels, at which the image is shown; at most five.
+        title: Stands over the figure.
+        mean: What was subtracted of each channel when the images were normalised.
+        std: What each channel was divided by.
+
+    Returns:
+        A figure that no window and no ``pyplot`` state knows of.
+
+    Raises:
+        TypeError: An argument is of the wrong kind.
+        ValueError: The results have no curves, there is no such sample, only one of ``inputs`` and
+            ``attributions`` is given, or something does not fit.
+
+    Example:
+        >>> import torch
+        >>> from captum_tgrad.metrics import insertion_deletion
+        >>> from captum_tgrad.visualization import curves_figure
+        >>> model = torch.nn.Linear(4, 1, bias=False)
+        >>> inputs = torch.ones(1, 4)
+        >>> result = insertion_deletion(model, inputs, model.weight * inputs, return_curves=True)
+        >>> [axes.get_title() for axes in curves_figure(result).axes]
+        ['Insertion: higher is better', 'Deletion: lower is better']
+    """
+    methods = _by_name(results, "results")
+    _check_results(methods, sample)
+    if (inputs is None) != (attributions is None):
+        missing = "inputs" if inputs is None else "attributions"
+        raise ValueError(f"{missing} is missing: give both inputs and attributions, or neither")
+    seen: dict[str, dict[str, list[Array]]] = {}
+    if inputs is not None:
+        for name, attribution in _by_name(attributions, "attributions").items():
+            _check_scored(name, methods, inputs, attribution, sample)
+            protocol = methods[name].protocol
+            replaced = replaced_images(
+                inputs[sample : sample + 1],
+                attribution[sample : sample + 1],
+                _of_sample(baselines, sample, len(inputs)),
+                fractions,
+                preset=preset,
+                channel_reduce=protocol["channel_reduce"],
+                interpolate_mode=protocol["interpolate_mode"],
+                ties=protocol["ties"],
+            )
+            shown = {curve: as_pictures(images[0], mean, std) for curve, images in replaced.items()}
+            seen[name] = shown
+    figure, upper, lower = _parts(len(methods), len(seen))
+    for axes, curve in zip(upper.subplots(1, 2, sharey=True), CURVES, strict=True):
+        draw_curves(axes, methods, curve, sample)
+    if lower is not None:
+        draw_seen(lower, seen, methods, fractions, sample)
+    if title:
+        upper.suptitle(title, fontsize=LARGE)
+    return figure
+
+
+def _by_name(value: Any, argument: str) -> dict[str, Any]:
+    if isinstance(value, Mapping):
+        if not value:
+            raise ValueError(f"{argument} is empty: give at least one method")
+        return dict(value)
+    return {"": value}
+
+
+def _check_results(methods: Mapping[str, Any], sample: int) -> None:
+    for name, result in methods.items():
+        where = f"results[{name!r}]" if name else "results"
+        if not isinstance(result, InsertionDeletion):
+            raise TypeError(
+                f"{where} must be what insertion_deletion returns, got {type(result).__name__}"
+            )
+        if result.fractions is None:
+            raise ValueError(f"{where} has no curves: pass return_curves=True to the metric")
+        if not 0 <= sample < len(result.insertion):
+            raise ValueError(
+                f"sample is {sample}: there are {len(result.insertion)} samples, counted from 0"
+            )
+
+
+def _check_scored(
+    name: str, methods: Mapping[str, Any], inputs: Tensor, attribution: Any, sample: int
+) -> None:
+    if name not in methods:
+        raise ValueError(f"attributions has {name!r}, and results has not: {', '.join(methods)}")
+    for argument, tensor in (("inputs", inputs), ("attributions", attribution)):
+        if not isinstance(tensor, Tensor):
+            raise TypeError(f"{argument} must be tensors, got {type(tensor).__name__}")
+        if len(tensor) != len(methods[name].insertion):
+            raise ValueError(
+                f"{argument} has {len(tensor)} samples where the results have"
+                f" {len(methods[name].insertion)}: give what was scored"
+            )
+
+
+def _of_sample(baselines: Any, sample: int, samples: int) -> Any:
+    """Of baselines that are tensors for the whole batch, that of the sample."""
+    if isinstance(baselines, Mapping):
+        return {curve: _of_sample(each, sample, samples) for curve, each in baselines.items()}
+    if isinstance(baselines, tuple) and len(baselines) == 1:
+        return _of_sample(baselines[0], sample, samples)
+    if isinstance(baselines, Tensor) and len(baselines) == samples:
+        return baselines[sample : sample + 1]
+    return baselines
+
+
+def _parts(methods: int, shown: int) -> tuple[Figure, Any, Any]:
+    lines = math.ceil(methods / LEGEND_COLUMNS) + 1
+    above = _CURVES_HEIGHT + lines * _LEGEND_LINE
+    if not shown:
+        figure = new_figure(_WIDTH, above)
+        return figure, figure, None
+    below = shown * _PICTURE_HEIGHT + _HEADING_HEIGHT
+    figure = new_figure(_WIDTH, above + below)
+    parts: Any = figure.subfigures(2, 1, height_ratios=[above, below])
+    return figure, parts[0], parts[1]

@@ -1,0 +1,117 @@
+"""From attributions to maps that are ready to be coloured."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from captum_tgrad.visualization.pictures import Array
+
+# Of a map's sum of absolute values; as in captum, so that single pixels do not darken the rest.
+_OUTLIERS = 0.02
+
+
+def as_maps(
+    attributions: Tensor, sizes: Sequence[tuple[int, int]], argument: str = "attributions"
+) -> list[Array]:
+    """Sums attributions over channels, and enlarges coarse ones to the size of their pictures.
+
+    Args:
+        attributions: ``(N, C, H, W)``; for one picture also ``(C, H, W)`` or ``(H, W)``. Coarser
+            ones, as of a layer, are enlarged with bilinear interpolation.
+        sizes: Height and width of each picture.
+        argument: What to call the attributions in a message.
+
+    Returns:
+        For each picture ``(height, width)``, float64.
+
+    Raises:
+        TypeError: They are no tensor of real numbers.
+        ValueError: Their number or size does not fit the pictures, or values are not finite.
+    """
+    if not isinstance(attributions, Tensor) or attributions.is_complex():
+        got = attributions.dtype if isinstance(attributions, Tensor) else type(attributions)
+        raise TypeError(f"{argument} must be a tensor of real numbers, got {got}")
+    shape = tuple(attributions.shape)
+    if len(shape) not in (2, 3, 4) or 0 in shape:
+        raise ValueError(f"{argument} has shape {shape}: give (N, C, H, W), (C, H, W) or (H, W)")
+    values = attributions.detach().cpu().double().reshape(-1, *shape[-3:])
+    values = values[:, None] if len(shape) == 2 else values
+    summed = values.sum(dim=1, keepdim=True)
+    if len(summed) != len(sizes):
+        raise ValueError(f"{argument} has {len(summed)} maps for {len(sizes)} pictures")
+    if not summed.isfinite().all():
+        raise ValueError(f"{argument} has values that are not finite, and cannot be drawn")
+    return [
+        _enlarged(one[None], size, shape, argument) for one, size in zip(summed, sizes, strict=True)
+    ]
+
+
+def _enlarged(one: Tensor, size: tuple[int, int], shape: tuple[int, ...], argument: str) -> Array:
+    height, width = size
+    if one.shape[2] > height or one.shape[3] > width:
+        raise ValueError(
+            f"{argument} has shape {shape}, but the picture is {height} pixels high and {width}"
+            " wide: give the part of it that the network saw"
+        )
+    if tuple(one.shape[2:]) != size:
+        one = F.interpolate(one, size, mode="bilinear", align_corners=False)
+    array: Array = one[0, 0].numpy()
+    return array
+
+
+def finding(values: Array) -> str | None:
+    """What a reader must know to read a map that has nothing to compare.
+
+    Returns:
+        A few words, or None for a map with a highest place above 0.
+
+    Example:
+        >>> import numpy as np
+        >>> finding(np.zeros((2, 2))), finding(np.ones((2, 2)))
+        ('0 everywhere', 'the same everywhere')
+        >>> finding(np.array([[-1.0, -2.0]])), finding(np.array([[1.0, -2.0]]))
+        ('nothing above 0', None)
+    """
+    if not values.any():
+        return "0 everywhere"
+    if values.min() == values.max():
+        return f"{'below 0, ' if values.max() < 0 else ''}the same everywhere"
+    return "nothing above 0" if values.max() <= 0 else None
+
+
+def is_signed(maps: Iterable[Array]) -> bool:
+    """Whether any of them has evidence against its class."""
+    return any(bool((values < 0).any()) for values in maps)
+
+
+def limit_of(maps: Sequence[Array]) -> float:
+    """The absolute value that gets the strongest colour in all of ``maps``; 1 for zeros.
+
+    As in captum's ``visualize_image_attr``, the places above it hold 2% of the sum of absolute
+    values. There, every map is scaled by itself; here, several can share one scale.
+
+    Example:
+        >>> import numpy as np
+        >>> limit_of([np.array([[1.0, 1.0], [1.0, -3.0]])])
+        3.0
+    """
+    values = torch.cat([torch.from_numpy(each).abs().flatten() for each in maps]).sort().values
+    # A sum of numbers near the largest there is must not overflow.
+    largest = float(values[-1])
+    if largest == 0:
+        return 1.0
+    sums = (values / largest).cumsum(0)
+    place = int(torch.searchsorted(sums, float(sums[-1]) * (1 - _OUTLIERS)))
+    return float(values[min(place, len(values) - 1)])
+
+
+def scaled(values: Array, limit: float) -> Array:
+    """``values / limit``, cut off at -1 and 1."""
+    array: Any = (values / limit).clip(-1, 1)
+    return array  # type: ignore[no-any-return]

@@ -1,0 +1,168 @@
+"""What all figures draw alike: colours, pictures, maps and colour bars."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Colormap
+    from matplotlib.figure import Figure, SubFigure
+
+    from captum_tgrad.visualization.pictures import Array
+
+# Both read the same with every kind of colour vision. The first ends in the colour that stands out
+# from a grey picture; the second is white where the attribution is 0.
+_SEQUENTIAL = "inferno"
+_DIVERGING = "PuOr_r"
+
+FOR = "#b35806"
+"""The colour of evidence for a class: that of positive values in the diverging colours."""
+AGAINST = "#542788"
+"""The colour of evidence against a class."""
+
+OVERLAY_OPACITY = 0.65
+"""Of a map that lies over its picture."""
+
+SMALL, NORMAL, LARGE = 8.0, 9.5, 12.0
+"""Sizes of letters in points, for figures of about ten inches."""
+
+
+# Okabe and Ito's colours, told apart with every kind of colour vision; then again in dashes.
+_LINE_COLOURS = ("#d55e00", "#0072b2", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
+_DASHES = ("-", "--", ":")
+
+
+def line_style(number: int) -> dict[str, Any]:
+    """How to draw the line of so many, counted from 0."""
+    return {
+        "color": _LINE_COLOURS[number % len(_LINE_COLOURS)],
+        "linestyle": _DASHES[number // len(_LINE_COLOURS) % len(_DASHES)],
+        "linewidth": 1.5,
+    }
+
+
+def colours(signed: bool) -> Colormap:
+    """The colours of maps: diverging where there is evidence against the class."""
+    from matplotlib import colormaps
+
+    return colormaps[_DIVERGING if signed else _SEQUENTIAL]
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """A figure of so many inches that no window and no ``pyplot`` state knows of."""
+    from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    layout = ConstrainedLayoutEngine(w_pad=0.07, h_pad=0.1)
+    return Figure(figsize=(width, height), layout=layout, facecolor="white")
+
+
+def draw_picture(axes: Axes, picture: Array) -> None:
+    """Draws a picture, (H, W, 3) in [0, 1]."""
+    axes.imshow(picture)
+    bare(axes)
+
+
+def draw_map(axes: Axes, values: Array, signed: bool, picture: Array | None = None) -> None:
+    """Draws a map from -1 or 0 to 1, alone or over its picture in grey."""
+    opacity = None
+    if picture is not None:
+        axes.imshow(picture.mean(axis=2), cmap="gray", vmin=0, vmax=1)
+        opacity = OVERLAY_OPACITY
+    axes.imshow(values, cmap=colours(signed), vmin=-1 if signed else 0, vmax=1, alpha=opacity)
+    bare(axes)
+
+
+def label_map(axes: Axes, note: str | None) -> None:
+    """Says in a panel what there is to know of its map, if anything."""
+    if note:
+        axes.text(
+            0.5,
+            0.03,
+            note,
+            transform=axes.transAxes,
+            ha="center",
+            fontsize=SMALL,
+            bbox={"facecolor": "white", "alpha": 0.85, "linewidth": 0, "pad": 2},
+        )
+
+
+def bare(axes: Axes) -> None:
+    """Leaves a picture's frame without numbers: its pixels need none."""
+    axes.set_xticks([])
+    axes.set_yticks([])
+
+
+def colour_bar(
+    figure: Figure | SubFigure,
+    axes: Any,
+    signed: bool,
+    label: str | None = None,
+    opacity: float | None = None,
+) -> None:
+    """Draws the scale of maps below ``axes``: its ends, 0, and what they mean."""
+    bar = figure.colorbar(
+        scale(signed),
+        ax=axes,
+        location="bottom",
+        fraction=0.05,
+        pad=0.02,
+        aspect=30,
+        alpha=opacity,
+        ticks=[-1, 0, 1] if signed else [0, 0.5, 1],
+        format="{x:g}",
+    )
+    bar.ax.tick_params(labelsize=SMALL)
+    if label is None:
+        label = "against the class   |   for the class" if signed else "relative to the strongest"
+    bar.set_label(label, fontsize=SMALL)
+
+
+def colour_bars(
+    figure: SubFigure, kinds: Sequence[bool], meaning: str, opacity: float | None = None
+) -> None:
+    """Fills a part of a figure with a scale for signed maps (True), for others (False) or both."""
+    for signed, axes in zip(kinds, figure.subplots(1, len(kinds), squeeze=False)[0], strict=True):
+        bar = figure.colorbar(
+            scale(signed),
+            cax=axes,
+            orientation="horizontal",
+            alpha=opacity,
+            ticks=[-1, 0, 1] if signed else [0, 0.5, 1],
+            format="{x:g}",
+        )
+        axes.tick_params(labelsize=SMALL)
+        sides = "against the class   |   for the class, " if signed else ""
+        bar.set_label(sides + meaning, fontsize=SMALL)
+
+
+def scale(signed: bool) -> ScalarMappable:
+    """The colours and what they stand for, without a map."""
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
+
+    return ScalarMappable(Normalize(-1 if signed else 0, 1), colours(signed))
+
+
+def wrapped(text: str, width: int, lines: int = 2) -> str:
+    r"""Breaks a text into lines of so many letters; what does not fit is left out as "...".
+
+    Names of modules are broken at their dots, and shortened at the front: the end tells them apart.
+
+    Example:
+        >>> wrapped("a wide-brimmed hat", 10)
+        'a wide-\nbrimmed...'
+        >>> wrapped("features.0.block.1.conv", 12, lines=1)
+        '...ck.1.conv'
+    """
+    if " " not in text:
+        if len(text) <= width:
+            return text
+        text = text if len(text) <= width * lines else "..." + text[3 - width * lines :]
+        return "\n".join(text[start : start + width] for start in range(0, len(text), width))
+    broken = textwrap.wrap(text, width, max_lines=lines, placeholder="...")
+    return "\n".join(broken)

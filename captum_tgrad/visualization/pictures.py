@@ -1,0 +1,113 @@
+"""From images as networks take them to pictures as people see them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    from PIL.Image import Image
+
+    Array: TypeAlias = npt.NDArray[np.float64]
+    Images: TypeAlias = Tensor | Image | Sequence[Image]
+
+Numbers = Sequence[float] | Tensor
+"""One number for each channel."""
+
+_BYTE = 255
+_CHANNELS = (1, 3)
+
+
+def as_pictures(
+    images: Images, mean: Numbers | None = None, std: Numbers | None = None
+) -> list[Array]:
+    """Brings images to what matplotlib draws, and leaves them as they are.
+
+    Integers are taken for 0 to 255. Floats are put back with ``values * std + mean`` where these
+    are given, and cut off at 0 and 1; without them, values that all lie between 0 and 1 are shown
+    as they are, and a picture with any other value (a normalised one) is stretched from its
+    smallest value to its largest, all channels alike: its colours are then not those of the
+    photograph.
+
+    Args:
+        images: ``(N, C, H, W)`` or ``(C, H, W)`` with 1 or 3 channels, on any device; or pictures
+            of Pillow.
+        mean: What was subtracted of each channel when the images were normalised.
+        std: What each channel was divided by.
+
+    Returns:
+        For each image ``(H, W, 3)``, float64 in [0, 1].
+
+    Raises:
+        TypeError: ``images`` are neither a tensor nor pictures.
+        ValueError: The shape does not fit, values are not finite, only one of ``mean`` and
+            ``std`` is given, or they do not have one number for each channel.
+
+    Example:
+        >>> import torch
+        >>> (picture,) = as_pictures(torch.full((1, 2, 2), 51, dtype=torch.uint8))
+        >>> picture.shape, float(picture[0, 0, 0])
+        ((2, 2, 3), 0.2)
+        >>> (picture,) = as_pictures(torch.full((3, 2, 2), -1.0), mean=[0.5] * 3, std=[0.5] * 3)
+        >>> float(picture.max())
+        0.0
+    """
+    if not isinstance(images, Tensor):
+        return [_of_pillow(image) for image in _listed(images)]
+    shape = tuple(images.shape)
+    if images.dim() not in (3, 4) or shape[-3] not in _CHANNELS or 0 in shape:
+        raise ValueError(
+            f"images has shape {shape}: give (N, C, H, W) or (C, H, W) with 1 or 3 channels"
+        )
+    whole = not (images.is_floating_point() or images.dtype == torch.bool)
+    values = images.detach().cpu().double().reshape(-1, *shape[-3:])
+    if not values.isfinite().all():
+        raise ValueError("images has values that are not finite, and cannot be drawn")
+    if whole:
+        values = values / _BYTE
+    if mean is not None or std is not None:
+        values = _put_back(values, mean, std)
+    return [_drawable(picture) for picture in values]
+
+
+def _listed(images: Any) -> Sequence[Any]:
+    return images if isinstance(images, (list, tuple)) else [images]
+
+
+def _of_pillow(image: Any) -> Array:
+    import numpy as np
+
+    if not hasattr(image, "convert"):
+        raise TypeError(
+            "images must be a tensor or pictures of Pillow, got"
+            f" {type(image).__name__}: convert an array with torch.from_numpy"
+        )
+    return np.asarray(image.convert("RGB"), dtype=np.float64) / _BYTE
+
+
+def _put_back(values: Tensor, mean: Numbers | None, std: Numbers | None) -> Tensor:
+    channels = values.shape[1]
+    columns = []
+    for name, numbers in (("mean", mean), ("std", std)):
+        if numbers is None:
+            raise ValueError(f"{name} is missing: give both mean and std, or neither")
+        column = torch.as_tensor(numbers, dtype=values.dtype, device="cpu").flatten()
+        if len(column) not in (1, channels):
+            raise ValueError(f"{name} has {len(column)} numbers for {channels} channels")
+        columns.append(column.reshape(1, -1, 1, 1))
+    return (values * columns[1] + columns[0]).clamp(0, 1)
+
+
+def _drawable(values: Tensor) -> Array:
+    smallest, largest = values.min(), values.max()
+    if smallest < 0 or largest > 1:
+        # A flat picture has no range to be stretched over: the nearest grey stands for it.
+        span = largest - smallest
+        values = (values - smallest) / span if span > 0 else values.clamp(0, 1)
+    picture: Array = values.expand(3, -1, -1).permute(1, 2, 0).contiguous().numpy()
+    return picture

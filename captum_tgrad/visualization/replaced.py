@@ -1,0 +1,83 @@
+"""What the network is shown on the way along an insertion or a deletion curve."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from captum_tgrad.metrics.baseline_forms import choose, resolve_each
+from captum_tgrad.metrics.baselines import Preset
+from captum_tgrad.metrics.importance import ChannelReduce, InterpolateMode, importance_maps
+from captum_tgrad.metrics.ranking import Ties, rank
+
+CURVES = ("insertion", "deletion")
+
+
+def replaced_images(
+    inputs: Tensor,
+    attributions: Tensor,
+    baselines: Any = None,
+    fractions: Sequence[float] = (0.1, 0.25, 0.5),
+    *,
+    preset: Preset = "paper",
+    channel_reduce: ChannelReduce = "sum",
+    interpolate_mode: InterpolateMode = "bilinear",
+    ties: Ties = "stable",
+) -> dict[str, Tensor]:
+    """The images with a fraction of their most important pixels inserted, and with it deleted.
+
+    Pixels are ranked as by ``captum_tgrad.metrics.insertion_deletion``.
+
+    Source: Tran, Mai, Le and Le, "T-Grad", Fig. 5.
+
+    Args:
+        inputs: ``(N, C, H, W)``.
+        attributions: As for ``insertion_deletion``.
+        baselines: As for ``insertion_deletion``.
+        fractions: Of the pixels, from 0 to 1.
+        preset: As for ``insertion_deletion``.
+        channel_reduce: As for ``insertion_deletion``.
+        interpolate_mode: As for ``insertion_deletion``.
+        ties: As for ``insertion_deletion``.
+
+    Returns:
+        For ``"insertion"`` and ``"deletion"`` ``(N, fractions, C, H, W)``.
+
+    Raises:
+        TypeError: ``inputs`` or ``attributions`` is no tensor.
+        ValueError: A shape does not fit, or a fraction is not between 0 and 1.
+
+    Example:
+        >>> import torch
+        >>> image = torch.tensor([[[[1.0, 2.0, 3.0, 4.0]]]])
+        >>> found = replaced_images(image, image, baselines=0, fractions=[0.25])
+        >>> found["insertion"].flatten().tolist(), found["deletion"].flatten().tolist()
+        ([0.0, 0.0, 0.0, 4.0], [1.0, 2.0, 3.0, 0.0])
+    """
+    if not isinstance(inputs, Tensor) or inputs.dim() != 4:
+        got = tuple(inputs.shape) if isinstance(inputs, Tensor) else type(inputs).__name__
+        raise ValueError(f"inputs must be images (N, C, H, W), got {got}")
+    for fraction in fractions:
+        if not 0 <= fraction <= 1:
+            raise ValueError(f"fractions must be from 0 to 1, got {fraction}")
+    inputs = inputs.detach()
+    maps = importance_maps(attributions, (inputs,), channel_reduce, interpolate_mode)
+    pixels = inputs.shape[2] * inputs.shape[3]
+    ranking = rank(maps, pixels, ties)
+    order = torch.cat([each.order for each in ranking.inputs if each is not None])
+    # The place of each pixel in the order: those before a count have been replaced.
+    place = torch.empty_like(order)
+    place.scatter_(1, order, torch.arange(pixels, device=inputs.device).expand_as(order))
+    stand_ins = resolve_each(choose(baselines, preset, CURVES), preset, (inputs,), (False,))
+    found: dict[str, list[Tensor]] = {name: [] for name in CURVES}
+    for fraction in fractions:
+        counts = ranking.counts[:, int(fraction * pixels)]
+        gone = (place < counts[:, None]).reshape(-1, 1, *inputs.shape[2:])
+        for name in CURVES:
+            stand_in = stand_ins[name][0][0]
+            pair = (inputs, stand_in) if name == "insertion" else (stand_in, inputs)
+            found[name].append(torch.where(gone, *pair))
+    return {name: torch.stack(each, dim=1) for name, each in found.items()}

@@ -1,0 +1,146 @@
+"""How similar maps stay to that of the trained network while it is randomised."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from captum_tgrad.sanity_checks.cascade import RandomizationStep
+from captum_tgrad.visualization.panels import LARGE, NORMAL, SMALL, line_style, new_figure, wrapped
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure, SubFigure
+
+_INCHES = (10.5, 3.6)
+_MOST_NAMES = 10
+_LETTERS = 18
+_MEASURES = {
+    "spearman": "rank correlation",
+    "spearman_absolute": "rank correlation of absolute values",
+    "ssim": "SSIM",
+    "ssim_absolute": "SSIM of absolute values",
+}
+_PANELS = (("spearman", "spearman_absolute"), ("ssim", "ssim_absolute"))
+
+
+def similarity_figure(
+    steps: Iterable[RandomizationStep] | Mapping[str, Iterable[RandomizationStep]],
+    *,
+    title: str | None = None,
+) -> Figure:
+    """Draws the similarity to the map of the trained network against how much is random.
+
+    On the left Spearman's rank correlation, on the right SSIM; the mean over the images, and for
+    one method also its value with absolute values. The images of which a measure is undefined, as
+    of a constant map, are left out of its mean.
+
+    Source: Adebayo et al., "Sanity Checks for Saliency Maps", Fig. 4.
+
+    Args:
+        steps: As from ``captum_tgrad.sanity_checks.cascading_randomization``, of one method, or of
+            several by name.
+        title: Stands over the figure.
+
+    Returns:
+        A figure that no window and no ``pyplot`` state knows of.
+
+    Raises:
+        TypeError: ``steps`` are of another kind.
+        ValueError: There are no steps, or methods differ in theirs.
+
+    Example:
+        >>> import torch
+        >>> from captum_tgrad import TGradAttribution
+        >>> from captum_tgrad.sanity_checks import cascading_randomization
+        >>> from captum_tgrad.visualization import similarity_figure
+        >>> model = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.Linear(4, 2))
+        >>> steps = cascading_randomization(model, TGradAttribution, torch.rand(2, 4), target=1)
+        >>> similarity_figure(steps).axes[0].get_ylabel()
+        'rank correlation'
+    """
+    by_method = steps if isinstance(steps, Mapping) else {"": steps}
+    methods = {name: checked_steps(each) for name, each in by_method.items()}
+    if not methods:
+        raise ValueError("steps is empty: give at least one method")
+    layers = {name: [step.layer for step in each] for name, each in methods.items()}
+    first = next(iter(layers.values()))
+    for name, each in layers.items():
+        if each != first:
+            raise ValueError(f"steps of {name!r} have other layers than those of the first method")
+    figure = new_figure(*_INCHES)
+    draw_similarity(figure, methods)
+    if title:
+        figure.suptitle(title, fontsize=LARGE)
+    return figure
+
+
+def checked_steps(steps: Any) -> list[RandomizationStep]:
+    """The steps as a list.
+
+    Raises:
+        TypeError: They are of another kind.
+        ValueError: There are none.
+    """
+    if not isinstance(steps, Iterable):
+        raise TypeError(f"steps must be randomisation steps, got {type(steps).__name__}")
+    found = list(steps)
+    if not found:
+        raise ValueError(
+            "steps is empty: give what cascading_randomization returns, and anew each time, as it"
+            " can be iterated over only once; list(...) keeps it"
+        )
+    for step in found:
+        if not isinstance(step, RandomizationStep):
+            raise TypeError(f"steps must be RandomizationStep, got {type(step).__name__}")
+    return found
+
+
+def draw_similarity(
+    figure: Figure | SubFigure, methods: Mapping[str, Sequence[RandomizationStep]]
+) -> None:
+    """Draws the two panels; all methods have the same steps."""
+    panels: Any = figure.subplots(1, 2, sharey=True)
+    for axes, measures in zip(panels, _PANELS, strict=True):
+        axes.set_ylabel(_MEASURES[measures[0]], fontsize=NORMAL)
+        lines = [(name, _means(steps, measures[0])) for name, steps in methods.items()]
+        if len(methods) == 1:
+            (steps,) = methods.values()
+            lines = [(_MEASURES[measure], _means(steps, measure)) for measure in measures]
+            # Of maps without negative values, both are the same.
+            lines = lines[:1] if _same(*(means for _, means in lines)) else lines
+        for number, (label, means) in enumerate(lines):
+            style = {"marker": "o", "markersize": 3, **line_style(number)}
+            axes.plot(range(len(means)), means, label=label, **style)
+        _finish(axes, next(iter(methods.values())))
+
+
+def _means(steps: Sequence[RandomizationStep], measure: str) -> list[float]:
+    return [float(getattr(step, measure).nanmean()) for step in steps]
+
+
+def _same(one: Sequence[float], other: Sequence[float]) -> bool:
+    return all(
+        math.isclose(a, b, abs_tol=1e-9) or (math.isnan(a) and math.isnan(b))
+        for a, b in zip(one, other, strict=True)
+    )
+
+
+def _finish(axes: Axes, steps: Sequence[RandomizationStep]) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    names = ["trained", *(str(step.layer) for step in steps[1:])]
+    if len(names) <= _MOST_NAMES:
+        shown = [wrapped(name, _LETTERS, lines=1) for name in names]
+        axes.set_xticks(range(len(names)), shown, rotation=35, ha="right", rotation_mode="anchor")
+    else:
+        axes.set_xlabel(f"layers randomised, from the output on, of {len(names) - 1}")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.axhline(0, color="black", linewidth=0.6)
+    axes.xaxis.label.set_fontsize(NORMAL)
+    axes.grid(linewidth=0.4, alpha=0.5)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.tick_params(labelsize=SMALL, labelleft=True)
+    if len(axes.lines) > 2:  # more than one besides that of 0
+        axes.legend(fontsize=SMALL, frameon=False, loc="best")

@@ -1,0 +1,113 @@
+"""The scores of all terms in the order in which the network computes them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from captum_tgrad.decomposition.terms import Decomposition
+from captum_tgrad.visualization.panels import AGAINST, FOR, LARGE, NORMAL, SMALL, new_figure
+from captum_tgrad.visualization.term_choice import choose_terms, scores_of
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_INCHES = (10.5, 3.6)
+# Up to so many bars have room for their terms' names.
+_MOST_NAMES = 24
+_FAINT = 0.45
+
+
+def term_scores_figure(
+    decomposition: Decomposition,
+    sample: int = 0,
+    *,
+    highlight: int | Sequence[str] = 0,
+    title: str | None = None,
+) -> Figure:
+    """Draws what each term adds to the output, the input first, so that one sees where it enters.
+
+    Source: Tran, Mai, Le and Le, "T-Grad", eq. 6: the bars add up to the output, but for the
+    residual.
+
+    Args:
+        decomposition: As from ``TGradAttribution(model).decompose``, of any inputs.
+        sample: Which of the batch.
+        highlight: How many of the largest terms to number, or the names of those.
+        title: Stands over the figure. None: the output.
+
+    Returns:
+        A figure that no window and no ``pyplot`` state knows of.
+
+    Raises:
+        TypeError: ``decomposition`` or ``highlight`` is of the wrong kind.
+        ValueError: There is no such sample or term.
+
+    Example:
+        >>> import torch
+        >>> from captum_tgrad import TGradAttribution
+        >>> from captum_tgrad.visualization import term_scores_figure
+        >>> whole = TGradAttribution(torch.nn.Linear(2, 1)).decompose(torch.ones(1, 2), target=0)
+        >>> (axes,) = term_scores_figure(whole).axes
+        >>> [label.get_text() for label in axes.get_xticklabels()]
+        ['input', 'linear']
+    """
+    chosen = [] if highlight == 0 else choose_terms(decomposition, sample, highlight, "all")
+    scores_of(decomposition, sample)  # raises for a bad argument before anything is drawn
+    figure = new_figure(*_INCHES)
+    draw_scores(figure.subplots(), decomposition, sample, chosen)
+    figure.suptitle(title or f"output {float(decomposition.output[sample]):+.3f}", fontsize=LARGE)
+    return figure
+
+
+def draw_scores(
+    axes: Axes, decomposition: Decomposition, sample: int, chosen: Sequence[int]
+) -> None:
+    """Draws a bar for every term; the chosen ones are numbered from 1, the others faint."""
+    from matplotlib.patches import Patch
+
+    scores = scores_of(decomposition, sample)
+    bars = axes.bar(
+        range(len(scores)), scores, width=0.85, color=[FOR if s > 0 else AGAINST for s in scores]
+    )
+    for index, bar in enumerate(bars):
+        if chosen and index not in chosen:
+            bar.set_alpha(_FAINT)
+    for number, index in enumerate(chosen, 1):
+        axes.annotate(
+            str(number),
+            (index, scores[index]),
+            xytext=(0, 2 if scores[index] >= 0 else -2),
+            textcoords="offset points",
+            ha="center",
+            va="bottom" if scores[index] >= 0 else "top",
+            fontsize=SMALL,
+            fontweight="bold",
+        )
+    axes.axhline(0, color="black", linewidth=0.8)
+    axes.margins(x=0.01, y=0.15)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.tick_params(labelsize=SMALL)
+    axes.set_ylabel("score", fontsize=NORMAL)
+    _name_bars(axes, [term.name for term in decomposition.terms], len(decomposition.inputs))
+    axes.legend(
+        handles=[Patch(color=FOR, label="for the class"), Patch(color=AGAINST, label="against it")],
+        fontsize=SMALL,
+        frameon=False,
+        loc="best",
+        ncols=2,
+    )
+
+
+def _name_bars(axes: Axes, names: Sequence[str], inputs: int) -> None:
+    if len(names) <= _MOST_NAMES:
+        axes.set_xticks(range(len(names)), names, rotation=45, ha="right", rotation_mode="anchor")
+        return
+    steps = [index for index in axes.get_xticks() if inputs <= index < len(names)]
+    steps = sorted({int(index) for index in steps if index > inputs})
+    axes.set_xticks([0, *steps], ["input", *map(str, steps)])
+    axes.set_xlabel(
+        f"the {len(names)} terms in forward order: the input, then what each operation adds",
+        fontsize=NORMAL,
+    )

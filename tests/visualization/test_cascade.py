@@ -1,0 +1,89 @@
+"""The cascade: the right maps in the right places, and their similarity."""
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from captum_tgrad import TGradAttribution
+from captum_tgrad.sanity_checks import cascading_randomization
+from captum_tgrad.visualization import cascade_figure, similarity_figure
+from tests.visualization.networks import images, small_network, titles
+
+
+@pytest.fixture(scope="module")
+def steps():
+    return list(cascading_randomization(small_network(), TGradAttribution, images(), target=1))
+
+
+def test_rows_are_images_and_columns_are_steps(steps):
+    figure = cascade_figure(steps, images(), labels=["cup", "cat"])
+    assert titles(figure) == ["picture", "trained", "6", "3", "1", "0"]
+    panels = [axes for axes in figure.axes if axes.images]
+    assert [axes.get_ylabel() for axes in panels if axes.get_ylabel()] == ["cup", "cat"]
+    values = steps[2].map[1, 0].numpy()
+    drawn = np.asarray(panels[6 + 3].images[0].get_array())
+    below = (drawn < 1) & (drawn > 0)
+    ratios = drawn[below] / values[below]
+    np.testing.assert_allclose(ratios, ratios[0], rtol=1e-5)
+
+
+def test_columns_are_spread_evenly_or_chosen(steps):
+    assert titles(cascade_figure(iter(steps), columns=3)) == ["trained", "3", "0"]
+    assert titles(cascade_figure(steps, columns=["1"])) == ["trained", "1"]
+    assert titles(cascade_figure(steps[:1])) == ["trained"]
+
+
+def test_the_curves_are_the_means_over_the_images(steps):
+    rank, ssim = similarity_figure(steps).axes
+    for axes, measure in ((rank, "spearman"), (ssim, "ssim")):
+        expected = [float(getattr(step, measure).mean()) for step in steps]
+        np.testing.assert_allclose(axes.lines[0].get_ydata(), expected)
+    assert [label.get_text() for label in rank.get_xticklabels()] == ["trained", "6", "3", "1", "0"]
+    below = cascade_figure(steps).axes[-2]
+    np.testing.assert_allclose(below.lines[0].get_ydata(), rank.lines[0].get_ydata())
+
+
+def test_undefined_values_are_left_out(steps):
+    undefined = dataclasses.replace(steps[1], spearman=torch.tensor([math.nan, 0.25]))
+    (line, *_) = similarity_figure([steps[0], undefined]).axes[0].lines
+    np.testing.assert_allclose(line.get_ydata(), [1, 0.25])
+
+
+def test_methods_share_the_axes(steps):
+    axes = similarity_figure({"one": steps, "other": steps}).axes[0]
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["one", "other"]
+    with pytest.raises(ValueError, match="steps of 'other' have other layers"):
+        similarity_figure({"one": steps, "other": steps[:3]})
+
+
+def test_many_steps_are_counted(steps):
+    axes = similarity_figure([steps[0], *steps[1:2] * 20]).axes[0]
+    assert axes.get_xlabel() == "layers randomised, from the output on, of 20"
+
+
+def test_signed_maps_have_their_absolute_values_too(steps):
+    signed = [dataclasses.replace(step, spearman=-step.spearman) for step in steps]
+    assert len(similarity_figure(signed).axes[0].get_legend().get_texts()) == 2
+    diverging = [dataclasses.replace(step, map=-step.map) for step in steps]
+    assert cascade_figure(diverging).axes[0].images[0].get_clim() == (-1, 1)
+
+
+def test_bad_arguments(steps):
+    with pytest.raises(ValueError, match="steps is empty"):
+        cascade_figure(iter([]))
+    with pytest.raises(TypeError, match="must be RandomizationStep, got str"):
+        cascade_figure(["step"])
+    with pytest.raises(TypeError, match="must be randomisation steps, got int"):
+        similarity_figure(3)
+    with pytest.raises(ValueError, match="images has 3 entries for maps of 2 images"):
+        cascade_figure(steps, images(3))
+    with pytest.raises(ValueError, match="columns names 'head'"):
+        cascade_figure(steps, columns=["head"])
+    with pytest.raises(ValueError, match="columns must be 2 or more, got 1"):
+        cascade_figure(steps, columns=1)
+    tables = [dataclasses.replace(step, map=torch.rand(2, 5)) for step in steps]
+    with pytest.raises(ValueError, match="similarity_figure draws their similarity"):
+        cascade_figure(tables)

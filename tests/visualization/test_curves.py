@@ -1,0 +1,114 @@
+"""Curves with their areas, and the pictures that belong to them."""
+
+import numpy as np
+import pytest
+import torch
+
+from captum_tgrad.metrics import insertion_deletion
+from captum_tgrad.visualization import curves_figure, replaced_images
+from tests.visualization.networks import images, small_network, titles
+
+# Of a network that has learned nothing, the curves are flat.
+pytestmark = pytest.mark.filterwarnings("ignore:The baseline keeps half:UserWarning")
+
+
+@pytest.fixture(scope="module")
+def maps() -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(2)
+    return {name: torch.rand(2, 1, 8, 8, generator=generator) for name in ("one", "other")}
+
+
+@pytest.fixture(scope="module")
+def results(maps):
+    return insertion_deletion(
+        small_network(), images(), maps, 0.0, target=1, n_steps=8, return_curves=True
+    )
+
+
+def test_the_curves_are_those_of_the_sample(results):
+    insertion, deletion = curves_figure(results, 1).axes
+    for axes, curve in ((insertion, "insertion_curve"), (deletion, "deletion_curve")):
+        for line, result in zip(axes.lines, results.values(), strict=True):
+            fractions, scores = line.get_data()
+            np.testing.assert_allclose(fractions, np.arange(9) / 8)
+            np.testing.assert_allclose(scores, getattr(result, curve)[1])
+    assert insertion.get_ylabel() == "probability"
+
+
+def test_the_legends_have_areas_and_the_best_first(results):
+    for axes, curve, higher in zip(
+        curves_figure(results, 0).axes, ("insertion", "deletion"), (True, False), strict=True
+    ):
+        areas = {name: float(getattr(result, curve)[0]) for name, result in results.items()}
+        order = sorted(areas, key=areas.get, reverse=higher)
+        labels = [text.get_text() for text in axes.get_legend().get_texts()]
+        assert labels == [f"{areas[name]:.3f}  {name}" for name in order]
+
+
+def test_pictures_stand_below_with_the_score_of_each(results, maps):
+    figure = curves_figure(results, 1, inputs=images(), attributions=maps, baselines=0.0)
+    assert titles(figure)[2:] == [
+        f"{share}% {done}" for done in ("inserted", "deleted") for share in (10, 25, 50)
+    ]
+    panels = [axes for axes in figure.axes if axes.images]
+    assert len(panels) == 12
+    expected = replaced_images(images(), maps["one"], 0.0)["insertion"][1]
+    for axes, image in zip(panels[:3], expected, strict=True):
+        np.testing.assert_allclose(axes.images[0].get_array(), image.permute(1, 2, 0), atol=1e-6)
+    # Of 8 steps, the second is at 25%.
+    assert panels[1].get_xlabel() == f"{float(results['one'].insertion_curve[1, 2]):.3f}"
+
+
+def test_one_method_needs_no_name(maps):
+    model = small_network()
+    inputs = images()
+    result = insertion_deletion(
+        model, inputs, maps["one"], inputs / 2, target=1, n_steps=4, return_curves=True
+    )
+    figure = curves_figure(result, 1, inputs=inputs, attributions=maps["one"], baselines=inputs / 2)
+    assert len([axes for axes in figure.axes if axes.images]) == 6
+
+
+def test_replaced_images_have_so_many_of_the_most_important_pixels():
+    image = torch.arange(1.0, 17).reshape(1, 1, 4, 4)
+    found = replaced_images(image, image, 0.0, [0.0, 0.25, 1.0])
+    assert found["insertion"].shape == (1, 3, 1, 4, 4)
+    assert found["insertion"][0, 1].flatten().tolist() == [0.0] * 12 + [13, 14, 15, 16]
+    assert found["deletion"][0, 1].flatten().tolist() == [*range(1, 13), 0, 0, 0, 0]
+    assert torch.equal(found["insertion"][0, 2], image[0])
+    assert torch.equal(found["deletion"][0, 0], image[0])
+
+
+def test_replaced_images_are_those_that_are_scored():
+    scored = []
+
+    def model(inputs):
+        scored.extend(inputs.clone())
+        return inputs.sum((1, 2, 3))
+
+    inputs, attribution = images(1), torch.rand(1, 1, 8, 8)
+    insertion_deletion(model, inputs, attribution, n_steps=4)
+    for image in replaced_images(inputs, attribution, fractions=[0.25, 0.5])["deletion"][0]:
+        assert any(torch.equal(image, other) for other in scored)
+
+
+def test_bad_arguments(results, maps):
+    without = {name: result._replace(fractions=None) for name, result in results.items()}
+    with pytest.raises(ValueError, match=r"results\['one'\] has no curves: pass return_curves"):
+        curves_figure(without)
+    with pytest.raises(TypeError, match="must be what insertion_deletion returns, got Tensor"):
+        curves_figure(torch.ones(3))
+    with pytest.raises(ValueError, match="sample is 2: there are 2 samples"):
+        curves_figure(results, 2)
+    with pytest.raises(ValueError, match="attributions is missing"):
+        curves_figure(results, inputs=images())
+    with pytest.raises(ValueError, match="attributions has 'third', and results has not"):
+        curves_figure(results, inputs=images(), attributions={"third": maps["one"]})
+    with pytest.raises(ValueError, match="inputs has 3 samples where the results have 2"):
+        curves_figure(results, inputs=images(3), attributions=maps)
+    with pytest.raises(ValueError, match="results is empty"):
+        curves_figure({})
+    with pytest.raises(ValueError, match="fractions must be from 0 to 1, got 10"):
+        replaced_images(images(), maps["one"], fractions=[10])
+    with pytest.raises(ValueError, match="inputs must be images"):
+        replaced_images(torch.rand(2, 3), torch.rand(2, 3))
