@@ -126,7 +126,9 @@ figure
 
 both = method.attribute(image.repeat(2, 1, 1, 1), target=[target, cup])
 difference = (both - torch.cat([attributions, cup_attributions])).abs().max()
-print(f"largest difference to the maps above: {difference:.1e}, where the largest value is {both.max():.1e}")
+print(
+    f"largest difference to the maps above: {difference:.1e}, where the largest value is {both.max():.1e}"
+)
 
 # %%
 # From here: :doc:`2_through_the_layers` looks at the terms, and :doc:`3_is_it_any_good` measures

@@ -120,7 +120,11 @@ print(results["T-Grad"].protocol)
 coarse = torch.nn.functional.interpolate(maps["Grad-CAM"].double(), (224, 224), mode="nearest")
 raster = torch.arange(224.0 * 224).reshape(1, 1, 224, 224).double()
 tiny = 1e-9 * coarse.max() * raster / raster.max()
-orders = {"from the top": coarse - tiny, "from the bottom": coarse + tiny, "in raster order": coarse}
+orders = {
+    "from the top": coarse - tiny,
+    "from the bottom": coarse + tiny,
+    "in raster order": coarse,
+}
 found = insertion_deletion(model, fast_image, orders, n_steps=28, **arguments)
 for name, result in found.items():
     print(f"{name:15} insertion {result.insertion[0]:.4f}, tied share {result.tied_share[0]:.0%}")
