@@ -2,7 +2,7 @@
 # is used as it is, and nothing is installed into it.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint clean
+.PHONY: help demo test lint docs clean
 
 VENV = .venv
 OUT = explained
@@ -31,8 +31,11 @@ lint: $(ENVIRONMENT) ## Check style, formatting and types.
 	$(RUN) ruff format --check
 	$(RUN) mypy
 
+docs: $(ENVIRONMENT) ## Build the documentation, run every tutorial; the pages are in docs/_build/html.
+	PATH="$(abspath $(VENV))/bin:$$PATH" $(RUN) sphinx -W --keep-going -b html docs docs/_build/html
+
 clean: ## Remove the environment and everything that was built or drawn.
-	rm -rf .venv $(OUT) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv $(OUT) compared sanity-check docs/_build docs/tutorials build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
 	find captum_tgrad tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Written last, so that an installation that broke off is made again.

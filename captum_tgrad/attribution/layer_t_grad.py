@@ -88,8 +88,8 @@ class LayerTGradAttribution(LayerAttribution, CompleteAttribution):  # type: ign
             return_convergence_delta: Whether to return the residual too.
 
         Returns:
-            The attributions, shaped like the layer's activation: a tensor, or a tuple of them
-            where the layer returns several. ``LayerAttribution.interpolate`` enlarges them. With
+            The attributions, shaped like the layer's activation; a tuple of them where the layer
+            returns several tensors. ``LayerAttribution.interpolate`` enlarges them. With
             ``return_convergence_delta``, also the residual, shape ``(N,)``.
 
         Raises:

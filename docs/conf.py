@@ -1,0 +1,78 @@
+"""How Sphinx builds the documentation: ``make docs``, offline, every warning an error."""
+
+import warnings
+from importlib import import_module
+
+import matplotlib
+
+import captum_tgrad
+
+matplotlib.use("Agg")
+
+project = "captum_tgrad"
+author = "The captum_tgrad developers"
+version = release = captum_tgrad.__version__
+
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.mathjax",
+    "sphinx.ext.napoleon",
+    "sphinx_copybutton",
+    "sphinx_gallery.gen_gallery",
+    "sphinx-mathjax-offline",
+    "sphinxcontrib.programoutput",
+]
+exclude_patterns = ["_build", "sg_execution_times.rst", "tutorials/sg_execution_times.rst"]
+
+html_theme = "furo"
+html_title = f"captum_tgrad {version}"
+html_static_path = ["static"]
+html_css_files = ["tables.css"]
+
+myst_enable_extensions = ["colon_fence", "dollarmath"]
+myst_heading_anchors = 3
+copybutton_exclude = ".linenos, .gp, .go"
+
+autodoc_member_order = "bysource"
+autodoc_typehints = "none"  # the docstrings say types where they matter
+autodoc_default_options = {"members": True}
+
+nitpicky = True
+# The documentation is built without a network, so that names of other projects are not looked up.
+nitpick_ignore_regex = [
+    (
+        "py:.*",
+        r"(torch|captum|numpy|matplotlib|PIL|nn|torchmetrics|collections|argparse|types)\..*",
+    ),
+    (
+        "py:.*",
+        r"(Tensor|Image|Path|GradientAttribution|LayerAttribution|Attribution|NamedTuple|optional)",
+    ),
+]
+
+sphinx_gallery_conf = {
+    "examples_dirs": "../tutorials",
+    "gallery_dirs": "tutorials",
+    "filename_pattern": r"/\d_",
+    "within_subsection_order": "FileNameSortKey",
+    "abort_on_example_error": True,
+    "remove_config_comments": True,
+    "download_all_examples": False,
+    "min_reported_time": 0,
+}
+suppress_warnings = ["config.cache"]
+
+# Captum says so at every call of its own gradient methods.
+warnings.filterwarnings("ignore", "Input Tensor .* did not already require gradients")
+
+
+def _home_of_public_names(app: object) -> None:
+    """Puts what ``captum_tgrad`` finds on demand where autodoc looks for it."""
+    for name in captum_tgrad.__all__:
+        setattr(captum_tgrad, name, getattr(import_module("captum_tgrad"), name))
+
+
+def setup(app: object) -> None:
+    """Called by Sphinx."""
+    app.connect("builder-inited", _home_of_public_names)  # type: ignore[attr-defined]
