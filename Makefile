@@ -24,7 +24,7 @@ demo: $(ENVIRONMENT) ## Install everything into .venv and explain a picture; the
 	$(VENV)/bin/captum-tgrad explain --out $(OUT)/
 
 test: $(ENVIRONMENT) ## Run all tests and the examples in the docstrings.
-	$(RUN) pytest -n 2
+	OMP_NUM_THREADS=1 $(RUN) pytest -n 2
 
 lint: $(ENVIRONMENT) ## Check style, formatting and types.
 	$(RUN) ruff check
