@@ -65,9 +65,9 @@ figure = explanation_figure(
 figure
 
 # %%
-# The strongest evidence for *espresso* is on the coffee and on the white inside of the cup behind it.
-# Around them lies a broad halo: much of what this network computes it computes at 7 x 7 places, and
-# such terms cannot point at pixels. The saucer, the spoon and the table count for little.
+# The strongest evidence for *espresso* is on the coffee and on the white inside of the cup behind
+# it. Around them lies a broad halo: much of what this network computes it computes at 7 x 7 places,
+# and such terms cannot point at pixels. The saucer, the spoon and the table count for little.
 #
 # What the numbers mean
 # ---------------------
@@ -126,9 +126,7 @@ figure
 
 both = method.attribute(image.repeat(2, 1, 1, 1), target=[target, cup])
 difference = (both - torch.cat([attributions, cup_attributions])).abs().max()
-print(
-    f"largest difference to the maps above: {difference:.1e}, where the largest value is {both.max():.1e}"
-)
+print(f"largest difference to the maps above: {difference:.1e}, of {both.max():.1e} at most")
 
 # %%
 # From here: :doc:`2_through_the_layers` looks at the terms, and :doc:`3_is_it_any_good` measures

@@ -2,8 +2,8 @@
 T-Grad beside Captum's methods
 ==============================
 
-The same two pictures, explained by T-Grad and by methods that come with Captum: what they cost, what
-they show, what they leave out, and how well they do.
+The same two pictures, explained by T-Grad and by methods that come with Captum: what they cost,
+what they show, what they leave out, and how well they do.
 """
 
 # %%
@@ -68,9 +68,10 @@ figure = methods_figure(pictures, maps, labels=labels)
 figure
 
 # %%
-# T-Grad and FullGrad are made of the same terms: T-Grad weights each by its score, FullGrad rescales
-# each to the same range, so that the coarse ones blur the map. Grad-CAM is the coarsest: it has 7 x 7
-# places. The other three have the full resolution and are grainy, as gradients with respect to pixels are.
+# T-Grad and FullGrad are made of the same terms: T-Grad weights each by its score, FullGrad
+# rescales each to the same range, so that the coarse ones blur the map. Grad-CAM is the coarsest:
+# it has 7 x 7 places. The other three have the full resolution and are grainy, as gradients with
+# respect to pixels are.
 #
 # Completeness
 # ------------
@@ -102,16 +103,16 @@ for index, label in enumerate(labels):
 # Which is right about the network?
 # ---------------------------------
 #
-# Completeness says that nothing is missing, not that the map ranks the pixels well. That is measured
-# by insertion (higher is better) and deletion (lower is better); see :doc:`3_is_it_any_good`. With
-# only 14 steps:
+# Completeness says that nothing is missing, not that the map ranks the pixels well. That is
+# measured by insertion (higher is better) and deletion (lower is better); see
+# :doc:`3_is_it_any_good`. With only 8 steps:
 
 found = insertion_deletion(
     model,
     images.to(memory_format=torch.channels_last),
     maps,
     target=targets,
-    n_steps=14,
+    n_steps=8,
     max_examples_per_batch=8,
 )
 print(f"{'':21} " + "  ".join(f"{label:>22}" for label in labels))
@@ -124,7 +125,7 @@ for name, result in sorted(found.items(), key=lambda pair: -pair[1].difference.m
     print(f"{name:21} " + "  ".join(columns))
 
 # %%
-# Sorted by the mean difference of the two, Grad-CAM is first on these two pictures and T-Grad close behind, both with
-# less than a third of the cost of Integrated Gradients. By deletion alone, input x gradient is the best for the cat:
-# single pixels, spread over the face, break the network's answer early and do not restore it. Two
-# pictures decide nothing; a comparison over a data set is in the results.
+# Sorted by the mean difference of the two, Grad-CAM is first on these two pictures, T-Grad second.
+# By deletion alone, input x gradient is the best for the cat: single pixels, spread over the face,
+# break the network's answer early, and do not restore it. Two pictures decide nothing; a comparison
+# over a data set is in the results.

@@ -56,16 +56,16 @@ figure = methods_figure(picture, maps, labels=["convertible"])
 figure
 
 # %%
-# What speaks for *convertible* and what speaks against it are in the same place, the windows and the
-# body of the car. The two sums are large and nearly equal; their difference is the logit:
+# What speaks for *convertible* and what speaks against it are in the same place, the windows and
+# the body of the car. The two sums are large and nearly equal; their difference is the logit:
 
 decomposition = method.decompose(image, target=convertible)
 print(f"for {maps['positive'].sum():.2f}, against {maps['negative'].sum():.2f},")
 print(f"all {maps['all'].sum():.3f}, the logit {decomposition.output[0]:.3f}")
 
 # %%
-# So a map of one logit says "here is what counts", and little about the choice: a car is where a car
-# is, for every kind of car.
+# So a map of one logit says "here is what counts", and little about the choice: a car is where a
+# car is, for every kind of car.
 #
 # Why this class and not that one
 # -------------------------------
@@ -93,8 +93,8 @@ figure
 
 # %%
 # Orange speaks for *convertible*: the low side windows and the line of the doors, along the whole
-# body. Violet speaks for *jeep*: spots on the bonnet and the mirror. The rocks, which a person would
-# take as the sign of an off-road car, have almost no weight in either direction.
+# body. Violet speaks for *jeep*: spots on the bonnet and the mirror. The rocks, which a person
+# would take as the sign of an off-road car, have almost no weight in either direction.
 #
 # The terms of the difference
 # ---------------------------
@@ -104,15 +104,15 @@ figure = layers_figure(whole, picture, sign="all", terms=9, title="convertible m
 figure
 
 # %%
-# Many layers take part, with both signs. The two largest of the last block cancel out in part, as in
-# :doc:`2_through_the_layers`. The input's own term, which was a tenth of the logit of the espresso,
-# is 83% of this difference.
+# Many layers take part, with both signs. The two largest of the last block cancel out in part, as
+# in :doc:`2_through_the_layers`. The input's own term, which was a tenth of the logit of the
+# espresso, is 83% of this difference.
 #
 # Does it hold?
 # -------------
 #
-# A claim about the network can be tested on it. We blur a tenth of the pixels: those that speak most
-# for *convertible* and not *jeep*, those that speak most for *jeep*, and some at random.
+# A claim about the network can be tested on it. We blur a tenth of the pixels: those that speak
+# most for *convertible* and not *jeep*, those that speak most for *jeep*, and some at random.
 
 summed = attributions.sum(dim=1, keepdim=True)
 count = summed.numel() // 10

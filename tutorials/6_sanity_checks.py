@@ -69,9 +69,9 @@ with torch.no_grad():
 # -----------
 #
 # ``cascading_randomization`` works on a copy of the network. It randomises it from the classifier
-# to the input, and yields the map after each step. By default, each module with parameters is a step.
-# With ``layers``, each named module is a step with all that is in it, and what is not named stays as
-# it was trained. To be quick we name every third block: a whole test names all of them.
+# to the input, and yields the map after each step. By default, each module with parameters is a
+# step. With ``layers``, each named module is a step with all that is in it, and what is not named
+# stays as it was trained. To be quick we name every third block: a whole test names all of them.
 
 blocks = [f"_blocks.{number}" for number in range(15, -1, -3)]
 layers = ["_fc", "_conv_head", *blocks, "_conv_stem"]
@@ -96,16 +96,16 @@ figure = cascade_figure(steps["T-Grad"], [picture], title="T-Grad")
 figure
 
 # %%
-# T-Grad's map becomes broader when the last convolution is random, and with block 15 it has nothing to
-# do with the cup any more. From block 6 on it consists of spots, which no one would take for an
+# T-Grad's map becomes broader when the last convolution is random, and with block 15 it has nothing
+# to do with the cup any more. From block 6 on it consists of spots, which no one would take for an
 # explanation.
 
 figure = cascade_figure(steps["Guided Backprop"], [picture], title="Guided Backprop")
 figure
 
 # %%
-# Guided backpropagation draws the cup, the handle and the spoon as clearly after the classifier, the
-# last convolution and two blocks are random as before. It shows the picture.
+# Guided backpropagation draws the cup, the handle and the spoon as clearly after the classifier,
+# the last convolution and two blocks are random as before. It shows the picture.
 #
 # How similar they stay
 # ---------------------

@@ -105,10 +105,10 @@ figure = term_scores_figure(decomposition, sample=3, highlight=6)
 figure
 
 # %%
-# The modules of an ``nn.Sequential`` have numbers for names: ``0`` is the first convolution, ``1`` the
-# first batch norm. The bias of the one is large and negative, what the other adds large and positive: the
-# running mean that a batch norm subtracts undoes the bias before it. This is why the evidence for
-# and the evidence against look alike.
+# The modules of an ``nn.Sequential`` have numbers for names: ``0`` is the first convolution, ``1``
+# the first batch norm. The bias of the one is large and negative, what the other adds large and
+# positive: the running mean that a batch norm subtracts undoes the bias before it. This is why the
+# evidence for and the evidence against look alike.
 #
 # A misread digit
 # ---------------
