@@ -2,8 +2,11 @@
 
 import warnings
 from importlib import import_module
+from typing import Any
 
 import matplotlib
+from matplotlib.figure import Figure
+from sphinx_gallery.scrapers import figure_rst
 
 import captum_tgrad
 
@@ -51,7 +54,26 @@ nitpick_ignore_regex = [
     ),
 ]
 
+
+def figure_at_the_end(
+    block: Any, block_variables: dict[str, Any], gallery_conf: dict[str, Any]
+) -> str:
+    """Shows the figure that a block of a tutorial ends with, as a notebook would.
+
+    The package's figures belong to no window, so that sphinx-gallery's own way misses them.
+    """
+    figure = block_variables["example_globals"].get("___")
+    if not isinstance(figure, Figure):
+        return ""
+    path = next(block_variables["image_path_iterator"])
+    figure.savefig(path, dpi=100)
+    shown: str = figure_rst([path], gallery_conf["src_dir"])
+    return shown
+
+
 sphinx_gallery_conf = {
+    "image_scrapers": (figure_at_the_end,),
+    "ignore_repr_types": r"matplotlib\.figure\.Figure",
     "examples_dirs": "../tutorials",
     "gallery_dirs": "tutorials",
     "filename_pattern": r"/\d_",
@@ -65,6 +87,8 @@ suppress_warnings = ["config.cache"]
 
 # Captum says so at every call of its own gradient methods.
 warnings.filterwarnings("ignore", "Input Tensor .* did not already require gradients")
+warnings.filterwarnings("ignore", "Setting backward hooks on ReLU activations")
+warnings.filterwarnings("ignore", ".torch.jit.script. is deprecated", FutureWarning)
 
 
 def _home_of_public_names(app: object) -> None:
