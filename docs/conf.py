@@ -50,7 +50,7 @@ nitpick_ignore_regex = [
     ),
     (
         "py:.*",
-        r"(Tensor|Image|Path|GradientAttribution|LayerAttribution|Attribution|NamedTuple|optional)",
+        r"(Tensor|Image|Path|GradientAttribution|LayerAttribution|Attribution|OutputError|NamedTuple|optional)",
     ),
 ]
 

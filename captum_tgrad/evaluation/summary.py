@@ -36,7 +36,7 @@ def summarise(
         protocol: How the records were made; its ``seed`` is that of the resampling too.
 
     Returns:
-        Plain dicts, lists, strings and numbers: ``protocol``, ``images`` (how many have a record),
+        Plain dicts, lists, strings and numbers. ``protocol``, ``images`` (how many have a record),
         ``interval`` (what the intervals are), ``methods`` and ``skipped``. Of each method
         ``title``, ``images``, for each metric and the seconds ``mean``, ``low``, ``high`` and
         ``images``; ``minus_t_grad``, the same of the paired differences to T-Grad; and ``reason``,

@@ -13,7 +13,7 @@ HIGHER_IS_BETTER = {
     "average_drop": False,
     "increase_in_confidence": True,
 }
-"""For each number that a metric returns: whether more of it speaks for the attribution."""
+"""Whether more of it speaks for the attribution, for each number that a metric returns."""
 
 
 class InsertionDeletion(NamedTuple):
