@@ -87,9 +87,9 @@ def cascading_randomization(
         additional_forward_args: As for the method; only passed on if given.
         attribute_kwargs: Further arguments of the method's ``attribute``.
         layers: Names of modules, each to be randomised in one step with all that is in it, in the
-            order in which the network uses them. None: one step for every module that has
-            parameters or running statistics of its own. A module used several times is randomised
-            once, where it is nearest to the output.
+            order in which the network uses them; what is in none of them stays as trained. None:
+            one step for every module that has parameters or running statistics of its own. A
+            module used several times is randomised once, where it is nearest to the output.
         mode: ``"cascading"``: layers stay random once they are. ``"independent"``: one at a time,
             the others as trained.
         seed: Of the new values, and of the random numbers of the method, which are the same in
