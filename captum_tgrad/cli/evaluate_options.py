@@ -15,8 +15,9 @@ def add_evaluate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="compare attribution methods on a data set",
         description="Scores every method on every picture by Insertion, Deletion, Average Drop and"
         " Increase in Confidence, and writes DIR/records*.jsonl, one line for each picture and"
-        " method as soon as it is done, then DIR/summary.json, DIR/table.md, DIR/metrics.png and"
-        " DIR/seconds.png. Under torchrun the pictures are divided among the processes. The exit"
+        " method as soon as it is done, then DIR/summary.json, DIR/table.md, DIR/metrics.png,"
+        " DIR/seconds.png and DIR/report.html, a page with all of these."
+        " Under torchrun the pictures are divided among the processes. The exit"
         " status is 1 where a picture or a method was skipped.",
         allow_abbrev=False,
     )

@@ -84,8 +84,8 @@ def evaluate(
             model takes them. With an attribute ``names``, images are called by them.
         methods: Names in ``METHODS``, or methods of your own.
         out: A folder for ``records*.jsonl``, ``protocol.json``, ``summary.json``, ``table.md``,
-            ``metrics.png`` and ``seconds.png``; made if it is not there. None: only the result is
-            returned.
+            ``metrics.png``, ``seconds.png`` and ``report.html``; made if it is not there. None:
+            only the result is returned.
         resume: Whether to go on with the records that are in ``out``.
         target: The class to explain: the one ``"predicted"`` for the image, or its ``"label"``.
         n_steps: As for ``insertion_deletion``.

@@ -117,12 +117,15 @@ class Output:
         return titles
 
     def _draw(self, summary: Summary) -> None:
+        from captum_tgrad.evaluation.page import page
         from captum_tgrad.visualization.evaluation_figures import metrics_figure, seconds_figure
 
         protocol = "; ".join(f"{key}: {value}" for key, value in summary["protocol"].items())
-        for name, draw in (("metrics", metrics_figure), ("seconds", seconds_figure)):
-            draw(summary).savefig(
+        figures = {"metrics": metrics_figure(summary), "seconds": seconds_figure(summary)}
+        for name, figure in figures.items():
+            figure.savefig(
                 self._folder / f"{name}.png",
                 dpi=_DOTS_PER_INCH,
                 metadata={"Description": protocol},
             )
+        page(summary, figures).write(self._folder / "report.html")

@@ -51,23 +51,43 @@ def markdown(summary: Summary) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _table(methods: Mapping[str, Any], part: str | None) -> Iterator[str]:
+def columns() -> list[str]:
+    """The headings of a table of methods."""
+    arrows = {True: " ↑", False: " ↓"}
     headings = [
-        HEADINGS[column] + {True: " ↑", False: " ↓"}[HIGHER_IS_BETTER.get(column, False)]
-        for column in COLUMNS
+        HEADINGS[column] + arrows[HIGHER_IS_BETTER.get(column, False)] for column in COLUMNS
     ]
-    yield f"| Method | {' | '.join(headings)} | Images |"
-    yield "|---" * (len(COLUMNS) + 2) + "|"
+    return ["Method", *headings, "Images"]
+
+
+def rows(methods: Mapping[str, Any], part: str | None = None) -> Iterator[list[str]]:
+    """The cells under ``columns()`` of each method.
+
+    Args:
+        methods: ``methods`` of a summary.
+        part: ``"minus_t_grad"`` for the differences to T-Grad; None for the numbers themselves.
+    """
     for each in methods.values():
         cells = each if part is None else each[part]
         if part is not None and not cells:
             continue
         if not each["images"]:
-            reason = _one_cell(each["reason"] or "not evaluated")
-            yield f"| {each['title']} | {reason} {'| ' * (len(COLUMNS) - 1)}| 0 |"
+            reason = _one_line(each["reason"] or "not evaluated")
+            yield [each["title"], reason, *[""] * (len(COLUMNS) - 1), "0"]
             continue
-        row = [_cell(cells[column], signed=part is not None) for column in COLUMNS]
-        yield f"| {each['title']} | {' | '.join(row)} | {each['images']} |"
+        numbers = [_cell(cells[column], signed=part is not None) for column in COLUMNS]
+        yield [each["title"], *numbers, str(each["images"])]
+
+
+def _table(methods: Mapping[str, Any], part: str | None) -> Iterator[str]:
+    yield _line(columns())
+    yield "|---" * len(columns()) + "|"
+    for row in rows(methods, part):
+        yield _line(row)
+
+
+def _line(cells: list[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
 def _cell(cell: Mapping[str, Any], signed: bool) -> str:
@@ -81,11 +101,10 @@ def _cell(cell: Mapping[str, Any], signed: bool) -> str:
 def _skipped(skipped: list[dict[str, Any]]) -> Iterator[str]:
     for each in skipped[:_SKIPPED_SHOWN]:
         what = [each[key] for key in ("image", "method") if each[key] is not None]
-        yield f"- {', '.join(what)}: {_one_cell(each['reason'])}"
+        yield f"- {', '.join(what)}: {_one_line(each['reason'])}"
     if len(skipped) > _SKIPPED_SHOWN:
         yield f"- and {len(skipped) - _SKIPPED_SHOWN} more, in summary.json"
 
 
-def _one_cell(text: str) -> str:
-    """A text that does not end a cell or a line."""
-    return " ".join(text.replace("|", "\\|").split())
+def _one_line(text: str) -> str:
+    return " ".join(text.split())

@@ -74,7 +74,12 @@ def test_every_output_is_there_and_carries_the_protocol(tmp_path):
     found = evaluate(classifier(), images(3), ["t_grad", "random"], out, **FAST)
     names = {path.name for path in out.iterdir()}
     wanted = {"records.jsonl", "skipped.jsonl", "protocol.json", "summary.json", "table.md"}
-    assert names == wanted | {"metrics.png", "seconds.png"}
+    assert names == wanted | {"metrics.png", "seconds.png", "report.html"}
+    page = (out / "report.html").read_text(encoding="utf-8")
+    for cell in found.table.split("T-Grad |")[1].split("\n")[0].strip(" |").split(" | "):
+        assert f"<td>{cell}</td>" in page
+    assert page.count("data:image/webp") == 2
+    assert "<dt>n steps</dt><dd>8</dd>" in page
     summary = json.loads((out / "summary.json").read_text())
     protocol = json.loads((out / "protocol.json").read_text())
     assert summary == found.summary
