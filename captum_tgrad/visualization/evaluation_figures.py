@@ -89,6 +89,7 @@ def _bars(axes: Axes, shown: Mapping[str, Mapping[str, Any]], metric: str, title
     axes.set_yticks(places, [each["title"] for each in shown.values()])
     axes.set_ylim(len(shown) - 0.4, -0.6)  # The first method stands at the top.
     axes.set_title(title, fontsize="medium")
+    axes.locator_params(axis="x", nbins=5)  # small numbers are long
     axes.spines[["top", "right"]].set_visible(False)
 
 
