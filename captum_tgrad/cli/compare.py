@@ -8,11 +8,11 @@ import sys
 import torch
 from tqdm import tqdm
 
+from captum_tgrad.cli.chosen_methods import chosen_methods
 from captum_tgrad.cli.device import choose_device
 from captum_tgrad.cli.errors import CommandError, users_mistakes
 from captum_tgrad.cli.explain import load_for
 from captum_tgrad.cli.jobs import check_files, load_or_sample
-from captum_tgrad.evaluation import METHODS, Method, get_method, read_methods
 from captum_tgrad.evaluation.compare import compare
 from captum_tgrad.evaluation.compare_output import FILES, markdown, write_comparison
 
@@ -32,7 +32,7 @@ def run_compare(options: argparse.Namespace) -> int:
         CommandError: Something that the user named is not there or does not serve.
     """
     with users_mistakes():
-        methods = _methods(options)
+        methods = chosen_methods(options)
         pictures = [] if options.picture is None else [options.picture]
         check_files(pictures, options.out, [options.out / name for name in FILES])
         device = choose_device(options.device)
@@ -68,13 +68,3 @@ def run_compare(options: argparse.Namespace) -> int:
     for title, reason in comparison.skipped.items():
         print(f"skipped: {title}: {reason}", file=sys.stderr)
     return _SOMETHING_SKIPPED if comparison.skipped else 0
-
-
-def _methods(options: argparse.Namespace) -> list[Method]:
-    further = {} if options.config is None else read_methods(options.config)
-    if options.methods.strip() == "all":
-        return list({**METHODS, **further}.values())
-    names = [name.strip() for name in options.methods.split(",") if name.strip()]
-    if not names:
-        raise ValueError("--methods names none: give names separated by commas, or all")
-    return [get_method(name, further) for name in dict.fromkeys(names)]

@@ -5,7 +5,14 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from captum_tgrad.cli.options import add_device_option, add_model_options, positive
+from captum_tgrad.cli.options import (
+    add_device_option,
+    add_max_examples_option,
+    add_methods_options,
+    add_model_options,
+    add_n_steps_option,
+    add_target_option,
+)
 
 
 def add_compare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -33,33 +40,9 @@ def add_compare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         metavar="DIR",
         help="the folder to write to (default: %(default)s)",
     )
-    parser.add_argument(
-        "--methods",
-        default="all",
-        metavar="NAMES",
-        help="names of methods, separated by commas, or all (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--config", type=Path, metavar="FILE", help="a TOML file with further methods"
-    )
-    parser.add_argument(
-        "--target",
-        metavar="CLASS",
-        help="index or name of the class to explain (default: the one that the network chooses)",
-    )
-    parser.add_argument(
-        "--n-steps",
-        type=positive,
-        default=224,
-        metavar="N",
-        help="steps of the curves (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--max-examples-per-batch",
-        type=positive,
-        default=64,
-        metavar="N",
-        help="changed pictures scored at a time; changes no number (default: %(default)s)",
-    )
+    add_methods_options(parser)
+    add_target_option(parser)
+    add_n_steps_option(parser)
+    add_max_examples_option(parser)
     add_device_option(parser)
     add_model_options(parser)

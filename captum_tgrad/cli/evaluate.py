@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Mapping
 
 import torch
 
+from captum_tgrad.cli.chosen_methods import chosen_methods
 from captum_tgrad.cli.device import choose_device
 from captum_tgrad.cli.errors import CommandError, users_mistakes
 from captum_tgrad.evaluation import (
-    METHODS,
     Method,
     OutputError,
     Pictures,
     built_in_pictures,
     evaluate,
-    get_method,
     pictures_in,
-    read_methods,
 )
 from captum_tgrad.evaluation.distributed import joined_processes, own_device
 from captum_tgrad.evaluation.images import BUILT_IN
@@ -43,7 +40,7 @@ def run_evaluate(options: argparse.Namespace) -> int:
         CommandError: Something that the user named is not there or does not serve.
     """
     with users_mistakes():
-        methods = _methods(options)
+        methods = chosen_methods(options)
         device = own_device(choose_device(options.device))
         names = None if options.class_names is None else read_class_names(options.class_names)
         classifier = load_classifier(options.model, options.weights, names)
@@ -87,16 +84,6 @@ def _evaluate(
         what = ", ".join(each[key] for key in ("image", "method") if each[key] is not None)
         print(f"skipped: {what}: {each['reason']}", file=sys.stderr)
     return _SOMETHING_SKIPPED if found.skipped else 0
-
-
-def _methods(options: argparse.Namespace) -> list[Method]:
-    further: Mapping[str, Method] = {} if options.config is None else read_methods(options.config)
-    if options.methods.strip() == "all":
-        return list({**METHODS, **further}.values())
-    names = [name.strip() for name in options.methods.split(",") if name.strip()]
-    if not names:
-        raise ValueError("--methods names none: give names separated by commas, or all")
-    return [get_method(name, further) for name in dict.fromkeys(names)]
 
 
 def _pictures(options: argparse.Namespace, classifier: Classifier) -> Pictures:

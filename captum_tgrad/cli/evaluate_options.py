@@ -5,7 +5,14 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from captum_tgrad.cli.options import add_device_option, add_model_options, positive
+from captum_tgrad.cli.options import (
+    add_device_option,
+    add_max_examples_option,
+    add_methods_options,
+    add_model_options,
+    add_n_steps_option,
+    positive,
+)
 
 
 def add_evaluate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -43,13 +50,7 @@ def add_evaluate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         metavar="N",
         help="pictures explained at a time (default: %(default)s)",
     )
-    parser.add_argument(
-        "--max-examples-per-batch",
-        type=positive,
-        default=64,
-        metavar="N",
-        help="changed pictures scored at a time; changes no number (default: %(default)s)",
-    )
+    add_max_examples_option(parser)
     add_device_option(parser)
     add_model_options(parser)
 
@@ -57,15 +58,7 @@ def add_evaluate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def _add_protocol(parser: argparse.ArgumentParser) -> None:
     """What numbers depend on."""
     group = parser.add_argument_group("the protocol")
-    group.add_argument(
-        "--methods",
-        default="all",
-        metavar="NAMES",
-        help="names of methods, separated by commas, or all (default: %(default)s)",
-    )
-    group.add_argument(
-        "--config", type=Path, metavar="FILE", help="a TOML file with further methods"
-    )
+    add_methods_options(group)
     group.add_argument(
         "--labels",
         type=Path,
@@ -82,13 +75,7 @@ def _add_protocol(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--limit", type=positive, metavar="N", help="only the first N pictures (default: all)"
     )
-    group.add_argument(
-        "--n-steps",
-        type=positive,
-        default=224,
-        metavar="N",
-        help="steps of the curves (default: %(default)s)",
-    )
+    add_n_steps_option(group)
     group.add_argument("--score", choices=["softmax", "logit"], default="softmax")
     group.add_argument(
         "--ties",

@@ -5,7 +5,13 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from captum_tgrad.cli.options import add_device_option, add_model_options, positive
+from captum_tgrad.cli.options import (
+    add_device_option,
+    add_model_options,
+    add_pictures,
+    add_target_option,
+    positive,
+)
 
 _LAYERS = 9
 
@@ -19,21 +25,11 @@ def add_explain(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         " height x width, for every picture, and prints what the network's answer is made of.",
         allow_abbrev=False,
     )
-    parser.add_argument(
-        "pictures",
-        nargs="*",
-        type=Path,
-        metavar="PICTURE",
-        help="pictures to explain (default: a photograph of a cup of coffee)",
-    )
+    add_pictures(parser)
     parser.add_argument(
         "--out", type=Path, required=True, metavar="DIR", help="the folder to write to"
     )
-    parser.add_argument(
-        "--target",
-        metavar="CLASS",
-        help="index or name of the class to explain (default: the one that the network chooses)",
-    )
+    add_target_option(parser)
     parser.add_argument(
         "--layers",
         nargs="?",

@@ -39,6 +39,61 @@ def add_device_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_pictures(options: argparse._ActionsContainer) -> None:
+    """Adds the pictures of commands that take several."""
+    options.add_argument(
+        "pictures",
+        nargs="*",
+        type=Path,
+        metavar="PICTURE",
+        help="pictures to explain (default: a photograph of a cup of coffee)",
+    )
+
+
+def add_target_option(options: argparse._ActionsContainer) -> None:
+    """Adds which class is to be explained."""
+    options.add_argument(
+        "--target",
+        metavar="CLASS",
+        help="index or name of the class to explain (default: the one that the network chooses)",
+    )
+
+
+def add_methods_options(options: argparse._ActionsContainer) -> None:
+    """Adds which methods are compared."""
+    options.add_argument(
+        "--methods",
+        default="all",
+        metavar="NAMES",
+        help="names of methods, separated by commas, or all (default: %(default)s)",
+    )
+    options.add_argument(
+        "--config", type=Path, metavar="FILE", help="a TOML file with further methods"
+    )
+
+
+def add_n_steps_option(options: argparse._ActionsContainer) -> None:
+    """Adds how finely the curves are walked."""
+    options.add_argument(
+        "--n-steps",
+        type=positive,
+        default=224,
+        metavar="N",
+        help="steps of the curves (default: %(default)s)",
+    )
+
+
+def add_max_examples_option(options: argparse._ActionsContainer) -> None:
+    """Adds how many changed pictures are scored at a time."""
+    options.add_argument(
+        "--max-examples-per-batch",
+        type=positive,
+        default=64,
+        metavar="N",
+        help="changed pictures scored at a time; changes no number (default: %(default)s)",
+    )
+
+
 def positive(text: str) -> int:
     """A whole number above 0."""
     try:

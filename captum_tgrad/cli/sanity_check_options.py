@@ -5,7 +5,13 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from captum_tgrad.cli.options import add_device_option, add_model_options, positive
+from captum_tgrad.cli.options import (
+    add_device_option,
+    add_model_options,
+    add_pictures,
+    add_target_option,
+    positive,
+)
 
 
 def add_sanity_check(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -18,13 +24,7 @@ def add_sanity_check(commands: argparse._SubParsersAction[argparse.ArgumentParse
         " the trained network, and DIR/METHOD-MODE.csv, the numbers.",
         allow_abbrev=False,
     )
-    parser.add_argument(
-        "pictures",
-        nargs="*",
-        type=Path,
-        metavar="PICTURE",
-        help="pictures to explain (default: a photograph of a cup of coffee)",
-    )
+    add_pictures(parser)
     parser.add_argument(
         "--out",
         type=Path,
@@ -35,11 +35,7 @@ def add_sanity_check(commands: argparse._SubParsersAction[argparse.ArgumentParse
     parser.add_argument(
         "--method", default="t_grad", metavar="NAME", help="by name (default: %(default)s)"
     )
-    parser.add_argument(
-        "--target",
-        metavar="CLASS",
-        help="index or name of the class to explain (default: the one that the network chooses)",
-    )
+    add_target_option(parser)
     parser.add_argument(
         "--layers",
         default="blocks",

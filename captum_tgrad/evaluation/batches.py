@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -35,24 +32,6 @@ def one_by_one(compute_one: ComputeOne) -> Compute:
         return torch.cat(maps), None
 
     return compute
-
-
-@contextmanager
-def own_randomness(seed: int, device: torch.device) -> Iterator[None]:
-    """A context whose random numbers follow from ``seed``; outside of it they go on as before.
-
-    Those of torch, of NumPy (which Captum's GradientShap draws from) and of Python.
-    """
-    of_numpy, of_python = np.random.get_state(), random.getstate()
-    try:
-        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            torch.manual_seed(seed)
-            np.random.seed(seed % 2**32)
-            random.seed(seed)
-            yield
-    finally:
-        np.random.set_state(of_numpy)
-        random.setstate(of_python)
 
 
 def leaf(inputs: Tensor) -> Tensor:

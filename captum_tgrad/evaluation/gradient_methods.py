@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from captum_tgrad.attribution.own_randomness import own_randomness
 from captum_tgrad.evaluation.batches import (
     black_batch,
     leaf,
     one_by_one,
-    own_randomness,
 )
 from captum_tgrad.evaluation.method import Black, Compute
 

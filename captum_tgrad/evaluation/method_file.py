@@ -13,7 +13,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from captum_tgrad.attribution.model_copy import copy_model
-from captum_tgrad.evaluation.batches import black_batch, leaf, one_by_one, own_randomness
+from captum_tgrad.attribution.own_randomness import own_randomness
+from captum_tgrad.evaluation.batches import black_batch, leaf, one_by_one
 from captum_tgrad.evaluation.method import Black, Compute, Method
 from captum_tgrad.zoo.optional import import_from_extra
 

@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from captum_tgrad.attribution.own_randomness import own_randomness
 from captum_tgrad.sanity_checks.own_copy import (
     Mark,
     check_method,
     only_the_copy_runs,
-    the_same_random_numbers,
 )
 
 
@@ -85,7 +85,7 @@ class Explanation:
         with (
             torch.inference_mode(False),
             torch.enable_grad(),
-            the_same_random_numbers(self.seed, inputs.device),
+            own_randomness(self.seed, inputs.device),
             only_the_copy_runs(self.original, self.mark),
         ):
             method = self._method()

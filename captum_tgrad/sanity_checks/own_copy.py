@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import random
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
-import torch
 from torch import nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 
@@ -93,25 +90,3 @@ def only_the_copy_runs(original: set[nn.Module], mark: Mark) -> Iterator[None]:
             "attribution_factory returned a method that never calls the model it was given, so"
             " that its map cannot change." + _ADVICE
         )
-
-
-@contextmanager
-def the_same_random_numbers(seed: int, device: torch.device) -> Iterator[None]:
-    """A context with random numbers of its own, after which the global generators are as before.
-
-    A method that adds noise adds the same noise to every network.
-    """
-    of_python, of_numpy = random.getstate(), np.random.get_state()
-    cuda = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=cuda):
-        torch.default_generator.manual_seed(seed)
-        for place in cuda:
-            with torch.cuda.device(place):
-                torch.cuda.manual_seed(seed)
-        random.seed(seed)
-        np.random.seed(seed % 2**32)
-        try:
-            yield
-        finally:
-            random.setstate(of_python)
-            np.random.set_state(of_numpy)

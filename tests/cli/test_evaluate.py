@@ -7,6 +7,7 @@ from PIL import Image
 
 from captum_tgrad.cli import evaluate as command
 from captum_tgrad.cli.main import main
+from captum_tgrad.evaluation import METHODS
 from tests.evaluation.networks import classifier, images
 
 pytestmark = pytest.mark.filterwarnings("ignore:(The baseline keeps|More than a quarter|Constant)")
@@ -52,7 +53,7 @@ def test_all_methods_and_those_of_a_file(tmp_path, folder):
     out = tmp_path / "out"
     further = ["--config", str(tmp_path / "more.toml"), "--limit", "1"]
     assert _run(folder, out, *further) == 0
-    assert [record["method"] for record in _records(out)] == [*command.METHODS, "lrp"]
+    assert [record["method"] for record in _records(out)] == [*METHODS, "lrp"]
 
 
 def test_labels_are_the_targets_if_asked(tmp_path, folder):

@@ -1,0 +1,22 @@
+"""Which methods ``--methods`` and ``--config`` mean."""
+
+from __future__ import annotations
+
+import argparse
+
+from captum_tgrad.evaluation import METHODS, Method, get_method, read_methods
+
+
+def chosen_methods(options: argparse.Namespace) -> list[Method]:
+    """The methods that were named, each once, or all.
+
+    Raises:
+        ValueError: None is named, or one that there is not.
+    """
+    further = {} if options.config is None else read_methods(options.config)
+    if options.methods.strip() == "all":
+        return list({**METHODS, **further}.values())
+    names = [name.strip() for name in options.methods.split(",") if name.strip()]
+    if not names:
+        raise ValueError("--methods names none: give names separated by commas, or all")
+    return [get_method(name, further) for name in dict.fromkeys(names)]
