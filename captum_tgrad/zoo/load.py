@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from captum_tgrad.zoo.classifier import Classifier
-from captum_tgrad.zoo.efficientnet_lite import EFFICIENTNET_LITE0, load_efficientnet_lite0
+from captum_tgrad.zoo.efficientnet_lite import EFFICIENTNET_LITES, load_efficientnet_lite
 
-DEFAULT_CLASSIFIER = EFFICIENTNET_LITE0
+DEFAULT_CLASSIFIER = "efficientnet_lite0"
 
 _TORCHVISION = "torchvision:"
 
@@ -18,7 +18,7 @@ def classifier_names() -> list[str]:
     """Returns every name that ``load_classifier`` takes."""
     from captum_tgrad.zoo.torchvision_models import architectures
 
-    return [EFFICIENTNET_LITE0, *(f"{_TORCHVISION}{name}" for name in architectures())]
+    return [*EFFICIENTNET_LITES, *(f"{_TORCHVISION}{name}" for name in architectures())]
 
 
 def load_classifier(
@@ -48,8 +48,8 @@ def load_classifier(
         ConnectionError: The weights cannot be downloaded.
         ModuleNotFoundError: An extra of this package is missing.
     """
-    if name == EFFICIENTNET_LITE0:
-        return load_efficientnet_lite0(weights, class_names)
+    if name in EFFICIENTNET_LITES:
+        return load_efficientnet_lite(name, weights, class_names)
     if name not in classifier_names():
         raise ValueError(f"there is no model {name!r}: {_advice(name)}")
     from captum_tgrad.zoo.torchvision_models import load_torchvision
@@ -64,4 +64,5 @@ def _advice(name: str) -> str:
     near = [full_names[short] for short in difflib.get_close_matches(wanted, full_names)]
     if near:
         return f"did you mean {' or '.join(near)}?"
-    return f"give {EFFICIENTNET_LITE0} or {_TORCHVISION}NAME with a classifier of torchvision"
+    built_in = ", ".join(EFFICIENTNET_LITES)
+    return f"give {built_in} or {_TORCHVISION}NAME with a classifier of torchvision"
