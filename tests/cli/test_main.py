@@ -8,6 +8,7 @@ import pytest
 
 import captum_tgrad
 from captum_tgrad.cli.main import main
+from captum_tgrad.zoo.efficientnet_lite import EFFICIENTNET_LITES
 
 
 def _python(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -69,6 +70,14 @@ def test_help_lists_every_option(command, own, capsys):
     text = capsys.readouterr().out
     options = set(re.findall(r"^  (?:-h, )?(--[a-z-]+)", text, flags=re.MULTILINE))
     assert options == {f"--{name}" for name in own | MODEL}
+
+
+@pytest.mark.parametrize("command", ["explain", "evaluate", "compare", "sanity-check"])
+def test_help_names_every_network_that_needs_no_download(command, capsys):
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    named = re.findall(r"efficientnet_lite\d", capsys.readouterr().out)
+    assert set(named) == set(EFFICIENTNET_LITES)
 
 
 def test_module_runs_as_the_command(tmp_path):
