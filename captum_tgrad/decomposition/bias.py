@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
 
 from captum_tgrad.decomposition.precision import in_full_precision
+from captum_tgrad.decomposition.scratch import Scratch
 
 
 @dataclass
@@ -25,6 +26,13 @@ class ChannelBias:
     values: Tensor
     dim: int
     elementwise = True
+    scale = 1.0
+
+    def times(self, gradient: Tensor, scratch: Scratch) -> Tensor:
+        """``gradient * b``; as :meth:`ElementBias.times`."""
+        values = in_full_precision(self.values)
+        values = values.reshape(-1, *[1] * (gradient.dim() - self.dim - 1))
+        return _product(gradient, values, scratch)
 
     def part(self, dim: int, start: int, length: int, shape: torch.Size) -> ChannelBias:
         """The bias of a block of an output of that shape."""
@@ -86,13 +94,19 @@ class ElementBias:
             part._value = _narrow(self._value, dim, start, length, shape)
         return part
 
-    def times(self, gradient: Tensor) -> Tensor:
-        """``gradient * b / scale``, in new memory; the gradient in float32 or better."""
-        if self._value is not None:
-            return gradient * in_full_precision(self._value)
-        return self._product(gradient, [in_full_precision(tensor) for tensor in self._held])
+    def times(self, gradient: Tensor, scratch: Scratch) -> Tensor:
+        """``gradient * b / scale``, in memory that may be overwritten.
 
-    def _product(self, gradient: Tensor, held: list[Tensor]) -> Tensor:
+        Args:
+            gradient: ``df/dy``, in float32 or better.
+            scratch: Lends the memory: it is valid until the next product.
+        """
+        if self._value is not None:
+            return _product(gradient, in_full_precision(self._value), scratch)
+        held = [in_full_precision(tensor) for tensor in self._held]
+        return self._times(gradient, held, scratch)
+
+    def _times(self, gradient: Tensor, held: list[Tensor], scratch: Scratch) -> Tensor:
         value = self._compute(*held)
         storages = {tensor.untyped_storage().data_ptr() for tensor in held}
         if (
@@ -101,7 +115,7 @@ class ElementBias:
             and value.untyped_storage().data_ptr() not in storages
         ):
             return value.mul_(gradient)  # it was computed for this product alone
-        return gradient * value
+        return _product(gradient, value, scratch)
 
 
 class SaturationBias(ElementBias):
@@ -116,15 +130,32 @@ class SaturationBias(ElementBias):
         super().__init__(lambda y: (y >= limit).to(y.dtype), output, scale=limit)
         self._limit = limit
 
-    def _product(self, gradient: Tensor, held: list[Tensor]) -> Tensor:
+    def _times(self, gradient: Tensor, held: list[Tensor], scratch: Scratch) -> Tensor:
         # The backward pass of a threshold just below the limit masks in a single pass.
-        (output,) = held
-        below = math.nextafter(self._limit, 0.0)
-        if gradient.dtype == torch.float32:
-            below = float(torch.nextafter(torch.tensor(self._limit), torch.tensor(0.0)))
-        output = output.to(gradient.dtype)
-        masked: Tensor = torch.ops.aten.threshold_backward(gradient, output, below)
+        output = held[0].to(gradient.dtype)
+        masked: Tensor = torch.ops.aten.threshold_backward.grad_input(
+            gradient,
+            output,
+            _just_below(self._limit, gradient.dtype),
+            grad_input=_memory(gradient, gradient.dtype, scratch),
+        )
         return masked
+
+
+@lru_cache
+def _just_below(limit: float, dtype: torch.dtype) -> float:
+    """The largest number of that type that is smaller."""
+    return float(torch.nextafter(torch.tensor(limit, dtype=dtype), torch.tensor(0.0, dtype=dtype)))
+
+
+def _product(gradient: Tensor, value: Tensor, scratch: Scratch) -> Tensor:
+    dtype = torch.promote_types(gradient.dtype, value.dtype)
+    return torch.mul(gradient, value, out=scratch.like(gradient, dtype))
+
+
+def _memory(tensor: Tensor, dtype: torch.dtype, scratch: Scratch) -> Tensor:
+    lent = scratch.like(tensor, dtype)
+    return torch.empty_like(tensor, dtype=dtype) if lent is None else lent
 
 
 def _narrow(tensor: Tensor, dim: int, start: int, length: int, shape: torch.Size) -> Tensor:

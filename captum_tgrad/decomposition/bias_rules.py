@@ -147,14 +147,24 @@ def linear(call: Call, output: Tensor) -> Bias | None:
 
 def batch_norm(call: Call, output: Tensor) -> Bias | None:
     """``beta - running_mean * gamma / sqrt(running_var + eps)``; gamma and beta are optional."""
+    _, shift = affine_of_batch_norm(call)
+    return ChannelBias(shift, 1)
+
+
+def affine_of_batch_norm(call: Call) -> tuple[Tensor, Tensor]:
+    """The factor and the shift of each channel, both of shape ``(channels,)``."""
     if len(call.args) == 9:  # torch.batch_norm, whose arguments come in another order
         raise NoClosedFormError
-    mean, variance = call.argument(1, "running_mean"), call.argument(2, "running_var")
-    weight, bias = call.argument(3, "weight"), call.argument(4, "bias")
-    _require_constant(mean, variance, weight, bias)
-    scale = torch.rsqrt(variance + call.argument(7, "eps", 1e-5))
-    shift = -mean * (scale if weight is None else scale * weight)
-    return ChannelBias(shift if bias is None else shift + bias, 1)
+    if "affine" not in call.shared:
+        mean, variance = call.argument(1, "running_mean"), call.argument(2, "running_var")
+        weight, bias = call.argument(3, "weight"), call.argument(4, "bias")
+        _require_constant(mean, variance, weight, bias)
+        scale = (variance + call.argument(7, "eps", 1e-5)).rsqrt_()
+        scale = scale if weight is None else scale.mul_(weight)
+        shift = -mean * scale if bias is None else torch.addcmul(bias, mean, scale, value=-1)
+        call.shared["affine"] = scale, shift
+    affine: tuple[Tensor, Tensor] = call.shared["affine"]
+    return affine
 
 
 def layer_norm(call: Call, output: Tensor) -> Bias | None:
@@ -191,12 +201,17 @@ def _normalised(output: Tensor, ratio: Tensor, bias: Tensor | None) -> Bias:
 
 def saturated(call: Call, output: Tensor) -> Bias | None:
     """ReLU6 and HardTanh: the limit where the unit is saturated, else 0."""
-    low, high = 0.0, 6.0
-    if call.name == "hardtanh":
-        low, high = call.argument(1, "min_val", -1.0), call.argument(2, "max_val", 1.0)
+    low, high = limits_of_clamp(call)
     if low == 0 and high > 0:
         return SaturationBias(high, output)
     return ElementBias(lambda y: y * ((y <= low) | (y >= high)), output)
+
+
+def limits_of_clamp(call: Call) -> tuple[float, float]:
+    """The smallest and the largest value that ReLU6 or HardTanh returns."""
+    if call.name == "relu6":
+        return 0.0, 6.0
+    return call.argument(1, "min_val", -1.0), call.argument(2, "max_val", 1.0)
 
 
 def clamp(call: Call, output: Tensor) -> Bias | None:

@@ -14,9 +14,9 @@ from torch import Tensor
 from captum_tgrad.decomposition.layout import Axis, Dim, Layout
 from captum_tgrad.decomposition.plan import plan_of
 
-# Eight megabytes in float32: of the powers of two the fastest on two threads, which smaller blocks
-# keep waiting for each other.
-_ELEMENTS_OF_A_BLOCK = 2**21
+# Four megabytes in float32: of the powers of two about the fastest on two threads, which smaller
+# blocks keep waiting for each other and larger ones drive out of the cache.
+ELEMENTS_OF_A_BLOCK = 2**20
 
 
 @dataclass(frozen=True)
@@ -62,12 +62,12 @@ def split_of(tensor: Tensor, layout: Layout, elementwise: bool) -> Split | None:
         layout: Where its elements are.
         elementwise: Whether the elements of one sample can be treated on their own.
     """
-    if not tensor.is_cpu or tensor.numel() <= _ELEMENTS_OF_A_BLOCK:
+    if not tensor.is_cpu or tensor.numel() <= ELEMENTS_OF_A_BLOCK:
         return None
     # Along the slowest dimension, a block is one piece of memory.
     for dim in sorted(range(tensor.dim()), key=tensor.stride, reverse=True):
         size = tensor.shape[dim]
-        length = max(1, _ELEMENTS_OF_A_BLOCK * size // tensor.numel())
+        length = max(1, ELEMENTS_OF_A_BLOCK * size // tensor.numel())
         if size == 1 or length >= size:
             continue
         axis = layout[dim].axis

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 from torch import Tensor
@@ -28,6 +28,7 @@ class Origin:
     inputs: frozenset[int]
 
 
+@cache
 def operation_name(func: Callable[..., Any]) -> str:
     """The operation's plain name: ``add`` for ``torch.add``, ``Tensor.add_`` and ``__iadd__``."""
     name = getattr(func, "__name__", type(func).__name__)
@@ -54,8 +55,11 @@ def _collect(values: Iterable[Any], found: list[Tensor]) -> None:
             found.append(value)
         elif isinstance(value, (tuple, list)):
             _collect(value, found)
-        elif isinstance(value, dict):
+        elif isinstance(value, dict) and value:
             _collect(value.values(), found)
+
+
+_MAY_HOLD_TENSORS = (Tensor, tuple, list, dict)
 
 
 def map_tensors(value: Any, replace: Callable[[Tensor], Tensor]) -> Any:
@@ -63,7 +67,10 @@ def map_tensors(value: Any, replace: Callable[[Tensor], Tensor]) -> Any:
     if isinstance(value, Tensor):
         return replace(value)
     if isinstance(value, (tuple, list)):
-        items = [map_tensors(item, replace) for item in value]
+        items = [
+            map_tensors(item, replace) if isinstance(item, _MAY_HOLD_TENSORS) else item
+            for item in value
+        ]
         if hasattr(value, "_fields"):  # a named tuple
             return type(value)(*items)
         return type(value)(items)
@@ -94,6 +101,7 @@ class Call:
         tensors: All tensor arguments.
         dependent: Those that depended on the network's input before the call was run.
         constant: Those that did not.
+        shared: What several rules need and the first of them has computed.
     """
 
     func: Callable[..., Any]
@@ -102,6 +110,7 @@ class Call:
 
     def __post_init__(self) -> None:
         self.name = operation_name(self.func)
+        self.shared: dict[str, Any] = {}
         self.tensors = tensors_in(self.args, self.kwargs)
         self.dependent = [tensor for tensor in self.tensors if tensor.requires_grad]
         self.constant = [tensor for tensor in self.tensors if not tensor.requires_grad]

@@ -7,6 +7,7 @@ samples, if it still has their number. Its places are unknown.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any
 
 from torch import Tensor
@@ -317,16 +318,20 @@ def _einsum(call: Call, output: Tensor) -> Layout:
 
 
 def _new_grid(call: Call, output: Tensor) -> Layout:
-    layout = _layout(call.argument(0, "input"))
-    digits = [int(character) for character in call.name if character.isdigit()]
-    rank = digits[0] if digits else output.dim() - 2
+    return _grid_over_the_same_image(
+        _layout(call.argument(0, "input")), call.name, tuple(output.shape)
+    )
+
+
+@lru_cache(maxsize=4096)
+def _grid_over_the_same_image(layout: Layout, operation: str, shape: tuple[int, ...]) -> Layout:
+    digits = [int(character) for character in operation if character.isdigit()]
+    rank = digits[0] if digits else len(shape) - 2
     grid = len(layout) - rank
     leading = list(layout[:grid])
-    if call.name.startswith("conv"):
-        leading[-1] = Dim.channel(output.shape[grid - 1])
-    spatial = [
-        dim.resampled(size) for dim, size in zip(layout[grid:], output.shape[grid:], strict=True)
-    ]
+    if operation.startswith("conv"):
+        leading[-1] = Dim.channel(shape[grid - 1])
+    spatial = [dim.resampled(size) for dim, size in zip(layout[grid:], shape[grid:], strict=True)]
     return (*leading, *spatial)
 
 

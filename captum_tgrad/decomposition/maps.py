@@ -8,11 +8,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from captum_tgrad.decomposition.bias import Bias, ElementBias
+from captum_tgrad.decomposition.bias import Bias
 from captum_tgrad.decomposition.blocks import Split, split_of
 from captum_tgrad.decomposition.layout import Dim, Layout
-from captum_tgrad.decomposition.plan import channels_first, plan_of
+from captum_tgrad.decomposition.plan import (
+    channels_first,
+    first_of_several_segments,
+    plan_of,
+)
 from captum_tgrad.decomposition.precision import in_full_precision
+from captum_tgrad.decomposition.scratch import Scratch
 from captum_tgrad.decomposition.terms import Magnitudes
 
 
@@ -74,7 +79,12 @@ def maps_of_sums(terms: Sequence[Sums]) -> list[Maps]:
 
 
 def sums_of_bias(
-    gradient: Tensor, bias: Bias, layout: Layout, samples: int, with_magnitudes: bool = False
+    gradient: Tensor,
+    bias: Bias,
+    layout: Layout,
+    samples: int,
+    scratch: Scratch,
+    with_magnitudes: bool = False,
 ) -> Sums:
     """The sums of ``c = gradient * b``.
 
@@ -83,11 +93,13 @@ def sums_of_bias(
         bias: The operation's ``b``.
         layout: Where the elements of ``y`` are.
         samples: The batch size.
+        scratch: Lends the memory for ``c``.
         with_magnitudes: Whether to find the range of ``|c|``, too.
     """
     split = split_of(gradient, layout, bias.elementwise)
     if split is None:
-        return _sums_of_block(gradient, bias, layout, samples, with_magnitudes)
+        contribution = bias.times(in_full_precision(gradient), scratch)
+        return _sums(contribution, layout, samples, with_magnitudes, bias.scale, overwrite=True)
     blocks = []
     for start in range(0, gradient.shape[split.dim], split.length):
         length = min(split.length, gradient.shape[split.dim] - start)
@@ -97,6 +109,7 @@ def sums_of_bias(
                 bias.part(split.dim, start, length, gradient.shape),
                 split.layout(layout, length),
                 length if split.of_samples else samples,
+                scratch,
                 with_magnitudes,
             )
         )
@@ -125,23 +138,6 @@ def _joined(parts: list[Magnitudes], split: Split) -> Magnitudes | None:
     )
 
 
-def _sums_of_block(
-    gradient: Tensor, bias: Bias, layout: Layout, samples: int, with_magnitudes: bool
-) -> Sums:
-    gradient = in_full_precision(gradient)
-    if isinstance(bias, ElementBias):
-        contribution = in_full_precision(bias.times(gradient))
-        return _sums(contribution, layout, samples, with_magnitudes, bias.scale, overwrite=True)
-    values = in_full_precision(bias.values)
-    if not layout[bias.dim].follows_axis and not with_magnitudes:
-        rest = layout[: bias.dim] + layout[bias.dim + 1 :]
-        signed = _weighted_sum(gradient, values, bias.dim)
-        absolute = _weighted_sum(gradient.abs(), values.abs(), bias.dim)
-        return Sums(_sum_at_places(signed, rest, samples), _sum_at_places(absolute, rest, samples))
-    contribution = gradient * values.reshape(-1, *[1] * (gradient.dim() - bias.dim - 1))
-    return _sums(contribution, layout, samples, with_magnitudes, overwrite=True)
-
-
 def _sums(
     contribution: Tensor,
     layout: Layout,
@@ -151,22 +147,23 @@ def _sums(
     overwrite: bool = False,
 ) -> Sums:
     """The sums of ``scale * contribution``, which may be overwritten if it is nobody else's."""
-    signed = _sum_at_places(contribution, layout, samples)
-    overwrite = overwrite and not _share_memory(signed, contribution)
+    signed = _own(_sum_at_places(contribution, layout, samples), contribution)
     absolute = contribution.abs_() if overwrite else contribution.abs()
     magnitudes, size = None, abs(scale)
     if with_magnitudes:
         by_sample = _by_sample(absolute, layout, samples)
         smallest, largest = by_sample.aminmax(dim=1)
         magnitudes = Magnitudes(smallest * size, largest * size, by_sample.shape[1])
-    absolute = _sum_at_places(absolute, layout, samples)
+    absolute = _own(_sum_at_places(absolute, layout, samples), absolute)
     if scale == 1:
         return Sums(signed, absolute, magnitudes)
     return Sums(signed * scale, absolute * size, magnitudes)
 
 
-def _share_memory(one: Tensor, other: Tensor) -> bool:
-    return one.untyped_storage().data_ptr() == other.untyped_storage().data_ptr()
+def _own(sums: Tensor, contribution: Tensor) -> Tensor:
+    """Sums that the next product does not overwrite: where nothing was summed, they are a view."""
+    same = sums.untyped_storage().data_ptr() == contribution.untyped_storage().data_ptr()
+    return sums.clone() if same else sums
 
 
 def _by_sample(tensor: Tensor, layout: Layout, samples: int) -> Tensor:
@@ -177,28 +174,20 @@ def _by_sample(tensor: Tensor, layout: Layout, samples: int) -> Tensor:
     return channels_first(tensor, tuple(dims)).reshape(samples, -1)
 
 
-def _weighted_sum(tensor: Tensor, weights: Tensor, dim: int) -> Tensor:
-    """``sum_c weights[c] * tensor[..., c, ...]`` over the dimension ``dim``."""
-    if dim == 1 and tensor.dim() > 2 and tensor.is_contiguous():
-        summed = torch.matmul(weights, tensor.flatten(2))
-        return summed.reshape(tensor.shape[:1] + tensor.shape[2:])
-    return torch.matmul(tensor.movedim(dim, -1), weights)
-
-
 def _sum_at_places(tensor: Tensor, layout: Layout, samples: int) -> Tensor:
     """Sums over all that is neither sample nor place: ``(N, 1, *spatial)`` or ``(N, 1)``."""
-    for position, dim in enumerate(layout):
-        if len(dim.segments) > 1:
-            return _sum_of_segments(tensor, layout, samples, position)
+    position = first_of_several_segments(layout)
+    if position is not None:
+        return _sum_of_segments(tensor, layout, samples, position)
     plan = plan_of(layout)
     if plan.samples != samples:
         raise SamplesLostError
     tensor = tensor.reshape(plan.sizes)
-    if plan.summed == (1,):
-        tensor = _weighted_sum(tensor, tensor.new_ones(plan.sizes[1]), 1)
-    elif plan.summed:
+    if plan.summed:
         tensor = tensor.sum(plan.summed)
-    tensor = tensor.permute(plan.order).reshape(samples, 1, *plan.spatial)
+    if not plan.in_order:
+        tensor = tensor.permute(plan.order)
+    tensor = tensor.reshape(samples, 1, *plan.spatial)
     if plan.shifts:
         tensor = tensor.roll([-shift for _, shift in plan.shifts], [dim for dim, _ in plan.shifts])
     return tensor

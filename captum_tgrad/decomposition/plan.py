@@ -31,6 +31,17 @@ class Plan:
     spatial: tuple[int, ...]
     shifts: tuple[tuple[int, int], ...]
 
+    @property
+    def in_order(self) -> bool:
+        """Whether there is nothing to permute."""
+        return self.order == tuple(range(len(self.order)))
+
+
+@lru_cache(maxsize=4096)
+def first_of_several_segments(layout: Layout) -> int | None:
+    """The first dimension that is several segments, one after the other; None if there is none."""
+    return next((i for i, dim in enumerate(layout) if len(dim.segments) > 1), None)
+
 
 @lru_cache(maxsize=4096)
 def plan_of(layout: Layout) -> Plan:

@@ -16,6 +16,7 @@ from torch.utils.hooks import RemovableHandle
 
 from captum_tgrad.decomposition.bias import Bias, ChannelBias, ElementBias
 from captum_tgrad.decomposition.bias_rules import CLOSED_FORMS, READS_INPUT, NoClosedFormError
+from captum_tgrad.decomposition.blocks import ELEMENTS_OF_A_BLOCK
 from captum_tgrad.decomposition.call import (
     Call,
     Origin,
@@ -24,6 +25,7 @@ from captum_tgrad.decomposition.call import (
     set_origin,
     tensors_in,
 )
+from captum_tgrad.decomposition.equal_forms import run
 from captum_tgrad.decomposition.layout import Layout, input_layout, unknown_layout
 from captum_tgrad.decomposition.layout_rules import output_layout
 from captum_tgrad.decomposition.maps import SamplesLostError, Sums, maps_of_sums, sums_of_bias
@@ -31,6 +33,7 @@ from captum_tgrad.decomposition.modules import RunningModules, raise_batch_stati
 from captum_tgrad.decomposition.one_rule import RandomState, bias_from_rule
 from captum_tgrad.decomposition.plan import plan_of
 from captum_tgrad.decomposition.precision import without_autocast
+from captum_tgrad.decomposition.scratch import Scratch
 from captum_tgrad.decomposition.terms import Term
 
 
@@ -85,6 +88,7 @@ class Trace(TorchFunctionMode):
         self._handles: list[RemovableHandle] = []
         self._reading: dict[int, list[ElementBias]] = {}
         self._sources: set[object] = set()
+        self._scratch = Scratch(ELEMENTS_OF_A_BLOCK)
         self.hidden: list[str] = []
         self.precision = max(torch.finfo(leaf.dtype).eps for leaf in leaves)
 
@@ -215,7 +219,7 @@ class Trace(TorchFunctionMode):
             before = call if saves else self._before_overwriting(call)
         if call.name not in CLOSED_FORMS:
             draws = RandomState(call.dependent[0].device)
-        result = call()
+        result = run(call)
         if saves:
             before = _with_first(call, result.grad_fn._saved_self, origin)
         if call.name == "iter":
@@ -294,7 +298,12 @@ class Trace(TorchFunctionMode):
         try:
             with without_autocast(gradient):
                 entry.sums = sums_of_bias(
-                    gradient, entry.bias, entry.layout, self._samples, self._with_magnitudes
+                    gradient,
+                    entry.bias,
+                    entry.layout,
+                    self._samples,
+                    self._scratch,
+                    self._with_magnitudes,
                 )
         except SamplesLostError:
             raise SamplesLostError(

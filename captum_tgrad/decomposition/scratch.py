@@ -1,0 +1,58 @@
+"""Memory for products that are summed at once and then forgotten."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+class Scratch:
+    """Lends the same memory to one block after the other.
+
+    On a CPU, fresh memory for every product costs more than the product: the system has to clear
+    it, and it is not in the cache. Other devices have allocators that keep memory.
+
+    Args:
+        elements: The largest product that is worth keeping memory for.
+    """
+
+    def __init__(self, elements: int) -> None:
+        self._elements = elements
+        self._memory: dict[torch.dtype, Tensor] = {}
+
+    def like(self, tensor: Tensor, dtype: torch.dtype) -> Tensor | None:
+        """Memory of the tensor's shape, laid out as it is; what it holds is valid until the next.
+
+        Args:
+            tensor: What the product will be shaped like.
+            dtype: The product's type.
+
+        Returns:
+            An uninitialised tensor for ``out=``, or None where fresh memory is as good.
+        """
+        size = tensor.numel()
+        if not tensor.is_cpu or size > self._elements:
+            return None
+        memory = self._memory.get(dtype)
+        if memory is None or memory.numel() < size:
+            memory = self._memory[dtype] = torch.empty(size, dtype=dtype)
+        strides = tensor.stride() if _is_dense(tensor) else _row_major(tensor.shape)
+        return memory.as_strided(tensor.shape, strides)
+
+
+def _is_dense(tensor: Tensor) -> bool:
+    """Whether the elements lie one beside the other, each in a place of its own."""
+    expected = 1
+    for stride, size in sorted(zip(tensor.stride(), tensor.shape, strict=True)):
+        if size != 1:
+            if stride != expected:
+                return False
+            expected *= size
+    return True
+
+
+def _row_major(shape: torch.Size) -> list[int]:
+    strides = [1] * len(shape)
+    for dim in range(len(shape) - 1, 0, -1):
+        strides[dim - 1] = strides[dim] * shape[dim]
+    return strides
