@@ -28,17 +28,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from captum_tgrad._captum import TargetType, log_usage
+from captum_tgrad._captum import TargetType
 from captum_tgrad.metrics.arguments import Attributions
 from captum_tgrad.metrics.baselines import Baselines
 from captum_tgrad.metrics.checks import NanPolicy, listed
 from captum_tgrad.metrics.importance import ChannelReduce, InterpolateMode
 from captum_tgrad.metrics.masking import Masked, MaskingArguments, masked_scores
+from captum_tgrad.metrics.metric import metric
 from captum_tgrad.metrics.results import AverageDrop, IncreaseInConfidence
 from captum_tgrad.metrics.scores import Score
 
 
-@log_usage()  # type: ignore[untyped-decorator]
+@metric
 def average_drop(
     forward_func: Callable[..., Any],
     inputs: Tensor | tuple[Tensor, ...],
@@ -101,7 +102,7 @@ def average_drop(
     )
 
 
-@log_usage()  # type: ignore[untyped-decorator]
+@metric
 def increase_in_confidence(
     forward_func: Callable[..., Any],
     inputs: Tensor | tuple[Tensor, ...],

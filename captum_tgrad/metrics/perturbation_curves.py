@@ -24,18 +24,19 @@ from typing import Any
 
 from torch import Tensor
 
-from captum_tgrad._captum import TargetType, log_usage
+from captum_tgrad._captum import TargetType
 from captum_tgrad.metrics.areas import Areas, CurveArguments, areas
 from captum_tgrad.metrics.arguments import Attributions
 from captum_tgrad.metrics.baselines import Baselines, Preset
 from captum_tgrad.metrics.checks import NanPolicy
 from captum_tgrad.metrics.importance import ChannelReduce, InterpolateMode
+from captum_tgrad.metrics.metric import metric
 from captum_tgrad.metrics.ranking import Ties
 from captum_tgrad.metrics.results import InsertionDeletion
 from captum_tgrad.metrics.scores import Score
 
 
-@log_usage()  # type: ignore[untyped-decorator]
+@metric
 def insertion_deletion(
     forward_func: Callable[..., Any],
     inputs: Tensor | tuple[Tensor, ...],
