@@ -33,11 +33,14 @@ _HOMES = {
 }
 
 
-def __getattr__(name: str) -> Any:
-    # Importing captum imports matplotlib: only whoever asks for an attribution method waits for it.
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+# To a type checker, a module with a __getattr__ has every name.
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        # Importing captum imports matplotlib: only whoever asks for a method waits for it.
+        if name not in _HOMES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(import_module(_HOMES[name]), name)
 
 
 def __dir__() -> list[str]:

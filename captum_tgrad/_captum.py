@@ -1,6 +1,13 @@
-"""Everything of captum's that is private to captum: this file alone changes when captum does."""
+"""Everything of captum's that is private to captum: this file alone changes when captum does.
+
+Captum is not marked as typed, so that a type checker takes whatever comes from it for ``Any``. The
+types that users meet are therefore written down here, as captum has them.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
 
 from captum._utils.common import (
     _format_additional_forward_args as format_additional_forward_args,
@@ -13,13 +20,13 @@ from captum._utils.gradient import (
     _forward_layer_distributed_eval as forward_layer_distributed_eval,
 )
 from captum._utils.progress import NullProgress, progress
-from captum._utils.typing import TargetType, TensorOrTupleOfTensorsGeneric
 from captum.attr._utils.attribution import (
     Attribution,
     GradientAttribution,
     LayerAttribution,
 )
-from captum.log import log_usage
+from captum.log import log_usage as captums_log_usage
+from torch import Tensor
 
 __all__ = [
     "Attribution",
@@ -37,3 +44,16 @@ __all__ = [
     "progress",
     "select_targets",
 ]
+
+Parameters = ParamSpec("Parameters")
+Result = TypeVar("Result")
+
+TensorOrTupleOfTensorsGeneric = TypeVar("TensorOrTupleOfTensorsGeneric", Tensor, tuple[Tensor, ...])
+
+TargetType = int | tuple[int, ...] | Tensor | list[int] | list[tuple[int, ...]] | None
+
+
+def log_usage(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
+    """Captum's ``log_usage()``, after which a type checker still knows what the function takes."""
+    logged: Callable[Parameters, Result] = captums_log_usage()(function)
+    return logged

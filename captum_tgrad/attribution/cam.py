@@ -87,7 +87,7 @@ class CamAttribution(Attribution):  # type: ignore[misc]
         self.target_layers = None if target_layers is None else list(target_layers)
         self.cam_arguments = cam_arguments
 
-    @log_usage()  # type: ignore[untyped-decorator]
+    @log_usage
     def attribute(
         self,
         inputs: TensorOrTupleOfTensorsGeneric,

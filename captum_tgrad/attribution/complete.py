@@ -34,7 +34,7 @@ class CompleteAttribution(GradientAttribution):  # type: ignore[misc]
         checks.check_forward_func(forward_func)
         super().__init__(forward_func)
 
-    @log_usage()  # type: ignore[untyped-decorator]
+    @log_usage
     def decompose(
         self,
         inputs: Tensor | tuple[Tensor, ...],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal, overload
+
 import torch
 from torch import Tensor
 
@@ -37,7 +39,38 @@ class FullGradAttribution(CompleteAttribution):
         forward_func: As for :class:`~captum_tgrad.TGradAttribution`.
     """
 
-    @log_usage()  # type: ignore[untyped-decorator]
+    # For type checkers: what is returned depends on return_convergence_delta.
+    @overload
+    def attribute(
+        self,
+        inputs: TensorOrTupleOfTensorsGeneric,
+        target: TargetType = ...,
+        additional_forward_args: object | None = ...,
+        *,
+        return_convergence_delta: Literal[False] = ...,
+    ) -> TensorOrTupleOfTensorsGeneric: ...
+
+    @overload
+    def attribute(
+        self,
+        inputs: TensorOrTupleOfTensorsGeneric,
+        target: TargetType = ...,
+        additional_forward_args: object | None = ...,
+        *,
+        return_convergence_delta: Literal[True],
+    ) -> tuple[TensorOrTupleOfTensorsGeneric, Tensor]: ...
+
+    @overload
+    def attribute(
+        self,
+        inputs: TensorOrTupleOfTensorsGeneric,
+        target: TargetType = ...,
+        additional_forward_args: object | None = ...,
+        *,
+        return_convergence_delta: bool,
+    ) -> TensorOrTupleOfTensorsGeneric | tuple[TensorOrTupleOfTensorsGeneric, Tensor]: ...
+
+    @log_usage
     def attribute(
         self,
         inputs: TensorOrTupleOfTensorsGeneric,

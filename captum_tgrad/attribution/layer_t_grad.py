@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, get_args
+from typing import Any, Literal, get_args, overload
 
 import torch
 from torch import Tensor, nn
@@ -65,7 +65,44 @@ class LayerTGradAttribution(LayerAttribution, CompleteAttribution):  # type: ign
         LayerAttribution.__init__(self, forward_func, layer)
         GradientAttribution.__init__(self, forward_func)
 
-    @log_usage()  # type: ignore[untyped-decorator]
+    # For type checkers: what is returned depends on return_convergence_delta.
+    @overload
+    def attribute(
+        self,
+        inputs: Tensor | tuple[Tensor, ...],
+        target: TargetType = ...,
+        additional_forward_args: object | None = ...,
+        attribute_to_layer_input: bool = ...,
+        *,
+        sign: Sign = ...,
+        return_convergence_delta: Literal[False] = ...,
+    ) -> Tensor | tuple[Tensor, ...]: ...
+
+    @overload
+    def attribute(
+        self,
+        inputs: Tensor | tuple[Tensor, ...],
+        target: TargetType = ...,
+        additional_forward_args: object | None = ...,
+        attribute_to_layer_input: bool = ...,
+        *,
+        sign: Sign = ...,
+        return_convergence_delta: Literal[True],
+    ) -> tuple[Tensor | tuple[Tensor, ...], Tensor]: ...
+
+    @overload
+    def attribute(
+        self,
+        inputs: Tensor | tuple[Tensor, ...],
+        target: TargetType = ...,
+        additional_forward_args: object | None = ...,
+        attribute_to_layer_input: bool = ...,
+        *,
+        sign: Sign = ...,
+        return_convergence_delta: bool,
+    ) -> Tensor | tuple[Tensor, ...] | tuple[Tensor | tuple[Tensor, ...], Tensor]: ...
+
+    @log_usage
     def attribute(
         self,
         inputs: Tensor | tuple[Tensor, ...],
@@ -75,7 +112,7 @@ class LayerTGradAttribution(LayerAttribution, CompleteAttribution):  # type: ign
         *,
         sign: Sign = "positive",
         return_convergence_delta: bool = False,
-    ) -> Any:
+    ) -> Tensor | tuple[Tensor, ...] | tuple[Tensor | tuple[Tensor, ...], Tensor]:
         """The T-Grad map of each sample at the layer.
 
         Args:
@@ -112,7 +149,7 @@ class LayerTGradAttribution(LayerAttribution, CompleteAttribution):  # type: ign
         formatted = format_output(len(attributions) > 1, attributions)
         return (formatted, decomposition.delta) if return_convergence_delta else formatted
 
-    @log_usage()  # type: ignore[untyped-decorator]
+    @log_usage
     def decompose(
         self,
         inputs: Tensor | tuple[Tensor, ...],

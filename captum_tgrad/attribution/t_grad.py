@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import get_args
+from typing import Literal, get_args, overload
 
 import torch
 from torch import Tensor
@@ -52,7 +52,41 @@ class TGradAttribution(CompleteAttribution):
         torch.Size([4, 2])
     """
 
-    @log_usage()  # type: ignore[untyped-decorator]
+    # For type checkers: what is returned depends on return_convergence_delta.
+    @overload
+    def attribute(
+        self,
+        inputs: TensorOrTupleOfTensorsGeneric,
+        target: TargetType = ...,
+        additional_forward_args: object | None = ...,
+        *,
+        sign: Sign = ...,
+        return_convergence_delta: Literal[False] = ...,
+    ) -> TensorOrTupleOfTensorsGeneric: ...
+
+    @overload
+    def attribute(
+        self,
+        inputs: TensorOrTupleOfTensorsGeneric,
+        target: TargetType = ...,
+        additional_forward_args: object | None = ...,
+        *,
+        sign: Sign = ...,
+        return_convergence_delta: Literal[True],
+    ) -> tuple[TensorOrTupleOfTensorsGeneric, Tensor]: ...
+
+    @overload
+    def attribute(
+        self,
+        inputs: TensorOrTupleOfTensorsGeneric,
+        target: TargetType = ...,
+        additional_forward_args: object | None = ...,
+        *,
+        sign: Sign = ...,
+        return_convergence_delta: bool,
+    ) -> TensorOrTupleOfTensorsGeneric | tuple[TensorOrTupleOfTensorsGeneric, Tensor]: ...
+
+    @log_usage
     def attribute(
         self,
         inputs: TensorOrTupleOfTensorsGeneric,

@@ -188,13 +188,22 @@ class _Scored:
         n_steps: int,
         max_examples_per_batch: int,
     ) -> None:
-        common = {"target": target, "max_examples_per_batch": max_examples_per_batch}
         self.maps = maps
         self.curves = insertion_deletion(
-            model, inputs, maps, n_steps=n_steps, return_curves=True, **common
+            model,
+            inputs,
+            maps,
+            target=target,
+            n_steps=n_steps,
+            max_examples_per_batch=max_examples_per_batch,
+            return_curves=True,
         )
-        self.drops = average_drop(model, inputs, maps, **common)
-        self.increases = increase_in_confidence(model, inputs, maps, **common)
+        self.drops = average_drop(
+            model, inputs, maps, target=target, max_examples_per_batch=max_examples_per_batch
+        )
+        self.increases = increase_in_confidence(
+            model, inputs, maps, target=target, max_examples_per_batch=max_examples_per_batch
+        )
 
     @property
     def protocol(self) -> dict[str, Any]:

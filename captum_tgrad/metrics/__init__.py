@@ -2,7 +2,7 @@
 
 from captum_tgrad.metrics.baselines import blur, mean_colour, zeros
 from captum_tgrad.metrics.masked_confidence import average_drop, increase_in_confidence
-from captum_tgrad.metrics.perturbation_curves import deletion, insertion, insertion_deletion
+from captum_tgrad.metrics.perturbation_curves import insertion_deletion
 from captum_tgrad.metrics.results import (
     HIGHER_IS_BETTER,
     Area,
@@ -10,6 +10,7 @@ from captum_tgrad.metrics.results import (
     IncreaseInConfidence,
     InsertionDeletion,
 )
+from captum_tgrad.metrics.single_curves import deletion, insertion
 
 __all__ = [
     "HIGHER_IS_BETTER",

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 import torch
 from torch import Tensor
 
-from captum_tgrad._captum import TargetType
+from captum_tgrad.metrics.arguments import Arguments
 from captum_tgrad.metrics.baseline_forms import Resolved, choose, resolve_each
-from captum_tgrad.metrics.baselines import Preset
-from captum_tgrad.metrics.call import Call, Settings
+from captum_tgrad.metrics.baselines import Baselines, Preset
+from captum_tgrad.metrics.call import Call
 from captum_tgrad.metrics.checks import check_count
 from captum_tgrad.metrics.curves import Way, area, curves
 from captum_tgrad.metrics.example_buffer import ExampleBuffer
@@ -20,14 +20,18 @@ from captum_tgrad.metrics.findings import is_constant
 from captum_tgrad.metrics.ranking import Ranking, Ties, rank
 from captum_tgrad.metrics.untouched import untouched
 
+Result = TypeVar("Result")
 
-@dataclass(frozen=True)
-class CurveSettings(Settings):
-    """The arguments that curves have beyond those of all metrics."""
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class CurveArguments(Arguments):
+    """The arguments of the metrics with a curve."""
+
+    baselines: Baselines | Mapping[str, Baselines]
     n_steps: int
     ties: Ties
     preset: Preset
+    return_curves: bool
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -38,11 +42,14 @@ class CurveSettings(Settings):
 
 @dataclass(frozen=True)
 class Areas:
-    """What was found for one method: for each curve its scores and the area under them."""
+    """What was found for one method: for each curve the area under it and its scores.
+
+    The scores, and the fractions they belong to, are there only if curves are to be returned.
+    """
 
     area: dict[str, Tensor]
     scores: dict[str, Tensor]
-    fractions: Tensor
+    fractions: Tensor | None
     clean_score: Tensor
     baseline_score: dict[str, Tensor]
     tied_share: Tensor
@@ -50,37 +57,23 @@ class Areas:
 
 
 def areas(
-    names: tuple[str, ...],
-    forward_func: Callable[..., Any],
-    inputs: Tensor | tuple[Tensor, ...],
-    attributions: Any,
-    baselines: Any,
-    additional_forward_args: Any,
-    target: TargetType,
-    settings: CurveSettings,
-    stacklevel: int,
-) -> Areas | dict[str, Areas]:
+    names: tuple[str, ...], arguments: CurveArguments, result: Callable[[Areas], Result]
+) -> Result | dict[str, Result]:
     """The curves called ``names``, of "insertion" and "deletion", for each method.
 
     Args:
         names: The curves.
-        forward_func: This and the following up to ``target`` as for ``insertion_deletion``.
-        inputs: See there.
-        attributions: See there.
-        baselines: See there.
-        additional_forward_args: See there.
-        target: See there.
-        settings: The other arguments.
-        stacklevel: Whom a warning is addressed to, as for ``warnings.warn``.
+        arguments: Those of the metric.
+        result: Makes of what was found for a method what the metric returns for it.
 
     Returns:
-        One for each name where ``attributions`` is a dict.
+        One result for each name where ``attributions`` is a dict.
     """
-    call = Call(forward_func, inputs, attributions, additional_forward_args, target, settings)
-    chosen = choose(baselines, settings.preset, names)
-    with untouched(forward_func, call.inputs[0].device):
-        rankings = {method: _ranked(call, method, settings) for method in call.methods}
-        stand_ins = resolve_each(chosen, settings.preset, call.inputs, call.frozen)
+    call = Call(arguments)
+    chosen = choose(arguments.baselines, arguments.preset, names)
+    with untouched(arguments.forward_func, call.inputs[0].device):
+        rankings = {method: _ranked(call, method, arguments) for method in call.methods}
+        stand_ins = resolve_each(chosen, arguments.preset, call.inputs, call.frozen)
         for tensors, _ in stand_ins.values():
             call.check_finite(tensors, "baselines")
         points = next(iter(rankings.values()))[0].counts.shape[1]
@@ -90,19 +83,19 @@ def areas(
         with call.clean_scores(" and ".join(names), call.samples * further) as (clean, buffer):
             ends = _ends(call, buffer, stand_ins, clean)
             found = [
-                _areas(call, buffer, stand_ins, clean, ends, method, *ranked, settings)
+                _areas(call, buffer, stand_ins, clean, ends, method, *ranked, arguments)
                 for method, ranked in rankings.items()
             ]
-    call.findings.warn(stacklevel)
-    return call.as_given(found)
+    call.findings.warn()
+    return call.results(found, result)
 
 
-def _ranked(call: Call, method: str, settings: CurveSettings) -> tuple[Ranking, Tensor]:
+def _ranked(call: Call, method: str, arguments: CurveArguments) -> tuple[Ranking, Tensor]:
     """The ranking of one method, and the samples that have none."""
     maps, broken = call.maps(method)
-    ranking = rank(maps, settings.n_steps, settings.ties)
+    ranking = rank(maps, arguments.n_steps, arguments.ties)
     constant = is_constant(maps) & ~broken
-    if settings.ties == "stable":
+    if arguments.ties == "stable":
         call.findings.constant(constant, method, "their features are replaced in raster order")
         call.findings.ties(ranking.arbitrary_share.masked_fill(broken, 0), constant, method)
     else:
@@ -135,7 +128,7 @@ def _areas(
     method: str,
     ranking: Ranking,
     broken: Tensor,
-    settings: CurveSettings,
+    arguments: CurveArguments,
 ) -> Areas:
     inserting = [Way(stand_ins[name][0], call.inputs, ends[name], clean) for name in ends]
     ways = [
@@ -150,8 +143,8 @@ def _areas(
     under = under.masked_fill(~torch.isfinite(under), torch.nan)
     return Areas(
         area=dict(zip(ends, under, strict=True)),
-        scores=dict(zip(ends, scores, strict=True)),
-        fractions=fractions,
+        scores=dict(zip(ends, scores, strict=True)) if arguments.return_curves else {},
+        fractions=fractions if arguments.return_curves else None,
         clean_score=clean,
         baseline_score=ends,
         tied_share=ranking.tied_share.to(scores.device).masked_fill(broken, torch.nan),
@@ -160,6 +153,6 @@ def _areas(
             {name: label for name, (_, label) in stand_ins.items()},
             n_steps=ranking.counts.shape[1] - 1,
             features=ranking.features,
-            ties=settings.ties,
+            ties=arguments.ties,
         ),
     )

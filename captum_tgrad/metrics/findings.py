@@ -14,6 +14,10 @@ from captum_tgrad.metrics.untouched import training_modules
 _TOO_MANY_TIED = 0.25
 _TOO_MUCH_KEPT = 0.5
 
+# warnings.warn, counted from Findings.warn(): what works for the metric and calls it, the metric,
+# captum's log_usage around that, its caller.
+_CALLER = 5
+
 
 class Findings:
     """Collects what is found in a call, to be said once at its end."""
@@ -63,13 +67,10 @@ class Findings:
                 f"baseline of {name}, sample {listed(kept)}",
             )
 
-    def warn(self, stacklevel: int) -> None:
-        """Says it, one UserWarning of each kind.
-
-        ``stacklevel`` is counted as by ``warnings.warn`` in the function that calls this.
-        """
+    def warn(self) -> None:
+        """Says it to who called the metric, one UserWarning of each kind."""
         for message, where in self._said.items():
-            warnings.warn(message.format("; ".join(where)), stacklevel=stacklevel + 1)
+            warnings.warn(message.format("; ".join(where)), stacklevel=_CALLER)
 
     def _add(self, message: str, where: str) -> None:
         self._said.setdefault(message, []).append(where)

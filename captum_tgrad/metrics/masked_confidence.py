@@ -22,26 +22,24 @@ instead of masking it. Take what speaks for the class first: ``attributions.clam
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from captum_tgrad._captum import TargetType, log_usage
+from captum_tgrad._captum import TargetType
+from captum_tgrad.metrics.arguments import Attributions
 from captum_tgrad.metrics.baselines import Baselines
-from captum_tgrad.metrics.call import Settings
 from captum_tgrad.metrics.checks import NanPolicy, listed
 from captum_tgrad.metrics.importance import ChannelReduce, InterpolateMode
-from captum_tgrad.metrics.masking import Masked, masked_scores
-from captum_tgrad.metrics.perturbation_curves import Attributions
+from captum_tgrad.metrics.masking import Masked, MaskingArguments, masked_scores
+from captum_tgrad.metrics.metric import metric
 from captum_tgrad.metrics.results import AverageDrop, IncreaseInConfidence
 from captum_tgrad.metrics.scores import Score
 
-# warnings.warn, counted from masked_scores(): the metric, captum's log_usage around it, its caller.
-_CALLER = 4
 
-
-@log_usage()  # type: ignore[untyped-decorator]
+@metric
 def average_drop(
     forward_func: Callable[..., Any],
     inputs: Tensor | tuple[Tensor, ...],
@@ -99,26 +97,12 @@ def average_drop(
         >>> result.average_drop, result.masked_score
         (tensor(25.), tensor([3.]))
     """
-    settings = Settings(
-        max_examples_per_batch, score, channel_reduce, interpolate_mode, nan_policy, show_progress
+    return masked_scores(
+        "average_drop", MaskingArguments(**locals()), partial(_drop, nan_policy=nan_policy)
     )
-    found = masked_scores(
-        "average_drop",
-        forward_func,
-        inputs,
-        attributions,
-        baselines,
-        additional_forward_args,
-        target,
-        settings,
-        _CALLER,
-    )
-    if isinstance(found, dict):
-        return {name: _drop(each, nan_policy) for name, each in found.items()}
-    return _drop(found, nan_policy)
 
 
-@log_usage()  # type: ignore[untyped-decorator]
+@metric
 def increase_in_confidence(
     forward_func: Callable[..., Any],
     inputs: Tensor | tuple[Tensor, ...],
@@ -151,23 +135,7 @@ def increase_in_confidence(
         >>> increase_in_confidence(model, inputs, maps).increase
         tensor([100.,   0.])
     """
-    settings = Settings(
-        max_examples_per_batch, score, channel_reduce, interpolate_mode, nan_policy, show_progress
-    )
-    found = masked_scores(
-        "increase_in_confidence",
-        forward_func,
-        inputs,
-        attributions,
-        baselines,
-        additional_forward_args,
-        target,
-        settings,
-        _CALLER,
-    )
-    if isinstance(found, dict):
-        return {name: _increase(each) for name, each in found.items()}
-    return _increase(found)
+    return masked_scores("increase_in_confidence", MaskingArguments(**locals()), _increase)
 
 
 def _drop(masked: Masked, nan_policy: NanPolicy) -> AverageDrop:

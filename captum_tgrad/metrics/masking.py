@@ -4,17 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
-from captum_tgrad._captum import TargetType
+from captum_tgrad.metrics.arguments import Arguments
 from captum_tgrad.metrics.baseline_forms import resolve
-from captum_tgrad.metrics.call import Call, Settings
+from captum_tgrad.metrics.baselines import Baselines
+from captum_tgrad.metrics.call import Call
 from captum_tgrad.metrics.findings import is_constant
 from captum_tgrad.metrics.importance import Maps, pooled
 from captum_tgrad.metrics.untouched import untouched
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class MaskingArguments(Arguments):
+    """The arguments of the metrics that mask an input once with its map."""
+
+    baselines: Baselines
 
 
 @dataclass(frozen=True)
@@ -27,36 +37,22 @@ class Masked:
 
 
 def masked_scores(
-    metric: str,
-    forward_func: Callable[..., Any],
-    inputs: Tensor | tuple[Tensor, ...],
-    attributions: Any,
-    baselines: Any,
-    additional_forward_args: Any,
-    target: TargetType,
-    settings: Settings,
-    stacklevel: int,
-) -> Masked | dict[str, Masked]:
+    metric: str, arguments: MaskingArguments, result: Callable[[Masked], Result]
+) -> Result | dict[str, Result]:
     """Scores the inputs, and the inputs masked with their maps.
 
     Args:
         metric: What to call this in the protocol and on the progress bar.
-        forward_func: This and the following up to ``target`` as for ``average_drop``.
-        inputs: See there.
-        attributions: See there.
-        baselines: See there.
-        additional_forward_args: See there.
-        target: See there.
-        settings: The other arguments.
-        stacklevel: Whom a warning is addressed to, as for ``warnings.warn``.
+        arguments: Those of the metric.
+        result: Makes of the scores of a method what the metric returns for it.
 
     Returns:
-        One for each name where ``attributions`` is a dict.
+        One result for each name where ``attributions`` is a dict.
     """
-    call = Call(forward_func, inputs, attributions, additional_forward_args, target, settings)
-    with untouched(forward_func, call.inputs[0].device):
+    call = Call(arguments)
+    with untouched(arguments.forward_func, call.inputs[0].device):
         masks = [_masks(call, method) for method in call.methods]
-        stand_in, label = resolve(baselines, call.inputs, call.frozen)
+        stand_in, label = resolve(arguments.baselines, call.inputs, call.frozen)
         call.check_finite(stand_in, "baselines")
         with call.clean_scores(metric, call.samples * len(masks)) as (clean, buffer):
             for maps in masks:
@@ -71,14 +67,14 @@ def masked_scores(
                         run,
                     )
             scores = buffer.finish().reshape(len(masks), call.samples)
-    call.findings.warn(stacklevel)
+    call.findings.warn()
     found = []
     for method, masked in zip(call.methods, scores, strict=True):
         finite = torch.isfinite(clean) & torch.isfinite(masked)
         call.check_scores(finite, method)
         left = masked.masked_fill(~finite, torch.nan)
         found.append(Masked(clean, left, call.protocol(metric, label)))
-    return call.as_given(found)
+    return call.results(found, result)
 
 
 def _masks(call: Call, method: str) -> Maps:

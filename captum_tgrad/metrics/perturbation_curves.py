@@ -24,22 +24,19 @@ from typing import Any
 
 from torch import Tensor
 
-from captum_tgrad._captum import TargetType, log_usage
-from captum_tgrad.metrics.areas import Areas, CurveSettings, areas
+from captum_tgrad._captum import TargetType
+from captum_tgrad.metrics.areas import Areas, CurveArguments, areas
+from captum_tgrad.metrics.arguments import Attributions
 from captum_tgrad.metrics.baselines import Baselines, Preset
 from captum_tgrad.metrics.checks import NanPolicy
 from captum_tgrad.metrics.importance import ChannelReduce, InterpolateMode
+from captum_tgrad.metrics.metric import metric
 from captum_tgrad.metrics.ranking import Ties
-from captum_tgrad.metrics.results import Area, InsertionDeletion
+from captum_tgrad.metrics.results import InsertionDeletion
 from captum_tgrad.metrics.scores import Score
 
-Attributions = Tensor | tuple[Tensor | None, ...]
 
-# warnings.warn, counted from areas(): the metric, captum's log_usage around it, its caller.
-_CALLER = 4
-
-
-@log_usage()  # type: ignore[untyped-decorator]
+@metric
 def insertion_deletion(
     forward_func: Callable[..., Any],
     inputs: Tensor | tuple[Tensor, ...],
@@ -128,156 +125,10 @@ def insertion_deletion(
         >>> result.insertion, result.deletion
         (tensor([6.2500]), tensor([3.7500]))
     """
-    settings = CurveSettings(
-        max_examples_per_batch,
-        score,
-        channel_reduce,
-        interpolate_mode,
-        nan_policy,
-        show_progress,
-        n_steps,
-        ties,
-        preset,
-    )
-    found = areas(
-        ("insertion", "deletion"),
-        forward_func,
-        inputs,
-        attributions,
-        baselines,
-        additional_forward_args,
-        target,
-        settings,
-        _CALLER,
-    )
-    if isinstance(found, dict):
-        return {name: _both(each, return_curves) for name, each in found.items()}
-    return _both(found, return_curves)
+    return areas(("insertion", "deletion"), CurveArguments(**locals()), _both)
 
 
-@log_usage()  # type: ignore[untyped-decorator]
-def insertion(
-    forward_func: Callable[..., Any],
-    inputs: Tensor | tuple[Tensor, ...],
-    attributions: Attributions | Mapping[str, Attributions],
-    baselines: Baselines | Mapping[str, Baselines] = None,
-    additional_forward_args: object | None = None,
-    target: TargetType = None,
-    n_steps: int = 224,
-    max_examples_per_batch: int = 64,
-    *,
-    score: Score = "softmax",
-    channel_reduce: ChannelReduce = "sum",
-    interpolate_mode: InterpolateMode = "bilinear",
-    ties: Ties = "stable",
-    preset: Preset = "paper",
-    nan_policy: NanPolicy = "raise",
-    return_curves: bool = False,
-    show_progress: bool = False,
-) -> Area | dict[str, Area]:
-    """The area under the insertion curve alone: half the work of ``insertion_deletion``.
-
-    Arguments and what is raised are those of ``insertion_deletion``. Higher is better.
-
-    Returns:
-        The areas; for a dict of attributions, a dict of these.
-
-    Example:
-        >>> import torch
-        >>> model = torch.nn.Linear(2, 1, bias=False)
-        >>> _ = model.weight.data.copy_(torch.tensor([[3.0, 1.0]]))
-        >>> insertion(model, torch.ones(1, 2), torch.tensor([[3.0, 1.0]])).area
-        tensor([2.5000])
-    """
-    settings = CurveSettings(
-        max_examples_per_batch,
-        score,
-        channel_reduce,
-        interpolate_mode,
-        nan_policy,
-        show_progress,
-        n_steps,
-        ties,
-        preset,
-    )
-    found = areas(
-        ("insertion",),
-        forward_func,
-        inputs,
-        attributions,
-        baselines,
-        additional_forward_args,
-        target,
-        settings,
-        _CALLER,
-    )
-    if isinstance(found, dict):
-        return {name: _one(each, "insertion", return_curves) for name, each in found.items()}
-    return _one(found, "insertion", return_curves)
-
-
-@log_usage()  # type: ignore[untyped-decorator]
-def deletion(
-    forward_func: Callable[..., Any],
-    inputs: Tensor | tuple[Tensor, ...],
-    attributions: Attributions | Mapping[str, Attributions],
-    baselines: Baselines | Mapping[str, Baselines] = None,
-    additional_forward_args: object | None = None,
-    target: TargetType = None,
-    n_steps: int = 224,
-    max_examples_per_batch: int = 64,
-    *,
-    score: Score = "softmax",
-    channel_reduce: ChannelReduce = "sum",
-    interpolate_mode: InterpolateMode = "bilinear",
-    ties: Ties = "stable",
-    preset: Preset = "paper",
-    nan_policy: NanPolicy = "raise",
-    return_curves: bool = False,
-    show_progress: bool = False,
-) -> Area | dict[str, Area]:
-    """The area under the deletion curve alone: half the work of ``insertion_deletion``.
-
-    Arguments and what is raised are those of ``insertion_deletion``. Lower is better.
-
-    Returns:
-        The areas; for a dict of attributions, a dict of these.
-
-    Example:
-        >>> import torch
-        >>> model = torch.nn.Linear(2, 1, bias=False)
-        >>> _ = model.weight.data.copy_(torch.tensor([[3.0, 1.0]]))
-        >>> deletion(model, torch.ones(1, 2), torch.tensor([[3.0, 1.0]])).area
-        tensor([1.5000])
-    """
-    settings = CurveSettings(
-        max_examples_per_batch,
-        score,
-        channel_reduce,
-        interpolate_mode,
-        nan_policy,
-        show_progress,
-        n_steps,
-        ties,
-        preset,
-    )
-    found = areas(
-        ("deletion",),
-        forward_func,
-        inputs,
-        attributions,
-        baselines,
-        additional_forward_args,
-        target,
-        settings,
-        _CALLER,
-    )
-    if isinstance(found, dict):
-        return {name: _one(each, "deletion", return_curves) for name, each in found.items()}
-    return _one(found, "deletion", return_curves)
-
-
-def _both(found: Areas, return_curves: bool) -> InsertionDeletion:
+def _both(found: Areas) -> InsertionDeletion:
     return InsertionDeletion(
         insertion=found.area["insertion"],
         deletion=found.area["deletion"],
@@ -287,19 +138,7 @@ def _both(found: Areas, return_curves: bool) -> InsertionDeletion:
         deletion_baseline_score=found.baseline_score["deletion"],
         tied_share=found.tied_share,
         protocol=found.protocol,
-        fractions=found.fractions if return_curves else None,
-        insertion_curve=found.scores["insertion"] if return_curves else None,
-        deletion_curve=found.scores["deletion"] if return_curves else None,
-    )
-
-
-def _one(found: Areas, name: str, return_curves: bool) -> Area:
-    return Area(
-        area=found.area[name],
-        clean_score=found.clean_score,
-        baseline_score=found.baseline_score[name],
-        tied_share=found.tied_share,
-        protocol=found.protocol,
-        fractions=found.fractions if return_curves else None,
-        curve=found.scores[name] if return_curves else None,
+        fractions=found.fractions,
+        insertion_curve=found.scores.get("insertion"),
+        deletion_curve=found.scores.get("deletion"),
     )

@@ -43,8 +43,9 @@ class Scorer:
                 "score must be 'softmax', 'logit' or a callable (outputs, target) -> (N,), got"
                 f" {score!r}."
             )
-        several = isinstance(target, list) or (isinstance(target, Tensor) and target.numel() > 1)
-        if several and len(target) != samples:
+        if (
+            isinstance(target, list) or (isinstance(target, Tensor) and target.numel() > 1)
+        ) and len(target) != samples:
             raise ValueError(f"target has {len(target)} entries for {samples} samples.")
         self._forward_func = forward_func
         self._further = format_additional_forward_args(additional_forward_args) or ()
@@ -101,12 +102,12 @@ class Scorer:
             return
         if outputs.shape[1] == 1 and isinstance(self._score, str):
             return
-        if self._target is None:
+        if not isinstance(self._target, Tensor):  # in the first call
             self._target = torch.zeros(self._samples, dtype=torch.long, device=outputs.device)
             self.target_name = "predicted"
         self._target[torch.tensor(samples, device=outputs.device)] = outputs.argmax(1)
 
-    def _target_of(self, samples: Sequence[int], device: torch.device) -> TargetType:
+    def _target_of(self, samples: Sequence[int], device: torch.device) -> object:
         target = self._target
         if isinstance(target, Tensor) and target.dim() > 0 and len(target) == self._samples:
             return target.to(device)[torch.tensor(samples, device=device)]

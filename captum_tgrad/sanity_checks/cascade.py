@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
+from captum_tgrad._captum import TargetType
 from captum_tgrad.attribution import checks
 from captum_tgrad.attribution.model_copy import copy_model
 from captum_tgrad.decomposition.decompose import usable_in_backward
@@ -52,9 +53,9 @@ def cascading_randomization(
     model: nn.Module,
     attribution_factory: Callable[[Any], Any],
     inputs: Tensor,
-    target: Any = None,
+    target: TargetType = None,
     *,
-    additional_forward_args: Any = None,
+    additional_forward_args: object | None = None,
     attribute_kwargs: Mapping[str, Any] | None = None,
     layers: Sequence[str] | None = None,
     mode: Mode = "cascading",

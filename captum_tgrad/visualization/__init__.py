@@ -52,11 +52,14 @@ _HOMES = {
 }
 
 
-def __getattr__(name: str) -> Any:
-    # The metrics, whose results are drawn here, import captum, and that imports matplotlib.
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+# To a type checker, a module with a __getattr__ has every name.
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        # The metrics, whose results are drawn here, import captum, and that imports matplotlib.
+        if name not in _HOMES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
 
 
 def __dir__() -> list[str]:

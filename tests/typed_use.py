@@ -1,0 +1,100 @@
+"""What a user's type checker knows of the public names; ``test_typing.py`` asks mypy about it."""
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor, nn
+from typing_extensions import assert_type
+
+from captum_tgrad import (
+    CamAttribution,
+    Decomposition,
+    FullGradAttribution,
+    LayerTGradAttribution,
+    TGradAttribution,
+)
+from captum_tgrad.metrics import (
+    Area,
+    AverageDrop,
+    IncreaseInConfidence,
+    InsertionDeletion,
+    average_drop,
+    deletion,
+    increase_in_confidence,
+    insertion,
+    insertion_deletion,
+)
+from captum_tgrad.sanity_checks import RandomizationStep, cascading_randomization
+
+Tensors = tuple[Tensor, ...]
+
+
+def maps_are_like_the_inputs(model: nn.Module, one: Tensor, two: tuple[Tensor, Tensor]) -> None:
+    assert_type(TGradAttribution(model).attribute(one, target=0), Tensor)
+    assert_type(TGradAttribution(model).attribute(two, [0, 1], sign="all"), Tensors)
+    assert_type(FullGradAttribution(model).attribute(one), Tensor)
+    assert_type(FullGradAttribution(model).attribute(two), Tensors)
+
+
+def so_are_those_of_other_libraries(
+    cam_class: Callable[..., Any], model: nn.Module, images: Tensor
+) -> None:
+    method = CamAttribution(cam_class, model)
+    assert_type(method.attribute(images, target=0, eigen_smooth=True), Tensor)
+    assert_type(method.attribute((images,)), Tensors)
+
+
+def the_residual_comes_with_them(
+    model: nn.Module, one: Tensor, two: tuple[Tensor, Tensor], asked: bool
+) -> None:
+    for method in (TGradAttribution(model), FullGradAttribution(model)):
+        assert_type(method.attribute(one, return_convergence_delta=False), Tensor)
+        assert_type(method.attribute(one, return_convergence_delta=True), tuple[Tensor, Tensor])
+        assert_type(method.attribute(two, return_convergence_delta=True), tuple[Tensors, Tensor])
+        assert_type(
+            method.attribute(one, return_convergence_delta=asked),
+            Tensor | tuple[Tensor, Tensor],
+        )
+
+
+def a_layer_may_return_several(model: nn.Module, inputs: Tensor) -> None:
+    method = LayerTGradAttribution(model, model)
+    assert_type(method.attribute(inputs, 1, attribute_to_layer_input=True), Tensor | Tensors)
+    maps, residual = method.attribute(inputs, return_convergence_delta=True)
+    assert_type(maps, Tensor | Tensors)
+    assert_type(residual, Tensor)
+
+
+def terms_have_names(model: nn.Module, inputs: Tensor) -> None:
+    for method in (TGradAttribution(model), FullGradAttribution(model)):
+        assert_type(method.decompose(inputs, target=0), Decomposition)
+    layer = LayerTGradAttribution(model, model)
+    assert_type(layer.decompose(inputs).biases[0].name, str)
+
+
+def a_metric_of_one_method(model: nn.Module, inputs: Tensor, maps: Tensor) -> None:
+    assert_type(insertion_deletion(model, inputs, maps, n_steps=8), InsertionDeletion)
+    assert_type(insertion_deletion(model, (inputs, inputs), (maps, None)), InsertionDeletion)
+    assert_type(insertion(model, inputs, maps, 0), Area)
+    assert_type(deletion(forward_func=model, inputs=inputs, attributions=maps), Area)
+    assert_type(average_drop(model, inputs, maps, score="logit"), AverageDrop)
+    assert_type(increase_in_confidence(model, inputs, maps), IncreaseInConfidence)
+
+
+def a_metric_of_several(model: nn.Module, inputs: Tensor, maps: dict[str, Tensor]) -> None:
+    assert_type(insertion_deletion(model, inputs, maps), dict[str, InsertionDeletion])
+    assert_type(insertion(model, inputs, attributions=maps), dict[str, Area])
+    assert_type(deletion(model, inputs, maps), dict[str, Area])
+    assert_type(average_drop(model, inputs, maps), dict[str, AverageDrop])
+    assert_type(increase_in_confidence(model, inputs, maps), dict[str, IncreaseInConfidence])
+
+
+def steps_of_a_randomisation(model: nn.Module, inputs: Tensor) -> None:
+    for step in cascading_randomization(model, TGradAttribution, inputs, target=[0, 1]):
+        assert_type(step, RandomizationStep)
+
+
+def mistakes_are_found(model: nn.Module, inputs: Tensor) -> None:
+    TGradAttribution(model).attribute(inputs, sign="both")  # type: ignore[call-overload]
+    insertion(model, inputs, inputs, ties="neither")  # type: ignore[call-overload]
+    from captum_tgrad import NoSuchAttribution  # type: ignore[attr-defined]  # noqa: F401
