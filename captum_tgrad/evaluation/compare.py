@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from captum_tgrad.evaluation.method import Method, black_picture
 from captum_tgrad.evaluation.methods import METHODS
+from captum_tgrad.evaluation.speed import examples_per_batch, in_fast_format
 from captum_tgrad.evaluation.timed import Explained, TimedMethod
 from captum_tgrad.metrics import (
     InsertionDeletion,
@@ -90,7 +91,7 @@ def compare(
     target: int | str | None = None,
     *,
     n_steps: int = 224,
-    max_examples_per_batch: int = 64,
+    max_examples_per_batch: int | None = None,
     progress: Callable[[str], None] = lambda title: None,
 ) -> Comparison:
     """Explains a picture with several methods, and scores their maps.
@@ -103,7 +104,8 @@ def compare(
         methods: As from ``get_method``. None: all built-in ones.
         target: The index or the name of the class to explain. None: the predicted one.
         n_steps: Of the insertion and the deletion curve.
-        max_examples_per_batch: How many changed pictures are scored at a time; changes no number.
+        max_examples_per_batch: How many changed pictures are scored at a time; changes no number
+            but by rounding. None: 8 on a CPU, 64 elsewhere.
         progress: Called with the title of each method before it runs, and with "metrics".
 
     Returns:
@@ -118,7 +120,9 @@ def compare(
         raise ValueError("methods is empty: give at least one, as from get_method")
     inputs = classifier.preprocess(image)[None]
     parameter = next(classifier.model.parameters(), inputs)
-    inputs = inputs.to(parameter.device)
+    inputs = in_fast_format(inputs.to(parameter.device))
+    if max_examples_per_batch is None:
+        max_examples_per_batch = examples_per_batch(inputs.device)
     with torch.no_grad():
         probabilities = classifier.model(inputs).softmax(dim=1)[0]
     index = (

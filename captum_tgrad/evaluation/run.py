@@ -15,6 +15,7 @@ from captum_tgrad.evaluation.records import JsonLines, record_of
 from captum_tgrad.evaluation.samples import Samples
 from captum_tgrad.evaluation.scoring import Image, Scoring, logits_of
 from captum_tgrad.evaluation.settings import Settings
+from captum_tgrad.evaluation.speed import in_fast_format
 from captum_tgrad.evaluation.timed import Explained, TimedMethod
 
 
@@ -86,7 +87,7 @@ class Run:
         """
         lacking = {self._samples.names[index]: methods for index, methods in work}
         for batch in self._batches([index for index, _ in work], bar):
-            inputs = torch.stack([each.tensor for each in batch]).to(self._device)
+            inputs = in_fast_format(torch.stack([each.tensor for each in batch]).to(self._device))
             self._batch(batch, inputs, lacking, bar)
         for name, method in self._methods.items():
             if method.gave_up is not None:
@@ -126,7 +127,7 @@ class Run:
         bar.update(len(batch) - len(kept))
         if not kept:
             return
-        batch, inputs = [batch[index] for index in kept], inputs[kept]
+        batch, inputs = [batch[index] for index in kept], in_fast_format(inputs[kept])
         target = torch.tensor([targets[index] for index in kept], device=inputs.device)
         explained = self._explain(batch, inputs, target, lacking)
         for index, each in enumerate(batch):
