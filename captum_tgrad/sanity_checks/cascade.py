@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
-from captum_tgrad._captum import TargetType
 from captum_tgrad.attribution import checks
 from captum_tgrad.attribution.model_copy import copy_model
 from captum_tgrad.decomposition.decompose import usable_in_backward
@@ -18,6 +17,9 @@ from captum_tgrad.sanity_checks.explain import Explanation
 from captum_tgrad.sanity_checks.layers import Layer, layers_from_the_output
 from captum_tgrad.sanity_checks.randomize import randomize
 from captum_tgrad.sanity_checks.similarity import similarity
+
+if TYPE_CHECKING:
+    from captum_tgrad._captum import TargetType
 
 Mode = Literal["cascading", "independent"]
 
