@@ -69,7 +69,6 @@ def compare(
     one: Callable[[], object], other: Callable[[], object], pairs: int, device: torch.device
 ) -> tuple[float, float, float]:
     """The median ratio of ``one`` to ``other``, pair by pair, and both medians in seconds."""
-    seconds(one, device), seconds(other, device)
     times = []
     for pair in range(pairs):
         if pair % 2:
@@ -95,6 +94,9 @@ class Bench:
         self.baseline = blur()(self.images)
         with torch.no_grad():
             self.target = self.model(self.images).argmax(1)
+            # A warm-up: the calls that are timed take a minute each, and need none of their own.
+            for memory_format in FORMATS.values():
+                self.model(self.images.to(memory_format=memory_format))
 
     def ours(self, model: nn.Module, images: Tensor, chunk: int) -> Callable[[], object]:
         """Both curves, with the baseline given."""
