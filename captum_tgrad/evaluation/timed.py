@@ -16,6 +16,9 @@ from captum_tgrad.metrics.importance import importance_maps
 # A method that has failed on so many images and on no other has no use for more.
 _GIVE_UP_AFTER = 8
 
+# Seconds that one image takes, from which on a batch is not run only to warm up.
+_LONG = 1.0
+
 
 @dataclass(frozen=True)
 class Explained:
@@ -121,12 +124,22 @@ class TimedMethod:
     def _warm_up(self, inputs: Tensor, target: Tensor, seeds: Sequence[int]) -> None:
         """What is done once only is done now, and not timed.
 
-        A GPU chooses its kernels by the size of the batch; on a CPU one image will do.
+        A GPU chooses its kernels by the size of the batch, and a CPU has to find memory for all of
+        it. Where one image takes long on a CPU, neither is seen in what a batch takes.
         """
-        count = len(inputs) if inputs.device.type == "cuda" else 1
-        for _ in self.parts(lambda part: self._run(inputs[part], target[part], seeds[part]), count):
-            pass
+        first = 0.0 if inputs.device.type == "cuda" else self._once(inputs[:1], target[:1], seeds)
+        if first < _LONG:
+            self._once(inputs, target, seeds)
         self._warm = True
+
+    def _once(self, inputs: Tensor, target: Tensor, seeds: Sequence[int]) -> float:
+        """Runs the method, and returns the seconds that it took."""
+        start = time.perf_counter()
+        for _ in self.parts(
+            lambda part: self._run(inputs[part], target[part], seeds[part]), len(inputs)
+        ):
+            pass
+        return time.perf_counter() - start
 
     def _run(
         self, inputs: Tensor, target: Tensor, seeds: Sequence[int]
