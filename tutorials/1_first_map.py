@@ -10,9 +10,11 @@ one picture, draws it, and checks that nothing is missing from it.
 # A network and a picture
 # -----------------------
 #
-# T-Grad explains any PyTorch model. Here we take EfficientNet-Lite0, trained on ImageNet, because
-# its weights come as a Python package. ``load_classifier`` returns it with all that goes with it:
-# the names of its classes, and the way from a picture to a tensor.
+# T-Grad explains any PyTorch model that can be differentiated, in evaluation mode. Here we take
+# EfficientNet-Lite0, trained on ImageNet, because its weights come as a Python package, with the
+# extra ``cli``. ``load_classifier`` returns it with all that goes with it: the names of its classes,
+# and the way from a picture to a tensor. In a notebook a figure at the end of a cell is shown; in a
+# script, write ``figure.savefig("map.png")``.
 
 import torch
 
@@ -82,10 +84,11 @@ print(f"residual {delta.item():.1e}")
 
 # %%
 # The residual is rounding: the explanation is complete. It is computed at every call, and if it is
-# more than rounding, a warning says so and names the layer to look at.
+# more than rounding, a warning says so and, where it can, names the layer to look at.
 #
-# Each term has its own map of evidence for the class, and the T-Grad map is the weighted sum of
-# them, where terms with a negative score get no weight. That is why the map is never negative, and
+# Each term has its own map of evidence for the class. The T-Grad map is the sum of these maps, each
+# scaled to a sum of 1 and weighted by its term's score; terms with a negative score get no weight.
+# That is why the map is never negative, and
 # why it sums to the positive scores rather than to the logit:
 
 decomposition = method.decompose(image, target=target)

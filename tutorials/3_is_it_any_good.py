@@ -24,6 +24,7 @@ from captum_tgrad.metrics import (
 )
 from captum_tgrad.visualization import curves_figure, methods_figure
 from captum_tgrad.zoo import load_classifier, sample_image
+from captum_tgrad.zoo.normalisation import normalisation
 
 classifier = load_classifier("efficientnet_lite0")
 model = classifier.model
@@ -70,12 +71,13 @@ for name, result in results.items():
 # %%
 # The curves, and what the network saw on the way:
 
+mean, std = normalisation(classifier)
 figure = curves_figure(
     results,
     inputs=image,
     attributions={name: maps[name] for name in ("T-Grad", "Grad-CAM")},
-    mean=classifier.preprocess.mean,
-    std=classifier.preprocess.std,
+    mean=mean,
+    std=std,
 )
 figure
 
