@@ -20,6 +20,7 @@ import time
 import torch
 
 from captum_tgrad.evaluation import METHODS, Explainer, built_in_pictures, evaluate
+from captum_tgrad.evaluation.speed import in_fast_format
 from captum_tgrad.zoo import load_classifier
 
 
@@ -32,7 +33,8 @@ class Bench:
         self.classifier = load_classifier()
         self.model = self.classifier.model.to(device)
         pictures = built_in_pictures(self.classifier)
-        self.images = torch.stack([pictures[index][0] for index in range(options.images)])
+        images = torch.stack([pictures[index][0] for index in range(options.images)])
+        self.images = in_fast_format(images)  # as evaluate itself has them
         with torch.no_grad():
             self.target = self.model(self.images.to(device)).argmax(1)
 
@@ -64,6 +66,7 @@ class Bench:
         # Of each picture: itself and its baseline; of each method two curves and a masked picture.
         parts = [2] + [2 * (self.options.steps - 1)] * methods + [1 + methods]
         room = self.images[:1].to(self.device).repeat(self.options.chunk, 1, 1, 1)
+        room = in_fast_format(room)
         start = self.clock()
         with torch.no_grad():
             for part in parts * self.options.images:
@@ -82,7 +85,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=int, default=8)
     parser.add_argument("--steps", type=int, default=224)
-    parser.add_argument("--chunk", type=int, default=64, help="examples in one forward pass")
+    parser.add_argument("--chunk", type=int, default=8, help="examples in one forward pass")
     parser.add_argument("--pairs", type=int, default=3)
     parser.add_argument(
         "--methods", nargs="+", choices=METHODS, default=["t_grad", "saliency", "grad_cam"]
