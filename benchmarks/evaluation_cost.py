@@ -65,8 +65,8 @@ class Bench:
         methods = len(self.options.methods)
         # Of each picture: itself and its baseline; of each method two curves and a masked picture.
         parts = [2] + [2 * (self.options.steps - 1)] * methods + [1 + methods]
-        room = self.images[:1].to(self.device).repeat(self.options.chunk, 1, 1, 1)
-        room = in_fast_format(room)
+        one = self.images[:1].to(self.device)
+        room = in_fast_format(one.repeat(self.options.chunk, 1, 1, 1))
         start = self.clock()
         with torch.no_grad():
             for part in parts * self.options.images:

@@ -36,8 +36,9 @@ class Scratch:
         memory = self._memory.get(dtype)
         if memory is None or memory.numel() < size:
             memory = self._memory[dtype] = torch.empty(size, dtype=dtype)
-        strides = tensor.stride() if _is_dense(tensor) else _row_major(tensor.shape)
-        return memory.as_strided(tensor.shape, strides)
+        if _is_dense(tensor):
+            return memory.as_strided(tensor.shape, tensor.stride())
+        return memory[:size].view(tensor.shape)
 
 
 def _is_dense(tensor: Tensor) -> bool:
@@ -49,10 +50,3 @@ def _is_dense(tensor: Tensor) -> bool:
                 return False
             expected *= size
     return True
-
-
-def _row_major(shape: torch.Size) -> list[int]:
-    strides = [1] * len(shape)
-    for dim in range(len(shape) - 1, 0, -1):
-        strides[dim - 1] = strides[dim] * shape[dim]
-    return strides

@@ -121,8 +121,7 @@ def compare(
     inputs = classifier.preprocess(image)[None]
     parameter = next(classifier.model.parameters(), inputs)
     inputs = in_fast_format(inputs.to(parameter.device))
-    if max_examples_per_batch is None:
-        max_examples_per_batch = examples_per_batch(inputs.device)
+    chunk = examples_per_batch(max_examples_per_batch, inputs.device)
     with torch.no_grad():
         probabilities = classifier.model(inputs).softmax(dim=1)[0]
     index = (
@@ -139,7 +138,7 @@ def compare(
     maps = {name: found.importance[None] for name, found in explained.items()}
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        scored = _Scored(classifier.model, inputs, maps, index, n_steps, max_examples_per_batch)
+        scored = _Scored(classifier.model, inputs, maps, index, n_steps, chunk)
     mean, std = normalisation(classifier)
     titles = {method.name: method.title for method in methods}
     return Comparison(

@@ -128,9 +128,8 @@ def evaluate(
         model = model.model
     _check_model(model)
     device = device_of(model)
-    if max_examples_per_batch is None:
-        max_examples_per_batch = examples_per_batch(device)
-    settings = Settings(target, n_steps, batch_size, max_examples_per_batch, score, ties, seed)
+    chunk = examples_per_batch(max_examples_per_batch, device)
+    settings = Settings(target, n_steps, batch_size, chunk, score, ties, seed)
     protocol = {
         "model": name,
         "weights": fingerprint(model),

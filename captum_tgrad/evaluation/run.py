@@ -127,7 +127,7 @@ class Run:
         bar.update(len(batch) - len(kept))
         if not kept:
             return
-        batch, inputs = [batch[index] for index in kept], in_fast_format(inputs[kept])
+        batch, inputs = [batch[index] for index in kept], inputs[kept]
         target = torch.tensor([targets[index] for index in kept], device=inputs.device)
         explained = self._explain(batch, inputs, target, lacking)
         for index, each in enumerate(batch):

@@ -12,8 +12,10 @@ from torch import Tensor
 _ON_A_CPU, _ELSEWHERE = 8, 64
 
 
-def examples_per_batch(device: torch.device) -> int:
-    """How many changed images are scored at a time on a device."""
+def examples_per_batch(given: int | None, device: torch.device) -> int:
+    """How many changed images are scored at a time: as given, or what suits the device if None."""
+    if given is not None:
+        return given
     return _ON_A_CPU if device.type == "cpu" else _ELSEWHERE
 
 
