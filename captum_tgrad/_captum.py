@@ -1,4 +1,4 @@
-"""Everything of captum's that is private to captum: this file alone changes when captum does.
+"""What the package takes from captum, most of it private: this file alone changes when captum does.
 
 Captum is not marked as typed, so that a type checker takes whatever comes from it for ``Any``. The
 types that users meet are therefore written down here, as captum has them.

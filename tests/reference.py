@@ -15,9 +15,10 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import interpolate, relu
+from torch.nn.functional import interpolate, pad, relu
 
 INTERPOLATION_MODES = {1: "linear", 2: "bilinear", 3: "trilinear"}
+PADDINGS = (nn.ZeroPad2d, nn.ConstantPad2d, nn.ReflectionPad2d)
 
 
 @dataclass(frozen=True)
@@ -31,12 +32,15 @@ class Contribution:
             (1, C, *spatial), or (1, F) where it has no place.
         reaches: for every input of the network, whether y depends on it.
         channel_axis: the axis of y that holds the channels.
+        padding: cells of y that lie beside the image, as ``torch.nn.functional.pad`` takes
+            them: they have no place on it, and what is in them is spread evenly over it.
     """
 
     name: str
     samples: tuple[Tensor, ...]
     reaches: tuple[bool, ...]
     channel_axis: int = 1
+    padding: tuple[int, ...] = ()
 
     @property
     def values(self) -> Tensor:
@@ -51,14 +55,14 @@ class Contribution:
     @property
     def positive(self) -> Tensor:
         """S of equation 7, shape (N, 1, *spatial), or (N, 1) without a place."""
-        return torch.stack([self._map(relu(sample)) for sample in self.samples])
+        return torch.stack([self.at_places(relu(sample)) for sample in self.samples])
 
     @property
     def negative(self) -> Tensor:
         """S of equation 7 for the evidence against; shaped like ``positive``."""
-        return torch.stack([self._map(relu(-sample)) for sample in self.samples])
+        return torch.stack([self.at_places(relu(-sample)) for sample in self.samples])
 
-    def _map(self, sample: Tensor) -> Tensor:
+    def at_places(self, sample: Tensor) -> Tensor:
         """Sum over the channels: (1, C, *spatial) to (1, *spatial).
 
         Where the network folded parts of the sample into the batch axis, that axis is
@@ -66,7 +70,9 @@ class Contribution:
         """
         if sample.dim() == 1:
             sample = sample.unsqueeze(1)
-        return sample.movedim(self.channel_axis, 1).sum(dim=(0, 1)).unsqueeze(0)
+        cells = sample.movedim(self.channel_axis, 1).sum(dim=(0, 1)).unsqueeze(0)
+        image = pad(cells, [-width for width in self.padding])
+        return image + (cells.sum() - image.sum()) / image.numel()
 
 
 @dataclass(frozen=True)
@@ -130,6 +136,7 @@ def decompose(
                 tuple(term.samples[0] for term in same),
                 same[0].reaches,
                 same[0].channel_axis,
+                same[0].padding,
             )
         )
     return Decomposition(
@@ -157,7 +164,8 @@ def _decompose_one(
         reaches = tuple(_depends(call.output, x) for x in inputs)
         channel_axis = getattr(call.module, "channel_axis", 1)
         contribution = gradient * _bias(call)
-        terms.append(Contribution(call.name, (contribution,), reaches, channel_axis))
+        padding = call.module.padding if type(call.module) in PADDINGS else ()
+        terms.append(Contribution(call.name, (contribution,), reaches, channel_axis, padding))
     return value.detach(), terms
 
 
@@ -251,11 +259,37 @@ def phi(saliency: Tensor, spatial: Sequence[int]) -> Tensor:
         if one.dim() - 2 != len(spatial):
             one = one.sum().reshape(1, 1, *[1 for _ in spatial])
         if len(spatial) > 0:
-            mode = INTERPOLATION_MODES[len(spatial)]
-            one = interpolate(one, size=tuple(spatial), mode=mode, align_corners=False)
+            one = resized(one, spatial)
         total = one.sum()
         enlarged.append(one / total if total > 0 else torch.zeros_like(one))
     return torch.cat(enlarged)
+
+
+def resized(cells: Tensor, spatial: Sequence[int]) -> Tensor:
+    """Linear interpolation where the map is coarser than ``spatial``, averages where finer."""
+    for axis, extent in enumerate(spatial, start=2):
+        if cells.shape[axis] > extent:
+            cells = averaged(cells, axis, extent)
+    mode = INTERPOLATION_MODES[len(spatial)]
+    return interpolate(cells, size=tuple(spatial), mode=mode, align_corners=False)
+
+
+def averaged(cells: Tensor, axis: int, extent: int) -> Tensor:
+    """Along one axis, each of ``extent`` coarser cells is the mean of the finer cells in it.
+
+    A finer cell that lies in two of them counts for as much as lies in either.
+    """
+    finer = cells.shape[axis]
+    coarse = []
+    for cell in range(extent):
+        start, end = cell * finer / extent, (cell + 1) * finer / extent
+        total = torch.zeros_like(cells.select(axis, 0))
+        for number in range(finer):
+            inside = min(end, number + 1) - max(start, number)
+            if inside > 0:
+                total = total + inside * cells.select(axis, number)
+        coarse.append(total * extent / finer)
+    return torch.stack(coarse, axis)
 
 
 def tgrad_map(decomposition: Decomposition, sign: str = "positive", input_index: int = 0) -> Tensor:

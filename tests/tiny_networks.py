@@ -514,6 +514,11 @@ LAYERS = [
         lambda m, x: F.interpolate(x, (9, 8), mode="bilinear"),
     ),
     layer(
+        "upsampling_beyond_the_input",
+        lambda: Chain(larger=nn.Upsample(scale_factor=4), conv=conv(WIDTH)),
+        lambda m, x: m.conv(F.interpolate(x, scale_factor=4)),
+    ),
+    layer(
         "pixel_shuffle",
         lambda: nn.PixelShuffle(2),
         lambda m, x: F.pixel_shuffle(x, 2),

@@ -24,8 +24,8 @@ from captum_tgrad.attribution.cam_targets import cam_targets, selected_indices
 from captum_tgrad.attribution.last_convolution import LastConvolution
 from captum_tgrad.attribution.model_copy import copy_model
 from captum_tgrad.attribution.quiet import without_progress_bars
-from captum_tgrad.decomposition.decompose import usable_in_backward
 from captum_tgrad.decomposition.eager import compiled_models_run_eagerly, uncompiled
+from captum_tgrad.decomposition.inference_tensors import usable_in_backward
 
 
 class CamAttribution(Attribution):  # type: ignore[misc]

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from captum_tgrad.decomposition.redistribute import redistribute
 from captum_tgrad.decomposition.terms import Term
 
 Sign = Literal["positive", "negative", "all"]
 
 _INTERPOLATION_MODES = {1: "linear", 2: "bilinear", 3: "trilinear"}
+
+
+def check_sign(sign: object) -> None:
+    """Raises ValueError unless it is one of the three."""
+    if sign not in get_args(Sign):
+        raise ValueError(f"sign must be 'positive', 'negative' or 'all', got {sign!r}.")
 
 
 def combine(
@@ -87,9 +95,16 @@ def per_sample(values: Tensor, like: Tensor) -> Tensor:
 
 
 def enlarge(evidence: Tensor, spatial: torch.Size) -> Tensor:
-    """A map at the spatial size of an input: linear interpolation of the right dimension."""
+    """A map at the spatial size of an input: linear interpolation of the right dimension.
+
+    Where the map is the finer one, it is averaged: interpolation would look at few of its cells.
+    """
     if evidence.shape[2:] == spatial:
         return evidence
+    size = evidence.shape[2:]
+    coarser = [min(own, wanted) for own, wanted in zip(size, spatial, strict=True)]
+    if coarser != list(size):
+        evidence = redistribute(evidence, coarser) * (math.prod(coarser) / math.prod(size))
     mode = _INTERPOLATION_MODES[len(spatial)]
     return F.interpolate(evidence, spatial, mode=mode, align_corners=False)
 

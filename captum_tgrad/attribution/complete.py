@@ -16,9 +16,10 @@ from captum_tgrad._captum import (
     select_targets,
 )
 from captum_tgrad.attribution import checks
-from captum_tgrad.decomposition.decompose import Explained, decompose, usable_in_backward
-from captum_tgrad.decomposition.layout import Layout
-from captum_tgrad.decomposition.plan import plan_of
+from captum_tgrad.decomposition.decompose import Explained, decompose
+from captum_tgrad.decomposition.inference_tensors import usable_in_backward
+from captum_tgrad.decomposition.layouts.layout import Layout
+from captum_tgrad.decomposition.layouts.plan import plan_of
 from captum_tgrad.decomposition.terms import Decomposition
 
 

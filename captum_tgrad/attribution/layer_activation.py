@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,10 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from captum_tgrad._captum import forward_layer_distributed_eval
-from captum_tgrad.decomposition.call import origin_of
 from captum_tgrad.decomposition.eager import compiled_models_run_eagerly, uncompiled
-from captum_tgrad.decomposition.layout import Axis, Dim, Layout
-from captum_tgrad.decomposition.plan import plan_of
+from captum_tgrad.decomposition.layouts.dim import Axis, Dim
+from captum_tgrad.decomposition.layouts.layout import Layout
+from captum_tgrad.decomposition.layouts.plan import plan_of
+from captum_tgrad.decomposition.modules import RunningModules
+from captum_tgrad.decomposition.origin import origin_of
 from captum_tgrad.decomposition.trace import Trace
 
 Forward = Callable[..., Any]
@@ -69,7 +71,8 @@ def activation_of(
     def traced(*arguments: Any) -> None:
         followed = iter(trace.follow(leaves) if trace else [])
         given = [next(followed) if t.is_floating_point() else t.clone() for t in inputs]
-        with trace or nullcontext():
+        # Without a trace, too, no batch norm may change its running statistics.
+        with trace or RunningModules():
             uncompiled(forward)(*given, *arguments[len(inputs) :])
         if not calls:
             raise ValueError(
@@ -82,11 +85,12 @@ def activation_of(
             saved = forward_layer_distributed_eval(
                 traced, inputs, layer, None, further, attribute_to_layer_input=at_input
             )
+        # By layer, then by device: one of each.
+        ((tensors,),) = (devices.values() for devices in saved.values())
+        layouts = tuple(_layout_of(tensor, inputs[0].shape[0], layer) for tensor in tensors)
     finally:
         if trace:
             trace.release()
-    ((tensors,),) = (devices.values() for devices in saved.values())
-    layouts = tuple(_layout_of(tensor, inputs[0].shape[0], layer) for tensor in tensors)
     return LayerActivation(tuple(tensor.detach() for tensor in tensors), layouts, calls)
 
 
@@ -164,7 +168,7 @@ def _layout_of(tensor: Tensor, samples: int, layer: nn.Module) -> Layout:
     layout = origin.layout if origin is not None else ()
     in_order = all(len(dim.segments) == 1 for dim in layout)
     if layout and in_order and plan_of(layout).samples == samples:
-        return layout
+        return tuple(dim.without_padding() for dim in layout)
     if tensor.dim() and len(tensor) == samples and not any(dim.has_sample for dim in layout[1:]):
         rest = (Dim.channel(size) for size in tensor.shape[1:])
         return (Dim.whole(Axis(0, 0, samples)), *rest)

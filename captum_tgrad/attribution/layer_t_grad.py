@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal, get_args, overload
+from typing import Any, Literal, overload
 
 import torch
 from torch import Tensor, nn
@@ -18,15 +18,16 @@ from captum_tgrad._captum import (
     log_usage,
 )
 from captum_tgrad.attribution import checks
-from captum_tgrad.attribution.combine import Sign, combine
+from captum_tgrad.attribution.combine import Sign, check_sign, combine
 from captum_tgrad.attribution.complete import CompleteAttribution
 from captum_tgrad.attribution.layer_activation import (
     LayerActivation,
     activation_of,
     network_from,
 )
-from captum_tgrad.decomposition.decompose import Explained, usable_in_backward
-from captum_tgrad.decomposition.plan import as_laid_out, channels_first
+from captum_tgrad.decomposition.decompose import Explained
+from captum_tgrad.decomposition.inference_tensors import usable_in_backward
+from captum_tgrad.decomposition.layouts.plan import as_laid_out, channels_first
 from captum_tgrad.decomposition.precision import without_autocast
 from captum_tgrad.decomposition.terms import Decomposition
 
@@ -135,8 +136,7 @@ class LayerTGradAttribution(LayerAttribution, CompleteAttribution):  # type: ign
             ValueError: As for ``TGradAttribution.attribute``, or the layer is never called, or its
                 activation mixes the samples.
         """
-        if sign not in get_args(Sign):
-            raise ValueError(f"sign must be 'positive', 'negative' or 'all', got {sign!r}.")
+        check_sign(sign)
         activation, explained = self._explain_layer(
             inputs, target, additional_forward_args, attribute_to_layer_input
         )

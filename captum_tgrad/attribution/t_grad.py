@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args, overload
+from typing import Literal, overload
 
 import torch
 from torch import Tensor
@@ -14,7 +14,7 @@ from captum_tgrad._captum import (
     is_tuple,
     log_usage,
 )
-from captum_tgrad.attribution.combine import Sign, combine
+from captum_tgrad.attribution.combine import Sign, check_sign, combine
 from captum_tgrad.attribution.complete import CompleteAttribution
 from captum_tgrad.decomposition.precision import without_autocast
 
@@ -118,11 +118,15 @@ class TGradAttribution(CompleteAttribution):
         Raises:
             TypeError: ``inputs`` are no float tensors, ``target`` no integers, or
                 ``forward_func`` returned no tensor.
-            ValueError: ``inputs`` are empty, hold NaN or inf, ``target`` does not select one
-                output per sample, a batch norm is in training mode, or ``sign`` is unknown.
+            ValueError: ``inputs`` are empty, hold NaN or inf, are not where the model is, or one of
+                them does not reach the output; ``target`` does not select one output per sample; a
+                batch norm is in training mode; the network mixes the samples of the batch; or
+                ``sign`` is unknown.
+
+        Warns:
+            UserWarning: The terms do not add up to the output: an operation was hidden.
         """
-        if sign not in get_args(Sign):
-            raise ValueError(f"sign must be 'positive', 'negative' or 'all', got {sign!r}.")
+        check_sign(sign)
         explained = self._explain(inputs, target, additional_forward_args)
         decomposition = explained.decomposition
         with torch.no_grad(), without_autocast(explained.contributions[0]):

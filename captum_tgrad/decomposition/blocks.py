@@ -11,8 +11,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from captum_tgrad.decomposition.layout import Axis, Dim, Layout
-from captum_tgrad.decomposition.plan import plan_of
+from captum_tgrad.decomposition.layouts.dim import Axis, Dim
+from captum_tgrad.decomposition.layouts.layout import Layout
+from captum_tgrad.decomposition.layouts.plan import plan_of
 
 # Four megabytes in float32: of the powers of two about the fastest on two threads, which smaller
 # blocks keep waiting for each other and larger ones drive out of the cache.
@@ -77,13 +78,19 @@ def split_of(tensor: Tensor, layout: Layout, elementwise: bool) -> Split | None:
         elif elementwise and all(len(other.segments) == 1 for other in layout):
             if not layout[dim].follows_axis:
                 return Split(dim, length, None)
-            if axis is not None and axis.is_known and not axis.shift and _once(axis, layout):
+            if axis is not None and _can_be_cut(axis, layout):
                 return Split(dim, length, axis)
     return None
 
 
 def _part(axis: Axis, length: int) -> Dim:
     return Dim.whole(Axis(axis.rank, axis.index, length))
+
+
+def _can_be_cut(axis: Axis, layout: Layout) -> bool:
+    """Whether the sums of the whole are those of the blocks along this axis, side by side."""
+    in_order = axis.is_known and not axis.shift
+    return in_order and not plan_of(layout).pads and _once(axis, layout)
 
 
 def _once(axis: Axis, layout: Layout) -> bool:

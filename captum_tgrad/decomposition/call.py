@@ -10,23 +10,6 @@ from typing import Any
 
 from torch import Tensor
 
-from captum_tgrad.decomposition.layout import Layout
-
-_ORIGIN = "_captum_tgrad_origin"
-
-
-@dataclass(frozen=True)
-class Origin:
-    """Where a tensor of the traced network comes from.
-
-    Args:
-        layout: Which sample and place each of its elements belongs to.
-        inputs: The numbers of the network's inputs that it depends on.
-    """
-
-    layout: Layout
-    inputs: frozenset[int]
-
 
 @cache
 def operation_name(func: Callable[..., Any]) -> str:
@@ -39,7 +22,10 @@ def operation_name(func: Callable[..., Any]) -> str:
     return str(name.strip("_"))
 
 
-_IN_PLACE_OPERATORS = {"add", "sub", "mul", "matmul", "truediv", "div", "pow", "floordiv", "mod"}
+_IN_PLACE_OPERATORS = {
+    "add", "sub", "mul", "matmul", "truediv", "div", "pow", "floordiv", "mod",
+    "and", "or", "xor", "lshift", "rshift",
+}  # fmt: skip
 
 
 def tensors_in(*values: Any) -> list[Tensor]:
@@ -77,17 +63,6 @@ def map_tensors(value: Any, replace: Callable[[Tensor], Tensor]) -> Any:
     if isinstance(value, dict):
         return {key: map_tensors(item, replace) for key, item in value.items()}
     return value
-
-
-def origin_of(tensor: Tensor) -> Origin | None:
-    """The origin that the trace has given to ``tensor``, if it has seen it."""
-    origin: Origin | None = getattr(tensor, _ORIGIN, None)
-    return origin
-
-
-def set_origin(tensor: Tensor, origin: Origin) -> None:
-    """Remembers a tensor's origin on the tensor itself, so that it lives as long as the tensor."""
-    setattr(tensor, _ORIGIN, origin)
 
 
 @dataclass
@@ -136,7 +111,7 @@ class Call:
     def in_place(self) -> bool:
         """Whether the call overwrites its first argument."""
         name = getattr(self.func, "__name__", "")
-        if name == "__setitem__" or (name.startswith("__i") and name != "__invert__"):
+        if name == "__setitem__" or (name.startswith("__i") and name[3:-2] in _IN_PLACE_OPERATORS):
             return True
         if name.endswith("_") and not name.endswith("__"):
             return True

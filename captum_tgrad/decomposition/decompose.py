@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from captum_tgrad.decomposition.call import map_tensors
 from captum_tgrad.decomposition.eager import compiled_models_run_eagerly, uncompiled
-from captum_tgrad.decomposition.layout import Layout, input_layout
+from captum_tgrad.decomposition.inference_tensors import usable_in_backward
+from captum_tgrad.decomposition.layouts.layout import Layout, input_layout
+from captum_tgrad.decomposition.layouts.plan import plan_of
 from captum_tgrad.decomposition.maps import maps_of_contribution
-from captum_tgrad.decomposition.plan import plan_of
 from captum_tgrad.decomposition.precision import in_full_precision, without_autocast
 from captum_tgrad.decomposition.terms import Decomposition, Term
 from captum_tgrad.decomposition.trace import Trace
@@ -45,6 +45,7 @@ def decompose(
     *,
     layouts: Sequence[Layout] | None = None,
     with_magnitudes: bool = False,
+    name: str = "inputs",
 ) -> Explained:
     """Decomposes the selected output of ``forward`` at ``inputs``.
 
@@ -56,26 +57,42 @@ def decompose(
         select: Selects from what ``forward`` returned the output to explain, shape ``(N,)``.
         layouts: Where the elements of each input are; samples, channels, then space if None.
         with_magnitudes: Whether to find the range of each bias term's elements, too.
+        name: What the inputs are to the user.
 
     Returns:
         The decomposition and the inputs' contributions.
+
+    Raises:
+        ValueError: The output does not depend on one of the inputs, or a batch norm is in training
+            mode, or the samples of the batch cannot be told apart.
+
+    Warns:
+        UserWarning: The terms do not add up to the output.
     """
     forward = uncompiled(forward)
     leaves = tuple(_leaf(tensor) for tensor in inputs)
     layouts = layouts or [input_layout(leaf.shape) for leaf in leaves]
     trace = Trace(leaves, layouts, with_magnitudes=with_magnitudes)
     outputs: list[Tensor] = []
+    selected: Tensor | None = None
 
     def traced(*arguments: Any) -> Any:
+        nonlocal selected
         followed = trace.follow(arguments[: len(leaves)])
         with trace:
             output = forward(*followed, *arguments[len(leaves) :])
-        outputs.append(select(output).detach().clone())  # not a view of all outputs
+        selected = select(output)
+        outputs.append(selected.detach().to(leaves[0].device, copy=True))  # no view of all outputs
         return output
 
     try:
         with compiled_models_run_eagerly(), torch.inference_mode(False):
-            arrived = gradients(traced, leaves)
+            try:
+                arrived = gradients(traced, leaves)
+            except RuntimeError:
+                if selected is not None:
+                    _require_all_used(trace.sources_of(selected), len(leaves), name)
+                raise
         terms = trace.terms()
     finally:
         trace.release()
@@ -86,19 +103,21 @@ def decompose(
     return explained
 
 
+def _require_all_used(used: set[int], count: int, name: str) -> None:
+    unused = [number for number in range(count) if number not in used]
+    if unused:
+        argument = name if count == 1 else f"{name}[{unused[0]}]"
+        raise ValueError(
+            f"{argument} does not reach the explained output, which has no gradient with respect"
+            " to it. Leave it out; what is to be held constant belongs in additional_forward_args."
+        ) from None
+
+
 def _leaf(tensor: Tensor) -> Tensor:
     """The input as a leaf of its own graph, on the user's memory but not on the user's flags."""
     with torch.inference_mode(False):
         plain: Tensor = usable_in_backward(tensor)
         return plain.detach().requires_grad_()
-
-
-def usable_in_backward(value: Any) -> Any:
-    """``value`` with tensors made under inference_mode copied: only copies can be saved."""
-    with torch.inference_mode(False):
-        return map_tensors(
-            value, lambda tensor: tensor.clone() if tensor.is_inference() else tensor
-        )
 
 
 def _explained(
@@ -136,16 +155,24 @@ def _check(decomposition: Decomposition, trace: Trace) -> None:
         warnings.warn(
             f"The terms leave {float(delta[worst]):.3g} of the output"
             f" {float(decomposition.output[worst]):.3g} of sample {worst} unexplained, so the map"
-            f" is incomplete. {_likely_cause(trace.hidden)} Operations that hide from the trace are"
-            " scripted modules, custom torch.autograd.Functions, nn.DataParallel and arithmetic on"
-            " .data.",
+            f" is incomplete. {_likely_cause(decomposition, allowed, trace.hidden)}",
             stacklevel=2,
         )
 
 
-def _likely_cause(hidden: list[str]) -> str:
-    """Names the first module that returned what the trace had not seen being made."""
+def _likely_cause(decomposition: Decomposition, allowed: Tensor, hidden: list[str]) -> str:
+    """Names what mixes the samples, or the first module that returned what was not seen."""
+    if not hidden and bool(decomposition.delta.sum().abs() <= allowed.sum()):
+        # What one sample lacks, another has too much.
+        return (
+            "Likely the samples of the batch influence each other: explain them one at a time, in"
+            " batches of 1."
+        )
     path = next((path for path in hidden if path), None)
+    cause = "An operation was not seen." if hidden else "Likely an operation was not seen."
     if path is not None:
-        return f"Look at the module {path!r} first: it runs an operation that was not seen."
-    return "An operation was not seen." if hidden else "Likely an operation was not seen."
+        cause = f"Look at the module {path!r} first: it runs an operation that was not seen."
+    return (
+        f"{cause} Operations that hide from the trace are scripted modules, custom"
+        " torch.autograd.Functions, nn.DataParallel and arithmetic on .data."
+    )

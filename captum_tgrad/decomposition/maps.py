@@ -8,15 +8,18 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from captum_tgrad.decomposition.bias import Bias
+from captum_tgrad.decomposition.biases.bias import Bias
 from captum_tgrad.decomposition.blocks import Split, split_of
-from captum_tgrad.decomposition.layout import Dim, Layout
-from captum_tgrad.decomposition.plan import (
+from captum_tgrad.decomposition.layouts.dim import Dim
+from captum_tgrad.decomposition.layouts.layout import Layout
+from captum_tgrad.decomposition.layouts.plan import (
+    Plan,
     channels_first,
     first_of_several_segments,
     plan_of,
 )
 from captum_tgrad.decomposition.precision import in_full_precision
+from captum_tgrad.decomposition.redistribute import redistribute
 from captum_tgrad.decomposition.scratch import Scratch
 from captum_tgrad.decomposition.terms import Magnitudes
 
@@ -55,6 +58,13 @@ class Sums:
     signed: Tensor
     absolute: Tensor
     magnitudes: Magnitudes | None = None
+
+    def to(self, device: torch.device) -> Sums:
+        """The same on another device."""
+        if self.signed.device == device:
+            return self
+        magnitudes = self.magnitudes and self.magnitudes.to(device)
+        return Sums(self.signed.to(device), self.absolute.to(device), magnitudes)
 
 
 def maps_of_sums(terms: Sequence[Sums]) -> list[Maps]:
@@ -190,7 +200,16 @@ def _sum_at_places(tensor: Tensor, layout: Layout, samples: int) -> Tensor:
     tensor = tensor.reshape(samples, 1, *plan.spatial)
     if plan.shifts:
         tensor = tensor.roll([-shift for _, shift in plan.shifts], [dim for dim, _ in plan.shifts])
-    return tensor
+    return _without_padding(tensor, plan) if plan.pads else tensor
+
+
+def _without_padding(cells: Tensor, plan: Plan) -> Tensor:
+    """What is beside the image has no place on it, and is spread evenly."""
+    image = cells
+    for dim, before, after in plan.pads:
+        image = image.narrow(dim, before, image.shape[dim] - before - after)
+    beside = cells.flatten(1).sum(1) - image.flatten(1).sum(1)
+    return image + (beside / image[0].numel()).reshape(-1, *[1] * (image.dim() - 1))
 
 
 def _sum_of_segments(tensor: Tensor, layout: Layout, samples: int, position: int) -> Tensor:
@@ -210,11 +229,12 @@ def _sum_of_segments(tensor: Tensor, layout: Layout, samples: int, position: int
 
 
 def _add_maps(one: Tensor, other: Tensor) -> Tensor:
-    """The sum of two maps; what has no place in one of them is spread evenly over the other's."""
+    """The sum of two maps, on the finer grid; what has no place on it is spread evenly."""
+    if one.dim() == other.dim():
+        spatial = [max(sizes) for sizes in zip(one.shape[2:], other.shape[2:], strict=True)]
+        return redistribute(one, spatial) + redistribute(other, spatial)
     if one.numel() < other.numel():
         one, other = other, one
-    if one.shape == other.shape:
-        return one + other
     cells = one[0].numel()
     total = other.flatten(1).sum(1)
     return one + (total / cells).reshape(-1, *[1] * (one.dim() - 1))

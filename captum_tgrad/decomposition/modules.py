@@ -23,14 +23,14 @@ class RunningModules:
     any number of models that nobody has told us about. Paths are relative to the outermost module.
 
     Args:
-        leaving: Is given the path and the output of every module that has run.
+        leaving: Is given the path and the output of every module that has run, if not None.
 
     Raises:
         ValueError: In the context, when a batch norm is about to run in training mode; before it
             has changed its running statistics.
     """
 
-    def __init__(self, leaving: Callable[[str, Any], None]) -> None:
+    def __init__(self, leaving: Callable[[str, Any], None] | None = None) -> None:
         self._leaving = leaving
         self._thread = threading.get_ident()
         self._stack: list[tuple[str, nn.Module]] = []
@@ -78,7 +78,8 @@ class RunningModules:
     def _left(self, module: nn.Module, inputs: Any, output: Any) -> None:
         if threading.get_ident() == self._thread and self._stack and self._stack[-1][1] is module:
             path, _ = self._stack.pop()
-            self._leaving(path, output)
+            if self._leaving is not None:
+                self._leaving(path, output)
 
 
 def _without_compiler(name: str) -> str:

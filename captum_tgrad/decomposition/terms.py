@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 
@@ -22,6 +23,10 @@ class Magnitudes:
     largest: Tensor
     elements: int
 
+    def to(self, device: torch.device) -> Magnitudes:
+        """The same on another device."""
+        return Magnitudes(self.smallest.to(device), self.largest.to(device), self.elements)
+
 
 @dataclass(frozen=True)
 class Term:
@@ -30,7 +35,8 @@ class Term:
     Args:
         name: The path of the module whose bias it is, with the operation where a module has
             several (``"features.4.block.1:mul"``) and a count where it is called again
-            (``"conv#2"``); ``"input"`` for the input's own term.
+            (``"conv#2"``); the operation's name alone outside of all modules. ``"input"`` for the
+            input's own term, ``"input 0"`` and so on where there are several.
         positive: The evidence for the target, ``sum_c ReLU(c)`` over channels: shape
             ``(N, 1, *spatial)`` at the operation's own resolution, ``(N, 1)`` if it has no place.
         negative: The evidence against it, ``sum_c ReLU(-c)``; the same shape.

@@ -2,66 +2,49 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
-from torch.utils.hooks import RemovableHandle
 
-from captum_tgrad.decomposition.bias import Bias, ChannelBias, ElementBias
-from captum_tgrad.decomposition.bias_rules import CLOSED_FORMS, READS_INPUT, NoClosedFormError
-from captum_tgrad.decomposition.blocks import ELEMENTS_OF_A_BLOCK
-from captum_tgrad.decomposition.call import (
-    Call,
-    Origin,
-    map_tensors,
-    origin_of,
-    set_origin,
-    tensors_in,
-)
+from captum_tgrad.decomposition.biases.bias import Bias, ElementBias, in_pairs
+from captum_tgrad.decomposition.biases.closed_form import NoClosedFormError
+from captum_tgrad.decomposition.biases.one_rule import RandomState, bias_from_rule
+from captum_tgrad.decomposition.biases.rules import CLOSED_FORMS
+from captum_tgrad.decomposition.call import Call, map_tensors, tensors_in
 from captum_tgrad.decomposition.equal_forms import run
-from captum_tgrad.decomposition.layout import Layout, input_layout, unknown_layout
-from captum_tgrad.decomposition.layout_rules import output_layout
-from captum_tgrad.decomposition.maps import SamplesLostError, Sums, maps_of_sums, sums_of_bias
+from captum_tgrad.decomposition.layouts.dim import Dim
+from captum_tgrad.decomposition.layouts.layout import Layout, input_layout
+from captum_tgrad.decomposition.layouts.plan import plan_of
+from captum_tgrad.decomposition.layouts.rules import output_layout
 from captum_tgrad.decomposition.modules import RunningModules, raise_batch_statistics
-from captum_tgrad.decomposition.one_rule import RandomState, bias_from_rule
-from captum_tgrad.decomposition.plan import plan_of
-from captum_tgrad.decomposition.precision import without_autocast
-from captum_tgrad.decomposition.scratch import Scratch
+from captum_tgrad.decomposition.origin import Lifetime, Origin, origin_of, set_origin
+from captum_tgrad.decomposition.overwriting import (
+    OldValues,
+    autograd_keeps_old_values,
+    before_overwriting,
+    with_values_of_autograd,
+    within_base,
+)
+from captum_tgrad.decomposition.pending_terms import PendingTerm, PendingTerms
 from captum_tgrad.decomposition.terms import Term
-
-
-@dataclass
-class _Entry:
-    """An operation with a bias: waiting for its gradient, then holding its sums."""
-
-    module: str
-    operation: str
-    in_leaf: bool
-    inputs: frozenset[int]
-    bias: Bias | None
-    layout: Layout
-    sums: Sums | None = None
 
 
 class Trace(TorchFunctionMode):
     """Records, within its context, the bias of every operation that depends on the inputs.
 
-    A hook on each operation's output reduces its term to two small sums as soon as its gradient
-    arrives in the backward pass that follows, and lets go of everything else. Parameters enter the
+    The terms are complete when the backward pass that follows has been run. Parameters enter the
     operations detached, so that "depends on the input" and "requires a gradient" are one question
     and the backward pass computes no gradient of a weight.
 
     Args:
         leaves: The inputs: leaf tensors that require a gradient.
         layouts: Where the elements of each of them are; samples, channels, then space if None.
-        with_biases: Whether to record terms; without, only where the activations come from.
+        with_biases: Whether to record terms; if not, only the layouts are followed.
         with_magnitudes: Whether to find the range of each term's elements, too.
 
     Attributes:
@@ -80,15 +63,14 @@ class Trace(TorchFunctionMode):
         super().__init__()
         self._layouts = layouts or [input_layout(leaf.shape) for leaf in leaves]
         self._with_biases = with_biases
-        self._with_magnitudes = with_magnitudes
-        self._samples = plan_of(self._layouts[0]).samples
+        self._pending = PendingTerms(
+            plan_of(self._layouts[0]).samples, leaves[0].device, with_magnitudes
+        )
         self._everything = frozenset(range(len(leaves)))
         self._modules = RunningModules(self._look_for_hidden)
-        self._entries: list[_Entry] = []
-        self._handles: list[RemovableHandle] = []
-        self._reading: dict[int, list[ElementBias]] = {}
-        self._sources: set[object] = set()
-        self._scratch = Scratch(ELEMENTS_OF_A_BLOCK)
+        self._old_values = OldValues()
+        self._lifetime = Lifetime()
+        self._sources: dict[object, int] = {}
         self.hidden: list[str] = []
         self.precision = max(torch.finfo(leaf.dtype).eps for leaf in leaves)
 
@@ -97,8 +79,8 @@ class Trace(TorchFunctionMode):
         followed = []
         for number, (leaf, layout) in enumerate(zip(leaves, self._layouts, strict=True)):
             tensor = leaf.clone()
-            set_origin(tensor, Origin(layout, frozenset([number])))
-            self._sources.add(tensor.grad_fn)
+            set_origin(tensor, Origin(layout, frozenset([number]), self._lifetime))
+            self._sources[tensor.grad_fn] = number
             followed.append(tensor)
         return followed
 
@@ -115,39 +97,21 @@ class Trace(TorchFunctionMode):
     ) -> None:
         super().__exit__(exception_type, exception, traceback)  # type: ignore[no-untyped-call]
         self._modules.__exit__(exception_type, exception, traceback)
-        self._reading.clear()  # nothing is overwritten any more: each bias goes with its gradient
+        self._old_values.forget()
 
     def release(self) -> None:
         """Removes the hooks on the activations and lets go of what waits for a gradient."""
-        for handle in self._handles:
-            handle.remove()
-        self._handles.clear()
+        self._pending.release()
         self._sources.clear()
-        for entry in self._entries:
-            entry.bias = None
+        self._lifetime.is_over = True
 
     def terms(self) -> list[Term]:
         """The terms that reached the output, in forward order, under names that are unique."""
-        arrived = [(entry, entry.sums) for entry in self._entries if entry.sums is not None]
-        operations: dict[str, set[str]] = {}
-        for entry, _ in arrived:
-            operations.setdefault(entry.module, set()).add(entry.operation)
-        calls: Counter[str] = Counter()
-        terms = []
-        for (entry, _), maps in zip(arrived, maps_of_sums([s for _, s in arrived]), strict=True):
-            if not entry.module:
-                name = entry.operation
-            elif entry.in_leaf and len(operations[entry.module]) == 1:
-                name = entry.module
-            else:
-                name = f"{entry.module}:{entry.operation}"
-            calls[name] += 1
-            name = name if calls[name] == 1 else f"{name}#{calls[name]}"
-            inputs = tuple(sorted(entry.inputs))
-            terms.append(
-                Term(name, maps.positive, maps.negative, maps.score, inputs, maps.magnitudes)
-            )
-        return terms
+        return self._pending.arrived()
+
+    def sources_of(self, output: Tensor) -> set[int]:
+        """The numbers of the inputs on which an output depends."""
+        return set(self._sources_behind(output))
 
     def __torch_function__(
         self,
@@ -159,9 +123,13 @@ class Trace(TorchFunctionMode):
         kwargs = kwargs or {}
         if func in _NOT_FOLLOWED:
             return func(*args, **kwargs)
+        if func in (F.instance_norm, torch.instance_norm):
+            args, kwargs = _without_updates(args, kwargs)
         following = [tensor for tensor in tensors_in(args, kwargs) if tensor.requires_grad]
         if not following:
-            self._freeze_if_overwritten(func, args, kwargs)
+            # A constant may be overwritten, too, after an operation has added it.
+            if args and isinstance(args[0], Tensor) and Call(func, args, kwargs).in_place:
+                self._old_values.rescue(args[0])
             return func(*args, **kwargs)
         if getattr(func, "__name__", "") == "__get__":
             return self._property(func, args)
@@ -200,66 +168,42 @@ class Trace(TorchFunctionMode):
 
     def _descends(self, tensor: Tensor) -> bool:
         """Whether a tensor that no operation we saw has made depends on the inputs all the same."""
+        return next(self._sources_behind(tensor), None) is not None
+
+    def _sources_behind(self, tensor: Tensor) -> Iterator[int]:
+        """The numbers of the inputs that autograd knows a tensor to depend on."""
         seen, waiting = set(), [tensor.grad_fn]
         while waiting:
             node = waiting.pop()
             if node in self._sources:
-                return True
+                yield self._sources[node]
             if node is not None and node not in seen:
                 seen.add(node)
                 waiting += [parent for parent, _ in node.next_functions]
-        return False
 
     def _follow(self, call: Call) -> Any:
         before, draws = call, None
-        saves = call.in_place and _autograd_saves_what_is_overwritten(call)
-        origin = origin_of(call.args[0]) if saves else None
         if call.in_place:
-            self._freeze(call.args[0])
-            before = call if saves else self._before_overwriting(call)
+            self._old_values.rescue(call.args[0])
+            before = before_overwriting(call)
+        kept = call.in_place and autograd_keeps_old_values(call)
+        origin = origin_of(call.args[0]) if kept else None
         if call.name not in CLOSED_FORMS:
             draws = RandomState(call.dependent[0].device)
-        result = run(call)
-        if saves:
-            before = _with_first(call, result.grad_fn._saved_self, origin)
-        if call.name == "iter":
-            result = tuple(result)
-        elif draws is not None and isinstance(result, (tuple, list)):
+        result = run(call, self._old_values)
+        if kept:
+            before = with_values_of_autograd(call, result, origin)
+        if draws is not None and isinstance(result, (tuple, list)):
             # Where one output is made from another, each gets a node that only its users reach.
             result = map_tensors(result, _own_node)
         self._record(call, before, call.args[0] if result is None else result, draws)
-        return iter(result) if call.name == "iter" else result
-
-    def _freeze_if_overwritten(
-        self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> None:
-        """A constant may be overwritten, too, after an operation has added it."""
-        if self._reading and args and isinstance(args[0], Tensor):
-            call = Call(func, args, kwargs)
-            if call.in_place:
-                self._freeze(args[0])
-
-    def _freeze(self, overwritten: Tensor) -> None:
-        for bias in self._reading.pop(overwritten.untyped_storage().data_ptr(), []):
-            bias.freeze()
-
-    def _before_overwriting(self, call: Call) -> Call:
-        """The call with a copy of what it overwrites, where its rule needs the old values."""
-        overwritten = call.args[0]
-        closed_form = CLOSED_FORMS.get(call.name)
-        if overwritten.requires_grad and closed_form and closed_form not in READS_INPUT:
-            return call
-        return _with_first(call, overwritten.detach().clone(), origin_of(overwritten))
+        return result
 
     @torch.no_grad()
     def _record(
         self, call: Call, before: Call, result: Any, draws: RandomState | None = None
     ) -> None:
-        outputs = [
-            tensor
-            for tensor in tensors_in(result)
-            if tensor.requires_grad and tensor.is_floating_point()
-        ]
+        outputs = [tensor for tensor in tensors_in(result) if tensor.requires_grad]
         if not outputs:
             return
         inputs: frozenset[int] = frozenset().union(
@@ -272,116 +216,56 @@ class Trace(TorchFunctionMode):
         biases = _biases(before, outputs, draws) if self._with_biases else [None] * len(outputs)
         for output, layout, bias in zip(outputs, layouts, biases, strict=True):
             self.precision = max(self.precision, torch.finfo(output.dtype).eps)
-            set_origin(output, Origin(layout, inputs))
+            set_origin(output, Origin(layout, inputs, self._lifetime))
             if call.in_place and output._is_view() and output._base is not None:
-                output, layout, bias = _within_base(output, layout, bias, inputs)
+                output, layout, bias = within_base(output, layout, bias, inputs, self._lifetime)
             if bias is None:
                 continue
-            self._await_gradient(output, layout, bias, call.name, inputs)
-
-    def _await_gradient(
-        self, output: Tensor, layout: Layout, bias: Bias, operation: str, inputs: frozenset[int]
-    ) -> None:
-        modules = self._modules
-        entry = _Entry(modules.path, operation, modules.inside_leaf, inputs, bias, layout)
-        if isinstance(bias, ElementBias):
-            for storage in bias.storages:
-                self._reading.setdefault(storage, []).append(bias)
-        self._entries.append(entry)
-        handle = output.register_hook(partial(self._arrive, entry))  # type: ignore[no-untyped-call]
-        self._handles.append(handle)
-
-    @torch.no_grad()
-    def _arrive(self, entry: _Entry, gradient: Tensor) -> None:
-        if entry.bias is None:
-            return
-        try:
-            with without_autocast(gradient):
-                entry.sums = sums_of_bias(
-                    gradient,
-                    entry.bias,
-                    entry.layout,
-                    self._samples,
-                    self._scratch,
-                    self._with_magnitudes,
-                )
-        except SamplesLostError:
-            raise SamplesLostError(
-                f"The operation {entry.operation!r} in {entry.module or 'forward_func'!r} follows"
-                " one that mixes the samples of the batch, so its term belongs to none of them."
-                " Explain the samples one at a time, in batches of 1."
-            ) from None
-        entry.bias = None
-
-
-def _autograd_saves_what_is_overwritten(call: Call) -> bool:
-    """Whether the backward pass of an in-place call keeps the old values, as a copy would."""
-    overwritten = call.args[0]
-    return (
-        call.name in ("silu", "hardswish")
-        and overwritten.requires_grad
-        and not overwritten._is_view()
-        and torch.is_grad_enabled()
-    )
-
-
-def _with_first(call: Call, first: Tensor, origin: Origin | None) -> Call:
-    """The call with another tensor in the place of its first."""
-    first = first.detach().requires_grad_(call.args[0].requires_grad)
-    if origin is not None:
-        set_origin(first, origin)
-    return Call(call.func, (first, *call.args[1:]), call.kwargs)
+            if output.is_complex():
+                bias, layout = in_pairs(bias, output), (*layout, Dim.channel(2))
+            if isinstance(bias, ElementBias):
+                self._old_values.are_read_by(bias)
+            path, in_leaf = self._modules.path, self._modules.inside_leaf
+            self._pending.await_gradient(
+                output, PendingTerm(path, call.name, in_leaf, inputs, layout, bias)
+            )
 
 
 def _biases(call: Call, outputs: list[Tensor], draws: RandomState | None) -> Sequence[Bias | None]:
     closed_form = CLOSED_FORMS.get(call.name)
     if closed_form is not None:
         try:
-            return [closed_form(call, output) for output in outputs]
+            biases = [closed_form(call, output) for output in outputs]
+            if all(bias is None for bias in biases) or not any(map(torch.is_complex, outputs)):
+                return biases
         # The last two: arguments given by keyword, which a closed form looks for by position.
         except (NoClosedFormError, IndexError, ValueError):
             pass
     return bias_from_rule(call, outputs, draws or RandomState(outputs[0].device))
 
 
+def _without_updates(
+    args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Arguments of an instance norm that does not update the running statistics that it has.
+
+    In training mode they are all that it uses them for.
+    """
+    names = ("input", "running_mean", "running_var", "weight", "bias", "use_input_stats")
+    given = {**dict(zip(names, args, strict=False)), **kwargs}
+    if len(args) == 9:  # torch.instance_norm, whose arguments come in another order
+        given["running_mean"], given["running_var"] = args[3:5]
+    if not given.get("use_input_stats", True):
+        return args, kwargs
+    statistics = {id(given.get(name)) for name in names[1:3]} - {id(None)}
+    args, kwargs = map_tensors(
+        (args, kwargs), lambda tensor: tensor.clone() if id(tensor) in statistics else tensor
+    )
+    return args, kwargs
+
+
 def _own_node(tensor: Tensor) -> Tensor:
     return tensor.view_as(tensor) if tensor.requires_grad else tensor
-
-
-def _within_base(
-    view: Tensor, layout: Layout, bias: Bias | None, inputs: frozenset[int]
-) -> tuple[Tensor, Layout, Bias | None]:
-    """The tensor that ``view`` is a part of, with the bias at that part.
-
-    An operation that overwrites a view changes the tensor behind it, and that is where autograd
-    sends the gradient. A constant that is partly overwritten keeps its values elsewhere, and they
-    are a bias too.
-    """
-    base = view._base
-    if base is None:
-        return view, layout, bias
-    origin = origin_of(base)
-    if origin is None:
-        samples = layout[0] if layout and layout[0].has_sample else None
-        base_layout = unknown_layout(base.shape)
-        if samples is not None and samples.size == base.shape[0]:
-            base_layout = (samples, *base_layout[1:])
-        whole = base.detach().clone()
-    else:
-        base_layout, inputs = origin.layout, inputs | origin.inputs
-        whole = torch.zeros_like(base)
-    set_origin(base, Origin(base_layout, inputs))
-    if bias is None and origin is not None:
-        return base, base_layout, None
-    offset = view.storage_offset() - base.storage_offset()
-    part = whole.as_strided(view.shape, view.stride(), offset)
-    if bias is None:
-        part.zero_()
-    elif isinstance(bias, ChannelBias):
-        part.copy_(bias.values.reshape(-1, *[1] * (view.dim() - bias.dim - 1)))
-    else:
-        part.copy_(bias.value())
-    return base, base_layout, ElementBias(lambda constant: constant, whole)
 
 
 _NOT_FOLLOWED = {

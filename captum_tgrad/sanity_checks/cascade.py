@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from captum_tgrad.attribution import checks
 from captum_tgrad.attribution.model_copy import copy_model
-from captum_tgrad.decomposition.decompose import usable_in_backward
+from captum_tgrad.decomposition.inference_tensors import usable_in_backward
 from captum_tgrad.decomposition.eager import compiled_models_run_eagerly, uncompiled
 from captum_tgrad.sanity_checks.explain import Explanation
 from captum_tgrad.sanity_checks.layers import Layer, layers_from_the_output

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from captum_tgrad import TGradAttribution
+from captum_tgrad import LayerTGradAttribution, TGradAttribution
 
 IMAGE = torch.ones(2, 3, 4, 4)
 MODEL = nn.Sequential(nn.Conv2d(3, 2, 1), nn.Flatten(), nn.Linear(32, 5)).eval()
@@ -79,6 +79,16 @@ def test_a_refused_batch_norm_has_not_counted_the_batch():
     with pytest.raises(ValueError, match="training mode"):
         TGradAttribution(TRAINING).attribute(IMAGE, target=0)
     for name, value in TRAINING[1].state_dict().items():
+        assert torch.equal(value, before[name]), name
+
+
+def test_a_refused_batch_norm_behind_tokens_has_not_counted_the_batch():
+    norm = nn.BatchNorm1d(4)
+    model = nn.Sequential(nn.Embedding(5, 4), nn.Flatten(0, 1), norm, nn.Linear(4, 2)).train()
+    before = {name: value.clone() for name, value in norm.state_dict().items()}
+    with pytest.raises(ValueError, match="training mode"):
+        LayerTGradAttribution(model, model[0]).attribute(torch.tensor([[1], [3]]), target=0)
+    for name, value in norm.state_dict().items():
         assert torch.equal(value, before[name]), name
 
 

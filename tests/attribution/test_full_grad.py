@@ -32,10 +32,8 @@ def _literal(decomposition, spatial):
         for term in decomposition.nonzero_biases:
             element = term.samples[sample]
             if element.dim() == 4 and element.shape[2:].numel() > 1:
-                large = interpolate(
-                    _post_processed(element), spatial, mode="bilinear", align_corners=False
-                )
-                total = total + large.sum(1, keepdim=True)
+                summed = term.at_places(_post_processed(element)).unsqueeze(0)
+                total = total + reference.resized(summed, spatial)
         maps.append(total)
     return torch.cat(maps)
 

@@ -28,6 +28,17 @@ def _relative_delta(whole) -> float:
     return float((whole.delta.abs() / scores).max())
 
 
+def test_a_limit_that_half_precision_rounds():
+    # 0.1 is a little less in float16: the output equals the limit and is smaller than 0.1.
+    x = torch.tensor([[3.0, 0.05]], dtype=torch.float16)
+    (term,) = (
+        TGradAttribution(lambda x: torch.nn.functional.hardtanh(x, 0.0, 0.1).sum(1))
+        .decompose(x)
+        .biases
+    )
+    torch.testing.assert_close(term.score, torch.tensor([0.1]), atol=1e-4, rtol=0)
+
+
 @pytest.mark.parametrize(("dtype", "reach"), [(torch.bfloat16, 0.05), (torch.float16, 0.01)])
 def test_half_precision_models(model, dtype, reach):
     expected = TGradAttribution(model).attribute(X, target=2)

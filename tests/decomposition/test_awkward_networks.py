@@ -55,11 +55,37 @@ def _overwritten_constant(x):
     return y * 2 + constant
 
 
+def _clamped_and_overwritten(x):
+    y = F.relu6(x * 9, inplace=True)
+    y += x
+    return y
+
+
+def _scaled_in_place_after_a_clamp(x):
+    return F.hardtanh_(x * 2).div_(6) + x
+
+
+def _fourier(x):
+    # A global filter with an offset, on a real signal.
+    spectrum = torch.fft.rfft(x, dim=2) * SPECTRUM + SPECTRUM[0]
+    return torch.fft.irfft(spectrum, n=5, dim=2) + 1
+
+
+def _masked_gate(x):
+    return torch.sigmoid((x @ x.transpose(1, 2)).masked_fill(MASK, -torch.inf)) @ x
+
+
+def _started_by_the_input(x):
+    return GRU(LEARNED.expand(4, -1, -1).transpose(0, 1), x[None, :, 0, :3].contiguous())[0]
+
+
 def _cell(x):
     hidden, cell = CELL(x.flatten(1))
     hidden, cell = CELL(x.flatten(1), (hidden, cell))
     return torch.cat([hidden, cell], 1)
 
+
+SPECTRUM = torch.complex(LEARNED[0], LEARNED[0].flip(0))[:, :3].repeat(2, 1)
 
 FORWARDS = {
     "nothing to sum": lambda x: x.sum((1, 2))[:, None] ** 2,
@@ -84,6 +110,14 @@ FORWARDS = {
     "keywords": lambda x: torch.softmax(input=torch.add(input=x, other=1.0), dim=1),
     "rounded down": lambda x: x + torch.div(x, 0.3, rounding_mode="floor"),
     "instance norm": INSTANCE,
+    "clamped and overwritten": _clamped_and_overwritten,
+    "scaled in place after a clamp": _scaled_in_place_after_a_clamp,
+    "fourier": _fourier,
+    "masked gate": _masked_gate,
+    "both ends masked": lambda x: torch.tanh(x.masked_fill(MASK[:, :5], torch.inf)),
+    "started by the input": lambda x: _started_by_the_input(x).transpose(0, 1),
+    "the best three": lambda x: x.topk(3, dim=2).values + 1,
+    "along another": lambda x: torch.take_along_dim(x, x.argsort(1), 1) + 1,
     "alpha dropout": lambda x: F.alpha_dropout(x, 0.5, training=True),
     "attention dropout": lambda x: F.scaled_dot_product_attention(x, x, x, dropout_p=0.3),
 }
@@ -109,6 +143,7 @@ def test_exact(name):
     [
         lambda x: x[[3, 2, 1, 0]] + 1,
         lambda x: x.flip(0) + 1,
+        lambda x: x.flip(1, 0) + 1,
         lambda x: x.index_select(0, torch.tensor([3, 2, 1, 0])) + 1,
         lambda x: x.sort(0).values + 1,
     ],
@@ -138,11 +173,42 @@ def test_a_random_operation_draws_once():
         assert torch.equal(torch.get_rng_state(), after)
 
 
-def test_running_statistics_are_updated_once():
+@pytest.mark.parametrize("constant", [False, True])
+def test_running_statistics_are_not_updated(constant):
     norm = nn.InstanceNorm1d(6, track_running_stats=True).double().train()
-    TGradAttribution(lambda x: _per_sample(norm(x))).decompose(X)
-    expected = 0.1 * X.mean((0, 2))
-    torch.testing.assert_close(norm.running_mean, expected)
+    before = {name: value.clone() for name, value in norm.state_dict().items()}
+    TGradAttribution(lambda x: _per_sample(norm(X if constant else x) + x)).decompose(X)
+    for name, value in norm.state_dict().items():
+        assert torch.equal(value, before[name]), name
+
+
+def test_what_a_model_keeps_of_one_call_is_a_constant_of_the_next():
+    class Remembers(nn.Module):
+        previous = None
+
+        def forward(self, x):
+            y = x * 2
+            y, self.previous = (y if self.previous is None else y + self.previous), y
+            return _per_sample(y)
+
+    method = TGradAttribution(Remembers())
+    first = method.decompose(X)
+    assert [term.name for term in first.biases] == ["square"]
+    second = method.decompose(X)
+    assert [term.name for term in second.biases] == ["add", "square"]
+    scores = torch.stack([term.score for term in second.terms])
+    assert bool((second.delta.abs() <= 1e-10 * scores.abs().sum(0)).all())
+
+
+def test_samples_that_influence_each_other_are_called_so():
+    with pytest.warns(UserWarning, match="samples of the batch influence each other"):
+        TGradAttribution(lambda x: _per_sample(x - x.mean(0, keepdim=True))).decompose(X)
+
+
+def test_an_input_that_is_not_used_is_named():
+    method = TGradAttribution(lambda a, b: _per_sample(a))
+    with pytest.raises(ValueError, match=r"inputs\[1\] does not reach the explained output"):
+        method.attribute((X, X.clone()))
 
 
 def test_a_residual_that_is_nan_is_warned_of():

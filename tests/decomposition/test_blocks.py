@@ -5,7 +5,7 @@ import torch
 
 from captum_tgrad import FullGradAttribution, LayerTGradAttribution, TGradAttribution
 from captum_tgrad.decomposition import blocks
-from captum_tgrad.decomposition.layout import input_layout
+from captum_tgrad.decomposition.layouts.layout import input_layout
 from tests import reference
 from tests.tiny_networks import TINY_NETWORKS
 from tests.torchvision_networks import build

@@ -58,9 +58,45 @@ def _split_and_stacked(x):
     return torch.cat([left + SPOT[..., None], right + SPOT[..., None]], -1).sum((1, 2, 3))
 
 
+def _cut_at_places(x):
+    parts = torch.cat([torch.zeros(N, C, 3, W).double(), torch.ones_like(x[:, :, :2]), x], 2)
+    _, _, image = parts.tensor_split([3, -H], dim=2)
+    return (image + SPOT).sum((1, 2, 3))
+
+
+def _cut_into_a_number(x):
+    # 14 rows in 4 parts: of 4, 4, 3 and 3 rows.
+    parts = torch.cat([x * 0, x, x[:, :, :3] * 0, x[:, :, :3] * 0], 2)
+    return (parts.tensor_split(4, dim=2)[1] + SPOT).sum((1, 2, 3))
+
+
 def _padded_and_cropped(x):
     padded = F.pad(x, (1, 2, 0, 3))[:, :, :H, 1 : W + 1]
     return (padded + SPOT).sum((1, 2, 3))
+
+
+def _letterboxed(x):
+    boxed = F.pad(x, (W, 1, 0, 2))
+    boxed = F.conv2d(boxed, torch.eye(C)[:, :, None, None].double())
+    return (boxed + F.pad(SPOT, (W, 1, 0, 2))).sum((1, 2, 3))
+
+
+def _padded_for_a_kernel(x):
+    middle = torch.zeros(C, C, 3, 3).double()
+    middle[:, :, 1, 1] = torch.eye(C)
+    return (F.conv2d(F.pad(x, (1, 1, 1, 1)), middle) + SPOT).sum((1, 2, 3))
+
+
+def _beside_its_length(x):
+    return (x + x * 0 * torch.linalg.vector_norm(x, dim=1, keepdim=True) + SPOT).sum((1, 2, 3))
+
+
+def _gated(x):
+    return (F.glu(torch.cat([x, torch.full_like(x, 60.0)], 1), dim=1) + SPOT).sum((1, 2, 3))
+
+
+def _channels_shuffled(x):
+    return (F.channel_shuffle(torch.cat([x, x * 0], 1), 2) + SPOT / 2).sum((1, 2, 3))
 
 
 def _written_into_a_view(x):
@@ -86,7 +122,14 @@ def _assigned(x):
         _in_a_shifted_window,
         _einsum,
         _split_and_stacked,
+        _cut_at_places,
+        _cut_into_a_number,
         _padded_and_cropped,
+        _letterboxed,
+        _padded_for_a_kernel,
+        _beside_its_length,
+        _gated,
+        _channels_shuffled,
         _written_into_a_view,
         _assigned,
     ],
@@ -185,3 +228,69 @@ def test_attention_acts_at_the_query():
     (term,) = whole.biases
     where = (term.positive + term.negative).nonzero()
     assert where[:, 2:].unique(dim=0).tolist() == [[1, 4]]
+
+
+@pytest.mark.parametrize("kind", ["pooling", "convolution"])
+def test_what_is_beside_a_padded_image_is_spread_evenly(kind):
+    # Two rows above and four columns to the left, then two by two: 3 x 5 cells, of which the last
+    # 2 x 3 are the image's.
+    cells = torch.arange(15.0, dtype=torch.float64).reshape(3, 5)
+
+    def forward(x):
+        padded = F.pad(x, (4, 0, 2, 0))
+        if kind == "pooling":
+            coarse = F.avg_pool2d(padded, 2)
+        else:
+            coarse = F.conv2d(padded, torch.ones(1, C, 2, 2).double(), stride=2)
+        return (coarse.sum(1) + cells).sum((1, 2))
+
+    (term,) = TGradAttribution(forward).decompose(X).biases
+    image = cells[1:, 2:]
+    expected = image + (cells.sum() - image.sum()) / 6
+    torch.testing.assert_close(term.positive, expected.expand(N, 1, 2, 3))
+
+
+def test_padding_that_a_stride_leaves_out():
+    # A kernel of 3 with stride 2 on one more row and column: 2 x 3 cells, all of them the image's.
+    spot = torch.zeros(2, 3, dtype=torch.float64)
+    spot[1, 2] = 5.0
+
+    def forward(x):
+        weight = torch.ones(1, C, 3, 3).double()
+        return (F.conv2d(F.pad(x, (0, 1, 0, 1)), weight, stride=2).sum(1) + spot).sum((1, 2))
+
+    (term,) = TGradAttribution(forward).decompose(X).biases
+    torch.testing.assert_close(term.positive, spot.expand(N, 1, 2, 3))
+
+
+def test_two_grids_in_one_sequence_keep_their_places():
+    fine = torch.zeros(H, W).double()
+    coarse = torch.zeros(H // 2, W // 2).double()
+    fine[3, 5], coarse[1, 0] = 2.0, 8.0
+
+    def forward(x):
+        grids = [x.flatten(2), F.avg_pool2d(x, 2).flatten(2)]
+        constants = torch.cat([fine.flatten(), coarse.flatten()])
+        return (torch.cat(grids, 2) + constants).sum((1, 2))
+
+    (term,) = TGradAttribution(forward).decompose(X).biases
+    expected = fine.clone()
+    expected[2:4, 0:2] += 2.0  # a quarter of the coarse cell each
+    torch.testing.assert_close(term.positive, C * expected.expand(N, 1, H, W))
+
+
+def test_a_term_that_is_finer_than_the_input():
+    scale = 7
+    fine = torch.zeros(scale * H, scale * W).double()
+    fine[7 * 1 + 6, 7 * 4] = 5.0  # in the corner of a cell
+
+    def forward(x):
+        return (F.interpolate(x, scale_factor=scale) + fine).sum((1, 2, 3))
+
+    method = TGradAttribution(forward)
+    whole = method.decompose(X)
+    constant = method.attribute(X).sum(1) - X.sum(1) * scale**2
+    expected = torch.zeros(N, H, W).double()
+    expected[:, 1, 4] = C * 5.0
+    torch.testing.assert_close(constant, expected)
+    torch.testing.assert_close(whole.delta, torch.zeros(N).double(), atol=1e-9, rtol=0)

@@ -142,6 +142,19 @@ class SaturationBias(ElementBias):
         return masked
 
 
+def in_pairs(bias: Bias, output: Tensor) -> ElementBias:
+    """The bias of a complex output, real and imaginary parts in a last dimension of their own.
+
+    So is the gradient: autograd's gradient of a complex number holds the derivatives by its real
+    and by its imaginary part.
+    """
+    values = bias.values if isinstance(bias, ChannelBias) else bias.value()
+    if isinstance(bias, ChannelBias):
+        values = values.reshape(-1, *[1] * (output.dim() - bias.dim - 1))
+    pairs = torch.view_as_real(values.to(output.dtype).expand_as(output).resolve_conj())
+    return ElementBias(torch.Tensor.contiguous, pairs)
+
+
 @lru_cache
 def _just_below(limit: float, dtype: torch.dtype) -> float:
     """The largest number of that type that is smaller."""

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from captum_tgrad.decomposition.bias import ElementBias
+from captum_tgrad.decomposition.biases.bias import ElementBias
 from captum_tgrad.decomposition.call import Call, map_tensors, tensors_in
 
 
@@ -22,7 +22,7 @@ def bias_from_rule(call: Call, outputs: list[Tensor], draws: RandomState) -> lis
 
     Args:
         call: The call, its tensor arguments as they were before it ran.
-        outputs: The floating-point tensors that it returned.
+        outputs: The real and complex tensors that it returned.
         draws: The random state before it ran, so that dropout drops the same units again.
 
     Returns:
@@ -75,7 +75,11 @@ def _directional_derivative(call: Call) -> list[Tensor]:
             args = (args[0].clone(), *args[1:])
         result = call.func(*args, **kwargs)
         result = args[0] if result is None else result
-        return tuple(tensor for tensor in tensors_in(result) if tensor.is_floating_point())
+        return tuple(
+            tensor
+            for tensor in tensors_in(result)
+            if tensor.is_floating_point() or tensor.is_complex()
+        )
 
     # Fused attention has neither a forward-mode derivative nor a second one; its formula has both.
     with sdpa_kernel(SDPBackend.MATH):

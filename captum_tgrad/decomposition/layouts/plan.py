@@ -8,7 +8,8 @@ from functools import lru_cache
 
 from torch import Tensor
 
-from captum_tgrad.decomposition.layout import Axis, Factor, Layout
+from captum_tgrad.decomposition.layouts.dim import Axis, Factor
+from captum_tgrad.decomposition.layouts.layout import Layout
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,7 @@ class Plan:
         samples: The batch size.
         spatial: The extents of the spatial axes; 1 where the tensor does not have one of them.
         shifts: By how much each dimension of ``(N, 1, *spatial)`` is to be rolled back.
+        pads: Which dimensions of it have cells beside the image, and how many before and after.
     """
 
     sizes: tuple[int, ...]
@@ -30,6 +32,7 @@ class Plan:
     samples: int
     spatial: tuple[int, ...]
     shifts: tuple[tuple[int, int], ...]
+    pads: tuple[tuple[int, int, int], ...]
 
     @property
     def in_order(self) -> bool:
@@ -65,6 +68,11 @@ def plan_of(layout: Layout) -> Plan:
             (2 + i, axes[rank, i].shift)
             for i in range(rank)
             if (rank, i) in axes and axes[rank, i].shift
+        ),
+        pads=tuple(
+            (2 + i, *axes[rank, i].padding)
+            for i in range(rank)
+            if (rank, i) in axes and axes[rank, i].padding != (0, 0)
         ),
     )
 

@@ -1,0 +1,1 @@
+"""What an operation adds to the output that its input does not explain."""
