@@ -15,9 +15,9 @@ from captum_tgrad._captum import forward_layer_distributed_eval
 from captum_tgrad.decomposition.eager import compiled_models_run_eagerly, uncompiled
 from captum_tgrad.decomposition.layouts.dim import Axis, Dim
 from captum_tgrad.decomposition.layouts.layout import Layout
+from captum_tgrad.decomposition.layouts.origin import origin_of
 from captum_tgrad.decomposition.layouts.plan import plan_of
 from captum_tgrad.decomposition.modules import RunningModules
-from captum_tgrad.decomposition.origin import origin_of
 from captum_tgrad.decomposition.trace import Trace
 
 Forward = Callable[..., Any]

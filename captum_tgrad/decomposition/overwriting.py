@@ -15,7 +15,7 @@ from captum_tgrad.decomposition.biases.bias import Bias, ChannelBias, ElementBia
 from captum_tgrad.decomposition.biases.rules import CLOSED_FORMS, READS_INPUT
 from captum_tgrad.decomposition.call import Call
 from captum_tgrad.decomposition.layouts.layout import Layout, unknown_layout
-from captum_tgrad.decomposition.origin import Lifetime, Origin, origin_of, set_origin
+from captum_tgrad.decomposition.layouts.origin import Lifetime, Origin, origin_of, set_origin
 
 
 class Reader(Protocol):

@@ -19,10 +19,10 @@ from captum_tgrad.decomposition.call import Call, map_tensors, tensors_in
 from captum_tgrad.decomposition.equal_forms import run
 from captum_tgrad.decomposition.layouts.dim import Dim
 from captum_tgrad.decomposition.layouts.layout import Layout, input_layout
+from captum_tgrad.decomposition.layouts.origin import Lifetime, Origin, origin_of, set_origin
 from captum_tgrad.decomposition.layouts.plan import plan_of
 from captum_tgrad.decomposition.layouts.rules import output_layout
 from captum_tgrad.decomposition.modules import RunningModules, raise_batch_statistics
-from captum_tgrad.decomposition.origin import Lifetime, Origin, origin_of, set_origin
 from captum_tgrad.decomposition.overwriting import (
     OldValues,
     autograd_keeps_old_values,

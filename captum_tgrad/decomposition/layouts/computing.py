@@ -16,7 +16,7 @@ from captum_tgrad.decomposition.layouts.layout import (
     broadcast,
     unknown_layout,
 )
-from captum_tgrad.decomposition.origin import layout_of
+from captum_tgrad.decomposition.layouts.origin import layout_of
 
 
 def elementwise(call: Call, output: Tensor) -> Layout:

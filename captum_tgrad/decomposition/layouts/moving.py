@@ -10,7 +10,7 @@ from torch import Tensor
 from captum_tgrad.decomposition.call import Call, tensors_in
 from captum_tgrad.decomposition.layouts.dim import Dim
 from captum_tgrad.decomposition.layouts.layout import Layout, UnknownLayoutError, broadcast, reshape
-from captum_tgrad.decomposition.origin import layout_of, origin_of
+from captum_tgrad.decomposition.layouts.origin import layout_of, origin_of
 
 
 def reshaped(call: Call, output: Tensor) -> Layout:

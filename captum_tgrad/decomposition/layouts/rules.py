@@ -14,7 +14,7 @@ from captum_tgrad.decomposition.call import Call
 from captum_tgrad.decomposition.layouts import computing, moving
 from captum_tgrad.decomposition.layouts.dim import Dim
 from captum_tgrad.decomposition.layouts.layout import Layout, UnknownLayoutError
-from captum_tgrad.decomposition.origin import layout_of
+from captum_tgrad.decomposition.layouts.origin import layout_of
 
 Rule = Callable[[Call, Tensor], Layout]
 RuleOfSeveral = Callable[[Call, Tensor, int], Layout]
