@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from captum_tgrad.attribution import checks
 from captum_tgrad.attribution.model_copy import copy_model
-from captum_tgrad.decomposition.inference_tensors import usable_in_backward
 from captum_tgrad.decomposition.eager import compiled_models_run_eagerly, uncompiled
-from captum_tgrad.sanity_checks.explain import Explanation
+from captum_tgrad.decomposition.inference_tensors import usable_in_backward
 from captum_tgrad.sanity_checks.layers import Layer, layers_from_the_output
+from captum_tgrad.sanity_checks.map_maker import MapMaker
 from captum_tgrad.sanity_checks.randomize import randomize
 from captum_tgrad.sanity_checks.similarity import similarity
 
@@ -128,7 +128,7 @@ def cascading_randomization(
     further = usable_in_backward(additional_forward_args)
     with torch.inference_mode(False):
         duplicate, _ = copy_model(original)
-        explanation = Explanation(
+        map_maker = MapMaker(
             attribution_factory,
             duplicate,
             set(original.modules()),
@@ -139,15 +139,15 @@ def cascading_randomization(
             seed,
         )
         with compiled_models_run_eagerly():
-            found, output = layers_from_the_output(duplicate, explanation.forward, layers)
-        explanation.choose_target(output)
+            found, output = layers_from_the_output(duplicate, map_maker.forward, layers)
+        map_maker.choose_target(output)
         # What can go wrong goes wrong here rather than when the first step is asked for.
-        first = explanation.map()
-    return _steps(explanation, first, found, mode, torch.Generator().manual_seed(seed))
+        first = map_maker.map()
+    return _steps(map_maker, first, found, mode, torch.Generator().manual_seed(seed))
 
 
 def _steps(
-    explanation: Explanation,
+    map_maker: MapMaker,
     first: Tensor,
     layers: list[Layer],
     mode: Mode,
@@ -158,7 +158,7 @@ def _steps(
     for index, layer in enumerate(layers, 1):
         learned = layer.values() if mode == "independent" else None
         randomize(layer, generator)
-        changed = explanation.map(after=layer.name)
+        changed = map_maker.map(after=layer.name)
         if changed.shape != first.shape:
             raise ValueError(
                 f"attribute returned a map of shape {tuple(changed.shape)} once {layer.name!r} was"

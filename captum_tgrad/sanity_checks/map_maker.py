@@ -18,8 +18,8 @@ from captum_tgrad.sanity_checks.own_copy import (
 
 
 @dataclass
-class Explanation:
-    """How a map is made, the same way for every network.
+class MapMaker:
+    """Makes a map, the same way for every network.
 
     Attributes:
         factory: From a model, an attribution method.
