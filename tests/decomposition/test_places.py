@@ -263,6 +263,18 @@ def test_padding_that_a_stride_leaves_out():
     torch.testing.assert_close(term.positive, spot.expand(N, 1, 2, 3))
 
 
+def test_every_other_row_of_a_padded_image():
+    # Rows 0, 2, 4 and 6 of which 2 to 5 are the image's.
+    cells = torch.arange(4.0, dtype=torch.float64)[:, None].expand(4, W)
+
+    def forward(x):
+        return (F.pad(x, (0, 0, 2, 2))[:, :, ::2].sum(1) + cells).sum((1, 2))
+
+    (term,) = TGradAttribution(forward).decompose(X).biases
+    expected = cells[1:3] + (0.0 + 3.0) / 2
+    torch.testing.assert_close(term.positive, expected.expand(N, 1, 2, W))
+
+
 def test_two_grids_in_one_sequence_keep_their_places():
     fine = torch.zeros(H, W).double()
     coarse = torch.zeros(H // 2, W // 2).double()

@@ -167,7 +167,7 @@ class Dim:
                     left = (before - crop[0], after - crop[1])
                     return Dim.whole(axis.resampled(length, left))
             elif axis.extent == length * step and start < step:
-                return Dim.whole(axis.resampled(length))
+                return self.resampled(length, Window(start, step))
         return Dim.channel(length)
 
     def _segments_between(self, start: int, stop: int) -> tuple[Segment, ...] | None:
