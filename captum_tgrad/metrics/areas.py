@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -36,8 +36,6 @@ class CurveArguments(Arguments):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_count(self.n_steps, "n_steps")
-        if self.ties not in get_args(Ties):
-            raise ValueError(f"ties must be 'stable' or 'group', got {self.ties!r}.")
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,8 @@ def resolve(
 
     Raises:
         TypeError: A baseline is neither a tensor nor a number nor a callable.
-        ValueError: The number of baselines, or the shape of one, does not fit the inputs.
+        ValueError: The number of baselines, or the shape of one, does not fit the inputs, or
+            integer inputs cannot take its numbers.
     """
     each = baselines if isinstance(baselines, tuple) else (baselines,) * len(inputs)
     if len(each) != len(inputs):
@@ -73,14 +74,15 @@ def resolve_each(
     inputs: tuple[Tensor, ...],
     frozen: tuple[bool, ...],
 ) -> dict[str, Resolved]:
-    """``resolve`` for each curve; curves of the same baseline get the same object."""
+    """``resolve`` for each curve; curves of the same baselines get the same object."""
     made: dict[str, Resolved] = {}
     defaults = PRESETS[preset]
     for name, form in chosen.items():
         same = [
             other
             for other in made
-            if chosen[other] is form and (form is not None or defaults[other] == defaults[name])
+            if chosen[other] is form
+            and (defaults[other] == defaults[name] or not _leaves_any(form))
         ]
         if same:
             made[name] = made[same[0]]
@@ -89,8 +91,15 @@ def resolve_each(
     return made
 
 
+def _leaves_any(form: Baselines) -> bool:
+    """Whether a baseline, or that of one of several inputs, is left to the default."""
+    each = form if isinstance(form, tuple) else (form,)
+    return any(baseline is None for baseline in each)
+
+
 def _as_tensor(baseline: Any, tensor: Tensor, name: str) -> Tensor:
     if isinstance(baseline, (int, float)) and not isinstance(baseline, bool):
+        _check_kept(torch.tensor(baseline, dtype=torch.float64), tensor.dtype, name)
         return torch.full_like(tensor, baseline)
     if callable(baseline) and not isinstance(baseline, Tensor):
         baseline = baseline(tensor)
@@ -108,8 +117,21 @@ def _as_tensor(baseline: Any, tensor: Tensor, name: str) -> Tensor:
             f"{name} has shape {shape} for inputs of shape {wanted}: each dimension must be the"
             " same or 1."
         )
+    baseline = baseline.detach()
+    _check_kept(baseline, tensor.dtype, name)
     # In the memory format of the inputs: examples are copied from it at every step.
-    return empty_examples(tensor.shape[0], tensor).copy_(baseline.detach())
+    return empty_examples(tensor.shape[0], tensor).copy_(baseline)
+
+
+def _check_kept(baseline: Tensor, dtype: torch.dtype, name: str) -> None:
+    """Raises ValueError if integers of ``dtype`` would cut numbers off, or wrap them around."""
+    if dtype.is_floating_point or dtype.is_complex:
+        return
+    if not torch.equal(baseline.to(dtype).to(baseline.dtype), baseline):
+        raise ValueError(
+            f"{name} holds numbers that inputs of {dtype} cannot take, such as fractions: pass"
+            f" inputs.float(), or a baseline of numbers that {dtype} has."
+        )
 
 
 def _label(baseline: Any) -> str:

@@ -85,7 +85,7 @@ def average_drop(
         The mean, the drop of each sample, and both scores; for a dict of attributions, a dict.
 
     Raises:
-        TypeError: As for ``insertion_deletion``.
+        TypeError: As for ``insertion_deletion``, or an input that is to be masked holds integers.
         ValueError: As there, or the score of an input is not positive, so that it has no share
             to lose.
 

@@ -29,7 +29,10 @@ class MaskingArguments(Arguments):
 
 @dataclass(frozen=True)
 class Masked:
-    """The scores of one method, ``(N,)`` each; NaN in both for a sample that is left out."""
+    """The scores of one method, ``(N,)`` each.
+
+    ``masked_score`` is NaN for a sample that is left out; ``clean_score`` is as it was found.
+    """
 
     clean_score: Tensor
     masked_score: Tensor
@@ -48,14 +51,18 @@ def masked_scores(
 
     Returns:
         One result for each name where ``attributions`` is a dict.
+
+    Raises:
+        TypeError: An input that is to be masked holds integers.
     """
     call = Call(arguments)
+    _check_dtypes(call, isinstance(arguments.inputs, tuple))
     with untouched(arguments.forward_func, call.inputs[0].device):
         masks = [_masks(call, method) for method in call.methods]
         stand_in, label = resolve(arguments.baselines, call.inputs, call.frozen)
         call.check_finite(stand_in, "baselines")
         with call.clean_scores(metric, call.samples * len(masks)) as (clean, buffer):
-            for maps in masks:
+            for maps, _ in masks:
                 for run in _chunks(call.samples, buffer.capacity):
                     here = slice(run.start, run.stop)
                     triples = zip(call.inputs, stand_in, maps, strict=True)
@@ -69,22 +76,36 @@ def masked_scores(
             scores = buffer.finish().reshape(len(masks), call.samples)
     call.findings.warn()
     found = []
-    for method, masked in zip(call.methods, scores, strict=True):
-        finite = torch.isfinite(clean) & torch.isfinite(masked)
+    for method, masked, (_, broken) in zip(call.methods, scores, masks, strict=True):
+        finite = torch.isfinite(clean) & torch.isfinite(masked) & ~broken.to(clean.device)
         call.check_scores(finite, method)
         left = masked.masked_fill(~finite, torch.nan)
         found.append(Masked(clean, left, call.protocol(metric, label)))
     return call.results(found, result)
 
 
-def _masks(call: Call, method: str) -> Maps:
-    """The maps, scaled to [0, 1] per sample over all inputs together; 0 where constant."""
+def _check_dtypes(call: Call, several: bool) -> None:
+    for number, (tensor, frozen) in enumerate(zip(call.inputs, call.frozen, strict=True)):
+        if not (frozen or tensor.is_floating_point() or tensor.is_complex()):
+            name = f"inputs[{number}]" if several else "inputs"
+            raise TypeError(
+                f"{name} has dtype {tensor.dtype}, and a mask leaves fractions of it: pass"
+                f" {name}.float(), or None for its attributions if it is not to be masked."
+            )
+
+
+def _masks(call: Call, method: str) -> tuple[Maps, Tensor]:
+    """The maps, scaled to [0, 1] per sample over all inputs together, 0 where constant.
+
+    And which samples have NaN or inf in theirs: a model may give these a score nevertheless.
+    """
     maps, broken = call.maps(method)
     call.findings.constant(is_constant(maps) & ~broken, method, "everything is masked")
     together = pooled(maps)
     lowest = together.amin(1)
     span = together.amax(1) - lowest
-    return tuple(None if each is None else _scaled(each, lowest, span) for each in maps)
+    scaled = tuple(None if each is None else _scaled(each, lowest, span) for each in maps)
+    return scaled, broken
 
 
 def _scaled(each: Tensor, lowest: Tensor, span: Tensor) -> Tensor:

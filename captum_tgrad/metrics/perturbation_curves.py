@@ -76,8 +76,8 @@ def insertion_deletion(
             shares what they have in common.
         baselines: What features are replaced by: a number, a tensor whose dimensions are those of
             the inputs or 1, a callable from an input to one, or for several inputs a tuple of
-            these; a dict with "insertion" and "deletion" for two kinds. None: as ``preset`` says;
-            for tables, 0.
+            these; a dict with "insertion" and "deletion" for two kinds. None, alone or in a tuple:
+            as ``preset`` says; for tables, 0.
         additional_forward_args: Further arguments of ``forward_func``. Tensors whose first
             dimension counts the samples are repeated with them.
         target: The output to score, in any of captum's forms. None: the only output, or the
@@ -111,8 +111,8 @@ def insertion_deletion(
     Raises:
         TypeError: An argument is of the wrong kind.
         ValueError: A shape, a batch size, a number or a name does not fit, there is NaN or inf,
-            or ``score`` does not return one number per example; the message names the argument
-            and, where there is one, the sample.
+            integer inputs cannot take the numbers of a baseline, or ``score`` does not return one
+            number per example; the message names the argument and, where there is one, the sample.
 
     Example:
         >>> import torch

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -72,7 +72,12 @@ def rank(maps: Maps, n_steps: int, ties: Ties) -> Ranking:
 
     Returns:
         The ranking, on the device of the maps.
+
+    Raises:
+        ValueError: ``ties`` is unknown.
     """
+    if ties not in get_args(Ties):
+        raise ValueError(f"ties must be 'stable' or 'group', got {ties!r}.")
     importance = pooled(maps)
     samples, features = importance.shape
     values, order = torch.sort(importance, dim=1, descending=True, stable=True)

@@ -73,8 +73,10 @@ class AverageDrop(NamedTuple):
     """What ``average_drop`` found.
 
     Attributes:
-        average_drop: The mean of ``drop``, in percent, shape ``()``; lower is better.
-        drop: For each sample, the percentage of its score that is lost, ``(N,)``.
+        average_drop: The mean of ``drop`` where it is not NaN, in percent, shape ``()``; lower is
+            better.
+        drop: For each sample, the percentage of its score that is lost, ``(N,)``; NaN for one that
+            is left out.
         clean_score: Score of the input itself, ``(N,)``.
         masked_score: Score of the input masked with the map, ``(N,)``.
         protocol: How the numbers were made, of plain strings and numbers.
@@ -91,9 +93,10 @@ class IncreaseInConfidence(NamedTuple):
     """What ``increase_in_confidence`` found.
 
     Attributes:
-        increase_in_confidence: The mean of ``increase``, in percent, shape ``()``; higher is
-            better.
-        increase: For each sample, 100 where masking raised its score and 0 elsewhere, ``(N,)``.
+        increase_in_confidence: The mean of ``increase`` where it is not NaN, in percent, shape
+            ``()``; higher is better.
+        increase: For each sample, 100 if masking raised its score and 0 if not, ``(N,)``; NaN for
+            one that is left out.
         clean_score: As in ``AverageDrop``.
         masked_score: As in ``AverageDrop``.
         protocol: As in ``AverageDrop``.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
+from uuid import uuid4
 
 import torch
 from torch import Tensor
@@ -69,6 +70,10 @@ class _PerSample(Metric):
         self._forward_func = (forward_func,)
         self._reduction = reduction
         self._options = options
+        # A MetricCollection lets metrics share their states if these are close to each other after
+        # the first batch, as those of different metrics may happen to be. This one never is,
+        # as no two bytes are close to each other. A copy has it too, and finds the same numbers.
+        self.add_state("owner", torch.tensor(list(uuid4().bytes)), dist_reduce_fx="max")
         for name in self._values:
             self.add_state(name, default=[], dist_reduce_fx="cat")
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 # What torch.nn has that is different in training mode, itself or through its dropout.
 _MINDFUL = (
@@ -38,16 +38,41 @@ def training_modules(forward_func: Any) -> list[str]:
 def untouched(forward_func: Any, device: torch.device) -> Iterator[None]:
     """No gradients, and afterwards the random state and the model's buffers as before.
 
-    Only a model in training mode changes its buffers, as batch norm does: only then are they
-    copied.
+    The buffers are those of a module; a function does not say which it has.
     """
-    kept = []
-    if isinstance(forward_func, nn.Module) and any(m.training for m in forward_func.modules()):
-        kept = [(buffer, buffer.detach().clone()) for buffer in forward_func.buffers()]
     devices = [device] if device.type == "cuda" else []
     with torch.no_grad(), torch.random.fork_rng(devices=devices):
+        kept = _kept(forward_func)
         try:
             yield
         finally:
-            for buffer, before in kept:
-                buffer.copy_(before)
+            for module, name, buffer, before in kept:
+                _put_back(module, name, buffer, before)
+
+
+def _kept(forward_func: Any) -> list[tuple[nn.Module, str, Tensor | None, Tensor | None]]:
+    """Where each buffer is, the buffer and a copy of it.
+
+    In evaluation mode too, as a module of the user's may write then; and no version counter tells,
+    as neither batch norm nor what goes through ``.data`` counts. Buffers are small beside the
+    parameters: to copy and to compare them costs less than one of the many passes of a metric.
+    """
+    if not isinstance(forward_func, nn.Module):
+        return []
+    return [
+        (module, name, buffer, None if buffer is None else buffer.detach().clone())
+        for module in forward_func.modules()
+        for name, buffer in module._buffers.items()
+    ]
+
+
+def _put_back(module: nn.Module, name: str, buffer: Tensor | None, before: Tensor | None) -> None:
+    # A model that assigns to a buffer has another tensor under this name, and this one as it was.
+    module._buffers[name] = buffer
+    # One that was not written to may be one that cannot be, such as an expanded one; sparse ones
+    # cannot be compared.
+    if buffer is None or before is None or buffer.layout != torch.strided:
+        return
+    if not torch.equal(buffer, before):
+        # Not counted as a write: a backward pass that the user has yet to run would be refused.
+        buffer.data.copy_(before)

@@ -66,7 +66,8 @@ def curves_figure(
     Raises:
         TypeError: An argument is of the wrong kind.
         ValueError: The results have no curves, there is no such sample, only one of ``inputs`` and
-            ``attributions`` is given, or something does not fit.
+            ``attributions`` is given, attributions of the sample hold NaN or inf, or something does
+            not fit.
 
     Example:
         >>> import torch
@@ -86,7 +87,7 @@ def curves_figure(
     seen: dict[str, dict[str, list[Array]]] = {}
     if inputs is not None:
         for name, attribution in _by_name(attributions, "attributions").items():
-            _check_scored(name, methods, inputs, attribution)
+            _check_scored(name, methods, sample, inputs, attribution)
             protocol = methods[name].protocol
             replaced = replaced_images(
                 inputs[sample : sample + 1],
@@ -133,7 +134,9 @@ def _check_results(methods: Mapping[str, Any], sample: int) -> None:
             )
 
 
-def _check_scored(name: str, methods: Mapping[str, Any], inputs: Tensor, attribution: Any) -> None:
+def _check_scored(
+    name: str, methods: Mapping[str, Any], sample: int, inputs: Tensor, attribution: Any
+) -> None:
     if name not in methods:
         raise ValueError(f"attributions has {name!r}, and results has not: {', '.join(methods)}")
     for argument, tensor in (("inputs", inputs), ("attributions", attribution)):
@@ -144,6 +147,11 @@ def _check_scored(name: str, methods: Mapping[str, Any], inputs: Tensor, attribu
                 f"{argument} has {len(tensor)} samples where the results have"
                 f" {len(methods[name].insertion)}: give what was scored"
             )
+    if not attribution[sample].isfinite().all():
+        where = f"attributions[{name!r}]" if name else "attributions"
+        raise ValueError(
+            f"{where} holds NaN or inf in sample {sample}, and ranks no pixels there: leave it out"
+        )
 
 
 def _of_sample(baselines: Any, sample: int, samples: int) -> Any:

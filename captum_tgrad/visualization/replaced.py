@@ -10,7 +10,13 @@ from torch import Tensor
 
 from captum_tgrad.metrics.baseline_forms import choose, resolve_each
 from captum_tgrad.metrics.baselines import Preset
-from captum_tgrad.metrics.importance import ChannelReduce, InterpolateMode, importance_maps
+from captum_tgrad.metrics.checks import listed
+from captum_tgrad.metrics.importance import (
+    ChannelReduce,
+    InterpolateMode,
+    importance_maps,
+    not_finite,
+)
 from captum_tgrad.metrics.ranking import Ties, rank
 
 CURVES = ("insertion", "deletion")
@@ -35,7 +41,7 @@ def replaced_images(
 
     Args:
         inputs: ``(N, C, H, W)``.
-        attributions: As for ``insertion_deletion``.
+        attributions: As for ``insertion_deletion``, but always a tensor.
         baselines: As for ``insertion_deletion``.
         fractions: Of the pixels, from 0 to 1.
         preset: As for ``insertion_deletion``.
@@ -47,8 +53,9 @@ def replaced_images(
         For ``"insertion"`` and ``"deletion"`` ``(N, fractions, C, H, W)``.
 
     Raises:
-        TypeError: ``inputs`` or ``attributions`` is no tensor.
-        ValueError: A shape does not fit, or a fraction is not between 0 and 1.
+        TypeError: ``inputs`` or ``attributions`` is no tensor, or a baseline is of the wrong kind.
+        ValueError: A shape or a name does not fit, a fraction is not between 0 and 1, or
+            ``attributions`` holds NaN or inf.
 
     Example:
         >>> import torch
@@ -57,14 +64,22 @@ def replaced_images(
         >>> found["insertion"].flatten().tolist(), found["deletion"].flatten().tolist()
         ([0.0, 0.0, 0.0, 4.0], [1.0, 2.0, 3.0, 0.0])
     """
-    if not isinstance(inputs, Tensor) or inputs.dim() != 4:
-        got = tuple(inputs.shape) if isinstance(inputs, Tensor) else type(inputs).__name__
-        raise ValueError(f"inputs must be images (N, C, H, W), got {got}")
+    for argument, tensor in (("inputs", inputs), ("attributions", attributions)):
+        if not isinstance(tensor, Tensor):
+            raise TypeError(f"{argument} must be a tensor, got {type(tensor).__name__}")
+    if inputs.dim() != 4:
+        raise ValueError(f"inputs must be images (N, C, H, W), got {tuple(inputs.shape)}")
     for fraction in fractions:
         if not 0 <= fraction <= 1:
             raise ValueError(f"fractions must be from 0 to 1, got {fraction}")
     inputs = inputs.detach()
     maps = importance_maps(attributions, (inputs,), channel_reduce, interpolate_mode)
+    broken = not_finite(maps)
+    if bool(broken.any()):
+        raise ValueError(
+            f"attributions holds NaN or inf in sample {listed(broken)}, and ranks no pixels there:"
+            " leave these samples out"
+        )
     pixels = inputs.shape[2] * inputs.shape[3]
     ranking = rank(maps, pixels, ties)
     order = torch.cat([each.order for each in ranking.inputs if each is not None])

@@ -89,12 +89,66 @@ def test_a_baseline_that_both_curves_share_is_made_and_scored_once():
     assert sum(scored) == 2 * (2 + 2 * 3)
 
 
+@pytest.mark.parametrize("preset", ["paper", "rise"])
+def test_none_in_a_tuple_is_what_the_preset_says(preset):
+    expected = insertion_deletion(MODEL, INPUTS, MAPS, preset=preset)
+    found = insertion_deletion(MODEL, INPUTS, MAPS, (None,), preset=preset)
+    assert found.protocol == expected.protocol
+    for name in ("insertion", "deletion", "insertion_baseline_score", "deletion_baseline_score"):
+        assert torch.equal(getattr(found, name), getattr(expected, name)), name
+    # Where the preset has one for both curves, it is made and scored once.
+    shared = found.deletion_baseline_score is found.insertion_baseline_score
+    assert shared == (preset == "paper")
+
+
+def test_none_beside_another_baseline_is_what_the_preset_says():
+    def model(image, other):
+        return image.flatten(1).sum(1) + 100 * other.sum(1)
+
+    inputs, maps = (INPUTS, random(2, 5)), (MAPS, random(2, 5, seed=3))
+    result = insertion_deletion(model, inputs, maps, (None, 2.0), preset="rise")
+    blurred = blur(11, 5)(INPUTS).flatten(1).sum(1) + 1000
+    torch.testing.assert_close(result.insertion_baseline_score, blurred, rtol=0, atol=1e-10)
+    assert result.deletion_baseline_score.tolist() == [1000, 1000]
+
+
 def test_integers_can_be_perturbed_where_a_baseline_is_given():
     inputs = torch.tensor([[3, 5, 7]])
     result = insertion(
         lambda x: x.float().sum(1), inputs, torch.tensor([[2.0, 1.0, 3.0]]), 0, return_curves=True
     )
     assert result.curve.tolist() == [[0, 7, 10, 15]]
+
+
+@pytest.mark.parametrize("metric", [insertion_deletion, insertion, deletion])
+@pytest.mark.parametrize(
+    ("dtype", "baselines", "name"),
+    [
+        (torch.int64, 0.5, "baselines"),
+        (torch.uint8, -1, "baselines"),
+        (torch.uint8, 256, "baselines"),
+        (torch.int64, torch.nan, "baselines"),
+        (torch.bool, 2, "baselines"),
+        (torch.int64, torch.tensor([[1.0, 2.5, 3.0]]), "baselines"),
+        (torch.uint8, torch.tensor([[-1, 0, 1]]), "baselines"),
+        (torch.int64, (0.5,), r"baselines\[0\]"),
+        (torch.int64, lambda x: x / 2, "the result of the callable baselines"),
+    ],
+)
+def test_numbers_that_integers_cannot_take(metric, dtype, baselines, name):
+    inputs, maps = torch.tensor([[3, 5, 7]]).to(dtype), torch.tensor([[2.0, 1.0, 3.0]])
+    with pytest.raises(ValueError, match=rf"^{name} holds numbers.*{dtype}.*inputs\.float\(\)"):
+        metric(lambda x: x.float().sum(1), inputs, maps, baselines)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int64])
+@pytest.mark.parametrize(
+    "baselines", [2, 2.0, torch.tensor([[2.0]]), torch.tensor([[2]]), lambda x: x * 0.0 + 2]
+)
+def test_numbers_that_integers_can_take(dtype, baselines):
+    inputs, maps = torch.tensor([[3, 5, 7]]).to(dtype), torch.tensor([[2.0, 1.0, 3.0]])
+    result = insertion(lambda x: x.float().sum(1), inputs, maps, baselines, return_curves=True)
+    assert result.curve.tolist() == [[6, 11, 12, 15]]
 
 
 def test_signals_and_volumes_are_blurred_along_all_their_dimensions():

@@ -84,6 +84,45 @@ def test_several_inputs_are_scaled_together_and_none_is_not_masked():
     assert result.masked_score.tolist() == [0.25 * 10 + 0.5 * 100 + 1000 + 1 + 0.25 * 1e4] * 2
 
 
+METRICS = [average_drop, increase_in_confidence]
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int64, torch.bool])
+def test_integers_cannot_be_masked(metric, dtype):
+    inputs, maps = torch.ones(2, 3, dtype=dtype), torch.tensor([[0.0, 1.0, 2.0]] * 2)
+
+    def model(*inputs):
+        raise AssertionError("this is known before the model is run")
+
+    with pytest.raises(TypeError, match=rf"^inputs has dtype {dtype}.* inputs\.float\(\)"):
+        metric(model, inputs, maps)
+    with pytest.raises(TypeError, match=r"^inputs\[1\] has dtype .*None for its attributions"):
+        metric(model, (inputs.double(), inputs), (maps, maps))
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_integers_can_stay_as_they_are(metric):
+    numbers, integers = torch.tensor([[2.0, 4.0]]).double(), torch.tensor([[10, 20]])
+    maps = (torch.tensor([[1.0, 0.0]]), None)
+    result = metric(lambda a, b: a.sum(1) + b.sum(1), (numbers, integers), maps)
+    assert (result.clean_score.tolist(), result.masked_score.tolist()) == ([36], [32])
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+def test_a_broken_map_is_left_out_whatever_the_model_makes_of_it(metric, value):
+    # This model does not look at the feature that the map is broken at.
+    maps = torch.tensor([[1.0, 2.0, 3.0], [value, 2.0, 3.0]])
+    result = metric(
+        lambda x: x[:, 1:].nan_to_num().sum(1), torch.ones(2, 3), maps, 0.5, nan_policy="omit"
+    )
+    assert result.clean_score.tolist() == [2, 2]
+    assert result.masked_score.isnan().tolist() == [False, True]
+    assert result[1].isnan().tolist() == [False, True]
+    assert not result[0].isnan()
+
+
 def test_a_constant_map_masks_everything_and_says_so():
     maps = torch.tensor([[3.0, 3.0], [1.0, 0.0]])
     with pytest.warns(UserWarning, match=r"everything is masked. Constant: attributions, sample 0"):

@@ -9,6 +9,7 @@ from torch import distributed, multiprocessing
 from captum_tgrad import metrics as functions
 from tests.metrics.models import classifier, permutation, random
 
+torchmetrics = pytest.importorskip("torchmetrics")
 classes = pytest.importorskip("captum_tgrad.metrics.torchmetrics", exc_type=ImportError)
 
 pytestmark = [
@@ -99,12 +100,22 @@ def test_the_model_is_no_part_of_the_metric():
     assert metric.state_dict() == {}
 
 
+def test_the_state_of_another_process_is_merged():
+    one, other = _metric("Deletion", reduction="none"), _metric("Deletion")
+    one.update(INPUTS[:2], MAPS[:2])
+    other.update(INPUTS[2:], MAPS[2:])
+    one.merge_state(other)
+    found = one.compute().sort().values
+    _assert_same(found, _expected("Deletion").sort().values)
+
+
 def test_a_wrong_reduction():
     with pytest.raises(ValueError, match="reduction must be"):
         _metric("Insertion", reduction="sum")
 
 
 SHARES = [([0, 1, 2], [3, 4]), ([], [0, 1, 2, 3, 4])]
+TOGETHER = ["Deletion", "AverageDrop", "IncreaseInConfidence"]
 
 
 def _process(rank, port, queue):
@@ -121,6 +132,10 @@ def _process(rank, port, queue):
                 for sample in shares[rank]:
                     metric.update(INPUTS[sample : sample + 1], MAPS[sample : sample + 1])
             found[name, case] = (_plain(each.compute()), _plain(mean.compute()))
+    collection = torchmetrics.MetricCollection([_metric(name) for name in TOGETHER])
+    for sample in SHARES[1][rank]:
+        collection.update(INPUTS[sample : sample + 1], MAPS[sample : sample + 1])
+    found["together"] = _plain(collection.compute())
     queue.put((rank, found))
     distributed.barrier()
     distributed.destroy_process_group()
@@ -151,6 +166,8 @@ def test_two_processes_with_uneven_and_empty_shares():
     for process in processes:
         process.join(timeout=60)
     for rank in (0, 1):
+        for name, number in results[rank].pop("together").items():
+            _assert_same(torch.tensor(number), _expected(name), torch.mean)
         for (name, _), (each, mean) in results[rank].items():
             _assert_same(_tensors(each), _expected(name))
             _assert_same(_tensors(mean), _expected(name), torch.mean)

@@ -107,6 +107,67 @@ def test_the_guard_is_needed():
     assert after["random"] != before["random"]
 
 
+class Counting(nn.Module):
+    """Writes to its buffers in evaluation mode too, in every way there is."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("assigned", torch.zeros(2))
+        self.register_buffer("in_place", torch.tensor([0.0, torch.nan]))
+        self.register_buffer("data", torch.zeros(2))
+        self.register_buffer("cache", None)
+
+    def forward(self, x):
+        self.assigned = self.assigned + 1
+        self.in_place += 1
+        self.data.data.add_(1)
+        if self.cache is None:
+            self.cache = x.mean()
+        return x.flatten(1)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("failing", [False, True])
+def test_buffers_are_the_same_tensors_with_the_same_numbers(metric, training, failing):
+    counting = Counting()
+    model = nn.Sequential(counting, FailingLate(failing)).train(training)
+    before = dict(counting._buffers)
+    values = copy.deepcopy(before)
+    arguments = (model, torch.rand(3, 4), torch.rand(3, 4), 0, None, 1)
+    if failing:
+        with pytest.raises(RuntimeError, match="half-way"):
+            metric(*arguments, max_examples_per_batch=1)
+    else:
+        metric(*arguments)
+    assert counting._buffers.keys() == before.keys()
+    for name, buffer in counting._buffers.items():
+        assert buffer is before[name], name
+        if buffer is not None:
+            torch.testing.assert_close(buffer, values[name], rtol=0, atol=0, equal_nan=True)
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_a_backward_pass_that_is_yet_to_be_run(training):
+    model = nn.Sequential(nn.BatchNorm1d(4), nn.Linear(4, 2)).train(training)
+    loss = model(torch.rand(3, 4)).sum()
+    average_drop(model, torch.rand(3, 4), torch.rand(3, 4), target=1)
+    loss.backward()
+    assert model[1].weight.grad is not None
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_buffers_that_cannot_be_written_or_compared(training):
+    model = nn.Sequential(nn.Linear(4, 2)).train(training)
+    with torch.inference_mode():
+        model.register_buffer("of inference", torch.ones(2))
+    model.register_buffer("expanded", torch.ones(1, 1).expand(3, 3))
+    model.register_buffer("sparse", torch.eye(3).to_sparse())
+    before = dict(model._buffers)
+    average_drop(model, torch.rand(3, 4), torch.rand(3, 4), target=1)
+    assert all(buffer is before[name] for name, buffer in model._buffers.items())
+
+
 def test_importing_the_metrics_imports_neither_torchvision_nor_torchmetrics():
     code = (
         "import sys; before = set(sys.modules); import captum.attr;"

@@ -92,6 +92,23 @@ def test_replaced_images_are_those_that_are_scored():
         assert any(torch.equal(image, other) for other in scored)
 
 
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_a_map_that_ranks_nothing(results, maps, value):
+    broken = maps["one"].clone()
+    broken[1, 0, 3, 3] = value
+    with pytest.raises(ValueError, match=r"^attributions holds NaN or inf in sample 1"):
+        replaced_images(images(), broken)
+    options = {"inputs": images(), "baselines": 0.0}
+    methods = {"other": maps["other"], "one": broken}
+    with pytest.raises(ValueError, match=r"^attributions\['one'\] holds NaN or inf in sample 1"):
+        curves_figure(results, 1, attributions=methods, **options)
+    with pytest.raises(ValueError, match=r"^attributions holds NaN or inf in sample 1"):
+        curves_figure(results["one"], 1, attributions=broken, **options)
+    # The other sample has nothing to do with it.
+    figure = curves_figure(results, 0, attributions=methods, **options)
+    assert len([axes for axes in figure.axes if axes.images]) == 12
+
+
 def test_bad_arguments(results, maps):
     without = {name: result._replace(fractions=None) for name, result in results.items()}
     with pytest.raises(ValueError, match=r"results\['one'\] has no curves: pass return_curves"):
@@ -112,3 +129,13 @@ def test_bad_arguments(results, maps):
         replaced_images(images(), maps["one"], fractions=[10])
     with pytest.raises(ValueError, match="inputs must be images"):
         replaced_images(torch.rand(2, 3), torch.rand(2, 3))
+    with pytest.raises(ValueError, match="ties must be 'stable' or 'group', got 'random'"):
+        replaced_images(images(), maps["one"], ties="random")
+    with pytest.raises(TypeError, match="inputs must be a tensor, got ndarray"):
+        replaced_images(images().numpy(), maps["one"])
+    with pytest.raises(TypeError, match="attributions must be a tensor, got ndarray"):
+        replaced_images(images(), maps["one"].numpy())
+    with pytest.raises(TypeError, match="attributions must be a tensor, got NoneType"):
+        replaced_images(images(), None)
+    with pytest.raises(TypeError, match="baselines must be a tensor, a number or a callable"):
+        replaced_images(images(), maps["one"], "blur")
