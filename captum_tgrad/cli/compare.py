@@ -5,15 +5,15 @@ from __future__ import annotations
 import argparse
 import sys
 
-import torch
 from tqdm import tqdm
 
 from captum_tgrad.cli.chosen_methods import chosen_methods
+from captum_tgrad.cli.classifier import load_for
 from captum_tgrad.cli.device import choose_device
 from captum_tgrad.cli.errors import CommandError, users_mistakes
-from captum_tgrad.cli.explain import load_for
 from captum_tgrad.cli.jobs import check_files, load_or_sample
-from captum_tgrad.evaluation.compare import compare
+from captum_tgrad.cli.memory import short_memory
+from captum_tgrad.evaluation.compare import NoMethodRanError, compare
 from captum_tgrad.evaluation.compare_output import FILES, markdown, write_comparison
 
 _SOMETHING_SKIPPED = 1
@@ -39,8 +39,9 @@ def run_compare(options: argparse.Namespace) -> int:
         classifier, target = load_for(options)
         image = load_or_sample(options.picture)
     classifier.model.to(device)
+    advice = "the changed pictures do not fit into memory: give a smaller --max-examples-per-batch"
     # disable=None: no bar where stderr is not a terminal.
-    with tqdm(total=len(methods) + 1, disable=None) as bar:
+    with short_memory(advice), tqdm(total=len(methods) + 1, disable=None) as bar:
 
         def progress(title: str) -> None:
             bar.set_description(title)
@@ -56,11 +57,8 @@ def run_compare(options: argparse.Namespace) -> int:
                 max_examples_per_batch=options.max_examples_per_batch,
                 progress=progress,
             )
-        except torch.OutOfMemoryError as error:
-            raise CommandError(
-                "the changed pictures do not fit into memory: give a smaller"
-                " --max-examples-per-batch"
-            ) from error
+        except NoMethodRanError as error:
+            raise CommandError(str(error)) from error
     with users_mistakes():
         paths = write_comparison(comparison, options.out)
     print(markdown(comparison))

@@ -5,11 +5,10 @@ from __future__ import annotations
 import argparse
 import sys
 
-import torch
-
 from captum_tgrad.cli.chosen_methods import chosen_methods
 from captum_tgrad.cli.device import choose_device
 from captum_tgrad.cli.errors import CommandError, users_mistakes
+from captum_tgrad.cli.memory import short_memory
 from captum_tgrad.evaluation import (
     Method,
     OutputError,
@@ -54,28 +53,29 @@ def _evaluate(
     options: argparse.Namespace, classifier: Classifier, pictures: Pictures, methods: list[Method]
 ) -> int:
     try:
-        found = evaluate(
-            classifier,
-            pictures,
-            methods,
-            options.out,
-            resume=options.resume,
-            target=options.target,
-            n_steps=options.n_steps,
-            batch_size=options.batch_size,
-            max_examples_per_batch=options.max_examples_per_batch,
-            score=options.score,
-            ties=options.ties,
-            limit=options.limit,
-            seed=options.seed,
-            show_progress=None,
-        )
+        with short_memory(
+            "not even one picture fits into memory: name another --device or a smaller --model"
+        ):
+            found = evaluate(
+                classifier,
+                pictures,
+                methods,
+                options.out,
+                resume=options.resume,
+                target=options.target,
+                n_steps=options.n_steps,
+                batch_size=options.batch_size,
+                max_examples_per_batch=options.max_examples_per_batch,
+                score=options.score,
+                ties=options.ties,
+                limit=options.limit,
+                seed=options.seed,
+                show_progress=None,
+            )
     except OutputError as error:
         raise CommandError(str(error)) from error
     except OSError as error:
         raise CommandError(f"{error}; --resume goes on with the records so far") from error
-    except (MemoryError, torch.OutOfMemoryError) as error:
-        raise CommandError(f"{error}: not even one picture fits into memory") from error
     if not Workers().first:
         return 0  # Else torchrun would end the first process before it has said what was skipped.
     print(found.table)

@@ -11,6 +11,7 @@ from captum_tgrad.cli.options import (
     add_methods_options,
     add_model_options,
     add_n_steps_option,
+    not_negative,
     positive,
 )
 
@@ -85,8 +86,8 @@ def _add_protocol(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--seed",
-        type=int,
+        type=not_negative,
         default=0,
         metavar="N",
-        help="of all randomness (default: %(default)s)",
+        help="of all randomness, 0 or more (default: %(default)s)",
     )

@@ -6,16 +6,16 @@ import argparse
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 from tqdm import tqdm
 
+from captum_tgrad.cli.classifier import load_for
 from captum_tgrad.cli.device import choose_device
-from captum_tgrad.cli.errors import CommandError, users_mistakes
+from captum_tgrad.cli.errors import users_mistakes
 from captum_tgrad.cli.jobs import Job, plan_jobs
+from captum_tgrad.cli.memory import short_memory
 from captum_tgrad.explanation import Explanation, explain, format_report
 from captum_tgrad.visualization import explanation_figure, layers_figure
-from captum_tgrad.zoo import Classifier, load_classifier, resolve_target
-from captum_tgrad.zoo.class_names import read_class_names
+from captum_tgrad.zoo import Classifier
 
 _DOTS_PER_INCH = 150
 # A progress bar that is gone before it can be read only flickers.
@@ -51,26 +51,15 @@ def run_explain(options: argparse.Namespace) -> None:
                 bar.update()
 
 
-def load_for(options: argparse.Namespace) -> tuple[Classifier, int | None]:
-    """Loads the network, and finds the target among its classes."""
-    names = None if options.class_names is None else read_class_names(options.class_names)
-    classifier = load_classifier(options.model, options.weights, names)
-    if options.target is None:
-        return classifier, None
-    return classifier, resolve_target(options.target, classifier.class_names)
-
-
 def _explain_batch(
     classifier: Classifier, batch: Sequence[Job], target: int | None, layers: int | None
 ) -> list[Explanation]:
     with users_mistakes():
         images = [job.load() for job in batch]
-    try:
+    with short_memory(
+        f"{len(batch)} pictures at a time do not fit into memory: give a smaller --batch-size"
+    ):
         return explain(classifier, images, target, keep_terms=layers is not None)
-    except torch.OutOfMemoryError as error:
-        raise CommandError(
-            f"{len(batch)} pictures at a time do not fit into memory: give a smaller --batch-size"
-        ) from error
 
 
 def _write(job: Job, explanation: Explanation, layers: int | None) -> None:

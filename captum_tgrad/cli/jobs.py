@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 _SAMPLE_STEM = "coffee"
+_SUFFIXES = (".png", ".npy", "-layers.png")
 
 
 @dataclass(frozen=True)
@@ -62,8 +63,8 @@ def plan_jobs(pictures: Sequence[Path], out: Path, layers: bool = False) -> list
         layers: Whether there is to be a figure of the terms by layer.
 
     Returns:
-        A job for each picture, in their order. Where two have the same stem, the second gets
-        ``STEM-2``.
+        A job for each picture, in their order. Where a file of the second would have the name of
+        one of the first, as with equal stems, it gets ``STEM-2``.
 
     Raises:
         FileNotFoundError: A picture is not there.
@@ -73,7 +74,7 @@ def plan_jobs(pictures: Sequence[Path], out: Path, layers: bool = False) -> list
     check_files(pictures, out)
     if not pictures:
         return [_job(None, out, _SAMPLE_STEM, layers)]
-    stems = _distinct_stems([picture.stem for picture in pictures])
+    stems = _distinct_stems([picture.stem for picture in pictures], layers)
     jobs = [_job(picture, out, stem, layers) for picture, stem in zip(pictures, stems, strict=True)]
     check_files(pictures, out, [path for job in jobs for path in job.paths])
     return jobs
@@ -110,24 +111,28 @@ def title_of(picture: Path | None) -> str:
 
 
 def _job(picture: Path | None, out: Path, stem: str, layers: bool) -> Job:
-    return Job(
-        picture,
-        figure_path=out / f"{stem}.png",
-        map_path=out / f"{stem}.npy",
-        layers_path=out / f"{stem}-layers.png" if layers else None,
-    )
+    figure, attributions, layer_figure = (out / f"{stem}{suffix}" for suffix in _SUFFIXES)
+    return Job(picture, figure, attributions, layer_figure if layers else None)
 
 
-def _distinct_stems(stems: Sequence[str]) -> list[str]:
-    """Numbers repeated stems, also those that differ in case only: some disks see no difference."""
+def _distinct_stems(stems: Sequence[str], layers: bool) -> list[str]:
+    """Numbers stems whose files would be others' too.
+
+    So would names that differ in case only: some disks see no difference.
+    """
+    suffixes = _SUFFIXES if layers else _SUFFIXES[:2]
+
+    def files(stem: str) -> set[str]:
+        return {f"{stem}{suffix}".casefold() for suffix in suffixes}
+
     taken: set[str] = set()
-    reserved = {stem.casefold() for stem in stems}
+    reserved = set[str]().union(*map(files, stems))
     distinct = []
     for stem in stems:
         candidate, number = stem, 1
-        while candidate.casefold() in taken or (number > 1 and candidate.casefold() in reserved):
+        while files(candidate) & taken or (number > 1 and files(candidate) & reserved):
             number += 1
             candidate = f"{stem}-{number}"
-        taken.add(candidate.casefold())
+        taken |= files(candidate)
         distinct.append(candidate)
     return distinct

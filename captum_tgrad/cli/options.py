@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
-    """Adds what says which network is meant, and where it is to compute."""
+    """Adds what says which network is meant."""
     group = parser.add_argument_group("the network")
     group.add_argument(
         "--model",
@@ -96,10 +96,19 @@ def add_max_examples_option(options: argparse._ActionsContainer) -> None:
 
 def positive(text: str) -> int:
     """A whole number above 0."""
+    return _at_least(1, text, "a whole number above 0")
+
+
+def not_negative(text: str) -> int:
+    """A whole number, 0 or above."""
+    return _at_least(0, text, "0 or a whole number above it")
+
+
+def _at_least(least: int, text: str, wanted: str) -> int:
     try:
         number = int(text)
     except ValueError:
-        number = 0
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"must be a whole number above 0, not {text!r}")
+        number = least - 1
+    if number < least:
+        raise argparse.ArgumentTypeError(f"must be {wanted}, not {text!r}")
     return number

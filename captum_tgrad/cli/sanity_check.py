@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import csv
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,9 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from captum_tgrad.cli.classifier import load_for
 from captum_tgrad.cli.device import choose_device
 from captum_tgrad.cli.errors import users_mistakes
-from captum_tgrad.cli.explain import load_for
 from captum_tgrad.cli.jobs import check_files, load_or_sample, title_of
 from captum_tgrad.evaluation import Method, get_method
 from captum_tgrad.evaluation.method import black_picture
@@ -49,10 +50,11 @@ def run_sanity_check(options: argparse.Namespace) -> None:
     model = classifier.model.to(device)
     inputs = torch.stack([classifier.preprocess(image) for image in images]).to(device)
     with torch.no_grad():
-        predicted = model(inputs).argmax(dim=1)
+        # A model may overwrite what it is given.
+        predicted = model(inputs.clone()).argmax(dim=1)
     targets = predicted if target is None else torch.full_like(predicted, target)
+    steps = _finished(_started(options, classifier, method, inputs, targets))
     with users_mistakes():
-        steps = _steps(options, classifier, method, inputs, targets)
         figure = cascade_figure(
             steps,
             [classifier.crop(image) for image in images],
@@ -67,23 +69,30 @@ def run_sanity_check(options: argparse.Namespace) -> None:
     print(f"written: {path} and {path.with_suffix('.csv')}")
 
 
-def _steps(
+def _started(
     options: argparse.Namespace,
     classifier: Classifier,
     method: Method,
     inputs: Tensor,
     targets: Tensor,
-) -> list[RandomizationStep]:
+) -> Iterator[RandomizationStep]:
+    """The steps, once it is clear that the method and the layers serve, and extras are there."""
     black = black_picture(classifier)
-    steps = cascading_randomization(
-        classifier.model,
-        lambda copy: _AsAttribution(method, copy, black),
-        inputs,
-        targets,
-        layers=_layers(options.layers, classifier.model, inputs),
-        mode=options.mode,
-        seed=options.seed,
-    )
+    with users_mistakes():
+        steps = cascading_randomization(
+            classifier.model,
+            lambda copy: _AsAttribution(method, copy, black),
+            inputs,
+            targets,
+            layers=_layers(options.layers, classifier.model, inputs),
+            mode=options.mode,
+            seed=options.seed,
+        )
+        first = next(steps)
+    return chain([first], steps)
+
+
+def _finished(steps: Iterator[RandomizationStep]) -> list[RandomizationStep]:
     found = []
     # disable=None: no bar where stderr is not a terminal.
     with tqdm(unit="layer", disable=None) as bar:
@@ -108,7 +117,7 @@ def _layers(named: str, model: nn.Module, inputs: Tensor) -> list[str] | None:
     if named == "all":
         return None
     if named == "blocks":
-        return block_names(model, lambda: model(inputs[:1])) or None
+        return block_names(model, lambda: model(inputs[:1].clone())) or None
     return [name.strip() for name in named.split(",") if name.strip()]
 
 

@@ -1,4 +1,4 @@
-"""A batch of images: copied, or taken one by one with randomness of its own."""
+"""A batch of images: taken one by one, each with its seed, copied, or as large a black batch."""
 
 from __future__ import annotations
 

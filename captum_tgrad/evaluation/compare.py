@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,11 @@ from torch import Tensor, nn
 
 from captum_tgrad.evaluation.method import Method, black_picture
 from captum_tgrad.evaluation.methods import METHODS
-from captum_tgrad.evaluation.speed import examples_per_batch, in_fast_format
+from captum_tgrad.evaluation.speed import (
+    examples_at_once,
+    examples_per_batch,
+    in_fast_format,
+)
 from captum_tgrad.evaluation.timed import Explained, TimedMethod
 from captum_tgrad.metrics import (
     InsertionDeletion,
@@ -28,12 +33,16 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 
+class NoMethodRanError(ValueError):
+    """None of the methods can run; the message says why not."""
+
+
 @dataclass(frozen=True)
 class Compared:
     """What one method made of the picture.
 
     Attributes:
-        title: Of the method, for figures and tables.
+        title: Of the method, for figures and tables; with its name where others have the same.
         map: The attribution, summed over channels, ``(1, 1, H, W)``, on the CPU.
         curves: The areas under the curves, and the curves.
         average_drop: In percent; lower is better.
@@ -113,26 +122,31 @@ def compare(
 
     Raises:
         TypeError: ``target`` is neither an index nor a name.
-        ValueError: There is no such class or no method, or none of them can run.
+        ValueError: There is no such class or no method, or one is given twice.
+        NoMethodRanError: A ValueError: none of the methods can run.
     """
     methods = list(METHODS.values()) if methods is None else list(methods)
     if not methods:
         raise ValueError("methods is empty: give at least one, as from get_method")
+    titles = _titles(methods)
     inputs = classifier.preprocess(image)[None]
     parameter = next(classifier.model.parameters(), inputs)
     inputs = in_fast_format(inputs.to(parameter.device))
     chunk = examples_per_batch(max_examples_per_batch, inputs.device)
     with torch.no_grad():
-        probabilities = classifier.model(inputs).softmax(dim=1)[0]
+        # A model may overwrite what it is given.
+        probabilities = classifier.model(inputs.clone()).softmax(dim=1)[0]
     index = (
         int(probabilities.argmax())
         if target is None
         else resolve_target(target, classifier.class_names)
     )
-    explained, skipped = _explain(classifier, methods, inputs, index, progress)
+    at_once = examples_at_once(inputs.device)
+    explained, skipped, notes = _explain(classifier, methods, inputs, index, at_once, progress)
     if not explained:
-        raise ValueError(
-            "none of the methods can run: " + "; ".join(map(": ".join, skipped.items()))
+        raise NoMethodRanError(
+            "none of the methods can run: "
+            + "; ".join(f"{titles[name]}: {reason}" for name, reason in skipped.items())
         )
     progress("metrics")
     maps = {name: found.importance[None] for name, found in explained.items()}
@@ -140,7 +154,6 @@ def compare(
         warnings.simplefilter("always")
         scored = _Scored(classifier.model, inputs, maps, index, n_steps, chunk)
     mean, std = normalisation(classifier)
-    titles = {method.name: method.title for method in methods}
     return Comparison(
         image=classifier.crop(image),
         inputs=inputs.cpu(),
@@ -151,9 +164,9 @@ def compare(
         target=index,
         probability=float(probabilities[index]),
         methods={name: scored.of(name, titles[name], found) for name, found in explained.items()},
-        skipped=skipped,
-        protocol=scored.protocol,
-        notes=tuple(dict.fromkeys(str(each.message) for each in caught)),
+        skipped={titles[name]: reason for name, reason in skipped.items()},
+        protocol={**scored.protocol, "examples_at_once": at_once},
+        notes=tuple(dict.fromkeys([*notes, *(str(each.message) for each in caught)])),
     )
 
 
@@ -162,21 +175,39 @@ def _explain(
     methods: Sequence[Method],
     inputs: Tensor,
     target: int,
+    examples_at_once: int,
     progress: Callable[[str], None],
-) -> tuple[dict[str, Explained], dict[str, str]]:
-    """What the methods made of the picture, by name; and why others made nothing, by title."""
+) -> tuple[dict[str, Explained], dict[str, str], list[str]]:
+    """What the methods made of the picture, why others made nothing, by name; and notes."""
     black = black_picture(classifier)
     targets = torch.tensor([target], device=inputs.device)
     explained: dict[str, Explained] = {}
     skipped: dict[str, str] = {}
+    notes = []
     for method in methods:
         progress(method.title)
-        (found,) = TimedMethod(method, classifier.model, black, batch_size=1)(inputs, targets, [0])
+        timed = TimedMethod(method, classifier.model, black, 1, examples_at_once)
+        (found,) = timed(inputs, targets, [0])
         if isinstance(found, str):
-            skipped[method.title] = found
+            skipped[method.name] = found
         else:
             explained[method.name] = found
-    return explained, skipped
+        if timed.shortage is not None:
+            notes.append(timed.shortage)
+    return explained, skipped, notes
+
+
+def _titles(methods: Sequence[Method]) -> dict[str, str]:
+    """The titles by name, no two alike."""
+    count = Counter(method.title for method in methods)
+    titles = {
+        method.name: method.title if count[method.title] == 1 else f"{method.title} ({method.name})"
+        for method in methods
+    }
+    if len(titles) < len(methods):
+        names = [method.name for method in methods]
+        raise ValueError(f"methods must be given once each, got {names}")
+    return titles
 
 
 class _Scored:

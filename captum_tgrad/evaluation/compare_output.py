@@ -126,7 +126,7 @@ def page(comparison: Comparison, figures: Mapping[str, Figure]) -> Report:
         _CURVES,
     )
     report.section("Metrics")
-    report.table(headings, rows, "An arrow points to better; the best of each column is bold", best)
+    report.table(headings, rows, "An arrow points to better; the best of each metric is bold", best)
     for title, reason in comparison.skipped.items():
         report.text(f"{title} could not run: {reason}")
     for note in comparison.notes:

@@ -16,12 +16,12 @@ from torch import nn
 from captum_tgrad.evaluation.method import Black, Method, black_picture
 from captum_tgrad.evaluation.methods import METHODS, get_method
 from captum_tgrad.evaluation.output import Output
-from captum_tgrad.evaluation.protocol import fingerprint, versions
+from captum_tgrad.evaluation.protocol import fingerprint, image_digest, versions
 from captum_tgrad.evaluation.records import JsonLines, Record
 from captum_tgrad.evaluation.run import Files, Run, device_of
 from captum_tgrad.evaluation.samples import Samples
 from captum_tgrad.evaluation.settings import Settings, Targets
-from captum_tgrad.evaluation.speed import examples_per_batch
+from captum_tgrad.evaluation.speed import examples_at_once, examples_per_batch
 from captum_tgrad.evaluation.summary import Summary
 from captum_tgrad.evaluation.timed import TimedMethod
 from captum_tgrad.evaluation.workers import Workers
@@ -40,7 +40,7 @@ class Evaluation:
         records: One for each image and method, where nothing was written to a folder of the
             user's; else empty: they are in its ``records*.jsonl``.
         skipped: What was skipped: ``image`` and ``method``, of which None stands for all, and the
-            ``reason``.
+            ``reason``; of a method that was given up, all images that the process had left.
     """
 
     summary: Summary = field(repr=False)
@@ -72,7 +72,8 @@ def evaluate(
     Every image is explained by every method, and every map is scored by ``insertion_deletion``,
     ``average_drop`` and ``increase_in_confidence``. Methods are timed on the same batches after a
     run that does not count. A method that fails is reported and the others go on; an image that
-    cannot be loaded is too; what does not fit into memory is divided.
+    cannot be loaded, or that the model cannot take, is too; what does not fit into memory is
+    divided.
 
     Where ``torch.distributed`` has been initialised, every process calls this with the same
     arguments; the images are divided, and all get the same result. Then ``out`` must be a folder
@@ -87,7 +88,8 @@ def evaluate(
         out: A folder for ``records*.jsonl``, ``protocol.json``, ``summary.json``, ``table.md``,
             ``metrics.png``, ``seconds.png`` and ``report.html``; made if it is not there. None:
             only the result is returned.
-        resume: Whether to go on with the records that are in ``out``.
+        resume: Whether to go on with the records that are in ``out``. Of images with a record, the
+            labels are read again where they are the targets.
         target: The class to explain: the one ``"predicted"`` for the image, or its ``"label"``.
         n_steps: As for ``insertion_deletion``.
         batch_size: How many images are explained at once.
@@ -96,7 +98,9 @@ def evaluate(
         score: ``"softmax"`` or ``"logit"``; as for ``insertion_deletion``.
         ties: As for ``insertion_deletion``.
         limit: Only so many of the first images are taken.
-        seed: Of all randomness; the user's random state is left alone.
+        seed: Of all randomness, 0 or more; the user's random state is left alone. A method of your
+            own gets a seed for each image; what it draws from the global generators instead follows
+            from the seed of the first image of a batch, and so from what is beside an image.
         black: What a black picture is to the model, ``(C, H, W)`` or a number. None: known of a
             classifier; 0 of a bare model.
         show_progress: Whether to show a progress bar with the time left; None: on a terminal.
@@ -107,8 +111,10 @@ def evaluate(
     Raises:
         TypeError: An argument is of the wrong kind.
         ValueError: An argument does not fit, or the model is in training mode or returns no logits.
+        RuntimeError: The model takes none of the images; what it raised.
         OutputError: A ValueError: there are records in ``out`` and ``resume`` is not set, or they
-            were made in another way: what differs is named; or ``out`` is a file.
+            were made in another way or of other images: what differs is named; or ``out`` is a
+            file.
         OSError: A record could not be written, as on a full disk; those before it are whole.
 
     Example:
@@ -127,29 +133,34 @@ def evaluate(
         black = black_picture(model) if black is None else black
         model = model.model
     _check_model(model)
+    black = 0.0 if black is None else black
     device = device_of(model)
-    chunk = examples_per_batch(max_examples_per_batch, device)
+    chunk, at_once = examples_per_batch(max_examples_per_batch, device), examples_at_once(device)
     settings = Settings(target, n_steps, batch_size, chunk, score, ties, seed)
     protocol = {
         "model": name,
         "weights": fingerprint(model),
         "images": samples.title,
+        "first_image": samples.digest(),
+        "black": _described(black),
         **settings.protocol(),
+        "examples_at_once": at_once,
         "device": _device_name(device),
         "versions": versions(),
         "methods": {method.name: method.settings for method in chosen},
     }
     timed = {
-        method.name: TimedMethod(method, model, 0.0 if black is None else black, batch_size)
-        for method in chosen
+        method.name: TimedMethod(method, model, black, batch_size, at_once) for method in chosen
     }
     titles = {method.name: method.title for method in chosen}
     with tempfile.TemporaryDirectory() if out is None else nullcontext(str(out)) as folder:
         output = Output(Path(folder), titles, Workers())
-        done = output.begin(protocol, resume)
+        done = output.begin(protocol, resume, samples.label if target == "label" else None)
         work = output.workers.share(_work(samples, chosen, done))
-        _run(output, model, timed, samples, settings, work, show_progress)
+        refused = _run(output, model, timed, samples, settings, work, show_progress)
         output.workers.wait()
+        if refused is not None and output.is_all_skipped(len(samples)):
+            raise refused
         summary, table = output.workers.once(lambda: output.finish(figures=out is not None))
         records = output.records() if out is None else []
         # The first process takes the folder away when all have read it.
@@ -165,8 +176,8 @@ def _run(
     settings: Settings,
     work: list[tuple[int, list[str]]],
     show_progress: bool | None,
-) -> None:
-    """Does this process' share."""
+) -> RuntimeError | None:
+    """Does this process' share, and returns what the model raised first, if it did."""
     from tqdm import tqdm
 
     hidden = None if show_progress is None else not show_progress
@@ -181,14 +192,12 @@ def _run(
         ) as bar,
     ):
         # Warnings are addressed to whoever called evaluate.
-        Run(model, timed, samples, settings, Files(records, skipped))(work, bar, stacklevel=4)
-    for name, method in timed.items():
-        if work and method.parts.size < settings.batch_size:
-            warnings.warn(
-                f"{name} did not fit into memory with {settings.batch_size} images at once, and was"
-                f" timed with {method.parts.size}.",
-                stacklevel=3,
-            )
+        run = Run(model, timed, samples, settings, Files(records, skipped))
+        run(work, bar, stacklevel=4)
+    for method in timed.values():
+        if work and method.shortage is not None:
+            warnings.warn(method.shortage, stacklevel=3)
+    return run.refused
 
 
 def _work(
@@ -226,6 +235,12 @@ def _check_model(model: Any) -> None:
             f"model is in training mode, so that its scores depend on chance: call model.eval(). In"
             f" training mode: {', '.join(training[:5])}."
         )
+
+
+def _described(black: Black) -> float | str:
+    """A number as it is, and a digest of a picture."""
+    values = torch.as_tensor(black)
+    return image_digest(values) if values.dim() else float(values)
 
 
 def _device_name(device: torch.device) -> str:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from captum_tgrad.evaluation.protocol import PROTOCOL_FILE
 from captum_tgrad.zoo.classifier import Classifier
 from captum_tgrad.zoo.images import load_image
 from captum_tgrad.zoo.targets import resolve_target
@@ -78,8 +79,10 @@ def pictures_in(
 
     Args:
         folder: Holds pictures; or holds only folders, one for each class, with pictures in them at
-            any depth. Such a folder is named with the name or the index of its class; where names
-            say nothing and there are as many as classes, their order is that of the classes.
+            any depth. Such a folder is named with the name or the index of its class; pictures in
+            others have no label. Numbers are indices only if each is that of a class. Where no
+            folder is named so and there are as many as classes, their order is that of the classes,
+            unless numbers are among them whose order it is not.
         classifier: Whose classes they are, and how it takes pictures.
         labels: A CSV file with two columns, the path of a picture in ``folder`` and the index or
             the name of its class; a first line of titles is passed over. Pictures that it does not
@@ -87,17 +90,24 @@ def pictures_in(
 
     Raises:
         FileNotFoundError: There is no such folder, no picture in it, or no file ``labels``.
-        ValueError: A label or a folder names no class, or ``labels`` lists no picture that is here.
+        ValueError: There are pictures both in ``folder`` and in folders of it, a label names no
+            class, or ``labels`` lists no picture that is here.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise FileNotFoundError(
             f"there is no folder of pictures {folder}: name one, or {BUILT_IN} for 20 pictures"
         )
-    flat = _pictures_among(folder.iterdir())
-    files = flat or _pictures_among(folder.rglob("*"))
+    files = _pictures_among(folder.rglob("*"))
     if not files:
         raise FileNotFoundError(f"there is no picture in {folder}: {', '.join(sorted(_SUFFIXES))}")
+    flat = [file for file in files if file.parent == folder]
+    if flat and len(flat) < len(files):
+        within = next(file for file in files if file.parent != folder)
+        raise ValueError(
+            f"{folder} holds pictures, such as {flat[0].name}, and folders of pictures, such as"
+            f" {within.relative_to(folder).as_posix()}: move those that are not meant elsewhere"
+        )
     if labels is not None:
         found: Sequence[int | None] = _listed_labels(folder, files, Path(labels), classifier)
     elif flat:
@@ -119,22 +129,38 @@ def _pictures(
 
 
 def _pictures_among(paths: Iterable[Path]) -> list[Path]:
-    return sorted(path for path in paths if path.suffix.lower() in _SUFFIXES and path.is_file())
+    """The pictures, without the figures of an evaluation that was written beside them."""
+    return sorted(
+        path
+        for path in paths
+        if path.suffix.lower() in _SUFFIXES
+        and path.is_file()
+        and not (path.parent / PROTOCOL_FILE).exists()
+    )
 
 
 def _folder_labels(folder: Path, files: Sequence[Path], classifier: Classifier) -> list[int | None]:
     """The class that the uppermost folder of each picture stands for; None if folders are none."""
     of_files = [file.relative_to(folder).parts[0] for file in files]
     folders = sorted(set(of_files))
-    index: dict[str, int | None]
-    try:
-        index = {name: resolve_target(name, classifier.class_names) for name in folders}
-    except ValueError:
-        if len(folders) == len(classifier.class_names):
-            index = {name: position for position, name in enumerate(folders)}
-        else:
-            index = dict.fromkeys(folders)
+    index = {name: _class_of(name, classifier) for name in folders}
+    numbers = [name for name in folders if name.isdecimal()]
+    if any(index[name] is None for name in numbers):
+        # They count from 1, or count something else.
+        index.update(dict.fromkeys(numbers))
+    none_is_named = all(label is None for label in index.values())
+    # "10" comes before "2".
+    in_order = numbers == sorted(numbers, key=int)
+    if none_is_named and in_order and len(folders) == len(classifier.class_names):
+        index = {name: position for position, name in enumerate(folders)}
     return [index[name] for name in of_files]
+
+
+def _class_of(name: str, classifier: Classifier) -> int | None:
+    try:
+        return resolve_target(name, classifier.class_names)
+    except ValueError:
+        return None
 
 
 def _listed_labels(

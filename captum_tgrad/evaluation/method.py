@@ -75,7 +75,8 @@ class Explainer:
                 raise ValueError(
                     f"{name} must have one entry for each image, got {found} for {len(inputs)}."
                 )
-        inputs = inputs.detach()
+        # A model may overwrite what it is given.
+        inputs = inputs.detach().clone()
         attributions, residual = self._compute(inputs, target, seeds, examples_at_once)
         return attributions.detach(), None if residual is None else residual.detach()
 

@@ -20,6 +20,7 @@ from captum_tgrad.zoo.optional import import_from_extra
 
 _KEYS = {"class", "title", "constructor", "layer", "attribute", "random"}
 _BLACK = "black"
+_KINDS = {dict: "a table", bool: "true or false", str: "a string"}
 
 
 def read_methods(path: str | Path) -> dict[str, Method]:
@@ -77,7 +78,7 @@ def _method(name: str, table: Any, path: Path) -> Method:
         )
     for key, kind in (("constructor", dict), ("attribute", dict), ("random", bool), ("layer", str)):
         if not isinstance(table.get(key, kind()), kind):
-            raise ValueError(f"{key} in {where} must be {'a table' if kind is dict else kind}")
+            raise ValueError(f"{key} in {where} must be {_KINDS[kind]}")
     build = partial(_build, _class(table["class"], where), table)
     return Method(name, str(table.get("title", name)), "as the class does", build, dict(table))
 

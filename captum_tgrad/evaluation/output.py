@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,9 @@ from captum_tgrad.evaluation.table import markdown
 from captum_tgrad.evaluation.workers import Workers
 
 _DOTS_PER_INCH = 150
+
+LabelOf = Callable[[str], int | None]
+"""From the name of an image to its label, or None where it is not known."""
 
 
 class Output:
@@ -40,21 +43,32 @@ class Output:
         """The file for what this process skips."""
         return self._folder / self.workers.file_name("skipped")
 
-    def begin(self, protocol: Protocol, resume: bool) -> set[tuple[str, str]]:
+    def begin(
+        self, protocol: Protocol, resume: bool, label_of: LabelOf | None = None
+    ) -> set[tuple[str, str]]:
         """Makes the folder ready.
+
+        Args:
+            protocol: How records are to be made.
+            resume: Whether to go on with the records that are there.
+            label_of: Where labels are explained, the label of an image.
 
         Returns:
             The images and methods that have a record.
 
         Raises:
             OutputError: There are records and ``resume`` is not set, or they were made in another
-                way; or the folder is a file.
+                way or for other labels; or the folder is a file.
         """
         # Where no folder was named, each process has made one: the first's is taken.
-        self._folder, done = self.workers.once(lambda: (self._given, self._begin(protocol, resume)))
+        self._folder, done = self.workers.once(
+            lambda: (self._given, self._begin(protocol, resume, label_of))
+        )
         return done
 
-    def _begin(self, protocol: Protocol, resume: bool) -> set[tuple[str, str]]:
+    def _begin(
+        self, protocol: Protocol, resume: bool, label_of: LabelOf | None
+    ) -> set[tuple[str, str]]:
         folder = self._given
         if folder.exists() and not folder.is_dir():
             raise OutputError(f"{folder} is a file: name a folder, there or not yet")
@@ -75,6 +89,8 @@ class Output:
                 )
         if there_are_records and old is not None:
             protocol = joined(old, protocol)
+            if label_of is not None:
+                _check_labels(files.read_records(folder), label_of)
         write_protocol(folder, protocol)
         files.cut_half_written(folder)
         # What was skipped is tried again.
@@ -87,12 +103,17 @@ class Output:
         return sorted(files.read_records(self._folder), key=files.pair_of)
 
     def skipped(self) -> list[dict[str, Any]]:
-        """All that was skipped and has no record, each once."""
+        """All that was skipped since ``begin``, each once."""
         found: dict[tuple[str | None, str | None], dict[str, Any]] = {}
         for path in sorted(self._folder.glob("skipped*.jsonl")):
             for each in files.read_lines(path):
                 found.setdefault((each["image"], each["method"]), each)
         return [found[key] for key in sorted(found, key=lambda key: (key[1] or "", key[0] or ""))]
+
+    def is_all_skipped(self, images: int) -> bool:
+        """Whether so many images were skipped for all methods, and there is no record."""
+        whole = [each for each in self.skipped() if each["method"] is None]
+        return len(whole) == images and not self.records()
 
     def finish(self, figures: bool) -> tuple[Summary, str]:
         """Summarises all records that are there, and writes it down."""
@@ -129,3 +150,14 @@ class Output:
                 metadata={"Description": protocol},
             )
         page(summary, figures).write(self._folder / "report.html")
+
+
+def _check_labels(records: Iterable[Record], label_of: LabelOf) -> None:
+    for image, target in {record["image"]: record["target"] for record in records}.items():
+        label = label_of(image)
+        if label is not None and label != target:
+            raise OutputError(
+                f"the records that are there were made for other labels: that of {image} was"
+                f" {target}, is {label}. Numbers of both would not be comparable: give the labels"
+                " of before, or name another folder"
+            )

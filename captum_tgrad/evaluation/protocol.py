@@ -10,15 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from captum_tgrad import __version__
 from captum_tgrad.evaluation.records import OutputError, as_json, write_whole
 
 Protocol = dict[str, Any]
 
-_FILE = "protocol.json"
+PROTOCOL_FILE = "protocol.json"
 _METHODS = "methods"
+# Places a side of what is left of an image in its digest.
+_GRID = 4
 
 
 def versions() -> dict[str, str]:
@@ -44,13 +47,36 @@ def fingerprint(model: Any) -> str:
     return digest.hexdigest()[:16]
 
 
+def image_digest(image: Tensor) -> str:
+    """A few letters that change when an image does, but not with the rounding of a machine.
+
+    They are of means over a coarse grid, to a hundredth of the largest: pixels are so many that,
+    however they were rounded, some would lie so near to a border that the last bit tips them.
+
+    Args:
+        image: ``(C, H, W)``, or of fewer dimensions.
+
+    Example:
+        >>> image = torch.linspace(-2, 2, 192).reshape(3, 8, 8)
+        >>> image_digest(image) == image_digest(image + 1e-6) != image_digest(image.flip(2))
+        True
+    """
+    values = image.detach().cpu().double()
+    values = values.reshape(*[1] * (3 - values.dim()), *values.shape)
+    means = F.adaptive_avg_pool2d(values, _GRID)
+    largest = float(means.abs().max())
+    hundredths = (100 * means / (largest or 1)).round().int().flatten().tolist()
+    text = f"{tuple(image.shape)} {largest:.2e} {hundredths}"
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
 def read_protocol(folder: Path) -> Protocol | None:
     """The protocol of the records in a folder; None if there is none.
 
     Raises:
         OutputError: The file is damaged.
     """
-    path = folder / _FILE
+    path = folder / PROTOCOL_FILE
     if not path.is_file():
         return None
     try:
@@ -64,7 +90,7 @@ def read_protocol(folder: Path) -> Protocol | None:
 
 def write_protocol(folder: Path, protocol: Protocol) -> None:
     """Keeps the protocol in the folder."""
-    write_whole(folder / _FILE, as_json(protocol))
+    write_whole(folder / PROTOCOL_FILE, as_json(protocol))
 
 
 def joined(old: Protocol, new: Protocol) -> Protocol:

@@ -62,6 +62,7 @@ class JsonLines:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+        _make_durable(path.parent)
 
     def __enter__(self) -> JsonLines:
         return self

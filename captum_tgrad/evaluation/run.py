@@ -16,7 +16,7 @@ from captum_tgrad.evaluation.samples import Samples
 from captum_tgrad.evaluation.scoring import Image, Scoring, logits_of
 from captum_tgrad.evaluation.settings import Settings
 from captum_tgrad.evaluation.speed import in_fast_format
-from captum_tgrad.evaluation.timed import Explained, TimedMethod
+from captum_tgrad.evaluation.timed import Explained, TimedMethod, reason_of
 
 
 class Bar(Protocol):
@@ -59,6 +59,10 @@ class Run:
         samples: All images.
         settings: How.
         files: Where to write.
+
+    Attributes:
+        refused: What the model raised of the first image that it could not take; None while it has
+            taken all.
     """
 
     def __init__(
@@ -74,6 +78,7 @@ class Run:
         self._device = device_of(model)
         self._scoring = Scoring(model, settings)
         self._forward = Halving(settings.batch_size)
+        self.refused: RuntimeError | None = None
 
     def __call__(
         self, work: Sequence[tuple[int, Sequence[str]]], bar: Bar, stacklevel: int
@@ -137,11 +142,12 @@ class Run:
 
     def _targets(self, batch: Sequence[_Loaded], inputs: Tensor) -> list[int | None]:
         """The class to explain of each image; None of those that are skipped."""
-        logits = logits_of(self._model, inputs, self._forward)
-        classes = logits.shape[1]
         targets: list[int | None] = []
-        for each, logit in zip(batch, logits, strict=True):
-            reason = None
+        for each, logit in zip(batch, self._logits(batch, inputs), strict=True):
+            if logit is None:
+                targets.append(None)
+                continue
+            classes, reason = len(logit), None
             if not bool(torch.isfinite(logit).all()):
                 reason = "the model returned NaN or inf"
             elif self._settings.target == "label" and each.label is None:
@@ -155,6 +161,20 @@ class Run:
                 by_label = self._settings.target == "label"
                 targets.append(each.label if by_label else int(logit.argmax()))
         return targets
+
+    def _logits(self, batch: Sequence[_Loaded], inputs: Tensor) -> list[Tensor | None]:
+        """What the model says of each image; None of those that it cannot take."""
+        try:
+            return list(logits_of(self._model, inputs, self._forward))
+        except RuntimeError as error:
+            # The first only: an error holds on to the images that it was raised for.
+            self.refused = self.refused or error
+            if len(batch) == 1:
+                reason = f"the model cannot take it: {reason_of(error)}"
+                self._files.skip(batch[0].name, None, reason)
+                return [None]
+        ones = [slice(index, index + 1) for index in range(len(batch))]
+        return [logit for one in ones for logit in self._logits(batch[one], inputs[one])]
 
     def _explain(
         self,

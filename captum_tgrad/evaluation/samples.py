@@ -8,6 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from captum_tgrad.evaluation.images import Pictures
+from captum_tgrad.evaluation.protocol import image_digest
+from captum_tgrad.metrics.checks import check_count
+
 
 class Samples:
     """The images of a data set, each with a name.
@@ -23,8 +27,9 @@ class Samples:
         names: The names of the images.
 
     Raises:
-        TypeError: It has no length or cannot be indexed.
-        ValueError: It is empty, or its names are not one for each and distinct.
+        TypeError: It has no length or cannot be indexed, or ``limit`` is no integer.
+        ValueError: It is empty, its names are not one for each and distinct, or ``limit`` is not
+            positive.
     """
 
     def __init__(self, dataset: Any, limit: int | None = None) -> None:
@@ -33,6 +38,8 @@ class Samples:
                 f"dataset must have a length and be indexed, got {type(dataset).__name__}: a torch"
                 " Dataset, a list of tensors or of (tensor, label). Of an iterable, pass a list."
             )
+        if limit is not None:
+            check_count(limit, "limit")
         count = len(dataset)
         if not count:
             raise ValueError("dataset is empty: there is nothing to evaluate.")
@@ -43,6 +50,7 @@ class Samples:
                 f" for {count}."
             )
         self._dataset = dataset
+        self._indices = {str(name): index for index, name in enumerate(names)}
         self.title = str(getattr(dataset, "title", type(dataset).__name__))
         self.names = [str(name) for name in names[:limit]]
 
@@ -65,7 +73,7 @@ class Samples:
                 f"dataset[{index}] must be a tensor or (tensor, label), got {type(image).__name__}."
                 " Convert pictures in the data set, such as by torchvision's ToTensor."
             )
-        if image.dim() != 3 or not image.is_floating_point():
+        if image.dim() != 3 or not image.is_floating_point() or not image.numel():
             raise ValueError(
                 f"dataset[{index}] must be a float image (C, H, W), got {image.dtype} of shape"
                 f" {tuple(image.shape)}."
@@ -73,6 +81,30 @@ class Samples:
         if not bool(torch.isfinite(image).all()):
             raise ValueError("the image holds NaN or inf")
         return image, None if label is None else _index(label, index)
+
+    def digest(self) -> str | None:
+        """What tells this data set from others: a digest of the first image that can be loaded.
+
+        It does not depend on ``limit``. None where no image can be loaded.
+        """
+        for index in range(len(self._indices)):
+            try:
+                return image_digest(self[index][0])
+            except (OSError, ValueError):
+                continue
+        return None
+
+    def label(self, name: str) -> int | None:
+        """The label of an image, also of one beyond ``limit``; None where there is none."""
+        index = self._indices.get(name)
+        if index is None:
+            return None
+        if isinstance(self._dataset, Pictures):  # which know it without reading the file
+            return self._dataset.labels[index]
+        try:
+            return self[index][1]
+        except (OSError, ValueError):
+            return None
 
 
 def _index(label: Any, index: int) -> int:

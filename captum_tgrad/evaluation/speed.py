@@ -9,6 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from captum_tgrad.evaluation.method import EXAMPLES_AT_ONCE
+
 _ON_A_CPU, _ELSEWHERE = 8, 64
 
 
@@ -17,6 +19,11 @@ def examples_per_batch(given: int | None, device: torch.device) -> int:
     if given is not None:
         return given
     return _ON_A_CPU if device.type == "cpu" else _ELSEWHERE
+
+
+def examples_at_once(device: torch.device) -> int:
+    """How many examples a method runs at a time that evaluates many for one image."""
+    return _ON_A_CPU if device.type == "cpu" else EXAMPLES_AT_ONCE
 
 
 def in_fast_format(images: Tensor) -> Tensor:

@@ -76,7 +76,9 @@ def rows(methods: Mapping[str, Any], part: str | None = None) -> Iterator[list[s
             yield [each["title"], reason, *[""] * (len(COLUMNS) - 1), "0"]
             continue
         numbers = [_cell(cells[column], signed=part is not None) for column in COLUMNS]
-        yield [each["title"], *numbers, str(each["images"])]
+        # Of differences, the images that both methods have.
+        images = max(cells[column]["images"] for column in COLUMNS)
+        yield [each["title"], *numbers, str(each["images"] if part is None else images)]
 
 
 def _table(methods: Mapping[str, Any], part: str | None) -> Iterator[str]:

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from captum_tgrad.attribution.own_randomness import own_randomness
 from captum_tgrad.evaluation.halving import Halving
-from captum_tgrad.evaluation.method import EXAMPLES_AT_ONCE, Black, Explainer, Method
+from captum_tgrad.evaluation.method import Black, Explainer, Method
 from captum_tgrad.metrics.importance import importance_maps
 
 # A method that has failed on so many images and on no other has no use for more.
@@ -43,22 +44,41 @@ class TimedMethod:
         model: The model.
         black: What a black picture is to it.
         batch_size: How many images are explained at once.
+        examples_at_once: How many examples are run at once where one image needs many.
 
     Attributes:
         method: As given.
         gave_up: Why it is not tried any more; None while it is.
-        parts: How the batch is divided; its ``size`` is smaller than the batch where memory was
-            short.
     """
 
-    def __init__(self, method: Method, model: nn.Module, black: Black, batch_size: int) -> None:
+    def __init__(
+        self,
+        method: Method,
+        model: nn.Module,
+        black: Black,
+        batch_size: int,
+        examples_at_once: int,
+    ) -> None:
         self.method = method
-        self.parts = Halving(batch_size)
         self.gave_up: str | None = None
         self._model, self._black = model, black
+        self._asked_for = batch_size, examples_at_once
+        self._parts, self._examples = Halving(batch_size), Halving(examples_at_once)
         self._explainer: Explainer | None = None
         self._successes = self._failures = 0
         self._warm = False
+
+    @property
+    def shortage(self) -> str | None:
+        """What to say of a method that was divided because memory was short; None of others."""
+        batch_size, examples = self._asked_for
+        if not self._successes or (self._parts.size, self._examples.size) == self._asked_for:
+            return None
+        return (
+            f"{self.method.name} did not fit into memory with {batch_size} images and {examples}"
+            f" examples of one at once, and was timed with {self._parts.size} and"
+            f" {self._examples.size}."
+        )
 
     def __call__(
         self, inputs: Tensor, target: Tensor, seeds: Sequence[int]
@@ -78,7 +98,8 @@ class TimedMethod:
         self._failures += failures
         self._successes += len(found) - failures
         if not self._successes and self._failures >= _GIVE_UP_AFTER:
-            self.gave_up = next(each for each in found if isinstance(each, str))
+            last = next(each for each in reversed(found) if isinstance(each, str))
+            self.gave_up = f"given up after {self._failures} failures in this process: {last}"
         return found
 
     def _explain(
@@ -88,16 +109,17 @@ class TimedMethod:
         try:
             if not self._warm:
                 self._warm_up(inputs, target, seeds)
-            for _, explained in self.parts(
+            for _, explained in self._parts(
                 lambda part: self._timed(inputs[part], target[part], seeds[part]), len(inputs)
             ):
                 found += explained
         # Anything may go wrong in code that is not ours, on a model that it does not know.
         except Exception as error:
-            self._explainer = None
+            # What failed may be in any state: it is made and warmed up anew.
+            self._explainer, self._warm = None, False
             rest = slice(len(found), len(inputs))
             if len(inputs) == 1:
-                return [_reason(error)]
+                return [reason_of(error)]
             # One image may be at fault: the others are not to suffer for it.
             for index in range(rest.start, rest.stop):
                 one = slice(index, index + 1)
@@ -105,11 +127,14 @@ class TimedMethod:
         return found
 
     def _timed(self, inputs: Tensor, target: Tensor, seeds: Sequence[int]) -> list[Explained | str]:
-        _synchronise(inputs.device)
-        start = time.perf_counter()
-        attributions, residual = self._run(inputs, target, seeds)
-        _synchronise(inputs.device)
-        seconds = (time.perf_counter() - start) / len(inputs)
+        # The seeds are for what draws by image; a user's method may draw from the global state.
+        with own_randomness(seeds[0], inputs.device):
+            explainer = self._built()
+            _synchronise(inputs.device)
+            start = time.perf_counter()
+            attributions, residual = self._run(explainer, inputs, target, seeds)
+            _synchronise(inputs.device)
+            seconds = (time.perf_counter() - start) / len(inputs)
         (importance,) = importance_maps(attributions, (inputs,), "sum", "bilinear")
         if importance is None:
             raise TypeError("there are no attributions")
@@ -134,22 +159,32 @@ class TimedMethod:
 
     def _once(self, inputs: Tensor, target: Tensor, seeds: Sequence[int]) -> float:
         """Runs the method, and returns the seconds that it took."""
-        start = time.perf_counter()
-        for _ in self.parts(
-            lambda part: self._run(inputs[part], target[part], seeds[part]), len(inputs)
-        ):
-            pass
-        return time.perf_counter() - start
+        with own_randomness(seeds[0], inputs.device):
+            explainer = self._built()
+            start = time.perf_counter()
+            for _ in self._parts(
+                lambda part: self._run(explainer, inputs[part], target[part], seeds[part]),
+                len(inputs),
+            ):
+                pass
+            return time.perf_counter() - start
+
+    def _built(self) -> Explainer:
+        if self._explainer is None:
+            self._explainer = self.method.build(self._model, self._black)
+        return self._explainer
 
     def _run(
-        self, inputs: Tensor, target: Tensor, seeds: Sequence[int]
+        self, explainer: Explainer, inputs: Tensor, target: Tensor, seeds: Sequence[int]
     ) -> tuple[Tensor, Tensor | None]:
-        if self._explainer is None:
-            # Also after a failure: what failed may be in any state.
-            self._explainer = self.method.build(self._model, self._black)
-        return self._explainer.with_residual(
-            inputs, target, seeds, min(EXAMPLES_AT_ONCE, max(self.parts.size, 1))
-        )
+        def run(examples: int) -> tuple[Tensor, Tensor | None]:
+            return explainer.with_residual(inputs, target, seeds, examples)
+
+        if len(inputs) > 1:  # If memory is short, fewer images come first.
+            return run(self._examples.size)
+        # One part, whose size is the number of examples.
+        _, found = next(self._examples(lambda part: run(part.stop), self._examples.size))
+        return found
 
 
 def _synchronise(device: torch.device) -> None:
@@ -158,7 +193,7 @@ def _synchronise(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def _reason(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
     """An error in one line."""
     said = " ".join(str(error).split())
     return f"{type(error).__name__}: {said}" if said else type(error).__name__

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from captum_tgrad.attribution.combine import combine
+from captum_tgrad.decomposition.precision import without_autocast
 from captum_tgrad.decomposition.terms import Decomposition, Term
 from captum_tgrad.explanation.explanation import Explanation, Prediction, TermScore
 from captum_tgrad.zoo.classifier import Classifier
@@ -56,9 +58,8 @@ def explain(
         logits.argmax(dim=1) if index is None else logits.new_full((len(images),), index).long()
     )
 
-    method = TGradAttribution(classifier.model)
-    maps = method.attribute(inputs, target=targets).sum(dim=1).detach().cpu()
-    decomposition = method.decompose(inputs, target=targets)
+    decomposition = TGradAttribution(classifier.model).decompose(inputs, target=targets)
+    maps = _maps(decomposition)
     scores = _Scores(decomposition)
     probabilities = logits.softmax(dim=1).cpu()
     return [
@@ -74,6 +75,15 @@ def explain(
         )
         for sample, image in enumerate(images)
     ]
+
+
+def _maps(decomposition: Decomposition) -> Tensor:
+    """The T-Grad maps, (N, H, W), on the CPU: what ``attribute`` returns, summed over channels."""
+    (whole,) = decomposition.inputs
+    biases = [term for term in decomposition.biases if 0 in term.inputs]
+    with torch.no_grad(), without_autocast(whole.positive):
+        # The evidence may as well be summed over channels before it is weighted.
+        return combine(whole.positive, whole, biases).squeeze(1).cpu()
 
 
 class _Scores:
@@ -167,7 +177,8 @@ def _device_of(model: nn.Module) -> torch.device:
 def _logits(classifier: Classifier, inputs: Tensor) -> Tensor:
     """Returns (N, classes); raises ValueError for a network that returns anything else."""
     with torch.no_grad():
-        logits = classifier.model(inputs)
+        # A model may overwrite what it is given.
+        logits = classifier.model(inputs.clone())
     wanted = (len(inputs), len(classifier.class_names))
     if not isinstance(logits, Tensor) or logits.shape != wanted:
         got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__

@@ -1,6 +1,7 @@
 """The command from the outside: its files, what it prints, its exit status, and how it refuses."""
 
 import json
+import shutil
 
 import pytest
 from PIL import Image
@@ -63,6 +64,17 @@ def test_labels_are_the_targets_if_asked(tmp_path, folder):
     assert [record["target"] for record in _records(tmp_path / "out")] == [3, 1, 0]
 
 
+def test_other_labels_are_not_mixed_in(tmp_path, folder, capsys):
+    further = ["--methods", "random", "--labels", str(tmp_path / "labels.csv")]
+    further += ["--target", "label", "--limit", "2"]
+    (tmp_path / "labels.csv").write_text("0.png,3\n1.png,1\n")
+    assert _run(folder, tmp_path / "out", *further) == 0
+    (tmp_path / "labels.csv").write_text("0.png,3\n1.png,2\n")
+    capsys.readouterr()
+    line = _refused(capsys, folder, tmp_path / "out", *further, "--resume")
+    assert "other labels: that of 1.png was 1, is 2" in line
+
+
 def test_the_built_in_pictures_need_no_name(tmp_path):
     arguments = ["--out", str(tmp_path), "--methods", "random", "--limit", "1", "--n-steps", "2"]
     assert main(["evaluate", *arguments]) == 0
@@ -96,6 +108,11 @@ def test_results_are_not_mixed(tmp_path, folder, capsys):
     capsys.readouterr()
     before = (out / "records.jsonl").read_bytes()
     assert "there are records in" in _refused(capsys, folder, out, "--methods", "random")
+    other = tmp_path / "other" / "pictures"
+    shutil.copytree(folder, other)
+    (other / "0.png").write_bytes((folder / "1.png").read_bytes())
+    line = _refused(capsys, other, out, "--methods", "random", "--resume")
+    assert "first_image was" in line
     line = _refused(capsys, folder, out, "--methods", "random", "--resume", "--ties", "group")
     assert "ties was 'stable', is 'group'" in line
     assert (out / "records.jsonl").read_bytes() == before
@@ -123,6 +140,15 @@ def test_a_full_disk_says_how_to_go_on(tmp_path, folder, capsys, monkeypatch):
     line = _refused(capsys, folder, tmp_path / "out", "--methods", "random")
     assert "No space left on device" in line
     assert "--resume goes on with the records so far" in line
+
+
+def test_out_of_memory_says_so(tmp_path, folder, capsys, monkeypatch):
+    def full(*arguments, **options):
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+
+    monkeypatch.setattr(command, "evaluate", full)
+    line = _refused(capsys, folder, tmp_path / "out", "--methods", "random")
+    assert "not even one picture fits into memory" in line
 
 
 def test_faults_of_the_program_keep_their_traceback(tmp_path, folder, monkeypatch):

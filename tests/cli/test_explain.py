@@ -11,6 +11,7 @@ from PIL import Image
 from captum_tgrad import TGradAttribution
 from captum_tgrad.cli.main import main
 from captum_tgrad.zoo import load_classifier, sample_image
+from tests.cli.test_compare import OUT_OF_MEMORY
 
 
 @pytest.fixture
@@ -142,9 +143,10 @@ def test_faults_of_the_program_keep_their_traceback(tmp_path, monkeypatch):
         main(["explain", "--out", str(tmp_path)])
 
 
-def test_out_of_memory_says_what_to_do(tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("error", OUT_OF_MEMORY)
+def test_out_of_memory_says_what_to_do(tmp_path, monkeypatch, capsys, error):
     def full(*args, **kwargs):
-        raise torch.OutOfMemoryError("CUDA out of memory")
+        raise error
 
     monkeypatch.setattr("captum_tgrad.cli.explain.explain", full)
     assert "smaller --batch-size" in _refused(capsys, "--out", str(tmp_path))

@@ -51,6 +51,21 @@ def test_plan_jobs_tells_equal_stems_apart(tmp_path, names, stems):
     assert _stems(_pictures(tmp_path, *names), tmp_path / "out") == stems
 
 
+@pytest.mark.parametrize(
+    ("names", "stems"),
+    [
+        (["cat.jpg", "cat-layers.png"], ["cat", "cat-layers-2"]),
+        (["cat-LAYERS.png", "cat.jpg"], ["cat-LAYERS", "cat-2"]),
+        (["cat.jpg", "a/cat.jpg", "cat-2-layers.jpg"], ["cat", "cat-3", "cat-2-layers"]),
+    ],
+)
+def test_plan_jobs_tells_all_files_apart(tmp_path, names, stems):
+    jobs = plan_jobs(_pictures(tmp_path, *names), tmp_path / "out", layers=True)
+    assert [job.figure_path.stem for job in jobs] == stems
+    paths = [str(path).casefold() for job in jobs for path in job.paths]
+    assert len(set(paths)) == 3 * len(jobs)
+
+
 def test_plan_jobs_without_pictures_is_the_sample(tmp_path):
     (job,) = plan_jobs([], tmp_path)
     assert job.picture is None

@@ -30,6 +30,9 @@ def _python(*arguments: str) -> subprocess.CompletedProcess[str]:
         ["evaluate"],
         ["evaluate", "--out", "x", "--n-steps", "0"],
         ["evaluate", "--out", "x", "--target", "best"],
+        ["evaluate", "--out", "x", "--limit", "0"],
+        ["evaluate", "--out", "x", "--seed", "-1"],
+        ["evaluate", "--out", "x", "--seed", "0.5"],
     ],
 )
 def test_what_cannot_be_parsed_exits_with_2(arguments, capsys):

@@ -1,11 +1,17 @@
 """``sanity-check`` from the outside: its files, its numbers, and how it refuses."""
 
 import csv
+import sys
 
+import pytest
+import torch
 from PIL import Image
 
+from captum_tgrad.cli import sanity_check as command
 from captum_tgrad.cli.main import main
+from captum_tgrad.sanity_checks import cascading_randomization
 from captum_tgrad.zoo import sample_image
+from tests.evaluation.networks import classifier, network
 
 
 def test_sanity_check_the_sample(tmp_path, capsys):
@@ -49,3 +55,41 @@ def test_refuses_what_is_not_there(tmp_path, capsys):
     assert "--columns must be 2 or more" in _refused(capsys, *out, "--columns", "1")
     assert "never calls the model" in _refused(capsys, *out, "--method", "random")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.fixture
+def _tiny_model(monkeypatch):
+    model = torch.nn.Sequential(torch.nn.ReLU(inplace=True), network()).eval()
+    monkeypatch.setattr(command, "load_for", lambda options: (classifier(model), None))
+
+
+@pytest.mark.usefixtures("_tiny_model")
+def test_a_model_that_overwrites_its_input_is_given_the_picture(tmp_path, monkeypatch):
+    given = []
+
+    def listen(model, factory, inputs, *args, **kwargs):
+        given.append(inputs.clone())
+        return cascading_randomization(model, factory, inputs, *args, **kwargs)
+
+    monkeypatch.setattr(command, "cascading_randomization", listen)
+    assert main(["sanity-check", "--out", str(tmp_path)]) == 0
+    assert torch.equal(given[0][0], classifier().preprocess(sample_image()))
+    assert bool((given[0] < 0).any())
+
+
+@pytest.mark.usefixtures("_tiny_model")
+def test_faults_of_the_program_keep_their_traceback(tmp_path, monkeypatch):
+    def broken(*args, **kwargs):
+        yield from list(cascading_randomization(*args, **kwargs))[:1]
+        raise ValueError("a fault")
+
+    monkeypatch.setattr(command, "cascading_randomization", broken)
+    with pytest.raises(ValueError, match="a fault"):
+        main(["sanity-check", "--out", str(tmp_path)])
+
+
+@pytest.mark.usefixtures("_tiny_model")
+def test_refuses_where_the_extra_is_missing(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "skimage.metrics", None)
+    line = _refused(capsys, "--out", str(tmp_path))
+    assert 'pip install "captum-tgrad[sanity]"' in line

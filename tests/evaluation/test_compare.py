@@ -1,5 +1,7 @@
 """Methods compared on one picture: the numbers of the metrics, the files, and what cannot run."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from PIL import Image
@@ -7,9 +9,14 @@ from torch import nn
 from torchvision.transforms import functional as transform
 
 from captum_tgrad import TGradAttribution
-from captum_tgrad.evaluation import METHODS, Method
+from captum_tgrad.evaluation import METHODS, Method, evaluate
 from captum_tgrad.evaluation.compare import compare
-from captum_tgrad.evaluation.compare_output import draw_curves, markdown, write_comparison
+from captum_tgrad.evaluation.compare_output import (
+    draw_curves,
+    draw_methods,
+    markdown,
+    write_comparison,
+)
 from captum_tgrad.metrics import average_drop, insertion_deletion
 from captum_tgrad.zoo import Classifier
 from captum_tgrad.zoo.normalisation import normalisation
@@ -111,10 +118,63 @@ def test_normalisation_is_what_brings_inputs_back_to_pixels(classifier):
     torch.testing.assert_close(std, torch.tensor([0.25, 0.5, 1.0]))
 
 
+def test_a_model_that_overwrites_its_input_is_scored_on_the_picture(classifier, picture):
+    found = []
+    for inplace in (False, True):
+        model = nn.Sequential(nn.ReLU(inplace), *classifier.model).eval()
+        overwriting = replace(classifier, model=model)
+        methods = [METHODS["t_grad"], METHODS["eigen_cam"]]
+        found.append(compare(overwriting, picture, methods, n_steps=4))
+    expected, comparison = found
+    assert torch.equal(comparison.inputs, _preprocess(picture)[None])
+    assert bool((comparison.inputs < 0).any())
+    for name, each in comparison.methods.items():
+        torch.testing.assert_close(each.map, expected.methods[name].map)
+        assert each.average_drop == pytest.approx(expected.methods[name].average_drop)
+
+
+def test_methods_of_one_title_are_told_apart(classifier, picture, tmp_path):
+    def build(model, black):
+        return lambda inputs, target, seeds, at_once: (inputs, None)
+
+    methods = [Method("one", "Same", "none", build), Method("two", "Same", "none", build)]
+    methods += [Method(name, "Broken", "none", _broken) for name in ("three", "four")]
+    comparison = compare(classifier, picture, methods, n_steps=2)
+    assert [each.title for each in comparison.methods.values()] == ["Same (one)", "Same (two)"]
+    assert list(comparison.skipped) == ["Broken (three)", "Broken (four)"]
+    titles = [axes.get_title() for axes in draw_methods(comparison).axes]
+    assert {"Same (one)", "Same (two)"} <= set(titles)
+
+
+@pytest.mark.filterwarnings("ignore:The baseline keeps")
+def test_examples_at_once_are_those_of_evaluate(classifier, picture):
+    asked_for = []
+
+    def build(model, black):
+        def compute(inputs, target, seeds, at_once):
+            asked_for.append(at_once)
+            if at_once > 4:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return inputs, None
+
+        return compute
+
+    methods = [Method("listening", "Listening", "none", build)]
+    comparison = compare(classifier, picture, methods, n_steps=2)
+    dataset = [_preprocess(picture)]
+    protocol = evaluate(classifier, dataset, ["random"], n_steps=2).summary["protocol"]
+    assert protocol["examples_at_once"] == comparison.protocol["examples_at_once"] == asked_for[0]
+    # What did not fit is said.
+    assert asked_for[1:] == [4] * 3
+    assert any("timed with 1 and 4" in note for note in comparison.notes)
+
+
 def test_bad_arguments(classifier, picture):
     with pytest.raises(ValueError, match="methods is empty"):
         compare(classifier, picture, [])
     with pytest.raises(ValueError, match="none of the methods can run: Broken: RuntimeError"):
         compare(classifier, picture, [Method("broken", "Broken", "none", _broken)])
+    with pytest.raises(ValueError, match="methods must be given once each"):
+        compare(classifier, picture, [METHODS["random"], METHODS["random"]])
     with pytest.raises(ValueError, match="there is no class 'dog'"):
         compare(classifier, picture, target="dog")

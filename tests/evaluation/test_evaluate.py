@@ -161,8 +161,11 @@ def test_a_method_that_always_fails_is_given_up(tmp_path):
     found = evaluate(network(), images(30), [_method("bad", fail), "random"], n_steps=2)
     # A batch of eight after a first attempt with one image, then each of the eight.
     assert len(calls) <= 10
-    assert {each["reason"] for each in found.skipped} == {"RuntimeError: no way"}
-    assert None in {each["image"] for each in found.skipped}
+    reasons = {each["image"]: each["reason"] for each in found.skipped}
+    # All images that are left.
+    assert reasons.pop(None) == "given up after 8 failures in this process: RuntimeError: no way"
+    assert len(reasons) == 8
+    assert set(reasons.values()) == {"RuntimeError: no way"}
     assert found.summary["methods"]["random"]["images"] == 30
 
 
@@ -213,6 +216,41 @@ def test_images_that_cannot_be_loaded_or_scored_are_skipped():
     assert [each["reason"] for each in found.skipped] == ["the model returned NaN or inf"]
 
 
+def test_an_image_that_the_model_cannot_take_is_skipped(tmp_path):
+    dataset = [*images(2), images(1)[0, :1], images(1, seed=1)[0]]
+    found = evaluate(network(), dataset, ["random"], tmp_path, **FAST)
+    assert [record["image"] for record in read_records(tmp_path)] == ["0", "1", "3"]
+    (skipped,) = found.skipped
+    assert (skipped["image"], skipped["method"]) == ("2", None)
+    assert "the model cannot take it: RuntimeError: " in skipped["reason"]
+    # Nothing else is left to do.
+    again = evaluate(network(), dataset, ["random"], tmp_path, resume=True, **FAST)
+    assert again.skipped == found.skipped
+
+
+def test_one_image_of_a_batch_that_the_model_cannot_take_is_skipped():
+    inputs = images(4)
+
+    class Picky(torch.nn.Module):
+        def forward(self, batch):
+            if any(torch.equal(each, inputs[2]) for each in batch):
+                raise RuntimeError("not this one")
+            return whole(batch)
+
+    whole = network()
+    found = evaluate(Picky().eval(), inputs, ["random"], n_steps=2, batch_size=4)
+    assert [record["image"] for record in found.records] == ["0", "1", "3"]
+    assert [each["image"] for each in found.skipped] == ["2"]
+
+
+def test_a_model_that_takes_no_image_is_a_mistake(tmp_path):
+    with pytest.raises(RuntimeError, match="channels"):
+        evaluate(network(), images(9)[:, :1], ["random"], tmp_path, **FAST)
+    # Also where nothing was loaded beside them.
+    with pytest.raises(RuntimeError, match="channels"):
+        evaluate(network(), images(1)[:, :1], ["random"], tmp_path, resume=True, **FAST)
+
+
 def test_a_batch_that_does_not_fit_is_halved():
     sizes = []
 
@@ -239,6 +277,36 @@ def test_one_image_that_does_not_fit_is_a_reason():
         "out of memory, with one image at a time" in found.summary["methods"]["starving"]["reason"]
     )
     assert found.summary["methods"]["random"]["images"] == 2
+
+
+def test_an_image_whose_examples_do_not_fit_gets_fewer_at_once():
+    asked_for = []
+
+    def hungry(inputs, target, seeds, at_once):
+        asked_for.append((len(inputs), at_once))
+        if at_once > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return inputs, None
+
+    with pytest.warns(UserWarning, match="1 images and 8 examples of one at once.* 1 and 2"):
+        found = evaluate(network(), images(2), [_method("hungry", hungry)], n_steps=2, batch_size=1)
+    assert asked_for[:3] == [(1, 8), (1, 4), (1, 2)]
+    assert set(asked_for[3:]) == {(1, 2)}
+    assert len(found.records) == 2
+
+
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_examples_at_once_do_not_follow_the_size_of_the_batch(batch_size):
+    asked_for = set()
+
+    def listening(inputs, target, seeds, at_once):
+        asked_for.add(at_once)
+        return inputs, None
+
+    methods = [_method("listening", listening)]
+    found = evaluate(network(), images(3), methods, n_steps=2, batch_size=batch_size)
+    assert asked_for == {8}
+    assert found.summary["protocol"]["examples_at_once"] == 8
 
 
 def test_chunks_that_do_not_fit_are_halved():
@@ -276,6 +344,29 @@ def test_a_run_that_does_not_count_comes_before_the_clock(monkeypatch):
     assert [record["seconds"] for record in found.records] == [0.5] * 5
 
 
+def test_what_is_built_anew_after_a_failure_is_not_timed(monkeypatch):
+    now, inputs = [0.0], images(6)
+
+    def build(model, black):
+        now[0] += 1000.0
+        calls = []
+
+        def compute(batch, target, seeds, at_once):
+            if any(torch.equal(each, inputs[2]) for each in batch):
+                raise RuntimeError("not this one")
+            calls.append(len(batch))
+            now[0] += 100.0 if len(calls) == 1 else 0.5 * len(batch)
+            return batch, None
+
+        return compute
+
+    monkeypatch.setattr(timed.time, "perf_counter", lambda: now[0])
+    method = Method("fragile", "Fragile", "", build)
+    found = evaluate(network(), inputs, [method], n_steps=4, batch_size=2)
+    assert [record["image"] for record in found.records] == ["0", "1", "3", "4", "5"]
+    assert [record["seconds"] for record in found.records] == [0.5] * 5
+
+
 def test_what_the_metrics_warn_of_is_said_once_with_a_count():
     def constant(inputs, target, seeds, at_once):
         return torch.zeros_like(inputs), None
@@ -297,6 +388,40 @@ def test_nothing_of_the_user_s_is_changed():
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
     assert all(each.grad is None and each.requires_grad for each in model.parameters())
     assert not any(module._forward_hooks or module.training for module in model.modules())
+
+
+def test_a_method_that_draws_from_the_global_state_leaves_it_alone():
+    def drawing(inputs, target, seeds, at_once):
+        torch.manual_seed(torch.randint(9, ()).item())
+        return inputs * torch.rand(inputs.shape), None
+
+    model, methods = network(), [_method("drawing", drawing)]
+    state = torch.get_rng_state()
+    first = evaluate(model, images(3), methods, seed=1, **FAST)
+    assert torch.equal(torch.get_rng_state(), state)
+    torch.rand(1)
+    again = evaluate(model, images(3), methods, seed=1, **FAST)
+    other = evaluate(model, images(3), methods, seed=2, **FAST)
+    assert _without_seconds(first.records) == _without_seconds(again.records)
+    assert _without_seconds(first.records) != _without_seconds(other.records)
+
+
+def test_what_overwrites_its_input_changes_no_image():
+    def overwriting(inputs, target, seeds, at_once):
+        return inputs.relu_().clone(), None
+
+    inputs = images(3)
+    model = torch.nn.Sequential(torch.nn.ReLU(inplace=True), network()).eval()
+    careful = torch.nn.Sequential(torch.nn.ReLU(), network()).eval()
+    methods = [_method("overwriting", overwriting), "t_grad", "eigen_cam"]
+    found = evaluate(model, inputs, methods, n_steps=4, batch_size=3)
+    expected = evaluate(careful, inputs, methods[1:], n_steps=4, batch_size=3)
+    assert torch.equal(inputs, images(3))
+    assert len(found.records) == 9
+    for pair, record in _by_pair(expected.records).items():
+        for key in KEYS[2:]:
+            mine = _by_pair(found.records)[pair][key]
+            assert mine == pytest.approx(record[key], rel=1e-4, abs=1e-5), (pair, key)
 
 
 def test_memory_does_not_grow_with_the_images(tmp_path):
@@ -332,6 +457,9 @@ def test_a_progress_bar_with_the_time_left(capsys):
         ({"methods": []}, ValueError, "methods must be at least one"),
         ({"methods": ["random", "random"]}, ValueError, "each once"),
         ({"methods": [3]}, TypeError, "names or Methods, got int"),
+        ({"seed": -1}, ValueError, "seed must be an integer of 0 or more, got -1"),
+        ({"seed": 0.5}, TypeError, "seed must be an integer of 0 or more, got 0.5"),
+        ({"limit": -1}, ValueError, "limit must be a positive integer"),
         ({"target": "best"}, ValueError, "target must be 'predicted' or 'label'"),
         ({"n_steps": 0}, ValueError, "n_steps must be a positive"),
         ({"batch_size": 1.5}, TypeError, "batch_size must be a positive integer"),

@@ -1,5 +1,7 @@
 """Pictures and their labels are found as people lay them out."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -42,7 +44,54 @@ def test_folders_may_be_named_by_class_or_by_nothing_known(tmp_path):
     _write(tmp_path, "class_3/x.png", "Class 1/deep/y.png")
     assert pictures_in(tmp_path, classifier()).labels == (1, 3)
     _write(tmp_path, "holiday/z.png")
-    assert set(pictures_in(tmp_path, classifier()).labels) == {None}
+    assert pictures_in(tmp_path, classifier()).labels == (1, 3, None)
+
+
+@pytest.mark.parametrize(
+    ("names", "labels"),
+    [
+        # As many as classes, but not in their order.
+        (("cup", "cat", "hats"), {"cup": 0, "cat": 1, "hats": None}),
+        (("cup", "cat"), {"cup": 0, "cat": 1}),
+        (("red", "blue"), {"red": None, "blue": None}),
+        (("red", "blue", "green"), {"blue": 0, "green": 1, "red": 2}),
+        # Numbers that count from 1, or something else, are no indices.
+        (("1", "2", "3"), {"1": 0, "2": 1, "3": 2}),
+        (("1", "2025"), {"1": None, "2025": None}),
+        (("1", "2025", "cup"), {"1": None, "2025": None, "cup": 0}),
+    ],
+)
+def test_a_folder_has_its_own_label_or_none(tmp_path, names, labels):
+    _write(tmp_path, *(f"{name}/x.png" for name in names))
+    found = pictures_in(tmp_path, replace(classifier(), class_names=("cup", "cat", "hat")))
+    folders = [name.split("/")[0] for name in found.names]
+    assert dict(zip(folders, found.labels, strict=True)) == labels
+
+
+@pytest.mark.parametrize(("width", "labels"), [(1, [None] * 10), (2, list(range(10)))])
+def test_numbers_that_sort_in_another_order_are_no_labels(tmp_path, width, labels):
+    _write(tmp_path, *(f"{number:0{width}}/x.png" for number in range(1, 11)))
+    names = tuple(f"class {index}" for index in range(10))
+    found = pictures_in(tmp_path, replace(classifier(), class_names=names))
+    assert list(found.labels) == labels
+
+
+def test_a_name_that_two_classes_share_is_no_label(tmp_path):
+    _write(tmp_path, "crane/x.png", "hat/x.png")
+    found = pictures_in(tmp_path, replace(classifier(), class_names=("crane", "hat", "crane")))
+    assert found.labels == (None, 1)
+
+
+def test_a_stray_picture_does_not_hide_the_folders(tmp_path):
+    _write(tmp_path, "class 0/x.png", "class 1/y.png", "preview.png")
+    with pytest.raises(ValueError, match=r"such as preview.png, and .* such as class 0/x.png"):
+        pictures_in(tmp_path, classifier())
+
+
+def test_figures_of_an_evaluation_are_no_pictures_of_the_data_set(tmp_path):
+    _write(tmp_path, "a.png", "results/metrics.png")
+    (tmp_path / "results" / "protocol.json").write_text("{}")
+    assert pictures_in(tmp_path, classifier()).names == ("a.png",)
 
 
 def test_a_list_of_labels(tmp_path):
@@ -113,5 +162,35 @@ def test_what_is_no_data_set_is_refused():
         Samples(images(2)[None])[0]
     with pytest.raises(TypeError, match=r"label of dataset\[0\] must be the index"):
         Samples([(images(1)[0], "cat")])[0]
+    with pytest.raises(ValueError, match=r"float image .* of shape \(3, 0, 4\)"):
+        Samples([torch.ones(3, 0, 4)])[0]
     with pytest.raises(ValueError, match="NaN or inf"):
         Samples([images(1)[0] / 0])[0]
+
+
+@pytest.mark.parametrize(
+    ("limit", "error"), [(-1, ValueError), (0, ValueError), (1.5, TypeError), (True, TypeError)]
+)
+def test_a_limit_is_a_positive_number(limit, error):
+    with pytest.raises(error, match="limit must be a positive integer"):
+        Samples(images(3), limit)
+
+
+def test_a_data_set_is_told_from_others_by_its_first_image(tmp_path):
+    first, second, third = images(3)
+    digest = Samples([first, second]).digest()
+    assert digest == Samples([(first, 3), second], limit=1).digest()
+    assert digest != Samples([second, first]).digest()
+    # What cannot be loaded is passed over, whatever the limit is.
+    broken = torch.full_like(first, torch.nan)
+    assert Samples([broken, third], limit=1).digest() == Samples([third]).digest()
+    assert Samples([broken]).digest() is None
+
+
+def test_labels_are_found_by_name(tmp_path):
+    _write(tmp_path, "class 1/x.png", "class 2/y.png")
+    pictures = pictures_in(tmp_path, classifier())
+    (tmp_path / "class 2" / "y.png").unlink()  # the label is known without it
+    samples = Samples(pictures, limit=1)
+    assert [samples.label(name) for name in (*pictures.names, "z")] == [1, 2, None]
+    assert [Samples([(images(1)[0], 3)]).label(name) for name in "01"] == [3, None]

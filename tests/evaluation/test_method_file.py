@@ -92,6 +92,8 @@ def test_a_class_that_fails_leaves_the_model_as_it_was(methods):
         ('[x]\nclass = "Saliency"', "cannot be imported"),
         ('[x]\nclass = "captum.attr.Saliency"\nlayers = "0"', r"has layers: it may have"),
         ('[x]\nclass = "captum.attr.Saliency"\nattribute = 3', "attribute in .* must be a table"),
+        ('[x]\nclass = "captum.attr.Saliency"\nrandom = 1', "random in .* must be true or false"),
+        ('[x]\nclass = "captum.attr.Saliency"\nlayer = 1', "layer in .* must be a string"),
     ],
 )
 def test_a_mistake_in_the_file_is_named(tmp_path, text, said):

@@ -6,7 +6,7 @@ import pytorch_grad_cam
 import torch
 
 from captum_tgrad import CamAttribution, FullGradAttribution, TGradAttribution
-from captum_tgrad.evaluation import METHODS, get_method
+from captum_tgrad.evaluation import METHODS, Explainer, get_method
 from captum_tgrad.evaluation.method import black_picture, image_seed
 from tests.evaluation.networks import classifier, dense_network, images, network
 
@@ -98,6 +98,13 @@ def test_nothing_of_the_user_s_is_changed(name):
         assert not module._backward_hooks
         assert not module.training
     assert all(each.grad is None and each.requires_grad for each in model.parameters())
+
+
+def test_a_method_that_overwrites_its_input_changes_no_image():
+    inputs = images(2)
+    found = Explainer(lambda inputs, *others: (inputs.relu_(), None))(inputs, [1, 2])
+    assert torch.equal(found, images(2).relu())
+    assert torch.equal(inputs, images(2))
 
 
 @pytest.mark.parametrize("name", ["smooth_grad", "random"])

@@ -5,11 +5,12 @@ import torch
 
 from captum_tgrad.evaluation.protocol import (
     fingerprint,
+    image_digest,
     joined,
     read_protocol,
     write_protocol,
 )
-from tests.evaluation.networks import network
+from tests.evaluation.networks import images, network
 
 OLD = {"n_steps": 224, "versions": {"torch": "2.9"}, "methods": {"t_grad": {}, "ig": {"n": 50}}}
 
@@ -58,3 +59,16 @@ def test_a_fingerprint_follows_parameters_and_buffers():
     with torch.no_grad():
         model[8].bias[0] += 1e-6
     assert len({first, second, fingerprint(model)}) == 3
+
+
+def test_a_digest_tells_images_apart_but_not_their_last_bits():
+    for image in images(20):
+        assert image_digest(image) == image_digest(image * (1 + 1e-7))
+        assert image_digest(image) == image_digest(image.contiguous().double())
+    image = images(1)[0]
+    others = [1.1 * image, -image, image.flip(0), image.flip(2), image[:, :8], 0 * image]
+    digests = {image_digest(each) for each in (image, *images(50, seed=1), *others)}
+    assert len(digests) == 57
+    # Also what is smaller than the grid, and what a black picture may be.
+    for shape in ((3, 2, 2), (3, 1, 1), (1, 1), (3,)):
+        assert image_digest(torch.zeros(shape)) != image_digest(torch.ones(shape))

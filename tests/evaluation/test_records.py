@@ -43,6 +43,19 @@ def test_records_are_lines_of_json_that_others_can_read(tmp_path):
     assert [json.loads(line)["image"] for line in text.splitlines()] == ["é.jpg", "b.jpg"]
 
 
+@pytest.mark.skipif(os.name != "posix", reason="syncs a folder")
+def test_the_name_of_a_new_file_is_durable(tmp_path, monkeypatch):
+    synced, fsync = [], os.fsync
+
+    def listen(descriptor):
+        synced.append(os.fstat(descriptor).st_ino)
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", listen)
+    with JsonLines(tmp_path / "records.jsonl"):
+        assert synced == [tmp_path.stat().st_ino]
+
+
 @pytest.mark.parametrize("kept", [1, 20, -2])
 def test_a_half_written_line_is_recognised_and_cut(tmp_path, kept):
     path = tmp_path / "records-1.jsonl"

@@ -131,6 +131,35 @@ def test_other_numbers_are_not_mixed_in(tmp_path):
         evaluate(network(), images(2), ["random"], tmp_path, resume=True, **FAST)
 
 
+def test_other_images_are_not_mixed_in(tmp_path):
+    evaluate(network(), images(3), ["random"], tmp_path, limit=1, **FAST)
+    with pytest.raises(OutputError, match="made in another way: first_image was"):
+        evaluate(network(), images(3, seed=1), ["random"], tmp_path, resume=True, **FAST)
+    # The same images, and more of them.
+    found = evaluate(network(), images(3), ["random"], tmp_path, resume=True, **FAST)
+    assert found.summary["images"] == 3
+
+
+def test_another_black_is_not_mixed_in(tmp_path):
+    names = ["integrated_gradients"]
+    evaluate(network(), images(1), names, tmp_path, black=0.0, **FAST)
+    for black, said in ((-1.0, "-1.0"), (torch.full((3, 1, 1), -1.0), "'")):
+        with pytest.raises(OutputError, match=f"black was 0.0, is {said}"):
+            evaluate(network(), images(1), names, tmp_path, resume=True, black=black, **FAST)
+
+
+def test_other_labels_are_not_mixed_in(tmp_path):
+    first, second, third = images(3)
+    options = {"target": "label", **FAST}
+    evaluate(network(), [(first, 1), (second, 2)], ["random"], tmp_path, **options)
+    with pytest.raises(OutputError, match="other labels: that of 1 was 2, is 3"):
+        evaluate(network(), [(first, 1), (second, 3)], ["t_grad"], tmp_path, resume=True, **options)
+    # More images, and one whose label is not known any more.
+    dataset = [(first, None), (second, 2), (third, 0)]
+    found = evaluate(network(), dataset, ["random"], tmp_path, resume=True, **options)
+    assert found.summary["images"] == 3
+
+
 def test_a_run_that_wrote_nothing_binds_nobody(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         evaluate(network(), images(2), [_ending_after(0)], tmp_path, **FAST)

@@ -103,6 +103,25 @@ def test_the_table_has_every_method_the_protocol_and_what_was_skipped():
         assert wanted in text
 
 
+def test_the_table_counts_the_images_that_both_methods_have():
+    records = _records("t_grad", [0.1, 0.5, 0.3], "abc")
+    records += _records("saliency", [0.25, 0.25, 0.5, 0.5], "bcde")
+    records += _records("deep_lift", [0.5], "z")
+    summary = summarise(records, [], TITLES, {})
+    above, below = markdown(summary).split("## Differences")
+    counts = [
+        {row.split(" | ")[0]: row.split(" | ")[-1] for row in part.splitlines() if "| " in row}
+        for part in (above, below)
+    ]
+    assert counts[0] == {
+        "| Method": "Images |",
+        "| T-Grad": "3 |",
+        "| Vanilla Gradient": "4 |",
+        "| DeepLIFT": "1 |",
+    }
+    assert counts[1] == {"| Method": "Images |", "| Vanilla Gradient": "2 |", "| DeepLIFT": "0 |"}
+
+
 def test_an_evaluation_without_any_record_has_a_table():
     summary = summarise([], [{"image": "a", "method": None, "reason": "is damaged"}], TITLES, {})
     assert "# 3 methods on 0 images" in markdown(summary)

@@ -8,6 +8,7 @@ from PIL import Image
 from torch import nn
 from torchvision.transforms.functional import to_tensor
 
+from captum_tgrad import TGradAttribution
 from captum_tgrad.explanation import explain
 from captum_tgrad.zoo import Classifier
 
@@ -115,6 +116,47 @@ def test_explain_leaves_the_network_as_it_was():
     assert linear.weight.grad is None
     assert linear.weight.requires_grad
     assert not classifier.model.training
+
+
+def test_explain_a_network_that_overwrites_its_input():
+    def normalised(image):
+        return 4 * to_tensor(image) - 1
+
+    # 3 numbers of 3, and 9 of -1 that become -0.5: the sum is 4.5, the logits are 7.5 and -5.5.
+    picture = _grey(0)
+    picture.putpixel((0, 0), (255, 255, 255))
+    found = []
+    for inplace in (False, True):
+        model = nn.Sequential(nn.LeakyReLU(0.5, inplace), *_linear_classifier().model).eval()
+        classifier = Classifier("linear", model, ("light", "dark"), normalised, lambda image: image)
+        found += explain(classifier, [picture])
+    expected, explanation = found
+    assert explanation.logit == pytest.approx(7.5, **FLOAT32)
+    assert explanation.input_score == pytest.approx(4.5, **FLOAT32)
+    torch.testing.assert_close(explanation.attribution, expected.attribution)
+
+
+@pytest.mark.parametrize("channels", [3, 1])
+def test_explain_traces_once_and_has_the_map_of_the_method(channels):
+    runs = []
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(channels, 4, 3), nn.ReLU(), nn.Conv2d(4, 2, 3, stride=2), nn.Flatten()
+    )
+    model = nn.Sequential(model, nn.Linear(18, 2)).eval()
+    model.register_forward_hook(lambda *arguments: runs.append(1))
+
+    def preprocess(image):
+        return to_tensor(image.convert("RGB" if channels == 3 else "L")) - 0.3
+
+    classifier = Classifier("deep", model, ("light", "dark"), preprocess, lambda image: image)
+    pictures = [Image.linear_gradient("L").resize((9, 9)).rotate(90 * turn) for turn in range(3)]
+    found = explain(classifier, pictures, 1)
+    assert len(runs) == 2  # the answer, and the terms
+    inputs = torch.stack([preprocess(picture) for picture in pictures])
+    maps = TGradAttribution(model).attribute(inputs, target=1).sum(1)
+    for explanation, expected in zip(found, maps, strict=True):
+        torch.testing.assert_close(explanation.attribution, expected.detach())
 
 
 @pytest.mark.gpu
