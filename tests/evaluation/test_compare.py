@@ -165,7 +165,7 @@ def test_examples_at_once_are_those_of_evaluate(classifier, picture):
     protocol = evaluate(classifier, dataset, ["random"], n_steps=2).summary["protocol"]
     assert protocol["examples_at_once"] == comparison.protocol["examples_at_once"] == asked_for[0]
     # What did not fit is said.
-    assert asked_for[1:] == [4] * 3
+    assert set(asked_for[1:]) == {4}
     assert any("timed with 1 and 4" in note for note in comparison.notes)
 
 
