@@ -69,7 +69,8 @@ figure
 # %%
 # The strongest evidence for *espresso* is on the coffee and on the white inside of the cup behind
 # it. Around them lies a broad halo: much of what this network computes it computes at 7 x 7 places,
-# and such terms cannot point at pixels. The saucer, the spoon and the table count for little.
+# and such terms cannot point at pixels. Each place of the saucer, the spoon and the table counts for less,
+# though together they hold over half of the map.
 #
 # What the numbers mean
 # ---------------------
@@ -116,9 +117,9 @@ figure = explanation_figure(
 figure
 
 # %%
-# Both classes rest on the same places, but the evidence for the cup reaches further over its white
-# inside, and less of it is outside of the rim. The two maps differ in detail, as the classes do:
-# what sets them apart is the subject of :doc:`5_evidence_for_and_against`.
+# Both classes rest on the same places. For the cup the coffee counts a little less, so that the white
+# inside stands out beside it. The two maps differ in detail, as the classes do: what sets them apart
+# is the subject of :doc:`5_evidence_for_and_against`.
 
 # %%
 # Several images at once

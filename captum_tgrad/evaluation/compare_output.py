@@ -163,9 +163,9 @@ def _cells(comparison: Comparison) -> tuple[list[str], list[list[str]], dict[str
     """The headings, the rows, and for each heading which rows are the best."""
     numbers = [_numbers(each) for each in comparison.methods.values()]
     best = {}
-    for key, higher in HIGHER_IS_BETTER.items():
+    for key in HIGHER_IS_BETTER.keys() & numbers[0].keys():
         values = [row[key] for row in numbers]
-        winner = max(values) if higher else min(values)
+        winner = max(values) if HIGHER_IS_BETTER[key] else min(values)
         winners = [number for number, value in enumerate(values) if value == winner]
         # Where all are alike, none stands out.
         best[_heading(key)] = winners if len(winners) < len(values) else []

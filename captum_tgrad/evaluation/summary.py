@@ -63,7 +63,7 @@ def summarise(
         "protocol": dict(protocol),
         "images": len(images),
         "interval": f"{LEVEL:.0%} percentile bootstrap over images, {RESAMPLES} resamples",
-        "higher_is_better": dict(HIGHER_IS_BETTER),
+        "higher_is_better": {name: HIGHER_IS_BETTER[name] for name in METRICS},
         "methods": {
             name: {
                 "title": titles.get(name, name),

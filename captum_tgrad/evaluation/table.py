@@ -96,7 +96,9 @@ def _cell(cell: Mapping[str, Any], signed: bool) -> str:
     if cell["mean"] is None:
         return "-"
     sign = "+" if signed else ""
-    mean, low, high = (format(cell[key], f"{sign}#.3g") for key in ("mean", "low", "high"))
+    mean, low, high = (
+        format(cell[key], f"{sign}#.3g").rstrip(".") for key in ("mean", "low", "high")
+    )
     return f"{mean} [{low}, {high}]"
 
 

@@ -161,4 +161,4 @@ def _draw_maps(
     rows: list[Axes] = list(grid[:, 0])
     for axes, label in zip(rows, labels or (), strict=False):
         axes.set_ylabel(wrapped(label, letters), fontsize=NORMAL)
-    colour_bars(middle, [signed], "relative to the strongest of each map")
+    colour_bars(middle, [signed], "relative to nearly the strongest of each map")

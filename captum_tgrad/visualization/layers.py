@@ -120,7 +120,9 @@ def layers_figure(
             fontsize=SMALL,
         )
     sides = {"positive": "for the class, ", "negative": "against the class, ", "all": ""}
-    colour_bars(middle, [sign == "all"], sides[sign] + "relative to the strongest of each map")
+    colour_bars(
+        middle, [sign == "all"], sides[sign] + "relative to nearly the strongest of each map"
+    )
     draw_scores(lower.subplots(), decomposition, sample, chosen)
     write_title(figure, title or f"output {output:+.3f}")
     return figure

@@ -127,7 +127,11 @@ def colour_bar(
     )
     bar.ax.tick_params(labelsize=SMALL)
     if label is None:
-        label = "against the class   |   for the class" if signed else "relative to the strongest"
+        label = (
+            "against the class   |   for the class"
+            if signed
+            else "relative to nearly the strongest"
+        )
     bar.set_label(label, fontsize=SMALL)
 
 

@@ -155,13 +155,21 @@ def _row(
     cells = [f'<th scope="row">{escape(str(row[0]))}</th>'] if row else []
     for name, cell in zip(columns[1:], row[1:], strict=True):
         stands_out = ' class="best"' if number in best.get(name, ()) else ""
-        cells.append(f"<td{stands_out}>{escape(str(cell))}</td>")
+        cells.append(f"<td{stands_out}>{_in_two_lines(escape(str(cell)))}</td>")
     return f"<tr>{''.join(cells)}</tr>"
+
+
+def _in_two_lines(cell: str) -> str:
+    """A number and its interval break nowhere but between them."""
+    return re.sub(r"\[[^]]*\]$", r"<span>\g<0></span>", cell)
 
 
 def _plain(value: Any) -> str:
     if isinstance(value, Mapping):
-        return ", ".join(f"{name}: {_plain(each)}" for name, each in value.items())
+        # A method without settings is named, and no more.
+        return ", ".join(
+            ": ".join(filter(None, (name, _plain(each)))) for name, each in value.items()
+        )
     if isinstance(value, (list, tuple)):
         return ", ".join(_plain(each) for each in value)
     return str(value)

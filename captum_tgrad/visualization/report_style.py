@@ -27,6 +27,7 @@ th:first-child, td:first-child { text-align: left; }
 tbody tr:nth-child(even) { background: var(--band); }
 tbody th { font-weight: 500; white-space: nowrap; }
 td.best { font-weight: 700; }
+td span { white-space: nowrap; }
 dl { display: grid; grid-template-columns: minmax(7rem, max-content) 1fr; gap: .2rem 1rem;
   font-size: .9rem; }
 dt { color: var(--faint); }

@@ -83,6 +83,22 @@ def test_help_names_every_network_that_needs_no_download(command, capsys):
     assert set(named) == set(EFFICIENTNET_LITES)
 
 
+def test_whoever_reads_the_output_may_stop():
+    script = (
+        "import sys\n"
+        "from captum_tgrad.cli import main\n"
+        "main._run = lambda options: [print('line') for _ in range(100_000)]\n"
+        "sys.exit(main.main(['explain', '--out', 'x']))\n"
+    )
+    command = subprocess.Popen(
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert command.stdout.readline() == "line\n"
+    command.stdout.close()
+    assert command.stderr.read() == ""
+    assert command.wait() == 141
+
+
 def test_module_runs_as_the_command(tmp_path):
     done = _python("-m", "captum_tgrad", "explain", "absent.png", "--out", str(tmp_path))
     assert done.returncode == 2
