@@ -39,7 +39,7 @@ def metrics_figure(summary: Mapping[str, Any]) -> Figure:
     for axes, (metric, title) in zip(grid.flat, _METRICS.items(), strict=False):
         _bars(axes, shown, metric, title)
     # Titles of the second row apart from the numbers of the first.
-    figure.get_layout_engine().set(hspace=0.06)
+    figure.set_layout_engine("constrained", h_pad=0.12)
     grid.flat[-1].axis("off")
     grid.flat[-1].text(0, 1, _caption(summary), va="top", fontsize="small", wrap=True)
     return figure
