@@ -1,9 +1,10 @@
 """Insertion and Deletion: does the score follow the features that the attribution points at.
 
 Nearly all the time goes into the model: beside it, both curves of a picture of 224 x 224 in 224
-steps take 13 ms on two cores, and some 70 ms of processor time on a slower one. What counts is how fast the model is, which depends on how many examples it
-gets at a time and on their memory format. EfficientNet-Lite0 on one core of a shared x86 processor,
-milliseconds of processor time per evaluation (``benchmarks/metric_cost.py --tables chunks``):
+steps take 13 ms on two cores, and some 70 ms of processor time on a slower one. What counts is how
+fast the model is, which depends on how many examples it gets at a time and on their memory format.
+EfficientNet-Lite0 on one core of a shared x86 processor, milliseconds of processor time per
+evaluation (``benchmarks/metric_cost.py --tables chunks``):
 
 ===========================  =====  =====  =====  =====  =====  =====
 ``max_examples_per_batch``     1      4      8     16     32     64
