@@ -45,7 +45,6 @@ def decompose(
     *,
     layouts: Sequence[Layout] | None = None,
     with_magnitudes: bool = False,
-    name: str = "inputs",
 ) -> Explained:
     """Decomposes the selected output of ``forward`` at ``inputs``.
 
@@ -57,7 +56,6 @@ def decompose(
         select: Selects from what ``forward`` returned the output to explain, shape ``(N,)``.
         layouts: Where the elements of each input are; samples, channels, then space if None.
         with_magnitudes: Whether to find the range of each bias term's elements, too.
-        name: What the inputs are to the user.
 
     Returns:
         The decomposition and the inputs' contributions.
@@ -91,7 +89,7 @@ def decompose(
                 arrived = gradients(traced, leaves)
             except RuntimeError:
                 if selected is not None:
-                    _require_all_used(trace.sources_of(selected), len(leaves), name)
+                    _require_all_used(trace.sources_of(selected), len(leaves))
                 raise
         terms = trace.terms()
     finally:
@@ -103,10 +101,10 @@ def decompose(
     return explained
 
 
-def _require_all_used(used: set[int], count: int, name: str) -> None:
+def _require_all_used(used: set[int], count: int) -> None:
     unused = [number for number in range(count) if number not in used]
     if unused:
-        argument = name if count == 1 else f"{name}[{unused[0]}]"
+        argument = "inputs" if count == 1 else f"inputs[{unused[0]}]"
         raise ValueError(
             f"{argument} does not reach the explained output, which has no gradient with respect"
             " to it. Leave it out; what is to be held constant belongs in additional_forward_args."

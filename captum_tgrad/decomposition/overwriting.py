@@ -116,7 +116,7 @@ def within_base(
     if bias is None:
         part.zero_()
     elif isinstance(bias, ChannelBias):
-        part.copy_(bias.values.reshape(-1, *[1] * (view.dim() - bias.dim - 1)))
+        part.copy_(bias.broadcastable(view.dim()))
     else:
         part.copy_(bias.value())
     return base, base_layout, ElementBias(lambda constant: constant, whole)

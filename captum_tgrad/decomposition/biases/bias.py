@@ -30,9 +30,12 @@ class ChannelBias:
 
     def times(self, gradient: Tensor, scratch: Scratch) -> Tensor:
         """``gradient * b``; as :meth:`ElementBias.times`."""
-        values = in_full_precision(self.values)
-        values = values.reshape(-1, *[1] * (gradient.dim() - self.dim - 1))
+        values = in_full_precision(self.broadcastable(gradient.dim()))
         return _product(gradient, values, scratch)
+
+    def broadcastable(self, rank: int) -> Tensor:
+        """``values`` for an output of that many dimensions."""
+        return self.values.reshape(-1, *[1] * (rank - self.dim - 1))
 
     def part(self, dim: int, start: int, length: int, shape: torch.Size) -> ChannelBias:
         """The bias of a block of an output of that shape."""
@@ -148,9 +151,7 @@ def in_pairs(bias: Bias, output: Tensor) -> ElementBias:
     So is the gradient: autograd's gradient of a complex number holds the derivatives by its real
     and by its imaginary part.
     """
-    values = bias.values if isinstance(bias, ChannelBias) else bias.value()
-    if isinstance(bias, ChannelBias):
-        values = values.reshape(-1, *[1] * (output.dim() - bias.dim - 1))
+    values = bias.broadcastable(output.dim()) if isinstance(bias, ChannelBias) else bias.value()
     pairs = torch.view_as_real(values.to(output.dtype).expand_as(output).resolve_conj())
     return ElementBias(torch.Tensor.contiguous, pairs)
 

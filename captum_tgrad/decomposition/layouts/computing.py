@@ -125,9 +125,8 @@ def _grid_over_the_same_image(
     rank = _rank(operation) or len(shape) - 2
     grid = len(layout) - rank
     leading = list(layout[:grid])
-    if leading and leading[-1].size != shape[grid - 1]:
-        leading[-1] = Dim.channel(shape[grid - 1])
-    if operation.startswith("conv"):
+    mixes_channels = operation.startswith("conv")
+    if mixes_channels or (leading and leading[-1].size != shape[grid - 1]):
         leading[-1] = Dim.channel(shape[grid - 1])
     spatial = [
         dim.resampled(size, window)
