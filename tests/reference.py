@@ -304,7 +304,7 @@ def tgrad_map(decomposition: Decomposition, sign: str = "positive", input_index:
         if not term.reaches[input_index]:
             continue
         saliency = term.positive if sign == "positive" else term.negative
-        weights = relu(term.score if sign == "positive" else -term.score)
+        weights = relu(term.score if sign == "positive" else -term.score) / sum(term.reaches)
         maps = phi(saliency, spatial)
         for sample in range(len(maps)):
             total[sample] += maps[sample] * weights[sample]
@@ -335,7 +335,7 @@ def tgrad_attribution(
             if not term.reaches[input_index]:
                 continue
             saliency = term.positive if sign == "positive" else term.negative
-            weight = relu(signed * term.score[sample])
+            weight = relu(signed * term.score[sample]) / sum(term.reaches)
             spread = phi(saliency[sample : sample + 1], spatial)[0] * weight
             for channel in range(channels):
                 attribution[sample, channel] += spread[0] / channels

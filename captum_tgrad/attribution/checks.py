@@ -93,6 +93,40 @@ def _check_memory(name: str, tensor: Tensor) -> None:
         )
 
 
+def channel_dims(channel_dim: Any, inputs: tuple[Tensor, ...]) -> tuple[int | None, ...]:
+    """Which dimension of each input is no place.
+
+    Raises:
+        TypeError: ``channel_dim`` is neither an int, None, nor a tuple of them.
+        ValueError: It names the samples or no dimension, or there is not one for each input.
+    """
+    several = isinstance(channel_dim, tuple)
+    given = channel_dim if several else (channel_dim,) * len(inputs)
+    if len(given) != len(inputs):
+        raise ValueError(
+            f"channel_dim has {len(given)} entries for {len(inputs)} inputs; give one for each."
+        )
+    for number, (dim, tensor) in enumerate(zip(given, inputs, strict=True)):
+        if dim is None:
+            continue
+        if not isinstance(dim, int) or isinstance(dim, bool):
+            raise TypeError(
+                "channel_dim must be an int, None, or a tuple with one of them for each input, got"
+                f" {channel_dim!r}."
+            )
+        rank = tensor.dim()
+        if dim == 1 and rank == 1:
+            continue  # the default, for inputs without channels
+        if not -rank <= dim < rank or dim % rank == 0:
+            name = "inputs" if len(inputs) == 1 else f"inputs[{number}]"
+            raise ValueError(
+                f"channel_dim is {dim}, but {name} has shape {tuple(tensor.shape)}, whose first"
+                f" dimension counts the samples. Pass a dimension from 1 to {rank - 1}, or None if"
+                " all of them are places."
+            )
+    return given
+
+
 def check_device(forward_func: Any, inputs: tuple[Tensor, ...]) -> None:
     """Raises ValueError if a module's parameters all lie on another device than the inputs."""
     if not isinstance(forward_func, nn.Module):

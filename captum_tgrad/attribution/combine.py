@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Literal, get_args
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from captum_tgrad.decomposition.redistribute import redistribute
+from captum_tgrad.decomposition.places.enlarging import enlarged, weights
+from captum_tgrad.decomposition.places.reduction import Grid, Reduction
 from captum_tgrad.decomposition.terms import Term
 
 Sign = Literal["positive", "negative", "all"]
-
-_INTERPOLATION_MODES = {1: "linear", 2: "bilinear", 3: "trilinear"}
 
 
 def check_sign(sign: object) -> None:
@@ -26,17 +22,22 @@ def check_sign(sign: object) -> None:
 
 
 def combine(
-    contribution: Tensor, input_term: Term, biases: Sequence[Term], sign: Sign = "positive"
+    contribution: Tensor,
+    number: int,
+    terms: Sequence[Term],
+    by: Reduction,
+    sign: Sign = "positive",
 ) -> Tensor:
     """The T-Grad attribution of one input.
 
     The input's term keeps its channels; the biases belong to no channel of the input and are
-    shared equally among them.
+    shared equally among them. A term that several inputs reach is shared equally among these.
 
     Args:
-        contribution: ``df/dx * x``, shape ``(N, C, *spatial)``, ``(N, features)`` or ``(N,)``.
-        input_term: The term of this input.
-        biases: The bias terms that this input reaches.
+        contribution: ``df/dx * x``, shaped like the input.
+        number: Which of the inputs it is.
+        terms: All terms of the decomposition, this input's among them.
+        by: How the input's elements are summed into the cells of its map.
         sign: ``"positive"`` for the evidence for the target, ``"negative"`` for the evidence
             against it (both non-negative), ``"all"`` for their difference.
 
@@ -44,43 +45,75 @@ def combine(
         The attribution, shaped like ``contribution``.
     """
     if sign == "all":
-        evidence_for = combine(contribution, input_term, biases, "positive")
-        return evidence_for - combine(contribution, input_term, biases, "negative")
+        evidence_for = combine(contribution, number, terms, by, "positive")
+        return evidence_for - combine(contribution, number, terms, by, "negative")
+    own, *biases = [term for term in terms if number in term.inputs]
     direction = 1 if sign == "positive" else -1
     evidence = (contribution * direction).clamp_min_(0)
-    mass = evidence.flatten(1).sum(1) if evidence.dim() > 1 else evidence
-    weight = _share(mass, input_term.score * direction)
-    attribution = evidence.mul_(per_sample(weight, evidence))
-    samples, spatial = contribution.shape[0], contribution.shape[2:]
-    channels = contribution.shape[1] if contribution.dim() > 1 else 1
-    shared = _bias_map(biases, spatial, sign, attribution.new_zeros(samples, 1, *spatial))
-    return attribution.add_(
-        shared.div_(channels).reshape(samples, *[1] * (contribution.dim() > 1), *spatial)
+    mass = _evidence(own, number, sign)
+    weight = _share(mass.flatten(1).sum(1), own.score * direction)
+    attribution = evidence.mul_(by.per_sample(weight, evidence))
+    shared = _bias_map(biases, number, own.maps[number].grid, sign, mass)
+    return attribution.add_(by.out_of_cells(shared, attribution))
+
+
+def t_grad_map(terms: Sequence[Term], number: int = 0) -> Tensor:
+    """The T-Grad map of one input: its attribution, summed over channels.
+
+    Args:
+        terms: All terms of a decomposition.
+        number: Which of the inputs it is.
+
+    Returns:
+        Shape ``(N, 1, *spatial)``.
+    """
+    own, *biases = [term for term in terms if number in term.inputs]
+    mass = _evidence(own, number, "positive")
+    weight = _share(mass.flatten(1).sum(1), own.score)
+    return mass * per_sample(weight, mass) + _bias_map(
+        biases, number, own.maps[number].grid, "positive", mass
     )
 
 
-def _bias_map(biases: Sequence[Term], spatial: torch.Size, sign: Sign, total: Tensor) -> Tensor:
-    """``sum_i phi(S_i) * score_i``, added to ``total`` of shape ``(N, 1, *spatial)``.
+def _evidence(term: Term, number: int, sign: Sign) -> Tensor:
+    found = term.maps[number]
+    return found.positive if sign == "positive" else found.negative
 
-    ``phi(S) = enlarge(S) / sum(enlarge(S))``, and enlarging is linear: the maps of one size are
+
+def _bias_map(
+    biases: Sequence[Term], number: int, cells: Grid | None, sign: Sign, like: Tensor
+) -> Tensor:
+    """``sum_i phi(S_i) * score_i`` on the cells of an input, shaped like its own map.
+
+    ``phi(S) = enlarge(S) / sum(enlarge(S))``, and enlarging is linear: the maps of one grid are
     weighted and added up as they are, and only their sum is enlarged.
     """
-    groups: dict[tuple[torch.Size, torch.dtype], list[tuple[Tensor, Tensor]]] = {}
+    total = torch.zeros_like(like)
+    groups: dict[object, list[tuple[Tensor, Tensor, Grid | None]]] = {}
     for term in biases:
-        size = term.positive.shape[2:]
-        evidence = term.positive if sign == "positive" else term.negative
-        if len(size) != len(spatial):  # no place on this input: spread evenly
-            size = torch.Size([1] * len(spatial))
-            evidence = evidence.flatten(1).sum(1).reshape(-1, 1, *size)
-        score = term.score if sign == "positive" else -term.score
-        groups.setdefault((size, evidence.dtype), []).append((evidence, score))
-    for (size, dtype), group in groups.items():
-        evidence = torch.stack([evidence for evidence, _ in group])
-        weights = _enlarged_sum(size, spatial, dtype, evidence.device)
-        mass = (evidence * weights).flatten(2).sum(2)
-        share = _share(mass, torch.stack([score for _, score in group]))
+        evidence = _evidence(term, number, sign)
+        score = (term.score if sign == "positive" else -term.score) / len(term.inputs)
+        # Without a place on the input, a term is spread evenly.
+        grid = None if cells is None else term.maps[number].grid
+        if grid is None:
+            evidence = evidence.flatten(1).sum(1, keepdim=True)
+        key = (evidence.dtype, None if grid is None else grid.key)
+        groups.setdefault(key, []).append((evidence, score, grid))
+    for group in groups.values():
+        evidence = torch.stack([evidence for evidence, _, _ in group])
+        scores = torch.stack([score for _, score, _ in group])
+        grid = group[0][2]
+        if grid is None or cells is None:
+            mass = evidence.flatten(2).sum(2)
+            even = (_share(mass, scores) * mass).sum(0) / like[0].numel()
+            total += per_sample(even, total)
+            continue
+        mass = evidence
+        for axis, weight in enumerate(weights(grid, cells), 3):
+            mass = mass * weight.to(mass).reshape([-1] + [1] * (mass.dim() - axis - 1))
+        share = _share(mass.flatten(2).sum(2), scores)
         weighted = evidence * share.reshape(*share.shape, *[1] * (evidence.dim() - 2))
-        total += enlarge(weighted.sum(0), spatial)
+        total += enlarged(weighted.sum(0), grid, cells)
     return total
 
 
@@ -92,29 +125,3 @@ def _share(mass: Tensor, score: Tensor) -> Tensor:
 def per_sample(values: Tensor, like: Tensor) -> Tensor:
     """``values``, shape ``(N,)``, to multiply a tensor shaped like ``like`` with."""
     return values.reshape(-1, *[1] * (like.dim() - 1))
-
-
-def enlarge(evidence: Tensor, spatial: torch.Size) -> Tensor:
-    """A map at the spatial size of an input: linear interpolation of the right dimension.
-
-    Where the map is the finer one, it is averaged: interpolation would look at few of its cells.
-    """
-    if evidence.shape[2:] == spatial:
-        return evidence
-    size = evidence.shape[2:]
-    coarser = [min(own, wanted) for own, wanted in zip(size, spatial, strict=True)]
-    if coarser != list(size):
-        evidence = redistribute(evidence, coarser) * (math.prod(coarser) / math.prod(size))
-    mode = _INTERPOLATION_MODES[len(spatial)]
-    return F.interpolate(evidence, spatial, mode=mode, align_corners=False)
-
-
-@lru_cache(maxsize=256)
-def _enlarged_sum(
-    size: torch.Size, spatial: torch.Size, dtype: torch.dtype, device: torch.device
-) -> Tensor:
-    """How much each cell of a map of ``size`` weighs in the sum of the enlarged map."""
-    with torch.inference_mode(False), torch.enable_grad():
-        cells = torch.ones(1, 1, *size, dtype=dtype, device=device, requires_grad=True)
-        (weights,) = torch.autograd.grad(enlarge(cells, spatial).sum(), cells)
-    return weights

@@ -18,9 +18,11 @@ from captum_tgrad._captum import (
 from captum_tgrad.attribution import checks
 from captum_tgrad.decomposition.decompose import Explained, decompose
 from captum_tgrad.decomposition.inference_tensors import usable_in_backward
-from captum_tgrad.decomposition.layouts.layout import Layout
-from captum_tgrad.decomposition.layouts.plan import plan_of
+from captum_tgrad.decomposition.places.places import Places, input_places, samples_of
 from captum_tgrad.decomposition.terms import Decomposition
+
+ChannelDim = int | None | tuple[int | None, ...]
+"""Which dimension of an input is no place; a tuple for several inputs."""
 
 
 class CompleteAttribution(GradientAttribution):  # type: ignore[misc]
@@ -41,6 +43,8 @@ class CompleteAttribution(GradientAttribution):  # type: ignore[misc]
         inputs: Tensor | tuple[Tensor, ...],
         target: TargetType = None,
         additional_forward_args: object | None = None,
+        *,
+        channel_dim: ChannelDim = 1,
     ) -> Decomposition:
         """Every term of the output, each with its maps, its name and its signed score.
 
@@ -48,6 +52,7 @@ class CompleteAttribution(GradientAttribution):  # type: ignore[misc]
             inputs: As for ``attribute``.
             target: As for ``attribute``.
             additional_forward_args: As for ``attribute``.
+            channel_dim: As for ``attribute``.
 
         Returns:
             The terms, the output and the residual; per sample, the scores and the residual sum
@@ -67,7 +72,9 @@ class CompleteAttribution(GradientAttribution):  # type: ignore[misc]
             >>> bool(torch.isclose(whole.biases[0].score, model.bias))
             True
         """
-        return self._explain(inputs, target, additional_forward_args).decomposition
+        return self._explain(
+            inputs, target, additional_forward_args, channel_dim
+        ).decomposition
 
     def has_convergence_delta(self) -> bool:
         """True: the residual is computed at every call."""
@@ -83,16 +90,22 @@ class CompleteAttribution(GradientAttribution):  # type: ignore[misc]
         inputs: Tensor | tuple[Tensor, ...],
         target: TargetType,
         additional_forward_args: object | None,
+        channel_dim: ChannelDim,
         with_magnitudes: bool = False,
     ) -> Explained:
         checks.check_inputs(inputs)
         tensors = format_tensor_into_tuples(inputs)
         checks.check_device(self.forward_func, tensors)
+        channel_dims = checks.channel_dims(channel_dim, tensors)
         return self._decompose(
             self.forward_func,
             tensors,
             target,
             format_additional_forward_args(additional_forward_args),
+            given=[
+                input_places(tensor.shape, number, dim)
+                for number, (tensor, dim) in enumerate(zip(tensors, channel_dims, strict=True))
+            ],
             with_magnitudes=with_magnitudes,
         )
 
@@ -103,12 +116,12 @@ class CompleteAttribution(GradientAttribution):  # type: ignore[misc]
         target: TargetType,
         further: tuple[Any, ...] | None,
         *,
-        layouts: Sequence[Layout] | None = None,
+        given: Sequence[Places],
         with_magnitudes: bool = False,
     ) -> Explained:
         """Decomposes what captum's ``gradient_func`` selects from ``forward_func``'s output."""
         further, target = usable_in_backward(further), usable_in_backward(target)
-        samples = plan_of(layouts[0]).samples if layouts else tensors[0].shape[0]
+        samples = samples_of(given[0])
 
         def gradients(
             forward: Callable[..., Any], leaves: tuple[Tensor, ...]
@@ -127,6 +140,6 @@ class CompleteAttribution(GradientAttribution):  # type: ignore[misc]
             tensors,
             gradients,
             select,
-            layouts=layouts,
+            given=given,
             with_magnitudes=with_magnitudes,
         )

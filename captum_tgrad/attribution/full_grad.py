@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, overload
 
 import torch
@@ -14,10 +15,11 @@ from captum_tgrad._captum import (
     is_tuple,
     log_usage,
 )
-from captum_tgrad.attribution.combine import enlarge, per_sample
-from captum_tgrad.attribution.complete import CompleteAttribution
+from captum_tgrad.attribution.complete import ChannelDim, CompleteAttribution
+from captum_tgrad.decomposition.places.enlarging import enlarged
+from captum_tgrad.decomposition.places.reduction import Grid, Reduction
 from captum_tgrad.decomposition.precision import without_autocast
-from captum_tgrad.decomposition.terms import Term
+from captum_tgrad.decomposition.terms import Magnitudes, Term
 
 
 class FullGradAttribution(CompleteAttribution):
@@ -47,6 +49,7 @@ class FullGradAttribution(CompleteAttribution):
         target: TargetType = ...,
         additional_forward_args: object | None = ...,
         *,
+        channel_dim: ChannelDim = ...,
         return_convergence_delta: Literal[False] = ...,
     ) -> TensorOrTupleOfTensorsGeneric: ...
 
@@ -57,6 +60,7 @@ class FullGradAttribution(CompleteAttribution):
         target: TargetType = ...,
         additional_forward_args: object | None = ...,
         *,
+        channel_dim: ChannelDim = ...,
         return_convergence_delta: Literal[True],
     ) -> tuple[TensorOrTupleOfTensorsGeneric, Tensor]: ...
 
@@ -67,6 +71,7 @@ class FullGradAttribution(CompleteAttribution):
         target: TargetType = ...,
         additional_forward_args: object | None = ...,
         *,
+        channel_dim: ChannelDim = ...,
         return_convergence_delta: bool,
     ) -> TensorOrTupleOfTensorsGeneric | tuple[TensorOrTupleOfTensorsGeneric, Tensor]: ...
 
@@ -77,6 +82,7 @@ class FullGradAttribution(CompleteAttribution):
         target: TargetType = None,
         additional_forward_args: object | None = None,
         *,
+        channel_dim: ChannelDim = 1,
         return_convergence_delta: bool = False,
     ) -> TensorOrTupleOfTensorsGeneric | tuple[TensorOrTupleOfTensorsGeneric, Tensor]:
         """The FullGrad map of each sample.
@@ -85,6 +91,7 @@ class FullGradAttribution(CompleteAttribution):
             inputs: As for ``TGradAttribution.attribute``.
             target: As for ``TGradAttribution.attribute``.
             additional_forward_args: Further arguments of ``forward_func``; held constant.
+            channel_dim: As for ``TGradAttribution.attribute``.
             return_convergence_delta: Whether to return the residual of the decomposition, too.
 
         Returns:
@@ -96,45 +103,55 @@ class FullGradAttribution(CompleteAttribution):
             TypeError: As for ``TGradAttribution.attribute``.
             ValueError: As for ``TGradAttribution.attribute``.
         """
-        explained = self._explain(inputs, target, additional_forward_args, with_magnitudes=True)
+        explained = self._explain(
+            inputs, target, additional_forward_args, channel_dim, with_magnitudes=True
+        )
         decomposition = explained.decomposition
         with torch.no_grad(), without_autocast(explained.contributions[0]):
             attributions = tuple(
-                _full_grad(contribution, [t for t in decomposition.biases if number in t.inputs])
-                for number, contribution in enumerate(explained.contributions)
+                _full_grad(contribution, number, decomposition.biases, by)
+                for number, (contribution, by) in enumerate(
+                    zip(explained.contributions, explained.reductions, strict=True)
+                )
             )
         formatted = format_output(is_tuple(inputs), attributions)
         return (formatted, decomposition.delta) if return_convergence_delta else formatted
 
 
-def _full_grad(contribution: Tensor, biases: list[Term]) -> Tensor:
-    samples, spatial = contribution.shape[0], contribution.shape[2:]
-    channels = contribution.shape[1] if contribution.dim() > 1 else 1
+def _full_grad(
+    contribution: Tensor, number: int, biases: Sequence[Term], by: Reduction
+) -> Tensor:
     absolute = contribution.abs()
-    smallest, largest = absolute.reshape(samples, -1).aminmax(dim=1)
-    attribution = (absolute - per_sample(smallest, absolute)) * per_sample(
+    smallest, largest = absolute.reshape(by.samples, -1).aminmax(dim=1)
+    attribution = (absolute - by.per_sample(smallest, absolute)) * by.per_sample(
         _inverse(largest - smallest), absolute
     )
-    # Enlarging is linear: the rescaled maps of one size are added up before they are enlarged.
-    sums: dict[torch.Size, Tensor] = {}
+    # Enlarging is linear: the rescaled maps of one grid are added up before they are enlarged.
+    sums: dict[object, tuple[Tensor, Grid]] = {}
     for term in biases:
-        size = term.positive.shape[2:]
-        if term.magnitudes is not None and len(size) == len(spatial) > 0:
-            sums[size] = sums.get(size, 0) + _rescaled(term)
-    for evidence in sums.values():
-        attribution += enlarge(evidence, spatial) / channels
+        found = term.maps.get(number)
+        if found is None or found.grid is None or by.grid is None or term.magnitudes is None:
+            continue
+        rescaled = _rescaled(found.positive + found.negative, term.magnitudes)
+        key = (found.grid.key, rescaled.dtype)
+        before = sums[key][0] if key in sums else 0
+        sums[key] = (before + rescaled, found.grid)
+    for evidence, grid in sums.values():
+        if by.grid is not None:
+            attribution += by.out_of_cells(enlarged(evidence, grid, by.grid), attribution)
     return attribution
 
 
-def _rescaled(term: Term) -> Tensor:
+def _rescaled(absolute: Tensor, magnitudes: Magnitudes) -> Tensor:
     """``sum_c (|c| - min |c|) / (max |c| - min |c|)``, from the sum of ``|c|`` and its range."""
-    absolute, magnitudes = term.positive + term.negative, term.magnitudes
-    if magnitudes is None:
-        return absolute
     channels = magnitudes.elements / absolute[0].numel()
     scale = _inverse(magnitudes.largest - magnitudes.smallest)
-    raised = absolute - channels * per_sample(magnitudes.smallest, absolute)
-    return raised * per_sample(scale, absolute)
+    raised = absolute - channels * _per_sample(magnitudes.smallest, absolute)
+    return raised * _per_sample(scale, absolute)
+
+
+def _per_sample(values: Tensor, like: Tensor) -> Tensor:
+    return values.reshape(-1, *[1] * (like.dim() - 1))
 
 
 def _inverse(span: Tensor) -> Tensor:

@@ -13,11 +13,11 @@ from torch import Tensor, nn
 
 from captum_tgrad._captum import forward_layer_distributed_eval
 from captum_tgrad.decomposition.eager import compiled_models_run_eagerly, uncompiled
-from captum_tgrad.decomposition.layouts.dim import Axis, Dim
-from captum_tgrad.decomposition.layouts.layout import Layout
-from captum_tgrad.decomposition.layouts.origin import origin_of
-from captum_tgrad.decomposition.layouts.plan import plan_of
 from captum_tgrad.decomposition.modules import RunningModules
+from captum_tgrad.decomposition.origin import places_of
+from captum_tgrad.decomposition.places.coordinates import SAMPLES, Axis, along
+from captum_tgrad.decomposition.places.places import Places, input_places, places
+from captum_tgrad.decomposition.places.reduction import reduction
 from captum_tgrad.decomposition.trace import Trace
 
 Forward = Callable[..., Any]
@@ -29,12 +29,12 @@ class LayerActivation:
 
     Args:
         tensors: The activation; several where the layer returns a tuple.
-        layouts: Where the elements of each of them are.
+        given: Where the elements of each of them are.
         call: The number of that call, from 1.
     """
 
     tensors: tuple[Tensor, ...]
-    layouts: tuple[Layout, ...]
+    given: tuple[Places, ...]
     call: int
 
 
@@ -43,6 +43,7 @@ def activation_of(
     forward: Forward,
     inputs: tuple[Tensor, ...],
     further: tuple[Any, ...] | None,
+    channel_dims: tuple[int | None, ...],
     *,
     at_input: bool,
 ) -> LayerActivation:
@@ -53,14 +54,17 @@ def activation_of(
         forward: The network.
         inputs: Its inputs, of any type; they are not touched.
         further: Its further arguments.
+        channel_dims: Which dimension of each input is no place.
         at_input: Whether to take what the layer was given instead of what it returned.
 
     Raises:
         TypeError: The activation is not made of float tensors.
         ValueError: The layer is never called, or what it holds belongs to no sample.
     """
-    leaves = [t.detach().requires_grad_() for t in inputs if t.is_floating_point()]
-    trace = Trace(leaves, with_biases=False) if leaves else None
+    followed = [number for number, t in enumerate(inputs) if t.is_floating_point()]
+    leaves = [inputs[number].detach().requires_grad_() for number in followed]
+    given_places = [input_places(inputs[n].shape, n, channel_dims[n]) for n in followed]
+    trace = Trace(leaves, given_places, None) if leaves else None
     calls = 0
 
     def meet(value: Any) -> None:
@@ -69,8 +73,8 @@ def activation_of(
         _check_activation(value, layer, at_input)
 
     def traced(*arguments: Any) -> None:
-        followed = iter(trace.follow(leaves) if trace else [])
-        given = [next(followed) if t.is_floating_point() else t.clone() for t in inputs]
+        traced_leaves = iter(trace.follow(leaves) if trace else [])
+        given = [next(traced_leaves) if t.is_floating_point() else t.clone() for t in inputs]
         # Without a trace, too, no batch norm may change its running statistics.
         with trace or RunningModules():
             uncompiled(forward)(*given, *arguments[len(inputs) :])
@@ -87,11 +91,11 @@ def activation_of(
             )
         # By layer, then by device: one of each.
         ((tensors,),) = (devices.values() for devices in saved.values())
-        layouts = tuple(_layout_of(tensor, inputs[0].shape[0], layer) for tensor in tensors)
+        given = tuple(_places_of(tensor, inputs[0].shape[0], layer) for tensor in tensors)
     finally:
         if trace:
             trace.release()
-    return LayerActivation(tuple(tensor.detach() for tensor in tensors), layouts, calls)
+    return LayerActivation(tuple(tensor.detach() for tensor in tensors), given, calls)
 
 
 def network_from(
@@ -163,15 +167,18 @@ def _check_activation(value: Any, layer: nn.Module, at_input: bool) -> None:
             )
 
 
-def _layout_of(tensor: Tensor, samples: int, layer: nn.Module) -> Layout:
-    origin = origin_of(tensor)
-    layout = origin.layout if origin is not None else ()
-    in_order = all(len(dim.segments) == 1 for dim in layout)
-    if layout and in_order and plan_of(layout).samples == samples:
-        return tuple(dim.without_padding() for dim in layout)
-    if tensor.dim() and len(tensor) == samples and not any(dim.has_sample for dim in layout[1:]):
-        rest = (Dim.channel(size) for size in tensor.shape[1:])
-        return (Dim.whole(Axis(0, 0, samples)), *rest)
+def _places_of(tensor: Tensor, samples: int, layer: nn.Module) -> Places:
+    """Where the activation's elements are on the inputs; of a prefix token, only its sample."""
+    known = places_of(tensor)
+    batch = Axis(SAMPLES, 0, samples)
+    if known is not None and (samples == 1 or len(known.claims.get(batch, ())) == 1):
+        axes = [axis for axis in known.claims if axis.input >= 0 and axis.is_place]
+        by = reduction(known, axes, samples)
+        if not by.has_unknown_samples and by.all_placed:
+            return known
+        return places(tensor.shape, {batch: known.claims.get(batch, (along(tensor.shape, 0, 1),))})
+    if known is None and tensor.dim() and len(tensor) == samples:
+        return places(tensor.shape, {batch: (along(tensor.shape, 0),)})
     raise ValueError(
         f"layer ({type(layer).__name__}) has an activation of shape {tuple(tensor.shape)}, in which"
         f" the {samples} samples of the batch cannot be told apart. Pass another layer, or explain"

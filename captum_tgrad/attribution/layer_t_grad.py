@@ -19,7 +19,7 @@ from captum_tgrad._captum import (
 )
 from captum_tgrad.attribution import checks
 from captum_tgrad.attribution.combine import Sign, check_sign, combine
-from captum_tgrad.attribution.complete import CompleteAttribution
+from captum_tgrad.attribution.complete import ChannelDim, CompleteAttribution
 from captum_tgrad.attribution.layer_activation import (
     LayerActivation,
     activation_of,
@@ -27,7 +27,6 @@ from captum_tgrad.attribution.layer_activation import (
 )
 from captum_tgrad.decomposition.decompose import Explained
 from captum_tgrad.decomposition.inference_tensors import usable_in_backward
-from captum_tgrad.decomposition.layouts.plan import as_laid_out, channels_first
 from captum_tgrad.decomposition.precision import without_autocast
 from captum_tgrad.decomposition.terms import Decomposition
 
@@ -76,6 +75,7 @@ class LayerTGradAttribution(LayerAttribution, CompleteAttribution):  # type: ign
         attribute_to_layer_input: bool = ...,
         *,
         sign: Sign = ...,
+        channel_dim: ChannelDim = ...,
         return_convergence_delta: Literal[False] = ...,
     ) -> Tensor | tuple[Tensor, ...]: ...
 
@@ -88,6 +88,7 @@ class LayerTGradAttribution(LayerAttribution, CompleteAttribution):  # type: ign
         attribute_to_layer_input: bool = ...,
         *,
         sign: Sign = ...,
+        channel_dim: ChannelDim = ...,
         return_convergence_delta: Literal[True],
     ) -> tuple[Tensor | tuple[Tensor, ...], Tensor]: ...
 
@@ -100,6 +101,7 @@ class LayerTGradAttribution(LayerAttribution, CompleteAttribution):  # type: ign
         attribute_to_layer_input: bool = ...,
         *,
         sign: Sign = ...,
+        channel_dim: ChannelDim = ...,
         return_convergence_delta: bool,
     ) -> Tensor | tuple[Tensor, ...] | tuple[Tensor | tuple[Tensor, ...], Tensor]: ...
 
@@ -112,6 +114,7 @@ class LayerTGradAttribution(LayerAttribution, CompleteAttribution):  # type: ign
         attribute_to_layer_input: bool = False,
         *,
         sign: Sign = "positive",
+        channel_dim: ChannelDim = 1,
         return_convergence_delta: bool = False,
     ) -> Tensor | tuple[Tensor, ...] | tuple[Tensor | tuple[Tensor, ...], Tensor]:
         """The T-Grad map of each sample at the layer.
@@ -123,6 +126,7 @@ class LayerTGradAttribution(LayerAttribution, CompleteAttribution):  # type: ign
             attribute_to_layer_input: Whether to explain what the layer is given instead of what
                 it returns.
             sign: As for ``TGradAttribution.attribute``.
+            channel_dim: As for ``TGradAttribution.attribute``.
             return_convergence_delta: Whether to return the residual too.
 
         Returns:
@@ -138,15 +142,17 @@ class LayerTGradAttribution(LayerAttribution, CompleteAttribution):  # type: ign
         """
         check_sign(sign)
         activation, explained = self._explain_layer(
-            inputs, target, additional_forward_args, attribute_to_layer_input
+            inputs, target, additional_forward_args, attribute_to_layer_input, channel_dim
         )
         decomposition = explained.decomposition
         with torch.no_grad(), without_autocast(explained.contributions[0]):
             attributions = tuple(
-                _at_layer(activation, explained, number, sign)
-                for number in range(len(activation.tensors))
+                combine(contribution, number, decomposition.terms, by, sign)
+                for number, (contribution, by) in enumerate(
+                    zip(explained.contributions, explained.reductions, strict=True)
+                )
             )
-        formatted = format_output(len(attributions) > 1, attributions)
+        formatted = format_output(len(activation.tensors) > 1, attributions)
         return (formatted, decomposition.delta) if return_convergence_delta else formatted
 
     @log_usage
@@ -156,6 +162,8 @@ class LayerTGradAttribution(LayerAttribution, CompleteAttribution):  # type: ign
         target: TargetType = None,
         additional_forward_args: object | None = None,
         attribute_to_layer_input: bool = False,
+        *,
+        channel_dim: ChannelDim = 1,
     ) -> Decomposition:
         """Every term of the output from the layer on; the layer's activation is the input.
 
@@ -164,6 +172,7 @@ class LayerTGradAttribution(LayerAttribution, CompleteAttribution):  # type: ign
             target: As for ``attribute``.
             additional_forward_args: As for ``attribute``.
             attribute_to_layer_input: As for ``attribute``.
+            channel_dim: As for ``attribute``.
 
         Returns:
             The terms, the output and the residual; per sample, the scores and the residual sum
@@ -174,7 +183,7 @@ class LayerTGradAttribution(LayerAttribution, CompleteAttribution):  # type: ign
             ValueError: As for ``attribute``.
         """
         return self._explain_layer(
-            inputs, target, additional_forward_args, attribute_to_layer_input
+            inputs, target, additional_forward_args, attribute_to_layer_input, channel_dim
         )[1].decomposition
 
     def _explain_layer(
@@ -183,6 +192,7 @@ class LayerTGradAttribution(LayerAttribution, CompleteAttribution):  # type: ign
         target: TargetType,
         additional_forward_args: object | None,
         at_input: bool,
+        channel_dim: ChannelDim,
     ) -> tuple[LayerActivation, Explained]:
         checks.check_inputs(inputs, differentiable=False)
         tensors = format_tensor_into_tuples(inputs)
@@ -192,21 +202,19 @@ class LayerTGradAttribution(LayerAttribution, CompleteAttribution):  # type: ign
                 (tensors, format_additional_forward_args(additional_forward_args))
             )
             activation = activation_of(
-                self.layer, self.forward_func, tensors, further, at_input=at_input
+                self.layer,
+                self.forward_func,
+                tensors,
+                further,
+                checks.channel_dims(channel_dim, tensors),
+                at_input=at_input,
             )
         explained = self._decompose(
             network_from(self.layer, self.forward_func, tensors, activation, at_input=at_input),
             activation.tensors,
             target,
             further,
-            layouts=activation.layouts,
+            given=activation.given,
         )
         return activation, explained
 
-
-def _at_layer(activation: LayerActivation, explained: Explained, number: int, sign: Sign) -> Tensor:
-    layout, decomposition = activation.layouts[number], explained.decomposition
-    biases = [term for term in decomposition.biases if number in term.inputs]
-    contribution = channels_first(explained.contributions[number], layout)
-    combined = combine(contribution, decomposition.inputs[number], biases, sign)
-    return as_laid_out(combined, layout)

@@ -15,7 +15,7 @@ from captum_tgrad._captum import (
     log_usage,
 )
 from captum_tgrad.attribution.combine import Sign, check_sign, combine
-from captum_tgrad.attribution.complete import CompleteAttribution
+from captum_tgrad.attribution.complete import ChannelDim, CompleteAttribution
 from captum_tgrad.decomposition.precision import without_autocast
 
 
@@ -61,6 +61,7 @@ class TGradAttribution(CompleteAttribution):
         additional_forward_args: object | None = ...,
         *,
         sign: Sign = ...,
+        channel_dim: ChannelDim = ...,
         return_convergence_delta: Literal[False] = ...,
     ) -> TensorOrTupleOfTensorsGeneric: ...
 
@@ -72,6 +73,7 @@ class TGradAttribution(CompleteAttribution):
         additional_forward_args: object | None = ...,
         *,
         sign: Sign = ...,
+        channel_dim: ChannelDim = ...,
         return_convergence_delta: Literal[True],
     ) -> tuple[TensorOrTupleOfTensorsGeneric, Tensor]: ...
 
@@ -83,6 +85,7 @@ class TGradAttribution(CompleteAttribution):
         additional_forward_args: object | None = ...,
         *,
         sign: Sign = ...,
+        channel_dim: ChannelDim = ...,
         return_convergence_delta: bool,
     ) -> TensorOrTupleOfTensorsGeneric | tuple[TensorOrTupleOfTensorsGeneric, Tensor]: ...
 
@@ -94,6 +97,7 @@ class TGradAttribution(CompleteAttribution):
         additional_forward_args: object | None = None,
         *,
         sign: Sign = "positive",
+        channel_dim: ChannelDim = 1,
         return_convergence_delta: bool = False,
     ) -> TensorOrTupleOfTensorsGeneric | tuple[TensorOrTupleOfTensorsGeneric, Tensor]:
         """The T-Grad map of each sample.
@@ -107,6 +111,9 @@ class TGradAttribution(CompleteAttribution):
             sign: ``"positive"`` for the evidence for the target, never negative; ``"negative"``
                 for the evidence against it, likewise never negative; ``"all"`` for the first
                 minus the second.
+            channel_dim: Which dimension of ``inputs`` is no place: 1 as Captum has it, 2 for video
+                ``(N, T, C, H, W)``, -1 for tokens ``(N, T, E)`` and channels-last images, None if
+                all of them are places; a tuple with one for each of several inputs.
             return_convergence_delta: Whether to return the residual too.
 
         Returns:
@@ -127,18 +134,13 @@ class TGradAttribution(CompleteAttribution):
             UserWarning: The terms do not add up to the output: an operation was hidden.
         """
         check_sign(sign)
-        explained = self._explain(inputs, target, additional_forward_args)
+        explained = self._explain(inputs, target, additional_forward_args, channel_dim)
         decomposition = explained.decomposition
         with torch.no_grad(), without_autocast(explained.contributions[0]):
             attributions = tuple(
-                combine(
-                    contribution,
-                    term,
-                    [bias for bias in decomposition.biases if number in bias.inputs],
-                    sign,
-                )
-                for number, (term, contribution) in enumerate(
-                    zip(decomposition.inputs, explained.contributions, strict=True)
+                combine(contribution, number, decomposition.terms, by, sign)
+                for number, (contribution, by) in enumerate(
+                    zip(explained.contributions, explained.reductions, strict=True)
                 )
             )
         formatted = format_output(is_tuple(inputs), attributions)

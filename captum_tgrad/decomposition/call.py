@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache, cached_property
-from typing import Any
+from typing import Any, Protocol
 
 from torch import Tensor
 
@@ -65,6 +65,32 @@ def map_tensors(value: Any, replace: Callable[[Tensor], Tensor]) -> Any:
     return value
 
 
+class NoRuleError(Exception):
+    """The record of an operation does not foresee this form of a call."""
+
+
+class Record(Protocol):
+    """What a call has to know of its operation."""
+
+    @property
+    def parameters(self) -> Mapping[str, Any]:
+        """The operation's parameters and their defaults, ``REQUIRED`` without one."""
+
+    @property
+    def fill(self) -> Collection[int]:
+        """The positions of numbers that are filled in."""
+
+
+REQUIRED = object()
+
+_ALIASES = {
+    "axis": "dim", "dims": "dim", "keepdims": "keepdim", "self": "input", "x": "input",
+    "x1": "input", "x2": "other", "mat2": "other", "vec2": "other", "tensor": "input",
+    "vec": "other", "tensor1": "input", "tensor2": "other", "exponent": "other",
+}  # fmt: skip
+"""Other names that torch knows of a parameter."""
+
+
 @dataclass
 class Call:
     """``func(*args, **kwargs)``, with everything that is constant already detached.
@@ -77,15 +103,18 @@ class Call:
         dependent: Those that depended on the network's input before the call was run.
         constant: Those that did not.
         shared: What several rules need and the first of them has computed.
+        returned: The tensors that it returned, once it has run.
     """
 
     func: Callable[..., Any]
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
+    record: Record | None = None
 
     def __post_init__(self) -> None:
         self.name = operation_name(self.func)
         self.shared: dict[str, Any] = {}
+        self.returned: list[Tensor] = []
         self.tensors = tensors_in(self.args, self.kwargs)
         self.dependent = [tensor for tensor in self.tensors if tensor.requires_grad]
         self.constant = [tensor for tensor in self.tensors if not tensor.requires_grad]
@@ -94,18 +123,32 @@ class Call:
         """Runs the call."""
         return self.func(*self.args, **self.kwargs)
 
-    def argument(self, position: int, keyword: str, default: Any = None) -> Any:
-        """An argument given by position or by keyword."""
-        if position < len(self.args):
-            return self.args[position]
-        return self.kwargs.get(keyword, default)
+    def with_first(self, first: Tensor) -> Call:
+        """The call with another tensor in the place of its first argument."""
+        return Call(self.func, (first, *self.args[1:]), self.kwargs, self.record)
 
-    def sizes(self, position: int, keyword: str) -> tuple[int, ...]:
-        """Integers given one by one from ``position`` on, as one sequence, or as one integer."""
-        given = self.args[position:] or (self.kwargs.get(keyword),)
-        if len(given) == 1 and isinstance(given[0], (tuple, list)):
-            given = tuple(given[0])
-        return tuple(item for item in given if isinstance(item, int))
+    @cached_property
+    def bound(self) -> dict[str, Any]:
+        """The arguments by the names that the operation's record gives them.
+
+        Raises:
+            NoRuleError: They do not fit the record.
+        """
+        if self.record is None or not self.record.parameters:
+            raise NoRuleError
+        parameters = self.record.parameters
+        if len(self.args) > len(parameters):
+            raise NoRuleError
+        bound = dict(zip(parameters, self.args, strict=False))
+        for name, value in self.kwargs.items():
+            own = name if name in parameters else _ALIASES.get(name, name)
+            if own in bound:
+                raise NoRuleError
+            bound[own] = value
+        for name, default in parameters.items():
+            if bound.setdefault(name, default) is REQUIRED:
+                raise NoRuleError
+        return bound
 
     @cached_property
     def in_place(self) -> bool:
@@ -117,7 +160,8 @@ class Call:
             return True
         if inspect.isfunction(self.func) and "inplace" in _parameters(self.func):
             position = _parameters(self.func).index("inplace")
-            return bool(self.argument(position, "inplace", False))
+            given = self.args[position:] or (self.kwargs.get("inplace", False),)
+            return bool(given[0])
         return False
 
 

@@ -5,36 +5,46 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from captum_tgrad.decomposition.bias import ElementBias
 from captum_tgrad.decomposition.eager import compiled_models_run_eagerly, uncompiled
 from captum_tgrad.decomposition.inference_tensors import usable_in_backward
-from captum_tgrad.decomposition.layouts.layout import Layout, input_layout
-from captum_tgrad.decomposition.layouts.plan import plan_of
-from captum_tgrad.decomposition.maps import maps_of_contribution
+from captum_tgrad.decomposition.maps import Reduced, Summing, maps_of, score_of
+from captum_tgrad.decomposition.origin import places_of
+from captum_tgrad.decomposition.places.coordinates import SAMPLES, Axis
+from captum_tgrad.decomposition.places.places import Places, input_places, samples_of
+from captum_tgrad.decomposition.places.reduction import Reduction, reduction
 from captum_tgrad.decomposition.precision import in_full_precision, without_autocast
-from captum_tgrad.decomposition.terms import Decomposition, Term
+from captum_tgrad.decomposition.scratch import Scratch
+from captum_tgrad.decomposition.terms import Decomposition, Term, term
 from captum_tgrad.decomposition.trace import Trace
 
 Forward = Callable[..., Any]
 Gradients = Callable[[Forward, tuple[Tensor, ...]], Sequence[Tensor]]
 Select = Callable[[Any], Tensor]
 
+WARNED_SHARE = 0.01
+"""What share of the terms has to be out of place before a warning says so."""
+
 
 @dataclass(frozen=True)
 class Explained:
-    """A decomposition together with what its input terms look like channel by channel.
+    """A decomposition together with what its input terms look like element by element.
 
     Args:
         decomposition: The sum of terms.
         contributions: ``df/dx * x`` for each input, in the shape of that input.
+        reductions: How the elements of each input are summed into the cells of its maps.
     """
 
     decomposition: Decomposition
     contributions: tuple[Tensor, ...]
+    reductions: tuple[Reduction, ...]
 
 
 def decompose(
@@ -43,7 +53,7 @@ def decompose(
     gradients: Gradients,
     select: Select,
     *,
-    layouts: Sequence[Layout] | None = None,
+    given: Sequence[Places] | None = None,
     with_magnitudes: bool = False,
 ) -> Explained:
     """Decomposes the selected output of ``forward`` at ``inputs``.
@@ -54,7 +64,7 @@ def decompose(
         gradients: Runs a forward function on leaf tensors and returns the gradients of its
             selected output, summed over samples, with respect to them.
         select: Selects from what ``forward`` returned the output to explain, shape ``(N,)``.
-        layouts: Where the elements of each input are; samples, channels, then space if None.
+        given: Where the elements of each input are; samples, channels, then space if None.
         with_magnitudes: Whether to find the range of each bias term's elements, too.
 
     Returns:
@@ -65,12 +75,15 @@ def decompose(
             mode, or the samples of the batch cannot be told apart.
 
     Warns:
-        UserWarning: The terms do not add up to the output.
+        UserWarning: The terms do not add up to the output, an operation lost the places of its
+            input, or hidden operations have a share in the output and no places.
     """
     forward = uncompiled(forward)
     leaves = tuple(_leaf(tensor) for tensor in inputs)
-    layouts = layouts or [input_layout(leaf.shape) for leaf in leaves]
-    trace = Trace(leaves, layouts, with_magnitudes=with_magnitudes)
+    given = given or [input_places(leaf.shape, number) for number, leaf in enumerate(leaves)]
+    axes = {number: _spatial_axes(each) for number, each in enumerate(given)}
+    summing = Summing(axes, samples_of(given[0]), leaves[0].device, with_magnitudes)
+    trace = Trace(leaves, given, summing)
     outputs: list[Tensor] = []
     selected: Tensor | None = None
 
@@ -79,6 +92,8 @@ def decompose(
         followed = trace.follow(arguments[: len(leaves)])
         with trace:
             output = forward(*followed, *arguments[len(leaves) :])
+        trace.finish(output)
+        _require_order(output)
         selected = select(output)
         outputs.append(selected.detach().to(leaves[0].device, copy=True))  # no view of all outputs
         return output
@@ -87,18 +102,42 @@ def decompose(
         with compiled_models_run_eagerly(), torch.inference_mode(False):
             try:
                 arrived = gradients(traced, leaves)
-            except RuntimeError:
+            except RuntimeError as error:
                 if selected is not None:
                     _require_all_used(trace.sources_of(selected), len(leaves))
+                _explain(error)
                 raise
-        terms = trace.terms()
+        with torch.no_grad(), without_autocast(leaves[0]):
+            terms = trace.terms()
     finally:
         trace.release()
 
     with torch.no_grad(), without_autocast(leaves[0]):
-        explained = _explained(leaves, layouts, arrived, terms, in_full_precision(outputs[-1]))
-    _check(explained.decomposition, trace)
+        explained = _explained(leaves, given, summing, arrived, terms, outputs[-1])
+    _check(explained.decomposition, trace.precision)
     return explained
+
+
+def _spatial_axes(given: Places) -> list[Axis]:
+    """The spatial axes of an input; of the first, for a layer that several inputs reach."""
+    axes = [axis for axis in given.claims if axis.input >= 0 and axis.is_place]
+    first = min((axis.input for axis in axes), default=0)
+    return sorted((axis for axis in axes if axis.input == first), key=lambda axis: axis.dim)
+
+
+def _require_order(output: Any) -> None:
+    """Refuses an output whose rows belong to other samples than those of the input."""
+    given = places_of(output) if isinstance(output, Tensor) else None
+    for axis, claims in given.claims.items() if given else ():
+        if axis.input != SAMPLES or axis.extent == 1:
+            continue
+        if claims[0].dims == (0,) and not bool(
+            (claims[0].index.flatten() == torch.arange(1, axis.extent + 1)).all()
+        ):
+            raise ValueError(
+                "forward_func returns the samples of the batch in another order. Explain them one"
+                " at a time, in batches of 1."
+            )
 
 
 def _require_all_used(used: set[int], count: int) -> None:
@@ -111,6 +150,22 @@ def _require_all_used(used: set[int], count: int) -> None:
         ) from None
 
 
+def _explain(error: RuntimeError) -> None:
+    """Says what to do about an error of torch that does not."""
+    if "Checkpointing is not compatible with .grad()" in str(error):
+        raise ValueError(
+            "forward_func uses reentrant activation checkpointing, which torch cannot differentiate"
+            " with respect to an input. Call checkpoint(..., use_reentrant=False), or switch"
+            " checkpointing off to explain the model."
+        ) from error
+    if "appears to not have been used in the graph" in str(error):
+        raise ValueError(
+            "The output of forward_func has no gradient with respect to inputs: an operation between"
+            " them has a backward pass that returns none, such as one of a quantized model. Explain"
+            " the model in floating point."
+        ) from error
+
+
 def _leaf(tensor: Tensor) -> Tensor:
     """The input as a leaf of its own graph, on the user's memory but not on the user's flags."""
     with torch.inference_mode(False):
@@ -120,57 +175,88 @@ def _leaf(tensor: Tensor) -> Tensor:
 
 def _explained(
     leaves: tuple[Tensor, ...],
-    layouts: Sequence[Layout],
+    given: Sequence[Places],
+    summing: Summing,
     gradients: Sequence[Tensor],
     biases: list[Term],
     output: Tensor,
 ) -> Explained:
-    contributions, input_terms = [], []
-    for number, (leaf, layout, gradient) in enumerate(zip(leaves, layouts, gradients, strict=True)):
+    output = in_full_precision(output)
+    contributions, reduced, scratch = [], [], Scratch(0)
+    for number, (leaf, own, gradient) in enumerate(zip(leaves, given, gradients, strict=True)):
         contribution = in_full_precision(gradient) * in_full_precision(leaf.detach())
-        maps = maps_of_contribution(contribution, layout, plan_of(layout).samples)
-        name = "input" if len(leaves) == 1 else f"input {number}"
-        input_terms.append(Term(name, maps.positive, maps.negative, maps.score, (number,)))
+        one = ElementBias(partial(torch.ones, (), dtype=contribution.dtype))
+        plain = Summing(summing.axes, summing.samples, summing.device)
+        reduced.append(plain.reduced(contribution, one, own, frozenset([number]), scratch))
         contributions.append(contribution)
-    delta = output - sum(term.score for term in [*input_terms, *biases])
-    decomposition = Decomposition(
-        output=output,
-        input=input_terms[0] if len(input_terms) == 1 else tuple(input_terms),
-        biases=biases,
-        delta=delta,
-    )
-    return Explained(decomposition, tuple(contributions))
+    several = len(leaves) > 1
+    terms = [
+        term(f"input {number}" if several else "input", maps, score_of(sums))
+        for number, (sums, maps) in enumerate(zip(reduced, maps_of(reduced), strict=True))
+    ]
+    delta = output - sum(each.score for each in [*terms, *biases])
+    decomposition = Decomposition(output, tuple(terms) if several else terms[0], biases, delta)
+    reductions = [
+        reduction(own, summing.axes[number], summing.samples) for number, own in enumerate(given)
+    ]
+    return Explained(decomposition, tuple(contributions), tuple(reductions))
 
 
-def _check(decomposition: Decomposition, trace: Trace) -> None:
-    """Warns if the terms do not add up to the output: something was hidden from the trace."""
+def _check(decomposition: Decomposition, precision: float) -> None:
+    """Warns if the terms do not add up to the output, or are not where they could be."""
     delta = decomposition.delta
-    scale = torch.stack([term.score.abs() for term in decomposition.terms]).sum(0)
-    allowed = trace.precision**0.5 * torch.maximum(scale, decomposition.output.abs())
+    sizes = torch.stack([each.score.abs() for each in decomposition.terms])
+    scale = sizes.sum(0)
+    allowed = precision**0.5 * torch.maximum(scale, decomposition.output.abs())
     complete = delta.abs() <= allowed  # false for NaN too
     if not bool(complete.all()):
         worst = int((delta.abs() - allowed).nan_to_num(nan=torch.inf).argmax())
+        total = float(decomposition.output[worst] - delta[worst])
         warnings.warn(
-            f"The terms leave {float(delta[worst]):.3g} of the output"
-            f" {float(decomposition.output[worst]):.3g} of sample {worst} unexplained, so the map"
-            f" is incomplete. {_likely_cause(decomposition, allowed, trace.hidden)}",
+            f"Incomplete decomposition: the terms of sample {worst} sum to {total:.3g}, the output"
+            f" is {float(decomposition.output[worst]):.3g}. {_likely_cause(delta, allowed)}",
             stacklevel=2,
         )
+    _warn_of_lost(decomposition, scale)
 
 
-def _likely_cause(decomposition: Decomposition, allowed: Tensor, hidden: list[str]) -> str:
-    """Names what mixes the samples, or the first module that returned what was not seen."""
-    if not hidden and bool(decomposition.delta.sum().abs() <= allowed.sum()):
+def _warn_of_lost(decomposition: Decomposition, scale: Tensor) -> None:
+    lost: dict[str, Tensor] = {}
+    for each in decomposition.terms:
+        hidden = each.name == "hidden" or ":hidden" in each.name
+        at = each.lost_at or (each.name if hidden else "")
+        if at:
+            share = each.score.abs() * (1 - each.placed) / scale.clamp_min(1e-30)
+            lost[at] = lost.get(at, torch.zeros_like(share)) + share
+    for at, share in lost.items():
+        if float(share.max()) > WARNED_SHARE:
+            hidden = at == "hidden" or ":hidden" in at
+            kind = "A hidden operation" if hidden else "An operation"
+            module, _, operation = at.rpartition(":")
+            warnings.warn(
+                f"{kind} loses the places of its input: {operation!r} in"
+                f" {f'the module {module!r}' if module else 'forward_func'}. Terms with"
+                f" {float(share.max()):.0%} of the sum of |score| are spread evenly over the map."
+                + (
+                    " Scripted modules and custom torch.autograd.Functions are hidden: pass the"
+                    " model in plain PyTorch operations to see where these terms are."
+                    if hidden
+                    else " Write it with operations that only move or mix elements, such as"
+                    " indexing, gather or matmul."
+                ),
+                stacklevel=2,
+            )
+
+
+def _likely_cause(delta: Tensor, allowed: Tensor) -> str:
+    """What may be missing."""
+    if bool(delta.sum().abs() <= allowed.sum()) and len(delta) > 1:
         # What one sample lacks, another has too much.
         return (
             "Likely the samples of the batch influence each other: explain them one at a time, in"
             " batches of 1."
         )
-    path = next((path for path in hidden if path), None)
-    cause = "An operation was not seen." if hidden else "Likely an operation was not seen."
-    if path is not None:
-        cause = f"Look at the module {path!r} first: it runs an operation that was not seen."
     return (
-        f"{cause} Operations that hide from the trace are scripted modules, custom"
-        " torch.autograd.Functions, nn.DataParallel and arithmetic on .data."
+        "Something changed the values without a gradient: arithmetic on .data or under"
+        " torch.no_grad(), nn.DataParallel, or a custom backward that is not the gradient."
     )

@@ -62,6 +62,7 @@ class RunningModules:
     ) -> None:
         for handle in self._handles:
             handle.remove()
+        self._leaving = None  # it may be a method of what holds this object
         self._stack.clear()
         self._paths.clear()
 

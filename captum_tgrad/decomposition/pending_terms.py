@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -10,13 +11,20 @@ import torch
 from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
-from captum_tgrad.decomposition.biases.bias import Bias
-from captum_tgrad.decomposition.blocks import ELEMENTS_OF_A_BLOCK
-from captum_tgrad.decomposition.layouts.layout import Layout
-from captum_tgrad.decomposition.maps import SamplesLostError, Sums, maps_of_sums, sums_of_bias
+from captum_tgrad.decomposition.bias import Bias
+from captum_tgrad.decomposition.maps import (
+    ELEMENTS_OF_A_BLOCK,
+    Reduced,
+    SamplesLostError,
+    Summing,
+    maps_of,
+    score_of,
+)
+from captum_tgrad.decomposition.places.coordinates import LOST
+from captum_tgrad.decomposition.places.places import Places
 from captum_tgrad.decomposition.precision import without_autocast
 from captum_tgrad.decomposition.scratch import Scratch
-from captum_tgrad.decomposition.terms import Term
+from captum_tgrad.decomposition.terms import Term, term
 
 
 @dataclass
@@ -28,41 +36,45 @@ class PendingTerm:
         operation: The operation's name.
         in_leaf: Whether that module has no submodules.
         inputs: The numbers of the network's inputs on which the operation depends.
-        layout: Where the elements of its output are.
+        places: Where the elements of its output are.
         bias: Its ``b``, until the gradient has arrived.
-        sums: The term, when it has.
+        reduced: The term, when it has.
     """
 
     module: str
     operation: str
     in_leaf: bool
     inputs: frozenset[int]
-    layout: Layout
+    places: Places
     bias: Bias | None
-    sums: Sums | None = None
+    reduced: Reduced | None = None
 
 
 class PendingTerms:
-    """Reduces each term to two small sums as soon as its gradient arrives.
+    """Reduces each term to small sums as soon as its gradient arrives.
 
     Args:
-        samples: The batch size.
-        device: Where the terms go: a model may be spread over several.
-        with_magnitudes: Whether to find the range of each term's elements, too.
+        summing: What the terms are summed over.
     """
 
-    def __init__(self, samples: int, device: torch.device, with_magnitudes: bool) -> None:
-        self._samples = samples
-        self._device = device
-        self._with_magnitudes = with_magnitudes
+    def __init__(self, summing: Summing) -> None:
+        self.summing = summing
+        self.scratch = Scratch(ELEMENTS_OF_A_BLOCK)
         self._pending: list[PendingTerm] = []
         self._handles: list[RemovableHandle] = []
-        self._scratch = Scratch(ELEMENTS_OF_A_BLOCK)
+        self._armed = False
 
-    def await_gradient(self, output: Tensor, term: PendingTerm) -> None:
-        """Waits for the gradient of an operation's output."""
-        self._pending.append(term)
-        handle = output.register_hook(partial(self._arrive, term))  # type: ignore[no-untyped-call]
+    def __len__(self) -> int:
+        return len(self._pending)
+
+    def arm(self) -> None:
+        """Starts listening, after the forward pass: gradients taken inside it are the model's."""
+        self._armed = True
+
+    def await_gradient(self, output: Tensor, pending: PendingTerm) -> None:
+        """Waits for the gradient at ``output``, which the operation returned."""
+        self._pending.append(pending)
+        handle = output.register_hook(partial(self._arrive, pending))  # type: ignore[no-untyped-call]
         self._handles.append(handle)
 
     def release(self) -> None:
@@ -70,53 +82,57 @@ class PendingTerms:
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
-        for term in self._pending:
-            term.bias = None
+        for pending in self._pending:
+            pending.bias = None
 
-    def arrived(self) -> list[Term]:
-        """The terms that reached the output, in forward order, under names that are unique."""
-        arrived = [(term, term.sums) for term in self._pending if term.sums is not None]
+    def terms(self, hidden: Sequence[tuple[int, PendingTerm]]) -> list[Term]:
+        """The terms that reached the output, in forward order, under names that are unique.
+
+        Args:
+            hidden: Those of hidden operations, each with the number of terms before it.
+        """
+        ordered = [(number + 0.5, pending) for number, pending in enumerate(self._pending)]
+        ordered = sorted([*ordered, *hidden], key=lambda item: item[0])
+        arrived = [(each, each.reduced) for _, each in ordered if each.reduced is not None]
         operations: dict[str, set[str]] = {}
-        for term, _ in arrived:
-            operations.setdefault(term.module, set()).add(term.operation)
+        for each, _ in arrived:
+            operations.setdefault(each.module, set()).add(each.operation)
         calls: Counter[str] = Counter()
         terms = []
-        for (term, _), maps in zip(arrived, maps_of_sums([s for _, s in arrived]), strict=True):
-            if not term.module:
-                name = term.operation
-            elif term.in_leaf and len(operations[term.module]) == 1:
-                name = term.module
+        maps = maps_of([reduced for _, reduced in arrived])
+        for (each, reduced), on_inputs in zip(arrived, maps, strict=True):
+            if not each.module:
+                name = each.operation
+            elif each.in_leaf and len(operations[each.module]) == 1:
+                name = each.module
             else:
-                name = f"{term.module}:{term.operation}"
+                name = f"{each.module}:{each.operation}"
             calls[name] += 1
             name = name if calls[name] == 1 else f"{name}#{calls[name]}"
-            inputs = tuple(sorted(term.inputs))
-            terms.append(
-                Term(name, maps.positive, maps.negative, maps.score, inputs, maps.magnitudes)
-            )
+            lost = next((a.lost_at for a in each.places.claims if a.input == LOST), "")
+            terms.append(term(name, on_inputs, score_of(reduced), reduced.magnitudes, lost))
         return terms
 
     @torch.no_grad()
-    def _arrive(self, term: PendingTerm, gradient: Tensor) -> None:
-        if term.bias is None:
-            return
+    def _arrive(self, pending: PendingTerm, gradient: Tensor | None) -> None:
+        if pending.bias is None or not self._armed or gradient is None:
+            return  # a backward that returns None stands for zero
         if gradient.is_complex():
             gradient = torch.view_as_real(gradient.resolve_conj())
         try:
             with without_autocast(gradient):
-                sums = sums_of_bias(
-                    gradient,
-                    term.bias,
-                    term.layout,
-                    self._samples,
-                    self._scratch,
-                    self._with_magnitudes,
+                pending.reduced = self.summing.reduced(
+                    gradient, pending.bias, pending.places, pending.inputs, self.scratch
                 )
-            term.sums = sums.to(self._device)
         except SamplesLostError:
-            raise SamplesLostError(
-                f"The samples of the batch cannot be told apart at the operation {term.operation!r}"
-                f" in {term.module or 'forward_func'!r}: an operation before it mixes them, or may"
-                " have put them into another order. Explain them one at a time, in batches of 1."
-            ) from None
-        term.bias = None
+            raise samples_lost(pending.module, pending.operation) from None
+        pending.bias = None
+
+
+def samples_lost(module: str, operation: str) -> SamplesLostError:
+    """The error that names the operation."""
+    return SamplesLostError(
+        f"The samples of the batch cannot be told apart at the operation {operation!r}"
+        f" in {module or 'forward_func'!r}: an operation before it mixes them, or may"
+        " have put them into another order. Explain them one at a time, in batches of 1."
+    )

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
+
+from captum_tgrad.decomposition.places.enlarging import on_the_whole
+from captum_tgrad.decomposition.places.reduction import Grid
 
 
 @dataclass(frozen=True)
@@ -23,9 +26,24 @@ class Magnitudes:
     largest: Tensor
     elements: int
 
-    def to(self, device: torch.device) -> Magnitudes:
-        """The same on another device."""
-        return Magnitudes(self.smallest.to(device), self.largest.to(device), self.elements)
+
+@dataclass(frozen=True)
+class TermMap:
+    """A term on one of the inputs.
+
+    Args:
+        positive: ``sum_c ReLU(c)`` over channels: shape ``(N, 1, *cells)``, or ``(N, 1)`` if the
+            term has no place on the input.
+        negative: ``sum_c ReLU(-c)``; the same shape.
+        placed: The share of its evidence that has a place, from 0 to 1, shape ``(N,)``. The rest is
+            spread evenly over the cells.
+        grid: The cells, in pixels of the input; None without a place.
+    """
+
+    positive: Tensor
+    negative: Tensor
+    placed: Tensor
+    grid: Grid | None = None
 
 
 @dataclass(frozen=True)
@@ -36,14 +54,19 @@ class Term:
         name: The path of the module whose bias it is, with the operation where a module has
             several (``"features.4.block.1:mul"``) and a count where it is called again
             (``"conv#2"``); the operation's name alone outside of all modules. ``"input"`` for the
-            input's own term, ``"input 0"`` and so on where there are several.
+            input's own term, ``"input 0"`` and so on where there are several;
+            ``"features.4:hidden"`` for what a module computes out of sight.
         positive: The evidence for the target, ``sum_c ReLU(c)`` over channels: shape
             ``(N, 1, *spatial)`` at the operation's own resolution, ``(N, 1)`` if it has no place.
+            It covers the whole input; what was cropped away holds zeros.
         negative: The evidence against it, ``sum_c ReLU(-c)``; the same shape.
         score: What the term adds to the output, signed: shape ``(N,)``. It is the sum of
             ``positive`` minus the sum of ``negative``.
         inputs: The numbers of the network's inputs on which the term depends.
         magnitudes: The range of ``|c|``, where a method asked for it.
+        maps: The term on each of those inputs, by number; ``positive`` and ``negative`` are those
+            of the first on which it has a place.
+        lost_at: The operation before it that lost its places, if one did.
     """
 
     name: str
@@ -52,6 +75,32 @@ class Term:
     score: Tensor
     inputs: tuple[int, ...] = (0,)
     magnitudes: Magnitudes | None = None
+    maps: Mapping[int, TermMap] = field(default_factory=dict, repr=False)
+    lost_at: str = ""
+
+    @property
+    def placed(self) -> Tensor:
+        """The share of the term's evidence that has a place on an input, shape ``(N,)``."""
+        shares = [self.maps[number].placed for number in self.inputs if number in self.maps]
+        if not shares:
+            return torch.zeros_like(self.score)
+        return torch.stack(shares).amax(0)
+
+
+def term(
+    name: str,
+    maps: Mapping[int, TermMap],
+    score: Tensor,
+    magnitudes: Magnitudes | None = None,
+    lost_at: str = "",
+) -> Term:
+    """A term from its maps on the inputs that reach it."""
+    inputs = tuple(sorted(maps))
+    shown = next((maps[n] for n in inputs if maps[n].grid is not None), maps[inputs[0]])
+    positive, negative = shown.positive, shown.negative
+    if shown.grid is not None:
+        positive, negative = (on_the_whole(each, shown.grid) for each in (positive, negative))
+    return Term(name, positive, negative, score, inputs, magnitudes, maps, lost_at)
 
 
 @dataclass(frozen=True)
@@ -80,3 +129,13 @@ class Decomposition:
     def terms(self) -> list[Term]:
         """The terms of the inputs, then those of the biases."""
         return [*self.inputs, *self.biases]
+
+    @property
+    def placed(self) -> Tensor:
+        """The share of the sum of ``|score|`` that has a place on an input, shape ``(N,)``.
+
+        The rest is spread evenly: that of a classifier, for example, which follows global pooling.
+        """
+        sizes = torch.stack([term.score.abs() for term in self.terms])
+        placed = torch.stack([term.placed for term in self.terms])
+        return (sizes * placed).sum(0) / sizes.sum(0).clamp_min(torch.finfo(sizes.dtype).tiny)

@@ -1,8 +1,10 @@
-"""Follows one forward pass and meets every bias's gradient on the way back."""
+"""Follows one forward pass and collects each bias's gradient in the backward pass."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from types import TracebackType
 from typing import Any
 
@@ -11,26 +13,27 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from captum_tgrad.decomposition.biases.bias import Bias, ElementBias, in_pairs
-from captum_tgrad.decomposition.biases.closed_form import NoClosedFormError
-from captum_tgrad.decomposition.biases.one_rule import RandomState, bias_from_rule
-from captum_tgrad.decomposition.biases.rules import CLOSED_FORMS
-from captum_tgrad.decomposition.call import Call, map_tensors, tensors_in
-from captum_tgrad.decomposition.equal_forms import run
-from captum_tgrad.decomposition.layouts.dim import Dim
-from captum_tgrad.decomposition.layouts.layout import Layout, input_layout
-from captum_tgrad.decomposition.layouts.origin import Lifetime, Origin, origin_of, set_origin
-from captum_tgrad.decomposition.layouts.plan import plan_of
-from captum_tgrad.decomposition.layouts.rules import output_layout
-from captum_tgrad.decomposition.modules import RunningModules, raise_batch_statistics
-from captum_tgrad.decomposition.overwriting import (
+from captum_tgrad.decomposition.bias import Bias, ElementBias, in_pairs
+from captum_tgrad.decomposition.call import Call, NoRuleError, map_tensors, tensors_in
+from captum_tgrad.decomposition.composite import opened
+from captum_tgrad.decomposition.hidden import HiddenOperations
+from captum_tgrad.decomposition.in_place import (
     OldValues,
     autograd_keeps_old_values,
-    before_overwriting,
-    with_values_of_autograd,
-    within_base,
+    places_within,
+    rest_of_base,
 )
+from captum_tgrad.decomposition.maps import Summing
+from captum_tgrad.decomposition.modules import RunningModules, raise_batch_statistics
+from captum_tgrad.decomposition.one_rule import NoDerivativeError, RandomState, bias_from_rule
+from captum_tgrad.decomposition.operations.operation import Operation, in_its_form
+from captum_tgrad.decomposition.operations.table import operation_of
+from captum_tgrad.decomposition.origin import Lifetime, Origin, origin_of, set_origin
 from captum_tgrad.decomposition.pending_terms import PendingTerm, PendingTerms
+from captum_tgrad.decomposition.places.coordinates import coordinates
+from captum_tgrad.decomposition.places.finding import output_places
+from captum_tgrad.decomposition.places.places import Places, places
+from captum_tgrad.decomposition.saved_tensors import kept_in_memory
 from captum_tgrad.decomposition.terms import Term
 
 
@@ -43,43 +46,35 @@ class Trace(TorchFunctionMode):
 
     Args:
         leaves: The inputs: leaf tensors that require a gradient.
-        layouts: Where the elements of each of them are; samples, channels, then space if None.
-        with_biases: Whether to record terms; if not, only the layouts are followed.
-        with_magnitudes: Whether to find the range of each term's elements, too.
+        given: Where the elements of each of them are.
+        summing: What the terms are summed over; None: only the places are followed.
 
     Attributes:
         precision: The machine epsilon of the coarsest type that an operation computed in.
-        hidden: The paths of modules with results of operations that did not pass the trace.
     """
 
     def __init__(
-        self,
-        leaves: Sequence[Tensor],
-        layouts: Sequence[Layout] | None = None,
-        *,
-        with_biases: bool = True,
-        with_magnitudes: bool = False,
+        self, leaves: Sequence[Tensor], given: Sequence[Places], summing: Summing | None
     ) -> None:
         super().__init__()
-        self._layouts = layouts or [input_layout(leaf.shape) for leaf in leaves]
-        self._with_biases = with_biases
-        self._pending = PendingTerms(
-            plan_of(self._layouts[0]).samples, leaves[0].device, with_magnitudes
-        )
+        self._given = given
+        self._pending = None if summing is None else PendingTerms(summing)
         self._everything = frozenset(range(len(leaves)))
         self._modules = RunningModules(self._look_for_hidden)
         self._old_values = OldValues()
         self._lifetime = Lifetime()
+        samples = leaves[0].shape[0] if summing is None else summing.samples
+        self._hidden = HiddenOperations(self._old_values, self._lifetime, samples)
         self._sources: dict[object, int] = {}
-        self.hidden: list[str] = []
         self.precision = max(torch.finfo(leaf.dtype).eps for leaf in leaves)
 
     def follow(self, leaves: Sequence[Tensor]) -> list[Tensor]:
         """What to give to the network in place of its inputs: it may be overwritten."""
         followed = []
-        for number, (leaf, layout) in enumerate(zip(leaves, self._layouts, strict=True)):
+        for number, (leaf, given) in enumerate(zip(leaves, self._given, strict=True)):
             tensor = leaf.clone()
-            set_origin(tensor, Origin(layout, frozenset([number]), self._lifetime))
+            set_origin(tensor, Origin(given, frozenset([number]), self._lifetime))
+            self._hidden.see(tensor)
             self._sources[tensor.grad_fn] = number
             followed.append(tensor)
         return followed
@@ -97,21 +92,58 @@ class Trace(TorchFunctionMode):
     ) -> None:
         super().__exit__(exception_type, exception, traceback)  # type: ignore[no-untyped-call]
         self._modules.__exit__(exception_type, exception, traceback)
+
+    @contextmanager
+    def _resumed(self) -> Iterator[None]:
+        """Within a call that the trace handles, the trace sees what the call is made of."""
+        super().__enter__()  # type: ignore[no-untyped-call]
+        try:
+            yield
+        finally:
+            super().__exit__(None, None, None)  # type: ignore[no-untyped-call]
+
+    def finish(self, output: Any) -> None:
+        """The forward pass has ended: what is still hidden in its output is looked for."""
+        self._look_for_hidden("", output)
         self._old_values.forget()
+        self._hidden.arm()
+        if self._pending is not None:
+            self._pending.arm()
 
     def release(self) -> None:
         """Removes the hooks on the activations and lets go of what waits for a gradient."""
-        self._pending.release()
+        if self._pending is not None:
+            self._pending.release()
+        self._hidden.release()
+        self._old_values.forget()
         self._sources.clear()
         self._lifetime.is_over = True
 
     def terms(self) -> list[Term]:
         """The terms that reached the output, in forward order, under names that are unique."""
-        return self._pending.arrived()
+        if self._pending is None:
+            return []
+        hidden = []
+        for found in self._hidden.terms:
+            root = found.roots[-1]
+            reduced = self._hidden.reduced(found, self._pending.summing, self._pending.scratch)
+            term = PendingTerm(
+                root.path, "hidden", False, found.inputs, root.places, None, reduced
+            )
+            hidden.append((root.order, term))
+        return self._pending.terms(hidden)
 
     def sources_of(self, output: Tensor) -> set[int]:
-        """The numbers of the inputs on which an output depends."""
-        return set(self._sources_behind(output))
+        """The numbers of the inputs on which autograd knows an output to depend."""
+        found, seen, waiting = set(), set(), [output.grad_fn]
+        while waiting:
+            node = waiting.pop()
+            if node in self._sources:
+                found.add(self._sources[node])
+            if node is not None and node not in seen:
+                seen.add(node)
+                waiting += [parent for parent, _ in node.next_functions]
+        return found
 
     def __torch_function__(
         self,
@@ -123,9 +155,21 @@ class Trace(TorchFunctionMode):
         kwargs = kwargs or {}
         if func in _NOT_FOLLOWED:
             return func(*args, **kwargs)
+        self._hidden.let_go()
+        try:
+            return self._handle(func, args, kwargs)
+        finally:
+            self._hidden.hold()
+
+    def _handle(
+        self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        tensors = tensors_in(args, kwargs)
+        if any(map(torch._C._functorch.is_functorch_wrapped_tensor, tensors)):
+            return func(*args, **kwargs)  # its result is found when the transform returns it
         if func in (F.instance_norm, torch.instance_norm):
             args, kwargs = _without_updates(args, kwargs)
-        following = [tensor for tensor in tensors_in(args, kwargs) if tensor.requires_grad]
+        following = [tensor for tensor in tensors if tensor.requires_grad]
         if not following:
             # A constant may be overwritten, too, after an operation has added it.
             if args and isinstance(args[0], Tensor) and Call(func, args, kwargs).in_place:
@@ -133,14 +177,27 @@ class Trace(TorchFunctionMode):
             return func(*args, **kwargs)
         if getattr(func, "__name__", "") == "__get__":
             return self._property(func, args)
+        record = operation_of(func)
+        if record is None and (inner := opened(func)) is not None:
+            with self._resumed():
+                return inner(*args, **kwargs)
         if any(origin_of(tensor) is None for tensor in following):
-            args, kwargs = map_tensors((args, kwargs), self._without_constants)
-        call = Call(func, args, kwargs)
-        if not call.dependent:
-            return call()
-        if call.name == "batch_norm" and call.argument(5, "training", False):
+            given = args, kwargs
+            args, kwargs = map_tensors(given, self._without_constants)
+            if not any(tensor.requires_grad for tensor in tensors_in(args, kwargs)):
+                return func(*given[0], **given[1])  # a graph of the model's own
+        call = Call(func, args, kwargs, record)
+        if call.name == "batch_norm" and self._uses_batch_statistics(call):
             raise_batch_statistics(self._modules.path)
-        return self._follow(call)
+        if call.in_place and torch.is_grad_enabled():
+            return self._run_in_place(call, record)
+        return self._run(call, record)
+
+    def _uses_batch_statistics(self, call: Call) -> bool:
+        try:
+            return bool(call.bound["training"])
+        except NoRuleError:
+            return bool(call.args[5])  # torch.batch_norm has its arguments in another order
 
     def _property(self, func: Callable[..., Any], args: tuple[Any, ...]) -> Any:
         """Attributes are read from the tensor itself: ``weight.requires_grad`` stays true."""
@@ -149,99 +206,176 @@ class Trace(TorchFunctionMode):
             (owner,) = args
             if owner is not self._without_constants(owner):
                 return value.detach()
-            self._record(Call(func, args, {}), Call(func, args, {}), value)
+            record = operation_of(func)
+            self._record(Call(func, args, {}, record), record, value)
         return value
 
     def _without_constants(self, tensor: Tensor) -> Tensor:
+        """A tensor that depends on the inputs as it is, any other one as a constant."""
         if not tensor.requires_grad or origin_of(tensor) is not None:
             return tensor
-        if tensor.is_leaf or not self._descends(tensor):
+        if self._found(tensor, self._modules.path) is None:
             return tensor.detach()
-        self.hidden.append(self._modules.path)
         return tensor
 
+    def _found(self, tensor: Tensor, path: str) -> Origin | None:
+        terms = 0 if self._pending is None else len(self._pending)
+        return self._hidden.found(tensor, path, terms)
+
     def _look_for_hidden(self, path: str, output: Any) -> None:
-        """Notes the innermost module that returns what no operation we saw has made."""
-        for tensor in tensors_in(output):
-            if origin_of(tensor) is None and tensor.requires_grad and self._descends(tensor):
-                self.hidden.append(path)
+        """Finds what a module returns that no operation in sight has made."""
+        with torch._C.DisableTorchFunction():
+            for tensor in tensors_in(output):
+                if tensor.requires_grad and origin_of(tensor) is None:
+                    self._found(tensor, path)
 
-    def _descends(self, tensor: Tensor) -> bool:
-        """Whether a tensor that no operation we saw has made depends on the inputs all the same."""
-        return next(self._sources_behind(tensor), None) is not None
-
-    def _sources_behind(self, tensor: Tensor) -> Iterator[int]:
-        """The numbers of the inputs that autograd knows a tensor to depend on."""
-        seen, waiting = set(), [tensor.grad_fn]
-        while waiting:
-            node = waiting.pop()
-            if node in self._sources:
-                yield self._sources[node]
-            if node is not None and node not in seen:
-                seen.add(node)
-                waiting += [parent for parent, _ in node.next_functions]
-
-    def _follow(self, call: Call) -> Any:
-        before, draws = call, None
-        if call.in_place:
-            self._old_values.rescue(call.args[0])
-            before = before_overwriting(call)
-        kept = call.in_place and autograd_keeps_old_values(call)
-        origin = origin_of(call.args[0]) if kept else None
-        if call.name not in CLOSED_FORMS:
+    def _run(self, call: Call, record: Operation | None) -> Any:
+        draws = None
+        if record is None or record.bias is None or "dropout" in call.name:
             draws = RandomState(call.dependent[0].device)
-        result = run(call, self._old_values)
-        if kept:
-            before = with_values_of_autograd(call, result, origin)
-        if draws is not None and isinstance(result, (tuple, list)):
+        with kept_in_memory():
+            result = in_its_form(call, record, self._old_values)
+        several = isinstance(result, (tuple, list))
+        if several and (record is None or record.bias is None):
             # Where one output is made from another, each gets a node that only its users reach.
             result = map_tensors(result, _own_node)
-        self._record(call, before, call.args[0] if result is None else result, draws)
+        self._record(call, record, result, draws)
         return result
+
+    def _run_in_place(self, call: Call, record: Operation | None) -> Any:
+        target = call.args[0]
+        self._old_values.rescue(target)
+        has_form = record is not None and record.bias is not None
+        if has_form and target.requires_grad and not target._is_view():
+            if record is not None and not record.reads_input:
+                result = in_its_form(call, record, self._old_values)
+                self._record(call, record, target)
+                return result
+            if autograd_keeps_old_values(call):
+                origin = origin_of(target)
+                with kept_in_memory():
+                    result = call()
+                old = target.grad_fn._saved_self.detach().requires_grad_()
+                if origin is not None:
+                    set_origin(old, origin)
+                self._record(call.with_first(old), record, target)
+                return result
+        fresh = target.clone(memory_format=torch.preserve_format)
+        draws = RandomState(target.device) if not has_form else None
+        with kept_in_memory():
+            result = call.with_first(fresh)()
+        self._record(call, record, fresh, draws)
+        self._old_values.rescue(target)
+        base, was_constant = target._base, False
+        if target._is_view() and base is not None:
+            was_constant = not base.requires_grad
+        target.copy_(fresh)
+        origin = origin_of(fresh)
+        if origin is not None:
+            set_origin(target, origin)
+            self._hidden.see(target)
+            if base is not None:
+                self._overwritten_within(base, target, origin, was_constant, call.name)
+        return None if result is None else target
+
+    def _overwritten_within(
+        self, base: Tensor, view: Tensor, origin: Origin, was_constant: bool, name: str
+    ) -> None:
+        known = origin_of(base)
+        if known is None and not was_constant:
+            return  # the memory of a view whose base nobody has
+        inputs = origin.inputs | (known.inputs if known else frozenset())
+        given = places_within(base, view, origin.places)
+        set_origin(base, Origin(given, inputs, self._lifetime))
+        self._hidden.see(base)
+        if known is None and self._pending is not None:
+            self._await(base, given, inputs, rest_of_base(base, view), name)
 
     @torch.no_grad()
     def _record(
-        self, call: Call, before: Call, result: Any, draws: RandomState | None = None
+        self,
+        call: Call,
+        record: Operation | None,
+        result: Any,
+        draws: RandomState | None = None,
     ) -> None:
-        outputs = [tensor for tensor in tensors_in(result) if tensor.requires_grad]
-        if not outputs:
+        call.returned = returned = tensors_in(result)
+        followed = [number for number, tensor in enumerate(returned) if tensor.requires_grad]
+        if not followed:
             return
+        outputs = [returned[number] for number in followed]
         inputs: frozenset[int] = frozenset().union(
             *(
                 self._everything if origin is None else origin.inputs
-                for origin in map(origin_of, before.dependent)
+                for origin in map(origin_of, call.dependent)
             )
         )
-        layouts = [output_layout(before, output, i) for i, output in enumerate(outputs)]
-        biases = _biases(before, outputs, draws) if self._with_biases else [None] * len(outputs)
-        for output, layout, bias in zip(outputs, layouts, biases, strict=True):
+        rule = None if record is None else record.places
+        found = output_places(call, returned, rule, partial(self._name, call.name))
+        try:
+            biases = self._biases(call, record, outputs, draws)
+        except NoDerivativeError:
+            self._leave_hidden(outputs)
+            return
+        for number, output, bias in zip(followed, outputs, biases, strict=True):
             self.precision = max(self.precision, torch.finfo(output.dtype).eps)
-            set_origin(output, Origin(layout, inputs, self._lifetime))
-            if call.in_place and output._is_view() and output._base is not None:
-                output, layout, bias = within_base(output, layout, bias, inputs, self._lifetime)
+            given = found[number]
+            set_origin(output, Origin(given, inputs, self._lifetime))
+            self._hidden.see(output)
             if bias is None:
                 continue
             if output.is_complex():
-                bias, layout = in_pairs(bias, output), (*layout, Dim.channel(2))
-            if isinstance(bias, ElementBias):
-                self._old_values.are_read_by(bias)
-            path, in_leaf = self._modules.path, self._modules.inside_leaf
-            self._pending.await_gradient(
-                output, PendingTerm(path, call.name, in_leaf, inputs, layout, bias)
-            )
+                bias, given = in_pairs(bias, output), _in_pairs(given)
+            self._await(output, given, inputs, bias, call.name)
+
+    def _leave_hidden(self, outputs: list[Tensor]) -> None:
+        """What cannot be differentiated is a term by the gradients around it."""
+        for output in outputs:
+            if self._found(output, self._modules.path) is None:
+                raise RuntimeError("an operation that was seen has no known arguments")
+
+    def _await(
+        self, output: Tensor, given: Places, inputs: frozenset[int], bias: Bias, name: str
+    ) -> None:
+        if self._pending is None:
+            return
+        if isinstance(bias, ElementBias):
+            self._old_values.are_read_by(bias)
+        path, in_leaf = self._modules.path, self._modules.inside_leaf
+        self._pending.await_gradient(
+            output, PendingTerm(path, name, in_leaf, inputs, given, bias)
+        )
+
+    def _biases(
+        self,
+        call: Call,
+        record: Operation | None,
+        outputs: list[Tensor],
+        draws: RandomState | None,
+    ) -> Sequence[Bias | None]:
+        if self._pending is None:
+            return [None] * len(outputs)
+        if record is not None and record.bias is not None:
+            try:
+                biases = [record.bias(call, output) for output in outputs]
+                if all(bias is None for bias in biases) or not any(map(torch.is_complex, outputs)):
+                    return biases
+            except NoRuleError:
+                pass
+        return bias_from_rule(call, outputs, draws)
+
+    def _name(self, operation: str) -> str:
+        path = self._modules.path
+        return f"{path}:{operation}" if path else operation
 
 
-def _biases(call: Call, outputs: list[Tensor], draws: RandomState | None) -> Sequence[Bias | None]:
-    closed_form = CLOSED_FORMS.get(call.name)
-    if closed_form is not None:
-        try:
-            biases = [closed_form(call, output) for output in outputs]
-            if all(bias is None for bias in biases) or not any(map(torch.is_complex, outputs)):
-                return biases
-        # The last two: arguments given by keyword, which a closed form looks for by position.
-        except (NoClosedFormError, IndexError, ValueError):
-            pass
-    return bias_from_rule(call, outputs, draws or RandomState(outputs[0].device))
+def _in_pairs(given: Places) -> Places:
+    """The places of complex numbers as pairs, in a last dimension of their own."""
+    claims = {
+        axis: [coordinates(claim.index.unsqueeze(-1), claim.cells) for claim in own]
+        for axis, own in given.claims.items()
+    }
+    return places((*given.shape, 2), claims)
 
 
 def _without_updates(

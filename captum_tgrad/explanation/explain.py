@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from captum_tgrad.attribution.combine import combine
+from captum_tgrad.attribution.combine import t_grad_map
 from captum_tgrad.decomposition.precision import without_autocast
 from captum_tgrad.decomposition.terms import Decomposition, Term
 from captum_tgrad.explanation.explanation import Explanation, Prediction, TermScore
@@ -79,11 +79,8 @@ def explain(
 
 def _maps(decomposition: Decomposition) -> Tensor:
     """The T-Grad maps, (N, H, W), on the CPU: what ``attribute`` returns, summed over channels."""
-    (whole,) = decomposition.inputs
-    biases = [term for term in decomposition.biases if 0 in term.inputs]
-    with torch.no_grad(), without_autocast(whole.positive):
-        # The evidence may as well be summed over channels before it is weighted.
-        return combine(whole.positive, whole, biases).squeeze(1).cpu()
+    with torch.no_grad(), without_autocast(decomposition.output):
+        return t_grad_map(decomposition.terms).squeeze(1).cpu()
 
 
 class _Scores:

@@ -4,8 +4,7 @@ import pytest
 import torch
 
 from captum_tgrad import FullGradAttribution, LayerTGradAttribution, TGradAttribution
-from captum_tgrad.decomposition import blocks
-from captum_tgrad.decomposition.layouts.layout import input_layout
+from captum_tgrad.decomposition import maps
 from tests import reference
 from tests.tiny_networks import TINY_NETWORKS
 from tests.torchvision_networks import build
@@ -24,7 +23,7 @@ def test_terms_are_the_same(tiny, memory_format, monkeypatch):
         inputs = tuple(x.contiguous(memory_format=memory_format) for x in inputs)
     given = inputs if len(inputs) > 1 else inputs[0]
     whole = TGradAttribution(network).decompose(given, tiny.target)
-    monkeypatch.setattr(blocks, "ELEMENTS_OF_A_BLOCK", 5)
+    monkeypatch.setattr(maps, "ELEMENTS_OF_A_BLOCK", 5)
     cut = TGradAttribution(network).decompose(given, tiny.target)
     for expected, actual in zip(whole.terms, cut.terms, strict=True):
         torch.testing.assert_close(actual.score, expected.score, **EXACT)
@@ -34,12 +33,12 @@ def test_terms_are_the_same(tiny, memory_format, monkeypatch):
 
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
 def test_along_the_slowest_dimension(memory_format, monkeypatch):
-    monkeypatch.setattr(blocks, "ELEMENTS_OF_A_BLOCK", 20)
+    monkeypatch.setattr(maps, "ELEMENTS_OF_A_BLOCK", 20)
     image = torch.rand(1, 4, 5, 6).contiguous(memory_format=memory_format)
-    split = blocks.split_of(image, input_layout(image.shape), elementwise=True)
-    slowest = 1 if memory_format is torch.contiguous_format else 2
-    assert split.dim == slowest
-    assert blocks.split_of(image, input_layout(image.shape), elementwise=False) is None
+    slowest, next_one = (1, 2) if memory_format is torch.contiguous_format else (2, 3)
+    assert maps._cut(image, uncut=())[0] == slowest
+    assert maps._cut(image, uncut=(slowest,))[0] == next_one
+    assert maps._cut(image, uncut=(1, 2, 3))[0] is None
 
 
 @pytest.mark.parametrize("name", ["mobilenet_v3_small", "swin_t", "vit_b_32", "convnext_tiny"])
@@ -50,15 +49,15 @@ def test_maps_are_the_same_on_torchvision(name, memory_format, monkeypatch):
     images = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0)).double()
     images = images.contiguous(memory_format=memory_format)
     methods = [TGradAttribution(model), FullGradAttribution(model)]
-    monkeypatch.setattr(blocks, "ELEMENTS_OF_A_BLOCK", 2**40)
+    monkeypatch.setattr(maps, "ELEMENTS_OF_A_BLOCK", 2**40)
     whole = [method.attribute(images, 3) for method in methods]
-    monkeypatch.setattr(blocks, "ELEMENTS_OF_A_BLOCK", 5000)
+    monkeypatch.setattr(maps, "ELEMENTS_OF_A_BLOCK", 5000)
     for method, expected in zip(methods, whole, strict=True):
         torch.testing.assert_close(method.attribute(images, 3), expected, **EXACT)
 
 
 def test_a_signal_is_cut_along_its_only_axis(monkeypatch):
-    monkeypatch.setattr(blocks, "ELEMENTS_OF_A_BLOCK", 3)
+    monkeypatch.setattr(maps, "ELEMENTS_OF_A_BLOCK", 3)
     torch.manual_seed(0)
     model = torch.nn.Sequential(
         torch.nn.Conv1d(1, 1, 3), torch.nn.SiLU(), torch.nn.Flatten(), torch.nn.Linear(5, 1)

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from captum_tgrad import TGradAttribution
-from captum_tgrad.decomposition import blocks
+from captum_tgrad.decomposition import maps
 
 
 @pytest.mark.parametrize("elements", [1, 200, 700])
@@ -18,7 +18,7 @@ def test_any_number_of_samples_at_a_time_gives_the_same(monkeypatch, elements):
         ).eval().double()  # fmt: skip
         inputs = 5 * torch.randn(5, 3, 8, 8, dtype=torch.float64)
     whole = TGradAttribution(model).decompose(inputs, target=1)
-    monkeypatch.setattr(blocks, "ELEMENTS_OF_A_BLOCK", elements)
+    monkeypatch.setattr(maps, "ELEMENTS_OF_A_BLOCK", elements)
     parts = TGradAttribution(model).decompose(inputs, target=1)
     for one, other in zip(whole.terms, parts.terms, strict=True):
         assert one.name == other.name

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from captum_tgrad.decomposition.layouts.layout import Layout, unknown_layout
+from captum_tgrad.decomposition.places.places import Places
 
 _ORIGIN = "_captum_tgrad_origin"
 
@@ -24,17 +24,17 @@ class Origin:
     """Where a tensor of the traced network comes from.
 
     Args:
-        layout: Which sample and place each of its elements belongs to.
+        places: Which sample and place each of its elements belongs to.
         inputs: The numbers of the network's inputs that it depends on.
         lifetime: For how long this is so.
     """
 
-    layout: Layout
+    places: Places
     inputs: frozenset[int]
     lifetime: Lifetime
 
 
-def origin_of(tensor: Tensor) -> Origin | None:
+def origin_of(tensor: Any) -> Origin | None:
     """The origin that the running trace has given to ``tensor``, if it has seen it."""
     origin: Origin | None = getattr(tensor, _ORIGIN, None)
     return None if origin is None or origin.lifetime.is_over else origin
@@ -45,12 +45,7 @@ def set_origin(tensor: Tensor, origin: Origin) -> None:
     setattr(tensor, _ORIGIN, origin)
 
 
-def layout_of(tensor: Any) -> Layout:
-    """Where the elements of a tensor are; unknown if the trace has not seen it.
-
-    What is not a tensor has no dimensions.
-    """
-    origin = origin_of(tensor) if isinstance(tensor, Tensor) else None
-    if origin is not None and [dim.size for dim in origin.layout] == list(tensor.shape):
-        return origin.layout
-    return unknown_layout(tensor.shape) if isinstance(tensor, Tensor) else ()
+def places_of(tensor: Tensor) -> Places | None:
+    """Where the elements of a tensor are; None for a constant."""
+    origin = origin_of(tensor)
+    return origin.places if origin is not None and origin.places.shape == tensor.shape else None

@@ -25,7 +25,7 @@ class ChannelBias:
 
     values: Tensor
     dim: int
-    elementwise = True
+    uncut: tuple[int, ...] = ()
     scale = 1.0
 
     def times(self, gradient: Tensor, scratch: Scratch) -> Tensor:
@@ -55,9 +55,8 @@ class ElementBias:
         held: The tensors that ``compute`` reads, broadcastable to the output too.
         scale: What sums of the product with a gradient are still to be multiplied by: they are
             smaller than ``b``.
-        elementwise: Whether an element of ``b`` needs no other element of them than its own;
-            if not, it needs those of its sample.
-
+        uncut: The output's dimensions along which an element of ``b`` needs other elements of them
+            than its own.
     """
 
     def __init__(
@@ -65,10 +64,10 @@ class ElementBias:
         compute: Callable[..., Tensor],
         *held: Tensor,
         scale: float = 1.0,
-        elementwise: bool = True,
+        uncut: tuple[int, ...] = (),
     ) -> None:
         self.scale = scale
-        self.elementwise = elementwise
+        self.uncut = uncut
         self._compute = compute
         self._held = tuple(tensor.detach() for tensor in held)
         self._value: Tensor | None = None

@@ -1,0 +1,80 @@
+"""In place is what it is out of place: computed in fresh memory, then copied.
+
+An operation that overwrites its argument destroys values from which biases are computed only when
+their gradients arrive. They are computed before, and nothing else is copied. Where it is safe, the
+operation itself runs in place.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from captum_tgrad.decomposition.bias import ElementBias
+from captum_tgrad.decomposition.call import Call
+from captum_tgrad.decomposition.origin import places_of
+from captum_tgrad.decomposition.places.moving import after
+from captum_tgrad.decomposition.places.places import Places
+
+
+class Reader(Protocol):
+    """A consumer of current values in the backward pass."""
+
+    @property
+    def storages(self) -> set[int]:
+        """Where they are in memory."""
+
+    def freeze(self) -> None:
+        """Reads them now, because they are about to be overwritten."""
+
+
+class OldValues:
+    """Knows who reads which memory, and lets them read before it is overwritten."""
+
+    def __init__(self) -> None:
+        self._readers: dict[int, list[Reader]] = {}
+
+    def are_read_by(self, reader: Reader) -> None:
+        """Remembers where the values are that ``reader`` reads."""
+        for storage in reader.storages:
+            self._readers.setdefault(storage, []).append(reader)
+
+    def forget(self) -> None:
+        """Nothing is overwritten any more: each value goes with its gradient."""
+        self._readers.clear()
+
+    def rescue(self, overwritten: Tensor) -> None:
+        """Has everything read that is about to be overwritten."""
+        if self._readers:
+            for reader in self._readers.pop(overwritten.untyped_storage().data_ptr(), []):
+                reader.freeze()
+
+
+def autograd_keeps_old_values(call: Call) -> bool:
+    """Whether the backward pass of an in-place call keeps the old values, as a copy would."""
+    return call.name in ("silu", "hardswish") and torch.is_grad_enabled()
+
+
+def places_within(base: Tensor, view: Tensor, written: Places) -> Places:
+    """The places of the tensor behind a view after the view was overwritten."""
+    offset = view.storage_offset() - base.storage_offset()
+
+    def run(indices: list[Tensor]) -> list[Tensor]:
+        whole = torch.empty_strided(base.shape, base.stride()).copy_(indices[0])
+        whole.as_strided(view.shape, view.stride(), offset).copy_(indices[1])
+        return [whole]
+
+    return after(run, [places_of(base), written], [base, view])[0]
+
+
+def rest_of_base(base: Tensor, view: Tensor) -> ElementBias:
+    """What a constant holds beside the view that was overwritten: a bias, too."""
+    rest = base.detach().clone(memory_format=torch.preserve_format)
+    if rest.stride() != base.stride():
+        rest = torch.empty_strided(base.shape, base.stride()).to(base).copy_(base.detach())
+    rest.as_strided(
+        view.shape, view.stride(), view.storage_offset() - base.storage_offset()
+    ).zero_()
+    return ElementBias(torch.Tensor.contiguous, rest)

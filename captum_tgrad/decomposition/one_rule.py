@@ -1,0 +1,189 @@
+"""The one rule that holds for every differentiable operation: ``b = y - D op(z)[z]``.
+
+The directional derivative comes from forward-mode differentiation or, for operations that have
+none, from differentiating the backward pass once more. Some operations have a forward-mode formula
+that is silently zero, so each is compared with the backward pass once.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+
+import torch
+from torch import Tensor
+
+from captum_tgrad.decomposition.bias import ElementBias
+from captum_tgrad.decomposition.call import Call, map_tensors, tensors_in
+
+Op = Callable[..., tuple[Tensor, ...]]
+Tensors = tuple[Tensor, ...]
+
+# Forward mode has one level for the whole process, and so has the random state.
+_lock = threading.RLock()
+_ways: dict[object, str] = {}
+
+
+class NoDerivativeError(Exception):
+    """An operation has no directional derivative that agrees with its backward pass."""
+
+
+class RandomState:
+    """The state of the generators at one moment, to draw the same numbers once more."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._devices = [device] if device.type == "cuda" else []
+        self._cpu = torch.get_rng_state()
+        self._cuda = [torch.cuda.get_rng_state(each) for each in self._devices]
+
+    @contextmanager
+    def again(self) -> Iterator[None]:
+        """A context that draws from this state and leaves the generators as they were."""
+        with torch.random.fork_rng(self._devices):
+            torch.set_rng_state(self._cpu)
+            for device, state in zip(self._devices, self._cuda, strict=True):
+                torch.cuda.set_rng_state(state, device)
+            yield
+
+
+def bias_from_rule(
+    call: Call, outputs: list[Tensor], draws: RandomState | None
+) -> list[ElementBias | None]:
+    """``b`` of each differentiable output of a call.
+
+    Args:
+        call: The call, its tensor arguments as they were before it ran.
+        outputs: The real and complex tensors that it returned.
+        draws: The random state before it ran, so that dropout drops the same units again.
+
+    Returns:
+        One bias for each of ``outputs``; None where the operation is linear.
+
+    Raises:
+        NoDerivativeError: The rule cannot be applied.
+    """
+    with _lock, draws.again() if draws is not None else nullcontext():
+        derivatives = _directional_derivative(call)
+    if derivatives is None:
+        return [None] * len(outputs)
+    return [
+        ElementBias(_unexplained, output, derivative)
+        for output, derivative in zip(outputs, derivatives, strict=True)
+    ]
+
+
+def _unexplained(output: Tensor, derivative: Tensor) -> Tensor:
+    return torch.where(output.isinf(), 0, output - derivative)  # what is infinite is masked
+
+
+def _directional_derivative(call: Call) -> list[Tensor] | None:
+    point = tuple(tensor.detach() for tensor in call.dependent)
+    # What is infinite has been masked: it counts as a constant.
+    direction = tuple(torch.where(tensor.isfinite(), tensor, 0) for tensor in point)
+    op = _as_function(call)
+    form = _form_of(call)
+    way = _ways.get(form)
+    if way is None:
+        way, derivatives = _first_time(op, point, direction)
+        if len(_ways) > 4096:
+            _ways.clear()
+        _ways[form] = way
+    elif way in _WAYS:
+        derivatives = _WAYS[way](op, point, direction)
+    else:
+        derivatives = None
+    if way == "none":
+        raise NoDerivativeError
+    return None if derivatives is None else [each.detach() for each in derivatives]
+
+
+def _form_of(call: Call) -> object:
+    args, kwargs = map_tensors(
+        (call.args, call.kwargs), lambda t: (tuple(t.shape), t.dtype, t.requires_grad)
+    )
+    return (call.func, repr(args), repr(kwargs))
+
+
+def _as_function(call: Call) -> Op:
+    depends = {id(tensor) for tensor in call.dependent}
+
+    def op(*inputs: Tensor) -> Tensors:
+        remaining = iter(inputs)
+        # Constants are copied: a normalization may update its running statistics in them.
+        args, kwargs = map_tensors(
+            (call.args, call.kwargs),
+            lambda tensor: next(remaining) if id(tensor) in depends else tensor.clone(),
+        )
+        if call.in_place:
+            args = (args[0].clone(), *args[1:])
+        result = call.func(*args, **kwargs)
+        result = args[0] if result is None else result
+        return tuple(
+            tensor
+            for tensor in tensors_in(result)
+            if tensor.is_floating_point() or tensor.is_complex()
+        )
+
+    return op
+
+
+def _forward_mode(op: Op, point: Tensors, direction: Tensors) -> Tensors:
+    derivatives: Tensors = torch.func.jvp(op, point, direction)[1]
+    return derivatives
+
+
+def _double_backward(op: Op, point: Tensors, direction: Tensors) -> Tensors:
+    _, derivatives = torch.autograd.functional.jvp(op, point, direction)  # type: ignore[no-untyped-call]
+    return tuple(derivatives)
+
+
+_WAYS: dict[str, Callable[[Op, Tensors, Tensors], Tensors]] = {
+    "forward mode": _forward_mode,
+    "double backward": _double_backward,
+}
+
+
+def _first_time(op: Op, point: Tensors, direction: Tensors) -> tuple[str, Tensors | None]:
+    """How to differentiate an operation: what agrees with its backward pass at a random output."""
+    with torch.enable_grad():
+        leaves = tuple(tensor.clone().requires_grad_() for tensor in point)
+        outputs = [output for output in op(*leaves) if output.requires_grad]
+        generator = torch.Generator().manual_seed(0)
+        probes = [
+            torch.randn(output.shape, generator=generator, dtype=torch.float64).to(output)
+            for output in outputs
+        ]
+        gradients = torch.autograd.grad(outputs, leaves, probes, allow_unused=True)
+    products = [
+        (gradient * z.conj()).real if z.is_complex() else gradient * z
+        for gradient, z in zip(gradients, direction, strict=True)
+        if gradient is not None
+    ]
+    expected = sum(float(each.double().sum()) for each in products)
+    size = sum(float(each.double().abs().sum()) for each in products)
+    values = [torch.where(output.isfinite(), output, 0).detach() for output in outputs]
+    precision = max(torch.finfo(output.dtype).eps for output in outputs) ** 0.5
+    for way, differentiate in _WAYS.items():
+        try:
+            derivatives = differentiate(op, point, direction)
+        except (NotImplementedError, RuntimeError):
+            continue
+        if len(derivatives) == len(outputs):
+            total, scale = _product(probes, derivatives)
+            if abs(total - expected) <= precision * max(size, scale, 1e-30):
+                return way, derivatives
+    total, scale = _product(probes, values)
+    if abs(total - expected) <= precision * max(size, scale, 1e-30):
+        return "linear", None
+    return "none", None
+
+
+def _product(probes: list[Tensor], values: Tensors | list[Tensor]) -> tuple[float, float]:
+    """Their inner product, and the sum of its terms' magnitudes."""
+    terms = [
+        (probe * value.conj()).real if value.is_complex() else probe * value
+        for probe, value in zip(probes, values, strict=True)
+    ]
+    terms = [torch.where(each.isfinite(), each, 0).double() for each in terms]
+    return sum(float(t.sum()) for t in terms), sum(float(t.abs().sum()) for t in terms)

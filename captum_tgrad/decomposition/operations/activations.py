@@ -1,0 +1,251 @@
+"""Activation functions, element by element."""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from captum_tgrad.decomposition.bias import Bias, ElementBias, SaturationBias
+from captum_tgrad.decomposition.call import Call, NoRuleError
+from captum_tgrad.decomposition.in_place import OldValues
+from captum_tgrad.decomposition.operations.operation import (
+    Operation,
+    records,
+    require_one_dependent,
+)
+from captum_tgrad.decomposition.places import computing
+
+
+def homogeneous(call: Call, output: Tensor) -> Bias | None:
+    """``op(a z) = a op(z)`` for ``a > 0``, so ``b = 0``, where all else is constant."""
+    require_one_dependent(call)
+    return None
+
+
+def saturated(call: Call, output: Tensor) -> Bias | None:
+    """ReLU6 and HardTanh: the limit where the unit is saturated, else 0."""
+    low, high = (_rounded(limit, output.dtype) for limit in limits_of_clamp(call))
+    if low == 0 and high > 0:
+        return SaturationBias(high, output)
+    return ElementBias(lambda y: y * ((y <= low) | (y >= high)), output)
+
+
+def _rounded(limit: float, dtype: torch.dtype) -> float:
+    """What a limit becomes in the output, which is compared with it."""
+    return float(torch.tensor(limit, dtype=dtype))
+
+
+def limits_of_clamp(call: Call) -> tuple[float, float]:
+    """The smallest and the largest value that ReLU6 or HardTanh returns."""
+    if call.name == "relu6":
+        return 0.0, 6.0
+    return call.bound["min_val"], call.bound["max_val"]
+
+
+def clamp(call: Call, output: Tensor) -> Bias | None:
+    """The limit where the unit is saturated, else 0; at the limit itself, as torch has it."""
+    if call.name == "clamp_min":
+        limits = call.bound["min"], None
+    elif call.name == "clamp_max":
+        limits = None, call.bound["max"]
+    else:
+        limits = call.bound["min"], call.bound["max"]
+    if any(isinstance(limit, Tensor) for limit in limits):
+        raise NoRuleError
+    low, high = ((-math.inf, math.inf)[i] if x is None else x for i, x in enumerate(limits))
+    if _passes_at_its_limits(call.name, limits[0] is not None and limits[1] is not None):
+        return ElementBias(lambda y, z: y * ((z < low) | (z > high)), output, call.bound["input"])
+    return ElementBias(lambda y, z: y * ((z <= low) | (z >= high)), output, call.bound["input"])
+
+
+@lru_cache
+def _passes_at_its_limits(name: str, two: bool) -> bool:
+    """Whether this version of torch passes a gradient where an element equals the limit."""
+    with torch.inference_mode(False), torch.enable_grad():
+        z = torch.zeros(1, requires_grad=True)
+        limit = {"clamp_min": {"min": 0.0}, "clamp_max": {"max": 0.0}}.get(name, {"min": 0.0})
+        y = z.clamp(min=0.0, max=1.0) if two else z.clamp(**limit)
+        (gradient,) = torch.autograd.grad(y, z)
+    return bool(gradient != 0)
+
+
+def hardswish(call: Call, output: Tensor) -> Bias | None:
+    """``-z^2 / 6`` on the slope, else 0."""
+    return ElementBias(lambda z: torch.where(z.abs() < 3, z.square() / -6, 0), call.bound["input"])
+
+
+def silu(call: Call, output: Tensor) -> Bias | None:
+    """``y - z (s + z s (1 - s)) = y (y - z)`` with ``s = sigmoid(z)``, ``y = z s``."""
+    return ElementBias(lambda y, z: (y - z).mul_(y), output, call.bound["input"])
+
+
+def gelu(call: Call, output: Tensor) -> Bias | None:
+    """``-z^2`` times the standard normal density, for the exact form."""
+    if call.bound["approximate"] != "none":
+        raise NoRuleError
+    scale = -1 / math.sqrt(2 * math.pi)
+
+    def compute(z: Tensor) -> Tensor:
+        square = z.clamp(-40, 40).square()  # further out, the density is zero
+        return square.mul(-0.5).exp_().mul_(square).mul_(scale)
+
+    return ElementBias(compute, call.bound["input"])
+
+
+def sigmoid(call: Call, output: Tensor) -> Bias | None:
+    """``y - z y (1 - y)``."""
+    return ElementBias(lambda y, z: y * (1 - _finite(z) * (1 - y)), output, call.bound["input"])
+
+
+def tanh(call: Call, output: Tensor) -> Bias | None:
+    """``y - z (1 - y^2)``."""
+    return ElementBias(lambda y, z: y - _finite(z) * (1 - y * y), output, call.bound["input"])
+
+
+def _finite(z: Tensor) -> Tensor:
+    """Further out, there is no slope that could multiply it: infinity would make it NaN."""
+    return z.clamp(-1000, 1000)
+
+
+def softmax(call: Call, output: Tensor) -> Bias | None:
+    """``y (1 - z + <y, z>)``, the inner product over the softmax' dimension."""
+    dim = call.bound["dim"]
+    if dim is None or call.bound["dtype"] is not None:
+        raise NoRuleError
+    dim = dim % max(output.dim(), 1)
+
+    def compute(y: Tensor, z: Tensor) -> Tensor:
+        z = z.masked_fill(y == 0, 0)  # a masked logit is -inf
+        return y * (1 - z + (y * z).sum(dim, keepdim=True))
+
+    return ElementBias(compute, output, call.bound["input"], uncut=(dim,))
+
+
+class _Kept:
+    """A saved copy of a result that later in-place operations may overwrite."""
+
+    def __init__(self) -> None:
+        self._tensor: Tensor | None = None
+        self._version = 0
+
+    def keep(self, result: Tensor) -> None:
+        self._tensor, self._version = result.detach(), result._version
+
+    @property
+    def storages(self) -> set[int]:
+        return set() if self._tensor is None else {self._tensor.untyped_storage().data_ptr()}
+
+    def freeze(self) -> None:
+        if self._tensor is not None:
+            self.keep(self._tensor.clone())
+
+    def release(self) -> Tensor:
+        """The result, which is given up."""
+        result, self._tensor = self._tensor, None
+        if result is None or result._version != self._version:
+            raise RuntimeError(
+                "what a clamp in place returned was overwritten by an operation that was not seen"
+            )
+        return result
+
+
+class _ClampInPlace(torch.autograd.Function):
+    """Where the result lies between the limits the argument did: autograd keeps a copy of it."""
+
+    @staticmethod
+    def forward(ctx: Any, z: Tensor, low: float, high: float, kept: _Kept) -> Tensor:
+        ctx.limits, ctx.kept = (low, high), kept
+        ctx.mark_dirty(z)
+        return z.clamp_(low, high)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
+        result = ctx.kept.release()
+        return torch.ops.aten.hardtanh_backward(gradient, result, *ctx.limits), None, None, None
+
+
+def clamp_in_place(call: Call, old_values: OldValues) -> Tensor:
+    """A clamp that overwrites its argument and keeps no copy of it."""
+    z: Tensor = call.args[0]
+    if not call.in_place or z._is_view() or not torch.is_grad_enabled():
+        raise NoRuleError
+    kept = _Kept()
+    _ClampInPlace.apply(z, *limits_of_clamp(call), kept)
+    kept.keep(z)
+    old_values.are_read_by(kept)
+    return z
+
+
+OPERATIONS: dict[str, Operation] = {
+    **records(
+        "relu leaky_relu prelu rrelu hardshrink abs threshold_ dropout dropout1d dropout2d "
+        "dropout3d feature_dropout",
+        places=computing.like_first,
+        bias=homogeneous,
+    ),
+    **records(
+        "relu6",
+        "input, inplace=False",
+        places=computing.like_first,
+        bias=saturated,
+        form=clamp_in_place,
+    ),
+    **records(
+        "hardtanh",
+        "input, min_val=-1.0, max_val=1.0, inplace=False",
+        places=computing.like_first,
+        bias=saturated,
+        form=clamp_in_place,
+    ),
+    **records(
+        "clamp clip",
+        "input, min=None, max=None",
+        places=computing.elementwise,
+        bias=clamp,
+        reads_input=True,
+    ),
+    **records(
+        "clamp_min", "input, min", places=computing.elementwise, bias=clamp, reads_input=True
+    ),
+    **records(
+        "clamp_max", "input, max", places=computing.elementwise, bias=clamp, reads_input=True
+    ),
+    **{
+        name: operation
+        for name, bias in (("hardswish", hardswish), ("silu", silu))
+        for name, operation in records(
+            name,
+            "input, inplace=False",
+            places=computing.like_first,
+            bias=bias,
+            reads_input=True,
+        ).items()
+    },
+    **records(
+        "gelu",
+        "input, approximate='none'",
+        places=computing.like_first,
+        bias=gelu,
+        reads_input=True,
+    ),
+    **records("sigmoid", "input", places=computing.like_first, bias=sigmoid, reads_input=True),
+    **records("tanh", "input", places=computing.like_first, bias=tanh, reads_input=True),
+    **records(
+        "softmax",
+        "input, dim=None, _stacklevel=3, dtype=None",
+        places=computing.like_first,
+        bias=softmax,
+        reads_input=True,
+    ),
+    **records(
+        "elu celu selu mish logsigmoid log_sigmoid hardsigmoid softshrink tanhshrink softsign "
+        "softplus threshold log_softmax softmin alpha_dropout feature_alpha_dropout "
+        "exp expm1 log log1p log2 log10 sin cos tan atan erf sign rsqrt reciprocal nan_to_num "
+        "cumsum cumprod logcumsumexp",
+        places=computing.like_first,
+    ),
+}

@@ -1,0 +1,100 @@
+"""Sums, products and powers, element by element."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from captum_tgrad.decomposition.bias import Bias, ElementBias
+from captum_tgrad.decomposition.call import Call, NoRuleError
+from captum_tgrad.decomposition.operations.moving import finite, itself
+from captum_tgrad.decomposition.operations.operation import Operation, records
+from captum_tgrad.decomposition.places import computing
+
+
+def homogeneous(call: Call, output: Tensor) -> Bias | None:
+    """Degree one in all its tensors together, so ``b = 0`` if none of them is a constant."""
+    if any(tensor.is_floating_point() for tensor in call.constant):
+        raise NoRuleError
+    numbers = [arg for arg in call.args if isinstance(arg, (int, float))]
+    if call.name in ("maximum", "minimum", "fmax", "fmin") and numbers:
+        raise NoRuleError
+    return None
+
+
+def product(call: Call, output: Tensor) -> Bias | None:
+    """A product with one factor that depends on the input is linear in it; with more it is not."""
+    return of_degree(len(call.dependent), output)
+
+
+def of_degree(degree: float, output: Tensor) -> Bias | None:
+    """Euler: for ``op`` homogeneous of degree d, ``D op(z)[z] = d y``."""
+    if degree == 1:
+        return None
+    return ElementBias(itself, output, scale=1 - degree)
+
+
+def quotient(call: Call, output: Tensor) -> Bias | None:
+    """``x / y`` is of degree 1, -1 or 0."""
+    if call.kwargs.get("rounding_mode") is not None:
+        raise NoRuleError
+    operands = (call.bound["input"], call.bound["other"])
+    flags = [isinstance(arg, Tensor) and arg.requires_grad for arg in operands]
+    numerator, denominator = reversed(flags) if call.name.startswith("r") else flags
+    return of_degree(int(numerator) - int(denominator), output)
+
+
+def power(call: Call, output: Tensor) -> Bias | None:
+    """``x ** p`` is of degree p."""
+    exponent = call.bound["other"]
+    if not isinstance(exponent, (int, float)) or not isinstance(call.bound["input"], Tensor):
+        raise NoRuleError
+    return of_degree(exponent, output)
+
+
+def fixed_power(call: Call, output: Tensor) -> Bias | None:
+    """A square, or a square root."""
+    return of_degree({"square": 2, "sqrt": 0.5}[call.name], output)
+
+
+def sum_of_two(call: Call, output: Tensor) -> Bias | None:
+    """``x + alpha * y`` and its relatives: the operand that is constant, where it is."""
+    first, second, alpha = (call.bound[name] for name in ("input", "other", "alpha"))
+    signs = {"sub": (1, -alpha), "subtract": (1, -alpha), "rsub": (-alpha, 1)}
+    factors = signs.get(call.name, (1, alpha))
+    for operand, factor in zip((first, second), factors, strict=True):
+        if isinstance(operand, Tensor):
+            if not operand.requires_grad:
+                return ElementBias(partial(torch.mul, other=factor), finite(operand))
+        elif operand != 0:
+            return ElementBias(
+                partial(torch.tensor, operand * factor, dtype=output.dtype, device=output.device)
+            )
+    return None
+
+
+OPERATIONS: dict[str, Operation] = {
+    **records(
+        "add radd sub subtract rsub",
+        "input, other, alpha=1",
+        places=computing.elementwise,
+        bias=sum_of_two,
+    ),
+    **records(
+        "mul multiply rmul", "input, other", places=computing.elementwise, bias=product
+    ),
+    **records(
+        "div divide truediv true_divide rtruediv rdiv",
+        "input, other",
+        places=computing.elementwise,
+        bias=quotient,
+    ),
+    **records("pow", "input, other", places=computing.elementwise, bias=power),
+    **records("square sqrt", "input", places=computing.elementwise, bias=fixed_power),
+    **records(
+        "neg negative maximum minimum fmax fmin", places=computing.elementwise, bias=homogeneous
+    ),
+    **records("rpow lerp addcmul addcdiv floor_divide", places=computing.elementwise),
+}

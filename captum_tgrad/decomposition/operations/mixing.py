@@ -1,0 +1,158 @@
+"""Operations that mix elements along dimensions: products of matrices, sums, norms, attention."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from captum_tgrad.decomposition.bias import Bias, ChannelBias, ElementBias
+from captum_tgrad.decomposition.call import Call, NoRuleError
+from captum_tgrad.decomposition.operations.arithmetic import homogeneous, of_degree, product
+from captum_tgrad.decomposition.operations.operation import Operation, records, require_constant
+from captum_tgrad.decomposition.places import computing
+
+_BLOCK_OF_SCORES = 2**22
+
+
+def linear(call: Call, output: Tensor) -> Bias | None:
+    """The bias parameter."""
+    bias = call.bound["bias"]
+    require_constant(call.bound["weight"], bias)
+    return None if bias is None else ChannelBias(bias, output.dim() - 1)
+
+
+def vector_norm(call: Call, output: Tensor) -> Bias | None:
+    """Degree one, but for the number of elements that are not zero."""
+    if call.bound["p"] == 0:
+        return of_degree(0, output)
+    return homogeneous(call, output)
+
+
+def standard_deviation(call: Call, output: Tensor) -> Bias | None:
+    """A standard deviation is of degree one, a variance of degree two."""
+    return of_degree(2 if call.name == "var" else 1, output)
+
+
+def attention(call: Call, output: Tensor) -> Bias | None:
+    """``b = y (1 - v) - k ((A * S) V - rowsum(A * S) y)``.
+
+    With the scores ``S = Q K' / sqrt(d)``, their softmax ``A`` after the mask, ``y = A V``; v is 1
+    if the values depend on the input, k counts which of queries and keys do.
+    """
+    names = ("query", "key", "value", "attn_mask", "is_causal", "scale")
+    query, key, value, mask, causal, scale = (call.bound[name] for name in names)
+    if call.bound["dropout_p"] or call.bound["enable_gqa"] or query.dim() != output.dim():
+        raise NoRuleError
+    require_constant(mask)
+    degree = int(query.requires_grad) + int(key.requires_grad)
+    of_values = int(value.requires_grad)
+    factor = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
+
+    def compute(y: Tensor, q: Tensor, k: Tensor, v: Tensor, *masks: Tensor) -> Tensor:
+        batch = math.prod(y.shape[:-2])
+        rows = max(1, _BLOCK_OF_SCORES // max(1, batch * k.shape[-2]))
+        parts = []
+        for start in range(0, q.shape[-2], rows):
+            part = y[..., start : start + rows, :]
+            scores = (q[..., start : start + rows, :] @ k.transpose(-1, -2)) * factor
+            allowed = scores
+            for bias in masks:
+                own = bias[..., start : start + rows, :] if bias.shape[-2] != 1 else bias
+                if own.dtype == torch.bool:
+                    allowed = allowed.masked_fill(~own, -torch.inf)
+                else:
+                    allowed = allowed + own
+            if causal:
+                places = torch.arange(k.shape[-2], device=y.device)
+                queries = torch.arange(start, start + part.shape[-2], device=y.device)
+                allowed = allowed.masked_fill(places > queries[:, None], -torch.inf)
+            weights = allowed.softmax(-1).nan_to_num(0).mul_(scores)
+            moved = weights @ v - weights.sum(-1, keepdim=True) * part
+            parts.append(part * (1 - of_values) - degree * moved)
+        return torch.cat(parts, -2)
+
+    masks = () if mask is None else (mask.reshape([1] * (2 - mask.dim()) + list(mask.shape)),)
+    uncut = (output.dim() - 2, output.dim() - 1)
+    return ElementBias(compute, output, query, key, value, *masks, uncut=uncut)
+
+
+_REDUCED = "input, dim=None, keepdim=False"
+
+OPERATIONS: dict[str, Operation] = {
+    **records("linear", "input, weight, bias=None", places=computing.linear, bias=linear),
+    **records(
+        "matmul rmatmul bmm mm mv dot vdot inner_product",
+        "input, other",
+        places=computing.matmul,
+        bias=product,
+    ),
+    **records("einsum", places=computing.einsum, bias=product),
+    **records("tensordot", "a, b, dims=2", places=computing.tensordot, bias=product),
+    **records("outer ger", "input, other", places=computing.outer, bias=product),
+    **records("inner kron chain_matmul", places=None, bias=product),
+    **records("bilinear", "input1, input2, weight, bias=None", places=computing.bilinear),
+    **records(
+        "sum mean nansum nanmean amax amin max min median",
+        _REDUCED,
+        places=computing.reduced,
+        bias=homogeneous,
+    ),
+    **records("prod logsumexp", _REDUCED, places=computing.reduced),
+    **records(
+        "kthvalue",
+        "input, k, dim=-1, keepdim=False",
+        places=computing.reduced,
+        bias=homogeneous,
+    ),
+    **records(
+        "std var",
+        "input, dim=None, unbiased=True, keepdim=False",
+        places=computing.reduced,
+        bias=standard_deviation,
+    ),
+    **records(
+        "norm",
+        "input, p='fro', dim=None, keepdim=False",
+        places=computing.reduced,
+        bias=vector_norm,
+    ),
+    **records(
+        "linalg_vector_norm vector_norm",
+        "input, p=2, dim=None, keepdim=False",
+        places=computing.reduced,
+        bias=vector_norm,
+    ),
+    **records("linalg_norm linalg_matrix_norm", bias=None),
+    **records("trace diff", bias=homogeneous),
+    **records("cumsum", "input, dim", places=computing.like_first, bias=homogeneous),
+    **records("glu", "input, dim=-1", places=computing.halved),
+    **records(
+        "scaled_dot_product_attention",
+        "query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None, "
+        "enable_gqa=False",
+        places=computing.attention,
+        bias=attention,
+    ),
+    **records("lstm gru rnn_tanh rnn_relu", places=computing.recurrent),
+    **records("lstm_cell gru_cell rnn_tanh_cell rnn_relu_cell", places=computing.cell),
+    **records(
+        "fft_fft fft_ifft fft_rfft fft_irfft",
+        "input, n=None, dim=-1, norm=None",
+        places=computing.transformed,
+        bias=homogeneous,
+    ),
+    **records(
+        "fft_fft2 fft_ifft2 fft_rfft2 fft_irfft2",
+        "input, s=None, dim=(-2,-1), norm=None",
+        places=computing.transformed,
+        bias=homogeneous,
+    ),
+    **records(
+        "fft_fftn fft_ifftn fft_rfftn fft_irfftn",
+        "input, s=None, dim=None, norm=None",
+        places=computing.transformed,
+        bias=homogeneous,
+    ),
+}

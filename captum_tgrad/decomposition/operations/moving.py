@@ -1,0 +1,119 @@
+"""Operations that only move elements: they add nothing but constants that they are given."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from captum_tgrad.decomposition.bias import Bias, ElementBias
+from captum_tgrad.decomposition.call import Call, map_tensors, tensors_in
+from captum_tgrad.decomposition.operations.operation import Operation, records
+from captum_tgrad.decomposition.places import computing, moving
+
+
+def nothing(call: Call, output: Tensor) -> Bias | None:
+    """The same elements elsewhere, or zeros."""
+    return None
+
+
+def constants(call: Call, output: Tensor) -> Bias | None:
+    """An operation that copies what depends on the input, or is linear in it: ``b = op(0)``."""
+    args, kwargs = map_tensors(
+        (call.args, call.kwargs),
+        lambda tensor: torch.zeros_like(tensor) if tensor.requires_grad else tensor,
+    )
+    if call.in_place and not call.args[0].requires_grad:
+        args = (args[0].clone(), *args[1:])
+    result = call.func(*args, **kwargs)
+    several = tensors_in(args[0] if result is None else result)
+    number = next((i for i, each in enumerate(call.returned) if each is output), 0)
+    return ElementBias(itself, finite(several[number]))
+
+
+def itself(constant: Tensor) -> Tensor:
+    """A bias that is held as it is."""
+    return constant
+
+
+def finite(constant: Tensor) -> Tensor:
+    """A mask's ``-inf`` adds nothing: what it is added to has no gradient any more."""
+    return torch.where(constant.isinf(), 0, constant) if constant.is_floating_point() else constant
+
+
+def chosen(call: Call, output: Tensor) -> Bias | None:
+    """``where``: the constants among the two alternatives, where they are chosen."""
+    alternatives = [call.bound["input"], call.bound["other"]]
+    if all(isinstance(tensor, Tensor) and tensor.requires_grad for tensor in alternatives):
+        return None
+    return constants(call, output)
+
+
+def joined(call: Call, output: Tensor) -> Bias | None:
+    """``cat`` and ``stack``: the constants among the tensors, where they are."""
+    return constants(call, output) if call.constant else None
+
+
+def padding(call: Call, output: Tensor) -> Bias | None:
+    """Constant padding adds its value; every other padding repeats what is there."""
+    if call.bound["mode"] == "constant" and call.bound["value"]:
+        return constants(call, output)
+    return None
+
+
+OPERATIONS: dict[str, Operation] = {
+    **records(
+        "permute transpose swapaxes swapdims t T mT H mH adjoint movedim moveaxis squeeze unsqueeze "
+        "select narrow split chunk tensor_split split_with_sizes unbind expand expand_as "
+        "broadcast_to repeat tile repeat_interleave roll flip fliplr flipud rot90 diagonal diag "
+        "tril triu fft_fftshift fft_ifftshift pixel_unshuffle channel_shuffle gather index_select take take_along_dim "
+        "masked_select unfold hsplit vsplit dsplit atleast_1d atleast_2d atleast_3d "
+        "broadcast_tensors view_as_real view_as_complex diagonal_scatter select_scatter "
+        "slice_scatter unsafe_chunk unsafe_split",
+        places=moving.moved,
+        bias=joined,
+    ),
+    **records(
+        "view reshape flatten unflatten ravel reshape_as view_as",
+        places=moving.reshaped,
+        bias=nothing,
+    ),
+    **records("getitem", places=moving.indexed, bias=nothing),
+    **records(
+        "cat concat concatenate",
+        "tensors, dim=0",
+        places=moving.concatenated,
+        bias=joined,
+    ),
+    **records("stack", "tensors, dim=0", places=moving.stacked, bias=joined),
+    **records("hstack vstack dstack row_stack column_stack", places=moving.moved, bias=joined),
+    **records(
+        "pad", "input, pad, mode='constant', value=None", places=moving.padded, bias=padding
+    ),
+    **records("setitem", places=moving.assigned, bias=constants, fill=(2,)),
+    **records(
+        "index_put index_copy scatter index_fill copy slice_copy masked_scatter",
+        places=moving.assigned,
+        bias=constants,
+        fill=(3,),
+    ),
+    **records("masked_fill fill", places=computing.elementwise, bias=constants),
+    **records("zero", places=computing.elementwise, bias=nothing),
+    **records("where", "condition, input, other", places=computing.chosen, bias=chosen),
+    **records("pixel_shuffle", "input, upscale_factor", places=moving.shuffled, bias=nothing),
+    **records(
+        "clone contiguous to float double half bfloat16 type type_as cpu cuda alias requires_grad "
+        "real imag positive cfloat cdouble complex",
+        places=computing.elementwise,
+        bias=joined,
+    ),
+    **records("sort argsort cummax cummin", "input, dim=-1, descending=False", places=moving.by_indices, bias=joined),
+    **records("topk", "input, k, dim=-1, largest=True, sorted=True", places=moving.by_indices, bias=joined),
+}
+
+PATCHES = records(
+    "unfold",
+    "input, kernel_size, dilation=1, padding=0, stride=1",
+    places=moving.unfolded,
+    bias=nothing,
+)["unfold"]
+"""``torch.nn.functional.unfold``, which shares its name with ``Tensor.unfold``."""

@@ -1,0 +1,102 @@
+"""Normalizations."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from captum_tgrad.decomposition.bias import Bias, ChannelBias, ElementBias
+from captum_tgrad.decomposition.call import Call, NoRuleError
+from captum_tgrad.decomposition.in_place import OldValues
+from captum_tgrad.decomposition.operations.operation import Operation, records, require_constant
+from captum_tgrad.decomposition.places import computing
+from captum_tgrad.decomposition.precision import in_full_precision
+
+
+def batch_norm(call: Call, output: Tensor) -> Bias | None:
+    """``beta - running_mean * gamma / sqrt(running_var + eps)``; gamma and beta are optional."""
+    _, shift = _affine_of_batch_norm(call)
+    return ChannelBias(shift, 1)
+
+
+def _affine_of_batch_norm(call: Call) -> tuple[Tensor, Tensor]:
+    """The factor and the shift of each channel, both of shape ``(channels,)``."""
+    if "affine" not in call.shared:
+        names = ("running_mean", "running_var", "weight", "bias")
+        mean, variance, weight, bias = (call.bound[name] for name in names)
+        require_constant(mean, variance, weight, bias)
+        scale = (variance + call.bound["eps"]).rsqrt_()
+        scale = scale if weight is None else scale.mul_(weight)
+        shift = -mean * scale if bias is None else torch.addcmul(bias, mean, scale, value=-1)
+        call.shared["affine"] = scale, shift
+    affine: tuple[Tensor, Tensor] = call.shared["affine"]
+    return affine
+
+
+def _scaled_and_shifted(call: Call, old_values: OldValues) -> Tensor:
+    """``z * scale + shift``, whose backward pass is one multiplication and needs no ``z``."""
+    z: Tensor = call.args[0]
+    scale, shift = _affine_of_batch_norm(call)
+    if z.dim() < 2 or scale.dtype != z.dtype or shift.dtype != z.dtype:
+        raise NoRuleError
+    per_channel = (-1, *[1] * (z.dim() - 2))
+    return (z * scale.reshape(per_channel)).add_(shift.reshape(per_channel))
+
+
+def layer_norm(call: Call, output: Tensor) -> Bias | None:
+    """``beta + (y - beta) * v / (v + eps)`` with v the variance that is divided by.
+
+    Normalization is of degree zero but for ``eps``: nearly all of its output is ``b``.
+    """
+    names = ("input", "normalized_shape", "weight", "bias", "eps")
+    z, shape, weight, bias, eps = (call.bound[name] for name in names)
+    require_constant(weight, bias)
+    variance = in_full_precision(z.detach()).var(
+        tuple(range(-len(shape), 0)), unbiased=False, keepdim=True
+    )
+    return _normalized(output, variance / (variance + eps), bias)
+
+
+def group_norm(call: Call, output: Tensor) -> Bias | None:
+    """As :func:`layer_norm`, over groups of channels and all places."""
+    names = ("input", "num_groups", "weight", "bias", "eps")
+    z, groups, weight, bias, eps = (call.bound[name] for name in names)
+    require_constant(weight, bias)
+    variance = in_full_precision(z.detach()).reshape(z.shape[0], groups, -1).var(-1, unbiased=False)
+    ratio = (variance / (variance + eps)).repeat_interleave(z.shape[1] // groups, dim=1)
+    per_channel = (-1,) + (1,) * (z.dim() - 2)
+    bias = None if bias is None else bias.reshape(per_channel)
+    return _normalized(output, ratio.reshape(*z.shape[:2], *per_channel[1:]), bias)
+
+
+def _normalized(output: Tensor, ratio: Tensor, bias: Tensor | None) -> Bias:
+    if bias is None:
+        return ElementBias(torch.mul, output, ratio)
+    return ElementBias(lambda y, r, beta: beta + (y - beta) * r, output, ratio, bias)
+
+
+OPERATIONS: dict[str, Operation] = {
+    **records(
+        "batch_norm",
+        "input, running_mean, running_var, weight=None, bias=None, training=False, momentum=0.1, "
+        "eps=1e-5",
+        places=computing.like_first,
+        bias=batch_norm,
+        form=_scaled_and_shifted,
+    ),
+    **records(
+        "layer_norm",
+        "input, normalized_shape, weight=None, bias=None, eps=1e-5",
+        places=computing.like_first,
+        bias=layer_norm,
+    ),
+    **records(
+        "group_norm",
+        "input, num_groups, weight=None, bias=None, eps=1e-5",
+        places=computing.like_first,
+        bias=group_norm,
+    ),
+    **records(
+        "instance_norm rms_norm local_response_norm normalize", places=computing.like_first
+    ),
+}

@@ -1,0 +1,149 @@
+"""Where the elements of a tensor are along one axis of an input.
+
+Coordinates travel with the data: whatever moves the elements of a tensor also moves their
+coordinates, which are plain integer tensors. They have size 1 in every dimension on which they do
+not depend, so those of an image's rows are of shape ``(1, 1, H, 1)``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from weakref import WeakValueDictionary
+
+import torch
+from torch import Tensor
+
+SAMPLES = -1
+LOST = -2
+
+
+@dataclass(frozen=True)
+class Axis:
+    """What a coordinate counts.
+
+    Args:
+        input: The number of the input that the axis belongs to; ``SAMPLES`` for the samples of the
+            batch; ``LOST`` for positions in the output of an operation that lost all others.
+        dim: The dimension of that input.
+        extent: How many elements the input has along it.
+        is_place: Whether it is a place rather than a channel.
+        lost_at: The operation that lost the places, for ``LOST``.
+    """
+
+    input: int
+    dim: int
+    extent: int
+    is_place: bool = True
+    lost_at: str = ""
+
+
+class Coordinates:
+    """The cell that each element of a tensor is in, along one axis.
+
+    Args:
+        index: The number of each element's cell, from 1; 0 where it has none. Shape of the tensor,
+            but for size 1 in the dimensions on which it does not depend.
+        cells: The middle and the width of each cell in pixels of the input, shape ``(cells, 2)``;
+            sorted. Pixel ``i`` reaches from ``i - 0.5`` to ``i + 0.5``.
+    """
+
+    __slots__ = ("__weakref__", "cells", "dims", "index")
+
+    def __init__(self, index: Tensor, cells: Tensor) -> None:
+        self.index = index
+        self.cells = cells
+        self.dims = tuple(dim for dim, size in enumerate(index.shape) if size != 1)
+
+    @property
+    def has_everywhere(self) -> bool:
+        """Whether each element has a cell."""
+        return bool((self.index > 0).all())
+
+    def borders(self) -> tuple[Tensor, Tensor]:
+        """Where the cell of each element starts and ends; inf and -inf where it has none."""
+        middle, half = self.cells[:, 0], self.cells[:, 1] / 2
+        infinite = torch.full((1,), torch.inf, dtype=torch.float64)
+        low = torch.cat([infinite, middle - half])
+        high = torch.cat([-infinite, middle + half])
+        return low[self.index], high[self.index]
+
+    def aligned(self, rank: int) -> Coordinates:
+        """The same for a tensor with further dimensions in front, as broadcasting adds them."""
+        missing = rank - self.index.dim()
+        if missing == 0:
+            return self
+        return _shared(self.index.reshape([1] * missing + list(self.index.shape)), self.cells)
+
+
+_all: WeakValueDictionary[object, Coordinates] = WeakValueDictionary()
+
+
+def _shared(index: Tensor, cells: Tensor) -> Coordinates:
+    """Equal coordinates are one object, so that what is computed from them can be remembered."""
+    key = (tuple(index.shape), index.numpy().tobytes(), cells.numpy().tobytes())
+    known = _all.get(key)
+    if known is None:
+        known = _all[key] = Coordinates(index, cells)
+    return known
+
+
+@torch.no_grad()
+def coordinates(index: Tensor, cells: Tensor) -> Coordinates | None:
+    """Coordinates in their smallest form; None if no element has a cell.
+
+    Args:
+        index: As for :class:`Coordinates`, in the full shape of the tensor or less.
+        cells: As for :class:`Coordinates`, in any order; some may be equal.
+    """
+    if index.numel() == 0:
+        return None
+    index = _without_constant_dims(index.long())
+    used, place = index.unique(return_inverse=True)
+    used = used[used > 0]
+    if len(used) == 0:
+        return None
+    offset = 0 if int(index.min()) == 0 else 1
+    kept = torch.round(cells[used - 1], decimals=10)
+    cells, order = kept.unique(dim=0, return_inverse=True)
+    number = torch.cat([torch.zeros(1 - offset, dtype=torch.long), order + 1])
+    return _shared(number[place].contiguous(), cells.contiguous())
+
+
+def _without_constant_dims(index: Tensor) -> Tensor:
+    """Size 1 wherever all elements along a dimension that have a cell have the same one."""
+    for dim in range(index.dim()):
+        if index.shape[dim] != 1 and index.stride(dim) == 0:
+            index = index.narrow(dim, 0, 1)
+    for dim in range(index.dim()):
+        if index.shape[dim] != 1:
+            largest = index.amax(dim, keepdim=True)
+            if bool(((index == largest) | (index == 0)).all()):
+                index = largest
+    return index
+
+
+def from_borders(low: Tensor, high: Tensor, axis: Axis) -> Coordinates | None:
+    """Coordinates of cells that start at ``low`` and end at ``high``; none if ``high < low``.
+
+    A cell that covers the whole axis says nothing any more, and one that covers several samples is
+    in none of them.
+    """
+    if axis.input == SAMPLES:
+        none = high - low > 1.5
+    else:
+        slack = 1e-6 * axis.extent
+        none = (low <= slack - 0.5) & (high >= axis.extent - 0.5 - slack)
+    none |= high < low
+    cells = torch.stack([(low + high) / 2, high - low], -1).reshape(-1, 2)
+    cells = torch.where(none.reshape(-1, 1), 0, cells)
+    cells, index = torch.round(cells, decimals=10).unique(dim=0, return_inverse=True)
+    return coordinates(torch.where(none, 0, index.reshape(low.shape) + 1), cells)
+
+
+def along(shape: Sequence[int], dim: int, extent: int | None = None) -> Coordinates:
+    """The coordinates of a tensor whose dimension ``dim`` is an axis, entirely and in order."""
+    size = shape[dim] if extent is None else extent
+    index = torch.arange(1, size + 1).reshape([size if d == dim else 1 for d in range(len(shape))])
+    pixels = torch.arange(size, dtype=torch.float64)
+    return _shared(index, torch.stack([pixels, torch.ones_like(pixels)], 1).contiguous())

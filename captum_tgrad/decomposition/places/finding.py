@@ -1,0 +1,220 @@
+"""The places of what a call returned: by the rule of its operation, or by trying it out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from captum_tgrad.decomposition.call import Call, NoRuleError, map_tensors, tensors_in
+from captum_tgrad.decomposition.origin import places_of
+from captum_tgrad.decomposition.places.coordinates import Axis, Coordinates, coordinates
+from captum_tgrad.decomposition.places.places import Places, has_places, lost_places, places
+
+Found = tuple[Places, bool]
+"""What is known of an output's places, and whether that is all there is to know."""
+
+_known: dict[object, list[Found]] = {}
+_MOST_ELEMENTS = 2**22  # of a tensor whose places are found by trying
+
+
+@torch.no_grad()
+def output_places(
+    call: Call, outputs: Sequence[Tensor], rule: Any, where: Callable[[], str]
+) -> list[Places]:
+    """The places of each output of a call.
+
+    Args:
+        call: The call, its arguments as they were before it ran.
+        outputs: All tensors that it returned.
+        rule: The operation's rule; None if it has none.
+        where: What to call the operation if it loses the places of its arguments.
+    """
+    key = _key(call, outputs)
+    found = _known.get(key) if key is not None else None
+    if found is None:
+        found = _found(call, outputs, rule)
+        if key is not None:
+            if len(_known) > 8192:
+                _known.clear()
+            _known[key] = found
+    return [
+        given if complete else _lost(call, output, given, where)
+        for (given, complete), output in zip(found, outputs, strict=True)
+    ]
+
+
+def _key(call: Call, outputs: Sequence[Tensor]) -> object | None:
+    """What the places depend on; None if that includes the values of a constant."""
+    try:
+        key = (
+            call.func,
+            _frozen(call.args),
+            _frozen(call.kwargs) if call.kwargs else None,
+            tuple([tuple(output.shape) for output in outputs]),
+        )
+        hash(key)
+    except TypeError:
+        return None
+    return key
+
+
+def _frozen(value: Any) -> object:
+    if isinstance(value, Tensor):
+        given = places_of(value)
+        if given is not None:
+            return given
+        if not value.is_floating_point():
+            raise TypeError("its values may say where elements go")
+        return ("constant", value.shape)
+    if isinstance(value, (tuple, list)):
+        return tuple([_frozen(item) for item in value])
+    if isinstance(value, dict):
+        return tuple([(key, _frozen(item)) for key, item in value.items()])
+    if isinstance(value, slice):
+        return ("slice", value.start, value.stop, value.step)
+    return (type(value), value)
+
+
+def _found(call: Call, outputs: Sequence[Tensor], rule: Any) -> list[Found]:
+    if rule is not None:
+        try:
+            found = rule(call, outputs)
+        except NoRuleError:
+            found = []
+        if [given.shape for given in found] == [tuple(output.shape) for output in outputs]:
+            return [(given, True) for given in found]
+    return _tried(call, outputs)
+
+
+def _lost(call: Call, output: Tensor, kept: Places, where: Callable[[], str]) -> Places:
+    widest = max(tensor.dim() for tensor in call.dependent)
+    spread = sum(size != 1 for size in output.shape) > 2 or output.dim() >= widest
+    had = any(given is not None and has_places(given) for given in map(places_of, call.dependent))
+    if had and spread and output.dim() > 1:
+        return lost_places(output.shape, kept.claims, where())
+    return kept
+
+
+def _tried(call: Call, outputs: Sequence[Tensor]) -> list[Found]:
+    """Finds along which dimensions an operation treats elements alike, or whether it moves them.
+
+    An operation that commutes with every permutation of a dimension leaves what is along it where
+    it was. One that turns the numbers of its elements into numbers of its elements moves them.
+    """
+    nothing: list[Found] = [(places(output.shape, {}), False) for output in outputs]
+    if sum(tensor.numel() for tensor in call.tensors) > _MOST_ELEMENTS:
+        return nothing
+    generator = torch.Generator().manual_seed(0)
+    values = {
+        id(t): torch.rand(t.shape, generator=generator, dtype=torch.float64).add_(0.1).to(t)
+        for t in call.dependent
+    }
+    before = _run(call, lambda t: values.get(id(t), t))
+    if before is None or len(before) != len(outputs):
+        return nothing
+    found: list[Found] = []
+    for position, output in enumerate(outputs):
+        numbers = output.is_floating_point() or output.is_complex()
+        if not numbers or before[position].shape != output.shape:
+            found.append(nothing[position])
+            continue
+        given, complete = _commuting(call, position, before[position], values, generator)
+        moved = None if complete else _moving(call, position, before[position], values)
+        found.append((moved, True) if moved else (given, complete))
+    return found
+
+
+def _run(call: Call, replace: Callable[[Tensor], Tensor]) -> list[Tensor] | None:
+    args, kwargs = map_tensors(
+        (call.args, call.kwargs), lambda tensor: replace(tensor).detach().clone()
+    )
+    with torch.random.fork_rng([]):
+        torch.manual_seed(0)
+        try:
+            result = call.func(*args, **kwargs)
+        except (RuntimeError, NotImplementedError, IndexError, ValueError):
+            return None
+    return tensors_in(args[0] if result is None else result)
+
+
+def _commuting(
+    call: Call,
+    position: int,
+    before: Tensor,
+    values: dict[int, Tensor],
+    generator: torch.Generator,
+) -> Found:
+    rank = before.dim()
+    if any(tensor.dim() > rank for tensor in call.dependent):
+        return places(before.shape, {}), False
+    claims: dict[Axis, list[Coordinates]] = {}
+    for tensor in call.dependent:
+        given = places_of(tensor)
+        for axis, own in given.claims.items() if given else ():
+            claims.setdefault(axis, []).extend(claim.aligned(rank) for claim in own)
+    commutes: dict[int, bool] = {}
+
+    def permuted(tensor: Tensor, dim: int, order: Tensor) -> Tensor:
+        own = dim - (rank - tensor.dim())
+        tensor = values.get(id(tensor), tensor)
+        if own < 0 or tensor.shape[own] != len(order):
+            return tensor
+        return tensor.index_select(own, order.to(tensor.device))
+
+    for dim in {dim for own in claims.values() for claim in own for dim in claim.dims}:
+        order = torch.randperm(before.shape[dim], generator=generator)
+        sizes = {
+            tensor.shape[dim - rank]
+            for tensor in call.dependent
+            if tensor.dim() >= rank - dim
+        }
+        after = None
+        if sizes <= {1, before.shape[dim]}:
+            after = _run(call, lambda t, d=dim, o=order: permuted(t, d, o))  # type: ignore[misc]
+        commutes[dim] = (
+            after is not None
+            and len(after) > position
+            and after[position].shape == before.shape
+            and _alike(after[position], before.index_select(dim, order.to(before.device)))
+        )
+    kept = {
+        axis: own
+        for axis, own in claims.items()
+        if all(commutes[dim] for claim in own for dim in claim.dims)
+    }
+    complete = not any(axis.is_place for axis in claims.keys() - kept.keys())
+    return places(before.shape, kept), complete
+
+
+def _alike(one: Tensor, other: Tensor) -> bool:
+    tolerance = torch.finfo(one.dtype).eps ** 0.5
+    return torch.allclose(one, other, rtol=tolerance, atol=tolerance, equal_nan=True)
+
+
+def _moving(
+    call: Call, position: int, before: Tensor, values: dict[int, Tensor]
+) -> Places | None:
+    if len(call.dependent) != 1 or call.dependent[0].numel() >= 2**24:
+        return None
+    (source,) = call.dependent
+    given = places_of(source)
+    numbers = torch.arange(1, source.numel() + 1).reshape(source.shape).to(source)
+    after = _run(call, lambda t: numbers if t is source else t)
+    if after is None or len(after) <= position or given is None:
+        return None
+    number = after[position].double().cpu()
+    index = number.nan_to_num(-1).round().long()
+    if not bool(((number == index) & (index >= 0) & (index <= source.numel())).all()):
+        return None
+    own = torch.cat([torch.zeros(1).to(before), values[id(source)].flatten().to(before)])
+    if not torch.equal(own[index.to(own.device)], before):
+        return None
+    claims = {}
+    for axis, found in given.claims.items():
+        flat = [claim.index.expand(source.shape).reshape(-1) for claim in found]
+        moved = [torch.cat([each.new_zeros(1), each])[index] for each in flat]
+        claims[axis] = [coordinates(m, c.cells) for m, c in zip(moved, found, strict=True)]
+    return places(before.shape, claims)

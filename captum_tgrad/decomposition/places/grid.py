@@ -1,0 +1,205 @@
+"""The coordinates of a new grid: of what a convolution, a pooling or a resizing returns."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from captum_tgrad.decomposition.places.coordinates import (
+    SAMPLES,
+    Axis,
+    Coordinates,
+    coordinates,
+    from_borders,
+)
+
+Numbers = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Window:
+    """What a cell of the new grid is computed from, along one dimension.
+
+    Args:
+        offset: The middle of what the first cell is computed from, in cells of the old grid.
+        stride: From there to the middle of the next.
+    """
+
+    offset: float
+    stride: float
+
+
+@torch.no_grad()
+def regridded(
+    claim: Coordinates, dim: int, size: int, window: Window | None, axis: Axis
+) -> Coordinates | None:
+    """The coordinates after ``size`` new cells along ``dim`` replaced the old ones.
+
+    As the paper enlarges a map without regard to strides and padding, the new cells that have their
+    middle on the old ones cover these evenly.
+
+    Args:
+        claim: The coordinates on the old grid.
+        dim: The dimension of the grid.
+        size: How many cells the new grid has along it.
+        window: What each is computed from; None if they cover the old ones evenly.
+        axis: The axis that the coordinates are on.
+    """
+    if dim not in claim.dims:
+        return claim
+    old = claim.index.shape[dim]
+    if size == old and (window is None or window == Window(0, 1)):
+        return claim
+    if axis.input == SAMPLES:
+        return None
+    lines = claim.index.movedim(dim, -1)
+    unique, number = lines.reshape(-1, old).unique(dim=0, return_inverse=True)
+    middles = np.concatenate([[np.nan], claim.cells[:, 0].numpy()])
+    halves = np.concatenate([[np.nan], claim.cells[:, 1].numpy() / 2])
+    lows, highs = [], []
+    for line in unique.numpy():
+        low, high = _new_line(middles[line], halves[line], size, window, axis)
+        lows.append(low)
+        highs.append(high)
+    shape = [*lines.shape[:-1], size]
+    low, high = (
+        torch.from_numpy(np.stack(borders))[number].reshape(shape).movedim(-1, dim)
+        for borders in (lows, highs)
+    )
+    return from_borders(low, high, axis)
+
+
+def _new_line(
+    middle: Numbers, half: Numbers, size: int, window: Window | None, axis: Axis
+) -> tuple[Numbers, Numbers]:
+    """The borders of the new cells along one line of old ones; inf and -inf where there are none."""
+    low, high = np.full(size, np.inf), np.full(size, -np.inf)
+    inside = (middle > -0.5 - 1e-6) & (middle < axis.extent - 0.5 + 1e-6)
+    if not inside.any():
+        return low, high
+    old = len(middle)
+    evenly = old / size
+    stride = evenly if window is None else window.stride
+    first = (evenly - 1) / 2 if window is None else window.offset
+    centers = first + stride * np.arange(size)
+    runs = _runs(middle, half, inside)
+    if len(runs) == 1:
+        start, stop = runs[0]
+        before = max(math.ceil((start - 0.5 - first) / stride - 1e-9), 0)
+        after = max(size - 1 - math.floor((stop - 0.5 - first) / stride + 1e-9), 0)
+        count = size - before - after
+        if count <= 0:
+            return low, high
+        borders = np.interp(
+            np.arange(count + 1) / count, np.linspace(0, 1, stop - start + 1),
+            _borders(middle, half, start, stop),
+        )  # fmt: skip
+        low[before : before + count] = np.minimum(borders[:-1], borders[1:])
+        high[before : before + count] = np.maximum(borders[:-1], borders[1:])
+        return low, high
+    if window is None or abs(stride - evenly) < 1e-9:
+        centers = (evenly - 1) / 2 + evenly * np.arange(size)
+    for start, stop in runs:
+        own = (centers >= start - 0.5 - 1e-9) & (centers < stop - 0.5 - 1e-9)
+        ends = centers[own][:, None] + np.array([-stride / 2, stride / 2])
+        ends = np.interp(
+            ends, np.arange(start, stop + 1) - 0.5, _borders(middle, half, start, stop)
+        )
+        low[own], high[own] = ends.min(1), ends.max(1)
+    return low, high
+
+
+def _runs(middle: Numbers, half: Numbers, inside: NDArray[np.bool_]) -> list[tuple[int, int]]:
+    """Where the old cells lie side by side, all in one direction: half-open ranges."""
+    runs: list[tuple[int, int]] = []
+    direction = 0
+    for i in np.flatnonzero(inside):
+        step = 0
+        if runs and runs[-1][1] == i:
+            between = middle[i] - middle[i - 1]
+            touch = abs(abs(between) - half[i] - half[i - 1]) < 1e-6 * half[i]
+            step = int(np.sign(between)) if touch else 0
+        if step and direction in (0, step):
+            runs[-1] = (runs[-1][0], int(i) + 1)
+            direction = step
+        else:
+            runs.append((int(i), int(i) + 1))
+            direction = 0
+    return runs
+
+
+def _borders(middle: Numbers, half: Numbers, start: int, stop: int) -> Numbers:
+    """The borders of the cells of a run, in its direction."""
+    own, width = middle[start:stop], half[start:stop]
+    sign = -1 if stop - start > 1 and own[1] < own[0] else 1
+    borders: Numbers = np.concatenate([own - sign * width, [own[-1] + sign * width[-1]]])
+    return borders
+
+
+@torch.no_grad()
+def widened(claim: Coordinates | None, dim: int, source: int, axis: Axis) -> Coordinates | None:
+    """A subsample of a grid is a coarser grid: every other row stands for two.
+
+    Args:
+        claim: The coordinates of what was selected.
+        dim: The dimension that was selected from.
+        source: Its size before.
+        axis: The axis that the coordinates are on.
+    """
+    if claim is None or claim.dims != (dim,) or axis.input == SAMPLES or not axis.is_place:
+        return claim
+    middle = torch.cat([torch.full((1,), torch.nan).double(), claim.cells[:, 0]])[claim.index]
+    middle = middle.flatten()
+    width = float(claim.cells[0, 1])
+    if len(middle) < 2 or bool(middle.isnan().any()) or not torch.allclose(
+        claim.cells[:, 1], claim.cells[:1, 1]
+    ):
+        return claim
+    steps = middle.diff()
+    step = float(steps[0])
+    if not torch.allclose(steps, steps[:1]):
+        return claim
+    jump = abs(step) / width
+    if jump == 0:
+        return claim
+    if jump > 1 + 1e-6 and len(middle) == math.ceil(source / jump - 1e-6):
+        start = float(middle.min()) - width / 2
+        stop = float(middle.max()) + width / 2
+        slack = abs(step) - width
+        to_start, to_stop = start + 0.5, axis.extent - 0.5 - stop
+        if 0 <= to_start <= slack + 1e-6:
+            before = to_start
+        elif 0 <= to_stop <= slack + 1e-6:
+            before = slack - to_stop
+        else:
+            before = 0.0
+        center = (middle - width / 2 - before + abs(step) / 2).reshape(claim.index.shape)
+        return from_borders(center - abs(step) / 2, center + abs(step) / 2, axis)
+    return claim
+
+
+@torch.no_grad()
+def refined(claim: Coordinates | None, dim: int, axis: Axis) -> Coordinates | None:
+    """An element that was repeated in place is a finer grid: each copy has its part of the cell."""
+    if claim is None or claim.dims != (dim,) or axis.input == SAMPLES:
+        return claim
+    index = claim.index.flatten()
+    _, counts = index.unique_consecutive(return_counts=True)
+    times = int(counts[0])
+    if times < 2 or len(counts) < 2 or not bool((counts == times).all() & (index > 0).all()):
+        return claim
+    middles = claim.cells[:, 0][index - 1]
+    widths = claim.cells[:, 1][index - 1]
+    sign = -1.0 if float(middles[-1]) < float(middles[0]) else 1.0
+    part = torch.arange(len(index)) % times
+    center = middles + sign * widths * ((part + 0.5) / times - 0.5)
+    half = widths / times / 2
+    shape = claim.index.shape
+    return from_borders((center - half).reshape(shape), (center + half).reshape(shape), axis)
+
+

@@ -1,0 +1,366 @@
+"""Places after an operation that only moves elements: it is run on their coordinates."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from captum_tgrad.decomposition.call import Call, NoRuleError, map_tensors, tensors_in
+from captum_tgrad.decomposition.origin import places_of
+from captum_tgrad.decomposition.places.coordinates import (
+    SAMPLES,
+    Axis,
+    Coordinates,
+    coordinates,
+    from_borders,
+)
+from captum_tgrad.decomposition.places.grid import refined, widened
+from captum_tgrad.decomposition.places.places import Places, places
+
+Run = Callable[[list[Tensor]], Sequence[Tensor]]
+
+
+def moved(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
+    """The elements of the arguments, elsewhere; what is filled in has no place."""
+    tensors = call.tensors
+
+    def run(replaced: list[Tensor]) -> list[Tensor]:
+        remaining = iter(replaced)
+        args, kwargs = map_tensors((call.args, call.kwargs), lambda _: next(remaining))
+        args, kwargs = _without_fill(call, args, kwargs)
+        if call.in_place:
+            args = (args[0].clone(memory_format=torch.contiguous_format), *args[1:])
+        result = call.func(*args, **kwargs)
+        return tensors_in(args[0] if result is None else result)
+
+    return after(run, [places_of(tensor) for tensor in tensors], tensors)
+
+
+def _without_fill(
+    call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """A number that is filled in has no coordinates."""
+    args = tuple(
+        0.0 if call.record and position in call.record.fill and isinstance(arg, (int, float)) else arg
+        for position, arg in enumerate(args)
+    )
+    return args, {**kwargs, "value": 0.0} if "value" in kwargs else kwargs
+
+
+@torch.no_grad()
+def after(run: Run, given: Sequence[Places | None], tensors: Sequence[Tensor]) -> list[Places]:
+    """The places of what ``run`` returns.
+
+    Args:
+        run: Moves elements: from tensors shaped like ``tensors`` to a list of results.
+        given: The places of the tensors; None for a constant.
+        tensors: What ``run`` is applied to; of constants that hold no numbers, such as indices and
+            masks, the values are used.
+    """
+    axes = list(dict.fromkeys(axis for each in given if each for axis in each.claims))
+    claims: list[dict[Axis, list[Coordinates | None]]] = []
+    shapes: list[tuple[int, ...]] = []
+    for axis in axes:
+        own = [each.claims.get(axis, ()) if each else () for each in given]
+        for slot in range(max(map(len, own))):
+            chosen = [claims[min(slot, len(claims) - 1)] if claims else None for claims in own]
+            moved_claims = _moved(run, chosen, tensors, axis)
+            claims = claims or [{} for _ in moved_claims]
+            shapes = shapes or [shape for _, shape in moved_claims]
+            for (claim, _), found in zip(moved_claims, claims, strict=True):
+                found.setdefault(axis, []).append(claim)
+    return [
+        places(shape, _refined(found)) for shape, found in zip(shapes, claims, strict=True)
+    ]
+
+
+def _moved(
+    run: Run, chosen: list[Coordinates | None], tensors: Sequence[Tensor], axis: Axis
+) -> list[tuple[Coordinates | None, tuple[int, ...]]]:
+    distinct = list(dict.fromkeys(claim for claim in chosen if claim is not None))
+    offsets, total = {}, 0
+    for claim in distinct:
+        offsets[claim] = total
+        total += len(claim.cells)
+    replaced = [
+        _as_numbers(tensor, claim, offsets) for tensor, claim in zip(tensors, chosen, strict=True)
+    ]
+    cells = torch.cat([claim.cells for claim in distinct])
+    found = []
+    for result in run(replaced):
+        claim = coordinates(result, cells)
+        if claim is not None and len(claim.dims) == 1 and len(distinct) == 1:
+            source = distinct[0]
+            if len(source.dims) == 1:
+                claim = widened(claim, claim.dims[0], source.index.numel(), axis)
+        found.append((claim, tuple(result.shape)))
+    return found
+
+
+def _as_numbers(
+    tensor: Tensor, claim: Coordinates | None, offsets: dict[Coordinates, int]
+) -> Tensor:
+    if claim is not None:
+        index = torch.where(claim.index > 0, claim.index + offsets[claim], 0)
+        return index.float().expand(tensor.shape)
+    if tensor.is_floating_point() or tensor.is_complex():
+        return torch.zeros(()).expand(tensor.shape)
+    return tensor.detach().cpu()
+
+
+def _refined(
+    claims: dict[Axis, list[Coordinates | None]],
+) -> dict[Axis, list[Coordinates | None]]:
+    """Copies beside each other make a finer grid where nothing else tells them apart."""
+    varying = [dim for found in claims.values() for claim in found if claim for dim in claim.dims]
+    return {
+        axis: [
+            refined(claim, claim.dims[0], axis)
+            if claim and len(claim.dims) == 1 and varying.count(claim.dims[0]) == 1
+            else claim
+            for claim in found
+        ]
+        for axis, found in claims.items()
+    }
+
+
+def reshaped(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
+    """The elements in row-major order, cut anew. Only what a coordinate depends on is expanded."""
+    tensor, (output,) = call.tensors[0], outputs
+    if tensor.numel() != output.numel() or tensor.dtype != output.dtype:
+        raise NoRuleError
+    groups = _groups(list(tensor.shape), list(output.shape))
+
+    def move(claim: Coordinates) -> Coordinates | None:
+        expanded, shape = list(claim.index.shape), [1] * output.dim()
+        for old, new in groups:
+            if any(dim in claim.dims for dim in old):
+                for dim in old:
+                    expanded[dim] = tensor.shape[dim]
+                for dim in new:
+                    shape[dim] = output.shape[dim]
+        return coordinates(claim.index.expand(expanded).reshape(shape), claim.cells)
+
+    given = places_of(tensor)
+    claims = given.claims.items() if given else ()
+    return [places(output.shape, _refined({a: list(map(move, own)) for a, own in claims}))]
+
+
+def _groups(old: list[int], new: list[int]) -> list[tuple[list[int], list[int]]]:
+    """The smallest groups of neighboring dimensions that a reshape keeps together."""
+    groups = []
+    i = j = 0
+    while i < len(old) or j < len(new):
+        group: tuple[list[int], list[int]] = ([], [])
+        held = wanted = 1
+        while True:
+            if i < len(old) and (held <= wanted or j == len(new)):
+                group[0].append(i)
+                held, i = held * old[i], i + 1
+            elif j < len(new):
+                group[1].append(j)
+                wanted, j = wanted * new[j], j + 1
+            else:
+                break
+            if held == wanted and group[0] and group[1]:
+                break
+        groups.append(group)
+    return groups
+
+
+def indexed(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
+    """``x[index]``; a slice with a step is taken from the part that it spans."""
+    index = call.args[1] if isinstance(call.args[1], tuple) else (call.args[1],)
+    plain = all(item is None or item is ... or type(item) in (int, slice) for item in index)
+    stepped = [
+        item for item in index if isinstance(item, slice) and item.step not in (None, 1)
+    ]
+    if not plain or not stepped:
+        return moved(call, outputs)
+    tensor = call.args[0]
+    sizes = iter(_indexed_sizes(index, tensor))
+    first: list[Any] = []
+    second: list[Any] = []
+    for item in index:
+        if item is ...:
+            first.append(item)
+            second.append(item)
+            continue
+        size = 1 if item is None else next(sizes)
+        if isinstance(item, slice):
+            start, stop, step = item.indices(size)
+            stop = min(start + len(range(start, stop, step)) * step, size)
+            first.append(slice(start, stop))
+            second.append(slice(None, None, step))
+        else:
+            first.append(item)
+            if item is None:
+                second.append(slice(None))
+    spanned = tensor.detach()[tuple(first)]
+    given = after(lambda t: [t[0][tuple(first)]], [places_of(tensor)], [tensor])
+    return after(lambda t: [t[0][tuple(second)]], given, [spanned])
+
+
+def _indexed_sizes(index: tuple[Any, ...], tensor: Tensor) -> list[int]:
+    """The sizes of the dimensions that integers and slices stand for."""
+    position = next((p for p, item in enumerate(index) if item is ...), len(index))
+    before = sum(item is not None for item in index[:position])
+    behind = sum(item is not None for item in index[position + 1 :])
+    shape = list(tensor.shape)
+    return shape[:before] + shape[len(shape) - behind :]
+
+
+def assigned(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
+    """What was written into: a constant that overwrites an element is where the element was."""
+    written = places_of(call.args[0])
+    if written is not None and not any(
+        places_of(tensor) for tensor in call.tensors[1:]
+    ):
+        return [written for _ in outputs]
+    return moved(call, outputs)
+
+
+def concatenated(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
+    """One dimension after the other; in the others, constants are where the rest is."""
+    tensors, (output,) = list(call.bound["tensors"]), outputs
+    tensors = [tensor for tensor in tensors if tensor.dim() == output.dim()]
+    dim = call.bound["dim"] % output.dim()
+
+    def run(indices: list[Tensor]) -> list[Tensor]:
+        kept = [
+            max(index.shape[d] if index.stride(d) else 1 for index in indices)
+            for d in range(output.dim())
+        ]
+        narrow = []
+        for index in indices:
+            for d, size in enumerate(kept):
+                if d != dim and size == 1:
+                    index = index.narrow(d, 0, 1)
+            narrow.append(index)
+        return [torch.cat(narrow, dim)]
+
+    given = [places_of(tensor) for tensor in tensors]
+    (found,) = after(run, given, tensors)
+    return [places(output.shape, found.claims)]
+
+
+def stacked(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
+    """A new dimension that counts the tensors."""
+    tensors, (output,) = list(call.bound["tensors"]), outputs
+    dim = call.bound["dim"] % output.dim()
+    given = [places_of(tensor) for tensor in tensors]
+    return after(lambda indices: [torch.stack(indices, dim)], given, tensors)
+
+
+def padded(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
+    """Constant padding continues the grid beside the image; every other one repeats elements."""
+    tensor, pads, mode = (call.bound[name] for name in ("input", "pad", "mode"))
+    given = places_of(tensor)
+    if mode != "constant":
+        return after(lambda t: [F.pad(t[0], pads, mode)], [given], [tensor])
+    return [_padded(tensor, given, list(pads))]
+
+
+def _padded(tensor: Tensor, given: Places | None, pads: list[int]) -> Places:
+    cropped = [min(pad, 0) for pad in pads]
+    if any(cropped):
+        (given,) = after(lambda t: [F.pad(t[0], cropped)], [given], [tensor])
+    rank = tensor.dim()
+    shape = list(tensor.shape)
+    ends = {}
+    for position in range(len(pads) // 2):
+        dim = rank - 1 - position
+        own = pads[2 * position : 2 * position + 2]
+        shape[dim] += sum(own)
+        if max(own) > 0:
+            ends[dim] = (max(own[0], 0), max(own[1], 0))
+    claims: dict[Axis, list[Coordinates | None]] = {}
+    for axis, found in given.claims.items() if given else ():
+        for claim in found:
+            wider: Coordinates | None = claim
+            for dim, own_ends in ends.items():
+                if wider is not None and dim in wider.dims:
+                    wider = _continued(wider, dim, own_ends, axis)
+            claims.setdefault(axis, []).append(wider)
+    return places(shape, claims)
+
+
+def _continued(
+    claim: Coordinates, dim: int, ends: tuple[int, int], axis: Axis
+) -> Coordinates | None:
+    pad = [0, 0] * (claim.index.dim() - 1 - dim) + list(ends)
+    if claim.dims != (dim,) or axis.input == SAMPLES or not claim.has_everywhere:
+        return coordinates(F.pad(claim.index, pad), claim.cells)
+    shape = [1] * claim.index.dim()
+    low, high = (border.flatten() for border in claim.borders())
+    middle = (low + high) / 2
+    lines = []
+    for border in (low, high):
+        before = border[0] - (middle[1] - middle[0]) * torch.arange(ends[0], 0, -1)
+        behind = border[-1] + (middle[-1] - middle[-2]) * torch.arange(1, ends[1] + 1)
+        line = torch.cat([before, border, behind])
+        shape[dim] = len(line)
+        lines.append(line.reshape(shape))
+    return from_borders(lines[0], lines[1], axis)
+
+
+def by_indices(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
+    """Operations that return the values they picked along a dimension, and where from."""
+    tensor, dim = call.bound["input"], call.bound["dim"]
+    indices = outputs[1].detach()
+    (found,) = after(lambda t: [t[0].gather(dim, t[1])], [places_of(tensor), None], [
+        tensor, indices,
+    ])  # fmt: skip
+    return [found for _ in outputs]
+
+
+def unfolded(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
+    """The patches of :func:`torch.nn.functional.unfold`, with the image continued beside it."""
+    bound, (output,) = call.bound, outputs
+    tensor = bound["input"]
+    padding = bound["padding"]
+    rows, columns = (padding, padding) if isinstance(padding, int) else padding
+    options = {key: bound[key] for key in ("kernel_size", "dilation", "stride")}
+    given = places_of(tensor)
+    if rows or columns:
+        given = _padded(tensor, given, [columns, columns, rows, rows])
+        tensor = tensor.new_empty(()).expand(given.shape)
+    return after(lambda t: [F.unfold(t[0], **options)], [given], [tensor])
+
+
+def sampled(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
+    """Interpolation at given points: each result is at the nearest element."""
+    bound = call.bound
+    image, grid = bound["input"], bound["grid"].detach().float().cpu()
+    corners = bool(bound["align_corners"])
+
+    def run(indices: list[Tensor]) -> list[Tensor]:
+        return [F.grid_sample(indices[0], grid, "nearest", "zeros", align_corners=corners)]
+
+    return after(run, [places_of(image)], [image])
+
+
+def shuffled(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
+    """``pixel_shuffle``: channels become a finer grid, unless they hold places already."""
+    tensor, (output,) = call.bound["input"], outputs
+    given = places_of(tensor)
+    channel = tensor.dim() - 3
+    if given is None or any(
+        channel in claim.dims
+        for axis, own in given.claims.items()
+        for claim in own
+        if axis.is_place
+    ):
+        return moved(call, outputs)
+    factor = call.bound["upscale_factor"]
+    run = lambda t: [  # noqa: E731
+        t[0][..., : tensor.shape[channel] // factor**2, :, :]
+        .repeat_interleave(factor, -1)
+        .repeat_interleave(factor, -2)
+    ]
+    return after(run, [given], [tensor])
+

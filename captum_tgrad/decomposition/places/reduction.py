@@ -1,0 +1,271 @@
+"""From a tensor's elements to the cells of an input: what to sum, and which cell each sum is in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from captum_tgrad.decomposition.places.coordinates import SAMPLES, Axis, Coordinates
+from captum_tgrad.decomposition.places.places import Places
+
+
+@dataclass(frozen=True, eq=False)
+class Grid:
+    """The cells of a map, in pixels of the input that it is a map of.
+
+    Args:
+        axes: For each spatial axis of the input the middle and the width of the cells, sorted:
+            shape ``(cells, 2)``, float64. Pixel ``i`` reaches from ``i - 0.5`` to ``i + 0.5``.
+        extents: How many pixels the input has along each axis.
+    """
+
+    axes: tuple[Tensor, ...]
+    extents: tuple[int, ...]
+
+    @property
+    def sizes(self) -> list[int]:
+        """How many cells there are along each axis."""
+        return [len(cells) for cells in self.axes]
+
+    @cached_property
+    def key(self) -> object:
+        """Equal for equal grids."""
+        return tuple([cells.numpy().tobytes() for cells in self.axes])
+
+
+@dataclass(frozen=True, eq=False)
+class Reduction:
+    """How to sum a tensor into the cells of one input.
+
+    Args:
+        samples: The batch size.
+        kept: The dimensions on which the sample or the place depends; the others are summed first.
+        grid: The cells; None if no element has a place.
+        indices: For each element of the kept dimensions, where its sum goes: cells by sample, then
+            what has no place by sample, then what belongs to no sample. Several where elements have
+            several places; none if it is all in order.
+        spread: For each axis, how the cells that elements were counted in share their evidence
+            among those of ``grid``; None where they are the same.
+        sizes: How many cells elements are counted in, along each axis.
+        has_unknown_samples: Whether the sample of some elements is unknown.
+        all_placed: Whether each element has a place.
+    """
+
+    samples: int
+    kept: tuple[int, ...]
+    grid: Grid | None
+    indices: tuple[Tensor, ...]
+    spread: tuple[Tensor | None, ...]
+    sizes: tuple[int, ...]
+    has_unknown_samples: bool = False
+    all_placed: bool = True
+    _on_device: dict[object, tuple[Tensor, ...]] = field(default_factory=dict)
+
+    @property
+    def cells(self) -> int:
+        """How many cells there are for each sample."""
+        return int(torch.Size(self.sizes).numel())
+
+    def _indices(self, like: Tensor) -> tuple[Tensor, ...]:
+        if like.device.type == "cpu":
+            return self.indices
+        if like.device not in self._on_device:
+            self._on_device[like.device] = tuple([i.to(like.device) for i in self.indices])
+        return self._on_device[like.device]
+
+    def into_cells(self, sums: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Adds sums up by cell.
+
+        Args:
+            sums: Shape of the tensor, with size 1 in all dimensions that are not kept.
+
+        Returns:
+            What is in each cell, ``(N, 1, *cells)``; what has no place, ``(N,)``; what belongs to
+            no sample, ``(1,)``.
+        """
+        counted = self.samples * self.cells
+        indices = self._indices(sums)
+        if not indices:
+            beside = sums.new_zeros(self.samples)
+            return sums.reshape(self.samples, 1, *self.sizes), beside, sums.new_zeros(1)
+        total = sums.new_zeros(counted + self.samples + 1)
+        for index in indices:
+            total.index_add_(0, index, sums.reshape(-1), alpha=1 / len(indices))
+        cells = total[:counted].reshape(self.samples, 1, *self.sizes)
+        for axis, matrix in enumerate(self.spread, 2):
+            if matrix is not None:
+                cells = (cells.movedim(axis, -1) @ matrix.to(cells)).movedim(-1, axis)
+        return cells, total[counted : counted + self.samples], total[counted + self.samples :]
+
+    def sample_of(self, like: Tensor) -> Tensor | None:
+        """The sample of each element of the kept dimensions; None if there is one sample."""
+        if self.samples == 1:
+            return None
+        counted = self.samples * self.cells
+        indices = self._indices(like)
+        index = indices[0] if indices else torch.arange(counted, device=like.device)
+        return torch.where(index < counted, index // self.cells, index - counted)
+
+    def per_sample(self, values: Tensor, like: Tensor, cells: bool = False) -> Tensor:
+        """``values``, shape ``(N,)``, to multiply the tensor with, or its ``cells``."""
+        if cells or self.samples == 1 or (not self.indices and len(like) == self.samples):
+            return values.reshape(-1, *[1] * (like.dim() - 1))
+        sample = self.sample_of(values)
+        shape = [size if dim in self.kept else 1 for dim, size in enumerate(like.shape)]
+        return values[sample].reshape(shape)
+
+    def out_of_cells(self, cells: Tensor, like: Tensor) -> Tensor:
+        """The inverse: what is in a cell, shared equally by the elements in it.
+
+        Args:
+            cells: Shape ``(N, 1, *cells)``.
+            like: The tensor whose elements they are.
+        """
+        shape = [size if dim in self.kept else 1 for dim, size in enumerate(like.shape)]
+        summed = like.numel() // max(torch.Size(shape).numel(), 1)
+        indices = self._indices(cells)
+        flat = cells.reshape(-1)
+        if not indices:
+            return (flat / summed).reshape(shape)
+        (index,) = indices
+        count = torch.bincount(index, minlength=len(flat))[: len(flat)] * summed
+        shared = torch.cat([flat / count.clamp_min(1), flat.new_zeros(self.samples + 1)])
+        return shared[index].reshape(shape)
+
+
+_known: dict[object, Reduction] = {}
+
+
+@torch.no_grad()
+def reduction(given: Places, axes: Sequence[Axis], samples: int) -> Reduction:
+    """How to sum a tensor into the cells of the input with these axes.
+
+    Args:
+        given: Where the tensor's elements are.
+        axes: The spatial axes of the input.
+        samples: The batch size.
+    """
+    key = (given, tuple(axes), samples)
+    found = _known.get(key)
+    if found is None:
+        if len(_known) > 4096:
+            _known.clear()
+        found = _known[key] = _reduction(given, axes, samples)
+    return found
+
+
+_MOST_CLAIMS = 4
+
+
+def _reduction(given: Places, axes: Sequence[Axis], samples: int) -> Reduction:
+    rank = len(given.shape)
+    sample = _sample_numbers(given, samples, rank)
+    own = [given.claims.get(axis, ()) for axis in axes]
+    count = max(map(len, own), default=0)
+    if count > _MOST_CLAIMS:
+        own, count = [claims if len(claims) == 1 else () for claims in own], 1
+    own = [claims if len(claims) in (1, count) else () for claims in own]
+    dims = {dim for claims in own for claim in claims for dim in claim.dims}
+    dims |= {dim for dim, size in enumerate(sample.shape) if size != 1}
+    cells = [_cells(claims, axis) for claims, axis in zip(own, axes, strict=True)]
+    sizes = [len(each) for each, _ in cells]
+    tidied = [_tidied(each) for each, _ in cells]
+    # An element with two claims shares its evidence between them.
+    where = [_where([of[slot % len(of)] for _, of in cells], sizes) for slot in range(count)]
+    all_placed = all(bool((cell >= 0).all()) for cell in where)
+    if not any(bool((cell >= 0).any()) for cell in where):
+        sizes, tidied, where = [], [], [torch.zeros([1] * rank, dtype=torch.long)]
+    total = int(torch.Size(sizes).numel())
+    shape = [given.shape[dim] if dim in dims else 1 for dim in range(rank)]
+    indices = []
+    for cell in where:
+        index = torch.where(cell >= 0, sample * total + cell, samples * total + sample)
+        index = torch.where(sample < 0, samples * (total + 1), index)
+        indices.append(index.expand(shape).reshape(-1).contiguous())
+    in_order = (
+        len(indices) == 1
+        and indices[0].numel() == samples * total
+        and bool((indices[0] == torch.arange(samples * total)).all())
+        and all(matrix is None for _, matrix in tidied)
+    )
+    return Reduction(
+        samples=samples,
+        kept=tuple(sorted(dims)),
+        grid=Grid(tuple([each for each, _ in tidied]), tuple(a.extent for a in axes))
+        if sizes
+        else None,
+        indices=() if in_order else tuple(indices),
+        spread=tuple([matrix for _, matrix in tidied]),
+        sizes=tuple(sizes),
+        has_unknown_samples=bool((sample < 0).any()),
+        all_placed=all_placed,
+    )
+
+
+def _cells(claims: tuple[Coordinates, ...], axis: Axis) -> tuple[Tensor, list[Tensor]]:
+    """The cells on the input, and for each claim the number of each element's; -1 beside it."""
+    whole = torch.tensor([[(axis.extent - 1) / 2, axis.extent]], dtype=torch.float64)
+    if not claims:
+        return whole, [torch.zeros((), dtype=torch.long)]
+    every = torch.cat([claim.cells for claim in claims])
+    middle = every[:, 0]
+    inside = (middle > -0.5 - 1e-6) & (middle < axis.extent - 0.5 + 1e-6)
+    if not bool(inside.any()):
+        return whole, [torch.full((), -1)] * len(claims)
+    cells, place = every[inside].unique(dim=0, return_inverse=True)
+    number = torch.full((len(every),), -1)
+    number[inside] = place
+    numbers, start = [], 0
+    for claim in claims:
+        stop = start + len(claim.cells)
+        numbers.append(torch.cat([torch.full((1,), -1), number[start:stop]])[claim.index])
+        start = stop
+    return cells, numbers
+
+
+def _where(numbers: list[Tensor], sizes: list[int]) -> Tensor:
+    """The number of the cell on the grid; -1 without a place on one of the axes."""
+    cell, placed = torch.zeros((), dtype=torch.long), torch.ones((), dtype=torch.bool)
+    for number, size in zip(numbers, sizes, strict=True):
+        cell = cell * size + number.clamp_min(0)
+        placed = placed & (number >= 0)
+    return torch.where(placed, cell, -1)
+
+
+def _sample_numbers(given: Places, samples: int, rank: int) -> Tensor:
+    """The number of each element's sample, -1 where it is unknown; broadcastable to the tensor."""
+    if samples == 1:
+        return torch.zeros([1] * rank, dtype=torch.long)
+    own = next((claims for axis, claims in given.claims.items() if axis.input == SAMPLES), ())
+    if len(own) != 1:
+        return torch.full([1] * rank, -1)
+    (claim,) = own
+    number = torch.cat([torch.full((1,), -1), claim.cells[:, 0].round().long()])
+    return number[claim.index]
+
+
+def _tidied(cells: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Cells that do not overlap, and how the given ones share their evidence among them."""
+    low, high = cells[:, 0] - cells[:, 1] / 2, cells[:, 0] + cells[:, 1] / 2
+    if len(cells) < 2 or bool((high[:-1] <= low[1:] + 1e-6 * cells[1:, 1]).all()):
+        return cells, None
+    width = cells[:, 1]
+    finest = width.min()
+    if bool((width < finest * (1 + 1e-6)).all()):
+        # Sliding windows: each stands for what is nearest to its middle.
+        between = (cells[1:, 0] + cells[:-1, 0]) / 2
+        low = torch.cat([low[:1], torch.maximum(low[1:], between)])
+        high = torch.cat([torch.minimum(high[:-1], between), high[-1:]])
+        return torch.stack([(low + high) / 2, high - low], 1), None
+    fine = width < finest * (1 + 1e-6)
+    overlap = torch.minimum(high[:, None], high[fine]) - torch.maximum(low[:, None], low[fine])
+    share = overlap.clamp_min(0)
+    share[fine] = torch.eye(int(fine.sum()), dtype=share.dtype)
+    total = share.sum(1, keepdim=True)
+    nearest = (cells[:, :1] - cells[fine][:, 0]).abs().argmin(1)
+    alone = torch.nn.functional.one_hot(nearest, int(fine.sum())).to(share)
+    return cells[fine], torch.where(total > 0, share / total.clamp_min(1e-12), alone)

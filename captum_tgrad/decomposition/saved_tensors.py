@@ -1,0 +1,40 @@
+"""Activations of a checkpointed block stay in memory: its second run would show other operations."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+@contextmanager
+def kept_in_memory() -> Iterator[None]:
+    """In this context, activation checkpointing does not replace what autograd saves.
+
+    A checkpointed block is run again in the backward pass, outside of the trace, and autograd would
+    find other tensors there than in the first run.
+    """
+    hooks = torch._C._autograd._top_saved_tensors_default_hooks(True)
+    if hooks is None or "_checkpoint_hook" not in getattr(hooks[0], "__qualname__", ""):
+        yield
+        return
+    with torch.autograd.graph.saved_tensors_hooks(_packed, _unpacked):
+        yield
+
+
+def _packed(tensor: Tensor) -> tuple[Tensor, int]:
+    # Without its graph: a node that held its own result would never be freed.
+    return tensor.detach(), tensor._version
+
+
+def _unpacked(packed: Any) -> Tensor:
+    tensor, version = packed
+    if tensor._version != version:
+        raise RuntimeError(
+            "a tensor that a checkpointed block needs for its gradient was modified in place"
+        )
+    saved: Tensor = tensor
+    return saved
