@@ -93,7 +93,7 @@ def decompose(
         with trace:
             output = forward(*followed, *arguments[len(leaves) :])
         trace.finish(output)
-        _require_order(output)
+        _require_order(output, summing.samples)
         selected = select(output)
         outputs.append(selected.detach().to(leaves[0].device, copy=True))  # no view of all outputs
         return output
@@ -125,19 +125,19 @@ def _spatial_axes(given: Places) -> list[Axis]:
     return sorted((axis for axis in axes if axis.input == first), key=lambda axis: axis.dim)
 
 
-def _require_order(output: Any) -> None:
+def _require_order(output: Any, samples: int) -> None:
     """Refuses an output whose rows belong to other samples than those of the input."""
     given = places_of(output) if isinstance(output, Tensor) else None
-    for axis, claims in given.claims.items() if given else ():
-        if axis.input != SAMPLES or axis.extent == 1:
-            continue
-        if claims[0].dims == (0,) and not bool(
-            (claims[0].index.flatten() == torch.arange(1, axis.extent + 1)).all()
-        ):
-            raise ValueError(
-                "forward_func returns the samples of the batch in another order. Explain them one"
-                " at a time, in batches of 1."
-            )
+    if given is None or samples == 1:
+        return
+    claims = next((own for axis, own in given.claims.items() if axis.input == SAMPLES), ())
+    rows = [claim.index.reshape(len(claim.index), -1) for claim in claims]
+    in_order = torch.arange(1, samples + 1)
+    if len(rows) != 1 or rows[0].shape[1] != 1 or not torch.equal(rows[0][:, 0], in_order):
+        raise ValueError(
+            "forward_func mixes the samples of the batch, or returns them in another order. Explain"
+            " them one at a time, in batches of 1."
+        )
 
 
 def _require_all_used(used: set[int], count: int) -> None:

@@ -247,6 +247,11 @@ class Trace(TorchFunctionMode):
         self._old_values.rescue(target)
         has_form = record is not None and record.bias is not None
         if has_form and target.requires_grad and not target._is_view():
+            if call.name in _RESHAPES_IN_PLACE:
+                old = _with_origin(target.detach(), origin_of(target))
+                result = call()
+                self._record(call.with_first(old), record, target)
+                return result
             if record is not None and not record.reads_input:
                 result = in_its_form(call, record, self._old_values)
                 self._record(call, record, target)
@@ -255,9 +260,7 @@ class Trace(TorchFunctionMode):
                 origin = origin_of(target)
                 with kept_in_memory():
                     result = call()
-                old = target.grad_fn._saved_self.detach().requires_grad_()
-                if origin is not None:
-                    set_origin(old, origin)
+                old = _with_origin(target.grad_fn._saved_self.detach(), origin)
                 self._record(call.with_first(old), record, target)
                 return result
         fresh = target.clone(memory_format=torch.preserve_format)
@@ -367,6 +370,16 @@ class Trace(TorchFunctionMode):
     def _name(self, operation: str) -> str:
         path = self._modules.path
         return f"{path}:{operation}" if path else operation
+
+
+_RESHAPES_IN_PLACE = {"transpose", "t", "squeeze", "unsqueeze", "swapaxes", "swapdims"}
+
+
+def _with_origin(tensor: Tensor, origin: Origin | None) -> Tensor:
+    tensor.requires_grad_()
+    if origin is not None:
+        set_origin(tensor, origin)
+    return tensor
 
 
 def _in_pairs(given: Places) -> Places:

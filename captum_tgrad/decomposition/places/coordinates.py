@@ -141,6 +141,18 @@ def from_borders(low: Tensor, high: Tensor, axis: Axis) -> Coordinates | None:
     return coordinates(torch.where(none, 0, index.reshape(low.shape) + 1), cells)
 
 
+def narrowed(claim: Coordinates | None) -> Coordinates | None:
+    """Windows that slide by less than their width are as coarse as the steps between them."""
+    if claim is None or len(claim.cells) < 2:
+        return claim
+    middle, width = claim.cells[:, 0], claim.cells[:, 1]
+    steps = middle.diff()
+    step = steps.min()
+    if bool((width == width[0]).all()) and bool((steps == step).all()) and step < width[0] - 1e-6:
+        return _shared(claim.index, torch.stack([middle, step.expand(len(middle))], 1).contiguous())
+    return claim
+
+
 def along(shape: Sequence[int], dim: int, extent: int | None = None) -> Coordinates:
     """The coordinates of a tensor whose dimension ``dim`` is an axis, entirely and in order."""
     size = shape[dim] if extent is None else extent

@@ -16,6 +16,7 @@ from captum_tgrad.decomposition.places.coordinates import (
     Coordinates,
     coordinates,
     from_borders,
+    narrowed,
 )
 
 Numbers = NDArray[np.float64]
@@ -54,9 +55,10 @@ def regridded(
         return claim
     old = claim.index.shape[dim]
     if size == old and (window is None or window == Window(0, 1)):
-        return claim
+        return narrowed(claim)
     if axis.input == SAMPLES:
         return None
+    claim = narrowed(claim) or claim
     lines = claim.index.movedim(dim, -1)
     unique, number = lines.reshape(-1, old).unique(dim=0, return_inverse=True)
     middles = np.concatenate([[np.nan], claim.cells[:, 0].numpy()])

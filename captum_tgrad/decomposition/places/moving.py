@@ -298,6 +298,9 @@ def _continued(
     shape = [1] * claim.index.dim()
     low, high = (border.flatten() for border in claim.borders())
     middle = (low + high) / 2
+    steps, widths = middle.diff(), (high - low)[1:]
+    if not torch.allclose(steps, steps[:1]) or not torch.allclose(steps.abs(), widths):
+        return coordinates(F.pad(claim.index, pad), claim.cells)
     lines = []
     for border in (low, high):
         before = border[0] - (middle[1] - middle[0]) * torch.arange(ends[0], 0, -1)

@@ -16,6 +16,7 @@ from captum_tgrad.decomposition.places.coordinates import (
     along,
     coordinates,
     from_borders,
+    narrowed,
 )
 
 Claims = Mapping[Axis, tuple[Coordinates, ...]]
@@ -127,40 +128,30 @@ def _reconciled(one: Coordinates, other: Coordinates, axis: Axis) -> Coordinates
         return one
     if one.dims != other.dims:
         return None
-    finer = _finer(one, other)
-    if finer is not None and axis.input != SAMPLES:
+    if axis.input != SAMPLES and (finer := _finer(one, other)) is not None:
         return finer
     low, high = one.borders()
     other_low, other_high = other.borders()
+    hull_low, hull_high = torch.minimum(low, other_low), torch.maximum(high, other_high)
     both = (one.index > 0) & (other.index > 0)
-    hull = from_borders(torch.minimum(low, other_low), torch.maximum(high, other_high), axis)
-    if hull is None or not bool(both.any()):
-        return hull
-    # Places that lie beside each other make one between them, as a sum over them would. Where
-    # many different ones would fall together, as in a sum with a mirror image, there is none.
-    distinct = max(_distinct(one.index, both), _distinct(other.index, both))
-    if axis.input == SAMPLES or hull.index.shape != both.shape:
-        return hull if hull.index.shape == both.shape and bool((hull.index > 0).all()) else None
-    return hull if _distinct(_middles(hull), both) >= distinct else None
+    # Places side by side make one that holds both, as a sum over them would. Others stay two.
+    gap = (hull_high - hull_low) - (high - low) - (other_high - other_low)
+    allowed = -0.5 if axis.input == SAMPLES else 1e-6
+    if bool((gap[both] > allowed).any()):
+        return None
+    return from_borders(hull_low, hull_high, axis)
 
 
 def _finer(one: Coordinates, other: Coordinates) -> Coordinates | None:
     """The one of two whose cells are all smaller than those of the other."""
-    for small, large in ((one, other), (other, one)):
-        if float(small.cells[:, 1].max()) < float(large.cells[:, 1].min()) * (1 - 1e-6):
-            both = torch.where(small.index > 0, small.index, large.index + len(small.cells))
-            both = torch.where((small.index > 0) | (large.index > 0), both, 0)
-            return coordinates(both, torch.cat([small.cells, large.cells]))
+    widths = [(narrowed(claim) or claim).cells[:, 1] for claim in (one, other)]
+    for small, large, order in ((one, other, 1), (other, one, -1)):
+        width, limit = widths[::order]
+        if float(width.max()) < float(limit.min()) * (1 - 1e-6):
+            index = torch.where(large.index > 0, large.index + len(small.cells), 0)
+            index = torch.where(small.index > 0, small.index, index)
+            return coordinates(index, torch.cat([small.cells, large.cells]))
     return None
-
-
-def _middles(claim: Coordinates) -> Tensor:
-    _, number = claim.cells[:, 0].unique(return_inverse=True)
-    return torch.cat([torch.zeros(1, dtype=torch.long), number + 1])[claim.index]
-
-
-def _distinct(index: Tensor, where: Tensor) -> int:
-    return len(index[where].unique())
 
 
 @torch.no_grad()
@@ -173,7 +164,8 @@ def mixed(claim: Coordinates, dims: Iterable[int], axis: Axis) -> Coordinates | 
     if not over:
         return claim
     low, high = claim.borders()
-    return from_borders(low.amin(over, keepdim=True), high.amax(over, keepdim=True), axis)
+    hull = from_borders(low.amin(over, keepdim=True), high.amax(over, keepdim=True), axis)
+    return narrowed(hull)
 
 
 def reindexed(claim: Coordinates, index: Tensor) -> Coordinates | None:
