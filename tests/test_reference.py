@@ -104,7 +104,7 @@ def test_weights_and_inputs_are_reproducible(tiny):
 def test_map_sums_to_the_scores_that_reach_the_input(tiny, sign, decomposed):
     decomposition = decomposed(tiny)
     for index, term in enumerate(decomposition.inputs):
-        scores = [t.score for t in decomposition.terms if t.reaches[index]]
+        scores = [t.score / sum(t.reaches) for t in decomposition.terms if t.reaches[index]]
         against = sum(torch.relu(-score) for score in scores)
         positive = sum(torch.relu(score) for score in scores)
         expected = {"positive": positive, "negative": against}
@@ -392,16 +392,17 @@ def test_channels_keep_their_input_term_and_share_the_biases():
     assert_close(tgrad_map(decomposition), double([[3.2 + 3.0, 0.8 + 1.0]]))
 
 
-def test_each_input_gets_its_own_term_and_all_of_a_shared_bias():
+def test_each_input_gets_its_own_term_and_its_share_of_a_bias():
     """An image of two places and a table of two features; terms made up."""
     image = Contribution("input#1", (double([[1.0, 3.0]]),), (True, False))
     table = Contribution("input#2", (double([5.0, -1.0]),), (False, True))
     conv = Contribution("conv", (double([[2.0, 0.0]]),), (True, False))
     linear = Contribution("linear", (double([6.0]),), (True, True))
     decomposition = Decomposition(double(16.0), (image, table), (conv, linear))
-    # The image: 1, 3 + the conv's 2, 0 + half of 6 at each place.
-    # The table: 5, 0 scaled to the score 4 + half of 6 for each feature, not the conv.
+    # Both share the linear's 6: 3 for each.
+    # The image: 1, 3 + the conv's 2, 0 + half of 3 at each place.
+    # The table: 5, 0 scaled to the score 4 + half of 3 for each feature, not the conv.
     first = tgrad_attribution(decomposition, input_index=0)
     second = tgrad_attribution(decomposition, input_index=1)
-    assert_close(first, double([[1.0 + 2.0 + 3.0, 3.0 + 3.0]]))
-    assert_close(second, double([4.0 + 3.0, 3.0]))
+    assert_close(first, double([[1.0 + 2.0 + 1.5, 3.0 + 1.5]]))
+    assert_close(second, double([4.0 + 1.5, 1.5]))

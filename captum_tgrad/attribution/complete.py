@@ -72,9 +72,7 @@ class CompleteAttribution(GradientAttribution):  # type: ignore[misc]
             >>> bool(torch.isclose(whole.biases[0].score, model.bias))
             True
         """
-        return self._explain(
-            inputs, target, additional_forward_args, channel_dim
-        ).decomposition
+        return self._explain(inputs, target, additional_forward_args, channel_dim).decomposition
 
     def has_convergence_delta(self) -> bool:
         """True: the residual is computed at every call."""

@@ -118,9 +118,7 @@ class FullGradAttribution(CompleteAttribution):
         return (formatted, decomposition.delta) if return_convergence_delta else formatted
 
 
-def _full_grad(
-    contribution: Tensor, number: int, biases: Sequence[Term], by: Reduction
-) -> Tensor:
+def _full_grad(contribution: Tensor, number: int, biases: Sequence[Term], by: Reduction) -> Tensor:
     absolute = contribution.abs()
     smallest, largest = absolute.reshape(by.samples, -1).aminmax(dim=1)
     attribution = (absolute - by.per_sample(smallest, absolute)) * by.per_sample(

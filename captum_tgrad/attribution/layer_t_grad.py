@@ -217,4 +217,3 @@ class LayerTGradAttribution(LayerAttribution, CompleteAttribution):  # type: ign
             given=activation.given,
         )
         return activation, explained
-

@@ -19,9 +19,10 @@ def opened(func: Callable[..., Any]) -> Callable[..., Any] | None:
     """
     if not isinstance(func, types.FunctionType):
         return None
-    if not any(guard in func.__code__.co_names for guard in _GUARDS):
+    guards = [guard for guard in _GUARDS if guard in func.__globals__]
+    if not any(guard in func.__code__.co_names for guard in guards):
         return None
-    unguarded = {**func.__globals__, **dict.fromkeys(_GUARDS, _no_override)}
+    unguarded = {**func.__globals__, **dict.fromkeys(guards, _no_override)}
     copy = types.FunctionType(
         func.__code__, unguarded, func.__name__, func.__defaults__, func.__closure__
     )

@@ -128,7 +128,7 @@ def _spatial_axes(given: Places) -> list[Axis]:
 def _require_order(output: Any, samples: int) -> None:
     """Refuses an output whose rows belong to other samples than those of the input."""
     given = places_of(output) if isinstance(output, Tensor) else None
-    if given is None or samples == 1:
+    if given is None or samples == 1 or given.shape[:1] != (samples,):
         return
     claims = next((own for axis, own in given.claims.items() if axis.input == SAMPLES), ())
     rows = [claim.index.reshape(len(claim.index), -1) for claim in claims]

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from captum_tgrad.decomposition.bias import ElementBias
 from captum_tgrad.decomposition.in_place import OldValues
-from captum_tgrad.decomposition.maps import Reduced, Summing, Sums
+from captum_tgrad.decomposition.maps import Reduced, Summing, Sums, samples_lost
 from captum_tgrad.decomposition.origin import Lifetime, Origin, origin_of, set_origin
 from captum_tgrad.decomposition.places.coordinates import SAMPLES, Axis, Coordinates
 from captum_tgrad.decomposition.places.places import Places, has_places, lost_places, places
@@ -159,8 +159,9 @@ class HiddenOperations:
             if seen not in self._sources:
                 self._sources[seen] = _Source(_Value(source), origin.places, origin.inputs)
                 self._old_values.are_read_by(self._sources[seen].value)
-        if not known:
-            return None
+        everything = torch.ones((), dtype=torch.bool, device=tensor.device)
+        if not known or _gradient_of(tensor, known, everything) is None:
+            return None  # a backward that returns None makes it a constant
         given, is_elementwise = self._places(tensor, known, path)
         origin = Origin(given, inputs, self._lifetime)
         set_origin(tensor, origin)
@@ -228,7 +229,7 @@ class HiddenOperations:
         for bit in range((len(tensor) - 1).bit_length()):
             chosen = numbers >> bit & 1 == 1
             for part in (chosen, ~chosen):
-                gradient = _gradient_of(tensor, source, part, 0)
+                (gradient,) = _gradient_of(tensor, [source], _along(part, tensor, 0)) or [None]
                 if gradient is None or bool(gradient[~part].any()):
                     return False
         return True
@@ -247,7 +248,7 @@ class HiddenOperations:
         for dim in dims:
             size = tensor.shape[dim]
             first = torch.arange(size, device=tensor.device) < size // 2
-            gradient = _gradient_of(tensor, source, first, dim)
+            (gradient,) = _gradient_of(tensor, [source], _along(first, tensor, dim)) or [None]
             if gradient is None:
                 return False
             mass = gradient.abs().movedim(dim, 0).flatten(1).sum(1)
@@ -327,6 +328,8 @@ class HiddenOperations:
             over = [dim for dim in range(product.dim()) if dim not in by.kept]
             if over:
                 product = product.sum(over, keepdim=True)
+            if by.has_unknown_samples and bool(product.any()):
+                raise samples_lost(term.roots[0].path, "hidden")
             product = by.into_cells(product)[0].reshape(-1)
         term.total = product if term.total is None else term.total + product
 
@@ -347,20 +350,31 @@ class HiddenOperations:
         """Removes the hooks and lets go of all that was held."""
         for handle in self._handles:
             handle.remove()
-        for held in (self._handles, self._constant, self._seen, self._sources, self._roots, self._held):
+        for held in (
+            self._handles,
+            self._constant,
+            self._seen,
+            self._sources,
+            self._roots,
+            self._held,
+        ):
             held.clear()
         self.terms = []
 
 
-def _gradient_of(tensor: Tensor, source: Tensor, part: Tensor, dim: int) -> Tensor | None:
-    """The gradient of a part of an output, through a hidden operation; None if there is none."""
+def _along(part: Tensor, tensor: Tensor, dim: int) -> Tensor:
+    """A mask of a part of a dimension, to multiply the tensor with."""
+    return part.reshape([-1 if d == dim else 1 for d in range(tensor.dim())])
+
+
+def _gradient_of(tensor: Tensor, sources: list[Tensor], part: Tensor) -> list[Tensor] | None:
+    """The gradients of a part of an output, through a hidden operation; None if there are none."""
     generator = torch.Generator().manual_seed(0)
-    probe = torch.rand(tensor.shape, generator=generator).add_(0.5).to(tensor)
-    probe = probe * part.reshape([-1 if d == dim else 1 for d in range(tensor.dim())])
-    try:
-        (gradient,) = torch.autograd.grad(
-            tensor, source, probe, retain_graph=True, allow_unused=True
-        )
-    except RuntimeError:
+    probe = torch.rand(tensor.shape, generator=generator).add_(0.5).to(tensor) * part
+    gradients = torch.autograd.grad(tensor, sources, probe, retain_graph=True, allow_unused=True)
+    if all(gradient is None for gradient in gradients):
         return None
-    return gradient
+    return [
+        torch.zeros_like(source) if gradient is None else gradient
+        for gradient, source in zip(gradients, sources, strict=True)
+    ]

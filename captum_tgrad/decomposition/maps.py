@@ -25,6 +25,15 @@ class SamplesLostError(ValueError):
     """It is not known which sample the elements of a tensor belong to."""
 
 
+def samples_lost(module: str, operation: str) -> SamplesLostError:
+    """The error that names the operation."""
+    return SamplesLostError(
+        f"The samples of the batch cannot be told apart at the operation {operation!r}"
+        f" in {module or 'forward_func'!r}: an operation before it mixes them, or may"
+        " have put them into another order. Explain them one at a time, in batches of 1."
+    )
+
+
 @dataclass(frozen=True)
 class Sums:
     """``sum_c c`` and ``sum_c |c|`` on one input, from which the maps follow.

@@ -18,6 +18,7 @@ from captum_tgrad.decomposition.maps import (
     SamplesLostError,
     Summing,
     maps_of,
+    samples_lost,
     score_of,
 )
 from captum_tgrad.decomposition.places.coordinates import LOST
@@ -127,12 +128,3 @@ class PendingTerms:
         except SamplesLostError:
             raise samples_lost(pending.module, pending.operation) from None
         pending.bias = None
-
-
-def samples_lost(module: str, operation: str) -> SamplesLostError:
-    """The error that names the operation."""
-    return SamplesLostError(
-        f"The samples of the batch cannot be told apart at the operation {operation!r}"
-        f" in {module or 'forward_func'!r}: an operation before it mixes them, or may"
-        " have put them into another order. Explain them one at a time, in batches of 1."
-    )

@@ -127,9 +127,7 @@ class Trace(TorchFunctionMode):
         for found in self._hidden.terms:
             root = found.roots[-1]
             reduced = self._hidden.reduced(found, self._pending.summing, self._pending.scratch)
-            term = PendingTerm(
-                root.path, "hidden", False, found.inputs, root.places, None, reduced
-            )
+            term = PendingTerm(root.path, "hidden", False, found.inputs, root.places, None, reduced)
             hidden.append((root.order, term))
         return self._pending.terms(hidden)
 
@@ -155,7 +153,6 @@ class Trace(TorchFunctionMode):
         kwargs = kwargs or {}
         if func in _NOT_FOLLOWED:
             return func(*args, **kwargs)
-        self._hidden.let_go()
         try:
             return self._handle(func, args, kwargs)
         finally:
@@ -187,6 +184,7 @@ class Trace(TorchFunctionMode):
             if not any(tensor.requires_grad for tensor in tensors_in(args, kwargs)):
                 return func(*given[0], **given[1])  # a graph of the model's own
         call = Call(func, args, kwargs, record)
+        self._hidden.let_go()
         if call.name == "batch_norm" and self._uses_batch_statistics(call):
             raise_batch_statistics(self._modules.path)
         if call.in_place and torch.is_grad_enabled():
@@ -345,9 +343,7 @@ class Trace(TorchFunctionMode):
         if isinstance(bias, ElementBias):
             self._old_values.are_read_by(bias)
         path, in_leaf = self._modules.path, self._modules.inside_leaf
-        self._pending.await_gradient(
-            output, PendingTerm(path, name, in_leaf, inputs, given, bias)
-        )
+        self._pending.await_gradient(output, PendingTerm(path, name, in_leaf, inputs, given, bias))
 
     def _biases(
         self,

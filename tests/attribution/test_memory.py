@@ -61,7 +61,7 @@ def test_activations_are_gone_while_the_terms_are_kept():
     whole = method.decompose(images, target=1)
     kept = [whole.output, whole.delta]
     for term in whole.terms:
-        kept += [term.positive, term.negative, term.score]
+        kept += [term.positive, term.negative, term.score, term.maps[0].placed]
     assert _alive_bytes() - before <= _bytes(kept)
     # What they are views of is no larger than they are themselves.
     assert _bytes(kept) <= sum(tensor.nbytes for tensor in kept)

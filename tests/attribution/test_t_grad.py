@@ -107,10 +107,12 @@ def test_completeness_and_batches(tiny):
     attributions = method.attribute(inputs, tiny.target)
     for number, attribution in enumerate(attributions):
         assert float(attribution.min()) >= 0
-        reaching = torch.stack([t.score for t in whole.terms if number in t.inputs])
+        reaching = torch.stack([t.score / len(t.inputs) for t in whole.terms if number in t.inputs])
         torch.testing.assert_close(
             attribution.flatten(1).sum(1), reaching.clamp(min=0).sum(0), **EXACT
         )
+    total = sum(attribution.flatten(1).sum(1) for attribution in attributions)
+    torch.testing.assert_close(total, scores.clamp(min=0).sum(0), **EXACT)
     for sample in range(len(inputs[0])):
         alone = tuple(x[sample : sample + 1] for x in inputs)
         target = tiny.target[sample] if isinstance(tiny.target, list) else tiny.target

@@ -155,23 +155,42 @@ def test_a_prefix_token_has_no_place_but_counts():
 
 
 @pytest.mark.parametrize(
-    "forward",
+    ("forward", "places"),
     [
-        lambda x: x.flatten(1) + 1,
-        lambda x: x.mean((2, 3)) + 1,
-        lambda x: (x.flatten(2) @ torch.ones(H * W, 5).double() + 1).flatten(1),
-        lambda x: torch.flip(x, [3]).flatten(2).flatten(1) + 1,
-        lambda x: x[:, :, 1:3, 2:4].flatten(1) + 1,
-        lambda x: (x.flatten(2).transpose(1, 2) @ x.flatten(2)).flatten(1),
+        (lambda x: x.flatten(1) + 1, torch.ones(H, W)),
+        (lambda x: torch.flip(x, [3]).flatten(2).flatten(1) + 1, torch.ones(H, W)),
+        (lambda x: x[:, :, 1:3, 2:4].flatten(1) + 1, F.pad(torch.ones(2, 2), (2, 2, 1, 1))),
+        (lambda x: x[:, :, 1, 2] + 1, F.pad(torch.ones(1, 1), (2, 3, 1, 2))),
+        (lambda x: x.mean((2, 3)) + 1, None),
+        (lambda x: (x.flatten(2) @ torch.ones(H * W, 5).double() + 1).flatten(1) / 5, None),
     ],
 )
-def test_a_lost_place_is_never_a_wrong_one(forward):
+def test_a_constant_is_where_the_elements_are_that_it_is_added_to(forward, places):
     whole = TGradAttribution(lambda x: forward(x).sum(1)).decompose(X)
     for term in whole.biases:
-        assert term.positive.shape in [(N, 1), (N, 1, H, W)]
-        if term.positive.dim() == 4:  # x.flatten(1) keeps every element's place
-            torch.testing.assert_close(term.positive, torch.full((N, 1, H, W), float(C)).double())
+        if places is None:
+            torch.testing.assert_close(term.positive, torch.full((N, 1), float(C)).double())
+            assert term.placed.tolist() == [0.0] * N
+        else:
+            expected = C * places.double().expand(N, 1, H, W)
+            torch.testing.assert_close(term.positive, expected)
+            assert term.placed.tolist() == [1.0] * N
     assert bool((whole.delta.abs() < 1e-9).all())
+
+
+def test_a_score_between_two_places_is_half_at_each():
+    # One query and one key: row 1, column 4 and row 3, column 0.
+    spots = torch.zeros(H * W, H * W).double()
+    spots[W + 4, 3 * W] = 6.0
+
+    def forward(x):
+        tokens = x.flatten(2)
+        return (tokens.transpose(1, 2) @ tokens * 0 + spots).sum((1, 2))
+
+    (term,) = TGradAttribution(forward).decompose(X).biases[-1:]
+    expected = torch.zeros(H, W).double()
+    expected[1, 4] = expected[3, 0] = 3.0
+    torch.testing.assert_close(term.positive, expected.expand(N, 1, H, W))
 
 
 def _flipped_canvas(x):
@@ -191,24 +210,33 @@ def _permuted_canvas(x):
     "forward",
     [
         lambda x: x.flip(3),
-        lambda x: x * 0 + x.flip(3),
         lambda x: torch.cat([x, x.flip(3)], 1)[:, C:],
         lambda x: torch.stack([x, x.flip(3)], 1)[:, 1],
-        lambda x: torch.where(x.flip(3) > 0, x.flip(3), x * 0),
+        lambda x: torch.where(x.flip(3) > 0, x.flip(3), torch.zeros_like(x)),
         lambda x: F.conv2d(x.flip(3), torch.eye(C)[:, :, None, None].double()),
         _flipped_canvas,
         _permuted_canvas,
     ],
 )
-def test_a_mirrored_place_is_no_place(forward):
+def test_a_mirrored_place_is_mirrored_back(forward):
     spot = X * 0
     spot[:, :, 1, 4] = 1.0
     whole = TGradAttribution(lambda x: -forward(x).square().sum((1, 2, 3))).decompose(spot)
     (term,) = [term for term in whole.biases if float(term.positive.sum()) > 0]
-    cells = term.positive.flatten(1)
-    torch.testing.assert_close(cells, cells[:, :1].expand_as(cells))  # spread evenly, or one cell
-    assert term.positive[0].numel() in (1, H)
+    expected = torch.zeros(H, W).double()
+    expected[1, 4] = float(C)
+    torch.testing.assert_close(term.positive, expected.expand(N, 1, H, W))
     assert bool((whole.delta.abs() < 1e-12).all())
+
+
+def test_a_sum_with_a_mirror_image_is_half_at_each_of_its_places():
+    spot = X * 0
+    spot[:, :, 1, 4] = 1.0
+    whole = TGradAttribution(lambda x: -(x * 0 + x.flip(3)).square().sum((1, 2, 3))).decompose(spot)
+    (term,) = [term for term in whole.biases if float(term.positive.sum()) > 0]
+    expected = torch.zeros(H, W).double()
+    expected[1, 4] = expected[1, W - 1 - 4] = C / 2
+    torch.testing.assert_close(term.positive, expected.expand(N, 1, H, W))
 
 
 def test_attention_acts_at_the_query():

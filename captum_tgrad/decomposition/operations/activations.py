@@ -237,15 +237,18 @@ OPERATIONS: dict[str, Operation] = {
     **records(
         "softmax",
         "input, dim=None, _stacklevel=3, dtype=None",
-        places=computing.like_first,
+        places=computing.along,
         bias=softmax,
         reads_input=True,
     ),
     **records(
         "elu celu selu mish logsigmoid log_sigmoid hardsigmoid softshrink tanhshrink softsign "
-        "softplus threshold log_softmax softmin alpha_dropout feature_alpha_dropout "
-        "exp expm1 log log1p log2 log10 sin cos tan atan erf sign rsqrt reciprocal nan_to_num "
-        "cumsum cumprod logcumsumexp",
+        "softplus threshold alpha_dropout feature_alpha_dropout "
+        "exp expm1 log log1p log2 log10 sin cos tan atan erf sign rsqrt reciprocal nan_to_num",
         places=computing.like_first,
     ),
+    **records(
+        "log_softmax softmin", "input, dim=None, _stacklevel=3, dtype=None", places=computing.along
+    ),
+    **records("cumprod logcumsumexp", "input, dim", places=computing.along),
 }

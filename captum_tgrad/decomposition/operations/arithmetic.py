@@ -82,9 +82,7 @@ OPERATIONS: dict[str, Operation] = {
         places=computing.elementwise,
         bias=sum_of_two,
     ),
-    **records(
-        "mul multiply rmul", "input, other", places=computing.elementwise, bias=product
-    ),
+    **records("mul multiply rmul", "input, other", places=computing.elementwise, bias=product),
     **records(
         "div divide truediv true_divide rtruediv rdiv",
         "input, other",

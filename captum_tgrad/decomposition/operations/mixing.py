@@ -126,7 +126,7 @@ OPERATIONS: dict[str, Operation] = {
     ),
     **records("linalg_norm linalg_matrix_norm", bias=None),
     **records("trace diff", bias=homogeneous),
-    **records("cumsum", "input, dim", places=computing.like_first, bias=homogeneous),
+    **records("cumsum", "input, dim", places=computing.along, bias=homogeneous),
     **records("glu", "input, dim=-1", places=computing.halved),
     **records(
         "scaled_dot_product_attention",

@@ -86,9 +86,7 @@ OPERATIONS: dict[str, Operation] = {
     ),
     **records("stack", "tensors, dim=0", places=moving.stacked, bias=joined),
     **records("hstack vstack dstack row_stack column_stack", places=moving.moved, bias=joined),
-    **records(
-        "pad", "input, pad, mode='constant', value=None", places=moving.padded, bias=padding
-    ),
+    **records("pad", "input, pad, mode='constant', value=None", places=moving.padded, bias=padding),
     **records("setitem", places=moving.assigned, bias=constants, fill=(2,)),
     **records(
         "index_put index_copy scatter index_fill copy slice_copy masked_scatter",
@@ -106,8 +104,15 @@ OPERATIONS: dict[str, Operation] = {
         places=computing.elementwise,
         bias=joined,
     ),
-    **records("sort argsort cummax cummin", "input, dim=-1, descending=False", places=moving.by_indices, bias=joined),
-    **records("topk", "input, k, dim=-1, largest=True, sorted=True", places=moving.by_indices, bias=joined),
+    **records(
+        "sort argsort cummax cummin",
+        "input, dim=-1, descending=False",
+        places=moving.by_indices,
+        bias=joined,
+    ),
+    **records(
+        "topk", "input, k, dim=-1, largest=True, sorted=True", places=moving.by_indices, bias=joined
+    ),
 }
 
 PATCHES = records(

@@ -96,7 +96,6 @@ OPERATIONS: dict[str, Operation] = {
         places=computing.like_first,
         bias=group_norm,
     ),
-    **records(
-        "instance_norm rms_norm local_response_norm normalize", places=computing.like_first
-    ),
+    **records("normalize", "input, p=2.0, dim=1, eps=1e-12", places=computing.along),
+    **records("instance_norm rms_norm local_response_norm", places=computing.like_first),
 }

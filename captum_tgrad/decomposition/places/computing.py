@@ -12,6 +12,7 @@ from torch import Tensor
 from captum_tgrad.decomposition.call import Call, NoRuleError
 from captum_tgrad.decomposition.origin import places_of
 from captum_tgrad.decomposition.places.coordinates import (
+    SAMPLES,
     Axis,
     Coordinates,
     coordinates,
@@ -57,6 +58,20 @@ def like_first(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     return [places(outputs[0].shape, _collected(_claims(call.tensors[0])))] * len(outputs)
 
 
+def along(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
+    """Each element depends on others along a dimension; samples along it are mixed."""
+    dim = call.bound["dim"]
+    (given, *_) = like_first(call, outputs)
+    if dim is None:
+        raise NoRuleError
+    dim = dim % max(outputs[0].dim(), 1)
+    claims = {
+        axis: [c for c in own if axis.input != SAMPLES or dim not in c.dims]
+        for axis, own in given.claims.items()
+    }
+    return [places(given.shape, claims)] * len(outputs)
+
+
 def chosen(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     """``where``: what has only one possible place is there, everything else where it came from."""
     (found,) = elementwise(call, outputs)
@@ -76,14 +91,15 @@ def reduced(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     over = {each % max(rank, 1) for each in over}
     keep = output.dim() == rank
 
-    def move(axis: Axis, claim: Coordinates) -> Coordinates | None:
-        claim_left = mixed(claim, over, axis)
-        if claim_left is None or keep:
-            return claim_left
-        shape = [size for d, size in enumerate(claim_left.index.shape) if d not in over]
-        return coordinates(claim_left.index.reshape(shape), claim_left.cells)
+    def without_dims(claim: Coordinates) -> Coordinates | None:
+        shape = [size for d, size in enumerate(claim.index.shape) if d not in over]
+        return coordinates(claim.index.reshape(shape), claim.cells)
 
-    found = _collected((axis, move(axis, claim)) for axis, claim in _claims(tensor))
+    found = _collected(
+        (axis, left if keep else without_dims(left))
+        for axis, claim in _claims(tensor)
+        for left in mixed(claim, over, axis)
+    )
     return [places(output.shape, found)] * len(outputs)
 
 
@@ -94,7 +110,9 @@ def transformed(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     rank = tensor.dim()
     over = [dim] if isinstance(dim, int) else list(range(rank) if dim is None else dim)
     over = [each % rank for each in over]
-    found = _collected((axis, mixed(claim, over, axis)) for axis, claim in _claims(tensor))
+    found = _collected(
+        (axis, left) for axis, claim in _claims(tensor) for left in mixed(claim, over, axis)
+    )
     return [places(output.shape, found)]
 
 
@@ -138,20 +156,15 @@ def contracted(equation: str, tensors: Sequence[Any], output: Tensor) -> list[Pl
                     index = index.expand(sizes).diagonal(0, first, second)
                     own = own[:second] + own[second + 1 :]
                     own = own[:first] + own[first + 1 :] + letter
-            kept = coordinates(index, claim.cells)
-            if kept is not None:
-                summed = [d for d, letter in enumerate(own) if letter not in right]
-                kept = mixed(kept, summed, axis)
-            if kept is None:
-                found.setdefault(axis, [])
-                continue
-            shape = [
-                kept.index.shape[own.index(letter)] if letter in own else 1 for letter in right
-            ]
+            whole = coordinates(index, claim.cells)
+            summed = [d for d, letter in enumerate(own) if letter not in right]
             order = [own.index(letter) for letter in right if letter in own]
             rest = [d for d in range(len(own)) if d not in order]
-            arranged = kept.index.permute([*order, *rest]).reshape(shape)
-            found.setdefault(axis, []).append(coordinates(arranged, kept.cells))
+            for kept in mixed(whole, summed, axis) if whole else ():
+                sizes = dict(zip(own, kept.index.shape, strict=True))
+                arranged = kept.index.permute([*order, *rest])
+                arranged = arranged.reshape([sizes.get(letter, 1) for letter in right])
+                found.setdefault(axis, []).append(coordinates(arranged, kept.cells))
     return [places(output.shape, found)]
 
 
@@ -281,51 +294,35 @@ def new_grid(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     channel = lead - 1
     found: Found = {}
     for axis, claim in _claims(tensor):
-        left: Coordinates | None = claim
+        parts: list[Coordinates] = [claim]
         if call.name.startswith("conv"):
-            left = _in_groups(claim, channel, bound["groups"], output.shape[channel], axis)
-        for position in range(rank):
-            if left is None:
-                break
-            size = output.shape[lead + position]
-            left = regridded(left, lead + position, size, windows[position], axis)
-        found.setdefault(axis, []).append(left)
+            parts = _in_groups(claim, channel, bound["groups"], output.shape[channel], axis)
+        for part in parts:
+            left: Coordinates | None = part
+            for position in range(rank):
+                if left is not None:
+                    size = output.shape[lead + position]
+                    left = regridded(left, lead + position, size, windows[position], axis)
+            found.setdefault(axis, []).append(left)
     return [places(output.shape, found)] * len(outputs)
 
 
 def _in_groups(
     claim: Coordinates, channel: int, groups: int, channels: int, axis: Axis
-) -> Coordinates | None:
+) -> list[Coordinates]:
     """Channels are mixed within each group."""
     if channel not in claim.dims or groups == 1:
         return mixed(claim, [channel], axis)
-    parts = [mixed_part(claim, channel, part, axis) for part in _parts(claim, channel, groups)]
-    sizes = [1] * claim.index.dim()
-    sizes[channel] = channels // groups
-    if any(part is None for part in parts):
-        return None
-    cells = torch.cat([part.cells for part in parts if part])
-    offset, indices = 0, []
-    for part in parts:
-        if part is not None:
-            index = torch.where(part.index > 0, part.index + offset, 0)
-            shape = list(claim.index.shape)
-            shape[channel] = 1
-            indices.append(index.expand(shape).repeat(sizes))
-            offset += len(part.cells)
-    return coordinates(torch.cat(indices, channel), cells)
-
-
-def _parts(claim: Coordinates, channel: int, groups: int) -> list[Tensor]:
-    return list(claim.index.chunk(groups, channel))
-
-
-def mixed_part(
-    claim: Coordinates, channel: int, index: Tensor, axis: Axis
-) -> Coordinates | None:
-    """A part of the channels, mixed."""
-    part = coordinates(index, claim.cells)
-    return None if part is None else mixed(part, [channel], axis)
+    split = claim.index.unflatten(channel, (groups, -1))
+    inside = Coordinates(split, claim.cells)
+    parts = []
+    for left in mixed(inside, [channel + 1], axis):
+        index = left.index.squeeze(channel + 1)
+        if channel in left.dims:
+            index = index.repeat_interleave(channels // groups, channel)
+        if (part := coordinates(index, left.cells)) is not None:
+            parts.append(part)
+    return parts
 
 
 def rank_of(operation: str) -> int:

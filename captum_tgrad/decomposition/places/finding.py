@@ -11,6 +11,7 @@ from torch import Tensor
 from captum_tgrad.decomposition.call import Call, NoRuleError, map_tensors, tensors_in
 from captum_tgrad.decomposition.origin import places_of
 from captum_tgrad.decomposition.places.coordinates import Axis, Coordinates, coordinates
+from captum_tgrad.decomposition.places.moving import BY_VALUE
 from captum_tgrad.decomposition.places.places import Places, has_places, lost_places, places
 
 Found = tuple[Places, bool]
@@ -32,7 +33,7 @@ def output_places(
         rule: The operation's rule; None if it has none.
         where: What to call the operation if it loses the places of its arguments.
     """
-    key = _key(call, outputs)
+    key = None if rule in BY_VALUE else _key(call, outputs)
     found = _known.get(key) if key is not None else None
     if found is None:
         found = _found(call, outputs, rule)
@@ -167,9 +168,7 @@ def _commuting(
     for dim in {dim for own in claims.values() for claim in own for dim in claim.dims}:
         order = torch.randperm(before.shape[dim], generator=generator)
         sizes = {
-            tensor.shape[dim - rank]
-            for tensor in call.dependent
-            if tensor.dim() >= rank - dim
+            tensor.shape[dim - rank] for tensor in call.dependent if tensor.dim() >= rank - dim
         }
         after = None
         if sizes <= {1, before.shape[dim]}:
@@ -194,9 +193,7 @@ def _alike(one: Tensor, other: Tensor) -> bool:
     return torch.allclose(one, other, rtol=tolerance, atol=tolerance, equal_nan=True)
 
 
-def _moving(
-    call: Call, position: int, before: Tensor, values: dict[int, Tensor]
-) -> Places | None:
+def _moving(call: Call, position: int, before: Tensor, values: dict[int, Tensor]) -> Places | None:
     if len(call.dependent) != 1 or call.dependent[0].numel() >= 2**24:
         return None
     (source,) = call.dependent

@@ -158,8 +158,10 @@ def widened(claim: Coordinates | None, dim: int, source: int, axis: Axis) -> Coo
     middle = torch.cat([torch.full((1,), torch.nan).double(), claim.cells[:, 0]])[claim.index]
     middle = middle.flatten()
     width = float(claim.cells[0, 1])
-    if len(middle) < 2 or bool(middle.isnan().any()) or not torch.allclose(
-        claim.cells[:, 1], claim.cells[:1, 1]
+    if (
+        len(middle) < 2
+        or bool(middle.isnan().any())
+        or not torch.allclose(claim.cells[:, 1], claim.cells[:1, 1])
     ):
         return claim
     steps = middle.diff()
@@ -203,5 +205,3 @@ def refined(claim: Coordinates | None, dim: int, axis: Axis) -> Coordinates | No
     half = widths / times / 2
     shape = claim.index.shape
     return from_borders((center - half).reshape(shape), (center + half).reshape(shape), axis)
-
-

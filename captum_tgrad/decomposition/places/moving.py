@@ -45,7 +45,9 @@ def _without_fill(
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """A number that is filled in has no coordinates."""
     args = tuple(
-        0.0 if call.record and position in call.record.fill and isinstance(arg, (int, float)) else arg
+        0.0
+        if call.record and position in call.record.fill and isinstance(arg, (int, float))
+        else arg
         for position, arg in enumerate(args)
     )
     return args, {**kwargs, "value": 0.0} if "value" in kwargs else kwargs
@@ -73,9 +75,7 @@ def after(run: Run, given: Sequence[Places | None], tensors: Sequence[Tensor]) -
             shapes = shapes or [shape for _, shape in moved_claims]
             for (claim, _), found in zip(moved_claims, claims, strict=True):
                 found.setdefault(axis, []).append(claim)
-    return [
-        places(shape, _refined(found)) for shape, found in zip(shapes, claims, strict=True)
-    ]
+    return [places(shape, _refined(found)) for shape, found in zip(shapes, claims, strict=True)]
 
 
 def _moved(
@@ -176,9 +176,7 @@ def indexed(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     """``x[index]``; a slice with a step is taken from the part that it spans."""
     index = call.args[1] if isinstance(call.args[1], tuple) else (call.args[1],)
     plain = all(item is None or item is ... or type(item) in (int, slice) for item in index)
-    stepped = [
-        item for item in index if isinstance(item, slice) and item.step not in (None, 1)
-    ]
+    stepped = [item for item in index if isinstance(item, slice) and item.step not in (None, 1)]
     if not plain or not stepped:
         return moved(call, outputs)
     tensor = call.args[0]
@@ -217,9 +215,7 @@ def _indexed_sizes(index: tuple[Any, ...], tensor: Tensor) -> list[int]:
 def assigned(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     """What was written into: a constant that overwrites an element is where the element was."""
     written = places_of(call.args[0])
-    if written is not None and not any(
-        places_of(tensor) for tensor in call.tensors[1:]
-    ):
+    if written is not None and not any(places_of(tensor) for tensor in call.tensors[1:]):
         return [written for _ in outputs]
     return moved(call, outputs)
 
@@ -360,10 +356,15 @@ def shuffled(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     ):
         return moved(call, outputs)
     factor = call.bound["upscale_factor"]
-    run = lambda t: [  # noqa: E731
-        t[0][..., : tensor.shape[channel] // factor**2, :, :]
-        .repeat_interleave(factor, -1)
-        .repeat_interleave(factor, -2)
-    ]
+    run = (
+        lambda t: [  # noqa: E731
+            t[0][..., : tensor.shape[channel] // factor**2, :, :]
+            .repeat_interleave(factor, -1)
+            .repeat_interleave(factor, -2)
+        ]
+    )
     return after(run, [given], [tensor])
 
+
+BY_VALUE = (by_indices, sampled)
+"""Rules that read values, not only shapes and places."""

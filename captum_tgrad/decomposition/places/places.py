@@ -47,9 +47,7 @@ class Places:
 _all: WeakValueDictionary[object, Places] = WeakValueDictionary()
 
 
-def places(
-    shape: Sequence[int], claims: Mapping[Axis, Iterable[Coordinates | None]]
-) -> Places:
+def places(shape: Sequence[int], claims: Mapping[Axis, Iterable[Coordinates | None]]) -> Places:
     """Places of a tensor; equal ones are one object. Claims on one axis are reconciled."""
     kept: dict[Axis, tuple[Coordinates, ...]] = {}
     for axis, given in claims.items():
@@ -155,19 +153,32 @@ def _finer(one: Coordinates, other: Coordinates) -> Coordinates | None:
 
 
 @torch.no_grad()
-def mixed(claim: Coordinates, dims: Iterable[int], axis: Axis) -> Coordinates | None:
+def mixed(claim: Coordinates, dims: Iterable[int], axis: Axis) -> list[Coordinates]:
     """The coordinates after elements along ``dims`` were mixed, which keep size 1.
 
-    Each is in the smallest cell that holds all that it was mixed from.
+    Each is in the smallest cell that holds all that it was mixed from; in two cells where these
+    lie apart, such as at the seam of what was rolled.
     """
     over = [dim for dim in dims if dim in claim.dims]
     if not over:
-        return claim
-    low, high = claim.borders()
-    hull = from_borders(low.amin(over, keepdim=True), high.amax(over, keepdim=True), axis)
-    return narrowed(hull)
-
-
-def reindexed(claim: Coordinates, index: Tensor) -> Coordinates | None:
-    """The same cells, given to other elements."""
-    return coordinates(index, claim.cells)
+        return [claim]
+    rest = [1 if dim in over else size for dim, size in enumerate(claim.index.shape)]
+    borders = [
+        border.movedim(over, list(range(-len(over), 0))).flatten(-len(over))
+        for border in claim.borders()
+    ]
+    low, order = borders[0].sort(-1)
+    high = borders[1].gather(-1, order).cummax(-1).values
+    hull = [low[..., 0], high[..., -1]]
+    parts = [hull, hull]
+    if axis.input != SAMPLES and low.shape[-1] > 1:
+        gap, place = (low[..., 1:] - high[..., :-1]).nan_to_num(-1, posinf=-1).max(-1)
+        apart = gap > (hull[1] - hull[0]) / 2
+        end = high.gather(-1, place.unsqueeze(-1)).squeeze(-1)
+        start = low.gather(-1, place.unsqueeze(-1) + 1).squeeze(-1)
+        parts = [[hull[0], torch.where(apart, end, hull[1])]]
+        parts.append([torch.where(apart, start, hull[0]), hull[1]])
+    found = [
+        narrowed(from_borders(part[0].reshape(rest), part[1].reshape(rest), axis)) for part in parts
+    ]
+    return list(dict.fromkeys(each for each in found if each is not None))

@@ -256,8 +256,13 @@ def _tidied(cells: Tensor) -> tuple[Tensor, Tensor | None]:
     width = cells[:, 1]
     finest = width.min()
     if bool((width < finest * (1 + 1e-6)).all()):
-        step = cells[:, 0].diff().min()  # sliding windows
-        return torch.stack([cells[:, 0], torch.minimum(width, step)], 1), None
+        steps = cells[:, 0].diff()
+        if bool((steps == steps[0]).all()):  # sliding windows
+            return torch.stack([cells[:, 0], steps[:1].expand(len(cells))], 1), None
+        between = (cells[1:, 0] + cells[:-1, 0]) / 2
+        low = torch.cat([low[:1], torch.maximum(low[1:], between)])
+        high = torch.cat([torch.minimum(high[:-1], between), high[-1:]])
+        return torch.stack([(low + high) / 2, high - low], 1), None
     fine = width < finest * (1 + 1e-6)
     overlap = torch.minimum(high[:, None], high[fine]) - torch.maximum(low[:, None], low[fine])
     share = overlap.clamp_min(0)

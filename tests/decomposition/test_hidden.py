@@ -1,0 +1,300 @@
+"""What the trace cannot see into is a term of its own, exact and where it belongs."""
+
+import warnings
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+from captum_tgrad import TGradAttribution
+
+X = torch.randn(2, 3, 6, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+EXACT = {"rtol": 1e-10, "atol": 1e-10}
+
+
+def _conv(inputs: int = 3) -> nn.Conv2d:
+    torch.manual_seed(inputs)
+    return nn.Conv2d(inputs, 3, 3, padding=1).double()
+
+
+class Shift(torch.autograd.Function):
+    """x + 1"""
+
+    @staticmethod
+    def forward(ctx, x):
+        return x + 1
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return gradient
+
+
+class Square(torch.autograd.Function):
+    """x ** 2"""
+
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x**2
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return 2 * gradient * ctx.saved_tensors[0]
+
+
+class SumAndProduct(torch.autograd.Function):
+    """a + b and a * b"""
+
+    @staticmethod
+    def forward(ctx, a, b):
+        ctx.save_for_backward(a, b)
+        return a + b, a * b
+
+    @staticmethod
+    def backward(ctx, of_sum, of_product):
+        a, b = ctx.saved_tensors
+        return of_sum + of_product * b, of_sum + of_product * a
+
+
+class Mirror(torch.autograd.Function):
+    """x.flip(3)"""
+
+    @staticmethod
+    def forward(ctx, x):
+        return x.flip(3)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return gradient.flip(3)
+
+
+class Reversed(torch.autograd.Function):
+    """x.flip(0)"""
+
+    @staticmethod
+    def forward(ctx, x):
+        return x.flip(0)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return gradient.flip(0)
+
+
+def _weighed(x):
+    return (x * torch.linspace(0, 2, x.shape[2], dtype=x.dtype)[:, None] ** 2).flatten(1).sum(1)
+
+
+def _same_terms(plain, hidden, x=X):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        ones, others = (TGradAttribution(f).decompose(x) for f in (plain, hidden))
+    torch.testing.assert_close(others.delta, torch.zeros_like(others.delta), **EXACT)
+    ones, others = (
+        [term for term in each.terms if float((term.positive + term.negative).max()) > 1e-12]
+        for each in (ones, others)
+    )
+    for one, other in zip(ones, others, strict=True):
+        torch.testing.assert_close(other.score, one.score, **EXACT)
+        torch.testing.assert_close(other.positive, one.positive, **EXACT)
+        torch.testing.assert_close(other.negative, one.negative, **EXACT)
+    return [term.name for term in others]
+
+
+@pytest.mark.parametrize("samples", [1, 2])
+@pytest.mark.parametrize(
+    ("plain", "hidden"), [(lambda x: x + 1, Shift.apply), (lambda x: x**2, Square.apply)]
+)
+def test_an_elementwise_function_has_the_terms_of_the_plain_form(plain, hidden, samples):
+    conv = _conv()
+    names = _same_terms(
+        lambda x: _weighed(F.silu(plain(conv(x)))),
+        lambda x: _weighed(F.silu(hidden(conv(x)))),
+        X[:samples],
+    )
+    assert names[2] == "hidden"
+
+
+def test_a_hidden_activation_that_is_called_twice_and_skipped():
+    conv = _conv()
+
+    def network(activation):
+        def forward(x):
+            x = activation(conv(x))
+            return _weighed(activation(x) * 2 + x)
+
+        return forward
+
+    _same_terms(network(lambda x: x**2), network(Square.apply))
+
+
+def test_hidden_functions_in_a_row():
+    whole = TGradAttribution(lambda x: _weighed(Shift.apply(Square.apply(x)))).decompose(X)
+    # f(x) = w (x^2 + 1), so the input has 2 w x^2 and the rest is w (1 - x^2).
+    total = sum(term.score for term in whole.biases)
+    torch.testing.assert_close(total, _weighed(1 - X**2))
+    assert [term.name for term in whole.biases] == ["hidden", "hidden#2"]
+    torch.testing.assert_close(whole.placed, torch.ones(2).double())
+
+
+def test_several_outputs_of_one_function_are_one_term():
+    def forward(x):
+        total, product = SumAndProduct.apply(x * 2, x + 1)
+        return _weighed(total) + _weighed(product * 3)
+
+    with pytest.warns(UserWarning, match="hidden operation loses the places"):
+        whole = TGradAttribution(forward).decompose(X)
+    scale = sum(term.score.abs() for term in whole.terms)
+    assert bool((whole.delta.abs() < 1e-12 * scale).all())
+    # a + b is linear; for 3 a b, b = -3 a b.
+    (hidden,) = [term for term in whole.biases if term.name == "hidden"]
+    torch.testing.assert_close(hidden.score, _weighed(-3 * 2 * X * (X + 1)))
+
+
+def test_a_result_in_the_middle_of_a_hidden_chain_is_used_as_well():
+    def forward(x):
+        middle = Square.apply(x)
+        return _weighed(Shift.apply(Square.apply(middle))) + _weighed(middle * 3)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        whole = TGradAttribution(forward).decompose(X)
+    scale = sum(term.score.abs() for term in whole.terms)
+    assert bool((whole.delta.abs() < 1e-12 * scale).all())
+    total = sum(term.score for term in whole.biases)
+    # f = w (x^4 + 1 + 3 x^2) and <df/dx, x> = w (4 x^4 + 6 x^2).
+    torch.testing.assert_close(total, _weighed(1 - 3 * X**4 - 3 * X**2))
+
+
+def test_a_hidden_mirror_is_not_taken_for_elementwise():
+    with pytest.warns(UserWarning, match="loses the places of its input: 'hidden'"):
+        TGradAttribution(lambda x: _weighed(F.silu(Mirror.apply(x)))).decompose(X)
+
+
+def test_hidden_reordering_of_samples_is_refused():
+    with pytest.raises(ValueError, match="one at a time"):
+        TGradAttribution(lambda x: _weighed(F.silu(Reversed.apply(x)))).decompose(X)
+
+
+class HidesInside(nn.Module):
+    """Hides an operation between two that are seen, or at its end."""
+
+    def __init__(self, at_end: bool) -> None:
+        super().__init__()
+        self.conv, self.at_end = _conv(), at_end
+
+    def forward(self, x):
+        x = Shift.apply(self.conv(x))
+        return x if self.at_end else x * 2
+
+
+@pytest.mark.parametrize("at_end", [False, True])
+def test_a_hidden_term_is_named_after_its_module(at_end):
+    model = nn.Sequential(_conv(), nn.ReLU(), HidesInside(at_end), nn.Flatten())
+    whole = TGradAttribution(model).decompose(X, target=0)
+    assert "2:hidden" in [term.name for term in whole.biases]
+    torch.testing.assert_close(whole.delta, torch.zeros(2).double(), **EXACT)
+
+
+def test_a_scripted_activation_has_the_terms_of_the_plain_form():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        scripted = torch.jit.trace(nn.Sigmoid(), torch.rand(1))
+    conv = _conv()
+    _same_terms(lambda x: _weighed(torch.sigmoid(conv(x))), lambda x: _weighed(scripted(conv(x))))
+
+
+@pytest.mark.parametrize("samples", [1, 2])
+def test_a_scripted_network_is_exact_and_says_what_is_out_of_place(samples):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        warnings.simplefilter("ignore", DeprecationWarning)
+        scripted = torch.jit.script(nn.Sequential(_conv(), nn.AvgPool2d(2), nn.Sigmoid()))
+    model = nn.Sequential(nn.ReLU(), scripted, nn.Flatten())
+    with pytest.warns(UserWarning, match=r"'hidden' in the module '1'\. Terms with \d+%"):
+        whole = TGradAttribution(model).decompose(X[:samples], target=0)
+    torch.testing.assert_close(whole.delta, torch.zeros(samples).double(), **EXACT)
+    assert bool((whole.placed < 1).all())
+
+
+def test_checkpointed_blocks_have_the_terms_of_the_plain_network():
+    block = nn.Sequential(_conv(), nn.BatchNorm2d(3).double(), nn.SiLU(inplace=True)).eval()
+
+    def checkpointed(x):
+        return _weighed(_conv(3)(checkpoint(block, x, use_reentrant=False)).relu())
+
+    _same_terms(lambda x: _weighed(_conv(3)(block(x)).relu()), checkpointed)
+
+
+def test_reentrant_checkpointing_is_named():
+    with pytest.raises(ValueError, match="use_reentrant=False"):
+        TGradAttribution(lambda x: _weighed(checkpoint(_conv(), x, use_reentrant=True))).decompose(
+            X
+        )
+
+
+def test_a_gradient_inside_the_forward_disturbs_nothing():
+    conv = _conv()
+
+    def looks(x):
+        y = F.silu(conv(x))
+        out = _weighed(y)
+        torch.autograd.grad(out.sum(), y, retain_graph=True)
+        return out
+
+    _same_terms(lambda x: _weighed(F.silu(conv(x))), looks)
+
+
+def test_a_gradient_that_is_part_of_the_output():
+    def force(x):
+        (gradient,) = torch.autograd.grad((x**4).sum(), x, create_graph=True)
+        return _weighed(gradient)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        whole = TGradAttribution(force).decompose(X)
+    scores = torch.stack([term.score for term in whole.terms])
+    torch.testing.assert_close(scores.sum(0), _weighed(4 * X**3))
+
+
+def test_torch_func_inside_the_forward():
+    energy = nn.Sequential(nn.Linear(6, 16), nn.Tanh(), nn.Linear(16, 1)).double()
+    force = torch.func.vmap(torch.func.grad(lambda z: energy(z).sum()))
+    x = X[:, 0, 0]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        whole = TGradAttribution(force).decompose(x, target=2)
+    scores = torch.stack([term.score for term in whole.terms])
+    torch.testing.assert_close(scores.sum(0), force(x)[:, 2].detach())
+
+
+def test_a_gradient_of_a_constant_inside_the_forward():
+    def forward(x):
+        z = x.detach().requires_grad_()
+        (slope,) = torch.autograd.grad((z**3).sum(), z)
+        return _weighed(x * slope)
+
+    whole = TGradAttribution(forward).decompose(X)
+    assert [term.name for term in whole.biases] == []
+    torch.testing.assert_close(whole.input.score, _weighed(X * 3 * X**2))
+
+
+class Step(torch.autograd.Function):
+    """1 where positive, without a gradient."""
+
+    @staticmethod
+    def forward(ctx, z):
+        return (z > 0).to(z.dtype)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return None
+
+
+def test_a_backward_that_returns_none_counts_as_zero():
+    whole = TGradAttribution(lambda x: _weighed(Step.apply(x) + x)).decompose(X)
+    torch.testing.assert_close(whole.input.score, _weighed(X))
+    torch.testing.assert_close(whole.delta, torch.zeros(2).double(), **EXACT)
+    with pytest.raises(ValueError, match="has a backward pass that returns none"):
+        TGradAttribution(lambda x: _weighed(Step.apply(x))).decompose(X)
