@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Any, Protocol
@@ -48,7 +48,7 @@ def _collect(values: Iterable[Any], found: list[Tensor]) -> None:
 _MAY_HOLD_TENSORS = (Tensor, tuple, list, dict)
 
 
-def map_tensors(value: Any, replace: Callable[[Tensor], Tensor]) -> Any:
+def map_tensors(value: Any, replace: Callable[[Tensor], Any]) -> Any:
     """``value`` with every tensor in it replaced."""
     if isinstance(value, Tensor):
         return replace(value)

@@ -14,7 +14,7 @@ from torch import Tensor
 from captum_tgrad.decomposition.bias import ElementBias
 from captum_tgrad.decomposition.eager import compiled_models_run_eagerly, uncompiled
 from captum_tgrad.decomposition.inference_tensors import usable_in_backward
-from captum_tgrad.decomposition.maps import Reduced, Summing, maps_of, score_of
+from captum_tgrad.decomposition.maps import Summing, maps_of, score_of
 from captum_tgrad.decomposition.origin import places_of
 from captum_tgrad.decomposition.places.coordinates import SAMPLES, Axis
 from captum_tgrad.decomposition.places.places import Places, input_places, samples_of
@@ -115,6 +115,8 @@ def decompose(
     with torch.no_grad(), without_autocast(leaves[0]):
         explained = _explained(leaves, given, summing, arrived, terms, outputs[-1])
     _check(explained.decomposition, trace.precision)
+    if trace.channels_as_places is not None:
+        _warn_of_channels(*trace.channels_as_places, len(leaves))
     return explained
 
 
@@ -205,10 +207,15 @@ def _explained(
 def _check(decomposition: Decomposition, precision: float) -> None:
     """Warns if the terms do not add up to the output, or are not where they could be."""
     delta = decomposition.delta
-    sizes = torch.stack([each.score.abs() for each in decomposition.terms])
-    scale = sizes.sum(0)
+    terms = decomposition.terms
+    scale = torch.stack([each.score.abs() for each in terms]).sum(0)
     allowed = precision**0.5 * torch.maximum(scale, decomposition.output.abs())
     complete = delta.abs() <= allowed  # false for NaN too
+    if not bool(complete.all()):
+        # Where all terms cancel, what remains is rounding of their elements.
+        evidence = [(each.positive + each.negative).flatten(1).sum(1) for each in terms]
+        allowed = torch.maximum(allowed, 100 * precision * torch.stack(evidence).sum(0))
+        complete = delta.abs() <= allowed
     if not bool(complete.all()):
         worst = int((delta.abs() - allowed).nan_to_num(nan=torch.inf).argmax())
         total = float(decomposition.output[worst] - delta[worst])
@@ -218,6 +225,16 @@ def _check(decomposition: Decomposition, precision: float) -> None:
             stacklevel=2,
         )
     _warn_of_lost(decomposition, scale)
+
+
+def _warn_of_channels(channels: Axis, place: Axis, count: int) -> None:
+    name = "inputs" if count == 1 else f"inputs[{channels.input}]"
+    warnings.warn(
+        f"forward_func uses dimension {channels.dim} of {name} as a place and mixes dimension"
+        f" {place.dim} as channels; the map has one value for all {channels.extent} positions of"
+        f" dimension {channels.dim}. To tell them apart, pass channel_dim={place.dim}.",
+        stacklevel=2,
+    )
 
 
 def _warn_of_lost(decomposition: Decomposition, scale: Tensor) -> None:

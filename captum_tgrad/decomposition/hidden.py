@@ -229,8 +229,8 @@ class HiddenOperations:
         for bit in range((len(tensor) - 1).bit_length()):
             chosen = numbers >> bit & 1 == 1
             for part in (chosen, ~chosen):
-                (gradient,) = _gradient_of(tensor, [source], _along(part, tensor, 0)) or [None]
-                if gradient is None or bool(gradient[~part].any()):
+                gradients = _gradient_of(tensor, [source], _along(part, tensor, 0))
+                if gradients is None or bool(gradients[0][~part].any()):
                     return False
         return True
 
@@ -248,10 +248,10 @@ class HiddenOperations:
         for dim in dims:
             size = tensor.shape[dim]
             first = torch.arange(size, device=tensor.device) < size // 2
-            (gradient,) = _gradient_of(tensor, [source], _along(first, tensor, dim)) or [None]
-            if gradient is None:
+            gradients = _gradient_of(tensor, [source], _along(first, tensor, dim))
+            if gradients is None:
                 return False
-            mass = gradient.abs().movedim(dim, 0).flatten(1).sum(1)
+            mass = gradients[0].abs().movedim(dim, 0).flatten(1).sum(1)
             if bool(mass[first].sum() < 2 * mass[~first].sum()):
                 return False
         return True

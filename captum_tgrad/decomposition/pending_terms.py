@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -21,11 +21,26 @@ from captum_tgrad.decomposition.maps import (
     samples_lost,
     score_of,
 )
+from captum_tgrad.decomposition.origin import origin_of
 from captum_tgrad.decomposition.places.coordinates import LOST
 from captum_tgrad.decomposition.places.places import Places
 from captum_tgrad.decomposition.precision import without_autocast
 from captum_tgrad.decomposition.scratch import Scratch
 from captum_tgrad.decomposition.terms import Term, term
+
+
+def _within(
+    hook: Callable[[Tensor | None], None],
+    strides: tuple[int, ...],
+    view: tuple[torch.Size, tuple[int, ...], int],
+    gradient: Tensor | None,
+) -> None:
+    """Calls a hook with the gradient of a view of a tensor."""
+    if gradient is not None:
+        if gradient.stride() != strides:
+            gradient = gradient.new_empty_strided(gradient.shape, strides).copy_(gradient)
+        gradient = gradient.as_strided(*view)
+    hook(gradient)
 
 
 @dataclass
@@ -75,8 +90,14 @@ class PendingTerms:
     def await_gradient(self, output: Tensor, pending: PendingTerm) -> None:
         """Waits for the gradient at ``output``, which the operation returned."""
         self._pending.append(pending)
-        handle = output.register_hook(partial(self._arrive, pending))  # type: ignore[no-untyped-call]
-        self._handles.append(handle)
+        hook, node = partial(self._arrive, pending), output
+        base = output._base if output._is_view() else None
+        if base is not None and base.requires_grad and origin_of(base) is None:
+            # Memory that the operation did not return: whatever overwrites a part of its result
+            # changes the history of this tensor, and leaves the result's own node aside.
+            view = (output.shape, output.stride(), output.storage_offset() - base.storage_offset())
+            hook, node = partial(_within, hook, base.stride(), view), base
+        self._handles.append(node.register_hook(hook))  # type: ignore[no-untyped-call]
 
     def release(self) -> None:
         """Removes the hooks on the activations and lets go of what waits for a gradient."""

@@ -30,7 +30,8 @@ from captum_tgrad.decomposition.operations.operation import Operation, in_its_fo
 from captum_tgrad.decomposition.operations.table import operation_of
 from captum_tgrad.decomposition.origin import Lifetime, Origin, origin_of, set_origin
 from captum_tgrad.decomposition.pending_terms import PendingTerm, PendingTerms
-from captum_tgrad.decomposition.places.coordinates import coordinates
+from captum_tgrad.decomposition.places.computing import channels_as_places
+from captum_tgrad.decomposition.places.coordinates import Axis, coordinates
 from captum_tgrad.decomposition.places.finding import output_places
 from captum_tgrad.decomposition.places.places import Places, places
 from captum_tgrad.decomposition.saved_tensors import kept_in_memory
@@ -51,6 +52,8 @@ class Trace(TorchFunctionMode):
 
     Attributes:
         precision: The machine epsilon of the coarsest type that an operation computed in.
+        channels_as_places: The channels of an input that the network uses as places, and the axis
+            that it uses as channels.
     """
 
     def __init__(
@@ -66,6 +69,7 @@ class Trace(TorchFunctionMode):
         samples = leaves[0].shape[0] if summing is None else summing.samples
         self._hidden = HiddenOperations(self._old_values, self._lifetime, samples)
         self._sources: dict[object, int] = {}
+        self.channels_as_places: tuple[Axis, Axis] | None = None
         self.precision = max(torch.finfo(leaf.dtype).eps for leaf in leaves)
 
     def follow(self, leaves: Sequence[Tensor]) -> list[Tensor]:
@@ -311,6 +315,8 @@ class Trace(TorchFunctionMode):
                 for origin in map(origin_of, call.dependent)
             )
         )
+        if call.name in _MIXES_CHANNELS and self.channels_as_places is None:
+            self.channels_as_places = channels_as_places(call)
         rule = None if record is None else record.places
         found = output_places(call, returned, rule, partial(self._name, call.name))
         try:
@@ -368,6 +374,8 @@ class Trace(TorchFunctionMode):
         return f"{path}:{operation}" if path else operation
 
 
+_MIXES_CHANNELS = {"linear", "conv1d", "conv2d", "conv3d"}
+
 _RESHAPES_IN_PLACE = {"transpose", "t", "squeeze", "unsqueeze", "swapaxes", "swapdims"}
 
 
@@ -408,7 +416,7 @@ def _without_updates(
 
 
 def _own_node(tensor: Tensor) -> Tensor:
-    return tensor.view_as(tensor) if tensor.requires_grad else tensor
+    return tensor.clone() if tensor.requires_grad else tensor
 
 
 _NOT_FOLLOWED = {

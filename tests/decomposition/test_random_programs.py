@@ -285,17 +285,17 @@ class Program:
             after = call(self.last)
         except (RuntimeError, IndexError, ValueError, TypeError):
             return False
-        if (
-            after is None
-            or not 2 <= after.dim() <= 6
-            or not 0 < after.numel() <= 4 * max(self.x.numel(), 300)
-            or (self.kind == "grid" and min(after.shape[2:]) < 2)
-            or not (after.abs() < 50).all()
-        ):
-            return False
-        self.calls.append(call)
-        self.last = after
-        return True
+        useful = (
+            after is not None
+            and 2 <= after.dim() <= 6
+            and 0 < after.numel() <= 4 * max(self.x.numel(), 300)
+            and not (self.kind == "grid" and min(after.shape[2:]) < 2)
+            and bool((after.abs() < 50).all())
+        )
+        if useful:
+            self.calls.append(call)
+            self.last = after
+        return useful
 
     def add(self, choice: list[Step], chance: random.Random) -> bool:
         """Adds one of the steps where it fits; whether there is one."""
@@ -387,7 +387,7 @@ def terms_of(program: Program) -> list[tuple[Tensor, Tensor]]:
     """``c`` and the pixels of its elements: of the input, then of each elementwise operation."""
     image, start = program.x, program.x.clone().requires_grad_()
     results = program.results(start)
-    outputs, biases, pixels = [start], [program.x], [torch.arange(start.numel())]
+    outputs, biases, pixels = [start], [program.x], [torch.arange(start.numel()).view_as(start)]
     for call, (before, after) in zip(program.calls, pairwise(results), strict=True):
         if call.step.name in BENDS:
             z = before.detach().requires_grad_()
@@ -403,17 +403,16 @@ def terms_of(program: Program) -> list[tuple[Tensor, Tensor]]:
 
 def expected_map(program: Program, sign: int) -> Tensor:
     """The paper's eq. 8, where each element is at its pixel: shape (N, H, W)."""
-    total = torch.zeros_like(program.x[:, 0])
+    empty, total = torch.zeros_like(program.x), torch.zeros_like(program.x[:, 0])
     for contribution, pixels in terms_of(program):
-        signed, evidence = (torch.zeros_like(program.x).flatten() for _ in range(2))
-        contribution, known = sign * contribution.flatten(), pixels.flatten() >= 0
-        assert not contribution[~known].any()
-        pixels, contribution = pixels.flatten()[known], contribution[known]
-        signed.index_add_(0, pixels, contribution)
-        evidence.index_add_(0, pixels, contribution.clamp_min(0))
-        score = signed.reshape(len(total), -1).sum(1).clamp_min(0)
-        evidence = evidence.reshape(program.x.shape).sum(1)
-        total += evidence * (score / evidence.sum((1, 2)).clamp_min(1e-300))[:, None, None]
+        own, known = sign * contribution, pixels >= 0
+        assert not own[~known].any()
+        signed, evidence = (
+            empty.flatten().index_add(0, pixels[known], part[known]).view_as(empty).sum(1)
+            for part in (own, own.clamp_min(0))
+        )
+        share = signed.sum((1, 2)).clamp_min(0) / evidence.sum((1, 2)).clamp_min(1e-300)
+        total += share[:, None, None] * evidence
     return total
 
 
@@ -465,6 +464,8 @@ def check(kind: str, seeds: Iterable[int]) -> None:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("error", UserWarning)
+                if kind == "anything":  # any dimension is mixed there
+                    warnings.filterwarnings("ignore", ".*pass channel_dim=", UserWarning)
                 check_sums_and_samples(program)
                 if kind != "anything":
                     check_places(program)
@@ -513,14 +514,11 @@ def test_the_oracle_follows_the_largest():
     assert expected_map(program, -1).tolist() == [[[0, 0, 0], [16, 25, 36]]]
 
 
-def test_the_oracle_gives_constants_no_weight():
+def test_the_oracle_gives_constants_no_weight_and_refuses_strides():
     program = Program("exact", X, [called("torch.cat([x, constants(x)], d)", 3), SQUARE])
     assert only_pixels_count(program)
     assert program.weights.tolist() == [[[[1, 1, 1, 0, 0, 0]] * 2]]
     assert expected_map(program, -1).tolist() == [[[1, 4, 9], [16, 25, 36]]]
-
-
-def test_the_oracle_tells_strided_slices():
     assert not only_pixels_count(Program("exact", X, [called("x[..., ::2]")]))
 
 

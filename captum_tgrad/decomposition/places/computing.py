@@ -1,4 +1,4 @@
-"""Places after an operation that computes new values: element by element, mixed, or on a new grid."""
+"""Places after an operation that computes new values: elementwise, mixed, or on a new grid."""
 
 from __future__ import annotations
 
@@ -161,9 +161,9 @@ def contracted(equation: str, tensors: Sequence[Any], output: Tensor) -> list[Pl
             order = [own.index(letter) for letter in right if letter in own]
             rest = [d for d in range(len(own)) if d not in order]
             for kept in mixed(whole, summed, axis) if whole else ():
-                sizes = dict(zip(own, kept.index.shape, strict=True))
+                size_of = dict(zip(own, kept.index.shape, strict=True))
                 arranged = kept.index.permute([*order, *rest])
-                arranged = arranged.reshape([sizes.get(letter, 1) for letter in right])
+                arranged = arranged.reshape([size_of.get(letter, 1) for letter in right])
                 found.setdefault(axis, []).append(coordinates(arranged, kept.cells))
     return [places(output.shape, found)]
 
@@ -264,7 +264,7 @@ def recurrent(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     """Each step of the output is at its step; features are mixed, and the last state is of all."""
     tensor, states, batch_first = call.args[0], call.args[1], bool(call.args[-1])
     states = [states] if isinstance(states, Tensor) else list(states)
-    if tensor.dim() != 3 or isinstance(states[0], Tensor) and states[0].dim() != 3:
+    if tensor.dim() != 3 or (isinstance(states[0], Tensor) and states[0].dim() != 3):
         raise NoRuleError
     own = ("nsx" if batch_first else "snx", *["lny"] * len(states))
     operands = [tensor, *states]
@@ -313,7 +313,8 @@ def _in_groups(
     """Channels are mixed within each group."""
     if channel not in claim.dims or groups == 1:
         return mixed(claim, [channel], axis)
-    split = claim.index.unflatten(channel, (groups, -1))
+    shape = list(claim.index.shape)
+    split = claim.index.reshape([*shape[:channel], groups, -1, *shape[channel + 1 :]])
     inside = Coordinates(split, claim.cells)
     parts = []
     for left in mixed(inside, [channel + 1], axis):
@@ -323,6 +324,26 @@ def _in_groups(
         if (part := coordinates(index, left.cells)) is not None:
             parts.append(part)
     return parts
+
+
+def channels_as_places(call: Call) -> tuple[Axis, Axis] | None:
+    """The axis of an input that counts as channels but is kept, and the one that is mixed instead.
+
+    A convolution and a linear layer mix channels. Where they mix a spatial axis of an input and keep
+    its channels apart, the network takes the one for the other.
+    """
+    tensor = call.tensors[0]
+    claims = list(_claims(tensor))
+    if all(axis.is_place or axis.extent == 1 for axis, _ in claims):
+        return None
+    dim = tensor.dim() - (1 if call.name == "linear" else rank_of(call.name) + 1)
+    for axis, claim in claims:
+        if axis.is_place or not claim.dims or dim in claim.dims:
+            continue
+        for other, own in claims:
+            if other.is_place and other.input == axis.input and own.dims == (dim,):
+                return axis, other
+    return None
 
 
 def rank_of(operation: str) -> int:
@@ -383,11 +404,11 @@ def folded(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
         low, high = (border.expand(tensor.shape) for border in claim.borders())
         has = claim.index.expand(tensor.shape) > 0
         count = F.fold(has.double(), **options)
-        borders = [
+        first, last = (
             torch.where(count > 0, F.fold(torch.where(has, b, 0), **options) / count, empty)
             for b, empty in ((low, torch.inf), (high, -torch.inf))
-        ]
-        return from_borders(*borders, axis)
+        )
+        return from_borders(first, last, axis)
 
     found = _collected((axis, move(axis, claim)) for axis, claim in _claims(tensor))
     return [places(output.shape, found)]

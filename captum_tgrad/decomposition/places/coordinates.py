@@ -99,13 +99,13 @@ def coordinates(index: Tensor, cells: Tensor) -> Coordinates | None:
     if index.numel() == 0:
         return None
     index = _without_constant_dims(index.long())
-    used, place = index.unique(return_inverse=True)
+    used, place = index.unique(return_inverse=True)  # type: ignore[no-untyped-call]
     used = used[used > 0]
     if len(used) == 0:
         return None
     offset = 0 if int(index.min()) == 0 else 1
     kept = torch.round(cells[used - 1], decimals=10)
-    cells, order = kept.unique(dim=0, return_inverse=True)
+    cells, order = kept.unique(dim=0, return_inverse=True)  # type: ignore[no-untyped-call]
     number = torch.cat([torch.zeros(1 - offset, dtype=torch.long), order + 1])
     return _shared(number[place].contiguous(), cells.contiguous())
 
@@ -137,7 +137,7 @@ def from_borders(low: Tensor, high: Tensor, axis: Axis) -> Coordinates | None:
     none |= high < low
     cells = torch.stack([(low + high) / 2, high - low], -1).reshape(-1, 2)
     cells = torch.where(none.reshape(-1, 1), 0, cells)
-    cells, index = torch.round(cells, decimals=10).unique(dim=0, return_inverse=True)
+    cells, index = torch.round(cells, decimals=10).unique(dim=0, return_inverse=True)  # type: ignore[no-untyped-call]
     return coordinates(torch.where(none, 0, index.reshape(low.shape) + 1), cells)
 
 

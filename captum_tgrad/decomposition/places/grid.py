@@ -8,13 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from captum_tgrad.decomposition.places.coordinates import (
     SAMPLES,
     Axis,
     Coordinates,
-    coordinates,
     from_borders,
     narrowed,
 )
@@ -60,7 +58,7 @@ def regridded(
         return None
     claim = narrowed(claim) or claim
     lines = claim.index.movedim(dim, -1)
-    unique, number = lines.reshape(-1, old).unique(dim=0, return_inverse=True)
+    unique, number = lines.reshape(-1, old).unique(dim=0, return_inverse=True)  # type: ignore[no-untyped-call]
     middles = np.concatenate([[np.nan], claim.cells[:, 0].numpy()])
     halves = np.concatenate([[np.nan], claim.cells[:, 1].numpy() / 2])
     lows, highs = [], []
@@ -69,11 +67,11 @@ def regridded(
         lows.append(low)
         highs.append(high)
     shape = [*lines.shape[:-1], size]
-    low, high = (
+    first, last = (
         torch.from_numpy(np.stack(borders))[number].reshape(shape).movedim(-1, dim)
         for borders in (lows, highs)
     )
-    return from_borders(low, high, axis)
+    return from_borders(first, last, axis)
 
 
 def _new_line(
@@ -193,7 +191,7 @@ def refined(claim: Coordinates | None, dim: int, axis: Axis) -> Coordinates | No
     if claim is None or claim.dims != (dim,) or axis.input == SAMPLES:
         return claim
     index = claim.index.flatten()
-    _, counts = index.unique_consecutive(return_counts=True)
+    _, counts = index.unique_consecutive(return_counts=True)  # type: ignore[no-untyped-call]
     times = int(counts[0])
     if times < 2 or len(counts) < 2 or not bool((counts == times).all() & (index > 0).all()):
         return claim

@@ -83,14 +83,14 @@ def _moved(
 ) -> list[tuple[Coordinates | None, tuple[int, ...]]]:
     distinct = list(dict.fromkeys(claim for claim in chosen if claim is not None))
     offsets, total = {}, 0
-    for claim in distinct:
-        offsets[claim] = total
-        total += len(claim.cells)
+    for each in distinct:
+        offsets[each] = total
+        total += len(each.cells)
     replaced = [
         _as_numbers(tensor, claim, offsets) for tensor, claim in zip(tensors, chosen, strict=True)
     ]
     cells = torch.cat([claim.cells for claim in distinct])
-    found = []
+    found: list[tuple[Coordinates | None, tuple[int, ...]]] = []
     for result in run(replaced):
         claim = coordinates(result, cells)
         if claim is not None and len(claim.dims) == 1 and len(distinct) == 1:
@@ -356,13 +356,11 @@ def shuffled(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     ):
         return moved(call, outputs)
     factor = call.bound["upscale_factor"]
-    run = (
-        lambda t: [  # noqa: E731
-            t[0][..., : tensor.shape[channel] // factor**2, :, :]
-            .repeat_interleave(factor, -1)
-            .repeat_interleave(factor, -2)
-        ]
-    )
+    run = lambda t: [
+        t[0][..., : tensor.shape[channel] // factor**2, :, :]
+        .repeat_interleave(factor, -1)
+        .repeat_interleave(factor, -2)
+    ]
     return after(run, [given], [tensor])
 
 

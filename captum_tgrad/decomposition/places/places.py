@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from weakref import WeakValueDictionary
 
 import torch
-from torch import Tensor
 
 from captum_tgrad.decomposition.places.coordinates import (
     LOST,

@@ -216,7 +216,7 @@ def _cells(claims: tuple[Coordinates, ...], axis: Axis) -> tuple[Tensor, list[Te
     inside = (middle > -0.5 - 1e-6) & (middle < axis.extent - 0.5 + 1e-6)
     if not bool(inside.any()):
         return whole, [torch.full((), -1)] * len(claims)
-    cells, place = every[inside].unique(dim=0, return_inverse=True)
+    cells, place = every[inside].unique(dim=0, return_inverse=True)  # type: ignore[no-untyped-call]
     number = torch.full((len(every),), -1)
     number[inside] = place
     numbers, start = [], 0

@@ -1,0 +1,161 @@
+"""In place is what it is out of place: every follower after every producer."""
+
+import copy
+import warnings
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from captum_tgrad import TGradAttribution
+
+GENERATOR = torch.Generator().manual_seed(0)
+TOKENS, FEATURES = 6, 4
+IMAGE = torch.randn(2, FEATURES, TOKENS, generator=GENERATOR, dtype=torch.float64)
+
+
+def _module(build):
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        return build().double().eval()
+
+
+LINEAR = _module(lambda: nn.Linear(FEATURES, FEATURES))
+CONV = _module(lambda: nn.Conv1d(FEATURES, FEATURES, 3, padding=1))
+NORM = _module(lambda: nn.InstanceNorm1d(FEATURES, affine=True))
+ATTENTION = _module(lambda: nn.MultiheadAttention(FEATURES, 2, batch_first=True))
+LSTM = _module(lambda: nn.LSTM(FEATURES, FEATURES, batch_first=True))
+GRU = _module(lambda: nn.GRU(FEATURES, FEATURES, batch_first=True))
+CELL = _module(lambda: nn.LSTMCell(FEATURES, FEATURES))
+AFTER = _module(lambda: nn.LayerNorm(FEATURES))
+
+
+def _tokens(x):
+    return x.transpose(1, 2)
+
+
+PRODUCERS = {
+    "conv": lambda x: _tokens(CONV(x)).contiguous(),
+    "conv, transposed": lambda x: _tokens(CONV(x)),
+    "linear": lambda x: LINEAR(_tokens(x)),
+    "linear, contiguous": lambda x: LINEAR(_tokens(x).contiguous()),
+    "einsum": lambda x: torch.einsum("ncl,cd->nld", x, LINEAR.weight.detach()),
+    "tensordot": lambda x: torch.tensordot(_tokens(x), LINEAR.weight.detach(), dims=1),
+    "matmul": lambda x: _tokens(x) @ LINEAR.weight.detach(),
+    "attention": lambda x: ATTENTION(*[_tokens(x)] * 3, need_weights=False)[0],
+    "lstm": lambda x: LSTM(_tokens(x))[0],
+    "gru": lambda x: GRU(_tokens(x))[0],
+    "cell": lambda x: torch.stack([CELL(step)[0] for step in x.unbind(2)], 1),
+    "instance norm": lambda x: _tokens(NORM(x)),
+    "pool": lambda x: _tokens(F.avg_pool1d(x, 3, 1, 1)[:, :, :]),
+    "chunk": lambda x: torch.cat([x, x + 1], 1).transpose(1, 2).narrow(2, FEATURES, FEATURES),
+    "reshape": lambda x: (x * 2).reshape(len(x), TOKENS, FEATURES),
+}
+
+
+def _assigned(y):
+    y[:, 1:3] = 0.5
+    return y
+
+
+def _moved_within(y):
+    y[:, :2] = y[:, 2:4].clone()
+    return y
+
+
+def _part(y):
+    y[:, :, 1].add_(2.0)
+    return y
+
+
+def _scaled(y):
+    y *= 2
+    y -= 0.5
+    return y
+
+
+FOLLOWERS = {
+    "relu": (lambda y: F.relu(y, inplace=True), F.relu),
+    "leaky": (lambda y: F.leaky_relu(y, 0.1, inplace=True), lambda y: F.leaky_relu(y, 0.1)),
+    "relu6": (lambda y: F.relu6(y, inplace=True), F.relu6),
+    "hardtanh": (lambda y: F.hardtanh(y, -0.3, 0.4, inplace=True),
+                 lambda y: F.hardtanh(y, -0.3, 0.4)),
+    "silu": (lambda y: F.silu(y, inplace=True), F.silu),
+    "hardswish": (lambda y: F.hardswish(y, inplace=True), F.hardswish),
+    "elu": (lambda y: F.elu(y, inplace=True), F.elu),
+    "mish": (lambda y: F.mish(y, inplace=True), F.mish),
+    "hardsigmoid": (lambda y: F.hardsigmoid(y, inplace=True), F.hardsigmoid),
+    "sigmoid_": (lambda y: y.sigmoid_(), torch.sigmoid),
+    "tanh_": (lambda y: y.tanh_(), torch.tanh),
+    "clamp_": (lambda y: y.clamp_(-0.2, 0.2), lambda y: y.clamp(-0.2, 0.2)),
+    "dropout": (lambda y: F.dropout(y, 0.1, False, inplace=True), lambda y: y * 1),
+    "scaled": (_scaled, lambda y: y * 2 - 0.5),
+    "add_": (lambda y: y.add_(LINEAR.bias), lambda y: y + LINEAR.bias),
+    "masked_fill_": (lambda y: y.masked_fill_(torch.eye(TOKENS, FEATURES) > 0, 0.3),
+                     lambda y: y.masked_fill(torch.eye(TOKENS, FEATURES) > 0, 0.3)),
+    "part": (_part, lambda y: y + torch.tensor([0.0, 2.0, 0.0, 0.0], dtype=y.dtype)),
+    "assigned": (_assigned, lambda y: torch.cat(
+        [y[:, :1], torch.full_like(y[:, 1:3], 0.5), y[:, 3:]], 1)),
+    "moved within": (_moved_within, lambda y: torch.cat([y[:, 2:4], y[:, 2:]], 1)),
+}  # fmt: skip
+
+
+def _network(produce, follow):
+    def forward(x):
+        y = AFTER(follow(produce(x)))
+        weights = torch.linspace(0, 2, TOKENS * FEATURES, dtype=y.dtype) ** 2
+        return (y.flatten(1) * weights).sum(1)
+
+    return forward
+
+
+def _maps(network, x, **options):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        method = TGradAttribution(network)
+        return [method.attribute(x, sign=sign) for sign in ("positive", "negative")], (
+            method.decompose(x)
+        )
+
+
+@pytest.mark.parametrize("follower", FOLLOWERS)
+@pytest.mark.parametrize("producer", PRODUCERS)
+def test_in_place_has_the_maps_of_out_of_place(producer, follower):
+    in_place, plain = FOLLOWERS[follower]
+    produce = PRODUCERS[producer]
+    for samples in (1, 2):
+        x = IMAGE[:samples]
+        maps, whole = _maps(_network(produce, in_place), x)
+        expected, wanted = _maps(_network(produce, plain), x)
+        torch.testing.assert_close(whole.output, wanted.output)
+        scale = sum(term.score.abs() for term in whole.terms)
+        assert bool((whole.delta.abs() <= 1e-10 * scale).all())
+        for one, other in zip(maps, expected, strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("kind", ["float32", "bfloat16", "autocast"])
+@pytest.mark.parametrize("follower", ["relu", "silu", "hardswish", "elu", "dropout", "scaled"])
+@pytest.mark.parametrize("producer", ["conv", "linear", "einsum", "attention"])
+def test_in_lower_precision(producer, follower, kind):
+    modules = {name: copy.deepcopy(value) for name, value in globals().items() if name.isupper()
+               and isinstance(value, nn.Module)}  # fmt: skip
+    dtype = torch.bfloat16 if kind == "bfloat16" else torch.float32
+    wholes = []
+    for follow in FOLLOWERS[follower]:
+        for module in modules.values():
+            module.to(dtype)
+        with pytest.MonkeyPatch.context() as patch:
+            for name, module in modules.items():
+                patch.setitem(globals(), name, module)
+            network = _network(PRODUCERS[producer], follow)
+            with torch.autocast("cpu", torch.bfloat16, enabled=kind == "autocast"):
+                wholes.append(TGradAttribution(network).decompose(IMAGE.to(dtype)))
+    one, other = wholes
+    scale = float(sum(term.score.abs() for term in other.terms).max())
+    limit = {"rtol": 0, "atol": (1e-4 if kind == "float32" else 0.02) * scale}
+    torch.testing.assert_close(one.output, other.output, **limit)
+    torch.testing.assert_close(one.delta, other.delta, **limit)
+    evidence = [sum(term.positive.sum() for term in whole.terms) for whole in wholes]
+    torch.testing.assert_close(*evidence, rtol=0.05, atol=0)
