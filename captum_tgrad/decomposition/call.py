@@ -86,7 +86,7 @@ REQUIRED = object()
 _ALIASES = {
     "axis": "dim", "dims": "dim", "keepdims": "keepdim", "self": "input", "x": "input",
     "x1": "input", "x2": "other", "mat2": "other", "vec2": "other", "tensor": "input",
-    "vec": "other", "tensor1": "input", "tensor2": "other", "exponent": "other",
+    "vec": "other", "source": "src", "tensor1": "input", "tensor2": "other", "exponent": "other",
 }  # fmt: skip
 """Other names that torch knows of a parameter."""
 

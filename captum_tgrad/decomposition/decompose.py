@@ -154,7 +154,7 @@ def _require_all_used(used: set[int], count: int) -> None:
 
 def _explain(error: RuntimeError) -> None:
     """Says what to do about an error of torch that does not."""
-    if "Checkpointing is not compatible with .grad()" in str(error):
+    if "use_reentrant=True" in str(error):
         raise ValueError(
             "forward_func uses reentrant activation checkpointing, which torch cannot differentiate"
             " with respect to an input. Call checkpoint(..., use_reentrant=False), or switch"

@@ -94,6 +94,9 @@ OPERATIONS: dict[str, Operation] = {
         bias=constants,
         fill=(3,),
     ),
+    **records(
+        "index_add scatter_add", "input, dim, index, src", places=moving.accumulated, bias=joined
+    ),
     **records("masked_fill fill", places=computing.elementwise, bias=constants),
     **records("zero", places=computing.elementwise, bias=nothing),
     **records("where", "condition, input, other", places=computing.chosen, bias=chosen),

@@ -73,10 +73,13 @@ def along(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
 
 
 def chosen(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
-    """``where``: what has only one possible place is there, everything else where it came from."""
-    (found,) = elementwise(call, outputs)
-    clear = all(len(claims) == 1 for claims in found.claims.values())
-    return [found] if clear else moved(call, outputs)
+    """``where``: if the alternatives are at different places, each element is where it came from."""
+    rank = outputs[0].dim()
+    found = {
+        frozenset((axis, claim.aligned(rank)) for axis, claim in _claims(tensor))
+        for tensor in call.dependent
+    }
+    return elementwise(call, outputs) if len(found) == 1 else moved(call, outputs)
 
 
 def reduced(call: Call, outputs: Sequence[Tensor]) -> list[Places]:

@@ -44,8 +44,9 @@ class Coordinates:
     Args:
         index: The number of each element's cell, from 1; 0 where it has none. Shape of the tensor,
             but for size 1 in the dimensions on which it does not depend.
-        cells: The middle and the width of each cell in pixels of the input, shape ``(cells, 2)``;
-            sorted. Pixel ``i`` reaches from ``i - 0.5`` to ``i + 0.5``.
+        cells: The middle and the width of each cell in pixels of the input, and 1 where it is
+            padding, else 0: shape ``(cells, 3)``, sorted. Pixel ``i`` reaches from ``i - 0.5`` to
+            ``i + 0.5``.
     """
 
     __slots__ = ("__weakref__", "cells", "dims", "index")
@@ -67,6 +68,11 @@ class Coordinates:
         low = torch.cat([infinite, middle - half])
         high = torch.cat([-infinite, middle + half])
         return low[self.index], high[self.index]
+
+    def padding(self) -> Tensor:
+        """Whether each element is padding, or in no cell at all."""
+        flags = torch.cat([torch.ones(1, dtype=torch.float64), self.cells[:, 2]])
+        return flags[self.index] > 0
 
     def aligned(self, rank: int) -> Coordinates:
         """The same for a tensor with further dimensions in front, as broadcasting adds them."""
@@ -123,11 +129,19 @@ def _without_constant_dims(index: Tensor) -> Tensor:
     return index
 
 
-def from_borders(low: Tensor, high: Tensor, axis: Axis) -> Coordinates | None:
+def from_borders(
+    low: Tensor, high: Tensor, axis: Axis, padding: Tensor | None = None
+) -> Coordinates | None:
     """Coordinates of cells that start at ``low`` and end at ``high``; none if ``high < low``.
 
     A cell that covers the whole axis says nothing any more, and one that covers several samples is
     in none of them.
+
+    Args:
+        low: Where the cell of each element starts.
+        high: Where it ends.
+        axis: The axis that the coordinates are on.
+        padding: Whether it is padding.
     """
     if axis.input == SAMPLES:
         none = high - low > 1.5
@@ -135,7 +149,8 @@ def from_borders(low: Tensor, high: Tensor, axis: Axis) -> Coordinates | None:
         slack = 1e-6 * axis.extent
         none = (low <= slack - 0.5) & (high >= axis.extent - 0.5 - slack)
     none |= high < low
-    cells = torch.stack([(low + high) / 2, high - low], -1).reshape(-1, 2)
+    flag = torch.zeros_like(low) if padding is None else padding.to(low)
+    cells = torch.stack([(low + high) / 2, high - low, flag], -1).reshape(-1, 3)
     cells = torch.where(none.reshape(-1, 1), 0, cells)
     cells, index = torch.round(cells, decimals=10).unique(dim=0, return_inverse=True)  # type: ignore[no-untyped-call]
     return coordinates(torch.where(none, 0, index.reshape(low.shape) + 1), cells)
@@ -149,7 +164,9 @@ def narrowed(claim: Coordinates | None) -> Coordinates | None:
     steps = middle.diff()
     step = steps.min()
     if bool((width == width[0]).all()) and bool((steps == step).all()) and step < width[0] - 1e-6:
-        return _shared(claim.index, torch.stack([middle, step.expand(len(middle))], 1).contiguous())
+        cells = claim.cells.clone()
+        cells[:, 1] = step
+        return _shared(claim.index, cells)
     return claim
 
 
@@ -158,4 +175,5 @@ def along(shape: Sequence[int], dim: int, extent: int | None = None) -> Coordina
     size = shape[dim] if extent is None else extent
     index = torch.arange(1, size + 1).reshape([size if d == dim else 1 for d in range(len(shape))])
     pixels = torch.arange(size, dtype=torch.float64)
-    return _shared(index, torch.stack([pixels, torch.ones_like(pixels)], 1).contiguous())
+    cells = torch.stack([pixels, torch.ones_like(pixels), torch.zeros_like(pixels)], 1)
+    return _shared(index, cells.contiguous())

@@ -166,19 +166,20 @@ def _commuting(
         return tensor.index_select(own, order.to(tensor.device))
 
     for dim in {dim for own in claims.values() for claim in own for dim in claim.dims}:
-        order = torch.randperm(before.shape[dim], generator=generator)
-        sizes = {
-            tensor.shape[dim - rank] for tensor in call.dependent if tensor.dim() >= rank - dim
-        }
-        after = None
-        if sizes <= {1, before.shape[dim]}:
+        size = before.shape[dim]
+        sizes = {t.shape[dim - rank] for t in call.dependent if t.dim() >= rank - dim}
+        orders = [torch.arange(size).flip(0), torch.randperm(size, generator=generator)]
+        commutes[dim] = sizes <= {1, size}
+        for order in orders:
+            if not commutes[dim]:
+                break
             after = _run(call, lambda t, d=dim, o=order: permuted(t, d, o))  # type: ignore[misc]
-        commutes[dim] = (
-            after is not None
-            and len(after) > position
-            and after[position].shape == before.shape
-            and _alike(after[position], before.index_select(dim, order.to(before.device)))
-        )
+            commutes[dim] = (
+                after is not None
+                and len(after) > position
+                and after[position].shape == before.shape
+                and _alike(after[position], before.index_select(dim, order.to(before.device)))
+            )
     kept = {
         axis: own
         for axis, own in claims.items()

@@ -60,6 +60,7 @@ def regridded(
     lines = claim.index.movedim(dim, -1)
     unique, number = lines.reshape(-1, old).unique(dim=0, return_inverse=True)  # type: ignore[no-untyped-call]
     middles = np.concatenate([[np.nan], claim.cells[:, 0].numpy()])
+    middles[1:][claim.cells[:, 2].numpy() > 0] = np.nan  # padding is beside the image
     halves = np.concatenate([[np.nan], claim.cells[:, 1].numpy() / 2])
     lows, highs = [], []
     for line in unique.numpy():
@@ -142,47 +143,41 @@ def _borders(middle: Numbers, half: Numbers, start: int, stop: int) -> Numbers:
 
 
 @torch.no_grad()
-def widened(claim: Coordinates | None, dim: int, source: int, axis: Axis) -> Coordinates | None:
+def widened(claim: Coordinates | None, source: Coordinates, axis: Axis) -> Coordinates | None:
     """A subsample of a grid is a coarser grid: every other row stands for two.
 
     Args:
         claim: The coordinates of what was selected.
-        dim: The dimension that was selected from.
-        source: Its size before.
+        source: Those of what it was selected from.
         axis: The axis that the coordinates are on.
     """
-    if claim is None or claim.dims != (dim,) or axis.input == SAMPLES or not axis.is_place:
+    if claim is None or axis.input == SAMPLES or not axis.is_place:
         return claim
-    middle = torch.cat([torch.full((1,), torch.nan).double(), claim.cells[:, 0]])[claim.index]
-    middle = middle.flatten()
-    width = float(claim.cells[0, 1])
-    if (
-        len(middle) < 2
-        or bool(middle.isnan().any())
-        or not torch.allclose(claim.cells[:, 1], claim.cells[:1, 1])
-    ):
+    step, step_before = _step(claim), _step(source)
+    if step is None or step_before is None:
         return claim
-    steps = middle.diff()
-    step = float(steps[0])
-    if not torch.allclose(steps, steps[:1]):
+    width, jump = float(source.cells[0, 1]), abs(step / step_before)
+    touching = abs(abs(step_before) - width) < 1e-6 * width
+    count = claim.index.numel()
+    if not touching or jump < 1.5 or count != math.ceil(source.index.numel() / jump - 1e-6):
         return claim
-    jump = abs(step) / width
-    if jump == 0:
-        return claim
-    if jump > 1 + 1e-6 and len(middle) == math.ceil(source / jump - 1e-6):
-        start = float(middle.min()) - width / 2
-        stop = float(middle.max()) + width / 2
-        slack = abs(step) - width
-        to_start, to_stop = start + 0.5, axis.extent - 0.5 - stop
-        if 0 <= to_start <= slack + 1e-6:
-            before = to_start
-        elif 0 <= to_stop <= slack + 1e-6:
-            before = slack - to_stop
-        else:
-            before = 0.0
-        center = (middle - width / 2 - before + abs(step) / 2).reshape(claim.index.shape)
-        return from_borders(center - abs(step) / 2, center + abs(step) / 2, axis)
-    return claim
+    low, high = claim.borders()
+    slack = abs(step) - width
+    to_start, to_stop = float(low.min()) + 0.5, axis.extent - 0.5 - float(high.max())
+    before = 0.0
+    if 0 <= to_start <= slack + 1e-6:
+        before = to_start
+    elif 0 <= to_stop <= slack + 1e-6:
+        before = slack - to_stop
+    return from_borders(low - before, low - before + abs(step), axis)
+
+
+def _step(claim: Coordinates) -> float | None:
+    """From one element to the next along the only dimension; None if that differs."""
+    if len(claim.dims) != 1 or not bool((claim.index > 0).all()):
+        return None
+    steps = claim.cells[:, 0][claim.index.flatten() - 1].diff()
+    return float(steps[0]) if torch.allclose(steps, steps[:1]) and bool(steps[0] != 0) else None
 
 
 @torch.no_grad()

@@ -82,30 +82,29 @@ def _moved(
     run: Run, chosen: list[Coordinates | None], tensors: Sequence[Tensor], axis: Axis
 ) -> list[tuple[Coordinates | None, tuple[int, ...]]]:
     distinct = list(dict.fromkeys(claim for claim in chosen if claim is not None))
-    offsets, total = {}, 0
-    for each in distinct:
-        offsets[each] = total
-        total += len(each.cells)
+    every = torch.cat([claim.cells for claim in distinct])
+    cells, numbers = every.unique(dim=0, return_inverse=True)  # type: ignore[no-untyped-call]
+    split = numbers.split([len(claim.cells) for claim in distinct])
+    number_of = {
+        claim: torch.cat([torch.zeros(1, dtype=torch.long), own + 1])
+        for claim, own in zip(distinct, split, strict=True)
+    }
     replaced = [
-        _as_numbers(tensor, claim, offsets) for tensor, claim in zip(tensors, chosen, strict=True)
+        _as_numbers(tensor, None if claim is None else number_of[claim][claim.index])
+        for tensor, claim in zip(tensors, chosen, strict=True)
     ]
-    cells = torch.cat([claim.cells for claim in distinct])
     found: list[tuple[Coordinates | None, tuple[int, ...]]] = []
     for result in run(replaced):
         claim = coordinates(result, cells)
-        if claim is not None and len(claim.dims) == 1 and len(distinct) == 1:
-            source = distinct[0]
-            if len(source.dims) == 1:
-                claim = widened(claim, claim.dims[0], source.index.numel(), axis)
+        if len(distinct) == 1:
+            claim = widened(claim, distinct[0], axis)
         found.append((claim, tuple(result.shape)))
     return found
 
 
-def _as_numbers(
-    tensor: Tensor, claim: Coordinates | None, offsets: dict[Coordinates, int]
-) -> Tensor:
-    if claim is not None:
-        index = torch.where(claim.index > 0, claim.index + offsets[claim], 0)
+def _as_numbers(tensor: Tensor, index: Tensor | None) -> Tensor:
+    """What stands for a tensor: the cells of its elements; 0 for what is a constant number."""
+    if index is not None:
         return index.float().expand(tensor.shape)
     if tensor.is_floating_point() or tensor.is_complex():
         return torch.zeros(()).expand(tensor.shape)
@@ -304,7 +303,35 @@ def _continued(
         line = torch.cat([before, border, behind])
         shape[dim] = len(line)
         lines.append(line.reshape(shape))
-    return from_borders(lines[0], lines[1], axis)
+    padding = F.pad(claim.padding().to(low), pad, value=1.0)
+    return from_borders(lines[0], lines[1], axis, padding)
+
+
+def accumulated(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
+    """``index_add`` and ``scatter_add``: each element holds all that was added to it."""
+    tensor, dim, index, source = (call.bound[name] for name in ("input", "dim", "index", "src"))
+    (output,) = outputs
+    index = index.detach().cpu()
+    if call.name == "index_add":
+        index = index.reshape([-1 if d == dim % source.dim() else 1 for d in range(source.dim())])
+    index = index.expand(source.shape)
+    claims: dict[Axis, list[Coordinates | None]] = {}
+    for operand in (tensor, source):
+        given = places_of(operand)
+        for axis, own in given.claims.items() if given else ():
+            for claim in own:
+                borders = [border.expand(operand.shape) for border in claim.borders()]
+                if operand is source:
+                    borders = [
+                        torch.full(tensor.shape, empty, dtype=torch.float64).scatter_reduce(
+                            dim, index, border, how
+                        )
+                        for border, how, empty in zip(
+                            borders, ("amin", "amax"), (torch.inf, -torch.inf), strict=True
+                        )
+                    ]
+                claims.setdefault(axis, []).append(from_borders(borders[0], borders[1], axis))
+    return [places(output.shape, claims)]
 
 
 def by_indices(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
@@ -364,5 +391,5 @@ def shuffled(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     return after(run, [given], [tensor])
 
 
-BY_VALUE = (by_indices, sampled)
+BY_VALUE = (accumulated, by_indices, sampled)
 """Rules that read values, not only shapes and places."""

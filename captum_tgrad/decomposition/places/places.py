@@ -136,7 +136,7 @@ def _reconciled(one: Coordinates, other: Coordinates, axis: Axis) -> Coordinates
     allowed = -0.5 if axis.input == SAMPLES else 1e-6
     if bool((gap[both] > allowed).any()):
         return None
-    return from_borders(hull_low, hull_high, axis)
+    return from_borders(hull_low, hull_high, axis, one.padding() & other.padding())
 
 
 def _finer(one: Coordinates, other: Coordinates) -> Coordinates | None:
@@ -166,6 +166,7 @@ def mixed(claim: Coordinates, dims: Iterable[int], axis: Axis) -> list[Coordinat
         border.movedim(over, list(range(-len(over), 0))).flatten(-len(over))
         for border in claim.borders()
     ]
+    padding = claim.padding().movedim(over, list(range(-len(over), 0))).flatten(-len(over)).all(-1)
     low, order = borders[0].sort(-1)
     high = borders[1].gather(-1, order).cummax(-1).values
     hull = [low[..., 0], high[..., -1]]
@@ -178,6 +179,7 @@ def mixed(claim: Coordinates, dims: Iterable[int], axis: Axis) -> list[Coordinat
         parts = [[hull[0], torch.where(apart, end, hull[1])]]
         parts.append([torch.where(apart, start, hull[0]), hull[1]])
     found = [
-        narrowed(from_borders(part[0].reshape(rest), part[1].reshape(rest), axis)) for part in parts
+        narrowed(from_borders(*(t.reshape(rest) for t in part), axis, padding.reshape(rest)))
+        for part in parts
     ]
     return list(dict.fromkeys(each for each in found if each is not None))

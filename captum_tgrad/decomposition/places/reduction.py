@@ -213,10 +213,10 @@ def _cells(claims: tuple[Coordinates, ...], axis: Axis) -> tuple[Tensor, list[Te
         return whole, [torch.zeros((), dtype=torch.long)]
     every = torch.cat([claim.cells for claim in claims])
     middle = every[:, 0]
-    inside = (middle > -0.5 - 1e-6) & (middle < axis.extent - 0.5 + 1e-6)
+    inside = (middle > -0.5 - 1e-6) & (middle < axis.extent - 0.5 + 1e-6) & (every[:, 2] == 0)
     if not bool(inside.any()):
         return whole, [torch.full((), -1)] * len(claims)
-    cells, place = every[inside].unique(dim=0, return_inverse=True)  # type: ignore[no-untyped-call]
+    cells, place = every[inside, :2].unique(dim=0, return_inverse=True)  # type: ignore[no-untyped-call]
     number = torch.full((len(every),), -1)
     number[inside] = place
     numbers, start = [], 0
@@ -263,11 +263,14 @@ def _tidied(cells: Tensor) -> tuple[Tensor, Tensor | None]:
         low = torch.cat([low[:1], torch.maximum(low[1:], between)])
         high = torch.cat([torch.minimum(high[:-1], between), high[-1:]])
         return torch.stack([(low + high) / 2, high - low], 1), None
+    # Two grids: what lies on the finer one is shared by its cells.
     fine = width < finest * (1 + 1e-6)
     overlap = torch.minimum(high[:, None], high[fine]) - torch.maximum(low[:, None], low[fine])
     share = overlap.clamp_min(0)
-    share[fine] = torch.eye(int(fine.sum()), dtype=share.dtype)
-    total = share.sum(1, keepdim=True)
-    nearest = (cells[:, :1] - cells[fine][:, 0]).abs().argmin(1)
-    alone = torch.nn.functional.one_hot(nearest, int(fine.sum())).to(share)
-    return cells[fine], torch.where(total > 0, share / total.clamp_min(1e-12), alone)
+    covered = (share.sum(1) > 0.99 * width) & ~fine
+    kept = ~covered
+    matrix = torch.eye(len(cells), dtype=torch.float64)[:, kept]
+    columns = fine[kept].nonzero().flatten()
+    rows = covered.nonzero().flatten()
+    matrix[rows[:, None], columns] = share[covered] / share[covered].sum(1, keepdim=True)
+    return cells[kept], matrix
