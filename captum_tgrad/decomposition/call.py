@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, cached_property
 from typing import Any, Protocol
 
@@ -99,7 +99,7 @@ class Call:
 
     Attributes:
         name: The operation's plain name.
-        tensors: All tensor arguments.
+        tensors: All tensor arguments, in order.
         dependent: Those that depended on the network's input before the call was run.
         constant: Those that did not.
         shared: What several rules need and the first of them has computed.
@@ -110,12 +110,13 @@ class Call:
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     record: Record | None = None
+    tensors: list[Tensor] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.name = operation_name(self.func)
         self.shared: dict[str, Any] = {}
         self.returned: list[Tensor] = []
-        self.tensors = tensors_in(self.args, self.kwargs)
+        self.tensors = self.tensors or tensors_in(self.args, self.kwargs)
         self.dependent = [tensor for tensor in self.tensors if tensor.requires_grad]
         self.constant = [tensor for tensor in self.tensors if not tensor.requires_grad]
 

@@ -166,7 +166,7 @@ class Trace(TorchFunctionMode):
         self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         tensors = tensors_in(args, kwargs)
-        if any(map(torch._C._functorch.is_functorch_wrapped_tensor, tensors)):
+        if torch._C._functorch.peek_interpreter_stack() is not None:
             return func(*args, **kwargs)  # its result is found when the transform returns it
         if func in (F.instance_norm, torch.instance_norm):
             args, kwargs = _without_updates(args, kwargs)
@@ -185,9 +185,10 @@ class Trace(TorchFunctionMode):
         if any(origin_of(tensor) is None for tensor in following):
             given = args, kwargs
             args, kwargs = map_tensors(given, self._without_constants)
-            if not any(tensor.requires_grad for tensor in tensors_in(args, kwargs)):
+            tensors = tensors_in(args, kwargs)
+            if not any(tensor.requires_grad for tensor in tensors):
                 return func(*given[0], **given[1])  # a graph of the model's own
-        call = Call(func, args, kwargs, record)
+        call = Call(func, args, kwargs, record, tensors)
         self._hidden.let_go()
         if call.name == "batch_norm" and self._uses_batch_statistics(call):
             raise_batch_statistics(self._modules.path)

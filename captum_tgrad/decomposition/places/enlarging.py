@@ -38,31 +38,27 @@ def on_the_whole(evidence: Tensor, grid: Grid) -> Tensor:
         evidence: Shape ``(..., *grid.sizes)``.
         grid: The cells of the map.
     """
+    if grid.covers_evenly:
+        return evidence
     rank = len(grid.axes)
     for axis, (cells, extent) in enumerate(zip(grid.axes, grid.extents, strict=True)):
         key = (extent, cells.numpy().tobytes())
         if key not in _known:
             _known[key] = _shares_on_the_whole(cells, extent)
-        matrix = _known[key]
-        if matrix.numel():
-            dim = axis - rank
-            evidence = (evidence.movedim(dim, -1) @ matrix.to(evidence)).movedim(-1, dim)
+        dim = axis - rank
+        evidence = (evidence.movedim(dim, -1) @ _known[key].to(evidence)).movedim(-1, dim)
     return evidence
 
 
 def _shares_on_the_whole(cells: Tensor, extent: int) -> Tensor:
-    """What share of each cell regular ones over the whole axis take; empty if they are these."""
+    """What share of each cell equal ones over the whole axis take."""
     size = max(round(extent / float(cells[:, 1].min())), 1)
     width = extent / size
-    middle = torch.arange(size, dtype=torch.float64) * width + (width - 1) / 2
-    if len(cells) == size and torch.allclose(cells[:, 0], middle, atol=1e-6 * width):
-        return torch.empty(0)
+    start = torch.arange(size, dtype=torch.float64) * width - 0.5
     low, high = cells[:, 0] - cells[:, 1] / 2, cells[:, 0] + cells[:, 1] / 2
-    overlap = torch.minimum(high[:, None], middle + width / 2) - torch.maximum(
-        low[:, None], middle - width / 2
-    )
-    share = overlap.clamp_min(0)
-    return torch.where(share < 1e-6 * width, 0, share) / share.sum(1, keepdim=True)
+    overlap = torch.minimum(high[:, None], start + width) - torch.maximum(low[:, None], start)
+    share = torch.where(overlap < 1e-6 * width, 0, overlap)
+    return share / share.sum(1, keepdim=True)
 
 
 def weights(source: Grid, target: Grid) -> list[Tensor]:

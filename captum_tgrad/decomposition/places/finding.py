@@ -21,7 +21,6 @@ _known: dict[object, list[Found]] = {}
 _MOST_ELEMENTS = 2**22  # of a tensor whose places are found by trying
 
 
-@torch.no_grad()
 def output_places(
     call: Call, outputs: Sequence[Tensor], rule: Any, where: Callable[[], str]
 ) -> list[Places]:

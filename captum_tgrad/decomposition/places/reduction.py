@@ -32,6 +32,16 @@ class Grid:
         return [len(cells) for cells in self.axes]
 
     @cached_property
+    def covers_evenly(self) -> bool:
+        """Whether equal cells cover all of the input."""
+        for cells, extent in zip(self.axes, self.extents, strict=True):
+            width = extent / len(cells)
+            middle = torch.arange(len(cells), dtype=torch.float64) * width + (width - 1) / 2
+            if not torch.allclose(cells[:, 0], middle, atol=1e-6 * width):
+                return False
+        return True
+
+    @cached_property
     def key(self) -> object:
         """Equal for equal grids."""
         return tuple([cells.numpy().tobytes() for cells in self.axes])
@@ -140,7 +150,6 @@ class Reduction:
 _known: dict[object, Reduction] = {}
 
 
-@torch.no_grad()
 def reduction(given: Places, axes: Sequence[Axis], samples: int) -> Reduction:
     """How to sum a tensor into the cells of the input with these axes.
 
