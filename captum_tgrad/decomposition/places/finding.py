@@ -160,7 +160,10 @@ def _commuting(
     def permuted(tensor: Tensor, dim: int, order: Tensor) -> Tensor:
         own = dim - (rank - tensor.dim())
         tensor = values.get(id(tensor), tensor)
-        if own < 0 or tensor.shape[own] != len(order):
+        # Indices that broadcast are not aligned with what they point into.
+        broadcasts = tensor.dtype == torch.bool or tensor.is_floating_point()
+        aligned = tensor.dim() == rank or broadcasts or tensor.is_complex()
+        if not aligned or own < 0 or tensor.shape[own] != len(order):
             return tensor
         return tensor.index_select(own, order.to(tensor.device))
 

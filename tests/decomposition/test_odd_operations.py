@@ -1,0 +1,156 @@
+"""Operations with an odd derivative: the terms are those of what autograd really computes."""
+
+import warnings
+
+import pytest
+import torch
+import torch.nn.functional as F
+import torchvision
+from torch import nn
+
+from captum_tgrad import TGradAttribution
+
+GENERATOR = torch.Generator().manual_seed(0)
+X = torch.randn(2, 3, 6, 6, generator=GENERATOR, dtype=torch.float64)
+BOX = [torch.tensor([[0.0, 0.0, 5.0, 4.0]], dtype=torch.float64)] * 2
+OFFSETS = torch.randn(2, 18, 6, 6, generator=GENERATOR, dtype=torch.float64) / 3
+WEIGHT = torch.randn(3, 3, 3, 3, generator=GENERATOR, dtype=torch.float64)
+INDEX = torch.randint(6, (2, 3, 6, 6), generator=GENERATOR)
+BAG = torch.tensor([0, 2, 1, 3, 1, 0])
+
+
+@torch.library.custom_op("captum_tgrad_tests::twice", mutates_args=())
+def twice(x: torch.Tensor) -> torch.Tensor:
+    return x * 2
+
+
+@torch.library.custom_op("captum_tgrad_tests::cube", mutates_args=())
+def cube(x: torch.Tensor) -> torch.Tensor:
+    return x**3
+
+
+twice.register_autograd(lambda ctx, gradient: gradient * 2)
+cube.register_autograd(
+    lambda ctx, gradient: gradient * 3 * ctx.saved_tensors[0] ** 2,
+    setup_context=lambda ctx, inputs, output: ctx.save_for_backward(inputs[0]),
+)
+
+
+def _sum(x):
+    return x.flatten(1).sum(1)
+
+
+LINEAR = {
+    "roi_align": lambda x: _sum(torchvision.ops.roi_align(x, BOX, 3)),
+    "roi_pool": lambda x: _sum(torchvision.ops.roi_pool(x, BOX, 2)),
+    "deform_conv2d": lambda x: _sum(torchvision.ops.deform_conv2d(x, OFFSETS, WEIGHT, padding=1)),
+    "custom op": lambda x: _sum(twice(x)),
+    "embedding_bag": lambda x: F.embedding_bag(
+        BAG, x.flatten(1).T.contiguous(), torch.tensor([0, 3]), mode="sum"
+    ).sum(0),
+    "scatter_reduce sum": lambda x: _sum(torch.zeros_like(x).scatter_reduce(3, INDEX, x, "sum")),
+    "broadcast_tensors": lambda x: _sum(torch.broadcast_tensors(x, torch.ones(1, 1, 6, 6))[0]),
+    "meshgrid": lambda x: torch.meshgrid(x[:, 0, 0, 0], torch.ones(2).double(), indexing="ij")[
+        0
+    ].sum(1),
+    "atleast_3d": lambda x: _sum(torch.atleast_3d(x[:, 0, 0])),
+    "topk": lambda x: _sum(x.topk(2)[0]),
+    "sort": lambda x: _sum(x.sort()[0]),
+    "norm": lambda x: x.flatten(1).norm(dim=1),
+    "cdist": lambda x: _sum(torch.cdist(x[:, 0], x[:, 1])),
+}
+
+
+def _decomposed(forward, x=X):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        whole = TGradAttribution(forward).decompose(x)
+    torch.testing.assert_close(whole.output, forward(x).detach())
+    scale = sum(term.score.abs() for term in whole.terms)
+    assert bool((whole.delta.abs() <= 1e-9 * scale).all())
+    return whole
+
+
+@pytest.mark.parametrize("name", LINEAR)
+def test_an_operation_of_degree_one_adds_nothing(name):
+    whole = _decomposed(LINEAR[name])
+    torch.testing.assert_close(whole.input.score, whole.output)
+    for term in whole.biases:
+        torch.testing.assert_close(term.score, torch.zeros_like(term.score), atol=1e-9, rtol=0)
+
+
+PARTED = {
+    "custom op": (lambda x: _sum(cube(x)), -2 * _sum(X**3)),
+    "prod": (
+        lambda x: _sum(torch.ones_like(x).scatter_reduce(3, INDEX, x, "prod")),
+        None,
+    ),
+    "norm of order 0": (
+        lambda x: _sum(x) + torch.linalg.vector_norm(x.flatten(1), 0, dim=1),
+        torch.full((2,), 108.0, dtype=torch.float64),
+    ),
+    "norm of order 0 by its old name": (
+        lambda x: _sum(x) + x.flatten(1).norm(0, dim=1),
+        torch.full((2,), 108.0, dtype=torch.float64),
+    ),
+    "cdist of order 0": (
+        lambda x: _sum(torch.cdist(x[:, 0], x[:, 1], p=0.0)),
+        torch.full((2,), 216.0, dtype=torch.float64),
+    ),
+    "maximum with a number": (
+        lambda x: _sum(torch.maximum(x, torch.tensor(0.1, dtype=x.dtype))),
+        0.1 * _sum((X < 0.1).double()),
+    ),
+    "std": (lambda x: x.flatten(1).std(1), torch.zeros(2, dtype=torch.float64)),
+    "var": (lambda x: x.flatten(1).var(1), -X.flatten(1).var(1)),
+}
+
+
+@pytest.mark.parametrize("name", PARTED)
+def test_what_an_operation_adds(name):
+    forward, expected = PARTED[name]
+    whole = _decomposed(forward)
+    if expected is not None:
+        total = sum((term.score for term in whole.biases), torch.zeros_like(whole.output))
+        torch.testing.assert_close(total, expected)
+
+
+@pytest.mark.parametrize(
+    ("clamp", "term"),
+    [
+        (lambda x: x.clamp(0, 1), "clamp"),
+        (lambda x: F.hardtanh(x, 0.0, 1.0), "hardtanh"),
+        (lambda x: x.clamp(max=1), "clamp"),
+        (lambda x: x.clamp_max(1), "clamp_max"),
+        (lambda x: x.clamp(min=1.0), "clamp"),
+        (lambda x: x.clamp_min(1.0), "clamp_min"),
+        (lambda x: torch.clip(x, 0, 1), "clip"),
+        (lambda x: (x * 6).clamp(0, 6), "clamp"),
+        (lambda x: F.relu6(x * 6), "relu6"),
+        (lambda x: x.clone().clamp_(0, 1), "clamp"),
+    ],
+)
+def test_a_clamp_at_its_limit_follows_the_gradient_that_torch_takes(clamp, term):
+    x = torch.tensor([[0.0, 0.5, 1.0, 1.0]], dtype=torch.float64, requires_grad=True)
+    (slope,) = torch.autograd.grad(clamp(x).sum(), x)
+    expected = (clamp(x) - slope * x).sum().detach()
+    whole = _decomposed(lambda x: clamp(x).sum(1), x.detach())
+    total = sum((each.score for each in whole.biases), torch.zeros(1, dtype=torch.float64))
+    torch.testing.assert_close(total, expected[None])
+    assert {each.name for each in whole.biases} <= {term}
+
+
+def test_fake_quantization_and_its_observers():
+    from torch.ao.quantization import FakeQuantize, MinMaxObserver
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        fake = FakeQuantize(observer=MinMaxObserver, quant_min=0, quant_max=255)
+        network = nn.Sequential(nn.Conv2d(3, 4, 3), fake, nn.ReLU(), nn.Flatten(), nn.Linear(64, 2))
+        x = X.float()
+        network(x)
+        network.apply(torch.ao.quantization.disable_observer)
+        whole = TGradAttribution(network.eval()).decompose(x, target=1)
+        scale = sum(term.score.abs() for term in whole.terms)
+        assert bool((whole.delta.abs() <= 1e-4 * scale).all())
+        torch.testing.assert_close(whole.output, network(x)[:, 1].detach())

@@ -1,0 +1,89 @@
+"""Eight threads on one model: each its own right result, and nothing of the process is changed."""
+
+import gc
+import threading
+import warnings
+import weakref
+
+import pytest
+import torch
+from torch import Tensor
+
+from captum_tgrad import FullGradAttribution, TGradAttribution
+from tests.tiny_networks import TINY_NETWORKS
+
+THREADS = 8
+
+
+def _switches():
+    cuda = torch.backends.cuda
+    return (
+        cuda.flash_sdp_enabled(),
+        cuda.mem_efficient_sdp_enabled(),
+        cuda.math_sdp_enabled(),
+        cuda.cudnn_sdp_enabled(),
+        torch.is_grad_enabled(),
+        torch.get_num_threads(),
+        torch.get_rng_state().sum().item(),
+    )
+
+
+def _in_threads(work):
+    errors = []
+
+    def run():
+        try:
+            work()
+        except BaseException as error:  # shown by the test
+            errors.append(error)
+
+    threads = [threading.Thread(target=run) for _ in range(THREADS)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+
+
+@pytest.mark.parametrize("calls", [2, pytest.param(100, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("tiny", TINY_NETWORKS, ids=lambda tiny: tiny.id)
+def test_each_thread_has_its_own_right_result(tiny, calls):
+    method = TGradAttribution(tiny.build())
+    inputs = tiny.inputs if len(tiny.inputs) > 1 else tiny.inputs[0]
+    expected = method.decompose(inputs, tiny.target)
+    before = _switches()
+
+    def work():
+        for _ in range(calls):
+            whole = method.decompose(inputs, tiny.target)
+            assert [term.name for term in whole.terms] == [term.name for term in expected.terms]
+            for term, other in zip(whole.terms, expected.terms, strict=True):
+                torch.testing.assert_close(term.score, other.score, rtol=1e-9, atol=1e-9)
+                torch.testing.assert_close(term.positive, other.positive, rtol=1e-9, atol=1e-9)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        _in_threads(work)
+    assert _switches() == before
+
+
+@pytest.mark.parametrize("method", [TGradAttribution, FullGradAttribution])
+@pytest.mark.parametrize("tiny", TINY_NETWORKS, ids=lambda tiny: tiny.id)
+def test_what_a_call_held_is_gone_without_garbage_collection(tiny, method):
+    attribution = method(tiny.build())
+    inputs = tiny.inputs if len(tiny.inputs) > 1 else tiny.inputs[0]
+    attribution.attribute(inputs, tiny.target)
+    gc.collect()
+    gc.disable()
+    try:
+        before = {id(thing) for thing in gc.get_objects() if type(thing) is Tensor}
+        for _ in range(3):
+            attribution.attribute(inputs, tiny.target)
+        left = [
+            weakref.ref(thing)
+            for thing in gc.get_objects()
+            if type(thing) is Tensor and id(thing) not in before
+        ]
+    finally:
+        gc.enable()
+    assert len(left) <= 2 * len(tiny.inputs), [tuple(each().shape) for each in left if each()]
