@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 
 from captum_tgrad.attribution.combine import t_grad_map
 from captum_tgrad.decomposition.precision import without_autocast
-from captum_tgrad.decomposition.terms import Decomposition, Term
+from captum_tgrad.decomposition.terms import Decomposition, Term, TermMap
 from captum_tgrad.explanation.explanation import Explanation, Prediction, TermScore
 from captum_tgrad.zoo.classifier import Classifier
 from captum_tgrad.zoo.targets import resolve_target
@@ -153,8 +154,17 @@ def _of_sample(decomposition: Decomposition, sample: int) -> Decomposition:
         return values[sample : sample + 1].detach().cpu().clone()
 
     def term(whole: Term) -> Term:
-        return Term(
-            whole.name, part(whole.positive), part(whole.negative), part(whole.score), whole.inputs
+        maps = {
+            number: TermMap(part(own.positive), part(own.negative), part(own.placed), own.grid)
+            for number, own in whole.maps.items()
+        }
+        return replace(
+            whole,
+            positive=part(whole.positive),
+            negative=part(whole.negative),
+            score=part(whole.score),
+            magnitudes=None,
+            maps=maps,
         )
 
     inputs = tuple(term(each) for each in decomposition.inputs)

@@ -36,7 +36,7 @@ def _broken(model, black):
 
 @pytest.fixture(scope="module")
 def classifier() -> Classifier:
-    torch.manual_seed(0)
+    torch.manual_seed(1)
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(784, 3)).eval()
     return Classifier(
         "small", model, ("cup", "cat", "hat"), _preprocess, lambda image: image.resize((16, 16))
