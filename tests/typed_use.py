@@ -79,6 +79,7 @@ def a_metric_of_one_method(model: nn.Module, inputs: Tensor, maps: Tensor) -> No
     assert_type(deletion(forward_func=model, inputs=inputs, attributions=maps), Area)
     assert_type(average_drop(model, inputs, maps, score="logit"), AverageDrop)
     assert_type(increase_in_confidence(model, inputs, maps), IncreaseInConfidence)
+    assert_type(insertion(model, (inputs, inputs), maps, channel_dim=(-1, None)), Area)
 
 
 def a_metric_of_several(model: nn.Module, inputs: Tensor, maps: dict[str, Tensor]) -> None:

@@ -162,9 +162,9 @@ def _explain(error: RuntimeError) -> None:
         ) from error
     if "appears to not have been used in the graph" in str(error):
         raise ValueError(
-            "The output of forward_func has no gradient with respect to inputs: an operation between"
-            " them has a backward pass that returns none, such as one of a quantized model. Explain"
-            " the model in floating point."
+            "The output of forward_func has no gradient with respect to inputs: an operation"
+            " between them has a backward pass that returns none, such as one of a quantized model."
+            " Explain the model in floating point."
         ) from error
 
 

@@ -203,10 +203,8 @@ class HiddenOperations:
             if same:
                 claims[axis] = own
             elif axis.input == SAMPLES and tensor.dim() and len(own) == 1:
-                if own[0].dims == () or (
-                    own[0].dims == (0,) and source.shape[0] == tensor.shape[0]
-                ):
-                    size = own[0].index.shape[0] if own[0].dims else 1
+                size = own[0].index.numel()
+                if own[0].dims in ((), (0,)) and size in (1, tensor.shape[0]):
                     index = own[0].index.reshape([size, *[1] * (tensor.dim() - 1)])
                     claims[axis] = (Coordinates(index, own[0].cells),)
         if self._samples > 1 and not self._keeps_samples(tensor, source, claims):

@@ -95,7 +95,8 @@ class PendingTerms:
         if base is not None and base.requires_grad and origin_of(base) is None:
             # Memory that the operation did not return: whatever overwrites a part of its result
             # changes the history of this tensor, and leaves the result's own node aside.
-            view = (output.shape, output.stride(), output.storage_offset() - base.storage_offset())
+            offset = int(output.storage_offset() - base.storage_offset())
+            view = (output.shape, output.stride(), offset)
             hook, node = partial(_within, hook, base.stride(), view), base
         self._handles.append(node.register_hook(hook))  # type: ignore[no-untyped-call]
 

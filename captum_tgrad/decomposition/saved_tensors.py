@@ -1,4 +1,4 @@
-"""Activations of a checkpointed block stay in memory: its second run would show other operations."""
+"""Checkpointed blocks keep their activations: a second run would show other operations."""
 
 from __future__ import annotations
 

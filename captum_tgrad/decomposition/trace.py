@@ -30,9 +30,9 @@ from captum_tgrad.decomposition.operations.operation import Operation, in_its_fo
 from captum_tgrad.decomposition.operations.table import operation_of
 from captum_tgrad.decomposition.origin import Lifetime, Origin, origin_of, set_origin
 from captum_tgrad.decomposition.pending_terms import PendingTerm, PendingTerms
-from captum_tgrad.decomposition.places.computing import channels_as_places
 from captum_tgrad.decomposition.places.coordinates import Axis, coordinates
 from captum_tgrad.decomposition.places.finding import output_places
+from captum_tgrad.decomposition.places.grid_operations import channels_as_places
 from captum_tgrad.decomposition.places.places import Places, places
 from captum_tgrad.decomposition.saved_tensors import kept_in_memory
 from captum_tgrad.decomposition.terms import Term

@@ -71,7 +71,9 @@ def areas(
     chosen = choose(arguments.baselines, arguments.preset, names)
     with untouched(arguments.forward_func, call.inputs[0].device):
         rankings = {method: _ranked(call, method, arguments) for method in call.methods}
-        stand_ins = resolve_each(chosen, arguments.preset, call.inputs, call.frozen)
+        stand_ins = resolve_each(
+            chosen, arguments.preset, call.inputs, call.frozen, call.channel_dims
+        )
         for tensors, _ in stand_ins.values():
             call.check_finite(tensors, "baselines")
         points = next(iter(rankings.values()))[0].counts.shape[1]
@@ -128,7 +130,9 @@ def _areas(
     broken: Tensor,
     arguments: CurveArguments,
 ) -> Areas:
-    inserting = [Way(stand_ins[name][0], call.inputs, ends[name], clean) for name in ends]
+    inserting = [
+        Way(stand_ins[name][0], call.inputs, call.channel_dims, ends[name], clean) for name in ends
+    ]
     ways = [
         way if name == "insertion" else way.back()
         for name, way in zip(ends, inserting, strict=True)

@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from captum_tgrad._captum import TargetType
+from captum_tgrad.attribution.complete import ChannelDim
 from captum_tgrad.metrics.checks import NanPolicy, check_count
 from captum_tgrad.metrics.importance import ChannelReduce, InterpolateMode
 from captum_tgrad.metrics.scores import Score
@@ -31,6 +32,7 @@ class Arguments:
     target: TargetType
     max_examples_per_batch: int
     score: Score
+    channel_dim: ChannelDim = 1
     channel_reduce: ChannelReduce
     interpolate_mode: InterpolateMode
     nan_policy: NanPolicy

@@ -8,8 +8,15 @@ from typing import Any, get_args
 import torch
 from torch import Tensor
 
-from captum_tgrad.metrics.baselines import PRESETS, Baseline, Baselines, Preset, zeros
-from captum_tgrad.metrics.features import empty_examples
+from captum_tgrad.metrics.baselines import (
+    PRESETS,
+    Baseline,
+    Baselines,
+    Preset,
+    is_for_channels_first,
+    zeros,
+)
+from captum_tgrad.metrics.features import channels_back, channels_first, empty_examples
 
 Resolved = tuple[tuple[Tensor, ...], str | list[str]]
 """The baseline of every input, shaped like it, and what to call them in a protocol."""
@@ -40,11 +47,13 @@ def resolve(
     inputs: tuple[Tensor, ...],
     frozen: tuple[bool, ...],
     default: Baseline = zeros,
+    channel_dims: tuple[int | None, ...] | None = None,
 ) -> Resolved:
     """The tensors that ``baselines`` stands for, shaped like the inputs, and what to call them.
 
     None stands for ``default``; for a table, which has no neighbours to blur with, for captum's
-    own default, 0. A frozen input is its own baseline.
+    own default, 0. A frozen input is its own baseline. Without ``channel_dims``, the channels of
+    every input are in dimension 1.
 
     Raises:
         TypeError: A baseline is neither a tensor nor a number nor a callable.
@@ -55,15 +64,16 @@ def resolve(
     if len(each) != len(inputs):
         raise ValueError(f"baselines has {len(each)} entries for {len(inputs)} inputs.")
     tensors, labels = [], []
-    for number, (baseline, tensor) in enumerate(zip(each, inputs, strict=True)):
+    dims = channel_dims or (1,) * len(inputs)
+    for number, (baseline, tensor, dim) in enumerate(zip(each, inputs, dims, strict=True)):
         name = f"baselines[{number}]" if isinstance(baselines, tuple) else "baselines"
         if frozen[number]:
             tensors.append(tensor)
             labels.append("frozen")
             continue
         if baseline is None:
-            baseline = default if tensor.dim() > 2 else zeros
-        tensors.append(_as_tensor(baseline, tensor, name))
+            baseline = default if channels_first(tensor, dim).dim() > 2 else zeros
+        tensors.append(_as_tensor(baseline, tensor, name, dim))
         labels.append(_label(baseline))
     return tuple(tensors), labels[0] if len(labels) == 1 else labels
 
@@ -73,6 +83,7 @@ def resolve_each(
     preset: Preset,
     inputs: tuple[Tensor, ...],
     frozen: tuple[bool, ...],
+    channel_dims: tuple[int | None, ...] | None = None,
 ) -> dict[str, Resolved]:
     """``resolve`` for each curve; curves of the same baselines get the same object."""
     made: dict[str, Resolved] = {}
@@ -87,7 +98,7 @@ def resolve_each(
         if same:
             made[name] = made[same[0]]
         else:
-            made[name] = resolve(form, inputs, frozen, defaults[name])
+            made[name] = resolve(form, inputs, frozen, defaults[name], channel_dims)
     return made
 
 
@@ -97,12 +108,15 @@ def _leaves_any(form: Baselines) -> bool:
     return any(baseline is None for baseline in each)
 
 
-def _as_tensor(baseline: Any, tensor: Tensor, name: str) -> Tensor:
+def _as_tensor(baseline: Any, tensor: Tensor, name: str, channel_dim: int | None) -> Tensor:
     if isinstance(baseline, (int, float)) and not isinstance(baseline, bool):
         _check_kept(torch.tensor(baseline, dtype=torch.float64), tensor.dtype, name)
         return torch.full_like(tensor, baseline)
     if callable(baseline) and not isinstance(baseline, Tensor):
-        baseline = baseline(tensor)
+        if is_for_channels_first(baseline):
+            baseline = channels_back(baseline(channels_first(tensor, channel_dim)), channel_dim)
+        else:
+            baseline = baseline(tensor)
         name = f"the result of the callable {name}"
     if not isinstance(baseline, Tensor):
         raise TypeError(
@@ -120,7 +134,7 @@ def _as_tensor(baseline: Any, tensor: Tensor, name: str) -> Tensor:
     baseline = baseline.detach()
     _check_kept(baseline, tensor.dtype, name)
     # In the memory format of the inputs: examples are copied from it at every step.
-    return empty_examples(tensor.shape[0], tensor).copy_(baseline)
+    return empty_examples(tensor.shape[0], tensor, channel_dim).copy_(baseline)
 
 
 def _check_kept(baseline: Tensor, dtype: torch.dtype, name: str) -> None:

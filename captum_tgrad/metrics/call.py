@@ -11,6 +11,7 @@ from torch import Tensor
 
 from captum_tgrad import __version__
 from captum_tgrad._captum import NullProgress, progress
+from captum_tgrad.attribution.checks import channel_dims
 from captum_tgrad.metrics.arguments import Arguments
 from captum_tgrad.metrics.checks import (
     check_finite,
@@ -36,6 +37,7 @@ class Call:
 
     Attributes:
         inputs: The inputs as a tuple, without gradient.
+        channel_dims: Which dimension of each input is no place.
         methods: The attributions of each method, by what to call them in a message.
         frozen: Which inputs are not to be changed.
         scorer: Scores examples.
@@ -47,6 +49,7 @@ class Call:
         self.inputs = check_model_and_inputs(
             arguments.forward_func, arguments.inputs, arguments.nan_policy
         )
+        self.channel_dims = channel_dims(arguments.channel_dim, self.inputs)
         self.methods = methods_of(arguments.attributions)
         self.frozen = frozen_inputs(self.methods, len(self.inputs))
         self.scorer = Scorer(
@@ -76,6 +79,7 @@ class Call:
             self._arguments.channel_reduce,
             self._arguments.interpolate_mode,
             method,
+            self.channel_dims,
         )
         if self._arguments.nan_policy == "raise":
             self.check_finite([each for each in maps if each is not None], method)
@@ -102,7 +106,9 @@ class Call:
         show = self._arguments.show_progress
         with progress(desc=metric, total=total) if show else NullProgress() as bar:
             capacity = min(self._arguments.max_examples_per_batch, total)
-            buffer = ExampleBuffer(self.inputs, capacity, self.scorer.score_clean, bar)
+            buffer = ExampleBuffer(
+                self.inputs, self.channel_dims, capacity, self.scorer.score_clean, bar
+            )
             buffer.add(self.inputs, range(self.samples))
             clean = buffer.finish()
             buffer.evaluate = self.scorer
@@ -111,12 +117,16 @@ class Call:
 
     def protocol(self, metric: str, baseline: Any, **own: Any) -> dict[str, Any]:
         """How the numbers were made, of plain strings, numbers, lists and dicts."""
+        dims = self.channel_dims
+        # Only where it is not 1: what was recorded before there was a choice stays equal.
+        elsewhere = {"channel_dim": dims[0] if len(dims) == 1 else list(dims)}
         return {
             "metric": metric,
             "baseline": baseline,
             **own,
             "score": self.scorer.score_name,
             "target": self.scorer.target_name,
+            **({} if set(dims) == {1} else elsewhere),
             "channel_reduce": self._arguments.channel_reduce,
             "interpolate_mode": self._arguments.interpolate_mode,
             "nan_policy": self._arguments.nan_policy,

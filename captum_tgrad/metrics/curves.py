@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from captum_tgrad.metrics.example_buffer import ExampleBuffer
-from captum_tgrad.metrics.features import by_feature, empty_examples
+from captum_tgrad.metrics.features import by_feature, channels_back, channels_first, empty_examples
 from captum_tgrad.metrics.ranking import Ranking
 
 
@@ -20,18 +20,20 @@ class Way:
     Attributes:
         start: For each input, the examples before the first feature is replaced, ``(N, ...)``.
         finish: The examples when all features are.
+        channel_dims: Which dimension of each input is no place.
         start_score: The scores of ``start``, ``(N,)``.
         finish_score: The scores of ``finish``, ``(N,)``.
     """
 
     start: tuple[Tensor, ...]
     finish: tuple[Tensor, ...]
+    channel_dims: tuple[int | None, ...]
     start_score: Tensor
     finish_score: Tensor
 
     def back(self) -> Way:
         """The same way in the other direction."""
-        return Way(self.finish, self.start, self.finish_score, self.start_score)
+        return Way(self.finish, self.start, self.channel_dims, self.finish_score, self.start_score)
 
 
 def curves(
@@ -120,14 +122,15 @@ def _walk(
     """The points to score, and the examples there: the same tensors every time, rewritten."""
     here = slice(run.start, run.stop)
     running, replaced = [], []
-    for number, ordered in enumerate(ranking.inputs):
+    for number, (ordered, dim) in enumerate(zip(ranking.inputs, way.channel_dims, strict=True)):
         start = way.start[number][here]
         if ordered is None:
             running.append(start)
             continue
+        start = channels_first(start, dim)
         own = empty_examples(len(run), start).copy_(start)
-        running.append(own)
-        finish = by_feature(way.finish[number][here])
+        running.append(channels_back(own, dim))
+        finish = by_feature(channels_first(way.finish[number][here], dim))
         places = ordered.order[here, None].expand(-1, finish.shape[1], -1)
         # In the order in which they are needed, so that a step is a slice.
         values = finish.gather(2, places)

@@ -21,6 +21,7 @@ class ExampleBuffer:
 
     Args:
         inputs: What the examples are like, one tensor for each input of the model.
+        channel_dims: Which dimension of each input is no place.
         capacity: The number of examples in one call of the model.
         evaluate: From examples, and which samples they are of, to their scores.
         progress: Is told how many examples have been scored.
@@ -32,13 +33,21 @@ class ExampleBuffer:
     """
 
     def __init__(
-        self, inputs: tuple[Tensor, ...], capacity: int, evaluate: Evaluate, progress: Any
+        self,
+        inputs: tuple[Tensor, ...],
+        channel_dims: tuple[int | None, ...],
+        capacity: int,
+        evaluate: Evaluate,
+        progress: Any,
     ) -> None:
         self.capacity = capacity
         self.evaluate = evaluate
         self.scored = 0
         self._progress = progress
-        self._examples = tuple(empty_examples(capacity, like) for like in inputs)
+        self._examples = tuple(
+            empty_examples(capacity, like, dim)
+            for like, dim in zip(inputs, channel_dims, strict=True)
+        )
         self._samples: list[int] = []
         self._scores: list[Tensor] = []
 

@@ -1,13 +1,30 @@
 """What a feature is: a place of an image, a signal or a volume, or a column of a table.
 
 ``(N, C, *spatial)`` has one feature for each place, all channels together; ``(N, F)`` has one for
-each column. Flattened, both are ``(N, C, features)``, with ``C = 1`` for a table.
+each column. Flattened, both are ``(N, C, features)``, with ``C = 1`` for a table. The user may have
+the channels in another dimension: ``channels_first`` is the view of such inputs that is meant here.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
+
+
+def channels_first(tensor: Tensor, channel_dim: int | None) -> Tensor:
+    """A view of ``tensor`` as ``(N, C, *spatial)``; with one channel, where all are places."""
+    if channel_dim == 1:
+        return tensor
+    return tensor.unsqueeze(1) if channel_dim is None else tensor.movedim(channel_dim, 1)
+
+
+def channels_back(tensor: Tensor, channel_dim: int | None) -> Tensor:
+    """A view of ``tensor``, ``(N, C, *spatial)``, with the channels where the user has them."""
+    if channel_dim == 1:
+        return tensor
+    return tensor.squeeze(1) if channel_dim is None else tensor.movedim(1, channel_dim)
 
 
 def spatial_shape(tensor: Tensor) -> torch.Size:
@@ -24,16 +41,16 @@ def by_feature(tensor: Tensor) -> Tensor:
     return tensor.reshape(tensor.shape[0], 1, -1)
 
 
-def empty_examples(count: int, like: Tensor) -> Tensor:
+def empty_examples(count: int, like: Tensor, channel_dim: int | None = 1) -> Tensor:
     """Room for ``count`` examples shaped like those of ``like``, in its memory format."""
-    memory_format = {4: torch.channels_last, 5: torch.channels_last_3d}.get(like.dim())
+    kind: dict[str, Any] = {"dtype": like.dtype, "device": like.device}
+    first = channels_first(like, channel_dim)
     # A tensor of one channel, or of one place, has both formats: then the default is meant.
-    if (
-        memory_format is None
-        or like.is_contiguous()
-        or not like.is_contiguous(memory_format=memory_format)
+    for memory_format in (
+        torch.contiguous_format,
+        {4: torch.channels_last, 5: torch.channels_last_3d}.get(first.dim()),
     ):
-        memory_format = torch.contiguous_format
-    return torch.empty(
-        count, *like.shape[1:], dtype=like.dtype, device=like.device, memory_format=memory_format
-    )
+        if memory_format is not None and first.is_contiguous(memory_format=memory_format):
+            room = torch.empty(count, *first.shape[1:], memory_format=memory_format, **kind)
+            return channels_back(room, channel_dim)
+    return torch.empty(count, *like.shape[1:], **kind)

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from captum_tgrad.metrics.features import spatial_shape
+from captum_tgrad.metrics.features import channels_first, spatial_shape
 
 ChannelReduce = Literal["sum", "abs", "max"]
 InterpolateMode = Literal["bilinear", "nearest", "nearest-exact", "bicubic"]
@@ -25,6 +25,7 @@ def importance_maps(
     channel_reduce: ChannelReduce,
     interpolate_mode: InterpolateMode,
     argument: str = "attributions",
+    channel_dims: tuple[int | None, ...] | None = None,
 ) -> Maps:
     """One map for each input, shape ``(N, *spatial)`` or ``(N, F)``; None for a frozen input.
 
@@ -34,6 +35,7 @@ def importance_maps(
         channel_reduce: How the channels of a place become one number.
         interpolate_mode: How a coarse map is enlarged.
         argument: What to call the attributions in a message.
+        channel_dims: Which dimension of each input is no place; if not given, 1.
 
     Raises:
         TypeError: They are no tensors.
@@ -55,11 +57,17 @@ def importance_maps(
     if all(tensor is None for tensor in each):
         raise ValueError(f"{argument} is None for every input: there is nothing to rank.")
     maps = []
-    for number, (attribution, tensor) in enumerate(zip(each, inputs, strict=True)):
+    dims = channel_dims or (1,) * len(inputs)
+    for number, (attribution, tensor, dim) in enumerate(zip(each, inputs, dims, strict=True)):
         name = f"{argument}[{number}]" if isinstance(attributions, tuple) else argument
         if attribution is not None:
-            _check(attribution, tensor, name)
-            attribution = _map(attribution.detach(), tensor, channel_reduce, interpolate_mode)
+            _check(attribution, tensor, name, dim)
+            attribution = _map(
+                channels_first(attribution.detach(), dim),
+                channels_first(tensor, dim),
+                channel_reduce,
+                interpolate_mode,
+            )
         maps.append(attribution)
     return tuple(maps)
 
@@ -74,7 +82,7 @@ def not_finite(maps: Maps) -> Tensor:
     return ~torch.isfinite(pooled(maps)).all(1)
 
 
-def _check(attribution: Any, tensor: Tensor, name: str) -> None:
+def _check(attribution: Any, tensor: Tensor, name: str, channel_dim: int | None) -> None:
     if not isinstance(attribution, Tensor):
         raise TypeError(
             f"{name} must be a torch.Tensor, got {type(attribution).__name__}. Convert an array"
@@ -88,15 +96,23 @@ def _check(attribution: Any, tensor: Tensor, name: str) -> None:
     if shape == wanted:
         return
     hint = f"Pass {wanted}."
-    if tensor.dim() > 2:
-        if len(shape) == len(wanted) and shape[1] == 1:
-            if all(one <= other for one, other in zip(shape[2:], wanted[2:], strict=True)):
-                return
-            hint = "A map may be coarser than its input, not finer."
-        elif len(shape) == len(wanted) - 1:
-            hint = f"Pass {name}.unsqueeze(1) if its first dimension counts the samples."
-        elif len(shape) == len(wanted):
-            hint = f"For a map of a layer, sum over its channels: {name}.sum(1, keepdim=True)."
+    whole = channels_first(tensor, channel_dim).shape
+    if len(whole) > 2:
+        if len(shape) == len(wanted):
+            coarse = channels_first(attribution, channel_dim).shape
+            other = [dim for dim, size in enumerate(shape) if size != wanted[dim]]
+            if coarse[1] == 1:
+                if all(one <= size for one, size in zip(coarse[2:], whole[2:], strict=True)):
+                    return
+                hint = "A map may be coarser than its input, not finer."
+            elif len(other) == 1 and shape[other[0]] == 1:
+                hint = f"If dimension {other[0]} is that of the channels, pass it as channel_dim."
+            else:
+                by_place = f"{name}.sum({channel_dim}, keepdim=True)"
+                hint = f"For a map of a layer, sum over its channels: {by_place}."
+        elif len(shape) == len(wanted) - 1 and channel_dim is not None:
+            with_channels = f"{name}.unsqueeze({channel_dim})"
+            hint = f"Pass {with_channels} if its first dimension counts the samples."
     raise ValueError(f"{name} of shape {shape} cannot rank inputs of shape {wanted}. {hint}")
 
 

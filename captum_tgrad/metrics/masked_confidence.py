@@ -29,6 +29,7 @@ import torch
 from torch import Tensor
 
 from captum_tgrad._captum import TargetType
+from captum_tgrad.attribution.complete import ChannelDim
 from captum_tgrad.metrics.arguments import Attributions
 from captum_tgrad.metrics.baselines import Baselines
 from captum_tgrad.metrics.checks import NanPolicy, listed
@@ -50,6 +51,7 @@ def average_drop(
     max_examples_per_batch: int = 64,
     *,
     score: Score = "softmax",
+    channel_dim: ChannelDim = 1,
     channel_reduce: ChannelReduce = "sum",
     interpolate_mode: InterpolateMode = "bilinear",
     nan_policy: NanPolicy = "raise",
@@ -75,6 +77,7 @@ def average_drop(
         target: See there.
         max_examples_per_batch: See there.
         score: See there.
+        channel_dim: See there.
         channel_reduce: See there.
         interpolate_mode: See there.
         nan_policy: What NaN or inf, or a score of the input that is not positive, does:
@@ -113,6 +116,7 @@ def increase_in_confidence(
     max_examples_per_batch: int = 64,
     *,
     score: Score = "softmax",
+    channel_dim: ChannelDim = 1,
     channel_reduce: ChannelReduce = "sum",
     interpolate_mode: InterpolateMode = "bilinear",
     nan_policy: NanPolicy = "raise",

@@ -13,6 +13,7 @@ from captum_tgrad.metrics.arguments import Arguments
 from captum_tgrad.metrics.baseline_forms import resolve
 from captum_tgrad.metrics.baselines import Baselines
 from captum_tgrad.metrics.call import Call
+from captum_tgrad.metrics.features import channels_back
 from captum_tgrad.metrics.findings import is_constant
 from captum_tgrad.metrics.importance import Maps, pooled
 from captum_tgrad.metrics.untouched import untouched
@@ -59,17 +60,21 @@ def masked_scores(
     _check_dtypes(call, isinstance(arguments.inputs, tuple))
     with untouched(arguments.forward_func, call.inputs[0].device):
         masks = [_masks(call, method) for method in call.methods]
-        stand_in, label = resolve(arguments.baselines, call.inputs, call.frozen)
+        stand_in, label = resolve(
+            arguments.baselines, call.inputs, call.frozen, channel_dims=call.channel_dims
+        )
         call.check_finite(stand_in, "baselines")
         with call.clean_scores(metric, call.samples * len(masks)) as (clean, buffer):
             for maps, _ in masks:
                 for run in _chunks(call.samples, buffer.capacity):
                     here = slice(run.start, run.stop)
-                    triples = zip(call.inputs, stand_in, maps, strict=True)
+                    each_input = zip(call.inputs, stand_in, maps, call.channel_dims, strict=True)
                     buffer.add(
                         tuple(
-                            _mask(tensor[here], other[here], None if each is None else each[here])
-                            for tensor, other, each in triples
+                            tensor[here]
+                            if each is None
+                            else _mask(tensor[here], other[here], each[here], dim)
+                            for tensor, other, each, dim in each_input
                         ),
                         run,
                     )
@@ -119,9 +124,10 @@ def _chunks(samples: int, size: int) -> Iterator[range]:
         yield range(first, min(first + size, samples))
 
 
-def _mask(tensor: Tensor, baseline: Tensor, each: Tensor | None) -> Tensor:
+def _mask(tensor: Tensor, baseline: Tensor, each: Tensor, channel_dim: int | None) -> Tensor:
     """``baseline + map * (input - baseline)``: the input where the map is 1."""
-    if each is None:
-        return tensor
-    weight = each.unsqueeze(1) if tensor.dim() > 2 else each.reshape(tensor.shape)
+    if tensor.dim() > 2:
+        weight = channels_back(each.unsqueeze(1), channel_dim)
+    else:
+        weight = each.reshape(tensor.shape)
     return baseline + weight.to(tensor.dtype) * (tensor - baseline)

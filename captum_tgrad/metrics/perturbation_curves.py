@@ -26,6 +26,7 @@ from typing import Any
 from torch import Tensor
 
 from captum_tgrad._captum import TargetType
+from captum_tgrad.attribution.complete import ChannelDim
 from captum_tgrad.metrics.areas import Areas, CurveArguments, areas
 from captum_tgrad.metrics.arguments import Attributions
 from captum_tgrad.metrics.baselines import Baselines, Preset
@@ -49,6 +50,7 @@ def insertion_deletion(
     max_examples_per_batch: int = 64,
     *,
     score: Score = "softmax",
+    channel_dim: ChannelDim = 1,
     channel_reduce: ChannelReduce = "sum",
     interpolate_mode: InterpolateMode = "bilinear",
     ties: Ties = "stable",
@@ -70,7 +72,8 @@ def insertion_deletion(
     Args:
         forward_func: The model, or any function of it: one number per sample, ``(N,)``, or per
             sample and class, ``(N, classes)``. Passing it in evaluation mode is up to the caller.
-        inputs: A tensor or a tuple of tensors, ``(N, F)`` or ``(N, C, *spatial)``.
+        inputs: A tensor or a tuple of tensors, ``(N, F)``, ``(N, C, *spatial)``, or with the
+            channels in another dimension, which ``channel_dim`` names.
         attributions: What any Captum method returned for them: of the shape of the inputs, with
             one channel, or with one channel and coarser. For several inputs a tuple, in which None
             freezes an input. A dict of these, by the names of methods, scores all of them and
@@ -91,6 +94,12 @@ def insertion_deletion(
             there is one output per sample, both are that output. Or a callable
             ``(outputs, target) -> (N,)`` that gets whatever ``forward_func`` returned, and the
             target of these examples.
+        channel_dim: Which dimension of ``inputs`` is no place: 1 as Captum has it, 2 for video
+            ``(N, T, C, H, W)``, -1 for tokens ``(N, T, E)`` and channels-last images, None if all
+            of them are places; a tuple with one for each of several inputs. Attributions and
+            baselines have the layout of their input, and a callable gets it; ``blur`` and
+            ``mean_colour`` know which dimension this is. A column of ``(N, F)`` is a feature; with
+            None, it is also a place, which a blur mixes with its neighbors.
         channel_reduce: The importance of a place: the ``"sum"`` over its channels, the sum of
             their magnitudes (``"abs"``), or ``"max"``.
         interpolate_mode: How coarse maps are enlarged: ``"bilinear"`` (linear in any number of

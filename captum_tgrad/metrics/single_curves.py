@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from captum_tgrad._captum import TargetType
+from captum_tgrad.attribution.complete import ChannelDim
 from captum_tgrad.metrics.areas import Areas, CurveArguments, areas
 from captum_tgrad.metrics.arguments import Attributions
 from captum_tgrad.metrics.baselines import Baselines, Preset
@@ -32,6 +33,7 @@ def insertion(
     max_examples_per_batch: int = 64,
     *,
     score: Score = "softmax",
+    channel_dim: ChannelDim = 1,
     channel_reduce: ChannelReduce = "sum",
     interpolate_mode: InterpolateMode = "bilinear",
     ties: Ties = "stable",
@@ -69,6 +71,7 @@ def deletion(
     max_examples_per_batch: int = 64,
     *,
     score: Score = "softmax",
+    channel_dim: ChannelDim = 1,
     channel_reduce: ChannelReduce = "sum",
     interpolate_mode: InterpolateMode = "bilinear",
     ties: Ties = "stable",

@@ -17,7 +17,7 @@ from captum_tgrad.decomposition.operations.operation import (
     records,
     require_one_dependent,
 )
-from captum_tgrad.decomposition.places import computing
+from captum_tgrad.decomposition.places import elementwise
 
 
 def homogeneous(call: Call, output: Tensor) -> Bias | None:
@@ -184,35 +184,35 @@ OPERATIONS: dict[str, Operation] = {
     **records(
         "relu leaky_relu prelu rrelu hardshrink abs threshold_ dropout dropout1d dropout2d "
         "dropout3d feature_dropout",
-        places=computing.like_first,
+        places=elementwise.like_first,
         bias=homogeneous,
     ),
     **records(
         "relu6",
         "input, inplace=False",
-        places=computing.like_first,
+        places=elementwise.like_first,
         bias=saturated,
         form=clamp_in_place,
     ),
     **records(
         "hardtanh",
         "input, min_val=-1.0, max_val=1.0, inplace=False",
-        places=computing.like_first,
+        places=elementwise.like_first,
         bias=saturated,
         form=clamp_in_place,
     ),
     **records(
         "clamp clip",
         "input, min=None, max=None",
-        places=computing.elementwise,
+        places=elementwise.elementwise,
         bias=clamp,
         reads_input=True,
     ),
     **records(
-        "clamp_min", "input, min", places=computing.elementwise, bias=clamp, reads_input=True
+        "clamp_min", "input, min", places=elementwise.elementwise, bias=clamp, reads_input=True
     ),
     **records(
-        "clamp_max", "input, max", places=computing.elementwise, bias=clamp, reads_input=True
+        "clamp_max", "input, max", places=elementwise.elementwise, bias=clamp, reads_input=True
     ),
     **{
         name: operation
@@ -220,7 +220,7 @@ OPERATIONS: dict[str, Operation] = {
         for name, operation in records(
             name,
             "input, inplace=False",
-            places=computing.like_first,
+            places=elementwise.like_first,
             bias=bias,
             reads_input=True,
         ).items()
@@ -228,16 +228,16 @@ OPERATIONS: dict[str, Operation] = {
     **records(
         "gelu",
         "input, approximate='none'",
-        places=computing.like_first,
+        places=elementwise.like_first,
         bias=gelu,
         reads_input=True,
     ),
-    **records("sigmoid", "input", places=computing.like_first, bias=sigmoid, reads_input=True),
-    **records("tanh", "input", places=computing.like_first, bias=tanh, reads_input=True),
+    **records("sigmoid", "input", places=elementwise.like_first, bias=sigmoid, reads_input=True),
+    **records("tanh", "input", places=elementwise.like_first, bias=tanh, reads_input=True),
     **records(
         "softmax",
         "input, dim=None, _stacklevel=3, dtype=None",
-        places=computing.along,
+        places=elementwise.along,
         bias=softmax,
         reads_input=True,
     ),
@@ -245,10 +245,12 @@ OPERATIONS: dict[str, Operation] = {
         "elu celu selu mish logsigmoid log_sigmoid hardsigmoid softshrink tanhshrink softsign "
         "softplus threshold alpha_dropout feature_alpha_dropout "
         "exp expm1 log log1p log2 log10 sin cos tan atan erf sign rsqrt reciprocal nan_to_num",
-        places=computing.like_first,
+        places=elementwise.like_first,
     ),
     **records(
-        "log_softmax softmin", "input, dim=None, _stacklevel=3, dtype=None", places=computing.along
+        "log_softmax softmin",
+        "input, dim=None, _stacklevel=3, dtype=None",
+        places=elementwise.along,
     ),
-    **records("cumprod logcumsumexp", "input, dim", places=computing.along),
+    **records("cumprod logcumsumexp", "input, dim", places=elementwise.along),
 }

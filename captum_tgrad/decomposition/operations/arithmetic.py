@@ -11,7 +11,7 @@ from captum_tgrad.decomposition.bias import Bias, ElementBias
 from captum_tgrad.decomposition.call import Call, NoRuleError
 from captum_tgrad.decomposition.operations.moving import finite, itself
 from captum_tgrad.decomposition.operations.operation import Operation, records
-from captum_tgrad.decomposition.places import computing
+from captum_tgrad.decomposition.places import elementwise
 
 
 def homogeneous(call: Call, output: Tensor) -> Bias | None:
@@ -79,20 +79,20 @@ OPERATIONS: dict[str, Operation] = {
     **records(
         "add radd sub subtract rsub",
         "input, other, alpha=1",
-        places=computing.elementwise,
+        places=elementwise.elementwise,
         bias=sum_of_two,
     ),
-    **records("mul multiply rmul", "input, other", places=computing.elementwise, bias=product),
+    **records("mul multiply rmul", "input, other", places=elementwise.elementwise, bias=product),
     **records(
         "div divide truediv true_divide rtruediv rdiv",
         "input, other",
-        places=computing.elementwise,
+        places=elementwise.elementwise,
         bias=quotient,
     ),
-    **records("pow", "input, other", places=computing.elementwise, bias=power),
-    **records("square sqrt", "input", places=computing.elementwise, bias=fixed_power),
+    **records("pow", "input, other", places=elementwise.elementwise, bias=power),
+    **records("square sqrt", "input", places=elementwise.elementwise, bias=fixed_power),
     **records(
-        "neg negative maximum minimum fmax fmin", places=computing.elementwise, bias=homogeneous
+        "neg negative maximum minimum fmax fmin", places=elementwise.elementwise, bias=homogeneous
     ),
-    **records("rpow lerp addcmul addcdiv floor_divide", places=computing.elementwise),
+    **records("rpow lerp addcmul addcdiv floor_divide", places=elementwise.elementwise),
 }

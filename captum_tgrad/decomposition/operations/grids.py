@@ -9,14 +9,14 @@ from captum_tgrad.decomposition.call import Call
 from captum_tgrad.decomposition.operations.activations import homogeneous
 from captum_tgrad.decomposition.operations.moving import nothing
 from captum_tgrad.decomposition.operations.operation import Operation, records, require_constant
-from captum_tgrad.decomposition.places import computing, moving
+from captum_tgrad.decomposition.places import grid_operations, picking
 
 
 def convolution(call: Call, output: Tensor) -> Bias | None:
     """The bias parameter."""
     bias = call.bound["bias"]
     require_constant(call.bound["weight"], bias)
-    rank = computing.rank_of(call.name)
+    rank = grid_operations.rank_of(call.name)
     return None if bias is None else ChannelBias(bias, output.dim() - rank - 1)
 
 
@@ -24,13 +24,13 @@ OPERATIONS: dict[str, Operation] = {
     **records(
         "conv1d conv2d conv3d",
         "input, weight, bias=None, stride=1, padding=0, dilation=1, groups=1",
-        places=computing.new_grid,
+        places=grid_operations.new_grid,
         bias=convolution,
     ),
     **records(
         "conv_transpose1d conv_transpose2d conv_transpose3d",
         "input, weight, bias=None, stride=1, padding=0, output_padding=0, groups=1, dilation=1",
-        places=computing.new_grid,
+        places=grid_operations.new_grid,
         bias=convolution,
     ),
     **records(
@@ -38,14 +38,14 @@ OPERATIONS: dict[str, Operation] = {
         "max_pool3d_with_indices",
         "input, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, "
         "return_indices=False",
-        places=computing.new_grid,
+        places=grid_operations.new_grid,
         bias=nothing,
     ),
     **records(
         "avg_pool1d avg_pool2d avg_pool3d",
         "input, kernel_size, stride=None, padding=0, ceil_mode=False, count_include_pad=True, "
         "divisor_override=None",
-        places=computing.new_grid,
+        places=grid_operations.new_grid,
         bias=nothing,
     ),
     **records(
@@ -53,7 +53,7 @@ OPERATIONS: dict[str, Operation] = {
         "adaptive_max_pool2d adaptive_max_pool3d adaptive_max_pool1d_with_indices "
         "adaptive_max_pool2d_with_indices adaptive_max_pool3d_with_indices",
         "input, output_size, return_indices=False",
-        places=computing.new_grid,
+        places=grid_operations.new_grid,
         bias=nothing,
     ),
     **records(
@@ -61,31 +61,31 @@ OPERATIONS: dict[str, Operation] = {
         "fractional_max_pool3d_with_indices",
         "input, kernel_size, output_size=None, output_ratio=None, return_indices=False, "
         "_random_samples=None",
-        places=computing.new_grid,
+        places=grid_operations.new_grid,
         bias=nothing,
     ),
     **records(
         "lp_pool1d lp_pool2d lp_pool3d",
         "input, norm_type, kernel_size, stride=None, ceil_mode=False",
-        places=computing.new_grid,
+        places=grid_operations.new_grid,
         bias=nothing,
     ),
     **records(
         "interpolate upsample upsample_nearest upsample_bilinear",
         "input, size=None, scale_factor=None",
-        places=computing.resized,
+        places=grid_operations.resized,
         bias=nothing,
     ),
     **records(
         "grid_sample",
         "input, grid, mode='bilinear', padding_mode='zeros', align_corners=None",
-        places=moving.sampled,
+        places=picking.sampled,
         bias=homogeneous,
     ),
     **records(
         "fold",
         "input, output_size, kernel_size, dilation=1, padding=0, stride=1",
-        places=computing.folded,
+        places=grid_operations.folded,
         bias=nothing,
     ),
 }

@@ -11,7 +11,7 @@ from captum_tgrad.decomposition.bias import Bias, ChannelBias, ElementBias
 from captum_tgrad.decomposition.call import Call, NoRuleError
 from captum_tgrad.decomposition.operations.arithmetic import homogeneous, of_degree, product
 from captum_tgrad.decomposition.operations.operation import Operation, records, require_constant
-from captum_tgrad.decomposition.places import computing
+from captum_tgrad.decomposition.places import elementwise, mixing
 
 _BLOCK_OF_SCORES = 2**22
 
@@ -81,78 +81,78 @@ def attention(call: Call, output: Tensor) -> Bias | None:
 _REDUCED = "input, dim=None, keepdim=False"
 
 OPERATIONS: dict[str, Operation] = {
-    **records("linear", "input, weight, bias=None", places=computing.linear, bias=linear),
+    **records("linear", "input, weight, bias=None", places=mixing.linear, bias=linear),
     **records(
         "matmul rmatmul bmm mm mv dot vdot inner_product",
         "input, other",
-        places=computing.matmul,
+        places=mixing.matmul,
         bias=product,
     ),
-    **records("einsum", places=computing.einsum, bias=product),
-    **records("tensordot", "a, b, dims=2", places=computing.tensordot, bias=product),
-    **records("outer ger", "input, other", places=computing.outer, bias=product),
+    **records("einsum", places=mixing.einsum, bias=product),
+    **records("tensordot", "a, b, dims=2", places=mixing.tensordot, bias=product),
+    **records("outer ger", "input, other", places=mixing.outer, bias=product),
     **records("inner kron chain_matmul", places=None, bias=product),
-    **records("bilinear", "input1, input2, weight, bias=None", places=computing.bilinear),
+    **records("bilinear", "input1, input2, weight, bias=None", places=mixing.bilinear),
     **records(
         "sum mean nansum nanmean amax amin max min median",
         _REDUCED,
-        places=computing.reduced,
+        places=mixing.reduced,
         bias=homogeneous,
     ),
-    **records("prod logsumexp", _REDUCED, places=computing.reduced),
+    **records("prod logsumexp", _REDUCED, places=mixing.reduced),
     **records(
         "kthvalue",
         "input, k, dim=-1, keepdim=False",
-        places=computing.reduced,
+        places=mixing.reduced,
         bias=homogeneous,
     ),
     **records(
         "std var",
         "input, dim=None, unbiased=True, keepdim=False",
-        places=computing.reduced,
+        places=mixing.reduced,
         bias=standard_deviation,
     ),
     **records(
         "norm",
         "input, p='fro', dim=None, keepdim=False",
-        places=computing.reduced,
+        places=mixing.reduced,
         bias=vector_norm,
     ),
     **records(
         "linalg_vector_norm vector_norm",
         "input, p=2, dim=None, keepdim=False",
-        places=computing.reduced,
+        places=mixing.reduced,
         bias=vector_norm,
     ),
     **records("linalg_norm linalg_matrix_norm", bias=None),
     **records("trace diff", bias=homogeneous),
-    **records("cumsum", "input, dim", places=computing.along, bias=homogeneous),
-    **records("glu", "input, dim=-1", places=computing.halved),
+    **records("cumsum", "input, dim", places=elementwise.along, bias=homogeneous),
+    **records("glu", "input, dim=-1", places=mixing.halved),
     **records(
         "scaled_dot_product_attention",
         "query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None, "
         "enable_gqa=False",
-        places=computing.attention,
+        places=mixing.attention,
         bias=attention,
     ),
-    **records("lstm gru rnn_tanh rnn_relu", places=computing.recurrent),
-    **records("lstm_cell gru_cell rnn_tanh_cell rnn_relu_cell", places=computing.cell),
+    **records("lstm gru rnn_tanh rnn_relu", places=mixing.recurrent),
+    **records("lstm_cell gru_cell rnn_tanh_cell rnn_relu_cell", places=mixing.cell),
     **records(
         "fft_fft fft_ifft fft_rfft fft_irfft",
         "input, n=None, dim=-1, norm=None",
-        places=computing.transformed,
+        places=mixing.transformed,
         bias=homogeneous,
     ),
     **records(
         "fft_fft2 fft_ifft2 fft_rfft2 fft_irfft2",
         "input, s=None, dim=(-2,-1), norm=None",
-        places=computing.transformed,
+        places=mixing.transformed,
         bias=homogeneous,
     ),
     **records(
         "fft_fftn fft_ifftn fft_rfftn fft_irfftn",
         "input, s=None, dim=None, norm=None",
-        places=computing.transformed,
+        places=mixing.transformed,
         bias=homogeneous,
     ),
 }

@@ -8,7 +8,7 @@ from torch import Tensor
 from captum_tgrad.decomposition.bias import Bias, ElementBias
 from captum_tgrad.decomposition.call import Call, map_tensors, tensors_in
 from captum_tgrad.decomposition.operations.operation import Operation, records
-from captum_tgrad.decomposition.places import computing, moving
+from captum_tgrad.decomposition.places import elementwise, moving, padding, picking
 
 
 def nothing(call: Call, output: Tensor) -> Bias | None:
@@ -53,7 +53,7 @@ def joined(call: Call, output: Tensor) -> Bias | None:
     return constants(call, output) if call.constant else None
 
 
-def padding(call: Call, output: Tensor) -> Bias | None:
+def of_padding(call: Call, output: Tensor) -> Bias | None:
     """Constant padding adds its value; every other padding repeats what is there."""
     if call.bound["mode"] == "constant" and call.bound["value"]:
         return constants(call, output)
@@ -62,10 +62,11 @@ def padding(call: Call, output: Tensor) -> Bias | None:
 
 OPERATIONS: dict[str, Operation] = {
     **records(
-        "permute transpose swapaxes swapdims t T mT H mH adjoint movedim moveaxis squeeze unsqueeze "
-        "select narrow split chunk tensor_split split_with_sizes unbind expand expand_as "
+        "permute transpose swapaxes swapdims t T mT H mH adjoint movedim moveaxis squeeze "
+        "unsqueeze select narrow split chunk tensor_split split_with_sizes unbind expand expand_as "
         "broadcast_to repeat tile repeat_interleave roll flip fliplr flipud rot90 diagonal diag "
-        "tril triu fft_fftshift fft_ifftshift pixel_unshuffle channel_shuffle gather index_select take take_along_dim "
+        "tril triu fft_fftshift fft_ifftshift pixel_unshuffle channel_shuffle gather "
+        "index_select take take_along_dim "
         "masked_select unfold hsplit vsplit dsplit atleast_1d atleast_2d atleast_3d "
         "broadcast_tensors view_as_real view_as_complex diagonal_scatter select_scatter "
         "slice_scatter unsafe_chunk unsafe_split",
@@ -86,7 +87,9 @@ OPERATIONS: dict[str, Operation] = {
     ),
     **records("stack", "tensors, dim=0", places=moving.stacked, bias=joined),
     **records("hstack vstack dstack row_stack column_stack", places=moving.moved, bias=joined),
-    **records("pad", "input, pad, mode='constant', value=None", places=moving.padded, bias=padding),
+    **records(
+        "pad", "input, pad, mode='constant', value=None", places=padding.padded, bias=of_padding
+    ),
     **records("setitem", places=moving.assigned, bias=constants, fill=(2,)),
     **records(
         "index_put index_copy scatter index_fill copy slice_copy masked_scatter",
@@ -95,33 +98,36 @@ OPERATIONS: dict[str, Operation] = {
         fill=(3,),
     ),
     **records(
-        "index_add scatter_add", "input, dim, index, src", places=moving.accumulated, bias=joined
+        "index_add scatter_add", "input, dim, index, src", places=picking.accumulated, bias=joined
     ),
-    **records("masked_fill fill", places=computing.elementwise, bias=constants),
-    **records("zero", places=computing.elementwise, bias=nothing),
-    **records("where", "condition, input, other", places=computing.chosen, bias=chosen),
+    **records("masked_fill fill", places=elementwise.elementwise, bias=constants),
+    **records("zero", places=elementwise.elementwise, bias=nothing),
+    **records("where", "condition, input, other", places=elementwise.chosen, bias=chosen),
     **records("pixel_shuffle", "input, upscale_factor", places=moving.shuffled, bias=nothing),
     **records(
         "clone contiguous to float double half bfloat16 type type_as cpu cuda alias requires_grad "
         "real imag positive cfloat cdouble complex",
-        places=computing.elementwise,
+        places=elementwise.elementwise,
         bias=joined,
     ),
     **records(
         "sort argsort cummax cummin",
         "input, dim=-1, descending=False",
-        places=moving.by_indices,
+        places=picking.by_indices,
         bias=joined,
     ),
     **records(
-        "topk", "input, k, dim=-1, largest=True, sorted=True", places=moving.by_indices, bias=joined
+        "topk",
+        "input, k, dim=-1, largest=True, sorted=True",
+        places=picking.by_indices,
+        bias=joined,
     ),
 }
 
 PATCHES = records(
     "unfold",
     "input, kernel_size, dilation=1, padding=0, stride=1",
-    places=moving.unfolded,
+    places=padding.unfolded,
     bias=nothing,
 )["unfold"]
 """``torch.nn.functional.unfold``, which shares its name with ``Tensor.unfold``."""

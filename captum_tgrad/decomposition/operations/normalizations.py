@@ -9,7 +9,7 @@ from captum_tgrad.decomposition.bias import Bias, ChannelBias, ElementBias
 from captum_tgrad.decomposition.call import Call, NoRuleError
 from captum_tgrad.decomposition.in_place import OldValues
 from captum_tgrad.decomposition.operations.operation import Operation, records, require_constant
-from captum_tgrad.decomposition.places import computing
+from captum_tgrad.decomposition.places import elementwise
 from captum_tgrad.decomposition.precision import in_full_precision
 
 
@@ -80,22 +80,22 @@ OPERATIONS: dict[str, Operation] = {
         "batch_norm",
         "input, running_mean, running_var, weight=None, bias=None, training=False, momentum=0.1, "
         "eps=1e-5",
-        places=computing.like_first,
+        places=elementwise.like_first,
         bias=batch_norm,
         form=_scaled_and_shifted,
     ),
     **records(
         "layer_norm",
         "input, normalized_shape, weight=None, bias=None, eps=1e-5",
-        places=computing.like_first,
+        places=elementwise.like_first,
         bias=layer_norm,
     ),
     **records(
         "group_norm",
         "input, num_groups, weight=None, bias=None, eps=1e-5",
-        places=computing.like_first,
+        places=elementwise.like_first,
         bias=group_norm,
     ),
-    **records("normalize", "input, p=2.0, dim=1, eps=1e-12", places=computing.along),
-    **records("instance_norm rms_norm local_response_norm", places=computing.like_first),
+    **records("normalize", "input, p=2.0, dim=1, eps=1e-12", places=elementwise.along),
+    **records("instance_norm rms_norm local_response_norm", places=elementwise.like_first),
 }

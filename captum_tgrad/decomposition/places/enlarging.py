@@ -14,8 +14,8 @@ def enlarged(evidence: Tensor, source: Grid, target: Grid) -> Tensor:
     """A map as it is on other cells.
 
     On regular grids this is linear interpolation with ``align_corners=False``, as the paper has it:
-    a map reaches to the border of its outermost cells. A part of the input that no cell covers, such
-    as what was cropped away, gets nothing. Where the map is the finer one, it is averaged.
+    a map reaches to the border of its outermost cells. A part of the input that no cell covers,
+    such as what was cropped away, gets nothing. Where the map is the finer one, it is averaged.
 
     Args:
         evidence: Shape ``(..., *source.sizes)``.

@@ -78,7 +78,7 @@ def regridded(
 def _new_line(
     middle: Numbers, half: Numbers, size: int, window: Window | None, axis: Axis
 ) -> tuple[Numbers, Numbers]:
-    """The borders of the new cells along one line of old ones; inf and -inf where there are none."""
+    """The borders of the new cells along one line of old ones; inf and -inf for none."""
     low, high = np.full(size, np.inf), np.full(size, -np.inf)
     inside = (middle > -0.5 - 1e-6) & (middle < axis.extent - 0.5 + 1e-6)
     if not inside.any():

@@ -6,17 +6,14 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from captum_tgrad.decomposition.call import Call, NoRuleError, map_tensors, tensors_in
 from captum_tgrad.decomposition.origin import places_of
 from captum_tgrad.decomposition.places.coordinates import (
-    SAMPLES,
     Axis,
     Coordinates,
     coordinates,
-    from_borders,
 )
 from captum_tgrad.decomposition.places.grid import refined, widened
 from captum_tgrad.decomposition.places.places import Places, places
@@ -251,128 +248,9 @@ def stacked(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     return after(lambda indices: [torch.stack(indices, dim)], given, tensors)
 
 
-def padded(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
-    """Constant padding continues the grid beside the image; every other one repeats elements."""
-    tensor, pads, mode = (call.bound[name] for name in ("input", "pad", "mode"))
-    given = places_of(tensor)
-    if mode != "constant":
-        return after(lambda t: [F.pad(t[0], pads, mode)], [given], [tensor])
-    return [_padded(tensor, given, list(pads))]
-
-
-def _padded(tensor: Tensor, given: Places | None, pads: list[int]) -> Places:
-    cropped = [min(pad, 0) for pad in pads]
-    if any(cropped):
-        (given,) = after(lambda t: [F.pad(t[0], cropped)], [given], [tensor])
-    rank = tensor.dim()
-    shape = list(tensor.shape)
-    ends = {}
-    for position in range(len(pads) // 2):
-        dim = rank - 1 - position
-        own = pads[2 * position : 2 * position + 2]
-        shape[dim] += sum(own)
-        if max(own) > 0:
-            ends[dim] = (max(own[0], 0), max(own[1], 0))
-    claims: dict[Axis, list[Coordinates | None]] = {}
-    for axis, found in given.claims.items() if given else ():
-        for claim in found:
-            wider: Coordinates | None = claim
-            for dim, own_ends in ends.items():
-                if wider is not None and dim in wider.dims:
-                    wider = _continued(wider, dim, own_ends, axis)
-            claims.setdefault(axis, []).append(wider)
-    return places(shape, claims)
-
-
-def _continued(
-    claim: Coordinates, dim: int, ends: tuple[int, int], axis: Axis
-) -> Coordinates | None:
-    pad = [0, 0] * (claim.index.dim() - 1 - dim) + list(ends)
-    if claim.dims != (dim,) or axis.input == SAMPLES or not claim.has_everywhere:
-        return coordinates(F.pad(claim.index, pad), claim.cells)
-    shape = [1] * claim.index.dim()
-    low, high = (border.flatten() for border in claim.borders())
-    middle = (low + high) / 2
-    steps, widths = middle.diff(), (high - low)[1:]
-    if not torch.allclose(steps, steps[:1]) or not torch.allclose(steps.abs(), widths):
-        return coordinates(F.pad(claim.index, pad), claim.cells)
-    lines = []
-    for border in (low, high):
-        before = border[0] - (middle[1] - middle[0]) * torch.arange(ends[0], 0, -1)
-        behind = border[-1] + (middle[-1] - middle[-2]) * torch.arange(1, ends[1] + 1)
-        line = torch.cat([before, border, behind])
-        shape[dim] = len(line)
-        lines.append(line.reshape(shape))
-    padding = F.pad(claim.padding().to(low), pad, value=1.0)
-    return from_borders(lines[0], lines[1], axis, padding)
-
-
-def accumulated(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
-    """``index_add`` and ``scatter_add``: each element holds all that was added to it."""
-    tensor, dim, index, source = (call.bound[name] for name in ("input", "dim", "index", "src"))
-    (output,) = outputs
-    index = index.detach().cpu()
-    if call.name == "index_add":
-        index = index.reshape([-1 if d == dim % source.dim() else 1 for d in range(source.dim())])
-    index = index.expand(source.shape)
-    claims: dict[Axis, list[Coordinates | None]] = {}
-    for operand in (tensor, source):
-        given = places_of(operand)
-        for axis, own in given.claims.items() if given else ():
-            for claim in own:
-                borders = [border.expand(operand.shape) for border in claim.borders()]
-                if operand is source:
-                    borders = [
-                        torch.full(tensor.shape, empty, dtype=torch.float64).scatter_reduce(
-                            dim, index, border, how
-                        )
-                        for border, how, empty in zip(
-                            borders, ("amin", "amax"), (torch.inf, -torch.inf), strict=True
-                        )
-                    ]
-                claims.setdefault(axis, []).append(from_borders(borders[0], borders[1], axis))
-    return [places(output.shape, claims)]
-
-
-def by_indices(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
-    """Operations that return the values they picked along a dimension, and where from."""
-    tensor, dim = call.bound["input"], call.bound["dim"]
-    indices = outputs[1].detach()
-    (found,) = after(lambda t: [t[0].gather(dim, t[1])], [places_of(tensor), None], [
-        tensor, indices,
-    ])  # fmt: skip
-    return [found for _ in outputs]
-
-
-def unfolded(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
-    """The patches of :func:`torch.nn.functional.unfold`, with the image continued beside it."""
-    bound, (output,) = call.bound, outputs
-    tensor = bound["input"]
-    padding = bound["padding"]
-    rows, columns = (padding, padding) if isinstance(padding, int) else padding
-    options = {key: bound[key] for key in ("kernel_size", "dilation", "stride")}
-    given = places_of(tensor)
-    if rows or columns:
-        given = _padded(tensor, given, [columns, columns, rows, rows])
-        tensor = tensor.new_empty(()).expand(given.shape)
-    return after(lambda t: [F.unfold(t[0], **options)], [given], [tensor])
-
-
-def sampled(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
-    """Interpolation at given points: each result is at the nearest element."""
-    bound = call.bound
-    image, grid = bound["input"], bound["grid"].detach().float().cpu()
-    corners = bool(bound["align_corners"])
-
-    def run(indices: list[Tensor]) -> list[Tensor]:
-        return [F.grid_sample(indices[0], grid, "nearest", "zeros", align_corners=corners)]
-
-    return after(run, [places_of(image)], [image])
-
-
 def shuffled(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     """``pixel_shuffle``: channels become a finer grid, unless they hold places already."""
-    tensor, (output,) = call.bound["input"], outputs
+    tensor, factor = call.bound["input"], call.bound["upscale_factor"]
     given = places_of(tensor)
     channel = tensor.dim() - 3
     if given is None or any(
@@ -382,14 +260,9 @@ def shuffled(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
         if axis.is_place
     ):
         return moved(call, outputs)
-    factor = call.bound["upscale_factor"]
-    run = lambda t: [
-        t[0][..., : tensor.shape[channel] // factor**2, :, :]
-        .repeat_interleave(factor, -1)
-        .repeat_interleave(factor, -2)
-    ]
+
+    def run(indices: list[Tensor]) -> list[Tensor]:
+        first = indices[0].narrow(channel, 0, tensor.shape[channel] // factor**2)
+        return [first.repeat_interleave(factor, -1).repeat_interleave(factor, -2)]
+
     return after(run, [given], [tensor])
-
-
-BY_VALUE = (accumulated, by_indices, sampled)
-"""Rules that read values, not only shapes and places."""

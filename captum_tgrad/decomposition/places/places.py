@@ -178,8 +178,9 @@ def mixed(claim: Coordinates, dims: Iterable[int], axis: Axis) -> list[Coordinat
         start = low.gather(-1, place.unsqueeze(-1) + 1).squeeze(-1)
         parts = [[hull[0], torch.where(apart, end, hull[1])]]
         parts.append([torch.where(apart, start, hull[0]), hull[1]])
+    padding = padding.reshape(rest)
     found = [
-        narrowed(from_borders(*(t.reshape(rest) for t in part), axis, padding.reshape(rest)))
-        for part in parts
+        narrowed(from_borders(low.reshape(rest), high.reshape(rest), axis, padding))
+        for low, high in parts
     ]
     return list(dict.fromkeys(each for each in found if each is not None))

@@ -1,85 +1,18 @@
-"""Places after an operation that computes new values: elementwise, mixed, or on a new grid."""
+"""Places after an operation that mixes elements along dimensions."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from captum_tgrad.decomposition.call import Call, NoRuleError
-from captum_tgrad.decomposition.origin import places_of
-from captum_tgrad.decomposition.places.coordinates import (
-    SAMPLES,
-    Axis,
-    Coordinates,
-    coordinates,
-    from_borders,
-)
-from captum_tgrad.decomposition.places.grid import Window, regridded
-from captum_tgrad.decomposition.places.moving import moved
+from captum_tgrad.decomposition.places.coordinates import Coordinates, coordinates
+from captum_tgrad.decomposition.places.elementwise import Found, claims_of, collected, elementwise
 from captum_tgrad.decomposition.places.places import Places, mixed, places
 
-Found = dict[Axis, list[Coordinates | None]]
-
-
-def _collected(parts: Iterable[tuple[Axis, Coordinates | None]]) -> Found:
-    found: Found = {}
-    for axis, claim in parts:
-        found.setdefault(axis, []).append(claim)
-    return found
-
-
-def _claims(tensor: Any) -> Iterable[tuple[Axis, Coordinates]]:
-    given = places_of(tensor) if isinstance(tensor, Tensor) else None
-    if given is not None:
-        for axis, claims in given.claims.items():
-            for claim in claims:
-                yield axis, claim
-
-
-def elementwise(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
-    """Element by element from all tensors, which broadcast."""
-    rank = outputs[0].dim()
-    if any(tensor.dim() > rank for tensor in call.tensors):
-        raise NoRuleError
-    found = _collected(
-        (axis, claim.aligned(rank)) for tensor in call.tensors for axis, claim in _claims(tensor)
-    )
-    return [places(outputs[0].shape, found)] * len(outputs)
-
-
-def like_first(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
-    """Element by element, or along a dimension, from the first tensor."""
-    if any(output.shape != call.tensors[0].shape for output in outputs):
-        raise NoRuleError
-    return [places(outputs[0].shape, _collected(_claims(call.tensors[0])))] * len(outputs)
-
-
-def along(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
-    """Each element depends on others along a dimension; samples along it are mixed."""
-    dim = call.bound["dim"]
-    (given, *_) = like_first(call, outputs)
-    if dim is None:
-        raise NoRuleError
-    dim = dim % max(outputs[0].dim(), 1)
-    claims = {
-        axis: [c for c in own if axis.input != SAMPLES or dim not in c.dims]
-        for axis, own in given.claims.items()
-    }
-    return [places(given.shape, claims)] * len(outputs)
-
-
-def chosen(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
-    """``where``: if the alternatives are at different places, each element is where it came from."""
-    rank = outputs[0].dim()
-    found = {
-        frozenset((axis, claim.aligned(rank)) for axis, claim in _claims(tensor))
-        for tensor in call.dependent
-    }
-    return elementwise(call, outputs) if len(found) == 1 else moved(call, outputs)
+_LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
 def reduced(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
@@ -98,9 +31,9 @@ def reduced(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
         shape = [size for d, size in enumerate(claim.index.shape) if d not in over]
         return coordinates(claim.index.reshape(shape), claim.cells)
 
-    found = _collected(
+    found = collected(
         (axis, left if keep else without_dims(left))
-        for axis, claim in _claims(tensor)
+        for axis, claim in claims_of(tensor)
         for left in mixed(claim, over, axis)
     )
     return [places(output.shape, found)] * len(outputs)
@@ -113,8 +46,8 @@ def transformed(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     rank = tensor.dim()
     over = [dim] if isinstance(dim, int) else list(range(rank) if dim is None else dim)
     over = [each % rank for each in over]
-    found = _collected(
-        (axis, left) for axis, claim in _claims(tensor) for left in mixed(claim, over, axis)
+    found = collected(
+        (axis, left) for axis, claim in claims_of(tensor) for left in mixed(claim, over, axis)
     )
     return [places(output.shape, found)]
 
@@ -129,7 +62,7 @@ def halved(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
 def _contracted_halves(tensor: Tensor, dim: int, output: Tensor) -> list[Places]:
     size = output.shape[dim]
     found: Found = {}
-    for axis, claim in _claims(tensor):
+    for axis, claim in claims_of(tensor):
         parts = [claim]
         if dim in claim.dims:
             halves = [claim.index.narrow(dim, start, size) for start in (0, size)]
@@ -146,7 +79,7 @@ def contracted(equation: str, tensors: Sequence[Any], output: Tensor) -> list[Pl
     left, right = equation.split("->")
     found: Found = {}
     for letters, tensor in zip(left.split(","), tensors, strict=True):
-        for axis, claim in _claims(tensor):
+        for axis, claim in claims_of(tensor):
             own = letters
             index: Tensor = claim.index
             for letter in [letter for letter in letters if letters.count(letter) > 1]:
@@ -169,9 +102,6 @@ def contracted(equation: str, tensors: Sequence[Any], output: Tensor) -> list[Pl
                 arranged = arranged.reshape([size_of.get(letter, 1) for letter in right])
                 found.setdefault(axis, []).append(coordinates(arranged, kept.cells))
     return [places(output.shape, found)]
-
-
-_LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
 def linear(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
@@ -281,150 +211,7 @@ def recurrent(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
 
 def cell(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     """One step of a recurrent network: features are mixed."""
-    tensors = [t for t in call.tensors if places_of(t) is not None]
+    tensors = [tensor for tensor in call.tensors if any(claims_of(tensor))]
     batch = _LETTERS[: outputs[0].dim() - 1]
     equation = ",".join([batch + "x"] * len(tensors)) + f"->{batch}z"
     return contracted(equation, tensors, outputs[0]) * len(outputs)
-
-
-def new_grid(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
-    """A convolution, a pooling or a resizing: channels are mixed by a convolution alone."""
-    bound, (output, *_) = call.bound, outputs
-    tensor = bound["input"]
-    rank = rank_of(call.name) or output.dim() - 2
-    lead = output.dim() - rank
-    windows = _windows(call, rank)
-    channel = lead - 1
-    found: Found = {}
-    for axis, claim in _claims(tensor):
-        parts: list[Coordinates] = [claim]
-        if call.name.startswith("conv"):
-            parts = _in_groups(claim, channel, bound["groups"], output.shape[channel], axis)
-        for part in parts:
-            left: Coordinates | None = part
-            for position in range(rank):
-                if left is not None:
-                    size = output.shape[lead + position]
-                    left = regridded(left, lead + position, size, windows[position], axis)
-            found.setdefault(axis, []).append(left)
-    return [places(output.shape, found)] * len(outputs)
-
-
-def _in_groups(
-    claim: Coordinates, channel: int, groups: int, channels: int, axis: Axis
-) -> list[Coordinates]:
-    """Channels are mixed within each group."""
-    if channel not in claim.dims or groups == 1:
-        return mixed(claim, [channel], axis)
-    shape = list(claim.index.shape)
-    split = claim.index.reshape([*shape[:channel], groups, -1, *shape[channel + 1 :]])
-    inside = Coordinates(split, claim.cells)
-    parts = []
-    for left in mixed(inside, [channel + 1], axis):
-        index = left.index.squeeze(channel + 1)
-        if channel in left.dims:
-            index = index.repeat_interleave(channels // groups, channel)
-        if (part := coordinates(index, left.cells)) is not None:
-            parts.append(part)
-    return parts
-
-
-def channels_as_places(call: Call) -> tuple[Axis, Axis] | None:
-    """The axis of an input that counts as channels but is kept, and the one that is mixed instead.
-
-    A convolution and a linear layer mix channels. Where they mix a spatial axis of an input and keep
-    its channels apart, the network takes the one for the other.
-    """
-    tensor = call.tensors[0]
-    claims = list(_claims(tensor))
-    if all(axis.is_place or axis.extent == 1 for axis, _ in claims):
-        return None
-    dim = tensor.dim() - (1 if call.name == "linear" else rank_of(call.name) + 1)
-    for axis, claim in claims:
-        if axis.is_place or not claim.dims or dim in claim.dims:
-            continue
-        for other, own in claims:
-            if other.is_place and other.input == axis.input and own.dims == (dim,):
-                return axis, other
-    return None
-
-
-def rank_of(operation: str) -> int:
-    """The number of spatial dimensions that an operation is named after; 0 if it is not."""
-    return next((int(character) for character in operation if character.isdigit()), 0)
-
-
-def _windows(call: Call, rank: int) -> Sequence[Window | None]:
-    """What each cell of a convolution or a pooling sees; None where that is not known."""
-    bound = call.bound
-    if call.name in ("conv1d", "conv2d", "conv3d"):
-        kernel: Any = tuple(bound["weight"].shape[2:])
-    elif call.name.startswith(("max_pool", "avg_pool")):
-        kernel = bound["kernel_size"]
-    elif call.name.startswith("conv_transpose"):
-        kernel = tuple(bound["weight"].shape[2:])
-    else:
-        return [None] * rank
-    stride = bound["stride"] or kernel
-    padding = bound["padding"]
-    kernel, stride, dilation = (
-        _each(option, rank) for option in (kernel, stride, bound.get("dilation", 1))
-    )
-    if isinstance(padding, str):  # "same": as much on both sides as keeps the size
-        padding = tuple(
-            (size - 1) * step / 2 if padding == "same" else 0
-            for size, step in zip(kernel, dilation, strict=True)
-        )
-    windows = []
-    sizes = zip(kernel, stride, _each(padding, rank), dilation, strict=True)
-    for size, jump, pad, step in sizes:
-        reach = (size - 1) * step / 2 - pad
-        if call.name.startswith("conv_transpose"):
-            windows.append(Window(-reach / jump, 1 / jump))
-        else:
-            windows.append(Window(reach, jump))
-    return windows
-
-
-def _each(option: Any, rank: int) -> tuple[float, ...]:
-    """An option of each dimension, where one number stands for all."""
-    if isinstance(option, (int, float)):
-        return (option,) * rank
-    return tuple(option) * rank if len(option) == 1 else tuple(option)
-
-
-def folded(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
-    """``torch.nn.functional.fold``: each element is in the mean cell of those that it sums."""
-    bound, (output,) = call.bound, outputs
-    tensor = bound["input"]
-    options = {
-        key: bound[key] for key in ("output_size", "kernel_size", "dilation", "padding", "stride")
-    }
-
-    def move(axis: Axis, claim: Coordinates) -> Coordinates | None:
-        if not claim.dims:
-            return coordinates(claim.index.reshape([1] * output.dim()), claim.cells)
-        low, high = (border.expand(tensor.shape) for border in claim.borders())
-        has = claim.index.expand(tensor.shape) > 0
-        count = F.fold(has.double(), **options)
-        first, last = (
-            torch.where(count > 0, F.fold(torch.where(has, b, 0), **options) / count, empty)
-            for b, empty in ((low, torch.inf), (high, -torch.inf))
-        )
-        return from_borders(first, last, axis)
-
-    found = _collected((axis, move(axis, claim)) for axis, claim in _claims(tensor))
-    return [places(output.shape, found)]
-
-
-def resized(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
-    """Resizing: the new cells cover the old ones evenly."""
-    tensor, (output,) = call.args[0] if call.args else call.kwargs["input"], outputs
-    found: Found = {}
-    for axis, claim in _claims(tensor):
-        left: Coordinates | None = claim
-        for dim in range(2, output.dim()):
-            if left is not None:
-                left = regridded(left, dim, output.shape[dim], None, axis)
-        found.setdefault(axis, []).append(left)
-    return [places(output.shape, found)]

@@ -1,0 +1,75 @@
+"""Places after an operation that combines tensors element by element."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from captum_tgrad.decomposition.call import Call, NoRuleError
+from captum_tgrad.decomposition.origin import places_of
+from captum_tgrad.decomposition.places.coordinates import SAMPLES, Axis, Coordinates
+from captum_tgrad.decomposition.places.moving import moved
+from captum_tgrad.decomposition.places.places import Places, places
+
+Found = dict[Axis, list[Coordinates | None]]
+
+
+def collected(parts: Iterable[tuple[Axis, Coordinates | None]]) -> Found:
+    """Claims by axis."""
+    found: Found = {}
+    for axis, claim in parts:
+        found.setdefault(axis, []).append(claim)
+    return found
+
+
+def claims_of(tensor: Any) -> Iterable[tuple[Axis, Coordinates]]:
+    """Each claim of a tensor, with its axis."""
+    given = places_of(tensor) if isinstance(tensor, Tensor) else None
+    if given is not None:
+        for axis, claims in given.claims.items():
+            for claim in claims:
+                yield axis, claim
+
+
+def elementwise(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
+    """Element by element from all tensors, which broadcast."""
+    rank = outputs[0].dim()
+    if any(tensor.dim() > rank for tensor in call.tensors):
+        raise NoRuleError
+    found = collected(
+        (axis, claim.aligned(rank)) for tensor in call.tensors for axis, claim in claims_of(tensor)
+    )
+    return [places(outputs[0].shape, found)] * len(outputs)
+
+
+def like_first(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
+    """Element by element, or along a dimension, from the first tensor."""
+    if any(output.shape != call.tensors[0].shape for output in outputs):
+        raise NoRuleError
+    return [places(outputs[0].shape, collected(claims_of(call.tensors[0])))] * len(outputs)
+
+
+def along(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
+    """Each element depends on others along a dimension; samples along it are mixed."""
+    dim = call.bound["dim"]
+    (given, *_) = like_first(call, outputs)
+    if dim is None:
+        raise NoRuleError
+    dim = dim % max(outputs[0].dim(), 1)
+    claims = {
+        axis: [c for c in own if axis.input != SAMPLES or dim not in c.dims]
+        for axis, own in given.claims.items()
+    }
+    return [places(given.shape, claims)] * len(outputs)
+
+
+def chosen(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
+    """``where``: of alternatives at different places, each element is at the one chosen."""
+    rank = outputs[0].dim()
+    found = {
+        frozenset((axis, claim.aligned(rank)) for axis, claim in claims_of(tensor))
+        for tensor in call.dependent
+    }
+    return elementwise(call, outputs) if len(found) == 1 else moved(call, outputs)

@@ -1,0 +1,164 @@
+"""Places after a convolution, a pooling or a resizing, which compute a new grid."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from captum_tgrad.decomposition.call import Call
+from captum_tgrad.decomposition.places.coordinates import (
+    Axis,
+    Coordinates,
+    coordinates,
+    from_borders,
+)
+from captum_tgrad.decomposition.places.elementwise import Found, claims_of, collected
+from captum_tgrad.decomposition.places.grid import Window, regridded
+from captum_tgrad.decomposition.places.places import Places, mixed, places
+
+
+def new_grid(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
+    """A convolution, a pooling or a resizing: channels are mixed by a convolution alone."""
+    bound, (output, *_) = call.bound, outputs
+    tensor = bound["input"]
+    rank = rank_of(call.name) or output.dim() - 2
+    lead = output.dim() - rank
+    windows = _windows(call, rank)
+    channel = lead - 1
+    found: Found = {}
+    for axis, claim in claims_of(tensor):
+        parts: list[Coordinates] = [claim]
+        if call.name.startswith("conv"):
+            parts = _in_groups(claim, channel, bound["groups"], output.shape[channel], axis)
+        for part in parts:
+            left: Coordinates | None = part
+            for position in range(rank):
+                if left is not None:
+                    size = output.shape[lead + position]
+                    left = regridded(left, lead + position, size, windows[position], axis)
+            found.setdefault(axis, []).append(left)
+    return [places(output.shape, found)] * len(outputs)
+
+
+def _in_groups(
+    claim: Coordinates, channel: int, groups: int, channels: int, axis: Axis
+) -> list[Coordinates]:
+    """Channels are mixed within each group."""
+    if channel not in claim.dims or groups == 1:
+        return mixed(claim, [channel], axis)
+    shape = list(claim.index.shape)
+    split = claim.index.reshape([*shape[:channel], groups, -1, *shape[channel + 1 :]])
+    inside = Coordinates(split, claim.cells)
+    parts = []
+    for left in mixed(inside, [channel + 1], axis):
+        index = left.index.squeeze(channel + 1)
+        if channel in left.dims:
+            index = index.repeat_interleave(channels // groups, channel)
+        if (part := coordinates(index, left.cells)) is not None:
+            parts.append(part)
+    return parts
+
+
+def rank_of(operation: str) -> int:
+    """The number of spatial dimensions that an operation is named after; 0 if it is not."""
+    return next((int(character) for character in operation if character.isdigit()), 0)
+
+
+def _windows(call: Call, rank: int) -> Sequence[Window | None]:
+    """What each cell of a convolution or a pooling sees; None where that is not known."""
+    bound = call.bound
+    if call.name in ("conv1d", "conv2d", "conv3d"):
+        kernel: Any = tuple(bound["weight"].shape[2:])
+    elif call.name.startswith(("max_pool", "avg_pool")):
+        kernel = bound["kernel_size"]
+    elif call.name.startswith("conv_transpose"):
+        kernel = tuple(bound["weight"].shape[2:])
+    else:
+        return [None] * rank
+    stride = bound["stride"] or kernel
+    padding = bound["padding"]
+    kernel, stride, dilation = (
+        _each(option, rank) for option in (kernel, stride, bound.get("dilation", 1))
+    )
+    if isinstance(padding, str):  # "same": as much on both sides as keeps the size
+        padding = tuple(
+            (size - 1) * step / 2 if padding == "same" else 0
+            for size, step in zip(kernel, dilation, strict=True)
+        )
+    windows = []
+    sizes = zip(kernel, stride, _each(padding, rank), dilation, strict=True)
+    for size, jump, pad, step in sizes:
+        reach = (size - 1) * step / 2 - pad
+        if call.name.startswith("conv_transpose"):
+            windows.append(Window(-reach / jump, 1 / jump))
+        else:
+            windows.append(Window(reach, jump))
+    return windows
+
+
+def _each(option: Any, rank: int) -> tuple[float, ...]:
+    """An option of each dimension, where one number stands for all."""
+    if isinstance(option, (int, float)):
+        return (option,) * rank
+    return tuple(option) * rank if len(option) == 1 else tuple(option)
+
+
+def resized(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
+    """Resizing: the new cells cover the old ones evenly."""
+    tensor, (output,) = call.args[0] if call.args else call.kwargs["input"], outputs
+    found: Found = {}
+    for axis, claim in claims_of(tensor):
+        left: Coordinates | None = claim
+        for dim in range(2, output.dim()):
+            if left is not None:
+                left = regridded(left, dim, output.shape[dim], None, axis)
+        found.setdefault(axis, []).append(left)
+    return [places(output.shape, found)]
+
+
+def folded(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
+    """``torch.nn.functional.fold``: each element is in the mean cell of those that it sums."""
+    bound, (output,) = call.bound, outputs
+    tensor = bound["input"]
+    options = {
+        key: bound[key] for key in ("output_size", "kernel_size", "dilation", "padding", "stride")
+    }
+
+    def move(axis: Axis, claim: Coordinates) -> Coordinates | None:
+        if not claim.dims:
+            return coordinates(claim.index.reshape([1] * output.dim()), claim.cells)
+        low, high = (border.expand(tensor.shape) for border in claim.borders())
+        has = claim.index.expand(tensor.shape) > 0
+        count = F.fold(has.double(), **options)
+        first, last = (
+            torch.where(count > 0, F.fold(torch.where(has, b, 0), **options) / count, empty)
+            for b, empty in ((low, torch.inf), (high, -torch.inf))
+        )
+        return from_borders(first, last, axis)
+
+    found = collected((axis, move(axis, claim)) for axis, claim in claims_of(tensor))
+    return [places(output.shape, found)]
+
+
+def channels_as_places(call: Call) -> tuple[Axis, Axis] | None:
+    """The axis of an input that counts as channels but is kept, and the one that is mixed instead.
+
+    A convolution and a linear layer mix channels. Where they mix a spatial axis of an input and
+    keep its channels apart, the network takes the one for the other.
+    """
+    tensor = call.tensors[0]
+    claims = list(claims_of(tensor))
+    if all(axis.is_place or axis.extent == 1 for axis, _ in claims):
+        return None
+    dim = tensor.dim() - (1 if call.name == "linear" else rank_of(call.name) + 1)
+    for axis, claim in claims:
+        if axis.is_place or not claim.dims or dim in claim.dims:
+            continue
+        for other, own in claims:
+            if other.is_place and other.input == axis.input and own.dims == (dim,):
+                return axis, other
+    return None

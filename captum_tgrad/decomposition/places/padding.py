@@ -1,0 +1,91 @@
+"""Places after padding, and in patches of a padded image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from captum_tgrad.decomposition.call import Call
+from captum_tgrad.decomposition.origin import places_of
+from captum_tgrad.decomposition.places.coordinates import (
+    SAMPLES,
+    Axis,
+    Coordinates,
+    coordinates,
+    from_borders,
+)
+from captum_tgrad.decomposition.places.moving import after
+from captum_tgrad.decomposition.places.places import Places, places
+
+
+def padded(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
+    """Constant padding continues the grid beside the image; every other one repeats elements."""
+    tensor, pads, mode = (call.bound[name] for name in ("input", "pad", "mode"))
+    given = places_of(tensor)
+    if mode != "constant":
+        return after(lambda t: [F.pad(t[0], pads, mode)], [given], [tensor])
+    return [_padded(tensor, given, list(pads))]
+
+
+def _padded(tensor: Tensor, given: Places | None, pads: list[int]) -> Places:
+    cropped = [min(pad, 0) for pad in pads]
+    if any(cropped):
+        (given,) = after(lambda t: [F.pad(t[0], cropped)], [given], [tensor])
+    rank = tensor.dim()
+    shape = list(tensor.shape)
+    ends = {}
+    for position in range(len(pads) // 2):
+        dim = rank - 1 - position
+        own = pads[2 * position : 2 * position + 2]
+        shape[dim] += sum(own)
+        if max(own) > 0:
+            ends[dim] = (max(own[0], 0), max(own[1], 0))
+    claims: dict[Axis, list[Coordinates | None]] = {}
+    for axis, found in given.claims.items() if given else ():
+        for claim in found:
+            wider: Coordinates | None = claim
+            for dim, own_ends in ends.items():
+                if wider is not None and dim in wider.dims:
+                    wider = _continued(wider, dim, own_ends, axis)
+            claims.setdefault(axis, []).append(wider)
+    return places(shape, claims)
+
+
+def _continued(
+    claim: Coordinates, dim: int, ends: tuple[int, int], axis: Axis
+) -> Coordinates | None:
+    pad = [0, 0] * (claim.index.dim() - 1 - dim) + list(ends)
+    if claim.dims != (dim,) or axis.input == SAMPLES or not claim.has_everywhere:
+        return coordinates(F.pad(claim.index, pad), claim.cells)
+    shape = [1] * claim.index.dim()
+    low, high = (border.flatten() for border in claim.borders())
+    middle = (low + high) / 2
+    steps, widths = middle.diff(), (high - low)[1:]
+    if not torch.allclose(steps, steps[:1]) or not torch.allclose(steps.abs(), widths):
+        return coordinates(F.pad(claim.index, pad), claim.cells)
+    lines = []
+    for border in (low, high):
+        before = border[0] - (middle[1] - middle[0]) * torch.arange(ends[0], 0, -1)
+        behind = border[-1] + (middle[-1] - middle[-2]) * torch.arange(1, ends[1] + 1)
+        line = torch.cat([before, border, behind])
+        shape[dim] = len(line)
+        lines.append(line.reshape(shape))
+    padding = F.pad(claim.padding().to(low), pad, value=1.0)
+    return from_borders(lines[0], lines[1], axis, padding)
+
+
+def unfolded(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
+    """The patches of :func:`torch.nn.functional.unfold`, with the image continued beside it."""
+    bound = call.bound
+    tensor = bound["input"]
+    padding = bound["padding"]
+    rows, columns = (padding, padding) if isinstance(padding, int) else padding
+    options = {key: bound[key] for key in ("kernel_size", "dilation", "stride")}
+    given = places_of(tensor)
+    if rows or columns:
+        given = _padded(tensor, given, [columns, columns, rows, rows])
+        tensor = tensor.new_empty(()).expand(given.shape)
+    return after(lambda t: [F.unfold(t[0], **options)], [given], [tensor])

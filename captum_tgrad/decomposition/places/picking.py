@@ -1,0 +1,68 @@
+"""Places after an operation whose values say where elements go."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from captum_tgrad.decomposition.call import Call
+from captum_tgrad.decomposition.origin import places_of
+from captum_tgrad.decomposition.places.coordinates import Axis, Coordinates, from_borders
+from captum_tgrad.decomposition.places.moving import after
+from captum_tgrad.decomposition.places.places import Places, places
+
+
+def accumulated(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
+    """``index_add`` and ``scatter_add``: each element holds all that was added to it."""
+    tensor, dim, index, source = (call.bound[name] for name in ("input", "dim", "index", "src"))
+    (output,) = outputs
+    index = index.detach().cpu()
+    if call.name == "index_add":
+        index = index.reshape([-1 if d == dim % source.dim() else 1 for d in range(source.dim())])
+    index = index.expand(source.shape)
+    claims: dict[Axis, list[Coordinates | None]] = {}
+    for operand in (tensor, source):
+        given = places_of(operand)
+        for axis, own in given.claims.items() if given else ():
+            for claim in own:
+                borders = [border.expand(operand.shape) for border in claim.borders()]
+                if operand is source:
+                    borders = [
+                        torch.full(tensor.shape, empty, dtype=torch.float64).scatter_reduce(
+                            dim, index, border, how
+                        )
+                        for border, how, empty in zip(
+                            borders, ("amin", "amax"), (torch.inf, -torch.inf), strict=True
+                        )
+                    ]
+                claims.setdefault(axis, []).append(from_borders(borders[0], borders[1], axis))
+    return [places(output.shape, claims)]
+
+
+def by_indices(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
+    """Operations that return the values they picked along a dimension, and where from."""
+    tensor, dim = call.bound["input"], call.bound["dim"]
+    indices = outputs[1].detach()
+    (found,) = after(lambda t: [t[0].gather(dim, t[1])], [places_of(tensor), None], [
+        tensor, indices,
+    ])  # fmt: skip
+    return [found for _ in outputs]
+
+
+def sampled(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
+    """Interpolation at given points: each result is at the nearest element."""
+    bound = call.bound
+    image, grid = bound["input"], bound["grid"].detach().float().cpu()
+    corners = bool(bound["align_corners"])
+
+    def run(indices: list[Tensor]) -> list[Tensor]:
+        return [F.grid_sample(indices[0], grid, "nearest", "zeros", align_corners=corners)]
+
+    return after(run, [places_of(image)], [image])
+
+
+BY_VALUE = (accumulated, by_indices, sampled)
+"""Rules that read values, not only shapes and places."""
