@@ -91,7 +91,8 @@ def activation_of(
             )
         # By layer, then by device: one of each.
         ((tensors,),) = (devices.values() for devices in saved.values())
-        given = tuple(_places_of(tensor, inputs[0].shape[0], layer) for tensor in tensors)
+        samples = inputs[0].shape[0]
+        given = tuple(_places_of(t, samples, layer, channel_dims[0]) for t in tensors)
     finally:
         if trace:
             trace.release()
@@ -167,8 +168,12 @@ def _check_activation(value: Any, layer: nn.Module, at_input: bool) -> None:
             )
 
 
-def _places_of(tensor: Tensor, samples: int, layer: nn.Module) -> Places:
-    """Where the activation's elements are on the inputs; of a prefix token, only its sample."""
+def _places_of(tensor: Tensor, samples: int, layer: nn.Module, channel_dim: int | None) -> Places:
+    """Where the activation's elements are on the inputs; of a prefix token, only its sample.
+
+    Integers have no places that could be followed: behind them, those of an embedding are its own
+    dimensions, if it is said which of them is no place.
+    """
     known = places_of(tensor)
     batch = Axis(SAMPLES, 0, samples)
     if known is not None and (samples == 1 or len(known.claims.get(batch, ())) == 1):
@@ -178,6 +183,8 @@ def _places_of(tensor: Tensor, samples: int, layer: nn.Module) -> Places:
             return known
         return places(tensor.shape, {batch: known.claims.get(batch, (along(tensor.shape, 0, 1),))})
     if known is None and tensor.dim() and len(tensor) == samples:
+        if channel_dim != 1:
+            return input_places(tensor.shape, 0, channel_dim)
         return places(tensor.shape, {batch: (along(tensor.shape, 0),)})
     raise ValueError(
         f"layer ({type(layer).__name__}) has an activation of shape {tuple(tensor.shape)}, in which"

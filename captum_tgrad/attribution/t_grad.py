@@ -131,7 +131,8 @@ class TGradAttribution(CompleteAttribution):
                 ``sign`` is unknown.
 
         Warns:
-            UserWarning: The terms do not add up to the output: an operation was hidden.
+            UserWarning: The terms do not add up to the output; an operation loses the places of
+                its input; or the network uses the channels of an input as places.
         """
         check_sign(sign)
         explained = self._explain(inputs, target, additional_forward_args, channel_dim)

@@ -240,14 +240,12 @@ def _warn_of_channels(channels: Axis, place: Axis, count: int) -> None:
 def _warn_of_lost(decomposition: Decomposition, scale: Tensor) -> None:
     lost: dict[str, Tensor] = {}
     for each in decomposition.terms:
-        hidden = each.name == "hidden" or ":hidden" in each.name
-        at = each.lost_at or (each.name if hidden else "")
-        if at:
+        if at := each.lost_at:
             share = each.score.abs() * (1 - each.placed) / scale.clamp_min(1e-30)
             lost[at] = lost.get(at, torch.zeros_like(share)) + share
     for at, share in lost.items():
         if float(share.max()) > WARNED_SHARE:
-            hidden = at == "hidden" or ":hidden" in at
+            hidden = at.rpartition(":")[2] == "hidden"
             kind = "A hidden operation" if hidden else "An operation"
             module, _, operation = at.rpartition(":")
             warnings.warn(
@@ -274,6 +272,6 @@ def _likely_cause(delta: Tensor, allowed: Tensor) -> str:
             " batches of 1."
         )
     return (
-        "Something changed the values without a gradient: arithmetic on .data or under"
-        " torch.no_grad(), nn.DataParallel, or a custom backward that is not the gradient."
+        "Something changed values or gradients out of sight: arithmetic on .data, in-place"
+        " operations under torch.no_grad(), or hooks that change a gradient."
     )

@@ -213,7 +213,7 @@ class HiddenOperations:
             return places(tensor.shape, claims), True
         claims = {axis: own for axis, own in claims.items() if axis.input == SAMPLES}
         given = places(tensor.shape, claims)
-        if has_places(origin.places) and tensor.dim() > 2:
+        if has_places(origin.places):
             given = lost_places(given.shape, given.claims, f"{path}:hidden" if path else "hidden")
         return given, False
 
@@ -235,7 +235,7 @@ class HiddenOperations:
     def _keeps_places(
         self, tensor: Tensor, source: Tensor, claims: dict[Axis, tuple[Coordinates, ...]]
     ) -> bool:
-        """Whether the first half along each dimension of places depends on its first half."""
+        """Whether halves and quarters along each dimension of places depend on themselves."""
         dims = {
             dim
             for axis, own in claims.items()
@@ -245,13 +245,14 @@ class HiddenOperations:
         }
         for dim in dims:
             size = tensor.shape[dim]
-            first = torch.arange(size, device=tensor.device) < size // 2
-            gradients = _gradient_of(tensor, [source], _along(first, tensor, dim))
-            if gradients is None:
-                return False
-            mass = gradients[0].abs().movedim(dim, 0).flatten(1).sum(1)
-            if bool(mass[first].sum() < 2 * mass[~first].sum()):
-                return False
+            for parts in {2, min(4, size)}:
+                chosen = torch.arange(size, device=tensor.device) * parts // size % 2 == 0
+                gradients = _gradient_of(tensor, [source], _along(chosen, tensor, dim))
+                if gradients is None:
+                    return False
+                mass = gradients[0].abs().movedim(dim, 0).flatten(1).sum(1)
+                if bool(mass[chosen].sum() < 2 * mass[~chosen].sum()):
+                    return False
         return True
 
     def arm(self) -> None:

@@ -66,7 +66,7 @@ class Term:
         magnitudes: The range of ``|c|``, where a method asked for it.
         maps: The term on each of those inputs, by number; ``positive`` and ``negative`` are those
             of the first on which it has a place.
-        lost_at: The operation before it that lost its places, if one did.
+        lost_at: The operation, this one or one before it, that lost its places; empty if none did.
     """
 
     name: str
@@ -111,8 +111,8 @@ class Decomposition:
         output: The explained output, shape ``(N,)``.
         input: The term of the input, or a tuple of them for several inputs.
         biases: The terms of all operations that add something, in forward order.
-        delta: What the terms leave unexplained, shape ``(N,)``: rounding, unless an operation
-            was hidden from the trace.
+        delta: What the terms leave unexplained, shape ``(N,)``: rounding, unless values were
+            changed without a gradient.
     """
 
     output: Tensor

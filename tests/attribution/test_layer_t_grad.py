@@ -208,6 +208,20 @@ def test_tokens_at_the_embedding():
     assert float(delta.abs().max()) < 1e-12
 
 
+def test_tokens_are_told_apart_if_it_is_said_which_dimension_is_no_place():
+    torch.manual_seed(6)
+    embedding, layer = nn.Embedding(10, 4), nn.TransformerEncoderLayer(4, 2, 8, batch_first=True)
+    model = nn.Sequential(embedding, layer).double().eval()
+    tokens = torch.randint(10, (2, 5))
+    method = LayerTGradAttribution(lambda tokens: model(tokens)[:, 0], embedding)
+    attribution = method.attribute(tokens, 1, channel_dim=-1)
+    whole = method.decompose(tokens, 1, channel_dim=-1)
+    assert whole.biases[-1].positive.shape == (2, 1, 5)
+    assert float(whole.biases[-1].positive[:, :, 1:].sum()) == 0  # the last norm is at token 0
+    scores = torch.stack([term.score for term in whole.terms]).clamp(min=0).sum(0)
+    torch.testing.assert_close(attribution.flatten(1).sum(1), scores)
+
+
 def test_from_the_first_layers_input_it_is_t_grad():
     network, images = _network(), _images()
     expected = TGradAttribution(network).attribute(images, 2)

@@ -154,3 +154,34 @@ def test_fake_quantization_and_its_observers():
         scale = sum(term.score.abs() for term in whole.terms)
         assert bool((whole.delta.abs() <= 1e-4 * scale).all())
         torch.testing.assert_close(whole.output, network(x)[:, 1].detach())
+
+
+Y = torch.randn(2, 108, generator=GENERATOR, dtype=torch.float64)
+REDUCTIONS = {
+    "cosine_similarity": lambda x: F.cosine_similarity(x.flatten(1), Y[: len(x)]),
+    "pairwise_distance": lambda x: F.pairwise_distance(x.flatten(1), Y[:1]),
+    "cross_entropy": lambda x: F.cross_entropy(
+        x.flatten(1), torch.full((len(x),), 7), reduction="none"
+    ),
+    "std_mean": lambda x: torch.std_mean(x.flatten(1), dim=1)[0],
+    "aminmax": lambda x: torch.aminmax(x.flatten(1), dim=1)[1],
+    "quantile": lambda x: torch.quantile(x.flatten(1), 0.3, dim=1),
+    "trapezoid": lambda x: torch.trapezoid(x.flatten(1)),
+    "svdvals": lambda x: torch.linalg.svdvals(x[:, 0]).sum(1),
+    "det": lambda x: torch.linalg.det(x[:, 0]),
+}
+
+
+@pytest.mark.parametrize("name", REDUCTIONS)
+def test_an_operation_without_a_record_keeps_the_samples_apart(name):
+    forward = REDUCTIONS[name]
+    whole = _decomposed(lambda x: forward(F.silu(x)))
+    alone = _decomposed(lambda x: forward(F.silu(x)), X[:1])
+    for term, own in zip(whole.terms, alone.terms, strict=True):
+        torch.testing.assert_close(term.score[0], own.score[0])
+
+
+def test_global_pooling_after_a_roll_has_no_place():
+    for pool in (lambda x: F.adaptive_avg_pool2d(x, 1).flatten(1), lambda x: x.mean((2, 3))):
+        whole = TGradAttribution(lambda x: (pool(x.roll(2, 3)) + 1).sum(1)).decompose(X)  # noqa: B023
+        assert whole.biases[-1].positive.shape == (2, 1)

@@ -12,7 +12,7 @@ from captum_tgrad.decomposition.call import Call, NoRuleError, map_tensors, tens
 from captum_tgrad.decomposition.origin import places_of
 from captum_tgrad.decomposition.places.coordinates import Axis, Coordinates, coordinates
 from captum_tgrad.decomposition.places.picking import BY_VALUE
-from captum_tgrad.decomposition.places.places import Places, has_places, lost_places, places
+from captum_tgrad.decomposition.places.places import Places, has_places, lost_places, mixed, places
 
 Found = tuple[Places, bool]
 """What is known of an output's places, and whether that is all there is to know."""
@@ -147,48 +147,75 @@ def _commuting(
     values: dict[int, Tensor],
     generator: torch.Generator,
 ) -> Found:
-    rank = before.dim()
-    if any(tensor.dim() > rank for tensor in call.dependent):
+    """Keeps the claims along dimensions with whose permutations the operation commutes.
+
+    Where the output has fewer dimensions, the others have been mixed.
+    """
+    rank = max(tensor.dim() for tensor in call.dependent)
+    fewer = rank - before.dim()
+    if fewer < 0:
         return places(before.shape, {}), False
     claims: dict[Axis, list[Coordinates]] = {}
     for tensor in call.dependent:
         given = places_of(tensor)
         for axis, own in given.claims.items() if given else ():
             claims.setdefault(axis, []).extend(claim.aligned(rank) for claim in own)
-    commutes: dict[int, bool] = {}
 
-    def permuted(tensor: Tensor, dim: int, order: Tensor) -> Tensor:
-        own = dim - (rank - tensor.dim())
-        tensor = values.get(id(tensor), tensor)
-        # Indices that broadcast are not aligned with what they point into.
-        broadcasts = tensor.dtype == torch.bool or tensor.is_floating_point()
-        aligned = tensor.dim() == rank or broadcasts or tensor.is_complex()
-        if not aligned or own < 0 or tensor.shape[own] != len(order):
-            return tensor
-        return tensor.index_select(own, order.to(tensor.device))
-
-    for dim in {dim for own in claims.values() for claim in own for dim in claim.dims}:
-        size = before.shape[dim]
+    def commutes(dim: int, result: int, by_left: bool) -> bool:
+        size = before.shape[result]
         sizes = {t.shape[dim - rank] for t in call.dependent if t.dim() >= rank - dim}
-        orders = [torch.arange(size).flip(0), torch.randperm(size, generator=generator)]
-        commutes[dim] = sizes <= {1, size}
-        for order in orders:
-            if not commutes[dim]:
-                break
-            after = _run(call, lambda t, d=dim, o=order: permuted(t, d, o))  # type: ignore[misc]
-            commutes[dim] = (
-                after is not None
-                and len(after) > position
-                and after[position].shape == before.shape
-                and _alike(after[position], before.index_select(dim, order.to(before.device)))
-            )
-    kept = {
-        axis: own
-        for axis, own in claims.items()
-        if all(commutes[dim] for claim in own for dim in claim.dims)
-    }
-    complete = not any(axis.is_place for axis in claims.keys() - kept.keys())
+        if not sizes <= {1, size}:
+            return False
+        for order in (torch.arange(size).flip(0), torch.randperm(size, generator=generator)):
+
+            def permuted(tensor: Tensor, order: Tensor = order) -> Tensor:
+                missing = rank - tensor.dim()
+                own = dim if by_left else dim - missing
+                indexes = not (tensor.is_floating_point() or tensor.dtype == torch.bool)
+                if missing and indexes and not by_left and not tensor.is_complex():
+                    return tensor  # indices that broadcast are not aligned with what they point to
+                return _permuted(values.get(id(tensor), tensor), own, order)
+
+            after = _run(call, permuted)
+            if after is None or len(after) <= position or after[position].shape != before.shape:
+                return False
+            expected = before.index_select(result, order.to(before.device))
+            if not _alike(after[position], expected):
+                return False
+        return True
+
+    to: dict[int, int] = {}
+    for dim in {dim for own in claims.values() for claim in own for dim in claim.dims}:
+        candidates = range(max(dim - fewer, 0), min(dim, before.dim() - 1) + 1)
+        # Arguments of fewer dimensions broadcast, or count what the first dimensions count.
+        found = [
+            result
+            for result in candidates
+            if commutes(dim, result, by_left=False) or commutes(dim, result, by_left=True)
+        ]
+        if len(found) == 1:
+            to[dim] = found[0]
+    kept: dict[Axis, list[Coordinates | None]] = {}
+    complete = True
+    for axis, claimed in claims.items():
+        for claim in claimed:
+            gone = [dim for dim in claim.dims if dim not in to]
+            if gone and not fewer:
+                complete = complete and not axis.is_place
+                continue
+            for left in mixed(claim, gone, axis):
+                shape = [1] * before.dim()
+                for dim in left.dims:
+                    shape[to[dim]] = left.index.shape[dim]
+                kept.setdefault(axis, []).append(coordinates(left.index.reshape(shape), left.cells))
     return places(before.shape, kept), complete
+
+
+def _permuted(tensor: Tensor, dim: int, order: Tensor) -> Tensor:
+    """A tensor with another order along a dimension, if it has that dimension."""
+    if not 0 <= dim < tensor.dim() or tensor.shape[dim] != len(order):
+        return tensor
+    return tensor.index_select(dim, order.to(tensor.device))
 
 
 def _alike(one: Tensor, other: Tensor) -> bool:

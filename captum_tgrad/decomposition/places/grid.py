@@ -16,6 +16,7 @@ from captum_tgrad.decomposition.places.coordinates import (
     from_borders,
     narrowed,
 )
+from captum_tgrad.decomposition.places.places import mixed
 
 Numbers = NDArray[np.float64]
 
@@ -56,6 +57,9 @@ def regridded(
         return narrowed(claim)
     if axis.input == SAMPLES:
         return None
+    if size == 1 and window is None:
+        hulls = mixed(claim, [dim], axis)
+        return hulls[0] if len(hulls) == 1 else None
     claim = narrowed(claim) or claim
     lines = claim.index.movedim(dim, -1)
     unique, number = lines.reshape(-1, old).unique(dim=0, return_inverse=True)  # type: ignore[no-untyped-call]

@@ -24,8 +24,8 @@ Claims = Mapping[Axis, tuple[Coordinates, ...]]
 class Places:
     """The coordinates of a tensor's elements.
 
-    An element may have two claims on one axis, such as a score between a query and a key. It has no
-    place there until a product or a sum removes one of them.
+    An element may have two claims on one axis, such as a score between a query and a key. What is
+    there is shared between them.
 
     Args:
         shape: The tensor's shape.
