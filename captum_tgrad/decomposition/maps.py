@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from captum_tgrad.decomposition.bias import Bias, ElementBias
+from captum_tgrad.decomposition.bias import Bias
 from captum_tgrad.decomposition.places.coordinates import Axis
 from captum_tgrad.decomposition.places.places import Places
 from captum_tgrad.decomposition.places.reduction import Reduction, reduction
@@ -249,12 +249,3 @@ def score_of(reduced: Reduced) -> Tensor:
     """``sum c`` of each sample, shape ``(N,)``."""
     sums = next(iter(reduced.sums.values()))
     return sums.signed.flatten(1).sum(1) + sums.beside[0]
-
-
-def contribution_bias(value: Tensor) -> ElementBias:
-    """A contribution that is given element by element, as a bias whose gradient is 1."""
-    return ElementBias(_itself, value)
-
-
-def _itself(value: Tensor) -> Tensor:
-    return value

@@ -248,7 +248,7 @@ class Trace(TorchFunctionMode):
     def _run_in_place(self, call: Call, record: Operation | None) -> Any:
         target = call.args[0]
         self._old_values.rescue(target)
-        has_form = record is not None and record.bias is not None
+        has_form = record is not None and _has_closed_form(call, record)
         if has_form and target.requires_grad and not target._is_view():
             if call.name in _RESHAPES_IN_PLACE:
                 old = _with_origin(target.detach(), origin_of(target))
@@ -373,6 +373,17 @@ class Trace(TorchFunctionMode):
     def _name(self, operation: str) -> str:
         path = self._modules.path
         return f"{path}:{operation}" if path else operation
+
+
+def _has_closed_form(call: Call, record: Operation) -> bool:
+    """Whether the bias of an in-place call has one; the one rule needs what it overwrites."""
+    if record.bias is None:
+        return False
+    try:
+        record.bias(call, call.args[0])
+    except NoRuleError:
+        return False
+    return True
 
 
 _MIXES_CHANNELS = {"linear", "conv1d", "conv2d", "conv3d"}
