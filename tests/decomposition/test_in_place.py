@@ -95,7 +95,7 @@ FOLLOWERS = {
     "div_": (lambda y: y.div_(0.3, rounding_mode="trunc").add_(y), lambda y: 2 * torch.div(
         y, 0.3, rounding_mode="trunc")),
     "pow_": (lambda y: y.pow_(2), lambda y: y**2),
-    "mul_": (lambda y: y.mul_(y.amax(1, keepdim=True)), lambda y: y * y.amax(1, keepdim=True)),
+    "mul_": (lambda y: y.mul_(y[:, :1].clone()), lambda y: y * y[:, :1]),
     "masked_fill_": (lambda y: y.masked_fill_(torch.eye(TOKENS, FEATURES) > 0, 0.3),
                      lambda y: y.masked_fill(torch.eye(TOKENS, FEATURES) > 0, 0.3)),
     "part": (_part, lambda y: y + torch.tensor([0.0, 2.0, 0.0, 0.0], dtype=y.dtype)),
