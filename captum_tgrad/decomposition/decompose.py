@@ -227,12 +227,12 @@ def _check(decomposition: Decomposition, precision: float) -> None:
     _warn_of_lost(decomposition, scale)
 
 
-def _warn_of_channels(channels: Axis, place: Axis, count: int) -> None:
+def _warn_of_channels(channels: Axis, place: Axis | None, count: int) -> None:
     name = "inputs" if count == 1 else f"inputs[{channels.input}]"
     warnings.warn(
-        f"forward_func uses dimension {channels.dim} of {name} as a place and mixes dimension"
-        f" {place.dim} as channels; the map has one value for all {channels.extent} positions of"
-        f" dimension {channels.dim}. To tell them apart, pass channel_dim={place.dim}.",
+        f"forward_func uses dimension {channels.dim} of {name} as a place, but it counts as"
+        f" channels: later terms have one value for all of its {channels.extent} positions. To"
+        f" tell them apart, pass channel_dim={None if place is None else place.dim}.",
         stacklevel=2,
     )
 
@@ -241,7 +241,7 @@ def _warn_of_lost(decomposition: Decomposition, scale: Tensor) -> None:
     lost: dict[str, Tensor] = {}
     for each in decomposition.terms:
         if at := each.lost_at:
-            share = each.score.abs() * (1 - each.placed) / scale.clamp_min(1e-30)
+            share = each.score.abs() / scale.clamp_min(1e-30)
             lost[at] = lost.get(at, torch.zeros_like(share)) + share
     for at, share in lost.items():
         if float(share.max()) > WARNED_SHARE:
@@ -251,7 +251,7 @@ def _warn_of_lost(decomposition: Decomposition, scale: Tensor) -> None:
             warnings.warn(
                 f"{kind} loses the places of its input: {operation!r} in"
                 f" {f'the module {module!r}' if module else 'forward_func'}. Terms with"
-                f" {float(share.max()):.0%} of the sum of |score| are spread evenly over the map."
+                f" {float(share.max()):.0%} of the sum of |score| are spread evenly there."
                 + (
                     " Scripted modules and custom torch.autograd.Functions are hidden: pass the"
                     " model in plain PyTorch operations to see where these terms are."

@@ -7,9 +7,12 @@ that is silently zero, so each is compared with the backward pass once.
 
 from __future__ import annotations
 
+import importlib
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -63,8 +66,8 @@ def bias_from_rule(
     Raises:
         NoDerivativeError: The rule cannot be applied.
     """
-    with _lock, draws.again() if draws is not None else nullcontext():
-        derivatives = _directional_derivative(call)
+    with _lock:
+        derivatives = _directional_derivative(call, draws)
     if derivatives is None:
         return [None] * len(outputs)
     return [
@@ -77,11 +80,11 @@ def _unexplained(output: Tensor, derivative: Tensor) -> Tensor:
     return torch.where(output.isinf(), 0, output - derivative)  # what is infinite is masked
 
 
-def _directional_derivative(call: Call) -> list[Tensor] | None:
+def _directional_derivative(call: Call, draws: RandomState | None) -> list[Tensor] | None:
     point = tuple(tensor.detach() for tensor in call.dependent)
     # What is infinite has been masked: it counts as a constant.
     direction = tuple(torch.where(tensor.isfinite(), tensor, 0) for tensor in point)
-    op = _as_function(call)
+    op = _as_function(call, draws)
     form = _form_of(call)
     way = _ways.get(form)
     if way is None:
@@ -91,6 +94,8 @@ def _directional_derivative(call: Call) -> list[Tensor] | None:
         _ways[form] = way
     elif way in _WAYS:
         derivatives = _WAYS[way](op, point, direction)
+        if any(bool(each.isnan().any()) for each in derivatives):
+            way, derivatives = _first_time(op, point, direction)
     else:
         derivatives = None
     if way == "none":
@@ -105,7 +110,7 @@ def _form_of(call: Call) -> object:
     return (call.func, repr(args), repr(kwargs))
 
 
-def _as_function(call: Call) -> Op:
+def _as_function(call: Call, draws: RandomState | None) -> Op:
     depends = {id(tensor) for tensor in call.dependent}
 
     def op(*inputs: Tensor) -> Tensors:
@@ -117,7 +122,8 @@ def _as_function(call: Call) -> Op:
         )
         if call.in_place:
             args = (args[0].clone(), *args[1:])
-        result = call.func(*args, **kwargs)
+        with draws.again() if draws is not None else nullcontext():
+            result = call.func(*args, **kwargs)
         result = args[0] if result is None else result
         return tuple(
             tensor
@@ -128,7 +134,17 @@ def _as_function(call: Call) -> Op:
     return op
 
 
+@lru_cache
+def _load_formulas() -> None:
+    """Imports torch's forward-mode formulas, of which some still warn that they are scripted."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        warnings.simplefilter("ignore", DeprecationWarning)
+        importlib.import_module("torch._decomp.decompositions_for_jvp")
+
+
 def _forward_mode(op: Op, point: Tensors, direction: Tensors) -> Tensors:
+    _load_formulas()
     derivatives: Tensors = torch.func.jvp(op, point, direction)[1]
     return derivatives
 
@@ -154,7 +170,10 @@ def _first_time(op: Op, point: Tensors, direction: Tensors) -> tuple[str, Tensor
             torch.randn(output.shape, generator=generator, dtype=torch.float64).to(output)
             for output in outputs
         ]
-        gradients = torch.autograd.grad(outputs, leaves, probes, allow_unused=True)
+        try:
+            gradients = torch.autograd.grad(outputs, leaves, probes, allow_unused=True)
+        except (RuntimeError, NotImplementedError):
+            return "none", None
     products = [
         (gradient * z.conj()).real if z.is_complex() else gradient * z
         for gradient, z in zip(gradients, direction, strict=True)
@@ -163,14 +182,19 @@ def _first_time(op: Op, point: Tensors, direction: Tensors) -> tuple[str, Tensor
     expected = sum(float(each.double().sum()) for each in products)
     size = sum(float(each.double().abs().sum()) for each in products)
     values = [torch.where(output.isfinite(), output, 0).detach() for output in outputs]
-    precision = max(torch.finfo(output.dtype).eps for output in outputs) ** 0.5
+    precision = max(torch.finfo(tensor.dtype).eps for tensor in (*outputs, *point)) ** 0.5
     for way, differentiate in _WAYS.items():
         try:
             derivatives = differentiate(op, point, direction)
         except (NotImplementedError, RuntimeError):
             continue
         if len(derivatives) == len(outputs):
-            total, scale = _product(probes, derivatives)
+            # What is infinite has been masked, too.
+            known = [
+                torch.where(output.isfinite(), each, 0)
+                for output, each in zip(outputs, derivatives, strict=True)
+            ]
+            total, scale = _product(probes, known)
             if abs(total - expected) <= precision * max(size, scale, 1e-30):
                 return way, derivatives
     total, scale = _product(probes, values)
@@ -185,5 +209,5 @@ def _product(probes: list[Tensor], values: Tensors | list[Tensor]) -> tuple[floa
         (probe * value.conj()).real if value.is_complex() else probe * value
         for probe, value in zip(probes, values, strict=True)
     ]
-    terms = [torch.where(each.isfinite(), each, 0).double() for each in terms]
-    return sum(float(t.sum()) for t in terms), sum(float(t.abs().sum()) for t in terms)
+    total = sum(float(each.double().sum()) for each in terms)
+    return total, sum(float(each.double().abs().sum()) for each in terms)

@@ -39,7 +39,8 @@ def _within(
     if gradient is not None:
         if gradient.stride() != strides:
             gradient = gradient.new_empty_strided(gradient.shape, strides).copy_(gradient)
-        gradient = gradient.as_strided(*view)
+        size, stride, offset = view
+        gradient = gradient.as_strided(size, stride, offset + gradient.storage_offset())
     hook(gradient)
 
 
@@ -132,7 +133,12 @@ class PendingTerms:
                 name = f"{each.module}:{each.operation}"
             calls[name] += 1
             name = name if calls[name] == 1 else f"{name}#{calls[name]}"
-            lost = next((a.lost_at for a in each.places.claims if a.input == LOST), "")
+            missing = any(
+                axis not in each.places.claims
+                for number in each.inputs
+                for axis in self.summing.axes[number]
+            )
+            lost = next((a.lost_at for a in each.places.claims if a.input == LOST and missing), "")
             terms.append(term(name, on_inputs, score_of(reduced), reduced.magnitudes, lost))
         return terms
 

@@ -69,7 +69,7 @@ class Trace(TorchFunctionMode):
         samples = leaves[0].shape[0] if summing is None else summing.samples
         self._hidden = HiddenOperations(self._old_values, self._lifetime, samples)
         self._sources: dict[object, int] = {}
-        self.channels_as_places: tuple[Axis, Axis] | None = None
+        self.channels_as_places: tuple[Axis, Axis | None] | None = None
         self.precision = max(torch.finfo(leaf.dtype).eps for leaf in leaves)
 
     def follow(self, leaves: Sequence[Tensor]) -> list[Tensor]:
@@ -234,7 +234,7 @@ class Trace(TorchFunctionMode):
 
     def _run(self, call: Call, record: Operation | None) -> Any:
         draws = None
-        if record is None or record.bias is None or "dropout" in call.name:
+        if record is None or record.bias is None or _may_draw(call):
             draws = RandomState(call.dependent[0].device)
         with kept_in_memory():
             result = in_its_form(call, record, self._old_values)
@@ -267,7 +267,7 @@ class Trace(TorchFunctionMode):
                 self._record(call.with_first(old), record, target)
                 return result
         fresh = target.clone(memory_format=torch.preserve_format)
-        draws = RandomState(target.device) if not has_form else None
+        draws = RandomState(target.device) if not has_form or _may_draw(call) else None
         with kept_in_memory():
             result = call.with_first(fresh)()
         self._record(call, record, fresh, draws)
@@ -323,7 +323,9 @@ class Trace(TorchFunctionMode):
         try:
             biases = self._biases(call, record, outputs, draws)
         except NoDerivativeError:
-            self._leave_hidden(outputs)
+            self._leave_hidden(
+                [(output, found[n]) for n, output in zip(followed, outputs, strict=True)], inputs
+            )
             return
         for number, output, bias in zip(followed, outputs, biases, strict=True):
             self.precision = max(self.precision, torch.finfo(output.dtype).eps)
@@ -336,11 +338,15 @@ class Trace(TorchFunctionMode):
                 bias, given = in_pairs(bias, output), _in_pairs(given)
             self._await(output, given, inputs, bias, call.name)
 
-    def _leave_hidden(self, outputs: list[Tensor]) -> None:
+    def _leave_hidden(self, outputs: list[tuple[Tensor, Places]], inputs: frozenset[int]) -> None:
         """What cannot be differentiated is a term by the gradients around it."""
-        for output in outputs:
-            if self._found(output, self._modules.path) is None:
-                raise RuntimeError("an operation that was seen has no known arguments")
+        for output, given in outputs:
+            try:
+                self._found(output, self._modules.path)
+            except (RuntimeError, NotImplementedError):
+                # It has no gradient at all, as an index has none: torch says so if it needs one.
+                set_origin(output, Origin(given, inputs, self._lifetime))
+                self._hidden.see(output)
 
     def _await(
         self, output: Tensor, given: Places, inputs: frozenset[int], bias: Bias, name: str
@@ -384,6 +390,10 @@ def _has_closed_form(call: Call, record: Operation) -> bool:
     except NoRuleError:
         return False
     return True
+
+
+def _may_draw(call: Call) -> bool:
+    return "dropout" in call.name or "attention" in call.name
 
 
 _MIXES_CHANNELS = {"linear", "conv1d", "conv2d", "conv3d"}

@@ -185,3 +185,86 @@ def test_global_pooling_after_a_roll_has_no_place():
     for pool in (lambda x: F.adaptive_avg_pool2d(x, 1).flatten(1), lambda x: x.mean((2, 3))):
         whole = TGradAttribution(lambda x: (pool(x.roll(2, 3)) + 1).sum(1)).decompose(X)  # noqa: B023
         assert whole.biases[-1].positive.shape == (2, 1)
+
+
+WEIGHTS = torch.randn(1, 7, 6, 6, generator=GENERATOR, dtype=torch.float64)
+TABLE = torch.randn(10, generator=GENERATOR, dtype=torch.float64)
+LAYER = nn.Linear(6, 6).double()
+EXACT = {
+    "a linear layer that is concatenated": lambda x: _sum(
+        torch.cat([LAYER(x), x.square(), x[:, :1]], 1) * WEIGHTS
+    ),
+    "two linear layers that are concatenated": lambda x: _sum(
+        torch.cat([LAYER(x[:, 0]), LAYER(x[:, 1].square())], 1).square()
+    ),
+    "a real Fourier transform as pairs": lambda x: _sum(
+        torch.view_as_real(torch.fft.rfft(x)).square()
+    ),
+    "complex numbers from pairs": lambda x: _sum(
+        torch.view_as_complex(x.unflatten(3, (3, 2)).contiguous()).abs().square()
+    ),
+    "an index without a gradient": lambda x: _sum(x + TABLE[(x // 0.3).long().clamp(0, 9)]),
+    "a quotient that is detached": lambda x: _sum(x * (x // 0.3).detach()),
+    "grouped queries": lambda x: _sum(
+        F.scaled_dot_product_attention(x.repeat(1, 2, 1, 1), x, x + 1, enable_gqa=True).square()
+    ),
+    "attention with a scale and a mask": lambda x: _sum(
+        F.scaled_dot_product_attention(
+            x, x[:, :, :4], x[:, :, 2:] * 2, torch.eye(6, 4) + 0.1, scale=0.7
+        )
+    ),
+    "causal attention": lambda x: _sum(F.scaled_dot_product_attention(x, x, x, is_causal=True)),
+    "distances of points to themselves": lambda x: _sum(
+        torch.cdist(x.flatten(1, 2), x.flatten(1, 2))
+    ),
+    "differences": lambda x: _sum(F.gelu(x.diff(dim=3))),
+}
+
+
+@pytest.mark.parametrize("name", EXACT)
+@pytest.mark.parametrize("samples", [1, 2])
+def test_sums_are_exact(name, samples):
+    _decomposed(EXACT[name], X[:samples])
+
+
+def test_differences_are_between_their_neighbors():
+    plain = TGradAttribution(lambda x: _sum(F.gelu(x[..., 1:] - x[..., :-1])[..., :2]))
+    other = TGradAttribution(lambda x: _sum(F.gelu(x.diff(dim=3))[..., :2]))
+    torch.testing.assert_close(other.attribute(X), plain.attribute(X))
+
+
+def test_the_first_step_of_a_causal_convolution_is_at_the_start():
+    conv = nn.Conv1d(3, 1, 3).double()
+    signal = X[:, :, 0]
+    whole = TGradAttribution(lambda x: F.gelu(conv(F.pad(x, (2, 0))))[:, 0, 0]).decompose(signal)
+    for term in whole.terms:
+        evidence = term.positive + term.negative
+        assert float(evidence[..., 1:].abs().sum()) == 0, term.name
+
+
+def test_a_signal_without_channels_is_noticed():
+    conv = nn.Conv1d(1, 2, 3).double()
+    method = TGradAttribution(lambda x: conv(x[:, None]).relu().sum((1, 2)))
+    with pytest.warns(UserWarning, match="pass channel_dim=None"):
+        method.decompose(X[:, 0, 0])
+    assert method.decompose(X[:, 0, 0], channel_dim=None).biases[0].positive.shape == (2, 1, 4)
+
+
+def test_a_random_operation_leaves_the_random_state_as_a_forward_pass_does():
+    def forward(x):
+        return _sum(F.scaled_dot_product_attention(x, x, x, dropout_p=0.3))
+
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        expected = forward(X)
+        after = torch.get_rng_state()
+        torch.manual_seed(3)
+        whole = _decomposed_once(forward)
+        torch.testing.assert_close(whole.output, expected)
+        assert torch.equal(torch.get_rng_state(), after)
+
+
+def _decomposed_once(forward):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        return TGradAttribution(forward).decompose(X)

@@ -43,7 +43,7 @@ def attention(call: Call, output: Tensor) -> Bias | None:
     """
     names = ("query", "key", "value", "attn_mask", "is_causal", "scale")
     query, key, value, mask, causal, scale = (call.bound[name] for name in names)
-    if call.bound["dropout_p"] or call.bound["enable_gqa"] or query.dim() != output.dim():
+    if call.bound["dropout_p"] or query.dim() != output.dim():
         raise NoRuleError
     require_constant(mask)
     degree = int(query.requires_grad) + int(key.requires_grad)
@@ -52,6 +52,8 @@ def attention(call: Call, output: Tensor) -> Bias | None:
 
     def compute(y: Tensor, q: Tensor, k: Tensor, v: Tensor, *masks: Tensor) -> Tensor:
         batch = math.prod(y.shape[:-2])
+        if k.dim() > 2 and k.shape[-3] != q.shape[-3]:  # grouped queries
+            k, v = (t.repeat_interleave(q.shape[-3] // t.shape[-3], -3) for t in (k, v))
         rows = max(1, _BLOCK_OF_SCORES // max(1, batch * k.shape[-2]))
         parts = []
         for start in range(0, q.shape[-2], rows):
@@ -125,7 +127,8 @@ OPERATIONS: dict[str, Operation] = {
         bias=vector_norm,
     ),
     **records("linalg_norm linalg_matrix_norm", bias=None),
-    **records("trace diff", bias=homogeneous),
+    **records("trace", bias=homogeneous),
+    **records("diff", "input, n=1, dim=-1", places=mixing.differences, bias=homogeneous),
     **records("cumsum", "input, dim", places=elementwise.along, bias=homogeneous),
     **records("glu", "input, dim=-1", places=mixing.halved),
     **records(

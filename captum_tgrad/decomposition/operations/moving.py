@@ -8,7 +8,7 @@ from torch import Tensor
 from captum_tgrad.decomposition.bias import Bias, ElementBias
 from captum_tgrad.decomposition.call import Call, map_tensors, tensors_in
 from captum_tgrad.decomposition.operations.operation import Operation, records
-from captum_tgrad.decomposition.places import elementwise, moving, padding, picking
+from captum_tgrad.decomposition.places import elementwise, mixing, moving, padding, picking
 
 
 def nothing(call: Call, output: Tensor) -> Bias | None:
@@ -68,7 +68,7 @@ OPERATIONS: dict[str, Operation] = {
         "tril triu fft_fftshift fft_ifftshift pixel_unshuffle channel_shuffle gather "
         "index_select take take_along_dim "
         "masked_select unfold hsplit vsplit dsplit atleast_1d atleast_2d atleast_3d "
-        "broadcast_tensors view_as_real view_as_complex diagonal_scatter select_scatter "
+        "broadcast_tensors diagonal_scatter select_scatter "
         "slice_scatter unsafe_chunk unsafe_split",
         places=moving.moved,
         bias=joined,
@@ -102,6 +102,8 @@ OPERATIONS: dict[str, Operation] = {
     ),
     **records("masked_fill fill", places=elementwise.elementwise, bias=constants),
     **records("zero", places=elementwise.elementwise, bias=nothing),
+    **records("view_as_real", places=mixing.paired, bias=nothing),
+    **records("view_as_complex", places=mixing.unpaired, bias=nothing),
     **records("where", "condition, input, other", places=elementwise.chosen, bias=chosen),
     **records("pixel_shuffle", "input, upscale_factor", places=moving.shuffled, bias=nothing),
     **records(

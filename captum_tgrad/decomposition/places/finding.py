@@ -18,6 +18,8 @@ Found = tuple[Places, bool]
 """What is known of an output's places, and whether that is all there is to know."""
 
 _known: dict[object, list[Found]] = {}
+_sizes: list[int] = []
+_MOST_REMEMBERED = 2**22  # numbers
 _MOST_ELEMENTS = 2**22  # of a tensor whose places are found by trying
 
 
@@ -37,9 +39,11 @@ def output_places(
     if found is None:
         found = _found(call, outputs, rule)
         if key is not None:
-            if len(_known) > 8192:
+            if len(_known) > 8192 or sum(_sizes) > _MOST_REMEMBERED:
                 _known.clear()
+                _sizes.clear()
             _known[key] = found
+            _sizes.append(sum(claim.index.numel() for given, _ in found for claim in given.all))
     return [
         given if complete else _lost(call, output, given, where)
         for (given, complete), output in zip(found, outputs, strict=True)
@@ -56,7 +60,7 @@ def _key(call: Call, outputs: Sequence[Tensor]) -> object | None:
             tuple([tuple(output.shape) for output in outputs]),
         )
         hash(key)
-    except TypeError:
+    except (TypeError, RuntimeError):  # what cannot be hashed, and nested tensors
         return None
     return key
 
@@ -82,7 +86,7 @@ def _found(call: Call, outputs: Sequence[Tensor], rule: Any) -> list[Found]:
     if rule is not None:
         try:
             found = rule(call, outputs)
-        except NoRuleError:
+        except (NoRuleError, RuntimeError):  # it may not run on coordinates
             found = []
         if [given.shape for given in found] == [tuple(output.shape) for output in outputs]:
             return [(given, True) for given in found]
@@ -135,7 +139,7 @@ def _run(call: Call, replace: Callable[[Tensor], Tensor]) -> list[Tensor] | None
         torch.manual_seed(0)
         try:
             result = call.func(*args, **kwargs)
-        except (RuntimeError, NotImplementedError, IndexError, ValueError):
+        except Exception:  # whatever it is made of, it may refuse numbers that are made up
             return None
     return tensors_in(args[0] if result is None else result)
 

@@ -28,10 +28,12 @@ class Window:
     Args:
         offset: The middle of what the first cell is computed from, in cells of the old grid.
         stride: From there to the middle of the next.
+        reach: From the middle of what a cell is computed from to its last cell.
     """
 
     offset: float
     stride: float
+    reach: float = 0.0
 
 
 @torch.no_grad()
@@ -53,7 +55,7 @@ def regridded(
     if dim not in claim.dims:
         return claim
     old = claim.index.shape[dim]
-    if size == old and (window is None or window == Window(0, 1)):
+    if size == old and (window is None or (window.offset, window.stride) == (0, 1)):
         return narrowed(claim)
     if axis.input == SAMPLES:
         return None
@@ -100,12 +102,19 @@ def _new_line(
         count = size - before - after
         if count <= 0:
             return low, high
+        cells = _borders(middle, half, start, stop)
         borders = np.interp(
-            np.arange(count + 1) / count, np.linspace(0, 1, stop - start + 1),
-            _borders(middle, half, start, stop),
-        )  # fmt: skip
+            np.arange(count + 1) / count, np.linspace(0, 1, stop - start + 1), cells
+        )
         low[before : before + count] = np.minimum(borders[:-1], borders[1:])
         high[before : before + count] = np.maximum(borders[:-1], borders[1:])
+        if window is not None:
+            beside = np.r_[:before, before + count : size]
+            ends = centers[beside][:, None] + np.array([-0.5, 0.5]) * (2 * window.reach + 1)
+            ends = ends.clip(start - 0.5, stop - 0.5)
+            sees = ends[:, 1] - ends[:, 0] > 1e-9  # padding, and a part of the image
+            ends = np.interp(ends, np.arange(start, stop + 1) - 0.5, cells)
+            low[beside[sees]], high[beside[sees]] = ends.min(1)[sees], ends.max(1)[sees]
         return low, high
     if window is None or abs(stride - evenly) < 1e-9:
         centers = (evenly - 1) / 2 + evenly * np.arange(size)

@@ -96,7 +96,7 @@ def _windows(call: Call, rank: int) -> Sequence[Window | None]:
         if call.name.startswith("conv_transpose"):
             windows.append(Window(-reach / jump, 1 / jump))
         else:
-            windows.append(Window(reach, jump))
+            windows.append(Window(reach, jump, (size - 1) * step / 2))
     return windows
 
 
@@ -144,11 +144,12 @@ def folded(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     return [places(output.shape, found)]
 
 
-def channels_as_places(call: Call) -> tuple[Axis, Axis] | None:
+def channels_as_places(call: Call) -> tuple[Axis, Axis | None] | None:
     """The axis of an input that counts as channels but is kept, and the one that is mixed instead.
 
     A convolution and a linear layer mix channels. Where they mix a spatial axis of an input and
-    keep its channels apart, the network takes the one for the other.
+    keep its channels apart, the network takes the one for the other; where a convolution slides
+    along channels, they are places, and maybe nothing is mixed instead.
     """
     tensor = call.tensors[0]
     claims = list(claims_of(tensor))
@@ -161,4 +162,6 @@ def channels_as_places(call: Call) -> tuple[Axis, Axis] | None:
         for other, own in claims:
             if other.is_place and other.input == axis.input and own.dims == (dim,):
                 return axis, other
+        if call.name != "linear" and max(claim.dims) > dim:
+            return axis, None
     return None

@@ -52,6 +52,38 @@ def transformed(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     return [places(output.shape, found)]
 
 
+def paired(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
+    """The real and the imaginary part of each element, in a last dimension of their own."""
+    found = collected(
+        (axis, coordinates(claim.index.unsqueeze(-1), claim.cells))
+        for axis, claim in claims_of(call.tensors[0])
+    )
+    return [places(outputs[0].shape, found)]
+
+
+def unpaired(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
+    """Complex numbers from pairs in the last dimension."""
+    letters = _LETTERS[: call.tensors[0].dim()]
+    return contracted(f"{letters}->{letters[:-1]}", call.tensors, outputs[0])
+
+
+def differences(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
+    """``torch.diff``: each element is between two neighbors."""
+    tensor, dim = call.bound["input"], call.bound["dim"] % call.bound["input"].dim()
+    if call.bound["n"] != 1 or len(call.tensors) > 1:
+        raise NoRuleError
+    (output,) = outputs
+    found: Found = {}
+    for axis, claim in claims_of(tensor):
+        starts = (0, 1) if dim in claim.dims else (None,)
+        for start in starts:
+            index = (
+                claim.index if start is None else claim.index.narrow(dim, start, output.shape[dim])
+            )
+            found.setdefault(axis, []).append(coordinates(index, claim.cells))
+    return [places(output.shape, found)]
+
+
 def halved(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     """``glu``: the first half along a dimension with the second."""
     tensor, dim, (output,) = call.bound["input"], call.bound["dim"], outputs
@@ -188,8 +220,10 @@ def attention(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     (output,) = outputs
     if not query.dim() == key.dim() == value.dim():
         raise NoRuleError
-    batch = _LETTERS[: query.dim() - 2]
-    equation = f"{batch}wx,{batch}yx,{batch}yz->{batch}wz"
+    batch = shared = _LETTERS[: query.dim() - 2]
+    if batch and key.shape[-3] != query.shape[-3]:
+        shared = batch[:-1] + "v"  # several heads of queries share one of keys and values
+    equation = f"{batch}wx,{shared}yx,{shared}yz->{batch}wz"
     return contracted(equation, [query, key, value], output)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from weakref import WeakValueDictionary
 
 import torch
@@ -38,9 +38,10 @@ class Places:
         self.shape = shape
         self.claims = claims
 
-    def varying(self, dim: int) -> bool:
-        """Whether a coordinate depends on that dimension."""
-        return any(dim in claim.dims for claims in self.claims.values() for claim in claims)
+    @property
+    def all(self) -> Iterator[Coordinates]:
+        """Every claim on every axis."""
+        return (claim for claims in self.claims.values() for claim in claims)
 
 
 _all: WeakValueDictionary[object, Places] = WeakValueDictionary()

@@ -148,6 +148,8 @@ class Reduction:
 
 
 _known: dict[object, Reduction] = {}
+_sizes: list[int] = []
+_MOST_REMEMBERED = 2**22  # numbers
 
 
 def reduction(given: Places, axes: Sequence[Axis], samples: int) -> Reduction:
@@ -161,9 +163,12 @@ def reduction(given: Places, axes: Sequence[Axis], samples: int) -> Reduction:
     key = (given, tuple(axes), samples)
     found = _known.get(key)
     if found is None:
-        if len(_known) > 4096:
+        found = _reduction(given, axes, samples)
+        if len(_known) > 4096 or sum(_sizes) > _MOST_REMEMBERED:
             _known.clear()
-        found = _known[key] = _reduction(given, axes, samples)
+            _sizes.clear()
+        _known[key] = found
+        _sizes.append(sum(index.numel() for index in found.indices))
     return found
 
 
