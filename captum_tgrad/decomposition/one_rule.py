@@ -94,7 +94,7 @@ def _directional_derivative(call: Call, draws: RandomState | None) -> list[Tenso
         _ways[form] = way
     elif way in _WAYS:
         derivatives = _WAYS[way](op, point, direction)
-        if any(bool(each.isnan().any()) for each in derivatives):
+        if any(bool(each.isnan().any()) for each in derivatives):  # other values, other trouble
             way, derivatives = _first_time(op, point, direction)
     else:
         derivatives = None
@@ -166,8 +166,11 @@ def _first_time(op: Op, point: Tensors, direction: Tensors) -> tuple[str, Tensor
         leaves = tuple(tensor.clone().requires_grad_() for tensor in point)
         outputs = [output for output in op(*leaves) if output.requires_grad]
         generator = torch.Generator().manual_seed(0)
+        # What is infinite has been masked, too.
         probes = [
-            torch.randn(output.shape, generator=generator, dtype=torch.float64).to(output)
+            torch.randn(output.shape, generator=generator, dtype=torch.float64)
+            .to(output)
+            .where(output.isfinite(), 0)
             for output in outputs
         ]
         try:
@@ -189,11 +192,7 @@ def _first_time(op: Op, point: Tensors, direction: Tensors) -> tuple[str, Tensor
         except (NotImplementedError, RuntimeError):
             continue
         if len(derivatives) == len(outputs):
-            # What is infinite has been masked, too.
-            known = [
-                torch.where(output.isfinite(), each, 0)
-                for output, each in zip(outputs, derivatives, strict=True)
-            ]
+            known = [torch.where(v == 0, 0, d) for v, d in zip(probes, derivatives, strict=True)]
             total, scale = _product(probes, known)
             if abs(total - expected) <= precision * max(size, scale, 1e-30):
                 return way, derivatives
