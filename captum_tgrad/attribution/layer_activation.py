@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from captum_tgrad._captum import forward_layer_distributed_eval
 from captum_tgrad.decomposition.eager import compiled_models_run_eagerly, uncompiled
 from captum_tgrad.decomposition.modules import RunningModules
-from captum_tgrad.decomposition.origin import places_of
 from captum_tgrad.decomposition.places.coordinates import SAMPLES, Axis, along
+from captum_tgrad.decomposition.places.origin import places_of
 from captum_tgrad.decomposition.places.places import Places, input_places, places
 from captum_tgrad.decomposition.places.reduction import reduction
 from captum_tgrad.decomposition.trace import Trace

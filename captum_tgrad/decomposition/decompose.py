@@ -15,8 +15,8 @@ from captum_tgrad.decomposition.bias import ElementBias
 from captum_tgrad.decomposition.eager import compiled_models_run_eagerly, uncompiled
 from captum_tgrad.decomposition.inference_tensors import usable_in_backward
 from captum_tgrad.decomposition.maps import Summing, maps_of, score_of
-from captum_tgrad.decomposition.origin import places_of
 from captum_tgrad.decomposition.places.coordinates import SAMPLES, Axis
+from captum_tgrad.decomposition.places.origin import places_of
 from captum_tgrad.decomposition.places.places import Places, input_places, samples_of
 from captum_tgrad.decomposition.places.reduction import Reduction, reduction
 from captum_tgrad.decomposition.precision import in_full_precision, without_autocast

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 from weakref import ref
@@ -18,83 +17,21 @@ from weakref import ref
 import torch
 from torch import Tensor
 
-from captum_tgrad.decomposition.bias import ElementBias
+from captum_tgrad.decomposition.hidden_terms import (
+    Edge,
+    HiddenTerm,
+    Output,
+    Root,
+    Source,
+    Value,
+    joined,
+)
 from captum_tgrad.decomposition.in_place import OldValues
-from captum_tgrad.decomposition.maps import Reduced, Summing, Sums, samples_lost
-from captum_tgrad.decomposition.origin import Lifetime, Origin, origin_of, set_origin
 from captum_tgrad.decomposition.places.coordinates import SAMPLES, Axis, Coordinates
+from captum_tgrad.decomposition.places.origin import Lifetime, Origin, origin_of, set_origin
 from captum_tgrad.decomposition.places.places import Places, has_places, lost_places, places
-from captum_tgrad.decomposition.places.reduction import reduction
-from captum_tgrad.decomposition.precision import in_full_precision
-from captum_tgrad.decomposition.scratch import Scratch
-
-Output = tuple[Any, int]
-"""A node of autograd's graph, and the number of its output."""
 
 _RECENT = 32
-
-
-class _Value:
-    """The values of a tensor as they are now, for the backward pass."""
-
-    def __init__(self, tensor: Tensor) -> None:
-        self.tensor = tensor.detach()
-
-    @property
-    def storages(self) -> set[int]:
-        return {self.tensor.untyped_storage().data_ptr()}
-
-    def freeze(self) -> None:
-        self.tensor = self.tensor.clone()
-
-
-@dataclass
-class _Source:
-    """A tensor that the trace saw and that a hidden operation reads."""
-
-    value: _Value
-    places: Places
-    inputs: frozenset[int]
-
-
-@dataclass(eq=False)
-class _Root:
-    """A tensor that a hidden operation returned."""
-
-    output: Output
-    value: _Value
-    places: Places
-    is_elementwise: bool
-    path: str
-    order: int
-
-
-@dataclass(eq=False)
-class HiddenTerm:
-    """What hidden operations add that have nodes in common.
-
-    Args:
-        roots: What they return.
-        sources: What they read.
-        total: The contribution so far: element by element where each output element belongs to
-            one input element, or by sample.
-        arrived: Whether any gradient has.
-    """
-
-    roots: list[_Root]
-    sources: dict[Output, _Source] = field(default_factory=dict)
-    total: Tensor | None = None
-
-    @property
-    def is_elementwise(self) -> bool:
-        """Whether outputs and inputs are one tensor each, element by element."""
-        (first, *others) = self.roots
-        return not others and first.is_elementwise and len(self.sources) == 1
-
-    @property
-    def inputs(self) -> frozenset[int]:
-        """The numbers of the network's inputs that reach it."""
-        return frozenset().union(*(source.inputs for source in self.sources.values()))
 
 
 class HiddenOperations:
@@ -113,12 +50,11 @@ class HiddenOperations:
         self._seen: dict[Output, ref[Tensor]] = {}
         self._recent: deque[ref[Tensor]] = deque(maxlen=_RECENT)
         self._held: list[Tensor] = []
-        self._sources: dict[Output, _Source] = {}
-        self._roots: dict[Output, _Root] = {}
+        self._sources: dict[Output, Source] = {}
+        self._roots: dict[Output, Root] = {}
         self._handles: list[Any] = []
         self._constant: set[Any] = set()
-        self._armed = False
-        self.terms: list[HiddenTerm] = []
+        self._terms: dict[Root, HiddenTerm] = {}
 
     def see(self, tensor: Tensor) -> None:
         """Remembers the result of an operation in sight: there a search for hidden ones ends."""
@@ -157,7 +93,7 @@ class HiddenOperations:
             known.append(source)
             inputs |= origin.inputs
             if seen not in self._sources:
-                self._sources[seen] = _Source(_Value(source), origin.places, origin.inputs)
+                self._sources[seen] = Source(Value(source), origin.places, origin.inputs)
                 self._old_values.are_read_by(self._sources[seen].value)
         everything = torch.ones((), dtype=torch.bool, device=tensor.device)
         if not known or _gradient_of(tensor, known, everything) is None:
@@ -165,14 +101,14 @@ class HiddenOperations:
         given, is_elementwise = self._places(tensor, known, path)
         origin = Origin(given, inputs, self._lifetime)
         set_origin(tensor, origin)
-        root = _Root(output, _Value(tensor), given, is_elementwise, path, order)
+        root = Root(Value(tensor), given, inputs, output, is_elementwise, path, order)
         self._old_values.are_read_by(root.value)
         self._roots[output] = root
         self._handles.append(tensor.register_hook(partial(self._left, root)))  # type: ignore[no-untyped-call]
         self.see(tensor)
         return origin
 
-    def _edges(self, output: Output) -> Iterator[tuple[Any, int, Output]]:
+    def _edges(self, output: Output) -> Iterator[Edge]:
         """Where a hidden operation reads what was seen: its node, the argument, and what it is."""
         node, _ = output
         found = False
@@ -257,108 +193,31 @@ class HiddenOperations:
 
     def arm(self) -> None:
         """Starts listening, after the forward pass: gradients taken inside it are the model's."""
-        self._armed = True
         self.let_go()
         self._recent.clear()
-        by_node: dict[Any, HiddenTerm] = {}
-        listening: dict[Any, list[tuple[int, Output]]] = {}
-        for root in self._roots.values():
-            term = HiddenTerm([root])
-            edges = list(self._edges(root.output))
-            for node in {root.output[0], *(node for node, _, _ in edges)}:
-                other = by_node.get(node)
-                if other is not None and other is not term:
-                    other.roots += [r for r in term.roots if r not in other.roots]
-                    other.sources.update(term.sources)
-                    for key, value in by_node.items():
-                        if value is term:
-                            by_node[key] = other
-                    term = other
-                by_node[node] = term
-            for node, argument, seen in edges:
-                if seen in self._sources or seen in self._roots:
-                    term.sources[seen] = self._source(seen)
-                    found = listening.setdefault(node, [])
-                    if (argument, seen) not in found:
-                        found.append((argument, seen))
-        self.terms = list(dict.fromkeys(by_node.values()))
-        for node, arguments in listening.items():
-            hook = partial(self._entered, by_node[node], arguments)
-            self._handles.append(node.register_hook(hook))
-        self._by_root = {root: term for term in self.terms for root in term.roots}
+        edges = {root: list(self._edges(root.output)) for root in self._roots.values()}
+        # A source that was found to be a root, too, is read as it was returned.
+        sources = {**self._sources, **self._roots}
+        self._terms, hooks = joined(edges, sources, self._samples)
+        self._handles += [hook() for hook in hooks]
 
-    def _source(self, seen: Output) -> _Source:
-        if seen not in self._sources:
-            root = self._roots[seen]
-            inputs = frozenset().union(*(s.inputs for s in self._sources.values()))
-            self._sources[seen] = _Source(root.value, root.places, inputs)
-        return self._sources[seen]
+    @property
+    def terms(self) -> list[HiddenTerm]:
+        """What the hidden operations add."""
+        return list(dict.fromkeys(self._terms.values()))
 
-    @torch.no_grad()
-    def _left(self, root: _Root, gradient: Tensor | None) -> None:
-        if self._armed and gradient is not None:
-            self._add(self._by_root[root], gradient, root.value, root.places, 1)
-
-    @torch.no_grad()
-    def _entered(
-        self,
-        term: HiddenTerm,
-        arguments: list[tuple[int, Output]],
-        gradients: tuple[Tensor | None, ...],
-        _: Any,
-    ) -> None:
-        for argument, seen in arguments:
-            gradient = gradients[argument]
-            if gradient is not None:
-                source = term.sources[seen]
-                self._add(term, gradient, source.value, source.places, -1)
-
-    def _add(
-        self, term: HiddenTerm, gradient: Tensor, value: _Value, given: Places, sign: int
-    ) -> None:
-        product = in_full_precision(gradient * value.tensor) * sign
-        if product.is_complex():
-            product = torch.view_as_real(gradient.resolve_conj()) * torch.view_as_real(
-                value.tensor.resolve_conj()
-            )
-            product = product.sum(-1) * sign
-        if not term.is_elementwise:
-            by = reduction(given, (), self._samples)
-            over = [dim for dim in range(product.dim()) if dim not in by.kept]
-            if over:
-                product = product.sum(over, keepdim=True)
-            if by.has_unknown_samples and bool(product.any()):
-                raise samples_lost(term.roots[0].path, "hidden")
-            product = by.into_cells(product)[0].reshape(-1)
-        term.total = product if term.total is None else term.total + product
-
-    def reduced(self, term: HiddenTerm, summing: Summing, scratch: Scratch) -> Reduced | None:
-        """The sums of a term whose gradients have arrived."""
-        if term.total is None:
-            return None
-        if term.is_elementwise:
-            one = ElementBias(partial(torch.ones, (), dtype=term.total.dtype))
-            given = term.roots[0].places
-            return summing.reduced(term.total, one, given, term.inputs, scratch)
-        total = term.total.reshape(-1, 1).to(summing.device)
-        by = reduction(term.roots[0].places, (), summing.samples)
-        beside = total.new_zeros(2, len(total))
-        return Reduced({number: Sums(total, total.abs(), beside, by) for number in term.inputs})
+    def _left(self, root: Root, gradient: Tensor | None) -> None:
+        if root in self._terms and gradient is not None:
+            self._terms[root].add(gradient, root, 1)
 
     def release(self) -> None:
         """Removes the hooks and lets go of all that was held."""
         for handle in self._handles:
             handle.remove()
-        for held in (
-            self._handles,
-            self._constant,
-            self._seen,
-            self._sources,
-            self._roots,
-            self._held,
-        ):
+        for held in (self._handles, self._constant, self._seen, self._sources, self._roots):
             held.clear()
-        self.terms = []
+        self._terms.clear()
+        self.let_go()
 
 
 def _along(part: Tensor, tensor: Tensor, dim: int) -> Tensor:

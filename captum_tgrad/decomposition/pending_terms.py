@@ -21,8 +21,8 @@ from captum_tgrad.decomposition.maps import (
     samples_lost,
     score_of,
 )
-from captum_tgrad.decomposition.origin import origin_of
 from captum_tgrad.decomposition.places.coordinates import LOST
+from captum_tgrad.decomposition.places.origin import origin_of
 from captum_tgrad.decomposition.places.places import Places
 from captum_tgrad.decomposition.precision import without_autocast
 from captum_tgrad.decomposition.scratch import Scratch

@@ -28,11 +28,11 @@ from captum_tgrad.decomposition.modules import RunningModules, raise_batch_stati
 from captum_tgrad.decomposition.one_rule import NoDerivativeError, RandomState, bias_from_rule
 from captum_tgrad.decomposition.operations.operation import Operation, in_its_form
 from captum_tgrad.decomposition.operations.table import operation_of
-from captum_tgrad.decomposition.origin import Lifetime, Origin, origin_of, set_origin
 from captum_tgrad.decomposition.pending_terms import PendingTerm, PendingTerms
 from captum_tgrad.decomposition.places.coordinates import Axis, coordinates
 from captum_tgrad.decomposition.places.finding import output_places
 from captum_tgrad.decomposition.places.grid_operations import channels_as_places
+from captum_tgrad.decomposition.places.origin import Lifetime, Origin, origin_of, set_origin
 from captum_tgrad.decomposition.places.places import Places, places
 from captum_tgrad.decomposition.saved_tensors import kept_in_memory
 from captum_tgrad.decomposition.terms import Term
@@ -130,7 +130,7 @@ class Trace(TorchFunctionMode):
         hidden = []
         for found in self._hidden.terms:
             root = found.roots[-1]
-            reduced = self._hidden.reduced(found, self._pending.summing, self._pending.scratch)
+            reduced = found.reduced(self._pending.summing, self._pending.scratch)
             term = PendingTerm(root.path, "hidden", False, found.inputs, root.places, None, reduced)
             hidden.append((root.order, term))
         return self._pending.terms(hidden)

@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 from captum_tgrad.decomposition.call import Call, NoRuleError, map_tensors, tensors_in
-from captum_tgrad.decomposition.origin import places_of
 from captum_tgrad.decomposition.places.coordinates import (
     Axis,
     Coordinates,
     coordinates,
 )
 from captum_tgrad.decomposition.places.grid import refined, widened
+from captum_tgrad.decomposition.places.origin import places_of
 from captum_tgrad.decomposition.places.places import Places, places
 
 Run = Callable[[list[Tensor]], Sequence[Tensor]]

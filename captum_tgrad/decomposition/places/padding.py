@@ -9,7 +9,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from captum_tgrad.decomposition.call import Call
-from captum_tgrad.decomposition.origin import places_of
 from captum_tgrad.decomposition.places.coordinates import (
     SAMPLES,
     Axis,
@@ -18,6 +17,7 @@ from captum_tgrad.decomposition.places.coordinates import (
     from_borders,
 )
 from captum_tgrad.decomposition.places.moving import after
+from captum_tgrad.decomposition.places.origin import places_of
 from captum_tgrad.decomposition.places.places import Places, places
 
 

@@ -1,0 +1,181 @@
+"""What hidden operations add: ``<df/dy, y> - <df/dz, z>``, collected in the backward pass."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from captum_tgrad.decomposition.bias import ElementBias
+from captum_tgrad.decomposition.maps import Reduced, Summing, Sums, samples_lost
+from captum_tgrad.decomposition.places.places import Places
+from captum_tgrad.decomposition.places.reduction import reduction
+from captum_tgrad.decomposition.precision import in_full_precision
+from captum_tgrad.decomposition.scratch import Scratch
+
+Output = tuple[Any, int]
+"""A node of autograd's graph, and the number of its output."""
+
+Edge = tuple[Any, int, Output]
+"""Where a hidden operation reads what was seen: its node, the argument, and what it is."""
+
+
+class Value:
+    """The values of a tensor as they are now, for the backward pass."""
+
+    def __init__(self, tensor: Tensor) -> None:
+        self.tensor = tensor.detach()
+
+    @property
+    def storages(self) -> set[int]:
+        """Where they are in memory."""
+        return {self.tensor.untyped_storage().data_ptr()}
+
+    def freeze(self) -> None:
+        """Copies them, because they are about to be overwritten."""
+        self.tensor = self.tensor.clone()
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """A tensor that a hidden operation reads.
+
+    Args:
+        value: Its values.
+        places: Where its elements are.
+        inputs: The numbers of the network's inputs that reach it.
+    """
+
+    value: Value
+    places: Places
+    inputs: frozenset[int]
+
+
+@dataclass(frozen=True, eq=False)
+class Root(Source):
+    """A tensor that a hidden operation returned; others may read it in turn.
+
+    Args:
+        output: Its node.
+        is_elementwise: Whether each of its elements belongs to one element of its only source.
+        path: The module that ran.
+        order: How many terms come before it.
+    """
+
+    output: Output
+    is_elementwise: bool
+    path: str
+    order: int
+
+
+@dataclass(eq=False)
+class HiddenTerm:
+    """What hidden operations add that have nodes in common.
+
+    Args:
+        roots: What they return.
+        samples: The batch size.
+        sources: What they read.
+        total: The contribution so far: element by element where each output element belongs to
+            one input element, or by sample.
+    """
+
+    roots: list[Root]
+    samples: int
+    sources: dict[Output, Source] = field(default_factory=dict)
+    total: Tensor | None = None
+
+    @property
+    def is_elementwise(self) -> bool:
+        """Whether outputs and inputs are one tensor each, element by element."""
+        (first, *others) = self.roots
+        return not others and first.is_elementwise and len(self.sources) == 1
+
+    @property
+    def inputs(self) -> frozenset[int]:
+        """The numbers of the network's inputs that reach it."""
+        return frozenset().union(*(source.inputs for source in self.sources.values()))
+
+    @torch.no_grad()
+    def add(self, gradient: Tensor, tensor: Source, sign: int) -> None:
+        """Adds ``sign * <gradient, tensor>``."""
+        value = tensor.value.tensor
+        if gradient.is_complex():
+            gradient, value = (torch.view_as_real(t.resolve_conj()) for t in (gradient, value))
+            product = in_full_precision(gradient * value).sum(-1) * sign
+        else:
+            product = in_full_precision(gradient * value) * sign
+        if not self.is_elementwise:
+            by = reduction(tensor.places, (), self.samples)
+            over = [dim for dim in range(product.dim()) if dim not in by.kept]
+            if over:
+                product = product.sum(over, keepdim=True)
+            if by.has_unknown_samples and bool(product.any()):
+                raise samples_lost(self.roots[0].path, "hidden")
+            product = by.into_cells(product)[0].reshape(-1)
+        self.total = product if self.total is None else self.total + product
+
+    def reduced(self, summing: Summing, scratch: Scratch) -> Reduced | None:
+        """The sums of the term, if its gradients have arrived."""
+        if self.total is None:
+            return None
+        if self.is_elementwise:
+            one = ElementBias(partial(torch.ones, (), dtype=self.total.dtype))
+            return summing.reduced(self.total, one, self.roots[0].places, self.inputs, scratch)
+        total = self.total.reshape(-1, 1).to(summing.device)
+        by = reduction(self.roots[0].places, (), summing.samples)
+        beside = total.new_zeros(2, len(total))
+        return Reduced({number: Sums(total, total.abs(), beside, by) for number in self.inputs})
+
+
+def joined(
+    edges: Mapping[Root, Iterable[Edge]], sources: Mapping[Output, Source], samples: int
+) -> tuple[dict[Root, HiddenTerm], list[Callable[[], Any]]]:
+    """The term of each root, those with nodes in common in one, and how to listen to its sources.
+
+    Args:
+        edges: Where the operations behind each root read what was seen.
+        sources: What they read there.
+        samples: The batch size.
+
+    Returns:
+        The terms, and functions that register a hook on a node and return its handle.
+    """
+    by_node: dict[Any, HiddenTerm] = {}
+    reads: dict[Any, dict[tuple[int, Output], None]] = {}
+    for root, own in edges.items():
+        term = HiddenTerm([root], samples)
+        for node in {root.output[0], *(node for node, _, _ in own)}:
+            other = by_node.setdefault(node, term)
+            if other is not term:
+                other.roots += term.roots
+                for key in [key for key, value in by_node.items() if value is term]:
+                    by_node[key] = other
+                term = other
+        for node, argument, seen in own:
+            if seen in sources:
+                reads.setdefault(node, {})[argument, seen] = None
+    for node, arguments in reads.items():
+        by_node[node].sources.update({seen: sources[seen] for _, seen in arguments})
+    hooks: list[Callable[[], Any]] = [
+        partial(node.register_hook, partial(_entered, by_node[node], list(arguments)))
+        for node, arguments in reads.items()
+    ]
+    terms = dict.fromkeys(by_node.values())
+    return {root: term for term in terms for root in term.roots}, hooks
+
+
+def _entered(
+    term: HiddenTerm,
+    arguments: list[tuple[int, Output]],
+    gradients: tuple[Tensor | None, ...],
+    _: Any,
+) -> None:
+    for argument, seen in arguments:
+        gradient = gradients[argument]
+        if gradient is not None:
+            term.add(gradient, term.sources[seen], -1)
