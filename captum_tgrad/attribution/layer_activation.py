@@ -124,7 +124,9 @@ def network_from(
             replacement = arguments[:count]
             if isinstance(value, Tensor):
                 return replacement[0]
-            return type(value)(*replacement) if hasattr(value, "_fields") else replacement
+            if hasattr(value, "_fields"):
+                return type(value)(*replacement)
+            return list(replacement) if isinstance(value, list) else replacement
 
         with _meeting(layer, at_input, replace):
             return uncompiled(forward)(*(t.clone() for t in inputs), *arguments[count:])

@@ -28,6 +28,15 @@ class ChannelBias:
     uncut: tuple[int, ...] = ()
     scale = 1.0
 
+    @property
+    def storages(self) -> set[int]:
+        """Where the values lie in memory."""
+        return {self.values.untyped_storage().data_ptr()}
+
+    def freeze(self) -> None:
+        """Copies the values, because an operation is about to overwrite them."""
+        self.values = self.values.clone()
+
     def times(self, gradient: Tensor, scratch: Scratch) -> Tensor:
         """``gradient * b``; as :meth:`ElementBias.times`."""
         values = in_full_precision(self.broadcastable(gradient.dim()))

@@ -86,7 +86,7 @@ REQUIRED = object()
 _ALIASES = {
     "axis": "dim", "dims": "dim", "keepdims": "keepdim", "self": "input", "x": "input",
     "x1": "input", "x2": "other", "mat2": "other", "vec2": "other", "tensor": "input",
-    "vec": "other", "source": "src", "tensor1": "input", "tensor2": "other", "exponent": "other",
+    "vec": "other", "source": "src", "ord": "p", "exponent": "other",
 }  # fmt: skip
 """Other names that torch knows of a parameter."""
 
@@ -154,6 +154,8 @@ class Call:
     @cached_property
     def in_place(self) -> bool:
         """Whether the call overwrites its first argument."""
+        if not self.args or not isinstance(self.args[0], Tensor):
+            return False
         name = getattr(self.func, "__name__", "")
         if name == "__setitem__" or (name.startswith("__i") and name[3:-2] in _IN_PLACE_OPERATORS):
             return True

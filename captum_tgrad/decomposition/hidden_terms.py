@@ -106,9 +106,9 @@ class HiddenTerm:
         value = tensor.value.tensor
         if gradient.is_complex():
             gradient, value = (torch.view_as_real(t.resolve_conj()) for t in (gradient, value))
-            product = in_full_precision(gradient * value).sum(-1) * sign
+            product = (gradient * value).sum(-1) * sign
         else:
-            product = in_full_precision(gradient * value) * sign
+            product = in_full_precision(gradient) * in_full_precision(value) * sign
         if not self.is_elementwise:
             by = reduction(tensor.places, (), self.samples)
             over = [dim for dim in range(product.dim()) if dim not in by.kept]

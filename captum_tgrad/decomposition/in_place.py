@@ -69,6 +69,17 @@ def places_within(base: Tensor, view: Tensor, written: Places) -> Places:
     return after(run, [places_of(base), written], [base, view])[0]
 
 
+def places_of_view(base: Tensor, view: Tensor, given: Places) -> Places:
+    """The places of a view of a tensor."""
+    offset = view.storage_offset() - base.storage_offset()
+
+    def run(indices: list[Tensor]) -> list[Tensor]:
+        whole = torch.empty_strided(base.shape, base.stride()).copy_(indices[0])
+        return [whole.as_strided(view.shape, view.stride(), offset)]
+
+    return after(run, [given], [base])[0]
+
+
 def rest_of_base(base: Tensor, view: Tensor) -> ElementBias:
     """What a constant holds beside the view that was overwritten: a bias, too."""
     rest = base.detach().clone(memory_format=torch.preserve_format)

@@ -8,10 +8,9 @@ that is silently zero, so each is compared with the backward pass once.
 from __future__ import annotations
 
 import importlib
-import threading
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import nullcontext
 from functools import lru_cache
 
 import torch
@@ -19,35 +18,16 @@ from torch import Tensor
 
 from captum_tgrad.decomposition.bias import ElementBias
 from captum_tgrad.decomposition.call import Call, map_tensors, tensors_in
+from captum_tgrad.decomposition.random_state import RandomState, lock
 
 Op = Callable[..., tuple[Tensor, ...]]
 Tensors = tuple[Tensor, ...]
 
-# Forward mode has one level for the whole process, and so has the random state.
-_lock = threading.RLock()
 _ways: dict[object, str] = {}
 
 
 class NoDerivativeError(Exception):
     """An operation has no directional derivative that agrees with its backward pass."""
-
-
-class RandomState:
-    """The state of the generators at one moment, to draw the same numbers once more."""
-
-    def __init__(self, device: torch.device) -> None:
-        self._devices = [device] if device.type == "cuda" else []
-        self._cpu = torch.get_rng_state()
-        self._cuda = [torch.cuda.get_rng_state(each) for each in self._devices]
-
-    @contextmanager
-    def again(self) -> Iterator[None]:
-        """A context that draws from this state and leaves the generators as they were."""
-        with torch.random.fork_rng(self._devices):
-            torch.set_rng_state(self._cpu)
-            for device, state in zip(self._devices, self._cuda, strict=True):
-                torch.cuda.set_rng_state(state, device)
-            yield
 
 
 def bias_from_rule(
@@ -66,7 +46,7 @@ def bias_from_rule(
     Raises:
         NoDerivativeError: The rule cannot be applied.
     """
-    with _lock:
+    with lock:
         derivatives = _directional_derivative(call, draws)
     if derivatives is None:
         return [None] * len(outputs)
@@ -91,7 +71,8 @@ def _directional_derivative(call: Call, draws: RandomState | None) -> list[Tenso
         way, derivatives = _first_time(op, point, direction)
         if len(_ways) > 4096:
             _ways.clear()
-        _ways[form] = way
+        if way != "none":  # other values may have a derivative
+            _ways[form] = way
     elif way in _WAYS:
         derivatives = _WAYS[way](op, point, direction)
         if any(bool(each.isnan().any()) for each in derivatives):  # other values, other trouble

@@ -13,27 +13,35 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from captum_tgrad.decomposition.bias import Bias, ElementBias, in_pairs
+from captum_tgrad.decomposition.bias import Bias, in_pairs
 from captum_tgrad.decomposition.call import Call, NoRuleError, map_tensors, tensors_in
 from captum_tgrad.decomposition.composite import opened
 from captum_tgrad.decomposition.hidden import HiddenOperations
 from captum_tgrad.decomposition.in_place import (
     OldValues,
     autograd_keeps_old_values,
+    places_of_view,
     places_within,
     rest_of_base,
 )
 from captum_tgrad.decomposition.maps import Summing
 from captum_tgrad.decomposition.modules import RunningModules, raise_batch_statistics
-from captum_tgrad.decomposition.one_rule import NoDerivativeError, RandomState, bias_from_rule
+from captum_tgrad.decomposition.one_rule import NoDerivativeError, bias_from_rule
 from captum_tgrad.decomposition.operations.operation import Operation, in_its_form
 from captum_tgrad.decomposition.operations.table import operation_of
 from captum_tgrad.decomposition.pending_terms import PendingTerm, PendingTerms
 from captum_tgrad.decomposition.places.coordinates import Axis, coordinates
 from captum_tgrad.decomposition.places.finding import output_places
 from captum_tgrad.decomposition.places.grid_operations import channels_as_places
-from captum_tgrad.decomposition.places.origin import Lifetime, Origin, origin_of, set_origin
+from captum_tgrad.decomposition.places.origin import (
+    Lifetime,
+    Origin,
+    is_stale,
+    origin_of,
+    set_origin,
+)
 from captum_tgrad.decomposition.places.places import Places, places
+from captum_tgrad.decomposition.random_state import RandomState
 from captum_tgrad.decomposition.saved_tensors import kept_in_memory
 from captum_tgrad.decomposition.terms import Term
 
@@ -175,13 +183,20 @@ class Trace(TorchFunctionMode):
             # A constant may be overwritten, too, after an operation has added it.
             if args and isinstance(args[0], Tensor) and Call(func, args, kwargs).in_place:
                 self._old_values.rescue(args[0])
+            for tensor in tensors_in(kwargs.get("out")):
+                self._old_values.rescue(tensor)
             return func(*args, **kwargs)
         if getattr(func, "__name__", "") == "__get__":
             return self._property(func, args)
+        if not args and "input" in kwargs:
+            args, kwargs = (kwargs["input"],), {k: v for k, v in kwargs.items() if k != "input"}
         record = operation_of(func)
         if record is None and (inner := opened(func)) is not None:
             with self._resumed():
                 return inner(*args, **kwargs)
+        for tensor in following:
+            if is_stale(tensor):
+                self._refresh(tensor)
         if any(origin_of(tensor) is None for tensor in following):
             given = args, kwargs
             args, kwargs = map_tensors(given, self._without_constants)
@@ -190,17 +205,19 @@ class Trace(TorchFunctionMode):
                 return func(*given[0], **given[1])  # a graph of the model's own
         call = Call(func, args, kwargs, record, tensors)
         self._hidden.let_go()
-        if call.name == "batch_norm" and self._uses_batch_statistics(call):
+        if call.name == "batch_norm" and call.bound["training"]:
             raise_batch_statistics(self._modules.path)
-        if call.in_place and torch.is_grad_enabled():
+        if call.in_place and call.name != "detach" and torch.is_grad_enabled():
             return self._run_in_place(call, record)
         return self._run(call, record)
 
-    def _uses_batch_statistics(self, call: Call) -> bool:
-        try:
-            return bool(call.bound["training"])
-        except NoRuleError:
-            return bool(call.args[5])  # torch.batch_norm has its arguments in another order
+    def _refresh(self, view: Tensor) -> None:
+        """The memory of a view was overwritten: its places are those of the tensor behind it."""
+        known = None if view._base is None else origin_of(view._base)
+        if view._base is not None and known is not None:
+            given = places_of_view(view._base, view, known.places)
+            set_origin(view, Origin(given, known.inputs, self._lifetime))
+            self._hidden.see(view)
 
     def _property(self, func: Callable[..., Any], args: tuple[Any, ...]) -> Any:
         """Attributes are read from the tensor itself: ``weight.requires_grad`` stays true."""
@@ -249,12 +266,12 @@ class Trace(TorchFunctionMode):
         target = call.args[0]
         self._old_values.rescue(target)
         has_form = record is not None and _has_closed_form(call, record)
+        if call.name in _RESHAPES_IN_PLACE and target.requires_grad:
+            old = _with_origin(target.detach(), origin_of(target))
+            result = call()
+            self._record(call.with_first(old), record, target)
+            return result
         if has_form and target.requires_grad and not target._is_view():
-            if call.name in _RESHAPES_IN_PLACE:
-                old = _with_origin(target.detach(), origin_of(target))
-                result = call()
-                self._record(call.with_first(old), record, target)
-                return result
             if record is not None and not record.reads_input:
                 result = in_its_form(call, record, self._old_values)
                 self._record(call, record, target)
@@ -310,10 +327,11 @@ class Trace(TorchFunctionMode):
         if not followed:
             return
         outputs = [returned[number] for number in followed]
+        read = call.dependent[:1] if call.name in _SHAPED_LIKE_ANOTHER else call.dependent
         inputs: frozenset[int] = frozenset().union(
             *(
                 self._everything if origin is None else origin.inputs
-                for origin in map(origin_of, call.dependent)
+                for origin in map(origin_of, read)
             )
         )
         if call.name in _MIXES_CHANNELS and self.channels_as_places is None:
@@ -353,8 +371,7 @@ class Trace(TorchFunctionMode):
     ) -> None:
         if self._pending is None:
             return
-        if isinstance(bias, ElementBias):
-            self._old_values.are_read_by(bias)
+        self._old_values.are_read_by(bias)
         path, in_leaf = self._modules.path, self._modules.inside_leaf
         self._pending.await_gradient(output, PendingTerm(path, name, in_leaf, inputs, given, bias))
 
@@ -395,6 +412,9 @@ def _has_closed_form(call: Call, record: Operation) -> bool:
 def _may_draw(call: Call) -> bool:
     return "dropout" in call.name or "attention" in call.name
 
+
+_SHAPED_LIKE_ANOTHER = {"view_as", "reshape_as", "expand_as", "type_as", "to"}
+"""Operations that read only the shape or the type of their second tensor."""
 
 _MIXES_CHANNELS = {"linear", "conv1d", "conv2d", "conv3d"}
 

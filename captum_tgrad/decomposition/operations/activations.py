@@ -56,7 +56,10 @@ def clamp(call: Call, output: Tensor) -> Bias | None:
         limits = call.bound["min"], call.bound["max"]
     if any(isinstance(limit, Tensor) for limit in limits):
         raise NoRuleError
-    low, high = ((-math.inf, math.inf)[i] if x is None else x for i, x in enumerate(limits))
+    low, high = (
+        _rounded((-math.inf, math.inf)[side] if limit is None else limit, output.dtype)
+        for side, limit in enumerate(limits)
+    )
     if _passes_at_its_limits(call.name, limits[0] is not None and limits[1] is not None):
         return ElementBias(lambda y, z: y * ((z < low) | (z > high)), output, call.bound["input"])
     return ElementBias(lambda y, z: y * ((z <= low) | (z >= high)), output, call.bound["input"])
@@ -182,7 +185,7 @@ def clamp_in_place(call: Call, old_values: OldValues) -> Tensor:
 
 OPERATIONS: dict[str, Operation] = {
     **records(
-        "relu leaky_relu prelu rrelu hardshrink abs threshold_ dropout dropout1d dropout2d "
+        "relu leaky_relu prelu rrelu hardshrink abs dropout dropout1d dropout2d "
         "dropout3d feature_dropout",
         places=elementwise.like_first,
         bias=homogeneous,
@@ -242,7 +245,7 @@ OPERATIONS: dict[str, Operation] = {
         reads_input=True,
     ),
     **records(
-        "elu celu selu mish logsigmoid log_sigmoid hardsigmoid softshrink tanhshrink softsign "
+        "elu celu selu mish log_sigmoid hardsigmoid softshrink tanhshrink softsign "
         "softplus threshold alpha_dropout feature_alpha_dropout "
         "exp expm1 log log1p log2 log10 sin cos tan atan erf sign rsqrt reciprocal nan_to_num",
         places=elementwise.like_first,

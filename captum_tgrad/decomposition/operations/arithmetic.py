@@ -16,7 +16,7 @@ from captum_tgrad.decomposition.places import elementwise
 
 def homogeneous(call: Call, output: Tensor) -> Bias | None:
     """Degree one in all its tensors together, so ``b = 0`` if none of them is a constant."""
-    if any(tensor.is_floating_point() for tensor in call.constant):
+    if call.constant:
         raise NoRuleError
     numbers = [arg for arg in call.args if isinstance(arg, (int, float))]
     if call.name in ("maximum", "minimum", "fmax", "fmin") and numbers:

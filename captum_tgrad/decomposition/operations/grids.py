@@ -71,7 +71,7 @@ OPERATIONS: dict[str, Operation] = {
         bias=nothing,
     ),
     **records(
-        "interpolate upsample upsample_nearest upsample_bilinear",
+        "interpolate",
         "input, size=None, scale_factor=None",
         places=grid_operations.resized,
         bias=nothing,

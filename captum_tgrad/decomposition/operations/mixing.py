@@ -76,7 +76,7 @@ def attention(call: Call, output: Tensor) -> Bias | None:
         return torch.cat(parts, -2)
 
     masks = () if mask is None else (mask.reshape([1] * (2 - mask.dim()) + list(mask.shape)),)
-    uncut = (output.dim() - 2, output.dim() - 1)
+    uncut = tuple(range(max(output.dim() - 3, 0), output.dim()))
     return ElementBias(compute, output, query, key, value, *masks, uncut=uncut)
 
 
@@ -85,7 +85,7 @@ _REDUCED = "input, dim=None, keepdim=False"
 OPERATIONS: dict[str, Operation] = {
     **records("linear", "input, weight, bias=None", places=mixing.linear, bias=linear),
     **records(
-        "matmul rmatmul bmm mm mv dot vdot inner_product",
+        "matmul rmatmul bmm mm mv dot vdot",
         "input, other",
         places=mixing.matmul,
         bias=product,
@@ -121,12 +121,11 @@ OPERATIONS: dict[str, Operation] = {
         bias=vector_norm,
     ),
     **records(
-        "linalg_vector_norm vector_norm",
+        "linalg_vector_norm",
         "input, p=2, dim=None, keepdim=False",
         places=mixing.reduced,
         bias=vector_norm,
     ),
-    **records("linalg_norm linalg_matrix_norm", bias=None),
     **records("trace", bias=homogeneous),
     **records("diff", "input, n=1, dim=-1", places=mixing.differences, bias=homogeneous),
     **records("cumsum", "input, dim", places=elementwise.along, bias=homogeneous),

@@ -50,7 +50,10 @@ def chosen(call: Call, output: Tensor) -> Bias | None:
 
 def joined(call: Call, output: Tensor) -> Bias | None:
     """``cat`` and ``stack``: the constants among the tensors, where they are."""
-    return constants(call, output) if call.constant else None
+    # Integers are indices, unless they are what is joined.
+    joins = call.name in ("cat", "concat", "concatenate", "stack", "hstack", "vstack", "dstack")
+    has_numbers = any(joins or tensor.is_floating_point() for tensor in call.constant)
+    return constants(call, output) if has_numbers else None
 
 
 def of_padding(call: Call, output: Tensor) -> Bias | None:
@@ -107,7 +110,7 @@ OPERATIONS: dict[str, Operation] = {
     **records("where", "condition, input, other", places=elementwise.chosen, bias=chosen),
     **records("pixel_shuffle", "input, upscale_factor", places=moving.shuffled, bias=nothing),
     **records(
-        "clone contiguous to float double half bfloat16 type type_as cpu cuda alias requires_grad "
+        "clone contiguous to float double half bfloat16 type type_as cpu cuda requires_grad "
         "real imag positive cfloat cdouble complex",
         places=elementwise.elementwise,
         bias=joined,

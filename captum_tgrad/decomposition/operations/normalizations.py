@@ -75,6 +75,15 @@ def _normalized(output: Tensor, ratio: Tensor, bias: Tensor | None) -> Bias:
     return ElementBias(lambda y, r, beta: beta + (y - beta) * r, output, ratio, bias)
 
 
+BATCH_NORM = records(
+    "batch_norm",
+    "input, weight, bias, running_mean, running_var, training, momentum, eps, cudnn_enabled",
+    places=elementwise.like_first,
+    bias=batch_norm,
+    form=_scaled_and_shifted,
+)["batch_norm"]
+"""``torch.batch_norm``, whose parameters come in another order than those of ``F.batch_norm``."""
+
 OPERATIONS: dict[str, Operation] = {
     **records(
         "batch_norm",

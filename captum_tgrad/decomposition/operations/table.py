@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 
 from captum_tgrad.decomposition.call import operation_name
@@ -27,7 +28,10 @@ OPERATIONS: dict[str, Operation] = {
     **normalizations.OPERATIONS,
 }
 
-_BY_FUNCTION: dict[Callable[..., Any], Operation] = {F.unfold: moving.PATCHES}
+_BY_FUNCTION: dict[Callable[..., Any], Operation] = {
+    F.unfold: moving.PATCHES,
+    torch.batch_norm: normalizations.BATCH_NORM,
+}
 
 
 def operation_of(func: Callable[..., Any]) -> Operation | None:

@@ -13,6 +13,7 @@ from captum_tgrad.decomposition.places.coordinates import Axis, Coordinates, coo
 from captum_tgrad.decomposition.places.origin import places_of
 from captum_tgrad.decomposition.places.picking import BY_VALUE
 from captum_tgrad.decomposition.places.places import Places, has_places, lost_places, mixed, places
+from captum_tgrad.decomposition.random_state import lock
 
 Found = tuple[Places, bool]
 """What is known of an output's places, and whether that is all there is to know."""
@@ -37,8 +38,9 @@ def output_places(
     key = None if rule in BY_VALUE else _key(call, outputs)
     found = _known.get(key) if key is not None else None
     if found is None:
-        found = _found(call, outputs, rule)
-        if key is not None:
+        found, by_rule = _found(call, outputs, rule)
+        # What was found by trying depends on the values of constants, too.
+        if key is not None and (by_rule or not call.constant):
             if len(_known) > 8192 or sum(_sizes) > _MOST_REMEMBERED:
                 _known.clear()
                 _sizes.clear()
@@ -78,19 +80,19 @@ def _frozen(value: Any) -> object:
     if isinstance(value, dict):
         return tuple([(key, _frozen(item)) for key, item in value.items()])
     if isinstance(value, slice):
-        return ("slice", value.start, value.stop, value.step)
+        return ("slice", *map(_frozen, (value.start, value.stop, value.step)))
     return (type(value), value)
 
 
-def _found(call: Call, outputs: Sequence[Tensor], rule: Any) -> list[Found]:
+def _found(call: Call, outputs: Sequence[Tensor], rule: Any) -> tuple[list[Found], bool]:
     if rule is not None:
         try:
             found = rule(call, outputs)
         except (NoRuleError, RuntimeError):  # it may not run on coordinates
             found = []
         if [given.shape for given in found] == [tuple(output.shape) for output in outputs]:
-            return [(given, True) for given in found]
-    return _tried(call, outputs)
+            return [(given, True) for given in found], True
+    return _tried(call, outputs), False
 
 
 def _lost(call: Call, output: Tensor, kept: Places, where: Callable[[], str]) -> Places:
@@ -110,6 +112,8 @@ def _tried(call: Call, outputs: Sequence[Tensor]) -> list[Found]:
     """
     nothing: list[Found] = [(places(output.shape, {}), False) for output in outputs]
     if sum(tensor.numel() for tensor in call.tensors) > _MOST_ELEMENTS:
+        return nothing
+    if call.name == "as_strided":  # it reads memory, which numbers that are made up lay out anew
         return nothing
     generator = torch.Generator().manual_seed(0)
     values = {
@@ -135,8 +139,8 @@ def _run(call: Call, replace: Callable[[Tensor], Tensor]) -> list[Tensor] | None
     args, kwargs = map_tensors(
         (call.args, call.kwargs), lambda tensor: replace(tensor).detach().clone()
     )
-    with torch.random.fork_rng([]):
-        torch.manual_seed(0)
+    with lock, torch.random.fork_rng([]):
+        torch.default_generator.manual_seed(0)
         try:
             result = call.func(*args, **kwargs)
         except Exception:  # whatever it is made of, it may refuse numbers that are made up

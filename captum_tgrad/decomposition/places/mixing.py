@@ -22,7 +22,7 @@ def reduced(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     if isinstance(bound.get("dim"), Tensor) or isinstance(bound.get("other"), Tensor):
         return elementwise(call, outputs)  # the larger of two tensors
     rank = tensor.dim()
-    dim = bound["dim"]
+    dim = None if isinstance(bound["dim"], bool) else bound["dim"]  # std(x, unbiased)
     over = {dim} if isinstance(dim, int) else set(dim if dim else range(rank))
     over = {each % max(rank, 1) for each in over}
     keep = output.dim() == rank
@@ -138,9 +138,9 @@ def contracted(equation: str, tensors: Sequence[Any], output: Tensor) -> list[Pl
 
 def linear(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     """The last dimension is mixed."""
-    tensor, (output,) = call.bound["input"], outputs
-    batch = _LETTERS[: tensor.dim() - 1]
-    return contracted(f"{batch}y->{batch}z", [tensor], output)
+    tensor, weight, (output,) = call.bound["input"], call.bound["weight"], outputs
+    batch, channels = _LETTERS[: tensor.dim() - 1], "z" * (weight.dim() - 1)
+    return contracted(f"{batch}y,{channels}y->{batch}{channels}", [tensor, weight], output)
 
 
 def matmul(call: Call, outputs: Sequence[Tensor]) -> list[Places]:

@@ -36,13 +36,19 @@ class Origin:
 
 def origin_of(tensor: Any) -> Origin | None:
     """The origin that the running trace has given to ``tensor``, if it has seen it."""
-    origin: Origin | None = getattr(tensor, _ORIGIN, None)
+    origin, _ = getattr(tensor, _ORIGIN, (None, 0))
     return None if origin is None or origin.lifetime.is_over else origin
+
+
+def is_stale(tensor: Tensor) -> bool:
+    """Whether its memory was overwritten through another tensor since its origin was set."""
+    origin, version = getattr(tensor, _ORIGIN, (None, 0))
+    return origin is not None and version != tensor._version
 
 
 def set_origin(tensor: Tensor, origin: Origin) -> None:
     """Remembers a tensor's origin on the tensor itself, so that it lives as long as the tensor."""
-    setattr(tensor, _ORIGIN, origin)
+    setattr(tensor, _ORIGIN, (origin, tensor._version))
 
 
 def places_of(tensor: Tensor) -> Places | None:
