@@ -1,0 +1,242 @@
+"""One operation called in another form, and memory that is written to through another tensor."""
+
+import threading
+import warnings
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from captum_tgrad import LayerTGradAttribution, TGradAttribution
+from captum_tgrad.decomposition import maps
+
+GENERATOR = torch.Generator().manual_seed(0)
+X = torch.randn(2, 3, 6, 6, generator=GENERATOR, dtype=torch.float64)
+C = torch.rand(4, 3, generator=GENERATOR, dtype=torch.float64) + 0.5
+WEIGHTS = torch.linspace(0, 2, 108, dtype=torch.float64)
+
+
+def _sum(x):
+    return (torch.sigmoid(x.flatten(1)) * WEIGHTS[: x[0].numel()]).sum(1)
+
+
+def _maps(forward, x=X):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        whole = TGradAttribution(forward).decompose(x)
+        attribution = TGradAttribution(forward).attribute(x)
+    several = x if isinstance(x, tuple) else (x,)
+    torch.testing.assert_close(whole.output, forward(*[each.clone() for each in several]).detach())
+    scale = sum(term.score.abs() for term in whole.terms)
+    assert bool((whole.delta.abs() <= 1e-10 * scale).all())
+    return attribution
+
+
+def _with(change, use):
+    def forward(x):
+        base = x * 2
+        return _sum(use(*change(base)))
+
+    return forward
+
+
+def _transposed_view(base):
+    view = base[:]
+    view.transpose_(2, 3)
+    return base, view
+
+
+def _overwritten_behind(base):
+    view = base.view(len(base), 18, 6)
+    base.copy_(base.flip(2))
+    return (view.view_as(base),)
+
+
+def _overwritten_beside(base):
+    view, other = base[:, :, 1:], base[:, :, :3]
+    other.copy_(base.flip(2)[:, :, :3])
+    return (view,)
+
+
+PAIRS = {
+    "torch.batch_norm by position": (
+        lambda x: _sum(F.batch_norm(x, C[0], C[1], C[2], C[3])),
+        lambda x: _sum(torch.batch_norm(x, C[2], C[3], C[0], C[1], False, 0.1, 1e-5, False)),
+    ),
+    "torch.batch_norm by keyword": (
+        lambda x: _sum(F.batch_norm(x, C[0], C[1], C[2], C[3])),
+        lambda x: _sum(
+            torch.batch_norm(
+                x, C[2], C[3], running_mean=C[0], running_var=C[1], training=False,
+                momentum=0.1, eps=1e-5, cudnn_enabled=False,
+            )
+        ),
+    ),
+    "relu_ by keyword": (
+        lambda x: _sum(torch.relu(x * 2)),
+        lambda x: _sum(torch.relu_(input=x * 2)),
+    ),
+    "an order by its name": (
+        lambda x: _sum(x) + torch.linalg.vector_norm(x.flatten(1), 3, dim=1),
+        lambda x: _sum(x) + torch.linalg.vector_norm(x.flatten(1), ord=3, dim=1),
+    ),
+    "a whole number": (
+        lambda x: _sum(torch.maximum(x, torch.ones(6, dtype=torch.float64))),
+        lambda x: _sum(torch.maximum(x, torch.ones(6, dtype=torch.long))),
+    ),
+    "a view transposed in place": (
+        _with(lambda base: (base,), lambda base: torch.cat([base, base.transpose(2, 3)], 1)[:, 3:]),
+        _with(_transposed_view, lambda base, view: torch.cat([base, view], 1)[:, 3:]),
+    ),
+    "a view unsqueezed in place": (
+        lambda x: _sum(x[:, 0] * 2),
+        lambda x: _sum(x[:, 0].unsqueeze_(1) * 2),
+    ),
+    "the tensor behind a view overwritten": (
+        lambda x: _sum((x * 2).flip(2)),
+        _with(_overwritten_behind, lambda view: view),
+    ),
+    "a view beside it overwritten": (
+        lambda x: _sum(torch.cat([(x * 2).flip(2)[:, :, 1:3], (x * 2)[:, :, 3:]], 2)),
+        _with(_overwritten_beside, lambda view: view),
+    ),
+    "matmul as a linear layer": (
+        lambda x: _sum(x[:, 0] @ x[:, 0].mT),
+        lambda x: _sum(torch.stack([F.linear(each, each) for each in x[:, 0]])),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_another_form_has_the_same_map(name):
+    plain, other = PAIRS[name]
+    torch.testing.assert_close(_maps(other), _maps(plain))
+
+
+@pytest.mark.parametrize("like", ["view_as", "expand_as", "type_as", "to"])
+def test_a_tensor_that_lends_its_shape_does_not_reach_the_result(like):
+    def forward(a, b):
+        return _sum(torch.sigmoid(getattr(a, like)(b))) + _sum(b * 2)
+
+    first, second = _maps(forward, (X, X.flip(2).contiguous()))
+    torch.testing.assert_close(first, _maps(lambda a: _sum(torch.sigmoid(a))))
+    torch.testing.assert_close(second, _maps(lambda b: _sum(b * 2), X.flip(2).contiguous()))
+
+
+def test_constants_that_are_overwritten_after_use():
+    bias, shift = torch.ones(3).double(), torch.ones(6, dtype=torch.long)
+
+    def forward(x):
+        bias.fill_(1.0)
+        shift.fill_(1)
+        h = F.conv2d(x, torch.ones(3, 3, 1, 1).double(), bias) + shift
+        bias.fill_(5.0)
+        torch.add(shift, 5, out=shift)
+        return _sum(h)
+
+    _maps(forward)
+
+
+def test_detached_in_place():
+    def forward(x):
+        gate = torch.sigmoid(x)
+        gate.detach_()
+        return _sum(x * gate)
+
+    torch.testing.assert_close(_maps(forward), _maps(lambda x: _sum(x * torch.sigmoid(x).detach())))
+
+
+@pytest.mark.parametrize("elements", [40, 200, 2**20])
+def test_grouped_queries_in_blocks(monkeypatch, elements):
+    monkeypatch.setattr(maps, "ELEMENTS_OF_A_BLOCK", elements)
+    q, k = (torch.randn(6, d, generator=GENERATOR, dtype=torch.float64) for d in (4, 4))
+
+    def forward(grouped):
+        def attend(x):
+            queries = torch.cat([x, x + 1], 1) @ q
+            keys = x @ k
+            if grouped:
+                y = F.scaled_dot_product_attention(queries, keys, keys, enable_gqa=True)
+            else:
+                keys = keys.repeat_interleave(2, 1)
+                y = F.scaled_dot_product_attention(queries, keys, keys)
+            return (y.flatten(1) * torch.linspace(0, 2, 144).double()).sum(1)
+
+        return attend
+
+    torch.testing.assert_close(_maps(forward(True)), _maps(forward(False)))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("limit", [0.1, 0.2, 0.3, 0.7])
+def test_a_limit_in_half_precision(dtype, limit):
+    x = X.to(dtype)
+    whole = TGradAttribution(lambda x: x.clamp(min=limit).clamp(min=limit).flatten(1).sum(1))
+    found = whole.decompose(x)
+    scale = sum(term.score.abs() for term in found.terms)
+    assert bool((found.delta.abs() <= 0.01 * scale).all())
+
+
+def test_a_hidden_operation_in_half_precision_does_not_overflow():
+    class Square(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            ctx.save_for_backward(x)
+            return x**2
+
+        @staticmethod
+        def backward(ctx, gradient):
+            return 2 * gradient * ctx.saved_tensors[0]
+
+    x = (torch.rand(1, 12, generator=GENERATOR) * 50 + 150).half()
+    found = TGradAttribution(lambda x: (Square.apply(x / 5).float() * 20).sum(1)).decompose(x)
+    scale = sum(term.score.abs() for term in found.terms)
+    assert bool((found.delta.abs() <= 0.01 * scale).all())
+
+
+def test_a_window_given_by_tensors_that_change():
+    start, stop = torch.tensor(0), torch.tensor(3)
+    method = TGradAttribution(lambda x: torch.sigmoid(x[:, :, start:stop]).flatten(1).sum(1))
+    for first in (0, 2):
+        start.fill_(first)
+        stop.fill_(first + 3)
+        rows = method.decompose(X).biases[-1].positive[0, 0].sum(1).nonzero().flatten()
+        assert rows.tolist() == [first, first + 1, first + 2]
+
+
+def test_trying_an_operation_leaves_the_random_state_alone_in_threads():
+    weight = torch.randn(6, 6, generator=GENERATOR, dtype=torch.float64)
+
+    def work():
+        for size in range(2, 8):
+            x = torch.ones(size, 6, dtype=torch.float64)
+            TGradAttribution(
+                lambda x: torch.addmm(torch.zeros(6).double(), x, weight).square().sum(1)
+            ).decompose(x)
+
+    before = torch.get_rng_state()
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_layer_that_returns_a_list():
+    class Pair(nn.Module):
+        def forward(self, x):
+            return [x, x * 2]
+
+    class Network(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = Pair()
+
+        def forward(self, x):
+            return _sum(sum([*self.layer(x), x]))
+
+    network = Network()
+    first, second = LayerTGradAttribution(network, network.layer).attribute(X)
+    assert first.shape == second.shape == X.shape
