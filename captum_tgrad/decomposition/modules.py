@@ -89,9 +89,9 @@ def _without_compiler(name: str) -> str:
 
 
 def raise_batch_statistics(path: str) -> None:
-    """Refuses a normalisation over the batch, which ties the samples to each other."""
+    """Refuses a normalization over the batch, which ties the samples to each other."""
     raise ValueError(
-        f"forward_func normalises over the batch (batch norm {path!r} is in training mode or keeps"
+        f"forward_func normalizes over the batch (batch norm {path!r} is in training mode or keeps"
         " no running statistics), so that the map of one image would depend on the others. Call"
         " model.eval() first; a batch norm needs track_running_stats=True."
     )
