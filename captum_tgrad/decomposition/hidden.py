@@ -31,7 +31,7 @@ from captum_tgrad.decomposition.places.coordinates import SAMPLES, Axis, Coordin
 from captum_tgrad.decomposition.places.origin import Lifetime, Origin, origin_of, set_origin
 from captum_tgrad.decomposition.places.places import Places, has_places, lost_places, places
 
-_RECENT = 32
+_RECENT = 16
 
 
 class HiddenOperations:

@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor
 
 
-@contextmanager
-def kept_in_memory() -> Iterator[None]:
-    """In this context, activation checkpointing does not replace what autograd saves.
+def kept_in_memory() -> AbstractContextManager[object]:
+    """A context in which activation checkpointing does not replace what autograd saves.
 
     A checkpointed block is run again in the backward pass, outside of the trace, and autograd would
     find other tensors there than in the first run.
     """
     hooks = torch._C._autograd._top_saved_tensors_default_hooks(True)
     if hooks is None or "_checkpoint_hook" not in getattr(hooks[0], "__qualname__", ""):
-        yield
-        return
-    with torch.autograd.graph.saved_tensors_hooks(_packed, _unpacked):
-        yield
+        return _nothing
+    return torch.autograd.graph.saved_tensors_hooks(_packed, _unpacked)
+
+
+_nothing = nullcontext()
 
 
 def _packed(tensor: Tensor) -> tuple[Tensor, int]:

@@ -265,17 +265,12 @@ class Trace(TorchFunctionMode):
     def _run_in_place(self, call: Call, record: Operation | None) -> Any:
         target = call.args[0]
         self._old_values.rescue(target)
-        has_form = record is not None and _has_closed_form(call, record)
         if call.name in _RESHAPES_IN_PLACE and target.requires_grad:
             old = _with_origin(target.detach(), origin_of(target))
             result = call()
             self._record(call.with_first(old), record, target)
             return result
-        if has_form and target.requires_grad and not target._is_view():
-            if record is not None and not record.reads_input:
-                result = in_its_form(call, record, self._old_values)
-                self._record(call, record, target)
-                return result
+        if record is not None and target.requires_grad and not target._is_view():
             if autograd_keeps_old_values(call):
                 origin = origin_of(target)
                 with kept_in_memory():
@@ -283,8 +278,12 @@ class Trace(TorchFunctionMode):
                 old = _with_origin(target.grad_fn._saved_self.detach(), origin)
                 self._record(call.with_first(old), record, target)
                 return result
+            if not record.reads_input and _has_closed_form(call, record):
+                result = in_its_form(call, record, self._old_values)
+                self._record(call, record, target)
+                return result
         fresh = target.clone(memory_format=torch.preserve_format)
-        draws = RandomState(target.device) if not has_form or _may_draw(call) else None
+        draws = RandomState(target.device)
         with kept_in_memory():
             result = call.with_first(fresh)()
         self._record(call, record, fresh, draws)

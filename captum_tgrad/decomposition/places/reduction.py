@@ -74,6 +74,7 @@ class Reduction:
     has_unknown_samples: bool = False
     all_placed: bool = True
     _on_device: dict[object, tuple[Tensor, ...]] = field(default_factory=dict)
+    _zeros: dict[object, Tensor] = field(default_factory=dict)
 
     @property
     def cells(self) -> int:
@@ -86,6 +87,12 @@ class Reduction:
         if like.device not in self._on_device:
             self._on_device[like.device] = tuple([i.to(like.device) for i in self.indices])
         return self._on_device[like.device]
+
+    def _nothing(self, like: Tensor) -> Tensor:
+        key = (like.device, like.dtype)
+        if key not in self._zeros:
+            self._zeros[key] = like.new_zeros(self.samples)
+        return self._zeros[key]
 
     def into_cells(self, sums: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Adds sums up by cell.
@@ -100,8 +107,8 @@ class Reduction:
         counted = self.samples * self.cells
         indices = self._indices(sums)
         if not indices:
-            beside = sums.new_zeros(self.samples)
-            return sums.reshape(self.samples, 1, *self.sizes), beside, sums.new_zeros(1)
+            nothing = self._nothing(sums)
+            return sums.reshape(self.samples, 1, *self.sizes), nothing, nothing[:1]
         total = sums.new_zeros(counted + self.samples + 1)
         for index in indices:
             total.index_add_(0, index, sums.reshape(-1), alpha=1 / len(indices))
