@@ -15,6 +15,7 @@ from captum_tgrad._captum import (
     is_tuple,
     log_usage,
 )
+from captum_tgrad.attribution.combine import per_sample
 from captum_tgrad.attribution.complete import ChannelDim, CompleteAttribution
 from captum_tgrad.decomposition.places.enlarging import enlarged
 from captum_tgrad.decomposition.places.reduction import Grid, Reduction
@@ -144,12 +145,8 @@ def _rescaled(absolute: Tensor, magnitudes: Magnitudes) -> Tensor:
     """``sum_c (|c| - min |c|) / (max |c| - min |c|)``, from the sum of ``|c|`` and its range."""
     channels = magnitudes.elements / absolute[0].numel()
     scale = _inverse(magnitudes.largest - magnitudes.smallest)
-    raised = absolute - channels * _per_sample(magnitudes.smallest, absolute)
-    return raised * _per_sample(scale, absolute)
-
-
-def _per_sample(values: Tensor, like: Tensor) -> Tensor:
-    return values.reshape(-1, *[1] * (like.dim() - 1))
+    raised = absolute - channels * per_sample(magnitudes.smallest, absolute)
+    return raised * per_sample(scale, absolute)
 
 
 def _inverse(span: Tensor) -> Tensor:

@@ -59,11 +59,10 @@ def autograd_keeps_old_values(call: Call) -> bool:
 
 def places_within(base: Tensor, view: Tensor, written: Places) -> Places:
     """The places of the tensor behind a view after the view was overwritten."""
-    offset = view.storage_offset() - base.storage_offset()
 
     def run(indices: list[Tensor]) -> list[Tensor]:
-        whole = torch.empty_strided(base.shape, base.stride()).copy_(indices[0])
-        whole.as_strided(view.shape, view.stride(), offset).copy_(indices[1])
+        whole = _laid_out_as(base, indices[0])
+        _seen_through(view, base, whole).copy_(indices[1])
         return [whole]
 
     return after(run, [places_of(base), written], [base, view])[0]
@@ -71,21 +70,26 @@ def places_within(base: Tensor, view: Tensor, written: Places) -> Places:
 
 def places_of_view(base: Tensor, view: Tensor, given: Places) -> Places:
     """The places of a view of a tensor."""
-    offset = view.storage_offset() - base.storage_offset()
 
     def run(indices: list[Tensor]) -> list[Tensor]:
-        whole = torch.empty_strided(base.shape, base.stride()).copy_(indices[0])
-        return [whole.as_strided(view.shape, view.stride(), offset)]
+        return [_seen_through(view, base, _laid_out_as(base, indices[0]))]
 
     return after(run, [given], [base])[0]
 
 
 def rest_of_base(base: Tensor, view: Tensor) -> ElementBias:
     """What a constant holds beside the view that was overwritten: a bias, too."""
-    rest = base.detach().clone(memory_format=torch.preserve_format)
-    if rest.stride() != base.stride():
-        rest = torch.empty_strided(base.shape, base.stride()).to(base).copy_(base.detach())
-    rest.as_strided(
-        view.shape, view.stride(), view.storage_offset() - base.storage_offset()
-    ).zero_()
+    rest = _laid_out_as(base, base.detach())
+    _seen_through(view, base, rest).zero_()
     return ElementBias(torch.Tensor.contiguous, rest)
+
+
+def _laid_out_as(base: Tensor, values: Tensor) -> Tensor:
+    """A copy of ``values`` with the strides of ``base``."""
+    return values.new_empty_strided(base.shape, base.stride()).copy_(values)
+
+
+def _seen_through(view: Tensor, base: Tensor, whole: Tensor) -> Tensor:
+    """What ``view`` shows of ``base``, of a tensor with the strides of ``base``."""
+    offset = view.storage_offset() - base.storage_offset()
+    return whole.as_strided(view.shape, view.stride(), whole.storage_offset() + offset)

@@ -30,9 +30,10 @@ from captum_tgrad.decomposition.one_rule import NoDerivativeError, bias_from_rul
 from captum_tgrad.decomposition.operations.operation import Operation, in_its_form
 from captum_tgrad.decomposition.operations.table import operation_of
 from captum_tgrad.decomposition.pending_terms import PendingTerm, PendingTerms
-from captum_tgrad.decomposition.places.coordinates import Axis, coordinates
+from captum_tgrad.decomposition.places.coordinates import Axis
 from captum_tgrad.decomposition.places.finding import output_places
 from captum_tgrad.decomposition.places.grid_operations import channels_as_places
+from captum_tgrad.decomposition.places.mixing import places_in_pairs
 from captum_tgrad.decomposition.places.origin import (
     Lifetime,
     Origin,
@@ -40,7 +41,7 @@ from captum_tgrad.decomposition.places.origin import (
     origin_of,
     set_origin,
 )
-from captum_tgrad.decomposition.places.places import Places, places
+from captum_tgrad.decomposition.places.places import Places
 from captum_tgrad.decomposition.random_state import RandomState
 from captum_tgrad.decomposition.saved_tensors import kept_in_memory
 from captum_tgrad.decomposition.terms import Term
@@ -352,7 +353,7 @@ class Trace(TorchFunctionMode):
             if bias is None:
                 continue
             if output.is_complex():
-                bias, given = in_pairs(bias, output), _in_pairs(given)
+                bias, given = in_pairs(bias, output), places_in_pairs(given)
             self._await(output, given, inputs, bias, call.name)
 
     def _leave_hidden(self, outputs: list[tuple[Tensor, Places]], inputs: frozenset[int]) -> None:
@@ -425,15 +426,6 @@ def _with_origin(tensor: Tensor, origin: Origin | None) -> Tensor:
     if origin is not None:
         set_origin(tensor, origin)
     return tensor
-
-
-def _in_pairs(given: Places) -> Places:
-    """The places of complex numbers as pairs, in a last dimension of their own."""
-    claims = {
-        axis: [coordinates(claim.index.unsqueeze(-1), claim.cells) for claim in own]
-        for axis, own in given.claims.items()
-    }
-    return places((*given.shape, 2), claims)
 
 
 def _without_updates(

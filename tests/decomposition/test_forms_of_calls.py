@@ -10,6 +10,7 @@ from torch import nn
 
 from captum_tgrad import LayerTGradAttribution, TGradAttribution
 from captum_tgrad.decomposition import maps
+from tests.decomposition.test_hidden import Square
 
 GENERATOR = torch.Generator().manual_seed(0)
 X = torch.randn(2, 3, 6, 6, generator=GENERATOR, dtype=torch.float64)
@@ -179,16 +180,6 @@ def test_a_limit_in_half_precision(dtype, limit):
 
 
 def test_a_hidden_operation_in_half_precision_does_not_overflow():
-    class Square(torch.autograd.Function):
-        @staticmethod
-        def forward(ctx, x):
-            ctx.save_for_backward(x)
-            return x**2
-
-        @staticmethod
-        def backward(ctx, gradient):
-            return 2 * gradient * ctx.saved_tensors[0]
-
     x = (torch.rand(1, 12, generator=GENERATOR) * 50 + 150).half()
     found = TGradAttribution(lambda x: (Square.apply(x / 5).float() * 20).sum(1)).decompose(x)
     scale = sum(term.score.abs() for term in found.terms)

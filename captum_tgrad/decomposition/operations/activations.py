@@ -217,17 +217,20 @@ OPERATIONS: dict[str, Operation] = {
     **records(
         "clamp_max", "input, max", places=elementwise.elementwise, bias=clamp, reads_input=True
     ),
-    **{
-        name: operation
-        for name, bias in (("hardswish", hardswish), ("silu", silu))
-        for name, operation in records(
-            name,
-            "input, inplace=False",
-            places=elementwise.like_first,
-            bias=bias,
-            reads_input=True,
-        ).items()
-    },
+    **records(
+        "hardswish",
+        "input, inplace=False",
+        places=elementwise.like_first,
+        bias=hardswish,
+        reads_input=True,
+    ),
+    **records(
+        "silu",
+        "input, inplace=False",
+        places=elementwise.like_first,
+        bias=silu,
+        reads_input=True,
+    ),
     **records(
         "gelu",
         "input, approximate='none'",

@@ -22,10 +22,10 @@ from captum_tgrad.decomposition.places.places import Places, mixed, places
 
 
 def new_grid(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
-    """A convolution, a pooling or a resizing: channels are mixed by a convolution alone."""
+    """A convolution or a pooling: channels are mixed by a convolution alone."""
     bound, (output, *_) = call.bound, outputs
     tensor = bound["input"]
-    rank = rank_of(call.name) or output.dim() - 2
+    rank = rank_of(call.name)
     lead = output.dim() - rank
     windows = _windows(call, rank)
     channel = lead - 1

@@ -10,6 +10,7 @@ from torch import Tensor
 from captum_tgrad.decomposition.call import Call, NoRuleError
 from captum_tgrad.decomposition.places.coordinates import Coordinates, coordinates
 from captum_tgrad.decomposition.places.elementwise import Found, claims_of, collected, elementwise
+from captum_tgrad.decomposition.places.origin import places_of
 from captum_tgrad.decomposition.places.places import Places, mixed, places
 
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
@@ -54,11 +55,17 @@ def transformed(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
 
 def paired(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     """The real and the imaginary part of each element, in a last dimension of their own."""
-    found = collected(
-        (axis, coordinates(claim.index.unsqueeze(-1), claim.cells))
-        for axis, claim in claims_of(call.tensors[0])
-    )
-    return [places(outputs[0].shape, found)]
+    tensor = call.tensors[0]
+    return [places_in_pairs(places_of(tensor) or places(tensor.shape, {}))]
+
+
+def places_in_pairs(given: Places) -> Places:
+    """The places of complex numbers as pairs, in a last dimension of their own."""
+    claims = {
+        axis: [coordinates(claim.index.unsqueeze(-1), claim.cells) for claim in own]
+        for axis, own in given.claims.items()
+    }
+    return places((*given.shape, 2), claims)
 
 
 def unpaired(call: Call, outputs: Sequence[Tensor]) -> list[Places]:

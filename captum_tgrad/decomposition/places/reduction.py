@@ -127,9 +127,9 @@ class Reduction:
         index = indices[0] if indices else torch.arange(counted, device=like.device)
         return torch.where(index < counted, index // self.cells, index - counted)
 
-    def per_sample(self, values: Tensor, like: Tensor, cells: bool = False) -> Tensor:
-        """``values``, shape ``(N,)``, to multiply the tensor with, or its ``cells``."""
-        if cells or self.samples == 1 or (not self.indices and len(like) == self.samples):
+    def per_sample(self, values: Tensor, like: Tensor) -> Tensor:
+        """``values``, shape ``(N,)``, to multiply the tensor with."""
+        if self.samples == 1 or (not self.indices and len(like) == self.samples):
             return values.reshape(-1, *[1] * (like.dim() - 1))
         sample = self.sample_of(values)
         shape = [size if dim in self.kept else 1 for dim, size in enumerate(like.shape)]
