@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from captum_tgrad.decomposition.places.enlarging import enlarged, weights
-from captum_tgrad.decomposition.places.reduction import Grid, Reduction
+from captum_tgrad.decomposition.places.cells import Grid
+from captum_tgrad.decomposition.places.reduction import Reduction
 from captum_tgrad.decomposition.terms import Term
 
 Sign = Literal["positive", "negative", "all"]

@@ -41,7 +41,7 @@ def _collect(values: Iterable[Any], found: list[Tensor]) -> None:
             found.append(value)
         elif isinstance(value, (tuple, list)):
             _collect(value, found)
-        elif isinstance(value, dict) and value:
+        elif isinstance(value, dict):
             _collect(value.values(), found)
 
 
@@ -156,22 +156,24 @@ class Call:
         """Whether the call overwrites its first argument."""
         if not self.args or not isinstance(self.args[0], Tensor):
             return False
-        name = getattr(self.func, "__name__", "")
-        if name == "__setitem__" or (name.startswith("__i") and name[3:-2] in _IN_PLACE_OPERATORS):
-            return True
-        if name.endswith("_") and not name.endswith("__"):
-            return True
-        if inspect.isfunction(self.func) and "inplace" in _parameters(self.func):
-            position = _parameters(self.func).index("inplace")
-            given = self.args[position:] or (self.kwargs.get("inplace", False),)
-            return bool(given[0])
-        return False
+        always, position = _overwrites(self.func)
+        if position is None:
+            return always
+        if len(self.args) > position:
+            return bool(self.args[position])
+        return bool(self.kwargs.get("inplace", False))
 
 
-def _parameters(func: Callable[..., Any]) -> tuple[str, ...]:
-    if func not in _PARAMETERS:
-        _PARAMETERS[func] = tuple(inspect.signature(func, follow_wrapped=False).parameters)
-    return _PARAMETERS[func]
-
-
-_PARAMETERS: dict[Callable[..., Any], tuple[str, ...]] = {}
+@cache
+def _overwrites(func: Callable[..., Any]) -> tuple[bool, int | None]:
+    """Whether a function always overwrites its first argument, or where it has an ``inplace``."""
+    name = getattr(func, "__name__", "")
+    if name == "__setitem__" or (name.startswith("__i") and name[3:-2] in _IN_PLACE_OPERATORS):
+        return True, None
+    if name.endswith("_") and not name.endswith("__"):
+        return True, None
+    if inspect.isfunction(func):
+        parameters = list(inspect.signature(func, follow_wrapped=False).parameters)
+        if "inplace" in parameters:
+            return False, parameters.index("inplace")
+    return False, None

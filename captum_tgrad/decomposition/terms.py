@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from captum_tgrad.decomposition.places.enlarging import on_the_whole
-from captum_tgrad.decomposition.places.reduction import Grid
+from captum_tgrad.decomposition.places.cells import Grid
 
 
 @dataclass(frozen=True)

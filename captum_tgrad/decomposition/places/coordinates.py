@@ -8,7 +8,7 @@ not depend, so those of an image's rows are of shape ``(1, 1, H, 1)``.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 from weakref import WeakValueDictionary
 
 import torch
@@ -18,8 +18,7 @@ SAMPLES = -1
 LOST = -2
 
 
-@dataclass(frozen=True)
-class Axis:
+class Axis(NamedTuple):
     """What a coordinate counts.
 
     Args:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
-from captum_tgrad.decomposition.places.reduction import Grid
+from captum_tgrad.decomposition.places.cells import Grid, borders_of, redistributed
+from captum_tgrad.decomposition.places.remembered import Remembered
 
-_known: dict[object, Tensor] = {}
+_known: Remembered[Tensor] = Remembered()
 
 
 def enlarged(evidence: Tensor, source: Grid, target: Grid) -> Tensor:
@@ -22,13 +25,7 @@ def enlarged(evidence: Tensor, source: Grid, target: Grid) -> Tensor:
         source: The cells of the map.
         target: The cells to bring it to.
     """
-    rank = len(source.axes)
-    for axis in range(rank):
-        matrix = _matrix(source.axes[axis], target.axes[axis])
-        if matrix is not None:
-            dim = axis - rank
-            evidence = (evidence.movedim(dim, -1) @ matrix.to(evidence)).movedim(-1, dim)
-    return evidence
+    return redistributed(evidence, _matrices(source, target))
 
 
 def on_the_whole(evidence: Tensor, grid: Grid) -> Tensor:
@@ -40,14 +37,13 @@ def on_the_whole(evidence: Tensor, grid: Grid) -> Tensor:
     """
     if grid.covers_evenly:
         return evidence
-    rank = len(grid.axes)
-    for axis, (cells, extent) in enumerate(zip(grid.axes, grid.extents, strict=True)):
-        key = (extent, cells.numpy().tobytes())
-        if key not in _known:
-            _known[key] = _shares_on_the_whole(cells, extent)
-        dim = axis - rank
-        evidence = (evidence.movedim(dim, -1) @ _known[key].to(evidence)).movedim(-1, dim)
-    return evidence
+    return redistributed(
+        evidence,
+        [
+            _remembered(_shares_on_the_whole, cells, extent)
+            for cells, extent in zip(grid.axes, grid.extents, strict=True)
+        ],
+    )
 
 
 def _shares_on_the_whole(cells: Tensor, extent: int) -> Tensor:
@@ -55,7 +51,7 @@ def _shares_on_the_whole(cells: Tensor, extent: int) -> Tensor:
     size = max(round(extent / float(cells[:, 1].min())), 1)
     width = extent / size
     start = torch.arange(size, dtype=torch.float64) * width - 0.5
-    low, high = cells[:, 0] - cells[:, 1] / 2, cells[:, 0] + cells[:, 1] / 2
+    low, high = borders_of(cells)
     overlap = torch.minimum(high[:, None], start + width) - torch.maximum(low[:, None], start)
     share = torch.where(overlap < 1e-6 * width, 0, overlap)
     return share / share.sum(1, keepdim=True)
@@ -63,30 +59,35 @@ def _shares_on_the_whole(cells: Tensor, extent: int) -> Tensor:
 
 def weights(source: Grid, target: Grid) -> list[Tensor]:
     """How much a unit in each cell weighs in the sum of the enlarged map, axis by axis."""
-    found = []
-    for cells, others in zip(source.axes, target.axes, strict=True):
-        matrix = _matrix(cells, others)
-        found.append(torch.ones(len(cells)).double() if matrix is None else matrix.sum(1))
-    return found
+    return [
+        torch.ones(len(cells)).double() if matrix is None else matrix.sum(1)
+        for cells, matrix in zip(source.axes, _matrices(source, target), strict=True)
+    ]
 
 
-def _matrix(source: Tensor, target: Tensor) -> Tensor | None:
+def _matrices(source: Grid, target: Grid) -> list[Tensor | None]:
     """What share of each source cell's value each target cell takes; None if they are the same."""
-    key = (source.numpy().tobytes(), target.numpy().tobytes())
-    if key[0] == key[1]:
-        return None
-    if key not in _known:
-        if len(_known) > 1024:
-            _known.clear()
+    return [
+        None if torch.equal(cells, others) else _remembered(_enlarging, cells, others)
+        for cells, others in zip(source.axes, target.axes, strict=True)
+    ]
+
+
+def _remembered(compute: Callable[..., Tensor], cells: Tensor, to: Tensor | int) -> Tensor:
+    end = to if isinstance(to, int) else to.numpy().tobytes()
+    key = (compute, cells.numpy().tobytes(), end)
+    matrix = _known.get(key)
+    if matrix is None:
         with torch.inference_mode(False), torch.no_grad():
-            _known[key] = _computed(source, target)
-    return _known[key]
+            matrix = compute(cells, to)
+        _known.put(key, matrix, matrix.numel())
+    return matrix
 
 
-def _computed(source: Tensor, target: Tensor) -> Tensor:
+def _enlarging(source: Tensor, target: Tensor) -> Tensor:
     middle, width = source[:, 0].contiguous(), source[:, 1]
-    low, high = middle - width / 2, middle + width / 2
-    start, stop = target[:, 0] - target[:, 1] / 2, target[:, 0] + target[:, 1] / 2
+    low, high = borders_of(source)
+    start, stop = borders_of(target)
     if float(width.mean()) < float(target[:, 1].mean()) * (1 - 1e-6):
         overlap = torch.minimum(high[:, None], stop) - torch.maximum(low[:, None], start)
         matrix = overlap.clamp_min(0) / target[:, 1]

@@ -13,14 +13,13 @@ from captum_tgrad.decomposition.places.coordinates import Axis, Coordinates, coo
 from captum_tgrad.decomposition.places.origin import places_of
 from captum_tgrad.decomposition.places.picking import BY_VALUE
 from captum_tgrad.decomposition.places.places import Places, has_places, lost_places, mixed, places
+from captum_tgrad.decomposition.places.remembered import Remembered
 from captum_tgrad.decomposition.random_state import lock
 
 Found = tuple[Places, bool]
 """What is known of an output's places, and whether that is all there is to know."""
 
-_known: dict[object, list[Found]] = {}
-_sizes: list[int] = []
-_MOST_REMEMBERED = 2**22  # numbers
+_known: Remembered[list[Found]] = Remembered()
 _MOST_ELEMENTS = 2**22  # of a tensor whose places are found by trying
 
 
@@ -41,11 +40,9 @@ def output_places(
         found, by_rule = _found(call, outputs, rule)
         # What was found by trying depends on the values of constants, too.
         if key is not None and (by_rule or not call.constant):
-            if len(_known) > 8192 or sum(_sizes) > _MOST_REMEMBERED:
-                _known.clear()
-                _sizes.clear()
-            _known[key] = found
-            _sizes.append(sum(claim.index.numel() for given, _ in found for claim in given.all))
+            _known.put(
+                key, found, sum(claim.index.numel() for given, _ in found for claim in given.all)
+            )
     return [
         given if complete else _lost(call, output, given, where)
         for (given, complete), output in zip(found, outputs, strict=True)
@@ -54,34 +51,41 @@ def output_places(
 
 def _key(call: Call, outputs: Sequence[Tensor]) -> object | None:
     """What the places depend on; None if that includes the values of a constant."""
+    parts: list[object] = [call.func]
     try:
-        key = (
-            call.func,
-            _frozen(call.args),
-            _frozen(call.kwargs) if call.kwargs else None,
-            tuple([tuple(output.shape) for output in outputs]),
-        )
+        _freeze(call.args, parts)
+        if call.kwargs:
+            _freeze(call.kwargs, parts)
+        parts += [output.shape for output in outputs]
+        key = tuple(parts)
         hash(key)
     except (TypeError, RuntimeError):  # what cannot be hashed, and nested tensors
         return None
     return key
 
 
-def _frozen(value: Any) -> object:
-    if isinstance(value, Tensor):
-        given = places_of(value)
-        if given is not None:
-            return given
-        if not value.is_floating_point():
-            raise TypeError("its values may say where elements go")
-        return ("constant", value.shape)
-    if isinstance(value, (tuple, list)):
-        return tuple([_frozen(item) for item in value])
-    if isinstance(value, dict):
-        return tuple([(key, _frozen(item)) for key, item in value.items()])
-    if isinstance(value, slice):
-        return ("slice", *map(_frozen, (value.start, value.stop, value.step)))
-    return (type(value), value)
+_PLAIN = (int, float, bool, type(None), str)
+
+
+def _freeze(values: Any, parts: list[object]) -> None:
+    """Appends what identifies arguments: for a tensor its places, or that it is a constant."""
+    for value in values.items() if isinstance(values, dict) else values:
+        kind = type(value)
+        if isinstance(value, Tensor):
+            given = places_of(value)
+            if given is None and not value.is_floating_point():
+                raise TypeError("its values may say where elements go")
+            parts.append(value.shape if given is None else given)
+        elif kind in _PLAIN:
+            parts += (kind, value)  # 1, 1.0 and True are equal
+        elif isinstance(value, (tuple, list, dict)):
+            parts += (kind, len(value))
+            _freeze(value, parts)
+        elif kind is slice:
+            parts.append(kind)
+            _freeze((value.start, value.stop, value.step), parts)
+        else:
+            parts += (kind, value)
 
 
 def _found(call: Call, outputs: Sequence[Tensor], rule: Any) -> tuple[list[Found], bool]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
@@ -19,8 +18,7 @@ class Lifetime:
         self.is_over = False
 
 
-@dataclass(frozen=True)
-class Origin:
+class Origin(NamedTuple):
     """Where a tensor of the traced network comes from.
 
     Args:
@@ -36,14 +34,17 @@ class Origin:
 
 def origin_of(tensor: Any) -> Origin | None:
     """The origin that the running trace has given to ``tensor``, if it has seen it."""
-    origin, _ = getattr(tensor, _ORIGIN, (None, 0))
-    return None if origin is None or origin.lifetime.is_over else origin
+    known = getattr(tensor, _ORIGIN, None)
+    if known is None:
+        return None
+    origin: Origin = known[0]
+    return None if origin.lifetime.is_over else origin
 
 
 def is_stale(tensor: Tensor) -> bool:
     """Whether its memory was overwritten through another tensor since its origin was set."""
-    origin, version = getattr(tensor, _ORIGIN, (None, 0))
-    return origin is not None and version != tensor._version
+    known = getattr(tensor, _ORIGIN, None)
+    return known is not None and known[1] != tensor._version
 
 
 def set_origin(tensor: Tensor, origin: Origin) -> None:

@@ -4,47 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 
 import torch
 from torch import Tensor
 
+from captum_tgrad.decomposition.places.cells import Grid, borders_of, redistributed
 from captum_tgrad.decomposition.places.coordinates import SAMPLES, Axis, Coordinates
 from captum_tgrad.decomposition.places.places import Places
-
-
-@dataclass(frozen=True, eq=False)
-class Grid:
-    """The cells of a map, in pixels of the input that it is a map of.
-
-    Args:
-        axes: For each spatial axis of the input the middle and the width of the cells, sorted:
-            shape ``(cells, 2)``, float64. Pixel ``i`` reaches from ``i - 0.5`` to ``i + 0.5``.
-        extents: How many pixels the input has along each axis.
-    """
-
-    axes: tuple[Tensor, ...]
-    extents: tuple[int, ...]
-
-    @property
-    def sizes(self) -> list[int]:
-        """How many cells there are along each axis."""
-        return [len(cells) for cells in self.axes]
-
-    @cached_property
-    def covers_evenly(self) -> bool:
-        """Whether equal cells cover all of the input."""
-        for cells, extent in zip(self.axes, self.extents, strict=True):
-            width = extent / len(cells)
-            middle = torch.arange(len(cells), dtype=torch.float64) * width + (width - 1) / 2
-            if not torch.allclose(cells[:, 0], middle, atol=1e-6 * width):
-                return False
-        return True
-
-    @cached_property
-    def key(self) -> object:
-        """Equal for equal grids."""
-        return tuple([cells.numpy().tobytes() for cells in self.axes])
+from captum_tgrad.decomposition.places.remembered import Remembered
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,9 +80,7 @@ class Reduction:
         for index in indices:
             total.index_add_(0, index, sums.reshape(-1), alpha=1 / len(indices))
         cells = total[:counted].reshape(self.samples, 1, *self.sizes)
-        for axis, matrix in enumerate(self.spread, 2):
-            if matrix is not None:
-                cells = (cells.movedim(axis, -1) @ matrix.to(cells)).movedim(-1, axis)
+        cells = redistributed(cells, self.spread)
         return cells, total[counted : counted + self.samples], total[counted + self.samples :]
 
     def sample_of(self, like: Tensor) -> Tensor | None:
@@ -154,9 +119,7 @@ class Reduction:
         return shared[index].reshape(shape)
 
 
-_known: dict[object, Reduction] = {}
-_sizes: list[int] = []
-_MOST_REMEMBERED = 2**22  # numbers
+_known: Remembered[Reduction] = Remembered()
 
 
 def reduction(given: Places, axes: Sequence[Axis], samples: int) -> Reduction:
@@ -171,11 +134,7 @@ def reduction(given: Places, axes: Sequence[Axis], samples: int) -> Reduction:
     found = _known.get(key)
     if found is None:
         found = _reduction(given, axes, samples)
-        if len(_known) > 4096 or sum(_sizes) > _MOST_REMEMBERED:
-            _known.clear()
-            _sizes.clear()
-        _known[key] = found
-        _sizes.append(sum(index.numel() for index in found.indices))
+        _known.put(key, found, sum(index.numel() for index in found.indices))
     return found
 
 
@@ -271,7 +230,7 @@ def _sample_numbers(given: Places, samples: int, rank: int) -> Tensor:
 
 def _tidied(cells: Tensor) -> tuple[Tensor, Tensor | None]:
     """Cells that do not overlap, and how the given ones share their evidence among them."""
-    low, high = cells[:, 0] - cells[:, 1] / 2, cells[:, 0] + cells[:, 1] / 2
+    low, high = borders_of(cells)
     if len(cells) < 2 or bool((high[:-1] <= low[1:] + 1e-6 * cells[1:, 1]).all()):
         return cells, None
     width = cells[:, 1]

@@ -1,0 +1,70 @@
+"""The cells of a map, and evidence on other cells."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Grid:
+    """The cells of a map, in pixels of the input that it is a map of.
+
+    Args:
+        axes: For each spatial axis of the input the middle and the width of the cells, sorted:
+            shape ``(cells, 2)``, float64. Pixel ``i`` reaches from ``i - 0.5`` to ``i + 0.5``.
+        extents: How many pixels the input has along each axis.
+    """
+
+    axes: tuple[Tensor, ...]
+    extents: tuple[int, ...]
+
+    @property
+    def sizes(self) -> list[int]:
+        """How many cells there are along each axis."""
+        return [len(cells) for cells in self.axes]
+
+    @cached_property
+    def covers_evenly(self) -> bool:
+        """Whether equal cells cover all of the input."""
+        for cells, extent in zip(self.axes, self.extents, strict=True):
+            width = extent / len(cells)
+            middle = torch.arange(len(cells), dtype=torch.float64) * width + (width - 1) / 2
+            if not torch.allclose(cells[:, 0], middle, atol=1e-6 * width):
+                return False
+        return True
+
+    @cached_property
+    def key(self) -> object:
+        """Equal for equal grids."""
+        return tuple([cells.numpy().tobytes() for cells in self.axes])
+
+
+def borders_of(cells: Tensor) -> tuple[Tensor, Tensor]:
+    """Where cells of a given middle and width start, and where they end."""
+    half = cells[:, 1] / 2
+    return cells[:, 0] - half, cells[:, 0] + half
+
+
+def redistributed(evidence: Tensor, shares: Sequence[Tensor | None]) -> Tensor:
+    """Evidence on other cells.
+
+    Args:
+        evidence: Shape ``(..., *cells)``.
+        shares: For each of the last dimensions what share of a cell each new cell takes, shape
+            ``(cells, new cells)``; None where the cells stay as they are.
+    """
+    for dim, matrix in enumerate(shares, -len(shares)):
+        if matrix is None:
+            continue
+        matrix = matrix.to(evidence)
+        if dim == -1:
+            evidence = evidence @ matrix
+        else:
+            rest = evidence.shape[dim + 1 :]
+            evidence = (matrix.T @ evidence.flatten(dim + 1)).unflatten(-1, rest)
+    return evidence
