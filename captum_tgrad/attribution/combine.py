@@ -8,8 +8,8 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from captum_tgrad.decomposition.places.enlarging import enlarged, weights
 from captum_tgrad.decomposition.places.cells import Grid
+from captum_tgrad.decomposition.places.enlarging import enlarged, weights
 from captum_tgrad.decomposition.places.reduction import Reduction
 from captum_tgrad.decomposition.terms import Term
 

@@ -17,8 +17,8 @@ from captum_tgrad._captum import (
 )
 from captum_tgrad.attribution.combine import per_sample
 from captum_tgrad.attribution.complete import ChannelDim, CompleteAttribution
-from captum_tgrad.decomposition.places.enlarging import enlarged
 from captum_tgrad.decomposition.places.cells import Grid
+from captum_tgrad.decomposition.places.enlarging import enlarged
 from captum_tgrad.decomposition.places.reduction import Reduction
 from captum_tgrad.decomposition.precision import without_autocast
 from captum_tgrad.decomposition.terms import Magnitudes, Term

@@ -1,14 +1,17 @@
-"""One call of a torch function, as the trace sees it."""
+"""One call of a torch function, as the trace sees it, and what is known of its operation."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache, cached_property
-from typing import Any, Protocol
+from functools import cache
+from typing import Any
 
 from torch import Tensor
+
+from captum_tgrad.decomposition.bias import Bias
+from captum_tgrad.decomposition.places.places import Places
 
 
 @cache
@@ -20,6 +23,12 @@ def operation_name(func: Callable[..., Any]) -> str:
     if name.startswith("__i") and name[3:-2] in _IN_PLACE_OPERATORS:
         return str(name[3:-2])
     return str(name.strip("_"))
+
+
+@cache
+def is_property(func: Callable[..., Any]) -> bool:
+    """Whether a function reads an attribute of a tensor."""
+    return getattr(func, "__name__", "") == "__get__"
 
 
 _IN_PLACE_OPERATORS = {
@@ -69,19 +78,34 @@ class NoRuleError(Exception):
     """The record of an operation does not foresee this form of a call."""
 
 
-class Record(Protocol):
-    """What a call has to know of its operation."""
-
-    @property
-    def parameters(self) -> Mapping[str, Any]:
-        """The operation's parameters and their defaults, ``REQUIRED`` without one."""
-
-    @property
-    def fill(self) -> Collection[int]:
-        """The positions of numbers that are filled in."""
-
-
 REQUIRED = object()
+"""The default of a parameter that has none."""
+
+
+@dataclass(frozen=True)
+class Operation:
+    """What is known of an operation.
+
+    Args:
+        places: How the places of its arguments become those of its outputs; None: found by trying.
+        bias: From a call and one of its outputs to its ``b`` in closed form, None where that is
+            zero; None: by the one rule.
+        parameters: Its parameters in order, with their defaults; needed by rules that read them.
+        reads_input: Whether ``bias`` reads its first argument, which an in-place form overwrites.
+        form: An equal form that costs less.
+        fill: The positions of numbers that are filled in, which have no place.
+    """
+
+    places: Callable[[Call, Sequence[Tensor]], list[Places]] | None = None
+    bias: Callable[[Call, Tensor], Bias | None] | None = None
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    reads_input: bool = False
+    form: Callable[[Call, Any], Tensor] | None = None
+    fill: Collection[int] = ()
+
+
+NOTHING_KNOWN = Operation()
+
 
 _ALIASES = {
     "axis": "dim", "dims": "dim", "keepdims": "keepdim", "self": "input", "x": "input",
@@ -91,7 +115,6 @@ _ALIASES = {
 """Other names that torch knows of a parameter."""
 
 
-@dataclass
 class Call:
     """``func(*args, **kwargs)``, with everything that is constant already detached.
 
@@ -99,6 +122,7 @@ class Call:
 
     Attributes:
         name: The operation's plain name.
+        record: What is known of the operation.
         tensors: All tensor arguments, in order.
         dependent: Those that depended on the network's input before the call was run.
         constant: Those that did not.
@@ -106,19 +130,29 @@ class Call:
         returned: The tensors that it returned, once it has run.
     """
 
-    func: Callable[..., Any]
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
-    record: Record | None = None
-    tensors: list[Tensor] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.name = operation_name(self.func)
+    def __init__(
+        self,
+        func: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        record: Operation = NOTHING_KNOWN,
+        tensors: list[Tensor] | None = None,
+    ) -> None:
+        self.func = func
+        self.args = args
+        self.kwargs = kwargs
+        self.record = record
+        self.name = operation_name(func)
+        self.tensors = tensors_in(args, kwargs) if tensors is None else tensors
+        self.dependent = [tensor for tensor in self.tensors if tensor.requires_grad]
         self.shared: dict[str, Any] = {}
         self.returned: list[Tensor] = []
-        self.tensors = self.tensors or tensors_in(self.args, self.kwargs)
-        self.dependent = [tensor for tensor in self.tensors if tensor.requires_grad]
-        self.constant = [tensor for tensor in self.tensors if not tensor.requires_grad]
+        self._bound: dict[str, Any] | None = None
+
+    @property
+    def constant(self) -> list[Tensor]:
+        """The tensor arguments that did not depend on the network's input."""
+        return [tensor for tensor in self.tensors if not tensor.requires_grad]
 
     def __call__(self) -> Any:
         """Runs the call."""
@@ -128,17 +162,20 @@ class Call:
         """The call with another tensor in the place of its first argument."""
         return Call(self.func, (first, *self.args[1:]), self.kwargs, self.record)
 
-    @cached_property
+    @property
     def bound(self) -> dict[str, Any]:
         """The arguments by the names that the operation's record gives them.
 
         Raises:
             NoRuleError: They do not fit the record.
         """
-        if self.record is None or not self.record.parameters:
-            raise NoRuleError
+        if self._bound is None:
+            self._bound = self._bind()
+        return self._bound
+
+    def _bind(self) -> dict[str, Any]:
         parameters = self.record.parameters
-        if len(self.args) > len(parameters):
+        if not parameters or len(self.args) > len(parameters):
             raise NoRuleError
         bound = dict(zip(parameters, self.args, strict=False))
         for name, value in self.kwargs.items():
@@ -151,7 +188,7 @@ class Call:
                 raise NoRuleError
         return bound
 
-    @cached_property
+    @property
     def in_place(self) -> bool:
         """Whether the call overwrites its first argument."""
         if not self.args or not isinstance(self.args[0], Tensor):

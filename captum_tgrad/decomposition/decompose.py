@@ -14,7 +14,7 @@ from torch import Tensor
 from captum_tgrad.decomposition.bias import ElementBias
 from captum_tgrad.decomposition.eager import compiled_models_run_eagerly, uncompiled
 from captum_tgrad.decomposition.inference_tensors import usable_in_backward
-from captum_tgrad.decomposition.maps import Summing, maps_of, score_of
+from captum_tgrad.decomposition.maps import Summing, mapped
 from captum_tgrad.decomposition.places.coordinates import SAMPLES, Axis
 from captum_tgrad.decomposition.places.origin import places_of
 from captum_tgrad.decomposition.places.places import Places, input_places, samples_of
@@ -92,7 +92,7 @@ def decompose(
         followed = trace.follow(arguments[: len(leaves)])
         with trace:
             output = forward(*followed, *arguments[len(leaves) :])
-        trace.finish(output)
+        trace.recorder.finish(output)
         _require_order(output, summing.samples)
         selected = select(output)
         outputs.append(selected.detach().to(leaves[0].device, copy=True))  # no view of all outputs
@@ -108,15 +108,15 @@ def decompose(
                 _explain(error)
                 raise
         with torch.no_grad(), without_autocast(leaves[0]):
-            terms = trace.terms()
+            terms = trace.recorder.terms()
     finally:
         trace.release()
 
     with torch.no_grad(), without_autocast(leaves[0]):
         explained = _explained(leaves, given, summing, arrived, terms, outputs[-1])
-    _check(explained.decomposition, trace.precision)
-    if trace.channels_as_places is not None:
-        _warn_of_channels(*trace.channels_as_places, len(leaves))
+    _check(explained.decomposition, trace.recorder.precision)
+    if trace.recorder.channels_as_places is not None:
+        _warn_of_channels(*trace.recorder.channels_as_places, len(leaves))
     return explained
 
 
@@ -193,8 +193,8 @@ def _explained(
         contributions.append(contribution)
     several = len(leaves) > 1
     terms = [
-        term(f"input {number}" if several else "input", maps, score_of(sums))
-        for number, (sums, maps) in enumerate(zip(reduced, maps_of(reduced), strict=True))
+        term(f"input {number}" if several else "input", found.maps, found.score)
+        for number, found in enumerate(mapped(reduced))
     ]
     delta = output - sum(each.score for each in [*terms, *biases])
     decomposition = Decomposition(output, tuple(terms) if several else terms[0], biases, delta)

@@ -128,8 +128,8 @@ class HiddenTerm:
             return summing.reduced(self.total, one, self.roots[0].places, self.inputs, scratch)
         total = self.total.reshape(-1, 1).to(summing.device)
         by = reduction(self.roots[0].places, (), summing.samples)
-        beside = total.new_zeros(2, len(total))
-        return Reduced({number: Sums(total, total.abs(), beside, by) for number in self.inputs})
+        sums = Sums(total, total.abs(), None, by.grid)
+        return Reduced(dict.fromkeys(self.inputs, sums))
 
 
 def joined(

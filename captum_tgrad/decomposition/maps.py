@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from captum_tgrad.decomposition.bias import Bias
+from captum_tgrad.decomposition.places.cells import Grid
 from captum_tgrad.decomposition.places.coordinates import Axis
 from captum_tgrad.decomposition.places.places import Places
-from captum_tgrad.decomposition.places.reduction import Reduction, reduction
+from captum_tgrad.decomposition.places.reduction import Reduction, SamplesLostError, reduction
 from captum_tgrad.decomposition.precision import in_full_precision
 from captum_tgrad.decomposition.scratch import Scratch
 from captum_tgrad.decomposition.terms import Magnitudes, TermMap
@@ -19,10 +20,6 @@ from captum_tgrad.decomposition.terms import Magnitudes, TermMap
 # Four megabytes in float32: of the powers of two about the fastest on two threads, which smaller
 # blocks keep waiting for each other and larger ones drive out of the cache.
 ELEMENTS_OF_A_BLOCK = 2**20
-
-
-class SamplesLostError(ValueError):
-    """It is not known which sample the elements of a tensor belong to."""
 
 
 def samples_lost(module: str, operation: str) -> SamplesLostError:
@@ -41,14 +38,15 @@ class Sums:
     Args:
         signed: Shape ``(N, 1, *cells)``, or ``(N, 1)`` without a place.
         absolute: The same shape.
-        beside: ``sum c`` and ``sum |c|`` of the elements without a place, shape ``(2, N)``.
-        by: How they were summed.
+        beside: ``sum c`` and ``sum |c|`` of the elements without a place, each of shape ``(N,)``;
+            None if all have one.
+        grid: The cells; None without a place.
     """
 
     signed: Tensor
     absolute: Tensor
-    beside: Tensor
-    by: Reduction
+    beside: tuple[Tensor, Tensor] | None
+    grid: Grid | None
 
 
 @dataclass(frozen=True)
@@ -95,97 +93,91 @@ class Summing:
         Raises:
             SamplesLostError: It is not known which sample the elements belong to.
         """
-        by = {
-            number: reduction(given, self.axes[number], self.samples) for number in sorted(inputs)
-        }
+        by = {number: reduction(given, self.axes[number], self.samples) for number in inputs}
         kept = {dim for each in by.values() for dim in each.kept}
-        blocks = _Blocks(gradient, bias, kept, self.with_magnitudes, scratch)
-        signed, absolute = blocks.signed, blocks.absolute
+        signed, absolute, *ranges = _summed(gradient, bias, kept, self.with_magnitudes, scratch)
         sums = {}
         for number, each in by.items():
             over = [dim for dim in kept if dim not in each.kept]
-            own = [t.sum(over, keepdim=True) if over else t for t in (signed, absolute)]
-            cells, beside, nowhere = each.into_cells(own[0])
-            all_cells, all_beside, nowhere = each.into_cells(own[1])
-            if each.has_unknown_samples and bool(nowhere > 0):
-                raise SamplesLostError
-            if each.grid is None:
-                cells, all_cells = cells.reshape(-1, 1), all_cells.reshape(-1, 1)
+            parts = [t.sum(over, keepdim=True) if over else t for t in (signed, absolute)]
+            (cells, beside), (all_cells, all_beside) = map(each.into_cells, parts)
             sums[number] = Sums(
                 cells.to(self.device),
                 all_cells.to(self.device),
-                torch.stack([beside, all_beside]).to(self.device),
-                each,
+                None
+                if beside is None or all_beside is None
+                else (beside.to(self.device), all_beside.to(self.device)),
+                each.grid,
             )
-        magnitudes = None
-        if self.with_magnitudes:
-            first = next(iter(by.values()))
-            magnitudes = blocks.magnitudes(first, self.samples, self.device)
-        return Reduced(sums, magnitudes)
+        if not self.with_magnitudes:
+            return Reduced(sums)
+        first = next(iter(by.values()))
+        return Reduced(sums, self._magnitudes(ranges, first, gradient.numel()))
 
-
-class _Blocks:
-    """``c = gradient * b``, summed over all dimensions that are not kept, block by block.
-
-    On a CPU, products of the size of a large activation cost more to allocate, write and read back
-    than to compute. Those of a block stay in memory that is used again, and in the cache.
-    """
-
-    def __init__(
-        self, gradient: Tensor, bias: Bias, kept: set[int], ranges: bool, scratch: Scratch
-    ) -> None:
-        self._summed = [dim for dim in range(gradient.dim()) if dim not in kept]
-        self._elements = gradient.numel()
-        self._scratch = scratch
-        self._ranges = ranges
-        dim, length = _cut(gradient, bias.uncut)
-        if dim is None:
-            found = self._block(gradient, bias)
-        else:
-            parts = []
-            for start in range(0, gradient.shape[dim], length):
-                size = min(length, gradient.shape[dim] - start)
-                part = bias.part(dim, start, size, gradient.shape)
-                parts.append(self._block(gradient.narrow(dim, start, size), part))
-            found = [
-                _joined(list(each), dim if dim in kept else None, how)
-                for each, how in zip(zip(*parts, strict=True), _HOW, strict=False)
-            ]
-        scale = bias.scale
-        if scale != 1:
-            found = [found[0] * scale, *(each * abs(scale) for each in found[1:])]
-        self.signed, self.absolute, *self._range = found
-
-    def _block(self, gradient: Tensor, bias: Bias) -> list[Tensor]:
-        product = bias.times(in_full_precision(gradient), self._scratch)
-        found = [self._sum(product)]
-        absolute = product.abs_()
-        found.append(self._sum(absolute))
-        if self._ranges:
-            over = self._summed
-            found.append(absolute.amin(over, keepdim=True) if over else absolute.clone())
-            found.append(absolute.amax(over, keepdim=True) if over else absolute.clone())
-        return found
-
-    def _sum(self, product: Tensor) -> Tensor:
-        if self._summed:
-            return product.sum(self._summed, keepdim=True)
-        return product.clone()  # its memory is used again
-
-    def magnitudes(self, by: Reduction, samples: int, device: torch.device) -> Magnitudes:
+    def _magnitudes(self, ranges: Sequence[Tensor], by: Reduction, elements: int) -> Magnitudes:
         """The range of ``|c|`` in each sample."""
-        smallest, largest = (each.to(device).reshape(-1) for each in self._range)
+        smallest, largest = (each.to(self.device).reshape(-1) for each in ranges)
         sample = by.sample_of(smallest)
         if sample is None or len(sample) != len(smallest):
-            if samples > 1:
+            if self.samples > 1:
                 raise SamplesLostError
-            sample = torch.zeros(len(smallest), dtype=torch.long, device=device)
-        start = smallest.new_zeros(samples)
+            sample = torch.zeros(len(smallest), dtype=torch.long, device=self.device)
+        start = smallest.new_zeros(self.samples)
         return Magnitudes(
             start.scatter_reduce(0, sample, smallest, "amin", include_self=False),
             start.scatter_reduce(0, sample, largest, "amax", include_self=False),
-            self._elements // samples,
+            elements // self.samples,
         )
+
+
+def _summed(
+    gradient: Tensor, bias: Bias, kept: set[int], ranges: bool, scratch: Scratch
+) -> list[Tensor]:
+    """``sum c``, ``sum |c|`` and, if asked for, the range of ``|c|``, for ``c = gradient * b``.
+
+    On a CPU, products of the size of a large activation cost more to allocate, write and read back
+    than to compute. Those of a block stay in memory that is used again, and in the cache.
+
+    Args:
+        gradient: As for :meth:`Summing.reduced`.
+        bias: As for :meth:`Summing.reduced`.
+        kept: The dimensions that are not summed over.
+        ranges: Whether to find the smallest and the largest ``|c|``, too.
+        scratch: Lends the memory for the products.
+    """
+    over = [dim for dim in range(gradient.dim()) if dim not in kept]
+    dim, length = _cut(gradient, bias.uncut)
+    if dim is None:
+        found = _summed_block(gradient, bias, over, ranges, scratch)
+    else:
+        parts = []
+        for start in range(0, gradient.shape[dim], length):
+            size = min(length, gradient.shape[dim] - start)
+            part = bias.part(dim, start, size, gradient.shape)
+            block = gradient.narrow(dim, start, size)
+            parts.append(_summed_block(block, part, over, ranges, scratch))
+        found = [
+            _joined(list(each), dim if dim in kept else None, how)
+            for each, how in zip(zip(*parts, strict=True), _HOW, strict=False)
+        ]
+    scale = bias.scale
+    if scale != 1:
+        found = [found[0] * scale, *(each * abs(scale) for each in found[1:])]
+    return found
+
+
+def _summed_block(
+    gradient: Tensor, bias: Bias, over: list[int], ranges: bool, scratch: Scratch
+) -> list[Tensor]:
+    product = bias.times(in_full_precision(gradient), scratch)
+    # Without a sum, the product is copied: its memory is used again.
+    found = [product.sum(over, keepdim=True) if over else product.clone()]
+    absolute = product.abs_()
+    found.append(absolute.sum(over, keepdim=True) if over else absolute.clone())
+    if ranges:
+        found.append(absolute.amin(over, keepdim=True) if over else absolute.clone())
+        found.append(absolute.amax(over, keepdim=True) if over else absolute.clone())
+    return found
 
 
 _HOW = ("sum", "sum", "amin", "amax")
@@ -212,40 +204,59 @@ def _cut(tensor: Tensor, uncut: tuple[int, ...]) -> tuple[int | None, int]:
     return None, 0
 
 
-def maps_of(terms: Sequence[Reduced]) -> list[dict[int, TermMap]]:
-    """The maps of several terms on their inputs; those of one shape at once, as they are small."""
-    groups: dict[object, list[tuple[int, int]]] = {}
+@dataclass(frozen=True)
+class Mapped:
+    """A term as maps.
+
+    Args:
+        maps: On each input that reaches it, by the input's number.
+        score: ``sum c`` of each sample, shape ``(N,)``.
+    """
+
+    maps: dict[int, TermMap]
+    score: Tensor
+
+
+def mapped(terms: Sequence[Reduced]) -> list[Mapped]:
+    """The maps of several terms; those of one shape at once, as they are small."""
+    groups: dict[object, list[tuple[int, int, Sums]]] = {}
     for position, term in enumerate(terms):
         for number, sums in term.sums.items():
-            key = (sums.signed.shape, sums.signed.dtype)
-            groups.setdefault(key, []).append((position, number))
+            key = (sums.signed.shape, sums.signed.dtype, sums.beside is None)
+            groups.setdefault(key, []).append((position, number, sums))
     maps: list[dict[int, TermMap]] = [{} for _ in terms]
+    scores: dict[int, Tensor] = {}
     for members in groups.values():
-        own = [terms[position].sums[number] for position, number in members]
-        signed = torch.stack([sums.signed for sums in own])
-        absolute = torch.stack([sums.absolute for sums in own])
-        beside = torch.stack([sums.beside for sums in own])
-        per_cell = [-1, signed.shape[1], *[1] * (signed.dim() - 2)]
-        cells = max(signed[0, 0].numel(), 1)
-        on_cells = absolute.flatten(2).sum(2)
-        total = on_cells + beside[:, 1]
-        tiny = torch.finfo(total.dtype).tiny
-        placed = torch.where(total > 0, on_cells / total.clamp_min(tiny), 1)
-        # What has no place is spread evenly over the cells.
-        signed = signed + (beside[:, 0] / cells).reshape(per_cell)
-        absolute = absolute + (beside[:, 1] / cells).reshape(per_cell)
+        signed = torch.stack([sums.signed for _, _, sums in members])
+        absolute = torch.stack([sums.absolute for _, _, sums in members])
+        score = signed.flatten(2).sum(2)
+        placed = torch.ones_like(score)
+        beside = [sums.beside for _, _, sums in members if sums.beside is not None]
+        if beside:
+            outside, all_outside = (torch.stack(each) for each in zip(*beside, strict=True))
+            score = score + outside
+            inside = absolute.flatten(2).sum(2)
+            total = inside + all_outside
+            placed = torch.where(total > 0, inside / total.clamp_min(_tiny(total)), 1)
+            # What has no place is spread evenly over the cells.
+            per_cell = [*score.shape, *[1] * (signed.dim() - 2)]
+            cells = max(signed[0, 0].numel(), 1)
+            signed = signed + (outside / cells).reshape(per_cell)
+            absolute = absolute + (all_outside / cells).reshape(per_cell)
         # sum ReLU(c) and sum ReLU(-c) from sum c and sum |c|: two weighted sums instead of two
         # rectified copies of the activation. Rounding may leave -eps where the sum is zero.
         positive = (absolute + signed).div_(2).clamp_min_(0)
         negative = (absolute - signed).div_(2).clamp_min_(0)
-        for row, (position, number) in enumerate(members):
-            grid = own[row].by.grid
-            share = placed[row] if grid is not None else torch.zeros_like(placed[row])
-            maps[position][number] = TermMap(positive[row], negative[row], share, grid)
-    return maps
+        nowhere = torch.zeros_like(score[0])
+        rows = zip(
+            positive.unbind(), negative.unbind(), placed.unbind(), score.unbind(), strict=True
+        )
+        for (position, number, sums), (one, other, share, own) in zip(members, rows, strict=True):
+            share = nowhere if sums.grid is None else share
+            maps[position][number] = TermMap(one, other, share, sums.grid)
+            scores[position] = own
+    return [Mapped(own, scores[position]) for position, own in enumerate(maps)]
 
 
-def score_of(reduced: Reduced) -> Tensor:
-    """``sum c`` of each sample, shape ``(N,)``."""
-    sums = next(iter(reduced.sums.values()))
-    return sums.signed.flatten(1).sum(1) + sums.beside[0]
+def _tiny(like: Tensor) -> float:
+    return torch.finfo(like.dtype).tiny

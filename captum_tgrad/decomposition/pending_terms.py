@@ -15,15 +15,14 @@ from captum_tgrad.decomposition.bias import Bias
 from captum_tgrad.decomposition.maps import (
     ELEMENTS_OF_A_BLOCK,
     Reduced,
-    SamplesLostError,
     Summing,
-    maps_of,
+    mapped,
     samples_lost,
-    score_of,
 )
 from captum_tgrad.decomposition.places.coordinates import LOST
 from captum_tgrad.decomposition.places.origin import origin_of
 from captum_tgrad.decomposition.places.places import Places
+from captum_tgrad.decomposition.places.reduction import SamplesLostError
 from captum_tgrad.decomposition.precision import without_autocast
 from captum_tgrad.decomposition.scratch import Scratch
 from captum_tgrad.decomposition.terms import Term, term
@@ -123,8 +122,8 @@ class PendingTerms:
             operations.setdefault(each.module, set()).add(each.operation)
         calls: Counter[str] = Counter()
         terms = []
-        maps = maps_of([reduced for _, reduced in arrived])
-        for (each, reduced), on_inputs in zip(arrived, maps, strict=True):
+        maps = mapped([reduced for _, reduced in arrived])
+        for (each, reduced), found in zip(arrived, maps, strict=True):
             if not each.module:
                 name = each.operation
             elif each.in_leaf and len(operations[each.module]) == 1:
@@ -133,16 +132,22 @@ class PendingTerms:
                 name = f"{each.module}:{each.operation}"
             calls[name] += 1
             name = name if calls[name] == 1 else f"{name}#{calls[name]}"
-            missing = any(
-                axis not in each.places.claims
-                for number in each.inputs
-                for axis in self.summing.axes[number]
-            )
-            lost = next((a.lost_at for a in each.places.claims if a.input == LOST and missing), "")
-            terms.append(term(name, on_inputs, score_of(reduced), reduced.magnitudes, lost))
+            lost = self._lost_at(each)
+            terms.append(term(name, found.maps, found.score, reduced.magnitudes, lost))
         return terms
 
-    @torch.no_grad()
+    def _lost_at(self, pending: PendingTerm) -> str:
+        """The operation that lost places that the term could have; empty if none did."""
+        claims = pending.places.claims
+        for lost in claims:
+            if lost.input == LOST and any(
+                axis not in claims
+                for number in pending.inputs
+                for axis in self.summing.axes[number]
+            ):
+                return lost.lost_at
+        return ""
+
     def _arrive(self, pending: PendingTerm, gradient: Tensor | None) -> None:
         if pending.bias is None or not self._armed or gradient is None:
             return  # a backward that returns None stands for zero

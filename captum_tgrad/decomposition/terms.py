@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from captum_tgrad.decomposition.places.enlarging import on_the_whole
 from captum_tgrad.decomposition.places.cells import Grid
+from captum_tgrad.decomposition.places.enlarging import on_the_whole
 
 
 @dataclass(frozen=True)

@@ -19,9 +19,8 @@ EXACT = {"rtol": 1e-12, "atol": 1e-12}
 
 
 def _run(call: Call) -> torch.Tensor:
-    operation = operation_of(call.func)
-    call = Call(call.func, call.args, call.kwargs, operation)
-    return in_its_form(call, operation, OldValues())
+    call = Call(call.func, call.args, call.kwargs, operation_of(call.func))
+    return in_its_form(call, OldValues())
 
 
 def _norm(kind: type, **arguments: object) -> nn.Module:

@@ -10,10 +10,9 @@ import torch
 from torch import Tensor
 
 from captum_tgrad.decomposition.bias import Bias, ElementBias, SaturationBias
-from captum_tgrad.decomposition.call import Call, NoRuleError
+from captum_tgrad.decomposition.call import Call, NoRuleError, Operation
 from captum_tgrad.decomposition.in_place import OldValues
 from captum_tgrad.decomposition.operations.operation import (
-    Operation,
     records,
     require_one_dependent,
 )

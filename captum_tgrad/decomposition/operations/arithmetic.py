@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from captum_tgrad.decomposition.bias import Bias, ElementBias
-from captum_tgrad.decomposition.call import Call, NoRuleError
+from captum_tgrad.decomposition.call import Call, NoRuleError, Operation
 from captum_tgrad.decomposition.operations.moving import finite, itself
-from captum_tgrad.decomposition.operations.operation import Operation, records
+from captum_tgrad.decomposition.operations.operation import records
 from captum_tgrad.decomposition.places import elementwise
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from torch import Tensor
 
 from captum_tgrad.decomposition.bias import Bias, ChannelBias
-from captum_tgrad.decomposition.call import Call
+from captum_tgrad.decomposition.call import Call, Operation
 from captum_tgrad.decomposition.operations.activations import homogeneous
 from captum_tgrad.decomposition.operations.moving import nothing
-from captum_tgrad.decomposition.operations.operation import Operation, records, require_constant
+from captum_tgrad.decomposition.operations.operation import records, require_constant
 from captum_tgrad.decomposition.places import grid_operations, picking
 
 

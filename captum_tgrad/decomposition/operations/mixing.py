@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from captum_tgrad.decomposition.bias import Bias, ChannelBias, ElementBias
-from captum_tgrad.decomposition.call import Call, NoRuleError
+from captum_tgrad.decomposition.call import Call, NoRuleError, Operation
 from captum_tgrad.decomposition.operations.arithmetic import homogeneous, of_degree, product
-from captum_tgrad.decomposition.operations.operation import Operation, records, require_constant
+from captum_tgrad.decomposition.operations.operation import records, require_constant
 from captum_tgrad.decomposition.places import elementwise, mixing
 
 _BLOCK_OF_SCORES = 2**22

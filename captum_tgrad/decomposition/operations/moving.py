@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from captum_tgrad.decomposition.bias import Bias, ElementBias
-from captum_tgrad.decomposition.call import Call, map_tensors, tensors_in
-from captum_tgrad.decomposition.operations.operation import Operation, records
+from captum_tgrad.decomposition.call import Call, Operation, map_tensors, tensors_in
+from captum_tgrad.decomposition.operations.operation import records
 from captum_tgrad.decomposition.places import elementwise, mixing, moving, padding, picking
 
 

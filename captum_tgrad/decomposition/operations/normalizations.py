@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from captum_tgrad.decomposition.bias import Bias, ChannelBias, ElementBias
-from captum_tgrad.decomposition.call import Call, NoRuleError
+from captum_tgrad.decomposition.call import Call, NoRuleError, Operation
 from captum_tgrad.decomposition.in_place import OldValues
-from captum_tgrad.decomposition.operations.operation import Operation, records, require_constant
+from captum_tgrad.decomposition.operations.operation import records, require_constant
 from captum_tgrad.decomposition.places import elementwise
 from captum_tgrad.decomposition.precision import in_full_precision
 

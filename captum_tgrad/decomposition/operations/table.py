@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 
-from captum_tgrad.decomposition.call import operation_name
+from captum_tgrad.decomposition.call import NOTHING_KNOWN, Operation, operation_name
 from captum_tgrad.decomposition.operations import (
     activations,
     arithmetic,
@@ -17,7 +18,6 @@ from captum_tgrad.decomposition.operations import (
     moving,
     normalizations,
 )
-from captum_tgrad.decomposition.operations.operation import Operation
 
 OPERATIONS: dict[str, Operation] = {
     **activations.OPERATIONS,
@@ -34,6 +34,7 @@ _BY_FUNCTION: dict[Callable[..., Any], Operation] = {
 }
 
 
-def operation_of(func: Callable[..., Any]) -> Operation | None:
-    """The record of a torch function; None if there is none."""
-    return _BY_FUNCTION.get(func) or OPERATIONS.get(operation_name(func))
+@cache
+def operation_of(func: Callable[..., Any]) -> Operation:
+    """The record of a torch function; ``NOTHING_KNOWN`` if there is none."""
+    return _BY_FUNCTION.get(func) or OPERATIONS.get(operation_name(func), NOTHING_KNOWN)

@@ -66,5 +66,6 @@ def redistributed(evidence: Tensor, shares: Sequence[Tensor | None]) -> Tensor:
             evidence = evidence @ matrix
         else:
             rest = evidence.shape[dim + 1 :]
-            evidence = (matrix.T @ evidence.flatten(dim + 1)).unflatten(-1, rest)
+            mixed = matrix.T @ evidence.flatten(dim + 1)
+            evidence = mixed.reshape(*mixed.shape[:-1], *rest)
     return evidence

@@ -23,40 +23,37 @@ _known: Remembered[list[Found]] = Remembered()
 _MOST_ELEMENTS = 2**22  # of a tensor whose places are found by trying
 
 
-def output_places(
-    call: Call, outputs: Sequence[Tensor], rule: Any, where: Callable[[], str]
-) -> list[Places]:
-    """The places of each output of a call.
+def output_places(call: Call, where: Callable[[], str]) -> list[Places]:
+    """The places of each differentiable output of a call.
 
     Args:
         call: The call, its arguments as they were before it ran.
-        outputs: All tensors that it returned.
-        rule: The operation's rule; None if it has none.
         where: What to call the operation if it loses the places of its arguments.
     """
-    key = None if rule in BY_VALUE else _key(call, outputs)
-    found = _known.get(key) if key is not None else None
+    key = None if call.record.places in BY_VALUE else _key(call)
+    found = None if key is None else _known.get(key)
     if found is None:
-        found, by_rule = _found(call, outputs, rule)
+        with torch.no_grad():
+            found, by_rule = _found(call)
         # What was found by trying depends on the values of constants, too.
         if key is not None and (by_rule or not call.constant):
-            _known.put(
-                key, found, sum(claim.index.numel() for given, _ in found for claim in given.all)
-            )
+            size = sum(claim.index.numel() for given, _ in found for claim in given.all)
+            _known.put(key, found, size)
     return [
         given if complete else _lost(call, output, given, where)
-        for (given, complete), output in zip(found, outputs, strict=True)
+        for (given, complete), output in zip(found, call.returned, strict=True)
+        if output.requires_grad
     ]
 
 
-def _key(call: Call, outputs: Sequence[Tensor]) -> object | None:
+def _key(call: Call) -> object | None:
     """What the places depend on; None if that includes the values of a constant."""
     parts: list[object] = [call.func]
     try:
         _freeze(call.args, parts)
         if call.kwargs:
             _freeze(call.kwargs, parts)
-        parts += [output.shape for output in outputs]
+        parts += [output.shape for output in call.returned]
         key = tuple(parts)
         hash(key)
     except (TypeError, RuntimeError):  # what cannot be hashed, and nested tensors
@@ -81,17 +78,18 @@ def _freeze(values: Any, parts: list[object]) -> None:
         elif isinstance(value, (tuple, list, dict)):
             parts += (kind, len(value))
             _freeze(value, parts)
-        elif kind is slice:
-            parts.append(kind)
+        elif isinstance(value, slice):
+            parts.append(slice)
             _freeze((value.start, value.stop, value.step), parts)
         else:
             parts += (kind, value)
 
 
-def _found(call: Call, outputs: Sequence[Tensor], rule: Any) -> tuple[list[Found], bool]:
-    if rule is not None:
+def _found(call: Call) -> tuple[list[Found], bool]:
+    outputs = call.returned
+    if call.record.places is not None:
         try:
-            found = rule(call, outputs)
+            found = call.record.places(call, outputs)
         except (NoRuleError, RuntimeError):  # it may not run on coordinates
             found = []
         if [given.shape for given in found] == [tuple(output.shape) for output in outputs]:

@@ -42,9 +42,7 @@ def _without_fill(
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """A number that is filled in has no coordinates."""
     args = tuple(
-        0.0
-        if call.record and position in call.record.fill and isinstance(arg, (int, float))
-        else arg
+        0.0 if position in call.record.fill and isinstance(arg, (int, float)) else arg
         for position, arg in enumerate(args)
     )
     return args, {**kwargs, "value": 0.0} if "value" in kwargs else kwargs

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -12,6 +14,10 @@ from captum_tgrad.decomposition.places.cells import Grid, borders_of, redistribu
 from captum_tgrad.decomposition.places.coordinates import SAMPLES, Axis, Coordinates
 from captum_tgrad.decomposition.places.places import Places
 from captum_tgrad.decomposition.places.remembered import Remembered
+
+
+class SamplesLostError(ValueError):
+    """It is not known which sample the elements of a tensor belong to."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,12 +47,16 @@ class Reduction:
     has_unknown_samples: bool = False
     all_placed: bool = True
     _on_device: dict[object, tuple[Tensor, ...]] = field(default_factory=dict)
-    _zeros: dict[object, Tensor] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def cells(self) -> int:
         """How many cells there are for each sample."""
-        return int(torch.Size(self.sizes).numel())
+        return math.prod(self.sizes)
+
+    @cached_property
+    def shape(self) -> tuple[int, ...]:
+        """That of what is in the cells."""
+        return (self.samples, 1, *self.sizes)
 
     def _indices(self, like: Tensor) -> tuple[Tensor, ...]:
         if like.device.type == "cpu":
@@ -55,33 +65,30 @@ class Reduction:
             self._on_device[like.device] = tuple([i.to(like.device) for i in self.indices])
         return self._on_device[like.device]
 
-    def _nothing(self, like: Tensor) -> Tensor:
-        key = (like.device, like.dtype)
-        if key not in self._zeros:
-            self._zeros[key] = like.new_zeros(self.samples)
-        return self._zeros[key]
-
-    def into_cells(self, sums: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def into_cells(self, sums: Tensor) -> tuple[Tensor, Tensor | None]:
         """Adds sums up by cell.
 
         Args:
             sums: Shape of the tensor, with size 1 in all dimensions that are not kept.
 
         Returns:
-            What is in each cell, ``(N, 1, *cells)``; what has no place, ``(N,)``; what belongs to
-            no sample, ``(1,)``.
+            What is in each cell, shape ``(N, 1, *cells)``, and what has no place, shape ``(N,)``;
+            None if everything has one.
+
+        Raises:
+            SamplesLostError: Some of it belongs to no sample.
         """
+        if not self.indices:
+            return sums.reshape(self.shape), None
         counted = self.samples * self.cells
-        indices = self._indices(sums)
-        if not indices:
-            nothing = self._nothing(sums)
-            return sums.reshape(self.samples, 1, *self.sizes), nothing, nothing[:1]
         total = sums.new_zeros(counted + self.samples + 1)
+        indices = self._indices(sums)
         for index in indices:
             total.index_add_(0, index, sums.reshape(-1), alpha=1 / len(indices))
-        cells = total[:counted].reshape(self.samples, 1, *self.sizes)
-        cells = redistributed(cells, self.spread)
-        return cells, total[counted : counted + self.samples], total[counted + self.samples :]
+        if self.has_unknown_samples and bool(total[-1] != 0):
+            raise SamplesLostError
+        cells = redistributed(total[:counted].reshape(self.shape), self.spread)
+        return cells, total[counted:-1]
 
     def sample_of(self, like: Tensor) -> Tensor | None:
         """The sample of each element of the kept dimensions; None if there is one sample."""

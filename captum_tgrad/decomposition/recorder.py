@@ -1,0 +1,209 @@
+"""What is remembered of each operation that has run: where its results are, and what it adds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from captum_tgrad.decomposition.bias import Bias, in_pairs
+from captum_tgrad.decomposition.call import Call, NoRuleError, tensors_in
+from captum_tgrad.decomposition.hidden import HiddenOperations
+from captum_tgrad.decomposition.in_place import OldValues, places_of_view
+from captum_tgrad.decomposition.maps import Summing
+from captum_tgrad.decomposition.modules import RunningModules
+from captum_tgrad.decomposition.one_rule import NoDerivativeError, bias_from_rule
+from captum_tgrad.decomposition.pending_terms import PendingTerm, PendingTerms
+from captum_tgrad.decomposition.places.coordinates import Axis
+from captum_tgrad.decomposition.places.finding import output_places
+from captum_tgrad.decomposition.places.grid_operations import channels_as_places
+from captum_tgrad.decomposition.places.mixing import places_in_pairs
+from captum_tgrad.decomposition.places.origin import (
+    Lifetime,
+    Origin,
+    is_stale,
+    origin_of,
+    set_origin,
+)
+from captum_tgrad.decomposition.places.places import Places
+from captum_tgrad.decomposition.random_state import RandomState
+from captum_tgrad.decomposition.terms import Term
+
+
+class Recorder:
+    """Records the bias of every operation that depends on the inputs, and follows their places.
+
+    Args:
+        leaves: The inputs.
+        summing: What the terms are summed over; None: only the places are followed.
+
+    Attributes:
+        modules: The modules that are running.
+        old_values: Knows who reads what may be overwritten.
+        channels_as_places: The channels of an input that the network uses as places, and the axis
+            that it uses as channels.
+    """
+
+    def __init__(self, leaves: Sequence[Tensor], summing: Summing | None) -> None:
+        self.modules = RunningModules(self.look_for_hidden)
+        self.old_values = OldValues()
+        self.channels_as_places: tuple[Axis, Axis | None] | None = None
+        self._pending = None if summing is None else PendingTerms(summing)
+        self._everything = frozenset(range(len(leaves)))
+        self._lifetime = Lifetime()
+        samples = leaves[0].shape[0] if summing is None else summing.samples
+        self.hidden = HiddenOperations(self.old_values, self._lifetime, samples)
+        self._types = {leaf.dtype for leaf in leaves}
+
+    @property
+    def precision(self) -> float:
+        """The machine epsilon of the coarsest type that an operation computed in."""
+        return max(torch.finfo(dtype).eps for dtype in self._types)
+
+    def follow(self, tensor: Tensor, given: Places, inputs: frozenset[int]) -> None:
+        """Remembers where the elements of a tensor are and which inputs it depends on."""
+        set_origin(tensor, Origin(given, inputs, self._lifetime))
+        self.hidden.see(tensor)
+
+    def origin(self, tensor: Tensor) -> Origin | None:
+        """Where a tensor that requires a gradient comes from; None if it is a constant."""
+        if is_stale(tensor):
+            self._refresh(tensor)
+        origin = origin_of(tensor)
+        if origin is None and tensor.grad_fn is not None:
+            origin = self._found(tensor, self.modules.path)
+        return origin
+
+    def _refresh(self, view: Tensor) -> None:
+        """The memory of a view was overwritten: its places are those of the tensor behind it."""
+        known = None if view._base is None else origin_of(view._base)
+        if view._base is not None and known is not None:
+            self.follow(view, places_of_view(view._base, view, known.places), known.inputs)
+
+    def _found(self, tensor: Tensor, path: str) -> Origin | None:
+        terms = 0 if self._pending is None else len(self._pending)
+        return self.hidden.found(tensor, path, terms)
+
+    def look_for_hidden(self, path: str, output: Any) -> None:
+        """Finds what a module returns that no operation in sight has made."""
+        if origin_of(output) is not None:
+            return
+        with torch._C.DisableTorchFunction():
+            for tensor in tensors_in(output):
+                if tensor.requires_grad and origin_of(tensor) is None:
+                    self._found(tensor, path)
+
+    def record(self, call: Call, result: Any, draws: RandomState | None = None) -> None:
+        """Remembers what a call adds and where its results are.
+
+        Args:
+            call: The call, its arguments as they were before it ran.
+            result: What it returned.
+            draws: The random state before it ran, where its rule needs it.
+        """
+        call.returned = tensors_in(result)
+        outputs = [tensor for tensor in call.returned if tensor.requires_grad]
+        if not outputs:
+            return
+        inputs = self._inputs(call)
+        if call.name in _MIXES_CHANNELS and self.channels_as_places is None:
+            self.channels_as_places = channels_as_places(call)
+        found = output_places(call, partial(self._name, call.name))
+        try:
+            biases = self._biases(call, outputs, draws)
+        except NoDerivativeError:
+            self._leave_hidden(outputs, found, inputs)
+            return
+        for output, given, bias in zip(outputs, found, biases, strict=True):
+            self._types.add(output.dtype)
+            self.follow(output, given, inputs)
+            if bias is None:
+                continue
+            if output.is_complex():
+                bias, given = in_pairs(bias, output), places_in_pairs(given)
+            self.await_gradient(output, given, inputs, bias, call.name)
+
+    def _inputs(self, call: Call) -> frozenset[int]:
+        """The numbers of the inputs on which a call depends."""
+        read = call.dependent[:1] if call.name in _SHAPED_LIKE_ANOTHER else call.dependent
+        inputs = frozenset[int]()
+        for origin in map(origin_of, read):
+            inputs |= self._everything if origin is None else origin.inputs
+        return inputs
+
+    def _leave_hidden(
+        self, outputs: list[Tensor], found: list[Places], inputs: frozenset[int]
+    ) -> None:
+        """What cannot be differentiated is a term by the gradients around it."""
+        for output, given in zip(outputs, found, strict=True):
+            try:
+                self._found(output, self.modules.path)
+            except (RuntimeError, NotImplementedError):
+                # It has no gradient at all, as an index has none: torch says so if it needs one.
+                self.follow(output, given, inputs)
+
+    def await_gradient(
+        self, output: Tensor, given: Places, inputs: frozenset[int], bias: Bias, name: str
+    ) -> None:
+        """Makes a term of a bias when the gradient arrives at ``output``."""
+        if self._pending is None:
+            return
+        self.old_values.are_read_by(bias)
+        path, in_leaf = self.modules.path, self.modules.inside_leaf
+        self._pending.await_gradient(output, PendingTerm(path, name, in_leaf, inputs, given, bias))
+
+    def _biases(
+        self, call: Call, outputs: list[Tensor], draws: RandomState | None
+    ) -> Sequence[Bias | None]:
+        if self._pending is None:
+            return [None] * len(outputs)
+        if call.record.bias is not None:
+            try:
+                biases = [call.record.bias(call, output) for output in outputs]
+                if not any(map(torch.is_complex, outputs)) or biases == [None] * len(biases):
+                    return biases
+            except NoRuleError:
+                pass
+        with torch.no_grad():
+            return bias_from_rule(call, outputs, draws)
+
+    def _name(self, operation: str) -> str:
+        path = self.modules.path
+        return f"{path}:{operation}" if path else operation
+
+    def finish(self, output: Any) -> None:
+        """The forward pass has ended: what is still hidden in its output is looked for."""
+        self.look_for_hidden("", output)
+        self.old_values.forget()
+        self.hidden.arm()
+        if self._pending is not None:
+            self._pending.arm()
+
+    def terms(self) -> list[Term]:
+        """The terms that reached the output, in forward order, under names that are unique."""
+        if self._pending is None:
+            return []
+        hidden = []
+        for found in self.hidden.terms:
+            root = found.roots[-1]
+            reduced = found.reduced(self._pending.summing, self._pending.scratch)
+            term = PendingTerm(root.path, "hidden", False, found.inputs, root.places, None, reduced)
+            hidden.append((root.order, term))
+        return self._pending.terms(hidden)
+
+    def release(self) -> None:
+        """Removes the hooks on the activations and frees what waits for a gradient."""
+        if self._pending is not None:
+            self._pending.release()
+        self.hidden.release()
+        self.old_values.forget()
+        self._lifetime.is_over = True
+
+
+_SHAPED_LIKE_ANOTHER = {"view_as", "reshape_as", "expand_as", "type_as", "to"}
+"""Operations that read only the shape or the type of their second tensor."""
+
+_MIXES_CHANNELS = {"linear", "conv1d", "conv2d", "conv3d"}
