@@ -128,6 +128,8 @@ class Call:
         constant: Those that did not.
         shared: What several rules need and the first of them has computed.
         returned: The tensors that it returned, once it has run.
+        is_dense: Whether the constant matrices that decide about its places hold no zeros; None if
+            there are none.
     """
 
     def __init__(
@@ -147,6 +149,7 @@ class Call:
         self.dependent = [tensor for tensor in self.tensors if tensor.requires_grad]
         self.shared: dict[str, Any] = {}
         self.returned: list[Tensor] = []
+        self.is_dense: bool | None = None
         self._bound: dict[str, Any] | None = None
 
     @property

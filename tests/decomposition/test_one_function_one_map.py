@@ -77,6 +77,8 @@ HEAD, BIAS = _random(WIDTH, 5, seed=50), _random(WIDTH, 1, 1, seed=51)
 KERNEL, DEPTH = _random(WIDTH, 3, 3, 3, seed=52), _random(WIDTH, 1, 3, 3, seed=53)
 ROWS, TAPS, TURNED = KERNEL.flatten(1), KERNEL[..., None, None], KERNEL.flip(2, 3).transpose(0, 1)
 MIX, ONES = _random(WIDTH, WIDTH, seed=54), torch.ones(WIDTH, 1, 2, 2).double()
+HALVES = torch.eye(SIZE // 2).double().repeat_interleave(2, 1)
+SHUFFLE = torch.eye((SIZE // 2) ** 2).double()[_random((SIZE // 2) ** 2, seed=55).argsort()]
 POINTWISE, OF_ROWS = MIX[..., None, None], BIAS.flatten()
 PATCHES, HALVING = _random(WIDTH, 3, PATCH, PATCH, seed=55), _random(WIDTH, 3, 2, 2, seed=56)
 PATCH_ROWS, HALVING_MIX = PATCHES.flatten(1), HALVING.flatten(1)[..., None, None]
@@ -245,6 +247,8 @@ PAIRS = [
         channels_by_a_tensor=lambda x: x[:, torch.arange(3)],
         channels_by_index_select=lambda x: x.index_select(1, torch.arange(3)),
         channels_by_gather=lambda x: x.gather(1, torch.arange(3)[:, None, None].expand_as(x)),
+        channels_by_a_matrix=lambda x: torch.einsum("nchw,dc->ndhw", x, torch.eye(3).double()),
+        rows_by_a_matrix=lambda x: torch.eye(SIZE).double() @ x,
         channels_by_slices_and_cat=lambda x: torch.cat([x[:, :1], x[:, 1:2], x[:, 2:]], 1),
         channels_by_unbind_and_stack=lambda x: torch.stack(x.unbind(1), 1),
         channels_by_select_and_stack=lambda x: torch.stack([x.select(1, c) for c in range(3)], 1),
@@ -302,6 +306,8 @@ PAIRS = [
         mirrored_by_take_along_dim=lambda x: NET(x.take_along_dim(BACKWARDS.expand_as(x), 3)),
         mirrored_by_fliplr=lambda x: NET(x.permute(2, 3, 0, 1).fliplr().permute(2, 3, 0, 1)),
         mirrored_by_torchvision=lambda x: NET(TF.hflip(x)),
+        mirrored_by_a_matrix=lambda x: NET(x @ torch.eye(SIZE).double().flip(0)),
+        mirrored_by_linear=lambda x: NET(F.linear(x, torch.eye(SIZE).double().flip(0))),
     ),
     *_written(NET, move=lambda x: x.flip(2))(
         upside_down_by_flip=lambda x: NET(x.flip(2)),
@@ -322,6 +328,9 @@ PAIRS = [
         shifted_by_roll=lambda x: FINE_NET(ROLL(x)),
         shifted_by_cat=lambda x: FINE_NET(torch.cat([x[..., -5:], x[..., :-5]], 3).roll(3, 2)),
         shifted_by_an_index=lambda x: FINE_NET(x.roll(3, 2)[..., ROLLED]),
+        shifted_by_matrices=lambda x: FINE_NET(
+            torch.eye(SIZE).double().roll(3, 0) @ x @ torch.eye(SIZE).double().roll(5, 1)
+        ),
     ),
     *_written(NET, move=ROLL, back=ROLL_BACK, limit=CUT)(
         shifted_between_coarse_cells=lambda x: NET(ROLL(x)),
@@ -333,6 +342,9 @@ PAIRS = [
         cropped_by_negative_padding=lambda x: FINE_NET(F.pad(x, (-4, -4, -3, -3))),
         cropped_by_split=lambda x: FINE_NET(x.split([3, 18, 3], 2)[1].tensor_split([4, 20], 3)[1]),
         cropped_by_torchvision=lambda x: FINE_NET(TF.center_crop(x, [18, 16])),
+        cropped_by_matrices=lambda x: FINE_NET(
+            torch.eye(SIZE).double()[3:21] @ x @ torch.eye(SIZE).double()[:, 4:20]
+        ),
     ),
     *_written(NET, move=lambda x: x[INNER], back=BOX, limit=CUT)(
         cropped_between_coarse_cells=lambda x: NET(x[INNER]),
@@ -370,6 +382,12 @@ PAIRS = [
     *_written(F.silu, partial(_within, before=COARSE_STEM))(
         coarse_activation_in_shifted_windows=lambda h: ROLL_BACK(_in_windows(ROLL(h))),
         coarse_activation_while_mirrored=lambda h: F.silu(h.flip(3)).flip(3),
+        coarse_activation_on_tokens_shuffled_by_a_matrix=lambda h: _grid(
+            SHUFFLE.mT @ F.silu(SHUFFLE @ _tokens(h))
+        ),
+        coarse_activation_on_tokens_shuffled_by_bmm=lambda h: _grid(
+            torch.bmm(SHUFFLE.mT.expand(len(h), -1, -1), F.silu(SHUFFLE @ _tokens(h)))
+        ),
         coarse_activation_on_shuffled_tokens=lambda h: _grid(_shuffled(F.silu, _tokens(h))),
     ),
     *_written(lambda p, mask: torch.where(mask[..., None], F.silu(p), p), _with_a_mask)(
@@ -435,6 +453,7 @@ PAIRS = [
         average_by_f_unfold=lambda h: F.unfold(h, 2, stride=2).view(-1, WIDTH, 4, 12, 12).mean(2),
         average_by_unfold=lambda h: h.unfold(2, 2, 2).unfold(3, 2, 2).mean((4, 5)),
         average_by_conv=lambda h: F.conv2d(h, ONES / 4, stride=2, groups=WIDTH),
+        average_by_matrices=lambda h: HALVES @ h @ HALVES.mT / 4,
         average_by_interpolation=lambda h: F.interpolate(h, scale_factor=0.5, mode="area"),
     ),
     *_written(partial(F.max_pool2d, kernel_size=2), ACTIVATED)(
@@ -456,6 +475,7 @@ PAIRS = [
         enlarged_by_expand=lambda h: (
             h[..., None, :, None].expand(-1, -1, -1, 2, -1, 2).flatten(4).flatten(2, 3)
         ),
+        enlarged_by_matrices=lambda h: HALVES.mT @ h @ HALVES,
         enlarged_by_an_index=lambda h: h[:, :, DOUBLED][..., DOUBLED],
         enlarged_by_transposed_conv=lambda h: F.conv_transpose2d(h, ONES, stride=2, groups=WIDTH),
     ),
@@ -467,6 +487,11 @@ PAIRS = [
     ),
     *_written(_mixed, ON_TOKENS)(
         linear_on_tokens_first=lambda t: _mixed(t.transpose(0, 1)).transpose(0, 1),
+        linear_by_addmm=lambda t: F.silu(torch.addmm(OF_ROWS, t.flatten(0, 1), MIX.T).view_as(t)),
+        linear_by_baddbmm=lambda t: F.silu(
+            torch.baddbmm(OF_ROWS.expand(len(t), 1, -1), t, MIX.T.expand(len(t), -1, -1))
+        ),
+        linear_by_inner=lambda t: F.silu(torch.inner(t, MIX) + OF_ROWS),
         linear_on_shuffled_tokens=partial(_shuffled, _mixed),
         linear_with_a_class_token=partial(_with_a_class_token, _mixed),
         linear_as_conv=lambda t: _tokens(F.silu(F.conv2d(_grid(t), POINTWISE, OF_ROWS))),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -21,6 +22,17 @@ def linear(call: Call, output: Tensor) -> Bias | None:
     bias = call.bound["bias"]
     require_constant(call.bound["weight"], bias)
     return None if bias is None else ChannelBias(bias, output.dim() - 1)
+
+
+def added_product(call: Call, output: Tensor) -> Bias | None:
+    """``beta * input + alpha * first @ second``: the input, where it is a constant."""
+    names = ("input", "first", "second", "beta")
+    added, first, second, beta = (call.bound[name] for name in names)
+    if first.requires_grad == second.requires_grad:
+        raise NoRuleError
+    if added.requires_grad:
+        return None
+    return ElementBias(partial(torch.mul, other=beta), added)
 
 
 def vector_norm(call: Call, output: Tensor) -> Bias | None:
@@ -93,7 +105,14 @@ OPERATIONS: dict[str, Operation] = {
     **records("einsum", places=mixing.einsum, bias=product),
     **records("tensordot", "a, b, dims=2", places=mixing.tensordot, bias=product),
     **records("outer ger", "input, other", places=mixing.outer, bias=product),
-    **records("inner kron chain_matmul", places=None, bias=product),
+    **records("inner", "input, other", places=mixing.inner, bias=product),
+    **records("kron chain_matmul", places=None, bias=product),
+    **records(
+        "addmm addmv baddbmm",
+        "input, first, second, beta=1, alpha=1",
+        places=mixing.added_product,
+        bias=added_product,
+    ),
     **records("bilinear", "input1, input2, weight, bias=None", places=mixing.bilinear),
     **records(
         "sum mean nansum nanmean amax amin max min median",

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from captum_tgrad.decomposition.call import Call, NoRuleError, map_tensors, tensors_in
+from captum_tgrad.decomposition.places.contraction import has_zeros
 from captum_tgrad.decomposition.places.coordinates import Axis, Coordinates, coordinates
 from captum_tgrad.decomposition.places.origin import places_of
 from captum_tgrad.decomposition.places.picking import BY_VALUE
@@ -19,7 +20,8 @@ from captum_tgrad.decomposition.random_state import lock
 Found = tuple[Places, bool]
 """What is known of an output's places, and whether that is all there is to know."""
 
-_known: Remembered[list[Found]] = Remembered()
+_known: Remembered[tuple[list[Found], bool | None]] = Remembered()
+"""What was found, and whether that is so only where constant matrices hold no zeros."""
 _MOST_ELEMENTS = 2**22  # of a tensor whose places are found by trying
 
 
@@ -31,14 +33,14 @@ def output_places(call: Call, where: Callable[[], str]) -> list[Places]:
         where: What to call the operation if it loses the places of its arguments.
     """
     key = None if call.record.places in BY_VALUE else _key(call)
-    found = None if key is None else _known.get(key)
-    if found is None:
+    found, is_dense = (None if key is None else _known.get(key)) or (None, None)
+    if found is None or (is_dense and any(map(has_zeros, call.constant))):
         with torch.no_grad():
             found, by_rule = _found(call)
         # What was found by trying depends on the values of constants, too.
-        if key is not None and (by_rule or not call.constant):
+        if key is not None and call.is_dense is not False and (by_rule or not call.constant):
             size = sum(claim.index.numel() for given, _ in found for claim in given.all)
-            _known.put(key, found, size)
+            _known.put(key, (found, call.is_dense), size)
     return [
         given if complete else _lost(call, output, given, where)
         for (given, complete), output in zip(found, call.returned, strict=True)

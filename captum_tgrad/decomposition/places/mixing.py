@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from torch import Tensor
 
 from captum_tgrad.decomposition.call import Call, NoRuleError
+from captum_tgrad.decomposition.places.contraction import contracted
 from captum_tgrad.decomposition.places.coordinates import Coordinates, coordinates
 from captum_tgrad.decomposition.places.elementwise import Found, claims_of, collected, elementwise
 from captum_tgrad.decomposition.places.origin import places_of
@@ -71,7 +71,7 @@ def places_in_pairs(given: Places) -> Places:
 def unpaired(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     """Complex numbers from pairs in the last dimension."""
     letters = _LETTERS[: call.tensors[0].dim()]
-    return contracted(f"{letters}->{letters[:-1]}", call.tensors, outputs[0])
+    return contracted(call, f"{letters}->{letters[:-1]}", call.tensors, outputs[0])
 
 
 def differences(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
@@ -110,44 +110,33 @@ def _contracted_halves(tensor: Tensor, dim: int, output: Tensor) -> list[Places]
     return [places(output.shape, found)]
 
 
-def contracted(equation: str, tensors: Sequence[Any], output: Tensor) -> list[Places]:
-    """The places of ``torch.einsum(equation, *tensors)``, without an ellipsis.
-
-    What is summed over is mixed; each tensor's other coordinates stay with its letters.
-    """
-    left, right = equation.split("->")
-    found: Found = {}
-    for letters, tensor in zip(left.split(","), tensors, strict=True):
-        for axis, claim in claims_of(tensor):
-            own = letters
-            index: Tensor = claim.index
-            for letter in [letter for letter in letters if letters.count(letter) > 1]:
-                while own.count(letter) > 1:  # a diagonal
-                    first = own.index(letter)
-                    second = own.index(letter, first + 1)
-                    size = max(index.shape[first], index.shape[second])
-                    sizes = list(index.shape)
-                    sizes[first] = sizes[second] = size
-                    index = index.expand(sizes).diagonal(0, first, second)
-                    own = own[:second] + own[second + 1 :]
-                    own = own[:first] + own[first + 1 :] + letter
-            whole = coordinates(index, claim.cells)
-            summed = [d for d, letter in enumerate(own) if letter not in right]
-            order = [own.index(letter) for letter in right if letter in own]
-            rest = [d for d in range(len(own)) if d not in order]
-            for kept in mixed(whole, summed, axis) if whole else ():
-                size_of = dict(zip(own, kept.index.shape, strict=True))
-                arranged = kept.index.permute([*order, *rest])
-                arranged = arranged.reshape([size_of.get(letter, 1) for letter in right])
-                found.setdefault(axis, []).append(coordinates(arranged, kept.cells))
-    return [places(output.shape, found)]
-
-
 def linear(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     """The last dimension is mixed."""
     tensor, weight, (output,) = call.bound["input"], call.bound["weight"], outputs
     batch, channels = _LETTERS[: tensor.dim() - 1], "z" * (weight.dim() - 1)
-    return contracted(f"{batch}y,{channels}y->{batch}{channels}", [tensor, weight], output)
+    return contracted(call, f"{batch}y,{channels}y->{batch}{channels}", [tensor, weight], output)
+
+
+def added_product(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
+    """``addmm`` and its relatives: a product of matrices, and what it is added to."""
+    first, second, (output,) = call.bound["first"], call.bound["second"], outputs
+    equation = {"addmm": "xy,yz->xz", "addmv": "xy,y->x", "baddbmm": "nxy,nyz->nxz"}[call.name]
+    product = contracted(call, equation, [first, second], output)[0]
+    rank = output.dim()
+    found = collected((axis, c.aligned(rank)) for axis, c in claims_of(call.bound["input"]))
+    for axis, own in product.claims.items():
+        found.setdefault(axis, []).extend(own)
+    return [places(output.shape, found)]
+
+
+def inner(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
+    """The last dimensions of both are summed over."""
+    one, other = call.bound["input"], call.bound["other"]
+    if one.dim() == 0 or other.dim() == 0:
+        raise NoRuleError
+    left = _LETTERS[: one.dim() - 1]
+    right = _LETTERS[one.dim() - 1 : one.dim() + other.dim() - 2]
+    return contracted(call, f"{left}z,{right}z->{left}{right}", [one, other], outputs[0])
 
 
 def matmul(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
@@ -165,19 +154,19 @@ def matmul(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
 
     first, second = letters(left, "x", "y", "y"), letters(right, "y", "z", "y")
     result = batch + "x" * (left.dim() > 1) + "z" * (right.dim() > 1)
-    return contracted(f"{first},{second}->{result}", [left, right], output)
+    return contracted(call, f"{first},{second}->{result}", [left, right], output)
 
 
 def outer(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     """Each element of the one with each of the other."""
-    return contracted("a,b->ab", [call.bound["input"], call.bound["other"]], outputs[0])
+    return contracted(call, "a,b->ab", [call.bound["input"], call.bound["other"]], outputs[0])
 
 
 def bilinear(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     """The last dimensions of both are mixed."""
     one, other = call.bound["input1"], call.bound["input2"]
     batch = _LETTERS[: one.dim() - 1]
-    return contracted(f"{batch}x,{batch}y->{batch}z", [one, other], outputs[0])
+    return contracted(call, f"{batch}x,{batch}y->{batch}z", [one, other], outputs[0])
 
 
 def tensordot(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
@@ -195,7 +184,7 @@ def tensordot(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     shared = set(left) & set(right)
     result = [letter for letter in [*left, *right] if letter not in shared]
     equation = f"{''.join(left)},{''.join(right)}->{''.join(result)}"
-    return contracted(equation, [one, other], outputs[0])
+    return contracted(call, equation, [one, other], outputs[0])
 
 
 def einsum(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
@@ -218,7 +207,7 @@ def einsum(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
         joined = "".join(terms).replace("...", "")
         right = "..." * ("..." in left) + "".join(sorted(c for c in joined if joined.count(c) == 1))
     right = right.replace("...", "".join(dots))
-    return contracted(f"{','.join(expanded)}->{right}", operands, outputs[0])
+    return contracted(call, f"{','.join(expanded)}->{right}", operands, outputs[0])
 
 
 def attention(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
@@ -231,7 +220,7 @@ def attention(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     if batch and key.shape[-3] != query.shape[-3]:
         shared = batch[:-1] + "v"  # several heads of queries share one of keys and values
     equation = f"{batch}wx,{shared}yx,{shared}yz->{batch}wz"
-    return contracted(equation, [query, key, value], output)
+    return contracted(call, equation, [query, key, value], output)
 
 
 def recurrent(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
@@ -245,7 +234,7 @@ def recurrent(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     sequence = "nsz" if batch_first else "snz"
     results = (sequence, *["knz"] * (len(outputs) - 1))
     return [
-        contracted(f"{','.join(own)}->{letters}", operands, output)[0]
+        contracted(call, f"{','.join(own)}->{letters}", operands, output)[0]
         for letters, output in zip(results, outputs, strict=True)
     ]
 
@@ -255,4 +244,4 @@ def cell(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     tensors = [tensor for tensor in call.tensors if any(claims_of(tensor))]
     batch = _LETTERS[: outputs[0].dim() - 1]
     equation = ",".join([batch + "x"] * len(tensors)) + f"->{batch}z"
-    return contracted(equation, tensors, outputs[0]) * len(outputs)
+    return contracted(call, equation, tensors, outputs[0]) * len(outputs)

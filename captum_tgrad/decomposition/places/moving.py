@@ -70,7 +70,9 @@ def after(run: Run, given: Sequence[Places | None], tensors: Sequence[Tensor]) -
             shapes = shapes or [shape for _, shape in moved_claims]
             for (claim, _), found in zip(moved_claims, claims, strict=True):
                 found.setdefault(axis, []).append(claim)
-    return [places(shape, _refined(found)) for shape, found in zip(shapes, claims, strict=True)]
+    return [
+        places(shape, copies_refined(found)) for shape, found in zip(shapes, claims, strict=True)
+    ]
 
 
 def _moved(
@@ -106,7 +108,7 @@ def _as_numbers(tensor: Tensor, index: Tensor | None) -> Tensor:
     return tensor.detach().cpu()
 
 
-def _refined(
+def copies_refined(
     claims: dict[Axis, list[Coordinates | None]],
 ) -> dict[Axis, list[Coordinates | None]]:
     """Copies beside each other make a finer grid where nothing else tells them apart."""
@@ -141,7 +143,7 @@ def reshaped(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
 
     given = places_of(tensor)
     claims = given.claims.items() if given else ()
-    return [places(output.shape, _refined({a: list(map(move, own)) for a, own in claims}))]
+    return [places(output.shape, copies_refined({a: list(map(move, own)) for a, own in claims}))]
 
 
 def _groups(old: list[int], new: list[int]) -> list[tuple[list[int], list[int]]]:

@@ -1,0 +1,119 @@
+"""Places after a sum of products: of what each letter of an einsum equation stands for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from captum_tgrad.decomposition.call import Call
+from captum_tgrad.decomposition.places.coordinates import (
+    SAMPLES,
+    Axis,
+    Coordinates,
+    coordinates,
+    from_borders,
+    narrowed,
+)
+from captum_tgrad.decomposition.places.elementwise import Found, claims_of
+from captum_tgrad.decomposition.places.moving import copies_refined
+from captum_tgrad.decomposition.places.places import Places, mixed, places
+
+_MOST_LOOKED_AT = 2**22
+
+
+def contracted(call: Call, equation: str, tensors: Sequence[Any], output: Tensor) -> list[Places]:
+    """The places of ``torch.einsum(equation, *tensors)``, without an ellipsis.
+
+    What is summed over is mixed; each tensor's other coordinates stay with its letters. A constant
+    matrix that holds zeros picks what it mixes, as a permutation does.
+    """
+    left, right = equation.split("->")
+    operands = list(zip(left.split(","), tensors, strict=True))
+    found: Found = {}
+    for letters, tensor in operands:
+        for axis, claim in claims_of(tensor):
+            own, index = _without_repeated(letters, claim.index)
+            whole = coordinates(index, claim.cells)
+            if whole is None:
+                continue
+            summed = [d for d, letter in enumerate(own) if letter not in right]
+            parts = mixed(whole, summed, axis)
+            if len(whole.dims) == 1 and whole.dims[0] in summed:
+                letter = own[whole.dims[0]]
+                picked = _picked(call, whole, letter, operands, right, axis)
+                if picked is not None:
+                    own, parts = picked[0], [picked[1]]
+            order = [own.index(letter) for letter in right if letter in own]
+            rest = [d for d in range(len(own)) if d not in order]
+            for kept in parts:
+                size_of = dict(zip(own, kept.index.shape, strict=True))
+                arranged = kept.index.permute([*order, *rest])
+                arranged = arranged.reshape([size_of.get(letter, 1) for letter in right])
+                found.setdefault(axis, []).append(coordinates(arranged, kept.cells))
+    # What was picked several times is a finer grid.
+    return [places(output.shape, copies_refined(found) if call.is_dense is False else found)]
+
+
+def _without_repeated(letters: str, index: Tensor) -> tuple[str, Tensor]:
+    """The diagonals of dimensions that have one letter."""
+    for letter in [letter for letter in letters if letters.count(letter) > 1]:
+        while letters.count(letter) > 1:
+            first = letters.index(letter)
+            second = letters.index(letter, first + 1)
+            size = max(index.shape[first], index.shape[second])
+            sizes = list(index.shape)
+            sizes[first] = sizes[second] = size
+            index = index.expand(sizes).diagonal(0, first, second)
+            letters = letters[:second] + letters[second + 1 :]
+            letters = letters[:first] + letters[first + 1 :] + letter
+    return letters, index
+
+
+def _picked(
+    call: Call,
+    claim: Coordinates,
+    letter: str,
+    operands: Sequence[tuple[str, Any]],
+    kept: str,
+    axis: Axis,
+) -> tuple[str, Coordinates] | None:
+    """The coordinates of what a constant picks along a letter, and its other letters.
+
+    Each new element is in the smallest cell that holds all that it was picked from. None if it is
+    picked from everything, or from more than half of it on average.
+    """
+    constants = [
+        (letters, tensor)
+        for letters, tensor in operands
+        if letters.count(letter) == 1 and tensor.dim() > 1 and not any(claims_of(tensor))
+    ]
+    if len(constants) != 1 or not set(constants[0][0]) <= {letter, *kept}:
+        return None
+    ((letters, constant),) = constants
+    call.is_dense = not has_zeros(constant)
+    if call.is_dense:
+        return None
+    dim = letters.index(letter)
+    shape = [-1 if d == dim else 1 for d in range(constant.dim())]
+    used = constant.detach().cpu() != 0
+    low, high = (border.reshape(shape).expand(used.shape) for border in claim.borders())
+    low = low.where(used, torch.inf).amin(dim)
+    high = high.where(used, -torch.inf).amax(dim)
+    if axis.input != SAMPLES and bool((high - low).clamp_min(0).mean() > axis.extent / 2):
+        return None
+    padding = claim.padding().reshape(shape).expand(used.shape).where(used, True).all(dim)
+    picked = narrowed(from_borders(low, high, axis, padding))
+    return None if picked is None else (letters.replace(letter, ""), picked)
+
+
+def has_zeros(constant: Tensor) -> bool:
+    """Whether a constant matrix picks what it mixes; a large one counts as dense."""
+    return (
+        constant.dim() > 1
+        and constant.is_floating_point()
+        and constant.numel() <= _MOST_LOOKED_AT
+        and bool((constant == 0).any())
+    )
