@@ -1,7 +1,7 @@
 """What the masked part goes to, and what that does to Average Drop and Increase in Confidence.
 
 Prints a Markdown table for the built-in model, three methods and a random map. Without a folder,
-the labelled pictures of foolbox (``pip install --no-deps foolbox``), or two of scikit-image. Run:
+the labeled pictures of foolbox (``pip install --no-deps foolbox``), or two of scikit-image. Run:
 
     python benchmarks/masking_variants.py [--images FOLDER] [--limit 20]
 """
@@ -18,15 +18,15 @@ from captum.attr import InputXGradient, LayerGradCam
 from torch import Tensor
 
 from captum_tgrad import TGradAttribution
-from captum_tgrad.metrics import average_drop, blur, increase_in_confidence, mean_colour
+from captum_tgrad.metrics import average_drop, blur, increase_in_confidence, mean_color
 from captum_tgrad.zoo import load_classifier, load_image, sample_image
 
-# What a black picture is normalised to: (0 - 127) / 128.
+# What a black picture is normalized to: (0 - 127) / 128.
 BLACK = -127 / 128
 VARIANTS = {
-    "0 in the normalised picture (the default)": None,
+    "0 in the normalized picture (the default)": None,
     "0 in the pixels: black": BLACK,
-    "the picture's mean colour": mean_colour,
+    "the picture's mean color": mean_color,
     "the blurred picture": blur(),
 }
 

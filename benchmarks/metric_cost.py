@@ -205,7 +205,7 @@ def table_quantus(bench: Bench) -> None:
     images, steps = bench.images, bench.options.steps
     # Quantus replaces single numbers, not pixels, and wants a divisor of the number of pixels.
     in_step = next(each for each in range(50176 // steps, 0, -1) if 50176 % each == 0)
-    metric = quantus.PixelFlipping(features_in_step=in_step, normalise=False, disable_warnings=True)
+    metric = quantus.PixelFlipping(features_in_step=in_step, normalize=False, disable_warnings=True)
     maps = bench.maps.expand_as(images).cpu().numpy()
 
     def flipping() -> None:

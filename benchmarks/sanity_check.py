@@ -1,4 +1,4 @@
-"""How the maps of several methods change as the built-in network is randomised.
+"""How the maps of several methods change as the built-in network is randomized.
 
 Prints a Markdown table for each method: per step of the cascade, the mean over the pictures of the
 rank correlation and of SSIM with the map of the trained network, with and without the sign, and
@@ -82,7 +82,7 @@ def main() -> None:
     layers += [f"_blocks.{number}" for number in range(len(model._blocks))]
     for name in options.methods:
         print(f"\n{name}, {options.mode}, seed {options.seed}\n")
-        print("| randomised | rank correlation | absolute | SSIM | absolute | constant |")
+        print("| randomized | rank correlation | absolute | SSIM | absolute | constant |")
         print("|---|---|---|---|---|---|")
         start = time.perf_counter()
         for step in cascading_randomization(

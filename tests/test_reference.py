@@ -247,9 +247,9 @@ def test_targets_of_every_kind():
 # --------------------------------------------------------------------------- phi
 
 
-def test_phi_interpolates_between_the_centres_of_the_places():
-    # The four new centres lie at -1/4, 1/4, 3/4 and 5/4 of the way from the first old
-    # centre to the second; outside them the map goes on flat: 2, 2.5, 3.5, 4, sum 12.
+def test_phi_interpolates_between_the_centers_of_the_places():
+    # The four new centers lie at -1/4, 1/4, 3/4 and 5/4 of the way from the first old
+    # center to the second; outside them the map goes on flat: 2, 2.5, 3.5, 4, sum 12.
     enlarged = phi(double(2.0, 4.0).reshape(1, 1, 2), (4,))
     assert_close(enlarged, double(2.0, 2.5, 3.5, 4.0).reshape(1, 1, 4) / 12)
 

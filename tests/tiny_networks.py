@@ -643,7 +643,7 @@ CONSTANTS = [
         lambda m, x: x.sub_(0.5).div_(0.25).add_(3),
     ),
     TinyNetwork(
-        "normalised_input",
+        "normalized_input",
         lambda: Chain(
             mean=WithConstant(lambda x, c: x - c, (3, 1, 1), trainable=False),
             deviation=WithConstant(lambda x, c: x / c, (3, 1, 1), trainable=False),
@@ -1112,7 +1112,7 @@ SHAPES = [
         twin=_multilayer_twin,
     ),
     TinyNetwork(
-        "normalised_perceptron",
+        "normalized_perceptron",
         lambda: Chain(
             linear1=nn.Linear(5, 6),
             norm=nn.BatchNorm1d(6),

@@ -90,7 +90,7 @@ def a_metric_of_several(model: nn.Module, inputs: Tensor, maps: dict[str, Tensor
     assert_type(increase_in_confidence(model, inputs, maps), dict[str, IncreaseInConfidence])
 
 
-def steps_of_a_randomisation(model: nn.Module, inputs: Tensor) -> None:
+def steps_of_a_randomization(model: nn.Module, inputs: Tensor) -> None:
     for step in cascading_randomization(model, TGradAttribution, inputs, target=[0, 1]):
         assert_type(step, RandomizationStep)
 

@@ -53,7 +53,7 @@ attributions, delta = method.attribute(image, target=target, return_convergence_
 print("attributions:", tuple(attributions.shape))
 
 # %%
-# The attributions have the shape of the image. Their sum over the three colour channels is the map;
+# The attributions have the shape of the image. Their sum over the three color channels is the map;
 # the figures take that sum for you. ``crop`` cuts out of the photograph what the network saw, so
 # that the map lies where it belongs.
 
@@ -75,7 +75,7 @@ figure
 # What the numbers mean
 # ---------------------
 #
-# A network of convolutions, normalisations and ReLUs is linear around each image, so that its
+# A network of convolutions, normalizations and ReLUs is linear around each image, so that its
 # output is the input times the gradient, plus what the biases of all layers contribute. T-Grad
 # computes every one of these terms. They have to add up to the logit, and the residual ``delta`` is
 # what is left over:

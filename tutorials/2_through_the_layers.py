@@ -55,7 +55,7 @@ figure = term_scores_figure(decomposition, highlight=6)
 figure
 
 # %%
-# The large terms come in pairs. In block 1 and again in block 15, one batch normalisation adds much
+# The large terms come in pairs. In block 1 and again in block 15, one batch normalization adds much
 # and another one near it takes much away. What such a bias adds depends on what the following
 # layers subtract, so that a single score should not be read as "this layer is why". Their sum is
 # what the network says.

@@ -24,7 +24,7 @@ from captum_tgrad.metrics import (
 )
 from captum_tgrad.visualization import curves_figure, methods_figure
 from captum_tgrad.zoo import load_classifier, sample_image
-from captum_tgrad.zoo.normalisation import normalisation
+from captum_tgrad.zoo.normalization import normalization
 
 classifier = load_classifier("efficientnet_lite0")
 model = classifier.model
@@ -71,7 +71,7 @@ for name, result in results.items():
 # %%
 # The curves, and what the network saw on the way:
 
-mean, std = normalisation(classifier)
+mean, std = normalization(classifier)
 figure = curves_figure(
     results,
     inputs=image,
@@ -90,7 +90,7 @@ figure
 # -------------------------
 #
 # What is a pixel replaced by when it is taken away? The default here is a strong blur. RISE, where
-# these metrics come from, takes a weak one for insertion and zeros for deletion, here grey. With 14
+# these metrics come from, takes a weak one for insertion and zeros for deletion, here gray. With 14
 # steps:
 
 print("baseline      its score  method    insertion  deletion  difference")
@@ -105,7 +105,7 @@ for name, baseline in baselines.items():
         )
 
 # %%
-# ``blur(11, 5)`` leaves the espresso recognisable: the blurred picture has a third of the
+# ``blur(11, 5)`` leaves the espresso recognizable: the blurred picture has a third of the
 # probability with no pixel put back, so neither curve can tell much. The order of the two methods
 # is not the same with every baseline. Compare numbers only where the baseline and the number of
 # steps are the same; ``result.protocol`` has them, to be written beside a table.
@@ -149,7 +149,7 @@ print(f"grouped         insertion {grouped.area[0]:.4f}")
 # ---------------------------------------
 #
 # These keep the whole map: the picture is multiplied with the map, scaled to [0, 1], and what is
-# dark in the map goes to grey. The drop is how much of the probability is lost; the increase is
+# dark in the map goes to gray. The drop is how much of the probability is lost; the increase is
 # 100 % for a picture whose probability rises. Each takes one call of the model for each map.
 
 drops = average_drop(model, fast_image, maps, **arguments)

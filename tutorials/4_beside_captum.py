@@ -39,7 +39,7 @@ for label, probability in zip(labels, probabilities.amax(dim=1), strict=True):
 # -----------
 #
 # All of them are Captum attributions and are called alike. Integrated Gradients starts from a black
-# picture, which after normalisation is not 0; 16 steps are few, taken to be quick. Grad-CAM is that
+# picture, which after normalization is not 0; 16 steps are few, taken to be quick. Grad-CAM is that
 # of the last convolution.
 
 black = classifier.preprocess(Image.new("RGB", (224, 224))).unsqueeze(0)

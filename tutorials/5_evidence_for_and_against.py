@@ -10,8 +10,8 @@ does it not say *jeep*?
 # The mistake
 # -----------
 #
-# The package ``foolbox`` carries 20 labelled pictures of ImageNet. Of these, the network gets two
-# wrong; both are labelled *jeep*. This is one of them:
+# The package ``foolbox`` carries 20 labeled pictures of ImageNet. Of these, the network gets two
+# wrong; both are labeled *jeep*. This is one of them:
 
 import torch
 
@@ -28,7 +28,7 @@ number = pictures.names.index("imagenet_07_609.jpg")
 picture = classifier.crop(load_image(pictures.files[number]))
 image, label = pictures[number]
 image = image.unsqueeze(0)
-print("labelled", classifier.class_names[label])
+print("labeled", classifier.class_names[label])
 
 with torch.no_grad():
     logits = model(image)[0]
@@ -44,7 +44,7 @@ for index in [*logits.topk(4).indices.tolist(), label]:
 #
 # ``sign="positive"``, the default, is the map of the terms with a positive score; ``"negative"``
 # that of the terms with a negative one; ``"all"`` is the first minus the second, and the only one
-# with both colours.
+# with both colors.
 
 convertible, jeep = int(logits.argmax()), label
 method = TGradAttribution(model)

@@ -68,7 +68,7 @@ with torch.no_grad():
 # The cascade
 # -----------
 #
-# ``cascading_randomization`` works on a copy of the network. It randomises it from the classifier
+# ``cascading_randomization`` works on a copy of the network. It randomizes it from the classifier
 # to the input, and yields the map after each step. By default, each module with parameters is a
 # step. With ``layers``, each named module is a step with all that is in it, and what is not named
 # stays as it was trained. To be quick we name every third block: a whole test names all of them.
@@ -90,7 +90,7 @@ for name, (network, factory) in methods.items():
 # What the maps look like
 # -----------------------
 #
-# Above each map stands the layer that was randomised last.
+# Above each map stands the layer that was randomized last.
 
 figure = cascade_figure(steps["T-Grad"], [picture], title="T-Grad")
 figure

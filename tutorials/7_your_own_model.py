@@ -31,7 +31,7 @@ print(tuple(images[train].shape), tuple(images[test].shape))
 # The network
 # -----------
 #
-# Two convolutions with batch normalisation, trained for six epochs, which takes seconds.
+# Two convolutions with batch normalization, trained for six epochs, which takes seconds.
 
 torch.manual_seed(0)
 model = nn.Sequential(
@@ -46,12 +46,12 @@ model = nn.Sequential(
     nn.Flatten(),
     nn.Linear(32 * 16, 10),
 )
-optimiser = torch.optim.Adam(model.parameters(), lr=2e-3)
+optimizer = torch.optim.Adam(model.parameters(), lr=2e-3)
 for _ in range(6):
     for batch in torch.randperm(1300).split(50):
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         cross_entropy(model(images[train][batch]), labels[train][batch]).backward()
-        optimiser.step()
+        optimizer.step()
 model.eval()
 with torch.no_grad():
     logits = model(images[test])
@@ -88,7 +88,7 @@ figure
 
 # %%
 # For and against are in much the same places, and the difference follows the strokes better than
-# either. The grain is the network's own: of four neighbouring places the max pooling passes one on,
+# either. The grain is the network's own: of four neighboring places the max pooling passes one on,
 # and the gradient goes back to this one only.
 
 # %%

@@ -34,7 +34,7 @@ def add_evaluate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         nargs="?",
         default="built-in",
         metavar="IMAGES",
-        help="a folder of pictures, or of one folder for each class; built-in: 20 labelled ImageNet"
+        help="a folder of pictures, or of one folder for each class; built-in: 20 labeled ImageNet"
         " pictures (default: %(default)s)",
     )
     parser.add_argument(

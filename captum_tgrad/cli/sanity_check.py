@@ -60,7 +60,7 @@ def run_sanity_check(options: argparse.Namespace) -> None:
             [classifier.crop(image) for image in images],
             columns=options.columns,
             labels=[classifier.class_names[index] for index in targets.tolist()],
-            title=f"{method.title} while {classifier.name} is randomised, {options.mode}",
+            title=f"{method.title} while {classifier.name} is randomized, {options.mode}",
         )
         options.out.mkdir(parents=True, exist_ok=True)
         figure.savefig(path, dpi=_DOTS_PER_INCH)
@@ -132,7 +132,7 @@ def _write_numbers(path: Path, steps: Sequence[RandomizationStep], pictures: Seq
 
 
 def _print_means(steps: Sequence[RandomizationStep]) -> None:
-    print("randomised                      rank correlation      SSIM")
+    print("randomized                      rank correlation      SSIM")
     for step in steps:
         rank, ssim = float(step.spearman.nanmean()), float(step.ssim.nanmean())
         print(f"{step.layer or '(trained)':<32}{rank:>16.3f}{ssim:>10.3f}")

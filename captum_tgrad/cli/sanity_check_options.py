@@ -19,7 +19,7 @@ def add_sanity_check(commands: argparse._SubParsersAction[argparse.ArgumentParse
     parser = commands.add_parser(
         "sanity-check",
         help="draw what becomes of a map when the network forgets what it has learned",
-        description="Randomises the network layer by layer, from its output to its input, on a"
+        description="Randomizes the network layer by layer, from its output to its input, on a"
         " copy. Writes DIR/METHOD-MODE.png, the maps on the way and how similar they are to that of"
         " the trained network, and DIR/METHOD-MODE.csv, the numbers.",
         allow_abbrev=False,
@@ -40,7 +40,7 @@ def add_sanity_check(commands: argparse._SubParsersAction[argparse.ArgumentParse
         "--layers",
         default="blocks",
         metavar="NAMES",
-        help="names of modules, separated by commas, each randomised with all that is in it; all:"
+        help="names of modules, separated by commas, each randomized with all that is in it; all:"
         " each module with parameters by itself; blocks: the parts that the network is built of"
         " (default: %(default)s)",
     )

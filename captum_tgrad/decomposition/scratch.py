@@ -28,7 +28,7 @@ class Scratch:
             dtype: The product's type.
 
         Returns:
-            An uninitialised tensor for ``out=``, or None where fresh memory is as good.
+            An uninitialized tensor for ``out=``, or None where fresh memory is as good.
         """
         size = tensor.numel()
         if not tensor.is_cpu or size > self._elements:

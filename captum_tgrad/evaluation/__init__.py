@@ -6,7 +6,7 @@ from captum_tgrad.evaluation.method import Explainer, Method
 from captum_tgrad.evaluation.method_file import read_methods
 from captum_tgrad.evaluation.methods import METHODS, get_method
 from captum_tgrad.evaluation.records import OutputError
-from captum_tgrad.evaluation.summary import summarise
+from captum_tgrad.evaluation.summary import summarize
 
 __all__ = [
     "METHODS",
@@ -20,5 +20,5 @@ __all__ = [
     "get_method",
     "pictures_in",
     "read_methods",
-    "summarise",
+    "summarize",
 ]

@@ -26,7 +26,7 @@ from captum_tgrad.metrics import (
     insertion_deletion,
 )
 from captum_tgrad.zoo.classifier import Classifier
-from captum_tgrad.zoo.normalisation import normalisation
+from captum_tgrad.zoo.normalization import normalization
 from captum_tgrad.zoo.targets import resolve_target
 
 if TYPE_CHECKING:
@@ -153,7 +153,7 @@ def compare(
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         scored = _Scored(classifier.model, inputs, maps, index, n_steps, chunk)
-    mean, std = normalisation(classifier)
+    mean, std = normalization(classifier)
     return Comparison(
         image=classifier.crop(image),
         inputs=inputs.cpu(),

@@ -115,7 +115,7 @@ def page(comparison: Comparison, figures: Mapping[str, Figure]) -> Report:
         )
     titles = ", ".join(row[0] for row in rows)
     report.figure(
-        figures["methods"], f"The picture, and over it in grey the maps of {titles}.", _MAPS
+        figures["methods"], f"The picture, and over it in gray the maps of {titles}.", _MAPS
     )
     report.section("Insertion and deletion")
     report.figure(

@@ -35,7 +35,7 @@ class Evaluation:
     """What an evaluation found.
 
     Attributes:
-        summary: Means, intervals and paired differences; see ``summarise``.
+        summary: Means, intervals and paired differences; see ``summarize``.
         table: The same as Markdown.
         records: One for each image and method, where nothing was written to a folder of the
             user's; else empty: they are in its ``records*.jsonl``.
@@ -75,7 +75,7 @@ def evaluate(
     cannot be loaded, or that the model cannot take, is too; what does not fit into memory is
     divided.
 
-    Where ``torch.distributed`` has been initialised, every process calls this with the same
+    Where ``torch.distributed`` has been initialized, every process calls this with the same
     arguments; the images are divided, and all get the same result. Then ``out`` must be a folder
     that all of them see.
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 BUILT_IN = "built-in"
-"""The name of the labelled ImageNet pictures that need no download."""
+"""The name of the labeled ImageNet pictures that need no download."""
 
 _SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 
@@ -53,7 +53,7 @@ class Pictures(Dataset[tuple[Tensor, int | None]]):
 
 
 def built_in_pictures(classifier: Classifier) -> Pictures:
-    """The 20 labelled ImageNet pictures that the ``foolbox`` package carries.
+    """The 20 labeled ImageNet pictures that the ``foolbox`` package carries.
 
     Raises:
         ModuleNotFoundError: foolbox is not installed.

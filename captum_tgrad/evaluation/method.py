@@ -107,7 +107,7 @@ class Method:
             model: In evaluation mode, returning logits ``(N, classes)``; or a classifier.
             black: What a black picture is to the model, for methods that have it as a baseline:
                 ``(C, H, W)`` or a number. None: known of a classifier; 0 of a bare model, which is
-                black only if pixels are not normalised.
+                black only if pixels are not normalized.
 
         Raises:
             TypeError: The method cannot be made for this model.
@@ -121,7 +121,7 @@ class Method:
 
 
 def black_picture(classifier: Classifier) -> Tensor:
-    """What a black picture is to a classifier, ``(C, H, W)``: not 0, as inputs are normalised."""
+    """What a black picture is to a classifier, ``(C, H, W)``: not 0, as inputs are normalized."""
     from PIL import Image
 
     return classifier.preprocess(Image.new("RGB", (64, 64)))

@@ -39,7 +39,7 @@ _METHODS = (
         gradient_methods.build_smooth_grad,
         {
             "samples": gradient_methods.NOISE_SAMPLES,
-            # Of the network's input, after normalisation.
+            # Of the network's input, after normalization.
             "sigma": gradient_methods.NOISE_SIGMA,
         },
     ),
@@ -77,7 +77,7 @@ METHODS: Mapping[str, Method] = {method.name: method for method in _METHODS}
 """Every built-in method by its name, in the order in which tables show them.
 
 The noise of SmoothGrad has its standard deviation in units of what the network is given, that is
-after normalisation. Integrated Gradients starts from a black picture, which after normalisation is
+after normalization. Integrated Gradients starts from a black picture, which after normalization is
 seldom 0. The layer of every class activation map is the last convolution.
 """
 

@@ -9,7 +9,7 @@ from typing import Any
 from captum_tgrad.evaluation import records as files
 from captum_tgrad.evaluation.protocol import Protocol, joined, read_protocol, write_protocol
 from captum_tgrad.evaluation.records import OutputError, Record
-from captum_tgrad.evaluation.summary import Summary, summarise
+from captum_tgrad.evaluation.summary import Summary, summarize
 from captum_tgrad.evaluation.table import markdown
 from captum_tgrad.evaluation.workers import Workers
 
@@ -116,9 +116,9 @@ class Output:
         return len(whole) == images and not self.records()
 
     def finish(self, figures: bool) -> tuple[Summary, str]:
-        """Summarises all records that are there, and writes it down."""
+        """Summarizes all records that are there, and writes it down."""
         protocol = read_protocol(self._folder) or {}
-        summary = summarise(self.records(), self.skipped(), self._all_titles(protocol), protocol)
+        summary = summarize(self.records(), self.skipped(), self._all_titles(protocol), protocol)
         table = markdown(summary)
         files.write_whole(self._folder / "summary.json", files.as_json(summary))
         files.write_whole(self._folder / "table.md", table)

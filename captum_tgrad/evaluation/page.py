@@ -17,7 +17,7 @@ def page(summary: Summary, figures: Mapping[str, Figure]) -> Report:
     """The tables and figures of a summary, with the protocol and what was skipped.
 
     Args:
-        summary: As from ``summarise``.
+        summary: As from ``summarize``.
         figures: ``"metrics"`` and ``"seconds"``.
     """
     methods: Mapping[str, Any] = summary["methods"]

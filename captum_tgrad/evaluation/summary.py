@@ -21,13 +21,13 @@ COLUMNS = (*METRICS, "seconds")
 Summary = dict[str, Any]
 
 
-def summarise(
+def summarize(
     records: Sequence[Record],
     skipped: Sequence[Mapping[str, Any]],
     titles: Mapping[str, str],
     protocol: Mapping[str, Any],
 ) -> Summary:
-    """Summarises an evaluation.
+    """Summarizes an evaluation.
 
     Args:
         records: Of every image and method.

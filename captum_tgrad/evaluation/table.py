@@ -26,7 +26,7 @@ def markdown(summary: Summary) -> str:
     """The tables of a summary, with the protocol and what was skipped.
 
     Args:
-        summary: As from ``summarise``.
+        summary: As from ``summarize``.
 
     Returns:
         Markdown.

@@ -16,7 +16,7 @@ class Workers:
 
     Attributes:
         rank: Its number, from 0.
-        count: How many there are: 1 unless ``torch.distributed`` has been initialised.
+        count: How many there are: 1 unless ``torch.distributed`` has been initialized.
     """
 
     def __init__(self) -> None:

@@ -1,6 +1,6 @@
 """Faithfulness metrics: functions of a model, its inputs and the attributions of any method."""
 
-from captum_tgrad.metrics.baselines import blur, mean_colour, zeros
+from captum_tgrad.metrics.baselines import blur, mean_color, zeros
 from captum_tgrad.metrics.masked_confidence import average_drop, increase_in_confidence
 from captum_tgrad.metrics.perturbation_curves import insertion_deletion
 from captum_tgrad.metrics.results import (
@@ -24,6 +24,6 @@ __all__ = [
     "increase_in_confidence",
     "insertion",
     "insertion_deletion",
-    "mean_colour",
+    "mean_color",
     "zeros",
 ]

@@ -51,7 +51,7 @@ def resolve(
 ) -> Resolved:
     """The tensors that ``baselines`` stands for, shaped like the inputs, and what to call them.
 
-    None stands for ``default``; for a table, which has no neighbours to blur with, for captum's
+    None stands for ``default``; for a table, which has no neighbors to blur with, for captum's
     own default, 0. A frozen input is its own baseline. Without ``channel_dims``, the channels of
     every input are in dimension 1.
 

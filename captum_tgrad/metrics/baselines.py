@@ -26,7 +26,7 @@ class _Blur:
     def __call__(self, inputs: Tensor) -> Tensor:
         if inputs.dim() < 3 or not inputs.is_floating_point():
             raise ValueError(
-                f"blur needs float inputs with neighbours, (N, C, *spatial); got {inputs.dtype} of"
+                f"blur needs float inputs with neighbors, (N, C, *spatial); got {inputs.dtype} of"
                 f" shape {tuple(inputs.shape)}. Pass other baselines, such as 0."
             )
         dtype = torch.promote_types(inputs.dtype, torch.float32)
@@ -70,7 +70,7 @@ def blur(kernel_size: int = 51, sigma: float = 10.0) -> Callable[[Tensor], Tenso
     Source: the kernel and the zeros beyond the border are those of the code of Petsiuk, Das and
     Saenko, "RISE: Randomized Input Sampling for Explanation of Black-box Models", 2018, which
     takes ``blur(11, 5)``: nearly a box, as what a Gaussian has outside of the window is folded
-    back into it. It leaves much of an ImageNet picture recognisable; the default does not.
+    back into it. It leaves much of an ImageNet picture recognizable; the default does not.
 
     Args:
         kernel_size: Width of the window in pixels, odd.
@@ -95,7 +95,7 @@ def blur(kernel_size: int = 51, sigma: float = 10.0) -> Callable[[Tensor], Tenso
 
 
 def zeros(inputs: Tensor) -> Tensor:
-    """A baseline: 0 everywhere; for normalised pictures, their data set's mean colour.
+    """A baseline: 0 everywhere; for normalized pictures, their data set's mean color.
 
     Args:
         inputs: Any tensor.
@@ -106,7 +106,7 @@ def zeros(inputs: Tensor) -> Tensor:
     return torch.zeros_like(inputs)
 
 
-def mean_colour(inputs: Tensor) -> Tensor:
+def mean_color(inputs: Tensor) -> Tensor:
     """A baseline: the mean of each channel over the sample's own places.
 
     Args:
@@ -120,12 +120,12 @@ def mean_colour(inputs: Tensor) -> Tensor:
 
     Example:
         >>> import torch
-        >>> mean_colour(torch.tensor([[[0.0, 4.0]]]))
+        >>> mean_color(torch.tensor([[[0.0, 4.0]]]))
         tensor([[[2., 2.]]])
     """
     if inputs.dim() < 3 or not inputs.is_floating_point():
         raise ValueError(
-            f"mean_colour needs float inputs (N, C, *spatial); got {inputs.dtype} of shape"
+            f"mean_color needs float inputs (N, C, *spatial); got {inputs.dtype} of shape"
             f" {tuple(inputs.shape)}. Pass other baselines, such as 0."
         )
     return inputs.mean(tuple(range(2, inputs.dim())), keepdim=True).expand_as(inputs)
@@ -133,7 +133,7 @@ def mean_colour(inputs: Tensor) -> Tensor:
 
 def is_for_channels_first(baseline: object) -> bool:
     """Whether it is one of the callables of this file that know no other layout."""
-    return isinstance(baseline, _Blur) or baseline is mean_colour
+    return isinstance(baseline, _Blur) or baseline is mean_color
 
 
 PRESETS: dict[Preset, dict[str, Baseline]] = {

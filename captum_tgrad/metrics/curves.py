@@ -84,7 +84,7 @@ def _all_counts(ranking: Ranking) -> list[list[int]]:
 
 
 def _runs(counts: list[list[int]], leave_out: list[bool], longest: int) -> Iterator[range]:
-    """Neighbouring samples that replace equally many features at every point."""
+    """Neighboring samples that replace equally many features at every point."""
     first = 0
     while first < len(counts):
         last = first + 1

@@ -58,7 +58,7 @@ class Findings:
             )
 
     def baseline(self, clean_score: Tensor, baseline_score: Tensor, name: str) -> None:
-        """A baseline that the model still recognises leaves little to insert or delete."""
+        """A baseline that the model still recognizes leaves little to insert or delete."""
         kept = (clean_score > 0) & (baseline_score >= _TOO_MUCH_KEPT * clean_score)
         if bool(kept.any()):
             self._add(

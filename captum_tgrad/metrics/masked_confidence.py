@@ -7,9 +7,9 @@ Confidence in percent, EfficientNet-Lite0 and the 20 ImageNet pictures of foolbo
 ==========================================  ===========  ===========  ================  ===========
 ``baselines``                               T-Grad       GradCAM      Input x Gradient  random
 ==========================================  ===========  ===========  ================  ===========
-None: 0 in the normalised picture           19.6 / 50    13.8 / 40    3.1 / 85          63.0 / 5
+None: 0 in the normalized picture           19.6 / 50    13.8 / 40    3.1 / 85          63.0 / 5
 -127 / 128: 0 in the pixels, black          21.5 / 30    11.6 / 30    37.2 / 15         84.4 / 0
-``mean_colour``                             15.0 / 45     8.1 / 45    3.0 / 85          64.3 / 10
+``mean_color``                             15.0 / 45     8.1 / 45    3.0 / 85          64.3 / 10
 ``blur()``                                  24.2 / 35    12.9 / 30    4.5 / 85          46.3 / 15
 ==========================================  ===========  ===========  ================  ===========
 
@@ -71,8 +71,8 @@ def average_drop(
         inputs: See there; the maps of several inputs are scaled together.
         attributions: See there; an input with None is not masked.
         baselines: What the masked part goes to, in any of the forms there but the dict. None: 0
-            in the tensor that is given, which in a normalised picture is a mean colour. A mask on
-            the pixels before normalisation is the baseline that a black picture is normalised to.
+            in the tensor that is given, which in a normalized picture is a mean color. A mask on
+            the pixels before normalization is the baseline that a black picture is normalized to.
         additional_forward_args: See there.
         target: See there.
         max_examples_per_batch: See there.

@@ -98,7 +98,7 @@ def insertion_deletion(
             ``(N, T, C, H, W)``, -1 for tokens ``(N, T, E)`` and channels-last images, None if all
             of them are places; a tuple with one for each of several inputs. Attributions and
             baselines have the layout of their input, and a callable gets it; ``blur`` and
-            ``mean_colour`` know which dimension this is. A column of ``(N, F)`` is a feature; with
+            ``mean_color`` know which dimension this is. A column of ``(N, F)`` is a feature; with
             None, it is also a place, which a blur mixes with its neighbors.
         channel_reduce: The importance of a place: the ``"sum"`` over its channels, the sum of
             their magnitudes (``"abs"``), or ``"max"``.

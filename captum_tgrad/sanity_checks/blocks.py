@@ -16,7 +16,7 @@ _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 def block_names(model: nn.Module, forward: Callable[[], Any]) -> list[str]:
     """The names of the parts of a model, of those that its forward pass uses.
 
-    The parts are its children, and in the place of a list of modules, those in it. To randomise
+    The parts are its children, and in the place of a list of modules, those in it. To randomize
     them one by one takes a tenth of the steps that all modules take.
 
     Args:

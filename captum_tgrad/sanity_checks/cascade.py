@@ -1,4 +1,4 @@
-"""The model parameter randomisation test of Adebayo et al."""
+"""The model parameter randomization test of Adebayo et al."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class RandomizationStep:
     """One network on the way from the trained one to a random one.
 
     Attributes:
-        layer: The layer that was randomised last; None for the trained network.
+        layer: The layer that was randomized last; None for the trained network.
         index: The number of the step; 0 for the trained network.
         steps: How many steps there are, the trained network included.
         map: The attribution, summed over channels: shape ``(N, 1, *spatial)``, or
@@ -63,7 +63,7 @@ def cascading_randomization(
     mode: Mode = "cascading",
     seed: int = 0,
 ) -> Iterator[RandomizationStep]:
-    """Randomises a network from its classifier to its input, and watches the map.
+    """Randomizes a network from its classifier to its input, and watches the map.
 
     A method whose map survives explains the picture, not the network. This is done to a copy of
     the model, step by step as the result is iterated over; nothing but the map of the trained
@@ -71,7 +71,7 @@ def cascading_randomization(
 
     Parameters and the running statistics of batch norms are drawn anew, from a truncated normal
     distribution as by Adebayo et al., but with the mean and the standard deviation that each of
-    them has in the trained network rather than those of its first initialisation. What the
+    them has in the trained network rather than those of its first initialization. What the
     forward pass does not use is left as it is. How maps are compared, see
     ``captum_tgrad.sanity_checks.similarity``.
 
@@ -89,10 +89,10 @@ def cascading_randomization(
             returns several classes: the class that the trained network predicts, in every step.
         additional_forward_args: As for the method; only passed on if given.
         attribute_kwargs: Further arguments of the method's ``attribute``.
-        layers: Names of modules, each to be randomised in one step with all that is in it, in the
+        layers: Names of modules, each to be randomized in one step with all that is in it, in the
             order in which the network uses them; what is in none of them stays as trained. None:
             one step for every module that has parameters or running statistics of its own. A
-            module used several times is randomised once, where it is nearest to the output.
+            module used several times is randomized once, where it is nearest to the output.
         mode: ``"cascading"``: layers stay random once they are. ``"independent"``: one at a time,
             the others as trained.
         seed: Of the new values, and of the random numbers of the method, which are the same in
@@ -104,7 +104,7 @@ def cascading_randomization(
     Raises:
         TypeError: ``model`` is no module or cannot be copied, ``inputs`` is no float tensor, or
             ``attribution_factory`` does not return an attribution.
-        ValueError: ``inputs`` is empty or not finite, there are no layers to randomise or not by
+        ValueError: ``inputs`` is empty or not finite, there are no layers to randomize or not by
             that name, ``mode`` is unknown, the method explains something else than the model it
             was built from, or it returns anything but one map for each sample.
         ModuleNotFoundError: The extra ``sanity`` of this package is missing.
@@ -162,7 +162,7 @@ def _steps(
         if changed.shape != first.shape:
             raise ValueError(
                 f"attribute returned a map of shape {tuple(changed.shape)} once {layer.name!r} was"
-                f" randomised, and one of shape {tuple(first.shape)} before. Maps of different"
+                f" randomized, and one of shape {tuple(first.shape)} before. Maps of different"
                 " shapes cannot be compared."
             )
         yield RandomizationStep(layer.name, index, steps, changed, *similarity(first, changed))
@@ -175,7 +175,7 @@ def _checked_model(model: Any) -> nn.Module:
     module: Any = uncompiled(model)
     if not isinstance(module, nn.Module):
         raise TypeError(
-            "model must be a torch.nn.Module, whose parameters can be randomised, got"
+            "model must be a torch.nn.Module, whose parameters can be randomized, got"
             f" {type(module).__name__}."
         )
     return module

@@ -17,7 +17,7 @@ from torch.utils._pytree import tree_leaves
 
 @dataclass(frozen=True)
 class Layer:
-    """What is randomised in one step.
+    """What is randomized in one step.
 
     Attributes:
         name: The path of the module in the model; for the model itself, its type.
@@ -61,7 +61,7 @@ def layers_from_the_output(
         The layers, and what ``forward`` returned.
 
     Raises:
-        ValueError: There is nothing to randomise, or no module of that name with something.
+        ValueError: There is nothing to randomize, or no module of that name with something.
     """
     module_names = {module: name for name, module in model.named_modules()}
     _check_names(names, list(module_names.values()))
@@ -180,6 +180,6 @@ def _check_layers(layers: list[Layer], names: Sequence[str] | None) -> None:
         )
     if not layers:
         raise ValueError(
-            "model has no layers to randomise: its forward pass uses no floating-point parameters"
+            "model has no layers to randomize: its forward pass uses no floating-point parameters"
             " and no running statistics of its own."
         )

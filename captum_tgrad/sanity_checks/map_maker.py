@@ -70,7 +70,7 @@ class MapMaker:
         """The attribution of the network as it is now, summed over channels.
 
         Args:
-            after: The layer that was randomised last, for messages.
+            after: The layer that was randomized last, for messages.
 
         Raises:
             TypeError: The method returned no tensor.
@@ -98,7 +98,7 @@ class MapMaker:
         return method
 
     def _summed(self, attributions: Any, after: str | None) -> Tensor:
-        when = "" if after is None else f" once {after!r} was randomised"
+        when = "" if after is None else f" once {after!r} was randomized"
         if isinstance(attributions, tuple) and len(attributions) == 1:
             attributions = attributions[0]
         if not isinstance(attributions, Tensor):

@@ -1,4 +1,4 @@
-"""Seeing to it that a method explains the copy that is randomised, and nothing else."""
+"""Seeing to it that a method explains the copy that is randomized, and nothing else."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def check_method(method: Any, original: set[nn.Module]) -> None:
     if _holds(method, original):
         raise ValueError(
             "attribution_factory returned a method with modules of your model itself, which are"
-            " never randomised." + _ADVICE
+            " never randomized." + _ADVICE
         )
 
 
@@ -76,7 +76,7 @@ def only_the_copy_runs(original: set[nn.Module], mark: Mark) -> Iterator[None]:
         if threading.get_ident() == thread and module in original:
             raise ValueError(
                 "attribution_factory returned a method that calls your model itself, which is"
-                " never randomised." + _ADVICE
+                " never randomized." + _ADVICE
             )
         ran = ran or mark.is_on(module)
 

@@ -38,7 +38,7 @@ def similarity(one: Tensor, other: Tensor) -> Similarity:
         Spearman's rank correlation, ties at their average rank (scipy), NaN if one of the two maps
         is constant; and the structural similarity SSIM (scikit-image), with the library's uniform
         window of 7 places a side, or the largest odd number that fits into the map, and NaN if not
-        even 3 fit or for features, which have no neighbours. For SSIM each
+        even 3 fit or for features, which have no neighbors. For SSIM each
         map is scaled so that it lies between 0 and 1, a range of 1 (a constant map is 0). All four
         are NaN where a map is not finite.
 

@@ -1,4 +1,4 @@
-"""The sanity check by randomisation: how maps change with the network, and how much."""
+"""The sanity check by randomization: how maps change with the network, and how much."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from captum_tgrad.sanity_checks.cascade import RandomizationStep
 from captum_tgrad.visualization.maps import as_maps, finding, is_signed, limit_of, scaled
 from captum_tgrad.visualization.panels import (
     NORMAL,
-    colour_bars,
+    color_bars,
     draw_map,
     draw_picture,
     label_map,
@@ -43,7 +43,7 @@ def cascade_figure(
     mean: Numbers | None = None,
     std: Numbers | None = None,
 ) -> Figure:
-    """Draws the maps while a network is randomised, and their similarity to the first.
+    """Draws the maps while a network is randomized, and their similarity to the first.
 
     A row for each image and a column for each step that is shown, from the trained network on; a
     method that explains the network shows something else in each. Every map has a scale of its
@@ -60,7 +60,7 @@ def cascade_figure(
             their layers.
         labels: A name for each image, such as its class.
         title: Stands over the figure.
-        mean: What was subtracted of each channel when the images were normalised.
+        mean: What was subtracted of each channel when the images were normalized.
         std: What each channel was divided by.
 
     Returns:
@@ -119,7 +119,7 @@ def _shown(
     if missing or isinstance(columns, str):
         raise ValueError(
             f"columns names {', '.join(map(repr, missing)) or 'one string'}; it must be a number or"
-            " a list of layers that were randomised"
+            " a list of layers that were randomized"
         )
     wanted = {None, *columns}
     return [step for step in steps if step.layer in wanted]
@@ -161,4 +161,4 @@ def _draw_maps(
     rows: list[Axes] = list(grid[:, 0])
     for axes, label in zip(rows, labels or (), strict=False):
         axes.set_ylabel(wrapped(label, letters), fontsize=NORMAL)
-    colour_bars(middle, [signed], "relative to nearly the strongest of each map")
+    color_bars(middle, [signed], "relative to nearly the strongest of each map")

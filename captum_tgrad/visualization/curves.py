@@ -57,7 +57,7 @@ def curves_figure(
         preset: Likewise.
         fractions: Of the pixels, at which the image is shown; at most five.
         title: Stands over the figure.
-        mean: What was subtracted of each channel when the images were normalised.
+        mean: What was subtracted of each channel when the images were normalized.
         std: What each channel was divided by.
 
     Returns:

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_COLOUR, _OURS, _INTERVAL = "#8a94a6", "#d1495b", "#2b2b2b"
+_COLOR, _OURS, _INTERVAL = "#8a94a6", "#d1495b", "#2b2b2b"
 _REFERENCE = "t_grad"
 _METRICS = {
     "insertion": "Insertion (higher is better)",
@@ -24,7 +24,7 @@ def metrics_figure(summary: Mapping[str, Any]) -> Figure:
     """The metrics of each method, as in Fig. 4 of the T-Grad paper, with intervals.
 
     Args:
-        summary: As from ``captum_tgrad.evaluation.summarise``.
+        summary: As from ``captum_tgrad.evaluation.summarize``.
 
     Returns:
         A figure that no window and no ``pyplot`` state knows of: save it with ``savefig``.
@@ -49,7 +49,7 @@ def seconds_figure(summary: Mapping[str, Any]) -> Figure:
     """The seconds that each method takes for an image, as in Fig. 3 of the T-Grad paper.
 
     Args:
-        summary: As from ``captum_tgrad.evaluation.summarise``.
+        summary: As from ``captum_tgrad.evaluation.summarize``.
 
     Returns:
         A figure that no window and no ``pyplot`` state knows of: save it with ``savefig``.
@@ -85,8 +85,8 @@ def _bars(axes: Axes, shown: Mapping[str, Mapping[str, Any]], metric: str, title
     places = list(range(len(shown)))
     cells = [each[metric] for each in shown.values()]
     means = [cell["mean"] or 0.0 for cell in cells]
-    colours = [_OURS if name == _REFERENCE else _COLOUR for name in shown]
-    axes.barh(places, means, color=colours)
+    colors = [_OURS if name == _REFERENCE else _COLOR for name in shown]
+    axes.barh(places, means, color=colors)
     axes.errorbar(means, places, xerr=_reach(cells), fmt="none", ecolor=_INTERVAL, capsize=2)
     axes.set_yticks(places, [each["title"] for each in shown.values()])
     axes.set_ylim(len(shown) - 0.4, -0.6)  # The first method stands at the top.

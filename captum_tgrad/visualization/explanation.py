@@ -12,8 +12,8 @@ from captum_tgrad.visualization.panels import (
     NORMAL,
     OVERLAY_OPACITY,
     bare,
-    colour_bar,
-    colours,
+    color_bar,
+    colors,
     new_figure,
     write_title,
 )
@@ -43,11 +43,11 @@ def explanation_figure(
     mean: Numbers | None = None,
     std: Numbers | None = None,
 ) -> Figure:
-    """Draws a picture, its map, and the map laid over the picture in grey; for a batch, in rows.
+    """Draws a picture, its map, and the map laid over the picture in gray; for a batch, in rows.
 
-    The colours run from 0 to 1, or from -1 (against the class) to 1 (for it) where the map has
+    The colors run from 0 to 1, or from -1 (against the class) to 1 (for it) where the map has
     negative values. 1 is the value above which 2% of the attribution lie, so that single pixels do
-    not darken the rest. A map that is 0, constant, or nowhere above 0 is labelled as such.
+    not darken the rest. A map that is 0, constant, or nowhere above 0 is labeled as such.
 
     Args:
         image: What the network saw, ``(N, C, H, W)`` or ``(C, H, W)`` with 1 or 3 channels, or
@@ -59,7 +59,7 @@ def explanation_figure(
         class_name: Of the class that is explained; for a batch, one for each.
         probability: Of the class, in [0, 1]; for a batch, ``(N,)``.
         residual: The convergence delta, in units of the output; for a batch, ``(N,)``.
-        mean: What was subtracted of each channel when the images were normalised.
+        mean: What was subtracted of each channel when the images were normalized.
         std: What each channel was divided by.
 
     Returns:
@@ -138,13 +138,13 @@ def _draw_row(row: Figure | SubFigure, picture: Array, values: Array, method: st
     from matplotlib.colors import Colormap, ListedColormap
 
     signed = is_signed([values])
-    map_colours: Colormap = colours(signed)
+    map_colors: Colormap = colors(signed)
     note = finding(values)
     values = values / limit_of([values]) * _SCALE
     if not values.any():
-        # Captum cannot scale a map of zeros: draw ones, all in the colour of 0.
+        # Captum cannot scale a map of zeros: draw ones, all in the color of 0.
         values = values + 1
-        map_colours = ListedColormap([map_colours(0.0)])
+        map_colors = ListedColormap([map_colors(0.0)])
     panels: list[Axes] = list(row.subplots(1, 3))
     kinds = ("original_image", "heat_map", "blended_heat_map")
     for axes, kind, heading in zip(panels, kinds, _PANELS, strict=True):
@@ -154,12 +154,12 @@ def _draw_row(row: Figure | SubFigure, picture: Array, values: Array, method: st
             method=kind,
             sign="all" if signed else "positive",
             plt_fig_axis=(row, axes),
-            cmap=map_colours,
+            cmap=map_colors,
             alpha_overlay=OVERLAY_OPACITY,
             use_pyplot=False,
         )
         axes.axis("on")
         bare(axes)
         axes.set_title(heading or (f"{method} ({note})" if note else method), fontsize=NORMAL)
-    colour_bar(row, panels[1], signed)
-    colour_bar(row, panels[2], signed, opacity=OVERLAY_OPACITY)
+    color_bar(row, panels[1], signed)
+    color_bar(row, panels[2], signed, opacity=OVERLAY_OPACITY)

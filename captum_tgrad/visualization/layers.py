@@ -12,7 +12,7 @@ from captum_tgrad.decomposition.terms import Decomposition, Term
 from captum_tgrad.visualization.maps import as_maps, finding, limit_of, scaled
 from captum_tgrad.visualization.panels import (
     SMALL,
-    colour_bars,
+    color_bars,
     draw_map,
     draw_picture,
     new_figure,
@@ -67,7 +67,7 @@ def layers_figure(
             the evidence against it, and the smallest. ``"all"``: the difference of the two, and
             the scores furthest from 0.
         title: Stands over the figure. None: the output.
-        mean: What was subtracted of each channel when the images were normalised.
+        mean: What was subtracted of each channel when the images were normalized.
         std: What each channel was divided by.
 
     Returns:
@@ -120,7 +120,7 @@ def layers_figure(
             fontsize=SMALL,
         )
     sides = {"positive": "for the class, ", "negative": "against the class, ", "all": ""}
-    colour_bars(
+    color_bars(
         middle, [sign == "all"], sides[sign] + "relative to nearly the strongest of each map"
     )
     draw_scores(lower.subplots(), decomposition, sample, chosen)

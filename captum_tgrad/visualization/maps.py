@@ -1,4 +1,4 @@
-"""From attributions to maps that are ready to be coloured."""
+"""From attributions to maps that are ready to be colored."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def is_signed(maps: Iterable[Array]) -> bool:
 
 
 def limit_of(maps: Sequence[Array]) -> float:
-    """The absolute value that gets the strongest colour in all of ``maps``; 1 for zeros.
+    """The absolute value that gets the strongest color in all of ``maps``; 1 for zeros.
 
     As in captum's ``visualize_image_attr``, the places above it hold 2% of the sum of absolute
     values. There, every map is scaled by itself; here, several can share one scale.

@@ -12,7 +12,7 @@ from captum_tgrad.visualization.maps import as_maps, finding, is_signed, limit_o
 from captum_tgrad.visualization.panels import (
     NORMAL,
     OVERLAY_OPACITY,
-    colour_bars,
+    color_bars,
     draw_map,
     draw_picture,
     label_map,
@@ -61,8 +61,8 @@ def methods_figure(
 
     A row for each picture and a column for each method; methods that have no room beside the others
     follow below.
-    Maps with negative values have diverging colours, the others sequential ones. A map that is 0,
-    constant, or nowhere above 0 is labelled as such.
+    Maps with negative values have diverging colors, the others sequential ones. A map that is 0,
+    constant, or nowhere above 0 is labeled as such.
 
     Source: Tran, Mai, Le and Le, "T-Grad", Fig. 1.
 
@@ -70,13 +70,13 @@ def methods_figure(
         images: ``(N, C, H, W)``, ``(C, H, W)`` or pictures of Pillow; see ``as_pictures``.
         attributions: By the name of the method, what it returned for the images: ``(N, C, H, W)``;
             coarser maps are enlarged.
-        scale: What gets the strongest colour: ``"map"``: the strongest of each map; ``"method"``:
+        scale: What gets the strongest color: ``"map"``: the strongest of each map; ``"method"``:
             of all maps of a method, so that pictures can be compared; ``"shared"``: of all maps,
             for methods that have one unit.
-        overlay: Whether maps lie over the pictures in grey, or stand alone.
+        overlay: Whether maps lie over the pictures in gray, or stand alone.
         labels: A name for each picture, such as its class.
         title: Stands over the figure.
-        mean: What was subtracted of each channel when the images were normalised.
+        mean: What was subtracted of each channel when the images were normalized.
         std: What each channel was divided by.
 
     Returns:
@@ -122,7 +122,7 @@ def methods_figure(
             draw_map(axes, scaled(values, limits[name][number]), signed, under)
             label_map(axes, finding(values))
     kinds = sorted({is_signed(of_method) for of_method in maps.values()})
-    colour_bars(lower, kinds, _MEANING[scale], OVERLAY_OPACITY if overlay else None)
+    color_bars(lower, kinds, _MEANING[scale], OVERLAY_OPACITY if overlay else None)
     if title:
         write_title(upper, title)
     return upper.figure
@@ -164,7 +164,7 @@ def _columns_for(count: int, pictures: int) -> int:
 
 
 def _limits(maps: Mapping[str, Sequence[Array]], scale: Scale) -> dict[str, list[float]]:
-    """What gets the strongest colour, for each map of each method."""
+    """What gets the strongest color, for each map of each method."""
     if scale == "map":
         return {name: [limit_of([each]) for each in of_method] for name, of_method in maps.items()}
     if scale == "method":

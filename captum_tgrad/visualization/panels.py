@@ -1,4 +1,4 @@
-"""What all figures draw alike: colours, pictures, maps and colour bars."""
+"""What all figures draw alike: colors, pictures, maps and color bars."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ if TYPE_CHECKING:
 
     from captum_tgrad.visualization.pictures import Array
 
-# Both read the same with every kind of colour vision. The first ends in the colour that stands out
-# from a grey picture; the second is white where the attribution is 0.
+# Both read the same with every kind of color vision. The first ends in the color that stands out
+# from a gray picture; the second is white where the attribution is 0.
 _SEQUENTIAL = "inferno"
 _DIVERGING = "PuOr_r"
 
 FOR = "#b35806"
-"""The colour of evidence for a class: that of positive values in the diverging colours."""
+"""The color of evidence for a class: that of positive values in the diverging colors."""
 AGAINST = "#542788"
-"""The colour of evidence against a class."""
+"""The color of evidence against a class."""
 
 OVERLAY_OPACITY = 0.65
 """Of a map that lies over its picture."""
@@ -34,22 +34,22 @@ SMALL, NORMAL, LARGE = 8.0, 9.5, 12.0
 """Sizes of letters in points, for figures of about ten inches."""
 
 
-# Okabe and Ito's colours, told apart with every kind of colour vision; then again in dashes.
-_LINE_COLOURS = ("#d55e00", "#0072b2", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
+# Okabe and Ito's colors, told apart with every kind of color vision; then again in dashes.
+_LINE_COLORS = ("#d55e00", "#0072b2", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 _DASHES = ("-", "--", ":")
 
 
 def line_style(number: int) -> dict[str, Any]:
     """How to draw the line of so many, counted from 0."""
     return {
-        "color": _LINE_COLOURS[number % len(_LINE_COLOURS)],
-        "linestyle": _DASHES[number // len(_LINE_COLOURS) % len(_DASHES)],
+        "color": _LINE_COLORS[number % len(_LINE_COLORS)],
+        "linestyle": _DASHES[number // len(_LINE_COLORS) % len(_DASHES)],
         "linewidth": 1.5,
     }
 
 
-def colours(signed: bool) -> Colormap:
-    """The colours of maps: diverging where there is evidence against the class."""
+def colors(signed: bool) -> Colormap:
+    """The colors of maps: diverging where there is evidence against the class."""
     from matplotlib import colormaps
 
     return colormaps[_DIVERGING if signed else _SEQUENTIAL]
@@ -77,12 +77,12 @@ def draw_picture(axes: Axes, picture: Array) -> None:
 
 
 def draw_map(axes: Axes, values: Array, signed: bool, picture: Array | None = None) -> None:
-    """Draws a map from -1 or 0 to 1, alone or over its picture in grey."""
+    """Draws a map from -1 or 0 to 1, alone or over its picture in gray."""
     opacity = None
     if picture is not None:
         axes.imshow(picture.mean(axis=2), cmap="gray", vmin=0, vmax=1)
         opacity = OVERLAY_OPACITY
-    axes.imshow(values, cmap=colours(signed), vmin=-1 if signed else 0, vmax=1, alpha=opacity)
+    axes.imshow(values, cmap=colors(signed), vmin=-1 if signed else 0, vmax=1, alpha=opacity)
     bare(axes)
 
 
@@ -106,7 +106,7 @@ def bare(axes: Axes) -> None:
     axes.set_yticks([])
 
 
-def colour_bar(
+def color_bar(
     figure: Figure | SubFigure,
     axes: Any,
     signed: bool,
@@ -135,7 +135,7 @@ def colour_bar(
     bar.set_label(label, fontsize=SMALL)
 
 
-def colour_bars(
+def color_bars(
     figure: SubFigure, kinds: Sequence[bool], meaning: str, opacity: float | None = None
 ) -> None:
     """Fills a part of a figure with a scale for signed maps (True), for others (False) or both."""
@@ -154,11 +154,11 @@ def colour_bars(
 
 
 def scale(signed: bool) -> ScalarMappable:
-    """The colours and what they stand for, without a map."""
+    """The colors and what they stand for, without a map."""
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
 
-    return ScalarMappable(Normalize(-1 if signed else 0, 1), colours(signed))
+    return ScalarMappable(Normalize(-1 if signed else 0, 1), colors(signed))
 
 
 def wrapped(text: str, width: int, lines: int = 2) -> str:

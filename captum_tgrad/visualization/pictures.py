@@ -30,14 +30,14 @@ def as_pictures(
 
     Integers are taken for 0 to 255. Floats are put back with ``values * std + mean`` where these
     are given, and cut off at 0 and 1; without them, values that all lie between 0 and 1 are shown
-    as they are, and a picture with any other value (a normalised one) is stretched from its
-    smallest value to its largest, all channels alike: its colours are then not those of the
+    as they are, and a picture with any other value (a normalized one) is stretched from its
+    smallest value to its largest, all channels alike: its colors are then not those of the
     photograph.
 
     Args:
         images: ``(N, C, H, W)`` or ``(C, H, W)`` with 1 or 3 channels, on any device; or pictures
             of Pillow.
-        mean: What was subtracted of each channel when the images were normalised.
+        mean: What was subtracted of each channel when the images were normalized.
         std: What each channel was divided by.
 
     Returns:
@@ -106,7 +106,7 @@ def _put_back(values: Tensor, mean: Numbers | None, std: Numbers | None) -> Tens
 def _drawable(values: Tensor) -> Array:
     smallest, largest = values.min(), values.max()
     if smallest < 0 or largest > 1:
-        # A flat picture has no range to be stretched over: the nearest grey stands for it.
+        # A flat picture has no range to be stretched over: the nearest gray stands for it.
         span = largest - smallest
         values = (values - smallest) / span if span > 0 else values.clamp(0, 1)
     picture: Array = values.expand(3, -1, -1).permute(1, 2, 0).contiguous().numpy()

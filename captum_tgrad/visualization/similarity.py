@@ -1,4 +1,4 @@
-"""How similar maps stay to that of the trained network while it is randomised."""
+"""How similar maps stay to that of the trained network while it is randomized."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def checked_steps(steps: Any) -> list[RandomizationStep]:
         ValueError: There are none.
     """
     if not isinstance(steps, Iterable):
-        raise TypeError(f"steps must be randomisation steps, got {type(steps).__name__}")
+        raise TypeError(f"steps must be randomization steps, got {type(steps).__name__}")
     found = list(steps)
     if not found:
         raise ValueError(

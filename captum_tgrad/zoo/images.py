@@ -25,7 +25,7 @@ def load_image(path: str | Path) -> Image:
     """Reads a picture as people see it.
 
     It is turned the way its EXIF orientation says, laid on white where it is transparent, and
-    reduced to 8 bits a channel where it is grey with 16.
+    reduced to 8 bits a channel where it is gray with 16.
 
     Args:
         path: A file in any format that Pillow reads. Of an animation, the first frame is taken.

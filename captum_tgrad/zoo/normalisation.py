@@ -7,7 +7,7 @@ from torch import Tensor
 from captum_tgrad.zoo.classifier import Classifier
 
 
-def normalisation(classifier: Classifier) -> tuple[Tensor, Tensor]:
+def normalization(classifier: Classifier) -> tuple[Tensor, Tensor]:
     """What ``pixels = inputs * std + mean`` needs, seen from what black and white become.
 
     Args:
@@ -20,8 +20,8 @@ def normalisation(classifier: Classifier) -> tuple[Tensor, Tensor]:
 
     size = (64, 64)
     black, white = (
-        classifier.preprocess(Image.new("RGB", size, colour)).flatten(1).mean(1)
-        for colour in ("black", "white")
+        classifier.preprocess(Image.new("RGB", size, color)).flatten(1).mean(1)
+        for color in ("black", "white")
     )
     std = 1 / (white - black)
     return -black * std, std

@@ -1,4 +1,4 @@
-"""From a picture to what a network takes: resize, crop, normalise."""
+"""From a picture to what a network takes: resize, crop, normalize."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Preprocessing:
         return cropped
 
     def __call__(self, image: Image) -> Tensor:
-        """Returns an RGB picture as (3, crop_size, crop_size), float32, normalised."""
+        """Returns an RGB picture as (3, crop_size, crop_size), float32, normalized."""
         pixels = transform.to_tensor(self.crop(image))
-        normalised: Tensor = transform.normalize(pixels, list(self.mean), list(self.std))
-        return normalised
+        normalized: Tensor = transform.normalize(pixels, list(self.mean), list(self.std))
+        return normalized

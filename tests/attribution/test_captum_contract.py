@@ -116,7 +116,7 @@ def test_infidelity_and_sensitivity(method):
 
 
 @methods
-def test_captums_own_visualisation(method):
+def test_captums_own_visualization(method):
     # As in Captum's tutorials, but for the name of the class.
     torch.manual_seed(1)  # captum refuses to draw a map of zeros, which some networks have
     model, inputs = BasicModel_ConvNet().eval(), torch.rand(1, 1, 10, 10)

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from captum_tgrad.zoo.normalization import normalization
 from PIL import Image
 from torch import nn
 from torchvision.transforms import functional as transform
@@ -19,7 +20,6 @@ from captum_tgrad.evaluation.compare_output import (
 )
 from captum_tgrad.metrics import average_drop, insertion_deletion
 from captum_tgrad.zoo import Classifier
-from captum_tgrad.zoo.normalisation import normalisation
 
 NAMES = ["t_grad", "saliency", "grad_cam", "random"]
 
@@ -112,8 +112,8 @@ def test_the_figure_of_curves_shows_the_way_of_the_reference_first(comparison):
     assert len(rows) == 4
 
 
-def test_normalisation_is_what_brings_inputs_back_to_pixels(classifier):
-    mean, std = normalisation(classifier)
+def test_normalization_is_what_brings_inputs_back_to_pixels(classifier):
+    mean, std = normalization(classifier)
     torch.testing.assert_close(mean, torch.tensor([0.5, 0.4, 0.3]))
     torch.testing.assert_close(std, torch.tensor([0.25, 0.5, 1.0]))
 

@@ -32,7 +32,7 @@ def test_a_flat_folder_has_no_labels_and_is_in_order(tmp_path):
 
 
 @pytest.mark.parametrize("folders", [("ant", "bee", "cat", "dog"), ("0", "1", "2", "3")])
-def test_folders_of_classes_are_labelled_as_torchvision_does(tmp_path, folders):
+def test_folders_of_classes_are_labeled_as_torchvision_does(tmp_path, folders):
     _write(tmp_path, *(f"{folder}/{name}.png" for folder in folders for name in "xy"))
     found = pictures_in(tmp_path, classifier())
     theirs = ImageFolder(str(tmp_path))
@@ -146,9 +146,9 @@ def test_any_data_set_becomes_samples():
         assert samples.names == ["0", "1", "2"]
         assert [samples[index][1] for index in range(3)] == [2, 0, 1]
         assert torch.equal(samples[1][0], tensors[1])
-    for unlabelled in (tensors, list(tensors), TensorDataset(tensors)):
-        assert Samples(unlabelled, limit=2)[1][1] is None
-        assert len(Samples(unlabelled, limit=2)) == 2
+    for unlabeled in (tensors, list(tensors), TensorDataset(tensors)):
+        assert Samples(unlabeled, limit=2)[1][1] is None
+        assert len(Samples(unlabeled, limit=2)) == 2
 
 
 def test_what_is_no_data_set_is_refused():

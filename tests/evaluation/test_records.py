@@ -57,7 +57,7 @@ def test_the_name_of_a_new_file_is_durable(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("kept", [1, 20, -2])
-def test_a_half_written_line_is_recognised_and_cut(tmp_path, kept):
+def test_a_half_written_line_is_recognized_and_cut(tmp_path, kept):
     path = tmp_path / "records-1.jsonl"
     with JsonLines(path) as lines:
         lines.append(_record("a"))

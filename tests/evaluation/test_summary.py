@@ -8,7 +8,7 @@ import scipy.stats
 
 from captum_tgrad.evaluation.bootstrap import bootstrap_means
 from captum_tgrad.evaluation.records import KEYS, METRICS
-from captum_tgrad.evaluation.summary import COLUMNS, summarise
+from captum_tgrad.evaluation.summary import COLUMNS, summarize
 from captum_tgrad.evaluation.table import markdown
 from captum_tgrad.visualization.evaluation_figures import metrics_figure, seconds_figure
 
@@ -55,14 +55,14 @@ def test_differences_are_paired():
     ours, theirs = np.array([0.1, 0.9, 0.4, 0.6]), np.array([0.0, 0.8, 0.2, 0.7])
     # In another order, and with an image that T-Grad has no record of.
     records = [*_records("t_grad", ours)[::-1], *_records("saliency", [*theirs, 9.0])]
-    summary = summarise(records, [], TITLES, {"seed": 3})
+    summary = summarize(records, [], TITLES, {"seed": 3})
     difference = summary["methods"]["saliency"]["minus_t_grad"]["insertion"]
     assert difference["mean"] == pytest.approx(np.mean(theirs - ours))
     assert difference["images"] == 4
     assert summary["methods"]["saliency"]["insertion"]["mean"] == pytest.approx(10.7 / 5)
     assert summary["methods"]["t_grad"]["minus_t_grad"] is None
 
-    complete = summarise(records[:-1], [], TITLES, {"seed": 3})["methods"]["saliency"]
+    complete = summarize(records[:-1], [], TITLES, {"seed": 3})["methods"]["saliency"]
     expected = _scipy(theirs - ours, 3)
     cell = complete["minus_t_grad"]["insertion"]
     assert (cell["low"], cell["high"]) == pytest.approx((expected.low, expected.high), abs=1e-12)
@@ -70,13 +70,13 @@ def test_differences_are_paired():
 
 def test_the_order_of_records_does_not_matter():
     records = _records("t_grad", [0.1, 0.5, 0.3]) + _records("saliency", [0.2, 0.4, 0.9])
-    assert summarise(records, [], TITLES, {}) == summarise(records[::-1], [], TITLES, {})
+    assert summarize(records, [], TITLES, {}) == summarize(records[::-1], [], TITLES, {})
 
 
 def test_a_null_is_no_zero():
     records = _records("t_grad", [0.1, 0.5])
     records[0]["average_drop"] = None
-    cell = summarise(records, [], TITLES, {})["methods"]["t_grad"]["average_drop"]
+    cell = summarize(records, [], TITLES, {})["methods"]["t_grad"]["average_drop"]
     assert (cell["mean"], cell["images"]) == (0.5, 1)
 
 
@@ -86,7 +86,7 @@ def _summary():
         {"image": "z", "method": None, "reason": "is damaged"},
     ]
     records = _records("t_grad", [0.1, 0.5]) + _records("saliency", [0.25, 0.25])
-    return summarise(records, skipped, TITLES, {"n_steps": 224, "model": "tiny", "seed": 0})
+    return summarize(records, skipped, TITLES, {"n_steps": 224, "model": "tiny", "seed": 0})
 
 
 def test_the_table_has_every_method_the_protocol_and_what_was_skipped():
@@ -107,7 +107,7 @@ def test_the_table_counts_the_images_that_both_methods_have():
     records = _records("t_grad", [0.1, 0.5, 0.3], "abc")
     records += _records("saliency", [0.25, 0.25, 0.5, 0.5], "bcde")
     records += _records("deep_lift", [0.5], "z")
-    summary = summarise(records, [], TITLES, {})
+    summary = summarize(records, [], TITLES, {})
     above, below = markdown(summary).split("## Differences")
     counts = [
         {row.split(" | ")[0]: row.split(" | ")[-1] for row in part.splitlines() if "| " in row}
@@ -123,7 +123,7 @@ def test_the_table_counts_the_images_that_both_methods_have():
 
 
 def test_an_evaluation_without_any_record_has_a_table():
-    summary = summarise([], [{"image": "a", "method": None, "reason": "is damaged"}], TITLES, {})
+    summary = summarize([], [{"image": "a", "method": None, "reason": "is damaged"}], TITLES, {})
     assert "# 3 methods on 0 images" in markdown(summary)
     with pytest.raises(ValueError, match="no method with records"):
         metrics_figure(summary)

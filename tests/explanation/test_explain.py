@@ -31,11 +31,11 @@ def _grey(level: int) -> Image.Image:
 
 
 # 12 numbers of 51 / 255 = 0.2: the sum is 2.4, the logits are 5.4 and -3.4.
-GREY = _grey(51)
+GRAY = _grey(51)
 
 
 def test_explain_the_predicted_class():
-    (explanation,) = explain(_linear_classifier(), [GREY])
+    (explanation,) = explain(_linear_classifier(), [GRAY])
     assert explanation.target.name == "light"
     assert explanation.target.probability == pytest.approx(1 / (1 + math.exp(-8.8)), **FLOAT32)
     assert [prediction.index for prediction in explanation.predictions] == [0, 1]
@@ -50,7 +50,7 @@ def test_explain_the_predicted_class():
 
 
 def test_explain_names_the_largest_terms():
-    (explanation,) = explain(_linear_classifier(), [GREY])
+    (explanation,) = explain(_linear_classifier(), [GRAY])
     bias, inputs = explanation.largest_terms
     assert (bias.name, inputs.name) == ("1", "input")
     assert (bias.score, inputs.score) == pytest.approx((3.0, 2.4), **FLOAT32)
@@ -59,7 +59,7 @@ def test_explain_names_the_largest_terms():
 
 @pytest.mark.parametrize("target", [1, "dark", "1"])
 def test_explain_a_class_that_nothing_speaks_for(target):
-    (explanation,) = explain(_linear_classifier(), [GREY], target)
+    (explanation,) = explain(_linear_classifier(), [GRAY], target)
     assert explanation.target.name == "dark"
     assert explanation.predictions[0].name == "light"
     assert explanation.logit == pytest.approx(-3.4, **FLOAT32)
@@ -71,7 +71,7 @@ def test_explain_a_class_that_nothing_speaks_for(target):
 
 def test_explain_a_batch_is_explaining_each():
     classifier = _linear_classifier()
-    pictures = [GREY, _grey(255), _grey(0)]
+    pictures = [GRAY, _grey(255), _grey(0)]
     together = explain(classifier, pictures)
     for picture, explanation in zip(pictures, together, strict=True):
         (alone,) = explain(classifier, [picture])
@@ -88,7 +88,7 @@ def test_explain_five_predictions_and_ten_terms_at_most():
     layers = [nn.Flatten(), *(nn.Linear(12, 12) for _ in range(15))]
     names = tuple(f"class {index}" for index in range(12))
     classifier = Classifier("deep", nn.Sequential(*layers), names, to_tensor, lambda image: image)
-    (explanation,) = explain(classifier, [GREY])
+    (explanation,) = explain(classifier, [GRAY])
     probabilities = [prediction.probability for prediction in explanation.predictions]
     scores = [abs(term.score) for term in explanation.largest_terms]
     assert (len(probabilities), len(scores)) == (5, 10)
@@ -100,8 +100,8 @@ def test_explain_five_predictions_and_ten_terms_at_most():
 
 def test_explain_keeps_the_terms_of_each_where_they_are_asked_for():
     classifier = _linear_classifier()
-    assert explain(classifier, [GREY])[0].decomposition is None
-    for explanation in explain(classifier, [GREY, _grey(255)], keep_terms=True):
+    assert explain(classifier, [GRAY])[0].decomposition is None
+    for explanation in explain(classifier, [GRAY, _grey(255)], keep_terms=True):
         whole = explanation.decomposition
         assert [term.name for term in whole.terms] == ["input", "1"]
         assert float(whole.output) == pytest.approx(explanation.logit)
@@ -112,14 +112,14 @@ def test_explain_keeps_the_terms_of_each_where_they_are_asked_for():
 def test_explain_leaves_the_network_as_it_was():
     classifier = _linear_classifier()
     linear = classifier.model[1]
-    explain(classifier, [GREY])
+    explain(classifier, [GRAY])
     assert linear.weight.grad is None
     assert linear.weight.requires_grad
     assert not classifier.model.training
 
 
 def test_explain_a_network_that_overwrites_its_input():
-    def normalised(image):
+    def normalized(image):
         return 4 * to_tensor(image) - 1
 
     # 3 numbers of 3, and 9 of -1 that become -0.5: the sum is 4.5, the logits are 7.5 and -5.5.
@@ -128,7 +128,7 @@ def test_explain_a_network_that_overwrites_its_input():
     found = []
     for inplace in (False, True):
         model = nn.Sequential(nn.LeakyReLU(0.5, inplace), *_linear_classifier().model).eval()
-        classifier = Classifier("linear", model, ("light", "dark"), normalised, lambda image: image)
+        classifier = Classifier("linear", model, ("light", "dark"), normalized, lambda image: image)
         found += explain(classifier, [picture])
     expected, explanation = found
     assert explanation.logit == pytest.approx(7.5, **FLOAT32)
@@ -162,10 +162,10 @@ def test_explain_traces_once_and_has_the_map_of_the_method(channels):
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_explain_where_the_network_is():
-    (on_cpu,) = explain(_linear_classifier(), [GREY])
+    (on_cpu,) = explain(_linear_classifier(), [GRAY])
     classifier = _linear_classifier()
     classifier.model.cuda()
-    (on_gpu,) = explain(classifier, [GREY])
+    (on_gpu,) = explain(classifier, [GRAY])
     torch.testing.assert_close(on_gpu.attribution, on_cpu.attribution)
 
 
@@ -176,11 +176,11 @@ def test_explain_refuses_no_pictures():
 
 def test_explain_refuses_an_unknown_target():
     with pytest.raises(ValueError, match="there is no class 'lihgt': did you mean light"):
-        explain(_linear_classifier(), [GREY], "lihgt")
+        explain(_linear_classifier(), [GRAY], "lihgt")
     with pytest.raises(ValueError, match="there is no class 2: give a number from 0 to 1"):
-        explain(_linear_classifier(), [GREY], 2)
+        explain(_linear_classifier(), [GRAY], 2)
     with pytest.raises(TypeError, match="index or the name"):
-        explain(_linear_classifier(), [GREY], 1.0)
+        explain(_linear_classifier(), [GRAY], 1.0)
 
 
 class _ReturnsTuple(nn.Module):
@@ -198,4 +198,4 @@ class _ReturnsTuple(nn.Module):
 )
 def test_explain_refuses_a_network_without_a_logit_for_each_name(model, got):
     with pytest.raises(ValueError, match=rf"must return logits of shape \(1, 2\).*returned {got}"):
-        explain(_linear_classifier(model), [GREY])
+        explain(_linear_classifier(model), [GRAY])

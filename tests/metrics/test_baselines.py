@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from captum_tgrad.metrics import blur, deletion, insertion, insertion_deletion, mean_colour, zeros
+from captum_tgrad.metrics import blur, deletion, insertion, insertion_deletion, mean_color, zeros
 from tests.metrics.models import linear, random
 
 pytestmark = pytest.mark.filterwarnings("ignore:The baseline keeps half")
@@ -27,7 +27,7 @@ def _score(tensor):
         (0, torch.zeros(1, 1, 1, 1).double(), "0"),
         (-0.5, torch.full((1, 1, 1, 1), -0.5).double(), "-0.5"),
         (zeros, torch.zeros(1, 1, 1, 1).double(), "zeros"),
-        (mean_colour, INPUTS.mean((2, 3), keepdim=True), "mean_colour"),
+        (mean_color, INPUTS.mean((2, 3), keepdim=True), "mean_color"),
         (blur(3, 1), blur(3, 1)(INPUTS), "blur(kernel_size=3, sigma=1)"),
         (INPUTS.flip(0), INPUTS.flip(0), "tensor of shape (2, 3, 4, 4)"),
         (INPUTS[:1, :, :1, :1], INPUTS[:1, :, :1, :1], "tensor of shape (1, 3, 1, 1)"),
@@ -43,7 +43,7 @@ def test_every_form(baselines, tensor, label):
 
 
 def test_one_for_each_curve():
-    kinds = {"insertion": 1.0, "deletion": mean_colour}
+    kinds = {"insertion": 1.0, "deletion": mean_color}
     result = insertion_deletion(MODEL, INPUTS, MAPS, kinds)
     ones = _score(torch.ones(1, 1, 1, 1).double())
     mean = _score(INPUTS.mean((2, 3), keepdim=True))
@@ -187,7 +187,7 @@ def test_a_blur_that_cannot_be(arguments, name):
         blur(*arguments)
 
 
-@pytest.mark.parametrize("baseline", [blur(), mean_colour])
+@pytest.mark.parametrize("baseline", [blur(), mean_color])
 @pytest.mark.parametrize("inputs", [torch.ones(2, 3), torch.ones(1, 3, 4, 4).int()])
 def test_baselines_that_need_places(baseline, inputs):
     with pytest.raises(ValueError, match="such as 0"):

@@ -10,7 +10,7 @@ from captum_tgrad.metrics import (
     increase_in_confidence,
     insertion,
     insertion_deletion,
-    mean_colour,
+    mean_color,
 )
 from tests.metrics.models import classifier, linear, permutation, random
 
@@ -54,7 +54,7 @@ def _last(tensor):
         (None, None),
         (0.5, 0.5),
         (blur(3, 1), blur(3, 1)),
-        (mean_colour, mean_colour),
+        (mean_color, mean_color),
         (random(3, 3, 6, 5, seed=3), _last(random(3, 3, 6, 5, seed=3))),
         (random(1, 3, 1, 1, seed=3), _last(random(1, 3, 1, 1, seed=3))),
         (lambda x: x.cumsum(1) + x[:, :, :1], lambda x: x.cumsum(3) + x[:, :1]),
@@ -235,7 +235,7 @@ def test_a_callable_gets_what_it_is_used_to():
 
     maps = _last(METHODS["one channel"])
     model = linear(random(90, seed=1))
-    kinds = {"insertion": baseline, "deletion": mean_colour}
+    kinds = {"insertion": baseline, "deletion": mean_color}
     result = insertion_deletion(model, inputs, maps, kinds, channel_dim=3)
     assert seen == [inputs.shape]
     torch.testing.assert_close(

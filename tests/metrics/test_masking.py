@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from captum_tgrad.metrics import average_drop, increase_in_confidence, mean_colour
+from captum_tgrad.metrics import average_drop, increase_in_confidence, mean_color
 from tests.metrics.models import classifier, linear, permutation, random
 
 
@@ -40,7 +40,7 @@ def test_a_rise_is_no_negative_drop():
         (None, [2 + 0.5 * 4 + 0]),
         (10, [2 + (0.5 * 4 + 5) + 10]),
         (torch.tensor([[[1.0, 2.0, 3.0]]]), [2 + 0.5 * 4 + 0.5 * 2 + 3]),
-        (mean_colour, [2 + (0.5 * 4 + 0.5 * 4) + 4]),
+        (mean_color, [2 + (0.5 * 4 + 0.5 * 4) + 4]),
         (lambda x: -x, [2 + 0 - 6]),
     ],
 )
@@ -51,7 +51,7 @@ def test_what_the_masked_part_goes_to(baselines, masked):
     assert result.masked_score.tolist() == masked
 
 
-def test_masking_pixels_is_masking_with_the_normalised_black():
+def test_masking_pixels_is_masking_with_the_normalized_black():
     pixels = random(2, 3, 6, 6).abs()
     mean, std = torch.tensor([0.4, 0.5, 0.6]), torch.tensor([0.2, 0.3, 0.4])
     mean, std = mean.double().reshape(1, 3, 1, 1), std.double().reshape(1, 3, 1, 1)

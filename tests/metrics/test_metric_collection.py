@@ -42,11 +42,11 @@ ALIKE_AT_FIRST = {
     "one class with different options": (
         lambda: {
             "black": classes.AverageDrop(_weighted(3.0, 1.0)),
-            "grey": classes.AverageDrop(_weighted(3.0, 1.0), baselines=0.5),
+            "gray": classes.AverageDrop(_weighted(3.0, 1.0), baselines=0.5),
         },
         # Masked is the second feature. At 0 there is nothing to lose; then 1 of 4, or half of it.
         [(torch.tensor([[1.0, 0.0]]), RANKED.flip(1)), (ONES, RANKED.flip(1))],
-        {"black": [0, 25], "grey": [0, 12.5]},
+        {"black": [0, 25], "gray": [0, 12.5]},
     ),
     "one class with different models": (
         lambda: {

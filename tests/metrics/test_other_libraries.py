@@ -68,7 +68,7 @@ def test_torchcams_drop_and_increase():
 
 def test_quantus_pixel_flipping():
     # Quantus ranks single numbers, not pixels: with one channel both are the same. It leaves out
-    # the score of the unchanged input, and its area is not normalised; what can be compared is
+    # the score of the unchanged input, and its area is not normalized; what can be compared is
     # every score after the first, and the area of these. Its baseline "black" is the minimum of
     # what it perturbs, so the inputs get 0 for that.
     quantus = pytest.importorskip("quantus")
@@ -80,7 +80,7 @@ def test_quantus_pixel_flipping():
     metric = quantus.PixelFlipping(
         features_in_step=4,
         perturb_baseline="black",
-        normalise=False,
+        normalize=False,
         disable_warnings=True,
         return_aggregate=False,
     )

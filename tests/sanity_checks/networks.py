@@ -1,4 +1,4 @@
-"""Small networks to randomise."""
+"""Small networks to randomize."""
 
 import torch
 from torch import nn

@@ -1,4 +1,4 @@
-"""The randomisation test as a user calls it."""
+"""The randomization test as a user calls it."""
 
 import copy
 import gc
@@ -71,7 +71,7 @@ def test_one_layer_after_the_other_all_of_it(mode):
     assert not {id(state["6.weight"]) for state in noting.states} & {id(trained["6.weight"])}
 
 
-def test_maps_and_similarities_are_those_of_the_randomised_networks():
+def test_maps_and_similarities_are_those_of_the_randomized_networks():
     model, noting, x = network(), Noting(), images()
     steps = list(cascading_randomization(model, noting, x, [1, 3], attribute_kwargs={"abs": False}))
     trained = Saliency(model).attribute(x, [1, 3], abs=False).sum(1, keepdim=True)
@@ -351,14 +351,14 @@ def test_maps_that_change_their_shape():
 
     steps = cascading_randomization(network(), Growing, images(), 1)
     next(steps)
-    with pytest.raises(ValueError, match=r"shape \(2, 1, 8, 10\) once '6' was randomised"):
+    with pytest.raises(ValueError, match=r"shape \(2, 1, 8, 10\) once '6' was randomized"):
         next(steps)
 
 
 @pytest.mark.parametrize(
     ("changes", "error", "message"),
     [
-        ({"model": nn.Sequential(nn.Flatten())}, ValueError, "no layers to randomise"),
+        ({"model": nn.Sequential(nn.Flatten())}, ValueError, "no layers to randomize"),
         ({"model": lambda x: x}, TypeError, "model must be a torch.nn.Module"),
         ({"inputs": [images()]}, TypeError, "inputs must be a torch.Tensor, got list"),
         ({"inputs": images() * torch.nan}, ValueError, "NaN or inf"),

@@ -1,4 +1,4 @@
-"""Which tensors are randomised, in which order, and that they really change."""
+"""Which tensors are randomized, in which order, and that they really change."""
 
 import copy
 

@@ -17,7 +17,7 @@ def _picture(width: int = 6, height: int = 4) -> Image.Image:
 
 
 def _panels(figure):
-    """Returns the three axes that show something; the others are colour bars."""
+    """Returns the three axes that show something; the others are color bars."""
     return [axis for axis in figure.axes if axis.get_title()]
 
 
@@ -78,7 +78,7 @@ def test_figure_of_a_constant_map(tmp_path, value, label):
     assert _panels(figure)[1].get_title() == label
 
 
-def test_figure_of_zeros_is_drawn_in_the_colour_of_zero():
+def test_figure_of_zeros_is_drawn_in_the_color_of_zero():
     zeros = _panels(explanation_figure(_picture(), torch.zeros(4, 6)))[1].images[0]
     one_pixel = torch.zeros(4, 6)
     one_pixel[0, 0] = 1
@@ -87,9 +87,9 @@ def test_figure_of_zeros_is_drawn_in_the_colour_of_zero():
     np.testing.assert_allclose(drawn, np.broadcast_to(some.to_rgba(0.0), drawn.shape))
 
 
-@pytest.mark.parametrize("colour", ["black", "white", (1, 1, 1)])
-def test_figure_of_a_flat_picture_keeps_its_colour(colour):
-    picture = Image.new("RGB", (6, 4), colour)
+@pytest.mark.parametrize("color", ["black", "white", (1, 1, 1)])
+def test_figure_of_a_flat_picture_keeps_its_color(color):
+    picture = Image.new("RGB", (6, 4), color)
     figure = explanation_figure(picture, torch.ones(4, 6))
     assert np.array_equal(_panels(figure)[0].images[0].get_array(), np.asarray(picture))
 

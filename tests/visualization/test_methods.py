@@ -65,7 +65,7 @@ def test_many_methods_go_on_below():
     assert lines == {0, 1, 2}
 
 
-def test_signed_maps_have_diverging_colours_and_a_bar_of_their_own():
+def test_signed_maps_have_diverging_colors_and_a_bar_of_their_own():
     signed = {"signed": torch.linspace(-1, 1, 64).reshape(1, 1, 8, 8)}
     panels = _panels(methods_figure(images(1), {**signed, "plain": torch.rand(1, 1, 8, 8)}))
     assert panels[1].images[-1].get_clim() == (-1, 1)

@@ -15,11 +15,11 @@ def test_values_between_0_and_1_are_shown_as_they_are():
     np.testing.assert_allclose(as_pictures(images[0])[0], images[0].permute(1, 2, 0))
 
 
-def test_normalised_values_are_put_back():
+def test_normalized_values_are_put_back():
     image = torch.rand(1, 3, 4, 5, dtype=torch.float64)
     mean, std = [0.1, 0.2, 0.3], torch.tensor([0.5, 0.25, 2.0])
-    normalised = (image - torch.tensor(mean).reshape(3, 1, 1)) / std.reshape(3, 1, 1)
-    (picture,) = as_pictures(normalised, mean, std)
+    normalized = (image - torch.tensor(mean).reshape(3, 1, 1)) / std.reshape(3, 1, 1)
+    (picture,) = as_pictures(normalized, mean, std)
     np.testing.assert_allclose(picture, image[0].permute(1, 2, 0), atol=1e-6)
 
 

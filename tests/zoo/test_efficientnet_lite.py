@@ -1,4 +1,4 @@
-"""The networks that need no download see what they were trained on, and recognise it."""
+"""The networks that need no download see what they were trained on, and recognize it."""
 
 import numpy as np
 import pytest
@@ -31,7 +31,7 @@ def test_top_class_of_the_sample_is_espresso(classifier):
     assert probabilities.max() > {"efficientnet_lite0": 0.9}.get(classifier.name, 0.5)
 
 
-def test_labelled_pictures_are_recognised(classifier):
+def test_labeled_pictures_are_recognized(classifier):
     pictures = built_in_pictures(classifier)
     inputs = torch.stack([pictures[index][0] for index in range(5)])
     with torch.no_grad():

@@ -27,7 +27,7 @@ def test_load_image_follows_the_exif_orientation(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("mode", "colour", "expected"),
+    ("mode", "color", "expected"),
     [
         ("L", 100, (100, 100, 100)),
         ("RGBA", (10, 20, 30, 255), (10, 20, 30)),
@@ -36,8 +36,8 @@ def test_load_image_follows_the_exif_orientation(tmp_path):
         ("1", 1, (255, 255, 255)),
     ],
 )
-def test_load_image_returns_rgb(tmp_path, mode, colour, expected):
-    Image.new(mode, (4, 4), colour).save(tmp_path / "picture.png")
+def test_load_image_returns_rgb(tmp_path, mode, color, expected):
+    Image.new(mode, (4, 4), color).save(tmp_path / "picture.png")
     image = load_image(tmp_path / "picture.png")
     assert image.mode == "RGB"
     assert image.getpixel((2, 2)) == expected
@@ -45,13 +45,13 @@ def test_load_image_returns_rgb(tmp_path, mode, colour, expected):
 
 def test_load_image_reduces_16_bits_to_8(tmp_path):
     levels = np.array([[0, 256 * 100], [256 * 200, 65535]], dtype=np.uint16)
-    Image.fromarray(levels).save(tmp_path / "grey.png")
-    image = load_image(tmp_path / "grey.png")
+    Image.fromarray(levels).save(tmp_path / "gray.png")
+    image = load_image(tmp_path / "gray.png")
     assert np.asarray(image)[..., 0].tolist() == [[0, 100], [200, 255]]
 
 
 def test_load_image_of_an_animation_is_its_first_frame(tmp_path):
-    frames = [Image.new("RGB", (2, 2), colour) for colour in ("red", "blue")]
+    frames = [Image.new("RGB", (2, 2), color) for color in ("red", "blue")]
     frames[0].save(tmp_path / "moving.gif", save_all=True, append_images=frames[1:])
     assert load_image(tmp_path / "moving.gif").getpixel((0, 0)) == (255, 0, 0)
 
