@@ -109,9 +109,10 @@ class Recorder:
         if not outputs:
             return
         inputs = self._inputs(call)
-        if call.name in _MIXES_CHANNELS and self.channels_as_places is None:
-            self.channels_as_places = channels_as_places(call)
         found = output_places(call, partial(self._name, call.name))
+        mixes = call.name in _MIXES_CHANNELS and call.is_dense is not False
+        if mixes and self.channels_as_places is None:
+            self.channels_as_places = channels_as_places(call)
         try:
             biases = self._biases(call, outputs, draws)
         except NoDerivativeError:
