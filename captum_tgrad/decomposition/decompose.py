@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -11,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from captum_tgrad._support.warn import warn_user
 from captum_tgrad.decomposition.bias import ElementBias
 from captum_tgrad.decomposition.eager import compiled_models_run_eagerly, uncompiled
 from captum_tgrad.decomposition.inference_tensors import usable_in_backward
@@ -219,21 +219,19 @@ def _check(decomposition: Decomposition, precision: float) -> None:
     if not bool(complete.all()):
         worst = int((delta.abs() - allowed).nan_to_num(nan=torch.inf).argmax())
         total = float(decomposition.output[worst] - delta[worst])
-        warnings.warn(
+        warn_user(
             f"Incomplete decomposition: the terms of sample {worst} sum to {total:.3g}, the output"
             f" is {float(decomposition.output[worst]):.3g}. {_likely_cause(delta, allowed)}",
-            stacklevel=2,
         )
     _warn_of_lost(decomposition, scale)
 
 
 def _warn_of_channels(channels: Axis, place: Axis | None, count: int) -> None:
     name = "inputs" if count == 1 else f"inputs[{channels.input}]"
-    warnings.warn(
+    warn_user(
         f"forward_func uses dimension {channels.dim} of {name} as a place, but it counts as"
         f" channels: later terms have one value for all of its {channels.extent} positions. To"
         f" tell them apart, pass channel_dim={None if place is None else place.dim}.",
-        stacklevel=2,
     )
 
 
@@ -248,7 +246,7 @@ def _warn_of_lost(decomposition: Decomposition, scale: Tensor) -> None:
             hidden = at.rpartition(":")[2] == "hidden"
             kind = "A hidden operation" if hidden else "An operation"
             module, _, operation = at.rpartition(":")
-            warnings.warn(
+            warn_user(
                 f"{kind} loses the places of its input: {operation!r} in"
                 f" {f'the module {module!r}' if module else 'forward_func'}. Terms with"
                 f" {float(share.max()):.0%} of the sum of |score| are spread evenly there."
@@ -259,7 +257,6 @@ def _warn_of_lost(decomposition: Decomposition, scale: Tensor) -> None:
                     else " Write it with operations that only move or mix elements, such as"
                     " indexing, gather or matmul."
                 ),
-                stacklevel=2,
             )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-import warnings
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from captum_tgrad._support.warn import warn_user
 from captum_tgrad.evaluation.method import Black, Method, black_picture
 from captum_tgrad.evaluation.methods import METHODS, get_method
 from captum_tgrad.evaluation.output import Output
@@ -191,12 +191,11 @@ def _run(
             smoothing=0,  # the time left from the mean so far: images cost alike
         ) as bar,
     ):
-        # Warnings are addressed to whoever called evaluate.
         run = Run(model, timed, samples, settings, Files(records, skipped))
-        run(work, bar, stacklevel=4)
+        run(work, bar)
     for method in timed.values():
         if work and method.shortage is not None:
-            warnings.warn(method.shortage, stacklevel=3)
+            warn_user(method.shortage)
     return run.refused
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -12,6 +11,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from captum_tgrad._support.suggest import did_you_mean
 from captum_tgrad.attribution.model_copy import copy_model
 from captum_tgrad.attribution.own_randomness import own_randomness
 from captum_tgrad.evaluation.batches import black_batch, leaf, one_by_one
@@ -91,8 +91,7 @@ def _class(path: str, where: str) -> Any:
     except (ImportError, ValueError) as error:
         raise ValueError(f"class {path!r} in {where} cannot be imported: {error}") from error
     if not isinstance(found, type):
-        near = difflib.get_close_matches(name, dir(import_module(module)))
-        advice = f"did you mean {' or '.join(near)}?" if near else f"{module} has no such class"
+        advice = did_you_mean(name, dir(import_module(module)), f"{module} has no such class")
         raise ValueError(f"class {path!r} in {where} is not there: {advice}")
     return found
 
@@ -140,8 +139,7 @@ def _layer(model: nn.Module, path: str) -> nn.Module:
     names: dict[str, nn.Module] = dict(model.named_modules())
     if path in names and path:
         return names[path]
-    near = difflib.get_close_matches(path, names)
-    advice = f"did you mean {' or '.join(near)}?" if near else f"its layers are {_few(list(names))}"
+    advice = did_you_mean(path, names, f"its layers are {_few(list(names))}")
     raise ValueError(f"the model has no layer {path!r}: {advice}")
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 
+from captum_tgrad._support.suggest import did_you_mean
 from captum_tgrad.evaluation import cam_methods, gradient_methods
 from captum_tgrad.evaluation.method import Method
 
@@ -100,6 +100,5 @@ def get_method(name: str, further: Mapping[str, Method] | None = None) -> Method
     if name in known:
         return known[name]
     wanted = name.strip().casefold().replace("-", "_").replace(" ", "_")
-    near = difflib.get_close_matches(wanted, known, cutoff=0.5)
-    advice = f"did you mean {' or '.join(near)}?" if near else f"choose from {', '.join(known)}"
+    advice = did_you_mean(wanted, known, f"choose from {', '.join(known)}", cutoff=0.5)
     raise ValueError(f"there is no method {name!r}: {advice}")

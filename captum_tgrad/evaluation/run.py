@@ -80,15 +80,12 @@ class Run:
         self._forward = Halving(settings.batch_size)
         self.refused: RuntimeError | None = None
 
-    def __call__(
-        self, work: Sequence[tuple[int, Sequence[str]]], bar: Bar, stacklevel: int
-    ) -> None:
+    def __call__(self, work: Sequence[tuple[int, Sequence[str]]], bar: Bar) -> None:
         """Does the work.
 
         Args:
             work: The numbers of images, and the methods that each still lacks.
             bar: Is told of every image that is done.
-            stacklevel: Whom a warning is addressed to, as for ``warnings.warn``.
         """
         lacking = {self._samples.names[index]: methods for index, methods in work}
         for batch in self._batches([index for index, _ in work], bar):
@@ -97,7 +94,7 @@ class Run:
         for name, method in self._methods.items():
             if method.gave_up is not None:
                 self._files.skip(None, name, method.gave_up)
-        self._scoring.warn(stacklevel)
+        self._scoring.warn()
 
     def _batches(self, indices: Sequence[int], bar: Bar) -> Iterator[list[_Loaded]]:
         """Loads images, equally large ones together; skips what cannot be loaded."""

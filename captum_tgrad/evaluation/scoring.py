@@ -12,6 +12,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
+from captum_tgrad._support.warn import warn_user
 from captum_tgrad.evaluation.halving import Halving
 from captum_tgrad.evaluation.settings import Settings
 from captum_tgrad.metrics import average_drop, insertion_deletion
@@ -119,11 +120,10 @@ class Scoring:
         # The end of a message of the metrics lists methods and samples.
         self._findings.update({str(each.message).rsplit(": ", 1)[0] for each in caught})
 
-    def warn(self, stacklevel: int) -> None:
+    def warn(self) -> None:
         """Says what the metrics warned of, one UserWarning for each kind."""
         for message, count in self._findings.items():
-            text = f"{message}: {count} of {self._scored} images."
-            warnings.warn(text, stacklevel=stacklevel + 1)
+            warn_user(f"{message}: {count} of {self._scored} images.")
 
 
 def logits_of(model: nn.Module, inputs: Tensor, parts: Halving) -> Tensor:

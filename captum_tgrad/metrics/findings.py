@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 from torch import Tensor
 
+from captum_tgrad._support.warn import warn_user
 from captum_tgrad.metrics.checks import listed
 from captum_tgrad.metrics.importance import Maps, pooled
 from captum_tgrad.metrics.untouched import training_modules
 
 _TOO_MANY_TIED = 0.25
 _TOO_MUCH_KEPT = 0.5
-
-# warnings.warn, counted from Findings.warn(): what works for the metric and calls it, the metric,
-# captum's log_usage around that, its caller.
-_CALLER = 5
 
 
 class Findings:
@@ -70,7 +66,7 @@ class Findings:
     def warn(self) -> None:
         """Says it to who called the metric, one UserWarning of each kind."""
         for message, where in self._said.items():
-            warnings.warn(message.format("; ".join(where)), stacklevel=_CALLER)
+            warn_user(message.format("; ".join(where)))
 
     def _add(self, message: str, where: str) -> None:
         self._said.setdefault(message, []).append(where)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +12,8 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
+
+from captum_tgrad._support.suggest import did_you_mean
 
 
 @dataclass(frozen=True)
@@ -163,11 +164,10 @@ def _check_names(names: Sequence[str] | None, known: list[str]) -> None:
         raise TypeError(f"layers must be a list of names of modules, got a string: [{names!r}].")
     for name in names or ():
         if name not in known:
-            near = difflib.get_close_matches(str(name), known)
-            advice = f"Did you mean {' or '.join(map(repr, near))}?" if near else ""
+            otherwise = "dict(model.named_modules()) has them."
             raise ValueError(
-                f"layers names {name!r}, and the model has no module of that name."
-                f" {advice or 'dict(model.named_modules()) has them.'}"
+                f"layers names {name!r}, and the model has no module of that name:"
+                f" {did_you_mean(name, known, otherwise, show=repr)}"
             )
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
 from torch import Tensor
 
+from captum_tgrad._support.suggest import did_you_mean
 from captum_tgrad.decomposition.terms import Decomposition
 
 Sign = Literal["positive", "negative", "all"]
@@ -72,9 +72,8 @@ def _index_of(name: Any, decomposition: Decomposition) -> int:
     names = [term.name for term in decomposition.terms]
     if name in names:
         return names.index(name)
-    near = difflib.get_close_matches(str(name), names)
-    advice = f"did you mean {' or '.join(map(repr, near))}?" if near else ""
+    otherwise = "[term.name for term in decomposition.terms] has them"
     raise ValueError(
         f"terms names {name!r}, and there is no such term:"
-        f" {advice or '[term.name for term in decomposition.terms] has them'}"
+        f" {did_you_mean(name, names, otherwise, show=repr)}"
     )

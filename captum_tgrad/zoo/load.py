@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from pathlib import Path
 
+from captum_tgrad._support.suggest import did_you_mean
 from captum_tgrad.zoo.classifier import Classifier
 from captum_tgrad.zoo.efficientnet_lite import EFFICIENTNET_LITES, load_efficientnet_lite
 
@@ -62,8 +62,6 @@ def _advice(name: str) -> str:
     """Names the models that were perhaps meant, also where "torchvision:" was forgotten."""
     wanted = name.casefold().replace("-", "_").removeprefix(_TORCHVISION)
     full_names = {full.removeprefix(_TORCHVISION): full for full in classifier_names()}
-    near = [full_names[short] for short in difflib.get_close_matches(wanted, full_names)]
-    if near:
-        return f"did you mean {' or '.join(near)}?"
     built_in = ", ".join(EFFICIENTNET_LITES)
-    return f"give {built_in} or {_TORCHVISION}NAME with a classifier of torchvision"
+    otherwise = f"give {built_in} or {_TORCHVISION}NAME with a classifier of torchvision"
+    return did_you_mean(wanted, full_names, otherwise, show=lambda short: full_names[short])

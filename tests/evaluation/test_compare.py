@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from captum_tgrad.zoo.normalization import normalization
 from PIL import Image
 from torch import nn
 from torchvision.transforms import functional as transform
@@ -20,6 +19,7 @@ from captum_tgrad.evaluation.compare_output import (
 )
 from captum_tgrad.metrics import average_drop, insertion_deletion
 from captum_tgrad.zoo import Classifier
+from captum_tgrad.zoo.normalization import normalization
 
 NAMES = ["t_grad", "saliency", "grad_cam", "random"]
 

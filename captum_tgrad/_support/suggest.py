@@ -1,0 +1,27 @@
+"""Names that were perhaps meant."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterable
+
+
+def did_you_mean(
+    wanted: object,
+    known: Iterable[str],
+    otherwise: str = "",
+    *,
+    show: Callable[[str], str] = str,
+    cutoff: float = 0.6,
+) -> str:
+    """``"did you mean resnet18?"``.
+
+    Args:
+        wanted: What was given.
+        known: What could have been given.
+        otherwise: What to say if nothing is similar.
+        show: How to write a suggestion.
+        cutoff: How similar it must be, from 0 to 1.
+    """
+    near = difflib.get_close_matches(str(wanted), list(known), cutoff=cutoff)
+    return f"did you mean {' or '.join(map(show, near))}?" if near else otherwise
