@@ -1,9 +1,10 @@
-"""T-Grad for Captum: which pixels made it say that, completely."""
+"""T-Grad for Captum: attributions that add up exactly to the output of a model."""
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from captum_tgrad._support.lazy import lazy
 
 if TYPE_CHECKING:
     from captum_tgrad.attribution.cam import CamAttribution
@@ -23,25 +24,26 @@ __all__ = [
     "Term",
 ]
 
-_HOMES = {
-    "CamAttribution": "captum_tgrad.attribution.cam",
-    "Decomposition": "captum_tgrad.decomposition.terms",
-    "FullGradAttribution": "captum_tgrad.attribution.full_grad",
-    "LayerTGradAttribution": "captum_tgrad.attribution.layer_t_grad",
-    "TGradAttribution": "captum_tgrad.attribution.t_grad",
-    "Term": "captum_tgrad.decomposition.terms",
-}
-
-
 # To a type checker, a module with a __getattr__ has every name.
 if not TYPE_CHECKING:
-
-    def __getattr__(name: str) -> Any:
-        # Importing captum imports matplotlib: only whoever asks for a method waits for it.
-        if name not in _HOMES:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        return getattr(import_module(_HOMES[name]), name)
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+    # Importing captum imports matplotlib: only whoever asks for a method waits for it.
+    __getattr__, __dir__ = lazy(
+        __name__,
+        {
+            "CamAttribution": "attribution.cam",
+            "Decomposition": "decomposition.terms",
+            "FullGradAttribution": "attribution.full_grad",
+            "LayerTGradAttribution": "attribution.layer_t_grad",
+            "TGradAttribution": "attribution.t_grad",
+            "Term": "decomposition.terms",
+        },
+        [
+            "attribution",
+            "evaluation",
+            "explanation",
+            "metrics",
+            "sanity_checks",
+            "visualization",
+            "zoo",
+        ],
+    )

@@ -39,7 +39,7 @@ def maps_are_like_the_inputs(model: nn.Module, one: Tensor, two: tuple[Tensor, T
 def so_are_those_of_other_libraries(
     cam_class: Callable[..., Any], model: nn.Module, images: Tensor
 ) -> None:
-    method = CamAttribution(cam_class, model)
+    method = CamAttribution(model, cam_class)
     assert_type(method.attribute(images, target=0, eigen_smooth=True), Tensor)
     assert_type(method.attribute((images,)), Tensors)
 

@@ -42,8 +42,8 @@ class CamAttribution(Attribution):  # type: ignore[misc]
     package), where each class names its paper.
 
     Args:
+        forward_func: The model; it returns one number per sample, or one per sample and class.
         cam_class: A class of the package, such as ``pytorch_grad_cam.GradCAMPlusPlus``.
-        model: The model; it returns one number per sample, or one per sample and class.
         target_layers: Modules of the model whose activations make the map. None: the last
             convolution that runs and has an output of more than one place. Where branches run side
             by side, as in Inception, that is in one branch only: name the block instead.
@@ -52,7 +52,7 @@ class CamAttribution(Attribution):  # type: ignore[misc]
 
     Raises:
         TypeError: ``cam_class`` is no class activation map or does not take ``cam_arguments``,
-            ``model`` is no module, or ``target_layers`` is no list of modules.
+            ``forward_func`` is no module, or ``target_layers`` is no list of modules.
         ValueError: ``target_layers`` holds a module that is not in the model.
 
     Example:
@@ -61,24 +61,25 @@ class CamAttribution(Attribution):  # type: ignore[misc]
         >>> from pytorch_grad_cam import GradCAMPlusPlus
         >>> model = torch.nn.Sequential(torch.nn.Conv2d(3, 5, 3), torch.nn.ReLU())
         >>> model = model.extend([torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten()])
-        >>> method = CamAttribution(GradCAMPlusPlus, model, target_layers=[model[0]])
+        >>> method = CamAttribution(model, GradCAMPlusPlus, target_layers=[model[0]])
         >>> method.attribute(torch.rand(2, 3, 8, 8), target=[4, 0]).shape
         torch.Size([2, 1, 8, 8])
     """
 
     def __init__(
         self,
+        forward_func: nn.Module,
         cam_class: Callable[..., Any],
-        model: nn.Module,
         target_layers: Sequence[nn.Module] | None = None,
         **cam_arguments: Any,
     ) -> None:
-        checks.check_forward_func(model)
-        module: Any = uncompiled(model)
+        checks.check_forward_func(forward_func)
+        module: Any = uncompiled(forward_func)
         if not isinstance(module, nn.Module):
             raise TypeError(
-                f"model must be a torch.nn.Module, whose layers can be found, got"
-                f" {type(model).__name__}."
+                f"forward_func must be a torch.nn.Module, whose layers can be found, got"
+                f" {type(forward_func).__name__}. In CamAttribution(forward_func, cam_class) the"
+                " model comes first."
             )
         self._signature = cam_signature(cam_class, cam_arguments)
         check_target_layers(target_layers, module)

@@ -194,7 +194,9 @@ def targets_per_sample(target: Any, samples: int) -> list[tuple[int, ...]]:
     """The indices that ``target`` gives, once for all samples or once for each."""
     if isinstance(target, Tensor):
         if target.is_floating_point() or target.is_complex() or target.dtype == torch.bool:
-            raise TypeError(f"target must hold integers, got dtype {target.dtype}.")
+            raise TypeError(
+                f"target must hold integers, got dtype {target.dtype}. A baseline is not needed."
+            )
         if target.dim() > 1 and target.numel() != 1:
             raise ValueError(
                 f"target has shape {tuple(target.shape)}; a tensor of targets has one dimension."

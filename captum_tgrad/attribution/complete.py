@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
 
 from torch import Tensor
 
@@ -20,6 +21,30 @@ from captum_tgrad.decomposition.decompose import Explained, decompose
 from captum_tgrad.decomposition.inference_tensors import usable_in_backward
 from captum_tgrad.decomposition.places.places import Places, input_places, samples_of
 from captum_tgrad.decomposition.terms import Decomposition
+
+Parameters = ParamSpec("Parameters")
+Result = TypeVar("Result")
+
+_OF_PATH_METHODS = {
+    "baselines", "n_steps", "method", "internal_batch_size", "multiply_by_inputs",
+}  # fmt: skip
+
+
+def attribution_method(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
+    """Captum's ``log_usage`` for ``attribute``, which refuses what only path methods need."""
+
+    @wraps(function)
+    def checked(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
+        for name in _OF_PATH_METHODS & kwargs.keys():
+            raise TypeError(
+                f"attribute() got {name!r}, which {type(args[0]).__name__} does not need: it has no"
+                " baseline and takes no steps, but one forward and one backward pass. Leave it"
+                " out."
+            )
+        return function(*args, **kwargs)
+
+    return log_usage(checked)
+
 
 ChannelDim = int | None | tuple[int | None, ...]
 """Which dimension of an input is no place; a tuple for several inputs."""
@@ -77,6 +102,32 @@ class CompleteAttribution(GradientAttribution):  # type: ignore[misc]
     def has_convergence_delta(self) -> bool:
         """True: the residual is computed at every call."""
         return True
+
+    @log_usage
+    def compute_convergence_delta(
+        self,
+        attributions: Tensor | tuple[Tensor, ...],
+        start_point: object,
+        end_point: Tensor | tuple[Tensor, ...],
+        target: TargetType = None,
+        additional_forward_args: object | None = None,
+    ) -> Tensor:
+        """The residual of the decomposition: the output minus the sum of all its terms.
+
+        It is what ``attribute(..., return_convergence_delta=True)`` returns. A map is made of the
+        positive terms only, so its own sum is larger than the output and says nothing of errors.
+
+        Args:
+            attributions: Not used.
+            start_point: Not used; there is no baseline.
+            end_point: The inputs.
+            target: As for ``attribute``.
+            additional_forward_args: As for ``attribute``.
+
+        Returns:
+            The residual, shape ``(N,)``.
+        """
+        return self.decompose(end_point, target, additional_forward_args).delta
 
     @property
     def multiplies_by_inputs(self) -> bool:

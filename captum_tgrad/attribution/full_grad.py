@@ -13,10 +13,9 @@ from captum_tgrad._captum import (
     TensorOrTupleOfTensorsGeneric,
     format_output,
     is_tuple,
-    log_usage,
 )
 from captum_tgrad.attribution.combine import per_sample
-from captum_tgrad.attribution.complete import ChannelDim, CompleteAttribution
+from captum_tgrad.attribution.complete import ChannelDim, CompleteAttribution, attribution_method
 from captum_tgrad.decomposition.places.cells import Grid
 from captum_tgrad.decomposition.places.enlarging import enlarged
 from captum_tgrad.decomposition.places.reduction import Reduction
@@ -77,7 +76,7 @@ class FullGradAttribution(CompleteAttribution):
         return_convergence_delta: bool,
     ) -> TensorOrTupleOfTensorsGeneric | tuple[TensorOrTupleOfTensorsGeneric, Tensor]: ...
 
-    @log_usage
+    @attribution_method
     def attribute(
         self,
         inputs: TensorOrTupleOfTensorsGeneric,

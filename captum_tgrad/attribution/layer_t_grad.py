@@ -19,7 +19,7 @@ from captum_tgrad._captum import (
 )
 from captum_tgrad.attribution import checks
 from captum_tgrad.attribution.combine import Sign, check_sign, combine
-from captum_tgrad.attribution.complete import ChannelDim, CompleteAttribution
+from captum_tgrad.attribution.complete import ChannelDim, CompleteAttribution, attribution_method
 from captum_tgrad.attribution.layer_activation import (
     LayerActivation,
     activation_of,
@@ -45,6 +45,7 @@ class LayerTGradAttribution(LayerAttribution, CompleteAttribution):  # type: ign
         forward_func: As for :class:`~captum_tgrad.TGradAttribution`.
         layer: The module whose activation is to be explained. If ``forward_func`` calls it several
             times, the last call counts, as in captum's other layer attributions.
+        device_ids: As for captum's other layer attributions; at most one.
 
     Example:
         >>> import torch
@@ -55,14 +56,24 @@ class LayerTGradAttribution(LayerAttribution, CompleteAttribution):  # type: ign
         tensor([[3.5000, 0.0000]])
     """
 
-    def __init__(self, forward_func: Callable[..., Any], layer: nn.Module) -> None:
+    def __init__(
+        self,
+        forward_func: Callable[..., Any],
+        layer: nn.Module,
+        device_ids: list[int] | None = None,
+    ) -> None:
         checks.check_forward_func(forward_func)
         if not isinstance(layer, nn.Module):
             raise TypeError(
                 f"layer must be one torch.nn.Module of the model, got {type(layer).__name__}; for"
                 " several layers, make one attribution for each."
             )
-        LayerAttribution.__init__(self, forward_func, layer)
+        if device_ids is not None and len(device_ids) > 1:
+            raise ValueError(
+                f"device_ids are {device_ids}, but a layer is explained on one device. Pass the"
+                " module that DataParallel wraps, model.module."
+            )
+        LayerAttribution.__init__(self, forward_func, layer, device_ids)
         GradientAttribution.__init__(self, forward_func)
 
     # For type checkers: what is returned depends on return_convergence_delta.
@@ -105,7 +116,7 @@ class LayerTGradAttribution(LayerAttribution, CompleteAttribution):  # type: ign
         return_convergence_delta: bool,
     ) -> Tensor | tuple[Tensor, ...] | tuple[Tensor | tuple[Tensor, ...], Tensor]: ...
 
-    @log_usage
+    @attribution_method
     def attribute(
         self,
         inputs: Tensor | tuple[Tensor, ...],

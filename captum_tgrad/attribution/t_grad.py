@@ -12,10 +12,9 @@ from captum_tgrad._captum import (
     TensorOrTupleOfTensorsGeneric,
     format_output,
     is_tuple,
-    log_usage,
 )
 from captum_tgrad.attribution.combine import Sign, check_sign, combine
-from captum_tgrad.attribution.complete import ChannelDim, CompleteAttribution
+from captum_tgrad.attribution.complete import ChannelDim, CompleteAttribution, attribution_method
 from captum_tgrad.decomposition.precision import without_autocast
 
 
@@ -89,7 +88,7 @@ class TGradAttribution(CompleteAttribution):
         return_convergence_delta: bool,
     ) -> TensorOrTupleOfTensorsGeneric | tuple[TensorOrTupleOfTensorsGeneric, Tensor]: ...
 
-    @log_usage
+    @attribution_method
     def attribute(
         self,
         inputs: TensorOrTupleOfTensorsGeneric,

@@ -36,7 +36,7 @@ def cam_builder(class_name: str) -> Callable[[nn.Module, Black], Compute]:
         from captum_tgrad import CamAttribution
 
         cam_class = getattr(import_from_extra("pytorch_grad_cam", "cam"), class_name)
-        method = CamAttribution(cam_class, model)
+        method = CamAttribution(model, cam_class)
         return lambda inputs, target, seeds, at_once: (method.attribute(inputs, target), None)
 
     return build
@@ -50,7 +50,7 @@ def build_score_cam(model: nn.Module, black: Black) -> Compute:
 
     def compute(image: Tensor, target: Tensor, seed: int, examples_at_once: int) -> Tensor:
         attributions: Tensor = CamAttribution(
-            cam_class, model, batch_size=examples_at_once
+            model, cam_class, batch_size=examples_at_once
         ).attribute(image, target)
         return attributions
 

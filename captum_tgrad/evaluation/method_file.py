@@ -131,7 +131,7 @@ def _construct(kind: Any, table: Mapping[str, Any], model: nn.Module) -> Any:
     options = table.get("constructor", {})
     layer = _layer(model, table["layer"]) if "layer" in table else None
     if kind.__module__.startswith("pytorch_grad_cam"):
-        return CamAttribution(kind, model, None if layer is None else [layer], **options)
+        return CamAttribution(model, kind, None if layer is None else [layer], **options)
     return kind(model, *(() if layer is None else (layer,)), **options)
 
 

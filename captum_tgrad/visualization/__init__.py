@@ -5,8 +5,9 @@ matplotlib and captum are imported when one is drawn, not before.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from captum_tgrad._support.lazy import lazy
 
 if TYPE_CHECKING:
     from captum_tgrad.visualization.cascade import cascade_figure
@@ -36,31 +37,23 @@ __all__ = [
     "term_scores_figure",
 ]
 
-_HOMES = {
-    "Report": "report",
-    "as_pictures": "pictures",
-    "cascade_figure": "cascade",
-    "curves_figure": "curves",
-    "explanation_figure": "explanation",
-    "layers_figure": "layers",
-    "methods_figure": "methods",
-    "metrics_figure": "evaluation_figures",
-    "replaced_images": "replaced",
-    "seconds_figure": "evaluation_figures",
-    "similarity_figure": "similarity",
-    "term_scores_figure": "term_scores",
-}
-
-
 # To a type checker, a module with a __getattr__ has every name.
 if not TYPE_CHECKING:
-
-    def __getattr__(name: str) -> Any:
-        # The metrics, whose results are drawn here, import captum, and that imports matplotlib.
-        if name not in _HOMES:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+    # The metrics, whose results are drawn here, import captum, and that imports matplotlib.
+    __getattr__, __dir__ = lazy(
+        __name__,
+        {
+            "Report": "report",
+            "as_pictures": "pictures",
+            "cascade_figure": "cascade",
+            "curves_figure": "curves",
+            "explanation_figure": "explanation",
+            "layers_figure": "layers",
+            "methods_figure": "methods",
+            "metrics_figure": "evaluation_figures",
+            "replaced_images": "replaced",
+            "seconds_figure": "evaluation_figures",
+            "similarity_figure": "similarity",
+            "term_scores_figure": "term_scores",
+        },
+    )

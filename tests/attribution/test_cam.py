@@ -91,7 +91,7 @@ def our_maps(name, model, x, target=None, layers=(4,), arguments=None, **options
     cam_class = getattr(pytorch_grad_cam, name)
     target_layers = [model[n] for n in layers]
     np.random.seed(0)
-    method = CamAttribution(cam_class, model, target_layers, **(arguments or {}))
+    method = CamAttribution(model, cam_class, target_layers, **(arguments or {}))
     return method.attribute(x, target, **options)
 
 
@@ -198,9 +198,9 @@ class Batches(nn.Module):
 @pytest.mark.parametrize("cam_class", [ScoreCAM, AblationCAM])
 def test_batch_size_is_what_the_library_runs_at_once(cam_class):
     model, x = network().insert(0, Batches()), images()
-    expected = CamAttribution(cam_class, model).attribute(x, TARGETS)
+    expected = CamAttribution(model, cam_class).attribute(x, TARGETS)
     Batches.sizes.clear()
-    maps = CamAttribution(cam_class, model, batch_size=4).attribute(x, TARGETS)
+    maps = CamAttribution(model, cam_class, batch_size=4).attribute(x, TARGETS)
     assert set(Batches.sizes) == {1, 2, 3, 4}  # the probe, 6 channels in fours, the batch
     torch.testing.assert_close(maps, expected, rtol=1e-4, atol=1e-5)
 
@@ -227,7 +227,7 @@ def test_a_transformer_with_its_reshape_transform():
     twin = copy.deepcopy(model)
     own = GradCAM(twin, [twin.norm], reshape_transform=to_maps)
     expected = torch.from_numpy(own(x, [ClassifierOutputTarget(1)] * 3))[:, None]
-    method = CamAttribution(GradCAM, model, [model.norm], reshape_transform=to_maps)
+    method = CamAttribution(model, GradCAM, [model.norm], reshape_transform=to_maps)
     assert_same_maps(method.attribute(x, 1), expected)
 
 
@@ -276,7 +276,7 @@ def test_further_arguments_go_with_their_samples(name):
     inner, x = network(), images()
     model = Shifted(*inner)
     shift = torch.tensor([0.0, 2.0, -1.0])
-    maps = CamAttribution(getattr(pytorch_grad_cam, name), model, [model[4]]).attribute(
+    maps = CamAttribution(model, getattr(pytorch_grad_cam, name), [model[4]]).attribute(
         x, TARGETS, (shift, 0.5)
     )
     own = []
@@ -293,7 +293,7 @@ def test_further_arguments_go_with_their_samples(name):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_maps_are_like_the_inputs_and_one_tensor_of_a_tuple_is_a_tuple(dtype):
     model, x = network().to(dtype), images(dtype=dtype)
-    method = CamAttribution(GradCAM, model)
+    method = CamAttribution(model, GradCAM)
     maps = method.attribute(x, TARGETS)
     assert maps.shape == (3, 1, 20, 24)
     assert maps.dtype == dtype
@@ -304,7 +304,7 @@ def test_maps_are_like_the_inputs_and_one_tensor_of_a_tuple_is_a_tuple(dtype):
 
 def test_inside_noise_tunnel():
     model, x = network(), images()
-    method = CamAttribution(GradCAM, model)
+    method = CamAttribution(model, GradCAM)
     tunnelled = NoiseTunnel(method).attribute(x, nt_samples=2, stdevs=0.0, target=TARGETS)
     torch.testing.assert_close(tunnelled, method.attribute(x, TARGETS), rtol=1e-4, atol=1e-4)
 
@@ -312,7 +312,7 @@ def test_inside_noise_tunnel():
 @pytest.mark.parametrize("cam_class", [ScoreCAM, AblationCAM, SESS, FinerCAM, RefineCAM])
 def test_no_progress_bars_and_no_messages(cam_class, capfd):
     bar = sys.modules["tqdm"].tqdm
-    CamAttribution(cam_class, network()).attribute(images(1), 1)
+    CamAttribution(network(), cam_class).attribute(images(1), 1)
     assert capfd.readouterr() == ("", "")
     assert sys.modules["tqdm"].tqdm is bar
     assert sys.modules["pytorch_grad_cam.score_cam"].tqdm.tqdm is bar
@@ -321,8 +321,8 @@ def test_no_progress_bars_and_no_messages(cam_class, capfd):
 def test_constructing_by_a_partial():
     model, x = network(), images()
     cam_class = functools.partial(SESS, base_method=EigenCAM, num_scales=2)
-    expected = CamAttribution(SESS, model, base_method=EigenCAM, num_scales=2).attribute(x, 1)
-    assert torch.equal(CamAttribution(cam_class, model).attribute(x, 1), expected)
+    expected = CamAttribution(model, SESS, base_method=EigenCAM, num_scales=2).attribute(x, 1)
+    assert torch.equal(CamAttribution(model, cam_class).attribute(x, 1), expected)
 
 
 def test_importing_captum_tgrad_imports_no_grad_cam():
@@ -334,7 +334,7 @@ def test_importing_captum_tgrad_imports_no_grad_cam():
 
 @pytest.mark.parametrize("cam_class", [GradCAM, AblationCAM, FullGrad, RefineCAM])
 def test_activations_are_let_go_of_without_the_garbage_collector(cam_class):
-    method, x = CamAttribution(cam_class, network()), images()
+    method, x = CamAttribution(network(), cam_class), images()
     method.attribute(x, 1)
 
     def tensors():
@@ -367,9 +367,9 @@ def test_the_last_convolution_of_known_networks(name, layer):
     model = torchvision.models.get_model(name, weights=None).eval()
     x = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     # LayerCAM is the positive gradient times the activation, which random weights do not silence.
-    expected = CamAttribution(LayerCAM, model, [model.get_submodule(layer)]).attribute(x, 1)
+    expected = CamAttribution(model, LayerCAM, [model.get_submodule(layer)]).attribute(x, 1)
     assert float(expected.max()) > 0.9
-    assert torch.equal(CamAttribution(LayerCAM, model).attribute(x, 1), expected)
+    assert torch.equal(CamAttribution(model, LayerCAM).attribute(x, 1), expected)
 
 
 @pytest.mark.slow
@@ -384,5 +384,5 @@ def test_on_the_built_in_model_and_a_photograph(name):
     espresso = classifier.class_names.index("espresso")
     own = getattr(pytorch_grad_cam, name)(twin, [twin._conv_head])
     expected = torch.from_numpy(own(x, [ClassifierOutputTarget(espresso)]))[:, None]
-    method = CamAttribution(getattr(pytorch_grad_cam, name), classifier.model)
+    method = CamAttribution(classifier.model, getattr(pytorch_grad_cam, name))
     assert_same_maps(method.attribute(x, espresso), expected)

@@ -99,7 +99,7 @@ def test_model_and_inputs_are_as_before(cam_class, allowed, target, error, model
     x = images().requires_grad_()
     values, before = x.detach().clone(), state(model)
     FailsLater.allowed = allowed
-    method = CamAttribution(cam_class, model, [model[4]])
+    method = CamAttribution(model, cam_class, [model[4]])
     many = cam_class in (AblationCAM, ScoreCAM)
     if error is None or (allowed == 3 and not many):
         assert not method.attribute(x, target=target).requires_grad
@@ -116,17 +116,17 @@ def test_model_and_inputs_are_as_before(cam_class, allowed, target, error, model
 def test_the_librarys_default_layer_keeps_no_activations(model):
     default = AblationCAM.__init__.__defaults__[1]
     default.activations = "as before"
-    CamAttribution(AblationCAM, model).attribute(images(), 1)
+    CamAttribution(model, AblationCAM).attribute(images(), 1)
     assert default.activations == "as before"
     given = type(default)()
-    CamAttribution(AblationCAM, model, ablation_layer=given).attribute(images(), 1)
+    CamAttribution(model, AblationCAM, ablation_layer=given).attribute(images(), 1)
     assert "activations" not in vars(given)
 
 
 @every_cam
 @pytest.mark.parametrize("context", [torch.no_grad, torch.inference_mode])
 def test_any_gradient_mode_gives_the_same(cam_class, context, model):
-    method = CamAttribution(cam_class, model)
+    method = CamAttribution(model, cam_class)
     expected = method.attribute(images(), TARGETS)
     with context():
         assert torch.equal(method.attribute(images(), torch.tensor(TARGETS)), expected)
@@ -134,27 +134,27 @@ def test_any_gradient_mode_gives_the_same(cam_class, context, model):
 
 @every_cam
 def test_frozen_parameters_give_the_same(cam_class, model):
-    expected = CamAttribution(cam_class, model).attribute(images(), TARGETS)
+    expected = CamAttribution(model, cam_class).attribute(images(), TARGETS)
     model.requires_grad_(False)
-    assert torch.equal(CamAttribution(cam_class, model).attribute(images(), TARGETS), expected)
+    assert torch.equal(CamAttribution(model, cam_class).attribute(images(), TARGETS), expected)
 
 
 def test_weights_are_those_of_now(model):
-    method = CamAttribution(GradCAM, model, [model[4]])
+    method = CamAttribution(model, GradCAM, [model[4]])
     before = method.attribute(images(), TARGETS)
     with torch.no_grad():
         model[4].weight.mul_(-1)
     after = method.attribute(images(), TARGETS)
     assert not torch.allclose(before, after, atol=0.05)
     assert torch.equal(
-        after, CamAttribution(GradCAM, model, [model[4]]).attribute(images(), TARGETS)
+        after, CamAttribution(model, GradCAM, [model[4]]).attribute(images(), TARGETS)
     )
 
 
 def test_an_input_that_the_model_overwrites_is_kept():
     model, x = network().insert(0, nn.ReLU(inplace=True)), images()
     values = x.clone()
-    maps = CamAttribution(GradCAM, model, [model[5]]).attribute(x, TARGETS)
+    maps = CamAttribution(model, GradCAM, [model[5]]).attribute(x, TARGETS)
     assert torch.equal(x, values)
     twin = copy.deepcopy(model)
     own = GradCAM(twin, [twin[5]])(x.clone(), [ClassifierOutputTarget(t) for t in TARGETS])
@@ -166,19 +166,19 @@ def test_a_weight_that_is_computed_can_be_copied():
     model = network()
     nn.utils.weight_norm(model[4])
     model(images())
-    expected = CamAttribution(GradCAM, network()).attribute(images(), TARGETS)
-    maps = CamAttribution(GradCAM, model).attribute(images(), TARGETS)
+    expected = CamAttribution(network(), GradCAM).attribute(images(), TARGETS)
+    maps = CamAttribution(model, GradCAM).attribute(images(), TARGETS)
     torch.testing.assert_close(maps, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_a_compiled_model_is_the_model(model):
     compiled = torch.compile(model, backend="eager")
-    expected = CamAttribution(GradCAM, model).attribute(images(), TARGETS)
-    assert torch.equal(CamAttribution(GradCAM, compiled).attribute(images(), TARGETS), expected)
+    expected = CamAttribution(model, GradCAM).attribute(images(), TARGETS)
+    assert torch.equal(CamAttribution(compiled, GradCAM).attribute(images(), TARGETS), expected)
 
 
 def test_threads_do_not_disturb_each_other(model):
-    method = CamAttribution(ScoreCAM, model)
+    method = CamAttribution(model, ScoreCAM)
     expected, results = method.attribute(images(), TARGETS), []
     threads = [
         threading.Thread(target=lambda: results.append(method.attribute(images(), TARGETS)))
@@ -211,9 +211,9 @@ class ListedBackwards(nn.Module):
 def test_the_last_convolution_is_the_last_that_runs_and_has_places():
     torch.manual_seed(1)
     model = ListedBackwards().eval()
-    expected = CamAttribution(GradCAM, model, [model.last]).attribute(images(), 2)
+    expected = CamAttribution(model, GradCAM, [model.last]).attribute(images(), 2)
     assert float(expected.max()) > 0.9
-    assert torch.equal(CamAttribution(GradCAM, model).attribute(images(), 2), expected)
+    assert torch.equal(CamAttribution(model, GradCAM).attribute(images(), 2), expected)
 
 
 @pytest.mark.parametrize(
@@ -228,27 +228,28 @@ def test_the_last_convolution_is_the_last_that_runs_and_has_places():
 )
 def test_a_model_without_a_convolution_to_take(model, reason):
     with pytest.raises(ValueError, match=f"target_layers is missing.*{reason}"):
-        CamAttribution(GradCAM, model).attribute(images(), 0)
+        CamAttribution(model, GradCAM).attribute(images(), 0)
     assert all(not module._forward_hooks for module in model.modules())
 
 
 def test_full_grad_needs_no_layer_and_a_layer_may_be_without_parameters():
     model = nn.Sequential(nn.Tanh(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    maps = CamAttribution(GradCAM, model, [model[0]]).attribute(images(), [0, 1, 2])
+    maps = CamAttribution(model, GradCAM, [model[0]]).attribute(images(), [0, 1, 2])
     assert float(maps.max()) > 0.9
 
 
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ((GuidedBackpropReLUModel, network()), TypeError, "captum.attr.GuidedBackprop"),
-        ((DeepFeatureFactorization, network()), TypeError, "no class activation map"),
-        (("GradCAM", network()), TypeError, "cam_class must be a class"),
+        ((network(), GuidedBackpropReLUModel), TypeError, "captum.attr.GuidedBackprop"),
+        ((network(), DeepFeatureFactorization), TypeError, "no class activation map"),
+        ((network(), "GradCAM"), TypeError, "cam_class must be a class"),
         ((network(), network()), TypeError, "cam_class must be a class"),
-        ((GradCAM, lambda x: x), TypeError, "model must be a torch.nn.Module, .* got function"),
-        ((GradCAM, network(), network()[4]), TypeError, "must be a list of modules"),
-        ((GradCAM, network(), ["4"]), TypeError, r"target_layers\[0\] must be a module .* got str"),
-        ((GradCAM, network(), [network()[4]]), ValueError, "is not a module of the model"),
+        ((lambda x: x, GradCAM), TypeError, "forward_func must be a torch.nn.Module, .* function"),
+        ((GradCAM, network()), TypeError, "forward_func must be .* the model comes first"),
+        ((network(), GradCAM, network()[4]), TypeError, "must be a list of modules"),
+        ((network(), GradCAM, ["4"]), TypeError, r"target_layers\[0\] must be a module .* got str"),
+        ((network(), GradCAM, [network()[4]]), ValueError, "is not a module of the model"),
     ],
 )
 def test_mistakes_in_constructing(arguments, error, message):
@@ -258,7 +259,7 @@ def test_mistakes_in_constructing(arguments, error, message):
 
 def test_an_argument_that_the_class_does_not_take():
     with pytest.raises(TypeError, match=r"GradCAM cannot be constructed with.*kernel.*It takes"):
-        CamAttribution(GradCAM, network(), kernel="rbf")
+        CamAttribution(network(), GradCAM, kernel="rbf")
 
 
 @pytest.mark.parametrize(
@@ -274,7 +275,7 @@ def test_an_argument_that_the_class_does_not_take():
 )
 def test_mistakes_in_inputs(inputs, error, message):
     with pytest.raises(error, match=message):
-        CamAttribution(GradCAM, network()).attribute(inputs, 1)
+        CamAttribution(network(), GradCAM).attribute(inputs, 1)
 
 
 @pytest.mark.parametrize(
@@ -288,7 +289,7 @@ def test_mistakes_in_inputs(inputs, error, message):
 )
 def test_mistakes_in_targets(target, error, message):
     with pytest.raises(error, match=message):
-        CamAttribution(GradCAM, network()).attribute(images(), target)
+        CamAttribution(network(), GradCAM).attribute(images(), target)
 
 
 def test_a_model_that_returns_no_tensor():
@@ -297,12 +298,12 @@ def test_a_model_that_returns_no_tensor():
             return {"out": super().forward(x)}
 
     with pytest.raises(TypeError, match="returned a dict"):
-        CamAttribution(GradCAM, Named(*network())).attribute(images(), 1)
+        CamAttribution(Named(*network()), GradCAM).attribute(images(), 1)
 
 
 def test_a_model_that_cannot_be_copied():
     model = network()
     model.lock = threading.Lock()
     with pytest.raises(TypeError, match=r"model cannot be copied.*Pass the part of it") as caught:
-        CamAttribution(GradCAM, model).attribute(images(), 1)
+        CamAttribution(model, GradCAM).attribute(images(), 1)
     assert isinstance(caught.value.__cause__, (TypeError, pickle.PicklingError))

@@ -51,7 +51,7 @@ def _refused(capsys, *arguments: str) -> str:
 def test_refuses_what_is_not_there(tmp_path, capsys):
     out = ["--out", str(tmp_path / "out")]
     assert "did you mean t_grad" in _refused(capsys, *out, "--method", "tgrad")
-    assert "Did you mean '_fc'" in _refused(capsys, *out, "--layers", "_fb")
+    assert "did you mean '_fc'" in _refused(capsys, *out, "--layers", "_fb")
     assert "--columns must be 2 or more" in _refused(capsys, *out, "--columns", "1")
     assert "never calls the model" in _refused(capsys, *out, "--method", "random")
     assert not (tmp_path / "out").exists()

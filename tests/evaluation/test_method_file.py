@@ -51,7 +51,7 @@ def test_a_table_gives_the_class_with_its_arguments(methods):
     expected = {
         "deep_lift": deep_lift.attribute(x, baselines=black, target=TARGET),
         "activation": layer.attribute(x, TARGET).sum(1, keepdim=True),
-        "layer_cam": CamAttribution(pytorch_grad_cam.LayerCAM, model, [model[0]]).attribute(
+        "layer_cam": CamAttribution(model, pytorch_grad_cam.LayerCAM, [model[0]]).attribute(
             inputs, TARGET
         ),
     }

@@ -41,7 +41,7 @@ DIRECT = {
         x, t, relu_attributions=True
     ),
     **{
-        name: lambda model, x, t, cam=cam: CamAttribution(cam, model, [model[4]]).attribute(x, t)
+        name: lambda model, x, t, cam=cam: CamAttribution(model, cam, [model[4]]).attribute(x, t)
         for name, cam in {
             "grad_cam_plus_plus": pytorch_grad_cam.GradCAMPlusPlus,
             "eigen_cam": pytorch_grad_cam.EigenCAM,

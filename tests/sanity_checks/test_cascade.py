@@ -95,7 +95,7 @@ METHODS = {
     "layer_grad_cam": lambda copy: LayerGradCam(copy, copy[3]),
     "layer_activation": lambda copy: LayerActivation(copy, copy[3]),
     "guided_grad_cam": lambda copy: GuidedGradCam(copy, copy[3]),
-    "grad_cam": lambda copy: CamAttribution(GradCAM, copy, [copy[3]]),
+    "grad_cam": lambda copy: CamAttribution(copy, GradCAM, [copy[3]]),
     "wrapped": lambda copy: Saliency(lambda x: copy(x).softmax(1)),
     "bound": lambda copy: Saliency(copy.forward),
 }
@@ -142,7 +142,7 @@ def test_a_map_that_the_network_does_not_make_stays_as_it_is():
     steps = list(cascading_randomization(network(), Picture, images(), 1))
     assert all(step.spearman.tolist() == pytest.approx([1, 1]) for step in steps)
     # Without its own last convolution's weights, EigenCAM sees nothing of the classifier.
-    factory = lambda copy: CamAttribution(EigenCAM, copy, [copy[3]])  # noqa: E731
+    factory = lambda copy: CamAttribution(copy, EigenCAM, [copy[3]])  # noqa: E731
     eigen = list(cascading_randomization(network(), factory, images()))
     assert torch.equal(eigen[0].map, eigen[1].map)
     assert not torch.equal(eigen[0].map, eigen[2].map)

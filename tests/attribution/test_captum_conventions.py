@@ -1,0 +1,81 @@
+"""What a Captum user expects beside the maps: names, arguments, the convergence delta."""
+
+import pytest
+import torch
+from torch import nn
+
+import captum_tgrad
+from captum_tgrad.attribution import (
+    CamAttribution,
+    FullGradAttribution,
+    LayerTGradAttribution,
+    TGradAttribution,
+)
+
+torch.manual_seed(0)
+MODEL = nn.Sequential(nn.Conv2d(3, 4, 3), nn.SiLU(), nn.Flatten(), nn.Linear(64, 5)).double()
+X = torch.rand(2, 3, 6, 6).double()
+METHODS = [
+    TGradAttribution(MODEL),
+    FullGradAttribution(MODEL),
+    LayerTGradAttribution(MODEL, MODEL[1]),
+]
+methods = pytest.mark.parametrize("method", METHODS, ids=lambda method: type(method).__name__)
+
+
+def test_the_methods_are_where_captum_has_its_own():
+    assert captum_tgrad.TGradAttribution is TGradAttribution
+    assert captum_tgrad.CamAttribution is CamAttribution
+
+
+@pytest.mark.parametrize("name", ["attribution", "evaluation", "metrics", "visualization", "zoo"])
+def test_public_packages_are_attributes(name):
+    assert getattr(captum_tgrad, name).__name__ == f"captum_tgrad.{name}"
+    assert name in dir(captum_tgrad)
+
+
+def test_only_public_names_are_listed():
+    assert not {"import_module", "Any", "TYPE_CHECKING", "annotations"} & set(dir(captum_tgrad))
+    with pytest.raises(AttributeError, match="no attribute 'insertion'"):
+        captum_tgrad.insertion  # noqa: B018
+
+
+@methods
+def test_the_convergence_delta_is_the_residual(method):
+    attributions = method.attribute(X, target=3)
+    delta = method.compute_convergence_delta(attributions, 0, X, target=3)
+    torch.testing.assert_close(delta, torch.zeros(2).double(), rtol=0, atol=1e-12)
+
+
+def test_the_convergence_delta_shows_what_is_missing():
+    def with_a_hidden_one(x):
+        y = MODEL(x)
+        y.data += 1
+        return y
+
+    method = TGradAttribution(with_a_hidden_one)
+    with pytest.warns(UserWarning, match="Incomplete decomposition"):
+        delta = method.compute_convergence_delta(None, 0, X, target=3)
+    torch.testing.assert_close(delta, torch.ones(2).double())
+
+
+@methods
+@pytest.mark.parametrize(
+    "argument", ["baselines", "n_steps", "method", "internal_batch_size", "multiply_by_inputs"]
+)
+def test_what_path_methods_take_is_not_needed(method, argument):
+    with pytest.raises(TypeError, match=f"{argument!r}.* no baseline .* Leave it out"):
+        method.attribute(X, target=3, **{argument: 0})
+
+
+@methods
+def test_a_baseline_in_the_place_of_the_target(method):
+    with pytest.raises(TypeError, match=r"target must hold integers.* A baseline is not needed"):
+        method.attribute(X, torch.zeros_like(X))
+
+
+def test_a_layer_takes_device_ids():
+    layer = LayerTGradAttribution(MODEL, MODEL[1], device_ids=None)
+    assert layer.attribute(X, target=3).shape == (2, 4, 4, 4)
+    with pytest.raises(ValueError, match=r"device_ids are \[0, 1\].* model.module"):
+        LayerTGradAttribution(MODEL, MODEL[1], device_ids=[0, 1])
