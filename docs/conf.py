@@ -1,5 +1,6 @@
 """How Sphinx builds the documentation: ``make docs``, offline, every warning an error."""
 
+import ast
 import warnings
 from importlib import import_module
 from typing import Any
@@ -62,8 +63,10 @@ def figure_at_the_end(
 
     The package's figures belong to no window, so that sphinx-gallery's own way misses them.
     """
+    last = ast.parse(block[1]).body[-1:]
+    # The value of an earlier block stays there.
     figure = block_variables["example_globals"].get("___")
-    if not isinstance(figure, Figure):
+    if not last or not isinstance(last[0], ast.Expr) or not isinstance(figure, Figure):
         return ""
     path = next(block_variables["image_path_iterator"])
     figure.savefig(path, dpi=100)
@@ -73,7 +76,7 @@ def figure_at_the_end(
 
 sphinx_gallery_conf = {
     "image_scrapers": (figure_at_the_end,),
-    "ignore_repr_types": r"matplotlib\.figure\.Figure",
+    "ignore_repr_types": r"ShownFigure",
     "examples_dirs": "../tutorials",
     "gallery_dirs": "tutorials",
     "filename_pattern": r"/\d_",

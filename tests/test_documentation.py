@@ -1,9 +1,14 @@
 """The examples of the README and of every page run, one after the other, as a reader would."""
 
+import importlib
+import inspect
+import pkgutil
 import re
 from pathlib import Path
 
 import pytest
+
+import captum_tgrad
 
 ROOT = Path(__file__).parents[1]
 PAGES = [
@@ -28,3 +33,28 @@ def test_pictures_are_there(page):
     pictures = re.findall(r"!\[[^]]*\]\(([^)]*)\)|```{(?:image|figure)} (\S+)", text)
     for picture in pictures:
         assert (page.parent / "".join(picture)).is_file()
+
+
+def _documented():
+    """Every function, method and class of the package that has a docstring."""
+    for info in pkgutil.walk_packages(captum_tgrad.__path__, "captum_tgrad."):
+        if info.name.endswith("__main__"):
+            continue
+        module = importlib.import_module(info.name)
+        for name, thing in vars(module).items():
+            if getattr(thing, "__module__", None) != info.name or not inspect.getdoc(thing):
+                continue
+            yield f"{info.name}.{name}", inspect.getdoc(thing)
+            for member, method in vars(thing).items() if inspect.isclass(thing) else ():
+                if inspect.isfunction(method) and method.__doc__:
+                    yield f"{info.name}.{name}.{member}", inspect.getdoc(method)
+
+
+def test_no_sentence_is_taken_for_a_type():
+    napoleon = pytest.importorskip("sphinx.ext.napoleon")
+    config = napoleon.Config(napoleon_use_rtype=True)
+    wrong = []
+    for name, text in _documented():
+        lines = napoleon.GoogleDocstring(text, config).lines()
+        wrong += [f"{name}: {line}" for line in lines if line.startswith((":rtype:", ":type"))]
+    assert wrong == []

@@ -119,7 +119,7 @@ figure
 # %%
 # Both classes rest on the same places. For the cup the coffee counts a little less, so that the white
 # inside stands out beside it. The two maps differ in detail, as the classes do: what sets them apart
-# is the subject of :doc:`5_evidence_for_and_against`.
+# is the subject of `For and against <5_evidence_for_and_against.html>`__.
 
 # %%
 # Several images at once
@@ -133,5 +133,5 @@ difference = (both - torch.cat([attributions, cup_attributions])).abs().max()
 print(f"largest difference to the maps above: {difference:.1e}, of {both.max():.1e} at most")
 
 # %%
-# From here: :doc:`2_through_the_layers` looks at the terms, and :doc:`3_is_it_any_good` measures
+# From here: `Through the layers <2_through_the_layers.html>`__ looks at the terms, and `Is this map any good? <3_is_it_any_good.html>`__ measures
 # whether the map is right about the network.

@@ -84,7 +84,7 @@ figure
 # %%
 # Both methods are far from random. On this picture Grad-CAM is a little better than T-Grad on both
 # curves. One picture decides nothing: the comparison on a data set is in the results, and
-# :doc:`/how_to/evaluate_on_imagenet` says how to make your own.
+# `Evaluate on ImageNet <../how_to/evaluate_on_imagenet.html>`__ says how to make your own.
 #
 # The baseline decides with
 # -------------------------

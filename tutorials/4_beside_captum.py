@@ -105,7 +105,7 @@ for index, label in enumerate(labels):
 #
 # Completeness says that nothing is missing, not that the map ranks the pixels well. That is
 # measured by insertion (higher is better) and deletion (lower is better); see
-# :doc:`3_is_it_any_good`. With only 8 steps:
+# `Is this map any good? <3_is_it_any_good.html>`__. With only 8 steps:
 
 found = insertion_deletion(
     model,

@@ -105,7 +105,7 @@ figure
 
 # %%
 # Many layers take part, with both signs. The two largest of the last block cancel out in part, as
-# in :doc:`2_through_the_layers`. The input's own term, which was a tenth of the logit of the
+# in `Through the layers <2_through_the_layers.html>`__. The input's own term, which was a tenth of the logit of the
 # espresso, is 83% of this difference.
 #
 # Does it hold?

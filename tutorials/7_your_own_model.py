@@ -164,4 +164,4 @@ for name, importance in {
 # with those of ``sign="all"``, only one in five, fewer than if the brightest pixels are covered. In
 # this network, where large terms cancel out, the signed map is the more faithful one. The default
 # follows the paper. Which of the two is better for your network can be measured, as here or with
-# the metrics of :doc:`3_is_it_any_good`.
+# the metrics of `Is this map any good? <3_is_it_any_good.html>`__.

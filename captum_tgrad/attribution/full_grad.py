@@ -96,7 +96,7 @@ class FullGradAttribution(CompleteAttribution):
             return_convergence_delta: Whether to return the residual of the decomposition, too.
 
         Returns:
-            The attributions, shaped like ``inputs``, never negative, without a unit: their sum over
+            The attributions, shaped like ``inputs``, never negative, without a unit. Their sum over
             channels is the map. The input's term keeps its channels, the others are shared equally
             among them. With ``return_convergence_delta``, also the residual, shape ``(N,)``.
 

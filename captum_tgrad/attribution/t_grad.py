@@ -116,7 +116,7 @@ class TGradAttribution(CompleteAttribution):
             return_convergence_delta: Whether to return the residual too.
 
         Returns:
-            The attributions, shaped like ``inputs``, in float32 or better: their sum over
+            The attributions, shaped like ``inputs``, in float32 or better. Their sum over
             channels is the map, in units of the output, and per sample they sum to
             ``sum_i ReLU(score_i)`` over all terms. With ``return_convergence_delta``, also the
             residual, shape ``(N,)``: the output minus the sum of all terms.

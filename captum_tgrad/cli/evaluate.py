@@ -33,7 +33,7 @@ def run_evaluate(options: argparse.Namespace) -> int:
         options: As parsed by ``captum_tgrad.cli.main``.
 
     Returns:
-        The exit status: 0, or 1 where a picture or a method was skipped.
+        The exit status, 0, or 1 where a picture or a method was skipped.
 
     Raises:
         CommandError: Something that the user named is not there or does not serve.

@@ -27,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: What was typed after the program's name. None: what this process was given.
 
     Returns:
-        The exit status: 0, 1 where ``compare`` or ``evaluate`` skipped something, or 2 where the
+        The exit status, 0, 1 where ``compare`` or ``evaluate`` skipped something, or 2 where the
         command cannot be carried out as it was typed.
     """
     options = _parser().parse_args(arguments)

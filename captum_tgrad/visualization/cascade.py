@@ -64,7 +64,7 @@ def cascade_figure(
         std: What each channel was divided by.
 
     Returns:
-        A figure that no window and no ``pyplot`` state knows of.
+        A figure, which a notebook shows.
 
     Raises:
         TypeError: ``steps`` are of another kind.

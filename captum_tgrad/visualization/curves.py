@@ -61,7 +61,7 @@ def curves_figure(
         std: What each channel was divided by.
 
     Returns:
-        A figure that no window and no ``pyplot`` state knows of.
+        A figure, which a notebook shows.
 
     Raises:
         TypeError: An argument is of the wrong kind.

@@ -27,7 +27,7 @@ def metrics_figure(summary: Mapping[str, Any]) -> Figure:
         summary: As from ``captum_tgrad.evaluation.summarize``.
 
     Returns:
-        A figure that no window and no ``pyplot`` state knows of: save it with ``savefig``.
+        A figure, which a notebook shows. Write it to a file with ``savefig``.
 
     Raises:
         ValueError: No method has a number to draw.
@@ -52,7 +52,7 @@ def seconds_figure(summary: Mapping[str, Any]) -> Figure:
         summary: As from ``captum_tgrad.evaluation.summarize``.
 
     Returns:
-        A figure that no window and no ``pyplot`` state knows of: save it with ``savefig``.
+        A figure, which a notebook shows. Write it to a file with ``savefig``.
 
     Raises:
         ValueError: No method has a number to draw.
@@ -76,9 +76,9 @@ def _shown(summary: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
 
 
 def _figure(width: float, height: float) -> Figure:
-    from matplotlib.figure import Figure
+    from captum_tgrad.visualization.shown import ShownFigure
 
-    return Figure(figsize=(width, height), layout="constrained")
+    return ShownFigure(figsize=(width, height), layout="constrained")
 
 
 def _bars(axes: Axes, shown: Mapping[str, Mapping[str, Any]], metric: str, title: str) -> None:

@@ -63,7 +63,7 @@ def explanation_figure(
         std: What each channel was divided by.
 
     Returns:
-        A figure that no window and no ``pyplot`` state knows of: save it with ``savefig``.
+        A figure, which a notebook shows. Write it to a file with ``savefig``.
 
     Raises:
         TypeError: ``image`` or ``attribution`` is of the wrong kind.

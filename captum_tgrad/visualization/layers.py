@@ -71,7 +71,7 @@ def layers_figure(
         std: What each channel was divided by.
 
     Returns:
-        A figure that no window and no ``pyplot`` state knows of.
+        A figure, which a notebook shows.
 
     Raises:
         TypeError: ``decomposition`` or ``terms`` is of the wrong kind.

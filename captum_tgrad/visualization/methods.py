@@ -80,7 +80,7 @@ def methods_figure(
         std: What each channel was divided by.
 
     Returns:
-        A figure that no window and no ``pyplot`` state knows of.
+        A figure, which a notebook shows.
 
     Raises:
         TypeError: ``images`` or ``attributions`` are of the wrong kind.

@@ -56,12 +56,13 @@ def colors(signed: bool) -> Colormap:
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """A figure of so many inches that no window and no ``pyplot`` state knows of."""
-    from matplotlib.figure import Figure
+    """A figure of that size in inches; it is not registered with pyplot, and notebooks show it."""
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
+    from captum_tgrad.visualization.shown import ShownFigure
+
     layout = ConstrainedLayoutEngine(w_pad=0.07, h_pad=0.1)
-    return Figure(figsize=(width, height), layout=layout, facecolor="white")
+    return ShownFigure(figsize=(width, height), layout=layout, facecolor="white")
 
 
 def write_title(part: Figure | SubFigure, text: str) -> None:

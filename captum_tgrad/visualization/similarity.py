@@ -51,7 +51,7 @@ def similarity_figure(
         title: Stands over the figure.
 
     Returns:
-        A figure that no window and no ``pyplot`` state knows of.
+        A figure, which a notebook shows.
 
     Raises:
         TypeError: ``steps`` are of another kind.

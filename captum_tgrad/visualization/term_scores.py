@@ -38,7 +38,7 @@ def term_scores_figure(
         title: Stands over the figure. None: the output.
 
     Returns:
-        A figure that no window and no ``pyplot`` state knows of.
+        A figure, which a notebook shows.
 
     Raises:
         TypeError: ``decomposition`` or ``highlight`` is of the wrong kind.
