@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from importlib import import_module
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
+from captum_tgrad._support.show import html_table, numbers
+from captum_tgrad._support.suggest import did_you_mean
 from captum_tgrad.decomposition.places.cells import Grid
 from captum_tgrad.decomposition.places.enlarging import on_the_whole
 
@@ -46,7 +50,7 @@ class TermMap:
     grid: Grid | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Term:
     """One summand of the output, as two maps.
 
@@ -86,6 +90,14 @@ class Term:
             return torch.zeros_like(self.score)
         return torch.stack(shares).amax(0)
 
+    @property
+    def resolution(self) -> str:
+        """The size of its map, such as ``"7 x 7"``; ``"-"`` if it has no place."""
+        return " x ".join(map(str, self.positive.shape[2:])) or "-"
+
+    def __repr__(self) -> str:
+        return f"Term({self.name!r}, score {numbers(self.score)}, map {self.resolution})"
+
 
 def term(
     name: str,
@@ -103,9 +115,13 @@ def term(
     return Term(name, positive, negative, score, inputs, magnitudes, maps, lost_at)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Decomposition:
     """``output == sum of term.score for all terms + delta``, for each sample.
+
+    It is a collection of its terms: ``len(decomposition)``, ``for term in decomposition`` and
+    ``decomposition["layer4.1.bn2"]`` work. ``torch.save`` writes it, and ``torch.load`` reads it
+    where this class has been imported.
 
     Args:
         output: The explained output, shape ``(N,)``.
@@ -139,3 +155,122 @@ class Decomposition:
         sizes = torch.stack([term.score.abs() for term in self.terms])
         placed = torch.stack([term.placed for term in self.terms])
         return (sizes * placed).sum(0) / sizes.sum(0).clamp_min(torch.finfo(sizes.dtype).tiny)
+
+    def __len__(self) -> int:
+        return len(self.terms)
+
+    def __iter__(self) -> Iterator[Term]:
+        return iter(self.terms)
+
+    def __getitem__(self, name: str) -> Term:
+        """The term of that name.
+
+        Raises:
+            KeyError: There is none; names that are similar are suggested.
+        """
+        found = {term.name: term for term in self.terms}
+        if name not in found:
+            otherwise = "[term.name for term in decomposition] has their names."
+            raise KeyError(f"there is no term {name!r}: {did_you_mean(name, found, otherwise)}")
+        return found[name]
+
+    def top(
+        self,
+        count: int = 10,
+        sign: Literal["positive", "negative", "all"] = "all",
+        sample: int = 0,
+    ) -> list[Term]:
+        """The terms with the largest scores, the largest first.
+
+        Args:
+            count: How many.
+            sign: ``"positive"`` for those that speak for the target, ``"negative"`` for those that
+                speak against it, ``"all"`` for the largest of both.
+            sample: The sample whose scores count.
+
+        Raises:
+            ValueError: ``sign`` is none of the three.
+        """
+        if sign not in ("positive", "negative", "all"):
+            raise ValueError(f"sign must be 'positive', 'negative' or 'all', got {sign!r}.")
+        scored = [(float(term.score[sample]), term) for term in self.terms]
+        if sign != "all":
+            scored = [
+                each for each in scored if (each[0] > 0 if sign == "positive" else each[0] < 0)
+            ]
+        scored.sort(key=lambda each: -abs(each[0]))
+        return [term for _, term in scored[:count]]
+
+    def to(self, device: torch.device | str) -> Decomposition:
+        """The same on another device."""
+        moved: Decomposition = _moved(self, device)
+        return moved
+
+    def to_dataframe(self) -> Any:
+        """The scores as a pandas data frame, a row for each term and sample.
+
+        Raises:
+            ImportError: pandas is not installed.
+        """
+        pandas: Any = import_module("pandas")
+        return pandas.DataFrame(
+            [
+                {
+                    "term": term.name,
+                    "sample": sample,
+                    "score": float(term.score[sample]),
+                    "placed": float(term.placed[sample]),
+                    "resolution": term.resolution,
+                }
+                for term in self.terms
+                for sample in range(len(self.output))
+            ]
+        )
+
+    def plot(self, **options: Any) -> Any:
+        """The scores of the terms as bars.
+
+        Args:
+            options: As for :func:`captum_tgrad.visualization.term_scores_figure`.
+
+        Returns:
+            A figure, which a notebook shows.
+        """
+        from captum_tgrad.visualization.term_scores import term_scores_figure
+
+        return term_scores_figure(self, **options)
+
+    def __repr__(self) -> str:
+        lines = [
+            f"Decomposition of output {numbers(self.output)}: {len(self)} terms, residual"
+            f" {numbers(self.delta)}"
+        ]
+        lines += [f"  {term!r}" for term in self.top(_SHOWN)]
+        return "\n".join([*lines, "  ..."] if len(self) > _SHOWN else lines)
+
+    def _repr_html_(self) -> str:
+        shown = self.top(_SHOWN_IN_HTML)
+        title = f"{len(self)} terms, output {numbers(self.output)}, residual {numbers(self.delta)}"
+        if len(self) > len(shown):
+            title += f"; the {len(shown)} largest"
+        rows = [(term.name, numbers(term.score), term.resolution) for term in shown]
+        return html_table(title, ["term", "score", "map"], rows)
+
+
+_SHOWN, _SHOWN_IN_HTML = 5, 20
+
+
+def _moved(value: Any, device: torch.device | str) -> Any:
+    if isinstance(value, Tensor):
+        return value.to(device)
+    if isinstance(value, (tuple, list)):
+        return type(value)(_moved(item, device) for item in value)
+    if isinstance(value, dict):
+        return {key: _moved(item, device) for key, item in value.items()}
+    if isinstance(value, (Decomposition, Term, TermMap, Magnitudes)):
+        moved = {each.name: _moved(getattr(value, each.name), device) for each in fields(value)}
+        return type(value)(**moved)
+    return value  # a grid is always on the CPU
+
+
+torch.serialization.add_safe_globals([Decomposition, Term, TermMap, Magnitudes, Grid])

@@ -5,13 +5,14 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import nn
 
+from captum_tgrad._support.show import html_table
 from captum_tgrad._support.warn import warn_user
 from captum_tgrad.evaluation.method import Black, Method, black_picture
 from captum_tgrad.evaluation.methods import METHODS, get_method
@@ -22,7 +23,7 @@ from captum_tgrad.evaluation.run import Files, Run, device_of
 from captum_tgrad.evaluation.samples import Samples
 from captum_tgrad.evaluation.settings import Settings, Targets
 from captum_tgrad.evaluation.speed import examples_at_once, examples_per_batch
-from captum_tgrad.evaluation.summary import Summary
+from captum_tgrad.evaluation.summary import COLUMNS, Summary
 from captum_tgrad.evaluation.timed import TimedMethod
 from captum_tgrad.evaluation.workers import Workers
 from captum_tgrad.metrics.ranking import Ties
@@ -30,7 +31,7 @@ from captum_tgrad.metrics.untouched import training_modules
 from captum_tgrad.zoo.classifier import Classifier
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Evaluation:
     """What an evaluation found.
 
@@ -43,10 +44,27 @@ class Evaluation:
             ``reason``; of a method that was given up, all images that the process had left.
     """
 
-    summary: Summary = field(repr=False)
+    summary: Summary
     table: str
-    records: list[Record] = field(repr=False)
+    records: list[Record]
     skipped: list[dict[str, Any]]
+
+    def __repr__(self) -> str:
+        methods = ", ".join(self.summary["methods"])
+        return (
+            f"Evaluation of {methods} on {self.summary['images']} images,"
+            f" {len(self.skipped)} skipped; print(evaluation.table)"
+        )
+
+    def _repr_html_(self) -> str:
+        found = self.summary["methods"].values()
+        rows = [
+            (each["title"], *(f"{each[column]['mean']:.3g}" for column in COLUMNS))
+            for each in found
+            if each["images"]
+        ]
+        title = f"{self.summary['images']} images, {len(self.skipped)} skipped"
+        return html_table(title, ["method", *COLUMNS], rows)
 
 
 def evaluate(

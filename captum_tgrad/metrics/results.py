@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
+from captum_tgrad._support.show import fields_html, fields_repr
+
 HIGHER_IS_BETTER = {
     "insertion": True,
     "deletion": False,
@@ -46,6 +48,12 @@ class InsertionDeletion(NamedTuple):
     insertion_curve: Tensor | None = None
     deletion_curve: Tensor | None = None
 
+    def __repr__(self) -> str:
+        return fields_repr(type(self).__name__, self._asdict())
+
+    def _repr_html_(self) -> str:
+        return fields_html(type(self).__name__, self._asdict())
+
 
 class Area(NamedTuple):
     """What ``insertion`` or ``deletion`` found; every tensor has one number per sample, ``(N,)``.
@@ -68,6 +76,12 @@ class Area(NamedTuple):
     fractions: Tensor | None = None
     curve: Tensor | None = None
 
+    def __repr__(self) -> str:
+        return fields_repr(type(self).__name__, self._asdict())
+
+    def _repr_html_(self) -> str:
+        return fields_html(type(self).__name__, self._asdict())
+
 
 class AverageDrop(NamedTuple):
     """What ``average_drop`` found.
@@ -88,6 +102,12 @@ class AverageDrop(NamedTuple):
     masked_score: Tensor
     protocol: dict[str, Any]
 
+    def __repr__(self) -> str:
+        return fields_repr(type(self).__name__, self._asdict())
+
+    def _repr_html_(self) -> str:
+        return fields_html(type(self).__name__, self._asdict())
+
 
 class IncreaseInConfidence(NamedTuple):
     """What ``increase_in_confidence`` found.
@@ -107,3 +127,9 @@ class IncreaseInConfidence(NamedTuple):
     clean_score: Tensor
     masked_score: Tensor
     protocol: dict[str, Any]
+
+    def __repr__(self) -> str:
+        return fields_repr(type(self).__name__, self._asdict())
+
+    def _repr_html_(self) -> str:
+        return fields_html(type(self).__name__, self._asdict())

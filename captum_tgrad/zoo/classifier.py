@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Classifier:
     """A network in evaluation mode, with what leads from a picture to its input and to its classes.
 
@@ -30,3 +30,7 @@ class Classifier:
     class_names: tuple[str, ...]
     preprocess: Callable[[Image], Tensor]
     crop: Callable[[Image], Image]
+
+    def __repr__(self) -> str:
+        kind, count = type(self.model).__name__, len(self.class_names)
+        return f"Classifier({self.name!r}, {kind}, {count} classes)"

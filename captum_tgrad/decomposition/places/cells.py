@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Grid:
     """The cells of a map, in pixels of the input that it is a map of.
 
@@ -22,6 +23,13 @@ class Grid:
 
     axes: tuple[Tensor, ...]
     extents: tuple[int, ...]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"axes": self.axes, "extents": self.extents}  # not what was computed from them
+
+    def __repr__(self) -> str:
+        cells, pixels = (" x ".join(map(str, each)) for each in (self.sizes, self.extents))
+        return f"Grid({cells} cells on {pixels} pixels)"
 
     @property
     def sizes(self) -> list[int]:
