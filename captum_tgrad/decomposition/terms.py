@@ -195,9 +195,8 @@ class Decomposition:
             raise ValueError(f"sign must be 'positive', 'negative' or 'all', got {sign!r}.")
         scored = [(float(term.score[sample]), term) for term in self.terms]
         if sign != "all":
-            scored = [
-                each for each in scored if (each[0] > 0 if sign == "positive" else each[0] < 0)
-            ]
+            direction = 1 if sign == "positive" else -1
+            scored = [(score, term) for score, term in scored if score * direction > 0]
         scored.sort(key=lambda each: -abs(each[0]))
         return [term for _, term in scored[:count]]
 
