@@ -1,0 +1,105 @@
+"""The networks that the benchmarks time, beyond those of torchvision at 224 x 224."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torchvision
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Case:
+    """A network and what it is given.
+
+    Args:
+        name: As it is printed.
+        build: Makes the network.
+        shape: Of its input.
+        limit: The largest ratio to Saliency that ``--check`` accepts.
+    """
+
+    name: str
+    build: Callable[[], nn.Module]
+    shape: tuple[int, ...]
+    limit: float
+
+    def make(self, device: torch.device) -> tuple[nn.Module, Tensor]:
+        """The network in evaluation mode, with random weights, and a random input."""
+        torch.manual_seed(0)
+        model = self.build().eval().to(device)
+        return model, torch.randn(self.shape, device=device, requires_grad=True)
+
+
+class Encoder(nn.Module):
+    """A transformer encoder over a sequence of tokens, (N, T, 64)."""
+
+    def __init__(self, layers: int = 2) -> None:
+        super().__init__()
+        layer = nn.TransformerEncoderLayer(64, 4, 128, batch_first=True)
+        self.encoder = nn.TransformerEncoder(layer, layers, enable_nested_tensor=False)
+        self.head = nn.Linear(64, 10)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Logits, (N, 10)."""
+        scores: Tensor = self.head(self.encoder(tokens).mean(1))
+        return scores
+
+
+class CellLoop(nn.Module):
+    """An LSTM cell that is called once for each step of a sequence, (N, T, 32)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cell = nn.LSTMCell(32, 64)
+        self.head = nn.Linear(64, 10)
+
+    def forward(self, steps: Tensor) -> Tensor:
+        """Logits, (N, 10)."""
+        state = None
+        for step in steps.unbind(1):
+            state = self.cell(step, state)
+        scores: Tensor = self.head(state[0])
+        return scores
+
+
+class Recurrent(nn.Module):
+    """A recurrent layer over a sequence, (N, T, 32)."""
+
+    def __init__(self, kind: type[nn.RNNBase]) -> None:
+        super().__init__()
+        self.layer = kind(32, 64, batch_first=True)
+        self.head = nn.Linear(64, 10)
+
+    def forward(self, steps: Tensor) -> Tensor:
+        """Logits, (N, 10)."""
+        scores: Tensor = self.head(self.layer(steps)[0][:, -1])
+        return scores
+
+
+def torchvision_case(name: str, shape: tuple[int, ...], limit: float) -> Case:
+    """A model of torchvision, by its name."""
+    size = " x ".join(map(str, shape[2:]))
+    batch = f"{name}, {size}, batch {shape[0]}"
+    return Case(batch, lambda: torchvision.models.get_model(name, weights=None), shape, limit)
+
+
+CASES = [
+    torchvision_case("vgg16", (8, 3, 224, 224), 1.1),
+    torchvision_case("resnet50", (8, 3, 224, 224), 1.1),
+    torchvision_case("densenet121", (8, 3, 224, 224), 1.1),
+    torchvision_case("mobilenet_v2", (8, 3, 224, 224), 1.2),
+    torchvision_case("efficientnet_b0", (8, 3, 224, 224), 1.25),
+    torchvision_case("swin_t", (4, 3, 224, 224), 1.3),
+    torchvision_case("convnext_tiny", (4, 3, 224, 224), 1.3),
+    torchvision_case("vit_b_16", (4, 3, 224, 224), 1.5),
+    torchvision_case("r3d_18", (1, 3, 8, 112, 112), 1.1),
+    torchvision_case("resnet18", (1, 3, 32, 32), 1.5),
+    torchvision_case("mobilenet_v2", (1, 3, 96, 96), 1.8),
+    Case("transformer encoder, 1,024 tokens, batch 1", Encoder, (1, 1024, 64), 1.5),
+    Case("LSTM cell, 100 steps, batch 4", CellLoop, (4, 100, 32), 4),
+    Case("nn.LSTM, 100 steps, batch 4", lambda: Recurrent(nn.LSTM), (4, 100, 32), 2),
+    Case("nn.GRU, 100 steps, batch 4", lambda: Recurrent(nn.GRU), (4, 100, 32), 2),
+]
