@@ -78,7 +78,7 @@ class ElementBias:
         self.scale = scale
         self.uncut = uncut
         self._compute = compute
-        self._held = tuple(tensor.detach() for tensor in held)
+        self._held = tuple([t.detach() if t.requires_grad else t for t in held])
         self._value: Tensor | None = None
 
     @property

@@ -92,6 +92,7 @@ class Operation:
             zero; None: by the one rule.
         parameters: Its parameters in order, with their defaults; needed by rules that read them.
         reads_input: Whether ``bias`` reads its first argument, which an in-place form overwrites.
+        chains_outputs: Whether one of its outputs may be made from another.
         form: An equal form that costs less.
         fill: The positions of numbers that are filled in, which have no place.
     """
@@ -100,6 +101,7 @@ class Operation:
     bias: Callable[[Call, Tensor], Bias | None] | None = None
     parameters: Mapping[str, Any] = field(default_factory=dict)
     reads_input: bool = False
+    chains_outputs: bool = False
     form: Callable[[Call, Any], Tensor] | None = None
     fill: Collection[int] = ()
 

@@ -183,8 +183,10 @@ class Trace(TorchFunctionMode):
             draws = RandomState(call.dependent[0].device)
         with kept_in_memory():
             result = in_its_form(call, self._old_values)
-        if call.record.bias is None and isinstance(result, (tuple, list)):
-            # Where one output is made from another, each gets a node that only its users reach.
+        if isinstance(result, (tuple, list)) and (
+            call.record.bias is None or call.record.chains_outputs
+        ):
+            # Each output gets a node that only its users reach.
             result = map_tensors(result, _own_node)
         self.recorder.record(call, result, draws)
         return result

@@ -156,8 +156,6 @@ OPERATIONS: dict[str, Operation] = {
         places=mixing.attention,
         bias=attention,
     ),
-    **records("lstm gru rnn_tanh rnn_relu", places=mixing.recurrent),
-    **records("lstm_cell gru_cell rnn_tanh_cell rnn_relu_cell", places=mixing.cell),
     **records(
         "fft_fft fft_ifft fft_rfft fft_irfft",
         "input, n=None, dim=-1, norm=None",

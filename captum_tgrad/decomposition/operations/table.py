@@ -17,6 +17,7 @@ from captum_tgrad.decomposition.operations import (
     mixing,
     moving,
     normalizations,
+    recurrent,
 )
 
 OPERATIONS: dict[str, Operation] = {
@@ -26,6 +27,7 @@ OPERATIONS: dict[str, Operation] = {
     **mixing.OPERATIONS,
     **moving.OPERATIONS,
     **normalizations.OPERATIONS,
+    **recurrent.OPERATIONS,
 }
 
 _BY_FUNCTION: dict[Callable[..., Any], Operation] = {

@@ -1,0 +1,233 @@
+"""Recurrent layers and cells: ``b = y - dy``, with ``dy`` the derivative along their inputs.
+
+All steps of the gates follow from the outputs at once; only the derivative goes step by step. Names
+are those of torch's documentation: ``i, f, g, o`` of an LSTM, ``r, z, n`` of a GRU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from captum_tgrad.decomposition.bias import Bias, ElementBias
+from captum_tgrad.decomposition.call import Call, NoRuleError, Operation
+from captum_tgrad.decomposition.operations.operation import records, require_constant
+from captum_tgrad.decomposition.places import mixing
+
+Weights = Sequence[Tensor]
+"""Input weights, hidden weights and, if there are any, their biases."""
+
+Dual = tuple[Tensor, Tensor]
+"""Values and their derivative."""
+
+# ``gradient * y * (1 - y)`` and ``gradient * (1 - y * y)``, each in one pass.
+sigmoid_backward = torch.ops.aten.sigmoid_backward
+tanh_backward = torch.ops.aten.tanh_backward
+
+Layer = Callable[[Dual, Sequence[Dual], Weights, Tensor], list[Tensor]]
+"""From the steps, the first states, the weights and the outputs to the derivatives of the outputs
+and of the last cell state."""
+
+
+def _lstm_layer(
+    steps: Dual, states: Sequence[Dual], weights: Weights, outputs: Tensor
+) -> list[Tensor]:
+    (hidden, d_hidden), (cell, d_cell) = states
+    before = torch.cat([hidden[None], outputs[:-1]])
+    gates = F.linear(steps[0], weights[0], _bias(weights, 2))
+    gates = gates + F.linear(before, weights[1], _bias(weights, 3))
+    i, f, _, o = gates.sigmoid().chunk(4, -1)
+    g = gates.chunk(4, -1)[2].tanh()
+    cells = [cell]
+    for gain, kept in zip((i * g).unbind(), f.unbind(), strict=True):
+        cells.append(torch.addcmul(gain, kept, cells[-1]))
+    squashed = torch.stack(cells[1:]).tanh()
+    factors = torch.cat(
+        [
+            sigmoid_backward(g, i),
+            sigmoid_backward(torch.stack(cells[:-1]), f),
+            tanh_backward(i, g),
+            sigmoid_backward(squashed, o),
+        ],
+        -1,
+    )
+    of_cell = tanh_backward(o, squashed)
+    recurrent = weights[1].T
+    found = []
+    each = (F.linear(steps[1], weights[0]), factors, f, of_cell)
+    for d_step, factor, kept, outer in zip(*(t.unbind() for t in each), strict=True):
+        d_gates = torch.addmm(d_step, d_hidden, recurrent).mul_(factor)
+        d_gates = d_gates.view(len(d_gates), 4, -1)
+        d_cell = torch.addcmul(d_gates[:, :3].sum(1), kept, d_cell)
+        d_hidden = torch.addcmul(d_gates[:, 3], outer, d_cell)
+        found.append(d_hidden)
+    return [torch.stack(found), d_cell]
+
+
+def _gru_layer(
+    steps: Dual, states: Sequence[Dual], weights: Weights, outputs: Tensor
+) -> list[Tensor]:
+    ((hidden, d_hidden),) = states
+    before = torch.cat([hidden[None], outputs[:-1]])
+    of_step = F.linear(steps[0], weights[0], _bias(weights, 2)).chunk(3, -1)
+    of_state = F.linear(before, weights[1], _bias(weights, 3)).chunk(3, -1)
+    r, z = ((s + h).sigmoid() for s, h in zip(of_step[:2], of_state[:2], strict=True))
+    n = (of_step[2] + r * of_state[2]).tanh()
+    of_n = tanh_backward(1 - z, n)
+    of_r = sigmoid_backward(of_n * of_state[2], r)
+    of_z = sigmoid_backward(before - n, z)
+    d_steps = F.linear(steps[1], weights[0]).chunk(3, -1)
+    gains = of_r * d_steps[0] + of_z * d_steps[1] + of_n * d_steps[2]
+    factors = torch.cat([of_r, of_z, of_n * r], -1)
+    recurrent = weights[1].T
+    found = []
+    for gain, factor, kept in zip(gains.unbind(), factors.unbind(), z.unbind(), strict=True):
+        d_gates = (d_hidden @ recurrent).mul_(factor).view(len(d_hidden), 3, -1).sum(1)
+        d_hidden = torch.addcmul(gain, kept, d_hidden).add_(d_gates)
+        found.append(d_hidden)
+    return [torch.stack(found)]
+
+
+def _rnn_layer(
+    steps: Dual, states: Sequence[Dual], weights: Weights, outputs: Tensor, *, tanh: bool
+) -> list[Tensor]:
+    ((_, d_hidden),) = states
+    slopes = 1 - outputs * outputs if tanh else (outputs > 0).to(outputs.dtype)
+    recurrent = weights[1].T
+    found = []
+    for d_step, slope in zip(F.linear(steps[1], weights[0]).unbind(), slopes.unbind(), strict=True):
+        d_hidden = torch.addmm(d_step, d_hidden, recurrent).mul_(slope)
+        found.append(d_hidden)
+    return [torch.stack(found)]
+
+
+def _bias(weights: Weights, position: int) -> Tensor | None:
+    return weights[position] if len(weights) > position else None
+
+
+_LAYERS: dict[str, Layer] = {
+    "lstm": _lstm_layer,
+    "gru": _gru_layer,
+    "rnn_tanh": lambda *arguments: _rnn_layer(*arguments, tanh=True),
+    "rnn_relu": lambda *arguments: _rnn_layer(*arguments, tanh=False),
+}
+
+
+def recurrent(call: Call, output: Tensor) -> Bias | None:
+    """A layer, or several, in one or both directions, over whole sequences."""
+    if len(call.args) != 9 or call.kwargs or not isinstance(call.args[0], Tensor):
+        raise NoRuleError
+    steps, states, weights, has_biases, layers, dropout, training, both, batch_first = call.args
+    states = [states] if isinstance(states, Tensor) else list(states)
+    directions = 1 + int(both)
+    per_layer = 4 if has_biases else 2
+    if (
+        steps.dim() != 3
+        or (dropout and training and layers > 1)
+        or len(weights) != layers * directions * per_layer  # not so with projections
+    ):
+        raise NoRuleError
+    require_constant(*weights)
+    operation, func, depends = _LAYERS[call.name], call.func, _depends(steps, *states)
+
+    def derivatives(values: list[Tensor]) -> Iterator[Tensor]:
+        x, *first = values[: 1 + len(states)]
+        given = values[1 + len(states) :]
+        if batch_first:
+            x = x.transpose(0, 1)
+        d_x, *d_first = (
+            v if d else torch.zeros_like(v) for v, d in zip((x, *first), depends, strict=True)
+        )
+        last: list[list[Tensor]] = []
+        for layer in range(layers):
+            found = []
+            for direction in range(directions):
+                number = layer * directions + direction
+                own = given[number * per_layer : (number + 1) * per_layer]
+                duals = [(v[number], d[number]) for v, d in zip(first, d_first, strict=True)]
+                here, d_here = (t.flip(0) if direction else t for t in (x, d_x))
+                one = [v[number : number + 1].contiguous() for v in first]
+                start = one if len(one) > 1 else one[0]
+                y = func(here, start, own, has_biases, 1, 0.0, False, False, False)[0]
+                d_y, *rest = operation((here, d_here), duals, own, y)
+                last.append([d_y[-1], *rest])
+                found.append([t.flip(0) if direction else t for t in (y, d_y)])
+            x, d_x = (torch.cat(each, -1) for each in zip(*found, strict=True))
+        yield d_x.transpose(0, 1) if batch_first else d_x
+        yield from (torch.stack(each) for each in zip(*last, strict=True))
+
+    return _shared(call, output, [steps, *states, *weights], derivatives)
+
+
+def cell(call: Call, output: Tensor) -> Bias | None:
+    """One step."""
+    steps, states, *weights = call.args
+    states = [states] if isinstance(states, Tensor) else list(states)
+    weights = [weight for weight in weights if weight is not None]
+    if call.kwargs or steps.dim() != 2 or len(weights) not in (2, 4):
+        raise NoRuleError
+    require_constant(*weights)
+    operation = _LAYERS[call.name.removesuffix("_cell")]
+    depends = _depends(steps, *states)
+
+    def derivatives(values: list[Tensor]) -> Iterator[Tensor]:
+        y, x, *rest = values
+        first, own = rest[: len(states)], rest[len(states) :]
+        d_x, *d_first = (
+            v if d else torch.zeros_like(v) for v, d in zip((x, *first), depends, strict=True)
+        )
+        duals = list(zip(first, d_first, strict=True))
+        d_y, *others = operation((x[None], d_x[None]), duals, own, y[None])
+        yield d_y[0]
+        yield from others
+
+    return _shared(call, output, [call.returned[0], steps, *states, *weights], derivatives)
+
+
+def _depends(*tensors: Tensor) -> list[bool]:
+    return [tensor.requires_grad for tensor in tensors]
+
+
+def _derivatives(values: Sequence[Tensor], depends: Sequence[bool]) -> list[Tensor]:
+    """The derivatives of inputs along themselves; those of constants are zero."""
+    return [
+        value if depends_on_it else torch.zeros_like(value)
+        for value, depends_on_it in zip(values, depends, strict=True)
+    ]
+
+
+def _shared(
+    call: Call,
+    output: Tensor,
+    held: list[Tensor],
+    derivatives: Callable[[list[Tensor]], Iterator[Tensor]],
+) -> Bias:
+    """The bias of one output; the derivatives of all are computed once."""
+    known: list[Tensor] = call.shared.setdefault("derivatives", [])
+    number = next(n for n, each in enumerate(call.returned) if each is output)
+
+    def compute(y: Tensor, *values: Tensor) -> Tensor:
+        if not known:
+            known.extend(derivatives(list(values)))
+        return y - known[number]
+
+    return ElementBias(compute, output, *held, uncut=tuple(range(output.dim())))
+
+
+OPERATIONS: dict[str, Operation] = {
+    **records(
+        "lstm gru rnn_tanh rnn_relu",
+        places=mixing.recurrent,
+        bias=recurrent,
+        chains_outputs=True,
+    ),
+    **records(
+        "lstm_cell gru_cell rnn_tanh_cell rnn_relu_cell",
+        places=mixing.cell,
+        bias=cell,
+        chains_outputs=True,
+    ),
+}
