@@ -16,6 +16,7 @@ from captum_tgrad.decomposition.bias import Bias, ElementBias
 from captum_tgrad.decomposition.call import Call, NoRuleError, Operation
 from captum_tgrad.decomposition.operations.operation import records, require_constant
 from captum_tgrad.decomposition.places import mixing
+from captum_tgrad.decomposition.precision import in_full_precision
 
 Weights = Sequence[Tensor]
 """Input weights, hidden weights and, if there are any, their biases."""
@@ -32,37 +33,68 @@ Layer = Callable[[Dual, Sequence[Dual], Weights, Tensor], list[Tensor]]
 and of the last cell state."""
 
 
+class _LstmFactors:
+    """What the derivatives of the gates and of the cell state count for, in all steps.
+
+    Args:
+        i, f, g, o: The gates.
+        before: The cell state before each step.
+        after: The cell state after it.
+    """
+
+    def __init__(self, gates: tuple[Tensor, ...], before: Tensor, after: Tensor) -> None:
+        i, self.f, g, o = gates
+        squashed = after.tanh()
+        parts = [
+            sigmoid_backward(g, i),
+            sigmoid_backward(before, self.f),
+            tanh_backward(i, g),
+            sigmoid_backward(squashed, o),
+        ]
+        self.of_gates = torch.cat(parts, -1)
+        self.of_cell = tanh_backward(o, squashed)
+
+
+def _lstm_gates(step: Tensor, hidden: Tensor, weights: Weights) -> tuple[Tensor, ...]:
+    gates = F.linear(step, weights[0], _bias(weights, 2))
+    gates = gates.add_(F.linear(hidden, weights[1], _bias(weights, 3)))
+    i, f, _, o = gates.sigmoid().chunk(4, -1)
+    return i, f, gates.chunk(4, -1)[2].tanh(), o
+
+
+def _lstm_step(
+    d_gates: Tensor, d_cell: Tensor, of_gates: Tensor, f: Tensor, of_cell: Tensor
+) -> Dual:
+    """The derivatives of the hidden state and of the cell state after a step."""
+    parts = d_gates.mul_(of_gates).view(len(d_gates), 4, -1)
+    d_cell = torch.addcmul(parts[:, :3].sum(1), f, d_cell)
+    return torch.addcmul(parts[:, 3], of_cell, d_cell), d_cell
+
+
+def _lstm_cell(values: list[Tensor], derivatives: list[Tensor], outputs: list[Tensor]) -> Dual:
+    step, hidden, cell, *weights = values
+    gates = _lstm_gates(step, hidden, weights)
+    factors = _LstmFactors(gates, cell, outputs[1])
+    d_gates = F.linear(derivatives[0], weights[0])
+    d_gates = torch.addmm(d_gates, derivatives[1], weights[1].T)
+    return _lstm_step(d_gates, derivatives[2], factors.of_gates, factors.f, factors.of_cell)
+
+
 def _lstm_layer(
     steps: Dual, states: Sequence[Dual], weights: Weights, outputs: Tensor
 ) -> list[Tensor]:
     (hidden, d_hidden), (cell, d_cell) = states
-    before = torch.cat([hidden[None], outputs[:-1]])
-    gates = F.linear(steps[0], weights[0], _bias(weights, 2))
-    gates = gates + F.linear(before, weights[1], _bias(weights, 3))
-    i, f, _, o = gates.sigmoid().chunk(4, -1)
-    g = gates.chunk(4, -1)[2].tanh()
+    gates = _lstm_gates(steps[0], torch.cat([hidden[None], outputs[:-1]]), weights)
     cells = [cell]
-    for gain, kept in zip((i * g).unbind(), f.unbind(), strict=True):
+    for gain, kept in zip((gates[0] * gates[2]).unbind(), gates[1].unbind(), strict=True):
         cells.append(torch.addcmul(gain, kept, cells[-1]))
-    squashed = torch.stack(cells[1:]).tanh()
-    factors = torch.cat(
-        [
-            sigmoid_backward(g, i),
-            sigmoid_backward(torch.stack(cells[:-1]), f),
-            tanh_backward(i, g),
-            sigmoid_backward(squashed, o),
-        ],
-        -1,
-    )
-    of_cell = tanh_backward(o, squashed)
+    factors = _LstmFactors(gates, torch.stack(cells[:-1]), torch.stack(cells[1:]))
     recurrent = weights[1].T
     found = []
-    each = (F.linear(steps[1], weights[0]), factors, f, of_cell)
-    for d_step, factor, kept, outer in zip(*(t.unbind() for t in each), strict=True):
-        d_gates = torch.addmm(d_step, d_hidden, recurrent).mul_(factor)
-        d_gates = d_gates.view(len(d_gates), 4, -1)
-        d_cell = torch.addcmul(d_gates[:, :3].sum(1), kept, d_cell)
-        d_hidden = torch.addcmul(d_gates[:, 3], outer, d_cell)
+    each = (F.linear(steps[1], weights[0]), factors.of_gates, factors.f, factors.of_cell)
+    for d_step, of_gates, f, of_cell in zip(*(t.unbind() for t in each), strict=True):
+        d_gates = torch.addmm(d_step, d_hidden, recurrent)
+        d_hidden, d_cell = _lstm_step(d_gates, d_cell, of_gates, f, of_cell)
         found.append(d_hidden)
     return [torch.stack(found), d_cell]
 
@@ -159,7 +191,7 @@ def recurrent(call: Call, output: Tensor) -> Bias | None:
         yield d_x.transpose(0, 1) if batch_first else d_x
         yield from (torch.stack(each) for each in zip(*last, strict=True))
 
-    return _shared(call, output, [steps, *states, *weights], derivatives)
+    return _bias_of(call, output, [steps, *states, *weights], derivatives)
 
 
 def cell(call: Call, output: Tensor) -> Bias | None:
@@ -170,21 +202,20 @@ def cell(call: Call, output: Tensor) -> Bias | None:
     if call.kwargs or steps.dim() != 2 or len(weights) not in (2, 4):
         raise NoRuleError
     require_constant(*weights)
-    operation = _LAYERS[call.name.removesuffix("_cell")]
+    kind = call.name.removesuffix("_cell")
     depends = _depends(steps, *states)
+    count = len(call.returned)
 
     def derivatives(values: list[Tensor]) -> Iterator[Tensor]:
-        y, x, *rest = values
-        first, own = rest[: len(states)], rest[len(states) :]
-        d_x, *d_first = (
-            v if d else torch.zeros_like(v) for v, d in zip((x, *first), depends, strict=True)
-        )
-        duals = list(zip(first, d_first, strict=True))
-        d_y, *others = operation((x[None], d_x[None]), duals, own, y[None])
-        yield d_y[0]
-        yield from others
+        outputs, inputs = values[:count], values[count:]
+        known = _derivatives(inputs[: 1 + len(states)], depends)
+        if kind == "lstm":
+            return iter(_lstm_cell(inputs, known, outputs))
+        duals = [(values[1][None], known[0][None])]
+        found = _LAYERS[kind](duals[0], [(inputs[1], known[1])], inputs[2:], outputs[0][None])
+        return iter([found[0][0]])
 
-    return _shared(call, output, [call.returned[0], steps, *states, *weights], derivatives)
+    return _bias_of(call, output, [*call.returned, steps, *states, *weights], derivatives)
 
 
 def _depends(*tensors: Tensor) -> list[bool]:
@@ -199,22 +230,45 @@ def _derivatives(values: Sequence[Tensor], depends: Sequence[bool]) -> list[Tens
     ]
 
 
-def _shared(
+class _Derivatives:
+    """Those of all outputs of a call, computed once, when the first is needed.
+
+    Args:
+        values: What they are computed from.
+        compute: Computes them.
+    """
+
+    def __init__(
+        self, values: list[Tensor], compute: Callable[[list[Tensor]], Iterator[Tensor]]
+    ) -> None:
+        self.values = [value.detach() if value.requires_grad else value for value in values]
+        self._compute = compute
+        self._known: list[Tensor] = []
+
+    def __getitem__(self, number: int) -> Tensor:
+        if not self._known:
+            self._known = list(self._compute([in_full_precision(value) for value in self.values]))
+            self.values = []
+        return self._known[number]
+
+
+def _bias_of(
     call: Call,
     output: Tensor,
-    held: list[Tensor],
-    derivatives: Callable[[list[Tensor]], Iterator[Tensor]],
+    values: list[Tensor],
+    compute: Callable[[list[Tensor]], Iterator[Tensor]],
 ) -> Bias:
-    """The bias of one output; the derivatives of all are computed once."""
-    known: list[Tensor] = call.shared.setdefault("derivatives", [])
+    """The bias of one output; the first one's notices if the values will be overwritten."""
     number = next(n for n, each in enumerate(call.returned) if each is output)
-
-    def compute(y: Tensor, *values: Tensor) -> Tensor:
-        if not known:
-            known.extend(derivatives(list(values)))
-        return y - known[number]
-
-    return ElementBias(compute, output, *held, uncut=tuple(range(output.dim())))
+    if "derivatives" not in call.shared:
+        call.shared["derivatives"] = _Derivatives(values, compute)
+        held = call.shared["derivatives"].values
+    else:
+        held = []
+    derivatives: _Derivatives = call.shared["derivatives"]
+    return ElementBias(
+        lambda y, *_: y - derivatives[number], output, *held, uncut=tuple(range(output.dim()))
+    )
 
 
 OPERATIONS: dict[str, Operation] = {

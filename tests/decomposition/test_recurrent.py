@@ -1,0 +1,147 @@
+"""Recurrent layers and cells against the one rule, and against the same network step by step."""
+
+import itertools
+
+import pytest
+import torch
+from torch import nn
+
+from captum_tgrad import TGradAttribution
+from captum_tgrad.decomposition.call import Call
+from captum_tgrad.decomposition.one_rule import bias_from_rule
+from captum_tgrad.decomposition.operations.table import operation_of
+
+LAYERS = {
+    "lstm": (nn.LSTM, torch.lstm, {}),
+    "gru": (nn.GRU, torch.gru, {}),
+    "rnn_tanh": (nn.RNN, torch.rnn_tanh, {"nonlinearity": "tanh"}),
+    "rnn_relu": (nn.RNN, torch.rnn_relu, {"nonlinearity": "relu"}),
+}
+CELLS = {
+    "lstm": (nn.LSTMCell, torch.lstm_cell, {}),
+    "gru": (nn.GRUCell, torch.gru_cell, {}),
+    "rnn_tanh": (nn.RNNCell, torch.rnn_tanh_cell, {"nonlinearity": "tanh"}),
+    "rnn_relu": (nn.RNNCell, torch.rnn_relu_cell, {"nonlinearity": "relu"}),
+}
+FORMS = [
+    {},
+    {"num_layers": 3},
+    {"bidirectional": True},
+    {"num_layers": 2, "bidirectional": True, "batch_first": True},
+    {"bias": False, "batch_first": True},
+    {"num_layers": 2, "bias": False},
+]
+
+
+def _random(*shape, seed):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed)).double()
+
+
+def _compare(func, args):
+    record = operation_of(func)
+    call = Call(func, args, {}, record)
+    result = call()
+    call.returned = [result] if isinstance(result, torch.Tensor) else list(result)
+    outputs = [output for output in call.returned if output.requires_grad]
+    with torch.no_grad():
+        expected = bias_from_rule(call, outputs, None)
+        for output, rule in zip(outputs, expected, strict=True):
+            closed = record.bias(call, output)
+            torch.testing.assert_close(closed.value(), rule.value(), rtol=1e-10, atol=1e-12)
+    return outputs
+
+
+@pytest.mark.parametrize("depends", list(itertools.product([True, False], repeat=2))[:3])
+@pytest.mark.parametrize("form", FORMS, ids=str)
+@pytest.mark.parametrize("name", LAYERS)
+def test_a_layer_has_the_bias_of_the_one_rule(name, form, depends):
+    kind, func, options = LAYERS[name]
+    torch.manual_seed(0)
+    layer = kind(3, 4, **options, **form).double().requires_grad_(False)
+    count = layer.num_layers * (1 + layer.bidirectional)
+    steps = _random(2, 5, 3, seed=0) if layer.batch_first else _random(5, 2, 3, seed=0)
+    states = [_random(count, 2, 4, seed=1), _random(count, 2, 4, seed=2)][: 1 + (name == "lstm")]
+    steps.requires_grad_(depends[0])
+    for state in states:
+        state.requires_grad_(depends[1])
+    start = states if name == "lstm" else states[0]
+    weights = layer._flat_weights
+    _compare(
+        func,
+        (steps, start, weights, layer.bias, layer.num_layers, 0.0, False, layer.bidirectional,
+         layer.batch_first),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("depends", list(itertools.product([True, False], repeat=2))[:3])
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("name", CELLS)
+def test_a_cell_has_the_bias_of_the_one_rule(name, bias, depends):
+    kind, func, options = CELLS[name]
+    torch.manual_seed(0)
+    cell = kind(3, 4, bias=bias, **options).double().requires_grad_(False)
+    step = _random(2, 3, seed=0).requires_grad_(depends[0])
+    states = [_random(2, 4, seed=n).requires_grad_(depends[1]) for n in (1, 2)]
+    start = tuple(states) if name == "lstm" else states[0]
+    _compare(func, (step, start, cell.weight_ih, cell.weight_hh, cell.bias_ih, cell.bias_hh))
+
+
+class _ByCell(nn.Module):
+    """A layer of one direction as a loop over its cell."""
+
+    def __init__(self, layer, cell):
+        super().__init__()
+        self.cell = cell
+        for name, parameter in cell.named_parameters():
+            parameter.data = getattr(layer, f"{name}_l0").data
+
+    def forward(self, steps):
+        state, outputs = None, []
+        for step in steps.unbind(1):
+            state = self.cell(step, state)
+            outputs.append(state[0] if isinstance(state, tuple) else state)
+        return torch.stack(outputs, 1)
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_a_layer_says_the_same_as_its_cell(name):
+    torch.manual_seed(0)
+    layer = LAYERS[name][0](3, 4, batch_first=True, **LAYERS[name][2]).double()
+    by_cell = _ByCell(layer, CELLS[name][0](3, 4, **CELLS[name][2]).double())
+    x, weights = _random(2, 6, 3, seed=3), _random(6, 4, seed=4)
+    wholes = [
+        TGradAttribution(lambda x, net=net: (net(x) * weights).sum((1, 2))).decompose(
+            x, channel_dim=2
+        )
+        for net in (lambda x: layer(x)[0], by_cell)
+    ]
+    torch.testing.assert_close(wholes[0].input.positive, wholes[1].input.positive)
+    for whole in wholes:
+        torch.testing.assert_close(whole.delta, torch.zeros(2).double(), rtol=0, atol=1e-12)
+    totals = [sum(term.score for term in whole.biases) for whole in wholes]
+    torch.testing.assert_close(*totals, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "form", [{"proj_size": 2}, {"num_layers": 2, "dropout": 0.5}, {"num_layers": 2}], ids=str
+)
+def test_other_forms_are_exact_too(form):
+    torch.manual_seed(0)
+    layer = nn.LSTM(3, 4, batch_first=True, **form).double().eval()
+    x = _random(2, 5, 3, seed=5)
+    whole = TGradAttribution(lambda x: layer(x)[0].sum((1, 2))).decompose(x, channel_dim=2)
+    torch.testing.assert_close(whole.delta, torch.zeros(2).double(), rtol=0, atol=1e-12)
+    assert bool((whole.placed > 0.9).all())
+
+
+def test_all_outputs_of_a_layer():
+    torch.manual_seed(0)
+    layer = nn.LSTM(3, 4, 2, bidirectional=True, batch_first=True).double()
+
+    def network(x):
+        y, (h, c) = layer(x)
+        h.mul_(2)  # which the biases of the others must not notice
+        return y.sum((1, 2)) + (h * h).sum((0, 2)) + c.sum((0, 2)) * y[:, 0, 0]
+
+    whole = TGradAttribution(network).decompose(_random(2, 5, 3, seed=6))
+    torch.testing.assert_close(whole.delta, torch.zeros(2).double(), rtol=0, atol=1e-11)
