@@ -14,7 +14,9 @@ from captum_tgrad.decomposition.operations.arithmetic import homogeneous, of_deg
 from captum_tgrad.decomposition.operations.operation import records, require_constant
 from captum_tgrad.decomposition.places import elementwise, mixing
 
-_BLOCK_OF_SCORES = 2**22
+# On a CPU, larger blocks leave the cache, and each needs fresh memory of the system.
+_BLOCK_OF_SCORES = {"cpu": 2**18}
+_BLOCK_OF_SCORES_ELSEWHERE = 2**24
 
 
 def linear(call: Call, output: Tensor) -> Bias | None:
@@ -66,11 +68,12 @@ def attention(call: Call, output: Tensor) -> Bias | None:
         batch = math.prod(y.shape[:-2])
         if k.dim() > 2 and k.shape[-3] != q.shape[-3]:  # grouped queries
             k, v = (t.repeat_interleave(q.shape[-3] // t.shape[-3], -3) for t in (k, v))
-        rows = max(1, _BLOCK_OF_SCORES // max(1, batch * k.shape[-2]))
+        block = _BLOCK_OF_SCORES.get(y.device.type, _BLOCK_OF_SCORES_ELSEWHERE)
+        rows = max(1, block // max(1, batch * k.shape[-2]))
         parts = []
         for start in range(0, q.shape[-2], rows):
             part = y[..., start : start + rows, :]
-            scores = (q[..., start : start + rows, :] @ k.transpose(-1, -2)) * factor
+            scores = (q[..., start : start + rows, :] * factor) @ k.transpose(-1, -2)
             allowed = scores
             for bias in masks:
                 own = bias[..., start : start + rows, :] if bias.shape[-2] != 1 else bias
@@ -82,7 +85,9 @@ def attention(call: Call, output: Tensor) -> Bias | None:
                 places = torch.arange(k.shape[-2], device=y.device)
                 queries = torch.arange(start, start + part.shape[-2], device=y.device)
                 allowed = allowed.masked_fill(places > queries[:, None], -torch.inf)
-            weights = allowed.softmax(-1).nan_to_num(0).mul_(scores)
+            weights = allowed.softmax(-1).mul_(scores)
+            if masks or causal:
+                weights = weights.nan_to_num_(0)  # where everything is masked
             moved = weights @ v - weights.sum(-1, keepdim=True) * part
             parts.append(part * (1 - of_values) - degree * moved)
         return torch.cat(parts, -2)

@@ -51,10 +51,18 @@ def layer_norm(call: Call, output: Tensor) -> Bias | None:
     names = ("input", "normalized_shape", "weight", "bias", "eps")
     z, shape, weight, bias, eps = (call.bound[name] for name in names)
     require_constant(weight, bias)
-    variance = in_full_precision(z.detach()).var(
-        tuple(range(-len(shape), 0)), unbiased=False, keepdim=True
-    )
+    over = tuple(range(-len(shape), 0))
+    saved = _saved_deviation(output, z)
+    if saved is not None and saved.dim() == z.dim():
+        return _normalized(output, 1 - eps * saved.square(), bias)
+    variance = in_full_precision(z.detach()).var(over, unbiased=False, keepdim=True)
     return _normalized(output, variance / (variance + eps), bias)
+
+
+def _saved_deviation(output: Tensor, z: Tensor) -> Tensor | None:
+    """``1 / sqrt(v + eps)``, which autograd has saved; None where it is not known exactly."""
+    saved: Tensor | None = getattr(output.grad_fn, "_saved_result2", None)
+    return saved if z.dtype in (torch.float32, torch.float64) else None
 
 
 def group_norm(call: Call, output: Tensor) -> Bias | None:
