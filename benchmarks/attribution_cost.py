@@ -3,7 +3,7 @@
 Prints a Markdown table of medians of interleaved pairs: each T-Grad call is timed beside a Saliency
 call on the same batch, so that whatever else the machine does hits both. Run:
 
-    python benchmarks/attribution_cost.py [--pairs 15] [--models vgg16 resnet50 ...] [--methods]
+    python -m benchmarks.attribution_cost [--pairs 15] [--cases vgg16 LSTM ...] [--methods] [--check]
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import torch
 import torchvision
 from captum.attr import IntegratedGradients, NoiseTunnel, Saliency
 
+from benchmarks.cases import CASES
 from captum_tgrad import FullGradAttribution, TGradAttribution
 
 try:
@@ -26,8 +27,6 @@ try:
     from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 except ImportError:
     pytorch_grad_cam = None
-
-MODELS = ["vgg16", "resnet50", "densenet121", "mobilenet_v2", "efficientnet_b0"]
 
 
 def _seconds(call: Callable[[], object], device: torch.device) -> float:
@@ -57,42 +56,39 @@ def _model(name: str, device: torch.device) -> torch.nn.Module:
     return torchvision.models.get_model(name, weights=None).eval().to(device)
 
 
-def _ratio_to_saliency(
-    method: type,
-    model: torch.nn.Module,
-    images: torch.Tensor,
-    target: torch.Tensor,
-    pairs: int,
-    device: torch.device,
-) -> float:
-    explained, saliency = method(model), Saliency(model)
-    images.requires_grad_()  # what Saliency would otherwise set, and warn of
-    return ratio(
-        lambda: explained.attribute(images, target=target),
-        lambda: saliency.attribute(images, target=target),
-        pairs,
-        device,
-    )
+def cost_of_t_grad(options: argparse.Namespace, device: torch.device) -> list[str]:
+    """Prints the ratio to Saliency, case by case.
 
-
-def cost_of_t_grad(options: argparse.Namespace, device: torch.device) -> None:
-    """Prints the ratio to Saliency, model by model."""
-    print(f"| model, batch {options.batch}, 224 x 224 | T-Grad / Saliency | channels_last |")
-    print("|---|---|---|")
-    for name in options.models:
-        model = _model(name, device)
-        images = torch.randn(options.batch, 3, 224, 224, device=device)
-        target = torch.zeros(options.batch, dtype=torch.long, device=device)
-        cells = []
+    Returns:
+        The names of the cases that are above their limit.
+    """
+    print("| case | T-Grad / Saliency | channels_last | at most |")
+    print("|---|---|---|---|")
+    above = []
+    for case in CASES:
+        if not any(part in case.name for part in options.cases):
+            continue
+        ratios = []
         for memory_format in (torch.contiguous_format, torch.channels_last):
-            model, batch = (
-                model.to(memory_format=memory_format),
-                images.detach().to(memory_format=memory_format),
+            if memory_format == torch.channels_last and len(case.shape) != 4:
+                continue
+            model, images = case.make(device)
+            model = model.to(memory_format=memory_format)
+            images = images.detach().to(memory_format=memory_format).requires_grad_()
+            t_grad, saliency = TGradAttribution(model), Saliency(model)
+            ratios.append(
+                ratio(
+                    lambda t_grad=t_grad, images=images: t_grad.attribute(images, target=0),
+                    lambda saliency=saliency, images=images: saliency.attribute(images, target=0),
+                    options.pairs,
+                    device,
+                )
             )
-            cells.append(
-                _ratio_to_saliency(TGradAttribution, model, batch, target, options.pairs, device)
-            )
-        print(f"| {name} | {cells[0]:.2f} | {cells[1]:.2f} |", flush=True)
+        if ratios[0] > case.limit:
+            above.append(case.name)
+        cells = [f"{each:.2f}" for each in ratios] + ["-"] * (2 - len(ratios))
+        print(f"| {case.name} | {' | '.join(cells)} | {case.limit} |", flush=True)
+    return above
 
 
 def cost_of_methods(options: argparse.Namespace, device: torch.device) -> None:
@@ -143,17 +139,19 @@ def cost_of_methods(options: argparse.Namespace, device: torch.device) -> None:
 def main() -> None:
     """Parses the options and prints the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--models", nargs="+", default=MODELS)
-    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--cases", nargs="+", default=[""], help="parts of names")
     parser.add_argument("--pairs", type=int, default=15)
     parser.add_argument("--methods", action="store_true", help="also time other methods")
+    parser.add_argument("--check", action="store_true", help="exit 1 above a limit; at rest only")
     options = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     name = torch.cuda.get_device_name() if device.type == "cuda" else platform.machine()
     print(f"{name}, {torch.get_num_threads()} threads, torch {torch.__version__}\n")
-    cost_of_t_grad(options, device)
+    above = cost_of_t_grad(options, device)
     if options.methods:
         cost_of_methods(options, device)
+    if options.check and above:
+        raise SystemExit("above the limit: " + "; ".join(above))
 
 
 if __name__ == "__main__":

@@ -33,6 +33,7 @@ def saturated(call: Call, output: Tensor) -> Bias | None:
     return ElementBias(lambda y: y * ((y <= low) | (y >= high)), output)
 
 
+@lru_cache
 def _rounded(limit: float, dtype: torch.dtype) -> float:
     """What a limit becomes in the output, which is compared with it."""
     return float(torch.tensor(limit, dtype=dtype))
@@ -167,7 +168,12 @@ class _ClampInPlace(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
         result = ctx.kept.release()
-        return torch.ops.aten.hardtanh_backward(gradient, result, *ctx.limits), None, None, None
+        return (
+            torch.ops.aten.hardtanh_backward.default(gradient, result, *ctx.limits),
+            None,
+            None,
+            None,
+        )
 
 
 def clamp_in_place(call: Call, old_values: OldValues) -> Tensor:

@@ -25,8 +25,8 @@ Dual = tuple[Tensor, Tensor]
 """Values and their derivative."""
 
 # ``gradient * y * (1 - y)`` and ``gradient * (1 - y * y)``, each in one pass.
-sigmoid_backward = torch.ops.aten.sigmoid_backward
-tanh_backward = torch.ops.aten.tanh_backward
+sigmoid_backward = torch.ops.aten.sigmoid_backward.default
+tanh_backward = torch.ops.aten.tanh_backward.default
 
 Layer = Callable[[Dual, Sequence[Dual], Weights, Tensor], list[Tensor]]
 """From the steps, the first states, the weights and the outputs to the derivatives of the outputs
