@@ -3,7 +3,7 @@
 Prints a Markdown table of medians of interleaved pairs: each T-Grad call is timed beside a Saliency
 call on the same batch, so that whatever else the machine does hits both. Run:
 
-    python -m benchmarks.attribution_cost [--pairs 15] [--cases vgg16 LSTM ...] [--methods] [--check]
+    python -m benchmarks.attribution_cost [--pairs 15] [--cases vgg16 LSTM] [--methods] [--check]
 """
 
 from __future__ import annotations

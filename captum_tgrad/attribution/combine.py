@@ -93,7 +93,9 @@ def _bias_map(
     groups: dict[object, list[tuple[Tensor, Tensor, Grid | None]]] = {}
     for term in biases:
         evidence = _evidence(term, number, sign)
-        score = (term.score if sign == "positive" else -term.score) / len(term.inputs)
+        score = term.score if sign == "positive" else -term.score
+        if len(term.inputs) > 1:
+            score = score / len(term.inputs)
         # Without a place on the input, a term is spread evenly.
         grid = None if cells is None else term.maps[number].grid
         if grid is None:

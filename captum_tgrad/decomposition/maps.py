@@ -101,14 +101,13 @@ class Summing:
             over = [dim for dim in kept if dim not in each.kept]
             parts = [t.sum(over, keepdim=True) if over else t for t in (signed, absolute)]
             (cells, beside), (all_cells, all_beside) = map(each.into_cells, parts)
-            sums[number] = Sums(
-                cells.to(self.device),
-                all_cells.to(self.device),
-                None
-                if beside is None or all_beside is None
-                else (beside.to(self.device), all_beside.to(self.device)),
-                each.grid,
-            )
+            if beside is None or all_beside is None:
+                outside = None
+            else:
+                outside = beside.to(self.device), all_beside.to(self.device)
+            if cells.device != self.device:
+                cells, all_cells = cells.to(self.device), all_cells.to(self.device)
+            sums[number] = Sums(cells, all_cells, outside, each.grid)
         if not self.with_magnitudes:
             return Reduced(sums)
         first = next(iter(by.values()))

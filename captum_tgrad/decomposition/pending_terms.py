@@ -75,7 +75,7 @@ class PendingTerms:
 
     def __init__(self, summing: Summing) -> None:
         self.summing = summing
-        self.scratch = Scratch(ELEMENTS_OF_A_BLOCK)
+        self.scratch = Scratch(ELEMENTS_OF_A_BLOCK, least=2**13)
         self._pending: list[PendingTerm] = []
         self._handles: list[RemovableHandle] = []
         self._armed = False

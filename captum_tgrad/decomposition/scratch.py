@@ -14,10 +14,12 @@ class Scratch:
 
     Args:
         elements: The largest product that is worth keeping memory for.
+        least: The smallest one.
     """
 
-    def __init__(self, elements: int) -> None:
+    def __init__(self, elements: int, least: int = 0) -> None:
         self._elements = elements
+        self._least = least
         self._memory: dict[torch.dtype, Tensor] = {}
 
     def like(self, tensor: Tensor, dtype: torch.dtype) -> Tensor | None:
@@ -31,7 +33,7 @@ class Scratch:
             An uninitialized tensor for ``out=``, or None where fresh memory is as good.
         """
         size = tensor.numel()
-        if not tensor.is_cpu or size > self._elements:
+        if not self._least <= size <= self._elements or not tensor.is_cpu:
             return None
         memory = self._memory.get(dtype)
         if memory is None or memory.numel() < size:

@@ -107,7 +107,7 @@ def term(
     lost_at: str = "",
 ) -> Term:
     """A term from its maps on the inputs that reach it."""
-    inputs = tuple(sorted(maps))
+    inputs = tuple(sorted(maps)) if len(maps) > 1 else tuple(maps)
     shown = next((maps[n] for n in inputs if maps[n].grid is not None), maps[inputs[0]])
     positive, negative = shown.positive, shown.negative
     if shown.grid is not None:

@@ -128,6 +128,9 @@ def softmax(call: Call, output: Tensor) -> Bias | None:
     return ElementBias(compute, output, call.bound["input"], uncut=(dim,))
 
 
+_hardtanh_backward = torch.ops.aten.hardtanh_backward.default
+
+
 class _Kept:
     """A saved copy of a result that later in-place operations may overwrite."""
 
@@ -167,13 +170,8 @@ class _ClampInPlace(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
-        result = ctx.kept.release()
-        return (
-            torch.ops.aten.hardtanh_backward.default(gradient, result, *ctx.limits),
-            None,
-            None,
-            None,
-        )
+        gradient = _hardtanh_backward(gradient, ctx.kept.release(), *ctx.limits)
+        return gradient, None, None, None
 
 
 def clamp_in_place(call: Call, old_values: OldValues) -> Tensor:

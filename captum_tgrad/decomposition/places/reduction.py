@@ -79,7 +79,7 @@ class Reduction:
             SamplesLostError: Some of it belongs to no sample.
         """
         if not self.indices:
-            return sums.reshape(self.shape), None
+            return sums if sums.shape == self.shape else sums.reshape(self.shape), None
         counted = self.samples * self.cells
         total = sums.new_zeros(counted + self.samples + 1)
         indices = self._indices(sums)
