@@ -38,8 +38,7 @@ class Evaluation:
     Attributes:
         summary: Means, intervals and paired differences; see ``summarize``.
         table: The same as Markdown.
-        records: One for each image and method, where nothing was written to a folder of the
-            user's; else empty: they are in its ``records*.jsonl``.
+        records: One for each image and method.
         skipped: What was skipped: ``image`` and ``method``, of which None stands for all, and the
             ``reason``; of a method that was given up, all images that the process had left.
     """
@@ -173,14 +172,16 @@ def evaluate(
     titles = {method.name: method.title for method in chosen}
     with tempfile.TemporaryDirectory() if out is None else nullcontext(str(out)) as folder:
         output = Output(Path(folder), titles, Workers())
-        done = output.begin(protocol, resume, samples.label if target == "label" else None)
+        done = output.begin(
+            protocol, resume, samples.digest_of, samples.label if target == "label" else None
+        )
         work = output.workers.share(_work(samples, chosen, done))
         refused = _run(output, model, timed, samples, settings, work, show_progress)
         output.workers.wait()
         if refused is not None and output.is_all_skipped(len(samples)):
             raise refused
         summary, table = output.workers.once(lambda: output.finish(figures=out is not None))
-        records = output.records() if out is None else []
+        records = output.records()
         # The first process takes the folder away when all have read it.
         output.workers.wait()
     return Evaluation(summary, table, records, summary["skipped"])

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterable, Sequence
+import os
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -98,7 +100,7 @@ def pictures_in(
         raise FileNotFoundError(
             f"there is no folder of pictures {folder}: name one, or {BUILT_IN} for 20 pictures"
         )
-    files = _pictures_among(folder.rglob("*"))
+    files = _pictures_among(_walk(folder))
     if not files:
         raise FileNotFoundError(f"there is no picture in {folder}: {', '.join(sorted(_SUFFIXES))}")
     flat = [file for file in files if file.parent == folder]
@@ -126,6 +128,22 @@ def _pictures(
 ) -> Pictures:
     names = tuple(file.relative_to(folder).as_posix() for file in files)
     return Pictures(title, tuple(files), names, tuple(labels), classifier.preprocess)
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    """All files in a folder; links to folders are followed, but not into themselves."""
+    for within, folders, files in os.walk(folder, followlinks=True):
+        # A link to a folder above would never end.
+        folders[:] = [
+            name
+            for name in sorted(folders)
+            if not _is_above(os.path.realpath(os.path.join(within, name)), os.path.realpath(within))
+        ]
+        yield from (Path(within, name) for name in files)
+
+
+def _is_above(folder: str, other: str) -> bool:
+    return other == folder or other.startswith(folder + os.sep)
 
 
 def _pictures_among(paths: Iterable[Path]) -> list[Path]:
@@ -169,7 +187,8 @@ def _listed_labels(
     """The labels that a CSV file has for the pictures."""
     if not path.is_file():
         raise FileNotFoundError(f"there is no file of labels {path}")
-    labels: dict[Path, int] = {}
+    labels: dict[str, int] = {}
+    known = {_composed(file) for file in files}
     try:
         with path.open(newline="", encoding="utf-8-sig") as opened:
             rows = [row for row in csv.reader(opened) if row]
@@ -178,11 +197,23 @@ def _listed_labels(
     for number, row in enumerate(rows):
         if len(row) < 2:
             raise ValueError(f"{path} has {row} on line {number + 1}: give a picture and its class")
+        name = _composed(folder / row[0].strip())
         try:
-            labels[folder / row[0].strip()] = resolve_target(row[1], classifier.class_names)
+            label = resolve_target(row[1], classifier.class_names)
         except ValueError as error:
-            if number or folder / row[0].strip() in files:  # else it holds titles
+            if number or name in known:  # else it holds titles
                 raise ValueError(f"{path}, line {number + 1}: {error}") from error
-    if not labels.keys() & set(files):
+            continue
+        if labels.setdefault(name, label) != label:
+            raise ValueError(
+                f"{path}, line {number + 1}: {row[0].strip()} has the class {label} here, and"
+                f" {labels[name]} on a line above: leave one of them"
+            )
+    if not labels.keys() & known:
         raise ValueError(f"{path} lists no picture that is in {folder}: give paths inside of it")
-    return [labels.get(file) for file in files]
+    return [labels.get(_composed(file)) for file in files]
+
+
+def _composed(path: Path) -> str:
+    """The spelling of a path in which accents are a part of their letters."""
+    return unicodedata.normalize("NFC", path.as_posix())

@@ -18,6 +18,9 @@ _DOTS_PER_INCH = 150
 LabelOf = Callable[[str], int | None]
 """From the name of an image to its label, or None where it is not known."""
 
+DigestOf = Callable[[str], str | None]
+"""From the name of an image to its digest, or None where it is not known."""
+
 
 class Output:
     """A folder that one or more processes write to.
@@ -44,13 +47,18 @@ class Output:
         return self._folder / self.workers.file_name("skipped")
 
     def begin(
-        self, protocol: Protocol, resume: bool, label_of: LabelOf | None = None
+        self,
+        protocol: Protocol,
+        resume: bool,
+        digest_of: DigestOf,
+        label_of: LabelOf | None = None,
     ) -> set[tuple[str, str]]:
         """Makes the folder ready.
 
         Args:
             protocol: How records are to be made.
             resume: Whether to go on with the records that are there.
+            digest_of: The digest of an image.
             label_of: Where labels are explained, the label of an image.
 
         Returns:
@@ -58,16 +66,16 @@ class Output:
 
         Raises:
             OutputError: There are records and ``resume`` is not set, or they were made in another
-                way or for other labels; or the folder is a file.
+                way, of other images or for other labels; or the folder is a file.
         """
         # Where no folder was named, each process has made one: the first's is taken.
         self._folder, done = self.workers.once(
-            lambda: (self._given, self._begin(protocol, resume, label_of))
+            lambda: (self._given, self._begin(protocol, resume, digest_of, label_of))
         )
         return done
 
     def _begin(
-        self, protocol: Protocol, resume: bool, label_of: LabelOf | None
+        self, protocol: Protocol, resume: bool, digest_of: DigestOf, label_of: LabelOf | None
     ) -> set[tuple[str, str]]:
         folder = self._given
         if folder.exists() and not folder.is_dir():
@@ -89,6 +97,7 @@ class Output:
                 )
         if there_are_records and old is not None:
             protocol = joined(old, protocol)
+            _check_digests(files.read_records(folder), digest_of)
             if label_of is not None:
                 _check_labels(files.read_records(folder), label_of)
         write_protocol(folder, protocol)
@@ -150,6 +159,18 @@ class Output:
                 metadata={"Description": protocol},
             )
         page(summary, figures).write(self._folder / "report.html")
+
+
+def _check_digests(records: Iterable[Record], digest_of: DigestOf) -> None:
+    of_images = {record["image"]: record.get("digest") for record in records}
+    for image, known in of_images.items():
+        now = digest_of(image)
+        if known is not None and now is not None and known != now:
+            raise OutputError(
+                f"{image} is not the image that the records are of: it was replaced or written"
+                " anew since then. Numbers of both would not be comparable: put the image of before"
+                " back, or name another folder"
+            )
 
 
 def _check_labels(records: Iterable[Record], label_of: LabelOf) -> None:

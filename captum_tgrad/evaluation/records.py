@@ -14,7 +14,10 @@ METRICS = ("insertion", "deletion", "difference", "average_drop", "increase_in_c
 """The numbers of a record that say how good a map is; see ``metrics.HIGHER_IS_BETTER``."""
 
 KEYS = ("image", "method", "target", "clean_score", "baseline_score", *METRICS, "seconds")
-"""What every record has; T-Grad's have ``residual`` too, before the seconds."""
+"""What every record has; T-Grad's have ``residual`` too, before the seconds.
+
+Records also have the image's ``digest``; those of earlier versions do not.
+"""
 
 Record = dict[str, Any]
 
@@ -23,12 +26,19 @@ class OutputError(ValueError):
     """The folder for the results holds something that these results cannot be mixed with."""
 
 
-def record_of(image: str, method: str, residual: float | None, **numbers: float | int) -> Record:
+def record_of(
+    image: str,
+    method: str,
+    residual: float | None,
+    digest: str | None = None,
+    **numbers: float | int,
+) -> Record:
     """A record, its keys in their order.
 
     Args:
         image: The name of the image.
         method: The name of the method.
+        digest: What tells the image from others; None if that is not known.
         residual: Of T-Grad, what the terms leave unexplained; None of others.
         numbers: The other keys. NaN, which JSON does not know, becomes None.
 
@@ -41,6 +51,8 @@ def record_of(image: str, method: str, residual: float | None, **numbers: float 
     if residual is not None:
         record["residual"] = residual
     record["seconds"] = values["seconds"]
+    if digest is not None:
+        record["digest"] = digest
     return {
         key: None if isinstance(value, float) and not math.isfinite(value) else value
         for key, value in record.items()
@@ -107,11 +119,31 @@ def read_records(folder: Path) -> Iterator[Record]:
     seen: set[tuple[str, str]] = set()
     for path in record_files(folder):
         for record in read_lines(path):
-            if set(KEYS) - record.keys():
-                raise OutputError(f"{path} holds a line that is no record: {sorted(record)}")
+            _check_record(record, path)
             if pair_of(record) not in seen:
                 seen.add(pair_of(record))
                 yield record
+
+
+def _check_record(record: Mapping[str, Any], path: Path) -> None:
+    """Raises OutputError unless a record has what it must have, each of its type."""
+    missing = [key for key in KEYS if key not in record]
+    if missing:
+        raise OutputError(f"{path} holds a line without {missing[0]!r}: {sorted(record)}")
+    for key, value in record.items():
+        if key in ("image", "method"):
+            fits = isinstance(value, str)
+        elif key == "target":
+            fits = type(value) is int
+        elif key in KEYS or key == "residual":
+            fits = value is None or type(value) in (int, float)
+        else:
+            fits = True
+        if not fits:
+            raise OutputError(
+                f"{path} holds a line whose {key!r} is {value!r}, of image {record['image']!r}:"
+                " remove the line"
+            )
 
 
 def read_lines(path: Path) -> Iterator[dict[str, Any]]:
@@ -125,12 +157,16 @@ def read_lines(path: Path) -> Iterator[dict[str, Any]]:
             if not line.endswith(b"\n"):
                 return  # Only the last line can lack it: the process ended while writing it.
             try:
-                entry = json.loads(line)
+                entry = json.loads(line, parse_constant=_refuse)
             except ValueError as error:
                 raise OutputError(f"{path}, line {number}, is damaged: remove it") from error
             if not isinstance(entry, dict):
                 raise OutputError(f"{path}, line {number}, is no record: remove it")
             yield entry
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no number")
 
 
 def cut_half_written(folder: Path) -> list[Path]:

@@ -48,6 +48,7 @@ class _Loaded:
     name: str
     tensor: Tensor
     label: int | None
+    digest: str | None
 
 
 class Run:
@@ -110,7 +111,7 @@ class Run:
             if batch and tensor.shape != batch[0].tensor.shape:
                 yield batch
                 batch = []
-            batch.append(_Loaded(name, tensor, label))
+            batch.append(_Loaded(name, tensor, label, self._samples.digest_of(name, tensor)))
             if len(batch) == self._settings.batch_size:
                 yield batch
                 batch = []
@@ -134,7 +135,7 @@ class Run:
         explained = self._explain(batch, inputs, target, lacking)
         for index, each in enumerate(batch):
             one = slice(index, index + 1)
-            self._score(each.name, inputs[one], target[one], explained[index])
+            self._score(each, inputs[one], target[one], explained[index])
             bar.update(1)
 
     def _targets(self, batch: Sequence[_Loaded], inputs: Tensor) -> list[int | None]:
@@ -196,16 +197,22 @@ class Run:
         return found
 
     def _score(
-        self, name: str, inputs: Tensor, target: Tensor, explained: Mapping[str, Explained]
+        self, image: _Loaded, inputs: Tensor, target: Tensor, explained: Mapping[str, Explained]
     ) -> None:
         maps = {method: each.importance[None] for method, each in explained.items()}
         for method, numbers in self._scoring(Image(inputs, target, maps)).items():
             if numbers["difference"] != numbers["difference"]:  # NaN
-                self._files.skip(name, method, "the model's scores on the way are NaN or inf")
+                self._files.skip(image.name, method, "the model's scores on the way are NaN or inf")
                 continue
             each = explained[method]
             record = record_of(
-                name, method, each.residual, target=int(target), **numbers, seconds=each.seconds
+                image.name,
+                method,
+                each.residual,
+                image.digest,
+                target=int(target),
+                **numbers,
+                seconds=each.seconds,
             )
             self._files.records.append(record)
 

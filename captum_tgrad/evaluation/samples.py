@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -81,6 +82,27 @@ class Samples:
         if not bool(torch.isfinite(image).all()):
             raise ValueError("the image holds NaN or inf")
         return image, None if label is None else _index(label, index)
+
+    def digest_of(self, name: str, image: Tensor | None = None) -> str | None:
+        """What tells an image from others: of a file its bytes, else a digest of its pixels.
+
+        Args:
+            name: The image's name.
+            image: The image, if it has been loaded.
+
+        Returns:
+            A few letters; None if there is no image of that name that can be read.
+        """
+        index = self._indices.get(name)
+        if index is None:
+            return None
+        try:
+            if isinstance(self._dataset, Pictures):
+                content = self._dataset.files[index].read_bytes()
+                return hashlib.sha256(content).hexdigest()[:16]
+            return image_digest(self[index][0] if image is None else image)
+        except (OSError, ValueError):
+            return None
 
     def digest(self) -> str | None:
         """What tells this data set from others: a digest of the first image that can be loaded.

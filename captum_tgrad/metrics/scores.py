@@ -23,7 +23,8 @@ class Scorer:
             samples are selected along it, as captum does; the rest is passed as it is.
         target: The output to score, in any of captum's forms. None: the only output, or the class
             that ``score_clean`` found.
-        score: ``"softmax"``, ``"logit"`` or a callable.
+        score: ``"softmax"``, ``"logit"`` or a callable. Of a model that returns probabilities
+            (not negative, with a sum of 1 for each example), ``"softmax"`` takes them as they are.
         samples: The number of samples of the batch.
 
     Raises:
@@ -53,6 +54,7 @@ class Scorer:
         self._score = score
         self._samples = samples
         self._checked = False
+        self._are_probabilities = False
         self.score_name = score if isinstance(score, str) else getattr(score, "__name__", "custom")
         self.target_name = "given"
 
@@ -67,6 +69,8 @@ class Scorer:
             The scores, ``(examples,)``.
         """
         outputs = self._outputs(examples, samples)
+        if not self._checked and self._score == "softmax":
+            self._are_probabilities = _are_probabilities(outputs)
         if self._target is None or self.target_name == "predicted":
             self._predict(outputs, samples)
         return self._scores(outputs, samples)
@@ -132,7 +136,10 @@ class Scorer:
         if outputs.numel() == len(samples):
             # One output per sample: there are no classes to compare it with.
             self.score_name = "output"
+        elif self._score == "softmax" and self._are_probabilities:
+            self.score_name = "probability"
         elif self._score == "softmax":
+            _check_classes(outputs)
             outputs = outputs.softmax(1)
         selected: Tensor = select_targets(outputs, self._target_of(samples, outputs.device))
         return selected.reshape(-1)
@@ -142,6 +149,25 @@ class Scorer:
         whole = outputs.new_empty(()).expand(self._samples, *outputs.shape[1:])
         check_target(self._target, whole)
         self._checked = True
+
+
+def _are_probabilities(outputs: Any) -> bool:
+    """Whether a model ends in a softmax: another one would flatten its scores."""
+    if not isinstance(outputs, Tensor) or outputs.dim() != 2 or outputs.shape[1] < 2:
+        return False
+    outputs = at_least_float32(outputs)
+    return bool((outputs >= 0).all()) and bool((outputs.sum(1) - 1).abs().max() < 1e-3)
+
+
+def _check_classes(outputs: Tensor) -> None:
+    """Refuses outputs of which it is not known which dimension counts the classes."""
+    if outputs.dim() > 2:
+        raise ValueError(
+            f"forward_func returned a tensor of shape {tuple(outputs.shape)}, and score='softmax'"
+            " does not know which dimension counts the classes. Pass score='logit', or take the"
+            " softmax yourself: forward_func=lambda x: model(x).softmax(1) with score='logit', if"
+            " dimension 1 counts them."
+        )
 
 
 def at_least_float32(values: Tensor) -> Tensor:

@@ -7,14 +7,16 @@ what it found for each sample, across batches and, under ``torch.distributed``, 
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 from uuid import uuid4
 
 import torch
 from torch import Tensor
 
 from captum_tgrad import metrics as functions
+from captum_tgrad._support.suggest import did_you_mean
 from captum_tgrad.metrics.results import HIGHER_IS_BETTER
 
 try:
@@ -53,12 +55,15 @@ class _PerSample(Metric):
             ``torchmetrics.Metric``, such as ``process_group``.
 
     Raises:
+        TypeError: The function takes no argument of that name.
         ValueError: ``reduction`` is unknown.
     """
 
     is_differentiable = False
     full_state_update = False
-    _values: tuple[str, ...] = ("values",)
+    _function: ClassVar[str]
+    _values: ClassVar[dict[str, str]]
+    """The states, and from which field of the function's result each is."""
 
     def __init__(
         self, forward_func: Callable[..., Any], *, reduction: str = "mean", **options: Any
@@ -66,6 +71,12 @@ class _PerSample(Metric):
         super().__init__(**{name: options.pop(name) for name in _OF_METRIC if name in options})
         if reduction not in ("mean", "none"):
             raise ValueError(f"reduction must be 'mean' or 'none', got {reduction!r}.")
+        known = inspect.signature(getattr(functions, self._function)).parameters
+        for name in options.keys() - known.keys():
+            raise TypeError(
+                f"{type(self).__name__} takes no argument {name!r}:"
+                f" {did_you_mean(name, known, 'it takes those of ' + self._function)}"
+            )
         # In a tuple, or a module would become a part of this one: moved, saved and counted.
         self._forward_func = (forward_func,)
         self._reduction = reduction
@@ -99,7 +110,20 @@ class _PerSample(Metric):
 
     def compute(self) -> Any:
         """The mean or the numbers of all samples; NaN, or no numbers, if there are none."""
-        return self._reduced(self._values[0])
+        found = {name: self._reduced(name) for name in self._values}
+        return found if len(found) > 1 else next(iter(found.values()))
+
+    def plot(self, val: Any = None, ax: Any = None) -> Any:
+        """Draws what ``compute`` returns, or other values; as every metric of torchmetrics.
+
+        Args:
+            val: What to draw, such as a list of what ``compute`` returned; None: what it returns.
+            ax: The axes to draw on; None: of a new figure.
+
+        Returns:
+            The figure and the axes.
+        """
+        return self._plot(val, ax)
 
     def _reduced(self, name: str) -> Tensor:
         kept = getattr(self, name)
@@ -111,7 +135,8 @@ class _PerSample(Metric):
         return numbers if self._reduction == "none" else numbers.nanmean()
 
     def _evaluate(self, *args: Any, **options: Any) -> dict[str, Tensor]:
-        raise NotImplementedError
+        found = getattr(functions, self._function)(*args, **options)
+        return {name: getattr(found, field) for name, field in self._values.items()}
 
 
 class Insertion(_PerSample):
@@ -129,18 +154,16 @@ class Insertion(_PerSample):
     """
 
     higher_is_better = HIGHER_IS_BETTER["insertion"]
-
-    def _evaluate(self, *args: Any, **options: Any) -> dict[str, Tensor]:
-        return {"values": functions.insertion(*args, **options).area}
+    _function = "insertion"
+    _values: ClassVar[dict[str, str]] = {"values": "area"}
 
 
 class Deletion(_PerSample):
     """The area under the deletion curve; see ``captum_tgrad.metrics.deletion``."""
 
     higher_is_better = HIGHER_IS_BETTER["deletion"]
-
-    def _evaluate(self, *args: Any, **options: Any) -> dict[str, Tensor]:
-        return {"values": functions.deletion(*args, **options).area}
+    _function = "deletion"
+    _values: ClassVar[dict[str, str]] = {"values": "area"}
 
 
 class InsertionDeletion(_PerSample):
@@ -160,30 +183,23 @@ class InsertionDeletion(_PerSample):
     """
 
     higher_is_better = None
-    _values = ("insertion", "deletion", "difference")
-
-    def compute(self) -> dict[str, Tensor]:
-        """The mean or the numbers of all samples, by name."""
-        return {name: self._reduced(name) for name in self._values}
-
-    def _evaluate(self, *args: Any, **options: Any) -> dict[str, Tensor]:
-        found = functions.insertion_deletion(*args, **options)
-        return {name: getattr(found, name) for name in self._values}
+    _function = "insertion_deletion"
+    _values: ClassVar[dict[str, str]] = {
+        name: name for name in ("insertion", "deletion", "difference")
+    }
 
 
 class AverageDrop(_PerSample):
     """The mean percentage of the score that is lost; see ``captum_tgrad.metrics.average_drop``."""
 
     higher_is_better = HIGHER_IS_BETTER["average_drop"]
-
-    def _evaluate(self, *args: Any, **options: Any) -> dict[str, Tensor]:
-        return {"values": functions.average_drop(*args, **options).drop}
+    _function = "average_drop"
+    _values: ClassVar[dict[str, str]] = {"values": "drop"}
 
 
 class IncreaseInConfidence(_PerSample):
     """The percentage of rising scores; see ``captum_tgrad.metrics.increase_in_confidence``."""
 
     higher_is_better = HIGHER_IS_BETTER["increase_in_confidence"]
-
-    def _evaluate(self, *args: Any, **options: Any) -> dict[str, Tensor]:
-        return {"values": functions.increase_in_confidence(*args, **options).increase}
+    _function = "increase_in_confidence"
+    _values: ClassVar[dict[str, str]] = {"values": "increase"}

@@ -35,8 +35,8 @@ def load_image(path: str | Path) -> Image:
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: It is a folder, not a picture, damaged, or of a kind with no natural way to
-            8 bits (32-bit integers and floats).
+        ValueError: It is a folder, not a picture, damaged, larger than Pillow reads, or of a kind
+            with no natural way to 8 bits (32-bit integers and floats).
     """
     from PIL import Image, ImageOps
 
@@ -44,8 +44,10 @@ def load_image(path: str | Path) -> Image:
     with _open(path) as opened:
         try:
             image = ImageOps.exif_transpose(opened)
+        except Image.DecompressionBombError as error:
+            raise _too_large(path, error) from error
         # Pillow's decoders raise any of these on a damaged file.
-        except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
+        except (OSError, SyntaxError, ValueError, EOFError) as error:
             raise ValueError(
                 f"{path} is damaged and cannot be read as a picture: {error}"
             ) from error
@@ -75,10 +77,19 @@ def _open(path: Path) -> Image:
         raise FileNotFoundError(f"there is no picture {path}")
     try:
         return Image.open(path)
-    except (UnidentifiedImageError, Image.DecompressionBombError) as error:
+    except Image.DecompressionBombError as error:
+        raise _too_large(path, error) from error
+    except UnidentifiedImageError as error:
         raise ValueError(
             f"{path} is not a picture that Pillow can read: convert it to PNG or JPEG"
         ) from error
+
+
+def _too_large(path: Path, error: Exception) -> ValueError:
+    return ValueError(
+        f"{path} has more pixels than Pillow reads ({error}): make it smaller, or set"
+        " PIL.Image.MAX_IMAGE_PIXELS if you trust it"
+    )
 
 
 def _as_rgb(image: Image, path: Path) -> Image:

@@ -18,7 +18,8 @@ from captum_tgrad.evaluation.records import (
 
 
 def _record(image, method="random", residual=None, **numbers):
-    return record_of(image, method, residual, **{**dict.fromkeys(KEYS[2:], 0.5), **numbers})
+    values = {**dict.fromkeys(KEYS[2:], 0.5), "target": 1, **numbers}
+    return record_of(image, method, residual, **values)
 
 
 def test_a_record_has_its_keys_in_their_order():
@@ -83,7 +84,7 @@ def test_damage_before_the_end_is_no_half_written_line(tmp_path):
     with pytest.raises(ValueError, match=r"records\.jsonl, line 1, is damaged"):
         list(read_records(tmp_path))
     (tmp_path / "records.jsonl").write_text('{"image": "a"}\n')
-    with pytest.raises(ValueError, match="a line that is no record"):
+    with pytest.raises(ValueError, match="a line without 'method'"):
         list(read_records(tmp_path))
 
 
@@ -103,7 +104,7 @@ signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (700, 700))
 with JsonLines(Path(sys.argv[1])) as lines:
     for index in range(10):
-        lines.append(record_of(str(index), "random", None, **dict.fromkeys(KEYS[2:], 0.5)))
+        lines.append(record_of(str(index), "random", None, **dict.fromkeys(KEYS[2:], 1)))
 """
 
 

@@ -171,3 +171,21 @@ def test_two_processes_with_uneven_and_empty_shares():
         for (name, _), (each, mean) in results[rank].items():
             _assert_same(_tensors(each), _expected(name))
             _assert_same(_tensors(mean), _expected(name), torch.mean)
+
+
+@pytest.mark.parametrize("name", ALL[:4])
+def test_a_misspelled_option_is_refused(name):
+    kind = getattr(classes, name)
+    with pytest.raises(TypeError, match="takes no argument 'baseline': did you mean baselines"):
+        kind(lambda x: x.sum(1), baseline=0)
+    with pytest.raises(TypeError, match="takes no argument 'scores': did you mean score"):
+        kind(lambda x: x.sum(1), scores="logit")
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_plot_draws_what_compute_returns(name):
+    metric = getattr(classes, name)(torch.nn.Linear(2, 1))
+    metric.update(torch.ones(1, 2), torch.tensor([[1.0, 2.0]]))
+    figure, axes = metric.plot()
+    assert figure is not None
+    assert axes is not None

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from captum_tgrad.zoo import load_image, sample_image
+from captum_tgrad.zoo.images import check_image
 
 _EXIF_ORIENTATION = 0x0112
 _ROTATED_90_CLOCKWISE_TO_VIEW = 6
@@ -102,3 +103,13 @@ def test_sample_image_without_its_extra(monkeypatch):
     monkeypatch.delitem(sys.modules, "skimage.data", raising=False)
     with pytest.raises(ModuleNotFoundError, match=r'pip install "captum-tgrad\[cli\]"'):
         sample_image()
+
+
+def test_a_picture_above_the_limit_of_pillow_is_called_that(tmp_path, monkeypatch):
+    monkeypatch.setattr("PIL.Image.MAX_IMAGE_PIXELS", 100)
+    Image.new("RGB", (40, 40)).save(tmp_path / "scan.png")
+    for read in (load_image, check_image):
+        with pytest.raises(
+            ValueError, match=r"scan\.png has more pixels than Pillow reads.*MAX_IMAGE"
+        ):
+            read(tmp_path / "scan.png")

@@ -1,0 +1,72 @@
+"""Models that end in a softmax, and outputs of which the classes' dimension is not known."""
+
+import pytest
+import torch
+from torch import nn
+
+from captum_tgrad.metrics import average_drop, deletion, insertion_deletion
+
+torch.manual_seed(0)
+LOGITS = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(1024, 10))
+LOGITS[3].weight.data *= 60
+PROBABILITIES = nn.Sequential(LOGITS, nn.Softmax(dim=1))
+X = torch.rand(2, 3, 16, 16)
+MAPS = torch.rand(2, 1, 16, 16)
+OPTIONS = {"target": [3, 4], "baselines": 0}
+
+
+@pytest.mark.filterwarnings("ignore:The baseline keeps")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_a_softmax_in_the_model_is_not_taken_twice(dtype):
+    x, logits, probabilities = X.to(dtype), LOGITS.to(dtype), PROBABILITIES.to(dtype)
+    found = insertion_deletion(probabilities, x, MAPS, n_steps=4, **OPTIONS)
+    wanted = insertion_deletion(probabilities, x, MAPS, n_steps=4, score="logit", **OPTIONS)
+    assert found.protocol["score"] == "probability"
+    for one, other in zip(found[:6], wanted[:6], strict=True):
+        assert torch.equal(one, other)
+    if dtype != torch.bfloat16:
+        of_logits = insertion_deletion(logits, x, MAPS, n_steps=4, **OPTIONS)
+        torch.testing.assert_close(found.insertion, of_logits.insertion)
+        assert of_logits.protocol["score"] == "softmax"
+    LOGITS.float()
+
+
+def test_other_metrics_do_not_take_it_twice_either():
+    found = average_drop(PROBABILITIES, X, MAPS, target=[3, 4])
+    wanted = average_drop(LOGITS, X, MAPS, target=[3, 4])
+    torch.testing.assert_close(found.drop, wanted.drop)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        lambda x: LOGITS(x).sigmoid(),
+        lambda x: LOGITS(x).softmax(1) * 0.9,
+        lambda x: LOGITS(x).softmax(1) - 0.1,
+        lambda x: LOGITS(x).relu(),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:The baseline keeps")
+def test_what_is_not_made_of_probabilities_gets_a_softmax(model):
+    found = deletion(model, X, MAPS, n_steps=2, **OPTIONS)
+    assert found.protocol["score"] == "softmax"
+    expected = model(X).softmax(1)[torch.arange(2), torch.tensor([3, 4])]
+    torch.testing.assert_close(found.clean_score, expected)
+
+
+@pytest.mark.filterwarnings("ignore:The baseline keeps")
+@pytest.mark.parametrize("shape", [(4, 5), (5, 4, 4)])
+def test_the_dimension_of_the_classes_is_asked_for(shape):
+    def model(x):
+        return x.flatten(1)[:, : torch.Size(shape).numel()].reshape(-1, *shape)
+
+    target = tuple(0 for _ in shape)
+    with pytest.raises(
+        ValueError, match=r"does not know which dimension counts the classes.*softmax\(1\)"
+    ):
+        deletion(model, X, MAPS, target=target, n_steps=2)
+    found = deletion(
+        lambda x: model(x).softmax(1), X, MAPS, target=target, n_steps=2, score="logit"
+    )
+    expected = model(X).softmax(1)[(slice(None), *target)]
+    torch.testing.assert_close(found.clean_score, expected)
