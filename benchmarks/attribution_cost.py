@@ -29,7 +29,8 @@ except ImportError:
     pytorch_grad_cam = None
 
 
-def _seconds(call: Callable[[], object], device: torch.device) -> float:
+def seconds(call: Callable[[], object], device: torch.device) -> float:
+    """How long a call takes."""
     start = time.perf_counter()
     call()
     if device.type == "cuda":
@@ -42,11 +43,11 @@ def ratio(
 ) -> float:
     """The median of ``one``'s time over ``other``'s, pair by pair, after a warm-up."""
     for call in (one, other):
-        _seconds(call, device)
+        seconds(call, device)
     ratios = []
     for pair in range(pairs):
         calls = (one, other) if pair % 2 else (other, one)
-        times = {call: _seconds(call, device) for call in calls}
+        times = {call: seconds(call, device) for call in calls}
         ratios.append(times[one] / times[other])
     return statistics.median(ratios)
 

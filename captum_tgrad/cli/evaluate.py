@@ -8,6 +8,7 @@ import sys
 from captum_tgrad.cli.chosen_methods import chosen_methods
 from captum_tgrad.cli.device import choose_device
 from captum_tgrad.cli.errors import CommandError, users_mistakes
+from captum_tgrad.cli.evaluate_options import QUICK_STEPS
 from captum_tgrad.cli.memory import short_memory
 from captum_tgrad.evaluation import (
     Method,
@@ -63,13 +64,14 @@ def _evaluate(
                 options.out,
                 resume=options.resume,
                 target=options.target,
-                n_steps=options.n_steps,
+                n_steps=QUICK_STEPS if options.quick else options.n_steps,
                 batch_size=options.batch_size,
                 max_examples_per_batch=options.max_examples_per_batch,
                 score=options.score,
                 ties=options.ties,
                 limit=options.limit,
                 seed=options.seed,
+                budget=options.budget,
                 show_progress=None,
             )
     except OutputError as error:

@@ -11,9 +11,12 @@ from captum_tgrad.cli.options import (
     add_methods_options,
     add_model_options,
     add_n_steps_option,
+    duration,
     not_negative,
     positive,
 )
+
+QUICK_STEPS = 14
 
 
 def add_evaluate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -42,6 +45,13 @@ def add_evaluate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     parser.add_argument(
         "--resume", action="store_true", help="go on with the records that are in DIR"
+    )
+    parser.add_argument(
+        "--budget",
+        type=duration,
+        metavar="TIME",
+        help="stop after such a time, as in 90s, 30m or 2h; pictures are taken in random order, so"
+        " that the table is valid whenever it ends (--resume goes on)",
     )
     _add_protocol(parser)
     parser.add_argument(
@@ -77,6 +87,11 @@ def _add_protocol(parser: argparse.ArgumentParser) -> None:
         "--limit", type=positive, metavar="N", help="only the first N pictures (default: all)"
     )
     add_n_steps_option(group)
+    group.add_argument(
+        "--quick",
+        action="store_true",
+        help=f"{QUICK_STEPS} steps: as sharp for a mean over images, at a fraction of the time",
+    )
     group.add_argument("--score", choices=["softmax", "logit"], default="softmax")
     group.add_argument(
         "--ties",

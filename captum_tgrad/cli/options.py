@@ -112,3 +112,15 @@ def _at_least(least: int, text: str, wanted: str) -> int:
     if number < least:
         raise argparse.ArgumentTypeError(f"must be {wanted}, not {text!r}")
     return number
+
+
+def duration(text: str) -> float:
+    """Seconds, from ``"90s"``, ``"30m"``, ``"2h"`` or a number of seconds."""
+    unit = {"s": 1, "m": 60, "h": 3600}.get(text[-1:].casefold())
+    try:
+        seconds = float(text) if unit is None else float(text[:-1]) * unit
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is no time: give one such as 90s, 30m or 2h")
+    return seconds

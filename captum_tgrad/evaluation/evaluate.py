@@ -82,6 +82,7 @@ def evaluate(
     limit: int | None = None,
     seed: int = 0,
     black: Black | None = None,
+    budget: float | None = None,
     show_progress: bool | None = False,
 ) -> Evaluation:
     """Compares attribution methods on a data set with the five metrics of the T-Grad paper.
@@ -120,6 +121,8 @@ def evaluate(
             from the seed of the first image of a batch, and so from what is beside an image.
         black: What a black picture is to the model, ``(C, H, W)`` or a number. None: known of a
             classifier; 0 of a bare model.
+        budget: How many seconds to spend: the images are taken in a random order, and no further
+            batch is begun when the time is spent. None: all images.
         show_progress: Whether to show a progress bar with the time left; None: on a terminal.
 
     Returns:
@@ -153,6 +156,8 @@ def evaluate(
     black = 0.0 if black is None else black
     device = device_of(model)
     chunk, at_once = examples_per_batch(max_examples_per_batch, device), examples_at_once(device)
+    if budget is not None and not budget > 0:
+        raise ValueError(f"budget must be a positive number of seconds, got {budget!r}.")
     settings = Settings(target, n_steps, batch_size, chunk, score, ties, seed)
     protocol = {
         "model": name,
@@ -176,7 +181,7 @@ def evaluate(
             protocol, resume, samples.digest_of, samples.label if target == "label" else None
         )
         work = output.workers.share(_work(samples, chosen, done))
-        refused = _run(output, model, timed, samples, settings, work, show_progress)
+        refused = _run(output, model, timed, samples, settings, work, budget, show_progress)
         output.workers.wait()
         if refused is not None and output.is_all_skipped(len(samples)):
             raise refused
@@ -194,6 +199,7 @@ def _run(
     samples: Samples,
     settings: Settings,
     work: list[tuple[int, list[str]]],
+    budget: float | None,
     show_progress: bool | None,
 ) -> RuntimeError | None:
     """Does this process' share, and returns what the model raised first, if it did."""
@@ -211,7 +217,7 @@ def _run(
         ) as bar,
     ):
         run = Run(model, timed, samples, settings, Files(records, skipped))
-        run(work, bar)
+        run(work, bar, budget)
     for method in timed.values():
         if work and method.shortage is not None:
             warn_user(method.shortage)

@@ -16,8 +16,12 @@ METRICS = ("insertion", "deletion", "difference", "average_drop", "increase_in_c
 KEYS = ("image", "method", "target", "clean_score", "baseline_score", *METRICS, "seconds")
 """What every record has; T-Grad's have ``residual`` too, before the seconds.
 
-Records also have the image's ``digest``; those of earlier versions do not.
+Records also have what is in ``FURTHER``; those of earlier versions do not.
 """
+
+FURTHER = ("step_error", "digest")
+"""How much the difference of the areas changes if every second step is left out, and what tells the
+image from others."""
 
 Record = dict[str, Any]
 
@@ -30,33 +34,31 @@ def record_of(
     image: str,
     method: str,
     residual: float | None,
-    digest: str | None = None,
-    **numbers: float | int,
+    **values: float | int | str | None,
 ) -> Record:
     """A record, its keys in their order.
 
     Args:
         image: The name of the image.
         method: The name of the method.
-        digest: What tells the image from others; None if that is not known.
         residual: Of T-Grad, what the terms leave unexplained; None of others.
-        numbers: The other keys. NaN, which JSON does not know, becomes None.
+        values: The other keys. NaN, which JSON does not know, becomes None.
 
     Example:
         >>> record_of("a.jpg", "random", None, **dict.fromkeys(KEYS[2:], 0))["insertion"]
         0
     """
-    values: Record = {"image": image, "method": method, **numbers}
-    record = {key: values[key] for key in KEYS[:-1]}
+    given: Record = {"image": image, "method": method, **values}
+    record = {key: given[key] for key in KEYS[:-1]}
     if residual is not None:
         record["residual"] = residual
-    record["seconds"] = values["seconds"]
-    if digest is not None:
-        record["digest"] = digest
-    return {
+    record["seconds"] = given["seconds"]
+    record.update({key: given.get(key) for key in FURTHER})
+    record = {
         key: None if isinstance(value, float) and not math.isfinite(value) else value
         for key, value in record.items()
     }
+    return {key: value for key, value in record.items() if key not in FURTHER or value is not None}
 
 
 def pair_of(record: Mapping[str, Any]) -> tuple[str, str]:
@@ -135,7 +137,7 @@ def _check_record(record: Mapping[str, Any], path: Path) -> None:
             fits = isinstance(value, str)
         elif key == "target":
             fits = type(value) is int
-        elif key in KEYS or key == "residual":
+        elif key in KEYS or key in ("residual", "step_error"):
             fits = value is None or type(value) in (int, float)
         else:
             fits = True

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -81,17 +83,27 @@ class Run:
         self._forward = Halving(settings.batch_size)
         self.refused: RuntimeError | None = None
 
-    def __call__(self, work: Sequence[tuple[int, Sequence[str]]], bar: Bar) -> None:
+    def __call__(
+        self, work: Sequence[tuple[int, Sequence[str]]], bar: Bar, budget: float | None = None
+    ) -> None:
         """Does the work.
 
         Args:
             work: The numbers of images, and the methods that each still lacks.
             bar: Is told of every image that is done.
+            budget: After how many seconds no further batch is begun; the images are then taken in
+                a random order, so that those that are done stand for all. None: all are done.
         """
         lacking = {self._samples.names[index]: methods for index, methods in work}
-        for batch in self._batches([index for index, _ in work], bar):
+        indices = [index for index, _ in work]
+        if budget is not None:
+            random.Random(self._settings.seed).shuffle(indices)
+        start = time.monotonic()
+        for batch in self._batches(indices, bar):
             inputs = in_fast_format(torch.stack([each.tensor for each in batch]).to(self._device))
             self._batch(batch, inputs, lacking, bar)
+            if budget is not None and time.monotonic() - start > budget:
+                break
         for name, method in self._methods.items():
             if method.gave_up is not None:
                 self._files.skip(None, name, method.gave_up)
@@ -209,10 +221,10 @@ class Run:
                 image.name,
                 method,
                 each.residual,
-                image.digest,
                 target=int(target),
                 **numbers,
                 seconds=each.seconds,
+                digest=image.digest,
             )
             self._files.records.append(record)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from captum_tgrad._support.warn import warn_user
 from captum_tgrad.evaluation.halving import Halving
 from captum_tgrad.evaluation.settings import Settings
-from captum_tgrad.metrics import average_drop, insertion_deletion
+from captum_tgrad.metrics import InsertionDeletion, average_drop, insertion_deletion
 
 Result = TypeVar("Result")
 Numbers = dict[str, float]
@@ -74,6 +75,7 @@ class Scoring:
             score=self._settings.score,
             ties=self._settings.ties,
             nan_policy="omit",
+            return_curves=True,
         )
         return {
             name: {
@@ -82,6 +84,7 @@ class Scoring:
                 "insertion": float(each.insertion),
                 "deletion": float(each.deletion),
                 "difference": float(each.difference),
+                "step_error": _step_error(each),
             }
             for name, each in found.items()
         }
@@ -124,6 +127,21 @@ class Scoring:
         """Says what the metrics warned of, one UserWarning for each kind."""
         for message, count in self._findings.items():
             warn_user(f"{message}: {count} of {self._scored} images.")
+
+
+def _step_error(found: InsertionDeletion) -> float:
+    """How much the difference of the areas changes if every second step is left out.
+
+    NaN if the number of steps is odd.
+    """
+    if found.fractions is None or found.insertion_curve is None or found.deletion_curve is None:
+        return math.nan
+    if found.fractions.shape[1] % 2 == 0:
+        return math.nan
+    curve = found.insertion_curve - found.deletion_curve
+    fractions = found.fractions.to(curve)
+    whole, half = (torch.trapezoid(curve[:, ::n], fractions[:, ::n]) for n in (1, 2))
+    return float(half - whole)
 
 
 def logits_of(model: nn.Module, inputs: Tensor, parts: Halving) -> Tensor:

@@ -37,7 +37,9 @@ def summarize(
 
     Returns:
         Plain dicts, lists, strings and numbers. ``protocol``, ``images`` (how many have a record),
-        ``interval`` (what the intervals are), ``methods`` and ``skipped``. Of each method
+        ``interval`` (what the intervals are), ``methods``, ``skipped`` and ``steps`` (how much
+        insertion minus deletion changes if every second step is left out: root mean square over
+        images and methods, and the largest change of a method's mean). Of each method
         ``title``, ``images``, for each metric and the seconds ``mean``, ``low``, ``high`` and
         ``images``; ``minus_t_grad``, the same of the paired differences to T-Grad; and ``reason``,
         why it is missing on some images or all, or None.
@@ -75,6 +77,22 @@ def summarize(
             for name in dict.fromkeys([*titles, *names])
         },
         "skipped": [dict(each) for each in skipped],
+        "steps": _step_error(records),
+    }
+
+
+def _step_error(records: Sequence[Record]) -> dict[str, float] | None:
+    """What leaving out every second step changes: of one image, and of the mean over images."""
+    by_method: dict[str, list[float]] = {}
+    for record in records:
+        if record.get("step_error") is not None:
+            by_method.setdefault(record["method"], []).append(record["step_error"])
+    if not by_method:
+        return None
+    every = np.concatenate([np.array(errors) for errors in by_method.values()])
+    return {
+        "of_an_image": float(np.sqrt((every**2).mean())),
+        "of_a_mean": max(abs(float(np.mean(errors))) for errors in by_method.values()),
     }
 
 

@@ -51,7 +51,7 @@ def test_version_is_that_of_the_package(capsys):
 
 MODEL = {"device", "model", "weights", "class-names", "help"}
 EVALUATE = {"resume", "methods", "config", "labels", "limit", "n-steps", "score", "ties", "seed"}
-EVALUATE |= {"out", "target", "batch-size", "max-examples-per-batch"}
+EVALUATE |= {"out", "target", "batch-size", "max-examples-per-batch", "budget", "quick"}
 
 
 COMPARE = {"out", "methods", "config", "target", "n-steps", "max-examples-per-batch"}

@@ -55,6 +55,7 @@ def test_records_are_the_metrics_called_directly(tmp_path):
             *KEYS,
             *(["residual"] if name == "t_grad" else []),
             "seconds",
+            "step_error",
             "digest",
         ]
         expected = {
