@@ -91,7 +91,7 @@ class Cam:
         traceback: TracebackType | None,
     ) -> None:
         # Object and model refer to each other through these hooks; without them all activations
-        # are let go of now, and not when the garbage is collected.
+        # are freed now, not when the garbage is collected.
         for module in self._model.modules():
             module._forward_hooks.clear()
         self._cam = None

@@ -22,12 +22,17 @@ def add_explain(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         "explain",
         help="draw which parts of pictures speak for a class",
         description="Writes DIR/NAME.png, a figure, and DIR/NAME.npy, the T-Grad map as an array of"
-        " height x width, for every picture, and prints what the network's answer is made of.",
+        " height x width, for every picture, and prints what the network's answer is made of. The"
+        " exit status is 1 where a picture was skipped because it cannot be read.",
         allow_abbrev=False,
     )
-    add_pictures(parser)
+    add_pictures(parser, ", or folders of them")
     parser.add_argument(
-        "--out", type=Path, required=True, metavar="DIR", help="the folder to write to"
+        "--out",
+        type=Path,
+        default=Path("explained"),
+        metavar="DIR",
+        help="the folder to write to (default: %(default)s)",
     )
     add_target_option(parser)
     parser.add_argument(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from captum_tgrad.evaluation.images import SUFFIXES
 from captum_tgrad.zoo.images import check_image, load_image, sample_image
 
 if TYPE_CHECKING:
@@ -52,6 +53,39 @@ class Job:
     def load(self) -> Image:
         """Reads the picture; raises as ``load_image`` and ``sample_image``."""
         return load_or_sample(self.picture)
+
+
+def readable(pictures: Sequence[Path]) -> tuple[list[Path], dict[Path, str]]:
+    """The pictures among files and in folders, and why others cannot be read.
+
+    Args:
+        pictures: Files, or folders, of which the pictures directly in them are taken.
+
+    Raises:
+        FileNotFoundError: No picture is there.
+        ValueError: None can be read, or a folder holds none.
+    """
+    files: list[Path] = []
+    for picture in pictures:
+        if not picture.is_dir():
+            files.append(picture)
+            continue
+        inside = [file for file in picture.iterdir() if file.suffix.lower() in SUFFIXES]
+        if not inside:
+            raise ValueError(f"there is no picture in {picture}: {', '.join(sorted(SUFFIXES))}")
+        files += sorted(inside)
+    found, skipped = [], {}
+    for file in dict.fromkeys(files):
+        try:
+            check_image(file)
+            found.append(file)
+        except (OSError, ValueError) as error:
+            if len(set(files)) == 1:
+                raise
+            skipped[file] = str(error)
+    if skipped and not found:
+        raise ValueError(next(iter(skipped.values())))
+    return found, skipped
 
 
 def plan_jobs(pictures: Sequence[Path], out: Path, layers: bool = False) -> list[Job]:

@@ -62,8 +62,7 @@ def _run(options: argparse.Namespace) -> int:
         return 0
     from captum_tgrad.cli.explain import run_explain
 
-    run_explain(options)
-    return 0
+    return run_explain(options)
 
 
 def _parser() -> argparse.ArgumentParser:

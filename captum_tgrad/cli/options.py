@@ -39,14 +39,14 @@ def add_device_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_pictures(options: argparse._ActionsContainer) -> None:
+def add_pictures(options: argparse._ActionsContainer, or_folders: str = "") -> None:
     """Adds the pictures of commands that take several."""
     options.add_argument(
         "pictures",
         nargs="*",
         type=Path,
         metavar="PICTURE",
-        help="pictures to explain (default: a photograph of a cup of coffee)",
+        help=f"pictures to explain{or_folders} (default: a photograph of a cup of coffee)",
     )
 
 

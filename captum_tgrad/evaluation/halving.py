@@ -35,7 +35,7 @@ class Halving:
         first = 0
         while first < count:
             part = slice(first, min(first + self.size, count))
-            # What the failed attempt held is let go of only when its error is.
+            # The tensors of the failed attempt are freed only with its error.
             failed = False
             try:
                 result = run(part)

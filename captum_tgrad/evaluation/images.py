@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 BUILT_IN = "built-in"
 """The name of the labeled ImageNet pictures that need no download."""
 
-_SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ def pictures_in(
         )
     files = _pictures_among(_walk(folder))
     if not files:
-        raise FileNotFoundError(f"there is no picture in {folder}: {', '.join(sorted(_SUFFIXES))}")
+        raise FileNotFoundError(f"there is no picture in {folder}: {', '.join(sorted(SUFFIXES))}")
     flat = [file for file in files if file.parent == folder]
     if flat and len(flat) < len(files):
         within = next(file for file in files if file.parent != folder)
@@ -151,7 +151,7 @@ def _pictures_among(paths: Iterable[Path]) -> list[Path]:
     return sorted(
         path
         for path in paths
-        if path.suffix.lower() in _SUFFIXES
+        if path.suffix.lower() in SUFFIXES
         and path.is_file()
         and not (path.parent / PROTOCOL_FILE).exists()
     )

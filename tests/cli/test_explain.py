@@ -91,7 +91,7 @@ def test_refuses_bad_pictures(tmp_path, capsys):
     assert "is not a picture" in _refused(capsys, str(tmp_path / "notes.txt"), *out)
     assert "there is no picture" in _refused(capsys, str(tmp_path / "absent.png"), *out)
     assert "there is no folder" in _refused(capsys, str(tmp_path / "no" / "a.png"), *out)
-    assert "is a folder" in _refused(capsys, str(tmp_path), *out)
+    assert "there is no picture in" in _refused(capsys, str(tmp_path), *out)
     assert not (tmp_path / "out").exists()
 
 
@@ -100,6 +100,37 @@ def test_refuses_a_damaged_picture(tmp_path, pictures, capsys):
     pictures[0].write_bytes(content[: len(content) // 2])
     line = _refused(capsys, str(pictures[0]), "--out", str(tmp_path / "out"))
     assert "cup.png is damaged" in line
+
+
+def test_what_cannot_be_read_is_skipped_and_said(tmp_path, pictures, capsys):
+    content = pictures[1].read_bytes()
+    (tmp_path / "broken.png").write_bytes(content[: len(content) // 2])
+    (tmp_path / "notes.txt").write_text("no picture")
+    given = [pictures[0], tmp_path / "broken.png", tmp_path / "notes.txt", tmp_path / "absent.png"]
+    assert main(["explain", *map(str, given), "--out", str(tmp_path / "out")]) == 1
+    printed = capsys.readouterr()
+    assert (tmp_path / "out" / "cup.png").is_file()
+    assert "espresso" in printed.out
+    lines = printed.err.splitlines()
+    assert [line.split(": ")[1] for line in lines if line.startswith("skipped: ")] == [
+        str(tmp_path / name) for name in ("notes.txt", "absent.png", "broken.png")
+    ]
+
+
+def test_a_folder_stands_for_its_pictures(tmp_path, pictures, capsys):
+    (pictures[0].parent / "notes.txt").write_text("no picture")
+    sample_image().save(pictures[0].parent / "another.JPG")
+    assert main(["explain", str(pictures[0].parent), "--out", str(tmp_path / "out")]) == 0
+    assert sorted(path.name for path in (tmp_path / "out").glob("*.png")) == [
+        "another.png",
+        "cup.png",
+    ]
+
+
+def test_a_bare_explain_explains_the_sample(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["explain"]) == 0
+    assert (tmp_path / "explained" / "coffee.png").is_file()
 
 
 def test_refuses_bad_models_and_targets(tmp_path, capsys):

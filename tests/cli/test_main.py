@@ -20,7 +20,6 @@ def _python(*arguments: str) -> subprocess.CompletedProcess[str]:
     [
         [],
         ["explian"],
-        ["explain"],
         ["explain", "--out", "x", "--batch-size", "0"],
         ["explain", "--out", "x", "--batch-size", "many"],
         ["explain", "--out", "x", "--mod", "efficientnet_lite0"],
