@@ -132,6 +132,7 @@ class Call:
         returned: The tensors that it returned, once it has run.
         is_dense: Whether the constant matrices that decide about its places hold no zeros; None if
             there are none.
+        picks: Whether such a matrix picks what it mixes, as a permutation does.
     """
 
     def __init__(
@@ -152,6 +153,7 @@ class Call:
         self.shared: dict[str, Any] = {}
         self.returned: list[Tensor] = []
         self.is_dense: bool | None = None
+        self.picks = False
         self._bound: dict[str, Any] | None = None
 
     @property

@@ -110,7 +110,7 @@ class Recorder:
             return
         inputs = self._inputs(call)
         found = output_places(call, partial(self._name, call.name))
-        mixes = call.name in _MIXES_CHANNELS and call.is_dense is not False
+        mixes = call.name in _MIXES_CHANNELS and not call.picks
         if mixes and self.channels_as_places is None:
             self.channels_as_places = channels_as_places(call)
         try:
@@ -120,6 +120,9 @@ class Recorder:
             return
         for output, given, bias in zip(outputs, found, biases, strict=True):
             self._types.add(output.dtype)
+            if call.record.chains_outputs and torch.is_autocast_enabled(output.device.type):
+                # Its gates are computed in that type, whatever it returns.
+                self._types.add(torch.get_autocast_dtype(output.device.type))
             self.follow(output, given, inputs)
             if bias is None:
                 continue

@@ -8,7 +8,6 @@ from types import TracebackType
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
@@ -18,6 +17,7 @@ from captum_tgrad.decomposition.call import (
     NoRuleError,
     is_property,
     map_tensors,
+    operation_name,
     tensors_in,
 )
 from captum_tgrad.decomposition.composite import opened
@@ -28,6 +28,7 @@ from captum_tgrad.decomposition.in_place import (
 )
 from captum_tgrad.decomposition.maps import Summing
 from captum_tgrad.decomposition.modules import raise_batch_statistics
+from captum_tgrad.decomposition.operations.normalizations import INSTANCE_NORMS, without_updates
 from captum_tgrad.decomposition.operations.operation import in_its_form
 from captum_tgrad.decomposition.operations.table import operation_of
 from captum_tgrad.decomposition.places.origin import Origin, origin_of, set_origin
@@ -134,20 +135,15 @@ class Trace(TorchFunctionMode):
     ) -> Any:
         if torch._C._functorch.peek_interpreter_stack() is not None:
             return func(*args, **kwargs)  # its result is found when the transform returns it
-        if func in _INSTANCE_NORMS:
-            args, kwargs = _without_updates(args, kwargs)
+        if func in INSTANCE_NORMS:
+            args, kwargs = without_updates(args, kwargs)
         tensors = tensors_in(args, kwargs)
         following = [tensor for tensor in tensors if tensor.requires_grad]
         if not following:
-            # A constant may be overwritten, too, after an operation has added it.
-            if args and isinstance(args[0], Tensor) and Call(func, args, kwargs).in_place:
-                self._old_values.rescue(args[0])
-            for tensor in tensors_in(kwargs.get("out")):
-                self._old_values.rescue(tensor)
-            return func(*args, **kwargs)
+            return self._run_constant(func, args, kwargs)
         if is_property(func):
             return self._property(func, args)
-        if not args and "input" in kwargs:
+        if not args and "input" in kwargs and operation_name(func) not in _INPUT_IS_NOT_FIRST:
             args, kwargs = (kwargs["input"],), {k: v for k, v in kwargs.items() if k != "input"}
         record = operation_of(func)
         if record is NOTHING_KNOWN and (inner := opened(func)) is not None:
@@ -159,7 +155,7 @@ class Trace(TorchFunctionMode):
             args, kwargs = map_tensors(given, lambda t: constants.get(id(t), t))
             tensors = [constants.get(id(tensor), tensor) for tensor in tensors]
             if not any(tensor.requires_grad for tensor in tensors):
-                return func(*given[0], **given[1])  # a graph of the model's own
+                return self._run_constant(func, *given)  # a graph of the model's own
         call = Call(func, args, kwargs, record, tensors)
         self._hidden.let_go()
         if call.name == "batch_norm" and call.bound["training"]:
@@ -167,6 +163,16 @@ class Trace(TorchFunctionMode):
         if call.in_place and call.name != "detach" and torch.is_grad_enabled():
             return self._run_in_place(call)
         return self._run(call)
+
+    def _run_constant(
+        self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        """A constant may be overwritten, too, after an operation has added it."""
+        if args and isinstance(args[0], Tensor) and Call(func, args, kwargs).in_place:
+            self._old_values.rescue(args[0])
+        for tensor in tensors_in(kwargs.get("out")):
+            self._old_values.rescue(tensor)
+        return func(*args, **kwargs)
 
     def _property(self, func: Callable[..., Any], args: tuple[Any, ...]) -> Any:
         """Attributes are read from the tensor itself: ``weight.requires_grad`` stays true."""
@@ -253,10 +259,14 @@ def _has_closed_form(call: Call) -> bool:
 
 
 def _may_draw(call: Call) -> bool:
-    return "dropout" in call.name or "attention" in call.name
+    return call.name in _LAYERS_WITH_DROPOUT or "dropout" in call.name or "attention" in call.name
 
 
-_INSTANCE_NORMS = {F.instance_norm, torch.instance_norm}
+_LAYERS_WITH_DROPOUT = {"lstm", "gru", "rnn_tanh", "rnn_relu"}
+
+_INPUT_IS_NOT_FIRST = {"where", "polygamma", "special_polygamma"}
+"""Operations with another parameter before ``input``."""
+
 
 _RESHAPES_IN_PLACE = {"transpose", "t", "squeeze", "unsqueeze", "swapaxes", "swapdims"}
 
@@ -266,26 +276,6 @@ def _with_origin(tensor: Tensor, origin: Origin | None) -> Tensor:
     if origin is not None:
         set_origin(tensor, origin)
     return tensor
-
-
-def _without_updates(
-    args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Arguments of an instance norm that does not update the running statistics that it has.
-
-    In training mode they are all that it uses them for.
-    """
-    names = ("input", "running_mean", "running_var", "weight", "bias", "use_input_stats")
-    given = {**dict(zip(names, args, strict=False)), **kwargs}
-    if len(args) == 9:  # torch.instance_norm, whose arguments come in another order
-        given["running_mean"], given["running_var"] = args[3:5]
-    if not given.get("use_input_stats", True):
-        return args, kwargs
-    statistics = {id(given.get(name)) for name in names[1:3]} - {id(None)}
-    args, kwargs = map_tensors(
-        (args, kwargs), lambda tensor: tensor.clone() if id(tensor) in statistics else tensor
-    )
-    return args, kwargs
 
 
 def _own_node(tensor: Tensor) -> Tensor:

@@ -231,3 +231,39 @@ def test_a_layer_that_returns_a_list():
     network = Network()
     first, second = LayerTGradAttribution(network, network.layer).attribute(X)
     assert first.shape == second.shape == X.shape
+
+
+CONSTANT_OF_A_PARAMETER = {
+    "linear": lambda x, h: F.linear(x, torch.ones(4, 4).double(), h),
+    "addmm": lambda x, h: torch.addmm(h, x, torch.ones(4, 4).double()),
+    "add": lambda x, h: x + h,
+}
+
+
+@pytest.mark.parametrize("use", CONSTANT_OF_A_PARAMETER.values(), ids=CONSTANT_OF_A_PARAMETER)
+def test_what_is_made_of_a_parameter_may_be_overwritten(use):
+    parameter = nn.Parameter(torch.ones(4).double())
+
+    def network(x):
+        constant = parameter * 1.0
+        y = use(x, constant)
+        constant.zero_()
+        return y.sum(1)
+
+    whole = TGradAttribution(network).decompose(torch.rand(2, 4).double())
+    torch.testing.assert_close(whole.delta, torch.zeros(2).double(), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "forward",
+    [
+        lambda x: torch.where(condition=x > 0.5, input=x, other=torch.zeros((), dtype=x.dtype)),
+        lambda x: torch.where(x > 0.5, input=x, other=-x),
+        lambda x: torch.polygamma(n=1, input=x + 1),
+        lambda x: torch.special.polygamma(n=1, input=x + 1),
+    ],
+)
+def test_input_is_not_always_the_first_parameter(forward):
+    x = torch.rand(2, 3).double()
+    whole = TGradAttribution(lambda x: forward(x).sum(1)).decompose(x)
+    torch.testing.assert_close(whole.delta, torch.zeros(2).double(), rtol=0, atol=1e-10)

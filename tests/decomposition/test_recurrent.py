@@ -1,6 +1,7 @@
 """Recurrent layers and cells against the one rule, and against the same network step by step."""
 
 import itertools
+import warnings
 
 import pytest
 import torch
@@ -145,3 +146,34 @@ def test_all_outputs_of_a_layer():
 
     whole = TGradAttribution(network).decompose(_random(2, 5, 3, seed=6))
     torch.testing.assert_close(whole.delta, torch.zeros(2).double(), rtol=0, atol=1e-11)
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_dropout_between_layers_drops_the_same_units_again(name):
+    torch.manual_seed(0)
+    kind, _, options = LAYERS[name]
+    layer = kind(3, 4, 2, dropout=0.5, batch_first=True, **options).double().train()
+    x = _random(3, 5, 3, seed=8)
+    torch.manual_seed(5)
+    layer(x)
+    after = torch.get_rng_state()
+    torch.manual_seed(5)
+    whole = TGradAttribution(lambda x: layer(x)[0].sum((1, 2))).decompose(x, channel_dim=2)
+    assert torch.equal(torch.get_rng_state(), after)
+    assert all(term.name != "hidden" for term in whole)
+    torch.testing.assert_close(whole.delta, torch.zeros(3).double(), rtol=0, atol=1e-12)
+    assert bool((whole.placed > 0.99).all())
+
+
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.RNN])
+def test_autocast_is_no_false_alarm(kind):
+    torch.manual_seed(0)
+    layer = kind(4, 5, 2, batch_first=True)
+
+    def network(x):
+        with torch.autocast("cpu", torch.bfloat16):
+            return layer(x)[0].float().sum((1, 2))
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        TGradAttribution(network).decompose(torch.randn(3, 6, 4), channel_dim=2)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from captum_tgrad.decomposition.bias import Bias, ChannelBias, ElementBias
-from captum_tgrad.decomposition.call import Call, NoRuleError, Operation
+from captum_tgrad.decomposition.call import Call, NoRuleError, Operation, map_tensors
 from captum_tgrad.decomposition.in_place import OldValues
 from captum_tgrad.decomposition.operations.operation import records, require_constant
 from captum_tgrad.decomposition.places import elementwise
@@ -82,6 +85,28 @@ def _normalized(output: Tensor, ratio: Tensor, bias: Tensor | None) -> Bias:
         return ElementBias(torch.mul, output, ratio)
     return ElementBias(lambda y, r, beta: beta + (y - beta) * r, output, ratio, bias)
 
+
+def without_updates(
+    args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Arguments of an instance norm that does not update the running statistics that it has.
+
+    In training mode they are all that it uses them for.
+    """
+    names = ("input", "running_mean", "running_var", "weight", "bias", "use_input_stats")
+    given = {**dict(zip(names, args, strict=False)), **kwargs}
+    if len(args) == 9:  # torch.instance_norm, whose arguments come in another order
+        given["running_mean"], given["running_var"] = args[3:5]
+    if not given.get("use_input_stats", True):
+        return args, kwargs
+    statistics = {id(given.get(name)) for name in names[1:3]} - {id(None)}
+    args, kwargs = map_tensors(
+        (args, kwargs), lambda tensor: tensor.clone() if id(tensor) in statistics else tensor
+    )
+    return args, kwargs
+
+
+INSTANCE_NORMS = {F.instance_norm, torch.instance_norm}
 
 BATCH_NORM = records(
     "batch_norm",

@@ -54,7 +54,7 @@ def contracted(call: Call, equation: str, tensors: Sequence[Any], output: Tensor
                 arranged = arranged.reshape([size_of.get(letter, 1) for letter in right])
                 found.setdefault(axis, []).append(coordinates(arranged, kept.cells))
     # What was picked several times is a finer grid.
-    return [places(output.shape, copies_refined(found) if call.is_dense is False else found)]
+    return [places(output.shape, copies_refined(found) if call.picks else found)]
 
 
 def _without_repeated(letters: str, index: Tensor) -> tuple[str, Tensor]:
@@ -93,12 +93,13 @@ def _picked(
     if len(constants) != 1 or not set(constants[0][0]) <= {letter, *kept}:
         return None
     ((letters, constant),) = constants
-    call.is_dense = not has_zeros(constant)
-    if call.is_dense:
+    is_dense = not has_zeros(constant)
+    call.is_dense = is_dense and call.is_dense is not False
+    if is_dense:
         return None
     dim = letters.index(letter)
     shape = [-1 if d == dim else 1 for d in range(constant.dim())]
-    used = constant.detach().cpu() != 0
+    used = constant.detach().to_dense().cpu() != 0
     low, high = (border.reshape(shape).expand(used.shape) for border in claim.borders())
     low = low.where(used, torch.inf).amin(dim)
     high = high.where(used, -torch.inf).amax(dim)
@@ -106,11 +107,16 @@ def _picked(
         return None
     padding = claim.padding().reshape(shape).expand(used.shape).where(used, True).all(dim)
     picked = narrowed(from_borders(low, high, axis, padding))
-    return None if picked is None else (letters.replace(letter, ""), picked)
+    if picked is None:
+        return None
+    call.picks = True
+    return letters.replace(letter, ""), picked
 
 
 def has_zeros(constant: Tensor) -> bool:
     """Whether a constant matrix picks what it mixes; a large one counts as dense."""
+    if constant.layout != torch.strided:
+        return True
     return (
         constant.dim() > 1
         and constant.is_floating_point()

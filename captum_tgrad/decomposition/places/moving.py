@@ -70,6 +70,8 @@ def after(run: Run, given: Sequence[Places | None], tensors: Sequence[Tensor]) -
             shapes = shapes or [shape for _, shape in moved_claims]
             for (claim, _), found in zip(moved_claims, claims, strict=True):
                 found.setdefault(axis, []).append(claim)
+    if not axes:  # nothing is known of any of them
+        return [places(result.shape, {}) for result in run([_as_numbers(t, None) for t in tensors])]
     return [
         places(shape, copies_refined(found)) for shape, found in zip(shapes, claims, strict=True)
     ]

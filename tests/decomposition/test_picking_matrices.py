@@ -1,0 +1,89 @@
+"""Constant matrices that pick what they mix: permutations, crops, pruned and sparse ones."""
+
+import warnings
+
+import pytest
+import torch
+from torch import nn
+
+from captum_tgrad import TGradAttribution
+from captum_tgrad.decomposition.places import finding
+from captum_tgrad.decomposition.places.remembered import Remembered
+
+SIZE = 6
+GENERATOR = torch.Generator().manual_seed(0)
+X = torch.rand(2, 3, SIZE, SIZE, generator=GENERATOR).double()
+ORDER = torch.tensor([2, 0, 1, 5, 3, 4])
+SHUFFLE = torch.eye(SIZE).double()[ORDER]
+DENSE, OTHER = (torch.rand(SIZE, SIZE, generator=GENERATOR).double() + 0.1 for _ in range(2))
+WEIGHTS = torch.arange(1.0, SIZE * SIZE + 1).view(SIZE, SIZE).double()
+
+
+def _map(mix):
+    def network(x):
+        return (torch.relu(mix(x) + 1) * WEIGHTS).sum((1, 2, 3))
+
+    return TGradAttribution(network).attribute(X).sum(1)
+
+
+FORMS = {
+    "matmul": lambda m: lambda x: m @ x,
+    "einsum": lambda m: lambda x: torch.einsum("nchw,kh->nckw", x, m),
+    "two_in_one_einsum": lambda m: lambda x: torch.einsum("nchw,kh,vw->nckv", x, m, SHUFFLE),
+    "dense_in_one_einsum": lambda m: lambda x: torch.einsum("nchw,kh,vw->nckv", x, m, OTHER),
+}
+
+
+@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
+def test_what_was_explained_before_changes_nothing(form):
+    finding._known = Remembered()
+    dense = _map(form(DENSE))
+    for first, second in ((SHUFFLE, DENSE), (DENSE, SHUFFLE)):
+        finding._known = Remembered()
+        _map(form(first))
+        after = _map(form(second))
+        finding._known = Remembered()
+        assert torch.equal(after, _map(form(second)))
+    assert not torch.allclose(dense, _map(form(SHUFFLE)))
+
+
+@pytest.mark.parametrize("layout", ["to_sparse", "to_sparse_csr"])
+def test_a_sparse_matrix_is_the_dense_one(layout):
+    tokens = torch.rand(1, SIZE, 3, generator=GENERATOR).double()
+
+    def explained(matrix):
+        def network(x):
+            return (torch.relu(matrix @ x[0] + 1).sum(1) * WEIGHTS[0]).sum()[None]
+
+        return TGradAttribution(network).attribute(tokens, channel_dim=-1)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's own, of a layout that is in beta
+        explained(DENSE)
+        found = explained(getattr(SHUFFLE, layout)())
+    torch.testing.assert_close(found, explained(SHUFFLE))
+
+
+def test_an_accidental_zero_does_not_hide_that_channels_are_places():
+    torch.manual_seed(0)
+    linear = nn.Linear(6, 6).double()
+    tokens = torch.rand(2, 7, 6).double()
+
+    def network(x):
+        return (torch.relu(linear(x)) * torch.arange(1.0, 43).view(7, 6)).sum((1, 2))
+
+    for _ in range(2):
+        with pytest.warns(UserWarning, match="pass channel_dim=2"):
+            TGradAttribution(network).decompose(tokens)
+        linear.weight.data[2, 3] = 0
+
+
+def test_nothing_that_is_joined_has_places():
+    def network(x):
+        hidden = torch.cat([torch.linalg.svdvals(x.flatten(1)[:, :9].view(1, 3, 3))] * 2, 1)
+        return torch.cat([hidden, hidden * 2], 1).sum(1)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        whole = TGradAttribution(network).decompose(X[:1])
+    torch.testing.assert_close(whole.delta, torch.zeros(1).double(), rtol=0, atol=1e-10)
