@@ -4,6 +4,7 @@ import warnings
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from captum_tgrad import TGradAttribution
@@ -87,3 +88,25 @@ def test_nothing_that_is_joined_has_places():
         warnings.simplefilter("ignore")
         whole = TGradAttribution(network).decompose(X[:1])
     torch.testing.assert_close(whole.delta, torch.zeros(1).double(), rtol=0, atol=1e-10)
+
+
+def test_a_banded_matrix_is_its_convolution():
+    band = sum(torch.diag(torch.full((SIZE - abs(k),), 1.0), k) for k in (-1, 0, 1)).double()
+    kernel = torch.ones(3, 1, 3, 1).double()
+    by_band = _map(lambda x: band @ x)
+    by_convolution = _map(lambda x: F.conv2d(x, kernel, padding=(1, 0), groups=3))
+    torch.testing.assert_close(by_band, by_convolution)
+
+
+def test_the_nodes_of_a_graph_stay_themselves():
+    links = torch.eye(8)[torch.tensor([3, 0, 6, 1, 7, 2, 5, 4])] + torch.eye(8)
+    nodes = torch.rand(1, 8, 3, generator=GENERATOR).double()
+    weights = torch.arange(1.0, 9).double()
+
+    def network(x):
+        return (torch.relu(links.double() @ x + 1).sum(2) * weights).sum(1)
+
+    whole = TGradAttribution(network).decompose(nodes, channel_dim=-1)
+    assert bool((whole.placed > 0.99).all())
+    # The constant that is added has the weight of its node.
+    torch.testing.assert_close(whole["add"].positive[0, 0], 3 * weights)

@@ -100,6 +100,10 @@ def _picked(
     dim = letters.index(letter)
     shape = [-1 if d == dim else 1 for d in range(constant.dim())]
     used = constant.detach().to_dense().cpu() != 0
+    if _keeps_each(used):
+        call.picks = True
+        own = Coordinates(claim.index.reshape([-1]), claim.cells)
+        return letters.replace(letter, ""), own
     low, high = (border.reshape(shape).expand(used.shape) for border in claim.borders())
     low = low.where(used, torch.inf).amin(dim)
     high = high.where(used, -torch.inf).amax(dim)
@@ -111,6 +115,19 @@ def _picked(
         return None
     call.picks = True
     return letters.replace(letter, ""), picked
+
+
+def _keeps_each(used: Tensor) -> bool:
+    """Whether each element stays where it is, as in a convolution: it holds itself and few others.
+
+    So a banded matrix has the places of its convolution, and the nodes of a graph stay themselves.
+    """
+    return (
+        used.dim() == 2
+        and used.shape[0] == used.shape[1]
+        and bool(used.diagonal().all())
+        and float(used.double().mean()) <= 0.5
+    )
 
 
 def has_zeros(constant: Tensor) -> bool:
