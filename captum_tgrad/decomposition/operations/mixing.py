@@ -70,7 +70,8 @@ def attention(call: Call, output: Tensor) -> Bias | None:
             k, v = (t.repeat_interleave(q.shape[-3] // t.shape[-3], -3) for t in (k, v))
         block = _BLOCK_OF_SCORES.get(y.device.type, _BLOCK_OF_SCORES_ELSEWHERE)
         rows = max(1, block // max(1, batch * k.shape[-2]))
-        parts = []
+        # Blocks that are kept one by one would leave gaps between the memory of the scores.
+        found = torch.empty_like(y)
         for start in range(0, q.shape[-2], rows):
             part = y[..., start : start + rows, :]
             scores = (q[..., start : start + rows, :] * factor) @ k.transpose(-1, -2)
@@ -89,8 +90,8 @@ def attention(call: Call, output: Tensor) -> Bias | None:
             if masks or causal:
                 weights = weights.nan_to_num_(0)  # where everything is masked
             moved = weights @ v - weights.sum(-1, keepdim=True) * part
-            parts.append(part * (1 - of_values) - degree * moved)
-        return torch.cat(parts, -2)
+            found[..., start : start + rows, :] = part * (1 - of_values) - degree * moved
+        return found
 
     masks = () if mask is None else (mask.reshape([1] * (2 - mask.dim()) + list(mask.shape)),)
     uncut = tuple(range(max(output.dim() - 3, 0), output.dim()))
