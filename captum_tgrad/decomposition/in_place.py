@@ -91,5 +91,11 @@ def _laid_out_as(base: Tensor, values: Tensor) -> Tensor:
 
 def _seen_through(view: Tensor, base: Tensor, whole: Tensor) -> Tensor:
     """What ``view`` shows of ``base``, of a tensor with the strides of ``base``."""
-    offset = view.storage_offset() - base.storage_offset()
-    return whole.as_strided(view.shape, view.stride(), whole.storage_offset() + offset)
+    numbers = 2 if base.is_complex() and not view.is_complex() else 1  # of view, in one of base
+    offset = view.storage_offset() - numbers * base.storage_offset()
+    strides = view.stride()
+    if numbers == 2 and whole.is_complex():
+        whole = torch.view_as_real(whole)
+    elif numbers == 2:  # the real and the imaginary part of a number are at one place
+        strides, offset = tuple(stride // 2 for stride in strides), offset // 2
+    return whole.as_strided(view.shape, strides, whole.storage_offset() + offset)

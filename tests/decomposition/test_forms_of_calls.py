@@ -267,3 +267,39 @@ def test_input_is_not_always_the_first_parameter(forward):
     x = torch.rand(2, 3).double()
     whole = TGradAttribution(lambda x: forward(x).sum(1)).decompose(x)
     torch.testing.assert_close(whole.delta, torch.zeros(2).double(), rtol=0, atol=1e-10)
+
+
+def _real_part_moved(x):
+    z = torch.complex(x, x * 2)
+    z.real.add_(1)
+    return z
+
+
+def _imaginary_part_assigned(x):
+    z = torch.complex(x, x * 2)
+    z.imag[..., 1:] = x[..., :-1] * 3
+    return z
+
+
+@pytest.mark.parametrize(
+    ("in_place", "plain"),
+    [
+        (_real_part_moved, lambda x: torch.complex(x + 1, x * 2)),
+        (
+            _imaginary_part_assigned,
+            lambda x: torch.complex(x, torch.cat([x[..., :1] * 2, x[..., :-1] * 3], -1)),
+        ),
+    ],
+)
+def test_parts_of_complex_numbers_in_place(in_place, plain):
+    x = torch.rand(2, 3, 6, 6).double() + 0.5
+    wholes = [
+        TGradAttribution(lambda x, f=f: f(x).abs().sum((1, 2, 3))).decompose(x)
+        for f in (in_place, plain)
+    ]
+    for whole in wholes:
+        torch.testing.assert_close(whole.delta, torch.zeros(2).double(), rtol=0, atol=1e-10)
+    torch.testing.assert_close(wholes[0].input.positive, wholes[1].input.positive)
+    none = torch.zeros(2).double()
+    totals = [sum((term.score for term in whole.biases), none) for whole in wholes]
+    torch.testing.assert_close(*totals, rtol=1e-10, atol=1e-12)
