@@ -14,6 +14,7 @@ from captum_tgrad.decomposition.precision import without_autocast
 from captum_tgrad.decomposition.terms import Decomposition, Term, TermMap
 from captum_tgrad.explanation.explanation import Explanation, Prediction, TermScore
 from captum_tgrad.zoo.classifier import Classifier
+from captum_tgrad.zoo.preprocessing import Preprocessing
 from captum_tgrad.zoo.targets import resolve_target
 
 if TYPE_CHECKING:
@@ -129,6 +130,7 @@ def _explanation_of(
     def prediction(index: int) -> Prediction:
         return Prediction(index, classifier.class_names[index], float(probabilities[index]))
 
+    steps = classifier.preprocess
     best = probabilities.topk(min(_PREDICTIONS, len(probabilities))).indices.tolist()
     return Explanation(
         image=classifier.crop(image),
@@ -143,6 +145,8 @@ def _explanation_of(
         largest_terms=scores.largest(sample),
         residual=float(scores.residuals[sample]),
         decomposition=decomposition,
+        size=image.size,
+        seen=steps.seen(*image.size) if isinstance(steps, Preprocessing) else None,
     )
 
 

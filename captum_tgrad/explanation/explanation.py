@@ -64,6 +64,9 @@ class Explanation:
         largest_terms: Those whose scores are the furthest from 0, the furthest first.
         residual: What of the logit no term explains: rounding, unless something hid from the trace.
         decomposition: All terms with their maps, where they were asked for: one sample, on the CPU.
+        size: Width and height of the picture, in pixels.
+        seen: The part of it that the network saw, as left, top, right and bottom, in its pixels;
+            None where that is not known.
     """
 
     image: Image
@@ -78,3 +81,13 @@ class Explanation:
     largest_terms: tuple[TermScore, ...]
     residual: float
     decomposition: Decomposition | None = None
+    size: tuple[int, int] | None = None
+    seen: tuple[int, int, int, int] | None = None
+
+    @property
+    def cut_away(self) -> float:
+        """The share of the picture that the network did not see, in [0, 1]; 0 where unknown."""
+        if self.size is None or self.seen is None:
+            return 0.0
+        left, top, right, bottom = self.seen
+        return 1 - (right - left) * (bottom - top) / (self.size[0] * self.size[1])

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from captum_tgrad.explanation.explanation import Explanation, Prediction
 
 _NAME_WIDTH = 40
+_WORTH_SAYING = 0.005
 
 
 def format_report(explanation: Explanation) -> str:
@@ -21,6 +22,7 @@ def format_report(explanation: Explanation) -> str:
     total = float(explanation.attribution.double().sum())
     input_share, bias_share = _percent(explanation.input_share), _percent(explanation.bias_share)
     lines = [
+        *_seen_lines(explanation),
         "  most probable classes",
         *_prediction_lines(explanation.predictions),
         f"  explained: {target.name} ({target.index}), probability {target.probability:.1%}",
@@ -33,6 +35,18 @@ def format_report(explanation: Explanation) -> str:
         *_term_lines(explanation),
     ]
     return "\n".join(lines)
+
+
+def _seen_lines(explanation: Explanation) -> list[str]:
+    """What the network saw, where a part of the picture was cut away."""
+    if explanation.seen is None or explanation.size is None or explanation.cut_away < _WORTH_SAYING:
+        return []
+    left, top, right, bottom = explanation.seen
+    width, height = explanation.size
+    return [
+        f"  seen: the middle {right - left} x {bottom - top} of {width} x {height} pixels;"
+        f" {explanation.cut_away:.0%} of the picture is cut away"
+    ]
 
 
 def _prediction_lines(predictions: Iterable[Prediction]) -> list[str]:

@@ -51,6 +51,12 @@ class Preprocessing:
         cropped: Image = transform.center_crop(resized, [self.crop_size])
         return cropped
 
+    def seen(self, width: int, height: int) -> tuple[int, int, int, int]:
+        """Where ``crop`` cuts a picture of that size: left, top, right and bottom in its pixels."""
+        side = self.crop_size * min(width, height) / self.resize_size
+        left, top = (max(round((size - side) / 2), 0) for size in (width, height))
+        return left, top, width - left, height - top
+
     def __call__(self, image: Image) -> Tensor:
         """Returns an RGB picture as (3, crop_size, crop_size), float32, normalized."""
         pixels = transform.to_tensor(self.crop(image))
