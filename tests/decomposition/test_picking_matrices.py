@@ -17,14 +17,15 @@ X = torch.rand(2, 3, SIZE, SIZE, generator=GENERATOR).double()
 ORDER = torch.tensor([2, 0, 1, 5, 3, 4])
 SHUFFLE = torch.eye(SIZE).double()[ORDER]
 DENSE, OTHER = (torch.rand(SIZE, SIZE, generator=GENERATOR).double() + 0.1 for _ in range(2))
-WEIGHTS = torch.arange(1.0, SIZE * SIZE + 1).view(SIZE, SIZE).double()
+WEIGHTS = torch.rand(SIZE, SIZE, generator=GENERATOR).double()
+
+
+def _network(mix):
+    return lambda x: (torch.relu(mix(x) + 1) * WEIGHTS).sum((1, 2, 3))
 
 
 def _map(mix):
-    def network(x):
-        return (torch.relu(mix(x) + 1) * WEIGHTS).sum((1, 2, 3))
-
-    return TGradAttribution(network).attribute(X).sum(1)
+    return TGradAttribution(_network(mix)).attribute(X).sum(1)
 
 
 FORMS = {
@@ -93,9 +94,10 @@ def test_nothing_that_is_joined_has_places():
 def test_a_banded_matrix_is_its_convolution():
     band = sum(torch.diag(torch.full((SIZE - abs(k),), 1.0), k) for k in (-1, 0, 1)).double()
     kernel = torch.ones(3, 1, 3, 1).double()
-    by_band = _map(lambda x: band @ x)
-    by_convolution = _map(lambda x: F.conv2d(x, kernel, padding=(1, 0), groups=3))
-    torch.testing.assert_close(by_band, by_convolution)
+    forms = [lambda x: band @ x, lambda x: F.conv2d(x, kernel, padding=(1, 0), groups=3)]
+    torch.testing.assert_close(*map(_map, forms), rtol=1e-10, atol=1e-12)
+    terms = [TGradAttribution(_network(mix)).decompose(X)["add"].positive for mix in forms]
+    torch.testing.assert_close(*terms, rtol=1e-10, atol=1e-12)
 
 
 def test_the_nodes_of_a_graph_stay_themselves():
