@@ -10,6 +10,8 @@ from torch import nn
 
 from captum_tgrad import LayerTGradAttribution, TGradAttribution
 from captum_tgrad.decomposition import maps
+from captum_tgrad.decomposition.call import Call
+from captum_tgrad.decomposition.operations.table import operation_of
 from tests.decomposition.test_hidden import Square
 
 GENERATOR = torch.Generator().manual_seed(0)
@@ -303,3 +305,13 @@ def test_parts_of_complex_numbers_in_place(in_place, plain):
     none = torch.zeros(2).double()
     totals = [sum((term.score for term in whole.biases), none) for whole in wholes]
     torch.testing.assert_close(*totals, rtol=1e-10, atol=1e-12)
+
+
+def test_masked_logits_of_half_precision_add_nothing():
+    z = torch.tensor([[20000.0, -torch.inf, 19990.0]], dtype=torch.float16).requires_grad_()
+    call = Call(torch.softmax, (z, -1), {}, operation_of(torch.softmax))
+    output = call()
+    bias = call.record.bias(call, output)
+    bias.freeze()  # in its own precision, as before an operation in place
+    assert bool(bias.value().isfinite().all())
+    assert bias.value()[0, 1] == 0

@@ -122,7 +122,8 @@ def softmax(call: Call, output: Tensor) -> Bias | None:
     dim = dim % max(output.dim(), 1)
 
     def compute(y: Tensor, z: Tensor) -> Tensor:
-        z = z.clamp_min(torch.finfo(z.dtype).min)  # a masked logit is -inf
+        # A masked logit is -inf; half of the range leaves room for what it is subtracted from.
+        z = z.clamp_min(torch.finfo(z.dtype).min / 2)
         return ((y * z).sum(dim, keepdim=True).add_(1) - z).mul_(y)
 
     return ElementBias(compute, output, call.bound["input"], uncut=(dim,))
