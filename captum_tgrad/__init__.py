@@ -30,11 +30,11 @@ if not TYPE_CHECKING:
     __getattr__, __dir__ = lazy(
         __name__,
         {
-            "CamAttribution": "attribution.cam",
+            "CamAttribution": "attribution",
             "Decomposition": "decomposition.terms",
-            "FullGradAttribution": "attribution.full_grad",
-            "LayerTGradAttribution": "attribution.layer_t_grad",
-            "TGradAttribution": "attribution.t_grad",
+            "FullGradAttribution": "attribution",
+            "LayerTGradAttribution": "attribution",
+            "TGradAttribution": "attribution",
             "Term": "decomposition.terms",
         },
         [

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from html import escape
-from typing import TypeGuard
+from typing import Any, TypeVar
 
 from torch import Tensor
+
+Kind = TypeVar("Kind")
 
 _SHOWN = 4
 
@@ -41,26 +43,33 @@ def html_table(title: str, headings: Sequence[str], rows: Sequence[Sequence[obje
     )
 
 
-def fields_repr(name: str, fields: Mapping[str, object]) -> str:
+def shown(kind: type[Kind]) -> type[Kind]:
+    """Gives a named tuple a short text, and a table of the numbers of each sample."""
+    setattr(kind, "__repr__", _text_of)  # noqa: B010
+    setattr(kind, "_repr_html_", _table_of)  # noqa: B010
+    return kind
+
+
+def _text_of(result: Any) -> str:
     """``"Area(area=0.71, clean_score=0.98)"``: the first numbers of tensors, and nothing else."""
-    shown = [f"{key}={numbers(value)}" for key, value in fields.items() if _is_per_sample(value)]
-    return f"{name}({', '.join(shown)})"
+    fields = [f"{name}={numbers(values)}" for name, values in _per_sample(result).items()]
+    return f"{type(result).__name__}({', '.join(fields)})"
 
 
-def fields_html(name: str, fields: Mapping[str, object]) -> str:
-    """The numbers of each sample as a table."""
-    shown = {key: value for key, value in fields.items() if _is_per_sample(value)}
+def _table_of(result: Any) -> str:
     rows = [
-        (key, *(f"{float(v):.4g}" for v in value.flatten()[:_COLUMNS]))
-        for key, value in shown.items()
+        (name, *(f"{float(value):.4g}" for value in values.flatten()[:_COLUMNS]))
+        for name, values in _per_sample(result).items()
     ]
     width = max((len(row) for row in rows), default=1)
     padded = [(*row, *[""] * (width - len(row))) for row in rows]
-    return html_table(name, ["", *(f"sample {n}" for n in range(width - 1))], padded)
+    headings = ["", *(f"sample {number}" for number in range(width - 1))]
+    return html_table(type(result).__name__, headings, padded)
 
 
 _COLUMNS = 8
 
 
-def _is_per_sample(value: object) -> TypeGuard[Tensor]:
-    return isinstance(value, Tensor) and value.dim() < 2
+def _per_sample(result: Any) -> dict[str, Tensor]:
+    fields = result._asdict().items()
+    return {name: value for name, value in fields if isinstance(value, Tensor) and value.dim() < 2}

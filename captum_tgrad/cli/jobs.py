@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from captum_tgrad.evaluation.images import SUFFIXES
+from captum_tgrad.evaluation.images import pictures_among
 from captum_tgrad.zoo.images import check_image, load_image, sample_image
 
 if TYPE_CHECKING:
@@ -70,10 +70,10 @@ def readable(pictures: Sequence[Path]) -> tuple[list[Path], dict[Path, str]]:
         if not picture.is_dir():
             files.append(picture)
             continue
-        inside = [file for file in picture.iterdir() if file.suffix.lower() in SUFFIXES]
+        inside = pictures_among(picture.iterdir())
         if not inside:
-            raise ValueError(f"there is no picture in {picture}: {', '.join(sorted(SUFFIXES))}")
-        files += sorted(inside)
+            raise ValueError(f"there is no picture in {picture}: name another folder, or files")
+        files += inside
     found, skipped = [], {}
     for file in dict.fromkeys(files):
         try:

@@ -169,17 +169,20 @@ def _summed_block(
     gradient: Tensor, bias: Bias, over: list[int], ranges: bool, scratch: Scratch
 ) -> list[Tensor]:
     product = bias.times(in_full_precision(gradient), scratch)
-    # Without a sum, the product is copied: its memory is used again.
-    found = [product.sum(over, keepdim=True) if over else product.clone()]
+    signed = _reduced(product, over, "sum")
     absolute = product.abs_()
-    found.append(absolute.sum(over, keepdim=True) if over else absolute.clone())
-    if ranges:
-        found.append(absolute.amin(over, keepdim=True) if over else absolute.clone())
-        found.append(absolute.amax(over, keepdim=True) if over else absolute.clone())
-    return found
+    return [signed, *(_reduced(absolute, over, how) for how in _HOW[1 : 4 if ranges else 2])]
 
 
 _HOW = ("sum", "sum", "amin", "amax")
+
+
+def _reduced(product: Tensor, over: list[int], how: str) -> Tensor:
+    """A product over some dimensions; a copy if there are none, as its memory is used again."""
+    if not over:
+        return product.clone()
+    reduced: Tensor = getattr(product, how)(over, keepdim=True)
+    return reduced
 
 
 def _joined(parts: list[Tensor], dim: int | None, how: str) -> Tensor:
@@ -236,7 +239,8 @@ def mapped(terms: Sequence[Reduced]) -> list[Mapped]:
             score = score + outside
             inside = absolute.flatten(2).sum(2)
             total = inside + all_outside
-            placed = torch.where(total > 0, inside / total.clamp_min(_tiny(total)), 1)
+            tiny = torch.finfo(total.dtype).tiny
+            placed = torch.where(total > 0, inside / total.clamp_min(tiny), 1)
             # What has no place is spread evenly over the cells.
             per_cell = [*score.shape, *[1] * (signed.dim() - 2)]
             cells = max(signed[0, 0].numel(), 1)
@@ -255,7 +259,3 @@ def mapped(terms: Sequence[Reduced]) -> list[Mapped]:
             maps[position][number] = TermMap(one, other, share, sums.grid)
             scores[position] = own
     return [Mapped(own, scores[position]) for position, own in enumerate(maps)]
-
-
-def _tiny(like: Tensor) -> float:
-    return torch.finfo(like.dtype).tiny

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 BUILT_IN = "built-in"
 """The name of the labeled ImageNet pictures that need no download."""
 
-SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+_SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 
 
 @dataclass(frozen=True)
@@ -100,9 +100,9 @@ def pictures_in(
         raise FileNotFoundError(
             f"there is no folder of pictures {folder}: name one, or {BUILT_IN} for 20 pictures"
         )
-    files = _pictures_among(_walk(folder))
+    files = pictures_among(_walk(folder))
     if not files:
-        raise FileNotFoundError(f"there is no picture in {folder}: {', '.join(sorted(SUFFIXES))}")
+        raise FileNotFoundError(f"there is no picture in {folder}: {', '.join(sorted(_SUFFIXES))}")
     flat = [file for file in files if file.parent == folder]
     if flat and len(flat) < len(files):
         within = next(file for file in files if file.parent != folder)
@@ -134,10 +134,11 @@ def _walk(folder: Path) -> Iterator[Path]:
     """All files in a folder; links to folders are followed, but not into themselves."""
     for within, folders, files in os.walk(folder, followlinks=True):
         # A link to a folder above would never end.
+        here = os.path.realpath(within)
         folders[:] = [
             name
             for name in sorted(folders)
-            if not _is_above(os.path.realpath(os.path.join(within, name)), os.path.realpath(within))
+            if not _is_above(os.path.realpath(os.path.join(within, name)), here)
         ]
         yield from (Path(within, name) for name in files)
 
@@ -146,12 +147,12 @@ def _is_above(folder: str, other: str) -> bool:
     return other == folder or other.startswith(folder + os.sep)
 
 
-def _pictures_among(paths: Iterable[Path]) -> list[Path]:
+def pictures_among(paths: Iterable[Path]) -> list[Path]:
     """The pictures, without the figures of an evaluation that was written beside them."""
     return sorted(
         path
         for path in paths
-        if path.suffix.lower() in SUFFIXES
+        if path.suffix.lower() in _SUFFIXES
         and path.is_file()
         and not (path.parent / PROTOCOL_FILE).exists()
     )

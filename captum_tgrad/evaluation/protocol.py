@@ -67,7 +67,12 @@ def image_digest(image: Tensor) -> str:
     largest = float(means.abs().max())
     hundredths = (100 * means / (largest or 1)).round().int().flatten().tolist()
     text = f"{tuple(image.shape)} {largest:.2e} {hundredths}"
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return bytes_digest(text.encode())
+
+
+def bytes_digest(content: bytes) -> str:
+    """A few letters that change when any byte does."""
+    return hashlib.sha256(content).hexdigest()[:16]
 
 
 def read_protocol(folder: Path) -> Protocol | None:

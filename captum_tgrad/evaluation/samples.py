@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,7 +9,7 @@ import torch
 from torch import Tensor
 
 from captum_tgrad.evaluation.images import Pictures
-from captum_tgrad.evaluation.protocol import image_digest
+from captum_tgrad.evaluation.protocol import bytes_digest, image_digest
 from captum_tgrad.metrics.checks import check_count
 
 
@@ -98,8 +97,7 @@ class Samples:
             return None
         try:
             if isinstance(self._dataset, Pictures):
-                content = self._dataset.files[index].read_bytes()
-                return hashlib.sha256(content).hexdigest()[:16]
+                return bytes_digest(self._dataset.files[index].read_bytes())
             return image_digest(self[index][0] if image is None else image)
         except (OSError, ValueError):
             return None

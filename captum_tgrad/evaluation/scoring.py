@@ -17,6 +17,7 @@ from captum_tgrad._support.warn import warn_user
 from captum_tgrad.evaluation.halving import Halving
 from captum_tgrad.evaluation.settings import Settings
 from captum_tgrad.metrics import InsertionDeletion, average_drop, insertion_deletion
+from captum_tgrad.metrics.curves import area
 
 Result = TypeVar("Result")
 Numbers = dict[str, float]
@@ -139,9 +140,7 @@ def _step_error(found: InsertionDeletion) -> float:
     if found.fractions.shape[1] % 2 == 0:
         return math.nan
     curve = found.insertion_curve - found.deletion_curve
-    fractions = found.fractions.to(curve)
-    whole, half = (torch.trapezoid(curve[:, ::n], fractions[:, ::n]) for n in (1, 2))
-    return float(half - whole)
+    return float(area(curve[:, ::2], found.fractions[:, ::2].to(curve)) - found.difference)
 
 
 def logits_of(model: nn.Module, inputs: Tensor, parts: Halving) -> Tensor:

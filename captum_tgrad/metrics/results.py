@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from captum_tgrad._support.show import fields_html, fields_repr
+from captum_tgrad._support.show import shown
 
 HIGHER_IS_BETTER = {
     "insertion": True,
@@ -18,6 +18,7 @@ HIGHER_IS_BETTER = {
 """Whether more of it speaks for the attribution, for each number that a metric returns."""
 
 
+@shown
 class InsertionDeletion(NamedTuple):
     """What ``insertion_deletion`` found; every tensor has one number per sample, shape ``(N,)``.
 
@@ -48,13 +49,8 @@ class InsertionDeletion(NamedTuple):
     insertion_curve: Tensor | None = None
     deletion_curve: Tensor | None = None
 
-    def __repr__(self) -> str:
-        return fields_repr(type(self).__name__, self._asdict())
 
-    def _repr_html_(self) -> str:
-        return fields_html(type(self).__name__, self._asdict())
-
-
+@shown
 class Area(NamedTuple):
     """What ``insertion`` or ``deletion`` found; every tensor has one number per sample, ``(N,)``.
 
@@ -76,13 +72,8 @@ class Area(NamedTuple):
     fractions: Tensor | None = None
     curve: Tensor | None = None
 
-    def __repr__(self) -> str:
-        return fields_repr(type(self).__name__, self._asdict())
 
-    def _repr_html_(self) -> str:
-        return fields_html(type(self).__name__, self._asdict())
-
-
+@shown
 class AverageDrop(NamedTuple):
     """What ``average_drop`` found.
 
@@ -102,13 +93,8 @@ class AverageDrop(NamedTuple):
     masked_score: Tensor
     protocol: dict[str, Any]
 
-    def __repr__(self) -> str:
-        return fields_repr(type(self).__name__, self._asdict())
 
-    def _repr_html_(self) -> str:
-        return fields_html(type(self).__name__, self._asdict())
-
-
+@shown
 class IncreaseInConfidence(NamedTuple):
     """What ``increase_in_confidence`` found.
 
@@ -127,9 +113,3 @@ class IncreaseInConfidence(NamedTuple):
     clean_score: Tensor
     masked_score: Tensor
     protocol: dict[str, Any]
-
-    def __repr__(self) -> str:
-        return fields_repr(type(self).__name__, self._asdict())
-
-    def _repr_html_(self) -> str:
-        return fields_html(type(self).__name__, self._asdict())

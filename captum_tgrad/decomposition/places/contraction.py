@@ -40,12 +40,13 @@ def contracted(call: Call, equation: str, tensors: Sequence[Any], output: Tensor
             if whole is None:
                 continue
             summed = [d for d, letter in enumerate(own) if letter not in right]
-            parts = mixed(whole, summed, axis)
+            picked = None
             if len(whole.dims) == 1 and whole.dims[0] in summed:
-                letter = own[whole.dims[0]]
-                picked = _picked(call, whole, letter, operands, right, axis)
-                if picked is not None:
-                    own, parts = picked[0], [picked[1]]
+                picked = _picked(call, whole, own[whole.dims[0]], operands, right, axis)
+            if picked is None:
+                parts = mixed(whole, summed, axis)
+            else:
+                own, parts = picked[0], [picked[1]]
             order = [own.index(letter) for letter in right if letter in own]
             rest = [d for d in range(len(own)) if d not in order]
             for kept in parts:
