@@ -63,7 +63,7 @@ def run_explain(options: argparse.Namespace) -> int:
                     _write(job, explanation, options.layers)
                 bar.write(f"{job.title}\n{format_report(explanation)}\n{job.results}\n")
                 bar.update()
-    if len(skipped) >= len(jobs) and all(job.picture in skipped for job in jobs):
+    if all(job.picture in skipped for job in jobs):
         raise CommandError(next(iter(skipped.values())))
     for picture, reason in skipped.items():
         print(f"skipped: {picture}: {reason}", file=sys.stderr)
