@@ -20,7 +20,7 @@ import time
 import torch
 
 from captum_tgrad.evaluation import METHODS, Explainer, built_in_pictures, evaluate
-from captum_tgrad.evaluation.speed import examples_at_once, in_fast_format
+from captum_tgrad.evaluation.running.speed import examples_at_once, in_fast_format
 from captum_tgrad.zoo import load_classifier
 
 

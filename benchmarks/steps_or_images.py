@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from captum_tgrad.evaluation import built_in_pictures, get_method
-from captum_tgrad.evaluation.bootstrap import bootstrap_means
+from captum_tgrad.evaluation.report.bootstrap import bootstrap_means
 from captum_tgrad.metrics import insertion_deletion
 from captum_tgrad.zoo import load_classifier
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from captum_tgrad._captum import (
+from captum_tgrad._support.captum_private import (
     Attribution,
     TargetType,
     TensorOrTupleOfTensorsGeneric,
@@ -17,13 +17,13 @@ from captum_tgrad._captum import (
     is_tuple,
     log_usage,
 )
+from captum_tgrad._support.model_copy import copy_model
+from captum_tgrad._support.quiet import without_progress_bars
 from captum_tgrad.attribution import checks
 from captum_tgrad.attribution.cam_checks import cam_signature, check_target_layers, checked_images
 from captum_tgrad.attribution.cam_library import Cam, CamModel
 from captum_tgrad.attribution.cam_targets import cam_targets, selected_indices
 from captum_tgrad.attribution.last_convolution import LastConvolution
-from captum_tgrad.attribution.model_copy import copy_model
-from captum_tgrad.attribution.quiet import without_progress_bars
 from captum_tgrad.decomposition.eager import compiled_models_run_eagerly, uncompiled
 from captum_tgrad.decomposition.inference_tensors import usable_in_backward
 

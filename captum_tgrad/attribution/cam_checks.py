@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from captum_tgrad._captum import format_tensor_into_tuples
+from captum_tgrad._support.captum_private import format_tensor_into_tuples
 from captum_tgrad.attribution import checks
 
 

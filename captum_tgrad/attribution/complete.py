@@ -8,7 +8,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from torch import Tensor
 
-from captum_tgrad._captum import (
+from captum_tgrad._support.captum_private import (
     GradientAttribution,
     TargetType,
     format_additional_forward_args,

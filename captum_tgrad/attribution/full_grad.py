@@ -8,7 +8,7 @@ from typing import Literal, overload
 import torch
 from torch import Tensor
 
-from captum_tgrad._captum import (
+from captum_tgrad._support.captum_private import (
     TargetType,
     TensorOrTupleOfTensorsGeneric,
     format_output,

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from captum_tgrad._captum import forward_layer_distributed_eval
+from captum_tgrad._support.captum_private import forward_layer_distributed_eval
 from captum_tgrad.decomposition.eager import compiled_models_run_eagerly, uncompiled
 from captum_tgrad.decomposition.modules import RunningModules
 from captum_tgrad.decomposition.places.coordinates import SAMPLES, Axis, along

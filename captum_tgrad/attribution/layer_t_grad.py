@@ -8,7 +8,7 @@ from typing import Any, Literal, overload
 import torch
 from torch import Tensor, nn
 
-from captum_tgrad._captum import (
+from captum_tgrad._support.captum_private import (
     GradientAttribution,
     LayerAttribution,
     TargetType,

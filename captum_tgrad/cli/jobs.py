@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from captum_tgrad.evaluation.images import pictures_among
+from captum_tgrad.evaluation.image_files import pictures_among
 from captum_tgrad.zoo.images import check_image, load_image, sample_image
 
 if TYPE_CHECKING:

@@ -48,19 +48,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(options: argparse.Namespace) -> int:
     # Imported here: the networks' libraries take seconds to load, and --help needs none of them.
     if options.command == "compare":
-        from captum_tgrad.cli.compare import run_compare
+        from captum_tgrad.cli.compare_command import run_compare
 
         return run_compare(options)
     if options.command == "evaluate":
-        from captum_tgrad.cli.evaluate import run_evaluate
+        from captum_tgrad.cli.evaluate_command import run_evaluate
 
         return run_evaluate(options)
     if options.command == "sanity-check":
-        from captum_tgrad.cli.sanity_check import run_sanity_check
+        from captum_tgrad.cli.sanity_check_command import run_sanity_check
 
         run_sanity_check(options)
         return 0
-    from captum_tgrad.cli.explain import run_explain
+    from captum_tgrad.cli.explain_command import run_explain
 
     return run_explain(options)
 

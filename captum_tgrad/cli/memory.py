@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from captum_tgrad.cli.errors import CommandError
-from captum_tgrad.evaluation.halving import is_out_of_memory
+from captum_tgrad.evaluation.running.batch_halving import is_out_of_memory
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from captum_tgrad.decomposition.bias import ElementBias
 from captum_tgrad.decomposition.call import Call
-from captum_tgrad.decomposition.places.moving import after
+from captum_tgrad.decomposition.places.moving_places import after
 from captum_tgrad.decomposition.places.origin import places_of
 from captum_tgrad.decomposition.places.places import Places
 

@@ -20,7 +20,7 @@ from captum_tgrad.decomposition.pending_terms import PendingTerm, PendingTerms
 from captum_tgrad.decomposition.places.coordinates import Axis
 from captum_tgrad.decomposition.places.finding import output_places
 from captum_tgrad.decomposition.places.grid_operations import channels_as_places
-from captum_tgrad.decomposition.places.mixing import places_in_pairs
+from captum_tgrad.decomposition.places.mixing_places import places_in_pairs
 from captum_tgrad.decomposition.places.origin import (
     Lifetime,
     Origin,

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from captum_tgrad.evaluation.method import Method, black_picture
-from captum_tgrad.evaluation.methods import METHODS
-from captum_tgrad.evaluation.speed import (
+from captum_tgrad.evaluation.methods.built_in import METHODS
+from captum_tgrad.evaluation.methods.method import Method, black_picture
+from captum_tgrad.evaluation.running.speed import (
     examples_at_once,
     examples_per_batch,
     in_fast_format,
 )
-from captum_tgrad.evaluation.timed import Explained, TimedMethod
+from captum_tgrad.evaluation.running.timed_method import Explained, TimedMethod
 from captum_tgrad.metrics import (
     InsertionDeletion,
     average_drop,

@@ -13,21 +13,21 @@ import torch
 from torch import nn
 
 from captum_tgrad._support.show import html_table
+from captum_tgrad._support.untouched import training_modules
 from captum_tgrad._support.warn import warn_user
-from captum_tgrad.evaluation.method import Black, Method, black_picture
-from captum_tgrad.evaluation.methods import METHODS, get_method
-from captum_tgrad.evaluation.output import Output
-from captum_tgrad.evaluation.protocol import fingerprint, image_digest, versions
-from captum_tgrad.evaluation.records import JsonLines, Record
-from captum_tgrad.evaluation.run import Files, Run, device_of
+from captum_tgrad.evaluation.methods.built_in import METHODS, get_method
+from captum_tgrad.evaluation.methods.method import Black, Method, black_picture
+from captum_tgrad.evaluation.report.summary import COLUMNS, Summary
+from captum_tgrad.evaluation.running.run import Files, Run, device_of
+from captum_tgrad.evaluation.running.settings import Settings, Targets
+from captum_tgrad.evaluation.running.speed import examples_at_once, examples_per_batch
+from captum_tgrad.evaluation.running.timed_method import TimedMethod
 from captum_tgrad.evaluation.samples import Samples
-from captum_tgrad.evaluation.settings import Settings, Targets
-from captum_tgrad.evaluation.speed import examples_at_once, examples_per_batch
-from captum_tgrad.evaluation.summary import COLUMNS, Summary
-from captum_tgrad.evaluation.timed import TimedMethod
+from captum_tgrad.evaluation.storage.folder import Output
+from captum_tgrad.evaluation.storage.protocol import fingerprint, image_digest, versions
+from captum_tgrad.evaluation.storage.records import JsonLines, Record
 from captum_tgrad.evaluation.workers import Workers
-from captum_tgrad.metrics.ranking import Ties
-from captum_tgrad.metrics.untouched import training_modules
+from captum_tgrad.metrics.engine.ranking import Ties
 from captum_tgrad.zoo.classifier import Classifier
 
 

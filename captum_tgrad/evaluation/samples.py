@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from captum_tgrad.evaluation.images import Pictures
-from captum_tgrad.evaluation.protocol import bytes_digest, image_digest
-from captum_tgrad.metrics.checks import check_count
+from captum_tgrad.evaluation.image_files import Pictures
+from captum_tgrad.evaluation.storage.protocol import bytes_digest, image_digest
+from captum_tgrad.metrics.engine.checks import check_count
 
 
 class Samples:

@@ -2,6 +2,6 @@
 
 from captum_tgrad.explanation.explain import explain
 from captum_tgrad.explanation.explanation import Explanation, Prediction, TermScore
-from captum_tgrad.explanation.report import format_report
+from captum_tgrad.explanation.text_report import format_report
 
 __all__ = ["Explanation", "Prediction", "TermScore", "explain", "format_report"]

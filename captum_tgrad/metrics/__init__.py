@@ -1,8 +1,8 @@
 """Faithfulness metrics: functions of a model, its inputs and the attributions of any method."""
 
+from captum_tgrad.metrics.average_drop import average_drop, increase_in_confidence
 from captum_tgrad.metrics.baselines import blur, mean_color, zeros
-from captum_tgrad.metrics.masked_confidence import average_drop, increase_in_confidence
-from captum_tgrad.metrics.perturbation_curves import insertion_deletion
+from captum_tgrad.metrics.insertion_deletion import insertion_deletion
 from captum_tgrad.metrics.results import (
     HIGHER_IS_BETTER,
     Area,

@@ -8,17 +8,17 @@ from typing import Any
 
 from torch import Tensor
 
-from captum_tgrad._captum import TargetType
+from captum_tgrad._support.captum_private import TargetType
 from captum_tgrad.attribution.complete import ChannelDim
-from captum_tgrad.metrics.areas import Areas, CurveArguments, areas
-from captum_tgrad.metrics.arguments import Attributions
 from captum_tgrad.metrics.baselines import Baselines, Preset
-from captum_tgrad.metrics.checks import NanPolicy
-from captum_tgrad.metrics.importance import ChannelReduce, InterpolateMode
-from captum_tgrad.metrics.metric import metric
-from captum_tgrad.metrics.ranking import Ties
+from captum_tgrad.metrics.engine.areas import Areas, CurveArguments, areas
+from captum_tgrad.metrics.engine.arguments import Attributions
+from captum_tgrad.metrics.engine.checks import NanPolicy
+from captum_tgrad.metrics.engine.importance import ChannelReduce, InterpolateMode
+from captum_tgrad.metrics.engine.metric import metric
+from captum_tgrad.metrics.engine.ranking import Ties
+from captum_tgrad.metrics.engine.scorer import Score
 from captum_tgrad.metrics.results import Area
-from captum_tgrad.metrics.scores import Score
 
 
 @metric

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
+from captum_tgrad._support.model_copy import copy_model
 from captum_tgrad.attribution import checks
-from captum_tgrad.attribution.model_copy import copy_model
 from captum_tgrad.decomposition.eager import compiled_models_run_eagerly, uncompiled
 from captum_tgrad.decomposition.inference_tensors import usable_in_backward
 from captum_tgrad.sanity_checks.layers import Layer, layers_from_the_output
@@ -19,7 +19,7 @@ from captum_tgrad.sanity_checks.randomize import randomize
 from captum_tgrad.sanity_checks.similarity import similarity
 
 if TYPE_CHECKING:
-    from captum_tgrad._captum import TargetType
+    from captum_tgrad._support.captum_private import TargetType
 
 Mode = Literal["cascading", "independent"]
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from captum_tgrad.attribution.own_randomness import own_randomness
+from captum_tgrad._support.own_randomness import own_randomness
 from captum_tgrad.sanity_checks.own_copy import (
     Mark,
     check_method,

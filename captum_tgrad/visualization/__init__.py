@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING
 from captum_tgrad._support.lazy import lazy
 
 if TYPE_CHECKING:
-    from captum_tgrad.visualization.cascade import cascade_figure
-    from captum_tgrad.visualization.curves import curves_figure
+    from captum_tgrad.visualization.cascade_figures import cascade_figure
+    from captum_tgrad.visualization.curve_figures import curves_figure
     from captum_tgrad.visualization.evaluation_figures import metrics_figure, seconds_figure
-    from captum_tgrad.visualization.explanation import explanation_figure
-    from captum_tgrad.visualization.layers import layers_figure
-    from captum_tgrad.visualization.methods import methods_figure
+    from captum_tgrad.visualization.explanation_figures import explanation_figure
+    from captum_tgrad.visualization.html_report import Report
+    from captum_tgrad.visualization.layer_figures import layers_figure
+    from captum_tgrad.visualization.method_figures import methods_figure
     from captum_tgrad.visualization.pictures import as_pictures
     from captum_tgrad.visualization.replaced import replaced_images
-    from captum_tgrad.visualization.report import Report
-    from captum_tgrad.visualization.similarity import similarity_figure
+    from captum_tgrad.visualization.similarity_figures import similarity_figure
     from captum_tgrad.visualization.term_scores import term_scores_figure
 
 __all__ = [
@@ -43,17 +43,17 @@ if not TYPE_CHECKING:
     __getattr__, __dir__ = lazy(
         __name__,
         {
-            "Report": "report",
+            "Report": "html_report",
             "as_pictures": "pictures",
-            "cascade_figure": "cascade",
-            "curves_figure": "curves",
-            "explanation_figure": "explanation",
-            "layers_figure": "layers",
-            "methods_figure": "methods",
+            "cascade_figure": "cascade_figures",
+            "curves_figure": "curve_figures",
+            "explanation_figure": "explanation_figures",
+            "layers_figure": "layer_figures",
+            "methods_figure": "method_figures",
             "metrics_figure": "evaluation_figures",
             "replaced_images": "replaced",
             "seconds_figure": "evaluation_figures",
-            "similarity_figure": "similarity",
+            "similarity_figure": "similarity_figures",
             "term_scores_figure": "term_scores",
         },
     )

@@ -8,16 +8,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from captum_tgrad.metrics.baseline_forms import choose, resolve_each
 from captum_tgrad.metrics.baselines import Preset
-from captum_tgrad.metrics.checks import listed
-from captum_tgrad.metrics.importance import (
+from captum_tgrad.metrics.engine.baseline_forms import choose, resolve_each
+from captum_tgrad.metrics.engine.checks import listed
+from captum_tgrad.metrics.engine.importance import (
     ChannelReduce,
     InterpolateMode,
     importance_maps,
     not_finite,
 )
-from captum_tgrad.metrics.ranking import Ties, rank
+from captum_tgrad.metrics.engine.ranking import Ties, rank
 
 CURVES = ("insertion", "deletion")
 

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from captum_tgrad._support.optional import import_from_extra
 from captum_tgrad.zoo.checkpoint import count_classes, load_weights, read_state_dict
 from captum_tgrad.zoo.class_names import imagenet_class_names, names_for
 from captum_tgrad.zoo.classifier import Classifier
-from captum_tgrad.zoo.optional import import_from_extra
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from captum_tgrad.zoo.optional import import_from_extra
+from captum_tgrad._support.optional import import_from_extra
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -86,7 +86,7 @@ def test_faults_of_the_program_keep_their_traceback(tmp_path, monkeypatch):
         def broken(*args, error=error, **kwargs):
             raise error("a fault")
 
-        monkeypatch.setattr("captum_tgrad.cli.compare.compare", broken)
+        monkeypatch.setattr("captum_tgrad.cli.compare_command.compare", broken)
         with pytest.raises(error, match="a fault"):
             main(["compare", "--out", str(tmp_path), *FEW])
 
@@ -96,7 +96,7 @@ def test_out_of_memory_says_what_to_do(tmp_path, monkeypatch, capsys, error):
     def full(*args, **kwargs):
         raise error
 
-    monkeypatch.setattr("captum_tgrad.cli.compare.compare", full)
+    monkeypatch.setattr("captum_tgrad.cli.compare_command.compare", full)
     assert "--max-examples-per-batch" in _refused(capsys, "--out", str(tmp_path), *FEW)
 
 

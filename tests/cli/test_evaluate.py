@@ -6,7 +6,7 @@ import shutil
 import pytest
 from PIL import Image
 
-from captum_tgrad.cli import evaluate as command
+from captum_tgrad.cli import evaluate_command as command
 from captum_tgrad.cli.main import main
 from captum_tgrad.evaluation import METHODS
 from tests.evaluation.networks import classifier, images
@@ -136,7 +136,7 @@ def test_a_full_disk_says_how_to_go_on(tmp_path, folder, capsys, monkeypatch):
     def full(*arguments):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("captum_tgrad.evaluation.records.os.write", full)
+    monkeypatch.setattr("captum_tgrad.evaluation.storage.records.os.write", full)
     line = _refused(capsys, folder, tmp_path / "out", "--methods", "random")
     assert "No space left on device" in line
     assert "--resume goes on with the records so far" in line

@@ -169,7 +169,7 @@ def test_faults_of_the_program_keep_their_traceback(tmp_path, monkeypatch):
     def broken(*args, **kwargs):
         raise ValueError("a fault")
 
-    monkeypatch.setattr("captum_tgrad.cli.explain.explain", broken)
+    monkeypatch.setattr("captum_tgrad.cli.explain_command.explain", broken)
     with pytest.raises(ValueError, match="a fault"):
         main(["explain", "--out", str(tmp_path)])
 
@@ -179,5 +179,5 @@ def test_out_of_memory_says_what_to_do(tmp_path, monkeypatch, capsys, error):
     def full(*args, **kwargs):
         raise error
 
-    monkeypatch.setattr("captum_tgrad.cli.explain.explain", full)
+    monkeypatch.setattr("captum_tgrad.cli.explain_command.explain", full)
     assert "smaller --batch-size" in _refused(capsys, "--out", str(tmp_path))

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from captum_tgrad.cli import sanity_check as command
+from captum_tgrad.cli import sanity_check_command as command
 from captum_tgrad.cli.main import main
 from captum_tgrad.sanity_checks import cascading_randomization
 from captum_tgrad.zoo import sample_image

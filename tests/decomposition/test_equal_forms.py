@@ -12,7 +12,7 @@ from captum_tgrad import TGradAttribution
 from captum_tgrad.decomposition.call import Call
 from captum_tgrad.decomposition.in_place import OldValues
 from captum_tgrad.decomposition.operations.operation import in_its_form
-from captum_tgrad.decomposition.operations.table import operation_of
+from captum_tgrad.decomposition.operations.operation_table import operation_of
 
 GENERATOR = torch.Generator().manual_seed(3)
 EXACT = {"rtol": 1e-12, "atol": 1e-12}

@@ -11,7 +11,7 @@ from torch import nn
 from captum_tgrad import LayerTGradAttribution, TGradAttribution
 from captum_tgrad.decomposition import maps
 from captum_tgrad.decomposition.call import Call
-from captum_tgrad.decomposition.operations.table import operation_of
+from captum_tgrad.decomposition.operations.operation_table import operation_of
 from tests.decomposition.test_hidden import Square
 
 GENERATOR = torch.Generator().manual_seed(0)

@@ -10,7 +10,7 @@ from torch import nn
 from captum_tgrad import TGradAttribution
 from captum_tgrad.decomposition.call import Call
 from captum_tgrad.decomposition.one_rule import bias_from_rule
-from captum_tgrad.decomposition.operations.table import operation_of
+from captum_tgrad.decomposition.operations.operation_table import operation_of
 
 LAYERS = {
     "lstm": (nn.LSTM, torch.lstm, {}),

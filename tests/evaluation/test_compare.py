@@ -11,7 +11,7 @@ from torchvision.transforms import functional as transform
 from captum_tgrad import TGradAttribution
 from captum_tgrad.evaluation import METHODS, Method, evaluate
 from captum_tgrad.evaluation.compare import compare
-from captum_tgrad.evaluation.compare_output import (
+from captum_tgrad.evaluation.report.comparison import (
     draw_curves,
     draw_methods,
     markdown,

@@ -6,9 +6,10 @@ import json
 import pytest
 import torch
 
-from captum_tgrad.evaluation import METHODS, Method, evaluate, timed
-from captum_tgrad.evaluation.method import image_seed
-from captum_tgrad.evaluation.records import read_records
+from captum_tgrad.evaluation import METHODS, Method, evaluate
+from captum_tgrad.evaluation.methods.method import image_seed
+from captum_tgrad.evaluation.running import timed_method as timed
+from captum_tgrad.evaluation.storage.records import read_records
 from captum_tgrad.metrics import average_drop, increase_in_confidence, insertion_deletion
 from tests.evaluation.networks import classifier, dense_network, images, network
 

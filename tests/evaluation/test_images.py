@@ -9,7 +9,7 @@ from PIL import Image
 from torch.utils.data import TensorDataset
 from torchvision.datasets import ImageFolder
 
-from captum_tgrad.evaluation.images import built_in_pictures, pictures_in
+from captum_tgrad.evaluation.image_files import built_in_pictures, pictures_in
 from captum_tgrad.evaluation.samples import Samples
 from tests.evaluation.networks import classifier, images
 

@@ -7,7 +7,7 @@ import torch
 
 from captum_tgrad import CamAttribution, FullGradAttribution, TGradAttribution
 from captum_tgrad.evaluation import METHODS, Explainer, get_method
-from captum_tgrad.evaluation.method import black_picture, image_seed
+from captum_tgrad.evaluation.methods.method import black_picture, image_seed
 from tests.evaluation.networks import classifier, dense_network, images, network
 
 TARGET = [2, 0, 3]

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from captum_tgrad.evaluation.protocol import (
+from captum_tgrad.evaluation.storage.protocol import (
     fingerprint,
     image_digest,
     joined,

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from captum_tgrad.evaluation.records import (
+from captum_tgrad.evaluation.storage.records import (
     KEYS,
     JsonLines,
     cut_half_written,
@@ -99,7 +99,7 @@ def test_files_of_several_processes_count_each_pair_once(tmp_path):
 _FILLS_UP = """
 import resource, signal, sys
 from pathlib import Path
-from captum_tgrad.evaluation.records import JsonLines, KEYS, record_of
+from captum_tgrad.evaluation.storage.records import JsonLines, KEYS, record_of
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (700, 700))
 with JsonLines(Path(sys.argv[1])) as lines:

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from captum_tgrad.evaluation import METHODS, Method, OutputError, evaluate
-from captum_tgrad.evaluation.records import read_lines, read_records
+from captum_tgrad.evaluation.storage.records import read_lines, read_records
 from tests.evaluation.networks import images, network
 
 pytestmark = pytest.mark.filterwarnings("ignore:(The baseline keeps|More than a quarter|Constant)")

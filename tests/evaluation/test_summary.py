@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from captum_tgrad.evaluation.bootstrap import bootstrap_means
-from captum_tgrad.evaluation.records import KEYS, METRICS
-from captum_tgrad.evaluation.summary import COLUMNS, summarize
-from captum_tgrad.evaluation.table import markdown
+from captum_tgrad.evaluation.report.bootstrap import bootstrap_means
+from captum_tgrad.evaluation.report.summary import COLUMNS, summarize
+from captum_tgrad.evaluation.report.table import markdown
+from captum_tgrad.evaluation.storage.records import KEYS, METRICS
 from captum_tgrad.visualization.evaluation_figures import metrics_figure, seconds_figure
 
 TITLES = {"t_grad": "T-Grad", "saliency": "Vanilla Gradient", "deep_lift": "DeepLIFT"}

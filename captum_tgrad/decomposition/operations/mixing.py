@@ -12,7 +12,8 @@ from captum_tgrad.decomposition.bias import Bias, ChannelBias, ElementBias
 from captum_tgrad.decomposition.call import Call, NoRuleError, Operation
 from captum_tgrad.decomposition.operations.arithmetic import homogeneous, of_degree, product
 from captum_tgrad.decomposition.operations.operation import records, require_constant
-from captum_tgrad.decomposition.places import elementwise, mixing
+from captum_tgrad.decomposition.places import elementwise
+from captum_tgrad.decomposition.places import mixing_places as mixing
 
 # On a CPU, larger blocks leave the cache, and each needs fresh memory of the system.
 _BLOCK_OF_SCORES = {"cpu": 2**18}

@@ -8,7 +8,9 @@ from torch import Tensor
 from captum_tgrad.decomposition.bias import Bias, ElementBias
 from captum_tgrad.decomposition.call import Call, Operation, map_tensors, tensors_in
 from captum_tgrad.decomposition.operations.operation import records
-from captum_tgrad.decomposition.places import elementwise, mixing, moving, padding, picking
+from captum_tgrad.decomposition.places import elementwise, padding, picking
+from captum_tgrad.decomposition.places import mixing_places as mixing
+from captum_tgrad.decomposition.places import moving_places as moving
 
 
 def nothing(call: Call, output: Tensor) -> Bias | None:

@@ -15,7 +15,7 @@ from torch import Tensor
 from captum_tgrad.decomposition.bias import Bias, ElementBias
 from captum_tgrad.decomposition.call import Call, NoRuleError, Operation
 from captum_tgrad.decomposition.operations.operation import records, require_constant
-from captum_tgrad.decomposition.places import mixing
+from captum_tgrad.decomposition.places import mixing_places as mixing
 from captum_tgrad.decomposition.precision import in_full_precision
 
 Weights = Sequence[Tensor]

@@ -18,7 +18,7 @@ from captum_tgrad.decomposition.places.coordinates import (
     narrowed,
 )
 from captum_tgrad.decomposition.places.elementwise import Found, claims_of
-from captum_tgrad.decomposition.places.moving import copies_refined
+from captum_tgrad.decomposition.places.moving_places import copies_refined
 from captum_tgrad.decomposition.places.places import Places, mixed, places
 
 _MOST_LOOKED_AT = 2**22

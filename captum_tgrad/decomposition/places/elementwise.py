@@ -9,7 +9,7 @@ from torch import Tensor
 
 from captum_tgrad.decomposition.call import Call, NoRuleError
 from captum_tgrad.decomposition.places.coordinates import SAMPLES, Axis, Coordinates
-from captum_tgrad.decomposition.places.moving import moved
+from captum_tgrad.decomposition.places.moving_places import moved
 from captum_tgrad.decomposition.places.origin import places_of
 from captum_tgrad.decomposition.places.places import Places, places
 

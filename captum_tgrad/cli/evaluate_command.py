@@ -1,0 +1,103 @@
+"""``captum-tgrad evaluate``: methods compared on a data set."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from captum_tgrad.cli.chosen_methods import chosen_methods
+from captum_tgrad.cli.device import choose_device
+from captum_tgrad.cli.errors import CommandError, users_mistakes
+from captum_tgrad.cli.evaluate_options import QUICK_STEPS
+from captum_tgrad.cli.memory import short_memory
+from captum_tgrad.evaluation import (
+    Method,
+    OutputError,
+    Pictures,
+    built_in_pictures,
+    evaluate,
+    pictures_in,
+)
+from captum_tgrad.evaluation.distributed import joined_processes, own_device
+from captum_tgrad.evaluation.image_files import BUILT_IN
+from captum_tgrad.evaluation.workers import Workers
+from captum_tgrad.zoo import Classifier, load_classifier
+from captum_tgrad.zoo.class_names import read_class_names
+
+_SOMETHING_SKIPPED = 1
+
+
+def run_evaluate(options: argparse.Namespace) -> int:
+    """Carries out the command.
+
+    Args:
+        options: As parsed by ``captum_tgrad.cli.main``.
+
+    Returns:
+        The exit status, 0, or 1 where a picture or a method was skipped.
+
+    Raises:
+        CommandError: Something that the user named is not there or does not serve.
+    """
+    with users_mistakes():
+        methods = chosen_methods(options)
+        device = own_device(choose_device(options.device))
+        names = None if options.class_names is None else read_class_names(options.class_names)
+        classifier = load_classifier(options.model, options.weights, names)
+        pictures = _pictures(options, classifier)
+    classifier.model.to(device)
+    with joined_processes(device):
+        return _evaluate(options, classifier, pictures, methods)
+
+
+def _evaluate(
+    options: argparse.Namespace, classifier: Classifier, pictures: Pictures, methods: list[Method]
+) -> int:
+    try:
+        with short_memory(
+            "not even one picture fits into memory: name another --device or a smaller --model"
+        ):
+            found = evaluate(
+                classifier,
+                pictures,
+                methods,
+                options.out,
+                resume=options.resume,
+                target=options.target,
+                n_steps=QUICK_STEPS if options.quick else options.n_steps,
+                batch_size=options.batch_size,
+                max_examples_per_batch=options.max_examples_per_batch,
+                score=options.score,
+                ties=options.ties,
+                limit=options.limit,
+                seed=options.seed,
+                budget=options.budget,
+                show_progress=None,
+            )
+    except OutputError as error:
+        raise CommandError(str(error)) from error
+    except OSError as error:
+        raise CommandError(f"{error}; --resume goes on with the records so far") from error
+    if not Workers().first:
+        return 0  # Else torchrun would end the first process before it has said what was skipped.
+    print(found.table)
+    print(f"written: {options.out}")
+    for each in found.skipped:
+        what = ", ".join(each[key] for key in ("image", "method") if each[key] is not None)
+        print(f"skipped: {what}: {each['reason']}", file=sys.stderr)
+    return _SOMETHING_SKIPPED if found.skipped else 0
+
+
+def _pictures(options: argparse.Namespace, classifier: Classifier) -> Pictures:
+    if options.images == BUILT_IN:
+        if options.labels is not None:
+            raise ValueError("--labels is for a folder of pictures: the built-in ones have theirs")
+        pictures = built_in_pictures(classifier)
+    else:
+        pictures = pictures_in(options.images, classifier, options.labels)
+    if options.target == "label" and not any(label is not None for label in pictures.labels):
+        raise ValueError(
+            "--target label, but no picture has a label: give --labels CSV, or folders named by"
+            " their class"
+        )
+    return pictures

@@ -1,0 +1,117 @@
+"""``captum-tgrad explain``: a figure, a map and a report for every picture."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from tqdm import tqdm
+
+from captum_tgrad.cli.chosen_classifier import load_for
+from captum_tgrad.cli.device import choose_device
+from captum_tgrad.cli.errors import CommandError, users_mistakes
+from captum_tgrad.cli.jobs import Job, plan_jobs, readable
+from captum_tgrad.cli.memory import short_memory
+from captum_tgrad.explanation import Explanation, explain, format_report
+from captum_tgrad.visualization import explanation_figure, layers_figure
+from captum_tgrad.zoo import Classifier
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+_DOTS_PER_INCH = 150
+_SOMETHING_SKIPPED = 1
+# A progress bar that is gone before it can be read only flickers.
+_SECONDS_BEFORE_PROGRESS = 2.0
+
+
+def run_explain(options: argparse.Namespace) -> int:
+    """Carries out the command.
+
+    Args:
+        options: As parsed by ``captum_tgrad.cli.main``.
+
+    Returns:
+        The exit status, 0, or 1 where a picture was skipped.
+
+    Raises:
+        CommandError: Something that the user named is not there or does not serve.
+    """
+    with users_mistakes():
+        # The cheap checks first: a mistyped picture should not wait for a network to load.
+        pictures, skipped = readable(options.pictures)
+        jobs = plan_jobs(pictures, options.out, layers=options.layers is not None)
+        device = choose_device(options.device)
+        classifier, target = load_for(options)
+    classifier.model.to(device)
+    size = options.batch_size
+    batches = [jobs[start : start + size] for start in range(0, len(jobs), size)]
+    # disable=None: no bar where stderr is not a terminal.
+    with tqdm(total=len(jobs), unit="picture", delay=_SECONDS_BEFORE_PROGRESS, disable=None) as bar:
+        for planned in batches:
+            batch, images = _loaded(planned, skipped)
+            bar.update(len(planned) - len(batch))
+            if not batch:
+                continue
+            explanations = _explained(classifier, images, target, options.layers)
+            for job, explanation in zip(batch, explanations, strict=True):
+                with users_mistakes():
+                    _write(job, explanation, options.layers)
+                bar.write(f"{job.title}\n{format_report(explanation)}\n{job.results}\n")
+                bar.update()
+    if all(job.picture in skipped for job in jobs):
+        raise CommandError(next(iter(skipped.values())))
+    for picture, reason in skipped.items():
+        print(f"skipped: {picture}: {reason}", file=sys.stderr)
+    return _SOMETHING_SKIPPED if skipped else 0
+
+
+def _loaded(batch: Sequence[Job], skipped: dict[Path, str]) -> tuple[list[Job], list[Image]]:
+    """The pictures of a batch that can be read; the others are added to ``skipped``."""
+    loaded, images = [], []
+    for job in batch:
+        try:
+            images.append(job.load())
+            loaded.append(job)
+        except (OSError, ValueError, ImportError) as error:
+            if job.picture is None:
+                raise CommandError(str(error)) from error
+            skipped[job.picture] = str(error)
+    return loaded, images
+
+
+def _explained(
+    classifier: Classifier, images: list[Image], target: int | None, layers: int | None
+) -> list[Explanation]:
+    with short_memory(
+        f"{len(images)} pictures at a time do not fit into memory: give a smaller --batch-size"
+    ):
+        return explain(classifier, images, target, keep_terms=layers is not None)
+
+
+def _write(job: Job, explanation: Explanation, layers: int | None) -> None:
+    """Writes the map and the figures of one picture."""
+    job.map_path.parent.mkdir(parents=True, exist_ok=True)
+    np.save(job.map_path, explanation.attribution.numpy())
+    target = explanation.target
+    figure = explanation_figure(
+        explanation.image,
+        explanation.attribution,
+        class_name=f"{target.name} ({target.index})",
+        probability=target.probability,
+        residual=explanation.residual,
+    )
+    figure.savefig(job.figure_path, dpi=_DOTS_PER_INCH)
+    if layers is not None and explanation.decomposition is not None and job.layers_path is not None:
+        figure = layers_figure(
+            explanation.decomposition,
+            explanation.image,
+            terms=layers,
+            title=f"{target.name} ({target.index}): what each layer adds to the logit"
+            f" {explanation.logit:+.3f}",
+        )
+        figure.savefig(job.layers_path, dpi=_DOTS_PER_INCH)

@@ -1,0 +1,138 @@
+"""``captum-tgrad sanity-check``: a map while the network forgets what it has learned."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+from collections.abc import Iterator, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from captum_tgrad.cli.chosen_classifier import load_for
+from captum_tgrad.cli.device import choose_device
+from captum_tgrad.cli.errors import users_mistakes
+from captum_tgrad.cli.jobs import check_files, load_or_sample, title_of
+from captum_tgrad.evaluation import Method, get_method
+from captum_tgrad.evaluation.methods.method import black_picture
+from captum_tgrad.sanity_checks import RandomizationStep, cascading_randomization
+from captum_tgrad.sanity_checks.blocks import block_names
+from captum_tgrad.visualization import cascade_figure
+from captum_tgrad.zoo import Classifier
+
+_DOTS_PER_INCH = 150
+_MEASURES = ("spearman", "spearman_absolute", "ssim", "ssim_absolute")
+
+
+def run_sanity_check(options: argparse.Namespace) -> None:
+    """Carries out the command.
+
+    Args:
+        options: As parsed by ``captum_tgrad.cli.main``.
+
+    Raises:
+        CommandError: Something that the user named is not there or does not serve.
+    """
+    with users_mistakes():
+        method = get_method(options.method)
+        path = options.out / f"{method.name}-{options.mode}.png"
+        check_files(options.pictures, options.out, [path])
+        pictures = options.pictures or [None]
+        if options.columns < 2:
+            raise ValueError("--columns must be 2 or more: the trained network and another")
+        device = choose_device(options.device)
+        classifier, target = load_for(options)
+        images = [load_or_sample(picture) for picture in pictures]
+    model = classifier.model.to(device)
+    inputs = torch.stack([classifier.preprocess(image) for image in images]).to(device)
+    with torch.no_grad():
+        # A model may overwrite what it is given.
+        predicted = model(inputs.clone()).argmax(dim=1)
+    targets = predicted if target is None else torch.full_like(predicted, target)
+    steps = _finished(_started(options, classifier, method, inputs, targets))
+    with users_mistakes():
+        figure = cascade_figure(
+            steps,
+            [classifier.crop(image) for image in images],
+            columns=options.columns,
+            labels=[classifier.class_names[index] for index in targets.tolist()],
+            title=f"{method.title} while {classifier.name} is randomized, {options.mode}",
+        )
+        options.out.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, dpi=_DOTS_PER_INCH)
+        _write_numbers(path.with_suffix(".csv"), steps, [title_of(picture) for picture in pictures])
+    _print_means(steps)
+    print(f"written: {path} and {path.with_suffix('.csv')}")
+
+
+def _started(
+    options: argparse.Namespace,
+    classifier: Classifier,
+    method: Method,
+    inputs: Tensor,
+    targets: Tensor,
+) -> Iterator[RandomizationStep]:
+    """The steps, once it is clear that the method and the layers serve, and extras are there."""
+    black = black_picture(classifier)
+    with users_mistakes():
+        steps = cascading_randomization(
+            classifier.model,
+            lambda copy: _AsAttribution(method, copy, black),
+            inputs,
+            targets,
+            layers=_layers(options.layers, classifier.model, inputs),
+            mode=options.mode,
+            seed=options.seed,
+        )
+        first = next(steps)
+    return chain([first], steps)
+
+
+def _finished(steps: Iterator[RandomizationStep]) -> list[RandomizationStep]:
+    found = []
+    # disable=None: no bar where stderr is not a terminal.
+    with tqdm(unit="layer", disable=None) as bar:
+        for step in steps:
+            bar.total = step.steps
+            bar.update()
+            found.append(step)
+    return found
+
+
+class _AsAttribution:
+    """A method by name in the form of Captum's: built from a model, with ``attribute``."""
+
+    def __init__(self, method: Method, model: nn.Module, black: Tensor) -> None:
+        self._explainer = method.build(model, black)
+
+    def attribute(self, inputs: Tensor, target: Any = None) -> Tensor:
+        return self._explainer(inputs, target)
+
+
+def _layers(named: str, model: nn.Module, inputs: Tensor) -> list[str] | None:
+    if named == "all":
+        return None
+    if named == "blocks":
+        return block_names(model, lambda: model(inputs[:1].clone())) or None
+    return [name.strip() for name in named.split(",") if name.strip()]
+
+
+def _write_numbers(path: Path, steps: Sequence[RandomizationStep], pictures: Sequence[str]) -> None:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["step", "layer", "picture", *_MEASURES])
+        for step in steps:
+            for sample, picture in enumerate(pictures):
+                values = [float(getattr(step, measure)[sample]) for measure in _MEASURES]
+                writer.writerow([step.index, step.layer or "", picture, *values])
+
+
+def _print_means(steps: Sequence[RandomizationStep]) -> None:
+    print("randomized                      rank correlation      SSIM")
+    for step in steps:
+        rank, ssim = float(step.spearman.nanmean()), float(step.ssim.nanmean())
+        print(f"{step.layer or '(trained)':<32}{rank:>16.3f}{ssim:>10.3f}")

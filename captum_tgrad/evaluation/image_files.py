@@ -1,0 +1,220 @@
+"""The pictures of an evaluation: a folder, folders of classes, a list of labels, or built in."""
+
+from __future__ import annotations
+
+import csv
+import os
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from captum_tgrad.evaluation.storage.protocol import PROTOCOL_FILE
+from captum_tgrad.zoo.classifier import Classifier
+from captum_tgrad.zoo.images import load_image
+from captum_tgrad.zoo.targets import resolve_target
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+BUILT_IN = "built-in"
+"""The name of the labeled ImageNet pictures that need no download."""
+
+_SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+
+
+@dataclass(frozen=True)
+class Pictures(Dataset[tuple[Tensor, int | None]]):
+    """Picture files as a torch data set of ``(image, label)``; a file is read when it is asked for.
+
+    Attributes:
+        title: What they are called in a protocol.
+        files: The pictures.
+        names: For each, what it is called in records.
+        labels: For each, the index of its class, or None where it is not known.
+        preprocess: From an RGB picture to what a network takes, ``(C, H, W)``.
+    """
+
+    title: str
+    files: tuple[Path, ...]
+    names: tuple[str, ...]
+    labels: tuple[int | None, ...]
+    preprocess: Callable[[Image], Tensor]
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int | None]:
+        """The image and the label; raises as ``load_image``."""
+        return self.preprocess(load_image(self.files[index])), self.labels[index]
+
+
+def built_in_pictures(classifier: Classifier) -> Pictures:
+    """The 20 labeled ImageNet pictures that the ``foolbox`` package carries.
+
+    Raises:
+        ModuleNotFoundError: foolbox is not installed.
+    """
+    # Looked for, not imported: foolbox itself wants packages that pictures do not need.
+    found = find_spec("foolbox")
+    if found is None or not found.submodule_search_locations:
+        raise ModuleNotFoundError(
+            "the built-in pictures are in foolbox, which is not installed: pip install"
+            ' "captum-tgrad[evaluate]", or name a folder of pictures',
+            name="foolbox",
+        )
+    data = Path(found.submodule_search_locations[0]) / "data"
+    files = sorted(data.glob("imagenet_*_*.jpg"))
+    labels = [int(file.stem.rsplit("_", 1)[1]) for file in files]
+    return _pictures("foolbox", data, files, labels, classifier)
+
+
+def pictures_in(
+    folder: str | Path, classifier: Classifier, labels: str | Path | None = None
+) -> Pictures:
+    """The pictures in a folder, in the order of their names.
+
+    Args:
+        folder: Holds pictures; or holds only folders, one for each class, with pictures in them at
+            any depth. Such a folder is named with the name or the index of its class; pictures in
+            others have no label. Numbers are indices only if each is that of a class. Where no
+            folder is named so and there are as many as classes, their order is that of the classes,
+            unless numbers are among them whose order it is not.
+        classifier: Whose classes they are, and how it takes pictures.
+        labels: A CSV file with two columns, the path of a picture in ``folder`` and the index or
+            the name of its class; a first line of titles is passed over. Pictures that it does not
+            list have no label.
+
+    Raises:
+        FileNotFoundError: There is no such folder, no picture in it, or no file ``labels``.
+        ValueError: There are pictures both in ``folder`` and in folders of it, a label names no
+            class, or ``labels`` lists no picture that is here.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise FileNotFoundError(
+            f"there is no folder of pictures {folder}: name one, or {BUILT_IN} for 20 pictures"
+        )
+    files = pictures_among(_walk(folder))
+    if not files:
+        raise FileNotFoundError(f"there is no picture in {folder}: {', '.join(sorted(_SUFFIXES))}")
+    flat = [file for file in files if file.parent == folder]
+    if flat and len(flat) < len(files):
+        within = next(file for file in files if file.parent != folder)
+        raise ValueError(
+            f"{folder} holds pictures, such as {flat[0].name}, and folders of pictures, such as"
+            f" {within.relative_to(folder).as_posix()}: move those that are not meant elsewhere"
+        )
+    if labels is not None:
+        found: Sequence[int | None] = _listed_labels(folder, files, Path(labels), classifier)
+    elif flat:
+        found = [None] * len(files)
+    else:
+        found = _folder_labels(folder, files, classifier)
+    return _pictures(folder.resolve().name, folder, files, found, classifier)
+
+
+def _pictures(
+    title: str,
+    folder: Path,
+    files: Sequence[Path],
+    labels: Sequence[int | None],
+    classifier: Classifier,
+) -> Pictures:
+    names = tuple(file.relative_to(folder).as_posix() for file in files)
+    return Pictures(title, tuple(files), names, tuple(labels), classifier.preprocess)
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    """All files in a folder; links to folders are followed, but not into themselves."""
+    for within, folders, files in os.walk(folder, followlinks=True):
+        # A link to a folder above would never end.
+        here = os.path.realpath(within)
+        folders[:] = [
+            name
+            for name in sorted(folders)
+            if not _is_above(os.path.realpath(os.path.join(within, name)), here)
+        ]
+        yield from (Path(within, name) for name in files)
+
+
+def _is_above(folder: str, other: str) -> bool:
+    return other == folder or other.startswith(folder + os.sep)
+
+
+def pictures_among(paths: Iterable[Path]) -> list[Path]:
+    """The pictures, without the figures of an evaluation that was written beside them."""
+    return sorted(
+        path
+        for path in paths
+        if path.suffix.lower() in _SUFFIXES
+        and path.is_file()
+        and not (path.parent / PROTOCOL_FILE).exists()
+    )
+
+
+def _folder_labels(folder: Path, files: Sequence[Path], classifier: Classifier) -> list[int | None]:
+    """The class that the uppermost folder of each picture stands for; None if folders are none."""
+    of_files = [file.relative_to(folder).parts[0] for file in files]
+    folders = sorted(set(of_files))
+    index = {name: _class_of(name, classifier) for name in folders}
+    numbers = [name for name in folders if name.isdecimal()]
+    if any(index[name] is None for name in numbers):
+        # They count from 1, or count something else.
+        index.update(dict.fromkeys(numbers))
+    none_is_named = all(label is None for label in index.values())
+    # "10" comes before "2".
+    in_order = numbers == sorted(numbers, key=int)
+    if none_is_named and in_order and len(folders) == len(classifier.class_names):
+        index = {name: position for position, name in enumerate(folders)}
+    return [index[name] for name in of_files]
+
+
+def _class_of(name: str, classifier: Classifier) -> int | None:
+    try:
+        return resolve_target(name, classifier.class_names)
+    except ValueError:
+        return None
+
+
+def _listed_labels(
+    folder: Path, files: Sequence[Path], path: Path, classifier: Classifier
+) -> list[int | None]:
+    """The labels that a CSV file has for the pictures."""
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file of labels {path}")
+    labels: dict[str, int] = {}
+    known = {_composed(file) for file in files}
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as opened:
+            rows = [row for row in csv.reader(opened) if row]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{path} is not a CSV file in UTF-8: {error}") from error
+    for number, row in enumerate(rows):
+        if len(row) < 2:
+            raise ValueError(f"{path} has {row} on line {number + 1}: give a picture and its class")
+        name = _composed(folder / row[0].strip())
+        try:
+            label = resolve_target(row[1], classifier.class_names)
+        except ValueError as error:
+            if number or name in known:  # else it holds titles
+                raise ValueError(f"{path}, line {number + 1}: {error}") from error
+            continue
+        if labels.setdefault(name, label) != label:
+            raise ValueError(
+                f"{path}, line {number + 1}: {row[0].strip()} has the class {label} here, and"
+                f" {labels[name]} on a line above: leave one of them"
+            )
+    if not labels.keys() & known:
+        raise ValueError(f"{path} lists no picture that is in {folder}: give paths inside of it")
+    return [labels.get(_composed(file)) for file in files]
+
+
+def _composed(path: Path) -> str:
+    """The spelling of a path in which accents are a part of their letters."""
+    return unicodedata.normalize("NFC", path.as_posix())

@@ -1,0 +1,1 @@
+"""Attribution methods by name, and how to add others."""

@@ -1,0 +1,104 @@
+"""The methods that are compared, by name: those of the paper's Table 1, and a control."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from captum_tgrad._support.suggest import did_you_mean
+from captum_tgrad.evaluation.methods import cam_methods, gradient_methods
+from captum_tgrad.evaluation.methods.method import Method
+
+_METHODS = (
+    Method("t_grad", "T-Grad", "1 forward and 1 backward pass", gradient_methods.build_t_grad),
+    Method(
+        "full_grad", "FullGrad", "1 forward and 1 backward pass", gradient_methods.build_full_grad
+    ),
+    Method(
+        "saliency",
+        "Vanilla Gradient",
+        "1 forward and 1 backward pass",
+        gradient_methods.build_saliency,
+    ),
+    Method(
+        "input_x_gradient",
+        "Input x Gradient",
+        "1 forward and 1 backward pass",
+        gradient_methods.build_input_x_gradient,
+    ),
+    Method(
+        "integrated_gradients",
+        "Integrated Gradients",
+        f"{gradient_methods.INTEGRATION_STEPS} forward and backward passes",
+        gradient_methods.build_integrated_gradients,
+        {"n_steps": gradient_methods.INTEGRATION_STEPS, "baseline": "black picture"},
+    ),
+    Method(
+        "smooth_grad",
+        "SmoothGrad",
+        f"{gradient_methods.NOISE_SAMPLES} forward and backward passes",
+        gradient_methods.build_smooth_grad,
+        {
+            "samples": gradient_methods.NOISE_SAMPLES,
+            # Of the network's input, after normalization.
+            "sigma": gradient_methods.NOISE_SIGMA,
+        },
+    ),
+    Method(
+        "grad_cam", "Grad-CAM", "1 forward pass, 1 to the layer back", cam_methods.build_grad_cam
+    ),
+    Method(
+        "grad_cam_plus_plus",
+        "Grad-CAM++",
+        "1 forward pass, 1 to the layer back",
+        cam_methods.cam_builder("GradCAMPlusPlus"),
+    ),
+    Method(
+        "eigen_cam",
+        "Eigen-CAM",
+        "1 forward pass, a singular value decomposition",
+        cam_methods.cam_builder("EigenCAM"),
+    ),
+    Method(
+        "score_cam",
+        "Score-CAM",
+        "1 forward pass for each channel of the layer",
+        cam_methods.build_score_cam,
+    ),
+    Method(
+        "x_grad_cam",
+        "XGrad-CAM",
+        "1 forward pass, 1 to the layer back",
+        cam_methods.cam_builder("XGradCAM"),
+    ),
+    Method("random", "Random", "none", gradient_methods.build_random),
+)
+
+METHODS: Mapping[str, Method] = {method.name: method for method in _METHODS}
+"""Every built-in method by its name, in the order in which tables show them.
+
+The noise of SmoothGrad has its standard deviation in units of what the network is given, that is
+after normalization. Integrated Gradients starts from a black picture, which after normalization is
+seldom 0. The layer of every class activation map is the last convolution.
+"""
+
+
+def get_method(name: str, further: Mapping[str, Method] | None = None) -> Method:
+    """Finds a method.
+
+    Args:
+        name: Its name.
+        further: Methods besides the built-in ones, by name, as from ``read_methods``.
+
+    Raises:
+        ValueError: There is none of that name; near matches are named.
+
+    Example:
+        >>> get_method("integrated_gradients").cost
+        '50 forward and backward passes'
+    """
+    known = {**METHODS, **(further or {})}
+    if name in known:
+        return known[name]
+    wanted = name.strip().casefold().replace("-", "_").replace(" ", "_")
+    advice = did_you_mean(wanted, known, f"choose from {', '.join(known)}", cutoff=0.5)
+    raise ValueError(f"there is no method {name!r}: {advice}")

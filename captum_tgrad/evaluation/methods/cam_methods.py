@@ -1,0 +1,72 @@
+"""Class activation maps of the last convolution: Captum's own, and the grad-cam package's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from captum_tgrad._support.optional import import_from_extra
+from captum_tgrad.attribution.last_convolution import LastConvolution
+from captum_tgrad.evaluation.methods.batches import leaf, one_by_one
+from captum_tgrad.evaluation.methods.method import Black, Compute
+
+
+def build_grad_cam(model: nn.Module, black: Black) -> Compute:
+    """Captum's LayerGradCam, with the ReLU that Grad-CAM ends in."""
+    from captum.attr import LayerGradCam
+
+    methods: list[LayerGradCam] = []
+
+    def compute(
+        inputs: Tensor, target: Tensor, seeds: Sequence[int], examples_at_once: int
+    ) -> tuple[Tensor, Tensor | None]:
+        if not methods:  # The layer is known when the model has run.
+            methods.append(LayerGradCam(model, last_convolution(model, inputs[:1])))
+        return methods[0].attribute(leaf(inputs), target, relu_attributions=True), None
+
+    return compute
+
+
+def cam_builder(class_name: str) -> Callable[[nn.Module, Black], Compute]:
+    """Makes a builder for a class of the grad-cam package, which takes the same layer."""
+
+    def build(model: nn.Module, black: Black) -> Compute:
+        from captum_tgrad import CamAttribution
+
+        cam_class = getattr(import_from_extra("pytorch_grad_cam", "cam"), class_name)
+        method = CamAttribution(model, cam_class)
+        return lambda inputs, target, seeds, at_once: (method.attribute(inputs, target), None)
+
+    return build
+
+
+def build_score_cam(model: nn.Module, black: Black) -> Compute:
+    """Score-CAM, one image at a time: it holds the image once for every channel of the layer."""
+    from captum_tgrad import CamAttribution
+
+    cam_class = import_from_extra("pytorch_grad_cam", "cam").ScoreCAM
+
+    def compute(image: Tensor, target: Tensor, seed: int, examples_at_once: int) -> Tensor:
+        attributions: Tensor = CamAttribution(
+            model, cam_class, batch_size=examples_at_once
+        ).attribute(image, target)
+        return attributions
+
+    return one_by_one(compute)
+
+
+def last_convolution(model: nn.Module, image: Tensor) -> nn.Module:
+    """The last convolution that runs and has an output of more than one place.
+
+    Raises:
+        ValueError: There is none.
+    """
+    listener = LastConvolution(model)
+    try:
+        with torch.no_grad():
+            model(image.clone())
+    finally:
+        listener.remove()
+    return listener.found()

@@ -1,0 +1,148 @@
+"""Methods that a file describes: any importable Captum or grad-cam class, with its arguments."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from functools import partial
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from captum_tgrad._support.model_copy import copy_model
+from captum_tgrad._support.optional import import_from_extra
+from captum_tgrad._support.own_randomness import own_randomness
+from captum_tgrad._support.suggest import did_you_mean
+from captum_tgrad.evaluation.methods.batches import black_batch, leaf, one_by_one
+from captum_tgrad.evaluation.methods.method import Black, Compute, Method
+
+_KEYS = {"class", "title", "constructor", "layer", "attribute", "random"}
+_BLACK = "black"
+_KINDS = {dict: "a table", bool: "true or false", str: "a string"}
+
+
+def read_methods(path: str | Path) -> dict[str, Method]:
+    """Reads methods from a TOML file, one table for each.
+
+    A table is named as the method is to be called and has these keys, of which only ``class`` must
+    be there: ``class``, a class of Captum or of the grad-cam package; ``title``, for tables;
+    ``layer``, the path of a module in the model, for classes that take one; ``constructor``, what
+    else the class is constructed with; ``attribute``, arguments of ``attribute``, where
+    ``baselines = "black"`` is a black picture; ``random = true`` if the class draws random numbers:
+    then images are explained one by one, each with random numbers of its own. ::
+
+        [deep_lift]
+        class = "captum.attr.DeepLift"
+        attribute = { baselines = "black" }
+
+        [layer_cam]
+        class = "pytorch_grad_cam.LayerCAM"
+        layer = "features.7"
+
+    Args:
+        path: The file.
+
+    Returns:
+        The methods by name.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ModuleNotFoundError: Python is older than 3.11, and ``tomli`` is not installed.
+        ValueError: It is not TOML, or a table of it is not as above.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file of methods {path}")
+    toml: Any = (
+        import_module("tomllib")
+        if sys.version_info >= (3, 11)
+        else import_from_extra("tomli", "evaluate")
+    )
+    try:
+        tables = toml.loads(path.read_text(encoding="utf-8"))
+    except (toml.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not a TOML file: {error}") from error
+    return {name: _method(name, table, path) for name, table in tables.items()}
+
+
+def _method(name: str, table: Any, path: Path) -> Method:
+    where = f"[{name}] of {path}"
+    if not isinstance(table, dict) or not isinstance(table.get("class"), str):
+        raise ValueError(f'{where} must be a table with class = "captum.attr.CLASS"')
+    unknown = sorted(table.keys() - _KEYS)
+    if unknown:
+        raise ValueError(
+            f"{where} has {', '.join(unknown)}: it may have {', '.join(sorted(_KEYS))}"
+        )
+    for key, kind in (("constructor", dict), ("attribute", dict), ("random", bool), ("layer", str)):
+        if not isinstance(table.get(key, kind()), kind):
+            raise ValueError(f"{key} in {where} must be {_KINDS[kind]}")
+    build = partial(_build, _class(table["class"], where), table)
+    return Method(name, str(table.get("title", name)), "as the class does", build, dict(table))
+
+
+def _class(path: str, where: str) -> Any:
+    """Imports a class by its full name."""
+    module, _, name = path.rpartition(".")
+    try:
+        found = getattr(import_module(module), name, None)
+    except (ImportError, ValueError) as error:
+        raise ValueError(f"class {path!r} in {where} cannot be imported: {error}") from error
+    if not isinstance(found, type):
+        advice = did_you_mean(name, dir(import_module(module)), f"{module} has no such class")
+        raise ValueError(f"class {path!r} in {where} is not there: {advice}")
+    return found
+
+
+def _build(kind: Any, table: Mapping[str, Any], model: nn.Module, black: Black) -> Compute:
+    # On a copy: some classes leave hooks in the model if they fail, and all that follow would
+    # be wrong.
+    duplicate, _ = copy_model(model, share_parameters=True)
+    method = _construct(kind, table, duplicate)
+
+    def explain(inputs: Tensor, target: Tensor, seed: int) -> Tensor:
+        options = dict(table.get("attribute", {}))
+        if options.get("baselines") == _BLACK:
+            options["baselines"] = black_batch(black, inputs)
+        with own_randomness(seed, inputs.device):
+            found = method.attribute(leaf(inputs), target=target, **options)
+        if not isinstance(found, Tensor):
+            raise TypeError(f"{kind.__name__} returned {type(found).__name__}, not one tensor")
+        # A map of a layer ranks places, not the layer's channels.
+        return found if found.shape[1:] == inputs.shape[1:] else found.sum(1, keepdim=True)
+
+    if table.get("random", False):
+        return one_by_one(lambda image, target, seed, at_once: explain(image, target, seed))
+
+    def compute(
+        inputs: Tensor, target: Tensor, seeds: Sequence[int], examples_at_once: int
+    ) -> tuple[Tensor, Tensor | None]:
+        return explain(inputs, target, 0), None
+
+    return compute
+
+
+def _construct(kind: Any, table: Mapping[str, Any], model: nn.Module) -> Any:
+    """An object of the class, for a layer of the model where one is named."""
+    from captum_tgrad import CamAttribution
+
+    options = table.get("constructor", {})
+    layer = _layer(model, table["layer"]) if "layer" in table else None
+    if kind.__module__.startswith("pytorch_grad_cam"):
+        return CamAttribution(model, kind, None if layer is None else [layer], **options)
+    return kind(model, *(() if layer is None else (layer,)), **options)
+
+
+def _layer(model: nn.Module, path: str) -> nn.Module:
+    names: dict[str, nn.Module] = dict(model.named_modules())
+    if path in names and path:
+        return names[path]
+    advice = did_you_mean(path, names, f"its layers are {_few(list(names))}")
+    raise ValueError(f"the model has no layer {path!r}: {advice}")
+
+
+def _few(names: list[str]) -> str:
+    shown = [name for name in names if name and "." not in name]
+    return ", ".join(shown[:10]) + (", ..." if len(shown) > 10 else "")

@@ -1,0 +1,113 @@
+"""Methods that follow the gradient of the output with respect to the image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from captum_tgrad._support.own_randomness import own_randomness
+from captum_tgrad.evaluation.methods.batches import (
+    black_batch,
+    leaf,
+    one_by_one,
+)
+from captum_tgrad.evaluation.methods.method import Black, Compute
+
+INTEGRATION_STEPS = 50
+NOISE_SAMPLES = 50
+NOISE_SIGMA = 0.1
+
+
+def build_t_grad(model: nn.Module, black: Black) -> Compute:
+    """T-Grad, the only one with a residual."""
+    from captum_tgrad import TGradAttribution
+
+    method = TGradAttribution(model)
+
+    def compute(
+        inputs: Tensor, target: Tensor, seeds: Sequence[int], examples_at_once: int
+    ) -> tuple[Tensor, Tensor | None]:
+        attributions, residual = method.attribute(inputs, target, return_convergence_delta=True)
+        return attributions, residual
+
+    return compute
+
+
+def build_full_grad(model: nn.Module, black: Black) -> Compute:
+    """FullGrad, from the same terms as T-Grad."""
+    from captum_tgrad import FullGradAttribution
+
+    method = FullGradAttribution(model)
+    return lambda inputs, target, seeds, at_once: (method.attribute(inputs, target), None)
+
+
+def build_saliency(model: nn.Module, black: Black) -> Compute:
+    """The magnitude of the gradient ("vanilla gradient")."""
+    from captum.attr import Saliency
+
+    method = Saliency(model)
+    return lambda inputs, target, seeds, at_once: (method.attribute(leaf(inputs), target), None)
+
+
+def build_input_x_gradient(model: nn.Module, black: Black) -> Compute:
+    """The gradient times the input."""
+    from captum.attr import InputXGradient
+
+    method = InputXGradient(model)
+    return lambda inputs, target, seeds, at_once: (method.attribute(leaf(inputs), target), None)
+
+
+def build_integrated_gradients(model: nn.Module, black: Black) -> Compute:
+    """Gradients on the way from a black picture."""
+    from captum.attr import IntegratedGradients
+
+    method = IntegratedGradients(model)
+
+    def compute(
+        inputs: Tensor, target: Tensor, seeds: Sequence[int], examples_at_once: int
+    ) -> tuple[Tensor, Tensor | None]:
+        attributions = method.attribute(
+            leaf(inputs),
+            baselines=black_batch(black, inputs),
+            target=target,
+            n_steps=INTEGRATION_STEPS,
+            # Captum raises less than the number of images to it, with a warning.
+            internal_batch_size=max(examples_at_once, len(inputs)),
+        )
+        # Captum computes the steps in double precision.
+        return attributions.to(inputs.dtype), None
+
+    return compute
+
+
+def build_smooth_grad(model: nn.Module, black: Black) -> Compute:
+    """The mean magnitude of the gradient around the image."""
+    from captum.attr import NoiseTunnel, Saliency
+
+    method = NoiseTunnel(Saliency(model))
+
+    def compute(image: Tensor, target: Tensor, seed: int, examples_at_once: int) -> Tensor:
+        with own_randomness(seed, image.device):
+            attributions: Tensor = method.attribute(
+                leaf(image),
+                target=target,
+                nt_samples=NOISE_SAMPLES,
+                # As many for a short last batch as for others: the noise follows the chunks.
+                nt_samples_batch_size=min(NOISE_SAMPLES, examples_at_once),
+                stdevs=NOISE_SIGMA,
+            )
+        return attributions
+
+    return one_by_one(compute)
+
+
+def build_random(model: nn.Module, black: Black) -> Compute:
+    """Uniform random numbers, the same for an image on every device: what chance achieves."""
+
+    def compute(image: Tensor, target: Tensor, seed: int, examples_at_once: int) -> Tensor:
+        generator = torch.Generator().manual_seed(seed)
+        return torch.rand((1, 1, *image.shape[2:]), generator=generator).to(image)
+
+    return one_by_one(compute)

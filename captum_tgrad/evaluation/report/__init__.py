@@ -1,0 +1,1 @@
+"""Summaries, tables, figures and pages of an evaluation."""

@@ -1,0 +1,49 @@
+"""A summary as one page with its figures in it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from captum_tgrad.evaluation.report.summary import REFERENCE, Summary
+from captum_tgrad.evaluation.report.table import columns, rows
+from captum_tgrad.visualization.html_report import Report
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def page(summary: Summary, figures: Mapping[str, Figure]) -> Report:
+    """The tables and figures of a summary, with the protocol and what was skipped.
+
+    Args:
+        summary: As from ``summarize``.
+        figures: ``"metrics"`` and ``"seconds"``.
+    """
+    methods: Mapping[str, Any] = summary["methods"]
+    report = Report(
+        f"{len(methods)} methods on {summary['images']} images",
+        f"Means, with intervals: {summary['interval']}. An arrow points to better.",
+    )
+    report.section("Metrics")
+    report.figure(figures["metrics"], "The means of the metrics of every method, with intervals.")
+    report.table(columns(), list(rows(methods)))
+    if any(each["minus_t_grad"] for each in methods.values()):
+        title = methods[REFERENCE]["title"]
+        report.section(f"Differences to {title}")
+        report.text(f"The method minus {title}, paired by image.")
+        report.table(columns(), list(rows(methods, "minus_t_grad")))
+    report.section("Seconds")
+    report.figure(figures["seconds"], "The seconds that every method takes for an image.")
+    report.section("Protocol")
+    report.protocol(summary["protocol"])
+    if summary["skipped"]:
+        report.section("Skipped")
+        report.table(
+            ["image", "method", "reason"],
+            [
+                [each[key] or "all" for key in ("image", "method", "reason")]
+                for each in summary["skipped"]
+            ],
+        )
+    return report

@@ -1,0 +1,134 @@
+"""What an evaluation found: means, intervals, paired differences, and what was skipped."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from captum_tgrad.evaluation.report.bootstrap import (
+    LEVEL,
+    RESAMPLES,
+    Array,
+    Interval,
+    bootstrap_means,
+)
+from captum_tgrad.evaluation.storage.records import METRICS, Record, grouped
+from captum_tgrad.metrics import HIGHER_IS_BETTER
+
+REFERENCE = "t_grad"
+"""The method that others are compared with."""
+
+COLUMNS = (*METRICS, "seconds")
+
+Summary = dict[str, Any]
+
+
+def summarize(
+    records: Sequence[Record],
+    skipped: Sequence[Mapping[str, Any]],
+    titles: Mapping[str, str],
+    protocol: Mapping[str, Any],
+) -> Summary:
+    """Summarizes an evaluation.
+
+    Args:
+        records: Of every image and method.
+        skipped: What was skipped: image and method, of which None stands for all, and the reason.
+        titles: The titles of the methods by name, in the order of the table.
+        protocol: How the records were made; its ``seed`` is that of the resampling too.
+
+    Returns:
+        Plain dicts, lists, strings and numbers. ``protocol``, ``images`` (how many have a record),
+        ``interval`` (what the intervals are), ``methods``, ``skipped`` and ``steps`` (how much
+        insertion minus deletion changes if every second step is left out: root mean square over
+        images and methods, and the largest change of a method's mean). Of each method
+        ``title``, ``images``, for each metric and the seconds ``mean``, ``low``, ``high`` and
+        ``images``; ``minus_t_grad``, the same of the paired differences to T-Grad; and ``reason``,
+        why it is missing on some images or all, or None.
+    """
+    by_method = grouped(records)
+    names = [name for name in titles if name in by_method]
+    names += [name for name in by_method if name not in titles]
+    images = sorted({image for each in by_method.values() for image in each})
+    values = {name: _values(by_method[name], images) for name in names}
+    columns = list(values.values())
+    if REFERENCE in values:
+        columns += [values[name] - values[REFERENCE] for name in names]
+    seed = int(protocol.get("seed", 0))
+    found = bootstrap_means(np.hstack(columns), seed) if columns and images else []
+    width = len(COLUMNS)
+    own = {name: found[i * width : (i + 1) * width] for i, name in enumerate(names)}
+    differences = {
+        name: found[i * width : (i + 1) * width]
+        for i, name in enumerate(names, start=len(names))
+        if REFERENCE in values and name != REFERENCE
+    }
+    return {
+        "protocol": dict(protocol),
+        "images": len(images),
+        "interval": f"{LEVEL:.0%} percentile bootstrap over images, {RESAMPLES} resamples",
+        "higher_is_better": {name: HIGHER_IS_BETTER[name] for name in METRICS},
+        "methods": {
+            name: {
+                "title": titles.get(name, name),
+                "images": len(by_method.get(name, {})),
+                **_cells(own.get(name)),
+                "minus_t_grad": _cells(differences.get(name)) or None,
+                "reason": _reason(name, skipped),
+            }
+            for name in dict.fromkeys([*titles, *names])
+        },
+        "skipped": [dict(each) for each in skipped],
+        "steps": _step_error(records),
+    }
+
+
+def _step_error(records: Sequence[Record]) -> dict[str, float] | None:
+    """What leaving out every second step changes: of one image, and of the mean over images."""
+    by_method: dict[str, list[float]] = {}
+    for record in records:
+        if record.get("step_error") is not None:
+            by_method.setdefault(record["method"], []).append(record["step_error"])
+    if not by_method:
+        return None
+    every = np.concatenate([np.array(errors) for errors in by_method.values()])
+    return {
+        "of_an_image": float(np.sqrt((every**2).mean())),
+        "of_a_mean": max(abs(float(np.mean(errors))) for errors in by_method.values()),
+    }
+
+
+def _values(of_images: Mapping[str, Record], images: Sequence[str]) -> Array:
+    """One row for each image, one column for each number; NaN where there is none."""
+    rows = [
+        [_number(of_images[image][column]) for column in COLUMNS]
+        if image in of_images
+        else [math.nan] * len(COLUMNS)
+        for image in images
+    ]
+    return np.array(rows, dtype=np.float64)
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else float(value)
+
+
+def _cells(intervals: Sequence[Interval] | None) -> dict[str, dict[str, float | int | None]]:
+    if not intervals:
+        return {}
+    return {
+        column: {
+            key: None if math.isnan(value) else value for key, value in interval._asdict().items()
+        }
+        for column, interval in zip(COLUMNS, intervals, strict=True)
+    }
+
+
+def _reason(name: str, skipped: Sequence[Mapping[str, Any]]) -> str | None:
+    """Why a method is missing somewhere: the commonest reason."""
+    reasons = Counter(each["reason"] for each in skipped if each["method"] == name)
+    return reasons.most_common(1)[0][0] if reasons else None

@@ -1,0 +1,1 @@
+"""Explaining and scoring the images of one process."""

@@ -1,0 +1,236 @@
+"""The work of one process: batch after batch explained, scored and written down."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from captum_tgrad.evaluation.methods.method import image_seed
+from captum_tgrad.evaluation.running.batch_halving import Halving
+from captum_tgrad.evaluation.running.scoring import Image, Scoring, logits_of
+from captum_tgrad.evaluation.running.settings import Settings
+from captum_tgrad.evaluation.running.speed import in_fast_format
+from captum_tgrad.evaluation.running.timed_method import Explained, TimedMethod, reason_of
+from captum_tgrad.evaluation.samples import Samples
+from captum_tgrad.evaluation.storage.records import JsonLines, record_of
+
+
+class Bar(Protocol):
+    """A progress bar, as of tqdm."""
+
+    def update(self, n: int) -> Any:
+        """So many images more are done."""
+
+
+@dataclass
+class Files:
+    """Where a process writes.
+
+    Attributes:
+        records: A line for each image and method.
+        skipped: A line for what was skipped, with the reason.
+    """
+
+    records: JsonLines
+    skipped: JsonLines
+
+    def skip(self, image: str | None, method: str | None, reason: str) -> None:
+        """Notes an image or a method that was skipped; None stands for all of them."""
+        self.skipped.append({"image": image, "method": method, "reason": reason})
+
+
+@dataclass
+class _Loaded:
+    name: str
+    tensor: Tensor
+    label: int | None
+    digest: str | None
+
+
+class Run:
+    """What one process does.
+
+    Args:
+        model: The model, in evaluation mode.
+        methods: The methods by name, made for it.
+        samples: All images.
+        settings: How.
+        files: Where to write.
+
+    Attributes:
+        refused: What the model raised of the first image that it could not take; None while it has
+            taken all.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        methods: Mapping[str, TimedMethod],
+        samples: Samples,
+        settings: Settings,
+        files: Files,
+    ) -> None:
+        self._model, self._methods, self._samples = model, methods, samples
+        self._settings, self._files = settings, files
+        self._device = device_of(model)
+        self._scoring = Scoring(model, settings)
+        self._forward = Halving(settings.batch_size)
+        self.refused: RuntimeError | None = None
+
+    def __call__(
+        self, work: Sequence[tuple[int, Sequence[str]]], bar: Bar, budget: float | None = None
+    ) -> None:
+        """Does the work.
+
+        Args:
+            work: The numbers of images, and the methods that each still lacks.
+            bar: Is told of every image that is done.
+            budget: After how many seconds no further batch is begun; the images are then taken in
+                a random order, so that those that are done stand for all. None: all are done.
+        """
+        lacking = {self._samples.names[index]: methods for index, methods in work}
+        indices = [index for index, _ in work]
+        if budget is not None:
+            random.Random(self._settings.seed).shuffle(indices)
+        start = time.monotonic()
+        for batch in self._batches(indices, bar):
+            inputs = in_fast_format(torch.stack([each.tensor for each in batch]).to(self._device))
+            self._batch(batch, inputs, lacking, bar)
+            if budget is not None and time.monotonic() - start > budget:
+                break
+        for name, method in self._methods.items():
+            if method.gave_up is not None:
+                self._files.skip(None, name, method.gave_up)
+        self._scoring.warn()
+
+    def _batches(self, indices: Sequence[int], bar: Bar) -> Iterator[list[_Loaded]]:
+        """Loads images, equally large ones together; skips what cannot be loaded."""
+        batch: list[_Loaded] = []
+        for index in indices:
+            name = self._samples.names[index]
+            try:
+                tensor, label = self._samples[index]
+            except (OSError, ValueError) as error:
+                self._files.skip(name, None, str(error))
+                bar.update(1)
+                continue
+            if batch and tensor.shape != batch[0].tensor.shape:
+                yield batch
+                batch = []
+            batch.append(_Loaded(name, tensor, label, self._samples.digest_of(name, tensor)))
+            if len(batch) == self._settings.batch_size:
+                yield batch
+                batch = []
+        if batch:
+            yield batch
+
+    def _batch(
+        self,
+        batch: list[_Loaded],
+        inputs: Tensor,
+        lacking: Mapping[str, Sequence[str]],
+        bar: Bar,
+    ) -> None:
+        targets = self._targets(batch, inputs)
+        kept = [index for index, target in enumerate(targets) if target is not None]
+        bar.update(len(batch) - len(kept))
+        if not kept:
+            return
+        batch, inputs = [batch[index] for index in kept], inputs[kept]
+        target = torch.tensor([targets[index] for index in kept], device=inputs.device)
+        explained = self._explain(batch, inputs, target, lacking)
+        for index, each in enumerate(batch):
+            one = slice(index, index + 1)
+            self._score(each, inputs[one], target[one], explained[index])
+            bar.update(1)
+
+    def _targets(self, batch: Sequence[_Loaded], inputs: Tensor) -> list[int | None]:
+        """The class to explain of each image; None of those that are skipped."""
+        targets: list[int | None] = []
+        for each, logit in zip(batch, self._logits(batch, inputs), strict=True):
+            if logit is None:
+                targets.append(None)
+                continue
+            classes, reason = len(logit), None
+            if not bool(torch.isfinite(logit).all()):
+                reason = "the model returned NaN or inf"
+            elif self._settings.target == "label" and each.label is None:
+                reason = "it has no label"
+            elif self._settings.target == "label" and not 0 <= (each.label or 0) < classes:
+                reason = f"its label is {each.label}, and the model has {classes} classes"
+            if reason is not None:
+                self._files.skip(each.name, None, reason)
+                targets.append(None)
+            else:
+                by_label = self._settings.target == "label"
+                targets.append(each.label if by_label else int(logit.argmax()))
+        return targets
+
+    def _logits(self, batch: Sequence[_Loaded], inputs: Tensor) -> list[Tensor | None]:
+        """What the model says of each image; None of those that it cannot take."""
+        try:
+            return list(logits_of(self._model, inputs, self._forward))
+        except RuntimeError as error:
+            # The first only: an error holds on to the images that it was raised for.
+            self.refused = self.refused or error
+            if len(batch) == 1:
+                reason = f"the model cannot take it: {reason_of(error)}"
+                self._files.skip(batch[0].name, None, reason)
+                return [None]
+        ones = [slice(index, index + 1) for index in range(len(batch))]
+        return [logit for one in ones for logit in self._logits(batch[one], inputs[one])]
+
+    def _explain(
+        self,
+        batch: Sequence[_Loaded],
+        inputs: Tensor,
+        target: Tensor,
+        lacking: Mapping[str, Sequence[str]],
+    ) -> list[dict[str, Explained]]:
+        """For each image, what each method that it lacks made of it."""
+        found: list[dict[str, Explained]] = [{} for _ in batch]
+        for name, method in self._methods.items():
+            wanted = [index for index, each in enumerate(batch) if name in lacking[each.name]]
+            if not wanted or method.gave_up is not None:
+                continue
+            seeds = [image_seed(batch[index].name, self._settings.seed) for index in wanted]
+            results = method(inputs[wanted], target[wanted], seeds)
+            for index, result in zip(wanted, results, strict=True):
+                if isinstance(result, Explained):
+                    found[index][name] = result
+                else:
+                    self._files.skip(batch[index].name, name, result)
+        return found
+
+    def _score(
+        self, image: _Loaded, inputs: Tensor, target: Tensor, explained: Mapping[str, Explained]
+    ) -> None:
+        maps = {method: each.importance[None] for method, each in explained.items()}
+        for method, numbers in self._scoring(Image(inputs, target, maps)).items():
+            if numbers["difference"] != numbers["difference"]:  # NaN
+                self._files.skip(image.name, method, "the model's scores on the way are NaN or inf")
+                continue
+            each = explained[method]
+            record = record_of(
+                image.name,
+                method,
+                each.residual,
+                target=int(target),
+                **numbers,
+                seconds=each.seconds,
+                digest=image.digest,
+            )
+            self._files.records.append(record)
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """Where a model is."""
+    for tensor in (*model.parameters(), *model.buffers()):
+        return tensor.device
+    return torch.device("cpu")

@@ -1,0 +1,177 @@
+"""The five metrics of a batch that has been explained, for all methods together."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from captum_tgrad._support.warn import warn_user
+from captum_tgrad.evaluation.running.batch_halving import Halving
+from captum_tgrad.evaluation.running.settings import Settings
+from captum_tgrad.metrics import InsertionDeletion, average_drop, insertion_deletion
+from captum_tgrad.metrics.engine.curve_walk import area
+
+Result = TypeVar("Result")
+Numbers = dict[str, float]
+
+
+@dataclass(frozen=True)
+class Image:
+    """One image to score.
+
+    Attributes:
+        inputs: Itself, ``(1, C, H, W)``.
+        target: Its target, ``(1,)``.
+        importance: Its map by each method, ``(1, 1, H, W)``.
+    """
+
+    inputs: Tensor
+    target: Tensor
+    importance: Mapping[str, Tensor]
+
+
+class Scoring:
+    """Scores maps with the metrics, in smaller chunks if memory is short.
+
+    Args:
+        model: The model.
+        settings: How.
+    """
+
+    def __init__(self, model: nn.Module, settings: Settings) -> None:
+        self._model, self._settings = model, settings
+        self._parts = Halving(settings.max_examples_per_batch)
+        self._findings: Counter[str] = Counter()
+        self._scored = 0
+
+    def __call__(self, image: Image) -> dict[str, Numbers]:
+        """The numbers of one image by method; NaN where the model's scores are.
+
+        All methods share the scores of the image and of its baseline.
+        """
+        if not image.importance:
+            return {}
+        self._scored += 1
+        with self._findings_counted():
+            areas = self._chunked(lambda chunk: self._areas(image, chunk))
+            drops = self._chunked(lambda chunk: self._drops(image, chunk))
+        return {name: {**areas[name], **drops[name]} for name in image.importance}
+
+    def _areas(self, image: Image, chunk: int) -> dict[str, Numbers]:
+        found = insertion_deletion(
+            self._model,
+            image.inputs,
+            image.importance,
+            target=image.target,
+            n_steps=self._settings.n_steps,
+            max_examples_per_batch=chunk,
+            score=self._settings.score,
+            ties=self._settings.ties,
+            nan_policy="omit",
+            return_curves=True,
+        )
+        return {
+            name: {
+                "clean_score": float(each.clean_score),
+                "baseline_score": float(each.insertion_baseline_score),
+                "insertion": float(each.insertion),
+                "deletion": float(each.deletion),
+                "difference": float(each.difference),
+                "step_error": _step_error(each),
+            }
+            for name, each in found.items()
+        }
+
+    def _drops(self, image: Image, chunk: int) -> dict[str, Numbers]:
+        found = average_drop(
+            self._model,
+            image.inputs,
+            image.importance,
+            target=image.target,
+            max_examples_per_batch=chunk,
+            score=self._settings.score,
+            nan_policy="omit",
+        )
+        return {
+            name: {
+                "average_drop": float(each.drop),
+                # increase_in_confidence would score the same examples once more.
+                "increase_in_confidence": _increase(each.clean_score, each.masked_score),
+            }
+            for name, each in found.items()
+        }
+
+    def _chunked(self, run: Callable[[int], Result]) -> Result:
+        """Runs with as many examples at once as fit."""
+        # One part, whose size is the chunk.
+        _, result = next(self._parts(lambda part: run(part.stop), self._parts.size))
+        return result
+
+    @contextmanager
+    def _findings_counted(self) -> Iterator[None]:
+        """Counts what the metrics warn of: at the end it is said of all images at once."""
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            yield
+        # The end of a message of the metrics lists methods and samples.
+        self._findings.update({str(each.message).rsplit(": ", 1)[0] for each in caught})
+
+    def warn(self) -> None:
+        """Says what the metrics warned of, one UserWarning for each kind."""
+        for message, count in self._findings.items():
+            warn_user(f"{message}: {count} of {self._scored} images.")
+
+
+def _step_error(found: InsertionDeletion) -> float:
+    """How much the difference of the areas changes if every second step is left out.
+
+    NaN if the number of steps is odd.
+    """
+    if found.fractions is None or found.insertion_curve is None or found.deletion_curve is None:
+        return math.nan
+    if found.fractions.shape[1] % 2 == 0:
+        return math.nan
+    curve = found.insertion_curve - found.deletion_curve
+    return float(area(curve[:, ::2], found.fractions[:, ::2].to(curve)) - found.difference)
+
+
+def logits_of(model: nn.Module, inputs: Tensor, parts: Halving) -> Tensor:
+    """What the model says of each image.
+
+    Args:
+        model: The model.
+        inputs: Images, ``(N, C, H, W)``.
+        parts: How many are run at once.
+
+    Returns:
+        Its outputs, ``(N, classes)``.
+
+    Raises:
+        ValueError: It does not return logits, ``(N, classes)``.
+    """
+    outputs = []
+    with torch.no_grad():
+        for part, output in parts(lambda part: model(inputs[part].clone()), len(inputs)):
+            count = part.stop - part.start
+            if not isinstance(output, Tensor) or output.dim() != 2 or len(output) != count:
+                got = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+                raise ValueError(
+                    f"model must return logits of shape ({count}, classes) for {count} images, and"
+                    f" returned {got}: wrap it in one that does."
+                )
+            outputs.append(output)
+    return torch.cat(outputs)
+
+
+def _increase(clean: Tensor, masked: Tensor) -> float:
+    if bool(torch.isnan(clean) | torch.isnan(masked)):
+        return float("nan")
+    return 100.0 if bool(masked > clean) else 0.0

@@ -1,0 +1,63 @@
+"""How a data set is evaluated."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from captum_tgrad.metrics.baselines import PRESETS
+from captum_tgrad.metrics.engine.checks import check_count
+from captum_tgrad.metrics.engine.ranking import Ties
+
+Targets = Literal["predicted", "label"]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The arguments of ``evaluate`` that numbers depend on; see there.
+
+    Raises:
+        TypeError: A number is no whole number.
+        ValueError: A number is not positive, the seed negative, or a name unknown.
+    """
+
+    target: Targets
+    n_steps: int
+    batch_size: int
+    max_examples_per_batch: int
+    score: Literal["softmax", "logit"]
+    ties: Ties
+    seed: int
+
+    def __post_init__(self) -> None:
+        for name in ("n_steps", "batch_size", "max_examples_per_batch"):
+            check_count(getattr(self, name), name)
+        if isinstance(self.seed, bool) or not isinstance(self.seed, int):
+            raise TypeError(f"seed must be an integer of 0 or more, got {self.seed!r}.")
+        if self.seed < 0:
+            raise ValueError(f"seed must be an integer of 0 or more, got {self.seed}.")
+        for name, known in (
+            ("target", get_args(Targets)),
+            ("score", ("softmax", "logit")),
+            ("ties", get_args(Ties)),
+        ):
+            if getattr(self, name) not in known:
+                raise ValueError(
+                    f"{name} must be {' or '.join(map(repr, known))}, got {getattr(self, name)!r}."
+                )
+
+    def protocol(self) -> dict[str, Any]:
+        """What the numbers depend on; the size of the chunks in which they are scored is not."""
+        baseline = PRESETS["paper"]["insertion"]
+        return {
+            "target": {"predicted": "predicted class", "label": "label"}[self.target],
+            "n_steps": self.n_steps,
+            "baseline": getattr(baseline, "__name__", repr(baseline)),
+            "average_drop_baseline": 0,
+            "score": self.score,
+            "ties": self.ties,
+            "channel_reduce": "sum",
+            "interpolate_mode": "bilinear",
+            "seed": self.seed,
+            "batch_size": self.batch_size,
+        }

@@ -1,0 +1,199 @@
+"""A method on batch after batch: timed, in smaller parts if need be, and excused if it fails."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from captum_tgrad._support.own_randomness import own_randomness
+from captum_tgrad.evaluation.methods.method import Black, Explainer, Method
+from captum_tgrad.evaluation.running.batch_halving import Halving
+from captum_tgrad.metrics.engine.importance import importance_maps
+
+# A method that has failed on so many images and on no other has no use for more.
+_GIVE_UP_AFTER = 8
+
+# Seconds that one image takes, from which on a batch is not run only to warm up.
+_LONG = 1.0
+
+
+@dataclass(frozen=True)
+class Explained:
+    """What a method made of one image.
+
+    Attributes:
+        importance: The importance of each place, ``(1, H, W)``.
+        residual: Of T-Grad, what its terms leave unexplained; None of others.
+        seconds: How long it took: that of the images explained at once, divided by their number.
+    """
+
+    importance: Tensor
+    residual: float | None
+    seconds: float
+
+
+class TimedMethod:
+    """A method made for a model, which may fail without harm to others.
+
+    Args:
+        method: The method.
+        model: The model.
+        black: What a black picture is to it.
+        batch_size: How many images are explained at once.
+        examples_at_once: How many examples are run at once where one image needs many.
+
+    Attributes:
+        method: As given.
+        gave_up: Why it is not tried any more; None while it is.
+    """
+
+    def __init__(
+        self,
+        method: Method,
+        model: nn.Module,
+        black: Black,
+        batch_size: int,
+        examples_at_once: int,
+    ) -> None:
+        self.method = method
+        self.gave_up: str | None = None
+        self._model, self._black = model, black
+        self._asked_for = batch_size, examples_at_once
+        self._parts, self._examples = Halving(batch_size), Halving(examples_at_once)
+        self._explainer: Explainer | None = None
+        self._successes = self._failures = 0
+        self._warm = False
+
+    @property
+    def shortage(self) -> str | None:
+        """What to say of a method that was divided because memory was short; None of others."""
+        batch_size, examples = self._asked_for
+        if not self._successes or (self._parts.size, self._examples.size) == self._asked_for:
+            return None
+        return (
+            f"{self.method.name} did not fit into memory with {batch_size} images and {examples}"
+            f" examples of one at once, and was timed with {self._parts.size} and"
+            f" {self._examples.size}."
+        )
+
+    def __call__(
+        self, inputs: Tensor, target: Tensor, seeds: Sequence[int]
+    ) -> list[Explained | str]:
+        """Explains a batch.
+
+        Args:
+            inputs: Images, ``(N, C, H, W)``.
+            target: Their targets, ``(N,)``.
+            seeds: Their seeds.
+
+        Returns:
+            For each image what was made of it, or why nothing was.
+        """
+        found = self._explain(inputs, target, seeds)
+        failures = sum(isinstance(each, str) for each in found)
+        self._failures += failures
+        self._successes += len(found) - failures
+        if not self._successes and self._failures >= _GIVE_UP_AFTER:
+            last = next(each for each in reversed(found) if isinstance(each, str))
+            self.gave_up = f"given up after {self._failures} failures in this process: {last}"
+        return found
+
+    def _explain(
+        self, inputs: Tensor, target: Tensor, seeds: Sequence[int]
+    ) -> list[Explained | str]:
+        found: list[Explained | str] = []
+        try:
+            if not self._warm:
+                self._warm_up(inputs, target, seeds)
+            for _, explained in self._parts(
+                lambda part: self._timed(inputs[part], target[part], seeds[part]), len(inputs)
+            ):
+                found += explained
+        # Anything may go wrong in code that is not ours, on a model that it does not know.
+        except Exception as error:
+            # What failed may be in any state: it is made and warmed up anew.
+            self._explainer, self._warm = None, False
+            rest = slice(len(found), len(inputs))
+            if len(inputs) == 1:
+                return [reason_of(error)]
+            # One image may be at fault: the others are not to suffer for it.
+            for index in range(rest.start, rest.stop):
+                one = slice(index, index + 1)
+                found += self._explain(inputs[one], target[one], seeds[one])
+        return found
+
+    def _timed(self, inputs: Tensor, target: Tensor, seeds: Sequence[int]) -> list[Explained | str]:
+        # The seeds are for what draws by image; a user's method may draw from the global state.
+        with own_randomness(seeds[0], inputs.device):
+            explainer = self._built()
+            _synchronise(inputs.device)
+            start = time.perf_counter()
+            attributions, residual = self._run(explainer, inputs, target, seeds)
+            _synchronise(inputs.device)
+            seconds = (time.perf_counter() - start) / len(inputs)
+        (importance,) = importance_maps(attributions, (inputs,), "sum", "bilinear")
+        if importance is None:
+            raise TypeError("there are no attributions")
+        residuals = [None] * len(inputs) if residual is None else residual.tolist()
+        return [
+            Explained(each[None], rest, seconds)
+            if bool(torch.isfinite(each).all())
+            else "its map holds NaN or inf"
+            for each, rest in zip(importance, residuals, strict=True)
+        ]
+
+    def _warm_up(self, inputs: Tensor, target: Tensor, seeds: Sequence[int]) -> None:
+        """What is done once only is done now, and not timed.
+
+        A GPU chooses its kernels by the size of the batch, and a CPU has to find memory for all of
+        it. Where one image takes long on a CPU, neither is seen in what a batch takes.
+        """
+        first = 0.0 if inputs.device.type == "cuda" else self._once(inputs[:1], target[:1], seeds)
+        if first < _LONG:
+            self._once(inputs, target, seeds)
+        self._warm = True
+
+    def _once(self, inputs: Tensor, target: Tensor, seeds: Sequence[int]) -> float:
+        """Runs the method, and returns the seconds that it took."""
+        with own_randomness(seeds[0], inputs.device):
+            explainer = self._built()
+            start = time.perf_counter()
+            for _ in self._parts(
+                lambda part: self._run(explainer, inputs[part], target[part], seeds[part]),
+                len(inputs),
+            ):
+                pass
+            return time.perf_counter() - start
+
+    def _built(self) -> Explainer:
+        if self._explainer is None:
+            self._explainer = self.method.build(self._model, self._black)
+        return self._explainer
+
+    def _run(
+        self, explainer: Explainer, inputs: Tensor, target: Tensor, seeds: Sequence[int]
+    ) -> tuple[Tensor, Tensor | None]:
+        def run(examples: int) -> tuple[Tensor, Tensor | None]:
+            return explainer.with_residual(inputs, target, seeds, examples)
+
+        if len(inputs) > 1:  # If memory is short, fewer images come first.
+            return run(self._examples.size)
+        # One part, whose size is the number of examples.
+        _, found = next(self._examples(lambda part: run(part.stop), self._examples.size))
+        return found
+
+
+def _synchronise(device: torch.device) -> None:
+    """Waits until the device has done what it was told: it works on while the clock is read."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def reason_of(error: Exception) -> str:
+    """An error in one line."""
+    said = " ".join(str(error).split())
+    return f"{type(error).__name__}: {said}" if said else type(error).__name__

@@ -1,0 +1,184 @@
+"""The folder of an evaluation: what is there already, and what is written in the end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from captum_tgrad.evaluation.report.summary import Summary, summarize
+from captum_tgrad.evaluation.report.table import markdown
+from captum_tgrad.evaluation.storage import records as files
+from captum_tgrad.evaluation.storage.protocol import Protocol, joined, read_protocol, write_protocol
+from captum_tgrad.evaluation.storage.records import OutputError, Record
+from captum_tgrad.evaluation.workers import Workers
+
+_DOTS_PER_INCH = 150
+
+LabelOf = Callable[[str], int | None]
+"""From the name of an image to its label, or None where it is not known."""
+
+DigestOf = Callable[[str], str | None]
+"""From the name of an image to its digest, or None where it is not known."""
+
+
+class Output:
+    """A folder that one or more processes write to.
+
+    Args:
+        folder: The folder; is made if it is not there.
+        titles: The titles of the methods by name.
+        workers: The processes.
+    """
+
+    def __init__(self, folder: Path, titles: Mapping[str, str], workers: Workers) -> None:
+        self.workers = workers
+        self._given, self._titles = folder, titles
+        self._folder = folder
+
+    @property
+    def records_path(self) -> Path:
+        """The file for the records of this process."""
+        return self._folder / self.workers.file_name("records")
+
+    @property
+    def skipped_path(self) -> Path:
+        """The file for what this process skips."""
+        return self._folder / self.workers.file_name("skipped")
+
+    def begin(
+        self,
+        protocol: Protocol,
+        resume: bool,
+        digest_of: DigestOf,
+        label_of: LabelOf | None = None,
+    ) -> set[tuple[str, str]]:
+        """Makes the folder ready.
+
+        Args:
+            protocol: How records are to be made.
+            resume: Whether to go on with the records that are there.
+            digest_of: The digest of an image.
+            label_of: Where labels are explained, the label of an image.
+
+        Returns:
+            The images and methods that have a record.
+
+        Raises:
+            OutputError: There are records and ``resume`` is not set, or they were made in another
+                way, of other images or for other labels; or the folder is a file.
+        """
+        # Where no folder was named, each process has made one: the first's is taken.
+        self._folder, done = self.workers.once(
+            lambda: (self._given, self._begin(protocol, resume, digest_of, label_of))
+        )
+        return done
+
+    def _begin(
+        self, protocol: Protocol, resume: bool, digest_of: DigestOf, label_of: LabelOf | None
+    ) -> set[tuple[str, str]]:
+        folder = self._given
+        if folder.exists() and not folder.is_dir():
+            raise OutputError(f"{folder} is a file: name a folder, there or not yet")
+        folder.mkdir(parents=True, exist_ok=True)
+        old = read_protocol(folder)
+        # A run that ended before its first record leaves an empty file, which binds nobody.
+        there_are_records = any(path.stat().st_size for path in files.record_files(folder))
+        if there_are_records:
+            if not resume:
+                raise OutputError(
+                    f"there are records in {folder}: resume (--resume) to go on where they end, or"
+                    " name another folder"
+                )
+            if old is None:
+                raise OutputError(
+                    f"there are records in {folder}, but no protocol.json that says how they were"
+                    " made: name another folder"
+                )
+        if there_are_records and old is not None:
+            protocol = joined(old, protocol)
+            _check_digests(files.read_records(folder), digest_of)
+            if label_of is not None:
+                _check_labels(files.read_records(folder), label_of)
+        write_protocol(folder, protocol)
+        files.cut_half_written(folder)
+        # What was skipped is tried again.
+        for path in folder.glob("skipped*.jsonl"):
+            path.unlink()
+        return {files.pair_of(record) for record in files.read_records(folder)}
+
+    def records(self) -> list[Record]:
+        """All records, ordered by image and method."""
+        return sorted(files.read_records(self._folder), key=files.pair_of)
+
+    def skipped(self) -> list[dict[str, Any]]:
+        """All that was skipped since ``begin``, each once."""
+        found: dict[tuple[str | None, str | None], dict[str, Any]] = {}
+        for path in sorted(self._folder.glob("skipped*.jsonl")):
+            for each in files.read_lines(path):
+                found.setdefault((each["image"], each["method"]), each)
+        return [found[key] for key in sorted(found, key=lambda key: (key[1] or "", key[0] or ""))]
+
+    def is_all_skipped(self, images: int) -> bool:
+        """Whether so many images were skipped for all methods, and there is no record."""
+        whole = [each for each in self.skipped() if each["method"] is None]
+        return len(whole) == images and not self.records()
+
+    def finish(self, figures: bool) -> tuple[Summary, str]:
+        """Summarizes all records that are there, and writes it down."""
+        protocol = read_protocol(self._folder) or {}
+        summary = summarize(self.records(), self.skipped(), self._all_titles(protocol), protocol)
+        table = markdown(summary)
+        files.write_whole(self._folder / "summary.json", files.as_json(summary))
+        files.write_whole(self._folder / "table.md", table)
+        if figures and any(each["images"] for each in summary["methods"].values()):
+            self._draw(summary)
+        return summary, table
+
+    def _all_titles(self, protocol: Protocol) -> dict[str, str]:
+        """The titles of the methods of this run and of earlier ones, in the registry's order."""
+        from captum_tgrad.evaluation.methods.built_in import METHODS
+
+        known = {name: method.title for name, method in METHODS.items()} | dict(self._titles)
+        evaluated = protocol.get("methods", {})
+        titles = {name: title for name, title in known.items() if name in evaluated}
+        for name, settings in evaluated.items():
+            titles.setdefault(name, str(settings.get("title", name)))
+        return titles
+
+    def _draw(self, summary: Summary) -> None:
+        from captum_tgrad.evaluation.report.page import page
+        from captum_tgrad.visualization.evaluation_figures import metrics_figure, seconds_figure
+
+        protocol = "; ".join(f"{key}: {value}" for key, value in summary["protocol"].items())
+        figures = {"metrics": metrics_figure(summary), "seconds": seconds_figure(summary)}
+        for name, figure in figures.items():
+            figure.savefig(
+                self._folder / f"{name}.png",
+                dpi=_DOTS_PER_INCH,
+                metadata={"Description": protocol},
+            )
+        page(summary, figures).write(self._folder / "report.html")
+
+
+def _check_digests(records: Iterable[Record], digest_of: DigestOf) -> None:
+    of_images = {record["image"]: record.get("digest") for record in records}
+    for image, known in of_images.items():
+        now = digest_of(image)
+        if known is not None and now is not None and known != now:
+            raise OutputError(
+                f"{image} is not the image that the records are of: it was replaced or written"
+                " anew since then. Numbers of both would not be comparable: put the image of before"
+                " back, or name another folder"
+            )
+
+
+def _check_labels(records: Iterable[Record], label_of: LabelOf) -> None:
+    for image, target in {record["image"]: record["target"] for record in records}.items():
+        label = label_of(image)
+        if label is not None and label != target:
+            raise OutputError(
+                f"the records that are there were made for other labels: that of {image} was"
+                f" {target}, is {label}. Numbers of both would not be comparable: give the labels"
+                " of before, or name another folder"
+            )

@@ -1,0 +1,139 @@
+"""How the numbers were made, kept beside them, so that no others are mixed into them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from captum_tgrad import __version__
+from captum_tgrad.evaluation.storage.records import OutputError, as_json, write_whole
+
+Protocol = dict[str, Any]
+
+PROTOCOL_FILE = "protocol.json"
+_METHODS = "methods"
+# Places a side of what is left of an image in its digest.
+_GRID = 4
+
+
+def versions() -> dict[str, str]:
+    """The versions of what computes the numbers."""
+    found = {"captum_tgrad": __version__, "torch": str(torch.__version__)}
+    for package in ("captum", "grad-cam"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def fingerprint(model: Any) -> str:
+    """A few letters that change when a parameter or a buffer of the model does."""
+    digest = hashlib.sha256()
+    if isinstance(model, nn.Module):
+        for name, tensor in model.state_dict().items():
+            digest.update(name.encode())
+            if isinstance(tensor, torch.Tensor):
+                content = tensor.detach().cpu().contiguous().flatten().view(torch.uint8)
+                digest.update(content.numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def image_digest(image: Tensor) -> str:
+    """A few letters that change when an image does, but not with the rounding of a machine.
+
+    They are of means over a coarse grid, to a hundredth of the largest: pixels are so many that,
+    however they were rounded, some would lie so near to a border that the last bit tips them.
+
+    Args:
+        image: ``(C, H, W)``, or of fewer dimensions.
+
+    Example:
+        >>> image = torch.linspace(-2, 2, 192).reshape(3, 8, 8)
+        >>> image_digest(image) == image_digest(image + 1e-6) != image_digest(image.flip(2))
+        True
+    """
+    values = image.detach().cpu().double()
+    values = values.reshape(*[1] * (3 - values.dim()), *values.shape)
+    means = F.adaptive_avg_pool2d(values, _GRID)
+    largest = float(means.abs().max())
+    hundredths = (100 * means / (largest or 1)).round().int().flatten().tolist()
+    text = f"{tuple(image.shape)} {largest:.2e} {hundredths}"
+    return bytes_digest(text.encode())
+
+
+def bytes_digest(content: bytes) -> str:
+    """A few letters that change when any byte does."""
+    return hashlib.sha256(content).hexdigest()[:16]
+
+
+def read_protocol(folder: Path) -> Protocol | None:
+    """The protocol of the records in a folder; None if there is none.
+
+    Raises:
+        OutputError: The file is damaged.
+    """
+    path = folder / PROTOCOL_FILE
+    if not path.is_file():
+        return None
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise OutputError(f"{path} is damaged ({error}): name another folder") from error
+    if not isinstance(found, dict):
+        raise OutputError(f"{path} is not a protocol: name another folder")
+    return found
+
+
+def write_protocol(folder: Path, protocol: Protocol) -> None:
+    """Keeps the protocol in the folder."""
+    write_whole(folder / PROTOCOL_FILE, as_json(protocol))
+
+
+def joined(old: Protocol, new: Protocol) -> Protocol:
+    """The protocol of a run that goes on where another ended: more methods may be added.
+
+    Raises:
+        OutputError: They differ in anything else; every difference is named.
+    """
+    changes = list(_changes(old, json.loads(json.dumps(new)), ""))
+    if changes:
+        raise OutputError(
+            f"the records that are there were made in another way: {'; '.join(changes)}. Numbers"
+            " of both would not be comparable: run it as before, or name another folder"
+        )
+    return {**new, _METHODS: {**old[_METHODS], **new[_METHODS]}}
+
+
+def _changes(old: Mapping[str, Any], new: Mapping[str, Any], within: str) -> Iterator[str]:
+    for key in dict.fromkeys([*old, *new]):
+        name = f"{within}{key}"
+        if key not in old or key not in new:
+            if within != f"{_METHODS}.":
+                yield f"{name} was {old.get(key)!r}, is {new.get(key)!r}"
+        elif isinstance(old[key], dict) and isinstance(new[key], dict):
+            yield from _changes(old[key], new[key], f"{name}.")
+        elif old[key] != new[key]:
+            yield f"{name} was {old[key]!r}, is {new[key]!r}"
+
+
+def protocol_lines(protocol: Mapping[str, Any], within: str = "") -> Iterator[str]:
+    """A protocol as lines ``name: value``, without methods that have no settings.
+
+    Example:
+        >>> list(protocol_lines({"steps": 224, "methods": {"a": {}, "b": {"n": 1}}}))
+        ['steps: 224', 'methods.b.n: 1']
+    """
+    for key, value in protocol.items():
+        if isinstance(value, Mapping):
+            yield from protocol_lines(value, f"{within}{key}.")
+        else:
+            yield f"{within}{key}: {value}"

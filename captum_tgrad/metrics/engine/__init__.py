@@ -1,0 +1,1 @@
+"""The parts that the metrics are made of."""

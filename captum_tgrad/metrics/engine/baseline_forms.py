@@ -1,0 +1,156 @@
+"""The forms that a user may give baselines in, and the tensors that they stand for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, get_args
+
+import torch
+from torch import Tensor
+
+from captum_tgrad.metrics.baselines import (
+    PRESETS,
+    Baseline,
+    Baselines,
+    Preset,
+    is_for_channels_first,
+    zeros,
+)
+from captum_tgrad.metrics.engine.features import channels_back, channels_first, empty_examples
+
+Resolved = tuple[tuple[Tensor, ...], str | list[str]]
+"""The baseline of every input, shaped like it, and what to call them in a protocol."""
+
+
+def choose(
+    baselines: Baselines | Mapping[str, Baselines], preset: Preset, curves: tuple[str, ...]
+) -> dict[str, Baselines]:
+    """The baseline of each curve, in the user's form: None is left for ``resolve``.
+
+    Raises:
+        ValueError: The preset is unknown, or a dict does not name the curves.
+    """
+    if preset not in get_args(Preset):
+        raise ValueError(f"preset must be 'paper' or 'rise', got {preset!r}.")
+    if not isinstance(baselines, Mapping):
+        return dict.fromkeys(curves, baselines)
+    if not set(curves) <= set(baselines) <= {"insertion", "deletion"}:
+        raise ValueError(
+            f"baselines has the keys {sorted(map(str, baselines))}; a dict needs one for each"
+            f" curve: {', '.join(curves)}."
+        )
+    return {curve: baselines[curve] for curve in curves}
+
+
+def resolve(
+    baselines: Baselines,
+    inputs: tuple[Tensor, ...],
+    frozen: tuple[bool, ...],
+    default: Baseline = zeros,
+    channel_dims: tuple[int | None, ...] | None = None,
+) -> Resolved:
+    """The tensors that ``baselines`` stands for, shaped like the inputs, and what to call them.
+
+    None stands for ``default``; for a table, which has no neighbors to blur with, for captum's
+    own default, 0. A frozen input is its own baseline. Without ``channel_dims``, the channels of
+    every input are in dimension 1.
+
+    Raises:
+        TypeError: A baseline is neither a tensor nor a number nor a callable.
+        ValueError: The number of baselines, or the shape of one, does not fit the inputs, or
+            integer inputs cannot take its numbers.
+    """
+    each = baselines if isinstance(baselines, tuple) else (baselines,) * len(inputs)
+    if len(each) != len(inputs):
+        raise ValueError(f"baselines has {len(each)} entries for {len(inputs)} inputs.")
+    tensors, labels = [], []
+    dims = channel_dims or (1,) * len(inputs)
+    for number, (baseline, tensor, dim) in enumerate(zip(each, inputs, dims, strict=True)):
+        name = f"baselines[{number}]" if isinstance(baselines, tuple) else "baselines"
+        if frozen[number]:
+            tensors.append(tensor)
+            labels.append("frozen")
+            continue
+        if baseline is None:
+            baseline = default if channels_first(tensor, dim).dim() > 2 else zeros
+        tensors.append(_as_tensor(baseline, tensor, name, dim))
+        labels.append(_label(baseline))
+    return tuple(tensors), labels[0] if len(labels) == 1 else labels
+
+
+def resolve_each(
+    chosen: dict[str, Baselines],
+    preset: Preset,
+    inputs: tuple[Tensor, ...],
+    frozen: tuple[bool, ...],
+    channel_dims: tuple[int | None, ...] | None = None,
+) -> dict[str, Resolved]:
+    """``resolve`` for each curve; curves of the same baselines get the same object."""
+    made: dict[str, Resolved] = {}
+    defaults = PRESETS[preset]
+    for name, form in chosen.items():
+        same = [
+            other
+            for other in made
+            if chosen[other] is form
+            and (defaults[other] == defaults[name] or not _leaves_any(form))
+        ]
+        if same:
+            made[name] = made[same[0]]
+        else:
+            made[name] = resolve(form, inputs, frozen, defaults[name], channel_dims)
+    return made
+
+
+def _leaves_any(form: Baselines) -> bool:
+    """Whether a baseline, or that of one of several inputs, is left to the default."""
+    each = form if isinstance(form, tuple) else (form,)
+    return any(baseline is None for baseline in each)
+
+
+def _as_tensor(baseline: Any, tensor: Tensor, name: str, channel_dim: int | None) -> Tensor:
+    if isinstance(baseline, (int, float)) and not isinstance(baseline, bool):
+        _check_kept(torch.tensor(baseline, dtype=torch.float64), tensor.dtype, name)
+        return torch.full_like(tensor, baseline)
+    if callable(baseline) and not isinstance(baseline, Tensor):
+        if is_for_channels_first(baseline):
+            baseline = channels_back(baseline(channels_first(tensor, channel_dim)), channel_dim)
+        else:
+            baseline = baseline(tensor)
+        name = f"the result of the callable {name}"
+    if not isinstance(baseline, Tensor):
+        raise TypeError(
+            f"{name} must be a tensor, a number or a callable that returns a tensor, got"
+            f" {type(baseline).__name__}."
+        )
+    shape, wanted = tuple(baseline.shape), tuple(tensor.shape)
+    if len(shape) != len(wanted) or any(
+        one not in (1, other) for one, other in zip(shape, wanted, strict=True)
+    ):
+        raise ValueError(
+            f"{name} has shape {shape} for inputs of shape {wanted}: each dimension must be the"
+            " same or 1."
+        )
+    baseline = baseline.detach()
+    _check_kept(baseline, tensor.dtype, name)
+    # In the memory format of the inputs: examples are copied from it at every step.
+    return empty_examples(tensor.shape[0], tensor, channel_dim).copy_(baseline)
+
+
+def _check_kept(baseline: Tensor, dtype: torch.dtype, name: str) -> None:
+    """Raises ValueError if integers of ``dtype`` would cut numbers off, or wrap them around."""
+    if dtype.is_floating_point or dtype.is_complex:
+        return
+    if not torch.equal(baseline.to(dtype).to(baseline.dtype), baseline):
+        raise ValueError(
+            f"{name} holds numbers that inputs of {dtype} cannot take, such as fractions: pass"
+            f" inputs.float(), or a baseline of numbers that {dtype} has."
+        )
+
+
+def _label(baseline: Any) -> str:
+    if isinstance(baseline, Tensor):
+        return f"tensor of shape {tuple(baseline.shape)}"
+    if isinstance(baseline, (int, float)):
+        return f"{baseline:g}"
+    return str(getattr(baseline, "__name__", type(baseline).__name__))

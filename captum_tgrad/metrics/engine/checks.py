@@ -1,0 +1,125 @@
+"""What users may get wrong, said clearly, before the model is run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor
+
+from captum_tgrad._support.captum_private import format_tensor_into_tuples
+from captum_tgrad.attribution.checks import check_device
+
+NanPolicy = Literal["raise", "omit"]
+
+
+def check_model_and_inputs(
+    forward_func: Callable[..., Any], inputs: Any, nan_policy: NanPolicy
+) -> tuple[Tensor, ...]:
+    """The inputs as a tuple, without gradient.
+
+    Raises:
+        TypeError: The model cannot be called, or an input is no tensor.
+        ValueError: The inputs are empty, of several batch sizes, on another device than the model,
+            or, unless such samples are omitted, hold NaN or inf.
+    """
+    if not callable(forward_func):
+        raise TypeError(
+            f"forward_func must be a module or another callable, got {type(forward_func).__name__}."
+        )
+    if nan_policy not in get_args(NanPolicy):
+        raise ValueError(f"nan_policy must be 'raise' or 'omit', got {nan_policy!r}.")
+    if not isinstance(inputs, (Tensor, tuple)):
+        raise TypeError(
+            f"inputs must be a torch.Tensor or a tuple of them, got {type(inputs).__name__}."
+        )
+    if isinstance(inputs, tuple) and not inputs:
+        raise ValueError("inputs is an empty tuple: there is nothing to perturb.")
+    tensors = format_tensor_into_tuples(inputs)
+    for number, tensor in enumerate(tensors):
+        name = f"inputs[{number}]" if isinstance(inputs, tuple) else "inputs"
+        _check_input(tensor, tensors[0], name)
+        if nan_policy == "raise":
+            check_finite(tensor, name)
+    check_device(forward_func, tensors)
+    return tuple(tensor.detach() for tensor in tensors)
+
+
+def _check_input(tensor: Any, first: Tensor, name: str) -> None:
+    if not isinstance(tensor, Tensor):
+        raise TypeError(f"{name} must be a torch.Tensor, got {type(tensor).__name__}.")
+    if tensor.dim() == 0 or tensor.numel() == 0:
+        raise ValueError(
+            f"{name} of shape {tuple(tensor.shape)} holds nothing to rank: its first dimension"
+            " counts the samples, and none of its dimensions may be 0."
+        )
+    if tensor.shape[0] != first.shape[0]:
+        raise ValueError(
+            f"inputs must have one batch size: inputs[0] has {first.shape[0]} samples, {name} has"
+            f" {tensor.shape[0]}."
+        )
+    if tensor.device != first.device:
+        raise ValueError(
+            f"inputs must be on one device: inputs[0] is on {first.device}, {name} on"
+            f" {tensor.device}."
+        )
+
+
+def check_finite(tensor: Tensor, name: str) -> None:
+    """Raises ValueError if a sample holds NaN or inf, naming it."""
+    samples = (~torch.isfinite(tensor.detach())).reshape(tensor.shape[0], -1).any(1)
+    if bool(samples.any()):
+        raise ValueError(
+            f"{name} holds NaN or inf in sample {listed(samples)}. Pass nan_policy='omit' to get"
+            " NaN for these samples."
+        )
+
+
+def check_count(value: Any, name: str) -> int:
+    """Raises TypeError or ValueError unless ``value`` is a positive integer."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} must be a positive integer, got {type(value).__name__}.")
+    if value < 1:
+        raise ValueError(f"{name} must be a positive integer, got {value}.")
+    return value
+
+
+def methods_of(attributions: Any) -> dict[str, Any]:
+    """The attributions of each method, by what to call them in a message.
+
+    Raises:
+        ValueError: There is no method.
+    """
+    if not isinstance(attributions, Mapping):
+        return {"attributions": attributions}
+    if not attributions:
+        raise ValueError("attributions is an empty dict: there is no method to score.")
+    return {f"attributions[{name!r}]": each for name, each in attributions.items()}
+
+
+def frozen_inputs(methods: dict[str, Any], inputs: int) -> tuple[bool, ...]:
+    """Which inputs have None for attributions, and are not changed.
+
+    Raises:
+        ValueError: Not the same ones for every method: then they share no baseline.
+    """
+    # A tuple of another length is refused where it is read.
+    frozen = {
+        tuple(entry is None for entry in each)
+        if isinstance(each, tuple) and len(each) == inputs
+        else (False,) * inputs
+        for each in methods.values()
+    }
+    if len(frozen) > 1:
+        raise ValueError(
+            "attributions of one call must be None for the same inputs: freeze them for every"
+            " method, or score the methods one by one."
+        )
+    return frozen.pop()
+
+
+def listed(samples: Tensor) -> str:
+    """The numbers of the samples that are True in ``samples``, at most ten of them."""
+    numbers = samples.nonzero().flatten().tolist()
+    return ", ".join(map(str, numbers[:10])) + (", ..." if len(numbers) > 10 else "")

@@ -1,0 +1,158 @@
+"""The scores on the way from one batch of examples to another, feature by feature."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from captum_tgrad.metrics.engine.example_buffer import ExampleBuffer
+from captum_tgrad.metrics.engine.features import (
+    by_feature,
+    channels_back,
+    channels_first,
+    empty_examples,
+)
+from captum_tgrad.metrics.engine.ranking import Ranking
+
+
+@dataclass(frozen=True)
+class Way:
+    """From where to where features are replaced.
+
+    Attributes:
+        start: For each input, the examples before the first feature is replaced, ``(N, ...)``.
+        finish: The examples when all features are.
+        channel_dims: Which dimension of each input is no place.
+        start_score: The scores of ``start``, ``(N,)``.
+        finish_score: The scores of ``finish``, ``(N,)``.
+    """
+
+    start: tuple[Tensor, ...]
+    finish: tuple[Tensor, ...]
+    channel_dims: tuple[int | None, ...]
+    start_score: Tensor
+    finish_score: Tensor
+
+    def back(self) -> Way:
+        """The same way in the other direction."""
+        return Way(self.finish, self.start, self.channel_dims, self.finish_score, self.start_score)
+
+
+def curves(
+    buffer: ExampleBuffer, ways: Sequence[Way], ranking: Ranking, leave_out: Tensor
+) -> Tensor:
+    """The scores at every point of every way, ``(ways, N, points)``.
+
+    The ends are not scored again, nor is a point where as much is replaced as at the one before.
+
+    Args:
+        buffer: Scores the examples.
+        ways: Where the curves start and where they finish.
+        ranking: Which features go when.
+        leave_out: Samples that are not walked, ``(N,)``: their curves are NaN.
+    """
+    samples, points = ranking.counts.shape
+    destinations: list[int] = []
+    counts = ranking.counts.tolist()
+    runs = list(_runs(_all_counts(ranking), leave_out.tolist(), buffer.capacity))
+    for number, way in enumerate(ways):
+        for run in runs:
+            first_points = _first_points(counts[run.start])
+            for point, examples in _walk(way, ranking, run, first_points):
+                buffer.add(examples, run)
+                first = (number * samples + run.start) * points + point
+                destinations += range(first, first + len(run) * points, points)
+    scores = buffer.finish()
+    result = ways[0].start_score.new_full((len(ways), samples, points), torch.nan)
+    where = torch.tensor(destinations, dtype=torch.long, device=result.device)
+    result.view(-1)[where] = scores.to(result)
+    for number, way in enumerate(ways):
+        result[number, :, 0], result[number, :, -1] = way.start_score, way.finish_score
+    for run in runs:
+        result[:, run.start : run.stop] = result[:, run.start : run.stop, _sources(counts[run[0]])]
+    result[:, leave_out] = torch.nan
+    return result
+
+
+def area(scores: Tensor, fractions: Tensor) -> Tensor:
+    """The area under curves over fractions from 0 to 1, by the trapezoid rule: ``(..., N)``."""
+    return torch.trapezoid(scores, fractions, dim=-1)
+
+
+def _all_counts(ranking: Ranking) -> list[list[int]]:
+    """For each sample, how much of every input is replaced at every point."""
+    counts = [each.counts for each in ranking.inputs if each is not None]
+    return torch.cat(counts, 1).tolist()
+
+
+def _runs(counts: list[list[int]], leave_out: list[bool], longest: int) -> Iterator[range]:
+    """Neighboring samples that replace equally many features at every point."""
+    first = 0
+    while first < len(counts):
+        last = first + 1
+        if leave_out[first]:
+            first = last
+            continue
+        while (
+            last < min(len(counts), first + longest)
+            and not leave_out[last]
+            and counts[last] == counts[first]
+        ):
+            last += 1
+        yield range(first, last)
+        first = last
+
+
+def _first_points(counts: list[int]) -> dict[int, int]:
+    """From each count between none and all to the first point that has it."""
+    firsts: dict[int, int] = {}
+    for point, count in enumerate(counts):
+        if 0 < count < counts[-1]:
+            firsts.setdefault(count, point)
+    return firsts
+
+
+def _sources(counts: list[int]) -> list[int]:
+    """For each point, the one that was scored in its place."""
+    firsts = {0: 0, **_first_points(counts), counts[-1]: len(counts) - 1}
+    return [firsts[count] for count in counts]
+
+
+def _walk(
+    way: Way, ranking: Ranking, run: range, first_points: dict[int, int]
+) -> Iterator[tuple[int, tuple[Tensor, ...]]]:
+    """The points to score, and the examples there: the same tensors every time, rewritten."""
+    here = slice(run.start, run.stop)
+    running, replaced = [], []
+    for number, (ordered, dim) in enumerate(zip(ranking.inputs, way.channel_dims, strict=True)):
+        start = way.start[number][here]
+        if ordered is None:
+            running.append(start)
+            continue
+        start = channels_first(start, dim)
+        own = empty_examples(len(run), start).copy_(start)
+        running.append(channels_back(own, dim))
+        finish = by_feature(channels_first(way.finish[number][here], dim))
+        places = ordered.order[here, None].expand(-1, finish.shape[1], -1)
+        # In the order in which they are needed, so that a step is a slice.
+        values = finish.gather(2, places)
+        replaced.append((by_feature(own), places, values, ordered.counts[run.start].tolist()))
+    before = [0] * len(replaced)
+    for point in first_points.values():
+        for number, (own, places, values, counts) in enumerate(replaced):
+            after = counts[point]
+            if after > before[number]:
+                step = slice(before[number], after)
+                _write(own, places[..., step], values[..., step])
+                before[number] = after
+        yield point, tuple(running)
+
+
+def _write(into: Tensor, places: Tensor, values: Tensor) -> None:
+    if len(into) == 1:  # one index for all channels is faster where there is one sample
+        into[0].index_copy_(1, places[0, 0], values[0])
+    else:
+        into.scatter_(2, places, values)

@@ -1,0 +1,83 @@
+"""Perturbed examples, never more of them at a time than the user allows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from captum_tgrad.metrics.engine.features import empty_examples
+
+Evaluate = Callable[[tuple[Tensor, ...], list[int]], Tensor]
+
+
+class ExampleBuffer:
+    """Collects examples, and scores them whenever it is full.
+
+    The room is made once, in the memory format of the inputs. What is scored is a copy of what was
+    added: a model that overwrites its input harms nobody.
+
+    Args:
+        inputs: What the examples are like, one tensor for each input of the model.
+        channel_dims: Which dimension of each input is no place.
+        capacity: The number of examples in one call of the model.
+        evaluate: From examples, and which samples they are of, to their scores.
+        progress: Is told how many examples have been scored.
+
+    Attributes:
+        capacity: As given.
+        evaluate: As given; may be replaced while nothing is waiting.
+        scored: How many examples have been scored.
+    """
+
+    def __init__(
+        self,
+        inputs: tuple[Tensor, ...],
+        channel_dims: tuple[int | None, ...],
+        capacity: int,
+        evaluate: Evaluate,
+        progress: Any,
+    ) -> None:
+        self.capacity = capacity
+        self.evaluate = evaluate
+        self.scored = 0
+        self._progress = progress
+        self._examples = tuple(
+            empty_examples(capacity, like, dim)
+            for like, dim in zip(inputs, channel_dims, strict=True)
+        )
+        self._samples: list[int] = []
+        self._scores: list[Tensor] = []
+
+    def add(self, examples: tuple[Tensor, ...], samples: Iterable[int]) -> None:
+        """Copies examples of ``samples`` into the buffer, ``(len(samples), ...)`` each."""
+        samples = list(samples)
+        taken = 0
+        while taken < len(samples):
+            filled = len(self._samples)
+            taking = min(len(samples) - taken, self.capacity - filled)
+            for room, example in zip(self._examples, examples, strict=True):
+                room[filled : filled + taking].copy_(example[taken : taken + taking])
+            self._samples += samples[taken : taken + taking]
+            taken += taking
+            if len(self._samples) == self.capacity:
+                self._flush()
+
+    def finish(self) -> Tensor:
+        """Returns the scores of everything that was added, in that order, and forgets it."""
+        self._flush()
+        scores = torch.cat(self._scores) if self._scores else torch.empty(0)
+        self._scores = []
+        return scores
+
+    def _flush(self) -> None:
+        if not self._samples:
+            return
+        examples = tuple(room[: len(self._samples)] for room in self._examples)
+        # A copy: a score may be a view of the examples, which are written over.
+        self._scores.append(self.evaluate(examples, self._samples).clone())
+        self._progress.update(len(self._samples))
+        self.scored += len(self._samples)
+        self._samples = []

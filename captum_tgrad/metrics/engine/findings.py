@@ -1,0 +1,79 @@
+"""What a user should know of a result, in at most one warning of each kind per call."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from captum_tgrad._support.untouched import training_modules
+from captum_tgrad._support.warn import warn_user
+from captum_tgrad.metrics.engine.checks import listed
+from captum_tgrad.metrics.engine.importance import Maps, pooled
+
+_TOO_MANY_TIED = 0.25
+_TOO_MUCH_KEPT = 0.5
+
+
+class Findings:
+    """Collects what is found in a call, to be said once at its end."""
+
+    def __init__(self) -> None:
+        self._said: dict[str, list[str]] = {}
+
+    def training(self, forward_func: Any) -> None:
+        """A model in training mode scores an example otherwise every time."""
+        names = training_modules(forward_func)
+        if names:
+            self._add(
+                "forward_func is in training mode, so that a score depends on chance or on the"
+                " other examples of a batch; call model.eval(). In training mode: {}.",
+                ", ".join(names[:5]) + (", ..." if len(names) > 5 else ""),
+            )
+
+    def constant(self, constant: Tensor, name: str, meaning: str) -> None:
+        """A constant map ranks nothing."""
+        if bool(constant.any()):
+            self._add(
+                f"Constant maps say nothing about where; {meaning}. Constant: {{}}.",
+                f"{name}, sample {listed(constant)}",
+            )
+
+    def ties(self, share: Tensor, constant: Tensor, name: str) -> None:
+        """Features of equal importance were replaced in an order that means nothing.
+
+        Ties within a step, as at the border of an enlarged map, are not meant: they hardly matter.
+        """
+        tied = (share > _TOO_MANY_TIED) & ~constant
+        if bool(tied.any()):
+            self._add(
+                "More than a quarter of the features are tied, in groups larger than a step, and"
+                " ties='stable' replaces these in raster order; ties='group' does not depend on"
+                " any order. Tied: {}.",
+                f"{name}, sample {listed(tied)} (up to {float(share[tied].max()):.0%})",
+            )
+
+    def baseline(self, clean_score: Tensor, baseline_score: Tensor, name: str) -> None:
+        """A baseline that the model still recognizes leaves little to insert or delete."""
+        kept = (clean_score > 0) & (baseline_score >= _TOO_MUCH_KEPT * clean_score)
+        if bool(kept.any()):
+            self._add(
+                "The baseline keeps half of the clean score or more, so that curves say little;"
+                " pass other baselines, such as a stronger blur. Kept: {}.",
+                f"baseline of {name}, sample {listed(kept)}",
+            )
+
+    def warn(self) -> None:
+        """Says it to who called the metric, one UserWarning of each kind."""
+        for message, where in self._said.items():
+            warn_user(message.format("; ".join(where)))
+
+    def _add(self, message: str, where: str) -> None:
+        self._said.setdefault(message, []).append(where)
+
+
+def is_constant(maps: Maps) -> Tensor:
+    """Which samples have one importance for all their features, ``(N,)``."""
+    importance = pooled(maps)
+    # One feature alone has nothing to differ from.
+    return (importance == importance[:, :1]).all(1) & (importance.shape[1] > 1)

@@ -1,0 +1,148 @@
+"""From the attributions of any method to one importance for each feature."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, get_args
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from captum_tgrad.metrics.engine.features import channels_first, spatial_shape
+
+ChannelReduce = Literal["sum", "abs", "max"]
+InterpolateMode = Literal["bilinear", "nearest", "nearest-exact", "bicubic"]
+
+Maps = tuple[Tensor | None, ...]
+"""The importance of every feature of every input, ``(N, *spatial)``; None for a frozen one."""
+
+_LINEAR = {1: "linear", 2: "bilinear", 3: "trilinear"}
+
+
+def importance_maps(
+    attributions: Any,
+    inputs: tuple[Tensor, ...],
+    channel_reduce: ChannelReduce,
+    interpolate_mode: InterpolateMode,
+    argument: str = "attributions",
+    channel_dims: tuple[int | None, ...] | None = None,
+) -> Maps:
+    """One map for each input, shape ``(N, *spatial)`` or ``(N, F)``; None for a frozen input.
+
+    Args:
+        attributions: A tensor, or a tuple with a tensor or None for each input.
+        inputs: What they are attributions of.
+        channel_reduce: How the channels of a place become one number.
+        interpolate_mode: How a coarse map is enlarged.
+        argument: What to call the attributions in a message.
+        channel_dims: Which dimension of each input is no place; if not given, 1.
+
+    Raises:
+        TypeError: They are no tensors.
+        ValueError: Their number, batch size or shape does not fit the inputs.
+    """
+    if channel_reduce not in get_args(ChannelReduce):
+        raise ValueError(f"channel_reduce must be 'sum', 'abs' or 'max', got {channel_reduce!r}.")
+    if interpolate_mode not in get_args(InterpolateMode):
+        raise ValueError(
+            "interpolate_mode must be 'bilinear' (linear in any number of dimensions), 'nearest',"
+            f" 'nearest-exact' or 'bicubic', got {interpolate_mode!r}."
+        )
+    each = attributions if isinstance(attributions, tuple) else (attributions,)
+    if len(each) != len(inputs):
+        raise ValueError(
+            f"{argument} has {len(each)} entries for {len(inputs)} inputs. Pass one for each input,"
+            " None for an input that is not to be changed."
+        )
+    if all(tensor is None for tensor in each):
+        raise ValueError(f"{argument} is None for every input: there is nothing to rank.")
+    maps = []
+    dims = channel_dims or (1,) * len(inputs)
+    for number, (attribution, tensor, dim) in enumerate(zip(each, inputs, dims, strict=True)):
+        name = f"{argument}[{number}]" if isinstance(attributions, tuple) else argument
+        if attribution is not None:
+            _check(attribution, tensor, name, dim)
+            attribution = _map(
+                channels_first(attribution.detach(), dim),
+                channels_first(tensor, dim),
+                channel_reduce,
+                interpolate_mode,
+            )
+        maps.append(attribution)
+    return tuple(maps)
+
+
+def pooled(maps: Maps) -> Tensor:
+    """The importance of the features of all inputs together, ``(N, features)``."""
+    return torch.cat([each.flatten(1) for each in maps if each is not None], 1)
+
+
+def not_finite(maps: Maps) -> Tensor:
+    """Which samples have NaN or inf in their maps, ``(N,)``."""
+    return ~torch.isfinite(pooled(maps)).all(1)
+
+
+def _check(attribution: Any, tensor: Tensor, name: str, channel_dim: int | None) -> None:
+    if not isinstance(attribution, Tensor):
+        raise TypeError(
+            f"{name} must be a torch.Tensor, got {type(attribution).__name__}. Convert an array"
+            " with torch.from_numpy."
+        )
+    if attribution.is_complex():
+        raise TypeError(f"{name} is complex: numbers without an order cannot be ranked.")
+    shape, wanted = tuple(attribution.shape), tuple(tensor.shape)
+    if not shape or shape[0] != wanted[0]:
+        raise ValueError(f"{name} has shape {shape} for {wanted[0]} samples of shape {wanted}.")
+    if shape == wanted:
+        return
+    hint = f"Pass {wanted}."
+    whole = channels_first(tensor, channel_dim).shape
+    if len(whole) > 2:
+        if len(shape) == len(wanted):
+            coarse = channels_first(attribution, channel_dim).shape
+            other = [dim for dim, size in enumerate(shape) if size != wanted[dim]]
+            if coarse[1] == 1:
+                if all(one <= size for one, size in zip(coarse[2:], whole[2:], strict=True)):
+                    return
+                hint = "A map may be coarser than its input, not finer."
+            elif len(other) == 1 and shape[other[0]] == 1:
+                hint = f"If dimension {other[0]} is that of the channels, pass it as channel_dim."
+            else:
+                by_place = f"{name}.sum({channel_dim}, keepdim=True)"
+                hint = f"For a map of a layer, sum over its channels: {by_place}."
+        elif len(shape) == len(wanted) - 1 and channel_dim is not None:
+            with_channels = f"{name}.unsqueeze({channel_dim})"
+            hint = f"Pass {with_channels} if its first dimension counts the samples."
+    raise ValueError(f"{name} of shape {shape} cannot rank inputs of shape {wanted}. {hint}")
+
+
+def _map(
+    attribution: Tensor, tensor: Tensor, channel_reduce: ChannelReduce, mode: InterpolateMode
+) -> Tensor:
+    # Half precision is too coarse to add channels up in: it would make ties.
+    dtype = torch.promote_types(attribution.dtype, torch.float32)
+    attribution = attribution.to(device=tensor.device, dtype=dtype)
+    if tensor.dim() <= 2:
+        attribution = attribution.reshape(attribution.shape[0], 1, -1)
+    if channel_reduce == "sum":
+        reduced = attribution.sum(1, keepdim=True)
+    elif channel_reduce == "abs":
+        reduced = attribution.abs().sum(1, keepdim=True)
+    else:
+        reduced = attribution.amax(1, keepdim=True)
+    return _enlarged(reduced, spatial_shape(tensor), mode).squeeze(1)
+
+
+def _enlarged(coarse: Tensor, spatial: torch.Size, mode: InterpolateMode) -> Tensor:
+    if coarse.shape[2:] == spatial:
+        return coarse
+    if len(spatial) > 3 or (mode == "bicubic" and len(spatial) != 2):
+        raise ValueError(
+            f"a map of shape {tuple(coarse.shape)} cannot be enlarged to {tuple(spatial)} with"
+            f" interpolate_mode={mode!r}. Enlarge it before the call."
+        )
+    if mode == "bilinear":
+        return F.interpolate(coarse, spatial, mode=_LINEAR[len(spatial)], align_corners=False)
+    if mode == "bicubic":
+        return F.interpolate(coarse, spatial, mode=mode, align_corners=False)
+    return F.interpolate(coarse, spatial, mode=mode)

@@ -1,0 +1,133 @@
+"""The score of an input of which only what its map points at is left."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from captum_tgrad._support.untouched import untouched
+from captum_tgrad.metrics.baselines import Baselines
+from captum_tgrad.metrics.engine.arguments import Arguments
+from captum_tgrad.metrics.engine.baseline_forms import resolve
+from captum_tgrad.metrics.engine.features import channels_back
+from captum_tgrad.metrics.engine.findings import is_constant
+from captum_tgrad.metrics.engine.importance import Maps, pooled
+from captum_tgrad.metrics.engine.metric_call import Call
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class MaskingArguments(Arguments):
+    """The arguments of the metrics that mask an input once with its map."""
+
+    baselines: Baselines
+
+
+@dataclass(frozen=True)
+class Masked:
+    """The scores of one method, ``(N,)`` each.
+
+    ``masked_score`` is NaN for a sample that is left out; ``clean_score`` is as it was found.
+    """
+
+    clean_score: Tensor
+    masked_score: Tensor
+    protocol: dict[str, Any]
+
+
+def masked_scores(
+    metric: str, arguments: MaskingArguments, result: Callable[[Masked], Result]
+) -> Result | dict[str, Result]:
+    """Scores the inputs, and the inputs masked with their maps.
+
+    Args:
+        metric: What to call this in the protocol and on the progress bar.
+        arguments: Those of the metric.
+        result: Makes of the scores of a method what the metric returns for it.
+
+    Returns:
+        One result for each name where ``attributions`` is a dict.
+
+    Raises:
+        TypeError: An input that is to be masked holds integers.
+    """
+    call = Call(arguments)
+    _check_dtypes(call, isinstance(arguments.inputs, tuple))
+    with untouched(arguments.forward_func, call.inputs[0].device):
+        masks = [_masks(call, method) for method in call.methods]
+        stand_in, label = resolve(
+            arguments.baselines, call.inputs, call.frozen, channel_dims=call.channel_dims
+        )
+        call.check_finite(stand_in, "baselines")
+        with call.clean_scores(metric, call.samples * len(masks)) as (clean, buffer):
+            for maps, _ in masks:
+                for run in _chunks(call.samples, buffer.capacity):
+                    here = slice(run.start, run.stop)
+                    each_input = zip(call.inputs, stand_in, maps, call.channel_dims, strict=True)
+                    buffer.add(
+                        tuple(
+                            tensor[here]
+                            if each is None
+                            else _mask(tensor[here], other[here], each[here], dim)
+                            for tensor, other, each, dim in each_input
+                        ),
+                        run,
+                    )
+            scores = buffer.finish().reshape(len(masks), call.samples)
+    call.findings.warn()
+    found = []
+    for method, masked, (_, broken) in zip(call.methods, scores, masks, strict=True):
+        finite = torch.isfinite(clean) & torch.isfinite(masked) & ~broken.to(clean.device)
+        call.check_scores(finite, method)
+        left = masked.masked_fill(~finite, torch.nan)
+        found.append(Masked(clean, left, call.protocol(metric, label)))
+    return call.results(found, result)
+
+
+def _check_dtypes(call: Call, several: bool) -> None:
+    for number, (tensor, frozen) in enumerate(zip(call.inputs, call.frozen, strict=True)):
+        if not (frozen or tensor.is_floating_point() or tensor.is_complex()):
+            name = f"inputs[{number}]" if several else "inputs"
+            raise TypeError(
+                f"{name} has dtype {tensor.dtype}, and a mask leaves fractions of it: pass"
+                f" {name}.float(), or None for its attributions if it is not to be masked."
+            )
+
+
+def _masks(call: Call, method: str) -> tuple[Maps, Tensor]:
+    """The maps, scaled to [0, 1] per sample over all inputs together, 0 where constant.
+
+    And which samples have NaN or inf in theirs: a model may give these a score nevertheless.
+    """
+    maps, broken = call.maps(method)
+    call.findings.constant(is_constant(maps) & ~broken, method, "everything is masked")
+    together = pooled(maps)
+    lowest = together.amin(1)
+    span = together.amax(1) - lowest
+    scaled = tuple(None if each is None else _scaled(each, lowest, span) for each in maps)
+    return scaled, broken
+
+
+def _scaled(each: Tensor, lowest: Tensor, span: Tensor) -> Tensor:
+    sizes = (-1, *[1] * (each.dim() - 1))
+    scaled = (each - lowest.reshape(sizes)) / span.reshape(sizes)
+    return torch.where(span.reshape(sizes) == 0, 0, scaled)
+
+
+def _chunks(samples: int, size: int) -> Iterator[range]:
+    for first in range(0, samples, size):
+        yield range(first, min(first + size, samples))
+
+
+def _mask(tensor: Tensor, baseline: Tensor, each: Tensor, channel_dim: int | None) -> Tensor:
+    """``baseline + map * (input - baseline)``: the input where the map is 1."""
+    if tensor.dim() > 2:
+        weight = channels_back(each.unsqueeze(1), channel_dim)
+    else:
+        weight = each.reshape(tensor.shape)
+    return baseline + weight.to(tensor.dtype) * (tensor - baseline)

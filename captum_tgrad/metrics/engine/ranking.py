@@ -1,0 +1,132 @@
+"""The order in which features are replaced, and how many of them at each point of a curve."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from captum_tgrad.metrics.engine.importance import Maps, pooled
+
+Ties = Literal["stable", "group"]
+
+
+@dataclass(frozen=True)
+class InputOrder:
+    """The part of one input.
+
+    Attributes:
+        order: Its features from the most to the least important, ``(N, features of the input)``.
+        counts: How many of them are replaced at each point, ``(N, points)``.
+    """
+
+    order: Tensor
+    counts: Tensor
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Which features go when.
+
+    Attributes:
+        inputs: The order of each input; None for a frozen input.
+        counts: How many features of all inputs together are replaced at each point, ``(N,
+            points)``, from 0 to all.
+        tied_share: The share of features whose importance another feature shares, ``(N,)``.
+        arbitrary_share: The share of features in groups of equal ones that are larger than a step,
+            ``(N,)``: in ``ties="stable"``, their order is the raster's and shows in the curve.
+    """
+
+    inputs: tuple[InputOrder | None, ...]
+    counts: Tensor
+    tied_share: Tensor
+    arbitrary_share: Tensor
+
+    @property
+    def features(self) -> int:
+        """The number of features of all inputs together."""
+        return int(self.counts[0, -1])
+
+    def fractions(self, dtype: torch.dtype) -> Tensor:
+        """The fraction of all features that is replaced at each point, ``(N, points)``."""
+        return self.counts.to(dtype) / self.features
+
+
+def rank(maps: Maps, n_steps: int, ties: Ties) -> Ranking:
+    """Ranks the features of all inputs together.
+
+    Point j of the curve replaces ``floor(j * features / n_steps)`` features, so the first and
+    the last point are always there; with more steps than features, every feature is a step.
+
+    With ``ties="stable"``, features of equal importance go in raster order, input by input. With
+    ``ties="group"``, each count is moved to the nearest end of a group of equal features (the
+    lower one where both are as near): a group is replaced as a whole, the curve crosses it on a
+    straight line, and no order inside the group can matter.
+
+    Args:
+        maps: The importance of the features, ``(N, *spatial)`` for each input or None.
+        n_steps: The number of steps.
+        ties: ``"stable"`` or ``"group"``.
+
+    Returns:
+        The ranking, on the device of the maps.
+
+    Raises:
+        ValueError: ``ties`` is unknown.
+    """
+    if ties not in get_args(Ties):
+        raise ValueError(f"ties must be 'stable' or 'group', got {ties!r}.")
+    importance = pooled(maps)
+    samples, features = importance.shape
+    values, order = torch.sort(importance, dim=1, descending=True, stable=True)
+    same_as_next = values[:, 1:] == values[:, :-1]
+    steps = min(n_steps, features)
+    nominal = torch.arange(steps + 1, device=order.device) * features // steps
+    counts = nominal.expand(samples, -1)
+    if ties == "group":
+        counts = _nearest_ends(same_as_next, counts)
+    inputs: list[InputOrder | None] = []
+    first = 0
+    for each in maps:
+        if each is None:
+            inputs.append(None)
+            continue
+        inputs.append(_of_one_input(order, counts, first, each[0].numel()))
+        first += each[0].numel()
+    group_sizes = _group_sizes(same_as_next)
+    return Ranking(
+        tuple(inputs),
+        counts,
+        tied_share=(group_sizes > 1).float().mean(1),
+        arbitrary_share=(group_sizes > -(-features // steps)).float().mean(1),
+    )
+
+
+def _of_one_input(order: Tensor, counts: Tensor, first: int, size: int) -> InputOrder:
+    """The features ``first`` to ``first + size`` alone: their order, and how many have gone."""
+    if size == order.shape[1]:
+        return InputOrder(order, counts)
+    own = (order >= first) & (order < first + size)
+    gone = torch.nn.functional.pad(own.cumsum(1), (1, 0))
+    return InputOrder(order[own].reshape(order.shape[0], size) - first, gone.gather(1, counts))
+
+
+def _nearest_ends(same_as_next: Tensor, counts: Tensor) -> Tensor:
+    """``counts``, each moved to the nearest count that cuts no group of equal features."""
+    samples, gaps = same_as_next.shape
+    whole = torch.ones(samples, gaps + 2, dtype=torch.bool, device=counts.device)
+    whole[:, 1:-1] = ~same_as_next  # whether as many features, from the first, are whole groups
+    position = torch.arange(gaps + 2, device=counts.device).expand(samples, -1)
+    below = torch.where(whole, position, 0).cummax(1).values
+    above = torch.where(whole, position, gaps + 1).flip(1).cummin(1).values.flip(1)
+    lower, upper = below.gather(1, counts), above.gather(1, counts)
+    return torch.where(counts - lower <= upper - counts, lower, upper)
+
+
+def _group_sizes(same_as_next: Tensor) -> Tensor:
+    """For each feature, from the first, how many are as important as it, ``(N, features)``."""
+    group = torch.nn.functional.pad((~same_as_next).cumsum(1), (1, 0))
+    sizes = torch.zeros_like(group).scatter_add_(1, group, torch.ones_like(group))
+    return sizes.gather(1, group)

@@ -1,0 +1,191 @@
+"""The score of an example: one number, from what the model returns and the target."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from captum_tgrad._support.captum_private import (
+    TargetType,
+    format_additional_forward_args,
+    select_targets,
+)
+from captum_tgrad.attribution.checks import check_target
+
+Score = Literal["softmax", "logit"] | Callable[[Any, Any], Tensor]
+
+
+class Scorer:
+    """Scores examples of a batch, in any order and number.
+
+    Args:
+        forward_func: The model.
+        additional_forward_args: Its further arguments. Tensors whose first dimension counts the
+            samples are selected along it, as captum does; the rest is passed as it is.
+        target: The output to score, in any of captum's forms. None: the only output, or the class
+            that ``score_clean`` found.
+        score: ``"softmax"``, ``"logit"`` or a callable. Of a model that returns probabilities
+            (not negative, with a sum of 1 for each example), ``"softmax"`` takes them as they are.
+        samples: The number of samples of the batch.
+
+    Raises:
+        ValueError: ``score`` is unknown, or there is not one target per sample.
+    """
+
+    def __init__(
+        self,
+        forward_func: Callable[..., Any],
+        additional_forward_args: Any,
+        target: TargetType,
+        score: Score,
+        samples: int,
+    ) -> None:
+        if score not in ("softmax", "logit") and not callable(score):
+            raise ValueError(
+                "score must be 'softmax', 'logit' or a callable (outputs, target) -> (N,), got"
+                f" {score!r}."
+            )
+        if (
+            isinstance(target, list) or (isinstance(target, Tensor) and target.numel() > 1)
+        ) and len(target) != samples:
+            raise ValueError(f"target has {len(target)} entries for {samples} samples.")
+        self._forward_func = forward_func
+        self._further = format_additional_forward_args(additional_forward_args) or ()
+        self._target = target
+        self._score = score
+        self._samples = samples
+        self._checked = False
+        self._are_probabilities = False
+        self.score_name = score if isinstance(score, str) else getattr(score, "__name__", "custom")
+        self.target_name = "given"
+
+    def score_clean(self, examples: tuple[Tensor, ...], samples: Sequence[int]) -> Tensor:
+        """Scores unperturbed examples; where no target was given, their class becomes the target.
+
+        Args:
+            examples: For each input of the model, ``(examples, ...)``.
+            samples: Which sample of the batch each of them is.
+
+        Returns:
+            The scores, ``(examples,)``.
+        """
+        outputs = self._outputs(examples, samples)
+        if not self._checked and self._score == "softmax":
+            self._are_probabilities = _are_probabilities(outputs)
+        if self._target is None or self.target_name == "predicted":
+            self._predict(outputs, samples)
+        return self._scores(outputs, samples)
+
+    def __call__(self, examples: tuple[Tensor, ...], samples: Sequence[int]) -> Tensor:
+        """Scores perturbed examples; arguments and result as of ``score_clean``."""
+        return self._scores(self._outputs(examples, samples), samples)
+
+    def _outputs(self, examples: tuple[Tensor, ...], samples: Sequence[int]) -> Any:
+        index = torch.tensor(samples)
+        further = (
+            each.index_select(0, index.to(each.device))
+            if isinstance(each, Tensor) and each.dim() > 0 and each.shape[0] == self._samples
+            else each
+            for each in self._further
+        )
+        outputs = self._forward_func(*examples, *further)
+        if not isinstance(outputs, Tensor):
+            return outputs
+        if outputs.dim() == 0 and len(samples) == 1:  # a model that squeezes
+            outputs = outputs.reshape(1)
+        if not isinstance(self._score, str):
+            return outputs
+        if outputs.dim() == 0 or outputs.shape[0] != len(samples):
+            raise ValueError(
+                f"forward_func returned a tensor of shape {tuple(outputs.shape)} for"
+                f" {len(samples)} examples; its first dimension must count them."
+            )
+        return outputs
+
+    def _predict(self, outputs: Any, samples: Sequence[int]) -> None:
+        if not isinstance(outputs, Tensor) or outputs.dim() != 2:
+            return
+        if outputs.shape[1] == 1 and isinstance(self._score, str):
+            return
+        if not isinstance(self._target, Tensor):  # in the first call
+            self._target = torch.zeros(self._samples, dtype=torch.long, device=outputs.device)
+            self.target_name = "predicted"
+        self._target[torch.tensor(samples, device=outputs.device)] = outputs.argmax(1)
+
+    def _target_of(self, samples: Sequence[int], device: torch.device) -> object:
+        target = self._target
+        if isinstance(target, Tensor) and target.dim() > 0 and len(target) == self._samples:
+            return target.to(device)[torch.tensor(samples, device=device)]
+        if isinstance(self._target, list):
+            return [self._target[sample] for sample in samples]
+        return self._target
+
+    def _scores(self, outputs: Any, samples: Sequence[int]) -> Tensor:
+        if not isinstance(self._score, str):
+            device = outputs.device if isinstance(outputs, Tensor) else torch.device("cpu")
+            scores = self._score(outputs, self._target_of(samples, device))
+            _check_scores(scores, len(samples))
+            return at_least_float32(scores)
+        if not isinstance(outputs, Tensor):
+            raise TypeError(
+                f"forward_func returned a {type(outputs).__name__}, not a tensor. Pass a function"
+                " that returns one number per sample and class, or a score that takes this."
+            )
+        outputs = at_least_float32(outputs)
+        if not self._checked:
+            self._check_target(outputs)
+        if outputs.numel() == len(samples):
+            # One output per sample: there are no classes to compare it with.
+            self.score_name = "output"
+        elif self._score == "softmax" and self._are_probabilities:
+            self.score_name = "probability"
+        elif self._score == "softmax":
+            _check_classes(outputs)
+            outputs = outputs.softmax(1)
+        selected: Tensor = select_targets(outputs, self._target_of(samples, outputs.device))
+        return selected.reshape(-1)
+
+    def _check_target(self, outputs: Tensor) -> None:
+        # check_target wants the outputs of the whole batch, of which it looks at the shape only.
+        whole = outputs.new_empty(()).expand(self._samples, *outputs.shape[1:])
+        check_target(self._target, whole)
+        self._checked = True
+
+
+def _are_probabilities(outputs: Any) -> bool:
+    """Whether a model ends in a softmax: another one would flatten its scores."""
+    if not isinstance(outputs, Tensor) or outputs.dim() != 2 or outputs.shape[1] < 2:
+        return False
+    outputs = at_least_float32(outputs)
+    return bool((outputs >= 0).all()) and bool((outputs.sum(1) - 1).abs().max() < 1e-3)
+
+
+def _check_classes(outputs: Tensor) -> None:
+    """Refuses outputs of which it is not known which dimension counts the classes."""
+    if outputs.dim() > 2:
+        raise ValueError(
+            f"forward_func returned a tensor of shape {tuple(outputs.shape)}, and score='softmax'"
+            " does not know which dimension counts the classes. Pass score='logit', or take the"
+            " softmax yourself: forward_func=lambda x: model(x).softmax(1) with score='logit', if"
+            " dimension 1 counts them."
+        )
+
+
+def at_least_float32(values: Tensor) -> Tensor:
+    """Scores are compared and added up: half precision and integers become float32."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
+
+
+def _check_scores(scores: Any, examples: int) -> None:
+    if not isinstance(scores, Tensor):
+        raise TypeError(
+            f"score must return a tensor, one number per example; got {type(scores).__name__}."
+        )
+    if tuple(scores.shape) != (examples,):
+        raise ValueError(
+            f"score must return one number per example, shape ({examples},); got shape"
+            f" {tuple(scores.shape)}."
+        )

@@ -1,0 +1,164 @@
+"""The sanity check by randomization: how maps change with the network, and how much."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from captum_tgrad.sanity_checks.cascade import RandomizationStep
+from captum_tgrad.visualization.map_values import as_maps, finding, is_signed, limit_of, scaled
+from captum_tgrad.visualization.panels import (
+    NORMAL,
+    color_bars,
+    draw_map,
+    draw_picture,
+    label_map,
+    new_figure,
+    wrapped,
+    write_title,
+)
+from captum_tgrad.visualization.pictures import as_pictures
+from captum_tgrad.visualization.similarity_figures import checked_steps, draw_similarity
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure, SubFigure
+
+    from captum_tgrad.visualization.pictures import Array, Images, Numbers
+
+_WIDTH = 10.5
+_BAR_HEIGHT = 0.75
+_TITLE_HEIGHT = 0.75
+_CURVES_HEIGHT = 3.0
+_LETTERS_PER_INCH = 9
+
+
+def cascade_figure(
+    steps: Iterable[RandomizationStep],
+    images: Images | None = None,
+    *,
+    columns: int | Sequence[str] = 7,
+    labels: Sequence[str] | None = None,
+    title: str | None = None,
+    mean: Numbers | None = None,
+    std: Numbers | None = None,
+) -> Figure:
+    """Draws the maps while a network is randomized, and their similarity to the first.
+
+    A row for each image and a column for each step that is shown, from the trained network on; a
+    method that explains the network shows something else in each. Every map has a scale of its
+    own. Below, the similarity of every step, on the mean over the images.
+
+    Source: Tran, Mai, Le and Le, "T-Grad", Fig. 6, after Adebayo et al., "Sanity Checks for
+    Saliency Maps".
+
+    Args:
+        steps: As from ``captum_tgrad.sanity_checks.cascading_randomization``, of images.
+        images: What was explained, ``(N, C, H, W)`` or pictures of Pillow; see ``as_pictures``.
+            None: the maps alone.
+        columns: How many steps to show, spread evenly from the first to the last; or the names of
+            their layers.
+        labels: A name for each image, such as its class.
+        title: Stands over the figure.
+        mean: What was subtracted of each channel when the images were normalized.
+        std: What each channel was divided by.
+
+    Returns:
+        A figure, which a notebook shows.
+
+    Raises:
+        TypeError: ``steps`` are of another kind.
+        ValueError: There are no steps or no such layers, or numbers or sizes do not fit.
+
+    Example:
+        >>> import torch
+        >>> from captum_tgrad import TGradAttribution
+        >>> from captum_tgrad.sanity_checks import cascading_randomization
+        >>> from captum_tgrad.visualization import cascade_figure
+        >>> model = torch.nn.Sequential(
+        ...     torch.nn.Conv2d(3, 4, 3), torch.nn.Flatten(), torch.nn.Linear(144, 5)
+        ... )
+        >>> images = torch.rand(2, 3, 8, 8)
+        >>> steps = cascading_randomization(model, TGradAttribution, images, target=1)
+        >>> [axes.get_title() for axes in cascade_figure(steps, images).axes[:4]]
+        ['picture', 'trained', '2', '0']
+    """
+    steps = checked_steps(steps)
+    shape = steps[0].map.shape
+    if len(shape) != 4:
+        raise ValueError(
+            f"steps have maps of shape {tuple(shape)}, and only those of images (N, 1, H, W) can"
+            " be drawn: similarity_figure draws their similarity"
+        )
+    pictures = None if images is None else as_pictures(images, mean, std)
+    for name, given in (("images", pictures), ("labels", labels)):
+        if given is not None and len(given) != shape[0]:
+            raise ValueError(f"{name} has {len(given)} entries for maps of {shape[0]} images")
+    shown = _shown(steps, columns)
+    upper, middle, lower = _parts(len(shown) + (pictures is not None), shape)
+    _draw_maps(upper, middle, shown, pictures, labels)
+    draw_similarity(lower, {"": steps})
+    if title:
+        write_title(upper, title)
+    figure: Figure = upper.figure
+    return figure
+
+
+def _shown(
+    steps: Sequence[RandomizationStep], columns: int | Sequence[str]
+) -> list[RandomizationStep]:
+    if isinstance(columns, int):
+        if columns < 2:
+            raise ValueError(f"columns must be 2 or more, got {columns}")
+        count = min(columns, len(steps))
+        # Of one step there is only the first.
+        places = {round(place * (len(steps) - 1) / max(count - 1, 1)) for place in range(count)}
+        return [steps[place] for place in sorted(places)]
+    by_name = {step.layer: step for step in steps}
+    missing = [name for name in columns if name not in by_name]
+    if missing or isinstance(columns, str):
+        raise ValueError(
+            f"columns names {', '.join(map(repr, missing)) or 'one string'}; it must be a number or"
+            " a list of layers that were randomized"
+        )
+    wanted = {None, *columns}
+    return [step for step in steps if step.layer in wanted]
+
+
+def _parts(columns: int, shape: Sequence[int]) -> Any:
+    """Room for the maps, their scale, and the curves."""
+    side = _WIDTH / max(columns, 4)
+    rows = shape[0] * (side * shape[2] / shape[3] + 0.05) + _TITLE_HEIGHT
+    heights = [rows, _BAR_HEIGHT, _CURVES_HEIGHT]
+    return new_figure(_WIDTH, sum(heights)).subfigures(3, 1, height_ratios=heights)
+
+
+def _draw_maps(
+    upper: SubFigure,
+    middle: SubFigure,
+    shown: Sequence[RandomizationStep],
+    pictures: Sequence[Array] | None,
+    labels: Sequence[str] | None,
+) -> None:
+    first = 0 if pictures is None else 1
+    samples = shown[0].map.shape[0]
+    grid = upper.subplots(samples, len(shown) + first, squeeze=False)
+    letters = round(_WIDTH / max(grid.shape[1], 4) * _LETTERS_PER_INCH)
+    if pictures is not None:
+        grid[0][0].set_title("picture", fontsize=NORMAL)
+        for axes, picture in zip(grid[:, 0], pictures, strict=True):
+            draw_picture(axes, picture)
+    height, width = shown[0].map.shape[2:]
+    sizes = [(height, width)] * samples
+    maps = [as_maps(step.map, sizes, "steps") for step in shown]
+    signed = any(is_signed(of_step) for of_step in maps)
+    for column, (step, of_step) in enumerate(zip(shown, maps, strict=True), first):
+        name = "trained" if step.layer is None else step.layer
+        grid[0][column].set_title(wrapped(name, letters), fontsize=NORMAL)
+        for axes, values in zip(grid[:, column], of_step, strict=True):
+            draw_map(axes, scaled(values, limit_of([values])), signed)
+            label_map(axes, finding(values))
+    rows: list[Axes] = list(grid[:, 0])
+    for axes, label in zip(rows, labels or (), strict=False):
+        axes.set_ylabel(wrapped(label, letters), fontsize=NORMAL)
+    color_bars(middle, [signed], "relative to nearly the strongest of each map")

@@ -1,0 +1,165 @@
+"""One picture beside its map, and under it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from captum_tgrad.visualization.map_values import as_maps, finding, is_signed, limit_of
+from captum_tgrad.visualization.panels import (
+    NORMAL,
+    OVERLAY_OPACITY,
+    bare,
+    color_bar,
+    colors,
+    new_figure,
+    write_title,
+)
+from captum_tgrad.visualization.pictures import as_pictures
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure, SubFigure
+
+    from captum_tgrad.visualization.pictures import Array, Images, Numbers
+
+_INCHES = (10.5, 4.3)
+_PANELS = ("picture", "", "map over picture")
+# Captum warns of maps below 1e-5; the scale of a map says nothing about whether it is worth a look.
+_SCALE = 1e6
+
+
+def explanation_figure(
+    image: Images,
+    attribution: Tensor,
+    title: str | Sequence[str] | None = None,
+    method: str = "T-Grad",
+    *,
+    class_name: str | Sequence[str] | None = None,
+    probability: float | Tensor | Sequence[float] | None = None,
+    residual: float | Tensor | Sequence[float] | None = None,
+    mean: Numbers | None = None,
+    std: Numbers | None = None,
+) -> Figure:
+    """Draws a picture, its map, and the map laid over the picture in gray; for a batch, in rows.
+
+    The colors run from 0 to 1, or from -1 (against the class) to 1 (for it) where the map has
+    negative values. 1 is the value above which 2% of the attribution lie, so that single pixels do
+    not darken the rest. A map that is 0, constant, or nowhere above 0 is labeled as such.
+
+    Args:
+        image: What the network saw, ``(N, C, H, W)`` or ``(C, H, W)`` with 1 or 3 channels, or
+            pictures of Pillow; how they are brought to [0, 1], see ``as_pictures``.
+        attribution: ``(N, C, H, W)``, for one picture also ``(C, H, W)`` or ``(H, W)``. It is
+            summed over channels, and enlarged where it is coarser than the picture.
+        title: Stands over the three; for a batch, one for each. None: made of the following.
+        method: Stands over the map.
+        class_name: Of the class that is explained; for a batch, one for each.
+        probability: Of the class, in [0, 1]; for a batch, ``(N,)``.
+        residual: The convergence delta, in units of the output; for a batch, ``(N,)``.
+        mean: What was subtracted of each channel when the images were normalized.
+        std: What each channel was divided by.
+
+    Returns:
+        A figure, which a notebook shows. Write it to a file with ``savefig``.
+
+    Raises:
+        TypeError: ``image`` or ``attribution`` is of the wrong kind.
+        ValueError: The sizes or numbers differ, or there are values that are not finite.
+
+    Example:
+        >>> import torch
+        >>> from captum_tgrad.visualization import explanation_figure
+        >>> figure = explanation_figure(
+        ...     torch.rand(3, 8, 8), torch.rand(3, 8, 8), class_name="cup", probability=0.9
+        ... )
+        >>> figure.get_suptitle()
+        'cup, probability 90.0%'
+    """
+    pictures = as_pictures(image, mean, std)
+    maps = as_maps(attribution, [picture.shape[:2] for picture in pictures], "attribution")
+    count = len(pictures)
+    titles = _each(title, count, "title")
+    made = [
+        made_title(*parts)
+        for parts in zip(
+            _each(class_name, count, "class_name"),
+            _each(probability, count, "probability"),
+            _each(residual, count, "residual"),
+            strict=True,
+        )
+    ]
+    figure = new_figure(_INCHES[0], _INCHES[1] * count)
+    rows: Any = [figure] if count == 1 else figure.subfigures(count, 1)
+    for row, picture, values, given, default in zip(
+        rows, pictures, maps, titles, made, strict=True
+    ):
+        _draw_row(row, picture, values, method)
+        if given or default:
+            write_title(row, given or default)
+    return figure
+
+
+def made_title(class_name: Any, probability: Any, residual: Any) -> str:
+    """The title of an explanation, of what is known of it.
+
+    Example:
+        >>> made_title("espresso", 0.951, 2e-6)
+        'espresso, probability 95.1%, residual +2.0e-06'
+    """
+    parts = []
+    if class_name is not None:
+        parts.append(str(class_name))
+    if probability is not None:
+        parts.append(f"probability {float(probability):.1%}")
+    if residual is not None:
+        parts.append(f"residual {float(residual):+.1e}")
+    return ", ".join(parts)
+
+
+def _each(value: Any, count: int, argument: str) -> list[Any]:
+    """One value for each picture."""
+    if value is None:
+        return [None] * count
+    if isinstance(value, Tensor):
+        value = value.detach().flatten().tolist()
+    if isinstance(value, (str, float, int)):
+        value = [value]
+    if len(value) != count:
+        raise ValueError(f"{argument} has {len(value)} entries for {count} pictures")
+    return list(value)
+
+
+def _draw_row(row: Figure | SubFigure, picture: Array, values: Array, method: str) -> None:
+    """Draws one explanation, on captum's function."""
+    from captum.attr import visualization
+    from matplotlib.colors import Colormap, ListedColormap
+
+    signed = is_signed([values])
+    map_colors: Colormap = colors(signed)
+    note = finding(values)
+    values = values / limit_of([values]) * _SCALE
+    if not values.any():
+        # Captum cannot scale a map of zeros: draw ones, all in the color of 0.
+        values = values + 1
+        map_colors = ListedColormap([map_colors(0.0)])
+    panels: list[Axes] = list(row.subplots(1, 3))
+    kinds = ("original_image", "heat_map", "blended_heat_map")
+    for axes, kind, heading in zip(panels, kinds, _PANELS, strict=True):
+        visualization.visualize_image_attr(
+            values[..., None],
+            picture,
+            method=kind,
+            sign="all" if signed else "positive",
+            plt_fig_axis=(row, axes),
+            cmap=map_colors,
+            alpha_overlay=OVERLAY_OPACITY,
+            use_pyplot=False,
+        )
+        axes.axis("on")
+        bare(axes)
+        axes.set_title(heading or (f"{method} ({note})" if note else method), fontsize=NORMAL)
+    color_bar(row, panels[1], signed)
+    color_bar(row, panels[2], signed, opacity=OVERLAY_OPACITY)

@@ -1,0 +1,173 @@
+"""Several methods side by side, on one picture or several."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+from torch import Tensor
+
+from captum_tgrad.visualization.map_values import as_maps, finding, is_signed, limit_of, scaled
+from captum_tgrad.visualization.panels import (
+    NORMAL,
+    OVERLAY_OPACITY,
+    color_bars,
+    draw_map,
+    draw_picture,
+    label_map,
+    new_figure,
+    wrapped,
+    write_title,
+)
+from captum_tgrad.visualization.pictures import as_pictures
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure, SubFigure
+
+    from captum_tgrad.visualization.pictures import Array, Images, Numbers
+
+Scale = Literal["map", "method", "shared"]
+
+_WIDTH = 10.5
+_LEAST_WIDTH = 6.0
+_LARGEST_PANEL = 3.2
+_BELOW_HEIGHT = 0.75
+_TITLE_HEIGHT = 0.45
+_LETTERS_PER_INCH = 9
+# So many panels beside each other are still legible at the width of a page.
+_MOST_ACROSS = 7
+_ACROSS_FOR_ONE_PICTURE = 5
+_MEANING = {
+    "map": "relative to nearly the strongest of each map",
+    "method": "relative to nearly the strongest of each method",
+    "shared": "relative to nearly the strongest of all",
+}
+
+
+def methods_figure(
+    images: Images,
+    attributions: Mapping[str, Tensor],
+    *,
+    scale: Scale = "map",
+    overlay: bool = True,
+    labels: Sequence[str] | None = None,
+    title: str | None = None,
+    mean: Numbers | None = None,
+    std: Numbers | None = None,
+) -> Figure:
+    """Draws the maps of several methods beside each other.
+
+    A row for each picture and a column for each method; methods that have no room beside the others
+    follow below.
+    Maps with negative values have diverging colors, the others sequential ones. A map that is 0,
+    constant, or nowhere above 0 is labeled as such.
+
+    Source: Tran, Mai, Le and Le, "T-Grad", Fig. 1.
+
+    Args:
+        images: ``(N, C, H, W)``, ``(C, H, W)`` or pictures of Pillow; see ``as_pictures``.
+        attributions: By the name of the method, what it returned for the images: ``(N, C, H, W)``;
+            coarser maps are enlarged.
+        scale: What gets the strongest color: ``"map"``: the strongest of each map; ``"method"``:
+            of all maps of a method, so that pictures can be compared; ``"shared"``: of all maps,
+            for methods that have one unit.
+        overlay: Whether maps lie over the pictures in gray, or stand alone.
+        labels: A name for each picture, such as its class.
+        title: Stands over the figure.
+        mean: What was subtracted of each channel when the images were normalized.
+        std: What each channel was divided by.
+
+    Returns:
+        A figure, which a notebook shows.
+
+    Raises:
+        TypeError: ``images`` or ``attributions`` are of the wrong kind.
+        ValueError: There is no method, sizes or numbers differ, ``scale`` is unknown, or values
+            are not finite.
+
+    Example:
+        >>> import torch
+        >>> from captum_tgrad.visualization import methods_figure
+        >>> maps = {"T-Grad": torch.rand(2, 3, 8, 8), "Grad-CAM": torch.rand(2, 1, 4, 4)}
+        >>> figure = methods_figure(torch.rand(2, 3, 8, 8), maps, labels=["cup", "cat"])
+        >>> [axes.get_title() for axes in figure.axes[:3]]
+        ['picture', 'T-Grad', 'Grad-CAM']
+    """
+    if not isinstance(attributions, Mapping):
+        raise TypeError(
+            "attributions must be a dict from names of methods to attributions, got"
+            f" {type(attributions).__name__}"
+        )
+    if not attributions:
+        raise ValueError("attributions is empty: give at least one method")
+    if scale not in get_args(Scale):
+        raise ValueError(f"scale must be 'map', 'method' or 'shared', got {scale!r}")
+    pictures = as_pictures(images, mean, std)
+    if labels is not None and len(labels) != len(pictures):
+        raise ValueError(f"labels has {len(labels)} names for {len(pictures)} pictures")
+    sizes = [(len(picture), picture.shape[1]) for picture in pictures]
+    maps = {
+        name: as_maps(each, sizes, f"attributions[{name!r}]") for name, each in attributions.items()
+    }
+    upper, lower, panels = _grid(pictures, ["picture", *maps], labels)
+    for axes, picture in zip(panels[0], pictures, strict=True):
+        draw_picture(axes, picture)
+    limits = _limits(maps, scale)
+    for column, (name, of_method) in enumerate(maps.items(), 1):
+        signed = is_signed(of_method)
+        for number, (axes, values) in enumerate(zip(panels[column], of_method, strict=True)):
+            under = pictures[number] if overlay else None
+            draw_map(axes, scaled(values, limits[name][number]), signed, under)
+            label_map(axes, finding(values))
+    kinds = sorted({is_signed(of_method) for of_method in maps.values()})
+    color_bars(lower, kinds, _MEANING[scale], OVERLAY_OPACITY if overlay else None)
+    if title:
+        write_title(upper, title)
+    return upper.figure
+
+
+def _grid(
+    pictures: Sequence[Array], names: Sequence[str], labels: Sequence[str] | None
+) -> tuple[SubFigure, SubFigure, list[list[Axes]]]:
+    """Room for panels and for what is below, and for each column an axes for each picture."""
+    columns = _columns_for(len(names), len(pictures))
+    blocks = math.ceil(len(names) / columns)
+    height, width = pictures[0].shape[:2]
+    side = min(_WIDTH / columns, _LARGEST_PANEL)
+    panels_height = blocks * (len(pictures) * (side * height / width + 0.05) + _TITLE_HEIGHT)
+    figure = new_figure(max(side * columns, _LEAST_WIDTH), panels_height + _BELOW_HEIGHT)
+    halves: Any = figure.subfigures(2, 1, height_ratios=[panels_height, _BELOW_HEIGHT])
+    grid = halves[0].subplots(blocks * len(pictures), columns, squeeze=False)
+    by_column = []
+    for index, name in enumerate(names):
+        block, column = divmod(index, columns)
+        group = list(grid[block * len(pictures) : (block + 1) * len(pictures), column])
+        letters = round(side * _LETTERS_PER_INCH)
+        group[0].set_title(wrapped(name, letters), fontsize=NORMAL)
+        if column == 0 and labels is not None:
+            for axes, label in zip(group, labels, strict=True):
+                axes.set_ylabel(wrapped(label, letters), fontsize=NORMAL)
+        by_column.append(group)
+    for axes in grid[
+        (blocks - 1) * len(pictures) :, len(names) - (blocks - 1) * columns :
+    ].flatten():
+        axes.remove()
+    return halves[0], halves[1], by_column
+
+
+def _columns_for(count: int, pictures: int) -> int:
+    """As few blocks as are legible at the width of a page, and these as full as can be."""
+    most = _ACROSS_FOR_ONE_PICTURE if pictures == 1 else _MOST_ACROSS
+    return math.ceil(count / math.ceil(count / most))
+
+
+def _limits(maps: Mapping[str, Sequence[Array]], scale: Scale) -> dict[str, list[float]]:
+    """What gets the strongest color, for each map of each method."""
+    if scale == "map":
+        return {name: [limit_of([each]) for each in of_method] for name, of_method in maps.items()}
+    if scale == "method":
+        return {name: [limit_of(each)] * len(each) for name, each in maps.items()}
+    limit = limit_of([each for of_method in maps.values() for each in of_method])
+    return {name: [limit] * len(of_method) for name, of_method in maps.items()}
