@@ -14,10 +14,11 @@ from captum_tgrad import (
     TGradAttribution,
 )
 from captum_tgrad.metrics import (
-    Area,
-    AverageDrop,
-    IncreaseInConfidence,
-    InsertionDeletion,
+    AverageDropResult,
+    DeletionResult,
+    IncreaseInConfidenceResult,
+    InsertionDeletionResult,
+    InsertionResult,
     average_drop,
     deletion,
     increase_in_confidence,
@@ -73,21 +74,21 @@ def terms_have_names(model: nn.Module, inputs: Tensor) -> None:
 
 
 def a_metric_of_one_method(model: nn.Module, inputs: Tensor, maps: Tensor) -> None:
-    assert_type(insertion_deletion(model, inputs, maps, n_steps=8), InsertionDeletion)
-    assert_type(insertion_deletion(model, (inputs, inputs), (maps, None)), InsertionDeletion)
-    assert_type(insertion(model, inputs, maps, 0), Area)
-    assert_type(deletion(forward_func=model, inputs=inputs, attributions=maps), Area)
-    assert_type(average_drop(model, inputs, maps, score="logit"), AverageDrop)
-    assert_type(increase_in_confidence(model, inputs, maps), IncreaseInConfidence)
-    assert_type(insertion(model, (inputs, inputs), maps, channel_dim=(-1, None)), Area)
+    assert_type(insertion_deletion(model, inputs, maps, n_steps=8), InsertionDeletionResult)
+    assert_type(insertion_deletion(model, (inputs, inputs), (maps, None)), InsertionDeletionResult)
+    assert_type(insertion(model, inputs, maps, 0), InsertionResult)
+    assert_type(deletion(forward_func=model, inputs=inputs, attributions=maps), DeletionResult)
+    assert_type(average_drop(model, inputs, maps, score="logit"), AverageDropResult)
+    assert_type(increase_in_confidence(model, inputs, maps), IncreaseInConfidenceResult)
+    assert_type(insertion(model, (inputs, inputs), maps, channel_dim=(-1, None)), InsertionResult)
 
 
 def a_metric_of_several(model: nn.Module, inputs: Tensor, maps: dict[str, Tensor]) -> None:
-    assert_type(insertion_deletion(model, inputs, maps), dict[str, InsertionDeletion])
-    assert_type(insertion(model, inputs, attributions=maps), dict[str, Area])
-    assert_type(deletion(model, inputs, maps), dict[str, Area])
-    assert_type(average_drop(model, inputs, maps), dict[str, AverageDrop])
-    assert_type(increase_in_confidence(model, inputs, maps), dict[str, IncreaseInConfidence])
+    assert_type(insertion_deletion(model, inputs, maps), dict[str, InsertionDeletionResult])
+    assert_type(insertion(model, inputs, attributions=maps), dict[str, InsertionResult])
+    assert_type(deletion(model, inputs, maps), dict[str, DeletionResult])
+    assert_type(average_drop(model, inputs, maps), dict[str, AverageDropResult])
+    assert_type(increase_in_confidence(model, inputs, maps), dict[str, IncreaseInConfidenceResult])
 
 
 def steps_of_a_randomization(model: nn.Module, inputs: Tensor) -> None:

@@ -131,14 +131,14 @@ orders = {
 }
 found = insertion(model, fast_image, orders, n_steps=28, **arguments)
 for name, result in found.items():
-    print(f"{name:15} insertion {result.area[0]:.4f}, tied share {result.tied_share[0]:.0%}")
+    print(f"{name:15} insertion {result.insertion[0]:.4f}, tied share {result.tied_share[0]:.0%}")
 
 # %%
 # By default, ties go in raster order (``ties="stable"``), which is the first of the two. With
 # ``ties="group"`` all pixels of the same importance go at once, and no order of the pixels matters:
 
 grouped = insertion(model, fast_image, coarse, ties="group", n_steps=28, **arguments)
-print(f"grouped         insertion {grouped.area[0]:.4f}")
+print(f"grouped         insertion {grouped.insertion[0]:.4f}")
 
 # %%
 # Here the order is worth half a percentage point, between methods that differ by one.

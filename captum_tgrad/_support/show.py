@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import fields
 from html import escape
 from typing import Any, TypeVar
 
@@ -44,16 +45,16 @@ def html_table(title: str, headings: Sequence[str], rows: Sequence[Sequence[obje
 
 
 def shown(kind: type[Kind]) -> type[Kind]:
-    """Gives a named tuple a short text, and a table of the numbers of each sample."""
+    """Gives a dataclass a short text, and a table of the numbers of each sample."""
     setattr(kind, "__repr__", _text_of)  # noqa: B010
     setattr(kind, "_repr_html_", _table_of)  # noqa: B010
     return kind
 
 
 def _text_of(result: Any) -> str:
-    """``"Area(area=0.71, clean_score=0.98)"``: the first numbers of tensors, and nothing else."""
-    fields = [f"{name}={numbers(values)}" for name, values in _per_sample(result).items()]
-    return f"{type(result).__name__}({', '.join(fields)})"
+    """``"InsertionResult(insertion=0.71, clean_score=0.98)"``: the first numbers of each tensor."""
+    parts = [f"{name}={numbers(values)}" for name, values in _per_sample(result).items()]
+    return f"{type(result).__name__}({', '.join(parts)})"
 
 
 def _table_of(result: Any) -> str:
@@ -71,5 +72,9 @@ _COLUMNS = 8
 
 
 def _per_sample(result: Any) -> dict[str, Tensor]:
-    fields = result._asdict().items()
-    return {name: value for name, value in fields if isinstance(value, Tensor) and value.dim() < 2}
+    found = {field.name: getattr(result, field.name) for field in fields(result)}
+    return {
+        name: value
+        for name, value in found.items()
+        if isinstance(value, Tensor) and value.dim() < 2
+    }

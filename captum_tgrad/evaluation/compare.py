@@ -20,7 +20,7 @@ from captum_tgrad.evaluation.running.speed import (
 )
 from captum_tgrad.evaluation.running.timed_method import Explained, TimedMethod
 from captum_tgrad.metrics import (
-    InsertionDeletion,
+    InsertionDeletionResult,
     average_drop,
     increase_in_confidence,
     insertion_deletion,
@@ -53,7 +53,7 @@ class Compared:
 
     title: str
     map: Tensor
-    curves: InsertionDeletion
+    curves: InsertionDeletionResult
     average_drop: float
     increase_in_confidence: float
     seconds: float

@@ -2,22 +2,23 @@
 
 from captum_tgrad.metrics.average_drop import average_drop, increase_in_confidence
 from captum_tgrad.metrics.baselines import blur, mean_color, zeros
-from captum_tgrad.metrics.insertion_deletion import insertion_deletion
+from captum_tgrad.metrics.insertion_deletion import deletion, insertion, insertion_deletion
+from captum_tgrad.metrics.registry import HIGHER_IS_BETTER
 from captum_tgrad.metrics.results import (
-    HIGHER_IS_BETTER,
-    Area,
-    AverageDrop,
-    IncreaseInConfidence,
-    InsertionDeletion,
+    AverageDropResult,
+    DeletionResult,
+    IncreaseInConfidenceResult,
+    InsertionDeletionResult,
+    InsertionResult,
 )
-from captum_tgrad.metrics.single_curves import deletion, insertion
 
 __all__ = [
     "HIGHER_IS_BETTER",
-    "Area",
-    "AverageDrop",
-    "IncreaseInConfidence",
-    "InsertionDeletion",
+    "AverageDropResult",
+    "DeletionResult",
+    "IncreaseInConfidenceResult",
+    "InsertionDeletionResult",
+    "InsertionResult",
     "average_drop",
     "blur",
     "deletion",

@@ -22,7 +22,6 @@ instead of masking it. Take what speaks for the class first: ``attributions.clam
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Any
 
 import torch
@@ -31,16 +30,38 @@ from torch import Tensor
 from captum_tgrad._support.captum_private import TargetType
 from captum_tgrad.attribution.complete import ChannelDim
 from captum_tgrad.metrics.baselines import Baselines
-from captum_tgrad.metrics.engine.arguments import Attributions
 from captum_tgrad.metrics.engine.checks import NanPolicy, listed
 from captum_tgrad.metrics.engine.importance import ChannelReduce, InterpolateMode
-from captum_tgrad.metrics.engine.masking import Masked, MaskingArguments, masked_scores
-from captum_tgrad.metrics.engine.metric import metric
+from captum_tgrad.metrics.engine.masking import Masked, masked_scores
+from captum_tgrad.metrics.engine.metric import metric, same_arguments
+from captum_tgrad.metrics.engine.metric_call import Attributions
 from captum_tgrad.metrics.engine.scorer import Score
-from captum_tgrad.metrics.results import AverageDrop, IncreaseInConfidence
+from captum_tgrad.metrics.results import AverageDropResult, IncreaseInConfidenceResult
 
 
-@metric
+def _drop(masked: Masked) -> AverageDropResult:
+    clean = masked.clean_score
+    nothing_to_lose = clean <= 0
+    if masked.protocol["nan_policy"] == "raise" and bool(nothing_to_lose.any()):
+        first = int(nothing_to_lose.nonzero()[0])
+        raise ValueError(
+            f"the score of sample {listed(nothing_to_lose)} is not positive (of sample {first} it"
+            f" is {float(clean[first]):.3g}), so that there is no share of it to lose. Pass"
+            " score='softmax' or, to get NaN for these samples, nan_policy='omit'."
+        )
+    drop = 100 * (clean - masked.masked_score).clamp_min(0) / clean
+    drop = drop.masked_fill(nothing_to_lose, torch.nan)
+    return AverageDropResult(drop.nanmean(), drop, clean, masked.masked_score, masked.protocol)
+
+
+def _increase(masked: Masked) -> IncreaseInConfidenceResult:
+    clean, left = masked.clean_score, masked.masked_score
+    increase = (clean < left).to(clean) * 100
+    increase = increase.masked_fill(torch.isnan(left) | torch.isnan(clean), torch.nan)
+    return IncreaseInConfidenceResult(increase.nanmean(), increase, clean, left, masked.protocol)
+
+
+@metric(masked_scores, _drop)
 def average_drop(
     forward_func: Callable[..., Any],
     inputs: Tensor | tuple[Tensor, ...],
@@ -56,7 +77,7 @@ def average_drop(
     interpolate_mode: InterpolateMode = "bilinear",
     nan_policy: NanPolicy = "raise",
     show_progress: bool = False,
-) -> AverageDrop | dict[str, AverageDrop]:
+) -> Any:
     """How much of its score an input loses when it is masked with its map, in percent.
 
     With Y the score of the input and O that of the masked input, ``baseline + map * (input -
@@ -100,32 +121,15 @@ def average_drop(
         >>> result.average_drop, result.masked_score
         (tensor(25.), tensor([3.]))
     """
-    return masked_scores(
-        "average_drop", MaskingArguments(**locals()), partial(_drop, nan_policy=nan_policy)
-    )
 
 
-@metric
-def increase_in_confidence(
-    forward_func: Callable[..., Any],
-    inputs: Tensor | tuple[Tensor, ...],
-    attributions: Attributions | Mapping[str, Attributions],
-    baselines: Baselines = None,
-    additional_forward_args: object | None = None,
-    target: TargetType = None,
-    max_examples_per_batch: int = 64,
-    *,
-    score: Score = "softmax",
-    channel_dim: ChannelDim = 1,
-    channel_reduce: ChannelReduce = "sum",
-    interpolate_mode: InterpolateMode = "bilinear",
-    nan_policy: NanPolicy = "raise",
-    show_progress: bool = False,
-) -> IncreaseInConfidence | dict[str, IncreaseInConfidence]:
+@metric(masked_scores, _increase)
+@same_arguments(average_drop)
+def increase_in_confidence(*args: Any, **kwargs: Any) -> Any:
     """The percentage of samples whose score rises when they are masked with their map.
 
-    Arguments, masking, source and what is raised are those of ``average_drop``, but that a score
-    need not be positive. Higher is better.
+    It takes the arguments of ``average_drop``, masks in the same way, and raises the same errors,
+    except that a score need not be positive. Higher is better. Source: as for ``average_drop``.
 
     Returns:
         The percentage, 0 or 100 for each sample, and both scores; for a dict of attributions, a
@@ -139,26 +143,3 @@ def increase_in_confidence(
         >>> increase_in_confidence(model, inputs, maps).increase
         tensor([100.,   0.])
     """
-    return masked_scores("increase_in_confidence", MaskingArguments(**locals()), _increase)
-
-
-def _drop(masked: Masked, nan_policy: NanPolicy) -> AverageDrop:
-    clean = masked.clean_score
-    nothing_to_lose = clean <= 0
-    if nan_policy == "raise" and bool(nothing_to_lose.any()):
-        first = int(nothing_to_lose.nonzero()[0])
-        raise ValueError(
-            f"the score of sample {listed(nothing_to_lose)} is not positive (of sample {first} it"
-            f" is {float(clean[first]):.3g}), so that there is no share of it to lose. Pass"
-            " score='softmax' or, to get NaN for these samples, nan_policy='omit'."
-        )
-    drop = 100 * (clean - masked.masked_score).clamp_min(0) / clean
-    drop = drop.masked_fill(nothing_to_lose, torch.nan)
-    return AverageDrop(drop.nanmean(), drop, clean, masked.masked_score, masked.protocol)
-
-
-def _increase(masked: Masked) -> IncreaseInConfidence:
-    clean, left = masked.clean_score, masked.masked_score
-    increase = (clean < left).to(clean) * 100
-    increase = increase.masked_fill(torch.isnan(left) | torch.isnan(clean), torch.nan)
-    return IncreaseInConfidence(increase.nanmean(), increase, clean, left, masked.protocol)

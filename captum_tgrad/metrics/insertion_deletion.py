@@ -21,6 +21,7 @@ same command say what is best.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from torch import Tensor
@@ -28,17 +29,57 @@ from torch import Tensor
 from captum_tgrad._support.captum_private import TargetType
 from captum_tgrad.attribution.complete import ChannelDim
 from captum_tgrad.metrics.baselines import Baselines, Preset
-from captum_tgrad.metrics.engine.areas import Areas, CurveArguments, areas
-from captum_tgrad.metrics.engine.arguments import Attributions
+from captum_tgrad.metrics.engine.areas import Areas, areas
 from captum_tgrad.metrics.engine.checks import NanPolicy
 from captum_tgrad.metrics.engine.importance import ChannelReduce, InterpolateMode
-from captum_tgrad.metrics.engine.metric import metric
+from captum_tgrad.metrics.engine.metric import metric, same_arguments
+from captum_tgrad.metrics.engine.metric_call import Attributions
 from captum_tgrad.metrics.engine.ranking import Ties
 from captum_tgrad.metrics.engine.scorer import Score
-from captum_tgrad.metrics.results import InsertionDeletion
+from captum_tgrad.metrics.results import DeletionResult, InsertionDeletionResult, InsertionResult
 
 
-@metric
+def _both(found: Areas) -> InsertionDeletionResult:
+    return InsertionDeletionResult(
+        insertion=found.area["insertion"],
+        deletion=found.area["deletion"],
+        difference=found.area["insertion"] - found.area["deletion"],
+        clean_score=found.clean_score,
+        insertion_baseline_score=found.baseline_score["insertion"],
+        deletion_baseline_score=found.baseline_score["deletion"],
+        tied_share=found.tied_share,
+        protocol=found.protocol,
+        fractions=found.fractions,
+        insertion_curve=found.scores.get("insertion"),
+        deletion_curve=found.scores.get("deletion"),
+    )
+
+
+def _insertion(found: Areas) -> InsertionResult:
+    return InsertionResult(
+        insertion=found.area["insertion"],
+        clean_score=found.clean_score,
+        insertion_baseline_score=found.baseline_score["insertion"],
+        tied_share=found.tied_share,
+        protocol=found.protocol,
+        fractions=found.fractions,
+        insertion_curve=found.scores.get("insertion"),
+    )
+
+
+def _deletion(found: Areas) -> DeletionResult:
+    return DeletionResult(
+        deletion=found.area["deletion"],
+        clean_score=found.clean_score,
+        deletion_baseline_score=found.baseline_score["deletion"],
+        tied_share=found.tied_share,
+        protocol=found.protocol,
+        fractions=found.fractions,
+        deletion_curve=found.scores.get("deletion"),
+    )
+
+
+@metric(partial(areas, curves=("insertion", "deletion")), _both)
 def insertion_deletion(
     forward_func: Callable[..., Any],
     inputs: Tensor | tuple[Tensor, ...],
@@ -58,7 +99,7 @@ def insertion_deletion(
     nan_policy: NanPolicy = "raise",
     return_curves: bool = False,
     show_progress: bool = False,
-) -> InsertionDeletion | dict[str, InsertionDeletion]:
+) -> Any:
     """The areas under the insertion and the deletion curve of each sample.
 
     Deletion starts at the input and replaces the most important features by the baseline first;
@@ -135,20 +176,41 @@ def insertion_deletion(
         >>> result.insertion, result.deletion
         (tensor([6.2500]), tensor([3.7500]))
     """
-    return areas(("insertion", "deletion"), CurveArguments(**locals()), _both)
 
 
-def _both(found: Areas) -> InsertionDeletion:
-    return InsertionDeletion(
-        insertion=found.area["insertion"],
-        deletion=found.area["deletion"],
-        difference=found.area["insertion"] - found.area["deletion"],
-        clean_score=found.clean_score,
-        insertion_baseline_score=found.baseline_score["insertion"],
-        deletion_baseline_score=found.baseline_score["deletion"],
-        tied_share=found.tied_share,
-        protocol=found.protocol,
-        fractions=found.fractions,
-        insertion_curve=found.scores.get("insertion"),
-        deletion_curve=found.scores.get("deletion"),
-    )
+@metric(partial(areas, curves=("insertion",)), _insertion)
+@same_arguments(insertion_deletion)
+def insertion(*args: Any, **kwargs: Any) -> Any:
+    """The area under the insertion curve alone: half the work of ``insertion_deletion``.
+
+    It takes the arguments of ``insertion_deletion``, and raises the same errors. Higher is better.
+
+    Returns:
+        The areas; for a dict of attributions, a dict of these.
+
+    Example:
+        >>> import torch
+        >>> model = torch.nn.Linear(2, 1, bias=False)
+        >>> _ = model.weight.data.copy_(torch.tensor([[3.0, 1.0]]))
+        >>> insertion(model, torch.ones(1, 2), torch.tensor([[3.0, 1.0]])).insertion
+        tensor([2.5000])
+    """
+
+
+@metric(partial(areas, curves=("deletion",)), _deletion)
+@same_arguments(insertion_deletion)
+def deletion(*args: Any, **kwargs: Any) -> Any:
+    """The area under the deletion curve alone: half the work of ``insertion_deletion``.
+
+    It takes the arguments of ``insertion_deletion``, and raises the same errors. Lower is better.
+
+    Returns:
+        The areas; for a dict of attributions, a dict of these.
+
+    Example:
+        >>> import torch
+        >>> model = torch.nn.Linear(2, 1, bias=False)
+        >>> _ = model.weight.data.copy_(torch.tensor([[3.0, 1.0]]))
+        >>> deletion(model, torch.ones(1, 2), torch.tensor([[3.0, 1.0]])).deletion
+        tensor([1.5000])
+    """

@@ -1,25 +1,18 @@
-"""What the metrics return, and which way each number points."""
+"""What the metrics return."""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 
 from captum_tgrad._support.show import shown
 
-HIGHER_IS_BETTER = {
-    "insertion": True,
-    "deletion": False,
-    "difference": True,
-    "average_drop": False,
-    "increase_in_confidence": True,
-}
-"""Whether more of it speaks for the attribution, for each number that a metric returns."""
-
 
 @shown
-class InsertionDeletion(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class InsertionDeletionResult:
     """What ``insertion_deletion`` found; every tensor has one number per sample, shape ``(N,)``.
 
     Attributes:
@@ -51,30 +44,56 @@ class InsertionDeletion(NamedTuple):
 
 
 @shown
-class Area(NamedTuple):
-    """What ``insertion`` or ``deletion`` found; every tensor has one number per sample, ``(N,)``.
+@dataclass(frozen=True, eq=False)
+class InsertionResult:
+    """What ``insertion`` found; every tensor has one number per sample, shape ``(N,)``.
 
     Attributes:
-        area: Area under the curve, in units of the score.
+        insertion: Area under the insertion curve, in units of the score; higher is better.
         clean_score: Score of the input itself.
-        baseline_score: Score of the baseline.
-        tied_share: As in ``InsertionDeletion``.
-        protocol: As in ``InsertionDeletion``.
+        insertion_baseline_score: Score of the baseline that insertion starts from.
+        tied_share: The share of features, 0 to 1, whose importance another feature shares.
+        protocol: How the numbers were made, of plain strings and numbers: to write beside a table.
         fractions: With ``return_curves``, the fraction of features replaced, ``(N, points)``.
-        curve: With ``return_curves``, the scores at these fractions, ``(N, points)``.
+        insertion_curve: With ``return_curves``, the scores at these fractions, ``(N, points)``.
     """
 
-    area: Tensor
+    insertion: Tensor
     clean_score: Tensor
-    baseline_score: Tensor
+    insertion_baseline_score: Tensor
     tied_share: Tensor
     protocol: dict[str, Any]
     fractions: Tensor | None = None
-    curve: Tensor | None = None
+    insertion_curve: Tensor | None = None
 
 
 @shown
-class AverageDrop(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class DeletionResult:
+    """What ``deletion`` found; every tensor has one number per sample, shape ``(N,)``.
+
+    Attributes:
+        deletion: Area under the deletion curve, in units of the score; lower is better.
+        clean_score: Score of the input itself.
+        deletion_baseline_score: Score of the baseline that deletion ends at.
+        tied_share: The share of features, 0 to 1, whose importance another feature shares.
+        protocol: How the numbers were made, of plain strings and numbers: to write beside a table.
+        fractions: With ``return_curves``, the fraction of features replaced, ``(N, points)``.
+        deletion_curve: With ``return_curves``, the scores at these fractions, ``(N, points)``.
+    """
+
+    deletion: Tensor
+    clean_score: Tensor
+    deletion_baseline_score: Tensor
+    tied_share: Tensor
+    protocol: dict[str, Any]
+    fractions: Tensor | None = None
+    deletion_curve: Tensor | None = None
+
+
+@shown
+@dataclass(frozen=True, eq=False)
+class AverageDropResult:
     """What ``average_drop`` found.
 
     Attributes:
@@ -95,7 +114,8 @@ class AverageDrop(NamedTuple):
 
 
 @shown
-class IncreaseInConfidence(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class IncreaseInConfidenceResult:
     """What ``increase_in_confidence`` found.
 
     Attributes:
@@ -103,9 +123,9 @@ class IncreaseInConfidence(NamedTuple):
             ``()``; higher is better.
         increase: For each sample, 100 if masking raised its score and 0 if not, ``(N,)``; NaN for
             one that is left out.
-        clean_score: As in ``AverageDrop``.
-        masked_score: As in ``AverageDrop``.
-        protocol: As in ``AverageDrop``.
+        clean_score: Score of the input itself, ``(N,)``.
+        masked_score: Score of the input masked with the map, ``(N,)``.
+        protocol: How the numbers were made, of plain strings and numbers.
     """
 
     increase_in_confidence: Tensor

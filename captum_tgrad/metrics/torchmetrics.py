@@ -17,7 +17,7 @@ from torch import Tensor
 
 from captum_tgrad import metrics as functions
 from captum_tgrad._support.suggest import did_you_mean
-from captum_tgrad.metrics.results import HIGHER_IS_BETTER
+from captum_tgrad.metrics.registry import HIGHER_IS_BETTER
 
 try:
     from torchmetrics import Metric
@@ -155,7 +155,7 @@ class Insertion(_PerSample):
 
     higher_is_better = HIGHER_IS_BETTER["insertion"]
     _function = "insertion"
-    _values: ClassVar[dict[str, str]] = {"values": "area"}
+    _values: ClassVar[dict[str, str]] = {"values": "insertion"}
 
 
 class Deletion(_PerSample):
@@ -163,7 +163,7 @@ class Deletion(_PerSample):
 
     higher_is_better = HIGHER_IS_BETTER["deletion"]
     _function = "deletion"
-    _values: ClassVar[dict[str, str]] = {"values": "area"}
+    _values: ClassVar[dict[str, str]] = {"values": "deletion"}
 
 
 class InsertionDeletion(_PerSample):

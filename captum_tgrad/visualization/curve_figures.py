@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from captum_tgrad.metrics.baselines import Preset
-from captum_tgrad.metrics.results import InsertionDeletion
+from captum_tgrad.metrics.results import InsertionDeletionResult
 from captum_tgrad.visualization.curve_panels import LEGEND_COLUMNS, draw_curves, draw_seen
 from captum_tgrad.visualization.panels import new_figure, write_title
 from captum_tgrad.visualization.pictures import as_pictures
@@ -28,7 +28,7 @@ _HEADING_HEIGHT = 0.3
 
 
 def curves_figure(
-    results: InsertionDeletion | Mapping[str, InsertionDeletion],
+    results: InsertionDeletionResult | Mapping[str, InsertionDeletionResult],
     sample: int = 0,
     *,
     inputs: Tensor | None = None,
@@ -122,7 +122,7 @@ def _by_name(value: Any, argument: str) -> dict[str, Any]:
 def _check_results(methods: Mapping[str, Any], sample: int) -> None:
     for name, result in methods.items():
         where = f"results[{name!r}]" if name else "results"
-        if not isinstance(result, InsertionDeletion):
+        if not isinstance(result, InsertionDeletionResult):
             raise TypeError(
                 f"{where} must be what insertion_deletion returns, got {type(result).__name__}"
             )

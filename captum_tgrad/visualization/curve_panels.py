@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from captum_tgrad.metrics.results import HIGHER_IS_BETTER, InsertionDeletion
+from captum_tgrad.metrics.registry import HIGHER_IS_BETTER
+from captum_tgrad.metrics.results import InsertionDeletionResult
 from captum_tgrad.visualization.panels import NORMAL, SMALL, draw_picture, line_style, wrapped
 from captum_tgrad.visualization.replaced import CURVES
 
@@ -23,7 +24,7 @@ _DONE = {"insertion": "inserted", "deletion": "deleted"}
 
 
 def draw_curves(
-    axes: Axes, methods: Mapping[str, InsertionDeletion], curve: str, sample: int
+    axes: Axes, methods: Mapping[str, InsertionDeletionResult], curve: str, sample: int
 ) -> None:
     """Draws one of the two curves of every method, with the areas below in the legend."""
     from matplotlib.ticker import PercentFormatter
@@ -64,7 +65,7 @@ def draw_curves(
 def draw_seen(
     figure: Any,
     seen: Mapping[str, Mapping[str, Sequence[Array]]],
-    methods: Mapping[str, InsertionDeletion],
+    methods: Mapping[str, InsertionDeletionResult],
     fractions: Sequence[float],
     sample: int,
 ) -> None:
@@ -83,7 +84,7 @@ def draw_seen(
             axes.set_xlabel(f"{score:.3f}", fontsize=SMALL, labelpad=2)
 
 
-def points(result: InsertionDeletion, curve: str, sample: int) -> tuple[Array, Array]:
+def points(result: InsertionDeletionResult, curve: str, sample: int) -> tuple[Array, Array]:
     """The fractions and the scores of one curve."""
     fractions: Tensor | None = result.fractions
     scores: Tensor | None = getattr(result, f"{curve}_curve")

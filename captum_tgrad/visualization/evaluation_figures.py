@@ -5,19 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from captum_tgrad.metrics.registry import NUMBERS
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 _COLOR, _OURS, _INTERVAL = "#8a94a6", "#d1495b", "#2b2b2b"
 _REFERENCE = "t_grad"
-_METRICS = {
-    "insertion": "Insertion (higher is better)",
-    "deletion": "Deletion (lower is better)",
-    "difference": "Insertion - Deletion (higher is better)",
-    "average_drop": "Average Drop, % (lower is better)",
-    "increase_in_confidence": "Increase in Confidence, % (higher is better)",
-}
+_COLUMNS = 3
 
 
 def metrics_figure(summary: Mapping[str, Any]) -> Figure:
@@ -34,13 +30,17 @@ def metrics_figure(summary: Mapping[str, Any]) -> Figure:
     """
     shown = _shown(summary)
     # The caption needs the height of some bars.
-    figure = _figure(4.0 * 3, 2 * (1.2 + 0.28 * max(len(shown), 5)))
-    grid = figure.subplots(2, 3, sharey=True)
-    for axes, (metric, title) in zip(grid.flat, _METRICS.items(), strict=False):
-        _bars(axes, shown, metric, title)
+    numbers = {name: each for name, each in NUMBERS.items() if name in next(iter(shown.values()))}
+    rows = len(numbers) // _COLUMNS + 1
+    figure = _figure(4.0 * _COLUMNS, rows * (1.2 + 0.28 * max(len(shown), 5)))
+    grid = figure.subplots(rows, _COLUMNS, sharey=True)
+    for axes, (name, number) in zip(grid.flat, numbers.items(), strict=False):
+        direction = "higher" if number.higher_is_better else "lower"
+        _bars(axes, shown, name, f"{number.title} ({direction} is better)")
     # Titles of the second row apart from the numbers of the first.
     figure.set_layout_engine("constrained", h_pad=0.12)
-    grid.flat[-1].axis("off")
+    for axes in grid.flat[len(numbers) :]:
+        axes.axis("off")
     grid.flat[-1].text(0, 1, _caption(summary), va="top", fontsize="small", wrap=True)
     return figure
 

@@ -4,12 +4,9 @@ import pytest
 import torch
 
 from captum_tgrad.metrics import (
-    average_drop,
-    deletion,
-    increase_in_confidence,
     insertion,
-    insertion_deletion,
 )
+from tests.metrics.every_metric import CURVES, MASKED, METRICS, fields_of
 from tests.metrics.models import classifier, permutation, random
 
 pytestmark = pytest.mark.filterwarnings("ignore:The baseline keeps half")
@@ -17,9 +14,6 @@ pytestmark = pytest.mark.filterwarnings("ignore:The baseline keeps half")
 MODEL = classifier()
 INPUTS = random(3, 3, 6, 6)
 MAPS = permutation(3, 1, 6, 6)
-CURVES = [insertion_deletion, insertion, deletion]
-MASKED = [average_drop, increase_in_confidence]
-METRICS = CURVES + MASKED
 
 
 def _broken(tensor, value=float("nan"), sample=1):
@@ -139,7 +133,9 @@ def test_methods_that_freeze_different_inputs():
 @pytest.mark.parametrize("metric", METRICS)
 def test_nothing_but_broken_samples(metric):
     maps = torch.full_like(MAPS, torch.inf)
-    assert metric(MODEL, INPUTS, maps, 0, nan_policy="omit")[0].isnan().all()
+    found = metric(MODEL, INPUTS, maps, 0, nan_policy="omit")
+    for field in {metric.__name__, *fields_of(metric)} & vars(found).keys():
+        assert getattr(found, field).isnan().all()
 
 
 @pytest.mark.parametrize("metric", METRICS)
@@ -157,16 +153,9 @@ def test_what_is_omitted_is_nan_and_the_rest_is_as_ever(metric):
     inputs[2, 0, 0, 0] = 77
     expected = metric(MODEL, INPUTS, MAPS, 0, target=1)
     found = metric(model, inputs, maps, 0, target=1, nan_policy="omit")
-    names = {
-        insertion_deletion: ["insertion", "deletion", "difference"],
-        insertion: ["area"],
-        deletion: ["area"],
-        average_drop: ["drop", "masked_score"],
-        increase_in_confidence: ["increase", "masked_score"],
-    }[metric]
-    for name in names:
-        values = getattr(found, name)
-        assert values.isnan().tolist() == [True, False, True], name
-        torch.testing.assert_close(values[1], getattr(expected, name)[1], rtol=0, atol=1e-10)
-    if metric in MASKED:
-        assert not found[0].isnan()
+    for field in fields_of(metric):
+        values = getattr(found, field)
+        assert values.isnan().tolist() == [True, False, True], field
+        torch.testing.assert_close(values[1], getattr(expected, field)[1], rtol=0, atol=1e-10)
+    if metric in MASKED:  # the mean of the sample that is left
+        assert torch.equal(getattr(found, metric.__name__), values[1])

@@ -50,7 +50,7 @@ def test_one_for_each_curve():
     torch.testing.assert_close(result.insertion_baseline_score, ones, rtol=0, atol=1e-10)
     torch.testing.assert_close(result.deletion_baseline_score, mean, rtol=0, atol=1e-10)
     for metric, area in [(insertion, result.insertion), (deletion, result.deletion)]:
-        alone = metric(MODEL, INPUTS, MAPS, kinds).area
+        alone = getattr(metric(MODEL, INPUTS, MAPS, kinds), metric.__name__)
         torch.testing.assert_close(alone, area, rtol=0, atol=1e-12)
 
 
@@ -117,7 +117,7 @@ def test_integers_can_be_perturbed_where_a_baseline_is_given():
     result = insertion(
         lambda x: x.float().sum(1), inputs, torch.tensor([[2.0, 1.0, 3.0]]), 0, return_curves=True
     )
-    assert result.curve.tolist() == [[0, 7, 10, 15]]
+    assert result.insertion_curve.tolist() == [[0, 7, 10, 15]]
 
 
 @pytest.mark.parametrize("metric", [insertion_deletion, insertion, deletion])
@@ -148,7 +148,7 @@ def test_numbers_that_integers_cannot_take(metric, dtype, baselines, name):
 def test_numbers_that_integers_can_take(dtype, baselines):
     inputs, maps = torch.tensor([[3, 5, 7]]).to(dtype), torch.tensor([[2.0, 1.0, 3.0]])
     result = insertion(lambda x: x.float().sum(1), inputs, maps, baselines, return_curves=True)
-    assert result.curve.tolist() == [[6, 11, 12, 15]]
+    assert result.insertion_curve.tolist() == [[6, 11, 12, 15]]
 
 
 def test_signals_and_volumes_are_blurred_along_all_their_dimensions():

@@ -6,18 +6,15 @@ import torch
 from captum_tgrad.metrics import (
     average_drop,
     blur,
-    deletion,
-    increase_in_confidence,
     insertion,
     insertion_deletion,
     mean_color,
 )
+from tests.metrics.every_metric import CURVES, METRICS, tensors_of
 from tests.metrics.models import classifier, linear, permutation, random
 
 pytestmark = pytest.mark.filterwarnings("ignore:The baseline keeps half")
 
-CURVES = [insertion_deletion, insertion, deletion]
-METRICS = [*CURVES, average_drop, increase_in_confidence]
 MODEL = classifier()
 IMAGES = random(3, 3, 6, 5)
 METHODS = {
@@ -33,7 +30,7 @@ def _numbers(metric, *args, **options):
         options = {"n_steps": 7, "return_curves": True, **options}
     results = metric(*args, **options)
     results = results if isinstance(results, dict) else {"": results}
-    tensors = [each for one in results.values() for each in one if isinstance(each, torch.Tensor)]
+    tensors = [each for one in results.values() for each in tensors_of(one)]
     return tensors, [one.protocol for one in results.values()]
 
 
@@ -125,7 +122,7 @@ def test_nothing_is_blurred_along_the_channels():
     maps = permutation(2, 5, 1)
     result = insertion(linear(weights), inputs, maps, channel_dim=2)
     expected = blur()(inputs.transpose(1, 2)).transpose(1, 2).flatten(1) @ weights
-    torch.testing.assert_close(result.baseline_score, expected, rtol=0, atol=1e-10)
+    torch.testing.assert_close(result.insertion_baseline_score, expected, rtol=0, atol=1e-10)
 
 
 @pytest.mark.parametrize("metric", METRICS)

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from captum_tgrad.metrics import average_drop, increase_in_confidence, insertion_deletion
+from captum_tgrad.metrics import average_drop, insertion_deletion
+from tests.metrics.every_metric import MASKED, tensors_of
 from tests.metrics.models import classifier, permutation, random
 
 pytestmark = pytest.mark.filterwarnings("ignore:The baseline keeps half")
@@ -18,10 +19,11 @@ def _run(inputs=INPUTS, maps=MAPS, ties="stable", **options):
     result = insertion_deletion(
         MODEL, inputs, maps, n_steps=10, ties=ties, return_curves=True, **options
     )
-    drop = average_drop(MODEL, inputs, maps, **options)
-    increase = increase_in_confidence(MODEL, inputs, maps, **options)
-    tensors = [value for value in result if isinstance(value, torch.Tensor)]
-    return [*tensors, drop.drop, drop.masked_score, increase.increase]
+    masked = [metric(MODEL, inputs, maps, **options) for metric in MASKED]
+    return [
+        *tensors_of(result),
+        *(each for one in masked for each in tensors_of(one) if each.dim()),
+    ]
 
 
 def _assert_close(found, expected):

@@ -5,12 +5,10 @@ import torch
 
 from captum_tgrad.metrics import (
     HIGHER_IS_BETTER,
-    average_drop,
     blur,
-    increase_in_confidence,
-    insertion_deletion,
     zeros,
 )
+from tests.metrics.every_metric import numbers_of
 from tests.metrics.models import random
 
 pytestmark = pytest.mark.filterwarnings("ignore:The baseline keeps half")
@@ -33,26 +31,12 @@ def scene():
     return model, inputs, {"true": true, "random": random(16, 1, 8, 8, seed=2), "inverted": -true}
 
 
-def _values(model, inputs, maps, baselines):
-    options = {"target": 0, "baselines": baselines}
-    both = insertion_deletion(model, inputs, maps, n_steps=32, **options)
-    drop = average_drop(model, inputs, maps, **options)
-    increase = increase_in_confidence(model, inputs, maps, **options)
-    return {
-        "insertion": [each.insertion.mean().item() for each in both.values()],
-        "deletion": [each.deletion.mean().item() for each in both.values()],
-        "difference": [each.difference.mean().item() for each in both.values()],
-        "average_drop": [each.average_drop.item() for each in drop.values()],
-        "increase_in_confidence": [
-            each.increase_in_confidence.item() for each in increase.values()
-        ],
-    }
-
-
 @pytest.mark.parametrize("baselines", [zeros, blur(5, 2)])
 def test_true_random_inverted(scene, baselines):
-    values = _values(*scene, baselines)
-    assert values.keys() == HIGHER_IS_BETTER.keys()
+    values = {
+        name: [each.mean().item() for each in by_method.values()]
+        for name, by_method in numbers_of(*scene, 32, target=0, baselines=baselines).items()
+    }
     if baselines is not zeros:
         # What puts the model off is still there when it is blurred: no map raises the confidence.
         assert values.pop("increase_in_confidence") == [0, 0, 0]

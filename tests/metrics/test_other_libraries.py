@@ -94,5 +94,5 @@ def test_quantus_pixel_flipping():
         device="cpu",
     )
     result = deletion(model, inputs, maps, 0, target=target, n_steps=9, return_curves=True)
-    found = result.curve[:, 1:]
+    found = result.deletion_curve[:, 1:]
     torch.testing.assert_close(found, torch.tensor(expected).to(found), rtol=0, atol=1e-6)

@@ -21,7 +21,7 @@ def _curve(inputs, attributions, **options):
     powers = (2.0 ** torch.arange(places, dtype=torch.float64)).expand(inputs.shape[1], -1)
     model = linear(powers / inputs.shape[1])
     options = {"baselines": 0, "n_steps": places, "return_curves": True} | options
-    return insertion(model, torch.ones_like(inputs), attributions, **options).curve
+    return insertion(model, torch.ones_like(inputs), attributions, **options).insertion_curve
 
 
 def _order(inputs, attributions, **options):
@@ -65,14 +65,14 @@ def test_groups_are_replaced_as_a_whole_by_hand():
     maps = torch.tensor([[9.0, 5, 5, 5, 5, 1]])
     result = insertion(model, inputs, maps, n_steps=3, ties="group", return_curves=True)
     assert result.fractions.tolist() == [[0, 1 / 6, 5 / 6, 1]]
-    assert result.curve.tolist() == [[0, 1, 41, 141]]
-    assert result.area.item() == pytest.approx((0.5 * 1 + 4 * 21 + 91) / 6, abs=1e-12)
+    assert result.insertion_curve.tolist() == [[0, 1, 41, 141]]
+    assert result.insertion.item() == pytest.approx((0.5 * 1 + 4 * 21 + 91) / 6, abs=1e-12)
     assert result.tied_share.item() == pytest.approx(4 / 6)
     # With as many steps as features, three counts have 1 as nearest end or are it: 1, 2 and 3.
     result = insertion(model, inputs, maps, n_steps=6, ties="group", return_curves=True)
     assert result.fractions.tolist() == [[0, 1 / 6, 1 / 6, 1 / 6, 5 / 6, 5 / 6, 1]]
-    assert result.curve.tolist() == [[0, 1, 1, 1, 41, 41, 141]]
-    assert result.area.item() == pytest.approx((0.5 * 1 + 4 * 21 + 91) / 6, abs=1e-12)
+    assert result.insertion_curve.tolist() == [[0, 1, 1, 1, 41, 41, 141]]
+    assert result.insertion.item() == pytest.approx((0.5 * 1 + 4 * 21 + 91) / 6, abs=1e-12)
 
 
 @pytest.mark.parametrize("n_steps", [3, 10, 64])

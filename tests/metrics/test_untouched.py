@@ -11,13 +11,8 @@ from torch import nn
 
 from captum_tgrad.metrics import (
     average_drop,
-    deletion,
-    increase_in_confidence,
-    insertion,
-    insertion_deletion,
 )
-
-METRICS = [insertion_deletion, insertion, deletion, average_drop, increase_in_confidence]
+from tests.metrics.every_metric import METRICS, tensors_of
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:The baseline keeps half"),
@@ -86,7 +81,7 @@ def test_model_inputs_and_random_state_are_as_before(metric, failing, target, er
     before = _state(model)
     if error is None:
         result = metric(model, inputs, attributions, baseline, target=target)
-        assert not any(value.requires_grad for value in result if isinstance(value, torch.Tensor))
+        assert not any(value.requires_grad for value in tensors_of(result))
     else:
         with pytest.raises(error):
             metric(model, inputs, attributions, baseline, target=target, max_examples_per_batch=1)

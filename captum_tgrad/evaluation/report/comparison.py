@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from captum_tgrad.evaluation.compare import Compared, Comparison
-from captum_tgrad.evaluation.report.table import HEADINGS
+from captum_tgrad.evaluation.report.table import heading
 from captum_tgrad.metrics import HIGHER_IS_BETTER
 from captum_tgrad.visualization.curve_figures import curves_figure
 from captum_tgrad.visualization.explanation_figures import explanation_figure
@@ -190,7 +190,7 @@ def _numbers(compared: Compared) -> dict[str, float]:
 
 
 def _heading(key: str) -> str:
-    name = "Seconds" if key == "seconds" else HEADINGS[key]
+    if key == "seconds":
+        return "Seconds\N{NO-BREAK SPACE}\N{DOWNWARDS ARROW}"
     # A space that does not let the arrow fall onto a line of its own.
-    arrow = "\u2191" if HIGHER_IS_BETTER.get(key) else "\u2193"
-    return f"{name}\N{NO-BREAK SPACE}{arrow}"
+    return "\N{NO-BREAK SPACE}".join(heading(key).rsplit(" ", 1))

@@ -17,7 +17,7 @@ from captum_tgrad.evaluation.report.bootstrap import (
     bootstrap_means,
 )
 from captum_tgrad.evaluation.storage.records import METRICS, Record, grouped
-from captum_tgrad.metrics import HIGHER_IS_BETTER
+from captum_tgrad.metrics.registry import HIGHER_IS_BETTER
 
 REFERENCE = "t_grad"
 """The method that others are compared with."""

@@ -7,17 +7,7 @@ from typing import Any
 
 from captum_tgrad.evaluation.report.summary import COLUMNS, REFERENCE, Summary
 from captum_tgrad.evaluation.storage.protocol import protocol_lines
-from captum_tgrad.metrics import HIGHER_IS_BETTER
-
-HEADINGS = {
-    "insertion": "Insertion",
-    "deletion": "Deletion",
-    "difference": "Insertion - Deletion",
-    "average_drop": "Average Drop, %",
-    "increase_in_confidence": "Increase in Confidence, %",
-    "seconds": "Seconds per image",
-}
-"""What the numbers of a record are called in tables and figures."""
+from captum_tgrad.metrics.registry import NUMBERS
 
 _SKIPPED_SHOWN = 20
 
@@ -72,11 +62,16 @@ def _steps_or_images(summary: Summary) -> str:
 
 def columns() -> list[str]:
     """The headings of a table of methods."""
-    arrows = {True: " ↑", False: " ↓"}
-    headings = [
-        HEADINGS[column] + arrows[HIGHER_IS_BETTER.get(column, False)] for column in COLUMNS
-    ]
-    return ["Method", *headings, "Images"]
+    return ["Method", *map(heading, COLUMNS), "Images"]
+
+
+def heading(column: str) -> str:
+    """The heading of a column, with an arrow that points to better."""
+    if column == "seconds":
+        return "Seconds per image \N{DOWNWARDS ARROW}"
+    number = NUMBERS[column]
+    arrow = "\N{UPWARDS ARROW}" if number.higher_is_better else "\N{DOWNWARDS ARROW}"
+    return f"{number.title} {arrow}"
 
 
 def rows(methods: Mapping[str, Any], part: str | None = None) -> Iterator[list[str]]:

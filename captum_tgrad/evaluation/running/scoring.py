@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -16,8 +16,10 @@ from torch import Tensor, nn
 from captum_tgrad._support.warn import warn_user
 from captum_tgrad.evaluation.running.batch_halving import Halving
 from captum_tgrad.evaluation.running.settings import Settings
-from captum_tgrad.metrics import InsertionDeletion, average_drop, insertion_deletion
+from captum_tgrad.metrics import InsertionDeletionResult
 from captum_tgrad.metrics.engine.curve_walk import area
+from captum_tgrad.metrics.engine.together import together
+from captum_tgrad.metrics.registry import NUMBERS
 
 Result = TypeVar("Result")
 Numbers = dict[str, float]
@@ -53,45 +55,23 @@ class Scoring:
         self._scored = 0
 
     def __call__(self, image: Image) -> dict[str, Numbers]:
-        """The numbers of one image by method; NaN where the model's scores are.
-
-        All methods share the scores of the image and of its baseline.
-        """
+        """The numbers of one image by method; NaN where the model's scores are."""
         if not image.importance:
             return {}
         self._scored += 1
         with self._findings_counted():
-            areas = self._chunked(lambda chunk: self._areas(image, chunk))
-            drops = self._chunked(lambda chunk: self._drops(image, chunk))
-        return {name: {**areas[name], **drops[name]} for name in image.importance}
+            found = self._chunked(lambda chunk: self._results(image, chunk))
+        return {method: self._numbers(found, method) for method in image.importance}
 
-    def _areas(self, image: Image, chunk: int) -> dict[str, Numbers]:
-        found = insertion_deletion(
-            self._model,
-            image.inputs,
-            image.importance,
-            target=image.target,
-            n_steps=self._settings.n_steps,
-            max_examples_per_batch=chunk,
-            score=self._settings.score,
-            ties=self._settings.ties,
-            nan_policy="omit",
-            return_curves=True,
-        )
-        return {
-            name: {
-                "clean_score": float(each.clean_score),
-                "baseline_score": float(each.insertion_baseline_score),
-                "insertion": float(each.insertion),
-                "deletion": float(each.deletion),
-                "difference": float(each.difference),
-                "step_error": _step_error(each),
-            }
-            for name, each in found.items()
+    def _results(self, image: Image, chunk: int) -> dict[str, dict[str, Any]]:
+        curves = {
+            "n_steps": self._settings.n_steps,
+            "ties": self._settings.ties,
+            "return_curves": True,
         }
-
-    def _drops(self, image: Image, chunk: int) -> dict[str, Numbers]:
-        found = average_drop(
+        metrics: dict[str, dict[str, Any]] = {each.function: {} for each in NUMBERS.values()}
+        return together(
+            {**metrics, "insertion_deletion": curves},
             self._model,
             image.inputs,
             image.importance,
@@ -100,13 +80,18 @@ class Scoring:
             score=self._settings.score,
             nan_policy="omit",
         )
+
+    @staticmethod
+    def _numbers(found: Mapping[str, Mapping[str, Any]], method: str) -> Numbers:
+        curves = found["insertion_deletion"][method]
         return {
-            name: {
-                "average_drop": float(each.drop),
-                # increase_in_confidence would score the same examples once more.
-                "increase_in_confidence": _increase(each.clean_score, each.masked_score),
-            }
-            for name, each in found.items()
+            "clean_score": float(curves.clean_score),
+            "baseline_score": float(curves.insertion_baseline_score),
+            **{
+                name: float(getattr(found[number.function][method], number.field))
+                for name, number in NUMBERS.items()
+            },
+            "step_error": _step_error(curves),
         }
 
     def _chunked(self, run: Callable[[int], Result]) -> Result:
@@ -130,7 +115,7 @@ class Scoring:
             warn_user(f"{message}: {count} of {self._scored} images.")
 
 
-def _step_error(found: InsertionDeletion) -> float:
+def _step_error(found: InsertionDeletionResult) -> float:
     """How much the difference of the areas changes if every second step is left out.
 
     NaN if the number of steps is odd.
@@ -169,9 +154,3 @@ def logits_of(model: nn.Module, inputs: Tensor, parts: Halving) -> Tensor:
                 )
             outputs.append(output)
     return torch.cat(outputs)
-
-
-def _increase(clean: Tensor, masked: Tensor) -> float:
-    if bool(torch.isnan(clean) | torch.isnan(masked)):
-        return float("nan")
-    return 100.0 if bool(masked > clean) else 0.0

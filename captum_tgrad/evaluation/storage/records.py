@@ -10,8 +10,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-METRICS = ("insertion", "deletion", "difference", "average_drop", "increase_in_confidence")
-"""The numbers of a record that say how good a map is; see ``metrics.HIGHER_IS_BETTER``."""
+from captum_tgrad.metrics.registry import NUMBERS
+
+METRICS = tuple(NUMBERS)
+"""The numbers of a record that tell how good a map is."""
 
 KEYS = ("image", "method", "target", "clean_score", "baseline_score", *METRICS, "seconds")
 """What every record has; T-Grad's have ``residual`` too, before the seconds.

@@ -1,41 +1,23 @@
-"""Curves and areas of any number of methods on one batch, which share what they can."""
+"""The areas under the insertion and deletion curves of all methods on one batch."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from captum_tgrad._support.untouched import untouched
 from captum_tgrad.metrics.baselines import Baselines, Preset
-from captum_tgrad.metrics.engine.arguments import Arguments
 from captum_tgrad.metrics.engine.baseline_forms import Resolved, choose, resolve_each
 from captum_tgrad.metrics.engine.checks import check_count
-from captum_tgrad.metrics.engine.curve_walk import Way, area, curves
+from captum_tgrad.metrics.engine.curve_walk import Way, area, curve_scores
 from captum_tgrad.metrics.engine.example_buffer import ExampleBuffer
 from captum_tgrad.metrics.engine.findings import is_constant
-from captum_tgrad.metrics.engine.metric_call import Call
+from captum_tgrad.metrics.engine.metric_call import MetricCall
 from captum_tgrad.metrics.engine.ranking import Ranking, Ties, rank
-
-Result = TypeVar("Result")
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class CurveArguments(Arguments):
-    """The arguments of the metrics with a curve."""
-
-    baselines: Baselines | Mapping[str, Baselines]
-    n_steps: int
-    ties: Ties
-    preset: Preset
-    return_curves: bool
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_count(self.n_steps, "n_steps")
 
 
 @dataclass(frozen=True)
@@ -55,47 +37,44 @@ class Areas:
 
 
 def areas(
-    names: tuple[str, ...], arguments: CurveArguments, result: Callable[[Areas], Result]
-) -> Result | dict[str, Result]:
-    """The curves called ``names``, of "insertion" and "deletion", for each method.
+    call: MetricCall,
+    *,
+    curves: tuple[str, ...],
+    baselines: Baselines | Mapping[str, Baselines],
+    n_steps: int,
+    ties: Ties,
+    preset: Preset,
+    return_curves: bool,
+) -> list[Areas]:
+    """The areas under ``curves``, "insertion", "deletion" or both, for each method.
 
-    Args:
-        names: The curves.
-        arguments: Those of the metric.
-        result: Makes of what was found for a method what the metric returns for it.
-
-    Returns:
-        One result for each name where ``attributions`` is a dict.
+    The other arguments are those of ``insertion_deletion``.
     """
-    call = Call(arguments)
-    chosen = choose(arguments.baselines, arguments.preset, names)
-    with untouched(arguments.forward_func, call.inputs[0].device):
-        rankings = {method: _ranked(call, method, arguments) for method in call.methods}
-        stand_ins = resolve_each(
-            chosen, arguments.preset, call.inputs, call.frozen, call.channel_dims
-        )
-        for tensors, _ in stand_ins.values():
+    check_count(n_steps, "n_steps")
+    chosen = choose(baselines, preset, curves)
+    with untouched(call.forward_func, call.inputs[0].device):
+        rankings = {method: _ranked(call, method, n_steps, ties) for method in call.methods}
+        resolved = resolve_each(chosen, preset, call.inputs, call.frozen, call.channel_dims)
+        for tensors, _ in resolved.values():
             call.check_finite(tensors, "baselines")
         points = next(iter(rankings.values()))[0].counts.shape[1]
         # At most: a group of tied features takes fewer.
-        further = len(rankings) * len(names) * (points - 2)
-        further += len({id(stand_in) for stand_in in stand_ins.values()})
-        with call.clean_scores(" and ".join(names), call.samples * further) as (clean, buffer):
-            ends = _ends(call, buffer, stand_ins, clean)
-            found = [
-                _areas(call, buffer, stand_ins, clean, ends, method, *ranked, arguments)
+        further = len(rankings) * len(curves) * (points - 2)
+        further += len({id(each) for each in resolved.values()})
+        with call.clean_scores(" and ".join(curves), call.samples * further) as (clean, buffer):
+            ends = _baseline_scores(call, buffer, resolved, clean)
+            return [
+                _areas(call, buffer, resolved, clean, ends, method, *ranked, ties, return_curves)
                 for method, ranked in rankings.items()
             ]
-    call.findings.warn()
-    return call.results(found, result)
 
 
-def _ranked(call: Call, method: str, arguments: CurveArguments) -> tuple[Ranking, Tensor]:
+def _ranked(call: MetricCall, method: str, n_steps: int, ties: Ties) -> tuple[Ranking, Tensor]:
     """The ranking of one method, and the samples that have none."""
     maps, broken = call.maps(method)
-    ranking = rank(maps, arguments.n_steps, arguments.ties)
+    ranking = rank(maps, n_steps, ties)
     constant = is_constant(maps) & ~broken
-    if arguments.ties == "stable":
+    if ties == "stable":
         call.findings.constant(constant, method, "their features are replaced in raster order")
         call.findings.ties(ranking.arbitrary_share.masked_fill(broken, 0), constant, method)
     else:
@@ -103,58 +82,59 @@ def _ranked(call: Call, method: str, arguments: CurveArguments) -> tuple[Ranking
     return ranking, broken
 
 
-def _ends(
-    call: Call, buffer: ExampleBuffer, stand_ins: dict[str, Resolved], clean: Tensor
+def _baseline_scores(
+    call: MetricCall, buffer: ExampleBuffer, resolved: dict[str, Resolved], clean: Tensor
 ) -> dict[str, Tensor]:
     """The score of the baseline of each curve; of one that two curves share, once."""
-    ends: dict[str, Tensor] = {}
-    for name, stand_in in stand_ins.items():
-        same = [other for other in ends if stand_ins[other] is stand_in]
+    found: dict[str, Tensor] = {}
+    for name, baseline in resolved.items():
+        same = [other for other in found if resolved[other] is baseline]
         if same:
-            ends[name] = ends[same[0]]
+            found[name] = found[same[0]]
             continue
-        buffer.add(stand_in[0], range(call.samples))
-        ends[name] = buffer.finish()
-        call.findings.baseline(clean, ends[name], name)
-    return ends
+        buffer.add(baseline[0], range(call.samples))
+        found[name] = buffer.finish()
+        call.findings.baseline(clean, found[name], name)
+    return found
 
 
 def _areas(
-    call: Call,
+    call: MetricCall,
     buffer: ExampleBuffer,
-    stand_ins: dict[str, Resolved],
+    resolved: dict[str, Resolved],
     clean: Tensor,
     ends: dict[str, Tensor],
     method: str,
     ranking: Ranking,
     broken: Tensor,
-    arguments: CurveArguments,
+    ties: Ties,
+    return_curves: bool,
 ) -> Areas:
     inserting = [
-        Way(stand_ins[name][0], call.inputs, call.channel_dims, ends[name], clean) for name in ends
+        Way(resolved[name][0], call.inputs, call.channel_dims, ends[name], clean) for name in ends
     ]
     ways = [
         way if name == "insertion" else way.back()
         for name, way in zip(ends, inserting, strict=True)
     ]
     broken = broken.to(clean.device)  # a model may answer on another device than it is asked on
-    scores = curves(buffer, ways, ranking, broken)
+    scores = curve_scores(buffer, ways, ranking, broken)
     call.check_scores(torch.isfinite(scores).all(2).all(0) | broken, method)
     fractions = ranking.fractions(scores.dtype).to(scores.device)
     under = area(scores, fractions)
     under = under.masked_fill(~torch.isfinite(under), torch.nan)
     return Areas(
         area=dict(zip(ends, under, strict=True)),
-        scores=dict(zip(ends, scores, strict=True)) if arguments.return_curves else {},
-        fractions=fractions if arguments.return_curves else None,
+        scores=dict(zip(ends, scores, strict=True)) if return_curves else {},
+        fractions=fractions if return_curves else None,
         clean_score=clean,
         baseline_score=ends,
         tied_share=ranking.tied_share.to(scores.device).masked_fill(broken, torch.nan),
         protocol=call.protocol(
             " and ".join(ends),
-            {name: label for name, (_, label) in stand_ins.items()},
+            {name: label for name, (_, label) in resolved.items()},
             n_steps=ranking.counts.shape[1] - 1,
             features=ranking.features,
-            ties=arguments.ties,
+            ties=ties,
         ),
     )

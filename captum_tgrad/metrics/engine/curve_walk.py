@@ -41,7 +41,7 @@ class Way:
         return Way(self.finish, self.start, self.channel_dims, self.finish_score, self.start_score)
 
 
-def curves(
+def curve_scores(
     buffer: ExampleBuffer, ways: Sequence[Way], ranking: Ranking, leave_out: Tensor
 ) -> Tensor:
     """The scores at every point of every way, ``(ways, N, points)``.

@@ -2,37 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from captum_tgrad._support.untouched import untouched
 from captum_tgrad.metrics.baselines import Baselines
-from captum_tgrad.metrics.engine.arguments import Arguments
 from captum_tgrad.metrics.engine.baseline_forms import resolve
 from captum_tgrad.metrics.engine.features import channels_back
 from captum_tgrad.metrics.engine.findings import is_constant
 from captum_tgrad.metrics.engine.importance import Maps, pooled
-from captum_tgrad.metrics.engine.metric_call import Call
-
-Result = TypeVar("Result")
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class MaskingArguments(Arguments):
-    """The arguments of the metrics that mask an input once with its map."""
-
-    baselines: Baselines
+from captum_tgrad.metrics.engine.metric_call import MetricCall
 
 
 @dataclass(frozen=True)
 class Masked:
     """The scores of one method, ``(N,)`` each.
 
-    ``masked_score`` is NaN for a sample that is left out; ``clean_score`` is as it was found.
+    ``masked_score`` is NaN for a sample that is left out; ``clean_score`` is never changed.
     """
 
     clean_score: Tensor
@@ -40,35 +30,24 @@ class Masked:
     protocol: dict[str, Any]
 
 
-def masked_scores(
-    metric: str, arguments: MaskingArguments, result: Callable[[Masked], Result]
-) -> Result | dict[str, Result]:
-    """Scores the inputs, and the inputs masked with their maps.
-
-    Args:
-        metric: What to call this in the protocol and on the progress bar.
-        arguments: Those of the metric.
-        result: Makes of the scores of a method what the metric returns for it.
-
-    Returns:
-        One result for each name where ``attributions`` is a dict.
+def masked_scores(call: MetricCall, *, baselines: Baselines) -> list[Masked]:
+    """Scores the inputs, and the inputs masked with their maps, for each method.
 
     Raises:
         TypeError: An input that is to be masked holds integers.
     """
-    call = Call(arguments)
-    _check_dtypes(call, isinstance(arguments.inputs, tuple))
-    with untouched(arguments.forward_func, call.inputs[0].device):
+    _check_dtypes(call, isinstance(call.given_inputs, tuple))
+    with untouched(call.forward_func, call.inputs[0].device):
         masks = [_masks(call, method) for method in call.methods]
-        stand_in, label = resolve(
-            arguments.baselines, call.inputs, call.frozen, channel_dims=call.channel_dims
+        baseline, label = resolve(
+            baselines, call.inputs, call.frozen, channel_dims=call.channel_dims
         )
-        call.check_finite(stand_in, "baselines")
-        with call.clean_scores(metric, call.samples * len(masks)) as (clean, buffer):
+        call.check_finite(baseline, "baselines")
+        with call.clean_scores(call.name, call.samples * len(masks)) as (clean, buffer):
             for maps, _ in masks:
                 for run in _chunks(call.samples, buffer.capacity):
                     here = slice(run.start, run.stop)
-                    each_input = zip(call.inputs, stand_in, maps, call.channel_dims, strict=True)
+                    each_input = zip(call.inputs, baseline, maps, call.channel_dims, strict=True)
                     buffer.add(
                         tuple(
                             tensor[here]
@@ -79,17 +58,16 @@ def masked_scores(
                         run,
                     )
             scores = buffer.finish().reshape(len(masks), call.samples)
-    call.findings.warn()
     found = []
     for method, masked, (_, broken) in zip(call.methods, scores, masks, strict=True):
         finite = torch.isfinite(clean) & torch.isfinite(masked) & ~broken.to(clean.device)
         call.check_scores(finite, method)
         left = masked.masked_fill(~finite, torch.nan)
-        found.append(Masked(clean, left, call.protocol(metric, label)))
-    return call.results(found, result)
+        found.append(Masked(clean, left, call.protocol(call.name, label)))
+    return found
 
 
-def _check_dtypes(call: Call, several: bool) -> None:
+def _check_dtypes(call: MetricCall, several: bool) -> None:
     for number, (tensor, frozen) in enumerate(zip(call.inputs, call.frozen, strict=True)):
         if not (frozen or tensor.is_floating_point() or tensor.is_complex()):
             name = f"inputs[{number}]" if several else "inputs"
@@ -99,7 +77,7 @@ def _check_dtypes(call: Call, several: bool) -> None:
             )
 
 
-def _masks(call: Call, method: str) -> tuple[Maps, Tensor]:
+def _masks(call: MetricCall, method: str) -> tuple[Maps, Tensor]:
     """The maps, scaled to [0, 1] per sample over all inputs together, 0 where constant.
 
     And which samples have NaN or inf in theirs: a model may give these a score nevertheless.

@@ -1,24 +1,25 @@
-"""What a metric is to a type checker: one result for one method, a dict of them for several."""
+"""How a metric is declared: its signature and documentation, what it runs, what it returns."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import wraps
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, cast, overload
 
 from torch import Tensor
 
 from captum_tgrad._support.captum_private import log_usage
-from captum_tgrad.metrics.engine.arguments import Attributions
+from captum_tgrad.metrics.engine.metric_call import Attributions, MetricCall
 
 Options = ParamSpec("Options")
+Found = TypeVar("Found")
 Result = TypeVar("Result")
 
 
 class Metric(Protocol[Options, Result]):
-    """A function whose result depends on whether ``attributions`` are of one method or of several.
-
-    It takes whatever further arguments the function takes that ``metric`` is put on.
-    """
+    """A metric: one result for the attributions of one method, a dict of them for several."""
 
     @overload
     def __call__(
@@ -41,16 +42,83 @@ class Metric(Protocol[Options, Result]):
     ) -> dict[str, Result]: ...
 
 
-def metric(
-    function: Callable[
-        Concatenate[
-            Callable[..., Any],
-            Tensor | tuple[Tensor, ...],
-            Attributions | Mapping[str, Attributions],
-            Options,
-        ],
-        Result | dict[str, Result],
+@dataclass(frozen=True)
+class Declared:
+    """What ``metric`` knows of a metric.
+
+    Attributes:
+        run: As given to ``metric``.
+        result: As given to ``metric``.
+        signature: The signature of the metric.
+    """
+
+    run: Callable[..., Sequence[Any]]
+    result: Callable[[Any], Any]
+    signature: inspect.Signature
+
+
+DECLARED: dict[str, Declared] = {}
+"""All metrics by name."""
+
+Declaration = Callable[
+    Concatenate[
+        Callable[..., Any],
+        Tensor | tuple[Tensor, ...],
+        Attributions | Mapping[str, Attributions],
+        Options,
     ],
-) -> Metric[Options, Result]:
-    """Captum's ``log_usage``, and what a type checker should know of the function."""
-    return cast("Metric[Options, Result]", log_usage(function))
+    Any,
+]
+
+
+def metric(
+    run: Callable[..., Sequence[Found]], result: Callable[[Found], Result]
+) -> Callable[[Declaration[Options]], Metric[Options, Result]]:
+    """Turns a function that has a signature and a docstring, and no body, into a metric.
+
+    Args:
+        run: Gets the ``MetricCall`` and, by name, the arguments that not all metrics have. Returns
+            what it found for each method, in the order of ``call.methods``.
+        result: From what was found for one method to what the metric returns for it.
+    """
+
+    def decorate(declaration: Declaration[Options]) -> Metric[Options, Result]:
+        signature = inspect.signature(declaration)
+
+        DECLARED[declaration.__name__] = Declared(run, result, signature)
+
+        @wraps(declaration)
+        def function(*args: Any, **kwargs: Any) -> Any:
+            try:
+                bound = signature.bind(*args, **kwargs)
+            except TypeError as error:
+                raise TypeError(f"{declaration.__name__}(): {error}") from None
+            bound.apply_defaults()
+            call = MetricCall(declaration.__name__, **bound.arguments)
+            results = [result(found) for found in run(call, **call.options)]
+            call.findings.warn()
+            return call.by_name(results)
+
+        returned = inspect.signature(result, eval_str=False).return_annotation
+        if not isinstance(result, type) and returned is not inspect.Signature.empty:
+            annotation = f"{returned} | dict[str, {returned}]"
+            function.__signature__ = signature.replace(  # type: ignore[attr-defined]
+                return_annotation=annotation
+            )
+            function.__annotations__ = {**function.__annotations__, "return": annotation}
+        return cast("Metric[Options, Result]", log_usage(function))
+
+    return decorate
+
+
+def same_arguments(
+    other: Metric[Options, Any],
+) -> Callable[[Callable[..., Any]], Declaration[Options]]:
+    """Gives a declaration the signature of another metric."""
+
+    def decorate(declaration: Callable[..., Any]) -> Declaration[Options]:
+        declaration.__signature__ = inspect.signature(other)  # type: ignore[attr-defined]
+        declaration.__annotations__ = dict(getattr(other, "__annotations__", {}))
+        return declaration
+
+    return decorate

@@ -1,4 +1,4 @@
-"""What every metric does around its own work: checks, clean scores, protocol."""
+"""One call of a metric: its checked arguments, its maps and its clean scores."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ import torch
 from torch import Tensor
 
 from captum_tgrad import __version__
-from captum_tgrad._support.captum_private import NullProgress, progress
+from captum_tgrad._support.captum_private import NullProgress, TargetType, progress
 from captum_tgrad.attribution.checks import channel_dims
-from captum_tgrad.metrics.engine.arguments import Arguments
+from captum_tgrad.attribution.complete import ChannelDim
 from captum_tgrad.metrics.engine.checks import (
+    NanPolicy,
+    check_count,
     check_finite,
     check_model_and_inputs,
     frozen_inputs,
@@ -22,45 +24,70 @@ from captum_tgrad.metrics.engine.checks import (
 )
 from captum_tgrad.metrics.engine.example_buffer import ExampleBuffer
 from captum_tgrad.metrics.engine.findings import Findings
-from captum_tgrad.metrics.engine.importance import Maps, importance_maps, not_finite
-from captum_tgrad.metrics.engine.scorer import Scorer
+from captum_tgrad.metrics.engine.importance import (
+    ChannelReduce,
+    InterpolateMode,
+    Maps,
+    importance_maps,
+    not_finite,
+)
+from captum_tgrad.metrics.engine.scorer import Score, Scorer
 
-Found = TypeVar("Found")
 Result = TypeVar("Result")
 
+Attributions = Tensor | tuple[Tensor | None, ...]
 
-class Call:
-    """One call of a metric.
+
+class MetricCall:
+    """The arguments that all metrics have, checked, and what all metrics do with them.
 
     Args:
-        arguments: Those of the metric.
+        name: The name of the metric.
+        forward_func: This and what follows are documented at ``insertion_deletion``.
+        options: The arguments that not all metrics have.
 
     Attributes:
         inputs: The inputs as a tuple, without gradient.
-        channel_dims: Which dimension of each input is no place.
-        methods: The attributions of each method, by what to call them in a message.
+        channel_dims: The channel dimension of each input; None if all its dimensions are spatial.
+        methods: The attributions of each method, by their name in error messages.
         frozen: Which inputs are not to be changed.
         scorer: Scores examples.
-        findings: What the user is warned of in the end.
+        findings: Collects the warnings of this call.
     """
 
-    def __init__(self, arguments: Arguments) -> None:
-        self._arguments = arguments
-        self.inputs = check_model_and_inputs(
-            arguments.forward_func, arguments.inputs, arguments.nan_policy
-        )
-        self.channel_dims = channel_dims(arguments.channel_dim, self.inputs)
-        self.methods = methods_of(arguments.attributions)
+    def __init__(
+        self,
+        name: str,
+        forward_func: Callable[..., Any],
+        inputs: Tensor | tuple[Tensor, ...],
+        attributions: Attributions | Mapping[str, Attributions],
+        additional_forward_args: object | None = None,
+        target: TargetType = None,
+        max_examples_per_batch: int = 64,
+        *,
+        score: Score = "softmax",
+        channel_dim: ChannelDim = 1,
+        channel_reduce: ChannelReduce = "sum",
+        interpolate_mode: InterpolateMode = "bilinear",
+        nan_policy: NanPolicy = "raise",
+        show_progress: bool = False,
+        **options: Any,
+    ) -> None:
+        self.name, self.options = name, options
+        self.forward_func, self.given_inputs = forward_func, inputs
+        self.nan_policy, self._show_progress = nan_policy, show_progress
+        self._attributions = attributions
+        self._channel_reduce, self._interpolate_mode = channel_reduce, interpolate_mode
+        self._maps: dict[str, Maps] = {}
+        self._clean: Tensor | None = None
+        self._capacity = check_count(max_examples_per_batch, "max_examples_per_batch")
+        self.inputs = check_model_and_inputs(forward_func, inputs, nan_policy)
+        self.channel_dims = channel_dims(channel_dim, self.inputs)
+        self.methods = methods_of(attributions)
         self.frozen = frozen_inputs(self.methods, len(self.inputs))
-        self.scorer = Scorer(
-            arguments.forward_func,
-            arguments.additional_forward_args,
-            arguments.target,
-            arguments.score,
-            self.samples,
-        )
+        self.scorer = Scorer(forward_func, additional_forward_args, target, score, self.samples)
         self.findings = Findings()
-        self.findings.training(arguments.forward_func)
+        self.findings.training(forward_func)
 
     @property
     def samples(self) -> int:
@@ -73,52 +100,56 @@ class Call:
         Raises:
             ValueError: As ``importance_maps``, or there is NaN or inf and it is not to be omitted.
         """
-        maps = importance_maps(
-            self.methods[method],
-            self.inputs,
-            self._arguments.channel_reduce,
-            self._arguments.interpolate_mode,
-            method,
-            self.channel_dims,
-        )
-        if self._arguments.nan_policy == "raise":
-            self.check_finite([each for each in maps if each is not None], method)
+        if method not in self._maps:
+            self._maps[method] = importance_maps(
+                self.methods[method],
+                self.inputs,
+                self._channel_reduce,
+                self._interpolate_mode,
+                method,
+                self.channel_dims,
+            )
+        maps = self._maps[method]
+        self.check_finite([each for each in maps if each is not None], method)
         return maps, not_finite(maps)
 
     def check_finite(self, tensors: Sequence[Tensor], name: str) -> None:
         """Raises ValueError if a sample holds NaN or inf that is not to be omitted."""
-        if self._arguments.nan_policy == "raise":
+        if self.nan_policy == "raise":
             for tensor in tensors:
                 check_finite(tensor, name)
 
     def check_scores(self, finite: Tensor, method: str) -> None:
         """Raises ValueError unless the scores of all samples are finite or may be omitted."""
-        if self._arguments.nan_policy == "raise" and not bool(finite.all()):
+        if self.nan_policy == "raise" and not bool(finite.all()):
             raise ValueError(
                 f"forward_func or score gave NaN or inf for sample {listed(~finite)} of {method}."
                 " Pass nan_policy='omit' to get NaN for these samples."
             )
 
     @contextmanager
-    def clean_scores(self, metric: str, further: int) -> Iterator[tuple[Tensor, ExampleBuffer]]:
-        """Scores the inputs, and lends the buffer that will score ``further`` examples at most."""
-        total = self.samples + further
-        show = self._arguments.show_progress
-        with progress(desc=metric, total=total) if show else NullProgress() as bar:
-            capacity = min(self._arguments.max_examples_per_batch, total)
+    def clean_scores(self, title: str, further: int) -> Iterator[tuple[Tensor, ExampleBuffer]]:
+        """Scores the inputs once, and lends the buffer for at most ``further`` examples."""
+        total = further + (self.samples if self._clean is None else 0)
+        with progress(desc=title, total=total) if self._show_progress else NullProgress() as bar:
             buffer = ExampleBuffer(
-                self.inputs, self.channel_dims, capacity, self.scorer.score_clean, bar
+                self.inputs,
+                self.channel_dims,
+                min(self._capacity, total),
+                self.scorer.score_clean,
+                bar,
             )
-            buffer.add(self.inputs, range(self.samples))
-            clean = buffer.finish()
+            if self._clean is None:
+                buffer.add(self.inputs, range(self.samples))
+                self._clean = buffer.finish()
             buffer.evaluate = self.scorer
-            yield clean, buffer
+            yield self._clean, buffer
             bar.update(total - buffer.scored)
 
     def protocol(self, metric: str, baseline: Any, **own: Any) -> dict[str, Any]:
         """How the numbers were made, of plain strings, numbers, lists and dicts."""
         dims = self.channel_dims
-        # Only where it is not 1: what was recorded before there was a choice stays equal.
+        # Only where it is not 1: protocols written before there was a choice stay equal.
         elsewhere = {"channel_dim": dims[0] if len(dims) == 1 else list(dims)}
         return {
             "metric": metric,
@@ -127,18 +158,15 @@ class Call:
             "score": self.scorer.score_name,
             "target": self.scorer.target_name,
             **({} if set(dims) == {1} else elsewhere),
-            "channel_reduce": self._arguments.channel_reduce,
-            "interpolate_mode": self._arguments.interpolate_mode,
-            "nan_policy": self._arguments.nan_policy,
+            "channel_reduce": self._channel_reduce,
+            "interpolate_mode": self._interpolate_mode,
+            "nan_policy": self.nan_policy,
             "captum_tgrad": __version__,
             "torch": str(torch.__version__),
         }
 
-    def results(
-        self, found: Sequence[Found], result: Callable[[Found], Result]
-    ) -> Result | dict[str, Result]:
-        """The result for each method: alone, or by name if the attributions were."""
-        attributions = self._arguments.attributions
-        if not isinstance(attributions, Mapping):
-            return result(found[0])
-        return {name: result(each) for name, each in zip(attributions, found, strict=True)}
+    def by_name(self, results: Sequence[Result]) -> Result | dict[str, Result]:
+        """The result alone, or the results by name if the attributions were given by name."""
+        if not isinstance(self._attributions, Mapping):
+            return results[0]
+        return dict(zip(self._attributions, results, strict=True))

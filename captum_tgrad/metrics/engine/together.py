@@ -1,0 +1,52 @@
+"""Several metrics of the same maps, which share all that they have in common."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from torch import Tensor
+
+from captum_tgrad.metrics.engine.metric import DECLARED
+from captum_tgrad.metrics.engine.metric_call import MetricCall
+
+_OF_A_CALL = inspect.signature(MetricCall).parameters.keys()
+
+
+def together(
+    metrics: Mapping[str, Mapping[str, Any]],
+    forward_func: Callable[..., Any],
+    inputs: Tensor,
+    attributions: Mapping[str, Tensor],
+    **arguments: Any,
+) -> dict[str, dict[str, Any]]:
+    """Computes metrics whose inputs are scored once, and masked inputs once for all of them.
+
+    Args:
+        metrics: The names of metrics, and for each the arguments that not all metrics have.
+        forward_func: As for each of the metrics.
+        inputs: As for each of the metrics.
+        attributions: As for each of the metrics, by the name of the method.
+        arguments: The other arguments that all metrics have.
+
+    Returns:
+        For each metric, its result for each method.
+    """
+    call = MetricCall("", forward_func, inputs, attributions, **arguments)
+    found: dict[tuple[Any, ...], Any] = {}
+    results = {}
+    for name, own in metrics.items():
+        declared = DECLARED[name]
+        options = {
+            key: own.get(key, parameter.default)
+            for key, parameter in declared.signature.parameters.items()
+            if key not in _OF_A_CALL
+        }
+        call.name = name
+        key = (declared.run, *options.items())
+        if key not in found:
+            found[key] = declared.run(call, **options)
+        results[name] = dict(zip(attributions, map(declared.result, found[key]), strict=True))
+    call.findings.warn()
+    return results

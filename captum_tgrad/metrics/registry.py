@@ -1,0 +1,44 @@
+"""The numbers that the metrics return: the one table of their headings and directions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Number:
+    """A number that a metric returns for each sample.
+
+    Attributes:
+        heading: Its name in tables and figures.
+        higher_is_better: Whether a higher number is better for the attribution.
+        function: The metric that returns it.
+        field: The field of that metric's result, ``(N,)``.
+        unit: ``"%"`` for percentages, empty for numbers in units of the score.
+    """
+
+    heading: str
+    higher_is_better: bool
+    function: str
+    field: str
+    unit: str = ""
+
+    @property
+    def title(self) -> str:
+        """The heading with its unit."""
+        return f"{self.heading}, {self.unit}" if self.unit else self.heading
+
+
+NUMBERS = {
+    "insertion": Number("Insertion", True, "insertion_deletion", "insertion"),
+    "deletion": Number("Deletion", False, "insertion_deletion", "deletion"),
+    "difference": Number("Insertion - Deletion", True, "insertion_deletion", "difference"),
+    "average_drop": Number("Average Drop", False, "average_drop", "drop", "%"),
+    "increase_in_confidence": Number(
+        "Increase in Confidence", True, "increase_in_confidence", "increase", "%"
+    ),
+}
+"""By the name that records, summaries and figures use, in the order of a table."""
+
+HIGHER_IS_BETTER = {name: number.higher_is_better for name, number in NUMBERS.items()}
+"""Whether a higher number is better for the attribution, for each number of a metric."""
