@@ -63,6 +63,7 @@ def run_compare(options: argparse.Namespace) -> int:
         paths = write_comparison(comparison, options.out)
     print(markdown(comparison))
     print(f"written: {', '.join(map(str, paths))}")
-    for title, reason in comparison.skipped.items():
-        print(f"skipped: {title}: {reason}", file=sys.stderr)
-    return _SOMETHING_SKIPPED if comparison.skipped else 0
+    skipped = comparison.summary["skipped"]
+    for each in skipped:
+        print(f"skipped: {each['method']}: {each['reason']}", file=sys.stderr)
+    return _SOMETHING_SKIPPED if skipped else 0

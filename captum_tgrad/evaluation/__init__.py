@@ -1,5 +1,6 @@
-"""Attribution methods compared: by name, on one picture or on a data set."""
+"""Attribution methods compared: by name, on one image or on a data set."""
 
+from captum_tgrad.evaluation.compare import Comparison, compare
 from captum_tgrad.evaluation.evaluate import Evaluation, evaluate
 from captum_tgrad.evaluation.image_files import Pictures, built_in_pictures, pictures_in
 from captum_tgrad.evaluation.methods.built_in import METHODS, get_method
@@ -10,12 +11,14 @@ from captum_tgrad.evaluation.storage.records import OutputError
 
 __all__ = [
     "METHODS",
+    "Comparison",
     "Evaluation",
     "Explainer",
     "Method",
     "OutputError",
     "Pictures",
     "built_in_pictures",
+    "compare",
     "evaluate",
     "get_method",
     "pictures_in",

@@ -1,30 +1,28 @@
-"""All methods on one picture: their maps, the five metrics, the curves and the seconds."""
+"""Methods compared on one image: their maps, the metrics with their curves, and the seconds."""
 
 from __future__ import annotations
 
-import warnings
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from captum_tgrad.evaluation.methods.built_in import METHODS
+from captum_tgrad.evaluation.methods.built_in import METHODS, chosen_methods, titles_of
 from captum_tgrad.evaluation.methods.method import Method, black_picture
+from captum_tgrad.evaluation.report.summary import Summary, summarize
+from captum_tgrad.evaluation.running.scoring import Image as ImageToScore
+from captum_tgrad.evaluation.running.scoring import Scoring
+from captum_tgrad.evaluation.running.settings import Settings
 from captum_tgrad.evaluation.running.speed import (
     examples_at_once,
     examples_per_batch,
     in_fast_format,
 )
 from captum_tgrad.evaluation.running.timed_method import Explained, TimedMethod
-from captum_tgrad.metrics import (
-    InsertionDeletionResult,
-    average_drop,
-    increase_in_confidence,
-    insertion_deletion,
-)
+from captum_tgrad.evaluation.storage.records import Record, record_of
+from captum_tgrad.metrics import InsertionDeletionResult
 from captum_tgrad.zoo.classifier import Classifier
 from captum_tgrad.zoo.normalization import normalization
 from captum_tgrad.zoo.targets import resolve_target
@@ -34,105 +32,83 @@ if TYPE_CHECKING:
 
 
 class NoMethodRanError(ValueError):
-    """None of the methods can run; the message says why not."""
+    """None of the methods can run; the message names the reasons."""
 
 
-@dataclass(frozen=True)
-class Compared:
-    """What one method made of the picture.
-
-    Attributes:
-        title: Of the method, for figures and tables; with its name where others have the same.
-        map: The attribution, summed over channels, ``(1, 1, H, W)``, on the CPU.
-        curves: The areas under the curves, and the curves.
-        average_drop: In percent; lower is better.
-        increase_in_confidence: 100 or 0; higher is better.
-        seconds: What the map took, after a first run that is not counted.
-        residual: Of T-Grad, what its terms leave unexplained; None of others.
-    """
-
-    title: str
-    map: Tensor
-    curves: InsertionDeletionResult
-    average_drop: float
-    increase_in_confidence: float
-    seconds: float
-    residual: float | None
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Comparison:
-    """Several methods on one picture.
+    """Several methods on one image.
 
     Attributes:
         image: What the network saw: RGB, H x W pixels.
         inputs: The same as the network takes it, ``(1, C, H, W)``, on the CPU.
         mean: Of each channel, ``pixels = inputs * std + mean``, ``(C,)``.
         std: Likewise.
-        model: The name of the network.
-        class_name: Of the class that is explained.
+        class_name: The name of the class that is explained.
         target: The index of the class.
         probability: Its softmax, in [0, 1].
-        methods: By name, those that ran, in the order in which they were given.
-        skipped: By title, why the others did not.
-        protocol: How the numbers were made.
-        notes: What a reader should know of them, such as ties.
+        titles: The titles of the methods that ran, by name.
+        maps: For each of them, the attribution summed over channels, ``(1, 1, H, W)``, on the CPU.
+        curves: For each of them, the result of ``insertion_deletion`` with its curves.
+        records: For each of them, its numbers, as ``evaluate`` records them.
+        summary: As ``evaluate`` summarizes the records; it names the methods that could not run.
+        notes: Findings about the numbers, such as ties.
     """
 
     image: Image
     inputs: Tensor
     mean: Tensor
     std: Tensor
-    model: str
     class_name: str
     target: int
     probability: float
-    methods: dict[str, Compared]
-    skipped: dict[str, str]
-    protocol: dict[str, Any]
+    titles: dict[str, str]
+    maps: dict[str, Tensor]
+    curves: dict[str, InsertionDeletionResult]
+    records: dict[str, Record]
+    summary: Summary
     notes: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        return f"Comparison of {', '.join(self.titles)} for {self.class_name} ({self.target})"
 
 
 def compare(
     classifier: Classifier,
     image: Image,
-    methods: Sequence[Method] | None = None,
+    methods: Sequence[str | Method] = tuple(METHODS),
     target: int | str | None = None,
     *,
     n_steps: int = 224,
     max_examples_per_batch: int | None = None,
     progress: Callable[[str], None] = lambda title: None,
 ) -> Comparison:
-    """Explains a picture with several methods, and scores their maps.
+    """Explains one image with several methods, and scores their maps as ``evaluate`` does.
 
     Source: Tran, Mai, Le and Le, "T-Grad", Fig. 1 and 5.
 
     Args:
         classifier: As from ``captum_tgrad.zoo.load_classifier``, on the device to compute on.
-        image: An RGB picture of any size.
-        methods: As from ``get_method``. None: all built-in ones.
+        image: An RGB image of any size.
+        methods: Names in ``METHODS``, or methods of your own.
         target: The index or the name of the class to explain. None: the predicted one.
-        n_steps: Of the insertion and the deletion curve.
-        max_examples_per_batch: How many changed pictures are scored at a time; changes no number
-            but by rounding. None: 8 on a CPU, 64 elsewhere.
+        n_steps: As for ``insertion_deletion``.
+        max_examples_per_batch: As for ``evaluate``.
         progress: Called with the title of each method before it runs, and with "metrics".
 
     Returns:
-        The comparison. A method that cannot run is among ``skipped``, with the reason.
+        The comparison. A method that cannot run is among ``summary["skipped"]`` with the reason.
 
     Raises:
         TypeError: ``target`` is neither an index nor a name.
         ValueError: There is no such class or no method, or one is given twice.
         NoMethodRanError: A ValueError: none of the methods can run.
     """
-    methods = list(METHODS.values()) if methods is None else list(methods)
-    if not methods:
-        raise ValueError("methods is empty: give at least one, as from get_method")
-    titles = _titles(methods)
+    chosen = chosen_methods(methods)
+    titles = titles_of(chosen)
     inputs = classifier.preprocess(image)[None]
     parameter = next(classifier.model.parameters(), inputs)
     inputs = in_fast_format(inputs.to(parameter.device))
-    chunk = examples_per_batch(max_examples_per_batch, inputs.device)
     with torch.no_grad():
         # A model may overwrite what it is given.
         probabilities = classifier.model(inputs.clone()).softmax(dim=1)[0]
@@ -141,32 +117,52 @@ def compare(
         if target is None
         else resolve_target(target, classifier.class_names)
     )
-    at_once = examples_at_once(inputs.device)
-    explained, skipped, notes = _explain(classifier, methods, inputs, index, at_once, progress)
+    targets = torch.tensor([index], device=inputs.device)
+    explained, skipped, notes = _explain(classifier, chosen, inputs, targets, progress)
     if not explained:
         raise NoMethodRanError(
             "none of the methods can run: "
             + "; ".join(f"{titles[name]}: {reason}" for name, reason in skipped.items())
         )
     progress("metrics")
+    chunk = examples_per_batch(max_examples_per_batch, inputs.device)
+    settings = Settings("predicted", n_steps, 1, chunk, "softmax", "stable", 0)
     maps = {name: found.importance[None] for name, found in explained.items()}
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        scored = _Scored(classifier.model, inputs, maps, index, n_steps, chunk)
+    scored = Scoring(classifier.model, settings)(ImageToScore(inputs, targets, maps))
+    records = {
+        name: record_of(
+            "image",
+            name,
+            found.residual,
+            target=index,
+            **scored.numbers(name),
+            seconds=found.seconds,
+        )
+        for name, found in explained.items()
+    }
+    protocol: dict[str, Any] = {
+        "model": classifier.name,
+        **settings.protocol(),
+        "target": f"{classifier.class_names[index]} ({index})",
+        "examples_at_once": examples_at_once(inputs.device),
+        "device": inputs.device.type,
+    }
+    reasons = [{"image": None, "method": name, "reason": why} for name, why in skipped.items()]
     mean, std = normalization(classifier)
     return Comparison(
         image=classifier.crop(image),
         inputs=inputs.cpu(),
         mean=mean,
         std=std,
-        model=classifier.name,
         class_name=classifier.class_names[index],
         target=index,
         probability=float(probabilities[index]),
-        methods={name: scored.of(name, titles[name], found) for name, found in explained.items()},
-        skipped={titles[name]: reason for name, reason in skipped.items()},
-        protocol={**scored.protocol, "examples_at_once": at_once},
-        notes=tuple(dict.fromkeys([*notes, *(str(each.message) for each in caught)])),
+        titles={name: titles[name] for name in explained},
+        maps={name: each.cpu() for name, each in maps.items()},
+        curves=dict(scored.curves),
+        records=records,
+        summary=summarize(list(records.values()), reasons, titles, protocol),
+        notes=(*notes, *scored.findings.messages()),
     )
 
 
@@ -174,19 +170,18 @@ def _explain(
     classifier: Classifier,
     methods: Sequence[Method],
     inputs: Tensor,
-    target: int,
-    examples_at_once: int,
+    targets: Tensor,
     progress: Callable[[str], None],
 ) -> tuple[dict[str, Explained], dict[str, str], list[str]]:
-    """What the methods made of the picture, why others made nothing, by name; and notes."""
+    """The results of the methods by name, the reasons of those that failed, and notes."""
     black = black_picture(classifier)
-    targets = torch.tensor([target], device=inputs.device)
     explained: dict[str, Explained] = {}
     skipped: dict[str, str] = {}
     notes = []
     for method in methods:
         progress(method.title)
-        timed = TimedMethod(method, classifier.model, black, 1, examples_at_once)
+        at_once = examples_at_once(inputs.device)
+        timed = TimedMethod(method, classifier.model, black, 1, at_once)
         (found,) = timed(inputs, targets, [0])
         if isinstance(found, str):
             skipped[method.name] = found
@@ -195,65 +190,3 @@ def _explain(
         if timed.shortage is not None:
             notes.append(timed.shortage)
     return explained, skipped, notes
-
-
-def _titles(methods: Sequence[Method]) -> dict[str, str]:
-    """The titles by name, no two alike."""
-    count = Counter(method.title for method in methods)
-    titles = {
-        method.name: method.title if count[method.title] == 1 else f"{method.title} ({method.name})"
-        for method in methods
-    }
-    if len(titles) < len(methods):
-        names = [method.name for method in methods]
-        raise ValueError(f"methods must be given once each, got {names}")
-    return titles
-
-
-class _Scored:
-    """The metrics of all maps, which share the scores of the picture and its baseline."""
-
-    def __init__(
-        self,
-        model: nn.Module,
-        inputs: Tensor,
-        maps: Mapping[str, Tensor],
-        target: int,
-        n_steps: int,
-        max_examples_per_batch: int,
-    ) -> None:
-        self.maps = maps
-        self.curves = insertion_deletion(
-            model,
-            inputs,
-            maps,
-            target=target,
-            n_steps=n_steps,
-            max_examples_per_batch=max_examples_per_batch,
-            return_curves=True,
-        )
-        self.drops = average_drop(
-            model, inputs, maps, target=target, max_examples_per_batch=max_examples_per_batch
-        )
-        self.increases = increase_in_confidence(
-            model, inputs, maps, target=target, max_examples_per_batch=max_examples_per_batch
-        )
-
-    @property
-    def protocol(self) -> dict[str, Any]:
-        """How the curves were made, and what is left out of a masked picture goes to."""
-        first = next(iter(self.maps))
-        masked = self.drops[first].protocol["baseline"]
-        return {**self.curves[first].protocol, "masked_part_goes_to": masked}
-
-    def of(self, name: str, title: str, explained: Explained) -> Compared:
-        """What is known of one method."""
-        return Compared(
-            title,
-            self.maps[name].cpu(),
-            self.curves[name],
-            float(self.drops[name].average_drop),
-            float(self.increases[name].increase_in_confidence),
-            explained.seconds,
-            explained.residual,
-        )

@@ -15,9 +15,11 @@ from torch import nn
 from captum_tgrad._support.show import html_table
 from captum_tgrad._support.untouched import training_modules
 from captum_tgrad._support.warn import warn_user
-from captum_tgrad.evaluation.methods.built_in import METHODS, get_method
+from captum_tgrad.evaluation.methods.built_in import METHODS, chosen_methods, titles_of
 from captum_tgrad.evaluation.methods.method import Black, Method, black_picture
-from captum_tgrad.evaluation.report.summary import COLUMNS, Summary
+from captum_tgrad.evaluation.report.summary import Summary
+from captum_tgrad.evaluation.report.table import table_of
+from captum_tgrad.evaluation.report.write import write_results
 from captum_tgrad.evaluation.running.run import Files, Run, device_of
 from captum_tgrad.evaluation.running.settings import Settings, Targets
 from captum_tgrad.evaluation.running.speed import examples_at_once, examples_per_batch
@@ -56,14 +58,9 @@ class Evaluation:
         )
 
     def _repr_html_(self) -> str:
-        found = self.summary["methods"].values()
-        rows = [
-            (each["title"], *(f"{each[column]['mean']:.3g}" for column in COLUMNS))
-            for each in found
-            if each["images"]
-        ]
         title = f"{self.summary['images']} images, {len(self.skipped)} skipped"
-        return html_table(title, ["method", *COLUMNS], rows)
+        table = table_of(self.summary)
+        return html_table(title, table.headings, table.rows)
 
 
 def evaluate(
@@ -146,7 +143,7 @@ def evaluate(
         >>> found.summary["methods"]["t_grad"]["images"]
         3
     """
-    chosen = _chosen(methods)
+    chosen = chosen_methods(methods)
     samples = Samples(dataset, limit)
     name = model.name if isinstance(model, Classifier) else type(model).__name__
     if isinstance(model, Classifier):
@@ -174,7 +171,7 @@ def evaluate(
     timed = {
         method.name: TimedMethod(method, model, black, batch_size, at_once) for method in chosen
     }
-    titles = {method.name: method.title for method in chosen}
+    titles = titles_of(chosen)
     with tempfile.TemporaryDirectory() if out is None else nullcontext(str(out)) as folder:
         output = Output(Path(folder), titles, Workers())
         done = output.begin(
@@ -185,7 +182,7 @@ def evaluate(
         output.workers.wait()
         if refused is not None and output.is_all_skipped(len(samples)):
             raise refused
-        summary, table = output.workers.once(lambda: output.finish(figures=out is not None))
+        summary, table = output.workers.once(lambda: write_results(output, figures=out is not None))
         records = output.records()
         # The first process takes the folder away when all have read it.
         output.workers.wait()
@@ -233,19 +230,6 @@ def _work(
         for index, image in enumerate(samples.names)
     ]
     return [(index, names) for index, names in lacking if names]
-
-
-def _chosen(methods: Sequence[str | Method]) -> list[Method]:
-    if isinstance(methods, str):
-        raise TypeError(f"methods must be a list of names, got the string {methods!r}.")
-    chosen = [get_method(each) if isinstance(each, str) else each for each in methods]
-    for each in chosen:
-        if not isinstance(each, Method):
-            raise TypeError(f"methods must hold names or Methods, got {type(each).__name__}.")
-    names = [method.name for method in chosen]
-    if not names or len(set(names)) != len(names):
-        raise ValueError(f"methods must be at least one, each once, got {names}.")
-    return chosen
 
 
 def _check_model(model: Any) -> None:

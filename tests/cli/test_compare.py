@@ -31,9 +31,9 @@ def test_compare_the_sample(tmp_path, capsys):
     ]
     for name in ("methods.png", "curves.png"):
         assert Image.open(tmp_path / "new/out" / name).width > 700
-    assert "<title>3 methods on one picture</title>" in (
-        tmp_path / "new/out/report.html"
-    ).read_text(encoding="utf-8")
+    assert "<title>3 methods on one image</title>" in (tmp_path / "new/out/report.html").read_text(
+        encoding="utf-8"
+    )
 
 
 def test_compare_a_picture_for_a_class_with_a_method_from_a_file(tmp_path, capsys):
@@ -47,7 +47,7 @@ def test_compare_a_picture_for_a_class_with_a_method_from_a_file(tmp_path, capsy
     printed = capsys.readouterr()
     assert "skipped: missing: " in printed.err
     assert "coffee mug (504)" in printed.out
-    assert "missing could not run" in (tmp_path / "table.md").read_text(encoding="utf-8")
+    assert "| missing | ValueError: " in (tmp_path / "table.md").read_text(encoding="utf-8")
 
 
 def _refused(capsys, *arguments: str) -> str:

@@ -9,8 +9,7 @@ from torch import nn
 from torchvision.transforms import functional as transform
 
 from captum_tgrad import TGradAttribution
-from captum_tgrad.evaluation import METHODS, Method, evaluate
-from captum_tgrad.evaluation.compare import compare
+from captum_tgrad.evaluation import Method, compare, evaluate
 from captum_tgrad.evaluation.report.comparison import (
     draw_curves,
     draw_methods,
@@ -50,37 +49,57 @@ def picture() -> Image.Image:
 
 @pytest.fixture(scope="module")
 def comparison(classifier, picture):
-    methods = [METHODS[name] for name in NAMES]
-    methods.append(Method("broken", "Broken", "none", _broken))
+    methods = [*NAMES, Method("broken", "Broken", "none", _broken)]
     return compare(classifier, picture, methods, "cat", n_steps=8)
 
 
 def test_the_numbers_are_those_of_the_metrics(comparison, classifier, picture):
     inputs = _preprocess(picture)[None]
     attribution = TGradAttribution(classifier.model).attribute(inputs, target=1)
-    found = comparison.methods["t_grad"]
-    torch.testing.assert_close(found.map, attribution.sum(1, keepdim=True).detach())
+    record, curves = comparison.records["t_grad"], comparison.curves["t_grad"]
+    expected = attribution.sum(1, keepdim=True).detach()
+    torch.testing.assert_close(comparison.maps["t_grad"], expected)
     with pytest.warns(UserWarning, match="baseline") as caught:
         areas = insertion_deletion(classifier.model, inputs, attribution, target=1, n_steps=8)
-    torch.testing.assert_close(found.curves.difference, areas.difference)
+    torch.testing.assert_close(curves.difference, areas.difference)
+    assert record["difference"] == pytest.approx(float(areas.difference))
     drop = average_drop(classifier.model, inputs, attribution, target=1)
-    assert found.average_drop == pytest.approx(float(drop.average_drop))
-    assert found.seconds > 0
-    assert abs(found.residual) < 1e-4
-    assert comparison.methods["saliency"].residual is None
+    assert record["average_drop"] == pytest.approx(float(drop.average_drop))
+    assert record["seconds"] > 0
+    assert abs(record["residual"]) < 1e-4
+    assert "residual" not in comparison.records["saliency"]
     # What the metrics warn of is kept for the reader.
     assert any(str(caught[0].message)[:40] in note for note in comparison.notes)
 
 
 def test_what_cannot_run_is_named_and_the_rest_is_complete(comparison):
-    assert list(comparison.methods) == NAMES
-    assert comparison.skipped == {"Broken": "RuntimeError: not on this model"}
-    assert "Broken could not run: RuntimeError: not on this model" in markdown(comparison)
+    assert list(comparison.records) == list(comparison.maps) == list(comparison.titles) == NAMES
+    (skipped,) = comparison.summary["skipped"]
+    assert (skipped["method"], skipped["reason"]) == ("broken", "RuntimeError: not on this model")
+    assert "| Broken | RuntimeError: not on this model |" in markdown(comparison)
+    assert repr(comparison) == "Comparison of t_grad, saliency, grad_cam, random for cat (1)"
+
+
+@pytest.mark.filterwarnings("ignore:The baseline keeps")
+def test_the_numbers_are_those_of_an_evaluation_of_one_image(comparison, classifier, picture):
+    found = evaluate(
+        classifier,
+        [(_preprocess(picture), 1)],
+        ["t_grad", "saliency"],
+        target="label",
+        n_steps=8,
+    )
+    for record in found.records:
+        other = comparison.records[record["method"]]
+        for name in ("clean_score", "insertion", "deletion", "average_drop", "step_error"):
+            assert record[name] == pytest.approx(other[name], abs=1e-6), name
+    cells = comparison.summary["methods"]["t_grad"]["insertion"]
+    assert cells["mean"] == comparison.records["t_grad"]["insertion"]
 
 
 def test_the_target_is_the_predicted_class_unless_told(classifier, picture, comparison):
     assert (comparison.target, comparison.class_name) == (1, "cat")
-    found = compare(classifier, picture, [METHODS["random"]], n_steps=2)
+    found = compare(classifier, picture, ["random"], n_steps=2)
     logits = classifier.model(_preprocess(picture)[None]).detach()
     assert found.target == int(logits.argmax())
     assert found.probability == pytest.approx(float(logits.softmax(1).max()))
@@ -93,17 +112,16 @@ def test_the_files_hold_every_method(comparison, tmp_path):
     for title in ("T-Grad", "Vanilla Gradient", "Grad-CAM", "Random"):
         assert f"| {title} | " in table
         assert f'<th scope="row">{title}</th>' in page
-    assert "n steps: 8" in table
+    assert "n_steps: 8" in table
     assert page.count("data:image/webp") == 3
     assert Image.open(paths[0]).width > 700
 
 
 def test_the_best_of_a_column_is_bold(comparison):
-    best = max(comparison.methods.values(), key=lambda each: float(each.curves.insertion))
-    (row,) = (
-        line for line in markdown(comparison).splitlines() if line.startswith(f"| {best.title} |")
-    )
-    assert row.split(" | ")[1] == f"**{float(best.curves.insertion):.3f}**"
+    best = max(NAMES, key=lambda name: comparison.records[name]["insertion"])
+    title = comparison.titles[best]
+    (row,) = (line for line in markdown(comparison).splitlines() if line.startswith(f"| {title} |"))
+    assert row.split(" | ")[1] == f"**{comparison.records[best]['insertion']:#.3g}**"
 
 
 def test_the_figure_of_curves_shows_the_way_of_the_reference_first(comparison):
@@ -123,14 +141,13 @@ def test_a_model_that_overwrites_its_input_is_scored_on_the_picture(classifier, 
     for inplace in (False, True):
         model = nn.Sequential(nn.ReLU(inplace), *classifier.model).eval()
         overwriting = replace(classifier, model=model)
-        methods = [METHODS["t_grad"], METHODS["eigen_cam"]]
-        found.append(compare(overwriting, picture, methods, n_steps=4))
+        found.append(compare(overwriting, picture, ["t_grad", "eigen_cam"], n_steps=4))
     expected, comparison = found
     assert torch.equal(comparison.inputs, _preprocess(picture)[None])
     assert bool((comparison.inputs < 0).any())
-    for name, each in comparison.methods.items():
-        torch.testing.assert_close(each.map, expected.methods[name].map)
-        assert each.average_drop == pytest.approx(expected.methods[name].average_drop)
+    for name, record in comparison.records.items():
+        torch.testing.assert_close(comparison.maps[name], expected.maps[name])
+        assert record["average_drop"] == pytest.approx(expected.records[name]["average_drop"])
 
 
 def test_methods_of_one_title_are_told_apart(classifier, picture, tmp_path):
@@ -140,8 +157,8 @@ def test_methods_of_one_title_are_told_apart(classifier, picture, tmp_path):
     methods = [Method("one", "Same", "none", build), Method("two", "Same", "none", build)]
     methods += [Method(name, "Broken", "none", _broken) for name in ("three", "four")]
     comparison = compare(classifier, picture, methods, n_steps=2)
-    assert [each.title for each in comparison.methods.values()] == ["Same (one)", "Same (two)"]
-    assert list(comparison.skipped) == ["Broken (three)", "Broken (four)"]
+    found = [each["title"] for each in comparison.summary["methods"].values()]
+    assert found == ["Same (one)", "Same (two)", "Broken (three)", "Broken (four)"]
     titles = [axes.get_title() for axes in draw_methods(comparison).axes]
     assert {"Same (one)", "Same (two)"} <= set(titles)
 
@@ -163,7 +180,8 @@ def test_examples_at_once_are_those_of_evaluate(classifier, picture):
     comparison = compare(classifier, picture, methods, n_steps=2)
     dataset = [_preprocess(picture)]
     protocol = evaluate(classifier, dataset, ["random"], n_steps=2).summary["protocol"]
-    assert protocol["examples_at_once"] == comparison.protocol["examples_at_once"] == asked_for[0]
+    assert protocol["examples_at_once"] == asked_for[0]
+    assert comparison.summary["protocol"]["examples_at_once"] == asked_for[0]
     # What did not fit is said.
     assert set(asked_for[1:]) == {4}
     assert any("timed with 1 and 4" in note for note in comparison.notes)
@@ -175,6 +193,6 @@ def test_bad_arguments(classifier, picture):
     with pytest.raises(ValueError, match="none of the methods can run: Broken: RuntimeError"):
         compare(classifier, picture, [Method("broken", "Broken", "none", _broken)])
     with pytest.raises(ValueError, match="methods must be given once each"):
-        compare(classifier, picture, [METHODS["random"], METHODS["random"]])
+        compare(classifier, picture, ["random", "random"])
     with pytest.raises(ValueError, match="there is no class 'dog'"):
         compare(classifier, picture, target="dog")

@@ -96,7 +96,7 @@ def test_the_table_has_every_method_the_protocol_and_what_was_skipped():
     rows = [line for line in lines if line.startswith("| ")]
     assert len({line.count("|") - line.count("\\|") for line in rows}) == 1
     assert rows[0].startswith("| Method | Insertion ↑ | Deletion ↓ | Insertion - Deletion ↑ |")
-    assert rows[1].startswith("| T-Grad | 0.300 [0.100, 0.500] |")
+    assert rows[1].startswith("| T-Grad | **0.300 [0.100, 0.500]** |")
     assert rows[3].startswith("| DeepLIFT | AssertionError: a \\| reused module |")
     assert "| Vanilla Gradient | -0.0500 [-0.250, +0.150] |" in text
     for wanted in ("- n_steps: 224", "- z: is damaged", "10000 resamples", "paired by image"):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 
 from captum_tgrad._support.suggest import did_you_mean
 from captum_tgrad.evaluation.methods import cam_methods, gradient_methods
@@ -102,3 +103,38 @@ def get_method(name: str, further: Mapping[str, Method] | None = None) -> Method
     wanted = name.strip().casefold().replace("-", "_").replace(" ", "_")
     advice = did_you_mean(wanted, known, f"choose from {', '.join(known)}", cutoff=0.5)
     raise ValueError(f"there is no method {name!r}: {advice}")
+
+
+def chosen_methods(methods: Sequence[str | Method]) -> list[Method]:
+    """The methods, those that are given by name from ``METHODS``.
+
+    Raises:
+        TypeError: They are no list of names and methods.
+        ValueError: There is none, or a name is unknown.
+    """
+    if isinstance(methods, str):
+        raise TypeError(f"methods must be a list of names, got the string {methods!r}.")
+    chosen = [get_method(each) if isinstance(each, str) else each for each in methods]
+    for each in chosen:
+        if not isinstance(each, Method):
+            raise TypeError(f"methods must hold names or Methods, got {type(each).__name__}.")
+    if not chosen:
+        raise ValueError("methods is empty: give at least one, by name or as from get_method.")
+    return chosen
+
+
+def titles_of(methods: Sequence[Method]) -> dict[str, str]:
+    """The titles of methods by name; where two are alike, with the names beside them.
+
+    Raises:
+        ValueError: A method is given twice.
+    """
+    count = Counter(method.title for method in methods)
+    titles = {
+        method.name: method.title if count[method.title] == 1 else f"{method.title} ({method.name})"
+        for method in methods
+    }
+    if len(titles) < len(methods):
+        names = [method.name for method in methods]
+        raise ValueError(f"methods must be given once each, got {names}")
+    return titles

@@ -1,4 +1,4 @@
-"""A comparison on one picture as figures, a table and a page."""
+"""A comparison on one image as figures, a table and a page."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from captum_tgrad.evaluation.compare import Compared, Comparison
-from captum_tgrad.evaluation.report.table import heading
-from captum_tgrad.metrics import HIGHER_IS_BETTER
+from captum_tgrad.evaluation.compare import Comparison
+from captum_tgrad.evaluation.report.page import add_table
+from captum_tgrad.evaluation.report.summary import REFERENCE
+from captum_tgrad.evaluation.report.table import table_of
+from captum_tgrad.evaluation.storage.protocol import protocol_lines
 from captum_tgrad.visualization.curve_figures import curves_figure
 from captum_tgrad.visualization.explanation_figures import explanation_figure
 from captum_tgrad.visualization.html_report import Report
@@ -22,13 +24,11 @@ FILES = ("methods.png", "curves.png", "table.md", "report.html")
 
 _DOTS_PER_INCH = 120
 _SHOWN_ON_THE_WAY = 4
-_REFERENCE = "t_grad"
-_FRACTIONS = ("insertion", "deletion", "difference")
 _MAPS = "Each map has a scale of its own: what counts is where it is strong, not how strong it is."
 _CURVES = (
-    "Insertion puts the most important pixels back into a blurred picture first, deletion blurs"
+    "Insertion puts the most important pixels back into a blurred image first, deletion blurs"
     " them first. Below the charts: T-Grad and the methods with the largest difference of the two"
-    " areas, with the probability under each picture."
+    " areas, with the probability under each image."
 )
 
 
@@ -53,24 +53,24 @@ def write_comparison(comparison: Comparison, folder: Path) -> list[Path]:
 
 
 def draw_methods(comparison: Comparison) -> Figure:
-    """The map of every method over the picture."""
-    maps = {each.title: each.map for each in comparison.methods.values()}
+    """The map of every method over the image."""
+    maps = {title: comparison.maps[name] for name, title in comparison.titles.items()}
     return methods_figure(comparison.image, maps, title=_title(comparison))
 
 
 def draw_curves(comparison: Comparison) -> Figure:
     """The curves of all methods, and what the network saw on those of T-Grad and the best."""
-    first = [name for name in comparison.methods if name == _REFERENCE]
+    titles = comparison.titles
     others = sorted(
-        (name for name in comparison.methods if name != _REFERENCE),
-        key=lambda name: float(comparison.methods[name].curves.difference),
+        (name for name in titles if name != REFERENCE),
+        key=lambda name: float(comparison.curves[name].difference),
         reverse=True,
     )
-    shown = [comparison.methods[name] for name in [*first, *others][:_SHOWN_ON_THE_WAY]]
+    shown = [*(name for name in titles if name == REFERENCE), *others][:_SHOWN_ON_THE_WAY]
     return curves_figure(
-        {each.title: each.curves for each in comparison.methods.values()},
+        {title: comparison.curves[name] for name, title in titles.items()},
         inputs=comparison.inputs,
-        attributions={each.title: each.map for each in shown},
+        attributions={titles[name]: comparison.maps[name] for name in shown},
         title=_title(comparison),
         mean=comparison.mean,
         std=comparison.std,
@@ -78,44 +78,38 @@ def draw_curves(comparison: Comparison) -> Figure:
 
 
 def markdown(comparison: Comparison) -> str:
-    """The table, the protocol, and what there is to know, as a page of Markdown."""
-    headings, rows, best = _cells(comparison)
-    lines = [f"# {len(rows)} methods on one picture", "", _summary(comparison), ""]
-    lines += [f"| {' | '.join(headings)} |", "|---" * len(headings) + "|"]
-    for number, row in enumerate(rows):
-        marked = [
-            f"**{cell}**" if number in best.get(heading, ()) else cell
-            for heading, cell in zip(headings, row, strict=True)
-        ]
-        lines.append(f"| {' | '.join(marked)} |")
-    for title, reason in comparison.skipped.items():
-        lines += ["", f"{title} could not run: {reason}"]
-    lines += ["", *(f"{note}\n" for note in comparison.notes)]
+    """The table, the notes and the protocol, as a page of Markdown."""
+    lines = [f"# {len(comparison.titles)} methods on one image", "", _sentence(comparison), ""]
+    lines += [*table_of(comparison.summary).markdown(), ""]
+    lines += [f"{note}\n" for note in comparison.notes]
     lines += ["## Protocol", ""]
-    lines += [f"- {name.replace('_', ' ')}: {value}" for name, value in comparison.protocol.items()]
+    lines += [f"- {line}" for line in protocol_lines(comparison.summary["protocol"])]
     return "\n".join(lines) + "\n"
 
 
 def page(comparison: Comparison, figures: Mapping[str, Figure]) -> Report:
-    """Everything in one page.
+    """Everything on one page.
 
     Args:
         comparison: As from ``compare``.
         figures: ``"methods"`` and ``"curves"``.
     """
-    report = Report(f"{len(comparison.methods)} methods on one picture", _summary(comparison))
-    headings, rows, best = _cells(comparison)
+    report = Report(f"{len(comparison.titles)} methods on one image", _sentence(comparison))
     report.section("Maps")
-    reference = comparison.methods.get(_REFERENCE)
-    if reference is not None:
+    if REFERENCE in comparison.maps:
         report.figure(
-            _draw_reference(comparison, reference),
-            f"The picture, the T-Grad map for {comparison.class_name}, and the map over the"
-            " picture.",
+            explanation_figure(
+                comparison.image,
+                comparison.maps[REFERENCE],
+                class_name=f"{comparison.class_name} ({comparison.target})",
+                probability=comparison.probability,
+                residual=comparison.records[REFERENCE].get("residual"),
+            ),
+            f"The image, the T-Grad map for {comparison.class_name}, and the map over the image.",
         )
-    titles = ", ".join(row[0] for row in rows)
+    titles = ", ".join(comparison.titles.values())
     report.figure(
-        figures["methods"], f"The picture, and over it in gray the maps of {titles}.", _MAPS
+        figures["methods"], f"The image, and over it in gray the maps of {titles}.", _MAPS
     )
     report.section("Insertion and deletion")
     report.figure(
@@ -126,24 +120,12 @@ def page(comparison: Comparison, figures: Mapping[str, Figure]) -> Report:
         _CURVES,
     )
     report.section("Metrics")
-    report.table(headings, rows, "An arrow points to better; the best of each metric is bold", best)
-    for title, reason in comparison.skipped.items():
-        report.text(f"{title} could not run: {reason}")
+    add_table(report, comparison.summary)
     for note in comparison.notes:
         report.text(note)
     report.section("Protocol")
-    report.protocol(comparison.protocol)
+    report.protocol(comparison.summary["protocol"])
     return report
-
-
-def _draw_reference(comparison: Comparison, reference: Compared) -> Figure:
-    return explanation_figure(
-        comparison.image,
-        reference.map,
-        class_name=f"{comparison.class_name} ({comparison.target})",
-        probability=comparison.probability,
-        residual=reference.residual,
-    )
 
 
 def _title(comparison: Comparison) -> str:
@@ -152,45 +134,9 @@ def _title(comparison: Comparison) -> str:
     )
 
 
-def _summary(comparison: Comparison) -> str:
+def _sentence(comparison: Comparison) -> str:
     return (
-        f"{comparison.model} explained for the class {_title(comparison)}. One picture says little"
-        " about which method is better: captum-tgrad evaluate compares them on many."
+        f"{comparison.summary['protocol']['model']} explained for the class {_title(comparison)}."
+        " One image says little about which method is better: captum-tgrad evaluate compares them"
+        " on many."
     )
-
-
-def _cells(comparison: Comparison) -> tuple[list[str], list[list[str]], dict[str, list[int]]]:
-    """The headings, the rows, and for each heading which rows are the best."""
-    numbers = [_numbers(each) for each in comparison.methods.values()]
-    best = {}
-    for key in HIGHER_IS_BETTER.keys() & numbers[0].keys():
-        values = [row[key] for row in numbers]
-        winner = max(values) if HIGHER_IS_BETTER[key] else min(values)
-        winners = [number for number, value in enumerate(values) if value == winner]
-        # Where all are alike, none stands out.
-        best[_heading(key)] = winners if len(winners) < len(values) else []
-    rows = [
-        [each.title, *(_cell(key, value) for key, value in row.items())]
-        for each, row in zip(comparison.methods.values(), numbers, strict=True)
-    ]
-    return ["Method", *map(_heading, numbers[0])], rows, best
-
-
-def _cell(key: str, value: float) -> str:
-    return f"{value:.3f}" if key in _FRACTIONS else f"{value:#.3g}".rstrip(".")
-
-
-def _numbers(compared: Compared) -> dict[str, float]:
-    return {
-        **{key: float(getattr(compared.curves, key)) for key in _FRACTIONS},
-        "average_drop": compared.average_drop,
-        "increase_in_confidence": compared.increase_in_confidence,
-        "seconds": compared.seconds,
-    }
-
-
-def _heading(key: str) -> str:
-    if key == "seconds":
-        return "Seconds\N{NO-BREAK SPACE}\N{DOWNWARDS ARROW}"
-    # A space that does not let the arrow fall onto a line of its own.
-    return "\N{NO-BREAK SPACE}".join(heading(key).rsplit(" ", 1))

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from captum_tgrad.evaluation.report.summary import REFERENCE, Summary
-from captum_tgrad.evaluation.report.table import columns, rows
+from captum_tgrad.evaluation.report.table import table_of
 from captum_tgrad.visualization.html_report import Report
 
 if TYPE_CHECKING:
@@ -27,12 +27,12 @@ def page(summary: Summary, figures: Mapping[str, Figure]) -> Report:
     )
     report.section("Metrics")
     report.figure(figures["metrics"], "The means of the metrics of every method, with intervals.")
-    report.table(columns(), list(rows(methods)))
+    add_table(report, summary)
     if any(each["minus_t_grad"] for each in methods.values()):
         title = methods[REFERENCE]["title"]
         report.section(f"Differences to {title}")
         report.text(f"The method minus {title}, paired by image.")
-        report.table(columns(), list(rows(methods, "minus_t_grad")))
+        add_table(report, summary, "minus_t_grad")
     report.section("Seconds")
     report.figure(figures["seconds"], "The seconds that every method takes for an image.")
     report.section("Protocol")
@@ -47,3 +47,10 @@ def page(summary: Summary, figures: Mapping[str, Figure]) -> Report:
             ],
         )
     return report
+
+
+def add_table(report: Report, summary: Summary, part: str | None = None) -> None:
+    """Adds the table of a summary to a report, as ``table_of`` makes it."""
+    table = table_of(summary, part)
+    caption = "" if part else "The best mean of each metric is bold"
+    report.table(table.headings, table.rows, caption, table.best)

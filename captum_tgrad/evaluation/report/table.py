@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from captum_tgrad.evaluation.report.summary import COLUMNS, REFERENCE, Summary
@@ -27,13 +28,13 @@ def markdown(summary: Summary) -> str:
         "",
         f"Means, with intervals: {summary['interval']}. An arrow points to better.",
         "",
-        *_table(methods, None),
+        *table_of(summary).markdown(),
     ]
     if any(each["minus_t_grad"] for each in methods.values()):
         title = methods[REFERENCE]["title"]
         lines += ["", f"## Differences to {title}", ""]
         lines += [f"The method minus {title}, paired by image. An arrow points to better.", ""]
-        lines += _table(methods, "minus_t_grad")
+        lines += table_of(summary, "minus_t_grad").markdown()
     if advice := _steps_or_images(summary):
         lines += ["", "## Steps or images?", "", advice]
     lines += ["", "## Protocol", ""]
@@ -60,11 +61,6 @@ def _steps_or_images(summary: Summary) -> str:
     )
 
 
-def columns() -> list[str]:
-    """The headings of a table of methods."""
-    return ["Method", *map(heading, COLUMNS), "Images"]
-
-
 def heading(column: str) -> str:
     """The heading of a column, with an arrow that points to better."""
     if column == "seconds":
@@ -74,32 +70,71 @@ def heading(column: str) -> str:
     return f"{number.title} {arrow}"
 
 
-def rows(methods: Mapping[str, Any], part: str | None = None) -> Iterator[list[str]]:
-    """The cells under ``columns()`` of each method.
+@dataclass(frozen=True)
+class Table:
+    """The numbers of the methods as text, for any kind of page.
+
+    Attributes:
+        headings: The headings of the columns.
+        rows: The cells of each method, its title first.
+        best: For each heading, the numbers of the rows with the best mean.
+    """
+
+    headings: list[str]
+    rows: list[list[str]]
+    best: dict[str, list[int]]
+
+    def markdown(self) -> Iterator[str]:
+        """The lines of the table in Markdown, the best numbers in bold."""
+        yield _line(self.headings)
+        yield "|---" * len(self.headings) + "|"
+        for number, row in enumerate(self.rows):
+            yield _line(
+                [
+                    f"**{cell}**" if number in self.best.get(title, ()) else cell
+                    for title, cell in zip(self.headings, row, strict=True)
+                ]
+            )
+
+
+def table_of(summary: Summary, part: str | None = None) -> Table:
+    """The table of a summary.
 
     Args:
-        methods: ``methods`` of a summary.
+        summary: As from ``summarize``.
         part: ``"minus_t_grad"`` for the differences to T-Grad; None for the numbers themselves.
     """
-    for each in methods.values():
-        cells = each if part is None else each[part]
-        if part is not None and not cells:
-            continue
-        if not each["images"]:
-            reason = _one_line(each["reason"] or "not evaluated")
-            yield [each["title"], reason, *[""] * (len(COLUMNS) - 1), "0"]
-            continue
-        numbers = [_cell(cells[column], signed=part is not None) for column in COLUMNS]
-        # Of differences, the images that both methods have.
-        images = max(cells[column]["images"] for column in COLUMNS)
-        yield [each["title"], *numbers, str(each["images"] if part is None else images)]
+    shown = [each for each in summary["methods"].values() if part is None or each[part]]
+    several = summary["images"] > 1
+    return Table(
+        ["Method", *map(heading, COLUMNS), *(["Images"] if several else [])],
+        [_row(each, part)[: None if several else -1] for each in shown],
+        {} if part else {heading(name): _best(shown, name) for name in NUMBERS},
+    )
 
 
-def _table(methods: Mapping[str, Any], part: str | None) -> Iterator[str]:
-    yield _line(columns())
-    yield "|---" * len(columns()) + "|"
-    for row in rows(methods, part):
-        yield _line(row)
+def _row(each: Mapping[str, Any], part: str | None) -> list[str]:
+    cells = each if part is None else each[part]
+    if not each["images"]:
+        reason = _one_line(each["reason"] or "not evaluated")
+        return [each["title"], reason, *[""] * (len(COLUMNS) - 1), "0"]
+    numbers = [_cell(cells[column], signed=part is not None) for column in COLUMNS]
+    # Of differences, the images that both methods have.
+    images = max(cells[column]["images"] for column in COLUMNS)
+    return [each["title"], *numbers, str(each["images"] if part is None else images)]
+
+
+def _best(shown: list[Mapping[str, Any]], column: str) -> list[int]:
+    """The numbers of the rows with the best mean; none where all are alike."""
+    means = {
+        number: each[column]["mean"]
+        for number, each in enumerate(shown)
+        if each["images"] and each[column]["mean"] is not None
+    }
+    if len(set(means.values())) < 2:
+        return []
+    best = (max if NUMBERS[column].higher_is_better else min)(means.values())
+    return [number for number, mean in means.items() if mean == best]
 
 
 def _line(cells: list[str]) -> str:
@@ -109,11 +144,11 @@ def _line(cells: list[str]) -> str:
 def _cell(cell: Mapping[str, Any], signed: bool) -> str:
     if cell["mean"] is None:
         return "-"
-    sign = "+" if signed else ""
     mean, low, high = (
-        format(cell[key], f"{sign}#.3g").rstrip(".") for key in ("mean", "low", "high")
+        format(cell[key], f"{'+' if signed else ''}#.3g").rstrip(".")
+        for key in ("mean", "low", "high")
     )
-    return f"{mean} [{low}, {high}]"
+    return mean if cell["images"] == 1 else f"{mean} [{low}, {high}]"
 
 
 def _skipped(skipped: list[dict[str, Any]]) -> Iterator[str]:

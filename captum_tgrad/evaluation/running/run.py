@@ -211,12 +211,15 @@ class Run:
     def _score(
         self, image: _Loaded, inputs: Tensor, target: Tensor, explained: Mapping[str, Explained]
     ) -> None:
+        if not explained:
+            return
         maps = {method: each.importance[None] for method, each in explained.items()}
-        for method, numbers in self._scoring(Image(inputs, target, maps)).items():
+        scored = self._scoring(Image(inputs, target, maps))
+        for method, each in explained.items():
+            numbers = scored.numbers(method)
             if numbers["difference"] != numbers["difference"]:  # NaN
                 self._files.skip(image.name, method, "the model's scores on the way are NaN or inf")
                 continue
-            each = explained[method]
             record = record_of(
                 image.name,
                 method,

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,11 +16,9 @@ from captum_tgrad.evaluation.running.batch_halving import Halving
 from captum_tgrad.evaluation.running.settings import Settings
 from captum_tgrad.metrics import InsertionDeletionResult
 from captum_tgrad.metrics.engine.curve_walk import area
+from captum_tgrad.metrics.engine.findings import Findings
 from captum_tgrad.metrics.engine.together import together
 from captum_tgrad.metrics.registry import NUMBERS
-
-Result = TypeVar("Result")
-Numbers = dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -40,6 +36,37 @@ class Image:
     importance: Mapping[str, Tensor]
 
 
+@dataclass(frozen=True)
+class Scored:
+    """The metrics of one image.
+
+    Attributes:
+        results: For each metric, its result for each method.
+        findings: What the metrics found.
+    """
+
+    results: Mapping[str, Mapping[str, Any]]
+    findings: Findings
+
+    @property
+    def curves(self) -> Mapping[str, InsertionDeletionResult]:
+        """The curves of each method."""
+        return self.results["insertion_deletion"]
+
+    def numbers(self, method: str) -> dict[str, float]:
+        """What is recorded of a method; NaN where the model's scores are."""
+        curves = self.curves[method]
+        return {
+            "clean_score": float(curves.clean_score),
+            "baseline_score": float(curves.insertion_baseline_score),
+            **{
+                name: float(getattr(self.results[number.function][method], number.field))
+                for name, number in NUMBERS.items()
+            },
+            "step_error": _step_error(curves),
+        }
+
+
 class Scoring:
     """Scores maps with the metrics, in smaller chunks if memory is short.
 
@@ -51,68 +78,41 @@ class Scoring:
     def __init__(self, model: nn.Module, settings: Settings) -> None:
         self._model, self._settings = model, settings
         self._parts = Halving(settings.max_examples_per_batch)
-        self._findings: Counter[str] = Counter()
+        self._findings: Counter[tuple[str, str]] = Counter()
         self._scored = 0
 
-    def __call__(self, image: Image) -> dict[str, Numbers]:
-        """The numbers of one image by method; NaN where the model's scores are."""
-        if not image.importance:
-            return {}
+    def __call__(self, image: Image) -> Scored:
+        """The metrics of one image, for at least one method."""
+        # One part, whose size is the chunk: as many examples at once as fit.
+        _, scored = next(self._parts(lambda part: self._score(image, part.stop), self._parts.size))
         self._scored += 1
-        with self._findings_counted():
-            found = self._chunked(lambda chunk: self._results(image, chunk))
-        return {method: self._numbers(found, method) for method in image.importance}
+        self._findings.update(scored.findings.found.keys())
+        return scored
 
-    def _results(self, image: Image, chunk: int) -> dict[str, dict[str, Any]]:
+    def _score(self, image: Image, chunk: int) -> Scored:
         curves = {
             "n_steps": self._settings.n_steps,
             "ties": self._settings.ties,
             "return_curves": True,
         }
         metrics: dict[str, dict[str, Any]] = {each.function: {} for each in NUMBERS.values()}
-        return together(
-            {**metrics, "insertion_deletion": curves},
-            self._model,
-            image.inputs,
-            image.importance,
-            target=image.target,
-            max_examples_per_batch=chunk,
-            score=self._settings.score,
-            nan_policy="omit",
+        return Scored(
+            *together(
+                {**metrics, "insertion_deletion": curves},
+                self._model,
+                image.inputs,
+                image.importance,
+                target=image.target,
+                max_examples_per_batch=chunk,
+                score=self._settings.score,
+                nan_policy="omit",
+            )
         )
 
-    @staticmethod
-    def _numbers(found: Mapping[str, Mapping[str, Any]], method: str) -> Numbers:
-        curves = found["insertion_deletion"][method]
-        return {
-            "clean_score": float(curves.clean_score),
-            "baseline_score": float(curves.insertion_baseline_score),
-            **{
-                name: float(getattr(found[number.function][method], number.field))
-                for name, number in NUMBERS.items()
-            },
-            "step_error": _step_error(curves),
-        }
-
-    def _chunked(self, run: Callable[[int], Result]) -> Result:
-        """Runs with as many examples at once as fit."""
-        # One part, whose size is the chunk.
-        _, result = next(self._parts(lambda part: run(part.stop), self._parts.size))
-        return result
-
-    @contextmanager
-    def _findings_counted(self) -> Iterator[None]:
-        """Counts what the metrics warn of: at the end it is said of all images at once."""
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            yield
-        # The end of a message of the metrics lists methods and samples.
-        self._findings.update({str(each.message).rsplit(": ", 1)[0] for each in caught})
-
     def warn(self) -> None:
-        """Says what the metrics warned of, one UserWarning for each kind."""
-        for message, count in self._findings.items():
-            warn_user(f"{message}: {count} of {self._scored} images.")
+        """Issues one UserWarning for each kind of finding, with the number of its images."""
+        for (text, label), count in self._findings.items():
+            warn_user(f"{text} {label}: {count} of {self._scored} images.")
 
 
 def _step_error(found: InsertionDeletionResult) -> float:

@@ -6,14 +6,10 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from captum_tgrad.evaluation.report.summary import Summary, summarize
-from captum_tgrad.evaluation.report.table import markdown
 from captum_tgrad.evaluation.storage import records as files
 from captum_tgrad.evaluation.storage.protocol import Protocol, joined, read_protocol, write_protocol
 from captum_tgrad.evaluation.storage.records import OutputError, Record
 from captum_tgrad.evaluation.workers import Workers
-
-_DOTS_PER_INCH = 150
 
 LabelOf = Callable[[str], int | None]
 """From the name of an image to its label, or None where it is not known."""
@@ -124,41 +120,29 @@ class Output:
         whole = [each for each in self.skipped() if each["method"] is None]
         return len(whole) == images and not self.records()
 
-    def finish(self, figures: bool) -> tuple[Summary, str]:
-        """Summarizes all records that are there, and writes it down."""
-        protocol = read_protocol(self._folder) or {}
-        summary = summarize(self.records(), self.skipped(), self._all_titles(protocol), protocol)
-        table = markdown(summary)
-        files.write_whole(self._folder / "summary.json", files.as_json(summary))
-        files.write_whole(self._folder / "table.md", table)
-        if figures and any(each["images"] for each in summary["methods"].values()):
-            self._draw(summary)
-        return summary, table
+    def protocol(self) -> Protocol:
+        """The protocol of the records."""
+        return read_protocol(self._folder) or {}
 
-    def _all_titles(self, protocol: Protocol) -> dict[str, str]:
+    def write(self, name: str, text: str) -> None:
+        """Writes a file as a whole, or leaves the one that is there."""
+        files.write_whole(self.path / name, text)
+
+    @property
+    def path(self) -> Path:
+        """The folder."""
+        return self._folder
+
+    def titles(self) -> dict[str, str]:
         """The titles of the methods of this run and of earlier ones, in the registry's order."""
         from captum_tgrad.evaluation.methods.built_in import METHODS
 
         known = {name: method.title for name, method in METHODS.items()} | dict(self._titles)
-        evaluated = protocol.get("methods", {})
+        evaluated = self.protocol().get("methods", {})
         titles = {name: title for name, title in known.items() if name in evaluated}
         for name, settings in evaluated.items():
             titles.setdefault(name, str(settings.get("title", name)))
         return titles
-
-    def _draw(self, summary: Summary) -> None:
-        from captum_tgrad.evaluation.report.page import page
-        from captum_tgrad.visualization.evaluation_figures import metrics_figure, seconds_figure
-
-        protocol = "; ".join(f"{key}: {value}" for key, value in summary["protocol"].items())
-        figures = {"metrics": metrics_figure(summary), "seconds": seconds_figure(summary)}
-        for name, figure in figures.items():
-            figure.savefig(
-                self._folder / f"{name}.png",
-                dpi=_DOTS_PER_INCH,
-                metadata={"Description": protocol},
-            )
-        page(summary, figures).write(self._folder / "report.html")
 
 
 def _check_digests(records: Iterable[Record], digest_of: DigestOf) -> None:

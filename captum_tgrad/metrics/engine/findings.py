@@ -16,10 +16,15 @@ _TOO_MUCH_KEPT = 0.5
 
 
 class Findings:
-    """Collects what is found in a call, to be said once at its end."""
+    """Collects what is found in one call or several, each kind of finding once.
+
+    Attributes:
+        found: From each kind of finding, a sentence and a word for what it is about, to the names
+            of the methods and the samples that it was found in.
+    """
 
     def __init__(self) -> None:
-        self._said: dict[str, list[str]] = {}
+        self.found: dict[tuple[str, str], list[str]] = {}
 
     def training(self, forward_func: Any) -> None:
         """A model in training mode scores an example otherwise every time."""
@@ -27,7 +32,8 @@ class Findings:
         if names:
             self._add(
                 "forward_func is in training mode, so that a score depends on chance or on the"
-                " other examples of a batch; call model.eval(). In training mode: {}.",
+                " other examples of a batch; call model.eval().",
+                "In training mode",
                 ", ".join(names[:5]) + (", ..." if len(names) > 5 else ""),
             )
 
@@ -35,21 +41,24 @@ class Findings:
         """A constant map ranks nothing."""
         if bool(constant.any()):
             self._add(
-                f"Constant maps say nothing about where; {meaning}. Constant: {{}}.",
+                f"Constant maps cannot rank features; {meaning}.",
+                "Constant",
                 f"{name}, sample {listed(constant)}",
             )
 
     def ties(self, share: Tensor, constant: Tensor, name: str) -> None:
-        """Features of equal importance were replaced in an order that means nothing.
+        """Features of equal importance were replaced in an arbitrary order.
 
-        Ties within a step, as at the border of an enlarged map, are not meant: they hardly matter.
+        Ties within a step, as at the border of an enlarged map, are not reported: they hardly
+        matter.
         """
         tied = (share > _TOO_MANY_TIED) & ~constant
         if bool(tied.any()):
             self._add(
                 "More than a quarter of the features are tied, in groups larger than a step, and"
                 " ties='stable' replaces these in raster order; ties='group' does not depend on"
-                " any order. Tied: {}.",
+                " any order.",
+                "Tied",
                 f"{name}, sample {listed(tied)} (up to {float(share[tied].max()):.0%})",
             )
 
@@ -59,17 +68,23 @@ class Findings:
         if bool(kept.any()):
             self._add(
                 "The baseline keeps half of the clean score or more, so that curves say little;"
-                " pass other baselines, such as a stronger blur. Kept: {}.",
+                " pass other baselines, such as a stronger blur.",
+                "Kept",
                 f"baseline of {name}, sample {listed(kept)}",
             )
 
-    def warn(self) -> None:
-        """Says it to who called the metric, one UserWarning of each kind."""
-        for message, where in self._said.items():
-            warn_user(message.format("; ".join(where)))
+    def messages(self) -> list[str]:
+        """One message for each kind of finding."""
+        found = self.found.items()
+        return [f"{text} {label}: {'; '.join(where)}." for (text, label), where in found]
 
-    def _add(self, message: str, where: str) -> None:
-        self._said.setdefault(message, []).append(where)
+    def warn(self) -> None:
+        """Issues one UserWarning of each kind at the line that called the metric."""
+        for message in self.messages():
+            warn_user(message)
+
+    def _add(self, text: str, label: str, where: str) -> None:
+        self.found.setdefault((text, label), []).append(where)
 
 
 def is_constant(maps: Maps) -> Tensor:

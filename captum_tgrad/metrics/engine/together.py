@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
+from captum_tgrad.metrics.engine.findings import Findings
 from captum_tgrad.metrics.engine.metric import DECLARED
 from captum_tgrad.metrics.engine.metric_call import MetricCall
 
@@ -20,7 +21,7 @@ def together(
     inputs: Tensor,
     attributions: Mapping[str, Tensor],
     **arguments: Any,
-) -> dict[str, dict[str, Any]]:
+) -> tuple[dict[str, dict[str, Any]], Findings]:
     """Computes metrics whose inputs are scored once, and masked inputs once for all of them.
 
     Args:
@@ -31,7 +32,7 @@ def together(
         arguments: The other arguments that all metrics have.
 
     Returns:
-        For each metric, its result for each method.
+        For each metric, its result for each method; and the findings, which are not warned of.
     """
     call = MetricCall("", forward_func, inputs, attributions, **arguments)
     found: dict[tuple[Any, ...], Any] = {}
@@ -48,5 +49,4 @@ def together(
         if key not in found:
             found[key] = declared.run(call, **options)
         results[name] = dict(zip(attributions, map(declared.result, found[key]), strict=True))
-    call.findings.warn()
-    return results
+    return results, call.findings

@@ -1,0 +1,42 @@
+"""Writing what an evaluation found: a summary, a table, figures and a page."""
+
+from __future__ import annotations
+
+from captum_tgrad.evaluation.report.summary import Summary, summarize
+from captum_tgrad.evaluation.report.table import markdown
+from captum_tgrad.evaluation.storage.folder import Output
+from captum_tgrad.evaluation.storage.records import as_json
+
+_DOTS_PER_INCH = 150
+
+
+def write_results(output: Output, figures: bool) -> tuple[Summary, str]:
+    """Summarizes all records of a folder, and writes ``summary.json`` and ``table.md``.
+
+    Args:
+        output: The folder.
+        figures: Whether to write ``metrics.png``, ``seconds.png`` and ``report.html`` too.
+
+    Returns:
+        The summary and the table.
+    """
+    summary = summarize(output.records(), output.skipped(), output.titles(), output.protocol())
+    table = markdown(summary)
+    output.write("summary.json", as_json(summary))
+    output.write("table.md", table)
+    if figures and any(each["images"] for each in summary["methods"].values()):
+        _draw(output, summary)
+    return summary, table
+
+
+def _draw(output: Output, summary: Summary) -> None:
+    from captum_tgrad.evaluation.report.page import page
+    from captum_tgrad.visualization.evaluation_figures import metrics_figure, seconds_figure
+
+    protocol = "; ".join(f"{key}: {value}" for key, value in summary["protocol"].items())
+    figures = {"metrics": metrics_figure(summary), "seconds": seconds_figure(summary)}
+    for name, figure in figures.items():
+        figure.savefig(
+            output.path / f"{name}.png", dpi=_DOTS_PER_INCH, metadata={"Description": protocol}
+        )
+    page(summary, figures).write(output.path / "report.html")
