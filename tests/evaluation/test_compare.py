@@ -152,7 +152,7 @@ def test_a_model_that_overwrites_its_input_is_scored_on_the_picture(classifier, 
 
 def test_methods_of_one_title_are_told_apart(classifier, picture, tmp_path):
     def build(model, black):
-        return lambda inputs, target, seeds, at_once: (inputs, None)
+        return lambda inputs, target: inputs
 
     methods = [Method("one", "Same", "none", build), Method("two", "Same", "none", build)]
     methods += [Method(name, "Broken", "none", _broken) for name in ("three", "four")]
@@ -168,11 +168,11 @@ def test_examples_at_once_are_those_of_evaluate(classifier, picture):
     asked_for = []
 
     def build(model, black):
-        def compute(inputs, target, seeds, at_once):
-            asked_for.append(at_once)
-            if at_once > 4:
+        def compute(inputs, target, examples_at_once):
+            asked_for.append(examples_at_once)
+            if examples_at_once > 4:
                 raise torch.OutOfMemoryError("CUDA out of memory")
-            return inputs, None
+            return inputs
 
         return compute
 

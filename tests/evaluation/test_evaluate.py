@@ -163,7 +163,7 @@ def _method(name, compute):
 def test_a_method_that_always_fails_is_given_up(tmp_path):
     calls = []
 
-    def fail(inputs, target, seeds, at_once):
+    def fail(inputs, target):
         calls.append(len(inputs))
         raise RuntimeError("no\nway")
 
@@ -181,13 +181,13 @@ def test_a_method_that_always_fails_is_given_up(tmp_path):
 def test_one_bad_image_harms_no_other():
     inputs = images(5)
 
-    def picky(batch, target, seeds, at_once):
+    def picky(batch, target):
         if any(torch.equal(each, inputs[3]) for each in batch):
             raise RuntimeError("not this one")
-        return batch, None
+        return batch
 
-    def broken(batch, target, seeds, at_once):
-        return torch.where(batch == inputs[1], torch.nan, batch), None
+    def broken(batch, target):
+        return torch.where(batch == inputs[1], torch.nan, batch)
 
     methods = [_method("picky", picky), _method("broken", broken), "random"]
     found = evaluate(network(), inputs, methods, n_steps=4, batch_size=5)
@@ -263,11 +263,11 @@ def test_a_model_that_takes_no_image_is_a_mistake(tmp_path):
 def test_a_batch_that_does_not_fit_is_halved():
     sizes = []
 
-    def hungry(inputs, target, seeds, at_once):
+    def hungry(inputs, target):
         sizes.append(len(inputs))
         if len(inputs) > 2:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return inputs, None
+        return inputs
 
     with pytest.warns(UserWarning, match="hungry did not fit .* 8 images .* timed with 2"):
         found = evaluate(network(), images(16), [_method("hungry", hungry)], n_steps=2)
@@ -278,7 +278,7 @@ def test_a_batch_that_does_not_fit_is_halved():
 
 
 def test_one_image_that_does_not_fit_is_a_reason():
-    def starving(inputs, target, seeds, at_once):
+    def starving(inputs, target):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     found = evaluate(network(), images(2), [_method("starving", starving), "random"], n_steps=2)
@@ -291,11 +291,11 @@ def test_one_image_that_does_not_fit_is_a_reason():
 def test_an_image_whose_examples_do_not_fit_gets_fewer_at_once():
     asked_for = []
 
-    def hungry(inputs, target, seeds, at_once):
-        asked_for.append((len(inputs), at_once))
-        if at_once > 2:
+    def hungry(inputs, target, examples_at_once):
+        asked_for.append((len(inputs), examples_at_once))
+        if examples_at_once > 2:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return inputs, None
+        return inputs
 
     with pytest.warns(UserWarning, match="1 images and 8 examples of one at once.* 1 and 2"):
         found = evaluate(network(), images(2), [_method("hungry", hungry)], n_steps=2, batch_size=1)
@@ -308,9 +308,9 @@ def test_an_image_whose_examples_do_not_fit_gets_fewer_at_once():
 def test_examples_at_once_do_not_follow_the_size_of_the_batch(batch_size):
     asked_for = set()
 
-    def listening(inputs, target, seeds, at_once):
-        asked_for.add(at_once)
-        return inputs, None
+    def listening(inputs, target, examples_at_once):
+        asked_for.add(examples_at_once)
+        return inputs
 
     methods = [_method("listening", listening)]
     found = evaluate(network(), images(3), methods, n_steps=2, batch_size=batch_size)
@@ -342,10 +342,10 @@ def test_chunks_that_do_not_fit_are_halved():
 def test_a_run_that_does_not_count_comes_before_the_clock(monkeypatch):
     now, calls = [0.0], []
 
-    def slow_at_first(inputs, target, seeds, at_once):
+    def slow_at_first(inputs, target):
         calls.append(len(inputs))
         now[0] += 100.0 if len(calls) == 1 else 0.5 * len(inputs)
-        return inputs, None
+        return inputs
 
     monkeypatch.setattr(timed, "_LONG", 1.0)
     monkeypatch.setattr(timed.time, "perf_counter", lambda: now[0])
@@ -361,12 +361,12 @@ def test_what_is_built_anew_after_a_failure_is_not_timed(monkeypatch):
         now[0] += 1000.0
         calls = []
 
-        def compute(batch, target, seeds, at_once):
+        def compute(batch, target):
             if any(torch.equal(each, inputs[2]) for each in batch):
                 raise RuntimeError("not this one")
             calls.append(len(batch))
             now[0] += 100.0 if len(calls) == 1 else 0.5 * len(batch)
-            return batch, None
+            return batch
 
         return compute
 
@@ -378,8 +378,8 @@ def test_what_is_built_anew_after_a_failure_is_not_timed(monkeypatch):
 
 
 def test_what_the_metrics_warn_of_is_said_once_with_a_count():
-    def constant(inputs, target, seeds, at_once):
-        return torch.zeros_like(inputs), None
+    def constant(inputs, target):
+        return torch.zeros_like(inputs)
 
     with pytest.warns(UserWarning, match=r"raster order\. Constant: 4 of 4 images") as caught:
         evaluate(network(), images(4), [_method("constant", constant)], **FAST)
@@ -401,9 +401,9 @@ def test_nothing_of_the_user_s_is_changed():
 
 
 def test_a_method_that_draws_from_the_global_state_leaves_it_alone():
-    def drawing(inputs, target, seeds, at_once):
+    def drawing(inputs, target):
         torch.manual_seed(torch.randint(9, ()).item())
-        return inputs * torch.rand(inputs.shape), None
+        return inputs * torch.rand(inputs.shape)
 
     model, methods = network(), [_method("drawing", drawing)]
     state = torch.get_rng_state()
@@ -417,8 +417,8 @@ def test_a_method_that_draws_from_the_global_state_leaves_it_alone():
 
 
 def test_what_overwrites_its_input_changes_no_image():
-    def overwriting(inputs, target, seeds, at_once):
-        return inputs.relu_().clone(), None
+    def overwriting(inputs, target):
+        return inputs.relu_().clone()
 
     inputs = images(3)
     model = torch.nn.Sequential(torch.nn.ReLU(inplace=True), network()).eval()

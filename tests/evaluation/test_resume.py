@@ -52,11 +52,11 @@ def _ending_after(calls):
     """Random maps, and an end to the process after some calls."""
     left, inner = [calls], METHODS["random"].builder(network(), 0.0)
 
-    def compute(inputs, target, seeds, at_once):
+    def compute(inputs, target, seeds, examples_at_once):
         left[0] -= 1
         if left[0] < 0:
             raise KeyboardInterrupt
-        return inner(inputs, target, seeds, at_once)
+        return inner(inputs, target, seeds, examples_at_once)
 
     return Method("ending", "", "", lambda model, black: compute)
 
@@ -84,9 +84,9 @@ def test_resuming_loses_nothing_and_repeats_nothing(tmp_path):
 def test_finished_work_is_not_done_again(tmp_path):
     calls = []
 
-    def count(inputs, target, seeds, at_once):
+    def count(inputs, target):
         calls.append(len(inputs))
-        return inputs, None
+        return inputs
 
     method = Method("counting", "Counting", "", lambda model, black: count)
     evaluate(network(), images(4), [method], tmp_path, limit=2, **FAST)
@@ -106,7 +106,7 @@ def test_finished_work_is_not_done_again(tmp_path):
 
 
 def test_what_was_skipped_is_tried_again(tmp_path):
-    def fail(inputs, target, seeds, at_once):
+    def fail(inputs, target):
         raise RuntimeError("not today")
 
     for compute, records in ((fail, 0), (lambda inputs, *others: (inputs, None), 2)):

@@ -22,14 +22,14 @@ def one_by_one(compute_one: ComputeOne) -> Compute:
 
     def compute(
         inputs: Tensor, target: Tensor, seeds: Sequence[int], examples_at_once: int
-    ) -> tuple[Tensor, Tensor | None]:
+    ) -> Tensor:
         maps = [
             compute_one(
                 inputs[index : index + 1], target[index : index + 1], seed, examples_at_once
             )
             for index, seed in enumerate(seeds)
         ]
-        return torch.cat(maps), None
+        return torch.cat(maps)
 
     return compute
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -19,12 +19,11 @@ def build_grad_cam(model: nn.Module, black: Black) -> Compute:
 
     methods: list[LayerGradCam] = []
 
-    def compute(
-        inputs: Tensor, target: Tensor, seeds: Sequence[int], examples_at_once: int
-    ) -> tuple[Tensor, Tensor | None]:
+    def compute(inputs: Tensor, target: Tensor) -> Tensor:
         if not methods:  # The layer is known when the model has run.
             methods.append(LayerGradCam(model, last_convolution(model, inputs[:1])))
-        return methods[0].attribute(leaf(inputs), target, relu_attributions=True), None
+        attributions: Tensor = methods[0].attribute(leaf(inputs), target, relu_attributions=True)
+        return attributions
 
     return compute
 
@@ -36,8 +35,7 @@ def cam_builder(class_name: str) -> Callable[[nn.Module, Black], Compute]:
         from captum_tgrad import CamAttribution
 
         cam_class = getattr(import_from_extra("pytorch_grad_cam", "cam"), class_name)
-        method = CamAttribution(model, cam_class)
-        return lambda inputs, target, seeds, at_once: (method.attribute(inputs, target), None)
+        return CamAttribution(model, cam_class).attribute
 
     return build
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -115,13 +115,7 @@ def _build(kind: Any, table: Mapping[str, Any], model: nn.Module, black: Black) 
 
     if table.get("random", False):
         return one_by_one(lambda image, target, seed, at_once: explain(image, target, seed))
-
-    def compute(
-        inputs: Tensor, target: Tensor, seeds: Sequence[int], examples_at_once: int
-    ) -> tuple[Tensor, Tensor | None]:
-        return explain(inputs, target, 0), None
-
-    return compute
+    return lambda inputs, target: explain(inputs, target, 0)
 
 
 def _construct(kind: Any, table: Mapping[str, Any], model: nn.Module) -> Any:

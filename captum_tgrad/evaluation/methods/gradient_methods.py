@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -26,21 +26,14 @@ def build_t_grad(model: nn.Module, black: Black) -> Compute:
 
     method = TGradAttribution(model)
 
-    def compute(
-        inputs: Tensor, target: Tensor, seeds: Sequence[int], examples_at_once: int
-    ) -> tuple[Tensor, Tensor | None]:
-        attributions, residual = method.attribute(inputs, target, return_convergence_delta=True)
-        return attributions, residual
-
-    return compute
+    return partial(method.attribute, return_convergence_delta=True)
 
 
 def build_full_grad(model: nn.Module, black: Black) -> Compute:
     """FullGrad, from the same terms as T-Grad."""
     from captum_tgrad import FullGradAttribution
 
-    method = FullGradAttribution(model)
-    return lambda inputs, target, seeds, at_once: (method.attribute(inputs, target), None)
+    return FullGradAttribution(model).attribute
 
 
 def build_saliency(model: nn.Module, black: Black) -> Compute:
@@ -48,7 +41,7 @@ def build_saliency(model: nn.Module, black: Black) -> Compute:
     from captum.attr import Saliency
 
     method = Saliency(model)
-    return lambda inputs, target, seeds, at_once: (method.attribute(leaf(inputs), target), None)
+    return lambda inputs, target: method.attribute(leaf(inputs), target)
 
 
 def build_input_x_gradient(model: nn.Module, black: Black) -> Compute:
@@ -56,7 +49,7 @@ def build_input_x_gradient(model: nn.Module, black: Black) -> Compute:
     from captum.attr import InputXGradient
 
     method = InputXGradient(model)
-    return lambda inputs, target, seeds, at_once: (method.attribute(leaf(inputs), target), None)
+    return lambda inputs, target: method.attribute(leaf(inputs), target)
 
 
 def build_integrated_gradients(model: nn.Module, black: Black) -> Compute:
@@ -65,10 +58,8 @@ def build_integrated_gradients(model: nn.Module, black: Black) -> Compute:
 
     method = IntegratedGradients(model)
 
-    def compute(
-        inputs: Tensor, target: Tensor, seeds: Sequence[int], examples_at_once: int
-    ) -> tuple[Tensor, Tensor | None]:
-        attributions = method.attribute(
+    def compute(inputs: Tensor, target: Tensor, examples_at_once: int) -> Tensor:
+        attributions: Tensor = method.attribute(
             leaf(inputs),
             baselines=black_batch(black, inputs),
             target=target,
@@ -77,7 +68,7 @@ def build_integrated_gradients(model: nn.Module, black: Black) -> Compute:
             internal_batch_size=max(examples_at_once, len(inputs)),
         )
         # Captum computes the steps in double precision.
-        return attributions.to(inputs.dtype), None
+        return attributions.to(inputs.dtype)
 
     return compute
 
@@ -106,8 +97,8 @@ def build_smooth_grad(model: nn.Module, black: Black) -> Compute:
 def build_random(model: nn.Module, black: Black) -> Compute:
     """Uniform random numbers, the same for an image on every device: what chance achieves."""
 
-    def compute(image: Tensor, target: Tensor, seed: int, examples_at_once: int) -> Tensor:
+    def compute(image: Tensor, seed: int) -> Tensor:
         generator = torch.Generator().manual_seed(seed)
         return torch.rand((1, 1, *image.shape[2:]), generator=generator).to(image)
 
-    return one_by_one(compute)
+    return one_by_one(lambda image, target, seed, examples_at_once: compute(image, seed))

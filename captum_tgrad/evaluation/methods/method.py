@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,8 +16,12 @@ from captum_tgrad.zoo.classifier import Classifier
 Black = Tensor | float
 """What a black picture is to the network: ``(C, H, W)`` or 0-dimensional."""
 
-Compute = Callable[[Tensor, Tensor, Sequence[int], int], tuple[Tensor, Tensor | None]]
-"""From inputs, targets, seeds and how many examples to run at once to attributions and residual."""
+Compute = Callable[..., Tensor | tuple[Tensor, Tensor | None]]
+"""From inputs and targets to attributions, or to attributions and residual.
+
+Methods that draw random numbers also take ``seeds``, one for each image; methods that evaluate many
+examples for one image also take ``examples_at_once``. Others leave these arguments out.
+"""
 
 EXAMPLES_AT_ONCE = 32
 """So many examples a method that evaluates many for one image runs at once, as in the paper."""
@@ -26,12 +31,14 @@ class Explainer:
     """A method made for one model.
 
     Args:
-        compute: From the inputs ``(N, C, H, W)``, the targets ``(N,)``, a seed for each image and
-            the number of examples to run at once, to the attributions and the residual or None.
+        compute: From the inputs ``(N, C, H, W)`` and the targets ``(N,)``, and if it has arguments
+            of these names, ``seeds`` and ``examples_at_once``, to the attributions, or to a pair of
+            the attributions and the residual ``(N,)``.
     """
 
     def __init__(self, compute: Compute) -> None:
         self._compute = compute
+        self._takes = inspect.signature(compute).parameters.keys()
 
     def __call__(
         self, inputs: Tensor, target: Tensor | Sequence[int], seeds: Sequence[int] | None = None
@@ -77,7 +84,11 @@ class Explainer:
                 )
         # A model may overwrite what it is given.
         inputs = inputs.detach().clone()
-        attributions, residual = self._compute(inputs, target, seeds, examples_at_once)
+        further = {"seeds": seeds, "examples_at_once": examples_at_once}
+        computed = self._compute(
+            inputs, target, **{name: further[name] for name in further if name in self._takes}
+        )
+        attributions, residual = computed if isinstance(computed, tuple) else (computed, None)
         return attributions.detach(), None if residual is None else residual.detach()
 
 
