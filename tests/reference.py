@@ -5,7 +5,7 @@ one sample at a time, in float64, with plain loops. Nothing is in closed form; w
 operation adds on its own comes from the explicit dense Jacobian of that operation.
 
 It needs networks in which every operation is a leaf module called with positional
-tensors (``tests.tiny_networks`` has them), and with which nobody looks at a tensor
+tensors (``tests.networks`` has them), and with which nobody looks at a tensor
 again after an in-place module has overwritten it.
 """
 

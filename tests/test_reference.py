@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.testing import assert_close
 
+from tests.networks import FAMILIES, TINY_NETWORKS, TinyNetwork, each_network
 from tests.reference import (
     Contribution,
     Decomposition,
@@ -16,14 +17,10 @@ from tests.reference import (
     tgrad_attribution,
     tgrad_map,
 )
-from tests.tiny_networks import TINY_NETWORKS, TinyNetwork
 
-BY_ID = {tiny.id: tiny for tiny in TINY_NETWORKS}
-
-each_network = pytest.mark.parametrize("tiny", TINY_NETWORKS, ids=lambda tiny: tiny.id)
 each_twin = pytest.mark.parametrize(
     "tiny",
-    [tiny for tiny in TINY_NETWORKS if tiny.functional],
+    [tiny for tiny in TINY_NETWORKS.values() if tiny.functional],
     ids=lambda tiny: tiny.id,
 )
 each_sign = pytest.mark.parametrize("sign", ["positive", "negative", "all"])
@@ -57,7 +54,7 @@ def selected(output: Tensor, target) -> Tensor:
 
 
 def test_ids_are_unique():
-    assert len(BY_ID) == len(TINY_NETWORKS)
+    assert len(TINY_NETWORKS) == sum(len(family.NETWORKS) for family in FAMILIES)
 
 
 @each_network
@@ -143,7 +140,7 @@ def test_user_objects_are_left_alone(tiny):
 
 @pytest.mark.parametrize("name", ["relu6", "hardtanh", "hardsigmoid", "hardswish"])
 def test_some_units_saturate_and_some_do_not(name, decomposed):
-    bias = {term.name: term.values for term in decomposed(BY_ID[name]).biases}
+    bias = {term.name: term.values for term in decomposed(TINY_NETWORKS[name]).biases}
     for call in ("first", "second"):
         zero = bias[call].abs() < 1e-14
         assert 0 < zero.sum() < zero.numel(), call
@@ -156,19 +153,19 @@ def test_some_units_saturate_and_some_do_not(name, decomposed):
     "name", ["relu", "leaky_relu", "prelu", "rrelu", "max_pooling", "zero_padding"]
 )
 def test_homogeneous_operations_add_nothing(name, decomposed):
-    names = {term.name for term in decomposed(BY_ID[name]).nonzero_biases}
+    names = {term.name for term in decomposed(TINY_NETWORKS[name]).nonzero_biases}
     assert names <= {"conv", "conv1", "conv2", "head.2"}
     assert "head.2" in names
 
 
 def test_a_second_call_has_its_own_term(decomposed):
-    names = [term.name for term in decomposed(BY_ID["called_twice"]).biases]
+    names = [term.name for term in decomposed(TINY_NETWORKS["called_twice"]).biases]
     expected = ["stem", "shared", "relu", "shared#2", "relu#2"]
     assert names == [*expected, "head.0", "head.1", "head.2"]
 
 
 def test_a_term_keeps_the_shape_of_the_output_of_its_operation(decomposed):
-    terms = {term.name: term for term in decomposed(BY_ID["vgg_like"]).biases}
+    terms = {term.name: term for term in decomposed(TINY_NETWORKS["vgg_like"]).biases}
     assert terms["conv2"].values.shape == (2, 5, 3, 2)
     assert terms["conv2"].positive.shape == (2, 1, 3, 2)
     assert terms["linear1"].values.shape == (2, 6)
@@ -176,17 +173,17 @@ def test_a_term_keeps_the_shape_of_the_output_of_its_operation(decomposed):
 
 
 def test_an_unused_branch_contributes_nothing(decomposed):
-    terms = {term.name: term for term in decomposed(BY_ID["unused_branch"]).biases}
+    terms = {term.name: term for term in decomposed(TINY_NETWORKS["unused_branch"]).biases}
     assert terms["auxiliary"].values.abs().max() == 0
 
 
 def test_a_branch_without_the_input_is_a_constant(decomposed):
-    names = {term.name for term in decomposed(BY_ID["constant_branch"]).nonzero_biases}
+    names = {term.name for term in decomposed(TINY_NETWORKS["constant_branch"]).nonzero_biases}
     assert names == {"conv", "add", "head.2"}
 
 
 def test_batch_norm_adds_what_its_formula_says(decomposed):
-    tiny = BY_ID["batch_norm"]
+    tiny = TINY_NETWORKS["batch_norm"]
     network = tiny.build()
     norm = network.operation
     x = network.conv(*tiny.inputs)
@@ -199,7 +196,7 @@ def test_batch_norm_adds_what_its_formula_says(decomposed):
 
 
 def test_a_product_subtracts_its_output(decomposed):
-    tiny = BY_ID["squeeze_excitation"]
+    tiny = TINY_NETWORKS["squeeze_excitation"]
     network = tiny.build()
     terms = {term.name: term for term in decomposed(tiny).biases}
     # After the product the network is affine: its output is <df/dy, y> + the last bias.
@@ -209,7 +206,7 @@ def test_a_product_subtracts_its_output(decomposed):
 
 
 def test_in_place_changes_nothing():
-    tiny = BY_ID["vgg_like"]
+    tiny = TINY_NETWORKS["vgg_like"]
     network = tiny.build()
     in_place = decompose(network, tiny.inputs, tiny.target)
     for module in network.modules():
@@ -221,18 +218,18 @@ def test_in_place_changes_nothing():
 
 
 def test_a_bias_is_added_to_the_inputs_that_reach_it(decomposed):
-    terms = {term.name: term for term in decomposed(BY_ID["image_and_table"]).biases}
+    terms = {term.name: term for term in decomposed(TINY_NETWORKS["image_and_table"]).biases}
     assert terms["conv"].reaches == (True, False)
     assert terms["linear1"].reaches == (False, True)
     assert terms["linear2"].reaches == (True, True)
-    gated = {t.name: t for t in decomposed(BY_ID["image_gated_by_table"]).biases}
+    gated = {t.name: t for t in decomposed(TINY_NETWORKS["image_gated_by_table"]).biases}
     assert gated["conv"].reaches == (True, False)
     assert gated["sigmoid"].reaches == (False, True)
     assert gated["multiply"].reaches == (True, True)
 
 
 def test_targets_of_every_kind():
-    tiny = BY_ID["multilayer_perceptron"]
+    tiny = TINY_NETWORKS["multilayer_perceptron"]
     network, inputs = tiny.build(), tiny.inputs
     expected = network(*inputs)[[0, 1, 2], [0, 2, 1]].detach()
     for target in ([0, 2, 1], torch.tensor([0, 2, 1]), [(0,), (2,), (1,)]):

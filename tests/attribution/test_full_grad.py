@@ -9,11 +9,11 @@ from torch.nn.functional import interpolate
 
 from captum_tgrad import FullGradAttribution
 from tests import reference
-from tests.tiny_networks import TINY_NETWORKS
+from tests.networks import TINY_NETWORKS
 
 IMAGES = [
     tiny
-    for tiny in TINY_NETWORKS
+    for tiny in TINY_NETWORKS.values()
     if len(tiny.shapes) == 1 and len(tiny.shapes[0]) == 4 and tiny.conventional
 ]
 

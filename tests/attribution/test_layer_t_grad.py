@@ -10,7 +10,7 @@ from torch import nn
 
 from captum_tgrad import LayerTGradAttribution, TGradAttribution
 from tests import reference
-from tests.torchvision_networks import build
+from tests.networks.torchvision_models import build
 
 CASES = [
     case

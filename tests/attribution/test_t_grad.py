@@ -4,13 +4,14 @@ from functools import cache
 
 import pytest
 import torch
+import torch.nn.functional as F
 
-from captum_tgrad import TGradAttribution
+from captum_tgrad import Decomposition, TGradAttribution
+from captum_tgrad.decomposition import trace
 from tests import reference
-from tests.tiny_networks import TINY_NETWORKS, TinyNetwork
+from tests.networks import TINY_NETWORKS, TinyNetwork, each_network
 
 EXACT = {"rtol": 1e-10, "atol": 1e-10}
-networks = pytest.mark.parametrize("tiny", TINY_NETWORKS, ids=lambda tiny: tiny.id)
 
 
 def _inputs(tiny: TinyNetwork):
@@ -19,28 +20,32 @@ def _inputs(tiny: TinyNetwork):
 
 
 @cache
-def _literal(number: int) -> reference.Decomposition:
-    tiny = TINY_NETWORKS[number]
+def _reference(name: str) -> reference.Decomposition:
+    tiny = TINY_NETWORKS[name]
     return reference.decompose(tiny.build(), _inputs(tiny), tiny.target)
 
 
-def _reference(tiny: TinyNetwork) -> reference.Decomposition:
-    return _literal(TINY_NETWORKS.index(tiny))
+@pytest.fixture
+def replaced(monkeypatch):
+    """Runs every operation in its own form, as on a GPU; the functions that have another one."""
+    functions = []
+
+    def in_its_own_form(call, old_values):
+        if call.record.form is not None:
+            functions.append(call.func)
+        return call()
+
+    monkeypatch.setattr(trace, "in_its_form", in_its_own_form)
+    return functions
 
 
-@networks
-def test_terms_equal_the_reference(tiny):
-    network, inputs = tiny.build(), _inputs(tiny)
-    expected = _reference(tiny)
-    actual = TGradAttribution(network).decompose(inputs, tiny.target)
-
+def _assert_terms_equal_the_reference(actual: Decomposition, tiny: TinyNetwork) -> None:
+    expected = _reference(tiny.id)
     torch.testing.assert_close(actual.output, expected.output, **EXACT)
     for term, literal in zip(actual.inputs, expected.inputs, strict=True):
         torch.testing.assert_close(term.score, literal.score, **EXACT)
-    by_name = {term.name.split(":")[0]: term for term in actual.biases if "#" not in term.name}
+    by_name = {term.name: term for term in actual.biases}
     for literal in expected.nonzero_biases:
-        if "#" in literal.name:
-            continue
         term = by_name[literal.name]
         torch.testing.assert_close(term.score, literal.score, **EXACT)
         assert term.inputs == tuple(i for i, reached in enumerate(literal.reaches) if reached)
@@ -50,10 +55,36 @@ def test_terms_equal_the_reference(tiny):
             torch.testing.assert_close(term.negative, literal.negative.reshape(shape), **EXACT)
 
 
-@networks
+@each_network
+def test_terms_equal_the_reference(tiny):
+    actual = TGradAttribution(tiny.build()).decompose(_inputs(tiny), tiny.target)
+    _assert_terms_equal_the_reference(actual, tiny)
+
+
+@each_network
+def test_terms_equal_the_reference_without_equal_forms(tiny, replaced):
+    method = TGradAttribution(tiny.build())
+    _assert_terms_equal_the_reference(method.decompose(_inputs(tiny), tiny.target), tiny)
+    if tiny.functional is not None:
+        method = TGradAttribution(tiny.functional(tiny.build()))
+        actual = method.decompose(_inputs(tiny), tiny.target)
+        torch.testing.assert_close(actual.output, _reference(tiny.id).output, **EXACT)
+        torch.testing.assert_close(actual.delta, torch.zeros_like(actual.delta), **EXACT)
+
+
+@pytest.mark.parametrize(
+    ("name", "function"), [("batch_norm", F.batch_norm), ("hardtanh", F.hardtanh)]
+)
+def test_without_equal_forms_the_operation_itself_runs(name, function, replaced):
+    tiny = TINY_NETWORKS[name]
+    TGradAttribution(tiny.build()).decompose(_inputs(tiny), tiny.target)
+    assert function in replaced
+
+
+@each_network
 def test_names_come_in_forward_order(tiny):
     network, inputs = tiny.build(), _inputs(tiny)
-    expected = _reference(tiny).nonzero_biases
+    expected = _reference(tiny.id).nonzero_biases
     scale = max(float(term.score.abs().max()) for term in expected) if expected else 0
     actual = TGradAttribution(network).decompose(inputs, tiny.target).biases
     names = [
@@ -62,21 +93,21 @@ def test_names_come_in_forward_order(tiny):
     assert names == [term.name for term in expected]
 
 
-@networks
+@each_network
 @pytest.mark.parametrize("sign", ["positive", "negative", "all"])
 def test_map_equals_the_reference(tiny, sign):
     if not tiny.conventional:
         pytest.skip("the reference places only (N, C, *spatial) tensors")
     network = tiny.build()
     expected = tuple(
-        reference.tgrad_attribution(_reference(tiny), sign, number)
+        reference.tgrad_attribution(_reference(tiny.id), sign, number)
         for number in range(len(tiny.inputs))
     )
     actual = TGradAttribution(network).attribute(tiny.inputs, tiny.target, sign=sign)
     torch.testing.assert_close(actual, expected, **EXACT)
 
 
-@networks
+@each_network
 def test_functional_form_gives_the_same(tiny):
     if tiny.functional is None:
         pytest.skip("no functional form")
@@ -97,7 +128,7 @@ def test_functional_form_gives_the_same(tiny):
             torch.testing.assert_close(one.negative, other.negative, **EXACT)
 
 
-@networks
+@each_network
 def test_completeness_and_batches(tiny):
     network, inputs = tiny.build(), tiny.inputs
     method = TGradAttribution(network)

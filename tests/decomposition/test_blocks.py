@@ -6,13 +6,13 @@ import torch
 from captum_tgrad import FullGradAttribution, LayerTGradAttribution, TGradAttribution
 from captum_tgrad.decomposition import maps
 from tests import reference
-from tests.tiny_networks import TINY_NETWORKS
-from tests.torchvision_networks import build
+from tests.networks import each_network
+from tests.networks.torchvision_models import build
 
 EXACT = {"rtol": 1e-10, "atol": 1e-10}
 
 
-@pytest.mark.parametrize("tiny", TINY_NETWORKS, ids=lambda tiny: tiny.id)
+@each_network
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
 def test_terms_are_the_same(tiny, memory_format, monkeypatch):
     network, inputs = tiny.build(), tiny.inputs

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from captum_tgrad import FullGradAttribution, TGradAttribution
-from tests.tiny_networks import TINY_NETWORKS
+from tests.networks import each_network
 
 THREADS = 8
 
@@ -46,7 +46,7 @@ def _in_threads(work):
 
 
 @pytest.mark.parametrize("calls", [2, pytest.param(100, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("tiny", TINY_NETWORKS, ids=lambda tiny: tiny.id)
+@each_network
 def test_each_thread_has_its_own_right_result(tiny, calls):
     method = TGradAttribution(tiny.build())
     inputs = tiny.inputs if len(tiny.inputs) > 1 else tiny.inputs[0]
@@ -68,7 +68,7 @@ def test_each_thread_has_its_own_right_result(tiny, calls):
 
 
 @pytest.mark.parametrize("method", [TGradAttribution, FullGradAttribution])
-@pytest.mark.parametrize("tiny", TINY_NETWORKS, ids=lambda tiny: tiny.id)
+@each_network
 def test_what_a_call_held_is_gone_without_garbage_collection(tiny, method):
     attribution = method(tiny.build())
     inputs = tiny.inputs if len(tiny.inputs) > 1 else tiny.inputs[0]

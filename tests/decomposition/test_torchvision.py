@@ -5,7 +5,7 @@ import torch
 import torchvision
 
 from captum_tgrad import TGradAttribution
-from tests.torchvision_networks import build
+from tests.networks.torchvision_models import build
 
 NAMES = [
     "alexnet",
