@@ -5,11 +5,22 @@ import torch
 
 from captum_tgrad import FullGradAttribution, LayerTGradAttribution, TGradAttribution
 from captum_tgrad.decomposition import maps
+from captum_tgrad.decomposition.bias import ElementBias
+from captum_tgrad.decomposition.places.places import input_places
+from captum_tgrad.decomposition.scratch import Scratch
 from tests import reference
 from tests.networks import each_network
 from tests.networks.torchvision_models import build
 
 EXACT = {"rtol": 1e-10, "atol": 1e-10}
+
+
+class CutBias(ElementBias):
+    """Notes along which dimensions it is cut."""
+
+    def part(self, dim, *arguments):
+        self.dims.append(dim)
+        return super().part(dim, *arguments)
 
 
 @each_network
@@ -34,11 +45,21 @@ def test_terms_are_the_same(tiny, memory_format, monkeypatch):
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
 def test_along_the_slowest_dimension(memory_format, monkeypatch):
     monkeypatch.setattr(maps, "ELEMENTS_OF_A_BLOCK", 20)
-    image = torch.rand(1, 4, 5, 6).contiguous(memory_format=memory_format)
+    gradient = torch.rand(1, 4, 5, 6).contiguous(memory_format=memory_format)
+    given = input_places(gradient.shape, 0)
+    axes = [axis for axis in given.claims if axis.is_place and axis.input == 0]
+    summing = maps.Summing({0: axes}, 1, gradient.device)
+
+    def cut_along(*uncut):
+        bias = CutBias(torch.clone, torch.rand_like(gradient), uncut=uncut)
+        bias.dims = []
+        summing.reduced(gradient, bias, given, frozenset([0]), Scratch(0))
+        return set(bias.dims)
+
     slowest, next_one = (1, 2) if memory_format is torch.contiguous_format else (2, 3)
-    assert maps._cut(image, uncut=())[0] == slowest
-    assert maps._cut(image, uncut=(slowest,))[0] == next_one
-    assert maps._cut(image, uncut=(1, 2, 3))[0] is None
+    assert cut_along() == {slowest}
+    assert cut_along(slowest) == {next_one}
+    assert cut_along(1, 2, 3) == set()
 
 
 @pytest.mark.parametrize("name", ["mobilenet_v3_small", "swin_t", "vit_b_32", "convnext_tiny"])

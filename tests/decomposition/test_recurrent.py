@@ -176,4 +176,6 @@ def test_autocast_is_no_false_alarm(kind):
 
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
-        TGradAttribution(network).decompose(torch.randn(3, 6, 4), channel_dim=2)
+        whole = TGradAttribution(network).decompose(torch.randn(3, 6, 4), channel_dim=2)
+    # The gates are computed in bfloat16, so that a residual remains, but a small one.
+    assert 0 < float(whole.delta.abs().max()) < 0.1

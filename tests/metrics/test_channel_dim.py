@@ -220,7 +220,13 @@ def test_the_model_gets_what_it_is_used_to(inputs, channel_dim, max_examples_per
 
 def test_the_model_gets_dense_memory_of_inputs_that_have_gaps():
     inputs, maps = random(3, 6, 5, 4)[..., :3], permutation(3, 6, 5, 1)
-    insertion(lambda x: x.view(len(x), -1).sum(1), inputs, maps, n_steps=4, channel_dim=-1)
+
+    def area(x, model):
+        return insertion(model, x, maps, n_steps=4, channel_dim=-1).area
+
+    found = area(inputs, lambda x: x.view(len(x), -1).square().sum(1))
+    expected = area(inputs.contiguous(), lambda x: x.square().sum((1, 2, 3)))
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-10)
 
 
 def test_a_callable_gets_what_it_is_used_to():

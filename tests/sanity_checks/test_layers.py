@@ -93,12 +93,16 @@ def test_named_layers_hold_all_that_is_in_them():
 
 
 def test_tracing_changes_nothing():
-    model = network().train()
+    model = network().eval().requires_grad_(False)
+    model[0].weight.requires_grad_()
     before = copy.deepcopy(model.state_dict())
-    model.eval()
     layers_from_the_output(model, lambda: model(images()))
     for name, value in model.state_dict().items():
         assert torch.equal(value, before[name])
+    assert not any(module.training for module in model.modules())
+    trainable = [name for name, each in model.named_parameters() if each.requires_grad]
+    assert trainable == ["0.weight"]
+    assert all(parameter.grad is None for parameter in model.parameters())
 
 
 @pytest.mark.parametrize("value", [0.0, 1.0, -3.0, 0.1, 1e4])
