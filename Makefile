@@ -2,7 +2,7 @@
 # is used as it is, and nothing is installed into it.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint docs clean
+.PHONY: help demo test coverage lint docs clean
 
 VENV = .venv
 OUT = explained
@@ -26,16 +26,21 @@ demo: $(ENVIRONMENT) ## Install everything into .venv and explain a picture; the
 test: $(ENVIRONMENT) ## Run all tests and the examples in the docstrings.
 	OMP_NUM_THREADS=1 $(RUN) pytest -n 2
 
-lint: $(ENVIRONMENT) ## Check style, formatting and types.
+coverage: $(ENVIRONMENT) ## Run all tests and check how much of the package they run.
+	OMP_NUM_THREADS=1 $(RUN) pytest -n 2 --cov --cov-report term:skip-covered
+
+lint: $(ENVIRONMENT) ## Check style, formatting, types, spelling and dead code.
 	$(RUN) ruff check
 	$(RUN) ruff format --check
 	$(RUN) mypy
+	$(RUN) codespell_lib
+	$(RUN) vulture
 
 docs: $(ENVIRONMENT) ## Build the documentation, run every tutorial; the pages are in docs/_build/html.
 	PATH="$(abspath $(VENV))/bin:$$PATH" $(RUN) sphinx -W --keep-going -b html docs docs/_build/html
 
 clean: ## Remove the environment and everything that was built or drawn.
-	rm -rf .venv $(OUT) compared sanity-check docs/_build docs/tutorials build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv $(OUT) compared sanity-check docs/_build docs/tutorials build dist *.egg-info .coverage .mypy_cache .pytest_cache .ruff_cache
 	find captum_tgrad tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Written last, so that an installation that broke off is made again.
