@@ -13,8 +13,9 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         "--model",
         default="efficientnet_lite0",
         metavar="NAME",
-        help="efficientnet_lite0, efficientnet_lite1, efficientnet_lite2, or torchvision:NAME for"
-        " any classifier of torchvision, such as torchvision:resnet50 (default: %(default)s)",
+        help="efficientnet_lite0, efficientnet_lite1, efficientnet_lite2, squeezenet1_1, or"
+        " torchvision:NAME for any classifier of torchvision, such as torchvision:resnet50"
+        " (default: %(default)s)",
     )
     group.add_argument(
         "--weights",

@@ -8,9 +8,13 @@ from pathlib import Path
 from captum_tgrad._support.suggest import did_you_mean
 from captum_tgrad.zoo.classifier import Classifier
 from captum_tgrad.zoo.efficientnet_lite import EFFICIENTNET_LITES, load_efficientnet_lite
+from captum_tgrad.zoo.squeezenet import SQUEEZENET, load_squeezenet
 
 DEFAULT_CLASSIFIER = "efficientnet_lite0"
 
+_BUILT_IN = dict.fromkeys(EFFICIENTNET_LITES, load_efficientnet_lite) | {
+    SQUEEZENET: load_squeezenet
+}
 _TORCHVISION = "torchvision:"
 
 
@@ -18,7 +22,7 @@ def classifier_names() -> list[str]:
     """Returns every name that ``load_classifier`` takes."""
     from captum_tgrad.zoo.torchvision_models import architectures
 
-    return [*EFFICIENTNET_LITES, *(f"{_TORCHVISION}{name}" for name in architectures())]
+    return [*_BUILT_IN, *(f"{_TORCHVISION}{name}" for name in architectures())]
 
 
 def load_classifier(
@@ -29,9 +33,9 @@ def load_classifier(
     """Loads a classifier of pictures.
 
     Args:
-        name: ``"efficientnet_lite0"``, ``"efficientnet_lite1"`` or ``"efficientnet_lite2"``, whose
-            ImageNet weights need no network (the latter two come with the extra ``lite``), or
-            ``"torchvision:NAME"`` for any classifier of torchvision.
+        name: ``"efficientnet_lite0"``, ``"efficientnet_lite1"``, ``"efficientnet_lite2"`` or
+            ``"squeezenet1_1"``, whose ImageNet weights need no network (the latter three come with
+            the extra ``lite``), or ``"torchvision:NAME"`` for any classifier of torchvision.
         weights: A file with weights for it, saved with ``torch.save(model.state_dict(), path)``;
             nothing in it is run. Where the last layer in the file has another number of classes,
             the network gets that number. None: the published weights, which torchvision downloads
@@ -49,8 +53,8 @@ def load_classifier(
         ConnectionError: The weights cannot be downloaded.
         ModuleNotFoundError: An extra of this package is missing.
     """
-    if name in EFFICIENTNET_LITES:
-        return load_efficientnet_lite(name, weights, class_names)
+    if name in _BUILT_IN:
+        return _BUILT_IN[name](name, weights, class_names)
     if name not in classifier_names():
         raise ValueError(f"there is no model {name!r}: {_advice(name)}")
     from captum_tgrad.zoo.torchvision_models import load_torchvision
@@ -61,7 +65,9 @@ def load_classifier(
 def _advice(name: str) -> str:
     """Names the models that were perhaps meant, also where "torchvision:" was forgotten."""
     wanted = name.casefold().replace("-", "_").removeprefix(_TORCHVISION)
-    full_names = {full.removeprefix(_TORCHVISION): full for full in classifier_names()}
-    built_in = ", ".join(EFFICIENTNET_LITES)
+    # The built-in ones last: of two with one name, they need no download.
+    names = reversed(classifier_names())
+    full_names = {full.removeprefix(_TORCHVISION): full for full in names}
+    built_in = ", ".join(_BUILT_IN)
     otherwise = f"give {built_in} or {_TORCHVISION}NAME with a classifier of torchvision"
     return did_you_mean(wanted, full_names, otherwise, show=lambda short: full_names[short])

