@@ -98,9 +98,6 @@ def read_arrays(path: Path) -> Any:
 class _ArrayUnpickler(pickle.Unpickler):
     """Knows the three names with which a NumPy array is written, and no other."""
 
-    # NumPy's own function, wherever this version of it has it.
-    _RECONSTRUCT = staticmethod(np.empty(0).__reduce__()[0])
-
     def find_class(self, module: str, name: str) -> Any:
         """The object of that name; refuses all that are not of arrays."""
         if (module, name) == ("numpy", "ndarray"):
@@ -109,7 +106,7 @@ class _ArrayUnpickler(pickle.Unpickler):
             return np.dtype
         # NumPy 2 moved "core" to "_core".
         if name == "_reconstruct" and module in ("numpy.core.multiarray", "numpy._core.multiarray"):
-            return self._RECONSTRUCT
+            return np.empty(0).__reduce__()[0]  # wherever this NumPy has it
         raise pickle.UnpicklingError(f"{module}.{name} is no part of an array")
 
 
