@@ -14,8 +14,8 @@ from captum_tgrad._support.captum_private import (
     format_output,
     is_tuple,
 )
-from captum_tgrad.attribution.combine import per_sample
 from captum_tgrad.attribution.complete import ChannelDim, CompleteAttribution, attribution_method
+from captum_tgrad.attribution.weighted_maps import per_sample
 from captum_tgrad.decomposition.places.cells import Grid
 from captum_tgrad.decomposition.places.enlarging import enlarged
 from captum_tgrad.decomposition.places.reduction import Reduction

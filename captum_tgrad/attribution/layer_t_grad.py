@@ -18,7 +18,7 @@ from captum_tgrad._support.captum_private import (
     log_usage,
 )
 from captum_tgrad.attribution import checks
-from captum_tgrad.attribution.combine import Sign, check_sign, combine
+from captum_tgrad.attribution.combine import Aggregation, Sign, check_options, combine
 from captum_tgrad.attribution.complete import ChannelDim, CompleteAttribution, attribution_method
 from captum_tgrad.attribution.layer_activation import (
     LayerActivation,
@@ -86,6 +86,7 @@ class LayerTGradAttribution(LayerAttribution, CompleteAttribution):  # type: ign
         attribute_to_layer_input: bool = ...,
         *,
         sign: Sign = ...,
+        aggregation: Aggregation = ...,
         channel_dim: ChannelDim = ...,
         return_convergence_delta: Literal[False] = ...,
     ) -> Tensor | tuple[Tensor, ...]: ...
@@ -99,6 +100,7 @@ class LayerTGradAttribution(LayerAttribution, CompleteAttribution):  # type: ign
         attribute_to_layer_input: bool = ...,
         *,
         sign: Sign = ...,
+        aggregation: Aggregation = ...,
         channel_dim: ChannelDim = ...,
         return_convergence_delta: Literal[True],
     ) -> tuple[Tensor | tuple[Tensor, ...], Tensor]: ...
@@ -112,6 +114,7 @@ class LayerTGradAttribution(LayerAttribution, CompleteAttribution):  # type: ign
         attribute_to_layer_input: bool = ...,
         *,
         sign: Sign = ...,
+        aggregation: Aggregation = ...,
         channel_dim: ChannelDim = ...,
         return_convergence_delta: bool,
     ) -> Tensor | tuple[Tensor, ...] | tuple[Tensor | tuple[Tensor, ...], Tensor]: ...
@@ -125,6 +128,7 @@ class LayerTGradAttribution(LayerAttribution, CompleteAttribution):  # type: ign
         attribute_to_layer_input: bool = False,
         *,
         sign: Sign = "positive",
+        aggregation: Aggregation = "paper",
         channel_dim: ChannelDim = 1,
         return_convergence_delta: bool = False,
     ) -> Tensor | tuple[Tensor, ...] | tuple[Tensor | tuple[Tensor, ...], Tensor]:
@@ -137,6 +141,7 @@ class LayerTGradAttribution(LayerAttribution, CompleteAttribution):  # type: ign
             attribute_to_layer_input: Whether to explain what the layer is given instead of what
                 it returns.
             sign: As for ``TGradAttribution.attribute``.
+            aggregation: As for ``TGradAttribution.attribute``.
             channel_dim: As for ``TGradAttribution.attribute``.
             return_convergence_delta: Whether to return the residual too.
 
@@ -151,14 +156,14 @@ class LayerTGradAttribution(LayerAttribution, CompleteAttribution):  # type: ign
             ValueError: As for ``TGradAttribution.attribute``, or the layer is never called, or its
                 activation mixes the samples.
         """
-        check_sign(sign)
+        check_options(sign, aggregation)
         activation, explained = self._explain_layer(
             inputs, target, additional_forward_args, attribute_to_layer_input, channel_dim
         )
         decomposition = explained.decomposition
         with torch.no_grad(), without_autocast(explained.contributions[0]):
             attributions = tuple(
-                combine(contribution, number, decomposition.terms, by, sign)
+                combine(contribution, number, decomposition.terms, by, sign, aggregation)
                 for number, (contribution, by) in enumerate(
                     zip(explained.contributions, explained.reductions, strict=True)
                 )

@@ -13,7 +13,7 @@ from captum_tgrad._support.captum_private import (
     format_output,
     is_tuple,
 )
-from captum_tgrad.attribution.combine import Sign, check_sign, combine
+from captum_tgrad.attribution.combine import Aggregation, Sign, check_options, combine
 from captum_tgrad.attribution.complete import ChannelDim, CompleteAttribution, attribution_method
 from captum_tgrad.decomposition.precision import without_autocast
 
@@ -22,8 +22,8 @@ class TGradAttribution(CompleteAttribution):
     """T-Grad: a map that explains an output completely, input gradient and every bias.
 
     The output is decomposed into ``<df/dx, x>`` and one term for each operation that adds
-    something of its own, a bias above all; each term is a map, and the maps are added up with
-    their positive scores as weights. One forward and one backward pass.
+    something of its own, a bias above all; each term is a map, and the maps are added up, by
+    default with their positive scores as weights. One forward and one backward pass.
 
     Source: Tran, Mai, Le and Le, "T-Grad: A Trustworthy Gradient Explanation for Convolutional
     Neural Networks", eq. 6 and 8. Beyond the paper, any differentiable operation is decomposed.
@@ -60,6 +60,7 @@ class TGradAttribution(CompleteAttribution):
         additional_forward_args: object | None = ...,
         *,
         sign: Sign = ...,
+        aggregation: Aggregation = ...,
         channel_dim: ChannelDim = ...,
         return_convergence_delta: Literal[False] = ...,
     ) -> TensorOrTupleOfTensorsGeneric: ...
@@ -72,6 +73,7 @@ class TGradAttribution(CompleteAttribution):
         additional_forward_args: object | None = ...,
         *,
         sign: Sign = ...,
+        aggregation: Aggregation = ...,
         channel_dim: ChannelDim = ...,
         return_convergence_delta: Literal[True],
     ) -> tuple[TensorOrTupleOfTensorsGeneric, Tensor]: ...
@@ -84,6 +86,7 @@ class TGradAttribution(CompleteAttribution):
         additional_forward_args: object | None = ...,
         *,
         sign: Sign = ...,
+        aggregation: Aggregation = ...,
         channel_dim: ChannelDim = ...,
         return_convergence_delta: bool,
     ) -> TensorOrTupleOfTensorsGeneric | tuple[TensorOrTupleOfTensorsGeneric, Tensor]: ...
@@ -96,6 +99,7 @@ class TGradAttribution(CompleteAttribution):
         additional_forward_args: object | None = None,
         *,
         sign: Sign = "positive",
+        aggregation: Aggregation = "paper",
         channel_dim: ChannelDim = 1,
         return_convergence_delta: bool = False,
     ) -> TensorOrTupleOfTensorsGeneric | tuple[TensorOrTupleOfTensorsGeneric, Tensor]:
@@ -110,6 +114,10 @@ class TGradAttribution(CompleteAttribution):
             sign: ``"positive"`` for the evidence for the target, never negative; ``"negative"``
                 for the evidence against it, likewise never negative; ``"all"`` for the first
                 minus the second.
+            aggregation: How the terms become one map. ``"paper"``: eq. 8, each term counts by its
+                score. ``"levels"``: each resolution counts alike, and the map of the coarsest one
+                guides the others. On ImageNet it is more faithful and is better localized; a pixel
+                is no longer a sum of parts of scores.
             channel_dim: Which dimension of ``inputs`` is no place: 1 as Captum has it, 2 for video
                 ``(N, T, C, H, W)``, -1 for tokens ``(N, T, E)`` and channels-last images, None if
                 all of them are places; a tuple with one for each of several inputs.
@@ -118,8 +126,10 @@ class TGradAttribution(CompleteAttribution):
         Returns:
             The attributions, shaped like ``inputs``, in float32 or better. Their sum over
             channels is the map, in units of the output, and per sample they sum to
-            ``sum_i ReLU(score_i)`` over all terms. With ``return_convergence_delta``, also the
-            residual, shape ``(N,)``: the output minus the sum of all terms.
+            ``sum_i ReLU(score_i)`` over all terms. By ``"levels"``, the map is scaled to that sum
+            and shared equally among the channels; an input without places, such as a table, has the
+            attributions of ``"paper"``. With ``return_convergence_delta``, also the residual, shape
+            ``(N,)``: the output minus the sum of all terms.
 
         Raises:
             TypeError: ``inputs`` are no float tensors, ``target`` no integers, or
@@ -127,18 +137,18 @@ class TGradAttribution(CompleteAttribution):
             ValueError: ``inputs`` are empty, hold NaN or inf, are not where the model is, or one of
                 them does not reach the output; ``target`` does not select one output per sample; a
                 batch norm is in training mode; the network mixes the samples of the batch; or
-                ``sign`` is unknown.
+                ``sign`` or ``aggregation`` is unknown.
 
         Warns:
             UserWarning: The terms do not add up to the output; an operation loses the places of
                 its input; or the network uses the channels of an input as places.
         """
-        check_sign(sign)
+        check_options(sign, aggregation)
         explained = self._explain(inputs, target, additional_forward_args, channel_dim)
         decomposition = explained.decomposition
         with torch.no_grad(), without_autocast(explained.contributions[0]):
             attributions = tuple(
-                combine(contribution, number, decomposition.terms, by, sign)
+                combine(contribution, number, decomposition.terms, by, sign, aggregation)
                 for number, (contribution, by) in enumerate(
                     zip(explained.contributions, explained.reductions, strict=True)
                 )

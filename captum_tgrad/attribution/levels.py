@@ -1,0 +1,84 @@
+"""From the terms to one map in which every resolution counts alike, and the coarsest one guides."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from captum_tgrad.attribution.weighted_maps import WeightedMap, per_sample, share, weighted_sum
+from captum_tgrad.decomposition.places.cells import Grid
+from captum_tgrad.decomposition.terms import Term
+
+# Evidence below so many roundings of all evidence is rounding.
+_ROUNDINGS = 2**8
+
+
+def levels_map(terms: Sequence[Term], number: int, direction: int) -> Tensor:
+    """The map of one input that has places.
+
+    A term's evidence is ``E_i = ReLU(sum_c c)`` at each of its cells, and its weight the share of
+    its elements' magnitude that does not cancel, ``ReLU(score_i) / sum |c|``. The terms of a level
+    are added up and scaled to the sum 1, which gives ``L_1`` (the coarsest) to ``L_n``; the map is
+    ``sqrt(L_1) * sum_k L_k``, scaled to the sum of the positive scores. With one level, it is
+    ``L_1`` itself, scaled.
+
+    Terms without a place, or of one cell, say nothing about places, and are left out; if there are
+    no others, the map is even.
+
+    Args:
+        terms: All terms that reach the input, its own first.
+        number: Which of the inputs it is.
+        direction: 1 for the evidence for the target, -1 for the evidence against it.
+
+    Returns:
+        Shape ``(N, 1, *cells)``.
+    """
+    own = terms[0].maps[number]
+    scores = torch.stack([term.score * direction for term in terms]).clamp_min_(0)
+    total = sum(score / len(term.inputs) for score, term in zip(scores, terms, strict=True))
+    combined, coarsest = torch.zeros_like(own.positive), torch.zeros_like(own.positive)
+    count = torch.zeros_like(terms[0].score)
+    for level, present in _levels(terms, scores, number, direction):
+        mapped = weighted_sum(level, own.grid, combined)
+        mass = mapped.flatten(1).sum(1) * present
+        mapped *= per_sample(share(mass, torch.ones_like(mass)), mapped)
+        combined += mapped
+        coarsest += mapped * per_sample(count == 0, mapped)
+        count += mass > 0
+    guided = combined * coarsest.sqrt_()
+    combined = torch.where(per_sample(count > 1, combined), guided, combined)
+    combined += per_sample(count == 0, combined)
+    return combined * per_sample(total / combined.flatten(1).sum(1), combined)
+
+
+def _levels(
+    terms: Sequence[Term], scores: Tensor, number: int, direction: int
+) -> list[tuple[list[WeightedMap], Tensor]]:
+    """The levels, the coarsest first: their maps, and for each sample whether it has the level."""
+    found = [term.maps[number] for term in terms]
+    mass = torch.stack([(each.positive + each.negative).flatten(1).sum(1) for each in found])
+    rounding = _ROUNDINGS * max(torch.finfo(term.score.dtype).eps for term in terms)
+    weights = torch.where(mass > rounding * mass.sum(0), scores / mass, 0)
+    levels: dict[int, tuple[list[WeightedMap], list[Tensor]]] = {}
+    for each, weight in zip(found, weights, strict=True):
+        if each.grid is not None and math.prod(each.grid.sizes) > 1:
+            net = ((each.positive - each.negative) * direction).clamp_min_(0)
+            maps, shares = levels.setdefault(_octave(each.grid), ([], []))
+            maps.append(WeightedMap(net, weight, each.grid))
+            shares.append(weight)
+    ordered = [levels[octave] for octave in sorted(levels, reverse=True)]
+    return [(maps, torch.stack(shares).sum(0) > rounding) for maps, shares in ordered]
+
+
+def _octave(grid: Grid) -> int:
+    """How coarse a grid is: the binary logarithm of the side of a cell in pixels, rounded.
+
+    So resolutions that differ by a border only, such as 149 and 147, are one level. Where the sides
+    differ along the axes, the geometric mean counts.
+    """
+    sides = [math.log2(float(cells[:, 1].min())) for cells in grid.axes]
+    # Halves go down, whatever the last digit of the coordinates is.
+    return math.ceil(sum(sides) / len(sides) - 0.5 - 1e-6)

@@ -1,0 +1,213 @@
+"""``aggregation="levels"``: each resolution counts alike, the coarsest one guides the others."""
+
+from functools import cache
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from captum_tgrad import LayerTGradAttribution, TGradAttribution
+from captum_tgrad.attribution.combine import t_grad_map
+from tests import levels_reference, reference
+from tests.tiny_networks import TINY_NETWORKS
+
+EXACT = {"rtol": 1e-10, "atol": 1e-10}
+PLACED = [tiny for tiny in TINY_NETWORKS if tiny.conventional]
+networks = pytest.mark.parametrize("tiny", TINY_NETWORKS, ids=lambda tiny: tiny.id)
+signs = pytest.mark.parametrize("sign", ["positive", "negative", "all"])
+
+
+@cache
+def _literal(number):
+    tiny = PLACED[number]
+    inputs = tiny.inputs if len(tiny.inputs) > 1 else tiny.inputs[0]
+    return reference.decompose(tiny.build(), inputs, tiny.target)
+
+
+@signs
+@pytest.mark.parametrize("number", range(len(PLACED)), ids=lambda number: PLACED[number].id)
+def test_map_equals_the_reference(number, sign):
+    tiny = PLACED[number]
+    expected = tuple(
+        levels_reference.levels_attribution(_literal(number), sign, index)
+        for index in range(len(tiny.inputs))
+    )
+    actual = TGradAttribution(tiny.build()).attribute(
+        tiny.inputs, tiny.target, sign=sign, aggregation="levels"
+    )
+    torch.testing.assert_close(actual, expected, **EXACT)
+
+
+@networks
+@signs
+def test_sums_are_those_of_the_paper_s_map_and_samples_do_not_matter_to_each_other(tiny, sign):
+    method = TGradAttribution(tiny.build())
+    paper = method.attribute(tiny.inputs, tiny.target, sign=sign)
+    levels = method.attribute(tiny.inputs, tiny.target, sign=sign, aggregation="levels")
+    for one, other in zip(levels, paper, strict=True):
+        assert one.shape == other.shape
+        torch.testing.assert_close(one.flatten(1).sum(1), other.flatten(1).sum(1), **EXACT)
+        assert sign == "all" or float(one.min()) >= 0
+    for sample in range(len(tiny.inputs[0])):
+        alone = tuple(x[sample : sample + 1] for x in tiny.inputs)
+        target = tiny.target[sample] if isinstance(tiny.target, list) else tiny.target
+        found = method.attribute(alone, target, sign=sign, aggregation="levels")
+        for one, batch in zip(found, levels, strict=True):
+            torch.testing.assert_close(one[0], batch[sample], **EXACT)
+
+
+class _TwoLevels(nn.Module):
+    """Four pixels, of which a bias sees two at a time: every number below is done by hand."""
+
+    def forward(self, x):
+        pairs = F.avg_pool1d(x * torch.tensor([1.0, 3.0, -2.0, 2.0]).to(x), 2) * 2
+        return (pairs + torch.tensor([2.0, -1.0]).to(x)).sum((1, 2))
+
+
+def test_a_map_by_hand():
+    x = torch.ones(1, 1, 4).double()
+    # The input's contributions are 1, 3, -2 and 2: their sum is 4, and 8 without signs. Those of
+    # the constant are 2 and -1.
+    scores = {term.name: float(term.score) for term in TGradAttribution(_TwoLevels()).decompose(x)}
+    assert scores == {"input": 4, "add": 1}
+    # Enlarged, the constant's evidence (2, 0) is (2, 1.5, 0.5, 0), which sums to 4.
+    fine = torch.tensor([1.0, 3.0, 0.0, 2.0]).double() / 6
+    coarse = torch.tensor([2.0, 1.5, 0.5, 0.0]).double() / 4
+    expected = coarse.sqrt() * (fine + coarse)
+    expected *= 5 / expected.sum()
+    found = TGradAttribution(_TwoLevels()).attribute(x, aggregation="levels")
+    torch.testing.assert_close(found[0, 0], expected, **EXACT)
+    # Against: only the elements -2 and -1 are, and no term speaks against the output as a whole.
+    assert (
+        not TGradAttribution(_TwoLevels()).attribute(x, aggregation="levels", sign="negative").any()
+    )
+
+
+class _Net(nn.Module):
+    def __init__(self, channels=3):
+        super().__init__()
+        generator = torch.Generator().manual_seed(3)
+        self.fine = nn.Conv2d(channels, 4, 3, padding=1)
+        self.coarse = nn.Conv2d(4, 6, 3, stride=4, padding=1)
+        self.head = nn.Linear(6, 5)
+        for parameter in self.parameters():
+            parameter.data = torch.randn(parameter.shape, generator=generator) * 0.4
+        self.double().eval()
+
+    def forward(self, x):
+        return self.head(F.relu(self.coarse(F.relu(self.fine(x)))).mean((2, 3)))
+
+
+def _images(count=3, size=16):
+    return torch.rand(count, 3, size, size, generator=torch.Generator().manual_seed(0)).double()
+
+
+def test_a_sample_that_nothing_speaks_for_has_a_map_of_zeros_beside_others():
+    class Signed(_Net):
+        def forward(self, x):
+            return super().forward(x).square().sum(1) * torch.tensor([1.0, -1.0, 0.0]).to(x)
+
+    x = _images()
+    positive = TGradAttribution(Signed()).attribute(x, aggregation="levels")
+    negative = TGradAttribution(Signed()).attribute(x, aggregation="levels", sign="negative")
+    assert positive.isfinite().all()
+    assert negative.isfinite().all()
+    assert positive[0].any()
+    assert negative[1].any()
+    assert not positive[2].any()
+    assert not negative[2].any()
+    alone = TGradAttribution(lambda x: _Net()(x).square().sum(1)).attribute(
+        x[:1], aggregation="levels"
+    )
+    torch.testing.assert_close(positive[:1], alone, **EXACT)
+
+
+def test_a_multiple_of_the_output_has_that_multiple_of_the_map():
+    net, x = _Net(), _images()
+    one, ten = (
+        TGradAttribution(lambda x, k=k: k * net(x)).attribute(x, 1, aggregation="levels")
+        for k in (1, 10)
+    )
+    torch.testing.assert_close(ten, 10 * one, **EXACT)
+
+
+def test_channels_share_the_map_and_decomposition_and_attribution_have_the_same():
+    method, x = TGradAttribution(_Net()), _images()
+    found = method.attribute(x, 2, aggregation="levels")
+    torch.testing.assert_close(found[:, :1].expand_as(found), found, **EXACT)
+    terms = method.decompose(x, 2).terms
+    summed = t_grad_map(terms, aggregation="levels")
+    torch.testing.assert_close(found.sum(1, keepdim=True), summed, **EXACT)
+    assert not found.allclose(method.attribute(x, 2))
+
+
+def test_resolutions_that_differ_by_a_border_are_one_level():
+    kernel = torch.rand(3, 3, 3, 3, generator=torch.Generator().manual_seed(1)).double()
+
+    def unpadded(x):  # 16, 14 and 12 pixels
+        inner = F.conv2d(x, kernel, kernel.sum((1, 2, 3)))
+        return (F.conv2d(inner, kernel, -kernel.mean((1, 2, 3))) ** 2).sum((1, 2, 3))
+
+    decomposition = TGradAttribution(unpadded).decompose(_images(1))
+    assert {term.resolution for term in decomposition} == {"16 x 16", "14 x 14", "12 x 12"}
+    maps = []
+    for term in decomposition:
+        weight = float(term.score) / float((term.positive + term.negative).sum())
+        net = (term.positive - term.negative).clamp(min=0)
+        if weight > 0:
+            maps.append(weight * reference.phi(net, (16, 16)))
+    expected = sum(maps) / sum(maps).sum()
+    found = TGradAttribution(unpadded).attribute(_images(1), aggregation="levels").sum(1)
+    torch.testing.assert_close(found / found.sum(), expected[:, 0], **EXACT)
+
+
+def test_a_bias_that_is_rounding_makes_no_level():
+    net, x = _Net(), _images()
+
+    def through_frequencies(x):  # linear, at a resolution of its own, but for rounding
+        inner = F.avg_pool2d(F.relu(net.fine(x)), 2)
+        inner = torch.fft.ifft2(torch.fft.fft2(inner)).real
+        return net.head(F.relu(net.coarse(F.interpolate(inner, scale_factor=2.0))).mean((2, 3)))
+
+    def plain(x):
+        inner = F.avg_pool2d(F.relu(net.fine(x)), 2)
+        return net.head(F.relu(net.coarse(F.interpolate(inner, scale_factor=2.0))).mean((2, 3)))
+
+    one, other = (
+        TGradAttribution(each).attribute(x, 1, aggregation="levels")
+        for each in (through_frequencies, plain)
+    )
+    torch.testing.assert_close(one, other, **EXACT)
+
+
+def test_a_table_has_the_attributions_of_the_paper():
+    mlp = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3)).double()
+    table = torch.randn(4, 6, generator=torch.Generator().manual_seed(0)).double()
+    method = TGradAttribution(mlp)
+    paper = method.attribute(table, 1)
+    torch.testing.assert_close(method.attribute(table, 1, aggregation="levels"), paper)
+
+
+def test_without_terms_that_have_a_place_the_map_is_even():
+    found = TGradAttribution(lambda x: x.mean((1, 2, 3)) * 0 + 3).attribute(
+        _images(), aggregation="levels"
+    )
+    torch.testing.assert_close(found, torch.full_like(found, 3 / found[0].numel()), **EXACT)
+
+
+@pytest.mark.parametrize("sign", ["positive", "all"])
+def test_a_layer_s_map(sign):
+    net, x = _Net(), _images()
+    layer = LayerTGradAttribution(net, net.fine).attribute(x, 1, aggregation="levels", sign=sign)
+    activation = net.fine(x).detach()
+    rest = TGradAttribution(lambda a: net.head(F.relu(net.coarse(F.relu(a))).mean((2, 3))))
+    expected = rest.attribute(activation, 1, aggregation="levels", sign=sign)
+    torch.testing.assert_close(layer, expected, **EXACT)
+
+
+def test_an_unknown_aggregation_is_refused():
+    net = _Net()
+    for method in (TGradAttribution(net), LayerTGradAttribution(net, net.fine)):
+        with pytest.raises(ValueError, match="aggregation must be 'paper' or 'levels', got 'mean'"):
+            method.attribute(_images(), 1, aggregation="mean")
