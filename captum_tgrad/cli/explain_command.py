@@ -57,7 +57,7 @@ def run_explain(options: argparse.Namespace) -> int:
             bar.update(len(planned) - len(batch))
             if not batch:
                 continue
-            explanations = _explained(classifier, images, target, options.layers)
+            explanations = _explained(classifier, images, target, options)
             for job, explanation in zip(batch, explanations, strict=True):
                 with users_mistakes():
                     _write(job, explanation, options.layers)
@@ -85,12 +85,18 @@ def _loaded(batch: Sequence[Job], skipped: dict[Path, str]) -> tuple[list[Job], 
 
 
 def _explained(
-    classifier: Classifier, images: list[Image], target: int | None, layers: int | None
+    classifier: Classifier, images: list[Image], target: int | None, options: argparse.Namespace
 ) -> list[Explanation]:
     with short_memory(
         f"{len(images)} pictures at a time do not fit into memory: give a smaller --batch-size"
     ):
-        return explain(classifier, images, target, keep_terms=layers is not None)
+        return explain(
+            classifier,
+            images,
+            target,
+            keep_terms=options.layers is not None,
+            aggregation=options.aggregation,
+        )
 
 
 def _write(job: Job, explanation: Explanation, layers: int | None) -> None:
@@ -101,6 +107,7 @@ def _write(job: Job, explanation: Explanation, layers: int | None) -> None:
     figure = explanation_figure(
         explanation.image,
         explanation.attribution,
+        method="T-Grad" if explanation.aggregation == "paper" else "T-Grad (levels)",
         class_name=f"{target.name} ({target.index})",
         probability=target.probability,
         residual=explanation.residual,

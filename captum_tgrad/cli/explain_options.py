@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import get_args
 
+from captum_tgrad.attribution.combine import Aggregation
 from captum_tgrad.cli.options import (
     add_device_option,
     add_model_options,
@@ -35,6 +37,13 @@ def add_explain(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         help="the folder to write to (default: %(default)s)",
     )
     add_target_option(parser)
+    parser.add_argument(
+        "--aggregation",
+        choices=get_args(Aggregation),
+        default="paper",
+        help="how the terms become one map: weighted with their scores as in the paper, or each"
+        " resolution alike and the coarsest as a guide (default: %(default)s)",
+    )
     parser.add_argument(
         "--layers",
         nargs="?",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from captum_tgrad.attribution.combine import t_grad_map
+from captum_tgrad.attribution.combine import Aggregation, check_options, t_grad_map
 from captum_tgrad.decomposition.precision import without_autocast
 from captum_tgrad.decomposition.terms import Decomposition, Term, TermMap
 from captum_tgrad.explanation.explanation import Explanation, Prediction, TermScore
@@ -30,6 +30,7 @@ def explain(
     target: int | str | None = None,
     *,
     keep_terms: bool = False,
+    aggregation: Aggregation = "paper",
 ) -> list[Explanation]:
     """Explains the answers for several pictures, in one batch on the device of the network.
 
@@ -39,17 +40,19 @@ def explain(
         target: The index or the name of the class to explain, the same for every picture. None:
             for each picture the class that the network gives it.
         keep_terms: Whether to keep the maps of all terms, as ``layers_figure`` draws them.
+        aggregation: As for ``TGradAttribution.attribute``.
 
     Returns:
         One explanation for each picture.
 
     Raises:
         TypeError: ``target`` is neither an index nor a name.
-        ValueError: There is no picture or no such class, or the network does not return one logit
-            for each class name.
+        ValueError: There is no picture, no such class or no such aggregation, or the network does
+            not return one logit for each class name.
     """
     from captum_tgrad import TGradAttribution
 
+    check_options("positive", aggregation)
     if not images:
         raise ValueError("images is empty: give at least one picture")
     index = None if target is None else resolve_target(target, classifier.class_names)
@@ -61,7 +64,7 @@ def explain(
     )
 
     decomposition = TGradAttribution(classifier.model).decompose(inputs, target=targets)
-    maps = _maps(decomposition)
+    maps = _maps(decomposition, aggregation)
     scores = _Scores(decomposition)
     probabilities = logits.softmax(dim=1).cpu()
     return [
@@ -74,15 +77,16 @@ def explain(
             int(targets[sample]),
             scores,
             _of_sample(decomposition, sample) if keep_terms else None,
+            aggregation,
         )
         for sample, image in enumerate(images)
     ]
 
 
-def _maps(decomposition: Decomposition) -> Tensor:
+def _maps(decomposition: Decomposition, aggregation: Aggregation) -> Tensor:
     """The T-Grad maps, (N, H, W), on the CPU: what ``attribute`` returns, summed over channels."""
     with torch.no_grad(), without_autocast(decomposition.output):
-        return t_grad_map(decomposition.terms).squeeze(1).cpu()
+        return t_grad_map(decomposition.terms, aggregation=aggregation).squeeze(1).cpu()
 
 
 class _Scores:
@@ -126,6 +130,7 @@ def _explanation_of(
     target: int,
     scores: _Scores,
     decomposition: Decomposition | None,
+    aggregation: Aggregation,
 ) -> Explanation:
     def prediction(index: int) -> Prediction:
         return Prediction(index, classifier.class_names[index], float(probabilities[index]))
@@ -147,6 +152,7 @@ def _explanation_of(
         decomposition=decomposition,
         size=image.size,
         seen=steps.seen(*image.size) if isinstance(steps, Preprocessing) else None,
+        aggregation=aggregation,
     )
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from captum_tgrad.attribution.combine import Aggregation
     from captum_tgrad.decomposition.terms import Decomposition
 
 
@@ -30,12 +31,13 @@ class Prediction:
 
 @dataclass(frozen=True)
 class TermScore:
-    """What one term adds to the logit, and how much of the map is its.
+    """What one term adds to the logit, and its part of the positive scores.
 
     Attributes:
         name: Of the term: the module, and its operation where there are several.
         score: What it adds to the logit, signed.
-        share: Its part of the map, in [0, 1]; 0 where the score is not positive.
+        share: Its part of the positive scores, in [0, 1]; 0 where the score is not positive. By
+            ``"paper"``, it is its part of the map, too.
     """
 
     name: str
@@ -58,8 +60,9 @@ class Explanation:
         attribution: The T-Grad map, (H, W) float, on the CPU, nowhere negative.
         input_score: What the input term adds to the logit, signed.
         bias_score: What all bias terms add to the logit, signed.
-        input_share: The input term's part of the map, in [0, 1].
-        bias_share: The bias terms' part of the map, in [0, 1]. It and ``input_share`` add up to 1,
+        input_share: The input term's part of the positive scores, in [0, 1]; by ``"paper"``, of the
+            map, too.
+        bias_share: The bias terms' part, in [0, 1]. It and ``input_share`` add up to 1,
             or are both 0 where no term has a positive score and the map is empty.
         largest_terms: Those whose scores are the furthest from 0, the furthest first.
         residual: What of the logit no term explains: rounding, unless something hid from the trace.
@@ -67,6 +70,7 @@ class Explanation:
         size: Width and height of the picture, in pixels.
         seen: The part of it that the network saw, as left, top, right and bottom, in its pixels;
             None where that is not known.
+        aggregation: How the terms became the map: ``"paper"`` or ``"levels"``.
     """
 
     image: Image
@@ -83,6 +87,7 @@ class Explanation:
     decomposition: Decomposition | None = None
     size: tuple[int, int] | None = None
     seen: tuple[int, int, int, int] | None = None
+    aggregation: Aggregation = "paper"
 
     @property
     def cut_away(self) -> float:

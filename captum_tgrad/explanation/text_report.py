@@ -21,17 +21,20 @@ def format_report(explanation: Explanation) -> str:
     height, width = explanation.attribution.shape
     total = float(explanation.attribution.double().sum())
     input_share, bias_share = _percent(explanation.input_share), _percent(explanation.bias_share)
+    paper = explanation.aggregation == "paper"
+    # By levels, the part of a term in the map is not that of its score.
+    whole, kind = ("map", "map") if paper else ("positive scores", "map by levels")
     lines = [
         *_seen_lines(explanation),
         "  most probable classes",
         *_prediction_lines(explanation.predictions),
         f"  explained: {target.name} ({target.index}), probability {target.probability:.1%}",
         f"    logit      {explanation.logit:+12.4f}",
-        f"    = input    {explanation.input_score:+12.4f}   {input_share} of the map",
-        f"    + biases   {explanation.bias_score:+12.4f}   {bias_share} of the map",
+        f"    = input    {explanation.input_score:+12.4f}   {input_share} of the {whole}",
+        f"    + biases   {explanation.bias_score:+12.4f}   {bias_share} of the {whole}",
         f"    + residual {explanation.residual:+12.1e}",
-        f"  map: {height} x {width} pixels, sum {total:.4f}",
-        "  largest terms: what they add to the logit, and their part of the map",
+        f"  {kind}: {height} x {width} pixels, sum {total:.4f}",
+        f"  largest terms: what they add to the logit, and their part of the {whole}",
         *_term_lines(explanation),
     ]
     return "\n".join(lines)

@@ -43,6 +43,20 @@ def test_explain_the_sample(tmp_path, capsys):
     assert printed.err == ""
 
 
+def test_explain_by_levels(tmp_path, capsys):
+    assert main(["explain", "--out", str(tmp_path), "--aggregation", "levels"]) == 0
+    classifier = load_classifier()
+    inputs = classifier.preprocess(sample_image())[None]
+    method = TGradAttribution(classifier.model)
+    expected = method.attribute(inputs, target=967, aggregation="levels").sum(1)[0]
+    actual = np.load(tmp_path / "coffee.npy")
+    np.testing.assert_allclose(actual, expected.numpy(), rtol=1e-4, atol=1e-7)
+    printed = capsys.readouterr().out
+    assert "map by levels: 224 x 224 pixels" in printed
+    assert "% of the positive scores" in printed
+    assert "of the map" not in printed
+
+
 def test_explain_several_pictures_for_one_class(tmp_path, pictures, capsys):
     out = tmp_path / "out"
     arguments = ["explain", *map(str, pictures), "--out", str(out), "--target", "Coffee Mug"]

@@ -26,6 +26,9 @@ def _noisy(model, image, target, seed):
 # What each name stands for: a call of the library it comes from.
 DIRECT = {
     "t_grad": lambda model, x, t: TGradAttribution(model).attribute(x, t),
+    "t_grad_levels": lambda model, x, t: TGradAttribution(model).attribute(
+        x, t, aggregation="levels"
+    ),
     "full_grad": lambda model, x, t: FullGradAttribution(model).attribute(x, t),
     "saliency": lambda model, x, t: captum.attr.Saliency(model).attribute(x, t),
     "input_x_gradient": lambda model, x, t: captum.attr.InputXGradient(model).attribute(x, t),

@@ -1,4 +1,4 @@
-"""The methods that are compared, by name: those of the paper's Table 1, and a control."""
+"""The methods that are compared, by name: those of the paper's Table 1, further ones, a control."""
 
 from __future__ import annotations
 
@@ -6,11 +6,22 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from captum_tgrad._support.suggest import did_you_mean
-from captum_tgrad.evaluation.methods import cam_methods, gradient_methods
+from captum_tgrad.evaluation.methods.built_in import cam_methods, gradient_methods
 from captum_tgrad.evaluation.methods.method import Method
 
 _METHODS = (
-    Method("t_grad", "T-Grad", "1 forward and 1 backward pass", gradient_methods.build_t_grad),
+    Method(
+        "t_grad",
+        "T-Grad",
+        "1 forward and 1 backward pass",
+        gradient_methods.t_grad_builder("paper"),
+    ),
+    Method(
+        "t_grad_levels",
+        "T-Grad (levels)",
+        "1 forward and 1 backward pass",
+        gradient_methods.t_grad_builder("levels"),
+    ),
     Method(
         "full_grad", "FullGrad", "1 forward and 1 backward pass", gradient_methods.build_full_grad
     ),

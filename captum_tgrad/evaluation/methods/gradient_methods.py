@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from captum_tgrad._support.own_randomness import own_randomness
+from captum_tgrad.attribution.combine import Aggregation
 from captum_tgrad.evaluation.methods.batches import (
     black_batch,
     leaf,
@@ -20,13 +22,19 @@ NOISE_SAMPLES = 50
 NOISE_SIGMA = 0.1
 
 
-def build_t_grad(model: nn.Module, black: Black) -> Compute:
-    """T-Grad, the only one with a residual."""
-    from captum_tgrad import TGradAttribution
+def t_grad_builder(aggregation: Aggregation) -> Callable[[nn.Module, Black], Compute]:
+    """Makes a builder for T-Grad, the only method with a residual."""
 
-    method = TGradAttribution(model)
+    def build(model: nn.Module, black: Black) -> Compute:
+        from captum_tgrad import TGradAttribution
 
-    return partial(method.attribute, return_convergence_delta=True)
+        return partial(
+            TGradAttribution(model).attribute,
+            aggregation=aggregation,
+            return_convergence_delta=True,
+        )
+
+    return build
 
 
 def build_full_grad(model: nn.Module, black: Black) -> Compute:
