@@ -49,7 +49,7 @@ def _of_sample(
         evidence = float(values.abs().sum())
         cells = term.at_places(values)
         placed = cells.dim() - 1 == len(spatial) and cells.numel() > 1
-        if not placed or evidence <= 2**8 * torch.finfo(torch.float64).eps * all_evidence:
+        if not placed or evidence <= 1e-12 * all_evidence:
             continue
         purity = score / evidence
         weighted = purity * phi(cells.clamp(min=0)[None], spatial)[0, 0]

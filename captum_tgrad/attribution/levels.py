@@ -12,7 +12,11 @@ from captum_tgrad.attribution.weighted_maps import WeightedMap, per_sample, shar
 from captum_tgrad.decomposition.places.cells import Grid
 from captum_tgrad.decomposition.terms import Term
 
-# Evidence below so many roundings of all evidence is rounding.
+# Of all evidence; what is below is the rounding of something that is 0. In float32, too, where
+# rounding is larger, small terms are real: all of the input's elements, most of which cancel, can
+# have a million times the evidence of a deep layer.
+_LEAST_EVIDENCE = 1e-12
+# A level of which so few roundings do not cancel has canceled.
 _ROUNDINGS = 2**8
 
 
@@ -60,8 +64,8 @@ def _levels(
     """The levels, the coarsest first: their maps, and for each sample whether it has the level."""
     found = [term.maps[number] for term in terms]
     mass = torch.stack([(each.positive + each.negative).flatten(1).sum(1) for each in found])
+    weights = torch.where(mass > _LEAST_EVIDENCE * mass.sum(0), scores / mass, 0)
     rounding = _ROUNDINGS * max(torch.finfo(term.score.dtype).eps for term in terms)
-    weights = torch.where(mass > rounding * mass.sum(0), scores / mass, 0)
     levels: dict[int, tuple[list[WeightedMap], list[Tensor]]] = {}
     for each, weight in zip(found, weights, strict=True):
         if each.grid is not None and math.prod(each.grid.sizes) > 1:

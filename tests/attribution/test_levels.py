@@ -60,8 +60,12 @@ def test_sums_are_those_of_the_paper_s_map_and_samples_do_not_matter_to_each_oth
 class _TwoLevels(nn.Module):
     """Four pixels, of which a bias sees two at a time: every number below is done by hand."""
 
+    def __init__(self, *weights):
+        super().__init__()
+        self.weights = torch.tensor(weights or (1.0, 3.0, -2.0, 2.0))
+
     def forward(self, x):
-        pairs = F.avg_pool1d(x * torch.tensor([1.0, 3.0, -2.0, 2.0]).to(x), 2) * 2
+        pairs = F.avg_pool1d(x * self.weights.to(x), 2) * 2
         return (pairs + torch.tensor([2.0, -1.0]).to(x)).sum((1, 2))
 
 
@@ -82,6 +86,17 @@ def test_a_map_by_hand():
     assert (
         not TGradAttribution(_TwoLevels()).attribute(x, aggregation="levels", sign="negative").any()
     )
+
+
+def test_a_small_term_beside_much_evidence_that_cancels_counts_in_float32_too():
+    net, x = _TwoLevels(65536.0, 4.0, -65536.0, 2.0), torch.ones(1, 1, 4)
+    fine = torch.tensor([65536.0, 4.0, 0.0, 2.0]) / 65542
+    coarse = torch.tensor([2.0, 1.5, 0.5, 0.0]) / 4
+    expected = coarse.sqrt() * (fine + coarse)
+    expected *= 7 / expected.sum()
+    for dtype in (torch.float32, torch.float64):
+        found = TGradAttribution(net).attribute(x.to(dtype), aggregation="levels")[0, 0]
+        torch.testing.assert_close(found, expected.to(dtype), rtol=1e-5, atol=1e-5)
 
 
 class _Net(nn.Module):
