@@ -68,25 +68,33 @@ def combine(
 
 
 def t_grad_map(
-    terms: Sequence[Term], number: int = 0, aggregation: Aggregation = "paper"
+    terms: Sequence[Term],
+    number: int = 0,
+    sign: Sign = "positive",
+    aggregation: Aggregation = "paper",
 ) -> Tensor:
     """The T-Grad map of one input: its attribution, summed over channels.
 
     Args:
         terms: All terms of a decomposition.
         number: Which of the inputs it is.
+        sign: As for ``combine``.
         aggregation: As for ``combine``.
 
     Returns:
         Shape ``(N, 1, *spatial)``.
     """
+    if sign == "all":
+        evidence_for = t_grad_map(terms, number, "positive", aggregation)
+        return evidence_for - t_grad_map(terms, number, "negative", aggregation)
     own, *biases = reaching = [term for term in terms if number in term.inputs]
+    direction = 1 if sign == "positive" else -1
     if aggregation == "levels" and own.maps[number].grid is not None:
-        return levels_map(reaching, number, 1)
-    mass = _evidence(own, number, "positive")
-    weight = share(mass.flatten(1).sum(1), own.score)
+        return levels_map(reaching, number, direction)
+    mass = _evidence(own, number, sign)
+    weight = share(mass.flatten(1).sum(1), own.score * direction)
     return mass * per_sample(weight, mass) + _bias_map(
-        biases, number, own.maps[number].grid, "positive", mass
+        biases, number, own.maps[number].grid, sign, mass
     )
 
 

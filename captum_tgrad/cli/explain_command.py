@@ -18,7 +18,7 @@ from captum_tgrad.cli.jobs import Job, plan_jobs, readable
 from captum_tgrad.cli.memory import short_memory
 from captum_tgrad.explanation import Explanation, explain, format_report
 from captum_tgrad.visualization import explanation_figure, layers_figure
-from captum_tgrad.zoo import Classifier
+from captum_tgrad.zoo import Classifier, resolve_target
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -44,9 +44,12 @@ def run_explain(options: argparse.Namespace) -> int:
     with users_mistakes():
         # The cheap checks first: a mistyped picture should not wait for a network to load.
         pictures, skipped = readable(options.pictures)
-        jobs = plan_jobs(pictures, options.out, layers=options.layers is not None)
+        if options.rival is not None and not options.page:
+            raise ValueError("--rival is for the page: give --page, too")
+        jobs = plan_jobs(pictures, options.out, options.layers is not None, options.page)
         device = choose_device(options.device)
         classifier, target = load_for(options)
+        rival = _rival(options, classifier, target)
     classifier.model.to(device)
     size = options.batch_size
     batches = [jobs[start : start + size] for start in range(0, len(jobs), size)]
@@ -57,7 +60,7 @@ def run_explain(options: argparse.Namespace) -> int:
             bar.update(len(planned) - len(batch))
             if not batch:
                 continue
-            explanations = _explained(classifier, images, target, options)
+            explanations = _explained(classifier, images, target, rival, options)
             for job, explanation in zip(batch, explanations, strict=True):
                 with users_mistakes():
                     _write(job, explanation, options.layers)
@@ -84,8 +87,22 @@ def _loaded(batch: Sequence[Job], skipped: dict[Path, str]) -> tuple[list[Job], 
     return loaded, images
 
 
+def _rival(options: argparse.Namespace, classifier: Classifier, target: int | None) -> int | bool:
+    """The class that pages compare with; False for none."""
+    if options.rival is None:
+        return bool(options.page) and len(classifier.class_names) > 1
+    rival = resolve_target(options.rival, classifier.class_names)
+    if rival == target:
+        raise ValueError(f"--rival {options.rival} is the class that is explained: name another")
+    return rival
+
+
 def _explained(
-    classifier: Classifier, images: list[Image], target: int | None, options: argparse.Namespace
+    classifier: Classifier,
+    images: list[Image],
+    target: int | None,
+    rival: int | bool,
+    options: argparse.Namespace,
 ) -> list[Explanation]:
     with short_memory(
         f"{len(images)} pictures at a time do not fit into memory: give a smaller --batch-size"
@@ -96,6 +113,7 @@ def _explained(
             target,
             keep_terms=options.layers is not None,
             aggregation=options.aggregation,
+            rival=rival,
         )
 
 
@@ -122,3 +140,6 @@ def _write(job: Job, explanation: Explanation, layers: int | None) -> None:
             f" {explanation.logit:+.3f}",
         )
         figure.savefig(job.layers_path, dpi=_DOTS_PER_INCH)
+    if job.page_path is not None:
+        name = job.title if job.picture is None else job.picture.name
+        job.page_path.write_text(explanation.to_html(name), encoding="utf-8")

@@ -54,6 +54,18 @@ def add_explain(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         f" speak most for the class, and the scores of all (N is {_LAYERS} where it is not given)",
     )
     parser.add_argument(
+        "--page",
+        action="store_true",
+        help="also write DIR/NAME.html: a page to walk through the explanation term by term, in one"
+        " file that any browser opens",
+    )
+    parser.add_argument(
+        "--rival",
+        metavar="CLASS",
+        help="the class, by name or number, that the page compares with the explained one"
+        " (default: the most probable other class)",
+    )
+    parser.add_argument(
         "--batch-size",
         type=positive,
         default=16,

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 _SAMPLE_STEM = "coffee"
-_SUFFIXES = (".png", ".npy", "-layers.png")
 
 
 @dataclass(frozen=True)
@@ -26,12 +25,14 @@ class Job:
         figure_path: For the figure, ending in ``.png``.
         map_path: For the map, ending in ``.npy``.
         layers_path: For the figure of the terms by layer, ending in ``-layers.png``; or None.
+        page_path: For the page to walk through, ending in ``.html``; or None.
     """
 
     picture: Path | None
     figure_path: Path
     map_path: Path
     layers_path: Path | None = None
+    page_path: Path | None = None
 
     @property
     def title(self) -> str:
@@ -47,7 +48,7 @@ class Job:
     @property
     def paths(self) -> tuple[Path, ...]:
         """All files to be written."""
-        further = () if self.layers_path is None else (self.layers_path,)
+        further = filter(None, (self.layers_path, self.page_path))
         return (self.figure_path, self.map_path, *further)
 
     def load(self) -> Image:
@@ -88,13 +89,16 @@ def readable(pictures: Sequence[Path]) -> tuple[list[Path], dict[Path, str]]:
     return found, skipped
 
 
-def plan_jobs(pictures: Sequence[Path], out: Path, layers: bool = False) -> list[Job]:
+def plan_jobs(
+    pictures: Sequence[Path], out: Path, layers: bool = False, page: bool = False
+) -> list[Job]:
     """Gives each picture files of its own.
 
     Args:
         pictures: None at all means the built-in sample.
         out: The folder for the results, made later if it is not there.
         layers: Whether there is to be a figure of the terms by layer.
+        page: Whether there is to be a page to walk through.
 
     Returns:
         A job for each picture, in their order. Where a file of the second would have the name of
@@ -107,9 +111,15 @@ def plan_jobs(pictures: Sequence[Path], out: Path, layers: bool = False) -> list
     """
     check_files(pictures, out)
     if not pictures:
-        return [_job(None, out, _SAMPLE_STEM, layers)]
-    stems = _distinct_stems([picture.stem for picture in pictures], layers)
-    jobs = [_job(picture, out, stem, layers) for picture, stem in zip(pictures, stems, strict=True)]
+        return [_job(None, out, _SAMPLE_STEM, layers, page)]
+    stems = _distinct_stems(
+        [picture.stem for picture in pictures],
+        (".png", ".npy", *["-layers.png"] * layers, *[".html"] * page),
+    )
+    jobs = [
+        _job(picture, out, stem, layers, page)
+        for picture, stem in zip(pictures, stems, strict=True)
+    ]
     check_files(pictures, out, [path for job in jobs for path in job.paths])
     return jobs
 
@@ -144,17 +154,21 @@ def title_of(picture: Path | None) -> str:
     return "coffee (the built-in sample)" if picture is None else str(picture)
 
 
-def _job(picture: Path | None, out: Path, stem: str, layers: bool) -> Job:
-    figure, attributions, layer_figure = (out / f"{stem}{suffix}" for suffix in _SUFFIXES)
-    return Job(picture, figure, attributions, layer_figure if layers else None)
+def _job(picture: Path | None, out: Path, stem: str, layers: bool, page: bool) -> Job:
+    return Job(
+        picture,
+        out / f"{stem}.png",
+        out / f"{stem}.npy",
+        out / f"{stem}-layers.png" if layers else None,
+        out / f"{stem}.html" if page else None,
+    )
 
 
-def _distinct_stems(stems: Sequence[str], layers: bool) -> list[str]:
+def _distinct_stems(stems: Sequence[str], suffixes: Sequence[str]) -> list[str]:
     """Numbers stems whose files would be others' too.
 
     So would names that differ in case only: some disks see no difference.
     """
-    suffixes = _SUFFIXES if layers else _SUFFIXES[:2]
 
     def files(stem: str) -> set[str]:
         return {f"{stem}{suffix}".casefold() for suffix in suffixes}

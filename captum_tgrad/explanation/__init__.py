@@ -1,7 +1,7 @@
 """Explanations of a classifier's answers for pictures: T-Grad, with what it rests on."""
 
 from captum_tgrad.explanation.explain import explain
-from captum_tgrad.explanation.explanation import Explanation, Prediction, TermScore
+from captum_tgrad.explanation.explanation import Explanation, Prediction, Rival, TermScore
 from captum_tgrad.explanation.text_report import format_report
 
-__all__ = ["Explanation", "Prediction", "TermScore", "explain", "format_report"]
+__all__ = ["Explanation", "Prediction", "Rival", "TermScore", "explain", "format_report"]

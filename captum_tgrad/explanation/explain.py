@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -11,8 +10,10 @@ from torch import Tensor, nn
 
 from captum_tgrad.attribution.combine import Aggregation, check_options, t_grad_map
 from captum_tgrad.decomposition.precision import without_autocast
-from captum_tgrad.decomposition.terms import Decomposition, Term, TermMap
+from captum_tgrad.decomposition.terms import Decomposition
 from captum_tgrad.explanation.explanation import Explanation, Prediction, TermScore
+from captum_tgrad.explanation.one_sample import of_sample
+from captum_tgrad.explanation.rival import Rivals, rivals_of
 from captum_tgrad.zoo.classifier import Classifier
 from captum_tgrad.zoo.preprocessing import Preprocessing
 from captum_tgrad.zoo.targets import resolve_target
@@ -31,6 +32,7 @@ def explain(
     *,
     keep_terms: bool = False,
     aggregation: Aggregation = "paper",
+    rival: int | str | bool = False,
 ) -> list[Explanation]:
     """Explains the answers for several pictures, in one batch on the device of the network.
 
@@ -39,14 +41,18 @@ def explain(
         images: RGB pictures of any size, at least one.
         target: The index or the name of the class to explain, the same for every picture. None:
             for each picture the class that the network gives it.
-        keep_terms: Whether to keep the maps of all terms, as ``layers_figure`` draws them.
+        keep_terms: Whether to keep the maps of all terms, as ``layers_figure`` and
+            ``Explanation.to_html`` show them.
         aggregation: As for ``TGradAttribution.attribute``.
+        rival: The index or the name of a class to compare with; True: the most probable other
+            class of each picture, which also stands in where the two are the same. Its terms and
+            those of the difference are kept, too, which takes two more decompositions.
 
     Returns:
         One explanation for each picture.
 
     Raises:
-        TypeError: ``target`` is neither an index nor a name.
+        TypeError: ``target`` or ``rival`` is neither an index nor a name.
         ValueError: There is no picture, no such class or no such aggregation, or the network does
             not return one logit for each class name.
     """
@@ -63,6 +69,7 @@ def explain(
         logits.argmax(dim=1) if index is None else logits.new_full((len(images),), index).long()
     )
 
+    rivals = rivals_of(classifier, inputs, logits, targets, rival) if rival is not False else None
     decomposition = TGradAttribution(classifier.model).decompose(inputs, target=targets)
     maps = _maps(decomposition, aggregation)
     scores = _Scores(decomposition)
@@ -76,8 +83,9 @@ def explain(
             probabilities[sample],
             int(targets[sample]),
             scores,
-            _of_sample(decomposition, sample) if keep_terms else None,
+            of_sample(decomposition, sample) if keep_terms or rivals else None,
             aggregation,
+            rivals,
         )
         for sample, image in enumerate(images)
     ]
@@ -131,6 +139,7 @@ def _explanation_of(
     scores: _Scores,
     decomposition: Decomposition | None,
     aggregation: Aggregation,
+    rivals: Rivals | None,
 ) -> Explanation:
     def prediction(index: int) -> Prediction:
         return Prediction(index, classifier.class_names[index], float(probabilities[index]))
@@ -153,36 +162,9 @@ def _explanation_of(
         size=image.size,
         seen=steps.seen(*image.size) if isinstance(steps, Preprocessing) else None,
         aggregation=aggregation,
-    )
-
-
-def _of_sample(decomposition: Decomposition, sample: int) -> Decomposition:
-    """The decomposition of one sample alone, on the CPU."""
-
-    def part(values: Tensor) -> Tensor:
-        # A copy: a part of a batch would keep all of it in memory.
-        return values[sample : sample + 1].detach().cpu().clone()
-
-    def term(whole: Term) -> Term:
-        maps = {
-            number: TermMap(part(own.positive), part(own.negative), part(own.placed), own.grid)
-            for number, own in whole.maps.items()
-        }
-        return replace(
-            whole,
-            positive=part(whole.positive),
-            negative=part(whole.negative),
-            score=part(whole.score),
-            magnitudes=None,
-            maps=maps,
-        )
-
-    inputs = tuple(term(each) for each in decomposition.inputs)
-    return Decomposition(
-        part(decomposition.output),
-        inputs[0] if len(inputs) == 1 else inputs,
-        [term(each) for each in decomposition.biases],
-        part(decomposition.delta),
+        model=classifier.name,
+        picture=image,
+        rival=None if rivals is None else rivals.of(sample, prediction),
     )
 
 

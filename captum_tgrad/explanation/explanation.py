@@ -46,6 +46,21 @@ class TermScore:
 
 
 @dataclass(frozen=True)
+class Rival:
+    """Another class, and why the network holds the explained one more probable, or less.
+
+    Attributes:
+        prediction: The class.
+        decomposition: All terms of its logit: one sample, on the CPU.
+        difference: All terms of the logit of the explained class minus that of this one.
+    """
+
+    prediction: Prediction
+    decomposition: Decomposition
+    difference: Decomposition
+
+
+@dataclass(frozen=True)
 class Explanation:
     """Why a classifier gives a picture the score it gives to one class.
 
@@ -71,6 +86,9 @@ class Explanation:
         seen: The part of it that the network saw, as left, top, right and bottom, in its pixels;
             None where that is not known.
         aggregation: How the terms became the map: ``"paper"`` or ``"levels"``.
+        model: The name of the classifier.
+        picture: The whole picture, as it was given.
+        rival: The class that it was compared with, where one was asked for.
     """
 
     image: Image
@@ -88,6 +106,9 @@ class Explanation:
     size: tuple[int, int] | None = None
     seen: tuple[int, int, int, int] | None = None
     aggregation: Aggregation = "paper"
+    model: str = ""
+    picture: Image | None = None
+    rival: Rival | None = None
 
     @property
     def cut_away(self) -> float:
@@ -96,3 +117,34 @@ class Explanation:
             return 0.0
         left, top, right, bottom = self.seen
         return 1 - (right - left) * (bottom - top) / (self.size[0] * self.size[1])
+
+    def to_html(self, name: str = "") -> str:
+        """A page on which a person walks through the explanation, term by term.
+
+        A notebook shows it when a cell ends with the explanation.
+
+        Args:
+            name: What the picture is called, such as its file.
+
+        Returns:
+            One HTML file without a server or a network; see
+            :func:`captum_tgrad.visualization.walkthrough_page`.
+
+        Raises:
+            ValueError: The terms were not kept.
+
+        Example:
+            >>> from captum_tgrad.explanation import explain
+            >>> from captum_tgrad.zoo import load_classifier, sample_image
+            >>> (found,) = explain(load_classifier(), [sample_image()], rival=True)
+            >>> "Why espresso?" in found.to_html("coffee.png")
+            True
+        """
+        from captum_tgrad.explanation.as_html import page_of
+
+        return page_of(self, name)
+
+    def _repr_html_(self) -> str | None:
+        from captum_tgrad.explanation.as_html import frame_of
+
+        return None if self.decomposition is None else frame_of(self.to_html())

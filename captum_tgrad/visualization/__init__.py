@@ -21,9 +21,12 @@ if TYPE_CHECKING:
     from captum_tgrad.visualization.replaced import replaced_images
     from captum_tgrad.visualization.similarity_figures import similarity_figure
     from captum_tgrad.visualization.term_scores import term_scores_figure
+    from captum_tgrad.visualization.walkthrough.document import walkthrough_page
+    from captum_tgrad.visualization.walkthrough.view import View
 
 __all__ = [
     "Report",
+    "View",
     "as_pictures",
     "cascade_figure",
     "curves_figure",
@@ -35,6 +38,7 @@ __all__ = [
     "seconds_figure",
     "similarity_figure",
     "term_scores_figure",
+    "walkthrough_page",
 ]
 
 # To a type checker, a module with a __getattr__ has every name.
@@ -44,6 +48,7 @@ if not TYPE_CHECKING:
         __name__,
         {
             "Report": "html_report",
+            "View": "walkthrough.view",
             "as_pictures": "pictures",
             "cascade_figure": "cascade_figures",
             "curves_figure": "curve_figures",
@@ -55,5 +60,6 @@ if not TYPE_CHECKING:
             "seconds_figure": "evaluation_figures",
             "similarity_figure": "similarity_figures",
             "term_scores_figure": "term_scores",
+            "walkthrough_page": "walkthrough.document",
         },
     )

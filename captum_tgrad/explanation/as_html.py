@@ -1,0 +1,81 @@
+"""An explanation as a page, and the page within a notebook."""
+
+from __future__ import annotations
+
+from html import escape
+from importlib.resources import files
+from string import Template
+from typing import TYPE_CHECKING
+
+from captum_tgrad.decomposition.terms import Decomposition
+from captum_tgrad.explanation.explanation import Explanation
+from captum_tgrad.visualization.walkthrough.document import walkthrough_page
+from captum_tgrad.visualization.walkthrough.view import View
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+def page_of(explanation: Explanation, name: str) -> str:
+    """The page; ``name`` is the picture's. Raises ValueError where the terms were not kept."""
+    if explanation.decomposition is None:
+        raise ValueError(
+            "the explanation has no terms to walk through: keep them with explain(...,"
+            " keep_terms=True), or with rival=True, which compares two classes as well"
+        )
+    target = explanation.target
+    about = [name, f"T-Grad of {explanation.model}" if explanation.model else "T-Grad"]
+    about.append(f"probability of {target.name} {target.probability:.1%}")
+    if explanation.rival is not None:
+        other = explanation.rival.prediction
+        about.append(f"of {other.name} {other.probability:.1%}")
+    if explanation.seen is not None and explanation.cut_away > 0:
+        about.append(f"{explanation.cut_away:.0%} of the picture is cut away")
+    return walkthrough_page(
+        _views(explanation, explanation.decomposition),
+        _photo(explanation),
+        title=f"Why {target.name}?",
+        about=" \N{MIDDLE DOT} ".join(filter(None, about)),
+    )
+
+
+def frame_of(page: str) -> str:
+    """A page as a part of another one, which it can neither read nor change."""
+    template = files(__package__) / "frame.html"
+    return Template(template.read_text(encoding="utf-8")).substitute(page=escape(page)).strip()
+
+
+def _views(explanation: Explanation, decomposition: Decomposition) -> list[View]:
+    one = explanation.target.name
+    views = [_view_of_class(one, decomposition)]
+    rival = explanation.rival
+    if rival is not None:
+        other = rival.prediction.name
+        views.append(_view_of_class(other, rival.decomposition))
+        views.append(
+            View(
+                f"{one}, not {other}",
+                rival.difference,
+                output=f"the logit of {one} minus that of {other}",
+                speaks_for=f"for {one}",
+                speaks_against=f"for {other}",
+            )
+        )
+    return views
+
+
+def _view_of_class(name: str, decomposition: Decomposition) -> View:
+    return View(
+        name,
+        decomposition,
+        output=f"the logit of {name}",
+        speaks_for=f"for {name}",
+        speaks_against=f"against {name}",
+    )
+
+
+def _photo(explanation: Explanation) -> Image:
+    """What the network saw, as sharp as it was given."""
+    if explanation.picture is None or explanation.seen is None:
+        return explanation.image
+    return explanation.picture.crop(explanation.seen)

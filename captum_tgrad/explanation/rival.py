@@ -1,0 +1,77 @@
+"""The class that an explained one is compared with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from captum_tgrad.decomposition.terms import Decomposition
+from captum_tgrad.explanation.explanation import Prediction, Rival
+from captum_tgrad.explanation.one_sample import of_sample
+from captum_tgrad.zoo.classifier import Classifier
+from captum_tgrad.zoo.targets import resolve_target
+
+
+@dataclass(frozen=True)
+class Rivals:
+    """The rivals of a batch.
+
+    Attributes:
+        classes: ``(N,)``.
+        decomposition: The terms of their logits.
+        difference: The terms of the logits of the targets minus theirs.
+    """
+
+    classes: Tensor
+    decomposition: Decomposition
+    difference: Decomposition
+
+    def of(self, sample: int, prediction: Callable[[int], Prediction]) -> Rival:
+        """That of one sample, on the CPU."""
+        return Rival(
+            prediction(int(self.classes[sample])),
+            of_sample(self.decomposition, sample),
+            of_sample(self.difference, sample),
+        )
+
+
+def rivals_of(
+    classifier: Classifier, inputs: Tensor, logits: Tensor, targets: Tensor, rival: int | str | bool
+) -> Rivals:
+    """Decomposes the logits of the rivals, and the differences to them.
+
+    Args:
+        classifier: Of the pictures.
+        inputs: ``(N, 3, H, W)``.
+        logits: ``(N, classes)``.
+        targets: The explained classes, ``(N,)``.
+        rival: A class, or True for the most probable one that is not explained; this one also
+            where the class is the explained one.
+
+    Raises:
+        TypeError: ``rival`` is neither an index nor a name.
+        ValueError: There is no such class, or only one.
+    """
+    from captum_tgrad import TGradAttribution
+
+    if logits.shape[1] < 2:
+        raise ValueError(f"rival must be False: {classifier.name} has only one class")
+    classes = logits.scatter(1, targets[:, None], -torch.inf).argmax(dim=1)
+    if rival is not True:
+        index = resolve_target(rival, classifier.class_names)
+        classes = torch.where(targets == index, classes, index)
+
+    def difference(images: Tensor) -> Tensor:
+        found: Tensor = classifier.model(images)
+        pair = torch.stack([targets, classes], dim=1)
+        one, other = found.gather(1, pair).unbind(1)
+        return one - other
+
+    return Rivals(
+        classes,
+        TGradAttribution(classifier.model).decompose(inputs, target=classes),
+        TGradAttribution(difference).decompose(inputs),
+    )

@@ -1,0 +1,175 @@
+"""The page itself: templates, filled in."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from html import escape
+from importlib.resources import files
+from string import Template
+from typing import TYPE_CHECKING, Any
+
+from captum_tgrad.attribution.combine import t_grad_map
+from captum_tgrad.visualization.map_values import as_maps
+from captum_tgrad.visualization.pictures import as_pictures
+from captum_tgrad.visualization.walkthrough.images import RAMPS, photo_of, still_of
+from captum_tgrad.visualization.walkthrough.numbers import numbers_of, signed
+from captum_tgrad.visualization.walkthrough.stored_maps import LEVELS, MOST_CELLS
+from captum_tgrad.visualization.walkthrough.view import View, check_views
+
+if TYPE_CHECKING:
+    from captum_tgrad.visualization.pictures import Array, Images, Numbers
+
+_SCRIPTS = ("maps.js", "state.js", "place.js", "bars.js", "film.js", "page.js")
+_ENDS_A_SCRIPT = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"})
+
+
+def walkthrough_page(
+    views: Sequence[View],
+    images: Images,
+    sample: int = 0,
+    *,
+    title: str = "An explanation",
+    about: str = "",
+    mean: Numbers | None = None,
+    std: Numbers | None = None,
+) -> str:
+    """A page on which a person walks through a T-Grad explanation, in one HTML file.
+
+    It shows the photo with the map over it, and a bar for each term in forward order. A bar shows
+    its term's map; a film goes through them; a place on the photo has its terms. It needs no server
+    and no network, and without JavaScript it is a still picture with all numbers.
+
+    Scores, sums and shares are those of the decomposition. Maps are stored in a byte a cell, at
+    their own resolution but with at most 224 cells a side, and the page says so.
+
+    Source: Tran, Mai, Le and Le, "T-Grad", eq. 6 and 8, and Fig. 2.
+
+    Args:
+        views: What the page can be switched to; the first is shown first.
+        images: What was explained, ``(N, C, H, W)``, or ``(C, H, W)`` for one, or pictures of
+            Pillow, which may be sharper than the input; see ``as_pictures``.
+        sample: Which of the batch.
+        title: Of the page.
+        about: A sentence below it, such as the model and the file.
+        mean: What was subtracted of each channel when the images were normalized.
+        std: What each channel was divided by.
+
+    Returns:
+        The HTML.
+
+    Raises:
+        TypeError: An argument is of the wrong kind.
+        ValueError: There is no view or no such sample, the views are of different inputs, or the
+            number of images is not that of the samples.
+
+    Example:
+        >>> import torch
+        >>> from captum_tgrad import TGradAttribution
+        >>> from captum_tgrad.visualization import View, walkthrough_page
+        >>> model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.Flatten())
+        >>> image = torch.rand(1, 3, 8, 8)
+        >>> view = View("pixel 0", TGradAttribution(model).decompose(image, target=0))
+        >>> walkthrough_page([view], image, title="A convolution").startswith("<!DOCTYPE html>")
+        True
+    """
+    size = check_views(views, sample)
+    picture = _picture_of(images, views[0], sample, mean, std)
+    numbers = [numbers_of(view, sample) for view in views]
+    shown = t_grad_map(views[0].decomposition.terms)[sample : sample + 1]
+    scripts = [_read(name) for name in _SCRIPTS]
+    return _filled(
+        "page.html",
+        title=escape(title),
+        about=escape(about),
+        policy=_policy(scripts),
+        style=_read("page.css"),
+        ramp_for=", ".join(RAMPS["for"]),
+        ramp_against=", ".join(RAMPS["against"]),
+        summary=escape(numbers[0]["summary"]),
+        photo=photo_of(picture),
+        ratio=f"{picture.shape[1] / picture.shape[0]:.4f}",
+        speaks_for=escape(views[0].speaks_for),
+        still=still_of(as_maps(shown, [size])[0]),
+        bars=_bars(numbers[0]["terms"]),
+        zero=_zero(numbers[0]["terms"]),
+        rows="".join(_row(term) for term in numbers[0]["terms"]),
+        count=str(len(numbers[0]["terms"])),
+        views="".join(
+            _filled("switch.html", number=str(number), name=escape(view.name))
+            for number, view in enumerate(views)
+        ),
+        numbers=_as_json({"views": numbers, "ramps": RAMPS, "levels": LEVELS}),
+        levels=str(LEVELS + 1),
+        most=str(MOST_CELLS),
+        scripts="".join(_filled("script.html", script=script) for script in scripts),
+    )
+
+
+def _picture_of(
+    images: Images, view: View, sample: int, mean: Numbers | None, std: Numbers | None
+) -> Array:
+    pictures, samples = as_pictures(images, mean, std), len(view.decomposition.output)
+    if len(pictures) != samples:
+        raise ValueError(f"images has {len(pictures)} pictures for {samples} samples")
+    return pictures[sample]
+
+
+def _bars(terms: Sequence[Mapping[str, Any]]) -> str:
+    whole = sum(_span(terms)) or 1.0
+    return "".join(
+        _filled(
+            "bar.html",
+            side="for" if term["score"] > 0 else "against",
+            size=f"{abs(term['score']) / whole:.4f}",
+            label=escape(term["label"]),
+        )
+        for term in terms
+    )
+
+
+def _zero(terms: Sequence[Mapping[str, Any]]) -> str:
+    """Where the line of 0 is, from the top, in percent."""
+    top, bottom = _span(terms)
+    return f"{100 * top / ((top + bottom) or 1.0):.2f}%"
+
+
+def _span(terms: Sequence[Mapping[str, Any]]) -> tuple[float, float]:
+    scores = [term["score"] for term in terms]
+    return max(0.0, *scores), -min(0.0, *scores)
+
+
+def _row(term: Mapping[str, Any]) -> str:
+    return _filled(
+        "row.html",
+        name=escape(term["name"]),
+        score=signed(term["score"]),
+        share=f"{term['shares']['for']:.1%}",
+        resolution=escape(term["resolution"] or "no place"),
+    )
+
+
+def _as_json(value: Any) -> str:
+    """JSON that no script block ends at, whatever the names in it are."""
+    text = json.dumps(value, separators=(",", ":"), allow_nan=False)
+    return text.translate(_ENDS_A_SCRIPT)
+
+
+def _policy(scripts: Sequence[str]) -> str:
+    """Nothing is fetched from anywhere, and no other script runs than those of the page."""
+    digests = [hashlib.sha256(script.encode()).digest() for script in scripts]
+    allowed = " ".join(f"'sha256-{base64.b64encode(each).decode()}'" for each in digests)
+    return (
+        f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src {allowed};"
+        " base-uri 'none'; form-action 'none'"
+    )
+
+
+def _read(name: str) -> str:
+    return (files(__package__) / "templates" / name).read_text(encoding="utf-8")
+
+
+def _filled(template: str, **values: str) -> str:
+    return Template(_read(template)).substitute(values)

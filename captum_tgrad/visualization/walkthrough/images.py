@@ -1,0 +1,51 @@
+"""The photo and the map over it, as images within a page."""
+
+from __future__ import annotations
+
+import base64
+import io
+from typing import TYPE_CHECKING, Any
+
+from captum_tgrad.visualization.map_values import limit_of, scaled
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from captum_tgrad.visualization.pictures import Array
+
+RAMPS = {
+    "for": ("#050302", "#3d1602", "#8c3103", "#d95f0e", "#fea944", "#fff6c9"),
+    "against": ("#040308", "#1d1049", "#40308f", "#6b5cd3", "#a99ff2", "#efecff"),
+}
+"""The colors of evidence, from 0 to the strongest: orange and violet, as in all figures. Both begin
+black, so that a place without evidence darkens the photo and nothing else."""
+
+_QUALITY = 88
+_MOST_PIXELS = 896
+
+
+def photo_of(picture: Array) -> str:
+    """A picture, (H, W, 3) in [0, 1], as a data URI; a large one is made smaller."""
+    from PIL import Image
+
+    photo = Image.fromarray((picture * 255).round().astype("uint8"))
+    photo.thumbnail((_MOST_PIXELS, _MOST_PIXELS), Image.Resampling.LANCZOS)
+    return _uri(photo, "webp", quality=_QUALITY, method=6)
+
+
+def still_of(values: Array) -> str:
+    """A map of evidence, (H, W), in the colors that the page draws it in, as a data URI."""
+    import numpy as np
+    from PIL import Image, ImageColor
+
+    stops = np.array([ImageColor.getrgb(color) for color in RAMPS["for"]], dtype=float)
+    place = scaled(values, limit_of([values])) * (len(stops) - 1)
+    channels = [np.interp(place, range(len(stops)), stops[:, channel]) for channel in range(3)]
+    drawn = np.stack(channels, axis=-1).round().astype("uint8")
+    return _uri(Image.fromarray(drawn), "webp", quality=_QUALITY, method=6)
+
+
+def _uri(image: Image, kind: str, **options: Any) -> str:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"

@@ -1,0 +1,94 @@
+"""What a page knows: the numbers and maps of decompositions, as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from captum_tgrad.attribution.combine import t_grad_map
+from captum_tgrad.decomposition.terms import Term
+from captum_tgrad.visualization.walkthrough.stored_maps import stored_map
+from captum_tgrad.visualization.walkthrough.view import View
+
+
+def numbers_of(view: View, sample: int) -> dict[str, Any]:
+    """A view for the page. All numbers are those of the decomposition; only maps are rounded.
+
+    Returns:
+        The output, the residual, the sums of the positive and of the negative scores, the T-Grad
+        maps of the evidence for and against, and for each term in forward order its name, score,
+        share of each map, sums of evidence, resolution and maps.
+    """
+    whole = view.decomposition
+    scores = [float(term.score[sample]) for term in whole]
+    sums = {
+        "for": sum(score for score in scores if score > 0),
+        "against": -sum(score for score in scores if score < 0),
+    }
+    maps = {
+        "for": t_grad_map(whole.terms, sign="positive")[sample, 0],
+        "against": t_grad_map(whole.terms, sign="negative")[sample, 0],
+    }
+    terms = [_term(term, sample, sums) for term in whole]
+    for number, term in enumerate(terms, 1):
+        term["label"] = f"{number} of {len(terms)}: {term['name']} adds {signed(term['score'])}"
+    return {
+        "name": view.name,
+        "summary": _summary(view, scores, sample),
+        "output": float(whole.output[sample]),
+        "outputName": view.output,
+        "residual": float(whole.delta[sample]),
+        "sides": {"for": view.speaks_for, "against": view.speaks_against},
+        "sums": sums,
+        "maps": {side: stored_map(values) for side, values in maps.items()},
+        "terms": terms,
+    }
+
+
+def signed(value: float) -> str:
+    r"""A number with its sign: three decimals, or three digits where it is small.
+
+    Example:
+        >>> signed(1.25), signed(0.0321), ascii(signed(-0.5))
+        ('+1.250', '+0.0321', "'\\u22120.500'")
+    """
+    if abs(value) >= 0.1 or value == 0:
+        text = f"{value:+.3f}"
+    elif abs(value) >= 1e-3:
+        text = f"{value:+.3g}"
+    else:
+        mantissa, exponent = f"{value:+.2e}".split("e")
+        text = f"{mantissa}e{int(exponent)}"
+    return text.replace("-", "\N{MINUS SIGN}")
+
+
+def _term(term: Term, sample: int, sums: dict[str, float]) -> dict[str, Any]:
+    score = float(term.score[sample])
+    own = {"for": max(score, 0.0), "against": max(-score, 0.0)}
+    evidence = {"for": term.positive[sample], "against": term.negative[sample]}
+    placed = term.positive.dim() == 4
+    return {
+        "name": term.name,
+        "score": score,
+        "shares": {side: own[side] / sums[side] if sums[side] else 0.0 for side in own},
+        "evidence": {side: float(each.double().sum()) for side, each in evidence.items()},
+        "resolution": term.resolution if placed else "",
+        "placed": float(term.placed[sample]),
+        "maps": {
+            side: stored_map(each[0] if placed else each.sum().reshape(1, 1))
+            for side, each in evidence.items()
+        },
+    }
+
+
+def _summary(view: View, scores: Sequence[float], sample: int) -> str:
+    whole = view.decomposition
+    biases = torch.tensor(scores[1:], dtype=torch.float64).sum()
+    count = f"{len(scores) - 1} bias terms add" if len(scores) != 2 else "one bias term adds"
+    return (
+        f"{view.output[:1].upper()}{view.output[1:]} is {signed(float(whole.output[sample]))}: the"
+        f" input adds {signed(scores[0])}, {count} {signed(float(biases))}, and the residual is"
+        f" {signed(float(whole.delta[sample]))}."
+    )
