@@ -89,6 +89,15 @@ def test_explain_draws_the_layers(tmp_path, capsys):
     assert Image.open(tmp_path / "coffee-layers.png").width > 1000
 
 
+def test_explain_writes_a_page(tmp_path, pictures, capsys):
+    out = ["--out", str(tmp_path / "out")]
+    assert main(["explain", str(pictures[0]), "--page", "--rival", "Coffee Mug", *out]) == 0
+    assert "cup.npy and " in capsys.readouterr().out
+    page = (tmp_path / "out" / "cup.html").read_text(encoding="utf-8")
+    assert "cup.png" in page
+    assert "espresso, not coffee mug" in page
+
+
 def _refused(capsys, *arguments: str) -> str:
     """Runs a command that has to fail; returns the one line that it says."""
     assert main(["explain", *arguments]) == 2
@@ -151,6 +160,10 @@ def test_refuses_bad_models_and_targets(tmp_path, capsys):
     out = ["--out", str(tmp_path / "out")]
     assert "did you mean torchvision:resnet50" in _refused(capsys, *out, "--model", "resnet50")
     assert "did you mean espresso (967)" in _refused(capsys, *out, "--target", "expresso")
+    assert "give --page" in _refused(capsys, *out, "--rival", "cup")
+    page = [*out, "--page", "--rival"]
+    assert "did you mean espresso (967)" in _refused(capsys, *page, "expresso")
+    assert "is the class that is explained" in _refused(capsys, *page, "cup", "--target", "cup")
     assert "no class 1000" in _refused(capsys, *out, "--target", "1000")
     assert "'toaster' cannot be used" in _refused(capsys, *out, "--device", "toaster")
 

@@ -66,6 +66,14 @@ def test_plan_jobs_tells_all_files_apart(tmp_path, names, stems):
     assert len(set(paths)) == 3 * len(jobs)
 
 
+def test_plan_jobs_has_a_file_for_the_page_where_it_is_asked_for(tmp_path):
+    pictures = _pictures(tmp_path, "cat.jpg", "b/cat.jpg")
+    jobs = plan_jobs(pictures, tmp_path / "out", page=True)
+    assert [job.page_path.name for job in jobs] == ["cat.html", "cat-2.html"]
+    assert jobs[0].paths[-1] == jobs[0].page_path
+    assert plan_jobs(pictures, tmp_path / "out")[0].page_path is None
+
+
 def test_plan_jobs_without_pictures_is_the_sample(tmp_path):
     (job,) = plan_jobs([], tmp_path)
     assert job.picture is None

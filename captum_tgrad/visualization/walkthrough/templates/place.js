@@ -87,7 +87,7 @@ function listenToPhoto() {
       (event.clientY - box.top) / box.height * height - 0.5,
     ]);
   });
-  const step = Math.max(width, height) / 28;
+  const step = Math.max(1, Math.max(width, height) / 28);
   const steps = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
   stage.addEventListener("keydown", (event) => {
     if (event.key === "Escape") {
