@@ -55,7 +55,7 @@ function termParts(view, index) {
   const sum = view.terms.slice(0, index + 1).reduce((total, each) => total + each.score, 0);
   const side = state.side === "both" ? (term.score > 0 ? "for" : "against") : state.side;
   const facts = [[signed(term.score), "score", term.score > 0 ? "for" : "against"]];
-  if (view.output) facts.push([percent(term.score / Math.abs(view.output)), "of the output"]);
+  if (view.output) facts.push([percent(term.score / Math.abs(view.output)).replace("-", "\u2212"), "of the output"]);
   facts.push([percent(term.shares[side]), `of the map ${view.sides[side]}`]);
   facts.push([signed(sum), "all up to here"]);
   const evidence = `Evidence ${view.sides.for} ${signed(term.evidence.for).slice(1)}, `

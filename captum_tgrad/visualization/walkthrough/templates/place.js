@@ -86,6 +86,7 @@ function listenToPhoto() {
       (event.clientX - box.left) / box.width * width - 0.5,
       (event.clientY - box.top) / box.height * height - 0.5,
     ]);
+    byId("place").scrollIntoView({ block: "nearest" });  // on a phone it is further down
   });
   const step = Math.max(1, Math.max(width, height) / 28);
   const steps = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
