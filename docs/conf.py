@@ -3,6 +3,7 @@
 import ast
 import warnings
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import matplotlib
@@ -10,6 +11,8 @@ from matplotlib.figure import Figure
 from sphinx_gallery.scrapers import figure_rst
 
 import captum_tgrad
+from captum_tgrad.explanation import explain
+from captum_tgrad.zoo import load_classifier, sample_image
 
 matplotlib.use("Agg")
 
@@ -100,6 +103,16 @@ def _home_of_public_names(app: object) -> None:
         setattr(captum_tgrad, name, getattr(import_module("captum_tgrad"), name))
 
 
+def _write_the_walkthrough(app: Any, error: Exception | None) -> None:
+    """Puts the page of the sample image beside the documentation, which shows it."""
+    if error is not None or app.builder.format != "html":
+        return
+    (found,) = explain(load_classifier(), [sample_image()], rival=True)
+    page = found.to_html("coffee, the built-in sample")
+    (Path(app.outdir) / "walkthrough.html").write_text(page, encoding="utf-8")
+
+
 def setup(app: object) -> None:
     """Called by Sphinx."""
+    app.connect("build-finished", _write_the_walkthrough)  # type: ignore[attr-defined]
     app.connect("builder-inited", _home_of_public_names)  # type: ignore[attr-defined]

@@ -4,7 +4,9 @@ import importlib
 import inspect
 import pkgutil
 import re
+import runpy
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -59,3 +61,17 @@ def test_no_sentence_is_taken_for_a_type():
         lines = napoleon.GoogleDocstring(text, config).lines()
         wrong += [f"{name}: {line}" for line in lines if line.startswith((":rtype:", ":type"))]
     assert wrong == []
+
+
+def test_the_page_of_the_sample_image_is_beside_the_documentation(tmp_path):
+    configuration = runpy.run_path(str(ROOT / "docs" / "conf.py"))
+    connected = {}
+    app = SimpleNamespace(
+        outdir=tmp_path, builder=SimpleNamespace(format="html"), connect=connected.__setitem__
+    )
+    configuration["setup"](app)
+    connected["build-finished"](app, None)
+    page = (tmp_path / "walkthrough.html").read_text(encoding="utf-8")
+    assert "<title>Why espresso?</title>" in page
+    shown = (ROOT / "docs" / "how_to" / "walk_through.md").read_text(encoding="utf-8")
+    assert shown.count('"../walkthrough.html"') == 2

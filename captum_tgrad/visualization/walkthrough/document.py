@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from captum_tgrad.attribution.combine import t_grad_map
 from captum_tgrad.visualization.map_values import as_maps
 from captum_tgrad.visualization.pictures import as_pictures
-from captum_tgrad.visualization.walkthrough.images import RAMPS, photo_of, still_of
+from captum_tgrad.visualization.walkthrough.embedded import RAMPS, photo_of, still_of
 from captum_tgrad.visualization.walkthrough.numbers import numbers_of, signed
 from captum_tgrad.visualization.walkthrough.stored_maps import LEVELS, MOST_CELLS
 from captum_tgrad.visualization.walkthrough.view import View, check_views

@@ -57,7 +57,7 @@ function termParts(view, index) {
   const facts = [[signed(term.score), "score", term.score > 0 ? "for" : "against"]];
   if (view.output) facts.push([percent(term.score / Math.abs(view.output)).replace("-", "\u2212"), "of the output"]);
   facts.push([percent(term.shares[side]), `of the map ${view.sides[side]}`]);
-  facts.push([signed(sum), "all up to here"]);
+  facts.push([signed(sum), "sum up to here"]);
   const evidence = `Evidence ${view.sides.for} ${signed(term.evidence.for).slice(1)}, `
     + `${view.sides.against} ${signed(term.evidence.against).slice(1)}. `;
   const place = term.resolution
