@@ -110,8 +110,10 @@ def test_without_terms_it_says_how_to_keep_them():
 
 
 def test_a_notebook_shows_the_page_in_a_frame():
+    formatters = pytest.importorskip("IPython.core.formatters")
     (found,) = explain(_classifier(), _images(1), rival=True)
-    frame = found._repr_html_()
+    shown, _ = formatters.DisplayFormatter().format(found)
+    frame = shown["text/html"]
     inside = re.fullmatch(
         r'<iframe srcdoc="([^"]*)" sandbox="allow-scripts"[^<>]*></iframe>', frame
     )

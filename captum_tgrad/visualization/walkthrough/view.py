@@ -35,8 +35,8 @@ def check_views(views: Sequence[View], sample: int) -> tuple[int, int]:
 
     Raises:
         TypeError: One of them is no ``View``, or has no decomposition.
-        ValueError: There are none, they are of different inputs or of no images, or there is no
-            such sample.
+        ValueError: There are none, they are of different inputs or of no images, there is no such
+            sample, or a score is not finite.
     """
     if not views:
         raise ValueError("views is empty: give at least one")
@@ -54,6 +54,8 @@ def check_views(views: Sequence[View], sample: int) -> tuple[int, int]:
             )
         if not 0 <= sample < shape[0]:
             raise ValueError(f"sample is {sample}: there are {shape[0]} samples, counted from 0")
+        if not all(bool(term.score[sample].isfinite()) for term in view.decomposition):
+            raise ValueError(f"the view {view.name!r} has scores that are not finite")
         sizes.add((shape[2], shape[3]))
     if len(sizes) > 1:
         raise ValueError(f"the views are of inputs of different sizes: {sorted(sizes)}")

@@ -96,6 +96,13 @@ def test_bad_values(change, message):
         walkthrough_page(**arguments)
 
 
+def test_scores_that_are_not_finite():
+    whole = decomposition(1)
+    whole.biases[0].score.fill_(torch.nan)
+    with pytest.raises(ValueError, match="scores that are not finite"):
+        walkthrough_page([View("one", whole)], images(1))
+
+
 def test_bad_views():
     with pytest.raises(TypeError, match="views must hold View"):
         walkthrough_page([decomposition(1)], images(1))

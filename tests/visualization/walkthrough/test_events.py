@@ -45,6 +45,12 @@ def test_hovering_a_bar_shows_its_map_until_the_mouse_leaves(browser):
     assert "All terms together" in readout(browser)
 
 
+def test_a_map_without_places_is_called_flat(browser):
+    browser.click(bar(LAST))
+    assert browser("byId('shown').textContent") == f"{NAMES[LAST]}: the same everywhere"
+    assert "spread evenly" in readout(browser)
+
+
 def test_a_bar_that_is_clicked_stays(browser):
     browser.click(bar(1))
     browser.hover("h1")
@@ -141,6 +147,17 @@ def test_switching_the_evidence_changes_map_and_shares(browser):
     browser.click("input[name=side][value='against']")
     assert browser("byId('high').textContent") == "against cat"
     assert "share of the map against cat" in browser("byId('share-title').textContent")
+
+
+@pytest.mark.parametrize(("side", "color"), [("for", "#fff6c9"), ("against", "#efecff")])
+def test_the_strongest_place_has_the_end_of_the_ramp(browser, side, color):
+    browser.click(f"input[name=side][value='{side}']")
+    browser.click(bar(1))
+    kept = cells(numbers_in(document())["views"][0]["terms"][1]["maps"][side])
+    large = F.interpolate(kept[None, None], (8, 8), mode="bilinear")[0, 0]
+    y, x = divmod(int(large.argmax()), 8)
+    pixel = browser(f"[...byId('map').getContext('2d').getImageData({x}, {y}, 1, 1).data]")
+    assert pixel == [*bytes.fromhex(color[1:]), 255]
 
 
 def test_a_click_on_the_photo_lists_the_terms_there(browser):

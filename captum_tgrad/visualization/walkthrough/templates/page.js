@@ -14,7 +14,7 @@ function show() {
       : evidenceOf(view.terms[index].maps, state.side);
   }
   paint(byId("map"), values, limitOf(whole ?? values));
-  byId("shown").textContent = captionOf(view, index);
+  byId("shown").textContent = captionOf(view, index) + noteOf(values);
   showLegend(view);
   showBars();
   showReadout(view, index);
@@ -24,6 +24,12 @@ function captionOf(view, index) {
   if (index === null) return "The whole map";
   const { name } = view.terms[index];
   return state.frames === "sum" ? `All terms up to ${name}` : name;
+}
+
+/** What a reader must know of a map that has nothing to compare. */
+function noteOf(values) {
+  if (values.some((value) => value !== values[0])) return "";
+  return values[0] === 0 ? ": 0 everywhere" : ": the same everywhere";
 }
 
 function showLegend(view) {
@@ -50,7 +56,8 @@ function wholeParts(view) {
 
 function termParts(view, index) {
   const term = view.terms[index];
-  const heading = element("h3", "", term.name);
+  const heading = element("h3");
+  heading.append(nameOf(term));
   heading.append(element("small", "", `${index + 1} of ${view.terms.length}`));
   const sum = view.terms.slice(0, index + 1).reduce((total, each) => total + each.score, 0);
   const side = state.side === "both" ? (term.score > 0 ? "for" : "against") : state.side;

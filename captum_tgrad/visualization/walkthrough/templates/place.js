@@ -68,7 +68,7 @@ function entryOf(term, { index, value }, total) {
   button.type = "button";
   const bar = element("i");
   bar.style.width = percent(Math.abs(value) / total);
-  button.append(bar, element("span", "name", term.name),
+  button.append(bar, nameOf(term),
     element("span", "part", percent(Math.abs(value) / total)));
   button.addEventListener("click", () => select(index));
   const entry = element("li");

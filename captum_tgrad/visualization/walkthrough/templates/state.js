@@ -22,6 +22,13 @@ function element(tag, name, text) {
   return made;
 }
 
+/** A term's name, which is broken after a dot where it is too long for its place. */
+function nameOf(term) {
+  const made = element("span", "name");
+  for (const part of term.name.split(/(?<=[.:])/)) made.append(part, element("wbr"));
+  return made;
+}
+
 /** A number with its sign: three decimals, or three digits where it is small. */
 function signed(value) {
   const size = Math.abs(value);
