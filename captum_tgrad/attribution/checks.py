@@ -153,7 +153,10 @@ def check_output(output: Any, samples: int) -> None:
 def check_output_shape(output: Any, samples: int) -> None:
     """Raises TypeError or ValueError unless a forward function returned ``(N, ...)``."""
     if not isinstance(output, Tensor):
-        example = "model(x)['out']" if isinstance(output, dict) else "model(x)[0]"
+        keys = list(output) if isinstance(output, dict) else []
+        # An output of Hugging Face may have a loss or hidden states before its logits.
+        key = "logits" if "logits" in keys else next(iter(keys), 0)
+        example = f"model(x)[{key!r}]"
         raise TypeError(
             f"forward_func returned a {type(output).__name__}, not a tensor. "
             + _WRAPPER.format(example=example)

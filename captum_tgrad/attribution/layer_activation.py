@@ -173,8 +173,8 @@ def _check_activation(value: Any, layer: nn.Module, at_input: bool) -> None:
 def _places_of(tensor: Tensor, samples: int, layer: nn.Module, channel_dim: int | None) -> Places:
     """Where the activation's elements are on the inputs; of a prefix token, only its sample.
 
-    Integers have no places that could be followed: behind them, those of an embedding are its own
-    dimensions, if it is said which of them is no place.
+    Integers have no places that could be followed: behind them, the places of an embedding are its
+    own dimensions.
     """
     known = places_of(tensor)
     batch = Axis(SAMPLES, 0, samples)
@@ -185,9 +185,7 @@ def _places_of(tensor: Tensor, samples: int, layer: nn.Module, channel_dim: int 
             return known
         return places(tensor.shape, {batch: known.claims.get(batch, (along(tensor.shape, 0, 1),))})
     if known is None and tensor.dim() and len(tensor) == samples:
-        if channel_dim != 1:
-            return input_places(tensor.shape, 0, channel_dim)
-        return places(tensor.shape, {batch: (along(tensor.shape, 0),)})
+        return input_places(tensor.shape, 0, channel_dim)
     raise ValueError(
         f"layer ({type(layer).__name__}) has an activation of shape {tuple(tensor.shape)}, in which"
         f" the {samples} samples of the batch cannot be told apart. Pass another layer, or explain"

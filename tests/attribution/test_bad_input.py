@@ -53,6 +53,7 @@ def test_inputs_and_targets(inputs, target, error, message):
     ("forward_func", "target", "error", "message"),
     [
         (lambda x: {"out": MODEL(x)}, 0, TypeError, r"lambda x: model\(x\)\['out'\]"),
+        (lambda x: {"loss": 1, "logits": MODEL(x)}, 0, TypeError, r"model\(x\)\['logits'\]"),
         (lambda x: (MODEL(x), x), 0, TypeError, r"lambda x: model\(x\)\[0\]"),
         (lambda x: MODEL(x).sum(), None, ValueError, "one per sample"),
         (lambda x: MODEL(x)[:1], 0, ValueError, "must count the samples"),

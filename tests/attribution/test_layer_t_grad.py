@@ -222,6 +222,14 @@ def test_tokens_are_told_apart_if_it_is_said_which_dimension_is_no_place():
     torch.testing.assert_close(attribution.flatten(1).sum(1), scores)
 
 
+def test_tokens_that_count_as_channels_are_warned_of():
+    embedding, layer = nn.Embedding(10, 4), nn.TransformerEncoderLayer(4, 2, 8, batch_first=True)
+    model = nn.Sequential(embedding, layer).eval()
+    method = LayerTGradAttribution(lambda tokens: model(tokens)[:, 0], embedding)
+    with pytest.warns(UserWarning, match=r"all of its 5 positions.*pass channel_dim=2"):
+        method.attribute(torch.randint(10, (2, 5)), 1)
+
+
 def test_from_the_first_layers_input_it_is_t_grad():
     network, images = _network(), _images()
     expected = TGradAttribution(network).attribute(images, 2)
