@@ -79,7 +79,7 @@ def figure_at_the_end(
 
 sphinx_gallery_conf = {
     "image_scrapers": (figure_at_the_end,),
-    "ignore_repr_types": r"ShownFigure",
+    "ignore_repr_types": r"matplotlib\.figure\.Figure",
     "examples_dirs": "../tutorials",
     "gallery_dirs": "tutorials",
     "filename_pattern": r"/\d_",

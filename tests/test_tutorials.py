@@ -2,6 +2,7 @@
 
 import ast
 import json
+import pickle
 import runpy
 import warnings
 from pathlib import Path
@@ -78,3 +79,9 @@ def test_outside_of_a_notebook_show_says_what_to_do(figure):
     with pytest.raises(RuntimeError, match=r"figure\.savefig"):
         figure.show()
     assert figure._repr_png_().startswith(b"\x89PNG")
+
+
+def test_a_figure_survives_pickling_and_is_known_by_the_name_of_its_class(figure):
+    kind = type(figure)
+    assert f"{kind.__module__}.{kind.__name__}" == "matplotlib.figure.Figure"
+    assert pickle.loads(pickle.dumps(figure))._repr_png_().startswith(b"\x89PNG")

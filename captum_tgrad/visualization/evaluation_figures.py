@@ -76,9 +76,9 @@ def _shown(summary: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
 
 
 def _figure(width: float, height: float) -> Figure:
-    from captum_tgrad.visualization.shown import ShownFigure
+    from captum_tgrad.visualization.shown import shown_figure
 
-    return ShownFigure(figsize=(width, height), layout="constrained")
+    return shown_figure(width, height, layout="constrained")
 
 
 def _bars(axes: Axes, shown: Mapping[str, Mapping[str, Any]], metric: str, title: str) -> None:

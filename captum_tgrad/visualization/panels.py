@@ -59,10 +59,10 @@ def new_figure(width: float, height: float) -> Figure:
     """A figure of that size in inches; it is not registered with pyplot, and notebooks show it."""
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-    from captum_tgrad.visualization.shown import ShownFigure
+    from captum_tgrad.visualization.shown import shown_figure
 
     layout = ConstrainedLayoutEngine(w_pad=0.07, h_pad=0.1)
-    return ShownFigure(figsize=(width, height), layout=layout, facecolor="white")
+    return shown_figure(width, height, layout=layout, facecolor="white")
 
 
 def write_title(part: Figure | SubFigure, text: str) -> None:
