@@ -40,7 +40,7 @@ docs: $(ENVIRONMENT) ## Build the documentation, run every tutorial; the pages a
 	PATH="$(abspath $(VENV))/bin:$$PATH" $(RUN) sphinx -W --keep-going -b html docs docs/_build/html
 
 clean: ## Remove the environment and everything that was built or drawn.
-	rm -rf .venv $(OUT) compared sanity-check docs/_build docs/tutorials build dist *.egg-info .coverage .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv $(OUT) compared sanity-check docs/_build docs/generated docs/tutorials build dist *.egg-info .coverage .mypy_cache .pytest_cache .ruff_cache
 	find captum_tgrad tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Written last, so that an installation that broke off is made again.

@@ -1,7 +1,10 @@
 """How Sphinx builds the documentation: ``make docs``, offline, every warning an error."""
 
 import ast
+import re
+import sys
 import warnings
+import zlib
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -15,38 +18,53 @@ from captum_tgrad.explanation import explain
 from captum_tgrad.zoo import load_classifier, sample_image
 
 matplotlib.use("Agg")
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE))
 
 project = "captum_tgrad"
-author = "The captum_tgrad developers"
+author = copyright = "The captum_tgrad developers"
 version = release = captum_tgrad.__version__
 
 extensions = [
     "myst_parser",
     "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.intersphinx",
     "sphinx.ext.mathjax",
     "sphinx.ext.napoleon",
+    "sphinx.ext.viewcode",
     "sphinx_copybutton",
+    "sphinx_design",
     "sphinx_gallery.gen_gallery",
     "sphinx-mathjax-offline",
     "sphinxcontrib.programoutput",
 ]
-exclude_patterns = ["_build", "sg_execution_times.rst", "tutorials/sg_execution_times.rst"]
+exclude_patterns = [
+    "_build",
+    "generated",
+    "sg_execution_times.rst",
+    "tutorials/sg_execution_times.rst",
+]
 
 html_theme = "furo"
 html_title = f"captum_tgrad {version}"
 html_static_path = ["static"]
-html_css_files = ["tables.css"]
+html_css_files = ["pages.css"]
 
 myst_enable_extensions = ["colon_fence", "dollarmath"]
 myst_heading_anchors = 3
 copybutton_exclude = ".linenos, .gp, .go"
 
 autodoc_member_order = "bysource"
-autodoc_typehints = "none"  # the docstrings say types where they matter
+autodoc_typehints = "description"
+autodoc_typehints_description_target = "documented_params"
+autodoc_typehints_format = "short"
 autodoc_default_options = {"members": True}
+autosummary_generate = False
+viewcode_line_numbers = True
 
 nitpicky = True
-# The documentation is built without a network, so that names of other projects are not looked up.
+# Names of other projects that no inventory has, and aliases of types.
 nitpick_ignore_regex = [
     (
         "py:.*",
@@ -54,9 +72,26 @@ nitpick_ignore_regex = [
     ),
     (
         "py:.*",
-        r"(Tensor|Image|Path|GradientAttribution|LayerAttribution|Attribution|OutputError|NamedTuple|optional)",
+        r"(Tensor|Image|Path|GradientAttribution|LayerAttribution|Attribution|OutputError|NamedTuple|optional|Array)",
     ),
+    ("py:.*", r"captum_tgrad\..*\.(TensorOrTupleOfTensorsGeneric|Magnitudes|TermMap)"),
 ]
+
+
+def _inventory(path: Path) -> tuple[str, str]:
+    """Compresses a list of names, since the build must not need a network to fetch the whole one."""
+    url, *names = path.read_text(encoding="utf-8").splitlines()
+    head = f"# Sphinx inventory version 2\n# Project: {path.stem}\n# Version: \n"
+    head += "# The remainder of this file is compressed using zlib.\n"
+    packed = HERE / "generated" / f"{path.stem}.inv"
+    packed.parent.mkdir(exist_ok=True)
+    packed.write_bytes(head.encode() + zlib.compress("\n".join(names).encode() + b"\n"))
+    return url, str(packed.relative_to(HERE))
+
+
+intersphinx_mapping = {
+    path.stem: _inventory(path) for path in sorted((HERE / "inventories").glob("*.txt"))
+}
 
 
 def figure_at_the_end(
@@ -88,8 +123,10 @@ sphinx_gallery_conf = {
     "remove_config_comments": True,
     "download_all_examples": False,
     "min_reported_time": 0,
+    "thumbnail_size": (640, 400),
 }
-suppress_warnings = ["config.cache"]
+# The second: a class of torchmetrics has the name of a result.
+suppress_warnings = ["config.cache", "ref.python"]
 
 # Captum says so at every call of its own gradient methods.
 warnings.filterwarnings("ignore", "Input Tensor .* did not already require gradients")
@@ -112,7 +149,28 @@ def _write_the_walkthrough(app: Any, error: Exception | None) -> None:
     (Path(app.outdir) / "walkthrough.html").write_text(page, encoding="utf-8")
 
 
-def setup(app: object) -> None:
+def _draw(app: Any) -> None:
+    """Draws what pages show, and cuts readable thumbnails out of the figures of the tutorials."""
+    from build_figures import build, thumbnails
+
+    build(HERE, HERE / "generated")
+    thumbnails(HERE / "tutorials" / "images")
+
+
+def _link_the_notebook(app: Any, docname: str, source: list[str]) -> None:
+    """Puts the links to the notebook and the script at the top of a tutorial."""
+    if re.fullmatch(r"tutorials/\d_\w+", docname):
+        name = docname.rpartition("/")[2]
+        source[0] = re.sub(
+            r":ref:`Go to the end <[^>]*>`\s+to download the full example code\.",
+            f":download:`Open as a notebook <{name}.ipynb>` or :download:`as a script <{name}.py>`.",
+            source[0],
+        )
+
+
+def setup(app: Any) -> None:
     """Called by Sphinx."""
-    app.connect("build-finished", _write_the_walkthrough)  # type: ignore[attr-defined]
-    app.connect("builder-inited", _home_of_public_names)  # type: ignore[attr-defined]
+    app.connect("builder-inited", _home_of_public_names)
+    app.connect("builder-inited", _draw, priority=900)  # after the gallery
+    app.connect("source-read", _link_the_notebook)
+    app.connect("build-finished", _write_the_walkthrough)
