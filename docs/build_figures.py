@@ -1,4 +1,4 @@
-"""What the build of the documentation draws: the chart of the results and figures of an evaluation."""
+"""What the build of the documentation draws: a chart of the results, figures, thumbnails."""
 
 from __future__ import annotations
 

@@ -79,7 +79,7 @@ nitpick_ignore_regex = [
 
 
 def _inventory(path: Path) -> tuple[str, str]:
-    """Compresses a list of names, since the build must not need a network to fetch the whole one."""
+    """Compresses a list of names: the build must not need a network to fetch the whole one."""
     url, *names = path.read_text(encoding="utf-8").splitlines()
     head = f"# Sphinx inventory version 2\n# Project: {path.stem}\n# Version: \n"
     head += "# The remainder of this file is compressed using zlib.\n"
@@ -163,7 +163,8 @@ def _link_the_notebook(app: Any, docname: str, source: list[str]) -> None:
         name = docname.rpartition("/")[2]
         source[0] = re.sub(
             r":ref:`Go to the end <[^>]*>`\s+to download the full example code\.",
-            f":download:`Open as a notebook <{name}.ipynb>` or :download:`as a script <{name}.py>`.",
+            f":download:`Open as a notebook <{name}.ipynb>` or"
+            f" :download:`as a script <{name}.py>`.",
             source[0],
         )
 

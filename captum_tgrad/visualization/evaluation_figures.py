@@ -17,7 +17,9 @@ _COLUMNS = 3
 
 
 def metrics_figure(summary: Mapping[str, Any]) -> Figure:
-    """The metrics of each method, as in Fig. 4 of the T-Grad paper, with intervals.
+    """The metrics of each method, with intervals.
+
+    Source: Tran, Mai, Le and Le, "T-Grad", Fig. 4.
 
     Args:
         summary: As from ``captum_tgrad.evaluation.summarize``.
@@ -46,7 +48,9 @@ def metrics_figure(summary: Mapping[str, Any]) -> Figure:
 
 
 def seconds_figure(summary: Mapping[str, Any]) -> Figure:
-    """The seconds that each method takes for an image, as in Fig. 3 of the T-Grad paper.
+    """The seconds that each method takes for an image.
+
+    Source: Tran, Mai, Le and Le, "T-Grad", Fig. 3.
 
     Args:
         summary: As from ``captum_tgrad.evaluation.summarize``.
