@@ -28,8 +28,7 @@ def check_model_and_inputs(
         raise TypeError(
             f"forward_func must be a module or another callable, got {type(forward_func).__name__}."
         )
-    if nan_policy not in get_args(NanPolicy):
-        raise ValueError(f"nan_policy must be 'raise' or 'omit', got {nan_policy!r}.")
+    check_nan_policy(nan_policy)
     if not isinstance(inputs, (Tensor, tuple)):
         raise TypeError(
             f"inputs must be a torch.Tensor or a tuple of them, got {type(inputs).__name__}."
@@ -64,6 +63,12 @@ def _check_input(tensor: Any, first: Tensor, name: str) -> None:
             f"inputs must be on one device: inputs[0] is on {first.device}, {name} on"
             f" {tensor.device}."
         )
+
+
+def check_nan_policy(nan_policy: Any) -> None:
+    """Raises ValueError unless it is one of the policies."""
+    if nan_policy not in get_args(NanPolicy):
+        raise ValueError(f"nan_policy must be 'raise' or 'omit', got {nan_policy!r}.")
 
 
 def check_finite(tensor: Tensor, name: str) -> None:

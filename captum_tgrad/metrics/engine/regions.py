@@ -1,0 +1,103 @@
+"""Where the object is: masks, or boxes in pixels, as boolean masks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+Regions = Tensor | Sequence[Any]
+"""Masks ``(N, H, W)`` or ``(N, 1, H, W)``; boxes ``(N, 4)``, or for each sample ``(boxes, 4)``."""
+
+# Annotations may go beyond the border by as much as the rounding of a pixel.
+_BEYOND = 1.0
+
+
+def as_masks(regions: Any, samples: int, size: tuple[int, int], device: torch.device) -> Tensor:
+    """The places of every sample that are in its region, ``(N, H, W)``, bool.
+
+    A pixel is in a box if its middle is: in column j, if ``x0 <= j + 0.5 < x1``.
+
+    Args:
+        regions: As ``Regions``.
+        samples: How many samples there are.
+        size: Height and width of the images.
+        device: Where the masks are needed.
+
+    Raises:
+        TypeError: They are no tensors or numbers.
+        ValueError: Their number, shape, size or values do not fit.
+    """
+    if isinstance(regions, Tensor) and regions.dim() in (3, 4):
+        return _checked_masks(regions, samples, size).to(device)
+    if not isinstance(regions, (Tensor, Sequence)) or isinstance(regions, str):
+        raise TypeError(
+            "regions must be a tensor of masks or of boxes, or a list with the boxes of each"
+            f" sample, got {type(regions).__name__}."
+        )
+    if len(regions) != samples:
+        raise ValueError(f"regions has {len(regions)} entries for {samples} samples.")
+    masks = torch.zeros(samples, *size, dtype=torch.bool)
+    for sample, boxes in enumerate(regions):
+        for box in _checked_boxes(boxes, size, f"regions[{sample}]").tolist():
+            columns, rows = _between(box[0], box[2], size[1]), _between(box[1], box[3], size[0])
+            masks[sample] |= rows[:, None] & columns
+    return masks.to(device)
+
+
+def size_of_masks(regions: Any) -> tuple[int, int] | None:
+    """Height and width of masks; None for boxes, which have none."""
+    if isinstance(regions, Tensor) and regions.dim() in (3, 4):
+        return (regions.shape[-2], regions.shape[-1])
+    return None
+
+
+def _between(low: float, high: float, count: int) -> Tensor:
+    middles = torch.arange(count, dtype=torch.float64) + 0.5
+    return (middles >= low) & (middles < high)
+
+
+def _checked_masks(masks: Tensor, samples: int, size: tuple[int, int]) -> Tensor:
+    shape = tuple(masks.shape)
+    wanted = (samples, *size)
+    if shape not in (wanted, (samples, 1, *size)):
+        raise ValueError(
+            f"regions has shape {shape}; masks of these attributions have shape {wanted}, or"
+            f" {(samples, 1, *size)}."
+        )
+    inside = masks.detach() != 0
+    if not bool((inside == masks.detach()).all()):
+        other = masks.detach()[inside != masks.detach()].flatten()[0]
+        raise ValueError(
+            f"regions holds {float(other):g}: a mask is True or 1 in its region and False or 0"
+            " elsewhere. Pass regions == label for the places of one label."
+        )
+    return inside.reshape(wanted)
+
+
+def _checked_boxes(boxes: Any, size: tuple[int, int], name: str) -> Tensor:
+    try:
+        found = torch.as_tensor(boxes).detach().to("cpu", torch.float64)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TypeError(
+            f"{name} must hold numbers, (x0, y0, x1, y1) for each box, got"
+            f" {type(boxes).__name__}: {error}"
+        ) from error
+    found = found.reshape(0, 4) if found.numel() == 0 else found
+    found = found[None] if found.dim() == 1 else found
+    if found.dim() != 2 or found.shape[1] != 4:
+        raise ValueError(f"{name} has shape {tuple(found.shape)}; boxes have shape (boxes, 4).")
+    x0, y0, x1, y1 = found.unbind(1)
+    outside = (found[:, :2] < -_BEYOND).any(1)
+    outside |= (x1 > size[1] + _BEYOND) | (y1 > size[0] + _BEYOND)
+    for wrong, what in (
+        (~torch.isfinite(found).all(1), "is not finite"),
+        ((x0 > x1) | (y0 > y1), "ends before it starts: give (x0, y0, x1, y1)"),
+        (outside, f"is not in an image of height {size[0]} and width {size[1]}: pass size="),
+    ):
+        if bool(wrong.any()):
+            box = tuple(round(value, 1) for value in found[wrong][0].tolist())
+            raise ValueError(f"{name} has a box {box}, which {what}.")
+    return found

@@ -1,0 +1,224 @@
+"""How much of a map is on the object: energy, mass, and the share of its highest places."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from captum_tgrad.metrics.engine.checks import NanPolicy, check_count
+from captum_tgrad.metrics.engine.importance import ChannelReduce, InterpolateMode
+from captum_tgrad.metrics.engine.localizing import (
+    LocalizationArguments,
+    localization,
+    localized,
+)
+from captum_tgrad.metrics.engine.regions import Regions
+
+
+@dataclass(frozen=True, eq=False)
+class EnergyInMask:
+    """What ``energy_in_mask`` found; every tensor has one number per sample, shape ``(N,)``.
+
+    Attributes:
+        energy_in_mask: The share of the positive attribution, 0 to 1; higher is better.
+        chance: What a map without any information scores on average.
+        protocol: How the numbers were made, of plain strings and numbers.
+    """
+
+    energy_in_mask: Tensor
+    chance: Tensor
+    protocol: dict[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class MassAccuracy:
+    """What ``mass_accuracy`` found; every tensor has one number per sample, shape ``(N,)``.
+
+    Attributes:
+        mass_accuracy: The share of the absolute attribution, 0 to 1; higher is better.
+        chance: As in ``EnergyInMask``.
+        protocol: As in ``EnergyInMask``.
+    """
+
+    mass_accuracy: Tensor
+    chance: Tensor
+    protocol: dict[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class RankAccuracy:
+    """What ``rank_accuracy`` found; every tensor has one number per sample, shape ``(N,)``.
+
+    Attributes:
+        rank_accuracy: The share of the highest places, 0 to 1; higher is better.
+        chance: As in ``EnergyInMask``.
+        protocol: As in ``EnergyInMask``.
+    """
+
+    rank_accuracy: Tensor
+    chance: Tensor
+    protocol: dict[str, Any]
+
+
+@localization
+def energy_in_mask(
+    attributions: Tensor | Mapping[str, Tensor],
+    regions: Regions,
+    *,
+    size: tuple[int, int] | None = None,
+    channel_dim: int | None = 1,
+    channel_reduce: ChannelReduce = "sum",
+    interpolate_mode: InterpolateMode = "bilinear",
+    nan_policy: NanPolicy = "raise",
+) -> EnergyInMask | dict[str, EnergyInMask]:
+    """The share of what speaks for the class that is on the object: the energy-based pointing game.
+
+    With ``m`` the map without its negative values, ``sum of m in the region / sum of m``. A map
+    with nothing above 0 gets 0, as in sukrutrao/Attribution-Evaluation. ``RelevanceMassAccuracy``
+    and ``AttributionLocalisation`` of Quantus are this number for maps without negative values.
+
+    Arguments, and what is raised, are those of ``pointing_game``. Higher is better.
+
+    Source: Wang, Wang, Du, Yang, Zhang, Ding, Mardziel and Hu, "Score-CAM: Score-Weighted Visual
+    Explanations for Convolutional Neural Networks", 2020, section 4.3.
+
+    Returns:
+        The numbers, and what chance gives; for a dict of attributions, a dict of these.
+
+    Example:
+        >>> import torch
+        >>> maps = torch.tensor([[[[3.0, 1.0], [-2.0, 0.0]]]])
+        >>> energy_in_mask(maps, torch.tensor([[[True, False], [True, False]]])).energy_in_mask
+        tensor([0.7500])
+    """
+    return localized(
+        "energy_in_mask",
+        LocalizationArguments(**locals()),
+        lambda maps, masks: _share(maps.clamp_min(0), masks),
+        EnergyInMask,
+        of_constant="their energy is spread evenly",
+    )
+
+
+@localization
+def mass_accuracy(
+    attributions: Tensor | Mapping[str, Tensor],
+    regions: Regions,
+    *,
+    size: tuple[int, int] | None = None,
+    channel_dim: int | None = 1,
+    channel_reduce: ChannelReduce = "sum",
+    interpolate_mode: InterpolateMode = "bilinear",
+    nan_policy: NanPolicy = "raise",
+) -> MassAccuracy | dict[str, MassAccuracy]:
+    """The share of the attribution, for or against the class, that is on the object.
+
+    With ``m`` the absolute values of the map, ``sum of m in the region / sum of m``; 0 where the
+    map is 0. Of a map without negative values, it is ``energy_in_mask``. The paper pools the
+    channels of a place to a number that is not negative. ``RelevanceMassAccuracy`` of Quantus is
+    this number with ``abs=True``; without, it divides signed sums, and has no bounds.
+
+    Arguments, and what is raised, are those of ``pointing_game``. Higher is better.
+
+    Source: Arras, Osman and Samek, "CLEVR-XAI: A benchmark dataset for the ground truth evaluation
+    of neural network explanations", 2022, "relevance mass accuracy".
+
+    Returns:
+        The numbers, and what chance gives; for a dict of attributions, a dict of these.
+
+    Example:
+        >>> import torch
+        >>> maps = torch.tensor([[[[3.0, 1.0], [-2.0, 0.0]]]])
+        >>> mass_accuracy(maps, torch.tensor([[[True, False], [False, True]]])).mass_accuracy
+        tensor([0.5000])
+    """
+    return localized(
+        "mass_accuracy",
+        LocalizationArguments(**locals()),
+        lambda maps, masks: _share(maps.abs(), masks),
+        MassAccuracy,
+        of_constant="their mass is spread evenly",
+    )
+
+
+@localization
+def rank_accuracy(
+    attributions: Tensor | Mapping[str, Tensor],
+    regions: Regions,
+    *,
+    k: int | None = None,
+    size: tuple[int, int] | None = None,
+    channel_dim: int | None = 1,
+    channel_reduce: ChannelReduce = "sum",
+    interpolate_mode: InterpolateMode = "bilinear",
+    nan_policy: NanPolicy = "raise",
+) -> RankAccuracy | dict[str, RankAccuracy]:
+    """The share of the ``k`` highest places that are on the object.
+
+    Of places that are equally high at the end of these ``k``, their share in the region counts:
+    that is the mean over all orders, of which Quantus takes one. So a constant map gets what chance
+    gives. With ``k=None``, this is ``RelevanceRankAccuracy`` of Quantus, with a number its
+    ``TopKIntersection``. Negative attributions count as low.
+
+    Arguments, and what is raised, are those of ``pointing_game``. Higher is better.
+
+    Source: Arras, Osman and Samek, "CLEVR-XAI: A benchmark dataset for the ground truth evaluation
+    of neural network explanations", 2022, "relevance rank accuracy".
+
+    Args:
+        attributions: See there.
+        regions: See there.
+        k: How many places; None: as many as are in the region of the sample.
+        size: See there.
+        channel_dim: See there.
+        channel_reduce: See there.
+        interpolate_mode: See there.
+        nan_policy: See there.
+
+    Returns:
+        The numbers, and what chance gives; for a dict of attributions, a dict of these.
+
+    Example:
+        >>> import torch
+        >>> maps = torch.tensor([[[[3.0, 1.0], [2.0, 0.0]]]])
+        >>> rank_accuracy(maps, torch.tensor([[[True, False], [False, True]]])).rank_accuracy
+        tensor([0.5000])
+    """
+    if k is not None:
+        check_count(k, "k")
+    return localized(
+        "rank_accuracy",
+        LocalizationArguments(**{name: each for name, each in locals().items() if name != "k"}),
+        partial(_share_of_highest, k=k),
+        RankAccuracy,
+        of_constant="none of their places is higher than others",
+        k="places in the region" if k is None else k,
+    )
+
+
+def _share(maps: Tensor, masks: Tensor) -> Tensor:
+    """The share of the sum of each map that is in the mask; 0 of a sum of 0."""
+    # The largest value is 1: no sum overflows.
+    maps = maps / maps.amax((1, 2), keepdim=True)
+    inside = torch.where(masks, maps, 0).sum((1, 2))
+    return (inside / maps.sum((1, 2))).nan_to_num(0)
+
+
+def _share_of_highest(maps: Tensor, masks: Tensor, k: int | None) -> Tensor:
+    places = maps[0].numel()
+    if k is not None and k > places:
+        raise ValueError(f"k is {k}, and the maps have {places} places.")
+    values, order = maps.flatten(1).sort(1, descending=True)
+    inside = masks.flatten(1).gather(1, order)
+    # A sample without a region is left out afterwards, whatever is found here.
+    count = inside.sum(1).clamp_min(1) if k is None else torch.full_like(order[:, 0], k)
+    last = values.gather(1, count[:, None] - 1)
+    above, tied = values > last, values == last
+    left = count - above.sum(1)
+    share = (inside & tied).sum(1).to(maps.dtype) / tied.sum(1)
+    return ((inside & above).sum(1) + left * share) / count

@@ -1,0 +1,139 @@
+"""The pointing game: is the highest place of a map on the object."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from captum_tgrad.metrics.engine.checks import NanPolicy
+from captum_tgrad.metrics.engine.importance import ChannelReduce, InterpolateMode
+from captum_tgrad.metrics.engine.localizing import (
+    LocalizationArguments,
+    localization,
+    localized,
+)
+from captum_tgrad.metrics.engine.regions import Regions
+
+
+@dataclass(frozen=True, eq=False)
+class PointingGame:
+    """What ``pointing_game`` found; every tensor has one number per sample, shape ``(N,)``.
+
+    Attributes:
+        pointing_game: 1 for a hit and 0 for a miss; higher is better.
+        chance: What a map without any information scores on average.
+        protocol: How the numbers were made, of plain strings and numbers.
+    """
+
+    pointing_game: Tensor
+    chance: Tensor
+    protocol: dict[str, Any]
+
+
+@localization
+def pointing_game(
+    attributions: Tensor | Mapping[str, Tensor],
+    regions: Regions,
+    *,
+    tolerance: float = 15,
+    size: tuple[int, int] | None = None,
+    channel_dim: int | None = 1,
+    channel_reduce: ChannelReduce = "sum",
+    interpolate_mode: InterpolateMode = "bilinear",
+    nan_policy: NanPolicy = "raise",
+) -> PointingGame | dict[str, PointingGame]:
+    """Whether the highest place of each map is on the object, or near it.
+
+    A place hits if it is in the region, or less than ``tolerance`` pixels away from a place in it:
+    so it is in TorchRay (facebookresearch/TorchRay), where the default is 15 pixels too. With 0,
+    the number is that of Quantus. Where several places are equally high, the number is the share
+    of them that hit, which no order decides about; TorchRay takes the first, Quantus counts one of
+    them that hits. So a constant map gets what chance gives. Negative attributions count as low.
+
+    Several boxes of a sample are one region, as the occurrences of a class are in TorchRay.
+
+    Source: Zhang, Bargal, Lin, Brandt, Shen and Sclaroff, "Top-down Neural Attention by Excitation
+    Backprop", 2018, section 4.
+
+    Args:
+        attributions: What any Captum method returned for images: ``(N, C, H, W)``, with one
+            channel, or with one channel and coarser. A dict of these, by the names of methods,
+            measures all of them.
+        regions: Where the object is. Masks ``(N, H, W)`` or ``(N, 1, H, W)``, of bools or of 0 and
+            1; or boxes ``(x0, y0, x1, y1)`` in pixels, with ``(0, 0)`` the upper left corner of
+            the image: one for each sample, ``(N, 4)``, or a list with ``(boxes, 4)`` for each. A
+            pixel is in a box if its middle is. The corners of Pascal VOC, which count pixels from
+            1, are ``(xmin - 1, ymin - 1, xmax, ymax)``.
+        tolerance: How many pixels beside the region still hit.
+        size: Height and width of the images that boxes are of. None: those of the attributions;
+            needed where all of them are coarser.
+        channel_dim: Which dimension of ``attributions`` is no place; None if they are ``(N, H,
+            W)``.
+        channel_reduce: As for ``insertion_deletion``.
+        interpolate_mode: As for ``insertion_deletion``.
+        nan_policy: What NaN or inf in a map, or a region without a pixel, does: ``"raise"``, or
+            ``"omit"``: this sample is NaN.
+
+    Returns:
+        The numbers, and what chance gives; for a dict of attributions, a dict of these.
+
+    Raises:
+        TypeError: An argument is of the wrong kind.
+        ValueError: A shape, a size, a box or a name does not fit, there is NaN or inf, or a region
+            is empty; the message names the argument and, where there is one, the sample.
+
+    Example:
+        >>> import torch
+        >>> maps = torch.zeros(1, 3, 4, 4)
+        >>> maps[0, :, 1, 2] = 1
+        >>> pointing_game(maps, torch.tensor([[2, 1, 4, 3]]), tolerance=0).pointing_game
+        tensor([1.])
+    """
+    arguments = {name: each for name, each in locals().items() if name != "tolerance"}
+    if not isinstance(tolerance, (int, float)) or isinstance(tolerance, bool):
+        raise TypeError(f"tolerance must be a number of pixels, got {type(tolerance).__name__}.")
+    if not 0 <= tolerance < math.inf:
+        raise ValueError(f"tolerance must be 0 pixels or more, got {tolerance}.")
+    return localized(
+        "pointing_game",
+        LocalizationArguments(**arguments),
+        _share_of_peaks,
+        PointingGame,
+        of_constant="all of their places are the highest",
+        widened=partial(_widened, tolerance=tolerance),
+        tolerance=tolerance,
+    )
+
+
+def _share_of_peaks(maps: Tensor, masks: Tensor) -> Tensor:
+    peaks = maps == maps.amax((1, 2), keepdim=True)
+    hits = (peaks & masks).sum((1, 2))
+    return hits.to(maps.dtype) / peaks.sum((1, 2))
+
+
+def _widened(masks: Tensor, tolerance: float) -> Tensor:
+    """The masks and what is less than ``tolerance`` pixels away from them."""
+    near = masks.clone()
+    height = masks.shape[1]
+    # The whole disk, row by row: what is at most so many columns away, so many rows below or above.
+    for rows in range(min(math.ceil(tolerance), height)):
+        columns = math.ceil(math.sqrt(tolerance**2 - rows**2)) - 1
+        wide = _wide(masks, columns)
+        near[:, rows:] |= wide[:, : height - rows]
+        near[:, : height - rows] |= wide[:, rows:]
+    return near
+
+
+def _wide(masks: Tensor, columns: int) -> Tensor:
+    """The masks and what is at most so many columns away from them."""
+    width = masks.shape[2]
+    before = torch.nn.functional.pad(masks.int().cumsum(2), (1, 0))
+    here = torch.arange(width, device=masks.device)
+    first, end = (here - columns).clamp_min(0), (here + columns + 1).clamp_max(width)
+    return before[..., end] > before[..., first]
