@@ -1,0 +1,96 @@
+"""Grids of images of different classes, each of which a model is sure of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from captum_tgrad._support.captum_private import TargetType
+from captum_tgrad._support.untouched import untouched
+from captum_tgrad.attribution.checks import check_output_shape, targets_per_sample
+
+
+def sure_of(
+    forward_func: Callable[..., Any],
+    images: Tensor,
+    target: TargetType,
+    confidence: float,
+    chunk: int,
+) -> tuple[Tensor, Tensor]:
+    """The class of every image, ``(N,)``, and whether the model is sure of it, ``(N,)``.
+
+    Raises:
+        ValueError: The model does not return logits, or the targets do not fit.
+    """
+    outputs = []
+    with untouched(forward_func, images.device):
+        for part in torch.split(images, chunk):
+            output = forward_func(part.clone())
+            check_output_shape(output, len(part))
+            if output.dim() != 2:
+                raise ValueError(
+                    f"forward_func must return logits (N, classes), got {tuple(output.shape)}."
+                )
+            outputs.append(output.softmax(1))
+    probability, predicted = torch.cat(outputs).max(1)
+    classes = predicted
+    if target is not None:
+        given = [index[0] for index in targets_per_sample(target, len(images))]
+        given = given * len(images) if len(given) == 1 else given
+        classes = torch.tensor(given, device=predicted.device)
+    return classes, (predicted == classes) & (probability >= confidence)
+
+
+def layouts(classes: Tensor, sure: Tensor, cells: int, n_grids: int | None, seed: int) -> Tensor:
+    """Which image is in each cell of each grid, ``(grids, cells)``.
+
+    Args:
+        classes: The class of every image.
+        sure: Which images may be taken.
+        cells: How many are in a grid.
+        n_grids: How many grids; None: as many as there are with no image in two of them.
+        seed: Of the choice.
+
+    Raises:
+        ValueError: There are too few images or classes.
+    """
+    of_class = dict(zip(sure.nonzero().flatten().tolist(), classes[sure].tolist(), strict=True))
+    different = len(set(of_class.values()))
+    if different < cells:
+        raise ValueError(
+            f"the model is sure of {len(of_class)} of {len(classes)} inputs, of {different}"
+            f" classes; a grid takes {cells} images of different classes. Pass more inputs, a lower"
+            " confidence or a smaller grid."
+        )
+    found = list(_layouts(of_class, cells, n_grids, torch.Generator().manual_seed(seed)))
+    return torch.tensor(found, device=classes.device)
+
+
+def _layouts(
+    of_class: dict[int, int], cells: int, n_grids: int | None, generator: torch.Generator
+) -> Iterator[list[int]]:
+    images = list(of_class)
+    used = dict.fromkeys(images, 0)
+    made = 0
+    while n_grids is None or made < n_grids:
+        order = [images[at] for at in torch.randperm(len(images), generator=generator).tolist()]
+        taken: dict[int, int] = {}
+        for image in sorted(order, key=lambda image: used[image]):
+            again = n_grids is None and used[image] > 0
+            if len(taken) < cells and not again:
+                taken.setdefault(of_class[image], image)
+        if len(taken) < cells:
+            return
+        for image in taken.values():
+            used[image] += 1
+        made += 1
+        yield list(taken.values())
+
+
+def tiled(images: Tensor, grid: int) -> Tensor:
+    """One image ``(1, C, grid * H, grid * W)`` of ``grid * grid`` images, row by row."""
+    rows = [torch.cat(list(row), dim=2) for row in torch.split(images, grid)]
+    return torch.cat(rows, dim=1)[None]

@@ -1,0 +1,233 @@
+"""The grid pointing game: of an image made of several, is a map on the one that shows the class."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from captum_tgrad import __version__
+from captum_tgrad._support.captum_private import TargetType, log_usage
+from captum_tgrad._support.own_randomness import own_randomness
+from captum_tgrad.metrics.engine.checks import (
+    NanPolicy,
+    check_count,
+    check_model_and_inputs,
+    listed,
+)
+from captum_tgrad.metrics.engine.findings import Findings
+from captum_tgrad.metrics.engine.grids import layouts, sure_of, tiled
+from captum_tgrad.metrics.engine.importance import (
+    ChannelReduce,
+    InterpolateMode,
+    importance_maps,
+)
+
+
+@dataclass(frozen=True, eq=False)
+class GridPointingGame:
+    """What ``grid_pointing_game`` found.
+
+    Attributes:
+        grid_pointing_game: For each grid, the mean over its cells, ``(grids,)``; higher is better.
+        chance: What a map without any information scores on average, ``(grids,)``.
+        cells: The share of what speaks for the class of a cell that is in it, ``(grids, cells)``,
+            row by row.
+        images: Which of the inputs is in each cell, ``(grids, cells)``.
+        targets: Its class, ``(grids, cells)``.
+        protocol: How the numbers were made, of plain strings and numbers.
+    """
+
+    grid_pointing_game: Tensor
+    chance: Tensor
+    cells: Tensor
+    images: Tensor
+    targets: Tensor
+    protocol: dict[str, Any]
+
+
+Attribute = Callable[[Tensor, Tensor], Any]
+"""From images and targets to attributions."""
+
+
+@log_usage
+def grid_pointing_game(
+    forward_func: Callable[..., Any],
+    inputs: Tensor,
+    methods: Any | Mapping[str, Any],
+    target: TargetType = None,
+    grid: int = 3,
+    n_grids: int | None = None,
+    max_examples_per_batch: int = 8,
+    *,
+    confidence: float = 0.99,
+    channel_reduce: ChannelReduce = "sum",
+    interpolate_mode: InterpolateMode = "bilinear",
+    nan_policy: NanPolicy = "raise",
+    seed: int = 0,
+) -> GridPointingGame | dict[str, GridPointingGame]:
+    """How much of each map is on the one image of a grid that shows its class.
+
+    Images of different classes, each of which the model is sure of, are tiled ``grid`` by
+    ``grid``; the class of every cell is explained in turn. With ``m`` the map without its negative
+    values, the number is ``sum of m in the cell / sum of m``, and 0 for a map with nothing above
+    0: as in sukrutrao/Attribution-Evaluation, where an image is in one grid at most, too. No boxes
+    are needed, but a model that takes images ``grid`` times as large.
+
+    Source: Böhle, Fritz and Schiele, "Convolutional Dynamic Alignment Networks for Interpretable
+    Classifications", 2021; Rao, Böhle and Schiele, "Towards Better Understanding Attribution
+    Methods", 2022, whose code asks for a confidence of 0.99.
+
+    Args:
+        forward_func: From images ``(N, C, H, W)`` to logits ``(N, classes)``; asked which images it
+            is sure of.
+        inputs: The images to choose from, ``(N, C, H, W)``.
+        methods: What explains the model: a Captum attribution, or a function from images and
+            targets, ``(N, C, H, W)`` and ``(N,)``, to what ``attribute`` returns. A dict of these,
+            by name, measures all of them on the same grids.
+        target: The class of each image, or one for all: only those that are predicted to be of it
+            are taken. None: the predicted class.
+        grid: How many images are in a row, and in a column.
+        n_grids: How many grids are made; images are used again where needed, the least used first.
+            None: as many as there are with every image in one at most.
+        max_examples_per_batch: No call of the model or of a method gets more images than this.
+        confidence: The probability that the model must give the class of an image, 0 to 1.
+        channel_reduce: As for ``insertion_deletion``.
+        interpolate_mode: As for ``insertion_deletion``.
+        nan_policy: What NaN or inf in a map does: ``"raise"``, or ``"omit"``: its cell is NaN, and
+            does not count in the mean of its grid.
+        seed: Of the choice of images, and of the random numbers of the methods. The global
+            generators stay as they are.
+
+    Returns:
+        The numbers, and what is in the grids; for a dict of methods, a dict of these.
+
+    Raises:
+        TypeError: An argument is of the wrong kind.
+        ValueError: The model is sure of too few images or classes for a grid; a shape, a number or
+            a name does not fit; or there is NaN or inf.
+
+    Example:
+        >>> import torch
+        >>> from captum.attr import InputXGradient
+        >>> def model(images):  # one logit for each channel
+        ...     return images.sum((2, 3))
+        >>> images = torch.eye(4).reshape(4, 4, 1, 1).expand(-1, -1, 6, 6)
+        >>> result = grid_pointing_game(model, images, InputXGradient(model), grid=2)
+        >>> result.grid_pointing_game, result.chance
+        (tensor([1.]), tensor([0.2500]))
+    """
+    images, *others = check_model_and_inputs(forward_func, inputs, nan_policy)
+    if others:
+        raise ValueError(f"inputs must be one tensor of images, got a tuple of {len(others) + 1}.")
+    counts = {"grid": grid, "n_grids": n_grids, "max_examples_per_batch": max_examples_per_batch}
+    for name, count in counts.items():
+        if count is not None:
+            check_count(count, name)
+    if images.dim() != 4:
+        raise ValueError(f"inputs must be images (N, C, H, W), got shape {tuple(images.shape)}.")
+    if not 0 <= confidence <= 1:
+        raise ValueError(f"confidence must be a probability from 0 to 1, got {confidence}.")
+    makers = _makers(methods)
+    findings = Findings()
+    findings.training(forward_func)
+    classes, sure = sure_of(forward_func, images, target, confidence, max_examples_per_batch)
+    chosen = layouts(classes, sure, grid**2, n_grids, seed)
+    protocol = {
+        "metric": "grid_pointing_game",
+        "grid": grid,
+        "n_grids": len(chosen),
+        "confidence": confidence,
+        "target": "predicted" if target is None else "given",
+        "channel_reduce": channel_reduce,
+        "interpolate_mode": interpolate_mode,
+        "nan_policy": nan_policy,
+        "seed": seed,
+        "captum_tgrad": __version__,
+        "torch": str(torch.__version__),
+    }
+    found = []
+    for name, maker in makers.items():
+        maps = _Maps(maker, name, max_examples_per_batch, channel_reduce, interpolate_mode)
+        with own_randomness(seed, images.device):
+            shares = [
+                _share_of_own_cell(maps(tiled(images[each], grid), classes[each]), grid)
+                for each in chosen
+            ]
+        cells = _checked_cells(torch.stack(shares), name, nan_policy)
+        mean, chance = cells.nanmean(1), cells.new_full((len(cells),), 1 / grid**2)
+        found.append(GridPointingGame(mean, chance, cells, chosen, classes[chosen], protocol))
+    findings.warn()
+    return dict(zip(methods, found, strict=True)) if isinstance(methods, Mapping) else found[0]
+
+
+def _makers(methods: Any) -> dict[str, Attribute]:
+    """What makes the attributions of each method, by what to call it in a message."""
+    named = methods
+    if not isinstance(methods, Mapping):
+        named = {"methods": methods}
+    elif not methods:
+        raise ValueError("methods is an empty dict: there is no method to measure.")
+    else:
+        named = {f"methods[{name!r}]": each for name, each in methods.items()}
+    for name, each in named.items():
+        if not callable(getattr(each, "attribute", each)):
+            raise TypeError(
+                f"{name} must be a Captum attribution, or a function from images and targets to"
+                f" attributions, got {type(each).__name__}."
+            )
+    return {name: _maker(each) for name, each in named.items()}
+
+
+def _maker(method: Any) -> Attribute:
+    if not hasattr(method, "attribute"):
+        return cast("Attribute", method)
+    return lambda images, targets: method.attribute(images, target=targets)
+
+
+@dataclass(frozen=True)
+class _Maps:
+    """From a grid, ``(1, C, H, W)``, and classes to the map of each class, ``(classes, H, W)``."""
+
+    maker: Attribute
+    name: str
+    chunk: int
+    channel_reduce: ChannelReduce
+    interpolate_mode: InterpolateMode
+
+    def __call__(self, image: Tensor, classes: Tensor) -> Tensor:
+        maps = []
+        for targets in torch.split(classes, self.chunk):
+            images = image.repeat(len(targets), 1, 1, 1)  # its own: a method may write into it
+            (each,) = importance_maps(
+                self.maker(images, targets),
+                (image.expand(len(targets), -1, -1, -1),),
+                self.channel_reduce,
+                self.interpolate_mode,
+                f"what {self.name} returned",
+            )
+            maps.append(cast("Tensor", each))
+        return torch.cat(maps)
+
+
+def _share_of_own_cell(maps: Tensor, grid: int) -> Tensor:
+    """The share of the positive sum of the map of each cell that is in it, ``(cells,)``."""
+    positive = maps.clamp_min(0)
+    height, width = maps.shape[1] // grid, maps.shape[2] // grid
+    by_cell = positive.reshape(-1, grid, height, grid, width).sum((2, 4)).flatten(1)
+    total = by_cell.sum(1)
+    return torch.where(total == 0, 0, by_cell.diagonal() / total)
+
+
+def _checked_cells(cells: Tensor, name: str, nan_policy: NanPolicy) -> Tensor:
+    """The cells, with NaN for those whose map is not finite."""
+    broken = ~cells.isfinite()
+    if nan_policy == "raise" and bool(broken.any()):
+        raise ValueError(
+            f"what {name} returned holds NaN or inf in a cell of grid {listed(broken.any(1))}. Pass"
+            " nan_policy='omit' to get NaN for these cells."
+        )
+    return cells.masked_fill(broken, torch.nan)
