@@ -1,0 +1,215 @@
+"""ROAD: pixels become noisy means of their neighbors, the most relevant or the least first.
+
+A baseline shows where it was put, and a model may read the shape of what is gone; a pixel that
+follows from its neighbors leaves little of that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from captum_tgrad._support.captum_private import TargetType
+from captum_tgrad._support.untouched import untouched
+from captum_tgrad.attribution.complete import ChannelDim
+from captum_tgrad.metrics.engine.arguments import Arguments, Attributions
+from captum_tgrad.metrics.engine.checks import NanPolicy
+from captum_tgrad.metrics.engine.features import channels_back, channels_first
+from captum_tgrad.metrics.engine.findings import is_constant
+from captum_tgrad.metrics.engine.importance import ChannelReduce, InterpolateMode, pooled
+from captum_tgrad.metrics.engine.linear_imputation import linear_imputation
+from captum_tgrad.metrics.engine.metric import metric
+from captum_tgrad.metrics.engine.metric_call import Call
+from captum_tgrad.metrics.engine.scorer import Score
+
+
+@dataclass(frozen=True, eq=False)
+class Road:
+    """What ``road`` found; where nothing else is said, one number per sample, shape ``(N,)``.
+
+    Attributes:
+        road: Half of ``least_relevant_first - most_relevant_first``; higher is better.
+        most_relevant_first: How much the score rises, on average over the percentages, when the
+            most relevant pixels are replaced; negative where it falls, lower is better.
+        least_relevant_first: The same for the least relevant pixels; higher is better.
+        clean_score: Score of the input itself.
+        most_relevant_scores: The scores at each percentage, ``(N, percentages)``.
+        least_relevant_scores: Likewise.
+        protocol: How the numbers were made, of plain strings and numbers.
+    """
+
+    road: Tensor
+    most_relevant_first: Tensor
+    least_relevant_first: Tensor
+    clean_score: Tensor
+    most_relevant_scores: Tensor
+    least_relevant_scores: Tensor
+    protocol: dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _RoadArguments(Arguments):
+    percentages: Sequence[float]
+    noise: float
+    seed: int
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not len(self.percentages) or not all(0 < each < 100 for each in self.percentages):
+            raise ValueError(
+                "percentages must be numbers above 0 and below 100: some pixels are replaced, and"
+                f" some are left to replace them from. Got {list(self.percentages)}."
+            )
+        if not self.noise >= 0:
+            raise ValueError(f"noise must be a standard deviation of 0 or more, got {self.noise}.")
+
+
+@metric
+def road(
+    forward_func: Callable[..., Any],
+    inputs: Tensor | tuple[Tensor, ...],
+    attributions: Attributions | Mapping[str, Attributions],
+    additional_forward_args: object | None = None,
+    target: TargetType = None,
+    percentages: Sequence[float] = (10, 20, 30, 40, 50, 60, 70, 80, 90),
+    max_examples_per_batch: int = 64,
+    *,
+    noise: float = 0.01,
+    score: Score = "softmax",
+    channel_dim: ChannelDim = 1,
+    channel_reduce: ChannelReduce = "sum",
+    interpolate_mode: InterpolateMode = "bilinear",
+    nan_policy: NanPolicy = "raise",
+    seed: int = 0,
+    show_progress: bool = False,
+) -> Road | dict[str, Road]:
+    """How the score changes when pixels are imputed, the most and the least relevant first.
+
+    At each percentage, ``floor(percentage * pixels / 100)`` pixels are replaced: by the solution of
+    linear equations in which each is the weighted mean of its eight neighbors, and Gaussian noise
+    on top. The number is that of ``ROADCombined`` of pytorch-grad-cam: ``(mean change with the
+    least relevant first - mean change with the most relevant first) / 2``. The counts are those of
+    the authors' code (tleemann/road_evaluation) and of Quantus; pytorch-grad-cam compares with a
+    percentile of the map instead, which is the same to a pixel where no two are equal. Equally
+    relevant pixels go in a random order, as in the authors' code; in pytorch-grad-cam they go
+    together. Quantus counts right answers rather than scores.
+
+    Source: Rong, Leemann, Borisov, Kasneci and Kasneci, "A Consistent and Efficient Evaluation
+    Strategy for Attribution Methods", 2022.
+
+    Args:
+        forward_func: This and the arguments not named here are those of ``insertion_deletion``.
+        inputs: Images ``(N, C, H, W)``, or with the channels where ``channel_dim`` says.
+        attributions: See there.
+        additional_forward_args: See there.
+        target: See there.
+        percentages: How many of the pixels are replaced, above 0 and below 100.
+        max_examples_per_batch: See there.
+        noise: Standard deviation of what is added to replaced pixels, in units of the inputs.
+        score: See there.
+        channel_dim: See there.
+        channel_reduce: See there.
+        interpolate_mode: See there.
+        nan_policy: See there.
+        seed: Of the noise, which is the same for all samples and methods, and of the order of equal
+            pixels. The global generators stay as they are.
+        show_progress: See there.
+
+    Returns:
+        The numbers and the scores; for a dict of attributions, a dict of these.
+
+    Raises:
+        TypeError: As for ``insertion_deletion``, or the inputs are not of a floating-point type.
+        ValueError: As there, or the inputs are no images, or ``percentages`` or ``noise`` is out of
+            range.
+
+    Example:
+        >>> import torch
+        >>> images = torch.zeros(1, 1, 4, 4)
+        >>> images[..., 1, 1] = 1.0
+        >>> def model(images):
+        ...     return images[:, 0, 1, 1]
+        >>> result = road(model, images, images, percentages=[25], noise=0)
+        >>> result.most_relevant_first, result.least_relevant_first, result.road
+        (tensor([-1.]), tensor([0.]), tensor([0.5000]))
+    """
+    arguments = _RoadArguments(**locals())
+    call = Call(arguments)
+    _check_images(call)
+    with untouched(forward_func, call.inputs[0].device):
+        rankings = [_ranked(call, method, seed) for method in call.methods]
+        further = 2 * len(percentages) * len(rankings) * call.samples
+        with call.clean_scores("road", further) as (clean, buffer):
+            for orders, _ in rankings:
+                for order in orders:
+                    for percentage in percentages:
+                        for run, images in _imputed(call, order, percentage, arguments):
+                            buffer.add((images,), run)
+            shape = (len(rankings), 2, len(percentages), call.samples)
+            scores = buffer.finish().reshape(shape).transpose(2, 3)
+    call.findings.warn()
+    protocol = call.protocol(
+        "road",
+        f"noisy linear imputation (noise={noise:g})",
+        percentages=list(percentages),
+        seed=seed,
+    )
+    found = []
+    for method, both, (_, broken) in zip(call.methods, scores, rankings, strict=True):
+        finite = both.isfinite().all(2).all(0) & clean.isfinite() & ~broken.to(clean.device)
+        call.check_scores(finite, method)
+        both = both.masked_fill(~finite[:, None], torch.nan)
+        most, least = both.mean(2) - clean
+        found.append(Road((least - most) / 2, most, least, clean, both[0], both[1], protocol))
+    return call.results(found, lambda each: each)
+
+
+def _check_images(call: Call) -> None:
+    images = channels_first(call.inputs[0], call.channel_dims[0])
+    if len(call.inputs) != 1 or images.dim() != 4:
+        shapes = ", ".join(str(tuple(each.shape)) for each in call.inputs)
+        raise ValueError(f"inputs must be images (N, C, H, W), got shape {shapes}.")
+    if not images.is_floating_point():
+        raise TypeError(
+            f"inputs has dtype {images.dtype}, and pixels become means of others: pass"
+            " inputs.float()."
+        )
+
+
+def _ranked(call: Call, method: str, seed: int) -> tuple[list[Tensor], Tensor]:
+    """The pixels from the most relevant and from the least, ``(N, pixels)``; which are broken."""
+    maps, broken = call.maps(method)
+    call.findings.constant(is_constant(maps) & ~broken, method, "their order is random")
+    broken = broken | ~call.inputs[0].flatten(1).isfinite().all(1)
+    relevance = pooled(maps)
+    generator = torch.Generator().manual_seed(seed)
+    shuffled = torch.randperm(relevance.shape[1], generator=generator).to(relevance.device)
+    orders = [
+        shuffled[relevance[:, shuffled].sort(dim=1, descending=descending, stable=True).indices]
+        for descending in (True, False)
+    ]
+    return orders, broken
+
+
+def _imputed(
+    call: Call, order: Tensor, percentage: float, arguments: _RoadArguments
+) -> Iterator[tuple[range, Tensor]]:
+    """The images without the first pixels of ``order``, as many at a time as are scored at once."""
+    (dim,) = call.channel_dims
+    images = channels_first(call.inputs[0], dim).nan_to_num(0, 0, 0)
+    generator = torch.Generator().manual_seed(arguments.seed)
+    drawn = torch.randn(images.shape[1:], generator=generator, dtype=torch.float64)
+    added = (arguments.noise * drawn).to(images)
+    missing = torch.zeros_like(order, dtype=torch.bool)
+    missing.scatter_(1, order[:, : int(order.shape[1] * percentage / 100)], value=True)
+    missing = missing.reshape(-1, *images.shape[2:])
+    for first in range(0, call.samples, arguments.max_examples_per_batch):
+        run = range(first, min(first + arguments.max_examples_per_batch, call.samples))
+        here = slice(run.start, run.stop)
+        filled = linear_imputation(images[here], missing[here])
+        filled = torch.where(missing[here, None], filled + added, filled)
+        yield run, channels_back(filled, dim)
