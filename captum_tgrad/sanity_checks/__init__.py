@@ -1,5 +1,18 @@
 """Whether an attribution depends on what the network has learned."""
 
 from captum_tgrad.sanity_checks.cascade import RandomizationStep, cascading_randomization
+from captum_tgrad.sanity_checks.mprt import (
+    EfficientMprt,
+    SmoothMprt,
+    efficient_mprt,
+    smooth_mprt,
+)
 
-__all__ = ["RandomizationStep", "cascading_randomization"]
+__all__ = [
+    "EfficientMprt",
+    "RandomizationStep",
+    "SmoothMprt",
+    "cascading_randomization",
+    "efficient_mprt",
+    "smooth_mprt",
+]

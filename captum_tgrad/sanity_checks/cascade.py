@@ -21,7 +21,7 @@ from captum_tgrad.sanity_checks.similarity import similarity
 if TYPE_CHECKING:
     from captum_tgrad._support.captum_private import TargetType
 
-Mode = Literal["cascading", "independent"]
+Mode = Literal["cascading", "bottom_up", "independent"]
 
 
 @dataclass(frozen=True)
@@ -93,8 +93,9 @@ def cascading_randomization(
             order in which the network uses them; what is in none of them stays as trained. None:
             one step for every module that has parameters or running statistics of its own. A
             module used several times is randomized once, where it is nearest to the output.
-        mode: ``"cascading"``: layers stay random once they are. ``"independent"``: one at a time,
-            the others as trained.
+        mode: ``"cascading"``: layers stay random once they are. ``"bottom_up"``: the same from the
+            input on, so that no trained layer is left between the input and a random one.
+            ``"independent"``: one at a time, the others as trained.
         seed: Of the new values, and of the random numbers of the method, which are the same in
             every step. The global generators stay as they are.
 
@@ -122,7 +123,7 @@ def cascading_randomization(
         [(None, torch.Size([2])), ('2', torch.Size([2])), ('0', torch.Size([2]))]
     """
     if mode not in get_args(Mode):
-        raise ValueError(f"mode must be 'cascading' or 'independent', got {mode!r}.")
+        raise ValueError(f"mode must be 'cascading', 'bottom_up' or 'independent', got {mode!r}.")
     original = _checked_model(model)
     images = _checked_inputs(inputs, original)
     further = usable_in_backward(additional_forward_args)
@@ -143,6 +144,8 @@ def cascading_randomization(
         map_maker.choose_target(output)
         # What can go wrong goes wrong here rather than when the first step is asked for.
         first = map_maker.map()
+    if mode == "bottom_up":
+        found.reverse()
     return _steps(map_maker, first, found, mode, torch.Generator().manual_seed(seed))
 
 

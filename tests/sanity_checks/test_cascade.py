@@ -364,7 +364,11 @@ def test_maps_that_change_their_shape():
         ({"inputs": images() * torch.nan}, ValueError, "NaN or inf"),
         ({"inputs": images()[:0]}, ValueError, "holds nothing to explain"),
         ({"inputs": images().long()}, TypeError, "floating-point"),
-        ({"mode": "both"}, ValueError, "mode must be 'cascading' or 'independent', got 'both'"),
+        (
+            {"mode": "both"},
+            ValueError,
+            "mode must be 'cascading', 'bottom_up' or 'inde",
+        ),
         ({"layers": "6"}, TypeError, "layers must be a list of names"),
         ({"layers": ["fc"]}, ValueError, "no module of that name"),
         ({"layers": ["6", "5"]}, ValueError, "'5', where the forward pass uses no"),

@@ -1,0 +1,54 @@
+"""A method whose maps are means over noisy copies of its inputs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+class Smoothed:
+    """An attribution method as another, averaged over noise.
+
+    Captum's ``NoiseTunnel`` has one standard deviation for all samples, and none of its copies is
+    the input.
+
+    Args:
+        method: A Captum attribution.
+        n_samples: How many maps are averaged: one of the inputs themselves, the others with noise.
+        noise_level: Standard deviation of the noise, as a share of the range of each sample.
+    """
+
+    def __init__(self, method: Any, n_samples: int, noise_level: float) -> None:
+        self.method, self.n_samples, self.noise_level = method, n_samples, noise_level
+
+    @property
+    def forward_func(self) -> Any:
+        """What the method explains; None if it does not say."""
+        return getattr(self.method, "forward_func", None)
+
+    def attribute(self, inputs: Tensor, target: Any = None, **options: Any) -> Tensor:
+        """The mean of the attributions, of the shape that the method returns.
+
+        Raises:
+            TypeError: The method does not return a tensor.
+        """
+        rows = inputs.detach().flatten(1)
+        spread = self.noise_level * (rows.amax(1) - rows.amin(1))
+        spread = spread.reshape(-1, *[1] * (inputs.dim() - 1))
+        mean: Any = 0
+        for number in range(self.n_samples):
+            noise = torch.randn_like(inputs) if number else torch.zeros_like(inputs)
+            found = self.method.attribute(
+                inputs.detach() + spread * noise, target=target, **options
+            )
+            found = found[0] if isinstance(found, tuple) and len(found) == 1 else found
+            if not isinstance(found, Tensor):
+                raise TypeError(
+                    f"attribute returned a {type(found).__name__} where a tensor is needed. Leave"
+                    " options such as return_convergence_delta out of attribute_kwargs."
+                )
+            mean = mean + found.detach() / self.n_samples
+        averaged: Tensor = mean
+        return averaged

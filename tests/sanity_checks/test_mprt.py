@@ -1,0 +1,182 @@
+"""Smooth and efficient MPRT against literal forms of them, on networks that are rebuilt."""
+
+import copy
+
+import numpy as np
+import pytest
+import scipy.stats
+import torch
+from captum.attr import InputXGradient, IntegratedGradients, Saliency
+
+from captum_tgrad import TGradAttribution
+from captum_tgrad.sanity_checks import efficient_mprt, smooth_mprt
+from tests.sanity_checks.networks import images, network
+
+
+class Noting:
+    """A factory that keeps the weights of each network, and the inputs of each call."""
+
+    def __init__(self, kind):
+        self.kind, self.states, self.inputs = kind, [], []
+
+    def __call__(self, model):
+        noting = self
+
+        class Method(self.kind):
+            def attribute(self, inputs, *args, **kwargs):
+                state = copy.deepcopy(model.state_dict())
+                if not noting.states or not _equal(noting.states[-1], state):
+                    noting.states.append(state)
+                noting.inputs.append(inputs.detach().clone())
+                return super().attribute(inputs, *args, **kwargs)
+
+        return Method(model)
+
+
+def _equal(one, other):
+    return all(torch.equal(one[name], other[name]) for name in one)
+
+
+def _literal_smooth_map(state, noisy, target):
+    """The mean of the maps of one network, one noisy copy at a time, summed over channels."""
+    twin = network()
+    twin.load_state_dict(state)
+    total = np.zeros((len(noisy[0]), 12, 14))
+    for inputs in noisy:
+        attributions = InputXGradient(twin).attribute(inputs.clone(), target)
+        total += attributions.detach().double().numpy().sum(1)
+    return total / len(noisy)
+
+
+@pytest.mark.parametrize(
+    ("mode", "layers"), [("bottom_up", "0136"), ("cascading", "6310"), ("independent", "6310")]
+)
+def test_smooth_mprt_is_the_literal_one(mode, layers):
+    noting, x = Noting(InputXGradient), images()
+    found = smooth_mprt(network(), noting, x, [1, 3], n_samples=3, noise_level=0.2, mode=mode)
+    assert found.layers == tuple(layers)
+    noisy = noting.inputs[:3]
+    maps = [_literal_smooth_map(state, noisy, [1, 3]) for state in noting.states]
+    assert len(maps) == 5
+    for sample in range(2):
+        expected = [
+            scipy.stats.spearmanr(np.abs(maps[0][sample]), np.abs(each[sample]), axis=None)
+            for each in maps[1:]
+        ]
+        correlations = [each.statistic for each in expected]
+        np.testing.assert_allclose(found.correlations[:, sample], correlations, atol=1e-4)
+        assert found.smooth_mprt[sample] == pytest.approx(np.mean(correlations), abs=1e-4)
+
+
+def test_the_noise_is_a_share_of_the_range_and_the_same_for_every_network():
+    noting, x = Noting(Saliency), images() * torch.tensor([1.0, 5.0]).reshape(2, 1, 1, 1)
+    smooth_mprt(network(), noting, x, 1, n_samples=4, noise_level=0.1)
+    assert len(noting.inputs) == 5 * 4
+    for number in range(4):
+        for step in range(5):
+            assert torch.equal(noting.inputs[number], noting.inputs[4 * step + number])
+    assert torch.equal(noting.inputs[0], x)
+    for sample in range(2):
+        spread = 0.1 * (x[sample].max() - x[sample].min())
+        noise = torch.stack([noisy[sample] - x[sample] for noisy in noting.inputs[1:4]])
+        assert noise.std().item() == pytest.approx(spread.item(), rel=0.05)
+
+
+def test_one_sample_without_noise_is_the_plain_cascade():
+    from captum_tgrad.sanity_checks import cascading_randomization
+
+    plain = list(cascading_randomization(network(), TGradAttribution, images(), mode="bottom_up"))
+    found = smooth_mprt(network(), TGradAttribution, images(), n_samples=1)
+    expected = torch.stack([step.spearman_absolute for step in plain[1:]])
+    torch.testing.assert_close(found.correlations, expected)
+    assert found.layers == tuple(step.layer for step in plain[1:])
+
+
+@pytest.mark.parametrize("n_bins", [5, 100])
+def test_efficient_mprt_is_the_literal_one(n_bins):
+    noting, x = Noting(InputXGradient), images()
+    found = efficient_mprt(network(), noting, x, [1, 3], n_bins=n_bins)
+    assert len(noting.states) == 2
+    trained = network().state_dict()
+    assert _equal(noting.states[0], trained)
+    random = noting.states[1]
+    weights = [name for name in trained if name.endswith(("weight", "bias", "mean", "var"))]
+    assert not any(torch.equal(trained[name], random[name]) for name in weights)
+    maps = [_literal_smooth_map(state, [x], [1, 3]) for state in noting.states]
+    entropies = np.array(
+        [[scipy.stats.entropy(np.histogram(one, bins=n_bins)[0]) for one in each] for each in maps]
+    )
+    np.testing.assert_allclose(found.trained_entropy, entropies[0], atol=1e-6)
+    np.testing.assert_allclose(found.random_entropy, entropies[1], atol=1e-6)
+    expected = (entropies[1] - entropies[0]) / entropies[0]
+    np.testing.assert_allclose(found.efficient_mprt, expected, atol=1e-6)
+
+
+def test_the_entropy_of_quantus():
+    quantus = pytest.importorskip("quantus")
+    from captum_tgrad.sanity_checks.mprt import _entropy
+
+    maps = torch.randn(3, 1, 12, 14, generator=torch.Generator().manual_seed(0))
+    entropy = quantus.functions.complexity_func.discrete_entropy
+    expected = [entropy(a=one.double().numpy(), x=one.numpy(), n_bins=50) for one in maps]
+    np.testing.assert_allclose(_entropy(maps, 50), expected, rtol=1e-10)
+
+
+def test_entropies_by_hand():
+    class Method:
+        def __init__(self, model):
+            self.model = model
+
+        def attribute(self, inputs, target=None):
+            self.model(inputs)
+            return maps_to_return.pop(0)
+
+    two_bins = torch.tensor([[[[0.0, 0.0, 0.0, 1.0]]], [[[2.0, 2.0, 2.0, 2.0]]]])
+    four_bins = torch.tensor([[[[0.0, 1.0, 2.0, 3.0]]], [[[0.0, 1.0, 2.0, 3.0]]]])
+    maps_to_return = [two_bins, four_bins]
+    found = efficient_mprt(network(), Method, images(), n_bins=4)
+    trained = -(0.75 * np.log(0.75) + 0.25 * np.log(0.25))
+    assert found.trained_entropy.tolist() == pytest.approx([trained, 0])
+    assert found.random_entropy.tolist() == pytest.approx([np.log(4)] * 2)
+    assert found.efficient_mprt[0].item() == pytest.approx((np.log(4) - trained) / trained)
+    assert found.efficient_mprt[1].isnan()  # a constant map has no entropy to rise from
+
+
+def test_nothing_of_the_users_changes():
+    model, x = network(), images()
+    before, state = copy.deepcopy(model.state_dict()), torch.get_rng_state()
+    smooth_mprt(model, Saliency, x, 1, n_samples=2)
+    efficient_mprt(model, Saliency, x, 1)
+    assert _equal(before, model.state_dict())
+    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.equal(x, images())
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+@pytest.mark.parametrize(
+    ("function", "changes", "error", "message"),
+    [
+        (smooth_mprt, {"n_samples": 0}, ValueError, "n_samples must be a positive integer"),
+        (smooth_mprt, {"n_samples": 2.0}, ValueError, "n_samples must be a positive integer"),
+        (smooth_mprt, {"noise_level": -0.1}, ValueError, "noise_level must be 0 or more"),
+        (smooth_mprt, {"mode": "top_down"}, ValueError, "mode must be 'cascading', 'bottom_up'"),
+        (smooth_mprt, {"layers": ["head"]}, ValueError, "layers names 'head'"),
+        (efficient_mprt, {"n_bins": 0}, ValueError, "n_bins must be a positive integer"),
+        (efficient_mprt, {"inputs": images().numpy()}, TypeError, "inputs must be a torch.Tensor"),
+    ],
+)
+def test_bad_input(function, changes, error, message):
+    arguments = {"inputs": images(), "target": 1, **changes}
+    with pytest.raises(error, match=message):
+        function(network(), Saliency, **arguments)
+
+
+def test_a_method_that_returns_more_than_maps():
+    with pytest.raises(TypeError, match="Leave options such as return_convergence_delta out"):
+        smooth_mprt(
+            network(),
+            IntegratedGradients,
+            images(),
+            1,
+            attribute_kwargs={"return_convergence_delta": True},
+        )
