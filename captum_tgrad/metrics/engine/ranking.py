@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from captum_tgrad.metrics.engine.importance import Maps, pooled
+from captum_tgrad.metrics.engine.patches import patches_of
 
 Ties = Literal["stable", "group"]
 
@@ -54,7 +55,7 @@ class Ranking:
         return self.counts.to(dtype) / self.features
 
 
-def rank(maps: Maps, n_steps: int, ties: Ties) -> Ranking:
+def rank(maps: Maps, n_steps: int, ties: Ties, patch_size: int | None = None) -> Ranking:
     """Ranks the features of all inputs together.
 
     Point j of the curve replaces ``floor(j * features / n_steps)`` features, so the first and
@@ -65,10 +66,14 @@ def rank(maps: Maps, n_steps: int, ties: Ties) -> Ranking:
     lower one where both are as near): a group is replaced as a whole, the curve crosses it on a
     straight line, and no order inside the group can matter.
 
+    With a ``patch_size``, what is ranked, counted and replaced as a whole is a patch of the grid
+    that begins in the first corner, by the mean importance of the features in it.
+
     Args:
         maps: The importance of the features, ``(N, *spatial)`` for each input or None.
         n_steps: The number of steps.
         ties: ``"stable"`` or ``"group"``.
+        patch_size: How many places a side a patch has; None: every feature is one.
 
     Returns:
         The ranking, on the device of the maps.
@@ -79,14 +84,19 @@ def rank(maps: Maps, n_steps: int, ties: Ties) -> Ranking:
     if ties not in get_args(Ties):
         raise ValueError(f"ties must be 'stable' or 'group', got {ties!r}.")
     importance = pooled(maps)
-    samples, features = importance.shape
+    patches = None if patch_size is None else patches_of(maps, patch_size)
+    if patches is not None:
+        importance = patches.means(importance)
+    samples, units = importance.shape
     values, order = torch.sort(importance, dim=1, descending=True, stable=True)
     same_as_next = values[:, 1:] == values[:, :-1]
-    steps = min(n_steps, features)
-    nominal = torch.arange(steps + 1, device=order.device) * features // steps
+    steps = min(n_steps, units)
+    nominal = torch.arange(steps + 1, device=order.device) * units // steps
     counts = nominal.expand(samples, -1)
     if ties == "group":
         counts = _nearest_ends(same_as_next, counts)
+    if patches is not None:
+        order, counts = patches.features(order, counts)
     inputs: list[InputOrder | None] = []
     first = 0
     for each in maps:
@@ -100,7 +110,7 @@ def rank(maps: Maps, n_steps: int, ties: Ties) -> Ranking:
         tuple(inputs),
         counts,
         tied_share=(group_sizes > 1).float().mean(1),
-        arbitrary_share=(group_sizes > -(-features // steps)).float().mean(1),
+        arbitrary_share=(group_sizes > -(-units // steps)).float().mean(1),
     )
 
 
