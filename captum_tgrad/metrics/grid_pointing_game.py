@@ -25,29 +25,7 @@ from captum_tgrad.metrics.engine.importance import (
     InterpolateMode,
     importance_maps,
 )
-
-
-@dataclass(frozen=True, eq=False)
-class GridPointingGame:
-    """What ``grid_pointing_game`` found.
-
-    Attributes:
-        grid_pointing_game: For each grid, the mean over its cells, ``(grids,)``; higher is better.
-        chance: What a map without any information scores on average, ``(grids,)``.
-        cells: The share of what speaks for the class of a cell that is in it, ``(grids, cells)``,
-            row by row.
-        images: Which of the inputs is in each cell, ``(grids, cells)``.
-        targets: Its class, ``(grids, cells)``.
-        protocol: How the numbers were made, of plain strings and numbers.
-    """
-
-    grid_pointing_game: Tensor
-    chance: Tensor
-    cells: Tensor
-    images: Tensor
-    targets: Tensor
-    protocol: dict[str, Any]
-
+from captum_tgrad.metrics.results import GridPointingGameResult
 
 Attribute = Callable[[Tensor, Tensor], Any]
 """From images and targets to attributions."""
@@ -68,7 +46,7 @@ def grid_pointing_game(
     interpolate_mode: InterpolateMode = "bilinear",
     nan_policy: NanPolicy = "raise",
     seed: int = 0,
-) -> GridPointingGame | dict[str, GridPointingGame]:
+) -> GridPointingGameResult | dict[str, GridPointingGameResult]:
     """How much of each map is on the one image of a grid that shows its class.
 
     Images of different classes, each of which the model is sure of, are tiled ``grid`` by
@@ -159,7 +137,7 @@ def grid_pointing_game(
             ]
         cells = _checked_cells(torch.stack(shares), name, nan_policy)
         mean, chance = cells.nanmean(1), cells.new_full((len(cells),), 1 / grid**2)
-        found.append(GridPointingGame(mean, chance, cells, chosen, classes[chosen], protocol))
+        found.append(GridPointingGameResult(mean, chance, cells, chosen, classes[chosen], protocol))
     findings.warn()
     return dict(zip(methods, found, strict=True)) if isinstance(methods, Mapping) else found[0]
 

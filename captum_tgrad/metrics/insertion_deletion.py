@@ -98,6 +98,7 @@ def insertion_deletion(
     preset: Preset = "paper",
     nan_policy: NanPolicy = "raise",
     return_curves: bool = False,
+    patch_size: int | None = None,
     show_progress: bool = False,
 ) -> Any:
     """The areas under the insertion and the deletion curve of each sample.
@@ -107,8 +108,16 @@ def insertion_deletion(
     of features replaced runs from 0 to 1, so an area is a mean score. A feature is a place with
     all its channels, or a column of a table; the features of several inputs are ranked together.
 
+    With one baseline for both curves, ``difference`` is the symmetric relevance gain of Bluecher et
+    al.: to insert the most important features is to occlude the least important ones, backwards.
+    That is exact for maps without ties and counts that are the same from both ends, as they are
+    where ``n_steps`` divides the number of features or of patches; otherwise the points differ by
+    less than a step. It does not hold for ``preset="rise"``, which has two baselines.
+
     Source: Petsiuk, Das and Saenko, "RISE: Randomized Input Sampling for Explanation of Black-box
     Models", 2018, section 4.3; ``preset="rise"`` with as many steps is what their code computes.
+    Bluecher, Vielhaben and Strodthoff, "Decoupling Pixel Flipping and Occlusion Strategy for
+    Consistent XAI Benchmarks", 2024.
 
     Args:
         forward_func: The model, or any function of it: one number per sample, ``(N,)``, or per
@@ -128,7 +137,8 @@ def insertion_deletion(
         target: The output to score, in any of captum's forms. None: the only output, or the
             class predicted for the unchanged input.
         n_steps: Point j of the ``n_steps + 1`` points, both ends included, has ``floor(j *
-            features / n_steps)`` features replaced; at most one step for each feature.
+            features / n_steps)`` features replaced (or patches, with ``patch_size``); at most one
+            step for each.
         max_examples_per_batch: No call of ``forward_func`` gets more examples than this, whatever
             the number of samples. It changes no result; on a CPU, 4 to 8 were fastest.
         score: ``"softmax"``: the target's probability. ``"logit"``: its output as it is. Where
@@ -153,6 +163,9 @@ def insertion_deletion(
         nan_policy: What NaN or inf in a sample does: ``"raise"``, or ``"omit"``: the results of
             this sample are NaN.
         return_curves: Whether to return the curves and their fractions too.
+        patch_size: How many places a side a patch has, such as 16 for a vision transformer: what
+            is ranked, by its mean importance, and replaced as a whole. None: every feature by
+            itself.
         show_progress: Whether to show a progress bar.
 
     Returns:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,51 +16,7 @@ from captum_tgrad.metrics.engine.localizing import (
     localized,
 )
 from captum_tgrad.metrics.engine.regions import Regions
-
-
-@dataclass(frozen=True, eq=False)
-class EnergyInMask:
-    """What ``energy_in_mask`` found; every tensor has one number per sample, shape ``(N,)``.
-
-    Attributes:
-        energy_in_mask: The share of the positive attribution, 0 to 1; higher is better.
-        chance: What a map without any information scores on average.
-        protocol: How the numbers were made, of plain strings and numbers.
-    """
-
-    energy_in_mask: Tensor
-    chance: Tensor
-    protocol: dict[str, Any]
-
-
-@dataclass(frozen=True, eq=False)
-class MassAccuracy:
-    """What ``mass_accuracy`` found; every tensor has one number per sample, shape ``(N,)``.
-
-    Attributes:
-        mass_accuracy: The share of the absolute attribution, 0 to 1; higher is better.
-        chance: As in ``EnergyInMask``.
-        protocol: As in ``EnergyInMask``.
-    """
-
-    mass_accuracy: Tensor
-    chance: Tensor
-    protocol: dict[str, Any]
-
-
-@dataclass(frozen=True, eq=False)
-class RankAccuracy:
-    """What ``rank_accuracy`` found; every tensor has one number per sample, shape ``(N,)``.
-
-    Attributes:
-        rank_accuracy: The share of the highest places, 0 to 1; higher is better.
-        chance: As in ``EnergyInMask``.
-        protocol: As in ``EnergyInMask``.
-    """
-
-    rank_accuracy: Tensor
-    chance: Tensor
-    protocol: dict[str, Any]
+from captum_tgrad.metrics.results import EnergyInMaskResult, MassAccuracyResult, RankAccuracyResult
 
 
 @localization
@@ -75,7 +29,7 @@ def energy_in_mask(
     channel_reduce: ChannelReduce = "sum",
     interpolate_mode: InterpolateMode = "bilinear",
     nan_policy: NanPolicy = "raise",
-) -> EnergyInMask | dict[str, EnergyInMask]:
+) -> EnergyInMaskResult | dict[str, EnergyInMaskResult]:
     """The share of what speaks for the class that is on the object: the energy-based pointing game.
 
     With ``m`` the map without its negative values, ``sum of m in the region / sum of m``. A map
@@ -100,7 +54,7 @@ def energy_in_mask(
         "energy_in_mask",
         LocalizationArguments(**locals()),
         lambda maps, masks: _share(maps.clamp_min(0), masks),
-        EnergyInMask,
+        EnergyInMaskResult,
         of_constant="their energy is spread evenly",
     )
 
@@ -115,7 +69,7 @@ def mass_accuracy(
     channel_reduce: ChannelReduce = "sum",
     interpolate_mode: InterpolateMode = "bilinear",
     nan_policy: NanPolicy = "raise",
-) -> MassAccuracy | dict[str, MassAccuracy]:
+) -> MassAccuracyResult | dict[str, MassAccuracyResult]:
     """The share of the attribution, for or against the class, that is on the object.
 
     With ``m`` the absolute values of the map, ``sum of m in the region / sum of m``; 0 where the
@@ -141,7 +95,7 @@ def mass_accuracy(
         "mass_accuracy",
         LocalizationArguments(**locals()),
         lambda maps, masks: _share(maps.abs(), masks),
-        MassAccuracy,
+        MassAccuracyResult,
         of_constant="their mass is spread evenly",
     )
 
@@ -157,7 +111,7 @@ def rank_accuracy(
     channel_reduce: ChannelReduce = "sum",
     interpolate_mode: InterpolateMode = "bilinear",
     nan_policy: NanPolicy = "raise",
-) -> RankAccuracy | dict[str, RankAccuracy]:
+) -> RankAccuracyResult | dict[str, RankAccuracyResult]:
     """The share of the ``k`` highest places that are on the object.
 
     Of places that are equally high at the end of these ``k``, their share in the region counts:
@@ -195,7 +149,7 @@ def rank_accuracy(
         "rank_accuracy",
         LocalizationArguments(**{name: each for name, each in locals().items() if name != "k"}),
         partial(_share_of_highest, k=k),
-        RankAccuracy,
+        RankAccuracyResult,
         of_constant="none of their places is higher than others",
         k="places in the region" if k is None else k,
     )

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,21 +17,7 @@ from captum_tgrad.metrics.engine.localizing import (
     localized,
 )
 from captum_tgrad.metrics.engine.regions import Regions
-
-
-@dataclass(frozen=True, eq=False)
-class PointingGame:
-    """What ``pointing_game`` found; every tensor has one number per sample, shape ``(N,)``.
-
-    Attributes:
-        pointing_game: 1 for a hit and 0 for a miss; higher is better.
-        chance: What a map without any information scores on average.
-        protocol: How the numbers were made, of plain strings and numbers.
-    """
-
-    pointing_game: Tensor
-    chance: Tensor
-    protocol: dict[str, Any]
+from captum_tgrad.metrics.results import PointingGameResult
 
 
 @localization
@@ -47,7 +31,7 @@ def pointing_game(
     channel_reduce: ChannelReduce = "sum",
     interpolate_mode: InterpolateMode = "bilinear",
     nan_policy: NanPolicy = "raise",
-) -> PointingGame | dict[str, PointingGame]:
+) -> PointingGameResult | dict[str, PointingGameResult]:
     """Whether the highest place of each map is on the object, or near it.
 
     A place hits if it is in the region, or less than ``tolerance`` pixels away from a place in it:
@@ -104,7 +88,7 @@ def pointing_game(
         "pointing_game",
         LocalizationArguments(**arguments),
         _share_of_peaks,
-        PointingGame,
+        PointingGameResult,
         of_constant="all of their places are the highest",
         widened=partial(_widened, tolerance=tolerance),
         tolerance=tolerance,

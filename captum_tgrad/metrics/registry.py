@@ -40,5 +40,28 @@ NUMBERS = {
 }
 """By the name that records, summaries and figures use, in the order of a table."""
 
-HIGHER_IS_BETTER = {name: number.higher_is_better for name, number in NUMBERS.items()}
+LOCALIZATION_NUMBERS = {
+    name: Number(heading, True, name, name)
+    for name, heading in {
+        "pointing_game": "Pointing Game",
+        "energy_in_mask": "Energy in Mask",
+        "mass_accuracy": "Mass Accuracy",
+        "rank_accuracy": "Rank Accuracy",
+    }.items()
+}
+"""The same for the metrics that need to know where the object is."""
+
+FURTHER_NUMBERS = {
+    "grid_pointing_game": Number(
+        "Grid Pointing Game", True, "grid_pointing_game", "grid_pointing_game"
+    ),
+    "road": Number("ROAD", True, "road", "road"),
+}
+"""The same for the metrics that evaluations of a data set do not record."""
+
+HIGHER_IS_BETTER = {
+    name: number.higher_is_better
+    for table in (NUMBERS, LOCALIZATION_NUMBERS, FURTHER_NUMBERS)
+    for name, number in table.items()
+}
 """Whether a higher number is better for the attribution, for each number of a metric."""

@@ -133,3 +133,115 @@ class IncreaseInConfidenceResult:
     clean_score: Tensor
     masked_score: Tensor
     protocol: dict[str, Any]
+
+
+@shown
+@dataclass(frozen=True, eq=False)
+class PointingGameResult:
+    """What ``pointing_game`` found; every tensor has one number per sample, shape ``(N,)``.
+
+    Attributes:
+        pointing_game: 1 for a hit and 0 for a miss; higher is better.
+        chance: What a map without any information scores on average.
+        protocol: How the numbers were made, of plain strings and numbers.
+    """
+
+    pointing_game: Tensor
+    chance: Tensor
+    protocol: dict[str, Any]
+
+
+@shown
+@dataclass(frozen=True, eq=False)
+class EnergyInMaskResult:
+    """What ``energy_in_mask`` found; every tensor has one number per sample, shape ``(N,)``.
+
+    Attributes:
+        energy_in_mask: The share of the positive attribution, 0 to 1; higher is better.
+        chance: What a map without any information scores on average.
+        protocol: How the numbers were made, of plain strings and numbers.
+    """
+
+    energy_in_mask: Tensor
+    chance: Tensor
+    protocol: dict[str, Any]
+
+
+@shown
+@dataclass(frozen=True, eq=False)
+class MassAccuracyResult:
+    """What ``mass_accuracy`` found; every tensor has one number per sample, shape ``(N,)``.
+
+    Attributes:
+        mass_accuracy: The share of the absolute attribution, 0 to 1; higher is better.
+        chance: As in ``EnergyInMaskResult``.
+        protocol: As in ``EnergyInMaskResult``.
+    """
+
+    mass_accuracy: Tensor
+    chance: Tensor
+    protocol: dict[str, Any]
+
+
+@shown
+@dataclass(frozen=True, eq=False)
+class RankAccuracyResult:
+    """What ``rank_accuracy`` found; every tensor has one number per sample, shape ``(N,)``.
+
+    Attributes:
+        rank_accuracy: The share of the highest places, 0 to 1; higher is better.
+        chance: As in ``EnergyInMaskResult``.
+        protocol: As in ``EnergyInMaskResult``.
+    """
+
+    rank_accuracy: Tensor
+    chance: Tensor
+    protocol: dict[str, Any]
+
+
+@shown
+@dataclass(frozen=True, eq=False)
+class GridPointingGameResult:
+    """What ``grid_pointing_game`` found.
+
+    Attributes:
+        grid_pointing_game: For each grid, the mean over its cells, ``(grids,)``; higher is better.
+        chance: What a map without any information scores on average, ``(grids,)``.
+        cells: The share of what speaks for the class of a cell that is in it, ``(grids, cells)``,
+            row by row.
+        images: Which of the inputs is in each cell, ``(grids, cells)``.
+        targets: Its class, ``(grids, cells)``.
+        protocol: How the numbers were made, of plain strings and numbers.
+    """
+
+    grid_pointing_game: Tensor
+    chance: Tensor
+    cells: Tensor
+    images: Tensor
+    targets: Tensor
+    protocol: dict[str, Any]
+
+
+@shown
+@dataclass(frozen=True, eq=False)
+class RoadResult:
+    """What ``road`` found; where nothing else is said, one number per sample, shape ``(N,)``.
+
+    Attributes:
+        road: Half of ``least_relevant_first - most_relevant_first``; higher is better.
+        most_relevant_first: How much the score rises, on average over the percentages, when the
+            most relevant pixels are replaced; negative where it falls, lower is better.
+        least_relevant_first: The same for the least relevant pixels; higher is better.
+        clean_score: Score of the input itself.
+        most_relevant_scores: The scores at each percentage, ``(N, percentages)``.
+        least_relevant_scores: Likewise.
+        protocol: How the numbers were made, of plain strings and numbers.
+    """
+
+    road: Tensor
+    most_relevant_first: Tensor
+    least_relevant_first: Tensor
+    clean_score: Tensor
+    most_relevant_scores: Tensor
+    least_relevant_scores: Tensor
+    protocol: dict[str, Any]

@@ -16,59 +16,70 @@ from torch import Tensor
 from captum_tgrad._support.captum_private import TargetType
 from captum_tgrad._support.untouched import untouched
 from captum_tgrad.attribution.complete import ChannelDim
-from captum_tgrad.metrics.engine.arguments import Arguments, Attributions
 from captum_tgrad.metrics.engine.checks import NanPolicy
 from captum_tgrad.metrics.engine.features import channels_back, channels_first
 from captum_tgrad.metrics.engine.findings import is_constant
 from captum_tgrad.metrics.engine.importance import ChannelReduce, InterpolateMode, pooled
 from captum_tgrad.metrics.engine.linear_imputation import linear_imputation
 from captum_tgrad.metrics.engine.metric import metric
-from captum_tgrad.metrics.engine.metric_call import Call
+from captum_tgrad.metrics.engine.metric_call import Attributions, MetricCall
 from captum_tgrad.metrics.engine.scorer import Score
+from captum_tgrad.metrics.results import RoadResult
 
 
-@dataclass(frozen=True, eq=False)
-class Road:
-    """What ``road`` found; where nothing else is said, one number per sample, shape ``(N,)``.
+@dataclass(frozen=True)
+class _Scores:
+    """Of one method: the scores of the inputs, ``(N,)``, and imputed, ``(N, percentages)``."""
 
-    Attributes:
-        road: Half of ``least_relevant_first - most_relevant_first``; higher is better.
-        most_relevant_first: How much the score rises, on average over the percentages, when the
-            most relevant pixels are replaced; negative where it falls, lower is better.
-        least_relevant_first: The same for the least relevant pixels; higher is better.
-        clean_score: Score of the input itself.
-        most_relevant_scores: The scores at each percentage, ``(N, percentages)``.
-        least_relevant_scores: Likewise.
-        protocol: How the numbers were made, of plain strings and numbers.
-    """
-
-    road: Tensor
+    clean: Tensor
     most_relevant_first: Tensor
     least_relevant_first: Tensor
-    clean_score: Tensor
-    most_relevant_scores: Tensor
-    least_relevant_scores: Tensor
     protocol: dict[str, Any]
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class _RoadArguments(Arguments):
-    percentages: Sequence[float]
-    noise: float
-    seed: int
+def _scores(
+    call: MetricCall, *, percentages: Sequence[float], noise: float, seed: int
+) -> list[_Scores]:
+    """Scores the inputs, and the inputs with imputed pixels, for each method."""
+    _check(call, percentages, noise)
+    imputer = _Imputer(call, noise, seed)
+    with untouched(call.forward_func, call.inputs[0].device):
+        rankings = [_ranked(call, method, seed) for method in call.methods]
+        further = 2 * len(percentages) * len(rankings) * call.samples
+        with call.clean_scores("road", further) as (clean, buffer):
+            for orders, _ in rankings:
+                for order in orders:
+                    for percentage in percentages:
+                        for run, images in imputer(order, percentage, buffer.capacity):
+                            buffer.add((images,), run)
+            shape = (len(rankings), 2, len(percentages), call.samples)
+            scores = buffer.finish().reshape(shape).transpose(2, 3)
+    baseline = f"noisy linear imputation (noise={noise:g})"
+    protocol = call.protocol("road", baseline, percentages=list(percentages), seed=seed)
+    found = []
+    for method, both, (_, broken) in zip(call.methods, scores, rankings, strict=True):
+        finite = both.isfinite().all(2).all(0) & clean.isfinite() & ~broken.to(clean.device)
+        call.check_scores(finite, method)
+        both = both.masked_fill(~finite[:, None], torch.nan)
+        found.append(_Scores(clean, both[0], both[1], protocol))
+    return found
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not len(self.percentages) or not all(0 < each < 100 for each in self.percentages):
-            raise ValueError(
-                "percentages must be numbers above 0 and below 100: some pixels are replaced, and"
-                f" some are left to replace them from. Got {list(self.percentages)}."
-            )
-        if not self.noise >= 0:
-            raise ValueError(f"noise must be a standard deviation of 0 or more, got {self.noise}.")
+
+def _road(scores: _Scores) -> RoadResult:
+    most = scores.most_relevant_first.mean(1) - scores.clean
+    least = scores.least_relevant_first.mean(1) - scores.clean
+    return RoadResult(
+        road=(least - most) / 2,
+        most_relevant_first=most,
+        least_relevant_first=least,
+        clean_score=scores.clean,
+        most_relevant_scores=scores.most_relevant_first,
+        least_relevant_scores=scores.least_relevant_first,
+        protocol=scores.protocol,
+    )
 
 
-@metric
+@metric(_scores, _road)
 def road(
     forward_func: Callable[..., Any],
     inputs: Tensor | tuple[Tensor, ...],
@@ -86,7 +97,7 @@ def road(
     nan_policy: NanPolicy = "raise",
     seed: int = 0,
     show_progress: bool = False,
-) -> Road | dict[str, Road]:
+) -> Any:
     """How the score changes when pixels are imputed, the most and the least relevant first.
 
     At each percentage, ``floor(percentage * pixels / 100)`` pixels are replaced: by the solution of
@@ -137,38 +148,16 @@ def road(
         >>> result.most_relevant_first, result.least_relevant_first, result.road
         (tensor([-1.]), tensor([0.]), tensor([0.5000]))
     """
-    arguments = _RoadArguments(**locals())
-    call = Call(arguments)
-    _check_images(call)
-    with untouched(forward_func, call.inputs[0].device):
-        rankings = [_ranked(call, method, seed) for method in call.methods]
-        further = 2 * len(percentages) * len(rankings) * call.samples
-        with call.clean_scores("road", further) as (clean, buffer):
-            for orders, _ in rankings:
-                for order in orders:
-                    for percentage in percentages:
-                        for run, images in _imputed(call, order, percentage, arguments):
-                            buffer.add((images,), run)
-            shape = (len(rankings), 2, len(percentages), call.samples)
-            scores = buffer.finish().reshape(shape).transpose(2, 3)
-    call.findings.warn()
-    protocol = call.protocol(
-        "road",
-        f"noisy linear imputation (noise={noise:g})",
-        percentages=list(percentages),
-        seed=seed,
-    )
-    found = []
-    for method, both, (_, broken) in zip(call.methods, scores, rankings, strict=True):
-        finite = both.isfinite().all(2).all(0) & clean.isfinite() & ~broken.to(clean.device)
-        call.check_scores(finite, method)
-        both = both.masked_fill(~finite[:, None], torch.nan)
-        most, least = both.mean(2) - clean
-        found.append(Road((least - most) / 2, most, least, clean, both[0], both[1], protocol))
-    return call.results(found, lambda each: each)
 
 
-def _check_images(call: Call) -> None:
+def _check(call: MetricCall, percentages: Sequence[float], noise: float) -> None:
+    if not len(percentages) or not all(0 < each < 100 for each in percentages):
+        raise ValueError(
+            "percentages must be numbers above 0 and below 100: some pixels are replaced, and some"
+            f" are left to replace them from. Got {list(percentages)}."
+        )
+    if not noise >= 0:
+        raise ValueError(f"noise must be a standard deviation of 0 or more, got {noise}.")
     images = channels_first(call.inputs[0], call.channel_dims[0])
     if len(call.inputs) != 1 or images.dim() != 4:
         shapes = ", ".join(str(tuple(each.shape)) for each in call.inputs)
@@ -180,7 +169,7 @@ def _check_images(call: Call) -> None:
         )
 
 
-def _ranked(call: Call, method: str, seed: int) -> tuple[list[Tensor], Tensor]:
+def _ranked(call: MetricCall, method: str, seed: int) -> tuple[list[Tensor], Tensor]:
     """The pixels from the most relevant and from the least, ``(N, pixels)``; which are broken."""
     maps, broken = call.maps(method)
     call.findings.constant(is_constant(maps) & ~broken, method, "their order is random")
@@ -195,21 +184,26 @@ def _ranked(call: Call, method: str, seed: int) -> tuple[list[Tensor], Tensor]:
     return orders, broken
 
 
-def _imputed(
-    call: Call, order: Tensor, percentage: float, arguments: _RoadArguments
-) -> Iterator[tuple[range, Tensor]]:
-    """The images without the first pixels of ``order``, as many at a time as are scored at once."""
-    (dim,) = call.channel_dims
-    images = channels_first(call.inputs[0], dim).nan_to_num(0, 0, 0)
-    generator = torch.Generator().manual_seed(arguments.seed)
-    drawn = torch.randn(images.shape[1:], generator=generator, dtype=torch.float64)
-    added = (arguments.noise * drawn).to(images)
-    missing = torch.zeros_like(order, dtype=torch.bool)
-    missing.scatter_(1, order[:, : int(order.shape[1] * percentage / 100)], value=True)
-    missing = missing.reshape(-1, *images.shape[2:])
-    for first in range(0, call.samples, arguments.max_examples_per_batch):
-        run = range(first, min(first + arguments.max_examples_per_batch, call.samples))
-        here = slice(run.start, run.stop)
-        filled = linear_imputation(images[here], missing[here])
-        filled = torch.where(missing[here, None], filled + added, filled)
-        yield run, channels_back(filled, dim)
+class _Imputer:
+    """Replaces pixels of the inputs of a call, with the same noise every time."""
+
+    def __init__(self, call: MetricCall, noise: float, seed: int) -> None:
+        (self._dim,) = call.channel_dims
+        self._images = channels_first(call.inputs[0], self._dim).nan_to_num(0, 0, 0)
+        generator = torch.Generator().manual_seed(seed)
+        drawn = torch.randn(self._images.shape[1:], generator=generator, dtype=torch.float64)
+        self._noise = (noise * drawn).to(self._images)
+
+    def __call__(
+        self, order: Tensor, percentage: float, at_once: int
+    ) -> Iterator[tuple[range, Tensor]]:
+        """The images without the first pixels of ``order``, and which samples they are of."""
+        missing = torch.zeros_like(order, dtype=torch.bool)
+        missing.scatter_(1, order[:, : int(order.shape[1] * percentage / 100)], value=True)
+        missing = missing.reshape(-1, *self._images.shape[2:])
+        for first in range(0, len(order), at_once):
+            run = range(first, min(first + at_once, len(order)))
+            here = slice(run.start, run.stop)
+            filled = linear_imputation(self._images[here], missing[here])
+            filled = torch.where(missing[here, None], filled + self._noise, filled)
+            yield run, channels_back(filled, self._dim)

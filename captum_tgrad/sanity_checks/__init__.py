@@ -2,16 +2,16 @@
 
 from captum_tgrad.sanity_checks.cascade import RandomizationStep, cascading_randomization
 from captum_tgrad.sanity_checks.mprt import (
-    EfficientMprt,
-    SmoothMprt,
+    EfficientMprtResult,
+    SmoothMprtResult,
     efficient_mprt,
     smooth_mprt,
 )
 
 __all__ = [
-    "EfficientMprt",
+    "EfficientMprtResult",
     "RandomizationStep",
-    "SmoothMprt",
+    "SmoothMprtResult",
     "cascading_randomization",
     "efficient_mprt",
     "smooth_mprt",

@@ -21,7 +21,7 @@ _WHOLE_MODEL = ("",)
 
 
 @dataclass(frozen=True, eq=False)
-class SmoothMprt:
+class SmoothMprtResult:
     """What ``smooth_mprt`` found, float64 on the CPU.
 
     Attributes:
@@ -37,7 +37,7 @@ class SmoothMprt:
 
 
 @dataclass(frozen=True, eq=False)
-class EfficientMprt:
+class EfficientMprtResult:
     """What ``efficient_mprt`` found; every tensor has one number per sample, ``(N,)``, float64.
 
     Attributes:
@@ -65,7 +65,7 @@ def smooth_mprt(
     n_samples: int = 50,
     noise_level: float = 0.1,
     seed: int = 0,
-) -> SmoothMprt:
+) -> SmoothMprtResult:
     """How alike the maps of the trained and of random networks are, once noise is averaged out.
 
     The rank correlation of ``cascading_randomization``, of maps that are means over noisy copies of
@@ -126,7 +126,7 @@ def smooth_mprt(
     )
     correlations = torch.stack([step.spearman_absolute for step in steps])
     names = tuple(str(step.layer) for step in steps)
-    return SmoothMprt(correlations.nanmean(0), correlations, names)
+    return SmoothMprtResult(correlations.nanmean(0), correlations, names)
 
 
 def efficient_mprt(
@@ -139,7 +139,7 @@ def efficient_mprt(
     attribute_kwargs: Mapping[str, Any] | None = None,
     n_bins: int = 100,
     seed: int = 0,
-) -> EfficientMprt:
+) -> EfficientMprtResult:
     """How much the entropy of a map rises when the whole network becomes random.
 
     ``(H(random) - H(trained)) / H(trained)``, with H the entropy of the histogram of a map with
@@ -193,7 +193,7 @@ def efficient_mprt(
     )
     trained, random = (_entropy(step.map, n_bins) for step in (first, last))
     rise = torch.where(trained > 0, (random - trained) / trained, torch.nan)
-    return EfficientMprt(rise, trained, random)
+    return EfficientMprtResult(rise, trained, random)
 
 
 def _entropy(maps: Tensor, n_bins: int) -> Tensor:

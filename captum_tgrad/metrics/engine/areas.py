@@ -45,15 +45,20 @@ def areas(
     ties: Ties,
     preset: Preset,
     return_curves: bool,
+    patch_size: int | None,
 ) -> list[Areas]:
     """The areas under ``curves``, "insertion", "deletion" or both, for each method.
 
     The other arguments are those of ``insertion_deletion``.
     """
     check_count(n_steps, "n_steps")
+    if patch_size is not None:
+        check_count(patch_size, "patch_size")
     chosen = choose(baselines, preset, curves)
     with untouched(call.forward_func, call.inputs[0].device):
-        rankings = {method: _ranked(call, method, n_steps, ties) for method in call.methods}
+        rankings = {
+            method: _ranked(call, method, n_steps, ties, patch_size) for method in call.methods
+        }
         resolved = resolve_each(chosen, preset, call.inputs, call.frozen, call.channel_dims)
         for tensors, _ in resolved.values():
             call.check_finite(tensors, "baselines")
@@ -63,16 +68,20 @@ def areas(
         further += len({id(each) for each in resolved.values()})
         with call.clean_scores(" and ".join(curves), call.samples * further) as (clean, buffer):
             ends = _baseline_scores(call, buffer, resolved, clean)
+            # Only where there is one: protocols written before there was a choice stay equal.
+            own = {"ties": ties, **({} if patch_size is None else {"patch_size": patch_size})}
             return [
-                _areas(call, buffer, resolved, clean, ends, method, *ranked, ties, return_curves)
+                _areas(call, buffer, resolved, clean, ends, method, *ranked, own, return_curves)
                 for method, ranked in rankings.items()
             ]
 
 
-def _ranked(call: MetricCall, method: str, n_steps: int, ties: Ties) -> tuple[Ranking, Tensor]:
+def _ranked(
+    call: MetricCall, method: str, n_steps: int, ties: Ties, patch_size: int | None
+) -> tuple[Ranking, Tensor]:
     """The ranking of one method, and the samples that have none."""
     maps, broken = call.maps(method)
-    ranking = rank(maps, n_steps, ties)
+    ranking = rank(maps, n_steps, ties, patch_size)
     constant = is_constant(maps) & ~broken
     if ties == "stable":
         call.findings.constant(constant, method, "their features are replaced in raster order")
@@ -107,7 +116,7 @@ def _areas(
     method: str,
     ranking: Ranking,
     broken: Tensor,
-    ties: Ties,
+    own: Mapping[str, Any],
     return_curves: bool,
 ) -> Areas:
     inserting = [
@@ -135,6 +144,6 @@ def _areas(
             {name: label for name, (_, label) in resolved.items()},
             n_steps=ranking.counts.shape[1] - 1,
             features=ranking.features,
-            ties=ties,
+            **own,
         ),
     )
