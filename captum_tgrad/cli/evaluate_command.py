@@ -18,6 +18,7 @@ from captum_tgrad.evaluation import (
     evaluate,
     pictures_in,
 )
+from captum_tgrad.evaluation.box_files import BoxRegions, boxes_of
 from captum_tgrad.evaluation.distributed import joined_processes, own_device
 from captum_tgrad.evaluation.image_files import BUILT_IN
 from captum_tgrad.evaluation.workers import Workers
@@ -45,13 +46,18 @@ def run_evaluate(options: argparse.Namespace) -> int:
         names = None if options.class_names is None else read_class_names(options.class_names)
         classifier = load_classifier(options.model, options.weights, names)
         pictures = _pictures(options, classifier)
+        boxes = None if options.boxes is None else boxes_of(options.boxes, pictures, classifier)
     classifier.model.to(device)
     with joined_processes(device):
-        return _evaluate(options, classifier, pictures, methods)
+        return _evaluate(options, classifier, pictures, methods, boxes)
 
 
 def _evaluate(
-    options: argparse.Namespace, classifier: Classifier, pictures: Pictures, methods: list[Method]
+    options: argparse.Namespace,
+    classifier: Classifier,
+    pictures: Pictures,
+    methods: list[Method],
+    boxes: BoxRegions | None,
 ) -> int:
     try:
         with short_memory(
@@ -72,6 +78,7 @@ def _evaluate(
                 limit=options.limit,
                 seed=options.seed,
                 budget=options.budget,
+                regions=boxes,
                 show_progress=None,
             )
     except OutputError as error:

@@ -77,6 +77,14 @@ def _add_protocol(parser: argparse.ArgumentParser) -> None:
         help="a file with the path of a picture in IMAGES and its class on each line",
     )
     group.add_argument(
+        "--boxes",
+        type=Path,
+        metavar="CSV",
+        help="where the object is: a file with the path of a picture in IMAGES and its boxes"
+        " (x0 y0 x1 y1 in pixels, joined by ;) on each line, or a folder of Pascal VOC's XML files;"
+        " adds Pointing Game, Energy in Mask, Mass Accuracy and Rank Accuracy",
+    )
+    group.add_argument(
         "--target",
         choices=["predicted", "label"],
         default="predicted",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,7 @@ from captum_tgrad.evaluation.methods.method import Black, Method, black_picture
 from captum_tgrad.evaluation.report.summary import Summary
 from captum_tgrad.evaluation.report.table import table_of
 from captum_tgrad.evaluation.report.write import write_results
+from captum_tgrad.evaluation.running.localization import described_regions
 from captum_tgrad.evaluation.running.run import Files, Run, device_of
 from captum_tgrad.evaluation.running.settings import Settings, Targets
 from captum_tgrad.evaluation.running.speed import examples_at_once, examples_per_batch
@@ -80,6 +81,7 @@ def evaluate(
     seed: int = 0,
     black: Black | None = None,
     budget: float | None = None,
+    regions: Mapping[str, Any] | None = None,
     show_progress: bool | None = False,
 ) -> Evaluation:
     """Compares attribution methods on a data set with the five metrics of the T-Grad paper.
@@ -120,6 +122,9 @@ def evaluate(
             classifier; 0 of a bare model.
         budget: How many seconds to spend: the images are taken in a random order, and no further
             batch is begun when the time is spent. None: all images.
+        regions: Where the object is, by the name of the image: a mask ``(H, W)`` of bools, or boxes
+            ``(boxes, 4)``, as for ``pointing_game``, in pixels of the image as the model takes it.
+            Then records and tables have the localization metrics too, of the images in it.
         show_progress: Whether to show a progress bar with the time left; None: on a terminal.
 
     Returns:
@@ -163,6 +168,7 @@ def evaluate(
         "first_image": samples.digest(),
         "black": _described(black),
         **settings.protocol(),
+        **described_regions(regions, samples.names),
         "examples_at_once": at_once,
         "device": _device_name(device),
         "versions": versions(),
@@ -178,7 +184,9 @@ def evaluate(
             protocol, resume, samples.digest_of, samples.label if target == "label" else None
         )
         work = output.workers.share(_work(samples, chosen, done))
-        refused = _run(output, model, timed, samples, settings, work, budget, show_progress)
+        refused = _run(
+            output, model, timed, samples, settings, regions, work, budget, show_progress
+        )
         output.workers.wait()
         if refused is not None and output.is_all_skipped(len(samples)):
             raise refused
@@ -195,6 +203,7 @@ def _run(
     timed: dict[str, TimedMethod],
     samples: Samples,
     settings: Settings,
+    regions: Mapping[str, Any] | None,
     work: list[tuple[int, list[str]]],
     budget: float | None,
     show_progress: bool | None,
@@ -213,7 +222,7 @@ def _run(
             smoothing=0,  # the time left from the mean so far: images cost alike
         ) as bar,
     ):
-        run = Run(model, timed, samples, settings, Files(records, skipped))
+        run = Run(model, timed, samples, settings, Files(records, skipped), regions)
         run(work, bar, budget)
     for method in timed.values():
         if work and method.shortage is not None:

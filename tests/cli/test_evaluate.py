@@ -64,6 +64,21 @@ def test_labels_are_the_targets_if_asked(tmp_path, folder):
     assert [record["target"] for record in _records(tmp_path / "out")] == [3, 1, 0]
 
 
+def test_boxes_add_columns(tmp_path, folder, capsys):
+    (tmp_path / "boxes.csv").write_text("file,boxes\n0.png,0 0 16 8\n1.png,2 2 9 9;1 1 4 4\n")
+    further = ["--methods", "random", "--boxes", str(tmp_path / "boxes.csv"), "--limit", "2"]
+    assert _run(folder, tmp_path / "out", *further) == 0
+    energies = [record["energy_in_mask"] for record in _records(tmp_path / "out")]
+    assert all(0 < energy < 1 for energy in energies)
+    assert "Pointing Game" in capsys.readouterr().out
+    (tmp_path / "boxes.csv").write_text("0.png,0 0 16 9\n")
+    line = _refused(capsys, folder, tmp_path / "out", *further, "--resume")
+    assert "regions was" in line
+    assert "no file or folder of boxes" in _refused(
+        capsys, folder, tmp_path / "new", "--boxes", str(tmp_path / "absent")
+    )
+
+
 def test_other_labels_are_not_mixed_in(tmp_path, folder, capsys):
     further = ["--methods", "random", "--labels", str(tmp_path / "labels.csv")]
     further += ["--target", "label", "--limit", "2"]

@@ -45,7 +45,8 @@ def _flipping(model, image, heatmap, segmentation, baseline, target, steps, most
 def _symmetric_relevance_gain(*arguments):
     """The area with the least relevant first minus that with the most relevant first."""
     least, most = (
-        np.trapezoid(y, x) for x, y in (_flipping(*arguments, False), _flipping(*arguments, True))
+        float(torch.trapezoid(torch.tensor(y), torch.tensor(x)))
+        for x, y in (_flipping(*arguments, False), _flipping(*arguments, True))
     )
     return least - most
 

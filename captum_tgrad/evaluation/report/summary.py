@@ -16,13 +16,14 @@ from captum_tgrad.evaluation.report.bootstrap import (
     Interval,
     bootstrap_means,
 )
-from captum_tgrad.evaluation.storage.records import METRICS, Record, grouped
+from captum_tgrad.evaluation.storage.records import LOCALIZATION, METRICS, Record, grouped
 from captum_tgrad.metrics.registry import HIGHER_IS_BETTER
 
 REFERENCE = "t_grad"
 """The method that others are compared with."""
 
-COLUMNS = (*METRICS, "seconds")
+COLUMNS = (*METRICS, *LOCALIZATION, "seconds")
+"""All columns of a table, in order; those of localization are there where records have them."""
 
 Summary = dict[str, Any]
 
@@ -54,13 +55,14 @@ def summarize(
     names = [name for name in titles if name in by_method]
     names += [name for name in by_method if name not in titles]
     images = sorted({image for each in by_method.values() for image in each})
-    values = {name: _values(by_method[name], images) for name in names}
-    columns = list(values.values())
+    columns = _columns(records)
+    values = {name: _values(by_method[name], images, columns) for name in names}
+    numbers = list(values.values())
     if REFERENCE in values:
-        columns += [values[name] - values[REFERENCE] for name in names]
+        numbers += [values[name] - values[REFERENCE] for name in names]
     seed = int(protocol.get("seed", 0))
-    found = bootstrap_means(np.hstack(columns), seed) if columns and images else []
-    width = len(COLUMNS)
+    found = bootstrap_means(np.hstack(numbers), seed) if numbers and images else []
+    width = len(columns)
     own = {name: found[i * width : (i + 1) * width] for i, name in enumerate(names)}
     differences = {
         name: found[i * width : (i + 1) * width]
@@ -71,13 +73,13 @@ def summarize(
         "protocol": dict(protocol),
         "images": len(images),
         "interval": f"{LEVEL:.0%} percentile bootstrap over images, {RESAMPLES} resamples",
-        "higher_is_better": {name: HIGHER_IS_BETTER[name] for name in METRICS},
+        "higher_is_better": {name: HIGHER_IS_BETTER[name] for name in columns[:-1]},
         "methods": {
             name: {
                 "title": titles.get(name, name),
                 "images": len(by_method.get(name, {})),
-                **_cells(own.get(name)),
-                "minus_t_grad": _cells(differences.get(name)) or None,
+                **_cells(own.get(name), columns),
+                "minus_t_grad": _cells(differences.get(name), columns) or None,
                 "reason": _reason(name, skipped),
             }
             for name in dict.fromkeys([*titles, *names])
@@ -85,6 +87,12 @@ def summarize(
         "skipped": [dict(each) for each in skipped],
         "steps": _step_error(records),
     }
+
+
+def _columns(records: Sequence[Record]) -> list[str]:
+    """The columns that the records have, in the order of ``COLUMNS``."""
+    there = {key for record in records for key in LOCALIZATION if key in record}
+    return [name for name in COLUMNS if name not in LOCALIZATION or name in there]
 
 
 def _step_error(records: Sequence[Record]) -> dict[str, float] | None:
@@ -102,12 +110,14 @@ def _step_error(records: Sequence[Record]) -> dict[str, float] | None:
     }
 
 
-def _values(of_images: Mapping[str, Record], images: Sequence[str]) -> Array:
+def _values(
+    of_images: Mapping[str, Record], images: Sequence[str], columns: Sequence[str]
+) -> Array:
     """One row for each image, one column for each number; NaN where there is none."""
     rows = [
-        [_number(of_images[image][column]) for column in COLUMNS]
+        [_number(of_images[image].get(column)) for column in columns]
         if image in of_images
-        else [math.nan] * len(COLUMNS)
+        else [math.nan] * len(columns)
         for image in images
     ]
     return np.array(rows, dtype=np.float64)
@@ -117,14 +127,16 @@ def _number(value: float | None) -> float:
     return math.nan if value is None else float(value)
 
 
-def _cells(intervals: Sequence[Interval] | None) -> dict[str, dict[str, float | int | None]]:
+def _cells(
+    intervals: Sequence[Interval] | None, columns: Sequence[str]
+) -> dict[str, dict[str, float | int | None]]:
     if not intervals:
         return {}
     return {
         column: {
             key: None if math.isnan(value) else value for key, value in interval._asdict().items()
         }
-        for column, interval in zip(COLUMNS, intervals, strict=True)
+        for column, interval in zip(columns, intervals, strict=True)
     }
 
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from captum_tgrad.evaluation.report.summary import COLUMNS, REFERENCE, Summary
 from captum_tgrad.evaluation.storage.protocol import protocol_lines
-from captum_tgrad.metrics.registry import NUMBERS
+from captum_tgrad.metrics.registry import LOCALIZATION_NUMBERS, NUMBERS
 
 _SKIPPED_SHOWN = 20
+_KNOWN = {**NUMBERS, **LOCALIZATION_NUMBERS}
 
 
 def markdown(summary: Summary) -> str:
@@ -65,7 +66,7 @@ def heading(column: str) -> str:
     """The heading of a column, with an arrow that points to better."""
     if column == "seconds":
         return "Seconds per image \N{DOWNWARDS ARROW}"
-    number = NUMBERS[column]
+    number = _KNOWN[column]
     arrow = "\N{UPWARDS ARROW}" if number.higher_is_better else "\N{DOWNWARDS ARROW}"
     return f"{number.title} {arrow}"
 
@@ -104,23 +105,31 @@ def table_of(summary: Summary, part: str | None = None) -> Table:
         summary: As from ``summarize``.
         part: ``"minus_t_grad"`` for the differences to T-Grad; None for the numbers themselves.
     """
-    shown = [each for each in summary["methods"].values() if part is None or each[part]]
+    methods = summary["methods"].values()
+    shown = [each for each in methods if part is None or each[part]]
+    columns = _columns(methods)
     several = summary["images"] > 1
     return Table(
-        ["Method", *map(heading, COLUMNS), *(["Images"] if several else [])],
-        [_row(each, part)[: None if several else -1] for each in shown],
-        {} if part else {heading(name): _best(shown, name) for name in NUMBERS},
+        ["Method", *map(heading, columns), *(["Images"] if several else [])],
+        [_row(each, part, columns)[: None if several else -1] for each in shown],
+        {} if part else {heading(name): _best(shown, name) for name in columns if name in _KNOWN},
     )
 
 
-def _row(each: Mapping[str, Any], part: str | None) -> list[str]:
+def _columns(methods: Collection[Mapping[str, Any]]) -> list[str]:
+    """The columns that any method has; those of every evaluation if none has."""
+    there = [name for name in COLUMNS if any(name in each for each in methods)]
+    return there or [name for name in COLUMNS if name not in LOCALIZATION_NUMBERS]
+
+
+def _row(each: Mapping[str, Any], part: str | None, columns: Sequence[str]) -> list[str]:
     cells = each if part is None else each[part]
     if not each["images"]:
         reason = _one_line(each["reason"] or "not evaluated")
-        return [each["title"], reason, *[""] * (len(COLUMNS) - 1), "0"]
-    numbers = [_cell(cells[column], signed=part is not None) for column in COLUMNS]
+        return [each["title"], reason, *[""] * (len(columns) - 1), "0"]
+    numbers = [_cell(cells[column], signed=part is not None) for column in columns]
     # Of differences, the images that both methods have.
-    images = max(cells[column]["images"] for column in COLUMNS)
+    images = max(cells[column]["images"] for column in columns)
     return [each["title"], *numbers, str(each["images"] if part is None else images)]
 
 
@@ -133,7 +142,7 @@ def _best(shown: list[Mapping[str, Any]], column: str) -> list[int]:
     }
     if len(set(means.values())) < 2:
         return []
-    best = (max if NUMBERS[column].higher_is_better else min)(means.values())
+    best = (max if _KNOWN[column].higher_is_better else min)(means.values())
     return [number for number, mean in means.items() if mean == best]
 
 

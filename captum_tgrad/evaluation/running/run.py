@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from captum_tgrad.evaluation.methods.method import image_seed
 from captum_tgrad.evaluation.running.batch_halving import Halving
+from captum_tgrad.evaluation.running.localization import localization
 from captum_tgrad.evaluation.running.scoring import Image, Scoring, logits_of
 from captum_tgrad.evaluation.running.settings import Settings
 from captum_tgrad.evaluation.running.speed import in_fast_format
@@ -62,6 +63,7 @@ class Run:
         samples: All images.
         settings: How.
         files: Where to write.
+        regions: Where the object is, by the name of the image; None: that is not measured.
 
     Attributes:
         refused: What the model raised of the first image that it could not take; None while it has
@@ -75,9 +77,10 @@ class Run:
         samples: Samples,
         settings: Settings,
         files: Files,
+        regions: Mapping[str, Any] | None = None,
     ) -> None:
         self._model, self._methods, self._samples = model, methods, samples
-        self._settings, self._files = settings, files
+        self._settings, self._files, self._regions = settings, files, regions
         self._device = device_of(model)
         self._scoring = Scoring(model, settings)
         self._forward = Halving(settings.batch_size)
@@ -214,6 +217,11 @@ class Run:
         if not explained:
             return
         maps = {method: each.importance[None] for method, each in explained.items()}
+        try:
+            localized = localization(maps, self._regions, image.name)
+        except (OSError, ValueError) as error:
+            self._files.skip(image.name, None, str(error))
+            return
         scored = self._scoring(Image(inputs, target, maps))
         for method, each in explained.items():
             numbers = scored.numbers(method)
@@ -226,6 +234,7 @@ class Run:
                 each.residual,
                 target=int(target),
                 **numbers,
+                **localized[method],
                 seconds=each.seconds,
                 digest=image.digest,
             )

@@ -10,10 +10,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from captum_tgrad.metrics.registry import NUMBERS
+from captum_tgrad.metrics.registry import LOCALIZATION_NUMBERS, NUMBERS
 
 METRICS = tuple(NUMBERS)
 """The numbers of a record that tell how good a map is."""
+
+LOCALIZATION = tuple(LOCALIZATION_NUMBERS)
+"""The numbers of a record that tell how much of a map is on the object, where that is known."""
 
 KEYS = ("image", "method", "target", "clean_score", "baseline_score", *METRICS, "seconds")
 """What every record has; T-Grad's have ``residual`` too, before the seconds.
@@ -52,6 +55,7 @@ def record_of(
     """
     given: Record = {"image": image, "method": method, **values}
     record = {key: given[key] for key in KEYS[:-1]}
+    record.update({key: given[key] for key in LOCALIZATION if key in given})
     if residual is not None:
         record["residual"] = residual
     record["seconds"] = given["seconds"]
@@ -139,7 +143,7 @@ def _check_record(record: Mapping[str, Any], path: Path) -> None:
             fits = isinstance(value, str)
         elif key == "target":
             fits = type(value) is int
-        elif key in KEYS or key in ("residual", "step_error"):
+        elif key in (*KEYS, *LOCALIZATION, "residual", "step_error"):
             fits = value is None or type(value) in (int, float)
         else:
             fits = True

@@ -1,0 +1,180 @@
+"""Boxes of pictures, from a CSV file or from files of Pascal VOC, as the network sees them."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+from xml.etree import ElementTree
+
+import torch
+from torch import Tensor
+
+from captum_tgrad.evaluation.image_files import Pictures
+from captum_tgrad.metrics.engine.regions import as_masks
+from captum_tgrad.zoo.classifier import Classifier
+from captum_tgrad.zoo.images import load_image
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+Box = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True)
+class Boxes:
+    """The boxes of one picture.
+
+    Attributes:
+        boxes: ``(x0, y0, x1, y1)`` in pixels, from the upper left corner of the picture.
+        size: Width and height that they are for; None: those of the picture.
+    """
+
+    boxes: tuple[Box, ...]
+    size: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class BoxRegions(Mapping[str, Tensor]):
+    """The regions of pictures by name, each made when it is asked for.
+
+    Attributes:
+        boxes: The boxes of each picture by its name.
+        files: The picture files by name.
+        crop: From a picture to the part of it that the network sees.
+        digest: A few letters that change when a box does.
+    """
+
+    boxes: Mapping[str, Boxes]
+    files: Mapping[str, Path]
+    crop: Callable[[Image], Image] = field(repr=False)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.boxes)
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    def __getitem__(self, name: str) -> Tensor:
+        """The pixels that the network sees and that are in a box, ``(H, W)``, bool.
+
+        Raises:
+            ValueError: A box is not in the picture; or as ``load_image``.
+        """
+        from PIL import Image
+
+        found = self.boxes[name]
+        width, height = load_image(self.files[name]).size
+        boxes = torch.tensor(found.boxes, dtype=torch.float64).reshape(-1, 4)
+        if found.size is not None:
+            boxes = boxes * torch.tensor([width / found.size[0], height / found.size[1]] * 2)
+        try:
+            mask = as_masks([boxes], 1, (height, width), torch.device("cpu"))[0]
+        except ValueError as error:
+            reason = str(error).removeprefix("regions[0] has ").split(": pass size=")[0]
+            raise ValueError(f"the boxes of {name} do not fit it: {reason}") from error
+        # It goes the way that the picture goes; what is more than half in a box is in it.
+        picture = Image.fromarray((255 * mask.to(torch.uint8)).numpy()).convert("RGB")
+        seen = self.crop(picture).convert("L")
+        values = torch.frombuffer(bytearray(seen.tobytes()), dtype=torch.uint8)
+        return (values > 127).reshape(seen.size[1], seen.size[0])
+
+    @property
+    def digest(self) -> str:
+        """A few letters that change when a box does."""
+        listed = repr(sorted((name, each.boxes, each.size) for name, each in self.boxes.items()))
+        return hashlib.sha256(listed.encode()).hexdigest()[:16]
+
+
+def boxes_of(path: str | Path, pictures: Pictures, classifier: Classifier) -> BoxRegions:
+    """Reads where the object is in pictures.
+
+    Args:
+        path: A CSV file: in its first column the name of a picture, its path in the folder of the
+            pictures, and in its last column boxes, ``x0 y0 x1 y1`` in pixels from the upper left
+            corner of the picture, joined by ``;``. A picture may have several lines, and a first
+            line of titles is passed over. Or a folder of XML files as Pascal VOC and ImageNet have
+            them, each named as its picture, whose pixels count from 1; all objects in it count.
+        pictures: The pictures.
+        classifier: How they are cropped.
+
+    Raises:
+        FileNotFoundError: There is no such file or folder, or no XML file in it.
+        ValueError: It is damaged, or has no box of any of the pictures.
+    """
+    path = Path(path)
+    if path.is_dir():
+        read = _from_xml(path, pictures)
+    elif path.is_file():
+        read = _from_csv(path)
+    else:
+        raise FileNotFoundError(f"there is no file or folder of boxes {path}")
+    known = {name: read[name] for name in pictures.names if name in read}
+    if not known:
+        raise ValueError(
+            f"{path} has boxes of {len(read)} pictures, and of none that is here, such as"
+            f" {pictures.names[0]}: name pictures by their paths in the folder"
+        )
+    files = dict(zip(pictures.names, pictures.files, strict=True))
+    return BoxRegions(known, files, classifier.crop)
+
+
+def _from_csv(path: Path) -> dict[str, Boxes]:
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as opened:
+            rows = [row for row in csv.reader(opened) if row]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{path} is not a CSV file in UTF-8: {error}") from error
+    found: dict[str, Boxes] = {}
+    for number, row in enumerate(rows):
+        try:
+            boxes = tuple(_box(each) for each in row[-1].split(";") if each.strip())
+            if len(row) < 2:
+                raise ValueError("one column")
+        except ValueError as error:
+            if number == 0:  # it holds titles
+                continue
+            raise ValueError(
+                f"{path}, line {number + 1}, has {row}: give a picture and its boxes, x0 y0 x1 y1"
+                " joined by ;"
+            ) from error
+        name = row[0].strip()
+        found[name] = Boxes((*found[name].boxes, *boxes) if name in found else boxes)
+    return found
+
+
+def _box(text: str) -> Box:
+    x0, y0, x1, y1 = (float(number) for number in text.split())
+    return x0, y0, x1, y1
+
+
+def _from_xml(folder: Path, pictures: Pictures) -> dict[str, Boxes]:
+    files = sorted(folder.rglob("*.xml"))
+    if not files:
+        raise FileNotFoundError(f"there is no XML file in {folder}")
+    by_path = {file.relative_to(folder).with_suffix("").as_posix(): file for file in files}
+    by_name = {file.stem: file for file in files}
+    found = {}
+    for name in pictures.names:
+        file = by_path.get(Path(name).with_suffix("").as_posix()) or by_name.get(Path(name).stem)
+        if file is not None:
+            found[name] = _annotation(file)
+    return found
+
+
+def _annotation(file: Path) -> Boxes:
+    try:
+        root = ElementTree.parse(file).getroot()
+        boxes = [
+            [float(each.findtext(corner, "")) for corner in ("xmin", "ymin", "xmax", "ymax")]
+            for each in root.iterfind("object/bndbox")
+        ]
+        width, height = (float(root.findtext(f"size/{side}", "0")) for side in ("width", "height"))
+    except (ElementTree.ParseError, ValueError) as error:
+        raise ValueError(f"{file} is not an annotation of Pascal VOC: {error}") from error
+    # Pixels count from 1 there, and the last one is in the box.
+    corners = tuple((x0 - 1, y0 - 1, x1, y1) for x0, y0, x1, y1 in boxes)
+    return Boxes(corners, (width, height) if width > 0 and height > 0 else None)

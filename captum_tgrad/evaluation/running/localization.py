@@ -1,0 +1,78 @@
+"""The localization metrics of one image, for all methods, where its region is known."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from captum_tgrad import metrics
+from captum_tgrad.metrics.registry import LOCALIZATION_NUMBERS
+
+
+def localization(
+    maps: Mapping[str, Tensor], regions: Mapping[str, Any] | None, image: str
+) -> dict[str, dict[str, float]]:
+    """The numbers by method; none where no regions are given, NaN where this image has none.
+
+    Args:
+        maps: The map of the image by each method, ``(1, 1, H, W)``.
+        regions: Masks or boxes by the name of the image.
+        image: The name of the image.
+
+    Raises:
+        TypeError: A region holds no numbers.
+        ValueError: A region does not fit its image.
+    """
+    if regions is None or not maps:
+        return {method: {} for method in maps}
+    region = regions.get(image)
+    if region is None:
+        return {method: dict.fromkeys(LOCALIZATION_NUMBERS, math.nan) for method in maps}
+    masks = isinstance(region, Tensor) and region.dtype == torch.bool
+    given = region[None] if masks else [region]
+    found: dict[str, dict[str, float]] = {method: {} for method in maps}
+    with warnings.catch_warnings():
+        # Of constant maps, the metrics of the curves have warned.
+        warnings.simplefilter("ignore", UserWarning)
+        for name, number in LOCALIZATION_NUMBERS.items():
+            results = getattr(metrics, number.function)(dict(maps), given, nan_policy="omit")
+            for method, result in results.items():
+                found[method][name] = float(getattr(result, number.field))
+    return found
+
+
+def described_regions(regions: Mapping[str, Any] | None, images: Sequence[str]) -> dict[str, Any]:
+    """What a protocol says of the regions; nothing where none are given.
+
+    Raises:
+        TypeError: They are no mapping.
+        ValueError: There is none for any image.
+    """
+    if regions is None:
+        return {}
+    if not isinstance(regions, Mapping):
+        raise TypeError(
+            "regions must be a mapping from the names of images to masks or boxes, got"
+            f" {type(regions).__name__}."
+        )
+    known = [name for name in images if name in regions]
+    if not known:
+        raise ValueError(
+            f"regions has no image of the data set: their names are {list(images[:3])}, ..."
+        )
+    digest = getattr(regions, "digest", None) or _digest(regions, known)
+    return {"regions": digest}
+
+
+def _digest(regions: Mapping[str, Any], known: Sequence[str]) -> str:
+    found = hashlib.sha256()
+    for name in known:
+        values = torch.as_tensor(regions[name]).detach().cpu().double()
+        found.update(f"{name} {tuple(values.shape)}".encode() + values.numpy().tobytes())
+    return found.hexdigest()[:16]
