@@ -74,7 +74,7 @@ class BoxRegions(Mapping[str, Tensor]):
         try:
             mask = as_masks([boxes], 1, (height, width), torch.device("cpu"))[0]
         except ValueError as error:
-            reason = str(error).removeprefix("regions[0] has ").split(": pass size=")[0]
+            reason = str(error).removeprefix("regions[0] has ").split(": boxes are")[0]
             raise ValueError(f"the boxes of {name} do not fit it: {reason}") from error
         # It goes the way that the picture goes; what is more than half in a box is in it.
         picture = Image.fromarray((255 * mask.to(torch.uint8)).numpy()).convert("RGB")

@@ -45,7 +45,7 @@ def metrics_figure(summary: Mapping[str, Any]) -> Figure:
     figure.set_layout_engine("constrained", h_pad=0.12)
     for axes in grid.flat[len(numbers) :]:
         axes.axis("off")
-    grid.flat[-1].text(0, 1, _caption(summary), va="top", fontsize="small", wrap=True)
+    grid.flat[len(numbers)].text(0, 1, _caption(summary), va="top", fontsize="small", wrap=True)
     return figure
 
 

@@ -18,6 +18,7 @@ from captum_tgrad.visualization.panels import (
     write_title,
 )
 from captum_tgrad.visualization.pictures import as_pictures
+from captum_tgrad.visualization.region_marks import boxes_of_pictures, draw_boxes, draw_peak
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -40,6 +41,7 @@ def explanation_figure(
     class_name: str | Sequence[str] | None = None,
     probability: float | Tensor | Sequence[float] | None = None,
     residual: float | Tensor | Sequence[float] | None = None,
+    boxes: Tensor | Sequence[Any] | None = None,
     mean: Numbers | None = None,
     std: Numbers | None = None,
 ) -> Figure:
@@ -59,6 +61,9 @@ def explanation_figure(
         class_name: Of the class that is explained; for a batch, one for each.
         probability: Of the class, in [0, 1]; for a batch, ``(N,)``.
         residual: The convergence delta, in units of the output; for a batch, ``(N,)``.
+        boxes: Where the object is, ``(x0, y0, x1, y1)`` in pixels of the picture: ``(N, 4)``, or a
+            list with ``(boxes, 4)`` for each picture. They are drawn with the highest place of the
+            map, as ``captum_tgrad.metrics.pointing_game`` sees them.
         mean: What was subtracted of each channel when the images were normalized.
         std: What each channel was divided by.
 
@@ -91,12 +96,18 @@ def explanation_figure(
             strict=True,
         )
     ]
+    regions = boxes_of_pictures(boxes, [picture.shape[:2] for picture in pictures])
     figure = new_figure(_INCHES[0], _INCHES[1] * count)
     rows: Any = [figure] if count == 1 else figure.subfigures(count, 1)
-    for row, picture, values, given, default in zip(
-        rows, pictures, maps, titles, made, strict=True
+    for row, picture, values, region, given, default in zip(
+        rows, pictures, maps, regions, titles, made, strict=True
     ):
-        _draw_row(row, picture, values, method)
+        panels = _draw_row(row, picture, values, method)
+        if region is not None:
+            for axes in panels:
+                draw_boxes(axes, region)
+            for axes in panels[1:]:
+                draw_peak(axes, values)
         if given or default:
             write_title(row, given or default)
     return figure
@@ -132,8 +143,8 @@ def _each(value: Any, count: int, argument: str) -> list[Any]:
     return list(value)
 
 
-def _draw_row(row: Figure | SubFigure, picture: Array, values: Array, method: str) -> None:
-    """Draws one explanation, on captum's function."""
+def _draw_row(row: Figure | SubFigure, picture: Array, values: Array, method: str) -> list[Axes]:
+    """Draws one explanation, on captum's function; returns the three panels."""
     from captum.attr import visualization
     from matplotlib.colors import Colormap, ListedColormap
 
@@ -163,3 +174,4 @@ def _draw_row(row: Figure | SubFigure, picture: Array, values: Array, method: st
         axes.set_title(heading or (f"{method} ({note})" if note else method), fontsize=NORMAL)
     color_bar(row, panels[1], signed)
     color_bar(row, panels[2], signed, opacity=OVERLAY_OPACITY)
+    return panels

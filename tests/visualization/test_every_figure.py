@@ -27,7 +27,10 @@ MAPS = {f"A method with a long name, {number}": torch.rand(2, 1, 8, 8) for numbe
 
 
 def _explanation():
-    return explanation_figure(images(), torch.randn(2, 3, 8, 8), class_name=[LONG, "cup"])
+    boxes = torch.tensor([[1.0, 1.0, 5.0, 7.0]] * 2)
+    return explanation_figure(
+        images(), torch.randn(2, 3, 8, 8), class_name=[LONG, "cup"], boxes=boxes
+    )
 
 
 def _layers():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import math
 import warnings
 from collections.abc import Mapping, Sequence
@@ -67,7 +68,8 @@ def described_regions(regions: Mapping[str, Any] | None, images: Sequence[str]) 
             f"regions has no image of the data set: their names are {list(images[:3])}, ..."
         )
     digest = getattr(regions, "digest", None) or _digest(regions, known)
-    return {"regions": digest}
+    tolerance = inspect.signature(metrics.pointing_game).parameters["tolerance"].default
+    return {"regions": digest, "tolerance": tolerance}
 
 
 def _digest(regions: Mapping[str, Any], known: Sequence[str]) -> str:

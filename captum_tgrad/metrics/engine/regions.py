@@ -41,7 +41,7 @@ def as_masks(regions: Any, samples: int, size: tuple[int, int], device: torch.de
         raise ValueError(f"regions has {len(regions)} entries for {samples} samples.")
     masks = torch.zeros(samples, *size, dtype=torch.bool)
     for sample, boxes in enumerate(regions):
-        for box in _checked_boxes(boxes, size, f"regions[{sample}]").tolist():
+        for box in checked_boxes(boxes, size, f"regions[{sample}]").tolist():
             columns, rows = _between(box[0], box[2], size[1]), _between(box[1], box[3], size[0])
             masks[sample] |= rows[:, None] & columns
     return masks.to(device)
@@ -77,7 +77,8 @@ def _checked_masks(masks: Tensor, samples: int, size: tuple[int, int]) -> Tensor
     return inside.reshape(wanted)
 
 
-def _checked_boxes(boxes: Any, size: tuple[int, int], name: str) -> Tensor:
+def checked_boxes(boxes: Any, size: tuple[int, int], name: str) -> Tensor:
+    """Boxes of one image, ``(boxes, 4)``, float64 on the CPU; raises as ``as_masks``."""
     try:
         found = torch.as_tensor(boxes).detach().to("cpu", torch.float64)
     except (TypeError, ValueError, RuntimeError) as error:
@@ -92,10 +93,11 @@ def _checked_boxes(boxes: Any, size: tuple[int, int], name: str) -> Tensor:
     x0, y0, x1, y1 = found.unbind(1)
     outside = (found[:, :2] < -_BEYOND).any(1)
     outside |= (x1 > size[1] + _BEYOND) | (y1 > size[0] + _BEYOND)
+    of_size = f"height {size[0]} and width {size[1]}"
     for wrong, what in (
         (~torch.isfinite(found).all(1), "is not finite"),
         ((x0 > x1) | (y0 > y1), "ends before it starts: give (x0, y0, x1, y1)"),
-        (outside, f"is not in an image of height {size[0]} and width {size[1]}: pass size="),
+        (outside, f"is not in an image of {of_size}: boxes are in its pixels"),
     ):
         if bool(wrong.any()):
             box = tuple(round(value, 1) for value in found[wrong][0].tolist())

@@ -1,0 +1,69 @@
+"""Boxes around objects, and the highest places of maps, drawn over pictures and maps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from captum_tgrad.metrics.engine.regions import checked_boxes
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from captum_tgrad.visualization.pictures import Array
+
+# Seen on every color: light, with a dark rim.
+_LIGHT, _DARK = "white", "black"
+_WIDTH = 1.6
+
+
+def boxes_of_pictures(boxes: Any, sizes: Sequence[tuple[int, int]]) -> list[Array | None]:
+    """The boxes of each picture, ``(boxes, 4)``; None where none are given.
+
+    Args:
+        boxes: ``(x0, y0, x1, y1)`` in pixels from the upper left corner: ``(N, 4)``, a list with
+            ``(boxes, 4)`` for each picture, for one picture ``(boxes, 4)``, or None.
+        sizes: Height and width of each picture.
+
+    Raises:
+        TypeError: They are no numbers.
+        ValueError: Their number or shape does not fit, or one is not in its picture.
+    """
+    if boxes is None:
+        return [None] * len(sizes)
+    if len(sizes) == 1 and isinstance(boxes, Tensor) and boxes.dim() == 2:
+        boxes = [boxes]
+    if not isinstance(boxes, (Tensor, Sequence)) or isinstance(boxes, str):
+        raise TypeError(
+            f"boxes must be a tensor (N, 4) or a list with one for each picture, got {boxes!r}"
+        )
+    if len(boxes) != len(sizes):
+        raise ValueError(f"boxes has {len(boxes)} entries for {len(sizes)} pictures")
+    return [
+        checked_boxes(each, size, f"boxes[{number}]").numpy()
+        for number, (each, size) in enumerate(zip(boxes, sizes, strict=True))
+    ]
+
+
+def draw_boxes(axes: Axes, boxes: Array) -> None:
+    """Draws boxes over a picture or a map that is drawn there pixel by pixel."""
+    from matplotlib.patches import Rectangle
+
+    for x0, y0, x1, y1 in boxes:
+        # The middle of the first pixel is at 0.
+        corner, width, height = (x0 - 0.5, y0 - 0.5), x1 - x0, y1 - y0
+        for color, line in ((_DARK, 2.2 * _WIDTH), (_LIGHT, _WIDTH)):
+            axes.add_patch(
+                Rectangle(corner, width, height, fill=False, edgecolor=color, linewidth=line)
+            )
+
+
+def draw_peak(axes: Axes, values: Array) -> None:
+    """Marks the highest place of a map, the first of several; none of a constant map."""
+    if values.min() == values.max():
+        return
+    row, column = divmod(int(values.argmax()), values.shape[1])
+    for color, size, line in ((_DARK, 13, 2.2 * _WIDTH), (_LIGHT, 11, _WIDTH)):
+        axes.plot(column, row, marker="+", color=color, markersize=size, markeredgewidth=line)
