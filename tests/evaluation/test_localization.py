@@ -84,7 +84,7 @@ def test_columns_of_table_report_and_figure(tmp_path):
     assert "Energy in Mask" in page
     records = [json.loads(line) for line in (tmp_path / "records.jsonl").read_text().splitlines()]
     assert all(set(LOCALIZATION_NUMBERS) <= record.keys() for record in records)
-    assert "energy_in_mask" in found._repr_html_()
+    assert "Energy in Mask" in found._repr_html_()
 
     from captum_tgrad.visualization.evaluation_figures import metrics_figure
 
