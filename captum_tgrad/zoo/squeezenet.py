@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from captum_tgrad._support.optional import import_from_extra
 from captum_tgrad.zoo.checkpoint import count_classes, load_weights, read_state_dict
 from captum_tgrad.zoo.class_names import imagenet_class_names, names_for
 from captum_tgrad.zoo.classifier import Classifier
-from captum_tgrad._support.optional import import_from_extra
 
 SQUEEZENET = "squeezenet1_1"
 """The name by which it is loaded."""

@@ -10,7 +10,7 @@ from torch import nn
 from captum_tgrad import LayerTGradAttribution, TGradAttribution
 from captum_tgrad.attribution.combine import t_grad_map
 from tests import levels_reference, reference
-from tests.tiny_networks import TINY_NETWORKS
+from tests.networks import TINY_NETWORKS
 
 EXACT = {"rtol": 1e-10, "atol": 1e-10}
 PLACED = [tiny for tiny in TINY_NETWORKS if tiny.conventional]

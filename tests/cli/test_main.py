@@ -50,7 +50,7 @@ def test_version_is_that_of_the_package(capsys):
 
 MODEL = {"device", "model", "weights", "class-names", "help"}
 EVALUATE = {"resume", "methods", "config", "labels", "limit", "n-steps", "score", "ties", "seed"}
-EVALUATE |= {"out", "target", "batch-size", "max-examples-per-batch", "budget", "quick"}
+EVALUATE |= {"out", "target", "batch-size", "max-examples-per-batch", "budget", "quick", "boxes"}
 
 
 COMPARE = {"out", "methods", "config", "target", "n-steps", "max-examples-per-batch"}
@@ -60,7 +60,7 @@ SANITY_CHECK = {"out", "method", "target", "layers", "mode", "columns", "seed"}
 @pytest.mark.parametrize(
     ("command", "own"),
     [
-        ("explain", {"out", "target", "layers", "batch-size"}),
+        ("explain", {"out", "target", "layers", "batch-size", "aggregation", "page", "rival"}),
         ("evaluate", EVALUATE),
         ("compare", COMPARE),
         ("sanity-check", SANITY_CHECK),

@@ -1,5 +1,7 @@
 """Curves with their areas, and the pictures that belong to them."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -110,7 +112,7 @@ def test_a_map_that_ranks_nothing(results, maps, value):
 
 
 def test_bad_arguments(results, maps):
-    without = {name: result._replace(fractions=None) for name, result in results.items()}
+    without = {name: replace(result, fractions=None) for name, result in results.items()}
     with pytest.raises(ValueError, match=r"results\['one'\] has no curves: pass return_curves"):
         curves_figure(without)
     with pytest.raises(TypeError, match="must be what insertion_deletion returns, got Tensor"):
