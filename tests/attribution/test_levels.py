@@ -10,11 +10,10 @@ from torch import nn
 from captum_tgrad import LayerTGradAttribution, TGradAttribution
 from captum_tgrad.attribution.combine import t_grad_map
 from tests import levels_reference, reference
-from tests.networks import TINY_NETWORKS
+from tests.networks import TINY_NETWORKS, each_network
 
 EXACT = {"rtol": 1e-10, "atol": 1e-10}
-PLACED = [tiny for tiny in TINY_NETWORKS if tiny.conventional]
-networks = pytest.mark.parametrize("tiny", TINY_NETWORKS, ids=lambda tiny: tiny.id)
+PLACED = [tiny for tiny in TINY_NETWORKS.values() if tiny.conventional]
 signs = pytest.mark.parametrize("sign", ["positive", "negative", "all"])
 
 
@@ -39,7 +38,7 @@ def test_map_equals_the_reference(number, sign):
     torch.testing.assert_close(actual, expected, **EXACT)
 
 
-@networks
+@each_network
 @signs
 def test_sums_are_those_of_the_paper_s_map_and_samples_do_not_matter_to_each_other(tiny, sign):
     method = TGradAttribution(tiny.build())
