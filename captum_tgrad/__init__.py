@@ -1,10 +1,10 @@
 """T-Grad for Captum: attributions that add up exactly to the output of a model."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
 from captum_tgrad._support.lazy import lazy
+
+# As in typing, which is not imported here, nor in ``lazy``: with ``python -m captum_tgrad`` both run
+# before ``__main__`` can take the working folder, where anything may lie, from the path.
+TYPE_CHECKING = False
 
 if TYPE_CHECKING:
     from captum_tgrad.attribution.cam import CamAttribution

@@ -1,15 +1,18 @@
 """Packages whose names are imported when they are first used."""
 
-from __future__ import annotations
-
-from collections.abc import Callable, Iterable, Mapping
 from importlib import import_module
-from typing import Any
+
+# As in typing, which ``captum_tgrad/__init__.py`` must not import: it says why.
+TYPE_CHECKING = False
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+    from typing import Any
 
 
 def lazy(
-    package: str, homes: Mapping[str, str], submodules: Iterable[str] = ()
-) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+    package: str, homes: "Mapping[str, str]", submodules: "Iterable[str]" = ()
+) -> "tuple[Callable[[str], Any], Callable[[], list[str]]]":
     """The ``__getattr__`` and the ``__dir__`` of a package.
 
     Args:
@@ -19,7 +22,7 @@ def lazy(
     """
     known = {*submodules}
 
-    def get(name: str) -> Any:
+    def get(name: str) -> "Any":
         if name in homes:
             return getattr(import_module(f"{package}.{homes[name]}"), name)
         if name in known:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import fields
-from html import escape
 from typing import Any, TypeVar
 
 from torch import Tensor
+
+from captum_tgrad._support.printable import in_html
 
 Kind = TypeVar("Kind")
 
@@ -32,14 +33,14 @@ def html_table(title: str, headings: Sequence[str], rows: Sequence[Sequence[obje
     def row(cells: Sequence[object], kind: str) -> str:
         side = ["left", *["right"] * (len(cells) - 1)]
         found = [
-            f'<{kind} style="text-align:{where}">{escape(str(cell))}</{kind}>'
+            f'<{kind} style="text-align:{where}">{in_html(cell)}</{kind}>'
             for where, cell in zip(side, cells, strict=True)
         ]
         return f"<tr>{''.join(found)}</tr>"
 
     body = "".join(row(cells, "td") for cells in rows)
     return (
-        f"<table><caption>{escape(title)}</caption>"
+        f"<table><caption>{in_html(title)}</caption>"
         f"<thead>{row(headings, 'th')}</thead><tbody>{body}</tbody></table>"
     )
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 import warnings
 
+from captum_tgrad._support.printable import printable_lines
+
 _LIBRARIES = {"captum_tgrad", "captum", "torch"}
 
 
@@ -13,4 +15,4 @@ def warn_user(message: str) -> None:
     frame, level = sys._getframe(1), 2
     while frame.f_back and frame.f_globals.get("__name__", "").split(".")[0] in _LIBRARIES:
         frame, level = frame.f_back, level + 1
-    warnings.warn(message, stacklevel=level)
+    warnings.warn(printable_lines(message), stacklevel=level)

@@ -13,7 +13,11 @@ def chosen_methods(options: argparse.Namespace) -> list[Method]:
     Raises:
         ValueError: None is named, or one that there is not.
     """
-    further = {} if options.config is None else read_methods(options.config)
+    further: dict[str, Method] = {}
+    if options.config is not None:
+        further = read_methods(options.config, allow_imports=options.allow_imports)
+    elif options.allow_imports:
+        raise ValueError("--allow-imports is for the classes of a --config FILE: give one")
     if options.methods.strip() == "all":
         return list({**METHODS, **further}.values())
     names = [name.strip() for name in options.methods.split(",") if name.strip()]

@@ -7,6 +7,7 @@ import sys
 
 from tqdm import tqdm
 
+from captum_tgrad._support.printable import printable
 from captum_tgrad.cli.chosen_classifier import load_for
 from captum_tgrad.cli.chosen_methods import chosen_methods
 from captum_tgrad.cli.device import choose_device
@@ -62,8 +63,9 @@ def run_compare(options: argparse.Namespace) -> int:
     with users_mistakes():
         paths = write_comparison(comparison, options.out)
     print(markdown(comparison))
-    print(f"written: {', '.join(map(str, paths))}")
+    print(f"written: {printable(', '.join(map(str, paths)))}")
     skipped = comparison.summary["skipped"]
     for each in skipped:
-        print(f"skipped: {each['method']}: {each['reason']}", file=sys.stderr)
+        what = printable(f"{each['method']}: {each['reason']}")
+        print(f"skipped: {what}", file=sys.stderr)
     return _SOMETHING_SKIPPED if skipped else 0

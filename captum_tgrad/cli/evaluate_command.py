@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
+from captum_tgrad._support.printable import printable
 from captum_tgrad.cli.chosen_methods import chosen_methods
 from captum_tgrad.cli.device import choose_device
 from captum_tgrad.cli.errors import CommandError, users_mistakes
@@ -88,10 +89,10 @@ def _evaluate(
     if not Workers().first:
         return 0  # Else torchrun would end the first process before it has said what was skipped.
     print(found.table)
-    print(f"written: {options.out}")
+    print(f"written: {printable(options.out)}")
     for each in found.skipped:
         what = ", ".join(each[key] for key in ("image", "method") if each[key] is not None)
-        print(f"skipped: {what}: {each['reason']}", file=sys.stderr)
+        print(f"skipped: {printable(what)}: {printable(each['reason'])}", file=sys.stderr)
     return _SOMETHING_SKIPPED if found.skipped else 0
 
 

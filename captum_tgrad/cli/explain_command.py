@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from tqdm import tqdm
 
+from captum_tgrad._support.printable import printable
 from captum_tgrad.cli.chosen_classifier import load_for
 from captum_tgrad.cli.device import choose_device
 from captum_tgrad.cli.errors import CommandError, users_mistakes
@@ -64,12 +65,13 @@ def run_explain(options: argparse.Namespace) -> int:
             for job, explanation in zip(batch, explanations, strict=True):
                 with users_mistakes():
                     _write(job, explanation, options.layers)
-                bar.write(f"{job.title}\n{format_report(explanation)}\n{job.results}\n")
+                title, results = printable(job.title), printable(job.results)
+                bar.write(f"{title}\n{format_report(explanation)}\n{results}\n")
                 bar.update()
     if all(job.picture in skipped for job in jobs):
         raise CommandError(next(iter(skipped.values())))
     for picture, reason in skipped.items():
-        print(f"skipped: {picture}: {reason}", file=sys.stderr)
+        print(f"skipped: {printable(picture)}: {printable(reason)}", file=sys.stderr)
     return _SOMETHING_SKIPPED if skipped else 0
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 import captum_tgrad
+from captum_tgrad._support.printable import printable
 from captum_tgrad.cli.compare_options import add_compare
 from captum_tgrad.cli.errors import CommandError
 from captum_tgrad.cli.evaluate_options import add_evaluate
@@ -30,12 +33,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit status, 0, 1 where ``compare`` or ``evaluate`` skipped something, or 2 where the
         command cannot be carried out as it was typed.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # What a terminal's encoding does not have is shown as its number.
+            stream.reconfigure(errors="backslashreplace")
     options = _parser().parse_args(arguments)
     try:
         return _run(options)
     except CommandError as error:
         message = " ".join(str(error).split())
-        print(f"{_PROGRAM}: error: {message}", file=sys.stderr)
+        print(f"{_PROGRAM}: error: {printable(message)}", file=sys.stderr)
         return _USAGE_ERROR
     except KeyboardInterrupt:
         return _INTERRUPTED
@@ -65,8 +72,15 @@ def _run(options: argparse.Namespace) -> int:
     return run_explain(options)
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser whose messages hold nothing that a terminal obeys."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(printable(message))
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog=_PROGRAM,
         description="Explains convolutional networks with T-Grad.",
         allow_abbrev=False,

@@ -69,7 +69,18 @@ def add_methods_options(options: argparse._ActionsContainer) -> None:
         help="names of methods, separated by commas, or all (default: %(default)s)",
     )
     options.add_argument(
-        "--config", type=Path, metavar="FILE", help="a TOML file with further methods"
+        "--config",
+        type=Path,
+        metavar="FILE",
+        help="a TOML file with further methods; it is code: give none that you do not trust",
+    )
+    options.add_argument(
+        "--allow-imports",
+        action="append",
+        default=[],
+        metavar="PACKAGE",
+        help="let --config name classes of this package, too, besides captum, pytorch_grad_cam and"
+        " captum_tgrad; may be given several times",
     )
 
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from captum_tgrad._support.printable import printable
 from captum_tgrad.cli.chosen_classifier import load_for
 from captum_tgrad.cli.device import choose_device
 from captum_tgrad.cli.errors import users_mistakes
@@ -66,7 +67,7 @@ def run_sanity_check(options: argparse.Namespace) -> None:
         figure.savefig(path, dpi=_DOTS_PER_INCH)
         _write_numbers(path.with_suffix(".csv"), steps, [title_of(picture) for picture in pictures])
     _print_means(steps)
-    print(f"written: {path} and {path.with_suffix('.csv')}")
+    print(printable(f"written: {path} and {path.with_suffix('.csv')}"))
 
 
 def _started(
@@ -128,11 +129,11 @@ def _write_numbers(path: Path, steps: Sequence[RandomizationStep], pictures: Seq
         for step in steps:
             for sample, picture in enumerate(pictures):
                 values = [float(getattr(step, measure)[sample]) for measure in _MEASURES]
-                writer.writerow([step.index, step.layer or "", picture, *values])
+                writer.writerow([step.index, step.layer or "", printable(picture), *values])
 
 
 def _print_means(steps: Sequence[RandomizationStep]) -> None:
     print("randomized                      rank correlation      SSIM")
     for step in steps:
         rank, ssim = float(step.spearman.nanmean()), float(step.ssim.nanmean())
-        print(f"{step.layer or '(trained)':<32}{rank:>16.3f}{ssim:>10.3f}")
+        print(f"{printable(step.layer or '(trained)'):<32}{rank:>16.3f}{ssim:>10.3f}")

@@ -191,14 +191,20 @@ def _listed_labels(
     labels: dict[str, int] = {}
     known = {_composed(file) for file in files}
     try:
-        with path.open(newline="", encoding="utf-8-sig") as opened:
+        # A file name that is no UTF-8 stands there byte by byte, and is read as Python reads it.
+        with path.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as opened:
             rows = [row for row in csv.reader(opened) if row]
-    except (UnicodeDecodeError, csv.Error) as error:
+    except csv.Error as error:
         raise ValueError(f"{path} is not a CSV file in UTF-8: {error}") from error
     for number, row in enumerate(rows):
         if len(row) < 2:
             raise ValueError(f"{path} has {row} on line {number + 1}: give a picture and its class")
         name = _composed(folder / row[0].strip())
+        if name not in known and any(map(_is_no_text, row)):
+            raise ValueError(
+                f"{path} is not a CSV file in UTF-8: line {number + 1} is not, and names no picture"
+                f" in {folder}: save it in UTF-8"
+            )
         try:
             label = resolve_target(row[1], classifier.class_names)
         except ValueError as error:
@@ -213,6 +219,10 @@ def _listed_labels(
     if not labels.keys() & known:
         raise ValueError(f"{path} lists no picture that is in {folder}: give paths inside of it")
     return [labels.get(_composed(file)) for file in files]
+
+
+def _is_no_text(cell: str) -> bool:
+    return any("\ud800" <= letter <= "\udfff" for letter in cell)
 
 
 def _composed(path: Path) -> str:

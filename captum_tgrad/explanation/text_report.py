@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from captum_tgrad._support.printable import printable
 from captum_tgrad.explanation.explanation import Explanation, Prediction
 
 _NAME_WIDTH = 40
@@ -11,7 +12,7 @@ _WORTH_SAYING = 0.005
 
 
 def format_report(explanation: Explanation) -> str:
-    """Writes an explanation in plain ASCII, without a line break at the end.
+    """Writes an explanation as text, without a line break at the end; names are escaped.
 
     Returns:
         The most probable classes; the class explained, its logit, and the parts the logit is the
@@ -28,7 +29,7 @@ def format_report(explanation: Explanation) -> str:
         *_seen_lines(explanation),
         "  most probable classes",
         *_prediction_lines(explanation.predictions),
-        f"  explained: {target.name} ({target.index}), probability {target.probability:.1%}",
+        f"  explained: {printable(target.name)} ({target.index}), probability {target.probability:.1%}",
         f"    logit      {explanation.logit:+12.4f}",
         f"    = input    {explanation.input_score:+12.4f}   {input_share} of the {whole}",
         f"    + biases   {explanation.bias_score:+12.4f}   {bias_share} of the {whole}",
@@ -54,14 +55,14 @@ def _seen_lines(explanation: Explanation) -> list[str]:
 
 def _prediction_lines(predictions: Iterable[Prediction]) -> list[str]:
     return [
-        f"    {_percent(prediction.probability)}  {prediction.name} ({prediction.index})"
+        f"    {_percent(prediction.probability)}  {printable(prediction.name)} ({prediction.index})"
         for prediction in predictions
     ]
 
 
 def _term_lines(explanation: Explanation) -> list[str]:
     return [
-        f"    {term.name:<{_NAME_WIDTH}} {term.score:+12.4f}   {_percent(term.share)}"
+        f"    {printable(term.name):<{_NAME_WIDTH}} {term.score:+12.4f}   {_percent(term.share)}"
         for term in explanation.largest_terms
     ]
 

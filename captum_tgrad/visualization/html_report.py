@@ -6,10 +6,10 @@ import base64
 import io
 import re
 from collections.abc import Mapping, Sequence
-from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from captum_tgrad._support.printable import in_html
 from captum_tgrad.visualization.report_style import STYLE
 
 if TYPE_CHECKING:
@@ -56,11 +56,11 @@ class Report:
             number += 1
             anchor = f"{name}-{number}"
         self._sections.append((anchor, title))
-        self._parts.append(f'<h2 id="{anchor}">{escape(title)}</h2>')
+        self._parts.append(f'<h2 id="{anchor}">{in_html(title)}</h2>')
 
     def text(self, text: str) -> None:
         """Adds plain text; blank lines part paragraphs."""
-        self._parts += [f"<p>{escape(part.strip())}</p>" for part in text.split("\n\n")]
+        self._parts += [f"<p>{in_html(part.strip())}</p>" for part in text.split("\n\n")]
 
     def figure(self, figure: Figure, description: str, caption: str = "") -> None:
         """Adds a figure.
@@ -79,11 +79,11 @@ class Report:
         if not description.strip():
             raise ValueError("description is empty: say what is to be seen in the figure")
         width, height = (round(inches * _DOTS_PER_INCH) for inches in figure.get_size_inches())
-        below = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
+        below = f"<figcaption>{in_html(caption)}</figcaption>" if caption else ""
         self._parts.append(
-            f"<figure>{_SCROLL.format(escape(caption or 'figure'))}"
+            f"<figure>{_SCROLL.format(in_html(caption or 'figure'))}"
             f'<img src="data:image/webp;base64,{_picture(figure)}" width="{width}"'
-            f' height="{height}" alt="{escape(description)}"></div>{below}</figure>'
+            f' height="{height}" alt="{in_html(description)}"></div>{below}</figure>'
         )
 
     def table(
@@ -111,27 +111,27 @@ class Report:
         for name in best:
             if name not in columns:
                 raise ValueError(f"best names {name!r}, which is no column: {', '.join(columns)}")
-        head = "".join(f'<th scope="col">{escape(str(name))}</th>' for name in columns)
+        head = "".join(f'<th scope="col">{in_html(name)}</th>' for name in columns)
         body = "".join(_row(row, number, columns, best) for number, row in enumerate(rows))
-        above = f"<caption>{escape(caption)}</caption>" if caption else ""
+        above = f"<caption>{in_html(caption)}</caption>" if caption else ""
         self._parts.append(
-            f"{_SCROLL.format(escape(caption or 'table'))}<table>{above}"
+            f"{_SCROLL.format(in_html(caption or 'table'))}<table>{above}"
             f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
         )
 
     def protocol(self, protocol: Mapping[str, Any]) -> None:
         """Adds how numbers were made, such as the ``protocol`` of a metric's result."""
         pairs = "".join(
-            f"<dt>{escape(str(name).replace('_', ' '))}</dt><dd>{escape(_plain(value))}</dd>"
+            f"<dt>{in_html(str(name).replace('_', ' '))}</dt><dd>{in_html(_plain(value))}</dd>"
             for name, value in protocol.items()
         )
         self._parts.append(f"<dl>{pairs}</dl>")
 
     def html(self) -> str:
         """The whole page."""
-        title, summary = escape(self.title), escape(self.summary)
+        title, summary = in_html(self.title), in_html(self.summary)
         links = "".join(
-            f'<li><a href="#{anchor}">{escape(name)}</a></li>' for anchor, name in self._sections
+            f'<li><a href="#{anchor}">{in_html(name)}</a></li>' for anchor, name in self._sections
         )
         return (
             '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
@@ -152,10 +152,10 @@ class Report:
 def _row(
     row: Sequence[object], number: int, columns: Sequence[str], best: Mapping[str, Sequence[int]]
 ) -> str:
-    cells = [f'<th scope="row">{escape(str(row[0]))}</th>'] if row else []
+    cells = [f'<th scope="row">{in_html(row[0])}</th>'] if row else []
     for name, cell in zip(columns[1:], row[1:], strict=True):
         stands_out = ' class="best"' if number in best.get(name, ()) else ""
-        cells.append(f"<td{stands_out}>{_in_two_lines(escape(str(cell)))}</td>")
+        cells.append(f"<td{stands_out}>{_in_two_lines(in_html(cell))}</td>")
     return f"<tr>{''.join(cells)}</tr>"
 
 

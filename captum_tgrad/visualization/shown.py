@@ -7,7 +7,11 @@ from functools import partial
 from io import BytesIO
 from typing import Any
 
+from matplotlib.backend_bases import RendererBase
 from matplotlib.figure import Figure
+from matplotlib.text import Text
+
+from captum_tgrad._support.printable import printable_lines
 
 
 def shown_figure(width: float, height: float, **options: Any) -> Figure:
@@ -15,7 +19,8 @@ def shown_figure(width: float, height: float, **options: Any) -> Figure:
 
     A cell that ends with it shows it in IPython, Jupyter, VS Code and marimo, whatever backend of
     matplotlib is set. It is no class of its own, since Weights & Biases and other loggers know
-    figures by the name of their class.
+    figures by the name of their class. Its texts are drawn letter by letter: a name with dollar
+    signs is no formula.
 
     Args:
         width: In inches.
@@ -23,8 +28,21 @@ def shown_figure(width: float, height: float, **options: Any) -> Figure:
         options: Further arguments of ``Figure``.
     """
     figure = Figure(figsize=(width, height), **options)
-    vars(figure).update(_repr_png_=partial(_png, figure), show=partial(_show, figure))
+    vars(figure).update(
+        draw=partial(_draw, figure),
+        show=partial(_show, figure),
+        _repr_png_=partial(_png, figure),
+    )
     return figure
+
+
+def _draw(figure: Figure, renderer: RendererBase) -> None:
+    for text in figure.findobj(Text):
+        if isinstance(text, Text):
+            text.set_parse_math(False)
+            text.set_text(printable_lines(text.get_text()))
+    Figure.draw(figure, renderer)
+
 
 
 def _png(figure: Figure) -> bytes:

@@ -1,16 +1,20 @@
-"""Weights from a file that came from anywhere: read without running anything in it."""
+"""Weights from a file that came from anywhere: measured, and read without running anything."""
 
 from __future__ import annotations
 
 import warnings
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.utils import consume_prefix_in_state_dict_if_present
+
+from captum_tgrad._support.optional import import_from_extra
+from captum_tgrad.zoo.checkpoint_size import CheckpointError, check_file, check_tensors
+from captum_tgrad.zoo.sketch import sketch
 
 # What DataParallel, torch.compile and Lightning put before every name.
 _PREFIXES = ("module.", "_orig_mod.", "model.")
@@ -21,27 +25,32 @@ _NAMES_SHOWN = 3
 
 
 def read_state_dict(path: str | Path) -> dict[str, Tensor]:
-    """Reads the weights in a file that ``torch.save`` wrote.
+    """Reads the weights in a file that ``torch.save`` or ``safetensors`` wrote.
 
     Args:
-        path: A file with a state dict, or with one under ``"state_dict"`` or ``"model"``. A prefix
-            that all its names share (``"module."``) is dropped.
+        path: A file with a state dict, or with one under ``"state_dict"`` or ``"model"``; or one
+            that ends in ``.safetensors``. A prefix that all its names share (``"module."``) is
+            dropped.
 
     Returns:
         The tensors by name, on the CPU.
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: It holds anything but plain data, or no state dict.
+        ModuleNotFoundError: It ends in ``.safetensors``, and that package is not installed.
+        ValueError: It holds anything but plain data, or no state dict; or what it says of its
+            tensors is more than it holds, or cannot be weights: sparse, quantized, complex.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"there is no file of weights {path}")
-    state_dict = _find_state_dict(_load_plain_data(path))
+    load = _load_safetensors if path.suffix.lower() == ".safetensors" else _load_plain_data
+    state_dict = _find_state_dict(load(path))
     if state_dict is None:
         raise ValueError(
             f"{path} holds no state dict: {_how_to_save('the weights of a network', path)}"
         )
+    check_tensors(state_dict, path)
     for prefix in _PREFIXES:
         if all(key.startswith(prefix) for key in state_dict):
             consume_prefix_in_state_dict_if_present(state_dict, prefix)
@@ -77,6 +86,27 @@ def load_weights(model: nn.Module, state_dict: Mapping[str, Tensor], path: str |
         raise ValueError(_refusal(path, misfits))
 
 
+def build_with(
+    build: Callable[[], nn.Module], state_dict: Mapping[str, Tensor], path: str | Path
+) -> nn.Module:
+    """Builds a network with weights from a file, once it is clear that they fit.
+
+    Args:
+        build: Makes the network.
+        state_dict: As from ``read_state_dict``.
+        path: Where they came from, for the message.
+
+    Raises:
+        ValueError: As ``load_weights``, before the network takes memory.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "for .*: copying from a non-meta parameter")
+        load_weights(sketch(build), state_dict, path)
+    model = build()
+    load_weights(model, state_dict, path)
+    return model
+
+
 def _refusal(path: str | Path, misfits: str) -> str:
     return f"{path} does not fit the network ({misfits}): name the model that it was saved from"
 
@@ -108,11 +138,12 @@ def _describe_misfits(
 def _load_plain_data(path: Path) -> Any:
     """Reads a file of tensors and plain containers; raises ValueError for any other."""
     try:
+        check_file(path)
         with warnings.catch_warnings():
             # About the kind of file; what matters of it is in the error below.
             warnings.simplefilter("ignore")
             return torch.load(path, map_location="cpu", weights_only=True)
-    except OSError:
+    except (OSError, CheckpointError):
         raise
     # On what is no checkpoint at all torch.load fails in many ways, KeyError included.
     except Exception as error:
@@ -120,6 +151,22 @@ def _load_plain_data(path: Path) -> Any:
             f"{path} was not loaded: it is damaged, or holds more than weights, and then loading it"
             f" could run code from it. {_how_to_save('If you trust its origin', path)}"
         ) from error
+
+
+def _load_safetensors(path: Path) -> dict[str, Tensor]:
+    """Reads a file of safetensors, whose format keeps tensors within the file."""
+    load_file = import_from_extra("safetensors.torch", "safetensors").load_file
+    try:
+        found: dict[str, Tensor] = load_file(path)
+    except OSError:
+        raise
+    # It has an error of its own, and raises others on headers of no tensors.
+    except Exception as error:
+        raise ValueError(
+            f"{path} was not loaded: it is damaged, or no file of safetensors ({error}): save it"
+            " with safetensors.torch.save_file(model.state_dict(), FILE)"
+        ) from error
+    return found
 
 
 def _how_to_save(what: str, path: Path) -> str:

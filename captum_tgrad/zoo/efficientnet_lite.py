@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from captum_tgrad._support.optional import import_from_extra
-from captum_tgrad.zoo.checkpoint import count_classes, load_weights, read_state_dict
+from captum_tgrad.zoo.checkpoint import build_with, count_classes, read_state_dict
 from captum_tgrad.zoo.class_names import imagenet_class_names, names_for
 from captum_tgrad.zoo.classifier import Classifier
 
@@ -80,8 +80,9 @@ def load_efficientnet_lite(
     state_dict = read_state_dict(path)
     default_names = imagenet_class_names()
     count = count_classes(state_dict) or len(default_names)
-    model = architecture.from_name(network.architecture, num_classes=count)
-    load_weights(model, state_dict, path)
+    model = build_with(
+        lambda: architecture.from_name(network.architecture, num_classes=count), state_dict, path
+    )
     # In pixels, what it was trained on; its padding is made for this size, too.
     size = architecture.get_image_size(network.architecture)
     preprocessing = Preprocessing(

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import torchvision.models
-from torch import Tensor, nn
+from torch import Tensor
 
-from captum_tgrad.zoo.checkpoint import count_classes, load_weights, read_state_dict
+from captum_tgrad.zoo.checkpoint import build_with, count_classes, read_state_dict
 from captum_tgrad.zoo.class_names import names_for
 from captum_tgrad.zoo.classifier import Classifier
 from captum_tgrad.zoo.preprocessing import Preprocessing
@@ -39,16 +39,18 @@ def load_torchvision(
     """
     if weights is None:
         published = torchvision.models.get_model_weights(architecture).DEFAULT
-        model = _download(architecture, published)
-        count = len(published.meta["categories"])
+        state_dict, source = _download(architecture, published), str(published.url)
     else:
         published = _published_as(architecture, Path(weights).name)
-        state_dict = _with_current_keys(read_state_dict(weights))
-        count = count_classes(state_dict) or len(published.meta["categories"])
-        model = torchvision.models.get_model(
-            architecture, weights=None, **_build_options(architecture, count, published, state_dict)
-        )
-        load_weights(model, state_dict, weights)
+        state_dict, source = read_state_dict(weights), str(weights)
+    state_dict = _with_current_keys(state_dict)
+    count = count_classes(state_dict) or len(published.meta["categories"])
+    options = _build_options(architecture, count, published, state_dict)
+    model = build_with(
+        lambda: torchvision.models.get_model(architecture, weights=None, **options),
+        state_dict,
+        source,
+    )
     preprocessing = Preprocessing.of_torchvision(published.transforms())
     return Classifier(
         name=f"torchvision:{architecture}",
@@ -59,11 +61,13 @@ def load_torchvision(
     )
 
 
-def _download(architecture: str, published: Any) -> nn.Module:
-    """Builds a network with its published weights; raises ConnectionError where they stay away."""
+def _download(architecture: str, published: Any) -> dict[str, Tensor]:
+    """Fetches published weights, as data only; raises ConnectionError where they stay away."""
     try:
-        model: nn.Module = torchvision.models.get_model(architecture, weights=published)
-        return model
+        state_dict: dict[str, Tensor] = published.get_state_dict(
+            progress=True, check_hash=True, weights_only=True, map_location="cpu"
+        )
+        return state_dict
     # Besides what sockets and files raise: a broken transfer, and a hash that does not fit.
     except (OSError, HTTPException, RuntimeError) as error:
         raise ConnectionError(

@@ -1,9 +1,9 @@
-"""Methods that a file describes: any importable Captum or grad-cam class, with its arguments."""
+"""Methods that a file describes: classes of Captum, of grad-cam or of this package."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -20,14 +20,21 @@ from captum_tgrad.evaluation.methods.method import Black, Compute, Method
 
 _KEYS = {"class", "title", "constructor", "layer", "attribute", "random"}
 _BLACK = "black"
+_TRUSTED = ("captum", "captum_tgrad", "pytorch_grad_cam")
 _KINDS = {dict: "a table", bool: "true or false", str: "a string"}
 
 
-def read_methods(path: str | Path) -> dict[str, Method]:
+def read_methods(
+    path: str | Path, *, allow_imports: str | Sequence[str] = ()
+) -> dict[str, Method]:
     """Reads methods from a TOML file, one table for each.
 
+    Such a file is code: it chooses classes, and what they are called with. Only attribution classes
+    of Captum, of the grad-cam package and of this package are imported, unless ``allow_imports``
+    names further packages, whose modules then run. Read no file that you do not trust.
+
     A table is named as the method is to be called and has these keys, of which only ``class`` must
-    be there: ``class``, a class of Captum or of the grad-cam package; ``title``, for tables;
+    be there: ``class``, a class with a method ``attribute``, or of grad-cam; ``title``, for tables;
     ``layer``, the path of a module in the model, for classes that take one; ``constructor``, what
     else the class is constructed with; ``attribute``, arguments of ``attribute``, where
     ``baselines = "black"`` is a black picture; ``random = true`` if the class draws random numbers:
@@ -43,6 +50,7 @@ def read_methods(path: str | Path) -> dict[str, Method]:
 
     Args:
         path: The file.
+        allow_imports: Further packages whose classes the file may name.
 
     Returns:
         The methods by name.
@@ -50,7 +58,8 @@ def read_methods(path: str | Path) -> dict[str, Method]:
     Raises:
         FileNotFoundError: There is no such file.
         ModuleNotFoundError: Python is older than 3.11, and ``tomli`` is not installed.
-        ValueError: It is not TOML, or a table of it is not as above.
+        ValueError: It is not TOML, or a table of it is not as above, or names a class of another
+            package.
     """
     path = Path(path)
     if not path.is_file():
@@ -64,10 +73,12 @@ def read_methods(path: str | Path) -> dict[str, Method]:
         tables = toml.loads(path.read_text(encoding="utf-8"))
     except (toml.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not a TOML file: {error}") from error
-    return {name: _method(name, table, path) for name, table in tables.items()}
+    further = [allow_imports] if isinstance(allow_imports, str) else allow_imports
+    allowed = {*_TRUSTED, *further}
+    return {name: _method(name, table, path, allowed) for name, table in tables.items()}
 
 
-def _method(name: str, table: Any, path: Path) -> Method:
+def _method(name: str, table: Any, path: Path, allowed: Collection[str]) -> Method:
     where = f"[{name}] of {path}"
     if not isinstance(table, dict) or not isinstance(table.get("class"), str):
         raise ValueError(f'{where} must be a table with class = "captum.attr.CLASS"')
@@ -79,13 +90,14 @@ def _method(name: str, table: Any, path: Path) -> Method:
     for key, kind in (("constructor", dict), ("attribute", dict), ("random", bool), ("layer", str)):
         if not isinstance(table.get(key, kind()), kind):
             raise ValueError(f"{key} in {where} must be {_KINDS[kind]}")
-    build = partial(_build, _class(table["class"], where), table)
+    build = partial(_build, _class(table["class"], where, allowed), table)
     return Method(name, str(table.get("title", name)), "as the class does", build, dict(table))
 
 
-def _class(path: str, where: str) -> Any:
-    """Imports a class by its full name."""
+def _class(path: str, where: str, allowed: Collection[str]) -> Any:
+    """Imports an attribution class by its full name."""
     module, _, name = path.rpartition(".")
+    _check_package(module, path, where, allowed)
     try:
         found = getattr(import_module(module), name, None)
     except (ImportError, ValueError) as error:
@@ -93,7 +105,25 @@ def _class(path: str, where: str) -> Any:
     if not isinstance(found, type):
         advice = did_you_mean(name, dir(import_module(module)), f"{module} has no such class")
         raise ValueError(f"class {path!r} in {where} is not there: {advice}")
+    # A module of theirs may have imported a class from anywhere.
+    _check_package(found.__module__, path, where, allowed)
+    is_cam = found.__module__.startswith("pytorch_grad_cam")
+    if not is_cam and not callable(getattr(found, "attribute", None)):
+        raise ValueError(
+            f"class {path!r} in {where} is no attribution: name a class with a method attribute,"
+            " such as captum.attr.Saliency"
+        )
     return found
+
+
+def _check_package(module: str, path: str, where: str, allowed: Collection[str]) -> None:
+    parts = module.split(".")
+    if not any(".".join(parts[:length]) in allowed for length in range(1, len(parts) + 1)):
+        raise ValueError(
+            f"class {path!r} in {where} is of {parts[0]!r}, and only classes of"
+            f" {', '.join(_TRUSTED)} are imported: if you trust this file and that package, allow"
+            f" it (--allow-imports {parts[0]}, or allow_imports={parts[0]!r})"
+        )
 
 
 def _build(kind: Any, table: Mapping[str, Any], model: nn.Module, black: Black) -> Compute:

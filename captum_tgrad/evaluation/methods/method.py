@@ -152,5 +152,5 @@ def image_seed(image: str, seed: int = 0) -> int:
         >>> image_seed("cat.jpg") == image_seed("cat.jpg") != image_seed("cat.jpg", seed=1)
         True
     """
-    digest = hashlib.sha256(f"{seed}/{image}".encode()).digest()
+    digest = hashlib.sha256(f"{seed}/{image}".encode("utf-8", "surrogatepass")).digest()
     return int.from_bytes(digest[:8], "big") >> 1

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from captum_tgrad._support.printable import in_markdown
 from captum_tgrad.evaluation.compare import Comparison
 from captum_tgrad.evaluation.report.page import add_table
 from captum_tgrad.evaluation.report.summary import REFERENCE
@@ -79,11 +80,12 @@ def draw_curves(comparison: Comparison) -> Figure:
 
 def markdown(comparison: Comparison) -> str:
     """The table, the notes and the protocol, as a page of Markdown."""
-    lines = [f"# {len(comparison.titles)} methods on one image", "", _sentence(comparison), ""]
+    sentence = in_markdown(_sentence(comparison))
+    lines = [f"# {len(comparison.titles)} methods on one image", "", sentence, ""]
     lines += [*table_of(comparison.summary).markdown(), ""]
-    lines += [f"{note}\n" for note in comparison.notes]
+    lines += [f"{in_markdown(note)}\n" for note in comparison.notes]
     lines += ["## Protocol", ""]
-    lines += [f"- {line}" for line in protocol_lines(comparison.summary["protocol"])]
+    lines += [f"- {in_markdown(line)}" for line in protocol_lines(comparison.summary["protocol"])]
     return "\n".join(lines) + "\n"
 
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from captum_tgrad._support.printable import in_markdown
 from captum_tgrad.evaluation.report.summary import COLUMNS, REFERENCE, Summary
 from captum_tgrad.evaluation.storage.protocol import protocol_lines
 from captum_tgrad.metrics.registry import LOCALIZATION_NUMBERS, NUMBERS
 
 _SKIPPED_SHOWN = 20
 _KNOWN = {**NUMBERS, **LOCALIZATION_NUMBERS}
+_NUMBERS = re.compile(r"[-+\d.e]*( \[[-+\d.e]+, [-+\d.e]+\])?")
 
 
 def markdown(summary: Summary) -> str:
@@ -32,14 +35,14 @@ def markdown(summary: Summary) -> str:
         *table_of(summary).markdown(),
     ]
     if any(each["minus_t_grad"] for each in methods.values()):
-        title = methods[REFERENCE]["title"]
+        title = in_markdown(methods[REFERENCE]["title"])
         lines += ["", f"## Differences to {title}", ""]
         lines += [f"The method minus {title}, paired by image. An arrow points to better.", ""]
         lines += table_of(summary, "minus_t_grad").markdown()
     if advice := _steps_or_images(summary):
         lines += ["", "## Steps or images?", "", advice]
     lines += ["", "## Protocol", ""]
-    lines += [f"- {line}" for line in protocol_lines(summary["protocol"])]
+    lines += [f"- {in_markdown(line)}" for line in protocol_lines(summary["protocol"])]
     if summary["skipped"]:
         lines += ["", "## Skipped", "", *_skipped(summary["skipped"])]
     return "\n".join(lines) + "\n"
@@ -90,10 +93,11 @@ class Table:
         yield _line(self.headings)
         yield "|---" * len(self.headings) + "|"
         for number, row in enumerate(self.rows):
+            cells = [in_markdown(row[0]), *map(_number_or_text, row[1:])]
             yield _line(
                 [
                     f"**{cell}**" if number in self.best.get(title, ()) else cell
-                    for title, cell in zip(self.headings, row, strict=True)
+                    for title, cell in zip(self.headings, cells, strict=True)
                 ]
             )
 
@@ -147,7 +151,11 @@ def _best(shown: list[Mapping[str, Any]], column: str) -> list[int]:
 
 
 def _line(cells: list[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+    return "| " + " | ".join(cells) + " |"
+
+
+def _number_or_text(cell: str) -> str:
+    return cell if _NUMBERS.fullmatch(cell) else in_markdown(cell)
 
 
 def _cell(cell: Mapping[str, Any], signed: bool) -> str:
@@ -163,7 +171,7 @@ def _cell(cell: Mapping[str, Any], signed: bool) -> str:
 def _skipped(skipped: list[dict[str, Any]]) -> Iterator[str]:
     for each in skipped[:_SKIPPED_SHOWN]:
         what = [each[key] for key in ("image", "method") if each[key] is not None]
-        yield f"- {', '.join(what)}: {_one_line(each['reason'])}"
+        yield f"- {in_markdown(', '.join(what))}: {in_markdown(_one_line(each['reason']))}"
     if len(skipped) > _SKIPPED_SHOWN:
         yield f"- and {len(skipped) - _SKIPPED_SHOWN} more, in summary.json"
 

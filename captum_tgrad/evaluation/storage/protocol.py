@@ -40,7 +40,7 @@ def fingerprint(model: Any) -> str:
     digest = hashlib.sha256()
     if isinstance(model, nn.Module):
         for name, tensor in model.state_dict().items():
-            digest.update(name.encode())
+            digest.update(name.encode("utf-8", "surrogatepass"))
             if isinstance(tensor, torch.Tensor):
                 content = tensor.detach().cpu().contiguous().flatten().view(torch.uint8)
                 digest.update(content.numpy().tobytes())

@@ -101,7 +101,7 @@ class JsonLines:
         Raises:
             OSError: It could not be written, as on a full disk; the lines before it are whole.
         """
-        line = json.dumps(entry, allow_nan=False, ensure_ascii=False).encode() + b"\n"
+        line = _encoded(json.dumps(entry, allow_nan=False, ensure_ascii=False)) + b"\n"
         whole = os.fstat(self._file).st_size
         try:
             written = 0
@@ -194,12 +194,17 @@ def cut_half_written(folder: Path) -> list[Path]:
 def write_whole(path: Path, text: str) -> None:
     """Writes a file so that, whenever the process ends, the old or the new one is there whole."""
     temporary = path.with_name(f".{path.name}.partial")
-    with temporary.open("w", encoding="utf-8") as opened:
-        opened.write(text)
+    with temporary.open("wb") as opened:
+        opened.write(_encoded(text))
         opened.flush()
         os.fsync(opened.fileno())
     os.replace(temporary, path)
     _make_durable(path.parent)
+
+
+def _encoded(text: str) -> bytes:
+    """JSON in UTF-8. A byte of a file name that is no UTF-8 becomes JSON's escape, as it is."""
+    return text.encode("utf-8", "backslashreplace")
 
 
 def _make_durable(folder: Path) -> None:

@@ -1,0 +1,61 @@
+r"""Names from files, checkpoints and models, escaped for where they are shown.
+
+Such a name is not ours: it may hold control characters that clear a terminal, line breaks that forge
+a line of a report, marks that turn the direction of writing, HTML, or bytes that are no text.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+import unicodedata
+
+# Control characters, format characters (of which some turn the direction of writing), halves of
+# surrogate pairs (Python's stand-ins for bytes of a file name that are no UTF-8), code points that
+# no text has, and separators of lines and paragraphs.
+_UNPRINTABLE = {"Cc", "Cf", "Cs", "Cn", "Zl", "Zp"}
+# Joiners are a part of how words and emoji are spelled.
+_HARMLESS = {"\N{ZERO WIDTH NON-JOINER}", "\N{ZERO WIDTH JOINER}"}
+# What begins HTML, a link or an image, a cell of a table, code, and an escape.
+_MARKDOWN = re.compile(r"[\\`\[\]|]")
+
+
+def printable(text: object) -> str:
+    r"""A text in one line without anything that a terminal obeys.
+
+    Example:
+        >>> printable("caf\udce9\x1b[2J.jpg")
+        'caf\\xe9\\x1b[2J.jpg'
+        >>> printable("Ångström 100%")
+        'Ångström 100%'
+    """
+    return "".join(map(_shown, str(text)))
+
+
+def printable_lines(text: object) -> str:
+    """The same, with line breaks left as they are: for texts whose lines are ours."""
+    return "\n".join(map(printable, str(text).split("\n")))
+
+
+def in_markdown(text: object) -> str:
+    r"""A text as Markdown shows it: no HTML, no link, no cell of a table.
+
+    Example:
+        >>> in_markdown("<script>|[a](b)")
+        '&lt;script&gt;\\|\\[a\\](b)'
+    """
+    escaped = _MARKDOWN.sub(r"\\\g<0>", printable(text))
+    return html.escape(escaped, quote=False)
+
+
+def in_html(text: object) -> str:
+    """A text as HTML shows it, also within quotes; line breaks stay."""
+    return html.escape(printable_lines(text))
+
+
+def _shown(character: str) -> str:
+    if unicodedata.category(character) not in _UNPRINTABLE or character in _HARMLESS:
+        return character
+    if "\udc80" <= character <= "\udcff":  # A byte, as ``os.fsdecode`` writes it.
+        return f"\\x{ord(character) - 0xDC00:02x}"
+    return character.encode("unicode_escape", "backslashreplace").decode("ascii")

@@ -1,0 +1,166 @@
+"""How much memory a checkpoint asks for, found out before any is taken.
+
+A file of a few bytes can claim tensors of any size: ``torch.load`` would believe it, and with a
+sparse or an expanded tensor so would everything after it.
+"""
+
+from __future__ import annotations
+
+import pickle
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, Any
+
+import torch
+from torch import Tensor
+
+# Before what it holds, a file of torch.save of before version 1.6 has a magic number, its version
+# and the size of integers; after it, the keys of the storages.
+_BEFORE = 3
+_REBUILD = ("_rebuild_tensor", "_rebuild_tensor_v2")
+# Of an element of each kind of storage.
+_BYTES = {
+    **{"Bool": 1, "Byte": 1, "Char": 1, "Untyped": 1, "QInt8": 1, "QUInt8": 1},
+    **{"Half": 2, "BFloat16": 2, "Short": 2, "Float": 4, "Int": 4, "QInt32": 4},
+    **{"Double": 8, "Long": 8, "ComplexFloat": 8, "ComplexDouble": 16},
+}
+
+
+class CheckpointError(ValueError):
+    """A checkpoint claims more than it holds, or holds what cannot be weights."""
+
+
+def check_file(path: Path) -> None:
+    """Checks that what a file of ``torch.save`` claims to hold is in it.
+
+    Nothing in the file is run: it is unpickled with stand-ins for all that it names.
+
+    Raises:
+        CheckpointError: It claims more bytes than it has, or is compressed.
+        Exception: It is no such file; what unpickling raised.
+    """
+    size = path.stat().st_size
+    try:
+        claimed = _claimed(path)
+    except CheckpointError as error:
+        raise _refused(path, str(error)) from error
+    if claimed > size:
+        raise _refused(path, f"it claims tensors of {claimed} bytes, and has {size}")
+
+
+def check_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Checks that weights can be weights, and take no more memory than the file does.
+
+    Raises:
+        CheckpointError: One is sparse, quantized, complex, or expanded beyond the size of the file.
+    """
+    size = path.stat().st_size
+    for name, tensor in tensors.items():
+        reason = None
+        if tensor.layout != torch.strided:
+            reason = f"is sparse ({tensor.layout}), of shape {tuple(tensor.shape)}"
+        elif tensor.is_quantized:
+            reason = "is quantized"
+        elif tensor.is_complex():
+            reason = f"is complex ({tensor.dtype})"
+        elif tensor.numel() * tensor.element_size() > size:
+            reason = f"of shape {tuple(tensor.shape)} is larger than the whole file"
+        if reason is not None:
+            raise _refused(path, f"{name} {reason}")
+
+
+def _refused(path: Path, reason: str) -> CheckpointError:
+    return CheckpointError(
+        f"{path} was not loaded: {reason}. Save the weights of a network as they are, with"
+        " torch.save(model.state_dict(), FILE)"
+    )
+
+
+def _claimed(path: Path) -> int:
+    """The bytes of all storages that the file speaks of."""
+    if not zipfile.is_zipfile(path):
+        with path.open("rb") as opened:
+            unpickled = [_Inert(opened) for _ in range(_BEFORE + 1)]
+            for each in unpickled:
+                each.load()
+        return unpickled[-1].bytes
+    with zipfile.ZipFile(path) as archive:
+        for entry in archive.infolist():
+            if entry.compress_type != zipfile.ZIP_STORED:
+                raise CheckpointError(f"its part {entry.filename!r} is compressed")
+        for entry in archive.infolist():
+            if entry.filename.rpartition("/")[2] == "data.pkl":
+                with archive.open(entry) as opened:
+                    _Inert(opened).load()
+        # Not what it says of its storages, but what is read of them.
+        return sum(entry.file_size for entry in archive.infolist())
+
+
+class _Storage:
+    """What a file says of a storage."""
+
+    def __init__(self, elements: int) -> None:
+        self.elements = elements
+
+
+class _Nothing:
+    """Stands for whatever a file names, and does nothing."""
+
+    def __new__(cls, *arguments: Any, **options: Any) -> _Nothing:
+        return super().__new__(cls)
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        pass
+
+    def __call__(self, *arguments: Any, **options: Any) -> _Nothing:
+        return self
+
+    def __setstate__(self, state: Any) -> None:
+        pass
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        pass
+
+    def append(self, value: Any) -> None:
+        """Does nothing."""
+
+    def extend(self, values: Any) -> None:
+        """Does nothing."""
+
+
+class _Inert(pickle.Unpickler):
+    """Reads what tensors a pickle speaks of, and makes none.
+
+    Attributes:
+        bytes: Of all its storages.
+    """
+
+    def __init__(self, file: IO[bytes]) -> None:
+        super().__init__(file, encoding="utf-8")
+        self._storages: dict[Any, int] = {}
+
+    @property
+    def bytes(self) -> int:
+        return sum(self._storages.values())
+
+    def find_class(self, module: str, name: str) -> Any:
+        if module == "torch._utils" and name in _REBUILD:
+            return _rebuilt
+        if module == "torch" and name.endswith("Storage"):
+            return _BYTES.get(name.removesuffix("Storage"), max(_BYTES.values()))
+        return _Nothing
+
+    def persistent_load(self, identity: Any) -> Any:
+        _, itemsize, key, _, elements, *_ = identity
+        self._storages[key] = max(self._storages.get(key, 0), int(elements) * itemsize)
+        return _Storage(elements)
+
+
+def _rebuilt(storage: Any, offset: int, shape: Any, stride: Any, *_: Any) -> _Nothing:
+    """In the place of torch's function: checks that a tensor ends where its storage does."""
+    if isinstance(storage, _Storage) and all(shape):
+        last = offset + sum((n - 1) * step for n, step in zip(shape, stride, strict=True))
+        if not 0 <= last < storage.elements:
+            raise CheckpointError(f"a tensor of shape {tuple(shape)} is larger than its storage")
+    return _Nothing()
