@@ -2,7 +2,7 @@
 
 from captum_tgrad._support.lazy import lazy
 
-# As in typing, which is not imported here, nor in ``lazy``: with ``python -m captum_tgrad`` both run
+# As in typing, which neither this nor ``lazy`` imports: with ``python -m captum_tgrad`` both run
 # before ``__main__`` can take the working folder, where anything may lie, from the path.
 TYPE_CHECKING = False
 

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 
+from captum_tgrad._support.accelerator import forked_random_state, seed_device
+
 
 @contextmanager
 def own_randomness(seed: int, device: torch.device) -> Iterator[None]:
@@ -17,12 +19,9 @@ def own_randomness(seed: int, device: torch.device) -> Iterator[None]:
     Those of torch, of NumPy (which Captum's GradientShap draws from) and of Python.
     """
     of_python, of_numpy = random.getstate(), np.random.get_state()
-    cuda = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=cuda):
+    with forked_random_state(device):
         torch.default_generator.manual_seed(seed)
-        for place in cuda:
-            with torch.cuda.device(place):
-                torch.cuda.manual_seed(seed)
+        seed_device(device, seed)
         random.seed(seed)
         np.random.seed(seed % 2**32)
         try:

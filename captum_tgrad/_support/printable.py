@@ -1,7 +1,7 @@
 r"""Names from files, checkpoints and models, escaped for where they are shown.
 
-Such a name is not ours: it may hold control characters that clear a terminal, line breaks that forge
-a line of a report, marks that turn the direction of writing, HTML, or bytes that are no text.
+Such a name is not ours: it may hold control characters that clear a terminal, line breaks that
+forge a line of a report, marks that turn the direction of writing, HTML, or bytes that are no text.
 """
 
 from __future__ import annotations

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from captum_tgrad._support.accelerator import forked_random_state
+
 # What torch.nn has that is different in training mode, itself or through its dropout.
 _MINDFUL = (
     nn.modules.batchnorm._NormBase,
@@ -40,8 +42,7 @@ def untouched(forward_func: Any, device: torch.device) -> Iterator[None]:
 
     The buffers are those of a module; a function does not say which it has.
     """
-    devices = [device] if device.type == "cuda" else []
-    with torch.no_grad(), torch.random.fork_rng(devices=devices):
+    with torch.no_grad(), forked_random_state(device):
         kept = _kept(forward_func)
         try:
             yield

@@ -5,9 +5,8 @@ from __future__ import annotations
 import argparse
 import sys
 
-from tqdm import tqdm
-
 from captum_tgrad._support.printable import printable
+from captum_tgrad._support.progress import progress_bar
 from captum_tgrad.cli.chosen_classifier import load_for
 from captum_tgrad.cli.chosen_methods import chosen_methods
 from captum_tgrad.cli.device import choose_device
@@ -41,12 +40,15 @@ def run_compare(options: argparse.Namespace) -> int:
         image = load_or_sample(options.picture)
     classifier.model.to(device)
     advice = "the changed pictures do not fit into memory: give a smaller --max-examples-per-batch"
-    # disable=None: no bar where stderr is not a terminal.
-    with short_memory(advice), tqdm(total=len(methods) + 1, disable=None) as bar:
+    # The metrics, and then the figures, come after the methods.
+    with short_memory(advice), progress_bar(len(methods) + 2, None) as bar:
+        begun = 0
 
         def progress(title: str) -> None:
-            bar.set_description(title)
-            bar.update()
+            nonlocal begun
+            bar.update(1 if begun else 0)
+            begun += 1
+            bar.say(title)
 
         try:
             comparison = compare(
@@ -60,8 +62,10 @@ def run_compare(options: argparse.Namespace) -> int:
             )
         except NoMethodRanError as error:
             raise CommandError(str(error)) from error
-    with users_mistakes():
-        paths = write_comparison(comparison, options.out)
+        progress("figures")
+        with users_mistakes():
+            paths = write_comparison(comparison, options.out)
+        bar.update(1)
     print(markdown(comparison))
     print(f"written: {printable(', '.join(map(str, paths)))}")
     skipped = comparison.summary["skipped"]

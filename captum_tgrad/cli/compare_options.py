@@ -12,6 +12,7 @@ from captum_tgrad.cli.options import (
     add_model_options,
     add_n_steps_option,
     add_target_option,
+    named_path,
 )
 
 
@@ -29,13 +30,13 @@ def add_compare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     parser.add_argument(
         "picture",
         nargs="?",
-        type=Path,
+        type=named_path,
         metavar="PICTURE",
         help="the picture (default: a photograph of a cup of coffee)",
     )
     parser.add_argument(
         "--out",
-        type=Path,
+        type=named_path,
         default=Path("compared"),
         metavar="DIR",
         help="the folder to write to (default: %(default)s)",

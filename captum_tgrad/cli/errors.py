@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 
 class CommandError(Exception):
@@ -21,3 +22,10 @@ def users_mistakes() -> Iterator[None]:
         yield
     except (ValueError, TypeError, OSError, ImportError) as error:
         raise CommandError(str(error)) from error
+
+
+def how_to_go_on(folder: Path) -> str:
+    """The end of a message about an evaluation that ended early; empty if it has no records."""
+    if not any(path.stat().st_size for path in folder.glob("records*.jsonl")):
+        return ""
+    return f": the records so far are in {folder}, and the same command with --resume goes on"

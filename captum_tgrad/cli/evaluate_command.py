@@ -8,7 +8,7 @@ import sys
 from captum_tgrad._support.printable import printable
 from captum_tgrad.cli.chosen_methods import chosen_methods
 from captum_tgrad.cli.device import choose_device
-from captum_tgrad.cli.errors import CommandError, users_mistakes
+from captum_tgrad.cli.errors import CommandError, how_to_go_on, users_mistakes
 from captum_tgrad.cli.evaluate_options import QUICK_STEPS
 from captum_tgrad.cli.memory import short_memory
 from captum_tgrad.evaluation import (
@@ -85,7 +85,7 @@ def _evaluate(
     except OutputError as error:
         raise CommandError(str(error)) from error
     except OSError as error:
-        raise CommandError(f"{error}; --resume goes on with the records so far") from error
+        raise CommandError(f"{error}{how_to_go_on(options.out)}") from error
     if not Workers().first:
         return 0  # Else torchrun would end the first process before it has said what was skipped.
     print(found.table)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from captum_tgrad.cli.options import (
     add_device_option,
@@ -12,6 +11,7 @@ from captum_tgrad.cli.options import (
     add_model_options,
     add_n_steps_option,
     duration,
+    named_path,
     not_negative,
     positive,
 )
@@ -35,13 +35,14 @@ def add_evaluate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument(
         "images",
         nargs="?",
+        type=lambda text: str(named_path(text)),
         default="built-in",
         metavar="IMAGES",
         help="a folder of pictures, or of one folder for each class; built-in: 20 labeled ImageNet"
         " pictures (default: %(default)s)",
     )
     parser.add_argument(
-        "--out", type=Path, required=True, metavar="DIR", help="the folder to write to"
+        "--out", type=named_path, required=True, metavar="DIR", help="the folder to write to"
     )
     parser.add_argument(
         "--resume", action="store_true", help="go on with the records that are in DIR"
@@ -72,7 +73,7 @@ def _add_protocol(parser: argparse.ArgumentParser) -> None:
     add_methods_options(group)
     group.add_argument(
         "--labels",
-        type=Path,
+        type=named_path,
         metavar="CSV",
         help="a file with the path of a picture in IMAGES and its class on each line",
     )

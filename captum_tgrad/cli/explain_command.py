@@ -5,13 +5,15 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from tqdm import tqdm
 
 from captum_tgrad._support.printable import printable
+from captum_tgrad._support.progress import progress_bar
+from captum_tgrad._support.writing import writing
 from captum_tgrad.cli.chosen_classifier import load_for
 from captum_tgrad.cli.device import choose_device
 from captum_tgrad.cli.errors import CommandError, users_mistakes
@@ -26,7 +28,6 @@ if TYPE_CHECKING:
 
 _DOTS_PER_INCH = 150
 _SOMETHING_SKIPPED = 1
-# A progress bar that is gone before it can be read only flickers.
 _SECONDS_BEFORE_PROGRESS = 2.0
 
 
@@ -54,20 +55,22 @@ def run_explain(options: argparse.Namespace) -> int:
     classifier.model.to(device)
     size = options.batch_size
     batches = [jobs[start : start + size] for start in range(0, len(jobs), size)]
-    # disable=None: no bar where stderr is not a terminal.
-    with tqdm(total=len(jobs), unit="picture", delay=_SECONDS_BEFORE_PROGRESS, disable=None) as bar:
+    # Of each picture its map, and its figures.
+    with progress_bar(2 * len(jobs), None, _SECONDS_BEFORE_PROGRESS) as bar:
         for planned in batches:
             batch, images = _loaded(planned, skipped)
-            bar.update(len(planned) - len(batch))
+            bar.update(2 * (len(planned) - len(batch)))
             if not batch:
                 continue
+            bar.say(f"{len(batch)} pictures")
             explanations = _explained(classifier, images, target, rival, options)
+            bar.update(len(batch))
             for job, explanation in zip(batch, explanations, strict=True):
                 with users_mistakes():
                     _write(job, explanation, options.layers)
                 title, results = printable(job.title), printable(job.results)
                 bar.write(f"{title}\n{format_report(explanation)}\n{results}\n")
-                bar.update()
+                bar.update(1)
     if all(job.picture in skipped for job in jobs):
         raise CommandError(next(iter(skipped.values())))
     for picture, reason in skipped.items():
@@ -121,8 +124,12 @@ def _explained(
 
 def _write(job: Job, explanation: Explanation, layers: int | None) -> None:
     """Writes the map and the figures of one picture."""
-    job.map_path.parent.mkdir(parents=True, exist_ok=True)
-    np.save(job.map_path, explanation.attribution.numpy())
+    with writing(job.map_path.parent):
+        job.map_path.parent.mkdir(parents=True, exist_ok=True)
+    array = BytesIO()
+    np.save(array, explanation.attribution.numpy())
+    with writing(job.map_path):
+        job.map_path.write_bytes(array.getvalue())
     target = explanation.target
     figure = explanation_figure(
         explanation.image,
@@ -132,7 +139,8 @@ def _write(job: Job, explanation: Explanation, layers: int | None) -> None:
         probability=target.probability,
         residual=explanation.residual,
     )
-    figure.savefig(job.figure_path, dpi=_DOTS_PER_INCH)
+    with writing(job.figure_path):
+        figure.savefig(job.figure_path, dpi=_DOTS_PER_INCH)
     if layers is not None and explanation.decomposition is not None and job.layers_path is not None:
         figure = layers_figure(
             explanation.decomposition,
@@ -141,7 +149,9 @@ def _write(job: Job, explanation: Explanation, layers: int | None) -> None:
             title=f"{target.name} ({target.index}): what each layer adds to the logit"
             f" {explanation.logit:+.3f}",
         )
-        figure.savefig(job.layers_path, dpi=_DOTS_PER_INCH)
+        with writing(job.layers_path):
+            figure.savefig(job.layers_path, dpi=_DOTS_PER_INCH)
     if job.page_path is not None:
         name = job.title if job.picture is None else job.picture.name
-        job.page_path.write_text(explanation.to_html(name), encoding="utf-8")
+        with writing(job.page_path):
+            job.page_path.write_text(explanation.to_html(name), encoding="utf-8")

@@ -12,6 +12,7 @@ from captum_tgrad.cli.options import (
     add_model_options,
     add_pictures,
     add_target_option,
+    named_path,
     positive,
 )
 
@@ -31,7 +32,7 @@ def add_explain(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     add_pictures(parser, ", or folders of them")
     parser.add_argument(
         "--out",
-        type=Path,
+        type=named_path,
         default=Path("explained"),
         metavar="DIR",
         help="the folder to write to (default: %(default)s)",

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from captum_tgrad._support.writing import check_folder
 from captum_tgrad.evaluation.image_files import pictures_among
 from captum_tgrad.zoo.images import check_image, load_image, sample_image
 
@@ -134,8 +135,7 @@ def check_files(pictures: Sequence[Path], out: Path, results: Sequence[Path] = (
     """
     for picture in pictures:
         check_image(picture)
-    if out.exists() and not out.is_dir():
-        raise ValueError(f"--out {out} is a file: name a folder, there or not yet")
+    check_folder(out, "--out")
     sources = {picture.resolve() for picture in pictures}
     for result in results:
         if result.resolve() in sources:

@@ -12,7 +12,7 @@ from typing import NoReturn
 import captum_tgrad
 from captum_tgrad._support.printable import printable
 from captum_tgrad.cli.compare_options import add_compare
-from captum_tgrad.cli.errors import CommandError
+from captum_tgrad.cli.errors import CommandError, how_to_go_on
 from captum_tgrad.cli.evaluate_options import add_evaluate
 from captum_tgrad.cli.explain_options import add_explain
 from captum_tgrad.cli.sanity_check_options import add_sanity_check
@@ -45,7 +45,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"{_PROGRAM}: error: {printable(message)}", file=sys.stderr)
         return _USAGE_ERROR
     except KeyboardInterrupt:
+        hint = how_to_go_on(options.out) if options.command == "evaluate" else ""
+        print(f"{_PROGRAM}: interrupted{printable(hint)}", file=sys.stderr)
         return _INTERRUPTED
+    except (RuntimeError, MemoryError) as error:
+        # Imported here: torch takes a second to load.
+        from captum_tgrad._support.out_of_memory import is_out_of_memory
+
+        if not is_out_of_memory(error):
+            raise
+        print(
+            f"{_PROGRAM}: error: the memory does not suffice: close other programs, or name another"
+            " --device or a smaller --model",
+            file=sys.stderr,
+        )
+        return _USAGE_ERROR
     except BrokenPipeError:
         # Whoever read the output has enough of it; what is left would fail again at the exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -80,7 +94,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser: argparse.ArgumentParser = _Parser(
         prog=_PROGRAM,
         description="Explains convolutional networks with T-Grad.",
         allow_abbrev=False,

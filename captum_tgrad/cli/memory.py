@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from captum_tgrad._support.out_of_memory import is_out_of_memory
 from captum_tgrad.cli.errors import CommandError
-from captum_tgrad.evaluation.running.batch_halving import is_out_of_memory
 
 
 @contextmanager
@@ -18,7 +18,7 @@ def short_memory(advice: str) -> Iterator[None]:
     """
     try:
         yield
-    except (RuntimeError, MemoryError) as error:
+    except (RuntimeError, MemoryError, OSError) as error:
         if not is_out_of_memory(error):
             raise
         raise CommandError(advice) from error

@@ -19,13 +19,13 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--weights",
-        type=Path,
+        type=named_path,
         metavar="FILE",
         help="weights, saved with torch.save(model.state_dict(), FILE) (default: the published)",
     )
     group.add_argument(
         "--class-names",
-        type=Path,
+        type=named_path,
         metavar="FILE",
         help="the names of the classes, one a line (default: those of ImageNet)",
     )
@@ -36,7 +36,7 @@ def add_device_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--device",
         metavar="DEVICE",
-        help="where to compute, such as cpu or cuda:0 (default: a GPU where there is one)",
+        help="where to compute, such as cpu, cuda:1, mps or xpu (default: cuda where it is)",
     )
 
 
@@ -45,7 +45,7 @@ def add_pictures(options: argparse._ActionsContainer, or_folders: str = "") -> N
     options.add_argument(
         "pictures",
         nargs="*",
-        type=Path,
+        type=named_path,
         metavar="PICTURE",
         help=f"pictures to explain{or_folders} (default: a photograph of a cup of coffee)",
     )
@@ -70,7 +70,7 @@ def add_methods_options(options: argparse._ActionsContainer) -> None:
     )
     options.add_argument(
         "--config",
-        type=Path,
+        type=named_path,
         metavar="FILE",
         help="a TOML file with further methods; it is code: give none that you do not trust",
     )
@@ -104,6 +104,13 @@ def add_max_examples_option(options: argparse._ActionsContainer) -> None:
         help="changed pictures scored at a time; changes no number (default: 8 on a CPU, 64 on a"
         " GPU)",
     )
+
+
+def named_path(text: str) -> Path:
+    """A path, which the empty name is not: it would stand for the working folder."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError(f"is empty ({text!r}): give the name of a file or folder")
+    return Path(text)
 
 
 def positive(text: str) -> int:

@@ -7,23 +7,28 @@ import csv
 from collections.abc import Iterator, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from captum_tgrad._support.printable import printable
+from captum_tgrad._support.progress import Bar, progress_bar
+from captum_tgrad._support.writing import writing
 from captum_tgrad.cli.chosen_classifier import load_for
 from captum_tgrad.cli.device import choose_device
 from captum_tgrad.cli.errors import users_mistakes
 from captum_tgrad.cli.jobs import check_files, load_or_sample, title_of
+from captum_tgrad.cli.memory import short_memory
 from captum_tgrad.evaluation import Method, get_method
 from captum_tgrad.evaluation.methods.method import black_picture
 from captum_tgrad.sanity_checks import RandomizationStep, cascading_randomization
 from captum_tgrad.sanity_checks.blocks import block_names
 from captum_tgrad.visualization import cascade_figure
 from captum_tgrad.zoo import Classifier
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 _DOTS_PER_INCH = 150
 _MEASURES = ("spearman", "spearman_absolute", "ssim", "ssim_absolute")
@@ -54,7 +59,26 @@ def run_sanity_check(options: argparse.Namespace) -> None:
         # A model may overwrite what it is given.
         predicted = model(inputs.clone()).argmax(dim=1)
     targets = predicted if target is None else torch.full_like(predicted, target)
-    steps = _finished(_started(options, classifier, method, inputs, targets))
+    advice = "the pictures do not fit into memory: give fewer, or a smaller --model"
+    with short_memory(advice), progress_bar(None, None) as bar:
+        steps = _finished(_started(options, classifier, method, inputs, targets), bar)
+        bar.say("figure")
+        _write(options, path, classifier, method, images, targets, steps)
+        bar.update(1)
+    _print_means(steps)
+    print(printable(f"written: {path} and {path.with_suffix('.csv')}"))
+
+
+def _write(
+    options: argparse.Namespace,
+    path: Path,
+    classifier: Classifier,
+    method: Method,
+    images: Sequence[Image],
+    targets: Tensor,
+    steps: Sequence[RandomizationStep],
+) -> None:
+    """Writes the figure and the numbers."""
     with users_mistakes():
         figure = cascade_figure(
             steps,
@@ -63,11 +87,13 @@ def run_sanity_check(options: argparse.Namespace) -> None:
             labels=[classifier.class_names[index] for index in targets.tolist()],
             title=f"{method.title} while {classifier.name} is randomized, {options.mode}",
         )
-        options.out.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, dpi=_DOTS_PER_INCH)
-        _write_numbers(path.with_suffix(".csv"), steps, [title_of(picture) for picture in pictures])
-    _print_means(steps)
-    print(printable(f"written: {path} and {path.with_suffix('.csv')}"))
+        with writing(options.out):
+            options.out.mkdir(parents=True, exist_ok=True)
+        with writing(path):
+            figure.savefig(path, dpi=_DOTS_PER_INCH)
+        with writing(path.with_suffix(".csv")):
+            titles = [title_of(picture) for picture in options.pictures or [None]]
+            _write_numbers(path.with_suffix(".csv"), steps, titles)
 
 
 def _started(
@@ -93,14 +119,13 @@ def _started(
     return chain([first], steps)
 
 
-def _finished(steps: Iterator[RandomizationStep]) -> list[RandomizationStep]:
+def _finished(steps: Iterator[RandomizationStep], bar: Bar) -> list[RandomizationStep]:
     found = []
-    # disable=None: no bar where stderr is not a terminal.
-    with tqdm(unit="layer", disable=None) as bar:
-        for step in steps:
-            bar.total = step.steps
-            bar.update()
-            found.append(step)
+    for step in steps:
+        bar.extend(step.steps + 1)  # The figure comes after them.
+        bar.say(step.layer or "trained")
+        bar.update(1)
+        found.append(step)
     return found
 
 

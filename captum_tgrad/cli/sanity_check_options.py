@@ -10,6 +10,7 @@ from captum_tgrad.cli.options import (
     add_model_options,
     add_pictures,
     add_target_option,
+    named_path,
     positive,
 )
 
@@ -27,7 +28,7 @@ def add_sanity_check(commands: argparse._SubParsersAction[argparse.ArgumentParse
     add_pictures(parser)
     parser.add_argument(
         "--out",
-        type=Path,
+        type=named_path,
         default=Path("sanity-check"),
         metavar="DIR",
         help="the folder to write to (default: %(default)s)",

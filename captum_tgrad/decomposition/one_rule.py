@@ -16,6 +16,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from captum_tgrad._support.accelerator import wide
 from captum_tgrad.decomposition.bias import ElementBias
 from captum_tgrad.decomposition.call import Call, map_tensors, tensors_in
 from captum_tgrad.decomposition.random_state import RandomState, lock
@@ -163,8 +164,8 @@ def _first_time(op: Op, point: Tensors, direction: Tensors) -> tuple[str, Tensor
         for gradient, z in zip(gradients, direction, strict=True)
         if gradient is not None
     ]
-    expected = sum(float(each.double().sum()) for each in products)
-    size = sum(float(each.double().abs().sum()) for each in products)
+    expected = sum(float(wide(each).sum()) for each in products)
+    size = sum(float(wide(each).abs().sum()) for each in products)
     values = [torch.where(output.isfinite(), output, 0).detach() for output in outputs]
     precision = max(torch.finfo(tensor.dtype).eps for tensor in (*outputs, *point)) ** 0.5
     for way, differentiate in _WAYS.items():
@@ -189,5 +190,5 @@ def _product(probes: list[Tensor], values: Tensors | list[Tensor]) -> tuple[floa
         (probe * value.conj()).real if value.is_complex() else probe * value
         for probe, value in zip(probes, values, strict=True)
     ]
-    total = sum(float(each.double().sum()) for each in terms)
-    return total, sum(float(each.double().abs().sum()) for each in terms)
+    total = sum(float(wide(each).sum()) for each in terms)
+    return total, sum(float(wide(each).abs().sum()) for each in terms)

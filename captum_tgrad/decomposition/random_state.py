@@ -8,6 +8,12 @@ from contextlib import contextmanager
 
 import torch
 
+from captum_tgrad._support.accelerator import (
+    forked_random_state,
+    random_state,
+    set_random_state,
+)
+
 lock = threading.RLock()
 """Held while an operation is run again: random state and forward mode are those of the process."""
 
@@ -16,15 +22,14 @@ class RandomState:
     """The state of the generators at one moment, to draw the same numbers once more."""
 
     def __init__(self, device: torch.device) -> None:
-        self._devices = [device] if device.type == "cuda" else []
+        self._device = device
         self._cpu = torch.get_rng_state()
-        self._cuda = [torch.cuda.get_rng_state(each) for each in self._devices]
+        self._on_device = random_state(device)
 
     @contextmanager
     def again(self) -> Iterator[None]:
         """A context that draws from this state and leaves the generators as they were."""
-        with torch.random.fork_rng(self._devices):
+        with forked_random_state(self._device):
             torch.set_rng_state(self._cpu)
-            for device, state in zip(self._devices, self._cuda, strict=True):
-                torch.cuda.set_rng_state(state, device)
+            set_random_state(self._device, self._on_device)
             yield

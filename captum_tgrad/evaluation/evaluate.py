@@ -12,6 +12,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from captum_tgrad._support.progress import Bar, progress_bar
 from captum_tgrad._support.show import html_table
 from captum_tgrad._support.untouched import training_modules
 from captum_tgrad._support.warn import warn_user
@@ -21,7 +22,7 @@ from captum_tgrad.evaluation.report.summary import Summary
 from captum_tgrad.evaluation.report.table import table_of
 from captum_tgrad.evaluation.report.write import write_results
 from captum_tgrad.evaluation.running.localization import described_regions
-from captum_tgrad.evaluation.running.run import Files, Run, device_of
+from captum_tgrad.evaluation.running.run import STEPS, Files, Run, device_of
 from captum_tgrad.evaluation.running.settings import Settings, Targets
 from captum_tgrad.evaluation.running.speed import examples_at_once, examples_per_batch
 from captum_tgrad.evaluation.running.timed_method import TimedMethod
@@ -137,7 +138,7 @@ def evaluate(
         OutputError: A ValueError: there are records in ``out`` and ``resume`` is not set, or they
             were made in another way or of other images: what differs is named; or ``out`` is a
             file.
-        OSError: A record could not be written, as on a full disk; those before it are whole.
+        OSError: A file could not be written, as on a full disk; the records so far are whole.
 
     Example:
         >>> import torch
@@ -148,6 +149,8 @@ def evaluate(
         >>> found.summary["methods"]["t_grad"]["images"]
         3
     """
+    if isinstance(out, str) and not out.strip():
+        raise ValueError(f"out must be a folder, got {out!r}: name one, or give None for no files.")
     chosen = chosen_methods(methods)
     samples = Samples(dataset, limit)
     name = model.name if isinstance(model, Classifier) else type(model).__name__
@@ -184,13 +187,16 @@ def evaluate(
             protocol, resume, samples.digest_of, samples.label if target == "label" else None
         )
         work = output.workers.share(_work(samples, chosen, done))
-        refused = _run(
-            output, model, timed, samples, settings, regions, work, budget, show_progress
-        )
-        output.workers.wait()
-        if refused is not None and output.is_all_skipped(len(samples)):
-            raise refused
-        summary, table = output.workers.once(lambda: write_results(output, figures=out is not None))
+        total = STEPS * sum(len(names) for _, names in work) + 1
+        with progress_bar(total, show_progress if output.workers.first else False) as bar:
+            refused = _run(output, model, timed, samples, settings, regions, work, budget, bar)
+            output.workers.wait()
+            if refused is not None and output.is_all_skipped(len(samples)):
+                raise refused
+            bar.say("tables and figures")
+            figures = out is not None
+            summary, table = output.workers.once(lambda: write_results(output, figures))
+            bar.update(1)
         records = output.records()
         # The first process takes the folder away when all have read it.
         output.workers.wait()
@@ -206,22 +212,10 @@ def _run(
     regions: Mapping[str, Any] | None,
     work: list[tuple[int, list[str]]],
     budget: float | None,
-    show_progress: bool | None,
+    bar: Bar,
 ) -> RuntimeError | None:
     """Does this process' share, and returns what the model raised first, if it did."""
-    from tqdm import tqdm
-
-    hidden = None if show_progress is None else not show_progress
-    with (
-        JsonLines(output.records_path) as records,
-        JsonLines(output.skipped_path) as skipped,
-        tqdm(
-            total=len(work),
-            unit="image",
-            disable=hidden if output.workers.first else True,
-            smoothing=0,  # the time left from the mean so far: images cost alike
-        ) as bar,
-    ):
+    with JsonLines(output.records_path) as records, JsonLines(output.skipped_path) as skipped:
         run = Run(model, timed, samples, settings, Files(records, skipped), regions)
         run(work, bar, budget)
     for method in timed.values():
@@ -261,4 +255,7 @@ def _described(black: Black) -> float | str:
 
 
 def _device_name(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    module: Any = getattr(torch, device.type, None)
+    return (
+        str(module.get_device_name(device)) if hasattr(module, "get_device_name") else device.type
+    )

@@ -29,7 +29,8 @@ def format_report(explanation: Explanation) -> str:
         *_seen_lines(explanation),
         "  most probable classes",
         *_prediction_lines(explanation.predictions),
-        f"  explained: {printable(target.name)} ({target.index}), probability {target.probability:.1%}",
+        f"  explained: {printable(target.name)} ({target.index}), probability"
+        f" {target.probability:.1%}",
         f"    logit      {explanation.logit:+12.4f}",
         f"    = input    {explanation.input_score:+12.4f}   {input_share} of the {whole}",
         f"    + biases   {explanation.bias_score:+12.4f}   {bias_share} of the {whole}",

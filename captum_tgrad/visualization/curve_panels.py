@@ -91,6 +91,6 @@ def points(result: InsertionDeletionResult, curve: str, sample: int) -> tuple[Ar
     if fractions is None or scores is None:
         raise ValueError("results has no curves: pass return_curves=True to the metric")
     return (
-        fractions[sample].detach().double().cpu().numpy(),
-        scores[sample].detach().double().cpu().numpy(),
+        fractions[sample].detach().cpu().double().numpy(),
+        scores[sample].detach().cpu().double().numpy(),
     )

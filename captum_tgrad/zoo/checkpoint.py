@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.modules.utils import consume_prefix_in_state_dict_if_present
 
 from captum_tgrad._support.optional import import_from_extra
+from captum_tgrad._support.out_of_memory import is_out_of_memory
 from captum_tgrad.zoo.checkpoint_size import CheckpointError, check_file, check_tensors
 from captum_tgrad.zoo.sketch import sketch
 
@@ -147,6 +148,8 @@ def _load_plain_data(path: Path) -> Any:
         raise
     # On what is no checkpoint at all torch.load fails in many ways, KeyError included.
     except Exception as error:
+        if is_out_of_memory(error):
+            raise
         raise ValueError(
             f"{path} was not loaded: it is damaged, or holds more than weights, and then loading it"
             f" could run code from it. {_how_to_save('If you trust its origin', path)}"
@@ -162,6 +165,8 @@ def _load_safetensors(path: Path) -> dict[str, Tensor]:
         raise
     # It has an error of its own, and raises others on headers of no tensors.
     except Exception as error:
+        if is_out_of_memory(error):
+            raise
         raise ValueError(
             f"{path} was not loaded: it is damaged, or no file of safetensors ({error}): save it"
             " with safetensors.torch.save_file(model.state_dict(), FILE)"

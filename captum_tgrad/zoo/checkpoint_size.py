@@ -21,9 +21,11 @@ _BEFORE = 3
 _REBUILD = ("_rebuild_tensor", "_rebuild_tensor_v2")
 # Of an element of each kind of storage.
 _BYTES = {
-    **{"Bool": 1, "Byte": 1, "Char": 1, "Untyped": 1, "QInt8": 1, "QUInt8": 1},
-    **{"Half": 2, "BFloat16": 2, "Short": 2, "Float": 4, "Int": 4, "QInt32": 4},
-    **{"Double": 8, "Long": 8, "ComplexFloat": 8, "ComplexDouble": 16},
+    **dict.fromkeys(("Bool", "Byte", "Char", "Untyped", "QInt8", "QUInt8"), 1),
+    **dict.fromkeys(("Half", "BFloat16", "Short"), 2),
+    **dict.fromkeys(("Float", "Int", "QInt32"), 4),
+    **dict.fromkeys(("Double", "Long", "ComplexFloat"), 8),
+    "ComplexDouble": 16,
 }
 
 

@@ -1,8 +1,10 @@
 """Parsing, and what starting the command costs."""
 
+import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -50,10 +52,27 @@ def test_version_is_that_of_the_package(capsys):
 
 MODEL = {"device", "model", "weights", "class-names", "help"}
 EVALUATE = {"resume", "methods", "config", "labels", "limit", "n-steps", "score", "ties", "seed"}
-EVALUATE |= {"out", "target", "batch-size", "max-examples-per-batch", "budget", "quick", "boxes"}
+EVALUATE |= {
+    "allow-imports",
+    "out",
+    "target",
+    "batch-size",
+    "max-examples-per-batch",
+    "budget",
+    "quick",
+    "boxes",
+}
 
 
-COMPARE = {"out", "methods", "config", "target", "n-steps", "max-examples-per-batch"}
+COMPARE = {
+    "out",
+    "methods",
+    "config",
+    "allow-imports",
+    "target",
+    "n-steps",
+    "max-examples-per-batch",
+}
 SANITY_CHECK = {"out", "method", "target", "layers", "mode", "columns", "seed"}
 
 
@@ -102,6 +121,32 @@ def test_module_runs_as_the_command(tmp_path):
     done = _python("-m", "captum_tgrad", "explain", "absent.png", "--out", str(tmp_path))
     assert done.returncode == 2
     assert done.stderr == "captum-tgrad: error: there is no picture absent.png\n"
+
+
+@pytest.mark.parametrize("arguments", [["explain", "--out", "out"], ["evaluate", "--help"]])
+def test_module_imports_nothing_from_the_working_folder(tmp_path, arguments):
+    """Not even what is called like a module of Python or a library that the command imports."""
+    modules = "captum_tgrad.cli.explain_command, captum_tgrad.evaluation"
+    code = f"import sys, {modules}; print(*{{*sys.modules}})"
+    listed = _python("-c", code).stdout.split()
+    # Python itself imports these before it runs anything of the package.
+    code = "import runpy, sys; runpy.run_module('this'); print(*{*sys.modules})"
+    own = set(_python("-c", code).stdout.split())
+    names = {name.split(".")[0] for name in listed} - own - {"captum_tgrad", "__main__"}
+    assert {"captum", "torch", "typing", "argparse"} <= names
+    for name in names:
+        (tmp_path / f"{name}.py").write_text("open('imported-from-here', 'w').write(__name__)\n")
+    environment = {**os.environ, "PYTHONPATH": str(Path(captum_tgrad.__file__).parents[1])}
+    done = subprocess.run(
+        [sys.executable, "-m", "captum_tgrad", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+        env=environment,
+    )
+    assert done.returncode == 0, done.stderr
+    assert not (tmp_path / "imported-from-here").exists()
 
 
 @pytest.mark.parametrize(

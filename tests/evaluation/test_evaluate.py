@@ -454,9 +454,39 @@ def test_memory_does_not_grow_with_the_images(tmp_path):
 
 def test_a_progress_bar_with_the_time_left(capsys):
     evaluate(network(), images(2), ["random"], n_steps=2, show_progress=True)
-    assert "2/2" in capsys.readouterr().err
+    assert "100%|" in capsys.readouterr().err
     evaluate(network(), images(2), ["random"], n_steps=2)
     assert capsys.readouterr().err == ""
+
+
+def test_the_progress_bar_moves_during_slow_methods_and_ends_with_the_figures(
+    tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr("captum_tgrad._support.progress._SECONDS", 0.01)
+    seen = {}
+
+    def build(model, black):
+        def compute(inputs, target, seeds, examples_at_once):
+            time.sleep(0.2)
+            return inputs.abs(), None
+
+        return compute
+
+    def draw(self, summary):
+        seen["before drawing"] = capsys.readouterr().err.split("\r")
+        time.sleep(0.05)
+
+    monkeypatch.setattr("captum_tgrad.evaluation.storage.folder.Output._draw", draw)
+    slow = Method("slow", "The slow one", "", build)
+    evaluate(network(), images(3), [slow, "random"], tmp_path, n_steps=2, show_progress=True)
+    lines = seen["before drawing"]
+    # The share of the work, at least once for each method and image.
+    shares = [int(line.split("%")[0].split(":")[-1]) for line in lines if "%|" in line]
+    assert shares == sorted(shares)
+    assert len(set(shares)) >= 4
+    assert max(shares) < 100
+    assert sum("image 1 of 3, The slow one" in line for line in lines) > 5
+    assert "100%|" in capsys.readouterr().err.split("\r")[-1]
 
 
 @pytest.mark.parametrize(

@@ -88,8 +88,15 @@ def test_a_class_that_fails_leaves_the_model_as_it_was(methods):
         ("[", "is not a TOML file"),
         ("x = 1", "must be a table with class"),
         ('[x]\nclass = "captum.attr.Salency"', "did you mean Saliency"),
-        ('[x]\nclass = "nowhere.Saliency"', "cannot be imported"),
-        ('[x]\nclass = "Saliency"', "cannot be imported"),
+        ('[x]\nclass = "captum.nowhere.Saliency"', "cannot be imported"),
+        ('[x]\nclass = "nowhere.Saliency"', r"is of 'nowhere', .* \(--allow-imports nowhere"),
+        ('[x]\nclass = "Saliency"', r"is of '', and only classes of captum, captum_tgrad, pyto"),
+        ('[x]\nclass = "captums.Saliency"', "is of 'captums'"),
+        # What a module of theirs has imported is not theirs.
+        ('[x]\nclass = "captum.attr._utils.visualization.Figure"', "is of 'matplotlib'"),
+        ('[x]\nclass = "captum_tgrad.cli.jobs.Path"', "is of 'pathlib'"),
+        ('[x]\nclass = "captum.concept.TCAV"', "is no attribution: name a class with a method"),
+        ('[x]\nclass = "captum_tgrad.evaluation.storage.records.JsonLines"', "is no attribution"),
         ('[x]\nclass = "captum.attr.Saliency"\nlayers = "0"', r"has layers: it may have"),
         ('[x]\nclass = "captum.attr.Saliency"\nattribute = 3', "attribute in .* must be a table"),
         ('[x]\nclass = "captum.attr.Saliency"\nrandom = 1', "random in .* must be true or false"),
@@ -111,3 +118,22 @@ def test_an_absent_file_and_an_absent_layer_are_named(tmp_path, methods):
     method = read_methods(tmp_path / "layer.toml")["x"]
     with pytest.raises(ValueError, match="the model has no layer 'conv': its layers are 0, 1, 2"):
         method.build(network())
+
+
+def test_a_package_has_to_be_allowed_and_nothing_of_it_runs_before(tmp_path, monkeypatch):
+    package = tmp_path / "site" / "their_package"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text(
+        "import pathlib, captum.attr\npathlib.Path(__file__).with_name('ran').touch()\n"
+        "class Mine(captum.attr.Saliency): pass\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    (tmp_path / "methods.toml").write_text('[mine]\nclass = "their_package.Mine"\n')
+    with pytest.raises(ValueError, match=r"\(--allow-imports their_package, or allow_imports="):
+        read_methods(tmp_path / "methods.toml")
+    assert not (package / "ran").exists()
+    for allowed in ("their_package", ["other", "their_package"]):
+        methods = read_methods(tmp_path / "methods.toml", allow_imports=allowed)
+        found = methods["mine"].build(classifier())(images(1), TARGET[:1])
+        expected = captum.attr.Saliency(network()).attribute(images(1), TARGET[:1])
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)

@@ -140,7 +140,9 @@ def test_every_load_of_the_package_is_of_data_only():
     for path in Path(captum_tgrad.__file__).parent.rglob("*.py"):
         text = path.read_text(encoding="utf-8")
         calls += re.findall(r"^(?! *#).*(?<!`)\btorch\.load\(.*", text, flags=re.MULTILINE)
-        assert not re.search(r"pickle\.loads?\(|joblib|numpy\.load|np\.load|(?<!\.)\b(eval|exec)\(", text)
+        assert not re.search(
+            r"pickle\.loads?\(|joblib|numpy\.load|np\.load|(?<!\.)\b(eval|exec)\(", text
+        )
     assert calls
     assert all("weights_only=True" in call for call in calls), calls
 

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from captum_tgrad._support.accelerator import wide
 from captum_tgrad.decomposition.call import Call
 from captum_tgrad.decomposition.places.coordinates import (
     SAMPLES,
@@ -127,7 +128,7 @@ def _keeps_each(used: Tensor) -> bool:
         used.dim() == 2
         and used.shape[0] == used.shape[1]
         and bool(used.diagonal().all())
-        and float(used.double().mean()) <= 0.5
+        and float(wide(used).mean()) <= 0.5
     )
 
 

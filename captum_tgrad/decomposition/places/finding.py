@@ -244,7 +244,7 @@ def _moving(call: Call, position: int, before: Tensor, values: dict[int, Tensor]
     after = _run(call, lambda t: numbers if t is source else t)
     if after is None or len(after) <= position or given is None:
         return None
-    number = after[position].double().cpu()
+    number = after[position].cpu().double()
     index = number.nan_to_num(-1).round().long()
     if not bool(((number == index) & (index >= 0) & (index <= source.numel())).all()):
         return None

@@ -24,9 +24,7 @@ _TRUSTED = ("captum", "captum_tgrad", "pytorch_grad_cam")
 _KINDS = {dict: "a table", bool: "true or false", str: "a string"}
 
 
-def read_methods(
-    path: str | Path, *, allow_imports: str | Sequence[str] = ()
-) -> dict[str, Method]:
+def read_methods(path: str | Path, *, allow_imports: str | Sequence[str] = ()) -> dict[str, Method]:
     """Reads methods from a TOML file, one table for each.
 
     Such a file is code: it chooses classes, and what they are called with. Only attribution classes

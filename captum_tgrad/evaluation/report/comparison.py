@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from captum_tgrad._support.printable import in_markdown
+from captum_tgrad._support.writing import writing
 from captum_tgrad.evaluation.compare import Comparison
 from captum_tgrad.evaluation.report.page import add_table
 from captum_tgrad.evaluation.report.summary import REFERENCE
@@ -43,13 +44,18 @@ def write_comparison(comparison: Comparison, folder: Path) -> list[Path]:
     Returns:
         The files.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / name for name in FILES]
     figures = {"methods": draw_methods(comparison), "curves": draw_curves(comparison)}
-    figures["methods"].savefig(paths[0], dpi=_DOTS_PER_INCH)
-    figures["curves"].savefig(paths[1], dpi=_DOTS_PER_INCH)
-    paths[2].write_text(markdown(comparison), encoding="utf-8")
-    page(comparison, figures).write(paths[3])
+    with writing(paths[0]):
+        figures["methods"].savefig(paths[0], dpi=_DOTS_PER_INCH)
+    with writing(paths[1]):
+        figures["curves"].savefig(paths[1], dpi=_DOTS_PER_INCH)
+    with writing(paths[2]):
+        paths[2].write_text(markdown(comparison), encoding="utf-8")
+    with writing(paths[3]):
+        page(comparison, figures).write(paths[3])
     return paths
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from captum_tgrad._support.printable import printable
+from captum_tgrad._support.writing import writing
 from captum_tgrad.evaluation.report.summary import Summary, summarize
 from captum_tgrad.evaluation.report.table import markdown
 from captum_tgrad.evaluation.storage.folder import Output
@@ -36,7 +38,11 @@ def _draw(output: Output, summary: Summary) -> None:
     protocol = "; ".join(f"{key}: {value}" for key, value in summary["protocol"].items())
     figures = {"metrics": metrics_figure(summary), "seconds": seconds_figure(summary)}
     for name, figure in figures.items():
-        figure.savefig(
-            output.path / f"{name}.png", dpi=_DOTS_PER_INCH, metadata={"Description": protocol}
-        )
-    page(summary, figures).write(output.path / "report.html")
+        path = output.path / f"{name}.png"
+        with writing(path):
+            figure.savefig(
+                path, dpi=_DOTS_PER_INCH, metadata={"Description": printable(protocol)}
+            )
+    path = output.path / "report.html"
+    with writing(path):
+        page(summary, figures).write(path)

@@ -6,7 +6,8 @@ import gc
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
-import torch
+from captum_tgrad._support.accelerator import empty_caches
+from captum_tgrad._support.out_of_memory import is_out_of_memory
 
 Result = TypeVar("Result")
 
@@ -51,16 +52,7 @@ class Halving:
 
     def _halve(self, tried: int) -> None:
         gc.collect()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        empty_caches()
         if tried == 1:
             raise MemoryError("out of memory, with one image at a time")
         self.size = tried // 2
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory is short: CUDA's, Python's or the CPU allocator's."""
-    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
-        return True
-    # Of the CPU's allocator, which has no class of its own.
-    return isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)

@@ -6,11 +6,11 @@ import random
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
+from captum_tgrad._support.progress import Bar
 from captum_tgrad.evaluation.methods.method import image_seed
 from captum_tgrad.evaluation.running.batch_halving import Halving
 from captum_tgrad.evaluation.running.localization import localization
@@ -21,12 +21,8 @@ from captum_tgrad.evaluation.running.timed_method import Explained, TimedMethod,
 from captum_tgrad.evaluation.samples import Samples
 from captum_tgrad.evaluation.storage.records import JsonLines, record_of
 
-
-class Bar(Protocol):
-    """A progress bar, as of tqdm."""
-
-    def update(self, n: int) -> Any:
-        """So many images more are done."""
+STEPS = 2
+"""Of each image and method: its map, and its metrics."""
 
 
 @dataclass
@@ -85,6 +81,7 @@ class Run:
         self._scoring = Scoring(model, settings)
         self._forward = Halving(settings.batch_size)
         self.refused: RuntimeError | None = None
+        self._done = self._count = 0
 
     def __call__(
         self, work: Sequence[tuple[int, Sequence[str]]], bar: Bar, budget: float | None = None
@@ -93,7 +90,7 @@ class Run:
 
         Args:
             work: The numbers of images, and the methods that each still lacks.
-            bar: Is told of every image that is done.
+            bar: Is told of every map that is made, and of every one that is scored.
             budget: After how many seconds no further batch is begun; the images are then taken in
                 a random order, so that those that are done stand for all. None: all are done.
         """
@@ -102,7 +99,8 @@ class Run:
         if budget is not None:
             random.Random(self._settings.seed).shuffle(indices)
         start = time.monotonic()
-        for batch in self._batches(indices, bar):
+        self._done, self._count = 0, len(work)
+        for batch in self._batches(indices, lacking, bar):
             inputs = in_fast_format(torch.stack([each.tensor for each in batch]).to(self._device))
             self._batch(batch, inputs, lacking, bar)
             if budget is not None and time.monotonic() - start > budget:
@@ -112,16 +110,19 @@ class Run:
                 self._files.skip(None, name, method.gave_up)
         self._scoring.warn()
 
-    def _batches(self, indices: Sequence[int], bar: Bar) -> Iterator[list[_Loaded]]:
+    def _batches(
+        self, indices: Sequence[int], lacking: Mapping[str, Sequence[str]], bar: Bar
+    ) -> Iterator[list[_Loaded]]:
         """Loads images, equally large ones together; skips what cannot be loaded."""
         batch: list[_Loaded] = []
         for index in indices:
             name = self._samples.names[index]
             try:
                 tensor, label = self._samples[index]
-            except (OSError, ValueError) as error:
-                self._files.skip(name, None, str(error))
-                bar.update(1)
+            except (OSError, ValueError, MemoryError) as error:
+                self._files.skip(name, None, str(error) or "it does not fit into memory")
+                self._done += 1
+                bar.update(STEPS * len(lacking[name]))
                 continue
             if batch and tensor.shape != batch[0].tensor.shape:
                 yield batch
@@ -142,16 +143,20 @@ class Run:
     ) -> None:
         targets = self._targets(batch, inputs)
         kept = [index for index, target in enumerate(targets) if target is not None]
-        bar.update(len(batch) - len(kept))
+        for index in {*range(len(batch))} - {*kept}:
+            self._done += 1
+            bar.update(STEPS * len(lacking[batch[index].name]))
         if not kept:
             return
         batch, inputs = [batch[index] for index in kept], inputs[kept]
         target = torch.tensor([targets[index] for index in kept], device=inputs.device)
-        explained = self._explain(batch, inputs, target, lacking)
+        explained = self._explain(batch, inputs, target, lacking, bar)
         for index, each in enumerate(batch):
             one = slice(index, index + 1)
+            bar.say(f"image {self._done + 1} of {self._count}, metrics")
             self._score(each, inputs[one], target[one], explained[index])
-            bar.update(1)
+            self._done += 1
+            bar.update(len(lacking[each.name]))
 
     def _targets(self, batch: Sequence[_Loaded], inputs: Tensor) -> list[int | None]:
         """The class to explain of each image; None of those that are skipped."""
@@ -195,13 +200,16 @@ class Run:
         inputs: Tensor,
         target: Tensor,
         lacking: Mapping[str, Sequence[str]],
+        bar: Bar,
     ) -> list[dict[str, Explained]]:
         """For each image, what each method that it lacks made of it."""
         found: list[dict[str, Explained]] = [{} for _ in batch]
         for name, method in self._methods.items():
             wanted = [index for index, each in enumerate(batch) if name in lacking[each.name]]
             if not wanted or method.gave_up is not None:
+                bar.update(len(wanted))
                 continue
+            bar.say(f"image {self._done + 1} of {self._count}, {method.method.title}")
             seeds = [image_seed(batch[index].name, self._settings.seed) for index in wanted]
             results = method(inputs[wanted], target[wanted], seeds)
             for index, result in zip(wanted, results, strict=True):
@@ -209,6 +217,7 @@ class Run:
                     found[index][name] = result
                 else:
                     self._files.skip(batch[index].name, name, result)
+            bar.update(len(wanted))
         return found
 
     def _score(

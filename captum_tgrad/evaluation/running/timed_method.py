@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from captum_tgrad._support.accelerator import synchronize
 from captum_tgrad._support.own_randomness import own_randomness
 from captum_tgrad.evaluation.methods.method import Black, Explainer, Method
 from captum_tgrad.evaluation.running.batch_halving import Halving
@@ -130,10 +131,10 @@ class TimedMethod:
         # The seeds are for what draws by image; a user's method may draw from the global state.
         with own_randomness(seeds[0], inputs.device):
             explainer = self._built()
-            _synchronise(inputs.device)
+            synchronize(inputs.device)
             start = time.perf_counter()
             attributions, residual = self._run(explainer, inputs, target, seeds)
-            _synchronise(inputs.device)
+            synchronize(inputs.device)
             seconds = (time.perf_counter() - start) / len(inputs)
         (importance,) = importance_maps(attributions, (inputs,), "sum", "bilinear")
         if importance is None:
@@ -152,7 +153,7 @@ class TimedMethod:
         A GPU chooses its kernels by the size of the batch, and a CPU has to find memory for all of
         it. Where one image takes long on a CPU, neither is seen in what a batch takes.
         """
-        first = 0.0 if inputs.device.type == "cuda" else self._once(inputs[:1], target[:1], seeds)
+        first = 0.0 if inputs.device.type != "cpu" else self._once(inputs[:1], target[:1], seeds)
         if first < _LONG:
             self._once(inputs, target, seeds)
         self._warm = True
@@ -185,12 +186,6 @@ class TimedMethod:
         # One part, whose size is the number of examples.
         _, found = next(self._examples(lambda part: run(part.stop), self._examples.size))
         return found
-
-
-def _synchronise(device: torch.device) -> None:
-    """Waits until the device has done what it was told: it works on while the clock is read."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def reason_of(error: Exception) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from captum_tgrad._support.writing import check_folder, writing
 from captum_tgrad.evaluation.storage import records as files
 from captum_tgrad.evaluation.storage.protocol import Protocol, joined, read_protocol, write_protocol
 from captum_tgrad.evaluation.storage.records import OutputError, Record
@@ -74,9 +75,12 @@ class Output:
         self, protocol: Protocol, resume: bool, digest_of: DigestOf, label_of: LabelOf | None
     ) -> set[tuple[str, str]]:
         folder = self._given
-        if folder.exists() and not folder.is_dir():
-            raise OutputError(f"{folder} is a file: name a folder, there or not yet")
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            check_folder(folder, "out")
+        except ValueError as error:
+            raise OutputError(str(error)) from error
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
         old = read_protocol(folder)
         # A run that ended before its first record leaves an empty file, which binds nobody.
         there_are_records = any(path.stat().st_size for path in files.record_files(folder))

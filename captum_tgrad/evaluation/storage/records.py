@@ -10,6 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from captum_tgrad._support.writing import writing
 from captum_tgrad.metrics.registry import LOCALIZATION_NUMBERS, NUMBERS
 
 METRICS = tuple(NUMBERS)
@@ -81,8 +82,9 @@ class JsonLines:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
-        _make_durable(path.parent)
+        with writing(path):
+            self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+            _make_durable(path.parent)
 
     def __enter__(self) -> JsonLines:
         return self
@@ -99,18 +101,19 @@ class JsonLines:
         """Adds a line.
 
         Raises:
-            OSError: It could not be written, as on a full disk; the lines before it are whole.
+            WriteError: An OSError: the disk is full, or the like; the lines before it are whole.
         """
         line = _encoded(json.dumps(entry, allow_nan=False, ensure_ascii=False)) + b"\n"
         whole = os.fstat(self._file).st_size
-        try:
-            written = 0
-            while written < len(line):
-                written += os.write(self._file, line[written:])
-            os.fsync(self._file)
-        except OSError:
-            os.ftruncate(self._file, whole)
-            raise
+        with writing(self.path):
+            try:
+                written = 0
+                while written < len(line):
+                    written += os.write(self._file, line[written:])
+                os.fsync(self._file)
+            except OSError:
+                os.ftruncate(self._file, whole)
+                raise
 
 
 def record_files(folder: Path) -> list[Path]:
@@ -194,12 +197,17 @@ def cut_half_written(folder: Path) -> list[Path]:
 def write_whole(path: Path, text: str) -> None:
     """Writes a file so that, whenever the process ends, the old or the new one is there whole."""
     temporary = path.with_name(f".{path.name}.partial")
-    with temporary.open("wb") as opened:
-        opened.write(_encoded(text))
-        opened.flush()
-        os.fsync(opened.fileno())
-    os.replace(temporary, path)
-    _make_durable(path.parent)
+    with writing(path):
+        try:
+            with temporary.open("wb") as opened:
+                opened.write(_encoded(text))
+                opened.flush()
+                os.fsync(opened.fileno())
+            os.replace(temporary, path)
+        except OSError:
+            temporary.unlink(missing_ok=True)
+            raise
+        _make_durable(path.parent)
 
 
 def _encoded(text: str) -> bytes:

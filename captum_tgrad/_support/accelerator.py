@@ -1,0 +1,83 @@
+"""What torch calls by another name, or not at all, on each kind of device."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+_WITHOUT_NUMBERS = ("mps",)
+"""Kinds of device of which there is one only: their functions take no device."""
+
+
+def _module(device: torch.device) -> Any:
+    """``torch.cuda``, ``torch.xpu``, ``torch.mps``; None of the CPU and of what has no module."""
+    return None if device.type == "cpu" else getattr(torch, device.type, None)
+
+
+def _arguments(device: torch.device) -> tuple[torch.device, ...]:
+    return () if device.type in _WITHOUT_NUMBERS else (device,)
+
+
+def synchronize(device: torch.device) -> None:
+    """Waits until the device has done what it was told: it works on while the clock is read."""
+    module = _module(device)
+    if hasattr(module, "synchronize"):
+        module.synchronize(*_arguments(device))
+
+
+def empty_caches() -> None:
+    """Gives back what torch keeps of the memory of devices."""
+    for name in ("cuda", "xpu", "mps"):
+        module: Any = getattr(torch, name, None)
+        available = getattr(module, "is_available", None) or getattr(
+            getattr(torch.backends, name, None), "is_available", lambda: False
+        )
+        if available() and hasattr(module, "empty_cache"):
+            module.empty_cache()
+
+
+def random_state(device: torch.device) -> Tensor | None:
+    """The state of the device's generator; None of a device that draws from the CPU's."""
+    module = _module(device)
+    if not hasattr(module, "get_rng_state"):
+        return None
+    state: Tensor = module.get_rng_state(*_arguments(device))
+    return state
+
+
+def set_random_state(device: torch.device, state: Tensor | None) -> None:
+    """Puts back what ``random_state`` returned."""
+    if state is not None:
+        _module(device).set_rng_state(state, *_arguments(device))
+
+
+def seed_device(device: torch.device, seed: int) -> None:
+    """Seeds the device's generator alone, by the state that a seed gives."""
+    module = _module(device)
+    if not hasattr(module, "manual_seed"):
+        return
+    if device.type in _WITHOUT_NUMBERS:
+        module.manual_seed(seed)
+    else:
+        with module.device(device):
+            module.manual_seed(seed)
+
+
+@contextmanager
+def forked_random_state(device: torch.device) -> Iterator[None]:
+    """A context after which the generators of the CPU and of the device are as before."""
+    with torch.random.fork_rng(devices=[]):
+        state = random_state(device)
+        try:
+            yield
+        finally:
+            set_random_state(device, state)
+
+
+def wide(tensor: Tensor) -> Tensor:
+    """In float64, or float32 on a device that has no wider numbers."""
+    return tensor.float() if tensor.device.type == "mps" else tensor.double()

@@ -1,0 +1,29 @@
+"""Memory that runs out, as torch, Python and the operating system say it."""
+
+from __future__ import annotations
+
+import errno
+
+import torch
+
+_SAID = (
+    "DefaultCPUAllocator",  # The CPU's allocator has no class of its own.
+    "out of memory",  # CUDA, MPS and XPU, where they raise no OutOfMemoryError
+    "_STATUS_ALLOC_FAILED",  # cuBLAS and cuDNN
+    "std::bad_alloc",
+    "Cannot allocate memory",  # mmap, also of a file of weights
+)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory is short: CUDA's, Python's or the CPU allocator's.
+
+    Example:
+        >>> is_out_of_memory(MemoryError()), is_out_of_memory(RuntimeError("size mismatch"))
+        (True, False)
+    """
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    return isinstance(error, RuntimeError) and any(text in str(error) for text in _SAID)
