@@ -31,12 +31,12 @@ def synchronize(device: torch.device) -> None:
 
 def empty_caches() -> None:
     """Gives back what torch keeps of the memory of devices."""
-    for name in ("cuda", "xpu", "mps"):
-        module: Any = getattr(torch, name, None)
-        available = getattr(module, "is_available", None) or getattr(
-            getattr(torch.backends, name, None), "is_available", lambda: False
-        )
-        if available() and hasattr(module, "empty_cache"):
+    for module, available in (
+        (torch.cuda, torch.cuda.is_available()),
+        (torch.xpu, torch.xpu.is_available()),
+        (torch.mps, torch.backends.mps.is_available()),
+    ):
+        if available:
             module.empty_cache()
 
 

@@ -1,0 +1,171 @@
+"""What ends a command early is said in one line, with the way to go on."""
+
+import errno
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from PIL import Image
+
+from captum_tgrad.cli import chosen_classifier, evaluate_command
+from captum_tgrad.cli.main import main
+from tests.cli.test_compare import OUT_OF_MEMORY
+from tests.evaluation.networks import classifier, images
+
+pytestmark = pytest.mark.filterwarnings("ignore:(The baseline keeps|More than a quarter|Constant)")
+
+COMMANDS = ["explain", "compare", "sanity-check", "evaluate"]
+
+
+@pytest.fixture(autouse=True)
+def _tiny_model(monkeypatch):
+    for module in (evaluate_command, chosen_classifier):
+        monkeypatch.setattr(module, "load_classifier", lambda *arguments, **options: classifier())
+
+
+@pytest.fixture
+def picture(tmp_path):
+    (tmp_path / "pictures").mkdir()
+    for number, each in enumerate(images(3).clamp(0, 1)):
+        pixels = (255 * each.permute(1, 2, 0)).byte().numpy()
+        Image.fromarray(pixels).save(tmp_path / "pictures" / f"{number}.png")
+    return tmp_path / "pictures" / "0.png"
+
+
+def _arguments(command, picture, out):
+    quick = [] if command in ("explain", "sanity-check") else ["--n-steps", "2"]
+    quick += ["--methods", "t_grad,random"] if quick else []
+    what = picture.parent if command == "evaluate" else picture
+    return [command, str(what), "--out", str(out), *quick]
+
+
+def _line(capsys, arguments, status=2):
+    assert main(arguments) == status
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("captum-tgrad: ")
+    return line
+
+
+def _targets(command, out):
+    """The files that a command writes."""
+    return {
+        "explain": [out / "0.png", out / "0.npy"],
+        "compare": [out / name for name in ("methods.png", "table.md", "report.html")],
+        "sanity-check": [out / "t_grad-cascading.png", out / "t_grad-cascading.csv"],
+        "evaluate": [out / name for name in ("metrics.png", "report.html")],
+    }[command]
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_full_disk(tmp_path, picture, capsys, command):
+    for number in range(len(_targets(command, tmp_path))):
+        out = tmp_path / f"out-{number}"
+        out.mkdir()
+        file = _targets(command, out)[number]
+        file.symlink_to("/dev/full")
+        line = _line(capsys, _arguments(command, picture, out))
+        assert f"{file} cannot be written (No space left on device): free some space" in line
+        assert ("--resume goes on" in line) == (command == "evaluate")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_folder_that_cannot_be_written(tmp_path, picture, capsys, monkeypatch, command):
+    def refuse(*arguments, **options):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    # Whoever runs this may be root, who may write anywhere.
+    monkeypatch.setattr("captum_tgrad._support.writing.os.access", lambda *arguments: False)
+    line = _line(capsys, _arguments(command, picture, tmp_path / "out"))
+    assert f"{tmp_path / 'out'} cannot be written (Permission denied): name a folder that" in line
+    monkeypatch.undo()
+    _tiny(monkeypatch)
+    monkeypatch.setattr("pathlib.Path.mkdir", refuse)
+    line = _line(capsys, _arguments(command, picture, tmp_path / "out"))
+    assert f"{tmp_path / 'out'} cannot be written (Permission denied): name a folder that" in line
+
+
+def _tiny(monkeypatch):
+    for module in (evaluate_command, chosen_classifier):
+        monkeypatch.setattr(module, "load_classifier", lambda *arguments, **options: classifier())
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_folder_inside_of_a_file(tmp_path, picture, capsys, command):
+    (tmp_path / "file").write_text("")
+    line = _line(capsys, _arguments(command, picture, tmp_path / "file" / "a" / "b"))
+    assert f"{tmp_path / 'file'} is a file: name a folder" in line
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("empty", ["", "  "])
+def test_an_empty_name(tmp_path, picture, capsys, monkeypatch, command, empty):
+    monkeypatch.chdir(tmp_path)
+    for arguments in (_arguments(command, picture, empty), [command, empty, "--out", "out"]):
+        with pytest.raises(SystemExit) as stopped:
+            main(arguments)
+        assert stopped.value.code == 2
+        assert "is empty" in capsys.readouterr().err.splitlines()[-1]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["pictures"]
+
+
+@pytest.mark.parametrize("error", [*OUT_OF_MEMORY, torch.OutOfMemoryError("XPU out of memory")])
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("where", ["while it loads", "while it runs", "while it draws"])
+def test_out_of_memory_is_one_line(tmp_path, picture, capsys, monkeypatch, command, where, error):
+    def full(*arguments, **options):
+        raise error
+
+    if where == "while it loads":
+        for module in (evaluate_command, chosen_classifier):
+            monkeypatch.setattr(module, "load_classifier", full)
+    elif where == "while it runs":
+        monkeypatch.setattr("torch.nn.Conv2d.forward", full)
+    else:
+        monkeypatch.setattr("captum_tgrad.visualization.shown.ShownFigure.savefig", full)
+    line = _line(capsys, _arguments(command, picture, tmp_path / "out"))
+    assert "memory" in line
+
+
+def test_ctrl_c_says_how_to_go_on(tmp_path, picture, capsys, monkeypatch):
+    def interrupt(*arguments, **options):
+        raise KeyboardInterrupt
+
+    arguments = _arguments("evaluate", picture, tmp_path / "out")
+    monkeypatch.setattr(evaluate_command, "evaluate", interrupt)
+    assert _line(capsys, arguments, 130) == "captum-tgrad: interrupted"
+    monkeypatch.undo()
+    _tiny(monkeypatch)
+    monkeypatch.setattr("captum_tgrad.evaluation.storage.folder.Output.finish", interrupt)
+    line = _line(capsys, arguments, 130)
+    assert line.endswith(
+        f"interrupted: the records so far are in {tmp_path / 'out'}, and the same command with"
+        " --resume goes on"
+    )
+    monkeypatch.undo()
+    _tiny(monkeypatch)
+    assert main([*arguments, "--resume"]) == 0
+    monkeypatch.setattr("captum_tgrad.cli.explain_command.explain", interrupt)
+    arguments = _arguments("explain", picture, tmp_path / "explained")
+    assert _line(capsys, arguments, 130) == "captum-tgrad: interrupted"
+
+
+def test_memory_for_weights_is_no_damage(tmp_path):
+    """A limit that the weights do not fit into: not the file is at fault."""
+    torch.save({"x": torch.zeros(2**28)}, tmp_path / "weights.pt")
+    code = (
+        "import resource, sys, torch\n"
+        "from captum_tgrad.cli.main import main\n"
+        "import captum_tgrad.cli.explain_command\n"
+        "used = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (used + 2**29, used + 2**29))\n"
+        "sys.exit(main(sys.argv[1:]))\n"
+    )
+    command = [sys.executable, "-c", code, "explain", "--weights", str(tmp_path / "weights.pt")]
+    done = subprocess.run(
+        [*command, "--out", str(tmp_path / "out")], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2, done.stderr
+    assert "error: the memory does not suffice" in done.stderr.splitlines()[-1]
