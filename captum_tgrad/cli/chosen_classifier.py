@@ -17,7 +17,7 @@ def load_for(options: argparse.Namespace) -> tuple[Classifier, int | None]:
         ModuleNotFoundError: The network comes with an extra that is not installed.
     """
     names = None if options.class_names is None else read_class_names(options.class_names)
-    classifier = load_classifier(options.model, options.weights, names)
+    classifier = load_classifier(options.model, options.weights, names, options.resize)
     if options.target is None:
         return classifier, None
     return classifier, resolve_target(options.target, classifier.class_names)

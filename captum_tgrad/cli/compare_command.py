@@ -13,6 +13,7 @@ from captum_tgrad.cli.device import choose_device
 from captum_tgrad.cli.errors import CommandError, users_mistakes
 from captum_tgrad.cli.jobs import check_files, load_or_sample
 from captum_tgrad.cli.memory import short_memory
+from captum_tgrad.cli.seen import print_seen
 from captum_tgrad.evaluation.compare import NoMethodRanError, compare
 from captum_tgrad.evaluation.report.comparison import FILES, markdown, write_comparison
 
@@ -67,6 +68,7 @@ def run_compare(options: argparse.Namespace) -> int:
             paths = write_comparison(comparison, options.out)
         bar.update(1)
     print(markdown(comparison))
+    print_seen(classifier, [(options.picture, image)])
     print(f"written: {printable(', '.join(map(str, paths)))}")
     skipped = comparison.summary["skipped"]
     for each in skipped:

@@ -45,7 +45,7 @@ def run_evaluate(options: argparse.Namespace) -> int:
         methods = chosen_methods(options)
         device = own_device(choose_device(options.device))
         names = None if options.class_names is None else read_class_names(options.class_names)
-        classifier = load_classifier(options.model, options.weights, names)
+        classifier = load_classifier(options.model, options.weights, names, options.resize)
         pictures = _pictures(options, classifier)
         boxes = None if options.boxes is None else boxes_of(options.boxes, pictures, classifier)
     classifier.model.to(device)

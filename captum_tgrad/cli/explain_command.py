@@ -131,13 +131,15 @@ def _write(job: Job, explanation: Explanation, layers: int | None) -> None:
     with writing(job.map_path):
         job.map_path.write_bytes(array.getvalue())
     target = explanation.target
+    whole = explanation.photo is not None
     figure = explanation_figure(
-        explanation.image,
-        explanation.attribution,
+        explanation.photo if explanation.photo is not None else explanation.image,
+        explanation.map_of_seen if whole else explanation.attribution,
         method="T-Grad" if explanation.aggregation == "paper" else "T-Grad (levels)",
         class_name=f"{target.name} ({target.index})",
         probability=target.probability,
         residual=explanation.residual,
+        seen=explanation.seen_of_photo,
     )
     with writing(job.figure_path):
         figure.savefig(job.figure_path, dpi=_DOTS_PER_INCH)

@@ -24,6 +24,13 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         help="weights, saved with torch.save(model.state_dict(), FILE) (default: the published)",
     )
     group.add_argument(
+        "--resize",
+        choices=["crop", "squash", "pad"],
+        default="crop",
+        help="what the network sees of a picture: a square from its middle, or all of it, squashed"
+        " into a square or with a border around it (default: %(default)s, as it was trained)",
+    )
+    group.add_argument(
         "--class-names",
         type=named_path,
         metavar="FILE",

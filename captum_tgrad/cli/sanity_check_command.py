@@ -20,6 +20,7 @@ from captum_tgrad.cli.device import choose_device
 from captum_tgrad.cli.errors import users_mistakes
 from captum_tgrad.cli.jobs import check_files, load_or_sample, title_of
 from captum_tgrad.cli.memory import short_memory
+from captum_tgrad.cli.seen import print_seen
 from captum_tgrad.evaluation import Method, get_method
 from captum_tgrad.evaluation.methods.method import black_picture
 from captum_tgrad.sanity_checks import RandomizationStep, cascading_randomization
@@ -66,6 +67,7 @@ def run_sanity_check(options: argparse.Namespace) -> None:
         _write(options, path, classifier, method, images, targets, steps)
         bar.update(1)
     _print_means(steps)
+    print_seen(classifier, list(zip(pictures, images, strict=True)))
     print(printable(f"written: {path} and {path.with_suffix('.csv')}"))
 
 

@@ -154,7 +154,9 @@ def evaluate(
     chosen = chosen_methods(methods)
     samples = Samples(dataset, limit)
     name = model.name if isinstance(model, Classifier) else type(model).__name__
+    resize: str = "crop"
     if isinstance(model, Classifier):
+        resize = getattr(model.preprocess, "resize", resize)
         black = black_picture(model) if black is None else black
         model = model.model
     _check_model(model)
@@ -177,6 +179,8 @@ def evaluate(
         "versions": versions(),
         "methods": {method.name: method.settings for method in chosen},
     }
+    if resize != "crop":  # Which earlier versions did, and did not write down.
+        protocol["resize"] = resize
     timed = {
         method.name: TimedMethod(method, model, black, batch_size, at_once) for method in chosen
     }

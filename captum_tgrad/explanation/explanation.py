@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 
     from captum_tgrad.attribution.combine import Aggregation
     from captum_tgrad.decomposition.terms import Decomposition
+    from captum_tgrad.zoo.classifier import Box
+
+_SURE = 1.5
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,10 @@ class Explanation:
         size: Width and height of the picture, in pixels.
         seen: The part of it that the network saw, as left, top, right and bottom, in its pixels;
             None where that is not known.
+        shown: Where that part is in ``image`` and in the map, likewise: all of them, unless there
+            is a border.
+        photo: The whole picture, of a size at which the part that was seen has about twice as many
+            pixels a side as the map; None where that part is not known.
         aggregation: How the terms became the map: ``"paper"`` or ``"levels"``.
         model: The name of the classifier.
         picture: The whole picture, as it was given.
@@ -104,7 +111,9 @@ class Explanation:
     residual: float
     decomposition: Decomposition | None = None
     size: tuple[int, int] | None = None
-    seen: tuple[int, int, int, int] | None = None
+    seen: Box | None = None
+    shown: Box | None = None
+    photo: Image | None = None
     aggregation: Aggregation = "paper"
     model: str = ""
     picture: Image | None = None
@@ -148,3 +157,29 @@ class Explanation:
         from captum_tgrad.explanation.as_html import frame_of
 
         return None if self.decomposition is None else frame_of(self.to_html())
+    @property
+    def seen_of_photo(self) -> Box | None:
+        """The part that the network saw, in the pixels of ``photo``."""
+        if self.photo is None or self.seen is None or self.size is None:
+            return None
+        scale = [new / old for new, old in zip(self.photo.size, self.size, strict=True)] * 2
+        left, top, right, bottom = (
+            round(s * side) for s, side in zip(scale, self.seen, strict=True)
+        )
+        return left, top, max(right, left + 1), max(bottom, top + 1)
+
+    @property
+    def map_of_seen(self) -> Tensor:
+        """The map without the border that the picture got, if it got one."""
+        if self.shown is None:
+            return self.attribution
+        left, top, right, bottom = self.shown
+        return self.attribution[top:bottom, left:right]
+
+    @property
+    def unsure(self) -> bool:
+        """Whether no class is at all probable: the best has less than 1.5 times an equal share.
+
+        An equal share among all classes, or among five where there are more: below 30%.
+        """
+        return self.predictions[0].probability < _SURE / len(self.predictions)

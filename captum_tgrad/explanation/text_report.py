@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from captum_tgrad._support.printable import printable
 from captum_tgrad.explanation.explanation import Explanation, Prediction
+from captum_tgrad.zoo.classifier import Box
 
 _NAME_WIDTH = 40
 _WORTH_SAYING = 0.005
@@ -29,6 +30,7 @@ def format_report(explanation: Explanation) -> str:
         *_seen_lines(explanation),
         "  most probable classes",
         *_prediction_lines(explanation.predictions),
+        *_unsure_lines(explanation),
         f"  explained: {printable(target.name)} ({target.index}), probability"
         f" {target.probability:.1%}",
         f"    logit      {explanation.logit:+12.4f}",
@@ -43,14 +45,35 @@ def format_report(explanation: Explanation) -> str:
 
 
 def _seen_lines(explanation: Explanation) -> list[str]:
-    """What the network saw, where a part of the picture was cut away."""
-    if explanation.seen is None or explanation.size is None or explanation.cut_away < _WORTH_SAYING:
+    if explanation.seen is None or explanation.size is None:
         return []
-    left, top, right, bottom = explanation.seen
-    width, height = explanation.size
+    return [f"  {line}" for line in seen_lines(explanation.size, explanation.seen)]
+
+
+def seen_lines(size: tuple[int, int], seen: Box) -> list[str]:
+    """What the network saw, a line where a part of the picture was cut away and none elsewhere.
+
+    Args:
+        size: Width and height of the picture.
+        seen: The part of it that the network saw.
+    """
+    (width, height), (left, top, right, bottom) = size, seen
+    cut_away = 1 - (right - left) * (bottom - top) / (width * height)
+    if cut_away < _WORTH_SAYING:
+        return []
     return [
-        f"  seen: the middle {right - left} x {bottom - top} of {width} x {height} pixels;"
-        f" {explanation.cut_away:.0%} of the picture is cut away"
+        f"seen: the middle {right - left} x {bottom - top} of {width} x {height} pixels;"
+        f" {cut_away:.0%} of the picture is cut away (--resize squash or pad shows all of it)"
+    ]
+
+
+def _unsure_lines(explanation: Explanation) -> list[str]:
+    """A warning where no class is probable."""
+    if not explanation.unsure:
+        return []
+    return [
+        f"  unsure: the best class has {explanation.predictions[0].probability:.1%}; the picture"
+        " may show nothing that the network knows"
     ]
 
 

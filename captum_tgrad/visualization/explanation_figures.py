@@ -19,12 +19,14 @@ from captum_tgrad.visualization.panels import (
 )
 from captum_tgrad.visualization.pictures import as_pictures
 from captum_tgrad.visualization.region_marks import boxes_of_pictures, draw_boxes, draw_peak
+from captum_tgrad.visualization.unseen import checked_box, cover, placed, reduced
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure, SubFigure
 
     from captum_tgrad.visualization.pictures import Array, Images, Numbers
+    from captum_tgrad.zoo.classifier import Box
 
 _INCHES = (10.5, 4.3)
 _PANELS = ("picture", "", "map over picture")
@@ -44,6 +46,7 @@ def explanation_figure(
     boxes: Tensor | Sequence[Any] | None = None,
     mean: Numbers | None = None,
     std: Numbers | None = None,
+    seen: Sequence[int] | Sequence[Sequence[int]] | None = None,
 ) -> Figure:
     """Draws a picture, its map, and the map laid over the picture in gray; for a batch, in rows.
 
@@ -66,13 +69,17 @@ def explanation_figure(
             map, as ``captum_tgrad.metrics.pointing_game`` sees them.
         mean: What was subtracted of each channel when the images were normalized.
         std: What each channel was divided by.
+        seen: Where ``image`` is more than the network saw, the part that it did see, and that the
+            attribution is of: left, top, right and bottom in pixels of the image. The rest is
+            grayed. For a batch, one for each. None: all of it.
 
     Returns:
         A figure, which a notebook shows. Write it to a file with ``savefig``.
 
     Raises:
         TypeError: ``image`` or ``attribution`` is of the wrong kind.
-        ValueError: The sizes or numbers differ, or there are values that are not finite.
+        ValueError: The sizes or numbers differ, ``seen`` is not within the image, or there are
+            values that are not finite.
 
     Example:
         >>> import torch
@@ -84,12 +91,17 @@ def explanation_figure(
         'cup, probability 90.0%'
     """
     pictures = as_pictures(image, mean, std)
-    maps = as_maps(attribution, [picture.shape[:2] for picture in pictures], "attribution")
     count = len(pictures)
+    parts = _parts_seen(seen, [picture.shape[:2] for picture in pictures])
+    sizes = [(bottom - top, right - left) for left, top, right, bottom in parts]
+    if seen is not None:
+        smallest = min(size[0] for size in sizes), min(size[1] for size in sizes)
+        attribution = reduced(attribution, smallest)
+    maps = as_maps(attribution, sizes, "attribution")
     titles = _each(title, count, "title")
     made = [
-        made_title(*parts)
-        for parts in zip(
+        made_title(*known)
+        for known in zip(
             _each(class_name, count, "class_name"),
             _each(probability, count, "probability"),
             _each(residual, count, "residual"),
@@ -99,15 +111,15 @@ def explanation_figure(
     regions = boxes_of_pictures(boxes, [picture.shape[:2] for picture in pictures])
     figure = new_figure(_INCHES[0], _INCHES[1] * count)
     rows: Any = [figure] if count == 1 else figure.subfigures(count, 1)
-    for row, picture, values, region, given, default in zip(
-        rows, pictures, maps, regions, titles, made, strict=True
+    for row, picture, values, part, region, given, default in zip(
+        rows, pictures, maps, parts, regions, titles, made, strict=True
     ):
-        panels = _draw_row(row, picture, values, method)
+        panels = _draw_row(row, picture, values, part, method)
         if region is not None:
             for axes in panels:
                 draw_boxes(axes, region)
             for axes in panels[1:]:
-                draw_peak(axes, values)
+                draw_peak(axes, values, part)
         if given or default:
             write_title(row, given or default)
     return figure
@@ -143,7 +155,19 @@ def _each(value: Any, count: int, argument: str) -> list[Any]:
     return list(value)
 
 
-def _draw_row(row: Figure | SubFigure, picture: Array, values: Array, method: str) -> list[Axes]:
+def _parts_seen(seen: Any, sizes: Sequence[tuple[int, int]]) -> list[Box]:
+    """What was seen of each picture."""
+    if seen is None:
+        return [(0, 0, width, height) for height, width in sizes]
+    given = [seen] if len(seen) and not isinstance(seen[0], Sequence) else list(seen)
+    if len(given) != len(sizes):
+        raise ValueError(f"seen has {len(given)} entries for {len(sizes)} pictures")
+    return [checked_box(box, size, "seen") for box, size in zip(given, sizes, strict=True)]
+
+
+def _draw_row(
+    row: Figure | SubFigure, picture: Array, values: Array, box: Box, method: str
+) -> list[Axes]:
     """Draws one explanation, on captum's function; returns the three panels."""
     from captum.attr import visualization
     from matplotlib.colors import Colormap, ListedColormap
@@ -151,7 +175,8 @@ def _draw_row(row: Figure | SubFigure, picture: Array, values: Array, method: st
     signed = is_signed([values])
     map_colors: Colormap = colors(signed)
     note = finding(values)
-    values = values / limit_of([values]) * _SCALE
+    size = picture.shape[:2]
+    values = placed(values / limit_of([values]) * _SCALE, box, size)
     if not values.any():
         # Captum cannot scale a map of zeros: draw ones, all in the color of 0.
         values = values + 1
@@ -169,6 +194,7 @@ def _draw_row(row: Figure | SubFigure, picture: Array, values: Array, method: st
             alpha_overlay=OVERLAY_OPACITY,
             use_pyplot=False,
         )
+        cover(axes, box, size, None if kind == "heat_map" else picture)
         axes.axis("on")
         bare(axes)
         axes.set_title(heading or (f"{method} ({note})" if note else method), fontsize=NORMAL)

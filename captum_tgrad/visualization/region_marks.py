@@ -60,10 +60,16 @@ def draw_boxes(axes: Axes, boxes: Array) -> None:
             )
 
 
-def draw_peak(axes: Axes, values: Array) -> None:
-    """Marks the highest place of a map, the first of several; none of a constant map."""
+def draw_peak(axes: Axes, values: Array, part: Sequence[int] = (0, 0)) -> None:
+    """Marks the highest place of a map, the first of several; none of a constant map.
+
+    Args:
+        axes: With the picture or the map.
+        values: The map.
+        part: The left and the top of the part of the picture that the map is of.
+    """
     if values.min() == values.max():
         return
     row, column = divmod(int(values.argmax()), values.shape[1])
     for color, size, line in ((_DARK, 13, 2.2 * _WIDTH), (_LIGHT, 11, _WIDTH)):
-        axes.plot(column, row, marker="+", color=color, markersize=size, markeredgewidth=line)
+        axes.plot(column + part[0], row + part[1], marker="+", color=color, markersize=size, markeredgewidth=line)

@@ -11,6 +11,9 @@ from torch import Tensor, nn
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+Box = tuple[int, int, int, int]
+"""Left, top, right and bottom, in pixels."""
+
 
 @dataclass(frozen=True, repr=False)
 class Classifier:

@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from captum_tgrad._support.optional import import_from_extra
 from captum_tgrad.zoo.checkpoint import build_with, count_classes, read_state_dict
 from captum_tgrad.zoo.class_names import imagenet_class_names, names_for
 from captum_tgrad.zoo.classifier import Classifier
+
+if TYPE_CHECKING:
+    from captum_tgrad.zoo.preprocessing import Resize
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,7 @@ def load_efficientnet_lite(
     name: str,
     weights: str | Path | None = None,
     class_names: Sequence[str] | None = None,
+    resize: Resize = "crop",
 ) -> Classifier:
     """Builds an EfficientNet-Lite.
 
@@ -69,6 +74,7 @@ def load_efficientnet_lite(
         name: One of ``EFFICIENTNET_LITES``.
         weights: As in ``load_classifier``.
         class_names: As in ``load_classifier``.
+        resize: As in ``load_classifier``.
     """
     from torchvision.transforms import InterpolationMode
 
@@ -92,6 +98,7 @@ def load_efficientnet_lite(
         # The networks were trained on (pixel - 127) / 128, for pixels from 0 to 255.
         mean=(127 / 255,) * 3,
         std=(128 / 255,) * 3,
+        resize=resize,
     )
     return Classifier(
         name=name,

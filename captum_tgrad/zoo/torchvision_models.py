@@ -14,7 +14,7 @@ from torch import Tensor
 from captum_tgrad.zoo.checkpoint import build_with, count_classes, read_state_dict
 from captum_tgrad.zoo.class_names import names_for
 from captum_tgrad.zoo.classifier import Classifier
-from captum_tgrad.zoo.preprocessing import Preprocessing
+from captum_tgrad.zoo.preprocessing import Preprocessing, Resize
 
 # The names that torchvision's published DenseNet files still have: "denselayer1.norm.1.weight".
 _OLD_DENSENET_KEY = re.compile(r"(denselayer\d+\.(?:norm|conv))\.(\d)\.")
@@ -29,6 +29,7 @@ def load_torchvision(
     architecture: str,
     weights: str | Path | None = None,
     class_names: Sequence[str] | None = None,
+    resize: Resize = "crop",
 ) -> Classifier:
     """Builds a classifier of torchvision.
 
@@ -36,6 +37,7 @@ def load_torchvision(
         architecture: One of ``architectures()``.
         weights: As in ``load_classifier``.
         class_names: As in ``load_classifier``.
+        resize: As in ``load_classifier``.
     """
     if weights is None:
         published = torchvision.models.get_model_weights(architecture).DEFAULT
@@ -51,7 +53,7 @@ def load_torchvision(
         state_dict,
         source,
     )
-    preprocessing = Preprocessing.of_torchvision(published.transforms())
+    preprocessing = Preprocessing.of_torchvision(published.transforms(), resize)
     return Classifier(
         name=f"torchvision:{architecture}",
         model=model.eval(),

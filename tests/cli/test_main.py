@@ -50,7 +50,7 @@ def test_version_is_that_of_the_package(capsys):
     assert capsys.readouterr().out == f"captum-tgrad {captum_tgrad.__version__}\n"
 
 
-MODEL = {"device", "model", "weights", "class-names", "help"}
+MODEL = {"device", "model", "weights", "resize", "class-names", "help"}
 EVALUATE = {"resume", "methods", "config", "labels", "limit", "n-steps", "score", "ties", "seed"}
 EVALUATE |= {
     "allow-imports",

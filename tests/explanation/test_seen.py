@@ -1,11 +1,16 @@
 """What of a picture the network saw, and what was cut away."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from torchvision.transforms import InterpolationMode
 
-from captum_tgrad.explanation import explain, format_report
+from captum_tgrad.cli.main import main
+from captum_tgrad.explanation import Explanation, Prediction, explain, format_report
+from captum_tgrad.visualization import explanation_figure
 from captum_tgrad.zoo import load_classifier
 from captum_tgrad.zoo.preprocessing import Preprocessing
 
@@ -35,10 +40,163 @@ def test_the_report_says_what_is_cut_away():
     report = format_report(found)
     assert (
         "  seen: the middle 438 x 438 of 2400 x 500 pixels; 84% of the picture is cut away"
-        in report
+        " (--resize squash or pad shows all of it)" in report
     )
 
 
 def test_a_picture_that_is_seen_whole_gets_no_line():
     preprocessing = Preprocessing(224, 224, InterpolationMode.BILINEAR, (0.5,) * 3, (0.5,) * 3)
     assert preprocessing.seen(500, 500) == (0, 0, 500, 500)
+
+
+def _gradient(width: int, height: int) -> Image.Image:
+    rows, columns = np.mgrid[:height, :width]
+    channels = [255 * columns / width, 255 * rows / height, np.zeros_like(rows)]
+    return Image.fromarray(np.stack(channels, -1).astype(np.uint8))
+
+
+def _steps(resize: str, side: int = 224) -> Preprocessing:
+    bilinear = InterpolationMode.BILINEAR
+    return Preprocessing(256, side, bilinear, (0.5,) * 3, (0.25,) * 3, resize)
+
+
+@pytest.mark.parametrize("size", [(2400, 500), (500, 2400), (640, 480), (224, 224), (3, 1)])
+def test_squash_and_pad_show_the_whole_picture(size):
+    picture = _gradient(*size)
+    pixels = np.asarray(picture).astype(float)
+    for resize in ("squash", "pad"):
+        steps = _steps(resize)
+        assert steps.seen(*size) == (0, 0, *size)
+        left, top, right, bottom = steps.shown(*size)
+        cropped = np.asarray(steps.crop(picture)).astype(float)
+        assert cropped.shape == (224, 224, 3)
+        inner = cropped[top:bottom, left:right]
+        for corner in ((0, 0), (-1, -1)):
+            assert np.abs(inner[corner] - pixels[corner]).max() <= 130 / min(size) + 4
+        inputs = steps(picture)
+        outside = torch.ones(224, 224, dtype=torch.bool)
+        outside[top:bottom, left:right] = False
+        # The border is nothing to the network.
+        assert inputs[:, outside].abs().max() < 0.02 if outside.any() else True
+        if resize == "squash":
+            assert not outside.any()
+        else:
+            ratio = (right - left) / (bottom - top)
+            assert ratio == pytest.approx(size[0] / size[1], rel=0.02)
+            assert max(right - left, bottom - top) == 224
+
+
+def test_an_unknown_way_to_resize():
+    with pytest.raises(ValueError, match="resize must be one of 'crop', 'squash', 'pad', got 'fi"):
+        _steps("fit")
+    with pytest.raises(ValueError, match="resize must be one of"):
+        load_classifier(resize="fit")
+
+
+@pytest.mark.parametrize("resize", ["crop", "squash", "pad"])
+@pytest.mark.parametrize("size", [(1200, 250), (90, 400), (300, 300)])
+def test_the_map_lies_over_the_photograph_where_the_network_saw_it(resize, size):
+    """A map that is the network's own input lies where the photograph has the same content."""
+    picture, steps = _gradient(*size), _steps(resize)
+    classifier = replace(load_classifier(), preprocess=steps, crop=steps.crop)
+    (found,) = explain(classifier, [picture])
+    red = torch.from_numpy(np.asarray(found.image).astype(np.float32)[..., 0])
+    found = replace(found, attribution=red)
+    left, top, right, bottom = found.seen_of_photo
+    figure = explanation_figure(found.photo, found.map_of_seen, seen=found.seen_of_photo)
+    drawn = [axes for axes in figure.axes if axes.get_title()]
+    heat = np.asarray(drawn[1].images[0].get_array())
+    photo = np.asarray(found.photo).astype(float)[..., 0]
+    assert heat.shape == photo.shape
+    inner = (slice(top, bottom), slice(left, right))
+    limit = heat[inner].max()
+    expected = photo[inner] / photo[inner].max() * limit
+    assert np.abs(heat[inner] - expected)[2:-2, 2:-2].mean() < 0.03 * limit
+    outside = np.ones_like(heat, dtype=bool)
+    outside[inner] = False
+    assert (heat[outside] == 0).all()
+    for axes in drawn:
+        covers = [np.asarray(i.get_array()) for i in axes.images if i.get_array().ndim == 3]
+        covers = [each for each in covers if each.shape[2] == 4]
+        assert len(covers) == (1 if outside.any() else 0)
+        for each in covers:
+            # Gray, opaque outside and clear inside.
+            assert (each[..., 3] == outside).all()
+            assert (each[..., :3].max(2) - each[..., :3].min(2) < 1e-6).all()
+
+
+def test_the_whole_photograph_is_drawn_by_the_command(tmp_path, monkeypatch):
+    given = {}
+
+    def watch(image, attribution, **options):
+        given.update(options, image=image, attribution=attribution)
+        return explanation_figure(image, attribution, **options)
+
+    monkeypatch.setattr("captum_tgrad.cli.explain_command.explanation_figure", watch)
+    _gradient(2400, 500).save(tmp_path / "wide.png")
+    command = ["explain", str(tmp_path / "wide.png"), "--out", str(tmp_path)]
+    assert main([*command, "--out", str(tmp_path / "crop")]) == 0
+    assert given["image"].width / given["image"].height == pytest.approx(4.8, rel=0.01)
+    left, top, right, bottom = given["seen"]
+    assert right - left == pytest.approx(bottom - top, abs=2)
+    assert np.load(tmp_path / "crop/wide.npy").shape == (224, 224)
+    assert main([*command, "--out", str(tmp_path / "pad"), "--resize", "pad"]) == 0
+    assert given["seen"] == (0, 0, *given["image"].size)
+    assert given["attribution"].shape == (47, 224)
+
+
+@pytest.mark.parametrize("command", ["compare", "sanity-check"])
+def test_other_commands_say_what_is_cut_away(tmp_path, capsys, command):
+    _gradient(1200, 250).save(tmp_path / "wide.png")
+    quick = ["--methods", "random", "--n-steps", "2"] if command == "compare" else []
+    quick = quick or ["--method", "saliency", "--layers", "_fc", "--columns", "2"]
+    assert main([command, str(tmp_path / "wide.png"), "--out", str(tmp_path / "o"), *quick]) == 0
+    assert "wide.png: seen: the middle 2" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("probabilities", "unsure"),
+    [
+        ([0.29, 0.2, 0.1, 0.1, 0.1], True),
+        ([0.31, 0.2, 0.1, 0.1, 0.1], False),
+        ([0.6, 0.4], True),
+        ([0.8, 0.2], False),
+    ],
+)
+def test_a_low_probability_is_said(probabilities, unsure):
+    (found,) = explain(load_classifier(), [_gradient(64, 64)])
+    predictions = tuple(Prediction(i, f"class {i}", p) for i, p in enumerate(probabilities))
+    found = replace(found, predictions=predictions)
+    assert isinstance(found, Explanation)
+    assert found.unsure == unsure
+    said = f"unsure: the best class has {probabilities[0]:.1%}; the picture may show nothing"
+    assert (said in format_report(found)) == unsure
+
+
+@pytest.mark.parametrize(
+    "seen", [(0, 0, 9, 4), (-1, 0, 3, 3), (3, 0, 3, 3), (0, 0, 3), [(0, 0, 2, 2), (0, 0, 2, 2)]]
+)
+def test_a_part_that_is_not_within_the_picture(seen):
+    with pytest.raises(ValueError, match="seen "):
+        explanation_figure(Image.new("RGB", (8, 4)), torch.rand(2, 2), seen=seen)
+
+
+@pytest.mark.filterwarnings("ignore:The baseline keeps")
+def test_records_are_of_one_way_to_resize(tmp_path):
+    from captum_tgrad.evaluation import OutputError, evaluate, pictures_in
+
+    (tmp_path / "pictures").mkdir()
+    _gradient(300, 224).save(tmp_path / "pictures" / "a.png")
+    crop, squash = (load_classifier(resize=resize) for resize in ("crop", "squash"))
+    folder, out = tmp_path / "pictures", tmp_path / "out"
+    evaluate(crop, pictures_in(folder, crop), ["random"], out, n_steps=2)
+    assert "resize" not in (tmp_path / "out/protocol.json").read_text()
+    with pytest.raises(OutputError, match="resize was None, is 'squash'"):
+        evaluate(
+            squash,
+            pictures_in(folder, squash),
+            ["random"],
+            tmp_path / "out",
+            n_steps=2,
+            resume=True,
+        )

@@ -1,0 +1,81 @@
+"""A map over a whole photograph of which the network saw a part; the rest is grayed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from captum_tgrad.visualization.pictures import Array
+    from captum_tgrad.zoo.classifier import Box
+
+_GRAY = 0.75
+# How much of its contrast a photograph keeps where it was not seen.
+_CONTRAST = 0.35
+
+
+def checked_box(box: Any, size: tuple[int, int], argument: str) -> Box:
+    """The box as integers.
+
+    Args:
+        box: As given.
+        size: Height and width of the picture.
+        argument: What to call it in a message.
+
+    Raises:
+        ValueError: It is no box within the picture.
+    """
+    height, width = size
+    left, top, right, bottom = (int(side) for side in box) if len(box) == 4 else (0, 0, 0, 0)
+    if not (0 <= left < right <= width and 0 <= top < bottom <= height):
+        raise ValueError(
+            f"{argument} must be left, top, right and bottom within the picture of {width} x"
+            f" {height} pixels, got {tuple(box)}"
+        )
+    return left, top, right, bottom
+
+
+def reduced(attribution: Tensor, size: tuple[int, int]) -> Tensor:
+    """A map ``(..., H, W)`` with means of its pixels where there is less room than pixels."""
+    height, width = (min(s, n) for s, n in zip(size, attribution.shape[-2:], strict=True))
+    if (height, width) == tuple(attribution.shape[-2:]):
+        return attribution
+    rows = attribution.reshape(-1, 1, *attribution.shape[-2:])
+    return F.adaptive_avg_pool2d(rows, (height, width)).reshape(
+        *attribution.shape[:-2], height, width
+    )
+
+
+def placed(values: Array, box: Box, size: tuple[int, int]) -> Array:
+    """A map of the part in the box as one of the whole picture, 0 elsewhere."""
+    left, top, right, bottom = box
+    whole = torch.zeros(size, dtype=torch.float64)
+    whole[top:bottom, left:right] = torch.from_numpy(values)
+    array: Array = whole.numpy()
+    return array
+
+
+def cover(axes: Axes, box: Box, size: tuple[int, int], picture: Array | None = None) -> None:
+    """Grays what is outside of the box.
+
+    Args:
+        axes: With a picture or a map of that size.
+        box: What was seen.
+        size: Height and width.
+        picture: What is there, ``(H, W, 3)`` in [0, 1], to shine through; None: a plain gray.
+    """
+    left, top, right, bottom = box
+    if (left, top, right, bottom) == (0, 0, size[1], size[0]):
+        return
+    gray = torch.full((*size, 4), _GRAY)
+    if picture is not None:
+        faint = _CONTRAST * (torch.from_numpy(picture).mean(2, keepdim=True) - 0.5) + _GRAY
+        gray[..., :3] = faint.clamp(0, 1)
+    gray[..., 3] = 1
+    gray[top:bottom, left:right, 3] = 0
+    axes.imshow(gray.numpy())
