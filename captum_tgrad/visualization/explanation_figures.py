@@ -28,7 +28,12 @@ if TYPE_CHECKING:
     from captum_tgrad.visualization.pictures import Array, Images, Numbers
     from captum_tgrad.zoo.classifier import Box
 
-_INCHES = (10.5, 4.3)
+_WIDTH = 10.5
+# In inches: what titles and color bars need beside three panels, and under them.
+_BESIDE, _UNDER = 0.8, 1.9
+# So much wider than high, panels go below each other.
+_WIDE = 2.2
+_HIGHEST = 2.0
 _PANELS = ("picture", "", "map over picture")
 # Captum warns of maps below 1e-5; the scale of a map says nothing about whether it is worth a look.
 _SCALE = 1e6
@@ -109,12 +114,20 @@ def explanation_figure(
         )
     ]
     regions = boxes_of_pictures(boxes, [picture.shape[:2] for picture in pictures])
-    figure = new_figure(_INCHES[0], _INCHES[1] * count)
+    shapes = [picture.shape[0] / picture.shape[1] for picture in pictures]
+    below = max(shapes) < 1 / _WIDE
+    height = (
+        3 * _WIDTH * max(shapes) + _UNDER
+        if below
+        else _WIDTH / 3 * min(max(shapes), _HIGHEST) + _BESIDE
+    )
+    figure = new_figure(_WIDTH, height * count)
     rows: Any = [figure] if count == 1 else figure.subfigures(count, 1)
     for row, picture, values, part, region, given, default in zip(
         rows, pictures, maps, parts, regions, titles, made, strict=True
     ):
-        panels = _draw_row(row, picture, values, part, method)
+        panels = list(row.subplots(3, 1) if below else row.subplots(1, 3))
+        _draw_panels(row, panels, picture, values, part, method)
         if region is not None:
             for axes in panels:
                 draw_boxes(axes, region)
@@ -165,10 +178,15 @@ def _parts_seen(seen: Any, sizes: Sequence[tuple[int, int]]) -> list[Box]:
     return [checked_box(box, size, "seen") for box, size in zip(given, sizes, strict=True)]
 
 
-def _draw_row(
-    row: Figure | SubFigure, picture: Array, values: Array, box: Box, method: str
-) -> list[Axes]:
-    """Draws one explanation, on captum's function; returns the three panels."""
+def _draw_panels(
+    row: Figure | SubFigure,
+    panels: list[Axes],
+    picture: Array,
+    values: Array,
+    box: Box,
+    method: str,
+) -> None:
+    """Draws one explanation, on captum's function."""
     from captum.attr import visualization
     from matplotlib.colors import Colormap, ListedColormap
 
@@ -181,7 +199,6 @@ def _draw_row(
         # Captum cannot scale a map of zeros: draw ones, all in the color of 0.
         values = values + 1
         map_colors = ListedColormap([map_colors(0.0)])
-    panels: list[Axes] = list(row.subplots(1, 3))
     kinds = ("original_image", "heat_map", "blended_heat_map")
     for axes, kind, heading in zip(panels, kinds, _PANELS, strict=True):
         visualization.visualize_image_attr(
@@ -197,7 +214,7 @@ def _draw_row(
         cover(axes, box, size, None if kind == "heat_map" else picture)
         axes.axis("on")
         bare(axes)
+        axes.set_anchor("N")
         axes.set_title(heading or (f"{method} ({note})" if note else method), fontsize=NORMAL)
     color_bar(row, panels[1], signed)
     color_bar(row, panels[2], signed, opacity=OVERLAY_OPACITY)
-    return panels
