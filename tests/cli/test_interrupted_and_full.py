@@ -138,7 +138,7 @@ def test_ctrl_c_says_how_to_go_on(tmp_path, picture, capsys, monkeypatch):
     assert _line(capsys, arguments, 130) == "captum-tgrad: interrupted"
     monkeypatch.undo()
     _tiny(monkeypatch)
-    monkeypatch.setattr("captum_tgrad.evaluation.storage.folder.Output.finish", interrupt)
+    monkeypatch.setattr("captum_tgrad.evaluation.evaluate.write_results", interrupt)
     line = _line(capsys, arguments, 130)
     assert line.endswith(
         f"interrupted: the records so far are in {tmp_path / 'out'}, and the same command with"

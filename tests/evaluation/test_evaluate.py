@@ -473,11 +473,11 @@ def test_the_progress_bar_moves_during_slow_methods_and_ends_with_the_figures(
 
         return compute
 
-    def draw(self, summary):
+    def draw(output, summary):
         seen["before drawing"] = capsys.readouterr().err.split("\r")
         time.sleep(0.05)
 
-    monkeypatch.setattr("captum_tgrad.evaluation.storage.folder.Output._draw", draw)
+    monkeypatch.setattr("captum_tgrad.evaluation.report.write._draw", draw)
     slow = Method("slow", "The slow one", "", build)
     evaluate(network(), images(3), [slow, "random"], tmp_path, n_steps=2, show_progress=True)
     lines = seen["before drawing"]

@@ -40,9 +40,7 @@ def _draw(output: Output, summary: Summary) -> None:
     for name, figure in figures.items():
         path = output.path / f"{name}.png"
         with writing(path):
-            figure.savefig(
-                path, dpi=_DOTS_PER_INCH, metadata={"Description": printable(protocol)}
-            )
+            figure.savefig(path, dpi=_DOTS_PER_INCH, metadata={"Description": printable(protocol)})
     path = output.path / "report.html"
     with writing(path):
         page(summary, figures).write(path)
