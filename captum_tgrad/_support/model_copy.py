@@ -31,7 +31,9 @@ def copy_model(
         if share_parameters:
             for parameter in module._parameters.values():
                 if parameter is not None:
-                    view = nn.Parameter(parameter.detach(), requires_grad=False)
+                    # Autograd takes no tensor that was made under torch.inference_mode.
+                    own = parameter.clone() if parameter.is_inference() else parameter.detach()
+                    view = nn.Parameter(own, requires_grad=False)
                     copies[id(parameter)] = view
         # Results that a module keeps (the weight under torch.nn.utils.weight_norm) belong to a
         # graph, and torch refuses to copy them.

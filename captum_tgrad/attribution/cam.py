@@ -24,6 +24,7 @@ from captum_tgrad.attribution.cam_checks import cam_signature, check_target_laye
 from captum_tgrad.attribution.cam_library import Cam, CamModel
 from captum_tgrad.attribution.cam_targets import cam_targets, selected_indices
 from captum_tgrad.attribution.last_convolution import LastConvolution
+from captum_tgrad.attribution.nesting import check_not_nested
 from captum_tgrad.decomposition.eager import compiled_models_run_eagerly, uncompiled
 from captum_tgrad.decomposition.inference_tensors import usable_in_backward
 
@@ -118,6 +119,7 @@ class CamAttribution(Attribution):  # type: ignore[misc]
             ValueError: ``inputs`` has another shape, is empty or holds NaN or inf, ``target`` does
                 not select one output per sample, or there is no convolution to take.
         """
+        check_not_nested(self.forward_func)
         images = checked_images(inputs, self.forward_func)
         with (
             torch.inference_mode(False),

@@ -17,6 +17,7 @@ from captum_tgrad._support.captum_private import (
     select_targets,
 )
 from captum_tgrad.attribution import checks
+from captum_tgrad.attribution.nesting import check_not_nested
 from captum_tgrad.decomposition.decompose import Explained, decompose
 from captum_tgrad.decomposition.inference_tensors import usable_in_backward
 from captum_tgrad.decomposition.places.places import Places, input_places, samples_of
@@ -142,6 +143,7 @@ class CompleteAttribution(GradientAttribution):  # type: ignore[misc]
         channel_dim: ChannelDim,
         with_magnitudes: bool = False,
     ) -> Explained:
+        check_not_nested(self.forward_func)
         checks.check_inputs(inputs)
         tensors = format_tensor_into_tuples(inputs)
         checks.check_device(self.forward_func, tensors)

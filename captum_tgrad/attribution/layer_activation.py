@@ -12,7 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from captum_tgrad._support.captum_private import forward_layer_distributed_eval
+from captum_tgrad.attribution.nesting import replacing
 from captum_tgrad.decomposition.eager import compiled_models_run_eagerly, uncompiled
+from captum_tgrad.decomposition.inference_tensors import refuse_inference_tensors
 from captum_tgrad.decomposition.modules import RunningModules
 from captum_tgrad.decomposition.places.coordinates import SAMPLES, Axis, along
 from captum_tgrad.decomposition.places.origin import places_of
@@ -86,9 +88,13 @@ def activation_of(
 
     try:
         with compiled_models_run_eagerly(), torch.enable_grad(), _meeting(layer, at_input, meet):
-            saved = forward_layer_distributed_eval(
-                traced, inputs, layer, None, further, attribute_to_layer_input=at_input
-            )
+            try:
+                saved = forward_layer_distributed_eval(
+                    traced, inputs, layer, None, further, attribute_to_layer_input=at_input
+                )
+            except RuntimeError as error:
+                refuse_inference_tensors(error)
+                raise
         # By layer, then by device: one of each.
         ((tensors,),) = (devices.values() for devices in saved.values())
         samples = inputs[0].shape[0]
@@ -140,14 +146,16 @@ def _meeting(layer: nn.Module, at_input: bool, meet: Callable[[Any], Any]) -> It
     thread = threading.get_ident()
 
     def met(module: nn.Module, given: Any, returned: Any = None) -> Any:
-        if threading.get_ident() != thread:
+        # A copy of the model, made meanwhile, has a copy of this hook.
+        if threading.get_ident() != thread or module is not layer:
             return None
         return meet(given if at_input else returned)
 
     register = layer.register_forward_pre_hook if at_input else layer.register_forward_hook
     handle = register(met)
     try:
-        yield
+        with replacing(layer):
+            yield
     finally:
         handle.remove()
 

@@ -25,6 +25,7 @@ from captum_tgrad.attribution.layer_activation import (
     activation_of,
     network_from,
 )
+from captum_tgrad.attribution.nesting import check_not_nested
 from captum_tgrad.decomposition.decompose import Explained
 from captum_tgrad.decomposition.inference_tensors import usable_in_backward
 from captum_tgrad.decomposition.precision import without_autocast
@@ -210,6 +211,7 @@ class LayerTGradAttribution(LayerAttribution, CompleteAttribution):  # type: ign
         at_input: bool,
         channel_dim: ChannelDim,
     ) -> tuple[LayerActivation, Explained]:
+        check_not_nested(self.forward_func)
         checks.check_inputs(inputs, differentiable=False)
         tensors = format_tensor_into_tuples(inputs)
         checks.check_device(self.forward_func, tensors)

@@ -13,7 +13,10 @@ from torch import Tensor
 from captum_tgrad._support.warn import warn_user
 from captum_tgrad.decomposition.bias import ElementBias
 from captum_tgrad.decomposition.eager import compiled_models_run_eagerly, uncompiled
-from captum_tgrad.decomposition.inference_tensors import usable_in_backward
+from captum_tgrad.decomposition.inference_tensors import (
+    refuse_inference_tensors,
+    usable_in_backward,
+)
 from captum_tgrad.decomposition.maps import Summing, mapped
 from captum_tgrad.decomposition.places.coordinates import SAMPLES, Axis
 from captum_tgrad.decomposition.places.origin import places_of
@@ -72,7 +75,8 @@ def decompose(
 
     Raises:
         ValueError: The output does not depend on one of the inputs, or a batch norm is in training
-            mode, or the samples of the batch cannot be told apart.
+            mode, or the samples of the batch cannot be told apart, or the model has tensors that
+            were made under ``torch.inference_mode``.
 
     Warns:
         UserWarning: The terms do not add up to the output, an operation lost the places of its
@@ -103,6 +107,7 @@ def decompose(
             try:
                 arrived = gradients(traced, leaves)
             except RuntimeError as error:
+                refuse_inference_tensors(error)
                 if selected is not None:
                     _require_all_used(trace.sources_of(selected), len(leaves))
                 _explain(error)

@@ -15,3 +15,14 @@ def usable_in_backward(value: Any) -> Any:
         return map_tensors(
             value, lambda tensor: tensor.clone() if tensor.is_inference() else tensor
         )
+
+
+def refuse_inference_tensors(error: RuntimeError) -> None:
+    """Raises ValueError where an error of torch is about tensors that were made there."""
+    if "nference tensor" in str(error):
+        raise ValueError(
+            "forward_func uses tensors that were made under torch.inference_mode, which autograd"
+            " cannot save: parameters or buffers of a model that was built or loaded there, or what"
+            " a part of it returns that runs there. Build the model outside of it, or pass"
+            " copy.deepcopy(model), made outside of it; run its parts under torch.no_grad()."
+        ) from error
