@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from captum_tgrad.cli.options import (
     add_device_option,

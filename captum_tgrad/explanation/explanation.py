@@ -157,6 +157,7 @@ class Explanation:
         from captum_tgrad.explanation.as_html import frame_of
 
         return None if self.decomposition is None else frame_of(self.to_html())
+
     @property
     def seen_of_photo(self) -> Box | None:
         """The part that the network saw, in the pixels of ``photo``."""

@@ -72,4 +72,11 @@ def draw_peak(axes: Axes, values: Array, part: Sequence[int] = (0, 0)) -> None:
         return
     row, column = divmod(int(values.argmax()), values.shape[1])
     for color, size, line in ((_DARK, 13, 2.2 * _WIDTH), (_LIGHT, 11, _WIDTH)):
-        axes.plot(column + part[0], row + part[1], marker="+", color=color, markersize=size, markeredgewidth=line)
+        axes.plot(
+            column + part[0],
+            row + part[1],
+            marker="+",
+            color=color,
+            markersize=size,
+            markeredgewidth=line,
+        )

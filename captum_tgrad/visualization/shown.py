@@ -44,7 +44,6 @@ def _draw(figure: Figure, renderer: RendererBase) -> None:
     Figure.draw(figure, renderer)
 
 
-
 def _png(figure: Figure) -> bytes:
     buffer = BytesIO()
     figure.savefig(buffer, format="png", bbox_inches="tight")
