@@ -16,6 +16,7 @@ import argparse
 import csv
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -33,6 +34,38 @@ from captum_tgrad.zoo import Classifier, load_classifier, load_image
 Terms = list[Term]
 
 
+def level_maps(
+    terms: Terms, weight: Callable[[Term], Tensor] | None, net: bool = True
+) -> dict[int, Tensor]:
+    """The sum of the weighted maps of each level, the coarsest first.
+
+    Args:
+        terms: Those of one image.
+        weight: Of a term; None: the terms of a level are added with their signs before the ReLU.
+        net: Whether channels are summed before the ReLU, and not after it.
+    """
+    own = terms[0].maps[0]
+    levels: dict[int, list[WeightedMap]] = {}
+    for term in terms:
+        found = term.maps[0]
+        if found.grid is None:
+            continue
+        level = levels.setdefault(_octave(found.grid), [])
+        evidence = found.positive - found.negative if net else found.positive
+        if weight is not None:
+            level.append(WeightedMap(evidence.relu(), weight(term), found.grid))
+        else:
+            before = level.pop().evidence if level else 0
+            level.append(WeightedMap(before + evidence, torch.ones_like(term.score), found.grid))
+    summed = {}
+    for octave in sorted(levels, reverse=True):
+        maps = [replace(each, evidence=each.evidence.relu()) for each in levels[octave]]
+        found = weighted_sum(maps, own.grid, own.positive)
+        if found.any():
+            summed[octave] = found
+    return summed
+
+
 def variant(
     weight: Callable[[Term], Tensor] | None = lambda term: purity(term),
     power: float = 0.5,
@@ -43,34 +76,14 @@ def variant(
     """The map by levels with one choice made otherwise.
 
     Args:
-        weight: Of a term; None: the terms of a level are added with their signs before the ReLU.
+        weight: As for ``level_maps``.
         power: Of the coarsest level's map, which the sum of all is multiplied with.
-        net: Whether channels are summed before the ReLU, and not after it.
+        net: As for ``level_maps``.
         by_level: Whether each level is scaled to the sum 1.
     """
 
     def compute(terms: Terms) -> Tensor:
-        own = terms[0].maps[0]
-        levels: dict[int, list[WeightedMap]] = {}
-        for term in terms:
-            found = term.maps[0]
-            if found.grid is not None and weight is not None:
-                evidence = (found.positive - found.negative).relu() if net else found.positive
-                mapped = WeightedMap(evidence, weight(term), found.grid)
-                levels.setdefault(_octave(found.grid), []).append(mapped)
-            elif found.grid is not None:
-                same = levels.setdefault(_octave(found.grid), [])
-                before = same.pop().evidence if same else 0
-                signed = before + found.positive - found.negative
-                same.append(WeightedMap(signed, torch.ones_like(term.score), found.grid))
-        if weight is None:
-            levels = {
-                octave: [WeightedMap(each.evidence.relu(), each.weight, each.grid) for each in same]
-                for octave, same in levels.items()
-            }
-        ordered = [levels[octave] for octave in sorted(levels, reverse=True)]
-        maps = [weighted_sum(level, own.grid, own.positive) for level in ordered]
-        maps = [level for level in maps if level.any()]
+        maps = list(level_maps(terms, weight, net).values())
         scaled = [level / level.sum() for level in maps]
         return sum(scaled if by_level else maps) * scaled[0] ** power
 
