@@ -115,9 +115,25 @@ class Browser:
 
     def tap(self, selector: str) -> None:
         """Touches an element with a finger."""
-        x, y = self.middle(selector)
-        self.call("Input.dispatchTouchEvent", type="touchStart", touchPoints=[{"x": x, "y": y}])
-        self.call("Input.dispatchTouchEvent", type="touchEnd", touchPoints=[])
+        self.touch("Start", *self.middle(selector))
+        self.touch("End")
+
+    def slide(self, first: str, last: str) -> None:
+        """Slides with a finger from one element to another, so slowly that it is no fling."""
+        (x, y), (to, _) = self.middle(first), self.middle(last)
+        self.touch("Start", x, y)
+        for step in range(1, 11):
+            time.sleep(0.03)
+            self.touch("Move", x + (to - x) * step / 10, y)
+        for _ in range(3):  # at rest before it is lifted
+            time.sleep(0.1)
+            self.touch("Move", to, y)
+        self.touch("End")
+
+    def touch(self, kind: str, *place: float) -> None:
+        """``"Start"``, ``"Move"`` or ``"End"``, which has no place."""
+        points = [dict(zip("xy", place, strict=True))] if place else []
+        self.call("Input.dispatchTouchEvent", type=f"touch{kind}", touchPoints=points)
 
     def press(self, key: str, shift: bool = False) -> None:
         """Presses a key, for example ``"Tab"``."""

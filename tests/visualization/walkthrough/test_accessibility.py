@@ -34,6 +34,7 @@ def test_the_keyboard_alone_reaches_everything(browser):
             " document.activeElement.getAttribute('role') || document.activeElement.tagName"
         ))  # fmt: skip
         if reached[-1] == "option":
+            assert readout(browser).startswith(NAMES[0])  # the focus alone shows a term
             browser.press("End")
             assert NAMES[LAST] in readout(browser)
             browser.press("ArrowLeft")

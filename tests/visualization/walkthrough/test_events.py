@@ -67,6 +67,8 @@ def test_a_finger_taps_a_bar_and_the_photo(chrome, path):
     chrome.tap(bar(2))
     assert signed(SCORES[0][2]) in readout(chrome)
     assert drawn(chrome) != whole
+    chrome.slide(bar(0), bar(3))
+    assert readout(chrome).startswith(NAMES[3])
     chrome.tap("#stage")
     chrome.wait("state.pin !== null")
     assert chrome("byId('place').querySelectorAll('li').length") > 0
