@@ -70,7 +70,8 @@ figure
 # of the handle and the spoon; block 1 is on the inside of the cup; from block 11 on there are 7 x 7
 # places, enough to say "the coffee" but not where its border is. By far the largest term,
 # ``_blocks.15._bn2``, has a map that covers the whole cup and the top of the saucer: this is the
-# broad halo in the T-Grad map.
+# broad halo in the T-Grad map. A `page to walk through <../how_to/walk_through.html>`__ has the map
+# of every term.
 #
 # The terms with the most negative scores, and where they lie:
 
