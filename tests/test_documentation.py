@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 import captum_tgrad
+from captum_tgrad.evaluation import METHODS
 
 ROOT = Path(__file__).parents[1]
 PAGES = [
@@ -79,3 +80,12 @@ def test_the_page_of_the_sample_image_is_beside_the_documentation(tmp_path):
     assert "<title>Why espresso?</title>" in page
     shown = (ROOT / "docs" / "how_to" / "walk_through.md").read_text(encoding="utf-8")
     assert shown.count('"../walkthrough.html"') == 2
+
+
+def test_the_chart_of_the_results_has_every_method():
+    pytest.importorskip("matplotlib")
+    build = runpy.run_path(str(ROOT / "docs" / "build_figures.py"))
+    (axes,) = build["results_chart"](ROOT / "docs" / "results.md").axes
+    names = [label.get_text() for label in axes.get_yticklabels()]
+    assert sorted(names) == sorted(method.title for method in METHODS.values())
+    assert names[-1] == "T-Grad"
