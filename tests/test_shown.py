@@ -10,7 +10,15 @@ from torch import nn
 
 from captum_tgrad import TGradAttribution
 from captum_tgrad.evaluation import evaluate
-from captum_tgrad.metrics import average_drop, increase_in_confidence, insertion, insertion_deletion
+from captum_tgrad.metrics import (
+    average_drop,
+    energy_in_mask,
+    increase_in_confidence,
+    insertion,
+    insertion_deletion,
+    road,
+)
+from captum_tgrad.sanity_checks import efficient_mprt
 from captum_tgrad.zoo import Classifier
 
 torch.manual_seed(0)
@@ -29,6 +37,9 @@ with warnings.catch_warnings():
         insertion(*ARGUMENTS, target=1, n_steps=2),
         average_drop(*ARGUMENTS, target=1),
         increase_in_confidence(*ARGUMENTS, target=1),
+        energy_in_mask(ARGUMENTS[2], torch.ones(3, 6, 6)),
+        road(*ARGUMENTS, target=1, percentages=[50]),
+        efficient_mprt(MODEL, TGradAttribution, X, 1),
     ]
 results = pytest.mark.parametrize("result", RESULTS, ids=lambda result: type(result).__name__)
 

@@ -16,16 +16,33 @@ from captum_tgrad import (
 from captum_tgrad.metrics import (
     AverageDropResult,
     DeletionResult,
+    EnergyInMaskResult,
     IncreaseInConfidenceResult,
     InsertionDeletionResult,
     InsertionResult,
+    MassAccuracyResult,
+    PointingGameResult,
+    RankAccuracyResult,
+    RoadResult,
     average_drop,
     deletion,
+    energy_in_mask,
     increase_in_confidence,
     insertion,
     insertion_deletion,
+    mass_accuracy,
+    pointing_game,
+    rank_accuracy,
+    road,
 )
-from captum_tgrad.sanity_checks import RandomizationStep, cascading_randomization
+from captum_tgrad.sanity_checks import (
+    EfficientMprtResult,
+    RandomizationStep,
+    SmoothMprtResult,
+    cascading_randomization,
+    efficient_mprt,
+    smooth_mprt,
+)
 
 Tensors = tuple[Tensor, ...]
 
@@ -91,6 +108,25 @@ def a_metric_of_several(model: nn.Module, inputs: Tensor, maps: dict[str, Tensor
     assert_type(increase_in_confidence(model, inputs, maps), dict[str, IncreaseInConfidenceResult])
 
 
+def localization(
+    maps: Tensor, named: dict[str, Tensor], masks: Tensor, boxes: list[Tensor]
+) -> None:
+    assert_type(pointing_game(maps, masks, tolerance=0), PointingGameResult)
+    assert_type(energy_in_mask(maps, boxes, size=(8, 8)), EnergyInMaskResult)
+    assert_type(mass_accuracy(named, regions=masks), dict[str, MassAccuracyResult])
+    assert_type(rank_accuracy(named, boxes, k=3), dict[str, RankAccuracyResult])
+
+
+def imputed(model: nn.Module, inputs: Tensor, maps: Tensor, named: dict[str, Tensor]) -> None:
+    assert_type(road(model, inputs, maps, percentages=[10, 50]), RoadResult)
+    assert_type(road(model, inputs, named), dict[str, RoadResult])
+
+
+def numbers_of_a_randomization(model: nn.Module, inputs: Tensor) -> None:
+    assert_type(smooth_mprt(model, TGradAttribution, inputs, n_samples=2), SmoothMprtResult)
+    assert_type(efficient_mprt(model, TGradAttribution, inputs, 1), EfficientMprtResult)
+
+
 def steps_of_a_randomization(model: nn.Module, inputs: Tensor) -> None:
     for step in cascading_randomization(model, TGradAttribution, inputs, target=[0, 1]):
         assert_type(step, RandomizationStep)
@@ -99,4 +135,5 @@ def steps_of_a_randomization(model: nn.Module, inputs: Tensor) -> None:
 def mistakes_are_found(model: nn.Module, inputs: Tensor) -> None:
     TGradAttribution(model).attribute(inputs, sign="both")  # type: ignore[call-overload]
     insertion(model, inputs, inputs, ties="neither")  # type: ignore[call-overload]
+    pointing_game(inputs, inputs, k=3)  # type: ignore[call-overload]
     from captum_tgrad import NoSuchAttribution  # type: ignore[attr-defined]  # noqa: F401

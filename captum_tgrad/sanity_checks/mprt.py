@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from captum_tgrad._support.show import shown
 from captum_tgrad.sanity_checks.cascade import Mode, cascading_randomization
 from captum_tgrad.sanity_checks.smoothed import Smoothed
 
@@ -20,6 +21,7 @@ _WHOLE_MODEL = ("",)
 """The model as the one layer that is randomized."""
 
 
+@shown
 @dataclass(frozen=True, eq=False)
 class SmoothMprtResult:
     """What ``smooth_mprt`` found, float64 on the CPU.
@@ -36,6 +38,7 @@ class SmoothMprtResult:
     layers: tuple[str, ...]
 
 
+@shown
 @dataclass(frozen=True, eq=False)
 class EfficientMprtResult:
     """What ``efficient_mprt`` found; every tensor has one number per sample, ``(N,)``, float64.
