@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Mapping
+
+from torch import Tensor
 
 from captum_tgrad._support.printable import printable
 from captum_tgrad.cli.chosen_methods import chosen_methods
@@ -15,11 +18,11 @@ from captum_tgrad.evaluation import (
     Method,
     OutputError,
     Pictures,
+    boxes_of,
     built_in_pictures,
     evaluate,
     pictures_in,
 )
-from captum_tgrad.evaluation.box_files import BoxRegions, boxes_of
 from captum_tgrad.evaluation.distributed import joined_processes, own_device
 from captum_tgrad.evaluation.image_files import BUILT_IN
 from captum_tgrad.evaluation.workers import Workers
@@ -58,7 +61,7 @@ def _evaluate(
     classifier: Classifier,
     pictures: Pictures,
     methods: list[Method],
-    boxes: BoxRegions | None,
+    boxes: Mapping[str, Tensor] | None,
 ) -> int:
     try:
         with short_memory(

@@ -1,6 +1,6 @@
 """Attribution methods compared: by name, on one image or on a data set."""
 
-from captum_tgrad.evaluation.box_files import BoxRegions, boxes_of
+from captum_tgrad.evaluation.box_files import boxes_of
 from captum_tgrad.evaluation.compare import Comparison, compare
 from captum_tgrad.evaluation.evaluate import Evaluation, evaluate
 from captum_tgrad.evaluation.image_files import Pictures, built_in_pictures, pictures_in
@@ -12,7 +12,6 @@ from captum_tgrad.evaluation.storage.records import OutputError
 
 __all__ = [
     "METHODS",
-    "BoxRegions",
     "Comparison",
     "Evaluation",
     "Explainer",

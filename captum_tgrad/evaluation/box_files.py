@@ -89,7 +89,7 @@ class BoxRegions(Mapping[str, Tensor]):
         return hashlib.sha256(listed.encode()).hexdigest()[:16]
 
 
-def boxes_of(path: str | Path, pictures: Pictures, classifier: Classifier) -> BoxRegions:
+def boxes_of(path: str | Path, pictures: Pictures, classifier: Classifier) -> Mapping[str, Tensor]:
     """Reads where the object is in pictures.
 
     Args:
@@ -100,6 +100,10 @@ def boxes_of(path: str | Path, pictures: Pictures, classifier: Classifier) -> Bo
             them, each named as its picture, whose pixels count from 1; all objects in it count.
         pictures: The pictures.
         classifier: How they are cropped.
+
+    Returns:
+        By the name of each picture that has an entry, the pixels of the crop that are in a box,
+        ``(H, W)``, bool, for ``regions`` of ``evaluate``. A mask is made when it is asked for.
 
     Raises:
         FileNotFoundError: There is no such file or folder, or no XML file in it.

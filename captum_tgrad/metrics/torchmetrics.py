@@ -30,7 +30,18 @@ except ModuleNotFoundError as error:
         name=error.name,
     ) from error
 
-__all__ = ["AverageDrop", "Deletion", "IncreaseInConfidence", "Insertion", "InsertionDeletion"]
+__all__ = [
+    "AverageDrop",
+    "Deletion",
+    "EnergyInMask",
+    "IncreaseInConfidence",
+    "Insertion",
+    "InsertionDeletion",
+    "MassAccuracy",
+    "PointingGame",
+    "RankAccuracy",
+    "Road",
+]
 
 _OF_METRIC = (
     "compute_on_cpu",
@@ -97,16 +108,14 @@ class _PerSample(Metric):
             target: As for the function.
             options: Arguments of this batch alone, such as ``additional_forward_args``.
         """
-        found = self._evaluate(
-            self._forward_func[0],
-            inputs,
-            attributions,
-            target=target,
-            **{**self._options, **options},
-        )
-        for name, numbers in found.items():
+        own = {**self._options, **options}
+        function = getattr(functions, self._function)
+        self._keep(function(self._forward_func[0], inputs, attributions, target=target, **own))
+
+    def _keep(self, found: Any) -> None:
+        for name, field in self._values.items():
             # A process without samples joins in with this dtype: all of them have to.
-            getattr(self, name).append(numbers.to(self.device, self.dtype))
+            getattr(self, name).append(getattr(found, field).to(self.device, self.dtype))
 
     def compute(self) -> Any:
         """The mean or the numbers of all samples; NaN, or no numbers, if there are none."""
@@ -133,10 +142,6 @@ class _PerSample(Metric):
             else torch.empty(0, dtype=self.dtype, device=self.device)
         )
         return numbers if self._reduction == "none" else numbers.nanmean()
-
-    def _evaluate(self, *args: Any, **options: Any) -> dict[str, Tensor]:
-        found = getattr(functions, self._function)(*args, **options)
-        return {name: getattr(found, field) for name, field in self._values.items()}
 
 
 class Insertion(_PerSample):
@@ -203,3 +208,85 @@ class IncreaseInConfidence(_PerSample):
     higher_is_better = HIGHER_IS_BETTER["increase_in_confidence"]
     _function = "increase_in_confidence"
     _values: ClassVar[dict[str, str]] = {"values": "increase"}
+
+
+class Road(_PerSample):
+    """The mean of ROAD; see ``captum_tgrad.metrics.road``."""
+
+    higher_is_better = HIGHER_IS_BETTER["road"]
+    _function = "road"
+    _values: ClassVar[dict[str, str]] = {"values": "road"}
+
+
+class _Localization(_PerSample):
+    """Keeps numbers per sample of a metric that needs no model.
+
+    Args:
+        reduction: As for the other classes.
+        options: Further arguments of the function, such as ``tolerance``, and of
+            ``torchmetrics.Metric``.
+
+    Raises:
+        TypeError: The function takes no argument of that name.
+        ValueError: ``reduction`` is unknown.
+    """
+
+    def __init__(self, *, reduction: str = "mean", **options: Any) -> None:
+        super().__init__(_no_model, reduction=reduction, **options)
+
+    def update(  # type: ignore[override]
+        self, attributions: Any, regions: Any, **options: Any
+    ) -> None:
+        """Measures a batch.
+
+        Args:
+            attributions: As for the function, of one method.
+            regions: As for the function.
+            options: Arguments of this batch alone, such as ``size``.
+        """
+        own = {**self._options, **options}
+        self._keep(getattr(functions, self._function)(attributions, regions, **own))
+
+
+class PointingGame(_Localization):
+    """The share of hits; see ``captum_tgrad.metrics.pointing_game``.
+
+    Example:
+        >>> import torch
+        >>> metric = PointingGame(tolerance=0)
+        >>> metric.update(torch.eye(2).reshape(1, 1, 2, 2), torch.tensor([[0, 0, 1, 1]]))
+        >>> metric.compute()
+        tensor(0.5000)
+    """
+
+    higher_is_better = HIGHER_IS_BETTER["pointing_game"]
+    _function = "pointing_game"
+    _values: ClassVar[dict[str, str]] = {"values": "pointing_game"}
+
+
+class EnergyInMask(_Localization):
+    """The mean share of positive attribution; see ``captum_tgrad.metrics.energy_in_mask``."""
+
+    higher_is_better = HIGHER_IS_BETTER["energy_in_mask"]
+    _function = "energy_in_mask"
+    _values: ClassVar[dict[str, str]] = {"values": "energy_in_mask"}
+
+
+class MassAccuracy(_Localization):
+    """The mean share of absolute attribution; see ``captum_tgrad.metrics.mass_accuracy``."""
+
+    higher_is_better = HIGHER_IS_BETTER["mass_accuracy"]
+    _function = "mass_accuracy"
+    _values: ClassVar[dict[str, str]] = {"values": "mass_accuracy"}
+
+
+class RankAccuracy(_Localization):
+    """The mean share of the highest places; see ``captum_tgrad.metrics.rank_accuracy``."""
+
+    higher_is_better = HIGHER_IS_BETTER["rank_accuracy"]
+    _function = "rank_accuracy"
+    _values: ClassVar[dict[str, str]] = {"values": "rank_accuracy"}
+
+
+def _no_model(*args: Any) -> None:
+    """What stands for the model where none is needed."""

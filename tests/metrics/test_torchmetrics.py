@@ -18,6 +18,7 @@ pytestmark = [
 ]
 
 INPUTS, MAPS = random(5, 3, 6, 6), permutation(5, 1, 6, 6)
+LOCALIZATION = ["PointingGame", "EnergyInMask", "MassAccuracy", "RankAccuracy"]
 ALL = ["Insertion", "Deletion", "InsertionDeletion", "AverageDrop", "IncreaseInConfidence"]
 
 
@@ -192,3 +193,30 @@ def test_plot_draws_what_compute_returns(name):
     drawn = [float(height) for line in axes.lines for height in line.get_ydata()]
     for number in computed:
         assert float(number) in drawn
+
+
+@pytest.mark.parametrize("name", LOCALIZATION)
+def test_localization_needs_no_model(name):
+    snake = "".join("_" + c.lower() if c.isupper() else c for c in name).removeprefix("_")
+    function, masks = getattr(functions, snake), random(5, 6, 6, seed=4) > 0.5
+    options = {"tolerance": 1} if name == "PointingGame" else {}
+    expected = getattr(function(INPUTS, masks, **options), snake)
+    mean, each = (
+        getattr(classes, name)(reduction=reduction, **options) for reduction in ("mean", "none")
+    )
+    for metric in (mean, each):
+        metric.update(INPUTS[:2], masks[:2])
+        metric.update(INPUTS[2:], masks[2:])
+    _assert_same(mean.compute(), expected, torch.mean)
+    _assert_same(each.compute(), expected)
+    assert mean.higher_is_better is functions.HIGHER_IS_BETTER[snake] is True
+    with pytest.raises(TypeError, match="takes no argument 'interpolation': did you mean interp"):
+        getattr(classes, name)(interpolation="nearest")
+
+
+def test_road():
+    metric = classes.Road(classifier(), percentages=[50], noise=0.1)
+    for part in (slice(0, 2), slice(2, 5)):
+        metric.update(INPUTS[part], MAPS[part], target=1)
+    expected = functions.road(classifier(), INPUTS, MAPS, None, 1, [50], noise=0.1).road
+    _assert_same(metric.compute(), expected, torch.mean)
