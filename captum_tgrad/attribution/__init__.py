@@ -1,4 +1,4 @@
-"""The attribution methods: what a Captum user constructs."""
+"""The attribution methods, as Captum classes."""
 
 from __future__ import annotations
 

@@ -32,28 +32,30 @@ from captum_tgrad.decomposition.inference_tensors import usable_in_backward
 class CamAttribution(Attribution):  # type: ignore[misc]
     """Any class activation map of the ``grad-cam`` package, without its side effects.
 
-    The maps are the library's own. It works on a copy of the model that shares the model's
-    parameters, so that modes, gradients and hooks of the model stay as they are, and draws no
-    progress bars. Of the model's parameters, no gradients are computed.
+    The library computes the maps, on a copy of the model that shares its parameters. The model
+    keeps its modes, gradients and hooks, no gradients of its parameters are computed, and no
+    progress bars are drawn.
 
-    What the library's maps are, these are too: in evaluation mode, scaled from 0 to 1 per sample,
-    and not differentiable. RandomCAM draws from NumPy's global generator.
+    As in the library, the maps are computed in evaluation mode, scaled from 0 to 1 per sample, and
+    not differentiable. RandomCAM draws from NumPy's global generator.
 
     Source: Gildenblat and contributors, "PyTorch library for CAM methods" (the ``grad-cam``
     package), where each class names its paper.
 
     Args:
-        forward_func: The model; it returns one number per sample, or one per sample and class.
+        forward_func: The model. It returns one number per sample, or one per sample and class.
         cam_class: A class of the package, such as ``pytorch_grad_cam.GradCAMPlusPlus``.
         target_layers: Modules of the model whose activations make the map. None: the last
-            convolution that runs and has an output of more than one place. Where branches run side
-            by side, as in Inception, that is in one branch only: name the block instead.
-        cam_arguments: What else ``cam_class`` is constructed with, such as ``reshape_transform``;
-            also ``batch_size`` for ScoreCAM, which takes it otherwise.
+            convolution that runs and whose output has more than one place. In a network with
+            parallel branches, such as Inception, that convolution is in one branch only: pass the
+            block instead.
+        cam_arguments: Further arguments of ``cam_class``, such as ``reshape_transform``. For
+            ScoreCAM also ``batch_size``, which is an attribute of its objects.
 
     Raises:
-        TypeError: ``cam_class`` is no class activation map or does not take ``cam_arguments``,
-            ``forward_func`` is no module, or ``target_layers`` is no list of modules.
+        TypeError: ``cam_class`` is not a class activation map or does not take
+            ``cam_arguments``, ``forward_func`` is not a module, or ``target_layers`` is not a list
+            of modules.
         ValueError: ``target_layers`` holds a module that is not in the model.
 
     Example:
@@ -101,23 +103,26 @@ class CamAttribution(Attribution):  # type: ignore[misc]
 
         Args:
             inputs: Shape ``(N, C, H, W)``, or ``(N, C, D, H, W)`` for the classes that take it.
-            target: The output to explain, in any of captum's forms: an int, a tuple, a tensor or
-                a list with one per sample. None: the library's choice, which is the class with
-                the largest output. FinerCAM compares the target with the classes most like it.
-            additional_forward_args: Further arguments of the model, held constant. Where there
-                are tensors among them, one entry per sample, samples are explained one by one.
-            call_arguments: What else an object of the class is called with, such as
+            target: The output to explain, in any of Captum's forms: an int, a tuple, a tensor or
+                a list with one per sample. None: the class with the largest output, which the
+                library chooses. FinerCAM compares the target with the classes most like it.
+            additional_forward_args: Additional arguments of the model, held constant. If there
+                are tensors among them, with one entry per sample, the samples are explained one by
+                one.
+            call_arguments: Further arguments of a call of the class's objects, such as
                 ``eigen_smooth=True``.
 
         Returns:
             The maps, shape ``(N, 1, H, W)``, from 0 to 1, on the device and with the dtype of
-            ``inputs``; the library computes them in float32 at the end.
+            ``inputs``. The library computes them in float32.
 
         Raises:
-            TypeError: ``inputs`` is no float tensor, ``target`` no integers, the model returned no
-                tensor or cannot be copied, or the class is not called with ``call_arguments``.
+            TypeError: ``inputs`` is not a float tensor, ``target`` does not hold integers, the
+                model does not return a tensor or cannot be copied, or the class does not take
+                ``call_arguments``.
             ValueError: ``inputs`` has another shape, is empty or holds NaN or inf, ``target`` does
-                not select one output per sample, or there is no convolution to take.
+                not select one output per sample, or ``target_layers`` is None and the model has no
+                usable convolution.
         """
         check_not_nested(self.forward_func)
         images = checked_images(inputs, self.forward_func)
@@ -144,7 +149,7 @@ class CamAttribution(Attribution):  # type: ignore[misc]
         check_target_layers(self.target_layers, self.forward_func)
         duplicate, copies = copy_model(self.forward_func, share_parameters=True)
         model = CamModel(duplicate, images).eval()
-        # What an in-place operation does to the images of one pass must not be seen by the next.
+        # An in-place operation may overwrite the images of a pass: the next one needs its own.
         output, last_convolution = _probe(model, images[:1].clone(), _of_sample(further, 0, images))
         indices = selected_indices(target, output, len(images))
         if self.target_layers is not None:
@@ -170,13 +175,13 @@ def _one_by_one(
     further: tuple[Any, ...],
     options: dict[str, Any],
 ) -> Tensor:
-    """The maps of samples that the library cannot be given as a batch."""
+    """The maps of samples that the library cannot take as a batch."""
     maps = []
     for sample in range(len(images)):
         model.further = _of_sample(further, sample, images)
         targets = None if indices is None else cam_targets([indices[sample]])
         if cam.takes_target_index and indices is not None and len(indices[sample]) == 1:
-            # Given as a target, the class would not be compared with any other.
+            # FinerCAM compares the class with others only if it gets the index.
             targets, options = None, {**options, "target_idx": indices[sample][0]}
         maps.append(cam.maps(images[sample : sample + 1], targets, **options))
     return torch.cat(maps)
@@ -185,7 +190,7 @@ def _one_by_one(
 def _probe(
     model: CamModel, image: Tensor, further: tuple[Any, ...]
 ) -> tuple[Tensor, LastConvolution]:
-    """Sends one sample through, to check the target and find a layer before anything is long."""
+    """Runs one sample, to check the target and find a layer before the long computation."""
     model.further = further
     last_convolution = LastConvolution(model)
     try:
@@ -198,7 +203,7 @@ def _probe(
 
 
 def _of_sample(further: tuple[Any, ...], sample: int, images: Tensor) -> tuple[Any, ...]:
-    """The further arguments of one sample: of tensors with an entry per sample, its entry."""
+    """The additional arguments of one sample: its entry of each tensor with one per sample."""
     return tuple(
         value[sample : sample + 1]
         if isinstance(value, Tensor) and value.dim() and len(value) == len(images)
@@ -208,6 +213,6 @@ def _of_sample(further: tuple[Any, ...], sample: int, images: Tensor) -> tuple[A
 
 
 def _finds_its_own_layers(cam_class: Any, cam_arguments: dict[str, Any]) -> bool:
-    """Whether it is the library's FullGrad, which complains about layers it is given."""
+    """Whether it is the library's FullGrad, which warns if it gets layers."""
     bases = getattr(cam_arguments.get("base_method", cam_class), "__mro__", ())
     return any(base.__name__ == "FullGrad" for base in bases)

@@ -1,4 +1,4 @@
-"""What users may get wrong about class activation maps, said before anything is computed."""
+"""Checks of the arguments of class activation maps, before anything is computed."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def cam_signature(
     signature = inspect.signature(cam_class)
     if not {"model", "target_layers"} <= signature.parameters.keys():
         raise TypeError(
-            f"cam_class {name} takes no model and target_layers, so it is no class activation map"
-            " of the grad-cam package. Guided backpropagation is captum.attr.GuidedBackprop."
+            f"cam_class {name} does not take model and target_layers, so it is no class activation"
+            " map of the grad-cam package. Guided backpropagation is captum.attr.GuidedBackprop."
         )
     try:
         signature.bind(None, [], **constructor_arguments(signature, cam_arguments))
@@ -46,8 +46,8 @@ def cam_signature(
 def constructor_arguments(
     signature: inspect.Signature, cam_arguments: dict[str, Any]
 ) -> dict[str, Any]:
-    """What the constructor takes of ``cam_arguments``: all but ScoreCAM's ``batch_size``."""
-    # ScoreCAM looks for an attribute of this name, which its constructor does not take.
+    """The ``cam_arguments`` that the constructor takes: all but ScoreCAM's ``batch_size``."""
+    # ScoreCAM reads an attribute of this name, which its constructor does not take.
     return {
         name: value
         for name, value in cam_arguments.items()
@@ -61,7 +61,12 @@ def _takes(signature: inspect.Signature, name: str) -> bool:
 
 
 def checked_images(inputs: Any, model: nn.Module) -> Tensor:
-    """The images in ``inputs``; raises TypeError or ValueError if they are something else."""
+    """The images in ``inputs``.
+
+    Raises:
+        TypeError: ``inputs`` is not a tensor.
+        ValueError: It is not one tensor of images, or not on the model's device.
+    """
     if not isinstance(inputs, (Tensor, tuple)):
         raise TypeError(f"inputs must be a torch.Tensor, got {type(inputs).__name__}.")
     tensors = format_tensor_into_tuples(inputs)
@@ -82,7 +87,7 @@ def checked_images(inputs: Any, model: nn.Module) -> Tensor:
 
 
 def check_target_layers(target_layers: Any, model: nn.Module) -> None:
-    """Raises TypeError or ValueError unless they are None or a list of modules of the model."""
+    """Raises TypeError or ValueError unless given None or a list of modules of the model."""
     if target_layers is None:
         return
     if isinstance(target_layers, nn.Module) or not isinstance(target_layers, Sequence):

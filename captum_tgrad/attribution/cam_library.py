@@ -1,4 +1,4 @@
-"""Running a class of the ``grad-cam`` package on a model that it may do anything to."""
+"""Runs a class of the ``grad-cam`` package on a copy of a model, which it may change."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class CamModel(nn.Module):
 
     def __init__(self, model: nn.Module, images: Tensor) -> None:
         super().__init__()
-        # The library takes the device of the first parameter; a model may have none.
+        # The library reads the device of the first parameter, and a model may have none.
         self.place = nn.Parameter(images.new_empty(0), requires_grad=False)
         self.model = model
         self.further: tuple[Any, ...] = ()
@@ -42,14 +42,14 @@ class CamModel(nn.Module):
 
 
 class Cam:
-    """A context with an object of a class of ``grad-cam``, on a copy of a model.
+    """A context that holds an object of a class of ``grad-cam``, on a copy of a model.
 
     Args:
         cam_class: The class.
         signature: Its signature.
         model: The copy.
         target_layers: Modules of the copy.
-        cam_arguments: What else the class is constructed with.
+        cam_arguments: Further arguments of the class.
     """
 
     def __init__(
@@ -68,8 +68,8 @@ class Cam:
         )
         bound.apply_defaults()
         for name, value in bound.arguments.items():
-            # AblationCAM keeps activations in a layer that is an argument, or worse, the default
-            # of one, which is the same object for everyone.
+            # AblationCAM keeps activations in a layer that it gets as an argument. The default
+            # value is one object for all calls.
             if isinstance(value, nn.Module) and value is not model:
                 bound.arguments[name] = copy.deepcopy(value)
         self._cam: Any = cam_class(*bound.args, **bound.kwargs)
@@ -78,7 +78,7 @@ class Cam:
 
     @property
     def takes_target_index(self) -> bool:
-        """Whether the class is compared with others if given by its index, as for FinerCAM."""
+        """Whether the library compares a class that it gets as an index with other classes."""
         return "target_idx" in inspect.signature(self._cam.forward).parameters
 
     def __enter__(self) -> Cam:
@@ -90,8 +90,8 @@ class Cam:
         exception: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        # Object and model refer to each other through these hooks; without them all activations
-        # are freed now, not when the garbage is collected.
+        # These hooks make a reference cycle between object and model. Without them, all activations
+        # are freed now, and not by the next garbage collection.
         for module in self._model.modules():
             module._forward_hooks.clear()
         self._cam = None
@@ -102,10 +102,11 @@ class Cam:
 
 
 def _begin_graph(module: nn.Module, inputs: Any, output: Any) -> Tensor | None:
-    """Differentiates from the first target layer on, as no parameter of the copy requires it.
+    """Starts the graph at the first target layer: no parameter of the copy requires a gradient.
 
-    The library itself goes back through the whole network and to the parameters, for gradients
-    that it does not use. What it is given is no leaf, because an activation may overwrite it.
+    Otherwise the library's backward pass would run through the whole network and compute gradients
+    of the parameters, which it does not use. The result is a clone, because an in-place activation
+    may not overwrite a leaf.
     """
     if not isinstance(output, Tensor) or output.requires_grad or not torch.is_grad_enabled():
         return None

@@ -1,4 +1,4 @@
-"""From captum's targets to those of the ``grad-cam`` package: one callable per sample."""
+"""Converts Captum's targets to those of the ``grad-cam`` package: one callable per sample."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ CamTarget = Callable[[Tensor], Tensor]
 
 
 def selected_indices(target: Any, output: Tensor, samples: int) -> list[tuple[int, ...]] | None:
-    """What to select from the output of each sample.
+    """The indices to select from the output of each sample.
 
     Args:
-        target: In any of captum's forms.
-        output: That of one sample, shape ``(1, ...)``.
-        samples: How many samples there are.
+        target: In any of Captum's forms.
+        output: The output of one sample, shape ``(1, ...)``.
+        samples: The number of samples.
 
     Returns:
-        One tuple of indices for each sample; None for the library's choice, its largest output.
+        One tuple of indices for each sample, or None if the library chooses the largest output.
 
     Raises:
-        TypeError: ``target`` holds no integers.
+        TypeError: ``target`` does not hold integers.
         ValueError: ``target`` does not select one output per sample.
     """
     if target is None and output.dim() == 2:
@@ -45,7 +45,7 @@ def cam_targets(indices: list[tuple[int, ...]] | None) -> list[CamTarget] | None
 
 
 def _select(index: tuple[int, ...], output: Tensor) -> Tensor:
-    # SESS asks for a whole batch at once, everything else for one sample.
+    # SESS passes the output of a whole batch, all other classes that of one sample.
     for number in reversed(index):
         output = output[..., number]
     return output

@@ -1,4 +1,4 @@
-"""What users may get wrong, said clearly, before or as soon as it can be known."""
+"""Checks of the arguments of attributions, and of what ``forward_func`` returns."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _WRAPPER = (
 
 
 def check_forward_func(forward_func: Any) -> None:
-    """Raises TypeError unless ``forward_func`` is something that can be called and followed."""
+    """Raises TypeError unless ``forward_func`` is a callable whose operations can be traced."""
     if isinstance(forward_func, torch.jit.ScriptModule):
         raise TypeError(
-            "forward_func is a scripted module, whose operations cannot be followed. Pass the"
+            "forward_func is a scripted module, whose operations cannot be traced. Pass the"
             " nn.Module it was made from."
         )
     if not callable(forward_func):
@@ -30,8 +30,8 @@ def check_inputs(inputs: Any, differentiable: bool = True) -> None:
     """Raises TypeError or ValueError unless every input is a finite, non-empty tensor.
 
     Args:
-        inputs: What the user gave: a tensor or a tuple of them.
-        differentiable: Whether they have to be float tensors.
+        inputs: A tensor or a tuple of tensors, as the user passed it.
+        differentiable: Whether they must be float tensors.
     """
     if not isinstance(inputs, (Tensor, tuple)):
         raise TypeError(
@@ -46,7 +46,7 @@ def check_inputs(inputs: Any, differentiable: bool = True) -> None:
             raise TypeError(f"{name} must be a torch.Tensor, got {type(tensor).__name__}.")
         if differentiable and not tensor.is_floating_point():
             raise TypeError(
-                f"{name} has dtype {tensor.dtype}, for which there is no gradient. Pass a real"
+                f"{name} has dtype {tensor.dtype}, which has no gradient. Pass a real"
                 " floating-point tensor, for example images.float(); integer arguments belong in"
                 " additional_forward_args."
             )
@@ -81,30 +81,32 @@ def _check_memory(name: str, tensor: Tensor) -> None:
     if tensor.is_nested or tensor.layout != torch.strided:
         kind = "nested" if tensor.is_nested else str(tensor.layout)
         raise TypeError(
-            f"{name} is a {kind} tensor; only dense ones can be explained. Pass {name}.to_dense(),"
-            " or the samples one by one."
+            f"{name} is a {kind} tensor; only dense tensors can be explained. Pass"
+            f" {name}.to_dense(), or the samples one by one."
         )
     if tensor.is_meta:
-        raise ValueError(f"{name} is on the meta device and has no values. Move it to a real one.")
+        raise ValueError(
+            f"{name} is on the meta device and has no values. Pass a tensor with data."
+        )
     if tensor.is_floating_point() and tensor.element_size() < 2:
         raise TypeError(
-            f"{name} has dtype {tensor.dtype}, in which nothing can be computed. Pass"
-            f" {name}.float()."
+            f"{name} has dtype {tensor.dtype}, which has no arithmetic. Pass {name}.float()."
         )
 
 
 def channel_dims(channel_dim: Any, inputs: tuple[Tensor, ...]) -> tuple[int | None, ...]:
-    """Which dimension of each input is no place.
+    """The channel dimension of each input; None where there is none.
 
     Raises:
         TypeError: ``channel_dim`` is neither an int, None, nor a tuple of them.
-        ValueError: It names the samples or no dimension, or there is not one for each input.
+        ValueError: It is the batch dimension or out of range, or the tuple does not have one entry
+            for each input.
     """
     several = isinstance(channel_dim, tuple)
     given = channel_dim if several else (channel_dim,) * len(inputs)
     if len(given) != len(inputs):
         raise ValueError(
-            f"channel_dim has {len(given)} entries for {len(inputs)} inputs; give one for each."
+            f"channel_dim has {len(given)} entries for {len(inputs)} inputs; pass one for each."
         )
     for number, (dim, tensor) in enumerate(zip(given, inputs, strict=True)):
         if dim is None:
@@ -128,7 +130,7 @@ def channel_dims(channel_dim: Any, inputs: tuple[Tensor, ...]) -> tuple[int | No
 
 
 def check_device(forward_func: Any, inputs: tuple[Tensor, ...]) -> None:
-    """Raises ValueError if a module's parameters all lie on another device than the inputs."""
+    """Raises ValueError if all parameters of a module are on another device than the inputs."""
     if not isinstance(forward_func, nn.Module):
         return
     devices = {parameter.device for parameter in forward_func.parameters()}
@@ -141,7 +143,7 @@ def check_device(forward_func: Any, inputs: tuple[Tensor, ...]) -> None:
 
 
 def check_output(output: Any, samples: int) -> None:
-    """Raises TypeError or ValueError unless a forward function can be differentiated per sample."""
+    """Raises TypeError or ValueError unless an output has one row per sample and a gradient."""
     check_output_shape(output, samples)
     if not output.requires_grad:
         raise ValueError(
@@ -151,7 +153,7 @@ def check_output(output: Any, samples: int) -> None:
 
 
 def check_output_shape(output: Any, samples: int) -> None:
-    """Raises TypeError or ValueError unless a forward function returned ``(N, ...)``."""
+    """Raises TypeError or ValueError unless the output is a tensor of shape ``(N, ...)``."""
     if not isinstance(output, Tensor):
         keys = list(output) if isinstance(output, dict) else []
         # An output of Hugging Face may have a loss or hidden states before its logits.
@@ -186,7 +188,7 @@ def check_target(target: Any, output: Tensor) -> None:
     if output.dim() == 1:
         raise ValueError(
             f"target is {target!r}, but forward_func returned one number per sample, shape"
-            f" {shape}: there is nothing to select. Pass target=None."
+            f" {shape}. Pass target=None."
         )
     per_sample = targets_per_sample(target, samples)
     for indices in per_sample:
@@ -194,7 +196,7 @@ def check_target(target: Any, output: Tensor) -> None:
 
 
 def targets_per_sample(target: Any, samples: int) -> list[tuple[int, ...]]:
-    """The indices that ``target`` gives, once for all samples or once for each."""
+    """The indices in ``target``: one tuple for all samples, or one for each sample."""
     if isinstance(target, Tensor):
         if target.is_floating_point() or target.is_complex() or target.dtype == torch.bool:
             raise TypeError(

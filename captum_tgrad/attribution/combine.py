@@ -41,8 +41,8 @@ def combine(
 
     Args:
         contribution: ``df/dx * x``, shaped like the input.
-        number: Which of the inputs it is.
-        terms: All terms of the decomposition, this input's among them.
+        number: The position of the input among the inputs.
+        terms: All terms of the decomposition, including those of the inputs.
         by: How the input's elements are summed into the cells of its map.
         sign: ``"positive"`` for the evidence for the target, ``"negative"`` for the evidence
             against it (both non-negative), ``"all"`` for their difference.

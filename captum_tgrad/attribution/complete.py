@@ -1,4 +1,4 @@
-"""What the methods that explain an output completely have in common."""
+"""The base class of the methods that decompose an output into all of its terms."""
 
 from __future__ import annotations
 
@@ -32,15 +32,14 @@ _OF_PATH_METHODS = {
 
 
 def attribution_method(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
-    """Captum's ``log_usage`` for ``attribute``, which refuses what only path methods need."""
+    """Captum's ``log_usage`` for ``attribute``; rejects arguments that only path methods need."""
 
     @wraps(function)
     def checked(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
         for name in _OF_PATH_METHODS & kwargs.keys():
             raise TypeError(
-                f"attribute() got {name!r}, which {type(args[0]).__name__} does not need: it has no"
-                " baseline and takes no steps, but one forward and one backward pass. Leave it"
-                " out."
+                f"attribute() got {name!r}, which {type(args[0]).__name__} does not need: it runs"
+                " one forward and one backward pass and has no baseline and no steps. Leave it out."
             )
         return function(*args, **kwargs)
 
@@ -48,11 +47,11 @@ def attribution_method(function: Callable[Parameters, Result]) -> Callable[Param
 
 
 ChannelDim = int | None | tuple[int | None, ...]
-"""Which dimension of an input is no place; a tuple for several inputs."""
+"""The channel dimension of an input; a tuple for several inputs."""
 
 
 class CompleteAttribution(GradientAttribution):  # type: ignore[misc]
-    """A Captum attribution that is made of all terms of the output.
+    """A Captum attribution that combines all terms of the output.
 
     Args:
         forward_func: The model, or any function of it, that returns one number per sample, shape
@@ -72,7 +71,7 @@ class CompleteAttribution(GradientAttribution):  # type: ignore[misc]
         *,
         channel_dim: ChannelDim = 1,
     ) -> Decomposition:
-        """Every term of the output, each with its maps, its name and its signed score.
+        """All terms of the output, each with its maps, its name and its signed score.
 
         Args:
             inputs: As for ``attribute``.
@@ -81,8 +80,8 @@ class CompleteAttribution(GradientAttribution):  # type: ignore[misc]
             channel_dim: As for ``attribute``.
 
         Returns:
-            The terms, the output and the residual; per sample, the scores and the residual sum
-            to the output.
+            The terms, the output and the convergence delta. The scores and the delta of each
+            sample add up to the output.
 
         Raises:
             TypeError: As for ``attribute``.
@@ -101,7 +100,7 @@ class CompleteAttribution(GradientAttribution):  # type: ignore[misc]
         return self._explain(inputs, target, additional_forward_args, channel_dim).decomposition
 
     def has_convergence_delta(self) -> bool:
-        """True: the residual is computed at every call."""
+        """True: every call computes the convergence delta."""
         return True
 
     @log_usage
@@ -113,20 +112,20 @@ class CompleteAttribution(GradientAttribution):  # type: ignore[misc]
         target: TargetType = None,
         additional_forward_args: object | None = None,
     ) -> Tensor:
-        """The residual of the decomposition: the output minus the sum of all its terms.
+        """The convergence delta: the output minus the sum of all its terms.
 
-        It is what ``attribute(..., return_convergence_delta=True)`` returns. A map is made of the
-        positive terms only, so its own sum is larger than the output and says nothing of errors.
+        ``attribute(..., return_convergence_delta=True)`` returns the same. It is not the output
+        minus the sum of a map: a map holds the positive terms only, so its sum is larger.
 
         Args:
             attributions: Not used.
-            start_point: Not used; there is no baseline.
+            start_point: Not used, as there is no baseline.
             end_point: The inputs.
             target: As for ``attribute``.
             additional_forward_args: As for ``attribute``.
 
         Returns:
-            The residual, shape ``(N,)``.
+            The convergence delta, shape ``(N,)``.
         """
         return self.decompose(end_point, target, additional_forward_args).delta
 
@@ -170,7 +169,7 @@ class CompleteAttribution(GradientAttribution):  # type: ignore[misc]
         given: Sequence[Places],
         with_magnitudes: bool = False,
     ) -> Explained:
-        """Decomposes what captum's ``gradient_func`` selects from ``forward_func``'s output."""
+        """Decomposes the output that Captum's ``gradient_func`` selects."""
         further, target = usable_in_backward(further), usable_in_backward(target)
         samples = samples_of(given[0])
 

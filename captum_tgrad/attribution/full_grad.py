@@ -26,14 +26,14 @@ from captum_tgrad.decomposition.terms import Magnitudes, Term
 class FullGradAttribution(CompleteAttribution):
     """FullGrad: the magnitudes of the terms, each rescaled to [0, 1], enlarged and added up.
 
-    The terms are those of :class:`~captum_tgrad.TGradAttribution`: for a batch norm, the bias is
-    all that it adds, running mean included. Terms without a place on the input (a classifier's
-    bias) are left out: they would raise every pixel alike.
+    The terms are those of :class:`~captum_tgrad.TGradAttribution`. The bias of a batch norm
+    includes its running mean. Terms without a place on the input, such as a classifier's bias, are
+    left out, because they would raise all pixels equally.
 
-    ``pytorch_grad_cam.FullGrad`` has the same map, scaled to [0, 1], for a chain of convolutions,
-    batch norms and ReLUs with one channel each. Otherwise it differs: it rescales every channel on
-    its own, sees the biases of ``nn.Conv2d`` and ``nn.BatchNorm2d`` only, and takes the layers in
-    the order of their definition for the order in which they run.
+    ``pytorch_grad_cam.FullGrad`` returns the same map, scaled to [0, 1], for a chain of
+    convolutions, batch norms and ReLUs with one channel each. For other networks it differs: it
+    rescales each channel separately, uses the biases of ``nn.Conv2d`` and ``nn.BatchNorm2d`` only,
+    and assumes that layers run in the order of their definition.
 
     Source: Srinivas and Fleuret, "Full-Gradient Representation for Neural Network Visualization",
     NeurIPS 2019; eq. 1 of the T-Grad paper.
@@ -42,7 +42,7 @@ class FullGradAttribution(CompleteAttribution):
         forward_func: As for :class:`~captum_tgrad.TGradAttribution`.
     """
 
-    # For type checkers: what is returned depends on return_convergence_delta.
+    # For type checkers: the return type depends on return_convergence_delta.
     @overload
     def attribute(
         self,
@@ -91,14 +91,15 @@ class FullGradAttribution(CompleteAttribution):
         Args:
             inputs: As for ``TGradAttribution.attribute``.
             target: As for ``TGradAttribution.attribute``.
-            additional_forward_args: Further arguments of ``forward_func``; held constant.
+            additional_forward_args: Additional arguments of ``forward_func``, held constant.
             channel_dim: As for ``TGradAttribution.attribute``.
-            return_convergence_delta: Whether to return the residual of the decomposition, too.
+            return_convergence_delta: Whether to also return the convergence delta.
 
         Returns:
-            The attributions, shaped like ``inputs``, never negative, without a unit. Their sum over
-            channels is the map. The input's term keeps its channels, the others are shared equally
-            among them. With ``return_convergence_delta``, also the residual, shape ``(N,)``.
+            The attributions, shaped like ``inputs``, non-negative, without a unit. Their sum over
+            channels is the map. The input's term keeps its channels. The other terms are divided
+            equally among the channels. With ``return_convergence_delta``, also the convergence
+            delta, shape ``(N,)``.
 
         Raises:
             TypeError: As for ``TGradAttribution.attribute``.
@@ -125,7 +126,7 @@ def _full_grad(contribution: Tensor, number: int, biases: Sequence[Term], by: Re
     attribution = (absolute - by.per_sample(smallest, absolute)) * by.per_sample(
         _inverse(largest - smallest), absolute
     )
-    # Enlarging is linear: the rescaled maps of one grid are added up before they are enlarged.
+    # Enlarging is linear, so the rescaled maps of one grid are added up before they are enlarged.
     sums: dict[object, tuple[Tensor, Grid]] = {}
     for term in biases:
         found = term.maps.get(number)
@@ -150,5 +151,5 @@ def _rescaled(absolute: Tensor, magnitudes: Magnitudes) -> Tensor:
 
 
 def _inverse(span: Tensor) -> Tensor:
-    """1 over the range of a term; 0 where all its elements are alike, and nothing stands out."""
+    """1 over the range of a term; 0 where all its elements are equal."""
     return torch.where(span > 0, 1 / span, 0)

@@ -1,4 +1,4 @@
-"""Which convolution of a network runs last."""
+"""Finds the last convolution of a network that runs."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from torch.nn.modules.conv import _ConvNd
 
 
 class LastConvolution:
-    """Listens to a model's forward pass for the last convolution whose output has places.
+    """Finds the last convolution in a forward pass whose output has more than one place.
 
-    The order is that in which the layers run, not that in which they are listed. A convolution
+    The order in which the layers run counts, not the order of their definition. A convolution
     after global pooling (a classifier made of 1x1 convolutions, the gate of a squeeze-excitation
-    block) sees the whole image in one place, and a map of it would be constant: it is passed over.
+    block) is skipped, because its map would be constant.
 
     Args:
-        model: The model; it has hooks until ``remove`` is called.
+        model: The model, which has hooks until ``remove`` is called.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -28,7 +28,7 @@ class LastConvolution:
         ]
 
     def remove(self) -> None:
-        """Takes the hooks away."""
+        """Removes the hooks."""
         for handle in self._handles:
             handle.remove()
 
@@ -40,14 +40,14 @@ class LastConvolution:
         """
         if self.layer is None:
             reason = (
-                "none of its convolutions has run, or none with an output larger than one place"
+                "no convolution with an output larger than one place has run"
                 if self._handles
                 else "it has none"
             )
             raise ValueError(
-                "target_layers is missing, and there is no last convolution in the model to take"
-                f" instead: {reason}. Pass target_layers=[a module whose output has places]; a"
-                " transformer's also needs reshape_transform=."
+                "target_layers is missing, and the model has no convolution to use instead:"
+                f" {reason}. Pass target_layers=[a module whose output has places]; a transformer"
+                " also needs reshape_transform=."
             )
         return self.layer
 

@@ -1,4 +1,4 @@
-"""A layer's activation: taken from one forward pass, put in the place of another's."""
+"""Records the activation of a layer, and runs the network from a given activation on."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ Forward = Callable[..., Any]
 
 @dataclass(frozen=True)
 class LayerActivation:
-    """What a layer returned, or was given, in its last call.
+    """The output of a layer, or its input, in the layer's last call.
 
     Args:
-        tensors: The activation; several where the layer returns a tuple.
-        given: Where the elements of each of them are.
+        tensors: The activation; several tensors if the layer returns a tuple.
+        given: The places of the elements of each tensor.
         call: The number of that call, from 1.
     """
 
@@ -54,14 +54,14 @@ def activation_of(
     Args:
         layer: A module that ``forward`` calls.
         forward: The network.
-        inputs: Its inputs, of any type; they are not touched.
-        further: Its further arguments.
-        channel_dims: Which dimension of each input is no place.
-        at_input: Whether to take what the layer was given instead of what it returned.
+        inputs: Its inputs, of any type, which are not changed.
+        further: Its additional arguments.
+        channel_dims: The channel dimension of each input.
+        at_input: Whether to record the layer's input instead of its output.
 
     Raises:
         TypeError: The activation is not made of float tensors.
-        ValueError: The layer is never called, or what it holds belongs to no sample.
+        ValueError: The layer is never called, or its activation belongs to no sample.
     """
     followed = [number for number, t in enumerate(inputs) if t.is_floating_point()]
     leaves = [inputs[number].detach().requires_grad_() for number in followed]
@@ -69,7 +69,7 @@ def activation_of(
     trace = Trace(leaves, given_places, None) if leaves else None
     calls = 0
 
-    def meet(value: Any) -> None:
+    def check(value: Any) -> None:
         nonlocal calls
         calls += 1
         _check_activation(value, layer, at_input)
@@ -77,7 +77,7 @@ def activation_of(
     def traced(*arguments: Any) -> None:
         traced_leaves = iter(trace.follow(leaves) if trace else [])
         given = [next(traced_leaves) if t.is_floating_point() else t.clone() for t in inputs]
-        # Without a trace, too, no batch norm may change its running statistics.
+        # Without a trace, a batch norm must not change its running statistics either.
         with trace or RunningModules():
             uncompiled(forward)(*given, *arguments[len(inputs) :])
         if not calls:
@@ -87,7 +87,7 @@ def activation_of(
             )
 
     try:
-        with compiled_models_run_eagerly(), torch.enable_grad(), _meeting(layer, at_input, meet):
+        with compiled_models_run_eagerly(), torch.enable_grad(), _watched(layer, at_input, check):
             try:
                 saved = forward_layer_distributed_eval(
                     traced, inputs, layer, None, further, attribute_to_layer_input=at_input
@@ -95,7 +95,7 @@ def activation_of(
             except RuntimeError as error:
                 refuse_inference_tensors(error)
                 raise
-        # By layer, then by device: one of each.
+        # One layer, on one device.
         ((tensors,),) = (devices.values() for devices in saved.values())
         samples = inputs[0].shape[0]
         given = tuple(_places_of(t, samples, layer, channel_dims[0]) for t in tensors)
@@ -115,7 +115,7 @@ def network_from(
 ) -> Forward:
     """The part of the network that follows ``layer``, as a function of the layer's activation.
 
-    What reaches the output without passing the layer (a skip connection around it) is constant.
+    Branches that do not pass through the layer, such as a skip connection around it, are constant.
     """
     count = len(activation.tensors)
 
@@ -134,25 +134,25 @@ def network_from(
                 return type(value)(*replacement)
             return list(replacement) if isinstance(value, list) else replacement
 
-        with _meeting(layer, at_input, replace):
+        with _watched(layer, at_input, replace):
             return uncompiled(forward)(*(t.clone() for t in inputs), *arguments[count:])
 
     return from_layer
 
 
 @contextmanager
-def _meeting(layer: nn.Module, at_input: bool, meet: Callable[[Any], Any]) -> Iterator[None]:
-    """Calls ``meet`` with each activation of ``layer``; its answer, if any, takes the place."""
+def _watched(layer: nn.Module, at_input: bool, call: Callable[[Any], Any]) -> Iterator[None]:
+    """Calls ``call`` with each activation of ``layer``; its result, if any, replaces it."""
     thread = threading.get_ident()
 
-    def met(module: nn.Module, given: Any, returned: Any = None) -> Any:
+    def hook(module: nn.Module, given: Any, returned: Any = None) -> Any:
         # A copy of the model, made meanwhile, has a copy of this hook.
         if threading.get_ident() != thread or module is not layer:
             return None
-        return meet(given if at_input else returned)
+        return call(given if at_input else returned)
 
     register = layer.register_forward_pre_hook if at_input else layer.register_forward_hook
-    handle = register(met)
+    handle = register(hook)
     try:
         with replacing(layer):
             yield
@@ -162,7 +162,7 @@ def _meeting(layer: nn.Module, at_input: bool, meet: Callable[[Any], Any]) -> It
 
 def _check_activation(value: Any, layer: nn.Module, at_input: bool) -> None:
     items = value if isinstance(value, (tuple, list)) else (value,)
-    verb = "is given" if at_input else "returns"
+    verb = "takes" if at_input else "returns"
     if not items:
         raise ValueError(
             f"layer ({type(layer).__name__}) {verb} no positional argument. Pass the layer before"
@@ -172,14 +172,14 @@ def _check_activation(value: Any, layer: nn.Module, at_input: bool) -> None:
         if not isinstance(item, Tensor) or not item.is_floating_point():
             found = item.dtype if isinstance(item, Tensor) else type(item).__name__
             raise TypeError(
-                f"layer ({type(layer).__name__}) {verb} {found} where a float tensor is needed."
-                " Pass a layer that returns a float tensor or a tuple of them, for example one"
-                " inside this layer or right after it."
+                f"layer ({type(layer).__name__}) {verb} {found} instead of a float tensor. Pass a"
+                " layer that returns a float tensor or a tuple of them, for example one inside this"
+                " layer or right after it."
             )
 
 
 def _places_of(tensor: Tensor, samples: int, layer: nn.Module, channel_dim: int | None) -> Places:
-    """Where the activation's elements are on the inputs; of a prefix token, only its sample.
+    """The places of the activation's elements on the inputs; a prefix token has a sample only.
 
     Integers have no places that could be followed: behind them, the places of an embedding are its
     own dimensions.

@@ -1,4 +1,4 @@
-"""T-Grad of a layer: the part of the network that follows it, explained completely."""
+"""T-Grad of a layer: a decomposition of the part of the network that follows it."""
 
 from __future__ import annotations
 
@@ -33,20 +33,20 @@ from captum_tgrad.decomposition.terms import Decomposition
 
 
 class LayerTGradAttribution(LayerAttribution, CompleteAttribution):  # type: ignore[misc]
-    """T-Grad with a layer's activation in the place of the input.
+    """T-Grad with a layer's activation instead of the input.
 
     The output is decomposed into ``<df/da, a>`` for the activation ``a`` and one term for each
-    bias after it. Whatever reaches the output past the layer (a skip connection around it) is held
-    constant, and so counts as a bias of the operation where it joins.
+    bias after it. A branch that does not pass through the layer, such as a skip connection around
+    it, is held constant: it counts as a bias of the operation that joins it.
 
     Source: Tran, Mai, Le and Le, "T-Grad: A Trustworthy Gradient Explanation for Convolutional
     Neural Networks", section 3: the decomposition that starts at layer k.
 
     Args:
         forward_func: As for :class:`~captum_tgrad.TGradAttribution`.
-        layer: The module whose activation is to be explained. If ``forward_func`` calls it several
-            times, the last call counts, as in captum's other layer attributions.
-        device_ids: As for captum's other layer attributions; at most one.
+        layer: The module whose activation is explained. If ``forward_func`` calls it several times,
+            the last call counts, as in Captum's other layer attributions.
+        device_ids: As for Captum's other layer attributions; at most one.
 
     Example:
         >>> import torch
@@ -66,8 +66,8 @@ class LayerTGradAttribution(LayerAttribution, CompleteAttribution):  # type: ign
         checks.check_forward_func(forward_func)
         if not isinstance(layer, nn.Module):
             raise TypeError(
-                f"layer must be one torch.nn.Module of the model, got {type(layer).__name__}; for"
-                " several layers, make one attribution for each."
+                f"layer must be one torch.nn.Module of the model, got {type(layer).__name__}. For"
+                " several layers, construct one attribution for each."
             )
         if device_ids is not None and len(device_ids) > 1:
             raise ValueError(
@@ -77,7 +77,7 @@ class LayerTGradAttribution(LayerAttribution, CompleteAttribution):  # type: ign
         LayerAttribution.__init__(self, forward_func, layer, device_ids)
         GradientAttribution.__init__(self, forward_func)
 
-    # For type checkers: what is returned depends on return_convergence_delta.
+    # For type checkers: the return type depends on return_convergence_delta.
     @overload
     def attribute(
         self,
@@ -136,24 +136,24 @@ class LayerTGradAttribution(LayerAttribution, CompleteAttribution):  # type: ign
         """The T-Grad map of each sample at the layer.
 
         Args:
-            inputs: A tensor or a tuple of tensors, samples first; integers (tokens) too.
+            inputs: A tensor or a tuple of tensors, batch dimension first. Integers, such as
+                tokens, are allowed.
             target: As for ``TGradAttribution.attribute``.
-            additional_forward_args: Further arguments of ``forward_func``; held constant.
-            attribute_to_layer_input: Whether to explain what the layer is given instead of what
-                it returns.
+            additional_forward_args: Additional arguments of ``forward_func``, held constant.
+            attribute_to_layer_input: Whether to explain the layer's input instead of its output.
             sign: As for ``TGradAttribution.attribute``.
             aggregation: As for ``TGradAttribution.attribute``.
             channel_dim: As for ``TGradAttribution.attribute``.
-            return_convergence_delta: Whether to return the residual too.
+            return_convergence_delta: Whether to also return the convergence delta.
 
         Returns:
-            The attributions, shaped like the layer's activation; a tuple of them where the layer
+            The attributions, shaped like the layer's activation; a tuple of them if the layer
             returns several tensors. ``LayerAttribution.interpolate`` enlarges them. With
-            ``return_convergence_delta``, also the residual, shape ``(N,)``.
+            ``return_convergence_delta``, also the convergence delta, shape ``(N,)``.
 
         Raises:
-            TypeError: As for ``TGradAttribution.attribute``, or the layer's activation is not made
-                of float tensors.
+            TypeError: As for ``TGradAttribution.attribute``, or the layer's activation does not
+                consist of float tensors.
             ValueError: As for ``TGradAttribution.attribute``, or the layer is never called, or its
                 activation mixes the samples.
         """
@@ -182,7 +182,7 @@ class LayerTGradAttribution(LayerAttribution, CompleteAttribution):  # type: ign
         *,
         channel_dim: ChannelDim = 1,
     ) -> Decomposition:
-        """Every term of the output from the layer on; the layer's activation is the input.
+        """All terms of the output from the layer on; the layer's activation is the input.
 
         Args:
             inputs: As for ``attribute``.
@@ -192,8 +192,8 @@ class LayerTGradAttribution(LayerAttribution, CompleteAttribution):  # type: ign
             channel_dim: As for ``attribute``.
 
         Returns:
-            The terms, the output and the residual; per sample, the scores and the residual sum
-            to the output.
+            The terms, the output and the convergence delta. The scores and the delta of each
+            sample add up to the output.
 
         Raises:
             TypeError: As for ``attribute``.

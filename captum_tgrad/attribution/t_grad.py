@@ -26,12 +26,12 @@ class TGradAttribution(CompleteAttribution):
     default with their positive scores as weights. One forward and one backward pass.
 
     Source: Tran, Mai, Le and Le, "T-Grad: A Trustworthy Gradient Explanation for Convolutional
-    Neural Networks", eq. 6 and 8. Beyond the paper, any differentiable operation is decomposed.
+    Neural Networks", eq. 6 and 8. Unlike the paper, any differentiable operation is decomposed.
 
     Args:
         forward_func: The model, or any function of it, that returns one number per sample, shape
             ``(N,)``, or one per sample and class, ``(N, classes)``. Pass logits rather than
-            probabilities to explain the class by itself.
+            probabilities: a probability also depends on the other classes.
 
     Example:
         >>> import torch
@@ -41,7 +41,7 @@ class TGradAttribution(CompleteAttribution):
         >>> TGradAttribution(model).attribute(torch.tensor([[0.0, 1.0]]), target=0)
         tensor([[0., 9.]])
 
-        Why class 1 and not class 0? Any function of the model can be explained:
+        Any function of the model can be explained, such as why class 1 and not class 0:
 
         >>> classifier = torch.nn.Linear(2, 2)
         >>> def difference(images):
@@ -51,7 +51,7 @@ class TGradAttribution(CompleteAttribution):
         torch.Size([4, 2])
     """
 
-    # For type checkers: what is returned depends on return_convergence_delta.
+    # For type checkers: the return type depends on return_convergence_delta.
     @overload
     def attribute(
         self,

@@ -1,4 +1,4 @@
-"""The parts that a network is built of, as a person would draw it."""
+"""The blocks of a network: its children, with the items of lists of modules."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from torch import nn
 
 from captum_tgrad.sanity_checks.layers import layers_from_the_output
 
-# Modules that only hold others; a subclass of one is a part by itself.
+# Modules that only contain other modules. A subclass of one is a block by itself.
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 
 
 def block_names(model: nn.Module, forward: Callable[[], Any]) -> list[str]:
-    """The names of the parts of a model, of those that its forward pass uses.
+    """The names of the blocks that a model's forward pass uses.
 
-    The parts are its children, and in the place of a list of modules, those in it. To randomize
-    them one by one takes a tenth of the steps that all modules take.
+    The blocks are the children of the model; a child that is a list of modules is replaced by its
+    items. Randomizing block by block takes about a tenth of the steps of randomizing every module.
 
     Args:
         model: The model.
-        forward: Runs it once.
+        forward: Runs the model once.
 
     Returns:
-        Names, for ``layers`` of ``cascading_randomization``.
+        The names, for ``layers`` of ``cascading_randomization``.
 
     Example:
         >>> import torch
@@ -38,14 +38,14 @@ def block_names(model: nn.Module, forward: Callable[[], Any]) -> list[str]:
     paths = {layer.name for layer in used}
     return [
         name
-        for name in _parts(model, "")
+        for name in _blocks(model, "")
         if any(f"{path}.".startswith(f"{name}.") for path in paths)
     ]
 
 
-def _parts(module: nn.Module, path: str) -> Iterator[str]:
+def _blocks(module: nn.Module, path: str) -> Iterator[str]:
     for name, child in module.named_children():
         if type(child) in _CONTAINERS:
-            yield from _parts(child, f"{path}{name}.")
+            yield from _blocks(child, f"{path}{name}.")
         else:
             yield f"{path}{name}"

@@ -26,16 +26,16 @@ Mode = Literal["cascading", "bottom_up", "independent"]
 
 @dataclass(frozen=True)
 class RandomizationStep:
-    """One network on the way from the trained one to a random one.
+    """The map of one step of the randomization, and its similarity to the original map.
 
     Attributes:
         layer: The layer that was randomized last; None for the trained network.
         index: The number of the step; 0 for the trained network.
-        steps: How many steps there are, the trained network included.
+        steps: The number of steps, including that of the trained network.
         map: The attribution, summed over channels: shape ``(N, 1, *spatial)``, or
             ``(N, features)`` where it has no channels.
         spearman: Rank correlation with the map of the trained network, shape ``(N,)``, float64 on
-            the CPU; NaN where one of the two maps is constant.
+            the CPU; NaN if one of the two maps is constant.
         spearman_absolute: The same for the maps' absolute values.
         ssim: Structural similarity to the map of the trained network, shape ``(N,)``.
         ssim_absolute: The same for the maps' absolute values.
@@ -63,17 +63,17 @@ def cascading_randomization(
     mode: Mode = "cascading",
     seed: int = 0,
 ) -> Iterator[RandomizationStep]:
-    """Randomizes a network from its classifier to its input, and watches the map.
+    """Randomizes a network layer by layer, and compares its maps with the original map.
 
-    A method whose map survives explains the picture, not the network. This is done to a copy of
-    the model, step by step as the result is iterated over; nothing but the map of the trained
-    network is kept.
+    A method whose map does not change explains the image, not the network. The layers of a copy of
+    the model are randomized one by one while the result is iterated over. Only the map of the
+    trained network is kept.
 
-    Parameters and the running statistics of batch norms are drawn anew, from a truncated normal
-    distribution as by Adebayo et al., but with the mean and the standard deviation that each of
-    them has in the trained network rather than those of its first initialization. What the
-    forward pass does not use is left as it is. How maps are compared, see
-    ``captum_tgrad.sanity_checks.similarity``.
+    Parameters and running statistics of batch norms get values from a truncated normal
+    distribution, as in Adebayo et al., but with the mean and the standard deviation of the trained
+    tensor rather than those of its initialization. Tensors that the forward pass does not use keep
+    their values. Maps are compared by Spearman's rank correlation and by SSIM, each with and
+    without the sign of the maps.
 
     Source: Adebayo, Gilmer, Muelly, Goodfellow, Hardt and Kim, "Sanity Checks for Saliency Maps",
     sections 3.1 and 4.
@@ -81,33 +81,33 @@ def cascading_randomization(
     Args:
         model: The model; never changed. It is called as
             ``model(inputs, *additional_forward_args)`` to see which layers it uses.
-        attribution_factory: From a model, the method that explains it, any Captum attribution: a
-            class such as ``TGradAttribution``, or ``lambda copy: LayerGradCam(copy, copy.layer4)``.
-            It is called anew for each step.
-        inputs: What to explain, a tensor that counts samples in its first dimension.
-        target: As for the method. None, where the method explains the model itself and that
-            returns several classes: the class that the trained network predicts, in every step.
-        additional_forward_args: As for the method; only passed on if given.
+        attribution_factory: Takes a model and returns the method that explains it, any Captum
+            attribution: a class such as ``TGradAttribution``, or
+            ``lambda copy: LayerGradCam(copy, copy.layer4)``. It is called in every step.
+        inputs: The samples to explain, a float tensor with the batch dimension first.
+        target: As for the method. If it is None and the method explains a model with several
+            classes: the class that the trained network predicts, in every step.
+        additional_forward_args: As for the method; passed only if not None.
         attribute_kwargs: Further arguments of the method's ``attribute``.
-        layers: Names of modules, each to be randomized in one step with all that is in it, in the
-            order in which the network uses them; what is in none of them stays as trained. None:
-            one step for every module that has parameters or running statistics of its own. A
-            module used several times is randomized once, where it is nearest to the output.
+        layers: Names of modules. Each is randomized in one step together with its submodules, from
+            the output to the input; all other modules keep their values. None: one step for every
+            module that has parameters or running statistics of its own. A module that runs several
+            times is randomized once, at the position of its last call.
         mode: ``"cascading"``: layers stay random once they are. ``"bottom_up"``: the same from the
             input on, so that no trained layer is left between the input and a random one.
             ``"independent"``: one at a time, the others as trained.
-        seed: Of the new values, and of the random numbers of the method, which are the same in
-            every step. The global generators stay as they are.
+        seed: The seed of the new values and of the method's random numbers, which are the same in
+            every step. The global generators are not changed.
 
     Returns:
         An iterator over the steps, the trained network first.
 
     Raises:
-        TypeError: ``model`` is no module or cannot be copied, ``inputs`` is no float tensor, or
-            ``attribution_factory`` does not return an attribution.
-        ValueError: ``inputs`` is empty or not finite, there are no layers to randomize or not by
-            that name, ``mode`` is unknown, the method explains something else than the model it
-            was built from, or it returns anything but one map for each sample.
+        TypeError: ``model`` is not a module or cannot be copied, ``inputs`` is not a float tensor,
+            or ``attribution_factory`` does not return an attribution.
+        ValueError: ``inputs`` is empty or not finite, there is no layer to randomize or no module
+            of a given name, ``mode`` is unknown, the method explains another model than the one it
+            was constructed with, or it does not return one map for each sample.
         ModuleNotFoundError: The extra ``sanity`` of this package is missing.
 
     Example:
@@ -142,7 +142,7 @@ def cascading_randomization(
         with compiled_models_run_eagerly():
             found, output = layers_from_the_output(duplicate, map_maker.forward, layers)
         map_maker.choose_target(output)
-        # What can go wrong goes wrong here rather than when the first step is asked for.
+        # The first map is made here, so that errors are raised now and not in the iteration.
         first = map_maker.map()
     if mode == "bottom_up":
         found.reverse()
@@ -187,7 +187,7 @@ def _checked_model(model: Any) -> nn.Module:
 def _checked_inputs(inputs: Any, model: nn.Module) -> Tensor:
     if not isinstance(inputs, Tensor):
         raise TypeError(
-            f"inputs must be a torch.Tensor, got {type(inputs).__name__}. Pass further tensors as"
+            f"inputs must be a torch.Tensor, got {type(inputs).__name__}. Pass additional tensors as"
             " additional_forward_args, which are held constant."
         )
     checks.check_inputs((inputs,))

@@ -1,4 +1,4 @@
-"""What a network has learned, by layer, from its output to its input."""
+"""The layers of a network and their learned tensors, from the output to the input."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from captum_tgrad._support.suggest import did_you_mean
 
 @dataclass(frozen=True)
 class Layer:
-    """What is randomized in one step.
+    """The tensors that are randomized in one step.
 
     Attributes:
-        name: The path of the module in the model; for the model itself, its type.
+        name: The path of the module in the model; the name of the class for the model itself.
         tensors: Parameters and running means, of any sign.
         variances: Running variances, which are positive.
     """
@@ -31,12 +31,12 @@ class Layer:
     variances: tuple[Tensor, ...]
 
     def values(self) -> list[Tensor]:
-        """A copy of all its values."""
+        """A copy of all values."""
         return [tensor.detach().clone() for tensor in (*self.tensors, *self.variances)]
 
     @torch.no_grad()
     def restore(self, values: list[Tensor]) -> None:
-        """Puts ``values()`` of an earlier time back."""
+        """Restores what ``values()`` returned."""
         for tensor, earlier in zip((*self.tensors, *self.variances), values, strict=True):
             tensor.copy_(earlier)
 
@@ -44,25 +44,26 @@ class Layer:
 def layers_from_the_output(
     model: nn.Module, forward: Callable[[], Any], names: Sequence[str] | None = None
 ) -> tuple[list[Layer], Any]:
-    """The layers of a model in the reverse of the order in which they are used.
+    """The layers of a model, in the reverse order of their use.
 
-    A tensor is placed by its last use in the forward pass, whichever way it is used: through its
-    module, through another's (the output projection of an attention) or by itself. Where no use
-    is seen (in a scripted module or an autograd.Function), the last call of its module counts.
-    A layer stands where the last of its tensors does. A tensor of several layers belongs to the one
-    nearest to the output; what the pass does not use belongs to none.
+    The last use of a tensor in the forward pass determines its position, also if another module
+    uses it (the output projection of an attention) or none. If no use is visible (in a scripted
+    module or an autograd.Function), the last call of its module counts. The position of a layer is
+    that of the last of its tensors. A tensor of several layers belongs to the one nearest to the
+    output. A tensor that the pass does not use belongs to no layer.
 
     Args:
         model: The model.
-        forward: Runs it.
-        names: Paths of modules, each of which is one layer with all that is in it. None: every
+        forward: Runs the model.
+        names: Paths of modules; each is one layer, together with its submodules. None: every
             module that has parameters or running statistics of its own.
 
     Returns:
-        The layers, and what ``forward`` returned.
+        The layers, and the output of ``forward``.
 
     Raises:
-        ValueError: There is nothing to randomize, or no module of that name with something.
+        ValueError: There is no layer to randomize, no module has a given name, or a named module
+            has no tensors of its own to randomize.
     """
     module_names = {module: name for name, module in model.named_modules()}
     _check_names(names, list(module_names.values()))
@@ -106,7 +107,7 @@ def _learned(module: nn.Module) -> Iterator[tuple[Tensor, bool]]:
 
 
 def _layer_name(path: str, names: Sequence[str] | None) -> str | None:
-    """The layer that a module is in: the innermost one that is named."""
+    """The innermost named layer that contains a module."""
     if names is None:
         return path
     inside = [name for name in names if f"{path}.".startswith(f"{name}.") or not name]
@@ -115,7 +116,7 @@ def _layer_name(path: str, names: Sequence[str] | None) -> str | None:
 
 @torch.no_grad()
 def _uses(forward: Callable[[], Any], model: nn.Module) -> tuple[dict[int, int], Any]:
-    """When a pass last uses each tensor that the model has learned, by ``id``; and its output."""
+    """The last use of each learned tensor in a forward pass, by ``id``, and the pass's output."""
     learned = {module: [id(tensor) for tensor, _ in _learned(module)] for module in model.modules()}
     calls = _Calls({number for numbers in learned.values() for number in numbers})
     entered: dict[int, int] = {}
@@ -134,7 +135,7 @@ def _uses(forward: Callable[[], Any], model: nn.Module) -> tuple[dict[int, int],
 
 
 class _Calls(TorchFunctionMode):
-    """A context that numbers the calls of torch functions, and notes the last with each tensor."""
+    """A context that counts calls of torch functions, and notes the last call with each tensor."""
 
     def __init__(self, wanted: set[int]) -> None:
         super().__init__()
@@ -151,7 +152,7 @@ class _Calls(TorchFunctionMode):
     ) -> Any:
         result = func(*args, **(kwargs or {}))
         self.count += 1
-        # Asking a tensor for its shape or its device is no use of it.
+        # Reading the shape or the device of a tensor does not count as a use.
         if any(isinstance(leaf, Tensor) for leaf in tree_leaves(result)):
             for leaf in tree_leaves((args, kwargs)):
                 if id(leaf) in self._wanted:
@@ -166,7 +167,7 @@ def _check_names(names: Sequence[str] | None, known: list[str]) -> None:
         if name not in known:
             otherwise = "dict(model.named_modules()) has them."
             raise ValueError(
-                f"layers names {name!r}, and the model has no module of that name:"
+                f"layers contains {name!r}, but the model has no module of that name:"
                 f" {did_you_mean(name, known, otherwise, show=repr)}"
             )
 
@@ -175,8 +176,8 @@ def _check_layers(layers: list[Layer], names: Sequence[str] | None) -> None:
     unused = sorted(set(names or ()) - {layer.name for layer in layers} - {""})
     if unused:
         raise ValueError(
-            f"layers names {', '.join(map(repr, unused))}, where the forward pass uses no"
-            " parameters that are not in another layer already. Leave it out."
+            f"layers contains {', '.join(map(repr, unused))}, but the forward pass uses no"
+            " parameters of it that another layer does not have already. Leave it out."
         )
     if not layers:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""The map of a network whose parameters change between one call and the next."""
+"""Makes maps of a network whose parameters change between calls."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from captum_tgrad._support.own_randomness import own_randomness
-from captum_tgrad.sanity_checks.own_copy import (
+from captum_tgrad.sanity_checks.copy_guard import (
     Mark,
     check_method,
     only_the_copy_runs,
@@ -19,17 +19,17 @@ from captum_tgrad.sanity_checks.own_copy import (
 
 @dataclass
 class MapMaker:
-    """Makes a map, the same way for every network.
+    """Makes maps of a model, always with the same method, arguments and seed.
 
     Attributes:
-        factory: From a model, an attribution method.
+        factory: Takes a model and returns an attribution method.
         model: The copy of the user's model.
         original: The modules of the user's model.
-        inputs: What to explain.
+        inputs: The samples to explain.
         target: As for the method.
         additional_forward_args: As for the method.
         options: Further arguments of ``attribute``.
-        seed: Of the method's own random numbers.
+        seed: The seed of the method's random numbers.
     """
 
     factory: Callable[[Any], Any]
@@ -45,7 +45,7 @@ class MapMaker:
         self.mark = Mark(self.model)
 
     def forward(self) -> Any:
-        """The output of the copy in evaluation mode, which leaves running statistics alone."""
+        """The output of the copy in evaluation mode, which does not update running statistics."""
         further = self.additional_forward_args
         if further is None:
             further = ()
@@ -60,23 +60,23 @@ class MapMaker:
                 module.training = True
 
     def choose_target(self, output: Any) -> None:
-        """Takes the predicted class where a target is missing that the method would need."""
+        """Sets a missing target to the predicted class, if the method needs a target."""
         explains_the_copy = getattr(self._method(), "forward_func", None) is self.model
         several = isinstance(output, Tensor) and output.dim() == 2 and output.shape[1] > 1
         if self.target is None and explains_the_copy and several:
             self.target = output.argmax(1)
 
     def map(self, after: str | None = None) -> Tensor:
-        """The attribution of the network as it is now, summed over channels.
+        """The attribution of the network in its current state, summed over channels.
 
         Args:
             after: The layer that was randomized last, for messages.
 
         Raises:
-            TypeError: The method returned no tensor.
-            ValueError: It explains another model, or returned anything but one map per sample.
+            TypeError: The method did not return a tensor.
+            ValueError: It explains another model, or did not return one map per sample.
         """
-        # Its own inputs for every call: captum asks them for gradients, and models overwrite them.
+        # A copy for every call: Captum sets requires_grad on it, and models may overwrite it.
         with torch.inference_mode(False):
             inputs = self.inputs.detach().clone()
         arguments = dict(self.options)
@@ -103,8 +103,8 @@ class MapMaker:
             attributions = attributions[0]
         if not isinstance(attributions, Tensor):
             raise TypeError(
-                f"attribute returned a {type(attributions).__name__}{when} where a tensor is"
-                " needed. Leave options such as return_convergence_delta out of attribute_kwargs."
+                f"attribute returned a {type(attributions).__name__}{when}, not a tensor. Leave"
+                " options such as return_convergence_delta out of attribute_kwargs."
             )
         samples = len(self.inputs)
         if attributions.dim() < 2 or len(attributions) != samples:

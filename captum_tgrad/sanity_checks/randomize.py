@@ -1,4 +1,4 @@
-"""New values for what a layer has learned."""
+"""Random values for the learned tensors of a layer."""
 
 from __future__ import annotations
 
@@ -7,27 +7,27 @@ from torch import Tensor, nn
 
 from captum_tgrad.sanity_checks.layers import Layer
 
-# Where a truncated normal is usually cut, in standard deviations.
+# The usual limit of a truncated normal distribution, in standard deviations.
 _CUT = 2.0
-# A tensor whose values are all the same has no spread to keep.
+# A tensor whose values are all equal has no standard deviation to keep.
 _SPREAD_OF_ZEROS = 0.1
 _SPREAD_OF_VARIANCES = 0.5
 
 
 @torch.no_grad()
 def randomize(layer: Layer, generator: torch.Generator) -> None:
-    """Gives every tensor of a layer new values, in place.
+    """Replaces the values of every tensor of a layer, in place.
 
-    They come from a normal distribution with the mean and the standard deviation of the tensor,
-    cut at two standard deviations, and of a variance from one with those of its logarithm. What
-    the layer has learned is gone, and activations keep roughly their size, so that a map changes
-    for the loss of what was learned and not because units died or overflowed. Where all values of
-    a tensor are the same, such as the 1s and 0s of a new batch norm, half of that value takes the
-    place of the standard deviation, or 0.1 for zeros.
+    The new values come from a normal distribution with the mean and the standard deviation of the
+    tensor, truncated at two standard deviations. Variances stay positive: the distribution of
+    their logarithms is used. Activations roughly keep their size, so that a map changes because
+    learned values are lost and not because units die or overflow. If all values of a tensor are
+    equal, as the 1s and 0s of a new batch norm, the standard deviation is half of that value, or
+    0.1 for zeros.
 
     Args:
-        layer: What to change.
-        generator: A generator on the CPU; the values are the same on every device.
+        layer: The layer to change.
+        generator: A generator on the CPU. The values are the same on every device.
     """
     for tensor in layer.tensors:
         values = tensor.double().cpu()
@@ -42,7 +42,7 @@ def randomize(layer: Layer, generator: torch.Generator) -> None:
 
 def _spread(values: Tensor, otherwise: float) -> float:
     spread = float(values.std(correction=0))
-    # Equal values in half precision are equal; in float64 their mean may round.
+    # The mean of equal values may differ from them by rounding.
     return spread if spread > 1e-9 * float(values.abs().max()) else otherwise
 
 

@@ -1,4 +1,4 @@
-"""How alike two maps are."""
+"""Similarity of two maps: rank correlation and SSIM."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SMALLEST_WINDOW = 3
 
 
 class Similarity(NamedTuple):
-    """The similarity of two maps, each shape ``(N,)``, float64 on the CPU; 1 for equal maps."""
+    """Similarities of two maps; each has shape ``(N,)``, float64 on the CPU, 1 for equal maps."""
 
     spearman: Tensor
     spearman_absolute: Tensor
@@ -35,12 +35,12 @@ def similarity(one: Tensor, other: Tensor) -> Similarity:
         other: Maps of the same shape.
 
     Returns:
-        Spearman's rank correlation, ties at their average rank (scipy), NaN if one of the two maps
-        is constant; and the structural similarity SSIM (scikit-image), with the library's uniform
-        window of 7 places a side, or the largest odd number that fits into the map, and NaN if not
-        even 3 fit or for features, which have no neighbors. For SSIM each
-        map is scaled so that it lies between 0 and 1, a range of 1 (a constant map is 0). All four
-        are NaN where a map is not finite.
+        Spearman's rank correlation (scipy) and the structural similarity SSIM (scikit-image), of
+        the maps and of their absolute values. The rank correlation gives ties their average rank,
+        and is NaN if one of the two maps is constant. SSIM uses uniform windows of 7 places a
+        side, or the largest odd number that fits into the map. Each map is first scaled to [0, 1],
+        and a constant map is 0. SSIM is NaN for maps smaller than 3 places, and for features,
+        which have no neighbors. All four are NaN for a map that is not finite.
 
     Raises:
         ModuleNotFoundError: scipy or scikit-image is not installed.
@@ -81,8 +81,8 @@ def _ssim(one: _Array, other: _Array) -> float:
 
 
 def _scaled(values: _Array) -> _Array:
-    # SSIM is made for brightness, which is not negative: between -1 and 1 the opposite of a map
-    # would be like it, a negative mean times a negative covariance.
+    # SSIM is defined for non-negative values. Between -1 and 1, a map and its negative would be
+    # similar: both the product of their means and their covariance are negative.
     values = values - values.min()
     largest = values.max()
     return values / largest if largest > 0 else values

@@ -97,3 +97,25 @@ def test_a_compiled_model_gives_the_eager_result(model):
         for one, other in zip(whole.terms, eager.terms, strict=True):
             torch.testing.assert_close(one.positive, other.positive)
         compiled(X)  # the next round follows a model that has been compiled
+
+
+def test_a_compiled_function_runs_eagerly_only_while_it_is_explained(model):
+    runs = []
+
+    def backend(graph, inputs):
+        def run(*arguments):
+            runs.append(graph)
+            return graph(*arguments)
+
+        return run
+
+    compiled = torch.compile(lambda x: model(x), backend=backend)
+    with torch.no_grad():
+        compiled(X)
+        assert len(runs) == 1
+        expected = TGradAttribution(model).decompose(X, target=2)
+        whole = TGradAttribution(compiled).decompose(X, target=2)
+        assert len(runs) == 1
+        assert [term.score.tolist() for term in whole] == [term.score.tolist() for term in expected]
+        compiled(X)
+    assert len(runs) == 2

@@ -371,7 +371,7 @@ def test_maps_that_change_their_shape():
         ),
         ({"layers": "6"}, TypeError, "layers must be a list of names"),
         ({"layers": ["fc"]}, ValueError, "no module of that name"),
-        ({"layers": ["6", "5"]}, ValueError, "'5', where the forward pass uses no"),
+        ({"layers": ["6", "5"]}, ValueError, "'5', but the forward pass uses no"),
     ],
 )
 def test_mistakes(changes, error, message):

@@ -1,4 +1,4 @@
-"""Seeing to it that a method explains the copy that is randomized, and nothing else."""
+"""Checks that a method explains the copy that is randomized, and no other model."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from torch import nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 
 _ADVICE = (
-    " It must build the method from the model it is given and from modules of that: for example"
+    " It must construct the method from the model it receives and that model's modules, for example"
     " lambda copy: LayerGradCam(copy, copy.layer4)."
 )
 
 
 def check_method(method: Any, original: set[nn.Module]) -> None:
-    """Raises TypeError or ValueError unless it is an attribution without the user's modules."""
+    """Raises TypeError or ValueError unless ``method`` is an attribution of the copy."""
     if not callable(getattr(method, "attribute", None)):
         raise TypeError(
             "attribution_factory must return a Captum attribution, an object with a method"
-            f" attribute; it returned {method!r}."
+            f" 'attribute', got {method!r}."
         )
     if _holds(method, original):
         raise ValueError(
-            "attribution_factory returned a method with modules of your model itself, which are"
-            " never randomized." + _ADVICE
+            "attribution_factory returned a method that holds modules of your model itself, which"
+            " is never randomized." + _ADVICE
         )
 
 
@@ -39,14 +39,14 @@ def _holds(value: Any, modules: set[nn.Module], depth: int = 4) -> bool:
         return any(_holds(item, modules, depth - 1) for item in value)
     if isinstance(value, dict):
         return any(_holds(item, modules, depth - 1) for item in value.values())
-    # A method may be made of another, as NoiseTunnel is.
+    # A method may hold another one, as NoiseTunnel does.
     return hasattr(value, "attribute") and any(
         _holds(item, modules, depth - 1) for item in getattr(value, "__dict__", {}).values()
     )
 
 
 class Mark:
-    """Tells the modules of a model, and of every copy that a method makes of it, from others."""
+    """Marks the modules of a model, and of every copy that a method makes of the model."""
 
     def __init__(self, model: nn.Module) -> None:
         for module in model.modules():
@@ -62,11 +62,11 @@ class Mark:
 
 @contextmanager
 def only_the_copy_runs(original: set[nn.Module], mark: Mark) -> Iterator[None]:
-    """A context in which the model that is explained is the copy.
+    """A context in which the copy runs, and the user's model does not.
 
     Raises:
-        ValueError: As soon as a module of the user's model is called; at the end, if none of the
-            copy was.
+        ValueError: A module of the user's model is called, or no module of the copy is called
+            before the context ends.
     """
     thread = threading.get_ident()
     ran = False
@@ -87,6 +87,6 @@ def only_the_copy_runs(original: set[nn.Module], mark: Mark) -> Iterator[None]:
         handle.remove()
     if not ran:
         raise ValueError(
-            "attribution_factory returned a method that never calls the model it was given, so"
-            " that its map cannot change." + _ADVICE
+            "attribution_factory returned a method that never calls the model it was constructed"
+            " with, so that its map cannot change." + _ADVICE
         )
