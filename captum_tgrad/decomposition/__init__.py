@@ -1,1 +1,1 @@
-"""``f(x)`` as a sum of terms: the trace of a forward pass, the rule for a bias, the terms."""
+"""Decomposes ``f(x)`` into a sum of terms: traces the forward pass and finds each bias."""

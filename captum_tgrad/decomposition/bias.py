@@ -1,4 +1,4 @@
-"""The ``b`` of one operation: what its output has that its input does not explain."""
+"""The bias ``b`` of one operation: the part of its output that is not linear in its input."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ class ChannelBias:
 
     @property
     def storages(self) -> set[int]:
-        """Where the values lie in memory."""
+        """The addresses of the values' memory."""
         return {self.values.untyped_storage().data_ptr()}
 
     def freeze(self) -> None:
-        """Copies the values, because an operation is about to overwrite them."""
+        """Copies the values before an operation overwrites them."""
         self.values = self.values.clone()
 
     def times(self, gradient: Tensor, scratch: Scratch) -> Tensor:
@@ -54,18 +54,17 @@ class ChannelBias:
 
 
 class ElementBias:
-    """A value per element of the output, computed only when its gradient arrives.
+    """One value per element of the output, computed only when its gradient arrives.
 
-    Until then it holds references to tensors that autograd mostly keeps anyway, rather than a
-    tensor of its own.
+    Until then it holds references to tensors, most of which autograd keeps anyway.
 
     Args:
-        compute: From the held tensors to ``b / scale``, broadcastable to the output.
-        held: The tensors that ``compute`` reads, broadcastable to the output too.
-        scale: What sums of the product with a gradient are still to be multiplied by: they are
-            smaller than ``b``.
-        uncut: The output's dimensions along which an element of ``b`` needs other elements of them
-            than its own.
+        compute: Takes the held tensors and returns ``b / scale``, broadcastable to the output.
+        held: The tensors that ``compute`` reads, broadcastable to the output.
+        scale: The factor by which sums of products with a gradient are multiplied at the end: the
+            sums have fewer elements than ``b``.
+        uncut: The output's dimensions that cannot be cut into blocks, because an element of ``b``
+            depends on other elements along them.
     """
 
     def __init__(
@@ -83,11 +82,11 @@ class ElementBias:
 
     @property
     def storages(self) -> set[int]:
-        """Where the held tensors lie in memory, to notice that one is about to be overwritten."""
+        """The addresses of the held tensors' memory, to notice when one is overwritten."""
         return {tensor.untyped_storage().data_ptr() for tensor in self._held}
 
     def freeze(self) -> None:
-        """Computes ``b`` now, because an operation is about to overwrite what it is made of."""
+        """Computes ``b`` before an operation overwrites the held tensors."""
         if self._value is None:
             self._value = self._compute(*self._held).clone()
             self._held = ()
@@ -106,11 +105,11 @@ class ElementBias:
         return part
 
     def times(self, gradient: Tensor, scratch: Scratch) -> Tensor:
-        """``gradient * b / scale``, in memory that may be overwritten.
+        """``gradient * b / scale``, in memory that the caller may overwrite.
 
         Args:
             gradient: ``df/dy``, in float32 or better.
-            scratch: Lends the memory: it is valid until the next product.
+            scratch: Lends the memory, which is valid until the next product.
         """
         if self._value is not None:
             return _product(gradient, in_full_precision(self._value), scratch)
@@ -125,7 +124,7 @@ class ElementBias:
             and value.dtype == gradient.dtype
             and value.untyped_storage().data_ptr() not in storages
         ):
-            return value.mul_(gradient)  # it was computed for this product alone
+            return value.mul_(gradient)  # value was computed for this product only
         return _product(gradient, value, scratch)
 
 
@@ -133,7 +132,7 @@ class SaturationBias(ElementBias):
     """``b = limit`` where the output has reached a positive limit, else 0.
 
     Args:
-        limit: The largest value that the output can have.
+        limit: The largest value of the output.
         output: The output.
     """
 
@@ -142,7 +141,7 @@ class SaturationBias(ElementBias):
         self._limit = limit
 
     def _times(self, gradient: Tensor, held: list[Tensor], scratch: Scratch) -> Tensor:
-        # The backward pass of a threshold just below the limit masks in a single pass.
+        # The backward pass of a threshold just below the limit masks in one pass over the memory.
         output = held[0].to(gradient.dtype)
         masked: Tensor = torch.ops.aten.threshold_backward.grad_input(
             gradient,
@@ -154,10 +153,10 @@ class SaturationBias(ElementBias):
 
 
 def in_pairs(bias: Bias, output: Tensor) -> ElementBias:
-    """The bias of a complex output, real and imaginary parts in a last dimension of their own.
+    """The bias of a complex output, with real and imaginary parts in an additional last dimension.
 
-    So is the gradient: autograd's gradient of a complex number holds the derivatives by its real
-    and by its imaginary part.
+    The gradient has the same form: autograd's gradient of a complex number holds the derivatives
+    with respect to its real and its imaginary part.
     """
     values = bias.broadcastable(output.dim()) if isinstance(bias, ChannelBias) else bias.value()
     pairs = torch.view_as_real(values.to(output.dtype).expand_as(output).resolve_conj())
@@ -166,7 +165,7 @@ def in_pairs(bias: Bias, output: Tensor) -> ElementBias:
 
 @lru_cache
 def _just_below(limit: float, dtype: torch.dtype) -> float:
-    """The largest number of that type that is smaller."""
+    """The next smaller number of a type."""
     return float(torch.nextafter(torch.tensor(limit, dtype=dtype), torch.tensor(0.0, dtype=dtype)))
 
 
@@ -181,7 +180,7 @@ def _memory(tensor: Tensor, dtype: torch.dtype, scratch: Scratch) -> Tensor:
 
 
 def _narrow(tensor: Tensor, dim: int, start: int, length: int, shape: torch.Size) -> Tensor:
-    """The block of what has the dimension; what is broadcast over it is left whole."""
+    """The block of a tensor; the whole tensor if it is broadcast over the dimension."""
     own = dim - (len(shape) - tensor.dim())
     if own < 0 or tensor.shape[own] != shape[dim]:
         return tensor

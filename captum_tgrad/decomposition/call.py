@@ -1,4 +1,4 @@
-"""One call of a torch function, as the trace sees it, and what is known of its operation."""
+"""One call of a torch function, and the record of its operation."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ _MAY_HOLD_TENSORS = (Tensor, tuple, list, dict)
 
 
 def map_tensors(value: Any, replace: Callable[[Tensor], Any]) -> Any:
-    """``value`` with every tensor in it replaced."""
+    """A copy of ``value`` in which every tensor is replaced."""
     if isinstance(value, Tensor):
         return replace(value)
     if isinstance(value, (tuple, list)):
@@ -75,26 +75,27 @@ def map_tensors(value: Any, replace: Callable[[Tensor], Any]) -> Any:
 
 
 class NoRuleError(Exception):
-    """The record of an operation does not foresee this form of a call."""
+    """The record of an operation does not cover this form of a call."""
 
 
 REQUIRED = object()
-"""The default of a parameter that has none."""
+"""Stands for the default of a parameter that has none."""
 
 
 @dataclass(frozen=True)
 class Operation:
-    """What is known of an operation.
+    """The record of an operation.
 
     Args:
-        places: How the places of its arguments become those of its outputs; None: found by trying.
-        bias: From a call and one of its outputs to its ``b`` in closed form, None where that is
-            zero; None: by the one rule.
-        parameters: Its parameters in order, with their defaults; needed by rules that read them.
-        reads_input: Whether ``bias`` reads its first argument, which an in-place form overwrites.
-        chains_outputs: Whether one of its outputs may be made from another.
+        places: Computes the places of the outputs from those of the arguments. None: they are found
+            by trying.
+        bias: Takes a call and one of its outputs and returns ``b`` in closed form, or None if it is
+            zero. None: the one rule computes it.
+        parameters: The parameters in order, with their defaults. Rules that read them need them.
+        reads_input: Whether ``bias`` reads the first argument, which an in-place form overwrites.
+        chains_outputs: Whether one output may be computed from another.
         form: An equal form that costs less.
-        fill: The positions of numbers that are filled in, which have no place.
+        fill: The positions of numbers that fill elements, which have no place.
     """
 
     places: Callable[[Call, Sequence[Tensor]], list[Places]] | None = None
@@ -106,7 +107,7 @@ class Operation:
     fill: Collection[int] = ()
 
 
-NOTHING_KNOWN = Operation()
+NO_RECORD = Operation()
 
 
 _ALIASES = {
@@ -114,25 +115,25 @@ _ALIASES = {
     "x1": "input", "x2": "other", "mat2": "other", "vec2": "other", "tensor": "input",
     "vec": "other", "source": "src", "ord": "p", "exponent": "other",
 }  # fmt: skip
-"""Other names that torch knows of a parameter."""
+"""Other names of parameters in torch."""
 
 
 class Call:
-    """``func(*args, **kwargs)``, with everything that is constant already detached.
+    """``func(*args, **kwargs)``, with all constants detached.
 
-    A tensor argument depends on the network's input exactly if it requires a gradient.
+    A tensor argument depends on the network's input if and only if it requires a gradient.
 
     Attributes:
         name: The operation's plain name.
-        record: What is known of the operation.
+        record: The record of the operation.
         tensors: All tensor arguments, in order.
-        dependent: Those that depended on the network's input before the call was run.
-        constant: Those that did not.
-        shared: What several rules need and the first of them has computed.
-        returned: The tensors that it returned, once it has run.
-        is_dense: Whether the constant matrices that decide about its places hold no zeros; None if
+        dependent: The tensor arguments that depended on the network's input before the call ran.
+        constant: The other tensor arguments.
+        shared: Values that several rules need; the first rule computes them.
+        returned: The tensors that the call returned, once it has run.
+        is_dense: Whether the constant matrices that determine its places hold no zeros; None if
             there are none.
-        picks: Whether such a matrix picks what it mixes, as a permutation does.
+        picks: Whether such a matrix selects the elements that it mixes, as a permutation does.
     """
 
     def __init__(
@@ -140,7 +141,7 @@ class Call:
         func: Callable[..., Any],
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
-        record: Operation = NOTHING_KNOWN,
+        record: Operation = NO_RECORD,
         tensors: list[Tensor] | None = None,
     ) -> None:
         self.func = func
@@ -166,7 +167,7 @@ class Call:
         return self.func(*self.args, **self.kwargs)
 
     def with_first(self, first: Tensor) -> Call:
-        """The call with another tensor in the place of its first argument."""
+        """The call with another first argument."""
         return Call(self.func, (first, *self.args[1:]), self.kwargs, self.record)
 
     @property
@@ -210,7 +211,7 @@ class Call:
 
 @cache
 def _overwrites(func: Callable[..., Any]) -> tuple[bool, int | None]:
-    """Whether a function always overwrites its first argument, or where it has an ``inplace``."""
+    """Whether a function always overwrites its first argument; the position of ``inplace``."""
     name = getattr(func, "__name__", "")
     if name == "__setitem__" or (name.startswith("__i") and name[3:-2] in _IN_PLACE_OPERATORS):
         return True, None

@@ -1,4 +1,4 @@
-"""Following a trace into the functions that torch has written in Python."""
+"""Lets the trace see the operations inside the functions that torch implements in Python."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ _GUARDS = ("has_torch_function", "has_torch_function_unary", "has_torch_function
 
 @lru_cache(maxsize=256)
 def opened(func: Callable[..., Any]) -> Callable[..., Any] | None:
-    """A Python function without its own check for overrides; None if it has none.
+    """A copy of a Python function without its check for overrides; None if it has no check.
 
-    Called inside a mode, the function would hand itself to the mode again. Without the check its
-    body runs, and the mode sees the operations in it.
+    Called inside a mode, the function would call the mode again. Without the check its body runs,
+    and the mode sees the operations in it.
     """
     if not isinstance(func, types.FunctionType):
         return None

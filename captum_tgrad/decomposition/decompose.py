@@ -1,4 +1,4 @@
-"""``f(x)`` as a sum of terms: one forward pass, one backward pass (the paper's eq. 6)."""
+"""Decomposes ``f(x)`` into a sum of terms in one forward and one backward pass (eq. 6)."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ Gradients = Callable[[Forward, tuple[Tensor, ...]], Sequence[Tensor]]
 Select = Callable[[Any], Tensor]
 
 WARNED_SHARE = 0.01
-"""What share of the terms has to be out of place before a warning says so."""
+"""The share of the terms that may lose their places without a warning."""
 
 
 @dataclass(frozen=True)
 class Explained:
-    """A decomposition together with what its input terms look like element by element.
+    """A decomposition, and the elements of its input terms.
 
     Args:
         decomposition: The sum of terms.
-        contributions: ``df/dx * x`` for each input, in the shape of that input.
+        contributions: ``df/dx * x`` for each input, shaped like that input.
         reductions: How the elements of each input are summed into the cells of its maps.
     """
 
@@ -63,24 +63,24 @@ def decompose(
 
     Args:
         forward: The network: any callable whose first arguments are the inputs.
-        inputs: Floating-point tensors, samples first; they are not touched.
+        inputs: Floating-point tensors, batch dimension first. They are not changed.
         gradients: Runs a forward function on leaf tensors and returns the gradients of its
-            selected output, summed over samples, with respect to them.
-        select: Selects from what ``forward`` returned the output to explain, shape ``(N,)``.
-        given: Where the elements of each input are; samples, channels, then space if None.
-        with_magnitudes: Whether to find the range of each bias term's elements, too.
+            selected output, summed over samples, with respect to the tensors.
+        select: Takes the result of ``forward`` and returns the output to explain, shape ``(N,)``.
+        given: The places of the elements of each input. None: samples, channels, then space.
+        with_magnitudes: Whether to compute the range of each bias term's elements as well.
 
     Returns:
         The decomposition and the inputs' contributions.
 
     Raises:
-        ValueError: The output does not depend on one of the inputs, or a batch norm is in training
-            mode, or the samples of the batch cannot be told apart, or the model has tensors that
-            were made under ``torch.inference_mode``.
+        ValueError: The output does not depend on one of the inputs, a batch norm is in training
+            mode, the samples of the batch cannot be told apart, or the model has tensors that were
+            made under ``torch.inference_mode``.
 
     Warns:
-        UserWarning: The terms do not add up to the output, an operation lost the places of its
-            input, or hidden operations have a share in the output and no places.
+        UserWarning: The terms do not add up to the output, or an operation loses the places of its
+            input.
     """
     forward = uncompiled(forward)
     leaves = tuple(_leaf(tensor) for tensor in inputs)
@@ -99,7 +99,9 @@ def decompose(
         trace.recorder.finish(output)
         _require_order(output, summing.samples)
         selected = select(output)
-        outputs.append(selected.detach().to(leaves[0].device, copy=True))  # no view of all outputs
+        outputs.append(
+            selected.detach().to(leaves[0].device, copy=True)
+        )  # not a view of all outputs
         return output
 
     try:
@@ -126,14 +128,14 @@ def decompose(
 
 
 def _spatial_axes(given: Places) -> list[Axis]:
-    """The spatial axes of an input; of the first, for a layer that several inputs reach."""
+    """The spatial axes of an input; of the first input, if a layer depends on several."""
     axes = [axis for axis in given.claims if axis.input >= 0 and axis.is_place]
     first = min((axis.input for axis in axes), default=0)
     return sorted((axis for axis in axes if axis.input == first), key=lambda axis: axis.dim)
 
 
 def _require_order(output: Any, samples: int) -> None:
-    """Refuses an output whose rows belong to other samples than those of the input."""
+    """Raises ValueError if the rows of an output do not belong to the samples in order."""
     given = places_of(output) if isinstance(output, Tensor) else None
     if given is None or samples == 1 or given.shape[:1] != (samples,):
         return
@@ -152,29 +154,29 @@ def _require_all_used(used: set[int], count: int) -> None:
     if unused:
         argument = "inputs" if count == 1 else f"inputs[{unused[0]}]"
         raise ValueError(
-            f"{argument} does not reach the explained output, which has no gradient with respect"
-            " to it. Leave it out; what is to be held constant belongs in additional_forward_args."
+            f"The explained output does not depend on {argument}, so that there is no gradient with"
+            " respect to it. Leave it out; constants belong in additional_forward_args."
         ) from None
 
 
 def _explain(error: RuntimeError) -> None:
-    """Says what to do about an error of torch that does not."""
+    """Replaces errors of torch by errors that say what to do."""
     if "use_reentrant=True" in str(error):
         raise ValueError(
             "forward_func uses reentrant activation checkpointing, which torch cannot differentiate"
-            " with respect to an input. Call checkpoint(..., use_reentrant=False), or switch"
-            " checkpointing off to explain the model."
+            " with respect to an input. Call checkpoint(..., use_reentrant=False), or disable"
+            " checkpointing to explain the model."
         ) from error
     if "appears to not have been used in the graph" in str(error):
         raise ValueError(
-            "The output of forward_func has no gradient with respect to inputs: an operation"
-            " between them has a backward pass that returns none, such as one of a quantized model."
-            " Explain the model in floating point."
+            "The output of forward_func has no gradient with respect to inputs: the backward pass"
+            " of an operation between them returns none, as in quantized models. Explain the model"
+            " in floating point."
         ) from error
 
 
 def _leaf(tensor: Tensor) -> Tensor:
-    """The input as a leaf of its own graph, on the user's memory but not on the user's flags."""
+    """The input as a leaf of a new graph, which shares its memory but not its flags."""
     with torch.inference_mode(False):
         plain: Tensor = usable_in_backward(tensor)
         return plain.detach().requires_grad_()
@@ -210,14 +212,14 @@ def _explained(
 
 
 def _check(decomposition: Decomposition, precision: float) -> None:
-    """Warns if the terms do not add up to the output, or are not where they could be."""
+    """Warns if the terms do not add up to the output, or if they lost their places."""
     delta = decomposition.delta
     terms = decomposition.terms
     scale = torch.stack([each.score.abs() for each in terms]).sum(0)
     allowed = precision**0.5 * torch.maximum(scale, decomposition.output.abs())
     complete = delta.abs() <= allowed  # false for NaN too
     if not bool(complete.all()):
-        # Where all terms cancel, what remains is rounding of their elements.
+        # If all terms cancel, the difference is the rounding of their elements.
         evidence = [(each.positive + each.negative).flatten(1).sum(1) for each in terms]
         allowed = torch.maximum(allowed, 100 * precision * torch.stack(evidence).sum(0))
         complete = delta.abs() <= allowed
@@ -234,9 +236,9 @@ def _check(decomposition: Decomposition, precision: float) -> None:
 def _warn_of_channels(channels: Axis, place: Axis | None, count: int) -> None:
     name = "inputs" if count == 1 else f"inputs[{channels.input}]"
     warn_user(
-        f"forward_func uses dimension {channels.dim} of {name} as a place, but it counts as"
-        f" channels: later terms have one value for all of its {channels.extent} positions. To"
-        f" tell them apart, pass channel_dim={None if place is None else place.dim}.",
+        f"forward_func uses dimension {channels.dim} of {name} as a place, but channel_dim says"
+        f" that it is channels: later terms have one value for all of its {channels.extent}"
+        f" positions. To tell them apart, pass channel_dim={None if place is None else place.dim}.",
     )
 
 
@@ -256,24 +258,24 @@ def _warn_of_lost(decomposition: Decomposition, scale: Tensor) -> None:
                 f" {f'the module {module!r}' if module else 'forward_func'}. Terms with"
                 f" {float(share.max()):.0%} of the sum of |score| are spread evenly there."
                 + (
-                    " Scripted modules and custom torch.autograd.Functions are hidden: pass the"
-                    " model in plain PyTorch operations to see where these terms are."
+                    " Scripted modules and custom torch.autograd.Functions are hidden: pass a model"
+                    " of plain PyTorch operations to get the places of these terms."
                     if hidden
-                    else " Write it with operations that only move or mix elements, such as"
-                    " indexing, gather or matmul."
+                    else " Use operations that only move or mix elements instead, such as indexing,"
+                    " gather or matmul."
                 ),
             )
 
 
 def _likely_cause(delta: Tensor, allowed: Tensor) -> str:
-    """What may be missing."""
+    """The likely cause of an incomplete decomposition, for the warning."""
     if bool(delta.sum().abs() <= allowed.sum()) and len(delta) > 1:
-        # What one sample lacks, another has too much.
+        # The deltas of the samples cancel.
         return (
             "Likely the samples of the batch influence each other: explain them one at a time, in"
             " batches of 1."
         )
     return (
-        "Something changed values or gradients out of sight: arithmetic on .data, in-place"
+        "Something changed values or gradients without autograd: arithmetic on .data, in-place"
         " operations under torch.no_grad(), or hooks that change a gradient."
     )

@@ -1,4 +1,4 @@
-"""Compiled models run eagerly while they are followed: a compiled graph shows no operation."""
+"""Runs compiled models eagerly during a trace, which cannot see into compiled graphs."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ def uncompiled(forward: Callable[..., Any]) -> Callable[..., Any]:
 
 @contextmanager
 def compiled_models_run_eagerly() -> Iterator[None]:
-    """In this context ``torch.compile``d functions run the code they were compiled from.
+    """A context in which ``torch.compile``d functions run their original code.
 
-    The compiler's stance is one for the whole process: the first thread that enters sets it, and
-    the last one that leaves puts the user's back.
+    The compiler's stance is global to the process: the first thread that enters sets it, and the
+    last thread that leaves restores the user's stance.
     """
     global _running, _stance
-    if "torch._dynamo" not in sys.modules:  # nothing is compiled, and importing it takes seconds
+    if "torch._dynamo" not in sys.modules:  # nothing is compiled, and the import takes seconds
         yield
         return
     with _lock:

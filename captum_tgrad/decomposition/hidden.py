@@ -1,9 +1,9 @@
-"""Operations that the trace cannot see into are terms, too.
+"""Finds operations that the trace cannot see. They are terms as well.
 
 A scripted module, a custom ``autograd.Function`` or an operation without a directional derivative
-computes its outputs ``y`` from its inputs ``z`` out of sight. What it adds is still exact:
-``<df/dy, y> - <df/dz, z>``, with the gradient at ``z`` taken through it alone, which is what hooks
-on its nodes in autograd's graph see.
+computes its outputs ``y`` from its inputs ``z`` without the trace. Its term is still exact:
+``<df/dy, y> - <df/dz, z>``, where the gradient at ``z`` is that through this operation alone. Hooks
+on the operation's nodes in autograd's graph receive that gradient.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ _RECENT = 16
 
 
 class HiddenOperations:
-    """Finds results that no operation in sight has made, and collects what made them.
+    """Finds the results of hidden operations, and collects their terms.
 
     Args:
-        old_values: Is told which values are read in the backward pass.
-        lifetime: That of the trace.
+        old_values: Registers the values that are read in the backward pass.
+        lifetime: The lifetime of the trace.
         samples: The batch size.
     """
 
@@ -57,26 +57,26 @@ class HiddenOperations:
         self._terms: dict[Root, HiddenTerm] = {}
 
     def see(self, tensor: Tensor) -> None:
-        """Remembers the result of an operation in sight: there a search for hidden ones ends."""
+        """Remembers the result of a visible operation, where a search for hidden ones ends."""
         if tensor.grad_fn is not None:
             self._seen[tensor.grad_fn, tensor.output_nr] = known = ref(tensor)
             self._recent.append(known)
 
     def hold(self) -> None:
-        """Keeps recent results alive until the next operation: a hidden one may read them."""
+        """Keeps recent results alive until the next operation, as a hidden one may read them."""
         self._held = [tensor for known in self._recent if (tensor := known()) is not None]
 
-    def let_go(self) -> None:
-        """Lets memory go that only :meth:`hold` has kept."""
+    def free(self) -> None:
+        """Frees the results that only :meth:`hold` kept alive."""
         self._held = []
 
     def found(self, tensor: Tensor, path: str, order: int) -> Origin | None:
         """The origin of a tensor that a hidden operation returned; None if it is a constant.
 
         Args:
-            tensor: A tensor without an origin that requires a gradient.
-            path: The module that ran.
-            order: How many terms come before it.
+            tensor: A tensor that requires a gradient and has no origin.
+            path: The path of the running module.
+            order: The number of terms before it.
         """
         if tensor.grad_fn is None:
             return None
@@ -97,7 +97,7 @@ class HiddenOperations:
                 self._old_values.are_read_by(self._sources[seen].value)
         everything = torch.ones((), dtype=torch.bool, device=tensor.device)
         if not known or _gradient_of(tensor, known, everything) is None:
-            return None  # a backward that returns None makes it a constant
+            return None  # a backward that returns None: the result is a constant
         given, is_elementwise = self._places(tensor, known, path)
         origin = Origin(given, inputs, self._lifetime)
         set_origin(tensor, origin)
@@ -109,7 +109,7 @@ class HiddenOperations:
         return origin
 
     def _edges(self, output: Output) -> Iterator[Edge]:
-        """Where a hidden operation reads what was seen: its node, the argument, and what it is."""
+        """The edges from a hidden operation to visible results: node, argument, result."""
         node, _ = output
         found = False
         visited, waiting = {node}, [node]
@@ -128,7 +128,7 @@ class HiddenOperations:
             self._constant |= visited
 
     def _places(self, tensor: Tensor, known: list[Tensor], path: str) -> tuple[Places, bool]:
-        """The places of the output, if a backward pass through the operation confirms them."""
+        """The places of the output, as far as a backward pass through the operation confirms."""
         source = max(known, key=torch.Tensor.numel)
         origin = origin_of(source)
         if origin is None:
@@ -171,7 +171,7 @@ class HiddenOperations:
     def _keeps_places(
         self, tensor: Tensor, source: Tensor, claims: dict[Axis, tuple[Coordinates, ...]]
     ) -> bool:
-        """Whether halves and quarters along each dimension of places depend on themselves."""
+        """Whether halves and quarters along each spatial dimension depend mostly on themselves."""
         dims = {
             dim
             for axis, own in claims.items()
@@ -192,18 +192,18 @@ class HiddenOperations:
         return True
 
     def arm(self) -> None:
-        """Starts listening, after the forward pass: gradients taken inside it are the model's."""
-        self.let_go()
+        """Registers the hooks, after the forward pass, in which the model may take gradients."""
+        self.free()
         self._recent.clear()
         edges = {root: list(self._edges(root.output)) for root in self._roots.values()}
-        # A source that was found to be a root, too, is read as it was returned.
+        # A source that is also a root is read as it was returned.
         sources = {**self._sources, **self._roots}
         self._terms, hooks = joined(edges, sources, self._samples)
         self._handles += [hook() for hook in hooks]
 
     @property
     def terms(self) -> list[HiddenTerm]:
-        """What the hidden operations add."""
+        """The terms of the hidden operations."""
         return list(dict.fromkeys(self._terms.values()))
 
     def _left(self, root: Root, gradient: Tensor | None) -> None:
@@ -211,22 +211,22 @@ class HiddenOperations:
             self._terms[root].add(gradient, root, 1)
 
     def release(self) -> None:
-        """Removes the hooks and lets go of all that was held."""
+        """Removes the hooks and frees all tensors."""
         for handle in self._handles:
             handle.remove()
         for held in (self._handles, self._constant, self._seen, self._sources, self._roots):
             held.clear()
         self._terms.clear()
-        self.let_go()
+        self.free()
 
 
 def _along(part: Tensor, tensor: Tensor, dim: int) -> Tensor:
-    """A mask of a part of a dimension, to multiply the tensor with."""
+    """A mask for a part of a dimension, broadcastable to the tensor."""
     return part.reshape([-1 if d == dim else 1 for d in range(tensor.dim())])
 
 
 def _gradient_of(tensor: Tensor, sources: list[Tensor], part: Tensor) -> list[Tensor] | None:
-    """The gradients of a part of an output, through a hidden operation; None if there are none."""
+    """The gradients of a part of an output at the sources; None if there are none."""
     generator = torch.Generator().manual_seed(0)
     probe = torch.rand(tensor.shape, generator=generator).add_(0.5).to(tensor) * part
     gradients = torch.autograd.grad(tensor, sources, probe, retain_graph=True, allow_unused=True)

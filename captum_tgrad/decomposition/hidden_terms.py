@@ -1,4 +1,4 @@
-"""What hidden operations add: ``<df/dy, y> - <df/dz, z>``, collected in the backward pass."""
+"""Terms of hidden operations: ``<df/dy, y> - <df/dz, z>``, summed in the backward pass."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ Output = tuple[Any, int]
 """A node of autograd's graph, and the number of its output."""
 
 Edge = tuple[Any, int, Output]
-"""Where a hidden operation reads what was seen: its node, the argument, and what it is."""
+"""A node of a hidden operation, the number of its argument, and the visible result it reads."""
 
 
 class Value:
-    """The values of a tensor as they are now, for the backward pass."""
+    """The current values of a tensor, for the backward pass."""
 
     def __init__(self, tensor: Tensor) -> None:
         self.tensor = tensor.detach()
 
     @property
     def storages(self) -> set[int]:
-        """Where they are in memory."""
+        """The addresses of their memory."""
         return {self.tensor.untyped_storage().data_ptr()}
 
     def freeze(self) -> None:
-        """Copies them, because they are about to be overwritten."""
+        """Copies the values before they are overwritten."""
         self.tensor = self.tensor.clone()
 
 
@@ -46,8 +46,8 @@ class Source:
 
     Args:
         value: Its values.
-        places: Where its elements are.
-        inputs: The numbers of the network's inputs that reach it.
+        places: The places of its elements.
+        inputs: The numbers of the network's inputs on which it depends.
     """
 
     value: Value
@@ -57,13 +57,13 @@ class Source:
 
 @dataclass(frozen=True, eq=False)
 class Root(Source):
-    """A tensor that a hidden operation returned; others may read it in turn.
+    """A tensor that a hidden operation returned. Other hidden operations may read it.
 
     Args:
         output: Its node.
         is_elementwise: Whether each of its elements belongs to one element of its only source.
-        path: The module that ran.
-        order: How many terms come before it.
+        path: The path of the module that ran.
+        order: The number of terms before it.
     """
 
     output: Output
@@ -74,14 +74,14 @@ class Root(Source):
 
 @dataclass(eq=False)
 class HiddenTerm:
-    """What hidden operations add that have nodes in common.
+    """The term of hidden operations that have nodes in common.
 
     Args:
-        roots: What they return.
+        roots: The tensors that they return.
         samples: The batch size.
-        sources: What they read.
-        total: The contribution so far: element by element where each output element belongs to
-            one input element, or by sample.
+        sources: The tensors that they read.
+        total: The sum so far: element by element if each output element belongs to one input
+            element, otherwise by sample.
     """
 
     roots: list[Root]
@@ -91,13 +91,13 @@ class HiddenTerm:
 
     @property
     def is_elementwise(self) -> bool:
-        """Whether outputs and inputs are one tensor each, element by element."""
+        """Whether there is one output and one source, whose elements correspond."""
         (first, *others) = self.roots
         return not others and first.is_elementwise and len(self.sources) == 1
 
     @property
     def inputs(self) -> frozenset[int]:
-        """The numbers of the network's inputs that reach it."""
+        """The numbers of the network's inputs on which it depends."""
         return frozenset().union(*(source.inputs for source in self.sources.values()))
 
     @torch.no_grad()
@@ -120,7 +120,7 @@ class HiddenTerm:
         self.total = product if self.total is None else self.total + product
 
     def reduced(self, summing: Summing, scratch: Scratch) -> Reduced | None:
-        """The sums of the term, if its gradients have arrived."""
+        """The sums of the term; None if no gradient has arrived."""
         if self.total is None:
             return None
         if self.is_elementwise:
@@ -135,11 +135,11 @@ class HiddenTerm:
 def joined(
     edges: Mapping[Root, Iterable[Edge]], sources: Mapping[Output, Source], samples: int
 ) -> tuple[dict[Root, HiddenTerm], list[Callable[[], Any]]]:
-    """The term of each root, those with nodes in common in one, and how to listen to its sources.
+    """The term of each root, one for roots with nodes in common, and the hooks at its sources.
 
     Args:
-        edges: Where the operations behind each root read what was seen.
-        sources: What they read there.
+        edges: The edges from the operations behind each root to visible results.
+        sources: The visible results.
         samples: The batch size.
 
     Returns:

@@ -1,8 +1,8 @@
-"""In place is what it is out of place: computed in fresh memory, then copied.
+"""Handles operations that overwrite their argument.
 
-An operation that overwrites its argument destroys values from which biases are computed only when
-their gradients arrive. They are computed before, and nothing else is copied. Where it is safe, the
-operation itself runs in place.
+They are computed in new memory and then copied, unless it is safe to run them in place. Biases are
+computed when their gradients arrive. A bias that reads the overwritten values is computed before
+they are overwritten; nothing else is copied.
 """
 
 from __future__ import annotations
@@ -24,36 +24,36 @@ class Reader(Protocol):
 
     @property
     def storages(self) -> set[int]:
-        """Where they are in memory."""
+        """The addresses of their memory."""
 
     def freeze(self) -> None:
-        """Reads them now, because they are about to be overwritten."""
+        """Reads the values now, before they are overwritten."""
 
 
 class OldValues:
-    """Knows who reads which memory, and lets them read before it is overwritten."""
+    """Keeps a list of the readers of each memory, and freezes them before it is overwritten."""
 
     def __init__(self) -> None:
         self._readers: dict[int, list[Reader]] = {}
 
     def are_read_by(self, reader: Reader) -> None:
-        """Remembers where the values are that ``reader`` reads."""
+        """Registers a reader of its ``storages``."""
         for storage in reader.storages:
             self._readers.setdefault(storage, []).append(reader)
 
     def forget(self) -> None:
-        """Nothing is overwritten any more: each value goes with its gradient."""
+        """Removes all readers, after the forward pass, when nothing is overwritten any more."""
         self._readers.clear()
 
-    def rescue(self, overwritten: Tensor) -> None:
-        """Has everything read that is about to be overwritten."""
+    def freeze_readers(self, overwritten: Tensor) -> None:
+        """Freezes the readers of a tensor that is about to be overwritten."""
         if self._readers:
             for reader in self._readers.pop(overwritten.untyped_storage().data_ptr(), []):
                 reader.freeze()
 
 
 def autograd_keeps_old_values(call: Call) -> bool:
-    """Whether the backward pass of an in-place call keeps the old values, as a copy would."""
+    """Whether autograd saves the old values for the backward pass of an in-place call."""
     return call.name in ("silu", "hardswish") and torch.is_grad_enabled()
 
 
@@ -78,7 +78,7 @@ def places_of_view(base: Tensor, view: Tensor, given: Places) -> Places:
 
 
 def rest_of_base(base: Tensor, view: Tensor) -> ElementBias:
-    """What a constant holds beside the view that was overwritten: a bias, too."""
+    """The bias of a constant whose view was overwritten: the elements outside the view."""
     rest = _laid_out_as(base, base.detach())
     _seen_through(view, base, rest).zero_()
     return ElementBias(torch.Tensor.contiguous, rest)
@@ -90,12 +90,13 @@ def _laid_out_as(base: Tensor, values: Tensor) -> Tensor:
 
 
 def _seen_through(view: Tensor, base: Tensor, whole: Tensor) -> Tensor:
-    """What ``view`` shows of ``base``, of a tensor with the strides of ``base``."""
-    numbers = 2 if base.is_complex() and not view.is_complex() else 1  # of view, in one of base
+    """The view of ``whole`` that ``view`` is of ``base``; both have the same strides."""
+    # How many elements of the view are one element of the base.
+    numbers = 2 if base.is_complex() and not view.is_complex() else 1
     offset = view.storage_offset() - numbers * base.storage_offset()
     strides = view.stride()
     if numbers == 2 and whole.is_complex():
         whole = torch.view_as_real(whole)
-    elif numbers == 2:  # the real and the imaginary part of a number are at one place
+    elif numbers == 2:  # the real and the imaginary part of a number have one place
         strides, offset = tuple(stride // 2 for stride in strides), offset // 2
     return whole.as_strided(view.shape, strides, whole.storage_offset() + offset)

@@ -1,4 +1,4 @@
-"""From the gradient that arrives at an operation to the small maps of its term."""
+"""Reduces the product of a gradient and a bias to the small maps of a term."""
 
 from __future__ import annotations
 
@@ -17,30 +17,30 @@ from captum_tgrad.decomposition.precision import in_full_precision
 from captum_tgrad.decomposition.scratch import Scratch
 from captum_tgrad.decomposition.terms import Magnitudes, TermMap
 
-# Four megabytes in float32: of the powers of two about the fastest on two threads, which smaller
-# blocks keep waiting for each other and larger ones drive out of the cache.
+# Four megabytes in float32, about the fastest power of two on two threads: threads wait for each
+# other with smaller blocks, and larger blocks do not fit in the cache.
 ELEMENTS_OF_A_BLOCK = 2**20
 
 
 def samples_lost(module: str, operation: str) -> SamplesLostError:
-    """The error that names the operation."""
+    """The error for an operation whose samples cannot be told apart."""
     return SamplesLostError(
         f"The samples of the batch cannot be told apart at the operation {operation!r}"
         f" in {module or 'forward_func'!r}: an operation before it mixes them, or may"
-        " have put them into another order. Explain them one at a time, in batches of 1."
+        " change their order. Explain them one at a time, in batches of 1."
     )
 
 
 @dataclass(frozen=True)
 class Sums:
-    """``sum_c c`` and ``sum_c |c|`` on one input, from which the maps follow.
+    """``sum_c c`` and ``sum_c |c|`` on one input, from which the maps are computed.
 
     Args:
         signed: Shape ``(N, 1, *cells)``, or ``(N, 1)`` without a place.
         absolute: The same shape.
         beside: ``sum c`` and ``sum |c|`` of the elements without a place, each of shape ``(N,)``;
-            None if all have one.
-        grid: The cells; None without a place.
+            None if all elements have one.
+        grid: The cells; None if no element has a place.
     """
 
     signed: Tensor
@@ -51,11 +51,11 @@ class Sums:
 
 @dataclass(frozen=True)
 class Reduced:
-    """A term that is waiting for the others to be turned into maps.
+    """The sums of a term, before they become maps.
 
     Args:
-        sums: Its sums on each input that reaches it, by the input's number.
-        magnitudes: The range of ``|c|``, where it was asked for.
+        sums: The sums on each input on which the term depends, by the input's number.
+        magnitudes: The range of ``|c|``, if a method needs it.
     """
 
     sums: Mapping[int, Sums]
@@ -64,13 +64,13 @@ class Reduced:
 
 @dataclass(frozen=True)
 class Summing:
-    """What a term is summed over.
+    """The dimensions that terms are summed over.
 
     Args:
         axes: The spatial axes of each input, by its number.
         samples: The batch size.
-        device: Where the results go: a model may be spread over several.
-        with_magnitudes: Whether to find the range of each term's elements, too.
+        device: The device of the results; a model may use several devices.
+        with_magnitudes: Whether to compute the range of each term's elements as well.
     """
 
     axes: Mapping[int, Sequence[Axis]]
@@ -86,12 +86,12 @@ class Summing:
         Args:
             gradient: ``df/dy`` of the operation's output ``y``.
             bias: The operation's ``b``.
-            given: Where the elements of ``y`` are.
-            inputs: The numbers of the inputs that reach it.
+            given: The places of the elements of ``y``.
+            inputs: The numbers of the inputs on which ``y`` depends.
             scratch: Lends the memory for ``c``.
 
         Raises:
-            SamplesLostError: It is not known which sample the elements belong to.
+            SamplesLostError: The sample of an element is unknown.
         """
         by = {number: reduction(given, self.axes[number], self.samples) for number in inputs}
         kept = {dim for each in by.values() for dim in each.kept}
@@ -132,16 +132,16 @@ class Summing:
 def _summed(
     gradient: Tensor, bias: Bias, kept: set[int], ranges: bool, scratch: Scratch
 ) -> list[Tensor]:
-    """``sum c``, ``sum |c|`` and, if asked for, the range of ``|c|``, for ``c = gradient * b``.
+    """``sum c``, ``sum |c|`` and, optionally, the range of ``|c|``, for ``c = gradient * b``.
 
-    On a CPU, products of the size of a large activation cost more to allocate, write and read back
-    than to compute. Those of a block stay in memory that is used again, and in the cache.
+    On a CPU, allocating, writing and reading a product as large as an activation takes longer than
+    computing it. The product of a block stays in the cache, in memory that is reused.
 
     Args:
         gradient: As for :meth:`Summing.reduced`.
         bias: As for :meth:`Summing.reduced`.
         kept: The dimensions that are not summed over.
-        ranges: Whether to find the smallest and the largest ``|c|``, too.
+        ranges: Whether to compute the smallest and the largest ``|c|`` as well.
         scratch: Lends the memory for the products.
     """
     over = [dim for dim in range(gradient.dim()) if dim not in kept]
@@ -178,7 +178,7 @@ _HOW = ("sum", "sum", "amin", "amax")
 
 
 def _reduced(product: Tensor, over: list[int], how: str) -> Tensor:
-    """A product over some dimensions; a copy if there are none, as its memory is used again."""
+    """Reduces a product; copies it if there is nothing to reduce, as its memory is reused."""
     if not over:
         return product.clone()
     reduced: Tensor = getattr(product, how)(over, keepdim=True)
@@ -194,10 +194,10 @@ def _joined(parts: list[Tensor], dim: int | None, how: str) -> Tensor:
 
 
 def _cut(tensor: Tensor, uncut: tuple[int, ...]) -> tuple[int | None, int]:
-    """Along which dimension to cut an activation into blocks, and their length; None if small."""
+    """The dimension to cut an activation along, and the length of a block; None if small."""
     if not tensor.is_cpu or tensor.numel() <= ELEMENTS_OF_A_BLOCK:
         return None, 0
-    # Along the slowest dimension, a block is one piece of memory.
+    # Along the slowest dimension, a block is contiguous in memory.
     for dim in sorted(range(tensor.dim()), key=tensor.stride, reverse=True):
         size = tensor.shape[dim]
         length = max(1, ELEMENTS_OF_A_BLOCK * size // tensor.numel())
@@ -208,10 +208,10 @@ def _cut(tensor: Tensor, uncut: tuple[int, ...]) -> tuple[int | None, int]:
 
 @dataclass(frozen=True)
 class Mapped:
-    """A term as maps.
+    """The maps and the score of a term.
 
     Args:
-        maps: On each input that reaches it, by the input's number.
+        maps: The maps on each input on which the term depends, by the input's number.
         score: ``sum c`` of each sample, shape ``(N,)``.
     """
 
@@ -220,7 +220,7 @@ class Mapped:
 
 
 def mapped(terms: Sequence[Reduced]) -> list[Mapped]:
-    """The maps of several terms; those of one shape at once, as they are small."""
+    """The maps of several terms. Sums of one shape are stacked, as they are small."""
     groups: dict[object, list[tuple[int, int, Sums]]] = {}
     for position, term in enumerate(terms):
         for number, sums in term.sums.items():
@@ -241,7 +241,7 @@ def mapped(terms: Sequence[Reduced]) -> list[Mapped]:
             total = inside + all_outside
             tiny = torch.finfo(total.dtype).tiny
             placed = torch.where(total > 0, inside / total.clamp_min(tiny), 1)
-            # What has no place is spread evenly over the cells.
+            # Elements without a place are spread evenly over the cells.
             per_cell = [*score.shape, *[1] * (signed.dim() - 2)]
             cells = max(signed[0, 0].numel(), 1)
             signed = signed + (outside / cells).reshape(per_cell)

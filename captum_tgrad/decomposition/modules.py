@@ -1,4 +1,4 @@
-"""Which module of the network is running, so that a term can be named after it."""
+"""Tracks the running module of the network, after which terms are named."""
 
 from __future__ import annotations
 
@@ -17,17 +17,18 @@ from torch.utils.hooks import RemovableHandle
 
 
 class RunningModules:
-    """A context in which the path of the innermost running module is known.
+    """A context that tracks the path of the innermost running module.
 
-    It listens to every module call of this thread and touches no module: ``forward_func`` may wrap
-    any number of models that nobody has told us about. Paths are relative to the outermost module.
+    It uses global hooks for the calls of this thread and changes no module, because
+    ``forward_func`` may call any number of unknown models. Paths are relative to the outermost
+    module.
 
     Args:
-        leaving: Is given the path and the output of every module that has run, if not None.
+        leaving: Called with the path and the output of every module that has run, if not None.
 
     Raises:
-        ValueError: In the context, when a batch norm is about to run in training mode; before it
-            has changed its running statistics.
+        ValueError: In the context, before a batch norm in training mode runs and updates its
+            running statistics.
     """
 
     def __init__(self, leaving: Callable[[str, Any], None] | None = None) -> None:
@@ -62,7 +63,7 @@ class RunningModules:
     ) -> None:
         for handle in self._handles:
             handle.remove()
-        self._leaving = None  # it may be a method of what holds this object
+        self._leaving = None  # it may be a method of the object that holds this one
         self._stack.clear()
         self._paths.clear()
 
@@ -84,14 +85,14 @@ class RunningModules:
 
 
 def _without_compiler(name: str) -> str:
-    """A module's path as it was before ``torch.compile`` wrapped some of the modules on it."""
+    """A module's path without the wrappers of ``torch.compile``."""
     return ".".join(part for part in name.split(".") if part != "_orig_mod")
 
 
 def raise_batch_statistics(path: str) -> None:
-    """Refuses a normalization over the batch, which ties the samples to each other."""
+    """Raises ValueError for a normalization over the batch, which mixes the samples."""
     raise ValueError(
         f"forward_func normalizes over the batch (batch norm {path!r} is in training mode or keeps"
-        " no running statistics), so that the map of one image would depend on the others. Call"
+        " no running statistics), so that the map of one sample would depend on the others. Call"
         " model.eval() first; a batch norm needs track_running_stats=True."
     )

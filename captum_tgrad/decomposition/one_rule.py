@@ -1,8 +1,8 @@
-"""The one rule that holds for every differentiable operation: ``b = y - D op(z)[z]``.
+"""The one rule for the bias of every differentiable operation: ``b = y - D op(z)[z]``.
 
-The directional derivative comes from forward-mode differentiation or, for operations that have
-none, from differentiating the backward pass once more. Some operations have a forward-mode formula
-that is silently zero, so each is compared with the backward pass once.
+The directional derivative is computed in forward mode or, for operations without a forward-mode
+formula, by differentiating the backward pass. Some forward-mode formulas silently return zero, so
+each operation is compared with its backward pass once.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _ways: dict[object, str] = {}
 
 
 class NoDerivativeError(Exception):
-    """An operation has no directional derivative that agrees with its backward pass."""
+    """The directional derivative of an operation is missing, or contradicts its backward pass."""
 
 
 def bias_from_rule(
@@ -37,12 +37,12 @@ def bias_from_rule(
     """``b`` of each differentiable output of a call.
 
     Args:
-        call: The call, its tensor arguments as they were before it ran.
+        call: The call, with its tensor arguments as they were before it ran.
         outputs: The real and complex tensors that it returned.
         draws: The random state before it ran, so that dropout drops the same units again.
 
     Returns:
-        One bias for each of ``outputs``; None where the operation is linear.
+        One bias for each of ``outputs``, or None if the operation is linear.
 
     Raises:
         NoDerivativeError: The rule cannot be applied.
@@ -58,12 +58,12 @@ def bias_from_rule(
 
 
 def _unexplained(output: Tensor, derivative: Tensor) -> Tensor:
-    return torch.where(output.isinf(), 0, output - derivative)  # what is infinite is masked
+    return torch.where(output.isinf(), 0, output - derivative)  # infinite elements are masked
 
 
 def _directional_derivative(call: Call, draws: RandomState | None) -> list[Tensor] | None:
     point = tuple(tensor.detach() for tensor in call.dependent)
-    # What is infinite has been masked: it counts as a constant.
+    # Infinite elements have been masked: they count as constants.
     direction = tuple(torch.where(tensor.isfinite(), tensor, 0) for tensor in point)
     op = _as_function(call, draws)
     form = _form_of(call)
@@ -76,7 +76,7 @@ def _directional_derivative(call: Call, draws: RandomState | None) -> list[Tenso
             _ways[form] = way
     elif way in _WAYS:
         derivatives = _WAYS[way](op, point, direction)
-        if any(bool(each.isnan().any()) for each in derivatives):  # other values, other trouble
+        if any(bool(each.isnan().any()) for each in derivatives):  # this way fails at other values
             way, derivatives = _first_time(op, point, direction)
     else:
         derivatives = None
@@ -118,7 +118,7 @@ def _as_function(call: Call, draws: RandomState | None) -> Op:
 
 @lru_cache
 def _load_formulas() -> None:
-    """Imports torch's forward-mode formulas, of which some still warn that they are scripted."""
+    """Imports torch's forward-mode formulas without the warning that some are scripted."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         warnings.simplefilter("ignore", DeprecationWarning)
@@ -143,12 +143,12 @@ _WAYS: dict[str, Callable[[Op, Tensors, Tensors], Tensors]] = {
 
 
 def _first_time(op: Op, point: Tensors, direction: Tensors) -> tuple[str, Tensors | None]:
-    """How to differentiate an operation: what agrees with its backward pass at a random output."""
+    """Finds a way to differentiate an operation that agrees with its backward pass."""
     with torch.enable_grad():
         leaves = tuple(tensor.clone().requires_grad_() for tensor in point)
         outputs = [output for output in op(*leaves) if output.requires_grad]
         generator = torch.Generator().manual_seed(0)
-        # What is infinite has been masked, too.
+        # Infinite elements have been masked.
         probes = [
             torch.randn(output.shape, generator=generator, dtype=torch.float64)
             .to(output)
@@ -185,7 +185,7 @@ def _first_time(op: Op, point: Tensors, direction: Tensors) -> tuple[str, Tensor
 
 
 def _product(probes: list[Tensor], values: Tensors | list[Tensor]) -> tuple[float, float]:
-    """Their inner product, and the sum of its terms' magnitudes."""
+    """The inner product of two lists, and the sum of the magnitudes of its terms."""
     terms = [
         (probe * value.conj()).real if value.is_complex() else probe * value
         for probe, value in zip(probes, values, strict=True)

@@ -1,4 +1,4 @@
-"""Terms whose gradients are still to arrive in the backward pass."""
+"""Terms that wait for their gradients in the backward pass."""
 
 from __future__ import annotations
 
@@ -45,16 +45,16 @@ def _within(
 
 @dataclass
 class PendingTerm:
-    """An operation with a bias: waiting for its gradient, then holding its sums.
+    """The term of an operation with a bias: it waits for its gradient, then holds its sums.
 
     Args:
         module: The path of the module that ran the operation; empty outside of all modules.
         operation: The operation's name.
         in_leaf: Whether that module has no submodules.
         inputs: The numbers of the network's inputs on which the operation depends.
-        places: Where the elements of its output are.
-        bias: Its ``b``, until the gradient has arrived.
-        reduced: The term, when it has.
+        places: The places of the elements of its output.
+        bias: The operation's ``b``; None after the gradient has arrived.
+        reduced: The sums; None before the gradient has arrived.
     """
 
     module: str
@@ -70,7 +70,7 @@ class PendingTerms:
     """Reduces each term to small sums as soon as its gradient arrives.
 
     Args:
-        summing: What the terms are summed over.
+        summing: The dimensions that terms are summed over.
     """
 
     def __init__(self, summing: Summing) -> None:
@@ -84,7 +84,7 @@ class PendingTerms:
         return len(self._pending)
 
     def arm(self) -> None:
-        """Starts listening, after the forward pass: gradients taken inside it are the model's."""
+        """Activates the hooks, after the forward pass, in which the model may take gradients."""
         self._armed = True
 
     def await_gradient(self, output: Tensor, pending: PendingTerm) -> None:
@@ -93,15 +93,15 @@ class PendingTerms:
         hook, node = partial(self._arrive, pending), output
         base = output._base if output._is_view() else None
         if base is not None and base.requires_grad and origin_of(base) is None:
-            # Memory that the operation did not return: whatever overwrites a part of its result
-            # changes the history of this tensor, and leaves the result's own node aside.
+            # The base has no origin, so the operation did not return it. Overwriting a part of the
+            # result changes the history of the base, and the result's own node gets no gradient.
             offset = int(output.storage_offset() - base.storage_offset())
             view = (output.shape, output.stride(), offset)
             hook, node = partial(_within, hook, base.stride(), view), base
         self._handles.append(node.register_hook(hook))  # type: ignore[no-untyped-call]
 
     def release(self) -> None:
-        """Removes the hooks on the activations and lets go of what waits for a gradient."""
+        """Removes the hooks on the activations and frees the biases."""
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
@@ -109,10 +109,10 @@ class PendingTerms:
             pending.bias = None
 
     def terms(self, hidden: Sequence[tuple[int, PendingTerm]]) -> list[Term]:
-        """The terms that reached the output, in forward order, under names that are unique.
+        """The terms that contribute to the output, in forward order, with unique names.
 
         Args:
-            hidden: Those of hidden operations, each with the number of terms before it.
+            hidden: The terms of hidden operations, each with the number of terms before it.
         """
         ordered = [(number + 0.5, pending) for number, pending in enumerate(self._pending)]
         ordered = sorted([*ordered, *hidden], key=lambda item: item[0])
@@ -137,7 +137,7 @@ class PendingTerms:
         return terms
 
     def _lost_at(self, pending: PendingTerm) -> str:
-        """The operation that lost places that the term could have; empty if none did."""
+        """The operation that lost the places of the term; empty if none did."""
         claims = pending.places.claims
         for lost in claims:
             if lost.input == LOST and any(
@@ -150,7 +150,7 @@ class PendingTerms:
 
     def _arrive(self, pending: PendingTerm, gradient: Tensor | None) -> None:
         if pending.bias is None or not self._armed or gradient is None:
-            return  # a backward that returns None stands for zero
+            return  # a backward that returns None means zero
         if gradient.is_complex():
             gradient = torch.view_as_real(gradient.resolve_conj())
         try:

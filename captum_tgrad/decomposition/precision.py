@@ -1,4 +1,4 @@
-"""Arithmetic in float32 or better, whatever the network computes in."""
+"""Arithmetic in float32 or better, whatever type the network uses."""
 
 from __future__ import annotations
 
@@ -17,5 +17,5 @@ def without_autocast(tensor: Tensor) -> AbstractContextManager[object]:
 
 
 def in_full_precision(tensor: Tensor) -> Tensor:
-    """``tensor`` in float32 or better, so that sums do not lose what half precision cannot hold."""
+    """``tensor`` in float32 or better, because sums in half precision are inaccurate."""
     return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor

@@ -1,4 +1,4 @@
-"""Drawing the same random numbers once more."""
+"""Draws the same random numbers again."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from captum_tgrad._support.accelerator import (
 )
 
 lock = threading.RLock()
-"""Held while an operation is run again: random state and forward mode are those of the process."""
+"""Held while an operation runs again, because random state and forward mode are global."""
 
 
 class RandomState:
-    """The state of the generators at one moment, to draw the same numbers once more."""
+    """A saved state of the generators, to draw the same numbers again."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
@@ -28,7 +28,7 @@ class RandomState:
 
     @contextmanager
     def again(self) -> Iterator[None]:
-        """A context that draws from this state and leaves the generators as they were."""
+        """A context that draws from this state and restores the generators at the end."""
         with forked_random_state(self._device):
             torch.set_rng_state(self._cpu)
             set_random_state(self._device, self._on_device)

@@ -1,4 +1,4 @@
-"""What is remembered of each operation that has run: where its results are, and what it adds."""
+"""Records each operation that has run: the places of its results, and its bias."""
 
 from __future__ import annotations
 
@@ -34,15 +34,15 @@ from captum_tgrad.decomposition.terms import Term
 
 
 class Recorder:
-    """Records the bias of every operation that depends on the inputs, and follows their places.
+    """Records the bias and the places of every operation that depends on the inputs.
 
     Args:
         leaves: The inputs.
-        summing: What the terms are summed over; None: only the places are followed.
+        summing: The dimensions that terms are summed over. None: only places are recorded.
 
     Attributes:
         modules: The modules that are running.
-        old_values: Knows who reads what may be overwritten.
+        old_values: The readers of memory that may be overwritten.
         channels_as_places: The channels of an input that the network uses as places, and the axis
             that it uses as channels.
     """
@@ -60,16 +60,16 @@ class Recorder:
 
     @property
     def precision(self) -> float:
-        """The machine epsilon of the coarsest type that an operation computed in."""
+        """The largest machine epsilon of the types that operations computed in."""
         return max(torch.finfo(dtype).eps for dtype in self._types)
 
     def follow(self, tensor: Tensor, given: Places, inputs: frozenset[int]) -> None:
-        """Remembers where the elements of a tensor are and which inputs it depends on."""
+        """Remembers the places of a tensor's elements and the inputs on which it depends."""
         set_origin(tensor, Origin(given, inputs, self._lifetime))
         self.hidden.see(tensor)
 
     def origin(self, tensor: Tensor) -> Origin | None:
-        """Where a tensor that requires a gradient comes from; None if it is a constant."""
+        """The origin of a tensor that requires a gradient; None if it is a constant."""
         if is_stale(tensor):
             self._refresh(tensor)
         origin = origin_of(tensor)
@@ -78,7 +78,7 @@ class Recorder:
         return origin
 
     def _refresh(self, view: Tensor) -> None:
-        """The memory of a view was overwritten: its places are those of the tensor behind it."""
+        """Updates the places of a view after its base was overwritten."""
         known = None if view._base is None else origin_of(view._base)
         if view._base is not None and known is not None:
             self.follow(view, places_of_view(view._base, view, known.places), known.inputs)
@@ -88,7 +88,7 @@ class Recorder:
         return self.hidden.found(tensor, path, terms)
 
     def look_for_hidden(self, path: str, output: Any) -> None:
-        """Finds what a module returns that no operation in sight has made."""
+        """Finds the results of hidden operations in the output of a module."""
         if origin_of(output) is not None:
             return
         with torch._C.DisableTorchFunction():
@@ -97,12 +97,12 @@ class Recorder:
                     self._found(tensor, path)
 
     def record(self, call: Call, result: Any, draws: RandomState | None = None) -> None:
-        """Remembers what a call adds and where its results are.
+        """Records the bias of a call and the places of its results.
 
         Args:
-            call: The call, its arguments as they were before it ran.
-            result: What it returned.
-            draws: The random state before it ran, where its rule needs it.
+            call: The call, with its arguments as they were before it ran.
+            result: The result of the call.
+            draws: The random state before the call, if its rule needs it.
         """
         call.returned = tensors_in(result)
         outputs = [tensor for tensor in call.returned if tensor.requires_grad]
@@ -121,7 +121,7 @@ class Recorder:
         for output, given, bias in zip(outputs, found, biases, strict=True):
             self._types.add(output.dtype)
             if call.record.chains_outputs and torch.is_autocast_enabled(output.device.type):
-                # Its gates are computed in that type, whatever it returns.
+                # The gates are computed in that type, whatever the type of the output.
                 self._types.add(torch.get_autocast_dtype(output.device.type))
             self.follow(output, given, inputs)
             if bias is None:
@@ -141,12 +141,12 @@ class Recorder:
     def _leave_hidden(
         self, outputs: list[Tensor], found: list[Places], inputs: frozenset[int]
     ) -> None:
-        """What cannot be differentiated is a term by the gradients around it."""
+        """Treats an operation that cannot be differentiated as a hidden one."""
         for output, given in zip(outputs, found, strict=True):
             try:
                 self._found(output, self.modules.path)
             except (RuntimeError, NotImplementedError):
-                # It has no gradient at all, as an index has none: torch says so if it needs one.
+                # It has no gradient at all, like an index: torch raises an error if one is needed.
                 self.follow(output, given, inputs)
 
     def await_gradient(
@@ -179,7 +179,7 @@ class Recorder:
         return f"{path}:{operation}" if path else operation
 
     def finish(self, output: Any) -> None:
-        """The forward pass has ended: what is still hidden in its output is looked for."""
+        """Ends the forward pass: finds hidden operations in its output, and registers hooks."""
         self.look_for_hidden("", output)
         self.old_values.forget()
         self.hidden.arm()
@@ -187,7 +187,7 @@ class Recorder:
             self._pending.arm()
 
     def terms(self) -> list[Term]:
-        """The terms that reached the output, in forward order, under names that are unique."""
+        """The terms that contribute to the output, in forward order, with unique names."""
         if self._pending is None:
             return []
         hidden = []
@@ -199,7 +199,7 @@ class Recorder:
         return self._pending.terms(hidden)
 
     def release(self) -> None:
-        """Removes the hooks on the activations and frees what waits for a gradient."""
+        """Removes the hooks on the activations and frees the pending terms."""
         if self._pending is not None:
             self._pending.release()
         self.hidden.release()

@@ -1,4 +1,4 @@
-"""Checkpointed blocks keep their activations: a second run would show other operations."""
+"""Keeps the activations of checkpointed blocks, which must not run again outside the trace."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from torch import Tensor
 def kept_in_memory() -> AbstractContextManager[object]:
     """A context in which activation checkpointing does not replace what autograd saves.
 
-    A checkpointed block is run again in the backward pass, outside of the trace, and autograd would
-    find other tensors there than in the first run.
+    A checkpointed block runs again in the backward pass, outside of the trace, and autograd would
+    find other tensors than in the first run.
     """
     hooks = torch._C._autograd._top_saved_tensors_default_hooks(True)
     if hooks is None or "_checkpoint_hook" not in getattr(hooks[0], "__qualname__", ""):
@@ -25,7 +25,7 @@ _nothing = nullcontext()
 
 
 def _packed(tensor: Tensor) -> tuple[Tensor, int]:
-    # Without its graph: a node that held its own result would never be freed.
+    # Detached, because a node that holds its own result is never freed.
     return tensor.detach(), tensor._version
 
 

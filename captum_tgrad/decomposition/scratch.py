@@ -1,4 +1,4 @@
-"""Memory for products that are summed at once and then forgotten."""
+"""Reusable memory for products that are summed immediately."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from torch import Tensor
 
 
 class Scratch:
-    """Lends the same memory to one block after the other.
+    """Lends the same memory to one block after another.
 
-    On a CPU, fresh memory for every product costs more than the product: the system has to clear
-    it, and it is not in the cache. Other devices have allocators that keep memory.
+    On a CPU, new memory for every product costs more than the product: the system clears it, and it
+    is not in the cache. The allocators of other devices reuse memory themselves.
 
     Args:
-        elements: The largest product that is worth keeping memory for.
-        least: The smallest one.
+        elements: The size of the largest product to keep memory for.
+        least: The size of the smallest one.
     """
 
     def __init__(self, elements: int, least: int = 0) -> None:
@@ -23,14 +23,14 @@ class Scratch:
         self._memory: dict[torch.dtype, Tensor] = {}
 
     def like(self, tensor: Tensor, dtype: torch.dtype) -> Tensor | None:
-        """Memory of the tensor's shape, laid out as it is; what it holds is valid until the next.
+        """Memory with the shape and layout of a tensor, valid until the next call.
 
         Args:
-            tensor: What the product will be shaped like.
+            tensor: A tensor with the shape of the product.
             dtype: The product's type.
 
         Returns:
-            An uninitialized tensor for ``out=``, or None where fresh memory is as good.
+            An uninitialized tensor for ``out=``, or None if new memory is as good.
         """
         size = tensor.numel()
         if not self._least <= size <= self._elements or not tensor.is_cpu:
@@ -44,7 +44,7 @@ class Scratch:
 
 
 def _is_dense(tensor: Tensor) -> bool:
-    """Whether the elements lie one beside the other, each in a place of its own."""
+    """Whether the elements fill a range of memory, each at an address of its own."""
     expected = 1
     for stride, size in sorted(zip(tensor.stride(), tensor.shape, strict=True)):
         if size != 1:

@@ -18,12 +18,12 @@ from captum_tgrad.decomposition.places.enlarging import on_the_whole
 
 @dataclass(frozen=True)
 class Magnitudes:
-    """How large the elements of a term are before its channels are summed.
+    """The range of a term's elements before its channels are summed.
 
     Args:
         smallest: ``min |c|`` over channels and places, shape ``(N,)``.
         largest: ``max |c|``, shape ``(N,)``.
-        elements: How many elements ``c`` has per sample.
+        elements: The number of elements ``c`` per sample.
     """
 
     smallest: Tensor
@@ -39,9 +39,9 @@ class TermMap:
         positive: ``sum_c ReLU(c)`` over channels: shape ``(N, 1, *cells)``, or ``(N, 1)`` if the
             term has no place on the input.
         negative: ``sum_c ReLU(-c)``; the same shape.
-        placed: The share of its evidence that has a place, from 0 to 1, shape ``(N,)``. The rest is
+        placed: The share of the evidence that has a place, from 0 to 1, shape ``(N,)``. The rest is
             spread evenly over the cells.
-        grid: The cells, in pixels of the input; None without a place.
+        grid: The cells, in pixels of the input; None if the term has no place on it.
     """
 
     positive: Tensor
@@ -55,22 +55,22 @@ class Term:
     """One summand of the output, as two maps.
 
     Args:
-        name: The path of the module whose bias it is, with the operation where a module has
-            several (``"features.4.block.1:mul"``) and a count where it is called again
-            (``"conv#2"``); the operation's name alone outside of all modules. ``"input"`` for the
-            input's own term, ``"input 0"`` and so on where there are several;
-            ``"features.4:hidden"`` for what a module computes out of sight.
+        name: The path of the module that adds the term. If the module has several operations, the
+            operation's name follows (``"features.4.block.1:mul"``); if it is called again, a count
+            (``"conv#2"``). Outside of all modules, the operation's name. ``"input"`` is the term of
+            the input, ``"input 0"`` and so on for several inputs. ``"features.4:hidden"`` is the
+            term of operations that the trace cannot see.
         positive: The evidence for the target, ``sum_c ReLU(c)`` over channels: shape
             ``(N, 1, *spatial)`` at the operation's own resolution, ``(N, 1)`` if it has no place.
-            It covers the whole input; what was cropped away holds zeros.
-        negative: The evidence against it, ``sum_c ReLU(-c)``; the same shape.
-        score: What the term adds to the output, signed: shape ``(N,)``. It is the sum of
-            ``positive`` minus the sum of ``negative``.
+            It covers the whole input, with zeros where the network cropped the input.
+        negative: The evidence against the target, ``sum_c ReLU(-c)``; the same shape.
+        score: The term's signed share of the output, shape ``(N,)``: the sum of ``positive`` minus
+            the sum of ``negative``.
         inputs: The numbers of the network's inputs on which the term depends.
-        magnitudes: The range of ``|c|``, where a method asked for it.
-        maps: The term on each of those inputs, by number; ``positive`` and ``negative`` are those
-            of the first on which it has a place.
-        lost_at: The operation, this one or one before it, that lost its places; empty if none did.
+        magnitudes: The range of ``|c|``, if a method needs it.
+        maps: The term on each of those inputs, by number. ``positive`` and ``negative`` are the
+            maps of the first input on which the term has a place.
+        lost_at: The operation that lost the places, this one or an earlier one; empty if none did.
     """
 
     name: str
@@ -92,7 +92,7 @@ class Term:
 
     @property
     def resolution(self) -> str:
-        """The size of its map, such as ``"7 x 7"``; ``"-"`` if it has no place."""
+        """The size of the map, such as ``"7 x 7"``; ``"-"`` if the term has no place."""
         return " x ".join(map(str, self.positive.shape[2:])) or "-"
 
     def __repr__(self) -> str:
@@ -106,7 +106,7 @@ def term(
     magnitudes: Magnitudes | None = None,
     lost_at: str = "",
 ) -> Term:
-    """A term from its maps on the inputs that reach it."""
+    """Makes a term from its maps on the inputs on which it depends."""
     inputs = tuple(sorted(maps)) if len(maps) > 1 else tuple(maps)
     shown = next((maps[n] for n in inputs if maps[n].grid is not None), maps[inputs[0]])
     positive, negative = shown.positive, shown.negative
@@ -121,14 +121,14 @@ class Decomposition:
 
     It is a collection of its terms: ``len(decomposition)``, ``for term in decomposition`` and
     ``decomposition["layer4.1.bn2"]`` work. ``torch.save`` writes it, and ``torch.load`` reads it
-    where this class has been imported.
+    after this class is imported.
 
     Args:
         output: The explained output, shape ``(N,)``.
-        input: The term of the input, or a tuple of them for several inputs.
+        input: The term of the input, or a tuple of terms for several inputs.
         biases: The terms of all operations that add something, in forward order.
-        delta: What the terms leave unexplained, shape ``(N,)``: rounding, unless values were
-            changed without a gradient.
+        delta: The convergence delta, shape ``(N,)``: the output minus the sum of all terms. It is
+            rounding, unless the network changes values without a gradient.
     """
 
     output: Tensor
@@ -150,7 +150,7 @@ class Decomposition:
     def placed(self) -> Tensor:
         """The share of the sum of ``|score|`` that has a place on an input, shape ``(N,)``.
 
-        The rest is spread evenly: that of a classifier, for example, which follows global pooling.
+        The rest is spread evenly, for example the terms of a classifier after global pooling.
         """
         sizes = torch.stack([term.score.abs() for term in self.terms])
         placed = torch.stack([term.placed for term in self.terms])
@@ -163,10 +163,10 @@ class Decomposition:
         return iter(self.terms)
 
     def __getitem__(self, name: str) -> Term:
-        """The term of that name.
+        """The term with a name.
 
         Raises:
-            KeyError: There is none; names that are similar are suggested.
+            KeyError: There is no such term; the message suggests similar names.
         """
         found = {term.name: term for term in self.terms}
         if name not in found:
@@ -183,13 +183,13 @@ class Decomposition:
         """The terms with the largest scores, the largest first.
 
         Args:
-            count: How many.
-            sign: ``"positive"`` for those that speak for the target, ``"negative"`` for those that
-                speak against it, ``"all"`` for the largest of both.
+            count: The number of terms.
+            sign: ``"positive"`` for positive scores only, ``"negative"`` for negative scores only,
+                ``"all"`` for both.
             sample: The sample whose scores count.
 
         Raises:
-            ValueError: ``sign`` is none of the three.
+            ValueError: ``sign`` is not one of the three.
         """
         if sign not in ("positive", "negative", "all"):
             raise ValueError(f"sign must be 'positive', 'negative' or 'all', got {sign!r}.")
@@ -201,12 +201,12 @@ class Decomposition:
         return [term for _, term in scored[:count]]
 
     def to(self, device: torch.device | str) -> Decomposition:
-        """The same on another device."""
+        """A copy on another device."""
         moved: Decomposition = _moved(self, device)
         return moved
 
     def to_dataframe(self) -> Any:
-        """The scores as a pandas data frame, a row for each term and sample.
+        """The scores as a pandas data frame, with one row for each term and sample.
 
         Raises:
             ImportError: pandas is not installed.
@@ -233,7 +233,7 @@ class Decomposition:
             options: As for :func:`captum_tgrad.visualization.term_scores_figure`.
 
         Returns:
-            A figure, which a notebook shows.
+            A figure that notebooks show.
         """
         from captum_tgrad.visualization.term_scores import term_scores_figure
 
@@ -241,7 +241,7 @@ class Decomposition:
 
     def __repr__(self) -> str:
         lines = [
-            f"Decomposition of output {numbers(self.output)}: {len(self)} terms, residual"
+            f"Decomposition of output {numbers(self.output)}: {len(self)} terms, convergence delta"
             f" {numbers(self.delta)}"
         ]
         lines += [f"  {term!r}" for term in self.top(_SHOWN)]
@@ -249,7 +249,7 @@ class Decomposition:
 
     def _repr_html_(self) -> str:
         shown = self.top(_SHOWN_IN_HTML)
-        title = f"{len(self)} terms, output {numbers(self.output)}, residual {numbers(self.delta)}"
+        title = f"{len(self)} terms, output {numbers(self.output)}, delta {numbers(self.delta)}"
         if len(self) > len(shown):
             title += f"; the {len(shown)} largest"
         rows = [(term.name, numbers(term.score), term.resolution) for term in shown]

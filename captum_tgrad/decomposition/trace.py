@@ -1,4 +1,4 @@
-"""Sees every operation of one forward pass while it runs."""
+"""Traces a forward pass: handles every call of a torch function while it runs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from captum_tgrad.decomposition.call import (
-    NOTHING_KNOWN,
+    NO_RECORD,
     Call,
     NoRuleError,
     is_property,
@@ -29,7 +29,7 @@ from captum_tgrad.decomposition.in_place import (
 from captum_tgrad.decomposition.maps import Summing
 from captum_tgrad.decomposition.modules import raise_batch_statistics
 from captum_tgrad.decomposition.operations.normalizations import INSTANCE_NORMS, without_updates
-from captum_tgrad.decomposition.operations.operation import in_its_form
+from captum_tgrad.decomposition.operations.operation import run_equal_form
 from captum_tgrad.decomposition.operations.operation_table import operation_of
 from captum_tgrad.decomposition.places.origin import Origin, origin_of, set_origin
 from captum_tgrad.decomposition.places.places import Places
@@ -39,19 +39,19 @@ from captum_tgrad.decomposition.saved_tensors import kept_in_memory
 
 
 class Trace(TorchFunctionMode):
-    """Within its context, every operation that depends on the inputs is recorded.
+    """A context that records every operation that depends on the inputs.
 
-    The terms are complete when the backward pass that follows has been run. Parameters enter the
-    operations detached, so that "depends on the input" and "requires a gradient" are one question
-    and the backward pass computes no gradient of a weight.
+    The terms are complete after the backward pass that follows. Parameters are detached before an
+    operation reads them, so that a tensor requires a gradient if and only if it depends on the
+    input, and the backward pass computes no gradients of weights.
 
     Args:
         leaves: The inputs: leaf tensors that require a gradient.
-        given: Where the elements of each of them are.
-        summing: What the terms are summed over; None: only the places are followed.
+        given: The places of the elements of each input.
+        summing: The dimensions that terms are summed over. None: only places are recorded.
 
     Attributes:
-        recorder: What is known of the operations that have run.
+        recorder: The records of the operations that have run.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class Trace(TorchFunctionMode):
         self._sources: dict[object, int] = {}
 
     def follow(self, leaves: Sequence[Tensor]) -> list[Tensor]:
-        """What to give to the network in place of its inputs: it may be overwritten."""
+        """Copies of the inputs for the network, which may overwrite them."""
         followed = []
         for number, (leaf, given) in enumerate(zip(leaves, self._given, strict=True)):
             tensor = leaf.clone()
@@ -91,7 +91,7 @@ class Trace(TorchFunctionMode):
 
     @contextmanager
     def _resumed(self) -> Iterator[None]:
-        """Within a call that the trace handles, the trace sees what the call is made of."""
+        """A context in which the trace sees the operations inside the call that it handles."""
         super().__enter__()  # type: ignore[no-untyped-call]
         try:
             yield
@@ -99,12 +99,12 @@ class Trace(TorchFunctionMode):
             super().__exit__(None, None, None)  # type: ignore[no-untyped-call]
 
     def release(self) -> None:
-        """Removes all hooks and frees what was held."""
+        """Removes all hooks and frees all tensors."""
         self.recorder.release()
         self._sources.clear()
 
     def sources_of(self, output: Tensor) -> set[int]:
-        """The numbers of the inputs on which autograd knows an output to depend."""
+        """The numbers of the inputs on which an output depends, by autograd's graph."""
         found, seen, waiting = set(), set(), [output.grad_fn]
         while waiting:
             node = waiting.pop()
@@ -134,7 +134,7 @@ class Trace(TorchFunctionMode):
         self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         if torch._C._functorch.peek_interpreter_stack() is not None:
-            return func(*args, **kwargs)  # its result is found when the transform returns it
+            return func(*args, **kwargs)  # a transform: its result is handled when it returns
         if func in INSTANCE_NORMS:
             args, kwargs = without_updates(args, kwargs)
         tensors = tensors_in(args, kwargs)
@@ -146,7 +146,7 @@ class Trace(TorchFunctionMode):
         if not args and "input" in kwargs and operation_name(func) not in _INPUT_IS_NOT_FIRST:
             args, kwargs = (kwargs["input"],), {k: v for k, v in kwargs.items() if k != "input"}
         record = operation_of(func)
-        if record is NOTHING_KNOWN and (inner := opened(func)) is not None:
+        if record is NO_RECORD and (inner := opened(func)) is not None:
             with self._resumed():
                 return inner(*args, **kwargs)
         constants = {id(t): t.detach() for t in following if self.recorder.origin(t) is None}
@@ -155,9 +155,9 @@ class Trace(TorchFunctionMode):
             args, kwargs = map_tensors(given, lambda t: constants.get(id(t), t))
             tensors = [constants.get(id(tensor), tensor) for tensor in tensors]
             if not any(tensor.requires_grad for tensor in tensors):
-                return self._run_constant(func, *given)  # a graph of the model's own
+                return self._run_constant(func, *given)  # the model's own graph
         call = Call(func, args, kwargs, record, tensors)
-        self._hidden.let_go()
+        self._hidden.free()
         if call.name == "batch_norm" and call.bound["training"]:
             raise_batch_statistics(self._modules.path)
         if call.in_place and call.name != "detach" and torch.is_grad_enabled():
@@ -167,15 +167,15 @@ class Trace(TorchFunctionMode):
     def _run_constant(
         self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
-        """A constant may be overwritten, too, after an operation has added it."""
+        """Runs a call of constants, which may overwrite a constant that a bias reads."""
         if args and isinstance(args[0], Tensor) and Call(func, args, kwargs).in_place:
-            self._old_values.rescue(args[0])
+            self._old_values.freeze_readers(args[0])
         for tensor in tensors_in(kwargs.get("out")):
-            self._old_values.rescue(tensor)
+            self._old_values.freeze_readers(tensor)
         return func(*args, **kwargs)
 
     def _property(self, func: Callable[..., Any], args: tuple[Any, ...]) -> Any:
-        """Attributes are read from the tensor itself: ``weight.requires_grad`` stays true."""
+        """Reads an attribute of the tensor itself, so that ``weight.requires_grad`` stays true."""
         value = func(*args)
         if isinstance(value, Tensor) and value.requires_grad:
             if self.recorder.origin(args[0]) is None:
@@ -188,18 +188,18 @@ class Trace(TorchFunctionMode):
         if call.record.bias is None or _may_draw(call):
             draws = RandomState(call.dependent[0].device)
         with kept_in_memory():
-            result = in_its_form(call, self._old_values)
+            result = run_equal_form(call, self._old_values)
         if isinstance(result, (tuple, list)) and (
             call.record.bias is None or call.record.chains_outputs
         ):
-            # Each output gets a node that only its users reach.
+            # Each output gets a node of its own.
             result = map_tensors(result, _own_node)
         self.recorder.record(call, result, draws)
         return result
 
     def _run_in_place(self, call: Call) -> Any:
         target = call.args[0]
-        self._old_values.rescue(target)
+        self._old_values.freeze_readers(target)
         if call.name in _RESHAPES_IN_PLACE and target.requires_grad:
             old = _with_origin(target.detach(), origin_of(target))
             result = call()
@@ -214,7 +214,7 @@ class Trace(TorchFunctionMode):
                 self.recorder.record(call.with_first(old), target)
                 return result
             if not call.record.reads_input and _has_closed_form(call):
-                result = in_its_form(call, self._old_values)
+                result = run_equal_form(call, self._old_values)
                 self.recorder.record(call, target)
                 return result
         fresh = target.clone(memory_format=torch.preserve_format)
@@ -222,7 +222,7 @@ class Trace(TorchFunctionMode):
         with kept_in_memory():
             result = call.with_first(fresh)()
         self.recorder.record(call, fresh, draws)
-        self._old_values.rescue(target)
+        self._old_values.freeze_readers(target)
         base, was_constant = target._base, False
         if target._is_view() and base is not None:
             was_constant = not base.requires_grad
@@ -239,7 +239,7 @@ class Trace(TorchFunctionMode):
     ) -> None:
         known = origin_of(base)
         if known is None and not was_constant:
-            return  # the memory of a view whose base nobody has
+            return  # nothing else uses the base
         inputs = origin.inputs | (known.inputs if known else frozenset())
         given = places_within(base, view, origin.places)
         self.recorder.follow(base, given, inputs)
@@ -248,7 +248,7 @@ class Trace(TorchFunctionMode):
 
 
 def _has_closed_form(call: Call) -> bool:
-    """Whether the bias of an in-place call has one; the one rule needs what it overwrites."""
+    """Whether an in-place call has a bias in closed form; the one rule needs the old values."""
     if call.record.bias is None:
         return False
     try:
@@ -291,4 +291,4 @@ _NOT_FOLLOWED = {
         for name in ("requires_grad", "is_leaf", "shape", "ndim", "device", "dtype", "is_cuda")
     ),
 }  # fmt: skip
-"""Functions that compute nothing on the way to the output."""
+"""Functions that do not compute the output."""

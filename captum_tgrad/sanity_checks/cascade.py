@@ -187,8 +187,8 @@ def _checked_model(model: Any) -> nn.Module:
 def _checked_inputs(inputs: Any, model: nn.Module) -> Tensor:
     if not isinstance(inputs, Tensor):
         raise TypeError(
-            f"inputs must be a torch.Tensor, got {type(inputs).__name__}. Pass additional tensors as"
-            " additional_forward_args, which are held constant."
+            f"inputs must be a torch.Tensor, got {type(inputs).__name__}. Pass additional tensors"
+            " as additional_forward_args, which are held constant."
         )
     checks.check_inputs((inputs,))
     checks.check_device(model, (inputs,))

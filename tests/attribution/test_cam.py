@@ -333,7 +333,7 @@ def test_importing_captum_tgrad_imports_no_grad_cam():
 
 
 @pytest.mark.parametrize("cam_class", [GradCAM, AblationCAM, FullGrad, RefineCAM])
-def test_activations_are_let_go_of_without_the_garbage_collector(cam_class):
+def test_activations_are_freed_without_the_garbage_collector(cam_class):
     method, x = CamAttribution(network(), cam_class), images()
     method.attribute(x, 1)
 

@@ -35,7 +35,7 @@ def replaced(monkeypatch):
             functions.append(call.func)
         return call()
 
-    monkeypatch.setattr(trace, "in_its_form", in_its_own_form)
+    monkeypatch.setattr(trace, "run_equal_form", in_its_own_form)
     return functions
 
 

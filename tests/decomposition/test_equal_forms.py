@@ -11,7 +11,7 @@ from torch import nn
 from captum_tgrad import TGradAttribution
 from captum_tgrad.decomposition.call import Call
 from captum_tgrad.decomposition.in_place import OldValues
-from captum_tgrad.decomposition.operations.operation import in_its_form
+from captum_tgrad.decomposition.operations.operation import run_equal_form
 from captum_tgrad.decomposition.operations.operation_table import operation_of
 
 GENERATOR = torch.Generator().manual_seed(3)
@@ -20,7 +20,7 @@ EXACT = {"rtol": 1e-12, "atol": 1e-12}
 
 def _run(call: Call) -> torch.Tensor:
     call = Call(call.func, call.args, call.kwargs, operation_of(call.func))
-    return in_its_form(call, OldValues())
+    return run_equal_form(call, OldValues())
 
 
 def _norm(kind: type, **arguments: object) -> nn.Module:

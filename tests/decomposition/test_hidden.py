@@ -316,5 +316,5 @@ def test_a_backward_that_returns_none_counts_as_zero():
     whole = TGradAttribution(lambda x: _weighed(Step.apply(x) + x)).decompose(X)
     torch.testing.assert_close(whole.input.score, _weighed(X))
     torch.testing.assert_close(whole.delta, torch.zeros(2).double(), **EXACT)
-    with pytest.raises(ValueError, match="has a backward pass that returns none"):
+    with pytest.raises(ValueError, match=r"the backward pass of an operation .* returns none"):
         TGradAttribution(lambda x: _weighed(Step.apply(x))).decompose(X)

@@ -1,1 +1,1 @@
-"""What torch's operations add, and where: one record for each, in a file for each family."""
+"""Records of torch's operations, with their biases and places, in a file for each family."""

@@ -20,7 +20,7 @@ from captum_tgrad.decomposition.places import elementwise
 
 
 def homogeneous(call: Call, output: Tensor) -> Bias | None:
-    """``op(a z) = a op(z)`` for ``a > 0``, so ``b = 0``, where all else is constant."""
+    """``op(a z) = a op(z)`` for ``a > 0``, so ``b = 0``, if all other arguments are constant."""
     require_one_dependent(call)
     return None
 
@@ -35,7 +35,7 @@ def saturated(call: Call, output: Tensor) -> Bias | None:
 
 @lru_cache
 def _rounded(limit: float, dtype: torch.dtype) -> float:
-    """What a limit becomes in the output, which is compared with it."""
+    """A limit, rounded to the type of the output that is compared with it."""
     return float(torch.tensor(limit, dtype=dtype))
 
 
@@ -47,7 +47,7 @@ def limits_of_clamp(call: Call) -> tuple[float, float]:
 
 
 def clamp(call: Call, output: Tensor) -> Bias | None:
-    """The limit where the unit is saturated, else 0; at the limit itself, as torch has it."""
+    """The limit where the unit is saturated, else 0; at the limit itself, by torch's gradient."""
     if call.name == "clamp_min":
         limits = call.bound["min"], None
     elif call.name == "clamp_max":
@@ -110,7 +110,7 @@ def tanh(call: Call, output: Tensor) -> Bias | None:
 
 
 def _finite(z: Tensor) -> Tensor:
-    """Further out, there is no slope that could multiply it: infinity would make it NaN."""
+    """Avoids NaN from infinity times a slope of zero: beyond these limits the slope is zero."""
     return z.clamp(-1000, 1000)
 
 
@@ -122,7 +122,7 @@ def softmax(call: Call, output: Tensor) -> Bias | None:
     dim = dim % max(output.dim(), 1)
 
     def compute(y: Tensor, z: Tensor) -> Tensor:
-        # A masked logit is -inf; half of the range leaves room for what it is subtracted from.
+        # A masked logit is -inf. Half of the range avoids an overflow of the difference.
         z = z.clamp_min(torch.finfo(z.dtype).min / 2)
         return ((y * z).sum(dim, keepdim=True).add_(1) - z).mul_(y)
 
@@ -151,17 +151,21 @@ class _Kept:
             self.keep(self._tensor.clone())
 
     def release(self) -> Tensor:
-        """The result, which is given up."""
+        """Returns the result and no longer keeps it."""
         result, self._tensor = self._tensor, None
         if result is None or result._version != self._version:
             raise RuntimeError(
-                "what a clamp in place returned was overwritten by an operation that was not seen"
+                "the result of an in-place clamp was overwritten by an operation that the trace did"
+                " not see"
             )
         return result
 
 
 class _ClampInPlace(torch.autograd.Function):
-    """Where the result lies between the limits the argument did: autograd keeps a copy of it."""
+    """An in-place clamp whose backward pass reads the result instead of a copy of the argument.
+
+    Where the result lies between the limits, so did the argument.
+    """
 
     @staticmethod
     def forward(ctx: Any, z: Tensor, low: float, high: float, kept: _Kept) -> Tensor:
@@ -176,7 +180,7 @@ class _ClampInPlace(torch.autograd.Function):
 
 
 def clamp_in_place(call: Call, old_values: OldValues) -> Tensor:
-    """A clamp that overwrites its argument and keeps no copy of it."""
+    """An in-place clamp that keeps no copy of its argument."""
     z: Tensor = call.args[0]
     if not call.in_place or z._is_view() or not torch.is_grad_enabled():
         raise NoRuleError

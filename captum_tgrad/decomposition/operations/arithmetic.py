@@ -15,7 +15,7 @@ from captum_tgrad.decomposition.places import elementwise
 
 
 def homogeneous(call: Call, output: Tensor) -> Bias | None:
-    """Degree one in all its tensors together, so ``b = 0`` if none of them is a constant."""
+    """Of degree one in all its tensors together, so ``b = 0`` if none of them is a constant."""
     if call.constant:
         raise NoRuleError
     numbers = [arg for arg in call.args if isinstance(arg, (int, float))]
@@ -25,12 +25,12 @@ def homogeneous(call: Call, output: Tensor) -> Bias | None:
 
 
 def product(call: Call, output: Tensor) -> Bias | None:
-    """A product with one factor that depends on the input is linear in it; with more it is not."""
+    """Of degree k, with the number k of factors that depend on the input."""
     return of_degree(len(call.dependent), output)
 
 
 def of_degree(degree: float, output: Tensor) -> Bias | None:
-    """Euler: for ``op`` homogeneous of degree d, ``D op(z)[z] = d y``."""
+    """Euler's theorem for ``op`` homogeneous of degree d: ``D op(z)[z] = d y``."""
     if degree == 1:
         return None
     return ElementBias(itself, output, scale=1 - degree)
@@ -60,7 +60,7 @@ def fixed_power(call: Call, output: Tensor) -> Bias | None:
 
 
 def sum_of_two(call: Call, output: Tensor) -> Bias | None:
-    """``x + alpha * y`` and its relatives: the operand that is constant, where it is."""
+    """``x + alpha * y`` and similar operations: the constant operand, if there is one."""
     first, second, alpha = (call.bound[name] for name in ("input", "other", "alpha"))
     signs = {"sub": (1, -alpha), "subtract": (1, -alpha), "rsub": (-alpha, 1)}
     factors = signs.get(call.name, (1, alpha))

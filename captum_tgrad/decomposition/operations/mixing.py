@@ -15,7 +15,7 @@ from captum_tgrad.decomposition.operations.operation import records, require_con
 from captum_tgrad.decomposition.places import elementwise
 from captum_tgrad.decomposition.places import mixing_places as mixing
 
-# On a CPU, larger blocks leave the cache, and each needs fresh memory of the system.
+# On a CPU, larger blocks do not fit in the cache, and each needs new memory from the system.
 _BLOCK_OF_SCORES = {"cpu": 2**18}
 _BLOCK_OF_SCORES_ELSEWHERE = 2**24
 
@@ -28,7 +28,7 @@ def linear(call: Call, output: Tensor) -> Bias | None:
 
 
 def added_product(call: Call, output: Tensor) -> Bias | None:
-    """``beta * input + alpha * first @ second``: the input, where it is a constant."""
+    """``beta * input + alpha * first @ second``: the input, if it is a constant."""
     names = ("input", "first", "second", "beta")
     added, first, second, beta = (call.bound[name] for name in names)
     if first.requires_grad == second.requires_grad:
@@ -39,7 +39,7 @@ def added_product(call: Call, output: Tensor) -> Bias | None:
 
 
 def vector_norm(call: Call, output: Tensor) -> Bias | None:
-    """Degree one, but for the number of elements that are not zero."""
+    """Of degree one, except for p = 0, the number of nonzero elements."""
     if call.bound["p"] == 0:
         return of_degree(0, output)
     return homogeneous(call, output)
@@ -71,7 +71,7 @@ def attention(call: Call, output: Tensor) -> Bias | None:
             k, v = (t.repeat_interleave(q.shape[-3] // t.shape[-3], -3) for t in (k, v))
         block = _BLOCK_OF_SCORES.get(y.device.type, _BLOCK_OF_SCORES_ELSEWHERE)
         rows = max(1, block // max(1, batch * k.shape[-2]))
-        # Blocks that are kept one by one would leave gaps between the memory of the scores.
+        # One tensor for all blocks: separate results would fragment the memory.
         found = torch.empty_like(y)
         for start in range(0, q.shape[-2], rows):
             part = y[..., start : start + rows, :]

@@ -1,4 +1,4 @@
-"""Operations that only move elements: they add nothing but constants that they are given."""
+"""Operations that only move elements: their biases are the constants among their arguments."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from captum_tgrad.decomposition.places import moving_places as moving
 
 
 def nothing(call: Call, output: Tensor) -> Bias | None:
-    """The same elements elsewhere, or zeros."""
+    """No bias: the results are the elements of the argument, or zeros."""
     return None
 
 
 def constants(call: Call, output: Tensor) -> Bias | None:
-    """An operation that copies what depends on the input, or is linear in it: ``b = op(0)``."""
+    """``b = op(0)``, for an operation that copies its arguments or is linear in them."""
     args, kwargs = map_tensors(
         (call.args, call.kwargs),
         lambda tensor: torch.zeros_like(tensor) if tensor.requires_grad else tensor,
@@ -33,17 +33,17 @@ def constants(call: Call, output: Tensor) -> Bias | None:
 
 
 def itself(constant: Tensor) -> Tensor:
-    """A bias that is held as it is."""
+    """Returns the constant, for a bias that needs no computation."""
     return constant
 
 
 def finite(constant: Tensor) -> Tensor:
-    """A mask's ``-inf`` adds nothing: what it is added to has no gradient any more."""
+    """Replaces the ``-inf`` of a mask by 0: masked elements have no gradient."""
     return torch.where(constant.isinf(), 0, constant) if constant.is_floating_point() else constant
 
 
 def chosen(call: Call, output: Tensor) -> Bias | None:
-    """``where``: the constants among the two alternatives, where they are chosen."""
+    """The bias of ``where``: the constant alternatives, at the elements that select them."""
     alternatives = [call.bound["input"], call.bound["other"]]
     if all(isinstance(tensor, Tensor) and tensor.requires_grad for tensor in alternatives):
         return None
@@ -51,15 +51,15 @@ def chosen(call: Call, output: Tensor) -> Bias | None:
 
 
 def joined(call: Call, output: Tensor) -> Bias | None:
-    """``cat`` and ``stack``: the constants among the tensors, where they are."""
-    # Integers are indices, unless they are what is joined.
+    """The bias of ``cat`` and ``stack``: the constants among the tensors."""
+    # Other operations take integers as indices.
     joins = call.name in ("cat", "concat", "concatenate", "stack", "hstack", "vstack", "dstack")
     has_numbers = any(joins or tensor.is_floating_point() for tensor in call.constant)
     return constants(call, output) if has_numbers else None
 
 
 def of_padding(call: Call, output: Tensor) -> Bias | None:
-    """Constant padding adds its value; every other padding repeats what is there."""
+    """Constant padding adds its value; all other paddings repeat elements."""
     if call.bound["mode"] == "constant" and call.bound["value"]:
         return constants(call, output)
     return None

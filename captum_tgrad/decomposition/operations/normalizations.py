@@ -23,7 +23,7 @@ def batch_norm(call: Call, output: Tensor) -> Bias | None:
 
 
 def _affine_of_batch_norm(call: Call) -> tuple[Tensor, Tensor]:
-    """The factor and the shift of each channel, both of shape ``(channels,)``."""
+    """The scale and the shift of each channel, both of shape ``(channels,)``."""
     if "affine" not in call.shared:
         names = ("running_mean", "running_var", "weight", "bias")
         mean, variance, weight, bias = (call.bound[name] for name in names)
@@ -37,7 +37,7 @@ def _affine_of_batch_norm(call: Call) -> tuple[Tensor, Tensor]:
 
 
 def _scaled_and_shifted(call: Call, old_values: OldValues) -> Tensor:
-    """``z * scale + shift``, whose backward pass is one multiplication and needs no ``z``."""
+    """``z * scale + shift``; its backward pass is one multiplication and does not need ``z``."""
     z: Tensor = call.args[0]
     scale, shift = _affine_of_batch_norm(call)
     if z.dim() < 2 or scale.dtype != z.dtype or shift.dtype != z.dtype:
@@ -47,9 +47,9 @@ def _scaled_and_shifted(call: Call, old_values: OldValues) -> Tensor:
 
 
 def layer_norm(call: Call, output: Tensor) -> Bias | None:
-    """``beta + (y - beta) * v / (v + eps)`` with v the variance that is divided by.
+    """``beta + (y - beta) * v / (v + eps)``, with the variance v before ``eps`` is added.
 
-    Normalization is of degree zero but for ``eps``: nearly all of its output is ``b``.
+    Normalization would be of degree zero without ``eps``, so ``b`` is nearly the whole output.
     """
     names = ("input", "normalized_shape", "weight", "bias", "eps")
     z, shape, weight, bias, eps = (call.bound[name] for name in names)
@@ -63,13 +63,13 @@ def layer_norm(call: Call, output: Tensor) -> Bias | None:
 
 
 def _saved_deviation(output: Tensor, z: Tensor) -> Tensor | None:
-    """``1 / sqrt(v + eps)``, which autograd has saved; None where it is not known exactly."""
+    """``1 / sqrt(v + eps)`` as saved by autograd; None if it is not exact."""
     saved: Tensor | None = getattr(output.grad_fn, "_saved_result2", None)
     return saved if z.dtype in (torch.float32, torch.float64) else None
 
 
 def group_norm(call: Call, output: Tensor) -> Bias | None:
-    """As :func:`layer_norm`, over groups of channels and all places."""
+    """``beta + (y - beta) * v / (v + eps)``, with the variance v of a group of channels."""
     names = ("input", "num_groups", "weight", "bias", "eps")
     z, groups, weight, bias, eps = (call.bound[name] for name in names)
     require_constant(weight, bias)
@@ -89,13 +89,13 @@ def _normalized(output: Tensor, ratio: Tensor, bias: Tensor | None) -> Bias:
 def without_updates(
     args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Arguments of an instance norm that does not update the running statistics that it has.
+    """The arguments of an instance norm, with copies of the running statistics that it updates.
 
-    In training mode they are all that it uses them for.
+    In training mode it only updates them and does not read them.
     """
     names = ("input", "running_mean", "running_var", "weight", "bias", "use_input_stats")
     given = {**dict(zip(names, args, strict=False)), **kwargs}
-    if len(args) == 9:  # torch.instance_norm, whose arguments come in another order
+    if len(args) == 9:  # torch.instance_norm, which has another order of arguments
         given["running_mean"], given["running_var"] = args[3:5]
     if not given.get("use_input_stats", True):
         return args, kwargs
@@ -115,7 +115,7 @@ BATCH_NORM = records(
     bias=batch_norm,
     form=_scaled_and_shifted,
 )["batch_norm"]
-"""``torch.batch_norm``, whose parameters come in another order than those of ``F.batch_norm``."""
+"""``torch.batch_norm``, which has another order of parameters than ``F.batch_norm``."""
 
 OPERATIONS: dict[str, Operation] = {
     **records(

@@ -1,4 +1,4 @@
-"""How records of operations are written, and what they check."""
+"""Helpers to write records of operations, and to check calls."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from captum_tgrad.decomposition.in_place import OldValues
 
 
 def records(names: str, parameters: str = "", **known: Any) -> dict[str, Operation]:
-    """One record under several names.
+    """Makes one record for several operations.
 
     Args:
         names: The operations' plain names, separated by spaces.
-        parameters: As in a signature: ``"input, dim=None"``.
+        parameters: The parameters as in a signature, such as ``"input, dim=None"``.
         known: Further arguments of :class:`Operation`.
     """
     operation = Operation(parameters=_parsed(parameters), **known)
@@ -33,23 +33,26 @@ def _parsed(parameters: str) -> dict[str, Any]:
 
 
 def require_constant(*parameters: Any) -> None:
-    """Refuses a call in which one of these depends on the input, too."""
+    """Raises NoRuleError if one of the parameters depends on the input."""
     for tensor in parameters:
         if isinstance(tensor, Tensor) and tensor.requires_grad:
             raise NoRuleError
 
 
 def require_one_dependent(call: Call) -> None:
-    """Refuses a call in which more than its first tensor depends on the input."""
+    """Raises NoRuleError if a tensor other than the first depends on the input."""
     require_constant(*call.tensors[1:])
 
 
-def in_its_form(call: Call, old_values: OldValues) -> Any:
-    """What the call returns, from its equal form if it has one.
+def run_equal_form(call: Call, old_values: OldValues) -> Any:
+    """Runs a call in its equal form, or as it is if it has none.
 
     Args:
         call: The call.
-        old_values: Is told what the backward pass reads that may yet be overwritten.
+        old_values: Registers the tensors that the backward pass reads and that may be overwritten.
+
+    Returns:
+        The result of the call.
     """
     if call.record.form is not None and _is_plain(call.args):
         try:
@@ -60,7 +63,7 @@ def in_its_form(call: Call, old_values: OldValues) -> Any:
 
 
 def _is_plain(args: tuple[Any, ...]) -> bool:
-    """Whether a call is of the kind whose equal form was measured to gain."""
+    """Whether the equal form of a call is faster, as measured: on a CPU, in full precision."""
     return (
         bool(args)
         and type(args[0]) is Tensor

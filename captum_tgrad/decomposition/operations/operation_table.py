@@ -1,4 +1,4 @@
-"""All records, and how to find the one of a function."""
+"""The table of all records, and the record of a function."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from captum_tgrad.decomposition.call import NOTHING_KNOWN, Operation, operation_name
+from captum_tgrad.decomposition.call import NO_RECORD, Operation, operation_name
 from captum_tgrad.decomposition.operations import (
     activations,
     arithmetic,
@@ -38,5 +38,5 @@ _BY_FUNCTION: dict[Callable[..., Any], Operation] = {
 
 @cache
 def operation_of(func: Callable[..., Any]) -> Operation:
-    """The record of a torch function; ``NOTHING_KNOWN`` if there is none."""
-    return _BY_FUNCTION.get(func) or OPERATIONS.get(operation_name(func), NOTHING_KNOWN)
+    """The record of a torch function, or ``NO_RECORD``."""
+    return _BY_FUNCTION.get(func) or OPERATIONS.get(operation_name(func), NO_RECORD)

@@ -1,7 +1,7 @@
-"""Recurrent layers and cells: ``b = y - dy``, with ``dy`` the derivative along their inputs.
+"""Recurrent layers and cells: ``b = y - dy``, with the derivative ``dy`` along their inputs.
 
-All steps of the gates follow from the outputs at once; only the derivative goes step by step. Names
-are those of torch's documentation: ``i, f, g, o`` of an LSTM, ``r, z, n`` of a GRU.
+The gates of all steps are computed from the outputs at once. Only the derivative is computed step
+by step. Names are those of torch's documentation: ``i, f, g, o`` of an LSTM, ``r, z, n`` of a GRU.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from captum_tgrad.decomposition.places import mixing_places as mixing
 from captum_tgrad.decomposition.precision import in_full_precision
 
 Weights = Sequence[Tensor]
-"""Input weights, hidden weights and, if there are any, their biases."""
+"""Input weights, hidden weights and, if the layer has them, their biases."""
 
 Dual = tuple[Tensor, Tensor]
 """Values and their derivative."""
@@ -29,12 +29,12 @@ sigmoid_backward = torch.ops.aten.sigmoid_backward.default
 tanh_backward = torch.ops.aten.tanh_backward.default
 
 Layer = Callable[[Dual, Sequence[Dual], Weights, Tensor], list[Tensor]]
-"""From the steps, the first states, the weights and the outputs to the derivatives of the outputs
-and of the last cell state."""
+"""Takes the steps, the first states, the weights and the outputs, and returns the derivatives of
+the outputs and of the last cell state."""
 
 
 class _LstmFactors:
-    """What the derivatives of the gates and of the cell state count for, in all steps.
+    """The factors of the derivatives of the gates and of the cell state, in all steps.
 
     Args:
         i, f, g, o: The gates.
@@ -149,7 +149,7 @@ _LAYERS: dict[str, Layer] = {
 
 
 def recurrent(call: Call, output: Tensor) -> Bias | None:
-    """A layer, or several, in one or both directions, over whole sequences."""
+    """The bias of one or several layers, in one or both directions, over whole sequences."""
     if len(call.args) != 9 or call.kwargs or not isinstance(call.args[0], Tensor):
         raise NoRuleError
     steps, states, weights, has_biases, layers, dropout, training, both, batch_first = call.args
@@ -159,7 +159,7 @@ def recurrent(call: Call, output: Tensor) -> Bias | None:
     if (
         steps.dim() != 3
         or (dropout and training and layers > 1)
-        or len(weights) != layers * directions * per_layer  # not so with projections
+        or len(weights) != layers * directions * per_layer  # projections have more weights
     ):
         raise NoRuleError
     require_constant(*weights)
@@ -195,7 +195,7 @@ def recurrent(call: Call, output: Tensor) -> Bias | None:
 
 
 def cell(call: Call, output: Tensor) -> Bias | None:
-    """One step."""
+    """The bias of a cell, which computes one step."""
     steps, states, *weights = call.args
     states = [states] if isinstance(states, Tensor) else list(states)
     weights = [weight for weight in weights if weight is not None]
@@ -223,7 +223,7 @@ def _depends(*tensors: Tensor) -> list[bool]:
 
 
 def _derivatives(values: Sequence[Tensor], depends: Sequence[bool]) -> list[Tensor]:
-    """The derivatives of inputs along themselves; those of constants are zero."""
+    """The derivatives of inputs along themselves; zero for constants."""
     return [
         value if depends_on_it else torch.zeros_like(value)
         for value, depends_on_it in zip(values, depends, strict=True)
@@ -231,11 +231,11 @@ def _derivatives(values: Sequence[Tensor], depends: Sequence[bool]) -> list[Tens
 
 
 class _Derivatives:
-    """Those of all outputs of a call, computed once, when the first is needed.
+    """The derivatives of all outputs of a call, computed once, when the first is needed.
 
     Args:
-        values: What they are computed from.
-        compute: Computes them.
+        values: The tensors that they are computed from.
+        compute: Computes them from the values.
     """
 
     def __init__(
@@ -258,7 +258,7 @@ def _bias_of(
     values: list[Tensor],
     compute: Callable[[list[Tensor]], Iterator[Tensor]],
 ) -> Bias:
-    """The bias of one output; the first one's notices if the values will be overwritten."""
+    """The bias of one output. That of the first output holds the values for all of them."""
     number = next(n for n, each in enumerate(call.returned) if each is output)
     if "derivatives" not in call.shared:
         call.shared["derivatives"] = _Derivatives(values, compute)

@@ -1,1 +1,1 @@
-"""Which sample and which place of the inputs each element of a tensor belongs to."""
+"""The places of a tensor: the sample and the position on the inputs of each element."""

@@ -1,4 +1,4 @@
-"""The cells of a map, and evidence on other cells."""
+"""The cells of a map, and the redistribution of evidence among cells."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from torch import Tensor
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Grid:
-    """The cells of a map, in pixels of the input that it is a map of.
+    """The cells of a map, in pixels of its input.
 
     Args:
         axes: For each spatial axis of the input the middle and the width of the cells, sorted:
             shape ``(cells, 2)``, float64. Pixel ``i`` reaches from ``i - 0.5`` to ``i + 0.5``.
-        extents: How many pixels the input has along each axis.
+        extents: The number of pixels of the input along each axis.
     """
 
     axes: tuple[Tensor, ...]
     extents: tuple[int, ...]
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"axes": self.axes, "extents": self.extents}  # not what was computed from them
+        return {"axes": self.axes, "extents": self.extents}  # without the cached properties
 
     def __repr__(self) -> str:
         cells, pixels = (" x ".join(map(str, each)) for each in (self.sizes, self.extents))
@@ -33,12 +33,12 @@ class Grid:
 
     @property
     def sizes(self) -> list[int]:
-        """How many cells there are along each axis."""
+        """The number of cells along each axis."""
         return [len(cells) for cells in self.axes]
 
     @cached_property
     def covers_evenly(self) -> bool:
-        """Whether equal cells cover all of the input."""
+        """Whether cells of equal width cover the whole input."""
         for cells, extent in zip(self.axes, self.extents, strict=True):
             width = extent / len(cells)
             middle = torch.arange(len(cells), dtype=torch.float64) * width + (width - 1) / 2
@@ -48,23 +48,23 @@ class Grid:
 
     @cached_property
     def key(self) -> object:
-        """Equal for equal grids."""
+        """A key that is equal for equal grids."""
         return tuple([cells.numpy().tobytes() for cells in self.axes])
 
 
 def borders_of(cells: Tensor) -> tuple[Tensor, Tensor]:
-    """Where cells of a given middle and width start, and where they end."""
+    """The lower and the upper borders of cells, from their middles and widths."""
     half = cells[:, 1] / 2
     return cells[:, 0] - half, cells[:, 0] + half
 
 
 def redistributed(evidence: Tensor, shares: Sequence[Tensor | None]) -> Tensor:
-    """Evidence on other cells.
+    """Moves evidence from one set of cells to another.
 
     Args:
         evidence: Shape ``(..., *cells)``.
-        shares: For each of the last dimensions what share of a cell each new cell takes, shape
-            ``(cells, new cells)``; None where the cells stay as they are.
+        shares: For each of the last dimensions the share of a cell that each new cell takes, shape
+            ``(cells, new cells)``; None if the cells do not change.
     """
     for dim, matrix in enumerate(shares, -len(shares)):
         if matrix is None:

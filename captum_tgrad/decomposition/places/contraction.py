@@ -1,4 +1,4 @@
-"""Places after a sum of products: of what each letter of an einsum equation stands for."""
+"""Places after a sum of products, as in an einsum equation."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ _MOST_LOOKED_AT = 2**22
 def contracted(call: Call, equation: str, tensors: Sequence[Any], output: Tensor) -> list[Places]:
     """The places of ``torch.einsum(equation, *tensors)``, without an ellipsis.
 
-    What is summed over is mixed; each tensor's other coordinates stay with its letters. A constant
-    matrix that holds zeros picks what it mixes, as a permutation does.
+    Dimensions that are summed over are mixed; the other coordinates keep their letters. A constant
+    matrix that holds zeros selects the elements that it mixes, as a permutation does.
     """
     left, right = equation.split("->")
     operands = list(zip(left.split(","), tensors, strict=True))
@@ -55,12 +55,12 @@ def contracted(call: Call, equation: str, tensors: Sequence[Any], output: Tensor
                 arranged = kept.index.permute([*order, *rest])
                 arranged = arranged.reshape([size_of.get(letter, 1) for letter in right])
                 found.setdefault(axis, []).append(coordinates(arranged, kept.cells))
-    # What was picked several times is a finer grid.
+    # Elements that were selected several times make a finer grid.
     return [places(output.shape, copies_refined(found) if call.picks else found)]
 
 
 def _without_repeated(letters: str, index: Tensor) -> tuple[str, Tensor]:
-    """The diagonals of dimensions that have one letter."""
+    """Takes the diagonal of dimensions with the same letter."""
     for letter in [letter for letter in letters if letters.count(letter) > 1]:
         while letters.count(letter) > 1:
             first = letters.index(letter)
@@ -82,10 +82,10 @@ def _picked(
     kept: str,
     axis: Axis,
 ) -> tuple[str, Coordinates] | None:
-    """The coordinates of what a constant picks along a letter, and its other letters.
+    """The coordinates that a constant selects along a letter, and the constant's other letters.
 
-    Each new element is in the smallest cell that holds all that it was picked from. None if it is
-    picked from everything, or from more than half of it on average.
+    Each new element is in the smallest cell that holds all elements that it was selected from. None
+    if it was selected from all elements, or from more than half of the axis on average.
     """
     constants = [
         (letters, tensor)
@@ -120,9 +120,9 @@ def _picked(
 
 
 def _keeps_each(used: Tensor) -> bool:
-    """Whether each element stays where it is, as in a convolution: it holds itself and few others.
+    """Whether each new element is a sum of the old element and few others, as in a convolution.
 
-    So a banded matrix has the places of its convolution, and the nodes of a graph stay themselves.
+    A banded matrix then has the places of its convolution, and the nodes of a graph keep theirs.
     """
     return (
         used.dim() == 2
@@ -133,7 +133,7 @@ def _keeps_each(used: Tensor) -> bool:
 
 
 def has_zeros(constant: Tensor) -> bool:
-    """Whether a constant matrix picks what it mixes; a large one counts as dense."""
+    """Whether a constant matrix holds zeros; a large one counts as dense."""
     if constant.layout != torch.strided:
         return True
     return (

@@ -1,8 +1,8 @@
-"""Where the elements of a tensor are along one axis of an input.
+"""Coordinates: the positions of a tensor's elements along one axis of an input.
 
-Coordinates travel with the data: whatever moves the elements of a tensor also moves their
-coordinates, which are plain integer tensors. They have size 1 in every dimension on which they do
-not depend, so those of an image's rows are of shape ``(1, 1, H, 1)``.
+Operations that move the elements of a tensor also move their coordinates, which are plain integer
+tensors. They have size 1 in every dimension on which they do not depend: the row coordinates of an
+image have shape ``(1, 1, H, 1)``.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ LOST = -2
 
 
 class Axis(NamedTuple):
-    """What a coordinate counts.
+    """The axis that coordinates are on.
 
     Args:
-        input: The number of the input that the axis belongs to; ``SAMPLES`` for the samples of the
-            batch; ``LOST`` for positions in the output of an operation that lost all others.
+        input: The number of the input; ``SAMPLES`` for the samples of the batch; ``LOST`` for
+            positions in the output of an operation that lost the places.
         dim: The dimension of that input.
-        extent: How many elements the input has along it.
+        extent: The number of elements along it.
         is_place: Whether it is a place rather than a channel.
-        lost_at: The operation that lost the places, for ``LOST``.
+        lost_at: For ``LOST``, the operation that lost the places.
     """
 
     input: int
@@ -38,11 +38,11 @@ class Axis(NamedTuple):
 
 
 class Coordinates:
-    """The cell that each element of a tensor is in, along one axis.
+    """The cell of each element of a tensor, along one axis.
 
     Args:
-        index: The number of each element's cell, from 1; 0 where it has none. Shape of the tensor,
-            but for size 1 in the dimensions on which it does not depend.
+        index: The number of each element's cell, from 1; 0 if it has none. It has the shape of the
+            tensor, with size 1 in the dimensions on which it does not depend.
         cells: The middle and the width of each cell in pixels of the input, and 1 where it is
             padding, else 0: shape ``(cells, 3)``, sorted. Pixel ``i`` reaches from ``i - 0.5`` to
             ``i + 0.5``.
@@ -61,7 +61,7 @@ class Coordinates:
         return bool((self.index > 0).all())
 
     def borders(self) -> tuple[Tensor, Tensor]:
-        """Where the cell of each element starts and ends; inf and -inf where it has none."""
+        """The borders of each element's cell; inf and -inf if it has none."""
         middle, half = self.cells[:, 0], self.cells[:, 1] / 2
         infinite = torch.full((1,), torch.inf, dtype=torch.float64)
         low = torch.cat([infinite, middle - half])
@@ -69,7 +69,7 @@ class Coordinates:
         return low[self.index], high[self.index]
 
     def padding(self) -> Tensor:
-        """Whether each element is padding, or in no cell at all."""
+        """Whether each element is padding or has no cell."""
         flags = torch.cat([torch.ones(1, dtype=torch.float64), self.cells[:, 2]])
         return flags[self.index] > 0
 
@@ -85,7 +85,7 @@ _all: WeakValueDictionary[object, Coordinates] = WeakValueDictionary()
 
 
 def _shared(index: Tensor, cells: Tensor) -> Coordinates:
-    """Equal coordinates are one object, so that what is computed from them can be remembered."""
+    """Returns one object for equal coordinates, which is a key of caches."""
     key = (tuple(index.shape), index.numpy().tobytes(), cells.numpy().tobytes())
     known = _all.get(key)
     if known is None:
@@ -98,7 +98,7 @@ def coordinates(index: Tensor, cells: Tensor) -> Coordinates | None:
     """Coordinates in their smallest form; None if no element has a cell.
 
     Args:
-        index: As for :class:`Coordinates`, in the full shape of the tensor or less.
+        index: As for :class:`Coordinates`, broadcastable to the shape of the tensor.
         cells: As for :class:`Coordinates`, in any order; some may be equal.
     """
     if index.numel() == 0:
@@ -116,7 +116,7 @@ def coordinates(index: Tensor, cells: Tensor) -> Coordinates | None:
 
 
 def _without_constant_dims(index: Tensor) -> Tensor:
-    """Size 1 wherever all elements along a dimension that have a cell have the same one."""
+    """Reduces dimensions to size 1 if all elements with a cell along them have the same cell."""
     for dim in range(index.dim()):
         if index.shape[dim] != 1 and index.stride(dim) == 0:
             index = index.narrow(dim, 0, 1)
@@ -131,16 +131,16 @@ def _without_constant_dims(index: Tensor) -> Tensor:
 def from_borders(
     low: Tensor, high: Tensor, axis: Axis, padding: Tensor | None = None
 ) -> Coordinates | None:
-    """Coordinates of cells that start at ``low`` and end at ``high``; none if ``high < low``.
+    """Coordinates of cells from ``low`` to ``high``; no cell if ``high < low``.
 
-    A cell that covers the whole axis says nothing any more, and one that covers several samples is
-    in none of them.
+    A cell that covers the whole axis counts as no cell, and so does a cell that covers several
+    samples.
 
     Args:
-        low: Where the cell of each element starts.
-        high: Where it ends.
+        low: The lower border of each element's cell.
+        high: The upper border.
         axis: The axis that the coordinates are on.
-        padding: Whether it is padding.
+        padding: Whether each element is padding.
     """
     if axis.input == SAMPLES:
         none = high - low > 1.5
@@ -156,7 +156,7 @@ def from_borders(
 
 
 def narrowed(claim: Coordinates | None) -> Coordinates | None:
-    """Windows that slide by less than their width are as coarse as the steps between them."""
+    """Sets the width of overlapping windows with a constant step to that step."""
     if claim is None or len(claim.cells) < 2:
         return claim
     middle, width = claim.cells[:, 0], claim.cells[:, 1]
@@ -170,7 +170,7 @@ def narrowed(claim: Coordinates | None) -> Coordinates | None:
 
 
 def along(shape: Sequence[int], dim: int, extent: int | None = None) -> Coordinates:
-    """The coordinates of a tensor whose dimension ``dim`` is an axis, entirely and in order."""
+    """The coordinates of a tensor whose dimension ``dim`` is the whole axis, in order."""
     size = shape[dim] if extent is None else extent
     index = torch.arange(1, size + 1).reshape([size if d == dim else 1 for d in range(len(shape))])
     pixels = torch.arange(size, dtype=torch.float64)

@@ -34,7 +34,7 @@ def claims_of(tensor: Any) -> Iterable[tuple[Axis, Coordinates]]:
 
 
 def elementwise(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
-    """Element by element from all tensors, which broadcast."""
+    """Places after an elementwise operation on tensors that broadcast."""
     rank = outputs[0].dim()
     if any(tensor.dim() > rank for tensor in call.tensors):
         raise NoRuleError
@@ -45,14 +45,14 @@ def elementwise(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
 
 
 def like_first(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
-    """Element by element, or along a dimension, from the first tensor."""
+    """The places of the first tensor."""
     if any(output.shape != call.tensors[0].shape for output in outputs):
         raise NoRuleError
     return [places(outputs[0].shape, collected(claims_of(call.tensors[0])))] * len(outputs)
 
 
 def along(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
-    """Each element depends on others along a dimension; samples along it are mixed."""
+    """The places of the first tensor, for an operation along a dimension, which mixes samples."""
     dim = call.bound["dim"]
     (given, *_) = like_first(call, outputs)
     if dim is None:
@@ -66,7 +66,7 @@ def along(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
 
 
 def chosen(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
-    """``where``: of alternatives at different places, each element is at the one chosen."""
+    """The places of ``where``: each element has the place of the alternative that it selects."""
     rank = outputs[0].dim()
     found = {
         frozenset((axis, claim.aligned(rank)) for axis, claim in claims_of(tensor))

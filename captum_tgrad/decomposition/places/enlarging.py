@@ -1,4 +1,4 @@
-"""A map on other cells of the same input: linear interpolation, or averages where it is finer."""
+"""Enlarges maps to other cells of the same input, or averages them over larger cells."""
 
 from __future__ import annotations
 
@@ -14,22 +14,24 @@ _known: Remembered[Tensor] = Remembered()
 
 
 def enlarged(evidence: Tensor, source: Grid, target: Grid) -> Tensor:
-    """A map as it is on other cells.
+    """A map on other cells.
 
-    On regular grids this is linear interpolation with ``align_corners=False``, as the paper has it:
-    a map reaches to the border of its outermost cells. A part of the input that no cell covers,
-    such as what was cropped away, gets nothing. Where the map is the finer one, it is averaged.
+    On regular grids this is linear interpolation with ``align_corners=False``, as in the paper: a
+    map reaches to the border of its outermost cells. Parts of the input that no cell covers, such
+    as cropped borders, get zeros. A map with smaller cells than the target is averaged.
 
     Args:
         evidence: Shape ``(..., *source.sizes)``.
         source: The cells of the map.
-        target: The cells to bring it to.
+        target: The new cells.
     """
     return redistributed(evidence, _matrices(source, target))
 
 
 def on_the_whole(evidence: Tensor, grid: Grid) -> Tensor:
-    """A map of a part of an input, such as a crop, on a grid over all of it. The sum is kept.
+    """A map of a part of an input, such as a crop, on a grid over the whole input.
+
+    The sum of the map does not change.
 
     Args:
         evidence: Shape ``(..., *grid.sizes)``.
@@ -47,7 +49,7 @@ def on_the_whole(evidence: Tensor, grid: Grid) -> Tensor:
 
 
 def _shares_on_the_whole(cells: Tensor, extent: int) -> Tensor:
-    """What share of each cell equal ones over the whole axis take."""
+    """The share of each cell that equal cells over the whole axis take."""
     size = max(round(extent / float(cells[:, 1].min())), 1)
     width = extent / size
     start = torch.arange(size, dtype=torch.float64) * width - 0.5
@@ -58,7 +60,7 @@ def _shares_on_the_whole(cells: Tensor, extent: int) -> Tensor:
 
 
 def weights(source: Grid, target: Grid) -> list[Tensor]:
-    """How much a unit in each cell weighs in the sum of the enlarged map, axis by axis."""
+    """The sum of the enlarged map for a unit in each cell, axis by axis."""
     return [
         torch.ones(len(cells)).double() if matrix is None else matrix.sum(1)
         for cells, matrix in zip(source.axes, _matrices(source, target), strict=True)
@@ -66,7 +68,7 @@ def weights(source: Grid, target: Grid) -> list[Tensor]:
 
 
 def _matrices(source: Grid, target: Grid) -> list[Tensor | None]:
-    """What share of each source cell's value each target cell takes; None if they are the same."""
+    """The share of each source cell that each target cell takes; None if the cells are equal."""
     return [
         None if torch.equal(cells, others) else _remembered(_enlarging, cells, others)
         for cells, others in zip(source.axes, target.axes, strict=True)
@@ -100,7 +102,7 @@ def _enlarging(source: Tensor, target: Tensor) -> Tensor:
 
 
 def _hats(middle: Tensor, low: Tensor, high: Tensor, points: Tensor) -> Tensor:
-    """Linear interpolation between cells side by side; constant to the border of the outermost."""
+    """Linear interpolation between adjacent cells, constant up to the outermost borders."""
     last = len(middle) - 1
     right = torch.searchsorted(middle, points.contiguous()).clamp(max=last)
     left = (right - 1).clamp_min(0)
@@ -111,7 +113,7 @@ def _hats(middle: Tensor, low: Tensor, high: Tensor, points: Tensor) -> Tensor:
     joined = (low[right] - high[left] <= slack) | (left == right)
     gap = torch.where(left == right, 1, middle[right] - middle[left])
     part = torch.where(left == right, 0, (points - middle[left]) / gap)
-    # Across a gap there is nothing to interpolate: each cell ends at its border.
+    # No interpolation across a gap: each cell ends at its border.
     to_left = torch.where(joined, 1 - part, (points <= high[left] + slack).double())
     to_right = torch.where(joined, part, (points >= low[right] - slack).double())
     beside = (points < low[0] - slack) | (points > high[last] + slack)

@@ -1,4 +1,4 @@
-"""The places of what a call returned: by the rule of its operation, or by trying it out."""
+"""Finds the places of a call's results, by the rule of its operation or by running it again."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ from captum_tgrad.decomposition.places.remembered import Remembered
 from captum_tgrad.decomposition.random_state import lock
 
 Found = tuple[Places, bool]
-"""What is known of an output's places, and whether that is all there is to know."""
+"""The known places of an output, and whether they are complete."""
 
 _known: Remembered[tuple[list[Found], bool | None]] = Remembered()
-"""What was found, and whether that is so only where constant matrices hold no zeros."""
-_MOST_ELEMENTS = 2**22  # of a tensor whose places are found by trying
+"""The places of outputs by call, and whether they hold for dense constant matrices only."""
+_MOST_ELEMENTS = 2**22  # of the tensors of a call whose places are found by trying
 
 
 def output_places(call: Call, where: Callable[[], str]) -> list[Places]:
     """The places of each differentiable output of a call.
 
     Args:
-        call: The call, its arguments as they were before it ran.
-        where: What to call the operation if it loses the places of its arguments.
+        call: The call, with its arguments as they were before it ran.
+        where: Returns the name of the operation, for messages that it loses places.
     """
     key = None if call.record.places in BY_VALUE else _key(call)
     found, is_dense = (None if key is None else _known.get(key)) or (None, None)
     if found is None or (is_dense and any(map(has_zeros, call.constant))):
         with torch.no_grad():
             found, by_rule = _found(call)
-        # What was found by trying depends on the values of constants, too.
+        # Places that were found by trying also depend on the values of constants.
         if key is not None and call.is_dense is not False and (by_rule or not call.constant):
             size = sum(claim.index.numel() for given, _ in found for claim in given.all)
             _known.put(key, (found, call.is_dense), size)
@@ -49,7 +49,7 @@ def output_places(call: Call, where: Callable[[], str]) -> list[Places]:
 
 
 def _key(call: Call) -> object | None:
-    """What the places depend on; None if that includes the values of a constant."""
+    """A key of everything that the places depend on; None if they depend on a constant's values."""
     parts: list[object] = [call.func]
     try:
         _freeze(call.args, parts)
@@ -58,7 +58,7 @@ def _key(call: Call) -> object | None:
         parts += [output.shape for output in call.returned]
         key = tuple(parts)
         hash(key)
-    except (TypeError, RuntimeError):  # what cannot be hashed, and nested tensors
+    except (TypeError, RuntimeError):  # an argument that cannot be hashed, or a nested tensor
         return None
     return key
 
@@ -73,7 +73,7 @@ def _freeze(values: Any, parts: list[object]) -> None:
         if isinstance(value, Tensor):
             given = places_of(value)
             if given is None and not value.is_floating_point():
-                raise TypeError("its values may say where elements go")
+                raise TypeError("its values may be indices")
             parts.append(value.shape if given is None else given)
         elif kind in _PLAIN:
             parts += (kind, value)  # 1, 1.0 and True are equal
@@ -109,15 +109,17 @@ def _lost(call: Call, output: Tensor, kept: Places, where: Callable[[], str]) ->
 
 
 def _tried(call: Call, outputs: Sequence[Tensor]) -> list[Found]:
-    """Finds along which dimensions an operation treats elements alike, or whether it moves them.
+    """Finds the dimensions along which an operation keeps places, or whether it moves elements.
 
-    An operation that commutes with every permutation of a dimension leaves what is along it where
-    it was. One that turns the numbers of its elements into numbers of its elements moves them.
+    An operation that commutes with every permutation of a dimension keeps the places along it. An
+    operation that maps the numbers of its elements to numbers of its elements moves them.
     """
     nothing: list[Found] = [(places(output.shape, {}), False) for output in outputs]
     if sum(tensor.numel() for tensor in call.tensors) > _MOST_ELEMENTS:
         return nothing
-    if call.name == "as_strided":  # it reads memory, which numbers that are made up lay out anew
+    if (
+        call.name == "as_strided"
+    ):  # it depends on the layout of memory, which test values do not have
         return nothing
     generator = torch.Generator().manual_seed(0)
     values = {
@@ -147,7 +149,7 @@ def _run(call: Call, replace: Callable[[Tensor], Tensor]) -> list[Tensor] | None
         torch.default_generator.manual_seed(0)
         try:
             result = call.func(*args, **kwargs)
-        except Exception:  # whatever it is made of, it may refuse numbers that are made up
+        except Exception:  # any operation may reject test values
             return None
     return tensors_in(args[0] if result is None else result)
 
@@ -159,9 +161,9 @@ def _commuting(
     values: dict[int, Tensor],
     generator: torch.Generator,
 ) -> Found:
-    """Keeps the claims along dimensions with whose permutations the operation commutes.
+    """Keeps the claims along dimensions whose permutations commute with the operation.
 
-    Where the output has fewer dimensions, the others have been mixed.
+    If the output has fewer dimensions, the others have been mixed.
     """
     rank = max(tensor.dim() for tensor in call.dependent)
     fewer = rank - before.dim()
@@ -185,7 +187,7 @@ def _commuting(
                 own = dim if by_left else dim - missing
                 indexes = not (tensor.is_floating_point() or tensor.dtype == torch.bool)
                 if missing and indexes and not by_left and not tensor.is_complex():
-                    return tensor  # indices that broadcast are not aligned with what they point to
+                    return tensor  # indices that broadcast are not aligned with what they index
                 return _permuted(values.get(id(tensor), tensor), own, order)
 
             after = _run(call, permuted)
@@ -199,7 +201,7 @@ def _commuting(
     to: dict[int, int] = {}
     for dim in {dim for own in claims.values() for claim in own for dim in claim.dims}:
         candidates = range(max(dim - fewer, 0), min(dim, before.dim() - 1) + 1)
-        # Arguments of fewer dimensions broadcast, or count what the first dimensions count.
+        # Arguments with fewer dimensions are aligned with the last dimensions or with the first.
         found = [
             result
             for result in candidates

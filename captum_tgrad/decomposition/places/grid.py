@@ -1,4 +1,4 @@
-"""The coordinates of a new grid: of what a convolution, a pooling or a resizing returns."""
+"""The coordinates of a new grid, as a convolution, a pooling or a resizing computes it."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ Numbers = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Window:
-    """What a cell of the new grid is computed from, along one dimension.
+    """The window of a new cell, which holds the old cells it is computed from, in one dimension.
 
     Args:
-        offset: The middle of what the first cell is computed from, in cells of the old grid.
-        stride: From there to the middle of the next.
-        reach: From the middle of what a cell is computed from to its last cell.
+        offset: The middle of the first window, in cells of the old grid.
+        stride: The distance between the middles of adjacent windows.
+        reach: The distance from the middle of a window to its last cell.
     """
 
     offset: float
@@ -42,14 +42,14 @@ def regridded(
 ) -> Coordinates | None:
     """The coordinates after ``size`` new cells along ``dim`` replaced the old ones.
 
-    As the paper enlarges a map without regard to strides and padding, the new cells that have their
-    middle on the old ones cover these evenly.
+    The paper enlarges maps without regard to strides and padding. Accordingly, the new cells whose
+    middle is on the old grid cover it evenly.
 
     Args:
         claim: The coordinates on the old grid.
         dim: The dimension of the grid.
-        size: How many cells the new grid has along it.
-        window: What each is computed from; None if they cover the old ones evenly.
+        size: The number of new cells along it.
+        window: The window of each new cell; None if the new cells cover the old ones evenly.
         axis: The axis that the coordinates are on.
     """
     if dim not in claim.dims:
@@ -66,7 +66,7 @@ def regridded(
     lines = claim.index.movedim(dim, -1)
     unique, number = lines.reshape(-1, old).unique(dim=0, return_inverse=True)  # type: ignore[no-untyped-call]
     middles = np.concatenate([[np.nan], claim.cells[:, 0].numpy()])
-    middles[1:][claim.cells[:, 2].numpy() > 0] = np.nan  # padding is beside the image
+    middles[1:][claim.cells[:, 2].numpy() > 0] = np.nan  # padding is outside the image
     halves = np.concatenate([[np.nan], claim.cells[:, 1].numpy() / 2])
     lows, highs = [], []
     for line in unique.numpy():
@@ -84,7 +84,7 @@ def regridded(
 def _new_line(
     middle: Numbers, half: Numbers, size: int, window: Window | None, axis: Axis
 ) -> tuple[Numbers, Numbers]:
-    """The borders of the new cells along one line of old ones; inf and -inf for none."""
+    """The borders of the new cells along one line of old cells; inf and -inf for no cell."""
     low, high = np.full(size, np.inf), np.full(size, -np.inf)
     inside = (middle > -0.5 - 1e-6) & (middle < axis.extent - 0.5 + 1e-6)
     if not inside.any():
@@ -129,7 +129,7 @@ def _new_line(
 
 
 def _runs(middle: Numbers, half: Numbers, inside: NDArray[np.bool_]) -> list[tuple[int, int]]:
-    """Where the old cells lie side by side, all in one direction: half-open ranges."""
+    """The half-open ranges of adjacent old cells that run in one direction."""
     runs: list[tuple[int, int]] = []
     direction = 0
     for i in np.flatnonzero(inside):
@@ -157,11 +157,11 @@ def _borders(middle: Numbers, half: Numbers, start: int, stop: int) -> Numbers:
 
 @torch.no_grad()
 def widened(claim: Coordinates | None, source: Coordinates, axis: Axis) -> Coordinates | None:
-    """A subsample of a grid is a coarser grid: every other row stands for two.
+    """Widens the cells of a subsampled grid: if every other row is kept, a row stands for two.
 
     Args:
-        claim: The coordinates of what was selected.
-        source: Those of what it was selected from.
+        claim: The coordinates of the selected elements.
+        source: The coordinates of all elements.
         axis: The axis that the coordinates are on.
     """
     if claim is None or axis.input == SAMPLES or not axis.is_place:

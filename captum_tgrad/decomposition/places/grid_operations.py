@@ -101,14 +101,14 @@ def _windows(call: Call, rank: int) -> Sequence[Window | None]:
 
 
 def _each(option: Any, rank: int) -> tuple[float, ...]:
-    """An option of each dimension, where one number stands for all."""
+    """An option for each dimension; one number stands for all."""
     if isinstance(option, (int, float)):
         return (option,) * rank
     return tuple(option) * rank if len(option) == 1 else tuple(option)
 
 
 def resized(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
-    """Resizing: the new cells cover the old ones evenly."""
+    """Places after resizing: the new cells cover the old ones evenly."""
     tensor, (output,) = call.args[0] if call.args else call.kwargs["input"], outputs
     found: Found = {}
     for axis, claim in claims_of(tensor):
@@ -121,7 +121,7 @@ def resized(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
 
 
 def folded(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
-    """``torch.nn.functional.fold``: each element is in the mean cell of those that it sums."""
+    """Places after ``torch.nn.functional.fold``: the mean cell of the elements that are summed."""
     bound, (output,) = call.bound, outputs
     tensor = bound["input"]
     options = {
@@ -145,11 +145,11 @@ def folded(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
 
 
 def channels_as_places(call: Call) -> tuple[Axis, Axis | None] | None:
-    """The axis of an input that counts as channels but is kept, and the one that is mixed instead.
+    """The channel axis that the network uses as a place, and the axis that it uses as channels.
 
-    A convolution and a linear layer mix channels. Where they mix a spatial axis of an input and
-    keep its channels apart, the network takes the one for the other; where a convolution slides
-    along channels, they are places, and maybe nothing is mixed instead.
+    A convolution and a linear layer mix channels. If they mix a spatial axis of an input and not
+    its channels, the network uses the two axes the other way round. If a convolution slides along
+    channels, they are places, and there may be no axis that it uses as channels.
     """
     tensor = call.tensors[0]
     claims = list(claims_of(tensor))

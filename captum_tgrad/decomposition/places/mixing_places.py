@@ -17,11 +17,11 @@ _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
 def reduced(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
-    """Some dimensions are mixed, and then gone or of size 1."""
+    """Places after a reduction: some dimensions are mixed, and then removed or of size 1."""
     bound, (output, *_) = call.bound, outputs
     tensor = bound["input"]
     if isinstance(bound.get("dim"), Tensor) or isinstance(bound.get("other"), Tensor):
-        return elementwise(call, outputs)  # the larger of two tensors
+        return elementwise(call, outputs)  # max and min of two tensors
     rank = tensor.dim()
     dim = None if isinstance(bound["dim"], bool) else bound["dim"]  # std(x, unbiased)
     over = {dim} if isinstance(dim, int) else set(dim if dim else range(rank))
@@ -41,7 +41,7 @@ def reduced(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
 
 
 def transformed(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
-    """A Fourier transform mixes whole dimensions."""
+    """Places after a Fourier transform, which mixes whole dimensions."""
     tensor, (output,) = call.bound["input"], outputs
     dim = call.bound["dim"]
     rank = tensor.dim()
@@ -54,13 +54,13 @@ def transformed(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
 
 
 def paired(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
-    """The real and the imaginary part of each element, in a last dimension of their own."""
+    """Places of the real and imaginary parts, in an additional last dimension."""
     tensor = call.tensors[0]
     return [places_in_pairs(places_of(tensor) or places(tensor.shape, {}))]
 
 
 def places_in_pairs(given: Places) -> Places:
-    """The places of complex numbers as pairs, in a last dimension of their own."""
+    """Places of complex numbers as pairs, in an additional last dimension."""
     claims = {
         axis: [coordinates(claim.index.unsqueeze(-1), claim.cells) for claim in own]
         for axis, own in given.claims.items()
@@ -69,13 +69,13 @@ def places_in_pairs(given: Places) -> Places:
 
 
 def unpaired(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
-    """Complex numbers from pairs in the last dimension."""
+    """Places of complex numbers, from pairs in the last dimension."""
     letters = _LETTERS[: call.tensors[0].dim()]
     return contracted(call, f"{letters}->{letters[:-1]}", call.tensors, outputs[0])
 
 
 def differences(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
-    """``torch.diff``: each element is between two neighbors."""
+    """Places after ``torch.diff``: each element is between two neighbors."""
     tensor, dim = call.bound["input"], call.bound["dim"] % call.bound["input"].dim()
     if call.bound["n"] != 1 or len(call.tensors) > 1:
         raise NoRuleError
@@ -92,7 +92,7 @@ def differences(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
 
 
 def halved(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
-    """``glu``: the first half along a dimension with the second."""
+    """Places after ``glu``, which combines the two halves along a dimension."""
     tensor, dim, (output,) = call.bound["input"], call.bound["dim"], outputs
     dim = dim % tensor.dim()
     return _contracted_halves(tensor, dim, output)
@@ -111,14 +111,14 @@ def _contracted_halves(tensor: Tensor, dim: int, output: Tensor) -> list[Places]
 
 
 def linear(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
-    """The last dimension is mixed."""
+    """Places after a linear layer, which mixes the last dimension."""
     tensor, weight, (output,) = call.bound["input"], call.bound["weight"], outputs
     batch, channels = _LETTERS[: tensor.dim() - 1], "z" * (weight.dim() - 1)
     return contracted(call, f"{batch}y,{channels}y->{batch}{channels}", [tensor, weight], output)
 
 
 def added_product(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
-    """``addmm`` and its relatives: a product of matrices, and what it is added to."""
+    """Places after ``addmm`` and similar operations: a product of matrices plus a tensor."""
     first, second, (output,) = call.bound["first"], call.bound["second"], outputs
     equation = {"addmm": "xy,yz->xz", "addmv": "xy,y->x", "baddbmm": "nxy,nyz->nxz"}[call.name]
     product = contracted(call, equation, [first, second], output)[0]
@@ -130,7 +130,7 @@ def added_product(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
 
 
 def inner(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
-    """The last dimensions of both are summed over."""
+    """Places after ``inner``, which sums over the last dimensions of both tensors."""
     one, other = call.bound["input"], call.bound["other"]
     if one.dim() == 0 or other.dim() == 0:
         raise NoRuleError
@@ -140,7 +140,7 @@ def inner(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
 
 
 def matmul(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
-    """Rows of the left with columns of the right; dimensions in front broadcast."""
+    """Places after a product of matrices; the leading dimensions broadcast."""
     left, right = call.bound["input"], call.bound["other"]
     (output,) = outputs
     if call.name == "rmatmul":
@@ -158,19 +158,19 @@ def matmul(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
 
 
 def outer(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
-    """Each element of the one with each of the other."""
+    """Places after an outer product."""
     return contracted(call, "a,b->ab", [call.bound["input"], call.bound["other"]], outputs[0])
 
 
 def bilinear(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
-    """The last dimensions of both are mixed."""
+    """Places after a bilinear layer, which mixes the last dimensions of both tensors."""
     one, other = call.bound["input1"], call.bound["input2"]
     batch = _LETTERS[: one.dim() - 1]
     return contracted(call, f"{batch}x,{batch}y->{batch}z", [one, other], outputs[0])
 
 
 def tensordot(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
-    """Several dimensions of both are mixed, the others follow each other."""
+    """Places after ``tensordot``: the summed dimensions are mixed, the others concatenated."""
     one, other, dims = call.bound["a"], call.bound["b"], call.bound["dims"]
     if isinstance(dims, int):
         dims = (range(one.dim() - dims, one.dim()), range(dims))
@@ -188,7 +188,7 @@ def tensordot(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
 
 
 def einsum(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
-    """Letters as they are given; an ellipsis becomes letters of its own."""
+    """Places after ``einsum``; an ellipsis is replaced by unused letters."""
     equation, *operands = call.args
     if not isinstance(equation, str):
         raise NoRuleError
@@ -211,7 +211,7 @@ def einsum(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
 
 
 def attention(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
-    """The queries' tokens; keys and values are mixed."""
+    """Places after attention: those of the queries' tokens; keys and values are mixed."""
     query, key, value = (call.bound[name] for name in ("query", "key", "value"))
     (output,) = outputs
     if not query.dim() == key.dim() == value.dim():
@@ -224,7 +224,7 @@ def attention(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
 
 
 def recurrent(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
-    """Each step of the output is at its step; features are mixed, and the last state is of all."""
+    """Places after a recurrent layer: each output is at its step, the last state at all steps."""
     tensor, states, batch_first = call.args[0], call.args[1], bool(call.args[-1])
     states = [states] if isinstance(states, Tensor) else list(states)
     if tensor.dim() != 3 or (isinstance(states[0], Tensor) and states[0].dim() != 3):
@@ -240,7 +240,7 @@ def recurrent(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
 
 
 def cell(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
-    """One step of a recurrent network: features are mixed."""
+    """Places after a recurrent cell, which mixes features."""
     tensors = [tensor for tensor in call.tensors if any(claims_of(tensor))]
     batch = _LETTERS[: outputs[0].dim() - 1]
     equation = ",".join([batch + "x"] * len(tensors)) + f"->{batch}z"

@@ -1,4 +1,4 @@
-"""Places after an operation that only moves elements: it is run on their coordinates."""
+"""Places after an operation that only moves elements: it runs on their coordinates."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Run = Callable[[list[Tensor]], Sequence[Tensor]]
 
 
 def moved(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
-    """The elements of the arguments, elsewhere; what is filled in has no place."""
+    """Places after an operation that moves elements; numbers that it fills in have no place."""
     tensors = call.tensors
 
     def run(replaced: list[Tensor]) -> list[Tensor]:
@@ -40,7 +40,7 @@ def moved(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
 def _without_fill(
     call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """A number that is filled in has no coordinates."""
+    """Replaces numbers that an operation fills in by 0, which means no coordinate."""
     args = tuple(
         0.0 if position in call.record.fill and isinstance(arg, (int, float)) else arg
         for position, arg in enumerate(args)
@@ -50,13 +50,13 @@ def _without_fill(
 
 @torch.no_grad()
 def after(run: Run, given: Sequence[Places | None], tensors: Sequence[Tensor]) -> list[Places]:
-    """The places of what ``run`` returns.
+    """The places of the results of ``run``.
 
     Args:
-        run: Moves elements: from tensors shaped like ``tensors`` to a list of results.
+        run: Takes tensors shaped like ``tensors``, moves their elements, and returns the results.
         given: The places of the tensors; None for a constant.
-        tensors: What ``run`` is applied to; of constants that hold no numbers, such as indices and
-            masks, the values are used.
+        tensors: The arguments of ``run``. The values of integer and boolean constants are used, as
+            they may be indices or masks.
     """
     axes = list(dict.fromkeys(axis for each in given if each for axis in each.claims))
     claims: list[dict[Axis, list[Coordinates | None]]] = []
@@ -70,7 +70,7 @@ def after(run: Run, given: Sequence[Places | None], tensors: Sequence[Tensor]) -
             shapes = shapes or [shape for _, shape in moved_claims]
             for (claim, _), found in zip(moved_claims, claims, strict=True):
                 found.setdefault(axis, []).append(claim)
-    if not axes:  # nothing is known of any of them
+    if not axes:  # none of them has places
         return [places(result.shape, {}) for result in run([_as_numbers(t, None) for t in tensors])]
     return [
         places(shape, copies_refined(found)) for shape, found in zip(shapes, claims, strict=True)
@@ -102,7 +102,7 @@ def _moved(
 
 
 def _as_numbers(tensor: Tensor, index: Tensor | None) -> Tensor:
-    """What stands for a tensor: the cells of its elements; 0 for what is a constant number."""
+    """A tensor's argument for ``run``: the cells of its elements; 0 for constant numbers."""
     if index is not None:
         return index.float().expand(tensor.shape)
     if tensor.is_floating_point() or tensor.is_complex():
@@ -113,7 +113,7 @@ def _as_numbers(tensor: Tensor, index: Tensor | None) -> Tensor:
 def copies_refined(
     claims: dict[Axis, list[Coordinates | None]],
 ) -> dict[Axis, list[Coordinates | None]]:
-    """Copies beside each other make a finer grid where nothing else tells them apart."""
+    """Makes a finer grid of adjacent copies that no other coordinate distinguishes."""
     varying = [dim for found in claims.values() for claim in found if claim for dim in claim.dims]
     return {
         axis: [
@@ -127,7 +127,7 @@ def copies_refined(
 
 
 def reshaped(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
-    """The elements in row-major order, cut anew. Only what a coordinate depends on is expanded."""
+    """Places after a reshape. Coordinates are expanded only along the dimensions they need."""
     tensor, (output,) = call.tensors[0], outputs
     if tensor.numel() != output.numel() or tensor.dtype != output.dtype:
         raise NoRuleError
@@ -171,7 +171,7 @@ def _groups(old: list[int], new: list[int]) -> list[tuple[list[int], list[int]]]
 
 
 def indexed(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
-    """``x[index]``; a slice with a step is taken from the part that it spans."""
+    """Places of ``x[index]``; a slice with a step is taken from the range that it spans."""
     index = call.args[1] if isinstance(call.args[1], tuple) else (call.args[1],)
     plain = all(item is None or item is ... or type(item) in (int, slice) for item in index)
     stepped = [item for item in index if isinstance(item, slice) and item.step not in (None, 1)]
@@ -202,7 +202,7 @@ def indexed(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
 
 
 def _indexed_sizes(index: tuple[Any, ...], tensor: Tensor) -> list[int]:
-    """The sizes of the dimensions that integers and slices stand for."""
+    """The sizes of the dimensions that integers and slices index."""
     position = next((p for p, item in enumerate(index) if item is ...), len(index))
     before = sum(item is not None for item in index[:position])
     behind = sum(item is not None for item in index[position + 1 :])
@@ -211,7 +211,7 @@ def _indexed_sizes(index: tuple[Any, ...], tensor: Tensor) -> list[int]:
 
 
 def assigned(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
-    """What was written into: a constant that overwrites an element is where the element was."""
+    """Places after writing into a tensor; a constant has the place of the element it replaces."""
     written = places_of(call.args[0])
     if written is not None and not any(places_of(tensor) for tensor in call.tensors[1:]):
         return [written for _ in outputs]
@@ -219,7 +219,7 @@ def assigned(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
 
 
 def concatenated(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
-    """One dimension after the other; in the others, constants are where the rest is."""
+    """Places after a concatenation; constants have the coordinates of the other dimensions."""
     tensors, (output,) = list(call.bound["tensors"]), outputs
     tensors = [tensor for tensor in tensors if tensor.dim() == output.dim()]
     dim = call.bound["dim"] % output.dim()
@@ -243,7 +243,7 @@ def concatenated(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
 
 
 def stacked(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
-    """A new dimension that counts the tensors."""
+    """Places after stacking along a new dimension."""
     tensors, (output,) = list(call.bound["tensors"]), outputs
     dim = call.bound["dim"] % output.dim()
     given = [places_of(tensor) for tensor in tensors]
@@ -251,7 +251,7 @@ def stacked(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
 
 
 def shuffled(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
-    """``pixel_shuffle``: channels become a finer grid, unless they hold places already."""
+    """Places after ``pixel_shuffle``: channels become a finer grid, unless they have places."""
     tensor, factor = call.bound["input"], call.bound["upscale_factor"]
     given = places_of(tensor)
     channel = tensor.dim() - 3

@@ -1,4 +1,4 @@
-"""Where a tensor of the traced network comes from, remembered on the tensor itself."""
+"""The origin of a tensor of the traced network, stored on the tensor itself."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ _ORIGIN = "_captum_tgrad_origin"
 
 
 class Lifetime:
-    """That of a trace: what a model keeps of one forward pass is a constant of the next."""
+    """The lifetime of a trace: tensors that a model keeps are constants in the next trace."""
 
     def __init__(self) -> None:
         self.is_over = False
 
 
 class Origin(NamedTuple):
-    """Where a tensor of the traced network comes from.
+    """The origin of a tensor of the traced network.
 
     Args:
-        places: Which sample and place each of its elements belongs to.
-        inputs: The numbers of the network's inputs that it depends on.
-        lifetime: For how long this is so.
+        places: The places of its elements.
+        inputs: The numbers of the network's inputs on which it depends.
+        lifetime: The lifetime of the trace, after which the origin is void.
     """
 
     places: Places
@@ -33,7 +33,7 @@ class Origin(NamedTuple):
 
 
 def origin_of(tensor: Any) -> Origin | None:
-    """The origin that the running trace has given to ``tensor``, if it has seen it."""
+    """The origin of ``tensor`` in the running trace; None if the trace has not seen it."""
     known = getattr(tensor, _ORIGIN, None)
     if known is None:
         return None
@@ -42,17 +42,17 @@ def origin_of(tensor: Any) -> Origin | None:
 
 
 def is_stale(tensor: Tensor) -> bool:
-    """Whether its memory was overwritten through another tensor since its origin was set."""
+    """Whether the tensor's memory was overwritten since its origin was set."""
     known = getattr(tensor, _ORIGIN, None)
     return known is not None and known[1] != tensor._version
 
 
 def set_origin(tensor: Tensor, origin: Origin) -> None:
-    """Remembers a tensor's origin on the tensor itself, so that it lives as long as the tensor."""
+    """Stores a tensor's origin on the tensor, so that both are freed together."""
     setattr(tensor, _ORIGIN, (origin, tensor._version))
 
 
 def places_of(tensor: Tensor) -> Places | None:
-    """Where the elements of a tensor are; None for a constant."""
+    """The places of a tensor; None for a constant."""
     origin = origin_of(tensor)
     return origin.places if origin is not None and origin.places.shape == tensor.shape else None

@@ -1,4 +1,4 @@
-"""Places after padding, and in patches of a padded image."""
+"""Places after padding, and of the patches of a padded image."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from captum_tgrad.decomposition.places.places import Places, places
 
 
 def padded(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
-    """Constant padding continues the grid beside the image; every other one repeats elements."""
+    """Constant padding continues the grid outside the image; other paddings repeat elements."""
     tensor, pads, mode = (call.bound[name] for name in ("input", "pad", "mode"))
     given = places_of(tensor)
     if mode != "constant":
@@ -78,7 +78,7 @@ def _continued(
 
 
 def unfolded(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
-    """The patches of :func:`torch.nn.functional.unfold`, with the image continued beside it."""
+    """The patches of :func:`torch.nn.functional.unfold`; padding continues the image's grid."""
     bound = call.bound
     tensor = bound["input"]
     padding = bound["padding"]

@@ -1,4 +1,4 @@
-"""Places after an operation whose values say where elements go."""
+"""Places after an operation that moves elements to positions given by values."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from captum_tgrad.decomposition.places.places import Places, places
 
 
 def accumulated(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
-    """``index_add`` and ``scatter_add``: each element holds all that was added to it."""
+    """Places after ``index_add`` and ``scatter_add``, whose elements are sums."""
     tensor, dim, index, source = (call.bound[name] for name in ("input", "dim", "index", "src"))
     (output,) = outputs
     index = index.detach().cpu()
@@ -43,7 +43,7 @@ def accumulated(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
 
 
 def by_indices(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
-    """Operations that return the values they picked along a dimension, and where from."""
+    """Places of values and indices that an operation selects along a dimension."""
     tensor, dim = call.bound["input"], call.bound["dim"]
     indices = outputs[1].detach()
     (found,) = after(lambda t: [t[0].gather(dim, t[1])], [places_of(tensor), None], [
@@ -53,7 +53,7 @@ def by_indices(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
 
 
 def sampled(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
-    """Interpolation at given points: each result is at the nearest element."""
+    """Places after interpolation at given points: each result is at the nearest element."""
     bound = call.bound
     image, grid = bound["input"], bound["grid"].detach().float().cpu()
     corners = bool(bound["align_corners"])

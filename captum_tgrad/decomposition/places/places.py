@@ -1,4 +1,4 @@
-"""Where the elements of a tensor are: their coordinates on every axis of the inputs."""
+"""The places of a tensor: the coordinates of its elements on all axes of the inputs."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ Claims = Mapping[Axis, tuple[Coordinates, ...]]
 class Places:
     """The coordinates of a tensor's elements.
 
-    An element may have two claims on one axis, such as a score between a query and a key. What is
-    there is shared between them.
+    An element may have two claims on one axis, such as a score between a query and a key. Its
+    evidence is then divided between them.
 
     Args:
         shape: The tensor's shape.
@@ -48,7 +48,7 @@ _all: WeakValueDictionary[object, Places] = WeakValueDictionary()
 
 
 def places(shape: Sequence[int], claims: Mapping[Axis, Iterable[Coordinates | None]]) -> Places:
-    """Places of a tensor; equal ones are one object. Claims on one axis are reconciled."""
+    """Makes the places of a tensor, one object for equal places; reconciles claims on one axis."""
     kept: dict[Axis, tuple[Coordinates, ...]] = {}
     for axis, given in claims.items():
         merged = _merged([claim for claim in given if claim is not None], axis)
@@ -62,12 +62,12 @@ def places(shape: Sequence[int], claims: Mapping[Axis, Iterable[Coordinates | No
 
 
 def input_places(shape: Sequence[int], number: int, channel_dim: int | None = 1) -> Places:
-    """The places of an input whose first dimension counts the samples.
+    """The places of an input whose first dimension is the batch.
 
     Args:
         shape: The input's shape.
-        number: Which of the inputs it is.
-        channel_dim: Which dimension is no place; None if all are.
+        number: The position of the input among the inputs.
+        channel_dim: The channel dimension; None if all dimensions are places.
     """
     rank = len(shape)
     channel = None if channel_dim is None or rank < 2 else channel_dim % rank
@@ -83,10 +83,10 @@ def samples_of(given: Places) -> int:
 
 
 def lost_places(shape: Sequence[int], kept: Claims, operation: str) -> Places:
-    """The places of an output of which only ``kept`` is known: its positions are kept instead.
+    """The places of an output that lost all coordinates but ``kept``.
 
-    They travel on like any coordinate, so that it is known of every later term whether it could
-    have had a place.
+    Its positions become coordinates on ``LOST`` axes. Later operations move them like all others,
+    so that every later term knows whether it lost a place.
     """
     samples = {dim for axis, claims in kept.items() for claim in claims for dim in claim.dims}
     lost = {
@@ -98,7 +98,7 @@ def lost_places(shape: Sequence[int], kept: Claims, operation: str) -> Places:
 
 
 def has_places(given: Places) -> bool:
-    """Whether anything but the sample and the channel is known of an element."""
+    """Whether elements have a coordinate on a spatial axis."""
     return any(axis.input != SAMPLES and axis.is_place for axis in given.claims)
 
 
@@ -119,7 +119,7 @@ def _merged(claims: list[Coordinates], axis: Axis) -> tuple[Coordinates, ...]:
 
 @torch.no_grad()
 def _reconciled(one: Coordinates, other: Coordinates, axis: Axis) -> Coordinates | None:
-    """The coordinates of elements made of two, or None if they contradict each other."""
+    """The coordinates of elements with two claims, or None if the claims contradict each other."""
     if one is other or set(one.dims) < set(other.dims):
         return other
     if set(other.dims) < set(one.dims):
@@ -132,7 +132,7 @@ def _reconciled(one: Coordinates, other: Coordinates, axis: Axis) -> Coordinates
     other_low, other_high = other.borders()
     hull_low, hull_high = torch.minimum(low, other_low), torch.maximum(high, other_high)
     both = (one.index > 0) & (other.index > 0)
-    # Places side by side make one that holds both, as a sum over them would. Others stay two.
+    # Adjacent places are joined into one, as by a sum over them. Others stay two claims.
     gap = (hull_high - hull_low) - (high - low) - (other_high - other_low)
     allowed = -0.5 if axis.input == SAMPLES else 1e-6
     if bool((gap[both] > allowed).any()):
@@ -141,7 +141,7 @@ def _reconciled(one: Coordinates, other: Coordinates, axis: Axis) -> Coordinates
 
 
 def _finer(one: Coordinates, other: Coordinates) -> Coordinates | None:
-    """The one of two whose cells are all smaller than those of the other."""
+    """The claim whose cells are all smaller than those of the other, completed by the other."""
     widths = [(narrowed(claim) or claim).cells[:, 1] for claim in (one, other)]
     for small, large, order in ((one, other, 1), (other, one, -1)):
         width, limit = widths[::order]
@@ -154,10 +154,10 @@ def _finer(one: Coordinates, other: Coordinates) -> Coordinates | None:
 
 @torch.no_grad()
 def mixed(claim: Coordinates, dims: Iterable[int], axis: Axis) -> list[Coordinates]:
-    """The coordinates after elements along ``dims`` were mixed, which keep size 1.
+    """The coordinates after elements along ``dims`` were mixed; these dimensions keep size 1.
 
-    Each is in the smallest cell that holds all that it was mixed from; in two cells where these
-    lie apart, such as at the seam of what was rolled.
+    Each new element is in the smallest cell that holds the elements that were mixed. If they are
+    far apart, as at the seam of a rolled image, it is in two cells.
     """
     over = [dim for dim in dims if dim in claim.dims]
     if not over:

@@ -1,4 +1,4 @@
-"""From a tensor's elements to the cells of an input: what to sum, and which cell each sum is in."""
+"""Reduces a tensor to the cells of an input: sums its elements by sample and cell."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from captum_tgrad.decomposition.places.remembered import Remembered
 
 
 class SamplesLostError(ValueError):
-    """It is not known which sample the elements of a tensor belong to."""
+    """The samples of a tensor's elements are unknown."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,12 +28,12 @@ class Reduction:
         samples: The batch size.
         kept: The dimensions on which the sample or the place depends; the others are summed first.
         grid: The cells; None if no element has a place.
-        indices: For each element of the kept dimensions, where its sum goes: cells by sample, then
-            what has no place by sample, then what belongs to no sample. Several where elements have
-            several places; none if it is all in order.
-        spread: For each axis, how the cells that elements were counted in share their evidence
-            among those of ``grid``; None where they are the same.
-        sizes: How many cells elements are counted in, along each axis.
+        indices: For each element of the kept dimensions, the position of its sum: first the cells
+            of each sample, then the elements of each sample without a place, then those without a
+            sample. Several tensors if elements have several places; none if all are in order.
+        spread: For each axis, the shares of the counted cells in those of ``grid``; None if they
+            are the same cells.
+        sizes: The number of counted cells along each axis.
         has_unknown_samples: Whether the sample of some elements is unknown.
         all_placed: Whether each element has a place.
     """
@@ -50,12 +50,12 @@ class Reduction:
 
     @cached_property
     def cells(self) -> int:
-        """How many cells there are for each sample."""
+        """The number of cells of each sample."""
         return math.prod(self.sizes)
 
     @cached_property
     def shape(self) -> tuple[int, ...]:
-        """That of what is in the cells."""
+        """The shape of the sums in the cells."""
         return (self.samples, 1, *self.sizes)
 
     def _indices(self, like: Tensor) -> tuple[Tensor, ...]:
@@ -66,17 +66,17 @@ class Reduction:
         return self._on_device[like.device]
 
     def into_cells(self, sums: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Adds sums up by cell.
+        """Adds up sums by cell.
 
         Args:
-            sums: Shape of the tensor, with size 1 in all dimensions that are not kept.
+            sums: Sums with the tensor's shape, but size 1 in all dimensions that are not kept.
 
         Returns:
-            What is in each cell, shape ``(N, 1, *cells)``, and what has no place, shape ``(N,)``;
-            None if everything has one.
+            The sum in each cell, shape ``(N, 1, *cells)``, and the sum of the elements without a
+            place, shape ``(N,)``; None for the second if all elements have one.
 
         Raises:
-            SamplesLostError: Some of it belongs to no sample.
+            SamplesLostError: The sample of a nonzero element is unknown.
         """
         if not self.indices:
             return sums if sums.shape == self.shape else sums.reshape(self.shape), None
@@ -100,7 +100,7 @@ class Reduction:
         return torch.where(index < counted, index // self.cells, index - counted)
 
     def per_sample(self, values: Tensor, like: Tensor) -> Tensor:
-        """``values``, shape ``(N,)``, to multiply the tensor with."""
+        """Reshapes ``values`` of shape ``(N,)`` so that they broadcast over the tensor."""
         if self.samples == 1 or (not self.indices and len(like) == self.samples):
             return values.reshape(-1, *[1] * (like.dim() - 1))
         sample = self.sample_of(values)
@@ -108,11 +108,11 @@ class Reduction:
         return values[sample].reshape(shape)
 
     def out_of_cells(self, cells: Tensor, like: Tensor) -> Tensor:
-        """The inverse: what is in a cell, shared equally by the elements in it.
+        """The inverse of ``into_cells``: divides each cell equally among its elements.
 
         Args:
             cells: Shape ``(N, 1, *cells)``.
-            like: The tensor whose elements they are.
+            like: The tensor with these elements.
         """
         shape = [size if dim in self.kept else 1 for dim, size in enumerate(like.shape)]
         summed = like.numel() // max(torch.Size(shape).numel(), 1)
@@ -130,10 +130,10 @@ _known: Remembered[Reduction] = Remembered()
 
 
 def reduction(given: Places, axes: Sequence[Axis], samples: int) -> Reduction:
-    """How to sum a tensor into the cells of the input with these axes.
+    """The reduction of a tensor to the cells of an input.
 
     Args:
-        given: Where the tensor's elements are.
+        given: The places of the tensor.
         axes: The spatial axes of the input.
         samples: The batch size.
     """
@@ -161,7 +161,7 @@ def _reduction(given: Places, axes: Sequence[Axis], samples: int) -> Reduction:
     cells = [_cells(claims, axis) for claims, axis in zip(own, axes, strict=True)]
     sizes = [len(each) for each, _ in cells]
     tidied = [_tidied(each) for each, _ in cells]
-    # An element with two claims shares its evidence between them.
+    # The evidence of an element with two claims is divided between them.
     where = [_where([of[slot % len(of)] for _, of in cells], sizes) for slot in range(count)]
     all_placed = all(bool((cell >= 0).all()) for cell in where)
     if not any(bool((cell >= 0).any()) for cell in where):
@@ -194,7 +194,7 @@ def _reduction(given: Places, axes: Sequence[Axis], samples: int) -> Reduction:
 
 
 def _cells(claims: tuple[Coordinates, ...], axis: Axis) -> tuple[Tensor, list[Tensor]]:
-    """The cells on the input, and for each claim the number of each element's; -1 beside it."""
+    """The cells on the input, and each element's cell for each claim; -1 if outside the input."""
     whole = torch.tensor([[(axis.extent - 1) / 2, axis.extent]], dtype=torch.float64)
     if not claims:
         return whole, [torch.zeros((), dtype=torch.long)]
@@ -215,7 +215,7 @@ def _cells(claims: tuple[Coordinates, ...], axis: Axis) -> tuple[Tensor, list[Te
 
 
 def _where(numbers: list[Tensor], sizes: list[int]) -> Tensor:
-    """The number of the cell on the grid; -1 without a place on one of the axes."""
+    """The number of each element's cell on the grid; -1 if it has no place on one of the axes."""
     cell, placed = torch.zeros((), dtype=torch.long), torch.ones((), dtype=torch.bool)
     for number, size in zip(numbers, sizes, strict=True):
         cell = cell * size + number.clamp_min(0)
@@ -224,7 +224,7 @@ def _where(numbers: list[Tensor], sizes: list[int]) -> Tensor:
 
 
 def _sample_numbers(given: Places, samples: int, rank: int) -> Tensor:
-    """The number of each element's sample, -1 where it is unknown; broadcastable to the tensor."""
+    """The number of each element's sample, -1 if unknown; broadcastable to the tensor."""
     if samples == 1:
         return torch.zeros([1] * rank, dtype=torch.long)
     own = next((claims for axis, claims in given.claims.items() if axis.input == SAMPLES), ())
@@ -236,7 +236,7 @@ def _sample_numbers(given: Places, samples: int, rank: int) -> Tensor:
 
 
 def _tidied(cells: Tensor) -> tuple[Tensor, Tensor | None]:
-    """Cells that do not overlap, and how the given ones share their evidence among them."""
+    """Cells that do not overlap, and the shares of the given cells in them; None if the same."""
     low, high = borders_of(cells)
     if len(cells) < 2 or bool((high[:-1] <= low[1:] + 1e-6 * cells[1:, 1]).all()):
         return cells, None
@@ -250,7 +250,7 @@ def _tidied(cells: Tensor) -> tuple[Tensor, Tensor | None]:
         low = torch.cat([low[:1], torch.maximum(low[1:], between)])
         high = torch.cat([torch.minimum(high[:-1], between), high[-1:]])
         return torch.stack([(low + high) / 2, high - low], 1), None
-    # Two grids: what lies on the finer one is shared by its cells.
+    # Two grids: a coarse cell on the fine grid is divided among the fine cells.
     fine = width < finest * (1 + 1e-6)
     overlap = torch.minimum(high[:, None], high[fine]) - torch.maximum(low[:, None], low[fine])
     share = overlap.clamp_min(0)

@@ -1,4 +1,4 @@
-"""What has been computed, for calls of the same form: bounded by the memory that it takes."""
+"""A cache with a bounded size."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ _OF_AN_ENTRY = 64
 
 
 class Remembered(Generic[Value]):
-    """A cache that is emptied when it holds too many numbers.
+    """A cache that is cleared when it holds too many numbers.
 
     Args:
-        numbers: How many it may hold; each entry counts for some, whatever is in it.
+        numbers: The largest number of numbers in all entries. Each entry counts for some more.
     """
 
     def __init__(self, numbers: int = 2**22) -> None:
@@ -22,11 +22,11 @@ class Remembered(Generic[Value]):
         self._values: dict[object, Value] = {}
 
     def get(self, key: object) -> Value | None:
-        """What was put under a key; None if nothing was."""
+        """The value of a key; None if there is none."""
         return self._values.get(key)
 
     def put(self, key: object, value: Value, numbers: int) -> None:
-        """Remembers a value that holds so many numbers."""
+        """Stores a value that holds ``numbers`` numbers."""
         self._held += numbers + _OF_AN_ENTRY
         if self._held > self._most:
             self._values.clear()
