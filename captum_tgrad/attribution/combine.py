@@ -1,4 +1,4 @@
-"""From the terms to one map: ``sum_i phi(S_i) * score_i`` (the paper's eq. 8), or by levels."""
+"""Combines the terms into one map: ``sum_i phi(S_i) * score_i`` (eq. 8), or by levels."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Aggregation = Literal["paper", "levels"]
 
 
 def check_options(sign: object, aggregation: object) -> None:
-    """Raises ValueError unless each is one of those that there are."""
+    """Raises ValueError unless ``sign`` and ``aggregation`` are known."""
     if sign not in get_args(Sign):
         raise ValueError(f"sign must be 'positive', 'negative' or 'all', got {sign!r}.")
     if aggregation not in get_args(Aggregation):
@@ -35,9 +35,9 @@ def combine(
 ) -> Tensor:
     """The T-Grad attribution of one input.
 
-    By eq. 8, the input's term keeps its channels; the biases belong to no channel of the input and
-    are shared equally among them. By levels, so is all. A term that several inputs reach is shared
-    equally among these.
+    By eq. 8, the input's term keeps its channels. The biases belong to no channel of the input, so
+    they are divided equally among the channels. By levels, all terms are. A term that depends on
+    several inputs is divided equally among those inputs.
 
     Args:
         contribution: ``df/dx * x``, shaped like the input.
@@ -77,7 +77,7 @@ def t_grad_map(
 
     Args:
         terms: All terms of a decomposition.
-        number: Which of the inputs it is.
+        number: The position of the input among the inputs.
         sign: As for ``combine``.
         aggregation: As for ``combine``.
 

@@ -1,4 +1,4 @@
-"""From the terms to one map in which every resolution counts alike, and the coarsest one guides."""
+"""Combines the terms by levels: all resolutions have equal weight, the coarsest one guides."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ from captum_tgrad.attribution.weighted_maps import WeightedMap, per_sample, shar
 from captum_tgrad.decomposition.places.cells import Grid
 from captum_tgrad.decomposition.terms import Term
 
-# Of all evidence; what is below is the rounding of something that is 0. In float32, too, where
-# rounding is larger, small terms are real: all of the input's elements, most of which cancel, can
-# have a million times the evidence of a deep layer.
+# As a share of all evidence; anything below is rounding. It is also small for float32, because
+# small terms are real: the elements of the input, most of which cancel, can have a million times
+# the evidence of a deep layer.
 _LEAST_EVIDENCE = 1e-12
-# A level of which so few roundings do not cancel has canceled.
+# A level whose evidence cancels up to this number of rounding errors has canceled.
 _ROUNDINGS = 2**8
 
 
 def levels_map(terms: Sequence[Term], number: int, direction: int) -> Tensor:
     """The map of one input that has places.
 
-    A term's evidence is ``E_i = ReLU(sum_c c)`` at each of its cells, and its weight the share of
-    its elements' magnitude that does not cancel, ``ReLU(score_i) / sum |c|``. The terms of a level
-    are added up and scaled to the sum 1, which gives ``L_1`` (the coarsest) to ``L_n``; the map is
-    ``sqrt(L_1) * sum_k L_k``, scaled to the sum of the positive scores. With one level, it is
-    ``L_1`` itself, scaled.
+    The evidence of a term is ``E_i = ReLU(sum_c c)`` at each of its cells. Its weight is the share
+    of its elements' magnitude that does not cancel, ``ReLU(score_i) / sum |c|``. The terms of a
+    level are added up and scaled to the sum 1, which gives ``L_1`` (the coarsest) to ``L_n``. The
+    map is ``sqrt(L_1) * sum_k L_k``, scaled to the sum of the positive scores. With one level, it
+    is ``L_1``, scaled.
 
-    Terms without a place, or of one cell, say nothing about places, and are left out; if there are
-    no others, the map is even.
+    Terms without a place and terms of one cell are left out. If there are no others, the map is
+    constant.
 
     Args:
-        terms: All terms that reach the input, its own first.
-        number: Which of the inputs it is.
+        terms: All terms that depend on the input, its own first.
+        number: The position of the input among the inputs.
         direction: 1 for the evidence for the target, -1 for the evidence against it.
 
     Returns:
@@ -78,11 +78,11 @@ def _levels(
 
 
 def _octave(grid: Grid) -> int:
-    """How coarse a grid is: the binary logarithm of the side of a cell in pixels, rounded.
+    """The coarseness of a grid: the binary logarithm of the side of a cell in pixels, rounded.
 
-    So resolutions that differ by a border only, such as 149 and 147, are one level. Where the sides
-    differ along the axes, the geometric mean counts.
+    Resolutions that differ by a border only, such as 149 and 147, are one level. If the sides
+    differ between axes, their geometric mean counts.
     """
     sides = [math.log2(float(cells[:, 1].min())) for cells in grid.axes]
-    # Halves go down, whatever the last digit of the coordinates is.
+    # Halves are rounded down, also if the last digit of a coordinate is off.
     return math.ceil(sum(sides) / len(sides) - 0.5 - 1e-6)

@@ -19,11 +19,12 @@ from captum_tgrad.decomposition.precision import without_autocast
 
 
 class TGradAttribution(CompleteAttribution):
-    """T-Grad: a map that explains an output completely, input gradient and every bias.
+    """T-Grad: attributions from the input gradient and every bias, which add up to the output.
 
     The output is decomposed into ``<df/dx, x>`` and one term for each operation that adds
-    something of its own, a bias above all; each term is a map, and the maps are added up, by
-    default with their positive scores as weights. One forward and one backward pass.
+    something of its own, such as a bias. Each term has a map and a score. The attribution is the
+    sum of the maps, by default weighted by their positive scores. It takes one forward and one
+    backward pass.
 
     Source: Tran, Mai, Le and Le, "T-Grad: A Trustworthy Gradient Explanation for Convolutional
     Neural Networks", eq. 6 and 8. Unlike the paper, any differentiable operation is decomposed.
@@ -108,36 +109,36 @@ class TGradAttribution(CompleteAttribution):
         Args:
             inputs: A tensor or a tuple of tensors, shape ``(N, features)``, ``(N, C, L)``,
                 ``(N, C, H, W)`` or ``(N, C, D, H, W)``.
-            target: The output to explain, in any of captum's forms: an int, a tuple, a tensor or
+            target: The output to explain, in any of Captum's forms: an int, a tuple, a tensor or
                 a list with one per sample; None if there is one output per sample.
-            additional_forward_args: Further arguments of ``forward_func``; held constant.
-            sign: ``"positive"`` for the evidence for the target, never negative; ``"negative"``
-                for the evidence against it, likewise never negative; ``"all"`` for the first
-                minus the second.
-            aggregation: How the terms become one map. ``"paper"``: eq. 8, each term counts by its
-                score. ``"levels"``: each resolution counts alike, and the map of the coarsest one
-                guides the others. On ImageNet it is more faithful and is better localized; a pixel
-                is no longer a sum of parts of scores.
-            channel_dim: Which dimension of ``inputs`` is no place: 1 as Captum has it, 2 for video
-                ``(N, T, C, H, W)``, -1 for tokens ``(N, T, E)`` and channels-last images, None if
-                all of them are places; a tuple with one for each of several inputs.
-            return_convergence_delta: Whether to return the residual too.
+            additional_forward_args: Additional arguments of ``forward_func``, held constant.
+            sign: ``"positive"`` for the evidence for the target, ``"negative"`` for the evidence
+                against it (both non-negative), ``"all"`` for their difference.
+            aggregation: How terms are combined into one map. ``"paper"``: eq. 8, with each term
+                weighted by its score. ``"levels"``: all resolutions have equal weight, and the map
+                of the coarsest one guides the others. On ImageNet it is more faithful and better
+                localized, but a pixel is no longer a sum of shares of scores.
+            channel_dim: The dimension of ``inputs`` that is not a place: 1 as in Captum, 2 for
+                video ``(N, T, C, H, W)``, -1 for tokens ``(N, T, E)`` and channels-last images,
+                None if all dimensions are places; a tuple with one entry for each of several
+                inputs.
+            return_convergence_delta: Whether to also return the convergence delta.
 
         Returns:
             The attributions, shaped like ``inputs``, in float32 or better. Their sum over
-            channels is the map, in units of the output, and per sample they sum to
+            channels is the map, in units of the output. Those of one sample sum to
             ``sum_i ReLU(score_i)`` over all terms. By ``"levels"``, the map is scaled to that sum
-            and shared equally among the channels; an input without places, such as a table, has the
-            attributions of ``"paper"``. With ``return_convergence_delta``, also the residual, shape
-            ``(N,)``: the output minus the sum of all terms.
+            and divided equally among the channels; an input without places, such as a table, has
+            the attributions of ``"paper"``. With ``return_convergence_delta``, also the convergence
+            delta, shape ``(N,)``: the output minus the sum of all terms.
 
         Raises:
-            TypeError: ``inputs`` are no float tensors, ``target`` no integers, or
-                ``forward_func`` returned no tensor.
-            ValueError: ``inputs`` are empty, hold NaN or inf, are not where the model is, or one of
-                them does not reach the output; ``target`` does not select one output per sample; a
-                batch norm is in training mode; the network mixes the samples of the batch; or
-                ``sign`` or ``aggregation`` is unknown.
+            TypeError: ``inputs`` are not float tensors, ``target`` does not hold integers, or
+                ``forward_func`` does not return a tensor.
+            ValueError: ``inputs`` are empty, hold NaN or inf, or are not on the model's device; the
+                output does not depend on one of them; ``target`` does not select one output per
+                sample; a batch norm is in training mode; the network mixes the samples of the
+                batch; or ``sign`` or ``aggregation`` is unknown.
 
         Warns:
             UserWarning: The terms do not add up to the output; an operation loses the places of

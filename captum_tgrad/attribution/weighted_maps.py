@@ -1,4 +1,4 @@
-"""Maps of several resolutions as one: ``sum_i phi(S_i) * w_i``."""
+"""The weighted sum of maps of several resolutions: ``sum_i phi(S_i) * w_i``."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from captum_tgrad.decomposition.places.enlarging import enlarged, weights
 
 @dataclass(frozen=True)
 class WeightedMap:
-    """A map, and what it counts for.
+    """A map and its weight.
 
     Args:
-        evidence: ``S``, never negative: shape ``(N, 1, *cells)``, or ``(N, 1)`` without a place.
-        weight: ``w``, shape ``(N,)``; what is negative counts as 0.
-        grid: The cells; None without a place: it is then spread evenly.
+        evidence: ``S``, non-negative: shape ``(N, 1, *cells)``, or ``(N, 1)`` without a place.
+        weight: ``w``, shape ``(N,)``; negative weights count as 0.
+        grid: The cells. None: the map has no place and is spread evenly.
     """
 
     evidence: Tensor
@@ -31,7 +31,7 @@ def weighted_sum(maps: Sequence[WeightedMap], cells: Grid | None, like: Tensor) 
     """``sum_i phi(S_i) * w_i`` on the cells of an input.
 
     ``phi(S) = enlarge(S) / sum(enlarge(S))``, and enlarging is linear: the maps of one grid are
-    weighted and added up as they are, and only their sum is enlarged.
+    weighted and added up first, and only their sum is enlarged.
 
     Args:
         maps: The maps with their weights.
@@ -64,10 +64,10 @@ def weighted_sum(maps: Sequence[WeightedMap], cells: Grid | None, like: Tensor) 
 
 
 def share(mass: Tensor, weight: Tensor) -> Tensor:
-    """``ReLU(weight) / mass``: what each unit of a map weighs; 0 for a map without mass."""
+    """``ReLU(weight) / mass``, the weight of each unit of a map; 0 where the mass is 0."""
     return torch.where(mass > 0, weight.clamp_min(0) / mass, 0)
 
 
 def per_sample(values: Tensor, like: Tensor) -> Tensor:
-    """``values``, shape ``(N,)``, to multiply a tensor shaped like ``like`` with."""
+    """Reshapes ``values`` of shape ``(N,)`` so that they broadcast over ``like``."""
     return values.reshape(-1, *[1] * (like.dim() - 1))

@@ -89,13 +89,14 @@ def cascading_randomization(
             classes: the class that the trained network predicts, in every step.
         additional_forward_args: As for the method; passed only if not None.
         attribute_kwargs: Further arguments of the method's ``attribute``.
-        layers: Names of modules. Each is randomized in one step together with its submodules, from
-            the output to the input; all other modules keep their values. None: one step for every
-            module that has parameters or running statistics of its own. A module that runs several
-            times is randomized once, at the position of its last call.
-        mode: ``"cascading"``: layers stay random once they are. ``"bottom_up"``: the same from the
-            input on, so that no trained layer is left between the input and a random one.
-            ``"independent"``: one at a time, the others as trained.
+        layers: Names of modules. Each is randomized in one step together with its submodules, in
+            the reverse order of their use; all other modules keep their values. None: one step for
+            every module that has parameters or running statistics of its own. A module that runs
+            several times is randomized once, at the position of its last call.
+        mode: ``"cascading"``: earlier layers stay random, from the output to the input.
+            ``"bottom_up"``: the same from the input to the output, so that no trained layer is
+            between the input and a random one. ``"independent"``: one layer at a time, the others
+            keep their trained values.
         seed: The seed of the new values and of the method's random numbers, which are the same in
             every step. The global generators are not changed.
 
@@ -187,8 +188,8 @@ def _checked_model(model: Any) -> nn.Module:
 def _checked_inputs(inputs: Any, model: nn.Module) -> Tensor:
     if not isinstance(inputs, Tensor):
         raise TypeError(
-            f"inputs must be a torch.Tensor, got {type(inputs).__name__}. Pass additional tensors"
-            " as additional_forward_args, which are held constant."
+            f"inputs must be a torch.Tensor, got {type(inputs).__name__}. Pass other tensors as"
+            " additional_forward_args, which are held constant."
         )
     checks.check_inputs((inputs,))
     checks.check_device(model, (inputs,))

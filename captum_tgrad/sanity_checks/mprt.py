@@ -1,4 +1,4 @@
-"""The randomization test as one number for each sample: smooth and efficient MPRT."""
+"""Smooth and efficient MPRT: the randomization test as one number for each sample."""
 
 from __future__ import annotations
 
@@ -18,18 +18,19 @@ if TYPE_CHECKING:
     from captum_tgrad._support.captum_private import TargetType
 
 _WHOLE_MODEL = ("",)
-"""The model as the one layer that is randomized."""
+"""The name of the whole model, which is randomized as one layer."""
 
 
 @shown
 @dataclass(frozen=True, eq=False)
 class SmoothMprtResult:
-    """What ``smooth_mprt`` found, float64 on the CPU.
+    """The result of ``smooth_mprt``, float64 on the CPU.
 
     Attributes:
-        smooth_mprt: The mean of ``correlations`` where they are not NaN, ``(N,)``; lower is better.
+        smooth_mprt: The mean of the ``correlations`` that are not NaN, shape ``(N,)``; lower is
+            better.
         correlations: For each randomized network and each sample, the rank correlation of the
-            absolute smoothed maps with those of the trained network, ``(networks, N)``.
+            absolute smoothed map with that of the trained network, shape ``(networks, N)``.
         layers: The layer that was randomized last in each network.
     """
 
@@ -41,13 +42,13 @@ class SmoothMprtResult:
 @shown
 @dataclass(frozen=True, eq=False)
 class EfficientMprtResult:
-    """What ``efficient_mprt`` found; every tensor has one number per sample, ``(N,)``, float64.
+    """The result of ``efficient_mprt``, all tensors with shape ``(N,)``, float64 on the CPU.
 
     Attributes:
-        efficient_mprt: How much the entropy of the map rises, as a share of that of the trained
-            network; higher is better. NaN where the trained network's map is constant.
-        trained_entropy: Of the histogram of the trained network's map, in nats.
-        random_entropy: The same of the random network.
+        efficient_mprt: The rise of the map's entropy, relative to the entropy for the trained
+            network; higher is better. NaN if the trained network's map is constant.
+        trained_entropy: The entropy of the histogram of the trained network's map, in nats.
+        random_entropy: The same for the random network.
     """
 
     efficient_mprt: Tensor
@@ -69,37 +70,38 @@ def smooth_mprt(
     noise_level: float = 0.1,
     seed: int = 0,
 ) -> SmoothMprtResult:
-    """How alike the maps of the trained and of random networks are, once noise is averaged out.
+    """Compares smoothed maps of the trained network with those of randomized networks.
 
-    The rank correlation of ``cascading_randomization``, of maps that are means over noisy copies of
-    each input: a method whose maps are noisy, such as a gradient, is otherwise unlike itself for
-    its noise alone. The absolute values of maps are compared, as Quantus does by default. Its mean
-    over layers has the trained network in it, whose correlation is 1; this one has not.
-
-    Arguments not named here, how networks are randomized, and what is raised are those of
+    A smoothed map is the mean over noisy copies of the input. Without smoothing, maps of a noisy
+    method, such as a gradient, differ because of their noise alone. Absolute values of maps are
+    compared by rank correlation, as in Quantus by default. Unlike there, the mean over layers does
+    not include the trained network, whose correlation is 1. Networks are randomized as by
     ``cascading_randomization``.
 
     Source: Hedström, Weber, Lapuschkin and Höhne, "A Fresh Look at Sanity Checks for Saliency
     Maps", 2024, section 3.
 
     Args:
-        model: See there.
-        attribution_factory: See there.
-        inputs: See there.
-        target: See there; the class is that of the inputs without noise.
-        additional_forward_args: See there.
-        attribute_kwargs: See there.
-        layers: See there.
-        mode: See there; the authors recommend to begin at the input.
-        n_samples: How many maps are averaged: one without noise, the others with it.
-        noise_level: Standard deviation of the noise, as a share of the range of each input.
-        seed: See there; the noise is the same for every network.
+        model: As for ``cascading_randomization``.
+        attribution_factory: As for ``cascading_randomization``.
+        inputs: As for ``cascading_randomization``.
+        target: As for ``cascading_randomization``; the predicted class is that of the inputs
+            without noise.
+        additional_forward_args: As for ``cascading_randomization``.
+        attribute_kwargs: As for ``cascading_randomization``.
+        layers: As for ``cascading_randomization``.
+        mode: As for ``cascading_randomization``; the authors recommend ``"bottom_up"``.
+        n_samples: The number of maps to average: one without noise, the others with noise.
+        noise_level: The standard deviation of the noise, as a share of the range of each input.
+        seed: As for ``cascading_randomization``; the noise is the same for every network.
 
     Returns:
-        One number for each sample, and what it is the mean of.
+        The mean correlation of each sample, and all correlations.
 
     Raises:
-        ValueError: As there, or ``n_samples`` or ``noise_level`` is out of range.
+        TypeError: As for ``cascading_randomization``.
+        ValueError: As for ``cascading_randomization``, or ``n_samples`` or ``noise_level`` is out
+            of range.
 
     Example:
         >>> import torch
@@ -143,34 +145,33 @@ def efficient_mprt(
     n_bins: int = 100,
     seed: int = 0,
 ) -> EfficientMprtResult:
-    """How much the entropy of a map rises when the whole network becomes random.
+    """The relative rise of a map's entropy when the whole network is randomized.
 
-    ``(H(random) - H(trained)) / H(trained)``, with H the entropy of the histogram of a map with
-    ``n_bins`` bins from its lowest to its highest value. No map is compared with another, and two
-    maps are all it takes: a random network should give a map that is more complex.
-
-    Arguments not named here, how networks are randomized, and what is raised are those of
-    ``cascading_randomization``. Maps are summed over channels and keep their sign, as they do by
-    default in Quantus, whose number this is for maps of one channel.
+    ``(H(random) - H(trained)) / H(trained)``, with the entropy H of the histogram of a map with
+    ``n_bins`` bins from its lowest to its highest value. A random network should have a more
+    complex map. The test needs two maps and does not compare them with each other. Maps are summed
+    over channels and keep their sign; for maps of one channel, the number is that of Quantus with
+    its defaults. Networks are randomized as by ``cascading_randomization``.
 
     Source: Hedström, Weber, Lapuschkin and Höhne, "A Fresh Look at Sanity Checks for Saliency
     Maps", 2024, section 3.
 
     Args:
-        model: See there.
-        attribution_factory: See there.
-        inputs: See there.
-        target: See there.
-        additional_forward_args: See there.
-        attribute_kwargs: See there.
+        model: As for ``cascading_randomization``.
+        attribution_factory: As for ``cascading_randomization``.
+        inputs: As for ``cascading_randomization``.
+        target: As for ``cascading_randomization``.
+        additional_forward_args: As for ``cascading_randomization``.
+        attribute_kwargs: As for ``cascading_randomization``.
         n_bins: The number of bins.
-        seed: See there.
+        seed: As for ``cascading_randomization``.
 
     Returns:
-        One number for each sample, and both entropies.
+        The relative rise for each sample, and both entropies.
 
     Raises:
-        ValueError: As there, or ``n_bins`` is out of range.
+        TypeError: As for ``cascading_randomization``.
+        ValueError: As for ``cascading_randomization``, or ``n_bins`` is out of range.
 
     Example:
         >>> import torch
@@ -200,7 +201,7 @@ def efficient_mprt(
 
 
 def _entropy(maps: Tensor, n_bins: int) -> Tensor:
-    """The entropy of the histogram of each map, ``(N,)``; NaN where it is not finite."""
+    """The entropy of the histogram of each map, shape ``(N,)``; NaN if the map is not finite."""
     found = []
     for values in maps.detach().double().cpu().flatten(1).numpy():
         if not np.isfinite(values).all():

@@ -1,4 +1,4 @@
-"""A method whose maps are means over noisy copies of its inputs."""
+"""Averages the maps of a method over noisy copies of its inputs."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from torch import Tensor
 
 
 class Smoothed:
-    """An attribution method as another, averaged over noise.
+    """An attribution method whose maps are averaged over noise.
 
-    Captum's ``NoiseTunnel`` has one standard deviation for all samples, and none of its copies is
-    the input.
+    Captum's ``NoiseTunnel`` has one standard deviation for all samples, and adds noise to all
+    copies of the input.
 
     Args:
         method: A Captum attribution.
-        n_samples: How many maps are averaged: one of the inputs themselves, the others with noise.
-        noise_level: Standard deviation of the noise, as a share of the range of each sample.
+        n_samples: The number of maps to average: one without noise, the others with noise.
+        noise_level: The standard deviation of the noise, as a share of the range of each sample.
     """
 
     def __init__(self, method: Any, n_samples: int, noise_level: float) -> None:
@@ -25,11 +25,11 @@ class Smoothed:
 
     @property
     def forward_func(self) -> Any:
-        """What the method explains; None if it does not say."""
+        """The method's ``forward_func``; None if it has none."""
         return getattr(self.method, "forward_func", None)
 
     def attribute(self, inputs: Tensor, target: Any = None, **options: Any) -> Tensor:
-        """The mean of the attributions, of the shape that the method returns.
+        """The mean of the attributions, in the shape that the method returns.
 
         Raises:
             TypeError: The method does not return a tensor.
@@ -46,8 +46,8 @@ class Smoothed:
             found = found[0] if isinstance(found, tuple) and len(found) == 1 else found
             if not isinstance(found, Tensor):
                 raise TypeError(
-                    f"attribute returned a {type(found).__name__} where a tensor is needed. Leave"
-                    " options such as return_convergence_delta out of attribute_kwargs."
+                    f"attribute returned a {type(found).__name__}, not a tensor. Leave options such"
+                    " as return_convergence_delta out of attribute_kwargs."
                 )
             mean = mean + found.detach() / self.n_samples
         averaged: Tensor = mean
