@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from captum_tgrad._support.suggest import did_you_mean
-from captum_tgrad.evaluation.methods.built_in import cam_methods, gradient_methods
+from captum_tgrad.evaluation.methods import cam_methods, gradient_methods
 from captum_tgrad.evaluation.methods.method import Method
 
 _METHODS = (
