@@ -84,21 +84,6 @@ class LocalizationArguments:
             )
 
 
-@dataclass(frozen=True)
-class Localized:
-    """What was found for one method.
-
-    Attributes:
-        numbers: One for each sample, ``(N,)``; NaN for one that is left out.
-        chance: The share of the image that is in the region, ``(N,)``.
-        protocol: How the numbers were made.
-    """
-
-    numbers: Tensor
-    chance: Tensor
-    protocol: dict[str, Any]
-
-
 def localized(
     metric: str,
     arguments: LocalizationArguments,
