@@ -23,10 +23,10 @@ import torch
 from torch import Tensor
 
 from captum_tgrad import FullGradAttribution, TGradAttribution
-from captum_tgrad.attribution.combine import t_grad_map
-from captum_tgrad.attribution.levels import _octave
-from captum_tgrad.attribution.weighted_maps import WeightedMap, weighted_sum
-from captum_tgrad.decomposition.terms import Term
+from captum_tgrad.decomposition.combine import t_grad_map
+from captum_tgrad.decomposition.levels import _octave
+from captum_tgrad.decomposition.term import Term
+from captum_tgrad.decomposition.weighted_maps import WeightedMap, weighted_sum
 from captum_tgrad.evaluation import get_method
 from captum_tgrad.metrics import insertion_deletion
 from captum_tgrad.zoo import Classifier, load_classifier, load_image

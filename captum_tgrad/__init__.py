@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from captum_tgrad.attribution.full_grad import FullGradAttribution
     from captum_tgrad.attribution.layer_t_grad import LayerTGradAttribution
     from captum_tgrad.attribution.t_grad import TGradAttribution
-    from captum_tgrad.decomposition.terms import Decomposition, Term
+    from captum_tgrad.decomposition.term import Term
+    from captum_tgrad.decomposition.terms import Decomposition
 
 __version__ = "0.1.0"
 
@@ -35,7 +36,7 @@ if not TYPE_CHECKING:
             "FullGradAttribution": "attribution",
             "LayerTGradAttribution": "attribution",
             "TGradAttribution": "attribution",
-            "Term": "decomposition.terms",
+            "Term": "decomposition.term",
         },
         [
             "attribution",

@@ -18,7 +18,7 @@ from captum_tgrad._support.captum_private import (
 )
 from captum_tgrad.attribution import checks
 from captum_tgrad.attribution.nesting import check_not_nested
-from captum_tgrad.decomposition.decompose import Explained, decompose
+from captum_tgrad.decomposition.decompose import Decomposed, decompose
 from captum_tgrad.decomposition.inference_tensors import usable_in_backward
 from captum_tgrad.decomposition.places.places import Places, input_places, samples_of
 from captum_tgrad.decomposition.terms import Decomposition
@@ -141,7 +141,7 @@ class CompleteAttribution(GradientAttribution):  # type: ignore[misc]
         additional_forward_args: object | None,
         channel_dim: ChannelDim,
         with_magnitudes: bool = False,
-    ) -> Explained:
+    ) -> Decomposed:
         check_not_nested(self.forward_func)
         checks.check_inputs(inputs)
         tensors = format_tensor_into_tuples(inputs)
@@ -168,7 +168,7 @@ class CompleteAttribution(GradientAttribution):  # type: ignore[misc]
         *,
         given: Sequence[Places],
         with_magnitudes: bool = False,
-    ) -> Explained:
+    ) -> Decomposed:
         """Decomposes the output that Captum's ``gradient_func`` selects."""
         further, target = usable_in_backward(further), usable_in_backward(target)
         samples = samples_of(given[0])

@@ -15,12 +15,12 @@ from captum_tgrad._support.captum_private import (
     is_tuple,
 )
 from captum_tgrad.attribution.complete import ChannelDim, CompleteAttribution, attribution_method
-from captum_tgrad.attribution.weighted_maps import per_sample
 from captum_tgrad.decomposition.places.cells import Grid
 from captum_tgrad.decomposition.places.enlarging import enlarged
 from captum_tgrad.decomposition.places.reduction import Reduction
 from captum_tgrad.decomposition.precision import without_autocast
-from captum_tgrad.decomposition.terms import Magnitudes, Term
+from captum_tgrad.decomposition.term import Magnitudes, Term
+from captum_tgrad.decomposition.weighted_maps import per_sample
 
 
 class FullGradAttribution(CompleteAttribution):

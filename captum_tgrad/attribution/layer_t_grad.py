@@ -18,7 +18,6 @@ from captum_tgrad._support.captum_private import (
     log_usage,
 )
 from captum_tgrad.attribution import checks
-from captum_tgrad.attribution.combine import Aggregation, Sign, check_options, combine
 from captum_tgrad.attribution.complete import ChannelDim, CompleteAttribution, attribution_method
 from captum_tgrad.attribution.layer_activation import (
     LayerActivation,
@@ -26,7 +25,8 @@ from captum_tgrad.attribution.layer_activation import (
     network_from,
 )
 from captum_tgrad.attribution.nesting import check_not_nested
-from captum_tgrad.decomposition.decompose import Explained
+from captum_tgrad.decomposition.combine import Aggregation, Sign, check_options, combine
+from captum_tgrad.decomposition.decompose import Decomposed
 from captum_tgrad.decomposition.inference_tensors import usable_in_backward
 from captum_tgrad.decomposition.precision import without_autocast
 from captum_tgrad.decomposition.terms import Decomposition
@@ -210,7 +210,7 @@ class LayerTGradAttribution(LayerAttribution, CompleteAttribution):  # type: ign
         additional_forward_args: object | None,
         at_input: bool,
         channel_dim: ChannelDim,
-    ) -> tuple[LayerActivation, Explained]:
+    ) -> tuple[LayerActivation, Decomposed]:
         check_not_nested(self.forward_func)
         checks.check_inputs(inputs, differentiable=False)
         tensors = format_tensor_into_tuples(inputs)

@@ -13,8 +13,8 @@ from captum_tgrad._support.captum_private import (
     format_output,
     is_tuple,
 )
-from captum_tgrad.attribution.combine import Aggregation, Sign, check_options, combine
 from captum_tgrad.attribution.complete import ChannelDim, CompleteAttribution, attribution_method
+from captum_tgrad.decomposition.combine import Aggregation, Sign, check_options, combine
 from captum_tgrad.decomposition.precision import without_autocast
 
 

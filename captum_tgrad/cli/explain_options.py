@@ -6,7 +6,6 @@ import argparse
 from pathlib import Path
 from typing import get_args
 
-from captum_tgrad.attribution.combine import Aggregation
 from captum_tgrad.cli.options import (
     add_device_option,
     add_model_options,
@@ -15,6 +14,7 @@ from captum_tgrad.cli.options import (
     named_path,
     positive,
 )
+from captum_tgrad.decomposition.combine import Aggregation
 
 _LAYERS = 9
 

@@ -24,7 +24,8 @@ from captum_tgrad.decomposition.places.places import Places, input_places, sampl
 from captum_tgrad.decomposition.places.reduction import Reduction, reduction
 from captum_tgrad.decomposition.precision import in_full_precision, without_autocast
 from captum_tgrad.decomposition.scratch import Scratch
-from captum_tgrad.decomposition.terms import Decomposition, Term, term
+from captum_tgrad.decomposition.term import Term, term
+from captum_tgrad.decomposition.terms import Decomposition
 from captum_tgrad.decomposition.trace import Trace
 
 Forward = Callable[..., Any]
@@ -36,7 +37,7 @@ WARNED_SHARE = 0.01
 
 
 @dataclass(frozen=True)
-class Explained:
+class Decomposed:
     """A decomposition, and the elements of its input terms.
 
     Args:
@@ -58,7 +59,7 @@ def decompose(
     *,
     given: Sequence[Places] | None = None,
     with_magnitudes: bool = False,
-) -> Explained:
+) -> Decomposed:
     """Decomposes the selected output of ``forward`` at ``inputs``.
 
     Args:
@@ -189,7 +190,7 @@ def _explained(
     gradients: Sequence[Tensor],
     biases: list[Term],
     output: Tensor,
-) -> Explained:
+) -> Decomposed:
     output = in_full_precision(output)
     contributions, reduced, scratch = [], [], Scratch(0)
     for number, (leaf, own, gradient) in enumerate(zip(leaves, given, gradients, strict=True)):
@@ -208,7 +209,7 @@ def _explained(
     reductions = [
         reduction(own, summing.axes[number], summing.samples) for number, own in enumerate(given)
     ]
-    return Explained(decomposition, tuple(contributions), tuple(reductions))
+    return Decomposed(decomposition, tuple(contributions), tuple(reductions))
 
 
 def _check(decomposition: Decomposition, precision: float) -> None:

@@ -19,8 +19,8 @@ from torch import Tensor
 
 from captum_tgrad.decomposition.hidden_terms import (
     Edge,
+    HiddenOutput,
     HiddenTerm,
-    Output,
     Root,
     Source,
     Value,
@@ -47,11 +47,11 @@ class HiddenOperations:
         self._old_values = old_values
         self._lifetime = lifetime
         self._samples = samples
-        self._seen: dict[Output, ref[Tensor]] = {}
+        self._seen: dict[HiddenOutput, ref[Tensor]] = {}
         self._recent: deque[ref[Tensor]] = deque(maxlen=_RECENT)
         self._held: list[Tensor] = []
-        self._sources: dict[Output, Source] = {}
-        self._roots: dict[Output, Root] = {}
+        self._sources: dict[HiddenOutput, Source] = {}
+        self._roots: dict[HiddenOutput, Root] = {}
         self._handles: list[Any] = []
         self._constant: set[Any] = set()
         self._terms: dict[Root, HiddenTerm] = {}
@@ -108,7 +108,7 @@ class HiddenOperations:
         self.see(tensor)
         return origin
 
-    def _edges(self, output: Output) -> Iterator[Edge]:
+    def _edges(self, output: HiddenOutput) -> Iterator[Edge]:
         """The edges from a hidden operation to visible results: node, argument, result."""
         node, _ = output
         found = False

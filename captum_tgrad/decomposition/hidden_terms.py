@@ -17,10 +17,10 @@ from captum_tgrad.decomposition.places.reduction import reduction
 from captum_tgrad.decomposition.precision import in_full_precision
 from captum_tgrad.decomposition.scratch import Scratch
 
-Output = tuple[Any, int]
+HiddenOutput = tuple[Any, int]
 """A node of autograd's graph, and the number of its output."""
 
-Edge = tuple[Any, int, Output]
+Edge = tuple[Any, int, HiddenOutput]
 """A node of a hidden operation, the number of its argument, and the visible result it reads."""
 
 
@@ -66,7 +66,7 @@ class Root(Source):
         order: The number of terms before it.
     """
 
-    output: Output
+    output: HiddenOutput
     is_elementwise: bool
     path: str
     order: int
@@ -86,7 +86,7 @@ class HiddenTerm:
 
     roots: list[Root]
     samples: int
-    sources: dict[Output, Source] = field(default_factory=dict)
+    sources: dict[HiddenOutput, Source] = field(default_factory=dict)
     total: Tensor | None = None
 
     @property
@@ -133,7 +133,7 @@ class HiddenTerm:
 
 
 def joined(
-    edges: Mapping[Root, Iterable[Edge]], sources: Mapping[Output, Source], samples: int
+    edges: Mapping[Root, Iterable[Edge]], sources: Mapping[HiddenOutput, Source], samples: int
 ) -> tuple[dict[Root, HiddenTerm], list[Callable[[], Any]]]:
     """The term of each root, one for roots with nodes in common, and the hooks at its sources.
 
@@ -146,7 +146,7 @@ def joined(
         The terms, and functions that register a hook on a node and return its handle.
     """
     by_node: dict[Any, HiddenTerm] = {}
-    reads: dict[Any, dict[tuple[int, Output], None]] = {}
+    reads: dict[Any, dict[tuple[int, HiddenOutput], None]] = {}
     for root, own in edges.items():
         term = HiddenTerm([root], samples)
         for node in {root.output[0], *(node for node, _, _ in own)}:
@@ -171,7 +171,7 @@ def joined(
 
 def _entered(
     term: HiddenTerm,
-    arguments: list[tuple[int, Output]],
+    arguments: list[tuple[int, HiddenOutput]],
     gradients: tuple[Tensor | None, ...],
     _: Any,
 ) -> None:

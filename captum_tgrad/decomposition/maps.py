@@ -15,7 +15,7 @@ from captum_tgrad.decomposition.places.places import Places
 from captum_tgrad.decomposition.places.reduction import Reduction, SamplesLostError, reduction
 from captum_tgrad.decomposition.precision import in_full_precision
 from captum_tgrad.decomposition.scratch import Scratch
-from captum_tgrad.decomposition.terms import Magnitudes, TermMap
+from captum_tgrad.decomposition.term import Magnitudes, TermMap
 
 # Four megabytes in float32, about the fastest power of two on two threads: threads wait for each
 # other with smaller blocks, and larger blocks do not fit in the cache.

@@ -25,7 +25,7 @@ from captum_tgrad.decomposition.places.places import Places
 from captum_tgrad.decomposition.places.reduction import SamplesLostError
 from captum_tgrad.decomposition.precision import without_autocast
 from captum_tgrad.decomposition.scratch import Scratch
-from captum_tgrad.decomposition.terms import Term, term
+from captum_tgrad.decomposition.term import Term, term
 
 
 def _within(

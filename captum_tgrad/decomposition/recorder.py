@@ -30,7 +30,7 @@ from captum_tgrad.decomposition.places.origin import (
 )
 from captum_tgrad.decomposition.places.places import Places
 from captum_tgrad.decomposition.random_state import RandomState
-from captum_tgrad.decomposition.terms import Term
+from captum_tgrad.decomposition.term import Term
 
 
 class Recorder:

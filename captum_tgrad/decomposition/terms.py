@@ -2,117 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, fields
 from importlib import import_module
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from captum_tgrad._support.show import html_table, numbers
 from captum_tgrad._support.suggest import did_you_mean
+from captum_tgrad.decomposition.combine import Aggregation, Sign, check_options, t_grad_map
 from captum_tgrad.decomposition.places.cells import Grid
-from captum_tgrad.decomposition.places.enlarging import on_the_whole
-
-
-@dataclass(frozen=True)
-class Magnitudes:
-    """The range of a term's elements before its channels are summed.
-
-    Args:
-        smallest: ``min |c|`` over channels and places, shape ``(N,)``.
-        largest: ``max |c|``, shape ``(N,)``.
-        elements: The number of elements ``c`` per sample.
-    """
-
-    smallest: Tensor
-    largest: Tensor
-    elements: int
-
-
-@dataclass(frozen=True)
-class TermMap:
-    """A term on one of the inputs.
-
-    Args:
-        positive: ``sum_c ReLU(c)`` over channels: shape ``(N, 1, *cells)``, or ``(N, 1)`` if the
-            term has no place on the input.
-        negative: ``sum_c ReLU(-c)``; the same shape.
-        placed: The share of the evidence that has a place, from 0 to 1, shape ``(N,)``. The rest is
-            spread evenly over the cells.
-        grid: The cells, in pixels of the input; None if the term has no place on it.
-    """
-
-    positive: Tensor
-    negative: Tensor
-    placed: Tensor
-    grid: Grid | None = None
-
-
-@dataclass(frozen=True, repr=False)
-class Term:
-    """One summand of the output, as two maps.
-
-    Args:
-        name: The path of the module that adds the term. If the module has several operations, the
-            operation's name follows (``"features.4.block.1:mul"``); if it is called again, a count
-            (``"conv#2"``). Outside of all modules, the operation's name. ``"input"`` is the term of
-            the input, ``"input 0"`` and so on for several inputs. ``"features.4:hidden"`` is the
-            term of operations that the trace cannot see.
-        positive: The evidence for the target, ``sum_c ReLU(c)`` over channels: shape
-            ``(N, 1, *spatial)`` at the operation's own resolution, ``(N, 1)`` if it has no place.
-            It covers the whole input, with zeros where the network cropped the input.
-        negative: The evidence against the target, ``sum_c ReLU(-c)``; the same shape.
-        score: The term's signed share of the output, shape ``(N,)``: the sum of ``positive`` minus
-            the sum of ``negative``.
-        inputs: The numbers of the network's inputs on which the term depends.
-        magnitudes: The range of ``|c|``, if a method needs it.
-        maps: The term on each of those inputs, by number. ``positive`` and ``negative`` are the
-            maps of the first input on which the term has a place.
-        lost_at: The operation that lost the places, this one or an earlier one; empty if none did.
-    """
-
-    name: str
-    positive: Tensor
-    negative: Tensor
-    score: Tensor
-    inputs: tuple[int, ...] = (0,)
-    magnitudes: Magnitudes | None = None
-    maps: Mapping[int, TermMap] = field(default_factory=dict, repr=False)
-    lost_at: str = ""
-
-    @property
-    def placed(self) -> Tensor:
-        """The share of the term's evidence that has a place on an input, shape ``(N,)``."""
-        shares = [self.maps[number].placed for number in self.inputs if number in self.maps]
-        if not shares:
-            return torch.zeros_like(self.score)
-        return torch.stack(shares).amax(0)
-
-    @property
-    def resolution(self) -> str:
-        """The size of the map, such as ``"7 x 7"``; ``"-"`` if the term has no place."""
-        return " x ".join(map(str, self.positive.shape[2:])) or "-"
-
-    def __repr__(self) -> str:
-        return f"Term({self.name!r}, score {numbers(self.score)}, map {self.resolution})"
-
-
-def term(
-    name: str,
-    maps: Mapping[int, TermMap],
-    score: Tensor,
-    magnitudes: Magnitudes | None = None,
-    lost_at: str = "",
-) -> Term:
-    """Makes a term from its maps on the inputs on which it depends."""
-    inputs = tuple(sorted(maps)) if len(maps) > 1 else tuple(maps)
-    shown = next((maps[n] for n in inputs if maps[n].grid is not None), maps[inputs[0]])
-    positive, negative = shown.positive, shown.negative
-    if shown.grid is not None:
-        positive, negative = (on_the_whole(each, shown.grid) for each in (positive, negative))
-    return Term(name, positive, negative, score, inputs, magnitudes, maps, lost_at)
+from captum_tgrad.decomposition.precision import without_autocast
+from captum_tgrad.decomposition.term import Magnitudes, Term, TermMap
 
 
 @dataclass(frozen=True, repr=False)
@@ -177,7 +80,7 @@ class Decomposition:
     def top(
         self,
         count: int = 10,
-        sign: Literal["positive", "negative", "all"] = "all",
+        sign: Sign = "all",
         sample: int = 0,
     ) -> list[Term]:
         """The terms with the largest scores, the largest first.
@@ -191,8 +94,7 @@ class Decomposition:
         Raises:
             ValueError: ``sign`` is not one of the three.
         """
-        if sign not in ("positive", "negative", "all"):
-            raise ValueError(f"sign must be 'positive', 'negative' or 'all', got {sign!r}.")
+        check_options(sign, "paper")
         scored = [(float(term.score[sample]), term) for term in self.terms]
         if sign != "all":
             direction = 1 if sign == "positive" else -1
@@ -200,10 +102,56 @@ class Decomposition:
         scored.sort(key=lambda each: -abs(each[0]))
         return [term for _, term in scored[:count]]
 
+    def map(
+        self, sign: Sign = "positive", aggregation: Aggregation = "paper", number: int = 0
+    ) -> Tensor:
+        """The T-Grad map of an input: what ``attribute`` returns, summed over channels.
+
+        Source: Tran, Mai, Le and Le, "T-Grad", eq. 8.
+
+        Args:
+            sign: As for ``TGradAttribution.attribute``.
+            aggregation: As for ``TGradAttribution.attribute``.
+            number: The number of the input, for several inputs.
+
+        Returns:
+            The map, shape ``(N, 1, *spatial)``.
+
+        Raises:
+            ValueError: ``sign``, ``aggregation`` or ``number`` is not one of those that there are.
+
+        Example:
+            >>> import torch
+            >>> from captum_tgrad import TGradAttribution
+            >>> model = torch.nn.Sequential(torch.nn.Conv2d(3, 2, 3), torch.nn.Flatten())
+            >>> images, method = torch.rand(2, 3, 4, 4), TGradAttribution(model)
+            >>> found = method.decompose(images, target=1).map()
+            >>> torch.allclose(found, method.attribute(images, target=1).sum(1, keepdim=True))
+            True
+        """
+        check_options(sign, aggregation)
+        if not 0 <= number < len(self.inputs):
+            raise ValueError(f"number is {number}: there are {len(self.inputs)} inputs, from 0.")
+        with torch.no_grad(), without_autocast(self.output):
+            return t_grad_map(self.terms, number, sign, aggregation)
+
     def to(self, device: torch.device | str) -> Decomposition:
         """A copy on another device."""
-        moved: Decomposition = _moved(self, device)
+        moved: Decomposition = _changed(self, lambda tensor: tensor.to(device))
         return moved
+
+    def sample(self, index: int) -> Decomposition:
+        """A copy of the decomposition of one sample, with a batch of one.
+
+        Raises:
+            IndexError: There is no such sample.
+        """
+        if not -len(self.output) <= index < len(self.output):
+            raise IndexError(f"there is no sample {index}: the batch has {len(self.output)}.")
+        one = range(len(self.output))[index]
+        # Copies: a part of a batch would keep all of it in memory.
+        found: Decomposition = _changed(self, lambda tensor: tensor[one : one + 1].detach().clone())
+        return found
 
     def to_dataframe(self) -> Any:
         """The scores as a pandas data frame, with one row for each term and sample.
@@ -259,17 +207,18 @@ class Decomposition:
 _SHOWN, _SHOWN_IN_HTML = 5, 20
 
 
-def _moved(value: Any, device: torch.device | str) -> Any:
+def _changed(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    """A copy with every tensor changed, except those of a grid, which are on the CPU."""
     if isinstance(value, Tensor):
-        return value.to(device)
+        return change(value)
     if isinstance(value, (tuple, list)):
-        return type(value)(_moved(item, device) for item in value)
+        return type(value)(_changed(item, change) for item in value)
     if isinstance(value, dict):
-        return {key: _moved(item, device) for key, item in value.items()}
+        return {key: _changed(item, change) for key, item in value.items()}
     if isinstance(value, (Decomposition, Term, TermMap, Magnitudes)):
-        moved = {each.name: _moved(getattr(value, each.name), device) for each in fields(value)}
-        return type(value)(**moved)
-    return value  # a grid is always on the CPU
+        found = {each.name: _changed(getattr(value, each.name), change) for each in fields(value)}
+        return type(value)(**found)
+    return value
 
 
 torch.serialization.add_safe_globals([Decomposition, Term, TermMap, Magnitudes, Grid])

@@ -21,7 +21,7 @@ from captum_tgrad.zoo.images import load_image
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-Box = tuple[float, float, float, float]
+ObjectBox = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Boxes:
         size: Width and height that they are for; None: those of the picture.
     """
 
-    boxes: tuple[Box, ...]
+    boxes: tuple[ObjectBox, ...]
     size: tuple[float, float] | None = None
 
 
@@ -150,7 +150,7 @@ def _from_csv(path: Path) -> dict[str, Boxes]:
     return found
 
 
-def _box(text: str) -> Box:
+def _box(text: str) -> ObjectBox:
     x0, y0, x1, y1 = (float(number) for number in text.split())
     return x0, y0, x1, y1
 

@@ -20,7 +20,7 @@ from captum_tgrad.evaluation.running.speed import (
     examples_per_batch,
     in_fast_format,
 )
-from captum_tgrad.evaluation.running.timed_method import Explained, TimedMethod
+from captum_tgrad.evaluation.running.timed_method import ExplainedImage, TimedMethod
 from captum_tgrad.evaluation.storage.records import Record, record_of
 from captum_tgrad.metrics import InsertionDeletionResult
 from captum_tgrad.zoo.classifier import Classifier
@@ -172,10 +172,10 @@ def _explain(
     inputs: Tensor,
     targets: Tensor,
     progress: Callable[[str], None],
-) -> tuple[dict[str, Explained], dict[str, str], list[str]]:
+) -> tuple[dict[str, ExplainedImage], dict[str, str], list[str]]:
     """The results of the methods by name, the reasons of those that failed, and notes."""
     black = black_picture(classifier)
-    explained: dict[str, Explained] = {}
+    explained: dict[str, ExplainedImage] = {}
     skipped: dict[str, str] = {}
     notes = []
     for method in methods:

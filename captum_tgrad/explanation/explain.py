@@ -8,11 +8,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from captum_tgrad.attribution.combine import Aggregation, check_options, t_grad_map
-from captum_tgrad.decomposition.precision import without_autocast
+from captum_tgrad.decomposition.combine import Aggregation, check_options
 from captum_tgrad.decomposition.terms import Decomposition
 from captum_tgrad.explanation.explanation import Explanation, Prediction, TermScore
-from captum_tgrad.explanation.one_sample import of_sample
 from captum_tgrad.explanation.rival import Rivals, rivals_of
 from captum_tgrad.zoo.classifier import Box, Classifier
 from captum_tgrad.zoo.preprocessing import Preprocessing
@@ -74,7 +72,7 @@ def explain(
 
     rivals = rivals_of(classifier, inputs, logits, targets, rival) if rival is not False else None
     decomposition = TGradAttribution(classifier.model).decompose(inputs, target=targets)
-    maps = _maps(decomposition, aggregation)
+    maps = decomposition.map(aggregation=aggregation).squeeze(1).cpu()
     scores = _Scores(decomposition)
     probabilities = logits.softmax(dim=1).cpu()
     return [
@@ -86,18 +84,12 @@ def explain(
             probabilities[sample],
             int(targets[sample]),
             scores,
-            of_sample(decomposition, sample) if keep_terms or rivals else None,
+            decomposition.sample(sample).to("cpu") if keep_terms or rivals else None,
             aggregation,
             rivals,
         )
         for sample, image in enumerate(images)
     ]
-
-
-def _maps(decomposition: Decomposition, aggregation: Aggregation) -> Tensor:
-    """The T-Grad maps, (N, H, W), on the CPU: what ``attribute`` returns, summed over channels."""
-    with torch.no_grad(), without_autocast(decomposition.output):
-        return t_grad_map(decomposition.terms, aggregation=aggregation).squeeze(1).cpu()
 
 
 class _Scores:

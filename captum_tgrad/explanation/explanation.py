@@ -10,7 +10,7 @@ from torch import Tensor
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from captum_tgrad.attribution.combine import Aggregation
+    from captum_tgrad.decomposition.combine import Aggregation
     from captum_tgrad.decomposition.terms import Decomposition
     from captum_tgrad.zoo.classifier import Box
 

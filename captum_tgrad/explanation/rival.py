@@ -10,7 +10,6 @@ from torch import Tensor
 
 from captum_tgrad.decomposition.terms import Decomposition
 from captum_tgrad.explanation.explanation import Prediction, Rival
-from captum_tgrad.explanation.one_sample import of_sample
 from captum_tgrad.zoo.classifier import Classifier
 from captum_tgrad.zoo.targets import resolve_target
 
@@ -33,8 +32,8 @@ class Rivals:
         """That of one sample, on the CPU."""
         return Rival(
             prediction(int(self.classes[sample])),
-            of_sample(self.decomposition, sample),
-            of_sample(self.difference, sample),
+            self.decomposition.sample(sample).to("cpu"),
+            self.difference.sample(sample).to("cpu"),
         )
 
 

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from captum_tgrad.decomposition.terms import Decomposition, Term
+from captum_tgrad.decomposition.combine import Sign
+from captum_tgrad.decomposition.term import Term
+from captum_tgrad.decomposition.terms import Decomposition
 from captum_tgrad.visualization.map_values import as_maps, finding, limit_of, scaled
 from captum_tgrad.visualization.panels import (
     SMALL,
@@ -20,7 +22,7 @@ from captum_tgrad.visualization.panels import (
     write_title,
 )
 from captum_tgrad.visualization.pictures import as_pictures
-from captum_tgrad.visualization.term_choice import Sign, choose_terms
+from captum_tgrad.visualization.term_choice import choose_terms
 from captum_tgrad.visualization.term_scores import draw_scores
 
 if TYPE_CHECKING:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 from torch import Tensor
 
 from captum_tgrad._support.suggest import did_you_mean
+from captum_tgrad.decomposition.combine import Sign
 from captum_tgrad.decomposition.terms import Decomposition
-
-Sign = Literal["positive", "negative", "all"]
 
 
 def scores_of(decomposition: Decomposition, sample: int) -> list[float]:

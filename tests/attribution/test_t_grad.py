@@ -149,3 +149,35 @@ def test_completeness_and_batches(tiny):
         target = tiny.target[sample] if isinstance(tiny.target, list) else tiny.target
         for one, batch in zip(method.attribute(alone, target), attributions, strict=True):
             torch.testing.assert_close(one[0], batch[sample], **EXACT)
+
+
+@each_network
+@pytest.mark.parametrize("aggregation", ["paper", "levels"])
+@pytest.mark.parametrize("sign", ["positive", "negative", "all"])
+def test_the_map_of_a_decomposition_is_the_attribution_summed_over_channels(
+    tiny, sign, aggregation
+):
+    method = TGradAttribution(tiny.build())
+    inputs = tiny.inputs if len(tiny.inputs) > 1 else tiny.inputs[0]
+    decomposition = method.decompose(inputs, tiny.target)
+    attributions = method.attribute(tiny.inputs, tiny.target, sign=sign, aggregation=aggregation)
+    for number, attribution in enumerate(attributions):
+        if attribution.dim() < 3:
+            continue
+        found = decomposition.map(sign, aggregation, number)
+        expected = attribution.sum(1, keepdim=True)
+        torch.testing.assert_close(found.expand_as(expected), expected, rtol=1e-9, atol=1e-9)
+
+
+def test_one_sample_of_a_decomposition_is_its_own_decomposition():
+    network = TINY_NETWORKS["relu"]
+    method, inputs = TGradAttribution(network.build()), network.inputs[0]
+    one = method.decompose(inputs, network.target).sample(0)
+    alone = method.decompose(inputs[:1], network.target)
+    assert [term.name for term in one] == [term.name for term in alone]
+    torch.testing.assert_close(one.output, alone.output)
+    torch.testing.assert_close(one.map(), alone.map())
+    with pytest.raises(IndexError, match="there is no sample 9"):
+        one.sample(9)
+    with pytest.raises(ValueError, match="number is 1: there are 1 inputs"):
+        one.map(number=1)

@@ -28,7 +28,7 @@ Dual = tuple[Tensor, Tensor]
 sigmoid_backward = torch.ops.aten.sigmoid_backward.default
 tanh_backward = torch.ops.aten.tanh_backward.default
 
-Layer = Callable[[Dual, Sequence[Dual], Weights, Tensor], list[Tensor]]
+RecurrentLayer = Callable[[Dual, Sequence[Dual], Weights, Tensor], list[Tensor]]
 """Takes the steps, the first states, the weights and the outputs, and returns the derivatives of
 the outputs and of the last cell state."""
 
@@ -140,7 +140,7 @@ def _bias(weights: Weights, position: int) -> Tensor | None:
     return weights[position] if len(weights) > position else None
 
 
-_LAYERS: dict[str, Layer] = {
+_LAYERS: dict[str, RecurrentLayer] = {
     "lstm": _lstm_layer,
     "gru": _gru_layer,
     "rnn_tanh": lambda *arguments: _rnn_layer(*arguments, tanh=True),

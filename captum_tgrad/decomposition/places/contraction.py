@@ -18,7 +18,7 @@ from captum_tgrad.decomposition.places.coordinates import (
     from_borders,
     narrowed,
 )
-from captum_tgrad.decomposition.places.elementwise import Found, claims_of
+from captum_tgrad.decomposition.places.elementwise import FoundAxes, claims_of
 from captum_tgrad.decomposition.places.moving_places import copies_refined
 from captum_tgrad.decomposition.places.places import Places, mixed, places
 
@@ -33,7 +33,7 @@ def contracted(call: Call, equation: str, tensors: Sequence[Any], output: Tensor
     """
     left, right = equation.split("->")
     operands = list(zip(left.split(","), tensors, strict=True))
-    found: Found = {}
+    found: FoundAxes = {}
     for letters, tensor in operands:
         for axis, claim in claims_of(tensor):
             own, index = _without_repeated(letters, claim.index)

@@ -13,12 +13,12 @@ from captum_tgrad.decomposition.places.moving_places import moved
 from captum_tgrad.decomposition.places.origin import places_of
 from captum_tgrad.decomposition.places.places import Places, places
 
-Found = dict[Axis, list[Coordinates | None]]
+FoundAxes = dict[Axis, list[Coordinates | None]]
 
 
-def collected(parts: Iterable[tuple[Axis, Coordinates | None]]) -> Found:
+def collected(parts: Iterable[tuple[Axis, Coordinates | None]]) -> FoundAxes:
     """Claims by axis."""
-    found: Found = {}
+    found: FoundAxes = {}
     for axis, claim in parts:
         found.setdefault(axis, []).append(claim)
     return found

@@ -17,10 +17,10 @@ from captum_tgrad.decomposition.places.places import Places, has_places, lost_pl
 from captum_tgrad.decomposition.places.remembered import Remembered
 from captum_tgrad.decomposition.random_state import lock
 
-Found = tuple[Places, bool]
+FoundPlaces = tuple[Places, bool]
 """The known places of an output, and whether they are complete."""
 
-_known: Remembered[tuple[list[Found], bool | None]] = Remembered()
+_known: Remembered[tuple[list[FoundPlaces], bool | None]] = Remembered()
 """The places of outputs by call, and whether they hold for dense constant matrices only."""
 _MOST_ELEMENTS = 2**22  # of the tensors of a call whose places are found by trying
 
@@ -87,7 +87,7 @@ def _freeze(values: Any, parts: list[object]) -> None:
             parts += (kind, value)
 
 
-def _found(call: Call) -> tuple[list[Found], bool]:
+def _found(call: Call) -> tuple[list[FoundPlaces], bool]:
     outputs = call.returned
     if call.record.places is not None:
         try:
@@ -108,13 +108,13 @@ def _lost(call: Call, output: Tensor, kept: Places, where: Callable[[], str]) ->
     return kept
 
 
-def _tried(call: Call, outputs: Sequence[Tensor]) -> list[Found]:
+def _tried(call: Call, outputs: Sequence[Tensor]) -> list[FoundPlaces]:
     """Finds the dimensions along which an operation keeps places, or whether it moves elements.
 
     An operation that commutes with every permutation of a dimension keeps the places along it. An
     operation that maps the numbers of its elements to numbers of its elements moves them.
     """
-    nothing: list[Found] = [(places(output.shape, {}), False) for output in outputs]
+    nothing: list[FoundPlaces] = [(places(output.shape, {}), False) for output in outputs]
     if sum(tensor.numel() for tensor in call.tensors) > _MOST_ELEMENTS:
         return nothing
     if (
@@ -129,7 +129,7 @@ def _tried(call: Call, outputs: Sequence[Tensor]) -> list[Found]:
     before = _run(call, lambda t: values.get(id(t), t))
     if before is None or len(before) != len(outputs):
         return nothing
-    found: list[Found] = []
+    found: list[FoundPlaces] = []
     for position, output in enumerate(outputs):
         numbers = output.is_floating_point() or output.is_complex()
         if not numbers or before[position].shape != output.shape:
@@ -160,7 +160,7 @@ def _commuting(
     before: Tensor,
     values: dict[int, Tensor],
     generator: torch.Generator,
-) -> Found:
+) -> FoundPlaces:
     """Keeps the claims along dimensions whose permutations commute with the operation.
 
     If the output has fewer dimensions, the others have been mixed.

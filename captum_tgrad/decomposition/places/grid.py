@@ -18,7 +18,7 @@ from captum_tgrad.decomposition.places.coordinates import (
 )
 from captum_tgrad.decomposition.places.places import mixed
 
-Numbers = NDArray[np.float64]
+FloatArray = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -82,8 +82,8 @@ def regridded(
 
 
 def _new_line(
-    middle: Numbers, half: Numbers, size: int, window: Window | None, axis: Axis
-) -> tuple[Numbers, Numbers]:
+    middle: FloatArray, half: FloatArray, size: int, window: Window | None, axis: Axis
+) -> tuple[FloatArray, FloatArray]:
     """The borders of the new cells along one line of old cells; inf and -inf for no cell."""
     low, high = np.full(size, np.inf), np.full(size, -np.inf)
     inside = (middle > -0.5 - 1e-6) & (middle < axis.extent - 0.5 + 1e-6)
@@ -128,7 +128,7 @@ def _new_line(
     return low, high
 
 
-def _runs(middle: Numbers, half: Numbers, inside: NDArray[np.bool_]) -> list[tuple[int, int]]:
+def _runs(middle: FloatArray, half: FloatArray, inside: NDArray[np.bool_]) -> list[tuple[int, int]]:
     """The half-open ranges of adjacent old cells that run in one direction."""
     runs: list[tuple[int, int]] = []
     direction = 0
@@ -147,11 +147,11 @@ def _runs(middle: Numbers, half: Numbers, inside: NDArray[np.bool_]) -> list[tup
     return runs
 
 
-def _borders(middle: Numbers, half: Numbers, start: int, stop: int) -> Numbers:
+def _borders(middle: FloatArray, half: FloatArray, start: int, stop: int) -> FloatArray:
     """The borders of the cells of a run, in its direction."""
     own, width = middle[start:stop], half[start:stop]
     sign = -1 if stop - start > 1 and own[1] < own[0] else 1
-    borders: Numbers = np.concatenate([own - sign * width, [own[-1] + sign * width[-1]]])
+    borders: FloatArray = np.concatenate([own - sign * width, [own[-1] + sign * width[-1]]])
     return borders
 
 

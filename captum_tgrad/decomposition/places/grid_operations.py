@@ -16,7 +16,7 @@ from captum_tgrad.decomposition.places.coordinates import (
     coordinates,
     from_borders,
 )
-from captum_tgrad.decomposition.places.elementwise import Found, claims_of, collected
+from captum_tgrad.decomposition.places.elementwise import FoundAxes, claims_of, collected
 from captum_tgrad.decomposition.places.grid import Window, regridded
 from captum_tgrad.decomposition.places.places import Places, mixed, places
 
@@ -29,7 +29,7 @@ def new_grid(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     lead = output.dim() - rank
     windows = _windows(call, rank)
     channel = lead - 1
-    found: Found = {}
+    found: FoundAxes = {}
     for axis, claim in claims_of(tensor):
         parts: list[Coordinates] = [claim]
         if call.name.startswith("conv"):
@@ -110,7 +110,7 @@ def _each(option: Any, rank: int) -> tuple[float, ...]:
 def resized(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     """Places after resizing: the new cells cover the old ones evenly."""
     tensor, (output,) = call.args[0] if call.args else call.kwargs["input"], outputs
-    found: Found = {}
+    found: FoundAxes = {}
     for axis, claim in claims_of(tensor):
         left: Coordinates | None = claim
         for dim in range(2, output.dim()):

@@ -9,7 +9,12 @@ from torch import Tensor
 from captum_tgrad.decomposition.call import Call, NoRuleError
 from captum_tgrad.decomposition.places.contraction import contracted
 from captum_tgrad.decomposition.places.coordinates import Coordinates, coordinates
-from captum_tgrad.decomposition.places.elementwise import Found, claims_of, collected, elementwise
+from captum_tgrad.decomposition.places.elementwise import (
+    FoundAxes,
+    claims_of,
+    collected,
+    elementwise,
+)
 from captum_tgrad.decomposition.places.origin import places_of
 from captum_tgrad.decomposition.places.places import Places, mixed, places
 
@@ -80,7 +85,7 @@ def differences(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     if call.bound["n"] != 1 or len(call.tensors) > 1:
         raise NoRuleError
     (output,) = outputs
-    found: Found = {}
+    found: FoundAxes = {}
     for axis, claim in claims_of(tensor):
         starts = (0, 1) if dim in claim.dims else (None,)
         for start in starts:
@@ -100,7 +105,7 @@ def halved(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
 
 def _contracted_halves(tensor: Tensor, dim: int, output: Tensor) -> list[Places]:
     size = output.shape[dim]
-    found: Found = {}
+    found: FoundAxes = {}
     for axis, claim in claims_of(tensor):
         parts = [claim]
         if dim in claim.dims:

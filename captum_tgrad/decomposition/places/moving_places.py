@@ -18,7 +18,7 @@ from captum_tgrad.decomposition.places.grid import refined, widened
 from captum_tgrad.decomposition.places.origin import places_of
 from captum_tgrad.decomposition.places.places import Places, places
 
-Run = Callable[[list[Tensor]], Sequence[Tensor]]
+Movement = Callable[[list[Tensor]], Sequence[Tensor]]
 
 
 def moved(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
@@ -49,7 +49,7 @@ def _without_fill(
 
 
 @torch.no_grad()
-def after(run: Run, given: Sequence[Places | None], tensors: Sequence[Tensor]) -> list[Places]:
+def after(run: Movement, given: Sequence[Places | None], tensors: Sequence[Tensor]) -> list[Places]:
     """The places of the results of ``run``.
 
     Args:
@@ -78,7 +78,7 @@ def after(run: Run, given: Sequence[Places | None], tensors: Sequence[Tensor]) -
 
 
 def _moved(
-    run: Run, chosen: list[Coordinates | None], tensors: Sequence[Tensor], axis: Axis
+    run: Movement, chosen: list[Coordinates | None], tensors: Sequence[Tensor], axis: Axis
 ) -> list[tuple[Coordinates | None, tuple[int, ...]]]:
     distinct = list(dict.fromkeys(claim for claim in chosen if claim is not None))
     every = torch.cat([claim.cells for claim in distinct])

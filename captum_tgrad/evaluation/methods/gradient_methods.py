@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from captum_tgrad._support.own_randomness import own_randomness
-from captum_tgrad.attribution.combine import Aggregation
+from captum_tgrad.decomposition.combine import Aggregation
 from captum_tgrad.evaluation.methods.batches import (
     black_batch,
     leaf,

@@ -18,7 +18,7 @@ from captum_tgrad.evaluation.running.localization import localization
 from captum_tgrad.evaluation.running.scoring import Image, Scoring, logits_of
 from captum_tgrad.evaluation.running.settings import Settings
 from captum_tgrad.evaluation.running.speed import in_fast_format
-from captum_tgrad.evaluation.running.timed_method import Explained, TimedMethod, reason_of
+from captum_tgrad.evaluation.running.timed_method import ExplainedImage, TimedMethod, reason_of
 from captum_tgrad.evaluation.samples import Samples
 from captum_tgrad.evaluation.storage.records import JsonLines, record_of
 
@@ -202,9 +202,9 @@ class Run:
         target: Tensor,
         lacking: Mapping[str, Sequence[str]],
         bar: Bar,
-    ) -> list[dict[str, Explained]]:
+    ) -> list[dict[str, ExplainedImage]]:
         """For each image, what each method that it lacks made of it."""
-        found: list[dict[str, Explained]] = [{} for _ in batch]
+        found: list[dict[str, ExplainedImage]] = [{} for _ in batch]
         for name, method in self._methods.items():
             wanted = [index for index, each in enumerate(batch) if name in lacking[each.name]]
             if not wanted or method.gave_up is not None:
@@ -214,7 +214,7 @@ class Run:
             seeds = [image_seed(batch[index].name, self._settings.seed) for index in wanted]
             results = method(inputs[wanted], target[wanted], seeds)
             for index, result in zip(wanted, results, strict=True):
-                if isinstance(result, Explained):
+                if isinstance(result, ExplainedImage):
                     found[index][name] = result
                 else:
                     self._files.skip(batch[index].name, name, result)
@@ -222,7 +222,11 @@ class Run:
         return found
 
     def _score(
-        self, image: _Loaded, inputs: Tensor, target: Tensor, explained: Mapping[str, Explained]
+        self,
+        image: _Loaded,
+        inputs: Tensor,
+        target: Tensor,
+        explained: Mapping[str, ExplainedImage],
     ) -> None:
         if not explained:
             return

@@ -23,7 +23,7 @@ _LONG = 1.0
 
 
 @dataclass(frozen=True)
-class Explained:
+class ExplainedImage:
     """What a method made of one image.
 
     Attributes:
@@ -83,7 +83,7 @@ class TimedMethod:
 
     def __call__(
         self, inputs: Tensor, target: Tensor, seeds: Sequence[int]
-    ) -> list[Explained | str]:
+    ) -> list[ExplainedImage | str]:
         """Explains a batch.
 
         Args:
@@ -105,8 +105,8 @@ class TimedMethod:
 
     def _explain(
         self, inputs: Tensor, target: Tensor, seeds: Sequence[int]
-    ) -> list[Explained | str]:
-        found: list[Explained | str] = []
+    ) -> list[ExplainedImage | str]:
+        found: list[ExplainedImage | str] = []
         try:
             if not self._warm:
                 self._warm_up(inputs, target, seeds)
@@ -127,7 +127,9 @@ class TimedMethod:
                 found += self._explain(inputs[one], target[one], seeds[one])
         return found
 
-    def _timed(self, inputs: Tensor, target: Tensor, seeds: Sequence[int]) -> list[Explained | str]:
+    def _timed(
+        self, inputs: Tensor, target: Tensor, seeds: Sequence[int]
+    ) -> list[ExplainedImage | str]:
         # The seeds are for what draws by image; a user's method may draw from the global state.
         with own_randomness(seeds[0], inputs.device):
             explainer = self._built()
@@ -141,7 +143,7 @@ class TimedMethod:
             raise TypeError("there are no attributions")
         residuals = [None] * len(inputs) if residual is None else residual.tolist()
         return [
-            Explained(each[None], rest, seconds)
+            ExplainedImage(each[None], rest, seconds)
             if bool(torch.isfinite(each).all())
             else "its map holds NaN or inf"
             for each, rest in zip(importance, residuals, strict=True)

@@ -11,7 +11,6 @@ from importlib.resources import files
 from string import Template
 from typing import TYPE_CHECKING, Any
 
-from captum_tgrad.attribution.combine import t_grad_map
 from captum_tgrad.visualization.map_values import as_maps
 from captum_tgrad.visualization.pictures import as_pictures
 from captum_tgrad.visualization.walkthrough.embedded import RAMPS, photo_of, still_of
@@ -78,7 +77,7 @@ def walkthrough_page(
     size = check_views(views, sample)
     picture = _picture_of(images, views[0], sample, mean, std)
     numbers = [numbers_of(view, sample) for view in views]
-    shown = t_grad_map(views[0].decomposition.terms)[sample : sample + 1]
+    shown = views[0].decomposition.map()[sample : sample + 1]
     scripts = [_read(name) for name in _SCRIPTS]
     return _filled(
         "page.html",

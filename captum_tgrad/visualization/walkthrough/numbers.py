@@ -7,8 +7,7 @@ from typing import Any
 
 import torch
 
-from captum_tgrad.attribution.combine import t_grad_map
-from captum_tgrad.decomposition.terms import Term
+from captum_tgrad.decomposition.term import Term
 from captum_tgrad.visualization.walkthrough.stored_maps import stored_map
 from captum_tgrad.visualization.walkthrough.view import View
 
@@ -28,8 +27,8 @@ def numbers_of(view: View, sample: int) -> dict[str, Any]:
         "against": -sum(score for score in scores if score < 0),
     }
     maps = {
-        "for": t_grad_map(whole.terms, sign="positive")[sample, 0],
-        "against": t_grad_map(whole.terms, sign="negative")[sample, 0],
+        "for": whole.map("positive")[sample, 0],
+        "against": whole.map("negative")[sample, 0],
     }
     terms = [_term(term, sample, sums) for term in whole]
     for number, term in enumerate(terms, 1):

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from captum_tgrad.attribution.weighted_maps import WeightedMap, per_sample, share, weighted_sum
 from captum_tgrad.decomposition.places.cells import Grid
-from captum_tgrad.decomposition.terms import Term
+from captum_tgrad.decomposition.term import Term
+from captum_tgrad.decomposition.weighted_maps import WeightedMap, per_sample, share, weighted_sum
 
 # As a share of all evidence; anything below is rounding. It is also small for float32, because
 # small terms are real: the elements of the input, most of which cancel, can have a million times

@@ -1,0 +1,112 @@
+"""One summand of the output: its name, its score, and its maps on the inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from captum_tgrad._support.show import numbers
+from captum_tgrad.decomposition.places.cells import Grid
+from captum_tgrad.decomposition.places.enlarging import on_the_whole
+
+
+@dataclass(frozen=True)
+class Magnitudes:
+    """The range of a term's elements before its channels are summed.
+
+    Args:
+        smallest: ``min |c|`` over channels and places, shape ``(N,)``.
+        largest: ``max |c|``, shape ``(N,)``.
+        elements: The number of elements ``c`` per sample.
+    """
+
+    smallest: Tensor
+    largest: Tensor
+    elements: int
+
+
+@dataclass(frozen=True)
+class TermMap:
+    """A term on one of the inputs.
+
+    Args:
+        positive: ``sum_c ReLU(c)`` over channels: shape ``(N, 1, *cells)``, or ``(N, 1)`` if the
+            term has no place on the input.
+        negative: ``sum_c ReLU(-c)``; the same shape.
+        placed: The share of the evidence that has a place, from 0 to 1, shape ``(N,)``. The rest is
+            spread evenly over the cells.
+        grid: The cells, in pixels of the input; None if the term has no place on it.
+    """
+
+    positive: Tensor
+    negative: Tensor
+    placed: Tensor
+    grid: Grid | None = None
+
+
+@dataclass(frozen=True, repr=False)
+class Term:
+    """One summand of the output, as two maps.
+
+    Args:
+        name: The path of the module that adds the term. If the module has several operations, the
+            operation's name follows (``"features.4.block.1:mul"``); if it is called again, a count
+            (``"conv#2"``). Outside of all modules, the operation's name. ``"input"`` is the term of
+            the input, ``"input 0"`` and so on for several inputs. ``"features.4:hidden"`` is the
+            term of operations that the trace cannot see.
+        positive: The evidence for the target, ``sum_c ReLU(c)`` over channels: shape
+            ``(N, 1, *spatial)`` at the operation's own resolution, ``(N, 1)`` if it has no place.
+            It covers the whole input, with zeros where the network cropped the input.
+        negative: The evidence against the target, ``sum_c ReLU(-c)``; the same shape.
+        score: The term's signed share of the output, shape ``(N,)``: the sum of ``positive`` minus
+            the sum of ``negative``.
+        inputs: The numbers of the network's inputs on which the term depends.
+        magnitudes: The range of ``|c|``, if a method needs it.
+        maps: The term on each of those inputs, by number. ``positive`` and ``negative`` are the
+            maps of the first input on which the term has a place.
+        lost_at: The operation that lost the places, this one or an earlier one; empty if none did.
+    """
+
+    name: str
+    positive: Tensor
+    negative: Tensor
+    score: Tensor
+    inputs: tuple[int, ...] = (0,)
+    magnitudes: Magnitudes | None = None
+    maps: Mapping[int, TermMap] = field(default_factory=dict, repr=False)
+    lost_at: str = ""
+
+    @property
+    def placed(self) -> Tensor:
+        """The share of the term's evidence that has a place on an input, shape ``(N,)``."""
+        shares = [self.maps[number].placed for number in self.inputs if number in self.maps]
+        if not shares:
+            return torch.zeros_like(self.score)
+        return torch.stack(shares).amax(0)
+
+    @property
+    def resolution(self) -> str:
+        """The size of the map, such as ``"7 x 7"``; ``"-"`` if the term has no place."""
+        return " x ".join(map(str, self.positive.shape[2:])) or "-"
+
+    def __repr__(self) -> str:
+        return f"Term({self.name!r}, score {numbers(self.score)}, map {self.resolution})"
+
+
+def term(
+    name: str,
+    maps: Mapping[int, TermMap],
+    score: Tensor,
+    magnitudes: Magnitudes | None = None,
+    lost_at: str = "",
+) -> Term:
+    """Makes a term from its maps on the inputs on which it depends."""
+    inputs = tuple(sorted(maps)) if len(maps) > 1 else tuple(maps)
+    shown = next((maps[n] for n in inputs if maps[n].grid is not None), maps[inputs[0]])
+    positive, negative = shown.positive, shown.negative
+    if shown.grid is not None:
+        positive, negative = (on_the_whole(each, shown.grid) for each in (positive, negative))
+    return Term(name, positive, negative, score, inputs, magnitudes, maps, lost_at)
