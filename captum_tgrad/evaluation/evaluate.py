@@ -87,58 +87,57 @@ def evaluate(
 ) -> Evaluation:
     """Compares attribution methods on a data set with the five metrics of the T-Grad paper.
 
-    Every image is explained by every method, and every map is scored by ``insertion_deletion``,
-    ``average_drop`` and ``increase_in_confidence``. Methods are timed on the same batches after a
-    run that does not count. A method that fails is reported and the others go on; an image that
-    cannot be loaded, or that the model cannot take, is too; what does not fit into memory is
-    divided.
+    Every method explains every image, and ``insertion_deletion``, ``average_drop`` and
+    ``increase_in_confidence`` score every map. Methods are timed on the same batches, after a first
+    run that is not timed. Failures of a method are recorded and the other methods continue, and so
+    are images that cannot be loaded or that the model does not accept. Batches that do not fit into
+    memory are divided.
 
-    Where ``torch.distributed`` has been initialized, every process calls this with the same
-    arguments; the images are divided, and all get the same result. Then ``out`` must be a folder
-    that all of them see.
+    If ``torch.distributed`` is initialized, every process calls this function with the same
+    arguments. The images are divided among them, and all get the same result. ``out`` must then be
+    a folder that all processes share.
 
     Args:
         model: In evaluation mode, on the device to compute on, from images ``(N, C, H, W)`` to
             logits ``(N, classes)``; or a classifier of ``captum_tgrad.zoo``.
-        dataset: A torch Dataset or a list of ``(image, label)`` or of images, ``(C, H, W)``, as the
-            model takes them. With an attribute ``names``, images are called by them.
+        dataset: A torch Dataset or a list of images ``(C, H, W)``, or of ``(image, label)``, as the
+            model takes them. Its attribute ``names``, if it has one, names the images.
         methods: Names in ``METHODS``, or methods of your own.
-        out: A folder for ``records*.jsonl``, ``protocol.json``, ``summary.json``, ``table.md``,
-            ``metrics.png``, ``seconds.png`` and ``report.html``; made if it is not there. None:
-            only the result is returned.
-        resume: Whether to go on with the records that are in ``out``. Of images with a record, the
-            labels are read again where they are the targets.
-        target: The class to explain: the one ``"predicted"`` for the image, or its ``"label"``.
+        out: The folder for ``records*.jsonl``, ``protocol.json``, ``summary.json``, ``table.md``,
+            ``metrics.png``, ``seconds.png`` and ``report.html``. It is created if it does not
+            exist. None: only the result is returned.
+        resume: Whether to continue the records in ``out``. If labels are the targets, the labels
+            of images with a record are compared with them.
+        target: The class to explain: the ``"predicted"`` one, or the image's ``"label"``.
         n_steps: As for ``insertion_deletion``.
-        batch_size: How many images are explained at once.
-        max_examples_per_batch: How many changed images are scored at a time; changes no number but
-            by rounding. None: 8 on a CPU, 64 elsewhere.
+        batch_size: The number of images that a method explains at once.
+        max_examples_per_batch: The number of perturbed images in one call of the model; it changes
+            numbers by rounding only. None: 8 on a CPU, 64 on other devices.
         score: ``"softmax"`` or ``"logit"``; as for ``insertion_deletion``.
         ties: As for ``insertion_deletion``.
-        limit: Only so many of the first images are taken.
-        seed: Of all randomness, 0 or more; the user's random state is left alone. A method of your
-            own gets a seed for each image; what it draws from the global generators instead follows
-            from the seed of the first image of a batch, and so from what is beside an image.
-        black: What a black picture is to the model, ``(C, H, W)`` or a number. None: known of a
-            classifier; 0 of a bare model.
-        budget: How many seconds to spend: the images are taken in a random order, and no further
-            batch is begun when the time is spent. None: all images.
-        regions: Where the object is, by the name of the image: a mask ``(H, W)`` of bools, or boxes
-            ``(boxes, 4)``, as for ``pointing_game``, in pixels of the image as the model takes it.
-            Then records and tables have the localization metrics too, of the images in it.
+        limit: Use only the first ``limit`` images.
+        seed: Random seed, 0 or more; the user's random state is restored. Methods of your own get a
+            seed for each image. What they draw from the global generators instead depends on the
+            first image of the batch.
+        black: The model's input for a black image, ``(C, H, W)`` or a number. None: computed for a
+            classifier; 0 for a bare model.
+        budget: Seconds to spend: images are taken in a random order, and no batch begins after this
+            time. None: all images.
+        regions: The object's region by image name: a boolean mask ``(H, W)``, or boxes
+            ``(boxes, 4)`` as for ``pointing_game``, in pixels of the model's input. Records and
+            tables then have the localization metrics of these images too.
         show_progress: Whether to show a progress bar with the time left; None: on a terminal.
 
     Returns:
-        The summary, and what was skipped.
+        The summary, the records, and what was skipped.
 
     Raises:
-        TypeError: An argument is of the wrong kind.
-        ValueError: An argument does not fit, or the model is in training mode or returns no logits.
-        RuntimeError: The model takes none of the images; what it raised.
-        OutputError: A ValueError: there are records in ``out`` and ``resume`` is not set, or they
-            were made in another way or of other images: what differs is named; or ``out`` is a
-            file.
-        OSError: A file could not be written, as on a full disk; the records so far are whole.
+        TypeError: An argument has the wrong type.
+        ValueError: An argument is invalid, or the model is in training mode or returns no logits.
+        RuntimeError: The model accepts none of the images; its own error.
+        OutputError: A ValueError: ``out`` has records and ``resume`` is False, the records used
+            other settings or images, which the message names, or ``out`` is a file.
+        OSError: A record could not be written, as on a full disk; earlier records are complete.
 
     Example:
         >>> import torch

@@ -1,22 +1,22 @@
-"""Average Drop and Increase in Confidence: what is lost when only the explanation is left.
+"""Average Drop and Increase in Confidence: the score of an input masked with its map.
 
-Two things decide about these numbers as much as the map does. Average Drop / Increase in
-Confidence in percent, EfficientNet-Lite0 and the 20 ImageNet pictures of foolbox 3.3.4
-(``benchmarks/masking_variants.py``), by what the masked part goes to:
+The baseline and the sign of the map change these numbers as much as the method does. Average Drop /
+Increase in Confidence in percent, EfficientNet-Lite0, the 20 ImageNet images of foolbox 3.3.4
+(``benchmarks/masking_variants.py``):
 
 ==========================================  ===========  ===========  ================  ===========
-``baselines``                               T-Grad       GradCAM      Input x Gradient  random
+``baselines``                               T-Grad       Grad-CAM     Input x Gradient  random
 ==========================================  ===========  ===========  ================  ===========
-None: 0 in the normalized picture           19.6 / 50    13.8 / 40    3.1 / 85          63.0 / 5
+None: 0 in the normalized image             19.6 / 50    13.8 / 40    3.1 / 85          63.0 / 5
 -127 / 128: 0 in the pixels, black          21.5 / 30    11.6 / 30    37.2 / 15         84.4 / 0
-``mean_color``                             15.0 / 45     8.1 / 45    3.0 / 85          64.3 / 10
+``mean_color``                              15.0 / 45    8.1 / 45     3.0 / 85          64.3 / 10
 ``blur()``                                  24.2 / 35    12.9 / 30    4.5 / 85          46.3 / 15
 ==========================================  ===========  ===========  ================  ===========
 
-The first is what a mask on the network's input does, the second what a mask on the pixels does;
-numbers of one are not comparable with numbers of another. And a signed map, such as that of Input x
-Gradient, is near the middle of its range almost everywhere: scaled to [0, 1] it dims the picture
-instead of masking it. Take what speaks for the class first: ``attributions.clamp_min(0)``.
+The first row masks the network's input, the second row masks the pixels; do not compare numbers of
+different rows. A signed map, such as that of Input x Gradient, is near the middle of its range
+almost everywhere: scaled to [0, 1], it dims the image instead of masking it. Take the evidence for
+the class first: ``attributions.clamp_min(0)``.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ def _drop(masked: Masked) -> AverageDropResult:
         first = int(nothing_to_lose.nonzero()[0])
         raise ValueError(
             f"the score of sample {listed(nothing_to_lose)} is not positive (of sample {first} it"
-            f" is {float(clean[first]):.3g}), so that there is no share of it to lose. Pass"
-            " score='softmax' or, to get NaN for these samples, nan_policy='omit'."
+            f" is {float(clean[first]):.3g}), so no share of it can be lost. Pass score='softmax'"
+            " or, to get NaN for these samples, nan_policy='omit'."
         )
     drop = 100 * (clean - masked.masked_score).clamp_min(0) / clean
     drop = drop.masked_fill(nothing_to_lose, torch.nan)
@@ -78,40 +78,44 @@ def average_drop(
     nan_policy: NanPolicy = "raise",
     show_progress: bool = False,
 ) -> Any:
-    """How much of its score an input loses when it is masked with its map, in percent.
+    """The percentage of its score that an input loses when it is masked with its map.
 
-    With Y the score of the input and O that of the masked input, ``baseline + map * (input -
+    With Y the score of the input and O the score of the masked input, ``baseline + map * (input -
     baseline)`` with the map scaled to [0, 1] per sample, the drop is ``100 * max(0, Y - O) / Y``.
-    Lower is better. A constant map masks everything: it points at nothing.
+    Lower is better. A constant map masks everything.
 
     Source: Chattopadhay, Sarkar, Howlader and Balasubramanian, "Grad-CAM++: Improved Visual
     Explanations for Deep Convolutional Networks", 2018, section 4.1.
 
     Args:
-        forward_func: This and the arguments not named here are those of ``insertion_deletion``.
-        inputs: See there; the maps of several inputs are scaled together.
-        attributions: See there; an input with None is not masked.
-        baselines: What the masked part goes to, in any of the forms there but the dict. None: 0
-            in the tensor that is given, which in a normalized picture is a mean color. A mask on
-            the pixels before normalization is the baseline that a black picture is normalized to.
-        additional_forward_args: See there.
-        target: See there.
-        max_examples_per_batch: See there.
-        score: See there.
-        channel_dim: See there.
-        channel_reduce: See there.
-        interpolate_mode: See there.
-        nan_policy: What NaN or inf, or a score of the input that is not positive, does:
-            ``"raise"``, or ``"omit"``: this sample is NaN and does not count in the mean.
-        show_progress: See there.
+        forward_func: The model, or any function of it that returns one number per sample, ``(N,)``,
+            or one per sample and class, ``(N, classes)``.
+        inputs: A tensor or a tuple of tensors, ``(N, F)`` or ``(N, C, *spatial)``. The maps of
+            several inputs are scaled together.
+        attributions: Attributions of any Captum method for ``inputs``, or a dict of these by
+            method. In a tuple, an input with None is not masked.
+        baselines: What the masked part becomes: a number, a tensor, a callable, or for several
+            inputs a tuple of these. None: 0, which in a normalized image is a mean color. To mask
+            the pixels before normalization, pass what a black image is normalized to.
+        additional_forward_args: Further arguments of ``forward_func``.
+        target: The output to score, in any of Captum's forms. None: the only output, or the class
+            predicted for the unchanged input.
+        max_examples_per_batch: The most examples in one call of ``forward_func``.
+        score: ``"softmax"``, ``"logit"``, or a callable ``(outputs, target) -> (N,)``.
+        channel_dim: The channel dimension of ``inputs``; None if all dimensions are spatial.
+        channel_reduce: The importance of a place: the ``"sum"`` over its channels, the sum of their
+            magnitudes (``"abs"``), or ``"max"``.
+        interpolate_mode: How coarse maps are enlarged, such as ``"bilinear"`` or ``"nearest"``.
+        nan_policy: What NaN or inf does, or a score of the input that is not positive: ``"raise"``,
+            or ``"omit"``: the result of this sample is NaN, and the mean leaves it out.
+        show_progress: Whether to show a progress bar.
 
     Returns:
         The mean, the drop of each sample, and both scores; for a dict of attributions, a dict.
 
     Raises:
-        TypeError: As for ``insertion_deletion``, or an input that is to be masked holds integers.
-        ValueError: As there, or the score of an input is not positive, so that it has no share
-            to lose.
+        TypeError: As for ``insertion_deletion``, or an input to mask holds integers.
+        ValueError: As for ``insertion_deletion``, or the score of an input is not positive.
 
     Example:
         >>> import torch

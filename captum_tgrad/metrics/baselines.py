@@ -1,4 +1,4 @@
-"""What stands in for a feature that is taken away."""
+"""Baselines: the values that replace features."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
-"""Insertion and Deletion: does the score follow the features that the attribution points at.
+"""Insertion and Deletion: how the score follows the features that the attribution ranks first.
 
-Nearly all the time goes into the model: beside it, both curves of a picture of 224 x 224 in 224
-steps take 13 ms on two cores, and some 70 ms of processor time on a slower one. What counts is how
-fast the model is, which depends on how many examples it gets at a time and on their memory format.
-EfficientNet-Lite0 on one core of a shared x86 processor, milliseconds of processor time per
-evaluation (``benchmarks/metric_cost.py --tables chunks``):
+Nearly all the time is spent in the model: besides it, both curves of an image of 224 x 224 in 224
+steps take 13 ms on two cores. So the speed of the model counts, which depends on the number of
+examples per call and on their memory format. EfficientNet-Lite0 on one core of a shared x86
+processor, milliseconds of processor time per evaluation (``benchmarks/metric_cost.py --tables
+chunks``):
 
 ===========================  =====  =====  =====  =====  =====  =====
 ``max_examples_per_batch``     1      4      8     16     32     64
@@ -13,9 +13,9 @@ default                       54     43     52     69     97    107
 channels_last                 48     35     38     49     61     72
 ===========================  =====  =====  =====  =====  =====  =====
 
-On a CPU, take 4 to 8 and ``inputs.to(memory_format=torch.channels_last)``, which is kept in every
-call of the model. This was not measured on a GPU: there, start from the default of 64, and let the
-same command say what is best.
+On a CPU, use 4 to 8 and ``inputs.to(memory_format=torch.channels_last)``, which is kept in every
+call of the model. On a GPU, this was not measured: start from the default of 64, and run the same
+command.
 """
 
 from __future__ import annotations
@@ -103,10 +103,10 @@ def insertion_deletion(
 ) -> Any:
     """The areas under the insertion and the deletion curve of each sample.
 
-    Deletion starts at the input and replaces the most important features by the baseline first;
-    insertion starts at the baseline and puts the most important features back first. The fraction
-    of features replaced runs from 0 to 1, so an area is a mean score. A feature is a place with
-    all its channels, or a column of a table; the features of several inputs are ranked together.
+    Deletion starts at the input and replaces the most important features by the baseline first.
+    Insertion starts at the baseline and restores the most important features first. The fraction of
+    features replaced runs from 0 to 1, so an area is a mean score. A feature is a place with all
+    its channels, or a column of a table; the features of several inputs are ranked together.
 
     With one baseline for both curves, ``difference`` is the symmetric relevance gain of Bluecher et
     al.: to insert the most important features is to occlude the least important ones, backwards.
@@ -120,52 +120,48 @@ def insertion_deletion(
     Consistent XAI Benchmarks", 2024.
 
     Args:
-        forward_func: The model, or any function of it: one number per sample, ``(N,)``, or per
-            sample and class, ``(N, classes)``. Passing it in evaluation mode is up to the caller.
+        forward_func: The model, or any function of it that returns one number per sample, ``(N,)``,
+            or one per sample and class, ``(N, classes)``. Put the model in evaluation mode first.
         inputs: A tensor or a tuple of tensors, ``(N, F)``, ``(N, C, *spatial)``, or with the
-            channels in another dimension, which ``channel_dim`` names.
-        attributions: What any Captum method returned for them: of the shape of the inputs, with
-            one channel, or with one channel and coarser. For several inputs a tuple, in which None
-            freezes an input. A dict of these, by the names of methods, scores all of them and
-            shares what they have in common.
-        baselines: What features are replaced by: a number, a tensor whose dimensions are those of
-            the inputs or 1, a callable from an input to one, or for several inputs a tuple of
+            channels in another dimension, as given by ``channel_dim``.
+        attributions: Attributions of any Captum method for ``inputs``: of the same shape, with one
+            channel, or with one channel and coarser. For several inputs a tuple, in which None
+            leaves an input unchanged. A dict of these, by method, scores all methods and shares
+            what they have in common.
+        baselines: What replaces a feature: a number, a tensor whose dimensions are those of the
+            inputs or 1, a callable from an input to such a tensor, or for several inputs a tuple of
             these; a dict with "insertion" and "deletion" for two kinds. None, alone or in a tuple:
             as ``preset`` says; for tables, 0.
         additional_forward_args: Further arguments of ``forward_func``. Tensors whose first
             dimension counts the samples are repeated with them.
-        target: The output to score, in any of captum's forms. None: the only output, or the
-            class predicted for the unchanged input.
+        target: The output to score, in any of Captum's forms. None: the only output, or the class
+            predicted for the unchanged input.
         n_steps: Point j of the ``n_steps + 1`` points, both ends included, has ``floor(j *
-            features / n_steps)`` features replaced (or patches, with ``patch_size``); at most one
-            step for each.
-        max_examples_per_batch: No call of ``forward_func`` gets more examples than this, whatever
-            the number of samples. It changes no result; on a CPU, 4 to 8 were fastest.
-        score: ``"softmax"``: the target's probability. ``"logit"``: its output as it is. Where
-            there is one output per sample, both are that output. Or a callable
-            ``(outputs, target) -> (N,)`` that gets whatever ``forward_func`` returned, and the
-            target of these examples.
-        channel_dim: Which dimension of ``inputs`` is no place: 1 as Captum has it, 2 for video
-            ``(N, T, C, H, W)``, -1 for tokens ``(N, T, E)`` and channels-last images, None if all
-            of them are places; a tuple with one for each of several inputs. Attributions and
-            baselines have the layout of their input, and a callable gets it; ``blur`` and
-            ``mean_color`` know which dimension this is. A column of ``(N, F)`` is a feature; with
-            None, it is also a place, which a blur mixes with its neighbors.
-        channel_reduce: The importance of a place: the ``"sum"`` over its channels, the sum of
-            their magnitudes (``"abs"``), or ``"max"``.
+            features / n_steps)`` features replaced; at most one step for each feature.
+        max_examples_per_batch: The most examples in one call of ``forward_func``. It changes no
+            result; on a CPU, 4 to 8 were fastest.
+        score: ``"softmax"``: the target's probability. ``"logit"``: its output. With one output
+            per sample, both are that output. Or a callable ``(outputs, target) -> (N,)``, which
+            gets whatever ``forward_func`` returned, and the targets of these examples.
+        channel_dim: The channel dimension of ``inputs``: 1 as in Captum, 2 for video ``(N, T, C, H,
+            W)``, -1 for tokens ``(N, T, E)`` and channels-last images, None if all dimensions are
+            spatial; a tuple with one for each of several inputs. Attributions and baselines have
+            the layout of their input, and so does what a callable gets. A column of ``(N, F)`` is a
+            feature; with None, it is also a place, which a blur mixes with its neighbors.
+        channel_reduce: The importance of a place: the ``"sum"`` over its channels, the sum of their
+            magnitudes (``"abs"``), or ``"max"``.
         interpolate_mode: How coarse maps are enlarged: ``"bilinear"`` (linear in any number of
             dimensions), ``"nearest"``, ``"nearest-exact"``, ``"bicubic"``.
-        ties: ``"stable"``: features of equal importance go in raster order. ``"group"``: they go
-            together, each count moved to the nearest end of such a group, so that no order of
-            the features matters.
-        preset: What ``baselines=None`` stands for. ``"paper"``: ``blur(51, 10)``; ``"rise"``:
-            ``blur(11, 5)`` for insertion, zeros for deletion.
+        ties: ``"stable"``: features of equal importance are replaced in raster order. ``"group"``:
+            they are replaced together, each count moved to the nearest end of such a group, so the
+            order of the features does not matter.
+        preset: The default baselines. ``"paper"``: ``blur(51, 10)``. ``"rise"``: ``blur(11, 5)``
+            for insertion, zeros for deletion.
         nan_policy: What NaN or inf in a sample does: ``"raise"``, or ``"omit"``: the results of
             this sample are NaN.
         return_curves: Whether to return the curves and their fractions too.
-        patch_size: How many places a side a patch has, such as 16 for a vision transformer: what
-            is ranked, by its mean importance, and replaced as a whole. None: every feature by
-            itself.
+        patch_size: The side of the patches that are ranked by their mean importance and replaced as
+            a whole, in places, such as 16 for a vision transformer. None: each feature alone.
         show_progress: Whether to show a progress bar.
 
     Returns:
@@ -173,10 +169,10 @@ def insertion_deletion(
         dict of these.
 
     Raises:
-        TypeError: An argument is of the wrong kind.
-        ValueError: A shape, a batch size, a number or a name does not fit, there is NaN or inf,
-            integer inputs cannot take the numbers of a baseline, or ``score`` does not return one
-            number per example; the message names the argument and, where there is one, the sample.
+        TypeError: An argument has the wrong type.
+        ValueError: A shape, a batch size, a number or a name is invalid, there is NaN or inf,
+            integer inputs cannot hold the numbers of a baseline, or ``score`` does not return one
+            number per example. The message names the argument and, if there is one, the sample.
 
     Example:
         >>> import torch

@@ -27,7 +27,7 @@ class InsertionDeletionResult:
         protocol: How the numbers were made, of plain strings and numbers: to write beside a table.
         fractions: With ``return_curves``, the fraction of features replaced, ``(N, points)``.
         insertion_curve: With ``return_curves``, the scores at these fractions, ``(N, points)``.
-        deletion_curve: Likewise.
+        deletion_curve: With ``return_curves``, the scores at these fractions, ``(N, points)``.
     """
 
     insertion: Tensor

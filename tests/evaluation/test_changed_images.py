@@ -47,7 +47,7 @@ def _write(folder, name, color, quality=90):
 def test_a_replaced_image_is_named(tmp_path):
     a, b = _images()
     _evaluate(_Named([a, b]), tmp_path)
-    with pytest.raises(OutputError, match=r"^b is not the image that the records are of"):
+    with pytest.raises(OutputError, match=r"^b has changed since its records were written"):
         _evaluate(_Named([a, b.flip(2)]), tmp_path, ["saliency", "random"], resume=True)
     assert (
         len(_evaluate(_Named([a, b]), tmp_path, ["saliency", "random"], resume=True).records) == 4
@@ -69,7 +69,7 @@ def test_a_file_that_was_written_anew_is_named(how, tmp_path):
         with Image.open(folder / "b.jpg") as opened:
             opened.load()
         opened.save(folder / "b.jpg", quality=80)
-    with pytest.raises(OutputError, match=r"^b\.jpg is not the image that the records are of"):
+    with pytest.raises(OutputError, match=r"^b\.jpg has changed since its records were written"):
         _evaluate(pictures_in(folder, classifier), out, ["saliency", "random"], resume=True)
 
 

@@ -41,7 +41,7 @@ def test_methods_may_be_added_and_left_out():
     ],
 )
 def test_any_other_change_is_refused_and_named(change, named):
-    with pytest.raises(ValueError, match=f"made in another way: {named}"):
+    with pytest.raises(ValueError, match=f"used other settings: {named}"):
         joined(OLD, {**OLD, **change})
 
 

@@ -123,7 +123,7 @@ def test_other_numbers_are_not_mixed_in(tmp_path):
     other = network()
     with torch.no_grad():
         other[8].bias += 0.1
-    with pytest.raises(OutputError, match="made in another way: weights was"):
+    with pytest.raises(OutputError, match="used other settings: weights was"):
         evaluate(other, images(2), ["random"], tmp_path, resume=True, **FAST)
     for change in ({"n_steps": 4}, {"seed": 1}, {"score": "logit"}, {"batch_size": 1}):
         with pytest.raises(OutputError, match=f"{next(iter(change))} was"):
@@ -135,7 +135,7 @@ def test_other_numbers_are_not_mixed_in(tmp_path):
 
 def test_other_images_are_not_mixed_in(tmp_path):
     evaluate(network(), images(3), ["random"], tmp_path, limit=1, **FAST)
-    with pytest.raises(OutputError, match="made in another way: first_image was"):
+    with pytest.raises(OutputError, match="used other settings: first_image was"):
         evaluate(network(), images(3, seed=1), ["random"], tmp_path, resume=True, **FAST)
     # The same images, and more of them.
     found = evaluate(network(), images(3), ["random"], tmp_path, resume=True, **FAST)

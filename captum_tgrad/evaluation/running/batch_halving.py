@@ -1,4 +1,4 @@
-"""Work on a batch in smaller parts once the memory does not hold it."""
+"""Running a batch in smaller parts when memory is short."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ Result = TypeVar("Result")
 
 
 class Halving:
-    """Runs something on parts of a batch, on smaller ones from then on if memory is short.
+    """Runs a function on parts of a batch; halves their size when memory is short.
 
     Args:
-        size: At most so many images at once.
+        size: The most images at once.
 
     Attributes:
-        size: How many at once now.
+        size: The number of images at once now.
     """
 
     def __init__(self, size: int) -> None:

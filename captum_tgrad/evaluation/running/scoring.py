@@ -54,7 +54,7 @@ class Scored:
         return self.results["insertion_deletion"]
 
     def numbers(self, method: str) -> dict[str, float]:
-        """What is recorded of a method; NaN where the model's scores are."""
+        """The numbers to record for a method; NaN where the model's scores are NaN."""
         curves = self.curves[method]
         return {
             "clean_score": float(curves.clean_score),
@@ -72,7 +72,7 @@ class Scoring:
 
     Args:
         model: The model.
-        settings: How.
+        settings: The settings of the evaluation.
     """
 
     def __init__(self, model: nn.Module, settings: Settings) -> None:
@@ -116,10 +116,7 @@ class Scoring:
 
 
 def _step_error(found: InsertionDeletionResult) -> float:
-    """How much the difference of the areas changes if every second step is left out.
-
-    NaN if the number of steps is odd.
-    """
+    """The change of the difference of the areas without every second step; NaN for odd steps."""
     if found.fractions is None or found.insertion_curve is None or found.deletion_curve is None:
         return math.nan
     if found.fractions.shape[1] % 2 == 0:
@@ -129,18 +126,18 @@ def _step_error(found: InsertionDeletionResult) -> float:
 
 
 def logits_of(model: nn.Module, inputs: Tensor, parts: Halving) -> Tensor:
-    """What the model says of each image.
+    """The logits of each image.
 
     Args:
         model: The model.
         inputs: Images, ``(N, C, H, W)``.
-        parts: How many are run at once.
+        parts: Divides the images if memory is short.
 
     Returns:
         Its outputs, ``(N, classes)``.
 
     Raises:
-        ValueError: It does not return logits, ``(N, classes)``.
+        ValueError: The model does not return logits, ``(N, classes)``.
     """
     outputs = []
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""How a data set is evaluated."""
+"""The settings of an evaluation."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ Targets = Literal["predicted", "label"]
 
 @dataclass(frozen=True)
 class Settings:
-    """The arguments of ``evaluate`` that numbers depend on; see there.
+    """The arguments of ``evaluate`` that its numbers depend on.
 
     Raises:
-        TypeError: A number is no whole number.
-        ValueError: A number is not positive, the seed negative, or a name unknown.
+        TypeError: A number is not an integer.
+        ValueError: A number is not positive, the seed is negative, or a name is unknown.
     """
 
     target: Targets
@@ -47,7 +47,7 @@ class Settings:
                 )
 
     def protocol(self) -> dict[str, Any]:
-        """What the numbers depend on; the size of the chunks in which they are scored is not."""
+        """The settings for the protocol; ``max_examples_per_batch`` changes no number."""
         baseline = PRESETS["paper"]["insertion"]
         return {
             "target": {"predicted": "predicted class", "label": "label"}[self.target],

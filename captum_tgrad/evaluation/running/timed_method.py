@@ -1,4 +1,4 @@
-"""A method on batch after batch: timed, in smaller parts if need be, and excused if it fails."""
+"""A method on batch after batch: timed, divided if memory is short; failures are recorded."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from captum_tgrad.evaluation.methods.method import Black, Explainer, Method
 from captum_tgrad.evaluation.running.batch_halving import Halving
 from captum_tgrad.metrics.engine.importance import importance_maps
 
-# A method that has failed on so many images and on no other has no use for more.
+# A method that fails on its first images, this many, is not tried on others.
 _GIVE_UP_AFTER = 8
 
-# Seconds that one image takes, from which on a batch is not run only to warm up.
+# Seconds per image from which on a batch is not run only to warm up.
 _LONG = 1.0
 
 
 @dataclass(frozen=True)
 class ExplainedImage:
-    """What a method made of one image.
+    """The result of a method for one image.
 
     Attributes:
         importance: The importance of each place, ``(1, H, W)``.
-        residual: Of T-Grad, what its terms leave unexplained; None of others.
-        seconds: How long it took: that of the images explained at once, divided by their number.
+        residual: T-Grad's convergence delta; None for other methods.
+        seconds: The time of its batch, divided by the number of images.
     """
 
     importance: Tensor
@@ -38,18 +38,18 @@ class ExplainedImage:
 
 
 class TimedMethod:
-    """A method made for a model, which may fail without harm to others.
+    """A method built for a model; its failures do not affect others.
 
     Args:
         method: The method.
         model: The model.
-        black: What a black picture is to it.
+        black: The model's input for a black image.
         batch_size: How many images are explained at once.
         examples_at_once: How many examples are run at once where one image needs many.
 
     Attributes:
         method: As given.
-        gave_up: Why it is not tried any more; None while it is.
+        gave_up: The reason why it is no longer tried; None while it is.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class TimedMethod:
 
     @property
     def shortage(self) -> str | None:
-        """What to say of a method that was divided because memory was short; None of others."""
+        """A message if memory was short and batches were divided; otherwise None."""
         batch_size, examples = self._asked_for
         if not self._successes or (self._parts.size, self._examples.size) == self._asked_for:
             return None
@@ -92,7 +92,7 @@ class TimedMethod:
             seeds: Their seeds.
 
         Returns:
-            For each image what was made of it, or why nothing was.
+            For each image the result, or the reason of the failure.
         """
         found = self._explain(inputs, target, seeds)
         failures = sum(isinstance(each, str) for each in found)
@@ -114,14 +114,14 @@ class TimedMethod:
                 lambda part: self._timed(inputs[part], target[part], seeds[part]), len(inputs)
             ):
                 found += explained
-        # Anything may go wrong in code that is not ours, on a model that it does not know.
+        # Other libraries' code may raise anything on a model that they do not know.
         except Exception as error:
-            # What failed may be in any state: it is made and warmed up anew.
+            # The failed method may be in any state: build it and warm it up again.
             self._explainer, self._warm = None, False
             rest = slice(len(found), len(inputs))
             if len(inputs) == 1:
                 return [reason_of(error)]
-            # One image may be at fault: the others are not to suffer for it.
+            # One image may be the cause: try each alone.
             for index in range(rest.start, rest.stop):
                 one = slice(index, index + 1)
                 found += self._explain(inputs[one], target[one], seeds[one])
@@ -150,10 +150,10 @@ class TimedMethod:
         ]
 
     def _warm_up(self, inputs: Tensor, target: Tensor, seeds: Sequence[int]) -> None:
-        """What is done once only is done now, and not timed.
+        """Runs once without timing, so that one-time costs are not timed.
 
-        A GPU chooses its kernels by the size of the batch, and a CPU has to find memory for all of
-        it. Where one image takes long on a CPU, neither is seen in what a batch takes.
+        A GPU chooses its kernels by the batch size, and a CPU allocates memory. If one image takes
+        long on a CPU, neither matters.
         """
         first = 0.0 if inputs.device.type != "cpu" else self._once(inputs[:1], target[:1], seeds)
         if first < _LONG:

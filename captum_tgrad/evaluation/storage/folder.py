@@ -1,4 +1,4 @@
-"""The folder of an evaluation: what is there already, and what is written in the end."""
+"""The folder of an evaluation, with its records and its protocol."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Output:
     """A folder that one or more processes write to.
 
     Args:
-        folder: The folder; is made if it is not there.
+        folder: The folder; it is created if it does not exist.
         titles: The titles of the methods by name.
         workers: The processes.
     """
@@ -50,13 +50,13 @@ class Output:
         digest_of: DigestOf,
         label_of: LabelOf | None = None,
     ) -> set[tuple[str, str]]:
-        """Makes the folder ready.
+        """Prepares the folder.
 
         Args:
-            protocol: How records are to be made.
-            resume: Whether to go on with the records that are there.
+            protocol: The protocol of this run.
+            resume: Whether to continue existing records.
             digest_of: The digest of an image.
-            label_of: Where labels are explained, the label of an image.
+            label_of: The label of an image, if labels are the targets.
 
         Returns:
             The images and methods that have a record.
@@ -65,7 +65,7 @@ class Output:
             OutputError: There are records and ``resume`` is not set, or they were made in another
                 way, of other images or for other labels; or the folder is a file.
         """
-        # Where no folder was named, each process has made one: the first's is taken.
+        # Without a given folder, each process has created one: use that of the first.
         self._folder, done = self.workers.once(
             lambda: (self._given, self._begin(protocol, resume, digest_of, label_of))
         )
@@ -82,18 +82,18 @@ class Output:
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
         old = read_protocol(folder)
-        # A run that ended before its first record leaves an empty file, which binds nobody.
+        # A run that ended before its first record leaves an empty file, which does not count.
         there_are_records = any(path.stat().st_size for path in files.record_files(folder))
         if there_are_records:
             if not resume:
                 raise OutputError(
-                    f"there are records in {folder}: resume (--resume) to go on where they end, or"
-                    " name another folder"
+                    f"there are records in {folder}: continue them with resume (--resume), or name"
+                    " another folder"
                 )
             if old is None:
                 raise OutputError(
-                    f"there are records in {folder}, but no protocol.json that says how they were"
-                    " made: name another folder"
+                    f"there are records in {folder}, but no protocol.json with their settings: name"
+                    " another folder"
                 )
         if there_are_records and old is not None:
             protocol = joined(old, protocol)
@@ -102,7 +102,7 @@ class Output:
                 _check_labels(files.read_records(folder), label_of)
         write_protocol(folder, protocol)
         files.cut_half_written(folder)
-        # What was skipped is tried again.
+        # Skipped images are tried again.
         for path in folder.glob("skipped*.jsonl"):
             path.unlink()
         return {files.pair_of(record) for record in files.read_records(folder)}
@@ -120,7 +120,7 @@ class Output:
         return [found[key] for key in sorted(found, key=lambda key: (key[1] or "", key[0] or ""))]
 
     def is_all_skipped(self, images: int) -> bool:
-        """Whether so many images were skipped for all methods, and there is no record."""
+        """Whether ``images`` images were skipped for all methods, and there is no record."""
         whole = [each for each in self.skipped() if each["method"] is None]
         return len(whole) == images and not self.records()
 
@@ -155,9 +155,8 @@ def _check_digests(records: Iterable[Record], digest_of: DigestOf) -> None:
         now = digest_of(image)
         if known is not None and now is not None and known != now:
             raise OutputError(
-                f"{image} is not the image that the records are of: it was replaced or written"
-                " anew since then. Numbers of both would not be comparable: put the image of before"
-                " back, or name another folder"
+                f"{image} has changed since its records were written. The numbers would not be"
+                " comparable: restore the image, or name another folder"
             )
 
 
@@ -166,7 +165,6 @@ def _check_labels(records: Iterable[Record], label_of: LabelOf) -> None:
         label = label_of(image)
         if label is not None and label != target:
             raise OutputError(
-                f"the records that are there were made for other labels: that of {image} was"
-                f" {target}, is {label}. Numbers of both would not be comparable: give the labels"
-                " of before, or name another folder"
+                f"existing records used other labels: that of {image} was {target}, is {label}. The"
+                " numbers would not be comparable: use the earlier labels, or name another folder"
             )

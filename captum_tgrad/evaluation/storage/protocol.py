@@ -1,4 +1,4 @@
-"""How the numbers were made, kept beside them, so that no others are mixed into them."""
+"""The settings of an evaluation, kept beside its records, so that others are not mixed in."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _GRID = 4
 
 
 def versions() -> dict[str, str]:
-    """The versions of what computes the numbers."""
+    """The versions of the packages that compute the numbers."""
     found = {"captum_tgrad": __version__, "torch": str(torch.__version__)}
     for package in ("captum", "grad-cam"):
         try:
@@ -36,7 +36,7 @@ def versions() -> dict[str, str]:
 
 
 def fingerprint(model: Any) -> str:
-    """A few letters that change when a parameter or a buffer of the model does."""
+    """A short digest of the parameters and buffers of a model."""
     digest = hashlib.sha256()
     if isinstance(model, nn.Module):
         for name, tensor in model.state_dict().items():
@@ -48,7 +48,7 @@ def fingerprint(model: Any) -> str:
 
 
 def image_digest(image: Tensor) -> str:
-    """A few letters that change when an image does, but not with the rounding of a machine.
+    """A short digest of an image that does not depend on rounding.
 
     They are of means over a coarse grid, to a hundredth of the largest: pixels are so many that,
     however they were rounded, some would lie so near to a border that the last bit tips them.
@@ -71,7 +71,7 @@ def image_digest(image: Tensor) -> str:
 
 
 def bytes_digest(content: bytes) -> str:
-    """A few letters that change when any byte does."""
+    """A short digest of bytes."""
     return hashlib.sha256(content).hexdigest()[:16]
 
 
@@ -99,7 +99,7 @@ def write_protocol(folder: Path, protocol: Protocol) -> None:
 
 
 def joined(old: Protocol, new: Protocol) -> Protocol:
-    """The protocol of a run that goes on where another ended: more methods may be added.
+    """The protocol of a run that resumes another one, perhaps with more methods.
 
     Raises:
         OutputError: They differ in anything else; every difference is named.
@@ -107,8 +107,8 @@ def joined(old: Protocol, new: Protocol) -> Protocol:
     changes = list(_changes(old, json.loads(json.dumps(new)), ""))
     if changes:
         raise OutputError(
-            f"the records that are there were made in another way: {'; '.join(changes)}. Numbers"
-            " of both would not be comparable: run it as before, or name another folder"
+            f"existing records used other settings: {'; '.join(changes)}. The numbers would not be"
+            " comparable: use the same settings, or name another folder"
         )
     return {**new, _METHODS: {**old[_METHODS], **new[_METHODS]}}
 

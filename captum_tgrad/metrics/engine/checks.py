@@ -1,4 +1,4 @@
-"""What users may get wrong, said clearly, before the model is run."""
+"""Checks of the arguments of a metric, before the model runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The scores on the way from one batch of examples to another, feature by feature."""
+"""The scores at each step from one batch of examples to another, feature by feature."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from captum_tgrad.metrics.engine.ranking import Ranking
 
 @dataclass(frozen=True)
 class Way:
-    """From where to where features are replaced.
+    """The examples between which features are replaced.
 
     Attributes:
         start: For each input, the examples before the first feature is replaced, ``(N, ...)``.
         finish: The examples when all features are.
-        channel_dims: Which dimension of each input is no place.
+        channel_dims: The channel dimension of each input; None if all its dimensions are spatial.
         start_score: The scores of ``start``, ``(N,)``.
         finish_score: The scores of ``finish``, ``(N,)``.
     """
@@ -37,7 +37,7 @@ class Way:
     finish_score: Tensor
 
     def back(self) -> Way:
-        """The same way in the other direction."""
+        """The same examples in the opposite direction."""
         return Way(self.finish, self.start, self.channel_dims, self.finish_score, self.start_score)
 
 

@@ -17,11 +17,11 @@ class ExampleBuffer:
     """Collects examples, and scores them whenever it is full.
 
     The room is made once, in the memory format of the inputs. What is scored is a copy of what was
-    added: a model that overwrites its input harms nobody.
+    added, so in-place models are safe.
 
     Args:
         inputs: What the examples are like, one tensor for each input of the model.
-        channel_dims: Which dimension of each input is no place.
+        channel_dims: The channel dimension of each input; None if all its dimensions are spatial.
         capacity: The number of examples in one call of the model.
         evaluate: From examples, and which samples they are of, to their scores.
         progress: Is told how many examples have been scored.

@@ -1,4 +1,4 @@
-"""What a user should know of a result, in at most one warning of each kind per call."""
+"""Findings about a result, with at most one warning of each kind per call."""
 
 from __future__ import annotations
 
@@ -19,8 +19,7 @@ class Findings:
     """Collects what is found in one call or several, each kind of finding once.
 
     Attributes:
-        found: From each kind of finding, a sentence and a word for what it is about, to the names
-            of the methods and the samples that it was found in.
+        found: The methods and samples of each kind of finding, which is a sentence and a label.
     """
 
     def __init__(self) -> None:

@@ -35,7 +35,8 @@ def importance_maps(
         channel_reduce: How the channels of a place become one number.
         interpolate_mode: How a coarse map is enlarged.
         argument: What to call the attributions in a message.
-        channel_dims: Which dimension of each input is no place; if not given, 1.
+        channel_dims: The channel dimension of each input, None if all its dimensions are spatial;
+            1 if not given.
 
     Raises:
         TypeError: They are no tensors.

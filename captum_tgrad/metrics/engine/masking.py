@@ -1,4 +1,4 @@
-"""The score of an input of which only what its map points at is left."""
+"""The score of an input that is masked with its map."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The score of an example: one number, from what the model returns and the target."""
+"""The score of an example: one number, from the model's output and the target."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ class Scorer:
         return selected.reshape(-1)
 
     def _check_target(self, outputs: Tensor) -> None:
-        # check_target wants the outputs of the whole batch, of which it looks at the shape only.
+        # check_target looks at the shape of the outputs of the whole batch.
         whole = outputs.new_empty(()).expand(self._samples, *outputs.shape[1:])
         check_target(self._target, whole)
         self._checked = True
@@ -164,7 +164,7 @@ def _are_probabilities(outputs: Any) -> bool:
 
 
 def _check_classes(outputs: Tensor) -> None:
-    """Refuses outputs of which it is not known which dimension counts the classes."""
+    """Refuses outputs with an unknown class dimension."""
     if outputs.dim() > 2:
         raise ValueError(
             f"forward_func returned a tensor of shape {tuple(outputs.shape)}, and score='softmax'"
