@@ -13,7 +13,7 @@ from captum_tgrad._support.untouched import untouched
 from captum_tgrad.metrics.baselines import Baselines, Preset
 from captum_tgrad.metrics.engine.baseline_forms import Resolved, choose, resolve_each
 from captum_tgrad.metrics.engine.checks import check_count
-from captum_tgrad.metrics.engine.curve_walk import Way, area, curve_scores
+from captum_tgrad.metrics.engine.curve_walk import CurveWalk, Way, area
 from captum_tgrad.metrics.engine.example_buffer import ExampleBuffer
 from captum_tgrad.metrics.engine.findings import is_constant
 from captum_tgrad.metrics.engine.metric_call import MetricCall
@@ -68,12 +68,67 @@ def areas(
         further += len({id(each) for each in resolved.values()})
         with call.clean_scores(" and ".join(curves), call.samples * further) as (clean, buffer):
             ends = _baseline_scores(call, buffer, resolved, clean)
-            # Only where there is one: protocols written before there was a choice stay equal.
-            own = {"ties": ties, **({} if patch_size is None else {"patch_size": patch_size})}
-            return [
-                _areas(call, buffer, resolved, clean, ends, method, *ranked, own, return_curves)
-                for method, ranked in rankings.items()
+            walks = [
+                CurveWalk(_ways(call, resolved, ends, clean), ranking, broken.to(clean.device))
+                for ranking, broken in rankings.values()
             ]
+            for walk in walks:
+                walk.add_to(buffer)
+            scores = torch.split(buffer.finish(), [len(walk) for walk in walks])
+    # Only if given: protocols written before there was a choice stay equal.
+    own = {"ties": ties, **({} if patch_size is None else {"patch_size": patch_size})}
+    labels = {name: label for name, (_, label) in resolved.items()}
+    return [
+        _areas(
+            call,
+            method,
+            ranking,
+            broken,
+            walk.curves(part),
+            ends,
+            clean,
+            labels,
+            own,
+            return_curves,
+        )
+        for (method, (ranking, broken)), walk, part in zip(
+            rankings.items(), walks, scores, strict=True
+        )
+    ]
+
+
+def _areas(
+    call: MetricCall,
+    method: str,
+    ranking: Ranking,
+    broken: Tensor,
+    scores: Tensor,
+    ends: dict[str, Tensor],
+    clean: Tensor,
+    labels: dict[str, Any],
+    own: Mapping[str, Any],
+    return_curves: bool,
+) -> Areas:
+    broken = broken.to(scores.device)
+    call.check_scores(torch.isfinite(scores).all(2).all(0) | broken, method)
+    fractions = ranking.fractions(scores.dtype).to(scores.device)
+    under = area(scores, fractions)
+    under = under.masked_fill(~torch.isfinite(under), torch.nan)
+    return Areas(
+        area=dict(zip(ends, under, strict=True)),
+        scores=dict(zip(ends, scores, strict=True)) if return_curves else {},
+        fractions=fractions if return_curves else None,
+        clean_score=clean,
+        baseline_score=ends,
+        tied_share=ranking.tied_share.to(scores.device).masked_fill(broken, torch.nan),
+        protocol=call.protocol(
+            " and ".join(ends),
+            labels,
+            n_steps=ranking.counts.shape[1] - 1,
+            features=ranking.features,
+            **own,
+        ),
+    )
 
 
 def _ranked(
@@ -107,43 +162,12 @@ def _baseline_scores(
     return found
 
 
-def _areas(
-    call: MetricCall,
-    buffer: ExampleBuffer,
-    resolved: dict[str, Resolved],
-    clean: Tensor,
-    ends: dict[str, Tensor],
-    method: str,
-    ranking: Ranking,
-    broken: Tensor,
-    own: Mapping[str, Any],
-    return_curves: bool,
-) -> Areas:
-    inserting = [
-        Way(resolved[name][0], call.inputs, call.channel_dims, ends[name], clean) for name in ends
-    ]
-    ways = [
-        way if name == "insertion" else way.back()
-        for name, way in zip(ends, inserting, strict=True)
-    ]
-    broken = broken.to(clean.device)  # a model may answer on another device than it is asked on
-    scores = curve_scores(buffer, ways, ranking, broken)
-    call.check_scores(torch.isfinite(scores).all(2).all(0) | broken, method)
-    fractions = ranking.fractions(scores.dtype).to(scores.device)
-    under = area(scores, fractions)
-    under = under.masked_fill(~torch.isfinite(under), torch.nan)
-    return Areas(
-        area=dict(zip(ends, under, strict=True)),
-        scores=dict(zip(ends, scores, strict=True)) if return_curves else {},
-        fractions=fractions if return_curves else None,
-        clean_score=clean,
-        baseline_score=ends,
-        tied_share=ranking.tied_share.to(scores.device).masked_fill(broken, torch.nan),
-        protocol=call.protocol(
-            " and ".join(ends),
-            {name: label for name, (_, label) in resolved.items()},
-            n_steps=ranking.counts.shape[1] - 1,
-            features=ranking.features,
-            **own,
-        ),
-    )
+def _ways(
+    call: MetricCall, resolved: dict[str, Resolved], ends: dict[str, Tensor], clean: Tensor
+) -> list[Way]:
+    """The examples between which each curve runs."""
+    inserting = {
+        name: Way(resolved[name][0], call.inputs, call.channel_dims, ends[name], clean)
+        for name in ends
+    }
+    return [way if name == "insertion" else way.back() for name, way in inserting.items()]

@@ -41,40 +41,57 @@ class Way:
         return Way(self.finish, self.start, self.channel_dims, self.finish_score, self.start_score)
 
 
-def curve_scores(
-    buffer: ExampleBuffer, ways: Sequence[Way], ranking: Ranking, leave_out: Tensor
-) -> Tensor:
-    """The scores at every point of every way, ``(ways, N, points)``.
+class CurveWalk:
+    """The curves of one method: adds their examples to a buffer, and later places their scores.
 
-    The ends are not scored again, nor is a point where as much is replaced as at the one before.
+    The ends are not scored again, nor is a point at which nothing more is replaced.
 
     Args:
-        buffer: Scores the examples.
-        ways: Where the curves start and where they finish.
-        ranking: Which features go when.
-        leave_out: Samples that are not walked, ``(N,)``: their curves are NaN.
+        ways: The examples at both ends of each curve.
+        ranking: The order of the features.
+        leave_out: Samples without a curve, ``(N,)``: their scores are NaN.
     """
-    samples, points = ranking.counts.shape
-    destinations: list[int] = []
-    counts = ranking.counts.tolist()
-    runs = list(_runs(_all_counts(ranking), leave_out.tolist(), buffer.capacity))
-    for number, way in enumerate(ways):
-        for run in runs:
-            first_points = _first_points(counts[run.start])
-            for point, examples in _walk(way, ranking, run, first_points):
-                buffer.add(examples, run)
-                first = (number * samples + run.start) * points + point
-                destinations += range(first, first + len(run) * points, points)
-    scores = buffer.finish()
-    result = ways[0].start_score.new_full((len(ways), samples, points), torch.nan)
-    where = torch.tensor(destinations, dtype=torch.long, device=result.device)
-    result.view(-1)[where] = scores.to(result)
-    for number, way in enumerate(ways):
-        result[number, :, 0], result[number, :, -1] = way.start_score, way.finish_score
-    for run in runs:
-        result[:, run.start : run.stop] = result[:, run.start : run.stop, _sources(counts[run[0]])]
-    result[:, leave_out] = torch.nan
-    return result
+
+    def __init__(self, ways: Sequence[Way], ranking: Ranking, leave_out: Tensor) -> None:
+        self._ways, self._ranking, self._leave_out = ways, ranking, leave_out
+        self._counts = ranking.counts.tolist()
+        self._runs: list[range] = []
+        self._destinations: list[int] = []
+
+    def __len__(self) -> int:
+        """The number of examples that were added."""
+        return len(self._destinations)
+
+    def add_to(self, buffer: ExampleBuffer) -> None:
+        """Adds the examples of all points."""
+        samples, points = self._ranking.counts.shape
+        counts, leave_out = _all_counts(self._ranking), self._leave_out.tolist()
+        self._runs = list(_runs(counts, leave_out, buffer.capacity))
+        for number, way in enumerate(self._ways):
+            for run in self._runs:
+                first_points = _first_points(self._counts[run.start])
+                for point, examples in _walk(way, self._ranking, run, first_points):
+                    buffer.add(examples, run)
+                    first = (number * samples + run.start) * points + point
+                    self._destinations += range(first, first + len(run) * points, points)
+
+    def curves(self, scores: Tensor) -> Tensor:
+        """The scores at every point of every curve, ``(ways, N, points)``.
+
+        Args:
+            scores: The scores of the added examples, in that order.
+        """
+        shape = (len(self._ways), *self._ranking.counts.shape)
+        result = self._ways[0].start_score.new_full(shape, torch.nan)
+        where = torch.tensor(self._destinations, dtype=torch.long, device=result.device)
+        result.view(-1)[where] = scores.to(result)
+        for number, way in enumerate(self._ways):
+            result[number, :, 0], result[number, :, -1] = way.start_score, way.finish_score
+        for run in self._runs:
+            here = slice(run.start, run.stop)
+            result[:, here] = result[:, here, _sources(self._counts[run[0]])]
+        result[:, self._leave_out] = torch.nan
+        return result
 
 
 def area(scores: Tensor, fractions: Tensor) -> Tensor:
