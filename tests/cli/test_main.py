@@ -104,8 +104,8 @@ def test_help_names_every_network_that_needs_no_download(command, capsys):
 def test_whoever_reads_the_output_may_stop():
     script = (
         "import sys\n"
-        "from captum_tgrad.cli import main\n"
-        "main._run = lambda options: [print('line') for _ in range(100_000)]\n"
+        "from captum_tgrad.cli import explain_command, main\n"
+        "explain_command.run_explain = lambda options: print('line\\n' * 100_000)\n"
         "sys.exit(main.main(['explain', '--out', 'x']))\n"
     )
     command = subprocess.Popen(

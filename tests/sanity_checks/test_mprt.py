@@ -112,29 +112,35 @@ def test_efficient_mprt_is_the_literal_one(n_bins):
     np.testing.assert_allclose(found.efficient_mprt, expected, atol=1e-6)
 
 
-def test_the_entropy_of_quantus():
-    quantus = pytest.importorskip("quantus")
-    from captum_tgrad.sanity_checks.mprt import _entropy
+def _returning(maps):
+    """A factory of methods that return one map after another, for all samples."""
+    remaining = list(maps)
 
-    maps = torch.randn(3, 1, 12, 14, generator=torch.Generator().manual_seed(0))
-    entropy = quantus.functions.complexity_func.discrete_entropy
-    expected = [entropy(a=one.double().numpy(), x=one.numpy(), n_bins=50) for one in maps]
-    np.testing.assert_allclose(_entropy(maps, 50), expected, rtol=1e-10)
-
-
-def test_entropies_by_hand():
     class Method:
         def __init__(self, model):
             self.model = model
 
         def attribute(self, inputs, target=None):
             self.model(inputs)
-            return maps_to_return.pop(0)
+            return remaining.pop(0)
 
+    return Method
+
+
+def test_the_entropy_of_quantus():
+    quantus = pytest.importorskip("quantus")
+    maps = torch.randn(2, 2, 1, 12, 14, generator=torch.Generator().manual_seed(0))
+    found = efficient_mprt(network(), _returning(maps), images(), n_bins=50)
+    entropy = quantus.functions.complexity_func.discrete_entropy
+    for entropies, batch in ((found.trained_entropy, maps[0]), (found.random_entropy, maps[1])):
+        expected = [entropy(a=one.double().numpy(), x=one.numpy(), n_bins=50) for one in batch]
+        np.testing.assert_allclose(entropies, expected, rtol=1e-10)
+
+
+def test_entropies_by_hand():
     two_bins = torch.tensor([[[[0.0, 0.0, 0.0, 1.0]]], [[[2.0, 2.0, 2.0, 2.0]]]])
     four_bins = torch.tensor([[[[0.0, 1.0, 2.0, 3.0]]], [[[0.0, 1.0, 2.0, 3.0]]]])
-    maps_to_return = [two_bins, four_bins]
-    found = efficient_mprt(network(), Method, images(), n_bins=4)
+    found = efficient_mprt(network(), _returning([two_bins, four_bins]), images(), n_bins=4)
     trained = -(0.75 * np.log(0.75) + 0.25 * np.log(0.25))
     assert found.trained_entropy.tolist() == pytest.approx([trained, 0])
     assert found.random_entropy.tolist() == pytest.approx([np.log(4)] * 2)
