@@ -11,7 +11,7 @@ _GUARDS = ("has_torch_function", "has_torch_function_unary", "has_torch_function
 
 
 @lru_cache(maxsize=256)
-def opened(func: Callable[..., Any]) -> Callable[..., Any] | None:
+def without_override_check(func: Callable[..., Any]) -> Callable[..., Any] | None:
     """A copy of a Python function without its check for overrides; None if it has no check.
 
     Called inside a mode, the function would call the mode again. Without the check its body runs,

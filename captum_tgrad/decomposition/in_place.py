@@ -62,7 +62,7 @@ def places_within(base: Tensor, view: Tensor, written: Places) -> Places:
 
     def run(indices: list[Tensor]) -> list[Tensor]:
         whole = _laid_out_as(base, indices[0])
-        _seen_through(view, base, whole).copy_(indices[1])
+        _same_view_of(view, base, whole).copy_(indices[1])
         return [whole]
 
     return after(run, [places_of(base), written], [base, view])[0]
@@ -72,7 +72,7 @@ def places_of_view(base: Tensor, view: Tensor, given: Places) -> Places:
     """The places of a view of a tensor."""
 
     def run(indices: list[Tensor]) -> list[Tensor]:
-        return [_seen_through(view, base, _laid_out_as(base, indices[0]))]
+        return [_same_view_of(view, base, _laid_out_as(base, indices[0]))]
 
     return after(run, [given], [base])[0]
 
@@ -80,7 +80,7 @@ def places_of_view(base: Tensor, view: Tensor, given: Places) -> Places:
 def rest_of_base(base: Tensor, view: Tensor) -> ElementBias:
     """The bias of a constant whose view was overwritten: the elements outside the view."""
     rest = _laid_out_as(base, base.detach())
-    _seen_through(view, base, rest).zero_()
+    _same_view_of(view, base, rest).zero_()
     return ElementBias(torch.Tensor.contiguous, rest)
 
 
@@ -89,7 +89,7 @@ def _laid_out_as(base: Tensor, values: Tensor) -> Tensor:
     return values.new_empty_strided(base.shape, base.stride()).copy_(values)
 
 
-def _seen_through(view: Tensor, base: Tensor, whole: Tensor) -> Tensor:
+def _same_view_of(view: Tensor, base: Tensor, whole: Tensor) -> Tensor:
     """The view of ``whole`` that ``view`` is of ``base``; both have the same strides."""
     # How many elements of the view are one element of the base.
     numbers = 2 if base.is_complex() and not view.is_complex() else 1

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from captum_tgrad._support.show import numbers
 from captum_tgrad.decomposition.places.cells import Grid
-from captum_tgrad.decomposition.places.enlarging import on_the_whole
+from captum_tgrad.decomposition.places.enlarging import on_whole_input
 
 
 @dataclass(frozen=True)
@@ -108,5 +108,5 @@ def term(
     shown = next((maps[n] for n in inputs if maps[n].grid is not None), maps[inputs[0]])
     positive, negative = shown.positive, shown.negative
     if shown.grid is not None:
-        positive, negative = (on_the_whole(each, shown.grid) for each in (positive, negative))
+        positive, negative = (on_whole_input(each, shown.grid) for each in (positive, negative))
     return Term(name, positive, negative, score, inputs, magnitudes, maps, lost_at)

@@ -20,7 +20,7 @@ from captum_tgrad.decomposition.call import (
     operation_name,
     tensors_in,
 )
-from captum_tgrad.decomposition.composite import opened
+from captum_tgrad.decomposition.composite import without_override_check
 from captum_tgrad.decomposition.in_place import (
     autograd_keeps_old_values,
     places_within,
@@ -146,7 +146,7 @@ class Trace(TorchFunctionMode):
         if not args and "input" in kwargs and operation_name(func) not in _INPUT_IS_NOT_FIRST:
             args, kwargs = (kwargs["input"],), {k: v for k, v in kwargs.items() if k != "input"}
         record = operation_of(func)
-        if record is NO_RECORD and (inner := opened(func)) is not None:
+        if record is NO_RECORD and (inner := without_override_check(func)) is not None:
             with self._resumed():
                 return inner(*args, **kwargs)
         constants = {id(t): t.detach() for t in following if self.recorder.origin(t) is None}

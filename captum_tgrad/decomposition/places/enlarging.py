@@ -7,10 +7,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from captum_tgrad.decomposition.places.bounded_cache import BoundedCache
 from captum_tgrad.decomposition.places.cells import Grid, borders_of, redistributed
-from captum_tgrad.decomposition.places.remembered import Remembered
 
-_known: Remembered[Tensor] = Remembered()
+_known: BoundedCache[Tensor] = BoundedCache()
 
 
 def enlarged(evidence: Tensor, source: Grid, target: Grid) -> Tensor:
@@ -28,7 +28,7 @@ def enlarged(evidence: Tensor, source: Grid, target: Grid) -> Tensor:
     return redistributed(evidence, _matrices(source, target))
 
 
-def on_the_whole(evidence: Tensor, grid: Grid) -> Tensor:
+def on_whole_input(evidence: Tensor, grid: Grid) -> Tensor:
     """A map of a part of an input, such as a crop, on a grid over the whole input.
 
     The sum of the map does not change.
@@ -42,13 +42,13 @@ def on_the_whole(evidence: Tensor, grid: Grid) -> Tensor:
     return redistributed(
         evidence,
         [
-            _remembered(_shares_on_the_whole, cells, extent)
+            _cached(_shares_on_whole_input, cells, extent)
             for cells, extent in zip(grid.axes, grid.extents, strict=True)
         ],
     )
 
 
-def _shares_on_the_whole(cells: Tensor, extent: int) -> Tensor:
+def _shares_on_whole_input(cells: Tensor, extent: int) -> Tensor:
     """The share of each cell that equal cells over the whole axis take."""
     size = max(round(extent / float(cells[:, 1].min())), 1)
     width = extent / size
@@ -70,12 +70,12 @@ def weights(source: Grid, target: Grid) -> list[Tensor]:
 def _matrices(source: Grid, target: Grid) -> list[Tensor | None]:
     """The share of each source cell that each target cell takes; None if the cells are equal."""
     return [
-        None if torch.equal(cells, others) else _remembered(_enlarging, cells, others)
+        None if torch.equal(cells, others) else _cached(_enlarging, cells, others)
         for cells, others in zip(source.axes, target.axes, strict=True)
     ]
 
 
-def _remembered(compute: Callable[..., Tensor], cells: Tensor, to: Tensor | int) -> Tensor:
+def _cached(compute: Callable[..., Tensor], cells: Tensor, to: Tensor | int) -> Tensor:
     end = to if isinstance(to, int) else to.numpy().tobytes()
     key = (compute, cells.numpy().tobytes(), end)
     matrix = _known.get(key)
@@ -94,14 +94,14 @@ def _enlarging(source: Tensor, target: Tensor) -> Tensor:
         overlap = torch.minimum(high[:, None], stop) - torch.maximum(low[:, None], start)
         matrix = overlap.clamp_min(0) / target[:, 1]
     else:
-        matrix = _hats(middle, low, high, target[:, 0])
+        matrix = _interpolation_matrix(middle, low, high, target[:, 0])
     nothing = matrix.sum(1) <= 0
     nearest = (middle[:, None] - target[:, 0]).abs().argmin(1)
     matrix[nothing, nearest[nothing]] = 1
     return matrix
 
 
-def _hats(middle: Tensor, low: Tensor, high: Tensor, points: Tensor) -> Tensor:
+def _interpolation_matrix(middle: Tensor, low: Tensor, high: Tensor, points: Tensor) -> Tensor:
     """Linear interpolation between adjacent cells, constant up to the outermost borders."""
     last = len(middle) - 1
     right = torch.searchsorted(middle, points.contiguous()).clamp(max=last)

@@ -9,18 +9,18 @@ import torch
 from torch import Tensor
 
 from captum_tgrad.decomposition.call import Call, NoRuleError, map_tensors, tensors_in
+from captum_tgrad.decomposition.places.bounded_cache import BoundedCache
 from captum_tgrad.decomposition.places.contraction import has_zeros
 from captum_tgrad.decomposition.places.coordinates import Axis, Coordinates, coordinates
 from captum_tgrad.decomposition.places.origin import places_of
 from captum_tgrad.decomposition.places.picking import BY_VALUE
 from captum_tgrad.decomposition.places.places import Places, has_places, lost_places, mixed, places
-from captum_tgrad.decomposition.places.remembered import Remembered
 from captum_tgrad.decomposition.random_state import lock
 
 FoundPlaces = tuple[Places, bool]
 """The known places of an output, and whether they are complete."""
 
-_known: Remembered[tuple[list[FoundPlaces], bool | None]] = Remembered()
+_known: BoundedCache[tuple[list[FoundPlaces], bool | None]] = BoundedCache()
 """The places of outputs by call, and whether they hold for dense constant matrices only."""
 _MOST_ELEMENTS = 2**22  # of the tensors of a call whose places are found by trying
 

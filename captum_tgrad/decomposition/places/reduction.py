@@ -10,10 +10,10 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from captum_tgrad.decomposition.places.bounded_cache import BoundedCache
 from captum_tgrad.decomposition.places.cells import Grid, borders_of, redistributed
 from captum_tgrad.decomposition.places.coordinates import SAMPLES, Axis, Coordinates
 from captum_tgrad.decomposition.places.places import Places
-from captum_tgrad.decomposition.places.remembered import Remembered
 
 
 class SamplesLostError(ValueError):
@@ -126,7 +126,7 @@ class Reduction:
         return shared[index].reshape(shape)
 
 
-_known: Remembered[Reduction] = Remembered()
+_known: BoundedCache[Reduction] = BoundedCache()
 
 
 def reduction(given: Places, axes: Sequence[Axis], samples: int) -> Reduction:

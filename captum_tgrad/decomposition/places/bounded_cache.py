@@ -9,7 +9,7 @@ Value = TypeVar("Value")
 _OF_AN_ENTRY = 64
 
 
-class Remembered(Generic[Value]):
+class BoundedCache(Generic[Value]):
     """A cache that is cleared when it holds too many numbers.
 
     Args:
