@@ -40,7 +40,9 @@ def test_python_examples_run(page, tmp_path, monkeypatch):
 @pytest.mark.parametrize("page", WITH_IMAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_images_are_there(page):
     for inline, directive in IMAGE.findall(page.read_text(encoding="utf-8")):
-        assert (page.parent / (inline or directive)).is_file()
+        image = page.parent / (inline or directive)
+        # The build of the documentation draws these, and fails where one is missing.
+        assert image.is_file() or image.parent.name == "generated"
 
 
 def _documented():

@@ -1,4 +1,4 @@
-"""Attributions that are begun inside of a hook while another one replaces a layer's activation."""
+"""Rejects attributions in a hook of a model whose activation another attribution replaces."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import nn
 
 
 class _Running(threading.local):
-    """The layers whose activations are replaced in this thread at the moment."""
+    """The layers of this thread whose activations are currently replaced."""
 
     def __init__(self) -> None:
         self.layers: list[nn.Module] = []
@@ -22,7 +22,7 @@ _running = _Running()
 
 @contextmanager
 def replacing(layer: nn.Module) -> Iterator[None]:
-    """A context in which the layer has a hook that replaces its activation."""
+    """A context that registers a layer whose activation a hook replaces."""
     _running.layers.append(layer)
     try:
         yield
@@ -31,10 +31,10 @@ def replacing(layer: nn.Module) -> Iterator[None]:
 
 
 def check_not_nested(forward_func: Any) -> None:
-    """Refuses a model one of whose layers is being replaced: both attributions would be wrong.
+    """Checks that no activation of a model is currently replaced; both attributions would be wrong.
 
     Raises:
-        ValueError: So it is.
+        ValueError: The activation of one of its layers is replaced.
     """
     if not _running.layers or not isinstance(forward_func, nn.Module):
         return
@@ -42,7 +42,8 @@ def check_not_nested(forward_func: Any) -> None:
     for layer in _running.layers:
         if id(layer) in modules:
             raise ValueError(
-                "forward_func is in the middle of another attribution: this was called in a hook of"
-                f" a model while LayerTGradAttribution replaces its layer ({type(layer).__name__})."
-                " Compute one after the other, or of copy.deepcopy(model)."
+                "forward_func is in the middle of another attribution: a hook of the model called"
+                " this one while LayerTGradAttribution replaces the activation of a"
+                f" {type(layer).__name__}. Compute one after the other, or explain"
+                " copy.deepcopy(model)."
             )

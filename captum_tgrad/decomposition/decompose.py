@@ -100,9 +100,8 @@ def decompose(
         trace.recorder.finish(output)
         _require_order(output, summing.samples)
         selected = select(output)
-        outputs.append(
-            selected.detach().to(leaves[0].device, copy=True)
-        )  # not a view of all outputs
+        # A copy, not a view of all outputs.
+        outputs.append(selected.detach().to(leaves[0].device, copy=True))
         return output
 
     try:
