@@ -19,7 +19,7 @@ from captum_tgrad.decomposition.precision import without_autocast
 
 
 class TGradAttribution(CompleteAttribution):
-    """T-Grad: attributions from the input gradient and every bias, which add up to the output.
+    """T-Grad: attributions from the input gradient and every bias of a network.
 
     The output is decomposed into ``<df/dx, x>`` and one term for each operation that adds
     something of its own, such as a bias. Each term has a map and a score. The attribution is the
