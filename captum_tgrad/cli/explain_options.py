@@ -58,7 +58,7 @@ def add_explain(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         "--page",
         action="store_true",
         help="also write DIR/NAME.html: a page to walk through the explanation term by term, in one"
-        " file that any browser opens",
+        " file that any browser opens; its map is that of --aggregation paper, a sum of the terms'",
     )
     parser.add_argument(
         "--rival",

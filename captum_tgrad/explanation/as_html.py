@@ -29,6 +29,10 @@ def page_of(explanation: Explanation, name: str) -> str:
     if explanation.rival is not None:
         other = explanation.rival.prediction
         about.append(f"of {other.name} {other.probability:.1%}")
+    if explanation.aggregation != "paper":
+        about.append(
+            f'the map here is that of aggregation "paper", not "{explanation.aggregation}"'
+        )
     if explanation.seen is not None and explanation.cut_away > 0:
         about.append(f"{explanation.cut_away:.0%} of the picture is cut away")
     return walkthrough_page(

@@ -130,7 +130,8 @@ class Explanation:
     def to_html(self, name: str = "") -> str:
         """A page on which a person walks through the explanation, term by term.
 
-        A notebook shows it when a cell ends with the explanation.
+        A notebook shows it when a cell ends with the explanation. Its map is the sum of the terms'
+        maps, ``aggregation="paper"``, whatever the explanation's own is.
 
         Args:
             name: What the picture is called, such as its file.

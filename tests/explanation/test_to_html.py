@@ -93,6 +93,13 @@ def test_a_page_of_one_class():
     assert len(numbers_in(found.to_html())["views"]) == 1
 
 
+def test_the_map_of_the_page_is_the_sum_of_the_terms():
+    (found,) = explain(_classifier(), _images(1), keep_terms=True, aggregation="levels")
+    assert "the map here is that of aggregation &quot;paper&quot;" in found.to_html()
+    (paper,) = explain(_classifier(), _images(1), keep_terms=True)
+    assert numbers_in(found.to_html()) == numbers_in(paper.to_html())
+
+
 def test_names_of_classes_and_files_stay_text():
     (found,) = explain(_classifier(), _images(1), target=1, rival=0)
     plain = explain(_classifier(("a", "b", "c")), _images(1), target=1, rival=0)[0]
