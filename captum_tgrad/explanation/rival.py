@@ -56,6 +56,11 @@ def rivals_of(
     """
     from captum_tgrad import TGradAttribution
 
+    if not isinstance(rival, (int, str)):
+        raise TypeError(
+            "rival must be the index or the name of a class, True or False, not"
+            f" {type(rival).__name__}"
+        )
     if logits.shape[1] < 2:
         raise ValueError(f"rival must be False: {classifier.name} has only one class")
     classes = logits.scatter(1, targets[:, None], -torch.inf).argmax(dim=1)

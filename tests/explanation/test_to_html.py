@@ -83,6 +83,8 @@ def test_a_rival_that_is_named():
         assert explanation.rival.prediction.index == wanted
     with pytest.raises(ValueError, match="there is no class 'd'"):
         explain(classifier, images, rival="d")
+    with pytest.raises(TypeError, match="rival must be the index or the name"):
+        explain(classifier, images, rival=1.5)
     with pytest.raises(ValueError, match="only one class"):
         explain(_classifier(("a",)), images, rival=True)
 

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from functools import cache
 from html import escape
 from importlib.resources import files
 from string import Template
@@ -166,6 +167,7 @@ def _policy(scripts: Sequence[str]) -> str:
     )
 
 
+@cache
 def _read(name: str) -> str:
     return (files(__package__) / "templates" / name).read_text(encoding="utf-8")
 

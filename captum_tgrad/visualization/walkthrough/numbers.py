@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from captum_tgrad.decomposition.term import Term
-from captum_tgrad.visualization.walkthrough.stored_maps import stored_map
+from captum_tgrad.visualization.walkthrough.stored_maps import MOST_CELLS, stored_map
 from captum_tgrad.visualization.walkthrough.view import View
 
 
@@ -30,7 +30,9 @@ def numbers_of(view: View, sample: int) -> dict[str, Any]:
         "for": whole.map("positive")[sample, 0],
         "against": whole.map("negative")[sample, 0],
     }
-    terms = [_term(term, sample, sums) for term in whole]
+    # Finer maps than that of the input, which the page is drawn at, would be read between cells.
+    most = [min(side, MOST_CELLS) for side in maps["for"].shape]
+    terms = [_term(term, sample, sums, most) for term in whole]
     for number, term in enumerate(terms, 1):
         term["label"] = f"{number} of {len(terms)}: {term['name']} adds {signed(term['score'])}"
     return {
@@ -63,7 +65,7 @@ def signed(value: float) -> str:
     return text.replace("-", "\N{MINUS SIGN}")
 
 
-def _term(term: Term, sample: int, sums: dict[str, float]) -> dict[str, Any]:
+def _term(term: Term, sample: int, sums: dict[str, float], most: Sequence[int]) -> dict[str, Any]:
     score = float(term.score[sample])
     own = {"for": max(score, 0.0), "against": max(-score, 0.0)}
     evidence = {"for": term.positive[sample], "against": term.negative[sample]}
@@ -76,7 +78,7 @@ def _term(term: Term, sample: int, sums: dict[str, float]) -> dict[str, Any]:
         "resolution": term.resolution if placed else "",
         "placed": float(term.placed[sample]),
         "maps": {
-            side: stored_map(each[0] if placed else each.sum().reshape(1, 1))
+            side: stored_map(each[0] if placed else each.sum().reshape(1, 1), most)
             for side, each in evidence.items()
         },
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -13,10 +14,10 @@ LEVELS = 255
 """A cell holds a whole number from 0 to this."""
 
 MOST_CELLS = 224
-"""Maps with more cells a side are averaged, so that a page stays small."""
+"""No map of a page has more cells along a side, so that it stays small."""
 
 
-def stored_map(values: Tensor) -> dict[str, Any]:
+def stored_map(values: Tensor, most: Sequence[int] = (MOST_CELLS, MOST_CELLS)) -> dict[str, Any]:
     """A map as JSON: its size, its largest value, and its cells in base64.
 
     A cell holds ``q = round(255 * sqrt(value / largest))``, and is read as
@@ -25,13 +26,14 @@ def stored_map(values: Tensor) -> dict[str, Any]:
 
     Args:
         values: Shape ``(h, w)``, nowhere negative.
+        most: How many cells there may be along each side; maps with more are averaged.
 
     Example:
         >>> stored_map(torch.tensor([[0.0, 1.0], [2.0, 4.0]]))
         {'size': [2, 2], 'largest': 4.0, 'cells': 'AIC0/w=='}
     """
     values = values.detach().cpu().double()
-    size = [min(side, MOST_CELLS) for side in values.shape]
+    size = [min(pair) for pair in zip(values.shape, most, strict=True)]
     if size != list(values.shape):
         values = F.interpolate(values[None, None], size, mode="area")[0, 0]
     largest = float(values.max())

@@ -116,6 +116,19 @@ def test_a_large_map_is_averaged():
     torch.testing.assert_close(cells(stored), wanted, rtol=0, atol=1 / 255)
 
 
+def test_a_map_that_is_finer_than_the_input_is_averaged():
+    model = nn.Sequential(
+        nn.Upsample(scale_factor=2), nn.Conv2d(3, 2, 1), nn.Flatten(), nn.Linear(2 * 16 * 16, 1)
+    )
+    whole = TGradAttribution(model).decompose(images(1), target=0)
+    assert whole["1"].resolution == "16 x 16"
+    (found,) = numbers_in(walkthrough_page([View("one", whole)], images(1)))["views"]
+    stored = found["terms"][1]["maps"]["for"]
+    wanted = nn.functional.avg_pool2d(whole["1"].positive, 2)[0, 0].double()
+    assert (cells(stored) - wanted).abs().max() <= wanted.max() / 255
+    assert found["terms"][1]["score"] == float(whole["1"].score)
+
+
 @pytest.mark.parametrize("values", [torch.zeros(2, 3), torch.full((1, 1), 4.0)])
 def test_flat_maps(values):
     torch.testing.assert_close(cells(stored_map(values)), values.double())
