@@ -21,7 +21,10 @@ from typing import Any
 import pytest
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
-_FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--hide-scrollbars")
+_FLAGS = (
+    "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--hide-scrollbars",
+    "--disable-background-networking", "--disable-component-update", "--remote-debugging-pipe",
+)  # fmt: skip
 _SECONDS = 60.0
 _KEYS = {
     "Tab": 9, "Enter": 13, "Escape": 27, " ": 32, "End": 35, "Home": 36,
@@ -80,6 +83,19 @@ class Browser:
         )
         assert "exceptionDetails" not in found, found["exceptionDetails"]
         return found["result"].get("value")
+
+    @contextmanager
+    def frame(self) -> Iterator[None]:
+        """Within it, expressions are of the page in the frame, which is a process of its own."""
+        outer, self._session = self._session, None
+        try:
+            found = self.call("Target.getTargets")["targetInfos"]
+            (inner,) = (each["targetId"] for each in found if each["type"] == "iframe")
+            attached = self.call("Target.attachToTarget", targetId=inner, flatten=True)
+            self._session = attached["sessionId"]
+            yield
+        finally:
+            self._session = outer
 
     def wait(self, condition: str) -> None:
         """Waits until a JavaScript expression is true."""
@@ -192,7 +208,7 @@ def chromium(profile: Path) -> Iterator[Browser]:
         os.dup2(writer, 4)
 
     process = subprocess.Popen(
-        [program, *_FLAGS, "--remote-debugging-pipe", f"--user-data-dir={profile}"],
+        [program, *_FLAGS, f"--user-data-dir={profile}", "about:blank"],
         preexec_fn=give_pipes,
         close_fds=False,
         stdout=subprocess.DEVNULL,

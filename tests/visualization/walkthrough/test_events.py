@@ -7,6 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from captum_tgrad.explanation.as_html import frame_of
 from captum_tgrad.visualization.walkthrough.numbers import signed
 from tests.visualization.walkthrough.small_page import (
     LAST,
@@ -185,6 +186,16 @@ def test_a_click_on_the_photo_lists_the_terms_there(browser):
     assert ordered[0] in readout(browser)
     mean = sum(score for score in SCORES[0] if score > 0) / 64
     assert f"is {total / mean:.1f} times its mean" in browser("byId('place').innerText")
+
+
+def test_the_page_works_in_the_frame_of_a_notebook(chrome, tmp_path):
+    (tmp_path / "notebook.html").write_text(f"<!DOCTYPE html>{frame_of(document())}", "utf-8")
+    chrome.open(tmp_path / "notebook.html")
+    with chrome.frame():
+        chrome.wait("document.documentElement.className === 'alive'")
+        chrome("select(1)")
+        assert readout(chrome).startswith(NAMES[1])
+    assert chrome.errors == []
 
 
 def test_numbers_are_written_alike_with_and_without_scripts(browser):
