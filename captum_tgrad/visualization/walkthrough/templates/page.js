@@ -99,6 +99,7 @@ function showView() {
 
 function showTable(view) {
   const side = state.side === "against" ? "against" : "for";
+  byId("count").textContent = view.terms.length;
   byId("share-title").textContent = `share of the map ${view.sides[side]}`;
   byId("rows").replaceChildren(...view.terms.map((term) => {
     const row = element("tr"), name = element("th", "", term.name);
