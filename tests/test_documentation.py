@@ -74,7 +74,9 @@ def test_the_page_of_the_sample_image_is_beside_the_documentation(tmp_path):
     configuration = runpy.run_path(str(ROOT / "docs" / "conf.py"))
     connected = {}
     app = SimpleNamespace(
-        outdir=tmp_path, builder=SimpleNamespace(format="html"), connect=connected.__setitem__
+        outdir=tmp_path,
+        builder=SimpleNamespace(format="html"),
+        connect=lambda event, handler, **_: connected.update({event: handler}),
     )
     configuration["setup"](app)
     connected["build-finished"](app, None)
