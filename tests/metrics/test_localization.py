@@ -136,7 +136,7 @@ def test_random_maps_score_what_chance_says(metric):
 @every_metric
 def test_a_constant_map_gets_what_chance_gives_and_a_warning(metric):
     masks = random(2, 6, 6, seed=5) > 0.4
-    with pytest.warns(UserWarning, match="Constant maps say nothing about where"):
+    with pytest.warns(UserWarning, match="Constant: attributions, sample 0, 1"):
         found = metric(torch.ones(2, 1, 6, 6), masks, **_exact(metric))
     torch.testing.assert_close(getattr(found, metric.__name__), found.chance)
 
@@ -234,6 +234,7 @@ def test_what_is_left_out_is_nan_and_the_rest_is_as_ever(metric):
         ({"regions": [[], [[0, 0, 9, 2]]]}, ValueError, r"regions\[1\] .*boxes are in its pixels"),
         ({"regions": [[], [[0, 0, torch.inf, 2]]]}, ValueError, "not finite"),
         ({"size": (6,), "regions": torch.ones(2, 4)}, ValueError, "size must be height and width"),
+        ({"size": 6}, ValueError, "size must be height and width in pixels, got 6"),
         ({"size": (8, 8)}, ValueError, r"regions has shape \(2, 6, 6\).*\(2, 8, 8\)"),
         ({"channel_dim": 0}, ValueError, "channel_dim must be"),
         ({"channel_reduce": "mean"}, ValueError, "channel_reduce must be"),

@@ -6,6 +6,7 @@ import torch
 
 from captum_tgrad.metrics import road
 from captum_tgrad.metrics.engine.linear_imputation import linear_imputation
+from captum_tgrad.metrics.engine.multilevel import Multilevel
 from tests.metrics.models import classifier, permutation, random
 
 
@@ -50,6 +51,32 @@ def test_the_imputation_solves_the_literal_equations(share):
     single = linear_imputation(images.float(), missing)
     assert single.dtype == torch.float32
     np.testing.assert_allclose(single, np.stack(expected), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 3), (7, 8), (8, 7), (16, 5)])
+def test_corrections_are_symmetric_and_positive(size):
+    unknown = (random(1, 1, *size, seed=3) > -0.8).double()
+    unit = torch.eye(size[0] * size[1]).double().reshape(-1, 1, *size)
+    matrix = Multilevel(unknown.expand(len(unit), -1, -1, -1))(unit * unknown).flatten(1)
+    torch.testing.assert_close(matrix, matrix.T, rtol=0, atol=1e-12)
+    inside = unknown.flatten() > 0
+    assert torch.linalg.eigvalsh(matrix[inside][:, inside]).min() > 0.99
+    assert not matrix[~inside].any()
+
+
+@pytest.mark.parametrize("share", [0.5, 0.99])
+def test_large_holes_take_few_iterations(share, monkeypatch):
+    calls = []
+    neighbors = linear_imputation.__globals__["_neighbors"]
+    monkeypatch.setitem(
+        linear_imputation.__globals__, "_neighbors", lambda x: calls.append(1) or neighbors(x)
+    )
+    images = random(1, 1, 128, 96)
+    missing = torch.zeros(1, 128, 96, dtype=torch.bool)
+    missing[:, : round(128 * share)] = True
+    filled = linear_imputation(images, missing)
+    assert len(calls) < 150  # 405 and 582 without corrections of lower resolutions
+    assert torch.equal(filled[~missing[:, None]], images[~missing[:, None]])
 
 
 def test_a_constant_image_stays_and_one_pixel_is_the_mean_of_its_neighbors():
@@ -109,6 +136,21 @@ def test_grad_cams_changes(ties):
     # As ROADCombined has it.
     combined = (found.least_relevant_first - found.most_relevant_first) / 2
     torch.testing.assert_close(found.road, combined)
+
+
+def test_the_true_map_beats_a_random_one_and_that_the_inverted():
+    true = torch.zeros(8, 1, 12, 12).double()
+    for sample in range(8):
+        true[sample, :, sample : sample + 3, 4:7] = 1
+    inputs = true + 0.1 * random(8, 1, 12, 12).abs()
+
+    def model(x):  # the eight samples, whole batches of them
+        return (x * true).sum((1, 2, 3))
+
+    maps = {"true": true, "random": random(8, 1, 12, 12, seed=2), "inverted": 1 - true}
+    found = road(model, inputs, maps, max_examples_per_batch=8)
+    means = [found[name].road.mean() for name in ("true", "random", "inverted")]
+    assert means[0] > 1 > means[1] > -1 > means[2]
 
 
 def test_by_hand():

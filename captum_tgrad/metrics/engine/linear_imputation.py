@@ -7,6 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from captum_tgrad.metrics.engine.multilevel import Multilevel
+
 
 def linear_imputation(images: Tensor, missing: Tensor) -> Tensor:
     """Replaces pixels by the solution of the linear equations of Rong et al.
@@ -34,8 +36,10 @@ def linear_imputation(images: Tensor, missing: Tensor) -> Tensor:
     right = _neighbors(known) * unknown
     # To start from the mean of what is known saves iterations.
     start = known.sum((2, 3), keepdim=True) / (1 - unknown).sum((2, 3), keepdim=True)
-    precision = torch.finfo(images.dtype).eps
-    solution = _conjugate_gradients(equations, degree, right, start * unknown, precision / 10)
+    precision = torch.finfo(images.dtype).eps / 10
+    solution = _conjugate_gradients(
+        equations, Multilevel(unknown), right, start * unknown, precision
+    )
     return torch.where(missing[:, None], solution.to(images.dtype), images)
 
 
@@ -57,7 +61,7 @@ def _one_two_one(values: Tensor, dimension: int) -> Tensor:
 
 def _conjugate_gradients(
     equations: Callable[[Tensor], Tensor],
-    degree: Tensor,
+    preconditioner: Callable[[Tensor], Tensor],
     right: Tensor,
     values: Tensor,
     precision: float,
@@ -66,15 +70,15 @@ def _conjugate_gradients(
 
     Args:
         equations: A symmetric, positive definite map of ``(N, C, H, W)``.
-        degree: Its diagonal, which the residuals are scaled with.
+        preconditioner: Likewise; the nearer to the inverse, the fewer iterations.
         right: The right-hand side.
         values: Where to start from.
         precision: How small the residual must be, relative to the right-hand side.
     """
     residual = right - equations(values)
-    scaled = residual / degree
-    direction, size = scaled, _inner(residual, scaled)
-    small = _inner(right, right / degree) * precision**2
+    corrected = preconditioner(residual)
+    direction, size = corrected, _inner(residual, corrected)
+    small = _inner(right, preconditioner(right)) * precision**2
     for _ in range(right[0, 0].numel()):
         if bool((size <= small).all()):
             break
@@ -83,9 +87,9 @@ def _conjugate_gradients(
         step = torch.where(size > small, size / _inner(direction, image), 0)
         values = values + step * direction
         residual = residual - step * image
-        scaled = residual / degree
-        before, size = size, _inner(residual, scaled)
-        direction = scaled + torch.where(before > small, size / before, 0) * direction
+        corrected = preconditioner(residual)
+        before, size = size, _inner(residual, corrected)
+        direction = corrected + torch.where(before > small, size / before, 0) * direction
     return values
 
 

@@ -156,7 +156,11 @@ def _images(
         sizes.append(tuple(channels_first(each, arguments.channel_dim).shape[2:]))
     first = next(iter(methods.values()))
     size = arguments.size or size_of_masks(arguments.regions) or (max(sizes)[0], max(sizes)[1])
-    if len(size) != 2 or any(isinstance(n, bool) or not isinstance(n, int) or n < 1 for n in size):
+    if (
+        not isinstance(size, (tuple, list))
+        or len(size) != 2
+        or any(isinstance(n, bool) or not isinstance(n, int) or n < 1 for n in size)
+    ):
         raise ValueError(f"size must be height and width in pixels, got {size!r}.")
     return first.shape[0], (size[0], size[1]), first.device
 
