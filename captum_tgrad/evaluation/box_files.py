@@ -58,6 +58,9 @@ class BoxRegions(Mapping[str, Tensor]):
     def __len__(self) -> int:
         return len(self.boxes)
 
+    def __contains__(self, name: object) -> bool:
+        return name in self.boxes  # a mapping would make the region to find out
+
     def __getitem__(self, name: str) -> Tensor:
         """The pixels that the network sees and that are in a box, ``(H, W)``, bool.
 

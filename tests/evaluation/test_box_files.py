@@ -119,6 +119,17 @@ def test_a_digest_changes_with_the_boxes(tmp_path, folder):
     assert digests[0] == digests[1] != digests[2]
 
 
+def test_no_picture_is_read_before_its_region_is_asked_for(tmp_path, folder):
+    (tmp_path / "boxes.csv").write_text("cats/a.png,1 1 6 4\n")
+    regions = _regions(tmp_path / "boxes.csv", folder)
+    (folder / "cats" / "a.png").write_bytes(b"")
+    assert "cats/a.png" in regions
+    assert "cats/b.jpeg" not in regions
+    assert (len(regions), len(regions.digest)) == (1, 16)
+    with pytest.raises(ValueError, match=r"a\.png"):
+        regions["cats/a.png"]
+
+
 def test_a_box_that_is_not_in_its_picture(tmp_path, folder):
     (tmp_path / "boxes.csv").write_text("cats/a.png,1 1 40 4\n")
     with pytest.raises(ValueError, match=r"boxes of cats/a.png do not fit it: a box .*40"):
