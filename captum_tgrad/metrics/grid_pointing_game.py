@@ -19,7 +19,7 @@ from captum_tgrad.metrics.engine.checks import (
     listed,
 )
 from captum_tgrad.metrics.engine.findings import Findings
-from captum_tgrad.metrics.engine.grids import layouts, sure_of, tiled
+from captum_tgrad.metrics.engine.grids import confident_images, layouts, tiled
 from captum_tgrad.metrics.engine.importance import (
     ChannelReduce,
     InterpolateMode,
@@ -47,10 +47,10 @@ def grid_pointing_game(
     nan_policy: NanPolicy = "raise",
     seed: int = 0,
 ) -> GridPointingGameResult | dict[str, GridPointingGameResult]:
-    """How much of each map is on the one image of a grid that shows its class.
+    """The share of each map that is on the one image of a grid that shows its class.
 
-    Images of different classes, each of which the model is sure of, are tiled ``grid`` by
-    ``grid``; the class of every cell is explained in turn. With ``m`` the map without its negative
+    Confidently classified images of different classes are tiled ``grid`` by ``grid``, and the class
+    of every cell is explained in turn. With ``m`` the map without its negative
     values, the number is ``sum of m in the cell / sum of m``, and 0 for a map with nothing above
     0: as in sukrutrao/Attribution-Evaluation, where an image is in one grid at most, too. No boxes
     are needed, but a model that takes images ``grid`` times as large.
@@ -61,7 +61,7 @@ def grid_pointing_game(
 
     Args:
         forward_func: From images ``(N, C, H, W)`` to logits ``(N, classes)``; asked which images it
-            is sure of.
+            classifies confidently.
         inputs: The images to choose from, ``(N, C, H, W)``.
         methods: What explains the model: a Captum attribution, or a function from images and
             targets, ``(N, C, H, W)`` and ``(N,)``, to what ``attribute`` returns. A dict of these,
@@ -85,8 +85,8 @@ def grid_pointing_game(
 
     Raises:
         TypeError: An argument is of the wrong kind.
-        ValueError: The model is sure of too few images or classes for a grid; a shape, a number or
-            a name does not fit; or there is NaN or inf.
+        ValueError: Too few images, or images of too few classes, are classified confidently; a
+            shape, a number or a name does not fit; or there is NaN or inf.
 
     Example:
         >>> import torch
@@ -112,7 +112,9 @@ def grid_pointing_game(
     makers = _makers(methods)
     findings = Findings()
     findings.training(forward_func)
-    classes, sure = sure_of(forward_func, images, target, confidence, max_examples_per_batch)
+    classes, sure = confident_images(
+        forward_func, images, target, confidence, max_examples_per_batch
+    )
     chosen = layouts(classes, sure, grid**2, n_grids, seed)
     protocol = {
         "metric": "grid_pointing_game",

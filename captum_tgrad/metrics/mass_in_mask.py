@@ -30,7 +30,7 @@ def energy_in_mask(
     interpolate_mode: InterpolateMode = "bilinear",
     nan_policy: NanPolicy = "raise",
 ) -> EnergyInMaskResult | dict[str, EnergyInMaskResult]:
-    """The share of what speaks for the class that is on the object: the energy-based pointing game.
+    """The share of the positive attribution that is on the object: the energy-based pointing game.
 
     With ``m`` the map without its negative values, ``sum of m in the region / sum of m``. A map
     with nothing above 0 gets 0, as in sukrutrao/Attribution-Evaluation. ``RelevanceMassAccuracy``
@@ -42,7 +42,7 @@ def energy_in_mask(
     Explanations for Convolutional Neural Networks", 2020, section 4.3.
 
     Returns:
-        The numbers, and what chance gives; for a dict of attributions, a dict of these.
+        The numbers, and their chance level; for a dict of attributions, a dict of these.
 
     Example:
         >>> import torch
@@ -70,7 +70,7 @@ def mass_accuracy(
     interpolate_mode: InterpolateMode = "bilinear",
     nan_policy: NanPolicy = "raise",
 ) -> MassAccuracyResult | dict[str, MassAccuracyResult]:
-    """The share of the attribution, for or against the class, that is on the object.
+    """The share of the absolute attribution that is on the object.
 
     With ``m`` the absolute values of the map, ``sum of m in the region / sum of m``; 0 where the
     map is 0. Of a map without negative values, it is ``energy_in_mask``. The paper pools the
@@ -83,7 +83,7 @@ def mass_accuracy(
     of neural network explanations", 2022, "relevance mass accuracy".
 
     Returns:
-        The numbers, and what chance gives; for a dict of attributions, a dict of these.
+        The numbers, and their chance level; for a dict of attributions, a dict of these.
 
     Example:
         >>> import torch
@@ -112,12 +112,12 @@ def rank_accuracy(
     interpolate_mode: InterpolateMode = "bilinear",
     nan_policy: NanPolicy = "raise",
 ) -> RankAccuracyResult | dict[str, RankAccuracyResult]:
-    """The share of the ``k`` highest places that are on the object.
+    """The share of the ``k`` pixels with the highest attribution that are on the object.
 
-    Of places that are equally high at the end of these ``k``, their share in the region counts:
-    that is the mean over all orders, of which Quantus takes one. So a constant map gets what chance
-    gives. With ``k=None``, this is ``RelevanceRankAccuracy`` of Quantus, with a number its
-    ``TopKIntersection``. Negative attributions count as low.
+    Where equal values straddle the end of these ``k``, the number is the mean over all their
+    orders, of which Quantus takes one; a constant map gets its chance level. With ``k=None``, this
+    is ``RelevanceRankAccuracy`` of Quantus, with a number its ``TopKIntersection``. Negative
+    attributions are low ones.
 
     Arguments, and what is raised, are those of ``pointing_game``. Higher is better.
 
@@ -127,7 +127,7 @@ def rank_accuracy(
     Args:
         attributions: See there.
         regions: See there.
-        k: How many places; None: as many as are in the region of the sample.
+        k: How many pixels; None: as many as are in the region of the sample.
         size: See there.
         channel_dim: See there.
         channel_reduce: See there.
@@ -135,7 +135,7 @@ def rank_accuracy(
         nan_policy: See there.
 
     Returns:
-        The numbers, and what chance gives; for a dict of attributions, a dict of these.
+        The numbers, and their chance level; for a dict of attributions, a dict of these.
 
     Example:
         >>> import torch

@@ -32,15 +32,18 @@ def pointing_game(
     interpolate_mode: InterpolateMode = "bilinear",
     nan_policy: NanPolicy = "raise",
 ) -> PointingGameResult | dict[str, PointingGameResult]:
-    """Whether the highest place of each map is on the object, or near it.
+    """Whether the highest value of each map is on the object, or near it.
 
-    A place hits if it is in the region, or less than ``tolerance`` pixels away from a place in it:
-    so it is in TorchRay (facebookresearch/TorchRay), where the default is 15 pixels too. With 0,
-    the number is that of Quantus. Where several places are equally high, the number is the share
-    of them that hit, which no order decides about; TorchRay takes the first, Quantus counts one of
-    them that hits. So a constant map gets what chance gives. Negative attributions count as low.
+    A pixel hits if it is in the region, or less than ``tolerance`` pixels away from a pixel in it.
+    This is the rule of TorchRay (facebookresearch/TorchRay), whose default is also 15 pixels. With
+    ``tolerance=0``, the number equals that of Quantus. If several pixels share the highest value,
+    the number is the share of them that hit, so that no order matters and a constant map gets its
+    chance level; TorchRay takes the first of them, and Quantus counts a hit if any of them hits.
+    Negative attributions are low ones.
 
-    Several boxes of a sample are one region, as the occurrences of a class are in TorchRay.
+    All boxes of a sample form one region, as all objects of a class do in TorchRay;
+    clovaai/wsolevaluation takes the best of them instead, and has whole pixels for corners, both
+    of them inside the box.
 
     Source: Zhang, Bargal, Lin, Brandt, Shen and Sclaroff, "Top-down Neural Attention by Excitation
     Backprop", 2018, section 4.
@@ -52,9 +55,9 @@ def pointing_game(
         regions: Where the object is. Masks ``(N, H, W)`` or ``(N, 1, H, W)``, of bools or of 0 and
             1; or boxes ``(x0, y0, x1, y1)`` in pixels, with ``(0, 0)`` the upper left corner of
             the image: one for each sample, ``(N, 4)``, or a list with ``(boxes, 4)`` for each. A
-            pixel is in a box if its middle is. The corners of Pascal VOC, which count pixels from
-            1, are ``(xmin - 1, ymin - 1, xmax, ymax)``.
-        tolerance: How many pixels beside the region still hit.
+            pixel is in a box if its center is. Pascal VOC counts pixels from 1: its boxes are
+            ``(xmin - 1, ymin - 1, xmax, ymax)`` here.
+        tolerance: A distance in pixels: what is less than that away from the region hits too.
         size: Height and width of the images that boxes are of. None: those of the attributions;
             needed where all of them are coarser.
         channel_dim: Which dimension of ``attributions`` is no place; None if they are ``(N, H,
@@ -65,7 +68,7 @@ def pointing_game(
             ``"omit"``: this sample is NaN.
 
     Returns:
-        The numbers, and what chance gives; for a dict of attributions, a dict of these.
+        The numbers, and their chance level; for a dict of attributions, a dict of these.
 
     Raises:
         TypeError: An argument is of the wrong kind.

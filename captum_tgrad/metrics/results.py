@@ -142,7 +142,7 @@ class PointingGameResult:
 
     Attributes:
         pointing_game: 1 for a hit and 0 for a miss; higher is better.
-        chance: What a map without any information scores on average.
+        chance: The expected score of a random map.
         protocol: How the numbers were made, of plain strings and numbers.
     """
 
@@ -158,7 +158,7 @@ class EnergyInMaskResult:
 
     Attributes:
         energy_in_mask: The share of the positive attribution, 0 to 1; higher is better.
-        chance: What a map without any information scores on average.
+        chance: The expected score of a random map.
         protocol: How the numbers were made, of plain strings and numbers.
     """
 
@@ -206,7 +206,7 @@ class GridPointingGameResult:
 
     Attributes:
         grid_pointing_game: For each grid, the mean over its cells, ``(grids,)``; higher is better.
-        chance: What a map without any information scores on average, ``(grids,)``.
+        chance: The expected score of a random map, ``(grids,)``.
         cells: The share of what speaks for the class of a cell that is in it, ``(grids, cells)``,
             row by row.
         images: Which of the inputs is in each cell, ``(grids, cells)``.

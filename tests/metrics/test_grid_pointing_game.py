@@ -186,7 +186,11 @@ def test_what_is_left_out_is_nan():
     ("changes", "error", "message"),
     [
         ({"grid": 0}, ValueError, "grid must be a positive integer"),
-        ({"grid": 3}, ValueError, "sure of 10 of 10 inputs, of 5 classes; a grid takes 9"),
+        (
+            {"grid": 3},
+            ValueError,
+            "10 of 10 inputs are classified confidently, of 5 classes; a grid takes 9",
+        ),
         ({"confidence": 1.1}, ValueError, "confidence must be a probability"),
         ({"n_grids": 0}, ValueError, "n_grids must be a positive integer"),
         ({"max_examples_per_batch": 0}, ValueError, "max_examples_per_batch"),

@@ -1,4 +1,4 @@
-"""Grids of images of different classes, each of which a model is sure of."""
+"""Grids of confidently classified images of different classes."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from captum_tgrad._support.untouched import untouched
 from captum_tgrad.attribution.checks import check_output_shape, targets_per_sample
 
 
-def sure_of(
+def confident_images(
     forward_func: Callable[..., Any],
     images: Tensor,
     target: TargetType,
     confidence: float,
     chunk: int,
 ) -> tuple[Tensor, Tensor]:
-    """The class of every image, ``(N,)``, and whether the model is sure of it, ``(N,)``.
+    """The class of every image, ``(N,)``, and whether it is classified confidently, ``(N,)``.
 
     Raises:
         ValueError: The model does not return logits, or the targets do not fit.
@@ -61,7 +61,7 @@ def layouts(classes: Tensor, sure: Tensor, cells: int, n_grids: int | None, seed
     different = len(set(of_class.values()))
     if different < cells:
         raise ValueError(
-            f"the model is sure of {len(of_class)} of {len(classes)} inputs, of {different}"
+            f"{len(of_class)} of {len(classes)} inputs are classified confidently, of {different}"
             f" classes; a grid takes {cells} images of different classes. Pass more inputs, a lower"
             " confidence or a smaller grid."
         )

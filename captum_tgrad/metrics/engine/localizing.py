@@ -114,7 +114,7 @@ def localized(
     empty = ~masks.flatten(1).any(1)
     if arguments.nan_policy == "raise" and bool(empty.any()):
         raise ValueError(
-            f"the region of sample {listed(empty)} is empty: no box, or none with the middle of a"
+            f"the region of sample {listed(empty)} is empty: no box, or none with the center of a"
             " pixel in it. Pass nan_policy='omit' to get NaN for these samples."
         )
     masks = widened(masks)

@@ -18,7 +18,7 @@ _BEYOND = 1.0
 def as_masks(regions: Any, samples: int, size: tuple[int, int], device: torch.device) -> Tensor:
     """The places of every sample that are in its region, ``(N, H, W)``, bool.
 
-    A pixel is in a box if its middle is: in column j, if ``x0 <= j + 0.5 < x1``.
+    A pixel is in a box if its center is: in column j, if ``x0 <= j + 0.5 < x1``.
 
     Args:
         regions: As ``Regions``.
@@ -55,8 +55,8 @@ def size_of_masks(regions: Any) -> tuple[int, int] | None:
 
 
 def _between(low: float, high: float, count: int) -> Tensor:
-    middles = torch.arange(count, dtype=torch.float64) + 0.5
-    return (middles >= low) & (middles < high)
+    centers = torch.arange(count, dtype=torch.float64) + 0.5
+    return (centers >= low) & (centers < high)
 
 
 def _checked_masks(masks: Tensor, samples: int, size: tuple[int, int]) -> Tensor:
