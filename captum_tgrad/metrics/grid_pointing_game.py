@@ -60,33 +60,34 @@ def grid_pointing_game(
     Methods", 2022, whose code asks for a confidence of 0.99.
 
     Args:
-        forward_func: From images ``(N, C, H, W)`` to logits ``(N, classes)``; asked which images it
-            classifies confidently.
+        forward_func: The model: from images ``(N, C, H, W)`` to logits ``(N, classes)``. It decides
+            which images are classified confidently.
         inputs: The images to choose from, ``(N, C, H, W)``.
-        methods: What explains the model: a Captum attribution, or a function from images and
-            targets, ``(N, C, H, W)`` and ``(N,)``, to what ``attribute`` returns. A dict of these,
-            by name, measures all of them on the same grids.
-        target: The class of each image, or one for all: only those that are predicted to be of it
-            are taken. None: the predicted class.
-        grid: How many images are in a row, and in a column.
-        n_grids: How many grids are made; images are used again where needed, the least used first.
-            None: as many as there are with every image in one at most.
-        max_examples_per_batch: No call of the model or of a method gets more images than this.
-        confidence: The probability that the model must give the class of an image, 0 to 1.
-        channel_reduce: As for ``insertion_deletion``.
-        interpolate_mode: As for ``insertion_deletion``.
+        methods: A Captum attribution, or a function from images and targets, ``(N, C, H, W)`` and
+            ``(N,)``, to attributions. A dict of these, by name, measures all methods on the same
+            grids.
+        target: The class of each image, or one class for all; images that are predicted to be of
+            another are left out. None: the predicted class.
+        grid: The number of images in a row, and of rows.
+        n_grids: The number of grids; images are used again if needed, the least used first. None:
+            as many grids as the images make if each is used once.
+        max_examples_per_batch: The most images in one call of the model or of a method.
+        confidence: The lowest probability, 0 to 1, of a confidently classified image.
+        channel_reduce: The value of a pixel: the ``"sum"`` over its channels, the sum of their
+            magnitudes (``"abs"``), or ``"max"``.
+        interpolate_mode: How coarse maps are enlarged, such as ``"bilinear"`` or ``"nearest"``.
         nan_policy: What NaN or inf in a map does: ``"raise"``, or ``"omit"``: its cell is NaN, and
-            does not count in the mean of its grid.
-        seed: Of the choice of images, and of the random numbers of the methods. The global
-            generators stay as they are.
+            the mean of its grid leaves it out.
+        seed: The seed of the choice of images, and of the methods' random numbers. The global
+            random state is not changed.
 
     Returns:
         The numbers, and what is in the grids; for a dict of methods, a dict of these.
 
     Raises:
-        TypeError: An argument is of the wrong kind.
+        TypeError: An argument has the wrong type.
         ValueError: Too few images, or images of too few classes, are classified confidently; a
-            shape, a number or a name does not fit; or there is NaN or inf.
+            shape, a number or a name is invalid; or there is NaN or inf.
 
     Example:
         >>> import torch

@@ -36,7 +36,8 @@ def energy_in_mask(
     with nothing above 0 gets 0, as in sukrutrao/Attribution-Evaluation. ``RelevanceMassAccuracy``
     and ``AttributionLocalisation`` of Quantus are this number for maps without negative values.
 
-    Arguments, and what is raised, are those of ``pointing_game``. Higher is better.
+    It takes the arguments of ``pointing_game`` without the tolerance, and raises the same errors.
+    Higher is better.
 
     Source: Wang, Wang, Du, Yang, Zhang, Ding, Mardziel and Hu, "Score-CAM: Score-Weighted Visual
     Explanations for Convolutional Neural Networks", 2020, section 4.3.
@@ -77,7 +78,8 @@ def mass_accuracy(
     channels of a place to a number that is not negative. ``RelevanceMassAccuracy`` of Quantus is
     this number with ``abs=True``; without, it divides signed sums, and has no bounds.
 
-    Arguments, and what is raised, are those of ``pointing_game``. Higher is better.
+    It takes the arguments of ``pointing_game`` without the tolerance, and raises the same errors.
+    Higher is better.
 
     Source: Arras, Osman and Samek, "CLEVR-XAI: A benchmark dataset for the ground truth evaluation
     of neural network explanations", 2022, "relevance mass accuracy".
@@ -119,20 +121,25 @@ def rank_accuracy(
     is ``RelevanceRankAccuracy`` of Quantus, with a number its ``TopKIntersection``. Negative
     attributions are low ones.
 
-    Arguments, and what is raised, are those of ``pointing_game``. Higher is better.
+    It takes the arguments of ``pointing_game`` without the tolerance, and raises the same errors.
+    Higher is better.
 
     Source: Arras, Osman and Samek, "CLEVR-XAI: A benchmark dataset for the ground truth evaluation
     of neural network explanations", 2022, "relevance rank accuracy".
 
     Args:
-        attributions: See there.
-        regions: See there.
-        k: How many pixels; None: as many as are in the region of the sample.
-        size: See there.
-        channel_dim: See there.
-        channel_reduce: See there.
-        interpolate_mode: See there.
-        nan_policy: See there.
+        attributions: Attributions of any Captum method for images, ``(N, C, H, W)``, with one
+            channel, or with one channel and coarser; or a dict of these by method.
+        regions: Masks ``(N, H, W)`` or ``(N, 1, H, W)``, or boxes ``(x0, y0, x1, y1)`` in pixels,
+            ``(N, 4)`` or a list with ``(boxes, 4)`` for each sample.
+        k: The number of pixels. None: as many as are in the region of the sample.
+        size: Height and width of the images that boxes are of. None: those of the attributions.
+        channel_dim: The channel dimension of ``attributions``; None if they are ``(N, H, W)``.
+        channel_reduce: The value of a pixel: the ``"sum"`` over its channels, the sum of their
+            magnitudes (``"abs"``), or ``"max"``.
+        interpolate_mode: How coarse maps are enlarged, such as ``"bilinear"`` or ``"nearest"``.
+        nan_policy: What NaN or inf in a map, or a region without a pixel, does: ``"raise"``, or
+            ``"omit"``: this sample is NaN.
 
     Returns:
         The numbers, and their chance level; for a dict of attributions, a dict of these.

@@ -49,9 +49,9 @@ def pointing_game(
     Backprop", 2018, section 4.
 
     Args:
-        attributions: What any Captum method returned for images: ``(N, C, H, W)``, with one
-            channel, or with one channel and coarser. A dict of these, by the names of methods,
-            measures all of them.
+        attributions: Attributions of any Captum method for images: ``(N, C, H, W)``, with one
+            channel, or with one channel and coarser. A dict of these, by method, measures all
+            methods.
         regions: Where the object is. Masks ``(N, H, W)`` or ``(N, 1, H, W)``, of bools or of 0 and
             1; or boxes ``(x0, y0, x1, y1)`` in pixels, with ``(0, 0)`` the upper left corner of
             the image: one for each sample, ``(N, 4)``, or a list with ``(boxes, 4)`` for each. A
@@ -60,10 +60,10 @@ def pointing_game(
         tolerance: A distance in pixels: what is less than that away from the region hits too.
         size: Height and width of the images that boxes are of. None: those of the attributions;
             needed where all of them are coarser.
-        channel_dim: Which dimension of ``attributions`` is no place; None if they are ``(N, H,
-            W)``.
-        channel_reduce: As for ``insertion_deletion``.
-        interpolate_mode: As for ``insertion_deletion``.
+        channel_dim: The channel dimension of ``attributions``; None if they are ``(N, H, W)``.
+        channel_reduce: The value of a pixel: the ``"sum"`` over its channels, the sum of their
+            magnitudes (``"abs"``), or ``"max"``.
+        interpolate_mode: How coarse maps are enlarged, such as ``"bilinear"`` or ``"nearest"``.
         nan_policy: What NaN or inf in a map, or a region without a pixel, does: ``"raise"``, or
             ``"omit"``: this sample is NaN.
 
@@ -71,9 +71,9 @@ def pointing_game(
         The numbers, and their chance level; for a dict of attributions, a dict of these.
 
     Raises:
-        TypeError: An argument is of the wrong kind.
-        ValueError: A shape, a size, a box or a name does not fit, there is NaN or inf, or a region
-            is empty; the message names the argument and, where there is one, the sample.
+        TypeError: An argument has the wrong type.
+        ValueError: A shape, a size, a box or a name is invalid, there is NaN or inf, or a region is
+            empty. The message names the argument and, if there is one, the sample.
 
     Example:
         >>> import torch

@@ -100,43 +100,49 @@ def road(
 ) -> Any:
     """How the score changes when pixels are imputed, the most and the least relevant first.
 
-    At each percentage, ``floor(percentage * pixels / 100)`` pixels are replaced: by the solution of
-    linear equations in which each is the weighted mean of its eight neighbors, and Gaussian noise
-    on top. The number is that of ``ROADCombined`` of pytorch-grad-cam: ``(mean change with the
-    least relevant first - mean change with the most relevant first) / 2``. The counts are those of
-    the authors' code (tleemann/road_evaluation) and of Quantus; pytorch-grad-cam compares with a
-    percentile of the map instead, which is the same to a pixel where no two are equal. Equally
-    relevant pixels go in a random order, as in the authors' code; in pytorch-grad-cam they go
-    together. Quantus counts right answers rather than scores.
+    At each percentage, ``floor(percentage * pixels / 100)`` pixels are replaced by the solution of
+    linear equations, in which each is a weighted mean of its eight neighbors, plus Gaussian noise.
+    As in ``ROADCombined`` of pytorch-grad-cam, the number is ``(mean change with the least relevant
+    first - mean change with the most relevant first) / 2``. Higher is better.
+
+    The counts are those of the authors' code (tleemann/road_evaluation) and of Quantus, which
+    reports accuracy rather than scores; pytorch-grad-cam compares with a percentile of the map,
+    which gives the same count to a pixel if no two values are equal. Pixels of equal relevance are
+    replaced in random order, as in the authors' code; pytorch-grad-cam replaces them together.
 
     Source: Rong, Leemann, Borisov, Kasneci and Kasneci, "A Consistent and Efficient Evaluation
     Strategy for Attribution Methods", 2022.
 
     Args:
-        forward_func: This and the arguments not named here are those of ``insertion_deletion``.
-        inputs: Images ``(N, C, H, W)``, or with the channels where ``channel_dim`` says.
-        attributions: See there.
-        additional_forward_args: See there.
-        target: See there.
-        percentages: How many of the pixels are replaced, above 0 and below 100.
-        max_examples_per_batch: See there.
-        noise: Standard deviation of what is added to replaced pixels, in units of the inputs.
-        score: See there.
-        channel_dim: See there.
-        channel_reduce: See there.
-        interpolate_mode: See there.
-        nan_policy: See there.
-        seed: Of the noise, which is the same for all samples and methods, and of the order of equal
-            pixels. The global generators stay as they are.
-        show_progress: See there.
+        forward_func: The model, or any function of it that returns one number per sample, ``(N,)``,
+            or one per sample and class, ``(N, classes)``.
+        inputs: Images, ``(N, C, H, W)`` or with the channels in ``channel_dim``.
+        attributions: Attributions of any Captum method for ``inputs``, or a dict of these by
+            method.
+        additional_forward_args: Further arguments of ``forward_func``.
+        target: The output to score, in any of Captum's forms. None: the only output, or the class
+            predicted for the unchanged input.
+        percentages: The percentages of pixels to replace, above 0 and below 100.
+        max_examples_per_batch: The most examples in one call of ``forward_func``.
+        noise: The standard deviation of the noise, in units of ``inputs``.
+        score: ``"softmax"``, ``"logit"``, or a callable ``(outputs, target) -> (N,)``.
+        channel_dim: The channel dimension of ``inputs``.
+        channel_reduce: The importance of a place: the ``"sum"`` over its channels, the sum of their
+            magnitudes (``"abs"``), or ``"max"``.
+        interpolate_mode: How coarse maps are enlarged, such as ``"bilinear"`` or ``"nearest"``.
+        nan_policy: What NaN or inf in a sample does: ``"raise"``, or ``"omit"``: the results of
+            this sample are NaN.
+        seed: The seed of the noise, which is the same for all samples and methods, and of the order
+            of equal pixels. The global random state is not changed.
+        show_progress: Whether to show a progress bar.
 
     Returns:
         The numbers and the scores; for a dict of attributions, a dict of these.
 
     Raises:
-        TypeError: As for ``insertion_deletion``, or the inputs are not of a floating-point type.
-        ValueError: As there, or the inputs are no images, or ``percentages`` or ``noise`` is out of
-            range.
+        TypeError: As for ``insertion_deletion``, or ``inputs`` are not of a floating-point type.
+        ValueError: As for ``insertion_deletion``, or ``inputs`` are not images, or ``percentages``
+            or ``noise`` is out of range.
 
     Example:
         >>> import torch
