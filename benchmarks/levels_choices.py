@@ -1,35 +1,32 @@
-"""What each choice behind ``aggregation="levels"`` brings, on images with boxes.
+"""What each choice behind ``aggregation="levels"`` brings, on a folder of images.
 
-Scores the map by levels and its variants, and prints a Markdown table: insertion minus deletion (14
-steps, the predicted class), its paired difference to eq. 8 with a 95% interval, the share of the
-map inside the boxes, and how often its maximum is. Half A are the images at even positions in the
-list, half B the others. Records are kept in OUT, so that the same command goes on where it ended.
-BOXES is a CSV file with the titles "file" and "boxes" and boxes as in "x0 y0 x1 y1;x0 y0 x1 y1", in
-pixels of the image. Run:
+Evaluates the map by levels and its variants, with 14 steps for the class that the network predicts,
+and prints the table of ``captum-tgrad evaluate``, with the paired differences to eq. 8. Half A are
+the images at even positions in the folder, half B the others. BOXES is as for ``evaluate --boxes``.
+The same command goes on where it ended. Run:
 
-    python -m benchmarks.levels_choices IMAGES BOXES --model squeezenet1_1 --half A --out a.jsonl
+    python -m benchmarks.levels_choices IMAGES --boxes BOXES --model squeezenet1_1 --half A --out a/
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
-import json
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from captum_tgrad import FullGradAttribution, TGradAttribution
-from captum_tgrad.decomposition.combine import t_grad_map
+from captum_tgrad import TGradAttribution
 from captum_tgrad.decomposition.levels import _octave
 from captum_tgrad.decomposition.term import Term
 from captum_tgrad.decomposition.weighted_maps import WeightedMap, weighted_sum
-from captum_tgrad.evaluation import get_method
-from captum_tgrad.metrics import insertion_deletion
-from captum_tgrad.zoo import Classifier, load_classifier, load_image
+from captum_tgrad.evaluation import Method, evaluate, get_method, pictures_in
+from captum_tgrad.evaluation.box_files import boxes_of
+from captum_tgrad.evaluation.methods.method import Compute
+from captum_tgrad.zoo import load_classifier
 
 Terms = list[Term]
 
@@ -68,7 +65,7 @@ def level_maps(
 
 def variant(
     weight: Callable[[Term], Tensor] | None = lambda term: purity(term),
-    power: float = 0.5,
+    power: float = 0.75,
     *,
     net: bool = True,
     by_level: bool = True,
@@ -77,7 +74,7 @@ def variant(
 
     Args:
         weight: As for ``level_maps``.
-        power: Of the coarsest level's map, which the sum of all is multiplied with.
+        power: Of ``L_1``, the map of the coarsest level, which the sum of all is multiplied with.
         net: As for ``level_maps``.
         by_level: Whether each level is scaled to the sum 1.
     """
@@ -102,8 +99,6 @@ def score_to(power: float) -> Callable[[Term], Tensor]:
 
 
 VARIANTS: dict[str, Callable[[Terms], Tensor]] = {
-    "eq. 8": t_grad_map,
-    "levels": lambda terms: t_grad_map(terms, aggregation="levels"),
     "weights: score": variant(score_to(1)),
     "weights: score^(1/4)": variant(score_to(0.25)),
     "weights: 1": variant(score_to(0)),
@@ -111,110 +106,68 @@ VARIANTS: dict[str, Callable[[Terms], Tensor]] = {
     "ReLU before channels are summed": variant(net=False),
     "levels not scaled": variant(by_level=False),
     "no product": variant(power=0),
-    "product with the coarsest level": variant(power=1),
+    "product with L_1^(1/2)": variant(power=0.5),
+    "product with L_1": variant(power=1),
 }
-OTHERS = ("FullGrad", "Grad-CAM")
+BESIDE = ("t_grad", "t_grad_levels", "full_grad", "grad_cam")
 
 
-def records_of(
-    classifier: Classifier, row: dict[str, str], folder: Path, names: list[str]
-) -> list[dict[str, object]]:
-    """What is found for one image: a record for each of the maps."""
-    model = classifier.model
-    image = classifier.preprocess(load_image(folder / row["file"]))[None]
-    with torch.no_grad():
-        target = model(image).argmax(1)
-    terms = TGradAttribution(model).decompose(image, target).terms
-    with torch.no_grad():
-        maps = {name: VARIANTS[name](terms) for name in names if name in VARIANTS}
-    if "FullGrad" in names:
-        maps["FullGrad"] = FullGradAttribution(model).attribute(image, target)
-    if "Grad-CAM" in names:
-        small = get_method("grad_cam").build(model)(image, target)
-        maps["Grad-CAM"] = torch.nn.functional.interpolate(small, image.shape[2:], mode="bilinear")
-    areas = insertion_deletion(
-        model, image, maps, target=target, n_steps=14, max_examples_per_batch=8
-    )
-    inside = _inside(row["boxes"], classifier, image.shape[-1], folder / row["file"])
+def method_of(title: str) -> Method:
+    """A variant as a method of an evaluation."""
+
+    def build(model: nn.Module, black: object) -> Compute:
+        return partial(_map, model, VARIANTS[title])
+
+    return Method(title, title, "1 forward and 1 backward pass", build)
+
+
+def _map(
+    model: nn.Module, combine: Callable[[Terms], Tensor], inputs: Tensor, target: Tensor
+) -> Tensor:
     found = []
-    for name, each in maps.items():
-        each = each.sum(1)[0]
-        found.append(
-            {
-                "image": row["file"],
-                "map": name,
-                "difference": float(areas[name].insertion - areas[name].deletion),
-                "energy": float(each[inside].sum() / each.sum()) if each.any() else None,
-                "hit": bool(inside.flatten()[int(each.argmax())]),
-                "box": float(inside.float().mean()),
-            }
-        )
-    return found
-
-
-def _inside(boxes: str, classifier: Classifier, size: int, file: Path) -> Tensor:
-    """Which pixels of the network's input are in a box, ``(size, size)``."""
-    left, top, right, bottom = classifier.preprocess.seen(*load_image(file).size)
-    scale = torch.tensor([size / (right - left), size / (bottom - top)] * 2)
-    inside = torch.zeros(size, size, dtype=torch.bool)
-    for box in boxes.split(";"):
-        corners = torch.tensor([float(number) for number in box.split()])
-        corners = (corners - torch.tensor([left, top, left, top])) * scale
-        x0, y0, x1, y1 = corners.round().clamp(0, size).int().tolist()
-        inside[y0:y1, x0:x1] = True
-    return inside
-
-
-def _table(records: list[dict[str, object]]) -> str:
-    """Means and paired differences to eq. 8, the rows in the order of the maps."""
-    by_map: dict[str, dict[object, dict[str, object]]] = {}
-    for record in records:
-        by_map.setdefault(str(record["map"]), {})[record["image"]] = record
-    lines = [
-        "| map | images | insertion - deletion | its difference to eq. 8 | energy | pointing |",
-        "|---|---|---|---|---|---|",
-    ]
-    for name in [name for name in (*VARIANTS, *OTHERS) if name in by_map]:
-        images = [image for image in by_map[name] if image in by_map["eq. 8"]]
-        own = torch.tensor([by_map[name][image]["difference"] for image in images])
-        paper = torch.tensor([by_map["eq. 8"][image]["difference"] for image in images])
-        paired = own - paper
-        interval = 1.96 * float(paired.std()) / len(paired) ** 0.5
-        energy = torch.tensor([by_map[name][image]["energy"] or 0.0 for image in images])
-        hits = torch.tensor([float(by_map[name][image]["hit"]) for image in images])
-        lines.append(
-            f"| {name} | {len(images)} | {own.mean():.3f} | {paired.mean():+.3f} ± {interval:.3f}"
-            f" | {energy.mean():.3f} | {hits.mean():.2f} |"
-        )
-    return "\n".join(lines)
+    for image, label in zip(inputs.split(1), target.split(1), strict=True):
+        terms = TGradAttribution(model).decompose(image, label).terms
+        with torch.no_grad():
+            found.append(combine(terms))
+    return torch.cat(found)
 
 
 def main() -> None:
-    """Scores what is not in the records yet, and prints the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    """Evaluates what has no record yet, and prints the table."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("images", type=Path)
-    parser.add_argument("boxes", type=Path)
+    parser.add_argument("--boxes", type=Path)
     parser.add_argument("--model", default="squeezenet1_1")
     parser.add_argument("--half", choices=["A", "B"], default="A")
-    parser.add_argument("--limit", type=int)
-    parser.add_argument("--maps", nargs="+", choices=[*VARIANTS, *OTHERS])
+    parser.add_argument("--limit", type=int, help="only the first so many images of the half")
+    parser.add_argument("--maps", nargs="+", choices=[*BESIDE, *VARIANTS])
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
     classifier = load_classifier(options.model)
-    classifier.model.to(memory_format=torch.channels_last)
-    with options.boxes.open(newline="", encoding="utf-8") as opened:
-        rows = list(csv.DictReader(opened))["AB".index(options.half) :: 2][: options.limit]
-    text = options.out.read_text(encoding="utf-8") if options.out.exists() else ""
-    records = [json.loads(line) for line in text.splitlines()]
-    done = {(record["image"], record["map"]) for record in records}
-    with options.out.open("a", encoding="utf-8") as file:
-        for row in rows:
-            wanted = options.maps or [*VARIANTS, *OTHERS]
-            names = [name for name in wanted if (row["file"], name) not in done]
-            for record in records_of(classifier, row, options.images, names) if names else []:
-                records.append(record)
-                print(json.dumps(record), file=file, flush=True)
-    print(_table(records))
+    whole = pictures_in(options.images, classifier)
+    half = slice("AB".index(options.half), None, 2)
+    pictures = replace(
+        whole,
+        title=f"{whole.title}, half {options.half}",
+        files=whole.files[half],
+        names=whole.names[half],
+        labels=whole.labels[half],
+    )
+    evaluation = evaluate(
+        classifier,
+        pictures,
+        [
+            get_method(name) if name in BESIDE else method_of(name)
+            for name in options.maps or [*BESIDE, *VARIANTS]
+        ],
+        options.out,
+        resume=True,
+        n_steps=14,
+        limit=options.limit,
+        regions=boxes_of(options.boxes, pictures, classifier) if options.boxes else None,
+        show_progress=None,
+    )
+    print(evaluation.table)
 
 
 if __name__ == "__main__":

@@ -62,7 +62,7 @@ def _of_sample(
     scaled = {octave: level / level.sum() for octave, level in levels.items()}
     combined = sum(scaled.values())
     if len(scaled) > 1:
-        combined = combined * scaled[max(scaled)] ** 0.5
+        combined = combined * scaled[max(scaled)] ** 0.75
     return total * combined / combined.sum()
 
 

@@ -77,7 +77,7 @@ def test_a_map_by_hand():
     # Enlarged, the constant's evidence (2, 0) is (2, 1.5, 0.5, 0), which sums to 4.
     fine = torch.tensor([1.0, 3.0, 0.0, 2.0]).double() / 6
     coarse = torch.tensor([2.0, 1.5, 0.5, 0.0]).double() / 4
-    expected = coarse.sqrt() * (fine + coarse)
+    expected = coarse**0.75 * (fine + coarse)
     expected *= 5 / expected.sum()
     found = TGradAttribution(_TwoLevels()).attribute(x, aggregation="levels")
     torch.testing.assert_close(found[0, 0], expected, **EXACT)
@@ -91,7 +91,7 @@ def test_a_small_term_beside_much_evidence_that_cancels_counts_in_float32_too():
     net, x = _TwoLevels(65536.0, 4.0, -65536.0, 2.0), torch.ones(1, 1, 4)
     fine = torch.tensor([65536.0, 4.0, 0.0, 2.0]) / 65542
     coarse = torch.tensor([2.0, 1.5, 0.5, 0.0]) / 4
-    expected = coarse.sqrt() * (fine + coarse)
+    expected = coarse**0.75 * (fine + coarse)
     expected *= 7 / expected.sum()
     for dtype in (torch.float32, torch.float64):
         found = TGradAttribution(net).attribute(x.to(dtype), aggregation="levels")[0, 0]
