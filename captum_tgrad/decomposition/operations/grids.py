@@ -9,7 +9,7 @@ from captum_tgrad.decomposition.call import Call, Operation
 from captum_tgrad.decomposition.operations.activations import homogeneous
 from captum_tgrad.decomposition.operations.moving import nothing
 from captum_tgrad.decomposition.operations.operation import records, require_constant
-from captum_tgrad.decomposition.places import grid_operations, picking
+from captum_tgrad.decomposition.places import grid_operations, picking, regions
 
 
 def convolution(call: Call, output: Tensor) -> Bias | None:
@@ -80,6 +80,12 @@ OPERATIONS: dict[str, Operation] = {
         "grid_sample",
         "input, grid, mode='bilinear', padding_mode='zeros', align_corners=None",
         places=picking.sampled,
+        bias=homogeneous,
+    ),
+    **records(
+        "roi_align",
+        "input, rois, spatial_scale, pooled_height, pooled_width, sampling_ratio, aligned",
+        places=regions.pooled_in_boxes,
         bias=homogeneous,
     ),
     **records(

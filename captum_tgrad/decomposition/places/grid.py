@@ -94,7 +94,7 @@ def _new_line(
     stride = evenly if window is None else window.stride
     first = (evenly - 1) / 2 if window is None else window.offset
     centers = first + stride * np.arange(size)
-    runs = _runs(middle, half, inside)
+    runs = runs_of(middle, half, inside)
     if len(runs) == 1:
         start, stop = runs[0]
         before = max(math.ceil((start - 0.5 - first) / stride - 1e-9), 0)
@@ -102,7 +102,7 @@ def _new_line(
         count = size - before - after
         if count <= 0:
             return low, high
-        cells = _borders(middle, half, start, stop)
+        cells = borders_along(middle, half, start, stop)
         borders = np.interp(
             np.arange(count + 1) / count, np.linspace(0, 1, stop - start + 1), cells
         )
@@ -122,13 +122,15 @@ def _new_line(
         own = (centers >= start - 0.5 - 1e-9) & (centers < stop - 0.5 - 1e-9)
         ends = centers[own][:, None] + np.array([-stride / 2, stride / 2])
         ends = np.interp(
-            ends, np.arange(start, stop + 1) - 0.5, _borders(middle, half, start, stop)
+            ends, np.arange(start, stop + 1) - 0.5, borders_along(middle, half, start, stop)
         )
         low[own], high[own] = ends.min(1), ends.max(1)
     return low, high
 
 
-def _runs(middle: FloatArray, half: FloatArray, inside: NDArray[np.bool_]) -> list[tuple[int, int]]:
+def runs_of(
+    middle: FloatArray, half: FloatArray, inside: NDArray[np.bool_]
+) -> list[tuple[int, int]]:
     """The half-open ranges of adjacent old cells that run in one direction."""
     runs: list[tuple[int, int]] = []
     direction = 0
@@ -147,7 +149,7 @@ def _runs(middle: FloatArray, half: FloatArray, inside: NDArray[np.bool_]) -> li
     return runs
 
 
-def _borders(middle: FloatArray, half: FloatArray, start: int, stop: int) -> FloatArray:
+def borders_along(middle: FloatArray, half: FloatArray, start: int, stop: int) -> FloatArray:
     """The borders of the cells of a run, in its direction."""
     own, width = middle[start:stop], half[start:stop]
     sign = -1 if stop - start > 1 and own[1] < own[0] else 1

@@ -13,6 +13,7 @@ from captum_tgrad.decomposition.places.coordinates import Axis, Coordinates, fro
 from captum_tgrad.decomposition.places.moving_places import after
 from captum_tgrad.decomposition.places.origin import places_of
 from captum_tgrad.decomposition.places.places import Places, places
+from captum_tgrad.decomposition.places.regions import pooled_in_boxes
 
 
 def accumulated(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
@@ -64,5 +65,5 @@ def sampled(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     return after(run, [places_of(image)], [image])
 
 
-BY_VALUE = (accumulated, by_indices, sampled)
+BY_VALUE = (accumulated, by_indices, sampled, pooled_in_boxes)
 """Rules that read values, not only shapes and places."""

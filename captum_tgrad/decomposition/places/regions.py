@@ -1,0 +1,86 @@
+"""Places after pooling inside of boxes, as the second stage of a detector does."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from captum_tgrad.decomposition.call import Call, NoRuleError
+from captum_tgrad.decomposition.places.coordinates import (
+    Axis,
+    Coordinates,
+    coordinates,
+    from_borders,
+)
+from captum_tgrad.decomposition.places.elementwise import Found, claims_of
+from captum_tgrad.decomposition.places.grid import borders_along, runs_of
+from captum_tgrad.decomposition.places.places import Places, places
+
+# Each box has cells of its own, and a map has the cells of all boxes along both axes.
+_MOST_BOXES = 16
+
+
+def pooled_in_boxes(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
+    """``torchvision.ops.roi_align``: the cells of each box divide it evenly.
+
+    Raises:
+        NoRuleError: There are too many boxes, or the input is laid out in a way that has no rows
+            and columns of its own.
+    """
+    bound, (output,) = call.bound, outputs
+    tensor, boxes = bound["input"], bound["rois"].detach().double().cpu()
+    if len(boxes) > _MOST_BOXES:
+        raise NoRuleError
+    image, corners = boxes[:, 0].long(), boxes[:, 1:] * bound["spatial_scale"]
+    if bound["aligned"]:
+        corners = corners - 0.5
+    found: Found = {}
+    for axis, claim in claims_of(tensor):
+        if not {2, 3} & set(claim.dims):
+            index = claim.index[image] if 0 in claim.dims else claim.index
+            found.setdefault(axis, []).append(coordinates(index, claim.cells))
+            continue
+        if len(claim.dims) > 1:
+            raise NoRuleError
+        dim = claim.dims[0]
+        start, stop = corners[:, 3 - dim], corners[:, 5 - dim]
+        if not bound["aligned"]:
+            stop = torch.maximum(stop, start + 1)  # as torchvision has it
+        shares = torch.arange(output.shape[dim] + 1) / output.shape[dim]
+        ends = start[:, None] + (stop - start)[:, None] * shares
+        found.setdefault(axis, []).append(_between(claim, ends, dim, axis))
+    return [places(output.shape, found)]
+
+
+def _between(claim: Coordinates, ends: Tensor, dim: int, axis: Axis) -> Coordinates | None:
+    """Cells from one of the ends to the next.
+
+    Args:
+        claim: The coordinates of rows or columns.
+        ends: Positions among them, ``(boxes, cells + 1)``; row ``i`` reaches from ``i - 0.5`` to
+            ``i + 0.5``.
+        dim: The dimension that they are along.
+        axis: The axis of the input that they are on.
+    """
+    middles = np.concatenate([[np.nan], claim.cells[:, 0].numpy()])
+    middles[1:][claim.cells[:, 2].numpy() > 0] = np.nan  # padding is beside the image
+    halves = np.concatenate([[np.nan], claim.cells[:, 1].numpy() / 2])
+    line = claim.index.flatten().numpy()
+    middle, half = middles[line], halves[line]
+    inside = (middle > -0.5 - 1e-6) & (middle < axis.extent - 0.5 + 1e-6)
+    runs = runs_of(middle, half, inside)
+    if len(runs) != 1:
+        raise NoRuleError
+    start, stop = runs[0]
+    borders = borders_along(middle, half, start, stop)
+    found = np.interp(ends.numpy(), np.arange(start, stop + 1) - 0.5, borders)
+    low, high = np.minimum(found[:, :-1], found[:, 1:]), np.maximum(found[:, :-1], found[:, 1:])
+    low = np.where(high - low > 1e-9, low, np.inf)  # beside the image
+    shape = [len(low), 1, 1, 1]
+    shape[dim] = low.shape[1]
+    return from_borders(
+        torch.from_numpy(low).reshape(shape), torch.from_numpy(high).reshape(shape), axis
+    )
