@@ -72,7 +72,7 @@ nitpick_ignore_regex = [
     ),
     (
         "py:.*",
-        r"(Tensor|Image|Path|GradientAttribution|LayerAttribution|Attribution|OutputError|NamedTuple|optional|Array)",
+        r"(Tensor|Image|Path|GradientAttribution|LayerAttribution|Attribution|OutputError|NamedTuple|optional|Array|NoMethodRanError)",
     ),
     ("py:.*", r"captum_tgrad\..*\.(TensorOrTupleOfTensorsGeneric|Magnitudes|TermMap)"),
 ]

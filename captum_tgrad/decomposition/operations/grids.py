@@ -9,7 +9,7 @@ from captum_tgrad.decomposition.call import Call, Operation
 from captum_tgrad.decomposition.operations.activations import homogeneous
 from captum_tgrad.decomposition.operations.moving import nothing
 from captum_tgrad.decomposition.operations.operation import records, require_constant
-from captum_tgrad.decomposition.places import grid_operations, picking, regions
+from captum_tgrad.decomposition.places import box_pooling, grid_operations, picking
 
 
 def convolution(call: Call, output: Tensor) -> Bias | None:
@@ -85,7 +85,7 @@ OPERATIONS: dict[str, Operation] = {
     **records(
         "roi_align",
         "input, rois, spatial_scale, pooled_height, pooled_width, sampling_ratio, aligned",
-        places=regions.pooled_in_boxes,
+        places=box_pooling.pooled_in_boxes,
         bias=homogeneous,
     ),
     **records(

@@ -13,7 +13,7 @@ from captum_tgrad.decomposition.places.coordinates import Axis, Coordinates, fro
 from captum_tgrad.decomposition.places.moving_places import after
 from captum_tgrad.decomposition.places.origin import places_of
 from captum_tgrad.decomposition.places.places import Places, places
-from captum_tgrad.decomposition.places.regions import pooled_in_boxes
+from captum_tgrad.decomposition.places.box_pooling import pooled_in_boxes
 
 
 def accumulated(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
