@@ -70,10 +70,8 @@ nitpick_ignore_regex = [
         "py:.*",
         r"(torch|captum|numpy|matplotlib|PIL|nn|torchmetrics|collections|argparse|types)\..*",
     ),
-    (
-        "py:.*",
-        r"(Tensor|Image|Path|GradientAttribution|LayerAttribution|Attribution|OutputError|NamedTuple|optional|Array|NoMethodRanError)",
-    ),
+    # Aliases of types in signatures; a role in a text gives the whole path.
+    ("py:(class|exc)", r"[A-Z][A-Za-z]*|optional"),
     ("py:.*", r"captum_tgrad\..*\.(TensorOrTupleOfTensorsGeneric|Magnitudes|TermMap)"),
 ]
 

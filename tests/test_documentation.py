@@ -46,7 +46,7 @@ def test_images_are_there(page):
 
 
 def _documented():
-    """Every function, method and class of the package that has a docstring."""
+    """Every function, method, class and property of the package that has a docstring."""
     for info in pkgutil.walk_packages(captum_tgrad.__path__, "captum_tgrad."):
         if info.name.endswith("__main__"):
             continue
@@ -54,18 +54,19 @@ def _documented():
         for name, thing in vars(module).items():
             if getattr(thing, "__module__", None) != info.name or not inspect.getdoc(thing):
                 continue
-            yield f"{info.name}.{name}", inspect.getdoc(thing)
+            yield f"{info.name}.{name}", inspect.getdoc(thing), "function"
             for member, method in vars(thing).items() if inspect.isclass(thing) else ():
-                if inspect.isfunction(method) and method.__doc__:
-                    yield f"{info.name}.{name}.{member}", inspect.getdoc(method)
+                kind = "attribute" if inspect.isdatadescriptor(method) else "function"
+                if method.__doc__ and (inspect.isfunction(method) or kind == "attribute"):
+                    yield f"{info.name}.{name}.{member}", inspect.getdoc(method), kind
 
 
 def test_no_sentence_is_taken_for_a_type():
     napoleon = pytest.importorskip("sphinx.ext.napoleon")
     config = napoleon.Config(napoleon_use_rtype=True)
     wrong = []
-    for name, text in _documented():
-        lines = napoleon.GoogleDocstring(text, config).lines()
+    for name, text, kind in _documented():
+        lines = napoleon.GoogleDocstring(text, config, what=kind).lines()
         wrong += [f"{name}: {line}" for line in lines if line.startswith((":rtype:", ":type"))]
     assert wrong == []
 

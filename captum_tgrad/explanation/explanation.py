@@ -180,7 +180,7 @@ class Explanation:
 
     @property
     def unsure(self) -> bool:
-        """Whether no class is at all probable: the best has less than 1.5 times an equal share.
+        """Whether even the best class has less than 1.5 times an equal share.
 
         An equal share among all classes, or among five where there are more: below 30%.
         """

@@ -9,11 +9,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from captum_tgrad.decomposition.call import Call
+from captum_tgrad.decomposition.places.box_pooling import pooled_in_boxes
 from captum_tgrad.decomposition.places.coordinates import Axis, Coordinates, from_borders
 from captum_tgrad.decomposition.places.moving_places import after
 from captum_tgrad.decomposition.places.origin import places_of
 from captum_tgrad.decomposition.places.places import Places, places
-from captum_tgrad.decomposition.places.box_pooling import pooled_in_boxes
 
 
 def accumulated(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
