@@ -66,7 +66,7 @@ def test_no_sentence_is_taken_for_a_type():
     config = napoleon.Config(napoleon_use_rtype=True)
     wrong = []
     for name, text, kind in _documented():
-        lines = napoleon.GoogleDocstring(text, config, what=kind).lines()
+        lines = napoleon.GoogleDocstring(text, config, what=kind, name=name).lines()
         wrong += [f"{name}: {line}" for line in lines if line.startswith((":rtype:", ":type"))]
     assert wrong == []
 

@@ -131,7 +131,7 @@ class CompleteAttribution(GradientAttribution):  # type: ignore[misc]
 
     @property
     def multiplies_by_inputs(self) -> bool:
-        """True: the input's term is the gradient times the input."""
+        """Always true, since the input's term is the gradient times the input."""
         return True
 
     def _explain(
