@@ -15,7 +15,7 @@ from captum_tgrad.decomposition.places.coordinates import (
     coordinates,
     from_borders,
 )
-from captum_tgrad.decomposition.places.elementwise import Found, claims_of
+from captum_tgrad.decomposition.places.elementwise import FoundAxes, claims_of
 from captum_tgrad.decomposition.places.grid import borders_along, runs_of
 from captum_tgrad.decomposition.places.places import Places, places
 
@@ -37,7 +37,7 @@ def pooled_in_boxes(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     image, corners = boxes[:, 0].long(), boxes[:, 1:] * bound["spatial_scale"]
     if bound["aligned"]:
         corners = corners - 0.5
-    found: Found = {}
+    found: FoundAxes = {}
     for axis, claim in claims_of(tensor):
         if not {2, 3} & set(claim.dims):
             index = claim.index[image] if 0 in claim.dims else claim.index
