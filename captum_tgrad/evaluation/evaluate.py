@@ -29,7 +29,7 @@ from captum_tgrad.evaluation.running.timed_method import TimedMethod
 from captum_tgrad.evaluation.samples import Samples
 from captum_tgrad.evaluation.storage.folder import Output
 from captum_tgrad.evaluation.storage.protocol import fingerprint, image_digest, versions
-from captum_tgrad.evaluation.storage.records import JsonLines, Record
+from captum_tgrad.evaluation.storage.records import Record
 from captum_tgrad.evaluation.workers import Workers
 from captum_tgrad.metrics.engine.ranking import Ties
 from captum_tgrad.zoo.classifier import Classifier
@@ -184,8 +184,10 @@ def evaluate(
         method.name: TimedMethod(method, model, black, batch_size, at_once) for method in chosen
     }
     titles = titles_of(chosen)
-    with tempfile.TemporaryDirectory() if out is None else nullcontext(str(out)) as folder:
-        output = Output(Path(folder), titles, Workers())
+    with (
+        tempfile.TemporaryDirectory() if out is None else nullcontext(str(out)) as folder,
+        Output(Path(folder), titles, Workers()) as output,
+    ):
         done = output.begin(
             protocol, resume, samples.digest_of, samples.label if target == "label" else None
         )
@@ -218,7 +220,7 @@ def _run(
     bar: Bar,
 ) -> RuntimeError | None:
     """Does this process' share, and returns what the model raised first, if it did."""
-    with JsonLines(output.records_path) as records, JsonLines(output.skipped_path) as skipped:
+    with output.opened() as (records, skipped):
         run = Run(model, timed, samples, settings, Files(records, skipped), regions)
         run(work, bar, budget)
     for method in timed.values():

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 from captum_tgrad._support.writing import check_folder, writing
 from captum_tgrad.evaluation.storage import records as files
+from captum_tgrad.evaluation.storage.lock import FolderLock, lock
 from captum_tgrad.evaluation.storage.protocol import Protocol, joined, read_protocol, write_protocol
 from captum_tgrad.evaluation.storage.records import OutputError, Record
 from captum_tgrad.evaluation.workers import Workers
@@ -20,7 +23,7 @@ DigestOf = Callable[[str], str | None]
 
 
 class Output:
-    """A folder that one or more processes write to.
+    """A context with a folder that one or more processes write to, of one run at a time.
 
     Args:
         folder: The folder; it is created if it does not exist.
@@ -32,16 +35,31 @@ class Output:
         self.workers = workers
         self._given, self._titles = folder, titles
         self._folder = folder
+        self._lock: FolderLock | None = None
 
-    @property
-    def records_path(self) -> Path:
-        """The file for the records of this process."""
-        return self._folder / self.workers.file_name("records")
+    def __enter__(self) -> Output:
+        return self
 
-    @property
-    def skipped_path(self) -> Path:
-        """The file for what this process skips."""
-        return self._folder / self.workers.file_name("skipped")
+    def __exit__(
+        self,
+        exception_type: type[BaseException] | None,
+        exception: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._lock is not None:
+            self._lock.close()
+
+    @contextmanager
+    def opened(self) -> Iterator[tuple[files.JsonLines, files.JsonLines]]:
+        """A context with the files for the records of this process, and for what it skips.
+
+        Raises:
+            OutputError: Another process writes to them.
+        """
+        paths = [self._folder / self.workers.file_name(stem) for stem in ("records", "skipped")]
+        with files.JsonLines(paths[0]) as records, files.JsonLines(paths[1]) as skipped:
+            lock(records.descriptor, self._folder)
+            yield records, skipped
 
     def begin(
         self,
@@ -63,7 +81,8 @@ class Output:
 
         Raises:
             OutputError: There are records and ``resume`` is not set, or they were made in another
-                way, of other images or for other labels; or the folder is a file.
+                way, of other images or for other labels; or the folder is a file; or another run
+                writes to it.
         """
         # Without a given folder, each process has created one: use that of the first.
         self._folder, done = self.workers.once(
@@ -81,6 +100,7 @@ class Output:
             raise OutputError(str(error)) from error
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
+        self._lock = FolderLock(folder, files.record_files(folder))
         old = read_protocol(folder)
         # A run that ended before its first record leaves an empty file, which does not count.
         there_are_records = any(path.stat().st_size for path in files.record_files(folder))

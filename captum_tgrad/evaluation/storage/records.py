@@ -78,12 +78,16 @@ class JsonLines:
 
     Args:
         path: Ends in ``.jsonl``; is made if it is not there.
+
+    Attributes:
+        path: As given.
+        descriptor: Of the open file.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         with writing(path):
-            self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+            self.descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
             _make_durable(path.parent)
 
     def __enter__(self) -> JsonLines:
@@ -95,7 +99,7 @@ class JsonLines:
         exception: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        os.close(self._file)
+        os.close(self.descriptor)
 
     def append(self, entry: Mapping[str, Any]) -> None:
         """Adds a line.
@@ -104,15 +108,15 @@ class JsonLines:
             WriteError: An OSError: the disk is full, or the like; the lines before it are whole.
         """
         line = _encoded(json.dumps(entry, allow_nan=False, ensure_ascii=False)) + b"\n"
-        whole = os.fstat(self._file).st_size
+        whole = os.fstat(self.descriptor).st_size
         with writing(self.path):
             try:
                 written = 0
                 while written < len(line):
-                    written += os.write(self._file, line[written:])
-                os.fsync(self._file)
+                    written += os.write(self.descriptor, line[written:])
+                os.fsync(self.descriptor)
             except OSError:
-                os.ftruncate(self._file, whole)
+                os.ftruncate(self.descriptor, whole)
                 raise
 
 
