@@ -35,7 +35,8 @@ def check_inputs(inputs: Any, differentiable: bool = True) -> None:
     """
     if not isinstance(inputs, (Tensor, tuple)):
         raise TypeError(
-            f"inputs must be a torch.Tensor or a tuple of them, got {type(inputs).__name__}."
+            f"inputs must be a torch.Tensor or a tuple of them, got {type(inputs).__name__}. Make"
+            " one with torch.stack or torch.as_tensor."
         )
     inputs = inputs if isinstance(inputs, tuple) else (inputs,)
     if not inputs:
@@ -74,7 +75,10 @@ def check_inputs(inputs: Any, differentiable: bool = True) -> None:
         broken = ~torch.isfinite(tensor.detach()).reshape(tensor.shape[0], -1).all(1)
         if bool(broken.any()):
             samples = broken.nonzero().flatten().tolist()
-            raise ValueError(f"{name} holds NaN or inf in sample {', '.join(map(str, samples))}.")
+            raise ValueError(
+                f"{name} holds NaN or inf in sample"
+                f" {', '.join(map(str, samples))}. Leave these out, or see torch.nan_to_num."
+            )
 
 
 def _check_memory(name: str, tensor: Tensor) -> None:
@@ -210,7 +214,10 @@ def targets_per_sample(target: Any, samples: int) -> list[tuple[int, ...]]:
         target = target[0] if len(target) == 1 else target
     if isinstance(target, list):
         if len(target) != samples:
-            raise ValueError(f"target has {len(target)} entries for {samples} samples.")
+            raise ValueError(
+                f"target has {len(target)} entries for {samples} samples. Give one for each, or"
+                " an int for all."
+            )
         per_sample = target
     else:
         per_sample = [target]

@@ -84,6 +84,7 @@ def add_methods_options(options: argparse._ActionsContainer) -> None:
     options.add_argument(
         "--allow-imports",
         action="append",
+        type=_package,
         default=[],
         metavar="PACKAGE",
         help="let --config name classes of this package, too, besides captum, pytorch_grad_cam and"
@@ -118,6 +119,12 @@ def named_path(text: str) -> Path:
     if not text.strip():
         raise argparse.ArgumentTypeError(f"is empty ({text!r}): give the name of a file or folder")
     return Path(text)
+
+
+def _package(text: str) -> str:
+    if not all(part.isidentifier() for part in text.split(".")):
+        raise argparse.ArgumentTypeError(f"{text!r} is no package: give a name as in import NAME")
+    return text
 
 
 def positive(text: str) -> int:

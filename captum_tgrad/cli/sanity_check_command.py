@@ -146,7 +146,10 @@ def _layers(named: str, model: nn.Module, inputs: Tensor) -> list[str] | None:
         return None
     if named == "blocks":
         return block_names(model, lambda: model(inputs[:1].clone())) or None
-    return [name.strip() for name in named.split(",") if name.strip()]
+    names = [name.strip() for name in named.split(",") if name.strip()]
+    if not names:
+        raise ValueError("--layers names none: give names separated by commas, blocks or all")
+    return names
 
 
 def _write_numbers(path: Path, steps: Sequence[RandomizationStep], pictures: Sequence[str]) -> None:

@@ -11,6 +11,7 @@ from captum_tgrad.cli.options import (
     add_pictures,
     add_target_option,
     named_path,
+    not_negative,
     positive,
 )
 
@@ -59,7 +60,11 @@ def add_sanity_check(commands: argparse._SubParsersAction[argparse.ArgumentParse
         help="steps whose maps are drawn, 2 or more (default: %(default)s)",
     )
     parser.add_argument(
-        "--seed", type=int, default=0, metavar="N", help="of the new values (default: %(default)s)"
+        "--seed",
+        type=not_negative,
+        default=0,
+        metavar="N",
+        help="of the new values (default: %(default)s)",
     )
     add_device_option(parser)
     add_model_options(parser)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from captum_tgrad._support.progress import Bar, progress_bar
 from captum_tgrad._support.show import html_table
@@ -148,8 +148,7 @@ def evaluate(
         >>> found.summary["methods"]["t_grad"]["images"]
         3
     """
-    if isinstance(out, str) and not out.strip():
-        raise ValueError(f"out must be a folder, got {out!r}: name one, or give None for no files.")
+    _check_out(out, resume)
     chosen = chosen_methods(methods)
     samples = Samples(dataset, limit)
     name = model.name if isinstance(model, Classifier) else type(model).__name__
@@ -159,11 +158,11 @@ def evaluate(
         black = black_picture(model) if black is None else black
         model = model.model
     _check_model(model)
+    _check_black(0.0 if black is None else black)
     black = 0.0 if black is None else black
     device = device_of(model)
     chunk, at_once = examples_per_batch(max_examples_per_batch, device), examples_at_once(device)
-    if budget is not None and not budget > 0:
-        raise ValueError(f"budget must be a positive number of seconds, got {budget!r}.")
+    _check_budget(budget)
     settings = Settings(target, n_steps, batch_size, chunk, score, ties, seed)
     protocol = {
         "model": name,
@@ -203,6 +202,9 @@ def evaluate(
             summary, table = output.workers.once(lambda: write_results(output, figures))
             bar.update(1)
         records = output.records()
+        if work and not records and output.workers.first:
+            first = next(iter(summary["skipped"]), {"reason": "the budget was spent"})
+            warn_user(f"dataset: no image was evaluated, the first because: {first['reason']}.")
         # The first process takes the folder away when all have read it.
         output.workers.wait()
     return Evaluation(summary, table, records, summary["skipped"])
@@ -238,6 +240,38 @@ def _work(
         for index, image in enumerate(samples.names)
     ]
     return [(index, names) for index, names in lacking if names]
+
+
+def _check_out(out: Any, resume: bool) -> None:
+    if out is None:
+        if resume:
+            raise ValueError("resume goes on with the records in out: give that folder as out.")
+        return
+    if not isinstance(out, (str, Path)):
+        raise TypeError(f"out must be the path of a folder or None, got {type(out).__name__}.")
+    if isinstance(out, str) and not out.strip():
+        raise ValueError(f"out must be a folder, got {out!r}: name one, or give None for no files.")
+
+
+def _check_budget(budget: Any) -> None:
+    if budget is None:
+        return
+    if isinstance(budget, bool) or not isinstance(budget, (int, float)):
+        raise TypeError(f"budget must be a number of seconds or None, got {budget!r}.")
+    if not budget > 0:
+        raise ValueError(f"budget must be a positive number of seconds, got {budget!r}.")
+
+
+def _check_black(black: Any) -> None:
+    if isinstance(black, Tensor):
+        if black.dim() in (0, 3):
+            return
+        got = f"shape {tuple(black.shape)}"
+    elif isinstance(black, (int, float)):
+        return
+    else:
+        got = repr(black)
+    raise TypeError(f"black must be a number or a tensor (C, H, W), got {got}.")
 
 
 def _check_model(model: Any) -> None:

@@ -187,7 +187,7 @@ def _listed_labels(
 ) -> list[int | None]:
     """The labels that a CSV file has for the pictures."""
     if not path.is_file():
-        raise FileNotFoundError(f"there is no file of labels {path}")
+        raise FileNotFoundError(f"there is no file of labels {path}: give a CSV file")
     labels: dict[str, int] = {}
     known = {_composed(file) for file in files}
     try:

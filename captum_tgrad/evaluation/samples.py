@@ -42,7 +42,7 @@ class Samples:
             check_count(limit, "limit")
         count = len(dataset)
         if not count:
-            raise ValueError("dataset is empty: there is nothing to evaluate.")
+            raise ValueError("dataset is empty: give at least one image.")
         names: Sequence[str] = getattr(dataset, "names", None) or [str(i) for i in range(count)]
         if len(names) != count or len(set(names)) != count:
             raise ValueError(
@@ -134,6 +134,7 @@ def _index(label: Any, index: int) -> int:
         number = label.__index__()
     except AttributeError:
         raise TypeError(
-            f"the label of dataset[{index}] must be the index of a class, got {label!r}."
+            f"the label of dataset[{index}] must be the index of a class, got {label!r}. Give an"
+            " int, or no label."
         ) from None
     return int(number)

@@ -53,13 +53,19 @@ def explain(
         One explanation for each picture.
 
     Raises:
-        TypeError: ``target`` or ``rival`` is neither an index nor a name.
+        TypeError: ``images`` are no pictures of Pillow, or ``target`` or ``rival`` is neither an
+            index nor a name.
         ValueError: There is no picture, no such class or no such aggregation, or the network does
             not return one logit for each class name.
     """
     from captum_tgrad import TGradAttribution
 
     check_options("positive", aggregation)
+    if isinstance(images, Tensor) or not all(hasattr(image, "resize") for image in images):
+        raise TypeError(
+            "images must be a list of Pillow pictures, as from load_image; of tensors, see"
+            " TGradAttribution"
+        )
     if not images:
         raise ValueError("images is empty: give at least one picture")
     index = None if target is None else resolve_target(target, classifier.class_names)

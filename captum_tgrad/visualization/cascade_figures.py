@@ -93,7 +93,9 @@ def cascade_figure(
     pictures = None if images is None else as_pictures(images, mean, std)
     for name, given in (("images", pictures), ("labels", labels)):
         if given is not None and len(given) != shape[0]:
-            raise ValueError(f"{name} has {len(given)} entries for maps of {shape[0]} images")
+            raise ValueError(
+                f"{name} has {len(given)} entries for maps of {shape[0]} images: give one each"
+            )
     shown = _shown(steps, columns)
     upper, middle, lower = _parts(len(shown) + (pictures is not None), shape)
     _draw_maps(upper, middle, shown, pictures, labels)

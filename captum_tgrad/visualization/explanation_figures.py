@@ -164,7 +164,9 @@ def _each(value: Any, count: int, argument: str) -> list[Any]:
     if isinstance(value, (str, float, int)):
         value = [value]
     if len(value) != count:
-        raise ValueError(f"{argument} has {len(value)} entries for {count} pictures")
+        raise ValueError(
+            f"{argument} has {len(value)} entries for {count} pictures: give one for each"
+        )
     return list(value)
 
 
@@ -174,7 +176,9 @@ def _parts_seen(seen: Any, sizes: Sequence[tuple[int, int]]) -> list[Box]:
         return [(0, 0, width, height) for height, width in sizes]
     given = [seen] if len(seen) and not isinstance(seen[0], Sequence) else list(seen)
     if len(given) != len(sizes):
-        raise ValueError(f"seen has {len(given)} entries for {len(sizes)} pictures")
+        raise ValueError(
+            f"seen has {len(given)} entries for {len(sizes)} pictures: give one for each"
+        )
     return [checked_box(box, size, "seen") for box, size in zip(given, sizes, strict=True)]
 
 

@@ -106,7 +106,9 @@ class Report:
         """
         for number, row in enumerate(rows):
             if len(row) != len(columns):
-                raise ValueError(f"row {number} has {len(row)} cells for {len(columns)} columns")
+                raise ValueError(
+                    f"row {number} has {len(row)} cells for {len(columns)} columns: give as many"
+                )
         best = dict(best or {})
         for name in best:
             if name not in columns:

@@ -36,7 +36,9 @@ def as_maps(
     """
     if not isinstance(attributions, Tensor) or attributions.is_complex():
         got = attributions.dtype if isinstance(attributions, Tensor) else type(attributions)
-        raise TypeError(f"{argument} must be a tensor of real numbers, got {got}")
+        raise TypeError(
+            f"{argument} must be a tensor of real numbers, got {got}: see torch.as_tensor"
+        )
     shape = tuple(attributions.shape)
     if len(shape) not in (2, 3, 4) or 0 in shape:
         raise ValueError(f"{argument} has shape {shape}: give (N, C, H, W), (C, H, W) or (H, W)")
@@ -46,7 +48,7 @@ def as_maps(
     if len(summed) != len(sizes):
         raise ValueError(f"{argument} has {len(summed)} maps for {len(sizes)} pictures")
     if not summed.isfinite().all():
-        raise ValueError(f"{argument} has values that are not finite, and cannot be drawn")
+        raise ValueError(f"{argument} has values that are not finite: see torch.nan_to_num")
     return [
         _enlarged(one[None], size, shape, argument) for one, size in zip(summed, sizes, strict=True)
     ]

@@ -67,7 +67,7 @@ def as_pictures(
     whole = not (images.is_floating_point() or images.dtype == torch.bool)
     values = images.detach().cpu().double().reshape(-1, *shape[-3:])
     if not values.isfinite().all():
-        raise ValueError("images has values that are not finite, and cannot be drawn")
+        raise ValueError("images has values that are not finite: see torch.nan_to_num")
     if whole:
         values = values / _BYTE
     if mean is not None or std is not None:

@@ -44,7 +44,7 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"there is no file of weights {path}")
+        raise FileNotFoundError(f"there is no file of weights {path}: give one of torch.save")
     load = _load_safetensors if path.suffix.lower() == ".safetensors" else _load_plain_data
     state_dict = _find_state_dict(load(path))
     if state_dict is None:

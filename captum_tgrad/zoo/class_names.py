@@ -23,7 +23,7 @@ def read_class_names(path: str | Path) -> tuple[str, ...]:
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"there is no file of class names {path}")
+        raise FileNotFoundError(f"there is no file of class names {path}: give a text file")
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
@@ -58,7 +58,10 @@ def names_for(count: int, given: Sequence[str] | None, default: Sequence[str]) -
     if isinstance(given, str):
         raise TypeError("class_names must be a sequence of names, not one string")
     if given is not None and len(given) != count:
-        raise ValueError(f"there are {len(given)} class names, but the network has {count} classes")
+        raise ValueError(
+            f"there are {len(given)} class names, but the network has {count} classes: give one"
+            " name for each"
+        )
     if given is not None:
         return tuple(given)
     if len(default) == count:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,7 @@ def check_image(path: str | Path) -> None:
         FileNotFoundError: There is no such file.
         ValueError: It is a folder, or not a picture.
     """
-    _open(Path(path)).close()
+    _open(_path(path)).close()
 
 
 def load_image(path: str | Path) -> Image:
@@ -40,7 +41,7 @@ def load_image(path: str | Path) -> Image:
     """
     from PIL import Image, ImageOps
 
-    path = Path(path)
+    path = _path(path)
     with _open(path) as opened:
         try:
             image = ImageOps.exif_transpose(opened)
@@ -65,6 +66,14 @@ def sample_image() -> Image:
     return Image.fromarray(import_from_extra("skimage.data", extra="cli").coffee())
 
 
+def _path(path: str | Path) -> Path:
+    if not isinstance(path, (str, os.PathLike)):
+        raise TypeError(
+            f"path must be the path of a picture, got {type(path).__name__}: give a str"
+        )
+    return Path(path)
+
+
 def _open(path: Path) -> Image:
     """Opens a picture without decoding it; raises as ``check_image``."""
     from PIL import Image, UnidentifiedImageError
@@ -74,7 +83,7 @@ def _open(path: Path) -> Image:
     if not path.parent.is_dir():
         raise FileNotFoundError(f"no picture {path}: there is no folder {path.parent}")
     if not path.is_file():
-        raise FileNotFoundError(f"there is no picture {path}")
+        raise FileNotFoundError(f"there is no picture {path}: give the path of one")
     try:
         return Image.open(path)
     except Image.DecompressionBombError as error:

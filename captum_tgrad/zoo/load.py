@@ -55,12 +55,15 @@ def load_classifier(
         The classifier, on the CPU and in evaluation mode.
 
     Raises:
+        TypeError: ``name`` is no string.
         ValueError: ``name`` is unknown (near matches are named), the file is no state dict or does
             not fit, ``class_names`` has the wrong length, or ``resize`` is unknown.
         FileNotFoundError: There is no file ``weights``.
         ConnectionError: The weights cannot be downloaded.
         ModuleNotFoundError: An extra of this package is missing.
     """
+    if not isinstance(name, str):
+        raise TypeError(f"name must be the name of a classifier, got {type(name).__name__}")
     if name in _BUILT_IN:
         return _BUILT_IN[name](name, weights, class_names, resize)
     if name not in classifier_names():

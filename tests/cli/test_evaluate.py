@@ -153,8 +153,15 @@ def test_a_full_disk_says_how_to_go_on(tmp_path, folder, capsys, monkeypatch):
 
     monkeypatch.setattr("captum_tgrad.evaluation.storage.records.os.write", full)
     line = _refused(capsys, folder, tmp_path / "out", "--methods", "random")
-    assert "No space left on device" in line
-    assert "--resume goes on with the records so far" in line
+    assert "records.jsonl cannot be written (No space left on device): free some space" in line
+    monkeypatch.undo()
+    monkeypatch.setattr(command, "load_classifier", lambda *arguments: classifier())
+    # With records, there is something to go on with.
+    _run(folder, tmp_path / "out", "--methods", "random")
+    monkeypatch.setattr("captum_tgrad.evaluation.storage.records.os.write", full)
+    capsys.readouterr()
+    line = _refused(capsys, folder, tmp_path / "out", "--methods", "random,saliency", "--resume")
+    assert "the same command with --resume goes on" in line
 
 
 def test_out_of_memory_says_so(tmp_path, folder, capsys, monkeypatch):

@@ -1,6 +1,7 @@
 """What ends a command early is said in one line, with the way to go on."""
 
 import errno
+import importlib
 import os
 import subprocess
 import sys
@@ -138,7 +139,8 @@ def test_ctrl_c_says_how_to_go_on(tmp_path, picture, capsys, monkeypatch):
     assert _line(capsys, arguments, 130) == "captum-tgrad: interrupted"
     monkeypatch.undo()
     _tiny(monkeypatch)
-    monkeypatch.setattr("captum_tgrad.evaluation.evaluate.write_results", interrupt)
+    module = importlib.import_module("captum_tgrad.evaluation.evaluate")
+    monkeypatch.setattr(module, "write_results", interrupt)
     line = _line(capsys, arguments, 130)
     assert line.endswith(
         f"interrupted: the records so far are in {tmp_path / 'out'}, and the same command with"

@@ -120,7 +120,9 @@ def test_whoever_reads_the_output_may_stop():
 def test_module_runs_as_the_command(tmp_path):
     done = _python("-m", "captum_tgrad", "explain", "absent.png", "--out", str(tmp_path))
     assert done.returncode == 2
-    assert done.stderr == "captum-tgrad: error: there is no picture absent.png\n"
+    assert (
+        done.stderr == "captum-tgrad: error: there is no picture absent.png: give the path of one\n"
+    )
 
 
 @pytest.mark.parametrize("arguments", [["explain", "--out", "out"], ["evaluate", "--help"]])

@@ -124,7 +124,7 @@ def chosen_methods(methods: Sequence[str | Method]) -> list[Method]:
         ValueError: There is none, or a name is unknown.
     """
     if isinstance(methods, str):
-        raise TypeError(f"methods must be a list of names, got the string {methods!r}.")
+        raise TypeError(f"methods must be a list of names, got a string: give [{methods!r}].")
     chosen = [get_method(each) if isinstance(each, str) else each for each in methods]
     for each in chosen:
         if not isinstance(each, Method):

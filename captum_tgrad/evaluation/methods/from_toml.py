@@ -61,7 +61,7 @@ def read_methods(path: str | Path, *, allow_imports: str | Sequence[str] = ()) -
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"there is no file of methods {path}")
+        raise FileNotFoundError(f"there is no file of methods {path}: give a TOML file")
     toml: Any = (
         import_module("tomllib")
         if sys.version_info >= (3, 11)

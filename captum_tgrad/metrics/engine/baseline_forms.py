@@ -62,7 +62,9 @@ def resolve(
     """
     each = baselines if isinstance(baselines, tuple) else (baselines,) * len(inputs)
     if len(each) != len(inputs):
-        raise ValueError(f"baselines has {len(each)} entries for {len(inputs)} inputs.")
+        raise ValueError(
+            f"baselines has {len(each)} entries for {len(inputs)} inputs. Give one for each."
+        )
     tensors, labels = [], []
     dims = channel_dims or (1,) * len(inputs)
     for number, (baseline, tensor, dim) in enumerate(zip(each, inputs, dims, strict=True)):

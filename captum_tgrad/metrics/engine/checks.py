@@ -31,7 +31,8 @@ def check_model_and_inputs(
     check_nan_policy(nan_policy)
     if not isinstance(inputs, (Tensor, tuple)):
         raise TypeError(
-            f"inputs must be a torch.Tensor or a tuple of them, got {type(inputs).__name__}."
+            f"inputs must be a torch.Tensor or a tuple of them, got {type(inputs).__name__}. Make"
+            " one with torch.stack or torch.as_tensor."
         )
     if isinstance(inputs, tuple) and not inputs:
         raise ValueError("inputs is an empty tuple: there is nothing to perturb.")
@@ -99,7 +100,7 @@ def methods_of(attributions: Any) -> dict[str, Any]:
     if not isinstance(attributions, Mapping):
         return {"attributions": attributions}
     if not attributions:
-        raise ValueError("attributions is an empty dict: there is no method to score.")
+        raise ValueError("attributions is an empty dict. Give at least one method.")
     return {f"attributions[{name!r}]": each for name, each in attributions.items()}
 
 

@@ -93,7 +93,10 @@ def _check(attribution: Any, tensor: Tensor, name: str, channel_dim: int | None)
         raise TypeError(f"{name} is complex: numbers without an order cannot be ranked.")
     shape, wanted = tuple(attribution.shape), tuple(tensor.shape)
     if not shape or shape[0] != wanted[0]:
-        raise ValueError(f"{name} has shape {shape} for {wanted[0]} samples of shape {wanted}.")
+        raise ValueError(
+            f"{name} has shape {shape} for {wanted[0]} samples of shape {wanted}. Give one map for"
+            " each sample."
+        )
     if shape == wanted:
         return
     hint = f"Pass {wanted}."

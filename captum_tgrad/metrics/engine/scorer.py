@@ -51,7 +51,10 @@ class Scorer:
         if (
             isinstance(target, list) or (isinstance(target, Tensor) and target.numel() > 1)
         ) and len(target) != samples:
-            raise ValueError(f"target has {len(target)} entries for {samples} samples.")
+            raise ValueError(
+                f"target has {len(target)} entries for {samples} samples. Give one for each, or"
+                " an int for all."
+            )
         self._forward_func = forward_func
         self._further = format_additional_forward_args(additional_forward_args) or ()
         self._target = target

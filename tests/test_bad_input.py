@@ -1,0 +1,232 @@
+"""Whatever is wrong with what is given, the message names it, and says what to do about it."""
+
+import shlex
+
+import pytest
+import pytorch_grad_cam
+import torch
+from PIL import Image
+from torch import nn
+
+from captum_tgrad import (
+    CamAttribution,
+    FullGradAttribution,
+    LayerTGradAttribution,
+    TGradAttribution,
+)
+from captum_tgrad.cli.main import main
+from captum_tgrad.evaluation import evaluate, get_method, pictures_in, read_methods
+from captum_tgrad.explanation import explain
+from captum_tgrad.metrics import average_drop, insertion_deletion
+from captum_tgrad.sanity_checks import cascading_randomization
+from captum_tgrad.visualization import Report, curves_figure, explanation_figure, methods_figure
+from captum_tgrad.zoo import load_classifier, load_image, resolve_target
+from tests.evaluation.networks import classifier, images, network
+
+X, A = images(2), torch.rand(2, 1, 16, 16)
+NAN = float("nan")
+
+
+def _attribute(**options):
+    TGradAttribution(network()).attribute(**{"inputs": X, "target": 0, **options})
+
+
+def _score(attributions=A, **options):
+    insertion_deletion(network(), X, attributions, **{"target": 0, "n_steps": 2, **options})
+
+
+def _evaluate(dataset=X, methods=("random",), model=None, **options):
+    evaluate(model or network(), dataset, methods, **{"n_steps": 2, **options})
+
+
+def _cascade(**options):
+    given = {"inputs": X, "target": torch.tensor([0, 0]), **options}
+    list(cascading_randomization(network(), TGradAttribution, **given))
+
+
+def _draw(image=X[0], attribution=A[0], **options):
+    explanation_figure(image, attribution, **options)
+
+
+@pytest.fixture
+def files(tmp_path, monkeypatch):
+    """What the calls below name, in the working folder."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder").mkdir()
+    Image.new("RGB", (8, 8)).save("folder/x.png")
+    for name, text in {
+        "text": "x",
+        "gaps.txt": "a\n\nb\n",
+        "dog.csv": "x.png,dog\n",
+        "other.csv": "y.png,1\n",
+        "short.csv": "x.png\n",
+        "twice.csv": "x.png,1\nx.png,2\n",
+        "table.toml": "x = 1",
+        "foreign.toml": '[x]\nclass = "os.path.Path"',
+    }.items():
+        (tmp_path / name).write_text(text)
+    torch.save({"fc.weight": torch.ones(2, 2, dtype=torch.complex64)}, "complex.pt")
+    torch.save({"fc.weight": torch.ones(2, 2)}, "other.pt")
+
+
+CALLS = [
+    # The call, what the message names, and the way out that it says.
+    (lambda: _attribute(inputs=[1, 2]), "inputs", "torch.stack"),
+    (lambda: _attribute(inputs=X.int()), "inputs", "images.float()"),
+    (lambda: _attribute(inputs=X[:0]), "inputs of shape (0,", "may be 0"),
+    (lambda: _attribute(inputs=X * NAN), "inputs", "torch.nan_to_num"),
+    (lambda: _attribute(inputs=X.to(torch.complex64)), "inputs", "real floating-point"),
+    (lambda: _attribute(target=9), "target 9", "from 0 to 3"),
+    (lambda: _attribute(target="cat"), "target", "an int"),
+    (lambda: _attribute(target=1.5), "target", "an int"),
+    (lambda: _attribute(target=[0, 1, 2]), "target", "one for each"),
+    (lambda: _attribute(target=None), "target is missing", "Pass target="),
+    (lambda: _attribute(sign="pos"), "sign", "'positive', 'negative' or 'all'"),
+    (lambda: _attribute(channel_dim=7), "channel_dim", "a dimension from 1 to 3"),
+    (lambda: _attribute(baselines=0), "'baselines'", "Leave it out"),
+    (lambda: TGradAttribution("resnet").attribute(X), "forward_func", "a module"),
+    (
+        lambda: FullGradAttribution(network().train()).attribute(X, target=0),
+        "forward_func",
+        "model.eval()",
+    ),
+    (lambda: LayerTGradAttribution(network(), "0").attribute(X), "layer", "torch.nn.Module"),
+    (
+        lambda: LayerTGradAttribution(network(), nn.ReLU()).attribute(X, target=0),
+        "layer (ReLU)",
+        "a module of the model",
+    ),
+    (lambda: CamAttribution(network(), nn.ReLU), "cam_class ReLU", "captum.attr.GuidedBackprop"),
+    (
+        lambda: CamAttribution(network(), pytorch_grad_cam.GradCAM, [nn.ReLU()]).attribute(X),
+        "target_layers[0]",
+        "from the model itself",
+    ),
+    (lambda: _score(n_steps=0), "n_steps", "a positive integer"),
+    (lambda: _score(n_steps=2.5), "n_steps", "a positive integer"),
+    (lambda: _score(torch.rand(2, 1, 5, 7, 3)), "attributions", "Pass (2, 3, 16, 16)"),
+    (lambda: _score(A[:1]), "attributions", "one map for each"),
+    (lambda: _score(A * NAN), "attributions", "nan_policy='omit'"),
+    (lambda: _score(A.numpy()), "attributions", "torch.from_numpy"),
+    (lambda: _score({}), "attributions", "at least one method"),
+    (lambda: _score(score="prob"), "score", "'softmax', 'logit' or a callable"),
+    (lambda: _score(ties="random"), "ties", "'stable' or 'group'"),
+    (lambda: _score(preset="x"), "preset", "'paper' or 'rise'"),
+    (lambda: _score(baselines=torch.rand(1, 1, 3, 3)), "baselines", "be the same or 1"),
+    (lambda: _score(max_examples_per_batch=0), "max_examples_per_batch", "positive integer"),
+    (lambda: _score(target=99), "target 99", "from 0 to 3"),
+    (lambda: average_drop(network(), X, A[:1]), "attributions", "one map for each"),
+    (lambda: _evaluate(methods="t_grad"), "methods", "give ['t_grad']"),
+    (lambda: _evaluate(methods=["tgrad"]), "'tgrad'", "did you mean t_grad"),
+    (lambda: _evaluate(dataset=None), "dataset", "a list of tensors"),
+    (lambda: _evaluate(dataset=[]), "dataset", "give at least one image"),
+    (lambda: _evaluate(dataset=[Image.new("RGB", (8, 8))]), "dataset[0]", "ToTensor"),
+    (lambda: _evaluate(dataset=[(X[0], "cat")]), "dataset[0]", "Give an int"),
+    (lambda: _evaluate(dataset=[(9 * X[0]).byte()]), "dataset", "must be a float image"),
+    (lambda: _evaluate(out=""), "out", "name one"),
+    (lambda: _evaluate(out=3), "out", "the path of a folder"),
+    (lambda: _evaluate(out="text"), "out text", "name a folder"),
+    (lambda: _evaluate(resume=True), "resume", "give that folder"),
+    (lambda: _evaluate(limit=0), "limit", "a positive integer"),
+    (lambda: _evaluate(budget="30m"), "budget", "a number of seconds"),
+    (lambda: _evaluate(target="best"), "target", "'predicted' or 'label'"),
+    (lambda: _evaluate(black="black"), "black", "a number or a tensor"),
+    (lambda: _evaluate(model=network().train()), "model", "model.eval()"),
+    (lambda: get_method("gradcam"), "'gradcam'", "did you mean grad_cam"),
+    (lambda: read_methods("none.toml"), "none.toml", "give a TOML file"),
+    (lambda: read_methods("table.toml"), "[x] of table.toml", "must be a table"),
+    (lambda: read_methods("foreign.toml"), "foreign.toml", "--allow-imports os"),
+    (lambda: pictures_in("none", classifier()), "none", "name one"),
+    (lambda: pictures_in("folder", classifier(), "dog.csv"), "dog.csv, line 1", "from 0 to 3"),
+    (lambda: pictures_in("folder", classifier(), "other.csv"), "other.csv", "give paths"),
+    (lambda: pictures_in("folder", classifier(), "short.csv"), "short.csv", "give a picture and"),
+    (lambda: pictures_in("folder", classifier(), "twice.csv"), "twice.csv, line 2", "leave one"),
+    (lambda: load_image("folder"), "folder", "name the pictures in it"),
+    (lambda: load_image("none.png"), "none.png", "give the path of one"),
+    (lambda: load_image("text"), "text", "convert it"),
+    (lambda: load_image(3), "path", "the path of a picture"),
+    (lambda: load_classifier("resnet50"), "'resnet50'", "did you mean torchvision:resnet50"),
+    (lambda: load_classifier(5), "name", "the name of a classifier"),
+    (lambda: load_classifier(weights="none.pt"), "none.pt", "give one of torch.save"),
+    (lambda: load_classifier(weights="text"), "text", "torch.save(model.state_dict()"),
+    (lambda: load_classifier(weights="complex.pt"), "fc.weight is complex", "torch.save(model."),
+    (lambda: load_classifier(weights="other.pt"), "other.pt", "name the model"),
+    (lambda: load_classifier(class_names=["a"]), "class names", "give one name for each"),
+    (lambda: load_classifier(resize="fit"), "resize", "'crop', 'squash', 'pad'"),
+    (lambda: resolve_target("zebra", ["cat"]), "'zebra'", "a number from 0 to 0"),
+    (lambda: explain(classifier(), []), "images", "give at least one"),
+    (lambda: explain(classifier(), X), "images", "as from load_image"),
+    (lambda: _cascade(layers=["nope"]), "layers names 'nope'", "named_modules"),
+    (lambda: _cascade(mode="x"), "mode", "'cascading' or 'independent'"),
+    (lambda: _cascade(target=torch.zeros(3).long()), "target", "one for each"),
+    (lambda: _draw("a.png"), "images", "torch.from_numpy"),
+    (lambda: _draw(attribution=A[0].numpy()), "attribution", "torch.as_tensor"),
+    (lambda: _draw(attribution=A[0] * NAN), "attribution", "torch.nan_to_num"),
+    (lambda: _draw(attribution=torch.rand(99, 99)), "attribution", "give the part of it"),
+    (lambda: _draw(mean=[0.5]), "std is missing", "give both"),
+    (lambda: _draw(seen=(0, 0, 99, 99)), "seen", "within the picture"),
+    (lambda: methods_figure(X[0], {}), "attributions", "give at least one"),
+    (lambda: curves_figure({}), "results", "give at least one"),
+    (lambda: Report("a").table(["a"], [["x", "y"]]), "row 0", "give as many"),
+]
+
+
+@pytest.mark.usefixtures("files")
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(("call", "named", "way_out"), CALLS, ids=[named for _, named, _ in CALLS])
+def test_a_call(call, named, way_out):
+    # A data set of which no image is used warns, with the reason: the rest of it may be good.
+    with pytest.raises((ValueError, TypeError, FileNotFoundError, UserWarning)) as raised:
+        call()
+    message = str(raised.value)
+    assert named in message
+    assert way_out in message
+
+
+COMMANDS = [
+    ("explain none.png", "none.png", "give the path of one"),
+    ("explain text", "text", "convert it"),
+    ("explain --model x", "'x'", "torchvision:NAME"),
+    ("explain --model ''", "''", "torchvision:NAME"),
+    ("explain --target qwertz", "'qwertz'", "a number from 0 to 999"),
+    ("explain --target ''", "''", "a number from 0 to 999"),
+    ("explain --device gpu", "'gpu'", "try cpu"),
+    ("explain --device mps:9", "'mps:9'", "try cpu"),
+    ("explain --batch-size -1", "--batch-size", "a whole number above 0"),
+    ("explain --resize fit", "--resize", "'crop'"),
+    ("explain --class-names gaps.txt", "gaps.txt", "fill it or remove it"),
+    ("explain --weights text", "text", "torch.save("),
+    ("explain --out text", "--out text", "name a folder"),
+    ("explain --out ''", "--out", "give the name of a file or folder"),
+    ("compare --methods ''", "--methods", "give names separated by commas"),
+    ("compare --methods gradcam", "'gradcam'", "did you mean grad_cam"),
+    ("compare --config text", "text", "TOML"),
+    ("compare --config foreign.toml", "foreign.toml", "--allow-imports os"),
+    ("compare --allow-imports x", "--allow-imports", "give one"),
+    ("compare --config table.toml --allow-imports ''", "''", "import NAME"),
+    ("compare --n-steps 0", "--n-steps", "a whole number above 0"),
+    ("sanity-check --method x", "'x'", "choose from"),
+    ("sanity-check --layers ,", "--layers", "give names separated by commas"),
+    ("sanity-check --columns 1", "--columns", "2 or more"),
+    ("sanity-check --seed -5", "--seed", "0 or a whole number"),
+    ("evaluate folder --out o --budget soon", "'soon'", "90s, 30m or 2h"),
+    ("evaluate none --out o", "none", "name one"),
+    ("evaluate --out o --labels dog.csv", "--labels", "for a folder"),
+    ("evaluate folder --out o --labels none.csv", "none.csv", "give a CSV file"),
+    ("evaluate folder --out o --target label", "--target label", "give --labels CSV"),
+]
+
+
+@pytest.mark.usefixtures("files")
+@pytest.mark.parametrize(("command", "named", "way_out"), COMMANDS, ids=[c for c, _, _ in COMMANDS])
+def test_a_command(command, named, way_out, capsys):
+    status: object
+    try:
+        status = main(shlex.split(command))
+    except SystemExit as stopped:
+        status = stopped.code
+    assert status == 2
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert "error: " in line
+    assert named in line
+    assert way_out in line
