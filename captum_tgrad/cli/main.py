@@ -48,11 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         hint = how_to_go_on(options.out) if options.command == "evaluate" else ""
         print(f"{_PROGRAM}: interrupted{printable(hint)}", file=sys.stderr)
         return _INTERRUPTED
-    except (RuntimeError, MemoryError) as error:
-        # Imported here: torch takes a second to load.
-        from captum_tgrad._support.out_of_memory import is_out_of_memory
-
-        if not is_out_of_memory(error):
+    except (RuntimeError, MemoryError, ImportError) as error:
+        if not _is_short_memory(error):
             raise
         print(
             f"{_PROGRAM}: error: the memory does not suffice: close other programs, or name another"
@@ -84,6 +81,15 @@ def _run(options: argparse.Namespace) -> int:
     from captum_tgrad.cli.explain_command import run_explain
 
     return run_explain(options)
+
+
+def _is_short_memory(error: Exception) -> bool:
+    if isinstance(error, ImportError):  # as torch's libraries could not even be loaded
+        return "failed to map segment" in str(error) or "allocate memory" in str(error)
+    # Imported here: torch takes a second to load.
+    from captum_tgrad._support.out_of_memory import is_out_of_memory
+
+    return is_out_of_memory(error)
 
 
 class _Parser(argparse.ArgumentParser):
