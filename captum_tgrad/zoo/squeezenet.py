@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from captum_tgrad._support.optional import import_from_extra
-from captum_tgrad.zoo.checkpoint import count_classes, load_weights, read_state_dict
+from captum_tgrad.zoo.checkpoint import build_with, count_classes, load_weights, read_state_dict
 from captum_tgrad.zoo.class_names import imagenet_class_names, names_for
 from captum_tgrad.zoo.classifier import Classifier
 
@@ -61,11 +61,11 @@ def load_squeezenet(
     default_names = imagenet_class_names()
     if weights is None:
         model = squeezenet1_1()
-        state_dict = _state_dict(read_arrays(path), model)
+        load_weights(model, _state_dict(read_arrays(path), model), path)
     else:
         state_dict = read_state_dict(path)
-        model = squeezenet1_1(num_classes=count_classes(state_dict) or len(default_names))
-    load_weights(model, state_dict, path)
+        count = count_classes(state_dict) or len(default_names)
+        model = build_with(lambda: squeezenet1_1(num_classes=count), state_dict, path)
     preprocessing = Preprocessing(
         resize_size=_SIZE,
         crop_size=_SIZE,
