@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from html import escape
-from importlib.resources import files
-from string import Template
 from typing import TYPE_CHECKING
 
+from captum_tgrad._support.templates import filled
 from captum_tgrad.decomposition.terms import Decomposition
 from captum_tgrad.explanation.explanation import Explanation
 from captum_tgrad.visualization.walkthrough.document import walkthrough_page
@@ -45,8 +44,7 @@ def page_of(explanation: Explanation, name: str) -> str:
 
 def frame_of(page: str) -> str:
     """A page as a part of another one, which it can neither read nor change."""
-    template = files(__package__) / "frame.html"
-    return Template(template.read_text(encoding="utf-8")).substitute(page=escape(page)).strip()
+    return filled("captum_tgrad.explanation", "frame.html", page=escape(page)).strip()
 
 
 def _views(explanation: Explanation, decomposition: Decomposition) -> list[View]:

@@ -10,16 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from captum_tgrad._support.printable import in_html
-from captum_tgrad.visualization.report_style import STYLE
+from captum_tgrad._support.templates import filled, read_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _DOTS_PER_INCH = 110
 _QUALITY = 90
-# What is wider than a phone is moved sideways by itself, also with the keys.
-_SCROLL = '<div class="scroll" tabindex="0" role="region" aria-label="{}">'
-_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+_PACKAGE = "captum_tgrad.visualization"
 
 
 class Report:
@@ -56,11 +54,11 @@ class Report:
             number += 1
             anchor = f"{name}-{number}"
         self._sections.append((anchor, title))
-        self._parts.append(f'<h2 id="{anchor}">{in_html(title)}</h2>')
+        self._parts.append(_element("h2", title, id=anchor))
 
     def text(self, text: str) -> None:
         """Adds plain text; blank lines part paragraphs."""
-        self._parts += [f"<p>{in_html(part.strip())}</p>" for part in text.split("\n\n")]
+        self._parts += [_element("p", part.strip()) for part in text.split("\n\n")]
 
     def figure(self, figure: Figure, description: str, caption: str = "") -> None:
         """Adds a figure.
@@ -79,11 +77,14 @@ class Report:
         if not description.strip():
             raise ValueError("description is empty: say what is to be seen in the figure")
         width, height = (round(inches * _DOTS_PER_INCH) for inches in figure.get_size_inches())
-        below = f"<figcaption>{in_html(caption)}</figcaption>" if caption else ""
-        self._parts.append(
-            f"<figure>{_SCROLL.format(in_html(caption or 'figure'))}"
-            f'<img src="data:image/webp;base64,{_picture(figure)}" width="{width}"'
-            f' height="{height}" alt="{in_html(description)}"></div>{below}</figure>'
+        self._add(
+            "figure",
+            label=in_html(caption or "figure"),
+            image=_picture(figure),
+            width=str(width),
+            height=str(height),
+            description=in_html(description),
+            caption=_element("figcaption", caption) if caption else "",
         )
 
     def table(
@@ -113,57 +114,62 @@ class Report:
         for name in best:
             if name not in columns:
                 raise ValueError(f"best names {name!r}, which is no column: {', '.join(columns)}")
-        head = "".join(f'<th scope="col">{in_html(name)}</th>' for name in columns)
-        body = "".join(_row(row, number, columns, best) for number, row in enumerate(rows))
-        above = f"<caption>{in_html(caption)}</caption>" if caption else ""
-        self._parts.append(
-            f"{_SCROLL.format(in_html(caption or 'table'))}<table>{above}"
-            f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+        self._add(
+            "table",
+            label=in_html(caption or "table"),
+            caption=_element("caption", caption) if caption else "",
+            head="".join(_element("th", name, scope="col") for name in columns),
+            body="\n".join(_row(row, number, columns, best) for number, row in enumerate(rows)),
         )
 
     def protocol(self, protocol: Mapping[str, Any]) -> None:
         """Adds how numbers were made, such as the ``protocol`` of a metric's result."""
         pairs = "".join(
-            f"<dt>{in_html(str(name).replace('_', ' '))}</dt><dd>{in_html(_plain(value))}</dd>"
+            _element("dt", str(name).replace("_", " ")) + _element("dd", _plain(value))
             for name, value in protocol.items()
         )
         self._parts.append(f"<dl>{pairs}</dl>")
 
     def html(self) -> str:
         """The whole page."""
-        title, summary = in_html(self.title), in_html(self.summary)
-        links = "".join(
-            f'<li><a href="#{anchor}">{in_html(name)}</a></li>' for anchor, name in self._sections
+        links = (_element("a", name, href=f"#{anchor}") for anchor, name in self._sections)
+        return filled(
+            _PACKAGE,
+            "templates/report.html",
+            title=in_html(self.title),
+            summary=in_html(self.summary),
+            style=read_text(_PACKAGE, "templates/report.css"),
+            links="".join(f"<li>{link}</li>" for link in links),
+            parts="\n".join(self._parts),
         )
-        return (
-            '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-            f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
-            '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-            f"<title>{title}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n"
-            f"<header><h1>{title}</h1>\n<p>{summary}</p>\n"
-            f'<nav aria-label="Contents"><ul>{links}</ul></nav></header>\n<main>\n'
-            + "\n".join(self._parts)
-            + "\n</main>\n</body>\n</html>\n"
-        )
+
+    def _add(self, part: str, **values: str) -> None:
+        self._parts.append(filled(_PACKAGE, f"templates/report_{part}.html", **values).strip())
 
     def write(self, path: str | Path) -> None:
         """Writes the page to a file."""
         Path(path).write_text(self.html(), encoding="utf-8")
 
 
+def _element(tag: str, text: object, **attributes: str) -> str:
+    """An element of HTML with text in it."""
+    given = "".join(f' {name}="{in_html(value)}"' for name, value in attributes.items())
+    return f"<{tag}{given}>{in_html(text)}</{tag}>"
+
+
 def _row(
     row: Sequence[object], number: int, columns: Sequence[str], best: Mapping[str, Sequence[int]]
 ) -> str:
-    cells = [f'<th scope="row">{in_html(row[0])}</th>'] if row else []
+    cells = [_element("th", row[0], scope="row")] if row else []
     for name, cell in zip(columns[1:], row[1:], strict=True):
-        stands_out = ' class="best"' if number in best.get(name, ()) else ""
-        cells.append(f"<td{stands_out}>{_in_two_lines(in_html(cell))}</td>")
+        stands_out = {"class": "best"} if number in best.get(name, ()) else {}
+        cells.append(_in_two_lines(_element("td", cell, **stands_out)))
     return f"<tr>{''.join(cells)}</tr>"
 
 
 def _in_two_lines(cell: str) -> str:
     """A number and its interval break nowhere but between them."""
-    return re.sub(r"\[[^]]*\]$", r"<span>\g<0></span>", cell)
+    return re.sub(r"\[[^]]*\](?=</td>)", r"<span>\g<0></span>", cell)
 
 
 def _plain(value: Any) -> str:

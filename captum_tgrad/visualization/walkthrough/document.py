@@ -8,10 +8,9 @@ import json
 from collections.abc import Mapping, Sequence
 from functools import cache
 from html import escape
-from importlib.resources import files
-from string import Template
 from typing import TYPE_CHECKING, Any
 
+from captum_tgrad._support.templates import filled, read_text
 from captum_tgrad.visualization.map_values import as_maps
 from captum_tgrad.visualization.pictures import as_pictures
 from captum_tgrad.visualization.walkthrough.embedded import RAMPS, photo_of, still_of
@@ -22,6 +21,7 @@ from captum_tgrad.visualization.walkthrough.view import View, check_views
 if TYPE_CHECKING:
     from captum_tgrad.visualization.pictures import Array, Images, Numbers
 
+_PACKAGE = "captum_tgrad.visualization.walkthrough"
 _SCRIPTS = ("maps.js", "state.js", "place.js", "bars.js", "film.js", "page.js")
 _ENDS_A_SCRIPT = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"})
 
@@ -169,8 +169,8 @@ def _policy(scripts: Sequence[str]) -> str:
 
 @cache
 def _read(name: str) -> str:
-    return (files(__package__) / "templates" / name).read_text(encoding="utf-8")
+    return read_text(_PACKAGE, f"templates/{name}")
 
 
 def _filled(template: str, **values: str) -> str:
-    return Template(_read(template)).substitute(values)
+    return filled(_PACKAGE, f"templates/{template}", **values)
