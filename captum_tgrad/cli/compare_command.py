@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import sys
 
-from captum_tgrad._support.printable import printable
 from captum_tgrad._support.progress import progress_bar
 from captum_tgrad.cli.chosen_classifier import load_for
 from captum_tgrad.cli.chosen_methods import chosen_methods
@@ -13,9 +11,10 @@ from captum_tgrad.cli.device import choose_device
 from captum_tgrad.cli.errors import CommandError, users_mistakes
 from captum_tgrad.cli.jobs import check_files, load_or_sample
 from captum_tgrad.cli.memory import short_memory
-from captum_tgrad.cli.seen import print_seen
+from captum_tgrad.cli.outcome import say_results, say_skipped, say_written, show_progress
+from captum_tgrad.cli.seen import say_seen
 from captum_tgrad.evaluation.compare import NoMethodRanError, compare
-from captum_tgrad.evaluation.report.comparison import FILES, markdown, write_comparison
+from captum_tgrad.evaluation.report.comparison import FILES, write_comparison
 
 _SOMETHING_SKIPPED = 1
 
@@ -42,7 +41,7 @@ def run_compare(options: argparse.Namespace) -> int:
     classifier.model.to(device)
     advice = "the changed pictures do not fit into memory: give a smaller --max-examples-per-batch"
     # The metrics, and then the figures, come after the methods.
-    with short_memory(advice), progress_bar(len(methods) + 2, None) as bar:
+    with short_memory(advice), progress_bar(len(methods) + 2, show_progress(options)) as bar:
         begun = 0
 
         def progress(title: str) -> None:
@@ -65,13 +64,16 @@ def run_compare(options: argparse.Namespace) -> int:
             raise CommandError(str(error)) from error
         progress("figures")
         with users_mistakes():
-            paths = write_comparison(comparison, options.out)
+            write_comparison(comparison, options.out)
         bar.update(1)
-    print(markdown(comparison))
-    print_seen(classifier, [(options.picture, image)])
-    print(f"written: {printable(', '.join(map(str, paths)))}")
+    what = f"{comparison.class_name} ({comparison.target})"
+    say_results(
+        options,
+        f"{classifier.name}, {what}, probability {comparison.probability:.1%}",
+        comparison.summary,
+    )
+    say_seen(options, classifier, [(options.picture, image)])
+    say_written(options, options.out, FILES)
     skipped = comparison.summary["skipped"]
-    for each in skipped:
-        what = printable(f"{each['method']}: {each['reason']}")
-        print(f"skipped: {what}", file=sys.stderr)
+    say_skipped([(each["method"], each["reason"]) for each in skipped])
     return _SOMETHING_SKIPPED if skipped else 0

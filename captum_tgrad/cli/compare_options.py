@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from captum_tgrad.cli.help_text import HelpWithExamples, examples
 from captum_tgrad.cli.options import (
     add_device_option,
     add_max_examples_option,
     add_methods_options,
     add_model_options,
     add_n_steps_option,
+    add_output_options,
     add_target_option,
     named_path,
 )
@@ -25,6 +27,11 @@ def add_compare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         " DIR/curves.png, the insertion and deletion curves; DIR/table.md, five metrics and the"
         " seconds; and DIR/report.html, all of it in one page. The exit status is 1 where a method"
         " could not run.",
+        epilog=examples(
+            "compare photo.jpg --out compared/",
+            "compare photo.jpg --methods t_grad,grad_cam,saliency --n-steps 14",
+        ),
+        formatter_class=HelpWithExamples,
         allow_abbrev=False,
     )
     parser.add_argument(
@@ -46,4 +53,5 @@ def add_compare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     add_n_steps_option(parser)
     add_max_examples_option(parser)
     add_device_option(parser)
+    add_output_options(parser)
     add_model_options(parser)

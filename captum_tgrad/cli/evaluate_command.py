@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Mapping
 
 from torch import Tensor
 
-from captum_tgrad._support.printable import printable
 from captum_tgrad.cli.chosen_methods import chosen_methods
 from captum_tgrad.cli.device import choose_device
 from captum_tgrad.cli.errors import CommandError, how_to_go_on, users_mistakes
 from captum_tgrad.cli.evaluate_options import QUICK_STEPS
 from captum_tgrad.cli.memory import short_memory
+from captum_tgrad.cli.outcome import say_results, say_skipped, say_written, show_progress
 from captum_tgrad.evaluation import (
     Method,
     OutputError,
@@ -25,6 +24,7 @@ from captum_tgrad.evaluation import (
 )
 from captum_tgrad.evaluation.distributed import joined_processes, own_device
 from captum_tgrad.evaluation.image_files import BUILT_IN
+from captum_tgrad.evaluation.report.write import FILES
 from captum_tgrad.evaluation.workers import Workers
 from captum_tgrad.zoo import Classifier, load_classifier
 from captum_tgrad.zoo.class_names import read_class_names
@@ -83,7 +83,7 @@ def _evaluate(
                 seed=options.seed,
                 budget=options.budget,
                 regions=boxes,
-                show_progress=None,
+                show_progress=show_progress(options),
             )
     except OutputError as error:
         raise CommandError(str(error)) from error
@@ -91,11 +91,17 @@ def _evaluate(
         raise CommandError(f"{error}{how_to_go_on(options.out)}") from error
     if not Workers().first:
         return 0  # Else torchrun would end the first process before it has said what was skipped.
-    print(found.table)
-    print(f"written: {printable(options.out)}")
-    for each in found.skipped:
-        what = ", ".join(each[key] for key in ("image", "method") if each[key] is not None)
-        print(f"skipped: {printable(what)}: {printable(each['reason'])}", file=sys.stderr)
+    summary = found.summary
+    count, images = len(summary["methods"]), summary["images"]
+    heading = f"{classifier.name}, {count} method{'s'[: count != 1]} on {images} images"
+    say_results(options, heading, summary)
+    say_written(options, options.out, FILES)
+    say_skipped(
+        [
+            (", ".join(filter(None, (each["image"], each["method"]))), each["reason"])
+            for each in found.skipped
+        ]
+    )
     return _SOMETHING_SKIPPED if found.skipped else 0
 
 

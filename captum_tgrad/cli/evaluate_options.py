@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from captum_tgrad.cli.help_text import HelpWithExamples, examples
 from captum_tgrad.cli.options import (
     add_device_option,
     add_max_examples_option,
     add_methods_options,
     add_model_options,
     add_n_steps_option,
+    add_output_options,
     duration,
     named_path,
     not_negative,
@@ -27,10 +29,16 @@ def add_evaluate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="compare attribution methods on a data set",
         description="Scores every method on every picture by Insertion, Deletion, Average Drop and"
         " Increase in Confidence, and writes DIR/records*.jsonl, one line for each picture and"
-        " method as soon as it is done, then DIR/summary.json, DIR/table.md, DIR/metrics.png,"
-        " DIR/seconds.png and DIR/report.html, a page with all of these."
+        " method as soon as it is done, then DIR/summary.json, DIR/summary.csv, DIR/table.md,"
+        " DIR/metrics.png, DIR/seconds.png, and DIR/report.html, a page with all of these and the"
+        " maps of three images."
         " Under torchrun the pictures are divided among the processes. The exit"
         " status is 1 where a picture or a method was skipped.",
+        epilog=examples(
+            "evaluate photos/ --out results/ --quick",
+            "evaluate photos/ --out results/ --resume --methods t_grad,grad_cam --budget 30m",
+        ),
+        formatter_class=HelpWithExamples,
         allow_abbrev=False,
     )
     parser.add_argument(
@@ -65,6 +73,7 @@ def add_evaluate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     add_max_examples_option(parser)
     add_device_option(parser)
+    add_output_options(parser)
     add_model_options(parser)
 
 

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import get_args
 
+from captum_tgrad.cli.help_text import HelpWithExamples, examples
 from captum_tgrad.cli.options import (
     add_device_option,
     add_model_options,
+    add_output_options,
     add_pictures,
     add_target_option,
     named_path,
     positive,
 )
-from captum_tgrad.decomposition.combine import Aggregation
 
 _LAYERS = 9
 
@@ -27,6 +27,11 @@ def add_explain(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         description="Writes DIR/NAME.png, a figure, and DIR/NAME.npy, the T-Grad map as an array of"
         " height x width, for every picture, and prints what the network's answer is made of. The"
         " exit status is 1 where a picture was skipped because it cannot be read.",
+        epilog=examples(
+            "explain photo.jpg",
+            "explain photos/ --out explained/ --target tabby --layers --page",
+        ),
+        formatter_class=HelpWithExamples,
         allow_abbrev=False,
     )
     add_pictures(parser, ", or folders of them")
@@ -40,7 +45,7 @@ def add_explain(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     add_target_option(parser)
     parser.add_argument(
         "--aggregation",
-        choices=get_args(Aggregation),
+        choices=["paper", "levels"],
         default="paper",
         help="how the terms become one map: weighted with their scores as in the paper, or each"
         " resolution alike and the coarsest as a guide (default: %(default)s)",
@@ -74,4 +79,5 @@ def add_explain(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         help="pictures explained at a time (default: %(default)s)",
     )
     add_device_option(parser)
+    add_output_options(parser)
     add_model_options(parser)

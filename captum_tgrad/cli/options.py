@@ -38,6 +38,19 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_output_options(parser: argparse.ArgumentParser) -> None:
+    """Adds what is printed in the end."""
+    group = parser.add_argument_group("what is printed")
+    group.add_argument(
+        "--json", action="store_true", help="print the results as JSON, and nothing else"
+    )
+    group.add_argument(
+        "--quiet",
+        action="store_true",
+        help="print nothing but errors and what was skipped, and draw no progress bar",
+    )
+
+
 def add_device_option(parser: argparse.ArgumentParser) -> None:
     """Adds what says where to compute."""
     parser.add_argument(

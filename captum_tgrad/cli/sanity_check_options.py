@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from captum_tgrad.cli.help_text import HelpWithExamples, examples
 from captum_tgrad.cli.options import (
     add_device_option,
     add_model_options,
+    add_output_options,
     add_pictures,
     add_target_option,
     named_path,
@@ -24,6 +26,11 @@ def add_sanity_check(commands: argparse._SubParsersAction[argparse.ArgumentParse
         description="Randomizes the network layer by layer, from its output to its input, on a"
         " copy. Writes DIR/METHOD-MODE.png, the maps on the way and how similar they are to that of"
         " the trained network, and DIR/METHOD-MODE.csv, the numbers.",
+        epilog=examples(
+            "sanity-check photo.jpg --out checked/",
+            "sanity-check photo.jpg --method grad_cam --mode independent",
+        ),
+        formatter_class=HelpWithExamples,
         allow_abbrev=False,
     )
     add_pictures(parser)
@@ -67,4 +74,5 @@ def add_sanity_check(commands: argparse._SubParsersAction[argparse.ArgumentParse
         help="of the new values (default: %(default)s)",
     )
     add_device_option(parser)
+    add_output_options(parser)
     add_model_options(parser)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from captum_tgrad._support.printable import printable
 from captum_tgrad.cli.jobs import title_of
+from captum_tgrad.cli.outcome import say_wrapped
 from captum_tgrad.explanation.text_report import seen_lines
 from captum_tgrad.zoo import Classifier
 from captum_tgrad.zoo.preprocessing import Preprocessing
@@ -16,11 +17,15 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 
-def print_seen(classifier: Classifier, pictures: Sequence[tuple[Path | None, Image]]) -> None:
+def say_seen(
+    options: argparse.Namespace,
+    classifier: Classifier,
+    pictures: Sequence[tuple[Path | None, Image]],
+) -> None:
     """Prints a line for every picture of which a part was cut away."""
     steps = classifier.preprocess
     if not isinstance(steps, Preprocessing):
         return
     for path, image in pictures:
         for line in seen_lines(image.size, steps.seen(*image.size)):
-            print(f"{printable(title_of(path))}: {line}")
+            say_wrapped(options, f"{title_of(path)}: {line}")

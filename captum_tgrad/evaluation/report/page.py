@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from captum_tgrad.evaluation.report.summary import REFERENCE, Summary
 from captum_tgrad.evaluation.report.table import table_of
+from captum_tgrad.evaluation.report.verdict import verdict
 from captum_tgrad.visualization.html_report import Report
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ def page(summary: Summary, figures: Mapping[str, Figure]) -> Report:
     report.section("Metrics")
     report.figure(figures["metrics"], "The means of the metrics of every method, with intervals.")
     add_table(report, summary)
+    report.text(verdict(summary))
     if any(each["minus_t_grad"] for each in methods.values()):
         title = methods[REFERENCE]["title"]
         report.section(f"Differences to {title}")

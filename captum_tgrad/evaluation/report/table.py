@@ -9,6 +9,7 @@ from typing import Any
 
 from captum_tgrad._support.printable import in_markdown
 from captum_tgrad.evaluation.report.summary import COLUMNS, REFERENCE, Summary
+from captum_tgrad.evaluation.report.verdict import verdict
 from captum_tgrad.evaluation.storage.protocol import protocol_lines
 from captum_tgrad.metrics.registry import LOCALIZATION_NUMBERS, NUMBERS
 
@@ -33,6 +34,8 @@ def markdown(summary: Summary) -> str:
         f"Means, with intervals: {summary['interval']}. An arrow points to better.",
         "",
         *table_of(summary).markdown(),
+        "",
+        in_markdown(verdict(summary)),
     ]
     if any(each["minus_t_grad"] for each in methods.values()):
         title = in_markdown(methods[REFERENCE]["title"])
@@ -102,20 +105,22 @@ class Table:
             )
 
 
-def table_of(summary: Summary, part: str | None = None) -> Table:
+def table_of(summary: Summary, part: str | None = None, *, brief: bool = False) -> Table:
     """The table of a summary.
 
     Args:
         summary: As from ``summarize``.
         part: ``"minus_t_grad"`` for the differences to T-Grad; None for the numbers themselves.
+        brief: Means alone: no intervals, no reasons, and how many images only where methods differ.
     """
     methods = summary["methods"].values()
     shown = [each for each in methods if part is None or each[part]]
     columns = _columns(methods)
-    several = summary["images"] > 1
+    counts = {each["images"] for each in shown}
+    counted = summary["images"] > 1 and (not brief or len(counts) > 1)
     return Table(
-        ["Method", *map(heading, columns), *(["Images"] if several else [])],
-        [_row(each, part, columns)[: None if several else -1] for each in shown],
+        ["Method", *map(heading, columns), *(["Images"] if counted else [])],
+        [_row(each, part, columns, brief)[: None if counted else -1] for each in shown],
         {} if part else {heading(name): _best(shown, name) for name in columns if name in _KNOWN},
     )
 
@@ -126,12 +131,14 @@ def _columns(methods: Collection[Mapping[str, Any]]) -> list[str]:
     return there or [name for name in COLUMNS if name not in LOCALIZATION_NUMBERS]
 
 
-def _row(each: Mapping[str, Any], part: str | None, columns: Sequence[str]) -> list[str]:
+def _row(
+    each: Mapping[str, Any], part: str | None, columns: Sequence[str], brief: bool
+) -> list[str]:
     cells = each if part is None else each[part]
     if not each["images"]:
-        reason = _one_line(each["reason"] or "not evaluated")
-        return [each["title"], reason, *[""] * (len(columns) - 1), "0"]
-    numbers = [_cell(cells[column], signed=part is not None) for column in columns]
+        reason = "-" if brief else _one_line(each["reason"] or "not evaluated")
+        return [each["title"], reason, *["-" if brief else ""] * (len(columns) - 1), "0"]
+    numbers = [_cell(cells[column], part is not None, brief) for column in columns]
     # Of differences, the images that both methods have.
     images = max(cells[column]["images"] for column in columns)
     return [each["title"], *numbers, str(each["images"] if part is None else images)]
@@ -158,14 +165,14 @@ def _number_or_text(cell: str) -> str:
     return cell if _NUMBERS.fullmatch(cell) else in_markdown(cell)
 
 
-def _cell(cell: Mapping[str, Any], signed: bool) -> str:
+def _cell(cell: Mapping[str, Any], signed: bool, brief: bool) -> str:
     if cell["mean"] is None:
         return "-"
     mean, low, high = (
         format(cell[key], f"{'+' if signed else ''}#.3g").rstrip(".")
         for key in ("mean", "low", "high")
     )
-    return mean if cell["images"] == 1 else f"{mean} [{low}, {high}]"
+    return mean if brief or cell["images"] == 1 else f"{mean} [{low}, {high}]"
 
 
 def _skipped(skipped: list[dict[str, Any]]) -> Iterator[str]:

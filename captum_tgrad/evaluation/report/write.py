@@ -5,15 +5,19 @@ from __future__ import annotations
 from captum_tgrad._support.printable import printable
 from captum_tgrad._support.writing import writing
 from captum_tgrad.evaluation.report.summary import Summary, summarize
+from captum_tgrad.evaluation.report.summary_csv import as_csv
 from captum_tgrad.evaluation.report.table import markdown
 from captum_tgrad.evaluation.storage.folder import Output
 from captum_tgrad.evaluation.storage.records import as_json
+
+FILES = ("report.html", "table.md", "summary.json", "summary.csv", "metrics.png", "seconds.png")
+"""What is written once all records are there; the figures and the page only if asked for."""
 
 _DOTS_PER_INCH = 150
 
 
 def write_results(output: Output, figures: bool) -> tuple[Summary, str]:
-    """Summarizes all records of a folder, and writes ``summary.json`` and ``table.md``.
+    """Summarizes all records, and writes ``summary.json``, ``summary.csv`` and ``table.md``.
 
     Args:
         output: The folder.
@@ -26,6 +30,7 @@ def write_results(output: Output, figures: bool) -> tuple[Summary, str]:
     table = markdown(summary)
     output.write("summary.json", as_json(summary))
     output.write("table.md", table)
+    output.write("summary.csv", as_csv(summary))
     if figures and any(each["images"] for each in summary["methods"].values()):
         _draw(output, summary)
     return summary, table

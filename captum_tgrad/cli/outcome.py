@@ -1,0 +1,77 @@
+"""What a command prints in the end: a table and a verdict, or JSON, or nothing."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+import textwrap
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from captum_tgrad._support.printable import printable
+
+_WIDTH = 100
+_NARROWEST = 40
+
+
+def line_width() -> int:
+    """How many letters fit into a line: those of the terminal, and at most 100."""
+    return max(_NARROWEST, min(_WIDTH, shutil.get_terminal_size((_WIDTH, 24)).columns))
+
+
+def say(options: argparse.Namespace, text: str = "") -> None:
+    """Prints a text for people, unless ``--json`` or ``--quiet`` is given."""
+    if not options.json and not options.quiet:
+        print(text)
+
+
+def say_wrapped(options: argparse.Namespace, text: object) -> None:
+    """The same, in lines that fit a terminal; characters that it would obey are escaped."""
+    say(options, textwrap.fill(printable(text), line_width(), break_on_hyphens=False))
+
+
+def say_results(options: argparse.Namespace, heading: str, summary: dict[str, Any]) -> None:
+    """Prints the means of a summary and the verdict, or the summary as JSON.
+
+    Args:
+        options: Of the command.
+        heading: What the numbers are of.
+        summary: As from ``summarize``.
+    """
+    from captum_tgrad.evaluation.report.table import table_of
+    from captum_tgrad.evaluation.report.text_table import text_table
+    from captum_tgrad.evaluation.report.verdict import verdict
+
+    say_wrapped(options, f"{heading}: means, * the best. An arrow points to better.")
+    say(options)
+    say(options, text_table(table_of(summary, brief=True), line_width()))
+    say(options)
+    say_wrapped(options, verdict(summary))
+    print_json(options, summary)
+
+
+def say_written(options: argparse.Namespace, folder: Path, names: Iterable[str]) -> None:
+    """Says which of the files are there."""
+    there = [name for name in names if (folder / name).is_file()]
+    say_wrapped(options, f"written to {folder}: {', '.join(there)}")
+
+
+def print_json(options: argparse.Namespace, value: Any) -> None:
+    """Prints a value for machines, if ``--json`` is given; numbers that are not finite are null."""
+    if options.json:
+        from captum_tgrad.evaluation.storage.records import as_json
+
+        print(as_json(value), end="")
+
+
+def say_skipped(skipped: Sequence[tuple[object, object]]) -> None:
+    """Says on the standard error what was skipped, and why."""
+    for what, reason in skipped:
+        print(f"skipped: {printable(what)}: {printable(reason)}", file=sys.stderr)
+
+
+def show_progress(options: argparse.Namespace) -> bool | None:
+    """Whether there is a progress bar: on a terminal, and not with ``--quiet``."""
+    return False if options.quiet else None
