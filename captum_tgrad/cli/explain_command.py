@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
@@ -17,13 +16,22 @@ from captum_tgrad._support.writing import writing
 from captum_tgrad.cli.chosen_classifier import load_for
 from captum_tgrad.cli.device import choose_device
 from captum_tgrad.cli.errors import CommandError, users_mistakes
+from captum_tgrad.cli.explain_report import REPORT, ExplainReport, numbers_of
 from captum_tgrad.cli.jobs import Job, plan_jobs, readable
 from captum_tgrad.cli.memory import short_memory
+from captum_tgrad.cli.outcome import (
+    fitted,
+    print_json,
+    say_skipped,
+    say_written,
+    show_progress,
+)
 from captum_tgrad.explanation import Explanation, explain, format_report
 from captum_tgrad.visualization import explanation_figure, layers_figure
 from captum_tgrad.zoo import Classifier, resolve_target
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
     from PIL.Image import Image
 
 _DOTS_PER_INCH = 150
@@ -56,7 +64,9 @@ def run_explain(options: argparse.Namespace) -> int:
     size = options.batch_size
     batches = [jobs[start : start + size] for start in range(0, len(jobs), size)]
     # Of each picture its map, and its figures.
-    with progress_bar(2 * len(jobs), None, _SECONDS_BEFORE_PROGRESS) as bar:
+    report, found = ExplainReport(classifier.name, len(jobs)), []
+    show = show_progress(options)
+    with progress_bar(2 * len(jobs), show, _SECONDS_BEFORE_PROGRESS) as bar:
         for planned in batches:
             batch, images = _loaded(planned, skipped)
             bar.update(2 * (len(planned) - len(batch)))
@@ -67,14 +77,19 @@ def run_explain(options: argparse.Namespace) -> int:
             bar.update(len(batch))
             for job, explanation in zip(batch, explanations, strict=True):
                 with users_mistakes():
-                    _write(job, explanation, options.layers)
+                    report.add(job, explanation, _write(job, explanation, options.layers))
+                found.append(numbers_of(job, explanation))
                 title, results = printable(job.title), printable(job.results)
-                bar.write(f"{title}\n{format_report(explanation)}\n{results}\n")
+                if not options.json and not options.quiet:
+                    bar.write(fitted(f"{title}\n{format_report(explanation)}\n{results}\n"))
                 bar.update(1)
     if all(job.picture in skipped for job in jobs):
         raise CommandError(next(iter(skipped.values())))
-    for picture, reason in skipped.items():
-        print(f"skipped: {printable(picture)}: {printable(reason)}", file=sys.stderr)
+    with users_mistakes(), writing(options.out / REPORT):
+        (options.out / REPORT).write_text(report.html(), encoding="utf-8")
+    say_written(options, options.out, [REPORT])
+    print_json(options, found)
+    say_skipped([*skipped.items()])
     return _SOMETHING_SKIPPED if skipped else 0
 
 
@@ -122,8 +137,8 @@ def _explained(
         )
 
 
-def _write(job: Job, explanation: Explanation, layers: int | None) -> None:
-    """Writes the map and the figures of one picture."""
+def _write(job: Job, explanation: Explanation, layers: int | None) -> dict[str, Figure]:
+    """Writes the map and the figures of one picture, and returns the figures."""
     with writing(job.map_path.parent):
         job.map_path.parent.mkdir(parents=True, exist_ok=True)
     array = BytesIO()
@@ -141,6 +156,7 @@ def _write(job: Job, explanation: Explanation, layers: int | None) -> None:
         residual=explanation.residual,
         seen=explanation.seen_of_photo,
     )
+    figures = {"map": figure}
     with writing(job.figure_path):
         figure.savefig(job.figure_path, dpi=_DOTS_PER_INCH)
     if layers is not None and explanation.decomposition is not None and job.layers_path is not None:
@@ -151,9 +167,11 @@ def _write(job: Job, explanation: Explanation, layers: int | None) -> None:
             title=f"{target.name} ({target.index}): what each layer adds to the logit"
             f" {explanation.logit:+.3f}",
         )
+        figures["layers"] = figure
         with writing(job.layers_path):
             figure.savefig(job.layers_path, dpi=_DOTS_PER_INCH)
     if job.page_path is not None:
         name = job.title if job.picture is None else job.picture.name
         with writing(job.page_path):
             job.page_path.write_text(explanation.to_html(name), encoding="utf-8")
+    return figures

@@ -173,7 +173,7 @@ def _distinct_stems(stems: Sequence[str], suffixes: Sequence[str]) -> list[str]:
     def files(stem: str) -> set[str]:
         return {f"{stem}{suffix}".casefold() for suffix in suffixes}
 
-    taken: set[str] = set()
+    taken = {"report.html"}
     reserved = set[str]().union(*map(files, stems))
     distinct = []
     for stem in stems:

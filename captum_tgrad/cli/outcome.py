@@ -32,6 +32,20 @@ def say_wrapped(options: argparse.Namespace, text: object) -> None:
     say(options, textwrap.fill(printable(text), line_width(), break_on_hyphens=False))
 
 
+def fitted(text: str) -> str:
+    """A text whose long lines are broken to fit a terminal, the rest of each indented."""
+    return "\n".join(
+        textwrap.fill(
+            line,
+            line_width(),
+            subsequent_indent="    ",
+            break_on_hyphens=False,
+            break_long_words=False,
+        )
+        for line in text.split("\n")
+    )
+
+
 def say_results(options: argparse.Namespace, heading: str, summary: dict[str, Any]) -> None:
     """Prints the means of a summary and the verdict, or the summary as JSON.
 

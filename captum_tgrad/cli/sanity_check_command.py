@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import csv
 from collections.abc import Iterator, Sequence
 from itertools import chain
 from pathlib import Path
@@ -12,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from captum_tgrad._support.printable import printable
 from captum_tgrad._support.progress import Bar, progress_bar
 from captum_tgrad._support.writing import writing
 from captum_tgrad.cli.chosen_classifier import load_for
@@ -20,9 +18,19 @@ from captum_tgrad.cli.device import choose_device
 from captum_tgrad.cli.errors import users_mistakes
 from captum_tgrad.cli.jobs import check_files, load_or_sample, title_of
 from captum_tgrad.cli.memory import short_memory
-from captum_tgrad.cli.seen import print_seen
+from captum_tgrad.cli.outcome import (
+    line_width,
+    print_json,
+    say,
+    say_wrapped,
+    say_written,
+    show_progress,
+)
+from captum_tgrad.cli.sanity_check_report import as_csv, as_numbers, means_table, outcome_of, page
+from captum_tgrad.cli.seen import say_seen
 from captum_tgrad.evaluation import Method, get_method
 from captum_tgrad.evaluation.methods.method import black_picture
+from captum_tgrad.evaluation.report.text_table import text_table
 from captum_tgrad.sanity_checks import RandomizationStep, cascading_randomization
 from captum_tgrad.sanity_checks.blocks import block_names
 from captum_tgrad.visualization import cascade_figure
@@ -32,7 +40,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 _DOTS_PER_INCH = 150
-_MEASURES = ("spearman", "spearman_absolute", "ssim", "ssim_absolute")
+_ENDINGS = (".html", ".png", ".csv")
 
 
 def run_sanity_check(options: argparse.Namespace) -> None:
@@ -61,14 +69,17 @@ def run_sanity_check(options: argparse.Namespace) -> None:
         predicted = model(inputs.clone()).argmax(dim=1)
     targets = predicted if target is None else torch.full_like(predicted, target)
     advice = "the pictures do not fit into memory: give fewer, or a smaller --model"
-    with short_memory(advice), progress_bar(None, None) as bar:
+    with short_memory(advice), progress_bar(None, show_progress(options)) as bar:
         steps = _finished(_started(options, classifier, method, inputs, targets), bar)
         bar.say("figure")
         _write(options, path, classifier, method, images, targets, steps)
         bar.update(1)
-    _print_means(steps)
-    print_seen(classifier, list(zip(pictures, images, strict=True)))
-    print(printable(f"written: {path} and {path.with_suffix('.csv')}"))
+    say(options, text_table(means_table(steps), line_width()))
+    say(options)
+    say_wrapped(options, outcome_of(steps))
+    say_seen(options, classifier, list(zip(pictures, images, strict=True)))
+    say_written(options, options.out, [path.with_suffix(end).name for end in _ENDINGS])
+    print_json(options, as_numbers(steps, [title_of(picture) for picture in pictures]))
 
 
 def _write(
@@ -95,7 +106,12 @@ def _write(
             figure.savefig(path, dpi=_DOTS_PER_INCH)
         with writing(path.with_suffix(".csv")):
             titles = [title_of(picture) for picture in options.pictures or [None]]
-            _write_numbers(path.with_suffix(".csv"), steps, titles)
+            path.with_suffix(".csv").write_text(as_csv(steps, titles), encoding="utf-8")
+        count = f"{len(images)} picture{'s'[: len(images) != 1]}"
+        with writing(path.with_suffix(".html")):
+            page(steps, figure, f"{classifier.name}, {count}", method.title).write(
+                path.with_suffix(".html")
+            )
 
 
 def _started(
@@ -150,20 +166,3 @@ def _layers(named: str, model: nn.Module, inputs: Tensor) -> list[str] | None:
     if not names:
         raise ValueError("--layers names none: give names separated by commas, blocks or all")
     return names
-
-
-def _write_numbers(path: Path, steps: Sequence[RandomizationStep], pictures: Sequence[str]) -> None:
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["step", "layer", "picture", *_MEASURES])
-        for step in steps:
-            for sample, picture in enumerate(pictures):
-                values = [float(getattr(step, measure)[sample]) for measure in _MEASURES]
-                writer.writerow([step.index, step.layer or "", printable(picture), *values])
-
-
-def _print_means(steps: Sequence[RandomizationStep]) -> None:
-    print("randomized                      rank correlation      SSIM")
-    for step in steps:
-        rank, ssim = float(step.spearman.nanmean()), float(step.ssim.nanmean())
-        print(f"{printable(step.layer or '(trained)'):<32}{rank:>16.3f}{ssim:>10.3f}")

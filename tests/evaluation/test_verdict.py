@@ -94,7 +94,7 @@ def test_a_text_table_fits_and_has_every_number(width):
     assert len(numbers) == 10
     assert not any("\x1b" in line for line in lines)
     (ours,) = [line for line in lines if line.startswith("T-Grad") and "*" in line]
-    assert ours.split().count("0.285*") == 1  # (2 * 2.1 + 1.5) / 20, the best of the only such column
+    assert ours.split().count("0.285*") == 1  # (2 * 2.1 + 1.5) / 20
 
 
 def test_a_brief_table_has_no_reasons_and_counts_only_where_methods_differ():

@@ -1,0 +1,102 @@
+"""What ``explain`` found, as a page and as plain numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from captum_tgrad.cli.jobs import Job
+from captum_tgrad.explanation import Explanation
+from captum_tgrad.visualization import Report
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+REPORT = "report.html"
+MOST_PICTURES = 50
+"""So many pictures are in a report: it holds their figures, about 0.1 MB each."""
+
+_MAP = (
+    "The map is brightest where the evidence for the class is. Its scale is its own: it shows where"
+    " evidence is, not how much."
+)
+_LAYERS = (
+    "Each map is that of one term, with what it adds to the logit. Orange is evidence for it,"
+    " violet against it. The bars are the scores of all terms from the input to the output; large"
+    " ones often come in pairs that cancel."
+)
+_SUM = "The logit is the sum of the three parts; the residual is what no term explains"
+_TERMS = "The largest terms: what they add to the logit, and their share of all positive scores"
+
+
+class ExplainReport:
+    """Collects the explanations of a run.
+
+    Args:
+        model: The name of the classifier.
+        pictures: How many pictures there are.
+    """
+
+    def __init__(self, model: str, pictures: int) -> None:
+        shown = f", of which the first {MOST_PICTURES} are here" if pictures > MOST_PICTURES else ""
+        count = "1 picture" if pictures == 1 else f"{pictures} pictures"
+        self._report = Report(f"{count} explained by T-Grad", f"The network is {model}{shown}.")
+        self._count = 0
+
+    def add(self, job: Job, explanation: Explanation, figures: Mapping[str, Figure]) -> None:
+        """Adds a picture, unless there are enough.
+
+        Args:
+            job: Its title.
+            explanation: What was found.
+            figures: ``"map"``, and ``"layers"`` where it was asked for.
+        """
+        self._count += 1
+        if self._count > MOST_PICTURES:
+            return
+        report, target = self._report, explanation.target
+        report.section(job.title)
+        what = f"{target.name} ({target.index}), probability {target.probability:.1%}"
+        report.figure(figures["map"], f"The picture, the T-Grad map for {what}, and both.", _MAP)
+        if "layers" in figures:
+            report.figure(figures["layers"], f"The maps of single terms for {what}.", _LAYERS)
+        report.table(
+            ["class", "probability"],
+            [
+                [f"{each.name} ({each.index})", f"{each.probability:.1%}"]
+                for each in explanation.predictions
+            ],
+            "The most probable classes",
+        )
+        parts = {
+            "input": f"{explanation.input_score:+.4f}",
+            "biases": f"{explanation.bias_score:+.4f}",
+            "residual": f"{explanation.residual:+.1e}",
+            "logit": f"{explanation.logit:+.4f}",
+        }
+        report.table([f"part of the logit of {target.name}", "score"], [*parts.items()], _SUM)
+        terms = [
+            [term.name, f"{term.score:+.4f}", f"{term.share:.1%}"]
+            for term in explanation.largest_terms
+        ]
+        report.table(["term", "score", "share"], terms, _TERMS)
+
+    def html(self) -> str:
+        """The page."""
+        return self._report.html()
+
+
+def numbers_of(job: Job, explanation: Explanation) -> dict[str, Any]:
+    """What was found as plain dicts, lists, strings and numbers."""
+    parts = ("logit", "input_score", "bias_score", "residual", "input_share", "bias_share")
+    return {
+        "picture": job.title,
+        "model": explanation.model,
+        "target": asdict(explanation.target),
+        "predictions": [asdict(each) for each in explanation.predictions],
+        **{name: getattr(explanation, name) for name in parts},
+        "largest_terms": [asdict(each) for each in explanation.largest_terms],
+        "cut_away": explanation.cut_away,
+        "files": [str(path) for path in job.paths],
+    }

@@ -1,0 +1,109 @@
+"""What ``sanity-check`` found, as a table, a page, CSV and plain numbers."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from captum_tgrad._support.printable import printable
+from captum_tgrad.evaluation.report.table import Table
+from captum_tgrad.sanity_checks import RandomizationStep
+from captum_tgrad.visualization import Report
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+MEASURES = {
+    "spearman": "Rank correlation",
+    "spearman_absolute": "Rank correlation of absolute values",
+    "ssim": "SSIM",
+    "ssim_absolute": "SSIM of absolute values",
+}
+_TRAINED = "(trained)"
+_READ = (
+    "Each column is the map with further layers at random, on a scale of its own. A map that"
+    " depends on what the network has learned becomes another. Below, the similarity to that of the"
+    " trained network: 1 is the same, 0 unrelated. Curves that stay near 1 mean that the map shows"
+    " the picture and not the network."
+)
+_TABLE = "Means over the pictures of the similarity to the map of the trained network"
+
+
+def means_table(steps: Sequence[RandomizationStep]) -> Table:
+    """The means over the pictures of the two measures, a row for each step."""
+    names = ("spearman", "ssim")
+    rows = [
+        [step.layer or _TRAINED, *(_text(_mean(step, name)) for name in names)] for step in steps
+    ]
+    return Table(["Randomized", *(MEASURES[name] for name in names)], rows, {})
+
+
+def outcome_of(steps: Sequence[RandomizationStep]) -> str:
+    """What the last step says, in two sentences."""
+    last = _text(_mean(steps[-1], "spearman"))
+    return (
+        f"In the end the rank correlation with the map of the trained network is {last}. Near 0,"
+        " the map depends on what the network has learned; near 1, it does not."
+    )
+
+
+def page(steps: Sequence[RandomizationStep], figure: Figure, about: str, method: str) -> Report:
+    """The figure and the table on a page, with a sentence on how to read them.
+
+    Args:
+        steps: The steps.
+        figure: As from ``cascade_figure``.
+        about: The network and the pictures.
+        method: The title of the method.
+    """
+    report = Report(f"{method} under parameter randomization", f"{about}. {outcome_of(steps)}")
+    report.section("Maps and their similarity")
+    layers = ", ".join(str(step.layer) for step in steps[1:])
+    report.figure(figure, f"The maps of the trained network, then with {layers} random.", _READ)
+    report.section("Numbers")
+    table = means_table(steps)
+    report.table(table.headings, table.rows, _TABLE)
+    report.section("Source")
+    report.text('Adebayo et al., "Sanity Checks for Saliency Maps", 2018.')
+    return report
+
+
+def as_csv(steps: Sequence[RandomizationStep], pictures: Sequence[str]) -> str:
+    """A line for each step and picture."""
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(["step", "layer", "picture", *MEASURES])
+    for step in steps:
+        for sample, picture in enumerate(pictures):
+            values = [float(getattr(step, measure)[sample]) for measure in MEASURES]
+            writer.writerow([step.index, step.layer or "", printable(picture), *values])
+    return text.getvalue()
+
+
+def as_numbers(steps: Sequence[RandomizationStep], pictures: Sequence[str]) -> dict[str, Any]:
+    """The same as plain dicts and lists; a measure that is undefined is None."""
+    return {
+        "pictures": list(pictures),
+        "steps": [
+            {
+                "layer": step.layer,
+                **{name: [*map(_finite, getattr(step, name).tolist())] for name in MEASURES},
+            }
+            for step in steps
+        ],
+    }
+
+
+def _mean(step: RandomizationStep, measure: str) -> float:
+    return float(getattr(step, measure).nanmean())
+
+
+def _text(value: float) -> str:
+    return "undefined" if math.isnan(value) else f"{value:.3f}"
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
