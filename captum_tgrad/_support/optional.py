@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 
@@ -27,3 +28,8 @@ def import_from_extra(module: str, extra: str) -> Any:
             f'this needs {error.name}, which is not installed: pip install "captum-tgrad[{extra}]"',
             name=error.name,
         ) from error
+
+
+def is_installed(*modules: str) -> bool:
+    """Whether modules are there to be imported; none of them is."""
+    return all(find_spec(module) is not None for module in modules)

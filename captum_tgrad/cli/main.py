@@ -15,6 +15,7 @@ from captum_tgrad.cli.compare_options import add_compare
 from captum_tgrad.cli.errors import CommandError, how_to_go_on
 from captum_tgrad.cli.evaluate_options import add_evaluate
 from captum_tgrad.cli.explain_options import add_explain
+from captum_tgrad.cli.list_options import add_lists
 from captum_tgrad.cli.sanity_check_options import add_sanity_check
 
 _PROGRAM = "captum-tgrad"
@@ -64,7 +65,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    # Imported here: the networks' libraries take seconds to load, and --help needs none of them.
+    if sys.stderr.isatty() and not options.quiet:
+        # A sign of life: what is imported below takes seconds to load.
+        print(f"{_PROGRAM} {options.command}: loading PyTorch ...", file=sys.stderr, flush=True)
+    # Imported here: --help needs none of the networks' libraries.
+    if options.command in ("methods", "models"):
+        from captum_tgrad.cli.list_commands import run_methods, run_models
+
+        (run_methods if options.command == "methods" else run_models)(options)
+        return 0
     if options.command == "compare":
         from captum_tgrad.cli.compare_command import run_compare
 
@@ -113,4 +122,5 @@ def _parser() -> argparse.ArgumentParser:
     add_compare(commands)
     add_evaluate(commands)
     add_sanity_check(commands)
+    add_lists(commands)
     return parser

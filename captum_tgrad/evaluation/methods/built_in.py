@@ -15,27 +15,35 @@ _METHODS = (
         "T-Grad",
         "1 forward and 1 backward pass",
         gradient_methods.t_grad_builder("paper"),
+        source="Tran et al., eq. 8",
     ),
     Method(
         "t_grad_levels",
         "T-Grad (levels)",
         "1 forward and 1 backward pass",
         gradient_methods.t_grad_builder("levels"),
+        source="Tran et al., its terms by resolution",
     ),
     Method(
-        "full_grad", "FullGrad", "1 forward and 1 backward pass", gradient_methods.build_full_grad
+        "full_grad",
+        "FullGrad",
+        "1 forward and 1 backward pass",
+        gradient_methods.build_full_grad,
+        source="Srinivas and Fleuret 2019",
     ),
     Method(
         "saliency",
         "Vanilla Gradient",
         "1 forward and 1 backward pass",
         gradient_methods.build_saliency,
+        source="Simonyan et al. 2013",
     ),
     Method(
         "input_x_gradient",
         "Input x Gradient",
         "1 forward and 1 backward pass",
         gradient_methods.build_input_x_gradient,
+        source="Shrikumar et al. 2016",
     ),
     Method(
         "integrated_gradients",
@@ -43,6 +51,7 @@ _METHODS = (
         f"{gradient_methods.INTEGRATION_STEPS} forward and backward passes",
         gradient_methods.build_integrated_gradients,
         {"n_steps": gradient_methods.INTEGRATION_STEPS, "baseline": "black picture"},
+        source="Sundararajan et al. 2017",
     ),
     Method(
         "smooth_grad",
@@ -54,35 +63,54 @@ _METHODS = (
             # Of the network's input, after normalization.
             "sigma": gradient_methods.NOISE_SIGMA,
         },
+        source="Smilkov et al. 2017",
     ),
     Method(
-        "grad_cam", "Grad-CAM", "1 forward pass, 1 to the layer back", cam_methods.build_grad_cam
+        "grad_cam",
+        "Grad-CAM",
+        "1 forward pass, 1 to the layer back",
+        cam_methods.build_grad_cam,
+        source="Selvaraju et al. 2017",
     ),
     Method(
         "grad_cam_plus_plus",
         "Grad-CAM++",
         "1 forward pass, 1 to the layer back",
         cam_methods.cam_builder("GradCAMPlusPlus"),
+        source="Chattopadhay et al. 2018",
+        extra="cam",
     ),
     Method(
         "eigen_cam",
         "Eigen-CAM",
         "1 forward pass, a singular value decomposition",
         cam_methods.cam_builder("EigenCAM"),
+        source="Muhammad and Yeasin 2020",
+        extra="cam",
     ),
     Method(
         "score_cam",
         "Score-CAM",
         "1 forward pass for each channel of the layer",
         cam_methods.build_score_cam,
+        source="Wang et al. 2020",
+        extra="cam",
     ),
     Method(
         "x_grad_cam",
         "XGrad-CAM",
         "1 forward pass, 1 to the layer back",
         cam_methods.cam_builder("XGradCAM"),
+        source="Fu et al. 2020",
+        extra="cam",
     ),
-    Method("random", "Random", "none", gradient_methods.build_random),
+    Method(
+        "random",
+        "Random",
+        "none",
+        gradient_methods.build_random,
+        source="a control",
+    ),
 )
 
 METHODS: Mapping[str, Method] = {method.name: method for method in _METHODS}

@@ -89,7 +89,8 @@ def _method(name: str, table: Any, path: Path, allowed: Collection[str]) -> Meth
         if not isinstance(table.get(key, kind()), kind):
             raise ValueError(f"{key} in {where} must be {_KINDS[kind]}")
     build = partial(_build, _class(table["class"], where, allowed), table)
-    return Method(name, str(table.get("title", name)), "as the class does", build, dict(table))
+    title = str(table.get("title", name))
+    return Method(name, title, "as the class does", build, dict(table), source=table["class"])
 
 
 def _class(path: str, where: str, allowed: Collection[str]) -> Any:

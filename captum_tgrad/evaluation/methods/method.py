@@ -103,6 +103,8 @@ class Method:
         builder: From a model and its black picture to what an ``Explainer`` computes.
         settings: What else the method was told, of plain strings, numbers, lists and dicts; it
             becomes part of the protocol.
+        source: Where it was published.
+        extra: The extra of this package that it needs; empty if none.
     """
 
     name: str
@@ -110,6 +112,8 @@ class Method:
     cost: str
     builder: Callable[[nn.Module, Black], Compute] = field(repr=False, compare=False)
     settings: dict[str, Any] = field(default_factory=dict)
+    source: str = ""
+    extra: str = ""
 
     def build(self, model: nn.Module | Classifier, black: Black | None = None) -> Explainer:
         """Makes the method for one model.

