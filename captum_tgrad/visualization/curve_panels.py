@@ -9,7 +9,8 @@ from torch import Tensor
 
 from captum_tgrad.metrics.registry import HIGHER_IS_BETTER
 from captum_tgrad.metrics.results import InsertionDeletionResult
-from captum_tgrad.visualization.panels import NORMAL, SMALL, draw_picture, line_style, wrapped
+from captum_tgrad.visualization.method_colors import method_styles
+from captum_tgrad.visualization.panels import NORMAL, SMALL, draw_picture, wrapped
 from captum_tgrad.visualization.replaced import CURVES
 
 if TYPE_CHECKING:
@@ -30,10 +31,11 @@ def draw_curves(
     from matplotlib.ticker import PercentFormatter
 
     areas = {name: float(getattr(result, curve)[sample]) for name, result in methods.items()}
-    for number, (name, result) in enumerate(methods.items()):
+    styles = method_styles([*methods])
+    for name, result in methods.items():
         axes.plot(
             *points(result, curve, sample),
-            **line_style(number),
+            **styles[name],
             label=f"{areas[name]:.3f}  {name}",
         )
     higher = HIGHER_IS_BETTER[curve]

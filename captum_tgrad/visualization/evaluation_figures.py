@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from captum_tgrad.metrics.registry import LOCALIZATION_NUMBERS, NUMBERS
+from captum_tgrad.visualization.method_colors import method_styles
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_COLOR, _OURS, _INTERVAL = "#8a94a6", "#d1495b", "#2b2b2b"
-_REFERENCE = "t_grad"
+_INTERVAL = "#2b2b2b"
+_DECADES_WITHOUT_STEPS = 3.0
 _COLUMNS = 3
 
 
@@ -66,8 +67,7 @@ def seconds_figure(summary: Mapping[str, Any]) -> Figure:
     shown = _shown(summary)
     figure = _figure(8.0, 1.8 + 0.3 * len(shown))
     axes = figure.subplots()
-    _bars(axes, shown, "seconds", "Seconds per image (logarithmic; less is faster)")
-    axes.set_xscale("log")
+    _dots(axes, shown)
     protocol = summary["protocol"]
     where = f"{protocol.get('model')}, {protocol.get('device')}, {summary['images']} images"
     figure.supxlabel(f"{where}, batches of {protocol.get('batch_size')}", fontsize="small")
@@ -91,13 +91,63 @@ def _bars(axes: Axes, shown: Mapping[str, Mapping[str, Any]], metric: str, title
     places = list(range(len(shown)))
     cells = [each[metric] for each in shown.values()]
     means = [cell["mean"] or 0.0 for cell in cells]
-    colors = [_OURS if name == _REFERENCE else _COLOR for name in shown]
-    axes.barh(places, means, color=colors)
+    axes.barh(places, means, color=_colors(shown))
     axes.errorbar(means, places, xerr=_reach(cells), fmt="none", ecolor=_INTERVAL, capsize=2)
-    axes.set_yticks(places, [each["title"] for each in shown.values()])
+    axes.locator_params(axis="x", nbins=5)  # small numbers are long
+    _finish(axes, shown, title)
+
+
+def _dots(axes: Axes, shown: Mapping[str, Mapping[str, Any]]) -> None:
+    """The seconds, as a dot for each method with its number, and its interval."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+    axes.set_xscale("log")
+    cells = {place: each["seconds"] for place, each in enumerate(shown.values())}
+    colors = _colors(shown)
+    for place, cell in cells.items():
+        if not cell["mean"]:
+            continue
+        axes.plot([cell["low"], cell["high"]], [place] * 2, color=colors[place], linewidth=2)
+        axes.plot(cell["mean"], place, "o", color=colors[place], markersize=8)
+        axes.annotate(
+            plain(cell["mean"], 2),
+            (cell["high"], place),
+            xytext=(9, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize="small",
+        )
+    low, high = axes.get_xlim()
+    axes.set_xlim(low / 1.5, high * 2.5)  # the last number needs room
+    few = high / low < 10**_DECADES_WITHOUT_STEPS
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if few else (1,)))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: plain(value)))
+    axes.grid(axis="x", linewidth=0.4, alpha=0.5)
+    _finish(axes, shown, "Seconds per image (each step to the right takes several times as long)")
+
+
+def plain(value: float, digits: int | None = None) -> str:
+    """A number without an exponent: ``"0.00012"``.
+
+    Args:
+        value: The number.
+        digits: So many are kept; None: as many as it has.
+    """
+    import numpy as np
+
+    return np.format_float_positional(value, digits, unique=True, fractional=False, trim="-")
+
+
+def _colors(shown: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    titles = [str(each["title"]) for each in shown.values()]
+    return [str(style["color"]) for style in method_styles(titles).values()]
+
+
+def _finish(axes: Axes, shown: Mapping[str, Mapping[str, Any]], title: str) -> None:
+    axes.set_yticks(range(len(shown)), [each["title"] for each in shown.values()])
     axes.set_ylim(len(shown) - 0.4, -0.6)  # The first method stands at the top.
     axes.set_title(title, fontsize="medium")
-    axes.locator_params(axis="x", nbins=5)  # small numbers are long
     axes.spines[["top", "right"]].set_visible(False)
 
 

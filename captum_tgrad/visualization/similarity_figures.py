@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from captum_tgrad.sanity_checks.cascade import RandomizationStep
+from captum_tgrad.visualization.method_colors import method_styles
 from captum_tgrad.visualization.panels import (
     NORMAL,
     SMALL,
@@ -117,9 +118,11 @@ def draw_similarity(
             lines = [(_MEASURES[measure], _means(steps, measure)) for measure in measures]
             # Of maps without negative values, both are the same.
             lines = lines[:1] if _same(*(means for _, means in lines)) else lines
-        for number, (label, means) in enumerate(lines):
-            style = {"marker": "o", "markersize": 3, **line_style(number)}
-            axes.plot(range(len(means)), means, label=label, **style)
+        styles = [line_style(number) for number in range(len(lines))]
+        if len(methods) > 1:
+            styles = [*method_styles([*methods]).values()]
+        for (label, means), style in zip(lines, styles, strict=True):
+            axes.plot(range(len(means)), means, label=label, marker="o", markersize=3, **style)
         _finish(axes, next(iter(methods.values())))
 
 
