@@ -19,7 +19,7 @@ from captum_tgrad.metrics.engine.checks import (
     listed,
 )
 from captum_tgrad.metrics.engine.findings import Findings
-from captum_tgrad.metrics.engine.grids import confident_images, layouts, tiled
+from captum_tgrad.metrics.engine.image_grids import confident_images, layouts, tiled
 from captum_tgrad.metrics.engine.importance import (
     ChannelReduce,
     InterpolateMode,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,7 +12,8 @@ from torch import Tensor
 from captum_tgrad.metrics.engine.checks import NanPolicy, check_count
 from captum_tgrad.metrics.engine.importance import ChannelReduce, InterpolateMode
 from captum_tgrad.metrics.engine.localizing import (
-    LocalizationArguments,
+    LocalizationCall,
+    Localized,
     localization,
     localized,
 )
@@ -19,7 +21,69 @@ from captum_tgrad.metrics.engine.regions import Regions
 from captum_tgrad.metrics.results import EnergyInMaskResult, MassAccuracyResult, RankAccuracyResult
 
 
-@localization
+def _share(maps: Tensor, masks: Tensor) -> Tensor:
+    """The share of the sum of each map that is in the mask; 0 of a sum of 0."""
+    # The largest value is 1: no sum overflows.
+    maps = maps / maps.amax((1, 2), keepdim=True)
+    inside = torch.where(masks, maps, 0).sum((1, 2))
+    return (inside / maps.sum((1, 2))).nan_to_num(0)
+
+
+def _share_of_highest(maps: Tensor, masks: Tensor, k: int | None) -> Tensor:
+    places = maps[0].numel()
+    if k is not None and k > places:
+        raise ValueError(f"k is {k}, and the maps have {places} places.")
+    values, order = maps.flatten(1).sort(1, descending=True)
+    inside = masks.flatten(1).gather(1, order)
+    # A sample without a region is left out afterwards, whatever is found here.
+    count = inside.sum(1).clamp_min(1) if k is None else torch.full_like(order[:, 0], k)
+    last = values.gather(1, count[:, None] - 1)
+    above, tied = values > last, values == last
+    left = count - above.sum(1)
+    share = (inside & tied).sum(1).to(maps.dtype) / tied.sum(1)
+    return ((inside & above).sum(1) + left * share) / count
+
+
+def _energy(call: LocalizationCall) -> list[Localized]:
+    return localized(
+        call,
+        lambda maps, masks: _share(maps.clamp_min(0), masks),
+        of_constant="their energy is spread evenly",
+    )
+
+
+def _mass(call: LocalizationCall) -> list[Localized]:
+    return localized(
+        call,
+        lambda maps, masks: _share(maps.abs(), masks),
+        of_constant="their mass is spread evenly",
+    )
+
+
+def _rank(call: LocalizationCall, k: int | None) -> list[Localized]:
+    if k is not None:
+        check_count(k, "k")
+    return localized(
+        call,
+        partial(_share_of_highest, k=k),
+        of_constant="none of their places is higher than others",
+        k="places in the region" if k is None else k,
+    )
+
+
+def _energy_in_mask(found: Localized) -> EnergyInMaskResult:
+    return EnergyInMaskResult(found.numbers, found.chance, found.protocol)
+
+
+def _mass_accuracy(found: Localized) -> MassAccuracyResult:
+    return MassAccuracyResult(found.numbers, found.chance, found.protocol)
+
+
+def _rank_accuracy(found: Localized) -> RankAccuracyResult:
+    return RankAccuracyResult(found.numbers, found.chance, found.protocol)
+
+
+@localization(_energy, _energy_in_mask)
 def energy_in_mask(
     attributions: Tensor | Mapping[str, Tensor],
     regions: Regions,
@@ -29,7 +93,7 @@ def energy_in_mask(
     channel_reduce: ChannelReduce = "sum",
     interpolate_mode: InterpolateMode = "bilinear",
     nan_policy: NanPolicy = "raise",
-) -> EnergyInMaskResult | dict[str, EnergyInMaskResult]:
+) -> Any:
     """The share of the positive attribution that is on the object: the energy-based pointing game.
 
     With ``m`` the map without its negative values, ``sum of m in the region / sum of m``. A map
@@ -51,16 +115,9 @@ def energy_in_mask(
         >>> energy_in_mask(maps, torch.tensor([[[True, False], [True, False]]])).energy_in_mask
         tensor([0.7500])
     """
-    return localized(
-        "energy_in_mask",
-        LocalizationArguments(**locals()),
-        lambda maps, masks: _share(maps.clamp_min(0), masks),
-        EnergyInMaskResult,
-        of_constant="their energy is spread evenly",
-    )
 
 
-@localization
+@localization(_mass, _mass_accuracy)
 def mass_accuracy(
     attributions: Tensor | Mapping[str, Tensor],
     regions: Regions,
@@ -70,7 +127,7 @@ def mass_accuracy(
     channel_reduce: ChannelReduce = "sum",
     interpolate_mode: InterpolateMode = "bilinear",
     nan_policy: NanPolicy = "raise",
-) -> MassAccuracyResult | dict[str, MassAccuracyResult]:
+) -> Any:
     """The share of the absolute attribution that is on the object.
 
     With ``m`` the absolute values of the map, ``sum of m in the region / sum of m``; 0 where the
@@ -93,16 +150,9 @@ def mass_accuracy(
         >>> mass_accuracy(maps, torch.tensor([[[True, False], [False, True]]])).mass_accuracy
         tensor([0.5000])
     """
-    return localized(
-        "mass_accuracy",
-        LocalizationArguments(**locals()),
-        lambda maps, masks: _share(maps.abs(), masks),
-        MassAccuracyResult,
-        of_constant="their mass is spread evenly",
-    )
 
 
-@localization
+@localization(_rank, _rank_accuracy)
 def rank_accuracy(
     attributions: Tensor | Mapping[str, Tensor],
     regions: Regions,
@@ -113,7 +163,7 @@ def rank_accuracy(
     channel_reduce: ChannelReduce = "sum",
     interpolate_mode: InterpolateMode = "bilinear",
     nan_policy: NanPolicy = "raise",
-) -> RankAccuracyResult | dict[str, RankAccuracyResult]:
+) -> Any:
     """The share of the ``k`` pixels with the highest attribution that are on the object.
 
     Where equal values straddle the end of these ``k``, the number is the mean over all their
@@ -150,36 +200,3 @@ def rank_accuracy(
         >>> rank_accuracy(maps, torch.tensor([[[True, False], [False, True]]])).rank_accuracy
         tensor([0.5000])
     """
-    if k is not None:
-        check_count(k, "k")
-    return localized(
-        "rank_accuracy",
-        LocalizationArguments(**{name: each for name, each in locals().items() if name != "k"}),
-        partial(_share_of_highest, k=k),
-        RankAccuracyResult,
-        of_constant="none of their places is higher than others",
-        k="places in the region" if k is None else k,
-    )
-
-
-def _share(maps: Tensor, masks: Tensor) -> Tensor:
-    """The share of the sum of each map that is in the mask; 0 of a sum of 0."""
-    # The largest value is 1: no sum overflows.
-    maps = maps / maps.amax((1, 2), keepdim=True)
-    inside = torch.where(masks, maps, 0).sum((1, 2))
-    return (inside / maps.sum((1, 2))).nan_to_num(0)
-
-
-def _share_of_highest(maps: Tensor, masks: Tensor, k: int | None) -> Tensor:
-    places = maps[0].numel()
-    if k is not None and k > places:
-        raise ValueError(f"k is {k}, and the maps have {places} places.")
-    values, order = maps.flatten(1).sort(1, descending=True)
-    inside = masks.flatten(1).gather(1, order)
-    # A sample without a region is left out afterwards, whatever is found here.
-    count = inside.sum(1).clamp_min(1) if k is None else torch.full_like(order[:, 0], k)
-    last = values.gather(1, count[:, None] - 1)
-    above, tied = values > last, values == last
-    left = count - above.sum(1)
-    share = (inside & tied).sum(1).to(maps.dtype) / tied.sum(1)
-    return ((inside & above).sum(1) + left * share) / count

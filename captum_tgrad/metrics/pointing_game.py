@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,7 +13,8 @@ from torch import Tensor
 from captum_tgrad.metrics.engine.checks import NanPolicy
 from captum_tgrad.metrics.engine.importance import ChannelReduce, InterpolateMode
 from captum_tgrad.metrics.engine.localizing import (
-    LocalizationArguments,
+    LocalizationCall,
+    Localized,
     localization,
     localized,
 )
@@ -20,7 +22,53 @@ from captum_tgrad.metrics.engine.regions import Regions
 from captum_tgrad.metrics.results import PointingGameResult
 
 
-@localization
+def _share_of_peaks(maps: Tensor, masks: Tensor) -> Tensor:
+    peaks = maps == maps.amax((1, 2), keepdim=True)
+    hits = (peaks & masks).sum((1, 2))
+    return hits.to(maps.dtype) / peaks.sum((1, 2))
+
+
+def _widened(masks: Tensor, tolerance: float) -> Tensor:
+    """The masks and what is less than ``tolerance`` pixels away from them."""
+    near = masks.clone()
+    height = masks.shape[1]
+    # The whole disk, row by row: what is at most so many columns away, so many rows below or above.
+    for rows in range(min(math.ceil(tolerance), height)):
+        columns = math.ceil(math.sqrt(tolerance**2 - rows**2)) - 1
+        wide = _wide(masks, columns)
+        near[:, rows:] |= wide[:, : height - rows]
+        near[:, : height - rows] |= wide[:, rows:]
+    return near
+
+
+def _wide(masks: Tensor, columns: int) -> Tensor:
+    """The masks and what is at most so many columns away from them."""
+    width = masks.shape[2]
+    before = torch.nn.functional.pad(masks.int().cumsum(2), (1, 0))
+    here = torch.arange(width, device=masks.device)
+    first, end = (here - columns).clamp_min(0), (here + columns + 1).clamp_max(width)
+    return before[..., end] > before[..., first]
+
+
+def _hits(call: LocalizationCall, tolerance: float) -> list[Localized]:
+    if not isinstance(tolerance, (int, float)) or isinstance(tolerance, bool):
+        raise TypeError(f"tolerance must be a number of pixels, got {type(tolerance).__name__}.")
+    if not 0 <= tolerance < math.inf:
+        raise ValueError(f"tolerance must be 0 pixels or more, got {tolerance}.")
+    return localized(
+        call,
+        _share_of_peaks,
+        of_constant="all of their places are the highest",
+        widened=partial(_widened, tolerance=tolerance),
+        tolerance=tolerance,
+    )
+
+
+def _result(found: Localized) -> PointingGameResult:
+    return PointingGameResult(found.numbers, found.chance, found.protocol)
+
+
+@localization(_hits, _result)
 def pointing_game(
     attributions: Tensor | Mapping[str, Tensor],
     regions: Regions,
@@ -31,7 +79,7 @@ def pointing_game(
     channel_reduce: ChannelReduce = "sum",
     interpolate_mode: InterpolateMode = "bilinear",
     nan_policy: NanPolicy = "raise",
-) -> PointingGameResult | dict[str, PointingGameResult]:
+) -> Any:
     """Whether the highest value of each map is on the object, or near it.
 
     A pixel hits if it is in the region, or less than ``tolerance`` pixels away from a pixel in it.
@@ -82,45 +130,3 @@ def pointing_game(
         >>> pointing_game(maps, torch.tensor([[2, 1, 4, 3]]), tolerance=0).pointing_game
         tensor([1.])
     """
-    arguments = {name: each for name, each in locals().items() if name != "tolerance"}
-    if not isinstance(tolerance, (int, float)) or isinstance(tolerance, bool):
-        raise TypeError(f"tolerance must be a number of pixels, got {type(tolerance).__name__}.")
-    if not 0 <= tolerance < math.inf:
-        raise ValueError(f"tolerance must be 0 pixels or more, got {tolerance}.")
-    return localized(
-        "pointing_game",
-        LocalizationArguments(**arguments),
-        _share_of_peaks,
-        PointingGameResult,
-        of_constant="all of their places are the highest",
-        widened=partial(_widened, tolerance=tolerance),
-        tolerance=tolerance,
-    )
-
-
-def _share_of_peaks(maps: Tensor, masks: Tensor) -> Tensor:
-    peaks = maps == maps.amax((1, 2), keepdim=True)
-    hits = (peaks & masks).sum((1, 2))
-    return hits.to(maps.dtype) / peaks.sum((1, 2))
-
-
-def _widened(masks: Tensor, tolerance: float) -> Tensor:
-    """The masks and what is less than ``tolerance`` pixels away from them."""
-    near = masks.clone()
-    height = masks.shape[1]
-    # The whole disk, row by row: what is at most so many columns away, so many rows below or above.
-    for rows in range(min(math.ceil(tolerance), height)):
-        columns = math.ceil(math.sqrt(tolerance**2 - rows**2)) - 1
-        wide = _wide(masks, columns)
-        near[:, rows:] |= wide[:, : height - rows]
-        near[:, : height - rows] |= wide[:, rows:]
-    return near
-
-
-def _wide(masks: Tensor, columns: int) -> Tensor:
-    """The masks and what is at most so many columns away from them."""
-    width = masks.shape[2]
-    before = torch.nn.functional.pad(masks.int().cumsum(2), (1, 0))
-    here = torch.arange(width, device=masks.device)
-    first, end = (here - columns).clamp_min(0), (here + columns + 1).clamp_max(width)
-    return before[..., end] > before[..., first]

@@ -1,4 +1,4 @@
-"""What the metrics of localization share: arguments, maps, regions, what is left out."""
+"""What the localization metrics share: declaration, arguments, maps and regions."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from captum_tgrad import __version__
-from captum_tgrad._support.captum_private import log_usage
 from captum_tgrad.metrics.engine.checks import NanPolicy, check_nan_policy, listed, methods_of
 from captum_tgrad.metrics.engine.features import channels_back, channels_first
 from captum_tgrad.metrics.engine.findings import Findings, is_constant
@@ -20,6 +19,7 @@ from captum_tgrad.metrics.engine.importance import (
     importance_maps,
     not_finite,
 )
+from captum_tgrad.metrics.engine.metric import bound
 from captum_tgrad.metrics.engine.regions import Regions, as_masks, size_of_masks
 
 Options = ParamSpec("Options")
@@ -30,10 +30,7 @@ Measure = Callable[[Tensor, Tensor], Tensor]
 
 
 class Localization(Protocol[Options, Result]):
-    """A function whose result depends on whether ``attributions`` are of one method or of several.
-
-    It takes whatever further arguments the function takes that ``localization`` is put on.
-    """
+    """A metric: one result for the attributions of one method, a dict of them for several."""
 
     @overload
     def __call__(
@@ -54,108 +51,144 @@ class Localization(Protocol[Options, Result]):
     ) -> dict[str, Result]: ...
 
 
+@dataclass(frozen=True)
+class Localized:
+    """What was found for one method.
+
+    Attributes:
+        numbers: One number per sample, ``(N,)``.
+        chance: Their chance level, ``(N,)``.
+        protocol: How the numbers were made.
+    """
+
+    numbers: Tensor
+    chance: Tensor
+    protocol: dict[str, Any]
+
+
+Declaration = Callable[Concatenate[Tensor | Mapping[str, Tensor], Regions, Options], Any]
+
+
 def localization(
-    function: Callable[
-        Concatenate[Tensor | Mapping[str, Tensor], Regions, Options], Result | dict[str, Result]
-    ],
-) -> Localization[Options, Result]:
-    """Captum's ``log_usage``, and what a type checker should know of the function."""
-    return cast("Localization[Options, Result]", log_usage(function))
+    run: Callable[..., Sequence[Localized]], result: Callable[[Localized], Result]
+) -> Callable[[Declaration[Options]], Localization[Options, Result]]:
+    """Turns a function that has a signature and a docstring into a localization metric.
+
+    Args:
+        run: Gets the ``LocalizationCall`` and, by name, the arguments that not all of these metrics
+            have.
+        result: From what was found for one method to what the metric returns for it.
+    """
+
+    def decorate(declaration: Declaration[Options]) -> Localization[Options, Result]:
+        function = bound(declaration, LocalizationCall, run, result)
+        return cast("Localization[Options, Result]", function)
+
+    return decorate
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class LocalizationArguments:
-    """The arguments that all of them have; see ``pointing_game`` for what they mean."""
+class LocalizationCall:
+    """The arguments that all localization metrics have.
 
-    attributions: Tensor | Mapping[str, Tensor]
-    regions: Regions
-    size: tuple[int, int] | None
-    channel_dim: int | None
-    channel_reduce: ChannelReduce
-    interpolate_mode: InterpolateMode
-    nan_policy: NanPolicy
+    Args:
+        name: The name of the metric.
+        attributions: This and what follows are documented at ``pointing_game``.
+        options: The arguments that not all of these metrics have.
+    """
 
-    def __post_init__(self) -> None:
-        check_nan_policy(self.nan_policy)
-        if self.channel_dim not in (None, 1, 2, 3, -1, -2, -3):
+    def __init__(
+        self,
+        name: str,
+        attributions: Tensor | Mapping[str, Tensor],
+        regions: Regions,
+        *,
+        size: tuple[int, int] | None,
+        channel_dim: int | None,
+        channel_reduce: ChannelReduce,
+        interpolate_mode: InterpolateMode,
+        nan_policy: NanPolicy,
+        **options: Any,
+    ) -> None:
+        check_nan_policy(nan_policy)
+        if channel_dim not in (None, 1, 2, 3, -1, -2, -3):
             raise ValueError(
                 "channel_dim must be a dimension of (N, C, H, W) other than the first, or None for"
-                f" maps (N, H, W), got {self.channel_dim!r}."
+                f" maps (N, H, W), got {channel_dim!r}."
             )
+        self.name, self.options = name, options
+        self.attributions, self.regions, self.size = attributions, regions, size
+        self.channel_dim, self.channel_reduce = channel_dim, channel_reduce
+        self.interpolate_mode, self.nan_policy = interpolate_mode, nan_policy
+        self.findings = Findings()
+
+    def by_name(self, results: Sequence[Any]) -> Any:
+        """The result alone, or the results by name if the attributions were given by name."""
+        if not isinstance(self.attributions, Mapping):
+            return results[0]
+        return dict(zip(self.attributions, results, strict=True))
 
 
 def localized(
-    metric: str,
-    arguments: LocalizationArguments,
+    call: LocalizationCall,
     measure: Measure,
-    result: Callable[[Tensor, Tensor, dict[str, Any]], Result],
     *,
     of_constant: str,
     widened: Callable[[Tensor], Tensor] = lambda masks: masks,
     **own: Any,
-) -> Result | dict[str, Result]:
+) -> list[Localized]:
     """Measures how much of each map is in its region.
 
     Args:
-        metric: What to call this in the protocol.
-        arguments: Those of the metric.
-        measure: The number itself.
-        result: From the numbers, what chance gives and the protocol to what the metric returns.
-        of_constant: What the number of a constant map is, for a warning.
+        call: The call.
+        measure: Computes the number.
+        of_constant: The meaning of the number for a constant map, for a warning.
         widened: From masks to those that count.
         own: Further entries of the protocol.
-
-    Returns:
-        One result for each name where ``attributions`` is a dict.
     """
-    methods = methods_of(arguments.attributions)
-    samples, size, device = _images(arguments, methods)
-    masks = as_masks(arguments.regions, samples, size, device)
+    methods = methods_of(call.attributions)
+    samples, size, device = _images(call, methods)
+    masks = as_masks(call.regions, samples, size, device)
     empty = ~masks.flatten(1).any(1)
-    if arguments.nan_policy == "raise" and bool(empty.any()):
+    if call.nan_policy == "raise" and bool(empty.any()):
         raise ValueError(
             f"the region of sample {listed(empty)} is empty: no box, or none with the center of a"
             " pixel in it. Pass nan_policy='omit' to get NaN for these samples."
         )
     masks = widened(masks)
-    findings, found = Findings(), []
+    found = []
     for name, attributions in methods.items():
-        maps = _maps(attributions, name, (samples, *size), device, arguments)
+        maps = _maps(attributions, name, (samples, *size), device, call)
         broken = not_finite((maps,))
-        if arguments.nan_policy == "raise" and bool(broken.any()):
+        if call.nan_policy == "raise" and bool(broken.any()):
             raise ValueError(
                 f"{name} holds NaN or inf in sample {listed(broken)}. Pass nan_policy='omit' to"
                 " get NaN for these samples."
             )
-        findings.constant(is_constant((maps,)) & ~broken & ~empty, name, of_constant)
+        call.findings.constant(is_constant((maps,)) & ~broken & ~empty, name, of_constant)
         whole = maps.masked_fill(broken[:, None, None], 0)
         numbers = measure(whole, masks).masked_fill(broken | empty, torch.nan)
         chance = masks.flatten(1).to(numbers).mean(1).masked_fill(empty, torch.nan)
-        protocol = _protocol(metric, arguments, size, **own)
-        found.append(result(numbers, chance, protocol))
-    findings.warn()
-    if not isinstance(arguments.attributions, Mapping):
-        return found[0]
-    return dict(zip(arguments.attributions, found, strict=True))
+        found.append(Localized(numbers, chance, _protocol(call, size, **own)))
+    return found
 
 
 def _images(
-    arguments: LocalizationArguments, methods: Mapping[str, Any]
+    call: LocalizationCall, methods: Mapping[str, Any]
 ) -> tuple[int, tuple[int, int], torch.device]:
     """How many images there are, their height and width, and where to compute."""
     sizes = []
     for name, each in methods.items():
         if not isinstance(each, Tensor):
             raise TypeError(f"{name} must be a torch.Tensor, got {type(each).__name__}.")
-        wanted = 3 if arguments.channel_dim is None else 4
+        wanted = 3 if call.channel_dim is None else 4
         if each.dim() != wanted or each.numel() == 0:
             raise ValueError(
                 f"{name} has shape {tuple(each.shape)}; the maps of images have {wanted}"
-                f" dimensions with channel_dim={arguments.channel_dim}, none of them 0."
+                f" dimensions with channel_dim={call.channel_dim}, none of them 0."
             )
-        sizes.append(tuple(channels_first(each, arguments.channel_dim).shape[2:]))
+        sizes.append(tuple(channels_first(each, call.channel_dim).shape[2:]))
     first = next(iter(methods.values()))
-    size = arguments.size or size_of_masks(arguments.regions) or (max(sizes)[0], max(sizes)[1])
+    size = call.size or size_of_masks(call.regions) or (max(sizes)[0], max(sizes)[1])
     if (
         not isinstance(size, (tuple, list))
         or len(size) != 2
@@ -170,18 +203,18 @@ def _maps(
     name: str,
     shape: tuple[int, int, int],
     device: torch.device,
-    arguments: LocalizationArguments,
+    call: LocalizationCall,
 ) -> Tensor:
     """The importance of every place, ``(N, H, W)``."""
-    dim = arguments.channel_dim
+    dim = call.channel_dim
     channels = channels_first(attributions, dim).shape[1]
     # What the maps are of: nothing but its shape and its device is read.
     images = torch.empty(1, device=device).expand(shape[0], channels, *shape[1:])
     (maps,) = importance_maps(
         attributions,
         (channels_back(images, dim),),
-        arguments.channel_reduce,
-        arguments.interpolate_mode,
+        call.channel_reduce,
+        call.interpolate_mode,
         name,
         (dim,),
     )
@@ -189,19 +222,17 @@ def _maps(
     return maps
 
 
-def _protocol(
-    metric: str, arguments: LocalizationArguments, size: Sequence[int], **own: Any
-) -> dict[str, Any]:
-    elsewhere = {} if arguments.channel_dim == 1 else {"channel_dim": arguments.channel_dim}
+def _protocol(call: LocalizationCall, size: Sequence[int], **own: Any) -> dict[str, Any]:
+    elsewhere = {} if call.channel_dim == 1 else {"channel_dim": call.channel_dim}
     return {
-        "metric": metric,
-        "regions": "boxes" if size_of_masks(arguments.regions) is None else "masks",
+        "metric": call.name,
+        "regions": "boxes" if size_of_masks(call.regions) is None else "masks",
         "size": list(size),
         **own,
         **elsewhere,
-        "channel_reduce": arguments.channel_reduce,
-        "interpolate_mode": arguments.interpolate_mode,
-        "nan_policy": arguments.nan_policy,
+        "channel_reduce": call.channel_reduce,
+        "interpolate_mode": call.interpolate_mode,
+        "nan_policy": call.nan_policy,
         "captum_tgrad": __version__,
         "torch": str(torch.__version__),
     }

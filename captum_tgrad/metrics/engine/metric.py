@@ -83,32 +83,48 @@ def metric(
     """
 
     def decorate(declaration: Declaration[Options]) -> Metric[Options, Result]:
-        signature = inspect.signature(declaration)
-
-        DECLARED[declaration.__name__] = Declared(run, result, signature)
-
-        @wraps(declaration)
-        def function(*args: Any, **kwargs: Any) -> Any:
-            try:
-                bound = signature.bind(*args, **kwargs)
-            except TypeError as error:
-                raise TypeError(f"{declaration.__name__}(): {error}") from None
-            bound.apply_defaults()
-            call = MetricCall(declaration.__name__, **bound.arguments)
-            results = [result(found) for found in run(call, **call.options)]
-            call.findings.warn()
-            return call.by_name(results)
-
-        returned = inspect.signature(result, eval_str=False).return_annotation
-        if not isinstance(result, type) and returned is not inspect.Signature.empty:
-            annotation = f"{returned} | dict[str, {returned}]"
-            function.__signature__ = signature.replace(  # type: ignore[attr-defined]
-                return_annotation=annotation
-            )
-            function.__annotations__ = {**function.__annotations__, "return": annotation}
-        return cast("Metric[Options, Result]", log_usage(function))
+        return cast("Metric[Options, Result]", bound(declaration, MetricCall, run, result))
 
     return decorate
+
+
+def bound(
+    declaration: Callable[..., Any],
+    call_type: Callable[..., Any],
+    run: Callable[..., Sequence[Any]],
+    result: Callable[[Any], Any],
+) -> Callable[..., Any]:
+    """A function with the signature of ``declaration`` that runs a metric.
+
+    Args:
+        declaration: A function with a signature and a docstring.
+        call_type: Takes the name of the metric and all its arguments, and has ``options`` (those
+            that ``run`` gets), ``findings`` and ``by_name``.
+        run: As for ``metric``.
+        result: As for ``metric``.
+    """
+    signature = inspect.signature(declaration)
+    DECLARED[declaration.__name__] = Declared(run, result, signature)
+
+    @wraps(declaration)
+    def function(*args: Any, **kwargs: Any) -> Any:
+        try:
+            arguments = signature.bind(*args, **kwargs)
+        except TypeError as error:
+            raise TypeError(f"{declaration.__name__}(): {error}") from None
+        arguments.apply_defaults()
+        call = call_type(declaration.__name__, **arguments.arguments)
+        results = [result(found) for found in run(call, **call.options)]
+        call.findings.warn()
+        return call.by_name(results)
+
+    returned = inspect.signature(result, eval_str=False).return_annotation
+    annotation = f"{returned} | dict[str, {returned}]"
+    function.__signature__ = signature.replace(  # type: ignore[attr-defined]
+        return_annotation=annotation
+    )
+    function.__annotations__ = {**function.__annotations__, "return": annotation}
+    return log_usage(function)
 
 
 def same_arguments(
