@@ -163,4 +163,4 @@ def _draw_maps(
     rows: list[Axes] = list(grid[:, 0])
     for axes, label in zip(rows, labels or (), strict=False):
         axes.set_ylabel(wrapped(label, letters), fontsize=NORMAL)
-    color_bars(middle, [signed], "relative to nearly the strongest of each map")
+    color_bars(middle, [signed], "scaled to the 98th percentile of each map")

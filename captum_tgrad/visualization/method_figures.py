@@ -40,9 +40,9 @@ _LETTERS_PER_INCH = 9
 _MOST_ACROSS = 7
 _ACROSS_FOR_ONE_PICTURE = 5
 _MEANING = {
-    "map": "relative to nearly the strongest of each map",
-    "method": "relative to nearly the strongest of each method",
-    "shared": "relative to nearly the strongest of all",
+    "map": "scaled to the 98th percentile of each map",
+    "method": "scaled to the 98th percentile of each method",
+    "shared": "scaled to the 98th percentile of all maps",
 }
 
 

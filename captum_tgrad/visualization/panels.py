@@ -131,7 +131,7 @@ def color_bar(
         label = (
             "against the class   |   for the class"
             if signed
-            else "relative to nearly the strongest"
+            else "scaled to the 98th percentile"
         )
     bar.set_label(label, fontsize=SMALL)
 
