@@ -122,9 +122,7 @@ def layers_figure(
             fontsize=SMALL,
         )
     sides = {"positive": "for the class, ", "negative": "against the class, ", "all": ""}
-    color_bars(
-        middle, [sign == "all"], sides[sign] + "scaled to the 98th percentile of each map"
-    )
+    color_bars(middle, [sign == "all"], sides[sign] + "scaled to the 98th percentile of each map")
     draw_scores(lower.subplots(), decomposition, sample, chosen)
     write_title(figure, title or f"output {output:+.3f}")
     return figure

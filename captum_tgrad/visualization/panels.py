@@ -129,9 +129,7 @@ def color_bar(
     bar.ax.tick_params(labelsize=SMALL)
     if label is None:
         label = (
-            "against the class   |   for the class"
-            if signed
-            else "scaled to the 98th percentile"
+            "against the class   |   for the class" if signed else "scaled to the 98th percentile"
         )
     bar.set_label(label, fontsize=SMALL)
 

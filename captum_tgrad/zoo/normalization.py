@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from captum_tgrad.zoo.classifier import Classifier
+from captum_tgrad.zoo.preprocessing import Preprocessing
 
 
 def normalization(classifier: Classifier) -> tuple[Tensor, Tensor]:
-    """What ``pixels = inputs * std + mean`` needs, seen from what black and white become.
+    """The mean and the standard deviation of ``pixels = inputs * std + mean``.
+
+    A ``Preprocessing`` has them; another callable is run on a black and on a white image.
 
     Args:
-        classifier: One whose ``preprocess`` treats each channel by itself and in proportion.
+        classifier: A classifier whose ``preprocess`` normalizes each channel linearly.
 
     Returns:
         ``mean`` and ``std`` of each channel, ``(C,)``, for pixels in [0, 1].
     """
+    steps = classifier.preprocess
+    if isinstance(steps, Preprocessing):
+        return torch.tensor(steps.mean), torch.tensor(steps.std)
     from PIL import Image
 
     size = (64, 64)

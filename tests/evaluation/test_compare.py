@@ -17,7 +17,7 @@ from captum_tgrad.evaluation.report.comparison import (
     write_comparison,
 )
 from captum_tgrad.metrics import average_drop, insertion_deletion
-from captum_tgrad.zoo import Classifier
+from captum_tgrad.zoo import Classifier, load_classifier, sample_image
 from captum_tgrad.zoo.normalization import normalization
 
 NAMES = ["t_grad", "saliency", "grad_cam", "random"]
@@ -134,6 +134,14 @@ def test_normalization_is_what_brings_inputs_back_to_pixels(classifier):
     mean, std = normalization(classifier)
     torch.testing.assert_close(mean, torch.tensor([0.5, 0.4, 0.3]))
     torch.testing.assert_close(std, torch.tensor([0.25, 0.5, 1.0]))
+
+
+def test_normalization_of_a_built_in_classifier_is_that_of_its_pixels():
+    built_in = load_classifier("efficientnet_lite0")
+    image = sample_image()
+    mean, std = (each[:, None, None] for each in normalization(built_in))
+    pixels = transform.to_tensor(built_in.crop(image))
+    torch.testing.assert_close(built_in.preprocess(image) * std + mean, pixels)
 
 
 def test_a_model_that_overwrites_its_input_is_scored_on_the_picture(classifier, picture):
