@@ -12,10 +12,10 @@ from collections import deque
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
-from weakref import ref
 
 import torch
 from torch import Tensor
+from torch.utils.weak import TensorWeakRef
 
 from captum_tgrad.decomposition.hidden_terms import (
     Edge,
@@ -47,8 +47,8 @@ class HiddenOperations:
         self._old_values = old_values
         self._lifetime = lifetime
         self._samples = samples
-        self._seen: dict[HiddenOutput, ref[Tensor]] = {}
-        self._recent: deque[ref[Tensor]] = deque(maxlen=_RECENT)
+        self._seen: dict[HiddenOutput, TensorWeakRef] = {}
+        self._recent: deque[TensorWeakRef] = deque(maxlen=_RECENT)
         self._held: list[Tensor] = []
         self._sources: dict[HiddenOutput, Source] = {}
         self._roots: dict[HiddenOutput, Root] = {}
@@ -59,7 +59,7 @@ class HiddenOperations:
     def see(self, tensor: Tensor) -> None:
         """Remembers the result of a visible operation, where a search for hidden ones ends."""
         if tensor.grad_fn is not None:
-            self._seen[tensor.grad_fn, tensor.output_nr] = known = ref(tensor)
+            self._seen[tensor.grad_fn, tensor.output_nr] = known = TensorWeakRef(tensor)
             self._recent.append(known)
 
     def hold(self) -> None:
