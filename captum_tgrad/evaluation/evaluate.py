@@ -18,6 +18,7 @@ from captum_tgrad._support.untouched import training_modules
 from captum_tgrad._support.warn import warn_user
 from captum_tgrad.evaluation.methods.built_in import METHODS, chosen_methods, titles_of
 from captum_tgrad.evaluation.methods.method import Black, Method, black_picture
+from captum_tgrad.evaluation.report.shown_images import ImageShow
 from captum_tgrad.evaluation.report.summary import Summary
 from captum_tgrad.evaluation.report.table import table_of
 from captum_tgrad.evaluation.report.write import write_results
@@ -103,8 +104,9 @@ def evaluate(
         dataset: A torch Dataset or a list of images ``(C, H, W)``, or of ``(image, label)``, as the
             model takes them. Its attribute ``names``, if it has one, names the images.
         methods: Names in ``METHODS``, or methods of your own.
-        out: The folder for ``records*.jsonl``, ``protocol.json``, ``summary.json``, ``table.md``,
-            ``metrics.png``, ``seconds.png`` and ``report.html``. It is created if it does not
+        out: The folder for ``records*.jsonl``, ``protocol.json``, ``summary.json``,
+            ``summary.csv``, ``table.md``, ``metrics.png``, ``seconds.png`` and ``report.html``,
+            for which the maps of three images are computed again. It is created if it does not
             exist. None: only the result is returned.
         resume: Whether to continue the records in ``out``. If labels are the targets, the labels
             of images with a record are compared with them.
@@ -153,6 +155,7 @@ def evaluate(
     samples = Samples(dataset, limit)
     name = model.name if isinstance(model, Classifier) else type(model).__name__
     resize: str = "crop"
+    classifier = model if isinstance(model, Classifier) else None
     if isinstance(model, Classifier):
         resize = getattr(model.preprocess, "resize", resize)
         black = black_picture(model) if black is None else black
@@ -198,8 +201,8 @@ def evaluate(
             if refused is not None and output.is_all_skipped(len(samples)):
                 raise refused
             bar.say("tables and figures")
-            figures = out is not None
-            summary, table = output.workers.once(lambda: write_results(output, figures))
+            images = ImageShow(samples, timed, seed, device, classifier) if out else None
+            summary, table = output.workers.once(lambda: write_results(output, images))
             bar.update(1)
         records = output.records()
         if work and not records and output.workers.first:

@@ -124,7 +124,7 @@ def _dots(axes: Axes, shown: Mapping[str, Mapping[str, Any]]) -> None:
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: plain(value)))
     axes.grid(axis="x", linewidth=0.4, alpha=0.5)
-    _finish(axes, shown, "Seconds per image (each step to the right takes several times as long)")
+    _finish(axes, shown, "Seconds per image (logarithmic axis; less is faster)")
 
 
 def plain(value: float, digits: int | None = None) -> str:

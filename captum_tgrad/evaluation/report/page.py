@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from captum_tgrad.evaluation.report.shown_images import ShownImage
 from captum_tgrad.evaluation.report.summary import REFERENCE, Summary
 from captum_tgrad.evaluation.report.table import table_of
 from captum_tgrad.evaluation.report.verdict import verdict
@@ -14,12 +15,22 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def page(summary: Summary, figures: Mapping[str, Figure]) -> Report:
+_IMAGES = (
+    "The maps of every method, the best first. Beside its name is its Insertion - Deletion on the"
+    " image. The maps were computed again for this page. Each has a scale of its own: it shows"
+    " where evidence is, not how much."
+)
+
+
+def page(
+    summary: Summary, figures: Mapping[str, Figure], images: Iterable[ShownImage] = ()
+) -> Report:
     """The tables and figures of a summary, with the protocol and what was skipped.
 
     Args:
         summary: As from ``summarize``.
         figures: ``"metrics"`` and ``"seconds"``.
+        images: As from ``ImageShow.draw``.
     """
     methods: Mapping[str, Any] = summary["methods"]
     report = Report(
@@ -27,7 +38,12 @@ def page(summary: Summary, figures: Mapping[str, Figure]) -> Report:
         f"Means, with intervals: {summary['interval']}. An arrow points to better.",
     )
     report.section("Metrics")
-    report.figure(figures["metrics"], "The means of the metrics of every method, with intervals.")
+    report.figure(
+        figures["metrics"],
+        "The means of the metrics of every method, with intervals.",
+        "Intervals that overlap may still belong to methods that differ: the paired differences"
+        " below tell.",
+    )
     add_table(report, summary)
     report.text(verdict(summary))
     if any(each["minus_t_grad"] for each in methods.values()):
@@ -36,7 +52,16 @@ def page(summary: Summary, figures: Mapping[str, Figure]) -> Report:
         report.text(f"The method minus {title}, paired by image.")
         add_table(report, summary, "minus_t_grad")
     report.section("Seconds")
-    report.figure(figures["seconds"], "The seconds that every method takes for an image.")
+    report.figure(
+        figures["seconds"],
+        "The seconds that every method takes for an image.",
+        "The axis is logarithmic: from one line to the next, a method takes several times as long.",
+    )
+    for number, each in enumerate(images):
+        report.section(each.heading)
+        if not number:
+            report.text(_IMAGES)
+        report.figure(each.figure, f"{each.heading}, and over it the maps.", each.caption)
     report.section("Protocol")
     report.protocol(summary["protocol"])
     if summary["skipped"]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from captum_tgrad._support.printable import printable
 from captum_tgrad._support.writing import writing
+from captum_tgrad.evaluation.report.shown_images import ImageShow
 from captum_tgrad.evaluation.report.summary import Summary, summarize
 from captum_tgrad.evaluation.report.summary_csv import as_csv
 from captum_tgrad.evaluation.report.table import markdown
@@ -16,12 +17,13 @@ FILES = ("report.html", "table.md", "summary.json", "summary.csv", "metrics.png"
 _DOTS_PER_INCH = 150
 
 
-def write_results(output: Output, figures: bool) -> tuple[Summary, str]:
+def write_results(output: Output, images: ImageShow | None) -> tuple[Summary, str]:
     """Summarizes all records, and writes ``summary.json``, ``summary.csv`` and ``table.md``.
 
     Args:
         output: The folder.
-        figures: Whether to write ``metrics.png``, ``seconds.png`` and ``report.html`` too.
+        images: Draws the images of ``report.html``, which is written with ``metrics.png`` and
+            ``seconds.png``; None: none of these is.
 
     Returns:
         The summary and the table.
@@ -31,12 +33,12 @@ def write_results(output: Output, figures: bool) -> tuple[Summary, str]:
     output.write("summary.json", as_json(summary))
     output.write("table.md", table)
     output.write("summary.csv", as_csv(summary))
-    if figures and any(each["images"] for each in summary["methods"].values()):
-        _draw(output, summary)
+    if images is not None and any(each["images"] for each in summary["methods"].values()):
+        _draw(output, summary, images)
     return summary, table
 
 
-def _draw(output: Output, summary: Summary) -> None:
+def _draw(output: Output, summary: Summary, images: ImageShow) -> None:
     from captum_tgrad.evaluation.report.page import page
     from captum_tgrad.visualization.evaluation_figures import metrics_figure, seconds_figure
 
@@ -48,4 +50,4 @@ def _draw(output: Output, summary: Summary) -> None:
             figure.savefig(path, dpi=_DOTS_PER_INCH, metadata={"Description": printable(protocol)})
     path = output.path / "report.html"
     with writing(path):
-        page(summary, figures).write(path)
+        page(summary, figures, images.draw(output.records(), output.titles())).write(path)

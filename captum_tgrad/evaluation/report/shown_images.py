@@ -1,0 +1,112 @@
+"""The images of a report with the maps of all methods, which are computed again for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch import Tensor
+
+from captum_tgrad.evaluation.methods.method import image_seed
+from captum_tgrad.evaluation.report.chosen_images import ChosenImage, chosen_images
+from captum_tgrad.evaluation.running.speed import in_fast_format
+from captum_tgrad.evaluation.running.timed_method import ExplainedImage, TimedMethod
+from captum_tgrad.evaluation.samples import Samples
+from captum_tgrad.evaluation.storage.records import Record
+from captum_tgrad.visualization.method_figures import methods_figure
+from captum_tgrad.zoo.classifier import Classifier
+from captum_tgrad.zoo.normalization import normalization
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_DRAWN_CHANNELS = (1, 3)
+
+
+class ShownImage(NamedTuple):
+    """An image of a report: the heading, the figure, and what stands below it."""
+
+    heading: str
+    figure: Figure
+    caption: str
+
+
+@dataclass(frozen=True)
+class ImageShow:
+    """Draws the best, the worst and the most disputed image.
+
+    No map is kept during an evaluation: thirteen maps of each of 50,000 images are too many. Those
+    of three images take no longer than these three images took, are whole, and are there in a run
+    that was resumed or divided, too.
+
+    Attributes:
+        samples: The images.
+        methods: The methods by name, made for the model.
+        seed: Of the evaluation, so that random numbers are the same again.
+        device: Where the model is.
+        classifier: Whose class names and colors are known; None for a bare model.
+    """
+
+    samples: Samples
+    methods: Mapping[str, TimedMethod]
+    seed: int
+    device: torch.device
+    classifier: Classifier | None
+
+    def draw(self, records: Sequence[Record], titles: Mapping[str, str]) -> Iterator[ShownImage]:
+        """Computes the maps and draws them, the best first.
+
+        Images that have another number of channels than 1 or 3 are left out, and methods that fail.
+
+        Args:
+            records: Of every image and method.
+            titles: The titles of the methods by name.
+        """
+        for chosen in chosen_images(records, {*self.samples.names}):
+            of_image = {each["method"]: each for each in records if each["image"] == chosen.image}
+            shown = self._draw(chosen, of_image, titles)
+            if shown is not None:
+                yield shown
+
+    def _draw(
+        self, chosen: ChosenImage, records: Mapping[str, Record], titles: Mapping[str, str]
+    ) -> ShownImage | None:
+        try:
+            image, _ = self.samples[self.samples.names.index(chosen.image)]
+        except (OSError, ValueError):
+            return None
+        if len(image) not in _DRAWN_CHANNELS:
+            return None
+        target = next(iter(records.values()))["target"]
+        inputs = in_fast_format(image[None].to(self.device))
+        maps = self._maps(inputs, target, records, titles)
+        if not maps:
+            return None
+        names = () if self.classifier is None else self.classifier.class_names
+        what = f"{names[target]} ({target})" if target < len(names) else f"class {target}"
+        mean, std = (None, None) if self.classifier is None else normalization(self.classifier)
+        figure = methods_figure(image, maps, title=what, mean=mean, std=std)
+        return ShownImage(f"{chosen.kind} image: {chosen.image}", figure, chosen.reason)
+
+    def _maps(
+        self,
+        inputs: Tensor,
+        target: int,
+        records: Mapping[str, Record],
+        titles: Mapping[str, str],
+    ) -> dict[str, Tensor]:
+        """The maps by title and score, the best first."""
+        ordered = sorted(records, key=lambda name: -(records[name]["difference"] or 0.0))
+        maps = {}
+        for name in ordered:
+            if name not in self.methods:
+                continue  # Of an earlier run of the folder.
+            seeds = [image_seed(records[name]["image"], self.seed)]
+            targets = torch.tensor([target], device=self.device)
+            (found,) = self.methods[name](inputs, targets, seeds)
+            if isinstance(found, ExplainedImage):
+                score = records[name]["difference"]
+                maps[f"{titles.get(name, name)}: {score:.2f}"] = found.importance[None].cpu()
+        return maps
