@@ -49,9 +49,9 @@ def explanation_figure(
     probability: float | Tensor | Sequence[float] | None = None,
     residual: float | Tensor | Sequence[float] | None = None,
     boxes: Tensor | Sequence[Any] | None = None,
+    seen: Sequence[int] | Sequence[Sequence[int]] | None = None,
     mean: Numbers | None = None,
     std: Numbers | None = None,
-    seen: Sequence[int] | Sequence[Sequence[int]] | None = None,
 ) -> Figure:
     """Draws a picture, its map, and the map laid over the picture in gray; for a batch, in rows.
 
@@ -72,11 +72,11 @@ def explanation_figure(
         boxes: Where the object is, ``(x0, y0, x1, y1)`` in pixels of the picture: ``(N, 4)``, or a
             list with ``(boxes, 4)`` for each picture. They are drawn with the highest place of the
             map, as ``captum_tgrad.metrics.pointing_game`` sees them.
-        mean: What was subtracted of each channel when the images were normalized.
-        std: What each channel was divided by.
         seen: Where ``image`` is more than the network saw, the part that it did see, and that the
             attribution is of: left, top, right and bottom in pixels of the image. The rest is
             grayed. For a batch, one for each. None: all of it.
+        mean: What was subtracted of each channel when the images were normalized.
+        std: What each channel was divided by.
 
     Returns:
         A figure, which a notebook shows. Write it to a file with ``savefig``.
