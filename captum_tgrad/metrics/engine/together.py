@@ -34,19 +34,26 @@ def together(
     Returns:
         For each metric, its result for each method; and the findings, which are not warned of.
     """
-    call = MetricCall("", forward_func, inputs, attributions, **arguments)
+    calls: dict[tuple[str, ...], MetricCall] = {}
     found: dict[tuple[Any, ...], Any] = {}
-    results = {}
+    results, findings = {}, Findings()
     for name, own in metrics.items():
         declared = DECLARED[name]
+        parameters = declared.signature.parameters
+        # A metric without an argument, such as ``score``, keeps its default.
+        shared = tuple(key for key in arguments if key in parameters)
+        if shared not in calls:
+            given = {key: arguments[key] for key in shared}
+            calls[shared] = MetricCall("", forward_func, inputs, attributions, **given)
+        call = calls[shared]
         options = {
             key: own.get(key, parameter.default)
-            for key, parameter in declared.signature.parameters.items()
+            for key, parameter in parameters.items()
             if key not in _OF_A_CALL
         }
-        call.name = name
-        key = (declared.run, *options.items())
+        call.name, call.findings = name, findings
+        key = (shared, declared.run, *options.items())
         if key not in found:
             found[key] = declared.run(call, **options)
         results[name] = dict(zip(attributions, map(declared.result, found[key]), strict=True))
-    return results, call.findings
+    return results, findings
