@@ -93,8 +93,8 @@ def _evaluate(
         return 0  # Else torchrun would end the first process before it has said what was skipped.
     summary = found.summary
     count, images = len(summary["methods"]), summary["images"]
-    heading = f"{classifier.name}, {count} method{'s'[: count != 1]} on {images} images"
-    say_results(options, heading, summary)
+    numbers = f"{count} method{'s'[: count != 1]} on {images} image{'s'[: images != 1]}"
+    say_results(options, f"{classifier.name}, {numbers}", summary)
     say_written(options, options.out, FILES)
     say_skipped(
         [

@@ -42,14 +42,14 @@ def run_models(options: argparse.Namespace) -> None:
     rows = [
         [
             each.name,
-            f"{each.parameters / 1e6:.1f}",
-            f"{each.multiply_adds / 1e9:.2f}",
+            f"{each.parameters / 1e6:.1f} million",
+            f"{each.multiply_adds / 1e9:.2f} billion",
             each.source,
             _needs(each.extra, each.installed),
         ]
         for each in models
     ]
-    headings = ["name", "parameters, millions", "multiply-adds, billions", "weights", "extra"]
+    headings = ["name", "parameters", "multiply-adds", "weights", "extra"]
     say(options, columns(headings, rows, line_width()))
     _say_how_to_install(options, sorted({each.extra for each in models if not each.installed}))
     print_json(options, [asdict(each) for each in models])
@@ -58,7 +58,7 @@ def run_models(options: argparse.Namespace) -> None:
 def columns(headings: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> str:
     """A table of texts in lines of at most ``width`` letters.
 
-    The widest columns are narrowed until the lines fit; texts are broken between words.
+    The widest columns are narrowed until the lines fit, as far as their longest words let them.
 
     Example:
         >>> print(columns(["name", "cost"], [["a", "one pass"]], 9))
@@ -68,8 +68,13 @@ def columns(headings: Sequence[str], rows: Sequence[Sequence[str]], width: int) 
     """
     table = [headings, *rows]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    while sum(widths) + len(_GAP) * (len(widths) - 1) > width and max(widths) > 1:
-        widths[widths.index(max(widths))] -= 1
+    least = [
+        max(len(word) for cell in column for word in [*cell.split(), ""])
+        for column in zip(*table, strict=True)
+    ]
+    while sum(widths) + len(_GAP) * (len(widths) - 1) > width and widths != least:
+        slack = [now if now > low else 0 for now, low in zip(widths, least, strict=True)]
+        widths[slack.index(max(slack))] -= 1
     return "\n".join(line for row in table for line in _lines(row, widths))
 
 

@@ -23,7 +23,7 @@ from captum_tgrad.evaluation.report.summary import Summary
 from captum_tgrad.evaluation.report.table import table_of
 from captum_tgrad.evaluation.report.write import write_results
 from captum_tgrad.evaluation.running.localization import described_regions
-from captum_tgrad.evaluation.running.run import STEPS, Files, Run, device_of
+from captum_tgrad.evaluation.running.run import STEPS, Files, Run, device_name, device_of
 from captum_tgrad.evaluation.running.settings import Settings, Targets
 from captum_tgrad.evaluation.running.speed import examples_at_once, examples_per_batch
 from captum_tgrad.evaluation.running.timed_method import TimedMethod
@@ -176,7 +176,7 @@ def evaluate(
         **settings.protocol(),
         **described_regions(regions, samples.names),
         "examples_at_once": at_once,
-        "device": _device_name(device),
+        "device": device_name(device),
         "versions": versions(),
         "methods": {method.name: method.settings for method in chosen},
     }
@@ -294,10 +294,3 @@ def _described(black: Black) -> float | str:
     """A number as it is, and a digest of a picture."""
     values = torch.as_tensor(black)
     return image_digest(values) if values.dim() else float(values)
-
-
-def _device_name(device: torch.device) -> str:
-    module: Any = getattr(torch, device.type, None)
-    return (
-        str(module.get_device_name(device)) if hasattr(module, "get_device_name") else device.type
-    )

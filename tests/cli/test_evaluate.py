@@ -42,11 +42,28 @@ def test_evaluate_a_folder(tmp_path, folder, capsys):
     pairs = [(record["image"], record["method"]) for record in _records(out)]
     assert pairs == [(image, name) for image in ("0.png", "1.png") for name in ("t_grad", "random")]
     printed = capsys.readouterr()
-    assert (out / "table.md").read_text() in printed.out
-    assert printed.out.endswith(f"written: {out}\n")
+    lines = printed.out.splitlines()
+    assert lines[0] == "tiny, 2 methods on 2 images: means, * the best. An arrow points to better."
+    assert max(map(len, lines)) <= 100
+    assert [line.split()[0] for line in lines if line[:2] in ("T-", "Ra")] == ["T-Grad", "Random"]
+    assert "2 images say little" in printed.out
+    written = "report.html, table.md, summary.json, summary.csv, metrics.png, seconds.png"
+    assert " ".join(printed.out.split()).endswith(f"written to {out}: {written}")
+    assert "n_steps" not in printed.out  # the protocol stands in the files
+    assert "n_steps: 4" in (out / "table.md").read_text()
     assert json.loads((out / "protocol.json").read_text())["images"] == "pictures"
-    for name in ("summary.json", "metrics.png", "seconds.png"):
+    for name in ("summary.json", "summary.csv", "metrics.png", "seconds.png", "report.html"):
         assert (out / name).stat().st_size > 0
+
+
+def test_json_is_the_summary_and_quiet_is_silent(tmp_path, folder, capsys):
+    few = ["--methods", "random", "--limit", "1"]
+    assert _run(folder, tmp_path / "out", *few, "--json") == 0
+    printed = capsys.readouterr()
+    assert json.loads(printed.out) == json.loads((tmp_path / "out/summary.json").read_text())
+    assert printed.err == ""
+    assert _run(folder, tmp_path / "quiet", *few, "--quiet") == 0
+    assert capsys.readouterr() == ("", "")
 
 
 def test_all_methods_and_those_of_a_file(tmp_path, folder):
@@ -70,7 +87,9 @@ def test_boxes_add_columns(tmp_path, folder, capsys):
     assert _run(folder, tmp_path / "out", *further) == 0
     energies = [record["energy_in_mask"] for record in _records(tmp_path / "out")]
     assert all(0 < energy < 1 for energy in energies)
-    assert "Pointing Game" in capsys.readouterr().out
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "Mass Rank" in printed
+    assert "Pointing Game" in (tmp_path / "out/table.md").read_text()
     (tmp_path / "boxes.csv").write_text("0.png,0 0 16 9\n")
     line = _refused(capsys, folder, tmp_path / "out", *further, "--resume")
     assert "regions was" in line

@@ -1,5 +1,6 @@
 """The command from the outside: its files, what it prints, and how it refuses."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -41,6 +42,21 @@ def test_explain_the_sample(tmp_path, capsys):
     for part in ("most probable", "= input", "+ biases", "+ residual", "largest terms", ".npy"):
         assert part in printed.out
     assert printed.err == ""
+    assert max(map(len, printed.out.splitlines())) <= 100
+    page = (tmp_path / "new/out/report.html").read_text(encoding="utf-8")
+    assert "The map is brightest where the evidence" in page
+    assert "espresso (967)" in page
+
+
+def test_explain_as_json_or_quietly(tmp_path, capsys):
+    assert main(["explain", "--out", str(tmp_path), "--json", "--target", "cup"]) == 0
+    (found,) = json.loads(capsys.readouterr().out)
+    assert found["target"]["name"] == "cup"
+    total = found["input_score"] + found["bias_score"] + found["residual"]
+    assert found["logit"] == pytest.approx(total, abs=1e-4)
+    assert found["files"] == [str(tmp_path / name) for name in ("coffee.png", "coffee.npy")]
+    assert main(["explain", "--out", str(tmp_path), "--quiet"]) == 0
+    assert capsys.readouterr() == ("", "")
 
 
 def test_explain_by_levels(tmp_path, capsys):
@@ -62,7 +78,13 @@ def test_explain_several_pictures_for_one_class(tmp_path, pictures, capsys):
     arguments = ["explain", *map(str, pictures), "--out", str(out), "--target", "Coffee Mug"]
     assert main(arguments) == 0
     assert capsys.readouterr().out.count("explained: coffee mug (504)") == 2
-    assert {path.name for path in out.iterdir()} == {"cup.png", "cup.npy", "cup-2.png", "cup-2.npy"}
+    assert {path.name for path in out.iterdir()} == {
+        "cup.png",
+        "cup.npy",
+        "cup-2.png",
+        "cup-2.npy",
+        "report.html",
+    }
 
     # One at a time gives the same maps.
     arguments[arguments.index(str(out))] = str(tmp_path / "single")
@@ -85,14 +107,14 @@ def test_explain_with_weights_and_names_from_files(tmp_path, capsys):
 
 def test_explain_draws_the_layers(tmp_path, capsys):
     assert main(["explain", "--out", str(tmp_path), "--layers", "4"]) == 0
-    assert "coffee.npy and " in capsys.readouterr().out
+    assert "coffee.npy and " in " ".join(capsys.readouterr().out.split())
     assert Image.open(tmp_path / "coffee-layers.png").width > 1000
 
 
 def test_explain_writes_a_page(tmp_path, pictures, capsys):
     out = ["--out", str(tmp_path / "out")]
     assert main(["explain", str(pictures[0]), "--page", "--rival", "Coffee Mug", *out]) == 0
-    assert "cup.npy and " in capsys.readouterr().out
+    assert "cup.npy and " in " ".join(capsys.readouterr().out.split())
     page = (tmp_path / "out" / "cup.html").read_text(encoding="utf-8")
     assert "cup.png" in page
     assert "espresso, not coffee mug" in page

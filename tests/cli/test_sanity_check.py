@@ -1,6 +1,7 @@
 """``sanity-check`` from the outside: its files, its numbers, and how it refuses."""
 
 import csv
+import json
 import sys
 
 import pytest
@@ -18,11 +19,20 @@ def test_sanity_check_the_sample(tmp_path, capsys):
     arguments = ["sanity-check", "--out", str(tmp_path), "--layers", "_fc,_conv_head"]
     assert main([*arguments, "--method", "saliency"]) == 0
     printed = capsys.readouterr().out
-    assert [line.split()[0] for line in printed.splitlines()[1:4]] == [
+    lines = printed.splitlines()
+    assert [line.split()[0] for line in lines[1:5]] == [
+        "Randomized",
         "(trained)",
         "_fc",
         "_conv_head",
     ]
+    assert max(map(len, lines)) <= 100
+    page = (tmp_path / "saliency-cascading.html").read_text(encoding="utf-8")
+    assert "Vanilla Gradient under parameter randomization" in page
+    assert "Curves that stay near 1 mean" in page
+    assert " ".join(printed.split()).endswith(
+        "saliency-cascading.html, saliency-cascading.png, saliency-cascading.csv"
+    )
     assert Image.open(tmp_path / "saliency-cascading.png").width > 1000
     with (tmp_path / "saliency-cascading.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
@@ -39,6 +49,12 @@ def test_sanity_check_pictures_one_layer_at_a_time(tmp_path, capsys):
     assert main([*arguments, "--target", "cup", "--columns", "2"]) == 0
     rows = (tmp_path / "out/t_grad-independent.csv").read_text(encoding="utf-8").splitlines()
     assert len(rows) == 1 + 2 * 2
+    capsys.readouterr()
+    assert main([*arguments, "--target", "cup", "--columns", "2", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["pictures"] == arguments[1:3]
+    assert [step["layer"] for step in found["steps"]] == [None, "_fc"]
+    assert found["steps"][0]["spearman"] == pytest.approx([1, 1])
 
 
 def _refused(capsys, *arguments: str) -> str:

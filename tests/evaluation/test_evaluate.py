@@ -81,7 +81,14 @@ def test_every_output_is_there_and_carries_the_protocol(tmp_path):
     out = tmp_path / "new" / "out"
     found = evaluate(classifier(), images(3), ["t_grad", "random"], out, **FAST)
     names = {path.name for path in out.iterdir()}
-    wanted = {"records.jsonl", "skipped.jsonl", "protocol.json", "summary.json", "table.md"}
+    wanted = {
+        "records.jsonl",
+        "skipped.jsonl",
+        "protocol.json",
+        "summary.json",
+        "table.md",
+        "summary.csv",
+    }
     assert names == wanted | {"metrics.png", "seconds.png", "report.html"}
     page = (out / "report.html").read_text(encoding="utf-8")
     for cell in found.table.split("T-Grad |")[1].split("\n")[0].strip(" |").split(" | "):

@@ -143,5 +143,6 @@ def test_figures_show_the_means_and_the_intervals():
 
     axes = seconds_figure(summary).axes[0]
     assert axes.get_xscale() == "log"
-    assert [bar.get_width() for bar in axes.patches] == pytest.approx([0.5, 0.5])
+    dots = [line.get_xdata() for line in axes.lines if line.get_marker() == "o"]
+    assert [float(*dot) for dot in dots] == pytest.approx([0.5, 0.5])
     assert COLUMNS[-1] == "seconds"

@@ -17,7 +17,7 @@ TITLES = {"t_grad": "T-Grad", "grad_cam": "Grad-CAM", "full_grad": "FullGrad", "
 TITLES |= {f"other_{number}": f"Other {number}" for number in range(3)}
 
 
-def _summary(differences, images=20, further=()):
+def summary_of(differences, images=20, further=()):
     """Of methods whose Insertion - Deletion is T-Grad's plus the given on every image."""
     records = [
         {
@@ -34,38 +34,38 @@ def _summary(differences, images=20, further=()):
 
 
 def test_ahead_of_every_other_method():
-    found = verdict(_summary({"grad_cam": -0.1, "random": -0.3}, 300))
+    found = verdict(summary_of({"grad_cam": -0.1, "random": -0.3}, 300))
     assert found == "T-Grad is ahead of every other method in Insertion - Deletion on 300 images."
-    found = verdict(_summary({"grad_cam": 0.1, "random": 0.3}))
+    found = verdict(summary_of({"grad_cam": 0.1, "random": 0.3}))
     assert found == "T-Grad is behind every other method in Insertion - Deletion on 20 images."
 
 
 def test_two_methods_that_cannot_be_told_apart():
-    found = verdict(_summary({"grad_cam": 0.0}))
+    found = verdict(summary_of({"grad_cam": 0.0}))
     expected = "T-Grad and Grad-CAM cannot be told apart in Insertion - Deletion on 20 images."
     assert found == expected
 
 
 def test_some_of_each():
-    found = verdict(_summary({"grad_cam": 0.0, "full_grad": 0.2, "random": -0.3}))
+    found = verdict(summary_of({"grad_cam": 0.0, "full_grad": 0.2, "random": -0.3}))
     assert found == (
         "T-Grad is ahead of Random, is behind FullGrad, and cannot be told apart from Grad-CAM, in"
         " Insertion - Deletion on 20 images."
     )
     many = {"random": -0.3, **dict.fromkeys(("other_0", "other_1", "other_2"), -0.1)}
-    assert "is ahead of 4 methods, and" in verdict(_summary({**many, "grad_cam": 0.0}))
+    assert "is ahead of 4 methods, and" in verdict(summary_of({**many, "grad_cam": 0.0}))
 
 
 def test_few_images_have_no_verdict():
     assert 2 * 0.5 ** (FEWEST_IMAGES - 1) > 0.05 > 2 * 0.5**FEWEST_IMAGES
     for images, begin in ((1, "One image says little"), (5, "5 images say little")):
-        assert verdict(_summary({"grad_cam": -0.1}, images)).startswith(begin)
-    assert "T-Grad is ahead of Grad-CAM in" in verdict(_summary({"grad_cam": -0.1}, 6))
+        assert verdict(summary_of({"grad_cam": -0.1}, images)).startswith(begin)
+    assert "T-Grad is ahead of Grad-CAM in" in verdict(summary_of({"grad_cam": -0.1}, 6))
 
 
 def test_nothing_to_compare():
-    assert "is the only method" in verdict(_summary({}))
-    summary = _summary({"grad_cam": -0.1})
+    assert "is the only method" in verdict(summary_of({}))
+    summary = summary_of({"grad_cam": -0.1})
     del summary["methods"]["t_grad"]
     assert "No verdict" in verdict(summary)
     assert verdict(summarize([], [], TITLES, {})).startswith("No images say little")
@@ -74,7 +74,7 @@ def test_nothing_to_compare():
 def test_the_verdict_is_that_of_the_intervals():
     generator = np.random.default_rng(0)
     for _ in range(5):
-        summary = _summary({"grad_cam": float(generator.normal(scale=0.02))})
+        summary = summary_of({"grad_cam": float(generator.normal(scale=0.02))})
         cell = summary["methods"]["grad_cam"]["minus_t_grad"]["difference"]
         told_apart = not cell["low"] <= 0 <= cell["high"]
         assert ("cannot be told apart" in verdict(summary)) != told_apart
@@ -83,7 +83,7 @@ def test_the_verdict_is_that_of_the_intervals():
 
 @pytest.mark.parametrize("width", [60, 100])
 def test_a_text_table_fits_and_has_every_number(width):
-    summary = _summary(dict.fromkeys([*TITLES][1:], -0.1), further=LOCALIZATION)
+    summary = summary_of(dict.fromkeys([*TITLES][1:], -0.1), further=LOCALIZATION)
     summary["methods"]["random"]["title"] = "A method with \x1b a very long name, and more of it"
     table = table_of(summary, brief=True)
     lines = text_table(table, width).splitlines()
@@ -98,7 +98,7 @@ def test_a_text_table_fits_and_has_every_number(width):
 
 
 def test_a_brief_table_has_no_reasons_and_counts_only_where_methods_differ():
-    summary = _summary({"grad_cam": 0.0})
+    summary = summary_of({"grad_cam": 0.0})
     assert "Images" not in table_of(summary, brief=True).headings
     reason = [{"image": "a", "method": "random", "reason": "no layer"}]
     records = [{"image": "a", "method": "t_grad", **dict.fromkeys(KEYS[2:], 0.5)}] * 2
@@ -110,7 +110,7 @@ def test_a_brief_table_has_no_reasons_and_counts_only_where_methods_differ():
 
 
 def test_the_csv_has_the_numbers_of_the_summary():
-    summary = _summary({"grad_cam": -0.1})
+    summary = summary_of({"grad_cam": -0.1})
     rows = list(csv.DictReader(io.StringIO(as_csv(summary))))
     assert len(rows) == 2 * 6
     (row,) = [row for row in rows if (row["method"], row["metric"]) == ("grad_cam", "difference")]

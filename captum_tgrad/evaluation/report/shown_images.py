@@ -108,5 +108,8 @@ class ImageShow:
             (found,) = self.methods[name](inputs, targets, seeds)
             if isinstance(found, ExplainedImage):
                 score = records[name]["difference"]
-                maps[f"{titles.get(name, name)}: {score:.2f}"] = found.importance[None].cpu()
+                # 0.0 is added to what is rounded: there is no -0.00.
+                maps[f"{titles.get(name, name)}: {round(score, 2) + 0.0:.2f}"] = found.importance[
+                    None
+                ].cpu()
         return maps

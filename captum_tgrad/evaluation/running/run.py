@@ -260,3 +260,11 @@ def device_of(model: nn.Module) -> torch.device:
     for tensor in (*model.parameters(), *model.buffers()):
         return tensor.device
     return torch.device("cpu")
+
+
+def device_name(device: torch.device) -> str:
+    """The name of the hardware, or the type of the device if it has none."""
+    module: Any = getattr(torch, device.type, None)
+    return (
+        str(module.get_device_name(device)) if hasattr(module, "get_device_name") else device.type
+    )
