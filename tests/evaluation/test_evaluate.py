@@ -12,16 +12,14 @@ from captum_tgrad.evaluation.methods.method import image_seed
 from captum_tgrad.evaluation.running import timed_method as timed
 from captum_tgrad.evaluation.storage.records import read_records
 from captum_tgrad.metrics import average_drop, increase_in_confidence, insertion_deletion
+from captum_tgrad.metrics.registry import NUMBERS
 from tests.evaluation.networks import classifier, dense_network, images, network
 
 # Random networks recognize a blurred random picture as well as it itself.
 pytestmark = pytest.mark.filterwarnings("ignore:(The baseline keeps|More than a quarter|Constant)")
 
 FAST = {"n_steps": 8, "batch_size": 2}
-KEYS = [
-    *("image", "method", "target", "clean_score", "baseline_score", "insertion", "deletion"),
-    *("difference", "average_drop", "increase_in_confidence"),
-]
+KEYS = ["image", "method", "target", "clean_score", "baseline_score", *NUMBERS]
 
 
 def _by_pair(records):
@@ -157,7 +155,7 @@ def test_a_method_that_cannot_run_is_a_row_with_its_reason():
     found = evaluate(dense_network(), images(3), ["t_grad", "grad_cam", "eigen_cam"], **FAST)
     methods = found.summary["methods"]
     assert [methods[name]["images"] for name in methods] == [3, 0, 0]
-    assert "no last convolution" in methods["grad_cam"]["reason"]
+    assert "no convolution to use" in methods["grad_cam"]["reason"]
     assert "| Grad-CAM | ValueError: target_layers is missing" in found.table
     assert methods["t_grad"]["reason"] is None
     assert {each["method"] for each in found.skipped} == {"grad_cam", "eigen_cam"}

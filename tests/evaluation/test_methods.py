@@ -146,7 +146,7 @@ def test_black_is_what_preprocessing_makes_of_it():
 
 def test_a_cam_without_a_convolution_says_so():
     for name in ("grad_cam", "eigen_cam"):
-        with pytest.raises(ValueError, match="no last convolution"):
+        with pytest.raises(ValueError, match="no convolution to use"):
             METHODS[name].build(dense_network())(images(1), [0])
 
 

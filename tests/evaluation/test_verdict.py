@@ -12,6 +12,7 @@ from captum_tgrad.evaluation.report.table import markdown, table_of
 from captum_tgrad.evaluation.report.text_table import text_table
 from captum_tgrad.evaluation.report.verdict import FEWEST_IMAGES, verdict
 from captum_tgrad.evaluation.storage.records import KEYS, LOCALIZATION
+from captum_tgrad.metrics.registry import NUMBERS
 
 TITLES = {"t_grad": "T-Grad", "grad_cam": "Grad-CAM", "full_grad": "FullGrad", "random": "Random"}
 TITLES |= {f"other_{number}": f"Other {number}" for number in range(3)}
@@ -91,7 +92,7 @@ def test_a_text_table_fits_and_has_every_number(width):
     rows = [line for line in lines if line.startswith("Grad-CAM ")]
     numbers = [cell.rstrip("*") for row in rows for cell in row.split()[1:]]
     assert numbers == [cell for row in table.rows if row[0] == "Grad-CAM" for cell in row[1:]]
-    assert len(numbers) == 10
+    assert len(numbers) == len([*NUMBERS, *LOCALIZATION]) + 1
     assert not any("\x1b" in line for line in lines)
     (ours,) = [line for line in lines if line.startswith("T-Grad") and "*" in line]
     assert ours.split().count("0.285*") == 1  # (2 * 2.1 + 1.5) / 20
@@ -106,13 +107,13 @@ def test_a_brief_table_has_no_reasons_and_counts_only_where_methods_differ():
     table = table_of(summarize(records, reason, TITLES, {}), brief=True)
     assert table.headings[-1] == "Images"
     (row,) = [row for row in table.rows if row[0] == "Random"]
-    assert row[1:] == ["-"] * 6 + ["0"]
+    assert row[1:] == ["-"] * (len(NUMBERS) + 1) + ["0"]
 
 
 def test_the_csv_has_the_numbers_of_the_summary():
     summary = summary_of({"grad_cam": -0.1})
     rows = list(csv.DictReader(io.StringIO(as_csv(summary))))
-    assert len(rows) == 2 * 6
+    assert len(rows) == 2 * (len(NUMBERS) + 1)
     (row,) = [row for row in rows if (row["method"], row["metric"]) == ("grad_cam", "difference")]
     cell = summary["methods"]["grad_cam"]["difference"]
     assert (row["title"], row["higher_is_better"], row["images"]) == ("Grad-CAM", "True", "20")

@@ -45,6 +45,7 @@ def together(
         if shared not in calls:
             given = {key: arguments[key] for key in shared}
             calls[shared] = MetricCall("", forward_func, inputs, attributions, **given)
+            findings.found.update(calls[shared].findings.found)
         call = calls[shared]
         options = {
             key: own.get(key, parameter.default)
