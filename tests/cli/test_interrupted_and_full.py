@@ -125,7 +125,7 @@ def test_out_of_memory_is_one_line(tmp_path, picture, capsys, monkeypatch, comma
     elif where == "while it runs":
         monkeypatch.setattr("torch.nn.Conv2d.forward", full)
     else:
-        monkeypatch.setattr("captum_tgrad.visualization.shown.ShownFigure.savefig", full)
+        monkeypatch.setattr("matplotlib.figure.Figure.savefig", full)
     line = _line(capsys, _arguments(command, picture, tmp_path / "out"))
     assert "memory" in line
 
