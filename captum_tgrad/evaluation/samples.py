@@ -43,7 +43,9 @@ class Samples:
         count = len(dataset)
         if not count:
             raise ValueError("dataset is empty: give at least one image.")
-        names: Sequence[str] = getattr(dataset, "names", None) or [str(i) for i in range(count)]
+        # Of a tensor, some versions of torch have the names of its dimensions there.
+        given = None if isinstance(dataset, Tensor) else getattr(dataset, "names", None)
+        names: Sequence[str] = given or [str(i) for i in range(count)]
         if len(names) != count or len(set(names)) != count:
             raise ValueError(
                 f"dataset.names must be one distinct name for each image, got {len(set(names))}"
