@@ -90,7 +90,7 @@ def test_help_lists_every_option(command, own, capsys):
         main([command, "--help"])
     text = capsys.readouterr().out
     options = set(re.findall(r"^  (?:-h, )?(--[a-z-]+)", text, flags=re.MULTILINE))
-    assert options == {f"--{name}" for name in own | MODEL}
+    assert options == {f"--{name}" for name in own | MODEL | {"json", "quiet"}}
 
 
 @pytest.mark.parametrize("command", ["explain", "evaluate", "compare", "sanity-check"])

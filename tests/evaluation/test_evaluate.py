@@ -93,7 +93,7 @@ def test_every_output_is_there_and_carries_the_protocol(tmp_path):
         best = ' class="best"' if cell.startswith("**") else ""
         mean, space, interval = cell.strip("*").partition(" ")
         assert f"<td{best}>{mean}{space}{interval and f'<span>{interval}</span>'}</td>" in page
-    assert page.count("data:image/webp") == 2
+    assert page.count("data:image/webp") == 2 + 3  # two figures of numbers, and three images
     assert "<dt>n steps</dt><dd>8</dd>" in page
     summary = json.loads((out / "summary.json").read_text())
     protocol = json.loads((out / "protocol.json").read_text())
@@ -478,7 +478,7 @@ def test_the_progress_bar_moves_during_slow_methods_and_ends_with_the_figures(
 
         return compute
 
-    def draw(output, summary):
+    def draw(output, summary, images):
         seen["before drawing"] = capsys.readouterr().err.split("\r")
         time.sleep(0.05)
 
