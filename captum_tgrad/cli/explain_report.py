@@ -14,17 +14,17 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 REPORT = "report.html"
-MOST_PICTURES = 50
-"""So many pictures are in a report: it holds their figures, about 0.1 MB each."""
+MOST_IMAGES = 50
+"""So many images are in a report: it holds their figures, about 0.1 MB each."""
 
 _MAP = (
     "The map is brightest where the evidence for the class is. Its scale is its own: it shows where"
     " evidence is, not how much."
 )
 _LAYERS = (
-    "Each map is that of one term, with what it adds to the logit. Orange is evidence for it,"
-    " violet against it. The bars are the scores of all terms from the input to the output; large"
-    " ones often come in pairs that cancel."
+    "Each map is the evidence of one term for the class, with the term's score above it, on a scale"
+    " of its own. The bars are the scores of all terms from the input to the output: orange ones"
+    " raise the logit, violet ones lower it. Large ones often come in pairs that cancel."
 )
 _SUM = "The logit is the sum of the three parts; the residual is what no term explains"
 _TERMS = "The largest terms: what they add to the logit, and their share of all positive scores"
@@ -35,17 +35,17 @@ class ExplainReport:
 
     Args:
         model: The name of the classifier.
-        pictures: How many pictures there are.
+        images: How many images there are.
     """
 
-    def __init__(self, model: str, pictures: int) -> None:
-        shown = f", of which the first {MOST_PICTURES} are here" if pictures > MOST_PICTURES else ""
-        count = "1 picture" if pictures == 1 else f"{pictures} pictures"
+    def __init__(self, model: str, images: int) -> None:
+        shown = f", of which the first {MOST_IMAGES} are here" if images > MOST_IMAGES else ""
+        count = "1 image" if images == 1 else f"{images} images"
         self._report = Report(f"{count} explained by T-Grad", f"The network is {model}{shown}.")
         self._count = 0
 
     def add(self, job: Job, explanation: Explanation, figures: Mapping[str, Figure]) -> None:
-        """Adds a picture, unless there are enough.
+        """Adds an image, unless there are enough.
 
         Args:
             job: Its title.
@@ -53,12 +53,12 @@ class ExplainReport:
             figures: ``"map"``, and ``"layers"`` where it was asked for.
         """
         self._count += 1
-        if self._count > MOST_PICTURES:
+        if self._count > MOST_IMAGES:
             return
         report, target = self._report, explanation.target
         report.section(job.title)
         what = f"{target.name} ({target.index}), probability {target.probability:.1%}"
-        report.figure(figures["map"], f"The picture, the T-Grad map for {what}, and both.", _MAP)
+        report.figure(figures["map"], f"The image, the T-Grad map for {what}, and both.", _MAP)
         if "layers" in figures:
             report.figure(figures["layers"], f"The maps of single terms for {what}.", _LAYERS)
         report.table(
@@ -91,7 +91,7 @@ def numbers_of(job: Job, explanation: Explanation) -> dict[str, Any]:
     """What was found as plain dicts, lists, strings and numbers."""
     parts = ("logit", "input_score", "bias_score", "residual", "input_share", "bias_share")
     return {
-        "picture": job.title,
+        "image": job.title,
         "model": explanation.model,
         "target": asdict(explanation.target),
         "predictions": [asdict(each) for each in explanation.predictions],

@@ -107,7 +107,7 @@ def _write(
         with writing(path.with_suffix(".csv")):
             titles = [title_of(picture) for picture in options.pictures or [None]]
             path.with_suffix(".csv").write_text(as_csv(steps, titles), encoding="utf-8")
-        count = f"{len(images)} picture{'s'[: len(images) != 1]}"
+        count = f"{len(images)} image{'s'[: len(images) != 1]}"
         with writing(path.with_suffix(".html")):
             page(steps, figure, f"{classifier.name}, {count}", method.title).write(
                 path.with_suffix(".html")

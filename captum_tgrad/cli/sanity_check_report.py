@@ -27,13 +27,13 @@ _READ = (
     "Each column is the map with further layers at random, on a scale of its own. A map that"
     " depends on what the network has learned becomes another. Below, the similarity to that of the"
     " trained network: 1 is the same, 0 unrelated. Curves that stay near 1 mean that the map shows"
-    " the picture and not the network."
+    " the image and not the network."
 )
-_TABLE = "Means over the pictures of the similarity to the map of the trained network"
+_TABLE = "Means over the images of the similarity to the map of the trained network"
 
 
 def means_table(steps: Sequence[RandomizationStep]) -> Table:
-    """The means over the pictures of the two measures, a row for each step."""
+    """The means over the images of the two measures, a row for each step."""
     names = ("spearman", "ssim")
     rows = [
         [step.layer or _TRAINED, *(_text(_mean(step, name)) for name in names)] for step in steps
@@ -56,7 +56,7 @@ def page(steps: Sequence[RandomizationStep], figure: Figure, about: str, method:
     Args:
         steps: The steps.
         figure: As from ``cascade_figure``.
-        about: The network and the pictures.
+        about: The network and the images.
         method: The title of the method.
     """
     report = Report(f"{method} under parameter randomization", f"{about}. {outcome_of(steps)}")
@@ -71,22 +71,22 @@ def page(steps: Sequence[RandomizationStep], figure: Figure, about: str, method:
     return report
 
 
-def as_csv(steps: Sequence[RandomizationStep], pictures: Sequence[str]) -> str:
-    """A line for each step and picture."""
+def as_csv(steps: Sequence[RandomizationStep], images: Sequence[str]) -> str:
+    """A line for each step and image."""
     text = io.StringIO()
     writer = csv.writer(text)
     writer.writerow(["step", "layer", "picture", *MEASURES])
     for step in steps:
-        for sample, picture in enumerate(pictures):
+        for sample, image in enumerate(images):
             values = [float(getattr(step, measure)[sample]) for measure in MEASURES]
-            writer.writerow([step.index, step.layer or "", printable(picture), *values])
+            writer.writerow([step.index, step.layer or "", printable(image), *values])
     return text.getvalue()
 
 
-def as_numbers(steps: Sequence[RandomizationStep], pictures: Sequence[str]) -> dict[str, Any]:
+def as_numbers(steps: Sequence[RandomizationStep], images: Sequence[str]) -> dict[str, Any]:
     """The same as plain dicts and lists; a measure that is undefined is None."""
     return {
-        "pictures": list(pictures),
+        "images": list(images),
         "steps": [
             {
                 "layer": step.layer,

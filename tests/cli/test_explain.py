@@ -59,6 +59,21 @@ def test_explain_as_json_or_quietly(tmp_path, capsys):
     assert capsys.readouterr() == ("", "")
 
 
+def test_a_report_has_the_first_images(tmp_path, pictures, capsys, monkeypatch):
+    monkeypatch.setattr("captum_tgrad.cli.explain_report.MOST_IMAGES", 1)
+    page_of_a_report = pictures[0].with_name("report.png")
+    pictures[0].rename(page_of_a_report)
+    out = tmp_path / "out"
+    arguments = [str(page_of_a_report), str(pictures[1]), "--out", str(out), "--page"]
+    assert main(["explain", *arguments]) == 0
+    report = (out / "report.html").read_text(encoding="utf-8")
+    assert "2 images explained by T-Grad" in report
+    assert "of which the first 1 are here" in report
+    assert report.count("<h2") == 1
+    # The page of a picture called report does not take its place.
+    assert "Why espresso?" in (out / "report-2.html").read_text(encoding="utf-8")
+
+
 def test_explain_by_levels(tmp_path, capsys):
     assert main(["explain", "--out", str(tmp_path), "--aggregation", "levels"]) == 0
     classifier = load_classifier()

@@ -52,7 +52,7 @@ def test_sanity_check_pictures_one_layer_at_a_time(tmp_path, capsys):
     capsys.readouterr()
     assert main([*arguments, "--target", "cup", "--columns", "2", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert found["pictures"] == arguments[1:3]
+    assert found["images"] == arguments[1:3]
     assert [step["layer"] for step in found["steps"]] == [None, "_fc"]
     assert found["steps"][0]["spearman"] == pytest.approx([1, 1])
 
