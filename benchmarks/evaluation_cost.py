@@ -1,11 +1,11 @@
 """What evaluate costs beyond its parts: the attributions and bare forward passes.
 
-Prints the median ratio of interleaved pairs, each pair on the same pictures. Run:
+Prints the median ratio of interleaved pairs, each pair on the same images. Run:
 
     python benchmarks/evaluation_cost.py [--images 8] [--steps 224] [--methods t_grad ...]
 
-The parts are every method once on the batch, and for each picture and method as many forward
-passes, in the same chunks, as two curves and a masked picture need. Beyond them, evaluate finds the
+The parts are every method once on the batch, and for each image and method as many forward
+passes, in the same chunks, as two curves and a masked image need. Beyond them, evaluate finds the
 classes, runs every method once before it is timed, perturbs, writes records, and draws figures.
 """
 
@@ -25,7 +25,7 @@ from captum_tgrad.zoo import load_classifier
 
 
 class Bench:
-    """The model and the pictures."""
+    """The model and the images."""
 
     def __init__(self, options: argparse.Namespace, device: torch.device) -> None:
         self.options, self.device = options, device
@@ -66,7 +66,7 @@ class Bench:
     def forward_passes(self) -> float:
         """Seconds of the passes that the metrics cannot do without."""
         methods = len(self.options.methods)
-        # Of each picture: itself and its baseline; of each method two curves and a masked picture.
+        # Of each picture: itself and its baseline; of each method two curves and a masked image.
         parts = [2] + [2 * (self.options.steps - 1)] * methods + [1 + methods]
         one = self.images[:1].to(self.device)
         room = in_fast_format(one.repeat(self.options.chunk, 1, 1, 1))

@@ -1,7 +1,7 @@
 """What the masked part goes to, and what that does to Average Drop and Increase in Confidence.
 
 Prints a Markdown table for the built-in model, three methods and a random map. Without a folder,
-the labeled pictures of foolbox (``pip install --no-deps foolbox``), or two of scikit-image. Run:
+the labeled images of foolbox (``pip install --no-deps foolbox``), or two of scikit-image. Run:
 
     python benchmarks/masking_variants.py [--images FOLDER] [--limit 20]
 """
@@ -21,13 +21,13 @@ from captum_tgrad import TGradAttribution
 from captum_tgrad.metrics import average_drop, blur, increase_in_confidence, mean_color
 from captum_tgrad.zoo import load_classifier, load_image, sample_image
 
-# What a black picture is normalized to: (0 - 127) / 128.
+# What a black image is normalized to: (0 - 127) / 128.
 BLACK = -127 / 128
 VARIANTS = {
-    "0 in the normalized picture (the default)": None,
+    "0 in the normalized image (the default)": None,
     "0 in the pixels: black": BLACK,
-    "the picture's mean color": mean_color,
-    "the blurred picture": blur(),
+    "the image's mean color": mean_color,
+    "the blurred image": blur(),
 }
 
 
@@ -80,7 +80,7 @@ def main() -> None:
     with torch.no_grad():
         target = classifier.model(images).argmax(1)
     maps = _maps(classifier.model, images, target)
-    print(f"{classifier.name}, {len(images)} pictures, the predicted class; drop / increase in %\n")
+    print(f"{classifier.name}, {len(images)} images, the predicted class; drop / increase in %\n")
     print(f"| the masked part goes to | {' | '.join(maps)} |\n{'|---' * (len(maps) + 1)}|")
     for label, baseline in VARIANTS.items():
         with warnings.catch_warnings():

@@ -143,7 +143,7 @@ class Bench:
 
 
 def images_format(images: Tensor) -> torch.memory_format:
-    """The memory format of a batch of pictures."""
+    """The memory format of a batch of images."""
     return torch.contiguous_format if images.is_contiguous() else torch.channels_last
 
 

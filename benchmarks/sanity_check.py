@@ -1,6 +1,6 @@
 """How the maps of several methods change as the built-in network is randomized.
 
-Prints a Markdown table for each method: per step of the cascade, the mean over the pictures of the
+Prints a Markdown table for each method: per step of the cascade, the mean over the images of the
 rank correlation and of SSIM with the map of the trained network, with and without the sign, and
 how many of the maps are constant (they have no rank correlation). Run:
 
@@ -76,7 +76,7 @@ def main() -> None:
     images = torch.stack([classifier.preprocess(image) for image in _pictures(options.pictures)])
     images.requires_grad_()
     predicted = [classifier.class_names[index] for index in model(images).argmax(1)]
-    print(f"{len(images)} pictures, predicted: {', '.join(predicted)}")
+    print(f"{len(images)} images, predicted: {', '.join(predicted)}")
     layers = [name for name, _ in model.named_children() if name != "_blocks"]
     layers = [name for name in layers if list(getattr(model, name).parameters())]
     layers += [f"_blocks.{number}" for number in range(len(model._blocks))]

@@ -1,6 +1,13 @@
 """What every test shares."""
 
+import pytest
 import torch
 
 # The tests run in several processes: more threads than cores only get in each other's way.
 torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def width_of_a_terminal(monkeypatch):
+    """Commands print the same wherever the tests run."""
+    monkeypatch.setenv("COLUMNS", "100")

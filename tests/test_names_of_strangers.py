@@ -35,7 +35,7 @@ NAMES = [NOT_UTF8, EVIL, "ordinary é.png".encode()]
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """Pictures with names that do harm, for the smallest of networks."""
+    """Images with names that do harm, for the smallest of networks."""
     for module in (evaluate_command, chosen_classifier):
         monkeypatch.setattr(module, "load_classifier", lambda *arguments, **options: classifier())
     (tmp_path / "pictures").mkdir()
@@ -77,7 +77,7 @@ def test_an_evaluation_takes_such_files_as_any_others(tmp_path, folder, capfd):
 
 def test_what_is_skipped_is_shown_escaped(tmp_path, folder, capfd):
     for name in NAMES[:2]:
-        (folder / os.fsdecode(name)).write_bytes(b"no picture")
+        (folder / os.fsdecode(name)).write_bytes(b"no image")
     out = tmp_path / "out"
     command = ["evaluate", str(folder), "--out", str(out), "--n-steps", "2", "--methods", "random"]
     assert main(command) == 1
@@ -99,7 +99,7 @@ def test_explain_and_sanity_check_take_such_files(tmp_path, folder, capfd):
     assert main(["explain", f"{picture}.absent"]) == 2
     printed = capfd.readouterr()
     _assert_harmless(printed.out + printed.err)
-    assert r"there is no picture" in printed.err
+    assert r"there is no image" in printed.err
 
 
 def test_a_method_may_have_any_name(tmp_path):

@@ -3,17 +3,17 @@ A first map
 ===========
 
 A classifier says *espresso*. Which pixels made it say that? This tutorial makes the T-Grad map of
-one picture, draws it, and checks that nothing is missing from it.
+one image, draws it, and checks that nothing is missing from it.
 """
 
 # %%
-# A network and a picture
+# A network and an image
 # -----------------------
 #
 # T-Grad explains any PyTorch model that can be differentiated, in evaluation mode. Here we take
 # EfficientNet-Lite0, trained on ImageNet, because its weights come as a Python package, with the
 # extra ``cli``. ``load_classifier`` returns it with all that goes with it: the names of its classes,
-# and the way from a picture to a tensor. In a notebook a figure at the end of a cell is shown; in a
+# and the way from an image to a tensor. In a notebook a figure at the end of a cell is shown; in a
 # script, write ``figure.savefig("map.png")``.
 
 import torch

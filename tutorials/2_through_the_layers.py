@@ -119,4 +119,4 @@ figure
 # output of block 0 on, the map still has the detail of the input's. From block 4 on, the early
 # terms are part of the activation, and what remains are the large terms of the last layers: these
 # maps look alike, and none of them is more "true" than the other. They answer different questions:
-# where in the picture, and where in the activation of this layer.
+# where in the image, and where in the activation of this layer.

@@ -46,7 +46,7 @@ figure = methods_figure(picture, maps)
 figure
 
 # %%
-# The metrics take maps of any method and any size; coarse ones are enlarged to the picture.
+# The metrics take maps of any method and any size; coarse ones are enlarged to the image.
 #
 # Insertion and deletion
 # ----------------------
@@ -56,7 +56,7 @@ figure
 # small. Insertion starts from the baseline and puts the most important pixels back first; there
 # the area should be large. The difference of the two areas sums it up.
 #
-# The paper takes 224 steps. To be quick, we take 28, and give the model 8 pictures at a time in the
+# The paper takes 224 steps. To be quick, we take 28, and give the model 8 images at a time in the
 # ``channels_last`` format, which is fast on a CPU and changes no result but by rounding.
 
 fast_image = image.to(memory_format=torch.channels_last)
@@ -82,8 +82,8 @@ figure = curves_figure(
 figure
 
 # %%
-# Both methods are far from random. On this picture Grad-CAM is a little better than T-Grad on both
-# curves. One picture decides nothing: the comparison on a data set is in the results, and
+# Both methods are far from random. On this image Grad-CAM is a little better than T-Grad on both
+# curves. One image decides nothing: the comparison on a data set is in the results, and
 # `Evaluate on ImageNet <../how_to/evaluate_on_imagenet.html>`__ says how to make your own.
 #
 # The baseline decides with
@@ -105,7 +105,7 @@ for name, baseline in baselines.items():
         )
 
 # %%
-# ``blur(11, 5)`` leaves the espresso recognizable: the blurred picture has a third of the
+# ``blur(11, 5)`` leaves the espresso recognizable: the blurred image has a third of the
 # probability with no pixel put back, so neither curve can tell much. The order of the two methods
 # is not the same with every baseline. Compare numbers only where the baseline and the number of
 # steps are the same; ``result.protocol`` has them, to be written beside a table.
@@ -118,7 +118,7 @@ print(results["T-Grad"].protocol)
 #
 # A map of 7 x 7 places that is enlarged without interpolation has 32 x 32 pixels of the same
 # importance. Which of them goes first is not the method's choice, but it changes the area. Two
-# orders inside the ties, from the top and from the bottom of the picture, and ``insertion`` alone,
+# orders inside the ties, from the top and from the bottom of the image, and ``insertion`` alone,
 # which is half the work:
 
 coarse = torch.nn.functional.interpolate(maps["Grad-CAM"].double(), (224, 224), mode="nearest")
@@ -148,9 +148,9 @@ print(f"grouped         insertion {grouped.insertion[0]:.4f}")
 # Average drop and increase in confidence
 # ---------------------------------------
 #
-# These keep the whole map: the picture is multiplied with the map, scaled to [0, 1], and what is
+# These keep the whole map: the image is multiplied with the map, scaled to [0, 1], and what is
 # dark in the map goes to gray. The drop is how much of the probability is lost; the increase is
-# 100 % for a picture whose probability rises. Each takes one call of the model for each map.
+# 100 % for an image whose probability rises. Each takes one call of the model for each map.
 
 drops = average_drop(model, fast_image, maps, **arguments)
 rises = increase_in_confidence(model, fast_image, maps, **arguments)

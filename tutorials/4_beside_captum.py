@@ -2,12 +2,12 @@
 T-Grad beside Captum's methods
 ==============================
 
-The same two pictures, explained by T-Grad and by methods that come with Captum: what they cost,
+The same two images, explained by T-Grad and by methods that come with Captum: what they cost,
 what they show, what they leave out, and how well they do.
 """
 
 # %%
-# Two pictures
+# Two images
 # ------------
 
 import time
@@ -39,7 +39,7 @@ for label, probability in zip(labels, probabilities.amax(dim=1), strict=True):
 # -----------
 #
 # All of them are Captum attributions and are called alike. Integrated Gradients starts from a black
-# picture, which after normalization is not 0; 16 steps are few, taken to be quick. Grad-CAM is that
+# image, which after normalization is not 0; 16 steps are few, taken to be quick. Grad-CAM is that
 # of the last convolution.
 
 black = classifier.preprocess(Image.new("RGB", (224, 224))).unsqueeze(0)
@@ -125,7 +125,7 @@ for name, result in sorted(found.items(), key=lambda pair: -pair[1].difference.m
     print(f"{name:21} " + "  ".join(columns))
 
 # %%
-# Sorted by the mean difference of the two, Grad-CAM is first on these two pictures, T-Grad second.
+# Sorted by the mean difference of the two, Grad-CAM is first on these two images, T-Grad second.
 # By deletion alone, input x gradient is the best for the cat: single pixels, spread over the face,
-# break the network's answer early, and do not restore it. Two pictures decide nothing; a comparison
+# break the network's answer early, and do not restore it. Two images decide nothing; a comparison
 # over a data set is in the results.

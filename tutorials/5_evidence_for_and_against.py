@@ -10,7 +10,7 @@ does it not say *jeep*?
 # The mistake
 # -----------
 #
-# The package ``foolbox`` carries 20 labeled pictures of ImageNet. Of these, the network gets two
+# The package ``foolbox`` carries 20 labeled images of ImageNet. Of these, the network gets two
 # wrong; both are labeled *jeep*. This is one of them:
 
 import torch

@@ -4,7 +4,7 @@ Sanity checks
 
 A map that shows edges looks convincing, and may have nothing to do with what the network has
 learned. The test of Adebayo et al. destroys the network layer by layer and watches the map: if it
-stays, it explains the picture and not the network.
+stays, it explains the image and not the network.
 """
 
 # %%
@@ -105,7 +105,7 @@ figure
 
 # %%
 # Guided backpropagation draws the cup, the handle and the spoon as clearly after the classifier,
-# the last convolution and two blocks are random as before. It shows the picture.
+# the last convolution and two blocks are random as before. It shows the image.
 #
 # How similar they stay
 # ---------------------
@@ -127,7 +127,7 @@ for row in zip(*steps.values(), strict=True):
 # T-Grad and Grad-CAM depend on what the network has learned; guided backpropagation does not until
 # half of the network is random. Two things to be honest about: T-Grad keeps a rank correlation of
 # 0.6 to 0.8 when only the classifier and the last convolution are random, since the early layers'
-# terms, which have the detail, still follow the picture's edges; and its curve does not fall at
-# every step, nor does that of Grad-CAM. One picture and one seed make a rough curve.
+# terms, which have the detail, still follow the image's edges; and its curve does not fall at
+# every step, nor does that of Grad-CAM. One image and one seed make a rough curve.
 #
 # Passing the test is necessary, not sufficient: random numbers pass it too.

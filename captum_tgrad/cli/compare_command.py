@@ -1,4 +1,4 @@
-"""``captum-tgrad compare``: methods on one picture."""
+"""``captum-tgrad compare``: methods on one image."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def run_compare(options: argparse.Namespace) -> int:
         classifier, target = load_for(options)
         image = load_or_sample(options.picture)
     classifier.model.to(device)
-    advice = "the changed pictures do not fit into memory: give a smaller --max-examples-per-batch"
+    advice = "the changed images do not fit into memory: give a smaller --max-examples-per-batch"
     # The metrics, and then the figures, come after the methods.
     with short_memory(advice), progress_bar(len(methods) + 2, show_progress(options)) as bar:
         begun = 0

@@ -22,8 +22,8 @@ def add_compare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     """Adds the command."""
     parser = commands.add_parser(
         "compare",
-        help="compare attribution methods on one picture",
-        description="Writes DIR/methods.png, the map of every method over the picture;"
+        help="compare attribution methods on one image",
+        description="Writes DIR/methods.png, the map of every method over the image;"
         " DIR/curves.png, the insertion and deletion curves; DIR/table.md, five metrics and the"
         " seconds; and DIR/report.html, all of it in one page. The exit status is 1 where a method"
         " could not run.",
@@ -39,7 +39,7 @@ def add_compare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         nargs="?",
         type=named_path,
         metavar="PICTURE",
-        help="the picture (default: a photograph of a cup of coffee)",
+        help="the image (default: a photograph of a cup of coffee)",
     )
     parser.add_argument(
         "--out",

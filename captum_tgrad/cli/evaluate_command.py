@@ -39,7 +39,7 @@ def run_evaluate(options: argparse.Namespace) -> int:
         options: As parsed by ``captum_tgrad.cli.main``.
 
     Returns:
-        The exit status, 0, or 1 where a picture or a method was skipped.
+        The exit status, 0, or 1 where an image or a method was skipped.
 
     Raises:
         CommandError: Something that the user named is not there or does not serve.
@@ -65,7 +65,7 @@ def _evaluate(
 ) -> int:
     try:
         with short_memory(
-            "not even one picture fits into memory: name another --device or a smaller --model"
+            "not even one image fits into memory: name another --device or a smaller --model"
         ):
             found = evaluate(
                 classifier,
@@ -108,13 +108,13 @@ def _evaluate(
 def _pictures(options: argparse.Namespace, classifier: Classifier) -> Pictures:
     if options.images == BUILT_IN:
         if options.labels is not None:
-            raise ValueError("--labels is for a folder of pictures: the built-in ones have theirs")
+            raise ValueError("--labels is for a folder of images: the built-in ones have theirs")
         pictures = built_in_pictures(classifier)
     else:
         pictures = pictures_in(options.images, classifier, options.labels)
     if options.target == "label" and not any(label is not None for label in pictures.labels):
         raise ValueError(
-            "--target label, but no picture has a label: give --labels CSV, or folders named by"
+            "--target label, but no image has a label: give --labels CSV, or folders named by"
             " their class"
         )
     return pictures

@@ -27,13 +27,13 @@ def add_evaluate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser = commands.add_parser(
         "evaluate",
         help="compare attribution methods on a data set",
-        description="Scores every method on every picture by Insertion, Deletion, Average Drop and"
-        " Increase in Confidence, and writes DIR/records*.jsonl, one line for each picture and"
+        description="Scores every method on every image by Insertion, Deletion, Average Drop and"
+        " Increase in Confidence, and writes DIR/records*.jsonl, one line for each image and"
         " method as soon as it is done, then DIR/summary.json, DIR/summary.csv, DIR/table.md,"
         " DIR/metrics.png, DIR/seconds.png, and DIR/report.html, a page with all of these and the"
         " maps of three images."
-        " Under torchrun the pictures are divided among the processes. The exit"
-        " status is 1 where a picture or a method was skipped.",
+        " Under torchrun the images are divided among the processes. The exit"
+        " status is 1 where an image or a method was skipped.",
         epilog=examples(
             "evaluate photos/ --out results/ --quick",
             "evaluate photos/ --out results/ --resume --methods t_grad,grad_cam --budget 30m",
@@ -47,8 +47,8 @@ def add_evaluate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         type=lambda text: str(named_path(text)),
         default="built-in",
         metavar="IMAGES",
-        help="a folder of pictures, or of one folder for each class; built-in: 20 labeled ImageNet"
-        " pictures (default: %(default)s)",
+        help="a folder of images, or of one folder for each class; built-in: 20 labeled ImageNet"
+        " images (default: %(default)s)",
     )
     parser.add_argument(
         "--out", type=named_path, required=True, metavar="DIR", help="the folder to write to"
@@ -60,7 +60,7 @@ def add_evaluate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--budget",
         type=duration,
         metavar="TIME",
-        help="stop after such a time, as in 90s, 30m or 2h; pictures are taken in random order, so"
+        help="stop after such a time, as in 90s, 30m or 2h; images are taken in random order, so"
         " that the table is valid whenever it ends (--resume goes on)",
     )
     _add_protocol(parser)
@@ -69,7 +69,7 @@ def add_evaluate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         type=positive,
         default=8,
         metavar="N",
-        help="pictures explained at a time (default: %(default)s)",
+        help="images explained at a time (default: %(default)s)",
     )
     add_max_examples_option(parser)
     add_device_option(parser)
@@ -85,13 +85,13 @@ def _add_protocol(parser: argparse.ArgumentParser) -> None:
         "--labels",
         type=named_path,
         metavar="CSV",
-        help="a file with the path of a picture in IMAGES and its class on each line",
+        help="a file with the path of an image in IMAGES and its class on each line",
     )
     group.add_argument(
         "--boxes",
         type=Path,
         metavar="CSV",
-        help="where the object is: a file with the path of a picture in IMAGES and its boxes"
+        help="where the object is: a file with the path of an image in IMAGES and its boxes"
         " (x0 y0 x1 y1 in pixels, joined by ;) on each line, or a folder of Pascal VOC's XML files;"
         " adds Pointing Game, Energy in Mask, Mass Accuracy and Rank Accuracy",
     )
@@ -99,11 +99,11 @@ def _add_protocol(parser: argparse.ArgumentParser) -> None:
         "--target",
         choices=["predicted", "label"],
         default="predicted",
-        help="explain the class that the network chooses, or the picture's label (default:"
+        help="explain the class that the network chooses, or the image's label (default:"
         " %(default)s)",
     )
     group.add_argument(
-        "--limit", type=positive, metavar="N", help="only the first N pictures (default: all)"
+        "--limit", type=positive, metavar="N", help="only the first N images (default: all)"
     )
     add_n_steps_option(group)
     group.add_argument(

@@ -1,4 +1,4 @@
-"""``captum-tgrad explain``: a figure, a map and a report for every picture."""
+"""``captum-tgrad explain``: a figure, a map and a report for every image."""
 
 from __future__ import annotations
 
@@ -46,13 +46,13 @@ def run_explain(options: argparse.Namespace) -> int:
         options: As parsed by ``captum_tgrad.cli.main``.
 
     Returns:
-        The exit status, 0, or 1 where a picture was skipped.
+        The exit status, 0, or 1 where an image was skipped.
 
     Raises:
         CommandError: Something that the user named is not there or does not serve.
     """
     with users_mistakes():
-        # The cheap checks first: a mistyped picture should not wait for a network to load.
+        # The cheap checks first: a mistyped image should not wait for a network to load.
         pictures, skipped = readable(options.pictures)
         if options.rival is not None and not options.page:
             raise ValueError("--rival is for the page: give --page, too")
@@ -63,7 +63,7 @@ def run_explain(options: argparse.Namespace) -> int:
     classifier.model.to(device)
     size = options.batch_size
     batches = [jobs[start : start + size] for start in range(0, len(jobs), size)]
-    # Of each picture its map, and its figures.
+    # Of each image its map, and its figures.
     report, found = ExplainReport(classifier.name, len(jobs)), []
     show = show_progress(options)
     with progress_bar(2 * len(jobs), show, _SECONDS_BEFORE_PROGRESS) as bar:
@@ -72,7 +72,7 @@ def run_explain(options: argparse.Namespace) -> int:
             bar.update(2 * (len(planned) - len(batch)))
             if not batch:
                 continue
-            bar.say(f"{len(batch)} pictures")
+            bar.say(f"{len(batch)} images")
             explanations = _explained(classifier, images, target, rival, options)
             bar.update(len(batch))
             for job, explanation in zip(batch, explanations, strict=True):
@@ -94,7 +94,7 @@ def run_explain(options: argparse.Namespace) -> int:
 
 
 def _loaded(batch: Sequence[Job], skipped: dict[Path, str]) -> tuple[list[Job], list[Image]]:
-    """The pictures of a batch that can be read; the others are added to ``skipped``."""
+    """The images of a batch that can be read; the others are added to ``skipped``."""
     loaded, images = [], []
     for job in batch:
         try:
@@ -125,7 +125,7 @@ def _explained(
     options: argparse.Namespace,
 ) -> list[Explanation]:
     with short_memory(
-        f"{len(images)} pictures at a time do not fit into memory: give a smaller --batch-size"
+        f"{len(images)} images at a time do not fit into memory: give a smaller --batch-size"
     ):
         return explain(
             classifier,
@@ -138,7 +138,7 @@ def _explained(
 
 
 def _write(job: Job, explanation: Explanation, layers: int | None) -> dict[str, Figure]:
-    """Writes the map and the figures of one picture, and returns the figures."""
+    """Writes the map and the figures of one image, and returns the figures."""
     with writing(job.map_path.parent):
         job.map_path.parent.mkdir(parents=True, exist_ok=True)
     array = BytesIO()

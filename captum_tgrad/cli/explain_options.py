@@ -23,10 +23,10 @@ def add_explain(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     """Adds the command."""
     parser = commands.add_parser(
         "explain",
-        help="draw which parts of pictures speak for a class",
+        help="draw which parts of images speak for a class",
         description="Writes DIR/NAME.png, a figure, and DIR/NAME.npy, the T-Grad map as an array of"
-        " height x width, for every picture, and prints what the network's answer is made of. The"
-        " exit status is 1 where a picture was skipped because it cannot be read.",
+        " height x width, for every image, and prints what the network's answer is made of. The"
+        " exit status is 1 where an image was skipped because it cannot be read.",
         epilog=examples(
             "explain photo.jpg",
             "explain photos/ --out explained/ --target tabby --layers --page",
@@ -76,7 +76,7 @@ def add_explain(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         type=positive,
         default=16,
         metavar="N",
-        help="pictures explained at a time (default: %(default)s)",
+        help="images explained at a time (default: %(default)s)",
     )
     add_device_option(parser)
     add_output_options(parser)

@@ -1,4 +1,4 @@
-"""Which picture goes into which files."""
+"""Which image goes into which files."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SAMPLE_STEM = "coffee"
 
 @dataclass(frozen=True)
 class Job:
-    """A picture to explain, and where its results go.
+    """An image to explain, and where its results go.
 
     Attributes:
         picture: Its file; None for the built-in sample.
@@ -53,18 +53,18 @@ class Job:
         return (self.figure_path, self.map_path, *further)
 
     def load(self) -> Image:
-        """Reads the picture; raises as ``load_image`` and ``sample_image``."""
+        """Reads the image; raises as ``load_image`` and ``sample_image``."""
         return load_or_sample(self.picture)
 
 
 def readable(pictures: Sequence[Path]) -> tuple[list[Path], dict[Path, str]]:
-    """The pictures among files and in folders, and why others cannot be read.
+    """The images among files and in folders, and why others cannot be read.
 
     Args:
-        pictures: Files, or folders, of which the pictures directly in them are taken.
+        pictures: Files, or folders, of which the images directly in them are taken.
 
     Raises:
-        FileNotFoundError: No picture is there.
+        FileNotFoundError: No image is there.
         ValueError: None can be read, or a folder holds none.
     """
     files: list[Path] = []
@@ -74,7 +74,7 @@ def readable(pictures: Sequence[Path]) -> tuple[list[Path], dict[Path, str]]:
             continue
         inside = pictures_among(picture.iterdir())
         if not inside:
-            raise ValueError(f"there is no picture in {picture}: name another folder, or files")
+            raise ValueError(f"there is no image in {picture}: name another folder, or files")
         files += inside
     found, skipped = [], {}
     for file in dict.fromkeys(files):
@@ -93,7 +93,7 @@ def readable(pictures: Sequence[Path]) -> tuple[list[Path], dict[Path, str]]:
 def plan_jobs(
     pictures: Sequence[Path], out: Path, layers: bool = False, page: bool = False
 ) -> list[Job]:
-    """Gives each picture files of its own.
+    """Gives each image files of its own.
 
     Args:
         pictures: None at all means the built-in sample.
@@ -102,13 +102,13 @@ def plan_jobs(
         page: Whether there is to be a page to walk through.
 
     Returns:
-        A job for each picture, in their order. Where a file of the second would have the name of
+        A job for each image, in their order. Where a file of the second would have the name of
         one of the first, as with equal stems, it gets ``STEM-2``.
 
     Raises:
-        FileNotFoundError: A picture is not there.
-        ValueError: A file is not a picture, ``out`` is a file, or a result would take the place of
-            a picture.
+        FileNotFoundError: An image is not there.
+        ValueError: A file is not an image, ``out`` is a file, or a result would take the place of
+            an image.
     """
     check_files(pictures, out)
     if not pictures:
@@ -126,12 +126,12 @@ def plan_jobs(
 
 
 def check_files(pictures: Sequence[Path], out: Path, results: Sequence[Path] = ()) -> None:
-    """Makes sure that pictures can be read, and that writing the results harms nothing.
+    """Makes sure that images can be read, and that writing the results harms nothing.
 
     Raises:
-        FileNotFoundError: A picture is not there.
-        ValueError: A file is not a picture, ``out`` is a file, or a result would take the place of
-            a picture.
+        FileNotFoundError: An image is not there.
+        ValueError: A file is not an image, ``out`` is a file, or a result would take the place of
+            an image.
     """
     for picture in pictures:
         check_image(picture)
@@ -140,17 +140,17 @@ def check_files(pictures: Sequence[Path], out: Path, results: Sequence[Path] = (
     for result in results:
         if result.resolve() in sources:
             raise ValueError(
-                f"the figure {result} would take the place of a picture: name another --out"
+                f"the figure {result} would take the place of an image: name another --out"
             )
 
 
 def load_or_sample(picture: Path | None) -> Image:
-    """Reads a picture, or the built-in sample; raises as ``load_image`` and ``sample_image``."""
+    """Reads an image, or the built-in sample; raises as ``load_image`` and ``sample_image``."""
     return sample_image() if picture is None else load_image(picture)
 
 
 def title_of(picture: Path | None) -> str:
-    """What a picture is called."""
+    """What an image is called."""
     return "coffee (the built-in sample)" if picture is None else str(picture)
 
 

@@ -27,7 +27,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         "--resize",
         choices=["crop", "squash", "pad"],
         default="crop",
-        help="what the network sees of a picture: a square from its middle, or all of it, squashed"
+        help="what the network sees of an image: a square from its middle, or all of it, squashed"
         " into a square or with a border around it (default: %(default)s, as it was trained)",
     )
     group.add_argument(
@@ -61,13 +61,13 @@ def add_device_option(parser: argparse.ArgumentParser) -> None:
 
 
 def add_pictures(options: argparse._ActionsContainer, or_folders: str = "") -> None:
-    """Adds the pictures of commands that take several."""
+    """Adds the images of commands that take several."""
     options.add_argument(
         "pictures",
         nargs="*",
         type=named_path,
         metavar="PICTURE",
-        help=f"pictures to explain{or_folders} (default: a photograph of a cup of coffee)",
+        help=f"images to explain{or_folders} (default: a photograph of a cup of coffee)",
     )
 
 
@@ -117,12 +117,12 @@ def add_n_steps_option(options: argparse._ActionsContainer) -> None:
 
 
 def add_max_examples_option(options: argparse._ActionsContainer) -> None:
-    """Adds how many changed pictures are scored at a time."""
+    """Adds how many changed images are scored at a time."""
     options.add_argument(
         "--max-examples-per-batch",
         type=positive,
         metavar="N",
-        help="changed pictures scored at a time; changes no number (default: 8 on a CPU, 64 on a"
+        help="changed images scored at a time; changes no number (default: 8 on a CPU, 64 on a"
         " GPU)",
     )
 

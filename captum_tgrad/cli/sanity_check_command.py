@@ -68,7 +68,7 @@ def run_sanity_check(options: argparse.Namespace) -> None:
         # A model may overwrite what it is given.
         predicted = model(inputs.clone()).argmax(dim=1)
     targets = predicted if target is None else torch.full_like(predicted, target)
-    advice = "the pictures do not fit into memory: give fewer, or a smaller --model"
+    advice = "the images do not fit into memory: give fewer, or a smaller --model"
     with short_memory(advice), progress_bar(None, show_progress(options)) as bar:
         steps = _finished(_started(options, classifier, method, inputs, targets), bar)
         bar.say("figure")

@@ -1,4 +1,4 @@
-"""What of pictures the network saw, for commands that draw only that part."""
+"""What of images the network saw, for commands that draw only that part."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def say_seen(
     classifier: Classifier,
     pictures: Sequence[tuple[Path | None, Image]],
 ) -> None:
-    """Prints a line for every picture of which a part was cut away."""
+    """Prints a line for every image of which a part was cut away."""
     steps = classifier.preprocess
     if not isinstance(steps, Preprocessing):
         return

@@ -1,4 +1,4 @@
-"""Boxes of pictures, from a CSV file or from files of Pascal VOC, as the network sees them."""
+"""Boxes of images, from a CSV file or from files of Pascal VOC, as the network sees them."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ ObjectBox = tuple[float, float, float, float]
 
 @dataclass(frozen=True)
 class Boxes:
-    """The boxes of one picture.
+    """The boxes of one image.
 
     Attributes:
-        boxes: ``(x0, y0, x1, y1)`` in pixels, from the upper left corner of the picture.
-        size: Width and height that they are for; None: those of the picture.
+        boxes: ``(x0, y0, x1, y1)`` in pixels, from the upper left corner of the image.
+        size: Width and height that they are for; None: those of the image.
     """
 
     boxes: tuple[ObjectBox, ...]
@@ -39,12 +39,12 @@ class Boxes:
 
 @dataclass(frozen=True, eq=False)
 class BoxRegions(Mapping[str, Tensor]):
-    """The regions of pictures by name, each made when it is asked for.
+    """The regions of images by name, each made when it is asked for.
 
     Attributes:
-        boxes: The boxes of each picture by its name.
-        files: The picture files by name.
-        crop: From a picture to the part of it that the network sees.
+        boxes: The boxes of each image by its name.
+        files: The image files by name.
+        crop: From an image to the part of it that the network sees.
         digest: A few letters that change when a box does.
     """
 
@@ -65,7 +65,7 @@ class BoxRegions(Mapping[str, Tensor]):
         """The pixels that the network sees and that are in a box, ``(H, W)``, bool.
 
         Raises:
-            ValueError: A box is not in the picture; or as ``load_image``.
+            ValueError: A box is not in the image; or as ``load_image``.
         """
         from PIL import Image
 
@@ -79,7 +79,7 @@ class BoxRegions(Mapping[str, Tensor]):
         except ValueError as error:
             reason = str(error).removeprefix("regions[0] has ").split(": boxes are")[0]
             raise ValueError(f"the boxes of {name} do not fit it: {reason}") from error
-        # It goes the way that the picture goes; what is more than half in a box is in it.
+        # It goes the way that the image goes; what is more than half in a box is in it.
         picture = Image.fromarray((255 * mask.to(torch.uint8)).numpy()).convert("RGB")
         seen = self.crop(picture).convert("L")
         values = torch.frombuffer(bytearray(seen.tobytes()), dtype=torch.uint8)
@@ -93,24 +93,24 @@ class BoxRegions(Mapping[str, Tensor]):
 
 
 def boxes_of(path: str | Path, pictures: Pictures, classifier: Classifier) -> Mapping[str, Tensor]:
-    """Reads where the object is in pictures.
+    """Reads where the object is in images.
 
     Args:
-        path: A CSV file: in its first column the name of a picture, its path in the folder of the
-            pictures, and in its last column boxes, ``x0 y0 x1 y1`` in pixels from the upper left
-            corner of the picture, joined by ``;``. A picture may have several lines, and a first
+        path: A CSV file: in its first column the name of an image, its path in the folder of the
+            images, and in its last column boxes, ``x0 y0 x1 y1`` in pixels from the upper left
+            corner of the image, joined by ``;``. An image may have several lines, and a first
             line of titles is passed over. Or a folder of XML files as Pascal VOC and ImageNet have
-            them, each named as its picture, whose pixels count from 1; all objects in it count.
-        pictures: The pictures.
+            them, each named as its image, whose pixels count from 1; all objects in it count.
+        pictures: The images.
         classifier: How they are cropped.
 
     Returns:
-        By the name of each picture that has an entry, the pixels of the crop that are in a box,
+        By the name of each image that has an entry, the pixels of the crop that are in a box,
         ``(H, W)``, bool, for ``regions`` of ``evaluate``. A mask is made when it is asked for.
 
     Raises:
         FileNotFoundError: There is no such file or folder, or no XML file in it.
-        ValueError: It is damaged, or has no box of any of the pictures.
+        ValueError: It is damaged, or has no box of any of the images.
     """
     path = Path(path)
     if path.is_dir():
@@ -122,8 +122,8 @@ def boxes_of(path: str | Path, pictures: Pictures, classifier: Classifier) -> Ma
     known = {name: read[name] for name in pictures.names if name in read}
     if not known:
         raise ValueError(
-            f"{path} has boxes of {len(read)} pictures, and of none that is here, such as"
-            f" {pictures.names[0]}: name pictures by their paths in the folder"
+            f"{path} has boxes of {len(read)} images, and of none that is here, such as"
+            f" {pictures.names[0]}: name images by their paths in the folder"
         )
     files = dict(zip(pictures.names, pictures.files, strict=True))
     return BoxRegions(known, files, classifier.crop)
@@ -145,7 +145,7 @@ def _from_csv(path: Path) -> dict[str, Boxes]:
             if number == 0:  # it holds titles
                 continue
             raise ValueError(
-                f"{path}, line {number + 1}, has {row}: give a picture and its boxes, x0 y0 x1 y1"
+                f"{path}, line {number + 1}, has {row}: give an image and its boxes, x0 y0 x1 y1"
                 " joined by ;"
             ) from error
         name = row[0].strip()

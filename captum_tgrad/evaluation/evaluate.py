@@ -291,6 +291,6 @@ def _check_model(model: Any) -> None:
 
 
 def _described(black: Black) -> float | str:
-    """A number as it is, and a digest of a picture."""
+    """A number as it is, and a digest of an image."""
     values = torch.as_tensor(black)
     return image_digest(values) if values.dim() else float(values)

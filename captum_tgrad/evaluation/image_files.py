@@ -1,4 +1,4 @@
-"""The pictures of an evaluation: a folder, folders of classes, a list of labels, or built in."""
+"""The images of an evaluation: a folder, folders of classes, a list of labels, or built in."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 BUILT_IN = "built-in"
-"""The name of the labeled ImageNet pictures that need no download."""
+"""The name of the labeled ImageNet images that need no download."""
 
 _SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 
 
 @dataclass(frozen=True)
 class Pictures(Dataset[tuple[Tensor, int | None]]):
-    """Picture files as a torch data set of ``(image, label)``; a file is read when it is asked for.
+    """Image files as a torch data set of ``(image, label)``; a file is read when it is asked for.
 
     Attributes:
         title: What they are called in a protocol.
-        files: The pictures.
+        files: The images.
         names: For each, what it is called in records.
         labels: For each, the index of its class, or None where it is not known.
-        preprocess: From an RGB picture to what a network takes, ``(C, H, W)``.
+        preprocess: From an RGB image to what a network takes, ``(C, H, W)``.
     """
 
     title: str
@@ -55,17 +55,17 @@ class Pictures(Dataset[tuple[Tensor, int | None]]):
 
 
 def built_in_pictures(classifier: Classifier) -> Pictures:
-    """The 20 labeled ImageNet pictures that the ``foolbox`` package carries.
+    """The 20 labeled ImageNet images that the ``foolbox`` package carries.
 
     Raises:
         ModuleNotFoundError: foolbox is not installed.
     """
-    # Looked for, not imported: foolbox itself wants packages that pictures do not need.
+    # Looked for, not imported: foolbox itself wants packages that images do not need.
     found = find_spec("foolbox")
     if found is None or not found.submodule_search_locations:
         raise ModuleNotFoundError(
-            "the built-in pictures are in foolbox, which is not installed: pip install"
-            ' "captum-tgrad[evaluate]", or name a folder of pictures',
+            "the built-in images are in foolbox, which is not installed: pip install"
+            ' "captum-tgrad[evaluate]", or name a folder of images',
             name="foolbox",
         )
     data = Path(found.submodule_search_locations[0]) / "data"
@@ -77,37 +77,37 @@ def built_in_pictures(classifier: Classifier) -> Pictures:
 def pictures_in(
     folder: str | Path, classifier: Classifier, labels: str | Path | None = None
 ) -> Pictures:
-    """The pictures in a folder, in the order of their names.
+    """The images in a folder, in the order of their names.
 
     Args:
-        folder: Holds pictures; or holds only folders, one for each class, with pictures in them at
-            any depth. Such a folder is named with the name or the index of its class; pictures in
+        folder: Holds images; or holds only folders, one for each class, with images in them at
+            any depth. Such a folder is named with the name or the index of its class; images in
             others have no label. Numbers are indices only if each is that of a class. Where no
             folder is named so and there are as many as classes, their order is that of the classes,
             unless numbers are among them whose order it is not.
-        classifier: Whose classes they are, and how it takes pictures.
-        labels: A CSV file with two columns, the path of a picture in ``folder`` and the index or
-            the name of its class; a first line of titles is passed over. Pictures that it does not
+        classifier: Whose classes they are, and how it takes images.
+        labels: A CSV file with two columns, the path of an image in ``folder`` and the index or
+            the name of its class; a first line of titles is passed over. Images that it does not
             list have no label.
 
     Raises:
-        FileNotFoundError: There is no such folder, no picture in it, or no file ``labels``.
-        ValueError: There are pictures both in ``folder`` and in folders of it, a label names no
-            class, or ``labels`` lists no picture that is here.
+        FileNotFoundError: There is no such folder, no image in it, or no file ``labels``.
+        ValueError: There are images both in ``folder`` and in folders of it, a label names no
+            class, or ``labels`` lists no image that is here.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise FileNotFoundError(
-            f"there is no folder of pictures {folder}: name one, or {BUILT_IN} for 20 pictures"
+            f"there is no folder of images {folder}: name one, or {BUILT_IN} for 20 images"
         )
     files = pictures_among(_walk(folder))
     if not files:
-        raise FileNotFoundError(f"there is no picture in {folder}: {', '.join(sorted(_SUFFIXES))}")
+        raise FileNotFoundError(f"there is no image in {folder}: {', '.join(sorted(_SUFFIXES))}")
     flat = [file for file in files if file.parent == folder]
     if flat and len(flat) < len(files):
         within = next(file for file in files if file.parent != folder)
         raise ValueError(
-            f"{folder} holds pictures, such as {flat[0].name}, and folders of pictures, such as"
+            f"{folder} holds images, such as {flat[0].name}, and folders of images, such as"
             f" {within.relative_to(folder).as_posix()}: move those that are not meant elsewhere"
         )
     if labels is not None:
@@ -148,7 +148,7 @@ def _is_above(folder: str, other: str) -> bool:
 
 
 def pictures_among(paths: Iterable[Path]) -> list[Path]:
-    """The pictures, without the figures of an evaluation that was written beside them."""
+    """The images, without the figures of an evaluation that was written beside them."""
     return sorted(
         path
         for path in paths
@@ -159,7 +159,7 @@ def pictures_among(paths: Iterable[Path]) -> list[Path]:
 
 
 def _folder_labels(folder: Path, files: Sequence[Path], classifier: Classifier) -> list[int | None]:
-    """The class that the uppermost folder of each picture stands for; None if folders are none."""
+    """The class that the uppermost folder of each image stands for; None if folders are none."""
     of_files = [file.relative_to(folder).parts[0] for file in files]
     folders = sorted(set(of_files))
     index = {name: _class_of(name, classifier) for name in folders}
@@ -185,7 +185,7 @@ def _class_of(name: str, classifier: Classifier) -> int | None:
 def _listed_labels(
     folder: Path, files: Sequence[Path], path: Path, classifier: Classifier
 ) -> list[int | None]:
-    """The labels that a CSV file has for the pictures."""
+    """The labels that a CSV file has for the images."""
     if not path.is_file():
         raise FileNotFoundError(f"there is no file of labels {path}: give a CSV file")
     labels: dict[str, int] = {}
@@ -198,11 +198,11 @@ def _listed_labels(
         raise ValueError(f"{path} is not a CSV file in UTF-8: {error}") from error
     for number, row in enumerate(rows):
         if len(row) < 2:
-            raise ValueError(f"{path} has {row} on line {number + 1}: give a picture and its class")
+            raise ValueError(f"{path} has {row} on line {number + 1}: give an image and its class")
         name = _composed(folder / row[0].strip())
         if name not in known and any(map(_is_no_text, row)):
             raise ValueError(
-                f"{path} is not a CSV file in UTF-8: line {number + 1} is not, and names no picture"
+                f"{path} is not a CSV file in UTF-8: line {number + 1} is not, and names no image"
                 f" in {folder}: save it in UTF-8"
             )
         try:
@@ -217,7 +217,7 @@ def _listed_labels(
                 f" {labels[name]} on a line above: leave one of them"
             )
     if not labels.keys() & known:
-        raise ValueError(f"{path} lists no picture that is in {folder}: give paths inside of it")
+        raise ValueError(f"{path} lists no image that is in {folder}: give paths inside of it")
     return [labels.get(_composed(file)) for file in files]
 
 

@@ -73,7 +73,7 @@ class Samples:
         if not isinstance(image, Tensor):
             raise TypeError(
                 f"dataset[{index}] must be a tensor or (tensor, label), got {type(image).__name__}."
-                " Convert pictures in the data set, such as by torchvision's ToTensor."
+                " Convert images in the data set, such as by torchvision's ToTensor."
             )
         if image.dim() != 3 or not image.is_floating_point() or not image.numel():
             raise ValueError(

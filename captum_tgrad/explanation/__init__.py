@@ -1,4 +1,4 @@
-"""Explanations of a classifier's answers for pictures: T-Grad, with what it rests on."""
+"""Explanations of a classifier's answers for images: the T-Grad map with its terms."""
 
 from captum_tgrad.explanation.explain import explain
 from captum_tgrad.explanation.explanation import Explanation, Prediction, Rival, TermScore

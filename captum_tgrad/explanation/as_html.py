@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def page_of(explanation: Explanation, name: str) -> str:
-    """The page; ``name`` is the picture's. Raises ValueError where the terms were not kept."""
+    """The page; ``name`` is the image's. Raises ValueError where the terms were not kept."""
     if explanation.decomposition is None:
         raise ValueError(
             "the explanation has no terms to walk through: keep them with explain(...,"
@@ -33,7 +33,7 @@ def page_of(explanation: Explanation, name: str) -> str:
             f'the map here is that of aggregation "paper", not "{explanation.aggregation}"'
         )
     if explanation.seen is not None and explanation.cut_away > 0:
-        about.append(f"{explanation.cut_away:.0%} of the picture is cut away")
+        about.append(f"{explanation.cut_away:.0%} of the image is cut away")
     return walkthrough_page(
         _views(explanation, explanation.decomposition),
         _photo(explanation),

@@ -1,4 +1,4 @@
-"""Explains a classifier's answers for a batch of pictures."""
+"""Explains a classifier's answers for a batch of images."""
 
 from __future__ import annotations
 
@@ -35,27 +35,27 @@ def explain(
     aggregation: Aggregation = "paper",
     rival: int | str | bool = False,
 ) -> list[Explanation]:
-    """Explains the answers for several pictures, in one batch on the device of the network.
+    """Explains the answers for several images, in one batch on the device of the network.
 
     Args:
         classifier: As from ``captum_tgrad.zoo.load_classifier``.
-        images: RGB pictures of any size, at least one.
-        target: The index or the name of the class to explain, the same for every picture. None:
-            for each picture the class that the network gives it.
+        images: RGB images of any size, at least one.
+        target: The index or the name of the class to explain, the same for every image. None:
+            for each image the class that the network gives it.
         keep_terms: Whether to keep the maps of all terms, as ``layers_figure`` and
             ``Explanation.to_html`` show them.
         aggregation: As for ``TGradAttribution.attribute``.
         rival: The index or the name of a class to compare with; True: the most probable other
-            class of each picture, which also stands in where the two are the same. Its terms and
+            class of each image, which also stands in where the two are the same. Its terms and
             those of the difference are kept, too, which takes two more decompositions.
 
     Returns:
-        One explanation for each picture.
+        One explanation for each image.
 
     Raises:
-        TypeError: ``images`` are no pictures of Pillow, or ``target`` or ``rival`` is neither an
+        TypeError: ``images`` are no images of Pillow, or ``target`` or ``rival`` is neither an
             index nor a name.
-        ValueError: There is no picture, no such class or no such aggregation, or the network does
+        ValueError: There is no image, no such class or no such aggregation, or the network does
             not return one logit for each class name.
     """
     from captum_tgrad import TGradAttribution
@@ -63,11 +63,11 @@ def explain(
     check_options("positive", aggregation)
     if isinstance(images, Tensor) or not all(hasattr(image, "resize") for image in images):
         raise TypeError(
-            "images must be a list of Pillow pictures, as from load_image; of tensors, see"
+            "images must be a list of Pillow images, as from load_image; of tensors, see"
             " TGradAttribution"
         )
     if not images:
-        raise ValueError("images is empty: give at least one picture")
+        raise ValueError("images is empty: give at least one image")
     index = None if target is None else resolve_target(target, classifier.class_names)
     inputs = torch.stack([classifier.preprocess(image) for image in images])
     inputs = inputs.to(_device_of(classifier.model))
@@ -176,7 +176,7 @@ def _explanation_of(
 
 
 def _reduced(image: Image, seen: Box, side: int) -> Image:
-    """A picture at a size at which the longer side of what was seen of it has so many pixels."""
+    """An image at a size at which the longer side of what was seen of it has so many pixels."""
     scale = side / max(seen[2] - seen[0], seen[3] - seen[1])
     scale = min(scale, _LONGEST / max(image.size))
     width, height = (max(round(scale * size), 1) for size in image.size)

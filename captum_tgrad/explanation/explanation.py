@@ -65,10 +65,10 @@ class Rival:
 
 @dataclass(frozen=True)
 class Explanation:
-    """Why a classifier gives a picture the score it gives to one class.
+    """Why a classifier gives an image the score it gives to one class.
 
     The logit is the sum ``input_score + bias_score + residual``. The map is the positive part of
-    that sum, spread over the picture, and its shares are those of the terms with a positive score.
+    that sum, spread over the image, and its shares are those of the terms with a positive score.
 
     Attributes:
         image: What the network saw: RGB, H x W pixels.
@@ -85,16 +85,16 @@ class Explanation:
         largest_terms: Those whose scores are the furthest from 0, the furthest first.
         residual: What of the logit no term explains: rounding, unless something hid from the trace.
         decomposition: All terms with their maps, where they were asked for: one sample, on the CPU.
-        size: Width and height of the picture, in pixels.
+        size: Width and height of the image, in pixels.
         seen: The part of it that the network saw, as left, top, right and bottom, in its pixels;
             None where that is not known.
         shown: Where that part is in ``image`` and in the map, likewise: all of them, unless there
             is a border.
-        photo: The whole picture, of a size at which the part that was seen has about twice as many
+        photo: The whole image, of a size at which the part that was seen has about twice as many
             pixels a side as the map; None where that part is not known.
         aggregation: How the terms became the map: ``"paper"`` or ``"levels"``.
         model: The name of the classifier.
-        picture: The whole picture, as it was given.
+        picture: The whole image, as it was given.
         rival: The class that it was compared with, where one was asked for.
     """
 
@@ -121,7 +121,7 @@ class Explanation:
 
     @property
     def cut_away(self) -> float:
-        """The share of the picture that the network did not see, in [0, 1]; 0 where unknown."""
+        """The share of the image that the network did not see, in [0, 1]; 0 where unknown."""
         if self.size is None or self.seen is None:
             return 0.0
         left, top, right, bottom = self.seen
@@ -134,7 +134,7 @@ class Explanation:
         maps, ``aggregation="paper"``, whatever the explanation's own is.
 
         Args:
-            name: What the picture is called, such as its file.
+            name: What the image is called, such as its file.
 
         Returns:
             One HTML file without a server or a network; see
@@ -172,7 +172,7 @@ class Explanation:
 
     @property
     def map_of_seen(self) -> Tensor:
-        """The map without the border that the picture got, if it got one."""
+        """The map without the border that the image got, if it got one."""
         if self.shown is None:
             return self.attribution
         left, top, right, bottom = self.shown

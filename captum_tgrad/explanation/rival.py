@@ -43,7 +43,7 @@ def rivals_of(
     """Decomposes the logits of the rivals, and the differences to them.
 
     Args:
-        classifier: Of the pictures.
+        classifier: Of the images.
         inputs: ``(N, 3, H, W)``.
         logits: ``(N, classes)``.
         targets: The explained classes, ``(N,)``.

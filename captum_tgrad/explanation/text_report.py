@@ -51,10 +51,10 @@ def _seen_lines(explanation: Explanation) -> list[str]:
 
 
 def seen_lines(size: tuple[int, int], seen: Box) -> list[str]:
-    """What the network saw, a line where a part of the picture was cut away and none elsewhere.
+    """What the network saw, a line where a part of the image was cut away and none elsewhere.
 
     Args:
-        size: Width and height of the picture.
+        size: Width and height of the image.
         seen: The part of it that the network saw.
     """
     (width, height), (left, top, right, bottom) = size, seen
@@ -63,7 +63,7 @@ def seen_lines(size: tuple[int, int], seen: Box) -> list[str]:
         return []
     return [
         f"seen: the middle {right - left} x {bottom - top} of {width} x {height} pixels;"
-        f" {cut_away:.0%} of the picture is cut away (--resize squash or pad shows all of it)"
+        f" {cut_away:.0%} of the image is cut away (--resize squash or pad shows all of it)"
     ]
 
 
@@ -72,7 +72,7 @@ def _unsure_lines(explanation: Explanation) -> list[str]:
     if not explanation.unsure:
         return []
     return [
-        f"  unsure: the best class has {explanation.predictions[0].probability:.1%}; the picture"
+        f"  unsure: the best class has {explanation.predictions[0].probability:.1%}; the image"
         " may show nothing that the network knows"
     ]
 

@@ -70,7 +70,7 @@ def blur(kernel_size: int = 51, sigma: float = 10.0) -> Callable[[Tensor], Tenso
     Source: the kernel and the zeros beyond the border are those of the code of Petsiuk, Das and
     Saenko, "RISE: Randomized Input Sampling for Explanation of Black-box Models", 2018, which
     takes ``blur(11, 5)``: nearly a box, as what a Gaussian has outside of the window is folded
-    back into it. It leaves much of an ImageNet picture recognizable; the default does not.
+    back into it. It leaves much of an ImageNet image recognizable; the default does not.
 
     Args:
         kernel_size: Width of the window in pixels, odd.
@@ -95,7 +95,7 @@ def blur(kernel_size: int = 51, sigma: float = 10.0) -> Callable[[Tensor], Tenso
 
 
 def zeros(inputs: Tensor) -> Tensor:
-    """A baseline: 0 everywhere; for normalized pictures, their data set's mean color.
+    """A baseline: 0 everywhere; for normalized images, their data set's mean color.
 
     Args:
         inputs: Any tensor.

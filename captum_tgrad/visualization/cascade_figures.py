@@ -54,7 +54,7 @@ def cascade_figure(
 
     Args:
         steps: As from ``captum_tgrad.sanity_checks.cascading_randomization``, of images.
-        images: What was explained, ``(N, C, H, W)`` or pictures of Pillow; see ``as_pictures``.
+        images: What was explained, ``(N, C, H, W)`` or images of Pillow; see ``as_pictures``.
             None: the maps alone.
         columns: How many steps to show, spread evenly from the first to the last; or the names of
             their layers.
@@ -81,7 +81,7 @@ def cascade_figure(
         >>> images = torch.rand(2, 3, 8, 8)
         >>> steps = cascading_randomization(model, TGradAttribution, images, target=1)
         >>> [axes.get_title() for axes in cascade_figure(steps, images).axes[:4]]
-        ['picture', 'trained', '2', '0']
+        ['image', 'trained', '2', '0']
     """
     steps = checked_steps(steps)
     shape = steps[0].map.shape

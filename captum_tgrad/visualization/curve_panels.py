@@ -1,4 +1,4 @@
-"""The parts of a figure of curves: the curves with their areas, and the pictures on the way."""
+"""The parts of a figure of curves: the curves with their areas, and the images on the way."""
 
 from __future__ import annotations
 

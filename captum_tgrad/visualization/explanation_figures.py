@@ -1,4 +1,4 @@
-"""One picture beside its map, and under it."""
+"""One image beside its map, and under it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _BESIDE, _UNDER = 0.8, 1.9
 # So much wider than high, panels go below each other.
 _WIDE = 2.2
 _HIGHEST = 2.0
-_PANELS = ("picture", "", "map over picture")
+_PANELS = ("picture", "", "map over image")
 # Captum warns of maps below 1e-5; the scale of a map says nothing about whether it is worth a look.
 _SCALE = 1e6
 
@@ -53,7 +53,7 @@ def explanation_figure(
     mean: Numbers | None = None,
     std: Numbers | None = None,
 ) -> Figure:
-    """Draws a picture, its map, and the map laid over the picture in gray; for a batch, in rows.
+    """Draws an image, its map, and the map laid over the image in gray; for a batch, in rows.
 
     The colors run from 0 to 1, or from -1 (against the class) to 1 (for it) where the map has
     negative values. 1 is the value above which 2% of the attribution lie, so that single pixels do
@@ -61,16 +61,16 @@ def explanation_figure(
 
     Args:
         image: What the network saw, ``(N, C, H, W)`` or ``(C, H, W)`` with 1 or 3 channels, or
-            pictures of Pillow; how they are brought to [0, 1], see ``as_pictures``.
-        attribution: ``(N, C, H, W)``, for one picture also ``(C, H, W)`` or ``(H, W)``. It is
-            summed over channels, and enlarged where it is coarser than the picture.
+            images of Pillow; how they are brought to [0, 1], see ``as_pictures``.
+        attribution: ``(N, C, H, W)``, for one image also ``(C, H, W)`` or ``(H, W)``. It is
+            summed over channels, and enlarged where it is coarser than the image.
         title: Stands over the three; for a batch, one for each. None: made of the following.
         method: Stands over the map.
         class_name: Of the class that is explained; for a batch, one for each.
         probability: Of the class, in [0, 1]; for a batch, ``(N,)``.
         residual: The convergence delta, in units of the output; for a batch, ``(N,)``.
         boxes: Where the object is, ``(x0, y0, x1, y1)`` in pixels of the picture: ``(N, 4)``, or a
-            list with ``(boxes, 4)`` for each picture. They are drawn with the highest place of the
+            list with ``(boxes, 4)`` for each image. They are drawn with the highest place of the
             map, as ``captum_tgrad.metrics.pointing_game`` sees them.
         seen: Where ``image`` is more than the network saw, the part that it did see, and that the
             attribution is of: left, top, right and bottom in pixels of the image. The rest is
@@ -156,7 +156,7 @@ def made_title(class_name: Any, probability: Any, residual: Any) -> str:
 
 
 def _each(value: Any, count: int, argument: str) -> list[Any]:
-    """One value for each picture."""
+    """One value for each image."""
     if value is None:
         return [None] * count
     if isinstance(value, Tensor):
@@ -165,19 +165,19 @@ def _each(value: Any, count: int, argument: str) -> list[Any]:
         value = [value]
     if len(value) != count:
         raise ValueError(
-            f"{argument} has {len(value)} entries for {count} pictures: give one for each"
+            f"{argument} has {len(value)} entries for {count} images: give one for each"
         )
     return list(value)
 
 
 def _parts_seen(seen: Any, sizes: Sequence[tuple[int, int]]) -> list[Box]:
-    """What was seen of each picture."""
+    """What was seen of each image."""
     if seen is None:
         return [(0, 0, width, height) for height, width in sizes]
     given = [seen] if len(seen) and not isinstance(seen[0], Sequence) else list(seen)
     if len(given) != len(sizes):
         raise ValueError(
-            f"seen has {len(given)} entries for {len(sizes)} pictures: give one for each"
+            f"seen has {len(given)} entries for {len(sizes)} images: give one for each"
         )
     return [checked_box(box, size, "seen") for box, size in zip(given, sizes, strict=True)]
 

@@ -23,7 +23,7 @@ _PACKAGE = "captum_tgrad.visualization"
 class Report:
     """Collects the parts of a report, and writes them as HTML.
 
-    The page has its pictures within it, opens from a disk, prints, fits a phone, and asks nothing
+    The page has its images within it, opens from a disk, prints, fits a phone, and asks nothing
     of the network: it has no scripts, and its own policy forbids them.
 
     Args:

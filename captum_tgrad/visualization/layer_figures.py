@@ -62,7 +62,7 @@ def layers_figure(
     Args:
         decomposition: As from ``TGradAttribution(model).decompose``, of images.
         images: What was explained, the same batch: ``(N, C, H, W)``, or ``(C, H, W)`` for one, or
-            pictures of Pillow; see ``as_pictures``. None: the maps alone.
+            images of Pillow; see ``as_pictures``. None: the maps alone.
         sample: Which of the batch.
         terms: How many terms to draw: that of the input, and the largest others; or their names.
         sign: ``"positive"``: the evidence for the class, and the largest scores. ``"negative"``:
@@ -90,7 +90,7 @@ def layers_figure(
         >>> image = torch.rand(1, 3, 8, 8)
         >>> figure = layers_figure(TGradAttribution(model).decompose(image, target=1), image)
         >>> [axes.get_title().split("\n")[0] for axes in figure.axes[:4]]
-        ['picture', '1  input', '2  0', '3  2']
+        ['image', '1  input', '2  0', '3  2']
     """
     chosen = choose_terms(decomposition, sample, terms, sign)
     picture = None if images is None else _picture_of(images, decomposition, sample, mean, std)
@@ -138,7 +138,7 @@ def _picture_of(
     pictures = as_pictures(images, mean, std)
     samples = len(decomposition.output)
     if len(pictures) != samples:
-        raise ValueError(f"images has {len(pictures)} pictures for {samples} samples")
+        raise ValueError(f"images has {len(pictures)} images for {samples} samples")
     return pictures[sample]
 
 

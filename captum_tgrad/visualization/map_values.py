@@ -19,20 +19,20 @@ _OUTLIERS = 0.02
 def as_maps(
     attributions: Tensor, sizes: Sequence[tuple[int, int]], argument: str = "attributions"
 ) -> list[Array]:
-    """Sums attributions over channels, and enlarges coarse ones to the size of their pictures.
+    """Sums attributions over channels, and enlarges coarse ones to the size of their images.
 
     Args:
-        attributions: ``(N, C, H, W)``; for one picture also ``(C, H, W)`` or ``(H, W)``. Coarser
+        attributions: ``(N, C, H, W)``; for one image also ``(C, H, W)`` or ``(H, W)``. Coarser
             ones, as of a layer, are enlarged with bilinear interpolation.
-        sizes: Height and width of each picture.
+        sizes: Height and width of each image.
         argument: What to call the attributions in a message.
 
     Returns:
-        For each picture ``(height, width)``, float64.
+        For each image ``(height, width)``, float64.
 
     Raises:
         TypeError: They are no tensor of real numbers.
-        ValueError: Their number or size does not fit the pictures, or values are not finite.
+        ValueError: Their number or size does not fit the images, or values are not finite.
     """
     if not isinstance(attributions, Tensor) or attributions.is_complex():
         got = attributions.dtype if isinstance(attributions, Tensor) else type(attributions)
@@ -46,7 +46,7 @@ def as_maps(
     values = values[:, None] if len(shape) == 2 else values
     summed = values.sum(dim=1, keepdim=True)
     if len(summed) != len(sizes):
-        raise ValueError(f"{argument} has {len(summed)} maps for {len(sizes)} pictures")
+        raise ValueError(f"{argument} has {len(summed)} maps for {len(sizes)} images")
     if not summed.isfinite().all():
         raise ValueError(f"{argument} has values that are not finite: see torch.nan_to_num")
     return [
@@ -58,7 +58,7 @@ def _enlarged(one: Tensor, size: tuple[int, int], shape: tuple[int, ...], argume
     height, width = size
     if one.shape[2] > height or one.shape[3] > width:
         raise ValueError(
-            f"{argument} has shape {shape}, but the picture is {height} pixels high and {width}"
+            f"{argument} has shape {shape}, but the image is {height} pixels high and {width}"
             " wide: give the part of it that the network saw"
         )
     if tuple(one.shape[2:]) != size:

@@ -1,4 +1,4 @@
-"""Several methods side by side, on one picture or several."""
+"""Several methods side by side, on one image or several."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def methods_figure(
 ) -> Figure:
     """Draws the maps of several methods beside each other.
 
-    A row for each picture and a column for each method; methods that have no room beside the others
+    A row for each image and a column for each method; methods that have no room beside the others
     follow below.
     Maps with negative values have diverging colors, the others sequential ones. A map that is 0,
     constant, or nowhere above 0 is labeled as such.
@@ -67,14 +67,14 @@ def methods_figure(
     Source: Tran, Mai, Le and Le, "T-Grad", Fig. 1.
 
     Args:
-        images: ``(N, C, H, W)``, ``(C, H, W)`` or pictures of Pillow; see ``as_pictures``.
+        images: ``(N, C, H, W)``, ``(C, H, W)`` or images of Pillow; see ``as_pictures``.
         attributions: By the name of the method, what it returned for the images: ``(N, C, H, W)``;
             coarser maps are enlarged.
         scale: What gets the strongest color: ``"map"``: the strongest of each map; ``"method"``:
-            of all maps of a method, so that pictures can be compared; ``"shared"``: of all maps,
+            of all maps of a method, so that images can be compared; ``"shared"``: of all maps,
             for methods that have one unit.
-        overlay: Whether maps lie over the pictures in gray, or stand alone.
-        labels: A name for each picture, such as its class.
+        overlay: Whether maps lie over the images in gray, or stand alone.
+        labels: A name for each image, such as its class.
         title: Stands over the figure.
         mean: What was subtracted of each channel when the images were normalized.
         std: What each channel was divided by.
@@ -93,7 +93,7 @@ def methods_figure(
         >>> maps = {"T-Grad": torch.rand(2, 3, 8, 8), "Grad-CAM": torch.rand(2, 1, 4, 4)}
         >>> figure = methods_figure(torch.rand(2, 3, 8, 8), maps, labels=["cup", "cat"])
         >>> [axes.get_title() for axes in figure.axes[:3]]
-        ['picture', 'T-Grad', 'Grad-CAM']
+        ['image', 'T-Grad', 'Grad-CAM']
     """
     if not isinstance(attributions, Mapping):
         raise TypeError(
@@ -106,7 +106,7 @@ def methods_figure(
         raise ValueError(f"scale must be 'map', 'method' or 'shared', got {scale!r}")
     pictures = as_pictures(images, mean, std)
     if labels is not None and len(labels) != len(pictures):
-        raise ValueError(f"labels has {len(labels)} names for {len(pictures)} pictures")
+        raise ValueError(f"labels has {len(labels)} names for {len(pictures)} images")
     sizes = [(len(picture), picture.shape[1]) for picture in pictures]
     maps = {
         name: as_maps(each, sizes, f"attributions[{name!r}]") for name, each in attributions.items()
@@ -131,7 +131,7 @@ def methods_figure(
 def _grid(
     pictures: Sequence[Array], names: Sequence[str], labels: Sequence[str] | None
 ) -> tuple[SubFigure, SubFigure, list[list[Axes]]]:
-    """Room for panels and for what is below, and for each column an axes for each picture."""
+    """Room for panels and for what is below, and for each column an axes for each image."""
     columns = _columns_for(len(names), len(pictures))
     blocks = math.ceil(len(names) / columns)
     height, width = pictures[0].shape[:2]

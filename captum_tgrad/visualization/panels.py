@@ -1,4 +1,4 @@
-"""What all figures draw alike: colors, pictures, maps and color bars."""
+"""What all figures draw alike: colors, images, maps and color bars."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from captum_tgrad.visualization.pictures import Array
 
 # Both read the same with every kind of color vision. The first ends in the color that stands out
-# from a gray picture; the second is white where the attribution is 0.
+# from a gray image; the second is white where the attribution is 0.
 _SEQUENTIAL = "inferno"
 _DIVERGING = "PuOr_r"
 
@@ -25,7 +25,7 @@ AGAINST = "#542788"
 """The color of evidence against a class."""
 
 OVERLAY_OPACITY = 0.65
-"""Of a map that lies over its picture."""
+"""Of a map that lies over its image."""
 
 _TITLE_LETTERS = 10
 """So many of the large letters fit into an inch."""
@@ -72,13 +72,13 @@ def write_title(part: Figure | SubFigure, text: str) -> None:
 
 
 def draw_picture(axes: Axes, picture: Array) -> None:
-    """Draws a picture, (H, W, 3) in [0, 1]."""
+    """Draws an image, (H, W, 3) in [0, 1]."""
     axes.imshow(picture)
     bare(axes)
 
 
 def draw_map(axes: Axes, values: Array, signed: bool, picture: Array | None = None) -> None:
-    """Draws a map from -1 or 0 to 1, alone or over its picture in gray."""
+    """Draws a map from -1 or 0 to 1, alone or over its image in gray."""
     opacity = None
     if picture is not None:
         axes.imshow(picture.mean(axis=2), cmap="gray", vmin=0, vmax=1)
@@ -102,7 +102,7 @@ def label_map(axes: Axes, note: str | None) -> None:
 
 
 def bare(axes: Axes) -> None:
-    """Leaves a picture's frame without numbers: its pixels need none."""
+    """Leaves an image's frame without numbers: its pixels need none."""
     axes.set_xticks([])
     axes.set_yticks([])
 

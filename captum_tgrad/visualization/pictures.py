@@ -1,4 +1,4 @@
-"""From images as networks take them to pictures as people see them."""
+"""From images as networks take them to images as people see them."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ def as_pictures(
 
     Integers are taken for 0 to 255. Floats are put back with ``values * std + mean`` where these
     are given, and cut off at 0 and 1; without them, values that all lie between 0 and 1 are shown
-    as they are, and a picture with any other value (a normalized one) is stretched from its
+    as they are, and an image with any other value (a normalized one) is stretched from its
     smallest value to its largest, all channels alike: its colors are then not those of the
     photograph.
 
     Args:
-        images: ``(N, C, H, W)`` or ``(C, H, W)`` with 1 or 3 channels, on any device; or pictures
+        images: ``(N, C, H, W)`` or ``(C, H, W)`` with 1 or 3 channels, on any device; or images
             of Pillow.
         mean: What was subtracted of each channel when the images were normalized.
         std: What each channel was divided by.
@@ -44,7 +44,7 @@ def as_pictures(
         For each image ``(H, W, 3)``, float64 in [0, 1].
 
     Raises:
-        TypeError: ``images`` are neither a tensor nor pictures.
+        TypeError: ``images`` are neither a tensor nor images.
         ValueError: The shape does not fit, values are not finite, only one of ``mean`` and
             ``std`` is given, or they do not have one number for each channel.
 
@@ -84,7 +84,7 @@ def _of_pillow(image: Any) -> Array:
 
     if not hasattr(image, "convert"):
         raise TypeError(
-            "images must be a tensor or pictures of Pillow, got"
+            "images must be a tensor or images of Pillow, got"
             f" {type(image).__name__}: convert an array with torch.from_numpy"
         )
     return np.asarray(image.convert("RGB"), dtype=np.float64) / _BYTE
@@ -106,7 +106,7 @@ def _put_back(values: Tensor, mean: Numbers | None, std: Numbers | None) -> Tens
 def _drawable(values: Tensor) -> Array:
     smallest, largest = values.min(), values.max()
     if smallest < 0 or largest > 1:
-        # A flat picture has no range to be stretched over: the nearest gray stands for it.
+        # A flat image has no range to be stretched over: the nearest gray stands for it.
         span = largest - smallest
         values = (values - smallest) / span if span > 0 else values.clamp(0, 1)
     picture: Array = values.expand(3, -1, -1).permute(1, 2, 0).contiguous().numpy()

@@ -1,4 +1,4 @@
-"""Boxes around objects, and the highest places of maps, drawn over pictures and maps."""
+"""Boxes around objects, and the highest places of maps, drawn over images and maps."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ _WIDTH = 1.6
 
 
 def boxes_of_pictures(boxes: Any, sizes: Sequence[tuple[int, int]]) -> list[Array | None]:
-    """The boxes of each picture, ``(boxes, 4)``; None where none are given.
+    """The boxes of each image, ``(boxes, 4)``; None where none are given.
 
     Args:
         boxes: ``(x0, y0, x1, y1)`` in pixels from the upper left corner: ``(N, 4)``, a list with
-            ``(boxes, 4)`` for each picture, for one picture ``(boxes, 4)``, or None.
-        sizes: Height and width of each picture.
+            ``(boxes, 4)`` for each image, for one image ``(boxes, 4)``, or None.
+        sizes: Height and width of each image.
 
     Raises:
         TypeError: They are no numbers.
-        ValueError: Their number or shape does not fit, or one is not in its picture.
+        ValueError: Their number or shape does not fit, or one is not in its image.
     """
     if boxes is None:
         return [None] * len(sizes)
@@ -37,10 +37,10 @@ def boxes_of_pictures(boxes: Any, sizes: Sequence[tuple[int, int]]) -> list[Arra
         boxes = [boxes]
     if not isinstance(boxes, (Tensor, Sequence)) or isinstance(boxes, str):
         raise TypeError(
-            f"boxes must be a tensor (N, 4) or a list with one for each picture, got {boxes!r}"
+            f"boxes must be a tensor (N, 4) or a list with one for each image, got {boxes!r}"
         )
     if len(boxes) != len(sizes):
-        raise ValueError(f"boxes has {len(boxes)} entries for {len(sizes)} pictures")
+        raise ValueError(f"boxes has {len(boxes)} entries for {len(sizes)} images")
     return [
         checked_boxes(each, size, f"boxes[{number}]").numpy()
         for number, (each, size) in enumerate(zip(boxes, sizes, strict=True))
@@ -48,7 +48,7 @@ def boxes_of_pictures(boxes: Any, sizes: Sequence[tuple[int, int]]) -> list[Arra
 
 
 def draw_boxes(axes: Axes, boxes: Array) -> None:
-    """Draws boxes over a picture or a map that is drawn there pixel by pixel."""
+    """Draws boxes over an image or a map that is drawn there pixel by pixel."""
     from matplotlib.patches import Rectangle
 
     for x0, y0, x1, y1 in boxes:
@@ -64,9 +64,9 @@ def draw_peak(axes: Axes, values: Array, part: Sequence[int] = (0, 0)) -> None:
     """Marks the highest place of a map, the first of several; none of a constant map.
 
     Args:
-        axes: With the picture or the map.
+        axes: With the image or the map.
         values: The map.
-        part: The left and the top of the part of the picture that the map is of.
+        part: The left and the top of the part of the image that the map is of.
     """
     if values.min() == values.max():
         return

@@ -24,17 +24,17 @@ def checked_box(box: Any, size: tuple[int, int], argument: str) -> Box:
 
     Args:
         box: As given.
-        size: Height and width of the picture.
+        size: Height and width of the image.
         argument: What to call it in a message.
 
     Raises:
-        ValueError: It is no box within the picture.
+        ValueError: It is no box within the image.
     """
     height, width = size
     left, top, right, bottom = (int(side) for side in box) if len(box) == 4 else (0, 0, 0, 0)
     if not (0 <= left < right <= width and 0 <= top < bottom <= height):
         raise ValueError(
-            f"{argument} must be left, top, right and bottom within the picture of {width} x"
+            f"{argument} must be left, top, right and bottom within the image of {width} x"
             f" {height} pixels, got {tuple(box)}"
         )
     return left, top, right, bottom
@@ -52,7 +52,7 @@ def reduced(attribution: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def placed(values: Array, box: Box, size: tuple[int, int]) -> Array:
-    """A map of the part in the box as one of the whole picture, 0 elsewhere."""
+    """A map of the part in the box as one of the whole image, 0 elsewhere."""
     left, top, right, bottom = box
     whole = torch.zeros(size, dtype=torch.float64)
     whole[top:bottom, left:right] = torch.from_numpy(values)
@@ -64,7 +64,7 @@ def cover(axes: Axes, box: Box, size: tuple[int, int], picture: Array | None = N
     """Grays what is outside of the box.
 
     Args:
-        axes: With a picture or a map of that size.
+        axes: With an image or a map of that size.
         box: What was seen.
         size: Height and width.
         picture: What is there, ``(H, W, 3)`` in [0, 1], to shine through; None: a plain gray.

@@ -1,4 +1,4 @@
-"""Classifiers that can be loaded by name, and the pictures and class names that go with them.
+"""Classifiers that can be loaded by name, and the images and class names that go with them.
 
 Everything here is at the edge of the package: what explains a network takes any callable, and needs
 nothing from this folder. torchvision is imported when a classifier is loaded, not before.

@@ -1,4 +1,4 @@
-"""What the rest of the package needs to know about a classifier of pictures."""
+"""What the rest of the package needs to know about a classifier of images."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ Box = tuple[int, int, int, int]
 
 @dataclass(frozen=True, repr=False)
 class Classifier:
-    """A network in evaluation mode, with what leads from a picture to its input and to its classes.
+    """A network in evaluation mode, with what leads from an image to its input and to its classes.
 
     Attributes:
         name: The name it was loaded by, such as ``"torchvision:resnet50"``.
         model: Takes (N, 3, H, W) and returns logits (N, classes); in evaluation mode.
         class_names: One name for each column of the logits.
-        preprocess: RGB picture -> (3, H, W) float32, the tensor that the network sees.
-        crop: RGB picture -> the part of it that the network sees, H x W pixels: ``preprocess``
+        preprocess: RGB image -> (3, H, W) float32, the tensor that the network sees.
+        crop: RGB image -> the part of it that the network sees, H x W pixels: ``preprocess``
             without the step to numbers, so that a map can be laid over it.
     """
 

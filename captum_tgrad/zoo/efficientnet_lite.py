@@ -57,7 +57,7 @@ _NETWORKS = {
 EFFICIENTNET_LITES = tuple(_NETWORKS)
 """The names that ``load_efficientnet_lite`` takes, the smallest network first."""
 
-# By so many pixels a resized picture is larger than what is cut from its middle, for each of the
+# By so many pixels a resized image is larger than what is cut from its middle, for each of the
 # networks: CROP_PADDING in models/official/efficientnet of github.com/tensorflow/tpu.
 _CROP_PADDING = 32
 

@@ -1,4 +1,4 @@
-"""Pictures from files."""
+"""Images from files."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ if TYPE_CHECKING:
 
 
 def check_image(path: str | Path) -> None:
-    """Reads no more than the head of a file, to find early that it is no picture.
+    """Reads no more than the head of a file, to find early that it is no image.
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: It is a folder, or not a picture.
+        ValueError: It is a folder, or not an image.
     """
     _open(_path(path)).close()
 
 
 def load_image(path: str | Path) -> Image:
-    """Reads a picture as people see it.
+    """Reads an image as people see it.
 
     It is turned the way its EXIF orientation says, laid on white where it is transparent, and
     reduced to 8 bits a channel where it is gray with 16.
@@ -32,11 +32,11 @@ def load_image(path: str | Path) -> Image:
         path: A file in any format that Pillow reads. Of an animation, the first frame is taken.
 
     Returns:
-        An RGB picture.
+        An RGB image.
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: It is a folder, not a picture, damaged, larger than Pillow reads, or of a kind
+        ValueError: It is a folder, not an image, damaged, larger than Pillow reads, or of a kind
             with no natural way to 8 bits (32-bit integers and floats).
     """
     from PIL import Image, ImageOps
@@ -50,7 +50,7 @@ def load_image(path: str | Path) -> Image:
         # Pillow's decoders raise any of these on a damaged file.
         except (OSError, SyntaxError, ValueError, EOFError) as error:
             raise ValueError(
-                f"{path} is damaged and cannot be read as a picture: {error}"
+                f"{path} is damaged and cannot be read as an image: {error}"
             ) from error
     return _as_rgb(image, path)
 
@@ -68,29 +68,27 @@ def sample_image() -> Image:
 
 def _path(path: str | Path) -> Path:
     if not isinstance(path, (str, os.PathLike)):
-        raise TypeError(
-            f"path must be the path of a picture, got {type(path).__name__}: give a str"
-        )
+        raise TypeError(f"path must be the path of an image, got {type(path).__name__}: give a str")
     return Path(path)
 
 
 def _open(path: Path) -> Image:
-    """Opens a picture without decoding it; raises as ``check_image``."""
+    """Opens an image without decoding it; raises as ``check_image``."""
     from PIL import Image, UnidentifiedImageError
 
     if path.is_dir():
-        raise ValueError(f"{path} is a folder: name the pictures in it, such as {path}/*.jpg")
+        raise ValueError(f"{path} is a folder: name the images in it, such as {path}/*.jpg")
     if not path.parent.is_dir():
-        raise FileNotFoundError(f"no picture {path}: there is no folder {path.parent}")
+        raise FileNotFoundError(f"no image {path}: there is no folder {path.parent}")
     if not path.is_file():
-        raise FileNotFoundError(f"there is no picture {path}: give the path of one")
+        raise FileNotFoundError(f"there is no image {path}: give the path of one")
     try:
         return Image.open(path)
     except Image.DecompressionBombError as error:
         raise _too_large(path, error) from error
     except UnidentifiedImageError as error:
         raise ValueError(
-            f"{path} is not a picture that Pillow can read: convert it to PNG or JPEG"
+            f"{path} is not an image that Pillow can read: convert it to PNG or JPEG"
         ) from error
 
 
@@ -102,11 +100,11 @@ def _too_large(path: Path, error: Exception) -> ValueError:
 
 
 def _as_rgb(image: Image, path: Path) -> Image:
-    """Converts any kind of picture to RGB, without losing what it looks like."""
+    """Converts any kind of image to RGB, without losing what it looks like."""
     from PIL import Image
 
     if image.mode.startswith("I;16"):
-        # Pillow's own conversion cuts everything above 255, which leaves a white picture.
+        # Pillow's own conversion cuts everything above 255, which leaves a white image.
         image = image.point(lambda value: value * (1 / 256)).convert("L")
     if image.mode in ("I", "F"):
         raise ValueError(

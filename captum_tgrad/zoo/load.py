@@ -35,7 +35,7 @@ def load_classifier(
     class_names: Sequence[str] | None = None,
     resize: Resize = "crop",
 ) -> Classifier:
-    """Loads a classifier of pictures.
+    """Loads a classifier of images.
 
     Args:
         name: ``"efficientnet_lite0"``, ``"efficientnet_lite1"``, ``"efficientnet_lite2"`` or
@@ -47,8 +47,8 @@ def load_classifier(
             when they are first used.
         class_names: A name for each class. None: those of ImageNet where the number fits, else
             ``"class 0"``, ``"class 1"``, ...
-        resize: How a picture becomes the square that the network takes: ``"crop"`` cuts it from the
-            middle, as the networks were trained; ``"squash"`` and ``"pad"`` show the whole picture,
+        resize: How an image becomes the square that the network takes: ``"crop"`` cuts it from the
+            middle, as the networks were trained; ``"squash"`` and ``"pad"`` show the whole image,
             out of proportion or with a border.
 
     Returns:

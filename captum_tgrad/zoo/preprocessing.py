@@ -1,4 +1,4 @@
-"""From a picture to what a network takes: resize, crop, normalize."""
+"""From an image to what a network takes: resize, crop, normalize."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 Resize = Literal["crop", "squash", "pad"]
-"""How a picture becomes a square: its middle; all of it, squashed; all of it, with a border."""
+"""How an image becomes a square: its middle; all of it, squashed; all of it, with a border."""
 
 RESIZES: tuple[Resize, ...] = get_args(Resize)
 
@@ -24,7 +24,7 @@ RESIZES: tuple[Resize, ...] = get_args(Resize)
 class Preprocessing:
     """The usual steps of ImageNet classifiers, with the numbers of one of them.
 
-    The picture and the tensor come from the same crop, so that what is shown under a map is what
+    The image and the tensor come from the same crop, so that what is shown under a map is what
     the network was given.
 
     Attributes:
@@ -34,7 +34,7 @@ class Preprocessing:
         mean: Of each channel, for pixel values in [0, 1].
         std: Of each channel, for pixel values in [0, 1].
         resize: ``"crop"`` cuts a square from the middle, as the networks were trained and as their
-            accuracy is published; ``"squash"`` makes the whole picture a square; ``"pad"`` keeps
+            accuracy is published; ``"squash"`` makes the whole image a square; ``"pad"`` keeps
             its proportions, with a border of the mean color, which is 0 to the network.
     """
 
@@ -63,7 +63,7 @@ class Preprocessing:
         )
 
     def crop(self, image: Image) -> Image:
-        """Returns what the network sees of an RGB picture, ``crop_size`` squared."""
+        """Returns what the network sees of an RGB image, ``crop_size`` squared."""
         cropped: Image
         if self.resize == "crop":
             resized = transform.resize(image, [self.resize_size], interpolation=self.interpolation)
@@ -80,7 +80,7 @@ class Preprocessing:
         return cropped
 
     def seen(self, width: int, height: int) -> Box:
-        """The part that the network sees of a picture of that size, in the picture's pixels."""
+        """The part that the network sees of an image of that size, in the image's pixels."""
         if self.resize != "crop":
             return 0, 0, width, height
         side = self.crop_size * min(width, height) / self.resize_size
@@ -97,7 +97,7 @@ class Preprocessing:
         return left, top, left + inner[0], top + inner[1]
 
     def __call__(self, image: Image) -> Tensor:
-        """Returns an RGB picture as (3, crop_size, crop_size), float32, normalized."""
+        """Returns an RGB image as (3, crop_size, crop_size), float32, normalized."""
         pixels = transform.to_tensor(self.crop(image))
         normalized: Tensor = transform.normalize(pixels, list(self.mean), list(self.std))
         return normalized

@@ -68,9 +68,9 @@ def test_refuses_what_is_not_there(tmp_path, capsys):
     picture = tmp_path / "curves.png"
     sample_image().save(picture)
     line = _refused(capsys, str(picture), "--out", str(tmp_path), *FEW)
-    assert "curves.png would take the place of a picture" in line
+    assert "curves.png would take the place of an image" in line
     assert "--methods names none" in _refused(capsys, *out, "--methods", ",")
-    assert "there is no picture" in _refused(capsys, str(tmp_path / "absent.png"), *out)
+    assert "there is no image" in _refused(capsys, str(tmp_path / "absent.png"), *out)
     assert "did you mean espresso" in _refused(capsys, *out, *FEW, "--target", "expresso")
     assert not (tmp_path / "out").exists()
 

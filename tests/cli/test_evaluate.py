@@ -120,7 +120,7 @@ def test_the_exit_status_says_that_something_was_skipped(tmp_path, folder, capsy
     assert _run(folder, tmp_path / "out", "--methods", "random") == 1
     assert "skipped: 1.png: " in capsys.readouterr().err
     assert len(_records(tmp_path / "out")) == 2
-    # The picture is mended.
+    # The image is mended.
     Image.new("RGB", (9, 9)).save(folder / "1.png")
     assert _run(folder, tmp_path / "out", "--methods", "random", "--resume") == 0
     assert [record["image"] for record in _records(tmp_path / "out")] == ["0.png", "2.png", "1.png"]
@@ -156,9 +156,9 @@ def test_refuses_what_is_not_there(tmp_path, folder, capsys):
     out = tmp_path / "out"
     assert "did you mean t_grad" in _refused(capsys, folder, out, "--methods", "tgrad")
     assert "--methods names none" in _refused(capsys, folder, out, "--methods", ",")
-    assert "no folder of pictures" in _refused(capsys, tmp_path / "absent", out)
+    assert "no folder of images" in _refused(capsys, tmp_path / "absent", out)
     assert "no file of methods" in _refused(capsys, folder, out, "--config", "absent")
-    assert "no picture has a label" in _refused(capsys, folder, out, "--target", "label")
+    assert "no image has a label" in _refused(capsys, folder, out, "--target", "label")
     assert "built-in ones have theirs" in _refused(capsys, "built-in", out, "--labels", "x")
     assert "cannot be used here" in _refused(capsys, folder, out, "--device", "toaster")
     assert not out.exists()
@@ -189,7 +189,7 @@ def test_out_of_memory_says_so(tmp_path, folder, capsys, monkeypatch):
 
     monkeypatch.setattr(command, "evaluate", full)
     line = _refused(capsys, folder, tmp_path / "out", "--methods", "random")
-    assert "not even one picture fits into memory" in line
+    assert "not even one image fits into memory" in line
 
 
 def test_faults_of_the_program_keep_their_traceback(tmp_path, folder, monkeypatch):

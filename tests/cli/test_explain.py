@@ -70,7 +70,7 @@ def test_a_report_has_the_first_images(tmp_path, pictures, capsys, monkeypatch):
     assert "2 images explained by T-Grad" in report
     assert "of which the first 1 are here" in report
     assert report.count("<h2") == 1
-    # The page of a picture called report does not take its place.
+    # The page of an image called report does not take its place.
     assert "Why espresso?" in (out / "report-2.html").read_text(encoding="utf-8")
 
 
@@ -146,12 +146,12 @@ def _refused(capsys, *arguments: str) -> str:
 
 
 def test_refuses_bad_pictures(tmp_path, capsys):
-    (tmp_path / "notes.txt").write_text("no picture")
+    (tmp_path / "notes.txt").write_text("no image")
     out = ["--out", str(tmp_path / "out")]
-    assert "is not a picture" in _refused(capsys, str(tmp_path / "notes.txt"), *out)
-    assert "there is no picture" in _refused(capsys, str(tmp_path / "absent.png"), *out)
+    assert "is not an image" in _refused(capsys, str(tmp_path / "notes.txt"), *out)
+    assert "there is no image" in _refused(capsys, str(tmp_path / "absent.png"), *out)
     assert "there is no folder" in _refused(capsys, str(tmp_path / "no" / "a.png"), *out)
-    assert "there is no picture in" in _refused(capsys, str(tmp_path), *out)
+    assert "there is no image in" in _refused(capsys, str(tmp_path), *out)
     assert not (tmp_path / "out").exists()
 
 
@@ -165,7 +165,7 @@ def test_refuses_a_damaged_picture(tmp_path, pictures, capsys):
 def test_what_cannot_be_read_is_skipped_and_said(tmp_path, pictures, capsys):
     content = pictures[1].read_bytes()
     (tmp_path / "broken.png").write_bytes(content[: len(content) // 2])
-    (tmp_path / "notes.txt").write_text("no picture")
+    (tmp_path / "notes.txt").write_text("no image")
     given = [pictures[0], tmp_path / "broken.png", tmp_path / "notes.txt", tmp_path / "absent.png"]
     assert main(["explain", *map(str, given), "--out", str(tmp_path / "out")]) == 1
     printed = capsys.readouterr()
@@ -178,7 +178,7 @@ def test_what_cannot_be_read_is_skipped_and_said(tmp_path, pictures, capsys):
 
 
 def test_a_folder_stands_for_its_pictures(tmp_path, pictures, capsys):
-    (pictures[0].parent / "notes.txt").write_text("no picture")
+    (pictures[0].parent / "notes.txt").write_text("no image")
     sample_image().save(pictures[0].parent / "another.JPG")
     assert main(["explain", str(pictures[0].parent), "--out", str(tmp_path / "out")]) == 0
     assert sorted(path.name for path in (tmp_path / "out").glob("*.png")) == [

@@ -121,7 +121,7 @@ def test_module_runs_as_the_command(tmp_path):
     done = _python("-m", "captum_tgrad", "explain", "absent.png", "--out", str(tmp_path))
     assert done.returncode == 2
     assert (
-        done.stderr == "captum-tgrad: error: there is no picture absent.png: give the path of one\n"
+        done.stderr == "captum-tgrad: error: there is no image absent.png: give the path of one\n"
     )
 
 

@@ -1,4 +1,4 @@
-"""A network and pictures small enough to evaluate in a moment."""
+"""A network and images small enough to evaluate in a moment."""
 
 import torch
 from PIL import Image
@@ -54,13 +54,13 @@ def dense_network() -> nn.Module:
 
 
 def images(count: int, seed: int = 0) -> torch.Tensor:
-    """Pictures as a network takes them, ``(count, 3, SIDE, SIDE)``."""
+    """Images as a network takes them, ``(count, 3, SIDE, SIDE)``."""
     generator = torch.Generator().manual_seed(seed)
     return torch.randn(count, 3, SIDE, SIDE, generator=generator)
 
 
 def classifier(model: nn.Module | None = None) -> Classifier:
-    """The network as a classifier of pictures, with pixels from -1 to 3."""
+    """The network as a classifier of images, with pixels from -1 to 3."""
 
     def crop(picture: Image.Image) -> Image.Image:
         return picture.resize((SIDE, SIDE))

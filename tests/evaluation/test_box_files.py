@@ -20,7 +20,7 @@ VOC = """<annotation>
 
 
 def _whole():
-    """A classifier that sees pictures as they are."""
+    """A classifier that sees images as they are."""
     return Classifier("whole", network(), ("a",) * 4, lambda picture: None, lambda picture: picture)
 
 
@@ -139,8 +139,8 @@ def test_a_box_that_is_not_in_its_picture(tmp_path, folder):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("other.png,1 1 2 2\n", "has boxes of 1 pictures, and of none that is here"),
-        ("file,boxes\n", "has boxes of 0 pictures"),
+        ("other.png,1 1 2 2\n", "has boxes of 1 images, and of none that is here"),
+        ("file,boxes\n", "has boxes of 0 images"),
         ("cats/a.png,1 1 2 2\ncats/b.jpeg,1 1 2\n", "line 2, has .*x0 y0 x1 y1 joined by ;"),
         ("cats/a.png,1 1 2 2\ncats/b.jpeg,a b c d\n", "line 2, has"),
     ],

@@ -15,7 +15,7 @@ from captum_tgrad.metrics import average_drop, increase_in_confidence, insertion
 from captum_tgrad.metrics.registry import NUMBERS
 from tests.evaluation.networks import classifier, dense_network, images, network
 
-# Random networks recognize a blurred random picture as well as it itself.
+# Random networks recognize a blurred random image as well as it itself.
 pytestmark = pytest.mark.filterwarnings("ignore:(The baseline keeps|More than a quarter|Constant)")
 
 FAST = {"n_steps": 8, "batch_size": 2}

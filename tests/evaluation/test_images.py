@@ -1,4 +1,4 @@
-"""Pictures and their labels are found as people lay them out."""
+"""Images and their labels are found as people lay them out."""
 
 from dataclasses import replace
 
@@ -23,7 +23,7 @@ def _write(folder, *names):
 
 def test_a_flat_folder_has_no_labels_and_is_in_order(tmp_path):
     _write(tmp_path, "b.jpg", "a.PNG", "c.webp")
-    (tmp_path / "notes.txt").write_text("no picture")
+    (tmp_path / "notes.txt").write_text("no image")
     found = pictures_in(tmp_path, classifier())
     assert found.names == ("a.PNG", "b.jpg", "c.webp")
     assert found.labels == (None, None, None)
@@ -106,8 +106,8 @@ def test_a_list_of_labels(tmp_path):
     [
         ("a.png,4\n", "line 1: there is no class 4"),
         ("file,class\na.png,9\n", "line 2: there is no class 9"),
-        ("a.png\n", "on line 1: give a picture and its class"),
-        ("x.png,1\n", "lists no picture that is in"),
+        ("a.png\n", "on line 1: give an image and its class"),
+        ("x.png,1\n", "lists no image that is in"),
     ],
 )
 def test_a_wrong_list_of_labels_is_refused(tmp_path, text, said):
@@ -118,9 +118,9 @@ def test_a_wrong_list_of_labels_is_refused(tmp_path, text, said):
 
 
 def test_what_is_not_there_is_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match="there is no folder of pictures"):
+    with pytest.raises(FileNotFoundError, match="there is no folder of images"):
         pictures_in(tmp_path / "absent", classifier())
-    with pytest.raises(FileNotFoundError, match="there is no picture in"):
+    with pytest.raises(FileNotFoundError, match="there is no image in"):
         pictures_in(tmp_path, classifier())
     _write(tmp_path, "a.png")
     with pytest.raises(FileNotFoundError, match="there is no file of labels"):

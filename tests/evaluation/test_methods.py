@@ -136,7 +136,7 @@ def test_t_grad_has_a_residual_and_others_have_none():
 
 def test_black_is_what_preprocessing_makes_of_it():
     assert bool((black_picture(classifier()) == -1).all())
-    # Of a bare model nothing is known, and a black picture can be given.
+    # Of a bare model nothing is known, and a black image can be given.
     method, model, inputs = METHODS["integrated_gradients"], network(), images(1)
     at_zero, at_black = method.build(model), method.build(model, black=-1.0)
     known = method.build(classifier(model))

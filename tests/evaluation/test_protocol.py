@@ -69,6 +69,6 @@ def test_a_digest_tells_images_apart_but_not_their_last_bits():
     others = [1.1 * image, -image, image.flip(0), image.flip(2), image[:, :8], 0 * image]
     digests = {image_digest(each) for each in (image, *images(50, seed=1), *others)}
     assert len(digests) == 57
-    # Also what is smaller than the grid, and what a black picture may be.
+    # Also what is smaller than the grid, and what a black image may be.
     for shape in ((3, 2, 2), (3, 1, 1), (1, 1), (3,)):
         assert image_digest(torch.zeros(shape)) != image_digest(torch.ones(shape))

@@ -105,11 +105,12 @@ def test_finished_work_is_not_done_again(tmp_path):
     assert calls == []
 
 
+@pytest.mark.filterwarnings("ignore:dataset. no image was evaluated")
 def test_what_was_skipped_is_tried_again(tmp_path):
     def fail(inputs, target):
         raise RuntimeError("not today")
 
-    for compute, records in ((fail, 0), (lambda inputs, *others: (inputs, None), 2)):
+    for compute, records in ((fail, 0), (lambda inputs, target: inputs, 2)):
         method = Method("moody", "Moody", "", lambda model, black, compute=compute: compute)
         found = evaluate(network(), images(2), [method], tmp_path, resume=True, **FAST)
         assert len(list(read_records(tmp_path))) == records

@@ -170,7 +170,7 @@ def test_explain_where_the_network_is():
 
 
 def test_explain_refuses_no_pictures():
-    with pytest.raises(ValueError, match="give at least one picture"):
+    with pytest.raises(ValueError, match="give at least one image"):
         explain(_linear_classifier(), [])
 
 

@@ -1,4 +1,4 @@
-"""What of a picture the network saw, and what was cut away."""
+"""What of an image the network saw, and what was cut away."""
 
 from dataclasses import replace
 
@@ -27,7 +27,7 @@ def test_the_region_is_what_the_crop_shows(size, steps):
     left, top, right, bottom = preprocessing.seen(width, height)
     seen = np.asarray(picture)[top:bottom, left:right].astype(float)
     for corner in ((0, 0), (-1, -1)):
-        # A pixel of the crop is some pixels of the picture.
+        # A pixel of the crop is some pixels of the image.
         assert np.abs(cropped[corner] - seen[corner]).max() <= 4
 
 
@@ -39,7 +39,7 @@ def test_the_report_says_what_is_cut_away():
     assert found.cut_away == pytest.approx(1 - side**2 / (2400 * 500), abs=0.01)
     report = format_report(found)
     assert (
-        "  seen: the middle 438 x 438 of 2400 x 500 pixels; 84% of the picture is cut away"
+        "  seen: the middle 438 x 438 of 2400 x 500 pixels; 84% of the image is cut away"
         " (--resize squash or pad shows all of it)" in report
     )
 
@@ -151,7 +151,8 @@ def test_other_commands_say_what_is_cut_away(tmp_path, capsys, command):
     quick = ["--methods", "random", "--n-steps", "2"] if command == "compare" else []
     quick = quick or ["--method", "saliency", "--layers", "_fc", "--columns", "2"]
     assert main([command, str(tmp_path / "wide.png"), "--out", str(tmp_path / "o"), *quick]) == 0
-    assert "wide.png: seen: the middle 2" in capsys.readouterr().out
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "wide.png: seen: the middle 2" in printed
 
 
 @pytest.mark.parametrize(
@@ -169,7 +170,7 @@ def test_a_low_probability_is_said(probabilities, unsure):
     found = replace(found, predictions=predictions)
     assert isinstance(found, Explanation)
     assert found.unsure == unsure
-    said = f"unsure: the best class has {probabilities[0]:.1%}; the picture may show nothing"
+    said = f"unsure: the best class has {probabilities[0]:.1%}; the image may show nothing"
     assert (said in format_report(found)) == unsure
 
 

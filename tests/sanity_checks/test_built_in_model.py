@@ -1,4 +1,4 @@
-"""The randomization test on a trained network and pictures."""
+"""The randomization test on a trained network and images."""
 
 import copy
 

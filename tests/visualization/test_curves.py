@@ -1,4 +1,4 @@
-"""Curves with their areas, and the pictures that belong to them."""
+"""Curves with their areas, and the images that belong to them."""
 
 from dataclasses import replace
 

@@ -111,5 +111,5 @@ def test_bad_arguments():
         layers_figure(whole, terms=0)
     with pytest.raises(ValueError, match="sign must be"):
         layers_figure(whole, sign="both")
-    with pytest.raises(ValueError, match="images has 1 pictures for 2 samples"):
+    with pytest.raises(ValueError, match="images has 1 images for 2 samples"):
         layers_figure(whole, images(1))

@@ -1,4 +1,4 @@
-"""Pictures of every kind become RGB as people see them; the rest is refused with a reason."""
+"""Images of every kind become RGB as people see them; the rest is refused with a reason."""
 
 import sys
 
@@ -58,21 +58,21 @@ def test_load_image_of_an_animation_is_its_first_frame(tmp_path):
 
 
 def test_load_image_refuses_what_is_not_there(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"there is no picture .*absent\.png"):
+    with pytest.raises(FileNotFoundError, match=r"there is no image .*absent\.png"):
         load_image(tmp_path / "absent.png")
     with pytest.raises(FileNotFoundError, match=r"there is no folder .*nowhere"):
         load_image(tmp_path / "nowhere" / "picture.png")
 
 
 def test_load_image_refuses_a_folder(tmp_path):
-    with pytest.raises(ValueError, match="is a folder: name the pictures in it"):
+    with pytest.raises(ValueError, match="is a folder: name the images in it"):
         load_image(tmp_path)
 
 
 @pytest.mark.parametrize("content", [b"", b"just text", b"\x89PNG\r\n\x1a\n"])
 def test_load_image_refuses_what_is_not_a_picture(tmp_path, content):
     (tmp_path / "notes.png").write_bytes(content)
-    with pytest.raises(ValueError, match=r"notes\.png is not a picture .*convert it"):
+    with pytest.raises(ValueError, match=r"notes\.png is not an image .*convert it"):
         load_image(tmp_path / "notes.png")
 
 
@@ -83,7 +83,7 @@ def test_load_image_refuses_a_damaged_picture(tmp_path, suffix):
     Image.fromarray(noise).save(path)
     damaged = tmp_path / f"damaged.{suffix}"
     damaged.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    with pytest.raises(ValueError, match=r"damaged\.\w+ is (damaged|not a picture)"):
+    with pytest.raises(ValueError, match=r"damaged\.\w+ is (damaged|not an image)"):
         load_image(damaged)
 
 

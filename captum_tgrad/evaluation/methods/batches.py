@@ -40,5 +40,5 @@ def leaf(inputs: Tensor) -> Tensor:
 
 
 def black_batch(black: Black, inputs: Tensor) -> Tensor:
-    """The black picture, once for each image."""
+    """The black image, once for each image."""
     return torch.as_tensor(black).to(inputs).expand_as(inputs).contiguous()

@@ -50,7 +50,7 @@ _METHODS = (
         "Integrated Gradients",
         f"{gradient_methods.INTEGRATION_STEPS} forward and backward passes",
         gradient_methods.build_integrated_gradients,
-        {"n_steps": gradient_methods.INTEGRATION_STEPS, "baseline": "black picture"},
+        {"n_steps": gradient_methods.INTEGRATION_STEPS, "baseline": "black image"},
         source="Sundararajan et al. 2017",
     ),
     Method(
@@ -117,7 +117,7 @@ METHODS: Mapping[str, Method] = {method.name: method for method in _METHODS}
 """Every built-in method by its name, in the order in which tables show them.
 
 The noise of SmoothGrad has its standard deviation in units of what the network is given, that is
-after normalization. Integrated Gradients starts from a black picture, which after normalization is
+after normalization. Integrated Gradients starts from a black image, which after normalization is
 seldom 0. The layer of every class activation map is the last convolution.
 """
 

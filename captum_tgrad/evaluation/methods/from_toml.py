@@ -35,7 +35,7 @@ def read_methods(path: str | Path, *, allow_imports: str | Sequence[str] = ()) -
     be there: ``class``, a class with a method ``attribute``, or of grad-cam; ``title``, for tables;
     ``layer``, the path of a module in the model, for classes that take one; ``constructor``, what
     else the class is constructed with; ``attribute``, arguments of ``attribute``, where
-    ``baselines = "black"`` is a black picture; ``random = true`` if the class draws random numbers:
+    ``baselines = "black"`` is a black image; ``random = true`` if the class draws random numbers:
     then images are explained one by one, each with random numbers of its own. ::
 
         [deep_lift]

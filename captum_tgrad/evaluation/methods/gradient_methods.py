@@ -61,7 +61,7 @@ def build_input_x_gradient(model: nn.Module, black: Black) -> Compute:
 
 
 def build_integrated_gradients(model: nn.Module, black: Black) -> Compute:
-    """Gradients on the way from a black picture."""
+    """Gradients on the way from a black image."""
     from captum.attr import IntegratedGradients
 
     method = IntegratedGradients(model)

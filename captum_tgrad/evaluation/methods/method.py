@@ -1,4 +1,4 @@
-"""A way to explain pictures, by name, and what it is when made for one model."""
+"""A way to explain images, by name, and what it is when made for one model."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from captum_tgrad.zoo.classifier import Classifier
 
 Black = Tensor | float
-"""What a black picture is to the network: ``(C, H, W)`` or 0-dimensional."""
+"""What a black image is to the network: ``(C, H, W)`` or 0-dimensional."""
 
 Compute = Callable[..., Tensor | tuple[Tensor, Tensor | None]]
 """From inputs and targets to attributions, or to attributions and residual.
@@ -100,7 +100,7 @@ class Method:
         name: As it is called in records and on the command line.
         title: As it is called in tables and figures.
         cost: What one image costs, in passes through the network.
-        builder: From a model and its black picture to what an ``Explainer`` computes.
+        builder: From a model and its black image to what an ``Explainer`` computes.
         settings: What else the method was told, of plain strings, numbers, lists and dicts; it
             becomes part of the protocol.
         source: Where it was published.
@@ -120,7 +120,7 @@ class Method:
 
         Args:
             model: In evaluation mode, returning logits ``(N, classes)``; or a classifier.
-            black: What a black picture is to the model, for methods that have it as a baseline:
+            black: What a black image is to the model, for methods that have it as a baseline:
                 ``(C, H, W)`` or a number. None: known of a classifier; 0 of a bare model, which is
                 black only if pixels are not normalized.
 
@@ -136,7 +136,7 @@ class Method:
 
 
 def black_picture(classifier: Classifier) -> Tensor:
-    """What a black picture is to a classifier, ``(C, H, W)``: not 0, as inputs are normalized."""
+    """What a black image is to a classifier, ``(C, H, W)``: not 0, as inputs are normalized."""
     from PIL import Image
 
     return classifier.preprocess(Image.new("RGB", (64, 64)))

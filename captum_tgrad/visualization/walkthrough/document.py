@@ -40,7 +40,7 @@ def walkthrough_page(
 
     It shows the photo with the map over it, and a bar for each term in forward order. A bar shows
     its term's map; a film goes through them; a place on the photo has its terms. It needs no server
-    and no network, and without JavaScript it is a still picture with all numbers.
+    and no network, and without JavaScript it is a still image with all numbers.
 
     Scores, sums and shares are those of the decomposition. Maps are stored in a byte a cell, at
     their own resolution but with at most 224 cells a side, and the page says so.
@@ -49,7 +49,7 @@ def walkthrough_page(
 
     Args:
         views: What the page can be switched to; the first is shown first.
-        images: What was explained, ``(N, C, H, W)``, or ``(C, H, W)`` for one, or pictures of
+        images: What was explained, ``(N, C, H, W)``, or ``(C, H, W)`` for one, or images of
             Pillow, which may be sharper than the input; see ``as_pictures``.
         sample: Which of the batch.
         title: Of the page.
@@ -113,7 +113,7 @@ def _picture_of(
 ) -> Array:
     pictures, samples = as_pictures(images, mean, std), len(view.decomposition.output)
     if len(pictures) != samples:
-        raise ValueError(f"images has {len(pictures)} pictures for {samples} samples")
+        raise ValueError(f"images has {len(pictures)} images for {samples} samples")
     return pictures[sample]
 
 

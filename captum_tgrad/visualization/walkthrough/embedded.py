@@ -25,7 +25,7 @@ _MOST_PIXELS = 896
 
 
 def photo_of(picture: Array) -> str:
-    """A picture, (H, W, 3) in [0, 1], as a data URI; a large one is made smaller."""
+    """An image, (H, W, 3) in [0, 1], as a data URI; a large one is made smaller."""
     from PIL import Image
 
     photo = Image.fromarray((picture * 255).round().astype("uint8"))

@@ -87,7 +87,7 @@ def test_all_controls_have_names(page):
     [
         ({"views": []}, "views is empty"),
         ({"sample": 1}, "sample is 1"),
-        ({"images": images(2)}, "2 pictures for 1 samples"),
+        ({"images": images(2)}, "2 images for 1 samples"),
     ],
 )
 def test_bad_values(change, message):
