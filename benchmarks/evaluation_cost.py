@@ -19,7 +19,7 @@ import time
 
 import torch
 
-from captum_tgrad.evaluation import METHODS, Explainer, built_in_pictures, evaluate
+from captum_tgrad.evaluation import METHODS, Explainer, built_in_images, evaluate
 from captum_tgrad.evaluation.running.speed import examples_at_once, in_fast_format
 from captum_tgrad.zoo import load_classifier
 
@@ -32,7 +32,7 @@ class Bench:
         self.clock = time.process_time if options.cpu_time else time.perf_counter
         self.classifier = load_classifier()
         self.model = self.classifier.model.to(device)
-        pictures = built_in_pictures(self.classifier)
+        pictures = built_in_images(self.classifier)
         images = torch.stack([pictures[index][0] for index in range(options.images)])
         self.images = in_fast_format(images)  # as evaluate itself has them
         with torch.no_grad():

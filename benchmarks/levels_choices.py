@@ -23,7 +23,7 @@ from captum_tgrad import TGradAttribution
 from captum_tgrad.decomposition.levels import _octave
 from captum_tgrad.decomposition.term import Term
 from captum_tgrad.decomposition.weighted_maps import WeightedMap, weighted_sum
-from captum_tgrad.evaluation import Method, evaluate, get_method, pictures_in
+from captum_tgrad.evaluation import Method, evaluate, get_method, images_in
 from captum_tgrad.evaluation.box_files import boxes_of
 from captum_tgrad.evaluation.methods.method import Compute
 from captum_tgrad.zoo import load_classifier
@@ -144,7 +144,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
     classifier = load_classifier(options.model)
-    whole = pictures_in(options.images, classifier)
+    whole = images_in(options.images, classifier)
     half = slice("AB".index(options.half), None, 2)
     pictures = replace(
         whole,

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from captum_tgrad.evaluation import built_in_pictures, get_method
+from captum_tgrad.evaluation import built_in_images, get_method
 from captum_tgrad.evaluation.report.bootstrap import bootstrap_means
 from captum_tgrad.metrics import insertion_deletion
 from captum_tgrad.zoo import load_classifier
@@ -26,7 +26,7 @@ STEPS = (224, 112, 56, 28, 14)
 def areas_by_steps(images: int) -> np.ndarray:
     """Insertion minus deletion, shape ``(len(STEPS), len(METHODS), images)``."""
     classifier = load_classifier("efficientnet_lite0")
-    pictures, model = built_in_pictures(classifier), classifier.model
+    pictures, model = built_in_images(classifier), classifier.model
     model.to(memory_format=torch.channels_last)
     found = np.zeros((len(STEPS), len(METHODS), images))
     explainers = [get_method(name).build(classifier) for name in METHODS]

@@ -8,7 +8,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from PIL import Image, ImageOps
 
-from captum_tgrad.evaluation import built_in_pictures, evaluate
+from captum_tgrad.evaluation import built_in_images, evaluate
 from captum_tgrad.visualization import metrics_figure, seconds_figure
 from captum_tgrad.visualization.method_colors import method_color
 from captum_tgrad.zoo import load_classifier
@@ -56,7 +56,7 @@ def build(source: Path, out: Path) -> None:
     classifier = load_classifier("efficientnet_lite0")
     found = evaluate(
         classifier,
-        built_in_pictures(classifier),
+        built_in_images(classifier),
         ["t_grad", "grad_cam", "input_x_gradient", "random"],
         n_steps=8,
         limit=4,

@@ -15,7 +15,7 @@ from captum_tgrad import (
     TGradAttribution,
 )
 from captum_tgrad.cli.main import main
-from captum_tgrad.evaluation import evaluate, get_method, pictures_in, read_methods
+from captum_tgrad.evaluation import evaluate, get_method, images_in, read_methods
 from captum_tgrad.explanation import explain
 from captum_tgrad.metrics import average_drop, insertion_deletion
 from captum_tgrad.sanity_checks import cascading_randomization
@@ -136,11 +136,11 @@ CALLS = [
     (lambda: read_methods("none.toml"), "none.toml", "give a TOML file"),
     (lambda: read_methods("table.toml"), "[x] of table.toml", "must be a table"),
     (lambda: read_methods("foreign.toml"), "foreign.toml", "--allow-imports os"),
-    (lambda: pictures_in("none", classifier()), "none", "name one"),
-    (lambda: pictures_in("folder", classifier(), "dog.csv"), "dog.csv, line 1", "from 0 to 3"),
-    (lambda: pictures_in("folder", classifier(), "other.csv"), "other.csv", "give paths"),
-    (lambda: pictures_in("folder", classifier(), "short.csv"), "short.csv", "give an image and"),
-    (lambda: pictures_in("folder", classifier(), "twice.csv"), "twice.csv, line 2", "leave one"),
+    (lambda: images_in("none", classifier()), "none", "name one"),
+    (lambda: images_in("folder", classifier(), "dog.csv"), "dog.csv, line 1", "from 0 to 3"),
+    (lambda: images_in("folder", classifier(), "other.csv"), "other.csv", "give paths"),
+    (lambda: images_in("folder", classifier(), "short.csv"), "short.csv", "give an image and"),
+    (lambda: images_in("folder", classifier(), "twice.csv"), "twice.csv, line 2", "leave one"),
     (lambda: load_image("folder"), "folder", "name the images in it"),
     (lambda: load_image("none.png"), "none.png", "give the path of one"),
     (lambda: load_image("text"), "text", "convert it"),

@@ -16,14 +16,14 @@ does it not say *jeep*?
 import torch
 
 from captum_tgrad import TGradAttribution
-from captum_tgrad.evaluation import built_in_pictures
+from captum_tgrad.evaluation import built_in_images
 from captum_tgrad.metrics import blur
 from captum_tgrad.visualization import explanation_figure, layers_figure, methods_figure
 from captum_tgrad.zoo import load_classifier, load_image
 
 classifier = load_classifier("efficientnet_lite0")
 model = classifier.model
-pictures = built_in_pictures(classifier)
+pictures = built_in_images(classifier)
 number = pictures.names.index("imagenet_07_609.jpg")
 picture = classifier.crop(load_image(pictures.files[number]))
 image, label = pictures[number]

@@ -33,11 +33,11 @@ def run_compare(options: argparse.Namespace) -> int:
     """
     with users_mistakes():
         methods = chosen_methods(options)
-        pictures = [] if options.picture is None else [options.picture]
+        pictures = [] if options.image is None else [options.image]
         check_files(pictures, options.out, [options.out / name for name in FILES])
         device = choose_device(options.device)
         classifier, target = load_for(options)
-        image = load_or_sample(options.picture)
+        image = load_or_sample(options.image)
     classifier.model.to(device)
     advice = "the changed images do not fit into memory: give a smaller --max-examples-per-batch"
     # The metrics, and then the figures, come after the methods.
@@ -72,7 +72,7 @@ def run_compare(options: argparse.Namespace) -> int:
         f"{classifier.name}, {what}, probability {comparison.probability:.1%}",
         comparison.summary,
     )
-    say_seen(options, classifier, [(options.picture, image)])
+    say_seen(options, classifier, [(options.image, image)])
     say_written(options, options.out, FILES)
     skipped = comparison.summary["skipped"]
     say_skipped([(each["method"], each["reason"]) for each in skipped])

@@ -35,10 +35,10 @@ def add_compare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         allow_abbrev=False,
     )
     parser.add_argument(
-        "picture",
+        "image",
         nargs="?",
         type=named_path,
-        metavar="PICTURE",
+        metavar="IMAGE",
         help="the image (default: a photograph of a cup of coffee)",
     )
     parser.add_argument(

@@ -14,13 +14,13 @@ from captum_tgrad.cli.evaluate_options import QUICK_STEPS
 from captum_tgrad.cli.memory import short_memory
 from captum_tgrad.cli.outcome import say_results, say_skipped, say_written, show_progress
 from captum_tgrad.evaluation import (
+    ImageFiles,
     Method,
     OutputError,
-    Pictures,
     boxes_of,
-    built_in_pictures,
+    built_in_images,
     evaluate,
-    pictures_in,
+    images_in,
 )
 from captum_tgrad.evaluation.distributed import joined_processes, own_device
 from captum_tgrad.evaluation.image_files import BUILT_IN
@@ -59,7 +59,7 @@ def run_evaluate(options: argparse.Namespace) -> int:
 def _evaluate(
     options: argparse.Namespace,
     classifier: Classifier,
-    pictures: Pictures,
+    pictures: ImageFiles,
     methods: list[Method],
     boxes: Mapping[str, Tensor] | None,
 ) -> int:
@@ -105,13 +105,13 @@ def _evaluate(
     return _SOMETHING_SKIPPED if found.skipped else 0
 
 
-def _pictures(options: argparse.Namespace, classifier: Classifier) -> Pictures:
+def _pictures(options: argparse.Namespace, classifier: Classifier) -> ImageFiles:
     if options.images == BUILT_IN:
         if options.labels is not None:
             raise ValueError("--labels is for a folder of images: the built-in ones have theirs")
-        pictures = built_in_pictures(classifier)
+        pictures = built_in_images(classifier)
     else:
-        pictures = pictures_in(options.images, classifier, options.labels)
+        pictures = images_in(options.images, classifier, options.labels)
     if options.target == "label" and not any(label is not None for label in pictures.labels):
         raise ValueError(
             "--target label, but no image has a label: give --labels CSV, or folders named by"

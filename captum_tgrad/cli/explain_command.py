@@ -53,7 +53,7 @@ def run_explain(options: argparse.Namespace) -> int:
     """
     with users_mistakes():
         # The cheap checks first: a mistyped image should not wait for a network to load.
-        pictures, skipped = readable(options.pictures)
+        pictures, skipped = readable(options.images)
         if options.rival is not None and not options.page:
             raise ValueError("--rival is for the page: give --page, too")
         jobs = plan_jobs(pictures, options.out, options.layers is not None, options.page)

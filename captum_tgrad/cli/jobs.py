@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from captum_tgrad._support.writing import check_folder
-from captum_tgrad.evaluation.image_files import pictures_among
+from captum_tgrad.evaluation.image_files import images_among
 from captum_tgrad.zoo.images import check_image, load_image, sample_image
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def readable(pictures: Sequence[Path]) -> tuple[list[Path], dict[Path, str]]:
         if not picture.is_dir():
             files.append(picture)
             continue
-        inside = pictures_among(picture.iterdir())
+        inside = images_among(picture.iterdir())
         if not inside:
             raise ValueError(f"there is no image in {picture}: name another folder, or files")
         files += inside

@@ -63,10 +63,10 @@ def add_device_option(parser: argparse.ArgumentParser) -> None:
 def add_pictures(options: argparse._ActionsContainer, or_folders: str = "") -> None:
     """Adds the images of commands that take several."""
     options.add_argument(
-        "pictures",
+        "images",
         nargs="*",
         type=named_path,
-        metavar="PICTURE",
+        metavar="IMAGE",
         help=f"images to explain{or_folders} (default: a photograph of a cup of coffee)",
     )
 

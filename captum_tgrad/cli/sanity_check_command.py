@@ -29,7 +29,7 @@ from captum_tgrad.cli.outcome import (
 from captum_tgrad.cli.sanity_check_report import as_csv, as_numbers, means_table, outcome_of, page
 from captum_tgrad.cli.seen import say_seen
 from captum_tgrad.evaluation import Method, get_method
-from captum_tgrad.evaluation.methods.method import black_picture
+from captum_tgrad.evaluation.methods.method import black_image
 from captum_tgrad.evaluation.report.text_table import text_table
 from captum_tgrad.sanity_checks import RandomizationStep, cascading_randomization
 from captum_tgrad.sanity_checks.blocks import block_names
@@ -55,8 +55,8 @@ def run_sanity_check(options: argparse.Namespace) -> None:
     with users_mistakes():
         method = get_method(options.method)
         path = options.out / f"{method.name}-{options.mode}.png"
-        check_files(options.pictures, options.out, [path])
-        pictures = options.pictures or [None]
+        check_files(options.images, options.out, [path])
+        pictures = options.images or [None]
         if options.columns < 2:
             raise ValueError("--columns must be 2 or more: the trained network and another")
         device = choose_device(options.device)
@@ -105,7 +105,7 @@ def _write(
         with writing(path):
             figure.savefig(path, dpi=_DOTS_PER_INCH)
         with writing(path.with_suffix(".csv")):
-            titles = [title_of(picture) for picture in options.pictures or [None]]
+            titles = [title_of(picture) for picture in options.images or [None]]
             path.with_suffix(".csv").write_text(as_csv(steps, titles), encoding="utf-8")
         count = f"{len(images)} image{'s'[: len(images) != 1]}"
         with writing(path.with_suffix(".html")):
@@ -122,7 +122,7 @@ def _started(
     targets: Tensor,
 ) -> Iterator[RandomizationStep]:
     """The steps, once it is clear that the method and the layers serve, and extras are there."""
-    black = black_picture(classifier)
+    black = black_image(classifier)
     with users_mistakes():
         steps = cascading_randomization(
             classifier.model,

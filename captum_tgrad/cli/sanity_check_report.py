@@ -75,7 +75,7 @@ def as_csv(steps: Sequence[RandomizationStep], images: Sequence[str]) -> str:
     """A line for each step and image."""
     text = io.StringIO()
     writer = csv.writer(text)
-    writer.writerow(["step", "layer", "picture", *MEASURES])
+    writer.writerow(["step", "layer", "image", *MEASURES])
     for step in steps:
         for sample, image in enumerate(images):
             values = [float(getattr(step, measure)[sample]) for measure in MEASURES]

@@ -3,7 +3,7 @@
 from captum_tgrad.evaluation.box_files import boxes_of
 from captum_tgrad.evaluation.compare import Comparison, compare
 from captum_tgrad.evaluation.evaluate import Evaluation, evaluate
-from captum_tgrad.evaluation.image_files import Pictures, built_in_pictures, pictures_in
+from captum_tgrad.evaluation.image_files import ImageFiles, built_in_images, images_in
 from captum_tgrad.evaluation.methods.built_in import METHODS, get_method
 from captum_tgrad.evaluation.methods.from_toml import read_methods
 from captum_tgrad.evaluation.methods.method import Explainer, Method
@@ -15,15 +15,15 @@ __all__ = [
     "Comparison",
     "Evaluation",
     "Explainer",
+    "ImageFiles",
     "Method",
     "OutputError",
-    "Pictures",
     "boxes_of",
-    "built_in_pictures",
+    "built_in_images",
     "compare",
     "evaluate",
     "get_method",
-    "pictures_in",
+    "images_in",
     "read_methods",
     "summarize",
 ]

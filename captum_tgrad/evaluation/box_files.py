@@ -13,7 +13,7 @@ from xml.etree import ElementTree
 import torch
 from torch import Tensor
 
-from captum_tgrad.evaluation.image_files import Pictures
+from captum_tgrad.evaluation.image_files import ImageFiles
 from captum_tgrad.metrics.engine.regions import as_masks
 from captum_tgrad.zoo.classifier import Classifier
 from captum_tgrad.zoo.images import load_image
@@ -92,7 +92,9 @@ class BoxRegions(Mapping[str, Tensor]):
         return hashlib.sha256(listed.encode()).hexdigest()[:16]
 
 
-def boxes_of(path: str | Path, pictures: Pictures, classifier: Classifier) -> Mapping[str, Tensor]:
+def boxes_of(
+    path: str | Path, pictures: ImageFiles, classifier: Classifier
+) -> Mapping[str, Tensor]:
     """Reads where the object is in images.
 
     Args:
@@ -158,7 +160,7 @@ def _box(text: str) -> ObjectBox:
     return x0, y0, x1, y1
 
 
-def _from_xml(folder: Path, pictures: Pictures) -> dict[str, Boxes]:
+def _from_xml(folder: Path, pictures: ImageFiles) -> dict[str, Boxes]:
     files = sorted(folder.rglob("*.xml"))
     if not files:
         raise FileNotFoundError(f"there is no XML file in {folder}")

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from captum_tgrad.evaluation.methods.built_in import METHODS, chosen_methods, titles_of
-from captum_tgrad.evaluation.methods.method import Method, black_picture
+from captum_tgrad.evaluation.methods.method import Method, black_image
 from captum_tgrad.evaluation.report.summary import Summary, summarize
 from captum_tgrad.evaluation.running.scoring import Image as ImageToScore
 from captum_tgrad.evaluation.running.scoring import Scoring
@@ -174,7 +174,7 @@ def _explain(
     progress: Callable[[str], None],
 ) -> tuple[dict[str, ExplainedImage], dict[str, str], list[str]]:
     """The results of the methods by name, the reasons of those that failed, and notes."""
-    black = black_picture(classifier)
+    black = black_image(classifier)
     explained: dict[str, ExplainedImage] = {}
     skipped: dict[str, str] = {}
     notes = []

@@ -17,7 +17,7 @@ from captum_tgrad._support.show import html_table
 from captum_tgrad._support.untouched import training_modules
 from captum_tgrad._support.warn import warn_user
 from captum_tgrad.evaluation.methods.built_in import METHODS, chosen_methods, titles_of
-from captum_tgrad.evaluation.methods.method import Black, Method, black_picture
+from captum_tgrad.evaluation.methods.method import Black, Method, black_image
 from captum_tgrad.evaluation.report.shown_images import ImageShow
 from captum_tgrad.evaluation.report.summary import Summary
 from captum_tgrad.evaluation.report.table import table_of
@@ -158,7 +158,7 @@ def evaluate(
     classifier = model if isinstance(model, Classifier) else None
     if isinstance(model, Classifier):
         resize = getattr(model.preprocess, "resize", resize)
-        black = black_picture(model) if black is None else black
+        black = black_image(model) if black is None else black
         model = model.model
     _check_model(model)
     _check_black(0.0 if black is None else black)

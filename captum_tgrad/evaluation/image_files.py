@@ -29,7 +29,7 @@ _SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", "
 
 
 @dataclass(frozen=True)
-class Pictures(Dataset[tuple[Tensor, int | None]]):
+class ImageFiles(Dataset[tuple[Tensor, int | None]]):
     """Image files as a torch data set of ``(image, label)``; a file is read when it is asked for.
 
     Attributes:
@@ -54,7 +54,7 @@ class Pictures(Dataset[tuple[Tensor, int | None]]):
         return self.preprocess(load_image(self.files[index])), self.labels[index]
 
 
-def built_in_pictures(classifier: Classifier) -> Pictures:
+def built_in_images(classifier: Classifier) -> ImageFiles:
     """The 20 labeled ImageNet images that the ``foolbox`` package carries.
 
     Raises:
@@ -74,9 +74,9 @@ def built_in_pictures(classifier: Classifier) -> Pictures:
     return _pictures("foolbox", data, files, labels, classifier)
 
 
-def pictures_in(
+def images_in(
     folder: str | Path, classifier: Classifier, labels: str | Path | None = None
-) -> Pictures:
+) -> ImageFiles:
     """The images in a folder, in the order of their names.
 
     Args:
@@ -100,7 +100,7 @@ def pictures_in(
         raise FileNotFoundError(
             f"there is no folder of images {folder}: name one, or {BUILT_IN} for 20 images"
         )
-    files = pictures_among(_walk(folder))
+    files = images_among(_walk(folder))
     if not files:
         raise FileNotFoundError(f"there is no image in {folder}: {', '.join(sorted(_SUFFIXES))}")
     flat = [file for file in files if file.parent == folder]
@@ -125,9 +125,9 @@ def _pictures(
     files: Sequence[Path],
     labels: Sequence[int | None],
     classifier: Classifier,
-) -> Pictures:
+) -> ImageFiles:
     names = tuple(file.relative_to(folder).as_posix() for file in files)
-    return Pictures(title, tuple(files), names, tuple(labels), classifier.preprocess)
+    return ImageFiles(title, tuple(files), names, tuple(labels), classifier.preprocess)
 
 
 def _walk(folder: Path) -> Iterator[Path]:
@@ -147,7 +147,7 @@ def _is_above(folder: str, other: str) -> bool:
     return other == folder or other.startswith(folder + os.sep)
 
 
-def pictures_among(paths: Iterable[Path]) -> list[Path]:
+def images_among(paths: Iterable[Path]) -> list[Path]:
     """The images, without the figures of an evaluation that was written beside them."""
     return sorted(
         path

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from captum_tgrad.evaluation.image_files import Pictures
+from captum_tgrad.evaluation.image_files import ImageFiles
 from captum_tgrad.evaluation.storage.protocol import bytes_digest, image_digest
 from captum_tgrad.metrics.engine.checks import check_count
 
@@ -98,7 +98,7 @@ class Samples:
         if index is None:
             return None
         try:
-            if isinstance(self._dataset, Pictures):
+            if isinstance(self._dataset, ImageFiles):
                 return bytes_digest(self._dataset.files[index].read_bytes())
             return image_digest(self[index][0] if image is None else image)
         except (OSError, ValueError):
@@ -121,7 +121,7 @@ class Samples:
         index = self._indices.get(name)
         if index is None:
             return None
-        if isinstance(self._dataset, Pictures):  # which know it without reading the file
+        if isinstance(self._dataset, ImageFiles):  # which know it without reading the file
             return self._dataset.labels[index]
         try:
             return self[index][1]

@@ -78,6 +78,6 @@ def _view_of_class(name: str, decomposition: Decomposition) -> View:
 
 def _photo(explanation: Explanation) -> Image:
     """What the network saw, as sharp as it was given."""
-    if explanation.picture is None or explanation.seen is None:
+    if explanation.original is None or explanation.seen is None:
         return explanation.image
-    return explanation.picture.crop(explanation.seen)
+    return explanation.original.crop(explanation.seen)

@@ -170,7 +170,7 @@ def _explanation_of(
         photo=photo,
         aggregation=aggregation,
         model=classifier.name,
-        picture=image,
+        original=image,
         rival=None if rivals is None else rivals.of(sample, prediction),
     )
 

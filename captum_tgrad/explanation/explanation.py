@@ -94,7 +94,7 @@ class Explanation:
             pixels a side as the map; None where that part is not known.
         aggregation: How the terms became the map: ``"paper"`` or ``"levels"``.
         model: The name of the classifier.
-        picture: The whole image, as it was given.
+        original: The whole image, as it was given.
         rival: The class that it was compared with, where one was asked for.
     """
 
@@ -116,7 +116,7 @@ class Explanation:
     photo: Image | None = None
     aggregation: Aggregation = "paper"
     model: str = ""
-    picture: Image | None = None
+    original: Image | None = None
     rival: Rival | None = None
 
     @property

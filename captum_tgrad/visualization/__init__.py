@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from captum_tgrad.visualization.evaluation_figures import metrics_figure, seconds_figure
     from captum_tgrad.visualization.explanation_figures import explanation_figure
     from captum_tgrad.visualization.html_report import Report
+    from captum_tgrad.visualization.image_arrays import as_images
     from captum_tgrad.visualization.layer_figures import layers_figure
     from captum_tgrad.visualization.method_figures import methods_figure
-    from captum_tgrad.visualization.pictures import as_pictures
     from captum_tgrad.visualization.replaced import replaced_images
     from captum_tgrad.visualization.similarity_figures import similarity_figure
     from captum_tgrad.visualization.term_scores import term_scores_figure
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Report",
     "View",
-    "as_pictures",
+    "as_images",
     "cascade_figure",
     "curves_figure",
     "explanation_figure",
@@ -49,7 +49,7 @@ if not TYPE_CHECKING:
         {
             "Report": "html_report",
             "View": "walkthrough.view",
-            "as_pictures": "pictures",
+            "as_images": "image_arrays",
             "cascade_figure": "cascade_figures",
             "curves_figure": "curve_figures",
             "explanation_figure": "explanation_figures",

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from captum_tgrad.sanity_checks.cascade import RandomizationStep
+from captum_tgrad.visualization.image_arrays import as_images
 from captum_tgrad.visualization.map_values import as_maps, finding, is_signed, limit_of, scaled
 from captum_tgrad.visualization.panels import (
     NORMAL,
@@ -17,14 +18,13 @@ from captum_tgrad.visualization.panels import (
     wrapped,
     write_title,
 )
-from captum_tgrad.visualization.pictures import as_pictures
 from captum_tgrad.visualization.similarity_figures import checked_steps, draw_similarity
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure, SubFigure
 
-    from captum_tgrad.visualization.pictures import Array, Images, Numbers
+    from captum_tgrad.visualization.image_arrays import Array, Images, Numbers
 
 _WIDTH = 10.5
 _BAR_HEIGHT = 0.75
@@ -54,7 +54,7 @@ def cascade_figure(
 
     Args:
         steps: As from ``captum_tgrad.sanity_checks.cascading_randomization``, of images.
-        images: What was explained, ``(N, C, H, W)`` or images of Pillow; see ``as_pictures``.
+        images: What was explained, ``(N, C, H, W)`` or images of Pillow; see ``as_images``.
             None: the maps alone.
         columns: How many steps to show, spread evenly from the first to the last; or the names of
             their layers.
@@ -90,7 +90,7 @@ def cascade_figure(
             f"steps have maps of shape {tuple(shape)}, and only those of images (N, 1, H, W) can"
             " be drawn: similarity_figure draws their similarity"
         )
-    pictures = None if images is None else as_pictures(images, mean, std)
+    pictures = None if images is None else as_images(images, mean, std)
     for name, given in (("images", pictures), ("labels", labels)):
         if given is not None and len(given) != shape[0]:
             raise ValueError(
@@ -147,7 +147,7 @@ def _draw_maps(
     grid = upper.subplots(samples, len(shown) + first, squeeze=False)
     letters = round(_WIDTH / max(grid.shape[1], 4) * _LETTERS_PER_INCH)
     if pictures is not None:
-        grid[0][0].set_title("picture", fontsize=NORMAL)
+        grid[0][0].set_title("image", fontsize=NORMAL)
         for axes, picture in zip(grid[:, 0], pictures, strict=True):
             draw_picture(axes, picture)
     height, width = shown[0].map.shape[2:]

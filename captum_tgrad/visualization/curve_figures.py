@@ -11,14 +11,14 @@ from torch import Tensor
 from captum_tgrad.metrics.baselines import Preset
 from captum_tgrad.metrics.results import InsertionDeletionResult
 from captum_tgrad.visualization.curve_panels import LEGEND_COLUMNS, draw_curves, draw_seen
+from captum_tgrad.visualization.image_arrays import as_images
 from captum_tgrad.visualization.panels import new_figure, write_title
-from captum_tgrad.visualization.pictures import as_pictures
 from captum_tgrad.visualization.replaced import CURVES, replaced_images
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from captum_tgrad.visualization.pictures import Array, Numbers
+    from captum_tgrad.visualization.image_arrays import Array, Numbers
 
 _WIDTH = 10.5
 _CURVES_HEIGHT = 3.4
@@ -99,7 +99,7 @@ def curves_figure(
                 interpolate_mode=protocol["interpolate_mode"],
                 ties=protocol["ties"],
             )
-            shown = {curve: as_pictures(images[0], mean, std) for curve, images in replaced.items()}
+            shown = {curve: as_images(images[0], mean, std) for curve, images in replaced.items()}
             seen[name] = shown
     figure, upper, lower = _parts(len(methods), len(seen))
     for axes, curve in zip(upper.subplots(1, 2, sharey=True), CURVES, strict=True):

@@ -16,7 +16,7 @@ from captum_tgrad.visualization.replaced import CURVES
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from captum_tgrad.visualization.pictures import Array
+    from captum_tgrad.visualization.image_arrays import Array
 
 LEGEND_COLUMNS = 2
 

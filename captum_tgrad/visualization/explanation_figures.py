@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
+from captum_tgrad.visualization.image_arrays import as_images
 from captum_tgrad.visualization.map_values import as_maps, finding, is_signed, limit_of
 from captum_tgrad.visualization.panels import (
     NORMAL,
@@ -17,7 +18,6 @@ from captum_tgrad.visualization.panels import (
     new_figure,
     write_title,
 )
-from captum_tgrad.visualization.pictures import as_pictures
 from captum_tgrad.visualization.region_marks import boxes_of_pictures, draw_boxes, draw_peak
 from captum_tgrad.visualization.unseen import checked_box, cover, placed, reduced
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure, SubFigure
 
-    from captum_tgrad.visualization.pictures import Array, Images, Numbers
+    from captum_tgrad.visualization.image_arrays import Array, Images, Numbers
     from captum_tgrad.zoo.classifier import Box
 
 _WIDTH = 10.5
@@ -34,7 +34,7 @@ _BESIDE, _UNDER = 0.8, 1.9
 # So much wider than high, panels go below each other.
 _WIDE = 2.2
 _HIGHEST = 2.0
-_PANELS = ("picture", "", "map over image")
+_PANELS = ("image", "", "map over image")
 # Captum warns of maps below 1e-5; the scale of a map says nothing about whether it is worth a look.
 _SCALE = 1e6
 
@@ -61,7 +61,7 @@ def explanation_figure(
 
     Args:
         image: What the network saw, ``(N, C, H, W)`` or ``(C, H, W)`` with 1 or 3 channels, or
-            images of Pillow; how they are brought to [0, 1], see ``as_pictures``.
+            images of Pillow; how they are brought to [0, 1], see ``as_images``.
         attribution: ``(N, C, H, W)``, for one image also ``(C, H, W)`` or ``(H, W)``. It is
             summed over channels, and enlarged where it is coarser than the image.
         title: Stands over the three; for a batch, one for each. None: made of the following.
@@ -95,7 +95,7 @@ def explanation_figure(
         >>> figure.get_suptitle()
         'cup, probability 90.0%'
     """
-    pictures = as_pictures(image, mean, std)
+    pictures = as_images(image, mean, std)
     count = len(pictures)
     parts = _parts_seen(seen, [picture.shape[:2] for picture in pictures])
     sizes = [(bottom - top, right - left) for left, top, right, bottom in parts]

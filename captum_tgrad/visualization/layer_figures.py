@@ -11,6 +11,7 @@ from torch import Tensor
 from captum_tgrad.decomposition.combine import Sign
 from captum_tgrad.decomposition.term import Term
 from captum_tgrad.decomposition.terms import Decomposition
+from captum_tgrad.visualization.image_arrays import as_images
 from captum_tgrad.visualization.map_values import as_maps, finding, limit_of, scaled
 from captum_tgrad.visualization.panels import (
     SMALL,
@@ -21,7 +22,6 @@ from captum_tgrad.visualization.panels import (
     wrapped,
     write_title,
 )
-from captum_tgrad.visualization.pictures import as_pictures
 from captum_tgrad.visualization.term_choice import choose_terms
 from captum_tgrad.visualization.term_scores import draw_scores
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from captum_tgrad.visualization.pictures import Array, Images, Numbers
+    from captum_tgrad.visualization.image_arrays import Array, Images, Numbers
 
 _WIDTH = 10.5
 _COLUMNS = 5
@@ -62,7 +62,7 @@ def layers_figure(
     Args:
         decomposition: As from ``TGradAttribution(model).decompose``, of images.
         images: What was explained, the same batch: ``(N, C, H, W)``, or ``(C, H, W)`` for one, or
-            images of Pillow; see ``as_pictures``. None: the maps alone.
+            images of Pillow; see ``as_images``. None: the maps alone.
         sample: Which of the batch.
         terms: How many terms to draw: that of the input, and the largest others; or their names.
         sign: ``"positive"``: the evidence for the class, and the largest scores. ``"negative"``:
@@ -108,7 +108,7 @@ def layers_figure(
         axes.remove()
     if picture is not None:
         draw_picture(panels[0], picture)
-        panels[0].set_title("picture", fontsize=SMALL)
+        panels[0].set_title("image", fontsize=SMALL)
     output = float(decomposition.output[sample])
     for number, index in enumerate(chosen, 1):
         term = decomposition.terms[index]
@@ -135,7 +135,7 @@ def _picture_of(
     mean: Numbers | None,
     std: Numbers | None,
 ) -> Array:
-    pictures = as_pictures(images, mean, std)
+    pictures = as_images(images, mean, std)
     samples = len(decomposition.output)
     if len(pictures) != samples:
         raise ValueError(f"images has {len(pictures)} images for {samples} samples")

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from captum_tgrad.visualization.pictures import Array
+    from captum_tgrad.visualization.image_arrays import Array
 
 # Of a map's sum of absolute values; as in captum, so that single pixels do not darken the rest.
 _OUTLIERS = 0.02

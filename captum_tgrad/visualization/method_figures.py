@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from torch import Tensor
 
+from captum_tgrad.visualization.image_arrays import as_images
 from captum_tgrad.visualization.map_values import as_maps, finding, is_signed, limit_of, scaled
 from captum_tgrad.visualization.panels import (
     NORMAL,
@@ -20,13 +21,12 @@ from captum_tgrad.visualization.panels import (
     wrapped,
     write_title,
 )
-from captum_tgrad.visualization.pictures import as_pictures
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure, SubFigure
 
-    from captum_tgrad.visualization.pictures import Array, Images, Numbers
+    from captum_tgrad.visualization.image_arrays import Array, Images, Numbers
 
 Scale = Literal["map", "method", "shared"]
 
@@ -67,7 +67,7 @@ def methods_figure(
     Source: Tran, Mai, Le and Le, "T-Grad", Fig. 1.
 
     Args:
-        images: ``(N, C, H, W)``, ``(C, H, W)`` or images of Pillow; see ``as_pictures``.
+        images: ``(N, C, H, W)``, ``(C, H, W)`` or images of Pillow; see ``as_images``.
         attributions: By the name of the method, what it returned for the images: ``(N, C, H, W)``;
             coarser maps are enlarged.
         scale: What gets the strongest color: ``"map"``: the strongest of each map; ``"method"``:
@@ -104,14 +104,14 @@ def methods_figure(
         raise ValueError("attributions is empty: give at least one method")
     if scale not in get_args(Scale):
         raise ValueError(f"scale must be 'map', 'method' or 'shared', got {scale!r}")
-    pictures = as_pictures(images, mean, std)
+    pictures = as_images(images, mean, std)
     if labels is not None and len(labels) != len(pictures):
         raise ValueError(f"labels has {len(labels)} names for {len(pictures)} images")
     sizes = [(len(picture), picture.shape[1]) for picture in pictures]
     maps = {
         name: as_maps(each, sizes, f"attributions[{name!r}]") for name, each in attributions.items()
     }
-    upper, lower, panels = _grid(pictures, ["picture", *maps], labels)
+    upper, lower, panels = _grid(pictures, ["image", *maps], labels)
     for axes, picture in zip(panels[0], pictures, strict=True):
         draw_picture(axes, picture)
     limits = _limits(maps, scale)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from matplotlib.colors import Colormap
     from matplotlib.figure import Figure, SubFigure
 
-    from captum_tgrad.visualization.pictures import Array
+    from captum_tgrad.visualization.image_arrays import Array
 
 # Both read the same with every kind of color vision. The first ends in the color that stands out
 # from a gray image; the second is white where the attribution is 0.

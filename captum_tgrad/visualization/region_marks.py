@@ -12,7 +12,7 @@ from captum_tgrad.metrics.engine.regions import checked_boxes
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from captum_tgrad.visualization.pictures import Array
+    from captum_tgrad.visualization.image_arrays import Array
 
 # Seen on every color: light, with a dark rim.
 _LIGHT, _DARK = "white", "black"

@@ -11,7 +11,7 @@ from torch import Tensor
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from captum_tgrad.visualization.pictures import Array
+    from captum_tgrad.visualization.image_arrays import Array
     from captum_tgrad.zoo.classifier import Box
 
 _GRAY = 0.75

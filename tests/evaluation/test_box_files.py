@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from captum_tgrad.evaluation import pictures_in
+from captum_tgrad.evaluation import images_in
 from captum_tgrad.evaluation.box_files import boxes_of
 from captum_tgrad.zoo import Classifier
 from tests.evaluation.networks import classifier, network
@@ -35,7 +35,7 @@ def folder(tmp_path):
 
 def _regions(path, folder, seen_by=None):
     seen_by = seen_by or _whole()
-    return boxes_of(path, pictures_in(folder, classifier()), seen_by)
+    return boxes_of(path, images_in(folder, classifier()), seen_by)
 
 
 def _mask(*rectangles):

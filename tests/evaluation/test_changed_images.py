@@ -9,7 +9,7 @@ from PIL import Image
 from torch import nn
 from torchvision.transforms.functional import pil_to_tensor
 
-from captum_tgrad.evaluation import OutputError, evaluate, pictures_in
+from captum_tgrad.evaluation import OutputError, evaluate, images_in
 from captum_tgrad.zoo import Classifier
 
 torch.manual_seed(0)
@@ -62,7 +62,7 @@ def test_a_file_that_was_written_anew_is_named(how, tmp_path):
     for name in ("a.jpg", "b.jpg"):
         _write(folder, name, "red")
     classifier = _classifier()
-    _evaluate(pictures_in(folder, classifier), out)
+    _evaluate(images_in(folder, classifier), out)
     if how == "replaced":
         _write(folder, "b.jpg", "blue")
     else:
@@ -70,7 +70,7 @@ def test_a_file_that_was_written_anew_is_named(how, tmp_path):
             opened.load()
         opened.save(folder / "b.jpg", quality=80)
     with pytest.raises(OutputError, match=r"^b\.jpg has changed since its records were written"):
-        _evaluate(pictures_in(folder, classifier), out, ["saliency", "random"], resume=True)
+        _evaluate(images_in(folder, classifier), out, ["saliency", "random"], resume=True)
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
@@ -134,7 +134,7 @@ def test_links_to_folders_are_followed(tmp_path):
     _write(tmp_path / "subset" / "tabby", "a.jpg", "red")
     for name in ("espresso", "cup"):
         (tmp_path / "subset" / name).symlink_to(tmp_path / "all" / name)
-    found = pictures_in(tmp_path / "subset", classifier)
+    found = images_in(tmp_path / "subset", classifier)
     assert found.names == ("cup/a.jpg", "espresso/a.jpg", "tabby/a.jpg")
     assert found.labels == (1, 0, 2)
 
@@ -144,7 +144,7 @@ def test_a_link_to_a_folder_above_ends(tmp_path):
     _write(tmp_path / "cup" / "deep", "a.jpg", "red")
     (tmp_path / "cup" / "deep" / "above").symlink_to(tmp_path)
     (tmp_path / "cup" / "itself").symlink_to(tmp_path / "cup")
-    assert pictures_in(tmp_path, _classifier()).names == ("cup/deep/a.jpg",)
+    assert images_in(tmp_path, _classifier()).names == ("cup/deep/a.jpg",)
 
 
 COMPOSED, DECOMPOSED = "\u00e9.jpg", "e\u0301.jpg"
@@ -156,7 +156,7 @@ COMPOSED, DECOMPOSED = "\u00e9.jpg", "e\u0301.jpg"
 def test_two_spellings_of_a_letter_are_one_name(written, on_disk, tmp_path):
     _write(tmp_path, on_disk, "red")
     (tmp_path / "labels.csv").write_text(f"{written},cup\n", encoding="utf-8")
-    found = pictures_in(tmp_path, _classifier(), tmp_path / "labels.csv")
+    found = images_in(tmp_path, _classifier(), tmp_path / "labels.csv")
     assert found.labels == (1,)
 
 
@@ -164,7 +164,7 @@ def test_rows_that_contradict_each_other(tmp_path):
     _write(tmp_path, "a.jpg", "red")
     labels = tmp_path / "labels.csv"
     labels.write_text("a.jpg,cup\na.jpg,1\n")
-    assert pictures_in(tmp_path, _classifier(), labels).labels == (1,)
+    assert images_in(tmp_path, _classifier(), labels).labels == (1,)
     labels.write_text("a.jpg,cup\na.jpg,fox\n")
     with pytest.raises(ValueError, match=r"line 2: a\.jpg has the class 4 here, and 1"):
-        pictures_in(tmp_path, _classifier(), labels)
+        images_in(tmp_path, _classifier(), labels)

@@ -9,7 +9,7 @@ from PIL import Image
 from torch.utils.data import TensorDataset
 from torchvision.datasets import ImageFolder
 
-from captum_tgrad.evaluation.image_files import built_in_pictures, pictures_in
+from captum_tgrad.evaluation.image_files import built_in_images, images_in
 from captum_tgrad.evaluation.samples import Samples
 from tests.evaluation.networks import classifier, images
 
@@ -24,7 +24,7 @@ def _write(folder, *names):
 def test_a_flat_folder_has_no_labels_and_is_in_order(tmp_path):
     _write(tmp_path, "b.jpg", "a.PNG", "c.webp")
     (tmp_path / "notes.txt").write_text("no image")
-    found = pictures_in(tmp_path, classifier())
+    found = images_in(tmp_path, classifier())
     assert found.names == ("a.PNG", "b.jpg", "c.webp")
     assert found.labels == (None, None, None)
     image, label = found[0]
@@ -34,7 +34,7 @@ def test_a_flat_folder_has_no_labels_and_is_in_order(tmp_path):
 @pytest.mark.parametrize("folders", [("ant", "bee", "cat", "dog"), ("0", "1", "2", "3")])
 def test_folders_of_classes_are_labeled_as_torchvision_does(tmp_path, folders):
     _write(tmp_path, *(f"{folder}/{name}.png" for folder in folders for name in "xy"))
-    found = pictures_in(tmp_path, classifier())
+    found = images_in(tmp_path, classifier())
     theirs = ImageFolder(str(tmp_path))
     assert [str(file) for file in found.files] == [path for path, _ in theirs.samples]
     assert list(found.labels) == theirs.targets
@@ -42,9 +42,9 @@ def test_folders_of_classes_are_labeled_as_torchvision_does(tmp_path, folders):
 
 def test_folders_may_be_named_by_class_or_by_nothing_known(tmp_path):
     _write(tmp_path, "class_3/x.png", "Class 1/deep/y.png")
-    assert pictures_in(tmp_path, classifier()).labels == (1, 3)
+    assert images_in(tmp_path, classifier()).labels == (1, 3)
     _write(tmp_path, "holiday/z.png")
-    assert pictures_in(tmp_path, classifier()).labels == (1, 3, None)
+    assert images_in(tmp_path, classifier()).labels == (1, 3, None)
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def test_folders_may_be_named_by_class_or_by_nothing_known(tmp_path):
 )
 def test_a_folder_has_its_own_label_or_none(tmp_path, names, labels):
     _write(tmp_path, *(f"{name}/x.png" for name in names))
-    found = pictures_in(tmp_path, replace(classifier(), class_names=("cup", "cat", "hat")))
+    found = images_in(tmp_path, replace(classifier(), class_names=("cup", "cat", "hat")))
     folders = [name.split("/")[0] for name in found.names]
     assert dict(zip(folders, found.labels, strict=True)) == labels
 
@@ -72,32 +72,32 @@ def test_a_folder_has_its_own_label_or_none(tmp_path, names, labels):
 def test_numbers_that_sort_in_another_order_are_no_labels(tmp_path, width, labels):
     _write(tmp_path, *(f"{number:0{width}}/x.png" for number in range(1, 11)))
     names = tuple(f"class {index}" for index in range(10))
-    found = pictures_in(tmp_path, replace(classifier(), class_names=names))
+    found = images_in(tmp_path, replace(classifier(), class_names=names))
     assert list(found.labels) == labels
 
 
 def test_a_name_that_two_classes_share_is_no_label(tmp_path):
     _write(tmp_path, "crane/x.png", "hat/x.png")
-    found = pictures_in(tmp_path, replace(classifier(), class_names=("crane", "hat", "crane")))
+    found = images_in(tmp_path, replace(classifier(), class_names=("crane", "hat", "crane")))
     assert found.labels == (None, 1)
 
 
 def test_a_stray_picture_does_not_hide_the_folders(tmp_path):
     _write(tmp_path, "class 0/x.png", "class 1/y.png", "preview.png")
     with pytest.raises(ValueError, match=r"such as preview.png, and .* such as class 0/x.png"):
-        pictures_in(tmp_path, classifier())
+        images_in(tmp_path, classifier())
 
 
 def test_figures_of_an_evaluation_are_no_pictures_of_the_data_set(tmp_path):
     _write(tmp_path, "a.png", "results/metrics.png")
     (tmp_path / "results" / "protocol.json").write_text("{}")
-    assert pictures_in(tmp_path, classifier()).names == ("a.png",)
+    assert images_in(tmp_path, classifier()).names == ("a.png",)
 
 
 def test_a_list_of_labels(tmp_path):
     _write(tmp_path, "a.png", "b.png", "c.png")
     (tmp_path / "labels.csv").write_text("file,class index\na.png,2\nc.png,class 1\nd.png,0\n")
-    found = pictures_in(tmp_path, classifier(), tmp_path / "labels.csv")
+    found = images_in(tmp_path, classifier(), tmp_path / "labels.csv")
     assert found.labels == (2, None, 1)
 
 
@@ -114,21 +114,21 @@ def test_a_wrong_list_of_labels_is_refused(tmp_path, text, said):
     _write(tmp_path, "a.png")
     (tmp_path / "labels.csv").write_text(text)
     with pytest.raises(ValueError, match=said):
-        pictures_in(tmp_path, classifier(), tmp_path / "labels.csv")
+        images_in(tmp_path, classifier(), tmp_path / "labels.csv")
 
 
 def test_what_is_not_there_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="there is no folder of images"):
-        pictures_in(tmp_path / "absent", classifier())
+        images_in(tmp_path / "absent", classifier())
     with pytest.raises(FileNotFoundError, match="there is no image in"):
-        pictures_in(tmp_path, classifier())
+        images_in(tmp_path, classifier())
     _write(tmp_path, "a.png")
     with pytest.raises(FileNotFoundError, match="there is no file of labels"):
-        pictures_in(tmp_path, classifier(), tmp_path / "absent.csv")
+        images_in(tmp_path, classifier(), tmp_path / "absent.csv")
 
 
 def test_the_built_in_pictures_are_twenty_with_labels():
-    found = built_in_pictures(classifier())
+    found = built_in_images(classifier())
     assert len(found) == 20
     assert found.names[0] == "imagenet_00_243.jpg"
     assert (found.labels[0], found.labels[19]) == (243, 305)
@@ -189,7 +189,7 @@ def test_a_data_set_is_told_from_others_by_its_first_image(tmp_path):
 
 def test_labels_are_found_by_name(tmp_path):
     _write(tmp_path, "class 1/x.png", "class 2/y.png")
-    pictures = pictures_in(tmp_path, classifier())
+    pictures = images_in(tmp_path, classifier())
     (tmp_path / "class 2" / "y.png").unlink()  # the label is known without it
     samples = Samples(pictures, limit=1)
     assert [samples.label(name) for name in (*pictures.names, "z")] == [1, 2, None]

@@ -7,7 +7,7 @@ import torch
 
 from captum_tgrad import CamAttribution, FullGradAttribution, TGradAttribution
 from captum_tgrad.evaluation import METHODS, Explainer, get_method
-from captum_tgrad.evaluation.methods.method import black_picture, image_seed
+from captum_tgrad.evaluation.methods.method import black_image, image_seed
 from tests.evaluation.networks import classifier, dense_network, images, network
 
 TARGET = [2, 0, 3]
@@ -135,7 +135,7 @@ def test_t_grad_has_a_residual_and_others_have_none():
 
 
 def test_black_is_what_preprocessing_makes_of_it():
-    assert bool((black_picture(classifier()) == -1).all())
+    assert bool((black_image(classifier()) == -1).all())
     # Of a bare model nothing is known, and a black image can be given.
     method, model, inputs = METHODS["integrated_gradients"], network(), images(1)
     at_zero, at_black = method.build(model), method.build(model, black=-1.0)

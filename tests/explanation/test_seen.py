@@ -184,18 +184,18 @@ def test_a_part_that_is_not_within_the_picture(seen):
 
 @pytest.mark.filterwarnings("ignore:The baseline keeps")
 def test_records_are_of_one_way_to_resize(tmp_path):
-    from captum_tgrad.evaluation import OutputError, evaluate, pictures_in
+    from captum_tgrad.evaluation import OutputError, evaluate, images_in
 
     (tmp_path / "pictures").mkdir()
     _gradient(300, 224).save(tmp_path / "pictures" / "a.png")
     crop, squash = (load_classifier(resize=resize) for resize in ("crop", "squash"))
     folder, out = tmp_path / "pictures", tmp_path / "out"
-    evaluate(crop, pictures_in(folder, crop), ["random"], out, n_steps=2)
+    evaluate(crop, images_in(folder, crop), ["random"], out, n_steps=2)
     assert "resize" not in (tmp_path / "out/protocol.json").read_text()
     with pytest.raises(OutputError, match="resize was None, is 'squash'"):
         evaluate(
             squash,
-            pictures_in(folder, squash),
+            images_in(folder, squash),
             ["random"],
             tmp_path / "out",
             n_steps=2,

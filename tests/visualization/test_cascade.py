@@ -20,7 +20,7 @@ def steps():
 
 def test_rows_are_images_and_columns_are_steps(steps):
     figure = cascade_figure(steps, images(), labels=["cup", "cat"])
-    assert titles(figure) == ["picture", "trained", "6", "3", "1", "0"]
+    assert titles(figure) == ["image", "trained", "6", "3", "1", "0"]
     panels = [axes for axes in figure.axes if axes.images]
     assert [axes.get_ylabel() for axes in panels if axes.get_ylabel()] == ["cup", "cat"]
     values = steps[2].map[1, 0].numpy()

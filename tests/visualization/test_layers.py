@@ -19,7 +19,7 @@ def test_every_term_that_was_asked_for_is_drawn_in_forward_order():
     whole = decomposition()
     figure = layers_figure(whole, images(), 1, terms=["6", "input", "1"])
     assert [title.split("\n")[0] for title in titles(figure)] == [
-        "picture",
+        "image",
         "1  input",
         "2  1",
         "3  6",

@@ -26,7 +26,7 @@ def test_rows_are_pictures_and_columns_are_methods():
     figure = methods_figure(images(3), MAPS, labels=["a", "b", "c"], overlay=False)
     panels = _panels(figure)
     assert len(panels) == 9
-    assert titles(figure) == ["picture", "one", "other"]
+    assert titles(figure) == ["image", "one", "other"]
     assert [axes.get_ylabel() for axes in panels if axes.get_ylabel()] == ["a", "b", "c"]
 
 
@@ -60,7 +60,7 @@ MAPS_OF_ONE = {f"method {number}": torch.rand(1, 1, 8, 8) for number in range(12
 
 def test_many_methods_go_on_below():
     figure = methods_figure(images(1), MAPS_OF_ONE)
-    assert titles(figure) == ["picture", *MAPS_OF_ONE]
+    assert titles(figure) == ["image", *MAPS_OF_ONE]
     lines = {axes.get_subplotspec().rowspan.start for axes in _panels(figure)}
     assert lines == {0, 1, 2}
 

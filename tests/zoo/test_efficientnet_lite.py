@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from captum_tgrad.evaluation import built_in_pictures
+from captum_tgrad.evaluation import built_in_images
 from captum_tgrad.zoo import load_classifier, sample_image
 
 # The sample is 600 x 400. Its shorter side becomes 32 pixels more than the network takes, and the
@@ -32,7 +32,7 @@ def test_top_class_of_the_sample_is_espresso(classifier):
 
 
 def test_labeled_pictures_are_recognized(classifier):
-    pictures = built_in_pictures(classifier)
+    pictures = built_in_images(classifier)
     inputs = torch.stack([pictures[index][0] for index in range(5)])
     with torch.no_grad():
         found = classifier.model(inputs).argmax(dim=1)

@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from captum_tgrad.evaluation import built_in_pictures
+from captum_tgrad.evaluation import built_in_images
 from captum_tgrad.zoo import load_classifier, sample_image
 from captum_tgrad.zoo.squeezenet import read_arrays
 
@@ -25,7 +25,7 @@ def image(classifier):
 
 
 def test_labeled_pictures_are_recognized(classifier):
-    pictures = built_in_pictures(classifier)
+    pictures = built_in_images(classifier)
     inputs = torch.stack([picture for picture, _ in pictures])
     with torch.no_grad():
         best = classifier.model(inputs).topk(5).indices

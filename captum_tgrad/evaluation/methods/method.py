@@ -130,12 +130,12 @@ class Method:
             ModuleNotFoundError: An extra of this package is missing.
         """
         if isinstance(model, Classifier):
-            black = black_picture(model) if black is None else black
+            black = black_image(model) if black is None else black
             model = model.model
         return Explainer(self.builder(model, 0.0 if black is None else black))
 
 
-def black_picture(classifier: Classifier) -> Tensor:
+def black_image(classifier: Classifier) -> Tensor:
     """What a black image is to a classifier, ``(C, H, W)``: not 0, as inputs are normalized."""
     from PIL import Image
 

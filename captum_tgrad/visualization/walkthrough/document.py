@@ -11,15 +11,15 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 from captum_tgrad._support.templates import filled, read_text
+from captum_tgrad.visualization.image_arrays import as_images
 from captum_tgrad.visualization.map_values import as_maps
-from captum_tgrad.visualization.pictures import as_pictures
 from captum_tgrad.visualization.walkthrough.embedded import RAMPS, photo_of, still_of
 from captum_tgrad.visualization.walkthrough.numbers import numbers_of, signed
 from captum_tgrad.visualization.walkthrough.stored_maps import LEVELS, MOST_CELLS
 from captum_tgrad.visualization.walkthrough.view import View, check_views
 
 if TYPE_CHECKING:
-    from captum_tgrad.visualization.pictures import Array, Images, Numbers
+    from captum_tgrad.visualization.image_arrays import Array, Images, Numbers
 
 _PACKAGE = "captum_tgrad.visualization.walkthrough"
 _SCRIPTS = ("maps.js", "state.js", "place.js", "bars.js", "film.js", "page.js")
@@ -50,7 +50,7 @@ def walkthrough_page(
     Args:
         views: What the page can be switched to; the first is shown first.
         images: What was explained, ``(N, C, H, W)``, or ``(C, H, W)`` for one, or images of
-            Pillow, which may be sharper than the input; see ``as_pictures``.
+            Pillow, which may be sharper than the input; see ``as_images``.
         sample: Which of the batch.
         title: Of the page.
         about: A sentence below it, such as the model and the file.
@@ -111,7 +111,7 @@ def walkthrough_page(
 def _picture_of(
     images: Images, view: View, sample: int, mean: Numbers | None, std: Numbers | None
 ) -> Array:
-    pictures, samples = as_pictures(images, mean, std), len(view.decomposition.output)
+    pictures, samples = as_images(images, mean, std), len(view.decomposition.output)
     if len(pictures) != samples:
         raise ValueError(f"images has {len(pictures)} images for {samples} samples")
     return pictures[sample]

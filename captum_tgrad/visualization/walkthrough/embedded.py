@@ -11,7 +11,7 @@ from captum_tgrad.visualization.map_values import limit_of, scaled
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from captum_tgrad.visualization.pictures import Array
+    from captum_tgrad.visualization.image_arrays import Array
 
 RAMPS = {
     "for": ("#050302", "#3d1602", "#8c3103", "#d95f0e", "#fea944", "#fff6c9"),

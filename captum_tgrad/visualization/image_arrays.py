@@ -23,7 +23,7 @@ _BYTE = 255
 _CHANNELS = (1, 3)
 
 
-def as_pictures(
+def as_images(
     images: Images, mean: Numbers | None = None, std: Numbers | None = None
 ) -> list[Array]:
     """Brings images to what matplotlib draws, and leaves them as they are.
@@ -50,10 +50,10 @@ def as_pictures(
 
     Example:
         >>> import torch
-        >>> (picture,) = as_pictures(torch.full((1, 2, 2), 51, dtype=torch.uint8))
+        >>> (picture,) = as_images(torch.full((1, 2, 2), 51, dtype=torch.uint8))
         >>> picture.shape, float(picture[0, 0, 0])
         ((2, 2, 3), 0.2)
-        >>> (picture,) = as_pictures(torch.full((3, 2, 2), -1.0), mean=[0.5] * 3, std=[0.5] * 3)
+        >>> (picture,) = as_images(torch.full((3, 2, 2), -1.0), mean=[0.5] * 3, std=[0.5] * 3)
         >>> float(picture.max())
         0.0
     """
