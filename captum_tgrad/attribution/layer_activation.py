@@ -22,7 +22,7 @@ from captum_tgrad.decomposition.places.places import Places, input_places, place
 from captum_tgrad.decomposition.places.reduction import reduction
 from captum_tgrad.decomposition.trace import Trace
 
-Forward = Callable[..., Any]
+LayerForward = Callable[..., Any]
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class LayerActivation:
 
 def activation_of(
     layer: nn.Module,
-    forward: Forward,
+    forward: LayerForward,
     inputs: tuple[Tensor, ...],
     further: tuple[Any, ...] | None,
     channel_dims: tuple[int | None, ...],
@@ -107,12 +107,12 @@ def activation_of(
 
 def network_from(
     layer: nn.Module,
-    forward: Forward,
+    forward: LayerForward,
     inputs: tuple[Tensor, ...],
     activation: LayerActivation,
     *,
     at_input: bool,
-) -> Forward:
+) -> LayerForward:
     """The part of the network that follows ``layer``, as a function of the layer's activation.
 
     Branches that do not pass through the layer, such as a skip connection around it, are constant.

@@ -28,7 +28,7 @@ from captum_tgrad.metrics.results import RoadResult
 
 
 @dataclass(frozen=True)
-class _Scores:
+class _RoadScores:
     """Of one method: the scores of the inputs, ``(N,)``, and imputed, ``(N, percentages)``."""
 
     clean: Tensor
@@ -39,7 +39,7 @@ class _Scores:
 
 def _scores(
     call: MetricCall, *, percentages: Sequence[float], noise: float, seed: int
-) -> list[_Scores]:
+) -> list[_RoadScores]:
     """Scores the inputs, and the inputs with imputed pixels, for each method."""
     _check(call, percentages, noise)
     imputer = _Imputer(call, noise, seed)
@@ -61,11 +61,11 @@ def _scores(
         finite = both.isfinite().all(2).all(0) & clean.isfinite() & ~broken.to(clean.device)
         call.check_scores(finite, method)
         both = both.masked_fill(~finite[:, None], torch.nan)
-        found.append(_Scores(clean, both[0], both[1], protocol))
+        found.append(_RoadScores(clean, both[0], both[1], protocol))
     return found
 
 
-def _road(scores: _Scores) -> RoadResult:
+def _road(scores: _RoadScores) -> RoadResult:
     most = scores.most_relevant_first.mean(1) - scores.clean
     least = scores.least_relevant_first.mean(1) - scores.clean
     return RoadResult(

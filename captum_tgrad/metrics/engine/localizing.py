@@ -66,12 +66,14 @@ class Localized:
     protocol: dict[str, Any]
 
 
-Declaration = Callable[Concatenate[Tensor | Mapping[str, Tensor], Regions, Options], Any]
+LocalizationDeclaration = Callable[
+    Concatenate[Tensor | Mapping[str, Tensor], Regions, Options], Any
+]
 
 
 def localization(
     run: Callable[..., Sequence[Localized]], result: Callable[[Localized], Result]
-) -> Callable[[Declaration[Options]], Localization[Options, Result]]:
+) -> Callable[[LocalizationDeclaration[Options]], Localization[Options, Result]]:
     """Turns a function that has a signature and a docstring into a localization metric.
 
     Args:
@@ -80,7 +82,7 @@ def localization(
         result: From what was found for one method to what the metric returns for it.
     """
 
-    def decorate(declaration: Declaration[Options]) -> Localization[Options, Result]:
+    def decorate(declaration: LocalizationDeclaration[Options]) -> Localization[Options, Result]:
         function = bound(declaration, LocalizationCall, run, result)
         return cast("Localization[Options, Result]", function)
 
