@@ -29,7 +29,8 @@ def printable(text: object) -> str:
         >>> printable("Ångström 100%")
         'Ångström 100%'
     """
-    return "".join(map(_shown, str(text)))
+    text = str(text)
+    return text if text.isprintable() else "".join(map(_shown, text))
 
 
 def printable_lines(text: object) -> str:
