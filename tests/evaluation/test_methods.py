@@ -152,7 +152,7 @@ def test_a_cam_without_a_convolution_says_so():
 
 @pytest.mark.parametrize(
     ("name", "advice"),
-    [("t-grad", "did you mean t_grad"), ("GradCAM", "grad_cam"), ("zzz", "choose from t_grad, ")],
+    [("tgrad", "did you mean t_grad"), ("GradCAM", "grad_cam"), ("zzz", "choose from t_grad, ")],
 )
 def test_a_mistyped_name_is_answered_with_near_ones(name, advice):
     with pytest.raises(ValueError, match=f"there is no method {name!r}: .*{advice}"):
@@ -165,3 +165,8 @@ def test_targets_and_seeds_are_one_for_each_image():
         explainer(images(2), [0])
     with pytest.raises(ValueError, match="seeds must have one entry for each image, got 3 for 2"):
         explainer(images(2), [0, 1], [0, 1, 2])
+
+
+def test_a_title_of_a_table_is_a_name_too():
+    for name, method in METHODS.items():
+        assert get_method(method.title) is get_method(f" {method.title.upper()} ") is METHODS[name]

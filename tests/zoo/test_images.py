@@ -4,9 +4,10 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
-from captum_tgrad.zoo import load_image, sample_image
+from captum_tgrad.zoo import load_classifier, load_image, sample_image
 from captum_tgrad.zoo.images import check_image
 
 _EXIF_ORIENTATION = 0x0112
@@ -113,3 +114,13 @@ def test_a_picture_above_the_limit_of_pillow_is_called_that(tmp_path, monkeypatc
             ValueError, match=r"scan\.png has more pixels than Pillow reads.*MAX_IMAGE"
         ):
             read(tmp_path / "scan.png")
+
+
+@pytest.mark.parametrize("mode", ["L", "RGBA", "P", "CMYK", "1"])
+def test_images_of_every_mode_are_taken_in_rgb(mode):
+    classifier = load_classifier("efficientnet_lite0")
+    image = sample_image().convert(mode)
+    assert torch.equal(classifier.preprocess(image), classifier.preprocess(image.convert("RGB")))
+    assert classifier.crop(image).mode == "RGB"
+    with pytest.raises(TypeError, match=r"got str: captum_tgrad\.zoo\.load_image reads one"):
+        classifier.preprocess("photo.jpg")

@@ -126,7 +126,7 @@ def get_method(name: str, further: Mapping[str, Method] | None = None) -> Method
     """Finds a method.
 
     Args:
-        name: Its name.
+        name: Its name, or its title.
         further: Methods besides the built-in ones, by name, as from ``read_methods``.
 
     Raises:
@@ -139,6 +139,9 @@ def get_method(name: str, further: Mapping[str, Method] | None = None) -> Method
     known = {**METHODS, **(further or {})}
     if name in known:
         return known[name]
+    for method in known.values():  # tables show titles
+        if method.title.casefold() == name.strip().casefold():
+            return method
     wanted = name.strip().casefold().replace("-", "_").replace(" ", "_")
     advice = did_you_mean(wanted, known, f"choose from {', '.join(known)}", cutoff=0.5)
     raise ValueError(f"there is no method {name!r}: {advice}")

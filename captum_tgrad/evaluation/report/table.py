@@ -61,7 +61,7 @@ def _steps_or_images(summary: Summary) -> str:
     width = max(widths)
     what = "steps" if steps["of_a_mean"] > width else "images"
     return (
-        f"With every second step left out, Insertion - Deletion of an image changes by"
+        f"With half of these steps, Insertion - Deletion of an image changes by"
         f" {steps['of_an_image']:.4f} (root mean square) and the mean of a method by at most"
         f" {steps['of_a_mean']:.4f}. The images leave an interval of +-{width:.3f}. Spend more time"
         f" on {what}."
