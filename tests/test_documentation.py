@@ -72,6 +72,7 @@ def test_no_sentence_is_taken_for_a_type():
 
 
 def test_the_page_of_the_sample_image_is_beside_the_documentation(tmp_path):
+    pytest.importorskip("sphinx_gallery")
     configuration = runpy.run_path(str(ROOT / "docs" / "conf.py"))
     connected = {}
     app = SimpleNamespace(

@@ -11,12 +11,14 @@ import nbformat
 import pytest
 import torch
 from nbclient import NotebookClient
-from sphinx_gallery.gen_gallery import DEFAULT_GALLERY_CONF
-from sphinx_gallery.notebook import jupyter_notebook
-from sphinx_gallery.py_source_parser import split_code_and_text_blocks
 
 from captum_tgrad import TGradAttribution
 from captum_tgrad.visualization import term_scores_figure
+
+pytest.importorskip("sphinx_gallery")
+from sphinx_gallery.gen_gallery import DEFAULT_GALLERY_CONF
+from sphinx_gallery.notebook import jupyter_notebook
+from sphinx_gallery.py_source_parser import split_code_and_text_blocks
 
 ROOT = Path(__file__).parents[1]
 TUTORIALS = sorted((ROOT / "tutorials").glob("[0-9]_*.py"))

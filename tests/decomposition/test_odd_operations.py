@@ -172,9 +172,22 @@ REDUCTIONS = {
 }
 
 
+def _has_derivative(forward):
+    leaf = X.clone().requires_grad_()
+    try:
+        forward(leaf).sum().backward()
+    except RuntimeError as error:
+        if "is not implemented" not in str(error):
+            raise
+        return False
+    return True
+
+
 @pytest.mark.parametrize("name", REDUCTIONS)
 def test_an_operation_without_a_record_keeps_the_samples_apart(name):
     forward = REDUCTIONS[name]
+    if not _has_derivative(forward):
+        pytest.skip("this torch has no derivative of the operation")
     whole = _decomposed(lambda x: forward(F.silu(x)))
     alone = _decomposed(lambda x: forward(F.silu(x)), X[:1])
     for term, own in zip(whole.terms, alone.terms, strict=True):
