@@ -12,8 +12,7 @@ from torch import Tensor
 from captum_tgrad.evaluation.methods.built_in import METHODS, chosen_methods, titles_of
 from captum_tgrad.evaluation.methods.method import Method, black_image
 from captum_tgrad.evaluation.report.summary import Summary, summarize
-from captum_tgrad.evaluation.running.scoring import Image as ImageToScore
-from captum_tgrad.evaluation.running.scoring import Scoring
+from captum_tgrad.evaluation.running.scoring import ImageToScore, Scoring
 from captum_tgrad.evaluation.running.settings import Settings
 from captum_tgrad.evaluation.running.speed import (
     examples_at_once,

@@ -39,44 +39,32 @@ from captum_tgrad.metrics.engine.scorer import Score
 from captum_tgrad.metrics.results import DeletionResult, InsertionDeletionResult, InsertionResult
 
 
+def _fields(found: Areas) -> dict[str, Any]:
+    """The fields of a result with the curves that were found."""
+    fields: dict[str, Any] = {
+        "clean_score": found.clean_score,
+        "tied_share": found.tied_share,
+        "protocol": found.protocol,
+        "fractions": found.fractions,
+    }
+    for curve, area in found.area.items():
+        fields[curve] = area
+        fields[f"{curve}_baseline_score"] = found.baseline_score[curve]
+        fields[f"{curve}_curve"] = found.scores.get(curve)
+    return fields
+
+
 def _both(found: Areas) -> InsertionDeletionResult:
-    return InsertionDeletionResult(
-        insertion=found.area["insertion"],
-        deletion=found.area["deletion"],
-        difference=found.area["insertion"] - found.area["deletion"],
-        clean_score=found.clean_score,
-        insertion_baseline_score=found.baseline_score["insertion"],
-        deletion_baseline_score=found.baseline_score["deletion"],
-        tied_share=found.tied_share,
-        protocol=found.protocol,
-        fractions=found.fractions,
-        insertion_curve=found.scores.get("insertion"),
-        deletion_curve=found.scores.get("deletion"),
-    )
+    difference = found.area["insertion"] - found.area["deletion"]
+    return InsertionDeletionResult(difference=difference, **_fields(found))
 
 
 def _insertion(found: Areas) -> InsertionResult:
-    return InsertionResult(
-        insertion=found.area["insertion"],
-        clean_score=found.clean_score,
-        insertion_baseline_score=found.baseline_score["insertion"],
-        tied_share=found.tied_share,
-        protocol=found.protocol,
-        fractions=found.fractions,
-        insertion_curve=found.scores.get("insertion"),
-    )
+    return InsertionResult(**_fields(found))
 
 
 def _deletion(found: Areas) -> DeletionResult:
-    return DeletionResult(
-        deletion=found.area["deletion"],
-        clean_score=found.clean_score,
-        deletion_baseline_score=found.baseline_score["deletion"],
-        tied_share=found.tied_share,
-        protocol=found.protocol,
-        fractions=found.fractions,
-        deletion_curve=found.scores.get("deletion"),
-    )
+    return DeletionResult(**_fields(found))
 
 
 @metric(partial(areas, curves=("insertion", "deletion")), _both)

@@ -71,19 +71,7 @@ def _rank(call: LocalizationCall, k: int | None) -> list[Localized]:
     )
 
 
-def _energy_in_mask(found: Localized) -> EnergyInMaskResult:
-    return EnergyInMaskResult(found.numbers, found.chance, found.protocol)
-
-
-def _mass_accuracy(found: Localized) -> MassAccuracyResult:
-    return MassAccuracyResult(found.numbers, found.chance, found.protocol)
-
-
-def _rank_accuracy(found: Localized) -> RankAccuracyResult:
-    return RankAccuracyResult(found.numbers, found.chance, found.protocol)
-
-
-@localization(_energy, _energy_in_mask)
+@localization(_energy, EnergyInMaskResult)
 def energy_in_mask(
     attributions: Tensor | Mapping[str, Tensor],
     regions: Regions,
@@ -117,7 +105,7 @@ def energy_in_mask(
     """
 
 
-@localization(_mass, _mass_accuracy)
+@localization(_mass, MassAccuracyResult)
 def mass_accuracy(
     attributions: Tensor | Mapping[str, Tensor],
     regions: Regions,
@@ -152,7 +140,7 @@ def mass_accuracy(
     """
 
 
-@localization(_rank, _rank_accuracy)
+@localization(_rank, RankAccuracyResult)
 def rank_accuracy(
     attributions: Tensor | Mapping[str, Tensor],
     regions: Regions,

@@ -64,11 +64,7 @@ def _hits(call: LocalizationCall, tolerance: float) -> list[Localized]:
     )
 
 
-def _result(found: Localized) -> PointingGameResult:
-    return PointingGameResult(found.numbers, found.chance, found.protocol)
-
-
-@localization(_hits, _result)
+@localization(_hits, PointingGameResult)
 def pointing_game(
     attributions: Tensor | Mapping[str, Tensor],
     regions: Regions,

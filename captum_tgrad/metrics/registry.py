@@ -59,9 +59,8 @@ FURTHER_NUMBERS = {
 }
 """The same for the metrics that evaluations of a data set do not record."""
 
-HIGHER_IS_BETTER = {
-    name: number.higher_is_better
-    for table in (NUMBERS, LOCALIZATION_NUMBERS, FURTHER_NUMBERS)
-    for name, number in table.items()
-}
+ALL_NUMBERS = {**NUMBERS, **LOCALIZATION_NUMBERS, **FURTHER_NUMBERS}
+"""All of them."""
+
+HIGHER_IS_BETTER = {name: number.higher_is_better for name, number in ALL_NUMBERS.items()}
 """Whether a higher number is better for the attribution, for each number of a metric."""

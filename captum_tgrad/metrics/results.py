@@ -174,8 +174,8 @@ class MassAccuracyResult:
 
     Attributes:
         mass_accuracy: The share of the absolute attribution, 0 to 1; higher is better.
-        chance: As in ``EnergyInMaskResult``.
-        protocol: As in ``EnergyInMaskResult``.
+        chance: The expected score of a random map.
+        protocol: How the numbers were made, of plain strings and numbers.
     """
 
     mass_accuracy: Tensor
@@ -190,8 +190,8 @@ class RankAccuracyResult:
 
     Attributes:
         rank_accuracy: The share of the highest places, 0 to 1; higher is better.
-        chance: As in ``EnergyInMaskResult``.
-        protocol: As in ``EnergyInMaskResult``.
+        chance: The expected score of a random map.
+        protocol: How the numbers were made, of plain strings and numbers.
     """
 
     rank_accuracy: Tensor
@@ -234,7 +234,7 @@ class RoadResult:
         least_relevant_first: The same for the least relevant pixels; higher is better.
         clean_score: Score of the input itself.
         most_relevant_scores: The scores at each percentage, ``(N, percentages)``.
-        least_relevant_scores: Likewise.
+        least_relevant_scores: The scores at each percentage, ``(N, percentages)``.
         protocol: How the numbers were made, of plain strings and numbers.
     """
 

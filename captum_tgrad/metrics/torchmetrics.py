@@ -17,7 +17,7 @@ from torch import Tensor
 
 from captum_tgrad import metrics as functions
 from captum_tgrad._support.suggest import did_you_mean
-from captum_tgrad.metrics.registry import HIGHER_IS_BETTER
+from captum_tgrad.metrics.registry import ALL_NUMBERS
 
 try:
     from torchmetrics import Metric
@@ -75,6 +75,21 @@ class _PerSample(Metric):
     _function: ClassVar[str]
     _values: ClassVar[dict[str, str]]
     """The states, and from which field of the function's result each is."""
+
+    def __init_subclass__(cls, number: str = "", function: str = "", **options: Any) -> None:
+        """Takes the function, its field and its direction from the registry.
+
+        Args:
+            number: The name of the number that the class keeps; empty if the class says itself.
+            function: A function that returns this number alone, if there is one.
+            options: As for any class.
+        """
+        super().__init_subclass__(**options)
+        if number:
+            known = ALL_NUMBERS[number]
+            cls.higher_is_better = known.higher_is_better
+            cls._function = function or known.function
+            cls._values = {"values": known.field}
 
     def __init__(
         self, forward_func: Callable[..., Any], *, reduction: str = "mean", **options: Any
@@ -144,7 +159,7 @@ class _PerSample(Metric):
         return numbers if self._reduction == "none" else numbers.nanmean()
 
 
-class Insertion(_PerSample):
+class Insertion(_PerSample, number="insertion", function="insertion"):
     """The area under the insertion curve; see ``captum_tgrad.metrics.insertion``.
 
     Example:
@@ -158,17 +173,9 @@ class Insertion(_PerSample):
         tensor(2.)
     """
 
-    higher_is_better = HIGHER_IS_BETTER["insertion"]
-    _function = "insertion"
-    _values: ClassVar[dict[str, str]] = {"values": "insertion"}
 
-
-class Deletion(_PerSample):
+class Deletion(_PerSample, number="deletion", function="deletion"):
     """The area under the deletion curve; see ``captum_tgrad.metrics.deletion``."""
-
-    higher_is_better = HIGHER_IS_BETTER["deletion"]
-    _function = "deletion"
-    _values: ClassVar[dict[str, str]] = {"values": "deletion"}
 
 
 class InsertionDeletion(_PerSample):
@@ -194,28 +201,16 @@ class InsertionDeletion(_PerSample):
     }
 
 
-class AverageDrop(_PerSample):
+class AverageDrop(_PerSample, number="average_drop"):
     """The mean percentage of the score that is lost; see ``captum_tgrad.metrics.average_drop``."""
 
-    higher_is_better = HIGHER_IS_BETTER["average_drop"]
-    _function = "average_drop"
-    _values: ClassVar[dict[str, str]] = {"values": "drop"}
 
-
-class IncreaseInConfidence(_PerSample):
+class IncreaseInConfidence(_PerSample, number="increase_in_confidence"):
     """The percentage of rising scores; see ``captum_tgrad.metrics.increase_in_confidence``."""
 
-    higher_is_better = HIGHER_IS_BETTER["increase_in_confidence"]
-    _function = "increase_in_confidence"
-    _values: ClassVar[dict[str, str]] = {"values": "increase"}
 
-
-class Road(_PerSample):
+class Road(_PerSample, number="road"):
     """The mean of ROAD; see ``captum_tgrad.metrics.road``."""
-
-    higher_is_better = HIGHER_IS_BETTER["road"]
-    _function = "road"
-    _values: ClassVar[dict[str, str]] = {"values": "road"}
 
 
 class _Localization(_PerSample):
@@ -248,7 +243,7 @@ class _Localization(_PerSample):
         self._keep(getattr(functions, self._function)(attributions, regions, **own))
 
 
-class PointingGame(_Localization):
+class PointingGame(_Localization, number="pointing_game"):
     """The share of hits; see ``captum_tgrad.metrics.pointing_game``.
 
     Example:
@@ -259,33 +254,17 @@ class PointingGame(_Localization):
         tensor(0.5000)
     """
 
-    higher_is_better = HIGHER_IS_BETTER["pointing_game"]
-    _function = "pointing_game"
-    _values: ClassVar[dict[str, str]] = {"values": "pointing_game"}
 
-
-class EnergyInMask(_Localization):
+class EnergyInMask(_Localization, number="energy_in_mask"):
     """The mean share of positive attribution; see ``captum_tgrad.metrics.energy_in_mask``."""
 
-    higher_is_better = HIGHER_IS_BETTER["energy_in_mask"]
-    _function = "energy_in_mask"
-    _values: ClassVar[dict[str, str]] = {"values": "energy_in_mask"}
 
-
-class MassAccuracy(_Localization):
+class MassAccuracy(_Localization, number="mass_accuracy"):
     """The mean share of absolute attribution; see ``captum_tgrad.metrics.mass_accuracy``."""
 
-    higher_is_better = HIGHER_IS_BETTER["mass_accuracy"]
-    _function = "mass_accuracy"
-    _values: ClassVar[dict[str, str]] = {"values": "mass_accuracy"}
 
-
-class RankAccuracy(_Localization):
+class RankAccuracy(_Localization, number="rank_accuracy"):
     """The mean share of the highest places; see ``captum_tgrad.metrics.rank_accuracy``."""
-
-    higher_is_better = HIGHER_IS_BETTER["rank_accuracy"]
-    _function = "rank_accuracy"
-    _values: ClassVar[dict[str, str]] = {"values": "rank_accuracy"}
 
 
 def _no_model(*args: Any) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from captum_tgrad.metrics.registry import LOCALIZATION_NUMBERS, NUMBERS
+from captum_tgrad.metrics.registry import ALL_NUMBERS
 from captum_tgrad.visualization.method_colors import method_styles
 
 if TYPE_CHECKING:
@@ -34,8 +34,7 @@ def metrics_figure(summary: Mapping[str, Any]) -> Figure:
     shown = _shown(summary)
     # The caption needs the height of some bars.
     there = next(iter(shown.values()))
-    known = {**NUMBERS, **LOCALIZATION_NUMBERS}
-    numbers = {name: each for name, each in known.items() if name in there}
+    numbers = {name: each for name, each in ALL_NUMBERS.items() if name in there}
     rows = len(numbers) // _COLUMNS + 1
     figure = _figure(4.0 * _COLUMNS, rows * (1.2 + 0.28 * max(len(shown), 5)))
     grid = figure.subplots(rows, _COLUMNS, sharey=True)

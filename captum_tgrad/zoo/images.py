@@ -52,7 +52,7 @@ def load_image(path: str | Path) -> Image:
             raise ValueError(
                 f"{path} is damaged and cannot be read as an image: {error}"
             ) from error
-    return _as_rgb(image, path)
+    return as_rgb(image, str(path))
 
 
 def sample_image() -> Image:
@@ -99,16 +99,32 @@ def _too_large(path: Path, error: Exception) -> ValueError:
     )
 
 
-def _as_rgb(image: Image, path: Path) -> Image:
-    """Converts any kind of image to RGB, without losing what it looks like."""
+def as_rgb(image: Image, name: str = "image") -> Image:
+    """Converts any kind of image to RGB, without losing what it looks like.
+
+    Args:
+        image: An image of Pillow.
+        name: Its name in messages.
+
+    Raises:
+        TypeError: It is no image of Pillow, such as a path.
+        ValueError: It has 32-bit pixels.
+    """
+    if not hasattr(image, "convert"):
+        raise TypeError(
+            f"{name} must be an image of Pillow, got {type(image).__name__}:"
+            " captum_tgrad.zoo.load_image reads one from a file."
+        )
     from PIL import Image
 
+    if image.mode == "RGB" and not image.has_transparency_data:
+        return image
     if image.mode.startswith("I;16"):
         # Pillow's own conversion cuts everything above 255, which leaves a white image.
         image = image.point(lambda value: value * (1 / 256)).convert("L")
     if image.mode in ("I", "F"):
         raise ValueError(
-            f"{path} has 32-bit pixels (mode {image.mode}): convert it to 8 or 16 bits a channel"
+            f"{name} has 32-bit pixels (mode {image.mode}): convert it to 8 or 16 bits a channel"
         )
     if image.has_transparency_data:
         image = image.convert("RGBA")

@@ -10,6 +10,7 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as transform
 
 from captum_tgrad.zoo.classifier import Box
+from captum_tgrad.zoo.images import as_rgb
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -64,7 +65,7 @@ class Preprocessing:
 
     def crop(self, image: Image) -> Image:
         """Returns what the network sees of an RGB image, ``crop_size`` squared."""
-        image = _rgb(image)
+        image = as_rgb(image)
         cropped: Image
         if self.resize == "crop":
             resized = transform.resize(image, [self.resize_size], interpolation=self.interpolation)
@@ -102,18 +103,3 @@ class Preprocessing:
         pixels = transform.to_tensor(self.crop(image))
         normalized: Tensor = transform.normalize(pixels, list(self.mean), list(self.std))
         return normalized
-
-
-def _rgb(image: Any) -> Image:
-    """An image of Pillow in RGB.
-
-    Raises:
-        TypeError: It is no image of Pillow, such as a path.
-    """
-    if not hasattr(image, "convert"):
-        raise TypeError(
-            f"image must be an image of Pillow, got {type(image).__name__}:"
-            " captum_tgrad.zoo.load_image reads one from a file."
-        )
-    converted: Image = image if image.mode == "RGB" else image.convert("RGB")
-    return converted

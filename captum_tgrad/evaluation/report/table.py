@@ -11,10 +11,9 @@ from captum_tgrad._support.printable import in_markdown
 from captum_tgrad.evaluation.report.summary import COLUMNS, REFERENCE, Summary
 from captum_tgrad.evaluation.report.verdict import verdict
 from captum_tgrad.evaluation.storage.protocol import protocol_lines
-from captum_tgrad.metrics.registry import LOCALIZATION_NUMBERS, NUMBERS
+from captum_tgrad.metrics.registry import ALL_NUMBERS, LOCALIZATION_NUMBERS
 
 _SKIPPED_SHOWN = 20
-_KNOWN = {**NUMBERS, **LOCALIZATION_NUMBERS}
 _NUMBERS = re.compile(r"[-+\d.e]*( \[[-+\d.e]+, [-+\d.e]+\])?")
 
 
@@ -72,7 +71,7 @@ def heading(column: str) -> str:
     """The heading of a column, with an arrow that points to better."""
     if column == "seconds":
         return "Seconds per image \N{DOWNWARDS ARROW}"
-    number = _KNOWN[column]
+    number = ALL_NUMBERS[column]
     arrow = "\N{UPWARDS ARROW}" if number.higher_is_better else "\N{DOWNWARDS ARROW}"
     return f"{number.title} {arrow}"
 
@@ -121,7 +120,9 @@ def table_of(summary: Summary, part: str | None = None, *, brief: bool = False) 
     return Table(
         ["Method", *map(heading, columns), *(["Images"] if counted else [])],
         [_row(each, part, columns, brief)[: None if counted else -1] for each in shown],
-        {} if part else {heading(name): _best(shown, name) for name in columns if name in _KNOWN},
+        {}
+        if part
+        else {heading(name): _best(shown, name) for name in columns if name in ALL_NUMBERS},
     )
 
 
@@ -153,7 +154,7 @@ def _best(shown: list[Mapping[str, Any]], column: str) -> list[int]:
     }
     if len(set(means.values())) < 2:
         return []
-    best = (max if _KNOWN[column].higher_is_better else min)(means.values())
+    best = (max if ALL_NUMBERS[column].higher_is_better else min)(means.values())
     return [number for number, mean in means.items() if mean == best]
 
 

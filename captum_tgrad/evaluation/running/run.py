@@ -15,7 +15,7 @@ from captum_tgrad._support.progress import Bar
 from captum_tgrad.evaluation.methods.method import image_seed
 from captum_tgrad.evaluation.running.batch_halving import Halving
 from captum_tgrad.evaluation.running.localization import localization
-from captum_tgrad.evaluation.running.scoring import Image, Scoring, logits_of
+from captum_tgrad.evaluation.running.scoring import ImageToScore, Scoring, logits_of
 from captum_tgrad.evaluation.running.settings import Settings
 from captum_tgrad.evaluation.running.speed import in_fast_format
 from captum_tgrad.evaluation.running.timed_method import ExplainedImage, TimedMethod, reason_of
@@ -236,7 +236,7 @@ class Run:
         except (OSError, ValueError) as error:
             self._files.skip(image.name, None, str(error))
             return
-        scored = self._scoring(Image(inputs, target, maps))
+        scored = self._scoring(ImageToScore(inputs, target, maps))
         for method, each in explained.items():
             numbers = scored.numbers(method)
             if numbers["difference"] != numbers["difference"]:  # NaN

@@ -22,7 +22,7 @@ from captum_tgrad.metrics.registry import NUMBERS
 
 
 @dataclass(frozen=True)
-class Image:
+class ImageToScore:
     """One image to score.
 
     Attributes:
@@ -81,7 +81,7 @@ class Scoring:
         self._findings: Counter[tuple[str, str]] = Counter()
         self._scored = 0
 
-    def __call__(self, image: Image) -> Scored:
+    def __call__(self, image: ImageToScore) -> Scored:
         """The metrics of one image, for at least one method."""
         # One part, whose size is the chunk: as many examples at once as fit.
         _, scored = next(self._parts(lambda part: self._score(image, part.stop), self._parts.size))
@@ -89,7 +89,7 @@ class Scoring:
         self._findings.update(scored.findings.found.keys())
         return scored
 
-    def _score(self, image: Image, chunk: int) -> Scored:
+    def _score(self, image: ImageToScore, chunk: int) -> Scored:
         curves = {
             "n_steps": self._settings.n_steps,
             "ties": self._settings.ties,

@@ -72,15 +72,21 @@ LocalizationDeclaration = Callable[
 
 
 def localization(
-    run: Callable[..., Sequence[Localized]], result: Callable[[Localized], Result]
+    run: Callable[..., Sequence[Localized]],
+    kind: Callable[[Tensor, Tensor, dict[str, Any]], Result],
 ) -> Callable[[LocalizationDeclaration[Options]], Localization[Options, Result]]:
     """Turns a function that has a signature and a docstring into a localization metric.
 
     Args:
         run: Gets the ``LocalizationCall`` and, by name, the arguments that not all of these metrics
             have.
-        result: From what was found for one method to what the metric returns for it.
+        kind: The class of the result, from the numbers, their chance level and the protocol.
     """
+
+    def result(found: Localized) -> Result:
+        return kind(found.numbers, found.chance, found.protocol)
+
+    result.__annotations__["return"] = getattr(kind, "__name__", "")
 
     def decorate(declaration: LocalizationDeclaration[Options]) -> Localization[Options, Result]:
         function = bound(declaration, LocalizationCall, run, result)
