@@ -12,7 +12,7 @@ from captum_tgrad.decomposition.combine import Aggregation, check_options
 from captum_tgrad.decomposition.terms import Decomposition
 from captum_tgrad.explanation.explanation import Explanation, Prediction, TermScore
 from captum_tgrad.explanation.rival import Rivals, rivals_of
-from captum_tgrad.zoo.classifier import Box, Classifier
+from captum_tgrad.zoo.classifier import Classifier
 from captum_tgrad.zoo.preprocessing import Preprocessing
 from captum_tgrad.zoo.targets import resolve_target
 
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 _PREDICTIONS = 5
 _LARGEST_TERMS = 10
 # Of the photograph that a map is drawn over, for each pixel of the map; and at most a side.
-_PIXELS_OF_PHOTO = 2
-_LONGEST = 4096
 
 
 def explain(
@@ -146,10 +144,9 @@ def _explanation_of(
         return Prediction(index, classifier.class_names[index], float(probabilities[index]))
 
     steps = classifier.preprocess
-    seen = shown = photo = None
+    seen = shown = None
     if isinstance(steps, Preprocessing):
         seen, shown = steps.seen(*image.size), steps.shown(*image.size)
-        photo = _reduced(image, seen, _PIXELS_OF_PHOTO * steps.crop_size)
     best = probabilities.topk(min(_PREDICTIONS, len(probabilities))).indices.tolist()
     return Explanation(
         image=classifier.crop(image),
@@ -164,23 +161,13 @@ def _explanation_of(
         largest_terms=scores.largest(sample),
         residual=float(scores.residuals[sample]),
         decomposition=decomposition,
-        size=image.size,
+        original=image,
         seen=seen,
         shown=shown,
-        photo=photo,
         aggregation=aggregation,
         model=classifier.name,
-        original=image,
         rival=None if rivals is None else rivals.of(sample, prediction),
     )
-
-
-def _reduced(image: Image, seen: Box, side: int) -> Image:
-    """An image at a size at which the longer side of what was seen of it has so many pixels."""
-    scale = side / max(seen[2] - seen[0], seen[3] - seen[1])
-    scale = min(scale, _LONGEST / max(image.size))
-    width, height = (max(round(scale * size), 1) for size in image.size)
-    return image.resize((width, height), reducing_gap=2.0)
 
 
 def _device_of(model: nn.Module) -> torch.device:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from torch import Tensor
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from captum_tgrad.zoo.classifier import Box
 
 _SURE = 1.5
+_PIXELS_OF_PHOTO = 2
+_LONGEST = 4096
 
 
 @dataclass(frozen=True)
@@ -85,16 +88,13 @@ class Explanation:
         largest_terms: Those whose scores are the furthest from 0, the furthest first.
         residual: What of the logit no term explains: rounding, unless something hid from the trace.
         decomposition: All terms with their maps, where they were asked for: one sample, on the CPU.
-        size: Width and height of the image, in pixels.
+        original: The whole image, as it was given.
         seen: The part of it that the network saw, as left, top, right and bottom, in its pixels;
             None where that is not known.
-        shown: Where that part is in ``image`` and in the map, likewise: all of them, unless there
-            is a border.
-        photo: The whole image, of a size at which the part that was seen has about twice as many
-            pixels a side as the map; None where that part is not known.
+        shown: The place of that part in ``image`` and in the map: all of them, unless there is a
+            border.
         aggregation: How the terms became the map: ``"paper"`` or ``"levels"``.
         model: The name of the classifier.
-        original: The whole image, as it was given.
         rival: The class that it was compared with, where one was asked for.
     """
 
@@ -110,14 +110,31 @@ class Explanation:
     largest_terms: tuple[TermScore, ...]
     residual: float
     decomposition: Decomposition | None = None
-    size: tuple[int, int] | None = None
+    original: Image | None = None
     seen: Box | None = None
     shown: Box | None = None
-    photo: Image | None = None
     aggregation: Aggregation = "paper"
     model: str = ""
-    original: Image | None = None
     rival: Rival | None = None
+
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """Width and height of the original image, in pixels."""
+        return None if self.original is None else self.original.size
+
+    @cached_property
+    def photo(self) -> Image | None:
+        """The whole image, reduced for a figure; None where the part that was seen is not known.
+
+        The part that was seen has about twice as many pixels a side as the map.
+        """
+        if self.original is None or self.seen is None:
+            return None
+        left, top, right, bottom = self.seen
+        scale = _PIXELS_OF_PHOTO * max(self.attribution.shape) / max(right - left, bottom - top)
+        scale = min(scale, _LONGEST / max(self.original.size))
+        width, height = (max(round(scale * size), 1) for size in self.original.size)
+        return self.original.resize((width, height), reducing_gap=2.0)
 
     @property
     def cut_away(self) -> float:
