@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import inspect
 import math
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor
 
 from captum_tgrad import metrics
+from captum_tgrad.metrics.engine.metric import DECLARED
 from captum_tgrad.metrics.registry import LOCALIZATION_NUMBERS
 
 
@@ -38,13 +38,11 @@ def localization(
     masks = isinstance(region, Tensor) and region.dtype == torch.bool
     given = region[None] if masks else [region]
     found: dict[str, dict[str, float]] = {method: {} for method in maps}
-    with warnings.catch_warnings():
-        # Of constant maps, the metrics of the curves have warned.
-        warnings.simplefilter("ignore", UserWarning)
-        for name, number in LOCALIZATION_NUMBERS.items():
-            results = getattr(metrics, number.function)(dict(maps), given, nan_policy="omit")
-            for method, result in results.items():
-                found[method][name] = float(getattr(result, number.field))
+    for name, number in LOCALIZATION_NUMBERS.items():
+        # The metrics of the curves have the same findings, about constant maps.
+        results, _ = DECLARED[number.function].evaluate(dict(maps), given, nan_policy="omit")
+        for method, result in results.items():
+            found[method][name] = float(getattr(result, number.field))
     return found
 
 

@@ -11,6 +11,7 @@ from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, cast, overloa
 from torch import Tensor
 
 from captum_tgrad._support.captum_private import log_usage
+from captum_tgrad.metrics.engine.findings import Findings
 from captum_tgrad.metrics.engine.metric_call import Attributions, MetricCall
 
 Options = ParamSpec("Options")
@@ -44,17 +45,32 @@ class Metric(Protocol[Options, Result]):
 
 @dataclass(frozen=True)
 class Declared:
-    """What ``metric`` knows of a metric.
+    """A declared metric.
 
     Attributes:
+        name: The name of the metric.
+        call_type: As given to ``bound``.
         run: As given to ``metric``.
         result: As given to ``metric``.
         signature: The signature of the metric.
     """
 
+    name: str
+    call_type: Callable[..., Any]
     run: Callable[..., Sequence[Any]]
     result: Callable[[Any], Any]
     signature: inspect.Signature
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> tuple[Any, Findings]:
+        """What the metric returns, and the findings, which are not warned of."""
+        try:
+            arguments = self.signature.bind(*args, **kwargs)
+        except TypeError as error:
+            raise TypeError(f"{self.name}(): {error}") from None
+        arguments.apply_defaults()
+        call = self.call_type(self.name, **arguments.arguments)
+        results = [self.result(found) for found in self.run(call, **call.options)]
+        return call.by_name(results), call.findings
 
 
 DECLARED: dict[str, Declared] = {}
@@ -104,19 +120,14 @@ def bound(
         result: As for ``metric``.
     """
     signature = inspect.signature(declaration)
-    DECLARED[declaration.__name__] = Declared(run, result, signature)
+    declared = Declared(declaration.__name__, call_type, run, result, signature)
+    DECLARED[declared.name] = declared
 
     @wraps(declaration)
     def function(*args: Any, **kwargs: Any) -> Any:
-        try:
-            arguments = signature.bind(*args, **kwargs)
-        except TypeError as error:
-            raise TypeError(f"{declaration.__name__}(): {error}") from None
-        arguments.apply_defaults()
-        call = call_type(declaration.__name__, **arguments.arguments)
-        results = [result(found) for found in run(call, **call.options)]
-        call.findings.warn()
-        return call.by_name(results)
+        results, findings = declared.evaluate(*args, **kwargs)
+        findings.warn()
+        return results
 
     returned = inspect.signature(result, eval_str=False).return_annotation
     annotation = f"{returned} | dict[str, {returned}]"
