@@ -132,6 +132,8 @@ class Recorder:
 
     def _inputs(self, call: Call) -> frozenset[int]:
         """The numbers of the inputs on which a call depends."""
+        if len(self._everything) == 1:
+            return self._everything
         read = call.dependent[:1] if call.name in _SHAPED_LIKE_ANOTHER else call.dependent
         inputs = frozenset[int]()
         for origin in map(origin_of, read):
