@@ -110,3 +110,9 @@ def test_quick_says_what_it_is_in_the_protocol(tmp_path):
     arguments = ["evaluate", "--out", str(tmp_path), "--limit", "1", "--quick"]
     main([*arguments, "--methods", "saliency"])
     assert json.loads((tmp_path / "protocol.json").read_text())["n_steps"] == 14
+
+
+def test_one_image_has_no_interval_to_compare_with():
+    table = _evaluate(limit=1).table
+    assert table.startswith("# 2 methods on 1 image\n")
+    assert "Steps or images" not in table

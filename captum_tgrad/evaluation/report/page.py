@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from captum_tgrad.evaluation.report.shown_images import ShownImage
 from captum_tgrad.evaluation.report.summary import REFERENCE, Summary
-from captum_tgrad.evaluation.report.table import table_of
+from captum_tgrad.evaluation.report.table import table_of, title_of
 from captum_tgrad.evaluation.report.verdict import verdict
 from captum_tgrad.visualization.html_report import Report
 
@@ -34,7 +34,7 @@ def page(
     """
     methods: Mapping[str, Any] = summary["methods"]
     report = Report(
-        f"{len(methods)} methods on {summary['images']} images",
+        title_of(summary),
         f"Means, with intervals: {summary['interval']}. An arrow points to better.",
     )
     report.section("Metrics")

@@ -28,7 +28,7 @@ def markdown(summary: Summary) -> str:
     """
     methods: Mapping[str, Any] = summary["methods"]
     lines = [
-        f"# {len(methods)} methods on {summary['images']} images",
+        f"# {title_of(summary)}",
         "",
         f"Means, with intervals: {summary['interval']}. An arrow points to better.",
         "",
@@ -50,12 +50,18 @@ def markdown(summary: Summary) -> str:
     return "\n".join(lines) + "\n"
 
 
+def title_of(summary: Summary) -> str:
+    """How many methods on how many images."""
+    methods, images = len(summary["methods"]), summary["images"]
+    return f"{methods} method{'s' * (methods != 1)} on {images} image{'s' * (images != 1)}"
+
+
 def _steps_or_images(summary: Summary) -> str:
     """Whether more steps or more images would make the table sharper; empty if that is unknown."""
     steps = summary.get("steps")
     cells = [each["difference"] for each in summary["methods"].values() if each["images"]]
     widths = [(cell["high"] - cell["low"]) / 2 for cell in cells if cell["mean"] is not None]
-    if not steps or not widths:
+    if not steps or not widths or summary["images"] < 2:
         return ""
     width = max(widths)
     what = "steps" if steps["of_a_mean"] > width else "images"
