@@ -32,6 +32,19 @@ def test_a_softmax_in_the_model_is_not_taken_twice(dtype):
     LOGITS.float()
 
 
+@pytest.mark.filterwarnings("ignore:The baseline keeps")
+def test_a_softmax_is_known_though_bfloat16_rounds_it():
+    # The softmax of (0.6, 0.9, -0.5, -4.2) there. Its sum is 0.9971.
+    rounded = torch.tensor([[0.369140625, 0.5, 0.125, 0.00299072265625]], dtype=torch.bfloat16)
+
+    def model(x):
+        return rounded.expand(len(x), 4)
+
+    found = deletion(model, X, MAPS, target=2, baselines=0, n_steps=2)
+    assert found.protocol["score"] == "probability"
+    assert found.clean_score.tolist() == [0.125, 0.125]
+
+
 def test_other_metrics_do_not_take_it_twice_either():
     found = average_drop(PROBABILITIES, X, MAPS, target=[3, 4])
     wanted = average_drop(LOGITS, X, MAPS, target=[3, 4])
