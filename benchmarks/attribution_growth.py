@@ -1,9 +1,9 @@
 """How T-Grad's time and memory grow with the length of a sequence, beside Saliency's.
 
-Prints a Markdown table. Times are medians of interleaved pairs; memory is the most that was
-resident during one call, above the loaded model, a process for each figure. Run:
+Prints a Markdown table, and draws a figure of it. Times are medians of interleaved pairs; memory is
+the most that was resident during one call, above the loaded model, a process for each number. Run:
 
-    python -m benchmarks.attribution_growth [--pairs 7]
+    python -m benchmarks.attribution_growth [--pairs 7] [--out docs/images/growth.png]
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import argparse
 import resource
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -47,10 +48,37 @@ def peak(name: str, length: int, method: str) -> float:
     return most - pages * resource.getpagesize() / 2**20
 
 
+@dataclass(frozen=True)
+class Growth:
+    """What was measured of one network at one length.
+
+    Attributes:
+        network: The name of the network.
+        length: The length of the sequence.
+        ratio: T-Grad's time over Saliency's.
+        seconds: Of one T-Grad call.
+        memory: For each method, MiB.
+    """
+
+    network: str
+    length: int
+    ratio: float
+    seconds: float
+    memory: tuple[float, ...]
+
+    def __str__(self) -> str:
+        own, others = self.memory
+        return (
+            f"| {self.network} | {self.length} | {self.ratio:.2f} | {self.seconds * 1e3:.0f} |"
+            f" {own / max(others, 1):.2f} ({own:.0f} MiB) |"
+        )
+
+
 def main() -> None:
-    """Prints the tables."""
+    """Prints the table, and draws the figure if it is asked for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--pairs", type=int, default=7)
+    parser.add_argument("--out", type=Path, help="the figure (default: none)")
     parser.add_argument("--peak", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.peak:
@@ -60,30 +88,62 @@ def main() -> None:
     # A child's peak counts that of its parent until then: memory is measured before this process
     # has run a model.
     memory = {
-        (name, length): [_peak_in_own_process(name, length, method) for method in METHODS]
+        (name, length): tuple(_peak_in_own_process(name, length, method) for method in METHODS)
         for name, (_, _, _, lengths) in NETWORKS.items()
         for length in lengths
     }
-    cpu = torch.device("cpu")
     print("| network | length | T-Grad / Saliency | milliseconds | memory / InputXGradient's |")
     print("|---|---|---|---|---|")
-    for (name, length), (own, others) in memory.items():
-        model, inputs = _made(name, length)
-        t_grad, saliency = TGradAttribution(model), Saliency(model)
+    found = []
+    for (name, length), each in memory.items():
+        found.append(Growth(name, length, *_times(name, length, options.pairs), each))
+        print(found[-1], flush=True)
+    if options.out is not None:
+        draw(found, options.out)
 
-        def one(t_grad: TGradAttribution = t_grad, inputs: torch.Tensor = inputs) -> object:
-            return t_grad.attribute(inputs, target=0)
 
-        def other(saliency: Saliency = saliency, inputs: torch.Tensor = inputs) -> object:
-            return saliency.attribute(inputs, target=0)
+def _times(name: str, length: int, pairs: int) -> tuple[float, float]:
+    """T-Grad's time over Saliency's, and the seconds of one T-Grad call."""
+    model, inputs = _made(name, length)
+    t_grad, saliency, cpu = TGradAttribution(model), Saliency(model), torch.device("cpu")
 
-        found = ratio(one, other, options.pairs, cpu)
-        spent = sorted(seconds(one, cpu) for _ in range(options.pairs))[options.pairs // 2]
-        print(
-            f"| {name} | {length} | {found:.2f} | {spent * 1e3:.0f} |"
-            f" {own / max(others, 1):.2f} ({own:.0f} MiB) |",
-            flush=True,
-        )
+    def one() -> object:
+        return t_grad.attribute(inputs, target=0)
+
+    def other() -> object:
+        return saliency.attribute(inputs, target=0)
+
+    found = ratio(one, other, pairs, cpu)
+    return found, sorted(seconds(one, cpu) for _ in range(pairs))[pairs // 2]
+
+
+def draw(found: list[Growth], out: Path) -> None:
+    """Draws the time ratio and the memory over the length of the sequence."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 4), layout="constrained")
+    times, memory = figure.subplots(1, 2)
+    times.axhline(1, color="gray", linestyle="--", label="Saliency")
+    for name, color, mark in zip(NETWORKS, ("C0", "C1"), "os", strict=True):
+        of_network = [each for each in found if each.network == name]
+        lengths = [each.length for each in of_network]
+        ratios = [each.ratio for each in of_network]
+        times.plot(lengths, ratios, f"{mark}-", color=color, label=f"T-Grad, {name}")
+        for number, (method, line) in enumerate((("T-Grad", "-"), ("InputXGradient", ":"))):
+            heights = [each.memory[number] for each in of_network]
+            label = f"{method}, {name}"
+            memory.plot(lengths, heights, f"{mark}{line}", color=color, label=label)
+    times.set_ylabel("time / Saliency's")
+    memory.set_ylabel("memory above the loaded model, MiB")
+    ticks = sorted({each.length for each in found})
+    for axes in (times, memory):
+        axes.set_xscale("log")
+        axes.set_ylim(0)
+        axes.set_xticks(ticks, [str(tick) for tick in ticks], rotation=45)
+        axes.minorticks_off()
+        axes.set_xlabel("length of the sequence")
+        axes.legend(fontsize="small")
+    figure.savefig(out, dpi=150)
 
 
 def _peak_in_own_process(name: str, length: int, method: str) -> float:
