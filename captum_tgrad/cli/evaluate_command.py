@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor
 
 from captum_tgrad.cli.chosen_methods import chosen_methods
@@ -25,6 +26,7 @@ from captum_tgrad.evaluation import (
 from captum_tgrad.evaluation.distributed import joined_processes, own_device
 from captum_tgrad.evaluation.image_files import BUILT_IN
 from captum_tgrad.evaluation.report.write import FILES
+from captum_tgrad.evaluation.running.score_dtype import check_score_dtype
 from captum_tgrad.evaluation.workers import Workers
 from captum_tgrad.zoo import Classifier, load_classifier
 from captum_tgrad.zoo.class_names import read_class_names
@@ -51,6 +53,7 @@ def run_evaluate(options: argparse.Namespace) -> int:
         classifier = load_classifier(options.model, options.weights, names, options.resize)
         pictures = _pictures(options, classifier)
         boxes = None if options.boxes is None else boxes_of(options.boxes, pictures, classifier)
+        check_score_dtype(_score_dtype(options), classifier.model, device)
     classifier.model.to(device)
     with joined_processes(device):
         return _evaluate(options, classifier, pictures, methods, boxes)
@@ -78,6 +81,7 @@ def _evaluate(
                 batch_size=options.batch_size,
                 max_examples_per_batch=options.max_examples_per_batch,
                 score=options.score,
+                score_dtype=_score_dtype(options),
                 ties=options.ties,
                 limit=options.limit,
                 seed=options.seed,
@@ -103,6 +107,11 @@ def _evaluate(
         ]
     )
     return _SOMETHING_SKIPPED if found.skipped else 0
+
+
+def _score_dtype(options: argparse.Namespace) -> torch.dtype:
+    dtype: torch.dtype = getattr(torch, options.score_dtype)
+    return dtype
 
 
 def _pictures(options: argparse.Namespace, classifier: Classifier) -> ImageFiles:

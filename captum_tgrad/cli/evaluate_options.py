@@ -113,6 +113,13 @@ def _add_protocol(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--score", choices=["softmax", "logit"], default="softmax")
     group.add_argument(
+        "--score-dtype",
+        choices=["float32", "bfloat16"],
+        default="float32",
+        help="bfloat16: score images in half precision, in a third to two thirds of the time where"
+        " the hardware computes in it; maps stay in float32 (default: %(default)s)",
+    )
+    group.add_argument(
         "--ties",
         choices=["stable", "group"],
         default="stable",

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from captum_tgrad._support.progress import Bar, progress_bar
 from captum_tgrad._support.show import html_table
-from captum_tgrad._support.untouched import training_modules
 from captum_tgrad._support.warn import warn_user
+from captum_tgrad.evaluation.checks import check_black, check_budget, check_model, check_out
 from captum_tgrad.evaluation.methods.built_in import METHODS, chosen_methods, titles_of
 from captum_tgrad.evaluation.methods.method import Black, Method, black_image
 from captum_tgrad.evaluation.report.shown_images import ImageShow
@@ -24,6 +24,7 @@ from captum_tgrad.evaluation.report.table import table_of
 from captum_tgrad.evaluation.report.write import write_results
 from captum_tgrad.evaluation.running.localization import described_regions
 from captum_tgrad.evaluation.running.run import STEPS, Files, Run, device_name, device_of
+from captum_tgrad.evaluation.running.score_dtype import check_score_dtype
 from captum_tgrad.evaluation.running.settings import Settings, Targets
 from captum_tgrad.evaluation.running.speed import examples_at_once, examples_per_batch
 from captum_tgrad.evaluation.running.timed_method import TimedMethod
@@ -78,6 +79,7 @@ def evaluate(
     batch_size: int = 8,
     max_examples_per_batch: int | None = None,
     score: Literal["softmax", "logit"] = "softmax",
+    score_dtype: torch.dtype = torch.float32,
     ties: Ties = "stable",
     limit: int | None = None,
     seed: int = 0,
@@ -116,6 +118,9 @@ def evaluate(
         max_examples_per_batch: The number of perturbed images in one call of the model; it changes
             numbers by rounding only. None: 8 on a CPU, 64 on other devices.
         score: ``"softmax"`` or ``"logit"``; as for ``insertion_deletion``.
+        score_dtype: ``torch.bfloat16``: the passes that score images, changed or not, run under
+            autocast to bfloat16, for speed; the maps, the class that is explained, the curves and
+            the softmax are computed as always. ``torch.float32``: all passes are the model's own.
         ties: As for ``insertion_deletion``.
         limit: Use only the first ``limit`` images.
         seed: Random seed, 0 or more; the user's random state is restored. Methods of your own get a
@@ -135,7 +140,8 @@ def evaluate(
 
     Raises:
         TypeError: An argument has the wrong type.
-        ValueError: An argument is invalid, or the model is in training mode or returns no logits.
+        ValueError: An argument is invalid, ``score_dtype`` cannot be used on the device or with a
+            model in float64, or the model is in training mode or returns no logits.
         RuntimeError: The model accepts none of the images; its own error.
         OutputError: A ValueError: ``out`` has records and ``resume`` is False, the records used
             other settings or images, which the message names, or ``out`` is a file.
@@ -150,7 +156,7 @@ def evaluate(
         >>> found.summary["methods"]["t_grad"]["images"]
         3
     """
-    _check_out(out, resume)
+    check_out(out, resume)
     chosen = chosen_methods(methods)
     samples = Samples(dataset, limit)
     name = model.name if isinstance(model, Classifier) else type(model).__name__
@@ -160,13 +166,14 @@ def evaluate(
         resize = getattr(model.preprocess, "resize", resize)
         black = black_image(model) if black is None else black
         model = model.model
-    _check_model(model)
-    _check_black(0.0 if black is None else black)
+    check_model(model)
+    check_black(0.0 if black is None else black)
     black = 0.0 if black is None else black
     device = device_of(model)
     chunk, at_once = examples_per_batch(max_examples_per_batch, device), examples_at_once(device)
-    _check_budget(budget)
-    settings = Settings(target, n_steps, batch_size, chunk, score, ties, seed)
+    check_budget(budget)
+    check_score_dtype(score_dtype, model, device)
+    settings = Settings(target, n_steps, batch_size, chunk, score, ties, seed, score_dtype)
     protocol = {
         "model": name,
         "weights": fingerprint(model),
@@ -243,51 +250,6 @@ def _work(
         for index, image in enumerate(samples.names)
     ]
     return [(index, names) for index, names in lacking if names]
-
-
-def _check_out(out: Any, resume: bool) -> None:
-    if out is None:
-        if resume:
-            raise ValueError("resume goes on with the records in out: give that folder as out.")
-        return
-    if not isinstance(out, (str, Path)):
-        raise TypeError(f"out must be the path of a folder or None, got {type(out).__name__}.")
-    if isinstance(out, str) and not out.strip():
-        raise ValueError(f"out must be a folder, got {out!r}: name one, or give None for no files.")
-
-
-def _check_budget(budget: Any) -> None:
-    if budget is None:
-        return
-    if isinstance(budget, bool) or not isinstance(budget, (int, float)):
-        raise TypeError(f"budget must be a number of seconds or None, got {budget!r}.")
-    if not budget > 0:
-        raise ValueError(f"budget must be a positive number of seconds, got {budget!r}.")
-
-
-def _check_black(black: Any) -> None:
-    if isinstance(black, Tensor):
-        if black.dim() in (0, 3):
-            return
-        got = f"shape {tuple(black.shape)}"
-    elif isinstance(black, (int, float)):
-        return
-    else:
-        got = repr(black)
-    raise TypeError(f"black must be a number or a tensor (C, H, W), got {got}.")
-
-
-def _check_model(model: Any) -> None:
-    if not isinstance(model, nn.Module):
-        raise TypeError(
-            f"model must be a torch.nn.Module or a Classifier, got {type(model).__name__}."
-        )
-    training = training_modules(model)
-    if training:
-        raise ValueError(
-            f"model is in training mode, so that its scores depend on chance: call model.eval(). In"
-            f" training mode: {', '.join(training[:5])}."
-        )
 
 
 def _described(black: Black) -> float | str:

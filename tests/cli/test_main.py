@@ -61,6 +61,7 @@ EVALUATE |= {
     "budget",
     "quick",
     "boxes",
+    "score-dtype",
 }
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
+import torch
+
 from captum_tgrad.metrics.baselines import PRESETS
 from captum_tgrad.metrics.engine.checks import check_count
 from captum_tgrad.metrics.engine.ranking import Ties
@@ -28,6 +30,7 @@ class Settings:
     score: Literal["softmax", "logit"]
     ties: Ties
     seed: int
+    score_dtype: torch.dtype = torch.float32
 
     def __post_init__(self) -> None:
         for name in ("n_steps", "batch_size", "max_examples_per_batch"):
@@ -55,6 +58,7 @@ class Settings:
             "baseline": getattr(baseline, "__name__", repr(baseline)),
             "average_drop_baseline": 0,
             "score": self.score,
+            "score_dtype": str(self.score_dtype).removeprefix("torch."),
             "ties": self.ties,
             "channel_reduce": "sum",
             "interpolate_mode": "bilinear",

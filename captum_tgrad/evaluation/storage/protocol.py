@@ -20,6 +20,8 @@ Protocol = dict[str, Any]
 
 PROTOCOL_FILE = "protocol.json"
 _METHODS = "methods"
+# What earlier versions did, and did not write down.
+_UNWRITTEN = {"score_dtype": "float32"}
 # Places a side of what is left of an image in its digest.
 _GRID = 4
 
@@ -104,7 +106,8 @@ def joined(old: Protocol, new: Protocol) -> Protocol:
     Raises:
         OutputError: They differ in anything else; every difference is named.
     """
-    changes = list(_changes(old, json.loads(json.dumps(new)), ""))
+    written = json.loads(json.dumps(new))
+    changes = list(_changes({**_UNWRITTEN, **old}, {**_UNWRITTEN, **written}, ""))
     if changes:
         raise OutputError(
             f"existing records used other settings: {'; '.join(changes)}. The numbers would not be"

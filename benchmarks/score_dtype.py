@@ -1,0 +1,134 @@
+"""What ``score_dtype=torch.bfloat16`` of ``evaluate`` saves, and what it changes.
+
+Prints two Markdown tables: the time of both curves of an image as medians of interleaved pairs,
+beside a copy of the model in bfloat16; and the change of the areas of the built-in images. Run:
+
+    python -m benchmarks.score_dtype [--images 20] [--steps 28] [--pairs 9] [--clock cpu]
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import platform
+import warnings
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+import torch
+import torchvision
+from torch import nn
+
+from benchmarks import metric_cost
+from captum_tgrad.evaluation import built_in_images, evaluate
+from captum_tgrad.evaluation.running.score_dtype import scored_model
+from captum_tgrad.evaluation.running.speed import examples_per_batch, in_fast_format
+from captum_tgrad.metrics import insertion_deletion
+from captum_tgrad.zoo import load_classifier
+
+ZOO = ("efficientnet_lite0", "squeezenet1_1")
+RANDOM = ("resnet50", "vgg16")
+METHODS = ("t_grad", "grad_cam")
+AREAS = ("insertion", "deletion", "difference")
+
+
+def _model(name: str) -> nn.Module:
+    torch.manual_seed(0)
+    if name in ZOO:
+        return load_classifier(name).model
+    return torchvision.models.get_model(name, weights=None).eval()
+
+
+def _curves(model: nn.Module, steps: int, device: torch.device, dtype: torch.dtype) -> Callable:
+    """A call that scores both curves of one image, as ``evaluate`` does."""
+    generator = torch.Generator().manual_seed(0)
+    image = in_fast_format(torch.randn(1, 3, 224, 224, generator=generator).to(device, dtype))
+    return partial(
+        insertion_deletion,
+        model,
+        image,
+        torch.rand(1, 1, 224, 224, generator=generator).to(device),
+        0,
+        target=0,
+        n_steps=steps,
+        max_examples_per_batch=examples_per_batch(None, device),
+    )
+
+
+def _ratio(one: Callable, other: Callable, pairs: int, device: torch.device) -> float:
+    for call in (one, other):
+        call()
+    return metric_cost.compare(one, other, pairs, device)[0]
+
+
+def speed(steps: int, pairs: int, device: torch.device) -> None:
+    """Prints the ratios to float32."""
+    print("\n| network | bfloat16 / float32 | a copy in bfloat16 / float32 |\n|---|---|---|")
+    for name in (*ZOO, *RANDOM):
+        model = _model(name).to(device)
+        half = copy.deepcopy(model).to(torch.bfloat16)
+        own = _curves(model, steps, device, torch.float32)
+        cells = [
+            _ratio(_curves(each, steps, device, dtype), own, pairs, device)
+            for each, dtype in (
+                (scored_model(model, torch.bfloat16), torch.float32),
+                (half, torch.bfloat16),
+            )
+        ]
+        print(f"| {name} | {' | '.join(f'{cell:.2f}' for cell in cells)} |", flush=True)
+
+
+def effect(images: int, steps: int, device: torch.device) -> None:
+    """Prints the change of the areas, bfloat16 minus float32: mean, and root mean square."""
+    print(f"\n| network | method | {' | '.join(AREAS)} |\n{'|---' * (2 + len(AREAS))}|")
+    for name in ZOO:
+        classifier = load_classifier(name)
+        classifier.model.to(device)
+        found = [
+            evaluate(
+                classifier,
+                built_in_images(classifier),
+                METHODS,
+                n_steps=steps,
+                limit=images,
+                score_dtype=dtype,
+            ).records
+            for dtype in (torch.float32, torch.bfloat16)
+        ]
+        for method in METHODS:
+            cells = []
+            for key in AREAS:
+                exact, rounded = (
+                    np.array([each[key] for each in records if each["method"] == method])
+                    for records in found
+                )
+                change = rounded - exact
+                cells.append(f"{change.mean():+.4f}, {np.sqrt((change**2).mean()):.4f}")
+            print(f"| {name} | {method} | {' | '.join(cells)} |", flush=True)
+
+
+def main() -> None:
+    """Parses the options and prints the tables."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--images", type=int, default=20)
+    parser.add_argument("--steps", type=int, default=28)
+    parser.add_argument("--pairs", type=int, default=9)
+    parser.add_argument(
+        "--clock",
+        choices=metric_cost.CLOCKS,
+        default="wall",
+        help="cpu: for a machine that others use too",
+    )
+    options = parser.parse_args()
+    metric_cost.clock = metric_cost.CLOCKS[options.clock]
+    warnings.simplefilter("ignore", UserWarning)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    name = torch.cuda.get_device_name() if device.type == "cuda" else platform.machine()
+    print(f"{name}, {torch.get_num_threads()} threads, torch {torch.__version__}")
+    speed(options.steps, options.pairs, device)
+    effect(options.images, options.steps, device)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,59 @@
+"""Checks of the arguments of an evaluation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from captum_tgrad._support.untouched import training_modules
+
+
+def check_out(out: Any, resume: bool) -> None:
+    """Raises TypeError or ValueError unless ``out`` names a folder, or is None without resuming."""
+    if out is None:
+        if resume:
+            raise ValueError("resume goes on with the records in out: give that folder as out.")
+        return
+    if not isinstance(out, (str, Path)):
+        raise TypeError(f"out must be the path of a folder or None, got {type(out).__name__}.")
+    if isinstance(out, str) and not out.strip():
+        raise ValueError(f"out must be a folder, got {out!r}: name one, or give None for no files.")
+
+
+def check_budget(budget: Any) -> None:
+    """Raises TypeError or ValueError unless it is a positive number of seconds or None."""
+    if budget is None:
+        return
+    if isinstance(budget, bool) or not isinstance(budget, (int, float)):
+        raise TypeError(f"budget must be a number of seconds or None, got {budget!r}.")
+    if not budget > 0:
+        raise ValueError(f"budget must be a positive number of seconds, got {budget!r}.")
+
+
+def check_black(black: Any) -> None:
+    """Raises TypeError unless it is a number or an image."""
+    if isinstance(black, Tensor):
+        if black.dim() in (0, 3):
+            return
+        got = f"shape {tuple(black.shape)}"
+    elif isinstance(black, (int, float)):
+        return
+    else:
+        got = repr(black)
+    raise TypeError(f"black must be a number or a tensor (C, H, W), got {got}.")
+
+
+def check_model(model: Any) -> None:
+    """Raises TypeError unless it is a module, and ValueError if it is in training mode."""
+    if not isinstance(model, nn.Module):
+        raise TypeError(
+            f"model must be a torch.nn.Module or a Classifier, got {type(model).__name__}."
+        )
+    training = training_modules(model)
+    if training:
+        raise ValueError(
+            f"model is in training mode, so that its scores depend on chance: call model.eval(). In"
+            f" training mode: {', '.join(training[:5])}."
+        )

@@ -1,0 +1,74 @@
+"""The precision of the forward passes that score changed images.
+
+In bfloat16 they run under ``torch.autocast``, which leaves the model as it is. A copy of the model
+in bfloat16 takes memory, and is faster only where weights are many, as in VGG-16's linear layers,
+which autocast converts in every pass (``benchmarks/score_dtype.py``).
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+SCORE_DTYPES = (torch.float32, torch.bfloat16)
+
+
+class Autocast(nn.Module):
+    """A model whose forward passes run under autocast.
+
+    It is a module so that the metrics find the model's buffers.
+
+    Args:
+        model: The model, which is not changed.
+        dtype: The precision to compute in.
+    """
+
+    def __init__(self, model: nn.Module, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.model, self.training = model, model.training
+        self._dtype = dtype
+
+    def forward(self, inputs: Tensor) -> Any:
+        """What the model returns for inputs on the device to compute on."""
+        # Without the cache: inside an autocast of the user's it would outlive this call, and its
+        # weights, which were converted here, have no gradient.
+        with torch.autocast(inputs.device.type, self._dtype, cache_enabled=False):
+            return self.model(inputs)
+
+
+def scored_model(model: nn.Module, dtype: torch.dtype) -> nn.Module:
+    """The model as it is for float32, and under autocast for bfloat16."""
+    return model if dtype == torch.float32 else Autocast(model, dtype)
+
+
+def check_score_dtype(dtype: Any, model: nn.Module, device: torch.device) -> None:
+    """Raises ValueError unless the passes can run in this precision."""
+    if dtype not in SCORE_DTYPES:
+        known = " or ".join(map(str, SCORE_DTYPES))
+        raise ValueError(f"score_dtype must be {known}, got {dtype!r}.")
+    if dtype == torch.float32:
+        return
+    if any(each.dtype == torch.float64 for each in model.parameters()):
+        raise ValueError(
+            f"score_dtype={dtype} has no effect on a model in float64, which autocast leaves as it"
+            " is: convert the model and the images to float32, or use torch.float32."
+        )
+    if not _can_autocast(dtype, device):
+        raise ValueError(
+            f"score_dtype={dtype} cannot be used on {device.type}, where autocast does not support"
+            " it: use torch.float32."
+        )
+
+
+def _can_autocast(dtype: torch.dtype, device: torch.device) -> bool:
+    try:
+        with warnings.catch_warnings():
+            # Where it cannot, torch raises on some devices, and warns and goes on on others.
+            warnings.simplefilter("ignore")
+            with torch.autocast(device.type, dtype):
+                return torch.is_autocast_enabled(device.type)
+    except RuntimeError:
+        return False
