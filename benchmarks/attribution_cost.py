@@ -79,7 +79,9 @@ def cost_of_t_grad(options: argparse.Namespace, device: torch.device) -> list[st
             t_grad, saliency = TGradAttribution(model), Saliency(model)
             ratios.append(
                 ratio(
-                    lambda t_grad=t_grad, images=images: t_grad.attribute(images, target=0),
+                    lambda t_grad=t_grad, images=images, dim=case.channel_dim: t_grad.attribute(
+                        images, target=0, channel_dim=dim
+                    ),
                     lambda saliency=saliency, images=images: saliency.attribute(images, target=0),
                     options.pairs,
                     device,

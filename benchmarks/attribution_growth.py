@@ -13,6 +13,7 @@ import resource
 import subprocess
 import sys
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -23,8 +24,8 @@ from benchmarks.cases import CellLoop, Encoder
 from captum_tgrad import TGradAttribution
 
 METHODS = {
-    "TGradAttribution": TGradAttribution,
-    "InputXGradient": InputXGradient,
+    "TGradAttribution": lambda model: partial(TGradAttribution(model).attribute, channel_dim=-1),
+    "InputXGradient": lambda model: InputXGradient(model).attribute,
 }
 NETWORKS = {
     "LSTM cell": (CellLoop, 32, 4, (50, 100, 200, 400)),
@@ -41,9 +42,9 @@ def _made(name: str, length: int) -> tuple[torch.nn.Module, torch.Tensor]:
 def peak(name: str, length: int, method: str) -> float:
     """The most that was resident during one call, above the loaded model, in MiB."""
     model, inputs = _made(name, length)
-    attribution = METHODS[method](model)
+    attribute = METHODS[method](model)
     pages = int(Path("/proc/self/statm").read_text().split()[1])
-    attribution.attribute(inputs, target=0)
+    attribute(inputs, target=0)
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
     return most - pages * resource.getpagesize() / 2**20
 
@@ -105,10 +106,11 @@ def main() -> None:
 def _times(name: str, length: int, pairs: int) -> tuple[float, float]:
     """T-Grad's time over Saliency's, and the seconds of one T-Grad call."""
     model, inputs = _made(name, length)
-    t_grad, saliency, cpu = TGradAttribution(model), Saliency(model), torch.device("cpu")
+    t_grad, saliency = METHODS["TGradAttribution"](model), Saliency(model)
+    cpu = torch.device("cpu")
 
     def one() -> object:
-        return t_grad.attribute(inputs, target=0)
+        return t_grad(inputs, target=0)
 
     def other() -> object:
         return saliency.attribute(inputs, target=0)
@@ -138,7 +140,7 @@ def draw(found: list[Growth], out: Path) -> None:
     ticks = sorted({each.length for each in found})
     for axes in (times, memory):
         axes.set_xscale("log")
-        axes.set_ylim(0)
+        axes.set_ylim(0, 1.25 * axes.get_ylim()[1])  # room for the legend
         axes.set_xticks(ticks, [str(tick) for tick in ticks], rotation=45)
         axes.minorticks_off()
         axes.set_xlabel("length of the sequence")

@@ -26,6 +26,11 @@ class Case:
     shape: tuple[int, ...]
     limit: float
 
+    @property
+    def channel_dim(self) -> int:
+        """The dimension of the input that is not a place: the last one of tokens, (N, T, E)."""
+        return -1 if len(self.shape) == 3 else 1
+
     def make(self, device: torch.device) -> tuple[nn.Module, Tensor]:
         """The network in evaluation mode, with random weights, and a random input."""
         torch.manual_seed(0)
