@@ -24,7 +24,7 @@ from captum_tgrad.decomposition.places.places import Places, input_places, sampl
 from captum_tgrad.decomposition.places.reduction import Reduction, reduction
 from captum_tgrad.decomposition.precision import in_full_precision, without_autocast
 from captum_tgrad.decomposition.scratch import Scratch
-from captum_tgrad.decomposition.term import Term, term
+from captum_tgrad.decomposition.term import Term
 from captum_tgrad.decomposition.terms import Decomposition
 from captum_tgrad.decomposition.trace import Trace
 
@@ -200,7 +200,7 @@ def _explained(
         contributions.append(contribution)
     several = len(leaves) > 1
     terms = [
-        term(f"input {number}" if several else "input", found.maps, found.score)
+        Term(f"input {number}" if several else "input", found.score, found.maps)
         for number, found in enumerate(mapped(reduced))
     ]
     delta = output - sum(each.score for each in [*terms, *biases])

@@ -25,7 +25,7 @@ from captum_tgrad.decomposition.places.places import Places
 from captum_tgrad.decomposition.places.reduction import SamplesLostError
 from captum_tgrad.decomposition.precision import without_autocast
 from captum_tgrad.decomposition.scratch import Scratch
-from captum_tgrad.decomposition.term import Term, term
+from captum_tgrad.decomposition.term import Term
 
 
 def _within(
@@ -133,7 +133,7 @@ class PendingTerms:
             calls[name] += 1
             name = name if calls[name] == 1 else f"{name}#{calls[name]}"
             lost = self._lost_at(each)
-            terms.append(term(name, found.maps, found.score, reduced.magnitudes, lost))
+            terms.append(Term(name, found.score, found.maps, reduced.magnitudes, lost))
         return terms
 
     def _lost_at(self, pending: PendingTerm) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -11,6 +13,7 @@ from torch import Tensor
 from captum_tgrad._support.show import numbers
 from captum_tgrad.decomposition.places.cells import Grid
 from captum_tgrad.decomposition.places.enlarging import on_whole_input
+from captum_tgrad.decomposition.precision import without_autocast
 
 
 @dataclass(frozen=True)
@@ -57,35 +60,52 @@ class Term:
             (``"conv#2"``). Outside of all modules, the operation's name. ``"input"`` is the term of
             the input, ``"input 0"`` and so on for several inputs. ``"features.4:hidden"`` is the
             term of operations that the trace cannot see.
-        positive: The evidence for the target, ``sum_c ReLU(c)`` over channels: shape
-            ``(N, 1, *spatial)`` at the operation's own resolution, ``(N, 1)`` if it has no place.
-            It covers the whole input, with zeros where the network cropped the input.
-        negative: The evidence against the target, ``sum_c ReLU(-c)``; the same shape.
         score: The term's signed share of the output, shape ``(N,)``: the sum of ``positive`` minus
             the sum of ``negative``.
-        inputs: The numbers of the network's inputs on which the term depends.
+        maps: The term on each input on which it depends, by the input's number.
         magnitudes: The range of ``|c|``, if a method needs it.
-        maps: The term on each of those inputs, by number. ``positive`` and ``negative`` are the
-            maps of the first input on which the term has a place.
         lost_at: The operation that lost the places, this one or an earlier one; empty if none did.
     """
 
     name: str
-    positive: Tensor
-    negative: Tensor
     score: Tensor
-    inputs: tuple[int, ...] = (0,)
+    maps: Mapping[int, TermMap] = field(repr=False)
     magnitudes: Magnitudes | None = None
-    maps: Mapping[int, TermMap] = field(default_factory=dict, repr=False)
     lost_at: str = ""
+
+    @property
+    def inputs(self) -> tuple[int, ...]:
+        """The numbers of the network's inputs on which the term depends."""
+        return tuple(sorted(self.maps))
+
+    @cached_property
+    def positive(self) -> Tensor:
+        """The evidence for the target, ``sum_c ReLU(c)`` over channels.
+
+        It is the map of the first input on which the term has a place: shape ``(N, 1, *spatial)``
+        at the operation's own resolution, ``(N, 1)`` if it has no place. It covers the whole input,
+        with zeros where the network cropped the input.
+        """
+        return self._on_whole_input("positive")
+
+    @cached_property
+    def negative(self) -> Tensor:
+        """The evidence against the target, ``sum_c ReLU(-c)``; as ``positive``."""
+        return self._on_whole_input("negative")
+
+    def _on_whole_input(self, evidence: Literal["positive", "negative"]) -> Tensor:
+        maps = [self.maps[number] for number in self.inputs]
+        shown = next((each for each in maps if each.grid is not None), maps[0])
+        found: Tensor = getattr(shown, evidence)
+        if shown.grid is None:
+            return found
+        with torch.inference_mode(False), torch.no_grad(), without_autocast(found):
+            return on_whole_input(found, shown.grid)
 
     @property
     def placed(self) -> Tensor:
         """The share of the term's evidence that has a place on an input, shape ``(N,)``."""
-        shares = [self.maps[number].placed for number in self.inputs if number in self.maps]
-        if not shares:
-            return torch.zeros_like(self.score)
-        return torch.stack(shares).amax(0)
+        return torch.stack([each.placed for each in self.maps.values()]).amax(0)
 
     @property
     def resolution(self) -> str:
@@ -94,19 +114,3 @@ class Term:
 
     def __repr__(self) -> str:
         return f"Term({self.name!r}, score {numbers(self.score)}, map {self.resolution})"
-
-
-def term(
-    name: str,
-    maps: Mapping[int, TermMap],
-    score: Tensor,
-    magnitudes: Magnitudes | None = None,
-    lost_at: str = "",
-) -> Term:
-    """Makes a term from its maps on the inputs on which it depends."""
-    inputs = tuple(sorted(maps)) if len(maps) > 1 else tuple(maps)
-    shown = next((maps[n] for n in inputs if maps[n].grid is not None), maps[inputs[0]])
-    positive, negative = shown.positive, shown.negative
-    if shown.grid is not None:
-        positive, negative = (on_whole_input(each, shown.grid) for each in (positive, negative))
-    return Term(name, positive, negative, score, inputs, magnitudes, maps, lost_at)
