@@ -1,4 +1,6 @@
-"""Draws the images of the README and of the results: ``python docs/draw_images.py``.
+"""Draws the images of the README and of the results.
+
+``python docs/draw_images.py`` draws all, ``python docs/draw_images.py cascade`` one.
 
 The photographs come with scikit-image: the espresso (by Rachel Michetti) and the cat (by Stefan van
 der Walt) are under CC0, the rocket (by SpaceX) is in the public domain.
@@ -7,6 +9,7 @@ der Walt) are under CC0, the rocket (by SpaceX) is in the public domain.
 from __future__ import annotations
 
 import io
+import sys
 from pathlib import Path
 
 import skimage.data
@@ -14,9 +17,12 @@ import torch
 from matplotlib.figure import Figure
 from PIL import Image
 
+from captum_tgrad import TGradAttribution
 from captum_tgrad.evaluation import get_method
-from captum_tgrad.visualization import methods_figure
-from captum_tgrad.zoo import load_classifier
+from captum_tgrad.sanity_checks import cascading_randomization
+from captum_tgrad.sanity_checks.blocks import block_names
+from captum_tgrad.visualization import cascade_figure, methods_figure
+from captum_tgrad.zoo import Classifier, load_classifier
 
 IMAGES = Path(__file__).parent / "images"
 METHODS = [
@@ -29,9 +35,10 @@ METHODS = [
 ]
 
 
-def maps_of_methods() -> Figure:
-    """Three photographs, explained by six methods."""
-    classifier = load_classifier("efficientnet_lite0")
+def espresso_cat_and_rocket(
+    classifier: Classifier,
+) -> tuple[list[Image.Image], torch.Tensor, torch.Tensor]:
+    """The photographs as the network sees them, its inputs, and the classes that it predicts."""
     photographs = [
         Image.fromarray(photograph())
         for photograph in (skimage.data.coffee, skimage.data.chelsea, skimage.data.rocket)
@@ -39,15 +46,34 @@ def maps_of_methods() -> Figure:
     inputs = torch.stack([classifier.preprocess(each) for each in photographs])
     with torch.no_grad():
         targets = classifier.model(inputs).argmax(dim=1)
+    return [classifier.crop(each) for each in photographs], inputs, targets
+
+
+def maps_of_methods() -> Figure:
+    """Three photographs, explained by six methods."""
+    classifier = load_classifier("efficientnet_lite0")
+    images, inputs, targets = espresso_cat_and_rocket(classifier)
     maps = {}
     for name in METHODS:
         method = get_method(name)
         explainer = method.build(classifier)
         maps[method.title] = explainer(inputs, targets)
     return methods_figure(
-        [classifier.crop(each) for each in photographs],
-        maps,
+        images, maps, labels=[classifier.class_names[target] for target in targets.tolist()]
+    )
+
+
+def cascade() -> Figure:
+    """T-Grad while the network is randomized, with the settings of benchmarks/sanity_check.py."""
+    classifier = load_classifier("efficientnet_lite0")
+    images, inputs, targets = espresso_cat_and_rocket(classifier)
+    model = classifier.model
+    layers = block_names(model, lambda: model(inputs))
+    return cascade_figure(
+        cascading_randomization(model, TGradAttribution, inputs, targets, layers=layers, seed=0),
+        images,
         labels=[classifier.class_names[target] for target in targets.tolist()],
+        title="T-Grad while EfficientNet-Lite0 is randomized, from the classifier to the input",
     )
 
 
@@ -59,4 +85,7 @@ def write(figure: Figure, path: Path, dpi: int) -> None:
 
 
 if __name__ == "__main__":
-    write(maps_of_methods(), IMAGES / "methods.webp", dpi=110)
+    drawn = {"methods": (maps_of_methods, 110), "cascade": (cascade, 100)}
+    for name in sys.argv[1:] or drawn:
+        draw, dpi = drawn[name]
+        write(draw(), IMAGES / f"{name}.webp", dpi=dpi)
