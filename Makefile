@@ -25,7 +25,7 @@ NEWEST_PYTHON ?= python3.13
 help: ## List the targets.
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' $(MAKEFILE_LIST)
 
-demo: $(ENVIRONMENT) ## Install everything into .venv and explain a picture; the figure goes to explained/.
+demo: $(ENVIRONMENT) ## Install everything into .venv and explain a photo; the figure goes to explained/.
 	$(VENV)/bin/captum-tgrad explain --out $(OUT)/
 
 test: $(ENVIRONMENT) ## Run all tests and the examples in the docstrings.

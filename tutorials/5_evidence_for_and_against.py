@@ -1,5 +1,5 @@
 """
-A misclassified picture: evidence for and against
+A misclassified image: evidence for and against
 =================================================
 
 The network calls an off-road car a *convertible*. What speaks for that, what against it, and why
