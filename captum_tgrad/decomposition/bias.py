@@ -166,7 +166,8 @@ def in_pairs(bias: Bias, output: Tensor) -> ElementBias:
 @lru_cache
 def _just_below(limit: float, dtype: torch.dtype) -> float:
     """The next smaller number of a type."""
-    return float(torch.nextafter(torch.tensor(limit, dtype=dtype), torch.tensor(0.0, dtype=dtype)))
+    number, zero = torch.tensor([limit, 0.0], dtype=dtype, device="cpu")
+    return float(torch.nextafter(number, zero))
 
 
 def _product(gradient: Tensor, value: Tensor, scratch: Scratch) -> Tensor:

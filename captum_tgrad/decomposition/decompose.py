@@ -141,7 +141,7 @@ def _require_order(output: Any, samples: int) -> None:
         return
     claims = next((own for axis, own in given.claims.items() if axis.input == SAMPLES), ())
     rows = [claim.index.reshape(len(claim.index), -1) for claim in claims]
-    in_order = torch.arange(1, samples + 1)
+    in_order = torch.arange(1, samples + 1, device="cpu")
     if len(rows) != 1 or rows[0].shape[1] != 1 or not torch.equal(rows[0][:, 0], in_order):
         raise ValueError(
             "forward_func mixes the samples of the batch, or returns them in another order. Explain"
@@ -194,7 +194,7 @@ def _explained(
     contributions, reduced, scratch = [], [], Scratch(0)
     for number, (leaf, own, gradient) in enumerate(zip(leaves, given, gradients, strict=True)):
         contribution = in_full_precision(gradient) * in_full_precision(leaf.detach())
-        one = ElementBias(partial(torch.ones, (), dtype=contribution.dtype))
+        one = ElementBias(partial(contribution.new_ones, ()))
         plain = Summing(summing.axes, summing.samples, summing.device)
         reduced.append(plain.reduced(contribution, one, own, frozenset([number]), scratch))
         contributions.append(contribution)

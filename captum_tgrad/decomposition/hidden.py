@@ -228,7 +228,7 @@ def _along(part: Tensor, tensor: Tensor, dim: int) -> Tensor:
 def _gradient_of(tensor: Tensor, sources: list[Tensor], part: Tensor) -> list[Tensor] | None:
     """The gradients of a part of an output at the sources; None if there are none."""
     generator = torch.Generator().manual_seed(0)
-    probe = torch.rand(tensor.shape, generator=generator).add_(0.5).to(tensor) * part
+    probe = torch.rand(tensor.shape, generator=generator, device="cpu").add_(0.5).to(tensor) * part
     gradients = torch.autograd.grad(tensor, sources, probe, retain_graph=True, allow_unused=True)
     if all(gradient is None for gradient in gradients):
         return None

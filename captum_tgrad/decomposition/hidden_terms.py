@@ -124,7 +124,7 @@ class HiddenTerm:
         if self.total is None:
             return None
         if self.is_elementwise:
-            one = ElementBias(partial(torch.ones, (), dtype=self.total.dtype))
+            one = ElementBias(partial(self.total.new_ones, ()))
             return summing.reduced(self.total, one, self.roots[0].places, self.inputs, scratch)
         total = self.total.reshape(-1, 1).to(summing.device)
         by = reduction(self.roots[0].places, (), summing.samples)

@@ -150,7 +150,7 @@ def _first_time(op: Op, point: Tensors, direction: Tensors) -> tuple[str, Tensor
         generator = torch.Generator().manual_seed(0)
         # Infinite elements have been masked.
         probes = [
-            torch.randn(output.shape, generator=generator, dtype=torch.float64)
+            torch.randn(output.shape, generator=generator, dtype=torch.float64, device="cpu")
             .to(output)
             .where(output.isfinite(), 0)
             for output in outputs

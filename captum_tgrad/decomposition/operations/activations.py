@@ -36,7 +36,7 @@ def saturated(call: Call, output: Tensor) -> Bias | None:
 @lru_cache
 def _rounded(limit: float, dtype: torch.dtype) -> float:
     """A limit, rounded to the type of the output that is compared with it."""
-    return float(torch.tensor(limit, dtype=dtype))
+    return float(torch.tensor(limit, dtype=dtype, device="cpu"))
 
 
 def limits_of_clamp(call: Call) -> tuple[float, float]:
@@ -69,7 +69,7 @@ def clamp(call: Call, output: Tensor) -> Bias | None:
 def _passes_at_its_limits(name: str, two: bool) -> bool:
     """Whether this version of torch passes a gradient where an element equals the limit."""
     with torch.inference_mode(False), torch.enable_grad():
-        z = torch.zeros(1, requires_grad=True)
+        z = torch.zeros(1, device="cpu", requires_grad=True)
         limit = {"clamp_min": {"min": 0.0}, "clamp_max": {"max": 0.0}}.get(name, {"min": 0.0})
         y = z.clamp(min=0.0, max=1.0) if two else z.clamp(**limit)
         (gradient,) = torch.autograd.grad(y, z)

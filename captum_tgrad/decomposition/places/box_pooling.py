@@ -49,7 +49,7 @@ def pooled_in_boxes(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
         start, stop = corners[:, 3 - dim], corners[:, 5 - dim]
         if not bound["aligned"]:
             stop = torch.maximum(stop, start + 1)  # as torchvision has it
-        shares = torch.arange(output.shape[dim] + 1) / output.shape[dim]
+        shares = torch.arange(output.shape[dim] + 1, device="cpu") / output.shape[dim]
         ends = start[:, None] + (stop - start)[:, None] * shares
         found.setdefault(axis, []).append(_between(claim, ends, dim, axis))
     return [places(output.shape, found)]

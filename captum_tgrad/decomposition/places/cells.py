@@ -41,7 +41,10 @@ class Grid:
         """Whether cells of equal width cover the whole input."""
         for cells, extent in zip(self.axes, self.extents, strict=True):
             width = extent / len(cells)
-            middle = torch.arange(len(cells), dtype=torch.float64) * width + (width - 1) / 2
+            middle = (
+                torch.arange(len(cells), dtype=torch.float64, device="cpu") * width
+                + (width - 1) / 2
+            )
             if not torch.allclose(cells[:, 0], middle, atol=1e-6 * width):
                 return False
         return True

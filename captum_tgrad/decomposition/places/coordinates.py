@@ -63,14 +63,14 @@ class Coordinates:
     def borders(self) -> tuple[Tensor, Tensor]:
         """The borders of each element's cell; inf and -inf if it has none."""
         middle, half = self.cells[:, 0], self.cells[:, 1] / 2
-        infinite = torch.full((1,), torch.inf, dtype=torch.float64)
+        infinite = torch.full((1,), torch.inf, dtype=torch.float64, device="cpu")
         low = torch.cat([infinite, middle - half])
         high = torch.cat([-infinite, middle + half])
         return low[self.index], high[self.index]
 
     def padding(self) -> Tensor:
         """Whether each element is padding or has no cell."""
-        flags = torch.cat([torch.ones(1, dtype=torch.float64), self.cells[:, 2]])
+        flags = torch.cat([torch.ones(1, dtype=torch.float64, device="cpu"), self.cells[:, 2]])
         return flags[self.index] > 0
 
     def aligned(self, rank: int) -> Coordinates:
@@ -111,7 +111,7 @@ def coordinates(index: Tensor, cells: Tensor) -> Coordinates | None:
     offset = 0 if int(index.min()) == 0 else 1
     kept = torch.round(cells[used - 1], decimals=10)
     cells, order = kept.unique(dim=0, return_inverse=True)  # type: ignore[no-untyped-call]
-    number = torch.cat([torch.zeros(1 - offset, dtype=torch.long), order + 1])
+    number = torch.cat([torch.zeros(1 - offset, dtype=torch.long, device="cpu"), order + 1])
     return _shared(number[place].contiguous(), cells.contiguous())
 
 
@@ -172,7 +172,9 @@ def narrowed(claim: Coordinates | None) -> Coordinates | None:
 def along(shape: Sequence[int], dim: int, extent: int | None = None) -> Coordinates:
     """The coordinates of a tensor whose dimension ``dim`` is the whole axis, in order."""
     size = shape[dim] if extent is None else extent
-    index = torch.arange(1, size + 1).reshape([size if d == dim else 1 for d in range(len(shape))])
-    pixels = torch.arange(size, dtype=torch.float64)
+    index = torch.arange(1, size + 1, device="cpu").reshape(
+        [size if d == dim else 1 for d in range(len(shape))]
+    )
+    pixels = torch.arange(size, dtype=torch.float64, device="cpu")
     cells = torch.stack([pixels, torch.ones_like(pixels), torch.zeros_like(pixels)], 1)
     return _shared(index, cells.contiguous())

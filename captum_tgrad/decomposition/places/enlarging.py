@@ -52,7 +52,7 @@ def _shares_on_whole_input(cells: Tensor, extent: int) -> Tensor:
     """The share of each cell that equal cells over the whole axis take."""
     size = max(round(extent / float(cells[:, 1].min())), 1)
     width = extent / size
-    start = torch.arange(size, dtype=torch.float64) * width - 0.5
+    start = torch.arange(size, dtype=torch.float64, device="cpu") * width - 0.5
     low, high = borders_of(cells)
     overlap = torch.minimum(high[:, None], start + width) - torch.maximum(low[:, None], start)
     share = torch.where(overlap < 1e-6 * width, 0, overlap)
@@ -62,7 +62,7 @@ def _shares_on_whole_input(cells: Tensor, extent: int) -> Tensor:
 def weights(source: Grid, target: Grid) -> list[Tensor]:
     """The sum of the enlarged map for a unit in each cell, axis by axis."""
     return [
-        torch.ones(len(cells)).double() if matrix is None else matrix.sum(1)
+        torch.ones(len(cells), device="cpu").double() if matrix is None else matrix.sum(1)
         for cells, matrix in zip(source.axes, _matrices(source, target), strict=True)
     ]
 
@@ -117,8 +117,8 @@ def _interpolation_matrix(middle: Tensor, low: Tensor, high: Tensor, points: Ten
     to_left = torch.where(joined, 1 - part, (points <= high[left] + slack).double())
     to_right = torch.where(joined, part, (points >= low[right] - slack).double())
     beside = (points < low[0] - slack) | (points > high[last] + slack)
-    matrix = torch.zeros(len(middle), len(points), dtype=torch.float64)
-    columns = torch.arange(len(points))
+    matrix = torch.zeros(len(middle), len(points), dtype=torch.float64, device="cpu")
+    columns = torch.arange(len(points), device="cpu")
     matrix.index_put_((left, columns), torch.where(beside, 0, to_left), accumulate=True)
     matrix.index_put_((right, columns), torch.where(beside, 0, to_right), accumulate=True)
     return matrix

@@ -123,7 +123,9 @@ def _tried(call: Call, outputs: Sequence[Tensor]) -> list[FoundPlaces]:
         return nothing
     generator = torch.Generator().manual_seed(0)
     values = {
-        id(t): torch.rand(t.shape, generator=generator, dtype=torch.float64).add_(0.1).to(t)
+        id(t): torch.rand(t.shape, generator=generator, dtype=torch.float64, device="cpu")
+        .add_(0.1)
+        .to(t)
         for t in call.dependent
     }
     before = _run(call, lambda t: values.get(id(t), t))
@@ -180,7 +182,10 @@ def _commuting(
         sizes = {t.shape[dim - rank] for t in call.dependent if t.dim() >= rank - dim}
         if not sizes <= {1, size}:
             return False
-        for order in (torch.arange(size).flip(0), torch.randperm(size, generator=generator)):
+        for order in (
+            torch.arange(size, device="cpu").flip(0),
+            torch.randperm(size, generator=generator, device="cpu"),
+        ):
 
             def permuted(tensor: Tensor, order: Tensor = order) -> Tensor:
                 missing = rank - tensor.dim()
@@ -242,7 +247,7 @@ def _moving(call: Call, position: int, before: Tensor, values: dict[int, Tensor]
         return None
     (source,) = call.dependent
     given = places_of(source)
-    numbers = torch.arange(1, source.numel() + 1).reshape(source.shape).to(source)
+    numbers = torch.arange(1, source.numel() + 1, device="cpu").reshape(source.shape).to(source)
     after = _run(call, lambda t: numbers if t is source else t)
     if after is None or len(after) <= position or given is None:
         return None
@@ -250,7 +255,9 @@ def _moving(call: Call, position: int, before: Tensor, values: dict[int, Tensor]
     index = number.nan_to_num(-1).round().long()
     if not bool(((number == index) & (index >= 0) & (index <= source.numel())).all()):
         return None
-    own = torch.cat([torch.zeros(1).to(before), values[id(source)].flatten().to(before)])
+    own = torch.cat(
+        [torch.zeros(1, device="cpu").to(before), values[id(source)].flatten().to(before)]
+    )
     if not torch.equal(own[index.to(own.device)], before):
         return None
     claims = {}

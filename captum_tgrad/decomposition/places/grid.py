@@ -208,7 +208,7 @@ def refined(claim: Coordinates | None, dim: int, axis: Axis) -> Coordinates | No
     middles = claim.cells[:, 0][index - 1]
     widths = claim.cells[:, 1][index - 1]
     sign = -1.0 if float(middles[-1]) < float(middles[0]) else 1.0
-    part = torch.arange(len(index)) % times
+    part = torch.arange(len(index), device="cpu") % times
     center = middles + sign * widths * ((part + 0.5) / times - 0.5)
     half = widths / times / 2
     shape = claim.index.shape

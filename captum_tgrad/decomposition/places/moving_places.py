@@ -85,7 +85,7 @@ def _moved(
     cells, numbers = every.unique(dim=0, return_inverse=True)  # type: ignore[no-untyped-call]
     split = numbers.split([len(claim.cells) for claim in distinct])
     number_of = {
-        claim: torch.cat([torch.zeros(1, dtype=torch.long), own + 1])
+        claim: torch.cat([torch.zeros(1, dtype=torch.long, device="cpu"), own + 1])
         for claim, own in zip(distinct, split, strict=True)
     }
     replaced = [
@@ -106,7 +106,7 @@ def _as_numbers(tensor: Tensor, index: Tensor | None) -> Tensor:
     if index is not None:
         return index.float().expand(tensor.shape)
     if tensor.is_floating_point() or tensor.is_complex():
-        return torch.zeros(()).expand(tensor.shape)
+        return torch.zeros((), device="cpu").expand(tensor.shape)
     return tensor.detach().cpu()
 
 

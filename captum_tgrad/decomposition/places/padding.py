@@ -68,8 +68,8 @@ def _continued(
         return coordinates(F.pad(claim.index, pad), claim.cells)
     lines = []
     for border in (low, high):
-        before = border[0] - (middle[1] - middle[0]) * torch.arange(ends[0], 0, -1)
-        behind = border[-1] + (middle[-1] - middle[-2]) * torch.arange(1, ends[1] + 1)
+        before = border[0] - (middle[1] - middle[0]) * torch.arange(ends[0], 0, -1, device="cpu")
+        behind = border[-1] + (middle[-1] - middle[-2]) * torch.arange(1, ends[1] + 1, device="cpu")
         line = torch.cat([before, border, behind])
         shape[dim] = len(line)
         lines.append(line.reshape(shape))

@@ -32,9 +32,9 @@ def accumulated(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
                 borders = [border.expand(operand.shape) for border in claim.borders()]
                 if operand is source:
                     borders = [
-                        torch.full(tensor.shape, empty, dtype=torch.float64).scatter_reduce(
-                            dim, index, border, how
-                        )
+                        torch.full(
+                            tensor.shape, empty, dtype=torch.float64, device="cpu"
+                        ).scatter_reduce(dim, index, border, how)
                         for border, how, empty in zip(
                             borders, ("amin", "amax"), (torch.inf, -torch.inf), strict=True
                         )

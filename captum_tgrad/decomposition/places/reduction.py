@@ -165,7 +165,7 @@ def _reduction(given: Places, axes: Sequence[Axis], samples: int) -> Reduction:
     where = [_where([of[slot % len(of)] for _, of in cells], sizes) for slot in range(count)]
     all_placed = all(bool((cell >= 0).all()) for cell in where)
     if not any(bool((cell >= 0).any()) for cell in where):
-        sizes, tidied, where = [], [], [torch.zeros([1] * rank, dtype=torch.long)]
+        sizes, tidied, where = [], [], [torch.zeros([1] * rank, dtype=torch.long, device="cpu")]
     total = int(torch.Size(sizes).numel())
     shape = [given.shape[dim] if dim in dims else 1 for dim in range(rank)]
     indices = []
@@ -176,7 +176,7 @@ def _reduction(given: Places, axes: Sequence[Axis], samples: int) -> Reduction:
     in_order = (
         len(indices) == 1
         and indices[0].numel() == samples * total
-        and bool((indices[0] == torch.arange(samples * total)).all())
+        and bool((indices[0] == torch.arange(samples * total, device="cpu")).all())
         and all(matrix is None for _, matrix in tidied)
     )
     return Reduction(
@@ -195,28 +195,33 @@ def _reduction(given: Places, axes: Sequence[Axis], samples: int) -> Reduction:
 
 def _cells(claims: tuple[Coordinates, ...], axis: Axis) -> tuple[Tensor, list[Tensor]]:
     """The cells on the input, and each element's cell for each claim; -1 if outside the input."""
-    whole = torch.tensor([[(axis.extent - 1) / 2, axis.extent]], dtype=torch.float64)
+    whole = torch.tensor([[(axis.extent - 1) / 2, axis.extent]], dtype=torch.float64, device="cpu")
     if not claims:
-        return whole, [torch.zeros((), dtype=torch.long)]
+        return whole, [torch.zeros((), dtype=torch.long, device="cpu")]
     every = torch.cat([claim.cells for claim in claims])
     middle = every[:, 0]
     inside = (middle > -0.5 - 1e-6) & (middle < axis.extent - 0.5 + 1e-6) & (every[:, 2] == 0)
     if not bool(inside.any()):
-        return whole, [torch.full((), -1)] * len(claims)
+        return whole, [torch.full((), -1, device="cpu")] * len(claims)
     cells, place = every[inside, :2].unique(dim=0, return_inverse=True)  # type: ignore[no-untyped-call]
-    number = torch.full((len(every),), -1)
+    number = torch.full((len(every),), -1, device="cpu")
     number[inside] = place
     numbers, start = [], 0
     for claim in claims:
         stop = start + len(claim.cells)
-        numbers.append(torch.cat([torch.full((1,), -1), number[start:stop]])[claim.index])
+        numbers.append(
+            torch.cat([torch.full((1,), -1, device="cpu"), number[start:stop]])[claim.index]
+        )
         start = stop
     return cells, numbers
 
 
 def _where(numbers: list[Tensor], sizes: list[int]) -> Tensor:
     """The number of each element's cell on the grid; -1 if it has no place on one of the axes."""
-    cell, placed = torch.zeros((), dtype=torch.long), torch.ones((), dtype=torch.bool)
+    cell, placed = (
+        torch.zeros((), dtype=torch.long, device="cpu"),
+        torch.ones((), dtype=torch.bool, device="cpu"),
+    )
     for number, size in zip(numbers, sizes, strict=True):
         cell = cell * size + number.clamp_min(0)
         placed = placed & (number >= 0)
@@ -226,12 +231,12 @@ def _where(numbers: list[Tensor], sizes: list[int]) -> Tensor:
 def _sample_numbers(given: Places, samples: int, rank: int) -> Tensor:
     """The number of each element's sample, -1 if unknown; broadcastable to the tensor."""
     if samples == 1:
-        return torch.zeros([1] * rank, dtype=torch.long)
+        return torch.zeros([1] * rank, dtype=torch.long, device="cpu")
     own = next((claims for axis, claims in given.claims.items() if axis.input == SAMPLES), ())
     if len(own) != 1:
-        return torch.full([1] * rank, -1)
+        return torch.full([1] * rank, -1, device="cpu")
     (claim,) = own
-    number = torch.cat([torch.full((1,), -1), claim.cells[:, 0].round().long()])
+    number = torch.cat([torch.full((1,), -1, device="cpu"), claim.cells[:, 0].round().long()])
     return number[claim.index]
 
 
@@ -256,7 +261,7 @@ def _tidied(cells: Tensor) -> tuple[Tensor, Tensor | None]:
     share = overlap.clamp_min(0)
     covered = (share.sum(1) > 0.99 * width) & ~fine
     kept = ~covered
-    matrix = torch.eye(len(cells), dtype=torch.float64)[:, kept]
+    matrix = torch.eye(len(cells), dtype=torch.float64, device="cpu")[:, kept]
     columns = fine[kept].nonzero().flatten()
     rows = covered.nonzero().flatten()
     matrix[rows[:, None], columns] = share[covered] / share[covered].sum(1, keepdim=True)
