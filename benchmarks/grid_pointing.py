@@ -1,7 +1,7 @@
 """How much of each map is on the image of its class, in grids of several images (GridPG).
 
-Images with a label (LABELS, or folders of classes, as for ``evaluate``) are used if the network
-predicts it confidently. One that was trained on smoothed labels is seldom sure: give a lower
+An image is used if the network predicts its label (LABELS, or folders of classes, as for
+``evaluate``; without labels, any class) confidently. One that was trained on smoothed labels is seldom sure: give a lower
 confidence. An image is in several grids, so intervals and paired differences are bootstrapped over
 the images, not over the grids. Each method is written to OUT when it is done; the same command goes
 on where it ended, and prints all that OUT holds. Run:
@@ -150,6 +150,9 @@ def main() -> None:
     options = parser.parse_args()
     classifier = load_classifier(options.model)
     pictures = images_in(options.images, classifier, options.labels)
+    missing = pictures.labels.count(None)
+    if 0 < missing < len(pictures):
+        raise SystemExit(f"{missing} of {len(pictures)} images have no label: name all, or none")
     settings = settings_of(pictures, options)
     options.out.mkdir(parents=True, exist_ok=True)
     for method in chosen_methods(options):
@@ -160,7 +163,7 @@ def main() -> None:
             print(f"{method.title}: {share:.3f}, {record['seconds']:.0f} seconds", flush=True)
     records = records_in(options.out, settings)
     images = len(by_image(next(iter(records.values()))))
-    print(f"\n{options.model}, {options.grids} grids of {images} images\n")
+    print(f"\n{options.model}, {options.grids} grids, made from {images} images\n")
     print("\n".join(table(records)))
 
 

@@ -22,7 +22,7 @@ from torch import nn
 
 from benchmarks import metric_cost
 from captum_tgrad.evaluation import built_in_images, evaluate
-from captum_tgrad.evaluation.running.score_dtype import scored_model
+from captum_tgrad.evaluation.running.score_dtype import scoring_model
 from captum_tgrad.evaluation.running.speed import examples_per_batch, in_fast_format
 from captum_tgrad.metrics import insertion_deletion
 from captum_tgrad.zoo import load_classifier
@@ -41,7 +41,7 @@ def _model(name: str) -> nn.Module:
 
 
 def _curves(model: nn.Module, steps: int, device: torch.device, dtype: torch.dtype) -> Callable:
-    """A call that scores both curves of one image, as ``evaluate`` does."""
+    """A call that scores both curves of one image, from and to zeros."""
     generator = torch.Generator().manual_seed(0)
     image = in_fast_format(torch.randn(1, 3, 224, 224, generator=generator).to(device, dtype))
     return partial(
@@ -72,7 +72,7 @@ def speed(steps: int, pairs: int, device: torch.device) -> None:
         cells = [
             _ratio(_curves(each, steps, device, dtype), own, pairs, device)
             for each, dtype in (
-                (scored_model(model, torch.bfloat16), torch.float32),
+                (scoring_model(model, torch.bfloat16), torch.float32),
                 (half, torch.bfloat16),
             )
         ]

@@ -110,6 +110,7 @@ def test_moved_to_another_device():
     moved = WHOLE.to("meta")
     assert moved.output.is_meta
     assert moved["1"].maps[0].positive.is_meta
+    assert moved["1"].positive.is_meta
     assert WHOLE.to("cpu")["1"].score.equal(WHOLE["1"].score)
 
 
@@ -119,11 +120,11 @@ def test_what_torch_saves_it_loads_with_its_default(tmp_path):
     program = (
         "import sys, torch\nfrom captum_tgrad import Decomposition\n"
         "whole = torch.load(sys.argv[1])\nassert isinstance(whole, Decomposition)\n"
-        "print(*(float(term.score.sum()) for term in whole))"
+        "print(*(float((term.positive * term.score[0]).sum()) for term in whole))"
     )
     done = subprocess.run(
         [sys.executable, "-c", program, path], capture_output=True, text=True, check=True
     )
     assert [float(number) for number in done.stdout.split()] == [
-        float(term.score.sum()) for term in WHOLE
+        float((term.positive * term.score[0]).sum()) for term in WHOLE
     ]

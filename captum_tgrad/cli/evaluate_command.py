@@ -25,6 +25,7 @@ from captum_tgrad.evaluation import (
 )
 from captum_tgrad.evaluation.distributed import joined_processes, own_device
 from captum_tgrad.evaluation.image_files import BUILT_IN
+from captum_tgrad.evaluation.report.table import title_of
 from captum_tgrad.evaluation.report.write import FILES
 from captum_tgrad.evaluation.running.score_dtype import check_score_dtype
 from captum_tgrad.evaluation.workers import Workers
@@ -96,9 +97,7 @@ def _evaluate(
     if not Workers().first:
         return 0  # Else torchrun would end the first process before it has said what was skipped.
     summary = found.summary
-    count, images = len(summary["methods"]), summary["images"]
-    numbers = f"{count} method{'s'[: count != 1]} on {images} image{'s'[: images != 1]}"
-    say_results(options, f"{classifier.name}, {numbers}", summary)
+    say_results(options, f"{classifier.name}, {title_of(summary)}", summary)
     say_written(options, options.out, FILES)
     say_skipped(
         [

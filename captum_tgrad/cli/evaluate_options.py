@@ -116,8 +116,8 @@ def _add_protocol(parser: argparse.ArgumentParser) -> None:
         "--score-dtype",
         choices=["float32", "bfloat16"],
         default="float32",
-        help="bfloat16: score images in half precision, in a third to two thirds of the time where"
-        " the hardware computes in it; maps stay in float32 (default: %(default)s)",
+        help="bfloat16: score images in half precision, which is faster on hardware that supports"
+        " it; maps stay in float32 (default: %(default)s)",
     )
     group.add_argument(
         "--ties",

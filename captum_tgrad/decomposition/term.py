@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cached_property
-from typing import Literal
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -86,21 +86,28 @@ class Term:
         at the operation's own resolution, ``(N, 1)`` if it has no place. It covers the whole input,
         with zeros where the network cropped the input.
         """
-        return self._on_whole_input("positive")
+        return self._on_whole_input(self._shown.positive)
 
     @cached_property
     def negative(self) -> Tensor:
-        """The evidence against the target, ``sum_c ReLU(-c)``; as ``positive``."""
-        return self._on_whole_input("negative")
+        """The evidence against the target, ``sum_c ReLU(-c)``; the same shape as ``positive``."""
+        return self._on_whole_input(self._shown.negative)
 
-    def _on_whole_input(self, evidence: Literal["positive", "negative"]) -> Tensor:
+    @property
+    def _shown(self) -> TermMap:
         maps = [self.maps[number] for number in self.inputs]
-        shown = next((each for each in maps if each.grid is not None), maps[0])
-        found: Tensor = getattr(shown, evidence)
-        if shown.grid is None:
-            return found
-        with torch.inference_mode(False), torch.no_grad(), without_autocast(found):
-            return on_whole_input(found, shown.grid)
+        return next((each for each in maps if each.grid is not None), maps[0])
+
+    def _on_whole_input(self, evidence: Tensor) -> Tensor:
+        grid = self._shown.grid
+        if grid is None:
+            return evidence
+        with torch.inference_mode(False), torch.no_grad(), without_autocast(evidence):
+            return on_whole_input(evidence, grid)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What is saved: not the maps on the whole input, which follow from ``maps``."""
+        return {each.name: getattr(self, each.name) for each in fields(self)}
 
     @property
     def placed(self) -> Tensor:

@@ -71,9 +71,11 @@ class BoxRegions(Mapping[str, Tensor]):
 
         found = self.boxes[name]
         width, height = load_image(self.files[name]).size
-        boxes = torch.tensor(found.boxes, dtype=torch.float64).reshape(-1, 4)
+        boxes = torch.tensor(found.boxes, dtype=torch.float64, device="cpu").reshape(-1, 4)
         if found.size is not None:
-            boxes = boxes * torch.tensor([width / found.size[0], height / found.size[1]] * 2)
+            boxes = boxes * torch.tensor(
+                [width / found.size[0], height / found.size[1]] * 2, device="cpu"
+            )
         try:
             mask = as_masks([boxes], 1, (height, width), torch.device("cpu"))[0]
         except ValueError as error:

@@ -141,7 +141,7 @@ def evaluate(
     Raises:
         TypeError: An argument has the wrong type.
         ValueError: An argument is invalid, ``score_dtype`` cannot be used on the device or with a
-            model in float64, or the model is in training mode or returns no logits.
+            model that is not in float32, or the model is in training mode or returns no logits.
         RuntimeError: The model accepts none of the images; its own error.
         OutputError: A ValueError: ``out`` has records and ``resume`` is False, the records used
             other settings or images, which the message names, or ``out`` is a file.
@@ -187,7 +187,7 @@ def evaluate(
         "versions": versions(),
         "methods": {method.name: method.settings for method in chosen},
     }
-    if resize != "crop":  # Which earlier versions did, and did not write down.
+    if resize != "crop":
         protocol["resize"] = resize
     timed = {
         method.name: TimedMethod(method, model, black, batch_size, at_once) for method in chosen
@@ -254,5 +254,5 @@ def _work(
 
 def _described(black: Black) -> float | str:
     """A number as it is, and a digest of an image."""
-    values = torch.as_tensor(black)
+    values = torch.as_tensor(black, device="cpu")
     return image_digest(values) if values.dim() else float(values)

@@ -44,9 +44,9 @@ class _Blur:
     def _kernel(self) -> Tensor:
         """A Gaussian out to four sigma; what lies outside of the window is wrapped into it."""
         reach = int(4 * self.sigma + 0.5)
-        offsets = torch.arange(-reach, reach + 1)
+        offsets = torch.arange(-reach, reach + 1, device="cpu")
         weights = torch.exp(-0.5 * (offsets.double() / self.sigma) ** 2)
-        kernel = torch.zeros(self.kernel_size, dtype=torch.float64)
+        kernel = torch.zeros(self.kernel_size, dtype=torch.float64, device="cpu")
         places = (offsets + self.kernel_size // 2) % self.kernel_size
         return kernel.index_add_(0, places, weights / weights.sum())
 

@@ -182,7 +182,9 @@ def _ranked(call: MetricCall, method: str, seed: int) -> tuple[list[Tensor], Ten
     broken = broken | ~call.inputs[0].flatten(1).isfinite().all(1)
     relevance = pooled(maps)
     generator = torch.Generator().manual_seed(seed)
-    shuffled = torch.randperm(relevance.shape[1], generator=generator).to(relevance.device)
+    shuffled = torch.randperm(relevance.shape[1], generator=generator, device="cpu").to(
+        relevance.device
+    )
     orders = [
         shuffled[relevance[:, shuffled].sort(dim=1, descending=descending, stable=True).indices]
         for descending in (True, False)
@@ -197,7 +199,9 @@ class _Imputer:
         (self._dim,) = call.channel_dims
         self._images = channels_first(call.inputs[0], self._dim).nan_to_num(0, 0, 0)
         generator = torch.Generator().manual_seed(seed)
-        drawn = torch.randn(self._images.shape[1:], generator=generator, dtype=torch.float64)
+        drawn = torch.randn(
+            self._images.shape[1:], generator=generator, dtype=torch.float64, device="cpu"
+        )
         self._noise = (noise * drawn).to(self._images)
 
     def __call__(

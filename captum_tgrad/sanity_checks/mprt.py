@@ -210,4 +210,4 @@ def _entropy(maps: Tensor, n_bins: int) -> Tensor:
         shares = np.histogram(values, n_bins)[0] / len(values)
         shares = shares[shares > 0]
         found.append(float(-(shares * np.log(shares)).sum()))
-    return torch.tensor(found, dtype=torch.float64)
+    return torch.tensor(found, dtype=torch.float64, device="cpu")

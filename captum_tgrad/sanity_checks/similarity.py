@@ -54,7 +54,9 @@ def similarity(one: Tensor, other: Tensor) -> Similarity:
         [_ssim(first, second) if has_places else math.nan for first, second in pairs],
         [_ssim(first, second) if has_places else math.nan for first, second in absolute],
     )
-    return Similarity(*(torch.tensor(column, dtype=torch.float64) for column in columns))
+    return Similarity(
+        *(torch.tensor(column, dtype=torch.float64, device="cpu") for column in columns)
+    )
 
 
 def _arrays(maps: Tensor) -> _Array:

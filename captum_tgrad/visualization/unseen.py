@@ -54,7 +54,7 @@ def reduced(attribution: Tensor, size: tuple[int, int]) -> Tensor:
 def placed(values: Array, box: Box, size: tuple[int, int]) -> Array:
     """A map of the part in the box as one of the whole image, 0 elsewhere."""
     left, top, right, bottom = box
-    whole = torch.zeros(size, dtype=torch.float64)
+    whole = torch.zeros(size, dtype=torch.float64, device="cpu")
     whole[top:bottom, left:right] = torch.from_numpy(values)
     array: Array = whole.numpy()
     return array
@@ -72,7 +72,7 @@ def cover(axes: Axes, box: Box, size: tuple[int, int], picture: Array | None = N
     left, top, right, bottom = box
     if (left, top, right, bottom) == (0, 0, size[1], size[0]):
         return
-    gray = torch.full((*size, 4), _GRAY)
+    gray = torch.full((*size, 4), _GRAY, device="cpu")
     if picture is not None:
         faint = _CONTRAST * (torch.from_numpy(picture).mean(2, keepdim=True) - 0.5) + _GRAY
         gray[..., :3] = faint.clamp(0, 1)

@@ -22,7 +22,7 @@ def normalization(classifier: Classifier) -> tuple[Tensor, Tensor]:
     """
     steps = classifier.preprocess
     if isinstance(steps, Preprocessing):
-        return torch.tensor(steps.mean), torch.tensor(steps.std)
+        return torch.tensor(steps.mean, device="cpu"), torch.tensor(steps.std, device="cpu")
     from PIL import Image
 
     size = (64, 64)

@@ -77,6 +77,23 @@ def test_autocast(model):
     torch.testing.assert_close(attribution.sum((1, 2, 3)), sums)
 
 
+@pytest.mark.parametrize(
+    "context", [torch.inference_mode, lambda: torch.autocast("cpu", dtype=torch.bfloat16)]
+)
+def test_maps_of_terms_are_the_same_wherever_they_are_read(context):
+    """Those of a network that crops its input are computed when they are read."""
+    layers = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 11 * 12, 3))
+    method = TGradAttribution(lambda x: layers(x[..., 3:, 2:]))
+    expected, found = (method.decompose(X, target=2).terms for _ in range(2))
+    for one, other in zip(found, expected, strict=True):
+        with context():
+            maps = one.positive, one.negative
+        assert not any(each.is_inference() for each in maps)
+        assert torch.equal(maps[0], other.positive)
+        assert torch.equal(maps[1], other.negative)
+    assert found[1].positive.shape != found[1].maps[0].positive.shape  # the crop's
+
+
 def test_memory_formats(model):
     expected = TGradAttribution(model).attribute(X, target=2)
     inputs = X.contiguous(memory_format=torch.channels_last)

@@ -1,6 +1,7 @@
 """Nothing of the user's is changed, also after an error; what is imported, and when."""
 
 import copy
+import inspect
 import subprocess
 import sys
 from importlib import import_module
@@ -161,6 +162,17 @@ def test_buffers_that_cannot_be_written_or_compared(training):
     before = dict(model._buffers)
     average_drop(model, torch.rand(3, 4), torch.rand(3, 4), target=1)
     assert all(buffer is before[name] for name, buffer in model._buffers.items())
+
+
+@pytest.mark.parametrize("metric", METRICS, ids=lambda metric: metric.__name__)
+def test_a_default_device_that_the_user_has_set_changes_no_number(metric):
+    model, x = _model(failing=False).eval(), torch.rand(2, 3, 8, 8)
+    own = {"n_steps": 4} if "n_steps" in inspect.signature(metric).parameters else {}
+    expected = metric(model, x, x, target=1, **own)
+    with torch.device("meta"):  # tensors on it have no values: any that is read raises an error
+        found = metric(model, x, x, target=1, **own)
+    for one, other in zip(tensors_of(found), tensors_of(expected), strict=True):
+        assert torch.equal(one, other)
 
 
 def test_importing_the_metrics_imports_neither_torchvision_nor_torchmetrics():

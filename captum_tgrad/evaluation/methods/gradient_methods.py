@@ -107,6 +107,6 @@ def build_random(model: nn.Module, black: Black) -> Compute:
 
     def compute(image: Tensor, seed: int) -> Tensor:
         generator = torch.Generator().manual_seed(seed)
-        return torch.rand((1, 1, *image.shape[2:]), generator=generator).to(image)
+        return torch.rand((1, 1, *image.shape[2:]), generator=generator, device="cpu").to(image)
 
     return one_by_one(lambda image, target, seed, examples_at_once: compute(image, seed))

@@ -1,4 +1,4 @@
-"""The precision of the forward passes that score changed images.
+"""The precision of the forward passes that score images.
 
 In bfloat16 they run under ``torch.autocast``, which leaves the model as it is. A copy of the model
 in bfloat16 takes memory, and is faster only where weights are many, as in VGG-16's linear layers,
@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-SCORE_DTYPES = (torch.float32, torch.bfloat16)
+_KNOWN = (torch.float32, torch.bfloat16)
 
 
 class Autocast(nn.Module):
@@ -28,8 +28,8 @@ class Autocast(nn.Module):
 
     def __init__(self, model: nn.Module, dtype: torch.dtype) -> None:
         super().__init__()
-        self.model, self.training = model, model.training
-        self._dtype = dtype
+        self.model, self._dtype = model, dtype
+        self.training = False  # as the model: whoever evaluates has checked it
 
     def forward(self, inputs: Tensor) -> Any:
         """What the model returns for inputs on the device to compute on."""
@@ -39,23 +39,25 @@ class Autocast(nn.Module):
             return self.model(inputs)
 
 
-def scored_model(model: nn.Module, dtype: torch.dtype) -> nn.Module:
+def scoring_model(model: nn.Module, dtype: torch.dtype) -> nn.Module:
     """The model as it is for float32, and under autocast for bfloat16."""
     return model if dtype == torch.float32 else Autocast(model, dtype)
 
 
 def check_score_dtype(dtype: Any, model: nn.Module, device: torch.device) -> None:
     """Raises ValueError unless the passes can run in this precision."""
-    if dtype not in SCORE_DTYPES:
-        known = " or ".join(map(str, SCORE_DTYPES))
+    if dtype not in _KNOWN:
+        known = " or ".join(map(str, _KNOWN))
         raise ValueError(f"score_dtype must be {known}, got {dtype!r}.")
     if dtype == torch.float32:
         return
-    if any(each.dtype == torch.float64 for each in model.parameters()):
-        raise ValueError(
-            f"score_dtype={dtype} has no effect on a model in float64, which autocast leaves as it"
-            " is: convert the model and the images to float32, or use torch.float32."
-        )
+    for name, each in model.named_parameters():
+        if each.is_floating_point() and each.dtype != torch.float32:
+            raise ValueError(
+                f"score_dtype={dtype} needs a model in float32, but its {name!r} is in"
+                f" {each.dtype}: call model.float(), or use score_dtype=torch.float32, with which"
+                " the passes are the model's own."
+            )
     if not _can_autocast(dtype, device):
         raise ValueError(
             f"score_dtype={dtype} cannot be used on {device.type}, where autocast does not support"

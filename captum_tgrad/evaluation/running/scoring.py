@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from captum_tgrad._support.warn import warn_user
 from captum_tgrad.evaluation.running.batch_halving import Halving
-from captum_tgrad.evaluation.running.score_dtype import scored_model
+from captum_tgrad.evaluation.running.score_dtype import scoring_model
 from captum_tgrad.evaluation.running.settings import Settings
 from captum_tgrad.metrics import InsertionDeletionResult
 from captum_tgrad.metrics.engine.curve_walk import area
@@ -78,7 +78,7 @@ class Scoring:
 
     def __init__(self, model: nn.Module, settings: Settings) -> None:
         self._settings = settings
-        self._model = scored_model(model, settings.score_dtype)
+        self._model = scoring_model(model, settings.score_dtype)
         self._parts = Halving(settings.max_examples_per_batch)
         self._findings: Counter[tuple[str, str]] = Counter()
         self._scored = 0

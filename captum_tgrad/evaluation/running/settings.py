@@ -52,16 +52,18 @@ class Settings:
     def protocol(self) -> dict[str, Any]:
         """The settings for the protocol; ``max_examples_per_batch`` changes no number."""
         baseline = PRESETS["paper"]["insertion"]
-        return {
+        found = {
             "target": {"predicted": "predicted class", "label": "label"}[self.target],
             "n_steps": self.n_steps,
             "baseline": getattr(baseline, "__name__", repr(baseline)),
             "average_drop_baseline": 0,
             "score": self.score,
-            "score_dtype": str(self.score_dtype).removeprefix("torch."),
             "ties": self.ties,
             "channel_reduce": "sum",
             "interpolate_mode": "bilinear",
             "seed": self.seed,
             "batch_size": self.batch_size,
         }
+        if self.score_dtype != torch.float32:
+            found["score_dtype"] = str(self.score_dtype).removeprefix("torch.")
+        return found

@@ -20,8 +20,6 @@ Protocol = dict[str, Any]
 
 PROTOCOL_FILE = "protocol.json"
 _METHODS = "methods"
-# What earlier versions did, and did not write down.
-_UNWRITTEN = {"score_dtype": "float32"}
 # Places a side of what is left of an image in its digest.
 _GRID = 4
 
@@ -107,7 +105,7 @@ def joined(old: Protocol, new: Protocol) -> Protocol:
         OutputError: They differ in anything else; every difference is named.
     """
     written = json.loads(json.dumps(new))
-    changes = list(_changes({**_UNWRITTEN, **old}, {**_UNWRITTEN, **written}, ""))
+    changes = list(_changes(old, written, ""))
     if changes:
         raise OutputError(
             f"existing records used other settings: {'; '.join(changes)}. The numbers would not be"

@@ -112,7 +112,7 @@ def _leaves_any(form: Baselines) -> bool:
 
 def _as_tensor(baseline: Any, tensor: Tensor, name: str, channel_dim: int | None) -> Tensor:
     if isinstance(baseline, (int, float)) and not isinstance(baseline, bool):
-        _check_kept(torch.tensor(baseline, dtype=torch.float64), tensor.dtype, name)
+        _check_kept(torch.tensor(baseline, dtype=torch.float64, device="cpu"), tensor.dtype, name)
         return torch.full_like(tensor, baseline)
     if callable(baseline) and not isinstance(baseline, Tensor):
         if is_for_channels_first(baseline):

@@ -68,7 +68,7 @@ class ExampleBuffer:
     def finish(self) -> Tensor:
         """Returns the scores of everything that was added, in that order, and forgets it."""
         self._flush()
-        scores = torch.cat(self._scores) if self._scores else torch.empty(0)
+        scores = torch.cat(self._scores) if self._scores else torch.empty(0, device="cpu")
         self._scores = []
         return scores
 

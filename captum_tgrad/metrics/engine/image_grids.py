@@ -76,7 +76,10 @@ def _layouts(
     used = dict.fromkeys(images, 0)
     made = 0
     while n_grids is None or made < n_grids:
-        order = [images[at] for at in torch.randperm(len(images), generator=generator).tolist()]
+        order = [
+            images[at]
+            for at in torch.randperm(len(images), generator=generator, device="cpu").tolist()
+        ]
         taken: dict[int, int] = {}
         for image in sorted(order, key=lambda image: used[image]):
             again = n_grids is None and used[image] > 0

@@ -39,7 +39,7 @@ def as_masks(regions: Any, samples: int, size: tuple[int, int], device: torch.de
         )
     if len(regions) != samples:
         raise ValueError(f"regions has {len(regions)} entries for {samples} samples.")
-    masks = torch.zeros(samples, *size, dtype=torch.bool)
+    masks = torch.zeros(samples, *size, dtype=torch.bool, device="cpu")
     for sample, boxes in enumerate(regions):
         for box in checked_boxes(boxes, size, f"regions[{sample}]").tolist():
             columns, rows = _between(box[0], box[2], size[1]), _between(box[1], box[3], size[0])
@@ -55,7 +55,7 @@ def size_of_masks(regions: Any) -> tuple[int, int] | None:
 
 
 def _between(low: float, high: float, count: int) -> Tensor:
-    centers = torch.arange(count, dtype=torch.float64) + 0.5
+    centers = torch.arange(count, dtype=torch.float64, device="cpu") + 0.5
     return (centers >= low) & (centers < high)
 
 
@@ -80,7 +80,7 @@ def _checked_masks(masks: Tensor, samples: int, size: tuple[int, int]) -> Tensor
 def checked_boxes(boxes: Any, size: tuple[int, int], name: str) -> Tensor:
     """Boxes of one image, ``(boxes, 4)``, float64 on the CPU; raises as ``as_masks``."""
     try:
-        found = torch.as_tensor(boxes).detach().to("cpu", torch.float64)
+        found = torch.as_tensor(boxes, device="cpu").detach().to("cpu", torch.float64)
     except (TypeError, ValueError, RuntimeError) as error:
         raise TypeError(
             f"{name} must hold numbers, (x0, y0, x1, y1) for each box, got"

@@ -87,7 +87,7 @@ class Scorer:
         return self._scores(self._outputs(examples, samples), samples)
 
     def _outputs(self, examples: tuple[Tensor, ...], samples: Sequence[int]) -> Any:
-        index = torch.tensor(samples)
+        index = torch.tensor(samples, device="cpu")
         further = (
             each.index_select(0, index.to(each.device))
             if isinstance(each, Tensor) and each.dim() > 0 and each.shape[0] == self._samples
@@ -162,7 +162,7 @@ def _are_probabilities(outputs: Any) -> bool:
     """Whether a model ends in a softmax: another one would flatten its scores."""
     if not isinstance(outputs, Tensor) or outputs.dim() != 2 or outputs.shape[1] < 2:
         return False
-    # Each one is rounded, by at most half of this share of itself.
+    # Rounding changes a probability by at most half of this share of its value.
     rounding = torch.finfo(outputs.dtype).eps if outputs.is_floating_point() else 0.0
     outputs = at_least_float32(outputs)
     off = (outputs.sum(1) - 1).abs().max()

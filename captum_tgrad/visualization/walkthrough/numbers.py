@@ -86,7 +86,7 @@ def _term(term: Term, sample: int, sums: dict[str, float], most: Sequence[int]) 
 
 def _summary(view: View, scores: Sequence[float], sample: int) -> str:
     whole = view.decomposition
-    biases = torch.tensor(scores[1:], dtype=torch.float64).sum()
+    biases = torch.tensor(scores[1:], dtype=torch.float64, device="cpu").sum()
     count = f"{len(scores) - 1} bias terms add" if len(scores) != 2 else "one bias term adds"
     return (
         f"{view.output[:1].upper()}{view.output[1:]} is {signed(float(whole.output[sample]))}: the"
