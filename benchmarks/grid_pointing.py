@@ -1,10 +1,10 @@
 """How much of each map is on the image of its class, in grids of several images (GridPG).
 
 An image is used if the network predicts its label (LABELS, or folders of classes, as for
-``evaluate``; without labels, any class) confidently. One that was trained on smoothed labels is seldom sure: give a lower
-confidence. An image is in several grids, so intervals and paired differences are bootstrapped over
-the images, not over the grids. Each method is written to OUT when it is done; the same command goes
-on where it ended, and prints all that OUT holds. Run:
+``evaluate``; without labels, any class) confidently. A network that was trained on smoothed labels
+is seldom sure: give a lower confidence. An image is in several grids, so intervals and paired
+differences are bootstrapped over the images, not over the grids. Each method is written to OUT when
+it is done; the same command goes on where it ended, and prints all that OUT holds. Run:
 
     python -m benchmarks.grid_pointing IMAGES --labels LABELS --model squeezenet1_1 \
         --methods t_grad,grad_cam --confidence 0.8 --out grids/
