@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 _PREDICTIONS = 5
 _LARGEST_TERMS = 10
-# Of the photograph that a map is drawn over, for each pixel of the map; and at most a side.
 
 
 def explain(

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from captum_tgrad.zoo.classifier import Box
 
 _SURE = 1.5
+# Of the photo that a map is drawn over, for each pixel of the map; and at most a side.
 _PIXELS_OF_PHOTO = 2
 _LONGEST = 4096
 

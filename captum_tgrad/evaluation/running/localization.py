@@ -73,6 +73,6 @@ def described_regions(regions: Mapping[str, Any] | None, images: Sequence[str]) 
 def _digest(regions: Mapping[str, Any], known: Sequence[str]) -> str:
     found = hashlib.sha256()
     for name in known:
-        values = torch.as_tensor(regions[name], device="cpu").detach().cpu().double()
+        values = torch.as_tensor(regions[name], device="cpu").detach().double()
         found.update(f"{name} {tuple(values.shape)}".encode() + values.numpy().tobytes())
     return found.hexdigest()[:16]

@@ -104,8 +104,7 @@ def joined(old: Protocol, new: Protocol) -> Protocol:
     Raises:
         OutputError: They differ in anything else; every difference is named.
     """
-    written = json.loads(json.dumps(new))
-    changes = list(_changes(old, written, ""))
+    changes = list(_changes(old, json.loads(json.dumps(new)), ""))
     if changes:
         raise OutputError(
             f"existing records used other settings: {'; '.join(changes)}. The numbers would not be"

@@ -80,7 +80,7 @@ def _checked_masks(masks: Tensor, samples: int, size: tuple[int, int]) -> Tensor
 def checked_boxes(boxes: Any, size: tuple[int, int], name: str) -> Tensor:
     """Boxes of one image, ``(boxes, 4)``, float64 on the CPU; raises as ``as_masks``."""
     try:
-        found = torch.as_tensor(boxes, device="cpu").detach().to("cpu", torch.float64)
+        found = torch.as_tensor(boxes, device="cpu").detach().to(torch.float64)
     except (TypeError, ValueError, RuntimeError) as error:
         raise TypeError(
             f"{name} must hold numbers, (x0, y0, x1, y1) for each box, got"
