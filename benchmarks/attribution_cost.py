@@ -4,6 +4,7 @@ Prints a Markdown table of medians of interleaved pairs: each T-Grad call is tim
 call on the same batch, so that whatever else the machine does hits both. Run:
 
     python -m benchmarks.attribution_cost [--pairs 15] [--cases vgg16 LSTM] [--methods] [--check]
+        [--autocast]
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import platform
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 
 import torch
 import torchvision
@@ -42,7 +44,7 @@ def ratio(
     one: Callable[[], object], other: Callable[[], object], pairs: int, device: torch.device
 ) -> float:
     """The median of ``one``'s time over ``other``'s, pair by pair, after a warm-up."""
-    for call in (one, other):
+    for call in (one, other, one, other):
         seconds(call, device)
     ratios = []
     for pair in range(pairs):
@@ -77,16 +79,10 @@ def cost_of_t_grad(options: argparse.Namespace, device: torch.device) -> list[st
             model = model.to(memory_format=memory_format)
             images = images.detach().to(memory_format=memory_format).requires_grad_()
             t_grad, saliency = TGradAttribution(model), Saliency(model)
-            ratios.append(
-                ratio(
-                    lambda t_grad=t_grad, images=images, dim=case.channel_dim: t_grad.attribute(
-                        images, target=0, channel_dim=dim
-                    ),
-                    lambda saliency=saliency, images=images: saliency.attribute(images, target=0),
-                    options.pairs,
-                    device,
-                )
-            )
+            one = partial(t_grad.attribute, images, target=0, channel_dim=case.channel_dim)
+            other = partial(saliency.attribute, images, target=0)
+            with torch.autocast(device.type, enabled=options.autocast):
+                ratios.append(ratio(one, other, options.pairs, device))
         if ratios[0] > case.limit:
             above.append(case.name)
         cells = [f"{each:.2f}" for each in ratios] + ["-"] * (2 - len(ratios))
@@ -145,6 +141,7 @@ def main() -> None:
     parser.add_argument("--cases", nargs="+", default=[""], help="parts of names")
     parser.add_argument("--pairs", type=int, default=15)
     parser.add_argument("--methods", action="store_true", help="also time other methods")
+    parser.add_argument("--autocast", action="store_true", help="in half precision")
     parser.add_argument("--check", action="store_true", help="exit 1 above a limit; at rest only")
     options = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from captum_tgrad import TGradAttribution
+from captum_tgrad.cli.device import choose_device
 from captum_tgrad.decomposition.levels import _octave
 from captum_tgrad.decomposition.term import Term
 from captum_tgrad.decomposition.weighted_maps import WeightedMap, weighted_sum
@@ -144,6 +145,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
     classifier = load_classifier(options.model)
+    classifier.model.to(choose_device(None))
     whole = images_in(options.images, classifier)
     half = slice("AB".index(options.half), None, 2)
     pictures = replace(

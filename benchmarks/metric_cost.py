@@ -243,7 +243,7 @@ def table_chunks(bench: Bench) -> None:
                 times.setdefault((name, chunk), []).append(seconds(call, bench.device))
     for name in FORMATS:
         medians = [statistics.median(times[name, chunk][1:]) for chunk in chunks]
-        cells = [f"{1000 * median / evaluations:.1f}" for median in medians]
+        cells = [f"{1000 * median / evaluations:.2f}" for median in medians]
         print(f"| {name} | {' | '.join(cells)} |", flush=True)
 
 

@@ -73,6 +73,8 @@ class Cam:
             if isinstance(value, nn.Module) and value is not model:
                 bound.arguments[name] = copy.deepcopy(value)
         self._cam: Any = cam_class(*bound.args, **bound.kwargs)
+        for layer in target_layers:
+            layer.register_forward_hook(_keep_activations)
         if "batch_size" in cam_arguments and "batch_size" not in bound.arguments:
             self._cam.batch_size = cam_arguments["batch_size"]
 
@@ -111,3 +113,11 @@ def _begin_graph(module: nn.Module, inputs: Any, output: Any) -> Tensor | None:
     if not isinstance(output, Tensor) or output.requires_grad or not torch.is_grad_enabled():
         return None
     return output.detach().requires_grad_().clone() if output.is_floating_point() else None
+
+
+def _keep_activations(module: nn.Module, inputs: Any, output: Any) -> Tensor | None:
+    """Hands a clone on, after the library has kept the output: on a CPU it keeps no copy.
+
+    Otherwise an in-place activation after the layer would overwrite what the library kept.
+    """
+    return output.clone() if isinstance(output, Tensor) else None

@@ -56,7 +56,7 @@ every_class = pytest.mark.parametrize("name", CLASSES)
 
 
 def network() -> nn.Sequential:
-    torch.manual_seed(199)
+    torch.manual_seed(5)
     model = nn.Sequential(
         nn.Conv2d(3, 8, 3),
         nn.BatchNorm2d(8),
@@ -78,9 +78,17 @@ def images(samples: int = 3, dtype: torch.dtype = torch.float32) -> torch.Tensor
     return torch.randn(samples, 3, 20, 24, generator=generator, dtype=torch.float64).to(dtype)
 
 
-def own_maps(name, model, x, targets=None, layers=(4,), arguments=None, **options):
-    """What the library says, on a copy of the model."""
+def without_overwriting(model):
     model = copy.deepcopy(model)
+    for module in model.modules():
+        if isinstance(module, nn.ReLU):
+            module.inplace = False
+    return model
+
+
+def own_maps(name, model, x, targets=None, layers=(4,), arguments=None, **options):
+    """What the library says, on a copy of the model, of activations that nothing overwrites."""
+    model = without_overwriting(model)
     cam = getattr(pytorch_grad_cam, name)(model, [model[n] for n in layers], **(arguments or {}))
     np.random.seed(0)
     wanted = None if targets is None else [ClassifierOutputTarget(t) for t in targets]
@@ -224,7 +232,7 @@ def test_a_transformer_with_its_reshape_transform():
     def to_maps(tokens):
         return tokens.reshape(len(tokens), 5, 6, 8).permute(0, 3, 1, 2)
 
-    twin = copy.deepcopy(model)
+    twin = without_overwriting(model)
     own = GradCAM(twin, [twin.norm], reshape_transform=to_maps)
     expected = torch.from_numpy(own(x, [ClassifierOutputTarget(1)] * 3))[:, None]
     method = CamAttribution(model, GradCAM, [model.norm], reshape_transform=to_maps)
@@ -246,7 +254,7 @@ def test_volumes():
 def test_segmentation_takes_a_class_and_a_place():
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(3, 6, 3), nn.Tanh(), nn.Conv2d(6, 4, 3, padding=1)).eval()
-    x, twin = images(), copy.deepcopy(model)
+    x, twin = images(), without_overwriting(model)
     own = GradCAM(twin, [twin[0]])(x, [lambda output: output[1, 5, 7]] * 3)
     assert_same_maps(
         our_maps("GradCAM", model, x, (1, 5, 7), layers=(0,)), torch.from_numpy(own)[:, None]
@@ -262,7 +270,7 @@ def test_one_output_per_sample_needs_no_target(shape):
     if not shape:
         model.append(nn.Flatten(0))
     x = images()
-    twin = copy.deepcopy(model)
+    twin = without_overwriting(model)
     own = GradCAM(twin, [twin[4]])(x, [lambda output: output.reshape(())] * 3)
     assert_same_maps(our_maps("GradCAM", model, x), torch.from_numpy(own)[:, None])
 
@@ -386,3 +394,13 @@ def test_on_the_built_in_model_and_a_photograph(name):
     expected = torch.from_numpy(own(x, [ClassifierOutputTarget(espresso)]))[:, None]
     method = CamAttribution(classifier.model, getattr(pytorch_grad_cam, name))
     assert_same_maps(method.attribute(x, espresso), expected)
+
+
+@every_class
+def test_activations_are_those_of_the_layer_even_if_an_activation_overwrites_them(name):
+    # On a CPU the library keeps the tensor itself, and an in-place ReLU after it would change it.
+    if name == "FinerCAM":
+        pytest.skip("takes one target for a batch, and otherwise compares with nothing")
+    arguments = arguments_of(name)
+    expected = our_maps(name, without_overwriting(network()), images(), TARGETS, (4,), arguments)
+    assert_same_maps(our_maps(name, network(), images(), TARGETS, (4,), arguments), expected)

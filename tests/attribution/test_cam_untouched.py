@@ -1,6 +1,5 @@
 """What CamAttribution leaves as it was, which layer it takes, and what it says of mistakes."""
 
-import copy
 import pickle
 import threading
 
@@ -21,7 +20,13 @@ from torch import nn
 from torch.nn.modules import module as torch_module
 
 from captum_tgrad import CamAttribution
-from tests.attribution.test_cam import TARGETS, assert_same_maps, images, network
+from tests.attribution.test_cam import (
+    TARGETS,
+    assert_same_maps,
+    images,
+    network,
+    without_overwriting,
+)
 
 CAM_CLASSES = [AblationCAM, EigenCAM, FullGrad, GradCAM, ScoreCAM, ShapleyCAM]
 every_cam = pytest.mark.parametrize("cam_class", CAM_CLASSES)
@@ -156,7 +161,7 @@ def test_an_input_that_the_model_overwrites_is_kept():
     values = x.clone()
     maps = CamAttribution(model, GradCAM, [model[5]]).attribute(x, TARGETS)
     assert torch.equal(x, values)
-    twin = copy.deepcopy(model)
+    twin = without_overwriting(model)
     own = GradCAM(twin, [twin[5]])(x.clone(), [ClassifierOutputTarget(t) for t in TARGETS])
     assert_same_maps(maps, torch.from_numpy(own)[:, None])
 

@@ -1,0 +1,122 @@
+"""On a GPU there are the maps and the numbers of the CPU, and nothing of the process is changed."""
+
+import pytest
+import torch
+from torch import nn
+
+from captum_tgrad import FullGradAttribution, TGradAttribution
+from captum_tgrad.evaluation import METHODS, built_in_images, evaluate
+from captum_tgrad.sanity_checks import cascading_randomization
+from captum_tgrad.zoo import load_classifier
+from tests.metrics.every_metric import METRICS, tensors_of
+from tests.networks import each_network
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
+]
+
+
+def _switches():
+    cuda = torch.backends.cuda
+    return (
+        cuda.flash_sdp_enabled(),
+        cuda.mem_efficient_sdp_enabled(),
+        cuda.math_sdp_enabled(),
+        cuda.cudnn_sdp_enabled(),
+        cuda.matmul.allow_tf32,
+        torch.backends.cudnn.enabled,
+        torch.backends.cudnn.allow_tf32,
+        torch.backends.cudnn.benchmark,
+        torch.backends.cudnn.deterministic,
+        torch.cuda.current_device(),
+        torch.cuda.get_rng_state().sum().item(),
+        torch.get_rng_state().sum().item(),
+    )
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+@each_network
+def test_every_term_is_that_of_the_cpu(tiny, memory_format):
+    if memory_format == torch.channels_last and any(x.dim() != 4 for x in tiny.inputs):
+        pytest.skip("channels_last is for images")
+    expected = TGradAttribution(tiny.build()).decompose(tiny.inputs, target=tiny.target)
+    network = tiny.build().cuda()
+    inputs = tuple(x.cuda().contiguous(memory_format=memory_format) for x in tiny.inputs)
+    before = _switches()
+    found = TGradAttribution(network).decompose(inputs, target=tiny.target)
+    assert _switches() == before
+    close = {"rtol": 1e-7, "atol": 1e-8}
+    assert [term.name for term in found.terms] == [term.name for term in expected.terms]
+    for term, other in zip(found.terms, expected.terms, strict=True):
+        assert term.score.is_cuda
+        torch.testing.assert_close(term.score.cpu(), other.score, **close)
+        torch.testing.assert_close(term.positive.cpu(), other.positive, **close)
+        torch.testing.assert_close(term.negative.cpu(), other.negative, **close)
+    for aggregation in ("paper", "levels"):
+        torch.testing.assert_close(
+            found.map(aggregation=aggregation).cpu(),
+            expected.map(aggregation=aggregation),
+            **close,
+        )
+
+
+@each_network
+def test_full_grad_is_that_of_the_cpu(tiny):
+    expected = FullGradAttribution(tiny.build()).attribute(tiny.inputs, target=tiny.target)
+    inputs = tuple(x.cuda() for x in tiny.inputs)
+    found = FullGradAttribution(tiny.build().cuda()).attribute(inputs, target=tiny.target)
+    torch.testing.assert_close(found, expected, rtol=1e-7, atol=1e-8, check_device=False)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.filterwarnings("ignore:The baseline keeps half")
+def test_every_metric_is_that_of_the_cpu(metric):
+    generator = torch.Generator().manual_seed(0)
+
+    def random(*shape):
+        return torch.rand(shape, generator=generator, dtype=torch.float64)
+
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.GELU(), nn.Flatten(), nn.Linear(144, 3)).double()
+    inputs, maps, baseline = random(2, 3, 8, 8), random(2, 1, 8, 8), random(2, 3, 8, 8)
+    expected = metric(model, inputs, maps, baseline, target=1)
+    before = _switches()
+    found = metric(model.cuda(), inputs.cuda(), maps.cuda(), baseline.cuda(), target=1)
+    assert _switches() == before
+    pairs = list(zip(tensors_of(found), tensors_of(expected), strict=True))
+    assert pairs
+    for own, other in pairs:
+        torch.testing.assert_close(own.cpu(), other.cpu(), rtol=1e-7, atol=1e-9)
+
+
+def test_cascading_randomization_on_a_gpu():
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.Flatten(), nn.Linear(64, 3)
+    )
+    x = torch.randn(2, 3, 8, 8)
+    weights = {name: value.clone() for name, value in model.cuda().state_dict().items()}
+    before = _switches()
+    steps = list(cascading_randomization(model, TGradAttribution, x.cuda(), target=1))
+    assert _switches() == before
+    assert len(steps) > 2
+    for name, value in model.state_dict().items():
+        assert value.is_cuda
+        assert torch.equal(value, weights[name])
+
+
+@pytest.mark.filterwarnings("ignore:More than a quarter of the features are tied")
+def test_evaluate_on_a_gpu():
+    # Real images: the orders of their pixels may differ by what a GPU rounds otherwise.
+    records = {}
+    for device in ("cpu", "cuda"):
+        classifier = load_classifier("efficientnet_lite0")
+        classifier.model.to(device)
+        pictures = built_in_images(classifier)
+        methods = [name for name in METHODS if name != "score_cam"]
+        records[device] = evaluate(classifier, pictures, methods, n_steps=7, limit=2).records
+    for own, other in zip(records["cuda"], records["cpu"], strict=True):
+        assert (own["image"], own["method"]) == (other["image"], other["method"])
+        for key in ("insertion", "deletion"):
+            assert own[key] == pytest.approx(other[key], abs=0.03), (own["method"], key)
