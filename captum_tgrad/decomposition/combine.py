@@ -11,7 +11,7 @@ from captum_tgrad.decomposition.levels import levels_map
 from captum_tgrad.decomposition.places.cells import Grid
 from captum_tgrad.decomposition.places.reduction import Reduction
 from captum_tgrad.decomposition.term import Term
-from captum_tgrad.decomposition.weighted_maps import WeightedMap, per_sample, share, weighted_sum
+from captum_tgrad.decomposition.weighted_maps import WeightedMap, per_sample, scaled, share, weighted_sum
 
 Sign = Literal["positive", "negative", "all"]
 Aggregation = Literal["paper", "levels"]
@@ -111,7 +111,7 @@ def _bias_map(
     maps = [
         WeightedMap(
             _evidence(term, number, sign),
-            term.score * direction / len(term.inputs),
+            scaled(term.score, direction / len(term.inputs)),
             term.maps[number].grid,
         )
         for term in biases

@@ -203,7 +203,7 @@ def _explained(
         Term(f"input {number}" if several else "input", found.score, found.maps)
         for number, found in enumerate(mapped(reduced))
     ]
-    delta = output - sum(each.score for each in [*terms, *biases])
+    delta = output - torch.stack([each.score for each in [*terms, *biases]]).sum(0)
     decomposition = Decomposition(output, tuple(terms) if several else terms[0], biases, delta)
     reductions = [
         reduction(own, summing.axes[number], summing.samples) for number, own in enumerate(given)
@@ -215,7 +215,7 @@ def _check(decomposition: Decomposition, precision: float) -> None:
     """Warns if the terms do not add up to the output, or if they lost their places."""
     delta = decomposition.delta
     terms = decomposition.terms
-    scale = torch.stack([each.score.abs() for each in terms]).sum(0)
+    scale = torch.stack([each.score for each in terms]).abs().sum(0)
     allowed = precision**0.5 * torch.maximum(scale, decomposition.output.abs())
     complete = delta.abs() <= allowed  # false for NaN too
     if not bool(complete.all()):

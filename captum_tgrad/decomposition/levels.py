@@ -10,7 +10,7 @@ from torch import Tensor
 
 from captum_tgrad.decomposition.places.cells import Grid
 from captum_tgrad.decomposition.term import Term
-from captum_tgrad.decomposition.weighted_maps import WeightedMap, per_sample, share, weighted_sum
+from captum_tgrad.decomposition.weighted_maps import WeightedMap, per_sample, scaled, share, weighted_sum
 
 # With 1/2 the map is a little more faithful and less localized, with 1 the other way around.
 _GUIDANCE = 3 / 4
@@ -43,8 +43,9 @@ def levels_map(terms: Sequence[Term], number: int, direction: int) -> Tensor:
         Shape ``(N, 1, *cells)``.
     """
     own = terms[0].maps[number]
-    scores = torch.stack([term.score * direction for term in terms]).clamp_min_(0)
-    total = sum(score / len(term.inputs) for score, term in zip(scores, terms, strict=True))
+    scores = torch.stack([term.score for term in terms]).mul_(direction).clamp_min_(0)
+    shares = [scaled(own, 1 / len(term.inputs)) for own, term in zip(scores, terms, strict=True)]
+    total = torch.stack(shares).sum(0)
     combined, coarsest = torch.zeros_like(own.positive), torch.zeros_like(own.positive)
     count = torch.zeros_like(terms[0].score)
     for level, present in _levels(terms, scores, number, direction):
@@ -71,7 +72,7 @@ def _levels(
     levels: dict[int, tuple[list[WeightedMap], list[Tensor]]] = {}
     for each, weight in zip(found, weights, strict=True):
         if each.grid is not None and math.prod(each.grid.sizes) > 1:
-            net = ((each.positive - each.negative) * direction).clamp_min_(0)
+            net = scaled(each.positive - each.negative, direction).clamp_min_(0)
             maps, shares = levels.setdefault(_octave(each.grid), ([], []))
             maps.append(WeightedMap(net, weight, each.grid))
             shares.append(weight)

@@ -224,7 +224,7 @@ def mapped(terms: Sequence[Reduced]) -> list[Mapped]:
     groups: dict[object, list[tuple[int, int, Sums]]] = {}
     for position, term in enumerate(terms):
         for number, sums in term.sums.items():
-            key = (sums.signed.shape, sums.signed.dtype, sums.beside is None)
+            key = (sums.signed.shape, sums.signed.dtype, sums.beside is None, sums.grid is None)
             groups.setdefault(key, []).append((position, number, sums))
     maps: list[dict[int, TermMap]] = [{} for _ in terms]
     scores: dict[int, Tensor] = {}
@@ -232,7 +232,8 @@ def mapped(terms: Sequence[Reduced]) -> list[Mapped]:
         signed = torch.stack([sums.signed for _, _, sums in members])
         absolute = torch.stack([sums.absolute for _, _, sums in members])
         score = signed.flatten(2).sum(2)
-        placed = torch.ones_like(score)
+        has_place = members[0][2].grid is not None
+        placed = torch.ones_like(score) if has_place else torch.zeros_like(score)
         beside = [sums.beside for _, _, sums in members if sums.beside is not None]
         if beside:
             outside, all_outside = (torch.stack(each) for each in zip(*beside, strict=True))
@@ -240,7 +241,8 @@ def mapped(terms: Sequence[Reduced]) -> list[Mapped]:
             inside = absolute.flatten(2).sum(2)
             total = inside + all_outside
             tiny = torch.finfo(total.dtype).tiny
-            placed = torch.where(total > 0, inside / total.clamp_min(tiny), 1)
+            if has_place:
+                placed = torch.where(total > 0, inside / total.clamp_min(tiny), 1)
             # Elements without a place are spread evenly over the cells.
             per_cell = [*score.shape, *[1] * (signed.dim() - 2)]
             cells = max(signed[0, 0].numel(), 1)
@@ -248,14 +250,13 @@ def mapped(terms: Sequence[Reduced]) -> list[Mapped]:
             absolute = absolute + (all_outside / cells).reshape(per_cell)
         # sum ReLU(c) and sum ReLU(-c) from sum c and sum |c|: two weighted sums instead of two
         # rectified copies of the activation. Rounding may leave -eps where the sum is zero.
-        positive = (absolute + signed).div_(2).clamp_min_(0)
-        negative = (absolute - signed).div_(2).clamp_min_(0)
-        nowhere = torch.zeros_like(score[0])
+        positive = torch.lerp(absolute, signed, 0.5)
+        negative = (positive - signed).clamp_min_(0)
+        positive = positive.clamp_min_(0)
         rows = zip(
             positive.unbind(), negative.unbind(), placed.unbind(), score.unbind(), strict=True
         )
         for (position, number, sums), (one, other, share, own) in zip(members, rows, strict=True):
-            share = nowhere if sums.grid is None else share
             maps[position][number] = TermMap(one, other, share, sums.grid)
             scores[position] = own
     return [Mapped(own, scores[position]) for position, own in enumerate(maps)]

@@ -55,8 +55,8 @@ def weighted_sum(maps: Sequence[WeightedMap], cells: Grid | None, like: Tensor) 
             total += per_sample(even, total)
             continue
         mass = evidence
-        for axis, shares in enumerate(weights(grid, cells), 3):
-            mass = mass * shares.to(mass).reshape([-1] + [1] * (mass.dim() - axis - 1))
+        for axis, shares in enumerate(weights(grid, cells, mass), 3):
+            mass = mass * shares.reshape([-1] + [1] * (mass.dim() - axis - 1))
         each_weighs = share(mass.flatten(2).sum(2), weight)
         weighted = evidence * each_weighs.reshape(*each_weighs.shape, *[1] * (evidence.dim() - 2))
         total += enlarged(weighted.sum(0), grid, cells)
@@ -71,3 +71,8 @@ def share(mass: Tensor, weight: Tensor) -> Tensor:
 def per_sample(values: Tensor, like: Tensor) -> Tensor:
     """Reshapes ``values`` of shape ``(N,)`` so that they broadcast over ``like``."""
     return values.reshape(-1, *[1] * (like.dim() - 1))
+
+
+def scaled(score: Tensor, factor: float) -> Tensor:
+    """``score * factor``; no operation runs for the factor 1, as there are many small scores."""
+    return score if factor == 1 else score * factor

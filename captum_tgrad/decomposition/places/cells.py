@@ -67,7 +67,8 @@ def redistributed(evidence: Tensor, shares: Sequence[Tensor | None]) -> Tensor:
     Args:
         evidence: Shape ``(..., *cells)``.
         shares: For each of the last dimensions the share of a cell that each new cell takes, shape
-            ``(cells, new cells)``; None if the cells do not change.
+            ``(cells, new cells)``; None if the cells do not change. If they have another dtype or
+            device, they are converted.
     """
     for dim, matrix in enumerate(shares, -len(shares)):
         if matrix is None:

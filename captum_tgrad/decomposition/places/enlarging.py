@@ -25,7 +25,7 @@ def enlarged(evidence: Tensor, source: Grid, target: Grid) -> Tensor:
         source: The cells of the map.
         target: The new cells.
     """
-    return redistributed(evidence, _matrices(source, target))
+    return redistributed(evidence, _matrices(source, target, evidence))
 
 
 def on_whole_input(evidence: Tensor, grid: Grid) -> Tensor:
@@ -42,7 +42,7 @@ def on_whole_input(evidence: Tensor, grid: Grid) -> Tensor:
     return redistributed(
         evidence,
         [
-            _cached(_shares_on_whole_input, cells, extent)
+            _cached(_shares_on_whole_input, cells, extent, evidence)
             for cells, extent in zip(grid.axes, grid.extents, strict=True)
         ],
     )
@@ -59,31 +59,40 @@ def _shares_on_whole_input(cells: Tensor, extent: int) -> Tensor:
     return share / share.sum(1, keepdim=True)
 
 
-def weights(source: Grid, target: Grid) -> list[Tensor]:
+def weights(source: Grid, target: Grid, like: Tensor) -> list[Tensor]:
     """The sum of the enlarged map for a unit in each cell, axis by axis."""
     return [
-        torch.ones(len(cells), device="cpu").double() if matrix is None else matrix.sum(1)
-        for cells, matrix in zip(source.axes, _matrices(source, target), strict=True)
-    ]
-
-
-def _matrices(source: Grid, target: Grid) -> list[Tensor | None]:
-    """The share of each source cell that each target cell takes; None if the cells are equal."""
-    return [
-        None if torch.equal(cells, others) else _cached(_enlarging, cells, others)
+        _cached(_enlarged_units, cells, others, like)
         for cells, others in zip(source.axes, target.axes, strict=True)
     ]
 
 
-def _cached(compute: Callable[..., Tensor], cells: Tensor, to: Tensor | int) -> Tensor:
+def _matrices(source: Grid, target: Grid, like: Tensor) -> list[Tensor | None]:
+    """The share of each source cell that each target cell takes; None if the cells are equal."""
+    return [
+        None if torch.equal(cells, others) else _cached(_enlarging, cells, others, like)
+        for cells, others in zip(source.axes, target.axes, strict=True)
+    ]
+
+
+def _cached(
+    compute: Callable[..., Tensor], cells: Tensor, to: Tensor | int, like: Tensor
+) -> Tensor:
+    """What is computed from two grids, with the dtype and on the device of ``like``."""
     end = to if isinstance(to, int) else to.numpy().tobytes()
-    key = (compute, cells.numpy().tobytes(), end)
-    matrix = _known.get(key)
-    if matrix is None:
+    key = (compute, cells.numpy().tobytes(), end, like.dtype, like.device)
+    found = _known.get(key)
+    if found is None:
         with torch.inference_mode(False), torch.no_grad():
-            matrix = compute(cells, to)
-        _known.put(key, matrix, matrix.numel())
-    return matrix
+            found = compute(cells, to).to(like)
+        _known.put(key, found, found.numel())
+    return found
+
+
+def _enlarged_units(source: Tensor, target: Tensor) -> Tensor:
+    if torch.equal(source, target):
+        return torch.ones(len(source), dtype=torch.float64, device="cpu")
+    return _enlarging(source, target).sum(1)
 
 
 def _enlarging(source: Tensor, target: Tensor) -> Tensor:
