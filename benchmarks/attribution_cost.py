@@ -4,7 +4,7 @@ Prints a Markdown table of medians of interleaved pairs: each T-Grad call is tim
 call on the same batch, so that whatever else the machine does hits both. Run:
 
     python -m benchmarks.attribution_cost [--pairs 15] [--cases vgg16 LSTM] [--methods] [--check]
-        [--autocast]
+        [--autocast] [--batch 8]
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def cost_of_t_grad(options: argparse.Namespace, device: torch.device) -> list[st
         for memory_format in (torch.contiguous_format, torch.channels_last):
             if memory_format == torch.channels_last and len(case.shape) != 4:
                 continue
-            model, images = case.make(device)
+            model, images = case.make(device, options.batch)
             model = model.to(memory_format=memory_format)
             images = images.detach().to(memory_format=memory_format).requires_grad_()
             t_grad, saliency = TGradAttribution(model), Saliency(model)
@@ -142,6 +142,7 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=15)
     parser.add_argument("--methods", action="store_true", help="also time other methods")
     parser.add_argument("--autocast", action="store_true", help="in half precision")
+    parser.add_argument("--batch", type=int, default=1, help="so many times the batch of each case")
     parser.add_argument("--check", action="store_true", help="exit 1 above a limit; at rest only")
     options = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

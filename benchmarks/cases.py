@@ -31,11 +31,20 @@ class Case:
         """The dimension of the input that is not a place: the last one of tokens, (N, T, E)."""
         return -1 if len(self.shape) == 3 else 1
 
-    def make(self, device: torch.device) -> tuple[nn.Module, Tensor]:
-        """The network in evaluation mode, with random weights, and a random input."""
+    def make(self, device: torch.device, times: int = 1) -> tuple[nn.Module, Tensor]:
+        """The network in evaluation mode, with random weights, and a random input.
+
+        The batch is ``times`` that of the case.
+
+        Recurrent layers, which have no dropout, are in training mode: Saliency needs cuDNN's
+        backward pass.
+        """
         torch.manual_seed(0)
         model = self.build().eval().to(device)
-        return model, torch.randn(self.shape, device=device, requires_grad=True)
+        for module in model.modules():
+            module.train(isinstance(module, nn.RNNBase))
+        shape = (times * self.shape[0], *self.shape[1:])
+        return model, torch.randn(shape, device=device, requires_grad=True)
 
 
 class Encoder(nn.Module):

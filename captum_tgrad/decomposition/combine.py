@@ -11,7 +11,13 @@ from captum_tgrad.decomposition.levels import levels_map
 from captum_tgrad.decomposition.places.cells import Grid
 from captum_tgrad.decomposition.places.reduction import Reduction
 from captum_tgrad.decomposition.term import Term
-from captum_tgrad.decomposition.weighted_maps import WeightedMap, per_sample, scaled, share, weighted_sum
+from captum_tgrad.decomposition.weighted_maps import (
+    WeightedMap,
+    per_sample,
+    scaled,
+    share,
+    weighted_sum,
+)
 
 Sign = Literal["positive", "negative", "all"]
 Aggregation = Literal["paper", "levels"]

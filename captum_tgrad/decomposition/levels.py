@@ -10,7 +10,13 @@ from torch import Tensor
 
 from captum_tgrad.decomposition.places.cells import Grid
 from captum_tgrad.decomposition.term import Term
-from captum_tgrad.decomposition.weighted_maps import WeightedMap, per_sample, scaled, share, weighted_sum
+from captum_tgrad.decomposition.weighted_maps import (
+    WeightedMap,
+    per_sample,
+    scaled,
+    share,
+    weighted_sum,
+)
 
 # With 1/2 the map is a little more faithful and less localized, with 1 the other way around.
 _GUIDANCE = 3 / 4

@@ -31,6 +31,7 @@ from captum_tgrad.decomposition.modules import raise_batch_statistics
 from captum_tgrad.decomposition.operations.normalizations import INSTANCE_NORMS, without_updates
 from captum_tgrad.decomposition.operations.operation import run_equal_form
 from captum_tgrad.decomposition.operations.operation_table import operation_of
+from captum_tgrad.decomposition.operations.recurrent import with_backward
 from captum_tgrad.decomposition.places.origin import Origin, origin_of, set_origin
 from captum_tgrad.decomposition.places.places import Places
 from captum_tgrad.decomposition.random_state import RandomState
@@ -185,6 +186,8 @@ class Trace(TorchFunctionMode):
 
     def _run(self, call: Call) -> Any:
         draws = None
+        if call.name in _RECURRENT_LAYERS and call.dependent[0].is_cuda:
+            call.args = with_backward(call.args)
         if call.record.bias is None or _may_draw(call):
             draws = RandomState(call.dependent[0].device)
         with kept_in_memory():
@@ -259,10 +262,10 @@ def _has_closed_form(call: Call) -> bool:
 
 
 def _may_draw(call: Call) -> bool:
-    return call.name in _LAYERS_WITH_DROPOUT or "dropout" in call.name or "attention" in call.name
+    return call.name in _RECURRENT_LAYERS or "dropout" in call.name or "attention" in call.name
 
 
-_LAYERS_WITH_DROPOUT = {"lstm", "gru", "rnn_tanh", "rnn_relu"}
+_RECURRENT_LAYERS = {"lstm", "gru", "rnn_tanh", "rnn_relu"}
 
 _INPUT_IS_NOT_FIRST = {"where", "polygamma", "special_polygamma"}
 """Operations with another parameter before ``input``."""

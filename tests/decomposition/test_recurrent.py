@@ -11,6 +11,7 @@ from captum_tgrad import TGradAttribution
 from captum_tgrad.decomposition.call import Call
 from captum_tgrad.decomposition.one_rule import bias_from_rule
 from captum_tgrad.decomposition.operations.operation_table import operation_of
+from captum_tgrad.decomposition.operations.recurrent import with_backward
 
 LAYERS = {
     "lstm": (nn.LSTM, torch.lstm, {}),
@@ -72,6 +73,28 @@ def test_a_layer_has_the_bias_of_the_one_rule(name, form, depends):
         (steps, start, weights, layer.bias, layer.num_layers, 0.0, False, layer.bidirectional,
          layer.batch_first),
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("name", LAYERS)
+def test_a_layer_is_the_same_function_with_the_backward_pass_of_a_gpu(name, packed):
+    kind, func, options = LAYERS[name]
+    torch.manual_seed(0)
+    layer = kind(3, 4, 2, dropout=0.5, bidirectional=True, **options).eval()
+    steps = torch.randn(5, 2, 3)
+    if packed:
+        data, sizes, *_ = nn.utils.rnn.pack_padded_sequence(steps, [5, 3])
+        given = (data, sizes)
+    else:
+        given = (steps,)
+    states = [torch.randn(4, 2, 4), torch.randn(4, 2, 4)][: 1 + (name == "lstm")]
+    start = states if name == "lstm" else states[0]
+    args = (*given, start, layer._flat_weights, True, 2, 0.5, False, True, False)[:9]
+    changed = with_backward(args)
+    assert changed[7 if packed else 6] is True
+    for one, other in zip(func(*changed), func(*args), strict=True):
+        assert torch.equal(one, other)
+    assert with_backward(changed) == changed
 
 
 @pytest.mark.parametrize("depends", list(itertools.product([True, False], repeat=2))[:3])

@@ -7,6 +7,7 @@ by step. Names are those of torch's documentation: ``i, f, g, o`` of an LSTM, ``
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -134,6 +135,18 @@ def _rnn_layer(
         d_hidden = torch.addmm(d_step, d_hidden, recurrent).mul_(slope)
         found.append(d_hidden)
     return [torch.stack(found)]
+
+
+def with_backward(args: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The arguments of a layer, changed so that cuDNN has a backward pass, or as they are.
+
+    It has none in evaluation mode, which is training mode without dropout.
+    """
+    is_packed = len(args) == 9 and isinstance(args[3], (list, tuple))
+    training = 7 if is_packed else 6
+    if len(args) != 9 or args[training]:
+        return args
+    return (*args[: training - 1], 0.0, True, *args[training + 1 :])
 
 
 def _bias(weights: Weights, position: int) -> Tensor | None:
