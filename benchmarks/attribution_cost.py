@@ -147,7 +147,8 @@ def main() -> None:
     options = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     name = torch.cuda.get_device_name() if device.type == "cuda" else platform.machine()
-    print(f"{name}, {torch.get_num_threads()} threads, torch {torch.__version__}\n")
+    print(f"{name}, {torch.get_num_threads()} threads, torch {torch.__version__};", end=" ")
+    print(f"{options.batch} times the batch{', autocast' if options.autocast else ''}\n")
     above = cost_of_t_grad(options, device)
     if options.methods:
         cost_of_methods(options, device)
