@@ -37,6 +37,11 @@ def _switches():
     )
 
 
+def _closeness(tiny):
+    # On a GPU, torch's hardswish multiplies with 1 / 6 in float32, also in float64.
+    return {"rtol": 1e-5, "atol": 1e-6} if tiny.id == "hardswish" else {"rtol": 1e-7, "atol": 1e-8}
+
+
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
 @each_network
 def test_every_term_is_that_of_the_cpu(tiny, memory_format):
@@ -48,7 +53,7 @@ def test_every_term_is_that_of_the_cpu(tiny, memory_format):
     before = _switches()
     found = TGradAttribution(network).decompose(inputs, target=tiny.target)
     assert _switches() == before
-    close = {"rtol": 1e-7, "atol": 1e-8}
+    close = _closeness(tiny)
     assert [term.name for term in found.terms] == [term.name for term in expected.terms]
     for term, other in zip(found.terms, expected.terms, strict=True):
         assert term.score.is_cuda
@@ -88,6 +93,7 @@ def test_a_recurrent_layer_in_evaluation_mode(kind, packed, form):
 
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*loses the places.*")
+        warnings.filterwarnings("ignore", "RNN module weights are not part of single")  # of torch
         expected = decomposed(model, steps)
         found = decomposed(model.cuda(), steps.cuda())
     assert not model.training
@@ -101,7 +107,7 @@ def test_full_grad_is_that_of_the_cpu(tiny):
     expected = FullGradAttribution(tiny.build()).attribute(tiny.inputs, target=tiny.target)
     inputs = tuple(x.cuda() for x in tiny.inputs)
     found = FullGradAttribution(tiny.build().cuda()).attribute(inputs, target=tiny.target)
-    torch.testing.assert_close(found, expected, rtol=1e-7, atol=1e-8, check_device=False)
+    torch.testing.assert_close(found, expected, **_closeness(tiny), check_device=False)
 
 
 @pytest.mark.parametrize("metric", METRICS)

@@ -179,10 +179,10 @@ def recurrent(call: Call, output: Tensor) -> Bias | None:
     operation, func, depends = _LAYERS[call.name], call.func, _depends(steps, *states)
 
     def derivatives(values: list[Tensor]) -> Iterator[Tensor]:
-        x, *first = values[: 1 + len(states)]
-        given = values[1 + len(states) :]
+        known, x, *first = values[: 2 + len(states)]
+        given = values[2 + len(states) :]
         if batch_first:
-            x = x.transpose(0, 1)
+            known, x = known.transpose(0, 1), x.transpose(0, 1)
         d_x, *d_first = (
             v if d else torch.zeros_like(v) for v, d in zip((x, *first), depends, strict=True)
         )
@@ -195,8 +195,10 @@ def recurrent(call: Call, output: Tensor) -> Bias | None:
                 duals = [(v[number], d[number]) for v, d in zip(first, d_first, strict=True)]
                 here, d_here = (t.flip(0) if direction else t for t in (x, d_x))
                 one = [v[number : number + 1].contiguous() for v in first]
-                start = one if len(one) > 1 else one[0]
-                y = func(here, start, own, has_biases, 1, 0.0, False, False, False)[0]
+                y = known  # a single layer's; others are computed again
+                if layers * directions > 1:
+                    start = one if len(one) > 1 else one[0]
+                    y = func(here, start, own, has_biases, 1, 0.0, False, False, False)[0]
                 d_y, *rest = operation((here, d_here), duals, own, y)
                 last.append([d_y[-1], *rest])
                 found.append([t.flip(0) if direction else t for t in (y, d_y)])
@@ -204,7 +206,8 @@ def recurrent(call: Call, output: Tensor) -> Bias | None:
         yield d_x.transpose(0, 1) if batch_first else d_x
         yield from (torch.stack(each) for each in zip(*last, strict=True))
 
-    return _bias_of(call, output, [steps, *states, *weights], derivatives)
+    values = [call.returned[0], steps, *states, *weights]
+    return _bias_of(call, output, values, derivatives)
 
 
 def cell(call: Call, output: Tensor) -> Bias | None:
