@@ -69,7 +69,7 @@ def variant(
     power: float = 0.75,
     *,
     net: bool = True,
-    by_level: bool = True,
+    scale: Callable[[Tensor], Tensor] = lambda level: level / level.sum(),
 ) -> Callable[[Terms], Tensor]:
     """The map by levels with one choice made otherwise.
 
@@ -77,15 +77,19 @@ def variant(
         weight: As for ``level_maps``.
         power: Of ``L_1``, the map of the coarsest level, which the sum of all is multiplied with.
         net: As for ``level_maps``.
-        by_level: Whether each level is scaled to the sum 1.
+        scale: Makes the levels alike, before they are added.
     """
 
     def compute(terms: Terms) -> Tensor:
         maps = list(level_maps(terms, weight, net).values())
-        scaled = [level / level.sum() for level in maps]
-        return sum(scaled if by_level else maps) * scaled[0] ** power
+        return sum(map(scale, maps)) * (maps[0] / maps[0].sum()) ** power
 
     return compute
+
+
+def square_root(level: Tensor) -> Tensor:
+    """The square root of a level that was scaled to its maximum."""
+    return (level / level.max()).sqrt()
 
 
 def purity(term: Term) -> Tensor:
@@ -105,7 +109,11 @@ VARIANTS: dict[str, Callable[[Terms], Tensor]] = {
     "weights: 1": variant(score_to(0)),
     "weights: none, signed sums": variant(None),
     "ReLU before channels are summed": variant(net=False),
-    "levels not scaled": variant(by_level=False),
+    "levels not scaled": variant(scale=lambda level: level),
+    "levels scaled to their norm": variant(scale=lambda level: level / level.norm()),
+    "levels scaled to their maximum": variant(scale=lambda level: level / level.max()),
+    "square roots of levels, product with L_1^(1/4)": variant(power=0.25, scale=square_root),
+    "square roots of levels, product with L_1^(3/8)": variant(power=0.375, scale=square_root),
     "no product": variant(power=0),
     "product with L_1^(1/2)": variant(power=0.5),
     "product with L_1": variant(power=1),
