@@ -37,6 +37,10 @@ _IN_PLACE_OPERATORS = {
 }  # fmt: skip
 
 
+PLAIN = frozenset({int, float, bool, str, type(None)})
+"""Types that hold no tensor. Most arguments have one of them, and ``isinstance`` takes longer."""
+
+
 def tensors_in(*values: Any) -> list[Tensor]:
     """The tensors among (nested) arguments, in order."""
     found: list[Tensor] = []
@@ -46,6 +50,8 @@ def tensors_in(*values: Any) -> list[Tensor]:
 
 def _collect(values: Iterable[Any], found: list[Tensor]) -> None:
     for value in values:
+        if type(value) in PLAIN:
+            continue
         if isinstance(value, Tensor):
             found.append(value)
         elif isinstance(value, (tuple, list)):
@@ -54,18 +60,12 @@ def _collect(values: Iterable[Any], found: list[Tensor]) -> None:
             _collect(value.values(), found)
 
 
-_MAY_HOLD_TENSORS = (Tensor, tuple, list, dict)
-
-
 def map_tensors(value: Any, replace: Callable[[Tensor], Any]) -> Any:
     """A copy of ``value`` in which every tensor is replaced."""
     if isinstance(value, Tensor):
         return replace(value)
     if isinstance(value, (tuple, list)):
-        items = [
-            map_tensors(item, replace) if isinstance(item, _MAY_HOLD_TENSORS) else item
-            for item in value
-        ]
+        items = [item if type(item) in PLAIN else map_tensors(item, replace) for item in value]
         if hasattr(value, "_fields"):  # a named tuple
             return type(value)(*items)
         return type(value)(items)

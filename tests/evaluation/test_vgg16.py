@@ -20,6 +20,7 @@ from captum_tgrad.evaluation import METHODS, evaluate
 from captum_tgrad.evaluation.methods.cam_methods import last_convolution
 from captum_tgrad.metrics.registry import NUMBERS
 from captum_tgrad.zoo import sample_image
+from tests.attribution.test_cam import without_overwriting
 from tests.evaluation.networks import classifier
 
 PAPER = [name for name in METHODS if name not in ("t_grad_levels", "random")]
@@ -132,7 +133,7 @@ def test_grad_cam_by_hand(narrow):
 def test_class_activation_maps_of_that_layer(narrow, name):
     found = METHODS[name].build(narrow)(images(), [TARGET])[0]
     for index in (26, 28):
-        model = copy.deepcopy(narrow)
+        model = without_overwriting(narrow)
         with CAMS[name](model, [model.features[index]]) as cam:
             expected = torch.from_numpy(cam(images(), [ClassifierOutputTarget(TARGET)]))
         assert torch.allclose(found, expected, atol=1e-5) == (index == 28)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from captum_tgrad.decomposition.call import Call, NoRuleError, map_tensors, tensors_in
+from captum_tgrad.decomposition.call import PLAIN, Call, NoRuleError, map_tensors, tensors_in
 from captum_tgrad.decomposition.places.bounded_cache import BoundedCache
 from captum_tgrad.decomposition.places.contraction import has_zeros
 from captum_tgrad.decomposition.places.coordinates import Axis, Coordinates, coordinates
@@ -63,20 +63,17 @@ def _key(call: Call) -> object | None:
     return key
 
 
-_PLAIN = (int, float, bool, type(None), str)
-
-
 def _freeze(values: Any, parts: list[object]) -> None:
     """Appends what identifies arguments: for a tensor its places, or that it is a constant."""
     for value in values.items() if isinstance(values, dict) else values:
         kind = type(value)
-        if isinstance(value, Tensor):
+        if kind in PLAIN:
+            parts += (kind, value)  # 1, 1.0 and True are equal
+        elif isinstance(value, Tensor):
             given = places_of(value)
             if given is None and not value.is_floating_point():
                 raise TypeError("its values may be indices")
             parts.append(value.shape if given is None else given)
-        elif kind in _PLAIN:
-            parts += (kind, value)  # 1, 1.0 and True are equal
         elif isinstance(value, (tuple, list, dict)):
             parts += (kind, len(value))
             _freeze(value, parts)
