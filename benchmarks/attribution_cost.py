@@ -142,7 +142,7 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=15)
     parser.add_argument("--methods", action="store_true", help="also time other methods")
     parser.add_argument("--autocast", action="store_true", help="in half precision")
-    parser.add_argument("--batch", type=int, default=1, help="so many times the batch of each case")
+    parser.add_argument("--batch", type=int, default=1, help="multiply the batch size of each case")
     parser.add_argument("--check", action="store_true", help="exit 1 above a limit; at rest only")
     options = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -34,7 +34,7 @@ class Case:
     def make(self, device: torch.device, times: int = 1) -> tuple[nn.Module, Tensor]:
         """The network in evaluation mode, with random weights, and a random input.
 
-        The batch is ``times`` that of the case.
+        The batch is ``times`` times as large as that of the case.
 
         Recurrent layers, which have no dropout, are in training mode: Saliency needs cuDNN's
         backward pass.

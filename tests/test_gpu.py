@@ -1,4 +1,4 @@
-"""On a GPU there are the maps and the numbers of the CPU, and nothing of the process is changed."""
+"""A GPU gives the maps and the numbers of the CPU, and no global setting changes."""
 
 import warnings
 
@@ -38,7 +38,7 @@ def _switches():
 
 
 def _closeness(tiny):
-    # On a GPU, torch's hardswish multiplies with 1 / 6 in float32, also in float64.
+    # On a GPU, torch's hardswish multiplies by 1 / 6 in float32, also in float64.
     return {"rtol": 1e-5, "atol": 1e-6} if tiny.id == "hardswish" else {"rtol": 1e-7, "atol": 1e-8}
 
 
@@ -149,7 +149,7 @@ def test_cascading_randomization_on_a_gpu():
 
 @pytest.mark.filterwarnings("ignore:More than a quarter of the features are tied")
 def test_evaluate_on_a_gpu():
-    # Real images: the orders of their pixels may differ by what a GPU rounds otherwise.
+    # Real images: the orders of their pixels may differ by what a GPU rounds differently.
     records = {}
     for device in ("cpu", "cuda"):
         classifier = load_classifier("efficientnet_lite0")

@@ -37,9 +37,9 @@ class CamAttribution(Attribution):  # type: ignore[misc]
     progress bars are drawn.
 
     As in the library, the maps are computed in evaluation mode, scaled from 0 to 1 per sample, and
-    not differentiable. RandomCAM draws from NumPy's global generator. Activations are those of the
-    target layers, also where an in-place operation after the layer overwrites them: on a CPU, the
-    library itself takes what the operation leaves.
+    not differentiable. RandomCAM draws from NumPy's global generator. Activations are those that
+    the target layers return, also if an in-place operation overwrites them; on a CPU, the library
+    itself uses the overwritten values.
 
     Source: Gildenblat and contributors, "PyTorch library for CAM methods" (the ``grad-cam``
     package), where each class names its paper.

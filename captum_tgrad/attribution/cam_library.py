@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from captum_tgrad.attribution.cam_checks import constructor_arguments
 from captum_tgrad.attribution.cam_targets import CamTarget
+from captum_tgrad.decomposition.call import map_tensors
 
 
 class CamModel(nn.Module):
@@ -74,7 +75,7 @@ class Cam:
                 bound.arguments[name] = copy.deepcopy(value)
         self._cam: Any = cam_class(*bound.args, **bound.kwargs)
         for layer in target_layers:
-            layer.register_forward_hook(_keep_activations)
+            _pass_clones_on(layer)
         if "batch_size" in cam_arguments and "batch_size" not in bound.arguments:
             self._cam.batch_size = cam_arguments["batch_size"]
 
@@ -96,6 +97,7 @@ class Cam:
         # are freed now, and not by the next garbage collection.
         for module in self._model.modules():
             module._forward_hooks.clear()
+            module._forward_pre_hooks.clear()
         self._cam = None
 
     def maps(self, images: Tensor, targets: list[CamTarget] | None, **options: Any) -> Tensor:
@@ -115,9 +117,19 @@ def _begin_graph(module: nn.Module, inputs: Any, output: Any) -> Tensor | None:
     return output.detach().requires_grad_().clone() if output.is_floating_point() else None
 
 
-def _keep_activations(module: nn.Module, inputs: Any, output: Any) -> Tensor | None:
-    """Hands a clone on, after the library has kept the output: on a CPU it keeps no copy.
+def _pass_clones_on(layer: nn.Module) -> None:
+    """Makes a layer pass a clone of its output on to the network, after all other hooks.
 
-    Otherwise an in-place activation after the layer would overwrite what the library kept.
+    Otherwise an in-place activation after the layer would overwrite the output that a hook of the
+    library kept.
     """
-    return output.clone() if isinstance(output, Tensor) else None
+    handle = layer.register_forward_hook(_cloned)
+
+    def stay_last(module: nn.Module, inputs: Any) -> None:
+        module._forward_hooks.move_to_end(handle.id)  # AblationCAM adds its hook later
+
+    layer.register_forward_pre_hook(stay_last)
+
+
+def _cloned(module: nn.Module, inputs: Any, output: Any) -> Any:
+    return map_tensors(output, Tensor.clone) if isinstance(output, (Tensor, tuple, list)) else None

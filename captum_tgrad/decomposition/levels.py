@@ -50,7 +50,7 @@ def levels_map(terms: Sequence[Term], number: int, direction: int) -> Tensor:
     """
     own = terms[0].maps[number]
     scores = torch.stack([term.score for term in terms]).mul_(direction).clamp_min_(0)
-    shares = [scaled(own, 1 / len(term.inputs)) for own, term in zip(scores, terms, strict=True)]
+    shares = [scaled(row, 1 / len(term.inputs)) for row, term in zip(scores, terms, strict=True)]
     total = torch.stack(shares).sum(0)
     combined, coarsest = torch.zeros_like(own.positive), torch.zeros_like(own.positive)
     count = torch.zeros_like(terms[0].score)

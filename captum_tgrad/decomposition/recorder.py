@@ -123,6 +123,8 @@ class Recorder:
             if call.record.chains_outputs and torch.is_autocast_enabled(output.device.type):
                 # The gates are computed in that type, whatever the type of the output.
                 self._types.add(torch.get_autocast_dtype(output.device.type))
+            if call.name == "hardswish" and output.is_cuda:
+                self._types.add(torch.float32)  # it multiplies by 1 / 6 in float32, also in float64
             self.follow(output, given, inputs)
             if bias is None:
                 continue

@@ -161,8 +161,10 @@ class Trace(TorchFunctionMode):
         self._hidden.free()
         if call.name == "batch_norm" and call.bound["training"]:
             raise_batch_statistics(self._modules.path)
-        if call.in_place and call.name != "detach" and torch.is_grad_enabled():
-            return self._run_in_place(call)
+        if call.in_place and call.name != "detach":
+            if torch.is_grad_enabled():
+                return self._run_in_place(call)
+            self._old_values.freeze_readers(call.args[0])
         return self._run(call)
 
     def _run_constant(

@@ -73,6 +73,6 @@ def per_sample(values: Tensor, like: Tensor) -> Tensor:
     return values.reshape(-1, *[1] * (like.dim() - 1))
 
 
-def scaled(score: Tensor, factor: float) -> Tensor:
-    """``score * factor``; no operation runs for the factor 1, as there are many small scores."""
-    return score if factor == 1 else score * factor
+def scaled(values: Tensor, factor: float) -> Tensor:
+    """``values * factor``; no operation runs for the factor 1, as there are many small tensors."""
+    return values if factor == 1 else values * factor

@@ -81,7 +81,7 @@ def images(samples: int = 3, dtype: torch.dtype = torch.float32) -> torch.Tensor
 def without_overwriting(model):
     model = copy.deepcopy(model)
     for module in model.modules():
-        if isinstance(module, nn.ReLU):
+        if hasattr(module, "inplace"):
             module.inplace = False
     return model
 
@@ -396,11 +396,38 @@ def test_on_the_built_in_model_and_a_photograph(name):
     assert_same_maps(method.attribute(x, espresso), expected)
 
 
+class AddsInPlace(nn.Module):
+    def __init__(self, inplace):
+        super().__init__()
+        self.inplace = inplace
+
+    def forward(self, x):
+        return x.add_(1) if self.inplace else x + 1
+
+
+@pytest.mark.parametrize("activation", [nn.ReLU, nn.SiLU, AddsInPlace])
 @every_class
-def test_activations_are_those_of_the_layer_even_if_an_activation_overwrites_them(name):
-    # On a CPU the library keeps the tensor itself, and an in-place ReLU after it would change it.
+def test_an_activation_that_overwrites_its_input_changes_no_map(name, activation):
+    # On a CPU the library keeps the tensor that the layer returned, and no copy.
     if name == "FinerCAM":
         pytest.skip("takes one target for a batch, and otherwise compares with nothing")
-    arguments = arguments_of(name)
-    expected = our_maps(name, without_overwriting(network()), images(), TARGETS, (4,), arguments)
-    assert_same_maps(our_maps(name, network(), images(), TARGETS, (4,), arguments), expected)
+    model, arguments = network(), arguments_of(name)
+    model[5] = activation(inplace=True)
+    expected = our_maps(name, without_overwriting(model), images(), TARGETS, (4,), arguments)
+    assert_same_maps(our_maps(name, model, images(), TARGETS, (4,), arguments), expected)
+
+
+def test_activations_in_a_tuple_are_not_overwritten_either():
+    class Two(nn.Module):
+        def forward(self, x):
+            return x, x.mean()
+
+    class First(nn.Module):
+        def forward(self, given):
+            return nn.functional.silu(given[0], inplace=True)
+
+    model = nn.Sequential(*network()[:5], Two(), First(), *network()[6:])
+    arguments = {"reshape_transform": lambda given: given[0]}
+    found = our_maps("EigenCAM", model, images(), TARGETS, (5,), arguments)
+    model = nn.Sequential(*network()[:5], nn.Identity(), nn.SiLU(), *network()[6:])
+    assert_same_maps(found, our_maps("EigenCAM", model, images(), TARGETS, (5,)))

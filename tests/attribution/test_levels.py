@@ -5,6 +5,7 @@ from functools import cache
 import pytest
 import torch
 import torch.nn.functional as F
+import torchvision
 from torch import nn
 
 from captum_tgrad import LayerTGradAttribution, TGradAttribution
@@ -54,6 +55,33 @@ def test_sums_are_those_of_the_paper_s_map_and_samples_do_not_matter_to_each_oth
         found = method.attribute(alone, target, sign=sign, aggregation="levels")
         for one, batch in zip(found, levels, strict=True):
             torch.testing.assert_close(one[0], batch[sample], **EXACT)
+
+
+def _single_and_double(network, inputs, target):
+    """The maps by levels in float32 and in float64, each of the largest value 1."""
+    found = []
+    for dtype in (torch.float32, torch.float64):
+        method = TGradAttribution(network.to(dtype))
+        maps = method.decompose(tuple(x.to(dtype) for x in inputs), target).map(
+            aggregation="levels"
+        )
+        found.append(maps.double() / maps.abs().max())
+    return found
+
+
+@each_network
+def test_single_precision_is_enough(tiny):
+    # A level of rounding noise would be scaled up to the others.
+    single, double = _single_and_double(tiny.build(), tiny.inputs, tiny.target)
+    torch.testing.assert_close(single, double, rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["mobilenet_v3_small", "squeezenet1_1", "efficientnet_b0"])
+def test_single_precision_is_enough_for_real_networks(name):
+    torch.manual_seed(0)
+    network = torchvision.models.get_model(name, weights=None).eval()
+    single, double = _single_and_double(network, (torch.randn(1, 3, 96, 96),), 1)
+    assert float((single - double).abs().max()) < 1e-2
 
 
 class _TwoLevels(nn.Module):

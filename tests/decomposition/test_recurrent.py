@@ -202,3 +202,22 @@ def test_autocast_is_no_false_alarm(kind):
         whole = TGradAttribution(network).decompose(torch.randn(3, 6, 4), channel_dim=2)
     # The gates are computed in bfloat16, so that a residual remains, but a small one.
     assert 0 < float(whole.delta.abs().max()) < 0.1
+
+
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.RNN])
+def test_an_output_that_is_overwritten_without_gradients(kind):
+    class LastState(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = kind(3, 4, batch_first=True)
+
+        def forward(self, steps):
+            output, state = self.layer(steps)
+            with torch.no_grad():
+                output.zero_()
+            return (state[0] if kind is nn.LSTM else state)[-1].tanh()
+
+    torch.manual_seed(0)
+    model, steps = LastState().double().eval(), torch.randn(2, 5, 3).double()
+    whole = TGradAttribution(model).decompose(steps, target=1, channel_dim=-1)
+    torch.testing.assert_close(whole.delta, torch.zeros(2).double(), rtol=0, atol=1e-12)

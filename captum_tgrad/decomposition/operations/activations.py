@@ -7,7 +7,6 @@ from functools import lru_cache
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from captum_tgrad.decomposition.bias import Bias, ElementBias, SaturationBias
@@ -78,13 +77,8 @@ def _passes_at_its_limits(name: str, two: bool) -> bool:
 
 
 def hardswish(call: Call, output: Tensor) -> Bias | None:
-    """``y - z dy/dz``, which is ``-z^2 / 6`` on the slope, else 0.
-
-    The result of torch's own functions, which round ``1 / 6`` to float32 in float64 on a GPU.
-    """
-    return ElementBias(
-        lambda z: F.hardswish(z).sub_(torch.ops.aten.hardswish_backward(z, z)), call.bound["input"]
-    )
+    """``-z^2 / 6`` on the slope, else 0."""
+    return ElementBias(lambda z: torch.where(z.abs() < 3, z.square() / -6, 0), call.bound["input"])
 
 
 def silu(call: Call, output: Tensor) -> Bias | None:

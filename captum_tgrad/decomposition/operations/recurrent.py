@@ -140,7 +140,7 @@ def _rnn_layer(
 def with_backward(args: tuple[Any, ...]) -> tuple[Any, ...]:
     """The arguments of a layer, changed so that cuDNN has a backward pass, or as they are.
 
-    It has none in evaluation mode, which is training mode without dropout.
+    cuDNN has none in evaluation mode. Training mode without dropout computes the same.
     """
     is_packed = len(args) == 9 and isinstance(args[3], (list, tuple))
     training = 7 if is_packed else 6

@@ -78,13 +78,13 @@ def _matrices(source: Grid, target: Grid, like: Tensor) -> list[Tensor | None]:
 def _cached(
     compute: Callable[..., Tensor], cells: Tensor, to: Tensor | int, like: Tensor
 ) -> Tensor:
-    """What is computed from two grids, with the dtype and on the device of ``like``."""
+    """The result of ``compute`` for one axis, with the dtype and on the device of ``like``."""
     end = to if isinstance(to, int) else to.numpy().tobytes()
     key = (compute, cells.numpy().tobytes(), end, like.dtype, like.device)
     found = _known.get(key)
     if found is None:
         with torch.inference_mode(False), torch.no_grad():
-            found = compute(cells, to).to(like)
+            found = compute(cells, to).to(like.device, like.dtype)
         _known.put(key, found, found.numel())
     return found
 
