@@ -126,7 +126,8 @@ def _pass_clones_on(layer: nn.Module) -> None:
     handle = layer.register_forward_hook(_cloned)
 
     def stay_last(module: nn.Module, inputs: Any) -> None:
-        module._forward_hooks.move_to_end(handle.id)  # AblationCAM adds its hook later
+        # AblationCAM adds its hook later.
+        module._forward_hooks.move_to_end(handle.id)  # type: ignore[attr-defined]
 
     layer.register_forward_pre_hook(stay_last)
 

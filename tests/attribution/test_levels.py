@@ -61,11 +61,10 @@ def _single_and_double(network, inputs, target):
     """The maps by levels in float32 and in float64, each of the largest value 1."""
     found = []
     for dtype in (torch.float32, torch.float64):
-        method = TGradAttribution(network.to(dtype))
-        maps = method.decompose(tuple(x.to(dtype) for x in inputs), target).map(
-            aggregation="levels"
-        )
-        found.append(maps.double() / maps.abs().max())
+        given = tuple(x.to(dtype) for x in inputs)
+        whole = TGradAttribution(network.to(dtype)).decompose(given, target)
+        maps = whole.map(aggregation="levels").double()
+        found.append(maps / maps.max() if maps.any() else maps)
     return found
 
 
