@@ -16,12 +16,14 @@ import skimage.data
 import torch
 from matplotlib.figure import Figure
 from PIL import Image
+from torchvision.transforms.functional import pil_to_tensor
+from torchvision.utils import make_grid
 
 from captum_tgrad import TGradAttribution
 from captum_tgrad.evaluation import get_method
 from captum_tgrad.sanity_checks import cascading_randomization
 from captum_tgrad.sanity_checks.blocks import block_names
-from captum_tgrad.visualization import cascade_figure, methods_figure
+from captum_tgrad.visualization import cascade_figure, explanation_figure, methods_figure
 from captum_tgrad.zoo import Classifier, load_classifier
 
 IMAGES = Path(__file__).parent / "images"
@@ -63,6 +65,35 @@ def maps_of_methods() -> Figure:
     )
 
 
+def grid() -> Figure:
+    """Four photographs as one image, and the maps of two of the classes, each with its cell."""
+    classifier = load_classifier("efficientnet_lite0")
+    shown, inputs, targets = espresso_cat_and_rocket(classifier)
+    tripod = Image.fromarray(skimage.data.camera()).convert("RGB")
+    shown, inputs = [*shown, classifier.crop(tripod)], [*inputs, classifier.preprocess(tripod)]
+    image = make_grid([pil_to_tensor(each) for each in shown], nrow=2, padding=0)
+    tiled = make_grid(inputs, nrow=2, padding=0).unsqueeze(0)
+    explained = {
+        "espresso": (int(targets[0]), 0),
+        "tripod": (classifier.class_names.index("tripod"), 3),
+    }
+    maps, boxes = [], []
+    side = image.shape[1] // 2
+    for target, cell in explained.values():
+        maps.append(
+            TGradAttribution(classifier.model).attribute(tiled, target, aggregation="levels")
+        )
+        x, y = cell % 2 * side, cell // 2 * side
+        boxes.append(torch.tensor([[x, y, x + side, y + side]], dtype=torch.float32))
+    return explanation_figure(
+        image.expand(2, -1, -1, -1),
+        torch.cat(maps),
+        class_name=list(explained),
+        method="T-Grad by levels",
+        boxes=boxes,
+    )
+
+
 def cascade() -> Figure:
     """T-Grad while the network is randomized, with the settings of benchmarks/sanity_check.py."""
     classifier = load_classifier("efficientnet_lite0")
@@ -85,7 +116,7 @@ def write(figure: Figure, path: Path, dpi: int) -> None:
 
 
 if __name__ == "__main__":
-    drawn = {"methods": (maps_of_methods, 110), "cascade": (cascade, 100)}
+    drawn = {"methods": (maps_of_methods, 110), "cascade": (cascade, 100), "grid": (grid, 100)}
     for name in sys.argv[1:] or drawn:
         draw, dpi = drawn[name]
         write(draw(), IMAGES / f"{name}.webp", dpi=dpi)
