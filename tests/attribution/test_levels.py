@@ -83,6 +83,31 @@ def test_single_precision_is_enough_for_real_networks(name):
     assert float((single - double).abs().max()) < 1e-2
 
 
+@pytest.mark.parametrize("scale", [1.0, 1e-2, 1e-4])
+@pytest.mark.parametrize(
+    "activation",
+    [nn.CELU, nn.ELU, nn.GELU, nn.Hardswish, nn.Mish, nn.SELU, nn.SiLU, nn.Sigmoid, nn.Softplus,
+     nn.Softsign, nn.Tanh],
+)  # fmt: skip
+def test_single_precision_is_enough_where_an_activation_is_nearly_linear(activation, scale):
+    torch.manual_seed(0)
+    network = nn.Sequential(
+        nn.Conv2d(3, 8, 3, bias=False),
+        activation(),
+        nn.AvgPool2d(2),
+        nn.Conv2d(8, 8, 3, bias=False),
+        activation(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(8, 3),
+    ).eval()
+    x = scale * torch.randn(1, 3, 32, 32)
+    found = [_single_and_double(network, (x,), target) for target in range(3)]
+    assert any(single.any() for single, _ in found)
+    for single, double in found:
+        assert float((single - double).abs().max()) < 1e-2
+
+
 class _TwoLevels(nn.Module):
     """Four pixels, of which a bias sees two at a time: every number below is done by hand."""
 
