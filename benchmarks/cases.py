@@ -42,7 +42,8 @@ class Case:
         torch.manual_seed(0)
         model = self.build().eval().to(device)
         for module in model.modules():
-            module.train(isinstance(module, nn.RNNBase))
+            if isinstance(module, nn.RNNBase):
+                module.train()
         shape = (times * self.shape[0], *self.shape[1:])
         return model, torch.randn(shape, device=device, requires_grad=True)
 

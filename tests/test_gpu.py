@@ -10,6 +10,7 @@ from captum_tgrad import FullGradAttribution, TGradAttribution
 from captum_tgrad.evaluation import built_in_images, evaluate
 from captum_tgrad.sanity_checks import cascading_randomization
 from captum_tgrad.zoo import load_classifier
+from tests.global_settings import global_settings
 from tests.metrics.every_metric import METRICS, tensors_of
 from tests.networks import each_network
 
@@ -17,24 +18,6 @@ pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
 ]
-
-
-def _switches():
-    cuda = torch.backends.cuda
-    return (
-        cuda.flash_sdp_enabled(),
-        cuda.mem_efficient_sdp_enabled(),
-        cuda.math_sdp_enabled(),
-        cuda.cudnn_sdp_enabled(),
-        cuda.matmul.allow_tf32,
-        torch.backends.cudnn.enabled,
-        torch.backends.cudnn.allow_tf32,
-        torch.backends.cudnn.benchmark,
-        torch.backends.cudnn.deterministic,
-        torch.cuda.current_device(),
-        torch.cuda.get_rng_state().sum().item(),
-        torch.get_rng_state().sum().item(),
-    )
 
 
 def _closeness(tiny):
@@ -50,9 +33,9 @@ def test_every_term_is_that_of_the_cpu(tiny, memory_format):
     expected = TGradAttribution(tiny.build()).decompose(tiny.inputs, target=tiny.target)
     network = tiny.build().cuda()
     inputs = tuple(x.cuda().contiguous(memory_format=memory_format) for x in tiny.inputs)
-    before = _switches()
+    before = global_settings()
     found = TGradAttribution(network).decompose(inputs, target=tiny.target)
-    assert _switches() == before
+    assert global_settings() == before
     close = _closeness(tiny)
     assert [term.name for term in found.terms] == [term.name for term in expected.terms]
     for term, other in zip(found.terms, expected.terms, strict=True):
@@ -122,9 +105,9 @@ def test_every_metric_is_that_of_the_cpu(metric):
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.GELU(), nn.Flatten(), nn.Linear(144, 3)).double()
     inputs, maps, baseline = random(2, 3, 8, 8), random(2, 1, 8, 8), random(2, 3, 8, 8)
     expected = metric(model, inputs, maps, baseline, target=1)
-    before = _switches()
+    before = global_settings()
     found = metric(model.cuda(), inputs.cuda(), maps.cuda(), baseline.cuda(), target=1)
-    assert _switches() == before
+    assert global_settings() == before
     pairs = list(zip(tensors_of(found), tensors_of(expected), strict=True))
     assert pairs
     for own, other in pairs:
@@ -138,9 +121,9 @@ def test_cascading_randomization_on_a_gpu():
     )
     x = torch.randn(2, 3, 8, 8)
     weights = {name: value.clone() for name, value in model.cuda().state_dict().items()}
-    before = _switches()
+    before = global_settings()
     steps = list(cascading_randomization(model, TGradAttribution, x.cuda(), target=1))
-    assert _switches() == before
+    assert global_settings() == before
     assert len(steps) > 2
     for name, value in model.state_dict().items():
         assert value.is_cuda

@@ -109,19 +109,18 @@ def _begin_graph(module: nn.Module, inputs: Any, output: Any) -> Tensor | None:
     """Starts the graph at the first target layer: no parameter of the copy requires a gradient.
 
     Otherwise the library's backward pass would run through the whole network and compute gradients
-    of the parameters, which it does not use. The result is a clone, because an in-place activation
-    may not overwrite a leaf.
+    of the parameters, which it does not use.
     """
     if not isinstance(output, Tensor) or output.requires_grad or not torch.is_grad_enabled():
         return None
-    return output.detach().requires_grad_().clone() if output.is_floating_point() else None
+    return output.detach().requires_grad_() if output.is_floating_point() else None
 
 
 def _pass_clones_on(layer: nn.Module) -> None:
     """Makes a layer pass a clone of its output on to the network, after all other hooks.
 
     Otherwise an in-place activation after the layer would overwrite the output that a hook of the
-    library kept.
+    library kept, which may be the leaf at which the graph starts.
     """
     handle = layer.register_forward_hook(_cloned)
 

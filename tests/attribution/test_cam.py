@@ -232,7 +232,7 @@ def test_a_transformer_with_its_reshape_transform():
     def to_maps(tokens):
         return tokens.reshape(len(tokens), 5, 6, 8).permute(0, 3, 1, 2)
 
-    twin = without_overwriting(model)
+    twin = copy.deepcopy(model)
     own = GradCAM(twin, [twin.norm], reshape_transform=to_maps)
     expected = torch.from_numpy(own(x, [ClassifierOutputTarget(1)] * 3))[:, None]
     method = CamAttribution(model, GradCAM, [model.norm], reshape_transform=to_maps)
@@ -254,7 +254,7 @@ def test_volumes():
 def test_segmentation_takes_a_class_and_a_place():
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(3, 6, 3), nn.Tanh(), nn.Conv2d(6, 4, 3, padding=1)).eval()
-    x, twin = images(), without_overwriting(model)
+    x, twin = images(), copy.deepcopy(model)
     own = GradCAM(twin, [twin[0]])(x, [lambda output: output[1, 5, 7]] * 3)
     assert_same_maps(
         our_maps("GradCAM", model, x, (1, 5, 7), layers=(0,)), torch.from_numpy(own)[:, None]

@@ -10,22 +10,10 @@ import torch
 from torch import Tensor
 
 from captum_tgrad import FullGradAttribution, TGradAttribution
+from tests.global_settings import global_settings
 from tests.networks import each_network
 
 THREADS = 8
-
-
-def _switches():
-    cuda = torch.backends.cuda
-    return (
-        cuda.flash_sdp_enabled(),
-        cuda.mem_efficient_sdp_enabled(),
-        cuda.math_sdp_enabled(),
-        cuda.cudnn_sdp_enabled(),
-        torch.is_grad_enabled(),
-        torch.get_num_threads(),
-        torch.get_rng_state().sum().item(),
-    )
 
 
 def _in_threads(work):
@@ -51,7 +39,7 @@ def test_each_thread_has_its_own_right_result(tiny, calls):
     method = TGradAttribution(tiny.build())
     inputs = tiny.inputs if len(tiny.inputs) > 1 else tiny.inputs[0]
     expected = method.decompose(inputs, tiny.target)
-    before = _switches()
+    before = global_settings()
 
     def work():
         for _ in range(calls):
@@ -64,7 +52,7 @@ def test_each_thread_has_its_own_right_result(tiny, calls):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         _in_threads(work)
-    assert _switches() == before
+    assert global_settings() == before
 
 
 @pytest.mark.parametrize("method", [TGradAttribution, FullGradAttribution])

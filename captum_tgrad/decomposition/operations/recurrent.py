@@ -194,9 +194,9 @@ def recurrent(call: Call, output: Tensor) -> Bias | None:
                 own = given[number * per_layer : (number + 1) * per_layer]
                 duals = [(v[number], d[number]) for v, d in zip(first, d_first, strict=True)]
                 here, d_here = (t.flip(0) if direction else t for t in (x, d_x))
-                one = [v[number : number + 1].contiguous() for v in first]
                 y = known  # a single layer's; others are computed again
                 if layers * directions > 1:
+                    one = [v[number : number + 1].contiguous() for v in first]
                     start = one if len(one) > 1 else one[0]
                     y = func(here, start, own, has_biases, 1, 0.0, False, False, False)[0]
                 d_y, *rest = operation((here, d_here), duals, own, y)
