@@ -65,6 +65,8 @@ def map_tensors(value: Any, replace: Callable[[Tensor], Any]) -> Any:
     if isinstance(value, Tensor):
         return replace(value)
     if isinstance(value, (tuple, list)):
+        if type(value) is tuple and PLAIN.issuperset(map(type, value)):
+            return value
         items = [item if type(item) in PLAIN else map_tensors(item, replace) for item in value]
         if hasattr(value, "_fields"):  # a named tuple
             return type(value)(*items)

@@ -115,12 +115,12 @@ class Summing:
 
     def _magnitudes(self, ranges: Sequence[Tensor], by: Reduction, elements: int) -> Magnitudes:
         """The range of ``|c|`` in each sample."""
-        smallest, largest = (each.to(self.device).reshape(-1) for each in ranges)
+        smallest, largest = (each.to(self.device) for each in ranges)
         sample = by.sample_of(smallest)
-        if sample is None or len(sample) != len(smallest):
-            if self.samples > 1:
-                raise SamplesLostError
-            sample = torch.zeros(len(smallest), dtype=torch.long, device=self.device)
+        if sample is None:
+            sample = smallest.new_zeros((), dtype=torch.long)
+        sample = sample.expand_as(smallest).reshape(-1)
+        smallest, largest = smallest.reshape(-1), largest.reshape(-1)
         start = smallest.new_zeros(self.samples)
         return Magnitudes(
             start.scatter_reduce(0, sample, smallest, "amin", include_self=False),

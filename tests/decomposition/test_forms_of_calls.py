@@ -315,3 +315,20 @@ def test_masked_logits_of_half_precision_add_nothing():
     bias.freeze()  # in its own precision, as before an operation in place
     assert bool(bias.value().isfinite().all())
     assert bias.value()[0, 1] == 0
+
+
+def test_large_logits_do_not_round_the_bias_of_a_softmax():
+    small = torch.randn(4, 10, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    large = (small + 1000).float().requires_grad_()
+    call = Call(torch.softmax, (large, -1), {}, operation_of(torch.softmax))
+    actual = call.record.bias(call, call()).value()
+    z = large.detach().double()
+    y = z.softmax(-1)
+    expected = y * (1 - z + (y * z).sum(-1, keepdim=True))
+    torch.testing.assert_close(actual.double(), expected, rtol=0, atol=1e-6)
+
+
+def test_gelu_of_numbers_whose_squares_overflow_adds_nothing():
+    z = torch.tensor([[1e30, -1e30, 40.0, -40.0]]).requires_grad_()
+    call = Call(torch.nn.functional.gelu, (z,), {}, operation_of(torch.nn.functional.gelu))
+    assert torch.equal(call.record.bias(call, call()).value(), torch.zeros(1, 4))

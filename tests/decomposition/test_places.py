@@ -334,3 +334,16 @@ def test_a_term_that_is_finer_than_the_input():
     expected[:, 1, 4] = C * 5.0
     torch.testing.assert_close(constant, expected)
     torch.testing.assert_close(whole.delta, torch.zeros(N).double(), atol=1e-9, rtol=0)
+
+
+@pytest.mark.parametrize("samples", [1, 3])
+def test_a_score_between_two_tokens_is_divided_between_them(samples):
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(samples, 5, 4, generator=generator, dtype=torch.float64)
+    weight = torch.randn(5, 5, generator=generator, dtype=torch.float64)
+    whole = TGradAttribution(lambda x: (x @ x.mT * weight).sum((1, 2))).decompose(x, channel_dim=-1)
+    c = -weight * (x @ x.mT)  # a product of two factors is of degree two: b = -y
+    term = whole["matmul"]
+    for evidence, actual in ((c.relu(), term.positive), ((-c).relu(), term.negative)):
+        expected = (evidence.sum(1) + evidence.sum(2)) / 2
+        torch.testing.assert_close(actual[:, 0], expected, rtol=1e-10, atol=1e-10)

@@ -90,13 +90,12 @@ def gelu(call: Call, output: Tensor) -> Bias | None:
     """``-z^2`` times the standard normal density, for the exact form."""
     if call.bound["approximate"] != "none":
         raise NoRuleError
-    scale = -1 / math.sqrt(2 * math.pi)
 
     def compute(z: Tensor) -> Tensor:
-        square = z.square().clamp_max_(1600)  # further out, the density is zero
-        return square.mul(-0.5).exp_().mul_(square).mul_(scale)
+        # Times z twice, not times its square, which overflows where the density is zero.
+        return z.square().mul_(-0.5).exp_().mul_(z).mul_(z)
 
-    return ElementBias(compute, call.bound["input"])
+    return ElementBias(compute, call.bound["input"], scale=-1 / math.sqrt(2 * math.pi))
 
 
 def sigmoid(call: Call, output: Tensor) -> Bias | None:
@@ -132,12 +131,17 @@ def softmax(call: Call, output: Tensor) -> Bias | None:
     dim = dim % max(output.dim(), 1)
 
     def compute(y: Tensor, z: Tensor) -> Tensor:
-        # A masked logit is -inf. Half of the range avoids an overflow of the difference.
-        z = z.clamp_min(torch.finfo(z.dtype).min / 2)
-        return ((y * z).sum(dim, keepdim=True).add_(1) - z).mul_(y)
+        # A shift of all logits does not change the result, and avoids the rounding of large ones. A
+        # masked logit is -inf. Half of the range avoids an overflow of the difference.
+        z = (z - z.amax(dim, keepdim=True)).clamp_min_(torch.finfo(z.dtype).min / 2)
+        derivative = softmax_backward(z, y, dim, y.dtype)  # y (z - <y, z>)
+        return torch.sub(y, derivative, out=derivative)
 
     return ElementBias(compute, output, call.bound["input"], uncut=(dim,))
 
+
+# The Jacobian is symmetric: the backward pass is also the derivative along its argument.
+softmax_backward = torch.ops.aten._softmax_backward_data.default
 
 _hardtanh_backward = torch.ops.aten.hardtanh_backward.default
 

@@ -83,7 +83,7 @@ def group_norm(call: Call, output: Tensor) -> Bias | None:
 def _normalized(output: Tensor, ratio: Tensor, bias: Tensor | None) -> Bias:
     if bias is None:
         return ElementBias(torch.mul, output, ratio)
-    return ElementBias(lambda y, r, beta: beta + (y - beta) * r, output, ratio, bias)
+    return ElementBias(lambda y, r, beta: torch.lerp(beta, y, r), output, ratio, bias)
 
 
 def without_updates(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from weakref import WeakValueDictionary
 
 import torch
@@ -61,7 +62,8 @@ def places(shape: Sequence[int], claims: Mapping[Axis, Iterable[Coordinates | No
     return known
 
 
-def input_places(shape: Sequence[int], number: int, channel_dim: int | None = 1) -> Places:
+@lru_cache(maxsize=64)
+def input_places(shape: tuple[int, ...], number: int, channel_dim: int | None = 1) -> Places:
     """The places of an input whose first dimension is the batch.
 
     Args:

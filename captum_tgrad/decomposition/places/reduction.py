@@ -26,11 +26,13 @@ class Reduction:
 
     Args:
         samples: The batch size.
-        kept: The dimensions on which the sample or the place depends; the others are summed first.
+        summed_shape: The shape of the tensor after a sum over the dimensions on which neither the
+            sample nor the place depends.
         grid: The cells; None if no element has a place.
-        indices: For each element of the kept dimensions, the position of its sum: first the cells
-            of each sample, then the elements of each sample without a place, then those without a
-            sample. Several tensors if elements have several places; none if all are in order.
+        indices: For each element, the position of its sum: first the cells of each sample, then the
+            elements of each sample without a place, then those without a sample. Size 1 in the
+            dimensions on which it does not depend. Several tensors if elements have several places;
+            none if all are in order.
         spread: For each axis, the shares of the counted cells in those of ``grid``; None if they
             are the same cells.
         sizes: The number of counted cells along each axis.
@@ -39,7 +41,7 @@ class Reduction:
     """
 
     samples: int
-    kept: tuple[int, ...]
+    summed_shape: tuple[int, ...]
     grid: Grid | None
     indices: tuple[Tensor, ...]
     spread: tuple[Tensor | None, ...]
@@ -47,6 +49,11 @@ class Reduction:
     has_unknown_samples: bool = False
     all_placed: bool = True
     _on_device: dict[object, tuple[Tensor, ...]] = field(default_factory=dict)
+
+    @cached_property
+    def kept(self) -> frozenset[int]:
+        """The dimensions that are not summed over."""
+        return frozenset(dim for dim, size in enumerate(self.summed_shape) if size != 1)
 
     @cached_property
     def cells(self) -> int:
@@ -69,7 +76,7 @@ class Reduction:
         """Adds up sums by cell.
 
         Args:
-            sums: Sums with the tensor's shape, but size 1 in all dimensions that are not kept.
+            sums: Sums of shape ``summed_shape``.
 
         Returns:
             The sum in each cell, shape ``(N, 1, *cells)``, and the sum of the elements without a
@@ -84,28 +91,30 @@ class Reduction:
         total = sums.new_zeros(counted + self.samples + 1)
         indices = self._indices(sums)
         for index in indices:
-            total.index_add_(0, index, sums.reshape(-1), alpha=1 / len(indices))
+            # A score between a query and a key has two places. Each depends on one dimension, and a
+            # sum over the other is much faster than adding the elements one by one.
+            own = sums if index.shape == sums.shape else sums.sum_to_size(index.shape)
+            total.index_add_(0, index.reshape(-1), own.reshape(-1), alpha=1 / len(indices))
         if self.has_unknown_samples and bool(total[-1] != 0):
             raise SamplesLostError
         cells = redistributed(total[:counted].reshape(self.shape), self.spread)
         return cells, total[counted:-1]
 
     def sample_of(self, like: Tensor) -> Tensor | None:
-        """The sample of each element of the kept dimensions; None if there is one sample."""
+        """The sample of each sum, shape ``summed_shape``; None if there is one sample."""
         if self.samples == 1:
             return None
         counted = self.samples * self.cells
         indices = self._indices(like)
         index = indices[0] if indices else torch.arange(counted, device=like.device)
-        return torch.where(index < counted, index // self.cells, index - counted)
+        sample = torch.where(index < counted, index // self.cells, index - counted)
+        return self._of_each_sum(sample)
 
     def per_sample(self, values: Tensor, like: Tensor) -> Tensor:
         """Reshapes ``values`` of shape ``(N,)`` so that they broadcast over the tensor."""
         if self.samples == 1 or (not self.indices and len(like) == self.samples):
             return values.reshape(-1, *[1] * (like.dim() - 1))
-        sample = self.sample_of(values)
-        shape = [size if dim in self.kept else 1 for dim, size in enumerate(like.shape)]
-        return values[sample].reshape(shape)
+        return values[self.sample_of(values)]
 
     def out_of_cells(self, cells: Tensor, like: Tensor) -> Tensor:
         """The inverse of ``into_cells``: divides each cell equally among its elements.
@@ -114,16 +123,21 @@ class Reduction:
             cells: Shape ``(N, 1, *cells)``.
             like: The tensor with these elements.
         """
-        shape = [size if dim in self.kept else 1 for dim, size in enumerate(like.shape)]
-        summed = like.numel() // max(torch.Size(shape).numel(), 1)
+        summed = like.numel() // max(math.prod(self.summed_shape), 1)
         indices = self._indices(cells)
         flat = cells.reshape(-1)
         if not indices:
-            return (flat / summed).reshape(shape)
-        (index,) = indices
-        count = torch.bincount(index, minlength=len(flat))[: len(flat)] * summed
+            return (flat / summed).reshape(self.summed_shape)
+        index = self._of_each_sum(indices[0])
+        count = torch.bincount(index.reshape(-1), minlength=len(flat))[: len(flat)] * summed
         shared = torch.cat([flat / count.clamp_min(1), flat.new_zeros(self.samples + 1)])
-        return shared[index].reshape(shape)
+        return shared[index]
+
+    def _of_each_sum(self, values: Tensor) -> Tensor:
+        """Values for all sums, from values for the dimensions on which they depend."""
+        if values.numel() == math.prod(self.summed_shape):
+            return values.reshape(self.summed_shape)
+        return values.expand(self.summed_shape)
 
 
 _known: BoundedCache[Reduction] = BoundedCache()
@@ -167,21 +181,19 @@ def _reduction(given: Places, axes: Sequence[Axis], samples: int) -> Reduction:
     if not any(bool((cell >= 0).any()) for cell in where):
         sizes, tidied, where = [], [], [torch.zeros([1] * rank, dtype=torch.long, device="cpu")]
     total = int(torch.Size(sizes).numel())
-    shape = [given.shape[dim] if dim in dims else 1 for dim in range(rank)]
     indices = []
     for cell in where:
         index = torch.where(cell >= 0, sample * total + cell, samples * total + sample)
-        index = torch.where(sample < 0, samples * (total + 1), index)
-        indices.append(index.expand(shape).reshape(-1).contiguous())
+        indices.append(torch.where(sample < 0, samples * (total + 1), index))
     in_order = (
         len(indices) == 1
         and indices[0].numel() == samples * total
-        and bool((indices[0] == torch.arange(samples * total, device="cpu")).all())
+        and bool((indices[0].reshape(-1) == torch.arange(samples * total, device="cpu")).all())
         and all(matrix is None for _, matrix in tidied)
     )
     return Reduction(
         samples=samples,
-        kept=tuple(sorted(dims)),
+        summed_shape=tuple([given.shape[dim] if dim in dims else 1 for dim in range(rank)]),
         grid=Grid(tuple([each for each, _ in tidied]), tuple(a.extent for a in axes))
         if sizes
         else None,
