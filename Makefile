@@ -63,4 +63,6 @@ clean: ## Remove the environment and everything that was built or drawn.
 	@test -n "$(PYTHON)" || { echo "no Python 3.10 or later found: give one with PYTHON=..." >&2; exit 1; }
 	$(PYTHON) -m venv .venv
 	.venv/bin/python -m pip install -e ".[dev]"
+	@# Tests compare with Quantus. It asks for opencv-python, which would replace the headless one.
+	.venv/bin/python -m pip install --no-deps quantus==0.6.0
 	@touch $@

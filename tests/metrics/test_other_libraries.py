@@ -80,7 +80,7 @@ def test_quantus_pixel_flipping():
     metric = quantus.PixelFlipping(
         features_in_step=4,
         perturb_baseline="black",
-        normalize=False,
+        normalise=False,
         disable_warnings=True,
         return_aggregate=False,
     )
