@@ -137,7 +137,7 @@ def check_device(forward_func: Any, inputs: tuple[Tensor, ...]) -> None:
     """Raises ValueError if all parameters of a module are on another device than the inputs."""
     if not isinstance(forward_func, nn.Module):
         return
-    first = next(forward_func.parameters(), None)
+    first = next(iter(forward_func.parameters()), None)
     if first is None or first.device == inputs[0].device:
         return
     devices = {parameter.device for parameter in forward_func.parameters()}

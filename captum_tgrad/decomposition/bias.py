@@ -88,13 +88,16 @@ class ElementBias:
     def freeze(self) -> None:
         """Computes ``b`` before an operation overwrites the held tensors."""
         if self._value is None:
-            self._value = self._compute(*self._held).clone()
+            self._value = self._computed().clone()
             self._held = ()
 
     def value(self) -> Tensor:
-        """``b``, broadcastable to the output."""
-        value = self._compute(*self._held) if self._value is None else self._value
+        """``b``, broadcastable to the output, in float32 or better."""
+        value = self._computed() if self._value is None else self._value
         return value if self.scale == 1 else value * self.scale
+
+    def _computed(self) -> Tensor:
+        return self._compute(*map(in_full_precision, self._held))
 
     def part(self, dim: int, start: int, length: int, shape: torch.Size) -> ElementBias:
         """The bias of a block of an output of that shape."""

@@ -71,8 +71,7 @@ class RunningModules:
         if threading.get_ident() != self._thread:
             return
         if not self._stack:
-            self._paths = {}
-            _collect_paths(module, "", self._paths)
+            self._paths = {child: _without_compiler(name) for name, child in module.named_modules()}
         path = self._paths.get(module, type(module).__name__)
         if isinstance(module, _BatchNorm) and module.training:
             raise_batch_statistics(path)
@@ -85,13 +84,11 @@ class RunningModules:
                 self._leaving(path, output)
 
 
-def _collect_paths(module: nn.Module, path: str, found: dict[nn.Module, str]) -> None:
-    """The paths of a module and of all modules in it, without the wrappers of ``torch.compile``."""
-    found[module] = path
-    for name, child in module._modules.items():
-        if child is not None and child not in found:
-            inner = path if name == "_orig_mod" else f"{path}.{name}" if path else name
-            _collect_paths(child, inner, found)
+def _without_compiler(name: str) -> str:
+    """A module's path without the wrappers of ``torch.compile``."""
+    if "_orig_mod" not in name:
+        return name
+    return ".".join(part for part in name.split(".") if part != "_orig_mod")
 
 
 def raise_batch_statistics(path: str) -> None:

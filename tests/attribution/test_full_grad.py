@@ -100,3 +100,13 @@ def test_pytorch_grad_cam_rescales_each_channel_on_its_own():
         large = interpolate(_scaled(term)[None].nan_to_num(), (16, 16), mode="bilinear")
         total += large[0].sum(0)
     torch.testing.assert_close(_scaled(total[None]).float(), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_zeros_of_unknown_samples_add_nothing():
+    def forward(x):
+        mixed = x.softmax(0) * 0  # along the batch
+        return (x.square() + mixed).flatten(1).sum(1)
+
+    x = torch.rand(3, 2, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    plain = FullGradAttribution(lambda x: x.square().flatten(1).sum(1)).attribute(x)
+    torch.testing.assert_close(FullGradAttribution(forward).attribute(x), plain)

@@ -318,3 +318,67 @@ def test_inputs_made_under_inference_mode():
     with torch.inference_mode():
         actual = LayerTGradAttribution(network, network[3]).attribute(_images(), 1)
     torch.testing.assert_close(actual, expected)
+
+
+class _Scores(nn.Module):
+    """Scores between tokens, read by ``mark`` as queries by keys, or as keys by queries."""
+
+    def __init__(self, swapped: bool, across: bool) -> None:
+        super().__init__()
+        self.mark, self.swapped, self.across = nn.Identity(), swapped, across
+        generator = torch.Generator().manual_seed(0)
+        self.query, self.key, self.weight = (
+            torch.randn(*shape, generator=generator, dtype=torch.float64)
+            for shape in ((4, 4), (4, 4), (6, 6))
+        )
+
+    def forward(self, x):
+        one, other = (x[:, :2], x[:, 2:]) if self.across else (x, x)
+        query, key = one @ self.query, other @ self.key
+        scores = self.mark(key @ query.mT).mT if self.swapped else self.mark(query @ key.mT)
+        weight = self.weight[: scores.shape[1], : scores.shape[2]]
+        return ((scores + 0.3).relu() * weight).sum((1, 2))
+
+
+class _TwoScales(nn.Module):
+    """Tokens of an image and of the same image at half the resolution."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mark = nn.Identity()
+        generator = torch.Generator().manual_seed(0)
+        self.weight = torch.randn(20, generator=generator, dtype=torch.float64)
+
+    def forward(self, x):
+        tokens = self.mark(torch.cat([x.flatten(2), nn.functional.avg_pool2d(x, 2).flatten(2)], -1))
+        return ((tokens - 0.4).relu() * self.weight).sum((1, 2))
+
+
+@pytest.mark.parametrize("aggregation", ["paper", "levels"])
+@pytest.mark.parametrize(
+    "make", [lambda: _Scores(False, False), lambda: _Scores(True, True), _TwoScales]
+)
+def test_attribution_at_elements_of_several_cells_sums_to_the_map(make, aggregation):
+    model = make()
+    shape = (3, 2, 4, 4) if isinstance(model, _TwoScales) else (3, 6, 4)
+    x = torch.randn(*shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    channel_dim = 1 if len(shape) == 4 else -1
+    method = LayerTGradAttribution(model, model.mark)
+    attribution = method.attribute(x, channel_dim=channel_dim, aggregation=aggregation)
+    expected = method.decompose(x, channel_dim=channel_dim).map(aggregation=aggregation)
+    assert bool((expected.flatten(1).sum(1) > 0).any())
+    torch.testing.assert_close(attribution.flatten(1).sum(1), expected.flatten(1).sum(1))
+
+
+@pytest.mark.parametrize("aggregation", ["paper", "levels"])
+@pytest.mark.parametrize("across", [False, True])
+def test_scores_have_one_attribution_whichever_tokens_come_first(across, aggregation):
+    x = torch.randn(3, 6, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    plain, swapped = (
+        LayerTGradAttribution(model, model.mark).attribute(
+            x, channel_dim=-1, aggregation=aggregation
+        )
+        for model in (_Scores(False, across), _Scores(True, across))
+    )
+    assert bool(plain.any())
+    torch.testing.assert_close(plain, swapped.mT)

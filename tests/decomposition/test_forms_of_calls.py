@@ -1,5 +1,6 @@
 """One operation called in another form, and memory that is written to through another tensor."""
 
+import copy
 import threading
 import warnings
 
@@ -317,18 +318,59 @@ def test_masked_logits_of_half_precision_add_nothing():
     assert bias.value()[0, 1] == 0
 
 
-def test_large_logits_do_not_round_the_bias_of_a_softmax():
-    small = torch.randn(4, 10, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    large = (small + 1000).float().requires_grad_()
-    call = Call(torch.softmax, (large, -1), {}, operation_of(torch.softmax))
-    actual = call.record.bias(call, call()).value()
-    z = large.detach().double()
-    y = z.softmax(-1)
-    expected = y * (1 - z + (y * z).sum(-1, keepdim=True))
-    torch.testing.assert_close(actual.double(), expected, rtol=0, atol=1e-6)
-
-
 def test_gelu_of_numbers_whose_squares_overflow_adds_nothing():
     z = torch.tensor([[1e30, -1e30, 40.0, -40.0]]).requires_grad_()
     call = Call(torch.nn.functional.gelu, (z,), {}, operation_of(torch.nn.functional.gelu))
     assert torch.equal(call.record.bias(call, call()).value(), torch.zeros(1, 4))
+
+
+@pytest.mark.parametrize("norm", [nn.GroupNorm(2, 4), nn.LayerNorm([4, 4, 4])])
+@pytest.mark.parametrize("activation", [nn.ReLU, nn.SiLU])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_an_overwritten_norm_in_half_precision(norm, activation, dtype):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        first, last = nn.Conv2d(3, 4, 3), nn.Linear(64, 1)
+    x = torch.rand(2, 3, 6, 6, generator=torch.Generator().manual_seed(0)).to(dtype)
+    found = []
+    for in_place in (True, False):
+        layers = [first, norm, activation(inplace=in_place), nn.Flatten(), last]
+        model = copy.deepcopy(nn.Sequential(*layers)).to(dtype).eval()
+        found.append(TGradAttribution(model).attribute(x))
+    torch.testing.assert_close(*found, rtol=1e-2, atol=1e-3)
+
+
+def test_the_type_of_a_softmax_in_any_form():
+    x = torch.rand(2, 3, 5, generator=torch.Generator().manual_seed(0))
+    forms = [
+        lambda x: torch.softmax(x, -1, torch.float64),
+        lambda x: x.softmax(-1, dtype=torch.float64),
+        lambda x: F.softmax(x, -1, dtype=torch.float64),
+        lambda x: x.double().softmax(-1),
+    ]
+    found = [TGradAttribution(lambda x, f=f: f(x).square().sum((1, 2))).attribute(x) for f in forms]
+    for other in found[1:]:
+        torch.testing.assert_close(found[0], other)
+
+
+def test_a_softmax_of_nothing():
+    x = torch.rand(2, 3, 5, generator=torch.Generator().manual_seed(0))
+
+    def forward(x):
+        return torch.cat([x[:, :, :0].softmax(-1), x], -1).sum((1, 2))
+
+    torch.testing.assert_close(TGradAttribution(forward).attribute(x), x)
+
+
+@pytest.mark.parametrize("samples", [1, 2])
+def test_tiles_that_hold_only_padding(samples):
+    x = torch.rand(samples, 3, 8, 8, generator=torch.Generator().manual_seed(0)).double()
+
+    def forward(x):
+        columns = F.pad(x, (4, 4, 4, 4)).split(4, 2)
+        return sum((column + 0.1).relu().flatten(1).sum(1) for column in columns)
+
+    def whole(x):
+        return (F.pad(x, (4, 4, 4, 4)) + 0.1).relu().flatten(1).sum(1)
+
+    torch.testing.assert_close(*(TGradAttribution(f).attribute(x) for f in (forward, whole)))

@@ -131,17 +131,12 @@ def softmax(call: Call, output: Tensor) -> Bias | None:
     dim = dim % max(output.dim(), 1)
 
     def compute(y: Tensor, z: Tensor) -> Tensor:
-        # A shift of all logits does not change the result, and avoids the rounding of large ones. A
-        # masked logit is -inf. Half of the range avoids an overflow of the difference.
-        z = (z - z.amax(dim, keepdim=True)).clamp_min_(torch.finfo(z.dtype).min / 2)
-        derivative = softmax_backward(z, y, dim, y.dtype)  # y (z - <y, z>)
-        return torch.sub(y, derivative, out=derivative)
+        # A masked logit is -inf. Half of the range avoids an overflow of the difference.
+        z = z.clamp_min(torch.finfo(z.dtype).min / 2)
+        return ((y * z).sum(dim, keepdim=True).add_(1) - z).mul_(y)
 
     return ElementBias(compute, output, call.bound["input"], uncut=(dim,))
 
-
-# The Jacobian is symmetric: the backward pass is also the derivative along its argument.
-softmax_backward = torch.ops.aten._softmax_backward_data.default
 
 _hardtanh_backward = torch.ops.aten.hardtanh_backward.default
 

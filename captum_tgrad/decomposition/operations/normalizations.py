@@ -57,9 +57,14 @@ def layer_norm(call: Call, output: Tensor) -> Bias | None:
     over = tuple(range(-len(shape), 0))
     saved = _saved_deviation(output, z)
     if saved is not None and saved.dim() == z.dim():
-        return _normalized(output, 1 - eps * saved.square(), bias)
-    variance = in_full_precision(z.detach()).var(over, unbiased=False, keepdim=True)
-    return _normalized(output, variance / (variance + eps), bias)
+        ratio = 1 - eps * saved.square()
+    else:
+        variance = in_full_precision(z.detach()).var(over, unbiased=False, keepdim=True)
+        ratio = variance / (variance + eps)
+    if bias is None:
+        return ElementBias(torch.mul, output, ratio)
+    # beta + (y - beta) * ratio, in one pass over the memory.
+    return ElementBias(lambda y, r, beta: torch.lerp(beta, y, r), output, ratio, bias)
 
 
 def _saved_deviation(output: Tensor, z: Tensor) -> Tensor | None:
@@ -76,14 +81,12 @@ def group_norm(call: Call, output: Tensor) -> Bias | None:
     variance = in_full_precision(z.detach()).reshape(z.shape[0], groups, -1).var(-1, unbiased=False)
     ratio = (variance / (variance + eps)).repeat_interleave(z.shape[1] // groups, dim=1)
     per_channel = (-1,) + (1,) * (z.dim() - 2)
-    bias = None if bias is None else bias.reshape(per_channel)
-    return _normalized(output, ratio.reshape(*z.shape[:2], *per_channel[1:]), bias)
-
-
-def _normalized(output: Tensor, ratio: Tensor, bias: Tensor | None) -> Bias:
+    ratio = ratio.reshape(*z.shape[:2], *per_channel[1:])
     if bias is None:
         return ElementBias(torch.mul, output, ratio)
-    return ElementBias(lambda y, r, beta: torch.lerp(beta, y, r), output, ratio, bias)
+    # torch.lerp would be slower: along a channel, beta and the ratio do not change.
+    beta = bias.reshape(per_channel)
+    return ElementBias(lambda y, r, beta: (y - beta).mul_(r).add_(beta), output, ratio, beta)
 
 
 def without_updates(

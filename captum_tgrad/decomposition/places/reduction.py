@@ -87,28 +87,36 @@ class Reduction:
         """
         if not self.indices:
             return sums if sums.shape == self.shape else sums.reshape(self.shape), None
-        counted = self.samples * self.cells
-        total = sums.new_zeros(counted + self.samples + 1)
+        counted, total = self.samples * self.cells, self._added_up(sums)
+        if self.has_unknown_samples and bool(total[-1] != 0):
+            raise SamplesLostError
+        cells = redistributed(total[:counted].reshape(self.shape), self.spread)
+        return cells, total[counted:-1]
+
+    def _added_up(self, sums: Tensor) -> Tensor:
+        """The sums at all positions of ``indices``."""
+        total = sums.new_zeros(self.samples * (self.cells + 1) + 1)
         indices = self._indices(sums)
         for index in indices:
             # A score between a query and a key has two places. Each depends on one dimension, and a
             # sum over the other is much faster than adding the elements one by one.
             own = sums if index.shape == sums.shape else sums.sum_to_size(index.shape)
             total.index_add_(0, index.reshape(-1), own.reshape(-1), alpha=1 / len(indices))
-        if self.has_unknown_samples and bool(total[-1] != 0):
-            raise SamplesLostError
-        cells = redistributed(total[:counted].reshape(self.shape), self.spread)
-        return cells, total[counted:-1]
+        return total
 
     def sample_of(self, like: Tensor) -> Tensor | None:
-        """The sample of each sum, shape ``summed_shape``; None if there is one sample."""
+        """The sample of each sum, broadcastable to ``summed_shape``; None if there is one sample.
+
+        The number of samples stands for an unknown one.
+        """
         if self.samples == 1:
             return None
         counted = self.samples * self.cells
-        indices = self._indices(like)
-        index = indices[0] if indices else torch.arange(counted, device=like.device)
-        sample = torch.where(index < counted, index // self.cells, index - counted)
-        return self._of_each_sum(sample)
+        if self.indices:
+            index = self._indices(like)[0]
+        else:
+            index = torch.arange(counted, device=like.device).reshape(self.summed_shape)
+        return torch.where(index < counted, index // self.cells, index - counted)
 
     def per_sample(self, values: Tensor, like: Tensor) -> Tensor:
         """Reshapes ``values`` of shape ``(N,)`` so that they broadcast over the tensor."""
@@ -117,27 +125,25 @@ class Reduction:
         return values[self.sample_of(values)]
 
     def out_of_cells(self, cells: Tensor, like: Tensor) -> Tensor:
-        """The inverse of ``into_cells``: divides each cell equally among its elements.
+        """Divides each cell equally among its elements; the sum in each cell stays the same.
 
         Args:
             cells: Shape ``(N, 1, *cells)``.
             like: The tensor with these elements.
         """
         summed = like.numel() // max(math.prod(self.summed_shape), 1)
-        indices = self._indices(cells)
-        flat = cells.reshape(-1)
-        if not indices:
-            return (flat / summed).reshape(self.summed_shape)
-        index = self._of_each_sum(indices[0])
-        count = torch.bincount(index.reshape(-1), minlength=len(flat))[: len(flat)] * summed
-        shared = torch.cat([flat / count.clamp_min(1), flat.new_zeros(self.samples + 1)])
-        return shared[index]
-
-    def _of_each_sum(self, values: Tensor) -> Tensor:
-        """Values for all sums, from values for the dimensions on which they depend."""
-        if values.numel() == math.prod(self.summed_shape):
-            return values.reshape(self.summed_shape)
-        return values.expand(self.summed_shape)
+        if not self.indices:
+            return (cells / summed).reshape(self.summed_shape)
+        ones = cells.new_ones(()).expand(self.summed_shape)
+        elements = self._added_up(ones)[: self.samples * self.cells].reshape(self.shape)
+        elements = redistributed(elements, self.spread) * summed
+        shared = torch.where(elements > 0, cells / elements, 0)
+        back = [None if matrix is None else matrix.T for matrix in self.spread]
+        flat = torch.cat(
+            [redistributed(shared, back).reshape(-1), cells.new_zeros(self.samples + 1)]
+        )
+        found = [flat[index].expand(self.summed_shape) for index in self._indices(cells)]
+        return torch.stack(found).mean(0)
 
 
 _known: BoundedCache[Reduction] = BoundedCache()
@@ -170,8 +176,6 @@ def _reduction(given: Places, axes: Sequence[Axis], samples: int) -> Reduction:
     if count > _MOST_CLAIMS:
         own, count = [claims if len(claims) == 1 else () for claims in own], 1
     own = [claims if len(claims) in (1, count) else () for claims in own]
-    dims = {dim for claims in own for claim in claims for dim in claim.dims}
-    dims |= {dim for dim, size in enumerate(sample.shape) if size != 1}
     cells = [_cells(claims, axis) for claims, axis in zip(own, axes, strict=True)]
     sizes = [len(each) for each, _ in cells]
     tidied = [_tidied(each) for each, _ in cells]
@@ -180,6 +184,9 @@ def _reduction(given: Places, axes: Sequence[Axis], samples: int) -> Reduction:
     all_placed = all(bool((cell >= 0).all()) for cell in where)
     if not any(bool((cell >= 0).any()) for cell in where):
         sizes, tidied, where = [], [], [torch.zeros([1] * rank, dtype=torch.long, device="cpu")]
+        own = []
+    dims = {dim for claims in own for claim in claims for dim in claim.dims}
+    dims |= {dim for dim, size in enumerate(sample.shape) if size != 1}
     total = int(torch.Size(sizes).numel())
     indices = []
     for cell in where:
