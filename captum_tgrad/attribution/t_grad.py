@@ -142,8 +142,9 @@ class TGradAttribution(CompleteAttribution):
                 batch; or ``sign`` or ``aggregation`` is unknown.
 
         Warns:
-            UserWarning: The terms do not add up to the output; an operation loses the places of
-                its input; or the network uses the channels of an input as places.
+            UserWarning: The terms do not add up to the output; only rounding is left of a term; an
+                operation loses the places of its input; or the network uses the channels of an
+                input as places.
         """
         check_options(sign, aggregation)
         explained = self._explain(inputs, target, additional_forward_args, channel_dim)

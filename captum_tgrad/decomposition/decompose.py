@@ -80,8 +80,8 @@ def decompose(
             made under ``torch.inference_mode``.
 
     Warns:
-        UserWarning: The terms do not add up to the output, or an operation loses the places of its
-            input.
+        UserWarning: The terms do not add up to the output, only rounding is left of a term, or an
+            operation loses the places of its input.
     """
     forward = uncompiled(forward)
     leaves = tuple(_leaf(tensor) for tensor in inputs)
@@ -215,14 +215,21 @@ def _check(decomposition: Decomposition, precision: float) -> None:
     """Warns if the terms do not add up to the output, or if they lost their places."""
     delta = decomposition.delta
     terms = decomposition.terms
-    scale = torch.stack([each.score for each in terms]).abs().sum(0)
+    sizes = torch.stack([each.score for each in terms]).abs()
+    scale = sizes.sum(0)
     allowed = precision**0.5 * torch.maximum(scale, decomposition.output.abs())
     complete = delta.abs() <= allowed  # false for NaN too
     if not bool(complete.all()):
         # If all terms cancel, the difference is the rounding of their elements.
         evidence = [(each.positive + each.negative).flatten(1).sum(1) for each in terms]
-        allowed = torch.maximum(allowed, 100 * precision * torch.stack(evidence).sum(0))
+        rounding = 100 * precision * torch.stack(evidence)
+        allowed = torch.maximum(allowed, rounding.sum(0))
         complete = delta.abs() <= allowed
+        # Rounding is no result beside terms that are more than that.
+        is_rounding = (sizes < rounding) & (sizes > WARNED_SHARE * scale)
+        is_rounding &= (sizes >= rounding).any(0) & complete
+        if bool(is_rounding.any()):
+            _warn_of_rounding(terms[int(is_rounding.any(1).nonzero()[0])].name)
     if not bool(complete.all()):
         worst = int((delta.abs() - allowed).nan_to_num(nan=torch.inf).argmax())
         total = float(decomposition.output[worst] - delta[worst])
@@ -231,6 +238,14 @@ def _check(decomposition: Decomposition, precision: float) -> None:
             f" is {float(decomposition.output[worst]):.3g}. {_likely_cause(delta, allowed)}",
         )
     _warn_of_lost(decomposition, scale)
+
+
+def _warn_of_rounding(name: str) -> None:
+    warn_user(
+        f"The map is not reliable: the elements of the term {name!r} are so large that only"
+        " rounding is left of their sum. Use float64 or smaller constants, such as -1e4 instead of"
+        " -1e9 in an attention mask."
+    )
 
 
 def _warn_of_channels(channels: Axis, place: Axis | None, count: int) -> None:

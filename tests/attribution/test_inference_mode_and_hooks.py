@@ -147,6 +147,32 @@ def test_terms_that_cancel_are_no_false_alarm(scale, rest, dtype):
     assert float(decomposition.output.abs().max()) < 1e-4 * max(largest, 1)
 
 
+@pytest.mark.parametrize("fill", [-1e9, torch.finfo(torch.float32).min])
+@pytest.mark.parametrize("is_added", [True, False])
+def test_a_mask_whose_rounding_is_larger_than_the_output_is_warned_of(fill, is_added):
+    generator = torch.Generator().manual_seed(0)
+    tokens = torch.randn(2, 5, 4, generator=generator)
+    weight = torch.randn(4, 4, generator=generator)
+    masked = torch.zeros(5, 5, dtype=torch.bool)
+    masked[2] = True  # all keys of one query
+
+    def model(tokens, fill=fill):
+        scores = tokens @ weight @ tokens.mT
+        if is_added:
+            scores = scores + torch.zeros(5, 5).masked_fill(masked, fill)
+        else:
+            scores = scores.masked_fill(masked, fill)
+        return (scores.softmax(-1) @ tokens).relu().sum((1, 2))
+
+    with pytest.warns(UserWarning, match="not reliable: the elements of the term '(add|masked)"):
+        TGradAttribution(model).attribute(tokens, channel_dim=-1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        method = TGradAttribution(lambda tokens: model(tokens, -1e4))
+        _, delta = method.attribute(tokens, channel_dim=-1, return_convergence_delta=True)
+    assert float(delta.abs().max()) < 1e-2
+
+
 def test_a_sum_of_elements_that_cancel_is_no_false_alarm():
     def model(images):
         return (torch.exp(3 * images) - torch.exp(3 * images).flip(2)).sum((2, 3))
