@@ -97,7 +97,7 @@ class ElementBias:
         return value if self.scale == 1 else value * self.scale
 
     def _computed(self) -> Tensor:
-        return self._compute(*map(in_full_precision, self._held))
+        return in_full_precision(self._compute(*map(in_full_precision, self._held)))
 
     def part(self, dim: int, start: int, length: int, shape: torch.Size) -> ElementBias:
         """The bias of a block of an output of that shape."""
@@ -115,7 +115,7 @@ class ElementBias:
             scratch: Lends the memory, which is valid until the next product.
         """
         if self._value is not None:
-            return _product(gradient, in_full_precision(self._value), scratch)
+            return _product(gradient, self._value, scratch)
         held = [in_full_precision(tensor) for tensor in self._held]
         return self._times(gradient, held, scratch)
 

@@ -149,7 +149,7 @@ class PendingTerms:
         return ""
 
     def _arrive(self, pending: PendingTerm, gradient: Tensor | None) -> None:
-        if pending.bias is None or not self._armed or gradient is None:
+        if pending.bias is None or not self._armed or gradient is None or not gradient.numel():
             return  # a backward that returns None means zero
         if gradient.is_complex():
             gradient = torch.view_as_real(gradient.resolve_conj())

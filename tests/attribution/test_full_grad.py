@@ -110,3 +110,13 @@ def test_zeros_of_unknown_samples_add_nothing():
     x = torch.rand(3, 2, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     plain = FullGradAttribution(lambda x: x.square().flatten(1).sum(1)).attribute(x)
     torch.testing.assert_close(FullGradAttribution(forward).attribute(x), plain)
+
+
+@pytest.mark.parametrize("operation", [torch.tanh, torch.square, lambda part: part + 1])
+def test_an_operation_on_no_elements_adds_nothing(operation):
+    def forward(x):
+        return torch.cat([operation(x[:, :0]), x], 1).square().flatten(1).sum(1)
+
+    x = torch.rand(3, 2, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    plain = FullGradAttribution(lambda x: x.square().flatten(1).sum(1)).attribute(x)
+    torch.testing.assert_close(FullGradAttribution(forward).attribute(x), plain)

@@ -354,13 +354,24 @@ class _TwoScales(nn.Module):
         return ((tokens - 0.4).relu() * self.weight).sum((1, 2))
 
 
+class _SomeTokens(nn.Module):
+    """Tokens of a diagonal: most pairs of a row and a column have none."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mark = nn.Identity()
+
+    def forward(self, x):
+        return torch.exp(self.mark(x.diagonal(dim1=2, dim2=3)).mean((1, 2)))
+
+
 @pytest.mark.parametrize("aggregation", ["paper", "levels"])
 @pytest.mark.parametrize(
-    "make", [lambda: _Scores(False, False), lambda: _Scores(True, True), _TwoScales]
+    "make", [lambda: _Scores(False, False), lambda: _Scores(True, True), _TwoScales, _SomeTokens]
 )
-def test_attribution_at_elements_of_several_cells_sums_to_the_map(make, aggregation):
+def test_attribution_at_cells_of_any_kind_sums_to_the_map(make, aggregation):
     model = make()
-    shape = (3, 2, 4, 4) if isinstance(model, _TwoScales) else (3, 6, 4)
+    shape = (3, 6, 4) if isinstance(model, _Scores) else (3, 2, 4, 4)
     x = torch.randn(*shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     channel_dim = 1 if len(shape) == 4 else -1
     method = LayerTGradAttribution(model, model.mark)

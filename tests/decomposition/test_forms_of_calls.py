@@ -374,3 +374,25 @@ def test_tiles_that_hold_only_padding(samples):
         return (F.pad(x, (4, 4, 4, 4)) + 0.1).relu().flatten(1).sum(1)
 
     torch.testing.assert_close(*(TGradAttribution(f).attribute(x) for f in (forward, whole)))
+
+
+@pytest.mark.parametrize(
+    ("in_place", "plain"),
+    [
+        (lambda y: y.add_(1), lambda y: y + 1),
+        (lambda y: y.sub_(y.detach()[:1]), lambda y: y - y.detach()[:1]),
+        (lambda y: y.mul_(2j), lambda y: y * 2j),
+        (lambda y: y.mul_(y.flip(2)), lambda y: y * y.flip(2)),
+        (lambda y: y.square_(), lambda y: y.square()),
+        (lambda y: y.sqrt_(), lambda y: y.sqrt()),
+    ],
+    ids=["add", "sub", "mul_constant", "mul", "square", "sqrt"],
+)
+def test_a_complex_tensor_overwritten_as_a_whole(in_place, plain):
+    def forward(change):
+        return lambda x: torch.view_as_real(change(torch.fft.fft(x))).square().flatten(1).sum(1)
+
+    x = torch.rand(1, 3, 6, 6, generator=torch.Generator().manual_seed(0)).double()
+    one, other = (TGradAttribution(forward(f)).decompose(x) for f in (in_place, plain))
+    torch.testing.assert_close(one.delta, torch.zeros(1).double(), rtol=0, atol=1e-8)
+    torch.testing.assert_close(one.map(), other.map())

@@ -131,6 +131,8 @@ def softmax(call: Call, output: Tensor) -> Bias | None:
     dim = dim % max(output.dim(), 1)
 
     def compute(y: Tensor, z: Tensor) -> Tensor:
+        # The logits are not shifted, although large ones round more: autograd's gradient times the
+        # logits has the same rounding, and the two have to add up.
         # A masked logit is -inf. Half of the range avoids an overflow of the difference.
         z = z.clamp_min(torch.finfo(z.dtype).min / 2)
         return ((y * z).sum(dim, keepdim=True).add_(1) - z).mul_(y)

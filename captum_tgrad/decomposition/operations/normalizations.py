@@ -84,7 +84,7 @@ def group_norm(call: Call, output: Tensor) -> Bias | None:
     ratio = ratio.reshape(*z.shape[:2], *per_channel[1:])
     if bias is None:
         return ElementBias(torch.mul, output, ratio)
-    # torch.lerp would be slower: along a channel, beta and the ratio do not change.
+    # torch.lerp is slower if two of its arguments are broadcast along the last dimension.
     beta = bias.reshape(per_channel)
     return ElementBias(lambda y, r, beta: (y - beta).mul_(r).add_(beta), output, ratio, beta)
 

@@ -107,7 +107,7 @@ class Reduction:
     def sample_of(self, like: Tensor) -> Tensor | None:
         """The sample of each sum, broadcastable to ``summed_shape``; None if there is one sample.
 
-        The number of samples stands for an unknown one.
+        An unknown sample has the number ``samples``.
         """
         if self.samples == 1:
             return None
@@ -125,7 +125,9 @@ class Reduction:
         return values[self.sample_of(values)]
 
     def out_of_cells(self, cells: Tensor, like: Tensor) -> Tensor:
-        """Divides each cell equally among its elements; the sum in each cell stays the same.
+        """Divides each cell equally among the elements that ``into_cells`` adds to it.
+
+        The sum of each sample stays the same: where cells hold no element, the others are scaled.
 
         Args:
             cells: Shape ``(N, 1, *cells)``.
@@ -137,13 +139,26 @@ class Reduction:
         ones = cells.new_ones(()).expand(self.summed_shape)
         elements = self._added_up(ones)[: self.samples * self.cells].reshape(self.shape)
         elements = redistributed(elements, self.spread) * summed
+        if bool((elements == 0).any()):
+            cells = _without_empty(cells, elements)
         shared = torch.where(elements > 0, cells / elements, 0)
-        back = [None if matrix is None else matrix.T for matrix in self.spread]
-        flat = torch.cat(
-            [redistributed(shared, back).reshape(-1), cells.new_zeros(self.samples + 1)]
-        )
+        # The adjoint of the redistribution in into_cells.
+        transposed = [None if matrix is None else matrix.T for matrix in self.spread]
+        shared = redistributed(shared, transposed).reshape(-1)
+        flat = torch.cat([shared, shared.new_zeros(self.samples + 1)])
         found = [flat[index].expand(self.summed_shape) for index in self._indices(cells)]
         return torch.stack(found).mean(0)
+
+
+def _without_empty(cells: Tensor, elements: Tensor) -> Tensor:
+    """Evidence in cells, moved from those without elements to the others, in proportion to theirs.
+
+    If the others have none, it is divided equally among the elements.
+    """
+    dims = list(range(1, cells.dim()))
+    filled = torch.where(elements > 0, cells, 0)
+    filled = torch.where(filled.sum(dims, keepdim=True) > 0, filled, elements)
+    return filled * (cells.sum(dims, keepdim=True) / filled.sum(dims, keepdim=True))
 
 
 _known: BoundedCache[Reduction] = BoundedCache()
