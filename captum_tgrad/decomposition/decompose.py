@@ -144,8 +144,9 @@ def _require_order(output: Any, samples: int) -> None:
     in_order = torch.arange(1, samples + 1, device="cpu")
     if len(rows) != 1 or rows[0].shape[1] != 1 or not torch.equal(rows[0][:, 0], in_order):
         raise ValueError(
-            "forward_func mixes the samples of the batch, or returns them in another order. Explain"
-            " them one at a time, in batches of 1."
+            "forward_func mixes the samples of the batch, returns them in another order, or has an"
+            " operation that hides which sample is which, such as a custom autograd.Function or a"
+            " scripted module. Explain them one at a time, in batches of 1."
         )
 
 

@@ -186,7 +186,7 @@ class HiddenOperations:
                 gradients = _gradient_of(tensor, [source], _along(chosen, tensor, dim))
                 if gradients is None:
                     return False
-                mass = gradients[0].abs().movedim(dim, 0).flatten(1).sum(1)
+                mass = gradients[0].abs().movedim(dim, 0).reshape(size, -1).sum(1)
                 if bool(mass[chosen].sum() < 2 * mass[~chosen].sum()):
                     return False
         return True

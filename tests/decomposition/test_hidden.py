@@ -318,3 +318,22 @@ def test_a_backward_that_returns_none_counts_as_zero():
     torch.testing.assert_close(whole.delta, torch.zeros(2).double(), **EXACT)
     with pytest.raises(ValueError, match=r"the backward pass of an operation .* returns none"):
         TGradAttribution(lambda x: _weighed(Step.apply(x))).decompose(X)
+
+
+def test_a_hidden_function_of_one_sample_without_its_dimension():
+    def forward(shift):
+        return lambda x: shift(x[0, 0, 0]).square().sum().view(1)
+
+    hidden, plain = (
+        TGradAttribution(forward(shift)).decompose(X[:1])
+        for shift in (Shift.apply, lambda z: z + 1)
+    )
+    torch.testing.assert_close(hidden["hidden"].score, plain["add"].score, **EXACT)
+    torch.testing.assert_close(hidden["hidden"].positive, plain["add"].positive, **EXACT)
+
+
+def test_samples_that_a_hidden_function_hides_are_named():
+    with pytest.raises(ValueError, match="a custom autograd"):
+        TGradAttribution(
+            lambda x: torch.stack([Shift.apply(one) for one in x]).square().flatten(1).sum(1)
+        ).attribute(X)

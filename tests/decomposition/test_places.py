@@ -347,3 +347,21 @@ def test_a_score_between_two_tokens_is_divided_between_them(samples):
     for evidence, actual in ((c.relu(), term.positive), ((-c).relu(), term.negative)):
         expected = (evidence.sum(1) + evidence.sum(2)) / 2
         torch.testing.assert_close(actual[:, 0], expected, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        lambda x: x.cumsum(3)[..., -1],
+        lambda x: x.flip(3).cumsum(3).flip(3)[..., 0],
+        lambda x: x.exp().cumprod(3)[..., -1].log(),
+        lambda x: x.log().logcumsumexp(3)[..., -1].exp(),
+    ],
+    ids=["cumsum", "backwards", "cumprod", "logcumsumexp"],
+)
+def test_the_last_of_cumulative_sums_is_at_the_whole_row(form):
+    whole = TGradAttribution(lambda x: (form(x) + 1).square().flatten(1).sum(1)).decompose(X)
+    term = whole["square"]
+    assert term.resolution == f"{H} x 1"
+    c = -(X.sum(3) + 1).square()  # a square is of degree two: b = -y
+    torch.testing.assert_close(term.negative[:, 0, :, 0], -c.sum(1))

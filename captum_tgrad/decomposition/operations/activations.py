@@ -277,5 +277,5 @@ OPERATIONS: dict[str, Operation] = {
         "input, dim=None, _stacklevel=3, dtype=None",
         places=elementwise.along,
     ),
-    **records("cumprod logcumsumexp", "input, dim", places=elementwise.along),
+    **records("cumprod logcumsumexp", "input, dim", places=elementwise.accumulated),
 }

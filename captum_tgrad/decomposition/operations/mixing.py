@@ -154,7 +154,7 @@ OPERATIONS: dict[str, Operation] = {
     ),
     **records("trace", bias=homogeneous),
     **records("diff", "input, n=1, dim=-1", places=mixing.differences, bias=homogeneous),
-    **records("cumsum", "input, dim", places=elementwise.along, bias=homogeneous),
+    **records("cumsum", "input, dim", places=elementwise.accumulated, bias=homogeneous),
     **records("glu", "input, dim=-1", places=mixing.halved),
     **records(
         "scaled_dot_product_attention",

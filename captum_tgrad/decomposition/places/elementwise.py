@@ -8,7 +8,12 @@ from typing import Any
 from torch import Tensor
 
 from captum_tgrad.decomposition.call import Call, NoRuleError
-from captum_tgrad.decomposition.places.coordinates import SAMPLES, Axis, Coordinates
+from captum_tgrad.decomposition.places.coordinates import (
+    SAMPLES,
+    Axis,
+    Coordinates,
+    from_borders,
+)
 from captum_tgrad.decomposition.places.moving_places import moved
 from captum_tgrad.decomposition.places.origin import places_of
 from captum_tgrad.decomposition.places.places import Places, places
@@ -63,6 +68,22 @@ def along(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
         for axis, own in given.claims.items()
     }
     return [places(given.shape, claims)] * len(outputs)
+
+
+def accumulated(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
+    """Places after a cumulative sum: the smallest cell that holds all elements up to each."""
+    (given, *_) = along(call, outputs)
+    dim = call.bound["dim"] % max(outputs[0].dim(), 1)
+    found: FoundAxes = {}
+    for axis, claims in given.claims.items():
+        for claim in claims:
+            left: Coordinates | None = claim
+            if dim in claim.dims:
+                low, high = claim.borders()
+                padding = claim.padding().long().cummin(dim).values.bool()
+                left = from_borders(low.cummin(dim).values, high.cummax(dim).values, axis, padding)
+            found.setdefault(axis, []).append(left)
+    return [places(given.shape, found)] * len(outputs)
 
 
 def chosen(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
