@@ -121,9 +121,8 @@ class Summing:
             sample = smallest.new_zeros((), dtype=torch.long)
         sample = sample.expand_as(smallest).reshape(-1)
         smallest, largest = smallest.reshape(-1), largest.reshape(-1)
-        start = smallest.new_zeros(
-            self.samples + 1
-        )  # the last collects elements of unknown samples, all zero
+        # The last number collects the elements of unknown samples, which are zero.
+        start = smallest.new_zeros(self.samples + 1)
         return Magnitudes(
             start.scatter_reduce(0, sample, smallest, "amin", include_self=False)[:-1],
             start.scatter_reduce(0, sample, largest, "amax", include_self=False)[:-1],

@@ -218,8 +218,9 @@ class Trace(TorchFunctionMode):
                 old = _with_origin(target.grad_fn._saved_self.detach(), origin)
                 self.recorder.record(call.with_first(old), target)
                 return result
-            closed = not call.record.reads_input and not target.is_complex()  # see Recorder._biases
-            if closed and _has_closed_form(call):
+            # The one rule, which complex outputs need, reads the old values.
+            reads_old = call.record.reads_input or target.is_complex()
+            if not reads_old and _has_closed_form(call):
                 result = run_equal_form(call, self._old_values)
                 self.recorder.record(call, target)
                 return result

@@ -30,9 +30,9 @@ class Reduction:
             sample nor the place depends.
         grid: The cells; None if no element has a place.
         indices: For each element, the position of its sum: first the cells of each sample, then the
-            elements of each sample without a place, then those without a sample. Size 1 in the
-            dimensions on which it does not depend. Several tensors if elements have several places;
-            none if all are in order.
+            elements of each sample without a place, then those without a sample. The dimensions on
+            which the position does not depend have size 1. Several tensors if elements have several
+            places; none if all are in order.
         spread: For each axis, the shares of the counted cells in those of ``grid``; None if they
             are the same cells.
         sizes: The number of counted cells along each axis.
@@ -98,8 +98,8 @@ class Reduction:
         total = sums.new_zeros(self.samples * (self.cells + 1) + 1)
         indices = self._indices(sums)
         for index in indices:
-            # A score between a query and a key has two places. Each depends on one dimension, and a
-            # sum over the other is much faster than adding the elements one by one.
+            # A score of a query and a key has two places, each of which depends on one dimension. A
+            # sum over the other is much faster than adding element by element.
             own = sums if index.shape == sums.shape else sums.sum_to_size(index.shape)
             total.index_add_(0, index.reshape(-1), own.reshape(-1), alpha=1 / len(indices))
         return total
@@ -151,14 +151,15 @@ class Reduction:
 
 
 def _without_empty(cells: Tensor, elements: Tensor) -> Tensor:
-    """Evidence in cells, moved from those without elements to the others, in proportion to theirs.
+    """Moves evidence from cells without elements to the others, in proportion to what they have.
 
-    If the others have none, it is divided equally among the elements.
+    If they have none, it is divided equally among the elements.
     """
     dims = list(range(1, cells.dim()))
     filled = torch.where(elements > 0, cells, 0)
     filled = torch.where(filled.sum(dims, keepdim=True) > 0, filled, elements)
-    return filled * (cells.sum(dims, keepdim=True) / filled.sum(dims, keepdim=True))
+    total = filled.sum(dims, keepdim=True)
+    return filled * torch.where(total > 0, cells.sum(dims, keepdim=True) / total, 0)
 
 
 _known: BoundedCache[Reduction] = BoundedCache()
