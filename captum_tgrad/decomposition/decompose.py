@@ -226,7 +226,7 @@ def _check(decomposition: Decomposition, precision: float) -> None:
         rounding = 100 * precision * torch.stack(evidence)
         allowed = torch.maximum(allowed, rounding.sum(0))
         complete = delta.abs() <= allowed
-        # Rounding is no result beside terms that are more than that.
+        # A score that is rounding says nothing if those of other terms are more than that.
         is_rounding = (sizes < rounding) & (sizes > WARNED_SHARE * scale)
         is_rounding &= (sizes >= rounding).any(0) & complete
         if bool(is_rounding.any()):

@@ -111,9 +111,7 @@ class HiddenTerm:
             product = in_full_precision(gradient) * in_full_precision(value) * sign
         if not self.is_elementwise:
             by = reduction(tensor.places, (), self.samples)
-            over = [dim for dim in range(product.dim()) if dim not in by.kept]
-            if over:
-                product = product.sum(over, keepdim=True)
+            product = product.sum_to_size(by.summed_shape)
             if by.has_unknown_samples and bool(product.any()):
                 raise samples_lost(self.roots[0].path, "hidden")
             product = by.into_cells(product)[0].reshape(-1)

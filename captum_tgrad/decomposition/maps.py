@@ -98,8 +98,7 @@ class Summing:
         signed, absolute, *ranges = _summed(gradient, bias, kept, self.with_magnitudes, scratch)
         sums = {}
         for number, each in by.items():
-            over = [dim for dim in kept if dim not in each.kept]
-            parts = [t.sum(over, keepdim=True) if over else t for t in (signed, absolute)]
+            parts = [part.sum_to_size(each.summed_shape) for part in (signed, absolute)]
             (cells, beside), (all_cells, all_beside) = map(each.into_cells, parts)
             if beside is None or all_beside is None:
                 outside = None

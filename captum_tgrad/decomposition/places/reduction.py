@@ -100,8 +100,8 @@ class Reduction:
         for index in indices:
             # A score of a query and a key has two places, each of which depends on one dimension. A
             # sum over the other is much faster than adding element by element.
-            own = sums if index.shape == sums.shape else sums.sum_to_size(index.shape)
-            total.index_add_(0, index.reshape(-1), own.reshape(-1), alpha=1 / len(indices))
+            own = sums.sum_to_size(index.shape).reshape(-1)
+            total.index_add_(0, index.reshape(-1), own, alpha=1 / len(indices))
         return total
 
     def sample_of(self, like: Tensor) -> Tensor | None:
