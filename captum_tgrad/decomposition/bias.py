@@ -3,15 +3,35 @@
 from __future__ import annotations
 
 import copy
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
 from torch import Tensor
+from torch.utils.hooks import RemovableHandle
 
 from captum_tgrad.decomposition.precision import in_full_precision
 from captum_tgrad.decomposition.scratch import Scratch
+
+
+class InnerGradient:
+    """The gradient at values inside of a function, which its own backward pass passes on."""
+
+    def __init__(self) -> None:
+        self._hooks: OrderedDict[int, Callable[[Tensor], object]] = OrderedDict()
+
+    def register_hook(self, hook: Callable[[Tensor], object]) -> RemovableHandle:
+        """Calls ``hook`` with the gradient, as ``Tensor.register_hook`` does."""
+        handle = RemovableHandle(self._hooks)
+        self._hooks[handle.id] = hook
+        return handle
+
+    def arrived(self, gradient: Tensor) -> None:
+        """Calls all hooks."""
+        for hook in list(self._hooks.values()):
+            hook(gradient)
 
 
 @dataclass
@@ -27,6 +47,7 @@ class ChannelBias:
     dim: int
     uncut: tuple[int, ...] = ()
     scale = 1.0
+    source = None
 
     @property
     def storages(self) -> set[int]:
@@ -65,6 +86,7 @@ class ElementBias:
             sums have fewer elements than ``b``.
         uncut: The output's dimensions that cannot be cut into blocks, because an element of ``b``
             depends on other elements along them.
+        source: Where its gradient arrives; None: at the output.
     """
 
     def __init__(
@@ -73,7 +95,9 @@ class ElementBias:
         *held: Tensor,
         scale: float = 1.0,
         uncut: tuple[int, ...] = (),
+        source: InnerGradient | None = None,
     ) -> None:
+        self.source = source
         self.scale = scale
         self.uncut = uncut
         self._compute = compute

@@ -97,6 +97,9 @@ class Operation:
         reads_input: Whether ``bias`` reads the first argument, which an in-place form overwrites.
         chains_outputs: Whether one output may be computed from another.
         form: An equal form that costs less.
+        parts: Does the same with simpler calls, which the trace sees; raises NoRuleError for a call
+            that has to run as a whole. It takes the function and its arguments.
+        run: Runs the call so that its rule can follow. None: the call runs as it is.
         fill: The positions of numbers that fill elements, which have no place.
     """
 
@@ -106,6 +109,8 @@ class Operation:
     reads_input: bool = False
     chains_outputs: bool = False
     form: Callable[[Call, Any], Tensor] | None = None
+    parts: Callable[..., Any] | None = None
+    run: Callable[[Call], Any] | None = None
     fill: Collection[int] = ()
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
-from captum_tgrad.decomposition.bias import Bias
+from captum_tgrad.decomposition.bias import Bias, InnerGradient
 from captum_tgrad.decomposition.maps import (
     ELEMENTS_OF_A_BLOCK,
     Reduced,
@@ -87,17 +87,20 @@ class PendingTerms:
         """Activates the hooks, after the forward pass, in which the model may take gradients."""
         self._armed = True
 
-    def await_gradient(self, output: Tensor, pending: PendingTerm) -> None:
-        """Waits for the gradient at ``output``, which the operation returned."""
+    def await_gradient(self, output: Tensor | InnerGradient, pending: PendingTerm) -> None:
+        """Waits for the gradient at ``output``, which the operation returned, or inside of it."""
         self._pending.append(pending)
-        hook, node = partial(self._arrive, pending), output
-        base = output._base if output._is_view() else None
+        hook = partial(self._arrive, pending)
+        if isinstance(output, InnerGradient):
+            self._handles.append(output.register_hook(hook))
+            return
+        node, base = output, output._base if output._is_view() else None
         if base is not None and base.requires_grad and origin_of(base) is None:
             # The base has no origin, so the operation did not return it. Overwriting a part of the
             # result changes the history of the base, and the result's own node gets no gradient.
             offset = int(output.storage_offset() - base.storage_offset())
             view = (output.shape, output.stride(), offset)
-            hook, node = partial(_within, hook, base.stride(), view), base
+            node, hook = base, partial(_within, hook, base.stride(), view)
         self._handles.append(node.register_hook(hook))  # type: ignore[no-untyped-call]
 
     def release(self) -> None:

@@ -161,7 +161,8 @@ class Recorder:
             return
         self.old_values.are_read_by(bias)
         path, in_leaf = self.modules.path, self.modules.inside_leaf
-        self._pending.await_gradient(output, PendingTerm(path, name, in_leaf, inputs, given, bias))
+        pending = PendingTerm(path, name, in_leaf, inputs, given, bias)
+        self._pending.await_gradient(bias.source or output, pending)
 
     def _biases(
         self, call: Call, outputs: list[Tensor], draws: RandomState | None

@@ -31,7 +31,6 @@ from captum_tgrad.decomposition.modules import raise_batch_statistics
 from captum_tgrad.decomposition.operations.normalizations import INSTANCE_NORMS, without_updates
 from captum_tgrad.decomposition.operations.operation import run_equal_form
 from captum_tgrad.decomposition.operations.operation_table import operation_of
-from captum_tgrad.decomposition.operations.recurrent import with_backward
 from captum_tgrad.decomposition.places.origin import Origin, origin_of, set_origin
 from captum_tgrad.decomposition.places.places import Places
 from captum_tgrad.decomposition.random_state import RandomState
@@ -150,6 +149,12 @@ class Trace(TorchFunctionMode):
         if record is NO_RECORD and (inner := without_override_check(func)) is not None:
             with self._resumed():
                 return inner(*args, **kwargs)
+        if record.parts is not None:
+            try:
+                with self._resumed():
+                    return record.parts(func, *args, **kwargs)
+            except NoRuleError:
+                pass
         constants = {id(t): t.detach() for t in following if self.recorder.origin(t) is None}
         if constants:
             given = args, kwargs
@@ -188,8 +193,6 @@ class Trace(TorchFunctionMode):
 
     def _run(self, call: Call) -> Any:
         draws = None
-        if call.name in _RECURRENT_LAYERS and call.dependent[0].is_cuda:
-            call.args = with_backward(call.args)
         if call.record.bias is None or _may_draw(call):
             draws = RandomState(call.dependent[0].device)
         with kept_in_memory():

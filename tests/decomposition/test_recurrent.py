@@ -11,7 +11,6 @@ from captum_tgrad import TGradAttribution
 from captum_tgrad.decomposition.call import Call
 from captum_tgrad.decomposition.one_rule import bias_from_rule
 from captum_tgrad.decomposition.operations.operation_table import operation_of
-from captum_tgrad.decomposition.operations.recurrent import with_backward
 
 LAYERS = {
     "lstm": (nn.LSTM, torch.lstm, {}),
@@ -53,48 +52,129 @@ def _compare(func, args):
     return outputs
 
 
-@pytest.mark.parametrize("depends", list(itertools.product([True, False], repeat=2))[:3])
-@pytest.mark.parametrize("form", FORMS, ids=str)
-@pytest.mark.parametrize("name", LAYERS)
-def test_a_layer_has_the_bias_of_the_one_rule(name, form, depends):
-    kind, func, options = LAYERS[name]
+def _projected(step, state, weights, projection):
+    """A step of an LSTM with a projection, by the equations in torch's documentation."""
+    hidden, cell = state
+    gates = nn.functional.linear(step, weights[0], weights[2])
+    i, f, g, o = (gates + nn.functional.linear(hidden, weights[1], weights[3])).chunk(4, -1)
+    cell = f.sigmoid() * cell + i.sigmoid() * g.tanh()
+    return [(o.sigmoid() * cell.tanh()) @ projection.T, cell]
+
+
+def _reference(layer, cell, x, states, depends, output):
+    """The positive and the negative part of each step of each layer and direction.
+
+    A loop over the steps. torch's autograd has the gradients at the states after each step, torch's
+    forward mode the derivative of the step.
+    """
+    x = x.clone().requires_grad_(depends[0])
+    states = [state.clone().requires_grad_(depends[1]) for state in states]
+    here, recorded, ends = x.transpose(0, 1), [], []
+    directions = 1 + layer.bidirectional
+    per_layer = len(layer._flat_weights) // (layer.num_layers * directions)
+    for number in range(layer.num_layers):
+        outputs = []
+        for direction in range(directions):
+            position = number * directions + direction
+            weights = layer._flat_weights[position * per_layer : (position + 1) * per_layer]
+            projection = weights[-1] if layer.proj_size else None
+            weights = [*weights[: 4 if layer.bias else 2], None, None][:4]
+            state = [each[position] for each in states]
+            depends_here = [depends[0] or number > 0, *[depends[1]] * len(state)]
+            steps, found = {}, range(len(here))
+            for step in reversed(found) if direction else found:
+
+                def run(step, *state, weights=weights, projection=projection):
+                    if projection is not None:
+                        return _projected(step, state, weights, projection)
+                    found = cell(step, state if len(state) > 1 else state[0], *weights)
+                    return list(found) if isinstance(found, tuple) else [found]
+
+                arguments = [here[step], *state]
+                values = [value.detach() for value in arguments]
+                along = [
+                    value if d else torch.zeros_like(value)
+                    for value, d in zip(values, depends_here, strict=True)
+                ]
+                _, derivatives = torch.func.jvp(run, tuple(values), tuple(along))
+                state = [value.clone() for value in run(*arguments)]
+                for each in state:
+                    each.retain_grad()
+                biases = [y.detach() - dy for y, dy in zip(state, derivatives, strict=True)]
+                steps[step] = (state, biases)
+                depends_here = [depends_here[0], *[True] * len(state)]
+            recorded.append([steps[step] for step in range(len(here))])
+            ends.append(state)
+            outputs.append(torch.stack([state[0] for state, _ in recorded[-1]]))
+        here = torch.cat(outputs, -1)
+    y = here.transpose(0, 1) if layer.batch_first else here
+    output(y, [torch.stack(each) for each in zip(*ends, strict=True)]).sum().backward()
+    parts = []
+    for steps in recorded:
+        products = torch.stack(
+            [
+                torch.cat(
+                    [v.grad * b for v, b in zip(*pair, strict=True) if v.grad is not None], -1
+                )
+                for pair in steps
+            ],
+            1,
+        )
+        parts.append((products.clamp_min(0).sum(-1), (-products).clamp_min(0).sum(-1)))
+    return x.grad, parts
+
+
+@pytest.mark.parametrize("depends", [(True, True), (True, False), (False, True)], ids=str)
+@pytest.mark.parametrize(
+    ("name", "form"),
+    [(name, form) for name in LAYERS for form in FORMS]
+    + [("lstm", {"proj_size": 2, "num_layers": 2}), ("lstm", {"proj_size": 3, "bias": False})],
+    ids=str,
+)
+def test_a_layer_has_the_terms_of_its_steps(name, form, depends):
+    kind, _, options = LAYERS[name]
     torch.manual_seed(0)
     layer = kind(3, 4, **options, **form).double().requires_grad_(False)
     count = layer.num_layers * (1 + layer.bidirectional)
-    steps = _random(2, 5, 3, seed=0) if layer.batch_first else _random(5, 2, 3, seed=0)
-    states = [_random(count, 2, 4, seed=1), _random(count, 2, 4, seed=2)][: 1 + (name == "lstm")]
-    steps.requires_grad_(depends[0])
-    for state in states:
-        state.requires_grad_(depends[1])
-    start = states if name == "lstm" else states[0]
-    weights = layer._flat_weights
-    _compare(
-        func,
-        (steps, start, weights, layer.bias, layer.num_layers, 0.0, False, layer.bidirectional,
-         layer.batch_first),
-    )  # fmt: skip
+    size = form.get("proj_size", 4)
+    x, width = _random(2, 5, 3, seed=0), size * (1 + layer.bidirectional)
+    states = [_random(count, 2, size, seed=1), _random(count, 2, 4, seed=2)]
+    states = states[: 1 + (name == "lstm")]
+    over_y = _random(2, 5, width, seed=3)
+    over_y = over_y if layer.batch_first else over_y.transpose(0, 1)
+    over_ends = [_random(count, 1, s.shape[2], seed=4 + n) for n, s in enumerate(states)]
 
+    def output(y, ends):
+        whole = (y * over_y).sum((1 if layer.batch_first else 0, 2))
+        return whole + sum((e * w).sum((0, 2)) for e, w in zip(ends, over_ends, strict=True))
 
-@pytest.mark.parametrize("packed", [False, True])
-@pytest.mark.parametrize("name", LAYERS)
-def test_a_layer_is_the_same_function_with_the_backward_pass_of_a_gpu(name, packed):
-    kind, func, options = LAYERS[name]
-    torch.manual_seed(0)
-    layer = kind(3, 4, 2, dropout=0.5, bidirectional=True, **options).eval()
-    steps = torch.randn(5, 2, 3)
-    if packed:
-        data, sizes, *_ = nn.utils.rnn.pack_padded_sequence(steps, [5, 3])
-        given = (data, sizes)
-    else:
-        given = (steps,)
-    states = [torch.randn(4, 2, 4), torch.randn(4, 2, 4)][: 1 + (name == "lstm")]
-    start = states if name == "lstm" else states[0]
-    args = (*given, start, layer._flat_weights, True, 2, 0.5, False, True, False)[:9]
-    changed = with_backward(args)
-    assert changed[7 if packed else 6] is True
-    for one, other in zip(func(*changed), func(*args), strict=True):
-        assert torch.equal(one, other)
-    assert with_backward(changed) == changed
+    def network(*inputs):
+        inputs = iter(inputs)
+        given = next(inputs) if depends[0] else x
+        first = [next(inputs).transpose(0, 1) if depends[1] else state for state in states]
+        given = given if layer.batch_first else given.transpose(0, 1)
+        y, ends = layer(given, tuple(first) if len(first) > 1 else first[0])
+        return output(y, ends if isinstance(ends, tuple) else (ends,))
+
+    inputs = (x,) * depends[0] + tuple(state.transpose(0, 1) for state in states) * depends[1]
+    whole = TGradAttribution(network).decompose(
+        inputs, channel_dim=(2,) * depends[0] + (None,) * len(states) * depends[1]
+    )
+    gradient, expected = _reference(layer, CELLS[name][1], x, states, depends, output)
+    torch.testing.assert_close(whole.delta, torch.zeros(2).double(), rtol=0, atol=1e-12)
+    if depends[0]:
+        own = whole.inputs[0]
+        torch.testing.assert_close(
+            (own.positive - own.negative).squeeze(1), (gradient * x).sum(2), rtol=1e-10, atol=1e-12
+        )
+    assert len(whole.biases) == len(expected)
+    for term, (positive, negative) in zip(whole.biases, expected, strict=True):
+        score = (positive - negative).sum(1)
+        torch.testing.assert_close(term.score, score, rtol=1e-10, atol=1e-12)
+        if depends[0]:
+            found = term.maps[0]
+            torch.testing.assert_close(found.positive[:, 0], positive, rtol=1e-10, atol=1e-12)
+            torch.testing.assert_close(found.negative[:, 0], negative, rtol=1e-10, atol=1e-12)
 
 
 @pytest.mark.parametrize("depends", list(itertools.product([True, False], repeat=2))[:3])
@@ -142,12 +222,41 @@ def test_a_layer_says_the_same_as_its_cell(name):
     torch.testing.assert_close(wholes[0].input.positive, wholes[1].input.positive)
     for whole in wholes:
         torch.testing.assert_close(whole.delta, torch.zeros(2).double(), rtol=0, atol=1e-12)
-    totals = [sum(term.score for term in whole.biases) for whole in wholes]
-    torch.testing.assert_close(*totals, rtol=1e-10, atol=1e-12)
+    (one,) = wholes[0].biases
+    found = [torch.zeros(2, 1, 6).double(), torch.zeros(2, 1, 6).double()]
+    for term in wholes[1].biases:
+        (cells,) = term.maps[0].grid.axes
+        (step,) = cells[:, 0].long()
+        for total, part in zip(found, (term.maps[0].positive, term.maps[0].negative), strict=True):
+            total[:, :, step] += part[:, :, 0]
+    torch.testing.assert_close(one.positive, found[0], rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(one.negative, found[1], rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("form", [{}, {"bidirectional": True, "num_layers": 2}], ids=str)
+@pytest.mark.parametrize("name", LAYERS)
+def test_the_last_state_is_the_last_output(name, form):
+    torch.manual_seed(0)
+    layer = LAYERS[name][0](3, 4, batch_first=True, **LAYERS[name][2], **form).double()
+    x, head = _random(2, 6, 3, seed=3), nn.Linear(4, 1).double()
+
+    def from_outputs(x):
+        return head(layer(x)[0][:, -1, :4]).tanh().sum(1)
+
+    def from_states(x):
+        state = layer(x)[1]
+        state = state[0] if isinstance(state, tuple) else state
+        return head(state[-2 if layer.bidirectional else -1]).tanh().sum(1)
+
+    one, other = (
+        TGradAttribution(each).attribute(x, sign="all", channel_dim=2)
+        for each in (from_outputs, from_states)
+    )
+    torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-12)
 
 
 @pytest.mark.parametrize(
-    "form", [{"proj_size": 2}, {"num_layers": 2, "dropout": 0.5}, {"num_layers": 2}], ids=str
+    "form", [{"num_layers": 2, "dropout": 0.5}, {"num_layers": 2, "proj_size": 2}], ids=str
 )
 def test_other_forms_are_exact_too(form):
     torch.manual_seed(0)
@@ -156,6 +265,70 @@ def test_other_forms_are_exact_too(form):
     whole = TGradAttribution(lambda x: layer(x)[0].sum((1, 2))).decompose(x, channel_dim=2)
     torch.testing.assert_close(whole.delta, torch.zeros(2).double(), rtol=0, atol=1e-12)
     assert bool((whole.placed > 0.9).all())
+
+
+PACKED = [
+    ("lstm", {}, True),
+    ("lstm", {"num_layers": 2, "bidirectional": True, "batch_first": True}, False),
+    ("lstm", {"proj_size": 2, "batch_first": True}, False),
+    ("gru", {"bidirectional": True}, False),
+    ("rnn_relu", {"num_layers": 2, "batch_first": True, "bias": False}, True),
+]
+
+
+@pytest.mark.parametrize(("name", "form", "in_order"), PACKED, ids=str)
+def test_a_packed_batch_is_explained_as_each_of_its_sequences(name, form, in_order):
+    kind, _, options = LAYERS[name]
+    torch.manual_seed(0)
+    layer = kind(3, 4, **options, **form).double()
+    x, lengths = _random(4, 6, 3, seed=1), [6, 4, 4, 1] if in_order else [4, 1, 6, 4]
+    over_y = _random(6, layer(x)[0].shape[2], seed=2)
+
+    def score(y, ends):
+        ends = ends if isinstance(ends, tuple) else (ends,)
+        return (y * over_y[: y.shape[1]]).sum((1, 2)) + sum((end**2).sum((0, 2)) for end in ends)
+
+    def packed(x):
+        given = x if layer.batch_first else x.transpose(0, 1)
+        sequences = nn.utils.rnn.pack_padded_sequence(
+            given, lengths[: len(x)], layer.batch_first, enforce_sorted=in_order
+        )
+        y, ends = layer(sequences)
+        y, _ = nn.utils.rnn.pad_packed_sequence(y, layer.batch_first, total_length=6)
+        return score(y if layer.batch_first else y.transpose(0, 1), ends)
+
+    def alone(x):
+        y, ends = layer(x if layer.batch_first else x.transpose(0, 1))
+        return score(y if layer.batch_first else y.transpose(0, 1), ends)
+
+    whole = TGradAttribution(packed).decompose(x, channel_dim=2)
+    torch.testing.assert_close(whole.delta, torch.zeros(4).double(), rtol=0, atol=1e-11)
+    for sample, length in enumerate(lengths):
+        expected = TGradAttribution(alone).decompose(x[sample : sample + 1, :length], channel_dim=2)
+        here = whole.sample(sample)
+        for part in ("positive", "negative"):
+            own = [getattr(term, part) for term in here.biases if term.name.startswith(name[:3])]
+            total = sum(own)[..., :length]
+            other = sum(
+                getattr(term, part) for term in expected.biases if term.name.startswith(name[:3])
+            )
+            torch.testing.assert_close(total, other, rtol=1e-10, atol=1e-12)
+        assert not sum(term.positive[..., length:].sum() for term in here)
+
+
+def test_padding_with_a_number_is_a_term():
+    torch.manual_seed(0)
+    layer = nn.GRU(3, 4, batch_first=True).double()
+
+    def network(x):
+        sequences = nn.utils.rnn.pack_padded_sequence(x, [5, 2], batch_first=True)
+        padded, _ = nn.utils.rnn.pad_packed_sequence(layer(sequences)[0], True, padding_value=-2.0)
+        return padded.sum((1, 2))
+
+    whole = TGradAttribution(network).decompose(_random(2, 5, 3, seed=1), channel_dim=2)
+    padding = torch.tensor([0.0, -2.0 * 3 * 4]).double()
+    torch.testing.assert_close(whole["pad_packed_sequence"].score, padding)
+    torch.testing.assert_close(whole.delta, torch.zeros(2).double(), rtol=0, atol=1e-12)
 
 
 def test_all_outputs_of_a_layer():

@@ -45,7 +45,7 @@ def require_one_dependent(call: Call) -> None:
 
 
 def run_equal_form(call: Call, old_values: OldValues) -> Any:
-    """Runs a call in its equal form, or as it is if it has none.
+    """Runs a call as its record says, in an equal form, or as it is.
 
     Args:
         call: The call.
@@ -54,6 +54,8 @@ def run_equal_form(call: Call, old_values: OldValues) -> Any:
     Returns:
         The result of the call.
     """
+    if call.record.run is not None:
+        return call.record.run(call)
     if call.record.form is not None and _is_plain(call.args):
         try:
             return call.record.form(call, old_values)

@@ -226,27 +226,3 @@ def attention(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
         shared = batch[:-1] + "v"  # several heads of queries share one of keys and values
     equation = f"{batch}wx,{shared}yx,{shared}yz->{batch}wz"
     return contracted(call, equation, [query, key, value], output)
-
-
-def recurrent(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
-    """Places after a recurrent layer: each output is at its step, the last state at all steps."""
-    tensor, states, batch_first = call.args[0], call.args[1], bool(call.args[-1])
-    states = [states] if isinstance(states, Tensor) else list(states)
-    if tensor.dim() != 3 or (isinstance(states[0], Tensor) and states[0].dim() != 3):
-        raise NoRuleError
-    own = ("nsx" if batch_first else "snx", *["lny"] * len(states))
-    operands = [tensor, *states]
-    sequence = "nsz" if batch_first else "snz"
-    results = (sequence, *["knz"] * (len(outputs) - 1))
-    return [
-        contracted(call, f"{','.join(own)}->{letters}", operands, output)[0]
-        for letters, output in zip(results, outputs, strict=True)
-    ]
-
-
-def cell(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
-    """Places after a recurrent cell, which mixes features."""
-    tensors = [tensor for tensor in call.tensors if any(claims_of(tensor))]
-    batch = _LETTERS[: outputs[0].dim() - 1]
-    equation = ",".join([batch + "x"] * len(tensors)) + f"->{batch}z"
-    return contracted(call, equation, tensors, outputs[0]) * len(outputs)

@@ -1,0 +1,261 @@
+"""All steps of a recurrent layer: their states, the derivative of each step, the backward pass.
+
+The gates of all steps are computed from the outputs at once. Only the backward pass goes step by
+step. Names are those of torch's documentation: ``i, f, g, o`` of an LSTM, ``r, z, n`` of a GRU. A
+name such as ``of_cell`` is the factor of a derivative or gradient on its way through that value.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+# ``gradient * y * (1 - y)`` and ``gradient * (1 - y * y)``, each in one pass.
+sigmoid_backward = torch.ops.aten.sigmoid_backward.default
+tanh_backward = torch.ops.aten.tanh_backward.default
+
+Weights = Sequence[Tensor]
+"""Input weights, hidden weights and, if the layer has them, their biases and a projection."""
+
+
+class Gradients(NamedTuple):
+    """The gradients of one layer in one direction.
+
+    Args:
+        after: At each state after each step, shape ``(T, N, hidden)``, through everything that
+            reads it but the step itself.
+        x: At the inputs.
+        first: At the states before the first step.
+    """
+
+    after: list[Tensor]
+    x: Tensor
+    first: list[Tensor]
+
+
+class Steps(ABC):
+    """The steps of one layer in one direction.
+
+    Args:
+        x: The inputs, shape ``(T, N, features)``; without the first dimension for a cell, which is
+            one step and has no backward pass here.
+        first: The states before the first step, each of shape ``(N, hidden)``.
+        weights: The weights.
+        known: The outputs, shape ``(T, N, hidden)``; all of ``after`` for a cell.
+
+    Attributes:
+        after: Each state after each step, shape ``(T, N, hidden)``; the first are the outputs.
+    """
+
+    after: list[Tensor]
+
+    @abstractmethod
+    def __init__(
+        self, x: Tensor, first: Sequence[Tensor], weights: Weights, known: Sequence[Tensor]
+    ) -> None: ...
+
+    @abstractmethod
+    def derivative(self, x_counts: bool, first_count: Sequence[bool]) -> list[Tensor]:
+        """The derivative of each step along its own arguments: that of ``after``.
+
+        Args:
+            x_counts: Whether ``x`` is an argument; otherwise it is a constant.
+            first_count: The same for each of the first states.
+        """
+
+    @abstractmethod
+    def backward(self, gradient: Tensor, last: Sequence[Tensor]) -> Gradients:
+        """The backward pass.
+
+        Args:
+            gradient: The gradient at the outputs.
+            last: The gradients at the last states besides the output.
+        """
+
+
+class LstmSteps(Steps):
+    """The steps of an LSTM."""
+
+    def __init__(
+        self, x: Tensor, first: Sequence[Tensor], weights: Weights, known: Sequence[Tensor]
+    ) -> None:
+        hidden, cell = first
+        self._weights = weights
+        self._of_x = F.linear(x, weights[0])
+        self._of_state = F.linear(_before(hidden, known[0]), weights[1])
+        gates = self._of_x + self._of_state
+        if len(weights) > 3:
+            gates += weights[2] + weights[3]
+        i, self._f, _, o = gates.sigmoid().chunk(4, -1)
+        g = gates.chunk(4, -1)[2].tanh()
+        before, after = _cells(cell, i * g, self._f) if len(known) < 2 else (cell, known[1])
+        self._before = before
+        self._projection = weights[-1] if len(weights) % 2 else None
+        squashed = after.tanh()
+        self.after = [known[0], after]
+        self._of_gates = [
+            sigmoid_backward(g, i),
+            sigmoid_backward(before, self._f),
+            tanh_backward(i, g),
+            sigmoid_backward(squashed, o),
+        ]
+        self._of_cell = tanh_backward(o, squashed)
+
+    def derivative(self, x_counts: bool, first_count: Sequence[bool]) -> list[Tensor]:  # noqa: D102
+        d_gates = _if_first(first_count[0], self._of_state)
+        d_gates = d_gates + self._of_x if x_counts else d_gates
+        parts = (d_gates * torch.cat(self._of_gates, -1)).view(*self._f.shape[:-1], 4, -1)
+        d_cell = _if_first(first_count[1], self._before)
+        d_cell = torch.addcmul(parts[..., :3, :].sum(-2), self._f, d_cell)
+        d_hidden = torch.addcmul(parts[..., 3, :], self._of_cell, d_cell)
+        return [d_hidden if self._projection is None else d_hidden @ self._projection.T, d_cell]
+
+    def backward(self, gradient: Tensor, last: Sequence[Tensor]) -> Gradients:  # noqa: D102
+        steps, batch, size = self._f.shape
+        of_x, recurrent = (torch.cat([w[3 * size :], w[: 3 * size]]) for w in self._weights[:2])
+        # The loop writes into one tensor: the gradients at o, i, f, g and at the cell state before.
+        found = gradient.new_empty(steps, batch, 5, size)
+        d_gates = found.flatten(2)[:, :, : 4 * size]
+        of_rest = torch.stack([*self._of_gates[:3], self._f], 2)
+        given, each_gates, of_o, of_cell, of_rests, d_o, d_rest, d_cells = (
+            each.unbind()
+            for each in (
+                gradient, d_gates, self._of_gates[3], self._of_cell, of_rest,
+                found[:, :, 0], found[:, :, 1:], found[:, :, 4],
+            )
+        )  # fmt: skip
+        d_hidden, (d_cell,) = given[-1], last
+        hiddens = [d_hidden]
+        for step in reversed(range(steps)):
+            if self._projection is not None:
+                d_hidden = d_hidden @ self._projection
+            torch.mul(d_hidden, of_o[step], out=d_o[step])
+            d_cell = torch.addcmul(d_cell, d_hidden, of_cell[step])
+            torch.mul(d_cell.unsqueeze(1), of_rests[step], out=d_rest[step])
+            d_cell = d_cells[step]
+            if step:
+                d_hidden = torch.addmm(given[step - 1], each_gates[step], recurrent)
+                hiddens.append(d_hidden)
+        d_after = [torch.stack(hiddens[::-1]), torch.cat([found[1:, :, 4], last[0][None]])]
+        return Gradients(d_after, d_gates @ of_x, [each_gates[0] @ recurrent, d_cell])
+
+
+def _cells(first: Tensor, gains: Tensor, kept: Tensor) -> tuple[Tensor, Tensor]:
+    """The cell states before and after each step."""
+    cells = torch.cat([first[None], gains])
+    states = cells.unbind()
+    for before, after, share in zip(states[:-1], states[1:], kept.unbind(), strict=True):
+        after.addcmul_(share, before)
+    return cells[:-1], cells[1:]
+
+
+class GruSteps(Steps):
+    """The steps of a GRU."""
+
+    def __init__(
+        self, x: Tensor, first: Sequence[Tensor], weights: Weights, known: Sequence[Tensor]
+    ) -> None:
+        self._weights = weights
+        self.after = [known[0]]
+        before = _before(first[0], known[0])
+        self._before = before
+        self._x_gates = F.linear(x, weights[0])
+        self._state_gates = F.linear(before, weights[1])
+        gates, state_gates = self._x_gates, self._state_gates
+        if len(weights) > 2:
+            gates, state_gates = gates + weights[2], state_gates + weights[3]
+        x_r, x_z, x_n = gates.chunk(3, -1)
+        state_r, state_z, state_n = state_gates.chunk(3, -1)
+        r, z = (x_r + state_r).sigmoid(), (x_z + state_z).sigmoid()
+        n = torch.addcmul(x_n, r, state_n).tanh()
+        of_n = tanh_backward(1 - z, n)
+        of_r = sigmoid_backward(of_n * state_n, r)
+        of_z = sigmoid_backward(before - n, z)
+        self._z = z
+        self._of_x = torch.cat([of_r, of_z, of_n], -1)
+        self._of_state = torch.cat([of_r, of_z, of_n * r], -1)
+
+    def derivative(self, x_counts: bool, first_count: Sequence[bool]) -> list[Tensor]:  # noqa: D102
+        d_gates = self._of_state * _if_first(first_count[0], self._state_gates)
+        if x_counts:
+            d_gates.addcmul_(self._of_x, self._x_gates)
+        d_hidden = _if_first(first_count[0], self._before)
+        parts = d_gates.view(*self._z.shape[:-1], 3, -1)
+        return [torch.addcmul(parts.sum(-2), self._z, d_hidden)]
+
+    def backward(self, gradient: Tensor, last: Sequence[Tensor]) -> Gradients:  # noqa: D102
+        recurrent = self._weights[1]
+        factors = self._of_state.view(*gradient.shape[:2], 3, -1)
+        given, of_state, z = gradient.unbind(), factors.unbind(), self._z.unbind()
+        d_hidden = given[-1]
+        hiddens = [d_hidden]
+        for step in reversed(range(len(given))):
+            d_state = (d_hidden.unsqueeze(1) * of_state[step]).flatten(1)
+            kept = torch.addcmul(given[step - 1], z[step], d_hidden) if step else z[step] * d_hidden
+            d_hidden = torch.addmm(kept, d_state, recurrent)
+            hiddens.append(d_hidden)
+        d_after = torch.stack(hiddens[-2::-1])
+        d_x = (d_after.repeat(1, 1, 3) * self._of_x) @ self._weights[0]
+        return Gradients([d_after], d_x, [d_hidden])
+
+
+class RnnSteps(Steps):
+    """The steps of a layer without gates."""
+
+    def __init__(
+        self, x: Tensor, first: Sequence[Tensor], weights: Weights, known: Sequence[Tensor]
+    ) -> None:
+        self._weights = weights
+        self._of_x = F.linear(x, weights[0])
+        self._of_state = F.linear(_before(first[0], known[0]), weights[1])
+        self.after = [known[0]]
+        self._slopes = self.slopes(known[0])
+
+    @staticmethod
+    def slopes(outputs: Tensor) -> Tensor:
+        """The derivative of tanh, from its results."""
+        return 1 - outputs * outputs
+
+    def derivative(self, x_counts: bool, first_count: Sequence[bool]) -> list[Tensor]:  # noqa: D102
+        d_gates = _if_first(first_count[0], self._of_state)
+        return [(d_gates + self._of_x if x_counts else d_gates) * self._slopes]
+
+    def backward(self, gradient: Tensor, last: Sequence[Tensor]) -> Gradients:  # noqa: D102
+        recurrent = self._weights[1]
+        given, slopes = gradient.unbind(), self._slopes.unbind()
+        d_hidden = given[-1]
+        hiddens = [d_hidden]
+        for step in reversed(range(1, len(given))):
+            d_hidden = torch.addmm(given[step - 1], d_hidden * slopes[step], recurrent)
+            hiddens.append(d_hidden)
+        d_after = torch.stack(hiddens[::-1])
+        d_gates = d_after * self._slopes
+        return Gradients([d_after], d_gates @ self._weights[0], [d_gates[0] @ recurrent])
+
+
+class ReluSteps(RnnSteps):
+    """The steps of a layer without gates that has ReLU instead of tanh."""
+
+    @staticmethod
+    def slopes(outputs: Tensor) -> Tensor:
+        """The derivative of ReLU, from its results."""
+        return (outputs > 0).to(outputs.dtype)
+
+
+def _before(first: Tensor, after: Tensor) -> Tensor:
+    """A state before each step, from the state before the first one and those after each."""
+    return first if first.dim() == after.dim() else torch.cat([first[None], after[:-1]])
+
+
+def _if_first(counts: bool, values: Tensor) -> Tensor:
+    """Values of all steps; 0 at the first step unless it counts."""
+    if counts:
+        return values
+    if values.dim() == 2:
+        return torch.zeros_like(values)
+    return torch.cat([torch.zeros_like(values[:1]), values[1:]])

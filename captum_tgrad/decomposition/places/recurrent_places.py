@@ -1,0 +1,74 @@
+"""Places after recurrent layers and cells: each state is at its step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from captum_tgrad.decomposition.call import Call, NoRuleError
+from captum_tgrad.decomposition.places.contraction import contracted
+from captum_tgrad.decomposition.places.coordinates import SAMPLES, Axis, Coordinates
+from captum_tgrad.decomposition.places.moving_places import after
+from captum_tgrad.decomposition.places.origin import places_of
+from captum_tgrad.decomposition.places.places import Places, places
+
+
+def layer(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
+    """Places after a layer. The last states of several layers or directions are at all steps."""
+    x, states = call.args[:2]
+    if len(call.args) != 9 or not isinstance(call.args[2], (list, tuple)):
+        raise NoRuleError
+    layers, both, batch_first = call.args[4], call.args[7], call.args[8]
+    states = [states] if isinstance(states, Tensor) else list(states)
+    if x.dim() != 3 or (isinstance(states[0], Tensor) and states[0].dim() != 3):
+        raise NoRuleError
+    own = ["nsx" if batch_first else "snx", *["lny"] * len(states)]
+    sequence = "nsz" if batch_first else "snz"
+    y = _of_steps(call, own, sequence, [x, *states], outputs[0])
+    if layers != 1 or both:
+        return [
+            y, *(_of_steps(call, own, "knz", [x, *states], output) for output in outputs[1:])
+        ]  # fmt: skip
+
+    def select(indices: list[Tensor]) -> list[Tensor]:
+        return [indices[0][:, -1:].transpose(0, 1) if batch_first else indices[0][-1:]]
+
+    (last,) = after(select, [y], [outputs[0]])
+    return [y, *(places(output.shape, last.claims) for output in outputs[1:])]
+
+
+def cell(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
+    """Places after a cell."""
+    tensors = call.dependent
+    batch = "n" if outputs[0].dim() == 2 else ""
+    found = _of_steps(call, [f"{batch}x"] * len(tensors), f"{batch}z", tensors, outputs[0])
+    return [found] * len(outputs)
+
+
+def packed(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
+    """Places after a padded batch was packed, or packed data padded."""
+    padded_with = (0.0, *call.args[4:]) if len(call.args) > 3 else ()
+
+    def run(indices: list[Tensor]) -> list[Tensor]:
+        return [call.func(indices[0], *call.args[1:3], *padded_with)[0]]
+
+    found = after(run, [places_of(call.tensors[0])], call.tensors[:1])
+    return [*found, *(places(each.shape, {}) for each in outputs[1:])]  # not the lengths
+
+
+def _of_steps(
+    call: Call, letters: Sequence[str], result: str, tensors: Sequence[Tensor], output: Tensor
+) -> Places:
+    """The places of the inputs, or of the first states on the axes on which the inputs have none.
+
+    A state depends on all steps so far. It is at its own step, as the result of attention is at its
+    query.
+    """
+    claims: dict[Axis, list[Coordinates]] = {}
+    for own, tensor in zip(letters, tensors, strict=True):
+        (found,) = contracted(call, f"{own}->{result}", [tensor], output)
+        for axis, given in found.claims.items():
+            if axis not in claims or axis.input == SAMPLES:
+                claims.setdefault(axis, []).extend(given)
+    return places(output.shape, claims)
