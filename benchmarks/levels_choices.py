@@ -23,7 +23,7 @@ from captum_tgrad import TGradAttribution
 from captum_tgrad.cli.device import choose_device
 from captum_tgrad.decomposition.levels import _octave
 from captum_tgrad.decomposition.term import Term
-from captum_tgrad.decomposition.weighted_maps import WeightedMap, weighted_sum
+from captum_tgrad.decomposition.weighted_maps import WeightedMaps, weighted_sum
 from captum_tgrad.evaluation import Method, evaluate, get_method, images_in
 from captum_tgrad.evaluation.box_files import boxes_of
 from captum_tgrad.evaluation.methods.method import Compute
@@ -43,7 +43,7 @@ def level_maps(
         net: Whether channels are summed before the ReLU, and not after it.
     """
     own = terms[0].maps[0]
-    levels: dict[int, list[WeightedMap]] = {}
+    levels: dict[int, list[WeightedMaps]] = {}
     for term in terms:
         found = term.maps[0]
         if found.grid is None:
@@ -51,10 +51,11 @@ def level_maps(
         level = levels.setdefault(_octave(found.grid), [])
         evidence = found.positive - found.negative if net else found.positive
         if weight is not None:
-            level.append(WeightedMap(evidence.relu(), weight(term), found.grid))
+            level.append(WeightedMaps(evidence.relu()[None], weight(term)[None], found.grid))
         else:
-            before = level.pop().evidence if level else 0
-            level.append(WeightedMap(before + evidence, torch.ones_like(term.score), found.grid))
+            evidence = evidence + (level.pop().evidence[0] if level else 0)
+            one = torch.ones_like(term.score)
+            level.append(WeightedMaps(evidence[None], one[None], found.grid))
     summed = {}
     for octave in sorted(levels, reverse=True):
         maps = [replace(each, evidence=each.evidence.relu()) for each in levels[octave]]

@@ -18,7 +18,8 @@ from captum_tgrad._support.captum_private import (
 )
 from captum_tgrad.attribution import checks
 from captum_tgrad.attribution.nesting import check_not_nested
-from captum_tgrad.decomposition.decompose import Decomposed, decompose
+from captum_tgrad.decomposition.decompose import decompose
+from captum_tgrad.decomposition.decomposed import Decomposed
 from captum_tgrad.decomposition.inference_tensors import usable_in_backward
 from captum_tgrad.decomposition.places.places import Places, input_places, samples_of
 from captum_tgrad.decomposition.terms import Decomposition

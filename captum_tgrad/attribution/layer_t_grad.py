@@ -25,10 +25,9 @@ from captum_tgrad.attribution.layer_activation import (
     network_from,
 )
 from captum_tgrad.attribution.nesting import check_not_nested
-from captum_tgrad.decomposition.combine import Aggregation, Sign, check_options, combine
-from captum_tgrad.decomposition.decompose import Decomposed
+from captum_tgrad.decomposition.combine import Aggregation, Sign, check_options
+from captum_tgrad.decomposition.decomposed import Decomposed
 from captum_tgrad.decomposition.inference_tensors import usable_in_backward
-from captum_tgrad.decomposition.precision import without_autocast
 from captum_tgrad.decomposition.terms import Decomposition
 
 
@@ -161,16 +160,9 @@ class LayerTGradAttribution(LayerAttribution, CompleteAttribution):  # type: ign
         activation, explained = self._explain_layer(
             inputs, target, additional_forward_args, attribute_to_layer_input, channel_dim
         )
-        decomposition = explained.decomposition
-        with torch.no_grad(), without_autocast(explained.contributions[0]):
-            attributions = tuple(
-                combine(contribution, number, decomposition.terms, by, sign, aggregation)
-                for number, (contribution, by) in enumerate(
-                    zip(explained.contributions, explained.reductions, strict=True)
-                )
-            )
+        attributions = explained.combined(sign, aggregation)
         formatted = format_output(len(activation.tensors) > 1, attributions)
-        return (formatted, decomposition.delta) if return_convergence_delta else formatted
+        return (formatted, explained.delta) if return_convergence_delta else formatted
 
     @log_usage
     def decompose(

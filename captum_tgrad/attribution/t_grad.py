@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Literal, overload
 
-import torch
 from torch import Tensor
 
 from captum_tgrad._support.captum_private import (
@@ -14,8 +13,7 @@ from captum_tgrad._support.captum_private import (
     is_tuple,
 )
 from captum_tgrad.attribution.complete import ChannelDim, CompleteAttribution, attribution_method
-from captum_tgrad.decomposition.combine import Aggregation, Sign, check_options, combine
-from captum_tgrad.decomposition.precision import without_autocast
+from captum_tgrad.decomposition.combine import Aggregation, Sign, check_options
 
 
 class TGradAttribution(CompleteAttribution):
@@ -148,13 +146,6 @@ class TGradAttribution(CompleteAttribution):
         """
         check_options(sign, aggregation)
         explained = self._explain(inputs, target, additional_forward_args, channel_dim)
-        decomposition = explained.decomposition
-        with torch.no_grad(), without_autocast(explained.contributions[0]):
-            attributions = tuple(
-                combine(contribution, number, decomposition.terms, by, sign, aggregation)
-                for number, (contribution, by) in enumerate(
-                    zip(explained.contributions, explained.reductions, strict=True)
-                )
-            )
+        attributions = explained.combined(sign, aggregation)
         formatted = format_output(is_tuple(inputs), attributions)
-        return (formatted, decomposition.delta) if return_convergence_delta else formatted
+        return (formatted, explained.delta) if return_convergence_delta else formatted

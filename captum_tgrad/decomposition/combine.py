@@ -10,9 +10,10 @@ from torch import Tensor
 from captum_tgrad.decomposition.levels import levels_map
 from captum_tgrad.decomposition.places.cells import Grid
 from captum_tgrad.decomposition.places.reduction import Reduction
+from captum_tgrad.decomposition.stacks import Stack, stacks_of
 from captum_tgrad.decomposition.term import Term
 from captum_tgrad.decomposition.weighted_maps import (
-    WeightedMap,
+    WeightedMaps,
     per_sample,
     scaled,
     share,
@@ -33,8 +34,8 @@ def check_options(sign: object, aggregation: object) -> None:
 
 def combine(
     contribution: Tensor,
-    number: int,
-    terms: Sequence[Term],
+    own: Stack,
+    biases: Sequence[Stack],
     by: Reduction,
     sign: Sign = "positive",
     aggregation: Aggregation = "paper",
@@ -47,8 +48,8 @@ def combine(
 
     Args:
         contribution: ``df/dx * x``, shaped like the input.
-        number: The position of the input among the inputs.
-        terms: All terms of the decomposition, including those of the inputs.
+        own: The term of the input.
+        biases: The terms of all operations that depend on the input.
         by: How the input's elements are summed into the cells of its map.
         sign: ``"positive"`` for the evidence for the target, ``"negative"`` for the evidence
             against it (both non-negative), ``"all"`` for their difference.
@@ -58,18 +59,16 @@ def combine(
         The attribution, shaped like ``contribution``.
     """
     if sign == "all":
-        evidence_for = combine(contribution, number, terms, by, "positive", aggregation)
-        return evidence_for - combine(contribution, number, terms, by, "negative", aggregation)
-    own, *biases = reaching = [term for term in terms if number in term.inputs]
+        evidence_for = combine(contribution, own, biases, by, "positive", aggregation)
+        return evidence_for - combine(contribution, own, biases, by, "negative", aggregation)
     direction = 1 if sign == "positive" else -1
-    if aggregation == "levels" and own.maps[number].grid is not None:
-        cells = levels_map(reaching, number, direction)
+    if aggregation == "levels" and own.grid is not None:
+        cells = levels_map(own, biases, direction)
         return by.out_of_cells(cells, contribution).expand_as(contribution).clone()
     evidence = (contribution * direction).clamp_min_(0)
-    mass = _evidence(own, number, sign)
-    weight = share(mass.flatten(1).sum(1), own.score * direction)
+    mass, weight = _own(own, direction)
     attribution = evidence.mul_(by.per_sample(weight, evidence))
-    shared = _bias_map(biases, number, own.maps[number].grid, sign, mass)
+    shared = _bias_map(biases, own.grid, direction, mass)
     return attribution.add_(by.out_of_cells(shared, attribution))
 
 
@@ -84,8 +83,8 @@ def t_grad_map(
     Args:
         terms: All terms of a decomposition.
         number: The position of the input among the inputs.
-        sign: As for ``combine``.
-        aggregation: As for ``combine``.
+        sign: As for :func:`combine`.
+        aggregation: As for :func:`combine`.
 
     Returns:
         Shape ``(N, 1, *spatial)``.
@@ -93,33 +92,27 @@ def t_grad_map(
     if sign == "all":
         evidence_for = t_grad_map(terms, number, "positive", aggregation)
         return evidence_for - t_grad_map(terms, number, "negative", aggregation)
-    own, *biases = reaching = [term for term in terms if number in term.inputs]
+    first, *others = [term for term in terms if number in term.maps]
+    (own,), biases = stacks_of([first], number), stacks_of(others, number)
     direction = 1 if sign == "positive" else -1
-    if aggregation == "levels" and own.maps[number].grid is not None:
-        return levels_map(reaching, number, direction)
-    mass = _evidence(own, number, sign)
-    weight = share(mass.flatten(1).sum(1), own.score * direction)
-    return mass * per_sample(weight, mass) + _bias_map(
-        biases, number, own.maps[number].grid, sign, mass
-    )
+    if aggregation == "levels" and own.grid is not None:
+        return levels_map(own, biases, direction)
+    mass, weight = _own(own, direction)
+    return mass * per_sample(weight, mass) + _bias_map(biases, own.grid, direction, mass)
 
 
-def _evidence(term: Term, number: int, sign: Sign) -> Tensor:
-    found = term.maps[number]
-    return found.positive if sign == "positive" else found.negative
+def _own(own: Stack, direction: int) -> tuple[Tensor, Tensor]:
+    """The map of the input's term, and the weight of each unit of it in each sample."""
+    mass = own.evidence(direction)[0]
+    return mass, share(mass.flatten(1).sum(1), own.score[0] * direction)
 
 
-def _bias_map(
-    biases: Sequence[Term], number: int, cells: Grid | None, sign: Sign, like: Tensor
-) -> Tensor:
+def _bias_map(biases: Sequence[Stack], cells: Grid | None, direction: int, like: Tensor) -> Tensor:
     """``sum_i phi(S_i) * score_i`` on the cells of an input, shaped like its own map."""
-    direction = 1 if sign == "positive" else -1
     maps = [
-        WeightedMap(
-            _evidence(term, number, sign),
-            scaled(term.score, direction / len(term.inputs)),
-            term.maps[number].grid,
+        WeightedMaps(
+            each.evidence(direction), each.per_input(scaled(each.score, direction)), each.grid
         )
-        for term in biases
+        for each in biases
     ]
     return weighted_sum(maps, cells, like)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -12,20 +11,21 @@ from torch import Tensor
 
 from captum_tgrad._support.warn import warn_user
 from captum_tgrad.decomposition.bias import ElementBias
+from captum_tgrad.decomposition.decomposed import Decomposed
 from captum_tgrad.decomposition.eager import compiled_models_run_eagerly, uncompiled
 from captum_tgrad.decomposition.inference_tensors import (
     refuse_inference_tensors,
     usable_in_backward,
 )
-from captum_tgrad.decomposition.maps import Summing, mapped
+from captum_tgrad.decomposition.maps import Summing
+from captum_tgrad.decomposition.pending_terms import PendingTerm
 from captum_tgrad.decomposition.places.coordinates import SAMPLES, Axis
 from captum_tgrad.decomposition.places.origin import places_of
 from captum_tgrad.decomposition.places.places import Places, input_places, samples_of
-from captum_tgrad.decomposition.places.reduction import Reduction, reduction
+from captum_tgrad.decomposition.places.reduction import reduction
 from captum_tgrad.decomposition.precision import in_full_precision, without_autocast
 from captum_tgrad.decomposition.scratch import Scratch
-from captum_tgrad.decomposition.term import Term
-from captum_tgrad.decomposition.terms import Decomposition
+from captum_tgrad.decomposition.stacks import scores_of, stacked
 from captum_tgrad.decomposition.trace import Trace
 
 Forward = Callable[..., Any]
@@ -34,21 +34,6 @@ Select = Callable[[Any], Tensor]
 
 WARNED_SHARE = 0.01
 """The share of the terms that may lose their places without a warning."""
-
-
-@dataclass(frozen=True)
-class Decomposed:
-    """A decomposition, and the elements of its input terms.
-
-    Args:
-        decomposition: The sum of terms.
-        contributions: ``df/dx * x`` for each input, shaped like that input.
-        reductions: How the elements of each input are summed into the cells of its maps.
-    """
-
-    decomposition: Decomposition
-    contributions: tuple[Tensor, ...]
-    reductions: tuple[Reduction, ...]
 
 
 def decompose(
@@ -121,7 +106,7 @@ def decompose(
 
     with torch.no_grad(), without_autocast(leaves[0]):
         explained = _explained(leaves, given, summing, arrived, terms, outputs[-1])
-    _check(explained.decomposition, trace.recorder.precision)
+    _check(explained, trace.recorder.precision)
     if trace.recorder.channels_as_places is not None:
         _warn_of_channels(*trace.recorder.channels_as_places, len(leaves))
     return explained
@@ -188,7 +173,7 @@ def _explained(
     given: Sequence[Places],
     summing: Summing,
     gradients: Sequence[Tensor],
-    biases: list[Term],
+    terms: Sequence[PendingTerm],
     output: Tensor,
 ) -> Decomposed:
     output = in_full_precision(output)
@@ -199,29 +184,35 @@ def _explained(
         plain = Summing(summing.axes, summing.samples, summing.device)
         reduced.append(plain.reduced(contribution, one, own, frozenset([number]), scratch))
         contributions.append(contribution)
-    several = len(leaves) > 1
-    terms = [
-        Term(f"input {number}" if several else "input", found.score, found.maps)
-        for number, found in enumerate(mapped(reduced))
-    ]
-    delta = output - torch.stack([each.score for each in [*terms, *biases]]).sum(0)
-    decomposition = Decomposition(output, tuple(terms) if several else terms[0], biases, delta)
+    of_inputs = sorted(stacked(reduced), key=lambda stack: stack.number)
+    biases = stacked([term.reduced for term in terms if term.reduced is not None])
+    scores = [*scores_of(of_inputs), *scores_of(biases)]
     reductions = [
         reduction(own, summing.axes[number], summing.samples) for number, own in enumerate(given)
     ]
-    return Decomposed(decomposition, tuple(contributions), tuple(reductions))
+    return Decomposed(
+        output=output,
+        delta=output - torch.stack(scores).sum(0),
+        own=tuple(of_inputs),
+        biases=biases,
+        contributions=tuple(contributions),
+        reductions=tuple(reductions),
+        terms=terms,
+        axes=summing.axes,
+    )
 
 
-def _check(decomposition: Decomposition, precision: float) -> None:
+def _check(explained: Decomposed, precision: float) -> None:
     """Warns if the terms do not add up to the output, or if they lost their places."""
-    delta = decomposition.delta
-    terms = decomposition.terms
-    sizes = torch.stack([each.score for each in terms]).abs()
+    delta = explained.delta
+    scores = [*scores_of(explained.own), *scores_of(explained.biases)]
+    sizes = torch.stack(scores).abs()
     scale = sizes.sum(0)
-    allowed = precision**0.5 * torch.maximum(scale, decomposition.output.abs())
+    allowed = precision**0.5 * torch.maximum(scale, explained.output.abs())
     complete = delta.abs() <= allowed  # false for NaN too
     if not bool(complete.all()):
         # If all terms cancel, the difference is the rounding of their elements.
+        terms = explained.decomposition.terms
         evidence = [(each.positive + each.negative).flatten(1).sum(1) for each in terms]
         rounding = 100 * precision * torch.stack(evidence)
         allowed = torch.maximum(allowed, rounding.sum(0))
@@ -233,12 +224,12 @@ def _check(decomposition: Decomposition, precision: float) -> None:
             _warn_of_rounding(terms[int(is_rounding.any(1).nonzero()[0])].name)
     if not bool(complete.all()):
         worst = int((delta.abs() - allowed).nan_to_num(nan=torch.inf).argmax())
-        total = float(decomposition.output[worst] - delta[worst])
+        total = float(explained.output[worst] - delta[worst])
         warn_user(
             f"Incomplete decomposition: the terms of sample {worst} sum to {total:.3g}, the output"
-            f" is {float(decomposition.output[worst]):.3g}. {_likely_cause(delta, allowed)}",
+            f" is {float(explained.output[worst]):.3g}. {_likely_cause(delta, allowed)}",
         )
-    _warn_of_lost(decomposition, scale)
+    _warn_of_lost(explained, sizes[len(explained.own) :], scale)
 
 
 def _warn_of_rounding(name: str) -> None:
@@ -258,11 +249,11 @@ def _warn_of_channels(channels: Axis, place: Axis | None, count: int) -> None:
     )
 
 
-def _warn_of_lost(decomposition: Decomposition, scale: Tensor) -> None:
+def _warn_of_lost(explained: Decomposed, sizes: Tensor, scale: Tensor) -> None:
     lost: dict[str, Tensor] = {}
-    for each in decomposition.terms:
-        if at := each.lost_at:
-            share = each.score.abs() / scale.clamp_min(1e-30)
+    for position, each in enumerate(explained.terms):
+        if at := each.lost_at(explained.axes):
+            share = sizes[position] / scale.clamp_min(1e-30)
             lost[at] = lost.get(at, torch.zeros_like(share)) + share
     for at, share in lost.items():
         if float(share.max()) > WARNED_SHARE:

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from captum_tgrad.decomposition.places.cells import Grid
-from captum_tgrad.decomposition.term import Term
+from captum_tgrad.decomposition.stacks import Stack
 from captum_tgrad.decomposition.weighted_maps import (
-    WeightedMap,
+    WeightedMaps,
     per_sample,
     scaled,
     share,
@@ -28,7 +28,7 @@ _LEAST_EVIDENCE = 1e-12
 _ROUNDINGS = 2**8
 
 
-def levels_map(terms: Sequence[Term], number: int, direction: int) -> Tensor:
+def levels_map(own: Stack, biases: Sequence[Stack], direction: int) -> Tensor:
     """The map of one input that has places.
 
     The evidence of a term is ``E_i = ReLU(sum_c c)`` at each of its cells. Its weight is the share
@@ -41,20 +41,20 @@ def levels_map(terms: Sequence[Term], number: int, direction: int) -> Tensor:
     constant.
 
     Args:
-        terms: All terms that depend on the input, its own first.
-        number: The position of the input among the inputs.
+        own: The term of the input.
+        biases: The terms of all operations that depend on the input.
         direction: 1 for the evidence for the target, -1 for the evidence against it.
 
     Returns:
         Shape ``(N, 1, *cells)``.
     """
-    own = terms[0].maps[number]
-    scores = torch.stack([term.score for term in terms]).mul_(direction).clamp_min_(0)
-    shares = [scaled(row, 1 / len(term.inputs)) for row, term in zip(scores, terms, strict=True)]
-    total = torch.stack(shares).sum(0)
-    combined, coarsest = torch.zeros_like(own.positive), torch.zeros_like(own.positive)
-    count = torch.zeros_like(terms[0].score)
-    for level, present in _levels(terms, scores, number, direction):
+    stacks = [own, *biases]
+    scores = [scaled(each.score, direction).clamp_min(0) for each in stacks]
+    shares = [each.per_input(score) for each, score in zip(stacks, scores, strict=True)]
+    total = torch.cat(shares).sum(0)
+    combined, coarsest = torch.zeros_like(own.positive[0]), torch.zeros_like(own.positive[0])
+    count = torch.zeros_like(total)
+    for level, present in _levels(stacks, scores, direction):
         mapped = weighted_sum(level, own.grid, combined)
         mass = mapped.flatten(1).sum(1) * present
         mapped *= per_sample(share(mass, torch.ones_like(mass)), mapped)
@@ -68,22 +68,22 @@ def levels_map(terms: Sequence[Term], number: int, direction: int) -> Tensor:
 
 
 def _levels(
-    terms: Sequence[Term], scores: Tensor, number: int, direction: int
-) -> list[tuple[list[WeightedMap], Tensor]]:
+    stacks: Sequence[Stack], scores: Sequence[Tensor], direction: int
+) -> list[tuple[list[WeightedMaps], Tensor]]:
     """The levels, the coarsest first: their maps, and for each sample whether it has the level."""
-    found = [term.maps[number] for term in terms]
-    mass = torch.stack([(each.positive + each.negative).flatten(1).sum(1) for each in found])
-    weights = torch.where(mass > _LEAST_EVIDENCE * mass.sum(0), scores / mass, 0)
-    rounding = _ROUNDINGS * max(torch.finfo(term.score.dtype).eps for term in terms)
-    levels: dict[int, tuple[list[WeightedMap], list[Tensor]]] = {}
-    for each, weight in zip(found, weights, strict=True):
+    masses = [(each.positive + each.negative).flatten(2).sum(2) for each in stacks]
+    least = _LEAST_EVIDENCE * torch.cat(masses).sum(0)
+    rounding = _ROUNDINGS * max(torch.finfo(each.score.dtype).eps for each in stacks)
+    levels: dict[int, tuple[list[WeightedMaps], list[Tensor]]] = {}
+    for each, mass, score in zip(stacks, masses, scores, strict=True):
         if each.grid is not None and math.prod(each.grid.sizes) > 1:
+            weight = torch.where(mass > least, score / mass, 0)
             net = scaled(each.positive - each.negative, direction).clamp_min_(0)
             maps, shares = levels.setdefault(_octave(each.grid), ([], []))
-            maps.append(WeightedMap(net, weight, each.grid))
+            maps.append(WeightedMaps(net, weight, each.grid))
             shares.append(weight)
     ordered = [levels[octave] for octave in sorted(levels, reverse=True)]
-    return [(maps, torch.stack(shares).sum(0) > rounding) for maps, shares in ordered]
+    return [(maps, torch.cat(shares).sum(0) > rounding) for maps, shares in ordered]
 
 
 def _octave(grid: Grid) -> int:

@@ -1,4 +1,4 @@
-"""Reduces the product of a gradient and a bias to the small maps of a term."""
+"""Reduces the product of a gradient and a bias to the small sums of a term."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from captum_tgrad.decomposition.places.places import Places
 from captum_tgrad.decomposition.places.reduction import Reduction, SamplesLostError, reduction
 from captum_tgrad.decomposition.precision import in_full_precision
 from captum_tgrad.decomposition.scratch import Scratch
-from captum_tgrad.decomposition.term import Magnitudes, TermMap
+from captum_tgrad.decomposition.term import Magnitudes
 
 # Four megabytes in float32, about the fastest power of two on two threads: threads wait for each
 # other with smaller blocks, and larger blocks do not fit in the cache.
@@ -204,59 +204,3 @@ def _cut(tensor: Tensor, uncut: tuple[int, ...]) -> tuple[int | None, int]:
         if size != 1 and length < size and dim not in uncut:
             return dim, length
     return None, 0
-
-
-@dataclass(frozen=True)
-class Mapped:
-    """The maps and the score of a term.
-
-    Args:
-        maps: The maps on each input on which the term depends, by the input's number.
-        score: ``sum c`` of each sample, shape ``(N,)``.
-    """
-
-    maps: dict[int, TermMap]
-    score: Tensor
-
-
-def mapped(terms: Sequence[Reduced]) -> list[Mapped]:
-    """The maps of several terms. Sums of one shape are stacked, as they are small."""
-    groups: dict[object, list[tuple[int, int, Sums]]] = {}
-    for position, term in enumerate(terms):
-        for number, sums in term.sums.items():
-            key = (sums.signed.shape, sums.signed.dtype, sums.beside is None, sums.grid is None)
-            groups.setdefault(key, []).append((position, number, sums))
-    maps: list[dict[int, TermMap]] = [{} for _ in terms]
-    scores: dict[int, Tensor] = {}
-    for members in groups.values():
-        signed = torch.stack([sums.signed for _, _, sums in members])
-        absolute = torch.stack([sums.absolute for _, _, sums in members])
-        score = signed.flatten(2).sum(2)
-        has_place = members[0][2].grid is not None
-        placed = torch.ones_like(score) if has_place else torch.zeros_like(score)
-        beside = [sums.beside for _, _, sums in members if sums.beside is not None]
-        if beside:
-            outside, all_outside = (torch.stack(each) for each in zip(*beside, strict=True))
-            score = score + outside
-            inside = absolute.flatten(2).sum(2)
-            total = inside + all_outside
-            tiny = torch.finfo(total.dtype).tiny
-            if has_place:
-                placed = torch.where(total > 0, inside / total.clamp_min(tiny), 1)
-            # Elements without a place are spread evenly over the cells.
-            per_cell = [*score.shape, *[1] * (signed.dim() - 2)]
-            cells = max(signed[0, 0].numel(), 1)
-            signed = signed + (outside / cells).reshape(per_cell)
-            absolute = absolute + (all_outside / cells).reshape(per_cell)
-        # sum ReLU(c) and sum ReLU(-c) from sum c and sum |c|: two weighted sums instead of two
-        # rectified copies of the activation. Rounding may leave -eps where the sum is zero.
-        positive = torch.lerp(absolute, signed, 0.5)
-        negative = (positive - signed).clamp_min_(0)
-        positive = positive.clamp_min_(0)
-        rows = zip(
-            positive.unbind(), negative.unbind(), placed.unbind(), score.unbind(), strict=True
-        )
-        for (position, number, sums), (one, other, share, own) in zip(members, rows, strict=True):
-            maps[position][number] = TermMap(one, other, share, sums.grid)
-            scores[position] = own
-    return [Mapped(own, scores[position]) for position, own in enumerate(maps)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -16,16 +16,15 @@ from captum_tgrad.decomposition.maps import (
     ELEMENTS_OF_A_BLOCK,
     Reduced,
     Summing,
-    mapped,
     samples_lost,
 )
-from captum_tgrad.decomposition.places.coordinates import LOST
+from captum_tgrad.decomposition.places.coordinates import LOST, Axis
 from captum_tgrad.decomposition.places.origin import origin_of
 from captum_tgrad.decomposition.places.places import Places
 from captum_tgrad.decomposition.places.reduction import SamplesLostError
 from captum_tgrad.decomposition.precision import without_autocast
 from captum_tgrad.decomposition.scratch import Scratch
-from captum_tgrad.decomposition.term import Term
+from captum_tgrad.decomposition.term import Magnitudes
 
 
 def _within(
@@ -64,6 +63,44 @@ class PendingTerm:
     places: Places
     bias: Bias | None
     reduced: Reduced | None = None
+
+    @property
+    def magnitudes(self) -> Magnitudes | None:
+        """The range of its elements, if a method needs it."""
+        return None if self.reduced is None else self.reduced.magnitudes
+
+    def lost_at(self, axes: Mapping[int, Sequence[Axis]]) -> str:
+        """The operation that lost the places of the term; empty if none did.
+
+        Args:
+            axes: The spatial axes of each input, by its number.
+        """
+        claims = self.places.claims
+        for lost in claims:
+            if lost.input == LOST and any(
+                axis not in claims for number in self.inputs for axis in axes[number]
+            ):
+                return lost.lost_at
+        return ""
+
+
+def names_of(terms: Sequence[PendingTerm]) -> list[str]:
+    """The unique names of terms."""
+    operations: dict[str, set[str]] = {}
+    for each in terms:
+        operations.setdefault(each.module, set()).add(each.operation)
+    calls: Counter[str] = Counter()
+    names = []
+    for each in terms:
+        if not each.module:
+            name = each.operation
+        elif each.in_leaf and len(operations[each.module]) == 1:
+            name = each.module
+        else:
+            name = f"{each.module}:{each.operation}"
+        calls[name] += 1
+        names.append(name if calls[name] == 1 else f"{name}#{calls[name]}")
+    return names
 
 
 class PendingTerms:
@@ -111,45 +148,16 @@ class PendingTerms:
         for pending in self._pending:
             pending.bias = None
 
-    def terms(self, hidden: Sequence[tuple[int, PendingTerm]]) -> list[Term]:
-        """The terms that contribute to the output, in forward order, with unique names.
+    def arrived(self, hidden: Sequence[tuple[int, PendingTerm]]) -> list[PendingTerm]:
+        """The terms that contribute to the output, in forward order.
 
         Args:
             hidden: The terms of hidden operations, each with the number of terms before it.
         """
         ordered = [(number + 0.5, pending) for number, pending in enumerate(self._pending)]
-        ordered = sorted([*ordered, *hidden], key=lambda item: item[0])
-        arrived = [(each, each.reduced) for _, each in ordered if each.reduced is not None]
-        operations: dict[str, set[str]] = {}
-        for each, _ in arrived:
-            operations.setdefault(each.module, set()).add(each.operation)
-        calls: Counter[str] = Counter()
-        terms = []
-        maps = mapped([reduced for _, reduced in arrived])
-        for (each, reduced), found in zip(arrived, maps, strict=True):
-            if not each.module:
-                name = each.operation
-            elif each.in_leaf and len(operations[each.module]) == 1:
-                name = each.module
-            else:
-                name = f"{each.module}:{each.operation}"
-            calls[name] += 1
-            name = name if calls[name] == 1 else f"{name}#{calls[name]}"
-            lost = self._lost_at(each)
-            terms.append(Term(name, found.score, found.maps, reduced.magnitudes, lost))
-        return terms
-
-    def _lost_at(self, pending: PendingTerm) -> str:
-        """The operation that lost the places of the term; empty if none did."""
-        claims = pending.places.claims
-        for lost in claims:
-            if lost.input == LOST and any(
-                axis not in claims
-                for number in pending.inputs
-                for axis in self.summing.axes[number]
-            ):
-                return lost.lost_at
-        return ""
+        if hidden:
+            ordered = sorted([*ordered, *hidden], key=lambda item: item[0])
+        return [each for _, each in ordered if each.reduced is not None]
 
     def _arrive(self, pending: PendingTerm, gradient: Tensor | None) -> None:
         if pending.bias is None or not self._armed or gradient is None or not gradient.numel():

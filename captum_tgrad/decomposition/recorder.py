@@ -30,7 +30,6 @@ from captum_tgrad.decomposition.places.origin import (
 )
 from captum_tgrad.decomposition.places.places import Places
 from captum_tgrad.decomposition.random_state import RandomState
-from captum_tgrad.decomposition.term import Term
 
 
 class Recorder:
@@ -191,8 +190,8 @@ class Recorder:
         if self._pending is not None:
             self._pending.arm()
 
-    def terms(self) -> list[Term]:
-        """The terms that contribute to the output, in forward order, with unique names."""
+    def terms(self) -> list[PendingTerm]:
+        """The terms that contribute to the output, in forward order."""
         if self._pending is None:
             return []
         hidden = []
@@ -201,7 +200,7 @@ class Recorder:
             reduced = found.reduced(self._pending.summing, self._pending.scratch)
             term = PendingTerm(root.path, "hidden", False, found.inputs, root.places, None, reduced)
             hidden.append((root.order, term))
-        return self._pending.terms(hidden)
+        return self._pending.arrived(hidden)
 
     def release(self) -> None:
         """Removes the hooks on the activations and frees the pending terms."""

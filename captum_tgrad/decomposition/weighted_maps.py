@@ -13,13 +13,14 @@ from captum_tgrad.decomposition.places.enlarging import enlarged, weights
 
 
 @dataclass(frozen=True)
-class WeightedMap:
-    """A map and its weight.
+class WeightedMaps:
+    """Maps on the same cells, and their weights.
 
     Args:
-        evidence: ``S``, non-negative: shape ``(N, 1, *cells)``, or ``(N, 1)`` without a place.
-        weight: ``w``, shape ``(N,)``; negative weights count as 0.
-        grid: The cells. None: the map has no place and is spread evenly.
+        evidence: ``S``, non-negative: shape ``(maps, N, 1, *cells)``, or ``(maps, N, 1)`` without a
+            place.
+        weight: ``w``, shape ``(maps, N)``; negative weights count as 0.
+        grid: The cells. None: the maps have no place and are spread evenly.
     """
 
     evidence: Tensor
@@ -27,7 +28,7 @@ class WeightedMap:
     grid: Grid | None
 
 
-def weighted_sum(maps: Sequence[WeightedMap], cells: Grid | None, like: Tensor) -> Tensor:
+def weighted_sum(maps: Sequence[WeightedMaps], cells: Grid | None, like: Tensor) -> Tensor:
     """``sum_i phi(S_i) * w_i`` on the cells of an input.
 
     ``phi(S) = enlarge(S) / sum(enlarge(S))``, and enlarging is linear: the maps of one grid are
@@ -39,26 +40,17 @@ def weighted_sum(maps: Sequence[WeightedMap], cells: Grid | None, like: Tensor) 
         like: A map on these cells, ``(N, 1, *cells)``.
     """
     total = torch.zeros_like(like)
-    groups: dict[object, list[WeightedMap]] = {}
     for each in maps:
-        if cells is None or each.grid is None:
-            each = WeightedMap(each.evidence.flatten(1).sum(1, keepdim=True), each.weight, None)
-        key = (each.evidence.dtype, None if each.grid is None else each.grid.key)
-        groups.setdefault(key, []).append(each)
-    for group in groups.values():
-        evidence = torch.stack([each.evidence for each in group])
-        weight = torch.stack([each.weight for each in group])
-        grid = group[0].grid
+        grid, mass = each.grid, each.evidence
         if grid is None or cells is None:
-            mass = evidence.flatten(2).sum(2)
-            even = (share(mass, weight) * mass).sum(0) / like[0].numel()
+            mass = mass.flatten(2).sum(2)
+            even = (share(mass, each.weight) * mass).sum(0) / like[0].numel()
             total += per_sample(even, total)
             continue
-        mass = evidence
         for axis, shares in enumerate(weights(grid, cells, mass), 3):
             mass = mass * shares.reshape([-1] + [1] * (mass.dim() - axis - 1))
-        each_weighs = share(mass.flatten(2).sum(2), weight)
-        weighted = evidence * each_weighs.reshape(*each_weighs.shape, *[1] * (evidence.dim() - 2))
+        weigh = share(mass.flatten(2).sum(2), each.weight)
+        weighted = each.evidence * weigh.reshape(*weigh.shape, *[1] * (mass.dim() - 2))
         total += enlarged(weighted.sum(0), grid, cells)
     return total
 

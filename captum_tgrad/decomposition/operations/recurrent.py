@@ -7,7 +7,6 @@ A call with several layers, directions or lengths of sequences is traced part by
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import cached_property
 from typing import Any
 
 import torch
@@ -111,159 +110,169 @@ def _by_layer(
     return (x.transpose(0, 1) if batch_first else x, *lasts)
 
 
-def _listed(states: Tensor | Sequence[Tensor]) -> list[Tensor]:
+def _listed(states: Any) -> list[Tensor]:
     return [states] if isinstance(states, Tensor) else list(states)
 
 
 class _Layer:
-    """One layer in one direction, and what its terms are computed from.
+    """One layer in one direction, or a cell, which is a layer of one step.
 
     Args:
-        kind: The name of the layer's operation.
+        call: The call that runs it.
         inputs: Its inputs and each of its first states.
 
     Attributes:
         gradient: The gradients at all states after all steps, side by side.
-        ran: The steps, while the backward pass has them.
+        is_cell: Whether it is a cell.
     """
 
-    def __init__(self, kind: str, inputs: Sequence[Tensor]) -> None:
-        self._kind = _STEPS[kind]
-        self._depends = [tensor.requires_grad for tensor in inputs]
+    def __init__(self, call: Call, inputs: Sequence[Tensor]) -> None:
         self.gradient = InnerGradient()
-        self.ran: Steps | None = None
+        self.is_cell = call.name.endswith("_cell")
+        self._func = call.func
+        self._options = () if self.is_cell else call.args[3:]
+        self._kind = _STEPS[call.name.removesuffix("_cell")]
+        self._depends = [tensor.requires_grad for tensor in inputs]
+        self._ran: Steps | None = None
 
-    def steps(self, known: Sequence[Tensor], values: Sequence[Tensor]) -> Steps:
-        """The steps, computed in full precision.
+    def bias(self, known: Sequence[Tensor], values: Sequence[Tensor]) -> Tensor:
+        """``b`` of all states after all steps, side by side.
 
         Args:
-            known: As for :class:`Steps`.
+            known: The outputs of a layer; the states after a cell.
             values: The inputs, the first states and the weights.
         """
-        known, values = ([in_full_precision(each) for each in given] for given in (known, values))
-        weights = len(self._depends)
-        return self._kind(values[0], values[1:weights], values[weights:], known)
-
-    def biases(self, known: Sequence[Tensor], values: Sequence[Tensor]) -> list[Tensor]:
-        """``b`` of each state after all steps; the arguments are those of :meth:`steps`."""
-        steps = self.ran or self.steps(known, values)
+        steps = self._ran or self._steps(known, values)
         derivatives = steps.derivative(self._depends[0], self._depends[1:])
-        return [y - dy for y, dy in zip(steps.after, derivatives, strict=True)]
+        found = torch.cat([y - dy for y, dy in zip(steps.after, derivatives, strict=True)], -1)
+        return found[0] if self.is_cell else found
+
+    def _steps(self, known: Sequence[Tensor], values: Sequence[Tensor]) -> Steps:
+        """The steps, computed in full precision."""
+        known, values = ([in_full_precision(each) for each in given] for given in (known, values))
+        x, first, weights = values[0], *self._split(values)
+        if self.is_cell:
+            return self._kind(x[None], first, weights, [each[None] for each in known])
+        return self._kind(x, [state[0] for state in first], weights, known)
+
+    def _split(self, values: Sequence[Tensor]) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
+        """The first states and the weights."""
+        count = len(self._depends)
+        return values[1:count], values[count:]
+
+    def gradients(
+        self,
+        known: Sequence[Tensor],
+        values: Sequence[Tensor],
+        arrived: Sequence[Tensor | None],
+    ) -> list[Tensor]:
+        """The gradients at the inputs and the first states, from those at the outputs."""
+        steps = self._ran = self._steps(known, values)
+        # At the states after the last step. An output of a layer has those of all steps.
+        ends = [
+            torch.zeros_like(after[-1]) if d is None else in_full_precision(d).view_as(after[-1])
+            for after, d in zip(steps.after, arrived[not self.is_cell :], strict=True)
+        ]
+        d_outputs = torch.zeros_like(steps.after[0])
+        if not self.is_cell and arrived[0] is not None:
+            d_outputs += arrived[0]
+        d_outputs[-1] += ends[0]
+        found = steps.backward(d_outputs, ends[1:])
+        every = torch.cat(found.after, -1)
+        self.gradient.arrived(every[0] if self.is_cell else every)
+        self._ran = None
+        return [
+            gradient.view(value.shape).to(value.dtype)
+            for value, gradient in zip(values, (found.x, *found.first), strict=False)
+        ]
+
+    def differentiable_gradients(
+        self, values: Sequence[Tensor], arrived: Sequence[Tensor | None]
+    ) -> list[Tensor | None]:
+        """The same by torch, with a graph of their own."""
+        first, weights = self._split(values)
+        states = first if len(first) > 1 else first[0]
+        outputs = self._func(
+            values[0], states, *(weights if self.is_cell else (weights,)), *self._options
+        )
+        given = [(y, d) for y, d in zip(_listed(outputs), arrived, strict=True) if d is not None]
+        outputs, gradients = zip(*given, strict=True)
+        inputs = values[: len(self._depends)]
+        needed = [tensor for tensor in inputs if tensor.requires_grad]
+        found = iter(torch.autograd.grad(outputs, needed, gradients, create_graph=True))
+        return [next(found) if tensor.requires_grad else None for tensor in inputs]
 
 
 class _OneLayer(torch.autograd.Function):
-    """A layer whose backward pass knows the gradients between its steps."""
+    """A layer or a cell whose backward pass knows the gradients at all states."""
 
     @staticmethod
-    def forward(ctx: Any, call: Call, layer: _Layer, *inputs: Tensor) -> Any:
-        y, *last = call()
-        ctx.layer, ctx.func, ctx.options = layer, call.func, call.args[3:]
-        ctx.save_for_backward(y, *inputs, *call.args[2])
+    def forward(
+        ctx: Any, layer: _Layer, call: Call, weights: Sequence[Tensor], *inputs: Tensor
+    ) -> Any:
+        outputs = _listed(call())
+        known = outputs if layer.is_cell else outputs[:1]
+        ctx.layer, ctx.known = layer, len(known)
+        ctx.save_for_backward(*known, *inputs, *weights)
         ctx.set_materialize_grads(False)
-        return y, *last
+        return tuple(outputs) if len(outputs) > 1 else outputs[0]
 
     @staticmethod
-    def backward(ctx: Any, d_y: Tensor | None, *d_last: Tensor | None) -> Any:
-        y, *values = ctx.saved_tensors
-        count = 1 + len(d_last)
-        x, *first = values[:count]
+    def backward(ctx: Any, *arrived: Tensor | None) -> Any:
+        known, values = ctx.saved_tensors[: ctx.known], ctx.saved_tensors[ctx.known :]
         if torch.is_grad_enabled():  # the model differentiates a gradient of its own
-            return None, None, *_differentiable(ctx, values, [d_y, *d_last])
-        with without_autocast(y):
-            layer: _Layer = ctx.layer
-            values[1:count] = [state[0] for state in first]
-            steps = layer.ran = layer.steps([y], values)
-            gradient = torch.zeros_like(steps.after[0])
-            if d_y is not None:
-                gradient += d_y
-            if d_last[0] is not None:
-                gradient[-1] += d_last[0][0]
-            last = [
-                torch.zeros_like(after[0]) if each is None else in_full_precision(each[0])
-                for after, each in zip(steps.after[1:], d_last[1:], strict=True)
-            ]
-            found = steps.backward(gradient, last)
-            layer.gradient.arrived(torch.cat(found.after, -1))
-            layer.ran = None
-            d_first = [d.to(state)[None] for d, state in zip(found.first, first, strict=True)]
-            return None, None, found.x.to(x), *d_first
+            return None, None, None, *ctx.layer.differentiable_gradients(values, arrived)
+        with without_autocast(values[0]):
+            return None, None, None, *ctx.layer.gradients(known, values, arrived)
 
 
-def _differentiable(
-    ctx: Any, values: Sequence[Tensor], gradients: Sequence[Tensor | None]
-) -> list[Tensor | None]:
-    """The gradients at the inputs of a layer, by torch, with a graph of their own."""
-    inputs, weights = values[: len(gradients)], values[len(gradients) :]
-    x, *first = inputs
-    outputs = ctx.func(x, first if len(first) > 1 else first[0], weights, *ctx.options)
-    pairs = [(y, d) for y, d in zip(outputs, gradients, strict=True) if d is not None]
-    outputs, arrived = zip(*pairs, strict=True)
-    needed = [tensor for tensor in inputs if tensor.requires_grad]
-    found = iter(torch.autograd.grad(outputs, needed, arrived, create_graph=True))
-    return [next(found) if tensor.requires_grad else None for tensor in inputs]
-
-
-def run_layer(call: Call) -> Any:
-    """Runs one layer in one direction, steps first, with our backward pass; others with torch's."""
-    if len(call.args) != 9 or call.kwargs or call.args[0].dim() != 3:
+def run(call: Call) -> Any:
+    """Runs a cell, or one layer in one direction, steps first; other calls run as they are."""
+    try:
+        inputs, weights = _inputs_and_weights(call)
+    except NoRuleError:
         return call()
-    x, states, weights, _, layers, _, _, both, batch_first = call.args
-    if layers != 1 or both or batch_first or any(weight.requires_grad for weight in weights):
-        return call()
-    first = _listed(states)
-    call.shared["layer"] = _Layer(call.name, [x, *first])
-    return _OneLayer.apply(call, call.shared["layer"], x, *first)
+    call.shared["layer"] = _Layer(call, inputs)
+    return _OneLayer.apply(call.shared["layer"], call, weights, *inputs)
 
 
-def layer(call: Call, output: Tensor) -> Bias | None:
-    """The bias of one layer in one direction: that of the states of all steps."""
-    known: _Layer | None = call.shared.get("layer")
-    if known is None:
-        raise NoRuleError
-    if output is not call.returned[0]:
-        return None  # a copy of a state after the last step
-    x, states, weights = call.args[:3]
+def _inputs_and_weights(call: Call) -> tuple[list[Tensor], list[Tensor]]:
+    """The inputs with the first states, and the weights.
 
-    def compute(y: Tensor, *values: Tensor) -> Tensor:
-        return torch.cat(known.biases([y], values), -1)
-
-    held = (output, x, *(state[0] for state in _listed(states)), *weights)
-    return ElementBias(compute, *held, uncut=(0, 1, 2), source=known.gradient)
-
-
-def cell(call: Call, output: Tensor) -> Bias | None:
-    """The bias of a state after a cell, which is a layer of one step."""
-    x, states, *weights = call.args
-    states = _listed(states)
-    weights = [weight for weight in weights if weight is not None]
-    if call.kwargs or x.dim() != 2 or len(weights) not in (2, 4):
+    Raises:
+        NoRuleError: It is not a cell, or one layer in one direction, steps first.
+    """
+    if call.name.endswith("_cell"):
+        x, states, *weights = call.args
+        weights = [weight for weight in weights if weight is not None]
+        fits = x.dim() == 2 and len(weights) in (2, 4)
+    else:
+        x, states, weights, _, layers, _, _, both, batch_first = call.args
+        fits = x.dim() == 3 and layers == 1 and not both and not batch_first
+    if not fits or call.kwargs:
         raise NoRuleError
     require_constant(*weights)
-    number = next(n for n, each in enumerate(call.returned) if each is output)
-    if number == 0:
-        one = _Layer(call.name.removesuffix("_cell"), [x, *states])
-        call.shared["biases"] = _OfCell(one, call.returned, [x, *states, *weights])
-    shared: _OfCell = call.shared["biases"]
-    # The first bias holds the values for both.
-    held = () if number else shared.held
-    uncut = tuple(range(output.dim()))
-    return ElementBias(lambda *_: shared.biases[number], *held, uncut=uncut)
+    return [x, *_listed(states)], weights
 
 
-class _OfCell:
-    """The biases of the states after a cell, computed when the first is needed."""
-
-    def __init__(self, one: _Layer, outputs: Sequence[Tensor], values: Sequence[Tensor]) -> None:
-        self._one = one
-        self._count = len(outputs)
-        self.held = [tensor.detach() for tensor in (*outputs, *values)]
-
-    @cached_property
-    def biases(self) -> list[Tensor]:
-        """Those of all states."""
-        known, values = self.held[: self._count], self.held[self._count :]
-        self.held = []
-        return self._one.biases(known, values)
+def bias(call: Call, output: Tensor) -> Bias | None:
+    """The bias of a layer or a cell: that of all states after all steps, at the first output."""
+    layer: _Layer | None = call.shared.get("layer")
+    if layer is None:
+        raise NoRuleError
+    if output is not call.returned[0]:
+        return None
+    inputs, weights = _inputs_and_weights(call)
+    known = call.returned if layer.is_cell else [output]
+    count = len(known)
+    return ElementBias(
+        lambda *held: layer.bias(held[:count], held[count:]),
+        *known,
+        *inputs,
+        *weights,
+        uncut=tuple(range(output.dim())),
+        source=layer.gradient,
+    )
 
 
 def padding(call: Call, output: Tensor) -> Bias | None:
@@ -275,16 +284,17 @@ OPERATIONS: dict[str, Operation] = {
     **records(
         "lstm gru rnn_tanh rnn_relu",
         places=places.layer,
-        bias=layer,
+        bias=bias,
         chains_outputs=True,
         parts=in_parts,
-        run=run_layer,
+        run=run,
     ),
     **records(
         "lstm_cell gru_cell rnn_tanh_cell rnn_relu_cell",
         places=places.cell,
-        bias=cell,
+        bias=bias,
         chains_outputs=True,
+        run=run,
     ),
     **records("pack_padded_sequence", places=places.packed, bias=nothing),
     **records("pad_packed_sequence", places=places.packed, bias=padding),

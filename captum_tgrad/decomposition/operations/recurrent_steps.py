@@ -42,11 +42,10 @@ class Steps(ABC):
     """The steps of one layer in one direction.
 
     Args:
-        x: The inputs, shape ``(T, N, features)``; without the first dimension for a cell, which is
-            one step and has no backward pass here.
+        x: The inputs, shape ``(T, N, features)``.
         first: The states before the first step, each of shape ``(N, hidden)``.
         weights: The weights.
-        known: The outputs, shape ``(T, N, hidden)``; all of ``after`` for a cell.
+        known: The outputs, shape ``(T, N, hidden)``; all of ``after`` if there is one step.
 
     Attributes:
         after: Each state after each step, shape ``(T, N, hidden)``; the first are the outputs.
@@ -93,7 +92,7 @@ class LstmSteps(Steps):
             gates += weights[2] + weights[3]
         i, self._f, _, o = gates.sigmoid().chunk(4, -1)
         g = gates.chunk(4, -1)[2].tanh()
-        before, after = _cells(cell, i * g, self._f) if len(known) < 2 else (cell, known[1])
+        before, after = _cells(cell, i * g, self._f) if len(known) == 1 else (cell[None], known[1])
         self._before = before
         self._projection = weights[-1] if len(weights) % 2 else None
         squashed = after.tanh()
@@ -109,24 +108,23 @@ class LstmSteps(Steps):
     def derivative(self, x_counts: bool, first_count: Sequence[bool]) -> list[Tensor]:  # noqa: D102
         d_gates = _if_first(first_count[0], self._of_state)
         d_gates = d_gates + self._of_x if x_counts else d_gates
-        parts = (d_gates * torch.cat(self._of_gates, -1)).view(*self._f.shape[:-1], 4, -1)
+        parts = (d_gates * torch.cat(self._of_gates, -1)).view(*self._f.shape[:2], 4, -1)
         d_cell = _if_first(first_count[1], self._before)
-        d_cell = torch.addcmul(parts[..., :3, :].sum(-2), self._f, d_cell)
-        d_hidden = torch.addcmul(parts[..., 3, :], self._of_cell, d_cell)
+        d_cell = torch.addcmul(parts[:, :, :3].sum(2), self._f, d_cell)
+        d_hidden = torch.addcmul(parts[:, :, 3], self._of_cell, d_cell)
         return [d_hidden if self._projection is None else d_hidden @ self._projection.T, d_cell]
 
     def backward(self, gradient: Tensor, last: Sequence[Tensor]) -> Gradients:  # noqa: D102
         steps, batch, size = self._f.shape
-        of_x, recurrent = (torch.cat([w[3 * size :], w[: 3 * size]]) for w in self._weights[:2])
-        # The loop writes into one tensor: the gradients at o, i, f, g and at the cell state before.
+        # The loop writes into one tensor: the gradients at the cell state before and at i, f, g, o.
         found = gradient.new_empty(steps, batch, 5, size)
-        d_gates = found.flatten(2)[:, :, : 4 * size]
-        of_rest = torch.stack([*self._of_gates[:3], self._f], 2)
-        given, each_gates, of_o, of_cell, of_rests, d_o, d_rest, d_cells = (
+        d_gates = found.flatten(2)[:, :, size:]
+        factors = torch.stack([self._f, *self._of_gates[:3]], 2)
+        given, each_gates, of_o, of_cell, of_rest, d_o, d_rest, d_cells = (
             each.unbind()
             for each in (
-                gradient, d_gates, self._of_gates[3], self._of_cell, of_rest,
-                found[:, :, 0], found[:, :, 1:], found[:, :, 4],
+                gradient, d_gates, self._of_gates[3], self._of_cell, factors,
+                found[:, :, 4], found[:, :, :4], found[:, :, 0],
             )
         )  # fmt: skip
         d_hidden, (d_cell,) = given[-1], last
@@ -136,13 +134,14 @@ class LstmSteps(Steps):
                 d_hidden = d_hidden @ self._projection
             torch.mul(d_hidden, of_o[step], out=d_o[step])
             d_cell = torch.addcmul(d_cell, d_hidden, of_cell[step])
-            torch.mul(d_cell.unsqueeze(1), of_rests[step], out=d_rest[step])
+            torch.mul(d_cell.unsqueeze(1), of_rest[step], out=d_rest[step])
             d_cell = d_cells[step]
             if step:
-                d_hidden = torch.addmm(given[step - 1], each_gates[step], recurrent)
+                d_hidden = torch.addmm(given[step - 1], each_gates[step], self._weights[1])
                 hiddens.append(d_hidden)
-        d_after = [torch.stack(hiddens[::-1]), torch.cat([found[1:, :, 4], last[0][None]])]
-        return Gradients(d_after, d_gates @ of_x, [each_gates[0] @ recurrent, d_cell])
+        d_after = [torch.stack(hiddens[::-1]), torch.cat([found[1:, :, 0], last[0][None]])]
+        d_first = [each_gates[0] @ self._weights[1], d_cell]
+        return Gradients(d_after, d_gates @ self._weights[0], d_first)
 
 
 def _cells(first: Tensor, gains: Tensor, kept: Tensor) -> tuple[Tensor, Tensor]:
@@ -185,8 +184,8 @@ class GruSteps(Steps):
         if x_counts:
             d_gates.addcmul_(self._of_x, self._x_gates)
         d_hidden = _if_first(first_count[0], self._before)
-        parts = d_gates.view(*self._z.shape[:-1], 3, -1)
-        return [torch.addcmul(parts.sum(-2), self._z, d_hidden)]
+        parts = d_gates.view(*self._z.shape[:2], 3, -1)
+        return [torch.addcmul(parts.sum(2), self._z, d_hidden)]
 
     def backward(self, gradient: Tensor, last: Sequence[Tensor]) -> Gradients:  # noqa: D102
         recurrent = self._weights[1]
@@ -249,13 +248,11 @@ class ReluSteps(RnnSteps):
 
 def _before(first: Tensor, after: Tensor) -> Tensor:
     """A state before each step, from the state before the first one and those after each."""
-    return first if first.dim() == after.dim() else torch.cat([first[None], after[:-1]])
+    return torch.cat([first[None], after[:-1]]) if len(after) > 1 else first[None]
 
 
 def _if_first(counts: bool, values: Tensor) -> Tensor:
     """Values of all steps; 0 at the first step unless it counts."""
     if counts:
         return values
-    if values.dim() == 2:
-        return torch.zeros_like(values)
     return torch.cat([torch.zeros_like(values[:1]), values[1:]])

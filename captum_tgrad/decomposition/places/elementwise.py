@@ -51,9 +51,10 @@ def elementwise(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
 
 def like_first(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     """The places of the first tensor."""
-    if any(output.shape != call.tensors[0].shape for output in outputs):
+    first = call.tensors[0]
+    if any(output.shape != first.shape for output in outputs):
         raise NoRuleError
-    return [places(outputs[0].shape, collected(claims_of(call.tensors[0])))] * len(outputs)
+    return [places_of(first) or places(first.shape, {})] * len(outputs)
 
 
 def along(call: Call, outputs: Sequence[Tensor]) -> list[Places]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from captum_tgrad.decomposition.call import PLAIN, Call, NoRuleError, map_tensor
 from captum_tgrad.decomposition.places.bounded_cache import BoundedCache
 from captum_tgrad.decomposition.places.contraction import has_zeros
 from captum_tgrad.decomposition.places.coordinates import Axis, Coordinates, coordinates
+from captum_tgrad.decomposition.places.elementwise import like_first
 from captum_tgrad.decomposition.places.origin import places_of
 from captum_tgrad.decomposition.places.picking import BY_VALUE
 from captum_tgrad.decomposition.places.places import Places, has_places, lost_places, mixed, places
@@ -32,6 +34,9 @@ def output_places(call: Call, where: Callable[[], str]) -> list[Places]:
         call: The call, with its arguments as they were before it ran.
         where: Returns the name of the operation, for messages that it loses places.
     """
+    if call.record.places is like_first:  # nothing to look up
+        with suppress(NoRuleError):
+            return like_first(call, [each for each in call.returned if each.requires_grad])
     key = None if call.record.places in BY_VALUE else _key(call)
     found, is_dense = (None if key is None else _known.get(key)) or (None, None)
     if found is None or (is_dense and any(map(has_zeros, call.constant))):

@@ -1,0 +1,92 @@
+"""What a decomposition has found, before its terms are named and listed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from captum_tgrad.decomposition.combine import Aggregation, Sign, combine
+from captum_tgrad.decomposition.pending_terms import PendingTerm, names_of
+from captum_tgrad.decomposition.places.coordinates import Axis
+from captum_tgrad.decomposition.places.reduction import Reduction
+from captum_tgrad.decomposition.precision import without_autocast
+from captum_tgrad.decomposition.stacks import Stack, scores_of
+from captum_tgrad.decomposition.term import Term, TermMap
+from captum_tgrad.decomposition.terms import Decomposition
+
+
+@dataclass(frozen=True)
+class Decomposed:
+    """A decomposition, and the elements of its input terms.
+
+    Args:
+        output: The explained output, shape ``(N,)``.
+        delta: The output minus the sum of all terms.
+        own: The term of each input.
+        biases: The terms of all operations.
+        contributions: ``df/dx * x`` for each input, shaped like that input.
+        reductions: How the elements of each input are summed into the cells of its maps.
+        terms: The terms of all operations in order, with their modules.
+        axes: The spatial axes of each input, by its number.
+    """
+
+    output: Tensor
+    delta: Tensor
+    own: tuple[Stack, ...]
+    biases: Sequence[Stack]
+    contributions: tuple[Tensor, ...]
+    reductions: tuple[Reduction, ...]
+    terms: Sequence[PendingTerm]
+    axes: Mapping[int, Sequence[Axis]]
+
+    @cached_property
+    def decomposition(self) -> Decomposition:
+        """The decomposition as a list of terms."""
+        several = len(self.own) > 1
+        inputs = [
+            Term(f"input {stack.number}" if several else "input", stack.score[0], found)
+            for stack, found in zip(self.own, _maps(self.own, len(self.own)), strict=True)
+        ]
+        biases = [
+            Term(name, score, found, each.magnitudes, each.lost_at(self.axes))
+            for name, score, found, each in zip(
+                names_of(self.terms),
+                scores_of(self.biases),
+                _maps(self.biases, len(self.terms)),
+                self.terms,
+                strict=True,
+            )
+        ]
+        return Decomposition(
+            self.output, tuple(inputs) if several else inputs[0], biases, self.delta
+        )
+
+    def combined(self, sign: Sign, aggregation: Aggregation) -> tuple[Tensor, ...]:
+        """The T-Grad attribution of each input."""
+        with torch.no_grad(), without_autocast(self.output):
+            return tuple(
+                combine(
+                    contribution,
+                    own,
+                    [each for each in self.biases if each.number == own.number],
+                    by,
+                    sign,
+                    aggregation,
+                )
+                for contribution, own, by in zip(
+                    self.contributions, self.own, self.reductions, strict=True
+                )
+            )
+
+
+def _maps(stacks: Sequence[Stack], count: int) -> list[dict[int, TermMap]]:
+    """The maps of each term on each input on which it depends, by the input's number."""
+    found: list[dict[int, TermMap]] = [{} for _ in range(count)]
+    for stack in stacks:
+        for position, each in zip(stack.terms, stack.maps(), strict=True):
+            found[position][stack.number] = each
+    return found

@@ -1,0 +1,134 @@
+"""The maps of several terms on the same cells, stacked: many small tensors are slow."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from captum_tgrad.decomposition.maps import Reduced, Sums
+from captum_tgrad.decomposition.places.cells import Grid
+from captum_tgrad.decomposition.term import Term, TermMap
+
+
+@dataclass(frozen=True)
+class Stack:
+    """The maps of several terms on the same cells of one input.
+
+    Args:
+        number: The input's number.
+        terms: The positions of the terms among all terms.
+        inputs: On how many inputs each term depends.
+        positive: ``sum_c ReLU(c)``: shape ``(terms, N, 1, *cells)``, or ``(terms, N, 1)`` if they
+            have no place on the input.
+        negative: ``sum_c ReLU(-c)``; the same shape.
+        score: ``sum c``, shape ``(terms, N)``.
+        placed: The share of the evidence that has a place, shape ``(terms, N)``.
+        grid: The cells; None if the terms have no place on the input.
+    """
+
+    number: int
+    terms: Sequence[int]
+    inputs: Sequence[int]
+    positive: Tensor
+    negative: Tensor
+    score: Tensor
+    placed: Tensor
+    grid: Grid | None
+
+    def evidence(self, direction: int) -> Tensor:
+        """``positive`` for the direction 1, ``negative`` for -1."""
+        return self.positive if direction == 1 else self.negative
+
+    def per_input(self, values: Tensor) -> Tensor:
+        """Divides values of each term, shape ``(terms, N)``, by its number of inputs."""
+        if max(self.inputs) == 1:
+            return values
+        return values / values.new_tensor(self.inputs)[:, None]
+
+    def maps(self) -> list[TermMap]:
+        """The maps of each term."""
+        rows = zip(self.positive, self.negative, self.placed, strict=True)
+        return [TermMap(*row, self.grid) for row in rows]
+
+
+def stacked(terms: Sequence[Reduced]) -> list[Stack]:
+    """The maps of all terms, from their sums."""
+    groups: dict[tuple[int, torch.dtype, object], list[tuple[int, Sums]]] = {}
+    for position, term in enumerate(terms):
+        for number, sums in term.sums.items():
+            key = None if sums.grid is None else sums.grid.key
+            groups.setdefault((number, sums.signed.dtype, key), []).append((position, sums))
+    stacks = []
+    for (number, _, _), members in groups.items():
+        signed = torch.stack([sums.signed for _, sums in members])
+        absolute = torch.stack([sums.absolute for _, sums in members])
+        score = signed.flatten(2).sum(2)
+        grid = members[0][1].grid
+        placed = torch.zeros_like(score) if grid is None else torch.ones_like(score)
+        if any(sums.beside is not None for _, sums in members):
+            outside, all_outside = _beside([sums for _, sums in members], score)
+            score = score + outside
+            inside = absolute.flatten(2).sum(2)
+            total = inside + all_outside
+            tiny = torch.finfo(total.dtype).tiny
+            if grid is not None:
+                placed = torch.where(total > 0, inside / total.clamp_min(tiny), 1)
+            # Elements without a place are spread evenly over the cells.
+            per_cell = [*score.shape, *[1] * (signed.dim() - 2)]
+            cells = max(signed[0, 0].numel(), 1)
+            signed = signed + (outside / cells).reshape(per_cell)
+            absolute = absolute + (all_outside / cells).reshape(per_cell)
+        # sum ReLU(c) and sum ReLU(-c) from sum c and sum |c|: two weighted sums instead of two
+        # rectified copies of the activation. Rounding may leave -eps where the sum is zero.
+        positive = torch.lerp(absolute, signed, 0.5)
+        negative = (positive - signed).clamp_min_(0)
+        positions = [position for position, _ in members]
+        inputs = [len(terms[position].sums) for position in positions]
+        stacks.append(
+            Stack(number, positions, inputs, positive.clamp_min_(0), negative, score, placed, grid)
+        )
+    return stacks
+
+
+def _beside(sums: Sequence[Sums], like: Tensor) -> list[Tensor]:
+    """``sum c`` and ``sum |c|`` of the elements without a place, each like the score."""
+    nothing = (like.new_zeros(like.shape[1]),) * 2
+    pairs = [each.beside or nothing for each in sums]
+    return [torch.stack(each) for each in zip(*pairs, strict=True)]
+
+
+def stacks_of(terms: Sequence[Term], number: int) -> list[Stack]:
+    """The maps on one input of all terms that depend on it."""
+    groups: dict[object, list[int]] = {}
+    for position, term in enumerate(terms):
+        if number in term.maps:
+            grid = term.maps[number].grid
+            key = (term.score.dtype, None if grid is None else grid.key)
+            groups.setdefault(key, []).append(position)
+    stacks = []
+    for positions in groups.values():
+        members = [terms[position] for position in positions]
+        maps = [term.maps[number] for term in members]
+        positive, negative, placed = (
+            torch.stack([getattr(each, name) for each in maps])
+            for name in ("positive", "negative", "placed")
+        )
+        score = torch.stack([term.score for term in members])
+        inputs = [len(term.maps) for term in members]
+        stacks.append(
+            Stack(number, positions, inputs, positive, negative, score, placed, maps[0].grid)
+        )
+    return stacks
+
+
+def scores_of(stacks: Sequence[Stack]) -> list[Tensor]:
+    """The scores of all terms in order, each of shape ``(N,)``."""
+    rows = {
+        position: row
+        for stack in stacks
+        for position, row in zip(stack.terms, stack.score, strict=True)
+    }
+    return [rows[position] for position in sorted(rows)]
