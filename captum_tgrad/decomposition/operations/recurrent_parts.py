@@ -1,0 +1,92 @@
+"""Divides a call of a recurrent layer into calls of one layer in one direction, steps first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from captum_tgrad.decomposition.call import NoRuleError
+
+
+def in_parts(func: Callable[..., Any], *args: Any, **kwargs: Any) -> tuple[Tensor, ...]:
+    """A call of several lengths, layers or directions as one call for each, steps first.
+
+    Raises:
+        NoRuleError: It has one of each already, or cannot be divided.
+    """
+    if len(args) != 9 or kwargs:
+        raise NoRuleError
+    layers, dropout, training = args[5:8] if isinstance(args[3], (list, tuple)) else args[4:7]
+    if dropout and training and layers > 1:
+        raise NoRuleError  # it would drop other units
+    return (_by_length if isinstance(args[3], (list, tuple)) else _by_layer)(func, *args)
+
+
+def _by_length(
+    func: Callable[..., Any],
+    data: Tensor,
+    batch_sizes: Tensor,
+    states: Tensor | Sequence[Tensor],
+    *rest: Any,
+) -> tuple[Tensor, ...]:
+    """A packed sequence: ``data`` has the first steps of all samples, then the second steps."""
+    starts = batch_sizes.cumsum(0) - batch_sizes
+    samples = torch.arange(int(batch_sizes[0]), device="cpu")
+    lengths = (samples[:, None] < batch_sizes).sum(1)
+    outputs, every_last, positions, members = [], [], [], []
+    for length in sorted(set(lengths.tolist())):
+        chosen = (lengths == length).nonzero().flatten()
+        where = starts[:length, None] + chosen
+        first = [state[:, chosen] for state in listed(states)]
+        y, *last = func(data[where], first if len(first) > 1 else first[0], *rest, False)
+        outputs.append(y.flatten(0, 1))
+        every_last.append(last)
+        positions.append(where.flatten())
+        members.append(chosen)
+    order, sample = torch.cat(positions).argsort(), torch.cat(members).argsort()
+    lasts = [torch.cat(each, 1)[:, sample] for each in zip(*every_last, strict=True)]
+    return torch.cat(outputs)[order], *lasts
+
+
+def _by_layer(
+    func: Callable[..., Any],
+    x: Tensor,
+    states: Tensor | Sequence[Tensor],
+    weights: Sequence[Tensor],
+    has_biases: bool,
+    layers: int,
+    dropout: float,
+    training: bool,
+    both: bool,
+    batch_first: bool,
+) -> tuple[Tensor, ...]:
+    directions = 1 + int(both)
+    if layers * directions == 1 and not batch_first:
+        raise NoRuleError
+    x = x.transpose(0, 1) if batch_first else x
+    per_layer = len(weights) // (layers * directions)
+    every_last = []
+    for layer in range(layers):
+        outputs = []
+        for direction in range(directions):
+            number = layer * directions + direction
+            own = weights[number * per_layer : (number + 1) * per_layer]
+            first = [state[number : number + 1] for state in listed(states)]
+            here = x.flip(0) if direction else x
+            start = first if len(first) > 1 else first[0]
+            y, *last = func(here, start, own, has_biases, 1, 0.0, False, False, False)
+            outputs.append(y.flip(0) if direction else y)
+            every_last.append(last)
+        x = torch.cat(outputs, -1) if both else outputs[0]
+    lasts = [
+        each[0] if len(each) == 1 else torch.cat(each) for each in zip(*every_last, strict=True)
+    ]
+    return (x.transpose(0, 1) if batch_first else x, *lasts)
+
+
+def listed(states: Any) -> list[Tensor]:
+    """The states as a list: an LSTM has two, other layers pass the only one as it is."""
+    return [states] if isinstance(states, Tensor) else list(states)
