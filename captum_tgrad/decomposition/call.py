@@ -64,14 +64,18 @@ def map_tensors(value: Any, replace: Callable[[Tensor], Any]) -> Any:
     """A copy of ``value`` in which every tensor is replaced."""
     if isinstance(value, Tensor):
         return replace(value)
-    if isinstance(value, (tuple, list)):
-        if type(value) is tuple and PLAIN.issuperset(map(type, value)):
+    if type(value) is tuple:
+        if PLAIN.issuperset(map(type, value)):
             return value
-        items = [item if type(item) in PLAIN else map_tensors(item, replace) for item in value]
+        return tuple(
+            [item if type(item) in PLAIN else map_tensors(item, replace) for item in value]
+        )
+    if isinstance(value, (tuple, list)):
+        items = [map_tensors(item, replace) for item in value]
         if hasattr(value, "_fields"):  # a named tuple
             return type(value)(*items)
         return type(value)(items)
-    if isinstance(value, dict):
+    if isinstance(value, dict) and value:
         return {key: map_tensors(item, replace) for key, item in value.items()}
     return value
 

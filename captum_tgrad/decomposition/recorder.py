@@ -69,9 +69,10 @@ class Recorder:
 
     def origin(self, tensor: Tensor) -> Origin | None:
         """The origin of a tensor that requires a gradient; None if it is a constant."""
-        if is_stale(tensor):
-            self._refresh(tensor)
         origin = origin_of(tensor)
+        if origin is not None and is_stale(tensor):
+            self._refresh(tensor)
+            origin = origin_of(tensor)
         if origin is None and tensor.grad_fn is not None:
             origin = self._found(tensor, self.modules.path)
         return origin
@@ -103,7 +104,7 @@ class Recorder:
             result: The result of the call.
             draws: The random state before the call, if its rule needs it.
         """
-        call.returned = tensors_in(result)
+        call.returned = [result] if isinstance(result, Tensor) else tensors_in(result)
         outputs = [tensor for tensor in call.returned if tensor.requires_grad]
         if not outputs:
             return

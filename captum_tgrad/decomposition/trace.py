@@ -137,7 +137,7 @@ class Trace(TorchFunctionMode):
             return func(*args, **kwargs)  # a transform: its result is handled when it returns
         if func in INSTANCE_NORMS:
             args, kwargs = without_updates(args, kwargs)
-        tensors = tensors_in(args, kwargs)
+        tensors = tensors_in(*args, *kwargs.values())
         following = [tensor for tensor in tensors if tensor.requires_grad]
         if not following:
             return self._run_constant(func, args, kwargs)

@@ -18,6 +18,7 @@ from captum_tgrad.decomposition.places.coordinates import (
 )
 from captum_tgrad.decomposition.places.elementwise import FoundAxes, claims_of, collected
 from captum_tgrad.decomposition.places.grid import Window, regridded
+from captum_tgrad.decomposition.places.origin import places_of
 from captum_tgrad.decomposition.places.places import Places, mixed, places
 
 
@@ -152,9 +153,10 @@ def channels_as_places(call: Call) -> tuple[Axis, Axis | None] | None:
     channels, they are places, and there may be no axis that it uses as channels.
     """
     tensor = call.tensors[0]
-    claims = list(claims_of(tensor))
-    if all(axis.is_place or axis.extent == 1 for axis, _ in claims):
+    given = places_of(tensor)
+    if given is None or all(axis.is_place or axis.extent == 1 for axis in given.claims):
         return None
+    claims = list(claims_of(tensor))
     dim = tensor.dim() - (1 if call.name == "linear" else rank_of(call.name) + 1)
     for axis, claim in claims:
         if axis.is_place or not claim.dims or dim in claim.dims:
