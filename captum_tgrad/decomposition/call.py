@@ -114,7 +114,7 @@ class Operation:
     chains_outputs: bool = False
     form: Callable[[Call, Any], Tensor] | None = None
     parts: Callable[..., Any] | None = None
-    run: Callable[[Call], Any] | None = None
+    run: Callable[[Call, Any], Any] | None = None
     fill: Collection[int] = ()
 
 

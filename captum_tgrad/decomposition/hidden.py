@@ -29,7 +29,13 @@ from captum_tgrad.decomposition.hidden_terms import (
 from captum_tgrad.decomposition.in_place import OldValues
 from captum_tgrad.decomposition.places.coordinates import SAMPLES, Axis, Coordinates
 from captum_tgrad.decomposition.places.origin import Lifetime, Origin, origin_of, set_origin
-from captum_tgrad.decomposition.places.places import Places, has_places, lost_places, places
+from captum_tgrad.decomposition.places.places import (
+    Claims,
+    Places,
+    has_places,
+    lost_places,
+    places,
+)
 
 _RECENT = 16
 
@@ -41,12 +47,16 @@ class HiddenOperations:
         old_values: Registers the values that are read in the backward pass.
         lifetime: The lifetime of the trace.
         samples: The batch size.
+        inputs: The numbers of the network's inputs.
     """
 
-    def __init__(self, old_values: OldValues, lifetime: Lifetime, samples: int) -> None:
+    def __init__(
+        self, old_values: OldValues, lifetime: Lifetime, samples: int, inputs: frozenset[int]
+    ) -> None:
         self._old_values = old_values
         self._lifetime = lifetime
         self._samples = samples
+        self._all_inputs = inputs
         self._seen: dict[HiddenOutput, TensorWeakRef] = {}
         self._recent: deque[TensorWeakRef] = deque(maxlen=_RECENT)
         self._held: list[Tensor] = []
@@ -96,9 +106,13 @@ class HiddenOperations:
                 self._sources[seen] = Source(Value(source), origin.places, origin.inputs)
                 self._old_values.are_read_by(self._sources[seen].value)
         everything = torch.ones((), dtype=torch.bool, device=tensor.device)
-        if not known or _gradient_of(tensor, known, everything) is None:
+        if not known:  # the model has freed what it reads: a residual
+            given, is_elementwise = self._lost(tensor, {}, path), False
+            inputs = self._all_inputs
+        elif _gradient_of(tensor, known, everything) is None:
             return None  # a backward that returns None: the result is a constant
-        given, is_elementwise = self._places(tensor, known, path)
+        else:
+            given, is_elementwise = self._places(tensor, known, path)
         origin = Origin(given, inputs, self._lifetime)
         set_origin(tensor, origin)
         root = Root(Value(tensor), given, inputs, output, is_elementwise, path, order)
@@ -133,44 +147,38 @@ class HiddenOperations:
         origin = origin_of(source)
         if origin is None:
             return places(tensor.shape, {}), False
-        same = len(known) == 1 and source.shape == tensor.shape
-        claims: dict[Axis, tuple[Coordinates, ...]] = {}
-        for axis, own in origin.places.claims.items():
-            if same:
-                claims[axis] = own
-            elif axis.input == SAMPLES and tensor.dim() and len(own) == 1:
-                size = own[0].index.numel()
-                if own[0].dims in ((), (0,)) and size in (1, tensor.shape[0]):
-                    index = own[0].index.reshape([size, *[1] * (tensor.dim() - 1)])
-                    claims[axis] = (Coordinates(index, own[0].cells),)
+        claims = dict(origin.places.claims)
+        if len(known) == 1 and source.shape == tensor.shape:
+            keeps_samples = self._samples == 1 or self._keeps_samples(tensor, source, claims)
+            if keeps_samples and self._keeps_places(tensor, source, claims):
+                return places(tensor.shape, claims), True
+        claims = _samples_first(tensor, claims)
         if self._samples > 1 and not self._keeps_samples(tensor, source, claims):
-            claims = {axis: own for axis, own in claims.items() if axis.input != SAMPLES}
-        if same and self._keeps_places(tensor, source, claims):
-            return places(tensor.shape, claims), True
-        claims = {axis: own for axis, own in claims.items() if axis.input == SAMPLES}
-        given = places(tensor.shape, claims)
+            claims = {}
         if has_places(origin.places):
-            given = lost_places(given.shape, given.claims, f"{path}:hidden" if path else "hidden")
-        return given, False
+            return self._lost(tensor, claims, path), False
+        return places(tensor.shape, claims), False
 
-    def _keeps_samples(
-        self, tensor: Tensor, source: Tensor, claims: dict[Axis, tuple[Coordinates, ...]]
-    ) -> bool:
+    def _lost(self, tensor: Tensor, samples: Claims, path: str) -> Places:
+        return lost_places(tensor.shape, samples, f"{path}:hidden" if path else "hidden")
+
+    def _keeps_samples(self, tensor: Tensor, source: Tensor, claims: Claims) -> bool:
         axis = next((axis for axis in claims if axis.input == SAMPLES), None)
-        if axis is None or claims[axis][0].dims != (0,):
+        origin = origin_of(source)
+        if axis is None or origin is None or len(claims[axis][0].dims) != 1:
             return False
-        numbers = torch.arange(len(tensor), device=tensor.device)
-        for bit in range((len(tensor) - 1).bit_length()):
+        (dim,), (of_source,) = claims[axis][0].dims, origin.places.claims[axis][0].dims
+        count = tensor.shape[dim]
+        numbers = torch.arange(count, device=tensor.device)
+        for bit in range((count - 1).bit_length()):
             chosen = numbers >> bit & 1 == 1
             for part in (chosen, ~chosen):
-                gradients = _gradient_of(tensor, [source], _along(part, tensor, 0))
-                if gradients is None or bool(gradients[0][~part].any()):
+                gradients = _gradient_of(tensor, [source], _along(part, tensor, dim))
+                if gradients is None or bool(gradients[0].movedim(of_source, 0)[~part].any()):
                     return False
         return True
 
-    def _keeps_places(
-        self, tensor: Tensor, source: Tensor, claims: dict[Axis, tuple[Coordinates, ...]]
-    ) -> bool:
+    def _keeps_places(self, tensor: Tensor, source: Tensor, claims: Claims) -> bool:
         """Whether halves and quarters along each spatial dimension depend mostly on themselves."""
         dims = {
             dim
@@ -218,6 +226,17 @@ class HiddenOperations:
             held.clear()
         self._terms.clear()
         self.free()
+
+
+def _samples_first(tensor: Tensor, claims: Claims) -> dict[Axis, tuple[Coordinates, ...]]:
+    """The samples of a source as those of the first dimension of a tensor, if they fit."""
+    for axis, own in claims.items():
+        if axis.input == SAMPLES and tensor.dim() and len(own) == 1 and len(own[0].dims) < 2:
+            size = own[0].index.numel()
+            if size in (1, tensor.shape[0]):
+                index = own[0].index.reshape([size, *[1] * (tensor.dim() - 1)])
+                return {axis: (Coordinates(index, own[0].cells),)}
+    return {}
 
 
 def _along(part: Tensor, tensor: Tensor, dim: int) -> Tensor:

@@ -98,7 +98,7 @@ class HiddenTerm:
     @property
     def inputs(self) -> frozenset[int]:
         """The numbers of the network's inputs on which it depends."""
-        return frozenset().union(*(source.inputs for source in self.sources.values()))
+        return frozenset().union(*(each.inputs for each in (*self.sources.values(), *self.roots)))
 
     @torch.no_grad()
     def add(self, gradient: Tensor, tensor: Source, sign: int) -> None:

@@ -54,7 +54,7 @@ class Recorder:
         self._everything = frozenset(range(len(leaves)))
         self._lifetime = Lifetime()
         samples = leaves[0].shape[0] if summing is None else summing.samples
-        self.hidden = HiddenOperations(self.old_values, self._lifetime, samples)
+        self.hidden = HiddenOperations(self.old_values, self._lifetime, samples, self._everything)
         self._types = {leaf.dtype for leaf in leaves}
 
     @property

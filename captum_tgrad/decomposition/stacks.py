@@ -19,7 +19,7 @@ class Stack:
 
     Args:
         number: The input's number.
-        terms: The positions of the terms among all terms.
+        terms: The positions of the terms among those that were given.
         inputs: On how many inputs each term depends.
         positive: ``sum_c ReLU(c)``: shape ``(terms, N, 1, *cells)``, or ``(terms, N, 1)`` if they
             have no place on the input.
@@ -62,6 +62,7 @@ def stacked(terms: Sequence[Reduced]) -> list[Stack]:
             key = None if sums.grid is None else sums.grid.key
             groups.setdefault((number, sums.signed.dtype, key), []).append((position, sums))
     stacks = []
+    scores: dict[int, Tensor] = {}
     for (number, _, _), members in groups.items():
         signed = torch.stack([sums.signed for _, sums in members])
         absolute = torch.stack([sums.absolute for _, sums in members])
@@ -72,10 +73,8 @@ def stacked(terms: Sequence[Reduced]) -> list[Stack]:
             outside, all_outside = _beside([sums for _, sums in members], score)
             score = score + outside
             inside = absolute.flatten(2).sum(2)
-            total = inside + all_outside
-            tiny = torch.finfo(total.dtype).tiny
             if grid is not None:
-                placed = torch.where(total > 0, inside / total.clamp_min(tiny), 1)
+                placed = torch.where(all_outside > 0, inside / (inside + all_outside), 1)
             # Elements without a place are spread evenly over the cells.
             per_cell = [*score.shape, *[1] * (signed.dim() - 2)]
             cells = max(signed[0, 0].numel(), 1)
@@ -87,6 +86,10 @@ def stacked(terms: Sequence[Reduced]) -> list[Stack]:
         negative = (positive - signed).clamp_min_(0)
         positions = [position for position, _ in members]
         inputs = [len(terms[position].sums) for position in positions]
+        for row, (position, count) in enumerate(zip(positions, inputs, strict=True)):
+            # On several inputs, the sum of a term that cancels is rounded differently.
+            if count > 1:
+                score[row] = scores.setdefault(position, score[row].clone())
         stacks.append(
             Stack(number, positions, inputs, positive.clamp_min_(0), negative, score, placed, grid)
         )

@@ -66,5 +66,5 @@ def per_sample(values: Tensor, like: Tensor) -> Tensor:
 
 
 def scaled(values: Tensor, factor: float) -> Tensor:
-    """``values * factor``; no operation runs for the factor 1, as there are many small tensors."""
+    """``values * factor``; no operation runs for the factor 1."""
     return values if factor == 1 else values * factor

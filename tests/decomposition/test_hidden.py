@@ -278,6 +278,42 @@ def test_a_gradient_that_is_part_of_the_output():
     torch.testing.assert_close(scores.sum(0), _weighed(4 * X**3))
 
 
+@pytest.mark.parametrize("samples", [1, 2, 4])
+@pytest.mark.parametrize("kind", [nn.GRU, nn.LSTM])
+def test_a_gradient_through_a_recurrent_layer_that_is_part_of_the_output(kind, samples):
+    # Its samples are in the second dimension, and as many as steps.
+    layer, x = kind(3, 4, batch_first=True).double(), torch.randn(samples, 4, 3).double()
+
+    def force(x):
+        z = x * 1.0
+        (gradient,) = torch.autograd.grad(layer(z)[0].sum(), z, create_graph=True)
+        return (gradient * z).sum((1, 2))
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        whole = TGradAttribution(force).decompose(x)
+    torch.testing.assert_close(whole.delta, torch.zeros(samples).double(), **EXACT)
+    leaf = x.clone().requires_grad_()
+    (expected,) = torch.autograd.grad(force(leaf).sum(), leaf)
+    torch.testing.assert_close(whole.input.score, (expected * x).sum((1, 2)))
+
+
+def test_a_hidden_operation_on_a_freed_tensor_is_no_constant():
+    layer, x = nn.Linear(2, 2).double(), torch.randn(1, 3, 2).double()
+
+    def network(x):
+        z = x * 1.0
+        cubes = checkpoint(lambda z: layer(z) ** 3, z, use_reentrant=False)
+        (gradient,) = torch.autograd.grad(cubes.sum(), z, create_graph=True)
+        return gradient.sum((1, 2))
+
+    leaf = x.clone().requires_grad_()
+    (expected,) = torch.autograd.grad(network(leaf).sum(), leaf)
+    with pytest.warns(UserWarning, match="Incomplete decomposition"):
+        whole = TGradAttribution(network).decompose(x, channel_dim=2)
+    torch.testing.assert_close(whole.input.score, (expected * x).sum((1, 2)))
+
+
 def test_torch_func_inside_the_forward():
     energy = nn.Sequential(nn.Linear(6, 16), nn.Tanh(), nn.Linear(16, 1)).double()
     force = torch.func.vmap(torch.func.grad(lambda z: energy(z).sum()))

@@ -1,7 +1,9 @@
 """Recurrent layers and cells against the one rule, and against the same network step by step."""
 
+import gc
 import itertools
 import warnings
+import weakref
 
 import pytest
 import torch
@@ -9,6 +11,7 @@ from torch import nn
 
 from captum_tgrad import TGradAttribution
 from captum_tgrad.decomposition.call import Call
+from captum_tgrad.decomposition.in_place import OldValues
 from captum_tgrad.decomposition.one_rule import bias_from_rule
 from captum_tgrad.decomposition.operations.operation_table import operation_of
 
@@ -176,7 +179,7 @@ def test_a_cell_has_the_bias_of_the_one_rule(name, bias, depends):
     weights = (cell.weight_ih, cell.weight_hh, cell.bias_ih, cell.bias_hh)
     record = operation_of(func)
     call = Call(func, (step, start, *weights), {}, record)
-    result = record.run(call)
+    result = record.run(call, OldValues())
     call.returned = list(result) if name == "lstm" else [result]
     with torch.no_grad():
         expected = [rule.value() for rule in bias_from_rule(call, call.returned, None)]
@@ -388,3 +391,73 @@ def test_an_output_that_is_overwritten_without_gradients(kind):
     model, steps = LastState().double().eval(), torch.randn(2, 5, 3).double()
     whole = TGradAttribution(model).decompose(steps, target=1, channel_dim=-1)
     torch.testing.assert_close(whole.delta, torch.zeros(2).double(), rtol=0, atol=1e-12)
+
+
+def _overwritten(how, layer, cell):
+    """A network that overwrites what a layer or a cell has read or returned."""
+
+    class Network(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer, self.cell = layer, cell
+            self.register_buffer("state", torch.zeros(1, 2, 3).double())
+
+        def forward(self, x):
+            z = x * 1.0
+            if how == "residual":
+                y, _ = self.layer(z)
+                return z.add_(y).sum((1, 2))
+            if how == "data":
+                y, _ = self.layer(z)
+                z.data.zero_()
+                return y.sum((1, 2))
+            if how == "buffer":
+                y, state = self.layer(z, self.state)
+                with torch.no_grad():
+                    self.state.copy_(state)
+                return y.sum((1, 2))
+            if how == "weights":
+                y, _ = self.layer(z)
+                with torch.no_grad():
+                    self.layer.bias_ih_l0.mul_(1.0)
+                return y.sum((1, 2))
+            state, total = torch.zeros(2, 3).double(), 0
+            for step in z.unbind(1):
+                state = self.cell(step, state)
+                state[0] = 0
+                state *= 0.9
+                total = total + state.sum(1)
+            return total
+
+    return Network()
+
+
+@pytest.mark.parametrize("how", ["residual", "data", "buffer", "weights", "state"])
+def test_what_a_layer_has_read_may_be_overwritten(how):
+    torch.manual_seed(0)
+    layer, cell = nn.GRU(3, 3, batch_first=True).double(), nn.GRUCell(3, 3).double()
+    x = _random(2, 5, 3, seed=1)
+    whole = TGradAttribution(_overwritten(how, layer, cell)).decompose(x, channel_dim=2)
+    torch.testing.assert_close(whole.delta, torch.zeros(2).double(), rtol=0, atol=1e-12)
+    leaf = x.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(_overwritten(how, layer, cell)(leaf).sum(), leaf)
+    torch.testing.assert_close(whole.input.score, (gradient * x).sum((1, 2)))
+
+
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.RNN])
+def test_a_layer_is_freed_with_its_graph(kind):
+    torch.manual_seed(0)
+    layer = kind(3, 4, batch_first=True)
+    freed = []
+
+    def network(x):
+        y, _ = layer(x)
+        freed.append(weakref.ref(y))
+        return y.sum((1, 2))
+
+    gc.disable()
+    try:
+        TGradAttribution(network).attribute(torch.randn(2, 5, 3), channel_dim=2)
+        assert freed[0]() is None
+    finally:
+        gc.enable()

@@ -55,7 +55,7 @@ def run_equal_form(call: Call, old_values: OldValues) -> Any:
         The result of the call.
     """
     if call.record.run is not None:
-        return call.record.run(call)
+        return call.record.run(call, old_values)
     if call.record.form is not None and _is_plain(call.args):
         try:
             return call.record.form(call, old_values)

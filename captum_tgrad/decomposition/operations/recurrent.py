@@ -14,6 +14,7 @@ from torch import Tensor
 
 from captum_tgrad.decomposition.bias import Bias, ElementBias, InnerGradient
 from captum_tgrad.decomposition.call import Call, NoRuleError, Operation
+from captum_tgrad.decomposition.in_place import OldValues
 from captum_tgrad.decomposition.operations.moving import constants, nothing
 from captum_tgrad.decomposition.operations.operation import records, require_constant
 from captum_tgrad.decomposition.operations.recurrent_parts import in_parts, listed
@@ -36,59 +37,69 @@ _STEPS: dict[str, type[Steps]] = {
 
 
 class _Layer:
-    """One layer in one direction, or a cell, which is a layer of one step.
+    """One layer in one direction, or a cell, which is a layer of one step, that has run.
 
     Args:
-        call: The call that runs it.
+        call: The call that ran it.
         inputs: Its inputs and each of its first states.
+        weights: Its weights.
+        outputs: What it returned.
 
     Attributes:
         gradient: The gradients at all states after all steps, side by side.
         is_cell: Whether it is a cell.
     """
 
-    def __init__(self, call: Call, inputs: Sequence[Tensor]) -> None:
+    def __init__(
+        self,
+        call: Call,
+        inputs: Sequence[Tensor],
+        weights: Sequence[Tensor],
+        outputs: Sequence[Tensor],
+    ) -> None:
         self.gradient = InnerGradient()
         self.is_cell = call.name.endswith("_cell")
-        self._func = call.func
-        self._options = () if self.is_cell else call.args[3:]
         self._kind = _STEPS[call.name.removesuffix("_cell")]
         self._depends = [tensor.requires_grad for tensor in inputs]
+        # A layer returns its last cell state only. The values belong to no graph, as a layer that
+        # held its own results would never be freed.
+        known = outputs if self.is_cell else outputs[:1]
+        self._known = [tensor.detach() for tensor in known]
+        self._inputs = [tensor.detach() for tensor in inputs]
+        self._weights = [tensor.detach() for tensor in weights]
         self._ran: Steps | None = None
 
-    def bias(self, known: Sequence[Tensor], values: Sequence[Tensor]) -> Tensor:
-        """``b`` of all states after all steps, side by side.
+    @property
+    def storages(self) -> set[int]:
+        """The addresses of the values that the backward pass reads."""
+        values = (*self._known, *self._inputs, *self._weights)
+        return {value.untyped_storage().data_ptr() for value in values}
 
-        Args:
-            known: The outputs of a layer; the states after a cell.
-            values: The inputs, the first states and the weights.
-        """
-        steps = self._ran or self._steps(known, values)
+    def freeze(self) -> None:
+        """Copies the values before they are overwritten."""
+        for values in (self._known, self._inputs, self._weights):
+            values[:] = [value.clone() for value in values]
+
+    def bias(self) -> Tensor:
+        """``b`` of all states after all steps, side by side."""
+        steps = self._ran or self._steps()
         derivatives = steps.derivative(self._depends[0], self._depends[1:])
         found = torch.cat([y - dy for y, dy in zip(steps.after, derivatives, strict=True)], -1)
         return found[0] if self.is_cell else found
 
-    def _steps(self, known: Sequence[Tensor], values: Sequence[Tensor]) -> Steps:
+    def _steps(self) -> Steps:
         """The steps, computed in full precision."""
-        known, values = ([in_full_precision(each) for each in given] for given in (known, values))
-        x, first, weights = values[0], *self._split(values)
+        known, (x, *first), weights = (
+            [in_full_precision(value) for value in values]
+            for values in (self._known, self._inputs, self._weights)
+        )
         if self.is_cell:
-            return self._kind(x[None], first, weights, [each[None] for each in known])
+            return self._kind(x[None], first, weights, [value[None] for value in known])
         return self._kind(x, [state[0] for state in first], weights, known)
 
-    def _split(self, values: Sequence[Tensor]) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
-        """The first states and the weights."""
-        count = len(self._depends)
-        return values[1:count], values[count:]
-
-    def gradients(
-        self,
-        known: Sequence[Tensor],
-        values: Sequence[Tensor],
-        arrived: Sequence[Tensor | None],
-    ) -> list[Tensor]:
+    def gradients(self, arrived: Sequence[Tensor | None]) -> list[Tensor]:
         """The gradients at the inputs and the first states, from those at the outputs."""
-        steps = self._ran = self._steps(known, values)
+        steps = self._ran = self._steps()
         # At the states after the last step. An output of a layer has those of all steps.
         ends = [
             torch.zeros_like(after[-1]) if d is None else in_full_precision(d).view_as(after[-1])
@@ -104,24 +115,8 @@ class _Layer:
         self._ran = None
         return [
             gradient.view(value.shape).to(value.dtype)
-            for value, gradient in zip(values, (found.x, *found.first), strict=False)
+            for value, gradient in zip(self._inputs, (found.x, *found.first), strict=True)
         ]
-
-    def differentiable_gradients(
-        self, values: Sequence[Tensor], arrived: Sequence[Tensor | None]
-    ) -> list[Tensor | None]:
-        """The same by torch, with a graph of their own."""
-        first, weights = self._split(values)
-        states = first if len(first) > 1 else first[0]
-        outputs = self._func(
-            values[0], states, *(weights if self.is_cell else (weights,)), *self._options
-        )
-        given = [(y, d) for y, d in zip(listed(outputs), arrived, strict=True) if d is not None]
-        outputs, gradients = zip(*given, strict=True)
-        inputs = values[: len(self._depends)]
-        needed = [tensor for tensor in inputs if tensor.requires_grad]
-        found = iter(torch.autograd.grad(outputs, needed, gradients, create_graph=True))
-        return [next(found) if tensor.requires_grad else None for tensor in inputs]
 
 
 class _OneLayer(torch.autograd.Function):
@@ -129,32 +124,49 @@ class _OneLayer(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, layer: _Layer, call: Call, weights: Sequence[Tensor], *inputs: Tensor
+        ctx: Any, call: Call, weights: Sequence[Tensor], old_values: OldValues, *inputs: Tensor
     ) -> Any:
         outputs = listed(call())
-        known = outputs if layer.is_cell else outputs[:1]
-        ctx.layer, ctx.known = layer, len(known)
-        ctx.save_for_backward(*known, *inputs, *weights)
+        ctx.layer = call.shared["layer"] = _Layer(call, inputs, weights, outputs)
+        old_values.are_read_by(ctx.layer)
+        ctx.again = call.func, weights, () if ctx.layer.is_cell else call.args[3:]
+        ctx.inputs, ctx.versions = inputs, [tensor._version for tensor in inputs]
         ctx.set_materialize_grads(False)
         return tuple(outputs) if len(outputs) > 1 else outputs[0]
 
     @staticmethod
     def backward(ctx: Any, *arrived: Tensor | None) -> Any:
-        known, values = ctx.saved_tensors[: ctx.known], ctx.saved_tensors[ctx.known :]
         if torch.is_grad_enabled():  # the model differentiates a gradient of its own
-            return None, None, None, *ctx.layer.differentiable_gradients(values, arrived)
-        with without_autocast(values[0]):
-            return None, None, None, *ctx.layer.gradients(known, values, arrived)
+            return None, None, None, *_differentiable(ctx, arrived)
+        with without_autocast(ctx.inputs[0]):
+            return None, None, None, *ctx.layer.gradients(arrived)
 
 
-def run(call: Call) -> Any:
+def _differentiable(ctx: Any, arrived: Sequence[Tensor | None]) -> list[Tensor | None]:
+    """The gradients at the inputs and the first states by torch, with a graph of their own."""
+    if [tensor._version for tensor in ctx.inputs] != ctx.versions:
+        raise RuntimeError(
+            "one of the variables needed for gradient computation has been modified by an inplace"
+            " operation: the input or a state of a recurrent layer"
+        )
+    func, weights, options = ctx.again
+    x, *first = ctx.inputs
+    states = first if len(first) > 1 else first[0]
+    outputs = func(x, states, *(weights if ctx.layer.is_cell else (weights,)), *options)
+    pairs = [(y, d) for y, d in zip(listed(outputs), arrived, strict=True) if d is not None]
+    outputs, gradients = zip(*pairs, strict=True)
+    needed = [tensor for tensor in ctx.inputs if tensor.requires_grad]
+    found = iter(torch.autograd.grad(outputs, needed, gradients, create_graph=True))
+    return [next(found) if tensor.requires_grad else None for tensor in ctx.inputs]
+
+
+def run(call: Call, old_values: OldValues) -> Any:
     """Runs a cell, or one layer in one direction, steps first; other calls run as they are."""
     try:
         inputs, weights = _inputs_and_weights(call)
     except NoRuleError:
         return call()
-    call.shared["layer"] = _Layer(call, inputs)
-    return _OneLayer.apply(call.shared["layer"], call, weights, *inputs)
+    return _OneLayer.apply(call, weights, old_values, *inputs)
 
 
 def _inputs_and_weights(call: Call) -> tuple[list[Tensor], list[Tensor]]:
@@ -183,17 +195,8 @@ def bias(call: Call, output: Tensor) -> Bias | None:
         raise NoRuleError
     if output is not call.returned[0]:
         return None
-    inputs, weights = _inputs_and_weights(call)
-    known = call.returned if layer.is_cell else [output]
-    count = len(known)
-    return ElementBias(
-        lambda *held: layer.bias(held[:count], held[count:]),
-        *known,
-        *inputs,
-        *weights,
-        uncut=tuple(range(output.dim())),
-        source=layer.gradient,
-    )
+    uncut = tuple(range(output.dim()))
+    return ElementBias(layer.bias, uncut=uncut, source=layer.gradient)
 
 
 def padding(call: Call, output: Tensor) -> Bias | None:
