@@ -12,7 +12,7 @@ from captum_tgrad.decomposition.places.cells import Grid
 from captum_tgrad.decomposition.places.enlarging import enlarged, weights
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class WeightedMaps:
     """Maps on the same cells, and their weights.
 
@@ -40,6 +40,11 @@ def weighted_sum(maps: Sequence[WeightedMaps], cells: Grid | None, like: Tensor)
         like: A map on these cells, ``(N, 1, *cells)``.
     """
     total = torch.zeros_like(like)
+    if cells is not None:
+        single = [each for each in maps if each.grid is not None and each.grid.sizes == [1]]
+        if len(single) > 1:
+            total += _of_single_cells(single, cells)
+            maps = [each for each in maps if each not in single]
     for each in maps:
         grid, mass = each.grid, each.evidence
         if grid is None or cells is None:
@@ -53,6 +58,22 @@ def weighted_sum(maps: Sequence[WeightedMaps], cells: Grid | None, like: Tensor)
         weighted = each.evidence * weigh.reshape(*weigh.shape, *[1] * (mass.dim() - 2))
         total += enlarged(weighted.sum(0), grid, cells)
     return total
+
+
+def _of_single_cells(maps: Sequence[WeightedMaps], cells: Grid) -> Tensor:
+    """The same for maps of one cell on the only axis, such as those of a loop over steps."""
+    evidence = torch.cat([each.evidence.flatten(1) for each in maps])
+    weight = torch.cat([each.weight for each in maps])
+    units = torch.stack(
+        [
+            enlarged(evidence.new_ones(1), each.grid, cells)
+            for each in maps
+            if each.grid is not None
+            for _ in each.weight
+        ]
+    )
+    mass = evidence * units.sum(1, keepdim=True)
+    return (units.T @ (share(mass, weight) * evidence)).T.unsqueeze(1)
 
 
 def share(mass: Tensor, weight: Tensor) -> Tensor:
