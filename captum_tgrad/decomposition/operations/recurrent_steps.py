@@ -105,7 +105,8 @@ class LstmSteps(Steps):
         ]
         self._of_cell = tanh_backward(o, squashed)
 
-    def derivative(self, x_counts: bool, first_count: Sequence[bool]) -> list[Tensor]:  # noqa: D102
+    def derivative(self, x_counts: bool, first_count: Sequence[bool]) -> list[Tensor]:
+        """As for :class:`Steps`."""
         d_gates = _if_first(first_count[0], self._of_state)
         d_gates = d_gates + self._of_x if x_counts else d_gates
         parts = (d_gates * torch.cat(self._of_gates, -1)).view(*self._f.shape[:2], 4, -1)
@@ -114,7 +115,8 @@ class LstmSteps(Steps):
         d_hidden = torch.addcmul(parts[:, :, 3], self._of_cell, d_cell)
         return [d_hidden if self._projection is None else d_hidden @ self._projection.T, d_cell]
 
-    def backward(self, gradient: Tensor, last: Sequence[Tensor]) -> Gradients:  # noqa: D102
+    def backward(self, gradient: Tensor, last: Sequence[Tensor]) -> Gradients:
+        """As for :class:`Steps`."""
         steps, batch, size = self._f.shape
         # The loop writes into one tensor: the gradients at the cell state before and at i, f, g, o.
         found = gradient.new_empty(steps, batch, 5, size)
@@ -179,7 +181,8 @@ class GruSteps(Steps):
         self._of_x = torch.cat([of_r, of_z, of_n], -1)
         self._of_state = torch.cat([of_r, of_z, of_n * r], -1)
 
-    def derivative(self, x_counts: bool, first_count: Sequence[bool]) -> list[Tensor]:  # noqa: D102
+    def derivative(self, x_counts: bool, first_count: Sequence[bool]) -> list[Tensor]:
+        """As for :class:`Steps`."""
         d_gates = self._of_state * _if_first(first_count[0], self._state_gates)
         if x_counts:
             d_gates.addcmul_(self._of_x, self._x_gates)
@@ -187,7 +190,8 @@ class GruSteps(Steps):
         parts = d_gates.view(*self._z.shape[:2], 3, -1)
         return [torch.addcmul(parts.sum(2), self._z, d_hidden)]
 
-    def backward(self, gradient: Tensor, last: Sequence[Tensor]) -> Gradients:  # noqa: D102
+    def backward(self, gradient: Tensor, last: Sequence[Tensor]) -> Gradients:
+        """As for :class:`Steps`."""
         recurrent = self._weights[1]
         factors = self._of_state.view(*gradient.shape[:2], 3, -1)
         given, of_state, z = gradient.unbind(), factors.unbind(), self._z.unbind()
@@ -220,11 +224,13 @@ class RnnSteps(Steps):
         """The derivative of tanh, from its results."""
         return 1 - outputs * outputs
 
-    def derivative(self, x_counts: bool, first_count: Sequence[bool]) -> list[Tensor]:  # noqa: D102
+    def derivative(self, x_counts: bool, first_count: Sequence[bool]) -> list[Tensor]:
+        """As for :class:`Steps`."""
         d_gates = _if_first(first_count[0], self._of_state)
         return [(d_gates + self._of_x if x_counts else d_gates) * self._slopes]
 
-    def backward(self, gradient: Tensor, last: Sequence[Tensor]) -> Gradients:  # noqa: D102
+    def backward(self, gradient: Tensor, last: Sequence[Tensor]) -> Gradients:
+        """As for :class:`Steps`."""
         recurrent = self._weights[1]
         given, slopes = gradient.unbind(), self._slopes.unbind()
         d_hidden = given[-1]
