@@ -147,22 +147,26 @@ class HiddenOperations:
         origin = origin_of(source)
         if origin is None:
             return places(tensor.shape, {}), False
-        claims = dict(origin.places.claims)
-        if len(known) == 1 and source.shape == tensor.shape:
-            keeps_samples = self._samples == 1 or self._keeps_samples(tensor, source, claims)
-            if keeps_samples and self._keeps_places(tensor, source, claims):
+        claims = origin.places.claims
+        same = len(known) == 1 and source.shape == tensor.shape
+        if same and self._keeps_samples(tensor, source, claims):
+            if self._keeps_places(tensor, source, claims):
                 return places(tensor.shape, claims), True
-        claims = _samples_first(tensor, claims)
-        if self._samples > 1 and not self._keeps_samples(tensor, source, claims):
-            claims = {}
+            samples = {axis: own for axis, own in claims.items() if axis.input == SAMPLES}
+        else:
+            samples = _samples_first(tensor, claims)
+            if not self._keeps_samples(tensor, source, samples):
+                samples = {}
         if has_places(origin.places):
-            return self._lost(tensor, claims, path), False
-        return places(tensor.shape, claims), False
+            return self._lost(tensor, samples, path), False
+        return places(tensor.shape, samples), False
 
     def _lost(self, tensor: Tensor, samples: Claims, path: str) -> Places:
         return lost_places(tensor.shape, samples, f"{path}:hidden" if path else "hidden")
 
     def _keeps_samples(self, tensor: Tensor, source: Tensor, claims: Claims) -> bool:
+        if self._samples == 1:
+            return True
         axis = next((axis for axis in claims if axis.input == SAMPLES), None)
         origin = origin_of(source)
         if axis is None or origin is None or len(claims[axis][0].dims) != 1:

@@ -67,18 +67,30 @@ class _Layer:
         self._known = [tensor.detach() for tensor in known]
         self._inputs = [tensor.detach() for tensor in inputs]
         self._weights = [tensor.detach() for tensor in weights]
+        self._versions = self._current_versions()
         self._ran: Steps | None = None
+
+    @property
+    def like(self) -> Tensor:
+        """A tensor on the layer's device."""
+        return self._inputs[0]
 
     @property
     def storages(self) -> set[int]:
         """The addresses of the values that the backward pass reads."""
-        values = (*self._known, *self._inputs, *self._weights)
-        return {value.untyped_storage().data_ptr() for value in values}
+        return {value.untyped_storage().data_ptr() for value in self._values()}
 
     def freeze(self) -> None:
         """Copies the values before they are overwritten."""
         for values in (self._known, self._inputs, self._weights):
             values[:] = [value.clone() for value in values]
+        self._versions = self._current_versions()
+
+    def _values(self) -> list[Tensor]:
+        return [*self._known, *self._inputs, *self._weights]
+
+    def _current_versions(self) -> list[int]:
+        return [value._version for value in self._values()]
 
     def bias(self) -> Tensor:
         """``b`` of all states after all steps, side by side."""
@@ -88,7 +100,16 @@ class _Layer:
         return found[0] if self.is_cell else found
 
     def _steps(self) -> Steps:
-        """The steps, computed in full precision."""
+        """The steps, computed in full precision.
+
+        Raises:
+            RuntimeError: A value was overwritten by an operation that the trace does not see.
+        """
+        if self._current_versions() != self._versions:
+            raise RuntimeError(
+                "one of the variables needed for gradient computation has been modified by an"
+                " inplace operation: an argument or the output of a recurrent layer"
+            )
         known, (x, *first), weights = (
             [in_full_precision(value) for value in values]
             for values in (self._known, self._inputs, self._weights)
@@ -129,35 +150,35 @@ class _OneLayer(torch.autograd.Function):
         outputs = listed(call())
         ctx.layer = call.shared["layer"] = _Layer(call, inputs, weights, outputs)
         old_values.are_read_by(ctx.layer)
-        ctx.again = call.func, weights, () if ctx.layer.is_cell else call.args[3:]
-        ctx.inputs, ctx.versions = inputs, [tensor._version for tensor in inputs]
+        # For a model that differentiates a gradient of its own. torch raises an error if it reads
+        # them and they were overwritten.
+        ctx.save_for_backward(*inputs, *weights)
+        ctx.again = call.func, len(inputs), () if ctx.layer.is_cell else call.args[3:]
         ctx.set_materialize_grads(False)
         return tuple(outputs) if len(outputs) > 1 else outputs[0]
 
     @staticmethod
     def backward(ctx: Any, *arrived: Tensor | None) -> Any:
-        if torch.is_grad_enabled():  # the model differentiates a gradient of its own
+        if torch.is_grad_enabled():
             return None, None, None, *_differentiable(ctx, arrived)
-        with without_autocast(ctx.inputs[0]):
+        with without_autocast(ctx.layer.like):
             return None, None, None, *ctx.layer.gradients(arrived)
 
 
 def _differentiable(ctx: Any, arrived: Sequence[Tensor | None]) -> list[Tensor | None]:
     """The gradients at the inputs and the first states by torch, with a graph of their own."""
-    if [tensor._version for tensor in ctx.inputs] != ctx.versions:
-        raise RuntimeError(
-            "one of the variables needed for gradient computation has been modified by an inplace"
-            " operation: the input or a state of a recurrent layer"
-        )
-    func, weights, options = ctx.again
-    x, *first = ctx.inputs
+    func, count, options = ctx.again
+    saved = ctx.saved_tensors
+    # Views, as one argument may be computed from another, and each needs a gradient of its own.
+    x, *first = inputs = [tensor.view_as(tensor) for tensor in saved[:count]]
+    weights = saved[count:]
     states = first if len(first) > 1 else first[0]
     outputs = func(x, states, *(weights if ctx.layer.is_cell else (weights,)), *options)
     pairs = [(y, d) for y, d in zip(listed(outputs), arrived, strict=True) if d is not None]
     outputs, gradients = zip(*pairs, strict=True)
-    needed = [tensor for tensor in ctx.inputs if tensor.requires_grad]
+    needed = [tensor for tensor in inputs if tensor.requires_grad]
     found = iter(torch.autograd.grad(outputs, needed, gradients, create_graph=True))
-    return [next(found) if tensor.requires_grad else None for tensor in ctx.inputs]
+    return [next(found) if tensor.requires_grad else None for tensor in inputs]
 
 
 def run(call: Call, old_values: OldValues) -> Any:
