@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from captum_tgrad.decomposition.bias import Bias
@@ -209,7 +210,7 @@ class Call:
 
     @property
     def in_place(self) -> bool:
-        """Whether the call overwrites its first argument."""
+        """Whether the call overwrites its first argument, a tensor."""
         if not self.args or not isinstance(self.args[0], Tensor):
             return False
         always, position = _overwrites(self.func)
@@ -220,9 +221,16 @@ class Call:
         return bool(self.kwargs.get("inplace", False))
 
 
+def overwrites(func: Callable[..., Any]) -> bool:
+    """Whether a function always overwrites its first argument: a tensor, or several."""
+    return _overwrites(func)[0]
+
+
 @cache
 def _overwrites(func: Callable[..., Any]) -> tuple[bool, int | None]:
     """Whether a function always overwrites its first argument; the position of ``inplace``."""
+    if isinstance(func, torch._ops.OpOverload):
+        return bool(func._schema.is_mutable), None
     name = getattr(func, "__name__", "")
     if name == "__setitem__" or (name.startswith("__i") and name[3:-2] in _IN_PLACE_OPERATORS):
         return True, None

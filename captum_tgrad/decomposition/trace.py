@@ -18,6 +18,7 @@ from captum_tgrad.decomposition.call import (
     is_property,
     map_tensors,
     operation_name,
+    overwrites,
     tensors_in,
 )
 from captum_tgrad.decomposition.composite import without_override_check
@@ -176,9 +177,10 @@ class Trace(TorchFunctionMode):
         self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         """Runs a call of constants, which may overwrite a constant that a bias reads."""
-        if args and isinstance(args[0], Tensor) and Call(func, args, kwargs).in_place:
-            self._old_values.freeze_readers(args[0])
-        for tensor in tensors_in(kwargs.get("out")):
+        overwritten = tensors_in(kwargs.get("out"))
+        if overwrites(func) or Call(func, args, kwargs).in_place:
+            overwritten += tensors_in(args[0]) if args else tensors_in(kwargs)
+        for tensor in overwritten:
             self._old_values.freeze_readers(tensor)
         return func(*args, **kwargs)
 

@@ -163,3 +163,43 @@ def test_in_lower_precision(producer, follower, kind):
     torch.testing.assert_close(one.delta, other.delta, **limit)
     evidence = [sum(term.positive.sum() for term in whole.terms) for whole in wholes]
     torch.testing.assert_close(*evidence, rtol=0.05, atol=0)
+
+
+def _overwritten(how, constant):
+    """Overwrites a constant in a way that is not a method of the tensor."""
+    with torch.no_grad():
+        if how == "foreach":
+            torch._foreach_mul_([constant], 2.0)
+        elif how == "operator":
+            torch.ops.aten.mul_.Scalar(constant, 2.0)
+        elif how == "init":
+            nn.init.constant_(tensor=constant, val=3.0)
+        elif how == "out":
+            torch.add(constant, 1.0, out=constant)
+
+
+@pytest.mark.parametrize("how", ["foreach", "operator", "init", "out"])
+def test_a_constant_that_was_added_may_be_overwritten(how):
+    x, weights = torch.randn(2, 3, dtype=torch.float64), torch.randn(3, dtype=torch.float64)
+
+    def network(x):
+        constant = torch.ones(3, dtype=torch.float64)
+        y = x * 2 + constant
+        _overwritten(how, constant)
+        return (y * weights).sum(1)
+
+    whole = TGradAttribution(network).decompose(x)
+    torch.testing.assert_close(whole["add"].score, weights.sum().expand(2))
+    torch.testing.assert_close(whole.delta, torch.zeros(2).double(), rtol=0, atol=1e-12)
+
+
+def test_an_operator_that_overwrites_what_depends_on_the_input():
+    def network(x):
+        z = x + 1
+        torch.ops.aten.mul_.Scalar(z, 2.0)
+        return z.sum(1)
+
+    x = torch.randn(2, 3, dtype=torch.float64)
+    whole = TGradAttribution(network).decompose(x)
+    torch.testing.assert_close(whole.input.score, 2 * x.sum(1))
+    torch.testing.assert_close(whole.delta, torch.zeros(2).double(), rtol=0, atol=1e-12)

@@ -461,3 +461,69 @@ def test_a_layer_is_freed_with_its_graph(kind):
         assert freed[0]() is None
     finally:
         gc.enable()
+
+
+@pytest.mark.parametrize("how", ["layer", "cell"])
+def test_what_reads_an_overwritten_input_is_freed(how):
+    torch.manual_seed(0)
+    layer, cell = nn.LSTM(3, 3, batch_first=True), nn.GRUCell(3, 3)
+    freed = []
+
+    def network(x):
+        z = x * 1.0
+        if how == "layer":
+            z.add_(layer(z)[0])
+        else:
+            z = z.sum(1)
+            z.copy_(cell(x[:, 0], z))
+        freed.append(weakref.ref(z))
+        return z.flatten(1).sum(1)
+
+    TGradAttribution(network).attribute(torch.randn(2, 5, 3), channel_dim=2)
+    gc.collect()
+    assert freed[0]() is None
+
+
+ALIKE = {
+    "twice": lambda cell, x: cell(x[:, 0], x[:, 0]),
+    "computed from the state": lambda cell, x: cell(x[:, 0].sin(), x[:, 0]),
+}
+
+
+@pytest.mark.parametrize("how", ALIKE)
+def test_a_gradient_of_a_cell_whose_arguments_depend_on_each_other(how):
+    torch.manual_seed(0)
+    cell, x = nn.GRUCell(3, 3).double(), _random(2, 2, 3, seed=1)
+
+    def network(x):
+        z = x * 1.0
+        (gradient,) = torch.autograd.grad(ALIKE[how](cell, z).sum(), z, create_graph=True)
+        return gradient.sin().flatten(1).sum(1)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # places of a hidden operation
+        whole = TGradAttribution(network).decompose(x, channel_dim=2)
+    leaf = x.clone().requires_grad_()
+    output = network(leaf)
+    (gradient,) = torch.autograd.grad(output.sum(), leaf)
+    torch.testing.assert_close(whole.output, output.detach())
+    torch.testing.assert_close(whole.input.score, (gradient * x).sum((1, 2)))
+
+
+def test_weights_overwritten_behind_the_trace_are_an_error():
+    torch.manual_seed(0)
+    layer = nn.GRU(3, 3, batch_first=True)
+    overwrite = torch.jit.script(_double)
+
+    def network(x):
+        y, _ = layer(x)
+        with torch.no_grad():
+            overwrite(layer.weight_hh_l0)
+        return y.sum((1, 2))
+
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        TGradAttribution(network).attribute(torch.randn(2, 5, 3), channel_dim=2)
+
+
+def _double(weight: torch.Tensor):
+    weight.mul_(2.0)
