@@ -74,7 +74,7 @@ class HiddenOperations:
 
     def hold(self) -> None:
         """Keeps recent results alive until the next operation, as a hidden one may read them."""
-        self._held = [tensor for known in self._recent if (tensor := known()) is not None]
+        self._held = [known() for known in self._recent if known.ref() is not None]
 
     def free(self) -> None:
         """Frees the results that only :meth:`hold` kept alive."""

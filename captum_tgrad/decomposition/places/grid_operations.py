@@ -154,7 +154,7 @@ def channels_as_places(call: Call) -> tuple[Axis, Axis | None] | None:
     """
     tensor = call.tensors[0]
     given = places_of(tensor)
-    if given is None or all(axis.is_place or axis.extent == 1 for axis in given.claims):
+    if given is None or not given.has_channels:
         return None
     claims = list(claims_of(tensor))
     dim = tensor.dim() - (1 if call.name == "linear" else rank_of(call.name) + 1)

@@ -31,13 +31,17 @@ class Places:
     Args:
         shape: The tensor's shape.
         claims: The coordinates by axis; an axis without any is left out.
+
+    Attributes:
+        has_channels: Whether elements have coordinates on a channel axis of an input.
     """
 
-    __slots__ = ("__weakref__", "claims", "shape")
+    __slots__ = ("__weakref__", "claims", "has_channels", "shape")
 
     def __init__(self, shape: tuple[int, ...], claims: Claims) -> None:
         self.shape = shape
         self.claims = claims
+        self.has_channels = any(not axis.is_place and axis.extent != 1 for axis in claims)
 
     @property
     def all(self) -> Iterator[Coordinates]:
