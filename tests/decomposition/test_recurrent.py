@@ -527,3 +527,26 @@ def test_weights_overwritten_behind_the_trace_are_an_error():
 
 def _double(weight: torch.Tensor):
     weight.mul_(2.0)
+
+
+def test_a_cell_and_a_layer_with_keywords():
+    torch.manual_seed(0)
+    cell, layer = nn.GRUCell(3, 4).double(), nn.GRU(3, 4).double()
+    weights = [cell.weight_ih, cell.weight_hh, cell.bias_ih, cell.bias_hh]
+    names = ("w_ih", "w_hh", "b_ih", "b_hh")
+
+    def by_cell(x):
+        given = dict(zip(names, weights, strict=True))
+        return torch.gru_cell(input=x[:, 0], hx=x.new_zeros(2, 4), **given).sum(1)
+
+    def by_layer(x):
+        return torch.gru(
+            x.transpose(0, 1), x.new_zeros(1, 2, 4), params=layer._flat_weights, has_biases=True,
+            num_layers=1, dropout=0.0, train=False, bidirectional=False, batch_first=False,
+        )[0].sum((0, 2))  # fmt: skip
+
+    for network in (by_cell, by_layer):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # places, which need arguments in order
+            whole = TGradAttribution(network).decompose(_random(2, 3, 3, seed=1), channel_dim=2)
+        torch.testing.assert_close(whole.delta, torch.zeros(2).double(), rtol=0, atol=1e-12)

@@ -196,14 +196,17 @@ def _inputs_and_weights(call: Call) -> tuple[list[Tensor], list[Tensor]]:
     Raises:
         NoRuleError: It is not a cell, or one layer in one direction, steps first.
     """
-    if call.name.endswith("_cell"):
+    is_cell = call.name.endswith("_cell")
+    if call.kwargs or (len(call.args) < 4 if is_cell else len(call.args) != 9):
+        raise NoRuleError
+    if is_cell:
         x, states, *weights = call.args
         weights = [weight for weight in weights if weight is not None]
         fits = x.dim() == 2 and len(weights) in (2, 4)
     else:
         x, states, weights, _, layers, _, _, both, batch_first = call.args
         fits = x.dim() == 3 and layers == 1 and not both and not batch_first
-    if not fits or call.kwargs:
+    if not fits:
         raise NoRuleError
     require_constant(*weights)
     return [x, *listed(states)], weights

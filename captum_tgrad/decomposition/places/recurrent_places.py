@@ -16,9 +16,9 @@ from captum_tgrad.decomposition.places.places import Places, places
 
 def layer(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     """Places after a layer. The last states of several layers or directions are at all steps."""
-    x, states = call.args[:2]
     if len(call.args) != 9 or not isinstance(call.args[2], (list, tuple)):
         raise NoRuleError
+    x, states = call.args[:2]
     layers, both, batch_first = call.args[4], call.args[7], call.args[8]
     states = [states] if isinstance(states, Tensor) else list(states)
     if x.dim() != 3 or (isinstance(states[0], Tensor) and states[0].dim() != 3):
