@@ -95,8 +95,8 @@ class _Layer:
     def bias(self) -> Tensor:
         """``b`` of all states after all steps, side by side."""
         steps = self._ran or self._steps()
-        derivatives = steps.derivative(self._depends[0], self._depends[1:])
-        found = torch.cat([y - dy for y, dy in zip(steps.after, derivatives, strict=True)], -1)
+        pairs = zip(steps.after, steps.derivative(), strict=True)
+        found = torch.cat([y - dy for y, dy in pairs], -1)
         return found[0] if self.is_cell else found
 
     def _steps(self) -> Steps:
@@ -115,8 +115,10 @@ class _Layer:
             for values in (self._known, self._inputs, self._weights)
         )
         if self.is_cell:
-            return self._kind(x[None], first, weights, [value[None] for value in known])
-        return self._kind(x, [state[0] for state in first], weights, known)
+            x, known = x[None], [value[None] for value in known]
+        else:
+            first = [state[0] for state in first]
+        return self._kind(x, first, weights, known, self._depends)
 
     def gradients(self, arrived: Sequence[Tensor | None]) -> list[Tensor]:
         """The gradients at the inputs and the first states, from those at the outputs."""

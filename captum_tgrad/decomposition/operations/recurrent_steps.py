@@ -46,6 +46,7 @@ class Steps(ABC):
         first: The states before the first step, each of shape ``(N, hidden)``.
         weights: The weights.
         known: The outputs, shape ``(T, N, hidden)``; all of ``after`` if there is one step.
+        counts: Whether ``x`` and each of ``first`` is an argument; others are constants.
 
     Attributes:
         after: Each state after each step, shape ``(T, N, hidden)``; the first are the outputs.
@@ -55,17 +56,17 @@ class Steps(ABC):
 
     @abstractmethod
     def __init__(
-        self, x: Tensor, first: Sequence[Tensor], weights: Weights, known: Sequence[Tensor]
+        self,
+        x: Tensor,
+        first: Sequence[Tensor],
+        weights: Weights,
+        known: Sequence[Tensor],
+        counts: Sequence[bool],
     ) -> None: ...
 
     @abstractmethod
-    def derivative(self, x_counts: bool, first_count: Sequence[bool]) -> list[Tensor]:
-        """The derivative of each step along its own arguments: that of ``after``.
-
-        Args:
-            x_counts: Whether ``x`` is an argument; otherwise it is a constant.
-            first_count: The same for each of the first states.
-        """
+    def derivative(self) -> list[Tensor]:
+        """The derivative of each step along its own arguments: that of ``after``."""
 
     @abstractmethod
     def backward(self, gradient: Tensor, last: Sequence[Tensor]) -> Gradients:
@@ -81,51 +82,54 @@ class LstmSteps(Steps):
     """The steps of an LSTM."""
 
     def __init__(
-        self, x: Tensor, first: Sequence[Tensor], weights: Weights, known: Sequence[Tensor]
+        self,
+        x: Tensor,
+        first: Sequence[Tensor],
+        weights: Weights,
+        known: Sequence[Tensor],
+        counts: Sequence[bool],
     ) -> None:
         hidden, cell = first
         self._weights = weights
-        self._of_x = F.linear(x, weights[0])
-        self._of_state = F.linear(_before(hidden, known[0]), weights[1])
-        gates = self._of_x + self._of_state
+        self._projection = weights[-1] if len(weights) % 2 else None
+        of_x = F.linear(x, weights[0])
+        of_state = F.linear(_before(hidden, known[0]), weights[1])
+        gates = of_x + of_state
         if len(weights) > 3:
             gates += weights[2] + weights[3]
-        i, self._f, _, o = gates.sigmoid().chunk(4, -1)
+        self._d_gates = _of_arguments(of_x, of_state, counts)
+        i, f, _, o = gates.sigmoid().chunk(4, -1)
         g = gates.chunk(4, -1)[2].tanh()
-        before, after = _cells(cell, i * g, self._f) if len(known) == 1 else (cell[None], known[1])
-        self._before = before
-        self._projection = weights[-1] if len(weights) % 2 else None
+        before, after = _cells(cell, i * g, f) if len(known) == 1 else (cell[None], known[1])
+        self._d_cell = before if counts[2] else _without_first(before)
         squashed = after.tanh()
         self.after = [known[0], after]
-        self._of_gates = [
-            sigmoid_backward(g, i),
-            sigmoid_backward(before, self._f),
-            tanh_backward(i, g),
-            sigmoid_backward(squashed, o),
-        ]
+        self._of_o = sigmoid_backward(squashed, o)
         self._of_cell = tanh_backward(o, squashed)
+        # On the way to the cell state: those of the cell state before, and of i, f, g.
+        factors = [f, sigmoid_backward(g, i), sigmoid_backward(before, f), tanh_backward(i, g)]
+        self._of_rest = torch.stack(factors, 2)
 
-    def derivative(self, x_counts: bool, first_count: Sequence[bool]) -> list[Tensor]:
+    def derivative(self) -> list[Tensor]:
         """As for :class:`Steps`."""
-        d_gates = _if_first(first_count[0], self._of_state)
-        d_gates = d_gates + self._of_x if x_counts else d_gates
-        parts = (d_gates * torch.cat(self._of_gates, -1)).view(*self._f.shape[:2], 4, -1)
-        d_cell = _if_first(first_count[1], self._before)
-        d_cell = torch.addcmul(parts[:, :, :3].sum(2), self._f, d_cell)
-        d_hidden = torch.addcmul(parts[:, :, 3], self._of_cell, d_cell)
+        d_i, d_f, d_g, d_o = self._d_gates.chunk(4, -1)
+        kept, *of_gates = self._of_rest.unbind(2)
+        d_cell = kept * self._d_cell
+        for factor, derivative in zip(of_gates, (d_i, d_f, d_g), strict=True):
+            d_cell.addcmul_(factor, derivative)
+        d_hidden = torch.addcmul(self._of_o * d_o, self._of_cell, d_cell)
         return [d_hidden if self._projection is None else d_hidden @ self._projection.T, d_cell]
 
     def backward(self, gradient: Tensor, last: Sequence[Tensor]) -> Gradients:
         """As for :class:`Steps`."""
-        steps, batch, size = self._f.shape
+        steps, batch, size = self._of_o.shape
         # The loop writes into one tensor: the gradients at the cell state before and at i, f, g, o.
         found = gradient.new_empty(steps, batch, 5, size)
         d_gates = found.flatten(2)[:, :, size:]
-        factors = torch.stack([self._f, *self._of_gates[:3]], 2)
         given, each_gates, of_o, of_cell, of_rest, d_o, d_rest, d_cells = (
             each.unbind()
             for each in (
-                gradient, d_gates, self._of_gates[3], self._of_cell, factors,
+                gradient, d_gates, self._of_o, self._of_cell, self._of_rest,
                 found[:, :, 4], found[:, :, :4], found[:, :, 0],
             )
         )  # fmt: skip
@@ -159,17 +163,20 @@ class GruSteps(Steps):
     """The steps of a GRU."""
 
     def __init__(
-        self, x: Tensor, first: Sequence[Tensor], weights: Weights, known: Sequence[Tensor]
+        self,
+        x: Tensor,
+        first: Sequence[Tensor],
+        weights: Weights,
+        known: Sequence[Tensor],
+        counts: Sequence[bool],
     ) -> None:
         self._weights = weights
         self.after = [known[0]]
         before = _before(first[0], known[0])
-        self._before = before
-        self._x_gates = F.linear(x, weights[0])
-        self._state_gates = F.linear(before, weights[1])
-        gates, state_gates = self._x_gates, self._state_gates
+        of_x = gates = F.linear(x, weights[0])
+        of_state = state_gates = F.linear(before, weights[1])
         if len(weights) > 2:
-            gates, state_gates = gates + weights[2], state_gates + weights[3]
+            gates, state_gates = of_x + weights[2], of_state + weights[3]
         x_r, x_z, x_n = gates.chunk(3, -1)
         state_r, state_z, state_n = state_gates.chunk(3, -1)
         r, z = (x_r + state_r).sigmoid(), (x_z + state_z).sigmoid()
@@ -180,15 +187,15 @@ class GruSteps(Steps):
         self._z = z
         self._of_x = torch.cat([of_r, of_z, of_n], -1)
         self._of_state = torch.cat([of_r, of_z, of_n * r], -1)
+        self._d_x = of_x if counts[0] else torch.zeros_like(of_x)
+        self._d_state = of_state if counts[1] else _without_first(of_state)
+        self._d_hidden = before if counts[1] else _without_first(before)
 
-    def derivative(self, x_counts: bool, first_count: Sequence[bool]) -> list[Tensor]:
+    def derivative(self) -> list[Tensor]:
         """As for :class:`Steps`."""
-        d_gates = self._of_state * _if_first(first_count[0], self._state_gates)
-        if x_counts:
-            d_gates.addcmul_(self._of_x, self._x_gates)
-        d_hidden = _if_first(first_count[0], self._before)
+        d_gates = (self._of_state * self._d_state).addcmul_(self._of_x, self._d_x)
         parts = d_gates.view(*self._z.shape[:2], 3, -1)
-        return [torch.addcmul(parts.sum(2), self._z, d_hidden)]
+        return [torch.addcmul(parts.sum(2), self._z, self._d_hidden)]
 
     def backward(self, gradient: Tensor, last: Sequence[Tensor]) -> Gradients:
         """As for :class:`Steps`."""
@@ -211,11 +218,16 @@ class RnnSteps(Steps):
     """The steps of a layer without gates."""
 
     def __init__(
-        self, x: Tensor, first: Sequence[Tensor], weights: Weights, known: Sequence[Tensor]
+        self,
+        x: Tensor,
+        first: Sequence[Tensor],
+        weights: Weights,
+        known: Sequence[Tensor],
+        counts: Sequence[bool],
     ) -> None:
         self._weights = weights
-        self._of_x = F.linear(x, weights[0])
-        self._of_state = F.linear(_before(first[0], known[0]), weights[1])
+        of_state = F.linear(_before(first[0], known[0]), weights[1])
+        self._d_gates = _of_arguments(F.linear(x, weights[0]), of_state, counts)
         self.after = [known[0]]
         self._slopes = self.slopes(known[0])
 
@@ -224,10 +236,9 @@ class RnnSteps(Steps):
         """The derivative of tanh, from its results."""
         return 1 - outputs * outputs
 
-    def derivative(self, x_counts: bool, first_count: Sequence[bool]) -> list[Tensor]:
+    def derivative(self) -> list[Tensor]:
         """As for :class:`Steps`."""
-        d_gates = _if_first(first_count[0], self._of_state)
-        return [(d_gates + self._of_x if x_counts else d_gates) * self._slopes]
+        return [self._d_gates * self._slopes]
 
     def backward(self, gradient: Tensor, last: Sequence[Tensor]) -> Gradients:
         """As for :class:`Steps`."""
@@ -257,8 +268,13 @@ def _before(first: Tensor, after: Tensor) -> Tensor:
     return torch.cat([first[None], after[:-1]]) if len(after) > 1 else first[None]
 
 
-def _if_first(counts: bool, values: Tensor) -> Tensor:
-    """Values of all steps; 0 at the first step unless it counts."""
-    if counts:
-        return values
+def _without_first(values: Tensor) -> Tensor:
+    """Values of all steps, 0 at the first."""
     return torch.cat([torch.zeros_like(values[:1]), values[1:]])
+
+
+def _of_arguments(of_x: Tensor, of_state: Tensor, counts: Sequence[bool]) -> Tensor:
+    """The derivative of the gates before they are squashed; overwrites its arguments."""
+    if not counts[1]:
+        of_state[0] = 0
+    return of_state.add_(of_x) if counts[0] else of_state
