@@ -199,9 +199,7 @@ class Trace(TorchFunctionMode):
             draws = RandomState(call.dependent[0].device)
         with kept_in_memory():
             result = run_equal_form(call, self._old_values)
-        if isinstance(result, (tuple, list)) and (
-            call.record.bias is None or call.record.chains_outputs
-        ):
+        if isinstance(result, (tuple, list)) and _may_chain_outputs(call):
             # Each output gets a node of its own.
             result = map_tensors(result, _own_node)
         self.recorder.record(call, result, draws)
@@ -268,6 +266,13 @@ def _has_closed_form(call: Call) -> bool:
     except NoRuleError:
         return False
     return True
+
+
+def _may_chain_outputs(call: Call) -> bool:
+    """Whether autograd may compute one output of a call from another."""
+    if call.name == "lstm_cell" and "layer" in call.shared:
+        return False  # both are outputs of one node
+    return call.record.bias is None or call.record.chains_outputs
 
 
 def _may_draw(call: Call) -> bool:

@@ -550,3 +550,25 @@ def test_a_cell_and_a_layer_with_keywords():
             warnings.simplefilter("ignore", UserWarning)  # places, which need arguments in order
             whole = TGradAttribution(network).decompose(_random(2, 3, 3, seed=1), channel_dim=2)
         torch.testing.assert_close(whole.delta, torch.zeros(2).double(), rtol=0, atol=1e-12)
+
+
+def test_both_states_of_a_cell_may_be_overwritten():
+    torch.manual_seed(0)
+    cell, x = nn.LSTMCell(3, 3).double(), _random(2, 5, 3, seed=1)
+
+    def network(x):
+        hidden = cell_state = torch.zeros(2, 3).double()
+        total = 0
+        for step in x.unbind(1):
+            hidden, cell_state = cell(step, (hidden, cell_state))
+            hidden += cell_state
+            hidden[0] = 0
+            cell_state *= hidden
+            total = total + (hidden * cell_state).sum(1)
+        return total
+
+    whole = TGradAttribution(network).decompose(x, channel_dim=2)
+    torch.testing.assert_close(whole.delta, torch.zeros(2).double(), rtol=0, atol=1e-12)
+    leaf = x.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(network(leaf).sum(), leaf)
+    torch.testing.assert_close(whole.input.score, (gradient * x).sum((1, 2)))
