@@ -213,17 +213,15 @@ class Call:
         """Whether the call overwrites its first argument, a tensor."""
         if not self.args or not isinstance(self.args[0], Tensor):
             return False
-        always, position = _overwrites(self.func)
-        if position is None:
-            return always
-        if len(self.args) > position:
-            return bool(self.args[position])
-        return bool(self.kwargs.get("inplace", False))
+        return overwrites(self.func, self.args, self.kwargs)
 
 
-def overwrites(func: Callable[..., Any]) -> bool:
-    """Whether a function always overwrites its first argument: a tensor, or several."""
-    return _overwrites(func)[0]
+def overwrites(func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
+    """Whether a call overwrites its first argument: a tensor, or several."""
+    always, position = _overwrites(func)
+    if position is None:
+        return always
+    return bool(args[position] if len(args) > position else kwargs.get("inplace", False))
 
 
 @cache

@@ -192,6 +192,7 @@ def _explained(
     ]
     return Decomposed(
         output=output,
+        scores=scores,
         delta=output - torch.stack(scores).sum(0),
         own=tuple(of_inputs),
         biases=biases,
@@ -205,8 +206,7 @@ def _explained(
 def _check(explained: Decomposed, precision: float) -> None:
     """Warns if the terms do not add up to the output, or if they lost their places."""
     delta = explained.delta
-    scores = [*scores_of(explained.own), *scores_of(explained.biases)]
-    sizes = torch.stack(scores).abs()
+    sizes = torch.stack(list(explained.scores)).abs()
     scale = sizes.sum(0)
     allowed = precision**0.5 * torch.maximum(scale, explained.output.abs())
     complete = delta.abs() <= allowed  # false for NaN too

@@ -14,7 +14,7 @@ from captum_tgrad.decomposition.pending_terms import PendingTerm, names_of
 from captum_tgrad.decomposition.places.coordinates import Axis
 from captum_tgrad.decomposition.places.reduction import Reduction
 from captum_tgrad.decomposition.precision import without_autocast
-from captum_tgrad.decomposition.stacks import Stack, scores_of
+from captum_tgrad.decomposition.stacks import Stack
 from captum_tgrad.decomposition.term import Term, TermMap
 from captum_tgrad.decomposition.terms import Decomposition
 
@@ -25,6 +25,7 @@ class Decomposed:
 
     Args:
         output: The explained output, shape ``(N,)``.
+        scores: The score of each term, those of the inputs first, each of shape ``(N,)``.
         delta: The output minus the sum of all terms.
         own: The term of each input.
         biases: The terms of all operations.
@@ -35,6 +36,7 @@ class Decomposed:
     """
 
     output: Tensor
+    scores: Sequence[Tensor]
     delta: Tensor
     own: tuple[Stack, ...]
     biases: Sequence[Stack]
@@ -46,23 +48,25 @@ class Decomposed:
     @cached_property
     def decomposition(self) -> Decomposition:
         """The decomposition as a list of terms."""
-        several = len(self.own) > 1
+        count = len(self.own)
         inputs = [
-            Term(f"input {stack.number}" if several else "input", stack.score[0], found)
-            for stack, found in zip(self.own, _maps(self.own, len(self.own)), strict=True)
+            Term("input" if count == 1 else f"input {number}", score, found)
+            for number, (score, found) in enumerate(
+                zip(self.scores[:count], _maps(self.own, count), strict=True)
+            )
         ]
         biases = [
             Term(name, score, found, each.magnitudes, each.lost_at(self.axes))
             for name, score, found, each in zip(
                 names_of(self.terms),
-                scores_of(self.biases),
+                self.scores[count:],
                 _maps(self.biases, len(self.terms)),
                 self.terms,
                 strict=True,
             )
         ]
         return Decomposition(
-            self.output, tuple(inputs) if several else inputs[0], biases, self.delta
+            self.output, inputs[0] if count == 1 else tuple(inputs), biases, self.delta
         )
 
     def combined(self, sign: Sign, aggregation: Aggregation) -> tuple[Tensor, ...]:

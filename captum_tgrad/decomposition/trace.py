@@ -178,7 +178,7 @@ class Trace(TorchFunctionMode):
     ) -> Any:
         """Runs a call of constants, which may overwrite a constant that a bias reads."""
         overwritten = tensors_in(kwargs.get("out"))
-        if overwrites(func) or Call(func, args, kwargs).in_place:
+        if overwrites(func, args, kwargs):
             overwritten += tensors_in(args[0]) if args else tensors_in(kwargs)
         for tensor in overwritten:
             self._old_values.freeze_readers(tensor)

@@ -41,10 +41,13 @@ def weighted_sum(maps: Sequence[WeightedMaps], cells: Grid | None, like: Tensor)
     """
     total = torch.zeros_like(like)
     if cells is not None:
-        single = [each for each in maps if each.grid is not None and each.grid.sizes == [1]]
+        parts: tuple[list[WeightedMaps], list[WeightedMaps]] = ([], [])
+        for each in maps:
+            parts[each.grid is not None and each.grid.sizes == [1]].append(each)
+        others, single = parts
         if len(single) > 1:
             total += _of_single_cells(single, cells)
-            maps = [each for each in maps if each not in single]
+            maps = others
     for each in maps:
         grid, mass = each.grid, each.evidence
         if grid is None or cells is None:
@@ -64,12 +67,11 @@ def _of_single_cells(maps: Sequence[WeightedMaps], cells: Grid) -> Tensor:
     """The same for maps of one cell on the only axis, such as those of a loop over steps."""
     evidence = torch.cat([each.evidence.flatten(1) for each in maps])
     weight = torch.cat([each.weight for each in maps])
-    units = torch.stack(
+    units = torch.cat(
         [
-            enlarged(evidence.new_ones(1), each.grid, cells)
+            enlarged(evidence.new_ones(1), each.grid, cells).expand(len(each.weight), -1)
             for each in maps
             if each.grid is not None
-            for _ in each.weight
         ]
     )
     mass = evidence * units.sum(1, keepdim=True)

@@ -13,12 +13,13 @@ import torch
 from torch import Tensor
 
 from captum_tgrad.decomposition.bias import Bias, ElementBias, InnerGradient
-from captum_tgrad.decomposition.call import Call, NoRuleError, Operation
+from captum_tgrad.decomposition.call import Call, NoRuleError, Operation, tensors_in
 from captum_tgrad.decomposition.in_place import OldValues
 from captum_tgrad.decomposition.operations.moving import constants, nothing
 from captum_tgrad.decomposition.operations.operation import records, require_constant
-from captum_tgrad.decomposition.operations.recurrent_parts import in_parts, listed
+from captum_tgrad.decomposition.operations.recurrent_parts import in_parts, passed
 from captum_tgrad.decomposition.operations.recurrent_steps import (
+    Given,
     GruSteps,
     LstmSteps,
     ReluSteps,
@@ -118,7 +119,7 @@ class _Layer:
             x, known = x[None], [value[None] for value in known]
         else:
             first = [state[0] for state in first]
-        return self._kind(x, first, weights, known, self._depends)
+        return self._kind(Given(x, first, weights, known, self._depends))
 
     def gradients(self, arrived: Sequence[Tensor | None]) -> list[Tensor]:
         """The gradients at the inputs and the first states, from those at the outputs."""
@@ -149,7 +150,7 @@ class _OneLayer(torch.autograd.Function):
     def forward(
         ctx: Any, call: Call, weights: Sequence[Tensor], old_values: OldValues, *inputs: Tensor
     ) -> Any:
-        outputs = listed(call())
+        outputs = tensors_in(call())
         ctx.layer = call.shared["layer"] = _Layer(call, inputs, weights, outputs)
         old_values.are_read_by(ctx.layer)
         # For a model that differentiates a gradient of its own. torch raises an error if it reads
@@ -174,9 +175,8 @@ def _differentiable(ctx: Any, arrived: Sequence[Tensor | None]) -> list[Tensor |
     # Views, as one argument may be computed from another, and each needs a gradient of its own.
     x, *first = inputs = [tensor.view_as(tensor) for tensor in saved[:count]]
     weights = saved[count:]
-    states = first if len(first) > 1 else first[0]
-    outputs = func(x, states, *(weights if ctx.layer.is_cell else (weights,)), *options)
-    pairs = [(y, d) for y, d in zip(listed(outputs), arrived, strict=True) if d is not None]
+    outputs = func(x, passed(first), *(weights if ctx.layer.is_cell else (weights,)), *options)
+    pairs = [(y, d) for y, d in zip(tensors_in(outputs), arrived, strict=True) if d is not None]
     outputs, gradients = zip(*pairs, strict=True)
     needed = [tensor for tensor in inputs if tensor.requires_grad]
     found = iter(torch.autograd.grad(outputs, needed, gradients, create_graph=True))
@@ -211,7 +211,7 @@ def _inputs_and_weights(call: Call) -> tuple[list[Tensor], list[Tensor]]:
     if not fits:
         raise NoRuleError
     require_constant(*weights)
-    return [x, *listed(states)], weights
+    return [x, *tensors_in(states)], weights
 
 
 def bias(call: Call, output: Tensor) -> Bias | None:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from captum_tgrad.decomposition.call import NoRuleError
+from captum_tgrad.decomposition.call import NoRuleError, tensors_in
 
 
 def in_parts(func: Callable[..., Any], *args: Any, **kwargs: Any) -> tuple[Tensor, ...]:
@@ -19,10 +19,11 @@ def in_parts(func: Callable[..., Any], *args: Any, **kwargs: Any) -> tuple[Tenso
     """
     if len(args) != 9 or kwargs:
         raise NoRuleError
-    layers, dropout, training = args[5:8] if isinstance(args[3], (list, tuple)) else args[4:7]
+    is_packed = isinstance(args[3], (list, tuple))
+    layers, dropout, training = args[5:8] if is_packed else args[4:7]
     if dropout and training and layers > 1:
         raise NoRuleError  # it would drop other units
-    return (_by_length if isinstance(args[3], (list, tuple)) else _by_layer)(func, *args)
+    return (_by_length if is_packed else _by_layer)(func, *args)
 
 
 def _by_length(
@@ -40,8 +41,8 @@ def _by_length(
     for length in sorted(set(lengths.tolist())):
         chosen = (lengths == length).nonzero().flatten()
         where = starts[:length, None] + chosen
-        first = [state[:, chosen] for state in listed(states)]
-        y, *last = func(data[where], first if len(first) > 1 else first[0], *rest, False)
+        first = [state[:, chosen] for state in tensors_in(states)]
+        y, *last = func(data[where], passed(first), *rest, False)
         outputs.append(y.flatten(0, 1))
         every_last.append(last)
         positions.append(where.flatten())
@@ -74,10 +75,9 @@ def _by_layer(
         for direction in range(directions):
             number = layer * directions + direction
             own = weights[number * per_layer : (number + 1) * per_layer]
-            first = [state[number : number + 1] for state in listed(states)]
+            first = [state[number : number + 1] for state in tensors_in(states)]
             here = x.flip(0) if direction else x
-            start = first if len(first) > 1 else first[0]
-            y, *last = func(here, start, own, has_biases, 1, 0.0, False, False, False)
+            y, *last = func(here, passed(first), own, has_biases, 1, 0.0, False, False, False)
             outputs.append(y.flip(0) if direction else y)
             every_last.append(last)
         x = torch.cat(outputs, -1) if both else outputs[0]
@@ -87,6 +87,6 @@ def _by_layer(
     return (x.transpose(0, 1) if batch_first else x, *lasts)
 
 
-def listed(states: Any) -> list[Tensor]:
-    """The states as a list: an LSTM has two, other layers pass the only one as it is."""
-    return [states] if isinstance(states, Tensor) else list(states)
+def passed(states: Sequence[Tensor]) -> Tensor | Sequence[Tensor]:
+    """States as torch takes them: two for an LSTM, the only one of other layers as it is."""
+    return states if len(states) > 1 else states[0]

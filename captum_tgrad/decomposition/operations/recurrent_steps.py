@@ -23,6 +23,24 @@ Weights = Sequence[Tensor]
 """Input weights, hidden weights and, if the layer has them, their biases and a projection."""
 
 
+class Given(NamedTuple):
+    """What the steps of one layer in one direction are computed from.
+
+    Args:
+        x: The inputs, shape ``(T, N, features)``.
+        first: The states before the first step, each of shape ``(N, hidden)``.
+        weights: The weights.
+        known: The outputs, shape ``(T, N, hidden)``; all states after it if there is one step.
+        counts: Whether ``x`` and each of ``first`` is an argument; others are constants.
+    """
+
+    x: Tensor
+    first: Sequence[Tensor]
+    weights: Weights
+    known: Sequence[Tensor]
+    counts: Sequence[bool]
+
+
 class Gradients(NamedTuple):
     """The gradients of one layer in one direction.
 
@@ -42,11 +60,7 @@ class Steps(ABC):
     """The steps of one layer in one direction.
 
     Args:
-        x: The inputs, shape ``(T, N, features)``.
-        first: The states before the first step, each of shape ``(N, hidden)``.
-        weights: The weights.
-        known: The outputs, shape ``(T, N, hidden)``; all of ``after`` if there is one step.
-        counts: Whether ``x`` and each of ``first`` is an argument; others are constants.
+        given: What they are computed from.
 
     Attributes:
         after: Each state after each step, shape ``(T, N, hidden)``; the first are the outputs.
@@ -55,14 +69,7 @@ class Steps(ABC):
     after: list[Tensor]
 
     @abstractmethod
-    def __init__(
-        self,
-        x: Tensor,
-        first: Sequence[Tensor],
-        weights: Weights,
-        known: Sequence[Tensor],
-        counts: Sequence[bool],
-    ) -> None: ...
+    def __init__(self, given: Given) -> None: ...
 
     @abstractmethod
     def derivative(self) -> list[Tensor]:
@@ -81,14 +88,8 @@ class Steps(ABC):
 class LstmSteps(Steps):
     """The steps of an LSTM."""
 
-    def __init__(
-        self,
-        x: Tensor,
-        first: Sequence[Tensor],
-        weights: Weights,
-        known: Sequence[Tensor],
-        counts: Sequence[bool],
-    ) -> None:
+    def __init__(self, given: Given) -> None:
+        x, first, weights, known, counts = given
         hidden, cell = first
         self._weights = weights
         self._projection = weights[-1] if len(weights) % 2 else None
@@ -162,14 +163,8 @@ def _cells(first: Tensor, gains: Tensor, kept: Tensor) -> tuple[Tensor, Tensor]:
 class GruSteps(Steps):
     """The steps of a GRU."""
 
-    def __init__(
-        self,
-        x: Tensor,
-        first: Sequence[Tensor],
-        weights: Weights,
-        known: Sequence[Tensor],
-        counts: Sequence[bool],
-    ) -> None:
+    def __init__(self, given: Given) -> None:
+        x, first, weights, known, counts = given
         self._weights = weights
         self.after = [known[0]]
         before = _before(first[0], known[0])
@@ -217,14 +212,8 @@ class GruSteps(Steps):
 class RnnSteps(Steps):
     """The steps of a layer without gates."""
 
-    def __init__(
-        self,
-        x: Tensor,
-        first: Sequence[Tensor],
-        weights: Weights,
-        known: Sequence[Tensor],
-        counts: Sequence[bool],
-    ) -> None:
+    def __init__(self, given: Given) -> None:
+        x, first, weights, known, counts = given
         self._weights = weights
         of_state = F.linear(_before(first[0], known[0]), weights[1])
         self._d_gates = _of_arguments(F.linear(x, weights[0]), of_state, counts)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from captum_tgrad.decomposition.call import Call, NoRuleError
+from captum_tgrad.decomposition.call import Call, NoRuleError, tensors_in
 from captum_tgrad.decomposition.places.contraction import contracted
 from captum_tgrad.decomposition.places.coordinates import SAMPLES, Axis, Coordinates
 from captum_tgrad.decomposition.places.moving_places import after
@@ -20,8 +20,8 @@ def layer(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
         raise NoRuleError
     x, states = call.args[:2]
     layers, both, batch_first = call.args[4], call.args[7], call.args[8]
-    states = [states] if isinstance(states, Tensor) else list(states)
-    if x.dim() != 3 or (isinstance(states[0], Tensor) and states[0].dim() != 3):
+    states = tensors_in(states)
+    if x.dim() != 3 or any(state.dim() != 3 for state in states):
         raise NoRuleError
     own = ["nsx" if batch_first else "snx", *["lny"] * len(states)]
     sequence = "nsz" if batch_first else "snz"
