@@ -1,8 +1,7 @@
-"""Operations that mix elements along dimensions: products of matrices, sums, norms, attention."""
+"""Operations that mix elements along dimensions: products of matrices, sums, norms."""
 
 from __future__ import annotations
 
-import math
 from functools import partial
 
 import torch
@@ -14,10 +13,6 @@ from captum_tgrad.decomposition.operations.arithmetic import homogeneous, of_deg
 from captum_tgrad.decomposition.operations.operation import records, require_constant
 from captum_tgrad.decomposition.places import elementwise
 from captum_tgrad.decomposition.places import mixing_places as mixing
-
-# On a CPU, larger blocks do not fit in the cache, and each needs new memory from the system.
-_BLOCK_OF_SCORES = {"cpu": 2**18}
-_BLOCK_OF_SCORES_ELSEWHERE = 2**24
 
 
 def linear(call: Call, output: Tensor) -> Bias | None:
@@ -48,55 +43,6 @@ def vector_norm(call: Call, output: Tensor) -> Bias | None:
 def standard_deviation(call: Call, output: Tensor) -> Bias | None:
     """A standard deviation is of degree one, a variance of degree two."""
     return of_degree(2 if call.name == "var" else 1, output)
-
-
-def attention(call: Call, output: Tensor) -> Bias | None:
-    """``b = y (1 - v) - k ((A * S) V - rowsum(A * S) y)``.
-
-    With the scores ``S = Q K' / sqrt(d)``, their softmax ``A`` after the mask, ``y = A V``; v is 1
-    if the values depend on the input, k counts which of queries and keys do.
-    """
-    names = ("query", "key", "value", "attn_mask", "is_causal", "scale")
-    query, key, value, mask, causal, scale = (call.bound[name] for name in names)
-    if call.bound["dropout_p"] or query.dim() != output.dim():
-        raise NoRuleError
-    require_constant(mask)
-    degree = int(query.requires_grad) + int(key.requires_grad)
-    of_values = int(value.requires_grad)
-    factor = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
-
-    def compute(y: Tensor, q: Tensor, k: Tensor, v: Tensor, *masks: Tensor) -> Tensor:
-        batch = math.prod(y.shape[:-2])
-        if k.dim() > 2 and k.shape[-3] != q.shape[-3]:  # grouped queries
-            k, v = (t.repeat_interleave(q.shape[-3] // t.shape[-3], -3) for t in (k, v))
-        block = _BLOCK_OF_SCORES.get(y.device.type, _BLOCK_OF_SCORES_ELSEWHERE)
-        rows = max(1, block // max(1, batch * k.shape[-2]))
-        # One tensor for all blocks: separate results would fragment the memory.
-        found = torch.empty_like(y)
-        for start in range(0, q.shape[-2], rows):
-            part = y[..., start : start + rows, :]
-            scores = (q[..., start : start + rows, :] * factor) @ k.transpose(-1, -2)
-            allowed = scores
-            for bias in masks:
-                own = bias[..., start : start + rows, :] if bias.shape[-2] != 1 else bias
-                if own.dtype == torch.bool:
-                    allowed = allowed.masked_fill(~own, -torch.inf)
-                else:
-                    allowed = allowed + own
-            if causal:
-                places = torch.arange(k.shape[-2], device=y.device)
-                queries = torch.arange(start, start + part.shape[-2], device=y.device)
-                allowed = allowed.masked_fill(places > queries[:, None], -torch.inf)
-            weights = allowed.softmax(-1).mul_(scores)
-            if masks or causal:
-                weights = weights.nan_to_num_(0)  # where everything is masked
-            moved = weights @ v - weights.sum(-1, keepdim=True) * part
-            found[..., start : start + rows, :] = part * (1 - of_values) - degree * moved
-        return found
-
-    masks = () if mask is None else (mask.reshape([1] * (2 - mask.dim()) + list(mask.shape)),)
-    uncut = tuple(range(max(output.dim() - 3, 0), output.dim()))
-    return ElementBias(compute, output, query, key, value, *masks, uncut=uncut)
 
 
 _REDUCED = "input, dim=None, keepdim=False"
@@ -156,13 +102,6 @@ OPERATIONS: dict[str, Operation] = {
     **records("diff", "input, n=1, dim=-1", places=mixing.differences, bias=homogeneous),
     **records("cumsum", "input, dim", places=elementwise.accumulated, bias=homogeneous),
     **records("glu", "input, dim=-1", places=mixing.halved),
-    **records(
-        "scaled_dot_product_attention",
-        "query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None, "
-        "enable_gqa=False",
-        places=mixing.attention,
-        bias=attention,
-    ),
     **records(
         "fft_fft fft_ifft fft_rfft fft_irfft",
         "input, n=None, dim=-1, norm=None",

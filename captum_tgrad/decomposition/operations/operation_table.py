@@ -13,6 +13,7 @@ from captum_tgrad.decomposition.call import NO_RECORD, Operation, operation_name
 from captum_tgrad.decomposition.operations import (
     activations,
     arithmetic,
+    attention,
     grids,
     mixing,
     moving,
@@ -23,6 +24,7 @@ from captum_tgrad.decomposition.operations import (
 OPERATIONS: dict[str, Operation] = {
     **activations.OPERATIONS,
     **arithmetic.OPERATIONS,
+    **attention.OPERATIONS,
     **grids.OPERATIONS,
     **mixing.OPERATIONS,
     **moving.OPERATIONS,

@@ -1,0 +1,95 @@
+"""Scaled dot-product attention."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from captum_tgrad.decomposition.bias import Bias, ElementBias
+from captum_tgrad.decomposition.call import Call, NoRuleError, Operation
+from captum_tgrad.decomposition.operations.operation import records, require_constant
+from captum_tgrad.decomposition.places import mixing_places
+
+# On a CPU, larger blocks do not fit in the cache.
+_BLOCK_OF_SCORES = {"cpu": 2**19}
+_BLOCK_OF_SCORES_ELSEWHERE = 2**24
+
+
+def attention(call: Call, output: Tensor) -> Bias | None:
+    """``b = y (1 - v) - k ((A * S) V - rowsum(A * S) y)``.
+
+    With the scores ``S = Q K' / sqrt(d)``, their softmax ``A`` after the mask, ``y = A V``; v is 1
+    if the values depend on the input, k counts which of queries and keys do.
+    """
+    names = ("query", "key", "value", "attn_mask", "is_causal", "scale")
+    query, key, value, mask, causal, scale = (call.bound[name] for name in names)
+    if call.bound["dropout_p"] or query.dim() != output.dim():
+        raise NoRuleError
+    require_constant(mask)
+    degree = int(query.requires_grad) + int(key.requires_grad)
+    is_constant = not value.requires_grad
+    factor = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
+
+    def compute(y: Tensor, q: Tensor, k: Tensor, v: Tensor, *masks: Tensor) -> Tensor:
+        found = _of_scores(y, q * factor, k, v, masks, causal).mul_(-degree)
+        return found.add_(y) if is_constant else found
+
+    masks = () if mask is None else (mask.reshape([1] * (2 - mask.dim()) + list(mask.shape)),)
+    uncut = tuple(range(max(output.dim() - 3, 0), output.dim()))
+    return ElementBias(compute, output, query, key, value, *masks, uncut=uncut)
+
+
+def _of_scores(
+    y: Tensor, q: Tensor, k: Tensor, v: Tensor, masks: tuple[Tensor, ...], causal: bool
+) -> Tensor:
+    """``(A * S) V - rowsum(A * S) y`` in blocks of queries, so that memory is linear in tokens."""
+    batch = y.shape[:-2]
+    if k.dim() > 2 and k.shape[-3] != q.shape[-3]:  # grouped queries
+        k, v = (t.repeat_interleave(q.shape[-3] // t.shape[-3], -3) for t in (k, v))
+    q, k, v = (t.expand(*batch, *t.shape[-2:]).reshape(-1, *t.shape[-2:]) for t in (q, k, v))
+    count, queries, keys = len(q), q.shape[1], k.shape[1]
+    block = _BLOCK_OF_SCORES.get(y.device.type, _BLOCK_OF_SCORES_ELSEWHERE)
+    rows = min(queries, max(1, block // max(1, count * keys)))
+    # All blocks have the same memory, and their results one tensor. New memory for each takes
+    # longer than the arithmetic, and fragments the memory.
+    memory = q.new_empty(2, count * rows * keys)
+    found = torch.empty_like(y)
+    for start in range(0, queries, rows):
+        part = slice(start, start + rows)
+        shape = (*q[:, part].shape[:2], keys)
+        scores, weights = (each[: math.prod(shape)].view(shape) for each in memory)
+        torch.bmm(q[:, part], k.transpose(1, 2), out=scores)
+        allowed = _masked(scores.view(*batch, *shape[1:]), masks, causal, part)
+        torch.softmax(allowed.view(shape), -1, out=weights)
+        weights.mul_(scores)
+        if masks or causal:
+            weights.nan_to_num_(0)  # where everything is masked
+        sums = weights.sum(-1, keepdim=True).view(*batch, -1, 1)
+        moved = torch.bmm(weights, v).view(*batch, *shape[1:2], -1)
+        found[..., part, :] = moved.addcmul_(sums, y[..., part, :], value=-1)
+    return found
+
+
+def _masked(scores: Tensor, masks: tuple[Tensor, ...], causal: bool, part: slice) -> Tensor:
+    """The scores of a part of the queries after the masks."""
+    for mask in masks:
+        own = mask[..., part, :] if mask.shape[-2] != 1 else mask
+        is_bool = own.dtype == torch.bool
+        scores = scores.masked_fill(~own, -torch.inf) if is_bool else scores + own
+    if causal:
+        rows, keys = scores.shape[-2:]
+        places = torch.arange(keys, device=scores.device)
+        queries = torch.arange(part.start, part.start + rows, device=scores.device)
+        scores = scores.masked_fill(places > queries[:, None], -torch.inf)
+    return scores
+
+
+OPERATIONS: dict[str, Operation] = records(
+    "scaled_dot_product_attention",
+    "query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None, "
+    "enable_gqa=False",
+    places=mixing_places.attention,
+    bias=attention,
+)
