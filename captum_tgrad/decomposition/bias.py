@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
-from captum_tgrad.decomposition.precision import in_full_precision
+from captum_tgrad.decomposition.precision import in_full_precision, without_autocast
 from captum_tgrad.decomposition.scratch import Scratch
 
 
@@ -121,7 +122,8 @@ class ElementBias:
         return value if self.scale == 1 else value * self.scale
 
     def _computed(self) -> Tensor:
-        return in_full_precision(self._compute(*map(in_full_precision, self._held)))
+        with without_autocast(self._held[0]) if self._held else nullcontext():
+            return in_full_precision(self._compute(*map(in_full_precision, self._held)))
 
     def part(self, dim: int, start: int, length: int, shape: torch.Size) -> ElementBias:
         """The bias of a block of an output of that shape."""

@@ -41,12 +41,15 @@ class Sums:
         beside: ``sum c`` and ``sum |c|`` of the elements without a place, each of shape ``(N,)``;
             None if all elements have one.
         grid: The cells; None if no element has a place.
+        filled: The share of each cell in ``beside``, shaped like ``signed``; None if all cells have
+            equal shares.
     """
 
     signed: Tensor
     absolute: Tensor
     beside: tuple[Tensor, Tensor] | None
     grid: Grid | None
+    filled: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -106,7 +109,7 @@ class Summing:
                 outside = beside.to(self.device), all_beside.to(self.device)
             if cells.device != self.device:
                 cells, all_cells = cells.to(self.device), all_cells.to(self.device)
-            sums[number] = Sums(cells, all_cells, outside, each.grid)
+            sums[number] = Sums(cells, all_cells, outside, each.grid, each.filled)
         if not self.with_magnitudes:
             return Reduced(sums)
         first = next(iter(by.values()))

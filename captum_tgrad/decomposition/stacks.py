@@ -77,9 +77,9 @@ def stacked(terms: Sequence[Reduced]) -> list[Stack]:
                 placed = torch.where(all_outside > 0, inside / (inside + all_outside), 1)
             # Elements without a place are spread evenly over the cells.
             per_cell = [*score.shape, *[1] * (signed.dim() - 2)]
-            cells = max(signed[0, 0].numel(), 1)
-            signed = signed + (outside / cells).reshape(per_cell)
-            absolute = absolute + (all_outside / cells).reshape(per_cell)
+            share = _shares([sums for _, sums in members], signed)
+            signed = signed + outside.reshape(per_cell) * share
+            absolute = absolute + all_outside.reshape(per_cell) * share
         # sum ReLU(c) and sum ReLU(-c) from sum c and sum |c|: two weighted sums instead of two
         # rectified copies of the activation. Rounding may leave -eps where the sum is zero.
         positive = torch.lerp(absolute, signed, 0.5)
@@ -101,6 +101,16 @@ def _beside(sums: Sequence[Sums], like: Tensor) -> list[Tensor]:
     nothing = (like.new_zeros(like.shape[1]),) * 2
     pairs = [each.beside or nothing for each in sums]
     return [torch.stack(each) for each in zip(*pairs, strict=True)]
+
+
+def _shares(sums: Sequence[Sums], like: Tensor) -> Tensor:
+    """The share of each cell in the evidence without a place, broadcastable to ``like``."""
+    even = like.new_tensor(1 / max(like[0, 0].numel(), 1))
+    if all(each.filled is None for each in sums):
+        return even
+    return torch.stack(
+        [even.expand_as(like[0]) if s.filled is None else s.filled.to(like) for s in sums]
+    )
 
 
 def stacks_of(terms: Sequence[Term], number: int) -> list[Stack]:

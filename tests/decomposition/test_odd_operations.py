@@ -226,6 +226,12 @@ EXACT = {
             x, x[:, :, :4], x[:, :, 2:] * 2, torch.eye(6, 4) + 0.1, scale=0.7
         )
     ),
+    "attention to no keys": lambda x: _sum(
+        F.scaled_dot_product_attention(x, x[:, :, :0], x[:, :, :0]) + x.square()
+    ),
+    "one head of queries for all keys": lambda x: _sum(
+        F.scaled_dot_product_attention(x[:, :1], x, x + 1).square()
+    ),
     "causal attention": lambda x: _sum(F.scaled_dot_product_attention(x, x, x, is_causal=True)),
     "distances of points to themselves": lambda x: _sum(
         torch.cdist(x.flatten(1, 2), x.flatten(1, 2))

@@ -23,8 +23,8 @@ def attention(call: Call, output: Tensor) -> Bias | None:
     With the scores ``S = Q K' / sqrt(d)``, their softmax ``A`` after the mask, ``y = A V``; v is 1
     if the values depend on the input, k counts which of queries and keys do.
     """
-    names = ("query", "key", "value", "attn_mask", "is_causal", "scale")
-    query, key, value, mask, causal, scale = (call.bound[name] for name in names)
+    names = ("query", "key", "value", "attn_mask", "is_causal", "scale", "enable_gqa")
+    query, key, value, mask, causal, scale, grouped = (call.bound[name] for name in names)
     if call.bound["dropout_p"] or query.dim() != output.dim():
         raise NoRuleError
     require_constant(mask)
@@ -33,6 +33,8 @@ def attention(call: Call, output: Tensor) -> Bias | None:
     factor = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
 
     def compute(y: Tensor, q: Tensor, k: Tensor, v: Tensor, *masks: Tensor) -> Tensor:
+        if grouped:  # several heads of queries share one of keys and values
+            k, v = (t.repeat_interleave(q.shape[-3] // t.shape[-3], -3) for t in (k, v))
         found = _of_scores(y, q * factor, k, v, masks, causal).mul_(-degree)
         return found.add_(y) if is_constant else found
 
@@ -46,10 +48,8 @@ def _of_scores(
 ) -> Tensor:
     """``(A * S) V - rowsum(A * S) y`` in blocks of queries, so that memory is linear in tokens."""
     batch = y.shape[:-2]
-    if k.dim() > 2 and k.shape[-3] != q.shape[-3]:  # grouped queries
-        k, v = (t.repeat_interleave(q.shape[-3] // t.shape[-3], -3) for t in (k, v))
-    q, k, v = (t.expand(*batch, *t.shape[-2:]).reshape(-1, *t.shape[-2:]) for t in (q, k, v))
-    count, queries, keys = len(q), q.shape[1], k.shape[1]
+    count, queries, keys = math.prod(batch), q.shape[-2], k.shape[-2]
+    q, k, v = (t.expand(*batch, *t.shape[-2:]).reshape(count, *t.shape[-2:]) for t in (q, k, v))
     block = _BLOCK_OF_SCORES.get(y.device.type, _BLOCK_OF_SCORES_ELSEWHERE)
     rows = min(queries, max(1, block // max(1, count * keys)))
     # All blocks have the same memory, and their results one tensor. New memory for each takes

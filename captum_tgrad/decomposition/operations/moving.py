@@ -95,6 +95,13 @@ OPERATIONS: dict[str, Operation] = {
     **records(
         "pad", "input, pad, mode='constant', value=None", places=padding.padded, bias=of_padding
     ),
+    **records(
+        "pad_sequence",
+        "sequences, batch_first=False, padding_value=0.0, padding_side='right'",
+        places=moving.moved,
+        bias=constants,
+        fill=(2,),
+    ),
     **records("setitem", places=moving.assigned, bias=constants, fill=(2,)),
     **records(
         "index_put index_copy scatter index_fill copy slice_copy masked_scatter",

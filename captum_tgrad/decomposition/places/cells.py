@@ -40,12 +40,8 @@ class Grid:
     def covers_evenly(self) -> bool:
         """Whether cells of equal width cover the whole input."""
         for cells, extent in zip(self.axes, self.extents, strict=True):
-            width = extent / len(cells)
-            middle = (
-                torch.arange(len(cells), dtype=torch.float64, device="cpu") * width
-                + (width - 1) / 2
-            )
-            if not torch.allclose(cells[:, 0], middle, atol=1e-6 * width):
+            even = even_cells(extent, len(cells))
+            if not torch.allclose(cells[:, 0], even[:, 0], atol=1e-6 * float(even[0, 1])):
                 return False
         return True
 
@@ -53,6 +49,23 @@ class Grid:
     def key(self) -> object:
         """A key that is equal for equal grids."""
         return tuple([cells.numpy().tobytes() for cells in self.axes])
+
+
+def even_cells(extent: int, count: int) -> Tensor:
+    """The middles and the widths of equal cells that cover an axis, shape ``(count, 2)``."""
+    width = extent / count
+    middles = torch.arange(count, dtype=torch.float64, device="cpu") * width + (width - 1) / 2
+    return torch.stack([middles, torch.full_like(middles, width)], 1)
+
+
+def shares_in_even_cells(cells: Tensor, extent: int, count: int) -> Tensor:
+    """The share of each cell that equal cells over the whole axis take."""
+    even = even_cells(extent, count)
+    low, high = borders_of(cells)
+    start, stop = borders_of(even)
+    overlap = torch.minimum(high[:, None], stop) - torch.maximum(low[:, None], start)
+    share = torch.where(overlap < 1e-6 * even[:, 1], 0, overlap)
+    return share / share.sum(1, keepdim=True)
 
 
 def borders_of(cells: Tensor) -> tuple[Tensor, Tensor]:
@@ -67,14 +80,19 @@ def redistributed(evidence: Tensor, shares: Sequence[Tensor | None]) -> Tensor:
     Args:
         evidence: Shape ``(..., *cells)``.
         shares: For each of the last dimensions the share of a cell that each new cell takes, shape
-            ``(cells, new cells)``; None if the cells do not change. If they have another dtype or
+            ``(cells, new cells)``, or ``(N, cells, new cells)`` if each sample, in the first
+            dimension, has its own; None if the cells do not change. If they have another dtype or
             device, they are converted.
     """
     for dim, matrix in enumerate(shares, -len(shares)):
         if matrix is None:
             continue
         matrix = matrix.to(evidence)
-        if dim == -1:
+        if matrix.dim() == 3:
+            lines = evidence.movedim(dim, -1)
+            new = lines.flatten(1, -2) @ matrix
+            evidence = new.reshape(*lines.shape[:-1], -1).movedim(-1, dim)
+        elif dim == -1:
             evidence = evidence @ matrix
         else:
             rest = evidence.shape[dim + 1 :]

@@ -37,7 +37,7 @@ def contracted(call: Call, equation: str, tensors: Sequence[Any], output: Tensor
     for letters, tensor in operands:
         for axis, claim in claims_of(tensor):
             own, index = _without_repeated(letters, claim.index)
-            whole = coordinates(index, claim.cells)
+            whole = coordinates(index, claim.cells, claim.by_sample)
             if whole is None:
                 continue
             summed = [d for d, letter in enumerate(own) if letter not in right]

@@ -7,7 +7,7 @@ image have shape ``(1, 1, H, 1)``.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 from weakref import WeakValueDictionary
 
@@ -46,19 +46,21 @@ class Coordinates:
         cells: The middle and the width of each cell in pixels of the input, and 1 where it is
             padding, else 0: shape ``(cells, 3)``, sorted. Pixel ``i`` reaches from ``i - 0.5`` to
             ``i + 0.5``.
+        by_sample: Whether each sample has its own.
+
+    Attributes:
+        dims: The dimensions on which it depends.
+        has_everywhere: Whether each element has a cell.
     """
 
-    __slots__ = ("__weakref__", "cells", "dims", "index")
+    __slots__ = ("__weakref__", "by_sample", "cells", "dims", "has_everywhere", "index")
 
-    def __init__(self, index: Tensor, cells: Tensor) -> None:
+    def __init__(self, index: Tensor, cells: Tensor, by_sample: bool = False) -> None:
         self.index = index
         self.cells = cells
+        self.by_sample = by_sample
         self.dims = tuple(dim for dim, size in enumerate(index.shape) if size != 1)
-
-    @property
-    def has_everywhere(self) -> bool:
-        """Whether each element has a cell."""
-        return bool((self.index > 0).all())
+        self.has_everywhere = bool((index > 0).all())
 
     def borders(self) -> tuple[Tensor, Tensor]:
         """The borders of each element's cell; inf and -inf if it has none."""
@@ -78,28 +80,30 @@ class Coordinates:
         missing = rank - self.index.dim()
         if missing == 0:
             return self
-        return _shared(self.index.reshape([1] * missing + list(self.index.shape)), self.cells)
+        index = self.index.reshape([1] * missing + list(self.index.shape))
+        return _shared(index, self.cells, self.by_sample)
 
 
 _all: WeakValueDictionary[object, Coordinates] = WeakValueDictionary()
 
 
-def _shared(index: Tensor, cells: Tensor) -> Coordinates:
+def _shared(index: Tensor, cells: Tensor, by_sample: bool) -> Coordinates:
     """Returns one object for equal coordinates, which is a key of caches."""
-    key = (tuple(index.shape), index.numpy().tobytes(), cells.numpy().tobytes())
+    key = (tuple(index.shape), index.numpy().tobytes(), cells.numpy().tobytes(), by_sample)
     known = _all.get(key)
     if known is None:
-        known = _all[key] = Coordinates(index, cells)
+        known = _all[key] = Coordinates(index, cells, by_sample)
     return known
 
 
 @torch.no_grad()
-def coordinates(index: Tensor, cells: Tensor) -> Coordinates | None:
+def coordinates(index: Tensor, cells: Tensor, by_sample: bool = False) -> Coordinates | None:
     """Coordinates in their smallest form; None if no element has a cell.
 
     Args:
         index: As for :class:`Coordinates`, broadcastable to the shape of the tensor.
         cells: As for :class:`Coordinates`, in any order; some may be equal.
+        by_sample: As for :class:`Coordinates`.
     """
     if index.numel() == 0:
         return None
@@ -112,24 +116,61 @@ def coordinates(index: Tensor, cells: Tensor) -> Coordinates | None:
     kept = torch.round(cells[used - 1], decimals=10)
     cells, order = kept.unique(dim=0, return_inverse=True)  # type: ignore[no-untyped-call]
     number = torch.cat([torch.zeros(1 - offset, dtype=torch.long, device="cpu"), order + 1])
-    return _shared(number[place].contiguous(), cells.contiguous())
+    return _shared(number[place].contiguous(), cells.contiguous(), by_sample)
 
 
 def _without_constant_dims(index: Tensor) -> Tensor:
-    """Reduces dimensions to size 1 if all elements with a cell along them have the same cell."""
+    """Reduces dimensions along which nothing changes to size 1."""
     for dim in range(index.dim()):
         if index.shape[dim] != 1 and index.stride(dim) == 0:
             index = index.narrow(dim, 0, 1)
     for dim in range(index.dim()):
-        if index.shape[dim] != 1:
-            largest = index.amax(dim, keepdim=True)
-            if bool(((index == largest) | (index == 0)).all()):
-                index = largest
+        first = index.narrow(dim, 0, 1)
+        if index.shape[dim] != 1 and torch.equal(index, first.expand_as(index)):
+            index = first
     return index
 
 
+@torch.no_grad()
+def without_gaps(claim: Coordinates, dims: Iterable[int]) -> Coordinates:
+    """Reduces ``dims`` to size 1 where all elements with a cell along them have the same cell.
+
+    The rows of an image on a canvas are then those of the canvas, also beside the image, where the
+    elements have no column.
+    """
+    index = claim.index
+    for dim in dims:
+        largest = index.amax(dim, keepdim=True)
+        if bool(((index == largest) | (index == 0)).all()):
+            index = largest
+    return _shared(index.contiguous(), claim.cells, claim.by_sample)
+
+
+@torch.no_grad()
+def of_each_sample(claim: Coordinates, samples: Coordinates, axis: Axis) -> Coordinates:
+    """Coordinates of which each sample has its own; a sample without a cell has the whole axis.
+
+    Args:
+        claim: The coordinates.
+        samples: The samples of the elements.
+        axis: The axis that ``claim`` is on.
+    """
+    others = [dim for dim in claim.dims if dim not in samples.dims]
+    has = claim.index.amax(others, keepdim=True) > 0 if others else claim.index > 0
+    has = has | (samples.index == 0)  # a sample without elements
+    index, cells = claim.index, claim.cells
+    if not bool(has.all()):
+        whole = torch.tensor([[(axis.extent - 1) / 2, axis.extent, 0]]).to(cells)
+        index, cells = torch.where(has, index, len(cells) + 1), torch.cat([cells, whole])
+    return coordinates(index, cells, by_sample=True) or claim
+
+
 def from_borders(
-    low: Tensor, high: Tensor, axis: Axis, padding: Tensor | None = None
+    low: Tensor,
+    high: Tensor,
+    axis: Axis,
+    padding: Tensor | None = None,
+    by_sample: bool = False,
 ) -> Coordinates | None:
     """Coordinates of cells from ``low`` to ``high``; no cell if ``high < low``.
 
@@ -141,6 +182,7 @@ def from_borders(
         high: The upper border.
         axis: The axis that the coordinates are on.
         padding: Whether each element is padding.
+        by_sample: As for :class:`Coordinates`.
     """
     if axis.input == SAMPLES:
         none = high - low > 1.5
@@ -152,12 +194,12 @@ def from_borders(
     cells = torch.stack([(low + high) / 2, high - low, flag], -1).reshape(-1, 3)
     cells = torch.where(none.reshape(-1, 1), 0, cells)
     cells, index = torch.round(cells, decimals=10).unique(dim=0, return_inverse=True)  # type: ignore[no-untyped-call]
-    return coordinates(torch.where(none, 0, index.reshape(low.shape) + 1), cells)
+    return coordinates(torch.where(none, 0, index.reshape(low.shape) + 1), cells, by_sample)
 
 
 def narrowed(claim: Coordinates | None) -> Coordinates | None:
     """Sets the width of overlapping windows with a constant step to that step."""
-    if claim is None or len(claim.cells) < 2:
+    if claim is None or len(claim.cells) < 2 or claim.by_sample:
         return claim
     middle, width = claim.cells[:, 0], claim.cells[:, 1]
     steps = middle.diff()
@@ -165,7 +207,7 @@ def narrowed(claim: Coordinates | None) -> Coordinates | None:
     if bool((width == width[0]).all()) and bool((steps == step).all()) and step < width[0] - 1e-6:
         cells = claim.cells.clone()
         cells[:, 1] = step
-        return _shared(claim.index, cells)
+        return _shared(claim.index, cells, by_sample=False)
     return claim
 
 
@@ -177,4 +219,4 @@ def along(shape: Sequence[int], dim: int, extent: int | None = None) -> Coordina
     )
     pixels = torch.arange(size, dtype=torch.float64, device="cpu")
     cells = torch.stack([pixels, torch.ones_like(pixels), torch.zeros_like(pixels)], 1)
-    return _shared(index, cells.contiguous())
+    return _shared(index, cells.contiguous(), by_sample=False)

@@ -82,7 +82,8 @@ def accumulated(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
             if dim in claim.dims:
                 low, high = claim.borders()
                 padding = claim.padding().long().cummin(dim).values.bool()
-                left = from_borders(low.cummin(dim).values, high.cummax(dim).values, axis, padding)
+                low, high = low.cummin(dim).values, high.cummax(dim).values
+                left = from_borders(low, high, axis, padding, claim.by_sample)
             found.setdefault(axis, []).append(left)
     return [places(given.shape, found)] * len(outputs)
 

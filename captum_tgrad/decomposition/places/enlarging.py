@@ -8,7 +8,12 @@ import torch
 from torch import Tensor
 
 from captum_tgrad.decomposition.places.bounded_cache import BoundedCache
-from captum_tgrad.decomposition.places.cells import Grid, borders_of, redistributed
+from captum_tgrad.decomposition.places.cells import (
+    Grid,
+    borders_of,
+    redistributed,
+    shares_in_even_cells,
+)
 
 _known: BoundedCache[Tensor] = BoundedCache()
 
@@ -49,14 +54,7 @@ def on_whole_input(evidence: Tensor, grid: Grid) -> Tensor:
 
 
 def _shares_on_whole_input(cells: Tensor, extent: int) -> Tensor:
-    """The share of each cell that equal cells over the whole axis take."""
-    size = max(round(extent / float(cells[:, 1].min())), 1)
-    width = extent / size
-    start = torch.arange(size, dtype=torch.float64, device="cpu") * width - 0.5
-    low, high = borders_of(cells)
-    overlap = torch.minimum(high[:, None], start + width) - torch.maximum(low[:, None], start)
-    share = torch.where(overlap < 1e-6 * width, 0, overlap)
-    return share / share.sum(1, keepdim=True)
+    return shares_in_even_cells(cells, extent, max(round(extent / float(cells[:, 1].min())), 1))
 
 
 def weights(source: Grid, target: Grid, like: Tensor) -> list[Tensor]:
@@ -70,7 +68,7 @@ def weights(source: Grid, target: Grid, like: Tensor) -> list[Tensor]:
 def _matrices(source: Grid, target: Grid, like: Tensor) -> list[Tensor | None]:
     """The share of each source cell that each target cell takes; None if the cells are equal."""
     return [
-        None if torch.equal(cells, others) else _cached(_enlarging, cells, others, like)
+        None if torch.equal(cells, others) else _cached(enlarging, cells, others, like)
         for cells, others in zip(source.axes, target.axes, strict=True)
     ]
 
@@ -92,10 +90,11 @@ def _cached(
 def _enlarged_units(source: Tensor, target: Tensor) -> Tensor:
     if torch.equal(source, target):
         return torch.ones(len(source), dtype=torch.float64, device="cpu")
-    return _enlarging(source, target).sum(1)
+    return enlarging(source, target).sum(1)
 
 
-def _enlarging(source: Tensor, target: Tensor) -> Tensor:
+def enlarging(source: Tensor, target: Tensor) -> Tensor:
+    """The share of each source cell that each target cell takes, along one axis."""
     middle, width = source[:, 0].contiguous(), source[:, 1]
     low, high = borders_of(source)
     start, stop = borders_of(target)

@@ -78,7 +78,7 @@ def regridded(
         torch.from_numpy(np.stack(borders))[number].reshape(shape).movedim(-1, dim)
         for borders in (lows, highs)
     )
-    return from_borders(first, last, axis)
+    return from_borders(first, last, axis, by_sample=claim.by_sample)
 
 
 def _new_line(

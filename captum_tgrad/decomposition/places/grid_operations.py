@@ -53,13 +53,13 @@ def _in_groups(
         return mixed(claim, [channel], axis)
     shape = list(claim.index.shape)
     split = claim.index.reshape([*shape[:channel], groups, -1, *shape[channel + 1 :]])
-    inside = Coordinates(split, claim.cells)
+    inside = Coordinates(split, claim.cells, claim.by_sample)
     parts = []
     for left in mixed(inside, [channel + 1], axis):
         index = left.index.squeeze(channel + 1)
         if channel in left.dims:
             index = index.repeat_interleave(channels // groups, channel)
-        if (part := coordinates(index, left.cells)) is not None:
+        if (part := coordinates(index, left.cells, claim.by_sample)) is not None:
             parts.append(part)
     return parts
 

@@ -106,7 +106,7 @@ def _as_numbers(tensor: Tensor, index: Tensor | None) -> Tensor:
     if index is not None:
         return index.float().expand(tensor.shape)
     if tensor.is_floating_point() or tensor.is_complex():
-        return torch.zeros((), device="cpu").expand(tensor.shape)
+        return torch.zeros((), dtype=torch.float, device="cpu").expand(tensor.shape)
     return tensor.detach().cpu()
 
 

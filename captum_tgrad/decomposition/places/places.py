@@ -17,6 +17,8 @@ from captum_tgrad.decomposition.places.coordinates import (
     coordinates,
     from_borders,
     narrowed,
+    of_each_sample,
+    without_gaps,
 )
 
 Claims = Mapping[Axis, tuple[Coordinates, ...]]
@@ -55,15 +57,33 @@ _all: WeakValueDictionary[object, Places] = WeakValueDictionary()
 def places(shape: Sequence[int], claims: Mapping[Axis, Iterable[Coordinates | None]]) -> Places:
     """Makes the places of a tensor, one object for equal places; reconciles claims on one axis."""
     kept: dict[Axis, tuple[Coordinates, ...]] = {}
-    for axis, given in claims.items():
-        merged = _merged([claim for claim in given if claim is not None], axis)
-        if merged:
+    samples: Coordinates | None = None
+    for axis in sorted(claims, key=lambda axis: axis.input != SAMPLES):
+        own = [_dense(claim, shape, axis, samples) for claim in claims[axis] if claim is not None]
+        if merged := _merged(own, axis, set(samples.dims) if samples else set()):
             kept[axis] = merged
+            if axis.input == SAMPLES and len(merged) == 1:
+                (samples,) = merged
     key = (tuple(shape), tuple(kept.items()))
     known = _all.get(key)
     if known is None:
         known = _all[key] = Places(tuple(shape), kept)
     return known
+
+
+def _dense(
+    claim: Coordinates, shape: Sequence[int], axis: Axis, samples: Coordinates | None
+) -> Coordinates:
+    """Coordinates without gaps, except that what fills up one sample has no place in the others."""
+    if axis.input == SAMPLES:
+        # If only one sample has elements, the rest along their first dimension is of the others.
+        fit = [dim for dim in claim.dims if shape[dim] == axis.extent > 1]
+        return without_gaps(claim, [*(dim for dim in claim.dims if dim not in fit), *fit[:0:-1]])
+    of_samples = samples.dims if samples else ()
+    dense = without_gaps(claim, [dim for dim in claim.dims if dim not in of_samples])
+    if samples is None or axis.input < 0 or not set(of_samples) & set(dense.dims):
+        return dense
+    return of_each_sample(dense, samples, axis)
 
 
 @lru_cache(maxsize=64)
@@ -108,13 +128,13 @@ def has_places(given: Places) -> bool:
     return any(axis.input != SAMPLES and axis.is_place for axis in given.claims)
 
 
-def _merged(claims: list[Coordinates], axis: Axis) -> tuple[Coordinates, ...]:
+def _merged(claims: list[Coordinates], axis: Axis, of_samples: set[int]) -> tuple[Coordinates, ...]:
     if len(claims) < 2:
         return tuple(claims)
     kept: list[Coordinates] = []
     for claim in dict.fromkeys(claims):
         for position, other in enumerate(kept):
-            both = _reconciled(other, claim, axis)
+            both = _reconciled(other, claim, axis, of_samples)
             if both is not None:
                 kept[position] = both
                 break
@@ -124,14 +144,18 @@ def _merged(claims: list[Coordinates], axis: Axis) -> tuple[Coordinates, ...]:
 
 
 @torch.no_grad()
-def _reconciled(one: Coordinates, other: Coordinates, axis: Axis) -> Coordinates | None:
+def _reconciled(
+    one: Coordinates, other: Coordinates, axis: Axis, of_samples: set[int]
+) -> Coordinates | None:
     """The coordinates of elements with two claims, or None if the claims contradict each other."""
-    if one is other or set(one.dims) < set(other.dims):
+    dims, other_dims = (set(claim.dims) - of_samples for claim in (one, other))
+    if one is other or dims < other_dims:
         return other
-    if set(other.dims) < set(one.dims):
+    if other_dims < dims:
         return one
-    if one.dims != other.dims:
+    if dims != other_dims:
         return None
+    by_sample = one.by_sample or other.by_sample
     if axis.input != SAMPLES and (finer := _finer(one, other)) is not None:
         return finer
     low, high = one.borders()
@@ -143,7 +167,8 @@ def _reconciled(one: Coordinates, other: Coordinates, axis: Axis) -> Coordinates
     allowed = -0.5 if axis.input == SAMPLES else 1e-6
     if bool((gap[both] > allowed).any()):
         return None
-    return from_borders(hull_low, hull_high, axis, one.padding() & other.padding())
+    padding = one.padding() & other.padding()
+    return from_borders(hull_low, hull_high, axis, padding, by_sample)
 
 
 def _finer(one: Coordinates, other: Coordinates) -> Coordinates | None:
@@ -154,7 +179,8 @@ def _finer(one: Coordinates, other: Coordinates) -> Coordinates | None:
         if float(width.max()) < float(limit.min()) * (1 - 1e-6):
             index = torch.where(large.index > 0, large.index + len(small.cells), 0)
             index = torch.where(small.index > 0, small.index, index)
-            return coordinates(index, torch.cat([small.cells, large.cells]))
+            by_sample = small.by_sample or large.by_sample
+            return coordinates(index, torch.cat([small.cells, large.cells]), by_sample)
     return None
 
 
@@ -187,7 +213,9 @@ def mixed(claim: Coordinates, dims: Iterable[int], axis: Axis) -> list[Coordinat
         parts.append([torch.where(apart, start, hull[0]), hull[1]])
     padding = padding.reshape(rest)
     found = [
-        narrowed(from_borders(low.reshape(rest), high.reshape(rest), axis, padding))
+        narrowed(
+            from_borders(low.reshape(rest), high.reshape(rest), axis, padding, claim.by_sample)
+        )
         for low, high in parts
     ]
     return list(dict.fromkeys(each for each in found if each is not None))

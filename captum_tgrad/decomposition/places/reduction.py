@@ -11,8 +11,15 @@ import torch
 from torch import Tensor
 
 from captum_tgrad.decomposition.places.bounded_cache import BoundedCache
-from captum_tgrad.decomposition.places.cells import Grid, borders_of, redistributed
+from captum_tgrad.decomposition.places.cells import (
+    Grid,
+    borders_of,
+    even_cells,
+    redistributed,
+    shares_in_even_cells,
+)
 from captum_tgrad.decomposition.places.coordinates import SAMPLES, Axis, Coordinates
+from captum_tgrad.decomposition.places.enlarging import enlarging
 from captum_tgrad.decomposition.places.places import Places
 
 
@@ -33,9 +40,12 @@ class Reduction:
             elements of each sample without a place, then those without a sample. The dimensions on
             which the position does not depend have size 1. Several tensors if elements have several
             places; none if all are in order.
-        spread: For each axis, the shares of the counted cells in those of ``grid``; None if they
-            are the same cells.
+        spread: For each axis, the shares of the counted cells in those of ``grid``, shape
+            ``(counted, cells)``, or ``(N, counted, cells)`` if each sample has its own; None if
+            they are the same cells.
         sizes: The number of counted cells along each axis.
+        filled: The share of each cell in the evidence of a sample that has no place, shape
+            ``(N, 1, *cells)``; None if all cells have equal shares.
         has_unknown_samples: Whether the sample of some elements is unknown.
         all_placed: Whether each element has a place.
     """
@@ -46,6 +56,7 @@ class Reduction:
     indices: tuple[Tensor, ...]
     spread: tuple[Tensor | None, ...]
     sizes: tuple[int, ...]
+    filled: Tensor | None = None
     has_unknown_samples: bool = False
     all_placed: bool = True
     _on_device: dict[object, tuple[Tensor, ...]] = field(default_factory=dict)
@@ -143,7 +154,7 @@ class Reduction:
             cells = _without_empty(cells, elements)
         shared = torch.where(elements > 0, cells / elements, 0)
         # The adjoint of the redistribution in into_cells.
-        transposed = [None if matrix is None else matrix.T for matrix in self.spread]
+        transposed = [None if matrix is None else matrix.mT for matrix in self.spread]
         shared = redistributed(shared, transposed).reshape(-1)
         flat = torch.cat([shared, shared.new_zeros(self.samples + 1)])
         found = [flat[index].expand(self.summed_shape) for index in self._indices(cells)]
@@ -182,6 +193,7 @@ def reduction(given: Places, axes: Sequence[Axis], samples: int) -> Reduction:
 
 
 _MOST_CLAIMS = 4
+_MOST_SHARES = 2**24  # of cells of samples in pixels; beyond it, cells are not interpolated
 
 
 def _reduction(given: Places, axes: Sequence[Axis], samples: int) -> Reduction:
@@ -195,8 +207,19 @@ def _reduction(given: Places, axes: Sequence[Axis], samples: int) -> Reduction:
     cells = [_cells(claims, axis) for claims, axis in zip(own, axes, strict=True)]
     sizes = [len(each) for each, _ in cells]
     tidied = [_tidied(each) for each, _ in cells]
+    differs = False
+    if any(claim.by_sample for claims in own for claim in claims):
+        has = [_cells_of_samples(len(each), numbers, sample, samples) for each, numbers in cells]
+        differs = not all(bool(each.all()) for each in has)
+        if differs:
+            tidied = [
+                _by_sample(each, of, axis)
+                for (each, _), of, axis in zip(cells, has, axes, strict=True)
+            ]
     # The evidence of an element with two claims is divided between them.
     where = [_where([of[slot % len(of)] for _, of in cells], sizes) for slot in range(count)]
+    if differs:
+        where = [torch.where(_is_whole(cell, cells, axes, sizes), -1, cell) for cell in where]
     all_placed = all(bool((cell >= 0).all()) for cell in where)
     if not any(bool((cell >= 0).any()) for cell in where):
         sizes, tidied, where = [], [], [torch.zeros([1] * rank, dtype=torch.long, device="cpu")]
@@ -214,6 +237,7 @@ def _reduction(given: Places, axes: Sequence[Axis], samples: int) -> Reduction:
         and bool((indices[0].reshape(-1) == torch.arange(samples * total, device="cpu")).all())
         and all(matrix is None for _, matrix in tidied)
     )
+    spread = tuple([matrix for _, matrix in tidied])
     return Reduction(
         samples=samples,
         summed_shape=tuple([given.shape[dim] if dim in dims else 1 for dim in range(rank)]),
@@ -221,8 +245,9 @@ def _reduction(given: Places, axes: Sequence[Axis], samples: int) -> Reduction:
         if sizes
         else None,
         indices=() if in_order else tuple(indices),
-        spread=tuple([matrix for _, matrix in tidied]),
+        spread=spread,
         sizes=tuple(sizes),
+        filled=_filled(indices, (samples, 1, *sizes), spread) if differs and sizes else None,
         has_unknown_samples=bool((sample < 0).any()),
         all_placed=all_placed,
     )
@@ -263,6 +288,20 @@ def _where(numbers: list[Tensor], sizes: list[int]) -> Tensor:
     return torch.where(placed, cell, -1)
 
 
+def _is_whole(
+    where: Tensor,
+    cells: Sequence[tuple[Tensor, Sequence[Tensor]]],
+    axes: Sequence[Axis],
+    sizes: Sequence[int],
+) -> Tensor:
+    """Whether cells of the grid cover the whole input, which is no place."""
+    whole = torch.ones(sizes, dtype=torch.bool, device="cpu")
+    for dim, ((own, _), axis) in enumerate(zip(cells, axes, strict=True)):
+        along = own[:, 1] >= axis.extent * (1 - 1e-6)
+        whole &= along.reshape([-1 if d == dim else 1 for d in range(len(sizes))])
+    return whole.reshape(-1)[where.clamp_min(0)]
+
+
 def _sample_numbers(given: Places, samples: int, rank: int) -> Tensor:
     """The number of each element's sample, -1 if unknown; broadcastable to the tensor."""
     if samples == 1:
@@ -273,6 +312,51 @@ def _sample_numbers(given: Places, samples: int, rank: int) -> Tensor:
     (claim,) = own
     number = torch.cat([torch.full((1,), -1, device="cpu"), claim.cells[:, 0].round().long()])
     return number[claim.index]
+
+
+def _filled(
+    indices: Sequence[Tensor], shape: tuple[int, ...], spread: Sequence[Tensor | None]
+) -> Tensor:
+    """The cells of each sample, with equal shares; the whole input if a sample has none."""
+    has = torch.zeros(math.prod(shape), dtype=torch.float64, device="cpu")
+    for index in indices:
+        has[index[index < len(has)]] = 1
+    cells = redistributed(has.reshape(shape), spread)
+    total = cells.flatten(1).sum(1).reshape(-1, *[1] * (len(shape) - 1))
+    return torch.where(total > 0, cells / total, 1 / cells[0].numel())
+
+
+def _cells_of_samples(
+    count: int, numbers: Sequence[Tensor], sample: Tensor, samples: int
+) -> Tensor:
+    """Whether each sample has elements in each cell, shape ``(samples, count)``."""
+    has = torch.zeros(samples, count, dtype=torch.bool, device="cpu")
+    for number in numbers:
+        at, of = torch.broadcast_tensors(number, sample)  # type: ignore[no-untyped-call]
+        known = (at >= 0) & (of >= 0)
+        has[of[known], at[known]] = True
+    return has
+
+
+def _by_sample(cells: Tensor, has: Tensor, axis: Axis) -> tuple[Tensor, Tensor | None]:
+    """Pixels, and the shares of each sample's cells in them, as if the sample were alone.
+
+    Args:
+        cells: The cells of all samples.
+        has: Whether each sample has elements in each cell.
+        axis: The axis that the cells are on.
+    """
+    pixels = even_cells(axis.extent, axis.extent)
+    are_pixels = (cells[:, 1:2] == 1).all() & (cells[:, :1] == pixels[:, 0]).any(1).all()
+    if bool(are_pixels) or has.numel() * axis.extent > _MOST_SHARES:
+        return pixels, shares_in_even_cells(cells, axis.extent, axis.extent)
+    shares = torch.zeros(*has.shape, axis.extent, dtype=torch.float64, device="cpu")
+    for own, share in zip(has, shares, strict=True):
+        if bool(own.any()):
+            tidied, matrix = _tidied(cells[own])
+            enlarged = enlarging(tidied, pixels)
+            share[own] = enlarged if matrix is None else matrix @ enlarged
+    return pixels, shares / shares.sum(-1, keepdim=True).clamp_min(1e-30)
 
 
 def _tidied(cells: Tensor) -> tuple[Tensor, Tensor | None]:
