@@ -148,20 +148,25 @@ def without_gaps(claim: Coordinates, dims: Iterable[int]) -> Coordinates:
 
 @torch.no_grad()
 def of_each_sample(claim: Coordinates, samples: Coordinates, axis: Axis) -> Coordinates:
-    """Coordinates of which each sample has its own; a sample without a cell has the whole axis.
+    """Notes whether the samples have different cells; one without any has the whole axis.
 
     Args:
         claim: The coordinates.
         samples: The samples of the elements.
         axis: The axis that ``claim`` is on.
     """
-    others = [dim for dim in claim.dims if dim not in samples.dims]
-    has = claim.index.amax(others, keepdim=True) > 0 if others else claim.index > 0
-    has = has | (samples.index == 0)  # a sample without elements
+    at, of = torch.broadcast_tensors(claim.index, samples.index)  # type: ignore[no-untyped-call]
+    known = (at > 0) & (of > 0)
+    has = torch.zeros(len(samples.cells) + 1, len(claim.cells) + 1, dtype=torch.bool, device="cpu")
+    has[of[known], at[known]] = True
+    if bool(has[1:, 1:].all()):
+        return claim
     index, cells = claim.index, claim.cells
-    if not bool(has.all()):
+    has[0] = True
+    if not bool(has.any(1).all()):
         whole = torch.tensor([[(axis.extent - 1) / 2, axis.extent, 0]]).to(cells)
-        index, cells = torch.where(has, index, len(cells) + 1), torch.cat([cells, whole])
+        index = torch.where(has.any(1)[samples.index], index, len(cells) + 1)
+        cells = torch.cat([cells, whole])
     return coordinates(index, cells, by_sample=True) or claim
 
 

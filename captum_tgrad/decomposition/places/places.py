@@ -76,14 +76,21 @@ def _dense(
 ) -> Coordinates:
     """Coordinates without gaps, except that what fills up one sample has no place in the others."""
     if axis.input == SAMPLES:
-        # If only one sample has elements, the rest along their first dimension is of the others.
-        fit = [dim for dim in claim.dims if shape[dim] == axis.extent > 1]
-        return without_gaps(claim, [*(dim for dim in claim.dims if dim not in fit), *fit[:0:-1]])
-    of_samples = samples.dims if samples else ()
-    dense = without_gaps(claim, [dim for dim in claim.dims if dim not in of_samples])
-    if samples is None or axis.input < 0 or not set(of_samples) & set(dense.dims):
+        fit = {dim for dim in claim.dims if shape[dim] == axis.extent > 1}
+        dense = without_gaps(claim, set(claim.dims) - fit)
+        for dim in sorted(fit, reverse=True):
+            # If only one sample has elements, the rest of its last dimension is of the others.
+            if fit & set(dense.dims) - {dim}:
+                dense = without_gaps(dense, [dim])
         return dense
-    return of_each_sample(dense, samples, axis)
+    of_samples = set(samples.dims) if samples else set[int]()
+    dense = without_gaps(claim, set(claim.dims) - of_samples)
+    if samples is None or axis.input < 0 or not of_samples & set(dense.dims):
+        return dense
+    found = of_each_sample(dense, samples, axis)
+    if found.by_sample or not samples.has_everywhere:
+        return found
+    return without_gaps(found, of_samples & set(found.dims))
 
 
 @lru_cache(maxsize=64)

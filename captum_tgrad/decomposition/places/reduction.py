@@ -11,15 +11,13 @@ import torch
 from torch import Tensor
 
 from captum_tgrad.decomposition.places.bounded_cache import BoundedCache
-from captum_tgrad.decomposition.places.cells import (
-    Grid,
-    borders_of,
-    even_cells,
-    redistributed,
-    shares_in_even_cells,
-)
+from captum_tgrad.decomposition.places.cells import Grid, redistributed
 from captum_tgrad.decomposition.places.coordinates import SAMPLES, Axis, Coordinates
-from captum_tgrad.decomposition.places.enlarging import enlarging
+from captum_tgrad.decomposition.places.map_cells import (
+    are_whole_input,
+    cells_of_map,
+    shares_of_samples,
+)
 from captum_tgrad.decomposition.places.places import Places
 
 
@@ -193,7 +191,6 @@ def reduction(given: Places, axes: Sequence[Axis], samples: int) -> Reduction:
 
 
 _MOST_CLAIMS = 4
-_MOST_SHARES = 2**24  # of cells of samples in pixels; beyond it, cells are not interpolated
 
 
 def _reduction(given: Places, axes: Sequence[Axis], samples: int) -> Reduction:
@@ -206,23 +203,16 @@ def _reduction(given: Places, axes: Sequence[Axis], samples: int) -> Reduction:
     own = [claims if len(claims) in (1, count) else () for claims in own]
     cells = [_cells(claims, axis) for claims, axis in zip(own, axes, strict=True)]
     sizes = [len(each) for each, _ in cells]
-    tidied = [_tidied(each) for each, _ in cells]
-    differs = False
-    if any(claim.by_sample for claims in own for claim in claims):
-        has = [_cells_of_samples(len(each), numbers, sample, samples) for each, numbers in cells]
-        differs = not all(bool(each.all()) for each in has)
-        if differs:
-            tidied = [
-                _by_sample(each, of, axis)
-                for (each, _), of, axis in zip(cells, has, axes, strict=True)
-            ]
+    by_sample = any(claim.by_sample for claims in own for claim in claims)
+    on_map, differs = cells_of_map(cells, axes, sample if by_sample else None, samples)
     # The evidence of an element with two claims is divided between them.
     where = [_where([of[slot % len(of)] for _, of in cells], sizes) for slot in range(count)]
     if differs:
-        where = [torch.where(_is_whole(cell, cells, axes, sizes), -1, cell) for cell in where]
+        whole = are_whole_input([each for each, _ in cells], axes)
+        where = [torch.where(whole[cell.clamp_min(0)], -1, cell) for cell in where]
     all_placed = all(bool((cell >= 0).all()) for cell in where)
     if not any(bool((cell >= 0).any()) for cell in where):
-        sizes, tidied, where = [], [], [torch.zeros([1] * rank, dtype=torch.long, device="cpu")]
+        sizes, on_map, where = [], [], [torch.zeros([1] * rank, dtype=torch.long, device="cpu")]
         own = []
     dims = {dim for claims in own for claim in claims for dim in claim.dims}
     dims |= {dim for dim, size in enumerate(sample.shape) if size != 1}
@@ -235,19 +225,21 @@ def _reduction(given: Places, axes: Sequence[Axis], samples: int) -> Reduction:
         len(indices) == 1
         and indices[0].numel() == samples * total
         and bool((indices[0].reshape(-1) == torch.arange(samples * total, device="cpu")).all())
-        and all(matrix is None for _, matrix in tidied)
+        and all(matrix is None for _, matrix in on_map)
     )
-    spread = tuple([matrix for _, matrix in tidied])
+    spread = tuple([matrix for _, matrix in on_map])
     return Reduction(
         samples=samples,
         summed_shape=tuple([given.shape[dim] if dim in dims else 1 for dim in range(rank)]),
-        grid=Grid(tuple([each for each, _ in tidied]), tuple(a.extent for a in axes))
+        grid=Grid(tuple([each for each, _ in on_map]), tuple(a.extent for a in axes))
         if sizes
         else None,
         indices=() if in_order else tuple(indices),
         spread=spread,
         sizes=tuple(sizes),
-        filled=_filled(indices, (samples, 1, *sizes), spread) if differs and sizes else None,
+        filled=shares_of_samples(indices, (samples, 1, *sizes), spread)
+        if differs and sizes
+        else None,
         has_unknown_samples=bool((sample < 0).any()),
         all_placed=all_placed,
     )
@@ -288,20 +280,6 @@ def _where(numbers: list[Tensor], sizes: list[int]) -> Tensor:
     return torch.where(placed, cell, -1)
 
 
-def _is_whole(
-    where: Tensor,
-    cells: Sequence[tuple[Tensor, Sequence[Tensor]]],
-    axes: Sequence[Axis],
-    sizes: Sequence[int],
-) -> Tensor:
-    """Whether cells of the grid cover the whole input, which is no place."""
-    whole = torch.ones(sizes, dtype=torch.bool, device="cpu")
-    for dim, ((own, _), axis) in enumerate(zip(cells, axes, strict=True)):
-        along = own[:, 1] >= axis.extent * (1 - 1e-6)
-        whole &= along.reshape([-1 if d == dim else 1 for d in range(len(sizes))])
-    return whole.reshape(-1)[where.clamp_min(0)]
-
-
 def _sample_numbers(given: Places, samples: int, rank: int) -> Tensor:
     """The number of each element's sample, -1 if unknown; broadcastable to the tensor."""
     if samples == 1:
@@ -312,76 +290,3 @@ def _sample_numbers(given: Places, samples: int, rank: int) -> Tensor:
     (claim,) = own
     number = torch.cat([torch.full((1,), -1, device="cpu"), claim.cells[:, 0].round().long()])
     return number[claim.index]
-
-
-def _filled(
-    indices: Sequence[Tensor], shape: tuple[int, ...], spread: Sequence[Tensor | None]
-) -> Tensor:
-    """The cells of each sample, with equal shares; the whole input if a sample has none."""
-    has = torch.zeros(math.prod(shape), dtype=torch.float64, device="cpu")
-    for index in indices:
-        has[index[index < len(has)]] = 1
-    cells = redistributed(has.reshape(shape), spread)
-    total = cells.flatten(1).sum(1).reshape(-1, *[1] * (len(shape) - 1))
-    return torch.where(total > 0, cells / total, 1 / cells[0].numel())
-
-
-def _cells_of_samples(
-    count: int, numbers: Sequence[Tensor], sample: Tensor, samples: int
-) -> Tensor:
-    """Whether each sample has elements in each cell, shape ``(samples, count)``."""
-    has = torch.zeros(samples, count, dtype=torch.bool, device="cpu")
-    for number in numbers:
-        at, of = torch.broadcast_tensors(number, sample)  # type: ignore[no-untyped-call]
-        known = (at >= 0) & (of >= 0)
-        has[of[known], at[known]] = True
-    return has
-
-
-def _by_sample(cells: Tensor, has: Tensor, axis: Axis) -> tuple[Tensor, Tensor | None]:
-    """Pixels, and the shares of each sample's cells in them, as if the sample were alone.
-
-    Args:
-        cells: The cells of all samples.
-        has: Whether each sample has elements in each cell.
-        axis: The axis that the cells are on.
-    """
-    pixels = even_cells(axis.extent, axis.extent)
-    are_pixels = (cells[:, 1:2] == 1).all() & (cells[:, :1] == pixels[:, 0]).any(1).all()
-    if bool(are_pixels) or has.numel() * axis.extent > _MOST_SHARES:
-        return pixels, shares_in_even_cells(cells, axis.extent, axis.extent)
-    shares = torch.zeros(*has.shape, axis.extent, dtype=torch.float64, device="cpu")
-    for own, share in zip(has, shares, strict=True):
-        if bool(own.any()):
-            tidied, matrix = _tidied(cells[own])
-            enlarged = enlarging(tidied, pixels)
-            share[own] = enlarged if matrix is None else matrix @ enlarged
-    return pixels, shares / shares.sum(-1, keepdim=True).clamp_min(1e-30)
-
-
-def _tidied(cells: Tensor) -> tuple[Tensor, Tensor | None]:
-    """Cells that do not overlap, and the shares of the given cells in them; None if the same."""
-    low, high = borders_of(cells)
-    if len(cells) < 2 or bool((high[:-1] <= low[1:] + 1e-6 * cells[1:, 1]).all()):
-        return cells, None
-    width = cells[:, 1]
-    finest = width.min()
-    if bool((width < finest * (1 + 1e-6)).all()):
-        steps = cells[:, 0].diff()
-        if bool((steps == steps[0]).all()):  # sliding windows
-            return torch.stack([cells[:, 0], steps[:1].expand(len(cells))], 1), None
-        between = (cells[1:, 0] + cells[:-1, 0]) / 2
-        low = torch.cat([low[:1], torch.maximum(low[1:], between)])
-        high = torch.cat([torch.minimum(high[:-1], between), high[-1:]])
-        return torch.stack([(low + high) / 2, high - low], 1), None
-    # Two grids: a coarse cell on the fine grid is divided among the fine cells.
-    fine = width < finest * (1 + 1e-6)
-    overlap = torch.minimum(high[:, None], high[fine]) - torch.maximum(low[:, None], low[fine])
-    share = overlap.clamp_min(0)
-    covered = (share.sum(1) > 0.99 * width) & ~fine
-    kept = ~covered
-    matrix = torch.eye(len(cells), dtype=torch.float64, device="cpu")[:, kept]
-    columns = fine[kept].nonzero().flatten()
-    rows = covered.nonzero().flatten()
-    matrix[rows[:, None], columns] = share[covered] / share[covered].sum(1, keepdim=True)
-    return cells[kept], matrix

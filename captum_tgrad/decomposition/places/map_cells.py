@@ -1,0 +1,132 @@
+"""The cells of a map, from the cells of the elements that it sums."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from captum_tgrad.decomposition.places.cells import (
+    borders_of,
+    even_cells,
+    redistributed,
+    shares_in_even_cells,
+)
+from captum_tgrad.decomposition.places.coordinates import Axis
+from captum_tgrad.decomposition.places.enlarging import enlarging
+
+_MOST_SHARES = 2**24  # of cells of samples in pixels; beyond it, cells are not interpolated
+
+
+OnMap = tuple[Tensor, Tensor | None]
+"""Cells of a map along one axis, and the shares of the elements' cells in them; None if equal."""
+
+
+def cells_of_map(
+    cells: Sequence[tuple[Tensor, Sequence[Tensor]]],
+    axes: Sequence[Axis],
+    sample: Tensor | None,
+    samples: int,
+) -> tuple[list[OnMap], bool]:
+    """The cells of a map along each axis.
+
+    Args:
+        cells: The cells of the elements along each axis, and for each claim the number of each
+            element's cell, -1 if it has none.
+        axes: The axes.
+        sample: The sample of each element; None if all samples have the same cells.
+        samples: The batch size.
+
+    Returns:
+        The cells, and whether samples have elements in different cells.
+    """
+    if sample is not None:
+        has = [_cells_of_samples(len(each), numbers, sample, samples) for each, numbers in cells]
+        if not all(bool(each.all()) for each in has):
+            parts = zip(cells, has, axes, strict=True)
+            return [_pixels(each, own, axis) for (each, _), own, axis in parts], True
+    return [_tidied(each) for each, _ in cells], False
+
+
+def _tidied(cells: Tensor) -> OnMap:
+    """Cells that do not overlap, and the shares of the given cells in them; None if the same."""
+    low, high = borders_of(cells)
+    if len(cells) < 2 or bool((high[:-1] <= low[1:] + 1e-6 * cells[1:, 1]).all()):
+        return cells, None
+    width = cells[:, 1]
+    finest = width.min()
+    if bool((width < finest * (1 + 1e-6)).all()):
+        steps = cells[:, 0].diff()
+        if bool((steps == steps[0]).all()):  # sliding windows
+            return torch.stack([cells[:, 0], steps[:1].expand(len(cells))], 1), None
+        between = (cells[1:, 0] + cells[:-1, 0]) / 2
+        low = torch.cat([low[:1], torch.maximum(low[1:], between)])
+        high = torch.cat([torch.minimum(high[:-1], between), high[-1:]])
+        return torch.stack([(low + high) / 2, high - low], 1), None
+    # Two grids: a coarse cell on the fine grid is divided among the fine cells.
+    fine = width < finest * (1 + 1e-6)
+    overlap = torch.minimum(high[:, None], high[fine]) - torch.maximum(low[:, None], low[fine])
+    share = overlap.clamp_min(0)
+    covered = (share.sum(1) > 0.99 * width) & ~fine
+    kept = ~covered
+    matrix = torch.eye(len(cells), dtype=torch.float64, device="cpu")[:, kept]
+    columns = fine[kept].nonzero().flatten()
+    rows = covered.nonzero().flatten()
+    matrix[rows[:, None], columns] = share[covered] / share[covered].sum(1, keepdim=True)
+    return cells[kept], matrix
+
+
+def _cells_of_samples(
+    count: int, numbers: Sequence[Tensor], sample: Tensor, samples: int
+) -> Tensor:
+    """Whether each sample has elements in each cell, shape ``(samples, count)``."""
+    has = torch.zeros(samples, count, dtype=torch.bool, device="cpu")
+    for number in numbers:
+        at, of = torch.broadcast_tensors(number, sample)  # type: ignore[no-untyped-call]
+        known = (at >= 0) & (of >= 0)
+        has[of[known], at[known]] = True
+    return has
+
+
+def _pixels(cells: Tensor, has: Tensor, axis: Axis) -> OnMap:
+    """Pixels, and the shares of each sample's cells in them, as if the sample were alone.
+
+    Args:
+        cells: The cells of all samples.
+        has: Whether each sample has elements in each cell.
+        axis: The axis that the cells are on.
+    """
+    pixels = even_cells(axis.extent, axis.extent)
+    are_pixels = (cells[:, 1:2] == 1).all() & (cells[:, :1] == pixels[:, 0]).any(1).all()
+    if bool(are_pixels) or has.numel() * axis.extent > _MOST_SHARES:
+        return pixels, shares_in_even_cells(cells, axis.extent, axis.extent)
+    shares = torch.zeros(*has.shape, axis.extent, dtype=torch.float64, device="cpu")
+    for own, share in zip(has, shares, strict=True):
+        if bool(own.any()):
+            finest, matrix = _tidied(cells[own])
+            enlarged = enlarging(finest, pixels)
+            share[own] = enlarged if matrix is None else matrix @ enlarged
+    return pixels, shares / shares.sum(-1, keepdim=True).clamp_min(1e-30)
+
+
+def are_whole_input(cells: Sequence[Tensor], axes: Sequence[Axis]) -> Tensor:
+    """Whether each cell of the grid covers the whole input, which is no place; flattened."""
+    whole = torch.ones([len(own) for own in cells], dtype=torch.bool, device="cpu")
+    for dim, (own, axis) in enumerate(zip(cells, axes, strict=True)):
+        along = own[:, 1] >= axis.extent * (1 - 1e-6)
+        whole &= along.reshape([-1 if d == dim else 1 for d in range(len(axes))])
+    return whole.reshape(-1)
+
+
+def shares_of_samples(
+    indices: Sequence[Tensor], shape: tuple[int, ...], spread: Sequence[Tensor | None]
+) -> Tensor:
+    """The cells of each sample, with equal shares; the whole input if a sample has none."""
+    has = torch.zeros(math.prod(shape), dtype=torch.float64, device="cpu")
+    for index in indices:
+        has[index[index < len(has)]] = 1
+    cells = redistributed(has.reshape(shape), spread)
+    total = cells.flatten(1).sum(1).reshape(-1, *[1] * (len(shape) - 1))
+    return torch.where(total > 0, cells / total, 1 / cells[0].numel())
