@@ -207,3 +207,22 @@ def test_the_default_type_changes_nothing():
         _assert_as_alone(network, TOKENS[:3], lengths, channel_dim=2)
     finally:
         torch.set_default_dtype(torch.float32)
+
+
+def test_windows_that_are_merged_with_the_samples():
+    weights = torch.rand(15, 5).double()
+
+    def network(x, _):
+        windows = EMBED(x).unfold(1, 3, 1).reshape(-1, 15)
+        return HEAD((windows @ weights).tanh().view(len(x), -1, 5).sum(1))
+
+    _assert_as_alone(network, TOKENS, torch.arange(6), channel_dim=2)
+
+
+def test_as_many_steps_as_samples_and_steps_first():
+    def network(x, _):
+        steps = EMBED(x[:, :3]).transpose(0, 1)
+        steps = torch.cat([torch.ones_like(steps[:1]), steps])
+        return HEAD(CONV(steps.permute(1, 2, 0)).mean(2))
+
+    _assert_as_alone(network, TOKENS[:4], torch.arange(4), channel_dim=2)
