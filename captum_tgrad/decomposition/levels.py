@@ -76,7 +76,7 @@ def _levels(
     rounding = _ROUNDINGS * max(torch.finfo(each.score.dtype).eps for each in stacks)
     levels: dict[int, tuple[list[WeightedMaps], list[Tensor]]] = {}
     for each, mass, score in zip(stacks, masses, scores, strict=True):
-        if each.grid is not None and math.prod(each.grid.sizes) > 1:
+        if each.grid is not None and not each.grid.has_one_cell:
             weight = torch.where(mass > least, score / mass, 0)
             net = scaled(each.positive - each.negative, direction).clamp_min_(0)
             maps, shares = levels.setdefault(_octave(each.grid), ([], []))
@@ -92,6 +92,6 @@ def _octave(grid: Grid) -> int:
     Resolutions that differ by a border only, such as 149 and 147, are one level. If the sides
     differ between axes, their geometric mean counts.
     """
-    sides = [math.log2(float(cells[:, 1].min())) for cells in grid.axes]
+    sides = [math.log2(side) for side in grid.finest_sides]
     # Halves are rounded down, also if the last digit of a coordinate is off.
     return math.ceil(sum(sides) / len(sides) - 0.5 - 1e-6)

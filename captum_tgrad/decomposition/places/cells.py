@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,13 +20,17 @@ class Grid:
         axes: For each spatial axis of the input the middle and the width of the cells, sorted:
             shape ``(cells, 2)``, float64. Pixel ``i`` reaches from ``i - 0.5`` to ``i + 0.5``.
         extents: The number of pixels of the input along each axis.
+        sides: The sides of the cells of a sample, if each sample has its own and the map is in
+            pixels; those of the input if no sample has more than one.
     """
 
     axes: tuple[Tensor, ...]
     extents: tuple[int, ...]
+    sides: tuple[float, ...] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"axes": self.axes, "extents": self.extents}  # without the cached properties
+        names = ("axes", "extents", "sides")  # without the cached properties
+        return {name: getattr(self, name) for name in names}
 
     def __repr__(self) -> str:
         cells, pixels = (" x ".join(map(str, each)) for each in (self.sizes, self.extents))
@@ -35,6 +40,16 @@ class Grid:
     def sizes(self) -> list[int]:
         """The number of cells along each axis."""
         return [len(cells) for cells in self.axes]
+
+    @property
+    def has_one_cell(self) -> bool:
+        """Whether no sample has more than one cell."""
+        return math.prod(self.sizes) == 1 or self.sides == self.extents
+
+    @property
+    def finest_sides(self) -> Sequence[float]:
+        """The sides of the smallest cell, in pixels."""
+        return self.sides or [float(cells[:, 1].min()) for cells in self.axes]
 
     @cached_property
     def covers_evenly(self) -> bool:
@@ -48,7 +63,7 @@ class Grid:
     @cached_property
     def key(self) -> object:
         """A key that is equal for equal grids."""
-        return tuple([cells.numpy().tobytes() for cells in self.axes])
+        return (self.sides, *[cells.numpy().tobytes() for cells in self.axes])
 
 
 def even_cells(extent: int, count: int) -> Tensor:

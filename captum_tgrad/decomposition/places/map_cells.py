@@ -29,7 +29,7 @@ def cells_of_map(
     axes: Sequence[Axis],
     sample: Tensor | None,
     samples: int,
-) -> tuple[list[OnMap], bool]:
+) -> tuple[list[OnMap], tuple[float, ...] | None]:
     """The cells of a map along each axis.
 
     Args:
@@ -40,14 +40,18 @@ def cells_of_map(
         samples: The batch size.
 
     Returns:
-        The cells, and whether samples have elements in different cells.
+        The cells, and the ``sides`` of their :class:`Grid`.
     """
     if sample is not None:
         has = [_cells_of_samples(len(each), numbers, sample, samples) for each, numbers in cells]
         if not all(bool(each.all()) for each in has):
             parts = zip(cells, has, axes, strict=True)
-            return [_pixels(each, own, axis) for (each, _), own, axis in parts], True
-    return [_tidied(each) for each, _ in cells], False
+            on_map = [_pixels(each, own, axis) for (each, _), own, axis in parts]
+            counts = torch.stack([own.sum(1) for own in has]).prod(0)
+            if bool((counts <= 1).all()):
+                return on_map, tuple([axis.extent for axis in axes])
+            return on_map, tuple([float(each[:, 1].min()) for each, _ in cells])
+    return [_tidied(each) for each, _ in cells], None
 
 
 def _tidied(cells: Tensor) -> OnMap:

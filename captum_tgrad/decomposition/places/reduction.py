@@ -204,10 +204,10 @@ def _reduction(given: Places, axes: Sequence[Axis], samples: int) -> Reduction:
     cells = [_cells(claims, axis) for claims, axis in zip(own, axes, strict=True)]
     sizes = [len(each) for each, _ in cells]
     by_sample = any(claim.by_sample for claims in own for claim in claims)
-    on_map, differs = cells_of_map(cells, axes, sample if by_sample else None, samples)
+    on_map, sides = cells_of_map(cells, axes, sample if by_sample else None, samples)
     # The evidence of an element with two claims is divided between them.
     where = [_where([of[slot % len(of)] for _, of in cells], sizes) for slot in range(count)]
-    if differs:
+    if sides is not None:
         whole = are_whole_input([each for each, _ in cells], axes)
         where = [torch.where(whole[cell.clamp_min(0)], -1, cell) for cell in where]
     all_placed = all(bool((cell >= 0).all()) for cell in where)
@@ -231,14 +231,14 @@ def _reduction(given: Places, axes: Sequence[Axis], samples: int) -> Reduction:
     return Reduction(
         samples=samples,
         summed_shape=tuple([given.shape[dim] if dim in dims else 1 for dim in range(rank)]),
-        grid=Grid(tuple([each for each, _ in on_map]), tuple(a.extent for a in axes))
+        grid=Grid(tuple([each for each, _ in on_map]), tuple(a.extent for a in axes), sides)
         if sizes
         else None,
         indices=() if in_order else tuple(indices),
         spread=spread,
         sizes=tuple(sizes),
         filled=shares_of_samples(indices, (samples, 1, *sizes), spread)
-        if differs and sizes
+        if sides is not None and sizes
         else None,
         has_unknown_samples=bool((sample < 0).any()),
         all_placed=all_placed,
