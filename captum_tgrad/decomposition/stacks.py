@@ -103,14 +103,16 @@ def _beside(sums: Sequence[Sums], like: Tensor) -> list[Tensor]:
     return [torch.stack(each) for each in zip(*pairs, strict=True)]
 
 
-def _shares(sums: Sequence[Sums], like: Tensor) -> Tensor:
+def _shares(sums: Sequence[Sums], like: Tensor) -> Tensor | float:
     """The share of each cell in the evidence without a place, broadcastable to ``like``."""
-    even = like.new_tensor(1 / max(like[0, 0].numel(), 1))
+    even = 1 / max(like[0, 0].numel(), 1)
     if all(each.filled is None for each in sums):
         return even
-    return torch.stack(
-        [even.expand_as(like[0]) if s.filled is None else s.filled.to(like) for s in sums]
-    )
+    shares = torch.full_like(like, even)
+    for share, each in zip(shares, sums, strict=True):
+        if each.filled is not None:
+            share.copy_(each.filled)
+    return shares
 
 
 def stacks_of(terms: Sequence[Term], number: int) -> list[Stack]:

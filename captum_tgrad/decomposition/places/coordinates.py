@@ -50,17 +50,20 @@ class Coordinates:
 
     Attributes:
         dims: The dimensions on which it depends.
-        has_everywhere: Whether each element has a cell.
     """
 
-    __slots__ = ("__weakref__", "by_sample", "cells", "dims", "has_everywhere", "index")
+    __slots__ = ("__weakref__", "by_sample", "cells", "dims", "index")
 
     def __init__(self, index: Tensor, cells: Tensor, by_sample: bool = False) -> None:
         self.index = index
         self.cells = cells
         self.by_sample = by_sample
         self.dims = tuple(dim for dim, size in enumerate(index.shape) if size != 1)
-        self.has_everywhere = bool((index > 0).all())
+
+    @property
+    def has_everywhere(self) -> bool:
+        """Whether each element has a cell."""
+        return bool((self.index > 0).all())
 
     def borders(self) -> tuple[Tensor, Tensor]:
         """The borders of each element's cell; inf and -inf if it has none."""
@@ -155,19 +158,32 @@ def of_each_sample(claim: Coordinates, samples: Coordinates, axis: Axis) -> Coor
         samples: The samples of the elements.
         axis: The axis that ``claim`` is on.
     """
-    at, of = torch.broadcast_tensors(claim.index, samples.index)  # type: ignore[no-untyped-call]
-    known = (at > 0) & (of > 0)
-    has = torch.zeros(len(samples.cells) + 1, len(claim.cells) + 1, dtype=torch.bool, device="cpu")
-    has[of[known], at[known]] = True
-    if bool(has[1:, 1:].all()):
+    sample = samples.index - 1
+    has = cells_of_samples([claim.index - 1], sample, (len(samples.cells), len(claim.cells)))
+    if bool(has.all()):
         return claim
-    index, cells = claim.index, claim.cells
-    has[0] = True
-    if not bool(has.any(1).all()):
+    index, cells, without = claim.index, claim.cells, ~has.any(1)
+    if bool(without.any()):
         whole = torch.tensor([[(axis.extent - 1) / 2, axis.extent, 0]]).to(cells)
-        index = torch.where(has.any(1)[samples.index], index, len(cells) + 1)
+        index = torch.where(without[sample] & (sample >= 0), len(cells) + 1, index)
         cells = torch.cat([cells, whole])
     return coordinates(index, cells, by_sample=True) or claim
+
+
+def cells_of_samples(numbers: Iterable[Tensor], sample: Tensor, shape: tuple[int, int]) -> Tensor:
+    """Whether each sample has elements in each cell.
+
+    Args:
+        numbers: The number of each element's cell, for each claim; -1 if it has none.
+        sample: The sample of each element, -1 if it is unknown.
+        shape: The number of samples and of cells.
+    """
+    has = torch.zeros(shape, dtype=torch.bool, device="cpu")
+    for number in numbers:
+        at, of = torch.broadcast_tensors(number, sample)  # type: ignore[no-untyped-call]
+        known = (at >= 0) & (of >= 0)
+        has[of[known], at[known]] = True
+    return has
 
 
 def from_borders(

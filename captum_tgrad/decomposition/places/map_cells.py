@@ -14,7 +14,7 @@ from captum_tgrad.decomposition.places.cells import (
     redistributed,
     shares_in_even_cells,
 )
-from captum_tgrad.decomposition.places.coordinates import Axis
+from captum_tgrad.decomposition.places.coordinates import Axis, cells_of_samples
 from captum_tgrad.decomposition.places.enlarging import enlarging
 
 _MOST_SHARES = 2**24  # of cells of samples in pixels; beyond it, cells are not interpolated
@@ -43,7 +43,7 @@ def cells_of_map(
         The cells, and the ``sides`` of their :class:`Grid`.
     """
     if sample is not None:
-        has = [_cells_of_samples(len(each), numbers, sample, samples) for each, numbers in cells]
+        has = [cells_of_samples(numbers, sample, (samples, len(each))) for each, numbers in cells]
         if not all(bool(each.all()) for each in has):
             parts = zip(cells, has, axes, strict=True)
             on_map = [_pixels(each, own, axis) for (each, _), own, axis in parts]
@@ -80,18 +80,6 @@ def _tidied(cells: Tensor) -> OnMap:
     rows = covered.nonzero().flatten()
     matrix[rows[:, None], columns] = share[covered] / share[covered].sum(1, keepdim=True)
     return cells[kept], matrix
-
-
-def _cells_of_samples(
-    count: int, numbers: Sequence[Tensor], sample: Tensor, samples: int
-) -> Tensor:
-    """Whether each sample has elements in each cell, shape ``(samples, count)``."""
-    has = torch.zeros(samples, count, dtype=torch.bool, device="cpu")
-    for number in numbers:
-        at, of = torch.broadcast_tensors(number, sample)  # type: ignore[no-untyped-call]
-        known = (at >= 0) & (of >= 0)
-        has[of[known], at[known]] = True
-    return has
 
 
 def _pixels(cells: Tensor, has: Tensor, axis: Axis) -> OnMap:
