@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -90,12 +89,11 @@ class Trace(TorchFunctionMode):
         super().__exit__(exception_type, exception, traceback)  # type: ignore[no-untyped-call]
         self._modules.__exit__(exception_type, exception, traceback)
 
-    @contextmanager
-    def _resumed(self) -> Iterator[None]:
-        """A context in which the trace sees the operations inside the call that it handles."""
+    def _inside(self, func: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Calls a function in the trace, which sees the operations inside of it."""
         super().__enter__()  # type: ignore[no-untyped-call]
         try:
-            yield
+            return func(*args, **kwargs)
         finally:
             super().__exit__(None, None, None)  # type: ignore[no-untyped-call]
 
@@ -148,12 +146,10 @@ class Trace(TorchFunctionMode):
             args, kwargs = (kwargs["input"],), {k: v for k, v in kwargs.items() if k != "input"}
         record = operation_of(func)
         if record is NO_RECORD and (inner := without_override_check(func)) is not None:
-            with self._resumed():
-                return inner(*args, **kwargs)
+            return self._inside(inner, *args, **kwargs)
         if record.parts is not None:
             try:
-                with self._resumed():
-                    return record.parts(func, *args, **kwargs)
+                return self._inside(record.parts, func, *args, **kwargs)
             except NoRuleError:
                 pass
         constants = {id(t): t.detach() for t in following if self.recorder.origin(t) is None}

@@ -34,11 +34,8 @@ class Origin(NamedTuple):
 
 def origin_of(tensor: Any) -> Origin | None:
     """The origin of ``tensor`` in the running trace; None if the trace has not seen it."""
-    known = getattr(tensor, _ORIGIN, None)
-    if known is None:
-        return None
-    origin: Origin = known[0]
-    return None if origin.lifetime.is_over else origin
+    known: tuple[Origin, int] | None = getattr(tensor, _ORIGIN, None)
+    return None if known is None or known[0].lifetime.is_over else known[0]
 
 
 def is_stale(tensor: Tensor) -> bool:
