@@ -121,17 +121,29 @@ def _reference(layer, cell, x, states, depends, output):
     ids=str,
 )
 def test_a_layer_has_the_terms_of_its_steps(name, form, depends):
+    _compare_with_steps(name, form, depends, torch.float64, {"rtol": 1e-10, "atol": 1e-12})
+
+
+@pytest.mark.parametrize("depends", [(True, True), (True, False), (False, True)], ids=str)
+@pytest.mark.parametrize("form", FORMS, ids=str)
+def test_a_layer_that_torch_runs_as_one_operation_has_the_terms_of_its_steps(form, depends):
+    _compare_with_steps("lstm", form, depends, torch.float32, {"rtol": 1e-5, "atol": 1e-6})
+
+
+def _compare_with_steps(name, form, depends, dtype, tolerance):
+    """Compares a layer with the same layer in float64, step by step."""
     kind, _, options = LAYERS[name]
     torch.manual_seed(0)
-    layer = kind(3, 4, **options, **form).double().requires_grad_(False)
+    layer = kind(3, 4, **options, **form).to(dtype).requires_grad_(False)
     count = layer.num_layers * (1 + layer.bidirectional)
     size = form.get("proj_size", 4)
-    x, width = _random(2, 5, 3, seed=0), size * (1 + layer.bidirectional)
-    states = [_random(count, 2, size, seed=1), _random(count, 2, 4, seed=2)]
+    width = size * (1 + layer.bidirectional)
+    x = _random(2, 5, 3, seed=0).to(dtype)
+    states = [_random(count, 2, size, seed=1).to(dtype), _random(count, 2, 4, seed=2).to(dtype)]
     states = states[: 1 + (name == "lstm")]
-    over_y = _random(2, 5, width, seed=3)
+    over_y = _random(2, 5, width, seed=3).to(dtype)
     over_y = over_y if layer.batch_first else over_y.transpose(0, 1)
-    over_ends = [_random(count, 1, s.shape[2], seed=4 + n) for n, s in enumerate(states)]
+    over_ends = [_random(count, 1, s.shape[2], seed=4 + n).to(dtype) for n, s in enumerate(states)]
 
     def output(y, ends):
         whole = (y * over_y).sum((1 if layer.batch_first else 0, 2))
@@ -149,21 +161,23 @@ def test_a_layer_has_the_terms_of_its_steps(name, form, depends):
     whole = TGradAttribution(network).decompose(
         inputs, channel_dim=(2,) * depends[0] + (None,) * len(states) * depends[1]
     )
-    gradient, expected = _reference(layer, CELLS[name][1], x, states, depends, output)
-    torch.testing.assert_close(whole.delta, torch.zeros(2).double(), rtol=0, atol=1e-12)
+    x, states = x.double(), [state.double() for state in states]
+    over_y, over_ends = over_y.double(), [over.double() for over in over_ends]
+    gradient, expected = _reference(layer.double(), CELLS[name][1], x, states, depends, output)
+
+    def compare(found, wanted):
+        torch.testing.assert_close(found.double(), wanted, **tolerance)
+
+    compare(whole.delta, torch.zeros(2).double())
     if depends[0]:
         own = whole.inputs[0]
-        torch.testing.assert_close(
-            (own.positive - own.negative).squeeze(1), (gradient * x).sum(2), rtol=1e-10, atol=1e-12
-        )
+        compare((own.positive - own.negative).squeeze(1), (gradient * x).sum(2))
     assert len(whole.biases) == len(expected)
     for term, (positive, negative) in zip(whole.biases, expected, strict=True):
-        score = (positive - negative).sum(1)
-        torch.testing.assert_close(term.score, score, rtol=1e-10, atol=1e-12)
+        compare(term.score, (positive - negative).sum(1))
         if depends[0]:
-            found = term.maps[0]
-            torch.testing.assert_close(found.positive[:, 0], positive, rtol=1e-10, atol=1e-12)
-            torch.testing.assert_close(found.negative[:, 0], negative, rtol=1e-10, atol=1e-12)
+            compare(term.maps[0].positive[:, 0], positive)
+            compare(term.maps[0].negative[:, 0], negative)
 
 
 @pytest.mark.parametrize("depends", list(itertools.product([True, False], repeat=2))[:3])
@@ -367,6 +381,11 @@ def test_autocast_is_no_false_alarm(kind):
         with torch.autocast("cpu", torch.bfloat16):
             return layer(x)[0].float().sum((1, 2))
 
+    try:
+        network(torch.randn(3, 6, 4))
+    except RuntimeError as error:
+        pytest.skip(f"torch cannot run the layer in bfloat16 on this processor: {error}")
+
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
         whole = TGradAttribution(network).decompose(torch.randn(3, 6, 4), channel_dim=2)
@@ -444,23 +463,22 @@ def test_what_a_layer_has_read_may_be_overwritten(how):
     torch.testing.assert_close(whole.input.score, (gradient * x).sum((1, 2)))
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.RNN])
-def test_a_layer_is_freed_with_its_graph(kind):
+def test_a_layer_is_freed_with_its_graph(kind, dtype):
     torch.manual_seed(0)
-    layer = kind(3, 4, batch_first=True)
-    freed = []
-
-    def network(x):
-        y, _ = layer(x)
-        freed.append(weakref.ref(y))
-        return y.sum((1, 2))
-
+    layer = kind(3, 4, batch_first=True).to(dtype)
+    explainer = TGradAttribution(lambda x: layer(x)[0].sum((1, 2)))
+    steps, counts = torch.randn(2, 5, 3, dtype=dtype), []
+    gc.collect()
     gc.disable()
     try:
-        TGradAttribution(network).attribute(torch.randn(2, 5, 3), channel_dim=2)
-        assert freed[0]() is None
+        for _ in range(3):
+            explainer.attribute(steps, channel_dim=2)
+            counts.append(sum(type(value) is torch.Tensor for value in gc.get_objects()))
     finally:
         gc.enable()
+    assert counts[1] == counts[2]
 
 
 @pytest.mark.parametrize("how", ["layer", "cell"])
@@ -550,6 +568,64 @@ def test_a_cell_and_a_layer_with_keywords():
             warnings.simplefilter("ignore", UserWarning)  # places, which need arguments in order
             whole = TGradAttribution(network).decompose(_random(2, 3, 3, seed=1), channel_dim=2)
         torch.testing.assert_close(whole.delta, torch.zeros(2).double(), rtol=0, atol=1e-12)
+
+
+def test_biases_that_an_lstm_does_not_use():
+    torch.manual_seed(0)
+    layer, x = nn.LSTM(3, 4), torch.randn(2, 5, 3)
+    first = torch.zeros(1, 2, 4)
+
+    def network(x):
+        has_biases = False
+        options = has_biases, 1, 0.0, False, False, True
+        return torch.lstm(x, (first, first), layer._flat_weights, *options)[0].sum((1, 2))
+
+    leaf = x.clone().requires_grad_()
+    try:
+        (gradient,) = torch.autograd.grad(network(leaf).sum(), leaf)
+    except RuntimeError as error:
+        pytest.skip(f"torch refuses them: {error}")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # places of a layer that runs as a whole
+        whole = TGradAttribution(network).decompose(x, channel_dim=2)
+    torch.testing.assert_close(whole.input.score, (gradient * x).sum((1, 2)))
+
+
+@pytest.mark.parametrize("what", ["input", "output", "states", "weights"])
+def test_what_an_lstm_that_torch_runs_as_one_operation_reads_may_be_overwritten(what):
+    torch.manual_seed(0)
+    layer, x = nn.LSTM(3, 3, batch_first=True), torch.randn(2, 5, 3)
+
+    def network(x, in_place=True):
+        z = x * 1.0
+        first = (torch.zeros(1, 2, 3), z[None, :, 0] * 1.0)
+        y, (_, cell) = layer(z, first)
+        if not in_place:
+            y, cell = {
+                "input": lambda: (z + y, cell),
+                "output": lambda: (y.exp(), cell),
+                "states": lambda: (y, cell.exp()),
+                "weights": lambda: (y, cell),
+            }[what]()
+        elif what == "input":
+            y = z.add_(y)
+        elif what == "output":
+            y.exp_()
+        elif what == "states":
+            first[1].mul_(0.0)
+            cell.exp_()
+        else:
+            with torch.no_grad():
+                layer.weight_hh_l0.mul_(1.0)
+        return y.square().sum((1, 2)) + cell.sum((0, 2))
+
+    whole = TGradAttribution(network).decompose(x, channel_dim=2)
+    leaf = x.clone().requires_grad_()
+    output = network(leaf, in_place=False)
+    (gradient,) = torch.autograd.grad(output.sum(), leaf)
+    torch.testing.assert_close(whole.output, output.detach())
+    torch.testing.assert_close(whole.input.score, (gradient * x).sum((1, 2)))
+    torch.testing.assert_close(whole.delta, torch.zeros(2), rtol=0, atol=1e-5)
 
 
 def test_both_states_of_a_cell_may_be_overwritten():

@@ -206,8 +206,10 @@ def _inputs_and_weights(call: Call) -> tuple[list[Tensor], list[Tensor]]:
         weights = [weight for weight in weights if weight is not None]
         fits = x.dim() == 2 and len(weights) in (2, 4)
     else:
-        x, states, weights, _, layers, _, _, both, batch_first = call.args
-        fits = x.dim() == 3 and layers == 1 and not both and not batch_first
+        x, states, weights, has_biases, layers, _, _, both, batch_first = call.args
+        # torch takes biases that it does not use.
+        fits = bool(has_biases) == (len(weights) > 3)
+        fits = fits and x.dim() == 3 and layers == 1 and not both and not batch_first
     if not fits:
         raise NoRuleError
     require_constant(*weights)
