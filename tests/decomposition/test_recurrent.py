@@ -600,21 +600,15 @@ def test_what_an_lstm_that_torch_runs_as_one_operation_reads_may_be_overwritten(
         z = x * 1.0
         first = (torch.zeros(1, 2, 3), z[None, :, 0] * 1.0)
         y, (_, cell) = layer(z, first)
-        if not in_place:
-            y, cell = {
-                "input": lambda: (z + y, cell),
-                "output": lambda: (y.exp(), cell),
-                "states": lambda: (y, cell.exp()),
-                "weights": lambda: (y, cell),
-            }[what]()
-        elif what == "input":
-            y = z.add_(y)
-        elif what == "output":
-            y.exp_()
-        elif what == "states":
+        if what == "input":
+            y = z.add_(y) if in_place else z + y
+        if what == "output":
+            y = y.exp_() if in_place else y.exp()
+        if what == "states":
+            cell = cell.exp_() if in_place else cell.exp()
+        if in_place and what == "states":
             first[1].mul_(0.0)
-            cell.exp_()
-        else:
+        if in_place and what == "weights":
             with torch.no_grad():
                 layer.weight_hh_l0.mul_(1.0)
         return y.square().sum((1, 2)) + cell.sum((0, 2))

@@ -207,9 +207,8 @@ def _inputs_and_weights(call: Call) -> tuple[list[Tensor], list[Tensor]]:
         fits = x.dim() == 2 and len(weights) in (2, 4)
     else:
         x, states, weights, has_biases, layers, _, _, both, batch_first = call.args
-        # torch takes biases that it does not use.
-        fits = bool(has_biases) == (len(weights) > 3)
-        fits = fits and x.dim() == 3 and layers == 1 and not both and not batch_first
+        uses_all = bool(has_biases) == (len(weights) > 3)  # torch may ignore biases in the list
+        fits = uses_all and x.dim() == 3 and layers == 1 and not both and not batch_first
     if not fits:
         raise NoRuleError
     require_constant(*weights)
