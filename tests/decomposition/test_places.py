@@ -365,3 +365,132 @@ def test_the_last_of_cumulative_sums_is_at_the_whole_row(form):
     assert term.resolution == f"{H} x 1"
     c = -(X.sum(3) + 1).square()  # a square is of degree two: b = -y
     torch.testing.assert_close(term.negative[:, 0, :, 0], -c.sum(1))
+
+
+def _on_the_line(forward):
+    """The evidence of the last term on each pixel of ``LINE``."""
+    term = TGradAttribution(forward).decompose(LINE[None, None]).terms[-1]
+    on_input = term.maps[0]
+    (cells,) = on_input.grid.axes
+    pixels = torch.zeros(len(LINE)).double()
+    evidence = (on_input.positive + on_input.negative).flatten()
+    for (middle, width), own in zip(cells.tolist(), evidence.tolist(), strict=True):
+        low, high = middle - width / 2 + 0.5, middle + width / 2 + 0.5
+        for pixel in range(len(LINE)):
+            pixels[pixel] += own * max(min(high, pixel + 1) - max(low, pixel), 0) / width
+    return pixels
+
+
+def _read(z):
+    return (z.sigmoid() * torch.linspace(0.5, 1, z.shape[2]).double()).sum((1, 2))
+
+
+def _evidence(z):
+    """Of ``sigmoid(z)`` weighted as by ``_read``: ``w * (s - z * s * (1 - s))``, by hand."""
+    s = z.sigmoid()
+    return (torch.linspace(0.5, 1, len(z)).double() * (s - z * s * (1 - s))).abs()
+
+
+def _with(z, index, values):
+    z = z.clone()
+    z[index] = values
+    return z
+
+
+LINE = torch.linspace(0.1, 1, 8).double()
+FOLD = torch.arange(8) % 4
+EVEN = torch.arange(8) % 2 == 0
+
+
+@pytest.mark.parametrize(
+    "put_together",
+    [
+        lambda x: x[..., :4] + x[..., 4:],
+        lambda x: x.unflatten(2, (2, 4)).sum(2),
+        lambda x: torch.stack([x[..., :4], x[..., 4:]]).sum(0),
+        lambda x: torch.zeros(1, 1, 4).double().index_add(2, FOLD, x),
+        lambda x: torch.zeros(1, 1, 4).double().scatter_add(2, FOLD.expand(1, 1, 8), x),
+        lambda x: torch.zeros(1, 1, 4).double().scatter_reduce(2, FOLD.expand(1, 1, 8), x, "sum"),
+        lambda x: torch.zeros(4).double().index_put((FOLD,), x[0, 0], accumulate=True)[None, None],
+        lambda x: F.conv1d(torch.cat([x[..., :4], x[..., 4:]], 1), torch.ones(1, 2, 1).double()),
+    ],
+)
+def test_a_sum_of_two_distant_elements_is_half_at_each(put_together):
+    expected = _evidence(LINE[:4] + LINE[4:]).repeat(2) / 2
+    found = _on_the_line(lambda x: _read(put_together(x)))
+    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "doubled",
+    [
+        lambda x: _with(x, (..., slice(0, None, 2)), x[..., ::2] * 2),
+        lambda x: _with(x, (..., EVEN), x[..., EVEN] * 2),
+        lambda x: x.index_put(
+            (torch.tensor(0), torch.tensor(0), EVEN), x[0, 0, ::2], accumulate=True
+        ),
+        lambda x: torch.stack([x[..., ::2] * 2, x[..., 1::2]], 3).flatten(2),
+    ],
+)
+def test_every_other_element_is_written_back_where_it_was(doubled):
+    expected = _evidence(LINE * (1.0 + EVEN))
+    torch.testing.assert_close(
+        _on_the_line(lambda x: _read(doubled(x))), expected, rtol=1e-10, atol=1e-12
+    )
+
+
+@pytest.mark.parametrize(
+    "halved",
+    [
+        lambda x: x[..., ::2],
+        lambda x: x[..., torch.arange(0, 8, 2)],
+        lambda x: x[..., EVEN],
+        lambda x: x.unflatten(2, (4, 2))[..., 0],
+        lambda x: torch.stack([x[..., i] for i in (0, 2, 4, 6)], 2),
+        lambda x: F.conv1d(x, torch.ones(1, 1, 1).double(), stride=2),
+    ],
+)
+def test_every_other_element_stands_for_two(halved):
+    expected = _evidence(LINE[::2]).repeat_interleave(2) / 2
+    torch.testing.assert_close(
+        _on_the_line(lambda x: _read(halved(x))), expected, rtol=1e-10, atol=1e-12
+    )
+
+
+TAPS = torch.tensor([[[1.0, 2.0, 3.0]]]).double()
+
+
+@pytest.mark.parametrize("dilation", [1, 2])
+def test_a_causal_convolution_is_where_its_windows_are(dilation):
+    def padded(x):
+        return _read(F.conv1d(F.pad(x, (2 * dilation, 0)), TAPS, dilation=dilation))
+
+    def cut(x):
+        z = F.conv1d(x, TAPS, padding=2 * dilation, dilation=dilation)
+        return _read(z[..., : -2 * dilation])
+
+    z = F.conv1d(F.pad(LINE[None, None], (2 * dilation, 0)), TAPS, dilation=dilation)[0, 0]
+    expected = torch.zeros(8).double()
+    for step, evidence in enumerate(_evidence(z)):
+        middle = step - dilation
+        # The middle of the first windows is padding: they are at the pixels that they see.
+        at = slice(0, step + 1) if middle < 0 else slice(middle, middle + 1)
+        expected[at] += evidence / len(expected[at])
+    for forward in (padded, cut):
+        torch.testing.assert_close(_on_the_line(forward), expected, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("mode", ["reflect", "replicate", "circular"])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_padding_that_repeats_elements_moves_no_place(mode, stride):
+    def forward(x):
+        return _read(F.conv1d(F.pad(x, (1, 1), mode), TAPS, stride=stride))
+
+    z = F.conv1d(F.pad(LINE[None, None], (1, 1), mode), TAPS, stride=stride)[0, 0]
+    expected = _evidence(z).repeat_interleave(stride) / stride
+    torch.testing.assert_close(_on_the_line(forward), expected, rtol=1e-10, atol=1e-12)
+
+
+def test_a_fourier_transform_there_and_back_says_that_it_loses_places():
+    with pytest.warns(UserWarning, match="loses the places of its input: 'fft_irfft'"):
+        TGradAttribution(lambda x: _read(torch.fft.irfft(torch.fft.rfft(x)))).attribute(X[:, 0])

@@ -105,19 +105,16 @@ OPERATIONS: dict[str, Operation] = {
     **records(
         "fft_fft fft_ifft fft_rfft fft_irfft",
         "input, n=None, dim=-1, norm=None",
-        places=mixing.transformed,
         bias=homogeneous,
     ),
     **records(
         "fft_fft2 fft_ifft2 fft_rfft2 fft_irfft2",
         "input, s=None, dim=(-2,-1), norm=None",
-        places=mixing.transformed,
         bias=homogeneous,
     ),
     **records(
         "fft_fftn fft_ifftn fft_rfftn fft_irfftn",
         "input, s=None, dim=None, norm=None",
-        places=mixing.transformed,
         bias=homogeneous,
     ),
 }

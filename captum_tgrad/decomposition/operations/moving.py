@@ -83,7 +83,7 @@ OPERATIONS: dict[str, Operation] = {
         places=moving.reshaped,
         bias=nothing,
     ),
-    **records("getitem", places=moving.indexed, bias=nothing),
+    **records("getitem", places=moving.moved, bias=nothing),
     **records(
         "cat concat concatenate",
         "tensors, dim=0",
@@ -104,13 +104,24 @@ OPERATIONS: dict[str, Operation] = {
     ),
     **records("setitem", places=moving.assigned, bias=constants, fill=(2,)),
     **records(
-        "index_put index_copy scatter index_fill copy slice_copy masked_scatter",
+        "index_put",
+        "input, indices, values, accumulate=False",
+        places=picking.put,
+        bias=constants,
+    ),
+    **records(
+        "index_copy scatter index_fill copy slice_copy masked_scatter",
         places=moving.assigned,
         bias=constants,
         fill=(3,),
     ),
     **records(
         "index_add scatter_add", "input, dim, index, src", places=picking.accumulated, bias=joined
+    ),
+    **records(
+        "index_reduce scatter_reduce",
+        "input, dim, index, src, reduce, include_self=True",
+        places=picking.accumulated,
     ),
     **records("masked_fill fill", places=elementwise.elementwise, bias=constants),
     **records("zero", places=elementwise.elementwise, bias=nothing),

@@ -232,6 +232,48 @@ def narrowed(claim: Coordinates | None) -> Coordinates | None:
     return claim
 
 
+@torch.no_grad()
+def widened(claim: Coordinates, axis: Axis) -> Coordinates:
+    """The cells of a subsampled grid, which cover the axis evenly: every other row stands for two.
+
+    Elements keep their own cells until something asks for the whole grid, as a convolution or a map
+    does, so that a subsampled tensor and the elements between its own can be put together again.
+    """
+    if claim.by_sample or axis.input == SAMPLES or not axis.is_place:
+        return claim
+    cells = evenly_wide(claim.cells, axis.extent)
+    if cells is claim.cells or not claim.has_everywhere:
+        return claim
+    return _shared(claim.index, cells, by_sample=False)
+
+
+def evenly_wide(cells: Tensor, extent: int) -> Tensor:
+    """The cells themselves; if they are every n-th of a grid, cells without gaps in their place.
+
+    Args:
+        cells: The middle and the width of each cell, sorted, and further columns.
+        extent: The number of pixels along the axis. Cells that reach from end to end cover it.
+    """
+    middle, width = cells[:, 0], cells[:, 1]
+    if len(cells) < 2 or not torch.allclose(width, width[:1]):
+        return cells
+    step = float(middle[1] - middle[0])
+    gap = step - float(width[0])
+    if gap < 1e-6 * step or not torch.allclose(middle.diff(), middle[1:2] - middle[:1]):
+        return cells
+    start = float(middle[0] - width[0] / 2) + 0.5
+    stop = extent - 0.5 - float(middle[-1] + width[-1] / 2)
+    slack = gap + 1e-6
+    if start <= slack and stop <= slack:
+        low, step = -0.5, extent / len(cells)
+    elif len(cells) > 2:  # of a crop
+        low = start - 0.5 - (start if start <= slack else max(gap - stop, 0))
+    else:
+        return cells
+    even = low + step * (torch.arange(len(cells), dtype=torch.float64, device="cpu") + 0.5)
+    return torch.cat([even[:, None], torch.full_like(even, step)[:, None], cells[:, 2:]], 1)
+
+
 def along(shape: Sequence[int], dim: int, extent: int | None = None) -> Coordinates:
     """The coordinates of a tensor whose dimension ``dim`` is the whole axis, in order."""
     size = shape[dim] if extent is None else extent

@@ -16,7 +16,14 @@ from captum_tgrad.decomposition.places.coordinates import Axis, Coordinates, coo
 from captum_tgrad.decomposition.places.elementwise import like_first
 from captum_tgrad.decomposition.places.origin import places_of
 from captum_tgrad.decomposition.places.picking import BY_VALUE
-from captum_tgrad.decomposition.places.places import Places, has_places, lost_places, mixed, places
+from captum_tgrad.decomposition.places.places import (
+    Places,
+    ScatteredError,
+    has_places,
+    lost_places,
+    mixed,
+    places,
+)
 from captum_tgrad.decomposition.random_state import lock
 
 FoundPlaces = tuple[Places, bool]
@@ -224,7 +231,12 @@ def _commuting(
             if gone and not fewer:
                 complete = complete and not axis.is_place
                 continue
-            for left in mixed(claim, gone, axis):
+            try:
+                parts = mixed(claim, gone, axis)
+            except ScatteredError:
+                complete = False
+                continue
+            for left in parts:
                 shape = [1] * before.dim()
                 for dim in left.dims:
                     shape[to[dim]] = left.index.shape[dim]
@@ -253,7 +265,8 @@ def _moving(call: Call, position: int, before: Tensor, values: dict[int, Tensor]
     after = _run(call, lambda t: numbers if t is source else t)
     if after is None or len(after) <= position or given is None:
         return None
-    number = after[position].cpu().double()
+    number = after[position].cpu()
+    number = (number.real if number.is_complex() else number).double()
     index = number.nan_to_num(-1).round().long()
     if not bool(((number == index) & (index >= 0) & (index <= source.numel())).all()):
         return None

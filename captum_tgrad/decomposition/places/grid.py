@@ -15,6 +15,7 @@ from captum_tgrad.decomposition.places.coordinates import (
     Coordinates,
     from_borders,
     narrowed,
+    widened,
 )
 from captum_tgrad.decomposition.places.places import mixed
 
@@ -59,6 +60,7 @@ def regridded(
         return narrowed(claim)
     if axis.input == SAMPLES:
         return None
+    claim = widened(claim, axis)
     if size == 1 and window is None:
         hulls = mixed(claim, [dim], axis)
         return hulls[0] if len(hulls) == 1 else None
@@ -95,6 +97,8 @@ def _new_line(
     first = (evenly - 1) / 2 if window is None else window.offset
     centers = first + stride * np.arange(size)
     runs = runs_of(middle, half, inside)
+    if window is not None and len(runs) > 1:
+        runs = _without_repeated_ends(runs, middle, window.reach)
     if len(runs) == 1:
         start, stop = runs[0]
         before = max(math.ceil((start - 0.5 - first) / stride - 1e-9), 0)
@@ -103,8 +107,13 @@ def _new_line(
         if count <= 0:
             return low, high
         cells = borders_along(middle, half, start, stop)
+        margins = centers[before] - start, stop - 1 - centers[before + count - 1]
+        first_end, last_end = 0.0, 1.0
+        if stride == 1 and count < stop - start and abs(margins[0] - margins[1]) > 1e-9:
+            # As in a causal convolution: each cell is where its window is.
+            first_end, last_end = margins[0] / (stop - start), 1 - margins[1] / (stop - start)
         borders = np.interp(
-            np.arange(count + 1) / count, np.linspace(0, 1, stop - start + 1), cells
+            np.linspace(first_end, last_end, count + 1), np.linspace(0, 1, stop - start + 1), cells
         )
         low[before : before + count] = np.minimum(borders[:-1], borders[1:])
         high[before : before + count] = np.maximum(borders[:-1], borders[1:])
@@ -149,50 +158,29 @@ def runs_of(
     return runs
 
 
+def _without_repeated_ends(
+    runs: list[tuple[int, int]], middle: FloatArray, reach: float
+) -> list[tuple[int, int]]:
+    """The runs without those that a padding by reflection or from the other side repeats."""
+    start, stop = max(runs, key=lambda run: run[1] - run[0])
+    if stop - start < 2:
+        return runs
+    while start and abs(middle[start - 1] - 2 * middle[start] + middle[start + 1]) < 1e-6:
+        start -= 1  # a reflection turns around at an element of the image
+    low, high = sorted(middle[[start, stop - 1]])
+    ends = np.r_[middle[:start], middle[stop:]]
+    is_repeated = (ends >= low) & (ends <= high) | np.isnan(ends)
+    if max(start, len(middle) - stop) > reach or not is_repeated.all():
+        return runs
+    return [(start, stop)]
+
+
 def borders_along(middle: FloatArray, half: FloatArray, start: int, stop: int) -> FloatArray:
     """The borders of the cells of a run, in its direction."""
     own, width = middle[start:stop], half[start:stop]
     sign = -1 if stop - start > 1 and own[1] < own[0] else 1
     borders: FloatArray = np.concatenate([own - sign * width, [own[-1] + sign * width[-1]]])
     return borders
-
-
-@torch.no_grad()
-def widened(claim: Coordinates | None, source: Coordinates, axis: Axis) -> Coordinates | None:
-    """Widens the cells of a subsampled grid: if every other row is kept, a row stands for two.
-
-    Args:
-        claim: The coordinates of the selected elements.
-        source: The coordinates of all elements.
-        axis: The axis that the coordinates are on.
-    """
-    if claim is None or axis.input == SAMPLES or not axis.is_place:
-        return claim
-    step, step_before = _step(claim), _step(source)
-    if step is None or step_before is None:
-        return claim
-    width, jump = float(source.cells[0, 1]), abs(step / step_before)
-    touching = abs(abs(step_before) - width) < 1e-6 * width
-    count = claim.index.numel()
-    if not touching or jump < 1.5 or count != math.ceil(source.index.numel() / jump - 1e-6):
-        return claim
-    low, high = claim.borders()
-    slack = abs(step) - width
-    to_start, to_stop = float(low.min()) + 0.5, axis.extent - 0.5 - float(high.max())
-    before = 0.0
-    if 0 <= to_start <= slack + 1e-6:
-        before = to_start
-    elif 0 <= to_stop <= slack + 1e-6:
-        before = slack - to_stop
-    return from_borders(low - before, low - before + abs(step), axis)
-
-
-def _step(claim: Coordinates) -> float | None:
-    """From one element to the next along the only dimension; None if that differs."""
-    if len(claim.dims) != 1 or not bool((claim.index > 0).all()):
-        return None
-    steps = claim.cells[:, 0][claim.index.flatten() - 1].diff()
-    return float(steps[0]) if torch.allclose(steps, steps[:1]) and bool(steps[0] != 0) else None
 
 
 @torch.no_grad()

@@ -45,19 +45,6 @@ def reduced(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     return [places(output.shape, found)] * len(outputs)
 
 
-def transformed(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
-    """Places after a Fourier transform, which mixes whole dimensions."""
-    tensor, (output,) = call.bound["input"], outputs
-    dim = call.bound["dim"]
-    rank = tensor.dim()
-    over = [dim] if isinstance(dim, int) else list(range(rank) if dim is None else dim)
-    over = [each % rank for each in over]
-    found = collected(
-        (axis, left) for axis, claim in claims_of(tensor) for left in mixed(claim, over, axis)
-    )
-    return [places(output.shape, found)]
-
-
 def paired(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     """Places of the real and imaginary parts, in an additional last dimension."""
     tensor = call.tensors[0]

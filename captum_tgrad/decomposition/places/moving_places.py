@@ -14,7 +14,7 @@ from captum_tgrad.decomposition.places.coordinates import (
     Coordinates,
     coordinates,
 )
-from captum_tgrad.decomposition.places.grid import refined, widened
+from captum_tgrad.decomposition.places.grid import refined
 from captum_tgrad.decomposition.places.origin import places_of
 from captum_tgrad.decomposition.places.places import Places, places
 
@@ -65,7 +65,7 @@ def after(run: Movement, given: Sequence[Places | None], tensors: Sequence[Tenso
         own = [each.claims.get(axis, ()) if each else () for each in given]
         for slot in range(max(map(len, own))):
             chosen = [claims[min(slot, len(claims) - 1)] if claims else None for claims in own]
-            moved_claims = _moved(run, chosen, tensors, axis)
+            moved_claims = _moved(run, chosen, tensors)
             claims = claims or [{} for _ in moved_claims]
             shapes = shapes or [shape for _, shape in moved_claims]
             for (claim, _), found in zip(moved_claims, claims, strict=True):
@@ -78,7 +78,7 @@ def after(run: Movement, given: Sequence[Places | None], tensors: Sequence[Tenso
 
 
 def _moved(
-    run: Movement, chosen: list[Coordinates | None], tensors: Sequence[Tensor], axis: Axis
+    run: Movement, chosen: list[Coordinates | None], tensors: Sequence[Tensor]
 ) -> list[tuple[Coordinates | None, tuple[int, ...]]]:
     distinct = list(dict.fromkeys(claim for claim in chosen if claim is not None))
     every = torch.cat([claim.cells for claim in distinct])
@@ -94,10 +94,7 @@ def _moved(
     ]
     found: list[tuple[Coordinates | None, tuple[int, ...]]] = []
     for result in run(replaced):
-        claim = coordinates(result, cells)
-        if len(distinct) == 1:
-            claim = widened(claim, distinct[0], axis)
-        found.append((claim, tuple(result.shape)))
+        found.append((coordinates(result, cells), tuple(result.shape)))
     return found
 
 
@@ -168,46 +165,6 @@ def _groups(old: list[int], new: list[int]) -> list[tuple[list[int], list[int]]]
                 break
         groups.append(group)
     return groups
-
-
-def indexed(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
-    """Places of ``x[index]``; a slice with a step is taken from the range that it spans."""
-    index = call.args[1] if isinstance(call.args[1], tuple) else (call.args[1],)
-    plain = all(item is None or item is ... or type(item) in (int, slice) for item in index)
-    stepped = [item for item in index if isinstance(item, slice) and item.step not in (None, 1)]
-    if not plain or not stepped:
-        return moved(call, outputs)
-    tensor = call.args[0]
-    sizes = iter(_indexed_sizes(index, tensor))
-    first: list[Any] = []
-    second: list[Any] = []
-    for item in index:
-        if item is ...:
-            first.append(item)
-            second.append(item)
-            continue
-        size = 1 if item is None else next(sizes)
-        if isinstance(item, slice):
-            start, stop, step = item.indices(size)
-            stop = min(start + len(range(start, stop, step)) * step, size)
-            first.append(slice(start, stop))
-            second.append(slice(None, None, step))
-        else:
-            first.append(item)
-            if item is None:
-                second.append(slice(None))
-    spanned = tensor.detach()[tuple(first)]
-    given = after(lambda t: [t[0][tuple(first)]], [places_of(tensor)], [tensor])
-    return after(lambda t: [t[0][tuple(second)]], given, [spanned])
-
-
-def _indexed_sizes(index: tuple[Any, ...], tensor: Tensor) -> list[int]:
-    """The sizes of the dimensions that integers and slices index."""
-    position = next((p for p, item in enumerate(index) if item is ...), len(index))
-    before = sum(item is not None for item in index[:position])
-    behind = sum(item is not None for item in index[position + 1 :])
-    shape = list(tensor.shape)
-    return shape[:before] + shape[len(shape) - behind :]
 
 
 def assigned(call: Call, outputs: Sequence[Tensor]) -> list[Places]:

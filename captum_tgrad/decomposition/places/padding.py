@@ -15,6 +15,7 @@ from captum_tgrad.decomposition.places.coordinates import (
     Coordinates,
     coordinates,
     from_borders,
+    widened,
 )
 from captum_tgrad.decomposition.places.moving_places import after
 from captum_tgrad.decomposition.places.origin import places_of
@@ -49,7 +50,7 @@ def _padded(tensor: Tensor, given: Places | None, pads: list[int]) -> Places:
             wider: Coordinates | None = claim
             for dim, own_ends in ends.items():
                 if wider is not None and dim in wider.dims:
-                    wider = _continued(wider, dim, own_ends, axis)
+                    wider = _continued(widened(wider, axis), dim, own_ends, axis)
             claims.setdefault(axis, []).append(wider)
     return places(shape, claims)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -10,37 +12,90 @@ from torch import Tensor
 
 from captum_tgrad.decomposition.call import Call
 from captum_tgrad.decomposition.places.box_pooling import pooled_in_boxes
-from captum_tgrad.decomposition.places.coordinates import Axis, Coordinates, from_borders
-from captum_tgrad.decomposition.places.moving_places import after
+from captum_tgrad.decomposition.places.cells import borders_of
+from captum_tgrad.decomposition.places.coordinates import (
+    SAMPLES,
+    Axis,
+    Coordinates,
+    coordinates,
+    from_borders,
+)
+from captum_tgrad.decomposition.places.elementwise import claims_of, collected
+from captum_tgrad.decomposition.places.moving_places import after, assigned
 from captum_tgrad.decomposition.places.origin import places_of
-from captum_tgrad.decomposition.places.places import Places, places
+from captum_tgrad.decomposition.places.places import MOST_CLAIMS, Places, places
 
 
 def accumulated(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
-    """Places after ``index_add`` and ``scatter_add``, whose elements are sums."""
+    """Places after ``index_add``, ``scatter_add`` and similar, which combine elements."""
     tensor, dim, index, source = (call.bound[name] for name in ("input", "dim", "index", "src"))
-    (output,) = outputs
     index = index.detach().cpu()
-    if call.name == "index_add":
+    if call.name.startswith("index"):
         index = index.reshape([-1 if d == dim % source.dim() else 1 for d in range(source.dim())])
-    index = index.expand(source.shape)
-    claims: dict[Axis, list[Coordinates | None]] = {}
-    for operand in (tensor, source):
-        given = places_of(operand)
-        for axis, own in given.claims.items() if given else ():
-            for claim in own:
-                borders = [border.expand(operand.shape) for border in claim.borders()]
-                if operand is source:
-                    borders = [
-                        torch.full(
-                            tensor.shape, empty, dtype=torch.float64, device="cpu"
-                        ).scatter_reduce(dim, index, border, how)
-                        for border, how, empty in zip(
-                            borders, ("amin", "amax"), (torch.inf, -torch.inf), strict=True
-                        )
-                    ]
-                claims.setdefault(axis, []).append(from_borders(borders[0], borders[1], axis))
-    return [places(output.shape, claims)]
+        index = index.expand(source.shape)
+    return _added(tensor, source, _numbers(tensor).gather(dim, index), outputs)
+
+
+def put(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
+    """Places after ``index_put``, which writes elements to given positions or adds them there."""
+    if not call.bound["accumulate"]:
+        return assigned(call, outputs)
+    tensor, values = call.bound["input"], call.bound["values"]
+    indices = [None if i is None else i.detach().cpu() for i in call.bound["indices"]]
+    return _added(tensor, values, _numbers(tensor)[tuple(indices)], outputs)
+
+
+def _numbers(tensor: Tensor) -> Tensor:
+    return torch.arange(tensor.numel(), device="cpu").reshape(tensor.shape)
+
+
+def _added(
+    tensor: Tensor, source: Any, positions: Tensor, outputs: Sequence[Tensor]
+) -> list[Places]:
+    """Places after elements were added at positions.
+
+    Args:
+        tensor: What they are added to.
+        source: The elements.
+        positions: The number of the element that each of them is added to.
+        outputs: The result.
+    """
+    claims = collected(claims_of(tensor))
+    for axis, claim in claims_of(source):
+        index = claim.index.expand(source.shape)
+        if source.dim() == positions.dim():  # ``scatter`` may leave out the last elements
+            index = index[tuple(map(slice, positions.shape))]
+        index = index.expand(positions.shape)
+        own = claims.setdefault(axis, [])
+        own += _summed(claim, index.flatten(), positions.flatten(), tensor.shape, axis)
+    return [places(output.shape, claims) for output in outputs]
+
+
+def _summed(
+    claim: Coordinates, index: Tensor, positions: Tensor, shape: Sequence[int], axis: Axis
+) -> list[Coordinates | None]:
+    """The coordinates of sums: the cells of their summands, or the smallest that holds many."""
+    count = len(claim.cells) + 1
+    pairs = (positions * count + index)[index > 0].unique()  # type: ignore[no-untyped-call]
+    at, number = pairs // count, pairs % count
+    rank = torch.arange(len(at), device="cpu") - torch.searchsorted(at, at)
+    most = int(rank.max()) + 1 if len(rank) else 0
+    if most <= MOST_CLAIMS and axis.input != SAMPLES:
+        found: list[Coordinates | None] = []
+        for slot in range(most):
+            cells = torch.zeros(math.prod(shape), dtype=torch.long, device="cpu")
+            cells[at[rank == slot]] = number[rank == slot]
+            found.append(coordinates(cells.reshape(shape), claim.cells))
+        return found
+    low, high = (
+        torch.full([math.prod(shape)], empty, dtype=torch.float64, device="cpu")
+        .scatter_reduce(0, at, border[number - 1], how)
+        .reshape(shape)
+        for border, how, empty in zip(
+            borders_of(claim.cells), ("amin", "amax"), (torch.inf, -torch.inf), strict=True
+        )
+    )
+    return [from_borders(low, high, axis)]
 
 
 def by_indices(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
@@ -65,5 +120,5 @@ def sampled(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     return after(run, [places_of(image)], [image])
 
 
-BY_VALUE = (accumulated, by_indices, sampled, pooled_in_boxes)
+BY_VALUE = (accumulated, put, by_indices, sampled, pooled_in_boxes)
 """Rules that read values, not only shapes and places."""

@@ -18,17 +18,21 @@ from captum_tgrad.decomposition.places.coordinates import (
     from_borders,
     narrowed,
     of_each_sample,
+    widened,
     without_gaps,
 )
 
 Claims = Mapping[Axis, tuple[Coordinates, ...]]
 
+MOST_CLAIMS = 4
+"""An element with more claims on one axis has no place on it."""
+
 
 class Places:
     """The coordinates of a tensor's elements.
 
-    An element may have two claims on one axis, such as a score between a query and a key. Its
-    evidence is then divided between them.
+    An element may have several claims on one axis, such as a score between a query and a key. Its
+    evidence is then divided among them.
 
     Args:
         shape: The tensor's shape.
@@ -191,16 +195,24 @@ def _finer(one: Coordinates, other: Coordinates) -> Coordinates | None:
     return None
 
 
+class ScatteredError(RuntimeError):
+    """Elements that were mixed are scattered over an axis: no cell is their place."""
+
+
 @torch.no_grad()
 def mixed(claim: Coordinates, dims: Iterable[int], axis: Axis) -> list[Coordinates]:
     """The coordinates after elements along ``dims`` were mixed; these dimensions keep size 1.
 
-    Each new element is in the smallest cell that holds the elements that were mixed. If they are
-    far apart, as at the seam of a rolled image, it is in two cells.
+    Each new element is in the smallest cell that holds the elements that were mixed. If these are
+    in two parts, as at the seam of a rolled image, it is in two cells.
+
+    Raises:
+        ScatteredError: The elements are in several parts, and most of the smallest cell is between.
     """
     over = [dim for dim in dims if dim in claim.dims]
     if not over:
         return [claim]
+    claim = widened(claim, axis)
     rest = [1 if dim in over else size for dim, size in enumerate(claim.index.shape)]
     borders = [
         border.movedim(over, list(range(-len(over), 0))).flatten(-len(over))
@@ -212,8 +224,14 @@ def mixed(claim: Coordinates, dims: Iterable[int], axis: Axis) -> list[Coordinat
     hull = [low[..., 0], high[..., -1]]
     parts = [hull, hull]
     if axis.input != SAMPLES and low.shape[-1] > 1:
-        gap, place = (low[..., 1:] - high[..., :-1]).nan_to_num(-1, posinf=-1).max(-1)
-        apart = gap > (hull[1] - hull[0]) / 2
+        gaps = (low[..., 1:] - high[..., :-1]).nan_to_num(0, posinf=0).clamp_min(0)
+        gap, place = gaps.max(-1)
+        size = hull[1] - hull[0]
+        apart = gap > torch.where((gaps > 1e-6).sum(-1) == 1, 1e-6, size / 2)
+        outside = gap.where(apart, 0)
+        scattered = (size > 0) & (gaps.sum(-1) - outside > (size - outside) / 2)
+        if axis.is_place and axis.input >= 0 and bool(scattered.any()):
+            raise ScatteredError
         end = high.gather(-1, place.unsqueeze(-1)).squeeze(-1)
         start = low.gather(-1, place.unsqueeze(-1) + 1).squeeze(-1)
         parts = [[hull[0], torch.where(apart, end, hull[1])]]

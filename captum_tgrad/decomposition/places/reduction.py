@@ -5,20 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, reduce
 
 import torch
 from torch import Tensor
 
 from captum_tgrad.decomposition.places.bounded_cache import BoundedCache
 from captum_tgrad.decomposition.places.cells import Grid, redistributed
-from captum_tgrad.decomposition.places.coordinates import SAMPLES, Axis, Coordinates
+from captum_tgrad.decomposition.places.coordinates import SAMPLES, Axis, Coordinates, evenly_wide
 from captum_tgrad.decomposition.places.map_cells import (
     are_whole_input,
     cells_of_map,
     shares_of_samples,
 )
-from captum_tgrad.decomposition.places.places import Places
+from captum_tgrad.decomposition.places.places import MOST_CLAIMS, Places
 
 
 class SamplesLostError(ValueError):
@@ -190,23 +190,20 @@ def reduction(given: Places, axes: Sequence[Axis], samples: int) -> Reduction:
     return found
 
 
-_MOST_CLAIMS = 4
-
-
 def _reduction(given: Places, axes: Sequence[Axis], samples: int) -> Reduction:
     rank = len(given.shape)
     sample = _sample_numbers(given, samples, rank)
     own = [given.claims.get(axis, ()) for axis in axes]
     count = max(map(len, own), default=0)
-    if count > _MOST_CLAIMS:
+    if count > MOST_CLAIMS:
         own, count = [claims if len(claims) == 1 else () for claims in own], 1
     own = [claims if len(claims) in (1, count) else () for claims in own]
     cells = [_cells(claims, axis) for claims, axis in zip(own, axes, strict=True)]
     sizes = [len(each) for each, _ in cells]
     by_sample = any(claim.by_sample for claims in own for claim in claims)
     on_map, sides = cells_of_map(cells, axes, sample if by_sample else None, samples)
-    # The evidence of an element with two claims is divided between them.
-    where = [_where([of[slot % len(of)] for _, of in cells], sizes) for slot in range(count)]
+    by_claim = [[of[slot % len(of)] for _, of in cells] for slot in range(count)]
+    where = _filled([_where(numbers, sizes) for numbers in by_claim])
     if sides is not None:
         whole = are_whole_input([each for each, _ in cells], axes)
         where = [torch.where(whole[cell.clamp_min(0)], -1, cell) for cell in where]
@@ -256,6 +253,8 @@ def _cells(claims: tuple[Coordinates, ...], axis: Axis) -> tuple[Tensor, list[Te
     if not bool(inside.any()):
         return whole, [torch.full((), -1, device="cpu")] * len(claims)
     cells, place = every[inside, :2].unique(dim=0, return_inverse=True)  # type: ignore[no-untyped-call]
+    if all(claim.has_everywhere and not claim.by_sample for claim in claims):
+        cells = evenly_wide(cells, axis.extent)
     number = torch.full((len(every),), -1, device="cpu")
     number[inside] = place
     numbers, start = [], 0
@@ -278,6 +277,14 @@ def _where(numbers: list[Tensor], sizes: list[int]) -> Tensor:
         cell = cell * size + number.clamp_min(0)
         placed = placed & (number >= 0)
     return torch.where(placed, cell, -1)
+
+
+def _filled(where: list[Tensor]) -> list[Tensor]:
+    """The cells of each claim. An element without a cell by one claim has that of another one."""
+    if len(where) < 2:
+        return where
+    first = reduce(lambda cell, other: torch.where(cell >= 0, cell, other), where)
+    return [torch.where(cell >= 0, cell, first) for cell in where]
 
 
 def _sample_numbers(given: Places, samples: int, rank: int) -> Tensor:
