@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import CheckpointError
 
 from captum_tgrad._support.warn import warn_user
 from captum_tgrad.decomposition.bias import ElementBias
@@ -24,6 +25,7 @@ from captum_tgrad.decomposition.places.origin import places_of
 from captum_tgrad.decomposition.places.places import Places, input_places, samples_of
 from captum_tgrad.decomposition.places.reduction import reduction
 from captum_tgrad.decomposition.precision import in_full_precision, without_autocast
+from captum_tgrad.decomposition.saved_tensors import checkpoints_run_fully
 from captum_tgrad.decomposition.scratch import Scratch
 from captum_tgrad.decomposition.stacks import scores_of, stacked
 from captum_tgrad.decomposition.trace import Trace
@@ -90,7 +92,7 @@ def decompose(
         return output
 
     try:
-        with compiled_models_run_eagerly(), torch.inference_mode(False):
+        with compiled_models_run_eagerly(), checkpoints_run_fully(), torch.inference_mode(False):
             try:
                 arrived = gradients(traced, leaves)
             except RuntimeError as error:
@@ -152,6 +154,12 @@ def _explain(error: RuntimeError) -> None:
             "forward_func uses reentrant activation checkpointing, which torch cannot differentiate"
             " with respect to an input. Call checkpoint(..., use_reentrant=False), or disable"
             " checkpointing to explain the model."
+        ) from error
+    if isinstance(error, CheckpointError):
+        raise ValueError(
+            "forward_func has an operation that the trace cannot see, such as a scripted module or"
+            " a custom autograd.Function, inside of activation checkpointing. Disable checkpointing"
+            " to explain the model."
         ) from error
     if "appears to not have been used in the graph" in str(error):
         raise ValueError(

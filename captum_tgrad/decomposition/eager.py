@@ -16,9 +16,11 @@ _stance: Any = None
 
 
 def uncompiled(forward: Callable[..., Any]) -> Callable[..., Any]:
-    """The module that ``torch.compile`` wrapped, or ``forward`` itself."""
+    """The module that ``torch.compile`` wrapped; ``forward`` itself if it has its own hooks."""
     original = getattr(forward, "_orig_mod", forward)
-    return original if callable(original) else forward
+    hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    has_hooks = any(getattr(forward, name, None) for name in hooks)
+    return original if callable(original) and not has_hooks else forward
 
 
 @contextmanager

@@ -98,8 +98,8 @@ class HiddenOperations:
         for seen in reached:
             source = self._seen[seen]()
             origin = origin_of(source)
-            if source is None or origin is None:
-                continue
+            if source is None or origin is None or (source.grad_fn, source.output_nr) != seen:
+                continue  # freed, or overwritten since
             known.append(source)
             inputs |= origin.inputs
             if seen not in self._sources:

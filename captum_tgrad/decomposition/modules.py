@@ -7,6 +7,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
+import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.module import (
@@ -73,8 +74,9 @@ class RunningModules:
         if not self._stack:
             self._paths = {child: _without_compiler(name) for name, child in module.named_modules()}
         path = self._paths.get(module, type(module).__name__)
-        if isinstance(module, _BatchNorm) and module.training:
-            raise_batch_statistics(path)
+        for name, each in [("", module), *_scripted(module)]:
+            if _is_batch_norm(each) and each.training:
+                raise_batch_statistics(f"{path}.{name}".strip("."))
         self._stack.append((path, module))
 
     def _left(self, module: nn.Module, inputs: Any, output: Any) -> None:
@@ -82,6 +84,21 @@ class RunningModules:
             path, _ = self._stack.pop()
             if self._leaving is not None:
                 self._leaving(path, output)
+
+
+def _scripted(module: nn.Module) -> list[tuple[str, nn.Module]]:
+    """The modules inside of a scripted module, which run without hooks."""
+    is_scripted = isinstance(module, torch.jit.ScriptModule)
+    return [each for each in module.named_modules() if each[0]] if is_scripted else []
+
+
+def _is_batch_norm(module: nn.Module) -> bool:
+    if isinstance(module, torch.jit.ScriptModule):
+        return module.original_name in _SCRIPTED_BATCH_NORMS
+    return isinstance(module, _BatchNorm)
+
+
+_SCRIPTED_BATCH_NORMS = {"BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "SyncBatchNorm"}
 
 
 def _without_compiler(name: str) -> str:

@@ -26,6 +26,15 @@ class RandomState:
         self._cpu = torch.get_rng_state()
         self._on_device = random_state(device)
 
+    def is_current(self) -> bool:
+        """Whether no number has been drawn since."""
+        on_device = random_state(self._device)
+        if not torch.equal(self._cpu, torch.get_rng_state()):
+            return False
+        if self._on_device is None or on_device is None:
+            return self._on_device is on_device
+        return torch.equal(self._on_device, on_device)
+
     @contextmanager
     def again(self) -> Iterator[None]:
         """A context that draws from this state and restores the generators at the end."""

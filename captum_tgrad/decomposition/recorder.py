@@ -70,6 +70,8 @@ class Recorder:
     def origin(self, tensor: Tensor) -> Origin | None:
         """The origin of a tensor that requires a gradient; None if it is a constant."""
         origin = origin_of(tensor)
+        if origin is not None and origin.lifetime is not self._lifetime:
+            return None  # it belongs to a trace around this one
         if origin is not None and is_stale(tensor):
             self._refresh(tensor)
             origin = origin_of(tensor)

@@ -123,6 +123,8 @@ class Trace(TorchFunctionMode):
     ) -> Any:
         kwargs = kwargs or {}
         if func in _NOT_FOLLOWED:
+            if func in _DIFFERENTIATE:
+                self._refuse_lost_gradients(func, args, kwargs)
             return func(*args, **kwargs)
         try:
             return self._handle(func, args, kwargs)
@@ -159,15 +161,33 @@ class Trace(TorchFunctionMode):
             tensors = [constants.get(id(tensor), tensor) for tensor in tensors]
             if not any(tensor.requires_grad for tensor in tensors):
                 return self._run_constant(func, *given)  # the model's own graph
+        own = given[0][0] if constants and given[0] else None
         call = Call(func, args, kwargs, record, tensors)
         self._hidden.free()
         if call.name == "batch_norm" and call.bound["training"]:
             raise_batch_statistics(self._modules.path)
         if call.in_place and call.name != "detach":
             if torch.is_grad_enabled():
-                return self._run_in_place(call)
+                return self._run_in_place(call, own)
             self._old_values.freeze_readers(call.args[0])
         return self._run(call)
+
+    def _refuse_lost_gradients(
+        self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> None:
+        """Raises ValueError if a model takes a gradient at a constant, which the trace detaches."""
+        given = {**dict(zip(("outputs", "inputs"), args, strict=False)), **kwargs}
+        if func is not torch.autograd.grad:
+            given = {"outputs": args[:1], "inputs": kwargs.get("inputs")}
+        if all(self.recorder.origin(tensor) is None for tensor in tensors_in(given["outputs"])):
+            return  # a graph of constants, which the trace leaves as it is
+        at = given["inputs"]
+        if at is None or any(self.recorder.origin(tensor) is None for tensor in tensors_in(at)):
+            raise ValueError(
+                "forward_func takes a gradient of something that depends on inputs with respect to"
+                " something that does not, such as a parameter. The decomposition cannot follow"
+                " that. Compute the gradient outside, and pass it in additional_forward_args."
+            )
 
     def _run_constant(
         self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -185,7 +205,7 @@ class Trace(TorchFunctionMode):
         value = func(*args)
         if isinstance(value, Tensor) and value.requires_grad:
             if self.recorder.origin(args[0]) is None:
-                return value.detach()
+                return value
             self.recorder.record(Call(func, args, {}, operation_of(func)), value)
         return value
 
@@ -195,13 +215,22 @@ class Trace(TorchFunctionMode):
             draws = RandomState(call.dependent[0].device)
         with kept_in_memory():
             result = run_equal_form(call, self._old_values)
+        if draws is not None and draws.is_current():
+            draws = None  # to draw again would disturb other threads
         if isinstance(result, (tuple, list)) and _may_chain_outputs(call):
             # Each output gets a node of its own.
             result = map_tensors(result, _own_node)
         self.recorder.record(call, result, draws)
         return result
 
-    def _run_in_place(self, call: Call) -> Any:
+    def _run_in_place(self, call: Call, own: Any) -> Any:
+        """Runs a call that overwrites its first argument.
+
+        Args:
+            call: The call.
+            own: The argument as the model has it. It is another tensor than that of the call if it
+                was computed from parameters.
+        """
         target = call.args[0]
         self._old_values.freeze_readers(target)
         if call.name in _RESHAPES_IN_PLACE and target.requires_grad:
@@ -229,9 +258,11 @@ class Trace(TorchFunctionMode):
             result = call.with_first(fresh)()
         self.recorder.record(call, fresh, draws)
         self._old_values.freeze_readers(target)
+        is_other = isinstance(own, Tensor) and own is not target and not own.is_leaf
+        target = own if is_other else target
         base, was_constant = target._base, False
         if target._is_view() and base is not None:
-            was_constant = not base.requires_grad
+            was_constant = is_other or not base.requires_grad
         target.copy_(fresh)
         origin = origin_of(fresh)
         if origin is not None:
@@ -295,8 +326,10 @@ def _own_node(tensor: Tensor) -> Tensor:
     return tensor.clone() if tensor.requires_grad else tensor
 
 
+_DIFFERENTIATE = {torch.autograd.grad, torch.autograd.backward, Tensor.backward}
+
 _NOT_FOLLOWED = {
-    torch.autograd.grad, torch.autograd.backward, Tensor.register_hook,
+    *_DIFFERENTIATE, Tensor.register_hook,
     Tensor.dim, Tensor.size, Tensor.stride, Tensor.numel, Tensor.is_contiguous,
     Tensor.is_floating_point, Tensor.data_ptr, Tensor.__len__,
     *(

@@ -373,3 +373,49 @@ def test_samples_that_a_hidden_function_hides_are_named():
         TGradAttribution(
             lambda x: torch.stack([Shift.apply(one) for one in x]).square().flatten(1).sum(1)
         ).attribute(X)
+
+
+class Exponential(torch.autograd.Function):
+    """exp(x)"""
+
+    @staticmethod
+    def forward(ctx, x):
+        result = x.exp()
+        ctx.save_for_backward(result)
+        return result
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return gradient * ctx.saved_tensors[0]
+
+
+def test_a_hidden_function_in_a_checkpointed_block_is_refused():
+    # torch would give its backward pass another tensor of the block, of the same shape.
+    def block(x):
+        return Exponential.apply(_conv()(x))
+
+    plain = TGradAttribution(lambda x: _weighed(block(x))).decompose(X)
+    torch.testing.assert_close(plain.delta, torch.zeros(2).double(), **EXACT)
+    with pytest.raises(ValueError, match="Disable checkpointing"):
+        TGradAttribution(lambda x: _weighed(checkpoint(block, x, use_reentrant=False))).decompose(X)
+
+
+@pytest.mark.parametrize("hidden", [Exponential.apply, torch.func.vmap(torch.sigmoid)])
+def test_a_hidden_function_of_what_is_overwritten_is_no_constant(hidden):
+    conv = _conv()
+
+    def overwrites(x):
+        z = conv(x)
+        result = hidden(z)
+        z.relu_()
+        return _weighed(result + z)
+
+    leaf = X.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(overwrites(leaf).sum(), leaf)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        try:
+            whole = TGradAttribution(overwrites).decompose(X[:1])
+        except ValueError:
+            return  # it may be refused, but not be wrong
+    torch.testing.assert_close(whole.input.score, (gradient * X).sum((1, 2, 3))[:1], **EXACT)

@@ -3,6 +3,7 @@
 import threading
 import warnings
 
+import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -120,3 +121,132 @@ def test_two_threads_do_not_disturb_each_other():
         assert [term.name for term in one.terms] == [term.name for term in other.terms]
         for term, wanted in zip(one.terms, other.terms, strict=True):
             torch.testing.assert_close(term.positive, wanted.positive)
+
+
+def _slot(tokens, z):
+    tokens[:, 1] = z
+    return tokens
+
+
+def _view(tokens, z):
+    tokens.view(len(tokens), -1)[:, 4:8] = z
+    return tokens
+
+
+@pytest.mark.parametrize("samples", [1, 2])
+@pytest.mark.parametrize(
+    "write",
+    [
+        _slot,
+        _view,
+        lambda tokens, z: tokens.add_(z[:, None]),
+        lambda tokens, z: tokens[:, 1].copy_(z).new_ones(()) * tokens,
+        lambda tokens, z: tokens.index_copy_(1, torch.tensor([1]), z[:, None]),
+    ],
+)
+@pytest.mark.parametrize("trainable", [True, False])
+def test_the_input_may_be_written_into_a_tensor_of_parameters(write, trainable, samples):
+    torch.manual_seed(0)
+    table, project, head = (nn.Embedding(3, 4), nn.Linear(5, 4), nn.Linear(4, 2))
+    for module in (table, project, head):
+        module.double().requires_grad_(trainable)
+    x = torch.randn(samples, 5).double()
+
+    def network(image):
+        z = project(image)
+        tokens = write(table(torch.arange(3).expand(len(image), 3)), z)
+        return head(tokens.tanh().mean(1) + z)
+
+    whole = TGradAttribution(network).decompose(x, target=0)
+    leaf = x.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(network(leaf)[:, 0].sum(), leaf)
+    torch.testing.assert_close(whole.input.score, (gradient * x).sum(1), rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(whole.delta, torch.zeros(samples).double(), rtol=0, atol=1e-12)
+
+
+class Cached(nn.Module):
+    """Keeps the transpose of its weight."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(2, 4).double())
+        self.transposed = None
+
+    def forward(self, x):
+        if self.transposed is None:
+            self.transposed = self.weight.T
+        return x @ self.transposed
+
+
+def test_what_a_model_keeps_of_a_parameter_still_trains_it():
+    model, x = Cached(), torch.randn(2, 4).double()
+    TGradAttribution(model).attribute(x, target=0)
+    model(x).sum().backward()
+    torch.testing.assert_close(model.weight.grad, x.sum(0).expand(2, 4))
+
+
+def _at_a_constant(h):
+    return torch.autograd.functional.jacobian(lambda z: (z.tanh() * h).sum(), torch.ones_like(h))
+
+
+def _at_a_parameter(h):
+    weight = nn.Parameter(torch.ones(h.shape[1]).double())
+    return torch.autograd.grad((h * weight).square().sum(), weight)[0]
+
+
+def _into_a_parameter(h):
+    weight = nn.Parameter(torch.ones(h.shape[1]).double())
+    (h * weight).square().sum().backward()
+    return weight.grad
+
+
+@pytest.mark.parametrize("take", [_at_a_constant, _at_a_parameter, _into_a_parameter])
+def test_a_gradient_at_a_constant_is_refused(take):
+    linear = nn.Linear(4, 3).double()
+    with pytest.raises(ValueError, match="Compute the gradient outside"):
+        TGradAttribution(lambda x: (linear(x) + take(linear(x))).sum(1)).decompose(
+            torch.ones(2, 4).double()
+        )
+
+
+def test_an_attribution_inside_the_forward_explains_its_own_function():
+    head, x = nn.Linear(3, 2).double(), X
+    found = []
+
+    def network(image):
+        gate = image.mean((2, 3)).sigmoid()
+        inner = TGradAttribution(lambda z: head(z.mean((2, 3)) * gate))
+        found.append(inner.decompose(image.detach(), target=0))
+        return head(image.mean((2, 3)) * gate)
+
+    TGradAttribution(network).attribute(x, target=0)
+    plain = TGradAttribution(lambda z: head(z.mean((2, 3)) * x.mean((2, 3)).sigmoid()))
+    expected = plain.decompose(x, target=0)
+    assert [term.name for term in found[0].terms] == [term.name for term in expected.terms]
+    torch.testing.assert_close(found[0].delta, torch.zeros(2).double())
+
+
+def test_hooks_of_a_compiled_module_run():
+    compiled = torch.compile(nn.Linear(4, 2).double(), backend="eager")
+    compiled.register_forward_hook(lambda module, inputs, output: output / 10)
+    x = torch.randn(2, 4).double()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of torch, as the trace has hooks
+        whole = TGradAttribution(compiled).decompose(x, target=0)
+        torch.testing.assert_close(whole.output, compiled(x)[:, 0])
+
+
+def test_a_scripted_batch_norm_in_training_mode_is_refused():
+    norm = nn.BatchNorm2d(3).double()
+    network = nn.Sequential(torch.jit.script(nn.Sequential(norm)), nn.Flatten(), nn.Linear(75, 2))
+    before = norm.running_mean.clone()
+    with pytest.raises(ValueError, match=r"batch norm '0.0' is in training mode"):
+        TGradAttribution(network.double()).decompose(X[..., :5, :5], target=0)
+    assert torch.equal(norm.running_mean, before)
+
+
+def test_an_operation_that_draws_nothing_leaves_the_generator_alone(monkeypatch):
+    states = []
+    monkeypatch.setattr(torch, "set_rng_state", lambda state: states.append(state))
+    TGradAttribution(lambda x: F.mish(x).exp().sum((1, 2, 3))).decompose(X)
+    assert not states
