@@ -28,9 +28,9 @@ image = classifier.preprocess(sample_image()).unsqueeze(0)
 target = classifier.class_names.index("espresso")
 
 # %%
-# Guided backpropagation is known to fail this test, so it is our negative control. There is a trap.
-# Captum changes the gradient only of ``torch.nn.ReLU`` modules, but this network has ``ReLU6``,
-# which is another type. Captum then returns the plain gradient, without a warning:
+# Guided backpropagation is known to fail this test, so it shows that the test can detect a failure.
+# There is a trap. Captum changes the gradient only of ``torch.nn.ReLU`` modules, but this network has
+# ``ReLU6``, which is another type. Captum then returns the plain gradient, without a warning:
 
 images = image.clone().requires_grad_()
 guided = GuidedBackprop(model).attribute(images, target=target)
