@@ -2,19 +2,18 @@
 A first map
 ===========
 
-A classifier says *espresso*. Which pixels made it say that? This tutorial makes the T-Grad map of
-one image, draws it, and checks that nothing is missing from it.
+A classifier predicts *espresso*. Which pixels are responsible? This tutorial computes the T-Grad map
+of one image, draws it, and checks that it is complete.
 """
 
 # %%
 # A network and an image
 # -----------------------
 #
-# T-Grad explains any PyTorch model that can be differentiated, in evaluation mode. Here we take
-# EfficientNet-Lite0, trained on ImageNet, because its weights come as a Python package, with the
-# extra ``cli``. ``load_classifier`` returns it with all that goes with it: the names of its classes,
-# and the way from an image to a tensor. In a notebook a figure at the end of a cell is shown; in a
-# script, write ``figure.savefig("map.png")``.
+# T-Grad explains any differentiable PyTorch model in evaluation mode. This tutorial uses
+# EfficientNet-Lite0, trained on ImageNet. Its weights are a Python package, which the extra ``cli``
+# installs. ``load_classifier`` returns the model with its class names and its preprocessing. A
+# notebook shows the figure at the end of a cell; in a script, call ``figure.savefig("map.png")``.
 
 import torch
 
@@ -28,7 +27,7 @@ image = classifier.preprocess(picture).unsqueeze(0)
 print("what the network is given:", tuple(image.shape))
 
 # %%
-# The model returns logits, one for each of 1000 classes. What it predicts:
+# The model returns one logit for each of 1000 classes. Its top predictions are:
 
 with torch.no_grad():
     logits = classifier.model(image)
@@ -43,9 +42,9 @@ for index in probabilities.topk(3).indices.tolist():
 # The map
 # -------
 #
-# ``TGradAttribution`` is used like every attribution of Captum: it is constructed from the model,
-# and ``attribute`` takes the inputs and the target, the class to explain. With
-# ``return_convergence_delta=True`` the residual comes along.
+# Use ``TGradAttribution`` like any other Captum attribution. Construct it from the model, and pass
+# the inputs and the target, the class to explain, to ``attribute``. With
+# ``return_convergence_delta=True``, it also returns the residual.
 
 target = int(probabilities.argmax())
 method = TGradAttribution(classifier.model)
@@ -54,8 +53,8 @@ print("attributions:", tuple(attributions.shape))
 
 # %%
 # The attributions have the shape of the image. Their sum over the three color channels is the map;
-# the figures take that sum for you. ``crop`` cuts out of the photograph what the network saw, so
-# that the map lies where it belongs.
+# the figures compute this sum. ``crop`` returns the part of the image that the network sees, so
+# that the map is aligned with it.
 
 figure = explanation_figure(
     classifier.crop(picture),
@@ -68,29 +67,29 @@ figure
 
 # %%
 # The strongest evidence for *espresso* is on the coffee and on the white inside of the cup behind
-# it. Around them lies a broad halo: much of what this network computes it computes at 7 x 7 places,
-# and such terms cannot point at pixels. Each place of the saucer, the spoon and the table counts for less,
-# though together they hold over half of the map.
+# it. A broad halo surrounds them: many terms of this network have a resolution of 7 x 7, and cannot
+# point at pixels. The values on the saucer, the spoon and the table are lower, but together they
+# make up over half of the map.
 #
 # What the numbers mean
 # ---------------------
 #
-# A network of convolutions, normalizations and ReLUs is linear around each image, so that its
-# output is the input times the gradient, plus what the biases of all layers contribute. T-Grad
-# computes every one of these terms. They have to add up to the logit, and the residual ``delta`` is
-# what is left over:
+# Around each image, a network of convolutions, normalizations and ReLUs is an affine map. Its
+# output is the input times the gradient, plus the contributions of the biases of all layers. T-Grad
+# computes each of these terms. They must add up to the logit. The residual, ``delta``, is the logit
+# minus their sum:
 
 print(f"logit    {logits[0, target]:.4f}")
 print(f"residual {delta.item():.1e}")
 
 # %%
-# The residual is rounding: the explanation is complete. It is computed at every call, and if it is
-# more than rounding, a warning says so and, where it can, names the layer to look at.
+# The residual is rounding error, so the explanation is complete. Every call computes it. If it is
+# larger, a warning is issued that names the layer where possible.
 #
-# Each term has its own map of evidence for the class. The T-Grad map is the sum of these maps, each
-# scaled to a sum of 1 and weighted by its term's score; terms with a negative score get no weight.
-# That is why the map is never negative, and
-# why it sums to the positive scores rather than to the logit:
+# Each term has its own map of evidence for the class. The T-Grad map is the weighted sum of these
+# maps. Each map is scaled to a sum of 1, and its weight is the term's score. Terms with a negative
+# score get no weight. The map is therefore never negative, and it sums to the positive scores
+# rather than to the logit:
 
 decomposition = method.decompose(image, target=target)
 scores = torch.stack([term.score[0] for term in decomposition.terms])
@@ -104,7 +103,7 @@ print(f"their sum and the residual {scores.sum() + decomposition.delta[0]:.3f}")
 # A second class
 # --------------
 #
-# The target need not be the predicted class. Why would one think of a *cup*?
+# The target can be any class. What is the evidence for *cup*?
 
 cup = classifier.class_names.index("cup")
 cup_attributions = method.attribute(image, target=cup)
@@ -117,21 +116,22 @@ figure = explanation_figure(
 figure
 
 # %%
-# Both classes rest on the same places. For the cup the coffee counts a little less, so that the white
-# inside stands out beside it. The two maps differ in detail, as the classes do: what sets them apart
-# is the subject of `For and against <5_evidence_for_and_against.html>`__.
+# The evidence for both classes is at the same positions. For the cup, the coffee has a slightly
+# lower weight, so the white inside stands out next to it. The maps differ only in detail. `For and
+# against <5_evidence_for_and_against.html>`__ shows how to explain the difference between two
+# classes.
 
 # %%
 # Several images at once
 # ----------------------
 #
-# Like all of Captum, the method takes batches, and a target for each sample. Both maps from above
-# in one call:
+# As everywhere in Captum, the method accepts batches, with one target per sample. One call returns
+# both maps from above:
 
 both = method.attribute(image.repeat(2, 1, 1, 1), target=[target, cup])
 difference = (both - torch.cat([attributions, cup_attributions])).abs().max()
 print(f"largest difference to the maps above: {difference:.1e}, of {both.max():.1e} at most")
 
 # %%
-# From here: `Through the layers <2_through_the_layers.html>`__ looks at the terms, and `Is this map any good? <3_is_it_any_good.html>`__ measures
-# whether the map is right about the network.
+# Next, `Through the layers <2_through_the_layers.html>`__ looks at the terms, and
+# `Is this map any good? <3_is_it_any_good.html>`__ measures how faithful the map is to the network.

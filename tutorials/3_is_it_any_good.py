@@ -2,8 +2,8 @@
 Is this map any good?
 =====================
 
-A map can look right and be wrong: it should show what the *network* looks at, not what we would
-look at. This tutorial measures that, and shows on which choices the numbers depend.
+A map can look right and still be wrong: it should show what the *network* uses, not what a person
+would use. This tutorial measures how faithful a map is, and shows which choices affect the numbers.
 """
 
 # %%
@@ -33,8 +33,8 @@ image = classifier.preprocess(sample_image()).unsqueeze(0)
 target = classifier.class_names.index("espresso")
 
 # %%
-# T-Grad, Grad-CAM of the last convolution, and random numbers as a control: a method that is not
-# better than those says nothing about the network.
+# We compare T-Grad, Grad-CAM of the last convolution, and random numbers as a control. A method
+# that is not better than random numbers says nothing about the network.
 
 grad_cam = LayerGradCam(model, model._conv_head)
 maps = {
@@ -46,18 +46,18 @@ figure = methods_figure(picture, maps)
 figure
 
 # %%
-# The metrics take maps of any method and any size; coarse ones are enlarged to the image.
+# The metrics accept maps of any method and any size. Coarse maps are upsampled to the image.
 #
 # Insertion and deletion
 # ----------------------
 #
-# Deletion replaces the pixels by a baseline, the most important ones first, and watches the
-# probability of the class: after a good map it falls early, so that the area under its curve is
-# small. Insertion starts from the baseline and puts the most important pixels back first; there
-# the area should be large. The difference of the two areas sums it up.
+# Deletion replaces pixels by a baseline, the most important pixels first, and records the
+# probability of the class. With a good map, the probability falls early, and the area under its
+# curve is small. Insertion starts from the baseline and puts the most important pixels back first,
+# so the area should be large. The difference of the two areas summarizes both.
 #
-# The paper takes 224 steps. To be quick, we take 28, and give the model 8 images at a time in the
-# ``channels_last`` format, which is fast on a CPU and changes no result but by rounding.
+# The paper uses 224 steps. To save time, we use 28. We pass 8 images at a time in the
+# ``channels_last`` format, which is fast on a CPU and changes the results only by rounding.
 
 fast_image = image.to(memory_format=torch.channels_last)
 arguments = {"target": target, "max_examples_per_batch": 8}
@@ -69,7 +69,7 @@ for name, result in results.items():
     )
 
 # %%
-# The curves, and what the network saw on the way:
+# The figure shows the curves and some of the images that the network scored:
 
 mean, std = normalization(classifier)
 figure = curves_figure(
@@ -82,16 +82,16 @@ figure = curves_figure(
 figure
 
 # %%
-# Both methods are far from random. On this image Grad-CAM is a little better than T-Grad on both
-# curves. One image decides nothing: the comparison on a data set is in the results, and
-# `Evaluate on ImageNet <../how_to/evaluate_on_imagenet.html>`__ says how to make your own.
+# Both methods are far better than random. On this image, Grad-CAM is slightly better than T-Grad on
+# both curves. One image decides nothing. The results have a comparison on a data set, and
+# `Evaluate on ImageNet <../how_to/evaluate_on_imagenet.html>`__ shows how to run your own.
 #
-# The baseline decides with
-# -------------------------
+# The baseline matters too
+# ------------------------
 #
-# What is a pixel replaced by when it is taken away? The default here is a strong blur. RISE, where
-# these metrics come from, takes a weak one for insertion and zeros for deletion, here gray. With 14
-# steps:
+# The baseline is what replaces a deleted pixel. The default here is a strong blur. RISE, which
+# introduced these metrics, uses a weak blur for insertion and zeros, here gray, for deletion. With
+# 14 steps:
 
 print("baseline      its score  method    insertion  deletion  difference")
 baselines = {"blur(51, 10)": blur(51, 10), "blur(11, 5)": blur(11, 5), "zeros": zeros}
@@ -105,10 +105,10 @@ for name, baseline in baselines.items():
         )
 
 # %%
-# ``blur(11, 5)`` leaves the espresso recognizable: the blurred image has a third of the
-# probability with no pixel put back, so neither curve can tell much. The order of the two methods
-# is not the same with every baseline. Compare numbers only where the baseline and the number of
-# steps are the same; ``result.protocol`` has them, to be written beside a table.
+# ``blur(11, 5)`` leaves the espresso recognizable: the blurred image alone has a third of the
+# probability, so neither curve says much. The order of the two methods depends on the baseline.
+# Compare numbers only if the baseline and the number of steps are the same. ``result.protocol`` has
+# both; report them with a table.
 
 print(results["T-Grad"].protocol)
 
@@ -116,10 +116,10 @@ print(results["T-Grad"].protocol)
 # Ties
 # ----
 #
-# A map of 7 x 7 places that is enlarged without interpolation has 32 x 32 pixels of the same
-# importance. Which of them goes first is not the method's choice, but it changes the area. Two
-# orders inside the ties, from the top and from the bottom of the image, and ``insertion`` alone,
-# which is half the work:
+# A 7 x 7 map that is upsampled without interpolation has blocks of 32 x 32 pixels of the same
+# importance. The method does not determine their order, but the order changes the area. This code
+# breaks the ties from the top and from the bottom of the image. It uses ``insertion`` alone, which
+# takes half the time:
 
 coarse = torch.nn.functional.interpolate(maps["Grad-CAM"].double(), (224, 224), mode="nearest")
 raster = torch.arange(224.0 * 224).reshape(1, 1, 224, 224).double()
@@ -134,23 +134,25 @@ for name, result in found.items():
     print(f"{name:15} insertion {result.insertion[0]:.4f}, tied share {result.tied_share[0]:.0%}")
 
 # %%
-# By default, ties go in raster order (``ties="stable"``), which is the first of the two. With
-# ``ties="group"`` all pixels of the same importance go at once, and no order of the pixels matters:
+# By default, ties are broken in raster order (``ties="stable"``), which is the order from the top.
+# With ``ties="group"``, all pixels of the same importance are replaced at once, so their order does
+# not matter:
 
 grouped = insertion(model, fast_image, coarse, ties="group", n_steps=28, **arguments)
 print(f"grouped         insertion {grouped.insertion[0]:.4f}")
 
 # %%
-# Here the order is worth half a percentage point, between methods that differ by one.
-# ``tied_share`` says how many pixels share their importance with another. Where it is large, report
-# it, or group the ties.
+# Here, the order changes the area by half a percentage point, while the methods differ by one.
+# ``tied_share`` is the share of pixels that have the same importance as another pixel. If it is
+# large, report it, or group the ties.
 #
 # Average drop and increase in confidence
 # ---------------------------------------
 #
-# These keep the whole map: the image is multiplied with the map, scaled to [0, 1], and what is
-# dark in the map goes to gray. The drop is how much of the probability is lost; the increase is
-# 100 % for an image whose probability rises. Each takes one call of the model for each map.
+# These metrics use the whole map as a mask: the image is multiplied by the map, scaled to [0, 1],
+# so that dark parts of the map become gray. The drop is the share of the probability that is lost.
+# The increase is 100 % for an image whose probability rises. Each metric needs one call of the
+# model per map.
 
 drops = average_drop(model, fast_image, maps, **arguments)
 rises = increase_in_confidence(model, fast_image, maps, **arguments)
@@ -162,5 +164,5 @@ for name in maps:
     )
 
 # %%
-# A map that is bright everywhere loses nothing, so this number alone can be won by a map that
-# points at nothing. Look at it beside insertion and deletion, never instead of them.
+# A map that is bright everywhere loses nothing, so a map that points at nothing can have the best
+# score. Use these metrics together with insertion and deletion, never instead of them.

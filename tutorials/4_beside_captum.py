@@ -1,9 +1,9 @@
 """
-T-Grad beside Captum's methods
-==============================
+T-Grad next to Captum's methods
+===============================
 
-The same two images, explained by T-Grad and by methods that come with Captum: what they cost,
-what they show, what they leave out, and how well they do.
+This tutorial explains two images with T-Grad and with methods of Captum. It compares their cost,
+their maps, their completeness and their scores.
 """
 
 # %%
@@ -38,9 +38,9 @@ for label, probability in zip(labels, probabilities.amax(dim=1), strict=True):
 # Six methods
 # -----------
 #
-# All of them are Captum attributions and are called alike. Integrated Gradients starts from a black
-# image, which after normalization is not 0; 16 steps are few, taken to be quick. Grad-CAM is that
-# of the last convolution.
+# All of them are Captum attributions and have the same interface. Integrated Gradients starts from
+# a black image, which is not 0 after normalization. It uses only 16 steps to save time. Grad-CAM
+# uses the last convolution.
 
 black = classifier.preprocess(Image.new("RGB", (224, 224))).unsqueeze(0)
 methods = {
@@ -61,24 +61,24 @@ for name, (method, options) in methods.items():
     print(f"{name:21} {size:17} {seconds:5.2f} s")
 
 # %%
-# The seconds are of one call on a shared machine and include whatever a first call has to set up:
-# no more than a rough idea. The cost of T-Grad is measured with care in the results.
+# The times are those of one call on a shared machine and include the setup of a first call, so they
+# are only a rough estimate. The results have careful measurements of the cost of T-Grad.
 
 figure = methods_figure(pictures, maps, labels=labels)
 figure
 
 # %%
-# T-Grad and FullGrad are made of the same terms: T-Grad weights each by its score, FullGrad
-# rescales each to the same range, so that the coarse ones blur the map. Grad-CAM is the coarsest:
-# it has 7 x 7 places. The other three have the full resolution and are grainy, as gradients with
-# respect to pixels are.
+# T-Grad and FullGrad use the same terms. T-Grad weights each term by its score. FullGrad rescales
+# all terms to the same range, so the coarse terms blur the map. Grad-CAM is the coarsest, with a
+# resolution of 7 x 7. The other three have the full resolution and are grainy, like all gradients
+# with respect to pixels.
 #
 # Completeness
 # ------------
 #
-# T-Grad accounts for the logit, Integrated Gradients for the logit's difference to that of the
-# baseline, once it has enough steps. Input x gradient would account for the logit if the network
-# had no biases.
+# T-Grad accounts for the logit. With enough steps, Integrated Gradients accounts for the difference
+# between the logit and that of the baseline. Input x Gradient would account for the logit if the
+# network had no biases.
 
 with torch.no_grad():
     logits = model(images).gather(1, targets[:, None])[:, 0]
@@ -96,15 +96,15 @@ for index, label in enumerate(labels):
     print(f"  T-Grad misses               {t_grad_delta[index]:+.1e}")
 
 # %%
-# Input x gradient leaves out nearly the whole logit. With 16 steps, Integrated Gradients is off by
-# more than the logit of the cat: check its convergence delta and take more steps. T-Grad leaves
-# rounding.
+# Input x Gradient leaves out nearly the whole logit. With 16 steps, Integrated Gradients is off by
+# more than the logit of the cat: check its residual, the convergence delta, and use more steps. The
+# residual of T-Grad is rounding error.
 #
-# Which is right about the network?
-# ---------------------------------
+# Which map is faithful?
+# ----------------------
 #
-# Completeness says that nothing is missing, not that the map ranks the pixels well. That is
-# measured by insertion (higher is better) and deletion (lower is better); see
+# Completeness does not mean that the map ranks the pixels well. Insertion (higher is better) and
+# deletion (lower is better) measure the ranking; see
 # `Is this map any good? <3_is_it_any_good.html>`__. With only 8 steps:
 
 found = insertion_deletion(
@@ -125,7 +125,7 @@ for name, result in sorted(found.items(), key=lambda pair: -pair[1].difference.m
     print(f"{name:21} " + "  ".join(columns))
 
 # %%
-# Sorted by the mean difference of the two, Grad-CAM is first on these two images, T-Grad second.
-# By deletion alone, input x gradient is the best for the cat: single pixels, spread over the face,
-# break the network's answer early, and do not restore it. Two images decide nothing; a comparison
-# over a data set is in the results.
+# By the mean difference of the two, Grad-CAM is first on these two images, and T-Grad is second. By
+# deletion alone, Input x Gradient is the best for the cat: deleting single pixels, spread over the
+# face, changes the prediction early, but inserting them does not restore it. Two images decide
+# nothing; the results have a comparison on a data set.

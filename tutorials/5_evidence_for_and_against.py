@@ -2,16 +2,16 @@
 A misclassified image: evidence for and against
 =================================================
 
-The network calls an off-road car a *convertible*. What speaks for that, what against it, and why
-does it not say *jeep*?
+The network classifies an off-road car as a *convertible*. What is the evidence for and against
+this class, and why does it not predict *jeep*?
 """
 
 # %%
 # The mistake
 # -----------
 #
-# The package ``foolbox`` carries 20 labeled images of ImageNet. Of these, the network gets two
-# wrong; both are labeled *jeep*. This is one of them:
+# The package ``foolbox`` contains 20 labeled images of ImageNet. The network misclassifies two of
+# them, both labeled *jeep*. This is one of the two:
 
 import torch
 
@@ -42,9 +42,9 @@ for index in [*logits.topk(4).indices.tolist(), label]:
 # For and against
 # ---------------
 #
-# ``sign="positive"``, the default, is the map of the terms with a positive score; ``"negative"``
-# that of the terms with a negative one; ``"all"`` is the first minus the second, and the only one
-# with both colors.
+# ``sign="positive"``, the default, is the map of the terms with a positive score. ``"negative"`` is
+# the map of the terms with a negative score. ``"all"`` is the first minus the second, and the only
+# map with both colors.
 
 convertible, jeep = int(logits.argmax()), label
 method = TGradAttribution(model)
@@ -56,23 +56,23 @@ figure = methods_figure(picture, maps, labels=["convertible"])
 figure
 
 # %%
-# What speaks for *convertible* and what speaks against it are in the same place, the windows and
-# the body of the car. The two sums are large and nearly equal; their difference is the logit:
+# The evidence for and against *convertible* is at the same position: the windows and the body of
+# the car. The two sums are large and nearly equal. Their difference is the logit:
 
 decomposition = method.decompose(image, target=convertible)
 print(f"for {maps['positive'].sum():.2f}, against {maps['negative'].sum():.2f},")
 print(f"all {maps['all'].sum():.3f}, the logit {decomposition.output[0]:.3f}")
 
 # %%
-# So a map of one logit says "here is what counts", and little about the choice: a car is where a
-# car is, for every kind of car.
+# The map of one logit shows where the evidence is, but says little about the choice between
+# classes: for every kind of car, the evidence is on the car.
 #
 # Why this class and not that one
 # -------------------------------
 #
-# The choice between two classes is the difference of their logits. It is a function of the image
-# with one number for each sample, and can be explained like any other; no target is needed. What
-# both logits have in common cancels out, before the signs of the terms are looked at.
+# To explain the choice between two classes, explain the difference of their logits. This function
+# has one number per sample, so it needs no target. The evidence that both logits share cancels out
+# before the terms get their signs.
 
 
 def difference(images):
@@ -92,9 +92,9 @@ figure = explanation_figure(
 figure
 
 # %%
-# Orange speaks for *convertible*: the low side windows and the line of the doors, along the whole
-# body. Violet speaks for *jeep*: spots on the bonnet and the mirror. The rocks, which a person
-# would take as the sign of an off-road car, have almost no weight in either direction.
+# Orange is evidence for *convertible*: the low side windows and the line of the doors, along the
+# whole body. Violet is evidence for *jeep*: spots on the hood and the mirror. The rocks, which a
+# person would see as a sign of an off-road car, have almost no weight in either direction.
 #
 # The terms of the difference
 # ---------------------------
@@ -104,15 +104,16 @@ figure = layers_figure(whole, picture, sign="all", terms=9, title="convertible m
 figure
 
 # %%
-# Many layers take part, with both signs. The two largest of the last block cancel out in part, as
-# in `Through the layers <2_through_the_layers.html>`__. The input's own term, which was a tenth of the logit of the
-# espresso, is 83% of this difference.
+# Many layers contribute, with both signs. The two largest terms of the last block partly cancel, as
+# in `Through the layers <2_through_the_layers.html>`__. The input's term, which was a tenth of the
+# logit of the espresso, is 83% of this difference.
 #
 # Does it hold?
 # -------------
 #
-# A claim about the network can be tested on it. We blur a tenth of the pixels: those that speak
-# most for *convertible* and not *jeep*, those that speak most for *jeep*, and some at random.
+# We can test this explanation on the network. We blur a tenth of the pixels: those with the most
+# evidence for *convertible* over *jeep*, those with the most evidence for *jeep*, and random
+# pixels.
 
 summed = attributions.sum(dim=1, keepdim=True)
 count = summed.numel() // 10
@@ -136,7 +137,7 @@ for name, places in order.items():
     )
 
 # %%
-# Without the pixels that the map has in orange, nearly all of the difference is gone and *jeep* has
-# ten times its probability. Without those in violet, the difference grows. The same number of
-# pixels at random changes little. The map does say what the network looked at; it does not say that
-# the network would get it right without them: *convertible* still comes before *jeep*.
+# Without the orange pixels, nearly all of the difference is gone, and *jeep* has ten times its
+# probability. Without the violet pixels, the difference grows. Blurring random pixels changes
+# little. The map shows which pixels the network uses. It does not imply that the network is right
+# without them: *convertible* still comes before *jeep*.

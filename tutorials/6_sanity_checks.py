@@ -2,9 +2,9 @@
 Sanity checks
 =============
 
-A map that shows edges looks convincing, and may have nothing to do with what the network has
-learned. The test of Adebayo et al. destroys the network layer by layer and watches the map: if it
-stays, it explains the image and not the network.
+A map that shows edges looks convincing, but may be unrelated to what the network has learned. The
+test of Adebayo et al. randomizes the network layer by layer. If the map does not change, it explains
+the image and not the network.
 """
 
 # %%
@@ -28,9 +28,9 @@ image = classifier.preprocess(sample_image()).unsqueeze(0)
 target = classifier.class_names.index("espresso")
 
 # %%
-# Guided backpropagation is known to fail this test, so it shows that the test can fail. There is a
-# trap: Captum changes the gradient of modules of the type ``torch.nn.ReLU``, and this network has
-# ``ReLU6``, which is another type. Captum's map is then the plain gradient, without a word:
+# Guided backpropagation is known to fail this test, so it shows that the test can detect a failure.
+# There is a trap. Captum changes the gradient only of ``torch.nn.ReLU`` modules, but this network has
+# ``ReLU6``, which is another type. Captum then returns the plain gradient, without a warning:
 
 images = image.clone().requires_grad_()
 guided = GuidedBackprop(model).attribute(images, target=target)
@@ -38,7 +38,7 @@ plain = Saliency(model).attribute(images, target=target, abs=False)
 print("guided backpropagation is the plain gradient:", torch.equal(guided, plain))
 
 # %%
-# Made a kind of ``ReLU``, the same function gets the guided gradient:
+# As a subclass of ``ReLU``, the same function gets the guided gradient:
 
 
 class GuidedReLU6(torch.nn.ReLU):
@@ -68,10 +68,11 @@ with torch.no_grad():
 # The cascade
 # -----------
 #
-# ``cascading_randomization`` works on a copy of the network. It randomizes it from the classifier
-# to the input, and yields the map after each step. By default, each module with parameters is a
-# step. With ``layers``, each named module is a step with all that is in it, and what is not named
-# stays as it was trained. To be quick we name every third block: a whole test names all of them.
+# ``cascading_randomization`` randomizes a copy of the network from the classifier to the input, and
+# yields the map after each step. By default, each module with parameters is one step. With
+# ``layers``, each named module is one step, including its submodules, and all other modules keep
+# their trained parameters. To save time, we name every third block. A complete test names all
+# blocks.
 
 blocks = [f"_blocks.{number}" for number in range(15, -1, -3)]
 layers = ["_fc", "_conv_head", *blocks, "_conv_stem"]
@@ -90,33 +91,34 @@ for name, (network, factory) in methods.items():
 # What the maps look like
 # -----------------------
 #
-# Above each map stands the layer that was randomized last.
+# The title of each map is the layer that was randomized last.
 
 figure = cascade_figure(steps["T-Grad"], [picture], title="T-Grad")
 figure
 
 # %%
-# T-Grad's map becomes broader when the last convolution is random, and with block 15 it has nothing
-# to do with the cup any more. From block 6 on it consists of spots, which no one would take for an
+# T-Grad's map becomes broader when the last convolution is random. After block 15, it is no longer
+# related to the cup. From block 6 on, it consists of spots that nobody would mistake for an
 # explanation.
 
 figure = cascade_figure(steps["Guided Backprop"], [picture], title="Guided Backprop")
 figure
 
 # %%
-# Guided backpropagation draws the cup, the handle and the spoon as clearly after the classifier,
-# the last convolution and two blocks are random as before. It shows the image.
+# With a random classifier, last convolution and two blocks, guided backpropagation still draws the
+# cup, the handle and the spoon as clearly as before. It shows the image.
 #
 # How similar they stay
 # ---------------------
 #
-# Spearman's rank correlation with the map of the trained network, and the structural similarity:
+# The figure shows Spearman's rank correlation with the map of the trained network, and the
+# structural similarity:
 
 figure = similarity_figure(steps)
 figure
 
 # %%
-# Maps with signs can be compared with their signs or without; here without:
+# Signed maps can be compared with or without their signs. Here we compare them without:
 
 print(f"{'after':12} " + "  ".join(f"{name:>15}" for name in steps))
 for row in zip(*steps.values(), strict=True):
@@ -124,10 +126,10 @@ for row in zip(*steps.values(), strict=True):
     print(f"{name:12} " + "  ".join(f"{step.spearman_absolute[0]:15.2f}" for step in row))
 
 # %%
-# T-Grad and Grad-CAM depend on what the network has learned; guided backpropagation does not until
-# half of the network is random. Two things to be honest about: T-Grad keeps a rank correlation of
-# 0.6 to 0.8 when only the classifier and the last convolution are random, since the early layers'
-# terms, which have the detail, still follow the image's edges; and its curve does not fall at
-# every step, nor does that of Grad-CAM. One image and one seed make a rough curve.
+# T-Grad and Grad-CAM depend on what the network has learned. Guided backpropagation does not, until
+# half of the network is random. Two limitations remain. When only the classifier and the last
+# convolution are random, T-Grad keeps a rank correlation of 0.6 to 0.8, because the detailed terms
+# of the early layers still follow the edges of the image. And the curves of T-Grad and Grad-CAM do
+# not fall at every step: one image and one seed give a rough curve.
 #
-# Passing the test is necessary, not sufficient: random numbers pass it too.
+# Passing the test is necessary but not sufficient: random numbers pass it, too.

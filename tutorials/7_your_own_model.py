@@ -2,15 +2,15 @@
 Your own model
 ==============
 
-A small network is trained here on real handwritten digits, and then explained. The data come with
-scikit-learn, which this tutorial needs: ``pip install scikit-learn``.
+This tutorial trains a small network on handwritten digits and explains it. The data come with
+scikit-learn: ``pip install scikit-learn``.
 """
 
 # %%
 # The data
 # --------
 #
-# 1797 digits of 8 x 8 pixels. They are enlarged to 16 x 16, so that the convolutions have room.
+# The data set has 1797 digits of 8 x 8 pixels. We upsample them to 16 x 16 for the convolutions.
 
 import torch
 from sklearn.datasets import load_digits
@@ -31,7 +31,7 @@ print(tuple(images[train].shape), tuple(images[test].shape))
 # The network
 # -----------
 #
-# Two convolutions with batch normalization, trained for six epochs, which takes seconds.
+# The network has two convolutions with batch normalization. Six epochs of training take seconds.
 
 torch.manual_seed(0)
 model = nn.Sequential(
@@ -60,12 +60,13 @@ accuracy = (predictions == labels[test]).float().mean()
 print(f"{accuracy:.1%} of the test digits are read correctly")
 
 # %%
-# The numbers on this page differ a little from machine to machine, as the training does.
+# The numbers on this page differ slightly between machines, because the training does.
 #
-# One map for each digit
-# ----------------------
+# One map per digit
+# -----------------
 #
-# Evidence for the digit that was read, evidence against it, and the difference of the two:
+# The figure shows the evidence for the predicted digit, the evidence against it, and the
+# difference:
 
 chosen = [int((labels[test] == digit).nonzero()[1]) for digit in range(4)]
 inputs = images[test][chosen]
@@ -87,15 +88,15 @@ figure = methods_figure(
 figure
 
 # %%
-# For and against are in much the same places, and the difference follows the strokes better than
-# either. The grain is the network's own: of four neighboring places the max pooling passes one on,
-# and the gradient goes back to this one only.
+# The evidence for and against is at similar positions. The difference follows the strokes better
+# than either map. The grain comes from the network: max pooling passes one of four neighboring
+# positions, and only this position gets a gradient.
 
 # %%
 # Is it complete?
 # ---------------
 #
-# The terms are the input and five biases: two of convolutions, two of batch norms, one of the
+# The terms are the input and five biases: two of convolutions, two of batch norms, and one of the
 # classifier. Their scores add up to the logit:
 
 print("logits   ", [round(value, 3) for value in logits[chosen].amax(dim=1).tolist()])
@@ -105,10 +106,10 @@ figure = term_scores_figure(decomposition, sample=3, highlight=6)
 figure
 
 # %%
-# The modules of an ``nn.Sequential`` have numbers for names: ``0`` is the first convolution, ``1``
-# the first batch norm. The bias of the one is large and negative, what the other adds large and
-# positive: the running mean that a batch norm subtracts undoes the bias before it. This is why the
-# evidence for and the evidence against look alike.
+# The modules of an ``nn.Sequential`` have numbers as names: ``0`` is the first convolution, ``1``
+# the first batch norm. The term of the convolution is large and negative, and that of the batch
+# norm is large and positive: the running mean that a batch norm subtracts cancels the bias before
+# it. Therefore the maps for and against look similar.
 #
 # A misread digit
 # ---------------
@@ -133,14 +134,14 @@ figure = explanation_figure(misread, contrast, title=f"why {read} and not {true}
 figure
 
 # %%
-# Orange is what speaks for the digit that was read. Most of it is on the right, at the end of the
-# stroke and in the empty place beside it.
+# Orange is evidence for the predicted digit. Most of it is on the right, at the end of the stroke
+# and in the empty area next to it.
 #
 # Covered digits
 # --------------
 #
-# Is the map right about this network? We blacken 40 of the 256 places in each test digit that the
-# network read correctly, and count how many it still reads the same way.
+# Is the map faithful to this network? We blacken 40 of the 256 pixels in each correctly classified
+# test digit, and count how many predictions stay the same.
 
 right = (predictions == labels[test]).nonzero().flatten()
 digits_right, targets = images[test][right], predictions[right]
@@ -160,8 +161,8 @@ for name, importance in {
     print(f"40 places by {name:10}: {same:.1%} read the same way")
 
 # %%
-# With random places covered, most digits are still read; with those of the default map, about half;
-# with those of ``sign="all"``, only one in five, fewer than if the brightest pixels are covered. In
-# this network, where large terms cancel out, the signed map is the more faithful one. The default
-# follows the paper. Which of the two is better for your network can be measured, as here or with
-# the metrics of `Is this map any good? <3_is_it_any_good.html>`__.
+# With random pixels covered, most predictions stay the same. With the pixels of the default map,
+# about half stay the same. With those of ``sign="all"``, only one in five stays the same, fewer
+# than with the brightest pixels. In this network, large terms cancel out, and the signed map is
+# more faithful. The default follows the paper. To find out which map is better for your network,
+# measure it, as here or with the metrics of `Is this map any good? <3_is_it_any_good.html>`__.
