@@ -32,14 +32,9 @@ from captum_tgrad.evaluation.workers import Workers
 from captum_tgrad.zoo import Classifier, load_classifier
 from captum_tgrad.zoo.class_names import read_class_names
 
-_SOMETHING_SKIPPED = 1
-
 
 def run_evaluate(options: argparse.Namespace) -> int:
     """Carries out the command.
-
-    Args:
-        options: As parsed by ``captum_tgrad.cli.main``.
 
     Returns:
         The exit status, 0, or 1 where an image or a method was skipped.
@@ -99,13 +94,12 @@ def _evaluate(
     summary = found.summary
     say_results(options, f"{classifier.name}, {title_of(summary)}", summary)
     say_written(options, options.out, FILES)
-    say_skipped(
+    return say_skipped(
         [
             (", ".join(filter(None, (each["image"], each["method"]))), each["reason"])
             for each in found.skipped
         ]
     )
-    return _SOMETHING_SKIPPED if found.skipped else 0
 
 
 def _score_dtype(options: argparse.Namespace) -> torch.dtype:

@@ -35,15 +35,11 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 _DOTS_PER_INCH = 150
-_SOMETHING_SKIPPED = 1
 _SECONDS_BEFORE_PROGRESS = 2.0
 
 
 def run_explain(options: argparse.Namespace) -> int:
     """Carries out the command.
-
-    Args:
-        options: As parsed by ``captum_tgrad.cli.main``.
 
     Returns:
         The exit status, 0, or 1 where an image was skipped.
@@ -89,8 +85,7 @@ def run_explain(options: argparse.Namespace) -> int:
         (options.out / REPORT).write_text(report.html(), encoding="utf-8")
     say_written(options, options.out, [REPORT])
     print_json(options, found)
-    say_skipped([*skipped.items()])
-    return _SOMETHING_SKIPPED if skipped else 0
+    return say_skipped([*skipped.items()])
 
 
 def _loaded(batch: Sequence[Job], skipped: dict[Path, str]) -> tuple[list[Job], list[Image]]:

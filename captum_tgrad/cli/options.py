@@ -51,6 +51,17 @@ def add_output_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_out_option(options: argparse._ActionsContainer, default: str) -> None:
+    """Adds where results are written to."""
+    options.add_argument(
+        "--out",
+        type=named_path,
+        default=Path(default),
+        metavar="DIR",
+        help="the folder to write to (default: %(default)s)",
+    )
+
+
 def add_device_option(parser: argparse.ArgumentParser) -> None:
     """Adds what says where to compute."""
     parser.add_argument(

@@ -80,10 +80,11 @@ def print_json(options: argparse.Namespace, value: Any) -> None:
         print(as_json(value), end="")
 
 
-def say_skipped(skipped: Sequence[tuple[object, object]]) -> None:
-    """Says on the standard error what was skipped, and why."""
+def say_skipped(skipped: Sequence[tuple[object, object]]) -> int:
+    """Says on the standard error what was skipped, and why; returns the exit status, 0 or 1."""
     for what, reason in skipped:
         print(f"skipped: {printable(what)}: {printable(reason)}", file=sys.stderr)
+    return 1 if skipped else 0
 
 
 def show_progress(options: argparse.Namespace) -> bool | None:

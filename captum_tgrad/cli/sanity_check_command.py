@@ -46,9 +46,6 @@ _ENDINGS = (".html", ".png", ".csv")
 def run_sanity_check(options: argparse.Namespace) -> None:
     """Carries out the command.
 
-    Args:
-        options: As parsed by ``captum_tgrad.cli.main``.
-
     Raises:
         CommandError: Something that the user named is not there or does not serve.
     """

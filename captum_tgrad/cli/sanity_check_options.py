@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from captum_tgrad.cli.help_text import HelpWithExamples, examples
 from captum_tgrad.cli.options import (
     add_device_option,
     add_model_options,
+    add_out_option,
     add_output_options,
     add_pictures,
     add_target_option,
-    named_path,
     not_negative,
     positive,
 )
@@ -34,13 +33,7 @@ def add_sanity_check(commands: argparse._SubParsersAction[argparse.ArgumentParse
         allow_abbrev=False,
     )
     add_pictures(parser)
-    parser.add_argument(
-        "--out",
-        type=named_path,
-        default=Path("sanity-check"),
-        metavar="DIR",
-        help="the folder to write to (default: %(default)s)",
-    )
+    add_out_option(parser, "sanity-check")
     parser.add_argument(
         "--method", default="t_grad", metavar="NAME", help="by name (default: %(default)s)"
     )
