@@ -15,6 +15,7 @@ from captum_tgrad.decomposition.in_place import OldValues
 from captum_tgrad.decomposition.operations.operation import (
     records,
     require_one_dependent,
+    require_plain,
 )
 from captum_tgrad.decomposition.places import elementwise
 
@@ -192,6 +193,7 @@ class _ClampInPlace(torch.autograd.Function):
 
 def clamp_in_place(call: Call, old_values: OldValues) -> Tensor:
     """An in-place clamp that keeps no copy of its argument."""
+    require_plain(call)
     z: Tensor = call.args[0]
     if not call.in_place or z._is_view() or not torch.is_grad_enabled():
         raise NoRuleError

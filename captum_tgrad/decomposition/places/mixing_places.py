@@ -98,12 +98,8 @@ def differences(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
 
 def halved(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     """Places after ``glu``, which combines the two halves along a dimension."""
-    tensor, dim, (output,) = call.bound["input"], call.bound["dim"], outputs
-    dim = dim % tensor.dim()
-    return _contracted_halves(tensor, dim, output)
-
-
-def _contracted_halves(tensor: Tensor, dim: int, output: Tensor) -> list[Places]:
+    tensor, (output,) = call.bound["input"], outputs
+    dim = call.bound["dim"] % tensor.dim()
     size = output.shape[dim]
     found: FoundAxes = {}
     for axis, claim in claims_of(tensor):
