@@ -5,14 +5,12 @@ from __future__ import annotations
 import argparse
 
 from captum_tgrad._support.progress import progress_bar
-from captum_tgrad.cli.chosen_classifier import load_for
-from captum_tgrad.cli.chosen_methods import chosen_methods
+from captum_tgrad.cli.chosen import chosen_methods, chosen_target, load_for
 from captum_tgrad.cli.device import choose_device
 from captum_tgrad.cli.errors import CommandError, users_mistakes
 from captum_tgrad.cli.jobs import check_files, load_or_sample
 from captum_tgrad.cli.memory import short_memory
-from captum_tgrad.cli.outcome import say_results, say_skipped, say_written, show_progress
-from captum_tgrad.cli.seen import say_seen
+from captum_tgrad.cli.outcome import say_results, say_seen, say_skipped, say_written, show_progress
 from captum_tgrad.evaluation.compare import NoMethodRanError, compare
 from captum_tgrad.evaluation.report.comparison import FILES, write_comparison
 
@@ -31,7 +29,8 @@ def run_compare(options: argparse.Namespace) -> int:
         pictures = [] if options.image is None else [options.image]
         check_files(pictures, options.out, [options.out / name for name in FILES])
         device = choose_device(options.device)
-        classifier, target = load_for(options)
+        classifier = load_for(options)
+        target = chosen_target(options, classifier)
         image = load_or_sample(options.image)
     classifier.model.to(device)
     advice = "the changed images do not fit into memory: give a smaller --max-examples-per-batch"

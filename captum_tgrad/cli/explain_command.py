@@ -13,7 +13,7 @@ import numpy as np
 from captum_tgrad._support.printable import printable
 from captum_tgrad._support.progress import progress_bar
 from captum_tgrad._support.writing import writing
-from captum_tgrad.cli.chosen_classifier import load_for
+from captum_tgrad.cli.chosen import chosen_target, load_for
 from captum_tgrad.cli.device import choose_device
 from captum_tgrad.cli.errors import CommandError, users_mistakes
 from captum_tgrad.cli.explain_report import REPORT, ExplainReport, numbers_of
@@ -54,7 +54,8 @@ def run_explain(options: argparse.Namespace) -> int:
             raise ValueError("--rival is for the page: give --page, too")
         jobs = plan_jobs(pictures, options.out, options.layers is not None, options.page)
         device = choose_device(options.device)
-        classifier, target = load_for(options)
+        classifier = load_for(options)
+        target = chosen_target(options, classifier)
         rival = _rival(options, classifier, target)
     classifier.model.to(device)
     size = options.batch_size

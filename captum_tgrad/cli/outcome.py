@@ -8,9 +8,15 @@ import sys
 import textwrap
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from captum_tgrad._support.printable import printable
+from captum_tgrad.cli.jobs import title_of
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from captum_tgrad.zoo import Classifier
 
 _WIDTH = 100
 _NARROWEST = 40
@@ -64,6 +70,23 @@ def say_results(options: argparse.Namespace, heading: str, summary: dict[str, An
     say(options)
     say_wrapped(options, verdict(summary))
     print_json(options, summary)
+
+
+def say_seen(
+    options: argparse.Namespace,
+    classifier: Classifier,
+    pictures: Sequence[tuple[Path | None, Image]],
+) -> None:
+    """Prints a line for every image of which a part was cut away."""
+    from captum_tgrad.explanation.text_report import seen_lines
+    from captum_tgrad.zoo.preprocessing import Preprocessing
+
+    steps = classifier.preprocess
+    if not isinstance(steps, Preprocessing):
+        return
+    for path, image in pictures:
+        for line in seen_lines(image.size, steps.seen(*image.size)):
+            say_wrapped(options, f"{title_of(path)}: {line}")
 
 
 def say_written(options: argparse.Namespace, folder: Path, names: Iterable[str]) -> None:
