@@ -6,13 +6,11 @@ import argparse
 
 from captum_tgrad.cli.help_text import HelpWithExamples, examples
 from captum_tgrad.cli.options import (
-    add_device_option,
+    add_common_options,
     add_max_examples_option,
     add_methods_options,
-    add_model_options,
     add_n_steps_option,
     add_out_option,
-    add_output_options,
     add_target_option,
     named_path,
 )
@@ -46,6 +44,4 @@ def add_compare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     add_target_option(parser)
     add_n_steps_option(parser)
     add_max_examples_option(parser)
-    add_device_option(parser)
-    add_output_options(parser)
-    add_model_options(parser)
+    add_common_options(parser)

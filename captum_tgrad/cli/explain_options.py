@@ -6,10 +6,8 @@ import argparse
 
 from captum_tgrad.cli.help_text import HelpWithExamples, examples
 from captum_tgrad.cli.options import (
-    add_device_option,
-    add_model_options,
+    add_common_options,
     add_out_option,
-    add_output_options,
     add_pictures,
     add_target_option,
     positive,
@@ -71,6 +69,4 @@ def add_explain(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         metavar="N",
         help="images explained at a time (default: %(default)s)",
     )
-    add_device_option(parser)
-    add_output_options(parser)
-    add_model_options(parser)
+    add_common_options(parser)
