@@ -34,14 +34,7 @@ def load_efficientnet_lite(
     class_names: Sequence[str] | None = None,
     resize: Resize = "crop",
 ) -> Classifier:
-    """Builds an EfficientNet-Lite.
-
-    Args:
-        name: One of ``EFFICIENTNET_LITES``.
-        weights: As in ``load_classifier``.
-        class_names: As in ``load_classifier``.
-        resize: As in ``load_classifier``.
-    """
+    """Builds one of ``EFFICIENTNET_LITES``; the arguments are those of ``load_classifier``."""
     from torchvision.transforms import InterpolationMode
 
     from captum_tgrad.zoo.preprocessing import Preprocessing
