@@ -178,9 +178,8 @@ def _refuse(constant: str) -> None:
     raise ValueError(f"{constant} is no number")
 
 
-def cut_half_written(folder: Path) -> list[Path]:
-    """Takes half-written last lines away, so that more can be appended; returns where."""
-    cut = []
+def cut_half_written(folder: Path) -> None:
+    """Takes half-written last lines away, so that more can be appended."""
     for path in record_files(folder):
         content = path.read_bytes()
         whole = content.rfind(b"\n") + 1
@@ -188,8 +187,6 @@ def cut_half_written(folder: Path) -> list[Path]:
             with path.open("r+b") as opened:
                 opened.truncate(whole)
                 os.fsync(opened.fileno())
-            cut.append(path)
-    return cut
 
 
 def write_whole(path: Path, text: str) -> None:
