@@ -10,10 +10,10 @@ from torch import Tensor
 
 from captum_tgrad.decomposition.call import Call
 from captum_tgrad.decomposition.places.box_pooling import pooled_in_boxes
-from captum_tgrad.decomposition.places.coordinates import Axis, Coordinates, from_borders
+from captum_tgrad.decomposition.places.coordinates import from_borders
 from captum_tgrad.decomposition.places.moving_places import after
-from captum_tgrad.decomposition.places.origin import places_of
-from captum_tgrad.decomposition.places.places import Places, places
+from captum_tgrad.decomposition.places.origin import claims_of, places_of
+from captum_tgrad.decomposition.places.places import FoundAxes, Places, places
 
 
 def accumulated(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
@@ -24,23 +24,16 @@ def accumulated(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     if call.name == "index_add":
         index = index.reshape([-1 if d == dim % source.dim() else 1 for d in range(source.dim())])
     index = index.expand(source.shape)
-    claims: dict[Axis, list[Coordinates | None]] = {}
+    found: FoundAxes = {}
     for operand in (tensor, source):
-        given = places_of(operand)
-        for axis, own in given.claims.items() if given else ():
-            for claim in own:
-                borders = [border.expand(operand.shape) for border in claim.borders()]
-                if operand is source:
-                    borders = [
-                        torch.full(
-                            tensor.shape, empty, dtype=torch.float64, device="cpu"
-                        ).scatter_reduce(dim, index, border, how)
-                        for border, how, empty in zip(
-                            borders, ("amin", "amax"), (torch.inf, -torch.inf), strict=True
-                        )
-                    ]
-                claims.setdefault(axis, []).append(from_borders(borders[0], borders[1], axis))
-    return [places(output.shape, claims)]
+        for axis, claim in claims_of(operand):
+            low, high = (border.expand(operand.shape) for border in claim.borders())
+            if operand is source:
+                empty = torch.full(tensor.shape, torch.inf, dtype=torch.float64, device="cpu")
+                low = empty.scatter_reduce(dim, index, low, "amin")
+                high = (-empty).scatter_reduce(dim, index, high, "amax")
+            found.setdefault(axis, []).append(from_borders(low, high, axis))
+    return [places(output.shape, found)]
 
 
 def by_indices(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
