@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from captum_tgrad.cli.chosen_methods import chosen_methods
+from captum_tgrad.cli.chosen import chosen_methods
 from captum_tgrad.cli.device import choose_device
 from captum_tgrad.cli.options import add_methods_options
 from captum_tgrad.evaluation import METHODS, ImageFiles, Method, images_in

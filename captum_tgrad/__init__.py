@@ -7,28 +7,19 @@ from captum_tgrad._support.lazy import lazy
 TYPE_CHECKING = False
 
 if TYPE_CHECKING:
-    from captum_tgrad.attribution.cam import CamAttribution
-    from captum_tgrad.attribution.full_grad import FullGradAttribution
-    from captum_tgrad.attribution.layer_t_grad import LayerTGradAttribution
-    from captum_tgrad.attribution.t_grad import TGradAttribution
-    from captum_tgrad.decomposition.term import Term
-    from captum_tgrad.decomposition.terms import Decomposition
+    from captum_tgrad.attribution.cam import CamAttribution as CamAttribution
+    from captum_tgrad.attribution.full_grad import FullGradAttribution as FullGradAttribution
+    from captum_tgrad.attribution.layer_t_grad import LayerTGradAttribution as LayerTGradAttribution
+    from captum_tgrad.attribution.t_grad import TGradAttribution as TGradAttribution
+    from captum_tgrad.decomposition.term import Term as Term
+    from captum_tgrad.decomposition.terms import Decomposition as Decomposition
 
 __version__ = "0.1.0"
-
-__all__ = [
-    "CamAttribution",
-    "Decomposition",
-    "FullGradAttribution",
-    "LayerTGradAttribution",
-    "TGradAttribution",
-    "Term",
-]
 
 # To a type checker, a module with a __getattr__ has every name.
 if not TYPE_CHECKING:
     # Importing captum imports matplotlib: only whoever asks for a method waits for it.
-    __getattr__, __dir__ = lazy(
+    __getattr__, __dir__, __all__ = lazy(
         __name__,
         {
             "CamAttribution": "attribution",

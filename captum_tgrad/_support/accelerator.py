@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 _WITHOUT_NUMBERS = ("mps",)
 """Kinds of device of which there is one only: their functions take no device."""
@@ -16,6 +16,20 @@ _WITHOUT_NUMBERS = ("mps",)
 def _module(device: torch.device) -> Any:
     """``torch.cuda``, ``torch.xpu``, ``torch.mps``; None of the CPU and of what has no module."""
     return None if device.type == "cpu" else getattr(torch, device.type, None)
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """Where a model is."""
+    for tensor in (*model.parameters(), *model.buffers()):
+        return tensor.device
+    return torch.device("cpu")
+
+
+def device_name(device: torch.device) -> str:
+    """The name of the hardware, or the type of the device if it has none."""
+    module = _module(device)
+    has_name = hasattr(module, "get_device_name")
+    return str(module.get_device_name(device)) if has_name else device.type
 
 
 def _arguments(device: torch.device) -> tuple[torch.device, ...]:

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 
 def lazy(
     package: str, homes: "Mapping[str, str]", submodules: "Iterable[str]" = ()
-) -> "tuple[Callable[[str], Any], Callable[[], list[str]]]":
-    """The ``__getattr__`` and the ``__dir__`` of a package.
+) -> "tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]":
+    """The ``__getattr__``, the ``__dir__`` and the ``__all__`` of a package.
 
     Args:
         package: Its name.
@@ -32,4 +32,4 @@ def lazy(
     def public() -> list[str]:
         return sorted({*homes, *known})
 
-    return get, public
+    return get, public, list(homes)

@@ -194,12 +194,8 @@ def _probe(
 ) -> tuple[Tensor, LastConvolution]:
     """Runs one sample, to check the target and find a layer before the long computation."""
     model.further = further
-    last_convolution = LastConvolution(model)
-    try:
-        with torch.no_grad():
-            output = model(image)
-    finally:
-        last_convolution.remove()
+    with LastConvolution(model) as last_convolution, torch.no_grad():
+        output = model(image)
     checks.check_output_shape(output, 1)
     return output, last_convolution
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Callable, Sequence
-from types import TracebackType
 from typing import Any
 
 import torch
@@ -87,12 +86,7 @@ class Cam:
     def __enter__(self) -> Cam:
         return self
 
-    def __exit__(
-        self,
-        exception_type: type[BaseException] | None,
-        exception: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         # These hooks make a reference cycle between object and model. Without them, all activations
         # are freed now, and not by the next garbage collection.
         for module in self._model.modules():

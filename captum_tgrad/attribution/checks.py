@@ -62,16 +62,7 @@ def check_inputs(inputs: Any, differentiable: bool = True) -> None:
                 f"{name} of shape {tuple(tensor.shape)} has more than three spatial dimensions;"
                 " (N, features) up to (N, channels, depth, height, width) can be explained."
             )
-        if tensor.shape[0] != inputs[0].shape[0]:
-            raise ValueError(
-                f"inputs must have one batch size: inputs[0] has {inputs[0].shape[0]} samples,"
-                f" {name} has {tensor.shape[0]}."
-            )
-        if tensor.device != inputs[0].device:
-            raise ValueError(
-                f"inputs must be on one device: inputs[0] is on {inputs[0].device}, {name} on"
-                f" {tensor.device}."
-            )
+        check_alike(tensor, inputs[0], name)
         broken = ~torch.isfinite(tensor.detach()).reshape(tensor.shape[0], -1).all(1)
         if bool(broken.any()):
             samples = broken.nonzero().flatten().tolist()
@@ -79,6 +70,20 @@ def check_inputs(inputs: Any, differentiable: bool = True) -> None:
                 f"{name} holds NaN or inf in sample"
                 f" {', '.join(map(str, samples))}. Leave these out, or see torch.nan_to_num."
             )
+
+
+def check_alike(tensor: Tensor, first: Tensor, name: str) -> None:
+    """Raises ValueError unless an input has the batch size and the device of the first one."""
+    if tensor.shape[0] != first.shape[0]:
+        raise ValueError(
+            f"inputs must have one batch size: inputs[0] has {first.shape[0]} samples, {name} has"
+            f" {tensor.shape[0]}."
+        )
+    if tensor.device != first.device:
+        raise ValueError(
+            f"inputs must be on one device: inputs[0] is on {first.device}, {name} on"
+            f" {tensor.device}."
+        )
 
 
 def _check_memory(name: str, tensor: Tensor) -> None:

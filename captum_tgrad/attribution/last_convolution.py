@@ -9,26 +9,25 @@ from torch.nn.modules.conv import _ConvNd
 
 
 class LastConvolution:
-    """Finds the last convolution in a forward pass whose output has more than one place.
+    """A context that finds the last convolution that runs and whose output has several places.
 
     The order in which the layers run counts, not the order of their definition. A convolution
     after global pooling (a classifier made of 1x1 convolutions, the gate of a squeeze-excitation
     block) is skipped, because its map would be constant.
 
     Args:
-        model: The model, which has hooks until ``remove`` is called.
+        model: The model, which has hooks in the context.
     """
 
     def __init__(self, model: nn.Module) -> None:
         self.layer: nn.Module | None = None
-        self._handles = [
-            module.register_forward_hook(self._ran)
-            for module in model.modules()
-            if isinstance(module, _ConvNd)
-        ]
+        self._convolutions = [each for each in model.modules() if isinstance(each, _ConvNd)]
 
-    def remove(self) -> None:
-        """Removes the hooks."""
+    def __enter__(self) -> LastConvolution:
+        self._handles = [each.register_forward_hook(self._ran) for each in self._convolutions]
+        return self
+
+    def __exit__(self, *exception: object) -> None:
         for handle in self._handles:
             handle.remove()
 
@@ -41,7 +40,7 @@ class LastConvolution:
         if self.layer is None:
             reason = (
                 "no convolution with an output larger than one place has run"
-                if self._handles
+                if self._convolutions
                 else "it has none"
             )
             raise ValueError(

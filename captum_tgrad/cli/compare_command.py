@@ -5,25 +5,18 @@ from __future__ import annotations
 import argparse
 
 from captum_tgrad._support.progress import progress_bar
-from captum_tgrad.cli.chosen_classifier import load_for
-from captum_tgrad.cli.chosen_methods import chosen_methods
+from captum_tgrad.cli.chosen import chosen_methods, chosen_target, load_for
 from captum_tgrad.cli.device import choose_device
 from captum_tgrad.cli.errors import CommandError, users_mistakes
 from captum_tgrad.cli.jobs import check_files, load_or_sample
 from captum_tgrad.cli.memory import short_memory
-from captum_tgrad.cli.outcome import say_results, say_skipped, say_written, show_progress
-from captum_tgrad.cli.seen import say_seen
+from captum_tgrad.cli.outcome import say_results, say_seen, say_skipped, say_written, show_progress
 from captum_tgrad.evaluation.compare import NoMethodRanError, compare
 from captum_tgrad.evaluation.report.comparison import FILES, write_comparison
-
-_SOMETHING_SKIPPED = 1
 
 
 def run_compare(options: argparse.Namespace) -> int:
     """Carries out the command.
-
-    Args:
-        options: As parsed by ``captum_tgrad.cli.main``.
 
     Returns:
         The exit status, 0, or 1 where a method could not run.
@@ -36,7 +29,8 @@ def run_compare(options: argparse.Namespace) -> int:
         pictures = [] if options.image is None else [options.image]
         check_files(pictures, options.out, [options.out / name for name in FILES])
         device = choose_device(options.device)
-        classifier, target = load_for(options)
+        classifier = load_for(options)
+        target = chosen_target(options, classifier)
         image = load_or_sample(options.image)
     classifier.model.to(device)
     advice = "the changed images do not fit into memory: give a smaller --max-examples-per-batch"
@@ -74,6 +68,4 @@ def run_compare(options: argparse.Namespace) -> int:
     )
     say_seen(options, classifier, [(options.image, image)])
     say_written(options, options.out, FILES)
-    skipped = comparison.summary["skipped"]
-    say_skipped([(each["method"], each["reason"]) for each in skipped])
-    return _SOMETHING_SKIPPED if skipped else 0
+    return say_skipped([(each["method"], each["reason"]) for each in comparison.summary["skipped"]])

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from captum_tgrad.cli.help_text import HelpWithExamples, examples
 from captum_tgrad.cli.options import (
-    add_device_option,
+    add_common_options,
     add_max_examples_option,
     add_methods_options,
-    add_model_options,
     add_n_steps_option,
-    add_output_options,
+    add_out_option,
     add_target_option,
     named_path,
 )
@@ -41,17 +39,9 @@ def add_compare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         metavar="IMAGE",
         help="the image (default: a photograph of a cup of coffee)",
     )
-    parser.add_argument(
-        "--out",
-        type=named_path,
-        default=Path("compared"),
-        metavar="DIR",
-        help="the folder to write to (default: %(default)s)",
-    )
+    add_out_option(parser, "compared")
     add_methods_options(parser)
     add_target_option(parser)
     add_n_steps_option(parser)
     add_max_examples_option(parser)
-    add_device_option(parser)
-    add_output_options(parser)
-    add_model_options(parser)
+    add_common_options(parser)

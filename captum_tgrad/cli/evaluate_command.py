@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from captum_tgrad.cli.chosen_methods import chosen_methods
+from captum_tgrad.cli.chosen import chosen_methods, load_for
 from captum_tgrad.cli.device import choose_device
 from captum_tgrad.cli.errors import CommandError, how_to_go_on, users_mistakes
 from captum_tgrad.cli.evaluate_options import QUICK_STEPS
@@ -29,17 +29,11 @@ from captum_tgrad.evaluation.report.table import title_of
 from captum_tgrad.evaluation.report.write import FILES
 from captum_tgrad.evaluation.running.score_dtype import check_score_dtype
 from captum_tgrad.evaluation.workers import Workers
-from captum_tgrad.zoo import Classifier, load_classifier
-from captum_tgrad.zoo.class_names import read_class_names
-
-_SOMETHING_SKIPPED = 1
+from captum_tgrad.zoo import Classifier
 
 
 def run_evaluate(options: argparse.Namespace) -> int:
     """Carries out the command.
-
-    Args:
-        options: As parsed by ``captum_tgrad.cli.main``.
 
     Returns:
         The exit status, 0, or 1 where an image or a method was skipped.
@@ -50,8 +44,7 @@ def run_evaluate(options: argparse.Namespace) -> int:
     with users_mistakes():
         methods = chosen_methods(options)
         device = own_device(choose_device(options.device))
-        names = None if options.class_names is None else read_class_names(options.class_names)
-        classifier = load_classifier(options.model, options.weights, names, options.resize)
+        classifier = load_for(options)
         pictures = _pictures(options, classifier)
         boxes = None if options.boxes is None else boxes_of(options.boxes, pictures, classifier)
         check_score_dtype(_score_dtype(options), classifier.model, device)
@@ -99,13 +92,12 @@ def _evaluate(
     summary = found.summary
     say_results(options, f"{classifier.name}, {title_of(summary)}", summary)
     say_written(options, options.out, FILES)
-    say_skipped(
+    return say_skipped(
         [
             (", ".join(filter(None, (each["image"], each["method"]))), each["reason"])
             for each in found.skipped
         ]
     )
-    return _SOMETHING_SKIPPED if found.skipped else 0
 
 
 def _score_dtype(options: argparse.Namespace) -> torch.dtype:

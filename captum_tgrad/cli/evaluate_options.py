@@ -7,12 +7,10 @@ from pathlib import Path
 
 from captum_tgrad.cli.help_text import HelpWithExamples, examples
 from captum_tgrad.cli.options import (
-    add_device_option,
+    add_common_options,
     add_max_examples_option,
     add_methods_options,
-    add_model_options,
     add_n_steps_option,
-    add_output_options,
     duration,
     named_path,
     not_negative,
@@ -72,9 +70,7 @@ def add_evaluate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="images explained at a time (default: %(default)s)",
     )
     add_max_examples_option(parser)
-    add_device_option(parser)
-    add_output_options(parser)
-    add_model_options(parser)
+    add_common_options(parser)
 
 
 def _add_protocol(parser: argparse.ArgumentParser) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 from captum_tgrad._support.printable import printable
 from captum_tgrad._support.progress import progress_bar
 from captum_tgrad._support.writing import writing
-from captum_tgrad.cli.chosen_classifier import load_for
+from captum_tgrad.cli.chosen import chosen_target, load_for
 from captum_tgrad.cli.device import choose_device
 from captum_tgrad.cli.errors import CommandError, users_mistakes
 from captum_tgrad.cli.explain_report import REPORT, ExplainReport, numbers_of
@@ -35,15 +35,11 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 _DOTS_PER_INCH = 150
-_SOMETHING_SKIPPED = 1
 _SECONDS_BEFORE_PROGRESS = 2.0
 
 
 def run_explain(options: argparse.Namespace) -> int:
     """Carries out the command.
-
-    Args:
-        options: As parsed by ``captum_tgrad.cli.main``.
 
     Returns:
         The exit status, 0, or 1 where an image was skipped.
@@ -58,7 +54,8 @@ def run_explain(options: argparse.Namespace) -> int:
             raise ValueError("--rival is for the page: give --page, too")
         jobs = plan_jobs(pictures, options.out, options.layers is not None, options.page)
         device = choose_device(options.device)
-        classifier, target = load_for(options)
+        classifier = load_for(options)
+        target = chosen_target(options, classifier)
         rival = _rival(options, classifier, target)
     classifier.model.to(device)
     size = options.batch_size
@@ -89,8 +86,7 @@ def run_explain(options: argparse.Namespace) -> int:
         (options.out / REPORT).write_text(report.html(), encoding="utf-8")
     say_written(options, options.out, [REPORT])
     print_json(options, found)
-    say_skipped([*skipped.items()])
-    return _SOMETHING_SKIPPED if skipped else 0
+    return say_skipped([*skipped.items()])
 
 
 def _loaded(batch: Sequence[Job], skipped: dict[Path, str]) -> tuple[list[Job], list[Image]]:

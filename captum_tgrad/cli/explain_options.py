@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from captum_tgrad.cli.help_text import HelpWithExamples, examples
 from captum_tgrad.cli.options import (
-    add_device_option,
-    add_model_options,
-    add_output_options,
+    add_common_options,
+    add_out_option,
     add_pictures,
     add_target_option,
-    named_path,
     positive,
 )
 
@@ -35,13 +32,7 @@ def add_explain(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         allow_abbrev=False,
     )
     add_pictures(parser, ", or folders of them")
-    parser.add_argument(
-        "--out",
-        type=named_path,
-        default=Path("explained"),
-        metavar="DIR",
-        help="the folder to write to (default: %(default)s)",
-    )
+    add_out_option(parser, "explained")
     add_target_option(parser)
     parser.add_argument(
         "--aggregation",
@@ -78,6 +69,4 @@ def add_explain(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         metavar="N",
         help="images explained at a time (default: %(default)s)",
     )
-    add_device_option(parser)
-    add_output_options(parser)
-    add_model_options(parser)
+    add_common_options(parser)

@@ -110,16 +110,20 @@ def plan_jobs(
         ValueError: A file is not an image, ``out`` is a file, or a result would take the place of
             an image.
     """
-    check_files(pictures, out)
-    if not pictures:
-        return [_job(None, out, _SAMPLE_STEM, layers, page)]
+    each: Sequence[Path | None] = pictures or [None]
     stems = _distinct_stems(
-        [picture.stem for picture in pictures],
+        [_SAMPLE_STEM if picture is None else picture.stem for picture in each],
         (".png", ".npy", *["-layers.png"] * layers, *[".html"] * page),
     )
     jobs = [
-        _job(picture, out, stem, layers, page)
-        for picture, stem in zip(pictures, stems, strict=True)
+        Job(
+            picture,
+            out / f"{stem}.png",
+            out / f"{stem}.npy",
+            out / f"{stem}-layers.png" if layers else None,
+            out / f"{stem}.html" if page else None,
+        )
+        for picture, stem in zip(each, stems, strict=True)
     ]
     check_files(pictures, out, [path for job in jobs for path in job.paths])
     return jobs
@@ -152,16 +156,6 @@ def load_or_sample(picture: Path | None) -> Image:
 def title_of(picture: Path | None) -> str:
     """What an image is called."""
     return "coffee (the built-in sample)" if picture is None else str(picture)
-
-
-def _job(picture: Path | None, out: Path, stem: str, layers: bool, page: bool) -> Job:
-    return Job(
-        picture,
-        out / f"{stem}.png",
-        out / f"{stem}.npy",
-        out / f"{stem}-layers.png" if layers else None,
-        out / f"{stem}.html" if page else None,
-    )
 
 
 def _distinct_stems(stems: Sequence[str], suffixes: Sequence[str]) -> list[str]:

@@ -6,8 +6,22 @@ import argparse
 from pathlib import Path
 
 
-def add_model_options(parser: argparse.ArgumentParser) -> None:
-    """Adds what says which network is meant."""
+def add_common_options(parser: argparse.ArgumentParser) -> None:
+    """Adds where to compute, what is printed, and which network is meant."""
+    parser.add_argument(
+        "--device",
+        metavar="DEVICE",
+        help="where to compute, such as cpu, cuda:1, mps or xpu (default: cuda where it is)",
+    )
+    group = parser.add_argument_group("what is printed")
+    group.add_argument(
+        "--json", action="store_true", help="print the results as JSON, and nothing else"
+    )
+    group.add_argument(
+        "--quiet",
+        action="store_true",
+        help="print nothing but errors and what was skipped, and draw no progress bar",
+    )
     group = parser.add_argument_group("the network")
     group.add_argument(
         "--model",
@@ -38,25 +52,14 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_output_options(parser: argparse.ArgumentParser) -> None:
-    """Adds what is printed in the end."""
-    group = parser.add_argument_group("what is printed")
-    group.add_argument(
-        "--json", action="store_true", help="print the results as JSON, and nothing else"
-    )
-    group.add_argument(
-        "--quiet",
-        action="store_true",
-        help="print nothing but errors and what was skipped, and draw no progress bar",
-    )
-
-
-def add_device_option(parser: argparse.ArgumentParser) -> None:
-    """Adds what says where to compute."""
-    parser.add_argument(
-        "--device",
-        metavar="DEVICE",
-        help="where to compute, such as cpu, cuda:1, mps or xpu (default: cuda where it is)",
+def add_out_option(options: argparse._ActionsContainer, default: str) -> None:
+    """Adds where results are written to."""
+    options.add_argument(
+        "--out",
+        type=named_path,
+        default=Path(default),
+        metavar="DIR",
+        help="the folder to write to (default: %(default)s)",
     )
 
 

@@ -8,9 +8,15 @@ import sys
 import textwrap
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from captum_tgrad._support.printable import printable
+from captum_tgrad.cli.jobs import title_of
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from captum_tgrad.zoo import Classifier
 
 _WIDTH = 100
 _NARROWEST = 40
@@ -66,6 +72,23 @@ def say_results(options: argparse.Namespace, heading: str, summary: dict[str, An
     print_json(options, summary)
 
 
+def say_seen(
+    options: argparse.Namespace,
+    classifier: Classifier,
+    pictures: Sequence[tuple[Path | None, Image]],
+) -> None:
+    """Prints a line for every image of which a part was cut away."""
+    from captum_tgrad.explanation.text_report import seen_lines
+    from captum_tgrad.zoo.preprocessing import Preprocessing
+
+    steps = classifier.preprocess
+    if not isinstance(steps, Preprocessing):
+        return
+    for path, image in pictures:
+        for line in seen_lines(image.size, steps.seen(*image.size)):
+            say_wrapped(options, f"{title_of(path)}: {line}")
+
+
 def say_written(options: argparse.Namespace, folder: Path, names: Iterable[str]) -> None:
     """Says which of the files are there."""
     there = [name for name in names if (folder / name).is_file()]
@@ -80,10 +103,11 @@ def print_json(options: argparse.Namespace, value: Any) -> None:
         print(as_json(value), end="")
 
 
-def say_skipped(skipped: Sequence[tuple[object, object]]) -> None:
-    """Says on the standard error what was skipped, and why."""
+def say_skipped(skipped: Sequence[tuple[object, object]]) -> int:
+    """Says on the standard error what was skipped, and why; returns the exit status, 0 or 1."""
     for what, reason in skipped:
         print(f"skipped: {printable(what)}: {printable(reason)}", file=sys.stderr)
+    return 1 if skipped else 0
 
 
 def show_progress(options: argparse.Namespace) -> bool | None:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from captum_tgrad._support.progress import Bar, progress_bar
 from captum_tgrad._support.writing import writing
-from captum_tgrad.cli.chosen_classifier import load_for
+from captum_tgrad.cli.chosen import chosen_target, load_for
 from captum_tgrad.cli.device import choose_device
 from captum_tgrad.cli.errors import users_mistakes
 from captum_tgrad.cli.jobs import check_files, load_or_sample, title_of
@@ -22,12 +22,12 @@ from captum_tgrad.cli.outcome import (
     line_width,
     print_json,
     say,
+    say_seen,
     say_wrapped,
     say_written,
     show_progress,
 )
 from captum_tgrad.cli.sanity_check_report import as_csv, as_numbers, means_table, outcome_of, page
-from captum_tgrad.cli.seen import say_seen
 from captum_tgrad.evaluation import Method, get_method
 from captum_tgrad.evaluation.methods.method import black_image
 from captum_tgrad.evaluation.report.text_table import text_table
@@ -46,9 +46,6 @@ _ENDINGS = (".html", ".png", ".csv")
 def run_sanity_check(options: argparse.Namespace) -> None:
     """Carries out the command.
 
-    Args:
-        options: As parsed by ``captum_tgrad.cli.main``.
-
     Raises:
         CommandError: Something that the user named is not there or does not serve.
     """
@@ -60,7 +57,8 @@ def run_sanity_check(options: argparse.Namespace) -> None:
         if options.columns < 2:
             raise ValueError("--columns must be 2 or more: the trained network and another")
         device = choose_device(options.device)
-        classifier, target = load_for(options)
+        classifier = load_for(options)
+        target = chosen_target(options, classifier)
         images = [load_or_sample(picture) for picture in pictures]
     model = classifier.model.to(device)
     inputs = torch.stack([classifier.preprocess(image) for image in images]).to(device)

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from captum_tgrad.cli.help_text import HelpWithExamples, examples
 from captum_tgrad.cli.options import (
-    add_device_option,
-    add_model_options,
-    add_output_options,
+    add_common_options,
+    add_out_option,
     add_pictures,
     add_target_option,
-    named_path,
     not_negative,
     positive,
 )
@@ -34,13 +31,7 @@ def add_sanity_check(commands: argparse._SubParsersAction[argparse.ArgumentParse
         allow_abbrev=False,
     )
     add_pictures(parser)
-    parser.add_argument(
-        "--out",
-        type=named_path,
-        default=Path("sanity-check"),
-        metavar="DIR",
-        help="the folder to write to (default: %(default)s)",
-    )
+    add_out_option(parser, "sanity-check")
     parser.add_argument(
         "--method", default="t_grad", metavar="NAME", help="by name (default: %(default)s)"
     )
@@ -73,6 +64,4 @@ def add_sanity_check(commands: argparse._SubParsersAction[argparse.ArgumentParse
         metavar="N",
         help="of the new values (default: %(default)s)",
     )
-    add_device_option(parser)
-    add_output_options(parser)
-    add_model_options(parser)
+    add_common_options(parser)

@@ -11,17 +11,14 @@ from typing import TYPE_CHECKING, Any
 from captum_tgrad._support.printable import printable
 from captum_tgrad.evaluation.report.table import Table
 from captum_tgrad.sanity_checks import RandomizationStep
+from captum_tgrad.sanity_checks.similarity import Similarity
 from captum_tgrad.visualization import Report
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-MEASURES = {
-    "spearman": "Rank correlation",
-    "spearman_absolute": "Rank correlation of absolute values",
-    "ssim": "SSIM",
-    "ssim_absolute": "SSIM of absolute values",
-}
+_SHOWN = {"spearman": "Rank correlation", "ssim": "SSIM"}
+_MEASURES = Similarity._fields
 _TRAINED = "(trained)"
 _READ = (
     "Each column is the map with further layers at random, on a scale of its own. A map that"
@@ -34,11 +31,10 @@ _TABLE = "Means over the images of the similarity to the map of the trained netw
 
 def means_table(steps: Sequence[RandomizationStep]) -> Table:
     """The means over the images of the two measures, a row for each step."""
-    names = ("spearman", "ssim")
     rows = [
-        [step.layer or _TRAINED, *(_text(_mean(step, name)) for name in names)] for step in steps
+        [step.layer or _TRAINED, *(_text(_mean(step, name)) for name in _SHOWN)] for step in steps
     ]
-    return Table(["Randomized", *(MEASURES[name] for name in names)], rows, {})
+    return Table(["Randomized", *_SHOWN.values()], rows, {})
 
 
 def outcome_of(steps: Sequence[RandomizationStep]) -> str:
@@ -75,10 +71,10 @@ def as_csv(steps: Sequence[RandomizationStep], images: Sequence[str]) -> str:
     """A line for each step and image."""
     text = io.StringIO()
     writer = csv.writer(text)
-    writer.writerow(["step", "layer", "image", *MEASURES])
+    writer.writerow(["step", "layer", "image", *_MEASURES])
     for step in steps:
         for sample, image in enumerate(images):
-            values = [float(getattr(step, measure)[sample]) for measure in MEASURES]
+            values = [float(getattr(step, measure)[sample]) for measure in _MEASURES]
             writer.writerow([step.index, step.layer or "", printable(image), *values])
     return text.getvalue()
 
@@ -90,7 +86,7 @@ def as_numbers(steps: Sequence[RandomizationStep], images: Sequence[str]) -> dic
         "steps": [
             {
                 "layer": step.layer,
-                **{name: [*map(_finite, getattr(step, name).tolist())] for name in MEASURES},
+                **{name: [*map(_finite, getattr(step, name).tolist())] for name in _MEASURES},
             }
             for step in steps
         ],

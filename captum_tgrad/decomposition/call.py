@@ -101,10 +101,10 @@ class Operation:
         parameters: The parameters in order, with their defaults. Rules that read them need them.
         reads_input: Whether ``bias`` reads the first argument, which an in-place form overwrites.
         chains_outputs: Whether one output may be computed from another.
-        form: An equal form that costs less.
+        form: Runs the call in an equal form, which costs less or which ``bias`` can follow; raises
+            NoRuleError for a call that has none.
         parts: Does the same with simpler calls, which the trace sees; raises NoRuleError for a call
             that has to run as a whole. It takes the function and its arguments.
-        run: Runs the call so that its rule can follow. None: the call runs as it is.
         fill: The positions of numbers that fill elements, which have no place.
     """
 
@@ -113,9 +113,8 @@ class Operation:
     parameters: Mapping[str, Any] = field(default_factory=dict)
     reads_input: bool = False
     chains_outputs: bool = False
-    form: Callable[[Call, Any], Tensor] | None = None
+    form: Callable[[Call, Any], Any] | None = None
     parts: Callable[..., Any] | None = None
-    run: Callable[[Call, Any], Any] | None = None
     fill: Collection[int] = ()
 
 

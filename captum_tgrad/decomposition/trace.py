@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from types import TracebackType
 from typing import Any
 
 import torch
@@ -80,14 +79,9 @@ class Trace(TorchFunctionMode):
         super().__enter__()  # type: ignore[no-untyped-call]
         return self
 
-    def __exit__(
-        self,
-        exception_type: type[BaseException] | None,
-        exception: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        super().__exit__(exception_type, exception, traceback)  # type: ignore[no-untyped-call]
-        self._modules.__exit__(exception_type, exception, traceback)
+    def __exit__(self, *exception: object) -> None:
+        super().__exit__(*exception)  # type: ignore[no-untyped-call]
+        self._modules.__exit__(*exception)
 
     def _inside(self, func: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Calls a function in the trace, which sees the operations inside of it."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from captum_tgrad._support.accelerator import device_of
 from captum_tgrad.evaluation.methods.built_in import METHODS, chosen_methods, titles_of
 from captum_tgrad.evaluation.methods.method import Method, black_image
 from captum_tgrad.evaluation.report.summary import Summary, summarize
@@ -105,9 +106,7 @@ def compare(
     """
     chosen = chosen_methods(methods)
     titles = titles_of(chosen)
-    inputs = classifier.preprocess(image)[None]
-    parameter = next(classifier.model.parameters(), inputs)
-    inputs = in_fast_format(inputs.to(parameter.device))
+    inputs = in_fast_format(classifier.preprocess(image)[None].to(device_of(classifier.model)))
     with torch.no_grad():
         # A model may overwrite what it is given.
         probabilities = classifier.model(inputs.clone()).softmax(dim=1)[0]

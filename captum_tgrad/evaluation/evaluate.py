@@ -12,6 +12,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from captum_tgrad._support.accelerator import device_name, device_of
 from captum_tgrad._support.progress import Bar, progress_bar
 from captum_tgrad._support.show import html_table
 from captum_tgrad._support.warn import warn_user
@@ -23,7 +24,7 @@ from captum_tgrad.evaluation.report.summary import Summary
 from captum_tgrad.evaluation.report.table import table_of
 from captum_tgrad.evaluation.report.write import write_results
 from captum_tgrad.evaluation.running.localization import described_regions
-from captum_tgrad.evaluation.running.run import STEPS, Files, Run, device_name, device_of
+from captum_tgrad.evaluation.running.run import STEPS, Files, Run
 from captum_tgrad.evaluation.running.score_dtype import check_score_dtype
 from captum_tgrad.evaluation.running.settings import Settings, Targets
 from captum_tgrad.evaluation.running.speed import examples_at_once, examples_per_batch

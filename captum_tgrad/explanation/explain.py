@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from captum_tgrad._support.accelerator import device_of
 from captum_tgrad.decomposition.combine import Aggregation, check_options
 from captum_tgrad.decomposition.terms import Decomposition
 from captum_tgrad.explanation.explanation import Explanation, Prediction, TermScore
@@ -67,7 +68,7 @@ def explain(
         raise ValueError("images is empty: give at least one image")
     index = None if target is None else resolve_target(target, classifier.class_names)
     inputs = torch.stack([classifier.preprocess(image) for image in images])
-    inputs = inputs.to(_device_of(classifier.model))
+    inputs = inputs.to(device_of(classifier.model))
     logits = _logits(classifier, inputs)
     targets = (
         logits.argmax(dim=1) if index is None else logits.new_full((len(images),), index).long()
@@ -167,11 +168,6 @@ def _explanation_of(
         model=classifier.name,
         rival=None if rivals is None else rivals.of(sample, prediction),
     )
-
-
-def _device_of(model: nn.Module) -> torch.device:
-    parameter = next(model.parameters(), None)
-    return torch.device("cpu") if parameter is None else parameter.device
 
 
 def _logits(classifier: Classifier, inputs: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from captum_tgrad._support.captum_private import TargetType, log_usage
 from captum_tgrad._support.own_randomness import own_randomness
 from captum_tgrad.metrics.engine.checks import (
     NanPolicy,
+    by_name,
     check_count,
     check_model_and_inputs,
     listed,
@@ -142,7 +143,8 @@ def grid_pointing_game(
         mean, chance = cells.nanmean(1), cells.new_full((len(cells),), 1 / grid**2)
         found.append(GridPointingGameResult(mean, chance, cells, chosen, classes[chosen], protocol))
     findings.warn()
-    return dict(zip(methods, found, strict=True)) if isinstance(methods, Mapping) else found[0]
+    results: GridPointingGameResult | dict[str, GridPointingGameResult] = by_name(methods, found)
+    return results
 
 
 def _makers(methods: Any) -> dict[str, Attribute]:

@@ -75,6 +75,16 @@ def as_images(
     return [_drawable(picture) for picture in values]
 
 
+def image_of_sample(
+    images: Images, sample: int, samples: int, mean: Numbers | None, std: Numbers | None
+) -> Array:
+    """One of ``as_images``; raises ValueError unless there is an image for each sample."""
+    pictures = as_images(images, mean, std)
+    if len(pictures) != samples:
+        raise ValueError(f"images has {len(pictures)} images for {samples} samples")
+    return pictures[sample]
+
+
 def _listed(images: Any) -> Sequence[Any]:
     return images if isinstance(images, (list, tuple)) else [images]
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from captum_tgrad.decomposition.combine import Sign
 from captum_tgrad.decomposition.term import Term
 from captum_tgrad.decomposition.terms import Decomposition
-from captum_tgrad.visualization.image_arrays import as_images
+from captum_tgrad.visualization.image_arrays import image_of_sample
 from captum_tgrad.visualization.map_values import as_maps, finding, limit_of, scaled
 from captum_tgrad.visualization.panels import (
     SMALL,
@@ -93,7 +93,9 @@ def layers_figure(
         ['image', '1  input', '2  0', '3  2']
     """
     chosen = choose_terms(decomposition, sample, terms, sign)
-    picture = None if images is None else _picture_of(images, decomposition, sample, mean, std)
+    picture = None
+    if images is not None:
+        picture = image_of_sample(images, sample, len(decomposition.output), mean, std)
     size = _size_of(decomposition) if picture is None else (picture.shape[0], picture.shape[1])
     first = 0 if picture is None else 1
     count = len(chosen) + first
@@ -126,20 +128,6 @@ def layers_figure(
     draw_scores(lower.subplots(), decomposition, sample, chosen)
     write_title(figure, title or f"output {output:+.3f}")
     return figure
-
-
-def _picture_of(
-    images: Images,
-    decomposition: Decomposition,
-    sample: int,
-    mean: Numbers | None,
-    std: Numbers | None,
-) -> Array:
-    pictures = as_images(images, mean, std)
-    samples = len(decomposition.output)
-    if len(pictures) != samples:
-        raise ValueError(f"images has {len(pictures)} images for {samples} samples")
-    return pictures[sample]
 
 
 def _size_of(decomposition: Decomposition) -> tuple[int, int]:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Colormap
     from matplotlib.figure import Figure, SubFigure
 
@@ -32,20 +31,6 @@ _TITLE_LETTERS = 10
 
 SMALL, NORMAL, LARGE = 8.0, 9.5, 12.0
 """Sizes of letters in points, for figures of about ten inches."""
-
-
-# Okabe and Ito's colors, told apart with every kind of color vision; then again in dashes.
-_LINE_COLORS = ("#d55e00", "#0072b2", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
-_DASHES = ("-", "--", ":")
-
-
-def line_style(number: int) -> dict[str, Any]:
-    """How to draw the line of so many, counted from 0."""
-    return {
-        "color": _LINE_COLORS[number % len(_LINE_COLORS)],
-        "linestyle": _DASHES[number // len(_LINE_COLORS) % len(_DASHES)],
-        "linewidth": 1.5,
-    }
 
 
 def colors(signed: bool) -> Colormap:
@@ -108,30 +93,12 @@ def bare(axes: Axes) -> None:
 
 
 def color_bar(
-    figure: Figure | SubFigure,
-    axes: Any,
-    signed: bool,
-    label: str | None = None,
-    opacity: float | None = None,
+    figure: Figure | SubFigure, axes: Any, signed: bool, opacity: float | None = None
 ) -> None:
     """Draws the scale of maps below ``axes``: its ends, 0, and what they mean."""
-    bar = figure.colorbar(
-        scale(signed),
-        ax=axes,
-        location="bottom",
-        fraction=0.05,
-        pad=0.02,
-        aspect=30,
-        alpha=opacity,
-        ticks=[-1, 0, 1] if signed else [0, 0.5, 1],
-        format="{x:g}",
-    )
-    bar.ax.tick_params(labelsize=SMALL)
-    if label is None:
-        label = (
-            "against the class   |   for the class" if signed else "scaled to the 98th percentile"
-        )
-    bar.set_label(label, fontsize=SMALL)
+    label = _SIDES if signed else "scaled to the 98th percentile"
+    below = {"location": "bottom", "fraction": 0.05, "pad": 0.02, "aspect": 30}
+    _draw_bar(figure, signed, label, opacity, ax=axes, **below)
 
 
 def color_bars(
@@ -139,25 +106,29 @@ def color_bars(
 ) -> None:
     """Fills a part of a figure with a scale for signed maps (True), for others (False) or both."""
     for signed, axes in zip(kinds, figure.subplots(1, len(kinds), squeeze=False)[0], strict=True):
-        bar = figure.colorbar(
-            scale(signed),
-            cax=axes,
-            orientation="horizontal",
-            alpha=opacity,
-            ticks=[-1, 0, 1] if signed else [0, 0.5, 1],
-            format="{x:g}",
-        )
-        axes.tick_params(labelsize=SMALL)
-        sides = "against the class   |   for the class, " if signed else ""
-        bar.set_label(sides + meaning, fontsize=SMALL)
+        label = f"{_SIDES}, {meaning}" if signed else meaning
+        _draw_bar(figure, signed, label, opacity, cax=axes, orientation="horizontal")
 
 
-def scale(signed: bool) -> ScalarMappable:
-    """The colors and what they stand for, without a map."""
+_SIDES = "against the class   |   for the class"
+
+
+def _draw_bar(
+    figure: Figure | SubFigure, signed: bool, label: str, opacity: float | None, **where: Any
+) -> None:
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
 
-    return ScalarMappable(Normalize(-1 if signed else 0, 1), colors(signed))
+    lowest = -1 if signed else 0
+    bar = figure.colorbar(
+        ScalarMappable(Normalize(lowest, 1), colors(signed)),
+        alpha=opacity,
+        ticks=[lowest, (lowest + 1) / 2, 1],
+        format="{x:g}",
+        **where,
+    )
+    bar.ax.tick_params(labelsize=SMALL)
+    bar.set_label(label, fontsize=SMALL)
 
 
 def wrapped(text: str, width: int, lines: int = 2) -> str:

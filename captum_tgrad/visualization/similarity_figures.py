@@ -11,7 +11,6 @@ from captum_tgrad.visualization.method_colors import method_styles
 from captum_tgrad.visualization.panels import (
     NORMAL,
     SMALL,
-    line_style,
     new_figure,
     wrapped,
     write_title,
@@ -30,6 +29,8 @@ _MEASURES = {
     "ssim": "SSIM",
     "ssim_absolute": "SSIM of absolute values",
 }
+# Of the two measures of one method; told apart with every kind of color vision.
+_COLORS = ("#d55e00", "#0072b2")
 _PANELS = (("spearman", "spearman_absolute"), ("ssim", "ssim_absolute"))
 
 
@@ -113,15 +114,14 @@ def draw_similarity(
     for axes, measures in zip(panels, _PANELS, strict=True):
         axes.set_ylabel(_MEASURES[measures[0]], fontsize=NORMAL)
         lines = [(name, _means(steps, measures[0])) for name, steps in methods.items()]
+        styles = [*method_styles([*methods]).values()]
         if len(methods) == 1:
             (steps,) = methods.values()
             lines = [(_MEASURES[measure], _means(steps, measure)) for measure in measures]
             # Of maps without negative values, both are the same.
             lines = lines[:1] if _same(*(means for _, means in lines)) else lines
-        styles = [line_style(number) for number in range(len(lines))]
-        if len(methods) > 1:
-            styles = [*method_styles([*methods]).values()]
-        for (label, means), style in zip(lines, styles, strict=True):
+            styles = [{"color": each, "linestyle": "-", "linewidth": 1.5} for each in _COLORS]
+        for (label, means), style in zip(lines, styles, strict=False):
             axes.plot(range(len(means)), means, label=label, marker="o", markersize=3, **style)
         _finish(axes, next(iter(methods.values())))
 

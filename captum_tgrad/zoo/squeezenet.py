@@ -44,13 +44,8 @@ def load_squeezenet(
 
     The network is that of torchvision, and so are the names in a file of weights. The images are
     resized to 227 pixels and their values, from 0 to 255, are centered but not scaled: other
-    weights must have been trained on such images, unlike those that torchvision publishes.
-
-    Args:
-        name: ``SQUEEZENET``.
-        weights: As in ``load_classifier``.
-        class_names: As in ``load_classifier``.
-        resize: As in ``load_classifier``.
+    weights must have been trained on such images, unlike those that torchvision publishes. The
+    arguments are those of ``load_classifier``.
     """
     from torchvision.models import squeezenet1_1
     from torchvision.transforms import InterpolationMode

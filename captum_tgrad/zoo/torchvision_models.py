@@ -31,14 +31,7 @@ def load_torchvision(
     class_names: Sequence[str] | None = None,
     resize: Resize = "crop",
 ) -> Classifier:
-    """Builds a classifier of torchvision.
-
-    Args:
-        architecture: One of ``architectures()``.
-        weights: As in ``load_classifier``.
-        class_names: As in ``load_classifier``.
-        resize: As in ``load_classifier``.
-    """
+    """Builds one of ``architectures()``; the arguments are those of ``load_classifier``."""
     if weights is None:
         published = torchvision.models.get_model_weights(architecture).DEFAULT
         state_dict, source = _download(architecture, published), str(published.url)

@@ -40,7 +40,7 @@ def test_map_equals_the_reference(number, sign):
 
 
 @each_network
-@signs
+@pytest.mark.parametrize("sign", ["positive", "negative"])
 def test_sums_are_those_of_the_paper_s_map_and_samples_do_not_matter_to_each_other(tiny, sign):
     method = TGradAttribution(tiny.build())
     paper = method.attribute(tiny.inputs, tiny.target, sign=sign)
@@ -48,7 +48,7 @@ def test_sums_are_those_of_the_paper_s_map_and_samples_do_not_matter_to_each_oth
     for one, other in zip(levels, paper, strict=True):
         assert one.shape == other.shape
         torch.testing.assert_close(one.flatten(1).sum(1), other.flatten(1).sum(1), **EXACT)
-        assert sign == "all" or float(one.min()) >= 0
+        assert float(one.min()) >= 0
     for sample in range(len(tiny.inputs[0])):
         alone = tuple(x[sample : sample + 1] for x in tiny.inputs)
         target = tiny.target[sample] if isinstance(tiny.target, list) else tiny.target

@@ -1,5 +1,6 @@
 """T-Grad against the literal reference of eq. 5 to 8, network by network."""
 
+import itertools
 from functools import cache
 
 import pytest
@@ -152,21 +153,23 @@ def test_completeness_and_batches(tiny):
 
 
 @each_network
-@pytest.mark.parametrize("aggregation", ["paper", "levels"])
-@pytest.mark.parametrize("sign", ["positive", "negative", "all"])
-def test_the_map_of_a_decomposition_is_the_attribution_summed_over_channels(
-    tiny, sign, aggregation
-):
+def test_the_map_of_a_decomposition_is_the_attribution_summed_over_channels(tiny):
     method = TGradAttribution(tiny.build())
-    inputs = tiny.inputs if len(tiny.inputs) > 1 else tiny.inputs[0]
-    decomposition = method.decompose(inputs, tiny.target)
-    attributions = method.attribute(tiny.inputs, tiny.target, sign=sign, aggregation=aggregation)
-    for number, attribution in enumerate(attributions):
-        if attribution.dim() < 3:
-            continue
-        found = decomposition.map(sign, aggregation, number)
-        expected = attribution.sum(1, keepdim=True)
-        torch.testing.assert_close(found.expand_as(expected), expected, rtol=1e-9, atol=1e-9)
+    decomposition = method.decompose(_inputs(tiny), tiny.target)
+    for options in itertools.product(["positive", "negative", "all"], ["paper", "levels"]):
+        sign, aggregation = options
+        attributions = method.attribute(
+            tiny.inputs, tiny.target, sign=sign, aggregation=aggregation
+        )
+        for number, attribution in enumerate(attributions):
+            if attribution.dim() < 3:
+                continue
+            found = decomposition.map(sign, aggregation, number)
+            expected = attribution.sum(1, keepdim=True)
+            torch.testing.assert_close(
+                found.expand_as(expected), expected, rtol=1e-9, atol=1e-9,
+                msg=lambda message, options=options: f"{options}: {message}",
+            )  # fmt: skip
 
 
 def test_one_sample_of_a_decomposition_is_its_own_decomposition():

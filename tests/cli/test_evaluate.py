@@ -6,6 +6,7 @@ import shutil
 import pytest
 from PIL import Image
 
+from captum_tgrad.cli import chosen
 from captum_tgrad.cli import evaluate_command as command
 from captum_tgrad.cli.main import main
 from captum_tgrad.evaluation import METHODS
@@ -16,7 +17,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:(The baseline keeps|More than a 
 
 @pytest.fixture(autouse=True)
 def _tiny_model(monkeypatch):
-    monkeypatch.setattr(command, "load_classifier", lambda *arguments: classifier())
+    monkeypatch.setattr(chosen, "load_classifier", lambda *arguments: classifier())
 
 
 @pytest.fixture
@@ -174,7 +175,7 @@ def test_a_full_disk_says_how_to_go_on(tmp_path, folder, capsys, monkeypatch):
     line = _refused(capsys, folder, tmp_path / "out", "--methods", "random")
     assert "records.jsonl cannot be written (No space left on device): free some space" in line
     monkeypatch.undo()
-    monkeypatch.setattr(command, "load_classifier", lambda *arguments: classifier())
+    monkeypatch.setattr(chosen, "load_classifier", lambda *arguments: classifier())
     # With records, there is something to go on with.
     _run(folder, tmp_path / "out", "--methods", "random")
     monkeypatch.setattr("captum_tgrad.evaluation.storage.records.os.write", full)

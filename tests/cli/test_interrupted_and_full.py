@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from captum_tgrad.cli import chosen_classifier, evaluate_command
+from captum_tgrad.cli import chosen, evaluate_command
 from captum_tgrad.cli.main import main
 from tests.cli.test_compare import OUT_OF_MEMORY
 from tests.evaluation.networks import classifier, images
@@ -22,8 +22,7 @@ COMMANDS = ["explain", "compare", "sanity-check", "evaluate"]
 
 @pytest.fixture(autouse=True)
 def _tiny_model(monkeypatch):
-    for module in (evaluate_command, chosen_classifier):
-        monkeypatch.setattr(module, "load_classifier", lambda *arguments, **options: classifier())
+    monkeypatch.setattr(chosen, "load_classifier", lambda *arguments, **options: classifier())
 
 
 @pytest.fixture
@@ -89,8 +88,7 @@ def test_a_folder_that_cannot_be_written(tmp_path, picture, capsys, monkeypatch,
 
 
 def _tiny(monkeypatch):
-    for module in (evaluate_command, chosen_classifier):
-        monkeypatch.setattr(module, "load_classifier", lambda *arguments, **options: classifier())
+    monkeypatch.setattr(chosen, "load_classifier", lambda *arguments, **options: classifier())
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -120,8 +118,7 @@ def test_out_of_memory_is_one_line(tmp_path, picture, capsys, monkeypatch, comma
         raise error
 
     if where == "while it loads":
-        for module in (evaluate_command, chosen_classifier):
-            monkeypatch.setattr(module, "load_classifier", full)
+        monkeypatch.setattr(chosen, "load_classifier", full)
     elif where == "while it runs":
         monkeypatch.setattr("torch.nn.Conv2d.forward", full)
     else:

@@ -76,7 +76,7 @@ def test_refuses_what_is_not_there(tmp_path, capsys):
 @pytest.fixture
 def _tiny_model(monkeypatch):
     model = torch.nn.Sequential(torch.nn.ReLU(inplace=True), network()).eval()
-    monkeypatch.setattr(command, "load_for", lambda options: (classifier(model), None))
+    monkeypatch.setattr(command, "load_for", lambda options: classifier(model))
 
 
 @pytest.mark.usefixtures("_tiny_model")

@@ -193,7 +193,7 @@ def test_a_cell_has_the_bias_of_the_one_rule(name, bias, depends):
     weights = (cell.weight_ih, cell.weight_hh, cell.bias_ih, cell.bias_hh)
     record = operation_of(func)
     call = Call(func, (step, start, *weights), {}, record)
-    result = record.run(call, OldValues())
+    result = record.form(call, OldValues())
     call.returned = list(result) if name == "lstm" else [result]
     with torch.no_grad():
         expected = [rule.value() for rule in bias_from_rule(call, call.returned, None)]

@@ -55,18 +55,19 @@ def test_each_thread_has_its_own_right_result(tiny, calls):
     assert global_settings() == before
 
 
-@pytest.mark.parametrize("method", [TGradAttribution, FullGradAttribution])
 @each_network
-def test_what_a_call_held_is_gone_without_garbage_collection(tiny, method):
-    attribution = method(tiny.build())
+def test_what_a_call_held_is_gone_without_garbage_collection(tiny):
+    network = tiny.build()
+    methods = [TGradAttribution(network), FullGradAttribution(network)]
     inputs = tiny.inputs if len(tiny.inputs) > 1 else tiny.inputs[0]
-    attribution.attribute(inputs, tiny.target)
+    for method in methods:
+        method.attribute(inputs, tiny.target)
     gc.collect()
     gc.disable()
     try:
         before = {id(thing) for thing in gc.get_objects() if type(thing) is Tensor}
-        for _ in range(3):
-            attribution.attribute(inputs, tiny.target)
+        for method in 3 * methods:
+            method.attribute(inputs, tiny.target)
         left = [
             weakref.ref(thing)
             for thing in gc.get_objects()

@@ -65,9 +65,9 @@ def test_a_half_written_line_is_recognized_and_cut(tmp_path, kept):
     whole = path.read_bytes()
     path.write_bytes(whole + json.dumps(_record("b")).encode()[:kept])
     assert [record["image"] for record in read_records(tmp_path)] == ["a"]
-    assert cut_half_written(tmp_path) == [path]
-    assert path.read_bytes() == whole
-    assert cut_half_written(tmp_path) == []
+    for _ in range(2):
+        cut_half_written(tmp_path)
+        assert path.read_bytes() == whole
 
 
 def test_a_line_without_its_end_is_not_trusted_even_if_it_could_be_read(tmp_path):
@@ -75,7 +75,7 @@ def test_a_line_without_its_end_is_not_trusted_even_if_it_could_be_read(tmp_path
     path = tmp_path / "records.jsonl"
     path.write_text(json.dumps(_record("a")))
     assert list(read_records(tmp_path)) == []
-    assert cut_half_written(tmp_path) == [path]
+    cut_half_written(tmp_path)
     assert path.read_bytes() == b""
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import torch
@@ -15,6 +15,7 @@ from captum_tgrad.decomposition.in_place import OldValues
 from captum_tgrad.decomposition.operations.operation import (
     records,
     require_one_dependent,
+    require_plain,
 )
 from captum_tgrad.decomposition.places import elementwise
 
@@ -192,6 +193,7 @@ class _ClampInPlace(torch.autograd.Function):
 
 def clamp_in_place(call: Call, old_values: OldValues) -> Tensor:
     """An in-place clamp that keeps no copy of its argument."""
+    require_plain(call)
     z: Tensor = call.args[0]
     if not call.in_place or z._is_view() or not torch.is_grad_enabled():
         raise NoRuleError
@@ -202,80 +204,34 @@ def clamp_in_place(call: Call, old_values: OldValues) -> Tensor:
     return z
 
 
+_like_first = partial(records, places=elementwise.like_first)
+_reads_input = partial(_like_first, reads_input=True)
+_clamp = partial(records, places=elementwise.elementwise, bias=clamp, reads_input=True)
+_saturates = partial(_like_first, bias=saturated, form=clamp_in_place)
+_SOFTMAX = "input, dim=None, _stacklevel=3, dtype=None"
+
 OPERATIONS: dict[str, Operation] = {
-    **records(
+    **_like_first(
         "relu leaky_relu prelu rrelu hardshrink abs dropout dropout1d dropout2d "
         "dropout3d feature_dropout",
-        places=elementwise.like_first,
         bias=homogeneous,
     ),
-    **records(
-        "relu6",
-        "input, inplace=False",
-        places=elementwise.like_first,
-        bias=saturated,
-        form=clamp_in_place,
-    ),
-    **records(
-        "hardtanh",
-        "input, min_val=-1.0, max_val=1.0, inplace=False",
-        places=elementwise.like_first,
-        bias=saturated,
-        form=clamp_in_place,
-    ),
-    **records(
-        "clamp clip",
-        "input, min=None, max=None",
-        places=elementwise.elementwise,
-        bias=clamp,
-        reads_input=True,
-    ),
-    **records(
-        "clamp_min", "input, min", places=elementwise.elementwise, bias=clamp, reads_input=True
-    ),
-    **records(
-        "clamp_max", "input, max", places=elementwise.elementwise, bias=clamp, reads_input=True
-    ),
-    **records(
-        "hardswish",
-        "input, inplace=False",
-        places=elementwise.like_first,
-        bias=hardswish,
-        reads_input=True,
-    ),
-    **records(
-        "silu",
-        "input, inplace=False",
-        places=elementwise.like_first,
-        bias=silu,
-        reads_input=True,
-    ),
-    **records(
-        "gelu",
-        "input, approximate='none'",
-        places=elementwise.like_first,
-        bias=gelu,
-        reads_input=True,
-    ),
-    **records("sigmoid", "input", places=elementwise.like_first, bias=sigmoid, reads_input=True),
-    **records("tanh", "input", places=elementwise.like_first, bias=tanh, reads_input=True),
-    **records(
-        "softmax",
-        "input, dim=None, _stacklevel=3, dtype=None",
-        places=elementwise.along,
-        bias=softmax,
-        reads_input=True,
-    ),
-    **records(
+    **_saturates("relu6", "input, inplace=False"),
+    **_saturates("hardtanh", "input, min_val=-1.0, max_val=1.0, inplace=False"),
+    **_clamp("clamp clip", "input, min=None, max=None"),
+    **_clamp("clamp_min", "input, min"),
+    **_clamp("clamp_max", "input, max"),
+    **_reads_input("hardswish", "input, inplace=False", bias=hardswish),
+    **_reads_input("silu", "input, inplace=False", bias=silu),
+    **_reads_input("gelu", "input, approximate='none'", bias=gelu),
+    **_reads_input("sigmoid", "input", bias=sigmoid),
+    **_reads_input("tanh", "input", bias=tanh),
+    **records("softmax", _SOFTMAX, places=elementwise.along, bias=softmax, reads_input=True),
+    **_like_first(
         "elu celu selu mish log_sigmoid hardsigmoid softshrink tanhshrink softsign "
         "softplus threshold alpha_dropout feature_alpha_dropout "
-        "exp expm1 log log1p log2 log10 sin cos tan atan erf sign rsqrt reciprocal nan_to_num",
-        places=elementwise.like_first,
+        "exp expm1 log log1p log2 log10 sin cos tan atan erf sign rsqrt reciprocal nan_to_num"
     ),
-    **records(
-        "log_softmax softmin",
-        "input, dim=None, _stacklevel=3, dtype=None",
-        places=elementwise.along,
-    ),
+    **records("log_softmax softmin", _SOFTMAX, places=elementwise.along),
     **records("cumprod logcumsumexp", "input, dim", places=elementwise.accumulated),
 }

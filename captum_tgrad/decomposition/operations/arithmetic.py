@@ -75,24 +75,14 @@ def sum_of_two(call: Call, output: Tensor) -> Bias | None:
     return None
 
 
+_elementwise = partial(records, places=elementwise.elementwise)
+
 OPERATIONS: dict[str, Operation] = {
-    **records(
-        "add radd sub subtract rsub",
-        "input, other, alpha=1",
-        places=elementwise.elementwise,
-        bias=sum_of_two,
-    ),
-    **records("mul multiply rmul", "input, other", places=elementwise.elementwise, bias=product),
-    **records(
-        "div divide truediv true_divide rtruediv rdiv",
-        "input, other",
-        places=elementwise.elementwise,
-        bias=quotient,
-    ),
-    **records("pow", "input, other", places=elementwise.elementwise, bias=power),
-    **records("square sqrt", "input", places=elementwise.elementwise, bias=fixed_power),
-    **records(
-        "neg negative maximum minimum fmax fmin", places=elementwise.elementwise, bias=homogeneous
-    ),
-    **records("rpow lerp addcmul addcdiv floor_divide", places=elementwise.elementwise),
+    **_elementwise("add radd sub subtract rsub", "input, other, alpha=1", bias=sum_of_two),
+    **_elementwise("mul multiply rmul", "input, other", bias=product),
+    **_elementwise("div divide truediv true_divide rtruediv rdiv", "input, other", bias=quotient),
+    **_elementwise("pow", "input, other", bias=power),
+    **_elementwise("square sqrt", "input", bias=fixed_power),
+    **_elementwise("neg negative maximum minimum fmax fmin", bias=homogeneous),
+    **_elementwise("rpow lerp addcmul addcdiv floor_divide"),
 }

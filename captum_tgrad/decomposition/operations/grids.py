@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from torch import Tensor
 
 from captum_tgrad.decomposition.bias import Bias, ChannelBias
@@ -20,55 +22,44 @@ def convolution(call: Call, output: Tensor) -> Bias | None:
     return None if bias is None else ChannelBias(bias, output.dim() - rank - 1)
 
 
+_convolution = partial(records, places=grid_operations.new_grid, bias=convolution)
+_pooling = partial(records, places=grid_operations.new_grid, bias=nothing)
+
 OPERATIONS: dict[str, Operation] = {
-    **records(
+    **_convolution(
         "conv1d conv2d conv3d",
         "input, weight, bias=None, stride=1, padding=0, dilation=1, groups=1",
-        places=grid_operations.new_grid,
-        bias=convolution,
     ),
-    **records(
+    **_convolution(
         "conv_transpose1d conv_transpose2d conv_transpose3d",
         "input, weight, bias=None, stride=1, padding=0, output_padding=0, groups=1, dilation=1",
-        places=grid_operations.new_grid,
-        bias=convolution,
     ),
-    **records(
+    **_pooling(
         "max_pool1d max_pool2d max_pool3d max_pool1d_with_indices max_pool2d_with_indices "
         "max_pool3d_with_indices",
         "input, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, "
         "return_indices=False",
-        places=grid_operations.new_grid,
-        bias=nothing,
     ),
-    **records(
+    **_pooling(
         "avg_pool1d avg_pool2d avg_pool3d",
         "input, kernel_size, stride=None, padding=0, ceil_mode=False, count_include_pad=True, "
         "divisor_override=None",
-        places=grid_operations.new_grid,
-        bias=nothing,
     ),
-    **records(
+    **_pooling(
         "adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d adaptive_max_pool1d "
         "adaptive_max_pool2d adaptive_max_pool3d adaptive_max_pool1d_with_indices "
         "adaptive_max_pool2d_with_indices adaptive_max_pool3d_with_indices",
         "input, output_size, return_indices=False",
-        places=grid_operations.new_grid,
-        bias=nothing,
     ),
-    **records(
+    **_pooling(
         "fractional_max_pool2d fractional_max_pool3d fractional_max_pool2d_with_indices "
         "fractional_max_pool3d_with_indices",
         "input, kernel_size, output_size=None, output_ratio=None, return_indices=False, "
         "_random_samples=None",
-        places=grid_operations.new_grid,
-        bias=nothing,
     ),
-    **records(
+    **_pooling(
         "lp_pool1d lp_pool2d lp_pool3d",
         "input, norm_type, kernel_size, stride=None, ceil_mode=False",
-        places=grid_operations.new_grid,
-        bias=nothing,
     ),
     **records(
         "interpolate",

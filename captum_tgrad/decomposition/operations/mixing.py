@@ -45,6 +45,7 @@ def standard_deviation(call: Call, output: Tensor) -> Bias | None:
     return of_degree(2 if call.name == "var" else 1, output)
 
 
+_reduction = partial(records, places=mixing.reduced)
 _REDUCED = "input, dim=None, keepdim=False"
 
 OPERATIONS: dict[str, Operation] = {
@@ -67,54 +68,23 @@ OPERATIONS: dict[str, Operation] = {
         bias=added_product,
     ),
     **records("bilinear", "input1, input2, weight, bias=None", places=mixing.bilinear),
-    **records(
-        "sum mean nansum nanmean amax amin max min median",
-        _REDUCED,
-        places=mixing.reduced,
-        bias=homogeneous,
-    ),
-    **records("prod logsumexp", _REDUCED, places=mixing.reduced),
-    **records(
-        "kthvalue",
-        "input, k, dim=-1, keepdim=False",
-        places=mixing.reduced,
-        bias=homogeneous,
-    ),
-    **records(
+    **_reduction("sum mean nansum nanmean amax amin max min median", _REDUCED, bias=homogeneous),
+    **_reduction("prod logsumexp", _REDUCED),
+    **_reduction("kthvalue", "input, k, dim=-1, keepdim=False", bias=homogeneous),
+    **_reduction(
         "std var",
         "input, dim=None, unbiased=True, keepdim=False",
-        places=mixing.reduced,
         bias=standard_deviation,
     ),
-    **records(
-        "norm",
-        "input, p='fro', dim=None, keepdim=False",
-        places=mixing.reduced,
-        bias=vector_norm,
-    ),
-    **records(
-        "linalg_vector_norm",
-        "input, p=2, dim=None, keepdim=False",
-        places=mixing.reduced,
-        bias=vector_norm,
-    ),
+    **_reduction("norm", "input, p='fro', dim=None, keepdim=False", bias=vector_norm),
+    **_reduction("linalg_vector_norm", "input, p=2, dim=None, keepdim=False", bias=vector_norm),
     **records("trace", bias=homogeneous),
     **records("diff", "input, n=1, dim=-1", places=mixing.differences, bias=homogeneous),
     **records("cumsum", "input, dim", places=elementwise.accumulated, bias=homogeneous),
     **records("glu", "input, dim=-1", places=mixing.halved),
     **records(
-        "fft_fft fft_ifft fft_rfft fft_irfft",
-        "input, n=None, dim=-1, norm=None",
-        bias=homogeneous,
-    ),
-    **records(
-        "fft_fft2 fft_ifft2 fft_rfft2 fft_irfft2",
-        "input, s=None, dim=(-2,-1), norm=None",
-        bias=homogeneous,
-    ),
-    **records(
+        "fft_fft fft_ifft fft_rfft fft_irfft fft_fft2 fft_ifft2 fft_rfft2 fft_irfft2 "
         "fft_fftn fft_ifftn fft_rfftn fft_irfftn",
-        "input, s=None, dim=None, norm=None",
         bias=homogeneous,
     ),
 }

@@ -11,7 +11,7 @@ from torch import Tensor
 from captum_tgrad.decomposition.bias import Bias, ChannelBias, ElementBias
 from captum_tgrad.decomposition.call import Call, NoRuleError, Operation, map_tensors
 from captum_tgrad.decomposition.in_place import OldValues
-from captum_tgrad.decomposition.operations.operation import records, require_constant
+from captum_tgrad.decomposition.operations.operation import records, require_constant, require_plain
 from captum_tgrad.decomposition.places import elementwise
 from captum_tgrad.decomposition.precision import in_full_precision
 
@@ -38,6 +38,7 @@ def _affine_of_batch_norm(call: Call) -> tuple[Tensor, Tensor]:
 
 def _scaled_and_shifted(call: Call, old_values: OldValues) -> Tensor:
     """``z * scale + shift``; its backward pass is one multiplication and does not need ``z``."""
+    require_plain(call)
     z: Tensor = call.args[0]
     scale, shift = _affine_of_batch_norm(call)
     if z.dim() < 2 or scale.dtype != z.dtype or shift.dtype != z.dtype:

@@ -44,8 +44,18 @@ def require_one_dependent(call: Call) -> None:
     require_constant(*call.tensors[1:])
 
 
+def require_plain(call: Call) -> None:
+    """Raises NoRuleError unless an equal form is faster: on a CPU, in full precision."""
+    first = call.args[0] if call.args else None
+    if type(first) is not Tensor or not first.is_cpu or first.dtype not in _FULL_PRECISION:
+        raise NoRuleError
+
+
+_FULL_PRECISION = (torch.float32, torch.float64)
+
+
 def run_equal_form(call: Call, old_values: OldValues) -> Any:
-    """Runs a call as its record says, in an equal form, or as it is.
+    """Runs a call in the equal form that its record has, or as it is.
 
     Args:
         call: The call.
@@ -54,21 +64,9 @@ def run_equal_form(call: Call, old_values: OldValues) -> Any:
     Returns:
         The result of the call.
     """
-    if call.record.run is not None:
-        return call.record.run(call, old_values)
-    if call.record.form is not None and _is_plain(call.args):
+    if call.record.form is not None:
         try:
             return call.record.form(call, old_values)
         except NoRuleError:
             pass
     return call()
-
-
-def _is_plain(args: tuple[Any, ...]) -> bool:
-    """Whether the equal form of a call is faster, as measured: on a CPU, in full precision."""
-    return (
-        bool(args)
-        and type(args[0]) is Tensor
-        and args[0].is_cpu
-        and args[0].dtype in (torch.float32, torch.float64)
-    )

@@ -183,12 +183,9 @@ def _differentiable(ctx: Any, arrived: Sequence[Tensor | None]) -> list[Tensor |
     return [next(found) if tensor.requires_grad else None for tensor in inputs]
 
 
-def run(call: Call, old_values: OldValues) -> Any:
-    """Runs a cell, or one layer in one direction, steps first; other calls run as they are."""
-    try:
-        inputs, weights = _inputs_and_weights(call)
-    except NoRuleError:
-        return call()
+def _in_steps(call: Call, old_values: OldValues) -> Any:
+    """Runs a cell, or one layer in one direction, steps first, so that its rule can follow."""
+    inputs, weights = _inputs_and_weights(call)
     return _OneLayer.apply(call, weights, old_values, *inputs)
 
 
@@ -238,14 +235,14 @@ OPERATIONS: dict[str, Operation] = {
         bias=bias,
         chains_outputs=True,
         parts=in_parts,
-        run=run,
+        form=_in_steps,
     ),
     **records(
         "lstm_cell gru_cell rnn_tanh_cell rnn_relu_cell",
         places=places.cell,
         bias=bias,
         chains_outputs=True,
-        run=run,
+        form=_in_steps,
     ),
     **records("pack_padded_sequence", places=places.packed, bias=nothing),
     **records("pad_packed_sequence", places=places.packed, bias=padding),

@@ -6,18 +6,14 @@ from typing import Generic, TypeVar
 
 Value = TypeVar("Value")
 
+_MOST = 2**22  # numbers in all entries, each of which counts for some more
 _OF_AN_ENTRY = 64
 
 
 class BoundedCache(Generic[Value]):
-    """A cache that is cleared when it holds too many numbers.
+    """A cache that is cleared when it holds too many numbers."""
 
-    Args:
-        numbers: The largest number of numbers in all entries. Each entry counts for some more.
-    """
-
-    def __init__(self, numbers: int = 2**22) -> None:
-        self._most = numbers
+    def __init__(self) -> None:
         self._held = 0
         self._values: dict[object, Value] = {}
 
@@ -28,7 +24,7 @@ class BoundedCache(Generic[Value]):
     def put(self, key: object, value: Value, numbers: int) -> None:
         """Stores a value that holds ``numbers`` numbers."""
         self._held += numbers + _OF_AN_ENTRY
-        if self._held > self._most:
+        if self._held > _MOST:
             self._values.clear()
             self._held = numbers + _OF_AN_ENTRY
         self._values[key] = value

@@ -15,9 +15,9 @@ from captum_tgrad.decomposition.places.coordinates import (
     coordinates,
     from_borders,
 )
-from captum_tgrad.decomposition.places.elementwise import FoundAxes, claims_of
 from captum_tgrad.decomposition.places.grid import borders_along, runs_of
-from captum_tgrad.decomposition.places.places import Places, places
+from captum_tgrad.decomposition.places.origin import claims_of
+from captum_tgrad.decomposition.places.places import FoundAxes, Places, places
 
 # Each box has cells of its own, and a map has the cells of all boxes along both axes.
 _MOST_BOXES = 16

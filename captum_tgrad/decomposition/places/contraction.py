@@ -18,9 +18,9 @@ from captum_tgrad.decomposition.places.coordinates import (
     from_borders,
     narrowed,
 )
-from captum_tgrad.decomposition.places.elementwise import FoundAxes, claims_of
 from captum_tgrad.decomposition.places.moving_places import copies_refined
-from captum_tgrad.decomposition.places.places import Places, mixed, places
+from captum_tgrad.decomposition.places.origin import claims_of
+from captum_tgrad.decomposition.places.places import FoundAxes, Places, mixed, places
 
 _MOST_LOOKED_AT = 2**22
 

@@ -2,40 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from torch import Tensor
 
 from captum_tgrad.decomposition.call import Call, NoRuleError
 from captum_tgrad.decomposition.places.coordinates import (
     SAMPLES,
-    Axis,
     Coordinates,
     from_borders,
 )
 from captum_tgrad.decomposition.places.moving_places import moved
-from captum_tgrad.decomposition.places.origin import places_of
-from captum_tgrad.decomposition.places.places import Places, places
-
-FoundAxes = dict[Axis, list[Coordinates | None]]
-
-
-def collected(parts: Iterable[tuple[Axis, Coordinates | None]]) -> FoundAxes:
-    """Claims by axis."""
-    found: FoundAxes = {}
-    for axis, claim in parts:
-        found.setdefault(axis, []).append(claim)
-    return found
-
-
-def claims_of(tensor: Any) -> Iterable[tuple[Axis, Coordinates]]:
-    """Each claim of a tensor, with its axis."""
-    given = places_of(tensor) if isinstance(tensor, Tensor) else None
-    if given is not None:
-        for axis, claims in given.claims.items():
-            for claim in claims:
-                yield axis, claim
+from captum_tgrad.decomposition.places.origin import claims_of, places_of
+from captum_tgrad.decomposition.places.places import FoundAxes, Places, collected, places
 
 
 def elementwise(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
@@ -76,15 +55,14 @@ def accumulated(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     (given, *_) = along(call, outputs)
     dim = call.bound["dim"] % max(outputs[0].dim(), 1)
     found: FoundAxes = {}
-    for axis, claims in given.claims.items():
-        for claim in claims:
-            left: Coordinates | None = claim
-            if dim in claim.dims:
-                low, high = claim.borders()
-                padding = claim.padding().long().cummin(dim).values.bool()
-                low, high = low.cummin(dim).values, high.cummax(dim).values
-                left = from_borders(low, high, axis, padding, claim.by_sample)
-            found.setdefault(axis, []).append(left)
+    for axis, claim in given.pairs:
+        left: Coordinates | None = claim
+        if dim in claim.dims:
+            low, high = claim.borders()
+            padding = claim.padding().long().cummin(dim).values.bool()
+            low, high = low.cummin(dim).values, high.cummax(dim).values
+            left = from_borders(low, high, axis, padding, claim.by_sample)
+        found.setdefault(axis, []).append(left)
     return [places(given.shape, found)] * len(outputs)
 
 

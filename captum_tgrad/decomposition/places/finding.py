@@ -14,9 +14,10 @@ from captum_tgrad.decomposition.places.bounded_cache import BoundedCache
 from captum_tgrad.decomposition.places.contraction import has_zeros
 from captum_tgrad.decomposition.places.coordinates import Axis, Coordinates, coordinates
 from captum_tgrad.decomposition.places.elementwise import like_first
-from captum_tgrad.decomposition.places.origin import places_of
+from captum_tgrad.decomposition.places.origin import claims_of, places_of
 from captum_tgrad.decomposition.places.picking import BY_VALUE
 from captum_tgrad.decomposition.places.places import (
+    FoundAxes,
     Places,
     ScatteredError,
     has_places,
@@ -51,7 +52,7 @@ def output_places(call: Call, where: Callable[[], str]) -> list[Places]:
             found, by_rule = _found(call)
         # Places that were found by trying also depend on the values of constants.
         if key is not None and call.is_dense is not False and (by_rule or not call.constant):
-            size = sum(claim.index.numel() for given, _ in found for claim in given.all)
+            size = sum(claim.index.numel() for given, _ in found for _, claim in given.pairs)
             _known.put(key, (found, call.is_dense), size)
     return [
         given if complete else _lost(call, output, given, where)
@@ -182,9 +183,8 @@ def _commuting(
         return places(before.shape, {}), False
     claims: dict[Axis, list[Coordinates]] = {}
     for tensor in call.dependent:
-        given = places_of(tensor)
-        for axis, own in given.claims.items() if given else ():
-            claims.setdefault(axis, []).extend(claim.aligned(rank) for claim in own)
+        for axis, claim in claims_of(tensor):
+            claims.setdefault(axis, []).append(claim.aligned(rank))
 
     def commutes(dim: int, result: int, by_left: bool) -> bool:
         size = before.shape[result]
@@ -223,7 +223,7 @@ def _commuting(
         ]
         if len(found) == 1:
             to[dim] = found[0]
-    kept: dict[Axis, list[Coordinates | None]] = {}
+    kept: FoundAxes = {}
     complete = True
     for axis, claimed in claims.items():
         for claim in claimed:

@@ -16,10 +16,9 @@ from captum_tgrad.decomposition.places.coordinates import (
     coordinates,
     from_borders,
 )
-from captum_tgrad.decomposition.places.elementwise import FoundAxes, claims_of, collected
 from captum_tgrad.decomposition.places.grid import Window, regridded
-from captum_tgrad.decomposition.places.origin import places_of
-from captum_tgrad.decomposition.places.places import Places, mixed, places
+from captum_tgrad.decomposition.places.origin import claims_of, places_of
+from captum_tgrad.decomposition.places.places import FoundAxes, Places, collected, mixed, places
 
 
 def new_grid(call: Call, outputs: Sequence[Tensor]) -> list[Places]:

@@ -9,14 +9,9 @@ from torch import Tensor
 from captum_tgrad.decomposition.call import Call, NoRuleError
 from captum_tgrad.decomposition.places.contraction import contracted
 from captum_tgrad.decomposition.places.coordinates import Coordinates, coordinates
-from captum_tgrad.decomposition.places.elementwise import (
-    FoundAxes,
-    claims_of,
-    collected,
-    elementwise,
-)
-from captum_tgrad.decomposition.places.origin import places_of
-from captum_tgrad.decomposition.places.places import Places, mixed, places
+from captum_tgrad.decomposition.places.elementwise import elementwise
+from captum_tgrad.decomposition.places.origin import claims_of, places_of
+from captum_tgrad.decomposition.places.places import FoundAxes, Places, collected, mixed, places
 
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
@@ -53,11 +48,10 @@ def paired(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
 
 def places_in_pairs(given: Places) -> Places:
     """Places of complex numbers as pairs, in an additional last dimension."""
-    claims = {
-        axis: [coordinates(claim.index.unsqueeze(-1), claim.cells) for claim in own]
-        for axis, own in given.claims.items()
-    }
-    return places((*given.shape, 2), claims)
+    found = collected(
+        (axis, coordinates(claim.index.unsqueeze(-1), claim.cells)) for axis, claim in given.pairs
+    )
+    return places((*given.shape, 2), found)
 
 
 def unpaired(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
@@ -85,12 +79,8 @@ def differences(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
 
 def halved(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     """Places after ``glu``, which combines the two halves along a dimension."""
-    tensor, dim, (output,) = call.bound["input"], call.bound["dim"], outputs
-    dim = dim % tensor.dim()
-    return _contracted_halves(tensor, dim, output)
-
-
-def _contracted_halves(tensor: Tensor, dim: int, output: Tensor) -> list[Places]:
+    tensor, (output,) = call.bound["input"], outputs
+    dim = call.bound["dim"] % tensor.dim()
     size = output.shape[dim]
     found: FoundAxes = {}
     for axis, claim in claims_of(tensor):

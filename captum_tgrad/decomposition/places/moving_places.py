@@ -10,13 +10,12 @@ from torch import Tensor
 
 from captum_tgrad.decomposition.call import Call, NoRuleError, map_tensors, tensors_in
 from captum_tgrad.decomposition.places.coordinates import (
-    Axis,
     Coordinates,
     coordinates,
 )
 from captum_tgrad.decomposition.places.grid import refined
-from captum_tgrad.decomposition.places.origin import places_of
-from captum_tgrad.decomposition.places.places import Places, places
+from captum_tgrad.decomposition.places.origin import claims_of, places_of
+from captum_tgrad.decomposition.places.places import FoundAxes, Places, collected, places
 
 Movement = Callable[[list[Tensor]], Sequence[Tensor]]
 
@@ -59,7 +58,7 @@ def after(run: Movement, given: Sequence[Places | None], tensors: Sequence[Tenso
             they may be indices or masks.
     """
     axes = list(dict.fromkeys(axis for each in given if each for axis in each.claims))
-    claims: list[dict[Axis, list[Coordinates | None]]] = []
+    claims: list[FoundAxes] = []
     shapes: list[tuple[int, ...]] = []
     for axis in axes:
         own = [each.claims.get(axis, ()) if each else () for each in given]
@@ -107,9 +106,7 @@ def _as_numbers(tensor: Tensor, index: Tensor | None) -> Tensor:
     return tensor.detach().cpu()
 
 
-def copies_refined(
-    claims: dict[Axis, list[Coordinates | None]],
-) -> dict[Axis, list[Coordinates | None]]:
+def copies_refined(claims: FoundAxes) -> FoundAxes:
     """Makes a finer grid of adjacent copies that no other coordinate distinguishes."""
     varying = [dim for found in claims.values() for claim in found if claim for dim in claim.dims]
     return {
@@ -140,9 +137,8 @@ def reshaped(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
                     shape[dim] = output.shape[dim]
         return coordinates(claim.index.expand(expanded).reshape(shape), claim.cells)
 
-    given = places_of(tensor)
-    claims = given.claims.items() if given else ()
-    return [places(output.shape, copies_refined({a: list(map(move, own)) for a, own in claims}))]
+    found = collected((axis, move(claim)) for axis, claim in claims_of(tensor))
+    return [places(output.shape, copies_refined(found))]
 
 
 def _groups(old: list[int], new: list[int]) -> list[tuple[list[int], list[int]]]:

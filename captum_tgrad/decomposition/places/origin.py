@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from torch import Tensor
 
+from captum_tgrad.decomposition.places.coordinates import Axis, Coordinates
 from captum_tgrad.decomposition.places.places import Places
 
 _ORIGIN = "_captum_tgrad_origin"
@@ -53,3 +55,9 @@ def places_of(tensor: Tensor) -> Places | None:
     """The places of a tensor; None for a constant."""
     origin = origin_of(tensor)
     return origin.places if origin is not None and origin.places.shape == tensor.shape else None
+
+
+def claims_of(tensor: Any) -> Iterable[tuple[Axis, Coordinates]]:
+    """Each claim of a tensor, with its axis."""
+    given = places_of(tensor) if isinstance(tensor, Tensor) else None
+    return () if given is None else given.pairs

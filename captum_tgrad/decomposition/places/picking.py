@@ -20,10 +20,9 @@ from captum_tgrad.decomposition.places.coordinates import (
     coordinates,
     from_borders,
 )
-from captum_tgrad.decomposition.places.elementwise import claims_of, collected
 from captum_tgrad.decomposition.places.moving_places import after, assigned
-from captum_tgrad.decomposition.places.origin import places_of
-from captum_tgrad.decomposition.places.places import MOST_CLAIMS, Places, places
+from captum_tgrad.decomposition.places.origin import claims_of, places_of
+from captum_tgrad.decomposition.places.places import MOST_CLAIMS, Places, collected, places
 
 
 def accumulated(call: Call, outputs: Sequence[Tensor]) -> list[Places]:

@@ -23,6 +23,16 @@ from captum_tgrad.decomposition.places.coordinates import (
 )
 
 Claims = Mapping[Axis, tuple[Coordinates, ...]]
+FoundAxes = dict[Axis, list[Coordinates | None]]
+
+
+def collected(parts: Iterable[tuple[Axis, Coordinates | None]]) -> FoundAxes:
+    """Claims by axis."""
+    found: FoundAxes = {}
+    for axis, claim in parts:
+        found.setdefault(axis, []).append(claim)
+    return found
+
 
 MOST_CLAIMS = 4
 """An element with more claims on one axis has no place on it."""
@@ -50,9 +60,9 @@ class Places:
         self.has_channels = any(not axis.is_place and axis.extent != 1 for axis in claims)
 
     @property
-    def all(self) -> Iterator[Coordinates]:
-        """Every claim on every axis."""
-        return (claim for claims in self.claims.values() for claim in claims)
+    def pairs(self) -> Iterator[tuple[Axis, Coordinates]]:
+        """Every axis with every claim on it."""
+        return ((axis, claim) for axis, claims in self.claims.items() for claim in claims)
 
 
 _all: WeakValueDictionary[object, Places] = WeakValueDictionary()

@@ -61,10 +61,6 @@ def last_convolution(model: nn.Module, image: Tensor) -> nn.Module:
     Raises:
         ValueError: There is none.
     """
-    listener = LastConvolution(model)
-    try:
-        with torch.no_grad():
-            model(image.clone())
-    finally:
-        listener.remove()
-    return listener.found()
+    with LastConvolution(model) as last, torch.no_grad():
+        model(image.clone())
+    return last.found()

@@ -31,7 +31,7 @@ class Interval(NamedTuple):
     images: int
 
 
-def bootstrap_means(values: Array, seed: int = 0, resamples: int = RESAMPLES) -> list[Interval]:
+def bootstrap_means(values: Array, seed: int = 0) -> list[Interval]:
     """The mean of each column with its 95% interval, by the percentile bootstrap.
 
     Rows are drawn with replacement, the same rows for all columns: intervals of differences of
@@ -43,7 +43,6 @@ def bootstrap_means(values: Array, seed: int = 0, resamples: int = RESAMPLES) ->
     Args:
         values: One row for each image, one column for each number; NaN where an image has none.
         seed: Of a generator of its own.
-        resamples: How many times images are drawn.
 
     Returns:
         One for each column; NaN where no image has a value.
@@ -56,11 +55,11 @@ def bootstrap_means(values: Array, seed: int = 0, resamples: int = RESAMPLES) ->
     counts = there.sum(0)
     filled = np.where(there, values, 0.0)
     generator = np.random.default_rng(seed)
-    means = np.empty((resamples, values.shape[1]))
+    means = np.empty((RESAMPLES, values.shape[1]))
     chunk = max(1, _AT_ONCE // max(1, len(values)))
     with np.errstate(invalid="ignore"):
-        for first in range(0, resamples, chunk):
-            size = min(chunk, resamples - first)
+        for first in range(0, RESAMPLES, chunk):
+            size = min(chunk, RESAMPLES - first)
             drawn = generator.integers(0, len(values), (size, len(values)))
             weights = _how_often(drawn)
             # A resample without any image that has a value says nothing: NaN, and left out below.

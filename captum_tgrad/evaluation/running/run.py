@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from captum_tgrad._support.accelerator import device_of
 from captum_tgrad._support.progress import Bar
 from captum_tgrad.evaluation.methods.method import image_seed
 from captum_tgrad.evaluation.running.batch_halving import Halving
@@ -253,18 +254,3 @@ class Run:
                 digest=image.digest,
             )
             self._files.records.append(record)
-
-
-def device_of(model: nn.Module) -> torch.device:
-    """Where a model is."""
-    for tensor in (*model.parameters(), *model.buffers()):
-        return tensor.device
-    return torch.device("cpu")
-
-
-def device_name(device: torch.device) -> str:
-    """The name of the hardware, or the type of the device if it has none."""
-    module: Any = getattr(torch, device.type, None)
-    return (
-        str(module.get_device_name(device)) if hasattr(module, "get_device_name") else device.type
-    )

@@ -7,7 +7,6 @@ import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from captum_tgrad._support.writing import writing
@@ -93,12 +92,7 @@ class JsonLines:
     def __enter__(self) -> JsonLines:
         return self
 
-    def __exit__(
-        self,
-        exception_type: type[BaseException] | None,
-        exception: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         os.close(self.descriptor)
 
     def append(self, entry: Mapping[str, Any]) -> None:
@@ -184,9 +178,8 @@ def _refuse(constant: str) -> None:
     raise ValueError(f"{constant} is no number")
 
 
-def cut_half_written(folder: Path) -> list[Path]:
-    """Takes half-written last lines away, so that more can be appended; returns where."""
-    cut = []
+def cut_half_written(folder: Path) -> None:
+    """Takes half-written last lines away, so that more can be appended."""
     for path in record_files(folder):
         content = path.read_bytes()
         whole = content.rfind(b"\n") + 1
@@ -194,8 +187,6 @@ def cut_half_written(folder: Path) -> list[Path]:
             with path.open("r+b") as opened:
                 opened.truncate(whole)
                 os.fsync(opened.fileno())
-            cut.append(path)
-    return cut
 
 
 def write_whole(path: Path, text: str) -> None:

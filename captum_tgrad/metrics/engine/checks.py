@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
 
 from captum_tgrad._support.captum_private import format_tensor_into_tuples
-from captum_tgrad.attribution.checks import check_device
+from captum_tgrad.attribution.checks import check_alike, check_device
 
 NanPolicy = Literal["raise", "omit"]
 
@@ -54,16 +54,7 @@ def _check_input(tensor: Any, first: Tensor, name: str) -> None:
             f"{name} of shape {tuple(tensor.shape)} holds nothing to rank: its first dimension"
             " counts the samples, and none of its dimensions may be 0."
         )
-    if tensor.shape[0] != first.shape[0]:
-        raise ValueError(
-            f"inputs must have one batch size: inputs[0] has {first.shape[0]} samples, {name} has"
-            f" {tensor.shape[0]}."
-        )
-    if tensor.device != first.device:
-        raise ValueError(
-            f"inputs must be on one device: inputs[0] is on {first.device}, {name} on"
-            f" {tensor.device}."
-        )
+    check_alike(tensor, first, name)
 
 
 def check_nan_policy(nan_policy: Any) -> None:
@@ -102,6 +93,11 @@ def methods_of(attributions: Any) -> dict[str, Any]:
     if not attributions:
         raise ValueError("attributions is an empty dict. Give at least one method.")
     return {f"attributions[{name!r}]": each for name, each in attributions.items()}
+
+
+def by_name(given: Any, results: Sequence[Any]) -> Any:
+    """The result alone; or the results by name, if what they are of was given by name."""
+    return dict(zip(given, results, strict=True)) if isinstance(given, Mapping) else results[0]
 
 
 def frozen_inputs(methods: dict[str, Any], inputs: int) -> tuple[bool, ...]:

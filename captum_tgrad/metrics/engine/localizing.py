@@ -10,7 +10,13 @@ import torch
 from torch import Tensor
 
 from captum_tgrad import __version__
-from captum_tgrad.metrics.engine.checks import NanPolicy, check_nan_policy, listed, methods_of
+from captum_tgrad.metrics.engine.checks import (
+    NanPolicy,
+    check_finite,
+    check_nan_policy,
+    listed,
+    methods_of,
+)
 from captum_tgrad.metrics.engine.features import channels_back, channels_first
 from captum_tgrad.metrics.engine.findings import Findings, is_constant
 from captum_tgrad.metrics.engine.importance import (
@@ -129,12 +135,6 @@ class LocalizationCall:
         self.interpolate_mode, self.nan_policy = interpolate_mode, nan_policy
         self.findings = Findings()
 
-    def by_name(self, results: Sequence[Any]) -> Any:
-        """The result alone, or the results by name if the attributions were given by name."""
-        if not isinstance(self.attributions, Mapping):
-            return results[0]
-        return dict(zip(self.attributions, results, strict=True))
-
 
 def localized(
     call: LocalizationCall,
@@ -167,11 +167,8 @@ def localized(
     for name, attributions in methods.items():
         maps = _maps(attributions, name, (samples, *size), device, call)
         broken = not_finite((maps,))
-        if call.nan_policy == "raise" and bool(broken.any()):
-            raise ValueError(
-                f"{name} holds NaN or inf in sample {listed(broken)}. Pass nan_policy='omit' to"
-                " get NaN for these samples."
-            )
+        if call.nan_policy == "raise":
+            check_finite(maps, name)
         call.findings.constant(is_constant((maps,)) & ~broken & ~empty, name, of_constant)
         whole = maps.masked_fill(broken[:, None, None], 0)
         numbers = measure(whole, masks).masked_fill(broken | empty, torch.nan)

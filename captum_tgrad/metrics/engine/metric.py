@@ -11,6 +11,7 @@ from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, cast, overloa
 from torch import Tensor
 
 from captum_tgrad._support.captum_private import log_usage
+from captum_tgrad.metrics.engine.checks import by_name
 from captum_tgrad.metrics.engine.findings import Findings
 from captum_tgrad.metrics.engine.metric_call import Attributions, MetricCall
 
@@ -70,7 +71,7 @@ class Declared:
         arguments.apply_defaults()
         call = self.call_type(self.name, **arguments.arguments)
         results = [self.result(found) for found in self.run(call, **call.options)]
-        return call.by_name(results), call.findings
+        return by_name(arguments.arguments["attributions"], results), call.findings
 
 
 DECLARED: dict[str, Declared] = {}
@@ -115,7 +116,7 @@ def bound(
     Args:
         declaration: A function with a signature and a docstring.
         call_type: Takes the name of the metric and all its arguments, and has ``options`` (those
-            that ``run`` gets), ``findings`` and ``by_name``.
+            that ``run`` gets) and ``findings``.
         run: As for ``metric``.
         result: As for ``metric``.
     """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -32,8 +32,6 @@ from captum_tgrad.metrics.engine.importance import (
     not_finite,
 )
 from captum_tgrad.metrics.engine.scorer import Score, Scorer
-
-Result = TypeVar("Result")
 
 Attributions = Tensor | tuple[Tensor | None, ...]
 
@@ -76,7 +74,6 @@ class MetricCall:
         self.name, self.options = name, options
         self.forward_func, self.given_inputs = forward_func, inputs
         self.nan_policy, self._show_progress = nan_policy, show_progress
-        self._attributions = attributions
         self._channel_reduce, self._interpolate_mode = channel_reduce, interpolate_mode
         self._maps: dict[str, Maps] = {}
         self._clean: Tensor | None = None
@@ -164,9 +161,3 @@ class MetricCall:
             "captum_tgrad": __version__,
             "torch": str(torch.__version__),
         }
-
-    def by_name(self, results: Sequence[Result]) -> Result | dict[str, Result]:
-        """The result alone, or the results by name if the attributions were given by name."""
-        if not isinstance(self._attributions, Mapping):
-            return results[0]
-        return dict(zip(self._attributions, results, strict=True))

@@ -6,12 +6,11 @@ import base64
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from functools import cache
 from html import escape
 from typing import TYPE_CHECKING, Any
 
 from captum_tgrad._support.templates import filled, read_text
-from captum_tgrad.visualization.image_arrays import as_images
+from captum_tgrad.visualization.image_arrays import image_of_sample
 from captum_tgrad.visualization.map_values import as_maps
 from captum_tgrad.visualization.walkthrough.embedded import RAMPS, photo_of, still_of
 from captum_tgrad.visualization.walkthrough.numbers import numbers_of, signed
@@ -19,7 +18,7 @@ from captum_tgrad.visualization.walkthrough.stored_maps import LEVELS, MOST_CELL
 from captum_tgrad.visualization.walkthrough.view import View, check_views
 
 if TYPE_CHECKING:
-    from captum_tgrad.visualization.image_arrays import Array, Images, Numbers
+    from captum_tgrad.visualization.image_arrays import Images, Numbers
 
 _PACKAGE = "captum_tgrad.visualization.walkthrough"
 _SCRIPTS = ("maps.js", "state.js", "place.js", "bars.js", "film.js", "page.js")
@@ -76,7 +75,7 @@ def walkthrough_page(
         True
     """
     size = check_views(views, sample)
-    picture = _picture_of(images, views[0], sample, mean, std)
+    picture = image_of_sample(images, sample, len(views[0].decomposition.output), mean, std)
     numbers = [numbers_of(view, sample) for view in views]
     shown = views[0].decomposition.map()[sample : sample + 1]
     scripts = [_read(name) for name in _SCRIPTS]
@@ -106,15 +105,6 @@ def walkthrough_page(
         most=str(MOST_CELLS),
         scripts="".join(_filled("script.html", script=script) for script in scripts),
     )
-
-
-def _picture_of(
-    images: Images, view: View, sample: int, mean: Numbers | None, std: Numbers | None
-) -> Array:
-    pictures, samples = as_images(images, mean, std), len(view.decomposition.output)
-    if len(pictures) != samples:
-        raise ValueError(f"images has {len(pictures)} images for {samples} samples")
-    return pictures[sample]
 
 
 def _bars(terms: Sequence[Mapping[str, Any]]) -> str:
@@ -167,7 +157,6 @@ def _policy(scripts: Sequence[str]) -> str:
     )
 
 
-@cache
 def _read(name: str) -> str:
     return read_text(_PACKAGE, f"templates/{name}")
 

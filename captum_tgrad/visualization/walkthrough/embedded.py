@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from captum_tgrad.visualization.map_values import limit_of, scaled
 
@@ -30,7 +30,7 @@ def photo_of(picture: Array) -> str:
 
     photo = Image.fromarray((picture * 255).round().astype("uint8"))
     photo.thumbnail((_MOST_PIXELS, _MOST_PIXELS), Image.Resampling.LANCZOS)
-    return _uri(photo, "webp", quality=_QUALITY, method=6)
+    return _uri(photo)
 
 
 def still_of(values: Array) -> str:
@@ -42,10 +42,10 @@ def still_of(values: Array) -> str:
     place = scaled(values, limit_of([values])) * (len(stops) - 1)
     channels = [np.interp(place, range(len(stops)), stops[:, channel]) for channel in range(3)]
     drawn = np.stack(channels, axis=-1).round().astype("uint8")
-    return _uri(Image.fromarray(drawn), "webp", quality=_QUALITY, method=6)
+    return _uri(Image.fromarray(drawn))
 
 
-def _uri(image: Image, kind: str, **options: Any) -> str:
+def _uri(image: Image) -> str:
     buffer = io.BytesIO()
-    image.save(buffer, kind, **options)
-    return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
+    image.save(buffer, "webp", quality=_QUALITY, method=6)
+    return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"

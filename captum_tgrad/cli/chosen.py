@@ -1,0 +1,47 @@
+"""Which network, which of its classes and which methods the options of a command mean."""
+
+from __future__ import annotations
+
+import argparse
+
+from captum_tgrad.evaluation import METHODS, Method, get_method, read_methods
+from captum_tgrad.zoo import Classifier, load_classifier, resolve_target
+from captum_tgrad.zoo.class_names import read_class_names
+
+
+def load_for(options: argparse.Namespace) -> Classifier:
+    """Loads the network.
+
+    Raises:
+        ValueError: There is no such network, or a file does not serve.
+        FileNotFoundError: A file is not there.
+        ModuleNotFoundError: The network comes with an extra that is not installed.
+    """
+    names = None if options.class_names is None else read_class_names(options.class_names)
+    return load_classifier(options.model, options.weights, names, options.resize)
+
+
+def chosen_target(options: argparse.Namespace, classifier: Classifier) -> int | None:
+    """The class to explain, None for the predicted one; raises as ``resolve_target``."""
+    if options.target is None:
+        return None
+    return resolve_target(options.target, classifier.class_names)
+
+
+def chosen_methods(options: argparse.Namespace) -> list[Method]:
+    """The methods that were named, each once, or all.
+
+    Raises:
+        ValueError: None is named, or one that there is not.
+    """
+    further: dict[str, Method] = {}
+    if options.config is not None:
+        further = read_methods(options.config, allow_imports=options.allow_imports)
+    elif options.allow_imports:
+        raise ValueError("--allow-imports is for the classes of a --config FILE: give one")
+    if options.methods.strip() == "all":
+        return list({**METHODS, **further}.values())
+    names = [name.strip() for name in options.methods.split(",") if name.strip()]
+    if not names:
+        raise ValueError("--methods names none: give names separated by commas, or all")
+    return [get_method(name, further) for name in dict.fromkeys(names)]
