@@ -14,9 +14,10 @@ from torch import Tensor
 
 from captum_tgrad.decomposition.bias import ElementBias
 from captum_tgrad.decomposition.call import Call
+from captum_tgrad.decomposition.places.coordinates import on_cells_of
 from captum_tgrad.decomposition.places.moving_places import after
 from captum_tgrad.decomposition.places.origin import places_of
-from captum_tgrad.decomposition.places.places import Places
+from captum_tgrad.decomposition.places.places import Places, places
 
 
 class Reader(Protocol):
@@ -66,6 +67,21 @@ def places_within(base: Tensor, view: Tensor, written: Places) -> Places:
         return [whole]
 
     return after(run, [places_of(base), written], [base, view])[0]
+
+
+def places_as_part(base: Tensor, view: Tensor) -> Places | None:
+    """The places of a view on the grid of its base; None if they are unknown.
+
+    The elements of a strided view are then not taken for a subsampled grid: the others are there.
+    """
+    given, whole = places_of(view), places_of(base)
+    if given is None or whole is None:
+        return None
+    claims = {
+        axis: [on_cells_of(claim, whole.claims.get(axis, ())) for claim in own]
+        for axis, own in given.claims.items()
+    }
+    return places(given.shape, claims)
 
 
 def places_of_view(base: Tensor, view: Tensor, given: Places) -> Places:

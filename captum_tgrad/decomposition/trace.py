@@ -22,6 +22,7 @@ from captum_tgrad.decomposition.call import (
 from captum_tgrad.decomposition.composite import without_override_check
 from captum_tgrad.decomposition.in_place import (
     autograd_keeps_old_values,
+    places_as_part,
     places_within,
     rest_of_base,
 )
@@ -246,6 +247,10 @@ class Trace(TorchFunctionMode):
                 result = run_equal_form(call, self._old_values)
                 self.recorder.record(call, target)
                 return result
+        if target._is_view() and target._base is not None and target.requires_grad:
+            origin, part = self.recorder.origin(target), places_as_part(target._base, target)
+            if origin is not None and part is not None:
+                self.recorder.follow(target, part, origin.inputs)
         fresh = target.clone(memory_format=torch.preserve_format)
         draws = RandomState(target.device)
         with kept_in_memory():

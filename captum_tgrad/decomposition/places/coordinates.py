@@ -65,6 +65,11 @@ class Coordinates:
         """Whether each element has a cell."""
         return bool((self.index > 0).all())
 
+    @property
+    def may_be_subsampled(self) -> bool:
+        """Whether each element has a cell, along one dimension, that is that of all samples."""
+        return len(self.dims) == 1 and not self.by_sample and self.has_everywhere
+
     def borders(self) -> tuple[Tensor, Tensor]:
         """The borders of each element's cell; inf and -inf if it has none."""
         middle, half = self.cells[:, 0], self.cells[:, 1] / 2
@@ -233,18 +238,31 @@ def narrowed(claim: Coordinates | None) -> Coordinates | None:
 
 
 @torch.no_grad()
+def on_cells_of(claim: Coordinates, others: Sequence[Coordinates]) -> Coordinates:
+    """The same coordinates on the grid of others, if they are a part of it."""
+    if len(others) != 1 or others[0].by_sample != claim.by_sample:
+        return claim
+    cells = others[0].cells
+    equal = (claim.cells[:, None] == cells).all(-1)
+    if not bool(equal.any(1).all()):
+        return claim
+    numbers = torch.cat(
+        [torch.zeros(1, dtype=torch.long, device="cpu"), equal.long().argmax(1) + 1]
+    )
+    return _shared(numbers[claim.index], cells, claim.by_sample)
+
+
+@torch.no_grad()
 def widened(claim: Coordinates, axis: Axis) -> Coordinates:
     """The cells of a subsampled grid, which cover the axis evenly: every other row stands for two.
 
     Elements keep their own cells until something asks for the whole grid, as a convolution or a map
     does, so that a subsampled tensor and the elements between its own can be put together again.
     """
-    if claim.by_sample or axis.input == SAMPLES or not axis.is_place:
+    if axis.input == SAMPLES or not axis.is_place or not claim.may_be_subsampled:
         return claim
     cells = evenly_wide(claim.cells, axis.extent)
-    if cells is claim.cells or not claim.has_everywhere:
-        return claim
-    return _shared(claim.index, cells, by_sample=False)
+    return claim if cells is claim.cells else _shared(claim.index, cells, by_sample=False)
 
 
 def evenly_wide(cells: Tensor, extent: int) -> Tensor:

@@ -253,7 +253,7 @@ def _cells(claims: tuple[Coordinates, ...], axis: Axis) -> tuple[Tensor, list[Te
     if not bool(inside.any()):
         return whole, [torch.full((), -1, device="cpu")] * len(claims)
     cells, place = every[inside, :2].unique(dim=0, return_inverse=True)  # type: ignore[no-untyped-call]
-    if all(claim.has_everywhere and not claim.by_sample for claim in claims):
+    if all(claim.may_be_subsampled for claim in claims):
         cells = evenly_wide(cells, axis.extent)
     number = torch.full((len(every),), -1, device="cpu")
     number[inside] = place
