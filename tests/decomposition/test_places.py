@@ -457,6 +457,15 @@ def test_every_other_element_stands_for_two(halved):
     )
 
 
+def test_a_constant_that_is_added_in_place_to_every_other_element_is_there():
+    def forward(x):
+        y = x * 1.0
+        y[..., ::2].add_(0.5)
+        return (y * LINE).sum((1, 2))
+
+    torch.testing.assert_close(_on_the_line(forward), 0.5 * LINE * EVEN)
+
+
 TAPS = torch.tensor([[[1.0, 2.0, 3.0]]]).double()
 
 
