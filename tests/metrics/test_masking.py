@@ -132,6 +132,13 @@ def test_a_constant_map_masks_everything_and_says_so():
     assert result.drop.tolist() == [100, 50]
 
 
+def test_a_constant_coarse_map_masks_everything():
+    inputs, maps = torch.ones(1, 1, 227, 227), torch.full((1, 1, 13, 13), 0.1)
+    with pytest.warns(UserWarning, match="Constant: attributions, sample 0"):
+        result = average_drop(lambda x: x.mean((1, 2, 3)), inputs, maps)
+    assert result.drop.tolist() == [100]
+
+
 def test_a_score_that_is_not_positive_has_no_share_to_lose():
     model, inputs = linear([1.0, 1.0]), torch.tensor([[1.0, 1.0], [-3.0, 1.0]]).double()
     maps = torch.tensor([[1.0, 0.0], [1.0, 0.0]])
