@@ -25,8 +25,10 @@ class Patches:
     def means(self, importance: Tensor) -> Tensor:
         """The mean importance in each patch, ``(N, patches)``, of that of features."""
         sizes = self.sizes
-        sums = importance.new_zeros(len(importance), len(sizes))
-        return sums.index_add_(1, self.of_feature, importance) / sizes
+        # In float64: the rounding of sums of different length would break ties.
+        sums = importance.new_zeros(len(importance), len(sizes), dtype=torch.float64)
+        sums.index_add_(1, self.of_feature, importance.double())
+        return (sums / sizes).to(importance.dtype)
 
     def features(self, order: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
         """The order and the counts of features that those of patches stand for.
