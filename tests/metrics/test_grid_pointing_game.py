@@ -133,6 +133,22 @@ def test_images_are_of_different_classes_and_in_one_grid_at_most():
     assert counts.tolist() == [4] * 10  # 40 cells, the least used images first
 
 
+@pytest.mark.parametrize(
+    "counts", [[4, 1, 1, 1, 1], [3, 3, 2, 2, 2], [5, 4, 3, 2, 1], [7, 2, 2, 2]]
+)
+def test_there_are_as_many_grids_as_can_be_made_of_other_images(counts):
+    classes = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
+    images = torch.eye(len(counts))[classes].reshape(*classes.shape, -1, 1, 1)
+    # The most grids g for which the classes, each at most once in a grid, fill all four cells.
+    most = max(g for g in range(9) if sum(min(count, g) for count in counts) >= 4 * g)
+    for seed in range(20):
+        found = grid_pointing_game(
+            lambda x: 50 * x.sum((2, 3)), images, _in_the_cell, grid=2, seed=seed
+        )
+        assert len(found.images) == most
+        assert len(found.images.unique()) == 4 * most
+
+
 def test_only_confident_images_of_the_class_that_is_given():
     weaker = IMAGES.clone()
     weaker[:5] *= 0.05  # a logit of 1.2: 45%

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -80,10 +81,15 @@ def _layouts(
             images[at]
             for at in torch.randperm(len(images), generator=generator, device="cpu").tolist()
         ]
+        if n_grids is None:
+            # Of the classes that have the most images left: images of one class cannot share a
+            # grid, and would be left over.
+            order = [image for image in order if not used[image]]
+            largest = dict(Counter(of_class[image] for image in order).most_common(cells))
+            order = [image for image in order if of_class[image] in largest]
         taken: dict[int, int] = {}
         for image in sorted(order, key=lambda image: used[image]):
-            again = n_grids is None and used[image] > 0
-            if len(taken) < cells and not again:
+            if len(taken) < cells:
                 taken.setdefault(of_class[image], image)
         if len(taken) < cells:
             return
