@@ -160,6 +160,9 @@ def test_only_confident_images_of_the_class_that_is_given():
     assert set(found.images.flatten().tolist()) == {5, 7, 8, 9}
     found = grid_pointing_game(one_logit_a_channel, IMAGES, _in_the_cell, 3, grid=1)
     assert sorted(found.images.flatten().tolist()) == [3, 8]
+    found = grid_pointing_game(one_logit_a_channel, IMAGES, _in_the_cell, -2, grid=1)
+    assert sorted(found.images.flatten().tolist()) == [3, 8]
+    assert found.targets.flatten().tolist() == [3, 3]
 
 
 def test_what_a_method_draws_follows_from_the_seed_and_nothing_else_changes():
@@ -220,6 +223,10 @@ def test_what_is_left_out_is_nan():
         ({"methods": lambda x, t: 3}, TypeError, "what methods returned must be a torch.Tensor"),
         ({"methods": lambda x, t: x[:, :, :2]}, ValueError, "what methods returned of shape"),
         ({"target": [0, 1]}, ValueError, "2 entries for 10 samples"),
+        ({"target": (1, 2)}, ValueError, r"target \(1, 2\) gives 2 indices"),
+        ({"target": [(1, 2)] * 10}, ValueError, r"target \(1, 2\) gives 2 indices"),
+        ({"target": 99}, ValueError, "target 99 is out of range"),
+        ({"target": -6}, ValueError, "target -6 is out of range"),
         ({"channel_reduce": "mean"}, ValueError, "channel_reduce must be"),
         ({"nan_policy": "propagate"}, ValueError, "nan_policy must be"),
     ],

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from captum_tgrad._support.captum_private import TargetType
 from captum_tgrad._support.untouched import untouched
-from captum_tgrad.attribution.checks import check_output_shape, targets_per_sample
+from captum_tgrad.attribution.checks import check_output_shape, check_target, targets_per_sample
 
 
 def confident_images(
@@ -36,10 +36,12 @@ def confident_images(
                     f"forward_func must return logits (N, classes), got {tuple(output.shape)}."
                 )
             outputs.append(output.softmax(1))
-    probability, predicted = torch.cat(outputs).max(1)
+    together = torch.cat(outputs)
+    probability, predicted = together.max(1)
     classes = predicted
     if target is not None:
-        given = [index[0] for index in targets_per_sample(target, len(images))]
+        check_target(target, together)
+        given = [index[0] % together.shape[1] for index in targets_per_sample(target, len(images))]
         given = given * len(images) if len(given) == 1 else given
         classes = torch.tensor(given, device=predicted.device)
     return classes, (predicted == classes) & (probability >= confidence)
