@@ -203,9 +203,13 @@ def efficient_mprt(
 def _entropy(maps: Tensor, n_bins: int) -> Tensor:
     """The entropy of the histogram of each map, shape ``(N,)``; NaN if the map is not finite."""
     found = []
+    rounding = torch.finfo(maps.dtype).eps
     for values in maps.detach().double().cpu().flatten(1).numpy():
         if not np.isfinite(values).all():
             found.append(np.nan)
+            continue
+        if np.ptp(values) <= n_bins * rounding * np.abs(values).max():
+            found.append(0.0)  # bins would be narrower than rounding: the map is constant
             continue
         shares = np.histogram(values, n_bins)[0] / len(values)
         shares = shares[shares > 0]
