@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from captum_tgrad.metrics.baselines import Preset
+from captum_tgrad.metrics.engine.checks import check_numbers
 from captum_tgrad.metrics.results import InsertionDeletionResult
 from captum_tgrad.visualization.curve_panels import LEGEND_COLUMNS, draw_curves, draw_seen
 from captum_tgrad.visualization.image_arrays import as_images
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from captum_tgrad.visualization.image_arrays import Array, Numbers
 
 _WIDTH = 10.5
+_MOST_FRACTIONS = 5
 _CURVES_HEIGHT = 3.4
 _LEGEND_LINE = 0.17
 _PICTURE_HEIGHT = 1.95
@@ -85,6 +87,12 @@ def curves_figure(
     if (inputs is None) != (attributions is None):
         missing = "inputs" if inputs is None else "attributions"
         raise ValueError(f"{missing} is missing: give both inputs and attributions, or neither")
+    fractions = check_numbers(fractions, "fractions")
+    if not 1 <= len(fractions) <= _MOST_FRACTIONS:
+        raise ValueError(
+            f"fractions has {len(fractions)} entries, and there is room for 1 to {_MOST_FRACTIONS}:"
+            " draw the others in another figure"
+        )
     seen: dict[str, dict[str, list[Array]]] = {}
     shares: dict[str, list[float]] = {}
     if inputs is not None:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from captum_tgrad.metrics.baselines import Preset
 from captum_tgrad.metrics.engine.baseline_forms import choose, resolve_each
-from captum_tgrad.metrics.engine.checks import listed
+from captum_tgrad.metrics.engine.checks import check_numbers, listed
 from captum_tgrad.metrics.engine.importance import (
     ChannelReduce,
     InterpolateMode,
@@ -100,6 +100,9 @@ def replaced_and_shares(
             raise TypeError(f"{argument} must be a tensor, got {type(tensor).__name__}")
     if inputs.dim() != 4:
         raise ValueError(f"inputs must be images (N, C, H, W), got {tuple(inputs.shape)}")
+    fractions = check_numbers(fractions, "fractions")
+    if not fractions:
+        raise ValueError("fractions is empty: give at least one, from 0 to 1")
     for fraction in fractions:
         if not 0 <= fraction <= 1:
             raise ValueError(f"fractions must be from 0 to 1, got {fraction}")

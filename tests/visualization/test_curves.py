@@ -169,6 +169,16 @@ def test_bad_arguments(results, maps):
         curves_figure({})
     with pytest.raises(ValueError, match="fractions must be from 0 to 1, got 10"):
         replaced_images(images(), maps["one"], fractions=[10])
+    for fractions, message in (
+        ([], "0 entries"),
+        ([0.1] * 6, "6 entries, and there is room for 1"),
+    ):
+        with pytest.raises(ValueError, match=f"fractions has {message}"):
+            curves_figure(results, inputs=images(), attributions=maps, fractions=fractions)
+    with pytest.raises(TypeError, match="fractions must be a list of numbers"):
+        curves_figure(results, inputs=images(), attributions=maps, fractions=0.5)
+    with pytest.raises(ValueError, match="fractions is empty"):
+        replaced_images(images(), maps["one"], fractions=[])
     with pytest.raises(ValueError, match="inputs must be images"):
         replaced_images(torch.rand(2, 3), torch.rand(2, 3))
     with pytest.raises(ValueError, match="ties must be 'stable' or 'group', got 'random'"):
