@@ -128,6 +128,9 @@ def cascading_randomization(
         raise ValueError(f"mode must be 'cascading', 'bottom_up' or 'independent', got {mode!r}.")
     original = _checked_model(model)
     images = _checked_inputs(inputs, original)
+    for name in ("inputs", "target", "additional_forward_args"):
+        if name in (attribute_kwargs or {}):
+            raise TypeError(f"attribute_kwargs contains {name!r}: pass it as {name} instead.")
     further = usable_in_backward(additional_forward_args)
     with torch.inference_mode(False):
         duplicate, _ = copy_model(original)

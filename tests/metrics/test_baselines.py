@@ -200,10 +200,18 @@ def test_the_protocol_is_plain():
     assert (protocol["n_steps"], protocol["features"], protocol["ties"]) == (5, 16, "group")
 
 
-@pytest.mark.parametrize(("arguments", "name"), [((4, 1.0), "kernel_size"), ((5, 0), "sigma")])
+@pytest.mark.parametrize(
+    ("arguments", "name"),
+    [((4, 1.0), "kernel_size"), ((5, 0), "sigma"), ((3, torch.inf), "sigma must be positive and")],
+)
 def test_a_blur_that_cannot_be(arguments, name):
     with pytest.raises(ValueError, match=name):
         blur(*arguments)
+
+
+def test_a_blur_of_no_number():
+    with pytest.raises(TypeError, match="sigma must be a number, got str"):
+        blur(3, "1")
 
 
 @pytest.mark.parametrize("baseline", [blur(), mean_color])

@@ -211,6 +211,8 @@ def test_what_is_left_out_is_nan():
             "10 of 10 inputs are classified confidently, of 5 classes; a grid takes 9",
         ),
         ({"confidence": 1.1}, ValueError, "confidence must be a probability"),
+        ({"confidence": "2"}, TypeError, "confidence must be a number, got str"),
+        ({"seed": "x"}, TypeError, "seed must be an integer, got str"),
         ({"n_grids": 0}, ValueError, "n_grids must be a positive integer"),
         ({"max_examples_per_batch": 0}, ValueError, "max_examples_per_batch"),
         ({"inputs": torch.ones(2, 3)}, ValueError, "inputs must be images"),

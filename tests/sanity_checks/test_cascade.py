@@ -385,6 +385,8 @@ def test_maps_that_change_their_shape():
             ValueError,
             "mode must be 'cascading', 'bottom_up' or 'inde",
         ),
+        ({"layers": []}, ValueError, "layers is empty: name at least one module, or pass None"),
+        ({"attribute_kwargs": {"target": 1}}, TypeError, "'target': pass it as target instead"),
         ({"layers": "6"}, TypeError, "layers must be a list of names"),
         ({"layers": ["fc"]}, ValueError, "no module of that name"),
         ({"layers": ["6", "5"]}, ValueError, "'5', but the forward pass uses no"),
