@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from captum_tgrad._support.accelerator import wide
 from captum_tgrad.metrics.baselines import Preset
 from captum_tgrad.metrics.engine.baseline_forms import choose, resolve_each
 from captum_tgrad.metrics.engine.checks import check_numbers, listed
@@ -126,7 +127,7 @@ def replaced_and_shares(
     shares = []
     for fraction in fractions:
         counts = ranking.counts[:, int(fraction * steps)]
-        shares.append(counts.double() / pixels)
+        shares.append(wide(counts) / pixels)
         gone = (place < counts[:, None]).reshape(-1, 1, *inputs.shape[2:])
         for name in CURVES:
             stand_in = stand_ins[name][0][0]
