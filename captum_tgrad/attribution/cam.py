@@ -58,7 +58,7 @@ class CamAttribution(Attribution):  # type: ignore[misc]
         TypeError: ``cam_class`` is not a class activation map or does not take
             ``cam_arguments``, ``forward_func`` is not a module, or ``target_layers`` is not a list
             of modules.
-        ValueError: ``target_layers`` holds a module that is not in the model.
+        ValueError: ``target_layers`` is empty or holds a module that is not in the model.
 
     Example:
         >>> import torch
@@ -88,6 +88,15 @@ class CamAttribution(Attribution):  # type: ignore[misc]
             )
         self._signature = cam_signature(cam_class, cam_arguments)
         check_target_layers(target_layers, module)
+        if (
+            target_layers is not None
+            and not target_layers
+            and not _finds_its_own_layers(cam_class, cam_arguments)
+        ):
+            raise ValueError(
+                "target_layers is empty: give at least one module of the model, or None for the"
+                " last convolution."
+            )
         super().__init__(module)
         self.cam_class = cam_class
         self.target_layers = None if target_layers is None else list(target_layers)

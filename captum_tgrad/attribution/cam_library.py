@@ -73,6 +73,11 @@ class Cam:
             if isinstance(value, nn.Module) and value is not model:
                 bound.arguments[name] = copy.deepcopy(value)
         self._cam: Any = cam_class(*bound.args, **bound.kwargs)
+        if any(_is_differentiated_twice(layer) for layer in target_layers):
+            # Where the gradient is linear in the activations, it has a graph only if the
+            # parameters require a gradient. The library computes that of the images alone.
+            for parameter in model.parameters():
+                parameter.requires_grad_(parameter.is_floating_point())
         for layer in target_layers:
             _pass_clones_on(layer)
         if "batch_size" in cam_arguments and "batch_size" not in bound.arguments:
@@ -97,6 +102,12 @@ class Cam:
     def maps(self, images: Tensor, targets: list[CamTarget] | None, **options: Any) -> Tensor:
         """The library's maps, shape ``(N, *spatial)``, float32 on the CPU."""
         return torch.from_numpy(self._cam(images, targets, **options))
+
+
+def _is_differentiated_twice(layer: nn.Module) -> bool:
+    """Whether the library keeps the graph of a layer's output, as ShapleyCAM does."""
+    keepers = (getattr(hook, "__self__", None) for hook in layer._forward_hooks.values())
+    return any(getattr(keeper, "detach", True) is False for keeper in keepers)
 
 
 def _begin_graph(module: nn.Module, inputs: Any, output: Any) -> Tensor | None:

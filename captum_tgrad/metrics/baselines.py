@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -9,6 +10,8 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from captum_tgrad.metrics.engine.checks import check_number
 
 Baseline = Tensor | float | Callable[[Tensor], Tensor] | None
 Baselines = Baseline | tuple[Baseline, ...]
@@ -80,7 +83,8 @@ def blur(kernel_size: int = 51, sigma: float = 10.0) -> Callable[[Tensor], Tenso
         A callable from inputs ``(N, C, *spatial)`` to their baseline, of the same shape.
 
     Raises:
-        ValueError: ``kernel_size`` is not odd and positive, or ``sigma`` not positive.
+        TypeError: ``sigma`` is no number.
+        ValueError: ``kernel_size`` is not odd and positive, or ``sigma`` not positive and finite.
 
     Example:
         >>> import torch
@@ -89,8 +93,8 @@ def blur(kernel_size: int = 51, sigma: float = 10.0) -> Callable[[Tensor], Tenso
     """
     if not isinstance(kernel_size, int) or kernel_size < 1 or kernel_size % 2 == 0:
         raise ValueError(f"kernel_size must be a positive odd integer, got {kernel_size!r}.")
-    if not sigma > 0:
-        raise ValueError(f"sigma must be positive, got {sigma!r}.")
+    if not 0 < check_number(sigma, "sigma") < math.inf:
+        raise ValueError(f"sigma must be positive and finite, got {sigma!r}.")
     return _Blur(kernel_size, float(sigma))
 
 

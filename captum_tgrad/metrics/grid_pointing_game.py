@@ -17,6 +17,8 @@ from captum_tgrad.metrics.engine.checks import (
     by_name,
     check_count,
     check_model_and_inputs,
+    check_number,
+    check_seed,
     listed,
 )
 from captum_tgrad.metrics.engine.findings import Findings
@@ -109,7 +111,8 @@ def grid_pointing_game(
             check_count(count, name)
     if images.dim() != 4:
         raise ValueError(f"inputs must be images (N, C, H, W), got shape {tuple(images.shape)}.")
-    if not 0 <= confidence <= 1:
+    seed = check_seed(seed)
+    if not 0 <= check_number(confidence, "confidence") <= 1:
         raise ValueError(f"confidence must be a probability from 0 to 1, got {confidence}.")
     makers = _makers(methods)
     findings = Findings()

@@ -6,6 +6,7 @@ follows from its neighbors leaves little of that.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +17,12 @@ from torch import Tensor
 from captum_tgrad._support.captum_private import TargetType
 from captum_tgrad._support.untouched import untouched
 from captum_tgrad.attribution.complete import ChannelDim
-from captum_tgrad.metrics.engine.checks import NanPolicy
+from captum_tgrad.metrics.engine.checks import (
+    NanPolicy,
+    check_number,
+    check_numbers,
+    check_seed,
+)
 from captum_tgrad.metrics.engine.features import channels_back, channels_first
 from captum_tgrad.metrics.engine.findings import is_constant
 from captum_tgrad.metrics.engine.importance import ChannelReduce, InterpolateMode, pooled
@@ -41,6 +47,8 @@ def _scores(
     call: MetricCall, *, percentages: Sequence[float], noise: float, seed: int
 ) -> list[_RoadScores]:
     """Scores the inputs, and the inputs with imputed pixels, for each method."""
+    percentages, noise = check_numbers(percentages, "percentages"), check_number(noise, "noise")
+    seed = check_seed(seed)
     _check(call, percentages, noise)
     imputer = _Imputer(call, noise, seed)
     with untouched(call.forward_func, call.inputs[0].device):
@@ -55,7 +63,7 @@ def _scores(
             shape = (len(rankings), 2, len(percentages), call.samples)
             scores = buffer.finish().reshape(shape).transpose(2, 3)
     baseline = f"noisy linear imputation (noise={noise:g})"
-    protocol = call.protocol("road", baseline, percentages=list(percentages), seed=seed)
+    protocol = call.protocol("road", baseline, percentages=percentages, seed=seed)
     found = []
     for method, both, (_, broken) in zip(call.methods, scores, rankings, strict=True):
         finite = both.isfinite().all(2).all(0) & clean.isfinite() & ~broken.to(clean.device)
@@ -157,13 +165,15 @@ def road(
 
 
 def _check(call: MetricCall, percentages: Sequence[float], noise: float) -> None:
-    if not len(percentages) or not all(0 < each < 100 for each in percentages):
+    if not percentages or not all(0 < each < 100 for each in percentages):
         raise ValueError(
             "percentages must be numbers above 0 and below 100: some pixels are replaced, and some"
-            f" are left to replace them from. Got {list(percentages)}."
+            f" are left to replace them from. Got {percentages}."
         )
-    if not noise >= 0:
-        raise ValueError(f"noise must be a standard deviation of 0 or more, got {noise}.")
+    if not 0 <= noise < math.inf:
+        raise ValueError(
+            f"noise must be a standard deviation of 0 or more, and finite, got {noise}."
+        )
     images = channels_first(call.inputs[0], call.channel_dims[0])
     if len(call.inputs) != 1 or images.dim() != 4:
         shapes = ", ".join(str(tuple(each.shape)) for each in call.inputs)
@@ -209,7 +219,9 @@ class _Imputer:
     ) -> Iterator[tuple[range, Tensor]]:
         """The images without the first pixels of ``order``, and which samples they are of."""
         missing = torch.zeros_like(order, dtype=torch.bool)
-        missing.scatter_(1, order[:, : int(order.shape[1] * percentage / 100)], value=True)
+        # Rounded first: a product that is a whole number may come out just below it.
+        count = math.floor(round(order.shape[1] * percentage / 100, 6))
+        missing.scatter_(1, order[:, :count], value=True)
         missing = missing.reshape(-1, *self._images.shape[2:])
         for first in range(0, len(order), at_once):
             run = range(first, min(first + at_once, len(order)))

@@ -8,7 +8,7 @@ what it found for each sample, across batches and, under ``torch.distributed``, 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 from uuid import uuid4
 
@@ -98,11 +98,15 @@ class _PerSample(Metric):
         if reduction not in ("mean", "none"):
             raise ValueError(f"reduction must be 'mean' or 'none', got {reduction!r}.")
         known = inspect.signature(getattr(functions, self._function)).parameters
-        for name in options.keys() - known.keys():
-            raise TypeError(
-                f"{type(self).__name__} takes no argument {name!r}:"
-                f" {did_you_mean(name, known, 'it takes those of ' + self._function)}"
-            )
+        of_update = {"forward_func", *inspect.signature(type(self).update).parameters}
+        own = [name for name in known if name not in of_update]
+        for name in options:
+            if name not in own:
+                hint = did_you_mean(name, own, "it takes those of " + self._function)
+                raise TypeError(
+                    f"{type(self).__name__} takes no argument {name!r}:"
+                    f" {'pass it to update' if name in of_update else hint}"
+                )
         # In a tuple, or a module would become a part of this one: moved, saved and counted.
         self._forward_func = (forward_func,)
         self._reduction = reduction
@@ -123,6 +127,7 @@ class _PerSample(Metric):
             target: As for the function.
             options: Arguments of this batch alone, such as ``additional_forward_args``.
         """
+        _check_one_method(attributions)
         own = {**self._options, **options}
         function = getattr(functions, self._function)
         self._keep(function(self._forward_func[0], inputs, attributions, target=target, **own))
@@ -239,6 +244,7 @@ class _Localization(_PerSample):
             regions: As for the function.
             options: Arguments of this batch alone, such as ``size``.
         """
+        _check_one_method(attributions)
         own = {**self._options, **options}
         self._keep(getattr(functions, self._function)(attributions, regions, **own))
 
@@ -265,6 +271,14 @@ class MassAccuracy(_Localization, number="mass_accuracy"):
 
 class RankAccuracy(_Localization, number="rank_accuracy"):
     """The mean share of the highest places; see ``captum_tgrad.metrics.rank_accuracy``."""
+
+
+def _check_one_method(attributions: Any) -> None:
+    if isinstance(attributions, Mapping):
+        raise TypeError(
+            "attributions must be of one method, got a dict: make one metric object for each"
+            " method, and update each with its own attributions."
+        )
 
 
 def _no_model(*args: Any) -> None:

@@ -88,7 +88,8 @@ def cascading_randomization(
         target: As for the method. If it is None and the method explains a model with several
             classes: the class that the trained network predicts, in every step.
         additional_forward_args: As for the method; passed only if not None.
-        attribute_kwargs: Further arguments of the method's ``attribute``.
+        attribute_kwargs: Further arguments of the method's ``attribute``. Its ``channel_dim`` is
+            also the dimension that is summed; nothing is summed if it is None.
         layers: Names of modules. Each is randomized in one step together with its submodules, in
             the reverse order of their use; all other modules keep their values. None: one step for
             every module that has parameters or running statistics of its own. A module that runs
@@ -127,6 +128,9 @@ def cascading_randomization(
         raise ValueError(f"mode must be 'cascading', 'bottom_up' or 'independent', got {mode!r}.")
     original = _checked_model(model)
     images = _checked_inputs(inputs, original)
+    for name in ("inputs", "target", "additional_forward_args"):
+        if name in (attribute_kwargs or {}):
+            raise TypeError(f"attribute_kwargs contains {name!r}: pass it as {name} instead.")
     further = usable_in_backward(additional_forward_args)
     with torch.inference_mode(False):
         duplicate, _ = copy_model(original)

@@ -163,6 +163,8 @@ class _Calls(TorchFunctionMode):
 def _check_names(names: Sequence[str] | None, known: list[str]) -> None:
     if isinstance(names, str):
         raise TypeError(f"layers must be a list of names of modules, got a string: [{names!r}].")
+    if names is not None and len(names) == 0:
+        raise ValueError("layers is empty: name at least one module, or pass None for all layers.")
     for name in names or ():
         if name not in known:
             otherwise = "dict(model.named_modules()) has them."

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from captum_tgrad._support.own_randomness import own_randomness
+from captum_tgrad.attribution.checks import channel_dims
+from captum_tgrad.metrics.engine.features import channels_first
 from captum_tgrad.sanity_checks.copy_guard import (
     Mark,
     check_method,
@@ -113,4 +115,7 @@ class MapMaker:
                 " maps have shape (N, channels, *spatial) or (N, features)."
             )
         summed: Tensor = attributions.detach()
-        return summed if summed.dim() == 2 else summed.sum(1, keepdim=True)
+        if summed.dim() == 2:
+            return summed
+        (dim,) = channel_dims(self.options.get("channel_dim", 1), (summed,))
+        return channels_first(summed, dim).sum(1, keepdim=True)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from captum_tgrad._support.show import shown
+from captum_tgrad.metrics.engine.checks import check_number
 from captum_tgrad.sanity_checks.cascade import Mode, cascading_randomization
 from captum_tgrad.sanity_checks.smoothed import Smoothed
 
@@ -116,7 +117,7 @@ def smooth_mprt(
     """
     if isinstance(n_samples, bool) or not isinstance(n_samples, int) or n_samples < 1:
         raise ValueError(f"n_samples must be a positive integer, got {n_samples!r}.")
-    if not 0 <= noise_level < float("inf"):
+    if not 0 <= check_number(noise_level, "noise_level") < float("inf"):
         raise ValueError(f"noise_level must be 0 or more, got {noise_level!r}.")
     _, *steps = cascading_randomization(
         model,
@@ -203,9 +204,13 @@ def efficient_mprt(
 def _entropy(maps: Tensor, n_bins: int) -> Tensor:
     """The entropy of the histogram of each map, shape ``(N,)``; NaN if the map is not finite."""
     found = []
+    rounding = torch.finfo(maps.dtype).eps
     for values in maps.detach().double().cpu().flatten(1).numpy():
         if not np.isfinite(values).all():
             found.append(np.nan)
+            continue
+        if np.ptp(values) <= n_bins * rounding * np.abs(values).max():
+            found.append(0.0)  # bins would be narrower than rounding: the map is constant
             continue
         shares = np.histogram(values, n_bins)[0] / len(values)
         shares = shares[shares > 0]

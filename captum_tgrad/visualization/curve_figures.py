@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from captum_tgrad.metrics.baselines import Preset
+from captum_tgrad.metrics.engine.checks import check_numbers
 from captum_tgrad.metrics.results import InsertionDeletionResult
 from captum_tgrad.visualization.curve_panels import LEGEND_COLUMNS, draw_curves, draw_seen
 from captum_tgrad.visualization.image_arrays import as_images
 from captum_tgrad.visualization.panels import new_figure, write_title
-from captum_tgrad.visualization.replaced import CURVES, replaced_images
+from captum_tgrad.visualization.replaced import CURVES, replaced_and_shares
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from captum_tgrad.visualization.image_arrays import Array, Numbers
 
 _WIDTH = 10.5
+_MOST_FRACTIONS = 5
 _CURVES_HEIGHT = 3.4
 _LEGEND_LINE = 0.17
 _PICTURE_HEIGHT = 1.95
@@ -55,7 +57,8 @@ def curves_figure(
             and then of some of the methods or of all.
         baselines: As they were given to ``insertion_deletion``.
         preset: Likewise.
-        fractions: Of the pixels, at which the image is shown; at most five.
+        fractions: Of the pixels, at which the image is shown; at most five. Groups of ties and
+            patches that were scored as a whole are shown as a whole, with the score of that.
         title: Stands over the figure.
         mean: What was subtracted of each channel when the images were normalized.
         std: What each channel was divided by.
@@ -84,12 +87,19 @@ def curves_figure(
     if (inputs is None) != (attributions is None):
         missing = "inputs" if inputs is None else "attributions"
         raise ValueError(f"{missing} is missing: give both inputs and attributions, or neither")
+    fractions = check_numbers(fractions, "fractions")
+    if not 1 <= len(fractions) <= _MOST_FRACTIONS:
+        raise ValueError(
+            f"fractions has {len(fractions)} entries, and there is room for 1 to {_MOST_FRACTIONS}:"
+            " draw the others in another figure"
+        )
     seen: dict[str, dict[str, list[Array]]] = {}
+    shares: dict[str, list[float]] = {}
     if inputs is not None:
         for name, attribution in _by_name(attributions, "attributions").items():
             _check_scored(name, methods, sample, inputs, attribution)
             protocol = methods[name].protocol
-            replaced = replaced_images(
+            replaced, replaced_shares = replaced_and_shares(
                 inputs[sample : sample + 1],
                 attribution[sample : sample + 1],
                 _of_sample(baselines, sample, len(inputs)),
@@ -98,14 +108,16 @@ def curves_figure(
                 channel_reduce=protocol["channel_reduce"],
                 interpolate_mode=protocol["interpolate_mode"],
                 ties=protocol["ties"],
+                patch_size=protocol.get("patch_size"),
             )
+            shares[name] = replaced_shares[0].tolist()
             shown = {curve: as_images(images[0], mean, std) for curve, images in replaced.items()}
             seen[name] = shown
     figure, upper, lower = _parts(len(methods), len(seen))
     for axes, curve in zip(upper.subplots(1, 2, sharey=True), CURVES, strict=True):
         draw_curves(axes, methods, curve, sample)
     if lower is not None:
-        draw_seen(lower, seen, methods, fractions, sample)
+        draw_seen(lower, seen, methods, fractions, shares, sample)
     if title:
         write_title(upper, title)
     return figure

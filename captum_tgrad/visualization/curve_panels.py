@@ -69,9 +69,13 @@ def draw_seen(
     seen: Mapping[str, Mapping[str, Sequence[Array]]],
     methods: Mapping[str, InsertionDeletionResult],
     fractions: Sequence[float],
+    shares: Mapping[str, Sequence[float]],
     sample: int,
 ) -> None:
-    """Draws what the network saw, with the score it gave to that."""
+    """Draws what the network saw, with the score it gave to that.
+
+    ``shares`` has the shares of pixels that are really replaced, for each of ``fractions``.
+    """
     import numpy as np
 
     grid = figure.subplots(len(seen), 2 * len(fractions), squeeze=False)
@@ -82,7 +86,7 @@ def draw_seen(
         row[0].set_ylabel(wrapped(name, _LETTERS), fontsize=SMALL)
         for axes, (curve, number) in zip(row, columns, strict=True):
             draw_picture(axes, shown[curve][number])
-            score = float(np.interp(fractions[number], *points(methods[name], curve, sample)))
+            score = float(np.interp(shares[name][number], *points(methods[name], curve, sample)))
             axes.set_xlabel(f"{score:.3f}", fontsize=SMALL, labelpad=2)
 
 

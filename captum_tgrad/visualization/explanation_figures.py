@@ -160,7 +160,9 @@ def _each(value: Any, count: int, argument: str) -> list[Any]:
     if value is None:
         return [None] * count
     if isinstance(value, Tensor):
-        value = value.detach().flatten().tolist()
+        value = value.detach().flatten()
+    if hasattr(value, "tolist"):  # a tensor, or an array or a number of numpy
+        value = value.tolist()
     if isinstance(value, (str, float, int)):
         value = [value]
     if len(value) != count:

@@ -8,9 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from captum_tgrad._support.accelerator import wide
 from captum_tgrad.metrics.baselines import Preset
 from captum_tgrad.metrics.engine.baseline_forms import choose, resolve_each
-from captum_tgrad.metrics.engine.checks import listed
+from captum_tgrad.metrics.engine.checks import check_numbers, listed
 from captum_tgrad.metrics.engine.importance import (
     ChannelReduce,
     InterpolateMode,
@@ -32,6 +33,7 @@ def replaced_images(
     channel_reduce: ChannelReduce = "sum",
     interpolate_mode: InterpolateMode = "bilinear",
     ties: Ties = "stable",
+    patch_size: int | None = None,
 ) -> dict[str, Tensor]:
     """The images with a fraction of their most important pixels inserted, and with it deleted.
 
@@ -48,6 +50,7 @@ def replaced_images(
         channel_reduce: As for ``insertion_deletion``.
         interpolate_mode: As for ``insertion_deletion``.
         ties: As for ``insertion_deletion``.
+        patch_size: As for ``insertion_deletion``.
 
     Returns:
         For ``"insertion"`` and ``"deletion"`` ``(N, fractions, C, H, W)``.
@@ -64,11 +67,43 @@ def replaced_images(
         >>> found["insertion"].flatten().tolist(), found["deletion"].flatten().tolist()
         ([0.0, 0.0, 0.0, 4.0], [1.0, 2.0, 3.0, 0.0])
     """
+    return replaced_and_shares(
+        inputs,
+        attributions,
+        baselines,
+        fractions,
+        preset=preset,
+        channel_reduce=channel_reduce,
+        interpolate_mode=interpolate_mode,
+        ties=ties,
+        patch_size=patch_size,
+    )[0]
+
+
+def replaced_and_shares(
+    inputs: Tensor,
+    attributions: Tensor,
+    baselines: Any,
+    fractions: Sequence[float],
+    *,
+    preset: Preset,
+    channel_reduce: ChannelReduce,
+    interpolate_mode: InterpolateMode,
+    ties: Ties,
+    patch_size: int | None,
+) -> tuple[dict[str, Tensor], Tensor]:
+    """``replaced_images``, and the shares of pixels that are replaced, ``(N, fractions)``.
+
+    These differ from ``fractions`` where groups of ties or patches are replaced as a whole.
+    """
     for argument, tensor in (("inputs", inputs), ("attributions", attributions)):
         if not isinstance(tensor, Tensor):
             raise TypeError(f"{argument} must be a tensor, got {type(tensor).__name__}")
     if inputs.dim() != 4:
         raise ValueError(f"inputs must be images (N, C, H, W), got {tuple(inputs.shape)}")
+    fractions = check_numbers(fractions, "fractions")
+    if not fractions:
+        raise ValueError("fractions is empty: give at least one, from 0 to 1")
     for fraction in fractions:
         if not 0 <= fraction <= 1:
             raise ValueError(f"fractions must be from 0 to 1, got {fraction}")
@@ -81,18 +116,22 @@ def replaced_images(
             " leave these samples out"
         )
     pixels = inputs.shape[2] * inputs.shape[3]
-    ranking = rank(maps, pixels, ties)
+    ranking = rank(maps, pixels, ties, patch_size)
     order = torch.cat([each.order for each in ranking.inputs if each is not None])
     # The place of each pixel in the order: those before a count have been replaced.
     place = torch.empty_like(order)
     place.scatter_(1, order, torch.arange(pixels, device=inputs.device).expand_as(order))
     stand_ins = resolve_each(choose(baselines, preset, CURVES), preset, (inputs,), (False,))
     found: dict[str, list[Tensor]] = {name: [] for name in CURVES}
+    steps = ranking.counts.shape[1] - 1  # of one pixel, or of one patch
+    shares = []
     for fraction in fractions:
-        counts = ranking.counts[:, int(fraction * pixels)]
+        counts = ranking.counts[:, int(fraction * steps)]
+        shares.append(wide(counts) / pixels)
         gone = (place < counts[:, None]).reshape(-1, 1, *inputs.shape[2:])
         for name in CURVES:
             stand_in = stand_ins[name][0][0]
             pair = (inputs, stand_in) if name == "insertion" else (stand_in, inputs)
             found[name].append(torch.where(gone, *pair))
-    return {name: torch.stack(each, dim=1) for name, each in found.items()}
+    images = {name: torch.stack(each, dim=1) for name, each in found.items()}
+    return images, torch.stack(shares, dim=1)

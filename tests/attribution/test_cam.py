@@ -23,6 +23,7 @@ from pytorch_grad_cam import (
     LayerCAM,
     RefineCAM,
     ScoreCAM,
+    ShapleyCAM,
 )
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch import nn
@@ -183,6 +184,23 @@ def test_finer_cam_compares_each_target_with_the_classes_most_like_it():
 def test_targets_in_captums_forms(target, expected):
     model, x = network(), images()
     assert_same_maps(our_maps("GradCAM", model, x, target), own_maps("GradCAM", model, x, expected))
+
+
+@pytest.mark.parametrize("name", ["ShapleyCAM", "FinerCAM", "RefineCAM", "SESS"])
+def test_shapley_cam_of_a_layer_that_only_linear_operations_follow(name):
+    model, x = network(), images()
+    model[5], model[6], model[8] = nn.Identity(), nn.AdaptiveAvgPool2d(1), nn.Linear(6, 5)
+    model.requires_grad_(False)
+    model[8].requires_grad_(True)  # as the library needs it
+    arguments = arguments_of(name)
+    if name != "ShapleyCAM":
+        arguments["base_method"] = ShapleyCAM
+    own = own_maps(name, model, x, arguments=arguments)
+    assert_same_maps(our_maps(name, model, x, arguments=arguments), own)
+    assert all(parameter.grad is None for parameter in model.parameters())
+    model[8].requires_grad_(False)
+    assert_same_maps(our_maps(name, model, x, arguments=arguments), own)
+    assert not any(parameter.requires_grad for parameter in model.parameters())
 
 
 def test_the_library_is_called_as_it_can_be():

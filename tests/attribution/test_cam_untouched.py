@@ -253,6 +253,7 @@ def test_full_grad_needs_no_layer_and_a_layer_may_be_without_parameters():
         ((lambda x: x, GradCAM), TypeError, "forward_func must be a torch.nn.Module, .* function"),
         ((GradCAM, network()), TypeError, "forward_func must be .* the model comes first"),
         ((network(), GradCAM, network()[4]), TypeError, "must be a list of modules"),
+        ((network(), GradCAM, []), ValueError, "target_layers is empty: give at least one module"),
         ((network(), GradCAM, ["4"]), TypeError, r"target_layers\[0\] must be a module .* got str"),
         ((network(), GradCAM, [network()[4]]), ValueError, "is not a module of the model"),
     ],

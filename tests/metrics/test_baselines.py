@@ -6,7 +6,16 @@ import numpy as np
 import pytest
 import torch
 
-from captum_tgrad.metrics import blur, deletion, insertion, insertion_deletion, mean_color, zeros
+from captum_tgrad.metrics import (
+    blur,
+    deletion,
+    increase_in_confidence,
+    insertion,
+    insertion_deletion,
+    mean_color,
+    zeros,
+)
+from tests.metrics.every_metric import tensors_of
 from tests.metrics.models import linear, random
 
 pytestmark = pytest.mark.filterwarnings("ignore:The baseline keeps half")
@@ -40,6 +49,16 @@ def test_every_form(baselines, tensor, label):
     torch.testing.assert_close(result.insertion_baseline_score, expected, rtol=0, atol=1e-10)
     torch.testing.assert_close(result.deletion_baseline_score, expected, rtol=0, atol=1e-10)
     assert result.protocol["baseline"] == {"insertion": label, "deletion": label}
+
+
+@pytest.mark.parametrize("metric", [insertion_deletion, increase_in_confidence])
+def test_a_callable_may_write_into_what_it_gets(metric):
+    inputs = INPUTS.clone()
+    found = metric(MODEL, inputs, MAPS, lambda given: given.mul_(0.5))
+    assert torch.equal(inputs, INPUTS)
+    expected = metric(MODEL, INPUTS, MAPS, INPUTS / 2)
+    for one, other in zip(tensors_of(found), tensors_of(expected), strict=True):
+        assert torch.equal(one, other)
 
 
 def test_one_for_each_curve():
@@ -181,10 +200,18 @@ def test_the_protocol_is_plain():
     assert (protocol["n_steps"], protocol["features"], protocol["ties"]) == (5, 16, "group")
 
 
-@pytest.mark.parametrize(("arguments", "name"), [((4, 1.0), "kernel_size"), ((5, 0), "sigma")])
+@pytest.mark.parametrize(
+    ("arguments", "name"),
+    [((4, 1.0), "kernel_size"), ((5, 0), "sigma"), ((3, torch.inf), "sigma must be positive and")],
+)
 def test_a_blur_that_cannot_be(arguments, name):
     with pytest.raises(ValueError, match=name):
         blur(*arguments)
+
+
+def test_a_blur_of_no_number():
+    with pytest.raises(TypeError, match="sigma must be a number, got str"):
+        blur(3, "1")
 
 
 @pytest.mark.parametrize("baseline", [blur(), mean_color])

@@ -133,6 +133,22 @@ def test_images_are_of_different_classes_and_in_one_grid_at_most():
     assert counts.tolist() == [4] * 10  # 40 cells, the least used images first
 
 
+@pytest.mark.parametrize(
+    "counts", [[4, 1, 1, 1, 1], [3, 3, 2, 2, 2], [5, 4, 3, 2, 1], [7, 2, 2, 2]]
+)
+def test_there_are_as_many_grids_as_can_be_made_of_other_images(counts):
+    classes = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
+    images = torch.eye(len(counts))[classes].reshape(*classes.shape, -1, 1, 1)
+    # The most grids g for which the classes, each at most once in a grid, fill all four cells.
+    most = max(g for g in range(9) if sum(min(count, g) for count in counts) >= 4 * g)
+    for seed in range(20):
+        found = grid_pointing_game(
+            lambda x: 50 * x.sum((2, 3)), images, _in_the_cell, grid=2, seed=seed
+        )
+        assert len(found.images) == most
+        assert len(found.images.unique()) == 4 * most
+
+
 def test_only_confident_images_of_the_class_that_is_given():
     weaker = IMAGES.clone()
     weaker[:5] *= 0.05  # a logit of 1.2: 45%
@@ -144,6 +160,9 @@ def test_only_confident_images_of_the_class_that_is_given():
     assert set(found.images.flatten().tolist()) == {5, 7, 8, 9}
     found = grid_pointing_game(one_logit_a_channel, IMAGES, _in_the_cell, 3, grid=1)
     assert sorted(found.images.flatten().tolist()) == [3, 8]
+    found = grid_pointing_game(one_logit_a_channel, IMAGES, _in_the_cell, -2, grid=1)
+    assert sorted(found.images.flatten().tolist()) == [3, 8]
+    assert found.targets.flatten().tolist() == [3, 3]
 
 
 def test_what_a_method_draws_follows_from_the_seed_and_nothing_else_changes():
@@ -192,6 +211,8 @@ def test_what_is_left_out_is_nan():
             "10 of 10 inputs are classified confidently, of 5 classes; a grid takes 9",
         ),
         ({"confidence": 1.1}, ValueError, "confidence must be a probability"),
+        ({"confidence": "2"}, TypeError, "confidence must be a number, got str"),
+        ({"seed": "x"}, TypeError, "seed must be an integer, got str"),
         ({"n_grids": 0}, ValueError, "n_grids must be a positive integer"),
         ({"max_examples_per_batch": 0}, ValueError, "max_examples_per_batch"),
         ({"inputs": torch.ones(2, 3)}, ValueError, "inputs must be images"),
@@ -204,6 +225,10 @@ def test_what_is_left_out_is_nan():
         ({"methods": lambda x, t: 3}, TypeError, "what methods returned must be a torch.Tensor"),
         ({"methods": lambda x, t: x[:, :, :2]}, ValueError, "what methods returned of shape"),
         ({"target": [0, 1]}, ValueError, "2 entries for 10 samples"),
+        ({"target": (1, 2)}, ValueError, r"target \(1, 2\) gives 2 indices"),
+        ({"target": [(1, 2)] * 10}, ValueError, r"target \(1, 2\) gives 2 indices"),
+        ({"target": 99}, ValueError, "target 99 is out of range"),
+        ({"target": -6}, ValueError, "target -6 is out of range"),
         ({"channel_reduce": "mean"}, ValueError, "channel_reduce must be"),
         ({"nan_policy": "propagate"}, ValueError, "nan_policy must be"),
     ],

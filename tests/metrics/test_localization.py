@@ -141,6 +141,16 @@ def test_a_constant_map_gets_what_chance_gives_and_a_warning(metric):
     torch.testing.assert_close(getattr(found, metric.__name__), found.chance)
 
 
+@every_metric
+@pytest.mark.parametrize(("coarse", "fine"), [(13, 227), (9, 299), (10, 300), (7, 240)])
+def test_a_constant_map_is_constant_when_it_is_enlarged(metric, coarse, fine):
+    masks = torch.zeros(1, fine, fine)
+    masks[:, : fine // 3] = 1
+    with pytest.warns(UserWarning, match="Constant: attributions, sample 0"):
+        found = metric(torch.full((1, 1, coarse, coarse), 0.1), masks, **_exact(metric))
+    assert getattr(found, metric.__name__).item() == pytest.approx(fine // 3 / fine)
+
+
 def test_ties_count_by_their_share():
     maps = torch.tensor([[[[5.0, 5.0, 5.0], [2.0, 2.0, 1.0]]]])
     masks = torch.tensor([[[True, False, False], [True, True, True]]])

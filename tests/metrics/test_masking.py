@@ -125,11 +125,34 @@ def test_a_broken_map_is_left_out_whatever_the_model_makes_of_it(metric, value):
     assert not mean.isnan()
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
+def test_where_the_map_is_1_the_input_is_not_rounded(dtype):
+    inputs = (random(2, 3, 8, 8) * 0.1).to(dtype)
+    maps = torch.ones(2, 1, 8, 8)
+    maps[:, :, 0, 0] = 0
+    seen = []
+
+    def model(x):
+        seen.append(x.clone())
+        return x.float().abs().mean((1, 2, 3))
+
+    average_drop(model, inputs, maps, 1000)
+    assert torch.equal(seen[-1].flatten(2)[..., 1:], inputs.flatten(2)[..., 1:])
+    assert (seen[-1][..., 0, 0] == 1000).all()
+
+
 def test_a_constant_map_masks_everything_and_says_so():
     maps = torch.tensor([[3.0, 3.0], [1.0, 0.0]])
     with pytest.warns(UserWarning, match=r"everything is masked. Constant: attributions, sample 0"):
         result = average_drop(linear([1.0, 1.0]), torch.ones(2, 2).double(), maps)
     assert result.drop.tolist() == [100, 50]
+
+
+def test_a_constant_coarse_map_masks_everything():
+    inputs, maps = torch.ones(1, 1, 227, 227), torch.full((1, 1, 13, 13), 0.1)
+    with pytest.warns(UserWarning, match="Constant: attributions, sample 0"):
+        result = average_drop(lambda x: x.mean((1, 2, 3)), inputs, maps)
+    assert result.drop.tolist() == [100]
 
 
 def test_a_score_that_is_not_positive_has_no_share_to_lose():

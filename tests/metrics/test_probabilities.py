@@ -4,7 +4,13 @@ import pytest
 import torch
 from torch import nn
 
-from captum_tgrad.metrics import average_drop, deletion, insertion_deletion
+from captum_tgrad.metrics import (
+    average_drop,
+    deletion,
+    increase_in_confidence,
+    insertion_deletion,
+    road,
+)
 from tests.metrics.every_metric import tensors_of
 
 torch.manual_seed(0)
@@ -66,6 +72,30 @@ def test_what_is_not_made_of_probabilities_gets_a_softmax(model):
     assert found.protocol["score"] == "softmax"
     expected = model(X).softmax(1)[torch.arange(2), torch.tensor([3, 4])]
     torch.testing.assert_close(found.clean_score, expected)
+
+
+# Of the first two samples, not negative and with a sum of 1.
+MIXED = torch.tensor([[0.25, 0.75, 0.0], [0.5, 0.25, 0.25], [2.0, -1.0, 0.5], [1.0, 2.0, 3.0]])
+
+
+@pytest.mark.filterwarnings("ignore:The baseline keeps")
+@pytest.mark.parametrize("metric", [deletion, average_drop, increase_in_confidence, road])
+@pytest.mark.parametrize("at_once", [1, 2, 3, 64])
+def test_all_samples_decide_whether_outputs_are_probabilities(metric, at_once):
+    inputs = MIXED.reshape(4, 3, 1, 1).expand(-1, -1, 4, 4)
+    found = metric(
+        lambda x: x[:, :, 1, 1], inputs, torch.rand(4, 1, 4, 4), max_examples_per_batch=at_once
+    )
+    assert found.protocol["score"] == "softmax"
+    torch.testing.assert_close(found.clean_score, MIXED.softmax(1).amax(1))
+
+
+def test_a_sample_that_is_left_out_decides_nothing():
+    inputs = MIXED[:2].reshape(2, 3, 1, 1).expand(-1, -1, 4, 4).clone()
+    inputs[1] = torch.nan
+    found = average_drop(lambda x: x[:, :, 1, 1], inputs, torch.rand(2, 1, 4, 4), nan_policy="omit")
+    assert found.protocol["score"] == "probability"
+    assert found.clean_score[0] == 0.75
 
 
 @pytest.mark.filterwarnings("ignore:The baseline keeps")

@@ -75,6 +75,19 @@ def test_groups_are_replaced_as_a_whole_by_hand():
     assert result.insertion.item() == pytest.approx((0.5 * 1 + 4 * 21 + 91) / 6, abs=1e-12)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_equal_patches_are_a_group_though_those_at_the_border_are_smaller(dtype):
+    # 3 x 3 patches of 3 x 3, 3 x 2, 2 x 3 and 2 x 2 places; only that of row 0, column 1 is higher.
+    maps = torch.full((1, 1, 8, 8), 0.1, dtype=dtype)
+    maps[..., :3, 3:6] = 0.2
+    options = {"patch_size": 3, "ties": "group", "n_steps": 9, "return_curves": True}
+    result = insertion(lambda x: x.sum((1, 2, 3)), torch.ones(1, 1, 8, 8), maps, 0, **options)
+    # Of the counts 0 to 9 of patches, 2 to 4 are nearest to the one patch, or as near to it as 5.
+    expected = [0, *[9 / 64] * 5, *[1] * 4]
+    assert result.fractions.tolist() == [pytest.approx(expected)]
+    assert result.tied_share.item() == pytest.approx(8 / 9)
+
+
 @pytest.mark.parametrize("n_steps", [3, 10, 64])
 def test_groups_do_not_depend_on_the_order_of_pixels(n_steps):
     inputs = random(3, 2, 8, 8)

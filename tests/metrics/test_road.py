@@ -1,5 +1,7 @@
 """ROAD: by hand, against a dense literal form, pytorch-grad-cam and Quantus."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -222,12 +224,32 @@ def test_a_constant_map_is_random_and_says_so():
         road(classifier(), random(2, 3, 6, 6), torch.ones(2, 1, 6, 6), percentages=[50])
 
 
+def test_no_pixel_is_lost_to_rounding_and_the_protocol_is_plain():
+    seen = []
+
+    def model(images):
+        seen.append(images.clone())
+        return images.mean((1, 2, 3))
+
+    images, maps = torch.zeros(1, 1, 100, 100), permutation(1, 1, 100, 100)
+    percentages = np.array([0.57, 0.29, 10])
+    found = road(model, images, maps, percentages=percentages, noise=1, max_examples_per_batch=1)
+    assert [int((each != 0).sum()) for each in seen[1:4]] == [57, 29, 1000]
+    assert json.loads(json.dumps(found.protocol))["percentages"] == [0.57, 0.29, 10]
+
+
 @pytest.mark.parametrize(
     ("changes", "error", "message"),
     [
         ({"percentages": []}, ValueError, "percentages must be numbers above 0 and below 100"),
         ({"percentages": [100]}, ValueError, "percentages must be numbers above 0 and below 100"),
         ({"percentages": [0, 10]}, ValueError, "percentages"),
+        ({"percentages": 10}, TypeError, "percentages must be a list of numbers, also for"),
+        ({"percentages": "10"}, TypeError, "percentages must be a list of numbers, also for"),
+        ({"percentages": ["10"]}, TypeError, "percentages must be a number, got str"),
+        ({"noise": None}, TypeError, "noise must be a number, got NoneType"),
+        ({"noise": torch.inf}, ValueError, "noise must be a standard deviation"),
+        ({"seed": 1.5}, TypeError, "seed must be an integer, got float"),
         ({"noise": -1}, ValueError, "noise must be a standard deviation"),
         ({"noise": float("nan")}, ValueError, "noise must be a standard deviation"),
         ({"inputs": torch.ones(2, 6), "attributions": torch.ones(2, 6)}, ValueError, "be images"),

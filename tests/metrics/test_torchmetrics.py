@@ -115,6 +115,25 @@ def test_a_wrong_reduction():
         _metric("Insertion", reduction="sum")
 
 
+def test_what_belongs_to_update():
+    for name in ("target", "inputs", "attributions"):
+        with pytest.raises(TypeError, match=f"AverageDrop takes no argument '{name}': pass it to "):
+            _metric("AverageDrop", **{name: 1})
+    for name in ("regions", "attributions"):
+        with pytest.raises(TypeError, match=f"PointingGame takes no argument '{name}': pass it to"):
+            classes.PointingGame(**{name: 1})
+    with pytest.raises(TypeError, match="takes no argument 'size_': did you mean size"):
+        classes.PointingGame(size_=(3, 4))
+
+
+def test_one_method_for_each_object():
+    message = "attributions must be of one method, got a dict: make one metric object for each"
+    with pytest.raises(TypeError, match=message):
+        _metric("Insertion").update(INPUTS, {"a": MAPS})
+    with pytest.raises(TypeError, match=message):
+        classes.PointingGame().update({"a": MAPS}, MAPS[:, 0] > 3)
+
+
 SHARES = [([0, 1, 2], [3, 4]), ([], [0, 1, 2, 3, 4])]
 TOGETHER = ["Deletion", "AverageDrop", "IncreaseInConfidence"]
 

@@ -133,6 +133,22 @@ def test_features_and_bare_parameters():
     assert torch.equal(bare[1].map, bare[2].map)
 
 
+@pytest.mark.parametrize(
+    ("channel_dim", "shape"), [(-1, (2, 1, 10)), ((2,), (2, 1, 10)), (None, (2, 1, 10, 6))]
+)
+def test_the_channels_are_summed_wherever_they_are(channel_dim, shape):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Flatten(), nn.Linear(80, 3))
+    tokens, options = torch.rand(2, 10, 6), {"channel_dim": channel_dim}
+    first, *_ = cascading_randomization(
+        model, TGradAttribution, tokens, 0, attribute_kwargs=options
+    )
+    assert first.map.shape == shape
+    attributions = TGradAttribution(model).attribute(tokens, 0, **options)
+    expected = attributions if channel_dim is None else attributions.sum(-1)
+    torch.testing.assert_close(first.map, expected[:, None])
+
+
 def test_a_map_that_the_network_does_not_make_stays_as_it_is():
     class Picture(Saliency):
         def attribute(self, inputs, target=None):
@@ -369,6 +385,8 @@ def test_maps_that_change_their_shape():
             ValueError,
             "mode must be 'cascading', 'bottom_up' or 'inde",
         ),
+        ({"layers": []}, ValueError, "layers is empty: name at least one module, or pass None"),
+        ({"attribute_kwargs": {"target": 1}}, TypeError, "'target': pass it as target instead"),
         ({"layers": "6"}, TypeError, "layers must be a list of names"),
         ({"layers": ["fc"]}, ValueError, "no module of that name"),
         ({"layers": ["6", "5"]}, ValueError, "'5', but the forward pass uses no"),

@@ -150,6 +150,18 @@ def test_entropies_by_hand():
     assert found.efficient_mprt[1].isnan()  # a constant map has no entropy to rise from
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_map_that_is_constant_but_for_rounding_has_no_entropy(dtype):
+    rounded = torch.full((2, 1, 1, 4), 0.1, dtype=dtype)
+    rounded[..., 1:] += torch.finfo(dtype).eps * torch.tensor([0.125, 0.25, -0.125], dtype=dtype)
+    assert len(rounded.unique()) > 1
+    other = torch.tensor([[[[0.0, 1.0, 2.0, 3.0]]]] * 2, dtype=dtype)
+    found = efficient_mprt(network(), _returning([rounded, other]), images())
+    assert found.trained_entropy.tolist() == [0, 0]
+    assert found.random_entropy.tolist() == pytest.approx([np.log(4)] * 2)
+    assert found.efficient_mprt.isnan().all()
+
+
 def test_nothing_of_the_users_changes():
     model, x = network(), images()
     before, state = copy.deepcopy(model.state_dict()), torch.get_rng_state()
@@ -167,6 +179,7 @@ def test_nothing_of_the_users_changes():
         (smooth_mprt, {"n_samples": 0}, ValueError, "n_samples must be a positive integer"),
         (smooth_mprt, {"n_samples": 2.0}, ValueError, "n_samples must be a positive integer"),
         (smooth_mprt, {"noise_level": -0.1}, ValueError, "noise_level must be 0 or more"),
+        (smooth_mprt, {"noise_level": "a"}, TypeError, "noise_level must be a number, got str"),
         (smooth_mprt, {"mode": "top_down"}, ValueError, "mode must be 'cascading', 'bottom_up'"),
         (smooth_mprt, {"layers": ["head"]}, ValueError, "layers contains 'head'"),
         (efficient_mprt, {"n_bins": 0}, ValueError, "n_bins must be a positive integer"),

@@ -94,6 +94,46 @@ def test_replaced_images_are_those_that_are_scored():
         assert any(torch.equal(image, other) for other in scored)
 
 
+@pytest.mark.parametrize(
+    ("options", "shown"),
+    [
+        # 16 patches of 2 x 2 of an image of 8 x 8: 4 are a quarter of them, 1 a tenth.
+        ({"patch_size": 2, "n_steps": 16}, [1 / 16, 4 / 16]),
+        # 9 patches of 3 x 3 and, at two borders, smaller. A tenth of 9 are none, a quarter 2.
+        ({"patch_size": 3, "n_steps": 9}, [0, 15 / 64]),
+        # 20 pixels of 2, then 44 of 1: 0 is the nearest end to 6 pixels, 20 to 16.
+        ({"ties": "group", "n_steps": 64}, [0, 20 / 64]),
+    ],
+)
+def test_what_is_shown_is_what_was_scored(options, shown):
+    attribution = torch.rand(1, 1, 8, 8, generator=torch.Generator().manual_seed(3))
+    if "ties" in options:
+        attribution = 1.0 + (attribution >= attribution.flatten().sort().values[-20])
+    else:
+        size = options["patch_size"]  # the first patch, then the last of its row, then the others
+        attribution[..., :size, :size], attribution[..., :size, 2 * 3 :] = 3, 2
+    inputs = images(1).abs() + 1
+    result = insertion_deletion(
+        lambda x: (x != 0).double().mean((1, 2, 3)),  # the share of the pixels that are there
+        inputs,
+        attribution,
+        0.0,
+        return_curves=True,
+        **options,
+    )
+    figure = curves_figure(
+        result, inputs=inputs, attributions=attribution, baselines=0.0, fractions=[0.1, 0.25]
+    )
+    panels = [axes for axes in figure.axes if axes.images]
+    shares = [(axes.images[0].get_array() != 0).any(-1).mean() for axes in panels[:2]]
+    assert shares == pytest.approx(shown)
+    wanted = [f"{share:.3f}" for share in [*shown, *(1 - share for share in shown)]]
+    assert [axes.get_xlabel() for axes in panels] == wanted
+    if "patch_size" in options:
+        found = panels[1].images[0].get_array()[: options["patch_size"], : options["patch_size"]]
+        assert (found != 0).all()
+
+
 @pytest.mark.parametrize("value", [torch.nan, torch.inf])
 def test_a_map_that_ranks_nothing(results, maps, value):
     broken = maps["one"].clone()
@@ -129,6 +169,16 @@ def test_bad_arguments(results, maps):
         curves_figure({})
     with pytest.raises(ValueError, match="fractions must be from 0 to 1, got 10"):
         replaced_images(images(), maps["one"], fractions=[10])
+    for fractions, message in (
+        ([], "0 entries"),
+        ([0.1] * 6, "6 entries, and there is room for 1"),
+    ):
+        with pytest.raises(ValueError, match=f"fractions has {message}"):
+            curves_figure(results, inputs=images(), attributions=maps, fractions=fractions)
+    with pytest.raises(TypeError, match="fractions must be a list of numbers"):
+        curves_figure(results, inputs=images(), attributions=maps, fractions=0.5)
+    with pytest.raises(ValueError, match="fractions is empty"):
+        replaced_images(images(), maps["one"], fractions=[])
     with pytest.raises(ValueError, match="inputs must be images"):
         replaced_images(torch.rand(2, 3), torch.rand(2, 3))
     with pytest.raises(ValueError, match="ties must be 'stable' or 'group', got 'random'"):

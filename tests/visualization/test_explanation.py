@@ -126,6 +126,9 @@ def test_figure_says_what_is_known_in_its_title():
         residual=torch.tensor([-2e-6]),
     )
     assert figure.get_suptitle() == "espresso, probability 95.1%, residual -2.0e-06"
+    for probability in (np.float32(0.1), np.array(0.1), np.array([0.1])):
+        figure = explanation_figure(_picture(), torch.ones(4, 6), probability=probability)
+        assert figure.get_suptitle() == "probability 10.0%"
 
 
 def test_figure_of_a_batch_has_a_row_for_each_sample():

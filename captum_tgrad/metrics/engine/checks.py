@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from numbers import Integral, Real
 from typing import Any, Literal, get_args
 
 import torch
@@ -80,6 +81,33 @@ def check_count(value: Any, name: str) -> int:
     if value < 1:
         raise ValueError(f"{name} must be a positive integer, got {value}.")
     return value
+
+
+def check_number(value: Any, name: str) -> float:
+    """The number; raises TypeError unless it is one."""
+    if isinstance(value, Tensor) and value.numel() == 1:
+        value = value.item()
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{name} must be a number, got {type(value).__name__}.")
+    return int(value) if isinstance(value, Integral) else float(value)
+
+
+def check_numbers(values: Any, name: str) -> list[float]:
+    """The numbers of a list; raises TypeError unless all of them are numbers."""
+    try:
+        each = None if isinstance(values, str) else list(values)
+    except TypeError:
+        each = None
+    if each is None:
+        raise TypeError(f"{name} must be a list of numbers, also for a single one, got {values!r}.")
+    return [check_number(value, name) for value in each]
+
+
+def check_seed(seed: Any) -> int:
+    """The seed; raises TypeError unless it is an integer."""
+    if isinstance(seed, bool) or not isinstance(seed, Integral):
+        raise TypeError(f"seed must be an integer, got {type(seed).__name__}.")
+    return int(seed)
 
 
 def methods_of(attributions: Any) -> dict[str, Any]:

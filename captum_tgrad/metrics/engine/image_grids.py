@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from captum_tgrad._support.captum_private import TargetType
 from captum_tgrad._support.untouched import untouched
-from captum_tgrad.attribution.checks import check_output_shape, targets_per_sample
+from captum_tgrad.attribution.checks import check_output_shape, check_target, targets_per_sample
 
 
 def confident_images(
@@ -35,10 +36,12 @@ def confident_images(
                     f"forward_func must return logits (N, classes), got {tuple(output.shape)}."
                 )
             outputs.append(output.softmax(1))
-    probability, predicted = torch.cat(outputs).max(1)
+    together = torch.cat(outputs)
+    probability, predicted = together.max(1)
     classes = predicted
     if target is not None:
-        given = [index[0] for index in targets_per_sample(target, len(images))]
+        check_target(target, together)
+        given = [index[0] % together.shape[1] for index in targets_per_sample(target, len(images))]
         given = given * len(images) if len(given) == 1 else given
         classes = torch.tensor(given, device=predicted.device)
     return classes, (predicted == classes) & (probability >= confidence)
@@ -80,10 +83,15 @@ def _layouts(
             images[at]
             for at in torch.randperm(len(images), generator=generator, device="cpu").tolist()
         ]
+        if n_grids is None:
+            # Of the classes that have the most images left: images of one class cannot share a
+            # grid, and would be left over.
+            order = [image for image in order if not used[image]]
+            largest = dict(Counter(of_class[image] for image in order).most_common(cells))
+            order = [image for image in order if of_class[image] in largest]
         taken: dict[int, int] = {}
         for image in sorted(order, key=lambda image: used[image]):
-            again = n_grids is None and used[image] > 0
-            if len(taken) < cells and not again:
+            if len(taken) < cells:
                 taken.setdefault(of_class[image], image)
         if len(taken) < cells:
             return

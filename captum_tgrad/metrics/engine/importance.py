@@ -146,7 +146,10 @@ def _enlarged(coarse: Tensor, spatial: torch.Size, mode: InterpolateMode) -> Ten
             f" interpolate_mode={mode!r}. Enlarge it before the call."
         )
     if mode == "bilinear":
-        return F.interpolate(coarse, spatial, mode=_LINEAR[len(spatial)], align_corners=False)
+        fine = F.interpolate(coarse, spatial, mode=_LINEAR[len(spatial)], align_corners=False)
+        # Rounding may leave the range of the coarse map, and differences in a constant one.
+        places = tuple(range(2, coarse.dim()))
+        return fine.clamp(coarse.amin(places, keepdim=True), coarse.amax(places, keepdim=True))
     if mode == "bicubic":
         return F.interpolate(coarse, spatial, mode=mode, align_corners=False)
     return F.interpolate(coarse, spatial, mode=mode)

@@ -108,4 +108,4 @@ def _mask(tensor: Tensor, baseline: Tensor, each: Tensor, channel_dim: int | Non
         weight = channels_back(each.unsqueeze(1), channel_dim)
     else:
         weight = each.reshape(tensor.shape)
-    return baseline + weight.to(tensor.dtype) * (tensor - baseline)
+    return torch.lerp(baseline, tensor, weight.to(tensor.dtype))  # at 1, exactly the input

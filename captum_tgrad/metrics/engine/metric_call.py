@@ -133,12 +133,12 @@ class MetricCall:
                 self.inputs,
                 self.channel_dims,
                 min(self._capacity, total),
-                self.scorer.score_clean,
+                self.scorer.run_clean,
                 bar,
             )
             if self._clean is None:
                 buffer.add(self.inputs, range(self.samples))
-                self._clean = buffer.finish()
+                self._clean = self.scorer.score_clean(buffer.finish())
             buffer.evaluate = self.scorer
             yield self._clean, buffer
             bar.update(total - buffer.scored)

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from captum_tgrad._support.accelerator import wide
 from captum_tgrad.metrics.engine.importance import Maps
 
 
@@ -25,8 +26,15 @@ class Patches:
     def means(self, importance: Tensor) -> Tensor:
         """The mean importance in each patch, ``(N, patches)``, of that of features."""
         sizes = self.sizes
-        sums = importance.new_zeros(len(importance), len(sizes))
-        return sums.index_add_(1, self.of_feature, importance) / sizes
+        # In float64, and equal values exactly: rounding of sums would break ties.
+        values, patch = wide(importance), self.of_feature.expand_as(importance)
+        zeros = values.new_zeros(len(values), len(sizes))
+        lowest, highest = (
+            zeros.scatter_reduce(1, patch, values, which, include_self=False)
+            for which in ("amin", "amax")
+        )
+        means = zeros.index_add(1, self.of_feature, values) / sizes
+        return means.clamp(lowest, highest).to(importance.dtype)
 
     def features(self, order: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
         """The order and the counts of features that those of patches stand for.

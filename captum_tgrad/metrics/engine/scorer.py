@@ -26,9 +26,11 @@ class Scorer:
         additional_forward_args: Its further arguments. Tensors whose first dimension counts the
             samples are selected along it, as captum does; the rest is passed as it is.
         target: The output to score, in any of captum's forms. None: the only output, or the class
-            that ``score_clean`` found.
+            that ``run_clean`` found.
         score: ``"softmax"``, ``"logit"`` or a callable. Of a model that returns probabilities
-            (not negative, with a sum of 1 for each example), ``"softmax"`` takes them as they are.
+            (not negative, with a sum of 1 for each clean example), ``"softmax"`` takes them as they
+            are. Logits of which this is true, as it may be of a single example, look the same: pass
+            a callable that takes their softmax.
         samples: The number of samples of the batch.
 
     Raises:
@@ -65,25 +67,34 @@ class Scorer:
         self.score_name = score if isinstance(score, str) else getattr(score, "__name__", "custom")
         self.target_name = "given"
 
-    def score_clean(self, examples: tuple[Tensor, ...], samples: Sequence[int]) -> Tensor:
-        """Scores unperturbed examples; where no target was given, their class becomes the target.
+    def run_clean(self, examples: tuple[Tensor, ...], samples: Sequence[int]) -> Tensor:
+        """What ``score_clean`` makes scores of, for unperturbed examples.
+
+        Where no target was given, their class becomes the target.
 
         Args:
             examples: For each input of the model, ``(examples, ...)``.
             samples: Which sample of the batch each of them is.
 
         Returns:
-            The scores, ``(examples,)``.
+            The scores, ``(examples,)``, or the outputs for ``"softmax"``: whether they are
+            probabilities depends on those of all samples.
         """
         outputs = self._outputs(examples, samples)
-        if not self._checked and self._score == "softmax":
-            self._are_probabilities = _are_probabilities(outputs)
         if self._target is None or self.target_name == "predicted":
             self._predict(outputs, samples)
-        return self._scores(outputs, samples)
+        scores = self._scores(outputs, samples)  # raises before the other examples are run
+        return outputs if self._score == "softmax" else scores
+
+    def score_clean(self, found: Tensor) -> Tensor:
+        """The scores, ``(samples,)``, from what ``run_clean`` returned for all samples."""
+        if self._score != "softmax":
+            return found
+        self._are_probabilities = _are_probabilities(found)
+        return self._scores(found, range(self._samples))
 
     def __call__(self, examples: tuple[Tensor, ...], samples: Sequence[int]) -> Tensor:
-        """Scores perturbed examples; arguments and result as of ``score_clean``."""
+        """Scores perturbed examples; arguments as of ``run_clean``."""
         return self._scores(self._outputs(examples, samples), samples)
 
     def _outputs(self, examples: tuple[Tensor, ...], samples: Sequence[int]) -> Any:
@@ -161,6 +172,9 @@ class Scorer:
 def _are_probabilities(outputs: Any) -> bool:
     """Whether a model ends in a softmax: another one would flatten its scores."""
     if not isinstance(outputs, Tensor) or outputs.dim() != 2 or outputs.shape[1] < 2:
+        return False
+    outputs = outputs[outputs.isfinite().all(1)]  # others may be left out
+    if len(outputs) == 0:
         return False
     # Rounding changes a probability by at most half of this share of its value.
     rounding = torch.finfo(outputs.dtype).eps if outputs.is_floating_point() else 0.0
