@@ -33,7 +33,7 @@ class RunningModules:
 
     def __init__(self, leaving: Callable[[str, Any], None] | None = None) -> None:
         self._leaving = leaving
-        self._thread = threading.get_ident()
+        self._thread = 0
         self._stack: list[tuple[str, nn.Module]] = []
         self._paths: dict[nn.Module, str] = {}
         self._handles: list[RemovableHandle] = []
@@ -49,6 +49,7 @@ class RunningModules:
         return bool(self._stack) and not self._stack[-1][1]._modules
 
     def __enter__(self) -> RunningModules:
+        self._thread = threading.get_ident()
         self._handles = [
             register_module_forward_pre_hook(self._entered),
             register_module_forward_hook(self._left, always_call=True),
@@ -56,6 +57,7 @@ class RunningModules:
         return self
 
     def __exit__(self, *exception: object) -> None:
+        self._thread = 0  # from here on the hooks do nothing, if an interrupt leaves them behind
         for handle in self._handles:
             handle.remove()
         self._leaving = None  # it may be a method of the object that holds this one

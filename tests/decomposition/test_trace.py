@@ -250,3 +250,23 @@ def test_an_operation_that_draws_nothing_leaves_the_generator_alone(monkeypatch)
     monkeypatch.setattr(torch, "set_rng_state", lambda state: states.append(state))
     TGradAttribution(lambda x: F.mish(x).exp().sum((1, 2, 3))).decompose(X)
     assert not states
+
+
+def test_an_interrupt_while_hooks_are_removed_leaves_modules_usable(monkeypatch):
+    network = nn.Sequential(nn.BatchNorm2d(3), nn.Flatten(), nn.Linear(108, 2)).double().eval()
+    plain = network(X)
+
+    def interrupted(handle):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("torch.utils.hooks.RemovableHandle.remove", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            TGradAttribution(network).attribute(X, target=0)
+    hooks = nn.modules.module._global_forward_hooks, nn.modules.module._global_forward_pre_hooks
+    try:
+        assert torch.equal(network(X), plain)
+        network.train()(X)  # is not taken for a forward pass that is traced
+    finally:
+        for each in hooks:
+            each.clear()
