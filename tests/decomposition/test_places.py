@@ -413,6 +413,7 @@ EVEN = torch.arange(8) % 2 == 0
         lambda x: torch.zeros(1, 1, 4).double().scatter_reduce(2, FOLD.expand(1, 1, 8), x, "sum"),
         lambda x: torch.zeros(4).double().index_put((FOLD,), x[0, 0], accumulate=True)[None, None],
         lambda x: F.conv1d(torch.cat([x[..., :4], x[..., 4:]], 1), torch.ones(1, 2, 1).double()),
+        lambda x: x @ (FOLD[:, None] == torch.arange(4)).double(),
     ],
 )
 def test_a_sum_of_two_distant_elements_is_half_at_each(put_together):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,7 +21,8 @@ from captum_tgrad.decomposition.places.coordinates import (
 )
 from captum_tgrad.decomposition.places.moving_places import copies_refined
 from captum_tgrad.decomposition.places.origin import claims_of
-from captum_tgrad.decomposition.places.places import FoundAxes, Places, mixed, places
+from captum_tgrad.decomposition.places.picking import cells_of_sums
+from captum_tgrad.decomposition.places.places import MOST_CLAIMS, FoundAxes, Places, mixed, places
 
 _MOST_LOOKED_AT = 2**22
 
@@ -47,7 +49,7 @@ def contracted(call: Call, equation: str, tensors: Sequence[Any], output: Tensor
             if picked is None:
                 parts = mixed(whole, summed, axis)
             else:
-                own, parts = picked[0], [picked[1]]
+                own, parts = picked
             order = [own.index(letter) for letter in right if letter in own]
             rest = [d for d in range(len(own)) if d not in order]
             for kept in parts:
@@ -81,11 +83,12 @@ def _picked(
     operands: Sequence[tuple[str, Any]],
     kept: str,
     axis: Axis,
-) -> tuple[str, Coordinates] | None:
+) -> tuple[str, list[Coordinates]] | None:
     """The coordinates that a constant selects along a letter, and the constant's other letters.
 
-    Each new element is in the smallest cell that holds all elements that it was selected from. None
-    if it was selected from all elements, or from more than half of the axis on average.
+    Each new element is in the cells of the few elements that it was selected from, or the smallest
+    cell that holds many. None if it was selected from all elements, or from more than half of the
+    axis on average.
     """
     constants = [
         (letters, tensor)
@@ -105,7 +108,14 @@ def _picked(
     if _keeps_each(used):
         call.picks = True
         own = Coordinates(claim.index.reshape([-1]), claim.cells)
-        return letters.replace(letter, ""), own
+        return letters.replace(letter, ""), [own]
+    if axis.input != SAMPLES and int(used.sum(dim).max()) <= MOST_CLAIMS:
+        rest = [size for d, size in enumerate(used.shape) if d != dim]
+        positions = torch.arange(math.prod(rest), device="cpu").reshape(rest).unsqueeze(dim)
+        index = claim.index.reshape(shape).where(used, 0)
+        sums = cells_of_sums(claim, index, positions.expand_as(index), rest, axis)
+        call.picks = True
+        return letters.replace(letter, ""), [each for each in sums if each is not None]
     low, high = (border.reshape(shape).expand(used.shape) for border in claim.borders())
     low = low.where(used, torch.inf).amin(dim)
     high = high.where(used, -torch.inf).amax(dim)
@@ -116,7 +126,7 @@ def _picked(
     if picked is None:
         return None
     call.picks = True
-    return letters.replace(letter, ""), picked
+    return letters.replace(letter, ""), [picked]
 
 
 def _keeps_each(used: Tensor) -> bool:

@@ -102,7 +102,7 @@ def _found(call: Call) -> tuple[list[FoundPlaces], bool]:
     if call.record.places is not None:
         try:
             found = call.record.places(call, outputs)
-        except (NoRuleError, RuntimeError):  # it may not run on coordinates
+        except (NoRuleError, RuntimeError, IndexError):  # it may not run on coordinates
             found = []
         if [given.shape for given in found] == [tuple(output.shape) for output in outputs]:
             return [(given, True) for given in found], True

@@ -66,14 +66,22 @@ def _added(
             index = index[tuple(map(slice, positions.shape))]
         index = index.expand(positions.shape)
         own = claims.setdefault(axis, [])
-        own += _summed(claim, index.flatten(), positions.flatten(), tensor.shape, axis)
+        own += cells_of_sums(claim, index, positions, tensor.shape, axis)
     return [places(output.shape, claims) for output in outputs]
 
 
-def _summed(
+def cells_of_sums(
     claim: Coordinates, index: Tensor, positions: Tensor, shape: Sequence[int], axis: Axis
 ) -> list[Coordinates | None]:
-    """The coordinates of sums: the cells of their summands, or the smallest that holds many."""
+    """The coordinates of sums: the cells of their summands, or the smallest that holds many.
+
+    Args:
+        claim: The coordinates of the summands.
+        index: The number of each summand's cell; 0 if it has none.
+        positions: The number of the sum that each summand is in.
+        shape: The shape of the sums.
+        axis: The axis that the coordinates are on.
+    """
     count = len(claim.cells) + 1
     pairs = (positions * count + index)[index > 0].unique()  # type: ignore[no-untyped-call]
     at, number = pairs // count, pairs % count
@@ -86,15 +94,18 @@ def _summed(
             cells[at[rank == slot]] = number[rank == slot]
             found.append(coordinates(cells.reshape(shape), claim.cells))
         return found
-    low, high = (
+    low, high, padding = (
         torch.full([math.prod(shape)], empty, dtype=torch.float64, device="cpu")
-        .scatter_reduce(0, at, border[number - 1], how)
+        .scatter_reduce(0, at, values[number - 1], how)
         .reshape(shape)
-        for border, how, empty in zip(
-            borders_of(claim.cells), ("amin", "amax"), (torch.inf, -torch.inf), strict=True
+        for values, how, empty in zip(
+            (*borders_of(claim.cells), claim.cells[:, 2]),
+            ("amin", "amax", "amin"),
+            (torch.inf, -torch.inf, 1.0),
+            strict=True,
         )
     )
-    return [from_borders(low, high, axis)]
+    return [from_borders(low, high, axis, padding)]
 
 
 def by_indices(call: Call, outputs: Sequence[Tensor]) -> list[Places]:

@@ -240,8 +240,12 @@ def mixed(claim: Coordinates, dims: Iterable[int], axis: Axis) -> list[Coordinat
         apart = gap > torch.where((gaps > 1e-6).sum(-1) == 1, 1e-6, size / 2)
         outside = gap.where(apart, 0)
         scattered = (size > 0) & (gaps.sum(-1) - outside > (size - outside) / 2)
-        if axis.is_place and axis.input >= 0 and bool(scattered.any()):
+        # Every n-th element of the whole axis, as in grid attention, has no place by nature.
+        is_even = (gap - gaps.where(gaps > 1e-6, torch.inf).amin(-1) < 1e-6) & ~apart
+        everywhere = scattered & is_even & (size + 2 * gap > axis.extent - 1e-6)
+        if axis.is_place and axis.input >= 0 and bool((scattered & ~everywhere).any()):
             raise ScatteredError
+        hull = [hull[0].where(~everywhere, -0.5), hull[1].where(~everywhere, axis.extent - 0.5)]
         end = high.gather(-1, place.unsqueeze(-1)).squeeze(-1)
         start = low.gather(-1, place.unsqueeze(-1) + 1).squeeze(-1)
         parts = [[hull[0], torch.where(apart, end, hull[1])]]
