@@ -173,4 +173,4 @@ def test_safetensors_that_is_not_installed(tmp_path):
         text=True,
         check=False,
     )
-    assert 'pip install "captum-tgrad[safetensors]"' in done.stderr
+    assert 'pip install ".[safetensors]"' in done.stderr
