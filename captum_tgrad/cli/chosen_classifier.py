@@ -1,4 +1,4 @@
-"""Which network, and which of its classes, the options of a command mean."""
+"""Resolves the network and the class that the options name."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ def load_for(options: argparse.Namespace) -> tuple[Classifier, int | None]:
     """Loads the network, and finds the target among its classes.
 
     Raises:
-        ValueError: There is no such network or class, or a file does not serve.
-        FileNotFoundError: A file is not there.
-        ModuleNotFoundError: The network comes with an extra that is not installed.
+        ValueError: The network or class is unknown, or a file is invalid.
+        FileNotFoundError: A file does not exist.
+        ModuleNotFoundError: The network needs an extra that is not installed.
     """
     names = None if options.class_names is None else read_class_names(options.class_names)
     classifier = load_classifier(options.model, options.weights, names, options.resize)

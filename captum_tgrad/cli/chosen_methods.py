@@ -1,4 +1,4 @@
-"""Which methods ``--methods`` and ``--config`` mean."""
+"""Resolves the methods that ``--methods`` and ``--config`` name."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from captum_tgrad.evaluation import METHODS, Method, get_method, read_methods
 
 
 def chosen_methods(options: argparse.Namespace) -> list[Method]:
-    """The methods that were named, each once, or all.
+    """The named methods, each once, or all.
 
     Raises:
-        ValueError: None is named, or one that there is not.
+        ValueError: No method is named, or an unknown one.
     """
     further: dict[str, Method] = {}
     if options.config is not None:
         further = read_methods(options.config, allow_imports=options.allow_imports)
     elif options.allow_imports:
-        raise ValueError("--allow-imports is for the classes of a --config FILE: give one")
+        raise ValueError("--allow-imports applies to --config only: pass --config FILE")
     if options.methods.strip() == "all":
         return list({**METHODS, **further}.values())
     names = [name.strip() for name in options.methods.split(",") if name.strip()]
     if not names:
-        raise ValueError("--methods names none: give names separated by commas, or all")
+        raise ValueError("--methods is empty: pass names separated by commas, or all")
     return [get_method(name, further) for name in dict.fromkeys(names)]

@@ -1,4 +1,4 @@
-"""What of images the network saw, for commands that draw only that part."""
+"""The part of each image that the network saw."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def say_seen(
     classifier: Classifier,
     pictures: Sequence[tuple[Path | None, Image]],
 ) -> None:
-    """Prints a line for every image of which a part was cut away."""
+    """Prints a line for every cropped image."""
     steps = classifier.preprocess
     if not isinstance(steps, Preprocessing):
         return
