@@ -132,7 +132,7 @@ class CompleteAttribution(GradientAttribution):  # type: ignore[misc]
 
     @property
     def multiplies_by_inputs(self) -> bool:
-        """Always True: the input's term is the gradient times the input."""
+        """Always True, since the input's term is the gradient times the input."""
         return True
 
     def _explain(

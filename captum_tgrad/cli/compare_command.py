@@ -26,7 +26,7 @@ def run_compare(options: argparse.Namespace) -> int:
         options: As parsed by ``captum_tgrad.cli.main``.
 
     Returns:
-        The exit status: 0, or 1 if a method could not run.
+        The exit status, 0, or 1 if a method could not run.
 
     Raises:
         CommandError: A file, model or option is missing or invalid.

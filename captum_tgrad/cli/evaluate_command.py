@@ -42,7 +42,7 @@ def run_evaluate(options: argparse.Namespace) -> int:
         options: As parsed by ``captum_tgrad.cli.main``.
 
     Returns:
-        The exit status: 0, or 1 if an image or a method was skipped.
+        The exit status, 0, or 1 if an image or a method was skipped.
 
     Raises:
         CommandError: A file, model or option is missing or invalid.

@@ -46,7 +46,7 @@ def run_explain(options: argparse.Namespace) -> int:
         options: As parsed by ``captum_tgrad.cli.main``.
 
     Returns:
-        The exit status: 0, or 1 if an image was skipped.
+        The exit status, 0, or 1 if an image was skipped.
 
     Raises:
         CommandError: A file, model or option is missing or invalid.

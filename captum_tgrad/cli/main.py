@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: The arguments after the program's name. None: those of this process.
 
     Returns:
-        The exit status: 0, 1 if an image or method was skipped, or 2 for an error in the command.
+        The exit status, 0, 1 if an image or method was skipped, or 2 for an error in the command.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):

@@ -43,7 +43,7 @@ def summarize(
         protocol: The protocol of the records; its ``seed`` is also that of the bootstrap.
 
     Returns:
-        Plain dicts, lists, strings and numbers: ``protocol``, ``images`` (the number with records),
+        Plain dicts, lists, strings and numbers. ``protocol``, ``images`` (the number with records),
         ``interval`` (how intervals are computed), ``methods``, ``skipped`` and ``steps`` (the
         change of insertion minus deletion without every second step: root mean square over images
         and methods, and the largest change of a method's mean). For each method: ``title``;
