@@ -263,7 +263,7 @@ def test_mistakes_in_constructing(arguments, error, message):
 
 
 def test_an_argument_that_the_class_does_not_take():
-    with pytest.raises(TypeError, match=r"GradCAM cannot be constructed with.*kernel.*It takes"):
+    with pytest.raises(TypeError, match=r"GradCAM cannot be constructed with.*kernel.*It accepts"):
         CamAttribution(network(), GradCAM, kernel="rbf")
 
 
