@@ -98,7 +98,7 @@ def test_explain_and_sanity_check_take_such_files(tmp_path, folder, capfd):
     assert main(["explain", f"{picture}.absent"]) == 2
     printed = capfd.readouterr()
     _assert_harmless(printed.out + printed.err)
-    assert r"there is no image" in printed.err
+    assert r"not found" in printed.err
 
 
 def test_a_method_may_have_any_name(tmp_path):

@@ -76,8 +76,10 @@ def test_a_decomposition_is_a_collection_of_terms():
     assert len(WHOLE) == len(WHOLE.terms) == 4
     assert list(WHOLE) == WHOLE.terms
     assert WHOLE["1"] is WHOLE.terms[2]
-    with pytest.raises(KeyError, match="no term 'inptu': did you mean input"):
+    with pytest.raises(KeyError, match="term 'inptu' not found: did you mean input"):
         WHOLE["inptu"]
+    with pytest.raises(TypeError, match=r"indexed by name \(str\), got int"):
+        WHOLE[0]
 
 
 def test_the_largest_terms():

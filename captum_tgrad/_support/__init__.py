@@ -1,1 +1,1 @@
-"""What several parts of the package need."""
+"""Helpers that several parts of the package use."""

@@ -1,4 +1,4 @@
-"""What torch calls by another name, or not at all, on each kind of device."""
+"""Device functions that torch names differently, or lacks, on each kind of device."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 
 _WITHOUT_NUMBERS = ("mps",)
-"""Kinds of device of which there is one only: their functions take no device."""
+"""Kinds of device with a single device: their functions accept no device argument."""
 
 
 def _module(device: torch.device) -> Any:
-    """``torch.cuda``, ``torch.xpu``, ``torch.mps``; None of the CPU and of what has no module."""
+    """``torch.cuda``, ``torch.xpu``, ``torch.mps``; None for the CPU and devices without one."""
     return None if device.type == "cpu" else getattr(torch, device.type, None)
 
 
@@ -37,14 +37,14 @@ def _arguments(device: torch.device) -> tuple[torch.device, ...]:
 
 
 def synchronize(device: torch.device) -> None:
-    """Waits until the device has done what it was told: it works on while the clock is read."""
+    """Waits until the device has finished its queued work."""
     module = _module(device)
     if hasattr(module, "synchronize"):
         module.synchronize(*_arguments(device))
 
 
 def empty_caches() -> None:
-    """Gives back what torch keeps of the memory of devices."""
+    """Releases the device memory that torch caches."""
     for module, available in (
         (torch.cuda, torch.cuda.is_available()),
         (torch.xpu, torch.xpu.is_available()),
@@ -55,7 +55,7 @@ def empty_caches() -> None:
 
 
 def random_state(device: torch.device) -> Tensor | None:
-    """The state of the device's generator; None of a device that draws from the CPU's."""
+    """The state of the device's generator; None for a device that uses the CPU's."""
     module = _module(device)
     if not hasattr(module, "get_rng_state"):
         return None
@@ -64,13 +64,13 @@ def random_state(device: torch.device) -> Tensor | None:
 
 
 def set_random_state(device: torch.device, state: Tensor | None) -> None:
-    """Puts back what ``random_state`` returned."""
+    """Restores what ``random_state`` returned."""
     if state is not None:
         _module(device).set_rng_state(state, *_arguments(device))
 
 
 def seed_device(device: torch.device, seed: int) -> None:
-    """Seeds the device's generator alone, by the state that a seed gives."""
+    """Seeds only the device's generator."""
     module = _module(device)
     if not hasattr(module, "manual_seed"):
         return
@@ -83,7 +83,7 @@ def seed_device(device: torch.device, seed: int) -> None:
 
 @contextmanager
 def forked_random_state(device: torch.device) -> Iterator[None]:
-    """A context after which the generators of the CPU and of the device are as before."""
+    """A context that restores the generators of the CPU and the device on exit."""
     with torch.random.fork_rng(devices=[]):
         state = random_state(device)
         try:
@@ -93,5 +93,5 @@ def forked_random_state(device: torch.device) -> Iterator[None]:
 
 
 def wide(tensor: Tensor) -> Tensor:
-    """In float64, or float32 on a device that has no wider numbers."""
+    """The tensor in float64, or in float32 on a device without float64."""
     return tensor.float() if tensor.device.type == "mps" else tensor.double()

@@ -1,7 +1,7 @@
-"""What the package takes from captum, most of it private: this file alone changes when captum does.
+"""All that the package imports from Captum, most of it private.
 
-Captum is not marked as typed, so that a type checker takes whatever comes from it for ``Any``. The
-types that users meet are therefore written down here, as captum has them.
+Captum is not marked as typed, so type checkers treat its objects as ``Any``. The types in public
+signatures are therefore repeated here.
 """
 
 from __future__ import annotations
@@ -54,6 +54,6 @@ TargetType = int | tuple[int, ...] | Tensor | list[int] | list[tuple[int, ...]] 
 
 
 def log_usage(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
-    """Captum's ``log_usage()``, after which a type checker still knows what the function takes."""
+    """Captum's ``log_usage()``, which keeps the signature for type checkers."""
     logged: Callable[Parameters, Result] = captums_log_usage()(function)
     return logged

@@ -1,4 +1,4 @@
-"""Packages whose names are imported when they are first used."""
+"""Imports the names of a package on first use."""
 
 from importlib import import_module
 

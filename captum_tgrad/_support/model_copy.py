@@ -1,4 +1,4 @@
-"""Copies of a model, for what cannot be done without changing one."""
+"""Copies of a model, for operations that change it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def copy_model(
     Args:
         model: Any module.
         share_parameters: Whether the copy's parameters are frozen views of the model's, which
-            takes no memory, rather than copies that may be changed.
+            need no memory, instead of copies that may be changed.
 
     Returns:
         The copy, and the copy of each module of the model by the ``id`` of that module.
@@ -44,8 +44,8 @@ def copy_model(
         duplicate = copy.deepcopy(model, copies)
     except (TypeError, RuntimeError, AttributeError, copy.Error) as error:
         raise TypeError(
-            "model cannot be copied, and this works on a copy so that yours stays as it is:"
-            f" copy.deepcopy(model) says {error!r}. Pass the part of it that holds the layers, or"
-            " take out what cannot be copied."
+            "model cannot be copied, and this function works on a copy to leave yours unchanged:"
+            f" copy.deepcopy(model) raised {error!r}. Pass the submodule with the layers, or remove"
+            " what cannot be copied."
         ) from error
     return duplicate, {id(module): copies[id(module)] for module in model.modules()}

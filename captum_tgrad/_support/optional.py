@@ -1,4 +1,4 @@
-"""Modules that come with an extra of this package."""
+"""Modules that an extra of this package installs."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ def import_from_extra(module: str, extra: str) -> Any:
         if error.name is None or not f"{module}.".startswith(f"{error.name}."):
             raise
         raise ModuleNotFoundError(
-            f'this needs {error.name}, which is not installed: pip install "captum-tgrad[{extra}]"',
+            f'{error.name} is not installed: run pip install ".[{extra}]" in the clone',
             name=error.name,
         ) from error
 
 
 def is_installed(*modules: str) -> bool:
-    """Whether modules are there to be imported; none of them is."""
+    """Whether all modules are installed; none is imported."""
     return all(find_spec(module) is not None for module in modules)

@@ -1,4 +1,4 @@
-"""Memory that runs out, as torch, Python and the operating system say it."""
+"""Recognizes out-of-memory errors of torch, Python and the operating system."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _SAID = (
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory is short: CUDA's, Python's or the CPU allocator's.
+    """Whether an error is an out-of-memory error of a device, Python or the CPU allocator.
 
     Example:
         >>> is_out_of_memory(MemoryError()), is_out_of_memory(RuntimeError("size mismatch"))

@@ -1,4 +1,4 @@
-"""Random numbers for one method, apart from everybody else's."""
+"""Seeded random numbers that leave the global generators unchanged."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from captum_tgrad._support.accelerator import forked_random_state, seed_device
 
 @contextmanager
 def own_randomness(seed: int, device: torch.device) -> Iterator[None]:
-    """A context whose random numbers follow from ``seed``; outside of it they go on as before.
+    """A context with its own seed, which restores the global generators on exit.
 
-    Those of torch, of NumPy (which Captum's GradientShap draws from) and of Python.
+    These are torch's, NumPy's (which Captum's GradientShap uses) and Python's.
     """
     of_python, of_numpy = random.getstate(), np.random.get_state()
     with forked_random_state(device):

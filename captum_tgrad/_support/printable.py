@@ -1,7 +1,7 @@
-r"""Names from files, checkpoints and models, escaped for where they are shown.
+r"""Escapes names from files, checkpoints and models for display.
 
-Such a name is not ours: it may hold control characters that clear a terminal, line breaks that
-forge a line of a report, marks that turn the direction of writing, HTML, or bytes that are no text.
+Such a name is untrusted: it may hold control characters that clear a terminal, line breaks that
+forge a line of a report, bidirectional controls, HTML, or bytes that are not text.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _MARKDOWN = re.compile(r"[\\`\[\]|]")
 
 
 def printable(text: object) -> str:
-    r"""A text in one line without anything that a terminal obeys.
+    r"""A text in one line without terminal control characters.
 
     Example:
         >>> printable("caf\udce9\x1b[2J.jpg")
@@ -34,12 +34,12 @@ def printable(text: object) -> str:
 
 
 def printable_lines(text: object) -> str:
-    """The same, with line breaks left as they are: for texts whose lines are ours."""
+    """The same, with line breaks kept: for texts whose lines are ours."""
     return "\n".join(map(printable, str(text).split("\n")))
 
 
 def in_markdown(text: object) -> str:
-    r"""A text as Markdown shows it: no HTML, no link, no cell of a table.
+    r"""A text escaped for Markdown: no HTML, links or table cells.
 
     Example:
         >>> in_markdown("<script>|[a](b)")
@@ -50,7 +50,7 @@ def in_markdown(text: object) -> str:
 
 
 def in_html(text: object) -> str:
-    """A text as HTML shows it, also within quotes; line breaks stay."""
+    """A text escaped for HTML, also within quotes; line breaks stay."""
     return html.escape(printable_lines(text))
 
 

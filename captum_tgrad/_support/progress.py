@@ -1,4 +1,4 @@
-"""Progress bars whose clock goes on while nothing is done yet."""
+"""Progress bars whose clock keeps running during long steps."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ _SECONDS = 1.0
 
 
 class Bar:
-    """A progress bar in units of work, whatever these are."""
+    """A progress bar in arbitrary units of work."""
 
     def __init__(self, bar: Any) -> None:
         self._bar = bar
 
     def update(self, done: int) -> None:
-        """So many units more are done."""
+        """Adds finished units."""
         self._bar.update(done)
 
     def say(self, text: str) -> None:
-        """Says what is being done."""
+        """Shows the current step."""
         self._bar.set_postfix_str(printable(text))
 
     def write(self, text: str) -> None:
@@ -31,20 +31,20 @@ class Bar:
         self._bar.write(text)
 
     def extend(self, total: int) -> None:
-        """Gives the bar its number of units, where that is found out later."""
+        """Sets the number of units, if it was not known at the start."""
         self._bar.total = total
 
 
 @contextmanager
 def progress_bar(total: int | None, show: bool | None, delay: float = 0.0) -> Iterator[Bar]:
-    """A context with a bar of the share that is done, the time so far and the time left.
+    """A context with a progress bar that shows the elapsed and the remaining time.
 
-    It is drawn again every second, so that it is seen to live during what takes long.
+    It is redrawn every second, also during long steps.
 
     Args:
         total: The number of units.
-        show: Whether it is shown; None: on a terminal.
-        delay: Seconds before it is shown: one that is gone before it can be read only flickers.
+        show: Whether to show it; None: on a terminal.
+        delay: Seconds before it is shown, so that short runs do not flicker.
     """
     from tqdm import tqdm
 

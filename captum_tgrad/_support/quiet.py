@@ -1,4 +1,4 @@
-"""The progress bars of another package, off for a while."""
+"""Turns the progress bars of the ``grad-cam`` package off."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def _no_bar(iterable: Iterable[Any], *arguments: Any, **options: Any) -> Iterabl
 def without_progress_bars() -> Iterator[None]:
     """A context in which the ``grad-cam`` package draws no progress bars; all others are drawn.
 
-    It has no option for that. What is replaced is its modules' own name ``tqdm``, until the last
-    of the threads that are in the context has left.
+    It has no option for that. The name ``tqdm`` in its modules is replaced until the last thread
+    leaves the context.
     """
     global _users
     with _lock:

@@ -1,4 +1,4 @@
-"""Short texts and HTML tables of results, for a terminal and a notebook."""
+"""The ``repr`` and the notebook tables of results."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _SHOWN = 4
 
 
 def numbers(values: Tensor) -> str:
-    """The first few of one number per sample: ``"1.31, -0.2, ..."``."""
+    """The first values of a tensor with one number per sample: ``"1.31, -0.2, ..."``."""
     shown = [f"{float(value):.4g}" for value in values.detach().flatten()[:_SHOWN]]
     return ", ".join([*shown, "..."] if values.numel() > _SHOWN else shown)
 
@@ -25,9 +25,9 @@ def html_table(title: str, headings: Sequence[str], rows: Sequence[Sequence[obje
     """A table with a title; every text in it is escaped.
 
     Args:
-        title: What stands above it.
+        title: Its caption.
         headings: One for each column.
-        rows: What is in it; the first column is text, the others are numbers.
+        rows: Its cells; the first column is text, the others are numbers.
     """
 
     def row(cells: Sequence[object], kind: str) -> str:
@@ -46,7 +46,7 @@ def html_table(title: str, headings: Sequence[str], rows: Sequence[Sequence[obje
 
 
 def shown(kind: type[Kind]) -> type[Kind]:
-    """Gives a dataclass a short text, and a table of the numbers of each sample."""
+    """Adds a short ``repr`` and a table of the numbers of each sample to a dataclass."""
     setattr(kind, "__repr__", _text_of)  # noqa: B010
     setattr(kind, "_repr_html_", _table_of)  # noqa: B010
     return kind

@@ -1,4 +1,4 @@
-"""Names that were perhaps meant."""
+"""Suggests similar names."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ def did_you_mean(
     """``"did you mean resnet18?"``.
 
     Args:
-        wanted: What was given.
-        known: What could have been given.
+        wanted: The unknown name.
+        known: The valid names.
         otherwise: What to say if nothing is similar.
         show: How to write a suggestion.
         cutoff: How similar it must be, from 0 to 1.

@@ -1,4 +1,4 @@
-"""Text files of a package with places to fill in."""
+"""Text templates of a package."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def read_text(package: str, path: str) -> str:
 
 
 def filled(package: str, path: str, **values: str) -> str:
-    """A template of a package, as ``string.Template`` fills it in; ``values`` are escaped already.
+    """Fills in a ``string.Template`` of a package; ``values`` must be escaped.
 
     Raises:
         KeyError: A value is missing.

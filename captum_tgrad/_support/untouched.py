@@ -1,4 +1,4 @@
-"""What running a model may change, kept as it was."""
+"""Keeps a model's buffers and the random state unchanged."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ _MINDFUL = (
 
 
 def training_modules(forward_func: Any) -> list[str]:
-    """The names of the modules in training mode that may behave otherwise than in evaluation.
+    """The names of the modules in training mode that may behave differently in evaluation mode.
 
-    Everything but torch's own layers may, as far as can be known.
+    Of torch's own layers, only some may; any other module may.
     """
     if not isinstance(forward_func, nn.Module):
         return []
@@ -38,9 +38,9 @@ def training_modules(forward_func: Any) -> list[str]:
 
 @contextmanager
 def untouched(forward_func: Any, device: torch.device) -> Iterator[None]:
-    """No gradients, and afterwards the random state and the model's buffers as before.
+    """A context without gradients that restores the random state and the model's buffers on exit.
 
-    The buffers are those of a module; a function does not say which it has.
+    Only a module's buffers are known; a function does not expose its own.
     """
     with torch.no_grad(), forked_random_state(device):
         kept = _kept(forward_func)
@@ -52,11 +52,11 @@ def untouched(forward_func: Any, device: torch.device) -> Iterator[None]:
 
 
 def _kept(forward_func: Any) -> list[tuple[nn.Module, str, Tensor | None, Tensor | None]]:
-    """Where each buffer is, the buffer and a copy of it.
+    """The module and name of each buffer, the buffer and a copy of it.
 
-    In evaluation mode too, as a module of the user's may write then; and no version counter tells,
-    as neither batch norm nor what goes through ``.data`` counts. Buffers are small beside the
-    parameters: to copy and to compare them costs less than one of the many passes of a metric.
+    Also in evaluation mode, since a user's module may write to them then. Version counters do not
+    help: neither batch norm nor writes through ``.data`` count. Buffers are small compared to the
+    parameters: copying and comparing them costs less than one of the many passes of a metric.
     """
     if not isinstance(forward_func, nn.Module):
         return []

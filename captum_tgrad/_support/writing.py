@@ -1,4 +1,4 @@
-"""Files and folders that cannot be written, said in one line."""
+"""One-line errors for files and folders that cannot be written."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from contextlib import contextmanager
 from pathlib import Path
 
 _WAYS_OUT = {
-    errno.ENOSPC: "free some space, or name another folder",
-    errno.EDQUOT: "free some space, or name another folder",
-    errno.EACCES: "name a folder that you may write to",
-    errno.EPERM: "name a folder that you may write to",
-    errno.EROFS: "name a folder that you may write to",
+    errno.ENOSPC: "free some space, or use another folder",
+    errno.EDQUOT: "free some space, or use another folder",
+    errno.EACCES: "use a folder with write permission",
+    errno.EPERM: "use a folder with write permission",
+    errno.EROFS: "use a writable folder",
     errno.ENAMETOOLONG: "give it a shorter name",
 }
 
 
 class WriteError(OSError):
-    """A file or a folder cannot be written; the message says which, why, and what to do."""
+    """A file or folder cannot be written; the message names it, the reason and a way out."""
 
     def __str__(self) -> str:
         return self.strerror or ""
@@ -30,7 +30,7 @@ def writing(path: Path) -> Iterator[None]:
     """A context in which errors of the operating system name the file that is written.
 
     Raises:
-        WriteError: An OSError: in the place of any other.
+        WriteError: An OSError, which replaces any other OSError.
     """
     try:
         yield
@@ -38,19 +38,19 @@ def writing(path: Path) -> Iterator[None]:
         raise
     except OSError as error:
         reason = error.strerror or str(error)
-        way_out = _WAYS_OUT.get(error.errno or 0, "name another folder")
+        way_out = _WAYS_OUT.get(error.errno or 0, "use another folder")
         raise WriteError(error.errno, f"{path} cannot be written ({reason}): {way_out}") from error
 
 
 def check_folder(folder: Path, name: str) -> None:
-    """Checks that a folder can be made and written to, and makes nothing.
+    """Checks that a folder can be created and written to, and creates nothing.
 
     Args:
-        folder: There or not yet.
-        name: What the user knows it by.
+        folder: An existing or a new folder.
+        name: Its name in messages.
 
     Raises:
-        ValueError: It is a file, or one of the folders that it is in is.
+        ValueError: It or one of its parents is a file.
         WriteError: An OSError: it cannot be written to.
     """
     for each in (folder, *folder.parents):
@@ -60,5 +60,5 @@ def check_folder(folder: Path, name: str) -> None:
                     raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
             return
         if each.exists():
-            inside = "" if each == folder else f" cannot be made: {each}"
-            raise ValueError(f"{name} {folder}{inside} is a file: name a folder, there or not yet")
+            inside = "" if each == folder else f" cannot be created: {each}"
+            raise ValueError(f"{name} {folder}{inside} is a file: use a folder")

@@ -47,15 +47,15 @@ class CamAttribution(Attribution):  # type: ignore[misc]
     Args:
         forward_func: The model. It returns one number per sample, or one per sample and class.
         cam_class: A class of the package, such as ``pytorch_grad_cam.GradCAMPlusPlus``.
-        target_layers: Modules of the model whose activations make the map. None: the last
-            convolution that runs and whose output has more than one place. In a network with
-            parallel branches, such as Inception, that convolution is in one branch only: pass the
-            block instead.
+        target_layers: Modules of the model whose activations the map uses. None: the last
+            convolution in the forward pass whose output has more than one position. In a network
+            with parallel branches, such as Inception, that convolution is in one branch only: pass
+            the block instead.
         cam_arguments: Further arguments of ``cam_class``, such as ``reshape_transform``. For
             ScoreCAM also ``batch_size``, which is an attribute of its objects.
 
     Raises:
-        TypeError: ``cam_class`` is not a class activation map or does not take
+        TypeError: ``cam_class`` is not a class activation map or does not accept
             ``cam_arguments``, ``forward_func`` is not a module, or ``target_layers`` is not a list
             of modules.
         ValueError: ``target_layers`` is empty or holds a module that is not in the model.
@@ -82,9 +82,8 @@ class CamAttribution(Attribution):  # type: ignore[misc]
         module: Any = uncompiled(forward_func)
         if not isinstance(module, nn.Module):
             raise TypeError(
-                f"forward_func must be a torch.nn.Module, whose layers can be found, got"
-                f" {type(forward_func).__name__}. In CamAttribution(forward_func, cam_class) the"
-                " model comes first."
+                f"forward_func must be a torch.nn.Module, got {type(forward_func).__name__}. Pass"
+                " the model first: CamAttribution(forward_func, cam_class)."
             )
         self._signature = cam_signature(cam_class, cam_arguments)
         check_target_layers(target_layers, module)
@@ -113,7 +112,7 @@ class CamAttribution(Attribution):  # type: ignore[misc]
         """The map of each sample.
 
         Args:
-            inputs: Shape ``(N, C, H, W)``, or ``(N, C, D, H, W)`` for the classes that take it.
+            inputs: Shape ``(N, C, H, W)``, or ``(N, C, D, H, W)`` for classes that accept volumes.
             target: The output to explain, in any of Captum's forms: an int, a tuple, a tensor or
                 a list with one per sample. None: the class with the largest output, which the
                 library chooses. FinerCAM compares the target with the classes most like it.
@@ -129,7 +128,7 @@ class CamAttribution(Attribution):  # type: ignore[misc]
 
         Raises:
             TypeError: ``inputs`` is not a float tensor, ``target`` does not hold integers, the
-                model does not return a tensor or cannot be copied, or the class does not take
+                model does not return a tensor or cannot be copied, or the class does not accept
                 ``call_arguments``.
             ValueError: ``inputs`` has another shape, is empty or holds NaN or inf, ``target`` does
                 not select one output per sample, or ``target_layers`` is None and the model has no

@@ -18,7 +18,7 @@ def cam_signature(
     """The signature of a class of ``grad-cam``.
 
     Raises:
-        TypeError: It is not the constructor of a class activation map, or does not take
+        TypeError: It is not the constructor of a class activation map, or does not accept
             ``cam_arguments``.
     """
     name = getattr(cam_class, "__name__", repr(cam_class))
@@ -30,14 +30,15 @@ def cam_signature(
     signature = inspect.signature(cam_class)
     if not {"model", "target_layers"} <= signature.parameters.keys():
         raise TypeError(
-            f"cam_class {name} does not take model and target_layers, so it is no class activation"
-            " map of the grad-cam package. Guided backpropagation is captum.attr.GuidedBackprop."
+            f"cam_class {name} does not accept model and target_layers, so it is not a class"
+            " activation map of the grad-cam package. For guided backpropagation, use"
+            " captum.attr.GuidedBackprop."
         )
     try:
         signature.bind(None, [], **constructor_arguments(signature, cam_arguments))
     except TypeError as error:
         raise TypeError(
-            f"{name} cannot be constructed with {sorted(cam_arguments)}: {error}. It takes"
+            f"{name} cannot be constructed with {sorted(cam_arguments)}: {error}. It accepts"
             f" {sorted(signature.parameters.keys() - {'model', 'target_layers'})}."
         ) from error
     return signature
@@ -46,7 +47,7 @@ def cam_signature(
 def constructor_arguments(
     signature: inspect.Signature, cam_arguments: dict[str, Any]
 ) -> dict[str, Any]:
-    """The ``cam_arguments`` that the constructor takes: all but ScoreCAM's ``batch_size``."""
+    """The ``cam_arguments`` that the constructor accepts: all except ScoreCAM's ``batch_size``."""
     # ScoreCAM reads an attribute of this name, which its constructor does not take.
     return {
         name: value
@@ -73,14 +74,14 @@ def checked_images(inputs: Any, model: nn.Module) -> Tensor:
     checks.check_inputs(tensors)
     if len(tensors) != 1:
         raise ValueError(
-            f"inputs has {len(tensors)} tensors; a class activation map explains one. Pass the"
+            f"inputs has {len(tensors)} tensors, but a class activation map explains one. Pass the"
             " others as additional_forward_args, which are held constant."
         )
     images: Tensor = tensors[0]
     if images.dim() < 4:
         raise ValueError(
-            f"inputs has shape {tuple(images.shape)}; a class activation map is for images, shape"
-            " (N, C, H, W)."
+            f"inputs has shape {tuple(images.shape)}, but a class activation map needs images,"
+            " shape (N, C, H, W)."
         )
     checks.check_device(model, tensors)
     return images
@@ -104,6 +105,6 @@ def check_target_layers(target_layers: Any, model: nn.Module) -> None:
             )
         if layer not in modules:
             raise ValueError(
-                f"target_layers[{number}], a {type(layer).__name__}, is not a module of the model."
-                " Take it from the model itself, not from a copy of it."
+                f"target_layers[{number}] ({type(layer).__name__}) is not a module of the model."
+                " Take it from the model itself, not from a copy."
             )

@@ -1,4 +1,4 @@
-"""Checks of the arguments of attributions, and of what ``forward_func`` returns."""
+"""Checks of the arguments of attributions, and of the output of ``forward_func``."""
 
 from __future__ import annotations
 
@@ -10,6 +10,10 @@ from torch import Tensor, nn
 _WRAPPER = (
     "Wrap the model in a function that returns one number per sample and class, or per sample:"
     " for example lambda x: {example}."
+)
+_TOKENS = (
+    " For token indices, explain the embedding: LayerTGradAttribution(model, embedding_layer) with"
+    " channel_dim=-1."
 )
 
 
@@ -35,12 +39,12 @@ def check_inputs(inputs: Any, differentiable: bool = True) -> None:
     """
     if not isinstance(inputs, (Tensor, tuple)):
         raise TypeError(
-            f"inputs must be a torch.Tensor or a tuple of them, got {type(inputs).__name__}. Make"
-            " one with torch.stack or torch.as_tensor."
+            f"inputs must be a torch.Tensor or a tuple of them, got {type(inputs).__name__}."
+            f" {how_to_convert(inputs)}"
         )
     inputs = inputs if isinstance(inputs, tuple) else (inputs,)
     if not inputs:
-        raise ValueError("inputs is an empty tuple: there is nothing to explain.")
+        raise ValueError("inputs is an empty tuple: pass at least one tensor.")
     for number, tensor in enumerate(inputs):
         name = "inputs" if len(inputs) == 1 else f"inputs[{number}]"
         if not isinstance(tensor, Tensor):
@@ -49,18 +53,18 @@ def check_inputs(inputs: Any, differentiable: bool = True) -> None:
             raise TypeError(
                 f"{name} has dtype {tensor.dtype}, which has no gradient. Pass a real"
                 " floating-point tensor, for example images.float(); integer arguments belong in"
-                " additional_forward_args."
+                f" additional_forward_args.{'' if tensor.is_complex() else _TOKENS}"
             )
         _check_memory(name, tensor)
         if tensor.dim() == 0 or tensor.numel() == 0:
             raise ValueError(
-                f"{name} of shape {tuple(tensor.shape)} holds nothing to explain: its first"
-                " dimension counts the samples, and none of its dimensions may be 0."
+                f"{name} has shape {tuple(tensor.shape)}: pass at least one sample, batch dimension"
+                " first, without dimensions of size 0."
             )
         if tensor.dim() > 5:
             raise ValueError(
-                f"{name} of shape {tuple(tensor.shape)} has more than three spatial dimensions;"
-                " (N, features) up to (N, channels, depth, height, width) can be explained."
+                f"{name} has shape {tuple(tensor.shape)}, with more than three spatial dimensions."
+                " Pass (N, features) up to (N, channels, depth, height, width)."
             )
         check_alike(tensor, inputs[0], name)
         broken = ~torch.isfinite(tensor.detach()).reshape(tensor.shape[0], -1).all(1)
@@ -76,14 +80,21 @@ def check_alike(tensor: Tensor, first: Tensor, name: str) -> None:
     """Raises ValueError unless an input has the batch size and the device of the first one."""
     if tensor.shape[0] != first.shape[0]:
         raise ValueError(
-            f"inputs must have one batch size: inputs[0] has {first.shape[0]} samples, {name} has"
-            f" {tensor.shape[0]}."
+            f"inputs must have the same batch size: inputs[0] has {first.shape[0]} samples, {name}"
+            f" has {tensor.shape[0]}."
         )
     if tensor.device != first.device:
         raise ValueError(
             f"inputs must be on one device: inputs[0] is on {first.device}, {name} on"
             f" {tensor.device}."
         )
+
+
+def how_to_convert(inputs: Any) -> str:
+    """What to pass instead of something that is not a tensor or a tuple of tensors."""
+    if isinstance(inputs, list):
+        return "For a batch, pass torch.stack(inputs); for several inputs, pass a tuple: (a, b)."
+    return "Convert it with torch.as_tensor."
 
 
 def _check_memory(name: str, tensor: Tensor) -> None:
@@ -131,9 +142,9 @@ def channel_dims(channel_dim: Any, inputs: tuple[Tensor, ...]) -> tuple[int | No
         if not -rank <= dim < rank or dim % rank == 0:
             name = "inputs" if len(inputs) == 1 else f"inputs[{number}]"
             raise ValueError(
-                f"channel_dim is {dim}, but {name} has shape {tuple(tensor.shape)}, whose first"
-                f" dimension counts the samples. Pass a dimension from 1 to {rank - 1}, or None if"
-                " all of them are places."
+                f"channel_dim is {dim}, but {name} has shape {tuple(tensor.shape)}, whose dimension"
+                f" 0 is the batch. Pass a dimension from 1 to {rank - 1}, or None if {name} has no"
+                " channels."
             )
     return given
 
@@ -172,18 +183,18 @@ def check_output_shape(output: Any, samples: int) -> None:
         key = "logits" if "logits" in keys else next(iter(keys), 0)
         example = f"model(x)[{key!r}]"
         raise TypeError(
-            f"forward_func returned a {type(output).__name__}, not a tensor. "
+            f"forward_func must return a tensor, got {type(output).__name__}. "
             + _WRAPPER.format(example=example)
         )
     if output.dim() == 0:
         raise ValueError(
-            "forward_func returned a single number for the whole batch; it must return one per"
+            "forward_func returned a scalar for the whole batch; it must return one number per"
             " sample, shape (N,) or (N, classes)."
         )
     if output.shape[0] != samples:
         raise ValueError(
-            f"forward_func returned a tensor of shape {tuple(output.shape)} for {samples} samples;"
-            " its first dimension must count the samples."
+            f"forward_func returned shape {tuple(output.shape)} for {samples} samples; its first"
+            " dimension must be the batch."
         )
 
 
@@ -212,18 +223,19 @@ def targets_per_sample(target: Any, samples: int) -> list[tuple[int, ...]]:
     if isinstance(target, Tensor):
         if target.is_floating_point() or target.is_complex() or target.dtype == torch.bool:
             raise TypeError(
-                f"target must hold integers, got dtype {target.dtype}. A baseline is not needed."
+                f"target must hold integers, got dtype {target.dtype}. If you passed baselines as"
+                " the second argument, leave them out."
             )
         if target.dim() > 1 and target.numel() != 1:
             raise ValueError(
-                f"target has shape {tuple(target.shape)}; a tensor of targets has one dimension."
+                f"target has shape {tuple(target.shape)}; pass a one-dimensional tensor."
             )
         target = target.flatten().tolist()
         target = target[0] if len(target) == 1 else target
     if isinstance(target, list):
         if len(target) != samples:
             raise ValueError(
-                f"target has {len(target)} entries for {samples} samples. Give one for each, or"
+                f"target has {len(target)} entries for {samples} samples. Pass one for each, or"
                 " an int for all."
             )
         per_sample = target
@@ -242,9 +254,10 @@ def targets_per_sample(target: Any, samples: int) -> list[tuple[int, ...]]:
 def _check_indices(indices: tuple[int, ...], output: Tensor) -> None:
     shape = tuple(output.shape)
     if len(indices) != output.dim() - 1:
+        count = "1 index" if len(indices) == 1 else f"{len(indices)} indices"
         raise ValueError(
-            f"target {indices if len(indices) > 1 else indices[0]} gives {len(indices)} indices,"
-            f" but forward_func returned shape {shape}. " + _how_to_select(output)
+            f"target {indices if len(indices) > 1 else indices[0]} has {count}, but forward_func"
+            f" returned shape {shape}. " + _how_to_select(output)
         )
     for index, size in zip(indices, shape[1:], strict=True):
         if not -size <= index < size:
@@ -262,6 +275,6 @@ def _how_to_select(output: Tensor) -> str:
             "Pass target=(class, row, column), or sum the score over the region of interest: for"
             " example lambda x: (model(x) * mask).sum((2, 3)), with target=class."
         )
-    return f"Pass target= a tuple of {output.dim() - 1} indices. " + _WRAPPER.format(
+    return f"Pass a tuple of {output.dim() - 1} indices as target. " + _WRAPPER.format(
         example="model(x).flatten(2).mean(2)"
     )

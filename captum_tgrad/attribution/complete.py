@@ -33,14 +33,14 @@ _OF_PATH_METHODS = {
 
 
 def attribution_method(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
-    """Captum's ``log_usage`` for ``attribute``; rejects arguments that only path methods need."""
+    """Captum's ``log_usage`` for ``attribute``; rejects arguments of path methods."""
 
     @wraps(function)
     def checked(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
         for name in _OF_PATH_METHODS & kwargs.keys():
             raise TypeError(
                 f"attribute() got {name!r}, which {type(args[0]).__name__} does not need: it runs"
-                " one forward and one backward pass and has no baseline and no steps. Leave it out."
+                " one forward and one backward pass, without baselines or steps. Leave it out."
             )
         return function(*args, **kwargs)
 
@@ -132,7 +132,7 @@ class CompleteAttribution(GradientAttribution):  # type: ignore[misc]
 
     @property
     def multiplies_by_inputs(self) -> bool:
-        """Always true, since the input's term is the gradient times the input."""
+        """Always True, since the input's term is the gradient times the input."""
         return True
 
     def _explain(

@@ -27,8 +27,8 @@ class FullGradAttribution(CompleteAttribution):
     """FullGrad: the magnitudes of the terms, each rescaled to [0, 1], enlarged and added up.
 
     The terms are those of :class:`~captum_tgrad.TGradAttribution`. The bias of a batch norm
-    includes its running mean. Terms without a place on the input, such as a classifier's bias, are
-    left out, because they would raise all pixels equally.
+    includes its running mean. Terms without a position on the input, such as a classifier's bias,
+    are left out, because they would raise all pixels equally.
 
     ``pytorch_grad_cam.FullGrad`` returns the same map, scaled to [0, 1], for a chain of
     convolutions, batch norms and ReLUs with one channel each. For other networks it differs: it
@@ -96,7 +96,7 @@ class FullGradAttribution(CompleteAttribution):
             return_convergence_delta: Whether to also return the convergence delta.
 
         Returns:
-            The attributions, shaped like ``inputs``, non-negative, without a unit. Their sum over
+            The attributions, shaped like ``inputs``, non-negative, unitless. Their sum over
             channels is the map. The input's term keeps its channels. The other terms are divided
             equally among the channels. With ``return_convergence_delta``, also the convergence
             delta, shape ``(N,)``.

@@ -9,7 +9,7 @@ from torch.nn.modules.conv import _ConvNd
 
 
 class LastConvolution:
-    """A context that finds the last convolution that runs and whose output has several places.
+    """A context that finds the last convolution that runs with more than one output position.
 
     The order in which the layers run counts, not the order of their definition. A convolution
     after global pooling (a classifier made of 1x1 convolutions, the gate of a squeeze-excitation
@@ -39,13 +39,13 @@ class LastConvolution:
         """
         if self.layer is None:
             reason = (
-                "no convolution with an output larger than one place has run"
+                "no convolution in the forward pass has a spatial output"
                 if self._convolutions
                 else "it has none"
             )
             raise ValueError(
                 "target_layers is missing, and the model has no convolution to use instead:"
-                f" {reason}. Pass target_layers=[a module whose output has places]; a transformer"
+                f" {reason}. Pass target_layers=[a module with a spatial output]; a transformer"
                 " also needs reshape_transform=."
             )
         return self.layer

@@ -61,7 +61,7 @@ def activation_of(
 
     Raises:
         TypeError: The activation is not made of float tensors.
-        ValueError: The layer is never called, or its activation belongs to no sample.
+        ValueError: The layer is never called, or its activation has no batch dimension.
     """
     followed = [number for number, t in enumerate(inputs) if t.is_floating_point()]
     leaves = [inputs[number].detach().requires_grad_() for number in followed]
@@ -162,19 +162,20 @@ def _watched(layer: nn.Module, at_input: bool, call: Callable[[Any], Any]) -> It
 
 def _check_activation(value: Any, layer: nn.Module, at_input: bool) -> None:
     items = value if isinstance(value, (tuple, list)) else (value,)
-    verb = "takes" if at_input else "returns"
+    verb = "receives" if at_input else "returns"
     if not items:
         raise ValueError(
-            f"layer ({type(layer).__name__}) {verb} no positional argument. Pass the layer before"
-            " it, whose output can be explained."
+            f"layer ({type(layer).__name__}) {verb} no positional argument. Explain the output of"
+            " the layer before it."
         )
     for item in items:
         if not isinstance(item, Tensor) or not item.is_floating_point():
-            found = item.dtype if isinstance(item, Tensor) else type(item).__name__
+            found = str(item.dtype) if isinstance(item, Tensor) else type(item).__name__
+            nested = "a nested " if isinstance(item, (tuple, list)) else ""
             raise TypeError(
-                f"layer ({type(layer).__name__}) {verb} {found} instead of a float tensor. Pass a"
-                " layer that returns a float tensor or a tuple of them, for example one inside this"
-                " layer or right after it."
+                f"layer ({type(layer).__name__}) {verb} {nested}{found}; only a float tensor or a"
+                " flat tuple of float tensors can be explained. Pass a layer inside this one or"
+                " right after it."
             )
 
 
@@ -195,7 +196,7 @@ def _places_of(tensor: Tensor, samples: int, layer: nn.Module, channel_dim: int 
     if known is None and tensor.dim() and len(tensor) == samples:
         return input_places(tensor.shape, 0, channel_dim)
     raise ValueError(
-        f"layer ({type(layer).__name__}) has an activation of shape {tuple(tensor.shape)}, in which"
-        f" the {samples} samples of the batch cannot be told apart. Pass another layer, or explain"
-        " the samples one at a time."
+        f"layer ({type(layer).__name__}) has an activation of shape {tuple(tensor.shape)}, which"
+        f" mixes the {samples} samples of the batch. Pass another layer, or explain the samples one"
+        " at a time."
     )

@@ -35,8 +35,8 @@ class LayerTGradAttribution(LayerAttribution, CompleteAttribution):  # type: ign
     """T-Grad with a layer's activation instead of the input.
 
     The output is decomposed into ``<df/da, a>`` for the activation ``a`` and one term for each
-    bias after it. A branch that does not pass through the layer, such as a skip connection around
-    it, is held constant: it counts as a bias of the operation that joins it.
+    bias after it. A branch that bypasses the layer, such as a skip connection around it, is held
+    constant: it counts as a bias of the operation that merges it.
 
     Source: Tran, Mai, Le and Le, "T-Grad: A Trustworthy Gradient Explanation for Convolutional
     Neural Networks", section 3: the decomposition that starts at layer k.
@@ -135,8 +135,8 @@ class LayerTGradAttribution(LayerAttribution, CompleteAttribution):  # type: ign
         """The T-Grad map of each sample at the layer.
 
         Args:
-            inputs: A tensor or a tuple of tensors, batch dimension first. Integers, such as
-                tokens, are allowed.
+            inputs: A tensor or a tuple of tensors, batch dimension first. Integers, such as token
+                indices, are allowed.
             target: As for ``TGradAttribution.attribute``.
             additional_forward_args: Additional arguments of ``forward_func``, held constant.
             attribute_to_layer_input: Whether to explain the layer's input instead of its output.

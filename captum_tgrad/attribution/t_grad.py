@@ -19,10 +19,9 @@ from captum_tgrad.decomposition.combine import Aggregation, Sign, check_options
 class TGradAttribution(CompleteAttribution):
     """T-Grad: attributions from the input gradient and every bias of a network.
 
-    The output is decomposed into ``<df/dx, x>`` and one term for each operation that adds
-    something of its own, such as a bias. Each term has a map and a score. The attribution is the
-    sum of the maps, by default weighted by their positive scores. It takes one forward and one
-    backward pass.
+    The output is decomposed into ``<df/dx, x>`` and one term for each operation that adds a
+    constant, such as a bias. Each term has a map and a score. The attribution is the sum of the
+    maps, by default weighted by their positive scores. It needs one forward and one backward pass.
 
     Source: Tran, Mai, Le and Le, "T-Grad: A Trustworthy Gradient Explanation for Convolutional
     Neural Networks", eq. 6 and 8. Unlike the paper, any differentiable operation is decomposed.
@@ -117,17 +116,16 @@ class TGradAttribution(CompleteAttribution):
                 of the coarsest one guides the others. On ImageNet its insertion minus deletion is
                 higher and more of it is on the object, but its peaks are narrow and its Average
                 Drop is worse. A pixel is no longer a sum of shares of scores.
-            channel_dim: The dimension of ``inputs`` that is not a place: 1 as in Captum, 2 for
-                video ``(N, T, C, H, W)``, -1 for tokens ``(N, T, E)`` and channels-last images,
-                None if all dimensions are places; a tuple with one entry for each of several
-                inputs.
+            channel_dim: The channel dimension of ``inputs``: 1 as in Captum, 2 for video
+                ``(N, T, C, H, W)``, -1 for tokens ``(N, T, E)`` and channels-last images, None if
+                there is none; a tuple with one entry for each of several inputs.
             return_convergence_delta: Whether to also return the convergence delta.
 
         Returns:
             The attributions, shaped like ``inputs``, in float32 or better. Their sum over
             channels is the map, in units of the output. Those of one sample sum to
-            ``sum_i ReLU(score_i)`` over all terms. By ``"levels"``, the map is scaled to that sum
-            and divided equally among the channels; an input without places, such as a table, has
+            ``sum_i ReLU(score_i)`` over all terms. With ``"levels"``, the map is scaled to that sum
+            and divided equally among the channels; an input without positions, such as a table, has
             the attributions of ``"paper"``. With ``return_convergence_delta``, also the convergence
             delta, shape ``(N,)``: the output minus the sum of all terms.
 
@@ -140,9 +138,9 @@ class TGradAttribution(CompleteAttribution):
                 batch; or ``sign`` or ``aggregation`` is unknown.
 
         Warns:
-            UserWarning: The terms do not add up to the output; only rounding is left of a term; an
-                operation loses the places of its input; or the network uses the channels of an
-                input as places.
+            UserWarning: The terms do not add up to the output; a term is rounding error only; an
+                operation loses the positions of its input; or the network uses the channels of an
+                input as positions.
         """
         check_options(sign, aggregation)
         explained = self._explain(inputs, target, additional_forward_args, channel_dim)

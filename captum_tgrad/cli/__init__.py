@@ -1,1 +1,1 @@
-"""The command ``captum-tgrad``: parsing, files and printing around the Python API."""
+"""The command ``captum-tgrad``: arguments, files and output around the Python API."""

@@ -1,4 +1,4 @@
-"""Which network, which of its classes and which methods the options of a command mean."""
+"""Resolves the network, the class and the methods that the options name."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ def load_for(options: argparse.Namespace) -> Classifier:
     """Loads the network.
 
     Raises:
-        ValueError: There is no such network, or a file does not serve.
-        FileNotFoundError: A file is not there.
-        ModuleNotFoundError: The network comes with an extra that is not installed.
+        ValueError: The network is unknown, or a file is invalid.
+        FileNotFoundError: A file does not exist.
+        ModuleNotFoundError: The network needs an extra that is not installed.
     """
     names = None if options.class_names is None else read_class_names(options.class_names)
     return load_classifier(options.model, options.weights, names, options.resize)
@@ -29,19 +29,19 @@ def chosen_target(options: argparse.Namespace, classifier: Classifier) -> int | 
 
 
 def chosen_methods(options: argparse.Namespace) -> list[Method]:
-    """The methods that were named, each once, or all.
+    """The named methods, each once, or all.
 
     Raises:
-        ValueError: None is named, or one that there is not.
+        ValueError: No method is named, or an unknown one.
     """
     further: dict[str, Method] = {}
     if options.config is not None:
         further = read_methods(options.config, allow_imports=options.allow_imports)
     elif options.allow_imports:
-        raise ValueError("--allow-imports is for the classes of a --config FILE: give one")
+        raise ValueError("--allow-imports applies to --config only: pass --config FILE")
     if options.methods.strip() == "all":
         return list({**METHODS, **further}.values())
     names = [name.strip() for name in options.methods.split(",") if name.strip()]
     if not names:
-        raise ValueError("--methods names none: give names separated by commas, or all")
+        raise ValueError("--methods is empty: pass names separated by commas, or all")
     return [get_method(name, further) for name in dict.fromkeys(names)]

@@ -16,13 +16,13 @@ from captum_tgrad.evaluation.report.comparison import FILES, write_comparison
 
 
 def run_compare(options: argparse.Namespace) -> int:
-    """Carries out the command.
+    """Runs the command.
 
     Returns:
-        The exit status, 0, or 1 where a method could not run.
+        The exit status, 0, or 1 if a method could not run.
 
     Raises:
-        CommandError: Something that the user named is not there or does not serve.
+        CommandError: A file, model or option is missing or invalid.
     """
     with users_mistakes():
         methods = chosen_methods(options)
@@ -33,7 +33,7 @@ def run_compare(options: argparse.Namespace) -> int:
         target = chosen_target(options, classifier)
         image = load_or_sample(options.image)
     classifier.model.to(device)
-    advice = "the changed images do not fit into memory: give a smaller --max-examples-per-batch"
+    advice = "out of memory: pass a smaller --max-examples-per-batch"
     # The metrics, and then the figures, come after the methods.
     with short_memory(advice), progress_bar(len(methods) + 2, show_progress(options)) as bar:
         begun = 0

@@ -1,4 +1,4 @@
-"""What ``captum-tgrad compare`` understands."""
+"""The options of ``captum-tgrad compare``."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def add_compare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         "compare",
         help="compare attribution methods on one image",
         description="Writes DIR/methods.png, the map of every method over the image;"
-        " DIR/curves.png, the insertion and deletion curves; DIR/table.md, five metrics and the"
-        " seconds; and DIR/report.html, all of it in one page. The exit status is 1 where a method"
+        " DIR/curves.png, the insertion and deletion curves; DIR/table.md, the metrics and the"
+        " seconds; and DIR/report.html, all of it in one page. The exit status is 1 if a method"
         " could not run.",
         epilog=examples(
             "compare photo.jpg --out compared/",

@@ -1,4 +1,4 @@
-"""Where to compute."""
+"""The device to compute on."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ _LETTERS = 150
 
 
 def choose_device(name: str | None) -> torch.device:
-    """Finds the device that is meant, and makes sure that it is there.
+    """Finds a device and checks that it is available.
 
     Args:
-        name: As PyTorch writes it, such as ``"cuda:1"``, ``"mps"`` or ``"xpu"``. None: a GPU of
-            CUDA where there is one.
+        name: A PyTorch device, such as ``"cuda:1"``, ``"mps"`` or ``"xpu"``. None: CUDA if
+            available.
 
     Raises:
-        ValueError: There is no such device here.
+        ValueError: The device is not available.
     """
     if name is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -26,14 +26,12 @@ def choose_device(name: str | None) -> torch.device:
     # PyTorch raises one of these, by device: an unknown name, a missing driver, a build without it,
     # or the meta device, which holds no numbers.
     except (RuntimeError, AssertionError, NotImplementedError, ImportError) as error:
-        raise ValueError(
-            f"the device {name!r} cannot be used here: try cpu ({_reason(error)})"
-        ) from error
+        raise ValueError(f"device {name!r} is not available: try cpu ({_reason(error)})") from error
     return device
 
 
 def _reason(error: Exception) -> str:
-    """The first sentence of an error of torch, which may go on for a page."""
+    """The first sentence of a torch error, which may be a page long."""
     said = str(error).split("\n")[0]
     if said.startswith("Could not run"):
         return "this torch was built without it"

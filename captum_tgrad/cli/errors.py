@@ -1,4 +1,4 @@
-"""Mistakes of the person who typed the command, told apart from faults of the program."""
+"""Errors of the user, as opposed to bugs of the program."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from pathlib import Path
 
 
 class CommandError(Exception):
-    """Something about the command that the user can put right; its message says what."""
+    """An error that the user can fix; the message says how."""
 
 
 @contextmanager
 def users_mistakes() -> Iterator[None]:
-    """Turns what is raised for what the user gave into ``CommandError``.
+    """Converts errors about the user's arguments to ``CommandError``.
 
-    Only for steps that read what the user named or write where the user said: elsewhere the same
-    exceptions are faults of the program and need their traceback.
+    Only for steps that read or write what the user named: elsewhere the same exceptions are bugs
+    and need their traceback.
     """
     try:
         yield
@@ -25,7 +25,7 @@ def users_mistakes() -> Iterator[None]:
 
 
 def how_to_go_on(folder: Path) -> str:
-    """The end of a message about an evaluation that ended early; empty if it has no records."""
+    """How to continue an evaluation that ended early; empty if it has no records."""
     if not any(path.stat().st_size for path in folder.glob("records*.jsonl")):
         return ""
-    return f": the records so far are in {folder}, and the same command with --resume goes on"
+    return f": the records so far are in {folder}; continue with the same command and --resume"

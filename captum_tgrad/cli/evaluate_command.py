@@ -1,4 +1,4 @@
-"""``captum-tgrad evaluate``: methods compared on a data set."""
+"""``captum-tgrad evaluate``: compares methods on a data set."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ from captum_tgrad.zoo import Classifier
 
 
 def run_evaluate(options: argparse.Namespace) -> int:
-    """Carries out the command.
+    """Runs the command.
 
     Returns:
-        The exit status, 0, or 1 where an image or a method was skipped.
+        The exit status, 0, or 1 if an image or a method was skipped.
 
     Raises:
-        CommandError: Something that the user named is not there or does not serve.
+        CommandError: A file, model or option is missing or invalid.
     """
     with users_mistakes():
         methods = chosen_methods(options)
@@ -62,7 +62,7 @@ def _evaluate(
 ) -> int:
     try:
         with short_memory(
-            "not even one image fits into memory: name another --device or a smaller --model"
+            "out of memory with a single image: use another --device or a smaller --model"
         ):
             found = evaluate(
                 classifier,
@@ -108,13 +108,13 @@ def _score_dtype(options: argparse.Namespace) -> torch.dtype:
 def _pictures(options: argparse.Namespace, classifier: Classifier) -> ImageFiles:
     if options.images == BUILT_IN:
         if options.labels is not None:
-            raise ValueError("--labels is for a folder of images: the built-in ones have theirs")
+            raise ValueError("--labels needs a folder of images: the built-in ones have labels")
         pictures = built_in_images(classifier)
     else:
         pictures = images_in(options.images, classifier, options.labels)
     if options.target == "label" and not any(label is not None for label in pictures.labels):
         raise ValueError(
-            "--target label, but no image has a label: give --labels CSV, or folders named by"
-            " their class"
+            "--target label, but no image has a label: pass --labels CSV, or use folders named"
+            " after classes"
         )
     return pictures

@@ -1,4 +1,4 @@
-"""What ``captum-tgrad evaluate`` understands."""
+"""The options of ``captum-tgrad evaluate``."""
 
 from __future__ import annotations
 
@@ -25,13 +25,12 @@ def add_evaluate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser = commands.add_parser(
         "evaluate",
         help="compare attribution methods on a data set",
-        description="Scores every method on every image by Insertion, Deletion, Average Drop and"
-        " Increase in Confidence, and writes DIR/records*.jsonl, one line for each image and"
-        " method as soon as it is done, then DIR/summary.json, DIR/summary.csv, DIR/table.md,"
-        " DIR/metrics.png, DIR/seconds.png, and DIR/report.html, a page with all of these and the"
-        " maps of three images."
-        " Under torchrun the images are divided among the processes. The exit"
-        " status is 1 where an image or a method was skipped.",
+        description="Scores every method on every image by Insertion, Deletion, their difference,"
+        " Average Drop and Increase in Confidence. Writes DIR/records*.jsonl, one line for each"
+        " image and method as soon as it is done, then DIR/summary.json, DIR/summary.csv,"
+        " DIR/table.md, DIR/metrics.png, DIR/seconds.png, and DIR/report.html, a page with all of"
+        " these and the maps of three images. Under torchrun, the images are divided among the"
+        " processes. The exit status is 1 if an image or a method was skipped.",
         epilog=examples(
             "evaluate photos/ --out results/ --quick",
             "evaluate photos/ --out results/ --resume --methods t_grad,grad_cam --budget 30m",
@@ -45,21 +44,19 @@ def add_evaluate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         type=lambda text: str(named_path(text)),
         default="built-in",
         metavar="IMAGES",
-        help="a folder of images, or of one folder for each class; built-in: 20 labeled ImageNet"
-        " images (default: %(default)s)",
+        help="folder of images, or of one folder per class; built-in: 20 labeled ImageNet images"
+        " (default: %(default)s)",
     )
     parser.add_argument(
-        "--out", type=named_path, required=True, metavar="DIR", help="the folder to write to"
+        "--out", type=named_path, required=True, metavar="DIR", help="output folder"
     )
-    parser.add_argument(
-        "--resume", action="store_true", help="go on with the records that are in DIR"
-    )
+    parser.add_argument("--resume", action="store_true", help="continue the records in DIR")
     parser.add_argument(
         "--budget",
         type=duration,
         metavar="TIME",
-        help="stop after such a time, as in 90s, 30m or 2h; images are taken in random order, so"
-        " that the table is valid whenever it ends (--resume goes on)",
+        help="time limit, such as 90s, 30m or 2h; images are processed in random order, so the"
+        " table is valid at any time (continue with --resume)",
     )
     _add_protocol(parser)
     parser.add_argument(
@@ -74,29 +71,28 @@ def add_evaluate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def _add_protocol(parser: argparse.ArgumentParser) -> None:
-    """What numbers depend on."""
-    group = parser.add_argument_group("the protocol")
+    """Adds the options that the numbers depend on."""
+    group = parser.add_argument_group("protocol")
     add_methods_options(group)
     group.add_argument(
         "--labels",
         type=named_path,
         metavar="CSV",
-        help="a file with the path of an image in IMAGES and its class on each line",
+        help="CSV file with an image path relative to IMAGES and its class per line",
     )
     group.add_argument(
         "--boxes",
         type=Path,
         metavar="CSV",
-        help="where the object is: a file with the path of an image in IMAGES and its boxes"
-        " (x0 y0 x1 y1 in pixels, joined by ;) on each line, or a folder of Pascal VOC's XML files;"
-        " adds Pointing Game, Energy in Mask, Mass Accuracy and Rank Accuracy",
+        help="object boxes: a CSV file with an image path relative to IMAGES and its boxes (x0 y0"
+        " x1 y1 in pixels, joined by ;) per line, or a folder of Pascal VOC XML files; adds"
+        " Pointing Game, Energy in Mask, Mass Accuracy and Rank Accuracy",
     )
     group.add_argument(
         "--target",
         choices=["predicted", "label"],
         default="predicted",
-        help="explain the class that the network chooses, or the image's label (default:"
-        " %(default)s)",
+        help="explain the predicted class or the image's label (default: %(default)s)",
     )
     group.add_argument(
         "--limit", type=positive, metavar="N", help="only the first N images (default: all)"
@@ -105,26 +101,32 @@ def _add_protocol(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--quick",
         action="store_true",
-        help=f"{QUICK_STEPS} steps: a sixteenth of the time; means change by less than 0.01",
+        help=f"224/{QUICK_STEPS} = 16 times fewer steps; means change by less than 0.01",
     )
-    group.add_argument("--score", choices=["softmax", "logit"], default="softmax")
+    group.add_argument(
+        "--score",
+        choices=["softmax", "logit"],
+        default="softmax",
+        help="score images by the target's probability or logit (default: %(default)s)",
+    )
     group.add_argument(
         "--score-dtype",
         choices=["float32", "bfloat16"],
         default="float32",
-        help="bfloat16: score images in half precision, which is faster on hardware that supports"
-        " it; maps stay in float32 (default: %(default)s)",
+        help="bfloat16: score images in half precision, faster on hardware that supports it; maps"
+        " stay in float32 (default: %(default)s)",
     )
     group.add_argument(
         "--ties",
         choices=["stable", "group"],
         default="stable",
-        help="pixels of equal importance go in raster order, or together (default: %(default)s)",
+        help="replace pixels of equal importance in raster order, or together (default:"
+        " %(default)s)",
     )
     group.add_argument(
         "--seed",
         type=not_negative,
         default=0,
         metavar="N",
-        help="of all randomness, 0 or more (default: %(default)s)",
+        help="random seed, 0 or more (default: %(default)s)",
     )

@@ -39,19 +39,19 @@ _SECONDS_BEFORE_PROGRESS = 2.0
 
 
 def run_explain(options: argparse.Namespace) -> int:
-    """Carries out the command.
+    """Runs the command.
 
     Returns:
-        The exit status, 0, or 1 where an image was skipped.
+        The exit status, 0, or 1 if an image was skipped.
 
     Raises:
-        CommandError: Something that the user named is not there or does not serve.
+        CommandError: A file, model or option is missing or invalid.
     """
     with users_mistakes():
         # The cheap checks first: a mistyped image should not wait for a network to load.
         pictures, skipped = readable(options.images)
         if options.rival is not None and not options.page:
-            raise ValueError("--rival is for the page: give --page, too")
+            raise ValueError("--rival applies to the page: also pass --page")
         jobs = plan_jobs(pictures, options.out, options.layers is not None, options.page)
         device = choose_device(options.device)
         classifier = load_for(options)
@@ -109,7 +109,7 @@ def _rival(options: argparse.Namespace, classifier: Classifier, target: int | No
         return bool(options.page) and len(classifier.class_names) > 1
     rival = resolve_target(options.rival, classifier.class_names)
     if rival == target:
-        raise ValueError(f"--rival {options.rival} is the class that is explained: name another")
+        raise ValueError(f"--rival {options.rival} is the explained class: pass another")
     return rival
 
 
@@ -121,7 +121,7 @@ def _explained(
     options: argparse.Namespace,
 ) -> list[Explanation]:
     with short_memory(
-        f"{len(images)} images at a time do not fit into memory: give a smaller --batch-size"
+        f"out of memory with {len(images)} images at a time: pass a smaller --batch-size"
     ):
         return explain(
             classifier,

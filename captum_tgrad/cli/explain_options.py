@@ -1,4 +1,4 @@
-"""What ``captum-tgrad explain`` understands."""
+"""The options of ``captum-tgrad explain``."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ def add_explain(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     """Adds the command."""
     parser = commands.add_parser(
         "explain",
-        help="draw which parts of images speak for a class",
-        description="Writes DIR/NAME.png, a figure, and DIR/NAME.npy, the T-Grad map as an array of"
-        " height x width, for every image, and prints what the network's answer is made of. The"
-        " exit status is 1 where an image was skipped because it cannot be read.",
+        help="draw the evidence for a class in images",
+        description="For every image, writes DIR/NAME.png, a figure, and DIR/NAME.npy, the T-Grad"
+        " map as an array of height x width, and prints the terms of the output. The exit status is"
+        " 1 if an image was skipped because it cannot be read.",
         epilog=examples(
             "explain photo.jpg",
             "explain photos/ --out explained/ --target tabby --layers --page",
@@ -38,8 +38,8 @@ def add_explain(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         "--aggregation",
         choices=["paper", "levels"],
         default="paper",
-        help="how the terms become one map: weighted with their scores as in the paper, or each"
-        " resolution alike and the coarsest as a guide (default: %(default)s)",
+        help="how terms are combined: weighted by their scores as in the paper, or all resolutions"
+        " equally, guided by the coarsest (default: %(default)s)",
     )
     parser.add_argument(
         "--layers",
@@ -47,20 +47,20 @@ def add_explain(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         type=positive,
         const=_LAYERS,
         metavar="N",
-        help="also write DIR/NAME-layers.png: the maps of the input and of the N - 1 terms that"
-        f" speak most for the class, and the scores of all (N is {_LAYERS} where it is not given)",
+        help="also write DIR/NAME-layers.png: the maps of the input and of the N - 1 largest terms"
+        f" for the class, and the scores of all terms (default N: {_LAYERS})",
     )
     parser.add_argument(
         "--page",
         action="store_true",
-        help="also write DIR/NAME.html: a page to walk through the explanation term by term, in one"
-        " file that any browser opens; its map is that of --aggregation paper, a sum of the terms'",
+        help="also write DIR/NAME.html: a self-contained page to walk through the explanation term"
+        " by term; its map is that of --aggregation paper",
     )
     parser.add_argument(
         "--rival",
         metavar="CLASS",
-        help="the class, by name or number, that the page compares with the explained one"
-        " (default: the most probable other class)",
+        help="name or index of the class that the page compares with the explained one (default:"
+        " the most probable other class)",
     )
     parser.add_argument(
         "--batch-size",

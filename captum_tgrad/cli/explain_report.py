@@ -1,4 +1,4 @@
-"""What ``explain`` found, as a page and as plain numbers."""
+"""Result of ``explain``, as a page and as plain numbers."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ if TYPE_CHECKING:
 
 REPORT = "report.html"
 MOST_IMAGES = 50
-"""So many images are in a report: it holds their figures, about 0.1 MB each."""
+"""The maximum number of images in a report, which embeds their figures, about 0.1 MB each."""
 
 _MAP = (
-    "The map is brightest where the evidence for the class is. Its scale is its own: it shows where"
-    " evidence is, not how much."
+    "Bright regions are evidence for the class. The map has its own scale: it shows where evidence"
+    " is, not how much."
 )
 _LAYERS = (
-    "Each map is the evidence of one term for the class, with the term's score above it, on a scale"
-    " of its own. The bars are the scores of all terms from the input to the output: orange ones"
-    " raise the logit, violet ones lower it. Large ones often come in pairs that cancel."
+    "Each map is the evidence of one term for the class, on its own scale, with the term's score"
+    " above it. The bars are the scores of all terms in forward order: orange bars raise the logit,"
+    " violet bars lower it. Large terms often come in pairs that cancel."
 )
 _SUM = "The logit is the sum of the three parts; the residual is what no term explains"
-_TERMS = "The largest terms: what they add to the logit, and their share of all positive scores"
+_TERMS = "The largest terms with their scores and their shares of all positive scores"
 
 
 class ExplainReport:
@@ -35,22 +35,22 @@ class ExplainReport:
 
     Args:
         model: The name of the classifier.
-        images: How many images there are.
+        images: The number of images.
     """
 
     def __init__(self, model: str, images: int) -> None:
-        shown = f", of which the first {MOST_IMAGES} are here" if images > MOST_IMAGES else ""
+        shown = f"; the first {MOST_IMAGES} images are shown" if images > MOST_IMAGES else ""
         count = "1 image" if images == 1 else f"{images} images"
         self._report = Report(f"{count} explained by T-Grad", f"The network is {model}{shown}.")
         self._count = 0
 
     def add(self, job: Job, explanation: Explanation, figures: Mapping[str, Figure]) -> None:
-        """Adds an image, unless there are enough.
+        """Adds an image, unless the report is full.
 
         Args:
-            job: Its title.
-            explanation: What was found.
-            figures: ``"map"``, and ``"layers"`` where it was asked for.
+            job: The image.
+            explanation: Its explanation.
+            figures: ``"map"``, and ``"layers"`` if requested.
         """
         self._count += 1
         if self._count > MOST_IMAGES:
@@ -88,7 +88,7 @@ class ExplainReport:
 
 
 def numbers_of(job: Job, explanation: Explanation) -> dict[str, Any]:
-    """What was found as plain dicts, lists, strings and numbers."""
+    """The explanation as plain dicts, lists, strings and numbers."""
     parts = ("logit", "input_score", "bias_score", "residual", "input_share", "bias_share")
     return {
         "image": job.title,

@@ -18,7 +18,7 @@ def examples(*commands: str) -> str:
     """The end of a command's help.
 
     Args:
-        commands: Each as it is typed, without the name of the program.
+        commands: The commands without the name of the program.
 
     Example:
         >>> print(examples("explain cup.jpg"))

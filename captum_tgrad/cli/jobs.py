@@ -1,4 +1,4 @@
-"""Which image goes into which files."""
+"""The output files of each image."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _SAMPLE_STEM = "coffee"
 
 @dataclass(frozen=True)
 class Job:
-    """An image to explain, and where its results go.
+    """An image to explain, and its output files.
 
     Attributes:
         picture: Its file; None for the built-in sample.
-        figure_path: For the figure, ending in ``.png``.
-        map_path: For the map, ending in ``.npy``.
-        layers_path: For the figure of the terms by layer, ending in ``-layers.png``; or None.
-        page_path: For the page to walk through, ending in ``.html``; or None.
+        figure_path: The figure, ``.png``.
+        map_path: The map, ``.npy``.
+        layers_path: The figure of the terms by layer, ``-layers.png``; or None.
+        page_path: The walkthrough page, ``.html``; or None.
     """
 
     picture: Path | None
@@ -37,18 +37,18 @@ class Job:
 
     @property
     def title(self) -> str:
-        """What the report is headed by."""
+        """The heading of the report."""
         return title_of(self.picture)
 
     @property
     def results(self) -> str:
-        """Where the results are, for the end of the report."""
+        """The last line of the report, which names the output files."""
         *first, last = map(str, self.paths)
         return f"  written: {', '.join(first)} and {last}"
 
     @property
     def paths(self) -> tuple[Path, ...]:
-        """All files to be written."""
+        """All output files."""
         further = filter(None, (self.layers_path, self.page_path))
         return (self.figure_path, self.map_path, *further)
 
@@ -61,11 +61,11 @@ def readable(pictures: Sequence[Path]) -> tuple[list[Path], dict[Path, str]]:
     """The images among files and in folders, and why others cannot be read.
 
     Args:
-        pictures: Files, or folders, of which the images directly in them are taken.
+        pictures: Files or folders, whose images at the top level are used.
 
     Raises:
-        FileNotFoundError: No image is there.
-        ValueError: None can be read, or a folder holds none.
+        FileNotFoundError: No image exists.
+        ValueError: No image can be read, or a folder holds none.
     """
     files: list[Path] = []
     for picture in pictures:
@@ -74,7 +74,7 @@ def readable(pictures: Sequence[Path]) -> tuple[list[Path], dict[Path, str]]:
             continue
         inside = images_among(picture.iterdir())
         if not inside:
-            raise ValueError(f"there is no image in {picture}: name another folder, or files")
+            raise ValueError(f"no image found in {picture}: pass another folder, or files")
         files += inside
     found, skipped = [], {}
     for file in dict.fromkeys(files):
@@ -93,22 +93,21 @@ def readable(pictures: Sequence[Path]) -> tuple[list[Path], dict[Path, str]]:
 def plan_jobs(
     pictures: Sequence[Path], out: Path, layers: bool = False, page: bool = False
 ) -> list[Job]:
-    """Gives each image files of its own.
+    """Assigns output files to each image.
 
     Args:
-        pictures: None at all means the built-in sample.
-        out: The folder for the results, made later if it is not there.
-        layers: Whether there is to be a figure of the terms by layer.
-        page: Whether there is to be a page to walk through.
+        pictures: The image files; empty for the built-in sample.
+        out: The output folder, which is created later.
+        layers: Whether to draw a figure of the terms by layer.
+        page: Whether to write a walkthrough page.
 
     Returns:
-        A job for each image, in their order. Where a file of the second would have the name of
-        one of the first, as with equal stems, it gets ``STEM-2``.
+        A job for each image, in their order. If file names would collide, as with equal stems, the
+        second image gets ``STEM-2``.
 
     Raises:
-        FileNotFoundError: An image is not there.
-        ValueError: A file is not an image, ``out`` is a file, or a result would take the place of
-            an image.
+        FileNotFoundError: An image does not exist.
+        ValueError: A file is not an image, ``out`` is a file, or a result would overwrite an image.
     """
     each: Sequence[Path | None] = pictures or [None]
     stems = _distinct_stems(
@@ -130,12 +129,11 @@ def plan_jobs(
 
 
 def check_files(pictures: Sequence[Path], out: Path, results: Sequence[Path] = ()) -> None:
-    """Makes sure that images can be read, and that writing the results harms nothing.
+    """Checks that images can be read, and that the results overwrite no image.
 
     Raises:
-        FileNotFoundError: An image is not there.
-        ValueError: A file is not an image, ``out`` is a file, or a result would take the place of
-            an image.
+        FileNotFoundError: An image does not exist.
+        ValueError: A file is not an image, ``out`` is a file, or a result would overwrite an image.
     """
     for picture in pictures:
         check_image(picture)
@@ -143,9 +141,7 @@ def check_files(pictures: Sequence[Path], out: Path, results: Sequence[Path] = (
     sources = {picture.resolve() for picture in pictures}
     for result in results:
         if result.resolve() in sources:
-            raise ValueError(
-                f"the figure {result} would take the place of an image: name another --out"
-            )
+            raise ValueError(f"the figure {result} would overwrite an image: use another --out")
 
 
 def load_or_sample(picture: Path | None) -> Image:
@@ -154,14 +150,14 @@ def load_or_sample(picture: Path | None) -> Image:
 
 
 def title_of(picture: Path | None) -> str:
-    """What an image is called."""
+    """The title of an image."""
     return "coffee (the built-in sample)" if picture is None else str(picture)
 
 
 def _distinct_stems(stems: Sequence[str], suffixes: Sequence[str]) -> list[str]:
-    """Numbers stems whose files would be others' too.
+    """Numbers stems whose output files would collide.
 
-    So would names that differ in case only: some disks see no difference.
+    Names that differ in case only count as equal, for case-insensitive file systems.
     """
 
     def files(stem: str) -> set[str]:

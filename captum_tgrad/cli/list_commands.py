@@ -1,4 +1,4 @@
-"""``captum-tgrad methods`` and ``captum-tgrad models``: what there is."""
+"""``captum-tgrad methods`` and ``captum-tgrad models``."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def run_methods(options: argparse.Namespace) -> None:
 
 
 def run_models(options: argparse.Namespace) -> None:
-    """Lists the networks that ``--model`` takes."""
+    """Lists the networks for ``--model``."""
     from captum_tgrad.zoo.listing import listed_models
 
     models = listed_models()
@@ -56,9 +56,9 @@ def run_models(options: argparse.Namespace) -> None:
 
 
 def columns(headings: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> str:
-    """A table of texts in lines of at most ``width`` letters.
+    """A table of texts in lines of at most ``width`` characters.
 
-    The widest columns are narrowed until the lines fit, as far as their longest words let them.
+    The widest columns are narrowed until the lines fit, but not below their longest words.
 
     Example:
         >>> print(columns(["name", "cost"], [["a", "one pass"]], 9))
@@ -97,4 +97,4 @@ def _needs(extra: str, installed: bool) -> str:
 
 def _say_how_to_install(options: argparse.Namespace, extras: Sequence[str]) -> None:
     if extras:
-        say(options, f'\npip install "captum-tgrad[{",".join(extras)}]"')
+        say(options, f'\nTo install, run in the clone: pip install ".[{",".join(extras)}]"')

@@ -1,4 +1,4 @@
-"""What ``captum-tgrad methods`` and ``captum-tgrad models`` understand."""
+"""The options of ``captum-tgrad methods`` and ``captum-tgrad models``."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from captum_tgrad.cli.help_text import HelpWithExamples, examples
 
 _COMMANDS = {
     "methods": (
-        "list the attribution methods, what they cost, and where they are from",
-        "Lists the methods that compare, evaluate and sanity-check take by name.",
+        "list the attribution methods with their cost and source",
+        "Lists the methods that compare, evaluate and sanity-check accept by name.",
     ),
     "models": (
-        "list the networks that --model takes",
-        "Lists the networks with their size, the cost of a forward pass, and where their ImageNet"
-        " weights are from.",
+        "list the networks for --model",
+        "Lists the networks with their size, the cost of a forward pass, and the source of their"
+        " ImageNet weights.",
     ),
 }
 

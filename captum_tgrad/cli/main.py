@@ -1,4 +1,4 @@
-"""What the command ``captum-tgrad`` understands."""
+"""The command ``captum-tgrad``."""
 
 from __future__ import annotations
 
@@ -28,11 +28,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command line.
 
     Args:
-        arguments: What was typed after the program's name. None: what this process was given.
+        arguments: The arguments after the program's name. None: those of this process.
 
     Returns:
-        The exit status, 0, 1 where ``compare`` or ``evaluate`` skipped something, or 2 where the
-        command cannot be carried out as it was typed.
+        The exit status, 0, 1 if an image or method was skipped, or 2 for an error in the command.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -53,8 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not _is_short_memory(error):
             raise
         print(
-            f"{_PROGRAM}: error: the memory does not suffice: close other programs, or name another"
-            " --device or a smaller --model",
+            f"{_PROGRAM}: error: out of memory: use another --device or a smaller --model",
             file=sys.stderr,
         )
         return _USAGE_ERROR
@@ -102,7 +100,7 @@ def _is_short_memory(error: Exception) -> bool:
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser whose messages hold nothing that a terminal obeys."""
+    """A parser that escapes control characters in messages."""
 
     def error(self, message: str) -> NoReturn:
         super().error(printable(message))
@@ -111,7 +109,7 @@ class _Parser(argparse.ArgumentParser):
 def _parser() -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = _Parser(
         prog=_PROGRAM,
-        description="Explains convolutional networks with T-Grad.",
+        description="Explains image classifiers with T-Grad.",
         allow_abbrev=False,
     )
     parser.add_argument(

@@ -1,4 +1,4 @@
-"""Memory that does not suffice, as something that the user can put right."""
+"""Reports out-of-memory errors as errors that the user can fix."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from captum_tgrad.cli.errors import CommandError
 
 @contextmanager
 def short_memory(advice: str) -> Iterator[None]:
-    """Turns an error of CUDA, Python or the CPU's allocator into ``CommandError``.
+    """Converts out-of-memory errors to ``CommandError``.
 
     Args:
-        advice: What does not fit, and what to do about it.
+        advice: What does not fit, and how to fix it.
     """
     try:
         yield

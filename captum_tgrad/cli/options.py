@@ -1,4 +1,4 @@
-"""Options that several commands have."""
+"""Options of several commands."""
 
 from __future__ import annotations
 
@@ -7,64 +7,62 @@ from pathlib import Path
 
 
 def add_common_options(parser: argparse.ArgumentParser) -> None:
-    """Adds where to compute, what is printed, and which network is meant."""
+    """Adds the options for the device, for printed output and for the network."""
     parser.add_argument(
         "--device",
         metavar="DEVICE",
-        help="where to compute, such as cpu, cuda:1, mps or xpu (default: cuda where it is)",
+        help="device, such as cpu, cuda:1, mps or xpu (default: cuda if available)",
     )
-    group = parser.add_argument_group("what is printed")
-    group.add_argument(
-        "--json", action="store_true", help="print the results as JSON, and nothing else"
-    )
+    group = parser.add_argument_group("output")
+    group.add_argument("--json", action="store_true", help="print only the results, as JSON")
     group.add_argument(
         "--quiet",
         action="store_true",
-        help="print nothing but errors and what was skipped, and draw no progress bar",
+        help="print only errors and skipped items, without a progress bar",
     )
-    group = parser.add_argument_group("the network")
+    group = parser.add_argument_group("network")
     group.add_argument(
         "--model",
         default="efficientnet_lite0",
         metavar="NAME",
         help="efficientnet_lite0, efficientnet_lite1, efficientnet_lite2, squeezenet1_1, or"
-        " torchvision:NAME for any classifier of torchvision, such as torchvision:resnet50"
+        " torchvision:NAME for any torchvision classifier, such as torchvision:resnet50"
         " (default: %(default)s)",
     )
     group.add_argument(
         "--weights",
         type=named_path,
         metavar="FILE",
-        help="weights, saved with torch.save(model.state_dict(), FILE) (default: the published)",
+        help="weights saved with torch.save(model.state_dict(), FILE) (default: published weights)",
     )
     group.add_argument(
         "--resize",
         choices=["crop", "squash", "pad"],
         default="crop",
-        help="what the network sees of an image: a square from its middle, or all of it, squashed"
-        " into a square or with a border around it (default: %(default)s, as it was trained)",
+        help="how an image is made square: center crop, resize without aspect ratio, or resize"
+        " with a border (default: %(default)s, as in training)",
     )
     group.add_argument(
         "--class-names",
         type=named_path,
         metavar="FILE",
-        help="the names of the classes, one a line (default: those of ImageNet)",
+        help="class names, one per line (default: ImageNet)",
     )
 
 
 def add_out_option(options: argparse._ActionsContainer, default: str) -> None:
-    """Adds where results are written to."""
+    """Adds the output folder."""
     options.add_argument(
         "--out",
         type=named_path,
         default=Path(default),
         metavar="DIR",
-        help="the folder to write to (default: %(default)s)",
+        help="output folder (default: %(default)s)",
     )
 
 
 def add_pictures(options: argparse._ActionsContainer, or_folders: str = "") -> None:
-    """Adds the images of commands that take several."""
+    """Adds the images of commands that accept several."""
     options.add_argument(
         "images",
         nargs="*",
@@ -75,27 +73,27 @@ def add_pictures(options: argparse._ActionsContainer, or_folders: str = "") -> N
 
 
 def add_target_option(options: argparse._ActionsContainer) -> None:
-    """Adds which class is to be explained."""
+    """Adds the class to explain."""
     options.add_argument(
         "--target",
         metavar="CLASS",
-        help="index or name of the class to explain (default: the one that the network chooses)",
+        help="index or name of the class to explain (default: the predicted class)",
     )
 
 
 def add_methods_options(options: argparse._ActionsContainer) -> None:
-    """Adds which methods are compared."""
+    """Adds the methods to compare."""
     options.add_argument(
         "--methods",
         default="all",
         metavar="NAMES",
-        help="names of methods, separated by commas, or all (default: %(default)s)",
+        help="method names, separated by commas, or all (default: %(default)s)",
     )
     options.add_argument(
         "--config",
         type=named_path,
         metavar="FILE",
-        help="a TOML file with further methods; it is code: give none that you do not trust",
+        help="TOML file with further methods; it can run code: use only files that you trust",
     )
     options.add_argument(
         "--allow-imports",
@@ -103,54 +101,56 @@ def add_methods_options(options: argparse._ActionsContainer) -> None:
         type=_package,
         default=[],
         metavar="PACKAGE",
-        help="let --config name classes of this package, too, besides captum, pytorch_grad_cam and"
-        " captum_tgrad; may be given several times",
+        help="also allow --config to import classes of this package, in addition to captum,"
+        " pytorch_grad_cam and captum_tgrad; repeatable",
     )
 
 
 def add_n_steps_option(options: argparse._ActionsContainer) -> None:
-    """Adds how finely the curves are walked."""
+    """Adds the number of steps of the curves."""
     options.add_argument(
         "--n-steps",
         type=positive,
         default=224,
         metavar="N",
-        help="steps of the curves (default: %(default)s)",
+        help="steps of the insertion and deletion curves (default: %(default)s)",
     )
 
 
 def add_max_examples_option(options: argparse._ActionsContainer) -> None:
-    """Adds how many changed images are scored at a time."""
+    """Adds the batch size of perturbed images."""
     options.add_argument(
         "--max-examples-per-batch",
         type=positive,
         metavar="N",
-        help="changed images scored at a time; changes no number (default: 8 on a CPU, 64 on a"
-        " GPU)",
+        help="perturbed images per forward pass; does not change results (default: 8 on a CPU, 64"
+        " on a GPU)",
     )
 
 
 def named_path(text: str) -> Path:
-    """A path, which the empty name is not: it would stand for the working folder."""
+    """A path; an empty name is rejected, since it would mean the working directory."""
     if not text.strip():
-        raise argparse.ArgumentTypeError(f"is empty ({text!r}): give the name of a file or folder")
+        raise argparse.ArgumentTypeError(f"is empty ({text!r}): pass the name of a file or folder")
     return Path(text)
 
 
 def _package(text: str) -> str:
     if not all(part.isidentifier() for part in text.split(".")):
-        raise argparse.ArgumentTypeError(f"{text!r} is no package: give a name as in import NAME")
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a package: pass a name as in import NAME"
+        )
     return text
 
 
 def positive(text: str) -> int:
-    """A whole number above 0."""
-    return _at_least(1, text, "a whole number above 0")
+    """An integer above 0."""
+    return _at_least(1, text, "a positive integer")
 
 
 def not_negative(text: str) -> int:
-    """A whole number, 0 or above."""
-    return _at_least(0, text, "0 or a whole number above it")
+    """An integer of 0 or more."""
+    return _at_least(0, text, "an integer of 0 or more")
 
 
 def _at_least(least: int, text: str, wanted: str) -> int:
@@ -171,5 +171,5 @@ def duration(text: str) -> float:
     except ValueError:
         seconds = 0.0
     if not 0 < seconds < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is no time: give one such as 90s, 30m or 2h")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a time: pass 90s, 30m or 2h")
     return seconds

@@ -1,4 +1,4 @@
-"""What a command prints in the end: a table and a verdict, or JSON, or nothing."""
+"""The final output of a command: a table and a verdict, or JSON, or nothing."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ _NARROWEST = 40
 
 
 def line_width() -> int:
-    """How many letters fit into a line: those of the terminal, and at most 100."""
+    """The line width: that of the terminal, but at most 100 characters."""
     return max(_NARROWEST, min(_WIDTH, shutil.get_terminal_size((_WIDTH, 24)).columns))
 
 
 def say(options: argparse.Namespace, text: str = "") -> None:
-    """Prints a text for people, unless ``--json`` or ``--quiet`` is given."""
+    """Prints a text, unless ``--json`` or ``--quiet`` is set."""
     if not options.json and not options.quiet:
         print(text)
 
 
 def say_wrapped(options: argparse.Namespace, text: object) -> None:
-    """The same, in lines that fit a terminal; characters that it would obey are escaped."""
+    """The same, wrapped to the terminal, with control characters escaped."""
     say(options, textwrap.fill(printable(text), line_width(), break_on_hyphens=False))
 
 
 def fitted(text: str) -> str:
-    """A text whose long lines are broken to fit a terminal, the rest of each indented."""
+    """A text wrapped to the terminal, with continuation lines indented."""
     return "\n".join(
         textwrap.fill(
             line,
@@ -56,15 +56,15 @@ def say_results(options: argparse.Namespace, heading: str, summary: dict[str, An
     """Prints the means of a summary and the verdict, or the summary as JSON.
 
     Args:
-        options: Of the command.
-        heading: What the numbers are of.
+        options: The options of the command.
+        heading: The model and the images or the class.
         summary: As from ``summarize``.
     """
     from captum_tgrad.evaluation.report.table import table_of
     from captum_tgrad.evaluation.report.text_table import text_table
     from captum_tgrad.evaluation.report.verdict import verdict
 
-    say_wrapped(options, f"{heading}: means, * the best. An arrow points to better.")
+    say_wrapped(options, f"{heading}: means. * marks the best; arrows show the better direction.")
     say(options)
     say(options, text_table(table_of(summary, brief=True), line_width()))
     say(options)
@@ -90,13 +90,13 @@ def say_seen(
 
 
 def say_written(options: argparse.Namespace, folder: Path, names: Iterable[str]) -> None:
-    """Says which of the files are there."""
+    """Prints which of the files exist."""
     there = [name for name in names if (folder / name).is_file()]
     say_wrapped(options, f"written to {folder}: {', '.join(there)}")
 
 
 def print_json(options: argparse.Namespace, value: Any) -> None:
-    """Prints a value for machines, if ``--json`` is given; numbers that are not finite are null."""
+    """Prints a value as JSON, if ``--json`` is set; non-finite numbers are null."""
     if options.json:
         from captum_tgrad.evaluation.storage.records import as_json
 
@@ -104,12 +104,14 @@ def print_json(options: argparse.Namespace, value: Any) -> None:
 
 
 def say_skipped(skipped: Sequence[tuple[object, object]]) -> int:
-    """Says on the standard error what was skipped, and why; returns the exit status, 0 or 1."""
+    """Prints on standard error what was skipped, and why; returns the exit status, 0 or 1."""
     for what, reason in skipped:
-        print(f"skipped: {printable(what)}: {printable(reason)}", file=sys.stderr)
+        # Most messages about a file begin with its path.
+        named = f"{what}: " if not str(reason).startswith(str(what)) else ""
+        print(f"skipped: {printable(f'{named}{reason}')}", file=sys.stderr)
     return 1 if skipped else 0
 
 
 def show_progress(options: argparse.Namespace) -> bool | None:
-    """Whether there is a progress bar: on a terminal, and not with ``--quiet``."""
+    """Whether to show a progress bar: on a terminal, unless ``--quiet`` is set."""
     return False if options.quiet else None

@@ -1,4 +1,4 @@
-"""``captum-tgrad sanity-check``: a map while the network forgets what it has learned."""
+"""``captum-tgrad sanity-check``: a map under parameter randomization."""
 
 from __future__ import annotations
 
@@ -33,6 +33,7 @@ from captum_tgrad.evaluation.methods.method import black_image
 from captum_tgrad.evaluation.report.text_table import text_table
 from captum_tgrad.sanity_checks import RandomizationStep, cascading_randomization
 from captum_tgrad.sanity_checks.blocks import block_names
+from captum_tgrad.sanity_checks.layers import layers_from_the_output
 from captum_tgrad.visualization import cascade_figure
 from captum_tgrad.zoo import Classifier
 
@@ -44,10 +45,10 @@ _ENDINGS = (".html", ".png", ".csv")
 
 
 def run_sanity_check(options: argparse.Namespace) -> None:
-    """Carries out the command.
+    """Runs the command.
 
     Raises:
-        CommandError: Something that the user named is not there or does not serve.
+        CommandError: A file, model or option is missing or invalid.
     """
     with users_mistakes():
         method = get_method(options.method)
@@ -55,7 +56,7 @@ def run_sanity_check(options: argparse.Namespace) -> None:
         check_files(options.images, options.out, [path])
         pictures = options.images or [None]
         if options.columns < 2:
-            raise ValueError("--columns must be 2 or more: the trained network and another")
+            raise ValueError("--columns must be 2 or more: the trained and a randomized network")
         device = choose_device(options.device)
         classifier = load_for(options)
         target = chosen_target(options, classifier)
@@ -63,18 +64,19 @@ def run_sanity_check(options: argparse.Namespace) -> None:
     model = classifier.model.to(device)
     inputs = torch.stack([classifier.preprocess(image) for image in images]).to(device)
     with torch.no_grad():
-        # A model may overwrite what it is given.
+        # Models may overwrite their inputs in place.
         predicted = model(inputs.clone()).argmax(dim=1)
     targets = predicted if target is None else torch.full_like(predicted, target)
-    advice = "the images do not fit into memory: give fewer, or a smaller --model"
+    advice = "out of memory: pass fewer images or a smaller --model"
     with short_memory(advice), progress_bar(None, show_progress(options)) as bar:
         steps = _finished(_started(options, classifier, method, inputs, targets), bar)
+        full = _is_full(steps, options.mode, model, inputs)
         bar.say("figure")
-        _write(options, path, classifier, method, images, targets, steps)
+        _write(options, path, classifier, method, images, targets, steps, full)
         bar.update(1)
     say(options, text_table(means_table(steps), line_width()))
     say(options)
-    say_wrapped(options, outcome_of(steps))
+    say_wrapped(options, outcome_of(steps, full))
     say_seen(options, classifier, list(zip(pictures, images, strict=True)))
     say_written(options, options.out, [path.with_suffix(end).name for end in _ENDINGS])
     print_json(options, as_numbers(steps, [title_of(picture) for picture in pictures]))
@@ -88,6 +90,7 @@ def _write(
     images: Sequence[Image],
     targets: Tensor,
     steps: Sequence[RandomizationStep],
+    full: bool,
 ) -> None:
     """Writes the figure and the numbers."""
     with users_mistakes():
@@ -107,7 +110,7 @@ def _write(
             path.with_suffix(".csv").write_text(as_csv(steps, titles), encoding="utf-8")
         count = f"{len(images)} image{'s'[: len(images) != 1]}"
         with writing(path.with_suffix(".html")):
-            page(steps, figure, f"{classifier.name}, {count}", method.title).write(
+            page(steps, figure, f"{classifier.name}, {count}", method.title, full).write(
                 path.with_suffix(".html")
             )
 
@@ -119,7 +122,7 @@ def _started(
     inputs: Tensor,
     targets: Tensor,
 ) -> Iterator[RandomizationStep]:
-    """The steps, once it is clear that the method and the layers serve, and extras are there."""
+    """The steps; errors about the method, layers or extras are raised before the first one."""
     black = black_image(classifier)
     with users_mistakes():
         steps = cascading_randomization(
@@ -146,13 +149,27 @@ def _finished(steps: Iterator[RandomizationStep], bar: Bar) -> list[Randomizatio
 
 
 class _AsAttribution:
-    """A method by name in the form of Captum's: built from a model, with ``attribute``."""
+    """Adapts a method to Captum's interface: constructed from a model, with ``attribute``."""
 
     def __init__(self, method: Method, model: nn.Module, black: Tensor) -> None:
         self._explainer = method.build(model, black)
 
     def attribute(self, inputs: Tensor, target: Any = None) -> Tensor:
         return self._explainer(inputs, target)
+
+
+def _is_full(
+    steps: Sequence[RandomizationStep], mode: str, model: nn.Module, inputs: Tensor
+) -> bool:
+    """Whether all layers that the network uses are random in the last step."""
+    randomized = [step.layer for step in steps[1:]]
+    used, _ = layers_from_the_output(model, lambda: model(inputs[:1].clone()))
+    left = [
+        layer.name
+        for layer in used
+        if not any(f"{layer.name}.".startswith(f"{name}.") for name in randomized)
+    ]
+    return not left and (mode != "independent" or len(randomized) == 1)
 
 
 def _layers(named: str, model: nn.Module, inputs: Tensor) -> list[str] | None:
@@ -162,5 +179,5 @@ def _layers(named: str, model: nn.Module, inputs: Tensor) -> list[str] | None:
         return block_names(model, lambda: model(inputs[:1].clone())) or None
     names = [name.strip() for name in named.split(",") if name.strip()]
     if not names:
-        raise ValueError("--layers names none: give names separated by commas, blocks or all")
+        raise ValueError("--layers is empty: pass names separated by commas, blocks or all")
     return names

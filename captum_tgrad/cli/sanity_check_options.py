@@ -1,4 +1,4 @@
-"""What ``captum-tgrad sanity-check`` understands."""
+"""The options of ``captum-tgrad sanity-check``."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ def add_sanity_check(commands: argparse._SubParsersAction[argparse.ArgumentParse
     """Adds the command."""
     parser = commands.add_parser(
         "sanity-check",
-        help="draw what becomes of a map when the network forgets what it has learned",
-        description="Randomizes the network layer by layer, from its output to its input, on a"
-        " copy. Writes DIR/METHOD-MODE.png, the maps on the way and how similar they are to that of"
-        " the trained network, and DIR/METHOD-MODE.csv, the numbers.",
+        help="compare maps under parameter randomization (Adebayo et al. 2018)",
+        description="Randomizes a copy of the network layer by layer, from output to input. Writes"
+        " DIR/METHOD-MODE.png, the maps and their similarity to that of the trained network;"
+        " DIR/METHOD-MODE.html, a report; and DIR/METHOD-MODE.csv, the numbers.",
         epilog=examples(
             "sanity-check photo.jpg --out checked/",
             "sanity-check photo.jpg --method grad_cam --mode independent",
@@ -33,35 +33,36 @@ def add_sanity_check(commands: argparse._SubParsersAction[argparse.ArgumentParse
     add_pictures(parser)
     add_out_option(parser, "sanity-check")
     parser.add_argument(
-        "--method", default="t_grad", metavar="NAME", help="by name (default: %(default)s)"
+        "--method", default="t_grad", metavar="NAME", help="method name (default: %(default)s)"
     )
     add_target_option(parser)
     parser.add_argument(
         "--layers",
         default="blocks",
         metavar="NAMES",
-        help="names of modules, separated by commas, each randomized with all that is in it; all:"
-        " each module with parameters by itself; blocks: the parts that the network is built of"
-        " (default: %(default)s)",
+        help="module names, separated by commas, each randomized with its submodules; all: each"
+        " module with parameters separately; blocks: the network's building blocks (default:"
+        " %(default)s)",
     )
     parser.add_argument(
         "--mode",
         choices=["cascading", "independent"],
         default="cascading",
-        help="layers stay random, or one at a time is (default: %(default)s)",
+        help="cascading: keep earlier layers random; independent: one layer at a time (default:"
+        " %(default)s)",
     )
     parser.add_argument(
         "--columns",
         type=positive,
         default=7,
         metavar="N",
-        help="steps whose maps are drawn, 2 or more (default: %(default)s)",
+        help="number of steps to draw, 2 or more (default: %(default)s)",
     )
     parser.add_argument(
         "--seed",
         type=not_negative,
         default=0,
         metavar="N",
-        help="of the new values (default: %(default)s)",
+        help="random seed, 0 or more (default: %(default)s)",
     )
     add_common_options(parser)

@@ -1,4 +1,4 @@
-"""What ``sanity-check`` found, as a table, a page, CSV and plain numbers."""
+"""The results of ``sanity-check`` as a table, a page, CSV and plain numbers."""
 
 from __future__ import annotations
 
@@ -21,32 +21,42 @@ _SHOWN = {"spearman": "Rank correlation", "ssim": "SSIM"}
 _MEASURES = Similarity._fields
 _TRAINED = "(trained)"
 _READ = (
-    "Each column is the map with further layers at random, on a scale of its own. A map that"
-    " depends on what the network has learned becomes another. Below, the similarity to that of the"
-    " trained network: 1 is the same, 0 unrelated. Curves that stay near 1 mean that the map shows"
-    " the image and not the network."
+    "Each column is the map after a further randomization step, on its own scale. A map that"
+    " depends on the learned parameters changes. The curves show the similarity to the map of the"
+    " trained network: 1 is identical, 0 unrelated. Curves that stay near 1 mean that the map"
+    " reflects the image, not the network."
 )
-_TABLE = "Means over the images of the similarity to the map of the trained network"
+_TABLE = "Mean similarity to the map of the trained network over the images"
 
 
 def means_table(steps: Sequence[RandomizationStep]) -> Table:
-    """The means over the images of the two measures, a row for each step."""
+    """The means of the two measures over the images, with a row for each step."""
     rows = [
         [step.layer or _TRAINED, *(_text(_mean(step, name)) for name in _SHOWN)] for step in steps
     ]
     return Table(["Randomized", *_SHOWN.values()], rows, {})
 
 
-def outcome_of(steps: Sequence[RandomizationStep]) -> str:
-    """What the last step says, in two sentences."""
+def outcome_of(steps: Sequence[RandomizationStep], full: bool = True) -> str:
+    """What the last step means.
+
+    Args:
+        steps: The steps.
+        full: Whether all layers are random in the last step.
+    """
     last = _text(_mean(steps[-1], "spearman"))
-    return (
-        f"In the end the rank correlation with the map of the trained network is {last}. Near 0,"
-        " the map depends on what the network has learned; near 1, it does not."
-    )
+    found = f"At the last step, the rank correlation with the map of the trained network is {last}."
+    if not full:
+        return (
+            f"{found} Only some layers are random at that step, so this is not the full test: use"
+            " --layers blocks or all, and --mode cascading."
+        )
+    return f"{found} Near 0, the map depends on the learned parameters; near 1, it does not."
 
 
-def page(steps: Sequence[RandomizationStep], figure: Figure, about: str, method: str) -> Report:
+def page(
+    steps: Sequence[RandomizationStep], figure: Figure, about: str, method: str, full: bool = True
+) -> Report:
     """The figure and the table on a page, with a sentence on how to read them.
 
     Args:
@@ -54,11 +64,13 @@ def page(steps: Sequence[RandomizationStep], figure: Figure, about: str, method:
         figure: As from ``cascade_figure``.
         about: The network and the images.
         method: The title of the method.
+        full: As for ``outcome_of``.
     """
-    report = Report(f"{method} under parameter randomization", f"{about}. {outcome_of(steps)}")
+    outcome = outcome_of(steps, full)
+    report = Report(f"{method} under parameter randomization", f"{about}. {outcome}")
     report.section("Maps and their similarity")
     layers = ", ".join(str(step.layer) for step in steps[1:])
-    report.figure(figure, f"The maps of the trained network, then with {layers} random.", _READ)
+    report.figure(figure, f"Maps of the trained network, then with {layers} randomized.", _READ)
     report.section("Numbers")
     table = means_table(steps)
     report.table(table.headings, table.rows, _TABLE)

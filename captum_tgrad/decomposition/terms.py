@@ -69,12 +69,18 @@ class Decomposition:
         """The term with a name.
 
         Raises:
-            KeyError: There is no such term; the message suggests similar names.
+            KeyError: No term has this name; the message suggests similar names.
+            TypeError: ``name`` is not a string.
         """
+        if not isinstance(name, str):
+            raise TypeError(
+                f"terms are indexed by name (str), got {type(name).__name__}: see"
+                " decomposition.terms for a list."
+            )
         found = {term.name: term for term in self.terms}
         if name not in found:
-            otherwise = "[term.name for term in decomposition] has their names."
-            raise KeyError(f"there is no term {name!r}: {did_you_mean(name, found, otherwise)}")
+            otherwise = "[term.name for term in decomposition] lists the names."
+            raise KeyError(f"term {name!r} not found: {did_you_mean(name, found, otherwise)}")
         return found[name]
 
     def top(

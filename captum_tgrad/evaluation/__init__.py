@@ -1,4 +1,4 @@
-"""Attribution methods compared: by name, on one image or on a data set."""
+"""Compares attribution methods by name, on one image or on a data set."""
 
 from captum_tgrad.evaluation.box_files import boxes_of
 from captum_tgrad.evaluation.compare import Comparison, compare

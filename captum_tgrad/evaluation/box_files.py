@@ -1,4 +1,4 @@
-"""Boxes of images, from a CSV file or from files of Pascal VOC, as the network sees them."""
+"""Reads object boxes from a CSV file or Pascal VOC files, cropped as the network sees them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Boxes:
 
     Attributes:
         boxes: ``(x0, y0, x1, y1)`` in pixels, from the upper left corner of the image.
-        size: Width and height that they are for; None: those of the image.
+        size: Width and height to which they refer; None: those of the image.
     """
 
     boxes: tuple[ObjectBox, ...]
@@ -39,13 +39,13 @@ class Boxes:
 
 @dataclass(frozen=True, eq=False)
 class BoxRegions(Mapping[str, Tensor]):
-    """The regions of images by name, each made when it is asked for.
+    """The regions of images by name, each computed on access.
 
     Attributes:
         boxes: The boxes of each image by its name.
         files: The image files by name.
         crop: From an image to the part of it that the network sees.
-        digest: A few letters that change when a box does.
+        digest: A short hash of all boxes.
     """
 
     boxes: Mapping[str, Boxes]
@@ -62,7 +62,7 @@ class BoxRegions(Mapping[str, Tensor]):
         return name in self.boxes  # a mapping would make the region to find out
 
     def __getitem__(self, name: str) -> Tensor:
-        """The pixels that the network sees and that are in a box, ``(H, W)``, bool.
+        """The pixels of the crop that are in a box, ``(H, W)``, bool.
 
         Raises:
             ValueError: A box is not in the image; or as ``load_image``.
@@ -80,7 +80,7 @@ class BoxRegions(Mapping[str, Tensor]):
             mask = as_masks([boxes], 1, (height, width), torch.device("cpu"))[0]
         except ValueError as error:
             reason = str(error).removeprefix("regions[0] has ").split(": boxes are")[0]
-            raise ValueError(f"the boxes of {name} do not fit it: {reason}") from error
+            raise ValueError(f"the boxes of {name} do not fit the image: {reason}") from error
         # It goes the way that the image goes; what is more than half in a box is in it.
         picture = Image.fromarray((255 * mask.to(torch.uint8)).numpy()).convert("RGB")
         seen = self.crop(picture).convert("L")
@@ -89,7 +89,7 @@ class BoxRegions(Mapping[str, Tensor]):
 
     @property
     def digest(self) -> str:
-        """A few letters that change when a box does."""
+        """A short hash of all boxes."""
         listed = repr(sorted((name, each.boxes, each.size) for name, each in self.boxes.items()))
         return hashlib.sha256(listed.encode()).hexdigest()[:16]
 
@@ -97,24 +97,24 @@ class BoxRegions(Mapping[str, Tensor]):
 def boxes_of(
     path: str | Path, pictures: ImageFiles, classifier: Classifier
 ) -> Mapping[str, Tensor]:
-    """Reads where the object is in images.
+    """Reads the boxes of the objects in images.
 
     Args:
-        path: A CSV file: in its first column the name of an image, its path in the folder of the
-            images, and in its last column boxes, ``x0 y0 x1 y1`` in pixels from the upper left
-            corner of the image, joined by ``;``. An image may have several lines, and a first
-            line of titles is passed over. Or a folder of XML files as Pascal VOC and ImageNet have
-            them, each named as its image, whose pixels count from 1; all objects in it count.
+        path: A CSV file, with the name of an image (its path relative to the image folder) in the
+            first column and its boxes in the last, ``x0 y0 x1 y1`` in pixels from the upper left
+            corner of the image, joined by ``;``. An image may have several lines; a header line is
+            skipped. Or a folder of XML files in the format of Pascal VOC and ImageNet, each named
+            after its image, with pixels counted from 1; all objects in it count.
         pictures: The images.
-        classifier: How they are cropped.
+        classifier: The classifier, which crops them.
 
     Returns:
-        By the name of each image that has an entry, the pixels of the crop that are in a box,
-        ``(H, W)``, bool, for ``regions`` of ``evaluate``. A mask is made when it is asked for.
+        For each image with an entry, the mask of the pixels of the crop that are in a box,
+        ``(H, W)``, bool, for ``regions`` of ``evaluate``. Masks are computed on access.
 
     Raises:
-        FileNotFoundError: There is no such file or folder, or no XML file in it.
-        ValueError: It is damaged, or has no box of any of the images.
+        FileNotFoundError: The file or folder does not exist, or the folder holds no XML file.
+        ValueError: A file is damaged, or has no box of any of the images.
     """
     path = Path(path)
     if path.is_dir():
@@ -122,12 +122,12 @@ def boxes_of(
     elif path.is_file():
         read = _from_csv(path)
     else:
-        raise FileNotFoundError(f"there is no file or folder of boxes {path}")
+        raise FileNotFoundError(f"boxes {path} not found: pass a CSV file or a folder of XML files")
     known = {name: read[name] for name in pictures.names if name in read}
     if not known:
         raise ValueError(
-            f"{path} has boxes of {len(read)} images, and of none that is here, such as"
-            f" {pictures.names[0]}: name images by their paths in the folder"
+            f"{path} has boxes of {len(read)} images, but none of these images, such as"
+            f" {pictures.names[0]}: use their paths relative to the folder"
         )
     files = dict(zip(pictures.names, pictures.files, strict=True))
     return BoxRegions(known, files, classifier.crop)
@@ -149,7 +149,7 @@ def _from_csv(path: Path) -> dict[str, Boxes]:
             if number == 0:  # it holds titles
                 continue
             raise ValueError(
-                f"{path}, line {number + 1}, has {row}: give an image and its boxes, x0 y0 x1 y1"
+                f"{path}, line {number + 1}, has {row}: write an image and its boxes, x0 y0 x1 y1"
                 " joined by ;"
             ) from error
         name = row[0].strip()
@@ -165,7 +165,7 @@ def _box(text: str) -> ObjectBox:
 def _from_xml(folder: Path, pictures: ImageFiles) -> dict[str, Boxes]:
     files = sorted(folder.rglob("*.xml"))
     if not files:
-        raise FileNotFoundError(f"there is no XML file in {folder}")
+        raise FileNotFoundError(f"no XML file found in {folder}")
     by_path = {file.relative_to(folder).with_suffix("").as_posix(): file for file in files}
     by_name = {file.stem: file for file in files}
     found = {}
@@ -185,7 +185,7 @@ def _annotation(file: Path) -> Boxes:
         ]
         width, height = (float(root.findtext(f"size/{side}", "0")) for side in ("width", "height"))
     except (ElementTree.ParseError, ValueError) as error:
-        raise ValueError(f"{file} is not an annotation of Pascal VOC: {error}") from error
+        raise ValueError(f"{file} is not a Pascal VOC annotation: {error}") from error
     # Pixels count from 1 there, and the last one is in the box.
     corners = tuple((x0 - 1, y0 - 1, x1, y1) for x0, y0, x1, y1 in boxes)
     return Boxes(corners, (width, height) if width > 0 and height > 0 else None)

@@ -14,12 +14,12 @@ def check_out(out: Any, resume: bool) -> None:
     """Raises TypeError or ValueError unless ``out`` names a folder, or is None without resuming."""
     if out is None:
         if resume:
-            raise ValueError("resume goes on with the records in out: give that folder as out.")
+            raise ValueError("resume continues the records in out: pass that folder as out.")
         return
     if not isinstance(out, (str, Path)):
         raise TypeError(f"out must be the path of a folder or None, got {type(out).__name__}.")
     if isinstance(out, str) and not out.strip():
-        raise ValueError(f"out must be a folder, got {out!r}: name one, or give None for no files.")
+        raise ValueError(f"out must be a folder, got {out!r}: pass a path, or None for no files.")
 
 
 def check_budget(budget: Any) -> None:
@@ -54,6 +54,6 @@ def check_model(model: Any) -> None:
     training = training_modules(model)
     if training:
         raise ValueError(
-            f"model is in training mode, so that its scores depend on chance: call model.eval(). In"
-            f" training mode: {', '.join(training[:5])}."
+            f"model is in training mode, so its scores are random: call model.eval(). In training"
+            f" mode: {', '.join(training[:5])}."
         )

@@ -1,4 +1,4 @@
-"""Methods compared on one image: their maps, the metrics with their curves, and the seconds."""
+"""Compares methods on one image: their maps, curves, metrics and seconds."""
 
 from __future__ import annotations
 
@@ -32,26 +32,26 @@ if TYPE_CHECKING:
 
 
 class NoMethodRanError(ValueError):
-    """None of the methods can run; the message names the reasons."""
+    """None of the methods can run; the message lists the reasons."""
 
 
 @dataclass(frozen=True, repr=False)
 class Comparison:
-    """Several methods on one image.
+    """A comparison of several methods on one image.
 
     Attributes:
-        image: What the network saw: RGB, H x W pixels.
-        inputs: The same as the network takes it, ``(1, C, H, W)``, on the CPU.
-        mean: Of each channel, ``pixels = inputs * std + mean``, ``(C,)``.
-        std: Likewise.
-        class_name: The name of the class that is explained.
-        target: The index of the class.
-        probability: Its softmax, in [0, 1].
+        image: The network's view of the image: RGB, H x W pixels.
+        inputs: The input of the network, ``(1, C, H, W)``, on the CPU.
+        mean: Per-channel mean used for normalization, ``(C,)``: ``pixels = inputs * std + mean``.
+        std: Per-channel standard deviation used for normalization, ``(C,)``.
+        class_name: The name of the explained class.
+        target: The index of the explained class.
+        probability: Its softmax probability, in [0, 1].
         titles: The titles of the methods that ran, by name.
-        maps: For each of them, the attribution summed over channels, ``(1, 1, H, W)``, on the CPU.
-        curves: For each of them, the result of ``insertion_deletion`` with its curves.
-        records: For each of them, its numbers, as ``evaluate`` records them.
-        summary: As ``evaluate`` summarizes the records; it names the methods that could not run.
+        maps: Their attributions by name, summed over channels, ``(1, 1, H, W)``, on the CPU.
+        curves: Their results of ``insertion_deletion`` with curves, by name.
+        records: Their records by name, as written by ``evaluate``.
+        summary: The summary of the records, as from ``evaluate``; lists methods that could not run.
         notes: Findings about the numbers, such as ties.
     """
 
@@ -91,24 +91,24 @@ def compare(
         classifier: As from ``captum_tgrad.zoo.load_classifier``, on the device to compute on.
         image: An RGB image of any size.
         methods: Names in ``METHODS``, or methods of your own.
-        target: The index or the name of the class to explain. None: the predicted one.
+        target: The index or name of the class to explain. None: the predicted class.
         n_steps: As for ``insertion_deletion``.
         max_examples_per_batch: As for ``evaluate``.
         progress: Called with the title of each method before it runs, and with "metrics".
 
     Returns:
-        The comparison. A method that cannot run is among ``summary["skipped"]`` with the reason.
+        The comparison. ``summary["skipped"]`` lists methods that cannot run, with the reason.
 
     Raises:
         TypeError: ``target`` is neither an index nor a name.
-        ValueError: There is no such class or no method, or one is given twice.
+        ValueError: The class is unknown, ``methods`` is empty, or a method occurs twice.
         NoMethodRanError: A ValueError: none of the methods can run.
     """
     chosen = chosen_methods(methods)
     titles = titles_of(chosen)
     inputs = in_fast_format(classifier.preprocess(image)[None].to(device_of(classifier.model)))
     with torch.no_grad():
-        # A model may overwrite what it is given.
+        # Models may overwrite their inputs in place.
         probabilities = classifier.model(inputs.clone()).softmax(dim=1)[0]
     index = (
         int(probabilities.argmax())

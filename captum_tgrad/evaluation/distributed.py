@@ -1,4 +1,4 @@
-"""Joining the processes that torchrun has started."""
+"""Joins the processes of torchrun."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ _PATIENCE = timedelta(days=30)
 
 
 def started_by_torchrun() -> bool:
-    """Whether this process is one of those that torchrun has started."""
+    """Whether torchrun has started this process."""
     return {"RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR"} <= os.environ.keys()
 
 
 def own_device(device: torch.device) -> torch.device:
-    """The device of this process: where torchrun started several on one machine, a GPU for each.
+    """The device of this process; under torchrun, each process gets its own GPU.
 
     Args:
-        device: The one that was asked for; ``cuda:1`` with a number is taken as it is.
+        device: The requested device; one with an index, such as ``cuda:1``, is kept.
     """
     if device.type != "cuda" or device.index is not None or not started_by_torchrun():
         return device
@@ -33,10 +33,10 @@ def own_device(device: torch.device) -> torch.device:
 
 @contextmanager
 def joined_processes(device: torch.device) -> Iterator[None]:
-    """A context in which the processes that torchrun has started know each other.
+    """A context with a process group for the processes of torchrun.
 
-    NCCL where each has a GPU of its own, gloo elsewhere. Without torchrun, or where the processes
-    know each other already, nothing is done.
+    It uses NCCL if each process has its own GPU, and gloo otherwise. Without torchrun, or if a
+    process group exists, it does nothing.
 
     Args:
         device: The device of this process.

@@ -1,4 +1,4 @@
-"""Methods compared on a data set: records, a summary, a table and figures."""
+"""Compares methods on a data set: records, a summary, a table and figures."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ from captum_tgrad.zoo.classifier import Classifier
 
 @dataclass(frozen=True, repr=False)
 class Evaluation:
-    """What an evaluation found.
+    """The result of an evaluation.
 
     Attributes:
         summary: Means, intervals and paired differences; see ``summarize``.
         table: The same as Markdown.
         records: One for each image and method.
-        skipped: What was skipped: ``image`` and ``method``, of which None stands for all, and the
-            ``reason``; of a method that was given up, all images that the process had left.
+        skipped: Skipped images and methods: ``image`` and ``method``, where None means all, and
+            the ``reason``; for an abandoned method, all remaining images of the process.
     """
 
     summary: Summary
@@ -89,13 +89,13 @@ def evaluate(
     regions: Mapping[str, Any] | None = None,
     show_progress: bool | None = False,
 ) -> Evaluation:
-    """Compares attribution methods on a data set with the five metrics of the T-Grad paper.
+    """Compares attribution methods on a data set with the metrics of the T-Grad paper.
 
     Every method explains every image, and ``insertion_deletion``, ``average_drop`` and
-    ``increase_in_confidence`` score every map. Methods are timed on the same batches, after a first
-    run that is not timed. Failures of a method are recorded and the other methods continue, and so
-    are images that cannot be loaded or that the model does not accept. Batches that do not fit into
-    memory are divided.
+    ``increase_in_confidence`` score every map. Methods are timed on the same batches, after a
+    warm-up run. Failures of a method are recorded and the other methods continue; images that
+    cannot be loaded or that the model rejects are recorded too. Batches that do not fit into memory
+    are split.
 
     If ``torch.distributed`` is initialized, every process calls this function with the same
     arguments. The images are divided among them, and all get the same result. ``out`` must then be
@@ -104,8 +104,8 @@ def evaluate(
     Args:
         model: In evaluation mode, on the device to compute on, from images ``(N, C, H, W)`` to
             logits ``(N, classes)``; or a classifier of ``captum_tgrad.zoo``.
-        dataset: A torch Dataset or a list of images ``(C, H, W)``, or of ``(image, label)``, as the
-            model takes them. Its attribute ``names``, if it has one, names the images.
+        dataset: A torch Dataset or a list of model inputs ``(C, H, W)``, or of ``(image, label)``.
+            Its attribute ``names``, if it has one, names the images.
         methods: Names in ``METHODS``, or methods of your own.
         out: The folder for ``records*.jsonl``, ``protocol.json``, ``summary.json``,
             ``summary.csv``, ``table.md``, ``metrics.png``, ``seconds.png`` and ``report.html``,
@@ -128,7 +128,7 @@ def evaluate(
             seed for each image. What they draw from the global generators instead depends on the
             first image of the batch.
         black: The model's input for a black image, ``(C, H, W)`` or a number. None: computed for a
-            classifier; 0 for a bare model.
+            classifier; 0 for a module.
         budget: Seconds to spend: images are taken in a random order, and no batch begins after this
             time. None: all images.
         regions: The object's region by image name: a boolean mask ``(H, W)``, or boxes
@@ -146,7 +146,7 @@ def evaluate(
         RuntimeError: The model accepts none of the images; its own error.
         OutputError: A ValueError: ``out`` has records and ``resume`` is False, the records used
             other settings or images, which the message names, or ``out`` is a file.
-        OSError: A record could not be written, as on a full disk; earlier records are complete.
+        OSError: A record cannot be written, as on a full disk; earlier records are complete.
 
     Example:
         >>> import torch

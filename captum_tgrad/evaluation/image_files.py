@@ -1,4 +1,4 @@
-"""The images of an evaluation: a folder, folders of classes, a list of labels, or built in."""
+"""The images of an evaluation: a folder, folders of classes, a CSV file of labels, or built in."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ _SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", "
 
 @dataclass(frozen=True)
 class ImageFiles(Dataset[tuple[Tensor, int | None]]):
-    """Image files as a torch data set of ``(image, label)``; a file is read when it is asked for.
+    """Image files as a torch data set of ``(image, label)``; files are read on access.
 
     Attributes:
-        title: What they are called in a protocol.
-        files: The images.
-        names: For each, what it is called in records.
-        labels: For each, the index of its class, or None where it is not known.
-        preprocess: From an RGB image to what a network takes, ``(C, H, W)``.
+        title: Their name in a protocol.
+        files: The image files.
+        names: The names of the images in records.
+        labels: The class index of each image, or None if unknown.
+        preprocess: From an RGB image to a network input, ``(C, H, W)``.
     """
 
     title: str
@@ -64,8 +64,8 @@ def built_in_images(classifier: Classifier) -> ImageFiles:
     found = find_spec("foolbox")
     if found is None or not found.submodule_search_locations:
         raise ModuleNotFoundError(
-            "the built-in images are in foolbox, which is not installed: pip install"
-            ' "captum-tgrad[evaluate]", or name a folder of images',
+            "the built-in images are in foolbox, which is not installed: run pip install"
+            ' ".[evaluate]" in the clone, or pass a folder of images',
             name="foolbox",
         )
     data = Path(found.submodule_search_locations[0]) / "data"
@@ -80,35 +80,36 @@ def images_in(
     """The images in a folder, in the order of their names.
 
     Args:
-        folder: Holds images; or holds only folders, one for each class, with images in them at
-            any depth. Such a folder is named with the name or the index of its class; images in
-            others have no label. Numbers are indices only if each is that of a class. Where no
-            folder is named so and there are as many as classes, their order is that of the classes,
-            unless numbers are among them whose order it is not.
-        classifier: Whose classes they are, and how it takes images.
-        labels: A CSV file with two columns, the path of an image in ``folder`` and the index or
-            the name of its class; a first line of titles is passed over. Images that it does not
-            list have no label.
+        folder: A folder of images; or of subfolders only, one for each class, with images at any
+            depth. A subfolder is named after the name or the index of its class; images in others
+            have no label. Numbers are indices only if all of them are class indices. If no
+            subfolder is named this way and their number equals that of the classes, they are in
+            class order, unless numbers among them are out of order.
+        classifier: The classifier, with its classes and preprocessing.
+        labels: A CSV file with two columns, the path of an image relative to ``folder`` and the
+            index or name of its class; a header line is skipped. Images that it does not list have
+            no label.
 
     Raises:
-        FileNotFoundError: There is no such folder, no image in it, or no file ``labels``.
-        ValueError: There are images both in ``folder`` and in folders of it, a label names no
-            class, or ``labels`` lists no image that is here.
+        FileNotFoundError: The folder or the file ``labels`` does not exist, or the folder has no
+            image.
+        ValueError: Images are both in ``folder`` and in subfolders, a label is not a class, or
+            ``labels`` lists no image of the folder.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise FileNotFoundError(
-            f"there is no folder of images {folder}: name one, or {BUILT_IN} for 20 images"
+            f"folder {folder} not found: pass a folder of images, or {BUILT_IN} for 20 images"
         )
     files = images_among(_walk(folder))
     if not files:
-        raise FileNotFoundError(f"there is no image in {folder}: {', '.join(sorted(_SUFFIXES))}")
+        raise FileNotFoundError(f"no image found in {folder}: {', '.join(sorted(_SUFFIXES))}")
     flat = [file for file in files if file.parent == folder]
     if flat and len(flat) < len(files):
         within = next(file for file in files if file.parent != folder)
         raise ValueError(
             f"{folder} holds images, such as {flat[0].name}, and folders of images, such as"
-            f" {within.relative_to(folder).as_posix()}: move those that are not meant elsewhere"
+            f" {within.relative_to(folder).as_posix()}: move one kind elsewhere"
         )
     if labels is not None:
         found: Sequence[int | None] = _listed_labels(folder, files, Path(labels), classifier)
@@ -148,7 +149,7 @@ def _is_above(folder: str, other: str) -> bool:
 
 
 def images_among(paths: Iterable[Path]) -> list[Path]:
-    """The images, without the figures of an evaluation that was written beside them."""
+    """The images, without the figures of an evaluation in the same folder."""
     return sorted(
         path
         for path in paths
@@ -187,7 +188,7 @@ def _listed_labels(
 ) -> list[int | None]:
     """The labels that a CSV file has for the images."""
     if not path.is_file():
-        raise FileNotFoundError(f"there is no file of labels {path}: give a CSV file")
+        raise FileNotFoundError(f"labels {path} not found: pass a CSV file")
     labels: dict[str, int] = {}
     known = {_composed(file) for file in files}
     try:
@@ -198,12 +199,12 @@ def _listed_labels(
         raise ValueError(f"{path} is not a CSV file in UTF-8: {error}") from error
     for number, row in enumerate(rows):
         if len(row) < 2:
-            raise ValueError(f"{path} has {row} on line {number + 1}: give an image and its class")
+            raise ValueError(f"{path} has {row} on line {number + 1}: write an image and its class")
         name = _composed(folder / row[0].strip())
         if name not in known and any(map(_is_no_text, row)):
             raise ValueError(
-                f"{path} is not a CSV file in UTF-8: line {number + 1} is not, and names no image"
-                f" in {folder}: save it in UTF-8"
+                f"{path} is not a CSV file in UTF-8: line {number + 1} is not, and matches no image"
+                f" in {folder}. Save it in UTF-8"
             )
         try:
             label = resolve_target(row[1], classifier.class_names)
@@ -213,11 +214,11 @@ def _listed_labels(
             continue
         if labels.setdefault(name, label) != label:
             raise ValueError(
-                f"{path}, line {number + 1}: {row[0].strip()} has the class {label} here, and"
-                f" {labels[name]} on a line above: leave one of them"
+                f"{path}, line {number + 1}: {row[0].strip()} has the class {label} here, but"
+                f" {labels[name]} on a line above: keep one of them"
             )
     if not labels.keys() & known:
-        raise ValueError(f"{path} lists no image that is in {folder}: give paths inside of it")
+        raise ValueError(f"{path} lists no image in {folder}: write paths relative to it")
     return [labels.get(_composed(file)) for file in files]
 
 

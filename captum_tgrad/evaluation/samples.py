@@ -1,4 +1,4 @@
-"""Any data set as numbered images with names."""
+"""A uniform view of data sets: indexed images with names."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ class Samples:
     """The images of a data set, each with a name.
 
     Args:
-        dataset: Has a length and gives, for each index, an image ``(C, H, W)`` or a pair of it and
-            the index of its class or None: a torch Dataset, a list, a tensor ``(N, C, H, W)``.
-            Where it has ``names``, images are called by them, else by their index.
-        limit: So many of the first images are taken; None: all.
+        dataset: A sequence of images ``(C, H, W)`` or of pairs of an image and its class index or
+            None: a torch Dataset, a list, a tensor ``(N, C, H, W)``. Its attribute ``names``, if
+            it has one, names the images; otherwise their index does.
+        limit: The number of first images to use; None: all.
 
     Attributes:
-        title: What the data set is called in a protocol.
+        title: The name of the data set in a protocol.
         names: The names of the images.
 
     Raises:
-        TypeError: It has no length or cannot be indexed, or ``limit`` is no integer.
-        ValueError: It is empty, its names are not one for each and distinct, or ``limit`` is not
-            positive.
+        TypeError: It has no length or cannot be indexed, or ``limit`` is not an integer.
+        ValueError: It is empty, its names are not distinct or not one for each image, or ``limit``
+            is not positive.
     """
 
     def __init__(self, dataset: Any, limit: int | None = None) -> None:
@@ -42,7 +42,7 @@ class Samples:
             check_count(limit, "limit")
         count = len(dataset)
         if not count:
-            raise ValueError("dataset is empty: give at least one image.")
+            raise ValueError("dataset is empty: pass at least one image.")
         # Of a tensor, some versions of torch have the names of its dimensions there.
         given = None if isinstance(dataset, Tensor) else getattr(dataset, "names", None)
         names: Sequence[str] = given or [str(i) for i in range(count)]
@@ -63,8 +63,8 @@ class Samples:
         """An image and its label or None.
 
         Raises:
-            TypeError: It is no tensor, or the label no integer.
-            ValueError: It is no image of finite floats; or as the data set raises.
+            TypeError: It is not a tensor, or the label is not an integer.
+            ValueError: It is not an image of finite floats; or as raised by the data set.
         """
         item = self._dataset[index]
         image, label = item if isinstance(item, (tuple, list)) and len(item) == 2 else (item, None)
@@ -85,14 +85,14 @@ class Samples:
         return image, None if label is None else _index(label, index)
 
     def digest_of(self, name: str, image: Tensor | None = None) -> str | None:
-        """What tells an image from others: of a file its bytes, else a digest of its pixels.
+        """A short hash of an image: of the bytes of a file, or of the pixels.
 
         Args:
             name: The image's name.
             image: The image, if it has been loaded.
 
         Returns:
-            A few letters; None if there is no image of that name that can be read.
+            The hash; None if the image is unknown or cannot be read.
         """
         index = self._indices.get(name)
         if index is None:
@@ -105,9 +105,9 @@ class Samples:
             return None
 
     def digest(self) -> str | None:
-        """What tells this data set from others: a digest of the first image that can be loaded.
+        """A short hash of the data set: of the first image that can be loaded.
 
-        It does not depend on ``limit``. None where no image can be loaded.
+        It does not depend on ``limit``. None if no image can be loaded.
         """
         for index in range(len(self._indices)):
             try:
@@ -117,7 +117,7 @@ class Samples:
         return None
 
     def label(self, name: str) -> int | None:
-        """The label of an image, also of one beyond ``limit``; None where there is none."""
+        """The label of an image, also beyond ``limit``; None if it has none."""
         index = self._indices.get(name)
         if index is None:
             return None
@@ -136,7 +136,7 @@ def _index(label: Any, index: int) -> int:
         number = label.__index__()
     except AttributeError:
         raise TypeError(
-            f"the label of dataset[{index}] must be the index of a class, got {label!r}. Give an"
+            f"the label of dataset[{index}] must be the index of a class, got {label!r}. Pass an"
             " int, or no label."
         ) from None
     return int(number)

@@ -1,4 +1,4 @@
-"""The processes that share an evaluation: one, or those of ``torch.distributed``."""
+"""The processes of an evaluation: one, or those of ``torch.distributed``."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ Result = TypeVar("Result")
 
 
 class Workers:
-    """This process among those that work together.
+    """This process and the others of its group.
 
     Attributes:
-        rank: Its number, from 0.
-        count: How many there are: 1 unless ``torch.distributed`` has been initialized.
+        rank: The rank of this process.
+        count: The number of processes: 1 unless ``torch.distributed`` is initialized.
     """
 
     def __init__(self) -> None:
@@ -26,7 +26,7 @@ class Workers:
 
     @property
     def first(self) -> bool:
-        """Whether this process does what is done once."""
+        """Whether this is the first process, which does work that is done once."""
         return self.rank == 0
 
     def share(self, items: Sequence[Item]) -> list[Item]:
@@ -34,10 +34,10 @@ class Workers:
         return list(items[self.rank :: self.count])
 
     def once(self, run: Callable[[], Result]) -> Result:
-        """Runs something in the first process while others wait; all get what it returned.
+        """Runs a function in the first process while others wait, and returns its result in all.
 
         Raises:
-            Exception: What it raised, in every process.
+            Exception: The error of the function, in every process.
         """
         if self.count == 1:
             return run()
@@ -54,7 +54,7 @@ class Workers:
         return result  # type: ignore[no-any-return]
 
     def wait(self) -> None:
-        """Goes on when every process is here."""
+        """Waits for all processes."""
         if self.count > 1:
             distributed.barrier()
 

@@ -1,4 +1,4 @@
-"""Explanations of a classifier's answers for images: the T-Grad map with its terms."""
+"""Explains a classifier's predictions for images by the T-Grad map and its terms."""
 
 from captum_tgrad.explanation.explain import explain
 from captum_tgrad.explanation.explanation import Explanation, Prediction, Rival, TermScore

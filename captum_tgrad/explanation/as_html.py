@@ -1,4 +1,4 @@
-"""An explanation as a page, and the page within a notebook."""
+"""An explanation as an HTML page, also inside a notebook."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 
 def page_of(explanation: Explanation, name: str) -> str:
-    """The page; ``name`` is the image's. Raises ValueError where the terms were not kept."""
+    """The page; ``name`` is that of the image. Raises ValueError if the terms were not kept."""
     if explanation.decomposition is None:
         raise ValueError(
-            "the explanation has no terms to walk through: keep them with explain(...,"
-            " keep_terms=True), or with rival=True, which compares two classes as well"
+            "the explanation has no terms: keep them with explain(..., keep_terms=True), or with"
+            " rival=True, which also compares two classes"
         )
     target = explanation.target
     about = [name, f"T-Grad of {explanation.model}" if explanation.model else "T-Grad"]
@@ -33,7 +33,7 @@ def page_of(explanation: Explanation, name: str) -> str:
             f'the map here is that of aggregation "paper", not "{explanation.aggregation}"'
         )
     if explanation.seen is not None and explanation.cut_away > 0:
-        about.append(f"{explanation.cut_away:.0%} of the image is cut away")
+        about.append(f"{explanation.cut_away:.0%} of the image is cropped")
     return walkthrough_page(
         _views(explanation, explanation.decomposition),
         _photo(explanation),
@@ -43,7 +43,7 @@ def page_of(explanation: Explanation, name: str) -> str:
 
 
 def frame_of(page: str) -> str:
-    """A page as a part of another one, which it can neither read nor change."""
+    """A page in an isolated frame of another page."""
     return filled("captum_tgrad.explanation", "frame.html", page=escape(page)).strip()
 
 
@@ -77,7 +77,7 @@ def _view_of_class(name: str, decomposition: Decomposition) -> View:
 
 
 def _photo(explanation: Explanation) -> Image:
-    """What the network saw, as sharp as it was given."""
+    """The part of the image that the network saw, in full resolution."""
     if explanation.original is None or explanation.seen is None:
         return explanation.image
     return explanation.original.crop(explanation.seen)

@@ -1,4 +1,4 @@
-"""Explains a classifier's answers for a batch of images."""
+"""Explains a classifier's predictions for a batch of images."""
 
 from __future__ import annotations
 
@@ -33,39 +33,41 @@ def explain(
     aggregation: Aggregation = "paper",
     rival: int | str | bool = False,
 ) -> list[Explanation]:
-    """Explains the answers for several images, in one batch on the device of the network.
+    """Explains the predictions for several images, in one batch on the network's device.
 
     Args:
         classifier: As from ``captum_tgrad.zoo.load_classifier``.
         images: RGB images of any size, at least one.
-        target: The index or the name of the class to explain, the same for every image. None:
-            for each image the class that the network gives it.
-        keep_terms: Whether to keep the maps of all terms, as ``layers_figure`` and
-            ``Explanation.to_html`` show them.
+        target: The index or name of the class to explain, the same for all images. None: the
+            predicted class of each image.
+        keep_terms: Whether to keep the maps of all terms, for ``layers_figure`` and
+            ``Explanation.to_html``.
         aggregation: As for ``TGradAttribution.attribute``.
-        rival: The index or the name of a class to compare with; True: the most probable other
-            class of each image, which also stands in where the two are the same. Its terms and
-            those of the difference are kept, too, which takes two more decompositions.
+        rival: The index or name of a class to compare with; True, or for images where it is the
+            target: the most probable other class. The terms of its logit and of the difference are
+            also kept, which needs two more decompositions.
 
     Returns:
         One explanation for each image.
 
     Raises:
-        TypeError: ``images`` are no images of Pillow, or ``target`` or ``rival`` is neither an
-            index nor a name.
-        ValueError: There is no image, no such class or no such aggregation, or the network does
+        TypeError: ``images`` is not a list of Pillow images, or ``target`` or ``rival`` is neither
+            an index nor a name.
+        ValueError: ``images`` is empty, the class or aggregation is unknown, or the network does
             not return one logit for each class name.
     """
     from captum_tgrad import TGradAttribution
 
     check_options("positive", aggregation)
+    if hasattr(images, "resize") and not isinstance(images, Tensor):
+        raise TypeError("images must be a list, got a single image: pass [image]")
     if isinstance(images, Tensor) or not all(hasattr(image, "resize") for image in images):
         raise TypeError(
-            "images must be a list of Pillow images, as from load_image; of tensors, see"
+            "images must be a list of Pillow images, as from load_image; for tensors, use"
             " TGradAttribution"
         )
     if not images:
-        raise ValueError("images is empty: give at least one image")
+        raise ValueError("images is empty: pass at least one image")
     index = None if target is None else resolve_target(target, classifier.class_names)
     inputs = torch.stack([classifier.preprocess(image) for image in images])
     inputs = inputs.to(device_of(classifier.model))
@@ -97,12 +99,12 @@ def explain(
 
 
 class _Scores:
-    """The scores of a decomposition as plain numbers on the CPU.
+    """The scores of a decomposition on the CPU.
 
     Attributes:
-        names: Of the terms; the first is the input.
-        signed: (terms, N), what each adds to the logit.
-        shares: (terms, N), the part of the map that is of each.
+        names: The names of the terms; the first is the input.
+        signed: (terms, N), the contributions to the logit.
+        shares: (terms, N), the shares of the map.
         logits: (N,).
         residuals: (N,).
     """
@@ -173,7 +175,7 @@ def _explanation_of(
 def _logits(classifier: Classifier, inputs: Tensor) -> Tensor:
     """Returns (N, classes); raises ValueError for a network that returns anything else."""
     with torch.no_grad():
-        # A model may overwrite what it is given.
+        # Models may overwrite their inputs in place.
         logits = classifier.model(inputs.clone())
     wanted = (len(inputs), len(classifier.class_names))
     if not isinstance(logits, Tensor) or logits.shape != wanted:

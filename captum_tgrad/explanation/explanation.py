@@ -1,4 +1,4 @@
-"""What is known about one answer of a classifier after explaining it."""
+"""The explanation of one prediction."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ _LONGEST = 4096
 
 @dataclass(frozen=True)
 class Prediction:
-    """A class and how probable the network holds it.
+    """A class and its probability.
 
     Attributes:
-        index: Of the class.
-        name: Of the class.
-        probability: Its softmax, in [0, 1].
+        index: The index of the class.
+        name: The name of the class.
+        probability: Its softmax probability, in [0, 1].
     """
 
     index: int
@@ -38,13 +38,13 @@ class Prediction:
 
 @dataclass(frozen=True)
 class TermScore:
-    """What one term adds to the logit, and its part of the positive scores.
+    """The score of a term and its share of all positive scores.
 
     Attributes:
-        name: Of the term: the module, and its operation where there are several.
-        score: What it adds to the logit, signed.
-        share: Its part of the positive scores, in [0, 1]; 0 where the score is not positive. By
-            ``"paper"``, it is its part of the map, too.
+        name: The name of the term: its module, and its operation if the module has several.
+        score: Its contribution to the logit, signed.
+        share: Its share of the positive scores, in [0, 1]; 0 if the score is not positive. With
+            ``"paper"``, it is also its share of the map.
     """
 
     name: str
@@ -54,10 +54,10 @@ class TermScore:
 
 @dataclass(frozen=True)
 class Rival:
-    """Another class, and why the network holds the explained one more probable, or less.
+    """A comparison of the explained class with another one.
 
     Attributes:
-        prediction: The class.
+        prediction: The other class.
         decomposition: All terms of its logit: one sample, on the CPU.
         difference: All terms of the logit of the explained class minus that of this one.
     """
@@ -69,34 +69,34 @@ class Rival:
 
 @dataclass(frozen=True)
 class Explanation:
-    """Why a classifier gives an image the score it gives to one class.
+    """The explanation of a classifier's logit for one class of one image.
 
     The logit is the sum ``input_score + bias_score + residual``. The map is the positive part of
-    that sum, spread over the image, and its shares are those of the terms with a positive score.
+    that sum, spread over the image; its shares are those of the terms with a positive score.
 
     Attributes:
-        image: What the network saw: RGB, H x W pixels.
+        image: The network's view of the image: RGB, H x W pixels.
         predictions: The most probable classes, the best first.
-        target: The class that is explained.
-        logit: The network's raw output for it.
-        attribution: The T-Grad map, (H, W) float, on the CPU, nowhere negative.
-        input_score: What the input term adds to the logit, signed.
-        bias_score: What all bias terms add to the logit, signed.
-        input_share: The input term's part of the positive scores, in [0, 1]; by ``"paper"``, of the
-            map, too.
-        bias_share: The bias terms' part, in [0, 1]. It and ``input_share`` add up to 1,
-            or are both 0 where no term has a positive score and the map is empty.
-        largest_terms: Those whose scores are the furthest from 0, the furthest first.
-        residual: What of the logit no term explains: rounding, unless something hid from the trace.
-        decomposition: All terms with their maps, where they were asked for: one sample, on the CPU.
-        original: The whole image, as it was given.
-        seen: The part of it that the network saw, as left, top, right and bottom, in its pixels;
-            None where that is not known.
-        shown: The place of that part in ``image`` and in the map: all of them, unless there is a
+        target: The explained class.
+        logit: Its logit.
+        attribution: The T-Grad map, (H, W) float, on the CPU, non-negative.
+        input_score: The score of the input term, signed.
+        bias_score: The sum of the scores of all bias terms, signed.
+        input_share: The input term's share of the positive scores, in [0, 1]; with ``"paper"``,
+            also of the map.
+        bias_share: The bias terms' share, in [0, 1]. It and ``input_share`` add up to 1,
+            or are both 0 if no term has a positive score and the map is empty.
+        largest_terms: The terms with the largest absolute scores, the largest first.
+        residual: The convergence delta: rounding, unless an operation is hidden from the trace.
+        decomposition: All terms with their maps, if requested: one sample, on the CPU.
+        original: The whole image, as passed.
+        seen: The part of it that the network saw: left, top, right and bottom in pixels; None if
+            unknown.
+        shown: The position of that part in ``image`` and in the map: all of them, unless there is a
             border.
-        aggregation: How the terms became the map: ``"paper"`` or ``"levels"``.
+        aggregation: How the terms are combined: ``"paper"`` or ``"levels"``.
         model: The name of the classifier.
-        rival: The class that it was compared with, where one was asked for.
+        rival: The class that it is compared with, if requested.
     """
 
     image: Image
@@ -125,9 +125,9 @@ class Explanation:
 
     @cached_property
     def photo(self) -> Image | None:
-        """The whole image, reduced for a figure; None where the part that was seen is not known.
+        """The whole image, downsampled for a figure; None if ``seen`` is unknown.
 
-        The part that was seen has about twice as many pixels a side as the map.
+        The seen part has about twice as many pixels a side as the map.
         """
         if self.original is None or self.seen is None:
             return None
@@ -139,23 +139,23 @@ class Explanation:
 
     @property
     def cut_away(self) -> float:
-        """The share of the image that the network did not see, in [0, 1]; 0 where unknown."""
+        """The share of the image that the network did not see, in [0, 1]; 0 if unknown."""
         if self.size is None or self.seen is None:
             return 0.0
         left, top, right, bottom = self.seen
         return 1 - (right - left) * (bottom - top) / (self.size[0] * self.size[1])
 
     def to_html(self, name: str = "") -> str:
-        """A page on which a person walks through the explanation, term by term.
+        """A page to walk through the explanation term by term.
 
-        A notebook shows it when a cell ends with the explanation. Its map is the sum of the terms'
-        maps, ``aggregation="paper"``, whatever the explanation's own is.
+        A notebook displays it for an explanation at the end of a cell. Its map always uses
+        ``aggregation="paper"``, the sum of the terms' maps.
 
         Args:
-            name: What the image is called, such as its file.
+            name: The name of the image, such as its file.
 
         Returns:
-            One HTML file without a server or a network; see
+            One self-contained HTML file; see
             :func:`captum_tgrad.visualization.walkthrough_page`.
 
         Raises:
@@ -190,7 +190,7 @@ class Explanation:
 
     @property
     def map_of_seen(self) -> Tensor:
-        """The map without the border that the image got, if it got one."""
+        """The map without the border of a padded image."""
         if self.shown is None:
             return self.attribution
         left, top, right, bottom = self.shown
@@ -198,8 +198,8 @@ class Explanation:
 
     @property
     def unsure(self) -> bool:
-        """Whether even the best class has less than 1.5 times an equal share.
+        """Whether even the best class has less than 1.5 times a uniform probability.
 
-        An equal share among all classes, or among five where there are more: below 30%.
+        Uniform over all classes, or over five if there are more: below 30%.
         """
         return self.predictions[0].probability < _SURE / len(self.predictions)

@@ -1,4 +1,4 @@
-"""The class that an explained one is compared with."""
+"""Compares the explained class with a rival class."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Rivals:
     difference: Decomposition
 
     def of(self, sample: int, prediction: Callable[[int], Prediction]) -> Rival:
-        """That of one sample, on the CPU."""
+        """The rival of one sample, on the CPU."""
         return Rival(
             prediction(int(self.classes[sample])),
             self.decomposition.sample(sample).to("cpu"),
@@ -43,16 +43,16 @@ def rivals_of(
     """Decomposes the logits of the rivals, and the differences to them.
 
     Args:
-        classifier: Of the images.
+        classifier: The classifier.
         inputs: ``(N, 3, H, W)``.
         logits: ``(N, classes)``.
         targets: The explained classes, ``(N,)``.
-        rival: A class, or True for the most probable one that is not explained; this one also
-            where the class is the explained one.
+        rival: A class, or True for the most probable other one, which also replaces a class that is
+            the target.
 
     Raises:
         TypeError: ``rival`` is neither an index nor a name.
-        ValueError: There is no such class, or only one.
+        ValueError: The class is unknown, or the network has only one.
     """
     from captum_tgrad import TGradAttribution
 

@@ -13,11 +13,11 @@ _WORTH_SAYING = 0.005
 
 
 def format_report(explanation: Explanation) -> str:
-    """Writes an explanation as text, without a line break at the end; names are escaped.
+    """Formats an explanation as text, without a trailing line break; names are escaped.
 
     Returns:
-        The most probable classes; the class explained, its logit, and the parts the logit is the
-        sum of; the map's size and whose it is; and the largest terms.
+        The most probable classes; the explained class, its logit and the parts of the logit; the
+        size and sum of the map; and the largest terms.
     """
     target = explanation.target
     height, width = explanation.attribution.shape
@@ -38,7 +38,7 @@ def format_report(explanation: Explanation) -> str:
         f"    + biases   {explanation.bias_score:+12.4f}   {bias_share} of the {whole}",
         f"    + residual {explanation.residual:+12.1e}",
         f"  {kind}: {height} x {width} pixels, sum {total:.4f}",
-        f"  largest terms: what they add to the logit, and their part of the {whole}",
+        f"  largest terms: score, and share of the {whole}",
         *_term_lines(explanation),
     ]
     return "\n".join(lines)
@@ -51,7 +51,7 @@ def _seen_lines(explanation: Explanation) -> list[str]:
 
 
 def seen_lines(size: tuple[int, int], seen: Box) -> list[str]:
-    """What the network saw, a line where a part of the image was cut away and none elsewhere.
+    """One line about the part of the image that was cut away; none if nothing was.
 
     Args:
         size: Width and height of the image.
@@ -62,18 +62,18 @@ def seen_lines(size: tuple[int, int], seen: Box) -> list[str]:
     if cut_away < _WORTH_SAYING:
         return []
     return [
-        f"seen: the middle {right - left} x {bottom - top} of {width} x {height} pixels;"
-        f" {cut_away:.0%} of the image is cut away (--resize squash or pad shows all of it)"
+        f"seen: the center {right - left} x {bottom - top} of {width} x {height} pixels;"
+        f" {cut_away:.0%} of the image is cropped (--resize squash or pad keeps all of it)"
     ]
 
 
 def _unsure_lines(explanation: Explanation) -> list[str]:
-    """A warning where no class is probable."""
+    """A warning if no class is probable."""
     if not explanation.unsure:
         return []
     return [
-        f"  unsure: the best class has {explanation.predictions[0].probability:.1%}; the image"
-        " may show nothing that the network knows"
+        f"  low confidence: the best class has {explanation.predictions[0].probability:.1%}; the"
+        " image may show no known class"
     ]
 
 

@@ -1,22 +1,8 @@
 """Average Drop and Increase in Confidence: the score of an input masked with its map.
 
-The baseline and the sign of the map change these numbers as much as the method does. Average Drop /
-Increase in Confidence in percent, EfficientNet-Lite0, the 20 ImageNet images of foolbox 3.3.4
-(``benchmarks/masking_variants.py``):
-
-==========================================  ===========  ===========  ================  ===========
-``baselines``                               T-Grad       Grad-CAM     Input x Gradient  random
-==========================================  ===========  ===========  ================  ===========
-None: 0 in the normalized image             19.6 / 50    13.8 / 40    3.1 / 85          63.0 / 5
--127 / 128: 0 in the pixels, black          21.5 / 30    11.6 / 30    37.2 / 15         84.4 / 0
-``mean_color``                              15.0 / 45    8.1 / 45     3.0 / 85          64.3 / 10
-``blur()``                                  24.2 / 35    12.9 / 30    4.5 / 85          46.3 / 15
-==========================================  ===========  ===========  ================  ===========
-
-The first row masks the network's input, the second row masks the pixels; do not compare numbers of
-different rows. A signed map, such as that of Input x Gradient, is near the middle of its range
-almost everywhere: scaled to [0, 1], it dims the image instead of masking it. Take the evidence for
-the class first: ``attributions.clamp_min(0)``.
+The baseline changes both as much as the method does: see ``docs/results.md``, "What the masked part
+goes to". A signed map scaled to [0, 1] dims the image instead of masking it: pass
+``attributions.clamp_min(0)``, the evidence for the class.
 """
 
 from __future__ import annotations
@@ -45,9 +31,9 @@ def _drop(masked: Masked) -> AverageDropResult:
     if masked.protocol["nan_policy"] == "raise" and bool(nothing_to_lose.any()):
         first = int(nothing_to_lose.nonzero()[0])
         raise ValueError(
-            f"the score of sample {listed(nothing_to_lose)} is not positive (of sample {first} it"
-            f" is {float(clean[first]):.3g}), so no share of it can be lost. Pass score='softmax'"
-            " or, to get NaN for these samples, nan_policy='omit'."
+            f"the score of sample {listed(nothing_to_lose)} is not positive"
+            f" ({float(clean[first]):.3g} for sample {first}), so the drop is undefined. Pass"
+            " score='softmax' or, to get NaN for these samples, nan_policy='omit'."
         )
     drop = 100 * (clean - masked.masked_score).clamp_min(0) / clean
     drop = drop.masked_fill(nothing_to_lose, torch.nan)
@@ -100,14 +86,14 @@ def average_drop(
         additional_forward_args: Further arguments of ``forward_func``.
         target: The output to score, in any of Captum's forms. None: the only output, or the class
             predicted for the unchanged input.
-        max_examples_per_batch: The most examples in one call of ``forward_func``.
+        max_examples_per_batch: The maximum number of examples in one call of ``forward_func``.
         score: ``"softmax"``, ``"logit"``, or a callable ``(outputs, target) -> (N,)``.
         channel_dim: The channel dimension of ``inputs``; None if all dimensions are spatial.
-        channel_reduce: The importance of a place: the ``"sum"`` over its channels, the sum of their
-            magnitudes (``"abs"``), or ``"max"``.
-        interpolate_mode: How coarse maps are enlarged, such as ``"bilinear"`` or ``"nearest"``.
-        nan_policy: What NaN or inf does, or a score of the input that is not positive: ``"raise"``,
-            or ``"omit"``: the result of this sample is NaN, and the mean leaves it out.
+        channel_reduce: How channels are reduced: ``"sum"``, the sum of magnitudes ``"abs"``, or
+            ``"max"``.
+        interpolate_mode: How coarse maps are upsampled, such as ``"bilinear"`` or ``"nearest"``.
+        nan_policy: How to treat NaN, inf and input scores that are not positive: ``"raise"``, or
+            ``"omit"``: the result of this sample is NaN, and the mean excludes it.
         show_progress: Whether to show a progress bar.
 
     Returns:
@@ -132,8 +118,8 @@ def average_drop(
 def increase_in_confidence(*args: Any, **kwargs: Any) -> Any:
     """The percentage of samples whose score rises when they are masked with their map.
 
-    It takes the arguments of ``average_drop``, masks in the same way, and raises the same errors,
-    except that a score need not be positive. Higher is better. Source: as for ``average_drop``.
+    Arguments, masking, errors and source are those of ``average_drop``, except that a score need
+    not be positive. Higher is better.
 
     Returns:
         The percentage, 0 or 100 for each sample, and both scores; for a dict of attributions, a

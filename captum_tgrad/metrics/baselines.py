@@ -29,8 +29,8 @@ class _Blur:
     def __call__(self, inputs: Tensor) -> Tensor:
         if inputs.dim() < 3 or not inputs.is_floating_point():
             raise ValueError(
-                f"blur needs float inputs with neighbors, (N, C, *spatial); got {inputs.dtype} of"
-                f" shape {tuple(inputs.shape)}. Pass other baselines, such as 0."
+                f"blur needs float inputs (N, C, *spatial), got {inputs.dtype} of shape"
+                f" {tuple(inputs.shape)}. Pass other baselines, such as 0."
             )
         dtype = torch.promote_types(inputs.dtype, torch.float32)
         kernel = self._kernel().to(inputs.device, dtype)
@@ -70,10 +70,10 @@ def _blur_lines(lines: Tensor, kernel: Tensor) -> Tensor:
 def blur(kernel_size: int = 51, sigma: float = 10.0) -> Callable[[Tensor], Tensor]:
     """A baseline: the input, blurred along its spatial dimensions.
 
-    Source: the kernel and the zeros beyond the border are those of the code of Petsiuk, Das and
-    Saenko, "RISE: Randomized Input Sampling for Explanation of Black-box Models", 2018, which
-    takes ``blur(11, 5)``: nearly a box, as what a Gaussian has outside of the window is folded
-    back into it. It leaves much of an ImageNet image recognizable; the default does not.
+    Source: the kernel and the zero padding follow the code of Petsiuk, Das and Saenko, "RISE:
+    Randomized Input Sampling for Explanation of Black-box Models", 2018. It uses ``blur(11, 5)``,
+    nearly a box, since the tails of the Gaussian are folded back into the window. An ImageNet image
+    stays recognizable with it, but not with the default.
 
     Args:
         kernel_size: Width of the window in pixels, odd.
@@ -99,7 +99,7 @@ def blur(kernel_size: int = 51, sigma: float = 10.0) -> Callable[[Tensor], Tenso
 
 
 def zeros(inputs: Tensor) -> Tensor:
-    """A baseline: 0 everywhere; for normalized images, their data set's mean color.
+    """A baseline: 0 everywhere; for normalized images, the mean color of the data set.
 
     Args:
         inputs: Any tensor.
@@ -111,7 +111,7 @@ def zeros(inputs: Tensor) -> Tensor:
 
 
 def mean_color(inputs: Tensor) -> Tensor:
-    """A baseline: the mean of each channel over the sample's own places.
+    """A baseline: the mean of each channel over the positions of the sample.
 
     Args:
         inputs: Shape ``(N, C, *spatial)``.
@@ -120,7 +120,7 @@ def mean_color(inputs: Tensor) -> Tensor:
         The baseline, of the same shape.
 
     Raises:
-        ValueError: ``inputs`` have no places to average over.
+        ValueError: ``inputs`` have no spatial dimensions.
 
     Example:
         >>> import torch
@@ -129,14 +129,14 @@ def mean_color(inputs: Tensor) -> Tensor:
     """
     if inputs.dim() < 3 or not inputs.is_floating_point():
         raise ValueError(
-            f"mean_color needs float inputs (N, C, *spatial); got {inputs.dtype} of shape"
+            f"mean_color needs float inputs (N, C, *spatial), got {inputs.dtype} of shape"
             f" {tuple(inputs.shape)}. Pass other baselines, such as 0."
         )
     return inputs.mean(tuple(range(2, inputs.dim())), keepdim=True).expand_as(inputs)
 
 
 def is_for_channels_first(baseline: object) -> bool:
-    """Whether it is one of the callables of this file that know no other layout."""
+    """Whether it is one of the callables of this file that support channels-first only."""
     return isinstance(baseline, _Blur) or baseline is mean_color
 
 
@@ -144,4 +144,4 @@ PRESETS: dict[Preset, dict[str, Baseline]] = {
     "paper": {"insertion": blur(51, 10), "deletion": blur(51, 10)},
     "rise": {"insertion": blur(11, 5), "deletion": zeros},
 }
-"""What ``baselines=None`` stands for, by the name of the preset and the curve."""
+"""The default baselines, by the name of the preset and the curve."""

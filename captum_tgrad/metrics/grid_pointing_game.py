@@ -1,4 +1,4 @@
-"""The grid pointing game: of an image made of several, is a map on the one that shows the class."""
+"""The grid pointing game: localization of a class in a grid of images."""
 
 from __future__ import annotations
 
@@ -50,42 +50,42 @@ def grid_pointing_game(
     nan_policy: NanPolicy = "raise",
     seed: int = 0,
 ) -> GridPointingGameResult | dict[str, GridPointingGameResult]:
-    """The share of each map that is on the one image of a grid that shows its class.
+    """The share of each map in the grid cell that shows its class.
 
     Confidently classified images of different classes are tiled ``grid`` by ``grid``, and the class
-    of every cell is explained in turn. With ``m`` the map without its negative
-    values, the number is ``sum of m in the cell / sum of m``, and 0 for a map with nothing above
-    0: as in sukrutrao/Attribution-Evaluation, where an image is in one grid at most, too. No boxes
-    are needed, but a model that takes images ``grid`` times as large.
+    of every cell is explained in turn. With ``m`` the positive part of the map, the result is
+    ``sum of m in the cell / sum of m``, and 0 for a map without positive values: as in
+    sukrutrao/Attribution-Evaluation, where each image is also in at most one grid. It needs no
+    boxes, but a model that accepts images ``grid`` times as large.
 
     Source: Böhle, Fritz and Schiele, "Convolutional Dynamic Alignment Networks for Interpretable
     Classifications", 2021; Rao, Böhle and Schiele, "Towards Better Understanding Attribution
     Methods", 2022, whose code asks for a confidence of 0.99.
 
     Args:
-        forward_func: The model: from images ``(N, C, H, W)`` to logits ``(N, classes)``. It decides
-            which images are classified confidently.
+        forward_func: The model, from images ``(N, C, H, W)`` to logits ``(N, classes)``. It selects
+            the confidently classified images.
         inputs: The images to choose from, ``(N, C, H, W)``.
         methods: A Captum attribution, or a function from images and targets, ``(N, C, H, W)`` and
             ``(N,)``, to attributions. A dict of these, by name, measures all methods on the same
             grids.
-        target: The class of each image, or one class for all; images that are predicted to be of
-            another are left out. None: the predicted class.
+        target: The class of each image, or one class for all; images with another predicted class
+            are left out. None: the predicted class.
         grid: The number of images in a row, and of rows.
-        n_grids: The number of grids; images are used again if needed, the least used first. None:
-            as many grids as the images make if each is used once.
-        max_examples_per_batch: The most images in one call of the model or of a method.
+        n_grids: The number of grids; images are reused if needed, the least used first. None:
+            as many grids as possible with each image used once.
+        max_examples_per_batch: The maximum number of images in one call of the model or a method.
         confidence: The lowest probability, 0 to 1, of a confidently classified image.
-        channel_reduce: The value of a pixel: the ``"sum"`` over its channels, the sum of their
-            magnitudes (``"abs"``), or ``"max"``.
-        interpolate_mode: How coarse maps are enlarged, such as ``"bilinear"`` or ``"nearest"``.
-        nan_policy: What NaN or inf in a map does: ``"raise"``, or ``"omit"``: its cell is NaN, and
-            the mean of its grid leaves it out.
+        channel_reduce: How channels are reduced: ``"sum"``, the sum of magnitudes ``"abs"``, or
+            ``"max"``.
+        interpolate_mode: How coarse maps are upsampled, such as ``"bilinear"`` or ``"nearest"``.
+        nan_policy: How to treat NaN and inf in a map: ``"raise"``, or ``"omit"``: its cell is NaN,
+            and the mean of its grid excludes it.
         seed: The seed of the choice of images, and of the methods' random numbers. The global
             random state is not changed.
 
     Returns:
-        The numbers, and what is in the grids; for a dict of methods, a dict of these.
+        The shares and the contents of the grids; for a dict of methods, a dict of results.
 
     Raises:
         TypeError: An argument has the wrong type.
@@ -156,7 +156,7 @@ def _makers(methods: Any) -> dict[str, Attribute]:
     if not isinstance(methods, Mapping):
         named = {"methods": methods}
     elif not methods:
-        raise ValueError("methods is an empty dict: there is no method to measure.")
+        raise ValueError("methods is an empty dict: pass at least one method.")
     else:
         named = {f"methods[{name!r}]": each for name, each in methods.items()}
     for name, each in named.items():
@@ -193,7 +193,7 @@ class _Maps:
                 (image.expand(len(targets), -1, -1, -1),),
                 self.channel_reduce,
                 self.interpolate_mode,
-                f"what {self.name} returned",
+                f"the result of {self.name}",
             )
             maps.append(cast("Tensor", each))
         return torch.cat(maps)
@@ -213,7 +213,7 @@ def _checked_cells(cells: Tensor, name: str, nan_policy: NanPolicy) -> Tensor:
     broken = ~cells.isfinite()
     if nan_policy == "raise" and bool(broken.any()):
         raise ValueError(
-            f"what {name} returned holds NaN or inf in a cell of grid {listed(broken.any(1))}. Pass"
+            f"the result of {name} holds NaN or inf in a cell of grid {listed(broken.any(1))}. Pass"
             " nan_policy='omit' to get NaN for these cells."
         )
     return cells.masked_fill(broken, torch.nan)

@@ -1,21 +1,9 @@
-"""Insertion and Deletion: how the score follows the features that the attribution ranks first.
+"""Insertion and Deletion: the score as features are replaced in the order of their importance.
 
-Nearly all the time is spent in the model: besides it, both curves of an image of 224 x 224 in 224
-steps take 13 ms on two cores. So the speed of the model counts, which depends on the number of
-examples per call and on their memory format. EfficientNet-Lite0 on one core of a shared x86
-processor, milliseconds of processor time per evaluation (``benchmarks/metric_cost.py --tables
-chunks``):
-
-===========================  =====  =====  =====  =====  =====  =====
-``max_examples_per_batch``     1      4      8     16     32     64
-===========================  =====  =====  =====  =====  =====  =====
-default                       54     43     52     69     97    107
-channels_last                 48     35     38     49     61     72
-===========================  =====  =====  =====  =====  =====  =====
-
-On a CPU, use 4 to 8 and ``inputs.to(memory_format=torch.channels_last)``, which is kept in every
-call of the model. On a GPU, this was not measured: start from the default of 64, and run the same
-command.
+Nearly all the time is spent in the model. On a CPU, 4 to 8 examples per call and
+``inputs.to(memory_format=torch.channels_last)`` are fastest: 35 ms per forward evaluation of
+EfficientNet-Lite0 on one core, instead of 107 ms with 64 examples in the default format
+(``benchmarks/metric_cost.py --tables chunks``). For other costs, see ``docs/results.md``.
 """
 
 from __future__ import annotations
@@ -93,17 +81,17 @@ def insertion_deletion(
 
     Deletion starts at the input and replaces the most important features by the baseline first.
     Insertion starts at the baseline and restores the most important features first. The fraction of
-    features replaced runs from 0 to 1, so an area is a mean score. A feature is a place with all
+    replaced features runs from 0 to 1, so an area is a mean score. A feature is a position with all
     its channels, or a column of a table; the features of several inputs are ranked together.
 
     With one baseline for both curves, ``difference`` is the symmetric relevance gain of Bluecher et
-    al.: to insert the most important features is to occlude the least important ones, backwards.
-    That is exact for maps without ties and counts that are the same from both ends, as they are
-    where ``n_steps`` divides the number of features or of patches; otherwise the points differ by
-    less than a step. It does not hold for ``preset="rise"``, which has two baselines.
+    al.: inserting the most important features is occluding the least important ones in reverse.
+    This is exact for maps without ties if ``n_steps`` divides the number of features or patches;
+    otherwise the points differ by less than a step. It does not hold for ``preset="rise"``, which
+    has two baselines.
 
     Source: Petsiuk, Das and Saenko, "RISE: Randomized Input Sampling for Explanation of Black-box
-    Models", 2018, section 4.3; ``preset="rise"`` with as many steps is what their code computes.
+    Models", 2018, section 4.3; ``preset="rise"`` with the same number of steps equals their code.
     Bluecher, Vielhaben and Strodthoff, "Decoupling Pixel Flipping and Occlusion Strategy for
     Consistent XAI Benchmarks", 2024.
 
@@ -114,52 +102,52 @@ def insertion_deletion(
             channels in another dimension, as given by ``channel_dim``.
         attributions: Attributions of any Captum method for ``inputs``: of the same shape, with one
             channel, or with one channel and coarser. For several inputs a tuple, in which None
-            leaves an input unchanged. A dict of these, by method, scores all methods and shares
-            what they have in common.
+            leaves an input unchanged. A dict of these, by method, scores all methods and computes
+            shared scores once.
         baselines: What replaces a feature: a number, a tensor whose dimensions are those of the
             inputs or 1, a callable from an input to such a tensor, or for several inputs a tuple of
-            these; a dict with "insertion" and "deletion" for two kinds. None, alone or in a tuple:
-            as ``preset`` says; for tables, 0.
-        additional_forward_args: Further arguments of ``forward_func``. Tensors whose first
-            dimension counts the samples are repeated with them.
+            these; a dict with "insertion" and "deletion" for one of each. None, alone or in a
+            tuple: the ``preset``; for tables, 0.
+        additional_forward_args: Additional arguments of ``forward_func``. Tensors whose first
+            dimension is the batch are repeated with it.
         target: The output to score, in any of Captum's forms. None: the only output, or the class
             predicted for the unchanged input.
-        n_steps: Point j of the ``n_steps + 1`` points, both ends included, has ``floor(j *
-            features / n_steps)`` features replaced; at most one step for each feature.
-        max_examples_per_batch: The most examples in one call of ``forward_func``. It changes no
-            result; on a CPU, 4 to 8 were fastest.
+        n_steps: At point j of the ``n_steps + 1`` points, both ends included, ``floor(j * features
+            / n_steps)`` features are replaced; at most one step for each feature.
+        max_examples_per_batch: The maximum number of examples in one call of ``forward_func``. It
+            does not change the result; on a CPU, 4 to 8 are fastest.
         score: ``"softmax"``: the target's probability. ``"logit"``: its output. With one output
             per sample, both are that output. Or a callable ``(outputs, target) -> (N,)``, which
-            gets whatever ``forward_func`` returned, and the targets of these examples.
+            receives the output of ``forward_func`` and the targets of these examples.
         channel_dim: The channel dimension of ``inputs``: 1 as in Captum, 2 for video ``(N, T, C, H,
             W)``, -1 for tokens ``(N, T, E)`` and channels-last images, None if all dimensions are
-            spatial; a tuple with one for each of several inputs. Attributions and baselines have
-            the layout of their input, and so does what a callable gets. A column of ``(N, F)`` is a
-            feature; with None, it is also a place, which a blur mixes with its neighbors.
-        channel_reduce: The importance of a place: the ``"sum"`` over its channels, the sum of their
-            magnitudes (``"abs"``), or ``"max"``.
-        interpolate_mode: How coarse maps are enlarged: ``"bilinear"`` (linear in any number of
+            spatial; a tuple with one for each of several inputs. Attributions, baselines and the
+            arguments of callables have the layout of their input. A column of ``(N, F)`` is a
+            feature; with None, it is also a position, which a blur mixes with its neighbors.
+        channel_reduce: How channels are reduced: ``"sum"``, the sum of magnitudes ``"abs"``, or
+            ``"max"``.
+        interpolate_mode: How coarse maps are upsampled: ``"bilinear"`` (linear in any number of
             dimensions), ``"nearest"``, ``"nearest-exact"``, ``"bicubic"``.
         ties: ``"stable"``: features of equal importance are replaced in raster order. ``"group"``:
-            they are replaced together, each count moved to the nearest end of such a group, so the
-            order of the features does not matter.
+            they are replaced together, with each count moved to the nearest end of such a group, so
+            the order of the features does not matter.
         preset: The default baselines. ``"paper"``: ``blur(51, 10)``. ``"rise"``: ``blur(11, 5)``
             for insertion, zeros for deletion.
-        nan_policy: What NaN or inf in a sample does: ``"raise"``, or ``"omit"``: the results of
+        nan_policy: How to treat NaN and inf in a sample: ``"raise"``, or ``"omit"``: the results of
             this sample are NaN.
-        return_curves: Whether to return the curves and their fractions too.
-        patch_size: The side of the patches that are ranked by their mean importance and replaced as
-            a whole, in places, such as 16 for a vision transformer. None: each feature alone.
+        return_curves: Whether to also return the curves and their fractions.
+        patch_size: The side in pixels of patches that are ranked by their mean importance and
+            replaced as a whole, such as 16 for a vision transformer. None: each feature alone.
         show_progress: Whether to show a progress bar.
 
     Returns:
-        The areas, what is needed to judge them, and the protocol; for a dict of attributions, a
-        dict of these.
+        The areas, the scores at both ends, the share of ties and the protocol; for a dict of
+        attributions, a dict of results.
 
     Raises:
         TypeError: An argument has the wrong type.
         ValueError: A shape, a batch size, a number or a name is invalid, there is NaN or inf,
-            integer inputs cannot hold the numbers of a baseline, or ``score`` does not return one
+            integer inputs cannot hold the values of a baseline, or ``score`` does not return one
             number per example. The message names the argument and, if there is one, the sample.
 
     Example:
@@ -180,10 +168,10 @@ def insertion_deletion(
 def insertion(*args: Any, **kwargs: Any) -> Any:
     """The area under the insertion curve alone: half the work of ``insertion_deletion``.
 
-    It takes the arguments of ``insertion_deletion``, and raises the same errors. Higher is better.
+    Arguments and errors are those of ``insertion_deletion``. Higher is better.
 
     Returns:
-        The areas; for a dict of attributions, a dict of these.
+        The areas; for a dict of attributions, a dict of results.
 
     Example:
         >>> import torch
@@ -199,10 +187,10 @@ def insertion(*args: Any, **kwargs: Any) -> Any:
 def deletion(*args: Any, **kwargs: Any) -> Any:
     """The area under the deletion curve alone: half the work of ``insertion_deletion``.
 
-    It takes the arguments of ``insertion_deletion``, and raises the same errors. Lower is better.
+    Arguments and errors are those of ``insertion_deletion``. Lower is better.
 
     Returns:
-        The areas; for a dict of attributions, a dict of these.
+        The areas; for a dict of attributions, a dict of results.
 
     Example:
         >>> import torch

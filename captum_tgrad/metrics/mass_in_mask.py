@@ -1,4 +1,4 @@
-"""How much of a map is on the object: energy, mass, and the share of its highest places."""
+"""Localization by mass: how much of a map is on the object."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def _share(maps: Tensor, masks: Tensor) -> Tensor:
 def _share_of_highest(maps: Tensor, masks: Tensor, k: int | None) -> Tensor:
     places = maps[0].numel()
     if k is not None and k > places:
-        raise ValueError(f"k is {k}, and the maps have {places} places.")
+        raise ValueError(f"k is {k}, but the maps have {places} pixels.")
     values, order = maps.flatten(1).sort(1, descending=True)
     inside = masks.flatten(1).gather(1, order)
     # A sample without a region is left out afterwards, whatever is found here.
@@ -66,7 +66,7 @@ def _rank(call: LocalizationCall, k: int | None) -> list[Localized]:
     return localized(
         call,
         partial(_share_of_highest, k=k),
-        of_constant="none of their places is higher than others",
+        of_constant="none of their pixels ranks above others",
         k="places in the region" if k is None else k,
     )
 
@@ -84,18 +84,17 @@ def energy_in_mask(
 ) -> Any:
     """The share of the positive attribution that is on the object: the energy-based pointing game.
 
-    With ``m`` the map without its negative values, ``sum of m in the region / sum of m``. A map
-    with nothing above 0 gets 0, as in sukrutrao/Attribution-Evaluation. ``RelevanceMassAccuracy``
-    and ``AttributionLocalisation`` of Quantus are this number for maps without negative values.
+    With ``m`` the positive part of the map, ``sum of m in the region / sum of m``. A map without
+    positive values scores 0, as in sukrutrao/Attribution-Evaluation. For maps without negative
+    values, it equals ``RelevanceMassAccuracy`` and ``AttributionLocalisation`` of Quantus.
 
-    It takes the arguments of ``pointing_game`` without the tolerance, and raises the same errors.
-    Higher is better.
+    Arguments and errors are those of ``pointing_game``, without ``tolerance``. Higher is better.
 
     Source: Wang, Wang, Du, Yang, Zhang, Ding, Mardziel and Hu, "Score-CAM: Score-Weighted Visual
     Explanations for Convolutional Neural Networks", 2020, section 4.3.
 
     Returns:
-        The numbers, and their chance level; for a dict of attributions, a dict of these.
+        The shares and their chance level; for a dict of attributions, a dict of results.
 
     Example:
         >>> import torch
@@ -118,19 +117,18 @@ def mass_accuracy(
 ) -> Any:
     """The share of the absolute attribution that is on the object.
 
-    With ``m`` the absolute values of the map, ``sum of m in the region / sum of m``; 0 where the
-    map is 0. Of a map without negative values, it is ``energy_in_mask``. The paper pools the
-    channels of a place to a number that is not negative. ``RelevanceMassAccuracy`` of Quantus is
-    this number with ``abs=True``; without, it divides signed sums, and has no bounds.
+    With ``m`` the absolute values of the map, ``sum of m in the region / sum of m``; 0 if the map
+    is 0. For maps without negative values, it equals ``energy_in_mask``. The paper pools channels
+    to a non-negative value. It equals ``RelevanceMassAccuracy`` of Quantus with ``abs=True``;
+    without, that metric divides signed sums and is unbounded.
 
-    It takes the arguments of ``pointing_game`` without the tolerance, and raises the same errors.
-    Higher is better.
+    Arguments and errors are those of ``pointing_game``, without ``tolerance``. Higher is better.
 
     Source: Arras, Osman and Samek, "CLEVR-XAI: A benchmark dataset for the ground truth evaluation
     of neural network explanations", 2022, "relevance mass accuracy".
 
     Returns:
-        The numbers, and their chance level; for a dict of attributions, a dict of these.
+        The shares and their chance level; for a dict of attributions, a dict of results.
 
     Example:
         >>> import torch
@@ -154,13 +152,12 @@ def rank_accuracy(
 ) -> Any:
     """The share of the ``k`` pixels with the highest attribution that are on the object.
 
-    Where equal values straddle the end of these ``k``, the number is the mean over all their
-    orders, of which Quantus takes one; a constant map gets its chance level. With ``k=None``, this
-    is ``RelevanceRankAccuracy`` of Quantus, with a number its ``TopKIntersection``. Negative
-    attributions are low ones.
+    If ties straddle rank ``k``, the result is the mean over all orders of the ties, of which
+    Quantus uses one; a constant map scores its chance level. With ``k=None``, this is
+    ``RelevanceRankAccuracy`` of Quantus, with a number its ``TopKIntersection``. Negative
+    attributions rank lowest.
 
-    It takes the arguments of ``pointing_game`` without the tolerance, and raises the same errors.
-    Higher is better.
+    Arguments and errors are those of ``pointing_game``, without ``tolerance``. Higher is better.
 
     Source: Arras, Osman and Samek, "CLEVR-XAI: A benchmark dataset for the ground truth evaluation
     of neural network explanations", 2022, "relevance rank accuracy".
@@ -171,16 +168,16 @@ def rank_accuracy(
         regions: Masks ``(N, H, W)`` or ``(N, 1, H, W)``, or boxes ``(x0, y0, x1, y1)`` in pixels,
             ``(N, 4)`` or a list with ``(boxes, 4)`` for each sample.
         k: The number of pixels. None: as many as are in the region of the sample.
-        size: Height and width of the images that boxes are of. None: those of the attributions.
+        size: Height and width of the images to which boxes refer. None: those of the attributions.
         channel_dim: The channel dimension of ``attributions``; None if they are ``(N, H, W)``.
-        channel_reduce: The value of a pixel: the ``"sum"`` over its channels, the sum of their
-            magnitudes (``"abs"``), or ``"max"``.
-        interpolate_mode: How coarse maps are enlarged, such as ``"bilinear"`` or ``"nearest"``.
-        nan_policy: What NaN or inf in a map, or a region without a pixel, does: ``"raise"``, or
-            ``"omit"``: this sample is NaN.
+        channel_reduce: How channels are reduced: ``"sum"``, the sum of magnitudes ``"abs"``, or
+            ``"max"``.
+        interpolate_mode: How coarse maps are upsampled, such as ``"bilinear"`` or ``"nearest"``.
+        nan_policy: How to treat NaN and inf in a map and empty regions: ``"raise"``, or ``"omit"``:
+            this sample is NaN.
 
     Returns:
-        The numbers, and their chance level; for a dict of attributions, a dict of these.
+        The shares and their chance level; for a dict of attributions, a dict of results.
 
     Example:
         >>> import torch

@@ -1,4 +1,4 @@
-"""The pointing game: is the highest place of a map on the object."""
+"""The pointing game: whether the maximum of a map is on the object."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def _hits(call: LocalizationCall, tolerance: float) -> list[Localized]:
     return localized(
         call,
         _share_of_peaks,
-        of_constant="all of their places are the highest",
+        of_constant="all of their pixels are maxima",
         widened=partial(_widened, tolerance=tolerance),
         tolerance=tolerance,
     )
@@ -76,18 +76,18 @@ def pointing_game(
     interpolate_mode: InterpolateMode = "bilinear",
     nan_policy: NanPolicy = "raise",
 ) -> Any:
-    """Whether the highest value of each map is on the object, or near it.
+    """Whether the maximum of each map is on or near the object.
 
-    A pixel hits if it is in the region, or less than ``tolerance`` pixels away from a pixel in it.
-    This is the rule of TorchRay (facebookresearch/TorchRay), whose default is also 15 pixels. With
-    ``tolerance=0``, the number equals that of Quantus. If several pixels share the highest value,
-    the number is the share of them that hit, so that no order matters and a constant map gets its
-    chance level; TorchRay takes the first of them, and Quantus counts a hit if any of them hits.
-    Negative attributions are low ones.
+    A pixel hits if it is in the region, or less than ``tolerance`` pixels away from a pixel in it,
+    as in TorchRay (facebookresearch/TorchRay), whose default is also 15 pixels. With
+    ``tolerance=0``, the result equals that of Quantus. If several pixels share the maximum, the
+    result is the share of them that hit, so that no order matters and a constant map scores its
+    chance level; TorchRay uses the first of them, and Quantus counts a hit if any of them hits.
+    Negative attributions rank lowest.
 
     All boxes of a sample form one region, as all objects of a class do in TorchRay;
-    clovaai/wsolevaluation takes the best of them instead, and has whole pixels for corners, both
-    of them inside the box.
+    clovaai/wsolevaluation uses the best of them instead, with corners at whole pixels, both inside
+    the box.
 
     Source: Zhang, Bargal, Lin, Brandt, Shen and Sclaroff, "Top-down Neural Attention by Excitation
     Backprop", 2018, section 4.
@@ -96,23 +96,23 @@ def pointing_game(
         attributions: Attributions of any Captum method for images: ``(N, C, H, W)``, with one
             channel, or with one channel and coarser. A dict of these, by method, measures all
             methods.
-        regions: Where the object is. Masks ``(N, H, W)`` or ``(N, 1, H, W)``, of bools or of 0 and
-            1; or boxes ``(x0, y0, x1, y1)`` in pixels, with ``(0, 0)`` the upper left corner of
-            the image: one for each sample, ``(N, 4)``, or a list with ``(boxes, 4)`` for each. A
-            pixel is in a box if its center is. Pascal VOC counts pixels from 1: its boxes are
-            ``(xmin - 1, ymin - 1, xmax, ymax)`` here.
-        tolerance: A distance in pixels: what is less than that away from the region hits too.
-        size: Height and width of the images that boxes are of. None: those of the attributions;
-            needed where all of them are coarser.
+        regions: The object: masks ``(N, H, W)`` or ``(N, 1, H, W)``, bool or 0 and 1; or boxes
+            ``(x0, y0, x1, y1)`` in pixels, with ``(0, 0)`` the upper left corner of the image: one
+            for each sample, ``(N, 4)``, or a list with ``(boxes, 4)`` for each. A pixel is in a box
+            if its center is. Pascal VOC counts pixels from 1: pass its boxes as
+            ``(xmin - 1, ymin - 1, xmax, ymax)``.
+        tolerance: Pixels closer to the region than this also hit.
+        size: Height and width of the images to which boxes refer. None: those of the attributions;
+            required if all of them are coarser.
         channel_dim: The channel dimension of ``attributions``; None if they are ``(N, H, W)``.
-        channel_reduce: The value of a pixel: the ``"sum"`` over its channels, the sum of their
-            magnitudes (``"abs"``), or ``"max"``.
-        interpolate_mode: How coarse maps are enlarged, such as ``"bilinear"`` or ``"nearest"``.
-        nan_policy: What NaN or inf in a map, or a region without a pixel, does: ``"raise"``, or
-            ``"omit"``: this sample is NaN.
+        channel_reduce: How channels are reduced: ``"sum"``, the sum of magnitudes ``"abs"``, or
+            ``"max"``.
+        interpolate_mode: How coarse maps are upsampled, such as ``"bilinear"`` or ``"nearest"``.
+        nan_policy: How to treat NaN and inf in a map and empty regions: ``"raise"``, or ``"omit"``:
+            this sample is NaN.
 
     Returns:
-        The numbers, and their chance level; for a dict of attributions, a dict of these.
+        The shares of hits and their chance level; for a dict of attributions, a dict of results.
 
     Raises:
         TypeError: An argument has the wrong type.

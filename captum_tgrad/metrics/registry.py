@@ -1,4 +1,4 @@
-"""The numbers that the metrics return: the one table of their headings and directions."""
+"""The numbers that the metrics return, with their headings and directions."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ NUMBERS = {
         "Increase in Confidence", True, "increase_in_confidence", "increase", "%"
     ),
 }
-"""By the name that records, summaries and figures use, in the order of a table."""
+"""By name in records, summaries and figures, in the order of a table."""
 
 LOCALIZATION_NUMBERS = {
     name: Number(heading, True, name, name)
@@ -49,7 +49,7 @@ LOCALIZATION_NUMBERS = {
         "rank_accuracy": "Rank Accuracy",
     }.items()
 }
-"""The same for the metrics that need to know where the object is."""
+"""The same for the localization metrics."""
 
 FURTHER_NUMBERS = {
     "grid_pointing_game": Number(
@@ -57,7 +57,7 @@ FURTHER_NUMBERS = {
     ),
     "road": Number("ROAD", True, "road", "road"),
 }
-"""The same for the metrics that evaluations of a data set do not record."""
+"""The same for metrics that ``evaluate`` does not record."""
 
 ALL_NUMBERS = {**NUMBERS, **LOCALIZATION_NUMBERS, **FURTHER_NUMBERS}
 """All of them."""

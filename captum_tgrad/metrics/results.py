@@ -1,4 +1,4 @@
-"""What the metrics return."""
+"""The results of the metrics."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from captum_tgrad._support.show import shown
 @shown
 @dataclass(frozen=True, eq=False)
 class InsertionDeletionResult:
-    """What ``insertion_deletion`` found; every tensor has one number per sample, shape ``(N,)``.
+    """Result of ``insertion_deletion``; every tensor has one number per sample, shape ``(N,)``.
 
     Attributes:
         insertion: Area under the insertion curve, in units of the score; higher is better.
@@ -21,10 +21,10 @@ class InsertionDeletionResult:
         difference: ``insertion - deletion``; higher is better.
         clean_score: Score of the input itself.
         insertion_baseline_score: Score of the baseline that insertion starts from.
-        deletion_baseline_score: Score of the baseline that deletion ends at, the same numbers
-            where there is one baseline.
-        tied_share: The share of features, 0 to 1, whose importance another feature shares.
-        protocol: How the numbers were made, of plain strings and numbers: to write beside a table.
+        deletion_baseline_score: Score of the baseline that deletion ends at; the same numbers if
+            both curves have one baseline.
+        tied_share: The share of features, 0 to 1, whose importance equals that of another.
+        protocol: How the numbers were computed, as plain strings and numbers.
         fractions: With ``return_curves``, the fraction of features replaced, ``(N, points)``.
         insertion_curve: With ``return_curves``, the scores at these fractions, ``(N, points)``.
         deletion_curve: With ``return_curves``, the scores at these fractions, ``(N, points)``.
@@ -46,14 +46,14 @@ class InsertionDeletionResult:
 @shown
 @dataclass(frozen=True, eq=False)
 class InsertionResult:
-    """What ``insertion`` found; every tensor has one number per sample, shape ``(N,)``.
+    """Result of ``insertion``; every tensor has one number per sample, shape ``(N,)``.
 
     Attributes:
         insertion: Area under the insertion curve, in units of the score; higher is better.
         clean_score: Score of the input itself.
         insertion_baseline_score: Score of the baseline that insertion starts from.
-        tied_share: The share of features, 0 to 1, whose importance another feature shares.
-        protocol: How the numbers were made, of plain strings and numbers: to write beside a table.
+        tied_share: The share of features, 0 to 1, whose importance equals that of another.
+        protocol: How the numbers were computed, as plain strings and numbers.
         fractions: With ``return_curves``, the fraction of features replaced, ``(N, points)``.
         insertion_curve: With ``return_curves``, the scores at these fractions, ``(N, points)``.
     """
@@ -70,14 +70,14 @@ class InsertionResult:
 @shown
 @dataclass(frozen=True, eq=False)
 class DeletionResult:
-    """What ``deletion`` found; every tensor has one number per sample, shape ``(N,)``.
+    """Result of ``deletion``; every tensor has one number per sample, shape ``(N,)``.
 
     Attributes:
         deletion: Area under the deletion curve, in units of the score; lower is better.
         clean_score: Score of the input itself.
         deletion_baseline_score: Score of the baseline that deletion ends at.
-        tied_share: The share of features, 0 to 1, whose importance another feature shares.
-        protocol: How the numbers were made, of plain strings and numbers: to write beside a table.
+        tied_share: The share of features, 0 to 1, whose importance equals that of another.
+        protocol: How the numbers were computed, as plain strings and numbers.
         fractions: With ``return_curves``, the fraction of features replaced, ``(N, points)``.
         deletion_curve: With ``return_curves``, the scores at these fractions, ``(N, points)``.
     """
@@ -94,16 +94,15 @@ class DeletionResult:
 @shown
 @dataclass(frozen=True, eq=False)
 class AverageDropResult:
-    """What ``average_drop`` found.
+    """Result of ``average_drop``.
 
     Attributes:
         average_drop: The mean of ``drop`` where it is not NaN, in percent, shape ``()``; lower is
             better.
-        drop: For each sample, the percentage of its score that is lost, ``(N,)``; NaN for one that
-            is left out.
+        drop: The percentage of the score that each sample loses, ``(N,)``; NaN for omitted samples.
         clean_score: Score of the input itself, ``(N,)``.
         masked_score: Score of the input masked with the map, ``(N,)``.
-        protocol: How the numbers were made, of plain strings and numbers.
+        protocol: How the numbers were computed, as plain strings and numbers.
     """
 
     average_drop: Tensor
@@ -116,16 +115,16 @@ class AverageDropResult:
 @shown
 @dataclass(frozen=True, eq=False)
 class IncreaseInConfidenceResult:
-    """What ``increase_in_confidence`` found.
+    """Result of ``increase_in_confidence``.
 
     Attributes:
         increase_in_confidence: The mean of ``increase`` where it is not NaN, in percent, shape
             ``()``; higher is better.
         increase: For each sample, 100 if masking raised its score and 0 if not, ``(N,)``; NaN for
-            one that is left out.
+            omitted samples.
         clean_score: Score of the input itself, ``(N,)``.
         masked_score: Score of the input masked with the map, ``(N,)``.
-        protocol: How the numbers were made, of plain strings and numbers.
+        protocol: How the numbers were computed, as plain strings and numbers.
     """
 
     increase_in_confidence: Tensor
@@ -138,12 +137,12 @@ class IncreaseInConfidenceResult:
 @shown
 @dataclass(frozen=True, eq=False)
 class PointingGameResult:
-    """What ``pointing_game`` found; every tensor has one number per sample, shape ``(N,)``.
+    """Result of ``pointing_game``; every tensor has one number per sample, shape ``(N,)``.
 
     Attributes:
         pointing_game: 1 for a hit and 0 for a miss; higher is better.
         chance: The expected score of a random map.
-        protocol: How the numbers were made, of plain strings and numbers.
+        protocol: How the numbers were computed, as plain strings and numbers.
     """
 
     pointing_game: Tensor
@@ -154,12 +153,12 @@ class PointingGameResult:
 @shown
 @dataclass(frozen=True, eq=False)
 class EnergyInMaskResult:
-    """What ``energy_in_mask`` found; every tensor has one number per sample, shape ``(N,)``.
+    """Result of ``energy_in_mask``; every tensor has one number per sample, shape ``(N,)``.
 
     Attributes:
         energy_in_mask: The share of the positive attribution, 0 to 1; higher is better.
         chance: The expected score of a random map.
-        protocol: How the numbers were made, of plain strings and numbers.
+        protocol: How the numbers were computed, as plain strings and numbers.
     """
 
     energy_in_mask: Tensor
@@ -170,12 +169,12 @@ class EnergyInMaskResult:
 @shown
 @dataclass(frozen=True, eq=False)
 class MassAccuracyResult:
-    """What ``mass_accuracy`` found; every tensor has one number per sample, shape ``(N,)``.
+    """Result of ``mass_accuracy``; every tensor has one number per sample, shape ``(N,)``.
 
     Attributes:
         mass_accuracy: The share of the absolute attribution, 0 to 1; higher is better.
         chance: The expected score of a random map.
-        protocol: How the numbers were made, of plain strings and numbers.
+        protocol: How the numbers were computed, as plain strings and numbers.
     """
 
     mass_accuracy: Tensor
@@ -186,12 +185,12 @@ class MassAccuracyResult:
 @shown
 @dataclass(frozen=True, eq=False)
 class RankAccuracyResult:
-    """What ``rank_accuracy`` found; every tensor has one number per sample, shape ``(N,)``.
+    """Result of ``rank_accuracy``; every tensor has one number per sample, shape ``(N,)``.
 
     Attributes:
-        rank_accuracy: The share of the highest places, 0 to 1; higher is better.
+        rank_accuracy: The share of the highest-ranked pixels, 0 to 1; higher is better.
         chance: The expected score of a random map.
-        protocol: How the numbers were made, of plain strings and numbers.
+        protocol: How the numbers were computed, as plain strings and numbers.
     """
 
     rank_accuracy: Tensor
@@ -202,16 +201,16 @@ class RankAccuracyResult:
 @shown
 @dataclass(frozen=True, eq=False)
 class GridPointingGameResult:
-    """What ``grid_pointing_game`` found.
+    """Result of ``grid_pointing_game``.
 
     Attributes:
         grid_pointing_game: For each grid, the mean over its cells, ``(grids,)``; higher is better.
         chance: The expected score of a random map, ``(grids,)``.
-        cells: The share of what speaks for the class of a cell that is in it, ``(grids, cells)``,
-            row by row.
-        images: Which of the inputs is in each cell, ``(grids, cells)``.
-        targets: Its class, ``(grids, cells)``.
-        protocol: How the numbers were made, of plain strings and numbers.
+        cells: For each cell, the share of the evidence for its class that is in it,
+            ``(grids, cells)``, row by row.
+        images: The index of the input in each cell, ``(grids, cells)``.
+        targets: The class of each cell, ``(grids, cells)``.
+        protocol: How the numbers were computed, as plain strings and numbers.
     """
 
     grid_pointing_game: Tensor
@@ -225,17 +224,17 @@ class GridPointingGameResult:
 @shown
 @dataclass(frozen=True, eq=False)
 class RoadResult:
-    """What ``road`` found; where nothing else is said, one number per sample, shape ``(N,)``.
+    """Result of ``road``; unless stated otherwise, one number per sample, shape ``(N,)``.
 
     Attributes:
         road: Half of ``least_relevant_first - most_relevant_first``; higher is better.
-        most_relevant_first: How much the score rises, on average over the percentages, when the
-            most relevant pixels are replaced; negative where it falls, lower is better.
+        most_relevant_first: The change of the score, averaged over the percentages, when the most
+            relevant pixels are replaced; lower is better.
         least_relevant_first: The same for the least relevant pixels; higher is better.
         clean_score: Score of the input itself.
         most_relevant_scores: The scores at each percentage, ``(N, percentages)``.
         least_relevant_scores: The scores at each percentage, ``(N, percentages)``.
-        protocol: How the numbers were made, of plain strings and numbers.
+        protocol: How the numbers were computed, as plain strings and numbers.
     """
 
     road: Tensor

@@ -1,7 +1,7 @@
-"""ROAD: pixels become noisy means of their neighbors, the most relevant or the least first.
+"""ROAD: replaces pixels by noisy means of their neighbors, most or least relevant first.
 
-A baseline shows where it was put, and a model may read the shape of what is gone; a pixel that
-follows from its neighbors leaves little of that.
+A model may recognize the shape of a region that a baseline replaced; imputation from neighbors
+leaks little of it.
 """
 
 from __future__ import annotations
@@ -106,16 +106,16 @@ def road(
     seed: int = 0,
     show_progress: bool = False,
 ) -> Any:
-    """How the score changes when pixels are imputed, the most and the least relevant first.
+    """The change of the score when pixels are imputed, most and least relevant first.
 
     At each percentage, ``floor(percentage * pixels / 100)`` pixels are replaced by the solution of
     linear equations, in which each is a weighted mean of its eight neighbors, plus Gaussian noise.
-    As in ``ROADCombined`` of pytorch-grad-cam, the number is ``(mean change with the least relevant
+    As in ``ROADCombined`` of pytorch-grad-cam, the result is ``(mean change with the least relevant
     first - mean change with the most relevant first) / 2``. Higher is better.
 
     The counts are those of the authors' code (tleemann/road_evaluation) and of Quantus, which
-    reports accuracy rather than scores; pytorch-grad-cam compares with a percentile of the map,
-    which gives the same count to a pixel if no two values are equal. Pixels of equal relevance are
+    reports accuracy instead of scores; pytorch-grad-cam thresholds at a percentile of the map,
+    which differs by at most one pixel if no two values are equal. Pixels of equal relevance are
     replaced in random order, as in the authors' code; pytorch-grad-cam replaces them together.
 
     Source: Rong, Leemann, Borisov, Kasneci and Kasneci, "A Consistent and Efficient Evaluation
@@ -127,28 +127,28 @@ def road(
         inputs: Images, ``(N, C, H, W)`` or with the channels in ``channel_dim``.
         attributions: Attributions of any Captum method for ``inputs``, or a dict of these by
             method.
-        additional_forward_args: Further arguments of ``forward_func``.
+        additional_forward_args: Additional arguments of ``forward_func``.
         target: The output to score, in any of Captum's forms. None: the only output, or the class
             predicted for the unchanged input.
         percentages: The percentages of pixels to replace, above 0 and below 100.
-        max_examples_per_batch: The most examples in one call of ``forward_func``.
+        max_examples_per_batch: The maximum number of examples in one call of ``forward_func``.
         noise: The standard deviation of the noise, in units of ``inputs``.
         score: ``"softmax"``, ``"logit"``, or a callable ``(outputs, target) -> (N,)``.
         channel_dim: The channel dimension of ``inputs``.
-        channel_reduce: The importance of a place: the ``"sum"`` over its channels, the sum of their
-            magnitudes (``"abs"``), or ``"max"``.
-        interpolate_mode: How coarse maps are enlarged, such as ``"bilinear"`` or ``"nearest"``.
-        nan_policy: What NaN or inf in a sample does: ``"raise"``, or ``"omit"``: the results of
+        channel_reduce: How channels are reduced: ``"sum"``, the sum of magnitudes ``"abs"``, or
+            ``"max"``.
+        interpolate_mode: How coarse maps are upsampled, such as ``"bilinear"`` or ``"nearest"``.
+        nan_policy: How to treat NaN and inf in a sample: ``"raise"``, or ``"omit"``: the results of
             this sample are NaN.
         seed: The seed of the noise, which is the same for all samples and methods, and of the order
-            of equal pixels. The global random state is not changed.
+            of ties. The global random state is not changed.
         show_progress: Whether to show a progress bar.
 
     Returns:
-        The numbers and the scores; for a dict of attributions, a dict of these.
+        ROAD and its scores; for a dict of attributions, a dict of results.
 
     Raises:
-        TypeError: As for ``insertion_deletion``, or ``inputs`` are not of a floating-point type.
+        TypeError: As for ``insertion_deletion``, or ``inputs`` is not a float tensor.
         ValueError: As for ``insertion_deletion``, or ``inputs`` are not images, or ``percentages``
             or ``noise`` is out of range.
 
@@ -167,8 +167,8 @@ def road(
 def _check(call: MetricCall, percentages: Sequence[float], noise: float) -> None:
     if not percentages or not all(0 < each < 100 for each in percentages):
         raise ValueError(
-            "percentages must be numbers above 0 and below 100: some pixels are replaced, and some"
-            f" are left to replace them from. Got {percentages}."
+            "percentages must be numbers above 0 and below 100, so that some pixels remain to"
+            f" impute the others from, got {percentages}."
         )
     if not 0 <= noise < math.inf:
         raise ValueError(
@@ -180,7 +180,7 @@ def _check(call: MetricCall, percentages: Sequence[float], noise: float) -> None
         raise ValueError(f"inputs must be images (N, C, H, W), got shape {shapes}.")
     if not images.is_floating_point():
         raise TypeError(
-            f"inputs has dtype {images.dtype}, and pixels become means of others: pass"
+            f"inputs has dtype {images.dtype}, which cannot hold imputed values: pass"
             " inputs.float()."
         )
 

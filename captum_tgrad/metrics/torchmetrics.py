@@ -1,8 +1,8 @@
 """The metrics as ``torchmetrics.Metric`` classes, which keep the numbers of every sample.
 
-Needs the extra ``metrics``: ``pip install "captum-tgrad[metrics]"``. The functions of
-``captum_tgrad.metrics`` do the work; a class is given the model and the options once, and keeps
-what it found for each sample, across batches and, under ``torch.distributed``, across processes.
+Needs the extra ``metrics``: ``pip install ".[metrics]"`` in the clone. The classes call the
+functions of ``captum_tgrad.metrics`` with a fixed model and fixed options, and accumulate the
+result of each sample across batches and, under ``torch.distributed``, across processes.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ except ModuleNotFoundError as error:
     if error.name != "torchmetrics":
         raise
     raise ModuleNotFoundError(
-        'this needs torchmetrics, which is not installed: pip install "captum-tgrad[metrics]"',
+        'torchmetrics is not installed: run pip install ".[metrics]" in the clone',
         name=error.name,
     ) from error
 
@@ -55,18 +55,18 @@ _OF_METRIC = (
 
 
 class _PerSample(Metric):
-    """Keeps numbers per sample, and their mean.
+    """Accumulates numbers per sample, and computes their mean.
 
     Args:
         forward_func: The model, as for the function of the same name.
-        reduction: What ``compute`` returns: ``"mean"`` over all samples that have a number, or
-            ``"none"`` for the numbers themselves, in the order of the updates and, in several
-            processes, one process after the other.
+        reduction: What ``compute`` returns: ``"mean"`` over all samples that are not NaN, or
+            ``"none"`` for the numbers themselves, in the order of the updates and, with several
+            processes, process by process.
         options: Further arguments of the function, such as ``n_steps`` or ``baselines``, and of
             ``torchmetrics.Metric``, such as ``process_group``.
 
     Raises:
-        TypeError: The function takes no argument of that name.
+        TypeError: The function has no such argument.
         ValueError: ``reduction`` is unknown.
     """
 
@@ -102,9 +102,9 @@ class _PerSample(Metric):
         own = [name for name in known if name not in of_update]
         for name in options:
             if name not in own:
-                hint = did_you_mean(name, own, "it takes those of " + self._function)
+                hint = did_you_mean(name, own, "it accepts those of " + self._function)
                 raise TypeError(
-                    f"{type(self).__name__} takes no argument {name!r}:"
+                    f"{type(self).__name__} has no argument {name!r}:"
                     f" {'pass it to update' if name in of_update else hint}"
                 )
         # In a tuple, or a module would become a part of this one: moved, saved and counted.
@@ -123,9 +123,9 @@ class _PerSample(Metric):
 
         Args:
             inputs: As for the function.
-            attributions: As for the function, of one method.
+            attributions: As for the function, for one method.
             target: As for the function.
-            options: Arguments of this batch alone, such as ``additional_forward_args``.
+            options: Arguments for this batch only, such as ``additional_forward_args``.
         """
         _check_one_method(attributions)
         own = {**self._options, **options}
@@ -138,16 +138,16 @@ class _PerSample(Metric):
             getattr(self, name).append(getattr(found, field).to(self.device, self.dtype))
 
     def compute(self) -> Any:
-        """The mean or the numbers of all samples; NaN, or no numbers, if there are none."""
+        """The mean or the numbers of all samples; NaN or an empty tensor without samples."""
         found = {name: self._reduced(name) for name in self._values}
         return found if len(found) > 1 else next(iter(found.values()))
 
     def plot(self, val: Any = None, ax: Any = None) -> Any:
-        """Draws what ``compute`` returns, or other values; as every metric of torchmetrics.
+        """Plots the result of ``compute`` or other values, as for any torchmetrics metric.
 
         Args:
-            val: What to draw, such as a list of what ``compute`` returned; None: what it returns.
-            ax: The axes to draw on; None: of a new figure.
+            val: One or several results of ``compute``; None: the current one.
+            ax: The axes to draw on; None: those of a new figure.
 
         Returns:
             The figure and the axes.
@@ -186,8 +186,8 @@ class Deletion(_PerSample, number="deletion", function="deletion"):
 class InsertionDeletion(_PerSample):
     """Both areas and their difference; see ``captum_tgrad.metrics.insertion_deletion``.
 
-    ``compute`` returns a dict with "insertion", "deletion" and "difference", which do not all
-    point the same way: ``captum_tgrad.metrics.HIGHER_IS_BETTER`` has the direction of each.
+    ``compute`` returns a dict with "insertion", "deletion" and "difference", whose directions
+    differ: see ``captum_tgrad.metrics.HIGHER_IS_BETTER``.
 
     Example:
         >>> import torch
@@ -219,7 +219,7 @@ class Road(_PerSample, number="road"):
 
 
 class _Localization(_PerSample):
-    """Keeps numbers per sample of a metric that needs no model.
+    """Accumulates numbers per sample of a metric that needs no model.
 
     Args:
         reduction: As for the other classes.
@@ -227,7 +227,7 @@ class _Localization(_PerSample):
             ``torchmetrics.Metric``.
 
     Raises:
-        TypeError: The function takes no argument of that name.
+        TypeError: The function has no such argument.
         ValueError: ``reduction`` is unknown.
     """
 
@@ -240,9 +240,9 @@ class _Localization(_PerSample):
         """Measures a batch.
 
         Args:
-            attributions: As for the function, of one method.
+            attributions: As for the function, for one method.
             regions: As for the function.
-            options: Arguments of this batch alone, such as ``size``.
+            options: Arguments for this batch only, such as ``size``.
         """
         _check_one_method(attributions)
         own = {**self._options, **options}
@@ -270,7 +270,7 @@ class MassAccuracy(_Localization, number="mass_accuracy"):
 
 
 class RankAccuracy(_Localization, number="rank_accuracy"):
-    """The mean share of the highest places; see ``captum_tgrad.metrics.rank_accuracy``."""
+    """The mean share of the highest-ranked pixels; see ``captum_tgrad.metrics.rank_accuracy``."""
 
 
 def _check_one_method(attributions: Any) -> None:
@@ -282,4 +282,4 @@ def _check_one_method(attributions: Any) -> None:
 
 
 def _no_model(*args: Any) -> None:
-    """What stands for the model where none is needed."""
+    """Stands in for the model of metrics that need none."""

@@ -1,4 +1,4 @@
-"""Whether an attribution depends on what the network has learned."""
+"""Sanity checks: whether an attribution depends on the learned parameters."""
 
 from captum_tgrad.sanity_checks.cascade import RandomizationStep, cascading_randomization
 from captum_tgrad.sanity_checks.mprt import (

@@ -81,9 +81,9 @@ def cascading_randomization(
     Args:
         model: The model; never changed. It is called as
             ``model(inputs, *additional_forward_args)`` to see which layers it uses.
-        attribution_factory: Takes a model and returns the method that explains it, any Captum
-            attribution: a class such as ``TGradAttribution``, or
-            ``lambda copy: LayerGradCam(copy, copy.layer4)``. It is called in every step.
+        attribution_factory: From a model to the Captum attribution that explains it: a class such
+            as ``TGradAttribution``, or ``lambda copy: LayerGradCam(copy, copy.layer4)``. It is
+            called in every step.
         inputs: The samples to explain, a float tensor with the batch dimension first.
         target: As for the method. If it is None and the method explains a model with several
             classes: the class that the trained network predicts, in every step.
@@ -106,10 +106,10 @@ def cascading_randomization(
 
     Raises:
         TypeError: ``model`` is not a module or cannot be copied, ``inputs`` is not a float tensor,
-            or ``attribution_factory`` does not return an attribution.
-        ValueError: ``inputs`` is empty or not finite, there is no layer to randomize or no module
-            of a given name, ``mode`` is unknown, the method explains another model than the one it
-            was constructed with, or it does not return one map for each sample.
+            or ``attribution_factory`` is not callable or does not return an attribution.
+        ValueError: ``inputs`` is empty or not finite, the model has no layer to randomize or no
+            module of a given name, ``mode`` is unknown, the method explains another model than the
+            one it was constructed with, or it does not return one map for each sample.
         ModuleNotFoundError: The extra ``sanity`` of this package is missing.
 
     Example:
@@ -127,6 +127,12 @@ def cascading_randomization(
     if mode not in get_args(Mode):
         raise ValueError(f"mode must be 'cascading', 'bottom_up' or 'independent', got {mode!r}.")
     original = _checked_model(model)
+    if not callable(attribution_factory):
+        name = type(attribution_factory).__name__
+        raise TypeError(
+            f"attribution_factory must be a class or a function that constructs a method from a"
+            f" model, got a {name} object: pass {name}, or lambda copy: {name}(copy, ...)."
+        )
     images = _checked_inputs(inputs, original)
     for name in ("inputs", "target", "additional_forward_args"):
         if name in (attribute_kwargs or {}):
@@ -169,9 +175,9 @@ def _steps(
         changed = map_maker.map(after=layer.name)
         if changed.shape != first.shape:
             raise ValueError(
-                f"attribute returned a map of shape {tuple(changed.shape)} once {layer.name!r} was"
-                f" randomized, and one of shape {tuple(first.shape)} before. Maps of different"
-                " shapes cannot be compared."
+                f"attribute returned a map of shape {tuple(changed.shape)} after {layer.name!r} was"
+                f" randomized, but of shape {tuple(first.shape)} before. Maps of different shapes"
+                " cannot be compared."
             )
         yield RandomizationStep(layer.name, index, steps, changed, *similarity(first, changed))
         if learned is not None:
@@ -183,7 +189,7 @@ def _checked_model(model: Any) -> nn.Module:
     module: Any = uncompiled(model)
     if not isinstance(module, nn.Module):
         raise TypeError(
-            "model must be a torch.nn.Module, whose parameters can be randomized, got"
+            "model must be a torch.nn.Module with parameters to randomize, got"
             f" {type(module).__name__}."
         )
     return module

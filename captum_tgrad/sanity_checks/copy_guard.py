@@ -21,7 +21,7 @@ def check_method(method: Any, original: set[nn.Module]) -> None:
     if not callable(getattr(method, "attribute", None)):
         raise TypeError(
             "attribution_factory must return a Captum attribution, an object with a method"
-            f" 'attribute', got {method!r}."
+            f" 'attribute', got {type(method).__name__}."
         )
     if _holds(method, original):
         raise ValueError(

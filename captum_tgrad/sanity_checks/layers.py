@@ -62,8 +62,8 @@ def layers_from_the_output(
         The layers, and the output of ``forward``.
 
     Raises:
-        ValueError: There is no layer to randomize, no module has a given name, or a named module
-            has no tensors of its own to randomize.
+        ValueError: The model has no layer to randomize, no module of a given name, or a named
+            module has no tensors of its own to randomize.
     """
     module_names = {module: name for name, module in model.named_modules()}
     _check_names(names, list(module_names.values()))
@@ -167,7 +167,7 @@ def _check_names(names: Sequence[str] | None, known: list[str]) -> None:
         raise ValueError("layers is empty: name at least one module, or pass None for all layers.")
     for name in names or ():
         if name not in known:
-            otherwise = "dict(model.named_modules()) has them."
+            otherwise = "see dict(model.named_modules())."
             raise ValueError(
                 f"layers contains {name!r}, but the model has no module of that name:"
                 f" {did_you_mean(name, known, otherwise, show=repr)}"
@@ -178,8 +178,8 @@ def _check_layers(layers: list[Layer], names: Sequence[str] | None) -> None:
     unused = sorted(set(names or ()) - {layer.name for layer in layers} - {""})
     if unused:
         raise ValueError(
-            f"layers contains {', '.join(map(repr, unused))}, but the forward pass uses no"
-            " parameters of it that another layer does not have already. Leave it out."
+            f"layers contains {', '.join(map(repr, unused))}, but the forward pass uses none of its"
+            " parameters, or they belong to another layer. Leave it out."
         )
     if not layers:
         raise ValueError(

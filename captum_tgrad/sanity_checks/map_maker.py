@@ -24,7 +24,7 @@ class MapMaker:
     """Makes maps of a model, always with the same method, arguments and seed.
 
     Attributes:
-        factory: Takes a model and returns an attribution method.
+        factory: From a model to an attribution method.
         model: The copy of the user's model.
         original: The modules of the user's model.
         inputs: The samples to explain.
@@ -100,19 +100,19 @@ class MapMaker:
         return method
 
     def _summed(self, attributions: Any, after: str | None) -> Tensor:
-        when = "" if after is None else f" once {after!r} was randomized"
+        when = "" if after is None else f" after {after!r} was randomized"
         if isinstance(attributions, tuple) and len(attributions) == 1:
             attributions = attributions[0]
         if not isinstance(attributions, Tensor):
             raise TypeError(
-                f"attribute returned a {type(attributions).__name__}{when}, not a tensor. Leave"
+                f"attribute must return a tensor, got {type(attributions).__name__}{when}. Leave"
                 " options such as return_convergence_delta out of attribute_kwargs."
             )
         samples = len(self.inputs)
         if attributions.dim() < 2 or len(attributions) != samples:
             raise ValueError(
                 f"attribute returned shape {tuple(attributions.shape)}{when} for {samples} samples;"
-                " maps have shape (N, channels, *spatial) or (N, features)."
+                " maps must have shape (N, channels, *spatial) or (N, features)."
             )
         summed: Tensor = attributions.detach()
         if summed.dim() == 2:

@@ -1,4 +1,4 @@
-"""Smooth and efficient MPRT: the randomization test as one number for each sample."""
+"""Smooth and efficient MPRT: the randomization test as one number per sample."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ class EfficientMprtResult:
     """The result of ``efficient_mprt``, all tensors with shape ``(N,)``, float64 on the CPU.
 
     Attributes:
-        efficient_mprt: The rise of the map's entropy, relative to the entropy for the trained
-            network; higher is better. NaN if the trained network's map is constant.
+        efficient_mprt: The relative rise of the map's entropy under randomization; higher is
+            better. NaN if the trained network's map is constant.
         trained_entropy: The entropy of the histogram of the trained network's map, in nats.
         random_entropy: The same for the random network.
     """

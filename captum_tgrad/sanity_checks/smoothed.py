@@ -46,8 +46,8 @@ class Smoothed:
             found = found[0] if isinstance(found, tuple) and len(found) == 1 else found
             if not isinstance(found, Tensor):
                 raise TypeError(
-                    f"attribute returned a {type(found).__name__}, not a tensor. Leave options such"
-                    " as return_convergence_delta out of attribute_kwargs."
+                    f"attribute must return a tensor, got {type(found).__name__}. Leave options"
+                    " such as return_convergence_delta out of attribute_kwargs."
                 )
             mean = mean + found.detach() / self.n_samples
         averaged: Tensor = mean

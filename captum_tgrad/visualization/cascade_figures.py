@@ -1,4 +1,4 @@
-"""The sanity check by randomization: how maps change with the network, and how much."""
+"""The figure of the randomization test: the maps at each step, and their similarity."""
 
 from __future__ import annotations
 
@@ -43,32 +43,31 @@ def cascade_figure(
     mean: Numbers | None = None,
     std: Numbers | None = None,
 ) -> Figure:
-    """Draws the maps while a network is randomized, and their similarity to the first.
+    """Draws the maps under parameter randomization, and their similarity to the first.
 
-    A row for each image and a column for each step that is shown, from the trained network on; a
-    method that explains the network shows something else in each. Every map has a scale of its
-    own. Below, the similarity of every step, on the mean over the images.
+    Rows are images and columns are steps, from the trained network on. Each map has its own scale.
+    Below are the similarities of all steps, averaged over the images.
 
     Source: Tran, Mai, Le and Le, "T-Grad", Fig. 6, after Adebayo et al., "Sanity Checks for
     Saliency Maps".
 
     Args:
         steps: As from ``captum_tgrad.sanity_checks.cascading_randomization``, of images.
-        images: What was explained, ``(N, C, H, W)`` or images of Pillow; see ``as_images``.
-            None: the maps alone.
-        columns: How many steps to show, spread evenly from the first to the last; or the names of
-            their layers.
+        images: The explained images, ``(N, C, H, W)`` or Pillow images; see ``as_images``.
+            None: maps only.
+        columns: The number of steps to show, evenly spaced from the first to the last; or the
+            names of their layers.
         labels: A name for each image, such as its class.
-        title: Stands over the figure.
-        mean: What was subtracted of each channel when the images were normalized.
-        std: What each channel was divided by.
+        title: The title of the figure.
+        mean: Per-channel mean used for normalization.
+        std: Per-channel standard deviation used for normalization.
 
     Returns:
-        A figure, which a notebook shows.
+        A figure that notebooks display.
 
     Raises:
-        TypeError: ``steps`` are of another kind.
-        ValueError: There are no steps or no such layers, or numbers or sizes do not fit.
+        TypeError: ``steps`` has the wrong type.
+        ValueError: ``steps`` is empty, a layer is unknown, or numbers or sizes do not fit.
 
     Example:
         >>> import torch
@@ -87,14 +86,14 @@ def cascade_figure(
     shape = steps[0].map.shape
     if len(shape) != 4:
         raise ValueError(
-            f"steps have maps of shape {tuple(shape)}, and only those of images (N, 1, H, W) can"
-            " be drawn: similarity_figure draws their similarity"
+            f"steps have maps of shape {tuple(shape)}, but only maps of images (N, 1, H, W) can be"
+            " drawn: use similarity_figure for others"
         )
     pictures = None if images is None else as_images(images, mean, std)
     for name, given in (("images", pictures), ("labels", labels)):
         if given is not None and len(given) != shape[0]:
             raise ValueError(
-                f"{name} has {len(given)} entries for maps of {shape[0]} images: give one each"
+                f"{name} has {len(given)} entries for {shape[0]} images: pass one for each"
             )
     shown = _shown(steps, columns)
     upper, middle, lower = _parts(len(shown) + (pictures is not None), shape)
@@ -120,8 +119,8 @@ def _shown(
     missing = [name for name in columns if name not in by_name]
     if missing or isinstance(columns, str):
         raise ValueError(
-            f"columns names {', '.join(map(repr, missing)) or 'one string'}; it must be a number or"
-            " a list of layers that were randomized"
+            f"columns is {', '.join(map(repr, missing)) or 'a string'}: pass a number or a list of"
+            " randomized layers"
         )
     wanted = {None, *columns}
     return [step for step in steps if step.layer in wanted]

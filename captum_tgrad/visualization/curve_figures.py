@@ -1,4 +1,4 @@
-"""Insertion and deletion curves of one method or several, and what the network saw on the way."""
+"""Insertion and deletion curves of one or several methods, with the perturbed images."""
 
 from __future__ import annotations
 
@@ -44,32 +44,32 @@ def curves_figure(
 ) -> Figure:
     """Draws the curves of one sample with their areas, the best method first in each legend.
 
-    With ``inputs`` and ``attributions``, below the curves: what the network saw when 10, 25 and
-    50% of the pixels were inserted, and deleted, a row for each method among the attributions.
+    With ``inputs`` and ``attributions``, the images with 10, 25 and 50% of the pixels inserted and
+    deleted are drawn below, one row for each method in ``attributions``.
 
     Source: Tran, Mai, Le and Le, "T-Grad", Fig. 5.
 
     Args:
         results: As from ``insertion_deletion(..., return_curves=True)``, of one method or by name.
-        sample: Which of the batch.
-        inputs: What was scored, ``(N, C, H, W)``.
-        attributions: What was scored, ``(N, C, H, W)`` or coarser; by name where the results are,
-            and then of some of the methods or of all.
-        baselines: As they were given to ``insertion_deletion``.
-        preset: Likewise.
-        fractions: Of the pixels, at which the image is shown; at most five. Groups of ties and
-            patches that were scored as a whole are shown as a whole, with the score of that.
-        title: Stands over the figure.
-        mean: What was subtracted of each channel when the images were normalized.
-        std: What each channel was divided by.
+        sample: The index of the sample in the batch.
+        inputs: The scored inputs, ``(N, C, H, W)``.
+        attributions: The scored attributions, ``(N, C, H, W)`` or coarser; by name if the results
+            are, for some or all methods.
+        baselines: As passed to ``insertion_deletion``.
+        preset: As passed to ``insertion_deletion``.
+        fractions: The fractions of the pixels to show, at most five. Groups of ties and patches
+            are shown as they were scored, as a whole.
+        title: The title of the figure.
+        mean: Per-channel mean used for normalization.
+        std: Per-channel standard deviation used for normalization.
 
     Returns:
-        A figure, which a notebook shows.
+        A figure that notebooks display.
 
     Raises:
-        TypeError: An argument is of the wrong kind.
-        ValueError: The results have no curves, there is no such sample, only one of ``inputs`` and
-            ``attributions`` is given, attributions of the sample hold NaN or inf, or something does
+        TypeError: An argument has the wrong type.
+        ValueError: The results have no curves, ``sample`` is out of range, only one of ``inputs``
+            and ``attributions`` is passed, attributions of the sample hold NaN or inf, or shapes do
             not fit.
 
     Example:
@@ -86,7 +86,7 @@ def curves_figure(
     _check_results(methods, sample)
     if (inputs is None) != (attributions is None):
         missing = "inputs" if inputs is None else "attributions"
-        raise ValueError(f"{missing} is missing: give both inputs and attributions, or neither")
+        raise ValueError(f"{missing} is missing: pass both inputs and attributions, or neither")
     fractions = check_numbers(fractions, "fractions")
     if not 1 <= len(fractions) <= _MOST_FRACTIONS:
         raise ValueError(
@@ -126,7 +126,7 @@ def curves_figure(
 def _by_name(value: Any, argument: str) -> dict[str, Any]:
     if isinstance(value, Mapping):
         if not value:
-            raise ValueError(f"{argument} is empty: give at least one method")
+            raise ValueError(f"{argument} is empty: pass at least one method")
         return dict(value)
     return {"": value}
 
@@ -136,13 +136,13 @@ def _check_results(methods: Mapping[str, Any], sample: int) -> None:
         where = f"results[{name!r}]" if name else "results"
         if not isinstance(result, InsertionDeletionResult):
             raise TypeError(
-                f"{where} must be what insertion_deletion returns, got {type(result).__name__}"
+                f"{where} must be a result of insertion_deletion, got {type(result).__name__}"
             )
         if result.fractions is None:
             raise ValueError(f"{where} has no curves: pass return_curves=True to the metric")
         if not 0 <= sample < len(result.insertion):
             raise ValueError(
-                f"sample is {sample}: there are {len(result.insertion)} samples, counted from 0"
+                f"sample {sample} is out of range: pass 0 to {len(result.insertion) - 1}"
             )
 
 
@@ -150,19 +150,19 @@ def _check_scored(
     name: str, methods: Mapping[str, Any], sample: int, inputs: Tensor, attribution: Any
 ) -> None:
     if name not in methods:
-        raise ValueError(f"attributions has {name!r}, and results has not: {', '.join(methods)}")
+        raise ValueError(f"attributions has {name!r}, but results has {', '.join(methods)}")
     for argument, tensor in (("inputs", inputs), ("attributions", attribution)):
         if not isinstance(tensor, Tensor):
             raise TypeError(f"{argument} must be tensors, got {type(tensor).__name__}")
         if len(tensor) != len(methods[name].insertion):
             raise ValueError(
-                f"{argument} has {len(tensor)} samples where the results have"
-                f" {len(methods[name].insertion)}: give what was scored"
+                f"{argument} has {len(tensor)} samples, but the results have"
+                f" {len(methods[name].insertion)}: pass the scored tensors"
             )
     if not attribution[sample].isfinite().all():
         where = f"attributions[{name!r}]" if name else "attributions"
         raise ValueError(
-            f"{where} holds NaN or inf in sample {sample}, and ranks no pixels there: leave it out"
+            f"{where} holds NaN or inf in sample {sample}, which cannot be ranked: leave it out"
         )
 
 

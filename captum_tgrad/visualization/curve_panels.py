@@ -1,4 +1,4 @@
-"""The parts of a figure of curves: the curves with their areas, and the images on the way."""
+"""The parts of a figure of curves: the curves with their areas, and the perturbed images."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def draw_curves(
     best = sorted(zip(areas.values(), axes.lines, strict=True), key=lambda pair: pair[0])
     axes.legend(
         handles=[line for _, line in (reversed(best) if higher else best)],
-        title="area, the best first" if len(methods) > 1 else "area",
+        title="area, best first" if len(methods) > 1 else "area",
         loc="upper center",
         bbox_to_anchor=(0.5, -0.17),
         ncols=min(len(methods), LEGEND_COLUMNS),
@@ -72,7 +72,7 @@ def draw_seen(
     shares: Mapping[str, Sequence[float]],
     sample: int,
 ) -> None:
-    """Draws what the network saw, with the score it gave to that.
+    """Draws the perturbed images with their scores.
 
     ``shares`` has the shares of pixels that are really replaced, for each of ``fractions``.
     """

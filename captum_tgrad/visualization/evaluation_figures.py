@@ -1,4 +1,4 @@
-"""Figures of an evaluation: the metrics of each method, and the time that it takes."""
+"""Figures of an evaluation: the metrics and the time of each method."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ def metrics_figure(summary: Mapping[str, Any]) -> Figure:
         summary: As from ``captum_tgrad.evaluation.summarize``.
 
     Returns:
-        A figure, which a notebook shows. Write it to a file with ``savefig``.
+        A figure that notebooks display. Write it to a file with ``savefig``.
 
     Raises:
-        ValueError: No method has a number to draw.
+        ValueError: No method has records.
     """
     shown = _shown(summary)
     # The caption needs the height of some bars.
@@ -50,7 +50,7 @@ def metrics_figure(summary: Mapping[str, Any]) -> Figure:
 
 
 def seconds_figure(summary: Mapping[str, Any]) -> Figure:
-    """The seconds that each method takes for an image.
+    """The seconds per image of each method.
 
     Source: Tran, Mai, Le and Le, "T-Grad", Fig. 3.
 
@@ -58,10 +58,10 @@ def seconds_figure(summary: Mapping[str, Any]) -> Figure:
         summary: As from ``captum_tgrad.evaluation.summarize``.
 
     Returns:
-        A figure, which a notebook shows. Write it to a file with ``savefig``.
+        A figure that notebooks display. Write it to a file with ``savefig``.
 
     Raises:
-        ValueError: No method has a number to draw.
+        ValueError: No method has records.
     """
     shown = _shown(summary)
     figure = _figure(8.0, 1.8 + 0.3 * len(shown))
@@ -76,7 +76,7 @@ def seconds_figure(summary: Mapping[str, Any]) -> Figure:
 def _shown(summary: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     shown = {name: each for name, each in summary["methods"].items() if each["images"]}
     if not shown:
-        raise ValueError("summary has no method with records: there is nothing to draw")
+        raise ValueError("summary has no records: evaluate at least one method")
     return shown
 
 
@@ -123,7 +123,7 @@ def _dots(axes: Axes, shown: Mapping[str, Mapping[str, Any]]) -> None:
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: plain(value)))
     axes.grid(axis="x", linewidth=0.4, alpha=0.5)
-    _finish(axes, shown, "Seconds per image (logarithmic axis; less is faster)")
+    _finish(axes, shown, "Seconds per image (logarithmic axis; lower is better)")
 
 
 def plain(value: float, digits: int | None = None) -> str:
@@ -131,7 +131,7 @@ def plain(value: float, digits: int | None = None) -> str:
 
     Args:
         value: The number.
-        digits: So many are kept; None: as many as it has.
+        digits: The number of significant digits; None: all.
     """
     import numpy as np
 

@@ -1,4 +1,4 @@
-"""One image beside its map, and under it."""
+"""An image, its map, and the map over the image."""
 
 from __future__ import annotations
 
@@ -55,34 +55,34 @@ def explanation_figure(
 ) -> Figure:
     """Draws an image, its map, and the map laid over the image in gray; for a batch, in rows.
 
-    The colors run from 0 to 1, or from -1 (against the class) to 1 (for it) where the map has
-    negative values. 1 is the value above which 2% of the attribution lie, so that single pixels do
-    not darken the rest. A map that is 0, constant, or nowhere above 0 is labeled as such.
+    Colors range from 0 to 1, or from -1 (against the class) to 1 (for it) if the map has negative
+    values. 1 is the 98th percentile by attribution mass, so that single pixels do not darken the
+    rest. A map that is 0, constant, or nowhere positive is labeled as such.
 
     Args:
-        image: What the network saw, ``(N, C, H, W)`` or ``(C, H, W)`` with 1 or 3 channels, or
-            images of Pillow; how they are brought to [0, 1], see ``as_images``.
+        image: The explained image, ``(N, C, H, W)`` or ``(C, H, W)`` with 1 or 3 channels, or
+            Pillow images; for the conversion to [0, 1], see ``as_images``.
         attribution: ``(N, C, H, W)``, for one image also ``(C, H, W)`` or ``(H, W)``. It is
-            summed over channels, and enlarged where it is coarser than the image.
-        title: Stands over the three; for a batch, one for each. None: made of the following.
-        method: Stands over the map.
-        class_name: Of the class that is explained; for a batch, one for each.
-        probability: Of the class, in [0, 1]; for a batch, ``(N,)``.
+            summed over channels, and upsampled if it is coarser than the image.
+        title: The title; for a batch, one for each. None: made of the following.
+        method: The title of the map.
+        class_name: The name of the explained class; for a batch, one for each.
+        probability: The probability of the class, in [0, 1]; for a batch, ``(N,)``.
         residual: The convergence delta, in units of the output; for a batch, ``(N,)``.
-        boxes: Where the object is, ``(x0, y0, x1, y1)`` in pixels of the picture: ``(N, 4)``, or a
-            list with ``(boxes, 4)`` for each image. They are drawn with the highest place of the
-            map, as ``captum_tgrad.metrics.pointing_game`` sees them.
-        seen: Where ``image`` is more than the network saw, the part that it did see, and that the
-            attribution is of: left, top, right and bottom in pixels of the image. The rest is
-            grayed. For a batch, one for each. None: all of it.
-        mean: What was subtracted of each channel when the images were normalized.
-        std: What each channel was divided by.
+        boxes: Object boxes, ``(x0, y0, x1, y1)`` in pixels of the picture: ``(N, 4)``, or a
+            list with ``(boxes, 4)`` for each image. They are drawn with the maximum of the map, for
+            ``captum_tgrad.metrics.pointing_game``.
+        seen: The part of ``image`` that the network saw and the attribution covers: left, top,
+            right and bottom in pixels of the image. The rest is grayed. For a batch, one for each.
+            None: all of it.
+        mean: Per-channel mean used for normalization.
+        std: Per-channel standard deviation used for normalization.
 
     Returns:
-        A figure, which a notebook shows. Write it to a file with ``savefig``.
+        A figure that notebooks display. Write it to a file with ``savefig``.
 
     Raises:
-        TypeError: ``image`` or ``attribution`` is of the wrong kind.
+        TypeError: ``image`` or ``attribution`` has the wrong type.
         ValueError: The sizes or numbers differ, ``seen`` is not within the image, or there are
             values that are not finite.
 
@@ -139,7 +139,7 @@ def explanation_figure(
 
 
 def made_title(class_name: Any, probability: Any, residual: Any) -> str:
-    """The title of an explanation, of what is known of it.
+    """The default title of an explanation.
 
     Example:
         >>> made_title("espresso", 0.951, 2e-6)
@@ -167,19 +167,19 @@ def _each(value: Any, count: int, argument: str) -> list[Any]:
         value = [value]
     if len(value) != count:
         raise ValueError(
-            f"{argument} has {len(value)} entries for {count} images: give one for each"
+            f"{argument} has {len(value)} entries for {count} images: pass one for each"
         )
     return list(value)
 
 
 def _parts_seen(seen: Any, sizes: Sequence[tuple[int, int]]) -> list[Box]:
-    """What was seen of each image."""
+    """The seen part of each image."""
     if seen is None:
         return [(0, 0, width, height) for height, width in sizes]
     given = [seen] if len(seen) and not isinstance(seen[0], Sequence) else list(seen)
     if len(given) != len(sizes):
         raise ValueError(
-            f"seen has {len(given)} entries for {len(sizes)} images: give one for each"
+            f"seen has {len(given)} entries for {len(sizes)} images: pass one for each"
         )
     return [checked_box(box, size, "seen") for box, size in zip(given, sizes, strict=True)]
 

@@ -1,4 +1,4 @@
-"""A report in one file: text, figures and tables, with nothing to fetch from anywhere."""
+"""A self-contained HTML report of text, figures and tables."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ _PACKAGE = "captum_tgrad.visualization"
 class Report:
     """Collects the parts of a report, and writes them as HTML.
 
-    The page has its images within it, opens from a disk, prints, fits a phone, and asks nothing
-    of the network: it has no scripts, and its own policy forbids them.
+    The page embeds its images, opens from disk, prints, fits a phone and loads nothing from the
+    network. It has no scripts, and its content security policy forbids them.
 
     Args:
-        title: Of the page.
-        summary: What it is about, in a sentence.
+        title: The title of the page.
+        summary: A one-sentence summary.
 
     Example:
         >>> report = Report("Coffee", "What the network saw in a cup.")
@@ -46,7 +46,7 @@ class Report:
         self._parts: list[str] = []
 
     def section(self, title: str) -> None:
-        """Begins a section, to which the page has a link at its top."""
+        """Begins a section, which is linked at the top of the page."""
         name = re.sub(r"[^a-z0-9]+", "-", title.casefold()).strip("-") or "section"
         taken = {anchor for anchor, _ in self._sections}
         anchor, number = name, 1
@@ -57,25 +57,25 @@ class Report:
         self._parts.append(_element("h2", title, id=anchor))
 
     def text(self, text: str) -> None:
-        """Adds plain text; blank lines part paragraphs."""
+        """Adds plain text; blank lines separate paragraphs."""
         self._parts += [_element("p", part.strip()) for part in text.split("\n\n")]
 
     def figure(self, figure: Figure, description: str, caption: str = "") -> None:
         """Adds a figure.
 
         Args:
-            figure: A figure of matplotlib; it is not changed.
-            description: What is to be seen, for those who do not see it.
-            caption: Stands below it.
+            figure: A matplotlib figure; it is not changed.
+            description: The alternative text for screen readers.
+            caption: The caption.
 
         Raises:
-            TypeError: It is no figure.
-            ValueError: There is no description.
+            TypeError: ``figure`` is not a matplotlib figure.
+            ValueError: ``description`` is empty.
         """
         if not hasattr(figure, "savefig"):
             raise TypeError(f"figure must be a matplotlib Figure, got {type(figure).__name__}")
         if not description.strip():
-            raise ValueError("description is empty: say what is to be seen in the figure")
+            raise ValueError("description is empty: describe what the figure shows")
         width, height = (round(inches * _DOTS_PER_INCH) for inches in figure.get_size_inches())
         self._add(
             "figure",
@@ -98,22 +98,22 @@ class Report:
 
         Args:
             columns: The headings.
-            rows: The cells, as many in each row as there are headings.
-            caption: Stands above it.
-            best: For headings of columns, the numbers of the rows to stand out.
+            rows: The cells, one for each heading in every row.
+            caption: The caption.
+            best: For column headings, the indices of the rows to highlight.
 
         Raises:
-            ValueError: A row has another number of cells, or ``best`` names no column.
+            ValueError: A row has another number of cells, or ``best`` names an unknown column.
         """
         for number, row in enumerate(rows):
             if len(row) != len(columns):
                 raise ValueError(
-                    f"row {number} has {len(row)} cells for {len(columns)} columns: give as many"
+                    f"row {number} has {len(row)} cells for {len(columns)} columns: pass one each"
                 )
         best = dict(best or {})
         for name in best:
             if name not in columns:
-                raise ValueError(f"best names {name!r}, which is no column: {', '.join(columns)}")
+                raise ValueError(f"best has {name!r}, which is not a column: {', '.join(columns)}")
         self._add(
             "table",
             label=in_html(caption or "table"),
@@ -123,7 +123,7 @@ class Report:
         )
 
     def protocol(self, protocol: Mapping[str, Any]) -> None:
-        """Adds how numbers were made, such as the ``protocol`` of a metric's result."""
+        """Adds how numbers were computed, such as the ``protocol`` of a metric's result."""
         pairs = "".join(
             _element("dt", str(name).replace("_", " ")) + _element("dd", _plain(value))
             for name, value in protocol.items()

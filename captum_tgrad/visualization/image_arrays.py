@@ -1,4 +1,4 @@
-"""From images as networks take them to images as people see them."""
+"""Converts network inputs to images for display."""
 
 from __future__ import annotations
 
@@ -26,27 +26,26 @@ _CHANNELS = (1, 3)
 def as_images(
     images: Images, mean: Numbers | None = None, std: Numbers | None = None
 ) -> list[Array]:
-    """Brings images to what matplotlib draws, and leaves them as they are.
+    """Converts images to arrays for matplotlib, without changing them.
 
-    Integers are taken for 0 to 255. Floats are put back with ``values * std + mean`` where these
-    are given, and cut off at 0 and 1; without them, values that all lie between 0 and 1 are shown
-    as they are, and an image with any other value (a normalized one) is stretched from its
-    smallest value to its largest, all channels alike: its colors are then not those of the
-    photograph.
+    Integers range from 0 to 255. Floats are denormalized by ``values * std + mean``, if passed,
+    and clipped to [0, 1]. Without them, images with values in [0, 1] are unchanged, and others
+    (normalized ones) are stretched from their minimum to their maximum, all channels alike: their
+    colors then differ from those of the photo.
 
     Args:
         images: ``(N, C, H, W)`` or ``(C, H, W)`` with 1 or 3 channels, on any device; or images
             of Pillow.
-        mean: What was subtracted of each channel when the images were normalized.
-        std: What each channel was divided by.
+        mean: Per-channel mean used for normalization.
+        std: Per-channel standard deviation used for normalization.
 
     Returns:
         For each image ``(H, W, 3)``, float64 in [0, 1].
 
     Raises:
-        TypeError: ``images`` are neither a tensor nor images.
+        TypeError: ``images`` is neither a tensor nor Pillow images.
         ValueError: The shape does not fit, values are not finite, only one of ``mean`` and
-            ``std`` is given, or they do not have one number for each channel.
+            ``std`` is passed, or they do not have one number for each channel.
 
     Example:
         >>> import torch
@@ -62,7 +61,7 @@ def as_images(
     shape = tuple(images.shape)
     if images.dim() not in (3, 4) or shape[-3] not in _CHANNELS or 0 in shape:
         raise ValueError(
-            f"images has shape {shape}: give (N, C, H, W) or (C, H, W) with 1 or 3 channels"
+            f"images has shape {shape}: pass (N, C, H, W) or (C, H, W) with 1 or 3 channels"
         )
     whole = not (images.is_floating_point() or images.dtype == torch.bool)
     values = images.detach().cpu().double().reshape(-1, *shape[-3:])
@@ -94,7 +93,7 @@ def _of_pillow(image: Any) -> Array:
 
     if not hasattr(image, "convert"):
         raise TypeError(
-            "images must be a tensor or images of Pillow, got"
+            "images must be a tensor or Pillow images, got"
             f" {type(image).__name__}: convert an array with torch.from_numpy"
         )
     return np.asarray(image.convert("RGB"), dtype=np.float64) / _BYTE
@@ -105,7 +104,7 @@ def _put_back(values: Tensor, mean: Numbers | None, std: Numbers | None) -> Tens
     columns = []
     for name, numbers in (("mean", mean), ("std", std)):
         if numbers is None:
-            raise ValueError(f"{name} is missing: give both mean and std, or neither")
+            raise ValueError(f"{name} is missing: pass both mean and std, or neither")
         column = torch.as_tensor(numbers, dtype=values.dtype, device="cpu").flatten()
         if len(column) not in (1, channels):
             raise ValueError(f"{name} has {len(column)} numbers for {channels} channels")

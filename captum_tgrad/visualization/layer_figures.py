@@ -1,4 +1,4 @@
-"""The path through a network: what each of its layers adds to the output, and where."""
+"""The contribution of each layer to the output, with its map."""
 
 from __future__ import annotations
 
@@ -52,33 +52,32 @@ def layers_figure(
 ) -> Figure:
     r"""Draws the maps of the terms by layer, and the scores of all terms in forward order.
 
-    Each map has the number of its bar, its term's name and score, and the score as a share of the
-    output's size: over all terms, the shares and that of the residual add up to 100%, or to -100%
-    where the output is negative. Every map has a scale of its own, as the scores say how much each
-    weighs. A term with no place on the image, such as the bias of a classifier, is spread evenly.
+    Each map is labeled with the number of its bar, the term's name and score, and the score as a
+    share of the output's magnitude: with the residual, the shares of all terms add up to 100%, or
+    to -100% if the output is negative. Each map has its own scale; scores show its weight. A term
+    without a position on the image, such as a classifier's bias, is spread evenly.
 
     Source: Tran, Mai, Le and Le, "T-Grad", Fig. 2.
 
     Args:
         decomposition: As from ``TGradAttribution(model).decompose``, of images.
-        images: What was explained, the same batch: ``(N, C, H, W)``, or ``(C, H, W)`` for one, or
-            images of Pillow; see ``as_images``. None: the maps alone.
-        sample: Which of the batch.
-        terms: How many terms to draw: that of the input, and the largest others; or their names.
+        images: The explained batch: ``(N, C, H, W)``, or ``(C, H, W)`` for one image, or
+            Pillow images; see ``as_images``. None: maps only.
+        sample: The index of the sample in the batch.
+        terms: The number of terms to draw, the input's and the largest others; or their names.
         sign: ``"positive"``: the evidence for the class, and the largest scores. ``"negative"``:
-            the evidence against it, and the smallest. ``"all"``: the difference of the two, and
-            the scores furthest from 0.
-        title: Stands over the figure. None: the output.
-        mean: What was subtracted of each channel when the images were normalized.
-        std: What each channel was divided by.
+            the evidence against it, and the smallest scores. ``"all"``: the difference of the two,
+            and the largest absolute scores.
+        title: The title of the figure. None: the output.
+        mean: Per-channel mean used for normalization.
+        std: Per-channel standard deviation used for normalization.
 
     Returns:
-        A figure, which a notebook shows.
+        A figure that notebooks display.
 
     Raises:
-        TypeError: ``decomposition`` or ``terms`` is of the wrong kind.
-        ValueError: There is no such sample or term, ``sign`` is unknown, or the inputs are no
-            images.
+        TypeError: ``decomposition`` or ``terms`` has the wrong type.
+        ValueError: The sample, a term or ``sign`` is unknown, or the inputs are not images.
 
     Example:
         >>> import torch
@@ -135,8 +134,8 @@ def _size_of(decomposition: Decomposition) -> tuple[int, int]:
     shape = decomposition.inputs[0].positive.shape
     if len(shape) != 4:
         raise ValueError(
-            f"decomposition is of inputs whose maps have shape {tuple(shape)}, and only those of"
-            " images (N, 1, H, W) can be drawn: term_scores_figure draws the scores"
+            f"decomposition has maps of shape {tuple(shape)}, but only maps of images (N, 1, H, W)"
+            " can be drawn: use term_scores_figure for the scores"
         )
     return shape[2], shape[3]
 
@@ -156,6 +155,6 @@ def _weight(term: Term, sample: int, output: float) -> str:
 
 def _note(values: Array, term: Term) -> str:
     if term.positive.dim() != 4:
-        return "\n(no place: spread evenly)"
+        return "\n(no position: spread evenly)"
     note = finding(values)
     return f"\n({note})" if note else ""

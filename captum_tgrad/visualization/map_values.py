@@ -1,4 +1,4 @@
-"""From attributions to maps that are ready to be colored."""
+"""Converts attributions to maps for display."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ _OUTLIERS = 0.02
 def as_maps(
     attributions: Tensor, sizes: Sequence[tuple[int, int]], argument: str = "attributions"
 ) -> list[Array]:
-    """Sums attributions over channels, and enlarges coarse ones to the size of their images.
+    """Sums attributions over channels, and upsamples coarse ones to the size of their images.
 
     Args:
         attributions: ``(N, C, H, W)``; for one image also ``(C, H, W)`` or ``(H, W)``. Coarser
-            ones, as of a layer, are enlarged with bilinear interpolation.
+            ones, such as those of a layer, are upsampled bilinearly.
         sizes: Height and width of each image.
-        argument: What to call the attributions in a message.
+        argument: The name of the attributions in messages.
 
     Returns:
         For each image ``(height, width)``, float64.
 
     Raises:
-        TypeError: They are no tensor of real numbers.
+        TypeError: They are not a real tensor.
         ValueError: Their number or size does not fit the images, or values are not finite.
     """
     if not isinstance(attributions, Tensor) or attributions.is_complex():
@@ -41,7 +41,7 @@ def as_maps(
         )
     shape = tuple(attributions.shape)
     if len(shape) not in (2, 3, 4) or 0 in shape:
-        raise ValueError(f"{argument} has shape {shape}: give (N, C, H, W), (C, H, W) or (H, W)")
+        raise ValueError(f"{argument} has shape {shape}: pass (N, C, H, W), (C, H, W) or (H, W)")
     values = attributions.detach().cpu().double().reshape(-1, *shape[-3:])
     values = values[:, None] if len(shape) == 2 else values
     summed = values.sum(dim=1, keepdim=True)
@@ -59,7 +59,7 @@ def _enlarged(one: Tensor, size: tuple[int, int], shape: tuple[int, ...], argume
     if one.shape[2] > height or one.shape[3] > width:
         raise ValueError(
             f"{argument} has shape {shape}, but the image is {height} pixels high and {width}"
-            " wide: give the part of it that the network saw"
+            " wide: pass the part of the image that the network saw"
         )
     if tuple(one.shape[2:]) != size:
         one = F.interpolate(one, size, mode="bilinear", align_corners=False)
@@ -68,10 +68,10 @@ def _enlarged(one: Tensor, size: tuple[int, int], shape: tuple[int, ...], argume
 
 
 def finding(values: Array) -> str | None:
-    """What a reader must know to read a map that has nothing to compare.
+    """A label for maps that are 0, constant or nowhere positive.
 
     Returns:
-        A few words, or None for a map with a highest place above 0.
+        A few words, or None for other maps.
 
     Example:
         >>> import numpy as np
@@ -93,9 +93,9 @@ def is_signed(maps: Iterable[Array]) -> bool:
 
 
 def limit_of(maps: Sequence[Array]) -> float:
-    """The absolute value that gets the strongest color in all of ``maps``; 1 for zeros.
+    """The absolute value at the end of the color scale of ``maps``; 1 for zeros.
 
-    As in captum's ``visualize_image_attr``, the places above it hold 2% of the sum of absolute
+    As in Captum's ``visualize_image_attr``, the pixels above it hold 2% of the sum of absolute
     values. There, every map is scaled by itself; here, several can share one scale.
 
     Example:
@@ -114,6 +114,6 @@ def limit_of(maps: Sequence[Array]) -> float:
 
 
 def scaled(values: Array, limit: float) -> Array:
-    """``values / limit``, cut off at -1 and 1."""
+    """``values / limit``, clipped to [-1, 1]."""
     array: Any = (values / limit).clip(-1, 1)
     return array  # type: ignore[no-any-return]

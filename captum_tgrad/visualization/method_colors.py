@@ -29,11 +29,10 @@ _DASHES = ("-", "--", ":")
 
 
 def method_styles(methods: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """How to draw the line of each method; ``"color"`` alone for what is no line.
+    """The line style of each method; for bars, use its ``"color"``.
 
     Args:
-        methods: Titles or names. Those that this package does not know get further colors, in
-            their order.
+        methods: Titles or names. Unknown methods get further colors, in their order.
 
     Returns:
         By title or name, arguments of matplotlib's ``plot``.

@@ -57,35 +57,33 @@ def methods_figure(
     mean: Numbers | None = None,
     std: Numbers | None = None,
 ) -> Figure:
-    """Draws the maps of several methods beside each other.
+    """Draws the maps of several methods side by side.
 
-    A row for each image and a column for each method; methods that have no room beside the others
-    follow below.
-    Maps with negative values have diverging colors, the others sequential ones. A map that is 0,
-    constant, or nowhere above 0 is labeled as such.
+    Rows are images and columns are methods; methods that do not fit continue below. Maps with
+    negative values have diverging colors, others sequential ones. A map that is 0, constant, or
+    nowhere positive is labeled as such.
 
     Source: Tran, Mai, Le and Le, "T-Grad", Fig. 1.
 
     Args:
-        images: ``(N, C, H, W)``, ``(C, H, W)`` or images of Pillow; see ``as_images``.
-        attributions: By the name of the method, what it returned for the images: ``(N, C, H, W)``;
-            coarser maps are enlarged.
-        scale: What gets the strongest color: ``"map"``: the strongest of each map; ``"method"``:
-            of all maps of a method, so that images can be compared; ``"shared"``: of all maps,
-            for methods that have one unit.
-        overlay: Whether maps lie over the images in gray, or stand alone.
+        images: ``(N, C, H, W)``, ``(C, H, W)`` or Pillow images; see ``as_images``.
+        attributions: The attributions by method name, ``(N, C, H, W)``; coarser maps are upsampled.
+        scale: The color scale: ``"map"``: one for each map; ``"method"``: one for all maps of a
+            method, to compare images; ``"shared"``: one for all maps, for methods with the same
+            unit.
+        overlay: Whether to draw maps over the gray images.
         labels: A name for each image, such as its class.
-        title: Stands over the figure.
-        mean: What was subtracted of each channel when the images were normalized.
-        std: What each channel was divided by.
+        title: The title of the figure.
+        mean: Per-channel mean used for normalization.
+        std: Per-channel standard deviation used for normalization.
 
     Returns:
-        A figure, which a notebook shows.
+        A figure that notebooks display.
 
     Raises:
-        TypeError: ``images`` or ``attributions`` are of the wrong kind.
-        ValueError: There is no method, sizes or numbers differ, ``scale`` is unknown, or values
-            are not finite.
+        TypeError: ``images`` or ``attributions`` have the wrong type.
+        ValueError: ``attributions`` is empty, sizes or numbers differ, ``scale`` is unknown, or
+            values are not finite.
 
     Example:
         >>> import torch
@@ -101,7 +99,7 @@ def methods_figure(
             f" {type(attributions).__name__}"
         )
     if not attributions:
-        raise ValueError("attributions is empty: give at least one method")
+        raise ValueError("attributions is empty: pass at least one method")
     if scale not in get_args(Scale):
         raise ValueError(f"scale must be 'map', 'method' or 'shared', got {scale!r}")
     pictures = as_images(images, mean, std)
@@ -131,7 +129,7 @@ def methods_figure(
 def _grid(
     pictures: Sequence[Array], names: Sequence[str], labels: Sequence[str] | None
 ) -> tuple[SubFigure, SubFigure, list[list[Axes]]]:
-    """Room for panels and for what is below, and for each column an axes for each image."""
+    """The subfigures for panels and color bars, and the axes of each column."""
     columns = _columns_for(len(names), len(pictures))
     blocks = math.ceil(len(names) / columns)
     height, width = pictures[0].shape[:2]

@@ -1,4 +1,4 @@
-"""What the network is shown on the way along an insertion or a deletion curve."""
+"""The perturbed images of insertion and deletion curves."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def replaced_images(
     ties: Ties = "stable",
     patch_size: int | None = None,
 ) -> dict[str, Tensor]:
-    """The images with a fraction of their most important pixels inserted, and with it deleted.
+    """The images with fractions of their most important pixels inserted or deleted.
 
     Pixels are ranked as by ``captum_tgrad.metrics.insertion_deletion``.
 
@@ -45,7 +45,7 @@ def replaced_images(
         inputs: ``(N, C, H, W)``.
         attributions: As for ``insertion_deletion``, but always a tensor.
         baselines: As for ``insertion_deletion``.
-        fractions: Of the pixels, from 0 to 1.
+        fractions: The fractions of the pixels, from 0 to 1.
         preset: As for ``insertion_deletion``.
         channel_reduce: As for ``insertion_deletion``.
         interpolate_mode: As for ``insertion_deletion``.
@@ -56,7 +56,7 @@ def replaced_images(
         For ``"insertion"`` and ``"deletion"`` ``(N, fractions, C, H, W)``.
 
     Raises:
-        TypeError: ``inputs`` or ``attributions`` is no tensor, or a baseline is of the wrong kind.
+        TypeError: ``inputs`` or ``attributions`` is not a tensor, or a baseline has the wrong type.
         ValueError: A shape or a name does not fit, a fraction is not between 0 and 1, or
             ``attributions`` holds NaN or inf.
 
@@ -112,7 +112,7 @@ def replaced_and_shares(
     broken = not_finite(maps)
     if bool(broken.any()):
         raise ValueError(
-            f"attributions holds NaN or inf in sample {listed(broken)}, and ranks no pixels there:"
+            f"attributions holds NaN or inf in sample {listed(broken)}, which cannot be ranked:"
             " leave these samples out"
         )
     pixels = inputs.shape[2] * inputs.shape[3]

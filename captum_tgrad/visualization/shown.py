@@ -1,4 +1,4 @@
-"""Figures that every notebook shows."""
+"""Figures that notebooks display with any matplotlib backend."""
 
 from __future__ import annotations
 
@@ -15,12 +15,11 @@ from captum_tgrad._support.printable import printable_lines
 
 
 def shown_figure(width: float, height: float, **options: Any) -> Figure:
-    """A matplotlib figure that is not registered with pyplot, and that notebooks show.
+    """A matplotlib figure that is not registered with pyplot, and that notebooks display.
 
-    A cell that ends with it shows it in IPython, Jupyter, VS Code and marimo, whatever backend of
-    matplotlib is set. It is no class of its own, since Weights & Biases and other loggers know
-    figures by the name of their class. Its texts are drawn letter by letter: a name with dollar
-    signs is no formula.
+    IPython, Jupyter, VS Code and marimo display it at the end of a cell with any matplotlib
+    backend. It is not a subclass, since Weights & Biases and other loggers recognize figures by
+    their class name. Dollar signs in texts are not parsed as math.
 
     Args:
         width: In inches.
@@ -55,8 +54,7 @@ def _show(figure: Figure, warn: bool = True) -> None:
     shell: Any = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
     if not hasattr(shell, "kernel"):
         raise RuntimeError(
-            "No notebook is running that could show this figure. Write it to a file:"
-            " figure.savefig('figure.png')."
+            "Figures are shown in notebooks only. Write it to a file: figure.savefig('figure.png')."
         )
     from IPython.display import display
 

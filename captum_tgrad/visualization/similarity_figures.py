@@ -1,4 +1,4 @@
-"""How similar maps stay to that of the trained network while it is randomized."""
+"""The similarity of maps to that of the trained network under randomization."""
 
 from __future__ import annotations
 
@@ -41,23 +41,23 @@ def similarity_figure(
 ) -> Figure:
     """Draws the similarity to the map of the trained network, layer by layer from the output on.
 
-    On the left Spearman's rank correlation, on the right SSIM; the mean over the images, and for
-    one method also its value with absolute values. The images of which a measure is undefined, as
-    of a constant map, are left out of its mean.
+    On the left Spearman's rank correlation, on the right SSIM, averaged over the images; for one
+    method also for absolute values. Images with an undefined measure, as for a constant map, are
+    excluded from its mean.
 
     Source: Adebayo et al., "Sanity Checks for Saliency Maps", Fig. 4.
 
     Args:
         steps: As from ``captum_tgrad.sanity_checks.cascading_randomization``, of one method, or of
             several by name.
-        title: Stands over the figure.
+        title: The title of the figure.
 
     Returns:
-        A figure, which a notebook shows.
+        A figure that notebooks display.
 
     Raises:
-        TypeError: ``steps`` are of another kind.
-        ValueError: There are no steps, or methods differ in theirs.
+        TypeError: ``steps`` has the wrong type.
+        ValueError: ``steps`` is empty, or methods have different steps.
 
     Example:
         >>> import torch
@@ -72,12 +72,12 @@ def similarity_figure(
     by_method = steps if isinstance(steps, Mapping) else {"": steps}
     methods = {name: checked_steps(each) for name, each in by_method.items()}
     if not methods:
-        raise ValueError("steps is empty: give at least one method")
+        raise ValueError("steps is empty: pass at least one method")
     layers = {name: [step.layer for step in each] for name, each in methods.items()}
     first = next(iter(layers.values()))
     for name, each in layers.items():
         if each != first:
-            raise ValueError(f"steps of {name!r} have other layers than those of the first method")
+            raise ValueError(f"steps of {name!r} have other layers than the first method")
     figure = new_figure(*_INCHES)
     draw_similarity(figure, methods)
     if title:
@@ -89,16 +89,16 @@ def checked_steps(steps: Any) -> list[RandomizationStep]:
     """The steps as a list.
 
     Raises:
-        TypeError: They are of another kind.
-        ValueError: There are none.
+        TypeError: ``steps`` has the wrong type.
+        ValueError: ``steps`` is empty.
     """
     if not isinstance(steps, Iterable):
         raise TypeError(f"steps must be randomization steps, got {type(steps).__name__}")
     found = list(steps)
     if not found:
         raise ValueError(
-            "steps is empty: give what cascading_randomization returns, and anew each time, as it"
-            " can be iterated over only once; list(...) keeps it"
+            "steps is empty: cascading_randomization returns an iterator, which can be used only"
+            " once; keep its steps with list(...)"
         )
     for step in found:
         if not isinstance(step, RandomizationStep):

@@ -1,4 +1,4 @@
-"""Which terms of a decomposition a figure shows."""
+"""Chooses the terms of a decomposition for a figure."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from captum_tgrad.decomposition.terms import Decomposition
 
 
 def scores_of(decomposition: Decomposition, sample: int) -> list[float]:
-    """What each term adds to the output of one sample, the inputs first, then in forward order.
+    """The scores of all terms for one sample, the inputs first, then in forward order.
 
     Raises:
-        TypeError: It is no decomposition.
-        ValueError: There is no such sample.
+        TypeError: ``decomposition`` is not a ``Decomposition``.
+        ValueError: ``sample`` is out of range.
     """
     if not isinstance(decomposition, Decomposition):
         raise TypeError(
-            f"decomposition must be a Decomposition, got {type(decomposition).__name__}: pass what"
-            " TGradAttribution(model).decompose(...) returns"
+            f"decomposition must be a Decomposition, got {type(decomposition).__name__}: pass the"
+            " result of TGradAttribution(model).decompose(...)"
         )
     samples = len(decomposition.output)
     if not 0 <= sample < samples:
-        raise ValueError(f"sample is {sample}: there are {samples} samples, counted from 0")
+        raise ValueError(f"sample {sample} is out of range: pass 0 to {samples - 1}")
     return [float(term.score[sample]) for term in decomposition.terms]
 
 
@@ -36,17 +36,17 @@ def choose_terms(
     """The terms to draw, in forward order.
 
     Args:
-        decomposition: With one sample or more.
-        sample: Which of them.
-        terms: How many: those of the inputs, and of the others the largest; or their names.
-        sign: Largest in which direction; for ``"all"``, the furthest from 0.
+        decomposition: With one or more samples.
+        sample: The index of the sample.
+        terms: The number of terms: those of the inputs and the largest others; or their names.
+        sign: The direction of the largest; ``"all"``: by absolute value.
 
     Returns:
-        Their places in ``decomposition.terms``.
+        Their indices in ``decomposition.terms``.
 
     Raises:
-        TypeError: An argument is of the wrong kind.
-        ValueError: There is no such sample, term or sign.
+        TypeError: An argument has the wrong type.
+        ValueError: The sample, a term or ``sign`` is unknown.
     """
     scores = scores_of(decomposition, sample)
     if sign not in get_args(Sign):
@@ -71,8 +71,7 @@ def _index_of(name: Any, decomposition: Decomposition) -> int:
     names = [term.name for term in decomposition.terms]
     if name in names:
         return names.index(name)
-    otherwise = "[term.name for term in decomposition.terms] has them"
+    otherwise = "see [term.name for term in decomposition.terms]"
     raise ValueError(
-        f"terms names {name!r}, and there is no such term:"
-        f" {did_you_mean(name, names, otherwise, show=repr)}"
+        f"term {name!r} in terms not found: {did_you_mean(name, names, otherwise, show=repr)}"
     )

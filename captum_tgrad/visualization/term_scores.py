@@ -1,4 +1,4 @@
-"""The scores of all terms in the order in which the network computes them."""
+"""The scores of all terms in forward order."""
 
 from __future__ import annotations
 
@@ -26,23 +26,23 @@ def term_scores_figure(
     highlight: int | Sequence[str] = 0,
     title: str | None = None,
 ) -> Figure:
-    """Draws what each term adds to the output, the input first, so that one sees where it enters.
+    """Draws the contribution of each term to the output, the input first.
 
-    Source: Tran, Mai, Le and Le, "T-Grad", eq. 6: the bars add up to the output, but for the
+    Source: Tran, Mai, Le and Le, "T-Grad", eq. 6: the bars add up to the output, except for the
     residual.
 
     Args:
         decomposition: As from ``TGradAttribution(model).decompose``, of any inputs.
-        sample: Which of the batch.
-        highlight: How many of the largest terms to number, or the names of those.
-        title: Stands over the figure. None: the output.
+        sample: The index of the sample in the batch.
+        highlight: The number of largest terms to label, or their names.
+        title: The title of the figure. None: the output.
 
     Returns:
-        A figure, which a notebook shows.
+        A figure that notebooks display.
 
     Raises:
-        TypeError: ``decomposition`` or ``highlight`` is of the wrong kind.
-        ValueError: There is no such sample or term.
+        TypeError: ``decomposition`` or ``highlight`` has the wrong type.
+        ValueError: The sample or a term is unknown.
 
     Example:
         >>> import torch

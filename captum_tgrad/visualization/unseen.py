@@ -1,4 +1,4 @@
-"""A map over a whole photograph of which the network saw a part; the rest is grayed."""
+"""Draws a map over a whole photo, with the part that the network did not see in gray."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ def checked_box(box: Any, size: tuple[int, int], argument: str) -> Box:
     """The box as integers.
 
     Args:
-        box: As given.
+        box: As passed.
         size: Height and width of the image.
-        argument: What to call it in a message.
+        argument: Its name in messages.
 
     Raises:
-        ValueError: It is no box within the image.
+        ValueError: It is not a box within the image.
     """
     height, width = size
     left, top, right, bottom = (int(side) for side in box) if len(box) == 4 else (0, 0, 0, 0)

@@ -1,7 +1,7 @@
-"""Classifiers that can be loaded by name, and the images and class names that go with them.
+"""Classifiers by name, with their images and class names.
 
-Everything here is at the edge of the package: what explains a network takes any callable, and needs
-nothing from this folder. torchvision is imported when a classifier is loaded, not before.
+Attributions accept any callable and do not depend on this package. torchvision is imported when a
+classifier is loaded, not before.
 """
 
 from captum_tgrad.zoo.classifier import Classifier

@@ -1,4 +1,4 @@
-"""Weights from a file that came from anywhere: measured, and read without running anything."""
+"""Reads weights from untrusted files: checks their size and runs no code."""
 
 from __future__ import annotations
 
@@ -29,22 +29,21 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     """Reads the weights in a file that ``torch.save`` or ``safetensors`` wrote.
 
     Args:
-        path: A file with a state dict, or with one under ``"state_dict"`` or ``"model"``; or one
-            that ends in ``.safetensors``. A prefix that all its names share (``"module."``) is
-            dropped.
+        path: A file with a state dict, or with one under ``"state_dict"`` or ``"model"``; or a
+            ``.safetensors`` file. A prefix that all names share (``"module."``) is dropped.
 
     Returns:
         The tensors by name, on the CPU.
 
     Raises:
-        FileNotFoundError: There is no such file.
-        ModuleNotFoundError: It ends in ``.safetensors``, and that package is not installed.
-        ValueError: It holds anything but plain data, or no state dict; or what it says of its
-            tensors is more than it holds, or cannot be weights: sparse, quantized, complex.
+        FileNotFoundError: The file does not exist.
+        ModuleNotFoundError: It is a ``.safetensors`` file, and that package is not installed.
+        ValueError: It holds anything except plain data, or no state dict; or its tensors claim more
+            data than it holds, or are sparse, quantized or complex.
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"there is no file of weights {path}: give one of torch.save")
+        raise FileNotFoundError(f"weights {path} not found: pass a file written by torch.save")
     load = _load_safetensors if path.suffix.lower() == ".safetensors" else _load_plain_data
     state_dict = _find_state_dict(load(path))
     if state_dict is None:
@@ -59,7 +58,7 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
 
 
 def count_classes(state_dict: Mapping[str, Tensor]) -> int | None:
-    """Returns the number of outputs of the last layer in a state dict; None where there is none."""
+    """Returns the number of outputs of the last layer in a state dict; None if it has none."""
     weights = [
         tensor for key, tensor in state_dict.items() if key.endswith(".weight") and tensor.dim() > 1
     ]
@@ -67,15 +66,15 @@ def count_classes(state_dict: Mapping[str, Tensor]) -> int | None:
 
 
 def load_weights(model: nn.Module, state_dict: Mapping[str, Tensor], path: str | Path) -> None:
-    """Fills a network with weights, all of them or none.
+    """Loads weights into a network, all of them or none.
 
     Args:
         model: The network; changed.
         state_dict: As from ``read_state_dict``.
-        path: Where they came from, for the message.
+        path: Their file, for the message.
 
     Raises:
-        ValueError: They are of another network; some of what does not fit is named.
+        ValueError: They belong to another network; the message names some mismatches.
     """
     try:
         # Through the network's own loading, since it knows the names that older files have.
@@ -90,15 +89,15 @@ def load_weights(model: nn.Module, state_dict: Mapping[str, Tensor], path: str |
 def build_with(
     build: Callable[[], nn.Module], state_dict: Mapping[str, Tensor], path: str | Path
 ) -> nn.Module:
-    """Builds a network with weights from a file, once it is clear that they fit.
+    """Builds a network with weights from a file, after checking that they fit.
 
     Args:
-        build: Makes the network.
+        build: Builds the network.
         state_dict: As from ``read_state_dict``.
-        path: Where they came from, for the message.
+        path: Their file, for the message.
 
     Raises:
-        ValueError: As ``load_weights``, before the network takes memory.
+        ValueError: As ``load_weights``, before memory is allocated.
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "for .*: copying from a non-meta parameter")
@@ -109,7 +108,7 @@ def build_with(
 
 
 def _refusal(path: str | Path, misfits: str) -> str:
-    return f"{path} does not fit the network ({misfits}): name the model that it was saved from"
+    return f"{path} does not fit the network ({misfits}): use the model that it was saved from"
 
 
 def _compare(model: nn.Module, state_dict: Mapping[str, Tensor]) -> str:
@@ -151,8 +150,8 @@ def _load_plain_data(path: Path) -> Any:
         if is_out_of_memory(error):
             raise
         raise ValueError(
-            f"{path} was not loaded: it is damaged, or holds more than weights, and then loading it"
-            f" could run code from it. {_how_to_save('If you trust its origin', path)}"
+            f"{path} was not loaded: it is damaged, or holds more than weights, so loading it could"
+            f" run code. {_how_to_save('If you trust its origin', path)}"
         ) from error
 
 
@@ -168,7 +167,7 @@ def _load_safetensors(path: Path) -> dict[str, Tensor]:
         if is_out_of_memory(error):
             raise
         raise ValueError(
-            f"{path} was not loaded: it is damaged, or no file of safetensors ({error}): save it"
+            f"{path} was not loaded: it is damaged or not a safetensors file ({error}): save it"
             " with safetensors.torch.save_file(model.state_dict(), FILE)"
         ) from error
     return found

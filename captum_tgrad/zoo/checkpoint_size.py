@@ -1,7 +1,7 @@
-"""How much memory a checkpoint asks for, found out before any is taken.
+"""Checks how much memory a checkpoint needs before any is allocated.
 
-A file of a few bytes can claim tensors of any size: ``torch.load`` would believe it, and with a
-sparse or an expanded tensor so would everything after it.
+A file of a few bytes can claim tensors of any size, which ``torch.load`` would allocate, and later
+code too for a sparse or expanded tensor.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ class CheckpointError(ValueError):
 
 
 def check_file(path: Path) -> None:
-    """Checks that what a file of ``torch.save`` claims to hold is in it.
+    """Checks that a file of ``torch.save`` holds the data that it claims.
 
-    Nothing in the file is run: it is unpickled with stand-ins for all that it names.
+    Nothing in the file is run: it is unpickled with stand-ins for all objects.
 
     Raises:
         CheckpointError: It claims more bytes than it has, or is compressed.
-        Exception: It is no such file; what unpickling raised.
+        Exception: It is not such a file; the error of the unpickler.
     """
     size = path.stat().st_size
     try:
@@ -48,11 +48,11 @@ def check_file(path: Path) -> None:
     except CheckpointError as error:
         raise _refused(path, str(error)) from error
     if claimed > size:
-        raise _refused(path, f"it claims tensors of {claimed} bytes, and has {size}")
+        raise _refused(path, f"it claims tensors of {claimed} bytes, but has {size}")
 
 
 def check_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
-    """Checks that weights can be weights, and take no more memory than the file does.
+    """Checks that tensors can be weights, and are not larger than the file.
 
     Raises:
         CheckpointError: One is sparse, quantized, complex, or expanded beyond the size of the file.
@@ -80,7 +80,7 @@ def _refused(path: Path, reason: str) -> CheckpointError:
 
 
 def _claimed(path: Path) -> int:
-    """The bytes of all storages that the file speaks of."""
+    """The size in bytes of all storages of the file."""
     if not zipfile.is_zipfile(path):
         with path.open("rb") as opened:
             unpickled = [_Inert(opened) for _ in range(_BEFORE + 1)]

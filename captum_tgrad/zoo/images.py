@@ -1,4 +1,4 @@
-"""Images from files."""
+"""Loads images from files."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ if TYPE_CHECKING:
 
 
 def check_image(path: str | Path) -> None:
-    """Reads no more than the head of a file, to find early that it is no image.
+    """Checks that a file is an image by reading its header only.
 
     Raises:
-        FileNotFoundError: There is no such file.
+        FileNotFoundError: The file does not exist.
         ValueError: It is a folder, or not an image.
     """
     _open(_path(path)).close()
 
 
 def load_image(path: str | Path) -> Image:
-    """Reads an image as people see it.
+    """Reads an image as RGB.
 
-    It is turned the way its EXIF orientation says, laid on white where it is transparent, and
-    reduced to 8 bits a channel where it is gray with 16.
+    It applies the EXIF orientation, composites transparent pixels on white, and converts 16-bit
+    gray images to 8 bits.
 
     Args:
-        path: A file in any format that Pillow reads. Of an animation, the first frame is taken.
+        path: A file in any format that Pillow reads. For animations, the first frame is used.
 
     Returns:
         An RGB image.
 
     Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: It is a folder, not an image, damaged, larger than Pillow reads, or of a kind
-            with no natural way to 8 bits (32-bit integers and floats).
+        FileNotFoundError: The file does not exist.
+        ValueError: It is a folder, not an image, damaged, larger than Pillow reads, or has 32-bit
+            pixels, which have no standard conversion to 8 bits.
     """
     from PIL import Image, ImageOps
 
@@ -56,10 +56,10 @@ def load_image(path: str | Path) -> Image:
 
 
 def sample_image() -> Image:
-    """Returns a photograph of a cup of coffee that needs no file and no network, 600 x 400, RGB.
+    """Returns scikit-image's photo of a cup of coffee, 600 x 400, RGB, without a download.
 
     Raises:
-        ModuleNotFoundError: scikit-image, which carries it, is not installed.
+        ModuleNotFoundError: scikit-image is not installed.
     """
     from PIL import Image
 
@@ -68,7 +68,7 @@ def sample_image() -> Image:
 
 def _path(path: str | Path) -> Path:
     if not isinstance(path, (str, os.PathLike)):
-        raise TypeError(f"path must be the path of an image, got {type(path).__name__}: give a str")
+        raise TypeError(f"path must be the path of an image, got {type(path).__name__}: pass a str")
     return Path(path)
 
 
@@ -77,11 +77,11 @@ def _open(path: Path) -> Image:
     from PIL import Image, UnidentifiedImageError
 
     if path.is_dir():
-        raise ValueError(f"{path} is a folder: name the images in it, such as {path}/*.jpg")
+        raise ValueError(f"{path} is a folder: pass the images in it, such as {path}/*.jpg")
     if not path.parent.is_dir():
-        raise FileNotFoundError(f"no image {path}: there is no folder {path.parent}")
+        raise FileNotFoundError(f"{path} not found: the folder {path.parent} does not exist")
     if not path.is_file():
-        raise FileNotFoundError(f"there is no image {path}: give the path of one")
+        raise FileNotFoundError(f"{path} not found: pass the path of an image")
     try:
         return Image.open(path)
     except Image.DecompressionBombError as error:
@@ -94,26 +94,26 @@ def _open(path: Path) -> Image:
 
 def _too_large(path: Path, error: Exception) -> ValueError:
     return ValueError(
-        f"{path} has more pixels than Pillow reads ({error}): make it smaller, or set"
+        f"{path} has more pixels than Pillow reads ({error}): downsize it, or set"
         " PIL.Image.MAX_IMAGE_PIXELS if you trust it"
     )
 
 
 def as_rgb(image: Image, name: str = "image") -> Image:
-    """Converts any kind of image to RGB, without losing what it looks like.
+    """Converts an image of any mode to RGB.
 
     Args:
-        image: An image of Pillow.
+        image: A Pillow image.
         name: Its name in messages.
 
     Raises:
-        TypeError: It is no image of Pillow, such as a path.
+        TypeError: It is not a Pillow image, such as a path.
         ValueError: It has 32-bit pixels.
     """
     if not hasattr(image, "convert"):
         raise TypeError(
-            f"{name} must be an image of Pillow, got {type(image).__name__}:"
-            " captum_tgrad.zoo.load_image reads one from a file."
+            f"{name} must be a Pillow image, got {type(image).__name__}: to read a file, use"
+            " captum_tgrad.zoo.load_image."
         )
     from PIL import Image
 
@@ -124,7 +124,7 @@ def as_rgb(image: Image, name: str = "image") -> Image:
         image = image.point(lambda value: value * (1 / 256)).convert("L")
     if image.mode in ("I", "F"):
         raise ValueError(
-            f"{name} has 32-bit pixels (mode {image.mode}): convert it to 8 or 16 bits a channel"
+            f"{name} has 32-bit pixels (mode {image.mode}): convert it to 8 or 16 bits per channel"
         )
     if image.has_transparency_data:
         image = image.convert("RGBA")

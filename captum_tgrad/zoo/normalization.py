@@ -1,4 +1,4 @@
-"""How a classifier's inputs are brought back to pixels."""
+"""The mean and standard deviation of a classifier's normalization."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from captum_tgrad.zoo.preprocessing import Preprocessing
 def normalization(classifier: Classifier) -> tuple[Tensor, Tensor]:
     """The mean and the standard deviation of ``pixels = inputs * std + mean``.
 
-    A ``Preprocessing`` has them; another callable is run on a black and on a white image.
+    A ``Preprocessing`` has both; another callable is evaluated on a black and a white image.
 
     Args:
         classifier: A classifier whose ``preprocess`` normalizes each channel linearly.

@@ -1,4 +1,4 @@
-"""From an image to what a network takes: resize, crop, normalize."""
+"""Preprocessing of images: resize, crop, normalize."""
 
 from __future__ import annotations
 
@@ -23,20 +23,19 @@ RESIZES: tuple[Resize, ...] = get_args(Resize)
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """The usual steps of ImageNet classifiers, with the numbers of one of them.
+    """The standard preprocessing of ImageNet classifiers.
 
-    The image and the tensor come from the same crop, so that what is shown under a map is what
-    the network was given.
+    The image and the tensor come from the same crop, so figures show what the network received.
 
     Attributes:
-        resize_size: The shorter side after resizing, in pixels, before the middle is cut out.
-        crop_size: The side of the square that the network sees, in pixels.
-        interpolation: How it is resized.
-        mean: Of each channel, for pixel values in [0, 1].
-        std: Of each channel, for pixel values in [0, 1].
-        resize: ``"crop"`` cuts a square from the middle, as the networks were trained and as their
-            accuracy is published; ``"squash"`` makes the whole image a square; ``"pad"`` keeps
-            its proportions, with a border of the mean color, which is 0 to the network.
+        resize_size: The shorter side after resizing, in pixels, before the center crop.
+        crop_size: The side of the network input, in pixels.
+        interpolation: The interpolation mode.
+        mean: Per-channel mean used for normalization, for pixel values in [0, 1].
+        std: Per-channel standard deviation used for normalization, for pixel values in [0, 1].
+        resize: ``"crop"`` crops the center, as in training and for published accuracies;
+            ``"squash"`` resizes the whole image to a square; ``"pad"`` keeps its aspect ratio, with
+            a border of the mean color, which is 0 after normalization.
     """
 
     resize_size: int
@@ -64,7 +63,7 @@ class Preprocessing:
         )
 
     def crop(self, image: Image) -> Image:
-        """Returns what the network sees of an RGB image, ``crop_size`` squared."""
+        """Returns the part of an RGB image that the network sees, ``crop_size`` squared."""
         image = as_rgb(image)
         cropped: Image
         if self.resize == "crop":
@@ -82,7 +81,7 @@ class Preprocessing:
         return cropped
 
     def seen(self, width: int, height: int) -> Box:
-        """The part that the network sees of an image of that size, in the image's pixels."""
+        """The part of an image of this size that the network sees, in pixels of the image."""
         if self.resize != "crop":
             return 0, 0, width, height
         side = self.crop_size * min(width, height) / self.resize_size
@@ -90,7 +89,7 @@ class Preprocessing:
         return left, top, width - left, height - top
 
     def shown(self, width: int, height: int) -> Box:
-        """Where that part is in what the network is given, in the pixels of ``crop``."""
+        """The position of that part in the network input, in pixels of ``crop``."""
         if self.resize != "pad":
             return 0, 0, self.crop_size, self.crop_size
         scale = self.crop_size / max(width, height)

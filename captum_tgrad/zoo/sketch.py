@@ -1,4 +1,4 @@
-"""Networks without memory, to see whether weights fit before any is taken."""
+"""Networks on the meta device, to check whether weights fit before memory is allocated."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from torch.overrides import TorchFunctionMode
 
 
 class _EmptyOnMeta(TorchFunctionMode):
-    """Where a layer asks for memory for its weights, it gets a tensor that has a shape only.
+    """Allocates the weights of layers on the meta device.
 
-    ``torch.device("meta")`` would take what networks compute with while they are built, too.
+    ``torch.device("meta")`` would also affect tensors that networks compute with during
+    construction.
     """
 
     def __torch_function__(
@@ -30,6 +31,6 @@ class _EmptyOnMeta(TorchFunctionMode):
 
 
 def sketch(build: Callable[[], nn.Module]) -> nn.Module:
-    """What ``build`` returns, with weights of its names and shapes that hold no numbers."""
+    """The result of ``build`` with weights on the meta device."""
     with _EmptyOnMeta():
         return build()

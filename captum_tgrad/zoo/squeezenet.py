@@ -1,4 +1,4 @@
-"""SqueezeNet 1.1, whose ImageNet weights come in a Python package: no download at run time."""
+"""SqueezeNet 1.1, with ImageNet weights from a Python package: no download at run time."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from captum_tgrad.zoo.preprocessing import Resize
 
 SQUEEZENET = "squeezenet1_1"
-"""The name by which it is loaded."""
+"""Its name in ``load_classifier``."""
 
 # The convolutions in forward order, as the file names them.
 _FIRST = "conv1"
@@ -42,10 +42,10 @@ def load_squeezenet(
 ) -> Classifier:
     """Builds SqueezeNet 1.1 with the weights in the package ``ndf``, or with others.
 
-    The network is that of torchvision, and so are the names in a file of weights. The images are
-    resized to 227 pixels and their values, from 0 to 255, are centered but not scaled: other
-    weights must have been trained on such images, unlike those that torchvision publishes. The
-    arguments are those of ``load_classifier``.
+    The network and the names in a file of weights are torchvision's. Images are resized to 227
+    pixels, and their values, from 0 to 255, are centered but not scaled: other weights must have
+    been trained on such images, unlike those that torchvision publishes. The arguments are those of
+    ``load_classifier``.
     """
     from torchvision.models import squeezenet1_1
     from torchvision.transforms import InterpolationMode
@@ -79,10 +79,10 @@ def load_squeezenet(
 
 
 def read_arrays(path: Path) -> Any:
-    """Reads a pickle of NumPy arrays in lists, tuples and dicts; nothing else in it is run.
+    """Reads a pickle of NumPy arrays in lists, tuples and dicts; no other code in it is run.
 
     Raises:
-        ValueError: It is no pickle, or names anything but what arrays are made of.
+        ValueError: It is not a pickle, or holds anything except arrays.
     """
     try:
         with path.open("rb") as file:
@@ -108,7 +108,7 @@ class _ArrayUnpickler(pickle.Unpickler):
         # NumPy 2 moved "core" to "_core".
         if name == "_reconstruct" and module in ("numpy.core.multiarray", "numpy._core.multiarray"):
             return np.empty(0).__reduce__()[0]  # wherever this NumPy has it
-        raise pickle.UnpicklingError(f"{module}.{name} is no part of an array")
+        raise pickle.UnpicklingError(f"{module}.{name} is not part of an array")
 
 
 def _state_dict(arrays: Any, model: nn.Module) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""From what a person types to the index of a class."""
+"""Resolves the index or name of a class."""
 
 from __future__ import annotations
 
@@ -10,12 +10,11 @@ _SUGGESTIONS = 5
 
 
 def resolve_target(target: int | str, class_names: Sequence[str]) -> int:
-    """Finds the class that is meant.
+    """Resolves the index or name of a class to an index.
 
     Args:
-        target: An index, the digits of an index, or a name. Case, underscores and extra spaces of
-            a name do not matter, except where two names differ in nothing else. Digits are always
-            read as an index.
+        target: An index, also as a string, or a name. Case, underscores and extra spaces in names
+            do not matter, unless two names differ in nothing else. Digits are always an index.
         class_names: One name for each class.
 
     Returns:
@@ -23,7 +22,7 @@ def resolve_target(target: int | str, class_names: Sequence[str]) -> int:
 
     Raises:
         TypeError: ``target`` is neither an integer nor a string.
-        ValueError: There is no such class (near matches are named) or there are several.
+        ValueError: The class is unknown (the message suggests similar names) or ambiguous.
 
     Example:
         >>> resolve_target("Espresso", ["cup", "espresso"])
@@ -45,8 +44,8 @@ def resolve_target(target: int | str, class_names: Sequence[str]) -> int:
         return same[0]
     if same:
         choices = ", ".join(f"{index} ({class_names[index]})" for index in same)
-        raise ValueError(f"the class {target!r} could be any of {choices}: give the number")
-    raise ValueError(f"there is no class {target!r}: {_advice(target, class_names)}")
+        raise ValueError(f"class {target!r} could be any of {choices}: pass the number")
+    raise ValueError(f"class {target!r} not found: {_advice(target, class_names)}")
 
 
 def _is_integer(text: str) -> bool:
@@ -55,7 +54,7 @@ def _is_integer(text: str) -> bool:
 
 def _checked_index(index: int, count: int) -> int:
     if not 0 <= index < count:
-        raise ValueError(f"there is no class {index}: give a number from 0 to {count - 1}")
+        raise ValueError(f"class {index} not found: pass a number from 0 to {count - 1}")
     return index
 
 
@@ -64,12 +63,12 @@ def _plain(name: str) -> str:
 
 
 def _advice(target: str, class_names: Sequence[str]) -> str:
-    """Names the classes that were perhaps meant: those containing the words, then those alike."""
+    """Suggests classes: first those that contain the words, then similar ones."""
     index_of = {_plain(name): index for index, name in enumerate(class_names)}
     wanted = _plain(target)
     near = [name for name in index_of if wanted and f" {wanted} " in f" {name} "]
     near += difflib.get_close_matches(wanted, index_of, n=_SUGGESTIONS)
     if not near:
-        return f"give its name or a number from 0 to {len(class_names) - 1}"
+        return f"pass its name or a number from 0 to {len(class_names) - 1}"
     choices = [f"{class_names[index_of[name]]} ({index_of[name]})" for name in dict.fromkeys(near)]
     return f"did you mean {' or '.join(choices[:_SUGGESTIONS])}?"

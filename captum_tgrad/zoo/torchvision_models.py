@@ -1,4 +1,4 @@
-"""The classifiers of torchvision: with their own weights, or with weights from a file."""
+"""torchvision's classifiers, with their own weights or weights from a file."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _OLD_DENSENET_KEY = re.compile(r"(denselayer\d+\.(?:norm|conv))\.(\d)\.")
 
 
 def architectures() -> list[str]:
-    """Returns the names of the classifiers of torchvision, without those of detection and video."""
+    """Returns the names of torchvision's image classifiers."""
     return list(torchvision.models.list_models(module=torchvision.models))
 
 
@@ -57,7 +57,7 @@ def load_torchvision(
 
 
 def _download(architecture: str, published: Any) -> dict[str, Tensor]:
-    """Fetches published weights, as data only; raises ConnectionError where they stay away."""
+    """Downloads published weights, as data only; raises ConnectionError if that fails."""
     try:
         state_dict: dict[str, Tensor] = published.get_state_dict(
             progress=True, check_hash=True, weights_only=True, map_location="cpu"
@@ -66,9 +66,8 @@ def _download(architecture: str, published: Any) -> dict[str, Tensor]:
     # Besides what sockets and files raise: a broken transfer, and a hash that does not fit.
     except (OSError, HTTPException, RuntimeError) as error:
         raise ConnectionError(
-            f"the weights of torchvision:{architecture} could not be downloaded ({error}): fetch"
-            f" {published.url} where there is a network and give that file as weights"
-            " (--weights FILE)"
+            f"the weights of torchvision:{architecture} could not be downloaded ({error}): download"
+            f" {published.url} elsewhere and pass the file as weights (--weights FILE)"
         ) from error
 
 

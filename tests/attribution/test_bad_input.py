@@ -19,18 +19,19 @@ BROKEN[1, 0, 0, 0] = float("nan")
     ("inputs", "target", "error", "message"),
     [
         ([1.0, 2.0], 0, TypeError, "inputs must be a torch.Tensor"),
+        ([IMAGE, IMAGE], 0, TypeError, r"for several inputs, pass a tuple: \(a, b\)"),
         ((IMAGE, 3), 0, TypeError, r"inputs\[1\] must be a torch.Tensor, got int"),
-        (IMAGE.int(), 0, TypeError, "images.float"),
-        (IMAGE.to(torch.complex64), 0, TypeError, "complex64"),
-        (IMAGE[:0], 0, ValueError, "holds nothing to explain"),
-        (IMAGE[:, :, :0], 0, ValueError, "holds nothing to explain"),
-        (torch.tensor(1.0), 0, ValueError, "holds nothing to explain"),
+        (IMAGE.int(), 0, TypeError, "images.float.*LayerTGradAttribution.*channel_dim=-1"),
+        (IMAGE.to(torch.complex64), 0, TypeError, "complex64.*additional_forward_args.$"),
+        (IMAGE[:0], 0, ValueError, "at least one sample"),
+        (IMAGE[:, :, :0], 0, ValueError, "at least one sample"),
+        (torch.tensor(1.0), 0, ValueError, "at least one sample"),
         (torch.ones(1, 1, 2, 2, 2, 2), 0, ValueError, "more than three spatial"),
         (IMAGE.to_sparse(), 0, TypeError, r"sparse_coo tensor.*inputs.to_dense"),
         (IMAGE.to("meta"), 0, ValueError, "meta device and has no values"),
         (IMAGE.to(torch.float8_e4m3fn), 0, TypeError, "float8"),
         ((IMAGE, IMAGE.to("meta")), 0, ValueError, r"inputs\[1\] is on the meta device"),
-        ((IMAGE, IMAGE[:1]), 0, ValueError, "one batch size"),
+        ((IMAGE, IMAGE[:1]), 0, ValueError, "same batch size"),
         (BROKEN, 0, ValueError, "NaN or inf in sample 1"),
         (BROKEN * float("inf"), 0, ValueError, "NaN or inf in sample 0, 1"),
         (IMAGE, None, ValueError, "target is missing.*from 0 to 4"),
@@ -39,7 +40,7 @@ BROKEN[1, 0, 0, 0] = float("nan")
         (IMAGE, [0, 1, 2], ValueError, "3 entries for 2 samples"),
         (IMAGE, torch.tensor([0, 1, 2]), ValueError, "3 entries for 2 samples"),
         (IMAGE, torch.tensor([0, 9]), ValueError, "target 9 is out of range"),
-        (IMAGE, (0, 1), ValueError, "gives 2 indices"),
+        (IMAGE, (0, 1), ValueError, "has 2 indices"),
         (IMAGE, torch.tensor([0.0, 1.0]), TypeError, "must hold integers"),
         (IMAGE, "espresso", TypeError, "target must be an int"),
     ],
@@ -55,8 +56,8 @@ def test_inputs_and_targets(inputs, target, error, message):
         (lambda x: {"out": MODEL(x)}, 0, TypeError, r"lambda x: model\(x\)\['out'\]"),
         (lambda x: {"loss": 1, "logits": MODEL(x)}, 0, TypeError, r"model\(x\)\['logits'\]"),
         (lambda x: (MODEL(x), x), 0, TypeError, r"lambda x: model\(x\)\[0\]"),
-        (lambda x: MODEL(x).sum(), None, ValueError, "one per sample"),
-        (lambda x: MODEL(x)[:1], 0, ValueError, "must count the samples"),
+        (lambda x: MODEL(x).sum(), None, ValueError, "one number per sample"),
+        (lambda x: MODEL(x)[:1], 0, ValueError, "must be the batch"),
         (lambda x: MODEL(x)[:, 0], 1, ValueError, "Pass target=None"),
         (lambda x: MODEL(x).detach(), 0, ValueError, "has no gradient"),
         (lambda x: x, 1, ValueError, "mask"),
@@ -91,6 +92,14 @@ def test_a_refused_batch_norm_behind_tokens_has_not_counted_the_batch():
         LayerTGradAttribution(model, model[0]).attribute(torch.tensor([[1], [3]]), target=0)
     for name, value in norm.state_dict().items():
         assert torch.equal(value, before[name]), name
+
+
+def test_a_layer_that_returns_a_nested_tuple():
+    layer = nn.LSTM(3, 2)
+    with pytest.raises(TypeError, match=r"layer \(LSTM\) returns a nested tuple"):
+        LayerTGradAttribution(lambda x: layer(x)[0].sum((1, 2)), layer).attribute(
+            torch.ones(2, 4, 3)
+        )
 
 
 def test_batch_statistics_without_training_mode():

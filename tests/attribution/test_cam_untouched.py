@@ -227,7 +227,7 @@ def test_the_last_convolution_is_the_last_that_runs_and_has_places():
         (nn.Sequential(nn.Flatten(), nn.Linear(1440, 3)), "it has none"),
         (
             nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(3, 4, 1), nn.Flatten()),
-            "larger than one place",
+            "has a spatial output",
         ),
     ],
 )
@@ -247,11 +247,11 @@ def test_full_grad_needs_no_layer_and_a_layer_may_be_without_parameters():
     ("arguments", "error", "message"),
     [
         ((network(), GuidedBackpropReLUModel), TypeError, "captum.attr.GuidedBackprop"),
-        ((network(), DeepFeatureFactorization), TypeError, "no class activation map"),
+        ((network(), DeepFeatureFactorization), TypeError, "not a class activation map"),
         ((network(), "GradCAM"), TypeError, "cam_class must be a class"),
         ((network(), network()), TypeError, "cam_class must be a class"),
         ((lambda x: x, GradCAM), TypeError, "forward_func must be a torch.nn.Module, .* function"),
-        ((GradCAM, network()), TypeError, "forward_func must be .* the model comes first"),
+        ((GradCAM, network()), TypeError, "forward_func must be .* Pass the model first"),
         ((network(), GradCAM, network()[4]), TypeError, "must be a list of modules"),
         ((network(), GradCAM, []), ValueError, "target_layers is empty: give at least one module"),
         ((network(), GradCAM, ["4"]), TypeError, r"target_layers\[0\] must be a module .* got str"),
@@ -264,7 +264,7 @@ def test_mistakes_in_constructing(arguments, error, message):
 
 
 def test_an_argument_that_the_class_does_not_take():
-    with pytest.raises(TypeError, match=r"GradCAM cannot be constructed with.*kernel.*It takes"):
+    with pytest.raises(TypeError, match=r"GradCAM cannot be constructed with.*kernel.*It accepts"):
         CamAttribution(network(), GradCAM, kernel="rbf")
 
 
@@ -275,7 +275,7 @@ def test_an_argument_that_the_class_does_not_take():
         (images().int(), TypeError, "inputs has dtype torch.int32"),
         ((images(), images()), ValueError, "inputs has 2 tensors"),
         (torch.rand(2, 5), ValueError, r"inputs has shape \(2, 5\)"),
-        (images()[:0], ValueError, "holds nothing to explain"),
+        (images()[:0], ValueError, "at least one sample"),
         (images() * torch.nan, ValueError, "NaN or inf in sample 0, 1, 2"),
     ],
 )
@@ -290,7 +290,7 @@ def test_mistakes_in_inputs(inputs, error, message):
         (5, ValueError, "target 5 is out of range"),
         ([0, 1], ValueError, "target has 2 entries for 3 samples"),
         (1.5, TypeError, "target must be an int"),
-        ((1, 2), ValueError, "gives 2 indices"),
+        ((1, 2), ValueError, "has 2 indices"),
     ],
 )
 def test_mistakes_in_targets(target, error, message):
@@ -303,13 +303,13 @@ def test_a_model_that_returns_no_tensor():
         def forward(self, x):
             return {"out": super().forward(x)}
 
-    with pytest.raises(TypeError, match="returned a dict"):
+    with pytest.raises(TypeError, match="must return a tensor, got dict"):
         CamAttribution(Named(*network()), GradCAM).attribute(images(), 1)
 
 
 def test_a_model_that_cannot_be_copied():
     model = network()
     model.lock = threading.Lock()
-    with pytest.raises(TypeError, match=r"model cannot be copied.*Pass the part of it") as caught:
+    with pytest.raises(TypeError, match=r"model cannot be copied.*Pass the submodule") as caught:
         CamAttribution(model, GradCAM).attribute(images(), 1)
     assert isinstance(caught.value.__cause__, (TypeError, pickle.PicklingError))

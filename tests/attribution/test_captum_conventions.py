@@ -64,13 +64,13 @@ def test_the_convergence_delta_shows_what_is_missing():
     "argument", ["baselines", "n_steps", "method", "internal_batch_size", "multiply_by_inputs"]
 )
 def test_what_path_methods_take_is_not_needed(method, argument):
-    with pytest.raises(TypeError, match=f"{argument!r}.* no baseline .* Leave it out"):
+    with pytest.raises(TypeError, match=f"{argument!r}.* without baselines .* Leave it out"):
         method.attribute(X, target=3, **{argument: 0})
 
 
 @methods
 def test_a_baseline_in_the_place_of_the_target(method):
-    with pytest.raises(TypeError, match=r"target must hold integers.* A baseline is not needed"):
+    with pytest.raises(TypeError, match=r"target must hold integers.* baselines .* leave them out"):
         method.attribute(X, torch.zeros_like(X))
 
 

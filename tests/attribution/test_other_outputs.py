@@ -92,5 +92,5 @@ def test_a_tuple_and_a_single_number(classifier, images):
     both.forward = lambda x: (classifier(x), x)
     with pytest.raises(TypeError, match=r"model\(x\)\[0\]"):
         TGradAttribution(both).attribute(images, target=2)
-    with pytest.raises(ValueError, match="single number"):
+    with pytest.raises(ValueError, match="a scalar"):
         TGradAttribution(lambda x: classifier(x).sum()).attribute(images)

@@ -23,7 +23,7 @@ def test_compare_the_sample(tmp_path, capsys):
     lines = printed.out.splitlines()
     assert lines[0].startswith("efficientnet_lite0, espresso (967), probability 9")
     assert max(map(len, lines)) <= 100
-    assert "One image says little" in printed.out
+    assert "One image does not rank methods" in printed.out
     assert "n_steps" not in printed.out
     assert " ".join(printed.out.split()).endswith("methods.png, curves.png, table.md, report.html")
     table = (tmp_path / "new/out/table.md").read_text(encoding="utf-8")
@@ -68,9 +68,9 @@ def test_refuses_what_is_not_there(tmp_path, capsys):
     picture = tmp_path / "curves.png"
     sample_image().save(picture)
     line = _refused(capsys, str(picture), "--out", str(tmp_path), *FEW)
-    assert "curves.png would take the place of an image" in line
-    assert "--methods names none" in _refused(capsys, *out, "--methods", ",")
-    assert "there is no image" in _refused(capsys, str(tmp_path / "absent.png"), *out)
+    assert "curves.png would overwrite an image" in line
+    assert "--methods is empty" in _refused(capsys, *out, "--methods", ",")
+    assert "not found: pass the path" in _refused(capsys, str(tmp_path / "absent.png"), *out)
     assert "did you mean espresso" in _refused(capsys, *out, *FEW, "--target", "expresso")
     assert not (tmp_path / "out").exists()
 
@@ -81,7 +81,7 @@ def test_methods_that_cannot_run_are_no_fault_of_the_program(tmp_path, capsys):
     )
     arguments = ["--out", str(tmp_path / "out"), "--config", str(tmp_path / "more.toml")]
     line = _refused(capsys, *arguments, "--methods", "missing")
-    assert "none of the methods can run: missing: ValueError: the model has no layer" in line
+    assert "none of the methods can run: missing: ValueError: layer" in line
 
 
 def test_faults_of_the_program_keep_their_traceback(tmp_path, monkeypatch):

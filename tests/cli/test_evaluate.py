@@ -44,10 +44,13 @@ def test_evaluate_a_folder(tmp_path, folder, capsys):
     assert pairs == [(image, name) for image in ("0.png", "1.png") for name in ("t_grad", "random")]
     printed = capsys.readouterr()
     lines = printed.out.splitlines()
-    assert lines[0] == "tiny, 2 methods on 2 images: means, * the best. An arrow points to better."
+    assert (
+        lines[0]
+        == "tiny, 2 methods on 2 images: means. * marks the best; arrows show the better direction."
+    )
     assert max(map(len, lines)) <= 100
     assert [line.split()[0] for line in lines if line[:2] in ("T-", "Ra")] == ["T-Grad", "Random"]
-    assert "2 images say little" in printed.out
+    assert "2 images do not rank methods" in printed.out
     written = "report.html, table.md, summary.json, summary.csv, metrics.png, seconds.png"
     assert " ".join(printed.out.split()).endswith(f"written to {out}: {written}")
     assert "n_steps" not in printed.out  # the protocol stands in the files
@@ -94,7 +97,7 @@ def test_boxes_add_columns(tmp_path, folder, capsys):
     (tmp_path / "boxes.csv").write_text("0.png,0 0 16 9\n")
     line = _refused(capsys, folder, tmp_path / "out", *further, "--resume")
     assert "regions was" in line
-    assert "no file or folder of boxes" in _refused(
+    assert "not found: pass a CSV file" in _refused(
         capsys, folder, tmp_path / "new", "--boxes", str(tmp_path / "absent")
     )
 
@@ -156,12 +159,12 @@ def test_results_are_not_mixed(tmp_path, folder, capsys):
 def test_refuses_what_is_not_there(tmp_path, folder, capsys):
     out = tmp_path / "out"
     assert "did you mean t_grad" in _refused(capsys, folder, out, "--methods", "tgrad")
-    assert "--methods names none" in _refused(capsys, folder, out, "--methods", ",")
-    assert "no folder of images" in _refused(capsys, tmp_path / "absent", out)
-    assert "no file of methods" in _refused(capsys, folder, out, "--config", "absent")
+    assert "--methods is empty" in _refused(capsys, folder, out, "--methods", ",")
+    assert "pass a folder of images" in _refused(capsys, tmp_path / "absent", out)
+    assert "not found: pass a TOML file" in _refused(capsys, folder, out, "--config", "absent")
     assert "no image has a label" in _refused(capsys, folder, out, "--target", "label")
-    assert "built-in ones have theirs" in _refused(capsys, "built-in", out, "--labels", "x")
-    assert "cannot be used here" in _refused(capsys, folder, out, "--device", "toaster")
+    assert "built-in ones have labels" in _refused(capsys, "built-in", out, "--labels", "x")
+    assert "is not available" in _refused(capsys, folder, out, "--device", "toaster")
     assert not out.exists()
     out.write_text("")
     assert "is a file" in _refused(capsys, folder, out)
@@ -181,7 +184,7 @@ def test_a_full_disk_says_how_to_go_on(tmp_path, folder, capsys, monkeypatch):
     monkeypatch.setattr("captum_tgrad.evaluation.storage.records.os.write", full)
     capsys.readouterr()
     line = _refused(capsys, folder, tmp_path / "out", "--methods", "random,saliency", "--resume")
-    assert "the same command with --resume goes on" in line
+    assert "continue with the same command and --resume" in line
 
 
 def test_out_of_memory_says_so(tmp_path, folder, capsys, monkeypatch):
@@ -190,7 +193,7 @@ def test_out_of_memory_says_so(tmp_path, folder, capsys, monkeypatch):
 
     monkeypatch.setattr(command, "evaluate", full)
     line = _refused(capsys, folder, tmp_path / "out", "--methods", "random")
-    assert "not even one image fits into memory" in line
+    assert "out of memory with a single image" in line
 
 
 def test_faults_of_the_program_keep_their_traceback(tmp_path, folder, monkeypatch):

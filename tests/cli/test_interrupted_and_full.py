@@ -68,7 +68,7 @@ def test_a_full_disk(tmp_path, picture, capsys, command):
         file.symlink_to("/dev/full")
         line = _line(capsys, _arguments(command, picture, out))
         assert f"{file} cannot be written (No space left on device): free some space" in line
-        assert ("--resume goes on" in line) == (command == "evaluate")
+        assert ("the same command and --resume" in line) == (command == "evaluate")
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -79,12 +79,12 @@ def test_a_folder_that_cannot_be_written(tmp_path, picture, capsys, monkeypatch,
     # Whoever runs this may be root, who may write anywhere.
     monkeypatch.setattr("captum_tgrad._support.writing.os.access", lambda *arguments: False)
     line = _line(capsys, _arguments(command, picture, tmp_path / "out"))
-    assert f"{tmp_path / 'out'} cannot be written (Permission denied): name a folder that" in line
+    assert f"{tmp_path / 'out'} cannot be written (Permission denied): use a folder with" in line
     monkeypatch.undo()
     _tiny(monkeypatch)
     monkeypatch.setattr("pathlib.Path.mkdir", refuse)
     line = _line(capsys, _arguments(command, picture, tmp_path / "out"))
-    assert f"{tmp_path / 'out'} cannot be written (Permission denied): name a folder that" in line
+    assert f"{tmp_path / 'out'} cannot be written (Permission denied): use a folder with" in line
 
 
 def _tiny(monkeypatch):
@@ -95,7 +95,7 @@ def _tiny(monkeypatch):
 def test_a_folder_inside_of_a_file(tmp_path, picture, capsys, command):
     (tmp_path / "file").write_text("")
     line = _line(capsys, _arguments(command, picture, tmp_path / "file" / "a" / "b"))
-    assert f"{tmp_path / 'file'} is a file: name a folder" in line
+    assert f"{tmp_path / 'file'} is a file: use a folder" in line
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -140,8 +140,8 @@ def test_ctrl_c_says_how_to_go_on(tmp_path, picture, capsys, monkeypatch):
     monkeypatch.setattr(module, "write_results", interrupt)
     line = _line(capsys, arguments, 130)
     assert line.endswith(
-        f"interrupted: the records so far are in {tmp_path / 'out'}, and the same command with"
-        " --resume goes on"
+        f"interrupted: the records so far are in {tmp_path / 'out'}; continue with the same"
+        " command and --resume"
     )
     monkeypatch.undo()
     _tiny(monkeypatch)
@@ -167,4 +167,4 @@ def test_memory_for_weights_is_no_damage(tmp_path):
         [*command, "--out", str(tmp_path / "out")], capture_output=True, text=True, check=False
     )
     assert done.returncode == 2, done.stderr
-    assert "error: the memory does not suffice" in done.stderr.splitlines()[-1]
+    assert "error: out of memory" in done.stderr.splitlines()[-1]

@@ -44,7 +44,7 @@ def test_a_missing_extra_shows_with_the_way_to_install_it(capsys, monkeypatch):
     assert main(["methods"]) == 0
     printed = capsys.readouterr().out
     assert printed.count("not installed") == 4
-    assert printed.endswith('pip install "captum-tgrad[cam]"\n')
+    assert printed.endswith('pip install ".[cam]"\n')
 
 
 def test_models_are_those_that_can_be_loaded(capsys):

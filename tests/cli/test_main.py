@@ -121,9 +121,7 @@ def test_whoever_reads_the_output_may_stop():
 def test_module_runs_as_the_command(tmp_path):
     done = _python("-m", "captum_tgrad", "explain", "absent.png", "--out", str(tmp_path))
     assert done.returncode == 2
-    assert (
-        done.stderr == "captum-tgrad: error: there is no image absent.png: give the path of one\n"
-    )
+    assert done.stderr == "captum-tgrad: error: absent.png not found: pass the path of an image\n"
 
 
 @pytest.mark.parametrize("arguments", [["explain", "--out", "out"], ["evaluate", "--help"]])

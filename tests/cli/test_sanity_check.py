@@ -30,6 +30,7 @@ def test_sanity_check_the_sample(tmp_path, capsys):
     page = (tmp_path / "saliency-cascading.html").read_text(encoding="utf-8")
     assert "Vanilla Gradient under parameter randomization" in page
     assert "Curves that stay near 1 mean" in page
+    assert "this is not the full test" in page
     assert " ".join(printed.split()).endswith(
         "saliency-cascading.html, saliency-cascading.png, saliency-cascading.csv"
     )
@@ -108,4 +109,4 @@ def test_faults_of_the_program_keep_their_traceback(tmp_path, monkeypatch):
 def test_refuses_where_the_extra_is_missing(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "skimage.metrics", None)
     line = _refused(capsys, "--out", str(tmp_path))
-    assert 'pip install "captum-tgrad[sanity]"' in line
+    assert 'pip install ".[sanity]"' in line

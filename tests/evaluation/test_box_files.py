@@ -132,14 +132,14 @@ def test_no_picture_is_read_before_its_region_is_asked_for(tmp_path, folder):
 
 def test_a_box_that_is_not_in_its_picture(tmp_path, folder):
     (tmp_path / "boxes.csv").write_text("cats/a.png,1 1 40 4\n")
-    with pytest.raises(ValueError, match=r"boxes of cats/a.png do not fit it: a box .*40"):
+    with pytest.raises(ValueError, match=r"boxes of cats/a.png do not fit the image: a box .*40"):
         _regions(tmp_path / "boxes.csv", folder)["cats/a.png"]
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("other.png,1 1 2 2\n", "has boxes of 1 images, and of none that is here"),
+        ("other.png,1 1 2 2\n", "has boxes of 1 images, but none of these images"),
         ("file,boxes\n", "has boxes of 0 images"),
         ("cats/a.png,1 1 2 2\ncats/b.jpeg,1 1 2\n", "line 2, has .*x0 y0 x1 y1 joined by ;"),
         ("cats/a.png,1 1 2 2\ncats/b.jpeg,a b c d\n", "line 2, has"),
@@ -152,15 +152,15 @@ def test_a_csv_file_that_is_none(tmp_path, folder, text, message):
 
 
 def test_files_that_are_not_there_or_damaged(tmp_path, folder):
-    with pytest.raises(FileNotFoundError, match="no file or folder of boxes"):
+    with pytest.raises(FileNotFoundError, match="not found: pass a CSV file"):
         _regions(tmp_path / "absent.csv", folder)
     with pytest.raises(FileNotFoundError, match="no XML file"):
         _regions(folder, folder)
     (tmp_path / "a.xml").write_text("<annotation><object>")
-    with pytest.raises(ValueError, match=r"a\.xml is not an annotation of Pascal VOC"):
+    with pytest.raises(ValueError, match=r"a\.xml is not a Pascal VOC annotation"):
         _regions(tmp_path, folder)
     (tmp_path / "a.xml").write_text("<a><object><bndbox><xmin>x</xmin></bndbox></object></a>")
-    with pytest.raises(ValueError, match=r"a\.xml is not an annotation of Pascal VOC"):
+    with pytest.raises(ValueError, match=r"a\.xml is not a Pascal VOC annotation"):
         _regions(tmp_path, folder)
     (tmp_path / "boxes.csv").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ValueError, match="is not a CSV file in UTF-8"):

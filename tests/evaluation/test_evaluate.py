@@ -147,7 +147,7 @@ def test_the_target_is_the_prediction_or_the_label():
     assert [record["image"] for record in found.records] == ["0", "3"]
     assert {each["image"]: each["reason"] for each in found.skipped} == {
         "1": "it has no label",
-        "2": "its label is 9, and the model has 4 classes",
+        "2": "its label is 9, but the model has 4 classes",
     }
 
 
@@ -237,7 +237,7 @@ def test_an_image_that_the_model_cannot_take_is_skipped(tmp_path):
     assert [record["image"] for record in read_records(tmp_path)] == ["0", "1", "3"]
     (skipped,) = found.skipped
     assert (skipped["image"], skipped["method"]) == ("2", None)
-    assert "the model cannot take it: RuntimeError: " in skipped["reason"]
+    assert "the model rejects it: RuntimeError: " in skipped["reason"]
     # Nothing else is left to do.
     again = evaluate(network(), dataset, ["random"], tmp_path, resume=True, **FAST)
     assert again.skipped == found.skipped
@@ -501,7 +501,7 @@ def test_the_progress_bar_moves_during_slow_methods_and_ends_with_the_figures(
         ({"methods": "t_grad"}, TypeError, "methods must be a list of names"),
         ({"methods": ["t_gard"]}, ValueError, "did you mean t_grad"),
         ({"methods": []}, ValueError, "methods is empty"),
-        ({"methods": ["random", "random"]}, ValueError, "given once each"),
+        ({"methods": ["random", "random"]}, ValueError, "must be distinct"),
         ({"methods": [3]}, TypeError, "names or Methods, got int"),
         ({"seed": -1}, ValueError, "seed must be an integer of 0 or more, got -1"),
         ({"seed": 0.5}, TypeError, "seed must be an integer of 0 or more, got 0.5"),

@@ -104,10 +104,10 @@ def test_a_list_of_labels(tmp_path):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("a.png,4\n", "line 1: there is no class 4"),
-        ("file,class\na.png,9\n", "line 2: there is no class 9"),
-        ("a.png\n", "on line 1: give an image and its class"),
-        ("x.png,1\n", "lists no image that is in"),
+        ("a.png,4\n", "line 1: class 4 not found"),
+        ("file,class\na.png,9\n", "line 2: class 9 not found"),
+        ("a.png\n", "on line 1: write an image and its class"),
+        ("x.png,1\n", "lists no image in"),
     ],
 )
 def test_a_wrong_list_of_labels_is_refused(tmp_path, text, said):
@@ -118,12 +118,12 @@ def test_a_wrong_list_of_labels_is_refused(tmp_path, text, said):
 
 
 def test_what_is_not_there_is_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match="there is no folder of images"):
+    with pytest.raises(FileNotFoundError, match="pass a folder of images"):
         images_in(tmp_path / "absent", classifier())
-    with pytest.raises(FileNotFoundError, match="there is no image in"):
+    with pytest.raises(FileNotFoundError, match="no image found in"):
         images_in(tmp_path, classifier())
     _write(tmp_path, "a.png")
-    with pytest.raises(FileNotFoundError, match="there is no file of labels"):
+    with pytest.raises(FileNotFoundError, match="not found: pass a CSV file"):
         images_in(tmp_path, classifier(), tmp_path / "absent.csv")
 
 

@@ -90,14 +90,17 @@ def test_a_class_that_fails_leaves_the_model_as_it_was(methods):
         ('[x]\nclass = "captum.attr.Salency"', "did you mean Saliency"),
         ('[x]\nclass = "captum.nowhere.Saliency"', "cannot be imported"),
         ('[x]\nclass = "nowhere.Saliency"', r"is of 'nowhere', .* \(--allow-imports nowhere"),
-        ('[x]\nclass = "Saliency"', r"is of '', and only classes of captum, captum_tgrad, pyto"),
+        ('[x]\nclass = "Saliency"', r"is of '', but only classes of captum, captum_tgrad, pyto"),
         ('[x]\nclass = "captums.Saliency"', "is of 'captums'"),
         # What a module of theirs has imported is not theirs.
         ('[x]\nclass = "captum.attr._utils.visualization.Figure"', "is of 'matplotlib'"),
         ('[x]\nclass = "captum_tgrad.cli.jobs.Path"', "is of 'pathlib'"),
-        ('[x]\nclass = "captum.concept.TCAV"', "is no attribution: name a class with a method"),
-        ('[x]\nclass = "captum_tgrad.evaluation.storage.records.JsonLines"', "is no attribution"),
-        ('[x]\nclass = "captum.attr.Saliency"\nlayers = "0"', r"has layers: it may have"),
+        ('[x]\nclass = "captum.concept.TCAV"', "is not an attribution: use a class with a method"),
+        (
+            '[x]\nclass = "captum_tgrad.evaluation.storage.records.JsonLines"',
+            "is not an attribution",
+        ),
+        ('[x]\nclass = "captum.attr.Saliency"\nlayers = "0"', r"has unknown keys layers: use"),
         ('[x]\nclass = "captum.attr.Saliency"\nattribute = 3', "attribute in .* must be a table"),
         ('[x]\nclass = "captum.attr.Saliency"\nrandom = 1', "random in .* must be true or false"),
         ('[x]\nclass = "captum.attr.Saliency"\nlayer = 1', "layer in .* must be a string"),
@@ -110,13 +113,15 @@ def test_a_mistake_in_the_file_is_named(tmp_path, text, said):
 
 
 def test_an_absent_file_and_an_absent_layer_are_named(tmp_path, methods):
-    with pytest.raises(FileNotFoundError, match="no file of methods"):
+    with pytest.raises(FileNotFoundError, match="not found: pass a TOML file"):
         read_methods(tmp_path / "absent.toml")
     (tmp_path / "layer.toml").write_text(
         '[x]\nclass = "captum.attr.LayerActivation"\nlayer = "conv"'
     )
     method = read_methods(tmp_path / "layer.toml")["x"]
-    with pytest.raises(ValueError, match="the model has no layer 'conv': its layers are 0, 1, 2"):
+    with pytest.raises(
+        ValueError, match="layer 'conv' not found in the model: its layers are 0, 1, 2"
+    ):
         method.build(network())
 
 

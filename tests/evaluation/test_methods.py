@@ -155,7 +155,7 @@ def test_a_cam_without_a_convolution_says_so():
     [("tgrad", "did you mean t_grad"), ("GradCAM", "grad_cam"), ("zzz", "choose from t_grad, ")],
 )
 def test_a_mistyped_name_is_answered_with_near_ones(name, advice):
-    with pytest.raises(ValueError, match=f"there is no method {name!r}: .*{advice}"):
+    with pytest.raises(ValueError, match=f"method {name!r} not found: .*{advice}"):
         get_method(name)
 
 

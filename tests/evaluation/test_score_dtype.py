@@ -177,7 +177,7 @@ def test_a_precision_that_would_have_no_effect_is_refused():
     for dtype in (torch.float64, torch.float16, torch.bfloat16):
         with pytest.raises(ValueError, match=f"'0.weight' is in {dtype}: call model.float()"):
             evaluate(network().to(dtype), images(1).to(dtype), [FIXED], **options)
-    with pytest.raises(ValueError, match=r"torch\.bfloat16 cannot be used on meta"):
+    with pytest.raises(ValueError, match=r"torch\.bfloat16 is not supported by autocast on meta"):
         evaluate(network().to("meta"), images(1), [FIXED], **options)
 
 
@@ -189,7 +189,9 @@ def test_a_device_that_only_warns_is_refused_too(monkeypatch):
             super().__init__(*arguments, **options, enabled=False)
 
     monkeypatch.setattr(torch, "autocast", Disabled)
-    with pytest.raises(ValueError, match=r"bfloat16 cannot be used on cpu.*use torch\.float32"):
+    with pytest.raises(
+        ValueError, match=r"bfloat16 is not supported by autocast on cpu.*use torch\.float32"
+    ):
         evaluate(network(), images(1), [FIXED], score_dtype=torch.bfloat16)
 
 

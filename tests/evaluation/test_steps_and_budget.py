@@ -53,7 +53,7 @@ def test_the_table_says_what_to_spend_time_on():
         for name in ("saliency", "random")
     ]
     assert steps["of_a_mean"] == pytest.approx(max(means))
-    assert "Spend more time on" in found.table
+    assert "Use more" in found.table
     assert f"changes by {steps['of_an_image']:.4f}" in found.table
 
 
@@ -103,7 +103,7 @@ def test_times(text, seconds):
 def test_what_is_no_time_is_refused(text, capsys, tmp_path):
     with pytest.raises(SystemExit):
         main(["evaluate", "--out", str(tmp_path), f"--budget={text}"])
-    assert "is no time: give one such as 90s, 30m or 2h" in capsys.readouterr().err
+    assert "is not a time: pass 90s, 30m or 2h" in capsys.readouterr().err
 
 
 def test_quick_says_what_it_is_in_the_protocol(tmp_path):

@@ -126,7 +126,7 @@ def test_the_table_counts_the_images_that_both_methods_have():
 def test_an_evaluation_without_any_record_has_a_table():
     summary = summarize([], [{"image": "a", "method": None, "reason": "is damaged"}], TITLES, {})
     assert "# 3 methods on 0 images" in markdown(summary)
-    with pytest.raises(ValueError, match="no method with records"):
+    with pytest.raises(ValueError, match="has no records"):
         metrics_figure(summary)
 
 

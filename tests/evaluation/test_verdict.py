@@ -43,15 +43,17 @@ def test_ahead_of_every_other_method():
 
 def test_two_methods_that_cannot_be_told_apart():
     found = verdict(summary_of({"grad_cam": 0.0}))
-    expected = "T-Grad and Grad-CAM cannot be told apart in Insertion - Deletion on 20 images."
+    expected = (
+        "T-Grad and Grad-CAM do not differ significantly in Insertion - Deletion on 20 images."
+    )
     assert found == expected
 
 
 def test_some_of_each():
     found = verdict(summary_of({"grad_cam": 0.0, "full_grad": 0.2, "random": -0.3}))
     assert found == (
-        "T-Grad is ahead of Random, is behind FullGrad, and cannot be told apart from Grad-CAM, in"
-        " Insertion - Deletion on 20 images."
+        "T-Grad is ahead of Random, is behind FullGrad, and does not differ significantly from"
+        " Grad-CAM, in Insertion - Deletion on 20 images."
     )
     many = {"random": -0.3, **dict.fromkeys(("other_0", "other_1", "other_2"), -0.1)}
     assert "is ahead of 4 methods, and" in verdict(summary_of({**many, "grad_cam": 0.0}))
@@ -59,7 +61,10 @@ def test_some_of_each():
 
 def test_few_images_have_no_verdict():
     assert 2 * 0.5 ** (FEWEST_IMAGES - 1) > 0.05 > 2 * 0.5**FEWEST_IMAGES
-    for images, begin in ((1, "One image says little"), (5, "5 images say little")):
+    for images, begin in (
+        (1, "One image does not rank methods"),
+        (5, "5 images do not rank methods"),
+    ):
         assert verdict(summary_of({"grad_cam": -0.1}, images)).startswith(begin)
     assert "T-Grad is ahead of Grad-CAM in" in verdict(summary_of({"grad_cam": -0.1}, 6))
 
@@ -69,7 +74,7 @@ def test_nothing_to_compare():
     summary = summary_of({"grad_cam": -0.1})
     del summary["methods"]["t_grad"]
     assert "No verdict" in verdict(summary)
-    assert verdict(summarize([], [], TITLES, {})).startswith("No images say little")
+    assert verdict(summarize([], [], TITLES, {})).startswith("0 images do not rank methods")
 
 
 def test_the_verdict_is_that_of_the_intervals():
@@ -78,7 +83,7 @@ def test_the_verdict_is_that_of_the_intervals():
         summary = summary_of({"grad_cam": float(generator.normal(scale=0.02))})
         cell = summary["methods"]["grad_cam"]["minus_t_grad"]["difference"]
         told_apart = not cell["low"] <= 0 <= cell["high"]
-        assert ("cannot be told apart" in verdict(summary)) != told_apart
+        assert ("do not differ significantly" in verdict(summary)) != told_apart
         assert verdict(summary) in markdown(summary)
 
 

@@ -170,14 +170,14 @@ def test_explain_where_the_network_is():
 
 
 def test_explain_refuses_no_pictures():
-    with pytest.raises(ValueError, match="give at least one image"):
+    with pytest.raises(ValueError, match="pass at least one image"):
         explain(_linear_classifier(), [])
 
 
 def test_explain_refuses_an_unknown_target():
-    with pytest.raises(ValueError, match="there is no class 'lihgt': did you mean light"):
+    with pytest.raises(ValueError, match="class 'lihgt' not found: did you mean light"):
         explain(_linear_classifier(), [GRAY], "lihgt")
-    with pytest.raises(ValueError, match="there is no class 2: give a number from 0 to 1"):
+    with pytest.raises(ValueError, match="class 2 not found: pass a number from 0 to 1"):
         explain(_linear_classifier(), [GRAY], 2)
     with pytest.raises(TypeError, match="index or the name"):
         explain(_linear_classifier(), [GRAY], 1.0)

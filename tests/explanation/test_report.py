@@ -29,7 +29,7 @@ REPORT = """\
     + biases        +5.5000   100.0% of the map
     + residual     +1.5e-06
   map: 2 x 3 pixels, sum 5.0000
-  largest terms: what they add to the logit, and their part of the map
+  largest terms: score, and share of the map
     features.0                                    +5.0000   100.0%
     input                                         -1.2500     0.0%"""
 

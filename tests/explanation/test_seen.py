@@ -39,8 +39,8 @@ def test_the_report_says_what_is_cut_away():
     assert found.cut_away == pytest.approx(1 - side**2 / (2400 * 500), abs=0.01)
     report = format_report(found)
     assert (
-        "  seen: the middle 438 x 438 of 2400 x 500 pixels; 84% of the image is cut away"
-        " (--resize squash or pad shows all of it)" in report
+        "  seen: the center 438 x 438 of 2400 x 500 pixels; 84% of the image is cropped"
+        " (--resize squash or pad keeps all of it)" in report
     )
 
 
@@ -152,7 +152,7 @@ def test_other_commands_say_what_is_cut_away(tmp_path, capsys, command):
     quick = quick or ["--method", "saliency", "--layers", "_fc", "--columns", "2"]
     assert main([command, str(tmp_path / "wide.png"), "--out", str(tmp_path / "o"), *quick]) == 0
     printed = " ".join(capsys.readouterr().out.split())
-    assert "wide.png: seen: the middle 2" in printed
+    assert "wide.png: seen: the center 2" in printed
 
 
 @pytest.mark.parametrize(
@@ -170,7 +170,7 @@ def test_a_low_probability_is_said(probabilities, unsure):
     found = replace(found, predictions=predictions)
     assert isinstance(found, Explanation)
     assert found.unsure == unsure
-    said = f"unsure: the best class has {probabilities[0]:.1%}; the image may show nothing"
+    said = f"low confidence: the best class has {probabilities[0]:.1%}; the image may show no"
     assert (said in format_report(found)) == unsure
 
 

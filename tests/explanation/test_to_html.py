@@ -81,7 +81,7 @@ def test_a_rival_that_is_named():
     for explanation in found:
         wanted = 0 if explanation.target.index else explanation.predictions[1].index
         assert explanation.rival.prediction.index == wanted
-    with pytest.raises(ValueError, match="there is no class 'd'"):
+    with pytest.raises(ValueError, match="class 'd' not found"):
         explain(classifier, images, rival="d")
     with pytest.raises(TypeError, match="rival must be the index or the name"):
         explain(classifier, images, rival=1.5)

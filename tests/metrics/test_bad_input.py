@@ -4,6 +4,7 @@ import inspect
 
 import pytest
 import torch
+from captum.attr import Saliency
 
 from captum_tgrad.metrics import (
     insertion,
@@ -48,6 +49,8 @@ def _broken(tensor, value=float("nan"), sample=1):
         ({"attributions": random(3, 108)}, ValueError, "cannot rank inputs of shape"),
         ({"attributions": torch.tensor(1.0)}, ValueError, r"shape \(\) for 3 samples"),
         ({"attributions": MAPS.numpy()}, TypeError, "torch.from_numpy"),
+        ({"attributions": Saliency(MODEL)}, TypeError, r"Pass method.attribute\(inputs"),
+        ({"attributions": [MAPS]}, TypeError, "attributions must be a torch.Tensor, got list.$"),
         ({"attributions": MAPS + 0j}, TypeError, "complex"),
         ({"attributions": (MAPS, MAPS)}, ValueError, "2 entries for 1 inputs"),
         ({"attributions": (None,)}, ValueError, "None for every input"),
@@ -61,10 +64,10 @@ def _broken(tensor, value=float("nan"), sample=1):
         ({"inputs": INPUTS.numpy()}, TypeError, "inputs must be a torch.Tensor"),
         ({"inputs": ()}, ValueError, "empty tuple"),
         ({"inputs": (INPUTS, 3)}, TypeError, r"inputs\[1\] must be a torch.Tensor, got int"),
-        ({"inputs": (INPUTS, INPUTS[:1])}, ValueError, "one batch size"),
-        ({"inputs": INPUTS[:0]}, ValueError, "holds nothing to rank"),
+        ({"inputs": (INPUTS, INPUTS[:1])}, ValueError, "same batch size"),
+        ({"inputs": INPUTS[:0]}, ValueError, "at least one sample"),
         ({"baselines": INPUTS[:2]}, ValueError, r"baselines has shape \(2, 3, 6, 6\) for inputs"),
-        ({"baselines": INPUTS[0]}, ValueError, "each dimension must be the same or 1"),
+        ({"baselines": INPUTS[0]}, ValueError, "each dimension must be equal or 1"),
         ({"baselines": lambda x: x[:, :1, :3]}, ValueError, "the result of the callable baselines"),
         ({"baselines": lambda x: 3}, TypeError, "callable that returns a tensor, got int"),
         ({"baselines": "blur"}, TypeError, "baselines must be a tensor"),
@@ -76,13 +79,13 @@ def _broken(tensor, value=float("nan"), sample=1):
         ({"target": "espresso"}, TypeError, "target must be an int"),
         ({"forward_func": lambda x: x}, ValueError, "target is missing"),
         ({"forward_func": lambda x: x.sum((1, 2, 3)), "target": 0}, ValueError, "target=None"),
-        ({"forward_func": lambda x: (MODEL(x),)}, TypeError, "forward_func returned a tuple"),
+        ({"forward_func": lambda x: (MODEL(x),)}, TypeError, "return a tensor, got tuple"),
         ({"forward_func": lambda x: MODEL(x)[:1]}, ValueError, "for 3 examples"),
-        ({"forward_func": lambda x: MODEL(x).sum()}, ValueError, "must count them"),
+        ({"forward_func": lambda x: MODEL(x).sum()}, ValueError, "must be the batch"),
         (
             {"forward_func": lambda x: MODEL(x) * torch.nan},
             ValueError,
-            "gave NaN or inf for sample",
+            "returned NaN or inf for sample",
         ),
         ({"score": "probability"}, ValueError, "score must be 'softmax', 'logit' or a callable"),
         ({"score": lambda o, t: o}, ValueError, r"score must return .* shape \(3,\); got shape"),

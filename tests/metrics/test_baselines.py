@@ -156,7 +156,7 @@ def test_integers_can_be_perturbed_where_a_baseline_is_given():
 )
 def test_numbers_that_integers_cannot_take(metric, dtype, baselines, name):
     inputs, maps = torch.tensor([[3, 5, 7]]).to(dtype), torch.tensor([[2.0, 1.0, 3.0]])
-    with pytest.raises(ValueError, match=rf"^{name} holds numbers.*{dtype}.*inputs\.float\(\)"):
+    with pytest.raises(ValueError, match=rf"^{name} holds values.*{dtype}.*inputs\.float\(\)"):
         metric(lambda x: x.float().sum(1), inputs, maps, baselines)
 
 

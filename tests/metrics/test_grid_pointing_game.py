@@ -192,7 +192,7 @@ def test_what_is_left_out_is_nan():
     def method(images, targets):
         return _in_the_cell(images, targets).masked_fill((targets == 2)[:, None, None, None], 1e999)
 
-    with pytest.raises(ValueError, match=r"what methods returned holds NaN or inf in a cell of g"):
+    with pytest.raises(ValueError, match=r"the result of methods holds NaN or inf in a cell of g"):
         grid_pointing_game(one_logit_a_channel, IMAGES, method, grid=2)
     found = grid_pointing_game(
         one_logit_a_channel, IMAGES, method, grid=2, n_grids=8, nan_policy="omit"
@@ -208,7 +208,7 @@ def test_what_is_left_out_is_nan():
         (
             {"grid": 3},
             ValueError,
-            "10 of 10 inputs are classified confidently, of 5 classes; a grid takes 9",
+            "10 of 10 inputs are classified confidently, of 5 classes; a grid needs 9",
         ),
         ({"confidence": 1.1}, ValueError, "confidence must be a probability"),
         ({"confidence": "2"}, TypeError, "confidence must be a number, got str"),
@@ -222,8 +222,8 @@ def test_what_is_left_out_is_nan():
         ({"methods": "saliency"}, TypeError, "methods must be a Captum attribution"),
         ({"methods": {}}, ValueError, "empty dict"),
         ({"methods": {"a": 3}}, TypeError, r"methods\['a'\] must be a Captum attribution"),
-        ({"methods": lambda x, t: 3}, TypeError, "what methods returned must be a torch.Tensor"),
-        ({"methods": lambda x, t: x[:, :, :2]}, ValueError, "what methods returned of shape"),
+        ({"methods": lambda x, t: 3}, TypeError, "the result of methods must be a torch.Tensor"),
+        ({"methods": lambda x, t: x[:, :, :2]}, ValueError, "the result of methods of shape"),
         ({"target": [0, 1]}, ValueError, "2 entries for 10 samples"),
         ({"target": (1, 2)}, ValueError, r"target \(1, 2\) gives 2 indices"),
         ({"target": [(1, 2)] * 10}, ValueError, r"target \(1, 2\) gives 2 indices"),

@@ -267,7 +267,7 @@ def test_a_tolerance_is_a_distance(tolerance):
 
 
 def test_k_is_a_number_of_places():
-    with pytest.raises(ValueError, match="k is 13, and the maps have 12 places"):
+    with pytest.raises(ValueError, match="k is 13, but the maps have 12 pixels"):
         rank_accuracy(HAND, LEFT, k=13)
     with pytest.raises(ValueError, match="k must be a positive integer"):
         rank_accuracy(HAND, LEFT, k=0)

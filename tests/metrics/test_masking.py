@@ -98,7 +98,7 @@ def test_integers_cannot_be_masked(metric, dtype):
 
     with pytest.raises(TypeError, match=rf"^inputs has dtype {dtype}.* inputs\.float\(\)"):
         metric(model, inputs, maps)
-    with pytest.raises(TypeError, match=r"^inputs\[1\] has dtype .*None for its attributions"):
+    with pytest.raises(TypeError, match=r"^inputs\[1\] has dtype .*None as its attributions"):
         metric(model, (inputs.double(), inputs), (maps, maps))
 
 

@@ -105,9 +105,7 @@ def test_the_dimension_of_the_classes_is_asked_for(shape):
         return x.flatten(1)[:, : torch.Size(shape).numel()].reshape(-1, *shape)
 
     target = tuple(0 for _ in shape)
-    with pytest.raises(
-        ValueError, match=r"does not know which dimension counts the classes.*softmax\(1\)"
-    ):
+    with pytest.raises(ValueError, match=r"whose class dimension is unknown.*softmax\(1\)"):
         deletion(model, X, MAPS, target=target, n_steps=2)
     found = deletion(
         lambda x: model(x).softmax(1), X, MAPS, target=target, n_steps=2, score="logit"

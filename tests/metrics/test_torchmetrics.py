@@ -196,9 +196,9 @@ def test_two_processes_with_uneven_and_empty_shares():
 @pytest.mark.parametrize("name", ALL[:4])
 def test_a_misspelled_option_is_refused(name):
     kind = getattr(classes, name)
-    with pytest.raises(TypeError, match="takes no argument 'baseline': did you mean baselines"):
+    with pytest.raises(TypeError, match="has no argument 'baseline': did you mean baselines"):
         kind(lambda x: x.sum(1), baseline=0)
-    with pytest.raises(TypeError, match="takes no argument 'scores': did you mean score"):
+    with pytest.raises(TypeError, match="has no argument 'scores': did you mean score"):
         kind(lambda x: x.sum(1), scores="logit")
 
 
@@ -229,7 +229,7 @@ def test_localization_needs_no_model(name):
     _assert_same(mean.compute(), expected, torch.mean)
     _assert_same(each.compute(), expected)
     assert mean.higher_is_better is functions.HIGHER_IS_BETTER[snake] is True
-    with pytest.raises(TypeError, match="takes no argument 'interpolation': did you mean interp"):
+    with pytest.raises(TypeError, match="has no argument 'interpolation': did you mean interp"):
         getattr(classes, name)(interpolation="nearest")
 
 

@@ -367,7 +367,7 @@ def test_maps_that_change_their_shape():
 
     steps = cascading_randomization(network(), Growing, images(), 1)
     next(steps)
-    with pytest.raises(ValueError, match=r"shape \(2, 1, 8, 10\) once '6' was randomized"):
+    with pytest.raises(ValueError, match=r"shape \(2, 1, 8, 10\) after '6' was randomized"):
         next(steps)
 
 
@@ -376,9 +376,14 @@ def test_maps_that_change_their_shape():
     [
         ({"model": nn.Sequential(nn.Flatten())}, ValueError, "no layers to randomize"),
         ({"model": lambda x: x}, TypeError, "model must be a torch.nn.Module"),
+        (
+            {"attribution_factory": Saliency(network())},
+            TypeError,
+            "attribution_factory must be a class .* got a Saliency object: pass Saliency",
+        ),
         ({"inputs": [images()]}, TypeError, "inputs must be a torch.Tensor, got list"),
         ({"inputs": images() * torch.nan}, ValueError, "NaN or inf"),
-        ({"inputs": images()[:0]}, ValueError, "holds nothing to explain"),
+        ({"inputs": images()[:0]}, ValueError, "at least one sample"),
         ({"inputs": images().long()}, TypeError, "floating-point"),
         (
             {"mode": "both"},
@@ -389,7 +394,7 @@ def test_maps_that_change_their_shape():
         ({"attribute_kwargs": {"target": 1}}, TypeError, "'target': pass it as target instead"),
         ({"layers": "6"}, TypeError, "layers must be a list of names"),
         ({"layers": ["fc"]}, ValueError, "no module of that name"),
-        ({"layers": ["6", "5"]}, ValueError, "'5', but the forward pass uses no"),
+        ({"layers": ["6", "5"]}, ValueError, "'5', but the forward pass uses none"),
     ],
 )
 def test_mistakes(changes, error, message):

@@ -78,12 +78,12 @@ def test_bad_arguments(steps):
         cascade_figure(["step"])
     with pytest.raises(TypeError, match="must be randomization steps, got int"):
         similarity_figure(3)
-    with pytest.raises(ValueError, match="images has 3 entries for maps of 2 images"):
+    with pytest.raises(ValueError, match="images has 3 entries for 2 images"):
         cascade_figure(steps, images(3))
-    with pytest.raises(ValueError, match="columns names 'head'"):
+    with pytest.raises(ValueError, match="columns is 'head'"):
         cascade_figure(steps, columns=["head"])
     with pytest.raises(ValueError, match="columns must be 2 or more, got 1"):
         cascade_figure(steps, columns=1)
     tables = [dataclasses.replace(step, map=torch.rand(2, 5)) for step in steps]
-    with pytest.raises(ValueError, match="similarity_figure draws their similarity"):
+    with pytest.raises(ValueError, match="use similarity_figure"):
         cascade_figure(tables)

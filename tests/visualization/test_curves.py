@@ -155,15 +155,15 @@ def test_bad_arguments(results, maps):
     without = {name: replace(result, fractions=None) for name, result in results.items()}
     with pytest.raises(ValueError, match=r"results\['one'\] has no curves: pass return_curves"):
         curves_figure(without)
-    with pytest.raises(TypeError, match="must be what insertion_deletion returns, got Tensor"):
+    with pytest.raises(TypeError, match="must be a result of insertion_deletion, got Tensor"):
         curves_figure(torch.ones(3))
-    with pytest.raises(ValueError, match="sample is 2: there are 2 samples"):
+    with pytest.raises(ValueError, match="sample 2 is out of range: pass 0 to 1"):
         curves_figure(results, 2)
     with pytest.raises(ValueError, match="attributions is missing"):
         curves_figure(results, inputs=images())
-    with pytest.raises(ValueError, match="attributions has 'third', and results has not"):
+    with pytest.raises(ValueError, match="attributions has 'third', but results has"):
         curves_figure(results, inputs=images(), attributions={"third": maps["one"]})
-    with pytest.raises(ValueError, match="inputs has 3 samples where the results have 2"):
+    with pytest.raises(ValueError, match="inputs has 3 samples, but the results have 2"):
         curves_figure(results, inputs=images(3), attributions=maps)
     with pytest.raises(ValueError, match="results is empty"):
         curves_figure({})

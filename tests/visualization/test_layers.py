@@ -54,7 +54,7 @@ def test_a_map_is_that_of_its_term_and_its_title_says_how_much():
 def test_a_term_without_a_place_is_spread_evenly():
     figure = layers_figure(decomposition(), terms=["6"], sign="all")
     drawn = np.asarray(figure.axes[0].images[0].get_array())
-    assert "(no place: spread evenly)" in figure.axes[0].get_title()
+    assert "(no position: spread evenly)" in figure.axes[0].get_title()
     assert (abs(drawn) == 1).all()
     assert figure.axes[0].images[0].get_clim() == (-1, 1)
 
@@ -93,7 +93,7 @@ def test_many_bars_have_numbers_for_names():
 def test_tables_have_scores_but_no_maps():
     whole = TGradAttribution(nn.Linear(3, 2)).decompose(torch.rand(1, 3), target=1)
     assert len(_bars(term_scores_figure(whole).axes[0])) == 2
-    with pytest.raises(ValueError, match="term_scores_figure draws the scores"):
+    with pytest.raises(ValueError, match="use term_scores_figure"):
         layers_figure(whole)
 
 
@@ -101,9 +101,9 @@ def test_bad_arguments():
     whole = decomposition()
     with pytest.raises(TypeError, match="must be a Decomposition, got Tensor"):
         layers_figure(whole.output)
-    with pytest.raises(ValueError, match="sample is 2: there are 2 samples"):
+    with pytest.raises(ValueError, match="sample 2 is out of range: pass 0 to 1"):
         layers_figure(whole, sample=2)
-    with pytest.raises(ValueError, match="no such term: did you mean 'input'"):
+    with pytest.raises(ValueError, match="in terms not found: did you mean 'input'"):
         layers_figure(whole, terms=["inputs"])
     with pytest.raises(TypeError, match="terms must be a number or a list of names, got str"):
         layers_figure(whole, terms="input")

@@ -108,7 +108,7 @@ def test_bad_arguments(report):
         report.figure(_figure(), " ")
     with pytest.raises(ValueError, match="row 1 has 1 cells for 2 columns"):
         report.table(["a", "b"], [[1, 2], [1]])
-    with pytest.raises(ValueError, match="best names 'c', which is no column: a, b"):
+    with pytest.raises(ValueError, match="best has 'c', which is not a column: a, b"):
         report.table(["a", "b"], [[1, 2]], best={"c": [0]})
 
 

@@ -40,7 +40,7 @@ def test_read_state_dict_finds_the_weights(tmp_path, content):
 
 
 def test_read_state_dict_refuses_what_is_not_there(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"no file of weights .*absent\.pt"):
+    with pytest.raises(FileNotFoundError, match=r"weights .*absent\.pt"):
         read_state_dict(tmp_path / "absent.pt")
 
 

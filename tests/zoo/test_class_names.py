@@ -17,7 +17,7 @@ def test_read_class_names_takes_one_a_line(tmp_path):
 
 
 def test_read_class_names_refuses_what_is_not_there(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"no file of class names .*absent\.txt"):
+    with pytest.raises(FileNotFoundError, match=r"class names .*absent\.txt"):
         read_class_names(tmp_path / "absent.txt")
 
 

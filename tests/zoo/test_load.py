@@ -26,12 +26,12 @@ def test_classifier_names_are_those_of_classifiers():
         ("EfficientNet-Lite0", "did you mean efficientnet_lite0"),
         ("EfficientNet-Lite2", "did you mean efficientnet_lite2"),
         ("SqueezeNet1-1", "did you mean squeezenet1_1"),
-        ("", f"give {', '.join(BUILT_IN)} or torchvision:NAME"),
-        ("qqqqqq", f"give {', '.join(BUILT_IN)} or torchvision:NAME"),
+        ("", f"pass {', '.join(BUILT_IN)} or torchvision:NAME"),
+        ("qqqqqq", f"pass {', '.join(BUILT_IN)} or torchvision:NAME"),
     ],
 )
 def test_load_classifier_refuses_an_unknown_name(name, message):
-    with pytest.raises(ValueError, match=f"there is no model '{name}': {message}"):
+    with pytest.raises(ValueError, match=f"model '{name}' not found: {message}"):
         load_classifier(name)
 
 
@@ -48,7 +48,7 @@ def test_load_classifier_refuses_an_unknown_name(name, message):
 )
 def test_load_classifier_without_its_extra(monkeypatch, name, module, extra):
     monkeypatch.setitem(sys.modules, module, None)
-    advice = rf'{module}, .*: pip install "captum-tgrad\[{extra}\]"'
+    advice = rf'{module} is not installed: .*pip install "\.\[{extra}\]"'
     with pytest.raises(ModuleNotFoundError, match=advice):
         load_classifier(name)
 

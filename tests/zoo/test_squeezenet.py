@@ -105,12 +105,12 @@ class _Command:
 def test_a_pickle_of_anything_but_arrays_is_refused_and_not_run(tmp_path):
     ran, file = tmp_path / "ran", tmp_path / "weights.pkl"
     file.write_bytes(pickle.dumps({"conv1": [np.ones(2), _Command(str(ran))]}))
-    with pytest.raises(ValueError, match=r"weights\.pkl was not read: .*mkdir is no part of an"):
+    with pytest.raises(ValueError, match=r"weights\.pkl was not read: .*mkdir is not part of an"):
         read_arrays(file)
     assert not ran.exists()
     # An array of objects carries them inside.
     file.write_bytes(pickle.dumps(np.array([_Command(str(ran))], dtype=object)))
-    with pytest.raises(ValueError, match="mkdir is no part of an array"):
+    with pytest.raises(ValueError, match="mkdir is not part of an array"):
         read_arrays(file)
     assert not ran.exists()
 

@@ -34,7 +34,7 @@ def test_resolve_target_finds_the_class(target, index):
 
 @pytest.mark.parametrize("target", [1000, "1000", -1, "-1"])
 def test_resolve_target_refuses_an_index_out_of_range(target):
-    with pytest.raises(ValueError, match=f"there is no class {target}: .* from 0 to 999"):
+    with pytest.raises(ValueError, match=f"class {target} not found: .* from 0 to 999"):
         resolve_target(target, NAMES)
 
 
@@ -48,21 +48,21 @@ def test_resolve_target_refuses_an_index_out_of_range(target):
 )
 def test_resolve_target_names_near_matches(target, suggestion):
     with pytest.raises(
-        ValueError, match=rf"there is no class '{target}': did you mean.*{suggestion}"
+        ValueError, match=rf"class '{target}' not found: did you mean.*{suggestion}"
     ):
         resolve_target(target, NAMES)
 
 
 @pytest.mark.parametrize("target", ["qqqqqq", "", "1.5"])
 def test_resolve_target_says_what_serves_where_nothing_is_near(target):
-    with pytest.raises(ValueError, match="give its name or a number from 0 to 999"):
+    with pytest.raises(ValueError, match="pass its name or a number from 0 to 999"):
         resolve_target(target, NAMES)
 
 
 def test_resolve_target_refuses_an_ambiguous_name():
-    with pytest.raises(ValueError, match=r"264 \(Cardigan\), 474 \(cardigan\): give the number"):
+    with pytest.raises(ValueError, match=r"264 \(Cardigan\), 474 \(cardigan\): pass the number"):
         resolve_target("CARDIGAN", NAMES)
-    with pytest.raises(ValueError, match=r"0 \(cup\), 2 \(cup\): give the number"):
+    with pytest.raises(ValueError, match=r"0 \(cup\), 2 \(cup\): pass the number"):
         resolve_target("cup", ["cup", "espresso", "cup"])
 
 

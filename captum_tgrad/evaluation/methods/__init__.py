@@ -1,1 +1,1 @@
-"""Attribution methods by name, and how to add others."""
+"""Attribution methods by name."""

@@ -1,4 +1,4 @@
-"""A batch of images: taken one by one, each with its seed, copied, or as large a black batch."""
+"""Helpers for batches: one image at a time, each with its seed; a leaf copy; a black batch."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ ComputeOne = Callable[[Tensor, Tensor, int, int], Tensor]
 
 
 def one_by_one(compute_one: ComputeOne) -> Compute:
-    """A batch as its images.
+    """Explains the images of a batch one by one.
 
-    For methods whose random numbers must not depend on which images are beside one, or which need
-    much memory for each image.
+    For methods whose random numbers must not depend on the other images of the batch, or which
+    need much memory for each image.
     """
 
     def compute(
@@ -35,10 +35,10 @@ def one_by_one(compute_one: ComputeOne) -> Compute:
 
 
 def leaf(inputs: Tensor) -> Tensor:
-    """A copy that asks for a gradient: Captum would ask for it on the user's tensor, and warn."""
+    """A copy that requires a gradient: Captum would set it on the user's tensor, and warn."""
     return inputs.detach().clone().requires_grad_()
 
 
 def black_batch(black: Black, inputs: Tensor) -> Tensor:
-    """The black image, once for each image."""
+    """The black image, repeated for each image of the batch."""
     return torch.as_tensor(black).to(inputs).expand_as(inputs).contiguous()

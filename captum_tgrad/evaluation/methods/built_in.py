@@ -1,4 +1,4 @@
-"""The methods that are compared, by name: those of the paper's Table 1, further ones, a control."""
+"""The built-in methods by name: those of the paper's Table 1, further ones, and a control."""
 
 from __future__ import annotations
 
@@ -114,11 +114,11 @@ _METHODS = (
 )
 
 METHODS: Mapping[str, Method] = {method.name: method for method in _METHODS}
-"""Every built-in method by its name, in the order in which tables show them.
+"""All built-in methods by name, in the order of tables.
 
-The noise of SmoothGrad has its standard deviation in units of what the network is given, that is
-after normalization. Integrated Gradients starts from a black image, which after normalization is
-seldom 0. The layer of every class activation map is the last convolution.
+The standard deviation of SmoothGrad's noise is in units of the normalized input. Integrated
+Gradients starts from a black image, which is rarely 0 after normalization. Class activation maps
+use the last convolution.
 """
 
 
@@ -127,10 +127,10 @@ def get_method(name: str, further: Mapping[str, Method] | None = None) -> Method
 
     Args:
         name: Its name, or its title.
-        further: Methods besides the built-in ones, by name, as from ``read_methods``.
+        further: Additional methods by name, as from ``read_methods``.
 
     Raises:
-        ValueError: There is none of that name; near matches are named.
+        ValueError: No method has this name; the message suggests similar names.
 
     Example:
         >>> get_method("integrated_gradients").cost
@@ -144,32 +144,32 @@ def get_method(name: str, further: Mapping[str, Method] | None = None) -> Method
             return method
     wanted = name.strip().casefold().replace("-", "_").replace(" ", "_")
     advice = did_you_mean(wanted, known, f"choose from {', '.join(known)}", cutoff=0.5)
-    raise ValueError(f"there is no method {name!r}: {advice}")
+    raise ValueError(f"method {name!r} not found: {advice}")
 
 
 def chosen_methods(methods: Sequence[str | Method]) -> list[Method]:
-    """The methods, those that are given by name from ``METHODS``.
+    """The methods, with names looked up in ``METHODS``.
 
     Raises:
-        TypeError: They are no list of names and methods.
-        ValueError: There is none, or a name is unknown.
+        TypeError: ``methods`` is not a list of names and methods.
+        ValueError: ``methods`` is empty, or a name is unknown.
     """
     if isinstance(methods, str):
-        raise TypeError(f"methods must be a list of names, got a string: give [{methods!r}].")
+        raise TypeError(f"methods must be a list of names, got a string: pass [{methods!r}].")
     chosen = [get_method(each) if isinstance(each, str) else each for each in methods]
     for each in chosen:
         if not isinstance(each, Method):
             raise TypeError(f"methods must hold names or Methods, got {type(each).__name__}.")
     if not chosen:
-        raise ValueError("methods is empty: give at least one, by name or as from get_method.")
+        raise ValueError("methods is empty: pass at least one, by name or as from get_method.")
     return chosen
 
 
 def titles_of(methods: Sequence[Method]) -> dict[str, str]:
-    """The titles of methods by name; where two are alike, with the names beside them.
+    """The titles of methods by name; equal titles are followed by the names.
 
     Raises:
-        ValueError: A method is given twice.
+        ValueError: A method occurs twice.
     """
     count = Counter(method.title for method in methods)
     titles = {
@@ -178,5 +178,5 @@ def titles_of(methods: Sequence[Method]) -> dict[str, str]:
     }
     if len(titles) < len(methods):
         names = [method.name for method in methods]
-        raise ValueError(f"methods must be given once each, got {names}")
+        raise ValueError(f"methods must be distinct, got {names}")
     return titles

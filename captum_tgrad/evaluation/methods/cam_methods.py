@@ -14,7 +14,7 @@ from captum_tgrad.evaluation.methods.method import Black, Compute
 
 
 def build_grad_cam(model: nn.Module, black: Black) -> Compute:
-    """Captum's LayerGradCam, with the ReLU that Grad-CAM ends in."""
+    """Captum's LayerGradCam, with the final ReLU of Grad-CAM."""
     from captum.attr import LayerGradCam
 
     methods: list[LayerGradCam] = []
@@ -29,7 +29,7 @@ def build_grad_cam(model: nn.Module, black: Black) -> Compute:
 
 
 def cam_builder(class_name: str) -> Callable[[nn.Module, Black], Compute]:
-    """Makes a builder for a class of the grad-cam package, which takes the same layer."""
+    """Returns a builder for a class of the grad-cam package, which uses the same layer."""
 
     def build(model: nn.Module, black: Black) -> Compute:
         from captum_tgrad import CamAttribution
@@ -56,10 +56,10 @@ def build_score_cam(model: nn.Module, black: Black) -> Compute:
 
 
 def last_convolution(model: nn.Module, image: Tensor) -> nn.Module:
-    """The last convolution that runs and has an output of more than one place.
+    """The last convolution in the forward pass with more than one output position.
 
     Raises:
-        ValueError: There is none.
+        ValueError: The model has none.
     """
     with LastConvolution(model) as last, torch.no_grad():
         model(image.clone())

@@ -1,4 +1,4 @@
-"""Methods that a file describes: classes of Captum, of grad-cam or of this package."""
+"""Reads methods from a TOML file: classes of Captum, of grad-cam or of this package."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ _KINDS = {dict: "a table", bool: "true or false", str: "a string"}
 def read_methods(path: str | Path, *, allow_imports: str | Sequence[str] = ()) -> dict[str, Method]:
     """Reads methods from a TOML file, one table for each.
 
-    Such a file is code: it chooses classes, and what they are called with. Only attribution classes
-    of Captum, of the grad-cam package and of this package are imported, unless ``allow_imports``
-    names further packages, whose modules then run. Read no file that you do not trust.
+    Such a file can run code: it chooses classes and their arguments. Only attribution classes of
+    Captum, of the grad-cam package and of this package are imported, unless ``allow_imports`` names
+    further packages, whose modules then run. Read only files that you trust.
 
-    A table is named as the method is to be called and has these keys, of which only ``class`` must
-    be there: ``class``, a class with a method ``attribute``, or of grad-cam; ``title``, for tables;
-    ``layer``, the path of a module in the model, for classes that take one; ``constructor``, what
-    else the class is constructed with; ``attribute``, arguments of ``attribute``, where
+    The name of a table is that of the method. Its keys, all optional except ``class``, are:
+    ``class``, a class with a method ``attribute``, or of grad-cam; ``title``, for tables;
+    ``layer``, the path of a module in the model, for layer methods; ``constructor``, further
+    constructor arguments; ``attribute``, arguments of ``attribute``, where
     ``baselines = "black"`` is a black image; ``random = true`` if the class draws random numbers:
-    then images are explained one by one, each with random numbers of its own. ::
+    images are then explained one by one, each with its own seed. ::
 
         [deep_lift]
         class = "captum.attr.DeepLift"
@@ -54,14 +54,13 @@ def read_methods(path: str | Path, *, allow_imports: str | Sequence[str] = ()) -
         The methods by name.
 
     Raises:
-        FileNotFoundError: There is no such file.
+        FileNotFoundError: The file does not exist.
         ModuleNotFoundError: Python is older than 3.11, and ``tomli`` is not installed.
-        ValueError: It is not TOML, or a table of it is not as above, or names a class of another
-            package.
+        ValueError: The file is not TOML, or a table is invalid or names a class of another package.
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"there is no file of methods {path}: give a TOML file")
+        raise FileNotFoundError(f"methods {path} not found: pass a TOML file")
     toml: Any = (
         import_module("tomllib")
         if sys.version_info >= (3, 11)
@@ -83,7 +82,7 @@ def _method(name: str, table: Any, path: Path, allowed: Collection[str]) -> Meth
     unknown = sorted(table.keys() - _KEYS)
     if unknown:
         raise ValueError(
-            f"{where} has {', '.join(unknown)}: it may have {', '.join(sorted(_KEYS))}"
+            f"{where} has unknown keys {', '.join(unknown)}: use {', '.join(sorted(_KEYS))}"
         )
     for key, kind in (("constructor", dict), ("attribute", dict), ("random", bool), ("layer", str)):
         if not isinstance(table.get(key, kind()), kind):
@@ -103,14 +102,14 @@ def _class(path: str, where: str, allowed: Collection[str]) -> Any:
         raise ValueError(f"class {path!r} in {where} cannot be imported: {error}") from error
     if not isinstance(found, type):
         advice = did_you_mean(name, dir(import_module(module)), f"{module} has no such class")
-        raise ValueError(f"class {path!r} in {where} is not there: {advice}")
+        raise ValueError(f"class {path!r} in {where} not found: {advice}")
     # A module of theirs may have imported a class from anywhere.
     _check_package(found.__module__, path, where, allowed)
     is_cam = found.__module__.startswith("pytorch_grad_cam")
     if not is_cam and not callable(getattr(found, "attribute", None)):
         raise ValueError(
-            f"class {path!r} in {where} is no attribution: name a class with a method attribute,"
-            " such as captum.attr.Saliency"
+            f"class {path!r} in {where} is not an attribution: use a class with a method"
+            " 'attribute', such as captum.attr.Saliency"
         )
     return found
 
@@ -119,9 +118,9 @@ def _check_package(module: str, path: str, where: str, allowed: Collection[str])
     parts = module.split(".")
     if not any(".".join(parts[:length]) in allowed for length in range(1, len(parts) + 1)):
         raise ValueError(
-            f"class {path!r} in {where} is of {parts[0]!r}, and only classes of"
-            f" {', '.join(_TRUSTED)} are imported: if you trust this file and that package, allow"
-            f" it (--allow-imports {parts[0]}, or allow_imports={parts[0]!r})"
+            f"class {path!r} in {where} is of {parts[0]!r}, but only classes of"
+            f" {', '.join(_TRUSTED)} are imported: if you trust the file and the package, allow it"
+            f" (--allow-imports {parts[0]}, or allow_imports={parts[0]!r})"
         )
 
 
@@ -148,7 +147,7 @@ def _build(kind: Any, table: Mapping[str, Any], model: nn.Module, black: Black) 
 
 
 def _construct(kind: Any, table: Mapping[str, Any], model: nn.Module) -> Any:
-    """An object of the class, for a layer of the model where one is named."""
+    """An object of the class, for the named layer of the model, if any."""
     from captum_tgrad import CamAttribution
 
     options = table.get("constructor", {})
@@ -163,7 +162,7 @@ def _layer(model: nn.Module, path: str) -> nn.Module:
     if path in names and path:
         return names[path]
     advice = did_you_mean(path, names, f"its layers are {_few(list(names))}")
-    raise ValueError(f"the model has no layer {path!r}: {advice}")
+    raise ValueError(f"layer {path!r} not found in the model: {advice}")
 
 
 def _few(names: list[str]) -> str:

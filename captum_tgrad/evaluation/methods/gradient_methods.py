@@ -23,7 +23,7 @@ NOISE_SIGMA = 0.1
 
 
 def t_grad_builder(aggregation: Aggregation) -> Callable[[nn.Module, Black], Compute]:
-    """Makes a builder for T-Grad, the only method with a residual."""
+    """Returns a builder for T-Grad, the only method with a residual."""
 
     def build(model: nn.Module, black: Black) -> Compute:
         from captum_tgrad import TGradAttribution
@@ -61,7 +61,7 @@ def build_input_x_gradient(model: nn.Module, black: Black) -> Compute:
 
 
 def build_integrated_gradients(model: nn.Module, black: Black) -> Compute:
-    """Gradients on the way from a black image."""
+    """Integrated Gradients with a black image as the baseline."""
     from captum.attr import IntegratedGradients
 
     method = IntegratedGradients(model)
@@ -103,7 +103,7 @@ def build_smooth_grad(model: nn.Module, black: Black) -> Compute:
 
 
 def build_random(model: nn.Module, black: Black) -> Compute:
-    """Uniform random numbers, the same for an image on every device: what chance achieves."""
+    """Uniform random numbers, the same for an image on every device: the chance level."""
 
     def compute(image: Tensor, seed: int) -> Tensor:
         generator = torch.Generator().manual_seed(seed)

@@ -1,4 +1,4 @@
-"""A way to explain images, by name, and what it is when made for one model."""
+"""Attribution methods by name, and methods built for a model."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from torch import Tensor, nn
 from captum_tgrad.zoo.classifier import Classifier
 
 Black = Tensor | float
-"""What a black image is to the network: ``(C, H, W)`` or 0-dimensional."""
+"""The network's input for a black image: ``(C, H, W)`` or 0-dimensional."""
 
 Compute = Callable[..., Tensor | tuple[Tensor, Tensor | None]]
 """From inputs and targets to attributions, or to attributions and residual.
 
-Methods that draw random numbers also take ``seeds``, one for each image; methods that evaluate many
-examples for one image also take ``examples_at_once``. Others leave these arguments out.
+Methods that draw random numbers also accept ``seeds``, one for each image; methods with many
+forward passes per image also accept ``examples_at_once``.
 """
 
 EXAMPLES_AT_ONCE = 32
-"""So many examples a method that evaluates many for one image runs at once, as in the paper."""
+"""Examples per batch for methods with many forward passes, as in the paper."""
 
 
 class Explainer:
-    """A method made for one model.
+    """A method built for one model.
 
     Args:
-        compute: From the inputs ``(N, C, H, W)`` and the targets ``(N,)``, and if it has arguments
+        compute: From the inputs ``(N, C, H, W)`` and the targets ``(N,)``, and, if it has arguments
             of these names, ``seeds`` and ``examples_at_once``, to the attributions, or to a pair of
             the attributions and the residual ``(N,)``.
     """
@@ -46,13 +46,13 @@ class Explainer:
         """The attributions of each image.
 
         Args:
-            inputs: Images as the model takes them, ``(N, C, H, W)``.
-            target: The class to explain of each, ``(N,)``.
-            seeds: A number for each image that all randomness in explaining it follows from, so
-                that it does not matter which images are beside it. None: 0 for each.
+            inputs: Model inputs, ``(N, C, H, W)``.
+            target: The class to explain for each image, ``(N,)``.
+            seeds: The random seed of each image, so that its attributions do not depend on the
+                other images of the batch. None: 0 for each.
 
         Returns:
-            Of the shape of the inputs, or with one channel, ``(N, 1, h, w)``, perhaps coarser.
+            The attributions, shaped like the inputs, or ``(N, 1, h, w)``, possibly coarser.
         """
         return self.with_residual(inputs, target, seeds)[0]
 
@@ -63,17 +63,17 @@ class Explainer:
         seeds: Sequence[int] | None = None,
         examples_at_once: int = EXAMPLES_AT_ONCE,
     ) -> tuple[Tensor, Tensor | None]:
-        """The attributions, and of T-Grad the residual, ``(N,)``; None of other methods.
+        """The attributions, and the residual for T-Grad, ``(N,)``, or None for other methods.
 
         Args:
             inputs: As for a call.
             target: As for a call.
             seeds: As for a call.
-            examples_at_once: Where a method evaluates many examples for one image, so many at a
-                time. It does not change the attributions, except the noise of SmoothGrad on a GPU.
+            examples_at_once: Examples per batch for methods with many forward passes. It does not
+                change the attributions, except the noise of SmoothGrad on a GPU.
 
         Raises:
-            ValueError: There is not one target and one seed for each image.
+            ValueError: The number of targets or seeds is not that of the images.
         """
         target = torch.as_tensor(target, device=inputs.device)
         seeds = [0] * len(inputs) if seeds is None else list(seeds)
@@ -82,7 +82,7 @@ class Explainer:
                 raise ValueError(
                     f"{name} must have one entry for each image, got {found} for {len(inputs)}."
                 )
-        # A model may overwrite what it is given.
+        # Models may overwrite their inputs in place.
         inputs = inputs.detach().clone()
         further = {"seeds": seeds, "examples_at_once": examples_at_once}
         computed = self._compute(
@@ -97,13 +97,12 @@ class Method:
     """A method by name.
 
     Attributes:
-        name: As it is called in records and on the command line.
-        title: As it is called in tables and figures.
-        cost: What one image costs, in passes through the network.
-        builder: From a model and its black image to what an ``Explainer`` computes.
-        settings: What else the method was told, of plain strings, numbers, lists and dicts; it
-            becomes part of the protocol.
-        source: Where it was published.
+        name: Its name in records and on the command line.
+        title: Its title in tables and figures.
+        cost: The cost of one image in passes through the network.
+        builder: From a model and its black image to the function of an ``Explainer``.
+        settings: Further settings for the protocol, as plain strings, numbers, lists and dicts.
+        source: Its publication.
         extra: The extra of this package that it needs; empty if none.
     """
 
@@ -116,17 +115,17 @@ class Method:
     extra: str = ""
 
     def build(self, model: nn.Module | Classifier, black: Black | None = None) -> Explainer:
-        """Makes the method for one model.
+        """Builds the method for one model.
 
         Args:
             model: In evaluation mode, returning logits ``(N, classes)``; or a classifier.
-            black: What a black image is to the model, for methods that have it as a baseline:
-                ``(C, H, W)`` or a number. None: known of a classifier; 0 of a bare model, which is
+            black: The model's input for a black image, for methods that use it as a baseline:
+                ``(C, H, W)`` or a number. None: computed for a classifier; 0 for a module, which is
                 black only if pixels are not normalized.
 
         Raises:
-            TypeError: The method cannot be made for this model.
-            ValueError: Likewise, such as where it names a layer that the model does not have.
+            TypeError: The method does not support this model.
+            ValueError: The method does not support this model, for example for lack of a layer.
             ModuleNotFoundError: An extra of this package is missing.
         """
         if isinstance(model, Classifier):
@@ -136,21 +135,21 @@ class Method:
 
 
 def black_image(classifier: Classifier) -> Tensor:
-    """What a black image is to a classifier, ``(C, H, W)``: not 0, as inputs are normalized."""
+    """A classifier's input for a black image, ``(C, H, W)``: not 0, since inputs are normalized."""
     from PIL import Image
 
     return classifier.preprocess(Image.new("RGB", (64, 64)))
 
 
 def image_seed(image: str, seed: int = 0) -> int:
-    """A number that follows from the name of an image, whatever is beside it or runs elsewhere.
+    """A seed for an image, which depends on its name and ``seed`` only.
 
     Args:
         image: The name of the image.
-        seed: Another gives other numbers.
+        seed: The seed of the evaluation.
 
     Returns:
-        A whole number from 0 to 2**63 - 1.
+        An integer from 0 to 2**63 - 1.
 
     Example:
         >>> image_seed("cat.jpg") == image_seed("cat.jpg") != image_seed("cat.jpg", seed=1)

@@ -1,4 +1,4 @@
-"""Means with the intervals that resampling the images gives."""
+"""Means with bootstrap intervals over the images."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ class Interval(NamedTuple):
     """A mean and its bootstrap interval.
 
     Attributes:
-        mean: Of the images that have a value.
+        mean: The mean over the images that have a value.
         low: Lower end of the 95% percentile interval.
-        high: Upper end.
-        images: How many images have a value.
+        high: Upper end of the interval.
+        images: The number of images that have a value.
     """
 
     mean: float
@@ -34,18 +34,18 @@ class Interval(NamedTuple):
 def bootstrap_means(values: Array, seed: int = 0) -> list[Interval]:
     """The mean of each column with its 95% interval, by the percentile bootstrap.
 
-    Rows are drawn with replacement, the same rows for all columns: intervals of differences of
-    columns are paired, and every column is resampled alike.
+    Rows are drawn with replacement, the same rows for all columns, so that differences between
+    columns are paired.
 
     Source: Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13; the numbers
     are those of ``scipy.stats.bootstrap(method="percentile")``.
 
     Args:
-        values: One row for each image, one column for each number; NaN where an image has none.
-        seed: Of a generator of its own.
+        values: One row for each image, one column for each number; NaN for missing values.
+        seed: The seed of a separate generator.
 
     Returns:
-        One for each column; NaN where no image has a value.
+        One interval for each column; NaN if no image has a value.
 
     Example:
         >>> bootstrap_means(np.array([[1.0], [2.0], [3.0]]))[0]

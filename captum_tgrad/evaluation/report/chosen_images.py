@@ -1,4 +1,4 @@
-"""Which images a report shows: the best, the worst and the most disputed one."""
+"""Chooses the images of a report: the best, the worst and the most disputed one."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ class ChosenImage(NamedTuple):
 
 
 def chosen_images(records: Sequence[Record], available: Collection[str]) -> list[ChosenImage]:
-    """Chooses by Insertion - Deletion, among the images that most methods have a record of.
+    """Chooses by Insertion - Deletion, among the images with the most records.
 
-    The control is left out: it is not to be explained by. No image is chosen twice.
+    The random control does not count. No image is chosen twice.
 
     Args:
-        records: Of every image and method.
+        records: The records of all images and methods.
         available: The images that can be loaded.
 
     Returns:
-        Three images, or as many as there are.
+        Up to three images.
     """
     scores: dict[str, list[float]] = {}
     methods = {record["method"] for record in records}

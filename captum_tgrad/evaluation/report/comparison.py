@@ -22,14 +22,14 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FILES = ("methods.png", "curves.png", "table.md", "report.html")
-"""What a comparison writes."""
+"""The files of a comparison."""
 
 _DOTS_PER_INCH = 120
 _SHOWN_ON_THE_WAY = 4
-_MAPS = "Each map has a scale of its own: what counts is where it is strong, not how strong it is."
+_MAPS = "Each map has its own scale: compare positions, not magnitudes."
 _CURVES = (
-    "Insertion puts the most important pixels back into a blurred image first, deletion blurs"
-    " them first. Below the charts: T-Grad and the methods with the largest difference of the two"
+    "Insertion restores the most important pixels of a blurred image first; deletion blurs them"
+    " first. Below the charts: T-Grad and the methods with the largest difference of the two"
     " areas, with the probability under each image."
 )
 
@@ -39,7 +39,7 @@ def write_comparison(comparison: Comparison, folder: Path) -> list[Path]:
 
     Args:
         comparison: As from ``compare``.
-        folder: Is made if it is not there; files of these names are written over.
+        folder: The output folder, created if needed; files of these names are overwritten.
 
     Returns:
         The files.
@@ -66,7 +66,7 @@ def draw_methods(comparison: Comparison) -> Figure:
 
 
 def draw_curves(comparison: Comparison) -> Figure:
-    """The curves of all methods, and what the network saw on those of T-Grad and the best."""
+    """The curves of all methods, and the perturbed images for T-Grad and the best methods."""
     titles = comparison.titles
     others = sorted(
         (name for name in titles if name != REFERENCE),
@@ -123,8 +123,8 @@ def page(comparison: Comparison, figures: Mapping[str, Figure]) -> Report:
     report.figure(
         figures["curves"],
         f"Two charts of the probability of {comparison.class_name} against the share of pixels"
-        " inserted and deleted, a line for each method; below, what the network saw at 10, 25 and"
-        " 50% of the pixels. The areas are in the table.",
+        " inserted and deleted, one line per method; below, the network's inputs at 10, 25 and 50%"
+        " of the pixels. The areas are in the table.",
         _CURVES,
     )
     report.section("Metrics")
@@ -145,6 +145,5 @@ def _title(comparison: Comparison) -> str:
 def _sentence(comparison: Comparison) -> str:
     return (
         f"{comparison.summary['protocol']['model']} explained for the class {_title(comparison)}."
-        " One image says little about which method is better: captum-tgrad evaluate compares them"
-        " on many."
+        " One image does not rank methods: use captum-tgrad evaluate to compare them on many."
     )

@@ -1,4 +1,4 @@
-"""A summary as one page with its figures in it."""
+"""A summary as an HTML page with figures."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 
 _IMAGES = (
-    "The maps of every method, the best first. Beside its name is its Insertion - Deletion on the"
-    " image. The maps were computed again for this page. Each has a scale of its own: it shows"
-    " where evidence is, not how much."
+    "The maps of all methods, best first, with their Insertion - Deletion on the image. The maps"
+    " were recomputed for this page. Each map has its own scale: it shows where evidence is, not"
+    " how much."
 )
 
 
@@ -35,14 +35,14 @@ def page(
     methods: Mapping[str, Any] = summary["methods"]
     report = Report(
         title_of(summary),
-        f"Means, with intervals: {summary['interval']}. An arrow points to better.",
+        f"Means with intervals: {summary['interval']}. Arrows show the better direction.",
     )
     report.section("Metrics")
     report.figure(
         figures["metrics"],
         "The means of the metrics of every method, with intervals.",
-        "Intervals that overlap may still belong to methods that differ: the paired differences"
-        " below tell.",
+        "Methods with overlapping intervals may still differ significantly: see the paired"
+        " differences below.",
     )
     add_table(report, summary)
     report.text(verdict(summary))
@@ -54,8 +54,8 @@ def page(
     report.section("Seconds")
     report.figure(
         figures["seconds"],
-        "The seconds that every method takes for an image.",
-        "The axis is logarithmic: from one line to the next, a method takes several times as long.",
+        "The seconds per image of every method.",
+        "The axis is logarithmic.",
     )
     for number, each in enumerate(images):
         report.section(each.heading)

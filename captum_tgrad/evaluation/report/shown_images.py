@@ -1,4 +1,4 @@
-"""The images of a report with the maps of all methods, which are computed again for it."""
+"""The images of a report with the recomputed maps of all methods."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _DRAWN_CHANNELS = (1, 3)
 
 
 class ShownImage(NamedTuple):
-    """An image of a report: the heading, the figure, and what stands below it."""
+    """An image of a report: the heading, the figure and its caption."""
 
     heading: str
     figure: Figure
@@ -37,16 +37,15 @@ class ShownImage(NamedTuple):
 class ImageShow:
     """Draws the best, the worst and the most disputed image.
 
-    No map is kept during an evaluation: thirteen maps of each of 50,000 images are too many. Those
-    of three images take no longer than these three images took, are whole, and are there in a run
-    that was resumed or divided, too.
+    An evaluation keeps no maps: thirteen maps of each of 50,000 images are too many. Recomputing
+    those of three images is cheap, and also works in a resumed or distributed run.
 
     Attributes:
         samples: The images.
-        methods: The methods by name, made for the model.
-        seed: Of the evaluation, so that random numbers are the same again.
-        device: Where the model is.
-        classifier: Whose class names and colors are known; None for a bare model.
+        methods: The methods by name, built for the model.
+        seed: The seed of the evaluation, so that random numbers are the same.
+        device: The device of the model.
+        classifier: The classifier, for class names and normalization; None for a module.
     """
 
     samples: Samples
@@ -56,12 +55,12 @@ class ImageShow:
     classifier: Classifier | None
 
     def draw(self, records: Sequence[Record], titles: Mapping[str, str]) -> Iterator[ShownImage]:
-        """Computes the maps and draws them, the best first.
+        """Computes the maps and draws them, best first.
 
-        Images that have another number of channels than 1 or 3 are left out, and methods that fail.
+        Images without 1 or 3 channels and methods that fail are left out.
 
         Args:
-            records: Of every image and method.
+            records: The records of all images and methods.
             titles: The titles of the methods by name.
         """
         for chosen in chosen_images(records, {*self.samples.names}):
@@ -97,7 +96,7 @@ class ImageShow:
         records: Mapping[str, Record],
         titles: Mapping[str, str],
     ) -> dict[str, Tensor]:
-        """The maps by title and score, the best first."""
+        """The maps by title and score, best first."""
         ordered = sorted(records, key=lambda name: -(records[name]["difference"] or 0.0))
         maps = {}
         for name in ordered:

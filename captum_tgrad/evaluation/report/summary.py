@@ -1,4 +1,4 @@
-"""What an evaluation found: means, intervals, paired differences, and what was skipped."""
+"""Summarizes an evaluation: means, intervals, paired differences and skipped images."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ REFERENCE = "t_grad"
 """The method that others are compared with."""
 
 COLUMNS = (*METRICS, *LOCALIZATION, "seconds")
-"""All columns of a table, in order; those of localization are there where records have them."""
+"""All columns of a table, in order; those of localization only if records have them."""
 
 Summary = dict[str, Any]
 
@@ -37,19 +37,19 @@ def summarize(
     """Summarizes an evaluation.
 
     Args:
-        records: Of every image and method.
-        skipped: What was skipped: image and method, of which None stands for all, and the reason.
+        records: The records of all images and methods.
+        skipped: Skipped images and methods: image and method, where None means all, and the reason.
         titles: The titles of the methods by name, in the order of the table.
-        protocol: How the records were made; its ``seed`` is that of the resampling too.
+        protocol: The protocol of the records; its ``seed`` is also that of the bootstrap.
 
     Returns:
-        Plain dicts, lists, strings and numbers. ``protocol``, ``images`` (how many have a record),
-        ``interval`` (what the intervals are), ``methods``, ``skipped`` and ``steps`` (how much
-        insertion minus deletion changes if every second step is left out: root mean square over
-        images and methods, and the largest change of a method's mean). Of each method
-        ``title``, ``images``, for each metric and the seconds ``mean``, ``low``, ``high`` and
-        ``images``; ``minus_t_grad``, the same of the paired differences to T-Grad; and ``reason``,
-        why it is missing on some images or all, or None.
+        Plain dicts, lists, strings and numbers. ``protocol``, ``images`` (the number with records),
+        ``interval`` (how intervals are computed), ``methods``, ``skipped`` and ``steps`` (the
+        change of insertion minus deletion without every second step: root mean square over images
+        and methods, and the largest change of a method's mean). For each method: ``title``;
+        ``images``; for each metric and the seconds, ``mean``, ``low``, ``high`` and ``images``;
+        ``minus_t_grad``, the same for the paired differences to T-Grad; and ``reason``, why it is
+        missing on some or all images, or None.
     """
     by_method = grouped(records)
     names = [name for name in titles if name in by_method]
@@ -113,7 +113,7 @@ def _step_error(records: Sequence[Record]) -> dict[str, float] | None:
 def _values(
     of_images: Mapping[str, Record], images: Sequence[str], columns: Sequence[str]
 ) -> Array:
-    """One row for each image, one column for each number; NaN where there is none."""
+    """One row for each image, one column for each number; NaN for missing values."""
     rows = [
         [_number(of_images[image].get(column)) for column in columns]
         if image in of_images
@@ -141,6 +141,6 @@ def _cells(
 
 
 def _reason(name: str, skipped: Sequence[Mapping[str, Any]]) -> str | None:
-    """Why a method is missing somewhere: the commonest reason."""
+    """The most common reason why a method was skipped."""
     reasons = Counter(each["reason"] for each in skipped if each["method"] == name)
     return reasons.most_common(1)[0][0] if reasons else None

@@ -1,4 +1,4 @@
-"""The numbers of a summary as a file that spreadsheets and data frames read."""
+"""The numbers of a summary as CSV."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def as_csv(summary: Summary) -> str:
         summary: As from ``summarize``.
 
     Returns:
-        CSV with a line of headings. What is unknown is empty; a method without records has no line.
+        CSV with a header line. Unknown values are empty; a method without records has no line.
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")

@@ -30,7 +30,7 @@ def markdown(summary: Summary) -> str:
     lines = [
         f"# {title_of(summary)}",
         "",
-        f"Means, with intervals: {summary['interval']}. An arrow points to better.",
+        f"Means with intervals: {summary['interval']}. Arrows show the better direction.",
         "",
         *table_of(summary).markdown(),
         "",
@@ -39,7 +39,10 @@ def markdown(summary: Summary) -> str:
     if any(each["minus_t_grad"] for each in methods.values()):
         title = in_markdown(methods[REFERENCE]["title"])
         lines += ["", f"## Differences to {title}", ""]
-        lines += [f"The method minus {title}, paired by image. An arrow points to better.", ""]
+        lines += [
+            f"The method minus {title}, paired by image. Arrows show the better direction.",
+            "",
+        ]
         lines += table_of(summary, "minus_t_grad").markdown()
     if advice := _steps_or_images(summary):
         lines += ["", "## Steps or images?", "", advice]
@@ -57,7 +60,7 @@ def title_of(summary: Summary) -> str:
 
 
 def _steps_or_images(summary: Summary) -> str:
-    """Whether more steps or more images would make the table sharper; empty if that is unknown."""
+    """Whether more steps or more images would narrow the intervals; empty if unknown."""
     steps = summary.get("steps")
     cells = [each["difference"] for each in summary["methods"].values() if each["images"]]
     widths = [(cell["high"] - cell["low"]) / 2 for cell in cells if cell["mean"] is not None]
@@ -66,15 +69,14 @@ def _steps_or_images(summary: Summary) -> str:
     width = max(widths)
     what = "steps" if steps["of_a_mean"] > width else "images"
     return (
-        f"With half of these steps, Insertion - Deletion of an image changes by"
-        f" {steps['of_an_image']:.4f} (root mean square) and the mean of a method by at most"
-        f" {steps['of_a_mean']:.4f}. The images leave an interval of +-{width:.3f}. Spend more time"
-        f" on {what}."
+        f"With half the steps, Insertion - Deletion changes by {steps['of_an_image']:.4f} per image"
+        f" (root mean square), and the mean of a method by at most {steps['of_a_mean']:.4f}. The"
+        f" intervals over images are +-{width:.3f}. Use more {what} for more precision."
     )
 
 
 def heading(column: str) -> str:
-    """The heading of a column, with an arrow that points to better."""
+    """The heading of a column, with an arrow in the better direction."""
     if column == "seconds":
         return "Seconds per image \N{DOWNWARDS ARROW}"
     number = ALL_NUMBERS[column]
@@ -84,7 +86,7 @@ def heading(column: str) -> str:
 
 @dataclass(frozen=True)
 class Table:
-    """The numbers of the methods as text, for any kind of page.
+    """The numbers of the methods as text.
 
     Attributes:
         headings: The headings of the columns.
@@ -116,7 +118,7 @@ def table_of(summary: Summary, part: str | None = None, *, brief: bool = False) 
     Args:
         summary: As from ``summarize``.
         part: ``"minus_t_grad"`` for the differences to T-Grad; None for the numbers themselves.
-        brief: Means alone: no intervals, no reasons, and how many images only where methods differ.
+        brief: Means only: no intervals or reasons, and image counts only if methods differ.
     """
     methods = summary["methods"].values()
     shown = [each for each in methods if part is None or each[part]]
@@ -133,7 +135,7 @@ def table_of(summary: Summary, part: str | None = None, *, brief: bool = False) 
 
 
 def _columns(methods: Collection[Mapping[str, Any]]) -> list[str]:
-    """The columns that any method has; those of every evaluation if none has."""
+    """The columns that any method has; the default ones if none has."""
     there = [name for name in COLUMNS if any(name in each for each in methods)]
     return there or [name for name in COLUMNS if name not in LOCALIZATION_NUMBERS]
 
@@ -152,7 +154,7 @@ def _row(
 
 
 def _best(shown: list[Mapping[str, Any]], column: str) -> list[int]:
-    """The numbers of the rows with the best mean; none where all are alike."""
+    """The indices of the rows with the best mean; none if all are equal."""
     means = {
         number: each[column]["mean"]
         for number, each in enumerate(shown)

@@ -14,13 +14,13 @@ _NAME_LETTERS = 28
 
 
 def text_table(table: Table, width: int = 100) -> str:
-    """Writes a table in lines of at most ``width`` letters; a star marks the best of a column.
+    """Formats a table in lines of at most ``width`` characters; a star marks the best of a column.
 
-    Columns that have no room follow below, beside the names again.
+    Columns that do not fit follow below, with the names repeated.
 
     Args:
         table: As from ``table_of(summary, brief=True)``.
-        width: Of a line.
+        width: The maximum line width.
 
     Returns:
         The lines, without a line break at the end.
@@ -48,7 +48,7 @@ def text_table(table: Table, width: int = 100) -> str:
 
 
 def _columns(table: Table) -> Iterator[list[str]]:
-    """The cells of each column below its heading, all headings of as many lines."""
+    """The cells of each column below its heading, with headings of equal height."""
     headings = [textwrap.wrap(heading, _HEADING_LETTERS) for heading in table.headings]
     height = max(map(len, headings))
     for number, lines in enumerate(headings):

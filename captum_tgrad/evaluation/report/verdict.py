@@ -1,4 +1,4 @@
-"""What the paired differences of a summary say, in a sentence."""
+"""Summarizes the paired differences of an evaluation in a sentence."""
 
 from __future__ import annotations
 
@@ -8,31 +8,31 @@ from captum_tgrad.evaluation.report.summary import REFERENCE, Summary
 from captum_tgrad.metrics.registry import NUMBERS
 
 FEWEST_IMAGES = 6
-"""With fewer, no verdict: even if all agree, a sign test has p = 2 * 0.5**5 = 0.06 on five."""
+"""The minimum for a verdict: a sign test on five images has p = 2 * 0.5**5 = 0.06 at best."""
 
 _COLUMN = "difference"
 _NAMED = 3
 
 
 def verdict(summary: Summary) -> str:
-    """Which methods T-Grad is ahead of, behind, or cannot be told apart from.
+    """Which methods T-Grad is ahead of, behind, or not significantly different from.
 
-    It goes by the 95% intervals of the paired differences in Insertion - Deletion: a method is
-    ahead where its interval does not hold 0. The intervals are not corrected for their number.
+    Two methods differ significantly if the 95% interval of their paired difference in Insertion -
+    Deletion excludes 0. The intervals are not corrected for multiple comparisons.
 
     Args:
         summary: As from ``summarize``.
 
     Returns:
-        One sentence, or two where there are too few images or methods for a verdict.
+        One sentence, or two if there are too few images or methods for a verdict.
     """
     images = summary["images"]
     ran = {name: each for name, each in summary["methods"].items() if each["images"]}
     if images < FEWEST_IMAGES:
-        few = "One image says" if images == 1 else f"{images or 'No'} images say"
-        return f"{few} little about which method is better. Compare them on more."
+        few = "One image does" if images == 1 else f"{images} images do"
+        return f"{few} not rank methods. Compare them on at least {FEWEST_IMAGES}."
     if REFERENCE not in ran:
-        return f"No verdict: differences are taken to {REFERENCE}, which is not among the methods."
+        return f"No verdict: {REFERENCE}, the reference of differences, is not among the methods."
     ours = ran.pop(REFERENCE)["title"]
     ahead, behind, alike = [], [], []
     for each in ran.values():
@@ -60,8 +60,12 @@ def _sentence(
     if len(behind) == count > 1:
         return f"{ours} is behind every other method {where}"
     if len(alike) == count == 1:
-        return f"{ours} and {alike[0]} cannot be told apart {where}"
-    found = {"is ahead of": ahead, "is behind": behind, "cannot be told apart from": alike}
+        return f"{ours} and {alike[0]} do not differ significantly {where}"
+    found = {
+        "is ahead of": ahead,
+        "is behind": behind,
+        "does not differ significantly from": alike,
+    }
     parts = [f"{what} {_listed(titles)}" for what, titles in found.items() if titles]
     if len(parts) == 1:
         return f"{ours} {parts[0]} {where}"
@@ -69,7 +73,7 @@ def _sentence(
 
 
 def _listed(titles: Sequence[str]) -> str:
-    """The titles, or how many methods they are."""
+    """The titles, or the number of methods if there are many."""
     return _joined(titles) if len(titles) <= _NAMED else f"{len(titles)} methods"
 
 

@@ -1,4 +1,4 @@
-"""Writing what an evaluation found: a summary, a table, figures and a page."""
+"""Writes the results of an evaluation: a summary, a table, figures and a page."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from captum_tgrad.evaluation.storage.folder import Output
 from captum_tgrad.evaluation.storage.records import as_json
 
 FILES = ("report.html", "table.md", "summary.json", "summary.csv", "metrics.png", "seconds.png")
-"""What is written once all records are there; the figures and the page only if asked for."""
+"""The files written after the last record; figures and the page only if requested."""
 
 _DOTS_PER_INCH = 150
 
@@ -23,7 +23,7 @@ def write_results(output: Output, images: ImageShow | None) -> tuple[Summary, st
     Args:
         output: The folder.
         images: Draws the images of ``report.html``, which is written with ``metrics.png`` and
-            ``seconds.png``; None: none of these is.
+            ``seconds.png``; None: none of these is written.
 
     Returns:
         The summary and the table.

@@ -1,1 +1,1 @@
-"""Explaining and scoring the images of one process."""
+"""Explains and scores the images of one process."""

@@ -1,4 +1,4 @@
-"""Running a batch in smaller parts when memory is short."""
+"""Splits a batch when memory is short."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The localization metrics of one image, for all methods, where its region is known."""
+"""The localization metrics of one image, for all methods, if its region is known."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from captum_tgrad.metrics.registry import LOCALIZATION_NUMBERS
 def localization(
     maps: Mapping[str, Tensor], regions: Mapping[str, Any] | None, image: str
 ) -> dict[str, dict[str, float]]:
-    """The numbers by method; none where no regions are given, NaN where this image has none.
+    """The numbers by method; empty without regions, NaN if this image has none.
 
     Args:
-        maps: The map of the image by each method, ``(1, 1, H, W)``.
-        regions: Masks or boxes by the name of the image.
+        maps: The map of each method, ``(1, 1, H, W)``.
+        regions: Masks or boxes by image name.
         image: The name of the image.
 
     Raises:
-        TypeError: A region holds no numbers.
+        TypeError: A region does not hold numbers.
         ValueError: A region does not fit its image.
     """
     if regions is None or not maps:
@@ -47,23 +47,23 @@ def localization(
 
 
 def described_regions(regions: Mapping[str, Any] | None, images: Sequence[str]) -> dict[str, Any]:
-    """What a protocol says of the regions; nothing where none are given.
+    """The protocol entries of the regions; empty without regions.
 
     Raises:
-        TypeError: They are no mapping.
-        ValueError: There is none for any image.
+        TypeError: ``regions`` is not a mapping.
+        ValueError: No image has a region.
     """
     if regions is None:
         return {}
     if not isinstance(regions, Mapping):
         raise TypeError(
-            "regions must be a mapping from the names of images to masks or boxes, got"
+            "regions must be a mapping from image names to masks or boxes, got"
             f" {type(regions).__name__}."
         )
     known = [name for name in images if name in regions]
     if not known:
         raise ValueError(
-            f"regions has no image of the data set: their names are {list(images[:3])}, ..."
+            f"regions has no image of the data set, whose names are {list(images[:3])}, ..."
         )
     digest = getattr(regions, "digest", None) or _digest(regions, known)
     tolerance = inspect.signature(metrics.pointing_game).parameters["tolerance"].default

@@ -1,4 +1,4 @@
-"""The work of one process: batch after batch explained, scored and written down."""
+"""The work of one process: explains, scores and records batches."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ from captum_tgrad.evaluation.samples import Samples
 from captum_tgrad.evaluation.storage.records import JsonLines, record_of
 
 STEPS = 2
-"""Of each image and method: its map, and its metrics."""
+"""Progress steps for each image and method: its map and its metrics."""
 
 
 @dataclass
 class Files:
-    """Where a process writes.
+    """The output files of a process.
 
     Attributes:
         records: A line for each image and method.
-        skipped: A line for what was skipped, with the reason.
+        skipped: A line for each skipped image or method, with the reason.
     """
 
     records: JsonLines
     skipped: JsonLines
 
     def skip(self, image: str | None, method: str | None, reason: str) -> None:
-        """Notes an image or a method that was skipped; None stands for all of them."""
+        """Records a skipped image or method; None means all."""
         self.skipped.append({"image": image, "method": method, "reason": reason})
 
 
@@ -53,19 +53,18 @@ class _Loaded:
 
 
 class Run:
-    """What one process does.
+    """The work of one process.
 
     Args:
         model: The model, in evaluation mode.
-        methods: The methods by name, made for it.
+        methods: The methods by name, built for the model.
         samples: All images.
-        settings: How.
-        files: Where to write.
-        regions: Where the object is, by the name of the image; None: that is not measured.
+        settings: The settings of the evaluation.
+        files: The output files.
+        regions: The object regions by image name; None: no localization metrics.
 
     Attributes:
-        refused: What the model raised of the first image that it could not take; None while it has
-            taken all.
+        refused: The model's error for the first image that it rejected; None without one.
     """
 
     def __init__(
@@ -91,10 +90,10 @@ class Run:
         """Does the work.
 
         Args:
-            work: The numbers of images, and the methods that each still lacks.
-            bar: Is told of every map that is made, and of every one that is scored.
-            budget: After how many seconds no further batch is begun; the images are then taken in
-                a random order, so that those that are done stand for all. None: all are done.
+            work: The indices of images, and the methods whose records they lack.
+            bar: A progress bar, updated for every computed and every scored map.
+            budget: The seconds after which no further batch begins; images are then processed in a
+                random order, so that they are a random sample. None: all images.
         """
         lacking = {self._samples.names[index]: methods for index, methods in work}
         indices = [index for index, _ in work]
@@ -115,14 +114,14 @@ class Run:
     def _batches(
         self, indices: Sequence[int], lacking: Mapping[str, Sequence[str]], bar: Bar
     ) -> Iterator[list[_Loaded]]:
-        """Loads images, equally large ones together; skips what cannot be loaded."""
+        """Loads batches of images of equal size; skips images that cannot be loaded."""
         batch: list[_Loaded] = []
         for index in indices:
             name = self._samples.names[index]
             try:
                 tensor, label = self._samples[index]
             except (OSError, ValueError, MemoryError) as error:
-                self._files.skip(name, None, str(error) or "it does not fit into memory")
+                self._files.skip(name, None, str(error) or "out of memory")
                 self._done += 1
                 bar.update(STEPS * len(lacking[name]))
                 continue
@@ -161,7 +160,7 @@ class Run:
             bar.update(len(lacking[each.name]))
 
     def _targets(self, batch: Sequence[_Loaded], inputs: Tensor) -> list[int | None]:
-        """The class to explain of each image; None of those that are skipped."""
+        """The class to explain for each image; None for skipped images."""
         targets: list[int | None] = []
         for each, logit in zip(batch, self._logits(batch, inputs), strict=True):
             if logit is None:
@@ -173,7 +172,7 @@ class Run:
             elif self._settings.target == "label" and each.label is None:
                 reason = "it has no label"
             elif self._settings.target == "label" and not 0 <= (each.label or 0) < classes:
-                reason = f"its label is {each.label}, and the model has {classes} classes"
+                reason = f"its label is {each.label}, but the model has {classes} classes"
             if reason is not None:
                 self._files.skip(each.name, None, reason)
                 targets.append(None)
@@ -183,14 +182,14 @@ class Run:
         return targets
 
     def _logits(self, batch: Sequence[_Loaded], inputs: Tensor) -> list[Tensor | None]:
-        """What the model says of each image; None of those that it cannot take."""
+        """The logits of each image; None for images that the model rejects."""
         try:
             return list(logits_of(self._model, inputs, self._forward))
         except RuntimeError as error:
             # The first only: an error holds on to the images that it was raised for.
             self.refused = self.refused or error
             if len(batch) == 1:
-                reason = f"the model cannot take it: {reason_of(error)}"
+                reason = f"the model rejects it: {reason_of(error)}"
                 self._files.skip(batch[0].name, None, reason)
                 return [None]
         ones = [slice(index, index + 1) for index in range(len(batch))]
@@ -204,7 +203,7 @@ class Run:
         lacking: Mapping[str, Sequence[str]],
         bar: Bar,
     ) -> list[dict[str, ExplainedImage]]:
-        """For each image, what each method that it lacks made of it."""
+        """For each image, the results of the methods whose records it lacks."""
         found: list[dict[str, ExplainedImage]] = [{} for _ in batch]
         for name, method in self._methods.items():
             wanted = [index for index, each in enumerate(batch) if name in lacking[each.name]]
@@ -241,7 +240,7 @@ class Run:
         for method, each in explained.items():
             numbers = scored.numbers(method)
             if numbers["difference"] != numbers["difference"]:  # NaN
-                self._files.skip(image.name, method, "the model's scores on the way are NaN or inf")
+                self._files.skip(image.name, method, "scores of perturbed images are NaN or inf")
                 continue
             record = record_of(
                 image.name,

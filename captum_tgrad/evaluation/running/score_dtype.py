@@ -1,7 +1,7 @@
 """The precision of the forward passes that score images.
 
-In bfloat16 they run under ``torch.autocast``, which leaves the model as it is. A copy of the model
-in bfloat16 takes memory, and is faster only where weights are many, as in VGG-16's linear layers,
+In bfloat16 they run under ``torch.autocast``, which does not change the model. A bfloat16 copy of
+the model would need memory, and is faster only for many weights, as in VGG-16's linear layers,
 which autocast converts in every pass (``benchmarks/score_dtype.py``).
 """
 
@@ -55,13 +55,12 @@ def check_score_dtype(dtype: Any, model: nn.Module, device: torch.device) -> Non
         if each.is_floating_point() and each.dtype != torch.float32:
             raise ValueError(
                 f"score_dtype={dtype} needs a model in float32, but its {name!r} is in"
-                f" {each.dtype}: call model.float(), or use score_dtype=torch.float32, with which"
-                " the passes are the model's own."
+                f" {each.dtype}: call model.float(), or use score_dtype=torch.float32, which keeps"
+                " the dtype of the model."
             )
     if not _can_autocast(dtype, device):
         raise ValueError(
-            f"score_dtype={dtype} cannot be used on {device.type}, where autocast does not support"
-            " it: use torch.float32."
+            f"score_dtype={dtype} is not supported by autocast on {device.type}: use torch.float32."
         )
 
 

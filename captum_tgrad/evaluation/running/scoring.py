@@ -1,4 +1,4 @@
-"""The five metrics of a batch that has been explained, for all methods together."""
+"""Scores the maps of all methods with the metrics."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ class ImageToScore:
     """One image to score.
 
     Attributes:
-        inputs: Itself, ``(1, C, H, W)``.
+        inputs: The image, ``(1, C, H, W)``.
         target: Its target, ``(1,)``.
-        importance: Its map by each method, ``(1, 1, H, W)``.
+        importance: The map of each method, ``(1, 1, H, W)``.
     """
 
     inputs: Tensor
@@ -43,7 +43,7 @@ class Scored:
 
     Attributes:
         results: For each metric, its result for each method.
-        findings: What the metrics found.
+        findings: The findings of the metrics.
     """
 
     results: Mapping[str, Mapping[str, Any]]
@@ -148,8 +148,8 @@ def logits_of(model: nn.Module, inputs: Tensor, parts: Halving) -> Tensor:
             if not isinstance(output, Tensor) or output.dim() != 2 or len(output) != count:
                 got = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
                 raise ValueError(
-                    f"model must return logits of shape ({count}, classes) for {count} images, and"
-                    f" returned {got}: wrap it in one that does."
+                    f"model must return logits of shape ({count}, classes) for {count} images, got"
+                    f" {got}: wrap it in a module that does."
                 )
             outputs.append(output)
     return torch.cat(outputs)

@@ -170,7 +170,7 @@ def _check_digests(records: Iterable[Record], digest_of: DigestOf) -> None:
         if known is not None and now is not None and known != now:
             raise OutputError(
                 f"{image} has changed since its records were written. The numbers would not be"
-                " comparable: restore the image, or name another folder"
+                " comparable: restore the image, or use another folder"
             )
 
 
@@ -180,5 +180,5 @@ def _check_labels(records: Iterable[Record], label_of: LabelOf) -> None:
         if label is not None and label != target:
             raise OutputError(
                 f"existing records used other labels: that of {image} was {target}, is {label}. The"
-                " numbers would not be comparable: use the earlier labels, or name another folder"
+                " numbers would not be comparable: use the earlier labels, or use another folder"
             )

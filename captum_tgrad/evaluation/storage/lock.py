@@ -1,6 +1,6 @@
-"""A folder of results is written by one run at a time.
+"""Locks an output folder, so that one run at a time writes to it.
 
-A lock of the operating system, which it takes back when the process ends, however it ends.
+The operating system releases the lock when the process ends, even after a crash.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from captum_tgrad.evaluation.storage.records import OutputError
 def lock(descriptor: int, folder: Path) -> None:
     """Locks an open file or folder for this process, until it is closed.
 
-    Where the operating system or the disk has no locks, nothing is done.
+    If the operating system or the disk has no locks, it does nothing.
 
     Args:
-        descriptor: Of the open file or folder.
-        folder: The folder of the results, for the message.
+        descriptor: The descriptor of the open file or folder.
+        folder: The output folder, for the message.
 
     Raises:
         OutputError: Another process has locked it.
@@ -32,18 +32,18 @@ def lock(descriptor: int, folder: Path) -> None:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         raise OutputError(
-            f"another process is writing to {folder}: wait for it or stop it, and then go on with"
-            " resume (--resume); or name another folder"
+            f"another process is writing to {folder}: wait for it or stop it, then continue with"
+            " resume (--resume); or use another folder"
         ) from error
     except OSError:
         return
 
 
 class FolderLock:
-    """The lock of a folder, from the construction to ``close``.
+    """The lock of a folder, from construction to ``close``.
 
     Raises:
-        OutputError: Another process has it, or writes to a file in the folder.
+        OutputError: Another process holds it, or writes to a file in the folder.
     """
 
     def __init__(self, folder: Path, files: list[Path]) -> None:
@@ -65,7 +65,7 @@ class FolderLock:
             raise
 
     def close(self) -> None:
-        """Lets others have the folder."""
+        """Releases the lock."""
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None

@@ -1,4 +1,4 @@
-"""The settings of an evaluation, kept beside its records, so that others are not mixed in."""
+"""The settings of an evaluation, kept with its records, so that they are not mixed with others."""
 
 from __future__ import annotations
 
@@ -87,9 +87,9 @@ def read_protocol(folder: Path) -> Protocol | None:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise OutputError(f"{path} is damaged ({error}): name another folder") from error
+        raise OutputError(f"{path} is damaged ({error}): use another folder") from error
     if not isinstance(found, dict):
-        raise OutputError(f"{path} is not a protocol: name another folder")
+        raise OutputError(f"{path} is not a protocol: use another folder")
     return found
 
 
@@ -108,7 +108,7 @@ def joined(old: Protocol, new: Protocol) -> Protocol:
     if changes:
         raise OutputError(
             f"existing records used other settings: {'; '.join(changes)}. The numbers would not be"
-            " comparable: use the same settings, or name another folder"
+            " comparable: use the same settings, or use another folder"
         )
     return {**new, _METHODS: {**old[_METHODS], **new[_METHODS]}}
 

@@ -1,4 +1,4 @@
-"""One line of JSON for each image and method, safe on the disk before the next is begun."""
+"""One line of JSON for each image and method, durable on disk before the next one starts."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from captum_tgrad._support.writing import writing
 from captum_tgrad.metrics.registry import LOCALIZATION_NUMBERS, NUMBERS
 
 METRICS = tuple(NUMBERS)
-"""The numbers of a record that tell how good a map is."""
+"""The metrics of a record."""
 
 LOCALIZATION = tuple(LOCALIZATION_NUMBERS)
-"""The numbers of a record that tell how much of a map is on the object, where that is known."""
+"""The localization metrics of a record, if its region is known."""
 
 KEYS = ("image", "method", "target", "clean_score", "baseline_score", *METRICS, "seconds")
 """What every record has; T-Grad's have ``residual`` too, before the seconds.
@@ -32,7 +32,7 @@ Record = dict[str, Any]
 
 
 class OutputError(ValueError):
-    """The folder for the results holds something that these results cannot be mixed with."""
+    """The output folder holds records or files that conflict with this evaluation."""
 
 
 def record_of(
@@ -123,7 +123,7 @@ def read_records(folder: Path) -> Iterator[Record]:
     """Every record in a folder, each image and method once.
 
     Raises:
-        OutputError: A line is no record.
+        OutputError: A line is not a record.
     """
     seen: set[tuple[str, str]] = set()
     for path in record_files(folder):
@@ -156,10 +156,10 @@ def _check_record(record: Mapping[str, Any], path: Path) -> None:
 
 
 def read_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """The entries of one file; a half-written last line is passed over.
+    """The entries of one file; a half-written last line is skipped.
 
     Raises:
-        OutputError: A line before the last is no JSON object.
+        OutputError: A line before the last is not a JSON object.
     """
     with path.open("rb") as opened:
         for number, line in enumerate(opened, 1):
@@ -170,12 +170,12 @@ def read_lines(path: Path) -> Iterator[dict[str, Any]]:
             except ValueError as error:
                 raise OutputError(f"{path}, line {number}, is damaged: remove it") from error
             if not isinstance(entry, dict):
-                raise OutputError(f"{path}, line {number}, is no record: remove it")
+                raise OutputError(f"{path}, line {number}, is not a record: remove it")
             yield entry
 
 
 def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is no number")
+    raise ValueError(f"{constant} is not a number")
 
 
 def cut_half_written(folder: Path) -> None:

@@ -22,9 +22,9 @@ from captum_tgrad.metrics.engine.ranking import Ranking, Ties, rank
 
 @dataclass(frozen=True)
 class Areas:
-    """What was found for one method: for each curve the area under it and its scores.
+    """The result for one method: the area under each curve and its scores.
 
-    The scores, and the fractions they belong to, are there only if curves are to be returned.
+    The scores and their fractions are only kept if curves are returned.
     """
 
     area: dict[str, Tensor]
@@ -149,7 +149,7 @@ def _ranked(
 def _baseline_scores(
     call: MetricCall, buffer: ExampleBuffer, resolved: dict[str, Resolved], clean: Tensor
 ) -> dict[str, Tensor]:
-    """The score of the baseline of each curve; of one that two curves share, once."""
+    """The score of the baseline of each curve; a shared baseline is scored once."""
     found: dict[str, Tensor] = {}
     for name, baseline in resolved.items():
         same = [other for other in found if resolved[other] is baseline]

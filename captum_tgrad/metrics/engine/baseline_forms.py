@@ -1,4 +1,4 @@
-"""The forms that a user may give baselines in, and the tensors that they stand for."""
+"""Resolves the forms of baselines to tensors."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from captum_tgrad.metrics.baselines import (
 from captum_tgrad.metrics.engine.features import channels_back, channels_first, empty_examples
 
 Resolved = tuple[tuple[Tensor, ...], str | list[str]]
-"""The baseline of every input, shaped like it, and what to call them in a protocol."""
+"""The baseline of every input, shaped like it, and their label in a protocol."""
 
 
 def choose(
@@ -49,21 +49,21 @@ def resolve(
     default: Baseline = zeros,
     channel_dims: tuple[int | None, ...] | None = None,
 ) -> Resolved:
-    """The tensors that ``baselines`` stands for, shaped like the inputs, and what to call them.
+    """The tensors that ``baselines`` stands for, shaped like the inputs, and their label.
 
-    None stands for ``default``; for a table, which has no neighbors to blur with, for captum's
-    own default, 0. A frozen input is its own baseline. Without ``channel_dims``, the channels of
-    every input are in dimension 1.
+    None stands for ``default``; for a table, which cannot be blurred, for Captum's default, 0. A
+    frozen input is its own baseline. Without ``channel_dims``, the channels of every input are in
+    dimension 1.
 
     Raises:
         TypeError: A baseline is neither a tensor nor a number nor a callable.
         ValueError: The number of baselines, or the shape of one, does not fit the inputs, or
-            integer inputs cannot take its numbers.
+            integer inputs cannot hold its values.
     """
     each = baselines if isinstance(baselines, tuple) else (baselines,) * len(inputs)
     if len(each) != len(inputs):
         raise ValueError(
-            f"baselines has {len(each)} entries for {len(inputs)} inputs. Give one for each."
+            f"baselines has {len(each)} entries for {len(inputs)} inputs. Pass one for each."
         )
     tensors, labels = [], []
     dims = channel_dims or (1,) * len(inputs)
@@ -130,8 +130,8 @@ def _as_tensor(baseline: Any, tensor: Tensor, name: str, channel_dim: int | None
         one not in (1, other) for one, other in zip(shape, wanted, strict=True)
     ):
         raise ValueError(
-            f"{name} has shape {shape} for inputs of shape {wanted}: each dimension must be the"
-            " same or 1."
+            f"{name} has shape {shape} for inputs of shape {wanted}: each dimension must be equal"
+            " or 1."
         )
     baseline = baseline.detach()
     _check_kept(baseline, tensor.dtype, name)
@@ -140,13 +140,13 @@ def _as_tensor(baseline: Any, tensor: Tensor, name: str, channel_dim: int | None
 
 
 def _check_kept(baseline: Tensor, dtype: torch.dtype, name: str) -> None:
-    """Raises ValueError if integers of ``dtype`` would cut numbers off, or wrap them around."""
+    """Raises ValueError if integers of ``dtype`` would truncate values, or wrap them around."""
     if dtype.is_floating_point or dtype.is_complex:
         return
     if not torch.equal(baseline.to(dtype).to(baseline.dtype), baseline):
         raise ValueError(
-            f"{name} holds numbers that inputs of {dtype} cannot take, such as fractions: pass"
-            f" inputs.float(), or a baseline of numbers that {dtype} has."
+            f"{name} holds values that {dtype} inputs cannot represent, such as fractions: pass"
+            f" inputs.float(), or a baseline that {dtype} can represent."
         )
 
 

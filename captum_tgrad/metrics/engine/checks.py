@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from captum_tgrad._support.captum_private import format_tensor_into_tuples
-from captum_tgrad.attribution.checks import check_alike, check_device
+from captum_tgrad.attribution.checks import check_alike, check_device, how_to_convert
 
 NanPolicy = Literal["raise", "omit"]
 
@@ -21,7 +21,7 @@ def check_model_and_inputs(
     """The inputs as a tuple, without gradient.
 
     Raises:
-        TypeError: The model cannot be called, or an input is no tensor.
+        TypeError: The model cannot be called, or an input is not a tensor.
         ValueError: The inputs are empty, of several batch sizes, on another device than the model,
             or, unless such samples are omitted, hold NaN or inf.
     """
@@ -32,11 +32,11 @@ def check_model_and_inputs(
     check_nan_policy(nan_policy)
     if not isinstance(inputs, (Tensor, tuple)):
         raise TypeError(
-            f"inputs must be a torch.Tensor or a tuple of them, got {type(inputs).__name__}. Make"
-            " one with torch.stack or torch.as_tensor."
+            f"inputs must be a torch.Tensor or a tuple of them, got {type(inputs).__name__}."
+            f" {how_to_convert(inputs)}"
         )
     if isinstance(inputs, tuple) and not inputs:
-        raise ValueError("inputs is an empty tuple: there is nothing to perturb.")
+        raise ValueError("inputs is an empty tuple: pass at least one tensor.")
     tensors = format_tensor_into_tuples(inputs)
     for number, tensor in enumerate(tensors):
         name = f"inputs[{number}]" if isinstance(inputs, tuple) else "inputs"
@@ -52,8 +52,8 @@ def _check_input(tensor: Any, first: Tensor, name: str) -> None:
         raise TypeError(f"{name} must be a torch.Tensor, got {type(tensor).__name__}.")
     if tensor.dim() == 0 or tensor.numel() == 0:
         raise ValueError(
-            f"{name} of shape {tuple(tensor.shape)} holds nothing to rank: its first dimension"
-            " counts the samples, and none of its dimensions may be 0."
+            f"{name} has shape {tuple(tensor.shape)}: pass at least one sample, batch dimension"
+            " first, without dimensions of size 0."
         )
     check_alike(tensor, first, name)
 
@@ -111,15 +111,15 @@ def check_seed(seed: Any) -> int:
 
 
 def methods_of(attributions: Any) -> dict[str, Any]:
-    """The attributions of each method, by what to call them in a message.
+    """The attributions of each method, by their name in messages.
 
     Raises:
-        ValueError: There is no method.
+        ValueError: The dict is empty.
     """
     if not isinstance(attributions, Mapping):
         return {"attributions": attributions}
     if not attributions:
-        raise ValueError("attributions is an empty dict. Give at least one method.")
+        raise ValueError("attributions is an empty dict. Pass at least one method.")
     return {f"attributions[{name!r}]": each for name, each in attributions.items()}
 
 
@@ -132,7 +132,7 @@ def frozen_inputs(methods: dict[str, Any], inputs: int) -> tuple[bool, ...]:
     """Which inputs have None for attributions, and are not changed.
 
     Raises:
-        ValueError: Not the same ones for every method: then they share no baseline.
+        ValueError: They differ between methods, which then share no baseline.
     """
     # A tuple of another length is refused where it is read.
     frozen = {
@@ -143,8 +143,8 @@ def frozen_inputs(methods: dict[str, Any], inputs: int) -> tuple[bool, ...]:
     }
     if len(frozen) > 1:
         raise ValueError(
-            "attributions of one call must be None for the same inputs: freeze them for every"
-            " method, or score the methods one by one."
+            "attributions of all methods must be None for the same inputs: score the methods in"
+            " separate calls otherwise."
         )
     return frozen.pop()
 

@@ -24,7 +24,7 @@ class Way:
 
     Attributes:
         start: For each input, the examples before the first feature is replaced, ``(N, ...)``.
-        finish: The examples when all features are.
+        finish: The examples when all features are replaced.
         channel_dims: The channel dimension of each input; None if all its dimensions are spatial.
         start_score: The scores of ``start``, ``(N,)``.
         finish_score: The scores of ``finish``, ``(N,)``.
@@ -42,9 +42,9 @@ class Way:
 
 
 class CurveWalk:
-    """The curves of one method: adds their examples to a buffer, and later places their scores.
+    """The curves of one method: adds their examples to a buffer, and later collects their scores.
 
-    The ends are not scored again, nor is a point at which nothing more is replaced.
+    Neither the ends nor points at which nothing more is replaced are scored again.
 
     Args:
         ways: The examples at both ends of each curve.

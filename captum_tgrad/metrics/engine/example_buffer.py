@@ -1,4 +1,4 @@
-"""Perturbed examples, never more of them at a time than the user allows."""
+"""Batches perturbed examples, at most as many as the user allows."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ Evaluate = Callable[[tuple[Tensor, ...], list[int]], Tensor]
 class ExampleBuffer:
     """Collects examples, and scores them whenever it is full.
 
-    The room is made once, in the memory format of the inputs. What is scored is a copy of what was
-    added, so in-place models are safe.
+    Memory is allocated once, in the memory format of the inputs. Examples are copied before they
+    are scored, so in-place models are safe.
 
     Args:
-        inputs: What the examples are like, one tensor for each input of the model.
+        inputs: The model's inputs, whose shape, dtype and device the examples have.
         channel_dims: The channel dimension of each input; None if all its dimensions are spatial.
         capacity: The number of examples in one call of the model.
-        evaluate: From examples, and which samples they are of, to their scores.
-        progress: Is told how many examples have been scored.
+        evaluate: From examples and their sample indices to their scores.
+        progress: A progress bar, updated with the number of scored examples.
 
     Attributes:
         capacity: As given.
-        evaluate: As given; may be replaced while nothing is waiting.
-        scored: How many examples have been scored.
+        evaluate: As given; may be replaced while the buffer is empty.
+        scored: The number of scored examples.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class ExampleBuffer:
                 self._flush()
 
     def finish(self) -> Tensor:
-        """Returns the scores of everything that was added, in that order, and forgets it."""
+        """Returns the scores of all added examples, in that order, and clears the buffer."""
         self._flush()
         scores = torch.cat(self._scores) if self._scores else torch.empty(0, device="cpu")
         self._scores = []

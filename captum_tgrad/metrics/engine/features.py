@@ -1,8 +1,8 @@
-"""What a feature is: a place of an image, a signal or a volume, or a column of a table.
+"""Features: the positions of an image, a signal or a volume, or the columns of a table.
 
-``(N, C, *spatial)`` has one feature for each place, all channels together; ``(N, F)`` has one for
-each column. Flattened, both are ``(N, C, features)``, with ``C = 1`` for a table. The user may have
-the channels in another dimension: ``channels_first`` is the view of such inputs that is meant here.
+``(N, C, *spatial)`` has one feature for each position, all channels together; ``(N, F)`` has one
+for each column. Flattened, both are ``(N, C, features)``, with ``C = 1`` for a table. For inputs
+with channels in another dimension, functions expect the view that ``channels_first`` returns.
 """
 
 from __future__ import annotations
@@ -14,35 +14,35 @@ from torch import Tensor
 
 
 def channels_first(tensor: Tensor, channel_dim: int | None) -> Tensor:
-    """A view of ``tensor`` as ``(N, C, *spatial)``; with one channel, where all are places."""
+    """A view of ``tensor`` as ``(N, C, *spatial)``; with one channel if it has none."""
     if channel_dim == 1:
         return tensor
     return tensor.unsqueeze(1) if channel_dim is None else tensor.movedim(channel_dim, 1)
 
 
 def channels_back(tensor: Tensor, channel_dim: int | None) -> Tensor:
-    """A view of ``tensor``, ``(N, C, *spatial)``, with the channels where the user has them."""
+    """A view of ``tensor``, ``(N, C, *spatial)``, with the channels in ``channel_dim``."""
     if channel_dim == 1:
         return tensor
     return tensor.squeeze(1) if channel_dim is None else tensor.movedim(1, channel_dim)
 
 
 def spatial_shape(tensor: Tensor) -> torch.Size:
-    """The sizes along which ``tensor`` has features; those of a map of it."""
+    """The dimensions of ``tensor`` that index features; the shape of its map."""
     if tensor.dim() == 1:  # one number per sample is one feature
         return torch.Size([1])
     return tensor.shape[2:] if tensor.dim() > 2 else tensor.shape[1:]
 
 
 def by_feature(tensor: Tensor) -> Tensor:
-    """``tensor`` as ``(N, C, features)``: a view where it came from ``empty_examples``."""
+    """``tensor`` as ``(N, C, features)``: a view if it came from ``empty_examples``."""
     if tensor.dim() > 2:
         return tensor.flatten(2)
     return tensor.reshape(tensor.shape[0], 1, -1)
 
 
 def empty_examples(count: int, like: Tensor, channel_dim: int | None = 1) -> Tensor:
-    """Room for ``count`` examples shaped like those of ``like``, in its memory format."""
+    """An empty tensor for ``count`` examples like those of ``like``, in its memory format."""
     kind: dict[str, Any] = {"dtype": like.dtype, "device": like.device}
     first = channels_first(like, channel_dim)
     # A tensor of one channel, or of one place, has both formats: then the default is meant.

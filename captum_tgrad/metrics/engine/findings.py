@@ -26,18 +26,18 @@ class Findings:
         self.found: dict[tuple[str, str], list[str]] = {}
 
     def training(self, forward_func: Any) -> None:
-        """A model in training mode scores an example otherwise every time."""
+        """A model in training mode scores the same example differently in every call."""
         names = training_modules(forward_func)
         if names:
             self._add(
-                "forward_func is in training mode, so that a score depends on chance or on the"
-                " other examples of a batch; call model.eval().",
+                "forward_func is in training mode, so scores are random or depend on the other"
+                " examples of a batch; call model.eval().",
                 "In training mode",
                 ", ".join(names[:5]) + (", ..." if len(names) > 5 else ""),
             )
 
     def constant(self, constant: Tensor, name: str, meaning: str) -> None:
-        """A constant map ranks nothing."""
+        """A constant map cannot rank features."""
         if bool(constant.any()):
             self._add(
                 f"Constant maps cannot rank features; {meaning}.",
@@ -54,7 +54,7 @@ class Findings:
         tied = (share > _TOO_MANY_TIED) & ~constant
         if bool(tied.any()):
             self._add(
-                "More than a quarter of the features are tied, in groups larger than a step, and"
+                "More than a quarter of the features are tied, in groups larger than a step."
                 " ties='stable' replaces these in raster order; ties='group' does not depend on"
                 " any order.",
                 "Tied",
@@ -66,8 +66,8 @@ class Findings:
         kept = (clean_score > 0) & (baseline_score >= _TOO_MUCH_KEPT * clean_score)
         if bool(kept.any()):
             self._add(
-                "The baseline keeps half of the clean score or more, so that curves say little;"
-                " pass other baselines, such as a stronger blur.",
+                "The baseline keeps half of the clean score or more, so the curves carry little"
+                " information; pass other baselines, such as a stronger blur.",
                 "Kept",
                 f"baseline of {name}, sample {listed(kept)}",
             )
@@ -87,7 +87,7 @@ class Findings:
 
 
 def is_constant(maps: Maps) -> Tensor:
-    """Which samples have one importance for all their features, ``(N,)``."""
+    """Which samples have equal importance for all features, ``(N,)``."""
     importance = pooled(maps)
     # One feature alone has nothing to differ from.
     return (importance == importance[:, :1]).all(1) & (importance.shape[1] > 1)

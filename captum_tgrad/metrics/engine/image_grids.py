@@ -52,10 +52,10 @@ def layouts(classes: Tensor, sure: Tensor, cells: int, n_grids: int | None, seed
 
     Args:
         classes: The class of every image.
-        sure: Which images may be taken.
-        cells: How many are in a grid.
-        n_grids: How many grids; None: as many as there are with no image in two of them.
-        seed: Of the choice.
+        sure: Which images may be used.
+        cells: The number of images in a grid.
+        n_grids: The number of grids; None: as many as possible with each image used once.
+        seed: The seed of the choice.
 
     Raises:
         ValueError: There are too few images or classes.
@@ -65,7 +65,7 @@ def layouts(classes: Tensor, sure: Tensor, cells: int, n_grids: int | None, seed
     if different < cells:
         raise ValueError(
             f"{len(of_class)} of {len(classes)} inputs are classified confidently, of {different}"
-            f" classes; a grid takes {cells} images of different classes. Pass more inputs, a lower"
+            f" classes; a grid needs {cells} images of different classes. Pass more inputs, a lower"
             " confidence or a smaller grid."
         )
     found = list(_layouts(of_class, cells, n_grids, torch.Generator().manual_seed(seed)))

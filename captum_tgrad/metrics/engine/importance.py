@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal, get_args
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -31,15 +32,15 @@ def importance_maps(
 
     Args:
         attributions: A tensor, or a tuple with a tensor or None for each input.
-        inputs: What they are attributions of.
-        channel_reduce: How the channels of a place become one number.
-        interpolate_mode: How a coarse map is enlarged.
-        argument: What to call the attributions in a message.
+        inputs: The explained inputs.
+        channel_reduce: How channels are reduced.
+        interpolate_mode: How coarse maps are upsampled.
+        argument: The name of the attributions in messages.
         channel_dims: The channel dimension of each input, None if all its dimensions are spatial;
             1 if not given.
 
     Raises:
-        TypeError: They are no tensors.
+        TypeError: They are not tensors.
         ValueError: Their number, batch size or shape does not fit the inputs.
     """
     if channel_reduce not in get_args(ChannelReduce):
@@ -53,10 +54,10 @@ def importance_maps(
     if len(each) != len(inputs):
         raise ValueError(
             f"{argument} has {len(each)} entries for {len(inputs)} inputs. Pass one for each input,"
-            " None for an input that is not to be changed."
+            " None for an input to keep unchanged."
         )
     if all(tensor is None for tensor in each):
-        raise ValueError(f"{argument} is None for every input: there is nothing to rank.")
+        raise ValueError(f"{argument} is None for every input: pass at least one tensor.")
     maps = []
     dims = channel_dims or (1,) * len(inputs)
     for number, (attribution, tensor, dim) in enumerate(zip(each, inputs, dims, strict=True)):
@@ -86,15 +87,15 @@ def not_finite(maps: Maps) -> Tensor:
 def _check(attribution: Any, tensor: Tensor, name: str, channel_dim: int | None) -> None:
     if not isinstance(attribution, Tensor):
         raise TypeError(
-            f"{name} must be a torch.Tensor, got {type(attribution).__name__}. Convert an array"
-            " with torch.from_numpy."
+            f"{name} must be a torch.Tensor, got {type(attribution).__name__}."
+            f"{_how_to_convert(attribution)}"
         )
     if attribution.is_complex():
-        raise TypeError(f"{name} is complex: numbers without an order cannot be ranked.")
+        raise TypeError(f"{name} is complex: complex numbers cannot be ranked.")
     shape, wanted = tuple(attribution.shape), tuple(tensor.shape)
     if not shape or shape[0] != wanted[0]:
         raise ValueError(
-            f"{name} has shape {shape} for {wanted[0]} samples of shape {wanted}. Give one map for"
+            f"{name} has shape {shape} for {wanted[0]} samples of shape {wanted}. Pass one map for"
             " each sample."
         )
     if shape == wanted:
@@ -110,14 +111,22 @@ def _check(attribution: Any, tensor: Tensor, name: str, channel_dim: int | None)
                     return
                 hint = "A map may be coarser than its input, not finer."
             elif len(other) == 1 and shape[other[0]] == 1:
-                hint = f"If dimension {other[0]} is that of the channels, pass it as channel_dim."
+                hint = f"If dimension {other[0]} holds the channels, pass it as channel_dim."
             else:
                 by_place = f"{name}.sum({channel_dim}, keepdim=True)"
-                hint = f"For a map of a layer, sum over its channels: {by_place}."
+                hint = f"For the map of a layer, sum over its channels: {by_place}."
         elif len(shape) == len(wanted) - 1 and channel_dim is not None:
             with_channels = f"{name}.unsqueeze({channel_dim})"
-            hint = f"Pass {with_channels} if its first dimension counts the samples."
+            hint = f"Pass {with_channels} if its first dimension is the batch."
     raise ValueError(f"{name} of shape {shape} cannot rank inputs of shape {wanted}. {hint}")
+
+
+def _how_to_convert(attribution: Any) -> str:
+    if callable(getattr(attribution, "attribute", None)):
+        return " Pass method.attribute(inputs, target=...)."
+    if isinstance(attribution, np.ndarray):
+        return " Convert it with torch.from_numpy."
+    return ""
 
 
 def _map(
@@ -142,8 +151,8 @@ def _enlarged(coarse: Tensor, spatial: torch.Size, mode: InterpolateMode) -> Ten
         return coarse
     if len(spatial) > 3 or (mode == "bicubic" and len(spatial) != 2):
         raise ValueError(
-            f"a map of shape {tuple(coarse.shape)} cannot be enlarged to {tuple(spatial)} with"
-            f" interpolate_mode={mode!r}. Enlarge it before the call."
+            f"a map of shape {tuple(coarse.shape)} cannot be upsampled to {tuple(spatial)} with"
+            f" interpolate_mode={mode!r}. Upsample it before the call."
         )
     if mode == "bilinear":
         fine = F.interpolate(coarse, spatial, mode=_LINEAR[len(spatial)], align_corners=False)

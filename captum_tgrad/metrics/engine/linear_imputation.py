@@ -1,4 +1,4 @@
-"""Pixels that are taken away become weighted means of their neighbors, as in ROAD."""
+"""Imputes missing pixels by weighted means of their neighbors, as in ROAD."""
 
 from __future__ import annotations
 
@@ -70,9 +70,9 @@ def _conjugate_gradients(
 
     Args:
         equations: A symmetric, positive definite map of ``(N, C, H, W)``.
-        preconditioner: Likewise; the nearer to the inverse, the fewer iterations.
+        preconditioner: A map of the same kind; the closer to the inverse, the fewer iterations.
         right: The right-hand side.
-        values: Where to start from.
+        values: The initial guess.
         precision: How small the residual must be, relative to the right-hand side.
     """
     residual = right - equations(values)

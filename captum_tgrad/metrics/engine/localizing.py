@@ -59,12 +59,12 @@ class Localization(Protocol[Options, Result]):
 
 @dataclass(frozen=True)
 class Localized:
-    """What was found for one method.
+    """The result for one method.
 
     Attributes:
         numbers: One number per sample, ``(N,)``.
         chance: Their chance level, ``(N,)``.
-        protocol: How the numbers were made.
+        protocol: How the numbers were computed.
     """
 
     numbers: Tensor
@@ -106,7 +106,7 @@ class LocalizationCall:
 
     Args:
         name: The name of the metric.
-        attributions: This and what follows are documented at ``pointing_game``.
+        attributions: For this and the following arguments, see ``pointing_game``.
         options: The arguments that not all of these metrics have.
     """
 
@@ -149,8 +149,8 @@ def localized(
     Args:
         call: The call.
         measure: Computes the number.
-        of_constant: The meaning of the number for a constant map, for a warning.
-        widened: From masks to those that count.
+        of_constant: What a constant map means for the number, for a warning.
+        widened: From masks to those that count as hits.
         own: Further entries of the protocol.
     """
     methods = methods_of(call.attributions)
@@ -159,8 +159,8 @@ def localized(
     empty = ~masks.flatten(1).any(1)
     if call.nan_policy == "raise" and bool(empty.any()):
         raise ValueError(
-            f"the region of sample {listed(empty)} is empty: no box, or none with the center of a"
-            " pixel in it. Pass nan_policy='omit' to get NaN for these samples."
+            f"the region of sample {listed(empty)} is empty: it has no box, or no pixel center is"
+            " in one. Pass nan_policy='omit' to get NaN for these samples."
         )
     masks = widened(masks)
     found = []
@@ -180,7 +180,7 @@ def localized(
 def _images(
     call: LocalizationCall, methods: Mapping[str, Any]
 ) -> tuple[int, tuple[int, int], torch.device]:
-    """How many images there are, their height and width, and where to compute."""
+    """The number of images, their height and width, and the device."""
     sizes = []
     for name, each in methods.items():
         if not isinstance(each, Tensor):
@@ -188,8 +188,8 @@ def _images(
         wanted = 3 if call.channel_dim is None else 4
         if each.dim() != wanted or each.numel() == 0:
             raise ValueError(
-                f"{name} has shape {tuple(each.shape)}; the maps of images have {wanted}"
-                f" dimensions with channel_dim={call.channel_dim}, none of them 0."
+                f"{name} has shape {tuple(each.shape)}; with channel_dim={call.channel_dim}, maps"
+                f" of images have {wanted} dimensions, none of size 0."
             )
         sizes.append(tuple(channels_first(each, call.channel_dim).shape[2:]))
     first = next(iter(methods.values()))

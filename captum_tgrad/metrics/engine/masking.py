@@ -22,7 +22,7 @@ from captum_tgrad.metrics.engine.metric_call import MetricCall
 class Masked:
     """The scores of one method, ``(N,)`` each.
 
-    ``masked_score`` is NaN for a sample that is left out; ``clean_score`` is never changed.
+    ``masked_score`` is NaN for omitted samples; ``clean_score`` is never changed.
     """
 
     clean_score: Tensor
@@ -72,15 +72,15 @@ def _check_dtypes(call: MetricCall, several: bool) -> None:
         if not (frozen or tensor.is_floating_point() or tensor.is_complex()):
             name = f"inputs[{number}]" if several else "inputs"
             raise TypeError(
-                f"{name} has dtype {tensor.dtype}, and a mask leaves fractions of it: pass"
-                f" {name}.float(), or None for its attributions if it is not to be masked."
+                f"{name} has dtype {tensor.dtype}, which cannot be masked by fractions: pass"
+                f" {name}.float(), or None as its attributions to leave it unmasked."
             )
 
 
 def _masks(call: MetricCall, method: str) -> tuple[Maps, Tensor]:
     """The maps, scaled to [0, 1] per sample over all inputs together, 0 where constant.
 
-    And which samples have NaN or inf in theirs: a model may give these a score nevertheless.
+    Also returns which samples have NaN or inf in their map.
     """
     maps, broken = call.maps(method)
     call.findings.constant(is_constant(maps) & ~broken, method, "everything is masked")

@@ -1,4 +1,4 @@
-"""How a metric is declared: its signature and documentation, what it runs, what it returns."""
+"""Declares a metric from its signature, its documentation, a computation and a result type."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Declared:
     signature: inspect.Signature
 
     def evaluate(self, *args: Any, **kwargs: Any) -> tuple[Any, Findings]:
-        """What the metric returns, and the findings, which are not warned of."""
+        """The result of the metric, and the findings without warnings."""
         try:
             arguments = self.signature.bind(*args, **kwargs)
         except TypeError as error:
@@ -91,12 +91,12 @@ Declaration = Callable[
 def metric(
     run: Callable[..., Sequence[Found]], result: Callable[[Found], Result]
 ) -> Callable[[Declaration[Options]], Metric[Options, Result]]:
-    """Turns a function that has a signature and a docstring, and no body, into a metric.
+    """Turns a function with a signature and a docstring, but no body, into a metric.
 
     Args:
-        run: Gets the ``MetricCall`` and, by name, the arguments that not all metrics have. Returns
-            what it found for each method, in the order of ``call.methods``.
-        result: From what was found for one method to what the metric returns for it.
+        run: Receives the ``MetricCall`` and, by name, the arguments that not all metrics have.
+            Returns its findings for each method, in the order of ``call.methods``.
+        result: From the findings for one method to the result of the metric.
     """
 
     def decorate(declaration: Declaration[Options]) -> Metric[Options, Result]:
@@ -115,8 +115,8 @@ def bound(
 
     Args:
         declaration: A function with a signature and a docstring.
-        call_type: Takes the name of the metric and all its arguments, and has ``options`` (those
-            that ``run`` gets) and ``findings``.
+        call_type: Accepts the name of the metric and all its arguments, and has ``options`` (those
+            for ``run``) and ``findings``.
         run: As for ``metric``.
         result: As for ``metric``.
     """

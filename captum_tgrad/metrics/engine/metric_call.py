@@ -37,18 +37,18 @@ Attributions = Tensor | tuple[Tensor | None, ...]
 
 
 class MetricCall:
-    """The arguments that all metrics have, checked, and what all metrics do with them.
+    """The checked arguments that all metrics have, and their common computations.
 
     Args:
         name: The name of the metric.
-        forward_func: This and what follows are documented at ``insertion_deletion``.
+        forward_func: For this and the following arguments, see ``insertion_deletion``.
         options: The arguments that not all metrics have.
 
     Attributes:
         inputs: The inputs as a tuple, without gradient.
         channel_dims: The channel dimension of each input; None if all its dimensions are spatial.
         methods: The attributions of each method, by their name in error messages.
-        frozen: Which inputs are not to be changed.
+        frozen: Which inputs are kept unchanged.
         scorer: Scores examples.
         findings: Collects the warnings of this call.
     """
@@ -95,7 +95,7 @@ class MetricCall:
         """The importance of the features, and which samples have NaN or inf in it.
 
         Raises:
-            ValueError: As ``importance_maps``, or there is NaN or inf and it is not to be omitted.
+            ValueError: As ``importance_maps``, or there is NaN or inf and it may not be omitted.
         """
         if method not in self._maps:
             self._maps[method] = importance_maps(
@@ -111,7 +111,7 @@ class MetricCall:
         return maps, not_finite(maps)
 
     def check_finite(self, tensors: Sequence[Tensor], name: str) -> None:
-        """Raises ValueError if a sample holds NaN or inf that is not to be omitted."""
+        """Raises ValueError if a sample holds NaN or inf that may not be omitted."""
         if self.nan_policy == "raise":
             for tensor in tensors:
                 check_finite(tensor, name)
@@ -120,8 +120,8 @@ class MetricCall:
         """Raises ValueError unless the scores of all samples are finite or may be omitted."""
         if self.nan_policy == "raise" and not bool(finite.all()):
             raise ValueError(
-                f"forward_func or score gave NaN or inf for sample {listed(~finite)} of {method}."
-                " Pass nan_policy='omit' to get NaN for these samples."
+                f"forward_func or score returned NaN or inf for sample {listed(~finite)} of"
+                f" {method}. Pass nan_policy='omit' to get NaN for these samples."
             )
 
     @contextmanager
@@ -144,7 +144,7 @@ class MetricCall:
             bar.update(total - buffer.scored)
 
     def protocol(self, metric: str, baseline: Any, **own: Any) -> dict[str, Any]:
-        """How the numbers were made, of plain strings, numbers, lists and dicts."""
+        """How the numbers were computed, as plain strings, numbers, lists and dicts."""
         dims = self.channel_dims
         # Only where it is not 1: protocols written before there was a choice stay equal.
         elsewhere = {"channel_dim": dims[0] if len(dims) == 1 else list(dims)}

@@ -1,4 +1,4 @@
-"""Patches of places that are ranked and replaced as a whole."""
+"""Patches that are ranked and replaced as a whole."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from captum_tgrad.metrics.engine.importance import Maps
 
 @dataclass(frozen=True)
 class Patches:
-    """Which patch every feature of all inputs together is in, ``(features,)``."""
+    """The patch of every feature of all inputs together, ``(features,)``."""
 
     of_feature: Tensor
 
@@ -24,7 +24,7 @@ class Patches:
         return self.of_feature.bincount()
 
     def means(self, importance: Tensor) -> Tensor:
-        """The mean importance in each patch, ``(N, patches)``, of that of features."""
+        """The mean importance of the features in each patch, ``(N, patches)``."""
         sizes = self.sizes
         # In float64, and equal values exactly: rounding of sums would break ties.
         values, patch = wide(importance), self.of_feature.expand_as(importance)
@@ -50,7 +50,7 @@ class Patches:
 
 
 def patches_of(maps: Maps, size: int) -> Patches:
-    """The patches of a grid over each map, ``size`` places a side; fewer at the far borders."""
+    """The patches of a grid over each map, ``size`` pixels a side; smaller at the far borders."""
     found, first = [], 0
     for each in maps:
         if each is None:

@@ -1,4 +1,4 @@
-"""The order in which features are replaced, and how many of them at each point of a curve."""
+"""The order in which features are replaced, and their number at each point of a curve."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ Ties = Literal["stable", "group"]
 
 @dataclass(frozen=True)
 class InputOrder:
-    """The part of one input.
+    """The order of the features of one input.
 
     Attributes:
         order: Its features from the most to the least important, ``(N, features of the input)``.
-        counts: How many of them are replaced at each point, ``(N, points)``.
+        counts: The number of replaced features at each point, ``(N, points)``.
     """
 
     order: Tensor
@@ -29,15 +29,15 @@ class InputOrder:
 
 @dataclass(frozen=True)
 class Ranking:
-    """Which features go when.
+    """The order in which features are replaced.
 
     Attributes:
         inputs: The order of each input; None for a frozen input.
         counts: How many features of all inputs together are replaced at each point, ``(N,
             points)``, from 0 to all.
-        tied_share: The share of features whose importance another feature shares, ``(N,)``.
-        arbitrary_share: The share of features in groups of equal ones that are larger than a step,
-            ``(N,)``: in ``ties="stable"``, their order is the raster's and shows in the curve.
+        tied_share: The share of features whose importance equals that of another, ``(N,)``.
+        arbitrary_share: The share of features in groups of ties larger than a step, ``(N,)``: with
+            ``ties="stable"``, their raster order affects the curve.
     """
 
     inputs: tuple[InputOrder | None, ...]
@@ -59,21 +59,21 @@ def rank(maps: Maps, n_steps: int, ties: Ties, patch_size: int | None = None) ->
     """Ranks the features of all inputs together.
 
     Point j of the curve replaces ``floor(j * features / n_steps)`` features, so the first and
-    the last point are always there; with more steps than features, every feature is a step.
+    the last point are always included; with more steps than features, every feature is a step.
 
-    With ``ties="stable"``, features of equal importance go in raster order, input by input. With
-    ``ties="group"``, each count is moved to the nearest end of a group of equal features (the
-    lower one where both are as near): a group is replaced as a whole, the curve crosses it on a
-    straight line, and no order inside the group can matter.
+    With ``ties="stable"``, features of equal importance are replaced in raster order, input by
+    input. With ``ties="group"``, each count is moved to the nearest end of a group of equal
+    features (the lower one if both are equally near): a group is replaced as a whole, the curve
+    crosses it on a straight line, and the order inside the group does not matter.
 
-    With a ``patch_size``, what is ranked, counted and replaced as a whole is a patch of the grid
-    that begins in the first corner, by the mean importance of the features in it.
+    With a ``patch_size``, patches of a grid that starts in the first corner are ranked by the mean
+    importance of their features, counted and replaced as a whole.
 
     Args:
         maps: The importance of the features, ``(N, *spatial)`` for each input or None.
         n_steps: The number of steps.
         ties: ``"stable"`` or ``"group"``.
-        patch_size: How many places a side a patch has; None: every feature is one.
+        patch_size: The side of a patch; None: every feature alone.
 
     Returns:
         The ranking, on the device of the maps.

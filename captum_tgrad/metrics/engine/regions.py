@@ -1,4 +1,4 @@
-"""Where the object is: masks, or boxes in pixels, as boolean masks."""
+"""Converts regions of objects, masks or boxes in pixels, to boolean masks."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ _BEYOND = 1.0
 
 
 def as_masks(regions: Any, samples: int, size: tuple[int, int], device: torch.device) -> Tensor:
-    """The places of every sample that are in its region, ``(N, H, W)``, bool.
+    """The mask of the region of every sample, ``(N, H, W)``, bool.
 
     A pixel is in a box if its center is: in column j, if ``x0 <= j + 0.5 < x1``.
 
     Args:
         regions: As ``Regions``.
-        samples: How many samples there are.
+        samples: The number of samples.
         size: Height and width of the images.
-        device: Where the masks are needed.
+        device: The device of the masks.
 
     Raises:
-        TypeError: They are no tensors or numbers.
+        TypeError: They are not tensors or numbers.
         ValueError: Their number, shape, size or values do not fit.
     """
     if isinstance(regions, Tensor) and regions.dim() in (3, 4):
@@ -64,15 +64,15 @@ def _checked_masks(masks: Tensor, samples: int, size: tuple[int, int]) -> Tensor
     wanted = (samples, *size)
     if shape not in (wanted, (samples, 1, *size)):
         raise ValueError(
-            f"regions has shape {shape}; masks of these attributions have shape {wanted}, or"
+            f"regions has shape {shape}; masks of these attributions must have shape {wanted} or"
             f" {(samples, 1, *size)}."
         )
     inside = masks.detach() != 0
     if not bool((inside == masks.detach()).all()):
         other = masks.detach()[inside != masks.detach()].flatten()[0]
         raise ValueError(
-            f"regions holds {float(other):g}: a mask is True or 1 in its region and False or 0"
-            " elsewhere. Pass regions == label for the places of one label."
+            f"regions holds {float(other):g}: a mask must be True or 1 in its region and False or 0"
+            " elsewhere. Pass regions == label for one label of a label map."
         )
     return inside.reshape(wanted)
 
@@ -96,7 +96,7 @@ def checked_boxes(boxes: Any, size: tuple[int, int], name: str) -> Tensor:
     of_size = f"height {size[0]} and width {size[1]}"
     for wrong, what in (
         (~torch.isfinite(found).all(1), "is not finite"),
-        ((x0 > x1) | (y0 > y1), "ends before it starts: give (x0, y0, x1, y1)"),
+        ((x0 > x1) | (y0 > y1), "ends before it starts: pass (x0, y0, x1, y1)"),
         (outside, f"is not in an image of {of_size}: boxes are in its pixels"),
     ):
         if bool(wrong.any()):

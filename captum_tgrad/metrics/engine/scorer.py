@@ -23,14 +23,14 @@ class Scorer:
 
     Args:
         forward_func: The model.
-        additional_forward_args: Its further arguments. Tensors whose first dimension counts the
-            samples are selected along it, as captum does; the rest is passed as it is.
-        target: The output to score, in any of captum's forms. None: the only output, or the class
-            that ``run_clean`` found.
-        score: ``"softmax"``, ``"logit"`` or a callable. Of a model that returns probabilities
-            (not negative, with a sum of 1 for each clean example), ``"softmax"`` takes them as they
-            are. Logits of which this is true, as it may be of a single example, look the same: pass
-            a callable that takes their softmax.
+        additional_forward_args: Its additional arguments. Tensors whose first dimension is the
+            batch are indexed along it, as in Captum; others are passed unchanged.
+        target: The output to score, in any of Captum's forms. None: the only output, or the class
+            that ``run_clean`` predicts.
+        score: ``"softmax"``, ``"logit"`` or a callable. For a model that returns probabilities
+            (non-negative, with a sum of 1 for each clean example), ``"softmax"`` uses them
+            unchanged. The logits of a single example may look the same: then pass a callable that
+            computes their softmax.
         samples: The number of samples of the batch.
 
     Raises:
@@ -54,7 +54,7 @@ class Scorer:
             isinstance(target, list) or (isinstance(target, Tensor) and target.numel() > 1)
         ) and len(target) != samples:
             raise ValueError(
-                f"target has {len(target)} entries for {samples} samples. Give one for each, or"
+                f"target has {len(target)} entries for {samples} samples. Pass one for each, or"
                 " an int for all."
             )
         self._forward_func = forward_func
@@ -68,13 +68,11 @@ class Scorer:
         self.target_name = "given"
 
     def run_clean(self, examples: tuple[Tensor, ...], samples: Sequence[int]) -> Tensor:
-        """What ``score_clean`` makes scores of, for unperturbed examples.
-
-        Where no target was given, their class becomes the target.
+        """Runs unperturbed examples; without a target, their predicted class becomes the target.
 
         Args:
             examples: For each input of the model, ``(examples, ...)``.
-            samples: Which sample of the batch each of them is.
+            samples: The sample index of each example.
 
         Returns:
             The scores, ``(examples,)``, or the outputs for ``"softmax"``: whether they are
@@ -114,8 +112,8 @@ class Scorer:
             return outputs
         if outputs.dim() == 0 or outputs.shape[0] != len(samples):
             raise ValueError(
-                f"forward_func returned a tensor of shape {tuple(outputs.shape)} for"
-                f" {len(samples)} examples; its first dimension must count them."
+                f"forward_func returned shape {tuple(outputs.shape)} for {len(samples)} examples;"
+                " its first dimension must be the batch."
             )
         return outputs
 
@@ -145,8 +143,8 @@ class Scorer:
             return at_least_float32(scores)
         if not isinstance(outputs, Tensor):
             raise TypeError(
-                f"forward_func returned a {type(outputs).__name__}, not a tensor. Pass a function"
-                " that returns one number per sample and class, or a score that takes this."
+                f"forward_func must return a tensor, got {type(outputs).__name__}. Pass a function"
+                " that returns one number per sample and class, or a score that accepts this."
             )
         outputs = at_least_float32(outputs)
         if not self._checked:
@@ -170,7 +168,7 @@ class Scorer:
 
 
 def _are_probabilities(outputs: Any) -> bool:
-    """Whether a model ends in a softmax: another one would flatten its scores."""
+    """Whether a model ends in a softmax: a second one would flatten its scores."""
     if not isinstance(outputs, Tensor) or outputs.dim() != 2 or outputs.shape[1] < 2:
         return False
     outputs = outputs[outputs.isfinite().all(1)]  # others may be left out
@@ -187,10 +185,10 @@ def _check_classes(outputs: Tensor) -> None:
     """Refuses outputs with an unknown class dimension."""
     if outputs.dim() > 2:
         raise ValueError(
-            f"forward_func returned a tensor of shape {tuple(outputs.shape)}, and score='softmax'"
-            " does not know which dimension counts the classes. Pass score='logit', or take the"
-            " softmax yourself: forward_func=lambda x: model(x).softmax(1) with score='logit', if"
-            " dimension 1 counts them."
+            f"forward_func returned shape {tuple(outputs.shape)}, whose class dimension is unknown"
+            " to score='softmax'. Pass score='logit', or compute the softmax yourself:"
+            " forward_func=lambda x: model(x).softmax(1) with score='logit', if dimension 1 is that"
+            " of the classes."
         )
 
 

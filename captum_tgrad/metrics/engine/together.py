@@ -1,4 +1,4 @@
-"""Several metrics of the same maps, which share all that they have in common."""
+"""Computes several metrics of the same maps, and their common scores once."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def together(
         arguments: The other arguments that all metrics have.
 
     Returns:
-        For each metric, its result for each method; and the findings, which are not warned of.
+        For each metric, its result for each method; and the findings without warnings.
     """
     calls: dict[tuple[str, ...], MetricCall] = {}
     found: dict[tuple[Any, ...], Any] = {}

@@ -1,1 +1,1 @@
-"""A page on which a person walks through an explanation, term by term."""
+"""A page to walk through an explanation term by term."""

@@ -35,34 +35,35 @@ def walkthrough_page(
     mean: Numbers | None = None,
     std: Numbers | None = None,
 ) -> str:
-    """A page on which a person walks through a T-Grad explanation, in one HTML file.
+    """A page to walk through a T-Grad explanation term by term, in one HTML file.
 
-    It shows the photo with the map over it, and a bar for each term in forward order. A bar shows
-    its term's map; a film goes through them; a place on the photo has its terms. It needs no server
-    and no network, and without JavaScript it is a still image with all numbers.
+    It shows the photo with the map over it, and a bar for each term in forward order. Selecting a
+    bar shows the term's map; an animation plays all terms; clicking the photo lists the terms at
+    that position. It needs no server or network. Without JavaScript, it shows a still image and all
+    numbers.
 
-    Scores, sums and shares are those of the decomposition. Maps are stored in a byte a cell, at
-    their own resolution but with at most 224 cells a side, and the page says so.
+    Scores, sums and shares are those of the decomposition. Maps are stored with one byte per cell,
+    at their own resolution but with at most 224 cells a side, as the page states.
 
     Source: Tran, Mai, Le and Le, "T-Grad", eq. 6 and 8, and Fig. 2.
 
     Args:
-        views: What the page can be switched to; the first is shown first.
-        images: What was explained, ``(N, C, H, W)``, or ``(C, H, W)`` for one, or images of
-            Pillow, which may be sharper than the input; see ``as_images``.
-        sample: Which of the batch.
-        title: Of the page.
-        about: A sentence below it, such as the model and the file.
-        mean: What was subtracted of each channel when the images were normalized.
-        std: What each channel was divided by.
+        views: The views of the page; the first is shown first.
+        images: The explained images, ``(N, C, H, W)``, or ``(C, H, W)`` for one, or Pillow images,
+            which may have a higher resolution than the input; see ``as_images``.
+        sample: The index of the sample in the batch.
+        title: The title of the page.
+        about: A subtitle, such as the model and the file.
+        mean: Per-channel mean used for normalization.
+        std: Per-channel standard deviation used for normalization.
 
     Returns:
         The HTML.
 
     Raises:
-        TypeError: An argument is of the wrong kind.
-        ValueError: There is no view or no such sample, the views are of different inputs, or the
-            number of images is not that of the samples.
+        TypeError: An argument has the wrong type.
+        ValueError: ``views`` is empty, ``sample`` is out of range, the views have different inputs,
+            or the number of images is not that of the samples.
 
     Example:
         >>> import torch
@@ -137,7 +138,7 @@ def _row(term: Mapping[str, Any]) -> str:
         name=escape(term["name"]),
         score=signed(term["score"]),
         share=f"{term['shares']['for']:.1%}",
-        resolution=escape(term["resolution"] or "no place"),
+        resolution=escape(term["resolution"] or "no position"),
     )
 
 

@@ -1,4 +1,4 @@
-"""What a page can be switched to: one output and its terms."""
+"""A view of a page: one output and its terms."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ class View:
     """An output that a page explains.
 
     Attributes:
-        name: What the switch says, such as ``"espresso"``.
-        decomposition: The terms of the output, of one image input.
-        output: What the output is, such as ``"the logit of espresso"``.
-        speaks_for: What positive evidence says, such as ``"for espresso"``.
-        speaks_against: What negative evidence says.
+        name: The label of the view, such as ``"espresso"``.
+        decomposition: The terms of the output, for one image input.
+        output: A name for the output, such as ``"the logit of espresso"``.
+        speaks_for: The label of positive evidence, such as ``"for espresso"``.
+        speaks_against: The label of negative evidence.
     """
 
     name: str
@@ -28,18 +28,18 @@ class View:
 
 
 def check_views(views: Sequence[View], sample: int) -> tuple[int, int]:
-    """Makes sure that a page can be made of them.
+    """Checks the views of a page.
 
     Returns:
         Height and width of the input.
 
     Raises:
-        TypeError: One of them is no ``View``, or has no decomposition.
-        ValueError: There are none, they are of different inputs or of no images, there is no such
-            sample, or a score is not finite.
+        TypeError: One of them is not a ``View`` with a decomposition.
+        ValueError: ``views`` is empty, they have different inputs or inputs other than images,
+            ``sample`` is out of range, or a score is not finite.
     """
     if not views:
-        raise ValueError("views is empty: give at least one")
+        raise ValueError("views is empty: pass at least one")
     sizes = set()
     for view in views:
         if not isinstance(view, View) or not isinstance(view.decomposition, Decomposition):
@@ -49,11 +49,11 @@ def check_views(views: Sequence[View], sample: int) -> tuple[int, int]:
         shape = view.decomposition.inputs[0].positive.shape
         if len(shape) != 4 or len(view.decomposition.inputs) != 1:
             raise ValueError(
-                f"the view {view.name!r} explains {len(view.decomposition.inputs)} inputs with maps"
-                f" of shape {tuple(shape)}: a page shows one input of images (N, C, H, W)"
+                f"view {view.name!r} explains {len(view.decomposition.inputs)} inputs with maps of"
+                f" shape {tuple(shape)}: a page supports one input of images (N, C, H, W)"
             )
         if not 0 <= sample < shape[0]:
-            raise ValueError(f"sample is {sample}: there are {shape[0]} samples, counted from 0")
+            raise ValueError(f"sample {sample} is out of range: pass 0 to {shape[0] - 1}")
         if not all(bool(term.score[sample].isfinite()) for term in view.decomposition):
             raise ValueError(f"the view {view.name!r} has scores that are not finite")
         sizes.add((shape[2], shape[3]))

@@ -86,7 +86,7 @@ def test_all_controls_have_names(page):
     ("change", "message"),
     [
         ({"views": []}, "views is empty"),
-        ({"sample": 1}, "sample is 1"),
+        ({"sample": 1}, "sample 1 is out of range"),
         ({"images": images(2)}, "2 images for 1 samples"),
     ],
 )

@@ -69,9 +69,9 @@ function termParts(view, index) {
     + `${view.sides.against} ${signed(term.evidence.against).slice(1)}. `;
   const place = term.resolution
     ? `Its map has ${term.resolution.replace(" x ", " \u00d7 ")} cells.`
-    : "It has no place on the photo and is spread evenly.";
+    : "It has no position on the photo and is spread evenly.";
   const lost = term.resolution && term.placed < 0.9995
-    ? ` ${percent(1 - term.placed)} of its evidence has no place and is spread evenly.` : "";
+    ? ` ${percent(1 - term.placed)} of its evidence has no position and is spread evenly.` : "";
   return [heading, listOf(facts), element("p", "", evidence + place + lost)];
 }
 

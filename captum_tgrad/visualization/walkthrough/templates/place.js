@@ -31,7 +31,7 @@ function showPlace() {
   box.replaceChildren();
   markBars(null);
   if (state.pin === null) {
-    box.append(element("p", "hint", "Click the photo: which terms speak there?"));
+    box.append(element("p", "hint", "Click the photo to list the terms there."));
     return;
   }
   pin.style.left = `${100 * (state.pin[0] + 0.5) / width}%`;
@@ -59,7 +59,7 @@ function headingOf(view, found) {
   }
   const mean = view.sums[state.side] / (width * height);
   const times = mean ? (Math.abs(value) / mean).toFixed(1) : "0";
-  heading.textContent = `At the pin, the map is ${times} times its mean. Of it:`;
+  heading.textContent = `At the pin, the map is ${times} times its mean. Shares:`;
   return heading;
 }
 
