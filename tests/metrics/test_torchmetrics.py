@@ -117,12 +117,12 @@ def test_a_wrong_reduction():
 
 def test_what_belongs_to_update():
     for name in ("target", "inputs", "attributions"):
-        with pytest.raises(TypeError, match=f"AverageDrop takes no argument '{name}': pass it to "):
+        with pytest.raises(TypeError, match=f"AverageDrop has no argument '{name}': pass it to "):
             _metric("AverageDrop", **{name: 1})
     for name in ("regions", "attributions"):
-        with pytest.raises(TypeError, match=f"PointingGame takes no argument '{name}': pass it to"):
+        with pytest.raises(TypeError, match=f"PointingGame has no argument '{name}': pass it to"):
             classes.PointingGame(**{name: 1})
-    with pytest.raises(TypeError, match="takes no argument 'size_': did you mean size"):
+    with pytest.raises(TypeError, match="has no argument 'size_': did you mean size"):
         classes.PointingGame(size_=(3, 4))
 
 

@@ -237,7 +237,9 @@ def mixed(claim: Coordinates, dims: Iterable[int], axis: Axis) -> list[Coordinat
         gaps = (low[..., 1:] - high[..., :-1]).nan_to_num(0, posinf=0).clamp_min(0)
         gap, place = gaps.max(-1)
         size = hull[1] - hull[0]
-        apart = gap > torch.where((gaps > 1e-6).sum(-1) == 1, 1e-6, size / 2)
+        # Where there is one gap, a missing cell is enough.
+        width = float(claim.cells[:, 1].min()) * (1 - 1e-6)
+        apart = gap > torch.where((gaps > 1e-6).sum(-1) == 1, width, size / 2)
         outside = gap.where(apart, 0)
         scattered = (size > 0) & (gaps.sum(-1) - outside > (size - outside) / 2)
         # Every n-th element of the whole axis, as in grid attention, has no place by nature.
