@@ -64,9 +64,13 @@ class Samples:
 
         Raises:
             TypeError: It is no tensor, or the label no integer.
-            ValueError: It is no image of finite floats; or as the data set raises.
+            ValueError: It cannot be loaded, or is no image of finite floats.
         """
-        item = self._dataset[index]
+        try:
+            item = self._dataset[index]
+        # A user's data set and the decoders of image files may raise anything.
+        except Exception as error:
+            raise ValueError(str(error) or type(error).__name__) from error
         image, label = item if isinstance(item, (tuple, list)) and len(item) == 2 else (item, None)
         if isinstance(image, (tuple, list)) and len(image) == 1:  # a TensorDataset
             image = image[0]
@@ -125,7 +129,7 @@ class Samples:
             return self._dataset.labels[index]
         try:
             return self[index][1]
-        except (OSError, ValueError):
+        except ValueError:
             return None
 
 

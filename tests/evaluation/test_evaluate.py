@@ -6,6 +6,7 @@ import time
 
 import pytest
 import torch
+from PIL.Image import DecompressionBombError
 
 from captum_tgrad.evaluation import METHODS, Method, evaluate
 from captum_tgrad.evaluation.methods.method import image_seed
@@ -229,6 +230,37 @@ def test_images_that_cannot_be_loaded_or_scored_are_skipped():
     inputs[1] *= 3e37  # overflows in the model
     found = evaluate(network(), inputs, ["random"], **FAST)
     assert [each["reason"] for each in found.skipped] == ["the model returned NaN or inf"]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("no such frame"),
+        DecompressionBombError("too many pixels"),
+        SyntaxError("not a TIFF file"),
+        MemoryError(),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_whatever_a_data_set_raises_skips_one_image(error, tmp_path):
+    class Damaged:
+        def __len__(self):
+            return 3
+
+        def __getitem__(self, index):
+            if index == 0:
+                raise error
+            return images(3)[index], index
+
+    found = evaluate(network(), Damaged(), ["random"], tmp_path, target="label", **FAST)
+    assert [record["image"] for record in found.records] == ["1", "2"]
+    reason = str(error) or "MemoryError"
+    assert found.skipped == [{"image": "0", "method": None, "reason": reason}]
+    # Also where its label and its digest are looked up.
+    again = evaluate(
+        network(), Damaged(), ["random"], tmp_path, target="label", resume=True, **FAST
+    )
+    assert again.skipped == found.skipped
 
 
 def test_an_image_that_the_model_cannot_take_is_skipped(tmp_path):

@@ -121,8 +121,8 @@ class Run:
             name = self._samples.names[index]
             try:
                 tensor, label = self._samples[index]
-            except (OSError, ValueError, MemoryError) as error:
-                self._files.skip(name, None, str(error) or "it does not fit into memory")
+            except ValueError as error:
+                self._files.skip(name, None, str(error))
                 self._done += 1
                 bar.update(STEPS * len(lacking[name]))
                 continue
