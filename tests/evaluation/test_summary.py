@@ -8,7 +8,7 @@ import scipy.stats
 
 from captum_tgrad.evaluation.report.bootstrap import bootstrap_means
 from captum_tgrad.evaluation.report.summary import COLUMNS, summarize
-from captum_tgrad.evaluation.report.table import markdown
+from captum_tgrad.evaluation.report.table import markdown, table_of
 from captum_tgrad.evaluation.storage.records import KEYS, METRICS
 from captum_tgrad.metrics.registry import NUMBERS
 from captum_tgrad.visualization.evaluation_figures import metrics_figure, seconds_figure
@@ -121,6 +121,14 @@ def test_the_table_counts_the_images_that_both_methods_have():
         "| DeepLIFT": "1 |",
     }
     assert counts[1] == {"| Method": "Images |", "| Vanilla Gradient": "2 |", "| DeepLIFT": "0 |"}
+
+
+def test_means_over_other_images_are_not_the_best():
+    # On the image that both have, T-Grad is better.
+    records = [*_records("t_grad", [0.9, 0.1]), *_records("saliency", [0.8])]
+    assert table_of(summarize(records, [], TITLES, {})).best["Insertion \N{UPWARDS ARROW}"] == []
+    records = [*_records("t_grad", [0.9, 0.1]), *_records("saliency", [0.8, 0.1])]
+    assert table_of(summarize(records, [], TITLES, {})).best["Insertion \N{UPWARDS ARROW}"] == [0]
 
 
 def test_an_evaluation_without_any_record_has_a_table():

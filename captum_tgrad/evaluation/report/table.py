@@ -152,13 +152,11 @@ def _row(
 
 
 def _best(shown: list[Mapping[str, Any]], column: str) -> list[int]:
-    """The numbers of the rows with the best mean; none where all are alike."""
-    means = {
-        number: each[column]["mean"]
-        for number, each in enumerate(shown)
-        if each["images"] and each[column]["mean"] is not None
-    }
-    if len(set(means.values())) < 2:
+    """The numbers of the rows with the best mean; none where all are alike or images differ."""
+    cells = {number: each[column] for number, each in enumerate(shown) if each["images"]}
+    means = {n: cell["mean"] for n, cell in cells.items() if cell["mean"] is not None}
+    counts = {cells[number]["images"] for number in means}
+    if len(set(means.values())) < 2 or len(counts) > 1:
         return []
     best = (max if ALL_NUMBERS[column].higher_is_better else min)(means.values())
     return [number for number, mean in means.items() if mean == best]
