@@ -18,7 +18,8 @@ def verdict(summary: Summary) -> str:
     """Which methods T-Grad is ahead of, behind, or cannot be told apart from.
 
     It goes by the 95% intervals of the paired differences in Insertion - Deletion: a method is
-    ahead where its interval does not hold 0. The intervals are not corrected for their number.
+    ahead where its interval does not hold 0. The intervals are not corrected for their number. The
+    images are those of the method that shares the fewest with T-Grad.
 
     Args:
         summary: As from ``summarize``.
@@ -26,8 +27,9 @@ def verdict(summary: Summary) -> str:
     Returns:
         One sentence, or two where there are too few images or methods for a verdict.
     """
-    images = summary["images"]
     ran = {name: each for name, each in summary["methods"].items() if each["images"]}
+    paired = [each["minus_t_grad"][_COLUMN] for each in ran.values() if each["minus_t_grad"]]
+    images = min((cell["images"] for cell in paired), default=summary["images"])
     if images < FEWEST_IMAGES:
         few = "One image says" if images == 1 else f"{images or 'No'} images say"
         return f"{few} little about which method is better. Compare them on more."
@@ -37,9 +39,7 @@ def verdict(summary: Summary) -> str:
     ahead, behind, alike = [], [], []
     for each in ran.values():
         cell = each["minus_t_grad"][_COLUMN]
-        if cell["images"] < FEWEST_IMAGES:
-            alike.append(each["title"])
-        elif cell["high"] < 0:
+        if cell["high"] < 0:
             ahead.append(each["title"])
         elif cell["low"] > 0:
             behind.append(each["title"])
