@@ -266,7 +266,7 @@ def test_whatever_a_data_set_raises_skips_one_image(error, tmp_path):
 def test_an_image_that_the_model_cannot_take_is_skipped(tmp_path):
     dataset = [*images(2), images(1)[0, :1], images(1, seed=1)[0]]
     found = evaluate(network(), dataset, ["random"], tmp_path, **FAST)
-    assert [record["image"] for record in read_records(tmp_path)] == ["0", "1", "3"]
+    assert {record["image"] for record in read_records(tmp_path)} == {"0", "1", "3"}
     (skipped,) = found.skipped
     assert (skipped["image"], skipped["method"]) == ("2", None)
     assert "the model cannot take it: RuntimeError: " in skipped["reason"]

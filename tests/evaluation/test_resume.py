@@ -93,8 +93,9 @@ def test_finished_work_is_not_done_again(tmp_path):
     before = (tmp_path / "records.jsonl").read_bytes()
     calls.clear()
     found = evaluate(network(), images(4), [method, "random"], tmp_path, resume=True, **FAST)
-    # One and two that do not count, then the two images that are new, and three for the report.
-    assert calls == [1, 2, 2, 1, 1, 1]
+    # One and its batch that do not count, then the two images that are new, each in a batch with
+    # one that is not, and three for the report.
+    assert calls == [1, 1, 1, 1, 1, 1, 1]
     assert (tmp_path / "records.jsonl").read_bytes().startswith(before)
     assert found.summary["methods"]["counting"]["images"] == 4
 

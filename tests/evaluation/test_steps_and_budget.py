@@ -9,6 +9,8 @@ from torch import nn
 from captum_tgrad.cli.main import main
 from captum_tgrad.cli.options import duration
 from captum_tgrad.evaluation import evaluate
+from captum_tgrad.evaluation.storage.records import read_lines
+from captum_tgrad.evaluation.workers import Workers
 from captum_tgrad.metrics import insertion_deletion
 
 torch.manual_seed(0)
@@ -75,6 +77,20 @@ def test_a_budget_ends_after_a_batch_of_images_in_a_random_order(tmp_path):
         others = _evaluate(budget=1e-6, batch_size=3, seed=seed).records
         assert ({int(record["image"]) for record in others} == set(images)) == (seed == 0)
     assert _evaluate(out=tmp_path, batch_size=3, resume=True).summary["images"] == 12
+
+
+@pytest.mark.parametrize("budget", [None, 1e9])
+def test_processes_take_images_in_a_random_order(budget, tmp_path, monkeypatch):
+    shares = []
+    for rank in (0, 1):
+        monkeypatch.setattr(Workers, "share", lambda self, items, rank=rank: items[rank::2])
+        _evaluate(["random"], budget=budget, out=tmp_path / str(rank))
+        written = read_lines(tmp_path / str(rank) / "records.jsonl")
+        shares.append([int(record["image"]) for record in written])
+        assert shares[rank] != sorted(shares[rank])
+    assert sorted(shares[0] + shares[1]) == list(range(12))
+    # They do not begin with images that are next to each other.
+    assert {image // 2 for image in shares[0][:3]} != {image // 2 for image in shares[1][:3]}
 
 
 def test_numbers_of_a_budget_are_those_of_the_whole():

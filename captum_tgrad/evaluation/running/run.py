@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -93,16 +92,12 @@ class Run:
         Args:
             work: The numbers of images, and the methods that each still lacks.
             bar: Is told of every map that is made, and of every one that is scored.
-            budget: After how many seconds no further batch is begun; the images are then taken in
-                a random order, so that those that are done stand for all. None: all are done.
+            budget: After how many seconds no further batch is begun. None: all are done.
         """
         lacking = {self._samples.names[index]: methods for index, methods in work}
-        indices = [index for index, _ in work]
-        if budget is not None:
-            random.Random(self._settings.seed).shuffle(indices)
         start = time.monotonic()
         self._done, self._count = 0, len(work)
-        for batch in self._batches(indices, lacking, bar):
+        for batch in self._batches([index for index, _ in work], lacking, bar):
             inputs = in_fast_format(torch.stack([each.tensor for each in batch]).to(self._device))
             self._batch(batch, inputs, lacking, bar)
             if budget is not None and time.monotonic() - start > budget:
