@@ -58,8 +58,9 @@ def add_evaluate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--budget",
         type=duration,
         metavar="TIME",
-        help="stop after such a time, as in 90s, 30m or 2h; images are always taken in random"
-        " order, so that the table is valid whenever it ends (--resume goes on)",
+        help="stop after such a time, as in 90s, 30m or 2h, without the time to load the network"
+        " and to write the report; images are always taken in random order, so that the table is"
+        " valid whenever it ends (--resume goes on)",
     )
     _add_protocol(parser)
     parser.add_argument(

@@ -130,8 +130,10 @@ def evaluate(
             first image of the batch.
         black: The model's input for a black image, ``(C, H, W)`` or a number. None: computed for a
             classifier; 0 for a bare model.
-        budget: Seconds to spend: no batch begins after this time. Images are taken in a random
-            order, so that those that are done are a random sample. None: all images.
+        budget: Seconds to spend: no image is loaded or scored after this time, except that of a
+            batch that was explained, one is scored. Preparing, such as the digest of the weights,
+            and the report do not count. Images are taken in a random order, so that those that are
+            done are a random sample. None: all images.
         regions: The object's region by image name: a boolean mask ``(H, W)``, or boxes
             ``(boxes, 4)`` as for ``pointing_game``, in pixels of the model's input. Records and
             tables then have the localization metrics of these images too.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -83,6 +84,7 @@ class Run:
         self._forward = Halving(settings.batch_size)
         self.refused: RuntimeError | None = None
         self._done = self._count = 0
+        self._deadline = math.inf
 
     def __call__(
         self, work: Sequence[tuple[int, Sequence[str]]], bar: Bar, budget: float | None = None
@@ -92,16 +94,15 @@ class Run:
         Args:
             work: The numbers of images, and the methods that each still lacks.
             bar: Is told of every map that is made, and of every one that is scored.
-            budget: After how many seconds no further batch is begun. None: all are done.
+            budget: After how many seconds no further image is loaded or scored; of a batch that was
+                explained, one is. None: all are done.
         """
         lacking = {self._samples.names[index]: methods for index, methods in work}
-        start = time.monotonic()
+        self._deadline = time.monotonic() + (math.inf if budget is None else budget)
         self._done, self._count = 0, len(work)
         for batch in self._batches([index for index, _ in work], lacking, bar):
             inputs = in_fast_format(torch.stack([each.tensor for each in batch]).to(self._device))
             self._batch(batch, inputs, lacking, bar)
-            if budget is not None and time.monotonic() - start > budget:
-                break
         for name, method in self._methods.items():
             if method.gave_up is not None:
                 self._files.skip(None, name, method.gave_up)
@@ -113,6 +114,8 @@ class Run:
         """Loads images, equally large ones together; skips what cannot be loaded."""
         batch: list[_Loaded] = []
         for index in indices:
+            if time.monotonic() > self._deadline:
+                return
             name = self._samples.names[index]
             try:
                 tensor, label = self._samples[index]
@@ -154,6 +157,8 @@ class Run:
             self._score(each, inputs[one], target[one], explained[index])
             self._done += 1
             bar.update(len(lacking[each.name]))
+            if time.monotonic() > self._deadline:
+                return
 
     def _targets(self, batch: Sequence[_Loaded], inputs: Tensor) -> list[int | None]:
         """The class to explain of each image; None of those that are skipped."""
