@@ -181,8 +181,6 @@ def evaluate(
     protocol = {
         "model": name,
         "weights": fingerprint(model),
-        "images": samples.title,
-        "first_image": samples.digest(),
         "black": _described(black),
         **settings.protocol(),
         **described_regions(regions, samples.names),

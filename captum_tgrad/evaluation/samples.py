@@ -23,7 +23,6 @@ class Samples:
         limit: So many of the first images are taken; None: all.
 
     Attributes:
-        title: What the data set is called in a protocol.
         names: The names of the images.
 
     Raises:
@@ -53,7 +52,6 @@ class Samples:
             )
         self._dataset = dataset
         self._indices = {str(name): index for index, name in enumerate(names)}
-        self.title = str(getattr(dataset, "title", type(dataset).__name__))
         self.names = [str(name) for name in names[:limit]]
 
     def __len__(self) -> int:
@@ -107,18 +105,6 @@ class Samples:
             return image_digest(self[index][0] if image is None else image)
         except (OSError, ValueError):
             return None
-
-    def digest(self) -> str | None:
-        """What tells this data set from others: a digest of the first image that can be loaded.
-
-        It does not depend on ``limit``. None where no image can be loaded.
-        """
-        for index in range(len(self._indices)):
-            try:
-                return image_digest(self[index][0])
-            except (OSError, ValueError):
-                continue
-        return None
 
     def label(self, name: str) -> int | None:
         """The label of an image, also of one beyond ``limit``; None where there is none."""

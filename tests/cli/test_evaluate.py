@@ -53,7 +53,6 @@ def test_evaluate_a_folder(tmp_path, folder, capsys):
     assert " ".join(printed.out.split()).endswith(f"written to {out}: {written}")
     assert "n_steps" not in printed.out  # the protocol stands in the files
     assert "n_steps: 4" in (out / "table.md").read_text()
-    assert json.loads((out / "protocol.json").read_text())["images"] == "pictures"
     for name in ("summary.json", "summary.csv", "metrics.png", "seconds.png", "report.html"):
         assert (out / name).stat().st_size > 0
 
@@ -149,10 +148,20 @@ def test_results_are_not_mixed(tmp_path, folder, capsys):
     shutil.copytree(folder, other)
     (other / "0.png").write_bytes((folder / "1.png").read_bytes())
     line = _refused(capsys, other, out, "--methods", "random", "--resume")
-    assert "first_image was" in line
+    assert "0.png has changed since its records were written" in line
     line = _refused(capsys, folder, out, "--methods", "random", "--resume", "--ties", "group")
     assert "ties was 'stable', is 'group'" in line
     assert (out / "records.jsonl").read_bytes() == before
+
+
+def test_a_folder_that_was_renamed_and_has_another_first_image_goes_on(tmp_path, folder):
+    assert _run(folder, tmp_path / "out", "--methods", "random") == 0
+    other = tmp_path / "renamed"
+    folder.rename(other)
+    shutil.copy(other / "2.png", other / "00.png")
+    assert _run(other, tmp_path / "out", "--methods", "random", "--resume") == 0
+    found = {record["image"] for record in _records(tmp_path / "out")}
+    assert found == {"00.png", "0.png", "1.png", "2.png"}
 
 
 def test_refuses_what_is_not_there(tmp_path, folder, capsys):

@@ -18,7 +18,6 @@ MODEL = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(784
 
 class _Named(list):
     names = ("a", "b")
-    title = "two images"
 
 
 def _images(seed=0):

@@ -176,17 +176,6 @@ def test_a_limit_is_a_positive_number(limit, error):
         Samples(images(3), limit)
 
 
-def test_a_data_set_is_told_from_others_by_its_first_image(tmp_path):
-    first, second, third = images(3)
-    digest = Samples([first, second]).digest()
-    assert digest == Samples([(first, 3), second], limit=1).digest()
-    assert digest != Samples([second, first]).digest()
-    # What cannot be loaded is passed over, whatever the limit is.
-    broken = torch.full_like(first, torch.nan)
-    assert Samples([broken, third], limit=1).digest() == Samples([third]).digest()
-    assert Samples([broken]).digest() is None
-
-
 def test_labels_are_found_by_name(tmp_path):
     _write(tmp_path, "class 1/x.png", "class 2/y.png")
     pictures = images_in(tmp_path, classifier())
