@@ -123,6 +123,19 @@ def test_the_table_counts_the_images_that_both_methods_have():
     assert counts[1] == {"| Method": "Images |", "| Vanilla Gradient": "2 |", "| DeepLIFT": "0 |"}
 
 
+def test_seconds_have_no_interval():
+    # All images of a batch have the same: two numbers are not the eight that they seem.
+    records = [
+        {**record, "seconds": seconds}
+        for name in ("t_grad", "saliency")
+        for record, seconds in zip(_records(name, [0.5] * 8), [1.0] * 7 + [5.0], strict=True)
+    ]
+    summary = summarize(records, [], TITLES, {})
+    assert summary["methods"]["t_grad"]["seconds"] == {"mean": 1.5, "images": 8}
+    rows = [line for line in markdown(summary).splitlines() if line.startswith("| Vanilla")]
+    assert [row.split(" | ")[-2] for row in rows] == ["1.50", "+0.00"]
+
+
 def test_means_over_other_images_are_not_the_best():
     # On the image that both have, T-Grad is better.
     records = [*_records("t_grad", [0.9, 0.1]), *_records("saliency", [0.8])]

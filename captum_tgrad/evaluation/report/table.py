@@ -173,11 +173,12 @@ def _number_or_text(cell: str) -> str:
 def _cell(cell: Mapping[str, Any], signed: bool, brief: bool) -> str:
     if cell["mean"] is None:
         return "-"
-    mean, low, high = (
+    mean, *ends = (
         format(cell[key], f"{'+' if signed else ''}#.3g").rstrip(".")
         for key in ("mean", "low", "high")
+        if key in cell
     )
-    return mean if brief or cell["images"] == 1 else f"{mean} [{low}, {high}]"
+    return f"{mean} [{', '.join(ends)}]" if ends and not brief and cell["images"] > 1 else mean
 
 
 def _skipped(skipped: list[dict[str, Any]]) -> Iterator[str]:
