@@ -11,7 +11,6 @@ from torch import Tensor
 from captum_tgrad.cli.chosen import chosen_methods, load_for
 from captum_tgrad.cli.device import choose_device
 from captum_tgrad.cli.errors import CommandError, how_to_go_on, users_mistakes
-from captum_tgrad.cli.evaluate_options import QUICK_STEPS
 from captum_tgrad.cli.memory import short_memory
 from captum_tgrad.cli.outcome import say_results, say_skipped, say_written, show_progress
 from captum_tgrad.evaluation import (
@@ -71,7 +70,7 @@ def _evaluate(
                 options.out,
                 resume=options.resume,
                 target=options.target,
-                n_steps=QUICK_STEPS if options.quick else options.n_steps,
+                n_steps=options.n_steps,
                 batch_size=options.batch_size,
                 max_examples_per_batch=options.max_examples_per_batch,
                 score=options.score,

@@ -17,7 +17,7 @@ from captum_tgrad.cli.options import (
     positive,
 )
 
-QUICK_STEPS = 14
+_QUICK_STEPS = 14
 
 
 def add_evaluate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -102,11 +102,14 @@ def _add_protocol(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--limit", type=positive, metavar="N", help="only the first N images (default: all)"
     )
-    add_n_steps_option(group)
-    group.add_argument(
+    steps = group.add_mutually_exclusive_group()
+    add_n_steps_option(steps)
+    steps.add_argument(
         "--quick",
-        action="store_true",
-        help=f"{QUICK_STEPS} steps: a sixteenth of the time; means change by less than 0.01",
+        dest="n_steps",
+        action="store_const",
+        const=_QUICK_STEPS,
+        help=f"{_QUICK_STEPS} steps: a sixteenth of the time; means change by less than 0.01",
     )
     group.add_argument("--score", choices=["softmax", "logit"], default="softmax")
     group.add_argument(

@@ -170,6 +170,12 @@ def test_quick_says_what_it_is_in_the_protocol(tmp_path):
     assert json.loads((tmp_path / "protocol.json").read_text())["n_steps"] == 14
 
 
+def test_quick_and_a_number_of_steps_contradict_each_other(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        main(["evaluate", "--out", str(tmp_path), "--quick", "--n-steps", "100"])
+    assert "--n-steps: not allowed with argument --quick" in capsys.readouterr().err
+
+
 def test_one_image_has_no_interval_to_compare_with():
     table = _evaluate(limit=1).table
     assert table.startswith("# 2 methods on 1 image\n")
