@@ -34,7 +34,7 @@ def add_evaluate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         " status is 1 where an image or a method was skipped.",
         epilog=examples(
             "evaluate photos/ --out results/ --quick",
-            "evaluate photos/ --out results/ --resume --methods t_grad,grad_cam --budget 30m",
+            "evaluate photos/ --out results/ --quick --resume --methods t_grad --budget 30m",
         ),
         formatter_class=HelpWithExamples,
         allow_abbrev=False,

@@ -57,6 +57,17 @@ def test_evaluate_a_folder(tmp_path, folder, capsys):
         assert (out / name).stat().st_size > 0
 
 
+def test_the_examples_of_the_help_work_one_after_the_other(tmp_path, folder, capsys, monkeypatch):
+    with pytest.raises(SystemExit):
+        main(["evaluate", "--help"])
+    examples = capsys.readouterr().out.split("examples:")[1].strip().splitlines()
+    monkeypatch.chdir(tmp_path)
+    folder.rename("photos")
+    # Only the time is short: the first example has all methods.
+    for line, further in zip(examples, (["--methods", "random"], []), strict=True):
+        assert main([*line.split()[1:], *further]) == 0
+
+
 def test_json_is_the_summary_and_quiet_is_silent(tmp_path, folder, capsys):
     few = ["--methods", "random", "--limit", "1"]
     assert _run(folder, tmp_path / "out", *few, "--json") == 0
