@@ -111,6 +111,13 @@ def _pictures(options: argparse.Namespace, classifier: Classifier) -> ImageFiles
         pictures = built_in_images(classifier)
     else:
         pictures = images_in(options.images, classifier, options.labels)
+    if options.out.resolve() in {
+        each.resolve() for each in {file.parent for file in pictures.files}
+    }:
+        raise ValueError(
+            f"--out {options.out} has images to evaluate, and resuming would skip them as figures of"
+            " an evaluation: name another folder"
+        )
     if options.target == "label" and not any(label is not None for label in pictures.labels):
         raise ValueError(
             "--target label, but no image has a label: give --labels CSV, or folders named by"

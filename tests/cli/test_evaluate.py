@@ -175,6 +175,22 @@ def test_a_folder_that_was_renamed_and_has_another_first_image_goes_on(tmp_path,
     assert found == {"00.png", "0.png", "1.png", "2.png"}
 
 
+def test_results_are_not_written_to_a_folder_with_images(tmp_path, folder, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for out in (folder, folder.name):  # also by a relative path
+        line = _refused(capsys, folder, out, "--methods", "random")
+        assert f"--out {out} has images to evaluate" in line
+    classes = tmp_path / "classes"
+    folder.rename(tmp_path / "class 0")
+    classes.mkdir()
+    (tmp_path / "class 0").rename(classes / "class 0")
+    assert "--out" in _refused(capsys, classes, classes / "class 0", "--methods", "random")
+    # Folders in and above those with images do no harm.
+    for out in (classes / "results", classes):
+        for further in ([], ["--resume"]):
+            assert _run(classes, out, "--methods", "random", *further) == 0
+
+
 def test_refuses_what_is_not_there(tmp_path, folder, capsys):
     out = tmp_path / "out"
     assert "did you mean t_grad" in _refused(capsys, folder, out, "--methods", "tgrad")
