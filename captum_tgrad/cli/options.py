@@ -125,8 +125,8 @@ def add_max_examples_option(options: argparse._ActionsContainer) -> None:
         "--max-examples-per-batch",
         type=positive,
         metavar="N",
-        help="changed images scored at a time; changes no number (default: 8 on a CPU, 64 on a"
-        " GPU)",
+        help="changed images scored at a time; changes numbers by rounding only (default: 8 on a"
+        " CPU, 64 on a GPU)",
     )
 
 
