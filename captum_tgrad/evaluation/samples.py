@@ -44,7 +44,7 @@ class Samples:
             raise ValueError("dataset is empty: give at least one image.")
         # Of a tensor, some versions of torch have the names of its dimensions there.
         given = None if isinstance(dataset, Tensor) else getattr(dataset, "names", None)
-        names: Sequence[str] = given or [str(i) for i in range(count)]
+        names: Sequence[str] = [str(i) for i in range(count)] if given is None else given
         if len(names) != count or len(set(names)) != count:
             raise ValueError(
                 f"dataset.names must be one distinct name for each image, got {len(set(names))}"

@@ -151,6 +151,13 @@ def test_any_data_set_becomes_samples():
         assert len(Samples(unlabeled, limit=2)) == 2
 
 
+def test_names_may_be_an_array():
+    class Named(list):
+        names = np.array(["b", "a"])
+
+    assert Samples(Named(images(2))).names == ["b", "a"]
+
+
 def test_what_is_no_data_set_is_refused():
     with pytest.raises(TypeError, match="must have a length and be indexed, got generator"):
         Samples(image for image in images(1))
