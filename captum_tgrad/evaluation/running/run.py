@@ -15,7 +15,7 @@ from captum_tgrad._support.accelerator import device_of
 from captum_tgrad._support.progress import Bar
 from captum_tgrad.evaluation.methods.method import image_seed
 from captum_tgrad.evaluation.running.batch_halving import Halving
-from captum_tgrad.evaluation.running.localization import localization
+from captum_tgrad.evaluation.running.localization import localization, region_of
 from captum_tgrad.evaluation.running.scoring import ImageToScore, Scoring, logits_of
 from captum_tgrad.evaluation.running.settings import Settings
 from captum_tgrad.evaluation.running.speed import in_fast_format
@@ -50,6 +50,7 @@ class _Loaded:
     tensor: Tensor
     label: int | None
     digest: str | None
+    region: Tensor | None
 
 
 class Run:
@@ -111,7 +112,7 @@ class Run:
     def _batches(
         self, indices: Sequence[int], lacking: Mapping[str, Sequence[str]], bar: Bar
     ) -> Iterator[list[_Loaded]]:
-        """Loads images, equally large ones together; skips what cannot be loaded."""
+        """Loads images, equally large ones together; skips those with a wrong file or region."""
         batch: list[_Loaded] = []
         for index in indices:
             if time.monotonic() > self._deadline:
@@ -119,7 +120,8 @@ class Run:
             name = self._samples.names[index]
             try:
                 tensor, label = self._samples[index]
-            except ValueError as error:
+                region = region_of(self._regions, name, tensor.shape[1:])
+            except (OSError, ValueError) as error:
                 self._files.skip(name, None, str(error))
                 self._done += 1
                 bar.update(STEPS * len(lacking[name]))
@@ -127,7 +129,8 @@ class Run:
             if batch and tensor.shape != batch[0].tensor.shape:
                 yield batch
                 batch = []
-            batch.append(_Loaded(name, tensor, label, self._samples.digest_of(name, tensor)))
+            digest = self._samples.digest_of(name, tensor)
+            batch.append(_Loaded(name, tensor, label, digest, region))
             if len(batch) == self._settings.batch_size:
                 yield batch
                 batch = []
@@ -232,11 +235,7 @@ class Run:
         if not explained:
             return
         maps = {method: each.importance[None] for method, each in explained.items()}
-        try:
-            localized = localization(maps, self._regions, image.name)
-        except (OSError, ValueError) as error:
-            self._files.skip(image.name, None, str(error))
-            return
+        localized = {} if self._regions is None else localization(maps, image.region)
         scored = self._scoring(ImageToScore(inputs, target, maps))
         for method, each in explained.items():
             numbers = scored.numbers(method)
@@ -249,7 +248,7 @@ class Run:
                 each.residual,
                 target=int(target),
                 **numbers,
-                **localized[method],
+                **localized.get(method, {}),
                 seconds=each.seconds,
                 digest=image.digest,
             )
