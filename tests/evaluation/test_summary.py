@@ -123,6 +123,19 @@ def test_the_table_counts_the_images_that_both_methods_have():
     assert counts[1] == {"| Method": "Images |", "| Vanilla Gradient": "2 |", "| DeepLIFT": "0 |"}
 
 
+def test_a_number_of_fewer_images_says_of_how_many():
+    records = [
+        {**record, "pointing_game": pointing}
+        for record, pointing in zip(_records("t_grad", [0.5] * 3), [1.0, None, 1.0], strict=True)
+    ]
+    table = table_of(summarize(records, [], TITLES, {}))
+    cells = dict(zip(table.headings, table.rows[0], strict=True))
+    assert cells["Pointing Game \N{UPWARDS ARROW}"] == "1.00 [1.00, 1.00] (2)"
+    assert cells["Insertion \N{UPWARDS ARROW}"] == "0.500 [0.500, 0.500]"
+    assert cells["Images"] == "3"
+    assert "| 1.00 [1.00, 1.00] (2) |" in "\n".join(table.markdown())
+
+
 def test_seconds_have_no_interval():
     # All images of a batch have the same: two numbers are not the eight that they seem.
     records = [

@@ -14,7 +14,7 @@ from captum_tgrad.evaluation.storage.protocol import protocol_lines
 from captum_tgrad.metrics.registry import ALL_NUMBERS, LOCALIZATION_NUMBERS
 
 _SKIPPED_SHOWN = 20
-_NUMBERS = re.compile(r"[-+\d.e]*( \[[-+\d.e]+, [-+\d.e]+\])?")
+_NUMBERS = re.compile(r"[-+\d.e]*( \[[-+\d.e]+, [-+\d.e]+\])?( \(\d+\))?")
 
 
 def markdown(summary: Summary) -> str:
@@ -145,10 +145,14 @@ def _row(
     if not each["images"]:
         reason = "-" if brief else _one_line(each["reason"] or "not evaluated")
         return [each["title"], reason, *["-" if brief else ""] * (len(columns) - 1), "0"]
-    numbers = [_cell(cells[column], part is not None, brief) for column in columns]
     # Of differences, the images that both methods have.
-    images = max(cells[column]["images"] for column in columns)
-    return [each["title"], *numbers, str(each["images"] if part is None else images)]
+    images = max(cells[column]["images"] for column in columns) if part else each["images"]
+    numbers = [
+        _cell(cells[column], part is not None, brief)
+        + (f" ({count})" if 0 < (count := cells[column]["images"]) < images else "")
+        for column in columns
+    ]
+    return [each["title"], *numbers, str(images)]
 
 
 def _best(shown: list[Mapping[str, Any]], column: str) -> list[int]:
