@@ -11,7 +11,6 @@ from torch import Tensor
 from captum_tgrad.cli.chosen import chosen_methods, load_for
 from captum_tgrad.cli.device import choose_device
 from captum_tgrad.cli.errors import CommandError, how_to_go_on, users_mistakes
-from captum_tgrad.cli.evaluate_options import QUICK_STEPS
 from captum_tgrad.cli.memory import short_memory
 from captum_tgrad.cli.outcome import say_results, say_skipped, say_written, show_progress
 from captum_tgrad.evaluation import (
@@ -71,7 +70,7 @@ def _evaluate(
                 options.out,
                 resume=options.resume,
                 target=options.target,
-                n_steps=QUICK_STEPS if options.quick else options.n_steps,
+                n_steps=options.n_steps,
                 batch_size=options.batch_size,
                 max_examples_per_batch=options.max_examples_per_batch,
                 score=options.score,
@@ -112,6 +111,13 @@ def _pictures(options: argparse.Namespace, classifier: Classifier) -> ImageFiles
         pictures = built_in_images(classifier)
     else:
         pictures = images_in(options.images, classifier, options.labels)
+    if options.out.resolve() in {
+        each.resolve() for each in {file.parent for file in pictures.files}
+    }:
+        raise ValueError(
+            f"--out {options.out} has images to evaluate, and resuming would skip them as figures"
+            " of an evaluation: name another folder"
+        )
     if options.target == "label" and not any(label is not None for label in pictures.labels):
         raise ValueError(
             "--target label, but no image has a label: pass --labels CSV, or use folders named"

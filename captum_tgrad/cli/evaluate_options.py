@@ -17,7 +17,7 @@ from captum_tgrad.cli.options import (
     positive,
 )
 
-QUICK_STEPS = 14
+_QUICK_STEPS = 14
 
 
 def add_evaluate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -33,7 +33,7 @@ def add_evaluate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         " processes. The exit status is 1 if an image or a method was skipped.",
         epilog=examples(
             "evaluate photos/ --out results/ --quick",
-            "evaluate photos/ --out results/ --resume --methods t_grad,grad_cam --budget 30m",
+            "evaluate photos/ --out results/ --quick --resume --methods t_grad --budget 30m",
         ),
         formatter_class=HelpWithExamples,
         allow_abbrev=False,
@@ -55,8 +55,9 @@ def add_evaluate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--budget",
         type=duration,
         metavar="TIME",
-        help="time limit, such as 90s, 30m or 2h; images are processed in random order, so the"
-        " table is valid at any time (continue with --resume)",
+        help="time limit, such as 90s, 30m or 2h, without loading the network and writing the"
+        " report; images are in random order, so the table is valid at any time (continue with"
+        " --resume)",
     )
     _add_protocol(parser)
     parser.add_argument(
@@ -97,11 +98,14 @@ def _add_protocol(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--limit", type=positive, metavar="N", help="only the first N images (default: all)"
     )
-    add_n_steps_option(group)
-    group.add_argument(
+    steps = group.add_mutually_exclusive_group()
+    add_n_steps_option(steps)
+    steps.add_argument(
         "--quick",
-        action="store_true",
-        help=f"224/{QUICK_STEPS} = 16 times fewer steps; means change by less than 0.01",
+        dest="n_steps",
+        action="store_const",
+        const=_QUICK_STEPS,
+        help=f"{_QUICK_STEPS} steps: 16 times fewer; the table says what that changes",
     )
     group.add_argument(
         "--score",

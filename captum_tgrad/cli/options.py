@@ -123,8 +123,8 @@ def add_max_examples_option(options: argparse._ActionsContainer) -> None:
         "--max-examples-per-batch",
         type=positive,
         metavar="N",
-        help="perturbed images per forward pass; does not change results (default: 8 on a CPU, 64"
-        " on a GPU)",
+        help="perturbed images per forward pass; changes results by rounding only (default: 8 on a"
+        " CPU, 64 on a GPU)",
     )
 
 

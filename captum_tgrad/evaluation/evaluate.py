@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
@@ -129,8 +130,10 @@ def evaluate(
             first image of the batch.
         black: The model's input for a black image, ``(C, H, W)`` or a number. None: computed for a
             classifier; 0 for a module.
-        budget: Seconds to spend: images are taken in a random order, and no batch begins after this
-            time. None: all images.
+        budget: The time limit in seconds: no image is loaded or scored after it, except for one
+            image of a batch that has been explained. Preparation and the report do not count.
+            Images are in random order, so that the finished ones are a random sample. None: no
+            limit.
         regions: The object's region by image name: a boolean mask ``(H, W)``, or boxes
             ``(boxes, 4)`` as for ``pointing_game``, in pixels of the model's input. Records and
             tables then have the localization metrics of these images too.
@@ -178,8 +181,6 @@ def evaluate(
     protocol = {
         "model": name,
         "weights": fingerprint(model),
-        "images": samples.title,
-        "first_image": samples.digest(),
         "black": _described(black),
         **settings.protocol(),
         **described_regions(regions, samples.names),
@@ -201,7 +202,7 @@ def evaluate(
         done = output.begin(
             protocol, resume, samples.digest_of, samples.label if target == "label" else None
         )
-        work = output.workers.share(_work(samples, chosen, done))
+        work = output.workers.share(_work(samples, chosen, done, seed))
         total = STEPS * sum(len(names) for _, names in work) + 1
         with progress_bar(total, show_progress if output.workers.first else False) as bar:
             refused = _run(output, model, timed, samples, settings, regions, work, budget, bar)
@@ -243,12 +244,15 @@ def _run(
 
 
 def _work(
-    samples: Samples, methods: Sequence[Method], done: set[tuple[str, str]]
+    samples: Samples, methods: Sequence[Method], done: set[tuple[str, str]], seed: int
 ) -> list[tuple[int, list[str]]]:
-    """The images that lack a record, with the methods that they lack it of."""
+    """The images that lack a record, with the methods that they lack it of, in a random order.
+
+    Wherever a run ends, and however many processes share it, its images are a random sample.
+    """
     lacking = [
         (index, [method.name for method in methods if (image, method.name) not in done])
-        for index, image in enumerate(samples.names)
+        for index, image in random.Random(seed).sample([*enumerate(samples.names)], len(samples))
     ]
     return [(index, names) for index, names in lacking if names]
 

@@ -23,7 +23,6 @@ class Samples:
         limit: The number of first images to use; None: all.
 
     Attributes:
-        title: The name of the data set in a protocol.
         names: The names of the images.
 
     Raises:
@@ -45,7 +44,7 @@ class Samples:
             raise ValueError("dataset is empty: pass at least one image.")
         # Of a tensor, some versions of torch have the names of its dimensions there.
         given = None if isinstance(dataset, Tensor) else getattr(dataset, "names", None)
-        names: Sequence[str] = given or [str(i) for i in range(count)]
+        names: Sequence[str] = [str(i) for i in range(count)] if given is None else given
         if len(names) != count or len(set(names)) != count:
             raise ValueError(
                 f"dataset.names must be one distinct name for each image, got {len(set(names))}"
@@ -53,7 +52,6 @@ class Samples:
             )
         self._dataset = dataset
         self._indices = {str(name): index for index, name in enumerate(names)}
-        self.title = str(getattr(dataset, "title", type(dataset).__name__))
         self.names = [str(name) for name in names[:limit]]
 
     def __len__(self) -> int:
@@ -64,9 +62,13 @@ class Samples:
 
         Raises:
             TypeError: It is not a tensor, or the label is not an integer.
-            ValueError: It is not an image of finite floats; or as raised by the data set.
+            ValueError: It cannot be loaded, or is not an image of finite floats.
         """
-        item = self._dataset[index]
+        try:
+            item = self._dataset[index]
+        # A user's data set and the decoders of image files may raise anything.
+        except Exception as error:
+            raise ValueError(str(error) or type(error).__name__) from error
         image, label = item if isinstance(item, (tuple, list)) and len(item) == 2 else (item, None)
         if isinstance(image, (tuple, list)) and len(image) == 1:  # a TensorDataset
             image = image[0]
@@ -104,18 +106,6 @@ class Samples:
         except (OSError, ValueError):
             return None
 
-    def digest(self) -> str | None:
-        """A short hash of the data set: of the first image that can be loaded.
-
-        It does not depend on ``limit``. None if no image can be loaded.
-        """
-        for index in range(len(self._indices)):
-            try:
-                return image_digest(self[index][0])
-            except (OSError, ValueError):
-                continue
-        return None
-
     def label(self, name: str) -> int | None:
         """The label of an image, also beyond ``limit``; None if it has none."""
         index = self._indices.get(name)
@@ -125,7 +115,7 @@ class Samples:
             return self._dataset.labels[index]
         try:
             return self[index][1]
-        except (OSError, ValueError):
+        except ValueError:
             return None
 
 

@@ -97,7 +97,7 @@ def _bars(axes: Axes, shown: Mapping[str, Mapping[str, Any]], metric: str, title
 
 
 def _dots(axes: Axes, shown: Mapping[str, Mapping[str, Any]]) -> None:
-    """The seconds, as a dot for each method with its number, and its interval."""
+    """The seconds, as a dot for each method with its number."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
     axes.set_xscale("log")
@@ -106,11 +106,10 @@ def _dots(axes: Axes, shown: Mapping[str, Mapping[str, Any]]) -> None:
     for place, cell in cells.items():
         if not cell["mean"]:
             continue
-        axes.plot([cell["low"], cell["high"]], [place] * 2, color=colors[place], linewidth=2)
         axes.plot(cell["mean"], place, "o", color=colors[place], markersize=8)
         axes.annotate(
             plain(cell["mean"], 2),
-            (cell["high"], place),
+            (cell["mean"], place),
             xytext=(9, 0),
             textcoords="offset points",
             va="center",

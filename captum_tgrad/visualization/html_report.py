@@ -169,7 +169,7 @@ def _row(
 
 def _in_two_lines(cell: str) -> str:
     """A number and its interval break nowhere but between them."""
-    return re.sub(r"\[[^]]*\](?=</td>)", r"<span>\g<0></span>", cell)
+    return re.sub(r"\[[^]]*\](?=( \(\d+\))?</td>)", r"<span>\g<0></span>", cell)
 
 
 def _plain(value: Any) -> str:

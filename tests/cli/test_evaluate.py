@@ -40,8 +40,9 @@ def _records(out):
 def test_evaluate_a_folder(tmp_path, folder, capsys):
     out = tmp_path / "out"
     assert _run(folder, out, "--methods", "t_grad, random", "--limit", "2") == 0
-    pairs = [(record["image"], record["method"]) for record in _records(out)]
-    assert pairs == [(image, name) for image in ("0.png", "1.png") for name in ("t_grad", "random")]
+    pairs = sorted((record["image"], record["method"]) for record in _records(out))
+    names = ["random", "t_grad"]
+    assert pairs == [(image, name) for image in ("0.png", "1.png") for name in names]
     printed = capsys.readouterr()
     lines = printed.out.splitlines()
     assert (
@@ -55,9 +56,19 @@ def test_evaluate_a_folder(tmp_path, folder, capsys):
     assert " ".join(printed.out.split()).endswith(f"written to {out}: {written}")
     assert "n_steps" not in printed.out  # the protocol stands in the files
     assert "n_steps: 4" in (out / "table.md").read_text()
-    assert json.loads((out / "protocol.json").read_text())["images"] == "pictures"
     for name in ("summary.json", "summary.csv", "metrics.png", "seconds.png", "report.html"):
         assert (out / name).stat().st_size > 0
+
+
+def test_the_examples_of_the_help_work_one_after_the_other(tmp_path, folder, capsys, monkeypatch):
+    with pytest.raises(SystemExit):
+        main(["evaluate", "--help"])
+    examples = capsys.readouterr().out.split("examples:")[1].strip().splitlines()
+    monkeypatch.chdir(tmp_path)
+    folder.rename("photos")
+    # Only the time is short: the first example has all methods.
+    for line, further in zip(examples, (["--methods", "random"], []), strict=True):
+        assert main([*line.split()[1:], *further]) == 0
 
 
 def test_json_is_the_summary_and_quiet_is_silent(tmp_path, folder, capsys):
@@ -82,7 +93,8 @@ def test_labels_are_the_targets_if_asked(tmp_path, folder):
     (tmp_path / "labels.csv").write_text("0.png,3\n1.png,1\n2.png,class 0\n")
     further = ["--methods", "random", "--labels", str(tmp_path / "labels.csv")]
     assert _run(folder, tmp_path / "out", *further, "--target", "label") == 0
-    assert [record["target"] for record in _records(tmp_path / "out")] == [3, 1, 0]
+    targets = {record["image"]: record["target"] for record in _records(tmp_path / "out")}
+    assert targets == {"0.png": 3, "1.png": 1, "2.png": 0}
 
 
 def test_boxes_add_columns(tmp_path, folder, capsys):
@@ -127,7 +139,7 @@ def test_the_exit_status_says_that_something_was_skipped(tmp_path, folder, capsy
     # The image is mended.
     Image.new("RGB", (9, 9)).save(folder / "1.png")
     assert _run(folder, tmp_path / "out", "--methods", "random", "--resume") == 0
-    assert [record["image"] for record in _records(tmp_path / "out")] == ["0.png", "2.png", "1.png"]
+    assert {record["image"] for record in _records(tmp_path / "out")} == {"0.png", "1.png", "2.png"}
 
 
 def _refused(capsys, *arguments):
@@ -150,10 +162,36 @@ def test_results_are_not_mixed(tmp_path, folder, capsys):
     shutil.copytree(folder, other)
     (other / "0.png").write_bytes((folder / "1.png").read_bytes())
     line = _refused(capsys, other, out, "--methods", "random", "--resume")
-    assert "first_image was" in line
+    assert "0.png has changed since its records were written" in line
     line = _refused(capsys, folder, out, "--methods", "random", "--resume", "--ties", "group")
     assert "ties was 'stable', is 'group'" in line
     assert (out / "records.jsonl").read_bytes() == before
+
+
+def test_a_folder_that_was_renamed_and_has_another_first_image_goes_on(tmp_path, folder):
+    assert _run(folder, tmp_path / "out", "--methods", "random") == 0
+    other = tmp_path / "renamed"
+    folder.rename(other)
+    shutil.copy(other / "2.png", other / "00.png")
+    assert _run(other, tmp_path / "out", "--methods", "random", "--resume") == 0
+    found = {record["image"] for record in _records(tmp_path / "out")}
+    assert found == {"00.png", "0.png", "1.png", "2.png"}
+
+
+def test_results_are_not_written_to_a_folder_with_images(tmp_path, folder, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for out in (folder, folder.name):  # also by a relative path
+        line = _refused(capsys, folder, out, "--methods", "random")
+        assert f"--out {out} has images to evaluate" in line
+    classes = tmp_path / "classes"
+    folder.rename(tmp_path / "class 0")
+    classes.mkdir()
+    (tmp_path / "class 0").rename(classes / "class 0")
+    assert "--out" in _refused(capsys, classes, classes / "class 0", "--methods", "random")
+    # Folders in and above those with images do no harm.
+    for out in (classes / "results", classes):
+        for further in ([], ["--resume"]):
+            assert _run(classes, out, "--methods", "random", *further) == 0
 
 
 def test_refuses_what_is_not_there(tmp_path, folder, capsys):

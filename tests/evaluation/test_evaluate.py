@@ -6,6 +6,7 @@ import time
 
 import pytest
 import torch
+from PIL.Image import DecompressionBombError
 
 from captum_tgrad.evaluation import METHODS, Method, evaluate
 from captum_tgrad.evaluation.methods.method import image_seed
@@ -231,10 +232,41 @@ def test_images_that_cannot_be_loaded_or_scored_are_skipped():
     assert [each["reason"] for each in found.skipped] == ["the model returned NaN or inf"]
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("no such frame"),
+        DecompressionBombError("too many pixels"),
+        SyntaxError("not a TIFF file"),
+        MemoryError(),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_whatever_a_data_set_raises_skips_one_image(error, tmp_path):
+    class Damaged:
+        def __len__(self):
+            return 3
+
+        def __getitem__(self, index):
+            if index == 0:
+                raise error
+            return images(3)[index], index
+
+    found = evaluate(network(), Damaged(), ["random"], tmp_path, target="label", **FAST)
+    assert [record["image"] for record in found.records] == ["1", "2"]
+    reason = str(error) or "MemoryError"
+    assert found.skipped == [{"image": "0", "method": None, "reason": reason}]
+    # Also where its label and its digest are looked up.
+    again = evaluate(
+        network(), Damaged(), ["random"], tmp_path, target="label", resume=True, **FAST
+    )
+    assert again.skipped == found.skipped
+
+
 def test_an_image_that_the_model_cannot_take_is_skipped(tmp_path):
     dataset = [*images(2), images(1)[0, :1], images(1, seed=1)[0]]
     found = evaluate(network(), dataset, ["random"], tmp_path, **FAST)
-    assert [record["image"] for record in read_records(tmp_path)] == ["0", "1", "3"]
+    assert {record["image"] for record in read_records(tmp_path)} == {"0", "1", "3"}
     (skipped,) = found.skipped
     assert (skipped["image"], skipped["method"]) == ("2", None)
     assert "the model rejects it: RuntimeError: " in skipped["reason"]

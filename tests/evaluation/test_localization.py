@@ -118,6 +118,18 @@ def test_an_image_whose_region_does_not_fit_is_skipped():
     assert empty["energy_in_mask"] is None
 
 
+def test_an_image_whose_region_does_not_fit_is_not_explained():
+    explained = []
+
+    def compute(inputs, target):
+        explained.extend(inputs)
+        return inputs
+
+    regions = {"a": torch.tensor([[0.0, 0.0, 99.0, 2.0]]), "b": BOX, "c": MASK[:8]}
+    _evaluate(regions, methods=[Method("own", "Own", "", lambda model, black: compute)])
+    assert all(torch.equal(each, Pictures()[1]) for each in explained)
+
+
 def test_a_constant_map_is_what_chance_gives():
     method = Method("flat", "Flat", "", lambda model, black: _ones)
     found = _evaluate(dict.fromkeys(Pictures.names, BOX), methods=[method])

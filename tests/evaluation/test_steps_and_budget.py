@@ -9,6 +9,8 @@ from torch import nn
 from captum_tgrad.cli.main import main
 from captum_tgrad.cli.options import duration
 from captum_tgrad.evaluation import evaluate
+from captum_tgrad.evaluation.storage.records import read_lines
+from captum_tgrad.evaluation.workers import Workers
 from captum_tgrad.metrics import insertion_deletion
 
 torch.manual_seed(0)
@@ -18,13 +20,13 @@ IMAGES = list(torch.rand(12, 3, 16, 16))
 pytestmark = pytest.mark.filterwarnings("ignore:.*baseline keeps")
 
 
-def _evaluate(methods=("saliency", "random"), **options):
+def _evaluate(dataset=IMAGES, methods=("saliency", "random"), **options):
     options = {"n_steps": 8, "score": "logit", **options}
-    return evaluate(MODEL, IMAGES, list(methods), **options)
+    return evaluate(MODEL, dataset, list(methods), **options)
 
 
 def test_the_step_error_is_that_of_the_curve_without_every_second_point():
-    found = _evaluate(["saliency"])
+    found = _evaluate(methods=["saliency"])
     by_image = {record["image"]: record for record in found.records}
     for number, image in enumerate(IMAGES[:3]):
         x = image[None].requires_grad_()
@@ -64,22 +66,78 @@ def test_an_odd_number_of_steps_says_nothing_of_them():
     assert "Steps or images" not in found.table
 
 
-def test_a_budget_ends_after_a_batch_of_images_in_a_random_order(tmp_path):
-    found = _evaluate(budget=1e-6, batch_size=3, out=tmp_path)
+class Slow(list):
+    """Images that take a second each to load, and that may not load at all."""
+
+    def __init__(self, now, broken=False):
+        super().__init__(IMAGES)
+        self.now, self.broken = now, broken
+
+    def __getitem__(self, index):
+        self.now[0] += 1.0
+        if self.broken:
+            raise OSError("no such file")
+        return super().__getitem__(index)
+
+
+@pytest.fixture
+def now(monkeypatch):
+    """The seconds on the clock of a budget."""
+    now = [0.0]
+    monkeypatch.setattr("captum_tgrad.evaluation.running.run.time.monotonic", lambda: now[0])
+    return now
+
+
+def test_a_budget_ends_between_images_in_a_random_order(tmp_path, now):
+    # Three images are loaded and scored. A fourth is loaded, and no fifth.
+    found = _evaluate(Slow(now), budget=3.5, batch_size=3, out=tmp_path)
     images = sorted({int(record["image"]) for record in found.records})
     assert len(images) == 3
     assert images != [0, 1, 2]
     assert found.summary["images"] == 3
     # The same seed takes the same images; another one others; and --resume goes on.
     for seed in (0, 1):
-        others = _evaluate(budget=1e-6, batch_size=3, seed=seed).records
+        others = _evaluate(Slow(now), budget=3.5, batch_size=3, seed=seed).records
         assert ({int(record["image"]) for record in others} == set(images)) == (seed == 0)
-    assert _evaluate(out=tmp_path, batch_size=3, resume=True).summary["images"] == 12
+    assert _evaluate(Slow(now), out=tmp_path, batch_size=3, resume=True).summary["images"] == 12
 
 
-def test_numbers_of_a_budget_are_those_of_the_whole():
+def test_a_budget_ends_within_a_batch(now):
+    class Ticking(nn.Module):
+        def forward(self, inputs):
+            now[0] += 1.0
+            return MODEL(inputs)
+
+    # The first pass spends it: of the eight images that are explained then, one is scored.
+    options = {"n_steps": 2, "score": "logit", "budget": 0.5}
+    found = evaluate(Ticking().eval(), IMAGES, ["random"], **options)
+    assert found.summary["images"] == 1
+
+
+@pytest.mark.filterwarnings("ignore:dataset. no image was evaluated")
+def test_a_budget_ends_while_images_do_not_load(now):
+    assert len(_evaluate(Slow(now, broken=True), budget=4.5).skipped) == 5
+
+
+@pytest.mark.parametrize("budget", [None, 1e9])
+def test_processes_take_images_in_a_random_order(budget, tmp_path, monkeypatch):
+    shares = []
+    for rank in (0, 1):
+        monkeypatch.setattr(Workers, "share", lambda self, items, rank=rank: items[rank::2])
+        _evaluate(methods=["random"], budget=budget, out=tmp_path / str(rank))
+        written = read_lines(tmp_path / str(rank) / "records.jsonl")
+        shares.append([int(record["image"]) for record in written])
+        assert shares[rank] != sorted(shares[rank])
+    assert sorted(shares[0] + shares[1]) == list(range(12))
+    # They do not begin with images that are next to each other.
+    assert {image // 2 for image in shares[0][:3]} != {image // 2 for image in shares[1][:3]}
+
+
+def test_numbers_of_a_budget_are_those_of_the_whole(now):
     whole = {(r["image"], r["method"]): r for r in _evaluate(batch_size=3).records}
-    for record in _evaluate(budget=1e-6, batch_size=3).records:
+    found = _evaluate(Slow(now), budget=3.5, batch_size=3).records
+    assert len(found) == 6
+    for record in found:
         known = whole[record["image"], record["method"]]
         assert record["digest"] == known["digest"]
         for key in ("insertion", "deletion", "average_drop"):
@@ -110,6 +168,12 @@ def test_quick_says_what_it_is_in_the_protocol(tmp_path):
     arguments = ["evaluate", "--out", str(tmp_path), "--limit", "1", "--quick"]
     main([*arguments, "--methods", "saliency"])
     assert json.loads((tmp_path / "protocol.json").read_text())["n_steps"] == 14
+
+
+def test_quick_and_a_number_of_steps_contradict_each_other(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        main(["evaluate", "--out", str(tmp_path), "--quick", "--n-steps", "100"])
+    assert "--n-steps: not allowed with argument --quick" in capsys.readouterr().err
 
 
 def test_one_image_has_no_interval_to_compare_with():

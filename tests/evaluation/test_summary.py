@@ -8,7 +8,7 @@ import scipy.stats
 
 from captum_tgrad.evaluation.report.bootstrap import bootstrap_means
 from captum_tgrad.evaluation.report.summary import COLUMNS, summarize
-from captum_tgrad.evaluation.report.table import markdown
+from captum_tgrad.evaluation.report.table import markdown, table_of
 from captum_tgrad.evaluation.storage.records import KEYS, METRICS
 from captum_tgrad.metrics.registry import NUMBERS
 from captum_tgrad.visualization.evaluation_figures import metrics_figure, seconds_figure
@@ -121,6 +121,40 @@ def test_the_table_counts_the_images_that_both_methods_have():
         "| DeepLIFT": "1 |",
     }
     assert counts[1] == {"| Method": "Images |", "| Vanilla Gradient": "2 |", "| DeepLIFT": "0 |"}
+
+
+def test_a_number_of_fewer_images_says_of_how_many():
+    records = [
+        {**record, "pointing_game": pointing}
+        for record, pointing in zip(_records("t_grad", [0.5] * 3), [1.0, None, 1.0], strict=True)
+    ]
+    table = table_of(summarize(records, [], TITLES, {}))
+    cells = dict(zip(table.headings, table.rows[0], strict=True))
+    assert cells["Pointing Game \N{UPWARDS ARROW}"] == "1.00 [1.00, 1.00] (2)"
+    assert cells["Insertion \N{UPWARDS ARROW}"] == "0.500 [0.500, 0.500]"
+    assert cells["Images"] == "3"
+    assert "| 1.00 [1.00, 1.00] (2) |" in "\n".join(table.markdown())
+
+
+def test_seconds_have_no_interval():
+    # All images of a batch have the same: two numbers are not the eight that they seem.
+    records = [
+        {**record, "seconds": seconds}
+        for name in ("t_grad", "saliency")
+        for record, seconds in zip(_records(name, [0.5] * 8), [1.0] * 7 + [5.0], strict=True)
+    ]
+    summary = summarize(records, [], TITLES, {})
+    assert summary["methods"]["t_grad"]["seconds"] == {"mean": 1.5, "images": 8}
+    rows = [line for line in markdown(summary).splitlines() if line.startswith("| Vanilla")]
+    assert [row.split(" | ")[-2] for row in rows] == ["1.50", "+0.00"]
+
+
+def test_means_over_other_images_are_not_the_best():
+    # On the image that both have, T-Grad is better.
+    records = [*_records("t_grad", [0.9, 0.1]), *_records("saliency", [0.8])]
+    assert table_of(summarize(records, [], TITLES, {})).best["Insertion \N{UPWARDS ARROW}"] == []
+    records = [*_records("t_grad", [0.9, 0.1]), *_records("saliency", [0.8, 0.1])]
+    assert table_of(summarize(records, [], TITLES, {})).best["Insertion \N{UPWARDS ARROW}"] == [0]
 
 
 def test_an_evaluation_without_any_record_has_a_table():

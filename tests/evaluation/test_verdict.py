@@ -69,6 +69,22 @@ def test_few_images_have_no_verdict():
     assert "T-Grad is ahead of Grad-CAM in" in verdict(summary_of({"grad_cam": -0.1}, 6))
 
 
+def test_only_images_that_both_methods_have_count():
+    def without(images):
+        kept = [each for each in records if each["method"] != "random" or each["image"] in images]
+        return verdict(summarize(kept, [], TITLES, {}))
+
+    records = [
+        {"image": image, "method": name, **dict.fromkeys(KEYS[2:], 0.5), "difference": difference}
+        for name, difference in (("t_grad", 0.3), ("grad_cam", 0.2), ("random", 0.1))
+        for image in "abcdefghij"
+    ]
+    said = "T-Grad is ahead of every other method in Insertion - Deletion on"
+    assert without("abcdefghij") == f"{said} 10 images."
+    assert without("abcdefg") == f"{said} 7 images."
+    assert without("ab").startswith("2 images say little")
+
+
 def test_nothing_to_compare():
     assert "is the only method" in verdict(summary_of({}))
     summary = summary_of({"grad_cam": -0.1})

@@ -74,7 +74,7 @@ class ImageShow:
     ) -> ShownImage | None:
         try:
             image, _ = self.samples[self.samples.names.index(chosen.image)]
-        except (OSError, ValueError):
+        except ValueError:
             return None
         if len(image) not in _DRAWN_CHANNELS:
             return None

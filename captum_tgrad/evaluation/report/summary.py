@@ -47,9 +47,9 @@ def summarize(
         ``interval`` (how intervals are computed), ``methods``, ``skipped`` and ``steps`` (the
         change of insertion minus deletion without every second step: root mean square over images
         and methods, and the largest change of a method's mean). For each method: ``title``;
-        ``images``; for each metric and the seconds, ``mean``, ``low``, ``high`` and ``images``;
-        ``minus_t_grad``, the same for the paired differences to T-Grad; and ``reason``, why it is
-        missing on some or all images, or None.
+        ``images``; for each metric, ``mean``, ``low``, ``high`` and ``images``; the seconds, but
+        without ``low`` and ``high``; ``minus_t_grad``, the same for the paired differences to
+        T-Grad; and ``reason``, why it is missing on some or all images, or None.
     """
     by_method = grouped(records)
     names = [name for name in titles if name in by_method]
@@ -134,7 +134,10 @@ def _cells(
         return {}
     return {
         column: {
-            key: None if math.isnan(value) else value for key, value in interval._asdict().items()
+            key: None if math.isnan(value) else value
+            for key, value in interval._asdict().items()
+            # The images of a batch have the same seconds: resampling them says nothing.
+            if column != "seconds" or key in ("mean", "images")
         }
         for column, interval in zip(columns, intervals, strict=True)
     }

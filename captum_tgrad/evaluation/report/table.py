@@ -14,7 +14,7 @@ from captum_tgrad.evaluation.storage.protocol import protocol_lines
 from captum_tgrad.metrics.registry import ALL_NUMBERS, LOCALIZATION_NUMBERS
 
 _SKIPPED_SHOWN = 20
-_NUMBERS = re.compile(r"[-+\d.e]*( \[[-+\d.e]+, [-+\d.e]+\])?")
+_NUMBERS = re.compile(r"[-+\d.e]*( \[[-+\d.e]+, [-+\d.e]+\])?( \(\d+\))?")
 
 
 def markdown(summary: Summary) -> str:
@@ -147,20 +147,22 @@ def _row(
     if not each["images"]:
         reason = "-" if brief else _one_line(each["reason"] or "not evaluated")
         return [each["title"], reason, *["-" if brief else ""] * (len(columns) - 1), "0"]
-    numbers = [_cell(cells[column], part is not None, brief) for column in columns]
     # Of differences, the images that both methods have.
-    images = max(cells[column]["images"] for column in columns)
-    return [each["title"], *numbers, str(each["images"] if part is None else images)]
+    images = max(cells[column]["images"] for column in columns) if part else each["images"]
+    numbers = [
+        _cell(cells[column], part is not None, brief)
+        + (f" ({count})" if 0 < (count := cells[column]["images"]) < images else "")
+        for column in columns
+    ]
+    return [each["title"], *numbers, str(images)]
 
 
 def _best(shown: list[Mapping[str, Any]], column: str) -> list[int]:
-    """The indices of the rows with the best mean; none if all are equal."""
-    means = {
-        number: each[column]["mean"]
-        for number, each in enumerate(shown)
-        if each["images"] and each[column]["mean"] is not None
-    }
-    if len(set(means.values())) < 2:
+    """The indices of the rows with the best mean; none if all are equal or images differ."""
+    cells = {number: each[column] for number, each in enumerate(shown) if each["images"]}
+    means = {n: cell["mean"] for n, cell in cells.items() if cell["mean"] is not None}
+    counts = {cells[number]["images"] for number in means}
+    if len(set(means.values())) < 2 or len(counts) > 1:
         return []
     best = (max if ALL_NUMBERS[column].higher_is_better else min)(means.values())
     return [number for number, mean in means.items() if mean == best]
@@ -177,11 +179,12 @@ def _number_or_text(cell: str) -> str:
 def _cell(cell: Mapping[str, Any], signed: bool, brief: bool) -> str:
     if cell["mean"] is None:
         return "-"
-    mean, low, high = (
+    mean, *ends = (
         format(cell[key], f"{'+' if signed else ''}#.3g").rstrip(".")
         for key in ("mean", "low", "high")
+        if key in cell
     )
-    return mean if brief or cell["images"] == 1 else f"{mean} [{low}, {high}]"
+    return f"{mean} [{', '.join(ends)}]" if ends and not brief and cell["images"] > 1 else mean
 
 
 def _skipped(skipped: list[dict[str, Any]]) -> Iterator[str]:

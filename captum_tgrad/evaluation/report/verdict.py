@@ -18,7 +18,8 @@ def verdict(summary: Summary) -> str:
     """Which methods T-Grad is ahead of, behind, or not significantly different from.
 
     Two methods differ significantly if the 95% interval of their paired difference in Insertion -
-    Deletion excludes 0. The intervals are not corrected for multiple comparisons.
+    Deletion excludes 0. The intervals are not corrected for multiple comparisons. The number of
+    images is that of the method that shares the fewest with T-Grad.
 
     Args:
         summary: As from ``summarize``.
@@ -26,8 +27,9 @@ def verdict(summary: Summary) -> str:
     Returns:
         One sentence, or two if there are too few images or methods for a verdict.
     """
-    images = summary["images"]
     ran = {name: each for name, each in summary["methods"].items() if each["images"]}
+    paired = [each["minus_t_grad"][_COLUMN] for each in ran.values() if each["minus_t_grad"]]
+    images = min((cell["images"] for cell in paired), default=summary["images"])
     if images < FEWEST_IMAGES:
         few = "One image does" if images == 1 else f"{images} images do"
         return f"{few} not rank methods. Compare them on at least {FEWEST_IMAGES}."
@@ -37,9 +39,7 @@ def verdict(summary: Summary) -> str:
     ahead, behind, alike = [], [], []
     for each in ran.values():
         cell = each["minus_t_grad"][_COLUMN]
-        if cell["images"] < FEWEST_IMAGES:
-            alike.append(each["title"])
-        elif cell["high"] < 0:
+        if cell["high"] < 0:
             ahead.append(each["title"])
         elif cell["low"] > 0:
             behind.append(each["title"])

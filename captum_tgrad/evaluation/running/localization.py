@@ -13,34 +13,43 @@ from torch import Tensor
 
 from captum_tgrad import metrics
 from captum_tgrad.metrics.engine.metric import DECLARED
+from captum_tgrad.metrics.engine.regions import as_masks
 from captum_tgrad.metrics.registry import LOCALIZATION_NUMBERS
 
 
-def localization(
-    maps: Mapping[str, Tensor], regions: Mapping[str, Any] | None, image: str
-) -> dict[str, dict[str, float]]:
-    """The numbers by method; empty without regions, NaN if this image has none.
+def region_of(regions: Mapping[str, Any] | None, image: str, size: torch.Size) -> Tensor | None:
+    """The pixels of an image in its region, ``(1, H, W)``, bool; None where none is known.
 
     Args:
-        maps: The map of each method, ``(1, 1, H, W)``.
-        regions: Masks or boxes by image name.
+        regions: Masks or boxes by the name of the image.
         image: The name of the image.
+        size: Its height and width.
 
     Raises:
         TypeError: A region does not hold numbers.
         ValueError: A region does not fit its image.
     """
-    if regions is None or not maps:
-        return {method: {} for method in maps}
-    region = regions.get(image)
+    region = None if regions is None else regions.get(image)
     if region is None:
-        return {method: dict.fromkeys(LOCALIZATION_NUMBERS, math.nan) for method in maps}
+        return None
     masks = isinstance(region, Tensor) and region.dtype == torch.bool
     given = region[None] if masks else [region]
+    return as_masks(given, 1, (size[0], size[1]), torch.device("cpu"))
+
+
+def localization(maps: Mapping[str, Tensor], region: Tensor | None) -> dict[str, dict[str, float]]:
+    """The numbers by method; NaN where the image has no region.
+
+    Args:
+        maps: The map of the image by each method, ``(1, 1, H, W)``.
+        region: As from ``region_of``.
+    """
+    if region is None:
+        return {method: dict.fromkeys(LOCALIZATION_NUMBERS, math.nan) for method in maps}
     found: dict[str, dict[str, float]] = {method: {} for method in maps}
     for name, number in LOCALIZATION_NUMBERS.items():
         # The metrics of the curves have the same findings, about constant maps.
-        results, _ = DECLARED[number.function].evaluate(dict(maps), given, nan_policy="omit")
+        results, _ = DECLARED[number.function].evaluate(dict(maps), region, nan_policy="omit")
         for method, result in results.items():
             found[method][name] = float(getattr(result, number.field))
     return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import random
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from captum_tgrad._support.accelerator import device_of
 from captum_tgrad._support.progress import Bar
 from captum_tgrad.evaluation.methods.method import image_seed
 from captum_tgrad.evaluation.running.batch_halving import Halving
-from captum_tgrad.evaluation.running.localization import localization
+from captum_tgrad.evaluation.running.localization import localization, region_of
 from captum_tgrad.evaluation.running.scoring import ImageToScore, Scoring, logits_of
 from captum_tgrad.evaluation.running.settings import Settings
 from captum_tgrad.evaluation.running.speed import in_fast_format
@@ -50,6 +50,7 @@ class _Loaded:
     tensor: Tensor
     label: int | None
     digest: str | None
+    region: Tensor | None
 
 
 class Run:
@@ -83,6 +84,7 @@ class Run:
         self._forward = Halving(settings.batch_size)
         self.refused: RuntimeError | None = None
         self._done = self._count = 0
+        self._deadline = math.inf
 
     def __call__(
         self, work: Sequence[tuple[int, Sequence[str]]], bar: Bar, budget: float | None = None
@@ -92,20 +94,15 @@ class Run:
         Args:
             work: The indices of images, and the methods whose records they lack.
             bar: A progress bar, updated for every computed and every scored map.
-            budget: The seconds after which no further batch begins; images are then processed in a
-                random order, so that they are a random sample. None: all images.
+            budget: The seconds after which no further image is loaded or scored, except for one
+                image of a batch that has been explained. None: no limit.
         """
         lacking = {self._samples.names[index]: methods for index, methods in work}
-        indices = [index for index, _ in work]
-        if budget is not None:
-            random.Random(self._settings.seed).shuffle(indices)
-        start = time.monotonic()
+        self._deadline = time.monotonic() + (math.inf if budget is None else budget)
         self._done, self._count = 0, len(work)
-        for batch in self._batches(indices, lacking, bar):
+        for batch in self._batches([index for index, _ in work], lacking, bar):
             inputs = in_fast_format(torch.stack([each.tensor for each in batch]).to(self._device))
             self._batch(batch, inputs, lacking, bar)
-            if budget is not None and time.monotonic() - start > budget:
-                break
         for name, method in self._methods.items():
             if method.gave_up is not None:
                 self._files.skip(None, name, method.gave_up)
@@ -114,21 +111,25 @@ class Run:
     def _batches(
         self, indices: Sequence[int], lacking: Mapping[str, Sequence[str]], bar: Bar
     ) -> Iterator[list[_Loaded]]:
-        """Loads batches of images of equal size; skips images that cannot be loaded."""
+        """Loads batches of images of equal size; skips images with an invalid file or region."""
         batch: list[_Loaded] = []
         for index in indices:
+            if time.monotonic() > self._deadline:
+                return
             name = self._samples.names[index]
             try:
                 tensor, label = self._samples[index]
-            except (OSError, ValueError, MemoryError) as error:
-                self._files.skip(name, None, str(error) or "out of memory")
+                region = region_of(self._regions, name, tensor.shape[1:])
+            except (OSError, ValueError) as error:
+                self._files.skip(name, None, str(error))
                 self._done += 1
                 bar.update(STEPS * len(lacking[name]))
                 continue
             if batch and tensor.shape != batch[0].tensor.shape:
                 yield batch
                 batch = []
-            batch.append(_Loaded(name, tensor, label, self._samples.digest_of(name, tensor)))
+            digest = self._samples.digest_of(name, tensor)
+            batch.append(_Loaded(name, tensor, label, digest, region))
             if len(batch) == self._settings.batch_size:
                 yield batch
                 batch = []
@@ -158,6 +159,8 @@ class Run:
             self._score(each, inputs[one], target[one], explained[index])
             self._done += 1
             bar.update(len(lacking[each.name]))
+            if time.monotonic() > self._deadline:
+                return
 
     def _targets(self, batch: Sequence[_Loaded], inputs: Tensor) -> list[int | None]:
         """The class to explain for each image; None for skipped images."""
@@ -231,11 +234,7 @@ class Run:
         if not explained:
             return
         maps = {method: each.importance[None] for method, each in explained.items()}
-        try:
-            localized = localization(maps, self._regions, image.name)
-        except (OSError, ValueError) as error:
-            self._files.skip(image.name, None, str(error))
-            return
+        localized = {} if self._regions is None else localization(maps, image.region)
         scored = self._scoring(ImageToScore(inputs, target, maps))
         for method, each in explained.items():
             numbers = scored.numbers(method)
@@ -248,7 +247,7 @@ class Run:
                 each.residual,
                 target=int(target),
                 **numbers,
-                **localized[method],
+                **localized.get(method, {}),
                 seconds=each.seconds,
                 digest=image.digest,
             )

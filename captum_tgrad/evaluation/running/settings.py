@@ -50,7 +50,7 @@ class Settings:
                 )
 
     def protocol(self) -> dict[str, Any]:
-        """The settings for the protocol; ``max_examples_per_batch`` changes no number."""
+        """The settings for the protocol; ``max_examples_per_batch`` only changes rounding."""
         baseline = PRESETS["paper"]["insertion"]
         found = {
             "target": {"predicted": "predicted class", "label": "label"}[self.target],
