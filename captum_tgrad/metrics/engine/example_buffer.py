@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from captum_tgrad.decomposition.precision import without_autocast
 from captum_tgrad.metrics.engine.features import empty_examples
 
 Evaluate = Callable[[tuple[Tensor, ...], list[int]], Tensor]
@@ -68,9 +69,11 @@ class ExampleBuffer:
     def finish(self) -> Tensor:
         """Returns the scores of all added examples, in that order, and clears the buffer."""
         self._flush()
-        scores = torch.cat(self._scores) if self._scores else torch.empty(0, device="cpu")
-        self._scores = []
-        return scores
+        scores, self._scores = self._scores, []
+        if not scores:
+            return torch.empty(0, device="cpu")
+        with without_autocast(scores[0]):  # in which torch.cat does not accept every type
+            return torch.cat(scores)
 
     def _flush(self) -> None:
         if not self._samples:
