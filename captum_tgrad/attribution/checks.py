@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbers import Integral, Real
 from typing import Any
 
 import torch
@@ -74,6 +75,15 @@ def check_inputs(inputs: Any, differentiable: bool = True) -> None:
                 f"{name} holds NaN or inf in sample"
                 f" {', '.join(map(str, samples))}. Leave these out, or see torch.nan_to_num."
             )
+
+
+def check_number(value: Any, name: str) -> float:
+    """The number; raises TypeError unless it is one."""
+    if isinstance(value, Tensor) and value.numel() == 1:
+        value = value.item()
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{name} must be a number, got {type(value).__name__}.")
+    return int(value) if isinstance(value, Integral) else float(value)
 
 
 def check_alike(tensor: Tensor, first: Tensor, name: str) -> None:

@@ -16,10 +16,10 @@ from torch import Tensor
 
 from captum_tgrad._support.captum_private import TargetType
 from captum_tgrad._support.untouched import untouched
+from captum_tgrad.attribution.checks import check_number
 from captum_tgrad.attribution.complete import ChannelDim
 from captum_tgrad.metrics.engine.checks import (
     NanPolicy,
-    check_number,
     check_numbers,
     check_seed,
 )

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from captum_tgrad._support.own_randomness import own_randomness
 from captum_tgrad.attribution.checks import channel_dims
-from captum_tgrad.metrics.engine.features import channels_first
 from captum_tgrad.sanity_checks.copy_guard import (
     Mark,
     check_method,
@@ -118,4 +117,4 @@ class MapMaker:
         if summed.dim() == 2:
             return summed
         (dim,) = channel_dims(self.options.get("channel_dim", 1), (summed,))
-        return channels_first(summed, dim).sum(1, keepdim=True)
+        return (summed if dim is None else summed.sum(dim)).unsqueeze(1)

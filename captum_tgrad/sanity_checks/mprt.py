@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from captum_tgrad._support.show import shown
-from captum_tgrad.metrics.engine.checks import check_number
+from captum_tgrad.attribution.checks import check_number
 from captum_tgrad.sanity_checks.cascade import Mode, cascading_randomization
 from captum_tgrad.sanity_checks.smoothed import Smoothed
 

@@ -259,7 +259,7 @@ class _Odd(nn.Module):
         (lambda o: {"out": o}, "layer", TypeError, "returns dict"),
         (lambda o: (o, None), "layer", TypeError, "returns NoneType"),
         (lambda o: o > 0, "layer", TypeError, "torch.bool"),
-        (lambda o: o.sum(0), "layer", ValueError, "samples of the batch cannot"),
+        (lambda o: o.sum(0), "layer", ValueError, "mixes the 2 samples of the batch"),
         (lambda o: o, "unused", ValueError, "never called"),
     ],
 )

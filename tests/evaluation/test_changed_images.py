@@ -165,5 +165,5 @@ def test_rows_that_contradict_each_other(tmp_path):
     labels.write_text("a.jpg,cup\na.jpg,1\n")
     assert images_in(tmp_path, _classifier(), labels).labels == (1,)
     labels.write_text("a.jpg,cup\na.jpg,fox\n")
-    with pytest.raises(ValueError, match=r"line 2: a\.jpg has the class 4 here, and 1"):
+    with pytest.raises(ValueError, match=r"line 2: a\.jpg has the class 4 here, but 1"):
         images_in(tmp_path, _classifier(), labels)

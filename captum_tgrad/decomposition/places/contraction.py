@@ -114,8 +114,13 @@ def _picked(
         positions = torch.arange(math.prod(rest), device="cpu").reshape(rest).unsqueeze(dim)
         index = claim.index.reshape(shape).where(used, 0)
         sums = cells_of_sums(claim, index, positions.expand_as(index), rest, axis)
+        found = [each for each in sums if each is not None]
+        borders = [each.borders() for each in found]
+        covered = sum(((high - low).clamp_min(0) for low, high in borders), torch.zeros(()))
+        if float(covered.mean()) > axis.extent / 2:
+            return None
         call.picks = True
-        return letters.replace(letter, ""), [each for each in sums if each is not None]
+        return letters.replace(letter, ""), found
     low, high = (border.reshape(shape).expand(used.shape) for border in claim.borders())
     low = low.where(used, torch.inf).amin(dim)
     high = high.where(used, -torch.inf).amax(dim)

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from numbers import Integral, Real
+from numbers import Integral
 from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
 
 from captum_tgrad._support.captum_private import format_tensor_into_tuples
-from captum_tgrad.attribution.checks import check_alike, check_device, how_to_convert
+from captum_tgrad.attribution.checks import (
+    check_alike,
+    check_device,
+    check_number,
+    how_to_convert,
+)
 
 NanPolicy = Literal["raise", "omit"]
 
@@ -81,15 +86,6 @@ def check_count(value: Any, name: str) -> int:
     if value < 1:
         raise ValueError(f"{name} must be a positive integer, got {value}.")
     return value
-
-
-def check_number(value: Any, name: str) -> float:
-    """The number; raises TypeError unless it is one."""
-    if isinstance(value, Tensor) and value.numel() == 1:
-        value = value.item()
-    if isinstance(value, bool) or not isinstance(value, Real):
-        raise TypeError(f"{name} must be a number, got {type(value).__name__}.")
-    return int(value) if isinstance(value, Integral) else float(value)
 
 
 def check_numbers(values: Any, name: str) -> list[float]:

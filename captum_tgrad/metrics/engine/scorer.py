@@ -75,8 +75,8 @@ class Scorer:
             samples: The sample index of each example.
 
         Returns:
-            The scores, ``(examples,)``, or the outputs for ``"softmax"``: whether they are
-            probabilities depends on those of all samples.
+            The scores, ``(examples,)``, or the outputs for ``"softmax"``, as those of all samples
+            decide whether they are probabilities.
         """
         outputs = self._outputs(examples, samples)
         if self._target is None or self.target_name == "predicted":
