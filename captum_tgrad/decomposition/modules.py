@@ -83,7 +83,7 @@ class RunningModules:
 
 
 def _scripted(module: nn.Module) -> list[tuple[str, nn.Module]]:
-    """The modules inside of a scripted module, which run without hooks."""
+    """The modules inside a scripted module, which run without hooks."""
     is_scripted = isinstance(module, torch.jit.ScriptModule)
     return [each for each in module.named_modules() if each[0]] if is_scripted else []
 

@@ -171,12 +171,11 @@ class Trace(TorchFunctionMode):
         self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> None:
         """Raises ValueError if a model takes a gradient at a constant, which the trace detaches."""
-        given = {**dict(zip(("outputs", "inputs"), args, strict=False)), **kwargs}
-        if func is not torch.autograd.grad:
-            given = {"outputs": args[:1], "inputs": kwargs.get("inputs")}
-        if all(self.recorder.origin(tensor) is None for tensor in tensors_in(given["outputs"])):
-            return  # a graph of constants, which the trace leaves as it is
-        at = given["inputs"]
+        of = args[0] if args else kwargs.get("outputs", kwargs.get("tensors"))
+        is_grad = func is torch.autograd.grad
+        at = args[1] if is_grad and len(args) > 1 else kwargs.get("inputs")
+        if all(self.recorder.origin(tensor) is None for tensor in tensors_in(of)):
+            return  # a graph of constants, which the trace leaves unchanged
         if at is None or any(self.recorder.origin(tensor) is None for tensor in tensors_in(at)):
             raise ValueError(
                 "forward_func takes a gradient of something that depends on inputs with respect to"

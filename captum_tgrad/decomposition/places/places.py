@@ -7,6 +7,7 @@ from functools import lru_cache
 from weakref import WeakValueDictionary
 
 import torch
+from torch import Tensor
 
 from captum_tgrad.decomposition.places.coordinates import (
     LOST,
@@ -231,27 +232,10 @@ def mixed(claim: Coordinates, dims: Iterable[int], axis: Axis) -> list[Coordinat
     padding = claim.padding().movedim(over, list(range(-len(over), 0))).flatten(-len(over)).all(-1)
     low, order = borders[0].sort(-1)
     high = borders[1].gather(-1, order).cummax(-1).values
-    hull = [low[..., 0], high[..., -1]]
-    parts = [hull, hull]
-    if axis.input != SAMPLES and low.shape[-1] > 1:
-        gaps = (low[..., 1:] - high[..., :-1]).nan_to_num(0, posinf=0).clamp_min(0)
-        gap, place = gaps.max(-1)
-        size = hull[1] - hull[0]
-        # Where there is one gap, a missing cell is enough.
-        width = float(claim.cells[:, 1].min()) * (1 - 1e-6)
-        apart = gap > torch.where((gaps > 1e-6).sum(-1) == 1, width, size / 2)
-        outside = gap.where(apart, 0)
-        scattered = (size > 0) & (gaps.sum(-1) - outside > (size - outside) / 2)
-        # Every n-th element of the whole axis, as in grid attention, has no place by nature.
-        is_even = (gap - gaps.where(gaps > 1e-6, torch.inf).amin(-1) < 1e-6) & ~apart
-        everywhere = scattered & is_even & (size + 2 * gap > axis.extent - 1e-6)
-        if axis.is_place and axis.input >= 0 and bool((scattered & ~everywhere).any()):
-            raise ScatteredError
-        hull = [hull[0].where(~everywhere, -0.5), hull[1].where(~everywhere, axis.extent - 0.5)]
-        end = high.gather(-1, place.unsqueeze(-1)).squeeze(-1)
-        start = low.gather(-1, place.unsqueeze(-1) + 1).squeeze(-1)
-        parts = [[hull[0], torch.where(apart, end, hull[1])]]
-        parts.append([torch.where(apart, start, hull[0]), hull[1]])
+    if axis.input == SAMPLES or low.shape[-1] == 1:
+        parts = [(low[..., 0], high[..., -1])]
+    else:
+        parts = _parts(low, high, float(claim.cells[:, 1].min()), axis)
     padding = padding.reshape(rest)
     found = [
         narrowed(
@@ -260,3 +244,32 @@ def mixed(claim: Coordinates, dims: Iterable[int], axis: Axis) -> list[Coordinat
         for low, high in parts
     ]
     return list(dict.fromkeys(each for each in found if each is not None))
+
+
+def _parts(low: Tensor, high: Tensor, width: float, axis: Axis) -> list[tuple[Tensor, Tensor]]:
+    """The borders of the two cells that hold the cells along the last dimension; often the same.
+
+    Args:
+        low: The lower borders of the cells, sorted.
+        high: The largest upper border up to each cell.
+        width: The width of the smallest cell.
+        axis: The axis that the cells are on.
+    """
+    start, stop = low[..., 0], high[..., -1]
+    gaps = (low[..., 1:] - high[..., :-1]).nan_to_num(0, posinf=0).clamp_min(0)
+    gap, place = gaps.max(-1)
+    size = stop - start
+    # If there is only one gap, a missing cell is enough to split them.
+    is_only = (gaps > 1e-6).sum(-1) == 1
+    apart = gap > torch.where(is_only, width * (1 - 1e-6), size / 2)
+    outside = gap.where(apart, 0)
+    scattered = (size > 0) & (gaps.sum(-1) - outside > (size - outside) / 2)
+    # Every n-th element of the whole axis, as in grid attention, has no place by nature.
+    is_even = (gap - gaps.where(gaps > 1e-6, torch.inf).amin(-1) < 1e-6) & ~apart
+    everywhere = scattered & is_even & (size + 2 * gap > axis.extent - 1e-6)
+    if axis.is_place and axis.input >= 0 and bool((scattered & ~everywhere).any()):
+        raise ScatteredError
+    start, stop = start.where(~everywhere, -0.5), stop.where(~everywhere, axis.extent - 0.5)
+    end = high.gather(-1, place.unsqueeze(-1)).squeeze(-1)
+    begin = low.gather(-1, place.unsqueeze(-1) + 1).squeeze(-1)
+    return [(start, torch.where(apart, end, stop)), (torch.where(apart, begin, start), stop)]
