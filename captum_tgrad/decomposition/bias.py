@@ -200,7 +200,9 @@ def _just_below(limit: float, dtype: torch.dtype) -> float:
 
 
 def _product(gradient: Tensor, value: Tensor, scratch: Scratch) -> Tensor:
-    dtype = torch.promote_types(gradient.dtype, value.dtype)
+    dtype = gradient.dtype
+    if value.dtype != dtype:
+        dtype = torch.promote_types(dtype, value.dtype)
     return torch.mul(gradient, value, out=scratch.like(gradient, dtype))
 
 

@@ -69,7 +69,14 @@ def map_tensors(value: Any, replace: Callable[[Tensor], Any]) -> Any:
         if PLAIN.issuperset(map(type, value)):
             return value
         return tuple(
-            [item if type(item) in PLAIN else map_tensors(item, replace) for item in value]
+            [
+                item
+                if type(item) in PLAIN
+                else replace(item)
+                if isinstance(item, Tensor)
+                else map_tensors(item, replace)
+                for item in value
+            ]
         )
     if isinstance(value, (tuple, list)):
         items = [map_tensors(item, replace) for item in value]

@@ -12,10 +12,10 @@ from collections import deque
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
+from weakref import ReferenceType, ref
 
 import torch
 from torch import Tensor
-from torch.utils.weak import TensorWeakRef
 
 from captum_tgrad.decomposition.hidden_terms import (
     Edge,
@@ -57,8 +57,8 @@ class HiddenOperations:
         self._lifetime = lifetime
         self._samples = samples
         self._all_inputs = inputs
-        self._seen: dict[HiddenOutput, TensorWeakRef] = {}
-        self._recent: deque[TensorWeakRef] = deque(maxlen=_RECENT)
+        self._seen: dict[HiddenOutput, ReferenceType[Tensor]] = {}
+        self._recent: deque[ReferenceType[Tensor]] = deque(maxlen=_RECENT)
         self._held: list[Tensor] = []
         self._sources: dict[HiddenOutput, Source] = {}
         self._roots: dict[HiddenOutput, Root] = {}
@@ -68,13 +68,14 @@ class HiddenOperations:
 
     def see(self, tensor: Tensor) -> None:
         """Remembers the result of a visible operation, where a search for hidden ones ends."""
-        if tensor.grad_fn is not None:
-            self._seen[tensor.grad_fn, tensor.output_nr] = known = TensorWeakRef(tensor)
+        node = tensor.grad_fn
+        if node is not None:
+            self._seen[node, tensor.output_nr] = known = ref(tensor)
             self._recent.append(known)
 
     def hold(self) -> None:
         """Keeps recent results alive until the next operation, as a hidden one may read them."""
-        self._held = [known() for known in self._recent if known.ref() is not None]
+        self._held = [tensor for known in self._recent if (tensor := _alive(known)) is not None]
 
     def free(self) -> None:
         """Frees the results that only :meth:`hold` kept alive."""
@@ -96,7 +97,7 @@ class HiddenOperations:
             return None
         known, inputs = [], frozenset[int]()
         for seen in reached:
-            source = self._seen[seen]()
+            source = _alive(self._seen[seen])
             origin = origin_of(source)
             if source is None or origin is None or (source.grad_fn, source.output_nr) != seen:
                 continue  # freed, or overwritten since
@@ -113,8 +114,7 @@ class HiddenOperations:
             return None  # a backward that returns None: the result is a constant
         else:
             given, is_elementwise = self._places(tensor, known, path)
-        origin = Origin(given, inputs, self._lifetime)
-        set_origin(tensor, origin)
+        origin = set_origin(tensor, given, inputs, self._lifetime)
         root = Root(Value(tensor), given, inputs, output, is_elementwise, path, order)
         self._old_values.are_read_by(root.value)
         self._roots[output] = root
@@ -230,6 +230,14 @@ class HiddenOperations:
             held.clear()
         self._terms.clear()
         self.free()
+
+
+def _alive(known: ReferenceType[Tensor]) -> Tensor | None:
+    """The tensor behind a weak reference, as ``torch.utils.weak.TensorWeakRef`` returns it."""
+    tensor = known()
+    if tensor is not None:
+        tensor._fix_weakref()
+    return tensor
 
 
 def _samples_first(tensor: Tensor, claims: Claims) -> dict[Axis, tuple[Coordinates, ...]]:

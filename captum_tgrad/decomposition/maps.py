@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -31,8 +32,7 @@ def samples_lost(module: str, operation: str) -> SamplesLostError:
     )
 
 
-@dataclass(frozen=True)
-class Sums:
+class Sums(NamedTuple):
     """``sum_c c`` and ``sum_c |c|`` on one input, from which the maps are computed.
 
     Args:
@@ -52,8 +52,7 @@ class Sums:
     filled: Tensor | None = None
 
 
-@dataclass(frozen=True)
-class Reduced:
+class Reduced(NamedTuple):
     """The sums of a term, before they become maps.
 
     Args:
@@ -97,12 +96,12 @@ class Summing:
             SamplesLostError: The sample of an element is unknown.
         """
         by = {number: reduction(given, self.axes[number], self.samples) for number in inputs}
-        kept = {dim for each in by.values() for dim in each.kept}
+        kept = frozenset[int]().union(*[each.kept for each in by.values()])
         signed, absolute, *ranges = _summed(gradient, bias, kept, self.with_magnitudes, scratch)
         sums = {}
         for number, each in by.items():
-            parts = [part.sum_to_size(each.summed_shape) for part in (signed, absolute)]
-            (cells, beside), (all_cells, all_beside) = map(each.into_cells, parts)
+            cells, beside = each.into_cells(signed)
+            all_cells, all_beside = each.into_cells(absolute)
             if beside is None or all_beside is None:
                 outside = None
             else:
@@ -133,7 +132,7 @@ class Summing:
 
 
 def _summed(
-    gradient: Tensor, bias: Bias, kept: set[int], ranges: bool, scratch: Scratch
+    gradient: Tensor, bias: Bias, kept: frozenset[int], ranges: bool, scratch: Scratch
 ) -> list[Tensor]:
     """``sum c``, ``sum |c|`` and, optionally, the range of ``|c|``, for ``c = gradient * b``.
 
@@ -172,20 +171,18 @@ def _summed_block(
     gradient: Tensor, bias: Bias, over: list[int], ranges: bool, scratch: Scratch
 ) -> list[Tensor]:
     product = bias.times(in_full_precision(gradient), scratch)
-    signed = _reduced(product, over, "sum")
+    if not over:  # the memory of the product is reused
+        absolute = product.abs()
+        return [product.clone(), absolute, *[absolute] * (2 * ranges)]
+    signed = product.sum(over, keepdim=True)
     absolute = product.abs_()
-    return [signed, *(_reduced(absolute, over, how) for how in _HOW[1 : 4 if ranges else 2])]
+    found = [signed, absolute.sum(over, keepdim=True)]
+    if ranges:
+        found += [absolute.amin(over, keepdim=True), absolute.amax(over, keepdim=True)]
+    return found
 
 
 _HOW = ("sum", "sum", "amin", "amax")
-
-
-def _reduced(product: Tensor, over: list[int], how: str) -> Tensor:
-    """Reduces a product; copies it if there is nothing to reduce, as its memory is reused."""
-    if not over:
-        return product.clone()
-    reduced: Tensor = getattr(product, how)(over, keepdim=True)
-    return reduced
 
 
 def _joined(parts: list[Tensor], dim: int | None, how: str) -> Tensor:

@@ -70,9 +70,10 @@ class RunningModules:
         if not self._stack:
             self._paths = {child: _without_compiler(name) for name, child in module.named_modules()}
         path = self._paths.get(module, type(module).__name__)
-        for name, each in [("", module), *_scripted(module)]:
-            if _is_batch_norm(each) and each.training:
-                raise_batch_statistics(f"{path}.{name}".strip("."))
+        if isinstance(module, _MAY_NORMALIZE):
+            for name, each in [("", module), *_scripted(module)]:
+                if _is_batch_norm(each) and each.training:
+                    raise_batch_statistics(f"{path}.{name}".strip("."))
         self._stack.append((path, module))
 
     def _left(self, module: nn.Module, inputs: Any, output: Any) -> None:
@@ -80,6 +81,9 @@ class RunningModules:
             path, _ = self._stack.pop()
             if self._leaving is not None:
                 self._leaving(path, output)
+
+
+_MAY_NORMALIZE = (_BatchNorm, torch.jit.ScriptModule)
 
 
 def _scripted(module: nn.Module) -> list[tuple[str, nn.Module]]:

@@ -13,7 +13,10 @@ def without_autocast(tensor: Tensor) -> AbstractContextManager[object]:
     kind = tensor.device.type
     if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
         return torch.autocast(kind, enabled=False)
-    return nullcontext()
+    return _unchanged
+
+
+_unchanged = nullcontext()
 
 
 def in_full_precision(tensor: Tensor) -> Tensor:

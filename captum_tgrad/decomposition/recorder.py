@@ -24,7 +24,6 @@ from captum_tgrad.decomposition.places.mixing_places import places_in_pairs
 from captum_tgrad.decomposition.places.origin import (
     Lifetime,
     Origin,
-    is_stale,
     origin_of,
     set_origin,
 )
@@ -64,19 +63,19 @@ class Recorder:
 
     def follow(self, tensor: Tensor, given: Places, inputs: frozenset[int]) -> None:
         """Remembers the places of a tensor's elements and the inputs on which it depends."""
-        set_origin(tensor, Origin(given, inputs, self._lifetime))
+        set_origin(tensor, given, inputs, self._lifetime)
         self.hidden.see(tensor)
 
     def origin(self, tensor: Tensor) -> Origin | None:
         """The origin of a tensor that requires a gradient; None if it is a constant."""
         origin = origin_of(tensor)
-        if origin is not None and origin.lifetime is not self._lifetime:
+        if origin is None:
+            return None if tensor.grad_fn is None else self._found(tensor, self.modules.path)
+        if origin.lifetime is not self._lifetime:
             return None  # it belongs to a trace around this one
-        if origin is not None and is_stale(tensor):
+        if origin.version != tensor._version:
             self._refresh(tensor)
             origin = origin_of(tensor)
-        if origin is None and tensor.grad_fn is not None:
-            origin = self._found(tensor, self.modules.path)
         return origin
 
     def _refresh(self, view: Tensor) -> None:

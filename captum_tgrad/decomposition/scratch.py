@@ -38,7 +38,7 @@ class Scratch:
         memory = self._memory.get(dtype)
         if memory is None or memory.numel() < size:
             memory = self._memory[dtype] = torch.empty(size, dtype=dtype, device="cpu")
-        if _is_dense(tensor):
+        if tensor.is_contiguous() or _is_dense(tensor):
             return memory.as_strided(tensor.shape, tensor.stride())
         return memory[:size].view(tensor.shape)
 

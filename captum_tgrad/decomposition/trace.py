@@ -316,7 +316,7 @@ _RESHAPES_IN_PLACE = {"transpose", "t", "squeeze", "unsqueeze", "swapaxes", "swa
 def _with_origin(tensor: Tensor, origin: Origin | None) -> Tensor:
     tensor.requires_grad_()
     if origin is not None:
-        set_origin(tensor, origin)
+        set_origin(tensor, origin.places, origin.inputs, origin.lifetime)
     return tensor
 
 

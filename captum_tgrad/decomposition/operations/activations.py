@@ -144,6 +144,10 @@ def softmax(call: Call, output: Tensor) -> Bias | None:
 _hardtanh_backward = torch.ops.aten.hardtanh_backward.default
 
 
+_WORTH_SAVING = 2**15
+"""The size of a tensor whose copy takes longer than a function in Python."""
+
+
 class _Kept:
     """A saved copy of a result that later in-place operations may overwrite."""
 
@@ -196,6 +200,8 @@ def clamp_in_place(call: Call, old_values: OldValues) -> Tensor:
     require_plain(call)
     z: Tensor = call.args[0]
     if not call.in_place or z._is_view() or not torch.is_grad_enabled():
+        raise NoRuleError
+    if z.numel() < _WORTH_SAVING:
         raise NoRuleError
     kept = _Kept()
     _ClampInPlace.apply(z, *limits_of_clamp(call), kept)

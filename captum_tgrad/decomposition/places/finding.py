@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from typing import Any
 
 import torch
@@ -43,8 +42,10 @@ def output_places(call: Call, where: Callable[[], str]) -> list[Places]:
         where: Returns the name of the operation, for messages that it loses places.
     """
     if call.record.places is like_first:  # nothing to look up
-        with suppress(NoRuleError):
+        try:
             return like_first(call, [each for each in call.returned if each.requires_grad])
+        except NoRuleError:
+            pass
     key = None if call.record.places in BY_VALUE else _key(call)
     found, is_dense = (None if key is None else _known.get(key)) or (None, None)
     if found is None or (is_dense and any(map(has_zeros, call.constant))):

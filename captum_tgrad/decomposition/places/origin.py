@@ -27,28 +27,26 @@ class Origin(NamedTuple):
         places: The places of its elements.
         inputs: The numbers of the network's inputs on which it depends.
         lifetime: The lifetime of the trace, after which the origin is void.
+        version: The version of the tensor's memory, which changes when it is overwritten.
     """
 
     places: Places
     inputs: frozenset[int]
     lifetime: Lifetime
+    version: int
 
 
 def origin_of(tensor: Any) -> Origin | None:
     """The origin of ``tensor`` in the running trace; None if the trace has not seen it."""
-    known: tuple[Origin, int] | None = getattr(tensor, _ORIGIN, None)
-    return None if known is None or known[0].lifetime.is_over else known[0]
+    known: Origin | None = getattr(tensor, _ORIGIN, None)
+    return None if known is None or known.lifetime.is_over else known
 
 
-def is_stale(tensor: Tensor) -> bool:
-    """Whether the tensor's memory was overwritten since its origin was set."""
-    known = getattr(tensor, _ORIGIN, None)
-    return known is not None and known[1] != tensor._version
-
-
-def set_origin(tensor: Tensor, origin: Origin) -> None:
-    """Stores a tensor's origin on the tensor, so that both are freed together."""
-    setattr(tensor, _ORIGIN, (origin, tensor._version))
+def set_origin(tensor: Tensor, given: Places, inputs: frozenset[int], lifetime: Lifetime) -> Origin:
+    """Stores a tensor's origin on the tensor, so that both are freed together, and returns it."""
+    origin = Origin(given, inputs, lifetime, tensor._version)
+    setattr(tensor, _ORIGIN, origin)
+    return origin
 
 
 def places_of(tensor: Tensor) -> Places | None:

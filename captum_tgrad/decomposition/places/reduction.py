@@ -85,7 +85,7 @@ class Reduction:
         """Adds up sums by cell.
 
         Args:
-            sums: Sums of shape ``summed_shape``.
+            sums: Sums of shape ``summed_shape``, or of a larger shape that they are summed over.
 
         Returns:
             The sum in each cell, shape ``(N, 1, *cells)``, and the sum of the elements without a
@@ -94,6 +94,8 @@ class Reduction:
         Raises:
             SamplesLostError: The sample of a nonzero element is unknown.
         """
+        if sums.shape != self.summed_shape:
+            sums = sums.sum_to_size(self.summed_shape)
         if not self.indices:
             return sums if sums.shape == self.shape else sums.reshape(self.shape), None
         counted, total = self.samples * self.cells, self._added_up(sums)
