@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._ops import OpOverload, OpOverloadPacket
 
 from captum_tgrad.decomposition.bias import Bias
 from captum_tgrad.decomposition.places.places import Places
@@ -18,12 +19,23 @@ from captum_tgrad.decomposition.places.places import Places
 @cache
 def operation_name(func: Callable[..., Any]) -> str:
     """The operation's plain name: ``add`` for ``torch.add``, ``Tensor.add_`` and ``__iadd__``."""
+    if isinstance(func, (OpOverload, OpOverloadPacket)):
+        namespace, name = native_name(func)
+        return name.strip("_") if namespace in ("aten", "torchvision") else f"{namespace}.{name}"
     name = getattr(func, "__name__", type(func).__name__)
     if name == "__get__":  # a property such as ``x.T``
         return str(getattr(func.__self__, "__name__", name))  # type: ignore[attr-defined]
     if name.startswith("__i") and name[3:-2] in _IN_PLACE_OPERATORS:
         return str(name[3:-2])
     return str(name.strip("_"))
+
+
+def native_name(func: OpOverload | OpOverloadPacket) -> tuple[str, str]:
+    """The namespace and the name of a function of ``torch.ops``."""
+    is_overload = isinstance(func, OpOverload)
+    full_name = str(func._schema.name if is_overload else func._qualified_op_name)
+    namespace, _, name = full_name.partition("::")
+    return namespace, name
 
 
 @cache
@@ -233,7 +245,7 @@ def overwrites(func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[
 @cache
 def _overwrites(func: Callable[..., Any]) -> tuple[bool, int | None]:
     """Whether a function always overwrites its first argument; the position of ``inplace``."""
-    if isinstance(func, torch._ops.OpOverload):
+    if isinstance(func, OpOverload):
         return bool(func._schema.is_mutable), None
     name = getattr(func, "__name__", "")
     if name == "__setitem__" or (name.startswith("__i") and name[3:-2] in _IN_PLACE_OPERATORS):

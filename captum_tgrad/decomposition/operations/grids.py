@@ -62,7 +62,10 @@ OPERATIONS: dict[str, Operation] = {
         "input, norm_type, kernel_size, stride=None, ceil_mode=False",
     ),
     **records(
-        "interpolate",
+        "interpolate upsample_nearest1d upsample_nearest2d upsample_nearest3d upsample_linear1d "
+        "upsample_bilinear2d upsample_trilinear3d upsample_bicubic2d upsample_nearest_exact1d "
+        "upsample_nearest_exact2d upsample_nearest_exact3d upsample_bilinear2d_aa "
+        "upsample_bicubic2d_aa",
         "input, size=None, scale_factor=None",
         places=grid_operations.resized,
         bias=nothing,

@@ -8,8 +8,9 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from torch._ops import OpOverload, OpOverloadPacket
 
-from captum_tgrad.decomposition.call import NO_RECORD, Operation, operation_name
+from captum_tgrad.decomposition.call import NO_RECORD, Operation, native_name, operation_name
 from captum_tgrad.decomposition.operations import (
     activations,
     arithmetic,
@@ -20,6 +21,7 @@ from captum_tgrad.decomposition.operations import (
     normalizations,
     recurrent,
 )
+from captum_tgrad.decomposition.operations.native import record_of_native
 
 OPERATIONS: dict[str, Operation] = {
     **activations.OPERATIONS,
@@ -41,4 +43,6 @@ _BY_FUNCTION: dict[Callable[..., Any], Operation] = {
 @cache
 def operation_of(func: Callable[..., Any]) -> Operation:
     """The record of a torch function, or ``NO_RECORD``."""
+    if isinstance(func, (OpOverload, OpOverloadPacket)) and native_name(func)[0] == "aten":
+        return record_of_native(func)
     return _BY_FUNCTION.get(func) or OPERATIONS.get(operation_name(func), NO_RECORD)

@@ -1,0 +1,174 @@
+"""Functions of ``torch.ops.aten``, which exported programs call, as the functions of torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch._ops import OpOverload, OpOverloadPacket
+
+from captum_tgrad.decomposition.call import NO_RECORD, NoRuleError, Operation, native_name
+
+
+def record_of_native(func: OpOverload | OpOverloadPacket) -> Operation:
+    """A record that runs the function of torch with the same arguments, which has a record."""
+    _, name = native_name(func)
+    found = [getattr(module, name) for module in _BINDINGS if hasattr(module, name)]
+    function = _WITHOUT_BINDING.get(name) or next(iter(found), None)
+    return NO_RECORD if function is None else Operation(parts=_as(function))
+
+
+def _as(function: Callable[..., Any]) -> Callable[..., Any]:
+    def run(native: Any, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return function(*args, **kwargs)
+        except TypeError:  # the native function has more arguments
+            raise NoRuleError from None
+
+    return run
+
+
+_BINDINGS = (
+    torch._C._VariableFunctions,
+    torch._C._nn,
+    torch._C._linalg,  # type: ignore[attr-defined]
+    torch._C._special,  # type: ignore[attr-defined]
+    torch._C._fft,  # type: ignore[attr-defined]
+    Tensor,
+)
+"""Where torch has its native functions. They take the arguments of ``torch.ops.aten``."""
+
+
+def _slice(
+    tensor: Tensor, dim: int = 0, start: Any = None, end: Any = None, step: int = 1
+) -> Tensor:
+    return tensor[(slice(None),) * (dim % tensor.dim()) + (slice(start, end, step),)]
+
+
+def _index(tensor: Tensor, indices: Sequence[Tensor | None]) -> Tensor:
+    return tensor[tuple([slice(None) if index is None else index for index in indices])]
+
+
+def _copy(tensor: Tensor, **options: Any) -> Tensor:
+    options = {name: value for name, value in options.items() if value is not None}
+    return tensor.to(copy=True, **options)
+
+
+def _reshaped(tensor: Tensor, shape: Sequence[int], *strides: Any) -> Tensor:
+    return tensor.reshape(shape)
+
+
+def _alias(tensor: Tensor) -> Tensor:
+    return tensor.view_as(tensor)
+
+
+def convolution(
+    tensor: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    transposed: bool,
+    output_padding: Sequence[int],
+    groups: int,
+) -> Tensor:
+    """``torch.ops.aten.convolution`` as a convolution of its rank."""
+    rank = weight.dim() - 2
+    if transposed:
+        function = getattr(F, f"conv_transpose{rank}d")
+        options = (stride, padding, output_padding, groups, dilation)
+    else:
+        function = getattr(F, f"conv{rank}d")
+        options = (stride, padding, dilation, groups)
+    result: Tensor = function(tensor, weight, bias, *options)
+    return result
+
+
+def _batch_norm(
+    tensor: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    mean: Tensor,
+    variance: Tensor,
+    momentum: float,
+    eps: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    result = F.batch_norm(tensor, mean, variance, weight, bias, False, momentum, eps)
+    return result, tensor.new_empty(0), tensor.new_empty(0)
+
+
+def _layer_norm(
+    tensor: Tensor,
+    shape: Sequence[int],
+    weight: Tensor | None,
+    bias: Tensor | None,
+    eps: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    over = tuple(range(-len(shape), 0))
+    result = F.layer_norm(tensor, list(shape), weight, bias, eps)
+    return result, *_statistics(tensor, over, eps, keepdim=True)
+
+
+def _group_norm(
+    tensor: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    samples: int,
+    channels: int,
+    elements: int,
+    groups: int,
+    eps: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    result = F.group_norm(tensor, groups, weight, bias, eps)
+    return result, *_statistics(tensor.reshape(samples, groups, -1), (2,), eps, keepdim=False)
+
+
+def _statistics(
+    tensor: Tensor, over: tuple[int, ...], eps: float, keepdim: bool
+) -> tuple[Tensor, Tensor]:
+    """The mean, and one over the standard deviation."""
+    variance = tensor.var(over, unbiased=False, keepdim=keepdim)
+    return tensor.mean(over, keepdim=keepdim), (variance + eps).rsqrt()
+
+
+def _padded_by(mode: str) -> Callable[..., Tensor]:
+    def pad(tensor: Tensor, padding: Sequence[int], value: float | None = None) -> Tensor:
+        return F.pad(tensor, list(padding), mode, value)
+
+    return pad
+
+
+def _grid_sample(
+    image: Tensor, grid: Tensor, mode: int, padding_mode: int, align_corners: bool
+) -> Tensor:
+    modes = ("bilinear", "nearest", "bicubic")
+    paddings = ("zeros", "border", "reflection")
+    return F.grid_sample(image, grid, modes[mode], paddings[padding_mode], align_corners)
+
+
+_WITHOUT_BINDING: dict[str, Callable[..., Any]] = {
+    "slice": _slice,
+    "index": _index,
+    "alias": _alias,
+    "_to_copy": _copy,
+    "_unsafe_view": _reshaped,
+    "_reshape_alias": _reshaped,
+    "convolution": convolution,
+    "_native_batch_norm_legit_no_training": _batch_norm,
+    "native_layer_norm": _layer_norm,
+    "native_group_norm": _group_norm,
+    "grid_sampler": _grid_sample,
+    "grid_sampler_2d": _grid_sample,
+    "grid_sampler_3d": _grid_sample,
+    "constant_pad_nd": _padded_by("constant"),
+    **{
+        f"{name}_pad{rank}d": _padded_by(mode)
+        for name, mode in (("reflection", "reflect"), ("replication", "replicate"))
+        for rank in (1, 2, 3)
+    },
+}
+"""Functions of ``torch.ops.aten`` that torch has under another name or with other arguments."""
