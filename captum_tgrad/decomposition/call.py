@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch._ops import OpOverload, OpOverloadPacket
 
@@ -32,9 +31,8 @@ def operation_name(func: Callable[..., Any]) -> str:
 
 def native_name(func: OpOverload | OpOverloadPacket) -> tuple[str, str]:
     """The namespace and the name of a function of ``torch.ops``."""
-    is_overload = isinstance(func, OpOverload)
-    full_name = str(func._schema.name if is_overload else func._qualified_op_name)
-    namespace, _, name = full_name.partition("::")
+    packet = func.overloadpacket if isinstance(func, OpOverload) else func
+    namespace, _, name = packet._qualified_op_name.partition("::")
     return namespace, name
 
 

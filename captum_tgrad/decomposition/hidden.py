@@ -236,7 +236,7 @@ def _alive(known: ReferenceType[Tensor]) -> Tensor | None:
     """The tensor behind a weak reference, as ``torch.utils.weak.TensorWeakRef`` returns it."""
     tensor = known()
     if tensor is not None:
-        tensor._fix_weakref()
+        tensor._fix_weakref()  # type: ignore[attr-defined]
     return tensor
 
 

@@ -65,7 +65,7 @@ def _alias(tensor: Tensor) -> Tensor:
     return tensor.view_as(tensor)
 
 
-def convolution(
+def _convolution(
     tensor: Tensor,
     weight: Tensor,
     bias: Tensor | None,
@@ -76,15 +76,12 @@ def convolution(
     output_padding: Sequence[int],
     groups: int,
 ) -> Tensor:
-    """``torch.ops.aten.convolution`` as a convolution of its rank."""
     rank = weight.dim() - 2
+    options: dict[str, Any] = {"stride": stride, "padding": padding, "dilation": dilation}
     if transposed:
-        function = getattr(F, f"conv_transpose{rank}d")
-        options = (stride, padding, output_padding, groups, dilation)
-    else:
-        function = getattr(F, f"conv{rank}d")
-        options = (stride, padding, dilation, groups)
-    result: Tensor = function(tensor, weight, bias, *options)
+        options["output_padding"] = output_padding
+    function = getattr(F, f"conv_transpose{rank}d" if transposed else f"conv{rank}d")
+    result: Tensor = function(tensor, weight, bias, groups=groups, **options)
     return result
 
 
@@ -157,7 +154,7 @@ _WITHOUT_BINDING: dict[str, Callable[..., Any]] = {
     "_to_copy": _copy,
     "_unsafe_view": _reshaped,
     "_reshape_alias": _reshaped,
-    "convolution": convolution,
+    "convolution": _convolution,
     "_native_batch_norm_legit_no_training": _batch_norm,
     "native_layer_norm": _layer_norm,
     "native_group_norm": _group_norm,
