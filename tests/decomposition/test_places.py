@@ -367,16 +367,19 @@ def test_the_last_of_cumulative_sums_is_at_the_whole_row(form):
     torch.testing.assert_close(term.negative[:, 0, :, 0], -c.sum(1))
 
 
-def _on_the_line(forward):
-    """The evidence of the last term on each pixel of ``LINE``."""
-    term = TGradAttribution(forward).decompose(LINE[None, None]).terms[-1]
+def _on_the_line(forward, line=None):
+    """The evidence of the last term on each pixel of a line, or of ``LINE``."""
+    line = LINE if line is None else line
+    term = TGradAttribution(forward).decompose(line[None, None]).terms[-1]
     on_input = term.maps[0]
+    if on_input.grid is None:
+        return ((on_input.positive + on_input.negative) / len(line)).flatten().expand(len(line))
     (cells,) = on_input.grid.axes
-    pixels = torch.zeros(len(LINE)).double()
+    pixels = torch.zeros(len(line)).double()
     evidence = (on_input.positive + on_input.negative).flatten()
     for (middle, width), own in zip(cells.tolist(), evidence.tolist(), strict=True):
         low, high = middle - width / 2 + 0.5, middle + width / 2 + 0.5
-        for pixel in range(len(LINE)):
+        for pixel in range(len(line)):
             pixels[pixel] += own * max(min(high, pixel + 1) - max(low, pixel), 0) / width
     return pixels
 
@@ -420,6 +423,43 @@ def test_a_sum_of_two_distant_elements_is_half_at_each(put_together):
     expected = _evidence(LINE[:4] + LINE[4:]).repeat(2) / 2
     found = _on_the_line(lambda x: _read(put_together(x)))
     torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-12)
+
+
+LONG = torch.linspace(0.1, 1, 24).double()
+
+
+def _parts(x, count):
+    """Parts of three elements, with elements between them that are left out."""
+    step = x.shape[-1] // count
+    return [x[..., start : start + 3] for start in range(0, x.shape[-1], step)]
+
+
+@pytest.mark.parametrize("count", [3, 4])
+@pytest.mark.parametrize(
+    "add_up",
+    [
+        lambda parts: sum(parts[1:], parts[0]),
+        lambda parts: torch.stack(parts).sum(0),
+        lambda parts: torch.stack(parts, 3).mean(3) * len(parts),
+        lambda parts: torch.stack(parts).unflatten(0, (1, -1)).sum((0, 1)),
+        lambda parts: torch.einsum("knci->nci", torch.stack(parts)),
+        lambda parts: F.conv1d(torch.cat(parts, 1), torch.ones(1, len(parts), 1).double()),
+    ],
+)
+def test_a_sum_of_a_few_distant_parts_is_at_each_of_them(add_up, count):
+    summed = sum(_parts(LONG, count))
+    expected = torch.zeros(24).double()
+    for part in _parts(expected, count):
+        part += _evidence(summed) / count
+    found = _on_the_line(lambda x: _read(add_up(_parts(x, count))), LONG)
+    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("parts", [(8, 3), (12, 2)])
+def test_a_sum_over_every_nth_element_has_no_place(parts):
+    expected = _evidence(LONG.unflatten(0, parts).sum(0)).sum() / 24
+    found = _on_the_line(lambda x: _read(x.unflatten(2, parts).sum(2)), LONG)
+    torch.testing.assert_close(found, expected.expand(24), rtol=1e-10, atol=1e-12)
 
 
 @pytest.mark.parametrize(

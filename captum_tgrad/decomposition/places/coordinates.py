@@ -224,13 +224,18 @@ def from_borders(
 
 
 def narrowed(claim: Coordinates | None) -> Coordinates | None:
-    """Sets the width of overlapping windows with a constant step to that step."""
+    """Sets the width of overlapping windows with a constant step to that step.
+
+    A few wide windows remain as they are: cells of their step would be in the middle of the axis.
+    """
     if claim is None or len(claim.cells) < 2 or claim.by_sample:
         return claim
     middle, width = claim.cells[:, 0], claim.cells[:, 1]
     steps = middle.diff()
     step = steps.min()
-    if bool((width == width[0]).all()) and bool((steps == step).all()) and step < width[0] - 1e-6:
+    is_even = bool((width == width[0]).all()) and bool((steps == step).all())
+    covered, spanned = step * len(middle), middle[-1] - middle[0] + width[0]
+    if is_even and step < width[0] - 1e-6 and covered > spanned / 2:
         cells = claim.cells.clone()
         cells[:, 1] = step
         return _shared(claim.index, cells, by_sample=False)

@@ -214,8 +214,8 @@ class ScatteredError(RuntimeError):
 def mixed(claim: Coordinates, dims: Iterable[int], axis: Axis) -> list[Coordinates]:
     """The coordinates after elements along ``dims`` were mixed; these dimensions keep size 1.
 
-    Each new element is in the smallest cell that holds the elements that were mixed. If these are
-    in two parts, as at the seam of a rolled image, it is in two cells.
+    Each new element is in the cells of the elements that were mixed. If these are many, it is in
+    the smallest cell that holds them, or in two, as at the seam of a rolled image.
 
     Raises:
         ScatteredError: The elements are in several parts, and most of the smallest cell is between.
@@ -225,13 +225,22 @@ def mixed(claim: Coordinates, dims: Iterable[int], axis: Axis) -> list[Coordinat
         return [claim]
     claim = widened(claim, axis)
     rest = [1 if dim in over else size for dim, size in enumerate(claim.index.shape)]
-    borders = [
-        border.movedim(over, list(range(-len(over), 0))).flatten(-len(over))
-        for border in claim.borders()
-    ]
-    padding = claim.padding().movedim(over, list(range(-len(over), 0))).flatten(-len(over)).all(-1)
+
+    def in_one_dimension(values: Tensor) -> Tensor:
+        return values.movedim(over, list(range(-len(over), 0))).flatten(-len(over))
+
+    borders = [in_one_dimension(border) for border in claim.borders()]
+    padding = in_one_dimension(claim.padding()).all(-1)
     low, order = borders[0].sort(-1)
     high = borders[1].gather(-1, order).cummax(-1).values
+    if axis.is_place and axis.input >= 0 and bool((_gaps(low, high) > 1e-6).any()):
+        few = _few(in_one_dimension(claim.index).expand(low.shape))
+        ends = low[..., 0].reshape(rest), high[..., -1].reshape(rest)
+        hull = from_borders(*ends, axis, padding.reshape(rest), claim.by_sample)
+        # Windows that slide over the axis, as those of a dilated convolution, are not taken apart.
+        if few and narrowed(hull) is hull:
+            each = [coordinates(n.reshape(rest), claim.cells, claim.by_sample) for n in few]
+            return list(_merged([one for one in each if one is not None], axis, set()))
     if axis.input == SAMPLES or low.shape[-1] == 1:
         parts = [(low[..., 0], high[..., -1])]
     else:
@@ -246,6 +255,22 @@ def mixed(claim: Coordinates, dims: Iterable[int], axis: Axis) -> list[Coordinat
     return list(dict.fromkeys(each for each in found if each is not None))
 
 
+def _gaps(low: Tensor, high: Tensor) -> Tensor:
+    """The distances between adjacent cells along the last dimension, as for :func:`_parts`."""
+    return (low[..., 1:] - high[..., :-1]).nan_to_num(0, posinf=0).clamp_min(0)
+
+
+def _few(numbers: Tensor) -> list[Tensor]:
+    """The different numbers along the last dimension; an empty list if they are many."""
+    numbers = numbers.sort(-1).values
+    is_new = numbers.diff(dim=-1, prepend=torch.full_like(numbers[..., :1], -1)) != 0
+    slot = is_new.long().cumsum(-1) - 1
+    count = int(slot.max()) + 1
+    if count > MOST_CLAIMS:
+        return []
+    return list(numbers.new_zeros(*numbers.shape[:-1], count).scatter(-1, slot, numbers).unbind(-1))
+
+
 def _parts(low: Tensor, high: Tensor, width: float, axis: Axis) -> list[tuple[Tensor, Tensor]]:
     """The borders of the two cells that hold the cells along the last dimension; often the same.
 
@@ -256,7 +281,7 @@ def _parts(low: Tensor, high: Tensor, width: float, axis: Axis) -> list[tuple[Te
         axis: The axis that the cells are on.
     """
     start, stop = low[..., 0], high[..., -1]
-    gaps = (low[..., 1:] - high[..., :-1]).nan_to_num(0, posinf=0).clamp_min(0)
+    gaps = _gaps(low, high)
     gap, place = gaps.max(-1)
     size = stop - start
     # If there is only one gap, a missing cell is enough to split them.
@@ -266,7 +291,7 @@ def _parts(low: Tensor, high: Tensor, width: float, axis: Axis) -> list[tuple[Te
     scattered = (size > 0) & (gaps.sum(-1) - outside > (size - outside) / 2)
     # Every n-th element of the whole axis, as in grid attention, has no place by nature.
     is_even = (gap - gaps.where(gaps > 1e-6, torch.inf).amin(-1) < 1e-6) & ~apart
-    everywhere = scattered & is_even & (size + 2 * gap > axis.extent - 1e-6)
+    everywhere = is_even & (gap > 1e-6) & (size + 2 * gap > axis.extent - 1e-6)
     if axis.is_place and axis.input >= 0 and bool((scattered & ~everywhere).any()):
         raise ScatteredError
     start, stop = start.where(~everywhere, -0.5), stop.where(~everywhere, axis.extent - 0.5)
