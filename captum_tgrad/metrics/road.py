@@ -24,8 +24,12 @@ from captum_tgrad.metrics.engine.checks import (
     check_seed,
 )
 from captum_tgrad.metrics.engine.features import channels_back, channels_first
-from captum_tgrad.metrics.engine.findings import is_constant
-from captum_tgrad.metrics.engine.importance import ChannelReduce, InterpolateMode, pooled
+from captum_tgrad.metrics.engine.importance import (
+    ChannelReduce,
+    InterpolateMode,
+    is_constant,
+    pooled,
+)
 from captum_tgrad.metrics.engine.linear_imputation import linear_imputation
 from captum_tgrad.metrics.engine.metric import metric
 from captum_tgrad.metrics.engine.metric_call import Attributions, MetricCall

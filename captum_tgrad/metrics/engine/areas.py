@@ -15,7 +15,7 @@ from captum_tgrad.metrics.engine.baseline_forms import Resolved, choose, resolve
 from captum_tgrad.metrics.engine.checks import check_count
 from captum_tgrad.metrics.engine.curve_walk import CurveWalk, Way, area
 from captum_tgrad.metrics.engine.example_buffer import ExampleBuffer
-from captum_tgrad.metrics.engine.findings import is_constant
+from captum_tgrad.metrics.engine.importance import is_constant
 from captum_tgrad.metrics.engine.metric_call import MetricCall
 from captum_tgrad.metrics.engine.ranking import Ranking, Ties, rank
 

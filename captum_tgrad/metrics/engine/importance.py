@@ -84,6 +84,13 @@ def not_finite(maps: Maps) -> Tensor:
     return ~torch.isfinite(pooled(maps)).all(1)
 
 
+def is_constant(maps: Maps) -> Tensor:
+    """Which samples have equal importance for all features, ``(N,)``."""
+    importance = pooled(maps)
+    # One feature alone has nothing to differ from.
+    return (importance == importance[:, :1]).all(1) & (importance.shape[1] > 1)
+
+
 def _check(attribution: Any, tensor: Tensor, name: str, channel_dim: int | None) -> None:
     if not isinstance(attribution, Tensor):
         raise TypeError(

@@ -13,8 +13,7 @@ from captum_tgrad._support.untouched import untouched
 from captum_tgrad.metrics.baselines import Baselines
 from captum_tgrad.metrics.engine.baseline_forms import resolve
 from captum_tgrad.metrics.engine.features import channels_back
-from captum_tgrad.metrics.engine.findings import is_constant
-from captum_tgrad.metrics.engine.importance import Maps, pooled
+from captum_tgrad.metrics.engine.importance import Maps, is_constant, pooled
 from captum_tgrad.metrics.engine.metric_call import MetricCall
 
 
