@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -37,20 +36,13 @@ from captum_tgrad.metrics.engine.scorer import Score
 from captum_tgrad.metrics.results import RoadResult
 
 
-@dataclass(frozen=True)
-class _RoadScores:
-    """Of one method: the scores of the inputs, ``(N,)``, and imputed, ``(N, percentages)``."""
-
-    clean: Tensor
-    most_relevant_first: Tensor
-    least_relevant_first: Tensor
-    protocol: dict[str, Any]
-
-
 def _scores(
     call: MetricCall, *, percentages: Sequence[float], noise: float, seed: int
-) -> list[_RoadScores]:
-    """Scores the inputs, and the inputs with imputed pixels, for each method."""
+) -> list[dict[str, Any]]:
+    """The scores of the inputs, and of the inputs with imputed pixels, for each method.
+
+    They are given as fields of its result.
+    """
     percentages, noise = check_numbers(percentages, "percentages"), check_number(noise, "noise")
     seed = check_seed(seed)
     _check(call, percentages, noise)
@@ -73,21 +65,23 @@ def _scores(
         finite = both.isfinite().all(2).all(0) & clean.isfinite() & ~broken.to(clean.device)
         call.check_scores(finite, method)
         both = both.masked_fill(~finite[:, None], torch.nan)
-        found.append(_RoadScores(clean, both[0], both[1], protocol))
+        found.append(
+            {
+                "clean_score": clean,
+                "most_relevant_scores": both[0],
+                "least_relevant_scores": both[1],
+                "protocol": protocol,
+            }
+        )
     return found
 
 
-def _road(scores: _RoadScores) -> RoadResult:
-    most = scores.most_relevant_first.mean(1) - scores.clean
-    least = scores.least_relevant_first.mean(1) - scores.clean
+def _road(fields: dict[str, Any]) -> RoadResult:
+    clean = fields["clean_score"]
+    most = fields["most_relevant_scores"].mean(1) - clean
+    least = fields["least_relevant_scores"].mean(1) - clean
     return RoadResult(
-        road=(least - most) / 2,
-        most_relevant_first=most,
-        least_relevant_first=least,
-        clean_score=scores.clean,
-        most_relevant_scores=scores.most_relevant_first,
-        least_relevant_scores=scores.least_relevant_first,
-        protocol=scores.protocol,
+        road=(least - most) / 2, most_relevant_first=most, least_relevant_first=least, **fields
     )
 
 
