@@ -100,9 +100,11 @@ def check_numbers(values: Any, name: str) -> list[float]:
 
 
 def check_seed(seed: Any) -> int:
-    """The seed; raises TypeError unless it is an integer."""
+    """The seed; raises TypeError or ValueError unless it is an integer of 0 or more."""
     if isinstance(seed, bool) or not isinstance(seed, Integral):
         raise TypeError(f"seed must be an integer, got {type(seed).__name__}.")
+    if seed < 0:
+        raise ValueError(f"seed must be an integer of 0 or more, got {seed}.")
     return int(seed)
 
 
