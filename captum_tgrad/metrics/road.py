@@ -7,7 +7,7 @@ leaks little of it.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -54,7 +54,8 @@ def _scores(
             for orders, _ in rankings:
                 for order in orders:
                     for percentage in percentages:
-                        for run, images in imputer(order, percentage, buffer.capacity):
+                        chunks = buffer.chunks(call.samples)
+                        for run, images in imputer(order, percentage, chunks):
                             buffer.add((images,), run)
             shape = (len(rankings), 2, len(percentages), call.samples)
             scores = buffer.finish().reshape(shape).transpose(2, 3)
@@ -213,7 +214,7 @@ class _Imputer:
         self._noise = (noise * drawn).to(self._images)
 
     def __call__(
-        self, order: Tensor, percentage: float, at_once: int
+        self, order: Tensor, percentage: float, chunks: Iterable[range]
     ) -> Iterator[tuple[range, Tensor]]:
         """The images without the first pixels of ``order``, and which samples they are of."""
         missing = torch.zeros_like(order, dtype=torch.bool)
@@ -221,8 +222,7 @@ class _Imputer:
         count = math.floor(round(order.shape[1] * percentage / 100, 6))
         missing.scatter_(1, order[:, :count], value=True)
         missing = missing.reshape(-1, *self._images.shape[2:])
-        for first in range(0, len(order), at_once):
-            run = range(first, min(first + at_once, len(order)))
+        for run in chunks:
             here = slice(run.start, run.stop)
             filled = linear_imputation(self._images[here], missing[here])
             filled = torch.where(missing[here, None], filled + self._noise, filled)

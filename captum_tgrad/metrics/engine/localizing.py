@@ -95,6 +95,11 @@ def localized(
         own: Further entries of the protocol.
     """
     check_nan_policy(nan_policy)
+    if channel_dim not in (None, 1, 2, 3, -1, -2, -3):
+        raise ValueError(
+            "channel_dim must be a dimension of (N, C, H, W) other than the first, or None for"
+            f" maps (N, H, W), got {channel_dim!r}."
+        )
     methods = methods_of(attributions)
     samples, (height, width), device = _images(methods, regions, size, channel_dim)
     masks = as_masks(regions, samples, (height, width), device)
@@ -143,11 +148,6 @@ def _images(
     methods: Mapping[str, Any], regions: Regions, size: Any, channel_dim: int | None
 ) -> tuple[int, tuple[int, int], torch.device]:
     """The number of images, their height and width, and the device."""
-    if channel_dim not in (None, 1, 2, 3, -1, -2, -3):
-        raise ValueError(
-            "channel_dim must be a dimension of (N, C, H, W) other than the first, or None for"
-            f" maps (N, H, W), got {channel_dim!r}."
-        )
     sizes = []
     for name, each in methods.items():
         if not isinstance(each, Tensor):
