@@ -15,7 +15,6 @@ from captum_tgrad._support.own_randomness import own_randomness
 from captum_tgrad.attribution.checks import check_number
 from captum_tgrad.metrics.engine.checks import (
     NanPolicy,
-    by_name,
     check_count,
     check_model_and_inputs,
     check_seed,
@@ -28,6 +27,7 @@ from captum_tgrad.metrics.engine.importance import (
     InterpolateMode,
     importance_maps,
 )
+from captum_tgrad.metrics.engine.methods import by_name, methods_of
 from captum_tgrad.metrics.results import GridPointingGameResult
 
 Attribute = Callable[[Tensor, Tensor], Any]
@@ -146,19 +146,14 @@ def grid_pointing_game(
         mean, chance = cells.nanmean(1), cells.new_full((len(cells),), 1 / grid**2)
         found.append(GridPointingGameResult(mean, chance, cells, chosen, classes[chosen], protocol))
     findings.warn()
-    results: GridPointingGameResult | dict[str, GridPointingGameResult] = by_name(methods, found)
-    return results
+    return by_name(methods, found)
 
 
 def _makers(methods: Any) -> dict[str, Attribute]:
     """What makes the attributions of each method, by what to call it in a message."""
-    named = methods
-    if not isinstance(methods, Mapping):
-        named = {"methods": methods}
-    elif not methods:
+    if isinstance(methods, Mapping) and not methods:
         raise ValueError("methods is an empty dict: pass at least one method.")
-    else:
-        named = {f"methods[{name!r}]": each for name, each in methods.items()}
+    named = methods_of(methods, "methods")
     for name, each in named.items():
         if not callable(getattr(each, "attribute", each)):
             raise TypeError(

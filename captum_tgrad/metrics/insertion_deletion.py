@@ -17,7 +17,7 @@ from torch import Tensor
 from captum_tgrad._support.captum_private import TargetType
 from captum_tgrad.attribution.complete import ChannelDim
 from captum_tgrad.metrics.baselines import Baselines, Preset
-from captum_tgrad.metrics.engine.areas import Areas, areas
+from captum_tgrad.metrics.engine.areas import areas
 from captum_tgrad.metrics.engine.checks import NanPolicy
 from captum_tgrad.metrics.engine.importance import ChannelReduce, InterpolateMode
 from captum_tgrad.metrics.engine.metric import metric, same_arguments
@@ -27,32 +27,17 @@ from captum_tgrad.metrics.engine.scorer import Score
 from captum_tgrad.metrics.results import DeletionResult, InsertionDeletionResult, InsertionResult
 
 
-def _fields(found: Areas) -> dict[str, Any]:
-    """The fields of a result with the curves that were found."""
-    fields: dict[str, Any] = {
-        "clean_score": found.clean_score,
-        "tied_share": found.tied_share,
-        "protocol": found.protocol,
-        "fractions": found.fractions,
-    }
-    for curve, area in found.area.items():
-        fields[curve] = area
-        fields[f"{curve}_baseline_score"] = found.baseline_score[curve]
-        fields[f"{curve}_curve"] = found.scores.get(curve)
-    return fields
+def _both(fields: dict[str, Any]) -> InsertionDeletionResult:
+    difference = fields["insertion"] - fields["deletion"]
+    return InsertionDeletionResult(difference=difference, **fields)
 
 
-def _both(found: Areas) -> InsertionDeletionResult:
-    difference = found.area["insertion"] - found.area["deletion"]
-    return InsertionDeletionResult(difference=difference, **_fields(found))
+def _insertion(fields: dict[str, Any]) -> InsertionResult:
+    return InsertionResult(**fields)
 
 
-def _insertion(found: Areas) -> InsertionResult:
-    return InsertionResult(**_fields(found))
-
-
-def _deletion(found: Areas) -> DeletionResult:
-    return DeletionResult(**_fields(found))
+def _deletion(fields: dict[str, Any]) -> DeletionResult:
+    return DeletionResult(**fields)
 
 
 @metric(partial(areas, curves=("insertion", "deletion")), _both)

@@ -4,19 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from captum_tgrad.metrics.engine.checks import NanPolicy, check_count
 from captum_tgrad.metrics.engine.importance import ChannelReduce, InterpolateMode
-from captum_tgrad.metrics.engine.localizing import (
-    LocalizationCall,
-    Localized,
-    localization,
-    localized,
-)
+from captum_tgrad.metrics.engine.localizing import localization_metric, localized
 from captum_tgrad.metrics.engine.regions import Regions
 from captum_tgrad.metrics.results import EnergyInMaskResult, MassAccuracyResult, RankAccuracyResult
 
@@ -44,34 +38,7 @@ def _share_of_highest(maps: Tensor, masks: Tensor, k: int | None) -> Tensor:
     return ((inside & above).sum(1) + left * share) / count
 
 
-def _energy(call: LocalizationCall) -> list[Localized]:
-    return localized(
-        call,
-        lambda maps, masks: _share(maps.clamp_min(0), masks),
-        of_constant="their energy is spread evenly",
-    )
-
-
-def _mass(call: LocalizationCall) -> list[Localized]:
-    return localized(
-        call,
-        lambda maps, masks: _share(maps.abs(), masks),
-        of_constant="their mass is spread evenly",
-    )
-
-
-def _rank(call: LocalizationCall, k: int | None) -> list[Localized]:
-    if k is not None:
-        check_count(k, "k")
-    return localized(
-        call,
-        partial(_share_of_highest, k=k),
-        of_constant="none of their pixels ranks above others",
-        k="places in the region" if k is None else k,
-    )
-
-
-@localization(_energy, EnergyInMaskResult)
+@localization_metric
 def energy_in_mask(
     attributions: Tensor | Mapping[str, Tensor],
     regions: Regions,
@@ -81,7 +48,7 @@ def energy_in_mask(
     channel_reduce: ChannelReduce = "sum",
     interpolate_mode: InterpolateMode = "bilinear",
     nan_policy: NanPolicy = "raise",
-) -> Any:
+) -> EnergyInMaskResult | dict[str, EnergyInMaskResult]:
     """The share of the positive attribution that is on the object: the energy-based pointing game.
 
     With ``m`` the positive part of the map, ``sum of m in the region / sum of m``. A map without
@@ -102,9 +69,22 @@ def energy_in_mask(
         >>> energy_in_mask(maps, torch.tensor([[[True, False], [True, False]]])).energy_in_mask
         tensor([0.7500])
     """
+    return localized(
+        "energy_in_mask",
+        EnergyInMaskResult,
+        lambda maps, masks: _share(maps.clamp_min(0), masks),
+        attributions,
+        regions,
+        of_constant="their energy is spread evenly",
+        size=size,
+        channel_dim=channel_dim,
+        channel_reduce=channel_reduce,
+        interpolate_mode=interpolate_mode,
+        nan_policy=nan_policy,
+    )
 
 
-@localization(_mass, MassAccuracyResult)
+@localization_metric
 def mass_accuracy(
     attributions: Tensor | Mapping[str, Tensor],
     regions: Regions,
@@ -114,7 +94,7 @@ def mass_accuracy(
     channel_reduce: ChannelReduce = "sum",
     interpolate_mode: InterpolateMode = "bilinear",
     nan_policy: NanPolicy = "raise",
-) -> Any:
+) -> MassAccuracyResult | dict[str, MassAccuracyResult]:
     """The share of the absolute attribution that is on the object.
 
     With ``m`` the absolute values of the map, ``sum of m in the region / sum of m``; 0 if the map
@@ -136,9 +116,22 @@ def mass_accuracy(
         >>> mass_accuracy(maps, torch.tensor([[[True, False], [False, True]]])).mass_accuracy
         tensor([0.5000])
     """
+    return localized(
+        "mass_accuracy",
+        MassAccuracyResult,
+        lambda maps, masks: _share(maps.abs(), masks),
+        attributions,
+        regions,
+        of_constant="their mass is spread evenly",
+        size=size,
+        channel_dim=channel_dim,
+        channel_reduce=channel_reduce,
+        interpolate_mode=interpolate_mode,
+        nan_policy=nan_policy,
+    )
 
 
-@localization(_rank, RankAccuracyResult)
+@localization_metric
 def rank_accuracy(
     attributions: Tensor | Mapping[str, Tensor],
     regions: Regions,
@@ -149,7 +142,7 @@ def rank_accuracy(
     channel_reduce: ChannelReduce = "sum",
     interpolate_mode: InterpolateMode = "bilinear",
     nan_policy: NanPolicy = "raise",
-) -> Any:
+) -> RankAccuracyResult | dict[str, RankAccuracyResult]:
     """The share of the ``k`` pixels with the highest attribution that are on the object.
 
     If ties straddle rank ``k``, the result is the mean over all orders of the ties, of which
@@ -185,3 +178,19 @@ def rank_accuracy(
         >>> rank_accuracy(maps, torch.tensor([[[True, False], [False, True]]])).rank_accuracy
         tensor([0.5000])
     """
+    if k is not None:
+        check_count(k, "k")
+    return localized(
+        "rank_accuracy",
+        RankAccuracyResult,
+        partial(_share_of_highest, k=k),
+        attributions,
+        regions,
+        of_constant="none of their pixels ranks above others",
+        size=size,
+        channel_dim=channel_dim,
+        channel_reduce=channel_reduce,
+        interpolate_mode=interpolate_mode,
+        nan_policy=nan_policy,
+        k="places in the region" if k is None else k,
+    )

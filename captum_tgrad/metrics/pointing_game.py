@@ -5,19 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from captum_tgrad.metrics.engine.checks import NanPolicy
 from captum_tgrad.metrics.engine.importance import ChannelReduce, InterpolateMode
-from captum_tgrad.metrics.engine.localizing import (
-    LocalizationCall,
-    Localized,
-    localization,
-    localized,
-)
+from captum_tgrad.metrics.engine.localizing import localization_metric, localized
 from captum_tgrad.metrics.engine.regions import Regions
 from captum_tgrad.metrics.results import PointingGameResult
 
@@ -50,21 +44,7 @@ def _wide(masks: Tensor, columns: int) -> Tensor:
     return before[..., end] > before[..., first]
 
 
-def _hits(call: LocalizationCall, tolerance: float) -> list[Localized]:
-    if not isinstance(tolerance, (int, float)) or isinstance(tolerance, bool):
-        raise TypeError(f"tolerance must be a number of pixels, got {type(tolerance).__name__}.")
-    if not 0 <= tolerance < math.inf:
-        raise ValueError(f"tolerance must be 0 pixels or more, got {tolerance}.")
-    return localized(
-        call,
-        _share_of_peaks,
-        of_constant="all of their pixels are maxima",
-        widened=partial(_widened, tolerance=tolerance),
-        tolerance=tolerance,
-    )
-
-
-@localization(_hits, PointingGameResult)
+@localization_metric
 def pointing_game(
     attributions: Tensor | Mapping[str, Tensor],
     regions: Regions,
@@ -75,7 +55,7 @@ def pointing_game(
     channel_reduce: ChannelReduce = "sum",
     interpolate_mode: InterpolateMode = "bilinear",
     nan_policy: NanPolicy = "raise",
-) -> Any:
+) -> PointingGameResult | dict[str, PointingGameResult]:
     """Whether the maximum of each map is on or near the object.
 
     A pixel hits if it is in the region, or less than ``tolerance`` pixels away from a pixel in it,
@@ -126,3 +106,22 @@ def pointing_game(
         >>> pointing_game(maps, torch.tensor([[2, 1, 4, 3]]), tolerance=0).pointing_game
         tensor([1.])
     """
+    if not isinstance(tolerance, (int, float)) or isinstance(tolerance, bool):
+        raise TypeError(f"tolerance must be a number of pixels, got {type(tolerance).__name__}.")
+    if not 0 <= tolerance < math.inf:
+        raise ValueError(f"tolerance must be 0 pixels or more, got {tolerance}.")
+    return localized(
+        "pointing_game",
+        PointingGameResult,
+        _share_of_peaks,
+        attributions,
+        regions,
+        of_constant="all of their pixels are maxima",
+        size=size,
+        channel_dim=channel_dim,
+        channel_reduce=channel_reduce,
+        interpolate_mode=interpolate_mode,
+        nan_policy=nan_policy,
+        widened=partial(_widened, tolerance=tolerance),
+        tolerance=tolerance,
+    )

@@ -7,8 +7,7 @@ leaks little of it.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -24,8 +23,12 @@ from captum_tgrad.metrics.engine.checks import (
     check_seed,
 )
 from captum_tgrad.metrics.engine.features import channels_back, channels_first
-from captum_tgrad.metrics.engine.findings import is_constant
-from captum_tgrad.metrics.engine.importance import ChannelReduce, InterpolateMode, pooled
+from captum_tgrad.metrics.engine.importance import (
+    ChannelReduce,
+    InterpolateMode,
+    is_constant,
+    pooled,
+)
 from captum_tgrad.metrics.engine.linear_imputation import linear_imputation
 from captum_tgrad.metrics.engine.metric import metric
 from captum_tgrad.metrics.engine.metric_call import Attributions, MetricCall
@@ -33,20 +36,13 @@ from captum_tgrad.metrics.engine.scorer import Score
 from captum_tgrad.metrics.results import RoadResult
 
 
-@dataclass(frozen=True)
-class _RoadScores:
-    """Of one method: the scores of the inputs, ``(N,)``, and imputed, ``(N, percentages)``."""
-
-    clean: Tensor
-    most_relevant_first: Tensor
-    least_relevant_first: Tensor
-    protocol: dict[str, Any]
-
-
 def _scores(
     call: MetricCall, *, percentages: Sequence[float], noise: float, seed: int
-) -> list[_RoadScores]:
-    """Scores the inputs, and the inputs with imputed pixels, for each method."""
+) -> list[dict[str, Any]]:
+    """The scores of the inputs, and of the inputs with imputed pixels, for each method.
+
+    They are given as fields of its result.
+    """
     percentages, noise = check_numbers(percentages, "percentages"), check_number(noise, "noise")
     seed = check_seed(seed)
     _check(call, percentages, noise)
@@ -58,7 +54,8 @@ def _scores(
             for orders, _ in rankings:
                 for order in orders:
                     for percentage in percentages:
-                        for run, images in imputer(order, percentage, buffer.capacity):
+                        chunks = buffer.chunks(call.samples)
+                        for run, images in imputer(order, percentage, chunks):
                             buffer.add((images,), run)
             shape = (len(rankings), 2, len(percentages), call.samples)
             scores = buffer.finish().reshape(shape).transpose(2, 3)
@@ -69,21 +66,23 @@ def _scores(
         finite = both.isfinite().all(2).all(0) & clean.isfinite() & ~broken.to(clean.device)
         call.check_scores(finite, method)
         both = both.masked_fill(~finite[:, None], torch.nan)
-        found.append(_RoadScores(clean, both[0], both[1], protocol))
+        found.append(
+            {
+                "clean_score": clean,
+                "most_relevant_scores": both[0],
+                "least_relevant_scores": both[1],
+                "protocol": protocol,
+            }
+        )
     return found
 
 
-def _road(scores: _RoadScores) -> RoadResult:
-    most = scores.most_relevant_first.mean(1) - scores.clean
-    least = scores.least_relevant_first.mean(1) - scores.clean
+def _road(fields: dict[str, Any]) -> RoadResult:
+    clean = fields["clean_score"]
+    most = fields["most_relevant_scores"].mean(1) - clean
+    least = fields["least_relevant_scores"].mean(1) - clean
     return RoadResult(
-        road=(least - most) / 2,
-        most_relevant_first=most,
-        least_relevant_first=least,
-        clean_score=scores.clean,
-        most_relevant_scores=scores.most_relevant_first,
-        least_relevant_scores=scores.least_relevant_first,
-        protocol=scores.protocol,
+        road=(least - most) / 2, most_relevant_first=most, least_relevant_first=least, **fields
     )
 
 
@@ -215,7 +214,7 @@ class _Imputer:
         self._noise = (noise * drawn).to(self._images)
 
     def __call__(
-        self, order: Tensor, percentage: float, at_once: int
+        self, order: Tensor, percentage: float, chunks: Iterable[range]
     ) -> Iterator[tuple[range, Tensor]]:
         """The images without the first pixels of ``order``, and which samples they are of."""
         missing = torch.zeros_like(order, dtype=torch.bool)
@@ -223,8 +222,7 @@ class _Imputer:
         count = math.floor(round(order.shape[1] * percentage / 100, 6))
         missing.scatter_(1, order[:, :count], value=True)
         missing = missing.reshape(-1, *self._images.shape[2:])
-        for first in range(0, len(order), at_once):
-            run = range(first, min(first + at_once, len(order)))
+        for run in chunks:
             here = slice(run.start, run.stop)
             filled = linear_imputation(self._images[here], missing[here])
             filled = torch.where(missing[here, None], filled + self._noise, filled)

@@ -2,6 +2,7 @@
 
 import json
 import math
+import warnings
 
 import pytest
 import torch
@@ -44,6 +45,17 @@ def _evaluate(regions, out=None, methods=("t_grad", "random"), **options):
     return evaluate(
         classifier(), Pictures(), list(methods), out, n_steps=4, regions=regions, **options
     )
+
+
+def test_constant_maps_are_warned_of_by_the_curves_alone():
+    with warnings.catch_warnings(record=True) as issued:
+        warnings.simplefilter("always")
+        _evaluate({"a": MASK}, methods=[Method("flat", "Flat", "", lambda model, black: _ones)])
+    texts = [str(each.message) for each in issued if "Constant maps" in str(each.message)]
+    assert sorted(text.split("; ")[1].split(".")[0] for text in texts) == [
+        "everything is masked",
+        "their features are replaced in raster order",
+    ]
 
 
 def test_numbers_are_those_of_the_metrics_and_missing_where_no_region_is_known():

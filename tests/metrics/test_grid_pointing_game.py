@@ -213,6 +213,7 @@ def test_what_is_left_out_is_nan():
         ({"confidence": 1.1}, ValueError, "confidence must be a probability"),
         ({"confidence": "2"}, TypeError, "confidence must be a number, got str"),
         ({"seed": "x"}, TypeError, "seed must be an integer, got str"),
+        ({"seed": -1}, ValueError, "seed must be an integer of 0 or more, got -1"),
         ({"n_grids": 0}, ValueError, "n_grids must be a positive integer"),
         ({"max_examples_per_batch": 0}, ValueError, "max_examples_per_batch"),
         ({"inputs": torch.ones(2, 3)}, ValueError, "inputs must be images"),

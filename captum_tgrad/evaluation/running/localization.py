@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from captum_tgrad import metrics
-from captum_tgrad.metrics.engine.metric import DECLARED
+from captum_tgrad.metrics.engine.findings import no_warnings
 from captum_tgrad.metrics.engine.regions import as_masks
 from captum_tgrad.metrics.registry import LOCALIZATION_NUMBERS
 
@@ -48,8 +48,8 @@ def localization(maps: Mapping[str, Tensor], region: Tensor | None) -> dict[str,
         return {method: dict.fromkeys(LOCALIZATION_NUMBERS, math.nan) for method in maps}
     found: dict[str, dict[str, float]] = {method: {} for method in maps}
     for name, number in LOCALIZATION_NUMBERS.items():
-        # The metrics of the curves have the same findings, about constant maps.
-        results, _ = DECLARED[number.function].evaluate(dict(maps), region, nan_policy="omit")
+        with no_warnings():  # the metrics of the curves have them, about the same constant maps
+            results = getattr(metrics, number.function)(dict(maps), region, nan_policy="omit")
         for method, result in results.items():
             found[method][name] = float(getattr(result, number.field))
     return found

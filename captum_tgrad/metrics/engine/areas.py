@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,25 +14,9 @@ from captum_tgrad.metrics.engine.baseline_forms import Resolved, choose, resolve
 from captum_tgrad.metrics.engine.checks import check_count
 from captum_tgrad.metrics.engine.curve_walk import CurveWalk, Way, area
 from captum_tgrad.metrics.engine.example_buffer import ExampleBuffer
-from captum_tgrad.metrics.engine.findings import is_constant
+from captum_tgrad.metrics.engine.importance import is_constant
 from captum_tgrad.metrics.engine.metric_call import MetricCall
 from captum_tgrad.metrics.engine.ranking import Ranking, Ties, rank
-
-
-@dataclass(frozen=True)
-class Areas:
-    """The result for one method: the area under each curve and its scores.
-
-    The scores and their fractions are only kept if curves are returned.
-    """
-
-    area: dict[str, Tensor]
-    scores: dict[str, Tensor]
-    fractions: Tensor | None
-    clean_score: Tensor
-    baseline_score: dict[str, Tensor]
-    tied_share: Tensor
-    protocol: dict[str, Any]
 
 
 def areas(
@@ -46,10 +29,13 @@ def areas(
     preset: Preset,
     return_curves: bool,
     patch_size: int | None,
-) -> list[Areas]:
-    """The areas under ``curves``, "insertion", "deletion" or both, for each method.
+) -> list[dict[str, Any]]:
+    """The areas under ``curves``, "insertion", "deletion" or both.
 
     The other arguments are those of ``insertion_deletion``.
+
+    Returns:
+        For each method, the fields of its result, such as ``insertion`` and ``insertion_curve``.
     """
     check_count(n_steps, "n_steps")
     if patch_size is not None:
@@ -78,57 +64,37 @@ def areas(
     # Only if given: protocols written before there was a choice stay equal.
     own = {"ties": ties, **({} if patch_size is None else {"patch_size": patch_size})}
     labels = {name: label for name, (_, label) in resolved.items()}
-    return [
-        _areas(
-            call,
-            method,
-            ranking,
-            broken,
-            walk.curves(part),
-            ends,
-            clean,
-            labels,
-            own,
-            return_curves,
+    found = []
+    for (method, (ranking, broken)), walk, part in zip(
+        rankings.items(), walks, scores, strict=True
+    ):
+        by_curve = walk.curves(part)
+        broken = broken.to(by_curve.device)
+        call.check_scores(torch.isfinite(by_curve).all(2).all(0) | broken, method)
+        tied_share = ranking.tied_share.to(by_curve.device).masked_fill(broken, torch.nan)
+        protocol = call.protocol(
+            " and ".join(curves), labels, n_steps=points - 1, features=ranking.features, **own
         )
-        for (method, (ranking, broken)), walk, part in zip(
-            rankings.items(), walks, scores, strict=True
-        )
-    ]
+        fields = _fields(by_curve, ranking, ends, return_curves)
+        fields |= {"clean_score": clean, "tied_share": tied_share, "protocol": protocol}
+        found.append(fields)
+    return found
 
 
-def _areas(
-    call: MetricCall,
-    method: str,
-    ranking: Ranking,
-    broken: Tensor,
-    scores: Tensor,
-    ends: dict[str, Tensor],
-    clean: Tensor,
-    labels: dict[str, Any],
-    own: Mapping[str, Any],
-    return_curves: bool,
-) -> Areas:
-    broken = broken.to(scores.device)
-    call.check_scores(torch.isfinite(scores).all(2).all(0) | broken, method)
+def _fields(
+    scores: Tensor, ranking: Ranking, ends: dict[str, Tensor], return_curves: bool
+) -> dict[str, Any]:
+    """The fields of a result that its curves have, from their scores, ``(curves, N, points)``."""
     fractions = ranking.fractions(scores.dtype).to(scores.device)
     under = area(scores, fractions)
     under = under.masked_fill(~torch.isfinite(under), torch.nan)
-    return Areas(
-        area=dict(zip(ends, under, strict=True)),
-        scores=dict(zip(ends, scores, strict=True)) if return_curves else {},
-        fractions=fractions if return_curves else None,
-        clean_score=clean,
-        baseline_score=ends,
-        tied_share=ranking.tied_share.to(scores.device).masked_fill(broken, torch.nan),
-        protocol=call.protocol(
-            " and ".join(ends),
-            labels,
-            n_steps=ranking.counts.shape[1] - 1,
-            features=ranking.features,
-            **own,
-        ),
-    )
+    fields: dict[str, Any] = {"fractions": fractions} if return_curves else {}
+    for number, (curve, end) in enumerate(ends.items()):
+        fields[curve] = under[number]
+        fields[f"{curve}_baseline_score"] = end
+        if return_curves:
+            fields[f"{curve}_curve"] = scores[number]
+    return fields
 
 
 def _ranked(
@@ -150,24 +116,21 @@ def _baseline_scores(
     call: MetricCall, buffer: ExampleBuffer, resolved: dict[str, Resolved], clean: Tensor
 ) -> dict[str, Tensor]:
     """The score of the baseline of each curve; a shared baseline is scored once."""
-    found: dict[str, Tensor] = {}
+    scores: dict[int, Tensor] = {}
     for name, baseline in resolved.items():
-        same = [other for other in found if resolved[other] is baseline]
-        if same:
-            found[name] = found[same[0]]
-            continue
-        buffer.add(baseline[0], range(call.samples))
-        found[name] = buffer.finish()
-        call.findings.baseline(clean, found[name], name)
-    return found
+        if id(baseline) not in scores:
+            buffer.add(baseline[0], range(call.samples))
+            scores[id(baseline)] = buffer.finish()
+            call.findings.baseline(clean, scores[id(baseline)], name)
+    return {name: scores[id(baseline)] for name, baseline in resolved.items()}
 
 
 def _ways(
     call: MetricCall, resolved: dict[str, Resolved], ends: dict[str, Tensor], clean: Tensor
 ) -> list[Way]:
     """The examples between which each curve runs."""
-    inserting = {
-        name: Way(resolved[name][0], call.inputs, call.channel_dims, ends[name], clean)
-        for name in ends
-    }
-    return [way if name == "insertion" else way.back() for name, way in inserting.items()]
+    ways = []
+    for name, end in ends.items():
+        inserting = Way(resolved[name][0], call.inputs, call.channel_dims, end, clean)
+        ways.append(inserting if name == "insertion" else inserting.back())
+    return ways

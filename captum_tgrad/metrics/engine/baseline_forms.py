@@ -88,20 +88,15 @@ def resolve_each(
     channel_dims: tuple[int | None, ...] | None = None,
 ) -> dict[str, Resolved]:
     """``resolve`` for each curve; curves of the same baselines get the same object."""
-    made: dict[str, Resolved] = {}
-    defaults = PRESETS[preset]
-    for name, form in chosen.items():
-        same = [
-            other
-            for other in made
-            if chosen[other] is form
-            and (defaults[other] == defaults[name] or not _leaves_any(form))
-        ]
-        if same:
-            made[name] = made[same[0]]
-        else:
-            made[name] = resolve(form, inputs, frozen, defaults[name], channel_dims)
-    return made
+    made: dict[tuple[int, Baseline], Resolved] = {}
+    found = {}
+    for curve, form in chosen.items():
+        default = PRESETS[preset][curve]
+        key = id(form), default if _leaves_any(form) else None
+        if key not in made:
+            made[key] = resolve(form, inputs, frozen, default, channel_dims)
+        found[curve] = made[key]
+    return found
 
 
 def _leaves_any(form: Baselines) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from numbers import Integral
 from typing import Any, Literal, get_args
 
@@ -100,28 +100,12 @@ def check_numbers(values: Any, name: str) -> list[float]:
 
 
 def check_seed(seed: Any) -> int:
-    """The seed; raises TypeError unless it is an integer."""
+    """The seed; raises TypeError or ValueError unless it is an integer of 0 or more."""
     if isinstance(seed, bool) or not isinstance(seed, Integral):
         raise TypeError(f"seed must be an integer, got {type(seed).__name__}.")
+    if seed < 0:
+        raise ValueError(f"seed must be an integer of 0 or more, got {seed}.")
     return int(seed)
-
-
-def methods_of(attributions: Any) -> dict[str, Any]:
-    """The attributions of each method, by their name in messages.
-
-    Raises:
-        ValueError: The dict is empty.
-    """
-    if not isinstance(attributions, Mapping):
-        return {"attributions": attributions}
-    if not attributions:
-        raise ValueError("attributions is an empty dict. Pass at least one method.")
-    return {f"attributions[{name!r}]": each for name, each in attributions.items()}
-
-
-def by_name(given: Any, results: Sequence[Any]) -> Any:
-    """The result alone; or the results by name, if what they are of was given by name."""
-    return dict(zip(given, results, strict=True)) if isinstance(given, Mapping) else results[0]
 
 
 def frozen_inputs(methods: dict[str, Any], inputs: int) -> tuple[bool, ...]:

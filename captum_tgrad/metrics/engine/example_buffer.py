@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
@@ -51,6 +51,11 @@ class ExampleBuffer:
         )
         self._samples: list[int] = []
         self._scores: list[Tensor] = []
+
+    def chunks(self, samples: int) -> Iterator[range]:
+        """The numbers of ``samples`` samples, at most as many at once as fit."""
+        for first in range(0, samples, self.capacity):
+            yield range(first, min(first + self.capacity, samples))
 
     def add(self, examples: tuple[Tensor, ...], samples: Iterable[int]) -> None:
         """Copies examples of ``samples`` into the buffer, ``(len(samples), ...)`` each."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 from torch import Tensor
@@ -9,10 +12,11 @@ from torch import Tensor
 from captum_tgrad._support.untouched import training_modules
 from captum_tgrad._support.warn import warn_user
 from captum_tgrad.metrics.engine.checks import listed
-from captum_tgrad.metrics.engine.importance import Maps, pooled
 
 _TOO_MANY_TIED = 0.25
 _TOO_MUCH_KEPT = 0.5
+
+_silent = ContextVar("_silent", default=False)
 
 
 class Findings:
@@ -79,15 +83,19 @@ class Findings:
 
     def warn(self) -> None:
         """Issues one UserWarning of each kind at the line that called the metric."""
-        for message in self.messages():
-            warn_user(message)
+        if not _silent.get():
+            for message in self.messages():
+                warn_user(message)
 
     def _add(self, text: str, label: str, where: str) -> None:
         self.found.setdefault((text, label), []).append(where)
 
 
-def is_constant(maps: Maps) -> Tensor:
-    """Which samples have equal importance for all features, ``(N,)``."""
-    importance = pooled(maps)
-    # One feature alone has nothing to differ from.
-    return (importance == importance[:, :1]).all(1) & (importance.shape[1] > 1)
+@contextmanager
+def no_warnings() -> Iterator[None]:
+    """A context in which findings are not warned of, in this thread."""
+    before = _silent.set(True)
+    try:
+        yield
+    finally:
+        _silent.reset(before)

@@ -84,11 +84,18 @@ def not_finite(maps: Maps) -> Tensor:
     return ~torch.isfinite(pooled(maps)).all(1)
 
 
+def is_constant(maps: Maps) -> Tensor:
+    """Which samples have equal importance for all features, ``(N,)``."""
+    importance = pooled(maps)
+    # One feature alone has nothing to differ from.
+    return (importance == importance[:, :1]).all(1) & (importance.shape[1] > 1)
+
+
 def _check(attribution: Any, tensor: Tensor, name: str, channel_dim: int | None) -> None:
     if not isinstance(attribution, Tensor):
         raise TypeError(
             f"{name} must be a torch.Tensor, got {type(attribution).__name__}."
-            f"{_how_to_convert(attribution)}"
+            f"{_what_to_pass(attribution)}"
         )
     if attribution.is_complex():
         raise TypeError(f"{name} is complex: complex numbers cannot be ranked.")
@@ -121,7 +128,7 @@ def _check(attribution: Any, tensor: Tensor, name: str, channel_dim: int | None)
     raise ValueError(f"{name} of shape {shape} cannot rank inputs of shape {wanted}. {hint}")
 
 
-def _how_to_convert(attribution: Any) -> str:
+def _what_to_pass(attribution: Any) -> str:
     if callable(getattr(attribution, "attribute", None)):
         return " Pass method.attribute(inputs, target=...)."
     if isinstance(attribution, np.ndarray):

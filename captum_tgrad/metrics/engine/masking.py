@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,8 +12,7 @@ from captum_tgrad._support.untouched import untouched
 from captum_tgrad.metrics.baselines import Baselines
 from captum_tgrad.metrics.engine.baseline_forms import resolve
 from captum_tgrad.metrics.engine.features import channels_back
-from captum_tgrad.metrics.engine.findings import is_constant
-from captum_tgrad.metrics.engine.importance import Maps, pooled
+from captum_tgrad.metrics.engine.importance import Maps, is_constant, pooled
 from captum_tgrad.metrics.engine.metric_call import MetricCall
 
 
@@ -45,18 +43,8 @@ def masked_scores(call: MetricCall, *, baselines: Baselines) -> list[Masked]:
         call.check_finite(baseline, "baselines")
         with call.clean_scores(call.name, call.samples * len(masks)) as (clean, buffer):
             for maps, _ in masks:
-                for run in _chunks(call.samples, buffer.capacity):
-                    here = slice(run.start, run.stop)
-                    each_input = zip(call.inputs, baseline, maps, call.channel_dims, strict=True)
-                    buffer.add(
-                        tuple(
-                            tensor[here]
-                            if each is None
-                            else _mask(tensor[here], other[here], each[here], dim)
-                            for tensor, other, each, dim in each_input
-                        ),
-                        run,
-                    )
+                for run in buffer.chunks(call.samples):
+                    buffer.add(_masked(call, baseline, maps, run), run)
             scores = buffer.finish().reshape(len(masks), call.samples)
     found = []
     for method, masked, (_, broken) in zip(call.methods, scores, masks, strict=True):
@@ -97,9 +85,16 @@ def _scaled(each: Tensor, lowest: Tensor, span: Tensor) -> Tensor:
     return torch.where(span.reshape(sizes) == 0, 0, scaled)
 
 
-def _chunks(samples: int, size: int) -> Iterator[range]:
-    for first in range(0, samples, size):
-        yield range(first, min(first + size, samples))
+def _masked(
+    call: MetricCall, baseline: tuple[Tensor, ...], maps: Maps, run: range
+) -> tuple[Tensor, ...]:
+    """The inputs of the samples in ``run``, masked with their maps."""
+    here = slice(run.start, run.stop)
+    each_input = zip(call.inputs, baseline, maps, call.channel_dims, strict=True)
+    return tuple(
+        tensor[here] if each is None else _mask(tensor[here], other[here], each[here], dim)
+        for tensor, other, each, dim in each_input
+    )
 
 
 def _mask(tensor: Tensor, baseline: Tensor, each: Tensor, channel_dim: int | None) -> Tensor:

@@ -11,8 +11,7 @@ from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, cast, overloa
 from torch import Tensor
 
 from captum_tgrad._support.captum_private import log_usage
-from captum_tgrad.metrics.engine.checks import by_name
-from captum_tgrad.metrics.engine.findings import Findings
+from captum_tgrad.metrics.engine.methods import by_name
 from captum_tgrad.metrics.engine.metric_call import Attributions, MetricCall
 
 Options = ParamSpec("Options")
@@ -49,33 +48,18 @@ class Declared:
     """A declared metric.
 
     Attributes:
-        name: The name of the metric.
-        call_type: As given to ``bound``.
         run: As given to ``metric``.
         result: As given to ``metric``.
         signature: The signature of the metric.
     """
 
-    name: str
-    call_type: Callable[..., Any]
     run: Callable[..., Sequence[Any]]
     result: Callable[[Any], Any]
     signature: inspect.Signature
 
-    def evaluate(self, *args: Any, **kwargs: Any) -> tuple[Any, Findings]:
-        """The result of the metric, and the findings without warnings."""
-        try:
-            arguments = self.signature.bind(*args, **kwargs)
-        except TypeError as error:
-            raise TypeError(f"{self.name}(): {error}") from None
-        arguments.apply_defaults()
-        call = self.call_type(self.name, **arguments.arguments)
-        results = [self.result(found) for found in self.run(call, **call.options)]
-        return by_name(arguments.arguments["attributions"], results), call.findings
-
 
 DECLARED: dict[str, Declared] = {}
-"""All metrics by name."""
+"""All declared metrics by name."""
 
 Declaration = Callable[
     Concatenate[
@@ -100,43 +84,30 @@ def metric(
     """
 
     def decorate(declaration: Declaration[Options]) -> Metric[Options, Result]:
-        return cast("Metric[Options, Result]", bound(declaration, MetricCall, run, result))
+        name, signature = declaration.__name__, inspect.signature(declaration)
+        DECLARED[name] = Declared(run, result, signature)
+
+        @wraps(declaration)
+        def function(*args: Any, **kwargs: Any) -> Any:
+            try:
+                given = signature.bind(*args, **kwargs)
+            except TypeError as error:
+                raise TypeError(f"{name}(): {error}") from None
+            given.apply_defaults()
+            call = MetricCall(name, **given.arguments)
+            results = [result(found) for found in run(call, **call.options)]
+            call.findings.warn()
+            return by_name(given.arguments["attributions"], results)
+
+        one = inspect.signature(result).return_annotation
+        returned = f"{one} | dict[str, {one}]"
+        function.__signature__ = signature.replace(  # type: ignore[attr-defined]
+            return_annotation=returned
+        )
+        function.__annotations__ = {**function.__annotations__, "return": returned}
+        return cast("Metric[Options, Result]", log_usage(function))
 
     return decorate
-
-
-def bound(
-    declaration: Callable[..., Any],
-    call_type: Callable[..., Any],
-    run: Callable[..., Sequence[Any]],
-    result: Callable[[Any], Any],
-) -> Callable[..., Any]:
-    """A function with the signature of ``declaration`` that runs a metric.
-
-    Args:
-        declaration: A function with a signature and a docstring.
-        call_type: Accepts the name of the metric and all its arguments, and has ``options`` (those
-            for ``run``) and ``findings``.
-        run: As for ``metric``.
-        result: As for ``metric``.
-    """
-    signature = inspect.signature(declaration)
-    declared = Declared(declaration.__name__, call_type, run, result, signature)
-    DECLARED[declared.name] = declared
-
-    @wraps(declaration)
-    def function(*args: Any, **kwargs: Any) -> Any:
-        results, findings = declared.evaluate(*args, **kwargs)
-        findings.warn()
-        return results
-
-    returned = inspect.signature(result, eval_str=False).return_annotation
-    annotation = f"{returned} | dict[str, {returned}]"
-    function.__signature__ = signature.replace(  # type: ignore[attr-defined]
-        return_annotation=annotation
-    )
-    function.__annotations__ = {**function.__annotations__, "return": annotation}
-    return log_usage(function)
 
 
 def same_arguments(

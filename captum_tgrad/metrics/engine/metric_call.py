@@ -20,7 +20,6 @@ from captum_tgrad.metrics.engine.checks import (
     check_model_and_inputs,
     frozen_inputs,
     listed,
-    methods_of,
 )
 from captum_tgrad.metrics.engine.example_buffer import ExampleBuffer
 from captum_tgrad.metrics.engine.findings import Findings
@@ -31,6 +30,7 @@ from captum_tgrad.metrics.engine.importance import (
     importance_maps,
     not_finite,
 )
+from captum_tgrad.metrics.engine.methods import methods_of
 from captum_tgrad.metrics.engine.scorer import Score, Scorer
 
 Attributions = Tensor | tuple[Tensor | None, ...]
