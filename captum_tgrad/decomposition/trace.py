@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.parameter import UninitializedParameter
 from torch.overrides import TorchFunctionMode
 
 from captum_tgrad.decomposition.call import (
@@ -121,6 +122,8 @@ class Trace(TorchFunctionMode):
             if func in _DIFFERENTIATE:
                 self._refuse_lost_gradients(func, args, kwargs)
             return func(*args, **kwargs)
+        if UninitializedParameter in types:
+            return func(*args, **kwargs)  # a lazy module makes its parameters
         try:
             return self._handle(func, args, kwargs)
         finally:
@@ -246,6 +249,16 @@ class Trace(TorchFunctionMode):
                 result = run_equal_form(call, self._old_values)
                 self.recorder.record(call, target)
                 return result
+        return self._run_in_a_copy(call, own)
+
+    def _run_in_a_copy(self, call: Call, own: Any) -> Any:
+        """Runs a call in a copy of the argument that it overwrites, and copies the result back.
+
+        Args:
+            call: The call.
+            own: As for :meth:`_run_in_place`.
+        """
+        target = call.args[0]
         if target._is_view() and target._base is not None and target.requires_grad:
             origin, part = self.recorder.origin(target), places_as_part(target._base, target)
             if origin is not None and part is not None:

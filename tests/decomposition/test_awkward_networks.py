@@ -202,6 +202,21 @@ def test_what_a_model_keeps_of_one_call_is_a_constant_of_the_next():
     assert bool((second.delta.abs() <= 1e-10 * scores.abs().sum(0)).all())
 
 
+def test_lazy_modules_make_their_parameters_in_the_first_call():
+    def network():
+        torch.manual_seed(0)
+        layers = [nn.LazyConv2d(4, 3), nn.LazyBatchNorm2d(), nn.ReLU(), nn.Flatten()]
+        return nn.Sequential(*layers, nn.LazyLinear(5)).eval()
+
+    x, made, first = torch.randn(2, 3, 8, 8), network(), network()
+    torch.manual_seed(1)
+    made(x)
+    torch.manual_seed(1)
+    found = TGradAttribution(first).attribute(x, target=1)
+    torch.testing.assert_close(found, TGradAttribution(made).attribute(x, target=1))
+    assert all(parameter.requires_grad for parameter in first.parameters())
+
+
 def test_samples_that_influence_each_other_are_called_so():
     with pytest.warns(UserWarning, match="samples of the batch influence each other"):
         TGradAttribution(lambda x: _per_sample(x - x.mean(0, keepdim=True))).decompose(X)

@@ -178,8 +178,6 @@ def _reconciled(
     if dims != other_dims:
         return None
     by_sample = one.by_sample or other.by_sample
-    if axis.input != SAMPLES and (finer := _finer(one, other)) is not None:
-        return finer
     low, high = one.borders()
     other_low, other_high = other.borders()
     hull_low, hull_high = torch.minimum(low, other_low), torch.maximum(high, other_high)
@@ -187,18 +185,24 @@ def _reconciled(
     # Adjacent places are joined into one, as by a sum over them. Others stay two claims.
     gap = (hull_high - hull_low) - (high - low) - (other_high - other_low)
     allowed = -0.5 if axis.input == SAMPLES else 1e-6
-    if bool((gap[both] > allowed).any()):
+    apart = bool((gap[both] > allowed).any())
+    # Elements of two grids, as in a residual stream, are on the finer one. The parts of one grid
+    # may also differ a little in size.
+    at_most = 0.5 if apart else 1 - 1e-6
+    if axis.input != SAMPLES and (finer := _finer(one, other, at_most)) is not None:
+        return finer
+    if apart:
         return None
     padding = one.padding() & other.padding()
     return from_borders(hull_low, hull_high, axis, padding, by_sample)
 
 
-def _finer(one: Coordinates, other: Coordinates) -> Coordinates | None:
-    """The claim whose cells are all smaller than those of the other, completed by the other."""
+def _finer(one: Coordinates, other: Coordinates, at_most: float) -> Coordinates | None:
+    """The claim whose cells have at most a share of the other's width, completed by the other."""
     widths = [(narrowed(claim) or claim).cells[:, 1] for claim in (one, other)]
     for small, large, order in ((one, other, 1), (other, one, -1)):
         width, limit = widths[::order]
-        if float(width.max()) < float(limit.min()) * (1 - 1e-6):
+        if float(width.max()) < float(limit.min()) * at_most:
             index = torch.where(large.index > 0, large.index + len(small.cells), 0)
             index = torch.where(small.index > 0, small.index, index)
             by_sample = small.by_sample or large.by_sample
@@ -233,7 +237,10 @@ def mixed(claim: Coordinates, dims: Iterable[int], axis: Axis) -> list[Coordinat
     padding = in_one_dimension(claim.padding()).all(-1)
     low, order = borders[0].sort(-1)
     high = borders[1].gather(-1, order).cummax(-1).values
-    if axis.is_place and axis.input >= 0 and bool((_gaps(low, high) > 1e-6).any()):
+    width = float(claim.cells[:, 1].min())
+    # A missing cell is enough to take them apart.
+    has_gaps = bool((_gaps(low, high) > width * (1 - 1e-6)).any())
+    if has_gaps and axis.is_place and axis.input >= 0:
         few = _few(in_one_dimension(claim.index).expand(low.shape))
         ends = low[..., 0].reshape(rest), high[..., -1].reshape(rest)
         hull = from_borders(*ends, axis, padding.reshape(rest), claim.by_sample)
@@ -244,7 +251,7 @@ def mixed(claim: Coordinates, dims: Iterable[int], axis: Axis) -> list[Coordinat
     if axis.input == SAMPLES or low.shape[-1] == 1:
         parts = [(low[..., 0], high[..., -1])]
     else:
-        parts = _parts(low, high, float(claim.cells[:, 1].min()), axis)
+        parts = _parts(low, high, width, axis)
     padding = padding.reshape(rest)
     found = [
         narrowed(
