@@ -455,6 +455,17 @@ def test_a_sum_of_a_few_distant_parts_is_at_each_of_them(add_up, count):
     torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-12)
 
 
+def test_a_sum_of_distant_means_is_half_in_each_cell_also_if_they_differ_in_size():
+    summed = LINE[:2].mean() + LINE[4:7].mean()
+    evidence = _evidence(summed.reshape(1)) / 2
+    expected = torch.zeros(8).double()
+    expected[:2], expected[4:7] = evidence / 2, evidence / 3
+    found = _on_the_line(
+        lambda x: _read(x[..., :2].mean(2, keepdim=True) + x[..., 4:7].mean(2, keepdim=True))
+    )
+    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-12)
+
+
 @pytest.mark.parametrize("parts", [(8, 3), (12, 2)])
 def test_a_sum_over_every_nth_element_has_no_place(parts):
     expected = _evidence(LONG.unflatten(0, parts).sum(0)).sum() / 24
