@@ -238,6 +238,13 @@ def _check(explained: Decomposed, precision: float) -> None:
             f" is {float(explained.output[worst]):.3g}. {_likely_cause(delta, allowed)}",
         )
     _warn_of_lost(explained, sizes[len(explained.own) :], scale)
+    undefined = sum(int(each.isnan().sum()) for each in explained.contributions)
+    if undefined and bool(complete.all()):
+        warn_user(
+            f"The attributions of {undefined} elements of inputs are NaN: the gradient of the"
+            " output is NaN there, as at the square root of zero. Add a small constant before such"
+            " an operation."
+        )
 
 
 def _warn_of_rounding(name: str) -> None:

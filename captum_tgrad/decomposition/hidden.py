@@ -36,6 +36,7 @@ from captum_tgrad.decomposition.places.places import (
     lost_places,
     places,
 )
+from captum_tgrad.decomposition.precision import without_nan
 
 _RECENT = 16
 
@@ -257,13 +258,13 @@ def _along(part: Tensor, tensor: Tensor, dim: int) -> Tensor:
 
 
 def _gradient_of(tensor: Tensor, sources: list[Tensor], part: Tensor) -> list[Tensor] | None:
-    """The gradients of a part of an output at the sources; None if there are none."""
+    """The gradients of a part of an output at the sources, 0 for NaN; None if there are none."""
     generator = torch.Generator().manual_seed(0)
     probe = torch.rand(tensor.shape, generator=generator, device="cpu").add_(0.5).to(tensor) * part
     gradients = torch.autograd.grad(tensor, sources, probe, retain_graph=True, allow_unused=True)
     if all(gradient is None for gradient in gradients):
         return None
     return [
-        torch.zeros_like(source) if gradient is None else gradient
+        torch.zeros_like(source) if gradient is None else without_nan(gradient)
         for gradient, source in zip(gradients, sources, strict=True)
     ]

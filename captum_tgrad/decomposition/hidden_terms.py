@@ -14,7 +14,7 @@ from captum_tgrad.decomposition.bias import ElementBias
 from captum_tgrad.decomposition.maps import Reduced, Summing, Sums, samples_lost
 from captum_tgrad.decomposition.places.places import Places
 from captum_tgrad.decomposition.places.reduction import reduction
-from captum_tgrad.decomposition.precision import in_full_precision
+from captum_tgrad.decomposition.precision import in_full_precision, without_nan
 from captum_tgrad.decomposition.scratch import Scratch
 
 HiddenOutput = tuple[Any, int]
@@ -103,12 +103,14 @@ class HiddenTerm:
     @torch.no_grad()
     def add(self, gradient: Tensor, tensor: Source, sign: int) -> None:
         """Adds ``sign * <gradient, tensor>``."""
-        value = tensor.value.tensor
+        # As in the one rule, infinite elements have been masked: they count as constants.
+        value = torch.where(tensor.value.tensor.isfinite(), tensor.value.tensor, 0)
         if gradient.is_complex():
             gradient, value = (torch.view_as_real(t.resolve_conj()) for t in (gradient, value))
             product = (gradient * value).sum(-1) * sign
         else:
             product = in_full_precision(gradient) * in_full_precision(value) * sign
+        product = without_nan(product)
         if not self.is_elementwise:
             by = reduction(tensor.places, (), self.samples)
             product = product.sum_to_size(by.summed_shape)

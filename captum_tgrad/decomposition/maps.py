@@ -14,7 +14,7 @@ from captum_tgrad.decomposition.places.cells import Grid
 from captum_tgrad.decomposition.places.coordinates import Axis
 from captum_tgrad.decomposition.places.places import Places
 from captum_tgrad.decomposition.places.reduction import Reduction, SamplesLostError, reduction
-from captum_tgrad.decomposition.precision import in_full_precision
+from captum_tgrad.decomposition.precision import in_full_precision, without_nan
 from captum_tgrad.decomposition.scratch import Scratch
 from captum_tgrad.decomposition.term import Magnitudes
 
@@ -170,14 +170,18 @@ def _summed(
 def _summed_block(
     gradient: Tensor, bias: Bias, over: list[int], ranges: bool, scratch: Scratch
 ) -> list[Tensor]:
+    # Where the network masks an element, as after a softmax of infinities alone, its gradient is
+    # zero or lost: NaN stands for no contribution. The residual shows if that is wrong.
     product = bias.times(in_full_precision(gradient), scratch)
     if not over:  # the memory of the product is reused
+        product = without_nan(product)
         absolute = product.abs()
-        return [product.clone(), absolute, *[absolute] * (2 * ranges)]
-    signed = product.sum(over, keepdim=True)
+        return [product, absolute, *[absolute] * (2 * ranges)]
+    signed = product.nansum(over, keepdim=True)
     absolute = product.abs_()
-    found = [signed, absolute.sum(over, keepdim=True)]
+    found = [signed, absolute.nansum(over, keepdim=True)]
     if ranges:
+        absolute = without_nan(absolute)
         found += [absolute.amin(over, keepdim=True), absolute.amax(over, keepdim=True)]
     return found
 

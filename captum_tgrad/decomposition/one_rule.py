@@ -164,8 +164,9 @@ def _first_time(op: Op, point: Tensors, direction: Tensors) -> tuple[str, Tensor
         for gradient, z in zip(gradients, direction, strict=True)
         if gradient is not None
     ]
-    expected = sum(float(wide(each).sum()) for each in products)
-    size = sum(float(wide(each).abs().sum()) for each in products)
+    # The gradient of a row of infinities alone is NaN.
+    expected = sum(float(wide(each).nansum()) for each in products)
+    size = sum(float(wide(each).abs().nansum()) for each in products)
     values = [torch.where(output.isfinite(), output, 0).detach() for output in outputs]
     precision = max(torch.finfo(tensor.dtype).eps for tensor in (*outputs, *point)) ** 0.5
     for way, differentiate in _WAYS.items():
@@ -190,5 +191,5 @@ def _product(probes: list[Tensor], values: Tensors | list[Tensor]) -> tuple[floa
         (probe * value.conj()).real if value.is_complex() else probe * value
         for probe, value in zip(probes, values, strict=True)
     ]
-    total = sum(float(wide(each).sum()) for each in terms)
-    return total, sum(float(wide(each).abs().sum()) for each in terms)
+    total = sum(float(wide(each).nansum()) for each in terms)
+    return total, sum(float(wide(each).abs().nansum()) for each in terms)

@@ -22,3 +22,8 @@ _unchanged = nullcontext()
 def in_full_precision(tensor: Tensor) -> Tensor:
     """``tensor`` in float32 or better, because sums in half precision are inaccurate."""
     return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
+
+
+def without_nan(tensor: Tensor) -> Tensor:
+    """A copy of ``tensor`` with 0 where it is NaN."""
+    return tensor.nan_to_num(0, posinf=torch.inf, neginf=-torch.inf)

@@ -38,12 +38,12 @@ class Scratch:
         memory = self._memory.get(dtype)
         if memory is None or memory.numel() < size:
             memory = self._memory[dtype] = torch.empty(size, dtype=dtype, device="cpu")
-        if tensor.is_contiguous() or _is_dense(tensor):
+        if tensor.is_contiguous() or is_dense(tensor):
             return memory.as_strided(tensor.shape, tensor.stride())
         return memory[:size].view(tensor.shape)
 
 
-def _is_dense(tensor: Tensor) -> bool:
+def is_dense(tensor: Tensor) -> bool:
     """Whether the elements fill a range of memory, each at an address of its own."""
     expected = 1
     for stride, size in sorted(zip(tensor.stride(), tensor.shape, strict=True)):

@@ -509,6 +509,26 @@ def test_every_other_element_stands_for_two(halved):
     )
 
 
+@pytest.mark.parametrize(
+    "windows",
+    [
+        lambda x: x.as_strided((1, 1, 3, 4), (8, 8, 2, 1)),
+        lambda x: torch.ops.aten.as_strided(x, [1, 1, 3, 4], [8, 8, 2, 1], 0),
+        lambda x: (x * 1.0).mT.as_strided((1, 1, 3, 4), (8, 8, 2, 1)),
+        lambda x: torch.stack([x, x], 1)[:, 1].as_strided((1, 1, 3, 4), (8, 8, 2, 1)),
+    ],
+)
+def test_windows_of_as_strided_are_where_their_elements_are(windows):
+    weight = torch.arange(1.0, 13).double().reshape(3, 4)
+    expected = torch.zeros(8).double()
+    for window, own in zip(LINE.unfold(0, 4, 2), weight, strict=True):
+        start = int((window[0] == LINE).nonzero())
+        s = window.sigmoid()
+        expected[start : start + 4] += own * (s - window * s * (1 - s)).abs()
+    found = _on_the_line(lambda x: (windows(x).sigmoid() * weight).sum((1, 2, 3)))
+    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-12)
+
+
 def test_a_constant_that_is_added_in_place_to_every_other_element_is_there():
     def forward(x):
         y = x * 1.0

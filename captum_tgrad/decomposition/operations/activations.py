@@ -127,7 +127,7 @@ def _finite(z: Tensor) -> Tensor:
 def softmax(call: Call, output: Tensor) -> Bias | None:
     """``y (1 - z + <y, z>)``, the inner product over the softmax' dimension."""
     dim = call.bound["dim"]
-    if dim is None or call.bound["dtype"] is not None:
+    if dim is None:
         raise NoRuleError
     dim = dim % max(output.dim(), 1)
 
@@ -135,7 +135,7 @@ def softmax(call: Call, output: Tensor) -> Bias | None:
         # The logits are not shifted, although large ones round more: autograd's gradient times the
         # logits has the same rounding, and the two have to add up.
         # A masked logit is -inf. Half of the range avoids an overflow of the difference.
-        z = z.clamp_min(torch.finfo(z.dtype).min / 2)
+        z = z.to(y.dtype).clamp_min(torch.finfo(y.dtype).min / 2)
         return ((y * z).sum(dim, keepdim=True).add_(1) - z).mul_(y)
 
     return ElementBias(compute, output, call.bound["input"], uncut=(dim,))

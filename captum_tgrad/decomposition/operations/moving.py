@@ -85,6 +85,12 @@ OPERATIONS: dict[str, Operation] = {
     ),
     **records("getitem", places=moving.moved, bias=nothing),
     **records(
+        "as_strided",
+        "input, size, stride, storage_offset=None",
+        places=picking.strided,
+        bias=nothing,
+    ),
+    **records(
         "cat concat concatenate",
         "tensors, dim=0",
         places=moving.concatenated,

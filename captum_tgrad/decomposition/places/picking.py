@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from captum_tgrad.decomposition.call import Call
+from captum_tgrad.decomposition.call import Call, NoRuleError
 from captum_tgrad.decomposition.places.box_pooling import pooled_in_boxes
 from captum_tgrad.decomposition.places.cells import borders_of
 from captum_tgrad.decomposition.places.coordinates import (
@@ -23,6 +23,7 @@ from captum_tgrad.decomposition.places.coordinates import (
 from captum_tgrad.decomposition.places.moving_places import after, assigned
 from captum_tgrad.decomposition.places.origin import claims_of, places_of
 from captum_tgrad.decomposition.places.places import MOST_CLAIMS, Places, collected, places
+from captum_tgrad.decomposition.scratch import is_dense
 
 
 def accumulated(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
@@ -130,5 +131,19 @@ def sampled(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     return after(run, [places_of(image)], [image])
 
 
-BY_VALUE = (accumulated, put, by_indices, sampled, pooled_in_boxes)
-"""Rules that read values, not only shapes and places."""
+def strided(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
+    """Places after ``as_strided``, which reads elements by their positions in memory."""
+    tensor, size, stride = (call.bound[name] for name in ("input", "size", "stride"))
+    start, offset = tensor.storage_offset(), call.bound["storage_offset"]
+    if not is_dense(tensor):  # it may read memory between the elements
+        raise NoRuleError
+
+    def run(indices: list[Tensor]) -> list[Tensor]:
+        whole = torch.empty_strided(tensor.shape, tensor.stride()).copy_(indices[0])
+        return [whole.as_strided(size, stride, 0 if offset is None else offset - start)]
+
+    return after(run, [places_of(tensor)], [tensor])
+
+
+BY_VALUE = (accumulated, put, by_indices, sampled, strided, pooled_in_boxes)
+"""Rules that read values or the layout of memory, not only shapes and places."""
