@@ -96,7 +96,7 @@ class Summing:
             SamplesLostError: The sample of an element is unknown.
         """
         by = {number: reduction(given, self.axes[number], self.samples) for number in inputs}
-        kept = frozenset[int]().union(*[each.kept for each in by.values()])
+        kept: frozenset[int] = frozenset().union(*[each.kept for each in by.values()])
         signed, absolute, *ranges = _summed(gradient, bias, kept, self.with_magnitudes, scratch)
         sums = {}
         for number, each in by.items():

@@ -16,6 +16,8 @@ from captum_tgrad.decomposition.places import box_pooling, grid_operations, pick
 
 def convolution(call: Call, output: Tensor) -> Bias | None:
     """The bias parameter."""
+    if len(call.tensors) == 2 and len(call.dependent) == 1:
+        return None
     bias = call.bound["bias"]
     require_constant(call.bound["weight"], bias)
     rank = grid_operations.rank_of(call.name)

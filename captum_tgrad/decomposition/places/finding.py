@@ -83,6 +83,8 @@ def _freeze(values: Any, parts: list[object]) -> None:
         kind = type(value)
         if kind in PLAIN:
             parts += (kind, value)  # 1, 1.0 and True are equal
+        elif kind is tuple and PLAIN.issuperset(kinds := tuple(map(type, value))):
+            parts += (kinds, value)
         elif isinstance(value, Tensor):
             given = places_of(value)
             if given is None and not value.is_floating_point():
