@@ -98,6 +98,11 @@ CALLS = [
     ),
     (lambda: CamAttribution(network(), nn.ReLU), "cam_class ReLU", "captum.attr.GuidedBackprop"),
     (
+        lambda: CamAttribution(network(), pytorch_grad_cam.GradCAM(network(), [])),
+        "cam_class must be a class",
+        "such as GradCAMPlusPlus",
+    ),
+    (
         lambda: CamAttribution(network(), pytorch_grad_cam.GradCAM, [nn.ReLU()]).attribute(X),
         "target_layers[0]",
         "from the model itself",
