@@ -187,6 +187,7 @@ def test_a_call(call, named, way_out):
     message = str(raised.value)
     assert named in message
     assert way_out in message
+    assert not message.endswith("..")
 
 
 COMMANDS = [
