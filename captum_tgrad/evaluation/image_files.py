@@ -95,8 +95,8 @@ def images_in(
     Raises:
         FileNotFoundError: The folder or the file ``labels`` does not exist, or the folder has no
             image.
-        ValueError: ``folder`` is a file, images are both in ``folder`` and in subfolders, a label is not a class, or
-            ``labels`` lists no image of the folder.
+        ValueError: ``folder`` is a file, images are both in ``folder`` and in subfolders, a label
+            is not a class, or ``labels`` lists no image of the folder.
     """
     folder = Path(folder)
     if folder.is_file():
