@@ -146,7 +146,7 @@ CALLS = [
     (lambda: images_in("folder", classifier(), "other.csv"), "other.csv", "write paths"),
     (lambda: images_in("folder", classifier(), "short.csv"), "short.csv", "write an image and"),
     (lambda: images_in("folder", classifier(), "twice.csv"), "twice.csv, line 2", "keep one"),
-    (lambda: load_image("folder"), "folder", "pass the images in it"),
+    (lambda: load_image("folder"), "folder", "pass an image in it"),
     (lambda: load_image("none.png"), "none.png", "pass the path of an image"),
     (lambda: load_image("text"), "text", "convert it"),
     (lambda: load_image(3), "path", "the path of an image"),

@@ -77,7 +77,7 @@ def _open(path: Path) -> Image:
     from PIL import Image, UnidentifiedImageError
 
     if path.is_dir():
-        raise ValueError(f"{path} is a folder: pass the images in it, such as {path}/*.jpg")
+        raise ValueError(f"{path} is a folder: pass an image in it, such as {path / 'photo.jpg'}")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"{path} not found: the folder {path.parent} does not exist")
     if not path.is_file():

@@ -66,7 +66,7 @@ def test_load_image_refuses_what_is_not_there(tmp_path):
 
 
 def test_load_image_refuses_a_folder(tmp_path):
-    with pytest.raises(ValueError, match="is a folder: pass the images in it"):
+    with pytest.raises(ValueError, match="is a folder: pass an image in it"):
         load_image(tmp_path)
 
 
