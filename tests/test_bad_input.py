@@ -15,12 +15,12 @@ from captum_tgrad import (
     TGradAttribution,
 )
 from captum_tgrad.cli.main import main
-from captum_tgrad.evaluation import evaluate, get_method, images_in, read_methods
+from captum_tgrad.evaluation import compare, evaluate, get_method, images_in, read_methods
 from captum_tgrad.explanation import explain
 from captum_tgrad.metrics import average_drop, insertion_deletion
 from captum_tgrad.sanity_checks import cascading_randomization
 from captum_tgrad.visualization import Report, curves_figure, explanation_figure, methods_figure
-from captum_tgrad.zoo import load_classifier, load_image, resolve_target
+from captum_tgrad.zoo import load_classifier, load_image, resolve_target, sample_image
 from tests.evaluation.networks import classifier, images, network
 
 X, A = images(2), torch.rand(2, 1, 16, 16)
@@ -159,6 +159,9 @@ CALLS = [
     (lambda: load_classifier(class_names=["a"]), "class names", "pass one name for each"),
     (lambda: load_classifier(resize="fit"), "resize", "'crop', 'squash', 'pad'"),
     (lambda: resolve_target("zebra", ["cat"]), "'zebra'", "a number from 0 to 0"),
+    (lambda: explain(network(), [sample_image()]), "classifier must be", "use TGradAttribution"),
+    (lambda: compare(network(), sample_image()), "classifier must be", "load_classifier"),
+    (lambda: images_in("folder", network()), "classifier must be", "load_classifier"),
     (lambda: explain(classifier(), []), "images", "pass at least one"),
     (lambda: explain(classifier(), Image.new("RGB", (8, 8))), "images", "pass [image]"),
     (lambda: explain(classifier(), X), "images", "as from load_image"),

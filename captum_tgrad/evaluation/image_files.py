@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from captum_tgrad.evaluation.storage.protocol import PROTOCOL_FILE
-from captum_tgrad.zoo.classifier import Classifier
+from captum_tgrad.zoo.classifier import Classifier, check_classifier
 from captum_tgrad.zoo.images import load_image
 from captum_tgrad.zoo.targets import resolve_target
 
@@ -58,8 +58,10 @@ def built_in_images(classifier: Classifier) -> ImageFiles:
     """The 20 labeled ImageNet images that the ``foolbox`` package carries.
 
     Raises:
+        TypeError: ``classifier`` is not one.
         ModuleNotFoundError: foolbox is not installed.
     """
+    check_classifier(classifier)
     # Looked for, not imported: foolbox itself wants packages that images do not need.
     found = find_spec("foolbox")
     if found is None or not found.submodule_search_locations:
@@ -93,11 +95,13 @@ def images_in(
     Hidden files and folders, whose names start with a dot, are left out.
 
     Raises:
+        TypeError: ``classifier`` is not one.
         FileNotFoundError: The folder or the file ``labels`` does not exist, or the folder has no
             image.
         ValueError: ``folder`` is a file, images are both in ``folder`` and in subfolders, a label
             is not a class, or ``labels`` lists no image of the folder.
     """
+    check_classifier(classifier)
     folder = Path(folder)
     if folder.is_file():
         raise ValueError(f"{folder} is a file: pass a folder of images")

@@ -111,9 +111,10 @@ def as_rgb(image: Image, name: str = "image") -> Image:
         ValueError: It has 32-bit pixels.
     """
     if not hasattr(image, "convert"):
+        is_path = isinstance(image, (str, os.PathLike))
+        way = "captum_tgrad.zoo.load_image" if is_path else "torchvision's to_pil_image"
         raise TypeError(
-            f"{name} must be a Pillow image, got {type(image).__name__}: to read a file, use"
-            " captum_tgrad.zoo.load_image."
+            f"{name} must be a Pillow image, got {type(image).__name__}: convert it with {way}."
         )
     from PIL import Image
 
