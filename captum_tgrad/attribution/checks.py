@@ -267,7 +267,8 @@ def targets_per_sample(target: Any, samples: int) -> list[tuple[int, ...]]:
             )
         if target.dim() > 1 and target.numel() != 1:
             raise ValueError(
-                f"target has shape {tuple(target.shape)}; pass a one-dimensional tensor."
+                f"target has shape {tuple(target.shape)}; pass a one-dimensional tensor, or a list"
+                " of tuples for several indices per sample."
             )
         target = target.flatten().tolist()
         target = target[0] if len(target) == 1 else target

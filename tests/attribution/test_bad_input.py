@@ -46,6 +46,7 @@ BROKEN[1, 0, 0, 0] = float("nan")
         (IMAGE, torch.tensor([0.0, 1.0]), TypeError, "must hold integers"),
         (IMAGE, "espresso", TypeError, "target must be an int.*'espresso'.$"),
         (IMAGE, torch.tensor([0, 1], dtype=torch.uint8), TypeError, r"uint8.* target.long\(\)"),
+        (IMAGE, torch.tensor([[0, 1], [1, 0]]), ValueError, "a list of tuples for several indices"),
         (IMAGE, np.int64(1), TypeError, r"target must be an int.* int\(target\)"),
         (IMAGE, np.array([0, 1]), TypeError, r"target must be an int.* torch.as_tensor\(target\)"),
         (IMAGE, [np.int64(0), np.int64(1)], TypeError, r"Convert it with torch.as_tensor"),
