@@ -198,6 +198,7 @@ COMMANDS = [
     ("explain text", "text", "convert it"),
     ("explain --model x", "'x'", "torchvision:NAME"),
     ("explain --model ''", "''", "torchvision:NAME"),
+    ("explain --layers x.png", "'x.png'", "write images before --layers"),
     ("explain --target qwertz", "'qwertz'", "a number from 0 to 999"),
     ("explain --target ''", "''", "a number from 0 to 999"),
     ("explain --device gpu", "'gpu'", "try cpu"),
