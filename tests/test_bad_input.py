@@ -15,12 +15,12 @@ from captum_tgrad import (
     TGradAttribution,
 )
 from captum_tgrad.cli.main import main
-from captum_tgrad.evaluation import evaluate, get_method, images_in, read_methods
+from captum_tgrad.evaluation import compare, evaluate, get_method, images_in, read_methods
 from captum_tgrad.explanation import explain
 from captum_tgrad.metrics import average_drop, insertion_deletion
 from captum_tgrad.sanity_checks import cascading_randomization
 from captum_tgrad.visualization import Report, curves_figure, explanation_figure, methods_figure
-from captum_tgrad.zoo import load_classifier, load_image, resolve_target
+from captum_tgrad.zoo import load_classifier, load_image, resolve_target, sample_image
 from tests.evaluation.networks import classifier, images, network
 
 X, A = images(2), torch.rand(2, 1, 16, 16)
@@ -98,6 +98,11 @@ CALLS = [
     ),
     (lambda: CamAttribution(network(), nn.ReLU), "cam_class ReLU", "captum.attr.GuidedBackprop"),
     (
+        lambda: CamAttribution(network(), pytorch_grad_cam.GradCAM(network(), [])),
+        "cam_class must be a class",
+        "such as GradCAMPlusPlus",
+    ),
+    (
         lambda: CamAttribution(network(), pytorch_grad_cam.GradCAM, [nn.ReLU()]).attribute(X),
         "target_layers[0]",
         "from the model itself",
@@ -141,7 +146,7 @@ CALLS = [
     (lambda: images_in("folder", classifier(), "other.csv"), "other.csv", "write paths"),
     (lambda: images_in("folder", classifier(), "short.csv"), "short.csv", "write an image and"),
     (lambda: images_in("folder", classifier(), "twice.csv"), "twice.csv, line 2", "keep one"),
-    (lambda: load_image("folder"), "folder", "pass the images in it"),
+    (lambda: load_image("folder"), "folder", "pass an image in it"),
     (lambda: load_image("none.png"), "none.png", "pass the path of an image"),
     (lambda: load_image("text"), "text", "convert it"),
     (lambda: load_image(3), "path", "the path of an image"),
@@ -154,6 +159,9 @@ CALLS = [
     (lambda: load_classifier(class_names=["a"]), "class names", "pass one name for each"),
     (lambda: load_classifier(resize="fit"), "resize", "'crop', 'squash', 'pad'"),
     (lambda: resolve_target("zebra", ["cat"]), "'zebra'", "a number from 0 to 0"),
+    (lambda: explain(network(), [sample_image()]), "classifier must be", "use TGradAttribution"),
+    (lambda: compare(network(), sample_image()), "classifier must be", "load_classifier"),
+    (lambda: images_in("folder", network()), "classifier must be", "load_classifier"),
     (lambda: explain(classifier(), []), "images", "pass at least one"),
     (lambda: explain(classifier(), Image.new("RGB", (8, 8))), "images", "pass [image]"),
     (lambda: explain(classifier(), X), "images", "as from load_image"),
@@ -182,6 +190,7 @@ def test_a_call(call, named, way_out):
     message = str(raised.value)
     assert named in message
     assert way_out in message
+    assert not message.endswith("..")
 
 
 COMMANDS = [
@@ -189,6 +198,7 @@ COMMANDS = [
     ("explain text", "text", "convert it"),
     ("explain --model x", "'x'", "torchvision:NAME"),
     ("explain --model ''", "''", "torchvision:NAME"),
+    ("explain --layers x.png", "'x.png'", "write images before --layers"),
     ("explain --target qwertz", "'qwertz'", "a number from 0 to 999"),
     ("explain --target ''", "''", "a number from 0 to 999"),
     ("explain --device gpu", "'gpu'", "try cpu"),

@@ -57,6 +57,14 @@ def test_a_notebook_shows_a_table(result):
     assert html.count("<tr>") == html.count("</tr>") > 2
 
 
+@results
+def test_torch_load_reads_a_result_with_its_defaults(result, tmp_path):
+    if isinstance(result, Classifier):
+        pytest.skip("its weights are loaded instead")
+    torch.save(result, tmp_path / "result.pt")
+    assert repr(torch.load(tmp_path / "result.pt")) == repr(result)
+
+
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_an_evaluation():
     found = evaluate(MODEL, [(x, 1) for x in X], ["saliency", "random"], n_steps=2)

@@ -24,7 +24,7 @@ from captum_tgrad.zoo import load_classifier, sample_image
 classifier = load_classifier("efficientnet_lite0")
 picture = sample_image()
 image = classifier.preprocess(picture).unsqueeze(0)
-print("what the network is given:", tuple(image.shape))
+print("shape of the input:", tuple(image.shape))
 
 # %%
 # The model returns one logit for each of 1000 classes. Its top predictions are:

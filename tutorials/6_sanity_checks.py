@@ -29,8 +29,8 @@ target = classifier.class_names.index("espresso")
 
 # %%
 # Guided backpropagation is known to fail this test, so it shows that the test can detect a failure.
-# There is a trap. Captum changes the gradient only of ``torch.nn.ReLU`` modules, but this network has
-# ``ReLU6``, which is another type. Captum then returns the plain gradient, without a warning:
+# Captum, however, changes the gradient only of ``torch.nn.ReLU`` modules, and this network has
+# ``ReLU6``. Captum then returns the plain gradient, without a warning:
 
 images = image.clone().requires_grad_()
 guided = GuidedBackprop(model).attribute(images, target=target)
@@ -38,14 +38,14 @@ plain = Saliency(model).attribute(images, target=target, abs=False)
 print("guided backpropagation is the plain gradient:", torch.equal(guided, plain))
 
 # %%
-# As a subclass of ``ReLU``, the same function gets the guided gradient:
+# A ReLU6 that is a subclass of ``ReLU`` gets the guided gradient:
 
 
 class GuidedReLU6(torch.nn.ReLU):
-    """ReLU6, which Captum takes for a ReLU."""
+    """ReLU6, which Captum treats as a ReLU."""
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Cuts off at 0 and 6."""
+        """Clamps to the range from 0 to 6."""
         return torch.nn.functional.relu6(inputs)
 
 

@@ -57,7 +57,7 @@ with torch.no_grad():
     logits = model(images[test])
 predictions = logits.argmax(dim=1)
 accuracy = (predictions == labels[test]).float().mean()
-print(f"{accuracy:.1%} of the test digits are read correctly")
+print(f"{accuracy:.1%} of the test digits are classified correctly")
 
 # %%
 # The numbers on this page differ slightly between machines, because the training does.
@@ -82,7 +82,7 @@ maps = {
 figure = methods_figure(
     inputs,
     maps,
-    labels=[f"read as {digit}" for digit in predictions[chosen].tolist()],
+    labels=[f"predicted {digit}" for digit in predictions[chosen].tolist()],
     overlay=False,
 )
 figure
@@ -111,26 +111,26 @@ figure
 # norm is large and positive: the running mean that a batch norm subtracts cancels the bias before
 # it. Therefore the maps for and against look similar.
 #
-# A misread digit
-# ---------------
+# A misclassified digit
+# ---------------------
 
 wrong = (predictions != labels[test]).nonzero().flatten()
-print(len(wrong), "of", len(predictions), "are misread")
+print(len(wrong), "of", len(predictions), "are misclassified")
 margins = (logits.gather(1, predictions[:, None]) - logits.gather(1, labels[test][:, None]))[:, 0]
 worst = int(margins.argmax())
-read, true = int(predictions[worst]), int(labels[test][worst])
-print(f"a {true} is read as {read}, by {margins[worst]:.2f} logits")
+predicted, true = int(predictions[worst]), int(labels[test][worst])
+print(f"a {true} is classified as {predicted}, by {margins[worst]:.2f} logits")
 
 
 def difference(images):
-    """The logit of the class that was read minus that of the true one."""
+    """The logit of the predicted class minus that of the true one."""
     logits = model(images)
-    return logits[:, read] - logits[:, true]
+    return logits[:, predicted] - logits[:, true]
 
 
-misread = images[test][worst : worst + 1]
-contrast = TGradAttribution(difference).attribute(misread, sign="all")
-figure = explanation_figure(misread, contrast, title=f"why {read} and not {true}")
+misclassified = images[test][worst : worst + 1]
+contrast = TGradAttribution(difference).attribute(misclassified, sign="all")
+figure = explanation_figure(misclassified, contrast, title=f"why {predicted} and not {true}")
 figure
 
 # %%
@@ -158,7 +158,7 @@ for name, importance in {
     covered = digits_right.flatten(1).scatter(1, places, 0.0).reshape(digits_right.shape)
     with torch.no_grad():
         same = (model(covered).argmax(dim=1) == targets).float().mean()
-    print(f"40 places by {name:10}: {same:.1%} read the same way")
+    print(f"40 pixels by {name:10}: {same:.1%} keep their prediction")
 
 # %%
 # With random pixels covered, most predictions stay the same. With the pixels of the default map,

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any, TypeVar
 
+import torch
 from torch import Tensor
 
 from captum_tgrad._support.printable import in_html
@@ -46,9 +47,13 @@ def html_table(title: str, headings: Sequence[str], rows: Sequence[Sequence[obje
 
 
 def shown(kind: type[Kind]) -> type[Kind]:
-    """Adds a short ``repr`` and a table of the numbers of each sample to a dataclass."""
+    """Adds a short ``repr`` and a table of each sample's numbers to a dataclass of tensors.
+
+    ``torch.load`` reads its objects with ``weights_only``.
+    """
     setattr(kind, "__repr__", _text_of)  # noqa: B010
     setattr(kind, "_repr_html_", _table_of)  # noqa: B010
+    torch.serialization.add_safe_globals([kind])
     return kind
 
 

@@ -20,7 +20,13 @@ from captum_tgrad._support.captum_private import (
 from captum_tgrad._support.model_copy import copy_model
 from captum_tgrad._support.quiet import without_progress_bars
 from captum_tgrad.attribution import checks
-from captum_tgrad.attribution.cam_checks import cam_signature, check_target_layers, checked_images
+from captum_tgrad.attribution.cam_checks import (
+    cam_signature,
+    check_target_layers,
+    checked_images,
+    is_reshaped,
+    layers_return_maps,
+)
 from captum_tgrad.attribution.cam_library import Cam, CamModel
 from captum_tgrad.attribution.cam_targets import cam_targets, selected_indices
 from captum_tgrad.attribution.last_convolution import LastConvolution
@@ -131,8 +137,9 @@ class CamAttribution(Attribution):  # type: ignore[misc]
                 model does not return a tensor or cannot be copied, or the class does not accept
                 ``call_arguments``.
             ValueError: ``inputs`` has another shape, is empty or holds NaN or inf, ``target`` does
-                not select one output per sample, or ``target_layers`` is None and the model has no
-                usable convolution.
+                not select one output per sample, a target layer does not run or, without
+                ``reshape_transform``, does not return maps, or ``target_layers`` is None and the
+                model has no usable convolution.
         """
         check_not_nested(self.forward_func)
         images = checked_images(inputs, self.forward_func)
@@ -159,14 +166,15 @@ class CamAttribution(Attribution):  # type: ignore[misc]
         check_target_layers(self.target_layers, self.forward_func)
         duplicate, copies = copy_model(self.forward_func, share_parameters=True)
         model = CamModel(duplicate, images).eval()
-        # An in-place operation may overwrite the images of a pass: the next one needs its own.
-        output, last_convolution = _probe(model, images[:1].clone(), _of_sample(further, 0, images))
+        own = _finds_its_own_layers(self.cam_class, self.cam_arguments)
+        layers = [copies[id(layer)] for layer in self.target_layers or ()]
+        unchecked = own or is_reshaped(self._signature, self.cam_arguments)
+        with layers_return_maps([] if unchecked else layers):
+            # An in-place operation may overwrite the images of a pass: the next needs its own.
+            first = _of_sample(further, 0, images)
+            output, last_convolution = _probe(model, images[:1].clone(), first)
         indices = selected_indices(target, output, len(images))
-        if self.target_layers is not None:
-            layers = [copies[id(layer)] for layer in self.target_layers]
-        elif _finds_its_own_layers(self.cam_class, self.cam_arguments):
-            layers = []
-        else:
+        if self.target_layers is None and not own:
             layers = [last_convolution.found()]
         with Cam(self.cam_class, self._signature, model, layers, self.cam_arguments) as cam:
             if any(isinstance(value, Tensor) for value in further) or (

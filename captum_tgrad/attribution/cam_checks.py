@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
@@ -22,7 +24,8 @@ def cam_signature(
             ``cam_arguments``.
     """
     name = getattr(cam_class, "__name__", repr(cam_class))
-    if not callable(cam_class) or isinstance(cam_class, nn.Module):
+    is_object = hasattr(cam_class, "activations_and_grads")
+    if not callable(cam_class) or isinstance(cam_class, nn.Module) or is_object:
         raise TypeError(
             f"cam_class must be a class of the grad-cam package such as GradCAMPlusPlus, got"
             f" {cam_class!r}."
@@ -107,4 +110,46 @@ def check_target_layers(target_layers: Any, model: nn.Module) -> None:
             raise ValueError(
                 f"target_layers[{number}] ({type(layer).__name__}) is not a module of the model."
                 " Take it from the model itself, not from a copy."
+            )
+
+
+def is_reshaped(signature: inspect.Signature, cam_arguments: Mapping[str, Any]) -> bool:
+    """Whether the class may reshape what its layers return."""
+    known = signature.parameters.get("reshape_transform")
+    return known is None or cam_arguments.get("reshape_transform", known.default) is not None
+
+
+@contextmanager
+def layers_return_maps(layers: Sequence[nn.Module]) -> Iterator[None]:
+    """A context in which the model runs once, and the layers must return maps.
+
+    Some classes of the library take the tokens and the features of ``(N, T, E)`` for rows and
+    columns, others fail without saying which layer it is.
+
+    Raises:
+        ValueError: A layer does not run, or returns something else.
+    """
+    outputs: dict[int, Any] = {}
+
+    def keep(number: int, module: nn.Module, inputs: Any, output: Any) -> None:
+        outputs[number] = output
+
+    handles = [
+        layer.register_forward_hook(partial(keep, number)) for number, layer in enumerate(layers)
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+    for number, layer in enumerate(layers):
+        name = f"target_layers[{number}] ({type(layer).__name__})"
+        if number not in outputs:
+            raise ValueError(f"{name} does not run in the forward pass. Pass a layer that does.")
+        output = outputs[number]
+        if not isinstance(output, Tensor) or output.dim() not in (4, 5):
+            shape = f"shape {tuple(output.shape)}" if isinstance(output, Tensor) else "no tensor"
+            raise ValueError(
+                f"{name} returns {shape}, but a class activation map needs (N, C, H, W). Pass"
+                " another layer, or reshape_transform=, a function from this output to that shape."
             )

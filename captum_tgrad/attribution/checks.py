@@ -5,6 +5,7 @@ from __future__ import annotations
 from numbers import Integral, Real
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -188,13 +189,14 @@ def check_output(output: Any, samples: int) -> None:
 def check_output_shape(output: Any, samples: int) -> None:
     """Raises TypeError or ValueError unless the output is a tensor of shape ``(N, ...)``."""
     if not isinstance(output, Tensor):
-        keys = list(output) if isinstance(output, dict) else []
-        # An output of Hugging Face may have a loss or hidden states before its logits.
-        key = "logits" if "logits" in keys else next(iter(keys), 0)
-        example = f"model(x)[{key!r}]"
         raise TypeError(
             f"forward_func must return a tensor, got {type(output).__name__}. "
-            + _WRAPPER.format(example=example)
+            + _WRAPPER.format(example=_tensor_of(output))
+        )
+    if output.is_complex():
+        raise TypeError(
+            f"forward_func must return real numbers, got {output.dtype}. "
+            + _WRAPPER.format(example="model(x).abs()")
         )
     if output.dim() == 0:
         raise ValueError(
@@ -204,8 +206,20 @@ def check_output_shape(output: Any, samples: int) -> None:
     if output.shape[0] != samples:
         raise ValueError(
             f"forward_func returned shape {tuple(output.shape)} for {samples} samples; its first"
-            " dimension must be the batch."
+            " dimension must be the batch. If inputs is a single sample, pass inputs.unsqueeze(0)."
         )
+
+
+def _tensor_of(output: Any) -> str:
+    """How to get the logits from an output that is not a tensor."""
+    if isinstance(output, (tuple, list)):
+        return "model(x)[0]"
+    by_key = isinstance(output, dict)
+    fields = output if by_key else getattr(output, "__dict__", {})
+    names = [name for name, value in fields.items() if by_key or isinstance(value, Tensor)]
+    # An output of Hugging Face may have a loss or hidden states before its logits.
+    name = names[0] if names and "logits" not in names else "logits"
+    return f"model(x)[{name!r}]" if by_key else f"model(x).{name}"
 
 
 def check_target(target: Any, output: Tensor) -> None:
@@ -228,6 +242,16 @@ def check_target(target: Any, output: Tensor) -> None:
         _check_indices(indices, output)
 
 
+def check_form_of_target(target: Any, samples: int) -> None:
+    """Raises TypeError or ValueError unless ``target`` has one of Captum's forms.
+
+    The rest of ``check_target`` needs the output. A target in the wrong place, as of a user who
+    passes baselines, leaves the wrong arguments to the model, which then fails first.
+    """
+    if target is not None:
+        targets_per_sample(target, samples)
+
+
 def targets_per_sample(target: Any, samples: int) -> list[tuple[int, ...]]:
     """The indices in ``target``: one tuple for all samples, or one for each sample."""
     if isinstance(target, Tensor):
@@ -236,9 +260,15 @@ def targets_per_sample(target: Any, samples: int) -> list[tuple[int, ...]]:
                 f"target must hold integers, got dtype {target.dtype}. If you passed baselines as"
                 " the second argument, leave them out."
             )
+        if target.dtype not in (torch.int32, torch.int64):
+            raise TypeError(
+                f"target has dtype {target.dtype}, which torch cannot index with. Pass"
+                " target.long()."
+            )
         if target.dim() > 1 and target.numel() != 1:
             raise ValueError(
-                f"target has shape {tuple(target.shape)}; pass a one-dimensional tensor."
+                f"target has shape {tuple(target.shape)}; pass a one-dimensional tensor, or a list"
+                " of tuples for several indices per sample."
             )
         target = target.flatten().tolist()
         target = target[0] if len(target) == 1 else target
@@ -256,9 +286,23 @@ def targets_per_sample(target: Any, samples: int) -> list[tuple[int, ...]]:
         if not all(isinstance(index, int) and not isinstance(index, bool) for index in entry):
             raise TypeError(
                 f"target must be an int, a tuple of ints, or a list or tensor with one of them per"
-                f" sample; got {target!r}."
+                f" sample; got {target!r}.{_of_numpy(target)}"
             )
     return indices
+
+
+def _of_numpy(target: Any) -> str:
+    """How to convert a target that holds NumPy's integers."""
+    try:
+        dtype = np.asarray(target).dtype
+    except ValueError:  # tuples of different lengths
+        return ""
+    if dtype.kind not in "iu":
+        return ""
+    if isinstance(target, tuple):
+        return " Convert it with tuple(map(int, target))."
+    number = isinstance(target, np.integer)
+    return f" Convert it with {'int(target)' if number else 'torch.as_tensor(target)'}."
 
 
 def _check_indices(indices: tuple[int, ...], output: Tensor) -> None:

@@ -147,6 +147,7 @@ class CompleteAttribution(GradientAttribution):  # type: ignore[misc]
         checks.check_inputs(inputs)
         tensors = format_tensor_into_tuples(inputs)
         checks.check_device(self.forward_func, tensors)
+        checks.check_form_of_target(target, len(tensors[0]))
         channel_dims = checks.channel_dims(channel_dim, tensors)
         return self._decompose(
             self.forward_func,

@@ -207,6 +207,7 @@ class LayerTGradAttribution(LayerAttribution, CompleteAttribution):  # type: ign
         checks.check_inputs(inputs, differentiable=False)
         tensors = format_tensor_into_tuples(inputs)
         checks.check_device(self.forward_func, tensors)
+        checks.check_form_of_target(target, len(tensors[0]))
         with torch.inference_mode(False):
             tensors, further = usable_in_backward(
                 (tensors, format_additional_forward_args(additional_forward_args))

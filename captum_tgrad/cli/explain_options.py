@@ -44,7 +44,7 @@ def add_explain(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     parser.add_argument(
         "--layers",
         nargs="?",
-        type=positive,
+        type=_terms,
         const=_LAYERS,
         metavar="N",
         help="also write DIR/NAME-layers.png: the maps of the input and of the N - 1 largest terms"
@@ -70,3 +70,11 @@ def add_explain(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         help="images explained at a time (default: %(default)s)",
     )
     add_common_options(parser)
+
+
+def _terms(text: str) -> int:
+    """The number of terms; an image after a plain ``--layers`` is read as one."""
+    try:
+        return positive(text)
+    except argparse.ArgumentTypeError as error:
+        raise argparse.ArgumentTypeError(f"{error}: write images before --layers") from None

@@ -23,7 +23,7 @@ from captum_tgrad.evaluation.running.speed import (
 from captum_tgrad.evaluation.running.timed_method import ExplainedImage, TimedMethod
 from captum_tgrad.evaluation.storage.records import Record, record_of
 from captum_tgrad.metrics import InsertionDeletionResult
-from captum_tgrad.zoo.classifier import Classifier
+from captum_tgrad.zoo.classifier import Classifier, check_classifier
 from captum_tgrad.zoo.normalization import normalization
 from captum_tgrad.zoo.targets import resolve_target
 
@@ -100,10 +100,11 @@ def compare(
         The comparison. ``summary["skipped"]`` lists methods that cannot run, with the reason.
 
     Raises:
-        TypeError: ``target`` is neither an index nor a name.
+        TypeError: ``classifier`` is not one, or ``target`` is neither an index nor a name.
         ValueError: The class is unknown, ``methods`` is empty, or a method occurs twice.
         NoMethodRanError: A ValueError: none of the methods can run.
     """
+    check_classifier(classifier)
     chosen = chosen_methods(methods)
     titles = titles_of(chosen)
     inputs = in_fast_format(classifier.preprocess(image)[None].to(device_of(classifier.model)))

@@ -216,7 +216,8 @@ def evaluate(
         records = output.records()
         if work and not records and output.workers.first:
             first = next(iter(summary["skipped"]), {"reason": "the budget was spent"})
-            warn_user(f"dataset: no image was evaluated, the first because: {first['reason']}.")
+            reason = first["reason"].rstrip(".")
+            warn_user(f"dataset: no image was evaluated, the first because: {reason}.")
         # The first process takes the folder away when all have read it.
         output.workers.wait()
     return Evaluation(summary, table, records, summary["skipped"])

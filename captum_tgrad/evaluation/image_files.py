@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from captum_tgrad.evaluation.storage.protocol import PROTOCOL_FILE
-from captum_tgrad.zoo.classifier import Classifier
+from captum_tgrad.zoo.classifier import Classifier, check_classifier
 from captum_tgrad.zoo.images import load_image
 from captum_tgrad.zoo.targets import resolve_target
 
@@ -58,8 +58,10 @@ def built_in_images(classifier: Classifier) -> ImageFiles:
     """The 20 labeled ImageNet images that the ``foolbox`` package carries.
 
     Raises:
+        TypeError: ``classifier`` is not one.
         ModuleNotFoundError: foolbox is not installed.
     """
+    check_classifier(classifier)
     # Looked for, not imported: foolbox itself wants packages that images do not need.
     found = find_spec("foolbox")
     if found is None or not found.submodule_search_locations:
@@ -90,13 +92,19 @@ def images_in(
             index or name of its class; a header line is skipped. Images that it does not list have
             no label.
 
+    Hidden files and folders, whose names start with a dot, are left out.
+
     Raises:
+        TypeError: ``classifier`` is not one.
         FileNotFoundError: The folder or the file ``labels`` does not exist, or the folder has no
             image.
-        ValueError: Images are both in ``folder`` and in subfolders, a label is not a class, or
-            ``labels`` lists no image of the folder.
+        ValueError: ``folder`` is a file, images are both in ``folder`` and in subfolders, a label
+            is not a class, or ``labels`` lists no image of the folder.
     """
+    check_classifier(classifier)
     folder = Path(folder)
+    if folder.is_file():
+        raise ValueError(f"{folder} is a file: pass a folder of images")
     if not folder.is_dir():
         raise FileNotFoundError(
             f"folder {folder} not found: pass a folder of images, or {BUILT_IN} for 20 images"
@@ -132,14 +140,15 @@ def _pictures(
 
 
 def _walk(folder: Path) -> Iterator[Path]:
-    """All files in a folder; links to folders are followed, but not into themselves."""
+    """All files outside of hidden folders; links are followed, but not into themselves."""
     for within, folders, files in os.walk(folder, followlinks=True):
         # A link to a folder above would never end.
         here = os.path.realpath(within)
         folders[:] = [
             name
             for name in sorted(folders)
-            if not _is_above(os.path.realpath(os.path.join(within, name)), here)
+            if not name.startswith(".")
+            and not _is_above(os.path.realpath(os.path.join(within, name)), here)
         ]
         yield from (Path(within, name) for name in files)
 
@@ -149,11 +158,13 @@ def _is_above(folder: str, other: str) -> bool:
 
 
 def images_among(paths: Iterable[Path]) -> list[Path]:
-    """The images, without the figures of an evaluation in the same folder."""
+    """The images, without hidden files and the figures of an evaluation in the same folder."""
+    # A Mac puts "._photo.jpg", which is no image, next to each photo on a foreign disk.
     return sorted(
         path
         for path in paths
         if path.suffix.lower() in _SUFFIXES
+        and not path.name.startswith(".")
         and path.is_file()
         and not (path.parent / PROTOCOL_FILE).exists()
     )

@@ -35,7 +35,8 @@ class Samples:
         if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
             raise TypeError(
                 f"dataset must have a length and be indexed, got {type(dataset).__name__}: a torch"
-                " Dataset, a list of tensors or of (tensor, label). Of an iterable, pass a list."
+                " Dataset, a list of tensors or of (tensor, label). Of a DataLoader, pass its"
+                " dataset; of another iterable, a list."
             )
         if limit is not None:
             check_count(limit, "limit")
@@ -75,7 +76,8 @@ class Samples:
         if not isinstance(image, Tensor):
             raise TypeError(
                 f"dataset[{index}] must be a tensor or (tensor, label), got {type(image).__name__}."
-                " Convert images in the data set, such as by torchvision's ToTensor."
+                " Return one of these from the data set, with images converted such as by"
+                " torchvision's ToTensor."
             )
         if image.dim() != 3 or not image.is_floating_point() or not image.numel():
             raise ValueError(
@@ -124,7 +126,7 @@ def _index(label: Any, index: int) -> int:
         return int(label)
     try:
         number = label.__index__()
-    except AttributeError:
+    except (AttributeError, TypeError):
         raise TypeError(
             f"the label of dataset[{index}] must be the index of a class, got {label!r}. Pass an"
             " int, or no label."

@@ -13,7 +13,7 @@ from captum_tgrad.decomposition.combine import Aggregation, check_options
 from captum_tgrad.decomposition.terms import Decomposition
 from captum_tgrad.explanation.explanation import Explanation, Prediction, TermScore
 from captum_tgrad.explanation.rival import Rivals, rivals_of
-from captum_tgrad.zoo.classifier import Classifier
+from captum_tgrad.zoo.classifier import Classifier, check_classifier
 from captum_tgrad.zoo.preprocessing import Preprocessing
 from captum_tgrad.zoo.targets import resolve_target
 
@@ -51,13 +51,14 @@ def explain(
         One explanation for each image.
 
     Raises:
-        TypeError: ``images`` is not a list of Pillow images, or ``target`` or ``rival`` is neither
-            an index nor a name.
+        TypeError: ``classifier`` is not one, ``images`` is not a list of Pillow images, or
+            ``target`` or ``rival`` is neither an index nor a name.
         ValueError: ``images`` is empty, the class or aggregation is unknown, or the network does
             not return one logit for each class name.
     """
     from captum_tgrad import TGradAttribution
 
+    check_classifier(classifier)
     check_options("positive", aggregation)
     if hasattr(images, "resize") and not isinstance(images, Tensor):
         raise TypeError("images must be a list, got a single image: pass [image]")

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from captum_tgrad._support.captum_private import TargetType
 from captum_tgrad._support.untouched import untouched
+from captum_tgrad._support.warn import warn_user
 from captum_tgrad.attribution.checks import check_number
 from captum_tgrad.attribution.complete import ChannelDim
 from captum_tgrad.metrics.engine.checks import (
@@ -168,6 +169,11 @@ def _check(call: MetricCall, percentages: Sequence[float], noise: float) -> None
         raise ValueError(
             "percentages must be numbers above 0 and below 100, so that some pixels remain to"
             f" impute the others from, got {percentages}."
+        )
+    if max(percentages) < 1:
+        warn_user(
+            f"percentages are {percentages}, all below 1%. If they are fractions, pass 10 for a"
+            " tenth of the pixels."
         )
     if not 0 <= noise < math.inf:
         raise ValueError(

@@ -34,6 +34,8 @@ _BESIDE, _UNDER = 0.8, 1.9
 # So much wider than high, panels go below each other.
 _WIDE = 2.2
 _HIGHEST = 2.0
+# In inches: below this height of three panels, titles and color bars leave them no room.
+_LOWEST = 1.0
 _PANELS = ("image", "", "map over image")
 # Captum warns of maps below 1e-5; the scale of a map says nothing about whether it is worth a look.
 _SCALE = 1e6
@@ -117,7 +119,7 @@ def explanation_figure(
     shapes = [picture.shape[0] / picture.shape[1] for picture in pictures]
     below = max(shapes) < 1 / _WIDE
     height = (
-        3 * _WIDTH * max(shapes) + _UNDER
+        max(3 * _WIDTH * max(shapes), _LOWEST) + _UNDER
         if below
         else _WIDTH / 3 * min(max(shapes), _HIGHEST) + _BESIDE
     )

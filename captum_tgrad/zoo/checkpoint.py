@@ -20,7 +20,7 @@ from captum_tgrad.zoo.sketch import sketch
 # What DataParallel, torch.compile and Lightning put before every name.
 _PREFIXES = ("module.", "_orig_mod.", "model.")
 # Where training scripts keep the weights in what they save.
-_ENTRIES = ("state_dict", "model")
+_ENTRIES = ("state_dict", "model_state_dict", "model")
 # So many names show what kind of network the file is of; hundreds would hide it.
 _NAMES_SHOWN = 3
 
@@ -29,8 +29,9 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     """Reads the weights in a file that ``torch.save`` or ``safetensors`` wrote.
 
     Args:
-        path: A file with a state dict, or with one under ``"state_dict"`` or ``"model"``; or a
-            ``.safetensors`` file. A prefix that all names share (``"module."``) is dropped.
+        path: A file with a state dict, or with one under ``"state_dict"``, ``"model_state_dict"``
+            or ``"model"``; or a ``.safetensors`` file. A prefix that all names share, such as
+            ``"module."``, is dropped.
 
     Returns:
         The tensors by name, on the CPU.
@@ -47,9 +48,7 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     load = _load_safetensors if path.suffix.lower() == ".safetensors" else _load_plain_data
     state_dict = _find_state_dict(load(path))
     if state_dict is None:
-        raise ValueError(
-            f"{path} holds no state dict: {_how_to_save('the weights of a network', path)}"
-        )
+        raise ValueError(f"{path} holds no state dict: {_how_to_save(path)}")
     check_tensors(state_dict, path)
     for prefix in _PREFIXES:
         if all(key.startswith(prefix) for key in state_dict):
@@ -151,7 +150,7 @@ def _load_plain_data(path: Path) -> Any:
             raise
         raise ValueError(
             f"{path} was not loaded: it is damaged, or holds more than weights, so loading it could"
-            f" run code. {_how_to_save('If you trust its origin', path)}"
+            f" run code. If you trust its origin, {_how_to_save(path)}"
         ) from error
 
 
@@ -173,8 +172,8 @@ def _load_safetensors(path: Path) -> dict[str, Tensor]:
     return found
 
 
-def _how_to_save(what: str, path: Path) -> str:
-    return f"{what}: save it with torch.save(model.state_dict(), {f'{path.stem}-weights.pt'!r})"
+def _how_to_save(path: Path) -> str:
+    return f"save the weights with torch.save(model.state_dict(), {f'{path.stem}-weights.pt'!r})"
 
 
 def _find_state_dict(loaded: Any) -> OrderedDict[str, Tensor] | None:

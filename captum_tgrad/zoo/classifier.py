@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
@@ -37,3 +37,12 @@ class Classifier:
     def __repr__(self) -> str:
         kind, count = type(self.model).__name__, len(self.class_names)
         return f"Classifier({self.name!r}, {kind}, {count} classes)"
+
+
+def check_classifier(classifier: Any) -> None:
+    """Raises TypeError unless given a ``Classifier``."""
+    if not isinstance(classifier, Classifier):
+        raise TypeError(
+            "classifier must be a Classifier, as from captum_tgrad.zoo.load_classifier, got"
+            f" {type(classifier).__name__}. To explain another model, use TGradAttribution."
+        )

@@ -77,7 +77,7 @@ def _open(path: Path) -> Image:
     from PIL import Image, UnidentifiedImageError
 
     if path.is_dir():
-        raise ValueError(f"{path} is a folder: pass the images in it, such as {path}/*.jpg")
+        raise ValueError(f"{path} is a folder: pass an image in it, such as {path / 'photo.jpg'}")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"{path} not found: the folder {path.parent} does not exist")
     if not path.is_file():
@@ -111,9 +111,10 @@ def as_rgb(image: Image, name: str = "image") -> Image:
         ValueError: It has 32-bit pixels.
     """
     if not hasattr(image, "convert"):
+        is_path = isinstance(image, (str, os.PathLike))
+        way = "captum_tgrad.zoo.load_image" if is_path else "torchvision's to_pil_image"
         raise TypeError(
-            f"{name} must be a Pillow image, got {type(image).__name__}: to read a file, use"
-            " captum_tgrad.zoo.load_image."
+            f"{name} must be a Pillow image, got {type(image).__name__}: convert it with {way}."
         )
     from PIL import Image
 

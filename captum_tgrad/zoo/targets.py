@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
+from numbers import Integral
 
 # So many near matches help; more would only fill the line.
 _SUGGESTIONS = 5
@@ -30,11 +31,11 @@ def resolve_target(target: int | str, class_names: Sequence[str]) -> int:
         >>> resolve_target("0", ["cup", "espresso"])
         0
     """
-    if isinstance(target, bool) or not isinstance(target, (int, str)):
+    if isinstance(target, bool) or not isinstance(target, (Integral, str)):
         raise TypeError(
             f"target must be the index or the name of a class, not {type(target).__name__}"
         )
-    if isinstance(target, int) or _is_integer(target):
+    if isinstance(target, Integral) or _is_integer(target):
         return _checked_index(int(target), len(class_names))
     same = [index for index, name in enumerate(class_names) if name == target]
     if len(same) != 1:

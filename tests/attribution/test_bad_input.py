@@ -1,7 +1,9 @@
 """What users get wrong, and what they are told."""
 
 import copy
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -42,7 +44,13 @@ BROKEN[1, 0, 0, 0] = float("nan")
         (IMAGE, torch.tensor([0, 9]), ValueError, "target 9 is out of range"),
         (IMAGE, (0, 1), ValueError, "has 2 indices"),
         (IMAGE, torch.tensor([0.0, 1.0]), TypeError, "must hold integers"),
-        (IMAGE, "espresso", TypeError, "target must be an int"),
+        (IMAGE, "espresso", TypeError, "target must be an int.*'espresso'.$"),
+        (IMAGE, torch.tensor([0, 1], dtype=torch.uint8), TypeError, r"uint8.* target.long\(\)"),
+        (IMAGE, torch.tensor([[0, 1], [1, 0]]), ValueError, "a list of tuples for several indices"),
+        (IMAGE, np.int64(1), TypeError, r"target must be an int.* int\(target\)"),
+        (IMAGE, np.array([0, 1]), TypeError, r"target must be an int.* torch.as_tensor\(target\)"),
+        (IMAGE, [np.int64(0), np.int64(1)], TypeError, r"Convert it with torch.as_tensor"),
+        (IMAGE, (np.int64(0), 1), TypeError, r"tuple\(map\(int, target\)\)"),
     ],
 )
 def test_inputs_and_targets(inputs, target, error, message):
@@ -56,8 +64,16 @@ def test_inputs_and_targets(inputs, target, error, message):
         (lambda x: {"out": MODEL(x)}, 0, TypeError, r"lambda x: model\(x\)\['out'\]"),
         (lambda x: {"loss": 1, "logits": MODEL(x)}, 0, TypeError, r"model\(x\)\['logits'\]"),
         (lambda x: (MODEL(x), x), 0, TypeError, r"lambda x: model\(x\)\[0\]"),
+        (lambda x: SimpleNamespace(loss=None, out=MODEL(x)), 0, TypeError, r"x: model\(x\)\.out\."),
+        (lambda x: SimpleNamespace(hidden=x, logits=MODEL(x)), 0, TypeError, r"model\(x\)\.logits"),
+        (lambda x: torch.fft.fft(MODEL(x)), 0, TypeError, r"real numbers, got torch.complex64"),
         (lambda x: MODEL(x).sum(), None, ValueError, "one number per sample"),
-        (lambda x: MODEL(x)[:1], 0, ValueError, "must be the batch"),
+        (
+            lambda x: MODEL(x)[:1],
+            0,
+            ValueError,
+            r"the batch.* single sample.*inputs.unsqueeze\(0\)",
+        ),
         (lambda x: MODEL(x)[:, 0], 1, ValueError, "Pass target=None"),
         (lambda x: MODEL(x).detach(), 0, ValueError, "has no gradient"),
         (lambda x: x, 1, ValueError, "mask"),

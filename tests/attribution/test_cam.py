@@ -257,6 +257,37 @@ def test_a_transformer_with_its_reshape_transform():
     assert_same_maps(method.attribute(x, 1), expected)
 
 
+@every_class
+@pytest.mark.parametrize(
+    ("layer", "message"),
+    [
+        (1, r"target_layers\[1\] \(LayerNorm\) returns shape \(1, 30, 8\).*reshape_transform="),
+        (2, r"target_layers\[1\] \(LSTM\) returns no tensor.*reshape_transform="),
+        (3, r"target_layers\[1\] \(Dropout\) does not run"),
+    ],
+)
+def test_layers_that_return_no_maps_are_refused(name, layer, message):
+    # EigenCAM, LayerCAM and others make a map of 30 x 8 "pixels" of them.
+    class Tokens(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layers = nn.ModuleList(
+                [nn.Conv2d(3, 8, 4, stride=4), nn.LayerNorm(8), nn.LSTM(8, 5), nn.Dropout()]
+            )
+
+        def forward(self, x):
+            tokens = self.layers[1](self.layers[0](x).flatten(2).transpose(1, 2))
+            return self.layers[2](tokens)[0].mean(1)
+
+    if name == "FullGrad":
+        pytest.skip("ignores the layers that it is given")
+    model = Tokens().eval()
+    layers = [model.layers[0], model.layers[layer]]
+    method = CamAttribution(model, getattr(pytorch_grad_cam, name), layers, **arguments_of(name))
+    with pytest.raises(ValueError, match=message):
+        method.attribute(images(), 1)
+
+
 def test_volumes():
     torch.manual_seed(0)
     model = nn.Sequential(

@@ -72,6 +72,8 @@ def test_what_path_methods_take_is_not_needed(method, argument):
 def test_a_baseline_in_the_place_of_the_target(method):
     with pytest.raises(TypeError, match=r"target must hold integers.* baselines .* leave them out"):
         method.attribute(X, torch.zeros_like(X))
+    with pytest.raises(TypeError, match=r"target must hold integers.* baselines .* leave them out"):
+        method.attribute(X, torch.zeros_like(X), 3)
 
 
 def test_a_layer_takes_device_ids():

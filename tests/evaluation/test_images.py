@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch.utils.data import TensorDataset
+from torch.utils.data import DataLoader, TensorDataset
 from torchvision.datasets import ImageFolder
 
+from captum_tgrad.cli.jobs import readable
 from captum_tgrad.evaluation.image_files import built_in_images, images_in
 from captum_tgrad.evaluation.samples import Samples
 from tests.evaluation.networks import classifier, images
@@ -94,6 +95,16 @@ def test_figures_of_an_evaluation_are_no_pictures_of_the_data_set(tmp_path):
     assert images_in(tmp_path, classifier()).names == ("a.png",)
 
 
+def test_hidden_files_and_folders_hold_no_pictures(tmp_path):
+    _write(tmp_path, *(f"{folder}/x.png" for folder in ("ant", "bee", "cat", "dog")))
+    _write(tmp_path, "ant/.x.png", ".thumbnails/x.png", "bee/.ipynb_checkpoints/x.png")
+    (tmp_path / "ant" / "._x.png").write_bytes(b"a resource fork of macOS")
+    found = images_in(tmp_path, classifier())
+    assert found.names == ("ant/x.png", "bee/x.png", "cat/x.png", "dog/x.png")
+    assert found.labels == (0, 1, 2, 3)
+    assert readable([tmp_path / "ant"]) == ([tmp_path / "ant" / "x.png"], {})
+
+
 def test_a_list_of_labels(tmp_path):
     _write(tmp_path, "a.png", "b.png", "c.png")
     (tmp_path / "labels.csv").write_text("file,class index\na.png,2\nc.png,class 1\nd.png,0\n")
@@ -123,6 +134,8 @@ def test_what_is_not_there_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="no image found in"):
         images_in(tmp_path, classifier())
     _write(tmp_path, "a.png")
+    with pytest.raises(ValueError, match=r"a.png is a file: pass a folder of images"):
+        images_in(tmp_path / "a.png", classifier())
     with pytest.raises(FileNotFoundError, match="not found: pass a CSV file"):
         images_in(tmp_path, classifier(), tmp_path / "absent.csv")
 
@@ -167,8 +180,13 @@ def test_what_is_no_data_set_is_refused():
         Samples(["cat.jpg"])[0]
     with pytest.raises(ValueError, match=r"must be a float image \(C, H, W\)"):
         Samples(images(2)[None])[0]
-    with pytest.raises(TypeError, match=r"label of dataset\[0\] must be the index"):
-        Samples([(images(1)[0], "cat")])[0]
+    with pytest.raises(TypeError, match=r"Of a DataLoader, pass its dataset"):
+        Samples(DataLoader(images(2)))
+    with pytest.raises(TypeError, match=r"dataset\[0\] must be .* got dict. Return one of these"):
+        Samples([{"image": images(1)[0], "label": 1}])[0]
+    for label in ("cat", 1.0, torch.tensor(1.0), torch.tensor([0, 1, 0, 0])):
+        with pytest.raises(TypeError, match=r"label of dataset\[0\] must be the index"):
+            Samples([(images(1)[0], label)])[0]
     with pytest.raises(ValueError, match=r"float image .* of shape \(3, 0, 4\)"):
         Samples([torch.ones(3, 0, 4)])[0]
     with pytest.raises(ValueError, match="NaN or inf"):

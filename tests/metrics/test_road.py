@@ -269,3 +269,9 @@ def test_bad_input(changes, error, message):
     }
     with pytest.raises(error, match=message):
         road(**arguments | changes)
+
+
+def test_fractions_in_the_place_of_percentages():
+    model, inputs, maps = classifier(), random(2, 3, 6, 6), random(2, 1, 6, 6)
+    with pytest.warns(UserWarning, match=r"all below 1%. If they are fractions, pass 10"):
+        road(model, inputs, maps, percentages=[0.1, 0.5])

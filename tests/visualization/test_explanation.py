@@ -156,6 +156,13 @@ def test_figure_refuses_another_number_of_titles_or_maps():
         explanation_figure(_picture(), torch.ones(2, 3, 4, 6))
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("shape", [(2, 400), (400, 2)])
+def test_a_panorama_has_room_for_titles(shape, tmp_path):
+    figure = explanation_figure(torch.rand(3, *shape), torch.rand(shape), class_name="cup")
+    figure.savefig(tmp_path / "figure.png")  # matplotlib warns if it has none
+
+
 def test_figure_leaves_the_settings_of_matplotlib_as_they_are():
     before = dict(pyplot.rcParams)
     explanation_figure(_picture(), torch.ones(4, 6))

@@ -25,6 +25,7 @@ WEIGHTS = _network().state_dict()
         dict(WEIGHTS),
         {"state_dict": WEIGHTS, "epoch": 3, "optimizer": {"lr": 0.1}},
         {"model": WEIGHTS},
+        {"epoch": 3, "model_state_dict": WEIGHTS, "optimizer_state_dict": {"lr": 0.1}},
         {f"module.{key}": value for key, value in WEIGHTS.items()},
         {"state_dict": {f"module.{key}": value for key, value in WEIGHTS.items()}},
         {f"module._orig_mod.{key}": value for key, value in WEIGHTS.items()},

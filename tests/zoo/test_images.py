@@ -66,7 +66,7 @@ def test_load_image_refuses_what_is_not_there(tmp_path):
 
 
 def test_load_image_refuses_a_folder(tmp_path):
-    with pytest.raises(ValueError, match="is a folder: pass the images in it"):
+    with pytest.raises(ValueError, match="is a folder: pass an image in it"):
         load_image(tmp_path)
 
 
@@ -122,7 +122,7 @@ def test_images_of_every_mode_are_taken_in_rgb(mode):
     image = sample_image().convert(mode)
     assert torch.equal(classifier.preprocess(image), classifier.preprocess(image.convert("RGB")))
     assert classifier.crop(image).mode == "RGB"
-    with pytest.raises(
-        TypeError, match=r"got str: to read a file, use captum_tgrad\.zoo\.load_image"
-    ):
+    with pytest.raises(TypeError, match=r"got str: convert it with captum_tgrad\.zoo\.load_image"):
         classifier.preprocess("photo.jpg")
+    with pytest.raises(TypeError, match=r"got ndarray: convert it with .*to_pil_image"):
+        classifier.preprocess(np.asarray(image))

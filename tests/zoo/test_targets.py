@@ -1,5 +1,6 @@
 """Indices and names find their class; what finds none or several is refused with a way out."""
 
+import numpy as np
 import pytest
 
 from captum_tgrad.zoo import resolve_target
@@ -23,6 +24,7 @@ COFFEE_MUG = 504
         ("coffee  mug", COFFEE_MUG),
         (0, 0),
         (999, 999),
+        (np.int64(504), COFFEE_MUG),
         # The dog and the knitwear: only the exact spelling tells them apart.
         ("Cardigan", 264),
         ("cardigan", 474),
