@@ -427,6 +427,21 @@ PAIRS = [
         conv_while_mirrored=lambda x: F.conv2d(x.flip(3), KERNEL.flip(3), padding=1).flip(3),
         conv_of_halves=lambda x: torch.cat([F.conv2d(x, k, padding=1) for k in KERNEL.chunk(2)], 1),
     ),
+    *_written(partial(F.conv2d, weight=KERNEL), FIRST)(
+        valid_conv_by_f_unfold=lambda x: (ROWS @ F.unfold(x, 3)).unflatten(2, (22, 22)),
+        valid_conv_by_unfold=lambda x: torch.einsum(
+            "nchwij,dcij->ndhw", x.unfold(2, 3, 1).unfold(3, 3, 1), KERNEL
+        ),
+    ),
+    *_written(partial(F.conv2d, weight=KERNEL, stride=2), FIRST)(
+        strided_conv_by_f_unfold=lambda x: (ROWS @ F.unfold(x, 3, stride=2)).unflatten(2, (11, 11)),
+    ),
+    *_written(partial(F.conv2d, weight=KERNEL, dilation=3, padding=3), FIRST)(
+        dilated_conv_by_f_unfold=lambda x: (ROWS @ F.unfold(x, 3, 3, 3)).view(FULL),
+    ),
+    *_written(partial(F.conv2d, weight=KERNEL, dilation=2), FIRST)(
+        valid_dilated_conv_by_f_unfold=lambda x: (ROWS @ F.unfold(x, 3, 2)).unflatten(2, (20, 20)),
+    ),
     *_written(lambda x: F.conv2d(F.pad(x, AROUND, "reflect"), KERNEL), FIRST)(
         reflected_by_an_index=lambda x: F.conv2d(x[:, :, REFLECTED][..., REFLECTED], KERNEL),
     ),

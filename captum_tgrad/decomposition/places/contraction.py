@@ -127,7 +127,7 @@ def _picked(
     if axis.input != SAMPLES and bool((high - low).clamp_min(0).mean() > axis.extent / 2):
         return None
     padding = claim.padding().reshape(shape).expand(used.shape).where(used, True).all(dim)
-    picked = narrowed(from_borders(low, high, axis, padding))
+    picked = narrowed(from_borders(low, high, axis, padding), axis)
     if picked is None:
         return None
     call.picks = True

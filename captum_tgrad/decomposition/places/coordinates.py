@@ -223,10 +223,10 @@ def from_borders(
     return coordinates(torch.where(none, 0, index.reshape(low.shape) + 1), cells, by_sample)
 
 
-def narrowed(claim: Coordinates | None) -> Coordinates | None:
-    """Sets the width of overlapping windows with a constant step to that step.
+def narrowed(claim: Coordinates | None, axis: Axis) -> Coordinates | None:
+    """Cells in place of overlapping windows with a constant step, as after a convolution.
 
-    A few wide windows remain as they are: cells of their step would be in the middle of the axis.
+    They cover evenly what the windows cover. A few wide windows remain as they are.
     """
     if claim is None or len(claim.cells) < 2 or claim.by_sample:
         return claim
@@ -236,8 +236,17 @@ def narrowed(claim: Coordinates | None) -> Coordinates | None:
     is_even = bool((width == width[0]).all()) and bool((steps == step).all())
     covered, spanned = step * len(middle), middle[-1] - middle[0] + width[0]
     if is_even and step < width[0] - 1e-6 and covered > spanned / 2:
-        cells = claim.cells.clone()
-        cells[:, 1] = step
+        start, stop = float(middle[0] - width[0] / 2), float(middle[-1] + width[-1] / 2)
+        # A rest that is too small for one more window counts to the others.
+        if start + 0.5 < step - 1e-6:
+            start = -0.5
+        if axis.extent - 0.5 - stop < step - 1e-6:
+            stop = axis.extent - 0.5
+        even = torch.arange(len(middle), dtype=torch.float64, device="cpu") + 0.5
+        share = (stop - start) / len(middle)
+        cells = torch.stack(
+            [start + share * even, torch.full_like(even, share), claim.cells[:, 2]], 1
+        )
         return _shared(claim.index, cells, by_sample=False)
     return claim
 

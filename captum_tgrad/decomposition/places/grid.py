@@ -57,14 +57,14 @@ def regridded(
         return claim
     old = claim.index.shape[dim]
     if size == old and (window is None or (window.offset, window.stride) == (0, 1)):
-        return narrowed(claim)
+        return narrowed(claim, axis)
     if axis.input == SAMPLES:
         return None
     claim = widened(claim, axis)
     if size == 1 and window is None:
         hulls = mixed(claim, [dim], axis)
         return hulls[0] if len(hulls) == 1 else None
-    claim = narrowed(claim) or claim
+    claim = narrowed(claim, axis) or claim
     lines = claim.index.movedim(dim, -1)
     unique, number = lines.reshape(-1, old).unique(dim=0, return_inverse=True)  # type: ignore[no-untyped-call]
     middles = np.concatenate([[np.nan], claim.cells[:, 0].numpy()])

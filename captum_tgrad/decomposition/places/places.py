@@ -151,14 +151,12 @@ def has_places(given: Places) -> bool:
 
 
 def _merged(claims: list[Coordinates], axis: Axis, of_samples: set[int]) -> tuple[Coordinates, ...]:
-    if len(claims) < 2:
-        return tuple(claims)
     kept: list[Coordinates] = []
     for claim in dict.fromkeys(claims):
         for position, other in enumerate(kept):
             both = _reconciled(other, claim, axis, of_samples)
             if both is not None:
-                kept[position] = both
+                kept[position : position + 1] = both
                 break
         else:
             kept.append(claim)
@@ -168,38 +166,47 @@ def _merged(claims: list[Coordinates], axis: Axis, of_samples: set[int]) -> tupl
 @torch.no_grad()
 def _reconciled(
     one: Coordinates, other: Coordinates, axis: Axis, of_samples: set[int]
-) -> Coordinates | None:
-    """The coordinates of elements with two claims, or None if the claims contradict each other."""
+) -> list[Coordinates] | None:
+    """The coordinates of elements with two claims; None if the claims contradict each other.
+
+    The list is empty if both claims together are the whole axis.
+    """
     dims, other_dims = (set(claim.dims) - of_samples for claim in (one, other))
     if one is other or dims < other_dims:
-        return other
+        return [other]
     if other_dims < dims:
-        return one
+        return [one]
     if dims != other_dims:
         return None
-    by_sample = one.by_sample or other.by_sample
     low, high = one.borders()
     other_low, other_high = other.borders()
     hull_low, hull_high = torch.minimum(low, other_low), torch.maximum(high, other_high)
     both = (one.index > 0) & (other.index > 0)
     # Adjacent places are joined into one, as by a sum over them. Others stay two claims.
-    gap = (hull_high - hull_low) - (high - low) - (other_high - other_low)
+    gap = ((hull_high - hull_low) - (high - low) - (other_high - other_low))[both]
     allowed = -0.5 if axis.input == SAMPLES else 1e-6
-    apart = bool((gap[both] > allowed).any())
+    apart = bool((gap > allowed).any())
+    touch = len(gap) > 0 and bool((gap.abs() <= 1e-6).all())
     # Elements of two grids, as in a residual stream, are on the finer one. The parts of one grid
     # may also differ a little in size.
     at_most = 0.5 if apart else 1 - 1e-6
-    if axis.input != SAMPLES and (finer := _finer(one, other, at_most)) is not None:
-        return finer
+    if axis.input != SAMPLES and not touch:
+        finer = _finer(one, other, axis, at_most)
+        if finer is not None:
+            return [finer]
     if apart:
         return None
     padding = one.padding() & other.padding()
-    return from_borders(hull_low, hull_high, axis, padding, by_sample)
+    by_sample = one.by_sample or other.by_sample
+    hull = from_borders(hull_low, hull_high, axis, padding, by_sample)
+    if hull is None:
+        return None if axis.input == SAMPLES else []
+    return [hull]
 
 
-def _finer(one: Coordinates, other: Coordinates, at_most: float) -> Coordinates | None:
+def _finer(one: Coordinates, other: Coordinates, axis: Axis, at_most: float) -> Coordinates | None:
     """The claim whose cells have at most a share of the other's width, completed by the other."""
-    widths = [(narrowed(claim) or claim).cells[:, 1] for claim in (one, other)]
+    widths = [(narrowed(claim, axis) or claim).cells[:, 1] for claim in (one, other)]
     for small, large, order in ((one, other, 1), (other, one, -1)):
         width, limit = widths[::order]
         if float(width.max()) < float(limit.min()) * at_most:
@@ -241,25 +248,53 @@ def mixed(claim: Coordinates, dims: Iterable[int], axis: Axis) -> list[Coordinat
     # A missing cell is enough to take them apart.
     has_gaps = bool((_gaps(low, high) > width * (1 - 1e-6)).any())
     if has_gaps and axis.is_place and axis.input >= 0:
-        few = _few(in_one_dimension(claim.index).expand(low.shape))
         ends = low[..., 0].reshape(rest), high[..., -1].reshape(rest)
         hull = from_borders(*ends, axis, padding.reshape(rest), claim.by_sample)
-        # Windows that slide over the axis, as those of a dilated convolution, are not taken apart.
-        if few and narrowed(hull) is hull:
-            each = [coordinates(n.reshape(rest), claim.cells, claim.by_sample) for n in few]
-            return list(_merged([one for one in each if one is not None], axis, set()))
+        numbers = in_one_dimension(claim.index).expand(low.shape)
+        found = _few_or_windows(claim, numbers, rest, hull, axis)
+        if found is not None:
+            return found
     if axis.input == SAMPLES or low.shape[-1] == 1:
         parts = [(low[..., 0], high[..., -1])]
     else:
         parts = _parts(low, high, width, axis)
     padding = padding.reshape(rest)
-    found = [
+    cells = [
         narrowed(
-            from_borders(low.reshape(rest), high.reshape(rest), axis, padding, claim.by_sample)
+            from_borders(low.reshape(rest), high.reshape(rest), axis, padding, claim.by_sample),
+            axis,
         )
         for low, high in parts
     ]
-    return list(dict.fromkeys(each for each in found if each is not None))
+    return list(dict.fromkeys(each for each in cells if each is not None))
+
+
+def _few_or_windows(
+    claim: Coordinates,
+    numbers: Tensor,
+    shape: Sequence[int],
+    hull: Coordinates | None,
+    axis: Axis,
+) -> list[Coordinates] | None:
+    """The coordinates if a few distant elements are mixed, or windows that slide over the axis.
+
+    Args:
+        claim: The coordinates of the elements.
+        numbers: The elements' cells, those that are mixed along the last dimension.
+        shape: The shape of the new elements.
+        hull: The smallest cell that holds the elements, for each new element.
+        axis: The axis that the coordinates are on.
+
+    Returns:
+        The coordinates of the new elements; None if they are neither.
+    """
+    few, windows = _few(numbers), narrowed(hull, axis)
+    if windows is not None and windows is not hull:  # as after a dilated convolution
+        return None if len(few) == 2 else [windows]
+    if not few:
+        return None
+    cells = [coordinates(n.reshape(shape), claim.cells, claim.by_sample) for n in few]
+    return list(_merged([each for each in cells if each is not None], axis, set()))
 
 
 def _gaps(low: Tensor, high: Tensor) -> Tensor:
