@@ -85,7 +85,7 @@ def decompose(
         with trace:
             output = forward(*followed, *arguments[len(leaves) :])
         trace.recorder.finish(output)
-        _require_order(output, summing.samples)
+        _require_order(output, summing.samples, leaves[0].dim())
         selected = select(output)
         # A copy, not a view of all outputs.
         outputs.append(selected.detach().to(leaves[0].device, copy=True))
@@ -121,8 +121,14 @@ def _spatial_axes(given: Places) -> list[Axis]:
     return sorted((axis for axis in axes if axis.input == first), key=lambda axis: axis.dim)
 
 
-def _require_order(output: Any, samples: int) -> None:
-    """Raises ValueError if the rows of an output do not belong to the samples in order."""
+def _require_order(output: Any, samples: int, rank: int) -> None:
+    """Raises ValueError if the rows of an output do not belong to the samples in order.
+
+    Args:
+        output: The output of the network.
+        samples: The batch size.
+        rank: The number of dimensions of the first input.
+    """
     given = places_of(output) if isinstance(output, Tensor) else None
     if given is None or samples == 1 or given.shape[:1] != (samples,):
         return
@@ -134,6 +140,7 @@ def _require_order(output: Any, samples: int) -> None:
             "forward_func mixes the samples of the batch, returns them in another order, or has an"
             " operation that hides which sample is which, such as a custom autograd.Function or a"
             " scripted module. Explain them one at a time, in batches of 1."
+            + (" If inputs is a single sample, pass inputs.unsqueeze(0)." if rank == 1 else "")
         )
 
 
@@ -235,7 +242,7 @@ def _check(explained: Decomposed, precision: float) -> None:
         total = float(explained.output[worst] - delta[worst])
         warn_user(
             f"Incomplete decomposition: the terms of sample {worst} sum to {total:.3g}, the output"
-            f" is {float(explained.output[worst]):.3g}. {_likely_cause(delta, allowed)}",
+            f" is {float(explained.output[worst]):.3g}. {_likely_cause(explained, allowed)}",
         )
     _warn_of_lost(explained, sizes[len(explained.own) :], scale)
     undefined = sum(int(each.isnan().sum()) for each in explained.contributions)
@@ -289,8 +296,14 @@ def _warn_of_lost(explained: Decomposed, sizes: Tensor, scale: Tensor) -> None:
             )
 
 
-def _likely_cause(delta: Tensor, allowed: Tensor) -> str:
+def _likely_cause(explained: Decomposed, allowed: Tensor) -> str:
     """The likely cause of an incomplete decomposition, for the warning."""
+    delta = explained.delta
+    if not bool(explained.output.isfinite().all()):
+        return (
+            "The output is not finite: look for a division by zero, the logarithm of zero, or an"
+            " overflow in forward_func."
+        )
     if bool(delta.sum().abs() <= allowed.sum()) and len(delta) > 1:
         # The deltas of the samples cancel.
         return (

@@ -233,6 +233,17 @@ def test_a_residual_that_is_nan_is_warned_of():
         TGradAttribution(lambda x: (x.sum((1, 2)) - x.sum((1, 2))).sqrt()).decompose(X)
 
 
+def test_an_output_that_is_not_finite_is_called_so():
+    with pytest.warns(UserWarning, match="The output is not finite"):
+        TGradAttribution(lambda x: x.sum((1, 2)) / 0).decompose(X)
+
+
+def test_a_single_sample_without_a_batch_dimension_is_refused():
+    network = nn.Sequential(nn.Linear(5, 5), nn.ReLU(), nn.Linear(5, 5))
+    with pytest.raises(ValueError, match=r"inputs.unsqueeze\(0\)"):
+        TGradAttribution(network).attribute(torch.rand(5))
+
+
 def test_an_output_written_into_a_view_reaches_both_inputs():
     def forward(a, b):
         y = a * 1

@@ -466,6 +466,24 @@ def test_a_sum_of_distant_means_is_half_in_each_cell_also_if_they_differ_in_size
     torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-12)
 
 
+@pytest.mark.parametrize(
+    "mean",
+    [
+        lambda x: x.mean(2, keepdim=True),
+        lambda x: x.unflatten(2, (4, 2)).mean(2).mean(2, keepdim=True),
+        lambda x: x.unflatten(2, (2, 4)).mean(2).mean(2, keepdim=True),
+        lambda x: x.unflatten(2, (4, 2)).mean(2).transpose(1, 2).mean(1, keepdim=True),
+        lambda x: (x[..., :4] + x[..., 4:]).mean(2, keepdim=True) / 2,
+        lambda x: x[..., :4].mean(2, keepdim=True) / 2 + x[..., 4:].mean(2, keepdim=True) / 2,
+        lambda x: sum(part.mean(2, keepdim=True) for part in x.chunk(4, 2)) / 4,
+        lambda x: F.pixel_unshuffle(x[:, None], 1).mean((1, 3))[..., None],
+    ],
+)
+def test_a_mean_of_all_elements_has_no_place(mean):
+    found = TGradAttribution(lambda x: mean(x).sigmoid().sum((1, 2))).decompose(LINE[None, None])
+    assert found.terms[-1].maps[0].grid is None
+
+
 @pytest.mark.parametrize("parts", [(8, 3), (12, 2)])
 def test_a_sum_over_every_nth_element_has_no_place(parts):
     expected = _evidence(LONG.unflatten(0, parts).sum(0)).sum() / 24

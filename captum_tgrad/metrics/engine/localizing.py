@@ -160,7 +160,14 @@ def _images(
             )
         sizes.append(tuple(channels_first(each, channel_dim).shape[2:]))
     first = next(iter(methods.values()))
-    size = size or size_of_masks(regions) or max(sizes)
+    of_masks, largest = size_of_masks(regions), max(sizes)
+    if of_masks is not None and (of_masks[0] < largest[0] or of_masks[1] < largest[1]):
+        raise ValueError(
+            f"regions has masks of height and width {of_masks}, but the attributions have"
+            f" {largest}. Resize the masks to the images, for example with"
+            " F.interpolate(masks[:, None].float(), size)."
+        )
+    size = size or of_masks or largest
     if (
         not isinstance(size, (tuple, list))
         or len(size) != 2

@@ -35,10 +35,14 @@ def as_masks(regions: Any, samples: int, size: tuple[int, int], device: torch.de
     if not isinstance(regions, (Tensor, Sequence)) or isinstance(regions, str):
         raise TypeError(
             "regions must be a tensor of masks or of boxes, or a list with the boxes of each"
-            f" sample, got {type(regions).__name__}."
+            f" sample, got {type(regions).__name__}. Convert a NumPy array with torch.from_numpy."
         )
     if len(regions) != samples:
-        raise ValueError(f"regions has {len(regions)} entries for {samples} samples.")
+        is_mask = isinstance(regions, Tensor) and tuple(regions.shape) == size
+        raise ValueError(
+            f"regions has {len(regions)} entries for {samples} samples."
+            + (" Pass the mask of a single sample as regions.unsqueeze(0)." if is_mask else "")
+        )
     masks = torch.zeros(samples, *size, dtype=torch.bool, device="cpu")
     for sample, boxes in enumerate(regions):
         for box in checked_boxes(boxes, size, f"regions[{sample}]").tolist():
