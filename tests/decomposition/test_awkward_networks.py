@@ -229,7 +229,7 @@ def test_an_input_that_is_not_used_is_named():
 
 
 def test_a_residual_that_is_nan_is_warned_of():
-    with pytest.warns(UserWarning, match="nan"):
+    with pytest.warns(UserWarning, match="NaN"):
         TGradAttribution(lambda x: (x.sum((1, 2)) - x.sum((1, 2))).sqrt()).decompose(X)
 
 
