@@ -36,7 +36,12 @@ def _ends_with_a_figure(block):
     return isinstance(last, ast.Expr) and isinstance(last.value, ast.Name)
 
 
-@pytest.mark.parametrize("tutorial", TUTORIALS, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "tutorial",
+    # The documentation runs all of them.
+    [TUTORIALS[0], *[pytest.param(each, marks=pytest.mark.slow) for each in TUTORIALS[1:]]],
+    ids=lambda path: path.stem,
+)
 def test_a_notebook_shows_every_figure(tutorial, tmp_path, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     notebook, blocks = _notebook(tutorial, tmp_path)

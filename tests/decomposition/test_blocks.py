@@ -1,5 +1,7 @@
 """Cutting a large activation into blocks changes no term."""
 
+from itertools import product
+
 import pytest
 import torch
 
@@ -11,6 +13,8 @@ from captum_tgrad.decomposition.scratch import Scratch
 from tests import reference
 from tests.networks import each_network
 from tests.networks.torchvision_models import build
+
+MEMORY_FORMATS = [torch.contiguous_format, torch.channels_last]
 
 EXACT = {"rtol": 1e-10, "atol": 1e-10}
 
@@ -24,7 +28,7 @@ class CutBias(ElementBias):
 
 
 @each_network
-@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("memory_format", MEMORY_FORMATS)
 def test_terms_are_the_same(tiny, memory_format, monkeypatch):
     network, inputs = tiny.build(), tiny.inputs
     if memory_format is torch.channels_last:
@@ -42,7 +46,7 @@ def test_terms_are_the_same(tiny, memory_format, monkeypatch):
         torch.testing.assert_close(actual.negative, expected.negative, **EXACT)
 
 
-@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("memory_format", MEMORY_FORMATS)
 def test_along_the_slowest_dimension(memory_format, monkeypatch):
     monkeypatch.setattr(maps, "ELEMENTS_OF_A_BLOCK", 20)
     gradient = torch.rand(1, 4, 5, 6).contiguous(memory_format=memory_format)
@@ -62,8 +66,13 @@ def test_along_the_slowest_dimension(memory_format, monkeypatch):
     assert cut_along(1, 2, 3) == set()
 
 
-@pytest.mark.parametrize("name", ["mobilenet_v3_small", "swin_t", "vit_b_32", "convnext_tiny"])
-@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize(
+    ("name", "memory_format"),
+    [
+        *product(["mobilenet_v3_small", "swin_t", "convnext_tiny"], MEMORY_FORMATS),
+        ("vit_b_32", torch.contiguous_format),
+    ],
+)
 def test_maps_are_the_same_on_torchvision(name, memory_format, monkeypatch):
     model = build(name).to(memory_format=memory_format)
     size = 224 if name == "vit_b_32" else 64
