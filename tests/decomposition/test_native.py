@@ -34,6 +34,12 @@ def _layer(x):
     return F.relu(F.conv2d(x, W, B))
 
 
+def _with(z, values):
+    z = z.clone()
+    z[:, :, [0, 3]] = values
+    return z
+
+
 def _read(z):
     """Two logits to which no two elements contribute alike."""
     z = z.flatten(1)
@@ -101,6 +107,22 @@ PAIRS = {
     "index": (
         lambda x: ATEN.index.Tensor(_layer(x), [None, None, torch.tensor([0, 3, 5])]),
         lambda x: _layer(x)[:, :, [0, 3, 5]],
+    ),
+    "index_put": (
+        lambda x: ATEN.index_put.default(
+            _layer(x), [None, None, torch.tensor([0, 3])], x[:, :1, :2, :6]
+        ),
+        lambda x: _with(_layer(x), x[:, :1, :2, :6]),
+    ),
+    "im2col": (
+        lambda x: MATRIX[:, :36] @ ATEN.im2col(_layer(x), [3, 3], [1, 1], [0, 0], [1, 1]),
+        lambda x: MATRIX[:, :36] @ F.unfold(_layer(x), 3),
+    ),
+    "col2im": (
+        lambda x: ATEN.col2im.default(
+            F.unfold(_layer(x), 2), [6, 6], [2, 2], [1, 1], [0, 0], [1, 1]
+        ).sin(),
+        lambda x: F.fold(F.unfold(_layer(x), 2), 6, 2).sin(),
     ),
     "reflection_pad2d": (
         lambda x: _layer(ATEN.reflection_pad2d(x, [1, 1, 2, 2])),
@@ -184,6 +206,31 @@ def test_a_program_exported_in_training_mode_is_refused():
     exported = torch.export.export(model.double(), (X,)).module()
     with pytest.raises(ValueError, match="batch norm"):
         TGradAttribution(exported).attribute(X, target=1)
+
+
+@pytest.mark.parametrize(
+    "norm",
+    [
+        lambda z: ATEN._native_batch_norm_legit(z, GAMMA, BETA, MEAN, VARIANCE, True, 0.1, 1e-3)[0],
+        lambda z: ATEN.native_batch_norm.default(z, GAMMA, BETA, None, None, True, 0.1, 1e-3)[0],
+        lambda z: ATEN._batch_norm_with_update(z, GAMMA, BETA, MEAN, VARIANCE, 0.1, 1e-3)[0],
+    ],
+)
+def test_a_native_batch_norm_in_training_mode_is_refused(norm):
+    before = MEAN.clone()
+    with pytest.raises(ValueError, match="batch norm"):
+        TGradAttribution(lambda x: _read(norm(_layer(x)))).attribute(X[:1], target=1)
+    assert torch.equal(MEAN, before)
+
+
+def test_an_index_that_selects_keeps_its_meaning():
+    def forward(x):
+        copy = ATEN.index(x * 1.0, [None, torch.tensor(1)])
+        copy.mul_(3)
+        return _read(copy)
+
+    found = TGradAttribution(forward).decompose(X[:1], target=1)
+    torch.testing.assert_close(found.output, forward(X[:1])[:, 1])
 
 
 def test_another_librarys_function_is_not_taken_for_that_of_torch():

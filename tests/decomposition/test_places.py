@@ -455,15 +455,45 @@ def test_a_sum_of_a_few_distant_parts_is_at_each_of_them(add_up, count):
     torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-12)
 
 
-def test_a_sum_of_distant_means_is_half_in_each_cell_also_if_they_differ_in_size():
-    summed = LINE[:2].mean() + LINE[4:7].mean()
-    evidence = _evidence(summed.reshape(1)) / 2
+@pytest.mark.parametrize("end", [6, 7, 8])
+def test_a_sum_of_distant_means_is_half_in_each_cell_also_if_they_differ_in_size(end):
+    evidence = _evidence((LINE[:2].mean() + LINE[3:end].mean()).reshape(1)) / 2
     expected = torch.zeros(8).double()
-    expected[:2], expected[4:7] = evidence / 2, evidence / 3
+    expected[:2], expected[3:end] = evidence / 2, evidence / (end - 3)
     found = _on_the_line(
-        lambda x: _read(x[..., :2].mean(2, keepdim=True) + x[..., 4:7].mean(2, keepdim=True))
+        lambda x: _read(x[..., :2].mean(2, keepdim=True) + x[..., 3:end].mean(2, keepdim=True))
     )
     torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "add_up",
+    [
+        lambda x: x[..., 6:7] + x[..., 17:18],
+        lambda x: x[..., [6, 17]].sum(2, keepdim=True),
+        lambda x: torch.stack([x[..., 6], x[..., 17]], 2).sum(2, keepdim=True),
+        lambda x: x[..., 6::11].sum(2, keepdim=True),
+    ],
+)
+def test_a_sum_of_two_elements_is_at_both(add_up):
+    expected = torch.zeros(24).double()
+    expected[[6, 17]] = _evidence((LONG[6] + LONG[17]).reshape(1)) / 2
+    torch.testing.assert_close(
+        _on_the_line(lambda x: _read(add_up(x)), LONG), expected, rtol=1e-10, atol=1e-12
+    )
+
+
+@pytest.mark.parametrize("pad", [(8, 0), (0, 8), (6, 0), (4, 4)])
+def test_windows_that_reach_into_padding_are_where_those_of_a_convolution_are(pad):
+    taps = torch.ones(1, 1, 9).double() / 9
+
+    def middle(windows):
+        found = _on_the_line(lambda x: windows(F.pad(x, pad))[..., 12].exp().sum(1), LONG)
+        return float((found * torch.arange(24)).sum() / found.sum())
+
+    expected = middle(lambda x: F.conv1d(x, taps))
+    assert middle(lambda x: x.unfold(2, 9, 1) @ taps[0, 0]) == pytest.approx(expected)
+    assert middle(lambda x: x.unfold(2, 9, 1).mean(3)) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(

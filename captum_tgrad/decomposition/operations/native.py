@@ -49,7 +49,30 @@ def _slice(
 
 
 def _index(tensor: Tensor, indices: Sequence[Tensor | None]) -> Tensor:
-    return tensor[tuple([slice(None) if index is None else index for index in indices])]
+    return tensor[_as_subscript(indices)]
+
+
+def _index_put(
+    tensor: Tensor, indices: Sequence[Tensor | None], values: Tensor, accumulate: bool = False
+) -> Tensor:
+    return _index_put_(tensor.clone(), indices, values, accumulate)
+
+
+def _index_put_(
+    tensor: Tensor, indices: Sequence[Tensor | None], values: Tensor, accumulate: bool = False
+) -> Tensor:
+    if all(index is not None for index in indices):
+        return tensor.index_put_(tuple(indices), values, accumulate)
+    if accumulate:
+        raise NoRuleError
+    tensor[_as_subscript(indices)] = values
+    return tensor
+
+
+def _as_subscript(indices: Sequence[Tensor | None]) -> tuple[Tensor | slice, ...]:
+    if any(index is not None and index.dim() == 0 for index in indices):
+        raise NoRuleError  # Python selects with it, and has another order of dimensions
+    return tuple([slice(None) if index is None else index for index in indices])
 
 
 def _copy(tensor: Tensor, **options: Any) -> Tensor:
@@ -89,13 +112,30 @@ def _batch_norm(
     tensor: Tensor,
     weight: Tensor | None,
     bias: Tensor | None,
-    mean: Tensor,
-    variance: Tensor,
+    mean: Tensor | None,
+    variance: Tensor | None,
+    training: bool,
     momentum: float,
     eps: float,
-) -> tuple[Tensor, Tensor, Tensor]:
-    result = F.batch_norm(tensor, mean, variance, weight, bias, False, momentum, eps)
+) -> tuple[Tensor, ...]:
+    """In training mode, the trace refuses ``F.batch_norm``."""
+    result = F.batch_norm(tensor, mean, variance, weight, bias, training, momentum, eps)
     return result, tensor.new_empty(0), tensor.new_empty(0)
+
+
+def _batch_norm_of_known_mode(training: bool) -> Callable[..., tuple[Tensor, ...]]:
+    def run(
+        tensor: Tensor,
+        weight: Any,
+        bias: Any,
+        mean: Any,
+        variance: Any,
+        momentum: float,
+        eps: float,
+    ) -> tuple[Tensor, ...]:
+        return _batch_norm(tensor, weight, bias, mean, variance, training, momentum, eps)
+
+    return run
 
 
 def _layer_norm(
@@ -150,12 +190,21 @@ def _grid_sample(
 _WITHOUT_BINDING: dict[str, Callable[..., Any]] = {
     "slice": _slice,
     "index": _index,
+    "index_put": _index_put,
+    "index_put_": _index_put_,
+    "im2col": F.unfold,
+    "col2im": F.fold,
     "alias": _alias,
     "_to_copy": _copy,
     "_unsafe_view": _reshaped,
     "_reshape_alias": _reshaped,
     "convolution": _convolution,
-    "_native_batch_norm_legit_no_training": _batch_norm,
+    "native_batch_norm": _batch_norm,
+    "_native_batch_norm_legit": _batch_norm,
+    "_native_batch_norm_legit_functional": _batch_norm,
+    "_native_batch_norm_legit_no_training": _batch_norm_of_known_mode(training=False),
+    "_batch_norm_with_update": _batch_norm_of_known_mode(training=True),
+    "_batch_norm_with_update_functional": _batch_norm_of_known_mode(training=True),
     "native_layer_norm": _layer_norm,
     "native_group_norm": _group_norm,
     "grid_sampler": _grid_sample,

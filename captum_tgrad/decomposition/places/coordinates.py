@@ -226,7 +226,8 @@ def from_borders(
 def narrowed(claim: Coordinates | None, axis: Axis) -> Coordinates | None:
     """Cells in place of overlapping windows with a constant step, as after a convolution.
 
-    They cover evenly what the windows cover. A few wide windows remain as they are.
+    They cover evenly what the windows cover. Windows that reach far into padding are where their
+    middles are, and a few wide windows remain as they are.
     """
     if claim is None or len(claim.cells) < 2 or claim.by_sample:
         return claim
@@ -237,11 +238,15 @@ def narrowed(claim: Coordinates | None, axis: Axis) -> Coordinates | None:
     covered, spanned = step * len(middle), middle[-1] - middle[0] + width[0]
     if is_even and step < width[0] - 1e-6 and covered > spanned / 2:
         start, stop = float(middle[0] - width[0] / 2), float(middle[-1] + width[-1] / 2)
-        # A rest that is too small for one more window counts to the others.
-        if start + 0.5 < step - 1e-6:
-            start = -0.5
-        if axis.extent - 0.5 - stop < step - 1e-6:
-            stop = axis.extent - 0.5
+        end = axis.extent - 0.5
+        before, after = float(middle[0]) + 0.5, end - float(middle[-1])
+        if (start < -0.5 or stop > end) and not (
+            before >= 0 and after >= 0 and abs(before - after) < step - 1e-6
+        ):
+            start, stop = float(middle[0] - step / 2), float(middle[-1] + step / 2)
+        else:  # a rest that is too small for one more window counts to the others
+            start = -0.5 if start + 0.5 < step - 1e-6 else start
+            stop = end if end - stop < step - 1e-6 else stop
         even = torch.arange(len(middle), dtype=torch.float64, device="cpu") + 0.5
         share = (stop - start) / len(middle)
         cells = torch.stack(

@@ -187,11 +187,12 @@ def _reconciled(
     allowed = -0.5 if axis.input == SAMPLES else 1e-6
     apart = bool((gap > allowed).any())
     touch = len(gap) > 0 and bool((gap.abs() <= 1e-6).all())
-    # Elements of two grids, as in a residual stream, are on the finer one. The parts of one grid
-    # may also differ a little in size.
-    at_most = 0.5 if apart else 1 - 1e-6
-    if axis.input != SAMPLES and not touch:
-        finer = _finer(one, other, axis, at_most)
+    # Elements of two grids, as in a residual stream, are on the finer one; two single elements only
+    # if one is within the other.
+    wider = torch.maximum(high - low, other_high - other_low)
+    within = bool((hull_high - hull_low <= wider + 1e-6)[both].all())
+    if axis.input != SAMPLES and (within or (dims and not touch)):
+        finer = _finer(one, other, axis)
         if finer is not None:
             return [finer]
     if apart:
@@ -204,12 +205,12 @@ def _reconciled(
     return [hull]
 
 
-def _finer(one: Coordinates, other: Coordinates, axis: Axis, at_most: float) -> Coordinates | None:
-    """The claim whose cells have at most a share of the other's width, completed by the other."""
+def _finer(one: Coordinates, other: Coordinates, axis: Axis) -> Coordinates | None:
+    """The claim whose cells are all smaller than those of the other, completed by the other."""
     widths = [(narrowed(claim, axis) or claim).cells[:, 1] for claim in (one, other)]
     for small, large, order in ((one, other, 1), (other, one, -1)):
         width, limit = widths[::order]
-        if float(width.max()) < float(limit.min()) * at_most:
+        if float(width.max()) < float(limit.min()) * (1 - 1e-6):
             index = torch.where(large.index > 0, large.index + len(small.cells), 0)
             index = torch.where(small.index > 0, small.index, index)
             by_sample = small.by_sample or large.by_sample
@@ -234,7 +235,8 @@ def mixed(claim: Coordinates, dims: Iterable[int], axis: Axis) -> list[Coordinat
     over = [dim for dim in dims if dim in claim.dims]
     if not over:
         return [claim]
-    claim = widened(claim, axis)
+    if len(claim.cells) > MOST_CLAIMS:
+        claim = widened(claim, axis)
     rest = [1 if dim in over else size for dim, size in enumerate(claim.index.shape)]
 
     def in_one_dimension(values: Tensor) -> Tensor:
