@@ -19,10 +19,11 @@ from captum_tgrad.decomposition.places.coordinates import (
     from_borders,
     narrowed,
 )
+from captum_tgrad.decomposition.places.mixed_elements import mixed
 from captum_tgrad.decomposition.places.moving_places import copies_refined
 from captum_tgrad.decomposition.places.origin import claims_of
 from captum_tgrad.decomposition.places.picking import cells_of_sums
-from captum_tgrad.decomposition.places.places import MOST_CLAIMS, FoundAxes, Places, mixed, places
+from captum_tgrad.decomposition.places.places import MOST_CLAIMS, FoundAxes, Places, places
 
 _MOST_LOOKED_AT = 2**22
 

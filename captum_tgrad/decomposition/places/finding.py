@@ -13,15 +13,14 @@ from captum_tgrad.decomposition.places.bounded_cache import BoundedCache
 from captum_tgrad.decomposition.places.contraction import has_zeros
 from captum_tgrad.decomposition.places.coordinates import Axis, Coordinates, coordinates
 from captum_tgrad.decomposition.places.elementwise import like_first
+from captum_tgrad.decomposition.places.mixed_elements import ScatteredError, mixed
 from captum_tgrad.decomposition.places.origin import claims_of, places_of
 from captum_tgrad.decomposition.places.picking import BY_VALUE
 from captum_tgrad.decomposition.places.places import (
     FoundAxes,
     Places,
-    ScatteredError,
     has_places,
     lost_places,
-    mixed,
     places,
 )
 from captum_tgrad.decomposition.random_state import lock

@@ -17,7 +17,7 @@ from captum_tgrad.decomposition.places.coordinates import (
     narrowed,
     widened,
 )
-from captum_tgrad.decomposition.places.places import mixed
+from captum_tgrad.decomposition.places.mixed_elements import mixed
 
 FloatArray = NDArray[np.float64]
 

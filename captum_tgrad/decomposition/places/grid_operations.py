@@ -17,8 +17,9 @@ from captum_tgrad.decomposition.places.coordinates import (
     from_borders,
 )
 from captum_tgrad.decomposition.places.grid import Window, regridded
+from captum_tgrad.decomposition.places.mixed_elements import mixed
 from captum_tgrad.decomposition.places.origin import claims_of, places_of
-from captum_tgrad.decomposition.places.places import FoundAxes, Places, collected, mixed, places
+from captum_tgrad.decomposition.places.places import FoundAxes, Places, collected, places
 
 
 def new_grid(call: Call, outputs: Sequence[Tensor]) -> list[Places]:

@@ -10,8 +10,9 @@ from captum_tgrad.decomposition.call import Call, NoRuleError
 from captum_tgrad.decomposition.places.contraction import contracted
 from captum_tgrad.decomposition.places.coordinates import Coordinates, coordinates
 from captum_tgrad.decomposition.places.elementwise import elementwise
+from captum_tgrad.decomposition.places.mixed_elements import mixed
 from captum_tgrad.decomposition.places.origin import claims_of, places_of
-from captum_tgrad.decomposition.places.places import FoundAxes, Places, collected, mixed, places
+from captum_tgrad.decomposition.places.places import FoundAxes, Places, collected, places
 
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
