@@ -15,7 +15,7 @@ from torch import Tensor
 from captum_tgrad.decomposition.bias import ElementBias
 from captum_tgrad.decomposition.call import Call
 from captum_tgrad.decomposition.places.coordinates import on_cells_of
-from captum_tgrad.decomposition.places.moving_places import after
+from captum_tgrad.decomposition.places.moving_places import after, laid_out_as
 from captum_tgrad.decomposition.places.origin import places_of
 from captum_tgrad.decomposition.places.places import Places, places
 
@@ -62,7 +62,7 @@ def places_within(base: Tensor, view: Tensor, written: Places) -> Places:
     """The places of the tensor behind a view after the view was overwritten."""
 
     def run(indices: list[Tensor]) -> list[Tensor]:
-        whole = _laid_out_as(base, indices[0])
+        whole = laid_out_as(base, indices[0])
         _same_view_of(view, base, whole).copy_(indices[1])
         return [whole]
 
@@ -88,21 +88,16 @@ def places_of_view(base: Tensor, view: Tensor, given: Places) -> Places:
     """The places of a view of a tensor."""
 
     def run(indices: list[Tensor]) -> list[Tensor]:
-        return [_same_view_of(view, base, _laid_out_as(base, indices[0]))]
+        return [_same_view_of(view, base, laid_out_as(base, indices[0]))]
 
     return after(run, [given], [base])[0]
 
 
 def rest_of_base(base: Tensor, view: Tensor) -> ElementBias:
     """The bias of a constant whose view was overwritten: the elements outside the view."""
-    rest = _laid_out_as(base, base.detach())
+    rest = laid_out_as(base, base.detach())
     _same_view_of(view, base, rest).zero_()
     return ElementBias(torch.Tensor.contiguous, rest)
-
-
-def _laid_out_as(base: Tensor, values: Tensor) -> Tensor:
-    """A copy of ``values`` with the strides of ``base``."""
-    return values.new_empty_strided(base.shape, base.stride()).copy_(values)
 
 
 def _same_view_of(view: Tensor, base: Tensor, whole: Tensor) -> Tensor:

@@ -199,9 +199,8 @@ def clamp_in_place(call: Call, old_values: OldValues) -> Tensor:
     """An in-place clamp that keeps no copy of its argument."""
     require_plain(call)
     z: Tensor = call.args[0]
-    if not call.in_place or z._is_view() or not torch.is_grad_enabled():
-        raise NoRuleError
-    if z.numel() < _WORTH_SAVING:
+    is_small = z.numel() < _WORTH_SAVING
+    if is_small or not call.in_place or z._is_view() or not torch.is_grad_enabled():
         raise NoRuleError
     kept = _Kept()
     _ClampInPlace.apply(z, *limits_of_clamp(call), kept)

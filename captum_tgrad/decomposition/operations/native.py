@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,8 +17,8 @@ from captum_tgrad.decomposition.call import NO_RECORD, NoRuleError, Operation, n
 def record_of_native(func: OpOverload | OpOverloadPacket) -> Operation:
     """A record that runs the function of torch with the same arguments, which has a record."""
     _, name = native_name(func)
-    found = [getattr(module, name) for module in _BINDINGS if hasattr(module, name)]
-    function = _WITHOUT_BINDING.get(name) or next(iter(found), None)
+    bound = (getattr(module, name) for module in _BINDINGS if hasattr(module, name))
+    function = _WITHOUT_BINDING.get(name) or next(bound, None)
     return NO_RECORD if function is None else Operation(parts=_as(function))
 
 
@@ -114,28 +115,27 @@ def _batch_norm(
     bias: Tensor | None,
     mean: Tensor | None,
     variance: Tensor | None,
-    training: bool,
     momentum: float,
     eps: float,
-) -> tuple[Tensor, ...]:
+    *,
+    training: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
     """In training mode, the trace refuses ``F.batch_norm``."""
     result = F.batch_norm(tensor, mean, variance, weight, bias, training, momentum, eps)
     return result, tensor.new_empty(0), tensor.new_empty(0)
 
 
-def _batch_norm_of_known_mode(training: bool) -> Callable[..., tuple[Tensor, ...]]:
-    def run(
-        tensor: Tensor,
-        weight: Any,
-        bias: Any,
-        mean: Any,
-        variance: Any,
-        momentum: float,
-        eps: float,
-    ) -> tuple[Tensor, ...]:
-        return _batch_norm(tensor, weight, bias, mean, variance, training, momentum, eps)
-
-    return run
+def _batch_norm_in_a_mode(
+    tensor: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    mean: Tensor | None,
+    variance: Tensor | None,
+    training: bool,
+    momentum: float,
+    eps: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    return _batch_norm(tensor, weight, bias, mean, variance, momentum, eps, training=training)
 
 
 def _layer_norm(
@@ -199,12 +199,12 @@ _WITHOUT_BINDING: dict[str, Callable[..., Any]] = {
     "_unsafe_view": _reshaped,
     "_reshape_alias": _reshaped,
     "convolution": _convolution,
-    "native_batch_norm": _batch_norm,
-    "_native_batch_norm_legit": _batch_norm,
-    "_native_batch_norm_legit_functional": _batch_norm,
-    "_native_batch_norm_legit_no_training": _batch_norm_of_known_mode(training=False),
-    "_batch_norm_with_update": _batch_norm_of_known_mode(training=True),
-    "_batch_norm_with_update_functional": _batch_norm_of_known_mode(training=True),
+    "native_batch_norm": _batch_norm_in_a_mode,
+    "_native_batch_norm_legit": _batch_norm_in_a_mode,
+    "_native_batch_norm_legit_functional": _batch_norm_in_a_mode,
+    "_native_batch_norm_legit_no_training": partial(_batch_norm, training=False),
+    "_batch_norm_with_update": partial(_batch_norm, training=True),
+    "_batch_norm_with_update_functional": partial(_batch_norm, training=True),
     "native_layer_norm": _layer_norm,
     "native_group_norm": _group_norm,
     "grid_sampler": _grid_sample,

@@ -117,7 +117,9 @@ def _picked(
         sums = cells_of_sums(claim, index, positions.expand_as(index), rest, axis)
         found = [each for each in sums if each is not None]
         borders = [each.borders() for each in found]
-        covered = sum(((high - low).clamp_min(0) for low, high in borders), torch.zeros(()))
+        covered = sum(
+            ((high - low).clamp_min(0) for low, high in borders), torch.zeros((), device="cpu")
+        )
         if float(covered.mean()) > axis.extent / 2:
             return None
         call.picks = True

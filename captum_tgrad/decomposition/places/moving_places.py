@@ -106,6 +106,11 @@ def _as_numbers(tensor: Tensor, index: Tensor | None) -> Tensor:
     return tensor.detach().cpu()
 
 
+def laid_out_as(base: Tensor, values: Tensor) -> Tensor:
+    """A copy of ``values`` with the strides of ``base``."""
+    return values.new_empty_strided(base.shape, base.stride()).copy_(values)
+
+
 def copies_refined(claims: FoundAxes) -> FoundAxes:
     """Makes a finer grid of adjacent copies that no other coordinate distinguishes."""
     varying = [dim for found in claims.values() for claim in found if claim for dim in claim.dims]

@@ -20,7 +20,7 @@ from captum_tgrad.decomposition.places.coordinates import (
     coordinates,
     from_borders,
 )
-from captum_tgrad.decomposition.places.moving_places import after, assigned
+from captum_tgrad.decomposition.places.moving_places import after, assigned, laid_out_as
 from captum_tgrad.decomposition.places.origin import claims_of, places_of
 from captum_tgrad.decomposition.places.places import MOST_CLAIMS, Places, collected, places
 from captum_tgrad.decomposition.scratch import is_dense
@@ -139,7 +139,7 @@ def strided(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
         raise NoRuleError
 
     def run(indices: list[Tensor]) -> list[Tensor]:
-        whole = torch.empty_strided(tensor.shape, tensor.stride()).copy_(indices[0])
+        whole = laid_out_as(tensor, indices[0])
         return [whole.as_strided(size, stride, 0 if offset is None else offset - start)]
 
     return after(run, [places_of(tensor)], [tensor])
