@@ -171,14 +171,20 @@ class SaturationBias(ElementBias):
 
     def _times(self, gradient: Tensor, held: list[Tensor], scratch: Scratch) -> Tensor:
         # The backward pass of a threshold just below the limit masks in one pass over the memory.
-        output = held[0].to(gradient.dtype)
-        masked: Tensor = torch.ops.aten.threshold_backward.grad_input(
-            gradient,
-            output,
-            _just_below(self._limit, gradient.dtype),
-            grad_input=_memory(gradient, gradient.dtype, scratch),
-        )
+        (output,) = held
+        if output.dtype != gradient.dtype:
+            output = output.to(gradient.dtype)
+        below = _just_below(self._limit, gradient.dtype)
+        memory = scratch.like(gradient, gradient.dtype)
+        masked: Tensor
+        if memory is None:
+            masked = _threshold_backward.default(gradient, output, below)
+        else:
+            masked = _threshold_backward.grad_input(gradient, output, below, grad_input=memory)
         return masked
+
+
+_threshold_backward = torch.ops.aten.threshold_backward
 
 
 def in_pairs(bias: Bias, output: Tensor) -> ElementBias:
@@ -203,12 +209,8 @@ def _product(gradient: Tensor, value: Tensor, scratch: Scratch) -> Tensor:
     dtype = gradient.dtype
     if value.dtype != dtype:
         dtype = torch.promote_types(dtype, value.dtype)
-    return torch.mul(gradient, value, out=scratch.like(gradient, dtype))
-
-
-def _memory(tensor: Tensor, dtype: torch.dtype, scratch: Scratch) -> Tensor:
-    lent = scratch.like(tensor, dtype)
-    return torch.empty_like(tensor, dtype=dtype) if lent is None else lent
+    memory = scratch.like(gradient, dtype)
+    return gradient * value if memory is None else torch.mul(gradient, value, out=memory)
 
 
 def _narrow(tensor: Tensor, dim: int, start: int, length: int, shape: torch.Size) -> Tensor:

@@ -171,6 +171,7 @@ class Call:
         kwargs: dict[str, Any],
         record: Operation = NO_RECORD,
         tensors: list[Tensor] | None = None,
+        dependent: list[Tensor] | None = None,
     ) -> None:
         self.func = func
         self.args = args
@@ -178,7 +179,9 @@ class Call:
         self.record = record
         self.name = operation_name(func)
         self.tensors = tensors_in(args, kwargs) if tensors is None else tensors
-        self.dependent = [tensor for tensor in self.tensors if tensor.requires_grad]
+        if dependent is None:
+            dependent = [tensor for tensor in self.tensors if tensor.requires_grad]
+        self.dependent = dependent
         self.shared: dict[str, Any] = {}
         self.returned: list[Tensor] = []
         self.is_dense: bool | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -11,12 +12,13 @@ from torch import Tensor
 def without_autocast(tensor: Tensor) -> AbstractContextManager[object]:
     """A context in which arithmetic on ``tensor`` is not cast to half precision."""
     kind = tensor.device.type
-    if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
+    if _has_autocast(kind) and torch.is_autocast_enabled(kind):
         return torch.autocast(kind, enabled=False)
     return _unchanged
 
 
 _unchanged = nullcontext()
+_has_autocast = cache(torch.amp.is_autocast_available)
 
 
 def in_full_precision(tensor: Tensor) -> Tensor:

@@ -97,25 +97,32 @@ class Recorder:
                 if tensor.requires_grad and origin_of(tensor) is None:
                     self._found(tensor, path)
 
-    def record(self, call: Call, result: Any, draws: RandomState | None = None) -> None:
+    def record(
+        self,
+        call: Call,
+        result: Any,
+        draws: RandomState | None = None,
+        biases: Sequence[Bias | None] | None = None,
+    ) -> None:
         """Records the bias of a call and the places of its results.
 
         Args:
             call: The call, with its arguments as they were before it ran.
             result: The result of the call.
             draws: The random state before the call, if its rule needs it.
+            biases: The biases of the results, if they are known.
         """
         call.returned = [result] if isinstance(result, Tensor) else tensors_in(result)
         outputs = [tensor for tensor in call.returned if tensor.requires_grad]
         if not outputs:
             return
         inputs = self._inputs(call)
-        found = output_places(call, partial(self._name, call.name))
+        found = output_places(call, outputs, partial(self._name, call.name))
         mixes = call.name in _MIXES_CHANNELS and not call.picks
         if mixes and self.channels_as_places is None:
             self.channels_as_places = channels_as_places(call)
         try:
-            biases = self._biases(call, outputs, draws)
+            biases = biases or self._biases(call, outputs, draws)
         except NoDerivativeError:
             self._leave_hidden(outputs, found, inputs)
             return
@@ -170,13 +177,9 @@ class Recorder:
     ) -> Sequence[Bias | None]:
         if self._pending is None:
             return [None] * len(outputs)
-        if call.record.bias is not None:
-            try:
-                biases = [call.record.bias(call, output) for output in outputs]
-                if not any(map(torch.is_complex, outputs)) or biases == [None] * len(biases):
-                    return biases
-            except NoRuleError:
-                pass
+        biases = closed_forms(call, outputs)
+        if biases is not None:
+            return biases
         with torch.no_grad():
             return bias_from_rule(call, outputs, draws)
 
@@ -211,6 +214,20 @@ class Recorder:
         self.hidden.release()
         self.old_values.forget()
         self._lifetime.is_over = True
+
+
+def closed_forms(call: Call, outputs: Sequence[Tensor]) -> list[Bias | None] | None:
+    """The bias of each output in closed form; None if the one rule has to compute them."""
+    if call.record.bias is None:
+        return None
+    try:
+        biases = [call.record.bias(call, output) for output in outputs]
+    except NoRuleError:
+        return None
+    for bias, output in zip(biases, outputs, strict=True):
+        if bias is not None and output.is_complex():
+            return None  # closed forms hold for real numbers
+    return biases
 
 
 _SHAPED_LIKE_ANOTHER = {"view_as", "reshape_as", "expand_as", "type_as", "to"}

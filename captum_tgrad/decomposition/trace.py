@@ -35,7 +35,7 @@ from captum_tgrad.decomposition.operations.operation_table import operation_of
 from captum_tgrad.decomposition.places.origin import Origin, origin_of, set_origin
 from captum_tgrad.decomposition.places.places import Places
 from captum_tgrad.decomposition.random_state import RandomState
-from captum_tgrad.decomposition.recorder import Recorder
+from captum_tgrad.decomposition.recorder import Recorder, closed_forms
 from captum_tgrad.decomposition.saved_tensors import kept_in_memory
 
 
@@ -136,37 +136,41 @@ class Trace(TorchFunctionMode):
             return func(*args, **kwargs)  # a transform: its result is handled when it returns
         if func in INSTANCE_NORMS:
             args, kwargs = without_updates(args, kwargs)
-        tensors = tensors_in(*args, *kwargs.values())
-        following = [tensor for tensor in tensors if tensor.requires_grad]
-        if not following:
-            return self._run_constant(func, args, kwargs)
         if is_property(func):
             return self._property(func, args)
+        tensors: list[Tensor] = []
+        dependent: list[Tensor] = []
+
+        def detached(tensor: Tensor) -> Tensor:
+            if tensor.requires_grad:
+                if self.recorder.origin(tensor) is None:
+                    tensor = tensor.detach()
+                else:
+                    dependent.append(tensor)
+            tensors.append(tensor)
+            return tensor
+
+        given = args, kwargs
+        args, kwargs = map_tensors(args, detached), map_tensors(kwargs, detached)
+        if not dependent:
+            return self._run_constant(func, *given)
         if not args and "input" in kwargs and operation_name(func) not in _INPUT_IS_NOT_FIRST:
             args, kwargs = (kwargs["input"],), {k: v for k, v in kwargs.items() if k != "input"}
         record = operation_of(func)
         if record is NO_RECORD and (inner := without_override_check(func)) is not None:
-            return self._inside(inner, *args, **kwargs)
+            return self._inside(inner, *given[0], **given[1])
         if record.parts is not None:
             try:
                 return self._inside(record.parts, func, *args, **kwargs)
             except NoRuleError:
                 pass
-        constants = {id(t): t.detach() for t in following if self.recorder.origin(t) is None}
-        if constants:
-            given = args, kwargs
-            args, kwargs = map_tensors(given, lambda t: constants.get(id(t), t))
-            tensors = [constants.get(id(tensor), tensor) for tensor in tensors]
-            if not any(tensor.requires_grad for tensor in tensors):
-                return self._run_constant(func, *given)  # the model's own graph
-        own = given[0][0] if constants and given[0] else None
-        call = Call(func, args, kwargs, record, tensors)
+        call = Call(func, args, kwargs, record, tensors, dependent)
         self._hidden.free()
         if call.name == "batch_norm" and call.bound["training"]:
             raise_batch_statistics(self._modules.path)
         if call.in_place and call.name != "detach":
             if torch.is_grad_enabled():
-                return self._run_in_place(call, own)
+                return self._run_in_place(call, given[0][0] if given[0] else None)
             self._old_values.freeze_readers(call.args[0])
         return self._run(call)
 
@@ -243,11 +247,11 @@ class Trace(TorchFunctionMode):
                 old = _with_origin(target.grad_fn._saved_self.detach(), origin)
                 self.recorder.record(call.with_first(old), target)
                 return result
-            # The one rule, which complex outputs need, reads the old values.
-            reads_old = call.record.reads_input or target.is_complex()
-            if not reads_old and _has_closed_form(call):
+            # The one rule reads the old values.
+            biases = None if call.record.reads_input else closed_forms(call, [target])
+            if biases is not None:
                 result = run_equal_form(call, self._old_values)
-                self.recorder.record(call, target)
+                self.recorder.record(call, target, biases=biases)
                 return result
         return self._run_in_a_copy(call, own)
 
@@ -293,17 +297,6 @@ class Trace(TorchFunctionMode):
         self.recorder.follow(base, given, inputs)
         if known is None:
             self.recorder.await_gradient(base, given, inputs, rest_of_base(base, view), name)
-
-
-def _has_closed_form(call: Call) -> bool:
-    """Whether an in-place call has a bias in closed form; the one rule needs the old values."""
-    if call.record.bias is None:
-        return False
-    try:
-        call.record.bias(call, call.args[0])
-    except NoRuleError:
-        return False
-    return True
 
 
 def _may_chain_outputs(call: Call) -> bool:

@@ -31,8 +31,9 @@ def elementwise(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
 def like_first(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     """The places of the first tensor."""
     first = call.tensors[0]
-    if any(output.shape != first.shape for output in outputs):
-        raise NoRuleError
+    for output in outputs:
+        if output.shape != first.shape:
+            raise NoRuleError
     return [places_of(first) or places(first.shape, {})] * len(outputs)
 
 

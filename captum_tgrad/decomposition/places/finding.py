@@ -33,16 +33,17 @@ _known: BoundedCache[tuple[list[FoundPlaces], bool | None]] = BoundedCache()
 _MOST_ELEMENTS = 2**22  # of the tensors of a call whose places are found by trying
 
 
-def output_places(call: Call, where: Callable[[], str]) -> list[Places]:
+def output_places(call: Call, outputs: Sequence[Tensor], where: Callable[[], str]) -> list[Places]:
     """The places of each differentiable output of a call.
 
     Args:
         call: The call, with its arguments as they were before it ran.
+        outputs: Its differentiable outputs.
         where: Returns the name of the operation, for messages that it loses places.
     """
     if call.record.places is like_first:  # nothing to look up
         try:
-            return like_first(call, [each for each in call.returned if each.requires_grad])
+            return like_first(call, outputs)
         except NoRuleError:
             pass
     key = None if call.record.places in BY_VALUE else _key(call)
