@@ -188,11 +188,7 @@ def check_output(output: Any, samples: int) -> None:
 
 def check_output_shape(output: Any, samples: int) -> None:
     """Raises TypeError or ValueError unless the output is a tensor of shape ``(N, ...)``."""
-    if not isinstance(output, Tensor):
-        raise TypeError(
-            f"forward_func must return a tensor, got {type(output).__name__}. "
-            + _WRAPPER.format(example=_tensor_of(output))
-        )
+    check_is_tensor(output)
     if output.is_complex():
         raise TypeError(
             f"forward_func must return real numbers, got {output.dtype}. "
@@ -207,6 +203,16 @@ def check_output_shape(output: Any, samples: int) -> None:
         raise ValueError(
             f"forward_func returned shape {tuple(output.shape)} for {samples} samples; its first"
             " dimension must be the batch. If inputs is a single sample, pass inputs.unsqueeze(0)."
+        )
+
+
+def check_is_tensor(output: Any, or_else: str = "") -> None:
+    """Raises TypeError unless an output is a tensor; ``or_else`` is another way out."""
+    if not isinstance(output, Tensor):
+        raise TypeError(
+            f"forward_func must return a tensor, got {type(output).__name__}. "
+            + _WRAPPER.format(example=_tensor_of(output))
+            + or_else
         )
 
 

@@ -10,7 +10,14 @@ from captum_tgrad.cli.device import choose_device
 from captum_tgrad.cli.errors import CommandError, users_mistakes
 from captum_tgrad.cli.jobs import check_files, load_or_sample
 from captum_tgrad.cli.memory import short_memory
-from captum_tgrad.cli.outcome import say_results, say_seen, say_skipped, say_written, show_progress
+from captum_tgrad.cli.outcome import (
+    existing,
+    say_results,
+    say_seen,
+    say_skipped,
+    say_written,
+    show_progress,
+)
 from captum_tgrad.evaluation.compare import NoMethodRanError, compare
 from captum_tgrad.evaluation.report.comparison import FILES, write_comparison
 
@@ -57,6 +64,7 @@ def run_compare(options: argparse.Namespace) -> int:
         except NoMethodRanError as error:
             raise CommandError(str(error)) from error
         progress("figures")
+        replaced = existing(options.out, FILES)
         with users_mistakes():
             write_comparison(comparison, options.out)
         bar.update(1)
@@ -67,5 +75,5 @@ def run_compare(options: argparse.Namespace) -> int:
         comparison.summary,
     )
     say_seen(options, classifier, [(options.image, image)])
-    say_written(options, options.out, FILES)
+    say_written(options, options.out, FILES, replaced)
     return say_skipped([(each["method"], each["reason"]) for each in comparison.summary["skipped"]])

@@ -16,10 +16,11 @@ from captum_tgrad._support.writing import writing
 from captum_tgrad.cli.chosen import chosen_target, load_for
 from captum_tgrad.cli.device import choose_device
 from captum_tgrad.cli.errors import CommandError, users_mistakes
-from captum_tgrad.cli.explain_report import REPORT, ExplainReport, numbers_of
-from captum_tgrad.cli.jobs import Job, plan_jobs, readable
+from captum_tgrad.cli.explain_report import ExplainReport, numbers_of
+from captum_tgrad.cli.jobs import REPORT, Job, plan_jobs, readable
 from captum_tgrad.cli.memory import short_memory
 from captum_tgrad.cli.outcome import (
+    existing,
     fitted,
     print_json,
     say_skipped,
@@ -50,6 +51,11 @@ def run_explain(options: argparse.Namespace) -> int:
     with users_mistakes():
         # The cheap checks first: a mistyped image should not wait for a network to load.
         pictures, skipped = readable(options.images)
+        if options.out.is_dir() and options.out.resolve() in map(Path.resolve, options.images):
+            raise ValueError(
+                f"--out {options.out} has the images to explain, and the next run would explain"
+                " its figures, too: use another folder"
+            )
         if options.rival is not None and not options.page:
             raise ValueError("--rival applies to the page: also pass --page")
         jobs = plan_jobs(pictures, options.out, options.layers is not None, options.page)
@@ -73,18 +79,19 @@ def run_explain(options: argparse.Namespace) -> int:
             explanations = _explained(classifier, images, target, rival, options)
             bar.update(len(batch))
             for job, explanation in zip(batch, explanations, strict=True):
+                title, results = printable(job.title), printable(job.results)
                 with users_mistakes():
                     report.add(job, explanation, _write(job, explanation, options.layers))
                 found.append(numbers_of(job, explanation))
-                title, results = printable(job.title), printable(job.results)
                 if not options.json and not options.quiet:
                     bar.write(fitted(f"{title}\n{format_report(explanation)}\n{results}\n"))
                 bar.update(1)
     if all(job.picture in skipped for job in jobs):
         raise CommandError(next(iter(skipped.values())))
+    replaced = existing(options.out, [REPORT])
     with users_mistakes(), writing(options.out / REPORT):
         (options.out / REPORT).write_text(report.html(), encoding="utf-8")
-    say_written(options, options.out, [REPORT])
+    say_written(options, options.out, [REPORT], replaced)
     print_json(options, found)
     return say_skipped([*skipped.items()])
 

@@ -22,8 +22,9 @@ def add_explain(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         "explain",
         help="draw the evidence for a class in images",
         description="For every image, writes DIR/NAME.png, a figure, and DIR/NAME.npy, the T-Grad"
-        " map as an array of height x width, and prints the terms of the output. The exit status is"
-        " 1 if an image was skipped because it cannot be read.",
+        " map as an array of height x width, and prints the terms of the output. DIR/report.html"
+        " shows all images of the run. The exit status is 1 if an image was skipped because it"
+        " cannot be read.",
         epilog=examples(
             "explain photo.jpg",
             "explain photos/ --out explained/ --target tabby --layers --page",

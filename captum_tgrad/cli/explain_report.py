@@ -13,7 +13,6 @@ from captum_tgrad.visualization import Report
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-REPORT = "report.html"
 MOST_IMAGES = 50
 """The maximum number of images in a report, which embeds their figures, about 0.1 MB each."""
 

@@ -1,4 +1,4 @@
-"""The help of a command: its description, its options and two examples."""
+"""The help of a command: its description, its options and examples."""
 
 from __future__ import annotations
 

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING
 
 from captum_tgrad._support.writing import check_folder
 from captum_tgrad.evaluation.image_files import images_among
+from captum_tgrad.evaluation.storage.protocol import PROTOCOL_FILE
 from captum_tgrad.zoo.images import check_image, load_image, sample_image
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+REPORT = "report.html"
 _SAMPLE_STEM = "coffee"
 
 
@@ -42,8 +44,8 @@ class Job:
 
     @property
     def results(self) -> str:
-        """The last line of the report, which names the output files."""
-        *first, last = map(str, self.paths)
+        """The last line of the report: the output files, and which of them exist already."""
+        *first, last = (f"{path}{' (replaced)' * path.exists()}" for path in self.paths)
         return f"  written: {', '.join(first)} and {last}"
 
     @property
@@ -74,7 +76,10 @@ def readable(pictures: Sequence[Path]) -> tuple[list[Path], dict[Path, str]]:
             continue
         inside = images_among(picture.iterdir())
         if not inside:
-            raise ValueError(f"no image found in {picture}: pass another folder, or files")
+            raise ValueError(
+                f"no image found in {picture}: pass another folder, or files; folders in it are not"
+                " searched"
+            )
         files += inside
     found, skipped = [], {}
     for file in dict.fromkeys(files):
@@ -124,7 +129,7 @@ def plan_jobs(
         )
         for picture, stem in zip(each, stems, strict=True)
     ]
-    check_files(pictures, out, [path for job in jobs for path in job.paths])
+    check_files(pictures, out, [out / REPORT, *(path for job in jobs for path in job.paths)])
     return jobs
 
 
@@ -133,7 +138,8 @@ def check_files(pictures: Sequence[Path], out: Path, results: Sequence[Path] = (
 
     Raises:
         FileNotFoundError: An image does not exist.
-        ValueError: A file is not an image, ``out`` is a file, or a result would overwrite an image.
+        ValueError: A file is not an image, ``out`` is a file, or a result would overwrite an image
+            or the report of an evaluation.
     """
     for picture in pictures:
         check_image(picture)
@@ -142,6 +148,11 @@ def check_files(pictures: Sequence[Path], out: Path, results: Sequence[Path] = (
     for result in results:
         if result.resolve() in sources:
             raise ValueError(f"the figure {result} would overwrite an image: use another --out")
+    if out / REPORT in results and (out / PROTOCOL_FILE).exists():
+        raise ValueError(
+            f"{out / REPORT} is the report of an evaluation and would be overwritten: use another"
+            " --out"
+        )
 
 
 def load_or_sample(picture: Path | None) -> Image:
@@ -163,7 +174,7 @@ def _distinct_stems(stems: Sequence[str], suffixes: Sequence[str]) -> list[str]:
     def files(stem: str) -> set[str]:
         return {f"{stem}{suffix}".casefold() for suffix in suffixes}
 
-    taken = {"report.html"}
+    taken = {REPORT}
     reserved = set[str]().union(*map(files, stems))
     distinct = []
     for stem in stems:

@@ -15,6 +15,7 @@ from captum_tgrad.cli.compare_options import add_compare
 from captum_tgrad.cli.errors import CommandError, how_to_go_on
 from captum_tgrad.cli.evaluate_options import add_evaluate
 from captum_tgrad.cli.explain_options import add_explain
+from captum_tgrad.cli.help_text import HelpWithExamples, examples
 from captum_tgrad.cli.list_options import add_lists
 from captum_tgrad.cli.sanity_check_options import add_sanity_check
 
@@ -109,7 +110,10 @@ class _Parser(argparse.ArgumentParser):
 def _parser() -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = _Parser(
         prog=_PROGRAM,
-        description="Explains image classifiers with T-Grad.",
+        description="Shows which pixels an image classifier uses, and measures how faithful such"
+        " maps are.",
+        epilog=examples("explain photo.jpg", "compare photo.jpg", "explain --help"),
+        formatter_class=HelpWithExamples,
         allow_abbrev=False,
     )
     parser.add_argument(

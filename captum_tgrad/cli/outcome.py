@@ -89,9 +89,16 @@ def say_seen(
             say_wrapped(options, f"{title_of(path)}: {line}")
 
 
-def say_written(options: argparse.Namespace, folder: Path, names: Iterable[str]) -> None:
-    """Prints which of the files exist."""
-    there = [name for name in names if (folder / name).is_file()]
+def existing(folder: Path, names: Iterable[str]) -> list[str]:
+    """Those of the files that exist."""
+    return [name for name in names if (folder / name).is_file()]
+
+
+def say_written(
+    options: argparse.Namespace, folder: Path, names: Iterable[str], replaced: Sequence[str] = ()
+) -> None:
+    """Prints which of the files exist, and which existed before."""
+    there = [f"{name}{' (replaced)' * (name in replaced)}" for name in existing(folder, names)]
     say_wrapped(options, f"written to {folder}: {', '.join(there)}")
 
 

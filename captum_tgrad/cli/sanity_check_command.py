@@ -19,6 +19,7 @@ from captum_tgrad.cli.errors import users_mistakes
 from captum_tgrad.cli.jobs import check_files, load_or_sample, title_of
 from captum_tgrad.cli.memory import short_memory
 from captum_tgrad.cli.outcome import (
+    existing,
     line_width,
     print_json,
     say,
@@ -72,13 +73,15 @@ def run_sanity_check(options: argparse.Namespace) -> None:
         steps = _finished(_started(options, classifier, method, inputs, targets), bar)
         full = _is_full(steps, options.mode, model, inputs)
         bar.say("figure")
+        names = [path.with_suffix(end).name for end in _ENDINGS]
+        replaced = existing(options.out, names)
         _write(options, path, classifier, method, images, targets, steps, full)
         bar.update(1)
     say(options, text_table(means_table(steps), line_width()))
     say(options)
     say_wrapped(options, outcome_of(steps, full))
     say_seen(options, classifier, list(zip(pictures, images, strict=True)))
-    say_written(options, options.out, [path.with_suffix(end).name for end in _ENDINGS])
+    say_written(options, options.out, names, replaced)
     print_json(options, as_numbers(steps, [title_of(picture) for picture in pictures]))
 
 

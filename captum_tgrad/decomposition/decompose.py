@@ -265,9 +265,9 @@ def _warn_of_rounding(name: str) -> None:
 def _warn_of_channels(channels: Axis, place: Axis | None, count: int) -> None:
     name = "inputs" if count == 1 else f"inputs[{channels.input}]"
     warn_user(
-        f"forward_func uses dimension {channels.dim} of {name} as a place, but channel_dim says"
-        f" that it is channels: later terms have one value for all of its {channels.extent}"
-        f" positions. To tell them apart, pass channel_dim={None if place is None else place.dim}.",
+        f"forward_func uses dimension {channels.dim} of {name} as positions, but channel_dim says"
+        f" that it holds channels: later terms have one value for all {channels.extent} positions."
+        f" To tell them apart, pass channel_dim={None if place is None else place.dim}.",
     )
 
 

@@ -118,8 +118,8 @@ class Recorder:
             return
         inputs = self._inputs(call)
         found = output_places(call, outputs, partial(self._name, call.name))
-        mixes = call.name in _MIXES_CHANNELS and not call.picks
-        if mixes and self.channels_as_places is None:
+        mixes = call.name in _MIXES_CHANNELS or call.record.chains_outputs
+        if mixes and not call.picks and self.channels_as_places is None:
             self.channels_as_places = channels_as_places(call)
         try:
             biases = biases or self._biases(call, outputs, draws)

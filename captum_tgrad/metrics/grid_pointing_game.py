@@ -155,6 +155,8 @@ def _makers(methods: Any) -> dict[str, Attribute]:
         raise ValueError("methods is an empty dict: pass at least one method.")
     named = methods_of(methods, "methods")
     for name, each in named.items():
+        if isinstance(each, type):
+            raise TypeError(f"{name} is a class: construct it, as in {each.__name__}(model).")
         if not callable(getattr(each, "attribute", each)):
             raise TypeError(
                 f"{name} must be a Captum attribution, or a function from images and targets to"

@@ -226,7 +226,7 @@ def test_tokens_that_count_as_channels_are_warned_of():
     embedding, layer = nn.Embedding(10, 4), nn.TransformerEncoderLayer(4, 2, 8, batch_first=True)
     model = nn.Sequential(embedding, layer).eval()
     method = LayerTGradAttribution(lambda tokens: model(tokens)[:, 0], embedding)
-    with pytest.warns(UserWarning, match=r"all of its 5 positions.*pass channel_dim=2"):
+    with pytest.warns(UserWarning, match=r"all 5 positions.*pass channel_dim=2"):
         method.attribute(torch.randint(10, (2, 5)), 1)
 
 

@@ -51,6 +51,11 @@ def test_compare_a_picture_for_a_class_with_a_method_from_a_file(tmp_path, capsy
     printed = capsys.readouterr()
     assert "skipped: missing: " in printed.err
     assert "coffee mug (504)" in printed.out
+    assert printed.out.endswith("report.html\n")
+    assert main([*arguments, "--methods", "random"]) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert printed.endswith("table.md (replaced), report.html (replaced)")
+    assert main([*arguments, "--methods", "random,missing"]) == 1
     assert "| missing | ValueError: " in (tmp_path / "table.md").read_text(encoding="utf-8")
 
 

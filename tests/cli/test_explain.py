@@ -74,6 +74,28 @@ def test_a_report_has_the_first_images(tmp_path, pictures, capsys, monkeypatch):
     assert "Why espresso?" in (out / "report-2.html").read_text(encoding="utf-8")
 
 
+def test_what_a_run_replaces_is_said(tmp_path, capsys):
+    out = tmp_path / "out"
+    assert main(["explain", "--out", str(out)]) == 0
+    assert "(replaced)" not in capsys.readouterr().out
+    (out / "coffee.npy").unlink()
+    assert main(["explain", "--out", str(out)]) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "coffee.png (replaced) and" in printed
+    assert "coffee.npy written to" in printed
+    assert printed.endswith("report.html (replaced)")
+
+
+def test_refuses_folders_with_other_results_or_the_images(tmp_path, pictures, capsys):
+    folder = str(pictures[0].parent)
+    assert main(["explain", folder, "--out", folder]) == 2
+    assert "has the images to explain" in capsys.readouterr().err
+    (tmp_path / "protocol.json").write_text("{}")
+    for command in ("explain", "compare"):
+        assert main([command, "--out", str(tmp_path)]) == 2
+        assert "report.html is the report of an evaluation" in capsys.readouterr().err
+
+
 def test_explain_by_levels(tmp_path, capsys):
     assert main(["explain", "--out", str(tmp_path), "--aggregation", "levels"]) == 0
     classifier = load_classifier()

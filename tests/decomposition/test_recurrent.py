@@ -351,7 +351,7 @@ def test_all_outputs_of_a_layer():
         h.mul_(2)  # which the biases of the others must not notice
         return y.sum((1, 2)) + (h * h).sum((0, 2)) + c.sum((0, 2)) * y[:, 0, 0]
 
-    whole = TGradAttribution(network).decompose(_random(2, 5, 3, seed=6))
+    whole = TGradAttribution(network).decompose(_random(2, 5, 3, seed=6), channel_dim=2)
     torch.testing.assert_close(whole.delta, torch.zeros(2).double(), rtol=0, atol=1e-11)
 
 
@@ -642,3 +642,44 @@ def test_both_states_of_a_cell_may_be_overwritten():
     leaf = x.clone().requires_grad_()
     (gradient,) = torch.autograd.grad(network(leaf).sum(), leaf)
     torch.testing.assert_close(whole.input.score, (gradient * x).sum((1, 2)))
+
+
+class _Steps(nn.Module):
+    """A recurrent model of (N, T, E), with the layer of a kind."""
+
+    def __init__(self, kind, first=False, packed=False):
+        super().__init__()
+        self.layer, self.first, self.packed = kind, first, packed
+
+    def forward(self, x):
+        if isinstance(self.layer, nn.RNNCellBase):
+            state = None
+            for step in x.unbind(1):
+                state = self.layer(step, state)
+            return (state[0] if isinstance(state, tuple) else state).sum(1)
+        if self.packed:
+            lengths = torch.full((len(x),), x.shape[1])
+            x = nn.utils.rnn.pack_padded_sequence(x, lengths, batch_first=True)
+        elif self.first:
+            x = x.transpose(0, 1)
+        return self.layer(x)[1].sum((0, 2))
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        _Steps(nn.GRU(4, 3, batch_first=True)),
+        _Steps(nn.RNN(4, 3), first=True),
+        _Steps(nn.GRU(4, 3, batch_first=True), packed=True),
+        _Steps(nn.LSTMCell(4, 3)),
+    ],
+    ids=["layer", "steps first", "packed", "cell"],
+)
+def test_steps_that_count_as_channels_are_warned_of(model):
+    x, method = torch.rand(2, 5, 4), TGradAttribution(model)
+    with pytest.warns(UserWarning, match=r"all 5 positions\..*pass channel_dim=2"):
+        method.attribute(x)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        method.attribute(x, channel_dim=-1)
+        TGradAttribution(lambda x: model(x.transpose(1, 2))).attribute(x.transpose(1, 2))

@@ -1,6 +1,7 @@
 """What users get wrong, and what they are told."""
 
 import inspect
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -79,7 +80,12 @@ def _broken(tensor, value=float("nan"), sample=1):
         ({"target": "espresso"}, TypeError, "target must be an int"),
         ({"forward_func": lambda x: x}, ValueError, "target is missing"),
         ({"forward_func": lambda x: x.sum((1, 2, 3)), "target": 0}, ValueError, "target=None"),
-        ({"forward_func": lambda x: (MODEL(x),)}, TypeError, "return a tensor, got tuple"),
+        ({"forward_func": lambda x: (MODEL(x),)}, TypeError, r"got tuple\..*model\(x\)\[0\]"),
+        (
+            {"forward_func": lambda x: SimpleNamespace(loss=None, logits=MODEL(x))},
+            TypeError,
+            r"got SimpleNamespace\..*model\(x\)\.logits\. Or pass a score that accepts",
+        ),
         ({"forward_func": lambda x: MODEL(x)[:1]}, ValueError, "for 3 examples"),
         ({"forward_func": lambda x: MODEL(x).sum()}, ValueError, "must be the batch"),
         (

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from captum.attr import InputXGradient, NoiseTunnel
+from captum.attr import InputXGradient, NoiseTunnel, Saliency
 
 from captum_tgrad import TGradAttribution
 from captum_tgrad.metrics import grid_pointing_game
@@ -221,6 +221,7 @@ def test_what_is_left_out_is_nan():
         ({"forward_func": lambda x: x}, ValueError, r"logits \(N, classes\), got"),
         ({"forward_func": "model"}, TypeError, "forward_func must be"),
         ({"methods": "saliency"}, TypeError, "methods must be a Captum attribution"),
+        ({"methods": Saliency}, TypeError, r"methods is a class: construct it, as in Saliency"),
         ({"methods": {}}, ValueError, "empty dict"),
         ({"methods": {"a": 3}}, TypeError, r"methods\['a'\] must be a Captum attribution"),
         ({"methods": lambda x, t: 3}, TypeError, "the result of methods must be a torch.Tensor"),

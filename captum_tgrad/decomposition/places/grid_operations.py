@@ -148,22 +148,24 @@ def folded(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
 def channels_as_places(call: Call) -> tuple[Axis, Axis | None] | None:
     """The channel axis that the network uses as a place, and the axis that it uses as channels.
 
-    A convolution and a linear layer mix channels. If they mix a spatial axis of an input and not
-    its channels, the network uses the two axes the other way round. If a convolution slides along
-    channels, they are places, and there may be no axis that it uses as channels.
+    Convolutions, linear and recurrent layers mix channels. If they mix a spatial axis of an input
+    and not its channels, the network uses the two axes the other way round. If a convolution slides
+    along channels, they are places, and there may be no axis that it uses as channels.
     """
     tensor = call.tensors[0]
     given = places_of(tensor)
     if given is None or not given.has_channels:
         return None
     claims = list(claims_of(tensor))
-    dim = tensor.dim() - (1 if call.name == "linear" else rank_of(call.name) + 1)
+    slides = call.name.startswith("conv")
+    dim = tensor.dim() - (rank_of(call.name) + 1 if slides else 1)
+    of_steps = call.name.endswith("_cell")  # each call gets one of the positions
     for axis, claim in claims:
-        if axis.is_place or not claim.dims or dim in claim.dims:
+        if axis.is_place or dim in claim.dims or not (claim.dims or of_steps):
             continue
         for other, own in claims:
             if other.is_place and other.input == axis.input and own.dims == (dim,):
                 return axis, other
-        if call.name != "linear" and max(claim.dims) > dim:
+        if slides and max(claim.dims) > dim:
             return axis, None
     return None

@@ -159,7 +159,10 @@ def chosen_methods(methods: Sequence[str | Method]) -> list[Method]:
     chosen = [get_method(each) if isinstance(each, str) else each for each in methods]
     for each in chosen:
         if not isinstance(each, Method):
-            raise TypeError(f"methods must hold names or Methods, got {type(each).__name__}.")
+            raise TypeError(
+                f"methods must hold names or Methods, got {type(each).__name__}. Pass another"
+                " attribution as a Method, with a builder that constructs it from the model."
+            )
     if not chosen:
         raise ValueError("methods is empty: pass at least one, by name or as from get_method.")
     return chosen

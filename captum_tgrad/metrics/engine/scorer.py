@@ -13,7 +13,7 @@ from captum_tgrad._support.captum_private import (
     format_additional_forward_args,
     select_targets,
 )
-from captum_tgrad.attribution.checks import check_target
+from captum_tgrad.attribution.checks import check_is_tensor, check_target
 
 Score = Literal["softmax", "logit"] | Callable[[Any, Any], Tensor]
 
@@ -141,11 +141,7 @@ class Scorer:
             scores = self._score(outputs, self._target_of(samples, device))
             _check_scores(scores, len(samples))
             return at_least_float32(scores)
-        if not isinstance(outputs, Tensor):
-            raise TypeError(
-                f"forward_func must return a tensor, got {type(outputs).__name__}. Pass a function"
-                " that returns one number per sample and class, or a score that accepts this."
-            )
+        check_is_tensor(outputs, " Or pass a score that accepts the output.")
         outputs = at_least_float32(outputs)
         if not self._checked:
             self._check_target(outputs)
