@@ -197,9 +197,15 @@ def _quarter_padded_and_restored(tokens):
     return _taken(F.pad(kept, (0, 0, 0, SIZE**2 * 3 // 4)), inverse)
 
 
-def _by_shifts(tap, x):
-    x, taps = F.pad(x, AROUND), [(i, j) for i in range(3) for j in range(3)]
-    return sum(tap(x[:, :, i : i + SIZE, j : j + SIZE], i, j) for i, j in taps)
+def _by_shifts(tap, x, pad=1, stride=1):
+    x, taps = F.pad(x, [pad] * 4), [(i, j) for i in range(3) for j in range(3)]
+    size = x.shape[2] - 2
+    parts = {(i, j): x[:, :, i : i + size : stride, j : j + size : stride] for i, j in taps}
+    return sum(tap(part, i, j) for (i, j), part in parts.items())
+
+
+def _shifted_taps(x, **options):
+    return _by_shifts(lambda part, i, j: F.conv2d(part, TAPS[:, :, i, j]), x, **options)
 
 
 def _by_quarters(x):
@@ -422,7 +428,7 @@ PAIRS = [
         conv_by_unfold=lambda x: torch.einsum(
             "nchwij,dcij->ndhw", F.pad(x, AROUND).unfold(2, 3, 1).unfold(3, 3, 1), KERNEL
         ),
-        conv_by_shifts=partial(_by_shifts, lambda x, i, j: F.conv2d(x, TAPS[:, :, i, j])),
+        conv_by_shifts=_shifted_taps,
         conv_by_its_transpose=lambda x: F.conv_transpose2d(x, TURNED, padding=1),
         conv_while_mirrored=lambda x: F.conv2d(x.flip(3), KERNEL.flip(3), padding=1).flip(3),
         conv_of_halves=lambda x: torch.cat([F.conv2d(x, k, padding=1) for k in KERNEL.chunk(2)], 1),
@@ -432,6 +438,10 @@ PAIRS = [
         valid_conv_by_unfold=lambda x: torch.einsum(
             "nchwij,dcij->ndhw", x.unfold(2, 3, 1).unfold(3, 3, 1), KERNEL
         ),
+        valid_conv_by_shifts=partial(_shifted_taps, pad=0),
+    ),
+    *_written(partial(F.conv2d, weight=KERNEL, stride=2, padding=1), FIRST)(
+        padded_strided_conv_by_shifts=partial(_shifted_taps, stride=2),
     ),
     *_written(partial(F.conv2d, weight=KERNEL, stride=2), FIRST)(
         strided_conv_by_f_unfold=lambda x: (ROWS @ F.unfold(x, 3, stride=2)).unflatten(2, (11, 11)),
@@ -493,6 +503,13 @@ PAIRS = [
         enlarged_by_matrices=lambda h: HALVES.mT @ h @ HALVES,
         enlarged_by_an_index=lambda h: h[:, :, DOUBLED][..., DOUBLED],
         enlarged_by_transposed_conv=lambda h: F.conv_transpose2d(h, ONES, stride=2, groups=WIDTH),
+    ),
+    *_written(lambda h: F.interpolate(h[:, :, ::2, ::2], scale_factor=2.0), ACTIVATED)(
+        every_other_repeated=lambda h: (
+            h[:, :, ::2, ::2].repeat_interleave(2, 2).repeat_interleave(2, 3)
+        ),
+        every_other_by_an_index=lambda h: h[:, :, DOUBLED * 2][..., DOUBLED * 2],
+        every_other_by_matrices=lambda h: HALVES.mT @ h[:, :, ::2, ::2] @ HALVES,
     ),
     *_written(lambda h: h.mean((2, 3)), _before_the_head)(
         pooled_by_adaptive_pooling=lambda h: F.adaptive_avg_pool2d(h, 1).flatten(1),

@@ -193,8 +193,8 @@ def refined(claim: Coordinates | None, dim: int, axis: Axis) -> Coordinates | No
     times = int(counts[0])
     if times < 2 or len(counts) < 2 or not bool((counts == times).all() & (index > 0).all()):
         return claim
-    middles = claim.cells[:, 0][index - 1]
-    widths = claim.cells[:, 1][index - 1]
+    cells = widened(claim, axis).cells
+    middles, widths = cells[:, 0][index - 1], cells[:, 1][index - 1]
     sign = -1.0 if float(middles[-1]) < float(middles[0]) else 1.0
     part = torch.arange(len(index), device="cpu") % times
     center = middles + sign * widths * ((part + 0.5) / times - 0.5)

@@ -62,10 +62,6 @@ def _tidied(cells: Tensor) -> OnMap:
     width = cells[:, 1]
     finest = width.min()
     if bool((width < finest * (1 + 1e-6)).all()):
-        steps = cells[:, 0].diff()
-        covered, spanned = steps[0] * len(cells), high[-1] - low[0]
-        if bool((steps == steps[0]).all()) and covered > spanned / 2:  # sliding windows
-            return torch.stack([cells[:, 0], steps[:1].expand(len(cells))], 1), None
         between = (cells[1:, 0] + cells[:-1, 0]) / 2
         low = torch.cat([low[:1], torch.maximum(low[1:], between)])
         high = torch.cat([torch.minimum(high[:-1], between), high[-1:]])

@@ -213,8 +213,14 @@ def _reconciled(
 
 
 def _finer(one: Coordinates, other: Coordinates, axis: Axis) -> Coordinates | None:
-    """The claim whose cells are all smaller than those of the other, completed by the other."""
-    widths = [(narrowed(claim, axis) or claim).cells[:, 1] for claim in (one, other)]
+    """The claim whose cells are all smaller than those of the other, completed by the other.
+
+    Sliding windows are as fine as their step.
+    """
+    widths = [
+        claim.cells[:, 1] if narrowed(claim, axis) is claim else claim.cells[:2, 0].diff()
+        for claim in (one, other)
+    ]
     for small, large, order in ((one, other, 1), (other, one, -1)):
         width, limit = widths[::order]
         if float(width.max()) < float(limit.min()) * (1 - 1e-6):

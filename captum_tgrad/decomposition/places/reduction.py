@@ -12,7 +12,13 @@ from torch import Tensor
 
 from captum_tgrad.decomposition.places.bounded_cache import BoundedCache
 from captum_tgrad.decomposition.places.cells import Grid, redistributed
-from captum_tgrad.decomposition.places.coordinates import SAMPLES, Axis, Coordinates, evenly_wide
+from captum_tgrad.decomposition.places.coordinates import (
+    SAMPLES,
+    Axis,
+    Coordinates,
+    evenly_wide,
+    narrowed,
+)
 from captum_tgrad.decomposition.places.map_cells import (
     are_whole_input,
     cells_of_map,
@@ -244,11 +250,12 @@ def _reduction(given: Places, axes: Sequence[Axis], samples: int) -> Reduction:
     )
 
 
-def _cells(claims: tuple[Coordinates, ...], axis: Axis) -> tuple[Tensor, list[Tensor]]:
+def _cells(claims: Sequence[Coordinates], axis: Axis) -> tuple[Tensor, list[Tensor]]:
     """The cells on the input, and each element's cell for each claim; -1 if outside the input."""
     whole = torch.tensor([[(axis.extent - 1) / 2, axis.extent]], dtype=torch.float64, device="cpu")
     if not claims:
         return whole, [torch.zeros((), dtype=torch.long, device="cpu")]
+    claims = [narrowed(claim, axis) or claim for claim in claims]
     every = torch.cat([claim.cells for claim in claims])
     middle = every[:, 0]
     inside = (middle > -0.5 - 1e-6) & (middle < axis.extent - 0.5 + 1e-6) & (every[:, 2] == 0)
