@@ -16,7 +16,6 @@ from captum_tgrad.evaluation.running.batch_halving import Halving
 from captum_tgrad.evaluation.running.score_dtype import scoring_model
 from captum_tgrad.evaluation.running.settings import Settings
 from captum_tgrad.metrics import InsertionDeletionResult
-from captum_tgrad.metrics.engine.curve_walk import area
 from captum_tgrad.metrics.engine.findings import Findings
 from captum_tgrad.metrics.engine.together import together
 from captum_tgrad.metrics.registry import NUMBERS
@@ -124,7 +123,8 @@ def _step_error(found: InsertionDeletionResult) -> float:
     if found.fractions.shape[1] % 2 == 0:
         return math.nan
     curve = found.insertion_curve - found.deletion_curve
-    return float(area(curve[:, ::2], found.fractions[:, ::2].to(curve)) - found.difference)
+    coarse = torch.trapezoid(curve[:, ::2], found.fractions[:, ::2].to(curve))
+    return float(coarse - found.difference)
 
 
 def logits_of(model: nn.Module, inputs: Tensor, parts: Halving) -> Tensor:

@@ -12,7 +12,7 @@ from captum_tgrad._support.untouched import untouched
 from captum_tgrad.metrics.baselines import Baselines, Preset
 from captum_tgrad.metrics.engine.baseline_forms import Resolved, choose, resolve_each
 from captum_tgrad.metrics.engine.checks import check_count
-from captum_tgrad.metrics.engine.curve_walk import CurveWalk, Way, area
+from captum_tgrad.metrics.engine.curve_walk import CurveWalk, Way
 from captum_tgrad.metrics.engine.example_buffer import ExampleBuffer
 from captum_tgrad.metrics.engine.importance import is_constant
 from captum_tgrad.metrics.engine.metric_call import MetricCall
@@ -86,7 +86,7 @@ def _fields(
 ) -> dict[str, Any]:
     """The fields of a result that its curves have, from their scores, ``(curves, N, points)``."""
     fractions = ranking.fractions(scores.dtype).to(scores.device)
-    under = area(scores, fractions)
+    under = torch.trapezoid(scores, fractions)
     under = under.masked_fill(~torch.isfinite(under), torch.nan)
     fields: dict[str, Any] = {"fractions": fractions} if return_curves else {}
     for number, (curve, end) in enumerate(ends.items()):
