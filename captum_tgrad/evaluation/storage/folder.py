@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 from captum_tgrad._support.writing import check_folder, writing
 from captum_tgrad.evaluation.storage import records as files
-from captum_tgrad.evaluation.storage.lock import FolderLock, lock
+from captum_tgrad.evaluation.storage.lock import lock, locked
 from captum_tgrad.evaluation.storage.protocol import Protocol, joined, read_protocol, write_protocol
 from captum_tgrad.evaluation.storage.records import OutputError, Record
 from captum_tgrad.evaluation.workers import Workers
@@ -28,20 +28,22 @@ class Output:
         folder: The folder; it is created if it does not exist.
         titles: The titles of the methods by name.
         workers: The processes.
+
+    Attributes:
+        path: The folder; from ``begin`` on, that of the first process.
+        workers: As given.
     """
 
     def __init__(self, folder: Path, titles: Mapping[str, str], workers: Workers) -> None:
-        self.workers = workers
+        self.path, self.workers = folder, workers
         self._given, self._titles = folder, titles
-        self._folder = folder
-        self._lock: FolderLock | None = None
+        self._held = ExitStack()
 
     def __enter__(self) -> Output:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        if self._lock is not None:
-            self._lock.close()
+        self._held.close()
 
     @contextmanager
     def opened(self) -> Iterator[tuple[files.JsonLines, files.JsonLines]]:
@@ -50,9 +52,9 @@ class Output:
         Raises:
             OutputError: Another process writes to them.
         """
-        paths = [self._folder / self.workers.file_name(stem) for stem in ("records", "skipped")]
+        paths = [self.path / self.workers.file_name(stem) for stem in ("records", "skipped")]
         with files.JsonLines(paths[0]) as records, files.JsonLines(paths[1]) as skipped:
-            lock(records.descriptor, self._folder)
+            lock(records.descriptor, self.path)
             yield records, skipped
 
     def begin(
@@ -79,7 +81,7 @@ class Output:
                 writes to it.
         """
         # Without a given folder, each process has created one: use that of the first.
-        self._folder, done = self.workers.once(
+        self.path, done = self.workers.once(
             lambda: (self._given, self._begin(protocol, resume, digest_of, label_of))
         )
         return done
@@ -94,7 +96,7 @@ class Output:
             raise OutputError(str(error)) from error
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
-        self._lock = FolderLock(folder, files.record_files(folder))
+        self._held.enter_context(locked(folder, files.record_files(folder)))
         old = read_protocol(folder)
         # A run that ended before its first record leaves an empty file, which does not count.
         there_are_records = any(path.stat().st_size for path in files.record_files(folder))
@@ -123,12 +125,12 @@ class Output:
 
     def records(self) -> list[Record]:
         """All records, ordered by image and method."""
-        return sorted(files.read_records(self._folder), key=files.pair_of)
+        return sorted(files.read_records(self.path), key=files.pair_of)
 
     def skipped(self) -> list[dict[str, Any]]:
         """All that was skipped since ``begin``, each once."""
         found: dict[tuple[str | None, str | None], dict[str, Any]] = {}
-        for path in sorted(self._folder.glob("skipped*.jsonl")):
+        for path in sorted(self.path.glob("skipped*.jsonl")):
             for each in files.read_lines(path):
                 found.setdefault((each["image"], each["method"]), each)
         return [found[key] for key in sorted(found, key=lambda key: (key[1] or "", key[0] or ""))]
@@ -140,16 +142,7 @@ class Output:
 
     def protocol(self) -> Protocol:
         """The protocol of the records."""
-        return read_protocol(self._folder) or {}
-
-    def write(self, name: str, text: str) -> None:
-        """Writes a file as a whole, or leaves the one that is there."""
-        files.write_whole(self.path / name, text)
-
-    @property
-    def path(self) -> Path:
-        """The folder."""
-        return self._folder
+        return read_protocol(self.path) or {}
 
     def titles(self) -> dict[str, str]:
         """The titles of the methods of this run and of earlier ones, in the registry's order."""
