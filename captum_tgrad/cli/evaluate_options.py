@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from captum_tgrad.cli.help_text import HelpWithExamples, examples
+from captum_tgrad.cli.help_text import examples
 from captum_tgrad.cli.options import (
     add_common_options,
     add_max_examples_option,
@@ -35,8 +35,6 @@ def add_evaluate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
             "evaluate photos/ --out results/ --quick",
             "evaluate photos/ --out results/ --quick --resume --methods t_grad --budget 30m",
         ),
-        formatter_class=HelpWithExamples,
-        allow_abbrev=False,
     )
     parser.add_argument(
         "images",

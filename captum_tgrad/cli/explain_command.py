@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from captum_tgrad._support.writing import writing
 from captum_tgrad.cli.chosen import chosen_target, load_for
 from captum_tgrad.cli.device import choose_device
 from captum_tgrad.cli.errors import CommandError, users_mistakes
-from captum_tgrad.cli.explain_report import REPORT, ExplainReport, numbers_of
+from captum_tgrad.cli.explain_report import REPORT, add_image, begun_report, numbers_of
 from captum_tgrad.cli.jobs import Job, plan_jobs, readable
 from captum_tgrad.cli.memory import short_memory
 from captum_tgrad.cli.outcome import (
@@ -61,7 +61,8 @@ def run_explain(options: argparse.Namespace) -> int:
     size = options.batch_size
     batches = [jobs[start : start + size] for start in range(0, len(jobs), size)]
     # Of each image its map, and its figures.
-    report, found = ExplainReport(classifier.name, len(jobs)), []
+    report = begun_report(classifier.name, len(jobs))
+    found: list[dict[str, Any]] = []
     show = show_progress(options)
     with progress_bar(2 * len(jobs), show, _SECONDS_BEFORE_PROGRESS) as bar:
         for planned in batches:
@@ -74,7 +75,8 @@ def run_explain(options: argparse.Namespace) -> int:
             bar.update(len(batch))
             for job, explanation in zip(batch, explanations, strict=True):
                 with users_mistakes():
-                    report.add(job, explanation, _write(job, explanation, options.layers))
+                    figures = _write(job, explanation, options.layers)
+                    add_image(report, len(found), job, explanation, figures)
                 found.append(numbers_of(job, explanation))
                 title, results = printable(job.title), printable(job.results)
                 if not options.json and not options.quiet:
@@ -83,7 +85,7 @@ def run_explain(options: argparse.Namespace) -> int:
     if all(job.picture in skipped for job in jobs):
         raise CommandError(next(iter(skipped.values())))
     with users_mistakes(), writing(options.out / REPORT):
-        (options.out / REPORT).write_text(report.html(), encoding="utf-8")
+        report.write(options.out / REPORT)
     say_written(options, options.out, [REPORT])
     print_json(options, found)
     return say_skipped([*skipped.items()])

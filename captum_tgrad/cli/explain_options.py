@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from captum_tgrad.cli.help_text import HelpWithExamples, examples
+from captum_tgrad.cli.help_text import examples
 from captum_tgrad.cli.options import (
     add_common_options,
     add_out_option,
@@ -28,8 +28,6 @@ def add_explain(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
             "explain photo.jpg",
             "explain photos/ --out explained/ --target tabby --layers --page",
         ),
-        formatter_class=HelpWithExamples,
-        allow_abbrev=False,
     )
     add_pictures(parser, ", or folders of them")
     add_out_option(parser, "explained")

@@ -7,7 +7,7 @@ import io
 import os
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import captum_tgrad
 from captum_tgrad._support.printable import printable
@@ -15,6 +15,7 @@ from captum_tgrad.cli.compare_options import add_compare
 from captum_tgrad.cli.errors import CommandError, how_to_go_on
 from captum_tgrad.cli.evaluate_options import add_evaluate
 from captum_tgrad.cli.explain_options import add_explain
+from captum_tgrad.cli.help_text import HelpWithExamples
 from captum_tgrad.cli.list_options import add_lists
 from captum_tgrad.cli.sanity_check_options import add_sanity_check
 
@@ -67,27 +68,19 @@ def _run(options: argparse.Namespace) -> int:
         # A sign of life: what is imported below takes seconds to load.
         print(f"{_PROGRAM} {options.command}: loading PyTorch ...", file=sys.stderr, flush=True)
     # Imported here: --help needs none of the networks' libraries.
-    if options.command in ("methods", "models"):
-        from captum_tgrad.cli.list_commands import run_methods, run_models
-
-        (run_methods if options.command == "methods" else run_models)(options)
-        return 0
-    if options.command == "compare":
-        from captum_tgrad.cli.compare_command import run_compare
-
-        return run_compare(options)
-    if options.command == "evaluate":
-        from captum_tgrad.cli.evaluate_command import run_evaluate
-
-        return run_evaluate(options)
-    if options.command == "sanity-check":
-        from captum_tgrad.cli.sanity_check_command import run_sanity_check
-
-        run_sanity_check(options)
-        return 0
-    from captum_tgrad.cli.explain_command import run_explain
-
-    return run_explain(options)
+    if options.command == "explain":
+        from captum_tgrad.cli.explain_command import run_explain as run
+    elif options.command == "compare":
+        from captum_tgrad.cli.compare_command import run_compare as run
+    elif options.command == "evaluate":
+        from captum_tgrad.cli.evaluate_command import run_evaluate as run
+    elif options.command == "sanity-check":
+        from captum_tgrad.cli.sanity_check_command import run_sanity_check as run
+    elif options.command == "methods":
+        from captum_tgrad.cli.list_commands import run_methods as run
+    else:
+        from captum_tgrad.cli.list_commands import run_models as run
+    return run(options)
 
 
 def _is_short_memory(error: Exception) -> bool:
@@ -100,7 +93,10 @@ def _is_short_memory(error: Exception) -> bool:
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser that escapes control characters in messages."""
+    """The parser of the program and of its commands: it escapes control characters in messages."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(formatter_class=HelpWithExamples, allow_abbrev=False, **options)
 
     def error(self, message: str) -> NoReturn:
         super().error(printable(message))
@@ -108,9 +104,7 @@ class _Parser(argparse.ArgumentParser):
 
 def _parser() -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = _Parser(
-        prog=_PROGRAM,
-        description="Explains image classifiers with T-Grad.",
-        allow_abbrev=False,
+        prog=_PROGRAM, description="Explains image classifiers with T-Grad."
     )
     parser.add_argument(
         "--version", action="version", version=f"{_PROGRAM} {captum_tgrad.__version__}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from captum_tgrad.cli.help_text import HelpWithExamples, examples
+from captum_tgrad.cli.help_text import examples
 from captum_tgrad.cli.options import (
     add_common_options,
     add_out_option,
@@ -27,8 +27,6 @@ def add_sanity_check(commands: argparse._SubParsersAction[argparse.ArgumentParse
             "sanity-check photo.jpg --out checked/",
             "sanity-check photo.jpg --method grad_cam --mode independent",
         ),
-        formatter_class=HelpWithExamples,
-        allow_abbrev=False,
     )
     add_pictures(parser)
     add_out_option(parser, "sanity-check")
