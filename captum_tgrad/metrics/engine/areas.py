@@ -10,7 +10,7 @@ from torch import Tensor
 
 from captum_tgrad._support.untouched import untouched
 from captum_tgrad.metrics.baselines import Baselines, Preset
-from captum_tgrad.metrics.engine.baseline_forms import Resolved, choose, resolve_each
+from captum_tgrad.metrics.engine.baseline_forms import Resolved, resolve_each
 from captum_tgrad.metrics.engine.checks import check_count
 from captum_tgrad.metrics.engine.curve_walk import CurveWalk, Way
 from captum_tgrad.metrics.engine.example_buffer import ExampleBuffer
@@ -40,12 +40,13 @@ def areas(
     check_count(n_steps, "n_steps")
     if patch_size is not None:
         check_count(patch_size, "patch_size")
-    chosen = choose(baselines, preset, curves)
     with untouched(call.forward_func, call.inputs[0].device):
         rankings = {
             method: _ranked(call, method, n_steps, ties, patch_size) for method in call.methods
         }
-        resolved = resolve_each(chosen, preset, call.inputs, call.frozen, call.channel_dims)
+        resolved = resolve_each(
+            baselines, preset, curves, call.inputs, call.frozen, call.channel_dims
+        )
         for tensors, _ in resolved.values():
             call.check_finite(tensors, "baselines")
         points = next(iter(rankings.values()))[0].counts.shape[1]
