@@ -7,13 +7,14 @@ from pathlib import Path
 
 from captum_tgrad.cli.help_text import examples
 from captum_tgrad.cli.options import (
+    add_batch_size_option,
     add_common_options,
     add_max_examples_option,
     add_methods_options,
     add_n_steps_option,
+    add_seed_option,
     duration,
     named_path,
-    not_negative,
     positive,
 )
 
@@ -58,13 +59,7 @@ def add_evaluate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         " --resume)",
     )
     _add_protocol(parser)
-    parser.add_argument(
-        "--batch-size",
-        type=positive,
-        default=8,
-        metavar="N",
-        help="images explained at a time (default: %(default)s)",
-    )
+    add_batch_size_option(parser, 8)
     add_max_examples_option(parser)
     add_common_options(parser)
 
@@ -125,10 +120,4 @@ def _add_protocol(parser: argparse.ArgumentParser) -> None:
         help="replace pixels of equal importance in raster order, or together (default:"
         " %(default)s)",
     )
-    group.add_argument(
-        "--seed",
-        type=not_negative,
-        default=0,
-        metavar="N",
-        help="random seed, 0 or more (default: %(default)s)",
-    )
+    add_seed_option(group)

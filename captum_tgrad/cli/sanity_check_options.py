@@ -9,8 +9,8 @@ from captum_tgrad.cli.options import (
     add_common_options,
     add_out_option,
     add_pictures,
+    add_seed_option,
     add_target_option,
-    not_negative,
     positive,
 )
 
@@ -56,11 +56,5 @@ def add_sanity_check(commands: argparse._SubParsersAction[argparse.ArgumentParse
         metavar="N",
         help="number of steps to draw, 2 or more (default: %(default)s)",
     )
-    parser.add_argument(
-        "--seed",
-        type=not_negative,
-        default=0,
-        metavar="N",
-        help="random seed, 0 or more (default: %(default)s)",
-    )
+    add_seed_option(parser)
     add_common_options(parser)
