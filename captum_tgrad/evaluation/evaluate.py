@@ -198,9 +198,7 @@ def evaluate(
         tempfile.TemporaryDirectory() if out is None else nullcontext(str(out)) as folder,
         Output(Path(folder), titles, Workers()) as output,
     ):
-        done = output.begin(
-            protocol, resume, samples.digest_of, samples.label if target == "label" else None
-        )
+        done = output.begin(protocol, resume, samples, by_label=target == "label")
         work = output.workers.share(_work(samples, chosen, done, seed))
         total = STEPS * sum(len(names) for _, names in work) + 1
         with progress_bar(total, show_progress if output.workers.first else False) as bar:

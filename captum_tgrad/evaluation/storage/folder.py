@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 from captum_tgrad._support.writing import check_folder, writing
+from captum_tgrad.evaluation.samples import Samples
 from captum_tgrad.evaluation.storage import records as files
 from captum_tgrad.evaluation.storage.lock import lock, locked
 from captum_tgrad.evaluation.storage.protocol import Protocol, joined, read_protocol, write_protocol
 from captum_tgrad.evaluation.storage.records import OutputError, Record
 from captum_tgrad.evaluation.workers import Workers
-
-LabelOf = Callable[[str], int | None]
-"""From the name of an image to its label, or None where it is not known."""
-
-DigestOf = Callable[[str], str | None]
-"""From the name of an image to its digest, or None where it is not known."""
 
 
 class Output:
@@ -58,19 +53,15 @@ class Output:
             yield records, skipped
 
     def begin(
-        self,
-        protocol: Protocol,
-        resume: bool,
-        digest_of: DigestOf,
-        label_of: LabelOf | None = None,
+        self, protocol: Protocol, resume: bool, samples: Samples, by_label: bool
     ) -> set[tuple[str, str]]:
         """Prepares the folder.
 
         Args:
             protocol: The protocol of this run.
             resume: Whether to continue existing records.
-            digest_of: The digest of an image.
-            label_of: The label of an image, if labels are the targets.
+            samples: The images of this run, to compare those of existing records with.
+            by_label: Whether labels are the targets, so that they are compared, too.
 
         Returns:
             The images and methods that have a record.
@@ -82,12 +73,12 @@ class Output:
         """
         # Without a given folder, each process has created one: use that of the first.
         self.path, done = self.workers.once(
-            lambda: (self._given, self._begin(protocol, resume, digest_of, label_of))
+            lambda: (self._given, self._begin(protocol, resume, samples, by_label))
         )
         return done
 
     def _begin(
-        self, protocol: Protocol, resume: bool, digest_of: DigestOf, label_of: LabelOf | None
+        self, protocol: Protocol, resume: bool, samples: Samples, by_label: bool
     ) -> set[tuple[str, str]]:
         folder = self._given
         try:
@@ -113,9 +104,9 @@ class Output:
                 )
         if there_are_records and old is not None:
             protocol = joined(old, protocol)
-            _check_digests(files.read_records(folder), digest_of)
-            if label_of is not None:
-                _check_labels(files.read_records(folder), label_of)
+            _check_digests(files.read_records(folder), samples)
+            if by_label:
+                _check_labels(files.read_records(folder), samples)
         write_protocol(folder, protocol)
         files.cut_half_written(folder)
         # Skipped images are tried again.
@@ -156,10 +147,10 @@ class Output:
         return titles
 
 
-def _check_digests(records: Iterable[Record], digest_of: DigestOf) -> None:
+def _check_digests(records: Iterable[Record], samples: Samples) -> None:
     of_images = {record["image"]: record.get("digest") for record in records}
     for image, known in of_images.items():
-        now = digest_of(image)
+        now = samples.digest_of(image)
         if known is not None and now is not None and known != now:
             raise OutputError(
                 f"{image} has changed since its records were written. The numbers would not be"
@@ -167,9 +158,9 @@ def _check_digests(records: Iterable[Record], digest_of: DigestOf) -> None:
             )
 
 
-def _check_labels(records: Iterable[Record], label_of: LabelOf) -> None:
+def _check_labels(records: Iterable[Record], samples: Samples) -> None:
     for image, target in {record["image"]: record["target"] for record in records}.items():
-        label = label_of(image)
+        label = samples.label(image)
         if label is not None and label != target:
             raise OutputError(
                 f"existing records used other labels: that of {image} was {target}, is {label}. The"
