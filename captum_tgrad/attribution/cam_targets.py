@@ -33,8 +33,7 @@ def selected_indices(target: Any, output: Tensor, samples: int) -> list[tuple[in
     checks.check_target(target, output.expand(samples, *output.shape[1:]))
     if target is None:
         return [(0,) * (output.dim() - 1)] * samples
-    per_sample = checks.targets_per_sample(target, samples)
-    return per_sample if len(per_sample) == samples else per_sample * samples
+    return checks.targets_per_sample(target, samples)
 
 
 def cam_targets(indices: list[tuple[int, ...]] | None) -> list[CamTarget] | None:

@@ -243,8 +243,7 @@ def check_target(target: Any, output: Tensor) -> None:
             f"target is {target!r}, but forward_func returned one number per sample, shape"
             f" {shape}. Pass target=None."
         )
-    per_sample = targets_per_sample(target, samples)
-    for indices in per_sample:
+    for indices in dict.fromkeys(targets_per_sample(target, samples)):
         _check_indices(indices, output)
 
 
@@ -259,7 +258,7 @@ def check_form_of_target(target: Any, samples: int) -> None:
 
 
 def targets_per_sample(target: Any, samples: int) -> list[tuple[int, ...]]:
-    """The indices in ``target``: one tuple for all samples, or one for each sample."""
+    """The indices in ``target``, one tuple for each sample."""
     if isinstance(target, Tensor):
         if target.is_floating_point() or target.is_complex() or target.dtype == torch.bool:
             raise TypeError(
@@ -294,7 +293,7 @@ def targets_per_sample(target: Any, samples: int) -> list[tuple[int, ...]]:
                 f"target must be an int, a tuple of ints, or a list or tensor with one of them per"
                 f" sample; got {target!r}.{_of_numpy(target)}"
             )
-    return indices
+    return indices if isinstance(target, list) else indices * samples
 
 
 def _of_numpy(target: Any) -> str:

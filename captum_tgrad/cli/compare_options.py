@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from captum_tgrad.cli.help_text import HelpWithExamples, examples
+from captum_tgrad.cli.help_text import examples
 from captum_tgrad.cli.options import (
     add_common_options,
     add_max_examples_option,
@@ -29,8 +29,6 @@ def add_compare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
             "compare photo.jpg --out compared/",
             "compare photo.jpg --methods t_grad,grad_cam,saliency --n-steps 14",
         ),
-        formatter_class=HelpWithExamples,
-        allow_abbrev=False,
     )
     parser.add_argument(
         "image",

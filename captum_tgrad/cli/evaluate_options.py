@@ -5,15 +5,16 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from captum_tgrad.cli.help_text import HelpWithExamples, examples
+from captum_tgrad.cli.help_text import examples
 from captum_tgrad.cli.options import (
+    add_batch_size_option,
     add_common_options,
     add_max_examples_option,
     add_methods_options,
     add_n_steps_option,
+    add_seed_option,
     duration,
     named_path,
-    not_negative,
     positive,
 )
 
@@ -35,8 +36,6 @@ def add_evaluate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
             "evaluate photos/ --out results/ --quick",
             "evaluate photos/ --out results/ --quick --resume --methods t_grad --budget 30m",
         ),
-        formatter_class=HelpWithExamples,
-        allow_abbrev=False,
     )
     parser.add_argument(
         "images",
@@ -60,13 +59,7 @@ def add_evaluate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         " --resume)",
     )
     _add_protocol(parser)
-    parser.add_argument(
-        "--batch-size",
-        type=positive,
-        default=8,
-        metavar="N",
-        help="images explained at a time (default: %(default)s)",
-    )
+    add_batch_size_option(parser, 8)
     add_max_examples_option(parser)
     add_common_options(parser)
 
@@ -127,10 +120,4 @@ def _add_protocol(parser: argparse.ArgumentParser) -> None:
         help="replace pixels of equal importance in raster order, or together (default:"
         " %(default)s)",
     )
-    group.add_argument(
-        "--seed",
-        type=not_negative,
-        default=0,
-        metavar="N",
-        help="random seed, 0 or more (default: %(default)s)",
-    )
+    add_seed_option(group)

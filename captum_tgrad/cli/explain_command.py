@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from captum_tgrad._support.writing import writing
 from captum_tgrad.cli.chosen import chosen_target, load_for
 from captum_tgrad.cli.device import choose_device
 from captum_tgrad.cli.errors import CommandError, users_mistakes
-from captum_tgrad.cli.explain_report import ExplainReport, numbers_of
+from captum_tgrad.cli.explain_report import add_image, begun_report, numbers_of
 from captum_tgrad.cli.jobs import REPORT, Job, plan_jobs, readable
 from captum_tgrad.cli.memory import short_memory
 from captum_tgrad.cli.outcome import (
@@ -67,7 +67,8 @@ def run_explain(options: argparse.Namespace) -> int:
     size = options.batch_size
     batches = [jobs[start : start + size] for start in range(0, len(jobs), size)]
     # Of each image its map, and its figures.
-    report, found = ExplainReport(classifier.name, len(jobs)), []
+    report = begun_report(classifier.name, len(jobs))
+    found: list[dict[str, Any]] = []
     show = show_progress(options)
     with progress_bar(2 * len(jobs), show, _SECONDS_BEFORE_PROGRESS) as bar:
         for planned in batches:
@@ -81,7 +82,8 @@ def run_explain(options: argparse.Namespace) -> int:
             for job, explanation in zip(batch, explanations, strict=True):
                 title, results = printable(job.title), printable(job.results)
                 with users_mistakes():
-                    report.add(job, explanation, _write(job, explanation, options.layers))
+                    figures = _write(job, explanation, options.layers)
+                    add_image(report, len(found), job, explanation, figures)
                 found.append(numbers_of(job, explanation))
                 if not options.json and not options.quiet:
                     bar.write(fitted(f"{title}\n{format_report(explanation)}\n{results}\n"))
@@ -90,7 +92,7 @@ def run_explain(options: argparse.Namespace) -> int:
         raise CommandError(next(iter(skipped.values())))
     replaced = existing(options.out, [REPORT])
     with users_mistakes(), writing(options.out / REPORT):
-        (options.out / REPORT).write_text(report.html(), encoding="utf-8")
+        report.write(options.out / REPORT)
     say_written(options, options.out, [REPORT], replaced)
     print_json(options, found)
     return say_skipped([*skipped.items()])

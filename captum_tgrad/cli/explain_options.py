@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 
-from captum_tgrad.cli.help_text import HelpWithExamples, examples
+from captum_tgrad.cli.help_text import examples
 from captum_tgrad.cli.options import (
+    add_batch_size_option,
     add_common_options,
     add_out_option,
     add_pictures,
@@ -29,8 +30,6 @@ def add_explain(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
             "explain photo.jpg",
             "explain photos/ --out explained/ --target tabby --layers --page",
         ),
-        formatter_class=HelpWithExamples,
-        allow_abbrev=False,
     )
     add_pictures(parser, ", or folders of them")
     add_out_option(parser, "explained")
@@ -63,13 +62,7 @@ def add_explain(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         help="name or index of the class that the page compares with the explained one (default:"
         " the most probable other class)",
     )
-    parser.add_argument(
-        "--batch-size",
-        type=positive,
-        default=16,
-        metavar="N",
-        help="images explained at a time (default: %(default)s)",
-    )
+    add_batch_size_option(parser, 16)
     add_common_options(parser)
 
 

@@ -29,61 +29,52 @@ _SUM = "The logit is the sum of the three parts; the residual is what no term ex
 _TERMS = "The largest terms with their scores and their shares of all positive scores"
 
 
-class ExplainReport:
-    """Collects the explanations of a run.
+def begun_report(model: str, images: int) -> Report:
+    """The report of a run that explains so many images with a model of this name."""
+    shown = f"; the first {MOST_IMAGES} images are shown" if images > MOST_IMAGES else ""
+    count = "1 image" if images == 1 else f"{images} images"
+    return Report(f"{count} explained by T-Grad", f"The network is {model}{shown}.")
+
+
+def add_image(
+    report: Report, number: int, job: Job, explanation: Explanation, figures: Mapping[str, Figure]
+) -> None:
+    """Adds an image to a report, unless the report is full.
 
     Args:
-        model: The name of the classifier.
-        images: The number of images.
+        report: The report.
+        number: How many images came before.
+        job: The image.
+        explanation: Its explanation.
+        figures: ``"map"``, and ``"layers"`` if requested.
     """
-
-    def __init__(self, model: str, images: int) -> None:
-        shown = f"; the first {MOST_IMAGES} images are shown" if images > MOST_IMAGES else ""
-        count = "1 image" if images == 1 else f"{images} images"
-        self._report = Report(f"{count} explained by T-Grad", f"The network is {model}{shown}.")
-        self._count = 0
-
-    def add(self, job: Job, explanation: Explanation, figures: Mapping[str, Figure]) -> None:
-        """Adds an image, unless the report is full.
-
-        Args:
-            job: The image.
-            explanation: Its explanation.
-            figures: ``"map"``, and ``"layers"`` if requested.
-        """
-        self._count += 1
-        if self._count > MOST_IMAGES:
-            return
-        report, target = self._report, explanation.target
-        report.section(job.title)
-        what = f"{target.name} ({target.index}), probability {target.probability:.1%}"
-        report.figure(figures["map"], f"The image, the T-Grad map for {what}, and both.", _MAP)
-        if "layers" in figures:
-            report.figure(figures["layers"], f"The maps of single terms for {what}.", _LAYERS)
-        report.table(
-            ["class", "probability"],
-            [
-                [f"{each.name} ({each.index})", f"{each.probability:.1%}"]
-                for each in explanation.predictions
-            ],
-            "The most probable classes",
-        )
-        parts = {
-            "input": f"{explanation.input_score:+.4f}",
-            "biases": f"{explanation.bias_score:+.4f}",
-            "residual": f"{explanation.residual:+.1e}",
-            "logit": f"{explanation.logit:+.4f}",
-        }
-        report.table([f"part of the logit of {target.name}", "score"], [*parts.items()], _SUM)
-        terms = [
-            [term.name, f"{term.score:+.4f}", f"{term.share:.1%}"]
-            for term in explanation.largest_terms
-        ]
-        report.table(["term", "score", "share"], terms, _TERMS)
-
-    def html(self) -> str:
-        """The page."""
-        return self._report.html()
+    if number >= MOST_IMAGES:
+        return
+    target = explanation.target
+    report.section(job.title)
+    what = f"{target.name} ({target.index}), probability {target.probability:.1%}"
+    report.figure(figures["map"], f"The image, the T-Grad map for {what}, and both.", _MAP)
+    if "layers" in figures:
+        report.figure(figures["layers"], f"The maps of single terms for {what}.", _LAYERS)
+    report.table(
+        ["class", "probability"],
+        [
+            [f"{each.name} ({each.index})", f"{each.probability:.1%}"]
+            for each in explanation.predictions
+        ],
+        "The most probable classes",
+    )
+    parts = {
+        "input": f"{explanation.input_score:+.4f}",
+        "biases": f"{explanation.bias_score:+.4f}",
+        "residual": f"{explanation.residual:+.1e}",
+        "logit": f"{explanation.logit:+.4f}",
+    }
+    report.table([f"part of the logit of {target.name}", "score"], [*parts.items()], _SUM)
+    terms = [
+        [term.name, f"{term.score:+.4f}", f"{term.share:.1%}"] for term in explanation.largest_terms
+    ]
+    report.table(["term", "score", "share"], terms, _TERMS)
 
 
 def numbers_of(job: Job, explanation: Explanation) -> dict[str, Any]:

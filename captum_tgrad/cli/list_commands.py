@@ -13,8 +13,8 @@ from captum_tgrad.cli.outcome import line_width, print_json, say
 _GAP = "  "
 
 
-def run_methods(options: argparse.Namespace) -> None:
-    """Lists the methods that the other commands compare."""
+def run_methods(options: argparse.Namespace) -> int:
+    """Lists the methods that the other commands compare; returns the exit status."""
     from captum_tgrad.evaluation import METHODS
 
     missing = [] if is_installed("pytorch_grad_cam") else ["cam"]
@@ -32,10 +32,11 @@ def run_methods(options: argparse.Namespace) -> None:
             for each in METHODS.values()
         ],
     )
+    return 0
 
 
-def run_models(options: argparse.Namespace) -> None:
-    """Lists the networks for ``--model``."""
+def run_models(options: argparse.Namespace) -> int:
+    """Lists the networks for ``--model``; returns the exit status."""
     from captum_tgrad.zoo.listing import listed_models
 
     models = listed_models()
@@ -53,6 +54,7 @@ def run_models(options: argparse.Namespace) -> None:
     say(options, columns(headings, rows, line_width()))
     _say_how_to_install(options, sorted({each.extra for each in models if not each.installed}))
     print_json(options, [asdict(each) for each in models])
+    return 0
 
 
 def columns(headings: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> str:

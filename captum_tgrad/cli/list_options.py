@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from captum_tgrad.cli.help_text import HelpWithExamples, examples
+from captum_tgrad.cli.help_text import examples
 
 _COMMANDS = {
     "methods": (
@@ -27,8 +27,6 @@ def add_lists(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
             help=summary,
             description=description,
             epilog=examples(name, f"{name} --json"),
-            formatter_class=HelpWithExamples,
-            allow_abbrev=False,
         )
         parser.add_argument("--json", action="store_true", help="print the list as JSON")
         parser.set_defaults(quiet=False)

@@ -7,7 +7,7 @@ import io
 import os
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import captum_tgrad
 from captum_tgrad._support.printable import printable
@@ -68,27 +68,19 @@ def _run(options: argparse.Namespace) -> int:
         # A sign of life: what is imported below takes seconds to load.
         print(f"{_PROGRAM} {options.command}: loading PyTorch ...", file=sys.stderr, flush=True)
     # Imported here: --help needs none of the networks' libraries.
-    if options.command in ("methods", "models"):
-        from captum_tgrad.cli.list_commands import run_methods, run_models
-
-        (run_methods if options.command == "methods" else run_models)(options)
-        return 0
-    if options.command == "compare":
-        from captum_tgrad.cli.compare_command import run_compare
-
-        return run_compare(options)
-    if options.command == "evaluate":
-        from captum_tgrad.cli.evaluate_command import run_evaluate
-
-        return run_evaluate(options)
-    if options.command == "sanity-check":
-        from captum_tgrad.cli.sanity_check_command import run_sanity_check
-
-        run_sanity_check(options)
-        return 0
-    from captum_tgrad.cli.explain_command import run_explain
-
-    return run_explain(options)
+    if options.command == "explain":
+        from captum_tgrad.cli.explain_command import run_explain as run
+    elif options.command == "compare":
+        from captum_tgrad.cli.compare_command import run_compare as run
+    elif options.command == "evaluate":
+        from captum_tgrad.cli.evaluate_command import run_evaluate as run
+    elif options.command == "sanity-check":
+        from captum_tgrad.cli.sanity_check_command import run_sanity_check as run
+    elif options.command == "methods":
+        from captum_tgrad.cli.list_commands import run_methods as run
+    else:
+        from captum_tgrad.cli.list_commands import run_models as run
+    return run(options)
 
 
 def _is_short_memory(error: Exception) -> bool:
@@ -101,7 +93,10 @@ def _is_short_memory(error: Exception) -> bool:
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser that escapes control characters in messages."""
+    """The parser of the program and of its commands: it escapes control characters in messages."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(formatter_class=HelpWithExamples, allow_abbrev=False, **options)
 
     def error(self, message: str) -> NoReturn:
         super().error(printable(message))
@@ -113,8 +108,6 @@ def _parser() -> argparse.ArgumentParser:
         description="Shows which pixels an image classifier uses, and measures how faithful such"
         " maps are.",
         epilog=examples("explain photo.jpg", "compare photo.jpg", "explain --help"),
-        formatter_class=HelpWithExamples,
-        allow_abbrev=False,
     )
     parser.add_argument(
         "--version", action="version", version=f"{_PROGRAM} {captum_tgrad.__version__}"

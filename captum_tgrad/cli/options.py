@@ -117,6 +117,28 @@ def add_n_steps_option(options: argparse._ActionsContainer) -> None:
     )
 
 
+def add_batch_size_option(options: argparse._ActionsContainer, default: int) -> None:
+    """Adds the number of images that are explained together."""
+    options.add_argument(
+        "--batch-size",
+        type=positive,
+        default=default,
+        metavar="N",
+        help="images explained at a time (default: %(default)s)",
+    )
+
+
+def add_seed_option(options: argparse._ActionsContainer) -> None:
+    """Adds the seed."""
+    options.add_argument(
+        "--seed",
+        type=_not_negative,
+        default=0,
+        metavar="N",
+        help="random seed, 0 or more (default: %(default)s)",
+    )
+
+
 def add_max_examples_option(options: argparse._ActionsContainer) -> None:
     """Adds the batch size of perturbed images."""
     options.add_argument(
@@ -148,8 +170,7 @@ def positive(text: str) -> int:
     return _at_least(1, text, "a positive integer")
 
 
-def not_negative(text: str) -> int:
-    """An integer of 0 or more."""
+def _not_negative(text: str) -> int:
     return _at_least(0, text, "an integer of 0 or more")
 
 

@@ -6,7 +6,8 @@ import argparse
 from collections.abc import Iterator, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -45,8 +46,11 @@ _DOTS_PER_INCH = 150
 _ENDINGS = (".html", ".png", ".csv")
 
 
-def run_sanity_check(options: argparse.Namespace) -> None:
+def run_sanity_check(options: argparse.Namespace) -> int:
     """Runs the command.
+
+    Returns:
+        The exit status, 0.
 
     Raises:
         CommandError: A file, model or option is missing or invalid.
@@ -83,6 +87,7 @@ def run_sanity_check(options: argparse.Namespace) -> None:
     say_seen(options, classifier, list(zip(pictures, images, strict=True)))
     say_written(options, options.out, names, replaced)
     print_json(options, as_numbers(steps, [title_of(picture) for picture in pictures]))
+    return 0
 
 
 def _write(
@@ -130,7 +135,7 @@ def _started(
     with users_mistakes():
         steps = cascading_randomization(
             classifier.model,
-            lambda copy: _AsAttribution(method, copy, black),
+            lambda copy: SimpleNamespace(attribute=method.build(copy, black)),  # as Captum's
             inputs,
             targets,
             layers=_layers(options.layers, classifier.model, inputs),
@@ -149,16 +154,6 @@ def _finished(steps: Iterator[RandomizationStep], bar: Bar) -> list[Randomizatio
         bar.update(1)
         found.append(step)
     return found
-
-
-class _AsAttribution:
-    """Adapts a method to Captum's interface: constructed from a model, with ``attribute``."""
-
-    def __init__(self, method: Method, model: nn.Module, black: Tensor) -> None:
-        self._explainer = method.build(model, black)
-
-    def attribute(self, inputs: Tensor, target: Any = None) -> Tensor:
-        return self._explainer(inputs, target)
 
 
 def _is_full(

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 
-from captum_tgrad.cli.help_text import HelpWithExamples, examples
+from captum_tgrad.cli.help_text import examples
 from captum_tgrad.cli.options import (
     add_common_options,
     add_out_option,
     add_pictures,
+    add_seed_option,
     add_target_option,
-    not_negative,
     positive,
 )
 
@@ -27,8 +27,6 @@ def add_sanity_check(commands: argparse._SubParsersAction[argparse.ArgumentParse
             "sanity-check photo.jpg --out checked/",
             "sanity-check photo.jpg --method grad_cam --mode independent",
         ),
-        formatter_class=HelpWithExamples,
-        allow_abbrev=False,
     )
     add_pictures(parser)
     add_out_option(parser, "sanity-check")
@@ -58,11 +56,5 @@ def add_sanity_check(commands: argparse._SubParsersAction[argparse.ArgumentParse
         metavar="N",
         help="number of steps to draw, 2 or more (default: %(default)s)",
     )
-    parser.add_argument(
-        "--seed",
-        type=not_negative,
-        default=0,
-        metavar="N",
-        help="random seed, 0 or more (default: %(default)s)",
-    )
+    add_seed_option(parser)
     add_common_options(parser)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -13,7 +12,7 @@ from xml.etree import ElementTree
 import torch
 from torch import Tensor
 
-from captum_tgrad.evaluation.image_files import ImageFiles
+from captum_tgrad.evaluation.image_files import ImageFiles, csv_rows
 from captum_tgrad.metrics.engine.regions import as_masks
 from captum_tgrad.zoo.classifier import Classifier
 from captum_tgrad.zoo.images import load_image
@@ -134,13 +133,8 @@ def boxes_of(
 
 
 def _from_csv(path: Path) -> dict[str, Boxes]:
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as opened:
-            rows = [row for row in csv.reader(opened) if row]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"{path} is not a CSV file in UTF-8: {error}") from error
     found: dict[str, Boxes] = {}
-    for number, row in enumerate(rows):
+    for number, row in enumerate(csv_rows(path)):
         try:
             boxes = tuple(_box(each) for each in row[-1].split(";") if each.strip())
             if len(row) < 2:

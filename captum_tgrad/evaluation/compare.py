@@ -13,7 +13,7 @@ from captum_tgrad._support.accelerator import device_of
 from captum_tgrad.evaluation.methods.built_in import METHODS, chosen_methods, titles_of
 from captum_tgrad.evaluation.methods.method import Method, black_image
 from captum_tgrad.evaluation.report.summary import Summary, summarize
-from captum_tgrad.evaluation.running.scoring import ImageToScore, Scoring
+from captum_tgrad.evaluation.running.scoring import Scoring
 from captum_tgrad.evaluation.running.settings import Settings
 from captum_tgrad.evaluation.running.speed import (
     examples_at_once,
@@ -127,7 +127,7 @@ def compare(
     chunk = examples_per_batch(max_examples_per_batch, inputs.device)
     settings = Settings("predicted", n_steps, 1, chunk, "softmax", "stable", 0)
     maps = {name: found.importance[None] for name, found in explained.items()}
-    scored = Scoring(classifier.model, settings)(ImageToScore(inputs, targets, maps))
+    scored = Scoring(classifier.model, settings)(inputs, targets, maps)
     records = {
         name: record_of(
             "image",

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from captum_tgrad._support.accelerator import device_name, device_of
-from captum_tgrad._support.progress import Bar, progress_bar
+from captum_tgrad._support.progress import progress_bar
 from captum_tgrad._support.show import html_table
 from captum_tgrad._support.warn import warn_user
 from captum_tgrad.evaluation.checks import check_black, check_budget, check_model, check_out
@@ -25,7 +25,7 @@ from captum_tgrad.evaluation.report.summary import Summary
 from captum_tgrad.evaluation.report.table import table_of
 from captum_tgrad.evaluation.report.write import write_results
 from captum_tgrad.evaluation.running.localization import described_regions
-from captum_tgrad.evaluation.running.run import STEPS, Files, Run
+from captum_tgrad.evaluation.running.run import STEPS, Run
 from captum_tgrad.evaluation.running.score_dtype import check_score_dtype
 from captum_tgrad.evaluation.running.settings import Settings, Targets
 from captum_tgrad.evaluation.running.speed import examples_at_once, examples_per_batch
@@ -163,16 +163,15 @@ def evaluate(
     check_out(out, resume)
     chosen = chosen_methods(methods)
     samples = Samples(dataset, limit)
-    name = model.name if isinstance(model, Classifier) else type(model).__name__
-    resize: str = "crop"
-    classifier = model if isinstance(model, Classifier) else None
+    name, resize, classifier = type(model).__name__, "crop", None
     if isinstance(model, Classifier):
-        resize = getattr(model.preprocess, "resize", resize)
-        black = black_image(model) if black is None else black
-        model = model.model
+        classifier, name = model, model.name
+        resize = getattr(classifier.preprocess, "resize", resize)
+        model = classifier.model
     check_model(model)
-    check_black(0.0 if black is None else black)
-    black = 0.0 if black is None else black
+    if black is None:
+        black = 0.0 if classifier is None else black_image(classifier)
+    check_black(black)
     device = device_of(model)
     chunk, at_once = examples_per_batch(max_examples_per_batch, device), examples_at_once(device)
     check_budget(budget)
@@ -199,16 +198,16 @@ def evaluate(
         tempfile.TemporaryDirectory() if out is None else nullcontext(str(out)) as folder,
         Output(Path(folder), titles, Workers()) as output,
     ):
-        done = output.begin(
-            protocol, resume, samples.digest_of, samples.label if target == "label" else None
-        )
+        done = output.begin(protocol, resume, samples, by_label=target == "label")
         work = output.workers.share(_work(samples, chosen, done, seed))
         total = STEPS * sum(len(names) for _, names in work) + 1
         with progress_bar(total, show_progress if output.workers.first else False) as bar:
-            refused = _run(output, model, timed, samples, settings, regions, work, budget, bar)
+            with output.opened() as (records_file, skipped_file):
+                run = Run(model, timed, samples, settings, records_file, skipped_file, regions)
+                run(work, bar, budget)
             output.workers.wait()
-            if refused is not None and output.is_all_skipped(len(samples)):
-                raise refused
+            if run.refused is not None and output.is_all_skipped(len(samples)):
+                raise run.refused
             bar.say("tables and figures")
             images = ImageShow(samples, timed, seed, device, classifier) if out else None
             summary, table = output.workers.once(lambda: write_results(output, images))
@@ -221,27 +220,6 @@ def evaluate(
         # The first process takes the folder away when all have read it.
         output.workers.wait()
     return Evaluation(summary, table, records, summary["skipped"])
-
-
-def _run(
-    output: Output,
-    model: nn.Module,
-    timed: dict[str, TimedMethod],
-    samples: Samples,
-    settings: Settings,
-    regions: Mapping[str, Any] | None,
-    work: list[tuple[int, list[str]]],
-    budget: float | None,
-    bar: Bar,
-) -> RuntimeError | None:
-    """Does this process' share, and returns what the model raised first, if it did."""
-    with output.opened() as (records, skipped):
-        run = Run(model, timed, samples, settings, Files(records, skipped), regions)
-        run(work, bar, budget)
-    for method in timed.values():
-        if work and method.shortage is not None:
-            warn_user(method.shortage)
-    return run.refused
 
 
 def _work(

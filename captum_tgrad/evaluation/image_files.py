@@ -202,13 +202,8 @@ def _listed_labels(
         raise FileNotFoundError(f"labels {path} not found: pass a CSV file")
     labels: dict[str, int] = {}
     known = {_composed(file) for file in files}
-    try:
-        # A file name that is no UTF-8 stands there byte by byte, and is read as Python reads it.
-        with path.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as opened:
-            rows = [row for row in csv.reader(opened) if row]
-    except csv.Error as error:
-        raise ValueError(f"{path} is not a CSV file in UTF-8: {error}") from error
-    for number, row in enumerate(rows):
+    # A file name that is no UTF-8 stands there byte by byte, and is read as Python reads it.
+    for number, row in enumerate(csv_rows(path, errors="surrogateescape")):
         if len(row) < 2:
             raise ValueError(f"{path} has {row} on line {number + 1}: write an image and its class")
         name = _composed(folder / row[0].strip())
@@ -231,6 +226,15 @@ def _listed_labels(
     if not labels.keys() & known:
         raise ValueError(f"{path} lists no image in {folder}: write paths relative to it")
     return [labels.get(_composed(file)) for file in files]
+
+
+def csv_rows(path: Path, errors: str = "strict") -> list[list[str]]:
+    """The rows that are not empty; raises ValueError unless it is a CSV file in UTF-8."""
+    try:
+        with path.open(newline="", encoding="utf-8-sig", errors=errors) as opened:
+            return [row for row in csv.reader(opened) if row]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{path} is not a CSV file in UTF-8: {error}") from error
 
 
 def _is_no_text(cell: str) -> bool:

@@ -11,8 +11,8 @@ from torch import Tensor
 from captum_tgrad._support.accelerator import device_of
 from captum_tgrad.decomposition.combine import Aggregation, check_options
 from captum_tgrad.decomposition.terms import Decomposition
-from captum_tgrad.explanation.explanation import Explanation, Prediction, TermScore
-from captum_tgrad.explanation.rival import Rivals, rivals_of
+from captum_tgrad.explanation.explanation import Explanation, Prediction, Rival, TermScore
+from captum_tgrad.explanation.rival import rivals_of
 from captum_tgrad.zoo.classifier import Classifier, check_classifier
 from captum_tgrad.zoo.preprocessing import Preprocessing
 from captum_tgrad.zoo.targets import resolve_target
@@ -93,7 +93,7 @@ def explain(
             scores,
             decomposition.sample(sample).to("cpu") if keep_terms or rivals else None,
             aggregation,
-            rivals,
+            rivals[sample] if rivals else None,
         )
         for sample, image in enumerate(images)
     ]
@@ -141,7 +141,7 @@ def _explanation_of(
     scores: _Scores,
     decomposition: Decomposition | None,
     aggregation: Aggregation,
-    rivals: Rivals | None,
+    rival: Rival | None,
 ) -> Explanation:
     def prediction(index: int) -> Prediction:
         return Prediction(index, classifier.class_names[index], float(probabilities[index]))
@@ -169,7 +169,7 @@ def _explanation_of(
         shown=shown,
         aggregation=aggregation,
         model=classifier.name,
-        rival=None if rivals is None else rivals.of(sample, prediction),
+        rival=rival,
     )
 
 

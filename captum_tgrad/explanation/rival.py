@@ -2,45 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
-from captum_tgrad.decomposition.terms import Decomposition
 from captum_tgrad.explanation.explanation import Prediction, Rival
 from captum_tgrad.zoo.classifier import Classifier
 from captum_tgrad.zoo.targets import resolve_target
 
 
-@dataclass(frozen=True)
-class Rivals:
-    """The rivals of a batch.
-
-    Attributes:
-        classes: ``(N,)``.
-        decomposition: The terms of their logits.
-        difference: The terms of the logits of the targets minus theirs.
-    """
-
-    classes: Tensor
-    decomposition: Decomposition
-    difference: Decomposition
-
-    def of(self, sample: int, prediction: Callable[[int], Prediction]) -> Rival:
-        """The rival of one sample, on the CPU."""
-        return Rival(
-            prediction(int(self.classes[sample])),
-            self.decomposition.sample(sample).to("cpu"),
-            self.difference.sample(sample).to("cpu"),
-        )
-
-
 def rivals_of(
     classifier: Classifier, inputs: Tensor, logits: Tensor, targets: Tensor, rival: int | str | bool
-) -> Rivals:
-    """Decomposes the logits of the rivals, and the differences to them.
+) -> list[Rival]:
+    """Decomposes the logits of the rival of each sample, and the differences to them.
 
     Args:
         classifier: The classifier.
@@ -74,8 +47,14 @@ def rivals_of(
         one, other = found.gather(1, pair).unbind(1)
         return one - other
 
-    return Rivals(
-        classes,
-        TGradAttribution(classifier.model).decompose(inputs, target=classes),
-        TGradAttribution(difference).decompose(inputs),
-    )
+    of_classes = TGradAttribution(classifier.model).decompose(inputs, target=classes)
+    of_differences = TGradAttribution(difference).decompose(inputs)
+    probabilities = logits.softmax(dim=1).cpu()
+    return [
+        Rival(
+            Prediction(index, classifier.class_names[index], float(probabilities[sample, index])),
+            of_classes.sample(sample).to("cpu"),
+            of_differences.sample(sample).to("cpu"),
+        )
+        for sample, index in enumerate(classes.tolist())
+    ]

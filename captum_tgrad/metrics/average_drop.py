@@ -18,33 +18,35 @@ from captum_tgrad.attribution.complete import ChannelDim
 from captum_tgrad.metrics.baselines import Baselines
 from captum_tgrad.metrics.engine.checks import NanPolicy, listed
 from captum_tgrad.metrics.engine.importance import ChannelReduce, InterpolateMode
-from captum_tgrad.metrics.engine.masking import Masked, masked_scores
+from captum_tgrad.metrics.engine.masking import masked_scores
 from captum_tgrad.metrics.engine.metric import metric, same_arguments
 from captum_tgrad.metrics.engine.metric_call import Attributions
 from captum_tgrad.metrics.engine.scorer import Score
 from captum_tgrad.metrics.results import AverageDropResult, IncreaseInConfidenceResult
 
 
-def _drop(masked: Masked) -> AverageDropResult:
-    clean = masked.clean_score
-    nothing_to_lose = clean <= 0
-    if masked.protocol["nan_policy"] == "raise" and bool(nothing_to_lose.any()):
+def _drop(clean_score: Tensor, masked_score: Tensor, protocol: dict[str, Any]) -> AverageDropResult:
+    nothing_to_lose = clean_score <= 0
+    if protocol["nan_policy"] == "raise" and bool(nothing_to_lose.any()):
         first = int(nothing_to_lose.nonzero()[0])
         raise ValueError(
             f"the score of sample {listed(nothing_to_lose)} is not positive"
-            f" ({float(clean[first]):.3g} for sample {first}), so the drop is undefined. Pass"
+            f" ({float(clean_score[first]):.3g} for sample {first}), so the drop is undefined. Pass"
             " score='softmax' or, to get NaN for these samples, nan_policy='omit'."
         )
-    drop = 100 * (clean - masked.masked_score).clamp_min(0) / clean
+    drop = 100 * (clean_score - masked_score).clamp_min(0) / clean_score
     drop = drop.masked_fill(nothing_to_lose, torch.nan)
-    return AverageDropResult(drop.nanmean(), drop, clean, masked.masked_score, masked.protocol)
+    return AverageDropResult(drop.nanmean(), drop, clean_score, masked_score, protocol)
 
 
-def _increase(masked: Masked) -> IncreaseInConfidenceResult:
-    clean, left = masked.clean_score, masked.masked_score
-    increase = (clean < left).to(clean) * 100
-    increase = increase.masked_fill(torch.isnan(left) | torch.isnan(clean), torch.nan)
-    return IncreaseInConfidenceResult(increase.nanmean(), increase, clean, left, masked.protocol)
+def _increase(
+    clean_score: Tensor, masked_score: Tensor, protocol: dict[str, Any]
+) -> IncreaseInConfidenceResult:
+    increase = (clean_score < masked_score).to(clean_score) * 100
+    undefined = torch.isnan(masked_score) | torch.isnan(clean_score)
+    increase = increase.masked_fill(undefined, torch.nan)
+    mean = increase.nanmean()
+    return IncreaseInConfidenceResult(mean, increase, clean_score, masked_score, protocol)
 
 
 @metric(masked_scores, _drop)

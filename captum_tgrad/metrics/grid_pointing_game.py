@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -151,10 +152,8 @@ def grid_pointing_game(
 
 def _makers(methods: Any) -> dict[str, Attribute]:
     """What makes the attributions of each method, by what to call it in a message."""
-    if isinstance(methods, Mapping) and not methods:
-        raise ValueError("methods is an empty dict: pass at least one method.")
-    named = methods_of(methods, "methods")
-    for name, each in named.items():
+    makers: dict[str, Attribute] = {}
+    for name, each in methods_of(methods, "methods").items():
         if isinstance(each, type):
             raise TypeError(f"{name} is a class: construct it, as in {each.__name__}(model).")
         if not callable(getattr(each, "attribute", each)):
@@ -162,13 +161,12 @@ def _makers(methods: Any) -> dict[str, Attribute]:
                 f"{name} must be a Captum attribution, or a function from images and targets to"
                 f" attributions, got {type(each).__name__}."
             )
-    return {name: _maker(each) for name, each in named.items()}
+        makers[name] = partial(_attribute, each) if hasattr(each, "attribute") else each
+    return makers
 
 
-def _maker(method: Any) -> Attribute:
-    if not hasattr(method, "attribute"):
-        return cast("Attribute", method)
-    return lambda images, targets: method.attribute(images, target=targets)
+def _attribute(method: Any, images: Tensor, targets: Tensor) -> Any:
+    return method.attribute(images, target=targets)
 
 
 @dataclass(frozen=True)

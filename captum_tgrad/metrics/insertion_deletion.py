@@ -27,17 +27,9 @@ from captum_tgrad.metrics.engine.scorer import Score
 from captum_tgrad.metrics.results import DeletionResult, InsertionDeletionResult, InsertionResult
 
 
-def _both(fields: dict[str, Any]) -> InsertionDeletionResult:
+def _both(**fields: Any) -> InsertionDeletionResult:
     difference = fields["insertion"] - fields["deletion"]
     return InsertionDeletionResult(difference=difference, **fields)
-
-
-def _insertion(fields: dict[str, Any]) -> InsertionResult:
-    return InsertionResult(**fields)
-
-
-def _deletion(fields: dict[str, Any]) -> DeletionResult:
-    return DeletionResult(**fields)
 
 
 @metric(partial(areas, curves=("insertion", "deletion")), _both)
@@ -148,7 +140,7 @@ def insertion_deletion(
     """
 
 
-@metric(partial(areas, curves=("insertion",)), _insertion)
+@metric(partial(areas, curves=("insertion",)), InsertionResult)
 @same_arguments(insertion_deletion)
 def insertion(*args: Any, **kwargs: Any) -> Any:
     """The area under the insertion curve alone: half the work of ``insertion_deletion``.
@@ -167,7 +159,7 @@ def insertion(*args: Any, **kwargs: Any) -> Any:
     """
 
 
-@metric(partial(areas, curves=("deletion",)), _deletion)
+@metric(partial(areas, curves=("deletion",)), DeletionResult)
 @same_arguments(insertion_deletion)
 def deletion(*args: Any, **kwargs: Any) -> Any:
     """The area under the deletion curve alone: half the work of ``insertion_deletion``.

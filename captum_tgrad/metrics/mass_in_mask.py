@@ -10,7 +10,7 @@ from torch import Tensor
 
 from captum_tgrad.metrics.engine.checks import NanPolicy, check_count
 from captum_tgrad.metrics.engine.importance import ChannelReduce, InterpolateMode
-from captum_tgrad.metrics.engine.localizing import localization_metric, localized
+from captum_tgrad.metrics.engine.localizing import Measure, localization_metric
 from captum_tgrad.metrics.engine.regions import Regions
 from captum_tgrad.metrics.results import EnergyInMaskResult, MassAccuracyResult, RankAccuracyResult
 
@@ -38,7 +38,7 @@ def _share_of_highest(maps: Tensor, masks: Tensor, k: int | None) -> Tensor:
     return ((inside & above).sum(1) + left * share) / count
 
 
-@localization_metric
+@localization_metric(EnergyInMaskResult)
 def energy_in_mask(
     attributions: Tensor | Mapping[str, Tensor],
     regions: Regions,
@@ -48,7 +48,7 @@ def energy_in_mask(
     channel_reduce: ChannelReduce = "sum",
     interpolate_mode: InterpolateMode = "bilinear",
     nan_policy: NanPolicy = "raise",
-) -> EnergyInMaskResult | dict[str, EnergyInMaskResult]:
+) -> Measure:
     """The share of the positive attribution that is on the object: the energy-based pointing game.
 
     With ``m`` the positive part of the map, ``sum of m in the region / sum of m``. A map without
@@ -69,22 +69,12 @@ def energy_in_mask(
         >>> energy_in_mask(maps, torch.tensor([[[True, False], [True, False]]])).energy_in_mask
         tensor([0.7500])
     """
-    return localized(
-        "energy_in_mask",
-        EnergyInMaskResult,
-        lambda maps, masks: _share(maps.clamp_min(0), masks),
-        attributions,
-        regions,
-        of_constant="their energy is spread evenly",
-        size=size,
-        channel_dim=channel_dim,
-        channel_reduce=channel_reduce,
-        interpolate_mode=interpolate_mode,
-        nan_policy=nan_policy,
+    return Measure(
+        lambda maps, masks: _share(maps.clamp_min(0), masks), "their energy is spread evenly"
     )
 
 
-@localization_metric
+@localization_metric(MassAccuracyResult)
 def mass_accuracy(
     attributions: Tensor | Mapping[str, Tensor],
     regions: Regions,
@@ -94,7 +84,7 @@ def mass_accuracy(
     channel_reduce: ChannelReduce = "sum",
     interpolate_mode: InterpolateMode = "bilinear",
     nan_policy: NanPolicy = "raise",
-) -> MassAccuracyResult | dict[str, MassAccuracyResult]:
+) -> Measure:
     """The share of the absolute attribution that is on the object.
 
     With ``m`` the absolute values of the map, ``sum of m in the region / sum of m``; 0 if the map
@@ -116,22 +106,10 @@ def mass_accuracy(
         >>> mass_accuracy(maps, torch.tensor([[[True, False], [False, True]]])).mass_accuracy
         tensor([0.5000])
     """
-    return localized(
-        "mass_accuracy",
-        MassAccuracyResult,
-        lambda maps, masks: _share(maps.abs(), masks),
-        attributions,
-        regions,
-        of_constant="their mass is spread evenly",
-        size=size,
-        channel_dim=channel_dim,
-        channel_reduce=channel_reduce,
-        interpolate_mode=interpolate_mode,
-        nan_policy=nan_policy,
-    )
+    return Measure(lambda maps, masks: _share(maps.abs(), masks), "their mass is spread evenly")
 
 
-@localization_metric
+@localization_metric(RankAccuracyResult)
 def rank_accuracy(
     attributions: Tensor | Mapping[str, Tensor],
     regions: Regions,
@@ -142,7 +120,7 @@ def rank_accuracy(
     channel_reduce: ChannelReduce = "sum",
     interpolate_mode: InterpolateMode = "bilinear",
     nan_policy: NanPolicy = "raise",
-) -> RankAccuracyResult | dict[str, RankAccuracyResult]:
+) -> Measure:
     """The share of the ``k`` pixels with the highest attribution that are on the object.
 
     If ties straddle rank ``k``, the result is the mean over all orders of the ties, of which
@@ -180,17 +158,8 @@ def rank_accuracy(
     """
     if k is not None:
         check_count(k, "k")
-    return localized(
-        "rank_accuracy",
-        RankAccuracyResult,
+    return Measure(
         partial(_share_of_highest, k=k),
-        attributions,
-        regions,
-        of_constant="none of their pixels ranks above others",
-        size=size,
-        channel_dim=channel_dim,
-        channel_reduce=channel_reduce,
-        interpolate_mode=interpolate_mode,
-        nan_policy=nan_policy,
-        k="places in the region" if k is None else k,
+        "none of their pixels ranks above others",
+        protocol={"k": "places in the region" if k is None else k},
     )

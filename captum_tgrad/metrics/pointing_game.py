@@ -11,7 +11,7 @@ from torch import Tensor
 
 from captum_tgrad.metrics.engine.checks import NanPolicy
 from captum_tgrad.metrics.engine.importance import ChannelReduce, InterpolateMode
-from captum_tgrad.metrics.engine.localizing import localization_metric, localized
+from captum_tgrad.metrics.engine.localizing import Measure, localization_metric
 from captum_tgrad.metrics.engine.regions import Regions
 from captum_tgrad.metrics.results import PointingGameResult
 
@@ -44,7 +44,7 @@ def _wide(masks: Tensor, columns: int) -> Tensor:
     return before[..., end] > before[..., first]
 
 
-@localization_metric
+@localization_metric(PointingGameResult)
 def pointing_game(
     attributions: Tensor | Mapping[str, Tensor],
     regions: Regions,
@@ -55,7 +55,7 @@ def pointing_game(
     channel_reduce: ChannelReduce = "sum",
     interpolate_mode: InterpolateMode = "bilinear",
     nan_policy: NanPolicy = "raise",
-) -> PointingGameResult | dict[str, PointingGameResult]:
+) -> Measure:
     """Whether the maximum of each map is on or near the object.
 
     A pixel hits if it is in the region, or less than ``tolerance`` pixels away from a pixel in it,
@@ -110,18 +110,9 @@ def pointing_game(
         raise TypeError(f"tolerance must be a number of pixels, got {type(tolerance).__name__}.")
     if not 0 <= tolerance < math.inf:
         raise ValueError(f"tolerance must be 0 pixels or more, got {tolerance}.")
-    return localized(
-        "pointing_game",
-        PointingGameResult,
+    return Measure(
         _share_of_peaks,
-        attributions,
-        regions,
-        of_constant="all of their pixels are maxima",
-        size=size,
-        channel_dim=channel_dim,
-        channel_reduce=channel_reduce,
-        interpolate_mode=interpolate_mode,
-        nan_policy=nan_policy,
+        "all of their pixels are maxima",
         widened=partial(_widened, tolerance=tolerance),
-        tolerance=tolerance,
+        protocol={"tolerance": tolerance},
     )

@@ -78,7 +78,7 @@ def _scores(
     return found
 
 
-def _road(fields: dict[str, Any]) -> RoadResult:
+def _road(**fields: Any) -> RoadResult:
     clean = fields["clean_score"]
     most = fields["most_relevant_scores"].mean(1) - clean
     least = fields["least_relevant_scores"].mean(1) - clean

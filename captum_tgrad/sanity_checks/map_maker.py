@@ -100,13 +100,7 @@ class MapMaker:
 
     def _summed(self, attributions: Any, after: str | None) -> Tensor:
         when = "" if after is None else f" after {after!r} was randomized"
-        if isinstance(attributions, tuple) and len(attributions) == 1:
-            attributions = attributions[0]
-        if not isinstance(attributions, Tensor):
-            raise TypeError(
-                f"attribute must return a tensor, got {type(attributions).__name__}{when}. Leave"
-                " options such as return_convergence_delta out of attribute_kwargs."
-            )
+        attributions = one_tensor(attributions, when)
         samples = len(self.inputs)
         if attributions.dim() < 2 or len(attributions) != samples:
             raise ValueError(
@@ -118,3 +112,15 @@ class MapMaker:
             return summed
         (dim,) = channel_dims(self.options.get("channel_dim", 1), (summed,))
         return (summed if dim is None else summed.sum(dim)).unsqueeze(1)
+
+
+def one_tensor(attributions: Any, when: str = "") -> Tensor:
+    """The attributions of one input; raises TypeError unless they are one tensor."""
+    if isinstance(attributions, tuple) and len(attributions) == 1:
+        attributions = attributions[0]
+    if not isinstance(attributions, Tensor):
+        raise TypeError(
+            f"attribute must return a tensor, got {type(attributions).__name__}{when}. Leave"
+            " options such as return_convergence_delta out of attribute_kwargs."
+        )
+    return attributions

@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from captum_tgrad.sanity_checks.map_maker import one_tensor
+
 
 class Smoothed:
     """An attribution method whose maps are averaged over noise.
@@ -40,15 +42,8 @@ class Smoothed:
         mean: Any = 0
         for number in range(self.n_samples):
             noise = torch.randn_like(inputs) if number else torch.zeros_like(inputs)
-            found = self.method.attribute(
-                inputs.detach() + spread * noise, target=target, **options
-            )
-            found = found[0] if isinstance(found, tuple) and len(found) == 1 else found
-            if not isinstance(found, Tensor):
-                raise TypeError(
-                    f"attribute must return a tensor, got {type(found).__name__}. Leave options"
-                    " such as return_convergence_delta out of attribute_kwargs."
-                )
+            noisy = inputs.detach() + spread * noise
+            found = one_tensor(self.method.attribute(noisy, target=target, **options))
             mean = mean + found.detach() / self.n_samples
         averaged: Tensor = mean
         return averaged

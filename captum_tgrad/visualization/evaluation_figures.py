@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from captum_tgrad.metrics.registry import ALL_NUMBERS
 from captum_tgrad.visualization.method_colors import method_styles
+from captum_tgrad.visualization.panels import new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -36,7 +37,7 @@ def metrics_figure(summary: Mapping[str, Any]) -> Figure:
     there = next(iter(shown.values()))
     numbers = {name: each for name, each in ALL_NUMBERS.items() if name in there}
     rows = len(numbers) // _COLUMNS + 1
-    figure = _figure(4.0 * _COLUMNS, rows * (1.2 + 0.28 * max(len(shown), 5)))
+    figure = new_figure(4.0 * _COLUMNS, rows * (1.2 + 0.28 * max(len(shown), 5)))
     grid = figure.subplots(rows, _COLUMNS, sharey=True)
     for axes, (name, number) in zip(grid.flat, numbers.items(), strict=False):
         direction = "higher" if number.higher_is_better else "lower"
@@ -64,7 +65,7 @@ def seconds_figure(summary: Mapping[str, Any]) -> Figure:
         ValueError: No method has records.
     """
     shown = _shown(summary)
-    figure = _figure(8.0, 1.8 + 0.3 * len(shown))
+    figure = new_figure(8.0, 1.8 + 0.3 * len(shown))
     axes = figure.subplots()
     _dots(axes, shown)
     protocol = summary["protocol"]
@@ -78,12 +79,6 @@ def _shown(summary: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     if not shown:
         raise ValueError("summary has no records: evaluate at least one method")
     return shown
-
-
-def _figure(width: float, height: float) -> Figure:
-    from captum_tgrad.visualization.shown import shown_figure
-
-    return shown_figure(width, height, layout="constrained")
 
 
 def _bars(axes: Axes, shown: Mapping[str, Mapping[str, Any]], metric: str, title: str) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from captum_tgrad._support.accelerator import wide
 from captum_tgrad.metrics.baselines import Preset
-from captum_tgrad.metrics.engine.baseline_forms import choose, resolve_each
+from captum_tgrad.metrics.engine.baseline_forms import resolve_each
 from captum_tgrad.metrics.engine.checks import check_numbers, listed
 from captum_tgrad.metrics.engine.importance import (
     ChannelReduce,
@@ -121,7 +121,7 @@ def replaced_and_shares(
     # The place of each pixel in the order: those before a count have been replaced.
     place = torch.empty_like(order)
     place.scatter_(1, order, torch.arange(pixels, device=inputs.device).expand_as(order))
-    stand_ins = resolve_each(choose(baselines, preset, CURVES), preset, (inputs,), (False,))
+    stand_ins = resolve_each(baselines, preset, CURVES, (inputs,), (False,))
     found: dict[str, list[Tensor]] = {name: [] for name in CURVES}
     steps = ranking.counts.shape[1] - 1  # of one pixel, or of one patch
     shares = []

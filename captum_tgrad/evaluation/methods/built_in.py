@@ -35,14 +35,14 @@ _METHODS = (
         "saliency",
         "Vanilla Gradient",
         "1 forward and 1 backward pass",
-        gradient_methods.build_saliency,
+        gradient_methods.captum_builder("Saliency"),
         source="Simonyan et al. 2013",
     ),
     Method(
         "input_x_gradient",
         "Input x Gradient",
         "1 forward and 1 backward pass",
-        gradient_methods.build_input_x_gradient,
+        gradient_methods.captum_builder("InputXGradient"),
         source="Shrikumar et al. 2016",
     ),
     Method(

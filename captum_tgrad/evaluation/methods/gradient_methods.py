@@ -44,20 +44,16 @@ def build_full_grad(model: nn.Module, black: Black) -> Compute:
     return FullGradAttribution(model).attribute
 
 
-def build_saliency(model: nn.Module, black: Black) -> Compute:
-    """The magnitude of the gradient ("vanilla gradient")."""
-    from captum.attr import Saliency
+def captum_builder(class_name: str) -> Callable[[nn.Module, Black], Compute]:
+    """Returns a builder for a class of Captum that needs nothing but the inputs and the targets."""
 
-    method = Saliency(model)
-    return lambda inputs, target: method.attribute(leaf(inputs), target)
+    def build(model: nn.Module, black: Black) -> Compute:
+        from captum import attr
 
+        method = getattr(attr, class_name)(model)
+        return lambda inputs, target: method.attribute(leaf(inputs), target)
 
-def build_input_x_gradient(model: nn.Module, black: Black) -> Compute:
-    """The gradient times the input."""
-    from captum.attr import InputXGradient
-
-    method = InputXGradient(model)
-    return lambda inputs, target: method.attribute(leaf(inputs), target)
+    return build
 
 
 def build_integrated_gradients(model: nn.Module, black: Black) -> Compute:
@@ -105,8 +101,8 @@ def build_smooth_grad(model: nn.Module, black: Black) -> Compute:
 def build_random(model: nn.Module, black: Black) -> Compute:
     """Uniform random numbers, the same for an image on every device: the chance level."""
 
-    def compute(image: Tensor, seed: int) -> Tensor:
+    def compute(image: Tensor, target: Tensor, seed: int, examples_at_once: int) -> Tensor:
         generator = torch.Generator().manual_seed(seed)
         return torch.rand((1, 1, *image.shape[2:]), generator=generator, device="cpu").to(image)
 
-    return one_by_one(lambda image, target, seed, examples_at_once: compute(image, seed))
+    return one_by_one(compute)

@@ -9,7 +9,7 @@ from captum_tgrad.evaluation.report.summary import Summary, summarize
 from captum_tgrad.evaluation.report.summary_csv import as_csv
 from captum_tgrad.evaluation.report.table import markdown
 from captum_tgrad.evaluation.storage.folder import Output
-from captum_tgrad.evaluation.storage.records import as_json
+from captum_tgrad.evaluation.storage.records import as_json, write_whole
 
 FILES = ("report.html", "table.md", "summary.json", "summary.csv", "metrics.png", "seconds.png")
 """The files written after the last record; figures and the page only if requested."""
@@ -30,9 +30,9 @@ def write_results(output: Output, images: ImageShow | None) -> tuple[Summary, st
     """
     summary = summarize(output.records(), output.skipped(), output.titles(), output.protocol())
     table = markdown(summary)
-    output.write("summary.json", as_json(summary))
-    output.write("table.md", table)
-    output.write("summary.csv", as_csv(summary))
+    write_whole(output.path / "summary.json", as_json(summary))
+    write_whole(output.path / "table.md", table)
+    write_whole(output.path / "summary.csv", as_csv(summary))
     if images is not None and any(each["images"] for each in summary["methods"].values()):
         _draw(output, summary, images)
     return summary, table

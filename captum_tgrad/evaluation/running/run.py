@@ -13,10 +13,11 @@ from torch import Tensor, nn
 
 from captum_tgrad._support.accelerator import device_of
 from captum_tgrad._support.progress import Bar
+from captum_tgrad._support.warn import warn_user
 from captum_tgrad.evaluation.methods.method import image_seed
 from captum_tgrad.evaluation.running.batch_halving import Halving
 from captum_tgrad.evaluation.running.localization import localization, region_of
-from captum_tgrad.evaluation.running.scoring import ImageToScore, Scoring, logits_of
+from captum_tgrad.evaluation.running.scoring import Scoring, logits_of
 from captum_tgrad.evaluation.running.settings import Settings
 from captum_tgrad.evaluation.running.speed import in_fast_format
 from captum_tgrad.evaluation.running.timed_method import ExplainedImage, TimedMethod, reason_of
@@ -25,23 +26,6 @@ from captum_tgrad.evaluation.storage.records import JsonLines, record_of
 
 STEPS = 2
 """Progress steps for each image and method: its map and its metrics."""
-
-
-@dataclass
-class Files:
-    """The output files of a process.
-
-    Attributes:
-        records: A line for each image and method.
-        skipped: A line for each skipped image or method, with the reason.
-    """
-
-    records: JsonLines
-    skipped: JsonLines
-
-    def skip(self, image: str | None, method: str | None, reason: str) -> None:
-        """Records a skipped image or method; None means all."""
-        self.skipped.append({"image": image, "method": method, "reason": reason})
 
 
 @dataclass
@@ -61,7 +45,8 @@ class Run:
         methods: The methods by name, built for the model.
         samples: All images.
         settings: The settings of the evaluation.
-        files: The output files.
+        records: The file with a line for each image and method.
+        skipped: The file with a line for each skipped image or method, and the reason.
         regions: The object regions by image name; None: no localization metrics.
 
     Attributes:
@@ -74,11 +59,13 @@ class Run:
         methods: Mapping[str, TimedMethod],
         samples: Samples,
         settings: Settings,
-        files: Files,
+        records: JsonLines,
+        skipped: JsonLines,
         regions: Mapping[str, Any] | None = None,
     ) -> None:
         self._model, self._methods, self._samples = model, methods, samples
-        self._settings, self._files, self._regions = settings, files, regions
+        self._settings, self._regions = settings, regions
+        self._records, self._skipped = records, skipped
         self._device = device_of(model)
         self._scoring = Scoring(model, settings)
         self._forward = Halving(settings.batch_size)
@@ -105,8 +92,15 @@ class Run:
             self._batch(batch, inputs, lacking, bar)
         for name, method in self._methods.items():
             if method.gave_up is not None:
-                self._files.skip(None, name, method.gave_up)
+                self._skip(None, name, method.gave_up)
         self._scoring.warn()
+        for method in self._methods.values():
+            if method.shortage is not None:
+                warn_user(method.shortage)
+
+    def _skip(self, image: str | None, method: str | None, reason: str) -> None:
+        """Records a skipped image or method; None means all."""
+        self._skipped.append({"image": image, "method": method, "reason": reason})
 
     def _batches(
         self, indices: Sequence[int], lacking: Mapping[str, Sequence[str]], bar: Bar
@@ -121,7 +115,7 @@ class Run:
                 tensor, label = self._samples[index]
                 region = region_of(self._regions, name, tensor.shape[1:])
             except (OSError, ValueError) as error:
-                self._files.skip(name, None, str(error))
+                self._skip(name, None, str(error))
                 self._done += 1
                 bar.update(STEPS * len(lacking[name]))
                 continue
@@ -177,7 +171,7 @@ class Run:
             elif self._settings.target == "label" and not 0 <= (each.label or 0) < classes:
                 reason = f"its label is {each.label}, but the model has {classes} classes"
             if reason is not None:
-                self._files.skip(each.name, None, reason)
+                self._skip(each.name, None, reason)
                 targets.append(None)
             else:
                 by_label = self._settings.target == "label"
@@ -193,7 +187,7 @@ class Run:
             self.refused = self.refused or error
             if len(batch) == 1:
                 reason = f"the model rejects it: {reason_of(error)}"
-                self._files.skip(batch[0].name, None, reason)
+                self._skip(batch[0].name, None, reason)
                 return [None]
         ones = [slice(index, index + 1) for index in range(len(batch))]
         return [logit for one in ones for logit in self._logits(batch[one], inputs[one])]
@@ -220,7 +214,7 @@ class Run:
                 if isinstance(result, ExplainedImage):
                     found[index][name] = result
                 else:
-                    self._files.skip(batch[index].name, name, result)
+                    self._skip(batch[index].name, name, result)
             bar.update(len(wanted))
         return found
 
@@ -235,11 +229,11 @@ class Run:
             return
         maps = {method: each.importance[None] for method, each in explained.items()}
         localized = {} if self._regions is None else localization(maps, image.region)
-        scored = self._scoring(ImageToScore(inputs, target, maps))
+        scored = self._scoring(inputs, target, maps)
         for method, each in explained.items():
             numbers = scored.numbers(method)
             if numbers["difference"] != numbers["difference"]:  # NaN
-                self._files.skip(image.name, method, "scores of perturbed images are NaN or inf")
+                self._skip(image.name, method, "scores of perturbed images are NaN or inf")
                 continue
             record = record_of(
                 image.name,
@@ -251,4 +245,4 @@ class Run:
                 seconds=each.seconds,
                 digest=image.digest,
             )
-            self._files.records.append(record)
+            self._records.append(record)

@@ -16,25 +16,9 @@ from captum_tgrad.evaluation.running.batch_halving import Halving
 from captum_tgrad.evaluation.running.score_dtype import scoring_model
 from captum_tgrad.evaluation.running.settings import Settings
 from captum_tgrad.metrics import InsertionDeletionResult
-from captum_tgrad.metrics.engine.curve_walk import area
 from captum_tgrad.metrics.engine.findings import Findings
 from captum_tgrad.metrics.engine.together import together
 from captum_tgrad.metrics.registry import NUMBERS
-
-
-@dataclass(frozen=True)
-class ImageToScore:
-    """One image to score.
-
-    Attributes:
-        inputs: The image, ``(1, C, H, W)``.
-        target: Its target, ``(1,)``.
-        importance: The map of each method, ``(1, 1, H, W)``.
-    """
-
-    inputs: Tensor
-    target: Tensor
-    importance: Mapping[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -83,15 +67,25 @@ class Scoring:
         self._findings: Counter[tuple[str, str]] = Counter()
         self._scored = 0
 
-    def __call__(self, image: ImageToScore) -> Scored:
-        """The metrics of one image, for at least one method."""
+    def __call__(self, inputs: Tensor, target: Tensor, maps: Mapping[str, Tensor]) -> Scored:
+        """The metrics of one image, for at least one method.
+
+        Args:
+            inputs: The image, ``(1, C, H, W)``.
+            target: Its target, ``(1,)``.
+            maps: The map of each method, ``(1, 1, H, W)``.
+        """
         # One part, whose size is the chunk: as many examples at once as fit.
-        _, scored = next(self._parts(lambda part: self._score(image, part.stop), self._parts.size))
+        _, scored = next(
+            self._parts(lambda part: self._score(inputs, target, maps, part.stop), self._parts.size)
+        )
         self._scored += 1
         self._findings.update(scored.findings.found.keys())
         return scored
 
-    def _score(self, image: ImageToScore, chunk: int) -> Scored:
+    def _score(
+        self, inputs: Tensor, target: Tensor, maps: Mapping[str, Tensor], chunk: int
+    ) -> Scored:
         curves = {
             "n_steps": self._settings.n_steps,
             "ties": self._settings.ties,
@@ -102,9 +96,9 @@ class Scoring:
             *together(
                 {**metrics, "insertion_deletion": curves},
                 self._model,
-                image.inputs,
-                image.importance,
-                target=image.target,
+                inputs,
+                maps,
+                target=target,
                 max_examples_per_batch=chunk,
                 score=self._settings.score,
                 nan_policy="omit",
@@ -124,7 +118,8 @@ def _step_error(found: InsertionDeletionResult) -> float:
     if found.fractions.shape[1] % 2 == 0:
         return math.nan
     curve = found.insertion_curve - found.deletion_curve
-    return float(area(curve[:, ::2], found.fractions[:, ::2].to(curve)) - found.difference)
+    coarse = torch.trapezoid(curve[:, ::2], found.fractions[:, ::2].to(curve))
+    return float(coarse - found.difference)
 
 
 def logits_of(model: nn.Module, inputs: Tensor, parts: Halving) -> Tensor:

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 from captum_tgrad._support.writing import check_folder, writing
+from captum_tgrad.evaluation.samples import Samples
 from captum_tgrad.evaluation.storage import records as files
-from captum_tgrad.evaluation.storage.lock import FolderLock, lock
+from captum_tgrad.evaluation.storage.lock import lock, locked
 from captum_tgrad.evaluation.storage.protocol import Protocol, joined, read_protocol, write_protocol
 from captum_tgrad.evaluation.storage.records import OutputError, Record
 from captum_tgrad.evaluation.workers import Workers
-
-LabelOf = Callable[[str], int | None]
-"""From the name of an image to its label, or None where it is not known."""
-
-DigestOf = Callable[[str], str | None]
-"""From the name of an image to its digest, or None where it is not known."""
 
 
 class Output:
@@ -28,20 +23,22 @@ class Output:
         folder: The folder; it is created if it does not exist.
         titles: The titles of the methods by name.
         workers: The processes.
+
+    Attributes:
+        path: The folder; from ``begin`` on, that of the first process.
+        workers: As given.
     """
 
     def __init__(self, folder: Path, titles: Mapping[str, str], workers: Workers) -> None:
-        self.workers = workers
+        self.path, self.workers = folder, workers
         self._given, self._titles = folder, titles
-        self._folder = folder
-        self._lock: FolderLock | None = None
+        self._held = ExitStack()
 
     def __enter__(self) -> Output:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        if self._lock is not None:
-            self._lock.close()
+        self._held.close()
 
     @contextmanager
     def opened(self) -> Iterator[tuple[files.JsonLines, files.JsonLines]]:
@@ -50,25 +47,21 @@ class Output:
         Raises:
             OutputError: Another process writes to them.
         """
-        paths = [self._folder / self.workers.file_name(stem) for stem in ("records", "skipped")]
+        paths = [self.path / self.workers.file_name(stem) for stem in ("records", "skipped")]
         with files.JsonLines(paths[0]) as records, files.JsonLines(paths[1]) as skipped:
-            lock(records.descriptor, self._folder)
+            lock(records.descriptor, self.path)
             yield records, skipped
 
     def begin(
-        self,
-        protocol: Protocol,
-        resume: bool,
-        digest_of: DigestOf,
-        label_of: LabelOf | None = None,
+        self, protocol: Protocol, resume: bool, samples: Samples, by_label: bool
     ) -> set[tuple[str, str]]:
         """Prepares the folder.
 
         Args:
             protocol: The protocol of this run.
             resume: Whether to continue existing records.
-            digest_of: The digest of an image.
-            label_of: The label of an image, if labels are the targets.
+            samples: The images of this run, to compare those of existing records with.
+            by_label: Whether labels are the targets, so that they are compared, too.
 
         Returns:
             The images and methods that have a record.
@@ -79,13 +72,13 @@ class Output:
                 writes to it.
         """
         # Without a given folder, each process has created one: use that of the first.
-        self._folder, done = self.workers.once(
-            lambda: (self._given, self._begin(protocol, resume, digest_of, label_of))
+        self.path, done = self.workers.once(
+            lambda: (self._given, self._begin(protocol, resume, samples, by_label))
         )
         return done
 
     def _begin(
-        self, protocol: Protocol, resume: bool, digest_of: DigestOf, label_of: LabelOf | None
+        self, protocol: Protocol, resume: bool, samples: Samples, by_label: bool
     ) -> set[tuple[str, str]]:
         folder = self._given
         try:
@@ -94,7 +87,7 @@ class Output:
             raise OutputError(str(error)) from error
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
-        self._lock = FolderLock(folder, files.record_files(folder))
+        self._held.enter_context(locked(folder, files.record_files(folder)))
         old = read_protocol(folder)
         # A run that ended before its first record leaves an empty file, which does not count.
         there_are_records = any(path.stat().st_size for path in files.record_files(folder))
@@ -111,9 +104,9 @@ class Output:
                 )
         if there_are_records and old is not None:
             protocol = joined(old, protocol)
-            _check_digests(files.read_records(folder), digest_of)
-            if label_of is not None:
-                _check_labels(files.read_records(folder), label_of)
+            _check_digests(files.read_records(folder), samples)
+            if by_label:
+                _check_labels(files.read_records(folder), samples)
         write_protocol(folder, protocol)
         files.cut_half_written(folder)
         # Skipped images are tried again.
@@ -123,12 +116,12 @@ class Output:
 
     def records(self) -> list[Record]:
         """All records, ordered by image and method."""
-        return sorted(files.read_records(self._folder), key=files.pair_of)
+        return sorted(files.read_records(self.path), key=files.pair_of)
 
     def skipped(self) -> list[dict[str, Any]]:
         """All that was skipped since ``begin``, each once."""
         found: dict[tuple[str | None, str | None], dict[str, Any]] = {}
-        for path in sorted(self._folder.glob("skipped*.jsonl")):
+        for path in sorted(self.path.glob("skipped*.jsonl")):
             for each in files.read_lines(path):
                 found.setdefault((each["image"], each["method"]), each)
         return [found[key] for key in sorted(found, key=lambda key: (key[1] or "", key[0] or ""))]
@@ -140,16 +133,7 @@ class Output:
 
     def protocol(self) -> Protocol:
         """The protocol of the records."""
-        return read_protocol(self._folder) or {}
-
-    def write(self, name: str, text: str) -> None:
-        """Writes a file as a whole, or leaves the one that is there."""
-        files.write_whole(self.path / name, text)
-
-    @property
-    def path(self) -> Path:
-        """The folder."""
-        return self._folder
+        return read_protocol(self.path) or {}
 
     def titles(self) -> dict[str, str]:
         """The titles of the methods of this run and of earlier ones, in the registry's order."""
@@ -163,10 +147,10 @@ class Output:
         return titles
 
 
-def _check_digests(records: Iterable[Record], digest_of: DigestOf) -> None:
+def _check_digests(records: Iterable[Record], samples: Samples) -> None:
     of_images = {record["image"]: record.get("digest") for record in records}
     for image, known in of_images.items():
-        now = digest_of(image)
+        now = samples.digest_of(image)
         if known is not None and now is not None and known != now:
             raise OutputError(
                 f"{image} has changed since its records were written. The numbers would not be"
@@ -174,9 +158,9 @@ def _check_digests(records: Iterable[Record], digest_of: DigestOf) -> None:
             )
 
 
-def _check_labels(records: Iterable[Record], label_of: LabelOf) -> None:
+def _check_labels(records: Iterable[Record], samples: Samples) -> None:
     for image, target in {record["image"]: record["target"] for record in records}.items():
-        label = label_of(image)
+        label = samples.label(image)
         if label is not None and label != target:
             raise OutputError(
                 f"existing records used other labels: that of {image} was {target}, is {label}. The"

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import importlib
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -39,33 +41,23 @@ def lock(descriptor: int, folder: Path) -> None:
         return
 
 
-class FolderLock:
-    """The lock of a folder, from construction to ``close``.
+@contextmanager
+def locked(folder: Path, files: list[Path]) -> Iterator[None]:
+    """A context with a folder that no other process has locked, nor any of the files in it.
 
     Raises:
-        OutputError: Another process holds it, or writes to a file in the folder.
+        OutputError: Another process has.
     """
-
-    def __init__(self, folder: Path, files: list[Path]) -> None:
-        self._descriptor: int | None = None
-        if os.name != "posix":
-            return
-        self._descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            lock(self._descriptor, folder)
-            # What is left of a run of several processes, of which only the first has the folder.
-            for file in files:
-                opened = os.open(file, os.O_RDONLY)
-                try:
-                    lock(opened, folder)
-                finally:
-                    os.close(opened)
-        except OutputError:
-            self.close()
-            raise
-
-    def close(self) -> None:
-        """Releases the lock."""
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-            self._descriptor = None
+    if os.name != "posix":
+        yield
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        lock(descriptor, folder)
+        # What is left of a run of several processes, of which only the first has the folder.
+        for file in files:
+            with file.open("rb") as opened:
+                lock(opened.fileno(), folder)
+        yield
+    finally:
+        os.close(descriptor)

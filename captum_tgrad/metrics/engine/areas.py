@@ -10,9 +10,9 @@ from torch import Tensor
 
 from captum_tgrad._support.untouched import untouched
 from captum_tgrad.metrics.baselines import Baselines, Preset
-from captum_tgrad.metrics.engine.baseline_forms import Resolved, choose, resolve_each
+from captum_tgrad.metrics.engine.baseline_forms import Resolved, resolve_each
 from captum_tgrad.metrics.engine.checks import check_count
-from captum_tgrad.metrics.engine.curve_walk import CurveWalk, Way, area
+from captum_tgrad.metrics.engine.curve_walk import CurveWalk, Way
 from captum_tgrad.metrics.engine.example_buffer import ExampleBuffer
 from captum_tgrad.metrics.engine.importance import is_constant
 from captum_tgrad.metrics.engine.metric_call import MetricCall
@@ -40,12 +40,13 @@ def areas(
     check_count(n_steps, "n_steps")
     if patch_size is not None:
         check_count(patch_size, "patch_size")
-    chosen = choose(baselines, preset, curves)
     with untouched(call.forward_func, call.inputs[0].device):
         rankings = {
             method: _ranked(call, method, n_steps, ties, patch_size) for method in call.methods
         }
-        resolved = resolve_each(chosen, preset, call.inputs, call.frozen, call.channel_dims)
+        resolved = resolve_each(
+            baselines, preset, curves, call.inputs, call.frozen, call.channel_dims
+        )
         for tensors, _ in resolved.values():
             call.check_finite(tensors, "baselines")
         points = next(iter(rankings.values()))[0].counts.shape[1]
@@ -86,7 +87,7 @@ def _fields(
 ) -> dict[str, Any]:
     """The fields of a result that its curves have, from their scores, ``(curves, N, points)``."""
     fractions = ranking.fractions(scores.dtype).to(scores.device)
-    under = area(scores, fractions)
+    under = torch.trapezoid(scores, fractions)
     under = under.masked_fill(~torch.isfinite(under), torch.nan)
     fields: dict[str, Any] = {"fractions": fractions} if return_curves else {}
     for number, (curve, end) in enumerate(ends.items()):

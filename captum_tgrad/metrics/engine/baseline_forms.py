@@ -22,26 +22,6 @@ Resolved = tuple[tuple[Tensor, ...], str | list[str]]
 """The baseline of every input, shaped like it, and their label in a protocol."""
 
 
-def choose(
-    baselines: Baselines | Mapping[str, Baselines], preset: Preset, curves: tuple[str, ...]
-) -> dict[str, Baselines]:
-    """The baseline of each curve, in the user's form: None is left for ``resolve``.
-
-    Raises:
-        ValueError: The preset is unknown, or a dict does not name the curves.
-    """
-    if preset not in get_args(Preset):
-        raise ValueError(f"preset must be 'paper' or 'rise', got {preset!r}.")
-    if not isinstance(baselines, Mapping):
-        return dict.fromkeys(curves, baselines)
-    if not set(curves) <= set(baselines) <= {"insertion", "deletion"}:
-        raise ValueError(
-            f"baselines has the keys {sorted(map(str, baselines))}; a dict needs one for each"
-            f" curve: {', '.join(curves)}."
-        )
-    return {curve: baselines[curve] for curve in curves}
-
-
 def resolve(
     baselines: Baselines,
     inputs: tuple[Tensor, ...],
@@ -81,16 +61,30 @@ def resolve(
 
 
 def resolve_each(
-    chosen: dict[str, Baselines],
+    baselines: Baselines | Mapping[str, Baselines],
     preset: Preset,
+    curves: tuple[str, ...],
     inputs: tuple[Tensor, ...],
     frozen: tuple[bool, ...],
     channel_dims: tuple[int | None, ...] | None = None,
 ) -> dict[str, Resolved]:
-    """``resolve`` for each curve; curves of the same baselines get the same object."""
+    """``resolve`` for each curve; curves of the same baselines get the same object.
+
+    Raises:
+        ValueError: The preset is unknown, or a dict does not name the curves; or as ``resolve``.
+    """
+    if preset not in get_args(Preset):
+        raise ValueError(f"preset must be 'paper' or 'rise', got {preset!r}.")
+    by_curve = baselines if isinstance(baselines, Mapping) else dict.fromkeys(curves, baselines)
+    if not set(curves) <= set(by_curve) <= {"insertion", "deletion"}:
+        raise ValueError(
+            f"baselines has the keys {sorted(map(str, by_curve))}; a dict needs one for each"
+            f" curve: {', '.join(curves)}."
+        )
     made: dict[tuple[int, Baseline], Resolved] = {}
     found = {}
-    for curve, form in chosen.items():
+    for curve in curves:
+        form = by_curve[curve]
         default = PRESETS[preset][curve]
         key = id(form), default if _leaves_any(form) else None
         if key not in made:

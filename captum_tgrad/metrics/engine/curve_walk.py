@@ -94,11 +94,6 @@ class CurveWalk:
         return result
 
 
-def area(scores: Tensor, fractions: Tensor) -> Tensor:
-    """The area under curves over fractions from 0 to 1, by the trapezoid rule: ``(..., N)``."""
-    return torch.trapezoid(scores, fractions, dim=-1)
-
-
 def _all_counts(ranking: Ranking) -> list[list[int]]:
     """For each sample, how much of every input is replaced at every point."""
     counts = [each.counts for each in ranking.inputs if each is not None]

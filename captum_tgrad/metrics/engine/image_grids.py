@@ -42,7 +42,6 @@ def confident_images(
     if target is not None:
         check_target(target, together)
         given = [index[0] % together.shape[1] for index in targets_per_sample(target, len(images))]
-        given = given * len(images) if len(given) == 1 else given
         classes = torch.tensor(given, device=predicted.device)
     return classes, (predicted == classes) & (probability >= confidence)
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, cast, overload
 
 import torch
 from torch import Tensor
 
 from captum_tgrad import __version__
-from captum_tgrad._support.captum_private import log_usage
 from captum_tgrad.metrics.engine.checks import NanPolicy, check_finite, check_nan_policy, listed
 from captum_tgrad.metrics.engine.features import channels_back, channels_first
 from captum_tgrad.metrics.engine.findings import Findings
@@ -20,14 +20,29 @@ from captum_tgrad.metrics.engine.importance import (
     is_constant,
     not_finite,
 )
-from captum_tgrad.metrics.engine.methods import by_name, methods_of
+from captum_tgrad.metrics.engine.methods import methods_of
+from captum_tgrad.metrics.engine.metric import declared
 from captum_tgrad.metrics.engine.regions import Regions, as_masks, size_of_masks
 
 Options = ParamSpec("Options")
 Result = TypeVar("Result")
 
-Measure = Callable[[Tensor, Tensor], Tensor]
-"""From maps and masks, ``(N, H, W)``, to one number per sample, ``(N,)``."""
+
+@dataclass(frozen=True)
+class Measure:
+    """What a localization metric measures.
+
+    Attributes:
+        numbers: From maps and masks, ``(N, H, W)``, to one number per sample, ``(N,)``.
+        of_constant: What a constant map means for the number, for a warning.
+        widened: From masks to those that count as hits.
+        protocol: Further entries of the protocol.
+    """
+
+    numbers: Callable[[Tensor, Tensor], Tensor]
+    of_constant: str
+    widened: Callable[[Tensor], Tensor] = lambda masks: masks
+    protocol: dict[str, Any] = field(default_factory=dict)
 
 
 class Localization(Protocol[Options, Result]):
@@ -52,47 +67,46 @@ class Localization(Protocol[Options, Result]):
     ) -> dict[str, Result]: ...
 
 
+Declaration = Callable[Concatenate[Tensor | Mapping[str, Tensor], Regions, Options], Measure]
+
+
 def localization_metric(
-    function: Callable[
-        Concatenate[Tensor | Mapping[str, Tensor], Regions, Options], Result | dict[str, Result]
-    ],
-) -> Localization[Options, Result]:
-    """Tells type checkers when a metric returns one result and when a dict of them."""
-    return cast("Localization[Options, Result]", log_usage(function))
+    result: Callable[[Tensor, Tensor, dict[str, Any]], Result],
+) -> Callable[[Declaration[Options]], Localization[Options, Result]]:
+    """Turns a function that checks its own arguments and returns a measure into a metric.
+
+    Args:
+        result: The class of the result, from the numbers, their chance level and the protocol.
+    """
+
+    def decorate(declaration: Declaration[Options]) -> Localization[Options, Result]:
+        name, measure_of = declaration.__name__, cast("Callable[..., Measure]", declaration)
+
+        def compute(**arguments: Any) -> list[Result]:
+            found = _localized(name, measure_of(**arguments), **arguments)
+            return [result(*each) for each in found]
+
+        return cast("Localization[Options, Result]", declared(declaration, compute, result))
+
+    return decorate
 
 
-def localized(
+def _localized(
     metric: str,
-    kind: Callable[[Tensor, Tensor, dict[str, Any]], Result],
     measure: Measure,
     attributions: Tensor | Mapping[str, Tensor],
     regions: Regions,
     *,
-    of_constant: str,
     size: tuple[int, int] | None,
     channel_dim: int | None,
     channel_reduce: ChannelReduce,
     interpolate_mode: InterpolateMode,
     nan_policy: NanPolicy,
-    widened: Callable[[Tensor], Tensor] = lambda masks: masks,
-    **own: Any,
-) -> Result | dict[str, Result]:
-    """Measures how much of each map is in its region.
+    **_: Any,
+) -> list[tuple[Tensor, Tensor, dict[str, Any]]]:
+    """For each method the numbers, ``(N,)``, their chance level, ``(N,)``, and the protocol.
 
-    Args:
-        metric: The name of the metric.
-        kind: The class of the result, from the numbers, their chance level and the protocol.
-        measure: Computes the numbers.
-        attributions: As for ``pointing_game``.
-        regions: As for ``pointing_game``.
-        of_constant: What a constant map means for the number, for a warning.
-        size: As for ``pointing_game``.
-        channel_dim: As for ``pointing_game``.
-        channel_reduce: As for ``pointing_game``.
-        interpolate_mode: As for ``pointing_game``.
-        nan_policy: As for ``pointing_game``.
-        widened: From masks to those that count as hits.
-        own: Further entries of the protocol.
+    The metric's own arguments, ``_``, are known to ``measure``.
     """
     check_nan_policy(nan_policy)
     if channel_dim not in (None, 1, 2, 3, -1, -2, -3):
@@ -109,12 +123,12 @@ def localized(
             f"the region of sample {listed(empty)} is empty: it has no box, or no pixel center is"
             " in one. Pass nan_policy='omit' to get NaN for these samples."
         )
-    masks = widened(masks)
+    masks = measure.widened(masks)
     protocol = {
         "metric": metric,
         "regions": "boxes" if size_of_masks(regions) is None else "masks",
         "size": [height, width],
-        **own,
+        **measure.protocol,
         **({} if channel_dim == 1 else {"channel_dim": channel_dim}),
         "channel_reduce": channel_reduce,
         "interpolate_mode": interpolate_mode,
@@ -135,13 +149,13 @@ def localized(
         if nan_policy == "raise":
             check_finite(maps, name)
         broken = not_finite((maps,))
-        findings.constant(is_constant((maps,)) & ~broken & ~empty, name, of_constant)
+        findings.constant(is_constant((maps,)) & ~broken & ~empty, name, measure.of_constant)
         whole = maps.masked_fill(broken[:, None, None], 0)
-        numbers = measure(whole, masks).masked_fill(broken | empty, torch.nan)
+        numbers = measure.numbers(whole, masks).masked_fill(broken | empty, torch.nan)
         chance = masks.flatten(1).to(numbers).mean(1).masked_fill(empty, torch.nan)
-        results.append(kind(numbers, chance, dict(protocol)))
+        results.append((numbers, chance, dict(protocol)))
     findings.warn()
-    return by_name(attributions, results)
+    return results
 
 
 def _images(

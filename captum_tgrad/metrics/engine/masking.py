@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -16,20 +15,12 @@ from captum_tgrad.metrics.engine.importance import Maps, is_constant, pooled
 from captum_tgrad.metrics.engine.metric_call import MetricCall
 
 
-@dataclass(frozen=True)
-class Masked:
-    """The scores of one method, ``(N,)`` each.
+def masked_scores(call: MetricCall, *, baselines: Baselines) -> list[dict[str, Any]]:
+    """Scores the inputs, and the inputs masked with their maps.
 
-    ``masked_score`` is NaN for omitted samples; ``clean_score`` is never changed.
-    """
-
-    clean_score: Tensor
-    masked_score: Tensor
-    protocol: dict[str, Any]
-
-
-def masked_scores(call: MetricCall, *, baselines: Baselines) -> list[Masked]:
-    """Scores the inputs, and the inputs masked with their maps, for each method.
+    Returns:
+        For each method, the ``clean_score``, ``(N,)``; the ``masked_score``, ``(N,)``, NaN for
+        omitted samples; and the ``protocol``.
 
     Raises:
         TypeError: An input that is to be masked holds integers.
@@ -50,8 +41,13 @@ def masked_scores(call: MetricCall, *, baselines: Baselines) -> list[Masked]:
     for method, masked, (_, broken) in zip(call.methods, scores, masks, strict=True):
         finite = torch.isfinite(clean) & torch.isfinite(masked) & ~broken.to(clean.device)
         call.check_scores(finite, method)
-        left = masked.masked_fill(~finite, torch.nan)
-        found.append(Masked(clean, left, call.protocol(call.name, label)))
+        found.append(
+            {
+                "clean_score": clean,
+                "masked_score": masked.masked_fill(~finite, torch.nan),
+                "protocol": call.protocol(call.name, label),
+            }
+        )
     return found
 
 

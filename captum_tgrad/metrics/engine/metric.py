@@ -15,7 +15,6 @@ from captum_tgrad.metrics.engine.methods import by_name
 from captum_tgrad.metrics.engine.metric_call import Attributions, MetricCall
 
 Options = ParamSpec("Options")
-Found = TypeVar("Found")
 Result = TypeVar("Result")
 
 
@@ -53,8 +52,8 @@ class Declared:
         signature: The signature of the metric.
     """
 
-    run: Callable[..., Sequence[Any]]
-    result: Callable[[Any], Any]
+    run: Callable[..., Sequence[Mapping[str, Any]]]
+    result: Callable[..., Any]
     signature: inspect.Signature
 
 
@@ -73,41 +72,62 @@ Declaration = Callable[
 
 
 def metric(
-    run: Callable[..., Sequence[Found]], result: Callable[[Found], Result]
+    run: Callable[..., Sequence[Mapping[str, Any]]], result: Callable[..., Result]
 ) -> Callable[[Declaration[Options]], Metric[Options, Result]]:
     """Turns a function with a signature and a docstring, but no body, into a metric.
 
     Args:
         run: Receives the ``MetricCall`` and, by name, the arguments that not all metrics have.
-            Returns its findings for each method, in the order of ``call.methods``.
-        result: From the findings for one method to the result of the metric.
+            Returns the arguments of ``result`` for each method, in the order of ``call.methods``.
+        result: The class of the result, or a function that returns it.
     """
 
     def decorate(declaration: Declaration[Options]) -> Metric[Options, Result]:
-        name, signature = declaration.__name__, inspect.signature(declaration)
-        DECLARED[name] = Declared(run, result, signature)
+        name = declaration.__name__
+        DECLARED[name] = Declared(run, result, inspect.signature(declaration))
 
-        @wraps(declaration)
-        def function(*args: Any, **kwargs: Any) -> Any:
-            try:
-                given = signature.bind(*args, **kwargs)
-            except TypeError as error:
-                raise TypeError(f"{name}(): {error}") from None
-            given.apply_defaults()
-            call = MetricCall(name, **given.arguments)
-            results = [result(found) for found in run(call, **call.options)]
+        def compute(**arguments: Any) -> list[Result]:
+            call = MetricCall(name, **arguments)
+            results = [result(**found) for found in run(call, **call.options)]
             call.findings.warn()
-            return by_name(given.arguments["attributions"], results)
+            return results
 
-        one = inspect.signature(result).return_annotation
-        returned = f"{one} | dict[str, {one}]"
-        function.__signature__ = signature.replace(  # type: ignore[attr-defined]
-            return_annotation=returned
-        )
-        function.__annotations__ = {**function.__annotations__, "return": returned}
-        return cast("Metric[Options, Result]", log_usage(function))
+        return cast("Metric[Options, Result]", declared(declaration, compute, result))
 
     return decorate
+
+
+def declared(
+    declaration: Callable[..., Any],
+    compute: Callable[..., Sequence[Any]],
+    result: Callable[..., Any],
+) -> Callable[..., Any]:
+    """A function of attributions with the signature and the docstring of a declaration.
+
+    Args:
+        declaration: The declaration.
+        compute: From all arguments, by name, to the result of each method.
+        result: As for ``metric``.
+    """
+    signature = inspect.signature(declaration)
+
+    @wraps(declaration)
+    def function(*args: Any, **kwargs: Any) -> Any:
+        try:
+            given = signature.bind(*args, **kwargs)
+        except TypeError as error:
+            raise TypeError(f"{declaration.__name__}(): {error}") from None
+        given.apply_defaults()
+        return by_name(given.arguments["attributions"], compute(**given.arguments))
+
+    is_class = isinstance(result, type)
+    one = result.__name__ if is_class else inspect.signature(result).return_annotation
+    returned = f"{one} | dict[str, {one}]"
+    function.__signature__ = signature.replace(  # type: ignore[attr-defined]
+        return_annotation=returned
+    )
+    function.__annotations__ = {**function.__annotations__, "return": returned}
+    return log_usage(function)
 
 
 def same_arguments(

@@ -150,8 +150,14 @@ class Scorer:
             self.score_name = "output"
         elif self._score == "softmax" and self._are_probabilities:
             self.score_name = "probability"
+        elif self._score == "softmax" and outputs.dim() > 2:
+            raise ValueError(
+                f"forward_func returned shape {tuple(outputs.shape)}, whose class dimension is"
+                " unknown to score='softmax'. Pass score='logit', or compute the softmax yourself:"
+                " forward_func=lambda x: model(x).softmax(1) with score='logit', if dimension 1 is"
+                " that of the classes."
+            )
         elif self._score == "softmax":
-            _check_classes(outputs)
             outputs = outputs.softmax(1)
         selected: Tensor = select_targets(outputs, self._target_of(samples, outputs.device))
         return selected.reshape(-1)
@@ -175,17 +181,6 @@ def _are_probabilities(outputs: Any) -> bool:
     outputs = at_least_float32(outputs)
     off = (outputs.sum(1) - 1).abs().max()
     return bool((outputs >= 0).all()) and bool(off < max(1e-3, rounding))
-
-
-def _check_classes(outputs: Tensor) -> None:
-    """Refuses outputs with an unknown class dimension."""
-    if outputs.dim() > 2:
-        raise ValueError(
-            f"forward_func returned shape {tuple(outputs.shape)}, whose class dimension is unknown"
-            " to score='softmax'. Pass score='logit', or compute the softmax yourself:"
-            " forward_func=lambda x: model(x).softmax(1) with score='logit', if dimension 1 is that"
-            " of the classes."
-        )
 
 
 def at_least_float32(values: Tensor) -> Tensor:

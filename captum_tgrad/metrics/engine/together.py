@@ -56,5 +56,6 @@ def together(
         key = (shared, declared.run, *options.items())
         if key not in found:
             found[key] = declared.run(call, **options)
-        results[name] = dict(zip(attributions, map(declared.result, found[key]), strict=True))
+        of_methods = [declared.result(**fields) for fields in found[key]]
+        results[name] = dict(zip(attributions, of_methods, strict=True))
     return results, findings
