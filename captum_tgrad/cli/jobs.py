@@ -44,7 +44,7 @@ class Job:
 
     @property
     def results(self) -> str:
-        """The last line of the report: the output files, and which of them exist already."""
+        """The last line of the report, with the output files and which of them exist already."""
         *first, last = (f"{path}{' (replaced)' * path.exists()}" for path in self.paths)
         return f"  written: {', '.join(first)} and {last}"
 

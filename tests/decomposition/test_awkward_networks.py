@@ -123,13 +123,22 @@ FORWARDS = {
 }
 
 
+STEPS_AS_CHANNELS = "forward_func uses dimension 1 of inputs as positions"
+EXPECTED_WARNINGS = {
+    "fourier": "An operation loses the places",
+    "lstm states": STEPS_AS_CHANNELS,
+    "lstm sequence": STEPS_AS_CHANNELS,
+    "gru states": STEPS_AS_CHANNELS,
+}
+
+
 @pytest.mark.parametrize("name", FORWARDS)
 def test_exact(name):
     forward = FORWARDS[name]
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
-        if name == "fourier":
-            warnings.filterwarnings("ignore", "An operation loses the places")
+        if name in EXPECTED_WARNINGS:
+            warnings.filterwarnings("ignore", EXPECTED_WARNINGS[name])
         whole = TGradAttribution(lambda x: _per_sample(forward(x))).decompose(X)
     scores = torch.stack([term.score for term in whole.terms])
     assert bool((whole.delta.abs() <= 1e-10 * scores.abs().sum(0)).all())
