@@ -76,9 +76,7 @@ class HiddenOperations:
 
     def hold(self) -> None:
         """Keeps recent results alive until the next operation, as a hidden one may read them."""
-        self._held = held = [tensor for known in self._recent if (tensor := known()) is not None]
-        for tensor in held:
-            tensor._fix_weakref()  # type: ignore[attr-defined]
+        self._held = [tensor for known in self._recent if (tensor := _alive(known)) is not None]
 
     def free(self) -> None:
         """Frees the results that only :meth:`hold` kept alive."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -79,9 +79,6 @@ class Summing:
     samples: int
     device: torch.device
     with_magnitudes: bool = False
-    _ways: dict[tuple[Places, frozenset[int]], tuple[dict[int, Reduction], frozenset[int]]] = field(
-        default_factory=dict
-    )
 
     def reduced(
         self, gradient: Tensor, bias: Bias, given: Places, inputs: frozenset[int], scratch: Scratch
@@ -98,7 +95,8 @@ class Summing:
         Raises:
             SamplesLostError: The sample of an element is unknown.
         """
-        by, kept = self._ways.get((given, inputs)) or self._find_ways(given, inputs)
+        by = {number: reduction(given, self.axes[number], self.samples) for number in inputs}
+        kept: frozenset[int] = frozenset().union(*[each.kept for each in by.values()])
         signed, absolute, *ranges = _summed(gradient, bias, kept, self.with_magnitudes, scratch)
         sums = {}
         for number, each in by.items():
@@ -115,15 +113,6 @@ class Summing:
             return Reduced(sums)
         first = next(iter(by.values()))
         return Reduced(sums, self._magnitudes(ranges, first, gradient.numel()))
-
-    def _find_ways(
-        self, given: Places, inputs: frozenset[int]
-    ) -> tuple[dict[int, Reduction], frozenset[int]]:
-        """The reduction to each input, and the dimensions that one of them keeps."""
-        by = {number: reduction(given, self.axes[number], self.samples) for number in inputs}
-        kept: frozenset[int] = frozenset().union(*[each.kept for each in by.values()])
-        self._ways[given, inputs] = by, kept
-        return by, kept
 
     def _magnitudes(self, ranges: Sequence[Tensor], by: Reduction, elements: int) -> Magnitudes:
         """The range of ``|c|`` in each sample."""
