@@ -124,10 +124,11 @@ class TGradAttribution(CompleteAttribution):
         Returns:
             The attributions, shaped like ``inputs``, in float32 or better. Their sum over
             channels is the map, in units of the output. Those of one sample sum to
-            ``sum_i ReLU(score_i)`` over all terms. With ``"levels"``, the map is scaled to that sum
-            and divided equally among the channels; an input without positions, such as a table, has
-            the attributions of ``"paper"``. With ``return_convergence_delta``, also the convergence
-            delta, shape ``(N,)``: the output minus the sum of all terms.
+            ``sum_i ReLU(score_i)`` over all terms; each of several inputs counts its share of the
+            terms. With ``"levels"``, the map is scaled to that sum and divided equally among the
+            channels; an input without positions, such as a table, has the attributions of
+            ``"paper"``. With ``return_convergence_delta``, also the convergence delta, shape
+            ``(N,)``: the output minus the sum of all terms.
 
         Raises:
             TypeError: ``inputs`` are not float tensors, ``target`` does not hold integers, or

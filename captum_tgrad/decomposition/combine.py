@@ -43,8 +43,8 @@ def combine(
     """The T-Grad attribution of one input.
 
     By eq. 8, the input's term keeps its channels. The biases belong to no channel of the input, so
-    they are divided equally among the channels. By levels, all terms are. A term that depends on
-    several inputs is divided equally among those inputs.
+    they are divided equally among the channels. By levels, all terms are. Of a term that depends on
+    several inputs, the input has its share.
 
     Args:
         contribution: ``df/dx * x``, shaped like the input.
@@ -110,9 +110,7 @@ def _own(own: Stack, direction: int) -> tuple[Tensor, Tensor]:
 def _bias_map(biases: Sequence[Stack], cells: Grid | None, direction: int, like: Tensor) -> Tensor:
     """``sum_i phi(S_i) * score_i`` on the cells of an input, shaped like its own map."""
     maps = [
-        WeightedMaps(
-            each.evidence(direction), each.per_input(scaled(each.score, direction)), each.grid
-        )
+        WeightedMaps(each.evidence(direction), scaled(each.score, direction), each.grid)
         for each in biases
     ]
     return weighted_sum(maps, cells, like)

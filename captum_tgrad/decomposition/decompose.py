@@ -22,12 +22,13 @@ from captum_tgrad.decomposition.maps import Summing
 from captum_tgrad.decomposition.pending_terms import PendingTerm
 from captum_tgrad.decomposition.places.coordinates import SAMPLES, Axis
 from captum_tgrad.decomposition.places.origin import places_of
-from captum_tgrad.decomposition.places.places import Places, input_places, samples_of
+from captum_tgrad.decomposition.places.places import Places, depending_on, input_places, samples_of
 from captum_tgrad.decomposition.places.reduction import reduction
 from captum_tgrad.decomposition.precision import in_full_precision, without_autocast
 from captum_tgrad.decomposition.saved_tensors import checkpoints_run_fully
 from captum_tgrad.decomposition.scratch import Scratch
 from captum_tgrad.decomposition.stacks import scores_of, stacked
+from captum_tgrad.decomposition.term import TermMap
 from captum_tgrad.decomposition.trace import Trace
 
 Forward = Callable[..., Any]
@@ -73,6 +74,8 @@ def decompose(
     forward = uncompiled(forward)
     leaves = tuple(_leaf(tensor) for tensor in inputs)
     given = given or [input_places(leaf.shape, number) for number, leaf in enumerate(leaves)]
+    if len(leaves) > 1:
+        given = [depending_on(each, [number]) for number, each in enumerate(given)]
     axes = {number: _spatial_axes(each) for number, each in enumerate(given)}
     summing = Summing(axes, samples_of(given[0]), leaves[0].device, with_magnitudes)
     trace = Trace(leaves, given, summing)
@@ -193,11 +196,11 @@ def _explained(
 ) -> Decomposed:
     output = in_full_precision(output)
     contributions, reduced, scratch = [], [], Scratch(0)
-    for number, (leaf, own, gradient) in enumerate(zip(leaves, given, gradients, strict=True)):
+    for leaf, own, gradient in zip(leaves, given, gradients, strict=True):
         contribution = in_full_precision(gradient) * in_full_precision(leaf.detach())
         one = ElementBias(partial(contribution.new_ones, ()))
         plain = Summing(summing.axes, summing.samples, summing.device)
-        reduced.append(plain.reduced(contribution, one, own, frozenset([number]), scratch))
+        reduced.append(plain.reduced(contribution, one, own, scratch))
         contributions.append(contribution)
     of_inputs = sorted(stacked(reduced), key=lambda stack: stack.number)
     biases = stacked([term.reduced for term in terms if term.reduced is not None])
@@ -228,7 +231,7 @@ def _check(explained: Decomposed, precision: float) -> None:
     if not bool(complete.all()):
         # If all terms cancel, the difference is the rounding of their elements.
         terms = explained.decomposition.terms
-        evidence = [(each.positive + each.negative).flatten(1).sum(1) for each in terms]
+        evidence = [torch.stack([*map(_evidence, term.maps.values())]).sum(0) for term in terms]
         rounding = 100 * precision * torch.stack(evidence)
         allowed = torch.maximum(allowed, rounding.sum(0))
         complete = delta.abs() <= allowed
@@ -252,6 +255,10 @@ def _check(explained: Decomposed, precision: float) -> None:
             " output is NaN there, as at the square root of zero. Add a small constant before such"
             " an operation."
         )
+
+
+def _evidence(on_input: TermMap) -> Tensor:
+    return (on_input.positive + on_input.negative).flatten(1).sum(1)
 
 
 def _warn_of_rounding(name: str) -> None:

@@ -32,6 +32,7 @@ from captum_tgrad.decomposition.places.origin import Lifetime, Origin, origin_of
 from captum_tgrad.decomposition.places.places import (
     Claims,
     Places,
+    depending_on,
     has_places,
     lost_places,
     places,
@@ -48,7 +49,7 @@ class HiddenOperations:
         old_values: Registers the values that are read in the backward pass.
         lifetime: The lifetime of the trace.
         samples: The batch size.
-        inputs: The numbers of the network's inputs.
+        inputs: The numbers of the network's inputs, if there are several.
     """
 
     def __init__(
@@ -103,9 +104,9 @@ class HiddenOperations:
             if source is None or origin is None or (source.grad_fn, source.output_nr) != seen:
                 continue  # freed, or overwritten since
             known.append(source)
-            inputs |= origin.inputs
+            inputs |= origin.places.inputs
             if seen not in self._sources:
-                self._sources[seen] = Source(Value(source), origin.places, origin.inputs)
+                self._sources[seen] = Source(Value(source), origin.places)
                 self._old_values.are_read_by(self._sources[seen].value)
         everything = torch.ones((), dtype=torch.bool, device=tensor.device)
         if not known:  # the model has freed what it reads: a residual
@@ -115,8 +116,10 @@ class HiddenOperations:
             return None  # a backward that returns None: the result is a constant
         else:
             given, is_elementwise = self._places(tensor, known, path)
-        origin = set_origin(tensor, given, inputs, self._lifetime)
-        root = Root(Value(tensor), given, inputs, output, is_elementwise, path, order)
+        if self._all_inputs:
+            given = depending_on(given, inputs)
+        origin = set_origin(tensor, given, self._lifetime)
+        root = Root(Value(tensor), given, output, is_elementwise, path, order)
         self._old_values.are_read_by(root.value)
         self._roots[output] = root
         self._handles.append(tensor.register_hook(partial(self._left, root)))  # type: ignore[no-untyped-call]

@@ -47,12 +47,10 @@ class Source:
     Args:
         value: Its values.
         places: The places of its elements.
-        inputs: The numbers of the network's inputs on which it depends.
     """
 
     value: Value
     places: Places
-    inputs: frozenset[int]
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,7 +96,8 @@ class HiddenTerm:
     @property
     def inputs(self) -> frozenset[int]:
         """The numbers of the network's inputs on which it depends."""
-        return frozenset().union(*(each.inputs for each in (*self.sources.values(), *self.roots)))
+        tensors = (*self.sources.values(), *self.roots)
+        return frozenset().union(*(each.places.inputs for each in tensors))
 
     @torch.no_grad()
     def add(self, gradient: Tensor, tensor: Source, sign: int) -> None:
@@ -125,8 +124,8 @@ class HiddenTerm:
             return None
         if self.is_elementwise:
             one = ElementBias(partial(self.total.new_ones, ()))
-            return summing.reduced(self.total, one, self.roots[0].places, self.inputs, scratch)
-        total = self.total.reshape(-1, 1).to(summing.device)
+            return summing.reduced(self.total, one, self.roots[0].places, scratch)
+        total = self.total.reshape(-1, 1).to(summing.device) / len(self.inputs)
         by = reduction(self.roots[0].places, (), summing.samples)
         sums = Sums(total, total.abs(), None, by.grid)
         return Reduced(dict.fromkeys(self.inputs, sums))

@@ -50,8 +50,7 @@ def levels_map(own: Stack, biases: Sequence[Stack], direction: int) -> Tensor:
     """
     stacks = [own, *biases]
     scores = [scaled(each.score, direction).clamp_min(0) for each in stacks]
-    shares = [each.per_input(score) for each, score in zip(stacks, scores, strict=True)]
-    total = torch.cat(shares).sum(0)
+    total = torch.cat(scores).sum(0)
     combined, coarsest = torch.zeros_like(own.positive[0]), torch.zeros_like(own.positive[0])
     count = torch.zeros_like(total)
     for level, present in _levels(stacks, scores, direction):

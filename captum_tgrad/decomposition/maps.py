@@ -12,6 +12,7 @@ from torch import Tensor
 from captum_tgrad.decomposition.bias import Bias
 from captum_tgrad.decomposition.places.cells import Grid
 from captum_tgrad.decomposition.places.coordinates import Axis
+from captum_tgrad.decomposition.places.input_shares import input_shares
 from captum_tgrad.decomposition.places.places import Places
 from captum_tgrad.decomposition.places.reduction import Reduction, SamplesLostError, reduction
 from captum_tgrad.decomposition.precision import in_full_precision, without_nan
@@ -56,12 +57,14 @@ class Reduced(NamedTuple):
     """The sums of a term, before they become maps.
 
     Args:
-        sums: The sums on each input on which the term depends, by the input's number.
+        sums: The sums of each input's share of the term, by the input's number.
         magnitudes: The range of ``|c|``, if a method needs it.
+        has_equal_shares: Whether all inputs have the same share of each element.
     """
 
     sums: Mapping[int, Sums]
     magnitudes: Magnitudes | None = None
+    has_equal_shares: bool = True
 
 
 @dataclass(frozen=True)
@@ -80,28 +83,32 @@ class Summing:
     device: torch.device
     with_magnitudes: bool = False
 
-    def reduced(
-        self, gradient: Tensor, bias: Bias, given: Places, inputs: frozenset[int], scratch: Scratch
-    ) -> Reduced:
+    def reduced(self, gradient: Tensor, bias: Bias, given: Places, scratch: Scratch) -> Reduced:
         """The sums of ``c = gradient * b``.
 
         Args:
             gradient: ``df/dy`` of the operation's output ``y``.
             bias: The operation's ``b``.
             given: The places of the elements of ``y``.
-            inputs: The numbers of the inputs on which ``y`` depends.
             scratch: Lends the memory for ``c``.
 
         Raises:
             SamplesLostError: The sample of an element is unknown.
         """
-        by = {number: reduction(given, self.axes[number], self.samples) for number in inputs}
+        by = {number: reduction(given, self.axes[number], self.samples) for number in given.inputs}
         kept: frozenset[int] = frozenset().union(*[each.kept for each in by.values()])
+        shares = input_shares(given) if len(by) > 1 else {}
+        shared = {d for share in shares.values() for d, size in enumerate(share.shape) if size != 1}
+        kept |= shared
         signed, absolute, *ranges = _summed(gradient, bias, kept, self.with_magnitudes, scratch)
         sums = {}
         for number, each in by.items():
-            cells, beside = each.into_cells(signed)
-            all_cells, all_beside = each.into_cells(absolute)
+            own, all_own = signed, absolute
+            if shares:
+                share = shares[number].to(signed.dtype).to(signed.device)
+                own, all_own = signed * share, absolute * share
+            cells, beside = each.into_cells(own)
+            all_cells, all_beside = each.into_cells(all_own)
             if beside is None or all_beside is None:
                 outside = None
             else:
@@ -110,9 +117,10 @@ class Summing:
                 cells, all_cells = cells.to(self.device), all_cells.to(self.device)
             sums[number] = Sums(cells, all_cells, outside, each.grid, each.filled)
         if not self.with_magnitudes:
-            return Reduced(sums)
+            return Reduced(sums, None, not shared)
         first = next(iter(by.values()))
-        return Reduced(sums, self._magnitudes(ranges, first, gradient.numel()))
+        magnitudes = self._magnitudes(ranges, first, gradient.numel())
+        return Reduced(sums, magnitudes, not shared)
 
     def _magnitudes(self, ranges: Sequence[Tensor], by: Reduction, elements: int) -> Magnitudes:
         """The range of ``|c|`` in each sample."""

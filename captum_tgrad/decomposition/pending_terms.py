@@ -50,7 +50,6 @@ class PendingTerm:
         module: The path of the module that ran the operation; empty outside of all modules.
         operation: The operation's name.
         in_leaf: Whether that module has no submodules.
-        inputs: The numbers of the network's inputs on which the operation depends.
         places: The places of the elements of its output.
         bias: The operation's ``b``; None after the gradient has arrived.
         reduced: The sums; None before the gradient has arrived.
@@ -59,7 +58,6 @@ class PendingTerm:
     module: str
     operation: str
     in_leaf: bool
-    inputs: frozenset[int]
     places: Places
     bias: Bias | None
     reduced: Reduced | None = None
@@ -78,7 +76,7 @@ class PendingTerm:
         claims = self.places.claims
         for lost in claims:
             if lost.input == LOST and any(
-                axis not in claims for number in self.inputs for axis in axes[number]
+                axis not in claims for number in self.places.inputs for axis in axes[number]
             ):
                 return lost.lost_at
         return ""
@@ -167,7 +165,7 @@ class PendingTerms:
         try:
             with without_autocast(gradient):
                 pending.reduced = self.summing.reduced(
-                    gradient, pending.bias, pending.places, pending.inputs, self.scratch
+                    gradient, pending.bias, pending.places, self.scratch
                 )
         except SamplesLostError:
             raise samples_lost(pending.module, pending.operation) from None

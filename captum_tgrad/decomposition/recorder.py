@@ -27,7 +27,7 @@ from captum_tgrad.decomposition.places.origin import (
     origin_of,
     set_origin,
 )
-from captum_tgrad.decomposition.places.places import Places
+from captum_tgrad.decomposition.places.places import Places, depending_on
 from captum_tgrad.decomposition.random_state import RandomState
 
 
@@ -41,6 +41,7 @@ class Recorder:
     Attributes:
         modules: The modules that are running.
         old_values: The readers of memory that may be overwritten.
+        has_several_inputs: Whether to record on which of several inputs each element depends.
         channels_as_places: The channels of an input that the network uses as places, and the axis
             that it uses as channels.
     """
@@ -50,10 +51,16 @@ class Recorder:
         self.old_values = OldValues()
         self.channels_as_places: tuple[Axis, Axis | None] | None = None
         self._pending = None if summing is None else PendingTerms(summing)
-        self._everything = frozenset(range(len(leaves)))
+        self.has_several_inputs = summing is not None and len(leaves) > 1
         self._lifetime = Lifetime()
         samples = leaves[0].shape[0] if summing is None else summing.samples
-        self.hidden = HiddenOperations(self.old_values, self._lifetime, samples, self._everything)
+        self._everything = frozenset(range(len(leaves)))
+        self.hidden = HiddenOperations(
+            self.old_values,
+            self._lifetime,
+            samples,
+            self._everything if self.has_several_inputs else frozenset(),
+        )
         self._types = {leaf.dtype for leaf in leaves}
 
     @property
@@ -61,9 +68,9 @@ class Recorder:
         """The largest machine epsilon of the types that operations computed in."""
         return max(torch.finfo(dtype).eps for dtype in self._types)
 
-    def follow(self, tensor: Tensor, given: Places, inputs: frozenset[int]) -> None:
-        """Remembers the places of a tensor's elements and the inputs on which it depends."""
-        set_origin(tensor, given, inputs, self._lifetime)
+    def follow(self, tensor: Tensor, given: Places) -> None:
+        """Remembers the places of a tensor's elements."""
+        set_origin(tensor, given, self._lifetime)
         self.hidden.see(tensor)
 
     def origin(self, tensor: Tensor) -> Origin | None:
@@ -82,7 +89,10 @@ class Recorder:
         """Updates the places of a view after its base was overwritten."""
         known = None if view._base is None else origin_of(view._base)
         if view._base is not None and known is not None:
-            self.follow(view, places_of_view(view._base, view, known.places), known.inputs)
+            given = places_of_view(view._base, view, known.places)
+            if self.has_several_inputs:
+                given = depending_on(given, known.places.inputs, is_part=True)
+            self.follow(view, given)
 
     def _found(self, tensor: Tensor, path: str) -> Origin | None:
         terms = 0 if self._pending is None else len(self._pending)
@@ -116,15 +126,16 @@ class Recorder:
         outputs = [tensor for tensor in call.returned if tensor.requires_grad]
         if not outputs:
             return
-        inputs = self._inputs(call)
         found = output_places(call, outputs, partial(self._name, call.name))
+        if self.has_several_inputs:
+            found = self._with_inputs(call, found)
         mixes = call.name in _MIXES_CHANNELS or call.record.chains_outputs
         if mixes and not call.picks and self.channels_as_places is None:
             self.channels_as_places = channels_as_places(call)
         try:
             biases = biases or self._biases(call, outputs, draws)
         except NoDerivativeError:
-            self._leave_hidden(outputs, found, inputs)
+            self._leave_hidden(outputs, found)
             return
         for output, given, bias in zip(outputs, found, biases, strict=True):
             self._types.add(output.dtype)
@@ -133,43 +144,37 @@ class Recorder:
                 self._types.add(torch.get_autocast_dtype(output.device.type))
             if call.name == "hardswish" and output.is_cuda:
                 self._types.add(torch.float32)  # it multiplies by 1 / 6 in float32, also in float64
-            self.follow(output, given, inputs)
+            self.follow(output, given)
             if bias is None:
                 continue
             if output.is_complex():
                 bias, given = in_pairs(bias, output), places_in_pairs(given)
-            self.await_gradient(output, given, inputs, bias, call.name)
+            self.await_gradient(output, given, bias, call.name)
 
-    def _inputs(self, call: Call) -> frozenset[int]:
-        """The numbers of the inputs on which a call depends."""
-        if len(self._everything) == 1:
-            return self._everything
+    def _with_inputs(self, call: Call, found: list[Places]) -> list[Places]:
+        """The places of a call's results, completed by the inputs on which they depend."""
         read = call.dependent[:1] if call.name in _SHAPED_LIKE_ANOTHER else call.dependent
         inputs = frozenset[int]()
         for origin in map(origin_of, read):
-            inputs |= self._everything if origin is None else origin.inputs
-        return inputs
+            inputs |= self._everything if origin is None else origin.places.inputs
+        return [depending_on(given, inputs, is_part=len(read) == 1) for given in found]
 
-    def _leave_hidden(
-        self, outputs: list[Tensor], found: list[Places], inputs: frozenset[int]
-    ) -> None:
+    def _leave_hidden(self, outputs: list[Tensor], found: list[Places]) -> None:
         """Treats an operation that cannot be differentiated as a hidden one."""
         for output, given in zip(outputs, found, strict=True):
             try:
                 self._found(output, self.modules.path)
             except (RuntimeError, NotImplementedError):
                 # It has no gradient at all, like an index: torch raises an error if one is needed.
-                self.follow(output, given, inputs)
+                self.follow(output, given)
 
-    def await_gradient(
-        self, output: Tensor, given: Places, inputs: frozenset[int], bias: Bias, name: str
-    ) -> None:
+    def await_gradient(self, output: Tensor, given: Places, bias: Bias, name: str) -> None:
         """Makes a term of a bias when the gradient arrives at ``output``."""
         if self._pending is None:
             return
         self.old_values.are_read_by(bias)
         path, in_leaf = self.modules.path, self.modules.inside_leaf
-        pending = PendingTerm(path, name, in_leaf, inputs, given, bias)
+        pending = PendingTerm(path, name, in_leaf, given, bias)
         self._pending.await_gradient(bias.source or output, pending)
 
     def _biases(
@@ -203,7 +208,7 @@ class Recorder:
         for found in self.hidden.terms:
             root = found.roots[-1]
             reduced = found.reduced(self._pending.summing, self._pending.scratch)
-            term = PendingTerm(root.path, "hidden", False, found.inputs, root.places, None, reduced)
+            term = PendingTerm(root.path, "hidden", False, root.places, None, reduced)
             hidden.append((root.order, term))
         return self._pending.arrived(hidden)
 

@@ -15,12 +15,11 @@ from captum_tgrad.decomposition.term import Term, TermMap
 
 @dataclass(frozen=True)
 class Stack:
-    """The maps of several terms on the same cells of one input.
+    """The maps of several terms, or of an input's share of them, on the same cells of the input.
 
     Args:
         number: The input's number.
         terms: The positions of the terms among those that were given.
-        inputs: On how many inputs each term depends.
         positive: ``sum_c ReLU(c)``: shape ``(terms, N, 1, *cells)``, or ``(terms, N, 1)`` if they
             have no place on the input.
         negative: ``sum_c ReLU(-c)``; the same shape.
@@ -31,7 +30,6 @@ class Stack:
 
     number: int
     terms: Sequence[int]
-    inputs: Sequence[int]
     positive: Tensor
     negative: Tensor
     score: Tensor
@@ -42,15 +40,9 @@ class Stack:
         """``positive`` for the direction 1, ``negative`` for -1."""
         return self.positive if direction == 1 else self.negative
 
-    def per_input(self, values: Tensor) -> Tensor:
-        """Divides values of each term, shape ``(terms, N)``, by its number of inputs."""
-        if max(self.inputs) == 1:
-            return values
-        return values / values.new_tensor(self.inputs)[:, None]
-
     def maps(self) -> list[TermMap]:
         """The maps of each term."""
-        rows = zip(self.positive, self.negative, self.placed, strict=True)
+        rows = zip(self.positive, self.negative, self.score, self.placed, strict=True)
         return [TermMap(*row, self.grid) for row in rows]
 
 
@@ -85,14 +77,12 @@ def stacked(terms: Sequence[Reduced]) -> list[Stack]:
         positive = torch.lerp(absolute, signed, 0.5)
         negative = (positive - signed).clamp_min_(0)
         positions = [position for position, _ in members]
-        inputs = [len(terms[position].sums) for position in positions]
-        for row, (position, count) in enumerate(zip(positions, inputs, strict=True)):
+        for row, position in enumerate(positions):
             # On several inputs, the sum of a term that cancels is rounded differently.
-            if count > 1:
+            if terms[position].has_equal_shares and len(terms[position].sums) > 1:
                 score[row] = scores.setdefault(position, score[row].clone())
-        stacks.append(
-            Stack(number, positions, inputs, positive.clamp_min_(0), negative, score, placed, grid)
-        )
+        positive.clamp_min_(0)
+        stacks.append(Stack(number, positions, positive, negative, score, placed, grid))
     return stacks
 
 
@@ -125,25 +115,19 @@ def stacks_of(terms: Sequence[Term], number: int) -> list[Stack]:
             groups.setdefault(key, []).append(position)
     stacks = []
     for positions in groups.values():
-        members = [terms[position] for position in positions]
-        maps = [term.maps[number] for term in members]
-        positive, negative, placed = (
+        maps = [terms[position].maps[number] for position in positions]
+        positive, negative, score, placed = (
             torch.stack([getattr(each, name) for each in maps])
-            for name in ("positive", "negative", "placed")
+            for name in ("positive", "negative", "score", "placed")
         )
-        score = torch.stack([term.score for term in members])
-        inputs = [len(term.maps) for term in members]
-        stacks.append(
-            Stack(number, positions, inputs, positive, negative, score, placed, maps[0].grid)
-        )
+        stacks.append(Stack(number, positions, positive, negative, score, placed, maps[0].grid))
     return stacks
 
 
 def scores_of(stacks: Sequence[Stack]) -> list[Tensor]:
     """The scores of all terms in order, each of shape ``(N,)``."""
-    rows = {
-        position: row
-        for stack in stacks
-        for position, row in zip(stack.terms, stack.score, strict=True)
-    }
-    return [rows[position] for position in sorted(rows)]
+    scores: dict[int, Tensor] = {}
+    for stack in stacks:
+        for position, share in zip(stack.terms, stack.score, strict=True):
+            scores[position] = scores[position] + share if position in scores else share
+    return [scores[position] for position in sorted(scores)]

@@ -33,12 +33,13 @@ class Magnitudes:
 
 @dataclass(frozen=True)
 class TermMap:
-    """A term on one of the inputs.
+    """A term on one of the inputs: the input's share of the term.
 
     Args:
         positive: ``sum_c ReLU(c)`` over channels: shape ``(N, 1, *cells)``, or ``(N, 1)`` if the
             term has no place on the input.
         negative: ``sum_c ReLU(-c)``; the same shape.
+        score: The sum of ``positive`` minus the sum of ``negative``, shape ``(N,)``.
         placed: The share of the evidence that has a place, from 0 to 1, shape ``(N,)``. The rest is
             spread evenly over the cells.
         grid: The cells, in pixels of the input; None if the term has no place on it.
@@ -46,6 +47,7 @@ class TermMap:
 
     positive: Tensor
     negative: Tensor
+    score: Tensor
     placed: Tensor
     grid: Grid | None = None
 
@@ -60,9 +62,10 @@ class Term:
             (``"conv#2"``). Outside of all modules, the operation's name. ``"input"`` is the term of
             the input, ``"input 0"`` and so on for several inputs. ``"features.4:hidden"`` is the
             term of operations that the trace cannot see.
-        score: The term's signed share of the output, shape ``(N,)``: the sum of ``positive`` minus
-            the sum of ``negative``.
-        maps: The term on each input on which it depends, by the input's number.
+        score: The term's signed share of the output, shape ``(N,)``: the sum of the scores of
+            ``maps``.
+        maps: The share of each input in the term, by the input's number. Each element of the term
+            belongs to the inputs on which it depends, in equal parts.
         magnitudes: The range of ``|c|``, if a method needs it.
         lost_at: The operation that lost the places, this one or an earlier one; empty if none did.
     """
@@ -82,7 +85,7 @@ class Term:
     def positive(self) -> Tensor:
         """The evidence for the target, ``sum_c ReLU(c)`` over channels.
 
-        It is the map of the first input on which the term has a place: shape ``(N, 1, *spatial)``
+        It is the share of the first input on which the term has a place: shape ``(N, 1, *spatial)``
         at the operation's own resolution, ``(N, 1)`` if it has no place. It covers the whole input,
         with zeros where the network cropped the input.
         """

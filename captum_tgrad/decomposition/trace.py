@@ -71,7 +71,7 @@ class Trace(TorchFunctionMode):
         followed = []
         for number, (leaf, given) in enumerate(zip(leaves, self._given, strict=True)):
             tensor = leaf.clone()
-            self.recorder.follow(tensor, given, frozenset([number]))
+            self.recorder.follow(tensor, given)
             self._sources[tensor.grad_fn] = number
             followed.append(tensor)
         return followed
@@ -266,7 +266,7 @@ class Trace(TorchFunctionMode):
         if target._is_view() and target._base is not None and target.requires_grad:
             origin, part = self.recorder.origin(target), places_as_part(target._base, target)
             if origin is not None and part is not None:
-                self.recorder.follow(target, part, origin.inputs)
+                self.recorder.follow(target, part)
         fresh = target.clone(memory_format=torch.preserve_format)
         draws = RandomState(target.device)
         with kept_in_memory():
@@ -281,7 +281,7 @@ class Trace(TorchFunctionMode):
         target.copy_(fresh)
         origin = origin_of(fresh)
         if origin is not None:
-            self.recorder.follow(target, origin.places, origin.inputs)
+            self.recorder.follow(target, origin.places)
             if base is not None:
                 self._overwritten_within(base, target, origin, was_constant, call.name)
         return None if result is None else target
@@ -292,11 +292,10 @@ class Trace(TorchFunctionMode):
         known = origin_of(base)
         if known is None and not was_constant:
             return  # nothing else uses the base
-        inputs = origin.inputs | (known.inputs if known else frozenset())
         given = places_within(base, view, origin.places)
-        self.recorder.follow(base, given, inputs)
+        self.recorder.follow(base, given)
         if known is None:
-            self.recorder.await_gradient(base, given, inputs, rest_of_base(base, view), name)
+            self.recorder.await_gradient(base, given, rest_of_base(base, view), name)
 
 
 def _may_chain_outputs(call: Call) -> bool:
@@ -322,7 +321,7 @@ _RESHAPES_IN_PLACE = {"transpose", "t", "squeeze", "unsqueeze", "swapaxes", "swa
 def _with_origin(tensor: Tensor, origin: Origin | None) -> Tensor:
     tensor.requires_grad_()
     if origin is not None:
-        set_origin(tensor, origin.places, origin.inputs, origin.lifetime)
+        set_origin(tensor, origin.places, origin.lifetime)
     return tensor
 
 

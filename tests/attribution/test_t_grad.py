@@ -51,9 +51,13 @@ def _assert_terms_equal_the_reference(actual: Decomposition, tiny: TinyNetwork) 
         torch.testing.assert_close(term.score, literal.score, **EXACT)
         assert term.inputs == tuple(i for i, reached in enumerate(literal.reaches) if reached)
         if tiny.conventional:
-            shape = term.positive.shape
-            torch.testing.assert_close(term.positive, literal.positive.reshape(shape), **EXACT)
-            torch.testing.assert_close(term.negative, literal.negative.reshape(shape), **EXACT)
+            shape, shares = term.positive.shape, len(term.inputs)
+            torch.testing.assert_close(
+                term.positive, literal.positive.reshape(shape) / shares, **EXACT
+            )
+            torch.testing.assert_close(
+                term.negative, literal.negative.reshape(shape) / shares, **EXACT
+            )
 
 
 @each_network

@@ -655,6 +655,46 @@ TWO_INPUTS = {
 }
 
 
+def _written_into_one_tensor(a, b):
+    both = a.new_zeros(len(a), 2, *a.shape[1:])
+    both[:, 0], both[:, 1] = a, b
+    return NET(both.flatten(0, 1)).unflatten(0, (-1, 2)).sum(1)
+
+
+def _in_groups(a, b):
+    def twice(layer, h):
+        parts = (torch.cat([each, each]) for each in (layer.weight, layer.bias))
+        return F.conv2d(h, *parts, layer.stride, layer.padding, groups=2)
+
+    h = F.relu(twice(NET.b, F.relu(twice(NET.a, torch.cat([a, b], 1)))))
+    return sum(_read(h) for h in F.silu(twice(NET.c, h)).chunk(2, 1))
+
+
+def _in_three_dimensions(a, b):
+    h = torch.stack([a, b], 2)
+    for layer, activation in ((NET.a, F.relu), (NET.b, F.relu), (NET.c, F.silu)):
+        stride, padding = (1, *layer.stride), (0, *layer.padding)
+        h = activation(F.conv3d(h, layer.weight.unsqueeze(2), layer.bias, stride, padding))
+    return sum(_read(h) for h in h.unbind(2))
+
+
+def _padded_together(a, b):
+    both = F.conv2d(F.pad(torch.cat([a, b]), (1, 1, 1, 1)), NET.a.weight, NET.a.bias)
+    return sum(_read(F.silu(NET.c(F.relu(NET.b(F.relu(both)))))).chunk(2))
+
+
+JOINED = {
+    "concatenated": lambda a, b: sum(NET(torch.cat([a, b])).chunk(2)),
+    "in_another_order": lambda a, b: sum(NET(torch.cat([b, a])).split(len(a))[::-1]),
+    "stacked": lambda a, b: NET(torch.stack([a, b]).flatten(0, 1)).unflatten(0, (2, -1)).sum(0),
+    "alternating": lambda a, b: NET(torch.stack([a, b], 1).flatten(0, 1)).view(-1, 2, 5).sum(1),
+    "written_into_one_tensor": _written_into_one_tensor,
+    "in_groups": _in_groups,
+    "in_three_dimensions": _in_three_dimensions,
+    "padded_together": _padded_together,
+}
+
+
 @pytest.mark.parametrize("n", [3, 1])
 @pytest.mark.parametrize("other", [OTHER_NET, NET], ids=["two_networks", "shared_weights"])
 @pytest.mark.parametrize("forward", TWO_INPUTS.values(), ids=TWO_INPUTS)
@@ -664,3 +704,50 @@ def test_each_of_two_inputs_has_the_map_of_its_own_network(forward, other, n):
     map_of_a, map_of_b = _maps(partial(forward, NET, other), a, b)
     assert _difference(map_of_a, *_maps(NET, a), EXACT) <= EXACT
     assert _difference(map_of_b, *_maps(other, b), EXACT) <= EXACT
+
+
+@pytest.mark.parametrize("aggregation", ["paper", "levels"])
+@pytest.mark.parametrize("n", [3, 1])
+@pytest.mark.parametrize("forward", JOINED.values(), ids=JOINED)
+def test_inputs_that_share_a_tensor_have_the_maps_of_separate_calls(forward, n, aggregation):
+    a, b = _picture(n), _picture(n + 1)[1:]
+    torch.testing.assert_close(forward(a, b), NET(a) + NET(b))
+    separate = _maps(lambda a, b: NET(a) + NET(b), a, b, aggregation=aggregation)
+    for found, expected in zip(
+        _maps(forward, a, b, aggregation=aggregation), separate, strict=True
+    ):
+        assert _difference(found, expected, EXACT) <= EXACT
+
+
+def test_tokens_of_two_inputs_in_one_sequence_have_the_maps_of_separate_calls():
+    first, second = _random(4, WIDTH, seed=60), _random(5, WIDTH, seed=61)
+    mix, over = _random(WIDTH, WIDTH, seed=62), _random(9, WIDTH, seed=63)
+
+    def layer(tokens):
+        return tokens + F.gelu(NORM(tokens) @ mix + 0.3)
+
+    def joined(a, b):
+        return (layer(torch.cat([a @ first, b @ second], 1)) * over).sum((1, 2))
+
+    def separate(a, b):
+        return (layer(a @ first) * over[:6]).sum((1, 2)) + (layer(b @ second) * over[6:]).sum(
+            (1, 2)
+        )
+
+    inputs = _random(2, 6, 4, seed=64), _random(2, 3, 5, seed=65)
+    for aggregation in ("paper", "levels"):
+        options = {"channel_dim": -1, "aggregation": aggregation}
+        found = TGradAttribution(joined).attribute(inputs, **options)
+        expected = TGradAttribution(separate).attribute(inputs, **options)
+        for one, other in zip(found, expected, strict=True):
+            torch.testing.assert_close(one, other)
+
+
+def test_a_term_of_joined_inputs_is_divided_by_the_elements_of_each():
+    a, b = _random(1, 1, 2, 2, seed=66), _random(1, 1, 2, 3, seed=67)
+    decomposition = TGradAttribution(lambda a, b: (torch.cat([a, b], 3) + 0.5).sum((1, 2, 3)))
+    (term,) = decomposition.decompose((a, b)).biases
+    assert term.inputs == (0, 1)
+    assert [float(term.maps[number].score) for number in (0, 1)] == [2.0, 3.0]
+    torch.testing.assert_close(term.maps[1].positive, torch.full((1, 1, 2, 3), 0.5).double())
+    assert float(term.score) == 5.0

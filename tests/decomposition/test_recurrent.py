@@ -176,8 +176,8 @@ def _compare_with_steps(name, form, depends, dtype, tolerance):
     for term, (positive, negative) in zip(whole.biases, expected, strict=True):
         compare(term.score, (positive - negative).sum(1))
         if depends[0]:
-            compare(term.maps[0].positive[:, 0], positive)
-            compare(term.maps[0].negative[:, 0], negative)
+            compare(term.maps[0].positive[:, 0], positive / len(term.inputs))
+            compare(term.maps[0].negative[:, 0], negative / len(term.inputs))
 
 
 @pytest.mark.parametrize("depends", list(itertools.product([True, False], repeat=2))[:3])

@@ -137,10 +137,11 @@ OPERATIONS: dict[str, Operation] = {
     **records("pixel_shuffle", "input, upscale_factor", places=moving.shuffled, bias=nothing),
     **records(
         "clone contiguous to float double half bfloat16 type type_as cpu cuda requires_grad "
-        "real imag positive cfloat cdouble complex",
-        places=elementwise.elementwise,
+        "real imag positive cfloat cdouble",
+        places=elementwise.like_first,
         bias=joined,
     ),
+    **records("complex", places=elementwise.elementwise, bias=joined),
     **records(
         "sort argsort cummax cummin",
         "input, dim=-1, descending=False",

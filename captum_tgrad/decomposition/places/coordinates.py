@@ -16,6 +16,7 @@ from torch import Tensor
 
 SAMPLES = -1
 LOST = -2
+INPUTS = -3
 
 
 class Axis(NamedTuple):
@@ -23,8 +24,9 @@ class Axis(NamedTuple):
 
     Args:
         input: The number of the input; ``SAMPLES`` for the samples of the batch; ``LOST`` for
-            positions in the output of an operation that lost the places.
-        dim: The dimension of that input.
+            positions in the output of an operation that lost the places; ``INPUTS`` for the only
+            cell of an axis on which the elements are that depend on one of several inputs.
+        dim: The dimension of that input; for ``INPUTS``, the number of the input.
         extent: The number of elements along it.
         is_place: Whether it is a place rather than a channel.
         lost_at: For ``LOST``, the operation that lost the places.
@@ -35,6 +37,11 @@ class Axis(NamedTuple):
     extent: int
     is_place: bool = True
     lost_at: str = ""
+
+
+def input_axis(number: int) -> Axis:
+    """The axis on which the elements are that depend on one of several inputs."""
+    return Axis(INPUTS, number, 2, is_place=False)
 
 
 class Coordinates:

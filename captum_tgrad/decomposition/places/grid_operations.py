@@ -161,7 +161,7 @@ def channels_as_places(call: Call) -> tuple[Axis, Axis | None] | None:
     dim = tensor.dim() - (rank_of(call.name) + 1 if slides else 1)
     of_steps = call.name.endswith("_cell")  # each call gets one of the positions
     for axis, claim in claims:
-        if axis.is_place or dim in claim.dims or not (claim.dims or of_steps):
+        if axis.is_place or axis.input < 0 or dim in claim.dims or not (claim.dims or of_steps):
             continue
         for other, own in claims:
             if other.is_place and other.input == axis.input and own.dims == (dim,):

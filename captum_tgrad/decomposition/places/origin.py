@@ -25,13 +25,11 @@ class Origin(NamedTuple):
 
     Args:
         places: The places of its elements.
-        inputs: The numbers of the network's inputs on which it depends.
         lifetime: The lifetime of the trace, after which the origin is void.
         version: The version of the tensor's memory, which changes when it is overwritten.
     """
 
     places: Places
-    inputs: frozenset[int]
     lifetime: Lifetime
     version: int
 
@@ -42,9 +40,9 @@ def origin_of(tensor: Any) -> Origin | None:
     return None if known is None or known.lifetime.is_over else known
 
 
-def set_origin(tensor: Tensor, given: Places, inputs: frozenset[int], lifetime: Lifetime) -> Origin:
+def set_origin(tensor: Tensor, given: Places, lifetime: Lifetime) -> Origin:
     """Stores a tensor's origin on the tensor, so that both are freed together, and returns it."""
-    origin = Origin(given, inputs, lifetime, tensor._version)
+    origin = Origin(given, lifetime, tensor._version)
     setattr(tensor, _ORIGIN, origin)
     return origin
 

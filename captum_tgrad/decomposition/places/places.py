@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import lru_cache
+from functools import lru_cache, reduce
 from weakref import WeakValueDictionary
 
 import torch
 
 from captum_tgrad.decomposition.places.coordinates import (
+    INPUTS,
     LOST,
     SAMPLES,
     Axis,
@@ -16,6 +17,7 @@ from captum_tgrad.decomposition.places.coordinates import (
     along,
     coordinates,
     from_borders,
+    input_axis,
     narrowed,
     of_each_sample,
     without_gaps,
@@ -37,6 +39,9 @@ MOST_CLAIMS = 4
 """An element with more claims on one axis has no place on it."""
 
 
+_ONLY_INPUT = frozenset([0])
+
+
 class Places:
     """The coordinates of a tensor's elements.
 
@@ -49,14 +54,19 @@ class Places:
 
     Attributes:
         has_channels: Whether elements have coordinates on a channel axis of an input.
+        inputs: The numbers of the inputs on which elements depend.
     """
 
-    __slots__ = ("__weakref__", "claims", "has_channels", "shape")
+    __slots__ = ("__weakref__", "claims", "has_channels", "inputs", "shape")
 
     def __init__(self, shape: tuple[int, ...], claims: Claims) -> None:
         self.shape = shape
         self.claims = claims
-        self.has_channels = any(not axis.is_place and axis.extent != 1 for axis in claims)
+        self.has_channels = any(
+            axis.input >= 0 and not axis.is_place and axis.extent != 1 for axis in claims
+        )
+        several = frozenset([axis.dim for axis in claims if axis.input == INPUTS])
+        self.inputs = several or _ONLY_INPUT
 
     @property
     def pairs(self) -> Iterator[tuple[Axis, Coordinates]]:
@@ -72,7 +82,12 @@ def places(shape: Sequence[int], claims: Mapping[Axis, Iterable[Coordinates | No
     kept: dict[Axis, tuple[Coordinates, ...]] = {}
     samples: Coordinates | None = None
     for axis in sorted(claims, key=lambda axis: axis.input != SAMPLES):
-        own = [_dense(claim, shape, axis, samples) for claim in claims[axis] if claim is not None]
+        given = [claim for claim in claims[axis] if claim is not None]
+        if axis.input == INPUTS:
+            if given:
+                kept[axis] = (_depending(given),)
+            continue
+        own = [_dense(claim, shape, axis, samples) for claim in given]
         if left := merged(own, axis, set(samples.dims) if samples else set()):
             kept[axis] = left
             if axis.input == SAMPLES and len(left) == 1:
@@ -104,6 +119,31 @@ def _dense(
     if found.by_sample or not samples.has_everywhere:
         return found
     return without_gaps(found, of_samples & set(found.dims))
+
+
+def depending_on(given: Places, inputs: Iterable[int], *, is_part: bool = False) -> Places:
+    """Places that say on which of several inputs each element depends.
+
+    Args:
+        given: The places. If they do not mention an input, all elements depend on it.
+        inputs: The numbers of the inputs on which the tensor depends.
+        is_part: Whether its elements may be those of a tensor that depend on some of the inputs
+            only. If the places mention any of the inputs, they then mention all.
+    """
+    absent = [axis for axis in map(input_axis, inputs) if axis not in given.claims]
+    if not absent or (is_part and given.claims.keys() & set(map(input_axis, inputs))):
+        return given
+    everywhere = coordinates(torch.ones([1] * len(given.shape), device="cpu"), _ONE_CELL)
+    return places(given.shape, {**given.claims, **{axis: [everywhere] for axis in absent}})
+
+
+_ONE_CELL = torch.tensor([[0.0, 1.0, 0.0]], dtype=torch.float64, device="cpu")
+
+
+def _depending(claims: Sequence[Coordinates]) -> Coordinates:
+    """Where elements depend on an input by at least one claim."""
+    index = reduce(torch.logical_or, [claim.index > 0 for claim in claims])
+    return coordinates(index, _ONE_CELL) or claims[0]
 
 
 @lru_cache(maxsize=64)

@@ -1,0 +1,48 @@
+"""Divides the elements of a tensor among the inputs on which they depend."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from captum_tgrad.decomposition.places.bounded_cache import BoundedCache
+from captum_tgrad.decomposition.places.coordinates import input_axis
+from captum_tgrad.decomposition.places.places import Places
+
+_known: BoundedCache[Mapping[int, Tensor]] = BoundedCache()
+
+
+def input_shares(given: Places) -> Mapping[int, Tensor]:
+    """The share of each input in the elements of a tensor: equal shares of those it depends on.
+
+    If two inputs were joined in one tensor, as in a siamese network or a model of images and text,
+    an element may depend on one of them only. Padding depends on none and belongs to what it pads.
+
+    Args:
+        given: The places of the tensor.
+
+    Returns:
+        The share of each input, by its number, with size 1 in the dimensions on which it does not
+        depend. All have the same shape, and their sum is 1.
+    """
+    shares = _known.get(given)
+    if shares is None:
+        claims = [given.claims[input_axis(number)] for number in given.inputs]
+        depends = torch.broadcast_tensors(*[claim.index > 0 for (claim,) in claims])  # type: ignore[no-untyped-call]
+        depends = _with_padding(torch.stack(depends))
+        found = depends.double() / depends.sum(0)
+        shares = dict(zip(given.inputs, found, strict=True))
+        _known.put(given, shares, found.numel())
+    return shares
+
+
+def _with_padding(depends: Tensor) -> Tensor:
+    """The inputs of each element, shape ``(inputs, *elements)``, without elements of no input."""
+    for dim in range(1, depends.dim()):
+        beside = depends.any(dim, keepdim=True)
+        has = depends.any(0)
+        agree = ((depends == beside) | ~has).all(dim, keepdim=True).all(0)
+        depends = depends | (beside & agree & ~has)
+    return torch.where(depends.any(0), depends, True)
