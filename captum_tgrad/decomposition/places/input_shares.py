@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import reduce
 
 import torch
 from torch import Tensor
@@ -30,8 +31,8 @@ def input_shares(given: Places) -> Mapping[int, Tensor]:
     shares = _known.get(given)
     if shares is None:
         claims = [given.claims[input_axis(number)] for number in given.inputs]
-        depends = torch.broadcast_tensors(*[claim.index > 0 for (claim,) in claims])  # type: ignore[no-untyped-call]
-        depends = _with_padding(torch.stack(depends))
+        by_input = [reduce(torch.logical_or, [c.index > 0 for c in own]) for own in claims]
+        depends = _with_padding(torch.stack(torch.broadcast_tensors(*by_input)))  # type: ignore[no-untyped-call]
         found = depends.double() / depends.sum(0)
         shares = dict(zip(given.inputs, found, strict=True))
         _known.put(given, shares, found.numel())

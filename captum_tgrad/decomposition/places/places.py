@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import lru_cache, reduce
+from functools import lru_cache
 from weakref import WeakValueDictionary
 
 import torch
+from torch import Tensor
 
 from captum_tgrad.decomposition.places.coordinates import (
     INPUTS,
@@ -85,7 +86,7 @@ def places(shape: Sequence[int], claims: Mapping[Axis, Iterable[Coordinates | No
         given = [claim for claim in claims[axis] if claim is not None]
         if axis.input == INPUTS:
             if given:
-                kept[axis] = (_depending(given),)
+                kept[axis] = _depending(given)
             continue
         own = [_dense(claim, shape, axis, samples) for claim in given]
         if left := merged(own, axis, set(samples.dims) if samples else set()):
@@ -140,10 +141,24 @@ def depending_on(given: Places, inputs: Iterable[int], *, is_part: bool = False)
 _ONE_CELL = torch.tensor([[0.0, 1.0, 0.0]], dtype=torch.float64, device="cpu")
 
 
-def _depending(claims: Sequence[Coordinates]) -> Coordinates:
-    """Where elements depend on an input by at least one claim."""
-    index = reduce(torch.logical_or, [claim.index > 0 for claim in claims])
-    return coordinates(index, _ONE_CELL) or claims[0]
+def _depending(claims: Sequence[Coordinates]) -> tuple[Coordinates, ...]:
+    """Claims on an input, of which an element depends on the input if it has any.
+
+    Those of a score, one along the queries and one along the keys, stay apart: together they would
+    be a matrix.
+    """
+    kept: list[Tensor] = []
+    for claim in dict.fromkeys(claims):
+        depends = claim.index > 0
+        for position, other in enumerate(kept):
+            both = depends | other
+            if both.shape in (depends.shape, other.shape):
+                kept[position] = both
+                break
+        else:
+            kept.append(depends)
+    found = [coordinates(depends, _ONE_CELL) for depends in kept]
+    return tuple(dict.fromkeys(each for each in found if each is not None))
 
 
 @lru_cache(maxsize=64)
