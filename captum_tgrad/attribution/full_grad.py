@@ -98,8 +98,8 @@ class FullGradAttribution(CompleteAttribution):
         Returns:
             The attributions, shaped like ``inputs``, non-negative, unitless. Their sum over
             channels is the map. The input's term keeps its channels. The other terms are divided
-            equally among the channels. With ``return_convergence_delta``, also the convergence
-            delta, shape ``(N,)``.
+            equally among the channels; of a term that several inputs reach, each has its share.
+            With ``return_convergence_delta``, also the convergence delta, shape ``(N,)``.
 
         Raises:
             TypeError: As for ``TGradAttribution.attribute``.
@@ -130,9 +130,10 @@ def _full_grad(contribution: Tensor, number: int, biases: Sequence[Term], by: Re
     sums: dict[object, tuple[Tensor, Grid]] = {}
     for term in biases:
         found = term.maps.get(number)
-        if found is None or found.grid is None or by.grid is None or term.magnitudes is None:
+        magnitudes = term.magnitudes.get(number)
+        if found is None or found.grid is None or by.grid is None or magnitudes is None:
             continue
-        rescaled = _rescaled(found.positive + found.negative, term.magnitudes)
+        rescaled = _rescaled(found.positive + found.negative, magnitudes)
         key = (found.grid.key, rescaled.dtype)
         before = sums[key][0] if key in sums else 0
         sums[key] = (before + rescaled, found.grid)

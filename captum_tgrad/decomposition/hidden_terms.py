@@ -128,7 +128,7 @@ class HiddenTerm:
         total = self.total.reshape(-1, 1).to(summing.device) / len(self.inputs)
         by = reduction(self.roots[0].places, (), summing.samples)
         sums = Sums(total, total.abs(), None, by.grid)
-        return Reduced(dict.fromkeys(self.inputs, sums))
+        return Reduced(dict.fromkeys(self.inputs, sums), {})
 
 
 def joined(

@@ -58,12 +58,12 @@ class Reduced(NamedTuple):
 
     Args:
         sums: The sums of each input's share of the term, by the input's number.
-        magnitudes: The range of ``|c|``, if a method needs it.
+        magnitudes: The range of ``|c|`` on each input, if a method needs it.
         has_equal_shares: Whether all inputs have the same share of each element.
     """
 
     sums: Mapping[int, Sums]
-    magnitudes: Magnitudes | None = None
+    magnitudes: Mapping[int, Magnitudes]
     has_equal_shares: bool = True
 
 
@@ -116,15 +116,23 @@ class Summing:
             if cells.device != self.device:
                 cells, all_cells = cells.to(self.device), all_cells.to(self.device)
             sums[number] = Sums(cells, all_cells, outside, each.grid, each.filled)
-        if not self.with_magnitudes:
-            return Reduced(sums, None, not shared)
-        first = next(iter(by.values()))
-        magnitudes = self._magnitudes(ranges, first, gradient.numel())
+        magnitudes = {}
+        if self.with_magnitudes:
+            elements = gradient.numel() / self.samples
+            for number, each in by.items():
+                magnitudes[number] = self._magnitudes(ranges, each, elements, shares.get(number))
         return Reduced(sums, magnitudes, not shared)
 
-    def _magnitudes(self, ranges: Sequence[Tensor], by: Reduction, elements: int) -> Magnitudes:
-        """The range of ``|c|`` in each sample."""
+    def _magnitudes(
+        self, ranges: Sequence[Tensor], by: Reduction, elements: float, share: Tensor | None
+    ) -> Magnitudes:
+        """The range of ``|c|`` in each sample, of the elements in which an input has a share."""
         smallest, largest = (each.to(self.device) for each in ranges)
+        if share is not None:
+            elements *= float(share.mean())
+            beside = share.to(self.device) == 0
+            smallest = smallest.masked_fill(beside, torch.inf)
+            largest = largest.masked_fill(beside, -torch.inf)
         sample = by.sample_of(smallest)
         if sample is None:
             sample = smallest.new_zeros((), dtype=torch.long)
@@ -133,9 +141,13 @@ class Summing:
         # The last number collects the elements of unknown samples, which are zero.
         start = smallest.new_zeros(self.samples + 1)
         return Magnitudes(
-            start.scatter_reduce(0, sample, smallest, "amin", include_self=False)[:-1],
-            start.scatter_reduce(0, sample, largest, "amax", include_self=False)[:-1],
-            elements // self.samples,
+            *(
+                start.scatter_reduce(0, sample, values, how, include_self=False)[:-1]
+                # A sample may have no element in which the input has a share.
+                .nan_to_num(posinf=0, neginf=0)
+                for values, how in ((smallest, "amin"), (largest, "amax"))
+            ),
+            elements,
         )
 
 

@@ -63,9 +63,9 @@ class PendingTerm:
     reduced: Reduced | None = None
 
     @property
-    def magnitudes(self) -> Magnitudes | None:
-        """The range of its elements, if a method needs it."""
-        return None if self.reduced is None else self.reduced.magnitudes
+    def magnitudes(self) -> Mapping[int, Magnitudes]:
+        """The range of its elements on each input, if a method needs it."""
+        return {} if self.reduced is None else self.reduced.magnitudes
 
     def lost_at(self, axes: Mapping[int, Sequence[Axis]]) -> str:
         """The operation that lost the places of the term; empty if none did.

@@ -23,12 +23,12 @@ class Magnitudes:
     Args:
         smallest: ``min |c|`` over channels and places, shape ``(N,)``.
         largest: ``max |c|``, shape ``(N,)``.
-        elements: The number of elements ``c`` per sample.
+        elements: The number of elements ``c`` per sample, each multiplied by the input's share.
     """
 
     smallest: Tensor
     largest: Tensor
-    elements: int
+    elements: float
 
 
 @dataclass(frozen=True)
@@ -66,14 +66,14 @@ class Term:
             ``maps``.
         maps: The share of each input in the term, by the input's number. Each element of the term
             belongs to the inputs on which it depends, in equal parts.
-        magnitudes: The range of ``|c|``, if a method needs it.
+        magnitudes: The range of ``|c|`` on each input, by its number, if a method needs it.
         lost_at: The operation that lost the places, this one or an earlier one; empty if none did.
     """
 
     name: str
     score: Tensor
     maps: Mapping[int, TermMap] = field(repr=False)
-    magnitudes: Magnitudes | None = None
+    magnitudes: Mapping[int, Magnitudes] = field(default_factory=dict)
     lost_at: str = ""
 
     @property

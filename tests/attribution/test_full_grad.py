@@ -120,3 +120,20 @@ def test_an_operation_on_no_elements_adds_nothing(operation):
     x = torch.rand(3, 2, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     plain = FullGradAttribution(lambda x: x.square().flatten(1).sum(1)).attribute(x)
     torch.testing.assert_close(FullGradAttribution(forward).attribute(x), plain)
+
+
+@pytest.mark.parametrize("n", [1, 3])
+def test_inputs_that_share_a_tensor_have_the_maps_of_separate_calls(n):
+    network = _convolutional(2).double()
+    first, second = torch.rand(n, 2, 16, 16).double(), torch.rand(n, 2, 16, 16).double()
+
+    def separate(a, b):
+        return network(a) * network(b)
+
+    def joined(a, b):
+        return network(torch.cat([a, b])).view(2, n, -1).prod(0)
+
+    expected = FullGradAttribution(separate).attribute((first, second), 1)
+    actual = FullGradAttribution(joined).attribute((first, second), 1)
+    for found, wanted in zip(actual, expected, strict=True):
+        torch.testing.assert_close(found, wanted)

@@ -18,7 +18,7 @@ def test_a_term_has_the_maps_that_it_would_have_alone():
     grid = _grid()
     beside = _random(2, seed=1), _random(2, seed=2).abs()
     terms = [
-        Reduced({0: Sums(_random(2, 1, 4, seed=n), _random(2, 1, 4, seed=n).abs(), rest, grid)})
+        Reduced({0: Sums(_random(2, 1, 4, seed=n), _random(2, 1, 4, seed=n).abs(), rest, grid)}, {})
         for n, rest in enumerate([None, beside, None])
     ]
     (together,) = stacked(terms)
@@ -69,7 +69,7 @@ def test_a_term_has_one_score_on_all_of_its_inputs():
 def test_scores_are_in_the_order_of_the_terms():
     numbers = [torch.full((1, 1), float(number)) for number in range(4)]
     terms = [
-        Reduced({position % 2: Sums(number, number, None, None)})
+        Reduced({position % 2: Sums(number, number, None, None)}, {})
         for position, number in enumerate(numbers)
     ]
     assert [float(score) for score in scores_of(stacked(terms))] == [0.0, 1.0, 2.0, 3.0]
