@@ -121,7 +121,8 @@ class Operation:
         form: Runs the call in an equal form, which costs less or which ``bias`` can follow; raises
             NoRuleError for a call that has none.
         parts: Does the same with simpler calls, which the trace sees; raises NoRuleError for a call
-            that has to run as a whole. It takes the function and its arguments.
+            that has to run as a whole.
+        parts_of_one: Whether ``parts`` also runs calls with one tensor that depends on the input.
         fill: The positions of numbers that fill elements, which have no place.
     """
 
@@ -131,7 +132,8 @@ class Operation:
     reads_input: bool = False
     chains_outputs: bool = False
     form: Callable[[Call, Any], Any] | None = None
-    parts: Callable[..., Any] | None = None
+    parts: Callable[[Call], Any] | None = None
+    parts_of_one: bool = True
     fill: Collection[int] = ()
 
 

@@ -159,12 +159,14 @@ class Trace(TorchFunctionMode):
         record = operation_of(func)
         if record is NO_RECORD and (inner := without_override_check(func)) is not None:
             return self._inside(inner, *given[0], **given[1])
-        if record.parts is not None:
+        call = Call(func, args, kwargs, record, tensors, dependent)
+        if record.parts is not None and (record.parts_of_one or len(dependent) > 1):
+            # A part overwrites the tensor that the model has, not a detached one.
+            whole = call.with_first(given[0][0]) if call.in_place and given[0] else call
             try:
-                return self._inside(record.parts, func, *args, **kwargs)
+                return self._inside(record.parts, whole)
             except NoRuleError:
                 pass
-        call = Call(func, args, kwargs, record, tensors, dependent)
         self._hidden.free()
         if call.name == "batch_norm" and call.bound["training"]:
             raise_batch_statistics(self._modules.path)

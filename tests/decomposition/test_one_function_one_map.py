@@ -208,6 +208,28 @@ def _shifted_taps(x, **options):
     return _by_shifts(lambda part, i, j: F.conv2d(part, TAPS[:, :, i, j]), x, **options)
 
 
+def _filled_up(x, by, dim):
+    """The image moved, with zeros in place of what left it."""
+    zeros, kept = x.narrow(dim, 0, abs(by)) * 0, x.narrow(dim, max(-by, 0), SIZE - abs(by))
+    return torch.cat([zeros.detach(), kept] if by > 0 else [kept, zeros.detach()], dim)
+
+
+def _shift_matrix(by):
+    return torch.diag(torch.ones(SIZE - abs(by)), -by).double()
+
+
+def _summed_taps(move, x, center=1):
+    """``move`` takes the image and how far a kernel's tap moves its rows and columns."""
+    taps = [(i, j) for i in range(3) for j in range(3)]
+    moved = {(i, j): move(x, center - i, center - j) for i, j in taps}
+    return sum(F.conv2d(part, TAPS[:, :, i, j]) for (i, j), part in moved.items())
+
+
+_by_zeros = partial(_summed_taps, lambda x, i, j: _filled_up(_filled_up(x, i, 2), j, 3))
+_by_padding = partial(_summed_taps, lambda x, i, j: F.pad(x, (j, -j, i, -i)))
+_by_matrices = partial(_summed_taps, lambda x, i, j: _shift_matrix(i) @ x @ _shift_matrix(j).T)
+
+
 def _by_quarters(x):
     return torch.stack([x[:, :, i::2, j::2] for i in (0, 1) for j in (0, 1)], 2)
 
@@ -429,9 +451,19 @@ PAIRS = [
             "nchwij,dcij->ndhw", F.pad(x, AROUND).unfold(2, 3, 1).unfold(3, 3, 1), KERNEL
         ),
         conv_by_shifts=_shifted_taps,
+        conv_by_shifts_filled_with_zeros=_by_zeros,
+        conv_by_padded_and_cropped_shifts=_by_padding,
+        conv_by_shift_matrices=_by_matrices,
         conv_by_its_transpose=lambda x: F.conv_transpose2d(x, TURNED, padding=1),
         conv_while_mirrored=lambda x: F.conv2d(x.flip(3), KERNEL.flip(3), padding=1).flip(3),
         conv_of_halves=lambda x: torch.cat([F.conv2d(x, k, padding=1) for k in KERNEL.chunk(2)], 1),
+    ),
+    *_written(lambda x: F.conv2d(F.pad(x, (2, 0, 2, 0)), KERNEL), FIRST)(
+        causal_conv_by_shifts=lambda x: _shifted_taps(F.pad(x, (2, 0, 2, 0)), pad=0),
+        causal_conv_by_shifts_filled_with_zeros=partial(_by_zeros, center=2),
+        causal_conv_by_shift_matrices=partial(_by_matrices, center=2),
+        causal_conv_by_f_unfold=lambda x: (ROWS @ F.unfold(F.pad(x, (2, 0, 2, 0)), 3)).view(FULL),
+        causal_conv_cropped=lambda x: F.conv2d(x, KERNEL, padding=2)[..., :SIZE, :SIZE],
     ),
     *_written(partial(F.conv2d, weight=KERNEL), FIRST)(
         valid_conv_by_f_unfold=lambda x: (ROWS @ F.unfold(x, 3)).unflatten(2, (22, 22)),

@@ -116,3 +116,53 @@ def test_the_nodes_of_a_graph_stay_themselves():
     assert bool((whole.placed > 0.99).all())
     # The constant that is added has the weight of its node.
     torch.testing.assert_close(whole["add"].positive[0, 0], 3 * weights)
+
+
+NODES = 8
+LINKS = torch.eye(NODES)[torch.tensor([3, 0, 6, 1, 7, 2, 5, 4])] + torch.eye(NODES)
+FAR = torch.rand(NODES, NODES, generator=GENERATOR) < 0.6  # no node stays itself
+GRAPHS = {"links": LINKS.double(), "far": FAR.double(), "dense": DENSE.repeat(2, 2)[:8, :8]}
+OF_SPARSE = {
+    "one at a time": lambda m, h: torch.stack([torch.sparse.mm(m, each) for each in h]),
+    "nodes first": lambda m, h: (
+        torch.sparse.mm(m, h.movedim(1, 0).flatten(1)).unflatten(1, (len(h), -1)).movedim(1, 0)
+    ),
+    "plus zero": lambda m, h: torch.stack(
+        [torch.sparse.addmm(torch.zeros_like(each), m, each) for each in h]
+    ),
+}
+OF_GRAPH = {
+    "batch of one": lambda m, h: m[None] @ h,
+    "expanded": lambda m, h: m.expand(len(h), -1, -1) @ h,
+    "repeated": lambda m, h: torch.bmm(m.repeat(len(h), 1, 1), h),
+    "einsum": lambda m, h: torch.einsum("nij,njd->nid", m.expand(len(h), -1, -1), h),
+    "sum of two": lambda m, h: torch.einsum("kij,njd->nid", torch.stack([m / 4, m * 3 / 4]), h),
+    "all samples in one": lambda m, h: (torch.block_diag(*[m] * len(h)) @ h.flatten(0, 1)).view_as(
+        h
+    ),
+    **{
+        f"{layout}, {name}": lambda m, h, to=to, mix=mix: mix(getattr(m, to)(), h)
+        for layout, to in (("sparse", "to_sparse"), ("compressed", "to_sparse_csr"))
+        for name, mix in OF_SPARSE.items()
+    },
+}
+
+
+@pytest.mark.filterwarnings("ignore:Sparse CSR tensor support")
+@pytest.mark.parametrize("aggregation", ["paper", "levels"])
+@pytest.mark.parametrize("graph", GRAPHS.values(), ids=GRAPHS)
+@pytest.mark.parametrize("mix", OF_GRAPH.values(), ids=OF_GRAPH)
+def test_a_graph_has_one_map_however_its_links_are_written(mix, graph, aggregation):
+    nodes = torch.rand(3, NODES, 3, generator=torch.Generator().manual_seed(1)).double()
+    weights = torch.arange(1.0, NODES + 1).double()
+
+    def explained(mix):
+        def network(x):
+            hidden = torch.relu(mix(graph, x) + 0.5)
+            return (F.silu(mix(graph, hidden)).sum(2) * weights).sum(1)
+
+        attribute = TGradAttribution(network).attribute
+        return attribute(nodes, channel_dim=-1, aggregation=aggregation)
+
+    expected = explained(lambda m, h: m @ h)
+    torch.testing.assert_close(explained(mix), expected, rtol=1e-10, atol=1e-12)

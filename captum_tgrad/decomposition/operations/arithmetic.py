@@ -84,5 +84,5 @@ OPERATIONS: dict[str, Operation] = {
     **_elementwise("pow", "input, other", bias=power),
     **_elementwise("square sqrt", "input", bias=fixed_power),
     **_elementwise("neg negative maximum minimum fmax fmin", bias=homogeneous),
-    **_elementwise("rpow lerp addcmul addcdiv floor_divide"),
+    **_elementwise("rpow floor_divide"),
 }

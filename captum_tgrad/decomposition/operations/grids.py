@@ -9,6 +9,7 @@ from torch import Tensor
 from captum_tgrad.decomposition.bias import Bias, ChannelBias
 from captum_tgrad.decomposition.call import Call, Operation
 from captum_tgrad.decomposition.operations.activations import homogeneous
+from captum_tgrad.decomposition.operations.composed import with_bias
 from captum_tgrad.decomposition.operations.moving import nothing
 from captum_tgrad.decomposition.operations.operation import records, require_constant
 from captum_tgrad.decomposition.places import box_pooling, grid_operations, picking
@@ -24,7 +25,13 @@ def convolution(call: Call, output: Tensor) -> Bias | None:
     return None if bias is None else ChannelBias(bias, output.dim() - rank - 1)
 
 
-_convolution = partial(records, places=grid_operations.new_grid, bias=convolution)
+_convolution = partial(
+    records,
+    places=grid_operations.new_grid,
+    bias=convolution,
+    parts=with_bias,
+    parts_of_one=False,
+)
 _pooling = partial(records, places=grid_operations.new_grid, bias=nothing)
 
 OPERATIONS: dict[str, Operation] = {

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from functools import partial
 
-import torch
 from torch import Tensor
 
-from captum_tgrad.decomposition.bias import Bias, ChannelBias, ElementBias
-from captum_tgrad.decomposition.call import Call, NoRuleError, Operation
+from captum_tgrad.decomposition.bias import Bias, ChannelBias
+from captum_tgrad.decomposition.call import Call, Operation
 from captum_tgrad.decomposition.operations.arithmetic import homogeneous, of_degree, product
+from captum_tgrad.decomposition.operations.composed import with_bias
 from captum_tgrad.decomposition.operations.operation import records, require_constant
 from captum_tgrad.decomposition.places import elementwise
 from captum_tgrad.decomposition.places import mixing_places as mixing
@@ -20,17 +20,6 @@ def linear(call: Call, output: Tensor) -> Bias | None:
     bias = call.bound["bias"]
     require_constant(call.bound["weight"], bias)
     return None if bias is None else ChannelBias(bias, output.dim() - 1)
-
-
-def added_product(call: Call, output: Tensor) -> Bias | None:
-    """``beta * input + alpha * first @ second``: the input, if it is a constant."""
-    names = ("input", "first", "second", "beta")
-    added, first, second, beta = (call.bound[name] for name in names)
-    if first.requires_grad == second.requires_grad:
-        raise NoRuleError
-    if added.requires_grad:
-        return None
-    return ElementBias(partial(torch.mul, other=beta), added)
 
 
 def vector_norm(call: Call, output: Tensor) -> Bias | None:
@@ -49,9 +38,16 @@ _reduction = partial(records, places=mixing.reduced)
 _REDUCED = "input, dim=None, keepdim=False"
 
 OPERATIONS: dict[str, Operation] = {
-    **records("linear", "input, weight, bias=None", places=mixing.linear, bias=linear),
     **records(
-        "matmul rmatmul bmm mm mv dot vdot",
+        "linear",
+        "input, weight, bias=None",
+        places=mixing.linear,
+        bias=linear,
+        parts=with_bias,
+        parts_of_one=False,
+    ),
+    **records(
+        "matmul linalg_matmul rmatmul bmm mm sparse_mm mv dot vdot",
         "input, other",
         places=mixing.matmul,
         bias=product,
@@ -60,14 +56,6 @@ OPERATIONS: dict[str, Operation] = {
     **records("tensordot", "a, b, dims=2", places=mixing.tensordot, bias=product),
     **records("outer ger", "input, other", places=mixing.outer, bias=product),
     **records("inner", "input, other", places=mixing.inner, bias=product),
-    **records("kron chain_matmul", places=None, bias=product),
-    **records(
-        "addmm addmv baddbmm",
-        "input, first, second, beta=1, alpha=1",
-        places=mixing.added_product,
-        bias=added_product,
-    ),
-    **records("bilinear", "input1, input2, weight, bias=None", places=mixing.bilinear),
     **_reduction("sum mean nansum nanmean amax amin max min median", _REDUCED, bias=homogeneous),
     **_reduction("prod logsumexp", _REDUCED),
     **_reduction("kthvalue", "input, k, dim=-1, keepdim=False", bias=homogeneous),

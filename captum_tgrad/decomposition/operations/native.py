@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch._ops import OpOverload, OpOverloadPacket
 
-from captum_tgrad.decomposition.call import NO_RECORD, NoRuleError, Operation, native_name
+from captum_tgrad.decomposition.call import NO_RECORD, Call, NoRuleError, Operation, native_name
 
 
 def record_of_native(func: OpOverload | OpOverloadPacket) -> Operation:
@@ -23,9 +23,9 @@ def record_of_native(func: OpOverload | OpOverloadPacket) -> Operation:
 
 
 def _as(function: Callable[..., Any]) -> Callable[..., Any]:
-    def run(native: Any, *args: Any, **kwargs: Any) -> Any:
+    def run(call: Call) -> Any:
         try:
-            return function(*args, **kwargs)
+            return function(*call.args, **call.kwargs)
         except TypeError:  # the native function has more arguments
             raise NoRuleError from None
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from captum_tgrad.decomposition.bias import Bias, ChannelBias, ElementBias
 from captum_tgrad.decomposition.call import Call, NoRuleError, Operation, map_tensors
 from captum_tgrad.decomposition.in_place import OldValues
+from captum_tgrad.decomposition.operations.composed import with_scale
 from captum_tgrad.decomposition.operations.operation import records, require_constant, require_plain
 from captum_tgrad.decomposition.places import elementwise
 from captum_tgrad.decomposition.precision import in_full_precision
@@ -117,6 +118,8 @@ BATCH_NORM = records(
     "input, weight, bias, running_mean, running_var, training, momentum, eps, cudnn_enabled",
     places=elementwise.like_first,
     bias=batch_norm,
+    parts=with_scale,
+    parts_of_one=False,
     form=_scaled_and_shifted,
 )["batch_norm"]
 """``torch.batch_norm``, which has another order of parameters than ``F.batch_norm``."""
@@ -128,6 +131,8 @@ OPERATIONS: dict[str, Operation] = {
         "eps=1e-5",
         places=elementwise.like_first,
         bias=batch_norm,
+        parts=with_scale,
+        parts_of_one=False,
         form=_scaled_and_shifted,
     ),
     **records(
@@ -135,13 +140,24 @@ OPERATIONS: dict[str, Operation] = {
         "input, normalized_shape, weight=None, bias=None, eps=1e-5",
         places=elementwise.like_first,
         bias=layer_norm,
+        parts=with_scale,
+        parts_of_one=False,
     ),
     **records(
         "group_norm",
         "input, num_groups, weight=None, bias=None, eps=1e-5",
         places=elementwise.like_first,
         bias=group_norm,
+        parts=with_scale,
+        parts_of_one=False,
     ),
     **records("normalize", "input, p=2.0, dim=1, eps=1e-12", places=elementwise.along),
-    **records("instance_norm rms_norm local_response_norm", places=elementwise.like_first),
+    **records(
+        "rms_norm",
+        "input, normalized_shape, weight=None, eps=None",
+        places=elementwise.like_first,
+        parts=with_scale,
+        parts_of_one=False,
+    ),
+    **records("instance_norm local_response_norm", places=elementwise.like_first),
 }

@@ -8,22 +8,23 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from captum_tgrad.decomposition.call import NoRuleError, tensors_in
+from captum_tgrad.decomposition.call import Call, NoRuleError, tensors_in
 
 
-def in_parts(func: Callable[..., Any], *args: Any, **kwargs: Any) -> tuple[Tensor, ...]:
+def in_parts(call: Call) -> tuple[Tensor, ...]:
     """A call of several lengths, layers or directions as one call for each, steps first.
 
     Raises:
         NoRuleError: It has one of each already, or cannot be divided.
     """
-    if len(args) != 9 or kwargs:
+    args = call.args
+    if len(args) != 9 or call.kwargs:
         raise NoRuleError
     is_packed = isinstance(args[3], (list, tuple))
     layers, dropout, training = args[5:8] if is_packed else args[4:7]
     if dropout and training and layers > 1:
         raise NoRuleError  # it would drop other units
-    return (_by_length if is_packed else _by_layer)(func, *args)
+    return (_by_length if is_packed else _by_layer)(call.func, *args)
 
 
 def _by_length(

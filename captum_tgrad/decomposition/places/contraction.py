@@ -38,6 +38,7 @@ def contracted(call: Call, equation: str, tensors: Sequence[Any], output: Tensor
     operands = list(zip(left.split(","), tensors, strict=True))
     found: FoundAxes = {}
     for letters, tensor in operands:
+        in_batch = {c.dims: len(c.cells) for a, c in claims_of(tensor) if a.input == SAMPLES}
         for axis, claim in claims_of(tensor):
             own, index = _without_repeated(letters, claim.index)
             whole = coordinates(index, claim.cells, claim.by_sample)
@@ -46,7 +47,8 @@ def contracted(call: Call, equation: str, tensors: Sequence[Any], output: Tensor
             summed = [d for d, letter in enumerate(own) if letter not in right]
             picked = None
             if len(whole.dims) == 1 and whole.dims[0] in summed:
-                picked = _picked(call, whole, own[whole.dims[0]], operands, right, axis)
+                samples = in_batch.get(claim.dims, 1)
+                picked = _picked(call, whole, own[whole.dims[0]], operands, right, axis, samples)
             if picked is None:
                 parts = mixed(whole, summed, axis)
             else:
@@ -84,32 +86,49 @@ def _picked(
     operands: Sequence[tuple[str, Any]],
     kept: str,
     axis: Axis,
+    samples: int,
 ) -> tuple[str, list[Coordinates]] | None:
-    """The coordinates that a constant selects along a letter, and the constant's other letters.
+    """The coordinates that a constant selects along a letter, and the letters that they have.
 
     Each new element is in the cells of the few elements that it was selected from, or the smallest
     cell that holds many. None if it was selected from all elements, or from more than half of the
     axis on average.
+
+    Args:
+        call: The call.
+        claim: The coordinates of the elements.
+        letter: The letter that they are along.
+        operands: The letters of each tensor.
+        kept: The letters of the result.
+        axis: The axis that the coordinates are on.
+        samples: The number of samples whose elements are along the letter.
     """
+    everywhere = "".join(letters for letters, _ in operands)
     constants = [
         (letters, tensor)
         for letters, tensor in operands
         if letters.count(letter) == 1 and tensor.dim() > 1 and not any(claims_of(tensor))
     ]
-    if len(constants) != 1 or not set(constants[0][0]) <= {letter, *kept}:
+    if len(constants) != 1:
         return None
     ((letters, constant),) = constants
+    inner = [d for d, each in enumerate(letters) if each not in kept and each != letter]
+    if any(everywhere.count(letters[d]) > 1 for d in inner):
+        return None
     is_dense = not has_zeros(constant)
     call.is_dense = is_dense and call.is_dense is not False
     if is_dense:
         return None
-    dim = letters.index(letter)
-    shape = [-1 if d == dim else 1 for d in range(constant.dim())]
     used = constant.detach().to_dense().cpu() != 0
-    if _keeps_each(used):
-        call.picks = True
-        own = Coordinates(claim.index.reshape([-1]), claim.cells)
-        return letters.replace(letter, ""), [own]
+    if inner:  # a sum of several matrices
+        used = used.any(inner)
+        letters = "".join(each for d, each in enumerate(letters) if d not in inner)
+    dim = letters.index(letter)
+    shape = [-1 if d == dim else 1 for d in range(used.dim())]
+    for row in reversed(range(used.dim())):
+        if row != dim and _keeps_each(used, row, dim, samples):
+            call.picks = True
+            return letters[row], [Coordinates(claim.index.reshape([-1]), claim.cells)]
     if axis.input != SAMPLES and int(used.sum(dim).max()) <= MOST_CLAIMS:
         rest = [size for d, size in enumerate(used.shape) if d != dim]
         positions = torch.arange(math.prod(rest), device="cpu").reshape(rest).unsqueeze(dim)
@@ -137,16 +156,21 @@ def _picked(
     return letters.replace(letter, ""), [picked]
 
 
-def _keeps_each(used: Tensor) -> bool:
+def _keeps_each(used: Tensor, row: int, column: int, samples: int) -> bool:
     """Whether each new element is a sum of the old element and few others, as in a convolution.
 
     A banded matrix then has the places of its convolution, and the nodes of a graph keep theirs.
+
+    Args:
+        used: Where a matrix, or each of several, is not zero.
+        row: The dimension of the new elements.
+        column: The dimension of the old elements.
+        samples: The number of samples that the old elements are of.
     """
     return (
-        used.dim() == 2
-        and used.shape[0] == used.shape[1]
-        and bool(used.diagonal().all())
-        and float(wide(used).mean()) <= 0.5
+        used.shape[row] == used.shape[column]
+        and bool(used.diagonal(dim1=row, dim2=column).all())
+        and float(wide(used).mean()) * samples <= 0.5
     )
 
 

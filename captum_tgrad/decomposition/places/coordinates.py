@@ -234,11 +234,13 @@ def narrowed(claim: Coordinates | None, axis: Axis) -> Coordinates | None:
     """Cells in place of overlapping windows with a constant step, as after a convolution.
 
     They cover evenly what the windows cover. Windows that reach far into padding are where their
-    middles are, and a few wide windows remain as they are.
+    middles are or, if these are outside of the image, where the windows see it. A few wide windows
+    remain as they are.
     """
     if claim is None or len(claim.cells) < 2 or claim.by_sample:
         return claim
-    middle, width = claim.cells[:, 0], claim.cells[:, 1]
+    windows = _uncut(claim.cells, axis)
+    middle, width = windows[:, 0], windows[:, 1]
     steps = middle.diff()
     step = steps.min()
     is_even = bool((width == width[0]).all()) and bool((steps == step).all())
@@ -259,8 +261,35 @@ def narrowed(claim: Coordinates | None, axis: Axis) -> Coordinates | None:
         cells = torch.stack(
             [start + share * even, torch.full_like(even, share), claim.cells[:, 2]], 1
         )
+        outside = (cells[:, 0] < -0.5 - 1e-6) | (cells[:, 0] > end + 1e-6)
+        if bool(outside.any()):
+            low, high = (middle - width / 2).clamp_min(-0.5), (middle + width / 2).clamp_max(end)
+            outside &= high - low > 1e-6
+            cells[outside, 0], cells[outside, 1] = (
+                ((low + high) / 2)[outside],
+                (high - low)[outside],
+            )
+            return coordinates(claim.index, cells)
         return _shared(claim.index, cells, by_sample=False)
     return claim
+
+
+def _uncut(cells: Tensor, axis: Axis) -> Tensor:
+    """The cells, or whole windows in place of those that the ends of the axis cut.
+
+    The sums of an image and its shifted copies are cut where the copies have been filled up.
+    """
+    width = cells[:, 1].max()
+    is_cut = cells[:, 1] < width - 1e-6
+    if not 0 < int(is_cut.sum()) <= len(cells) / 2:
+        return cells
+    low, high = cells[:, 0] - cells[:, 1] / 2, cells[:, 0] + cells[:, 1] / 2
+    starts, stops = low < 1e-6 - 0.5, high > axis.extent - 0.5 - 1e-6
+    if not bool((starts | stops)[is_cut].all()):
+        return cells
+    middle = torch.where(starts, high - width / 2, low + width / 2).where(is_cut, cells[:, 0])
+    whole = torch.stack([middle, width.expand_as(middle), cells[:, 2]], 1)
+    return torch.round(whole, decimals=10)
 
 
 @torch.no_grad()

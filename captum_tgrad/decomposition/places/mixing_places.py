@@ -102,7 +102,8 @@ def linear(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
 
 def added_product(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     """Places after ``addmm`` and similar operations: a product of matrices plus a tensor."""
-    first, second, (output,) = call.bound["first"], call.bound["second"], outputs
+    (output,), names = outputs, list(call.record.parameters)
+    first, second = (call.bound[name] for name in names[1:3])
     equation = {"addmm": "xy,yz->xz", "addmv": "xy,y->x", "baddbmm": "nxy,nyz->nxz"}[call.name]
     product = contracted(call, equation, [first, second], output)[0]
     rank = output.dim()

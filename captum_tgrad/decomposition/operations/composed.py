@@ -1,0 +1,163 @@
+"""Operations that are short for several others, each of which then has its own term."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial, reduce
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from captum_tgrad.decomposition.bias import Bias, ElementBias
+from captum_tgrad.decomposition.call import Call, NoRuleError, Operation, tensors_in
+from captum_tgrad.decomposition.operations.arithmetic import of_degree
+from captum_tgrad.decomposition.operations.operation import records
+from captum_tgrad.decomposition.places import elementwise
+from captum_tgrad.decomposition.places import mixing_places as mixing
+from captum_tgrad.decomposition.places.grid_operations import rank_of
+
+
+def added_product(call: Call, output: Tensor) -> Bias | None:
+    """``beta * input + alpha * first @ second``: the input, if it is a constant."""
+    added, first, second, beta, _ = _values(call)
+    if first.requires_grad == second.requires_grad:
+        raise NoRuleError
+    return None if added.requires_grad else ElementBias(partial(torch.mul, other=beta), added)
+
+
+def bilinear(call: Call, output: Tensor) -> Bias | None:
+    """A product, without a bias parameter."""
+    if call.bound["bias"] is not None:
+        raise NoRuleError
+    return of_degree(len(call.dependent), output)
+
+
+def with_bias(call: Call) -> Tensor:
+    """A layer whose weight depends on the input, and then its bias."""
+    bias = call.bound["bias"]
+    if bias is None:
+        raise NoRuleError
+    shape = [-1] + [1] * rank_of(call.name)
+    result: Tensor = _with(call, bias=None) + bias.reshape(shape)
+    return result
+
+
+def with_scale(call: Call) -> Tensor:
+    """A normalization, and then its weight and its bias, which depend on the input."""
+    weight, bias = (call.bound.get(name) for name in ("weight", "bias"))
+    if weight is None and bias is None:
+        raise NoRuleError
+    result = _with(call, weight=None, bias=None)
+    after = 0 if call.name in ("layer_norm", "rms_norm") else result.dim() - 2
+    for each, combine in ((weight, torch.mul), (bias, torch.add)):
+        if each is not None:
+            result = combine(result, each.reshape(each.shape + (1,) * after))
+    return result
+
+
+def _with(call: Call, **changed: Any) -> Tensor:
+    """The result of the call with other values of some arguments."""
+    names = list(call.record.parameters)
+    args = [changed.get(name, value) for name, value in zip(names, call.args, strict=False)]
+    result: Tensor = call.func(*args, **{k: v for k, v in call.kwargs.items() if k not in changed})
+    return result
+
+
+def _matrices(call: Call) -> Tensor:
+    """``addmm`` and similar operations: a product of matrices or vectors plus a tensor."""
+    added, first, second, beta, alpha = _values(call)
+    product: Tensor = _MULTIPLY[call.name](first, second)
+    if call.name == "addbmm":
+        product = product.sum(0)
+    if not call.in_place:
+        added = added.to(product.dtype)  # with autocast, they have different types
+    return _sum(call, added, product, beta, alpha)
+
+
+_MULTIPLY: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "addmm": torch.mm,
+    "addmv": torch.mv,
+    "addr": torch.outer,
+    "addbmm": torch.bmm,
+    "baddbmm": torch.bmm,
+    "sparse_addmm": torch.sparse.mm,
+}
+
+
+def _elements(call: Call) -> Tensor:
+    """``addcmul`` and ``addcdiv``: a product or a quotient plus a tensor."""
+    added, first, second, value = _values(call)
+    combined = first * second if call.name == "addcmul" else first / second
+    return _sum(call, added, combined, 1, value)
+
+
+def _between(call: Call) -> Tensor:
+    """``lerp``. With a constant weight it is one sum."""
+    start, end, weight = _values(call)
+    if not any(weight is each for each in call.dependent):
+        raise NoRuleError
+    return _sum(call, start, weight * (end - start), 1, 1)
+
+
+def _sum(call: Call, added: Tensor, product: Tensor, beta: Any, alpha: Any) -> Tensor:
+    """``beta * added + alpha * product``. If ``beta`` is 0, the values are not read."""
+    if call.in_place:
+        if beta != 1:
+            added.mul_(beta) if beta else added.zero_()
+        added.add_(product, alpha=alpha)
+        return added
+    if not beta:
+        return torch.mul(product, alpha)
+    return torch.add(added if beta == 1 else added * beta, product, alpha=alpha)
+
+
+def _values(call: Call) -> list[Any]:
+    """The arguments in the order of the record's parameters."""
+    if "out" in call.kwargs:
+        raise NoRuleError
+    bound = call.bound
+    return [bound[name] for name in call.record.parameters]
+
+
+def _chain(call: Call) -> Tensor:
+    """A product of several matrices."""
+    matrices = tensors_in(call.args)
+    return reduce(Tensor.matmul, matrices)
+
+
+def _kronecker(call: Call) -> Tensor:
+    """The Kronecker product: each element of the first tensor times the second tensor."""
+    first, second = _values(call)
+    rank = max(first.dim(), second.dim())
+    first, second = (t.reshape([1] * (rank - t.dim()) + list(t.shape)) for t in (first, second))
+    sizes = [a * b for a, b in zip(first.shape, second.shape, strict=True)]
+    for dim in range(rank):
+        first, second = first.unsqueeze(2 * dim + 1), second.unsqueeze(2 * dim)
+    products: Tensor = first * second
+    return products.reshape(sizes)
+
+
+_added_product = partial(
+    records, places=mixing.added_product, bias=added_product, parts=_matrices, parts_of_one=False
+)
+
+OPERATIONS: dict[str, Operation] = {
+    **_added_product("addmm", "input, mat1, mat2, beta=1, alpha=1"),
+    **_added_product("addmv", "input, mat, vec, beta=1, alpha=1"),
+    **_added_product("baddbmm", "input, batch1, batch2, beta=1, alpha=1"),
+    **records("addbmm", "input, batch1, batch2, beta=1, alpha=1", parts=_matrices),
+    **records("sparse_addmm", "input, mat1, mat2, beta=1, alpha=1", parts=_matrices),
+    **records("addr", "input, vec1, vec2, beta=1, alpha=1", parts=_matrices),
+    **records("addcmul addcdiv", "input, tensor1, tensor2, value=1", parts=_elements),
+    **records("lerp", "input, end, weight", places=elementwise.elementwise, parts=_between),
+    **records("chain_matmul linalg_multi_dot", parts=_chain),
+    **records("kron", "input, other", parts=_kronecker),
+    **records(
+        "bilinear",
+        "input1, input2, weight, bias=None",
+        places=mixing.bilinear,
+        bias=bilinear,
+        parts=with_bias,
+    ),
+}
