@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from captum_tgrad._support.captum_private import format_tensor_into_tuples
+from captum_tgrad._support.not_a_tensor import got
 from captum_tgrad.attribution import checks
 
 
@@ -72,7 +73,7 @@ def checked_images(inputs: Any, model: nn.Module) -> Tensor:
         ValueError: It is not one tensor of images, or not on the model's device.
     """
     if not isinstance(inputs, (Tensor, tuple)):
-        raise TypeError(f"inputs must be a torch.Tensor, got {type(inputs).__name__}.")
+        raise TypeError(f"inputs must be a torch.Tensor, got {got(inputs)}.")
     tensors = format_tensor_into_tuples(inputs)
     checks.check_inputs(tensors)
     if len(tensors) != 1:

@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from captum_tgrad._support.not_a_tensor import got
+
 _WRAPPER = (
     "Wrap the model in a function that returns one number per sample and class, or per sample:"
     " for example lambda x: {example}."
@@ -41,8 +43,7 @@ def check_inputs(inputs: Any, differentiable: bool = True) -> None:
     """
     if not isinstance(inputs, (Tensor, tuple)):
         raise TypeError(
-            f"inputs must be a torch.Tensor or a tuple of them, got {type(inputs).__name__}."
-            f" {how_to_convert(inputs)}"
+            f"inputs must be a torch.Tensor or a tuple of them, got {got_as_inputs(inputs)}."
         )
     inputs = inputs if isinstance(inputs, tuple) else (inputs,)
     if not inputs:
@@ -50,7 +51,7 @@ def check_inputs(inputs: Any, differentiable: bool = True) -> None:
     for number, tensor in enumerate(inputs):
         name = "inputs" if len(inputs) == 1 else f"inputs[{number}]"
         if not isinstance(tensor, Tensor):
-            raise TypeError(f"{name} must be a torch.Tensor, got {type(tensor).__name__}.")
+            raise TypeError(f"{name} must be a torch.Tensor, got {got(tensor)}.")
         if differentiable and not tensor.is_floating_point():
             raise TypeError(
                 f"{name} has dtype {tensor.dtype}, which has no gradient. Pass a real"
@@ -101,11 +102,11 @@ def check_alike(tensor: Tensor, first: Tensor, name: str) -> None:
         )
 
 
-def how_to_convert(inputs: Any) -> str:
-    """What to pass instead of something that is not a tensor or a tuple of tensors."""
+def got_as_inputs(inputs: Any) -> str:
+    """What inputs are that are neither a tensor nor a tuple, and what to pass instead."""
     if isinstance(inputs, list):
-        return "For a batch, pass torch.stack(inputs); for several inputs, pass a tuple: (a, b)."
-    return "Convert it with torch.as_tensor."
+        return "a list: for a batch, pass torch.stack(inputs); for several inputs, a tuple: (a, b)"
+    return got(inputs)
 
 
 def _check_memory(name: str, tensor: Tensor) -> None:
@@ -213,6 +214,33 @@ def check_is_tensor(output: Any, or_else: str = "") -> None:
             f"forward_func must return a tensor, got {type(output).__name__}. "
             + _WRAPPER.format(example=_tensor_of(output))
             + or_else
+        )
+
+
+def check_logits(output: Any, count: int, classes: int | None = None, name: str = "model") -> None:
+    """Raises ValueError unless a model returned logits, ``(count, classes)``.
+
+    Args:
+        output: What it returned.
+        count: The number of images.
+        classes: The number of class names; None: any.
+        name: The name of the model in messages.
+    """
+    wanted = f"({count}, {'classes' if classes is None else classes})"
+    if not isinstance(output, Tensor):
+        raise ValueError(
+            f"{name} must return logits of shape {wanted}, got {type(output).__name__}: wrap it in"
+            f" a torch.nn.Module whose forward returns {_tensor_of(output)}."
+        )
+    if output.dim() != 2 or len(output) != count:
+        raise ValueError(
+            f"{name} must return logits of shape {wanted} for {count} images, got"
+            f" {tuple(output.shape)}: wrap it in a torch.nn.Module that does."
+        )
+    if classes is not None and output.shape[1] != classes:
+        raise ValueError(
+            f"{name} returned logits of shape {tuple(output.shape)}, but there are {classes} class"
+            " names: pass one name for each column."
         )
 
 

@@ -16,6 +16,7 @@ from captum_tgrad._support.captum_private import (
     log_usage,
     select_targets,
 )
+from captum_tgrad._support.dtypes import naming_dtypes
 from captum_tgrad.attribution import checks
 from captum_tgrad.attribution.nesting import check_not_nested
 from captum_tgrad.decomposition.decompose import decompose
@@ -149,17 +150,18 @@ class CompleteAttribution(GradientAttribution):  # type: ignore[misc]
         checks.check_device(self.forward_func, tensors)
         checks.check_form_of_target(target, len(tensors[0]))
         channel_dims = checks.channel_dims(channel_dim, tensors)
-        return self._decompose(
-            self.forward_func,
-            tensors,
-            target,
-            format_additional_forward_args(additional_forward_args),
-            given=[
-                input_places(tensor.shape, number, dim)
-                for number, (tensor, dim) in enumerate(zip(tensors, channel_dims, strict=True))
-            ],
-            with_magnitudes=with_magnitudes,
-        )
+        with naming_dtypes(self.forward_func, tensors):
+            return self._decompose(
+                self.forward_func,
+                tensors,
+                target,
+                format_additional_forward_args(additional_forward_args),
+                given=[
+                    input_places(tensor.shape, number, dim)
+                    for number, (tensor, dim) in enumerate(zip(tensors, channel_dims, strict=True))
+                ],
+                with_magnitudes=with_magnitudes,
+            )
 
     def _decompose(
         self,

@@ -24,6 +24,12 @@ from captum_tgrad.decomposition.trace import Trace
 
 LayerForward = Callable[..., Any]
 
+HOW_TO_EXPLAIN_ONE = (
+    "In the model, wrap it in a module that returns the one tensor to explain, and pass that"
+    " module; or explain the layer's input with attribute_to_layer_input=True."
+)
+"""What to do about a layer that returns several tensors, such as a recurrent one."""
+
 
 @dataclass(frozen=True)
 class LayerActivation:
@@ -172,10 +178,12 @@ def _check_activation(value: Any, layer: nn.Module, at_input: bool) -> None:
         if not isinstance(item, Tensor) or not item.is_floating_point():
             found = str(item.dtype) if isinstance(item, Tensor) else type(item).__name__
             nested = "a nested " if isinstance(item, (tuple, list)) else ""
+            way_out = "Pass a layer inside this one or right after it."
+            if isinstance(layer, nn.RNNBase):
+                way_out = HOW_TO_EXPLAIN_ONE
             raise TypeError(
                 f"layer ({type(layer).__name__}) {verb} {nested}{found}; only a float tensor or a"
-                " flat tuple of float tensors can be explained. Pass a layer inside this one or"
-                " right after it."
+                f" flat tuple of float tensors can be explained. {way_out}"
             )
 
 

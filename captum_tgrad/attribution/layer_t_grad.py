@@ -17,15 +17,18 @@ from captum_tgrad._support.captum_private import (
     format_tensor_into_tuples,
     log_usage,
 )
+from captum_tgrad._support.dtypes import naming_dtypes
 from captum_tgrad.attribution import checks
 from captum_tgrad.attribution.complete import ChannelDim, CompleteAttribution, attribution_method
 from captum_tgrad.attribution.layer_activation import (
+    HOW_TO_EXPLAIN_ONE,
     LayerActivation,
     activation_of,
     network_from,
 )
 from captum_tgrad.attribution.nesting import check_not_nested
 from captum_tgrad.decomposition.combine import Aggregation, Sign, check_options
+from captum_tgrad.decomposition.decompose import UnusedInputError
 from captum_tgrad.decomposition.decomposed import Decomposed
 from captum_tgrad.decomposition.inference_tensors import usable_in_backward
 from captum_tgrad.decomposition.terms import Decomposition
@@ -212,19 +215,32 @@ class LayerTGradAttribution(LayerAttribution, CompleteAttribution):  # type: ign
             tensors, further = usable_in_backward(
                 (tensors, format_additional_forward_args(additional_forward_args))
             )
-            activation = activation_of(
-                self.layer,
-                self.forward_func,
-                tensors,
+            dims = checks.channel_dims(channel_dim, tensors)
+            with naming_dtypes(self.forward_func, tensors):
+                activation = activation_of(
+                    self.layer, self.forward_func, tensors, further, dims, at_input=at_input
+                )
+        try:
+            explained = self._decompose(
+                network_from(self.layer, self.forward_func, tensors, activation, at_input=at_input),
+                activation.tensors,
+                target,
                 further,
-                checks.channel_dims(channel_dim, tensors),
-                at_input=at_input,
+                given=activation.given,
             )
-        explained = self._decompose(
-            network_from(self.layer, self.forward_func, tensors, activation, at_input=at_input),
-            activation.tensors,
-            target,
-            further,
-            given=activation.given,
-        )
+        except UnusedInputError as error:
+            raise ValueError(self._unused(error.number, len(activation.tensors))) from None
         return activation, explained
+
+    def _unused(self, number: int, count: int) -> str:
+        """The message for an output that does not depend on a tensor of the activation."""
+        name = f"layer ({type(self.layer).__name__})"
+        if count == 1:
+            return (
+                f"The explained output does not depend on {name}: pass a module between inputs and"
+                " this output."
+            )
+        return (
+            f"The explained output does not depend on tensor {number} of the {count} in the"
+            f" activation of {name}. {HOW_TO_EXPLAIN_ONE}"
+        )

@@ -20,6 +20,7 @@ from captum_tgrad.cli.outcome import (
 )
 from captum_tgrad.evaluation.compare import NoMethodRanError, compare
 from captum_tgrad.evaluation.report.comparison import FILES, write_comparison
+from captum_tgrad.evaluation.storage.owner import check_owner
 
 
 def run_compare(options: argparse.Namespace) -> int:
@@ -35,6 +36,7 @@ def run_compare(options: argparse.Namespace) -> int:
         methods = chosen_methods(options)
         pictures = [] if options.image is None else [options.image]
         check_files(pictures, options.out, [options.out / name for name in FILES])
+        check_owner(options.out, "compare", FILES)
         device = choose_device(options.device)
         classifier = load_for(options)
         target = chosen_target(options, classifier)

@@ -25,8 +25,8 @@ from captum_tgrad.evaluation import (
 from captum_tgrad.evaluation.distributed import joined_processes, own_device
 from captum_tgrad.evaluation.image_files import BUILT_IN
 from captum_tgrad.evaluation.report.table import title_of
-from captum_tgrad.evaluation.report.write import FILES
 from captum_tgrad.evaluation.running.score_dtype import check_score_dtype
+from captum_tgrad.evaluation.storage.folder import FILES
 from captum_tgrad.evaluation.workers import Workers
 from captum_tgrad.zoo import Classifier
 

@@ -17,7 +17,7 @@ from captum_tgrad.cli.chosen import chosen_target, load_for
 from captum_tgrad.cli.device import choose_device
 from captum_tgrad.cli.errors import CommandError, users_mistakes
 from captum_tgrad.cli.explain_report import add_image, begun_report, numbers_of
-from captum_tgrad.cli.jobs import REPORT, Job, plan_jobs, readable
+from captum_tgrad.cli.jobs import Job, plan_jobs, readable
 from captum_tgrad.cli.memory import short_memory
 from captum_tgrad.cli.outcome import (
     existing,
@@ -27,6 +27,7 @@ from captum_tgrad.cli.outcome import (
     say_written,
     show_progress,
 )
+from captum_tgrad.evaluation.storage.owner import REPORT
 from captum_tgrad.explanation import Explanation, explain, format_report
 from captum_tgrad.visualization import explanation_figure, layers_figure
 from captum_tgrad.zoo import Classifier, resolve_target

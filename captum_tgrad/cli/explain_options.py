@@ -71,4 +71,10 @@ def _terms(text: str) -> int:
     try:
         return positive(text)
     except argparse.ArgumentTypeError as error:
-        raise argparse.ArgumentTypeError(f"{error}: write images before --layers") from None
+        is_number = text.lstrip("+-").replace(".", "").isdigit()
+        hint = (
+            f"pass the number of maps to draw, or --layers alone for {_LAYERS}"
+            if is_number
+            else "write images before --layers"
+        )
+        raise argparse.ArgumentTypeError(f"{error}: {hint}") from None

@@ -33,7 +33,7 @@ def begun_report(model: str, images: int) -> Report:
     """The report of a run that explains so many images with a model of this name."""
     shown = f"; the first {MOST_IMAGES} images are shown" if images > MOST_IMAGES else ""
     count = "1 image" if images == 1 else f"{images} images"
-    return Report(f"{count} explained by T-Grad", f"The network is {model}{shown}.")
+    return Report(f"{count} explained by T-Grad", f"The network is {model}{shown}.", "explain")
 
 
 def add_image(

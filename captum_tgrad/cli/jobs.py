@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING
 
 from captum_tgrad._support.writing import check_folder
 from captum_tgrad.evaluation.image_files import images_among
-from captum_tgrad.evaluation.storage.protocol import PROTOCOL_FILE
+from captum_tgrad.evaluation.storage.owner import REPORT, check_owner
 from captum_tgrad.zoo.images import check_image, load_image, sample_image
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-REPORT = "report.html"
 _SAMPLE_STEM = "coffee"
 
 
@@ -53,6 +52,15 @@ class Job:
         """All output files."""
         further = filter(None, (self.layers_path, self.page_path))
         return (self.figure_path, self.map_path, *further)
+
+    @property
+    def strangers(self) -> tuple[Path, ...]:
+        """The output files that exist and are not from an earlier run, which writes figure and map.
+
+        A run that was interrupted has written no report, only these.
+        """
+        both = self.figure_path.is_file() and self.map_path.is_file()
+        return () if both else tuple(path for path in self.paths if path.is_file())
 
     def load(self) -> Image:
         """Reads the image; raises as ``load_image`` and ``sample_image``."""
@@ -112,7 +120,8 @@ def plan_jobs(
 
     Raises:
         FileNotFoundError: An image does not exist.
-        ValueError: A file is not an image, ``out`` is a file, or a result would overwrite an image.
+        ValueError: A file is not an image, ``out`` is a file, or a result would overwrite an image
+            or a file that is not from an earlier run.
     """
     each: Sequence[Path | None] = pictures or [None]
     stems = _distinct_stems(
@@ -130,6 +139,8 @@ def plan_jobs(
         for picture, stem in zip(each, stems, strict=True)
     ]
     check_files(pictures, out, [out / REPORT, *(path for job in jobs for path in job.paths)])
+    strangers = (path.name for job in jobs for path in job.strangers)
+    check_owner(out, "explain", [REPORT, *strangers])
     return jobs
 
 
@@ -138,8 +149,7 @@ def check_files(pictures: Sequence[Path], out: Path, results: Sequence[Path] = (
 
     Raises:
         FileNotFoundError: An image does not exist.
-        ValueError: A file is not an image, ``out`` is a file, or a result would overwrite an image
-            or the report of an evaluation.
+        ValueError: A file is not an image, ``out`` is a file, or a result would overwrite an image.
     """
     for picture in pictures:
         check_image(picture)
@@ -148,11 +158,6 @@ def check_files(pictures: Sequence[Path], out: Path, results: Sequence[Path] = (
     for result in results:
         if result.resolve() in sources:
             raise ValueError(f"the figure {result} would overwrite an image: use another --out")
-    if out / REPORT in results and (out / PROTOCOL_FILE).exists():
-        raise ValueError(
-            f"{out / REPORT} is the report of an evaluation and would be overwritten: use another"
-            " --out"
-        )
 
 
 def load_or_sample(picture: Path | None) -> Image:

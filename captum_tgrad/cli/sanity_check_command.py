@@ -33,11 +33,13 @@ from captum_tgrad.cli.sanity_check_report import as_csv, as_numbers, means_table
 from captum_tgrad.evaluation import Method, get_method
 from captum_tgrad.evaluation.methods.method import black_image
 from captum_tgrad.evaluation.report.text_table import text_table
+from captum_tgrad.evaluation.storage.owner import check_owner
 from captum_tgrad.sanity_checks import RandomizationStep, cascading_randomization
 from captum_tgrad.sanity_checks.blocks import block_names
 from captum_tgrad.sanity_checks.layers import layers_from_the_output
 from captum_tgrad.visualization import cascade_figure
 from captum_tgrad.zoo import Classifier
+from captum_tgrad.zoo.classifier import classifier_logits
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -58,7 +60,9 @@ def run_sanity_check(options: argparse.Namespace) -> int:
     with users_mistakes():
         method = get_method(options.method)
         path = options.out / f"{method.name}-{options.mode}.png"
+        names = [path.with_suffix(end).name for end in _ENDINGS]
         check_files(options.images, options.out, [path])
+        check_owner(options.out, "sanity-check", names, names[0])
         pictures = options.images or [None]
         if options.columns < 2:
             raise ValueError("--columns must be 2 or more: the trained and a randomized network")
@@ -68,16 +72,13 @@ def run_sanity_check(options: argparse.Namespace) -> int:
         images = [load_or_sample(picture) for picture in pictures]
     model = classifier.model.to(device)
     inputs = torch.stack([classifier.preprocess(image) for image in images]).to(device)
-    with torch.no_grad():
-        # Models may overwrite their inputs in place.
-        predicted = model(inputs.clone()).argmax(dim=1)
+    predicted = classifier_logits(classifier, inputs).argmax(dim=1)
     targets = predicted if target is None else torch.full_like(predicted, target)
     advice = "out of memory: pass fewer images or a smaller --model"
     with short_memory(advice), progress_bar(None, show_progress(options)) as bar:
         steps = _finished(_started(options, classifier, method, inputs, targets), bar)
         full = _is_full(steps, options.mode, model, inputs)
         bar.say("figure")
-        names = [path.with_suffix(end).name for end in _ENDINGS]
         replaced = existing(options.out, names)
         _write(options, path, classifier, method, images, targets, steps, full)
         bar.update(1)

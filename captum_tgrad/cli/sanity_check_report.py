@@ -67,7 +67,8 @@ def page(
         full: As for ``outcome_of``.
     """
     outcome = outcome_of(steps, full)
-    report = Report(f"{method} under parameter randomization", f"{about}. {outcome}")
+    title = f"{method} under parameter randomization"
+    report = Report(title, f"{about}. {outcome}", "sanity-check")
     report.section("Maps and their similarity")
     layers = ", ".join(str(step.layer) for step in steps[1:])
     report.figure(figure, f"Maps of the trained network, then with {layers} randomized.", _READ)

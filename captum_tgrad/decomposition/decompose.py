@@ -147,14 +147,27 @@ def _require_order(output: Any, samples: int, rank: int) -> None:
         )
 
 
-def _require_all_used(used: set[int], count: int) -> None:
-    unused = [number for number in range(count) if number not in used]
-    if unused:
-        argument = "inputs" if count == 1 else f"inputs[{unused[0]}]"
-        raise ValueError(
+class UnusedInputError(ValueError):
+    """The output does not depend on an input.
+
+    Args:
+        number: The number of the input.
+        count: The number of inputs.
+    """
+
+    def __init__(self, number: int, count: int) -> None:
+        self.number = number
+        argument = "inputs" if count == 1 else f"inputs[{number}]"
+        super().__init__(
             f"The explained output does not depend on {argument}, so that there is no gradient with"
             " respect to it. Leave it out; constants belong in additional_forward_args."
-        ) from None
+        )
+
+
+def _require_all_used(used: set[int], count: int) -> None:
+    for number in range(count):
+        if number not in used:
+            raise UnusedInputError(number, count) from None
 
 
 def _explain(error: RuntimeError) -> None:

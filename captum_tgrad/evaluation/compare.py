@@ -23,7 +23,7 @@ from captum_tgrad.evaluation.running.speed import (
 from captum_tgrad.evaluation.running.timed_method import ExplainedImage, TimedMethod
 from captum_tgrad.evaluation.storage.records import Record, record_of
 from captum_tgrad.metrics import InsertionDeletionResult
-from captum_tgrad.zoo.classifier import Classifier, check_classifier
+from captum_tgrad.zoo.classifier import Classifier, check_classifier, classifier_logits
 from captum_tgrad.zoo.normalization import normalization
 from captum_tgrad.zoo.targets import resolve_target
 
@@ -108,9 +108,7 @@ def compare(
     chosen = chosen_methods(methods)
     titles = titles_of(chosen)
     inputs = in_fast_format(classifier.preprocess(image)[None].to(device_of(classifier.model)))
-    with torch.no_grad():
-        # Models may overwrite their inputs in place.
-        probabilities = classifier.model(inputs.clone()).softmax(dim=1)[0]
+    probabilities = classifier_logits(classifier, inputs).softmax(dim=1)[0]
     index = (
         int(probabilities.argmax())
         if target is None

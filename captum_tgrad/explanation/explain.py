@@ -13,7 +13,7 @@ from captum_tgrad.decomposition.combine import Aggregation, check_options
 from captum_tgrad.decomposition.terms import Decomposition
 from captum_tgrad.explanation.explanation import Explanation, Prediction, Rival, TermScore
 from captum_tgrad.explanation.rival import rivals_of
-from captum_tgrad.zoo.classifier import Classifier, check_classifier
+from captum_tgrad.zoo.classifier import Classifier, check_classifier, classifier_logits
 from captum_tgrad.zoo.preprocessing import Preprocessing
 from captum_tgrad.zoo.targets import resolve_target
 
@@ -72,7 +72,7 @@ def explain(
     index = None if target is None else resolve_target(target, classifier.class_names)
     inputs = torch.stack([classifier.preprocess(image) for image in images])
     inputs = inputs.to(device_of(classifier.model))
-    logits = _logits(classifier, inputs)
+    logits = classifier_logits(classifier, inputs)
     targets = (
         logits.argmax(dim=1) if index is None else logits.new_full((len(images),), index).long()
     )
@@ -171,18 +171,3 @@ def _explanation_of(
         model=classifier.name,
         rival=rival,
     )
-
-
-def _logits(classifier: Classifier, inputs: Tensor) -> Tensor:
-    """Returns (N, classes); raises ValueError for a network that returns anything else."""
-    with torch.no_grad():
-        # Models may overwrite their inputs in place.
-        logits = classifier.model(inputs.clone())
-    wanted = (len(inputs), len(classifier.class_names))
-    if not isinstance(logits, Tensor) or logits.shape != wanted:
-        got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        raise ValueError(
-            f"{classifier.name} must return logits of shape {wanted}, one for each class name, but"
-            f" returned {got}"
-        )
-    return logits

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
+from captum_tgrad._support.not_a_tensor import got
 from captum_tgrad.metrics.baselines import Preset
 from captum_tgrad.metrics.engine.checks import check_numbers
 from captum_tgrad.metrics.results import InsertionDeletionResult
@@ -153,7 +154,7 @@ def _check_scored(
         raise ValueError(f"attributions has {name!r}, but results has {', '.join(methods)}")
     for argument, tensor in (("inputs", inputs), ("attributions", attribution)):
         if not isinstance(tensor, Tensor):
-            raise TypeError(f"{argument} must be tensors, got {type(tensor).__name__}")
+            raise TypeError(f"{argument} must be tensors, got {got(tensor)}")
         if len(tensor) != len(methods[name].insertion):
             raise ValueError(
                 f"{argument} has {len(tensor)} samples, but the results have"

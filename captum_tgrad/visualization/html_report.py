@@ -15,6 +15,9 @@ from captum_tgrad._support.templates import filled, read_text
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+GENERATOR = "captum-tgrad"
+"""What the pages name as their generator, with the command if one wrote them."""
+
 _DOTS_PER_INCH = 110
 _QUALITY = 90
 _PACKAGE = "captum_tgrad.visualization"
@@ -29,6 +32,7 @@ class Report:
     Args:
         title: The title of the page.
         summary: A one-sentence summary.
+        command: The command that writes the page, which names it as its generator.
 
     Example:
         >>> report = Report("Coffee", "What the network saw in a cup.")
@@ -39,9 +43,10 @@ class Report:
         True
     """
 
-    def __init__(self, title: str, summary: str = "") -> None:
+    def __init__(self, title: str, summary: str = "", command: str = "") -> None:
         self.title = title
         self.summary = summary
+        self._generator = f"{GENERATOR} {command}".strip()
         self._sections: list[tuple[str, str]] = []
         self._parts: list[str] = []
 
@@ -137,6 +142,7 @@ class Report:
             _PACKAGE,
             "templates/report.html",
             title=in_html(self.title),
+            generator=in_html(self._generator),
             summary=in_html(self.summary),
             style=read_text(_PACKAGE, "templates/report.css"),
             links="".join(f"<li>{link}</li>" for link in links),

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 from torch import Tensor
+
+from captum_tgrad._support.not_a_tensor import got
 
 if TYPE_CHECKING:
     import numpy as np
@@ -92,9 +95,10 @@ def _of_pillow(image: Any) -> Array:
     import numpy as np
 
     if not hasattr(image, "convert"):
+        a_path = ": read the file with captum_tgrad.zoo.load_image"
         raise TypeError(
-            "images must be a tensor or Pillow images, got"
-            f" {type(image).__name__}: convert an array with torch.from_numpy"
+            f"images must be a tensor or Pillow images, got {got(image)}"
+            f"{a_path if isinstance(image, (str, Path)) else ''}"
         )
     return np.asarray(image.convert("RGB"), dtype=np.float64) / _BYTE
 

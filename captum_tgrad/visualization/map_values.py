@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from captum_tgrad._support.not_a_tensor import got
+
 if TYPE_CHECKING:
     from captum_tgrad.visualization.image_arrays import Array
 
@@ -35,10 +37,8 @@ def as_maps(
         ValueError: Their number or size does not fit the images, or values are not finite.
     """
     if not isinstance(attributions, Tensor) or attributions.is_complex():
-        got = attributions.dtype if isinstance(attributions, Tensor) else type(attributions)
-        raise TypeError(
-            f"{argument} must be a tensor of real numbers, got {got}: see torch.as_tensor"
-        )
+        kind = str(attributions.dtype) if isinstance(attributions, Tensor) else got(attributions)
+        raise TypeError(f"{argument} must be a tensor of real numbers, got {kind}")
     shape = tuple(attributions.shape)
     if len(shape) not in (2, 3, 4) or 0 in shape:
         raise ValueError(f"{argument} has shape {shape}: pass (N, C, H, W), (C, H, W) or (H, W)")

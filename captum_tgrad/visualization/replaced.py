@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from captum_tgrad._support.accelerator import wide
+from captum_tgrad._support.not_a_tensor import got
 from captum_tgrad.metrics.baselines import Preset
 from captum_tgrad.metrics.engine.baseline_forms import resolve_each
 from captum_tgrad.metrics.engine.checks import check_numbers, listed
@@ -98,7 +99,7 @@ def replaced_and_shares(
     """
     for argument, tensor in (("inputs", inputs), ("attributions", attributions)):
         if not isinstance(tensor, Tensor):
-            raise TypeError(f"{argument} must be a tensor, got {type(tensor).__name__}")
+            raise TypeError(f"{argument} must be a tensor, got {got(tensor)}")
     if inputs.dim() != 4:
         raise ValueError(f"inputs must be images (N, C, H, W), got {tuple(inputs.shape)}")
     fractions = check_numbers(fractions, "fractions")

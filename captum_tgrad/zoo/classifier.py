@@ -6,7 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor, nn
+
+from captum_tgrad._support.dtypes import naming_dtypes
+from captum_tgrad.attribution.checks import check_logits
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -46,3 +50,19 @@ def check_classifier(classifier: Any) -> None:
             "classifier must be a Classifier, as from captum_tgrad.zoo.load_classifier, got"
             f" {type(classifier).__name__}. To explain another model, use TGradAttribution."
         )
+
+
+def classifier_logits(classifier: Classifier, inputs: Tensor) -> Tensor:
+    """The logits of preprocessed images, ``(N, classes)``.
+
+    Raises:
+        ValueError: The network does not return one logit for each class name, or its dtype is not
+            that of the images.
+    """
+    model, name = classifier.model, "classifier.model"
+    # Models may overwrite their inputs in place.
+    with torch.no_grad(), naming_dtypes(model, (inputs,), "preprocessed images", name):
+        logits = model(inputs.clone())
+    check_logits(logits, len(inputs), len(classifier.class_names), classifier.name)
+    checked: Tensor = logits
+    return checked

@@ -21,7 +21,7 @@ BROKEN[1, 0, 0, 0] = float("nan")
     ("inputs", "target", "error", "message"),
     [
         ([1.0, 2.0], 0, TypeError, "inputs must be a torch.Tensor"),
-        ([IMAGE, IMAGE], 0, TypeError, r"for several inputs, pass a tuple: \(a, b\)"),
+        ([IMAGE, IMAGE], 0, TypeError, r"for several inputs, a tuple: \(a, b\)"),
         ((IMAGE, 3), 0, TypeError, r"inputs\[1\] must be a torch.Tensor, got int"),
         (IMAGE.int(), 0, TypeError, "images.float.*LayerTGradAttribution.*channel_dim=-1"),
         (IMAGE.to(torch.complex64), 0, TypeError, "complex64.*additional_forward_args.$"),

@@ -393,3 +393,51 @@ def test_scores_have_one_attribution_whichever_tokens_come_first(across, aggrega
     )
     assert bool(plain.any())
     torch.testing.assert_close(plain, swapped.mT)
+
+
+class _Recurrent(nn.Module):
+    def __init__(self, layer):
+        super().__init__()
+        self.layer, self.unused, self.out = layer, nn.Linear(4, 4), nn.Linear(4, 2)
+
+    def forward(self, inputs):
+        found = self.layer(inputs)
+        sequence = found[0] if isinstance(found, tuple) else found
+        self.unused(sequence)
+        return self.out(sequence[:, -1])
+
+
+class _First(nn.Module):
+    def __init__(self, layer):
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, inputs):
+        return self.layer(inputs)[0]
+
+
+@pytest.mark.parametrize(
+    ("kind", "error", "said"),
+    [
+        (nn.LSTM, TypeError, r"\(LSTM\) returns a nested tuple"),
+        (nn.GRU, ValueError, r"tensor 1 of the 2 in the activation of layer \(GRU\)"),
+    ],
+)
+def test_a_recurrent_layer_says_how_to_explain_one_of_its_tensors(kind, error, said):
+    inputs = torch.randn(2, 5, 3)
+    layer = kind(3, 4, batch_first=True)
+    with pytest.raises(error, match=f"{said}.*wrap it in a module.*attribute_to_layer_input=True"):
+        LayerTGradAttribution(_Recurrent(layer), layer).attribute(inputs, 1, channel_dim=-1)
+    model = _Recurrent(_First(layer))
+    method = LayerTGradAttribution(model, model.layer)
+    assert method.attribute(inputs, 1, channel_dim=-1).shape == (2, 5, 4)
+    expected = TGradAttribution(model).attribute(inputs, 1, channel_dim=-1)
+    actual = LayerTGradAttribution(_Recurrent(layer), layer)
+    at_input = actual.attribute(inputs, 1, attribute_to_layer_input=True, channel_dim=-1)
+    assert at_input.shape == expected.shape
+
+
+def test_a_layer_that_the_output_does_not_depend_on():
+    model = _Recurrent(_First(nn.GRU(3, 4, batch_first=True)))
+    with pytest.raises(ValueError, match=r"does not depend on layer \(Linear\): pass a module"):
+        LayerTGradAttribution(model, model.unused).attribute(torch.randn(2, 5, 3), 1)

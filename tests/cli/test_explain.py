@@ -93,7 +93,7 @@ def test_refuses_folders_with_other_results_or_the_images(tmp_path, pictures, ca
     (tmp_path / "protocol.json").write_text("{}")
     for command in ("explain", "compare"):
         assert main([command, "--out", str(tmp_path)]) == 2
-        assert "report.html is the report of an evaluation" in capsys.readouterr().err
+        assert "has the results of captum-tgrad evaluate" in capsys.readouterr().err
 
 
 def test_explain_by_levels(tmp_path, capsys):

@@ -3,6 +3,7 @@
 import gc
 import json
 import time
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -527,6 +528,20 @@ def test_the_progress_bar_moves_during_slow_methods_and_ends_with_the_figures(
     assert "100%|" in capsys.readouterr().err.split("\r")[-1]
 
 
+class Returns(torch.nn.Module):
+    """Returns logits in another form than a tensor, as do models of other libraries."""
+
+    def __init__(self, form):
+        super().__init__()
+        self.form, self.model = form, network()
+        self.eval()
+
+    def forward(self, inputs):
+        logits = self.model(inputs)
+        of_form = {"dict": {"logits": logits}, "tuple": (logits, logits)}
+        return of_form.get(self.form, SimpleNamespace(loss=None, logits=logits))
+
+
 @pytest.mark.parametrize(
     ("changed", "error", "said"),
     [
@@ -546,6 +561,9 @@ def test_the_progress_bar_moves_during_slow_methods_and_ends_with_the_figures(
         ({"model": network().train()}, ValueError, "in training mode"),
         ({"model": lambda inputs: inputs}, TypeError, "must be a torch.nn.Module"),
         ({"model": torch.nn.Flatten(0)}, ValueError, "must return logits of shape"),
+        ({"model": Returns("dict")}, ValueError, r"forward returns model\(x\)\['logits'\]"),
+        ({"model": Returns("object")}, ValueError, r"forward returns model\(x\).logits"),
+        ({"model": Returns("tuple")}, ValueError, r"forward returns model\(x\)\[0\]"),
         ({"dataset": iter([1])}, TypeError, "must have a length"),
     ],
 )

@@ -9,6 +9,7 @@ from torch import nn
 from torchvision.transforms.functional import to_tensor
 
 from captum_tgrad import TGradAttribution
+from captum_tgrad.evaluation.compare import compare
 from captum_tgrad.explanation import explain
 from captum_tgrad.zoo import Classifier
 
@@ -191,11 +192,16 @@ class _ReturnsTuple(nn.Module):
 @pytest.mark.parametrize(
     ("model", "got"),
     [
-        (nn.Sequential(nn.Flatten(), nn.Linear(12, 3)), r"\(1, 3\)"),
-        (nn.Flatten(0), r"\(12,\)"),
-        (_ReturnsTuple(), "tuple"),
+        (nn.Sequential(nn.Flatten(), nn.Linear(12, 3)), r"shape \(1, 3\), but there are 2 class"),
+        (nn.Flatten(0), r"shape \(1, 2\) for 1 images, got \(12,\)"),
+        (
+            _ReturnsTuple(),
+            r"got tuple: wrap it in a .* whose forward returns model\(x\)\[0\]",
+        ),
     ],
 )
 def test_explain_refuses_a_network_without_a_logit_for_each_name(model, got):
-    with pytest.raises(ValueError, match=rf"must return logits of shape \(1, 2\).*returned {got}"):
+    with pytest.raises(ValueError, match=got):
         explain(_linear_classifier(model), [GRAY])
+    with pytest.raises(ValueError, match=got):
+        compare(_linear_classifier(model), GRAY, ["t_grad"])

@@ -65,7 +65,7 @@ def _through_state_dict(collection, fresh):
     return fresh
 
 
-@pytest.mark.filterwarnings("ignore:Constant maps say nothing")
+@pytest.mark.filterwarnings("ignore:Constant maps")
 @pytest.mark.parametrize("case", ALIKE_AT_FIRST)
 @pytest.mark.parametrize(
     "between",

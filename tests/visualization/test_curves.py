@@ -183,9 +183,9 @@ def test_bad_arguments(results, maps):
         replaced_images(torch.rand(2, 3), torch.rand(2, 3))
     with pytest.raises(ValueError, match="ties must be 'stable' or 'group', got 'random'"):
         replaced_images(images(), maps["one"], ties="random")
-    with pytest.raises(TypeError, match="inputs must be a tensor, got ndarray"):
+    with pytest.raises(TypeError, match="inputs must be a tensor, got a NumPy array"):
         replaced_images(images().numpy(), maps["one"])
-    with pytest.raises(TypeError, match="attributions must be a tensor, got ndarray"):
+    with pytest.raises(TypeError, match="attributions must be a tensor, got a NumPy array"):
         replaced_images(images(), maps["one"].numpy())
     with pytest.raises(TypeError, match="attributions must be a tensor, got NoneType"):
         replaced_images(images(), None)

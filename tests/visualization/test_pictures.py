@@ -51,7 +51,7 @@ def test_refuses_other_shapes(shape):
 def test_refuses_what_cannot_be_drawn():
     with pytest.raises(ValueError, match="not finite"):
         as_images(torch.full((3, 2, 2), float("nan")))
-    with pytest.raises(TypeError, match="got ndarray"):
+    with pytest.raises(TypeError, match="got a NumPy array: convert it"):
         as_images(np.zeros((2, 2, 3)))
     with pytest.raises(ValueError, match="std is missing"):
         as_images(torch.zeros(3, 2, 2), mean=[0.5])

@@ -102,7 +102,8 @@ def page(comparison: Comparison, figures: Mapping[str, Figure]) -> Report:
         comparison: As from ``compare``.
         figures: ``"methods"`` and ``"curves"``.
     """
-    report = Report(f"{len(comparison.titles)} methods on one image", _sentence(comparison))
+    title = f"{len(comparison.titles)} methods on one image"
+    report = Report(title, _sentence(comparison), "compare")
     report.section("Maps")
     if REFERENCE in comparison.maps:
         report.figure(

@@ -36,6 +36,7 @@ def page(
     report = Report(
         title_of(summary),
         f"Means with intervals: {summary['interval']}. Arrows show the better direction.",
+        "evaluate",
     )
     report.section("Metrics")
     report.figure(

@@ -11,9 +11,6 @@ from captum_tgrad.evaluation.report.table import markdown
 from captum_tgrad.evaluation.storage.folder import Output
 from captum_tgrad.evaluation.storage.records import as_json, write_whole
 
-FILES = ("report.html", "table.md", "summary.json", "summary.csv", "metrics.png", "seconds.png")
-"""The files written after the last record; figures and the page only if requested."""
-
 _DOTS_PER_INCH = 150
 
 

@@ -11,7 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from captum_tgrad._support.dtypes import naming_dtypes
 from captum_tgrad._support.warn import warn_user
+from captum_tgrad.attribution.checks import check_logits
 from captum_tgrad.evaluation.running.batch_halving import Halving
 from captum_tgrad.evaluation.running.score_dtype import scoring_model
 from captum_tgrad.evaluation.running.settings import Settings
@@ -134,17 +136,12 @@ def logits_of(model: nn.Module, inputs: Tensor, parts: Halving) -> Tensor:
         Its outputs, ``(N, classes)``.
 
     Raises:
-        ValueError: The model does not return logits, ``(N, classes)``.
+        ValueError: The model does not return logits, ``(N, classes)``, or its dtype is not that of
+            the images.
     """
     outputs = []
-    with torch.no_grad():
+    with torch.no_grad(), naming_dtypes(model, (inputs,), "images of dataset"):
         for part, output in parts(lambda part: model(inputs[part].clone()), len(inputs)):
-            count = part.stop - part.start
-            if not isinstance(output, Tensor) or output.dim() != 2 or len(output) != count:
-                got = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
-                raise ValueError(
-                    f"model must return logits of shape ({count}, classes) for {count} images, got"
-                    f" {got}: wrap it in a module that does."
-                )
+            check_logits(output, part.stop - part.start)
             outputs.append(output)
     return torch.cat(outputs)

@@ -11,9 +11,13 @@ from captum_tgrad._support.writing import check_folder, writing
 from captum_tgrad.evaluation.samples import Samples
 from captum_tgrad.evaluation.storage import records as files
 from captum_tgrad.evaluation.storage.lock import lock, locked
+from captum_tgrad.evaluation.storage.owner import REPORT, check_owner
 from captum_tgrad.evaluation.storage.protocol import Protocol, joined, read_protocol, write_protocol
 from captum_tgrad.evaluation.storage.records import OutputError, Record
 from captum_tgrad.evaluation.workers import Workers
+
+FILES = (REPORT, "table.md", "summary.json", "summary.csv", "metrics.png", "seconds.png")
+"""The files written after the last record; figures and the page only if requested."""
 
 
 class Output:
@@ -102,6 +106,11 @@ class Output:
                     f"there are records in {folder}, but no protocol.json with their settings: name"
                     " another folder"
                 )
+        if old is None:
+            try:
+                check_owner(folder, "evaluate", FILES)
+            except ValueError as error:
+                raise OutputError(str(error)) from error
         if there_are_records and old is not None:
             protocol = joined(old, protocol)
             _check_digests(files.read_records(folder), samples)

@@ -10,11 +10,12 @@ import torch
 from torch import Tensor
 
 from captum_tgrad._support.captum_private import format_tensor_into_tuples
+from captum_tgrad._support.not_a_tensor import got
 from captum_tgrad.attribution.checks import (
     check_alike,
     check_device,
     check_number,
-    how_to_convert,
+    got_as_inputs,
 )
 
 NanPolicy = Literal["raise", "omit"]
@@ -37,8 +38,7 @@ def check_model_and_inputs(
     check_nan_policy(nan_policy)
     if not isinstance(inputs, (Tensor, tuple)):
         raise TypeError(
-            f"inputs must be a torch.Tensor or a tuple of them, got {type(inputs).__name__}."
-            f" {how_to_convert(inputs)}"
+            f"inputs must be a torch.Tensor or a tuple of them, got {got_as_inputs(inputs)}."
         )
     if isinstance(inputs, tuple) and not inputs:
         raise ValueError("inputs is an empty tuple: pass at least one tensor.")
@@ -54,7 +54,7 @@ def check_model_and_inputs(
 
 def _check_input(tensor: Any, first: Tensor, name: str) -> None:
     if not isinstance(tensor, Tensor):
-        raise TypeError(f"{name} must be a torch.Tensor, got {type(tensor).__name__}.")
+        raise TypeError(f"{name} must be a torch.Tensor, got {got(tensor)}.")
     if tensor.dim() == 0 or tensor.numel() == 0:
         raise ValueError(
             f"{name} has shape {tuple(tensor.shape)}: pass at least one sample, batch dimension"

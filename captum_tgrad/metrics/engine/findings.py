@@ -41,10 +41,10 @@ class Findings:
             )
 
     def constant(self, constant: Tensor, name: str, meaning: str) -> None:
-        """A constant map cannot rank features."""
+        """A constant map neither ranks nor tells apart features."""
         if bool(constant.any()):
             self._add(
-                f"Constant maps cannot rank features; {meaning}.",
+                f"Constant maps: {meaning}.",
                 "Constant",
                 f"{name}, sample {listed(constant)}",
             )

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any, Literal, get_args
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from captum_tgrad._support.not_a_tensor import got
 from captum_tgrad.metrics.engine.features import channels_first, spatial_shape
 
 ChannelReduce = Literal["sum", "abs", "max"]
@@ -93,12 +93,9 @@ def is_constant(maps: Maps) -> Tensor:
 
 def _check(attribution: Any, tensor: Tensor, name: str, channel_dim: int | None) -> None:
     if not isinstance(attribution, Tensor):
-        raise TypeError(
-            f"{name} must be a torch.Tensor, got {type(attribution).__name__}."
-            f"{_what_to_pass(attribution)}"
-        )
+        raise TypeError(f"{name} must be a torch.Tensor, got {got(attribution)}.")
     if attribution.is_complex():
-        raise TypeError(f"{name} is complex: complex numbers cannot be ranked.")
+        raise TypeError(f"{name} is complex: pass real numbers, such as {name}.abs().")
     shape, wanted = tuple(attribution.shape), tuple(tensor.shape)
     if not shape or shape[0] != wanted[0]:
         raise ValueError(
@@ -125,15 +122,7 @@ def _check(attribution: Any, tensor: Tensor, name: str, channel_dim: int | None)
         elif len(shape) == len(wanted) - 1 and channel_dim is not None:
             with_channels = f"{name}.unsqueeze({channel_dim})"
             hint = f"Pass {with_channels} if its first dimension is the batch."
-    raise ValueError(f"{name} of shape {shape} cannot rank inputs of shape {wanted}. {hint}")
-
-
-def _what_to_pass(attribution: Any) -> str:
-    if callable(getattr(attribution, "attribute", None)):
-        return " Pass method.attribute(inputs, target=...)."
-    if isinstance(attribution, np.ndarray):
-        return " Convert it with torch.from_numpy."
-    return ""
+    raise ValueError(f"{name} of shape {shape} does not fit inputs of shape {wanted}. {hint}")
 
 
 def _map(

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from captum_tgrad import __version__
+from captum_tgrad._support.not_a_tensor import got
 from captum_tgrad.metrics.engine.checks import NanPolicy, check_finite, check_nan_policy, listed
 from captum_tgrad.metrics.engine.features import channels_back, channels_first
 from captum_tgrad.metrics.engine.findings import Findings
@@ -165,7 +166,7 @@ def _images(
     sizes = []
     for name, each in methods.items():
         if not isinstance(each, Tensor):
-            raise TypeError(f"{name} must be a torch.Tensor, got {type(each).__name__}.")
+            raise TypeError(f"{name} must be a torch.Tensor, got {got(each)}.")
         wanted = 3 if channel_dim is None else 4
         if each.dim() != wanted or each.numel() == 0:
             raise ValueError(

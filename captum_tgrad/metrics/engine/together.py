@@ -54,8 +54,14 @@ def together(
         }
         call.name, call.findings = name, findings
         key = (shared, declared.run, *options.items())
-        if key not in found:
+        if key in found:  # the scores of another metric, whose protocol has that metric's name
+            protocols = [{**fields["protocol"], "metric": name} for fields in found[key]]
+        else:
             found[key] = declared.run(call, **options)
-        of_methods = [declared.result(**fields) for fields in found[key]]
+            protocols = [fields["protocol"] for fields in found[key]]
+        of_methods = [
+            declared.result(**{**fields, "protocol": protocol})
+            for fields, protocol in zip(found[key], protocols, strict=True)
+        ]
         results[name] = dict(zip(attributions, of_methods, strict=True))
     return results, findings

@@ -1,0 +1,55 @@
+"""A command replaces its own results only."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from captum_tgrad.evaluation.storage.protocol import PROTOCOL_FILE
+from captum_tgrad.visualization.html_report import GENERATOR
+
+REPORT = "report.html"
+
+# The mark is at the top of a report.
+_BEGINNING = 1000
+
+
+def check_owner(folder: Path, command: str, names: Iterable[str], report: str = REPORT) -> None:
+    """Checks that a command would replace no files but those of an earlier run of it.
+
+    Args:
+        folder: The output folder.
+        command: The command.
+        names: The names of the files that it writes.
+        report: The name of its report, which says which command wrote it.
+
+    Raises:
+        ValueError: A file would be replaced that another command or another program wrote.
+    """
+    names = list(names)
+    is_evaluation = REPORT in names and (folder / PROTOCOL_FILE).exists()
+    owner = "evaluate" if is_evaluation else _writer(folder / report)
+    if owner == command:
+        return
+    if owner is not None:
+        raise ValueError(
+            f"{folder} has the results of captum-tgrad {owner}, such as {report}, which would be"
+            " overwritten: use another folder"
+        )
+    for name in names:
+        if (folder / name).is_file():
+            raise ValueError(
+                f"{folder / name} would be overwritten, and is not known to be from an earlier run"
+                f" of captum-tgrad {command}: use another folder, or move the file"
+            )
+
+
+def _writer(report: Path) -> str | None:
+    """The command that wrote a report; None if there is none, or if it does not say."""
+    if not report.is_file():
+        return None
+    with report.open("rb") as file:
+        beginning = file.read(_BEGINNING).decode("utf-8", "replace")
+    found = re.search(rf'content="{GENERATOR} ([a-z-]+)"', beginning)
+    return found[1] if found else None
