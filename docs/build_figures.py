@@ -10,7 +10,7 @@ from PIL import Image, ImageOps
 
 from captum_tgrad.evaluation import built_in_images, evaluate
 from captum_tgrad.visualization import metrics_figure, seconds_figure
-from captum_tgrad.visualization.method_colors import method_color
+from captum_tgrad.visualization.method_colors import method_styles
 from captum_tgrad.zoo import load_classifier
 
 _INTERVAL = re.compile(r"(-?[\d.]+) \[(-?[\d.]+), (-?[\d.]+)\]")
@@ -29,7 +29,7 @@ def results_chart(page: Path) -> Figure:
     figure = Figure(figsize=(7.5, 3.6), layout="constrained", facecolor="white")
     axes = figure.subplots()
     for place, (name, mean, low, high) in enumerate(zip(names, means, lows, highs, strict=True)):
-        color = method_color(name)
+        color = method_styles([name])[name]["color"]
         axes.plot([low, high], [place, place], color=color, linewidth=2.5, solid_capstyle="round")
         axes.plot(mean, place, "o", color=color, markersize=7)
     axes.axvline(0, color="#9aa4b2", linewidth=1, linestyle="--")

@@ -41,35 +41,18 @@ def check_inputs(inputs: Any, differentiable: bool = True) -> None:
         inputs: A tensor or a tuple of tensors, as the user passed it.
         differentiable: Whether they must be float tensors.
     """
-    if not isinstance(inputs, (Tensor, tuple)):
-        raise TypeError(
-            f"inputs must be a torch.Tensor or a tuple of them, got {got_as_inputs(inputs)}."
-        )
-    inputs = inputs if isinstance(inputs, tuple) else (inputs,)
-    if not inputs:
-        raise ValueError("inputs is an empty tuple: pass at least one tensor.")
-    for number, tensor in enumerate(inputs):
-        name = "inputs" if len(inputs) == 1 else f"inputs[{number}]"
-        if not isinstance(tensor, Tensor):
-            raise TypeError(f"{name} must be a torch.Tensor, got {got(tensor)}.")
+    for name, tensor in named_tensors(inputs):
         if differentiable and not tensor.is_floating_point():
             raise TypeError(
                 f"{name} has dtype {tensor.dtype}, which has no gradient. Pass a real"
                 " floating-point tensor, for example images.float(); integer arguments belong in"
                 f" additional_forward_args.{'' if tensor.is_complex() else _TOKENS}"
             )
-        _check_memory(name, tensor)
-        if tensor.dim() == 0 or tensor.numel() == 0:
-            raise ValueError(
-                f"{name} has shape {tuple(tensor.shape)}: pass at least one sample, batch dimension"
-                " first, without dimensions of size 0."
-            )
         if tensor.dim() > 5:
             raise ValueError(
                 f"{name} has shape {tuple(tensor.shape)}, with more than three spatial dimensions."
                 " Pass (N, features) up to (N, channels, depth, height, width)."
             )
-        check_alike(tensor, inputs[0], name)
         broken = ~torch.isfinite(tensor.detach()).reshape(tensor.shape[0], -1).all(1)
         if bool(broken.any()):
             samples = broken.nonzero().flatten().tolist()
@@ -77,6 +60,35 @@ def check_inputs(inputs: Any, differentiable: bool = True) -> None:
                 f"{name} holds NaN or inf in sample"
                 f" {', '.join(map(str, samples))}. Leave these out, or see torch.nan_to_num."
             )
+
+
+def named_tensors(inputs: Any) -> list[tuple[str, Tensor]]:
+    """The inputs with their names in messages.
+
+    Raises:
+        TypeError: They are not dense tensors.
+        ValueError: There is none, one is empty, or they differ in batch size or device.
+    """
+    if not isinstance(inputs, (Tensor, tuple)):
+        raise TypeError(
+            f"inputs must be a torch.Tensor or a tuple of them, got {_got_as_inputs(inputs)}."
+        )
+    tensors = inputs if isinstance(inputs, tuple) else (inputs,)
+    if not tensors:
+        raise ValueError("inputs is an empty tuple: pass at least one tensor.")
+    names = ["inputs"] if len(tensors) == 1 else [f"inputs[{n}]" for n in range(len(tensors))]
+    named = list(zip(names, tensors, strict=True))
+    for name, tensor in named:
+        if not isinstance(tensor, Tensor):
+            raise TypeError(f"{name} must be a torch.Tensor, got {got(tensor)}.")
+        _check_memory(name, tensor)
+        if tensor.dim() == 0 or tensor.numel() == 0:
+            raise ValueError(
+                f"{name} has shape {tuple(tensor.shape)}: pass at least one sample, batch dimension"
+                " first, without dimensions of size 0."
+            )
+        _check_alike(tensor, tensors[0], name)
+    return named
 
 
 def check_number(value: Any, name: str) -> float:
@@ -88,7 +100,7 @@ def check_number(value: Any, name: str) -> float:
     return int(value) if isinstance(value, Integral) else float(value)
 
 
-def check_alike(tensor: Tensor, first: Tensor, name: str) -> None:
+def _check_alike(tensor: Tensor, first: Tensor, name: str) -> None:
     """Raises ValueError unless an input has the batch size and the device of the first one."""
     if tensor.shape[0] != first.shape[0]:
         raise ValueError(
@@ -102,7 +114,7 @@ def check_alike(tensor: Tensor, first: Tensor, name: str) -> None:
         )
 
 
-def got_as_inputs(inputs: Any) -> str:
+def _got_as_inputs(inputs: Any) -> str:
     """What inputs are that are neither a tensor nor a tuple, and what to pass instead."""
     if isinstance(inputs, list):
         return "a list: for a batch, pass torch.stack(inputs); for several inputs, a tuple: (a, b)"

@@ -144,11 +144,7 @@ class CompleteAttribution(GradientAttribution):  # type: ignore[misc]
         channel_dim: ChannelDim,
         with_magnitudes: bool = False,
     ) -> Decomposed:
-        check_not_nested(self.forward_func)
-        checks.check_inputs(inputs)
-        tensors = format_tensor_into_tuples(inputs)
-        checks.check_device(self.forward_func, tensors)
-        checks.check_form_of_target(target, len(tensors[0]))
+        tensors = self._checked(inputs, target)
         channel_dims = checks.channel_dims(channel_dim, tensors)
         with naming_dtypes(self.forward_func, tensors):
             return self._decompose(
@@ -162,6 +158,17 @@ class CompleteAttribution(GradientAttribution):  # type: ignore[misc]
                 ],
                 with_magnitudes=with_magnitudes,
             )
+
+    def _checked(
+        self, inputs: Any, target: TargetType, differentiable: bool = True
+    ) -> tuple[Tensor, ...]:
+        """The inputs as a tuple; raises TypeError or ValueError for what cannot be explained."""
+        check_not_nested(self.forward_func)
+        checks.check_inputs(inputs, differentiable)
+        tensors: tuple[Tensor, ...] = format_tensor_into_tuples(inputs)
+        checks.check_device(self.forward_func, tensors)
+        checks.check_form_of_target(target, len(tensors[0]))
+        return tensors
 
     def _decompose(
         self,

@@ -14,7 +14,6 @@ from captum_tgrad._support.captum_private import (
     TargetType,
     format_additional_forward_args,
     format_output,
-    format_tensor_into_tuples,
     log_usage,
 )
 from captum_tgrad._support.dtypes import naming_dtypes
@@ -26,7 +25,6 @@ from captum_tgrad.attribution.layer_activation import (
     activation_of,
     network_from,
 )
-from captum_tgrad.attribution.nesting import check_not_nested
 from captum_tgrad.decomposition.combine import Aggregation, Sign, check_options
 from captum_tgrad.decomposition.decompose import UnusedInputError
 from captum_tgrad.decomposition.decomposed import Decomposed
@@ -206,11 +204,7 @@ class LayerTGradAttribution(LayerAttribution, CompleteAttribution):  # type: ign
         at_input: bool,
         channel_dim: ChannelDim,
     ) -> tuple[LayerActivation, Decomposed]:
-        check_not_nested(self.forward_func)
-        checks.check_inputs(inputs, differentiable=False)
-        tensors = format_tensor_into_tuples(inputs)
-        checks.check_device(self.forward_func, tensors)
-        checks.check_form_of_target(target, len(tensors[0]))
+        tensors = self._checked(inputs, target, differentiable=False)
         with torch.inference_mode(False):
             tensors, further = usable_in_backward(
                 (tensors, format_additional_forward_args(additional_forward_args))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,16 +15,9 @@ from captum_tgrad.metrics.engine.checks import check_count
 
 
 class Samples:
-    """The images of a data set, each with a name.
+    """The first ``limit`` images of a data set as of ``evaluate``, each with a name.
 
-    Args:
-        dataset: A sequence of images ``(C, H, W)`` or of pairs of an image and its class index or
-            None: a torch Dataset, a list, a tensor ``(N, C, H, W)``. Its attribute ``names``, if
-            it has one, names the images; otherwise their index does.
-        limit: The number of first images to use; None: all.
-
-    Attributes:
-        names: The names of the images.
+    An image without a name in ``dataset.names`` is named by its index.
 
     Raises:
         TypeError: It has no length or cannot be indexed, or ``limit`` is not an integer.
@@ -89,14 +83,9 @@ class Samples:
         return image, None if label is None else _index(label, index)
 
     def digest_of(self, name: str, image: Tensor | None = None) -> str | None:
-        """A short hash of an image: of the bytes of a file, or of the pixels.
+        """A short hash of an image: of the bytes of a file, or of the pixels, which may be given.
 
-        Args:
-            name: The image's name.
-            image: The image, if it has been loaded.
-
-        Returns:
-            The hash; None if the image is unknown or cannot be read.
+        It is None for an image that is unknown or cannot be read.
         """
         index = self._indices.get(name)
         if index is None:
@@ -122,13 +111,10 @@ class Samples:
 
 
 def _index(label: Any, index: int) -> int:
-    if isinstance(label, Tensor) and label.numel() == 1 and not label.is_floating_point():
-        return int(label)
     try:
-        number = label.__index__()
-    except (AttributeError, TypeError):
+        return operator.index(label)
+    except TypeError:
         raise TypeError(
             f"the label of dataset[{index}] must be the index of a class, got {label!r}. Pass an"
             " int, or no label."
         ) from None
-    return int(number)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -11,9 +11,9 @@ from torch import Tensor
 from captum_tgrad._support.accelerator import device_of
 from captum_tgrad.decomposition.combine import Aggregation, check_options
 from captum_tgrad.decomposition.terms import Decomposition
-from captum_tgrad.explanation.explanation import Explanation, Prediction, Rival, TermScore
+from captum_tgrad.explanation.explanation import Explanation, Prediction, TermScore
 from captum_tgrad.explanation.rival import rivals_of
-from captum_tgrad.zoo.classifier import Classifier, check_classifier, classifier_logits
+from captum_tgrad.zoo.classifier import Box, Classifier, check_classifier, classifier_logits
 from captum_tgrad.zoo.preprocessing import Preprocessing
 from captum_tgrad.zoo.targets import resolve_target
 
@@ -80,94 +80,67 @@ def explain(
     rivals = rivals_of(classifier, inputs, logits, targets, rival) if rival is not False else None
     decomposition = TGradAttribution(classifier.model).decompose(inputs, target=targets)
     maps = decomposition.map(aggregation=aggregation).squeeze(1).cpu()
-    scores = _Scores(decomposition)
+    parts = _parts_of_logits(decomposition)
     probabilities = logits.softmax(dim=1).cpu()
-    return [
-        _explanation_of(
-            sample,
-            classifier,
-            image,
-            maps[sample],
-            probabilities[sample],
-            int(targets[sample]),
-            scores,
-            decomposition.sample(sample).to("cpu") if keep_terms or rivals else None,
-            aggregation,
-            rivals[sample] if rivals else None,
+    found = []
+    for sample, image in enumerate(images):
+        best = probabilities[sample].topk(min(_PREDICTIONS, logits.shape[1])).indices.tolist()
+        explained, *others = (
+            Prediction(index, classifier.class_names[index], float(probabilities[sample, index]))
+            for index in (int(targets[sample]), *best)
         )
-        for sample, image in enumerate(images)
-    ]
-
-
-class _Scores:
-    """The scores of a decomposition on the CPU.
-
-    Attributes:
-        names: The names of the terms; the first is the input.
-        signed: (terms, N), the contributions to the logit.
-        shares: (terms, N), the shares of the map.
-        logits: (N,).
-        residuals: (N,).
-    """
-
-    def __init__(self, decomposition: Decomposition) -> None:
-        self.names = [term.name for term in decomposition.terms]
-        signed = torch.stack([term.score for term in decomposition.terms])
-        # Double precision, so that the sum over hundreds of terms is not one more rounding error.
-        self.signed = signed.detach().cpu().double()
-        positive = self.signed.relu()
-        total = positive.sum(dim=0)
-        self.shares = positive / torch.where(total > 0, total, 1.0)
-        self.logits = decomposition.output.detach().cpu()
-        self.residuals = decomposition.delta.detach().cpu()
-
-    def largest(self, sample: int) -> tuple[TermScore, ...]:
-        order = self.signed[:, sample].abs().argsort(descending=True)[:_LARGEST_TERMS]
-        return tuple(
-            TermScore(
-                self.names[term], float(self.signed[term, sample]), float(self.shares[term, sample])
+        seen, shown = _seen_and_shown(classifier, image)
+        found.append(
+            Explanation(
+                image=classifier.crop(image),
+                predictions=tuple(others),
+                target=explained,
+                attribution=maps[sample],
+                **parts[sample],
+                decomposition=(
+                    decomposition.sample(sample).to("cpu") if keep_terms or rivals else None
+                ),
+                original=image,
+                seen=seen,
+                shown=shown,
+                aggregation=aggregation,
+                model=classifier.name,
+                rival=rivals[sample] if rivals else None,
             )
-            for term in order.tolist()
         )
+    return found
 
 
-def _explanation_of(
-    sample: int,
-    classifier: Classifier,
-    image: Image,
-    attribution: Tensor,
-    probabilities: Tensor,
-    target: int,
-    scores: _Scores,
-    decomposition: Decomposition | None,
-    aggregation: Aggregation,
-    rival: Rival | None,
-) -> Explanation:
-    def prediction(index: int) -> Prediction:
-        return Prediction(index, classifier.class_names[index], float(probabilities[index]))
+def _parts_of_logits(decomposition: Decomposition) -> list[dict[str, Any]]:
+    """The parts of the logit of each sample, as fields of its explanation."""
+    signed = torch.stack([term.score for term in decomposition.terms])
+    # Double precision, so that the sum over hundreds of terms is not one more rounding error.
+    signed = signed.detach().cpu().double()
+    positive = signed.relu()
+    total = positive.sum(dim=0)
+    shares = positive / torch.where(total > 0, total, 1.0)
+    found = []
+    for sample, (own, share) in enumerate(zip(signed.T, shares.T, strict=True)):
+        largest = own.abs().argsort(descending=True)[:_LARGEST_TERMS].tolist()
+        found.append(
+            {
+                "logit": float(decomposition.output[sample]),
+                "input_score": float(own[0]),
+                "bias_score": float(own[1:].sum()),
+                "input_share": float(share[0]),
+                "bias_share": float(share[1:].sum()),
+                "largest_terms": tuple(
+                    TermScore(decomposition.terms[term].name, float(own[term]), float(share[term]))
+                    for term in largest
+                ),
+                "residual": float(decomposition.delta[sample]),
+            }
+        )
+    return found
 
+
+def _seen_and_shown(classifier: Classifier, image: Image) -> tuple[Box | None, Box | None]:
     steps = classifier.preprocess
-    seen = shown = None
-    if isinstance(steps, Preprocessing):
-        seen, shown = steps.seen(*image.size), steps.shown(*image.size)
-    best = probabilities.topk(min(_PREDICTIONS, len(probabilities))).indices.tolist()
-    return Explanation(
-        image=classifier.crop(image),
-        predictions=tuple(prediction(index) for index in best),
-        target=prediction(target),
-        logit=float(scores.logits[sample]),
-        attribution=attribution,
-        input_score=float(scores.signed[0, sample]),
-        bias_score=float(scores.signed[1:, sample].sum()),
-        input_share=float(scores.shares[0, sample]),
-        bias_share=float(scores.shares[1:, sample].sum()),
-        largest_terms=scores.largest(sample),
-        residual=float(scores.residuals[sample]),
-        decomposition=decomposition,
-        original=image,
-        seen=seen,
-        shown=shown,
-        aggregation=aggregation,
-        model=classifier.name,
-        rival=rival,
-    )
+    if not isinstance(steps, Preprocessing):
+        return None, None
+    return steps.seen(*image.size), steps.shown(*image.size)

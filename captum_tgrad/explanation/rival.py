@@ -15,13 +15,8 @@ def rivals_of(
 ) -> list[Rival]:
     """Decomposes the logits of the rival of each sample, and the differences to them.
 
-    Args:
-        classifier: The classifier.
-        inputs: ``(N, 3, H, W)``.
-        logits: ``(N, classes)``.
-        targets: The explained classes, ``(N,)``.
-        rival: A class, or True for the most probable other one, which also replaces a class that is
-            the target.
+    The rival of ``explain`` for ``inputs`` ``(N, 3, H, W)``, their ``logits`` ``(N, classes)`` and
+    ``targets`` ``(N,)``.
 
     Raises:
         TypeError: ``rival`` is neither an index nor a name.

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from captum_tgrad._support.printable import printable
-from captum_tgrad.explanation.explanation import Explanation, Prediction
+from captum_tgrad.explanation.explanation import Explanation
 from captum_tgrad.zoo.classifier import Box
 
 _NAME_WIDTH = 40
@@ -26,11 +24,20 @@ def format_report(explanation: Explanation) -> str:
     paper = explanation.aggregation == "paper"
     # By levels, the part of a term in the map is not that of its score.
     whole, kind = ("map", "map") if paper else ("positive scores", "map by levels")
+    best = explanation.predictions[0].probability
+    unsure = f"  low confidence: the best class has {best:.1%}; the image may show no known class"
+    terms = [
+        f"    {printable(term.name):<{_NAME_WIDTH}} {term.score:+12.4f}   {_percent(term.share)}"
+        for term in explanation.largest_terms
+    ]
     lines = [
-        *_seen_lines(explanation),
+        *(f"  {line}" for line in seen_lines(explanation.size, explanation.seen)),
         "  most probable classes",
-        *_prediction_lines(explanation.predictions),
-        *_unsure_lines(explanation),
+        *(
+            f"    {_percent(each.probability)}  {printable(each.name)} ({each.index})"
+            for each in explanation.predictions
+        ),
+        *([unsure] if explanation.unsure else []),
         f"  explained: {printable(target.name)} ({target.index}), probability"
         f" {target.probability:.1%}",
         f"    logit      {explanation.logit:+12.4f}",
@@ -39,24 +46,15 @@ def format_report(explanation: Explanation) -> str:
         f"    + residual {explanation.residual:+12.1e}",
         f"  {kind}: {height} x {width} pixels, sum {total:.4f}",
         f"  largest terms: score, and share of the {whole}",
-        *_term_lines(explanation),
+        *terms,
     ]
     return "\n".join(lines)
 
 
-def _seen_lines(explanation: Explanation) -> list[str]:
-    if explanation.seen is None or explanation.size is None:
+def seen_lines(size: tuple[int, int] | None, seen: Box | None) -> list[str]:
+    """One line about the part of an image of width and height that was cut away, if any was."""
+    if size is None or seen is None:
         return []
-    return [f"  {line}" for line in seen_lines(explanation.size, explanation.seen)]
-
-
-def seen_lines(size: tuple[int, int], seen: Box) -> list[str]:
-    """One line about the part of the image that was cut away; none if nothing was.
-
-    Args:
-        size: Width and height of the image.
-        seen: The part of it that the network saw.
-    """
     (width, height), (left, top, right, bottom) = size, seen
     cut_away = 1 - (right - left) * (bottom - top) / (width * height)
     if cut_away < _WORTH_SAYING:
@@ -64,30 +62,6 @@ def seen_lines(size: tuple[int, int], seen: Box) -> list[str]:
     return [
         f"seen: the center {right - left} x {bottom - top} of {width} x {height} pixels;"
         f" {cut_away:.0%} of the image is cropped (--resize squash or pad keeps all of it)"
-    ]
-
-
-def _unsure_lines(explanation: Explanation) -> list[str]:
-    """A warning if no class is probable."""
-    if not explanation.unsure:
-        return []
-    return [
-        f"  low confidence: the best class has {explanation.predictions[0].probability:.1%}; the"
-        " image may show no known class"
-    ]
-
-
-def _prediction_lines(predictions: Iterable[Prediction]) -> list[str]:
-    return [
-        f"    {_percent(prediction.probability)}  {printable(prediction.name)} ({prediction.index})"
-        for prediction in predictions
-    ]
-
-
-def _term_lines(explanation: Explanation) -> list[str]:
-    return [
-        f"    {printable(term.name):<{_NAME_WIDTH}} {term.score:+12.4f}   {_percent(term.share)}"
-        for term in explanation.largest_terms
     ]
 
 

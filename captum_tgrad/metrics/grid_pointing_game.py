@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
 
@@ -137,12 +136,17 @@ def grid_pointing_game(
     }
     found = []
     for name, maker in makers.items():
-        maps = _Maps(maker, name, max_examples_per_batch, channel_reduce, interpolate_mode)
+        reading = {
+            "channel_reduce": channel_reduce,
+            "interpolate_mode": interpolate_mode,
+            "argument": f"the result of {name}",
+        }
+        shares = []
         with own_randomness(seed, images.device):
-            shares = [
-                _share_of_own_cell(maps(tiled(images[each], grid), classes[each]), grid)
-                for each in chosen
-            ]
+            for each in chosen:
+                image = tiled(images[each], grid)
+                maps = _maps(image, classes[each], maker, max_examples_per_batch, **reading)
+                shares.append(_share_of_own_cell(maps, grid))
         cells = _checked_cells(torch.stack(shares), name, nan_policy)
         mean, chance = cells.nanmean(1), cells.new_full((len(cells),), 1 / grid**2)
         found.append(GridPointingGameResult(mean, chance, cells, chosen, classes[chosen], protocol))
@@ -169,29 +173,15 @@ def _attribute(method: Any, images: Tensor, targets: Tensor) -> Any:
     return method.attribute(images, target=targets)
 
 
-@dataclass(frozen=True)
-class _Maps:
-    """From a grid, ``(1, C, H, W)``, and classes to the map of each class, ``(classes, H, W)``."""
-
-    maker: Attribute
-    name: str
-    chunk: int
-    channel_reduce: ChannelReduce
-    interpolate_mode: InterpolateMode
-
-    def __call__(self, image: Tensor, classes: Tensor) -> Tensor:
-        maps = []
-        for targets in torch.split(classes, self.chunk):
-            images = image.repeat(len(targets), 1, 1, 1)  # its own: a method may write into it
-            (each,) = importance_maps(
-                self.maker(images, targets),
-                (image.expand(len(targets), -1, -1, -1),),
-                self.channel_reduce,
-                self.interpolate_mode,
-                f"the result of {self.name}",
-            )
-            maps.append(cast("Tensor", each))
-        return torch.cat(maps)
+def _maps(image: Tensor, classes: Tensor, maker: Attribute, chunk: int, **reading: Any) -> Tensor:
+    """The map of each class for a grid, ``(1, C, H, W)``: ``(classes, H, W)``."""
+    maps = []
+    for targets in torch.split(classes, chunk):
+        images = image.repeat(len(targets), 1, 1, 1)  # its own: a method may write into it
+        like = image.expand(len(targets), -1, -1, -1)
+        (each,) = importance_maps(maker(images, targets), (like,), **reading)
+        maps.append(cast("Tensor", each))
+    return torch.cat(maps)
 
 
 def _share_of_own_cell(maps: Tensor, grid: int) -> Tensor:

@@ -7,7 +7,7 @@ leaks little of it.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -40,14 +40,15 @@ from captum_tgrad.metrics.results import RoadResult
 def _scores(
     call: MetricCall, *, percentages: Sequence[float], noise: float, seed: int
 ) -> list[dict[str, Any]]:
-    """The scores of the inputs, and of the inputs with imputed pixels, for each method.
-
-    They are given as fields of its result.
-    """
+    """The scores of the inputs, and of the inputs with imputed pixels, for each method."""
     percentages, noise = check_numbers(percentages, "percentages"), check_number(noise, "noise")
     seed = check_seed(seed)
     _check(call, percentages, noise)
-    imputer = _Imputer(call, noise, seed)
+    images = channels_first(call.inputs[0], call.channel_dims[0]).nan_to_num(0, 0, 0)
+    generator = torch.Generator().manual_seed(seed)
+    # The same noise for all samples and methods.
+    drawn = torch.randn(images.shape[1:], generator=generator, dtype=torch.float64, device="cpu")
+    noises = (noise * drawn).to(images)
     with untouched(call.forward_func, call.inputs[0].device):
         rankings = [_ranked(call, method, seed) for method in call.methods]
         further = 2 * len(percentages) * len(rankings) * call.samples
@@ -55,9 +56,11 @@ def _scores(
             for orders, _ in rankings:
                 for order in orders:
                     for percentage in percentages:
-                        chunks = buffer.chunks(call.samples)
-                        for run, images in imputer(order, percentage, chunks):
-                            buffer.add((images,), run)
+                        missing = _first_pixels(order, percentage).reshape(-1, *images.shape[2:])
+                        for run in buffer.chunks(call.samples):
+                            here = slice(run.start, run.stop)
+                            filled = _imputed(images[here], missing[here], noises)
+                            buffer.add((channels_back(filled, call.channel_dims[0]),), run)
             shape = (len(rankings), 2, len(percentages), call.samples)
             scores = buffer.finish().reshape(shape).transpose(2, 3)
     baseline = f"noisy linear imputation (noise={noise:g})"
@@ -207,29 +210,14 @@ def _ranked(call: MetricCall, method: str, seed: int) -> tuple[list[Tensor], Ten
     return orders, broken
 
 
-class _Imputer:
-    """Replaces pixels of the inputs of a call, with the same noise every time."""
+def _first_pixels(order: Tensor, percentage: float) -> Tensor:
+    """Whether each pixel is among the first in the order, ``(N, pixels)``, bool."""
+    # Rounded first: a product that is a whole number may come out just below it.
+    count = math.floor(round(order.shape[1] * percentage / 100, 6))
+    found = torch.zeros_like(order, dtype=torch.bool)
+    return found.scatter_(1, order[:, :count], value=True)
 
-    def __init__(self, call: MetricCall, noise: float, seed: int) -> None:
-        (self._dim,) = call.channel_dims
-        self._images = channels_first(call.inputs[0], self._dim).nan_to_num(0, 0, 0)
-        generator = torch.Generator().manual_seed(seed)
-        drawn = torch.randn(
-            self._images.shape[1:], generator=generator, dtype=torch.float64, device="cpu"
-        )
-        self._noise = (noise * drawn).to(self._images)
 
-    def __call__(
-        self, order: Tensor, percentage: float, chunks: Iterable[range]
-    ) -> Iterator[tuple[range, Tensor]]:
-        """The images without the first pixels of ``order``, and which samples they are of."""
-        missing = torch.zeros_like(order, dtype=torch.bool)
-        # Rounded first: a product that is a whole number may come out just below it.
-        count = math.floor(round(order.shape[1] * percentage / 100, 6))
-        missing.scatter_(1, order[:, :count], value=True)
-        missing = missing.reshape(-1, *self._images.shape[2:])
-        for run in chunks:
-            here = slice(run.start, run.stop)
-            filled = linear_imputation(self._images[here], missing[here])
-            filled = torch.where(missing[here, None], filled + self._noise, filled)
-            yield run, channels_back(filled, self._dim)
+def _imputed(images: Tensor, missing: Tensor, noise: Tensor) -> Tensor:
+    filled = linear_imputation(images, missing)
+    return torch.where(missing[:, None], filled + noise, filled)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from captum_tgrad.sanity_checks.cascade import RandomizationStep
 from captum_tgrad.visualization.image_arrays import as_images
-from captum_tgrad.visualization.map_values import as_maps, finding, is_signed, limit_of, scaled
+from captum_tgrad.visualization.map_values import as_maps, is_signed, limit_of
 from captum_tgrad.visualization.panels import (
     NORMAL,
     color_bars,
@@ -21,7 +21,6 @@ from captum_tgrad.visualization.panels import (
 from captum_tgrad.visualization.similarity_figures import checked_steps, draw_similarity
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure, SubFigure
 
     from captum_tgrad.visualization.image_arrays import Array, Images, Numbers
@@ -157,9 +156,8 @@ def _draw_maps(
         name = "trained" if step.layer is None else step.layer
         grid[0][column].set_title(wrapped(name, letters), fontsize=NORMAL)
         for axes, values in zip(grid[:, column], of_step, strict=True):
-            draw_map(axes, scaled(values, limit_of([values])), signed)
-            label_map(axes, finding(values))
-    rows: list[Axes] = list(grid[:, 0])
-    for axes, label in zip(rows, labels or (), strict=False):
+            draw_map(axes, values, limit_of([values]), signed)
+            label_map(axes, values)
+    for axes, label in zip(grid[:, 0], labels or (), strict=False):
         axes.set_ylabel(wrapped(label, letters), fontsize=NORMAL)
     color_bars(middle, [signed], "scaled to the 98th percentile of each map")

@@ -12,7 +12,7 @@ from captum_tgrad._support.not_a_tensor import got
 from captum_tgrad.metrics.baselines import Preset
 from captum_tgrad.metrics.engine.checks import check_numbers
 from captum_tgrad.metrics.results import InsertionDeletionResult
-from captum_tgrad.visualization.curve_panels import LEGEND_COLUMNS, draw_curves, draw_seen
+from captum_tgrad.visualization.curve_panels import LEGEND_COLUMNS, Seen, draw_curves, draw_seen
 from captum_tgrad.visualization.image_arrays import as_images
 from captum_tgrad.visualization.panels import new_figure, write_title
 from captum_tgrad.visualization.replaced import CURVES, replaced_and_shares
@@ -20,7 +20,7 @@ from captum_tgrad.visualization.replaced import CURVES, replaced_and_shares
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from captum_tgrad.visualization.image_arrays import Array, Numbers
+    from captum_tgrad.visualization.image_arrays import Numbers
 
 _WIDTH = 10.5
 _MOST_FRACTIONS = 5
@@ -94,31 +94,25 @@ def curves_figure(
             f"fractions has {len(fractions)} entries, and there is room for 1 to {_MOST_FRACTIONS}:"
             " draw the others in another figure"
         )
-    seen: dict[str, dict[str, list[Array]]] = {}
-    shares: dict[str, list[float]] = {}
+    seen: dict[str, Seen] = {}
     if inputs is not None:
         for name, attribution in _by_name(attributions, "attributions").items():
             _check_scored(name, methods, sample, inputs, attribution)
-            protocol = methods[name].protocol
-            replaced, replaced_shares = replaced_and_shares(
+            replaced, shares = replaced_and_shares(
                 inputs[sample : sample + 1],
                 attribution[sample : sample + 1],
                 _of_sample(baselines, sample, len(inputs)),
                 fractions,
-                preset=preset,
-                channel_reduce=protocol["channel_reduce"],
-                interpolate_mode=protocol["interpolate_mode"],
-                ties=protocol["ties"],
-                patch_size=protocol.get("patch_size"),
+                preset,
+                methods[name].protocol,
             )
-            shares[name] = replaced_shares[0].tolist()
             shown = {curve: as_images(images[0], mean, std) for curve, images in replaced.items()}
-            seen[name] = shown
+            seen[name] = Seen(shown, shares[0].tolist())
     figure, upper, lower = _parts(len(methods), len(seen))
     for axes, curve in zip(upper.subplots(1, 2, sharey=True), CURVES, strict=True):
         draw_curves(axes, methods, curve, sample)
     if lower is not None:
-        draw_seen(lower, seen, methods, fractions, shares, sample)
+        draw_seen(lower, seen, methods, fractions, sample)
     if title:
         write_title(upper, title)
     return figure

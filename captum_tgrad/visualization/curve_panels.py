@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 from torch import Tensor
 
 from captum_tgrad.metrics.registry import HIGHER_IS_BETTER
@@ -64,20 +65,21 @@ def draw_curves(
     )
 
 
+class Seen(NamedTuple):
+    """Perturbed images of a curve, and the shares of pixels that are really replaced in each."""
+
+    images: Mapping[str, Sequence[Array]]
+    shares: Sequence[float]
+
+
 def draw_seen(
     figure: Any,
-    seen: Mapping[str, Mapping[str, Sequence[Array]]],
+    seen: Mapping[str, Seen],
     methods: Mapping[str, InsertionDeletionResult],
     fractions: Sequence[float],
-    shares: Mapping[str, Sequence[float]],
     sample: int,
 ) -> None:
-    """Draws the perturbed images with their scores.
-
-    ``shares`` has the shares of pixels that are really replaced, for each of ``fractions``.
-    """
-    import numpy as np
-
+    """Draws the perturbed images of each method with their scores."""
     grid = figure.subplots(len(seen), 2 * len(fractions), squeeze=False)
     columns = [(curve, number) for curve in CURVES for number in range(len(fractions))]
     for axes, (curve, number) in zip(grid[0], columns, strict=True):
@@ -85,8 +87,8 @@ def draw_seen(
     for row, (name, shown) in zip(grid, seen.items(), strict=True):
         row[0].set_ylabel(wrapped(name, _LETTERS), fontsize=SMALL)
         for axes, (curve, number) in zip(row, columns, strict=True):
-            draw_picture(axes, shown[curve][number])
-            score = float(np.interp(shares[name][number], *points(methods[name], curve, sample)))
+            draw_picture(axes, shown.images[curve][number])
+            score = np.interp(shown.shares[number], *points(methods[name], curve, sample))
             axes.set_xlabel(f"{score:.3f}", fontsize=SMALL, labelpad=2)
 
 

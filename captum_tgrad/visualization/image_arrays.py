@@ -60,7 +60,8 @@ def as_images(
         0.0
     """
     if not isinstance(images, Tensor):
-        return [_of_pillow(image) for image in _listed(images)]
+        each = images if isinstance(images, (list, tuple)) else [images]
+        return [_of_pillow(image) for image in each]
     shape = tuple(images.shape)
     if images.dim() not in (3, 4) or shape[-3] not in _CHANNELS or 0 in shape:
         raise ValueError(
@@ -85,10 +86,6 @@ def image_of_sample(
     if len(pictures) != samples:
         raise ValueError(f"images has {len(pictures)} images for {samples} samples")
     return pictures[sample]
-
-
-def _listed(images: Any) -> Sequence[Any]:
-    return images if isinstance(images, (list, tuple)) else [images]
 
 
 def _of_pillow(image: Any) -> Array:

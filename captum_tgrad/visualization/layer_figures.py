@@ -12,7 +12,7 @@ from captum_tgrad.decomposition.combine import Sign
 from captum_tgrad.decomposition.term import Term
 from captum_tgrad.decomposition.terms import Decomposition
 from captum_tgrad.visualization.image_arrays import image_of_sample
-from captum_tgrad.visualization.map_values import as_maps, finding, limit_of, scaled
+from captum_tgrad.visualization.map_values import as_maps, finding, limit_of
 from captum_tgrad.visualization.panels import (
     SMALL,
     color_bars,
@@ -115,7 +115,7 @@ def layers_figure(
         term = decomposition.terms[index]
         axes = panels[number - 1 + first]
         (values,) = as_maps(_evidence(term, sample, sign), [size])
-        draw_map(axes, scaled(values, limit_of([values])), signed=sign == "all")
+        draw_map(axes, values, limit_of([values]), signed=sign == "all")
         axes.set_title(
             f"{number}  {wrapped(term.name, _NAME_WIDTH, lines=1)}\n"
             + _weight(term, sample, output)

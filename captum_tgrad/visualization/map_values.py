@@ -21,16 +21,10 @@ _OUTLIERS = 0.02
 def as_maps(
     attributions: Tensor, sizes: Sequence[tuple[int, int]], argument: str = "attributions"
 ) -> list[Array]:
-    """Sums attributions over channels, and upsamples coarse ones to the size of their images.
+    """Sums attributions over channels, and upsamples coarse ones bilinearly to ``sizes``.
 
-    Args:
-        attributions: ``(N, C, H, W)``; for one image also ``(C, H, W)`` or ``(H, W)``. Coarser
-            ones, such as those of a layer, are upsampled bilinearly.
-        sizes: Height and width of each image.
-        argument: The name of the attributions in messages.
-
-    Returns:
-        For each image ``(height, width)``, float64.
+    They are ``(N, C, H, W)``; for one image also ``(C, H, W)`` or ``(H, W)``. Each map is
+    ``(height, width)``, float64.
 
     Raises:
         TypeError: They are not a real tensor.
@@ -68,10 +62,7 @@ def _enlarged(one: Tensor, size: tuple[int, int], shape: tuple[int, ...], argume
 
 
 def finding(values: Array) -> str | None:
-    """A label for maps that are 0, constant or nowhere positive.
-
-    Returns:
-        A few words, or None for other maps.
+    """A label for maps that are 0, constant or nowhere positive; None for others.
 
     Example:
         >>> import numpy as np

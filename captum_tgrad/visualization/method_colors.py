@@ -29,13 +29,9 @@ _DASHES = ("-", "--", ":")
 
 
 def method_styles(methods: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """The line style of each method; for bars, use its ``"color"``.
+    """The line style of each method, by its title or name; for bars, use its ``"color"``.
 
-    Args:
-        methods: Titles or names. Unknown methods get further colors, in their order.
-
-    Returns:
-        By title or name, arguments of matplotlib's ``plot``.
+    Unknown methods get further colors, in their order.
 
     Example:
         >>> method_styles(["T-Grad"])["T-Grad"] == method_styles(["mine", "t_grad"])["t_grad"]
@@ -50,11 +46,6 @@ def method_styles(methods: Sequence[str]) -> dict[str, dict[str, Any]]:
         method: {"color": found[method][0], "linestyle": found[method][1], "linewidth": 1.5}
         for method in methods
     }
-
-
-def method_color(method: str) -> str:
-    """The color of one method by itself."""
-    return str(method_styles([method])[method]["color"])
 
 
 def _key(method: str) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from torch import Tensor
 
 from captum_tgrad.visualization.image_arrays import as_images
-from captum_tgrad.visualization.map_values import as_maps, finding, is_signed, limit_of, scaled
+from captum_tgrad.visualization.map_values import as_maps, is_signed, limit_of
 from captum_tgrad.visualization.panels import (
     NORMAL,
     OVERLAY_OPACITY,
@@ -117,8 +117,8 @@ def methods_figure(
         signed = is_signed(of_method)
         for number, (axes, values) in enumerate(zip(panels[column], of_method, strict=True)):
             under = pictures[number] if overlay else None
-            draw_map(axes, scaled(values, limits[name][number]), signed, under)
-            label_map(axes, finding(values))
+            draw_map(axes, values, limits[name][number], signed, under)
+            label_map(axes, values)
     kinds = sorted({is_signed(of_method) for of_method in maps.values()})
     color_bars(lower, kinds, _MEANING[scale], OVERLAY_OPACITY if overlay else None)
     if title:

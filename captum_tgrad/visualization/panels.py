@@ -6,6 +6,8 @@ import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from captum_tgrad.visualization.map_values import finding, scaled
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.colors import Colormap
@@ -62,19 +64,22 @@ def draw_picture(axes: Axes, picture: Array) -> None:
     bare(axes)
 
 
-def draw_map(axes: Axes, values: Array, signed: bool, picture: Array | None = None) -> None:
-    """Draws a map from -1 or 0 to 1, alone or over its image in gray."""
+def draw_map(
+    axes: Axes, values: Array, limit: float, signed: bool, picture: Array | None = None
+) -> None:
+    """Draws a map, in the strongest color from ``limit`` on, alone or over its image in gray."""
     opacity = None
     if picture is not None:
         axes.imshow(picture.mean(axis=2), cmap="gray", vmin=0, vmax=1)
         opacity = OVERLAY_OPACITY
-    axes.imshow(values, cmap=colors(signed), vmin=-1 if signed else 0, vmax=1, alpha=opacity)
+    shown, lowest = scaled(values, limit), -1 if signed else 0
+    axes.imshow(shown, cmap=colors(signed), vmin=lowest, vmax=1, alpha=opacity)
     bare(axes)
 
 
-def label_map(axes: Axes, note: str | None) -> None:
-    """Says in a panel what there is to know of its map, if anything."""
-    if note:
+def label_map(axes: Axes, values: Array) -> None:
+    """Says in a panel that its map is 0, constant or nowhere positive."""
+    if note := finding(values):
         axes.text(
             0.5,
             0.03,

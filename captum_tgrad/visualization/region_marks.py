@@ -20,12 +20,7 @@ _WIDTH = 1.6
 
 
 def boxes_of_pictures(boxes: Any, sizes: Sequence[tuple[int, int]]) -> list[Array | None]:
-    """The boxes of each image, ``(boxes, 4)``; None where none are given.
-
-    Args:
-        boxes: ``(x0, y0, x1, y1)`` in pixels from the upper left corner: ``(N, 4)``, a list with
-            ``(boxes, 4)`` for each image, for one image ``(boxes, 4)``, or None.
-        sizes: Height and width of each image.
+    """The boxes of each image, as given to ``explanation_figure``, ``(boxes, 4)``; or None.
 
     Raises:
         TypeError: They are no numbers.
@@ -60,13 +55,10 @@ def draw_boxes(axes: Axes, boxes: Array) -> None:
             )
 
 
-def draw_peak(axes: Axes, values: Array, part: Sequence[int] = (0, 0)) -> None:
+def draw_peak(axes: Axes, values: Array, part: Sequence[int]) -> None:
     """Marks the highest place of a map, the first of several; none of a constant map.
 
-    Args:
-        axes: With the image or the map.
-        values: The map.
-        part: The left and the top of the part of the image that the map is of.
+    The map begins at the left and the top of ``part`` of the image.
     """
     if values.min() == values.max():
         return

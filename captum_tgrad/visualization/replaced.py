@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -68,17 +68,13 @@ def replaced_images(
         >>> found["insertion"].flatten().tolist(), found["deletion"].flatten().tolist()
         ([0.0, 0.0, 0.0, 4.0], [1.0, 2.0, 3.0, 0.0])
     """
-    return replaced_and_shares(
-        inputs,
-        attributions,
-        baselines,
-        fractions,
-        preset=preset,
-        channel_reduce=channel_reduce,
-        interpolate_mode=interpolate_mode,
-        ties=ties,
-        patch_size=patch_size,
-    )[0]
+    protocol = {
+        "channel_reduce": channel_reduce,
+        "interpolate_mode": interpolate_mode,
+        "ties": ties,
+        "patch_size": patch_size,
+    }
+    return replaced_and_shares(inputs, attributions, baselines, fractions, preset, protocol)[0]
 
 
 def replaced_and_shares(
@@ -86,16 +82,13 @@ def replaced_and_shares(
     attributions: Tensor,
     baselines: Any,
     fractions: Sequence[float],
-    *,
     preset: Preset,
-    channel_reduce: ChannelReduce,
-    interpolate_mode: InterpolateMode,
-    ties: Ties,
-    patch_size: int | None,
+    protocol: Mapping[str, Any],
 ) -> tuple[dict[str, Tensor], Tensor]:
     """``replaced_images``, and the shares of pixels that are replaced, ``(N, fractions)``.
 
-    These differ from ``fractions`` where groups of ties or patches are replaced as a whole.
+    Pixels are ranked as the ``protocol`` of a result says. The shares differ from ``fractions``
+    where groups of ties or patches are replaced as a whole.
     """
     for argument, tensor in (("inputs", inputs), ("attributions", attributions)):
         if not isinstance(tensor, Tensor):
@@ -109,7 +102,9 @@ def replaced_and_shares(
         if not 0 <= fraction <= 1:
             raise ValueError(f"fractions must be from 0 to 1, got {fraction}")
     inputs = inputs.detach()
-    maps = importance_maps(attributions, (inputs,), channel_reduce, interpolate_mode)
+    maps = importance_maps(
+        attributions, (inputs,), protocol["channel_reduce"], protocol["interpolate_mode"]
+    )
     broken = not_finite(maps)
     if bool(broken.any()):
         raise ValueError(
@@ -117,7 +112,7 @@ def replaced_and_shares(
             " leave these samples out"
         )
     pixels = inputs.shape[2] * inputs.shape[3]
-    ranking = rank(maps, pixels, ties, patch_size)
+    ranking = rank(maps, pixels, protocol["ties"], protocol.get("patch_size"))
     order = torch.cat([each.order for each in ranking.inputs if each is not None])
     # The place of each pixel in the order: those before a count have been replaced.
     place = torch.empty_like(order)

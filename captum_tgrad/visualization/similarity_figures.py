@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from captum_tgrad.sanity_checks.cascade import RandomizationStep
 from captum_tgrad.visualization.method_colors import method_styles
@@ -86,12 +87,7 @@ def similarity_figure(
 
 
 def checked_steps(steps: Any) -> list[RandomizationStep]:
-    """The steps as a list.
-
-    Raises:
-        TypeError: ``steps`` has the wrong type.
-        ValueError: ``steps`` is empty.
-    """
+    """The steps as a list; raises TypeError unless they are steps, and ValueError without any."""
     if not isinstance(steps, Iterable):
         raise TypeError(f"steps must be randomization steps, got {type(steps).__name__}")
     found = list(steps)
@@ -119,7 +115,8 @@ def draw_similarity(
             (steps,) = methods.values()
             lines = [(_MEASURES[measure], _means(steps, measure)) for measure in measures]
             # Of maps without negative values, both are the same.
-            lines = lines[:1] if _same(*(means for _, means in lines)) else lines
+            one, other = (means for _, means in lines)
+            lines = lines[: 1 if np.allclose(one, other, 1e-9, 1e-9, equal_nan=True) else 2]
             styles = [{"color": each, "linestyle": "-", "linewidth": 1.5} for each in _COLORS]
         for (label, means), style in zip(lines, styles, strict=False):
             axes.plot(range(len(means)), means, label=label, marker="o", markersize=3, **style)
@@ -128,13 +125,6 @@ def draw_similarity(
 
 def _means(steps: Sequence[RandomizationStep], measure: str) -> list[float]:
     return [float(getattr(step, measure).nanmean()) for step in steps]
-
-
-def _same(one: Sequence[float], other: Sequence[float]) -> bool:
-    return all(
-        math.isclose(a, b, abs_tol=1e-9) or (math.isnan(a) and math.isnan(b))
-        for a, b in zip(one, other, strict=True)
-    )
 
 
 def _finish(axes: Axes, steps: Sequence[RandomizationStep]) -> None:

@@ -13,12 +13,7 @@ from captum_tgrad.decomposition.terms import Decomposition
 
 
 def scores_of(decomposition: Decomposition, sample: int) -> list[float]:
-    """The scores of all terms for one sample, the inputs first, then in forward order.
-
-    Raises:
-        TypeError: ``decomposition`` is not a ``Decomposition``.
-        ValueError: ``sample`` is out of range.
-    """
+    """The scores of all terms for one sample; raises TypeError or ValueError for bad arguments."""
     if not isinstance(decomposition, Decomposition):
         raise TypeError(
             f"decomposition must be a Decomposition, got {type(decomposition).__name__}: pass the"
@@ -33,16 +28,7 @@ def scores_of(decomposition: Decomposition, sample: int) -> list[float]:
 def choose_terms(
     decomposition: Decomposition, sample: int, terms: int | Sequence[str], sign: Sign
 ) -> list[int]:
-    """The terms to draw, in forward order.
-
-    Args:
-        decomposition: With one or more samples.
-        sample: The index of the sample.
-        terms: The number of terms: those of the inputs and the largest others; or their names.
-        sign: The direction of the largest; ``"all"``: by absolute value.
-
-    Returns:
-        Their indices in ``decomposition.terms``.
+    """The indices of the terms to draw, in forward order; arguments as of ``layers_figure``.
 
     Raises:
         TypeError: An argument has the wrong type.

@@ -20,16 +20,7 @@ _CONTRAST = 0.35
 
 
 def checked_box(box: Any, size: tuple[int, int], argument: str) -> Box:
-    """The box as integers.
-
-    Args:
-        box: As passed.
-        size: Height and width of the image.
-        argument: Its name in messages.
-
-    Raises:
-        ValueError: It is not a box within the image.
-    """
+    """The box as integers; raises ValueError unless it is within an image of height and width."""
     height, width = size
     left, top, right, bottom = (int(side) for side in box) if len(box) == 4 else (0, 0, 0, 0)
     if not (0 <= left < right <= width and 0 <= top < bottom <= height):
@@ -60,15 +51,8 @@ def placed(values: Array, box: Box, size: tuple[int, int]) -> Array:
     return array
 
 
-def cover(axes: Axes, box: Box, size: tuple[int, int], picture: Array | None = None) -> None:
-    """Grays what is outside of the box.
-
-    Args:
-        axes: With an image or a map of that size.
-        box: What was seen.
-        size: Height and width.
-        picture: What is there, ``(H, W, 3)`` in [0, 1], to shine through; None: a plain gray.
-    """
+def cover(axes: Axes, box: Box, size: tuple[int, int], picture: Array | None) -> None:
+    """Grays what is outside of the box; ``picture``, ``(H, W, 3)`` in [0, 1], shines through."""
     left, top, right, bottom = box
     if (left, top, right, bottom) == (0, 0, size[1], size[0]):
         return

@@ -10,19 +10,23 @@ from captum_tgrad.evaluation import METHODS
 from captum_tgrad.metrics import insertion_deletion
 from captum_tgrad.visualization import curves_figure, metrics_figure, seconds_figure
 from captum_tgrad.visualization.evaluation_figures import plain
-from captum_tgrad.visualization.method_colors import method_color, method_styles
+from captum_tgrad.visualization.method_colors import method_styles
 from tests.evaluation.test_verdict import TITLES, summary_of
 from tests.visualization.networks import images, small_network
 
 BUILT_IN = [method.title for method in METHODS.values()]
 
 
+def _color(method):
+    return method_styles([method])[method]["color"]
+
+
 def test_every_built_in_method_has_a_color_of_its_own_by_title_and_by_name():
-    colors = [method_color(title) for title in BUILT_IN]
+    colors = [_color(title) for title in BUILT_IN]
     for one, other in combinations(colors, 2):
         distance = sum((a - b) ** 2 for a, b in zip(to_rgb(one), to_rgb(other), strict=True))
         assert distance**0.5 > 0.15, (one, other)
-    assert [method_color(name) for name in METHODS] == colors
+    assert [_color(name) for name in METHODS] == colors
 
 
 def test_what_is_beside_a_method_does_not_change_its_color():
@@ -35,7 +39,7 @@ def test_what_is_beside_a_method_does_not_change_its_color():
 @pytest.mark.filterwarnings("ignore:The baseline keeps")
 def test_all_figures_use_it():
     summary = summary_of({"grad_cam": 0.1, "random": -0.1})
-    expected = [method_color(title) for title in ("T-Grad", "Grad-CAM", "Random")]
+    expected = [_color(title) for title in ("T-Grad", "Grad-CAM", "Random")]
     bars = metrics_figure(summary).axes[0].patches
     assert [to_hex(bar.get_facecolor()) for bar in bars] == expected
     dots = [line for line in seconds_figure(summary).axes[0].lines if line.get_marker() == "o"]
@@ -45,7 +49,7 @@ def test_all_figures_use_it():
         small_network(), images(), maps, 0.0, target=1, n_steps=4, return_curves=True
     )
     lines = curves_figure(results).axes[0].lines
-    assert [line.get_color() for line in lines] == [method_color(title) for title in maps]
+    assert [line.get_color() for line in lines] == [_color(title) for title in maps]
     assert TITLES["grad_cam"] == "Grad-CAM"
 
 

@@ -30,12 +30,9 @@ def areas(
     return_curves: bool,
     patch_size: int | None,
 ) -> list[dict[str, Any]]:
-    """The areas under ``curves``, "insertion", "deletion" or both.
+    """The areas under ``curves``, "insertion", "deletion" or both, as fields of a result.
 
-    The other arguments are those of ``insertion_deletion``.
-
-    Returns:
-        For each method, the fields of its result, such as ``insertion`` and ``insertion_curve``.
+    The other arguments are those of ``insertion_deletion``. There are fields for each method.
     """
     check_count(n_steps, "n_steps")
     if patch_size is not None:

@@ -9,14 +9,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
-from captum_tgrad._support.captum_private import format_tensor_into_tuples
-from captum_tgrad._support.not_a_tensor import got
-from captum_tgrad.attribution.checks import (
-    check_alike,
-    check_device,
-    check_number,
-    got_as_inputs,
-)
+from captum_tgrad.attribution.checks import check_device, check_number, named_tensors
 
 NanPolicy = Literal["raise", "omit"]
 
@@ -36,31 +29,13 @@ def check_model_and_inputs(
             f"forward_func must be a module or another callable, got {type(forward_func).__name__}."
         )
     check_nan_policy(nan_policy)
-    if not isinstance(inputs, (Tensor, tuple)):
-        raise TypeError(
-            f"inputs must be a torch.Tensor or a tuple of them, got {got_as_inputs(inputs)}."
-        )
-    if isinstance(inputs, tuple) and not inputs:
-        raise ValueError("inputs is an empty tuple: pass at least one tensor.")
-    tensors = format_tensor_into_tuples(inputs)
-    for number, tensor in enumerate(tensors):
-        name = f"inputs[{number}]" if isinstance(inputs, tuple) else "inputs"
-        _check_input(tensor, tensors[0], name)
-        if nan_policy == "raise":
+    named = named_tensors(inputs)
+    if nan_policy == "raise":
+        for name, tensor in named:
             check_finite(tensor, name)
+    tensors = tuple(tensor.detach() for _, tensor in named)
     check_device(forward_func, tensors)
-    return tuple(tensor.detach() for tensor in tensors)
-
-
-def _check_input(tensor: Any, first: Tensor, name: str) -> None:
-    if not isinstance(tensor, Tensor):
-        raise TypeError(f"{name} must be a torch.Tensor, got {got(tensor)}.")
-    if tensor.dim() == 0 or tensor.numel() == 0:
-        raise ValueError(
-            f"{name} has shape {tuple(tensor.shape)}: pass at least one sample, batch dimension"
-            " first, without dimensions of size 0."
-        )
-    check_alike(tensor, first, name)
+    return tensors
 
 
 def check_nan_policy(nan_policy: Any) -> None:

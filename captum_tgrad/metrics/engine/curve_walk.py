@@ -20,14 +20,9 @@ from captum_tgrad.metrics.engine.ranking import Ranking
 
 @dataclass(frozen=True)
 class Way:
-    """The examples between which features are replaced.
+    """The examples between which features are replaced, for each input, and their scores, ``(N,)``.
 
-    Attributes:
-        start: For each input, the examples before the first feature is replaced, ``(N, ...)``.
-        finish: The examples when all features are replaced.
-        channel_dims: The channel dimension of each input; None if all its dimensions are spatial.
-        start_score: The scores of ``start``, ``(N,)``.
-        finish_score: The scores of ``finish``, ``(N,)``.
+    The features of ``start`` are replaced one by one until it is ``finish``.
     """
 
     start: tuple[Tensor, ...]
@@ -44,12 +39,8 @@ class Way:
 class CurveWalk:
     """The curves of one method: adds their examples to a buffer, and later collects their scores.
 
-    Neither the ends nor points at which nothing more is replaced are scored again.
-
-    Args:
-        ways: The examples at both ends of each curve.
-        ranking: The order of the features.
-        leave_out: Samples without a curve, ``(N,)``: their scores are NaN.
+    Neither the ends nor points at which nothing more is replaced are scored again. The scores of
+    samples to ``leave_out``, ``(N,)``, are NaN.
     """
 
     def __init__(self, ways: Sequence[Way], ranking: Ranking, leave_out: Tensor) -> None:
@@ -76,11 +67,7 @@ class CurveWalk:
                     self._destinations += range(first, first + len(run) * points, points)
 
     def curves(self, scores: Tensor) -> Tensor:
-        """The scores at every point of every curve, ``(ways, N, points)``.
-
-        Args:
-            scores: The scores of the added examples, in that order.
-        """
+        """The scores at every point, ``(ways, N, points)``, from those of the added examples."""
         shape = (len(self._ways), *self._ranking.counts.shape)
         result = self._ways[0].start_score.new_full(shape, torch.nan)
         where = torch.tensor(self._destinations, dtype=torch.long, device=result.device)

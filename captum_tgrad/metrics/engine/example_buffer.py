@@ -20,16 +20,10 @@ class ExampleBuffer:
     Memory is allocated once, in the memory format of the inputs. Examples are copied before they
     are scored, so in-place models are safe.
 
-    Args:
-        inputs: The model's inputs, whose shape, dtype and device the examples have.
-        channel_dims: The channel dimension of each input; None if all its dimensions are spatial.
-        capacity: The number of examples in one call of the model.
-        evaluate: From examples and their sample indices to their scores.
-        progress: A progress bar, updated with the number of scored examples.
-
     Attributes:
-        capacity: As given.
-        evaluate: As given; may be replaced while the buffer is empty.
+        capacity: The number of examples in one call of the model.
+        evaluate: From examples and their sample indices to their scores; may be replaced while the
+            buffer is empty.
         scored: The number of scored examples.
     """
 

@@ -20,11 +20,7 @@ _silent = ContextVar("_silent", default=False)
 
 
 class Findings:
-    """Collects what is found in one call or several, each kind of finding once.
-
-    Attributes:
-        found: The methods and samples of each kind of finding, which is a sentence and a label.
-    """
+    """Collects what is found in one call or several: where, by the sentence and label to say it."""
 
     def __init__(self) -> None:
         self.found: dict[tuple[str, str], list[str]] = {}

@@ -48,14 +48,7 @@ def confident_images(
 
 
 def layouts(classes: Tensor, sure: Tensor, cells: int, n_grids: int | None, seed: int) -> Tensor:
-    """Which image is in each cell of each grid, ``(grids, cells)``.
-
-    Args:
-        classes: The class of every image.
-        sure: Which images may be used.
-        cells: The number of images in a grid.
-        n_grids: The number of grids; None: as many as possible with each image used once.
-        seed: The seed of the choice.
+    """Which image is in each cell of each grid, ``(grids, cells)``; only ``sure`` ones are used.
 
     Raises:
         ValueError: There are too few images or classes.

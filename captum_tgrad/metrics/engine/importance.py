@@ -30,15 +30,6 @@ def importance_maps(
 ) -> Maps:
     """One map for each input, shape ``(N, *spatial)`` or ``(N, F)``; None for a frozen input.
 
-    Args:
-        attributions: A tensor, or a tuple with a tensor or None for each input.
-        inputs: The explained inputs.
-        channel_reduce: How channels are reduced.
-        interpolate_mode: How coarse maps are upsampled.
-        argument: The name of the attributions in messages.
-        channel_dims: The channel dimension of each input, None if all its dimensions are spatial;
-            1 if not given.
-
     Raises:
         TypeError: They are not tensors.
         ValueError: Their number, batch size or shape does not fit the inputs.

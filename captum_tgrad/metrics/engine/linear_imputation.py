@@ -16,14 +16,11 @@ def linear_imputation(images: Tensor, missing: Tensor) -> Tensor:
     Every missing pixel is the mean of its eight neighbors, missing or not, weighted 1/6 where they
     share a side and 1/12 at a corner; neighbors beyond the border do not count. The equations are
     symmetric and positive definite, and the method of conjugate gradients solves those of all
-    images and channels at once, in float64.
+    images and channels at once, in float64, to the precision of the images' type.
 
     Args:
         images: ``(N, C, H, W)``, of a floating-point type.
         missing: Which pixels are replaced, ``(N, H, W)``, bool; not all of an image.
-
-    Returns:
-        The images with these pixels replaced, exact to the precision of their type.
     """
     unknown = missing[:, None].double()
     # The sum of the weights of the neighbors that there are.
@@ -68,12 +65,8 @@ def _conjugate_gradients(
 ) -> Tensor:
     """Solves ``equations(values) == right``, every image and channel by itself.
 
-    Args:
-        equations: A symmetric, positive definite map of ``(N, C, H, W)``.
-        preconditioner: A map of the same kind; the closer to the inverse, the fewer iterations.
-        right: The right-hand side.
-        values: The initial guess.
-        precision: How small the residual must be, relative to the right-hand side.
+    Both maps of ``(N, C, H, W)`` are symmetric and positive definite; the closer the preconditioner
+    is to the inverse, the fewer iterations. The residual becomes less than ``precision * right``.
     """
     residual = right - equations(values)
     corrected = preconditioner(residual)

@@ -74,11 +74,7 @@ Declaration = Callable[Concatenate[Tensor | Mapping[str, Tensor], Regions, Optio
 def localization_metric(
     result: Callable[[Tensor, Tensor, dict[str, Any]], Result],
 ) -> Callable[[Declaration[Options]], Localization[Options, Result]]:
-    """Turns a function that checks its own arguments and returns a measure into a metric.
-
-    Args:
-        result: The class of the result, from the numbers, their chance level and the protocol.
-    """
+    """Turns a function that checks its own arguments and returns a measure into a metric."""
 
     def decorate(declaration: Declaration[Options]) -> Localization[Options, Result]:
         name, measure_of = declaration.__name__, cast("Callable[..., Measure]", declaration)

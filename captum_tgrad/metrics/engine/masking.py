@@ -16,11 +16,7 @@ from captum_tgrad.metrics.engine.metric_call import MetricCall
 
 
 def masked_scores(call: MetricCall, *, baselines: Baselines) -> list[dict[str, Any]]:
-    """Scores the inputs, and the inputs masked with their maps.
-
-    Returns:
-        For each method, the ``clean_score``, ``(N,)``; the ``masked_score``, ``(N,)``, NaN for
-        omitted samples; and the ``protocol``.
+    """The scores of the inputs, ``(N,)``, and of the inputs masked with the maps of each method.
 
     Raises:
         TypeError: An input that is to be masked holds integers.
@@ -62,10 +58,7 @@ def _check_dtypes(call: MetricCall, several: bool) -> None:
 
 
 def _masks(call: MetricCall, method: str) -> tuple[Maps, Tensor]:
-    """The maps, scaled to [0, 1] per sample over all inputs together, 0 where constant.
-
-    Also returns which samples have NaN or inf in their map.
-    """
+    """The maps, scaled to [0, 1] per sample over all inputs, 0 where constant; which are broken."""
     maps, broken = call.maps(method)
     call.findings.constant(is_constant(maps) & ~broken, method, "everything is masked")
     together = pooled(maps)

@@ -44,13 +44,7 @@ class Metric(Protocol[Options, Result]):
 
 @dataclass(frozen=True)
 class Declared:
-    """A declared metric.
-
-    Attributes:
-        run: As given to ``metric``.
-        result: As given to ``metric``.
-        signature: The signature of the metric.
-    """
+    """A declared metric: the arguments of ``metric``, and its signature."""
 
     run: Callable[..., Sequence[Mapping[str, Any]]]
     result: Callable[..., Any]
@@ -104,10 +98,7 @@ def declared(
 ) -> Callable[..., Any]:
     """A function of attributions with the signature and the docstring of a declaration.
 
-    Args:
-        declaration: The declaration.
-        compute: From all arguments, by name, to the result of each method.
-        result: As for ``metric``.
+    ``compute`` gets all arguments by name, and returns the result of each method.
     """
     signature = inspect.signature(declaration)
 

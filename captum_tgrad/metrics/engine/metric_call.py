@@ -39,10 +39,7 @@ Attributions = Tensor | tuple[Tensor | None, ...]
 class MetricCall:
     """The checked arguments that all metrics have, and their common computations.
 
-    Args:
-        name: The name of the metric.
-        forward_func: For this and the following arguments, see ``insertion_deletion``.
-        options: The arguments that not all metrics have.
+    Arguments that not all metrics have are kept in ``options``.
 
     Attributes:
         inputs: The inputs as a tuple, without gradient.
@@ -50,7 +47,6 @@ class MetricCall:
         methods: The attributions of each method, by their name in error messages.
         frozen: Which inputs are kept unchanged.
         scorer: Scores examples.
-        findings: Collects the warnings of this call.
     """
 
     def __init__(
@@ -75,7 +71,6 @@ class MetricCall:
         self.forward_func, self.given_inputs = forward_func, inputs
         self.nan_policy, self._show_progress = nan_policy, show_progress
         self._channel_reduce, self._interpolate_mode = channel_reduce, interpolate_mode
-        self._maps: dict[str, Maps] = {}
         self._clean: Tensor | None = None
         self._capacity = check_count(max_examples_per_batch, "max_examples_per_batch")
         self.inputs = check_model_and_inputs(forward_func, inputs, nan_policy)
@@ -88,7 +83,7 @@ class MetricCall:
 
     @property
     def samples(self) -> int:
-        """The number of samples of the batch."""
+        """The number of samples."""
         return self.inputs[0].shape[0]
 
     def maps(self, method: str) -> tuple[Maps, Tensor]:
@@ -97,16 +92,14 @@ class MetricCall:
         Raises:
             ValueError: As ``importance_maps``, or there is NaN or inf and it may not be omitted.
         """
-        if method not in self._maps:
-            self._maps[method] = importance_maps(
-                self.methods[method],
-                self.inputs,
-                self._channel_reduce,
-                self._interpolate_mode,
-                method,
-                self.channel_dims,
-            )
-        maps = self._maps[method]
+        maps = importance_maps(
+            self.methods[method],
+            self.inputs,
+            self._channel_reduce,
+            self._interpolate_mode,
+            method,
+            self.channel_dims,
+        )
         self.check_finite([each for each in maps if each is not None], method)
         return maps, not_finite(maps)
 

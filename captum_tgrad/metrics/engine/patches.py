@@ -37,12 +37,7 @@ class Patches:
         return means.clamp(lowest, highest).to(importance.dtype)
 
     def features(self, order: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
-        """The order and the counts of features that those of patches stand for.
-
-        Args:
-            order: The patches from the most to the least important, ``(N, patches)``.
-            counts: How many of them are replaced at each point, ``(N, points)``.
-        """
+        """The order and the counts of features that those of patches, ``(N, ...)``, stand for."""
         position = order.argsort(dim=1)  # of each patch in the order
         of_features = position[:, self.of_feature].argsort(dim=1, stable=True)
         gone = F.pad(self.sizes[order].cumsum(1), (1, 0))

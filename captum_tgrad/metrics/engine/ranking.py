@@ -16,11 +16,10 @@ Ties = Literal["stable", "group"]
 
 @dataclass(frozen=True)
 class InputOrder:
-    """The order of the features of one input.
+    """The order of the features of one input, from the most to the least important.
 
-    Attributes:
-        order: Its features from the most to the least important, ``(N, features of the input)``.
-        counts: The number of replaced features at each point, ``(N, points)``.
+    ``order`` is ``(N, features of the input)``; ``counts`` is how many are replaced at each point,
+    ``(N, points)``.
     """
 
     order: Tensor
@@ -68,15 +67,6 @@ def rank(maps: Maps, n_steps: int, ties: Ties, patch_size: int | None = None) ->
 
     With a ``patch_size``, patches of a grid that starts in the first corner are ranked by the mean
     importance of their features, counted and replaced as a whole.
-
-    Args:
-        maps: The importance of the features, ``(N, *spatial)`` for each input or None.
-        n_steps: The number of steps.
-        ties: ``"stable"`` or ``"group"``.
-        patch_size: The side of a patch; None: every feature alone.
-
-    Returns:
-        The ranking, on the device of the maps.
 
     Raises:
         ValueError: ``ties`` is unknown.

@@ -18,13 +18,8 @@ _BEYOND = 1.0
 def as_masks(regions: Any, samples: int, size: tuple[int, int], device: torch.device) -> Tensor:
     """The mask of the region of every sample, ``(N, H, W)``, bool.
 
-    A pixel is in a box if its center is: in column j, if ``x0 <= j + 0.5 < x1``.
-
-    Args:
-        regions: As ``Regions``.
-        samples: The number of samples.
-        size: Height and width of the images.
-        device: The device of the masks.
+    A pixel is in a box if its center is: in column j, if ``x0 <= j + 0.5 < x1``. ``size`` is height
+    and width.
 
     Raises:
         TypeError: They are not tensors or numbers.
@@ -64,25 +59,24 @@ def _between(low: float, high: float, count: int) -> Tensor:
 
 
 def _checked_masks(masks: Tensor, samples: int, size: tuple[int, int]) -> Tensor:
-    shape = tuple(masks.shape)
-    wanted = (samples, *size)
+    shape, wanted = tuple(masks.shape), (samples, *size)
     if shape not in (wanted, (samples, 1, *size)):
         raise ValueError(
             f"regions has shape {shape}; masks of these attributions must have shape {wanted} or"
             f" {(samples, 1, *size)}."
         )
     inside = masks.detach() != 0
-    if not bool((inside == masks.detach()).all()):
-        other = masks.detach()[inside != masks.detach()].flatten()[0]
+    others = masks.detach()[inside != masks.detach()]
+    if others.numel():
         raise ValueError(
-            f"regions holds {float(other):g}: a mask must be True or 1 in its region and False or 0"
-            " elsewhere. Pass regions == label for one label of a label map."
+            f"regions holds {float(others[0]):g}: a mask must be True or 1 in its region and False"
+            " or 0 elsewhere. Pass regions == label for one label of a label map."
         )
     return inside.reshape(wanted)
 
 
 def checked_boxes(boxes: Any, size: tuple[int, int], name: str) -> Tensor:
-    """Boxes of one image, ``(boxes, 4)``, float64 on the CPU; raises as ``as_masks``."""
+    """The boxes of one image, ``(boxes, 4)``, float64 on the CPU; raises as ``as_masks``."""
     try:
         found = torch.as_tensor(boxes, device="cpu").detach().to(torch.float64)
     except (TypeError, ValueError, RuntimeError) as error:

@@ -20,19 +20,13 @@ Score = Literal["softmax", "logit"] | Callable[[Any, Any], Tensor]
 
 
 class Scorer:
-    """Scores examples of a batch, in any order and number.
+    """Scores examples of a batch of ``samples`` samples, in any order and number.
 
-    Args:
-        forward_func: The model.
-        additional_forward_args: Its additional arguments. Tensors whose first dimension is the
-            batch are indexed along it, as in Captum; others are passed unchanged.
-        target: The output to score, in any of Captum's forms. None: the only output, or the class
-            that ``run_clean`` predicts.
-        score: ``"softmax"``, ``"logit"`` or a callable. For a model that returns probabilities
-            (non-negative, with a sum of 1 for each clean example), ``"softmax"`` uses them
-            unchanged. The logits of a single example may look the same: then pass a callable that
-            computes their softmax.
-        samples: The number of samples of the batch.
+    Of the additional arguments, tensors whose first dimension is the batch are indexed along it, as
+    in Captum. A missing target becomes the class that ``run_clean`` predicts. For a model that
+    returns probabilities (non-negative, with a sum of 1 for each clean example), ``"softmax"`` uses
+    them unchanged. The logits of a single example may look the same: then pass a callable that
+    computes their softmax.
 
     Raises:
         ValueError: ``score`` is unknown, or there is not one target per sample.
@@ -69,11 +63,7 @@ class Scorer:
         self.target_name = "given"
 
     def run_clean(self, examples: tuple[Tensor, ...], samples: Sequence[int]) -> Tensor:
-        """Runs unperturbed examples; without a target, their predicted class becomes the target.
-
-        Args:
-            examples: For each input of the model, ``(examples, ...)``.
-            samples: The sample index of each example.
+        """Runs unperturbed examples of ``samples``; they give a missing target.
 
         Returns:
             The scores, ``(examples,)``, or the outputs for ``"softmax"``, as those of all samples

@@ -26,10 +26,10 @@ def together(
 
     Args:
         metrics: The names of metrics, and for each the arguments that not all metrics have.
-        forward_func: As for each of the metrics.
+        forward_func: As for each of the metrics, like the other arguments.
         inputs: As for each of the metrics.
         attributions: As for each of the metrics, by the name of the method.
-        arguments: The other arguments that all metrics have.
+        arguments: As for each of the metrics.
 
     Returns:
         For each metric, its result for each method; and the findings without warnings.

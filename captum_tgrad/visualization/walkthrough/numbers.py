@@ -13,13 +13,7 @@ from captum_tgrad.visualization.walkthrough.view import View
 
 
 def numbers_of(view: View, sample: int) -> dict[str, Any]:
-    """A view for the page. All numbers are those of the decomposition; only maps are rounded.
-
-    Returns:
-        The output, the residual, the sums of the positive and of the negative scores, the T-Grad
-        maps of the evidence for and against, and for each term in forward order its name, score,
-        share of each map, sums of evidence, resolution and maps.
-    """
+    """A view for the page. All numbers are those of the decomposition; only maps are rounded."""
     whole = view.decomposition
     scores = [float(term.score[sample]) for term in whole]
     sums = {

@@ -23,10 +23,8 @@ def stored_map(values: Tensor, most: Sequence[int] = (MOST_CELLS, MOST_CELLS)) -
     A cell holds ``q = round(255 * sqrt(value / largest))``, and is read as
     ``largest * (q / 255) ** 2``: it is off by at most ``largest / 255``, and by less where it is
     small. Maps are mostly small values with a few large ones, which equal steps would turn to 0.
-
-    Args:
-        values: Shape ``(h, w)``, nowhere negative.
-        most: How many cells there may be along each side; maps with more are averaged.
+    ``values`` are ``(h, w)`` and nowhere negative; with more than ``most`` cells along a side, they
+    are averaged.
 
     Example:
         >>> stored_map(torch.tensor([[0.0, 1.0], [2.0, 4.0]]))

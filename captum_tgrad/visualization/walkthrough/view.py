@@ -28,10 +28,7 @@ class View:
 
 
 def check_views(views: Sequence[View], sample: int) -> tuple[int, int]:
-    """Checks the views of a page.
-
-    Returns:
-        Height and width of the input.
+    """The height and width of the input that all views of a page explain.
 
     Raises:
         TypeError: One of them is not a ``View`` with a decomposition.
