@@ -159,7 +159,7 @@ def _is_above(folder: str, other: str) -> bool:
 
 def images_among(paths: Iterable[Path]) -> list[Path]:
     """The images, without hidden files and the figures of an evaluation in the same folder."""
-    # A Mac puts "._photo.jpg", which is no image, next to each photo on a foreign disk.
+    # A Mac puts "._photo.jpg", not an image, next to each photo on other file systems.
     return sorted(
         path
         for path in paths

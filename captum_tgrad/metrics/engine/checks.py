@@ -13,6 +13,7 @@ from captum_tgrad._support.captum_private import format_tensor_into_tuples
 from captum_tgrad._support.not_a_tensor import got
 from captum_tgrad.attribution.checks import (
     check_alike,
+    check_callable,
     check_device,
     check_number,
     got_as_inputs,
@@ -31,10 +32,7 @@ def check_model_and_inputs(
         ValueError: The inputs are empty, of several batch sizes, on another device than the model,
             or, unless such samples are omitted, hold NaN or inf.
     """
-    if not callable(forward_func):
-        raise TypeError(
-            f"forward_func must be a module or another callable, got {type(forward_func).__name__}."
-        )
+    check_callable(forward_func)
     check_nan_policy(nan_policy)
     if not isinstance(inputs, (Tensor, tuple)):
         raise TypeError(
