@@ -53,7 +53,8 @@ def _draw(image=X[0], attribution=A[0], **options):
 def files(tmp_path, monkeypatch):
     """What the calls below name, in the working folder."""
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "folder").mkdir()
+    for name in ("folder", "empty"):
+        (tmp_path / name).mkdir()
     for name in ("x", "z"):
         Image.new("RGB", (8, 8)).save(f"folder/{name}.png")
     for name, text in {
@@ -165,6 +166,8 @@ CALLS = [
     (lambda: images_in("none", classifier()), "none", "pass a folder"),
     (lambda: images_in("folder", classifier(), "dog.csv"), "dog.csv, line 1", "from 0 to 3"),
     (lambda: images_in("folder", classifier(), "other.csv"), "other.csv", "write paths"),
+    (lambda: images_in("empty", classifier()), "empty", "files that end in .bmp"),
+    (lambda: images_in("folder", classifier(), "folder/x.png"), "x.png is not a CSV", "UTF-8"),
     (lambda: images_in("folder", classifier(), "short.csv"), "short.csv", "write an image and"),
     (lambda: images_in("folder", classifier(), "twice.csv"), "twice.csv, line 2", "keep one"),
     (lambda: load_image("folder"), "folder", "pass an image in it"),
