@@ -18,7 +18,7 @@ __version__ = "0.1.0"
 
 # To a type checker, a module with a __getattr__ has every name.
 if not TYPE_CHECKING:
-    # Importing captum imports matplotlib: only whoever asks for a method waits for it.
+    # Importing captum imports matplotlib: import it on first use only.
     __getattr__, __dir__, __all__ = lazy(
         __name__,
         {

@@ -17,13 +17,14 @@ from captum_tgrad import (
 from captum_tgrad.cli.main import main
 from captum_tgrad.evaluation import compare, evaluate, get_method, images_in, read_methods
 from captum_tgrad.explanation import explain
-from captum_tgrad.metrics import average_drop, insertion_deletion
+from captum_tgrad.metrics import average_drop, insertion_deletion, pointing_game
 from captum_tgrad.sanity_checks import cascading_randomization
 from captum_tgrad.visualization import Report, curves_figure, explanation_figure, methods_figure
 from captum_tgrad.zoo import load_classifier, load_image, resolve_target, sample_image
 from tests.evaluation.networks import classifier, images, network
 
 X, A = images(2), torch.rand(2, 1, 16, 16)
+BOXES = torch.tensor([[1, 2, 5, 6], [3, 1, 9, 8]])
 NAN = float("nan")
 
 
@@ -52,8 +53,10 @@ def _draw(image=X[0], attribution=A[0], **options):
 def files(tmp_path, monkeypatch):
     """What the calls below name, in the working folder."""
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "folder").mkdir()
-    Image.new("RGB", (8, 8)).save("folder/x.png")
+    for name in ("folder", "empty"):
+        (tmp_path / name).mkdir()
+    for name in ("x", "z"):
+        Image.new("RGB", (8, 8)).save(f"folder/{name}.png")
     for name, text in {
         "text": "x",
         "gaps.txt": "a\n\nb\n",
@@ -62,6 +65,9 @@ def files(tmp_path, monkeypatch):
         "short.csv": "x.png\n",
         "twice.csv": "x.png,1\nx.png,2\n",
         "table.toml": "x = 1",
+        "random.toml": '[random]\nclass = "captum.attr.Saliency"',
+        "boxes.csv": "x.png,1 1 5\n",
+        "later.csv": "z.png,1 1 5 5\n",
         "foreign.toml": '[x]\nclass = "os.path.Path"',
     }.items():
         (tmp_path / name).write_text(text)
@@ -81,10 +87,19 @@ CALLS = [
     (lambda: _attribute(target=1.5), "target", "an int"),
     (lambda: _attribute(target=[0, 1, 2]), "target", "one for each"),
     (lambda: _attribute(target=None), "target is missing", "Pass target="),
+    (lambda: _attribute(target=torch.zeros(2, 1).long()), "target", "target.squeeze(1)"),
+    (lambda: _attribute(target=torch.eye(4)[:2].long()), "target", "target.argmax(1)"),
+    (lambda: _attribute(inputs=X.numpy()), "inputs", "a NumPy array: convert it"),
     (lambda: _attribute(sign="pos"), "sign", "'positive', 'negative' or 'all'"),
     (lambda: _attribute(channel_dim=7), "channel_dim", "a dimension from 1 to 3"),
     (lambda: _attribute(baselines=0), "'baselines'", "Leave it out"),
     (lambda: TGradAttribution("resnet").attribute(X), "forward_func", "a module"),
+    (lambda: TGradAttribution(nn.ReLU), "forward_func is the class ReLU", "an object of it"),
+    (
+        lambda: TGradAttribution(nn.BatchNorm2d(3).eval()).attribute(X[0], target=0),
+        "inputs has shape (3, 16, 16)",
+        "pass inputs.unsqueeze(0)",
+    ),
     (
         lambda: FullGradAttribution(network().train()).attribute(X, target=0),
         "forward_func",
@@ -118,6 +133,9 @@ CALLS = [
     (lambda: _score(ties="random"), "ties", "'stable' or 'group'"),
     (lambda: _score(preset="x"), "preset", "'paper' or 'rise'"),
     (lambda: _score(baselines=torch.rand(1, 1, 3, 3)), "baselines", "be equal or 1"),
+    (lambda: _score(baselines=X[0]), "baselines", "baselines.unsqueeze(0)"),
+    (lambda: _score(baselines=X.numpy()), "baselines", "a NumPy array: convert it"),
+    (lambda: insertion_deletion(nn.ReLU, X, A), "forward_func is the class ReLU", "an object of"),
     (lambda: _score(max_examples_per_batch=0), "max_examples_per_batch", "positive integer"),
     (lambda: _score(target=99), "target 99", "from 0 to 3"),
     (lambda: average_drop(network(), X, A[:1]), "attributions", "one map for each"),
@@ -128,6 +146,10 @@ CALLS = [
     (lambda: _evaluate(dataset=[Image.new("RGB", (8, 8))]), "dataset[0]", "ToTensor"),
     (lambda: _evaluate(dataset=[(X[0], "cat")]), "dataset[0]", "Pass an int"),
     (lambda: _evaluate(dataset=[(9 * X[0]).byte()]), "dataset", "must be a float image"),
+    (lambda: _evaluate(dataset=[(9 * X[0]).byte()]), "dataset[0]", "image.float() / 255"),
+    (lambda: _evaluate(dataset=[X]), "dataset[0]", "list(batch)"),
+    (lambda: _evaluate(dataset=[X[0].numpy()]), "dataset[0]", "a NumPy array: convert it"),
+    (lambda: _evaluate(regions={"0": BOXES.numpy()}), "regions['0']", "a NumPy array: convert it"),
     (lambda: _evaluate(out=""), "out", "pass a path"),
     (lambda: _evaluate(out=3), "out", "the path of a folder"),
     (lambda: _evaluate(out="text"), "out text", "use a folder"),
@@ -144,6 +166,8 @@ CALLS = [
     (lambda: images_in("none", classifier()), "none", "pass a folder"),
     (lambda: images_in("folder", classifier(), "dog.csv"), "dog.csv, line 1", "from 0 to 3"),
     (lambda: images_in("folder", classifier(), "other.csv"), "other.csv", "write paths"),
+    (lambda: images_in("empty", classifier()), "empty", "files that end in .bmp"),
+    (lambda: images_in("folder", classifier(), "folder/x.png"), "x.png is not a CSV", "UTF-8"),
     (lambda: images_in("folder", classifier(), "short.csv"), "short.csv", "write an image and"),
     (lambda: images_in("folder", classifier(), "twice.csv"), "twice.csv, line 2", "keep one"),
     (lambda: load_image("folder"), "folder", "pass an image in it"),
@@ -165,7 +189,7 @@ CALLS = [
     (lambda: explain(classifier(), []), "images", "pass at least one"),
     (lambda: explain(classifier(), Image.new("RGB", (8, 8))), "images", "pass [image]"),
     (lambda: explain(classifier(), X), "images", "as from load_image"),
-    (lambda: _cascade(layers=["nope"]), "layers contains 'nope'", "named_modules"),
+    (lambda: _cascade(layers=["nope"]), "layers contains 'nope'", "its modules are 0, 1"),
     (lambda: _cascade(mode="x"), "mode", "'cascading', 'bottom_up'"),
     (lambda: _cascade(target=torch.zeros(3).long()), "target", "one for each"),
     (lambda: _draw("a.png"), "images", "captum_tgrad.zoo.load_image"),
@@ -178,6 +202,13 @@ CALLS = [
     (lambda: _draw(attribution=torch.rand(99, 99)), "attribution", "pass the part of the image"),
     (lambda: _draw(mean=[0.5]), "std is missing", "pass both"),
     (lambda: _draw(seen=(0, 0, 99, 99)), "seen", "within the image"),
+    (lambda: _draw(attribution=[[1.0]], seen=(0, 0, 9, 9)), "attribution", "torch.as_tensor"),
+    (lambda: _draw(X[0].movedim(0, -1)), "images", "images.movedim(-1, -3)"),
+    (lambda: _draw(boxes=[1, 1, 5, 5]), "boxes", "[[x0, y0, x1, y1]]"),
+    (lambda: pointing_game(A[:1], [1, 1, 5, 5]), "regions", "[[x0, y0, x1, y1]]"),
+    (lambda: pointing_game(A, BOXES / 16), "regions[0]", "multiply relative coordinates"),
+    (lambda: pointing_game(A, BOXES.flip(1)), "regions[0]", "not width and height"),
+    (lambda: pointing_game(A.numpy(), BOXES), "attributions", "a NumPy array: convert it"),
     (lambda: methods_figure(X[0], {}), "attributions", "pass at least one"),
     (lambda: curves_figure({}), "results", "pass at least one"),
     (lambda: Report("a").table(["a"], [["x", "y"]]), "row 0", "pass one each"),
@@ -218,6 +249,7 @@ COMMANDS = [
     ("compare --methods gradcam", "'gradcam'", "did you mean grad_cam"),
     ("compare --config text", "text", "TOML"),
     ("compare --config foreign.toml", "foreign.toml", "--allow-imports os"),
+    ("compare --config random.toml", "[random] of random.toml", "choose another"),
     ("compare --allow-imports x", "--allow-imports", "pass --config FILE"),
     ("compare --config table.toml --allow-imports ''", "''", "import NAME"),
     ("compare --n-steps 0", "--n-steps", "a positive integer"),
@@ -227,6 +259,8 @@ COMMANDS = [
     ("sanity-check --seed -5", "--seed", "an integer of 0 or more"),
     ("evaluate folder --out o --budget soon", "'soon'", "90s, 30m or 2h"),
     ("evaluate none --out o", "none", "pass a folder"),
+    ("evaluate folder --out o --boxes boxes.csv", "boxes.csv, line 1", "x0 y0 x1 y1"),
+    ("evaluate folder --out o --limit 1 --boxes later.csv", "--limit 1", "pass a larger number"),
     ("evaluate --out o --labels dog.csv", "--labels", "needs a folder"),
     ("evaluate folder --out o --labels none.csv", "none.csv", "pass a CSV file"),
     ("evaluate folder --out o --target label", "--target label", "pass --labels CSV"),

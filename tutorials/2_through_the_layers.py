@@ -101,7 +101,7 @@ for size, score in by_size.items():
 # From a layer on
 # ---------------
 #
-# ``LayerTGradAttribution`` replaces the input by the activation of a layer. It splits the output
+# ``LayerTGradAttribution`` replaces the input with the activation of a layer. It splits the output
 # into the contribution of the activation and those of the biases after it. It is complete at every
 # layer.
 

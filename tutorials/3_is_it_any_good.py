@@ -51,9 +51,9 @@ figure
 # Insertion and deletion
 # ----------------------
 #
-# Deletion replaces pixels by a baseline, the most important pixels first, and records the
+# Deletion replaces pixels with a baseline, the most important pixels first, and records the
 # probability of the class. With a good map, the probability falls early, and the area under its
-# curve is small. Insertion starts from the baseline and puts the most important pixels back first,
+# curve is small. Insertion starts from the baseline and restores the most important pixels first,
 # so the area should be large. The difference of the two areas summarizes both.
 #
 # The paper uses 224 steps. To save time, we use 28. We pass 8 images at a time in the

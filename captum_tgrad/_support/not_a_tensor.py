@@ -11,9 +11,8 @@ def got(value: Any) -> str:
     """What a value is, and how to make a tensor of it.
 
     Example:
-        >>> got(np.zeros(2)), got([0.0]), got("a")
-        ('a NumPy array: convert it with torch.from_numpy', 'a list: convert it with \
-torch.as_tensor or torch.stack', 'str')
+        >>> got(np.zeros(2)), got("a")
+        ('a NumPy array: convert it with torch.from_numpy', 'str')
     """
     if isinstance(value, np.ndarray):
         return "a NumPy array: convert it with torch.from_numpy"

@@ -6,6 +6,12 @@ import difflib
 from collections.abc import Callable, Iterable
 
 
+def few(names: Iterable[str]) -> str:
+    """The first names of modules at the top of a model."""
+    shown = [name for name in names if name and "." not in name]
+    return ", ".join(shown[:10]) + (", ..." if len(shown) > 10 else "")
+
+
 def did_you_mean(
     wanted: object,
     known: Iterable[str],

@@ -17,8 +17,8 @@ from captum_tgrad._support.captum_private import (
     is_tuple,
     log_usage,
 )
-from captum_tgrad._support.dtypes import naming_dtypes
 from captum_tgrad._support.model_copy import copy_model
+from captum_tgrad._support.model_errors import explaining_errors
 from captum_tgrad._support.quiet import without_progress_bars
 from captum_tgrad.attribution import checks
 from captum_tgrad.attribution.cam_checks import (
@@ -149,7 +149,7 @@ class CamAttribution(Attribution):  # type: ignore[misc]
             torch.enable_grad(),
             compiled_models_run_eagerly(),
             without_progress_bars(),
-            naming_dtypes(self.forward_func, (images,)),
+            explaining_errors(self.forward_func, (images,)),
         ):
             maps = self._maps(
                 usable_in_backward(images).detach().clone(),

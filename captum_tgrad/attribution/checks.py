@@ -21,6 +21,17 @@ _TOKENS = (
 )
 
 
+def check_callable(forward_func: Any) -> None:
+    """Raises TypeError unless ``forward_func`` can be called with inputs."""
+    if isinstance(forward_func, type) and issubclass(forward_func, nn.Module):
+        name = forward_func.__name__
+        raise TypeError(f"forward_func is the class {name}: pass an object of it, {name}().")
+    if not callable(forward_func):
+        raise TypeError(
+            f"forward_func must be a module or another callable, got {type(forward_func).__name__}."
+        )
+
+
 def check_forward_func(forward_func: Any) -> None:
     """Raises TypeError unless ``forward_func`` is a callable whose operations can be traced."""
     if isinstance(forward_func, torch.jit.ScriptModule):
@@ -28,10 +39,7 @@ def check_forward_func(forward_func: Any) -> None:
             "forward_func is a scripted module, whose operations cannot be traced. Pass the"
             " nn.Module it was made from."
         )
-    if not callable(forward_func):
-        raise TypeError(
-            f"forward_func must be a module or another callable, got {type(forward_func).__name__}."
-        )
+    check_callable(forward_func)
 
 
 def check_inputs(inputs: Any, differentiable: bool = True) -> None:
@@ -311,9 +319,14 @@ def targets_per_sample(target: Any, samples: int) -> list[tuple[int, ...]]:
                 " target.long()."
             )
         if target.dim() > 1 and target.numel() != 1:
+            way_out = "a list of tuples for several indices per sample"
+            if target.shape == (samples, 1):
+                way_out = "target.squeeze(1)"
+            elif target.dim() == 2 and set(target.flatten().tolist()) == {0, 1}:
+                way_out += "; for one-hot targets, pass target.argmax(1)"
             raise ValueError(
-                f"target has shape {tuple(target.shape)}; pass a one-dimensional tensor, or a list"
-                " of tuples for several indices per sample."
+                f"target has shape {tuple(target.shape)}; pass a one-dimensional tensor, or"
+                f" {way_out}."
             )
         target = target.flatten().tolist()
         target = target[0] if len(target) == 1 else target

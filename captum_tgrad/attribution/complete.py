@@ -16,7 +16,7 @@ from captum_tgrad._support.captum_private import (
     log_usage,
     select_targets,
 )
-from captum_tgrad._support.dtypes import naming_dtypes
+from captum_tgrad._support.model_errors import explaining_errors
 from captum_tgrad.attribution import checks
 from captum_tgrad.attribution.nesting import check_not_nested
 from captum_tgrad.decomposition.decompose import decompose
@@ -146,7 +146,7 @@ class CompleteAttribution(GradientAttribution):  # type: ignore[misc]
     ) -> Decomposed:
         tensors = self._checked(inputs, target)
         channel_dims = checks.channel_dims(channel_dim, tensors)
-        with naming_dtypes(self.forward_func, tensors):
+        with explaining_errors(self.forward_func, tensors):
             return self._decompose(
                 self.forward_func,
                 tensors,

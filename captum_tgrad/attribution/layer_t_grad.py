@@ -16,7 +16,7 @@ from captum_tgrad._support.captum_private import (
     format_output,
     log_usage,
 )
-from captum_tgrad._support.dtypes import naming_dtypes
+from captum_tgrad._support.model_errors import explaining_errors
 from captum_tgrad.attribution import checks
 from captum_tgrad.attribution.complete import ChannelDim, CompleteAttribution, attribution_method
 from captum_tgrad.attribution.layer_activation import (
@@ -210,7 +210,7 @@ class LayerTGradAttribution(LayerAttribution, CompleteAttribution):  # type: ign
                 (tensors, format_additional_forward_args(additional_forward_args))
             )
             dims = checks.channel_dims(channel_dim, tensors)
-            with naming_dtypes(self.forward_func, tensors):
+            with explaining_errors(self.forward_func, tensors):
                 activation = activation_of(
                     self.layer, self.forward_func, tensors, further, dims, at_input=at_input
                 )

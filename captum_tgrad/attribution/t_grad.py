@@ -133,10 +133,10 @@ class TGradAttribution(CompleteAttribution):
         Raises:
             TypeError: ``inputs`` are not float tensors, ``target`` does not hold integers, or
                 ``forward_func`` does not return a tensor.
-            ValueError: ``inputs`` are empty, hold NaN or inf, or are not on the model's device; the
-                output does not depend on one of them; ``target`` does not select one output per
-                sample; a batch norm is in training mode; the network mixes the samples of the
-                batch; or ``sign`` or ``aggregation`` is unknown.
+            ValueError: ``inputs`` are empty, hold NaN or inf, or are not on the model's device or
+                in its dtype; the output does not depend on one of them; ``target`` does not select
+                one output per sample; a batch norm is in training mode; the network mixes the
+                samples of the batch; or ``sign`` or ``aggregation`` is unknown.
 
         Warns:
             UserWarning: The terms do not add up to the output; a term is rounding error only; an

@@ -37,6 +37,10 @@ def chosen_methods(options: argparse.Namespace) -> list[Method]:
     further: dict[str, Method] = {}
     if options.config is not None:
         further = read_methods(options.config, allow_imports=options.allow_imports)
+        for name in further:
+            if name in METHODS:
+                where = f"[{name}] of {options.config}"
+                raise ValueError(f"{where} has the name of a built-in method: choose another")
     elif options.allow_imports:
         raise ValueError("--allow-imports applies to --config only: pass --config FILE")
     if options.methods.strip() == "all":

@@ -45,7 +45,7 @@ def run_evaluate(options: argparse.Namespace) -> int:
         device = own_device(choose_device(options.device))
         classifier = load_for(options)
         pictures = _pictures(options, classifier)
-        boxes = None if options.boxes is None else boxes_of(options.boxes, pictures, classifier)
+        boxes = _boxes(options, pictures, classifier)
         check_score_dtype(_score_dtype(options), classifier.model, device)
     classifier.model.to(device)
     with joined_processes(device):
@@ -102,6 +102,20 @@ def _evaluate(
 def _score_dtype(options: argparse.Namespace) -> torch.dtype:
     dtype: torch.dtype = getattr(torch, options.score_dtype)
     return dtype
+
+
+def _boxes(
+    options: argparse.Namespace, pictures: ImageFiles, classifier: Classifier
+) -> Mapping[str, Tensor] | None:
+    if options.boxes is None:
+        return None
+    boxes = boxes_of(options.boxes, pictures, classifier)
+    if not any(name in boxes for name in pictures.names[: options.limit]):
+        raise ValueError(
+            f"--limit {options.limit} leaves no image with a box in {options.boxes}: pass a larger"
+            " number"
+        )
+    return boxes
 
 
 def _pictures(options: argparse.Namespace, classifier: Classifier) -> ImageFiles:

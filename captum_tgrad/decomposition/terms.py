@@ -31,7 +31,7 @@ class Decomposition:
         input: The term of the input, or a tuple of terms for several inputs.
         biases: The terms of all operations that add something, in forward order.
         delta: The convergence delta, shape ``(N,)``: the output minus the sum of all terms. It is
-            rounding, unless the network changes values without a gradient.
+            rounding error unless the network changes values without a gradient.
     """
 
     output: Tensor
@@ -124,7 +124,7 @@ class Decomposition:
             The map, shape ``(N, 1, *spatial)``.
 
         Raises:
-            ValueError: ``sign``, ``aggregation`` or ``number`` is not one of those that there are.
+            ValueError: ``sign``, ``aggregation`` or ``number`` is unknown.
 
         Example:
             >>> import torch

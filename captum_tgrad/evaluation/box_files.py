@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -58,7 +58,7 @@ class BoxRegions(Mapping[str, Tensor]):
         return len(self.boxes)
 
     def __contains__(self, name: object) -> bool:
-        return name in self.boxes  # a mapping would make the region to find out
+        return name in self.boxes  # by default, a mapping computes the region to find out
 
     def __getitem__(self, name: str) -> Tensor:
         """The pixels of the crop that are in a box, ``(H, W)``, bool.
@@ -80,7 +80,7 @@ class BoxRegions(Mapping[str, Tensor]):
         except ValueError as error:
             reason = str(error).removeprefix("regions[0] has ").split(": boxes are")[0]
             raise ValueError(f"the boxes of {name} do not fit the image: {reason}") from error
-        # It goes the way that the image goes; what is more than half in a box is in it.
+        # Resized and cropped like the image. A pixel of which a box covers more than half is in it.
         picture = Image.fromarray((255 * mask.to(torch.uint8)).numpy()).convert("RGB")
         seen = self.crop(picture).convert("L")
         values = torch.frombuffer(bytearray(seen.tobytes()), dtype=torch.uint8)
@@ -119,7 +119,7 @@ def boxes_of(
     if path.is_dir():
         read = _from_xml(path, pictures)
     elif path.is_file():
-        read = _from_csv(path)
+        read = _from_csv(path, pictures.names)
     else:
         raise FileNotFoundError(f"boxes {path} not found: pass a CSV file or a folder of XML files")
     known = {name: read[name] for name in pictures.names if name in read}
@@ -132,21 +132,21 @@ def boxes_of(
     return BoxRegions(known, files, classifier.crop)
 
 
-def _from_csv(path: Path) -> dict[str, Boxes]:
+def _from_csv(path: Path, images: Collection[str]) -> dict[str, Boxes]:
     found: dict[str, Boxes] = {}
     for number, row in enumerate(csv_rows(path)):
+        name = row[0].strip()
         try:
             boxes = tuple(_box(each) for each in row[-1].split(";") if each.strip())
             if len(row) < 2:
                 raise ValueError("one column")
         except ValueError as error:
-            if number == 0:  # it holds titles
+            if number == 0 and name not in images:  # it holds titles
                 continue
             raise ValueError(
                 f"{path}, line {number + 1}, has {row}: write an image and its boxes, x0 y0 x1 y1"
                 " joined by ;"
             ) from error
-        name = row[0].strip()
         found[name] = Boxes((*found[name].boxes, *boxes) if name in found else boxes)
     return found
 

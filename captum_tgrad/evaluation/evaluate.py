@@ -145,10 +145,12 @@ def evaluate(
     Raises:
         TypeError: An argument has the wrong type.
         ValueError: An argument is invalid, ``score_dtype`` cannot be used on the device or with a
-            model that is not in float32, or the model is in training mode or returns no logits.
+            model that is not in float32, the model is in training mode or returns no logits, or the
+            images are not in its dtype.
         RuntimeError: The model accepts none of the images; its own error.
         OutputError: A ValueError: ``out`` has records and ``resume`` is False, the records used
-            other settings or images, which the message names, or ``out`` is a file.
+            other settings or images, which the message names, or ``out`` is a file or has files
+            of another command or program that would be replaced.
         OSError: A record cannot be written, as on a full disk; earlier records are complete.
 
     Example:

@@ -111,7 +111,10 @@ def images_in(
         )
     files = images_among(_walk(folder))
     if not files:
-        raise FileNotFoundError(f"no image found in {folder}: {', '.join(sorted(_SUFFIXES))}")
+        endings = ", ".join(sorted(_SUFFIXES))
+        raise FileNotFoundError(
+            f"no image found in {folder}: pass a folder with files that end in {endings}"
+        )
     flat = [file for file in files if file.parent == folder]
     if flat and len(flat) < len(files):
         within = next(file for file in files if file.parent != folder)
@@ -159,7 +162,7 @@ def _is_above(folder: str, other: str) -> bool:
 
 def images_among(paths: Iterable[Path]) -> list[Path]:
     """The images, without hidden files and the figures of an evaluation in the same folder."""
-    # A Mac puts "._photo.jpg", which is no image, next to each photo on a foreign disk.
+    # A Mac puts "._photo.jpg", not an image, next to each photo on other file systems.
     return sorted(
         path
         for path in paths
@@ -204,14 +207,14 @@ def _listed_labels(
     known = {_composed(file) for file in files}
     # A file name that is no UTF-8 stands there byte by byte, and is read as Python reads it.
     for number, row in enumerate(csv_rows(path, errors="surrogateescape")):
-        if len(row) < 2:
-            raise ValueError(f"{path} has {row} on line {number + 1}: write an image and its class")
         name = _composed(folder / row[0].strip())
         if name not in known and any(map(_is_no_text, row)):
             raise ValueError(
                 f"{path} is not a CSV file in UTF-8: line {number + 1} is not, and matches no image"
                 f" in {folder}. Save it in UTF-8"
             )
+        if len(row) < 2:
+            raise ValueError(f"{path} has {row} on line {number + 1}: write an image and its class")
         try:
             label = resolve_target(row[1], classifier.class_names)
         except ValueError as error:

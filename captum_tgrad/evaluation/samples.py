@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from captum_tgrad._support.not_a_tensor import got
 from captum_tgrad.evaluation.image_files import ImageFiles
 from captum_tgrad.evaluation.storage.protocol import bytes_digest, image_digest
 from captum_tgrad.metrics.engine.checks import check_count
@@ -69,14 +70,14 @@ class Samples:
             image = image[0]
         if not isinstance(image, Tensor):
             raise TypeError(
-                f"dataset[{index}] must be a tensor or (tensor, label), got {type(image).__name__}."
-                " Return one of these from the data set, with images converted such as by"
-                " torchvision's ToTensor."
+                f"dataset[{index}] must be a tensor or (tensor, label), got {got(image)}. Return"
+                " one of these from the data set, with images converted such as by torchvision's"
+                " ToTensor."
             )
         if image.dim() != 3 or not image.is_floating_point() or not image.numel():
             raise ValueError(
                 f"dataset[{index}] must be a float image (C, H, W), got {image.dtype} of shape"
-                f" {tuple(image.shape)}."
+                f" {tuple(image.shape)}: {_how_to_pass(image)}"
             )
         if not bool(torch.isfinite(image).all()):
             raise ValueError("the image holds NaN or inf")
@@ -108,6 +109,14 @@ class Samples:
             return self[index][1]
         except ValueError:
             return None
+
+
+def _how_to_pass(image: Tensor) -> str:
+    if not image.is_floating_point():
+        return "convert it as for the training of the model, such as image.float() / 255."
+    if image.dim() == 4:
+        return "return the images of a batch one by one, such as list(batch)."
+    return "return what the model accepts as one sample, without the batch dimension."
 
 
 def _index(label: Any, index: int) -> int:

@@ -87,7 +87,7 @@ class Explanation:
         bias_share: The bias terms' share, in [0, 1]. It and ``input_share`` add up to 1,
             or are both 0 if no term has a positive score and the map is empty.
         largest_terms: The terms with the largest absolute scores, the largest first.
-        residual: The convergence delta: rounding, unless an operation is hidden from the trace.
+        residual: The convergence delta: rounding error, unless a warning was issued.
         decomposition: All terms with their maps, if requested: one sample, on the CPU.
         original: The whole image, as passed.
         seen: The part of it that the network saw: left, top, right and bottom in pixels; None if

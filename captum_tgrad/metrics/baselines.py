@@ -83,7 +83,7 @@ def blur(kernel_size: int = 51, sigma: float = 10.0) -> Callable[[Tensor], Tenso
         A callable from inputs ``(N, C, *spatial)`` to their baseline, of the same shape.
 
     Raises:
-        TypeError: ``sigma`` is no number.
+        TypeError: ``sigma`` is not a number.
         ValueError: ``kernel_size`` is not odd and positive, or ``sigma`` not positive and finite.
 
     Example:

@@ -56,7 +56,7 @@ def insertion_deletion(
 ) -> Any:
     """The areas under the insertion and the deletion curve of each sample.
 
-    Deletion starts at the input and replaces the most important features by the baseline first.
+    Deletion starts at the input and replaces the most important features with the baseline first.
     Insertion starts at the baseline and restores the most important features first. The fraction of
     replaced features runs from 0 to 1, so an area is a mean score. A feature is a position with all
     its channels, or a column of a table; the features of several inputs are ranked together.
@@ -123,9 +123,10 @@ def insertion_deletion(
 
     Raises:
         TypeError: An argument has the wrong type.
-        ValueError: A shape, a batch size, a number or a name is invalid, there is NaN or inf,
-            integer inputs cannot hold the values of a baseline, or ``score`` does not return one
-            number per example. The message names the argument and, if there is one, the sample.
+        ValueError: A shape, a batch size, a number or a name is invalid, there is NaN or inf, the
+            inputs are not in the model's dtype, integer inputs cannot hold the values of a
+            baseline, or ``score`` does not return one number per example. The message names the
+            argument and, if there is one, the sample.
 
     Example:
         >>> import torch

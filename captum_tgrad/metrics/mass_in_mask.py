@@ -138,7 +138,7 @@ def rank_accuracy(
             channel, or with one channel and coarser; or a dict of these by method.
         regions: Masks ``(N, H, W)`` or ``(N, 1, H, W)``, or boxes ``(x0, y0, x1, y1)`` in pixels,
             ``(N, 4)`` or a list with ``(boxes, 4)`` for each sample.
-        k: The number of pixels. None: as many as are in the region of the sample.
+        k: The number of pixels. None: the size of the sample's region.
         size: Height and width of the images to which boxes refer. None: those of the attributions.
         channel_dim: The channel dimension of ``attributions``; None if they are ``(N, H, W)``.
         channel_reduce: How channels are reduced: ``"sum"``, the sum of magnitudes ``"abs"``, or

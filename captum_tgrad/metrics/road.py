@@ -1,4 +1,4 @@
-"""ROAD: replaces pixels by noisy means of their neighbors, most or least relevant first.
+"""ROAD: replaces pixels with noisy means of their neighbors, most or least relevant first.
 
 A model may recognize the shape of a region that a baseline replaced; imputation from neighbors
 leaks little of it.

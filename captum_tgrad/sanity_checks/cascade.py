@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from captum_tgrad._support.model_copy import copy_model
+from captum_tgrad._support.not_a_tensor import got
 from captum_tgrad.attribution import checks
 from captum_tgrad.decomposition.eager import compiled_models_run_eagerly, uncompiled
 from captum_tgrad.decomposition.inference_tensors import usable_in_backward
@@ -198,7 +199,7 @@ def _checked_model(model: Any) -> nn.Module:
 def _checked_inputs(inputs: Any, model: nn.Module) -> Tensor:
     if not isinstance(inputs, Tensor):
         raise TypeError(
-            f"inputs must be a torch.Tensor, got {type(inputs).__name__}. Pass other tensors as"
+            f"inputs must be a torch.Tensor, got {got(inputs)}. Pass other tensors as"
             " additional_forward_args, which are held constant."
         )
     checks.check_inputs((inputs,))

@@ -13,7 +13,7 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
-from captum_tgrad._support.suggest import did_you_mean
+from captum_tgrad._support.suggest import did_you_mean, few
 
 
 @dataclass(frozen=True)
@@ -167,7 +167,7 @@ def _check_names(names: Sequence[str] | None, known: list[str]) -> None:
         raise ValueError("layers is empty: name at least one module, or pass None for all layers.")
     for name in names or ():
         if name not in known:
-            otherwise = "see dict(model.named_modules())."
+            otherwise = f"its modules are {few(known)}."
             raise ValueError(
                 f"layers contains {name!r}, but the model has no module of that name:"
                 f" {did_you_mean(name, known, otherwise, show=repr)}"

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from captum_tgrad._support.dtypes import naming_dtypes
+from captum_tgrad._support.model_errors import explaining_errors
 from captum_tgrad._support.own_randomness import own_randomness
 from captum_tgrad.attribution.checks import channel_dims
 from captum_tgrad.sanity_checks.copy_guard import (
@@ -56,7 +56,7 @@ class MapMaker:
         training = [module for module in self.model.modules() if module.training]
         self.model.eval()
         try:
-            with naming_dtypes(self.model, (self.inputs,)):
+            with explaining_errors(self.model, (self.inputs,)):
                 return self.model(self.inputs.detach().clone(), *further)
         finally:
             for module in training:

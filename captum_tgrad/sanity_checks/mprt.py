@@ -184,8 +184,8 @@ def efficient_mprt(
         >>> efficient_mprt(model, TGradAttribution, torch.rand(2, 3, 8, 8), 1).efficient_mprt.shape
         torch.Size([2])
     """
-    if isinstance(n_bins, bool) or not isinstance(n_bins, int) or n_bins < 1:
-        raise ValueError(f"n_bins must be a positive integer, got {n_bins!r}.")
+    if isinstance(n_bins, bool) or not isinstance(n_bins, int) or n_bins < 2:
+        raise ValueError(f"n_bins must be an integer of 2 or more, got {n_bins!r}.")
     first, last = cascading_randomization(
         model,
         attribution_factory,

@@ -64,8 +64,10 @@ def as_images(
         return [_of_pillow(image) for image in each]
     shape = tuple(images.shape)
     if images.dim() not in (3, 4) or shape[-3] not in _CHANNELS or 0 in shape:
+        last = shape[-1:] and shape[-1] in _CHANNELS and images.dim() in (3, 4)
+        hint = ": images.movedim(-1, -3) puts the channels first" if last else ""
         raise ValueError(
-            f"images has shape {shape}: pass (N, C, H, W) or (C, H, W) with 1 or 3 channels"
+            f"images has shape {shape}, not (N, C, H, W) or (C, H, W) with 1 or 3 channels{hint}"
         )
     whole = not (images.is_floating_point() or images.dtype == torch.bool)
     values = images.detach().cpu().double().reshape(-1, *shape[-3:])

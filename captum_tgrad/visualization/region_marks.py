@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from captum_tgrad.metrics.engine.regions import checked_boxes
+from captum_tgrad.metrics.engine.regions import checked_boxes, is_one_box
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,7 +23,7 @@ def boxes_of_pictures(boxes: Any, sizes: Sequence[tuple[int, int]]) -> list[Arra
     """The boxes of each image, as given to ``explanation_figure``, ``(boxes, 4)``; or None.
 
     Raises:
-        TypeError: They are no numbers.
+        TypeError: They are not numbers.
         ValueError: Their number or shape does not fit, or one is not in its image.
     """
     if boxes is None:
@@ -35,7 +35,8 @@ def boxes_of_pictures(boxes: Any, sizes: Sequence[tuple[int, int]]) -> list[Arra
             f"boxes must be a tensor (N, 4) or a list with one for each image, got {boxes!r}"
         )
     if len(boxes) != len(sizes):
-        raise ValueError(f"boxes has {len(boxes)} entries for {len(sizes)} images")
+        hint = ": pass a single box as [[x0, y0, x1, y1]]" * is_one_box(boxes)
+        raise ValueError(f"boxes has {len(boxes)} entries for {len(sizes)} images{hint}")
     return [
         checked_boxes(each, size, f"boxes[{number}]").numpy()
         for number, (each, size) in enumerate(zip(boxes, sizes, strict=True))

@@ -33,6 +33,8 @@ def checked_box(box: Any, size: tuple[int, int], argument: str) -> Box:
 
 def reduced(attribution: Tensor, size: tuple[int, int]) -> Tensor:
     """A map ``(..., H, W)`` with means of its pixels where there is less room than pixels."""
+    if not isinstance(attribution, Tensor):
+        return attribution  # refused where it is drawn
     height, width = (min(s, n) for s, n in zip(size, attribution.shape[-2:], strict=True))
     if (height, width) == tuple(attribution.shape[-2:]):
         return attribution

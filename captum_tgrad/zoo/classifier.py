@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from captum_tgrad._support.dtypes import naming_dtypes
+from captum_tgrad._support.model_errors import explaining_errors
 from captum_tgrad.attribution.checks import check_logits
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def classifier_logits(classifier: Classifier, inputs: Tensor) -> Tensor:
     """
     model, name = classifier.model, "classifier.model"
     # Models may overwrite their inputs in place.
-    with torch.no_grad(), naming_dtypes(model, (inputs,), "preprocessed images", name):
+    with torch.no_grad(), explaining_errors(model, (inputs,), "preprocessed images", name):
         logits = model(inputs.clone())
     check_logits(logits, len(inputs), len(classifier.class_names), classifier.name)
     checked: Tensor = logits

@@ -141,6 +141,8 @@ def test_a_box_that_is_not_in_its_picture(tmp_path, folder):
     [
         ("other.png,1 1 2 2\n", "has boxes of 1 images, but none of these images"),
         ("file,boxes\n", "has boxes of 0 images"),
+        ("cats/a.png,1 1 2\ncats/b.jpeg,1 1 2 2\n", "line 1, has .*x0 y0 x1 y1 joined by ;"),
+        ("cats/a.png,1,1,2,2\n", "line 1, has"),
         ("cats/a.png,1 1 2 2\ncats/b.jpeg,1 1 2\n", "line 2, has .*x0 y0 x1 y1 joined by ;"),
         ("cats/a.png,1 1 2 2\ncats/b.jpeg,a b c d\n", "line 2, has"),
     ],

@@ -52,7 +52,7 @@ def test_constant_maps_are_warned_of_by_the_curves_alone():
         warnings.simplefilter("always")
         _evaluate({"a": MASK}, methods=[Method("flat", "Flat", "", lambda model, black: _ones)])
     texts = [str(each.message) for each in issued if "Constant maps" in str(each.message)]
-    assert sorted(text.split("; ")[1].split(".")[0] for text in texts) == [
+    assert sorted(text.split(": ")[1].split(".")[0] for text in texts) == [
         "everything is masked",
         "their features are replaced in raster order",
     ]

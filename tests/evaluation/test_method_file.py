@@ -104,6 +104,16 @@ def test_a_class_that_fails_leaves_the_model_as_it_was(methods):
         ('[x]\nclass = "captum.attr.Saliency"\nattribute = 3', "attribute in .* must be a table"),
         ('[x]\nclass = "captum.attr.Saliency"\nrandom = 1', "random in .* must be true or false"),
         ('[x]\nclass = "captum.attr.Saliency"\nlayer = 1', "layer in .* must be a string"),
+        ('[x]\nclass = "captum.attr.Saliency"\ntitle = 1', "title in .* must be a string"),
+        ('[x]\nclass = "captum.attr.LayerGradCam"', r'needs layer = "MODULE"'),
+        (
+            '[x]\nclass = "captum.attr.IntegratedGradients"\nattribute = { n_step = 5 }',
+            r"attribute in .* has 'n_step', .* did you mean n_steps\?",
+        ),
+        (
+            '[x]\nclass = "captum.attr.IntegratedGradients"\nconstructor = { by = 1 }',
+            "constructor in .* has 'by', .* it has multiply_by_inputs",
+        ),
     ],
 )
 def test_a_mistake_in_the_file_is_named(tmp_path, text, said):

@@ -381,7 +381,7 @@ def test_maps_that_change_their_shape():
             TypeError,
             "attribution_factory must be a class .* got a Saliency object: pass Saliency",
         ),
-        ({"inputs": [images()]}, TypeError, "inputs must be a torch.Tensor, got list"),
+        ({"inputs": [images()]}, TypeError, "inputs must be a torch.Tensor, got a list"),
         ({"inputs": images() * torch.nan}, ValueError, "NaN or inf"),
         ({"inputs": images()[:0]}, ValueError, "at least one sample"),
         ({"inputs": images().long()}, TypeError, "floating-point"),

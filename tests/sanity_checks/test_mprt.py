@@ -182,7 +182,7 @@ def test_nothing_of_the_users_changes():
         (smooth_mprt, {"noise_level": "a"}, TypeError, "noise_level must be a number, got str"),
         (smooth_mprt, {"mode": "top_down"}, ValueError, "mode must be 'cascading', 'bottom_up'"),
         (smooth_mprt, {"layers": ["head"]}, ValueError, "layers contains 'head'"),
-        (efficient_mprt, {"n_bins": 0}, ValueError, "n_bins must be a positive integer"),
+        (efficient_mprt, {"n_bins": 1}, ValueError, "n_bins must be an integer of 2 or more"),
         (efficient_mprt, {"inputs": images().numpy()}, TypeError, "inputs must be a torch.Tensor"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Collection, Mapping, Sequence
 from functools import partial
@@ -14,13 +15,15 @@ from torch import Tensor, nn
 from captum_tgrad._support.model_copy import copy_model
 from captum_tgrad._support.optional import import_from_extra
 from captum_tgrad._support.own_randomness import own_randomness
-from captum_tgrad._support.suggest import did_you_mean
+from captum_tgrad._support.suggest import did_you_mean, few
 from captum_tgrad.evaluation.methods.batches import black_batch, leaf, one_by_one
 from captum_tgrad.evaluation.methods.method import Black, Compute, Method
 
 _KEYS = {"class", "title", "constructor", "layer", "attribute", "random"}
 _BLACK = "black"
+_PASSED = {"self", "model", "forward_func", "layer", "inputs", "target"}
 _TRUSTED = ("captum", "captum_tgrad", "pytorch_grad_cam")
+_KIND_OF_KEY = {"constructor": dict, "attribute": dict, "random": bool, "layer": str, "title": str}
 _KINDS = {dict: "a table", bool: "true or false", str: "a string"}
 
 
@@ -56,7 +59,8 @@ def read_methods(path: str | Path, *, allow_imports: str | Sequence[str] = ()) -
     Raises:
         FileNotFoundError: The file does not exist.
         ModuleNotFoundError: Python is older than 3.11, and ``tomli`` is not installed.
-        ValueError: The file is not TOML, or a table is invalid or names a class of another package.
+        ValueError: The file is not TOML, or a table is invalid, has an option that its class does
+            not have, or names a class of another package.
     """
     path = Path(path)
     if not path.is_file():
@@ -84,12 +88,37 @@ def _method(name: str, table: Any, path: Path, allowed: Collection[str]) -> Meth
         raise ValueError(
             f"{where} has unknown keys {', '.join(unknown)}: use {', '.join(sorted(_KEYS))}"
         )
-    for key, kind in (("constructor", dict), ("attribute", dict), ("random", bool), ("layer", str)):
-        if not isinstance(table.get(key, kind()), kind):
-            raise ValueError(f"{key} in {where} must be {_KINDS[kind]}")
-    build = partial(_build, _class(table["class"], where, allowed), table)
+    for key, of_key in _KIND_OF_KEY.items():
+        if not isinstance(table.get(key, of_key()), of_key):
+            raise ValueError(f"{key} in {where} must be {_KINDS[of_key]}")
+    kind = _class(table["class"], where, allowed)
+    _check_options(kind, table, where)
+    build = partial(_build, kind, table)
     title = str(table.get("title", name))
     return Method(name, title, "as the class does", build, dict(table), source=table["class"])
+
+
+def _check_options(kind: Any, table: Mapping[str, Any], where: str) -> None:
+    """Raises ValueError for a missing layer, and for options that a class of Captum lacks."""
+    if kind.__module__.startswith("pytorch_grad_cam"):
+        return  # whose arguments CamAttribution checks
+    name = kind.__name__
+    calls = {"constructor": (kind, name), "attribute": (kind.attribute, f"{name}.attribute")}
+    for key, (called, shown) in calls.items():
+        parameters = inspect.signature(called).parameters
+        if any(each.kind is each.VAR_KEYWORD for each in parameters.values()):
+            continue
+        known = [each for each in parameters if each not in _PASSED]
+        for option in table.get(key, {}):
+            if option not in known:
+                otherwise = f"it has {', '.join(known) or 'no options'}"
+                advice = did_you_mean(option, known, otherwise)
+                raise ValueError(
+                    f"{key} in {where} has {option!r}, which is no option of {shown}: {advice}"
+                )
+    layer = inspect.signature(kind).parameters.get("layer")
+    if layer is not None and layer.default is layer.empty and "layer" not in table:
+        raise ValueError(f'{where} needs layer = "MODULE", as {name} explains a layer of the model')
 
 
 def _class(path: str, where: str, allowed: Collection[str]) -> Any:
@@ -161,10 +190,5 @@ def _layer(model: nn.Module, path: str) -> nn.Module:
     names: dict[str, nn.Module] = dict(model.named_modules())
     if path in names and path:
         return names[path]
-    advice = did_you_mean(path, names, f"its layers are {_few(list(names))}")
+    advice = did_you_mean(path, names, f"its layers are {few(names)}")
     raise ValueError(f"layer {path!r} not found in the model: {advice}")
-
-
-def _few(names: list[str]) -> str:
-    shown = [name for name in names if name and "." not in name]
-    return ", ".join(shown[:10]) + (", ..." if len(shown) > 10 else "")

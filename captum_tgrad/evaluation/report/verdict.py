@@ -30,6 +30,8 @@ def verdict(summary: Summary) -> str:
     ran = {name: each for name, each in summary["methods"].items() if each["images"]}
     paired = [each["minus_t_grad"][_COLUMN] for each in ran.values() if each["minus_t_grad"]]
     images = min((cell["images"] for cell in paired), default=summary["images"])
+    if not summary["images"]:
+        return "No image was evaluated."
     if images < FEWEST_IMAGES:
         few = "One image does" if images == 1 else f"{images} images do"
         return f"{few} not rank methods. Compare them on at least {FEWEST_IMAGES}."

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from captum_tgrad import metrics
+from captum_tgrad._support.not_a_tensor import got
 from captum_tgrad.metrics.engine.findings import no_warnings
 from captum_tgrad.metrics.engine.regions import as_masks
 from captum_tgrad.metrics.registry import LOCALIZATION_NUMBERS
@@ -26,14 +27,18 @@ def region_of(regions: Mapping[str, Any] | None, image: str, size: torch.Size) -
         size: Its height and width.
 
     Raises:
-        TypeError: A region does not hold numbers.
+        TypeError: A region is neither a tensor nor a list, or does not hold numbers.
         ValueError: A region does not fit its image.
     """
     region = None if regions is None else regions.get(image)
     if region is None:
         return None
-    masks = isinstance(region, Tensor) and region.dtype == torch.bool
-    given = region[None] if masks else [region]
+    if not isinstance(region, (Tensor, list, tuple)):
+        raise TypeError(f"regions[{image!r}] must be a mask or boxes, got {got(region)}.")
+    is_mask = isinstance(region, Tensor) and (
+        region.dtype == torch.bool or (region.dim() == 2 and region.shape[1] != 4)
+    )
+    given = torch.as_tensor(region)[None] if is_mask else [region]
     return as_masks(given, 1, (size[0], size[1]), torch.device("cpu"))
 
 

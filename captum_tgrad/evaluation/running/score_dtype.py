@@ -29,7 +29,7 @@ class Autocast(nn.Module):
     def __init__(self, model: nn.Module, dtype: torch.dtype) -> None:
         super().__init__()
         self.model, self._dtype = model, dtype
-        self.training = False  # as the model: whoever evaluates has checked it
+        self.training = False  # like the model, which the caller has checked
 
     def forward(self, inputs: Tensor) -> Any:
         """What the model returns for inputs on the device to compute on."""

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from captum_tgrad._support.dtypes import naming_dtypes
+from captum_tgrad._support.model_errors import explaining_errors
 from captum_tgrad._support.warn import warn_user
 from captum_tgrad.attribution.checks import check_logits
 from captum_tgrad.evaluation.running.batch_halving import Halving
@@ -140,7 +140,7 @@ def logits_of(model: nn.Module, inputs: Tensor, parts: Halving) -> Tensor:
             the images.
     """
     outputs = []
-    with torch.no_grad(), naming_dtypes(model, (inputs,), "images of dataset"):
+    with torch.no_grad(), explaining_errors(model, (inputs,), "images of dataset"):
         for part, output in parts(lambda part: model(inputs[part].clone()), len(inputs)):
             check_logits(output, part.stop - part.start)
             outputs.append(output)

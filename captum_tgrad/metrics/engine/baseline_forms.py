@@ -8,6 +8,7 @@ from typing import Any, get_args
 import torch
 from torch import Tensor
 
+from captum_tgrad._support.not_a_tensor import got
 from captum_tgrad.metrics.baselines import (
     PRESETS,
     Baseline,
@@ -112,15 +113,16 @@ def _as_tensor(baseline: Any, tensor: Tensor, name: str, channel_dim: int | None
     if not isinstance(baseline, Tensor):
         raise TypeError(
             f"{name} must be a tensor, a number or a callable that returns a tensor, got"
-            f" {type(baseline).__name__}."
+            f" {got(baseline)}."
         )
     shape, wanted = tuple(baseline.shape), tuple(tensor.shape)
     if len(shape) != len(wanted) or any(
         one not in (1, other) for one, other in zip(shape, wanted, strict=True)
     ):
+        hint = f" Pass {name}.unsqueeze(0) to use it for all samples." * (shape == wanted[1:])
         raise ValueError(
             f"{name} has shape {shape} for inputs of shape {wanted}: each dimension must be equal"
-            " or 1."
+            f" or 1.{hint}"
         )
     baseline = baseline.detach()
     _check_kept(baseline, tensor.dtype, name)

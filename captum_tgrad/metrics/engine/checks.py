@@ -9,7 +9,12 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
-from captum_tgrad.attribution.checks import check_device, check_number, named_tensors
+from captum_tgrad.attribution.checks import (
+    check_callable,
+    check_device,
+    check_number,
+    named_tensors,
+)
 
 NanPolicy = Literal["raise", "omit"]
 
@@ -24,10 +29,7 @@ def check_model_and_inputs(
         ValueError: The inputs are empty, of several batch sizes, on another device than the model,
             or, unless such samples are omitted, hold NaN or inf.
     """
-    if not callable(forward_func):
-        raise TypeError(
-            f"forward_func must be a module or another callable, got {type(forward_func).__name__}."
-        )
+    check_callable(forward_func)
     check_nan_policy(nan_policy)
     named = named_tensors(inputs)
     if nan_policy == "raise":

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from captum_tgrad._support.captum_private import TargetType
-from captum_tgrad._support.dtypes import naming_dtypes
+from captum_tgrad._support.model_errors import explaining_errors
 from captum_tgrad._support.untouched import untouched
 from captum_tgrad.attribution.checks import check_output_shape, check_target, targets_per_sample
 
@@ -28,7 +28,7 @@ def confident_images(
         ValueError: The model does not return logits, or the targets do not fit.
     """
     outputs = []
-    with untouched(forward_func, images.device), naming_dtypes(forward_func, (images,)):
+    with untouched(forward_func, images.device), explaining_errors(forward_func, (images,)):
         for part in torch.split(images, chunk):
             output = forward_func(part.clone())
             check_output_shape(output, len(part))

@@ -33,11 +33,12 @@ def as_masks(regions: Any, samples: int, size: tuple[int, int], device: torch.de
             f" sample, got {type(regions).__name__}. Convert a NumPy array with torch.from_numpy."
         )
     if len(regions) != samples:
-        is_mask = isinstance(regions, Tensor) and tuple(regions.shape) == size
-        raise ValueError(
-            f"regions has {len(regions)} entries for {samples} samples."
-            + (" Pass the mask of a single sample as regions.unsqueeze(0)." if is_mask else "")
-        )
+        hint = ""
+        if isinstance(regions, Tensor) and tuple(regions.shape) == size:
+            hint = " Pass the mask of a single sample as regions.unsqueeze(0)."
+        elif is_one_box(regions):
+            hint = " Pass a single box as [[x0, y0, x1, y1]]."
+        raise ValueError(f"regions has {len(regions)} entries for {samples} samples.{hint}")
     masks = torch.zeros(samples, *size, dtype=torch.bool, device="cpu")
     for sample, boxes in enumerate(regions):
         for box in checked_boxes(boxes, size, f"regions[{sample}]").tolist():
@@ -51,6 +52,14 @@ def size_of_masks(regions: Any) -> tuple[int, int] | None:
     if isinstance(regions, Tensor) and regions.dim() in (3, 4):
         return (regions.shape[-2], regions.shape[-1])
     return None
+
+
+def is_one_box(boxes: Any) -> bool:
+    """Whether they are four numbers: a box without its sample."""
+    return len(boxes) == 4 and all(
+        isinstance(each, (int, float)) or (isinstance(each, Tensor) and each.dim() == 0)
+        for each in boxes
+    )
 
 
 def _between(low: float, high: float, count: int) -> Tensor:
@@ -92,9 +101,14 @@ def checked_boxes(boxes: Any, size: tuple[int, int], name: str) -> Tensor:
     outside = (found[:, :2] < -_BEYOND).any(1)
     outside |= (x1 > size[1] + _BEYOND) | (y1 > size[0] + _BEYOND)
     of_size = f"height {size[0]} and width {size[1]}"
+    relative = (x1 <= 1) & (y1 <= 1) & (found != found.round()).any(1)
     for wrong, what in (
         (~torch.isfinite(found).all(1), "is not finite"),
-        ((x0 > x1) | (y0 > y1), "ends before it starts: pass (x0, y0, x1, y1)"),
+        (
+            (x0 > x1) | (y0 > y1),
+            "ends before it starts: pass (x0, y0, x1, y1), not width and height",
+        ),
+        (relative, "is smaller than a pixel: multiply relative coordinates by width and height"),
         (outside, f"is not in an image of {of_size}: boxes are in its pixels"),
     ):
         if bool(wrong.any()):

@@ -13,7 +13,7 @@ from captum_tgrad._support.captum_private import (
     format_additional_forward_args,
     select_targets,
 )
-from captum_tgrad._support.dtypes import naming_dtypes
+from captum_tgrad._support.model_errors import explaining_errors
 from captum_tgrad.attribution.checks import check_is_tensor, check_target
 
 Score = Literal["softmax", "logit"] | Callable[[Any, Any], Tensor]
@@ -94,7 +94,7 @@ class Scorer:
             else each
             for each in self._further
         )
-        with naming_dtypes(self._forward_func, examples):
+        with explaining_errors(self._forward_func, examples):
             outputs = self._forward_func(*examples, *further)
         if not isinstance(outputs, Tensor):
             return outputs

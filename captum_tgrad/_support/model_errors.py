@@ -1,7 +1,8 @@
-"""Names the dtypes where torch's error names neither the inputs nor the model."""
+"""Says what is wrong with the inputs where an error of torch does not name them."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -9,14 +10,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+# As of a batch norm: "expected 4D input (got 3D input)".
+_TOO_FEW = re.compile(r"xpected (\d)D .*got (\d)D input")
+
 
 @contextmanager
-def naming_dtypes(
+def explaining_errors(
     forward_func: Any, inputs: Sequence[Any], name: str = "inputs", model: str = "model"
 ) -> Iterator[None]:
-    """A context for a run of ``forward_func``, after whose failure the dtypes are compared.
+    """A context for a run of ``forward_func``; if it fails, the inputs are compared with the model.
 
-    They are not compared before, since a model may convert its inputs.
+    They are not compared before, since a model may convert or reshape its inputs.
 
     Args:
         forward_func: The model; only a module's parameters are known.
@@ -25,13 +29,19 @@ def naming_dtypes(
         model: How to write the model in messages.
 
     Raises:
-        ValueError: Torch failed because of a dtype, and no parameter has that of the inputs.
+        ValueError: Torch failed because of a dtype, and no parameter has that of the inputs; or
+            because of the number of dimensions, and the inputs have one less.
     """
     try:
         yield
-    except RuntimeError as error:
+    except (RuntimeError, ValueError) as error:
+        _check_batch(error, inputs, name)
         # Such as "expected m1 and m2 to have the same dtype" or "expected scalar type Half".
-        if "type" not in str(error) or not isinstance(forward_func, nn.Module):
+        if (
+            not isinstance(error, RuntimeError)
+            or "type" not in str(error)
+            or not isinstance(forward_func, nn.Module)
+        ):
             raise
         known = {
             each.dtype: parameter
@@ -53,3 +63,16 @@ def naming_dtypes(
                     f" pass {name} in {dtype}{convert}."
                 ) from error
         raise
+
+
+def _check_batch(error: Exception, inputs: Sequence[Any], name: str) -> None:
+    """Raises ValueError if torch's error is about the dimension of the batch."""
+    found = _TOO_FEW.search(str(error))
+    for tensor in inputs:
+        if found is None or not isinstance(tensor, Tensor):
+            continue
+        if tensor.dim() == int(found[2]) == int(found[1]) - 1:
+            raise ValueError(
+                f"{name} has shape {tuple(tensor.shape)}, but the model expects {found[1]}"
+                f" dimensions, batch dimension first: for one sample, pass {name}.unsqueeze(0)."
+            ) from error
