@@ -40,11 +40,7 @@ class Boxes:
 class BoxRegions(Mapping[str, Tensor]):
     """The regions of images by name, each computed on access.
 
-    Attributes:
-        boxes: The boxes of each image by its name.
-        files: The image files by name.
-        crop: From an image to the part of it that the network sees.
-        digest: A short hash of all boxes.
+    An image is in one of ``files``, and the network sees what ``crop`` returns of it.
     """
 
     boxes: Mapping[str, Boxes]

@@ -56,11 +56,7 @@ def build_score_cam(model: nn.Module, black: Black) -> Compute:
 
 
 def last_convolution(model: nn.Module, image: Tensor) -> nn.Module:
-    """The last convolution in the forward pass with more than one output position.
-
-    Raises:
-        ValueError: The model has none.
-    """
+    """As ``LastConvolution``; raises ValueError without one."""
     with LastConvolution(model) as last, torch.no_grad():
         model(image.clone())
     return last.found()

@@ -20,13 +20,8 @@ _DOTS_PER_INCH = 150
 def write_results(output: Output, images: ImageShow | None) -> tuple[Summary, str]:
     """Summarizes all records, and writes ``summary.json``, ``summary.csv`` and ``table.md``.
 
-    Args:
-        output: The folder.
-        images: Draws the images of ``report.html``, which is written with ``metrics.png`` and
-            ``seconds.png``; None: none of these is written.
-
-    Returns:
-        The summary and the table.
+    With what draws the images of ``report.html``, it, ``metrics.png`` and ``seconds.png`` are also
+    written. Returns the summary and the table.
     """
     summary = summarize(output.records(), output.skipped(), output.titles(), output.protocol())
     table = markdown(summary)

@@ -38,16 +38,7 @@ class _Loaded:
 
 
 class Run:
-    """The work of one process.
-
-    Args:
-        model: The model, in evaluation mode.
-        methods: The methods by name, built for the model.
-        samples: All images.
-        settings: The settings of the evaluation.
-        records: The file with a line for each image and method.
-        skipped: The file with a line for each skipped image or method, and the reason.
-        regions: The object regions by image name; None: no localization metrics.
+    """The work of one process: writes each record, and the reason of what is skipped.
 
     Attributes:
         refused: The model's error for the first image that it rejected; None without one.
@@ -76,13 +67,10 @@ class Run:
     def __call__(
         self, work: Sequence[tuple[int, Sequence[str]]], bar: Bar, budget: float | None = None
     ) -> None:
-        """Does the work.
+        """Explains and scores images, given by index with the methods whose records they lack.
 
-        Args:
-            work: The indices of images, and the methods whose records they lack.
-            bar: A progress bar, updated for every computed and every scored map.
-            budget: The seconds after which no further image is loaded or scored, except for one
-                image of a batch that has been explained. None: no limit.
+        After ``budget`` seconds, no further image is loaded or scored, except for one image of a
+        batch that has been explained.
         """
         lacking = {self._samples.names[index]: methods for index, methods in work}
         self._deadline = time.monotonic() + (math.inf if budget is None else budget)

@@ -23,12 +23,7 @@ from captum_tgrad.metrics.registry import NUMBERS
 
 @dataclass(frozen=True)
 class Scored:
-    """The metrics of one image.
-
-    Attributes:
-        results: For each metric, its result for each method.
-        findings: The findings of the metrics.
-    """
+    """The metrics of one image: the results by metric and method, and what was found."""
 
     results: Mapping[str, Mapping[str, Any]]
     findings: Findings
@@ -53,12 +48,7 @@ class Scored:
 
 
 class Scoring:
-    """Scores maps with the metrics, in smaller chunks if memory is short.
-
-    Args:
-        model: The model.
-        settings: The settings of the evaluation.
-    """
+    """Scores maps with the metrics, in smaller chunks if memory is short."""
 
     def __init__(self, model: nn.Module, settings: Settings) -> None:
         self._settings = settings
@@ -68,17 +58,8 @@ class Scoring:
         self._scored = 0
 
     def __call__(self, inputs: Tensor, target: Tensor, maps: Mapping[str, Tensor]) -> Scored:
-        """The metrics of one image, for at least one method.
-
-        Args:
-            inputs: The image, ``(1, C, H, W)``.
-            target: Its target, ``(1,)``.
-            maps: The map of each method, ``(1, 1, H, W)``.
-        """
-        # One part, whose size is the chunk: as many examples at once as fit.
-        _, scored = next(
-            self._parts(lambda part: self._score(inputs, target, maps, part.stop), self._parts.size)
-        )
+        """The metrics of an image ``(1, C, H, W)``, from one or more maps ``(1, 1, H, W)``."""
+        scored = self._parts.at_once(lambda chunk: self._score(inputs, target, maps, chunk))
         self._scored += 1
         self._findings.update(scored.findings.found.keys())
         return scored
@@ -123,19 +104,7 @@ def _step_error(found: InsertionDeletionResult) -> float:
 
 
 def logits_of(model: nn.Module, inputs: Tensor, parts: Halving) -> Tensor:
-    """The logits of each image.
-
-    Args:
-        model: The model.
-        inputs: Images, ``(N, C, H, W)``.
-        parts: Divides the images if memory is short.
-
-    Returns:
-        Its outputs, ``(N, classes)``.
-
-    Raises:
-        ValueError: The model does not return logits, ``(N, classes)``.
-    """
+    """The logits of images, ``(N, classes)``; raises ValueError if the model returns others."""
     outputs = []
     with torch.no_grad():
         for part, output in parts(lambda part: model(inputs[part].clone()), len(inputs)):

@@ -19,14 +19,9 @@ from captum_tgrad.evaluation.workers import Workers
 class Output:
     """A context with a folder that one or more processes write to, of one run at a time.
 
-    Args:
-        folder: The folder; it is created if it does not exist.
-        titles: The titles of the methods by name.
-        workers: The processes.
-
     Attributes:
         path: The folder; from ``begin`` on, that of the first process.
-        workers: As given.
+        workers: The processes.
     """
 
     def __init__(self, folder: Path, titles: Mapping[str, str], workers: Workers) -> None:
@@ -55,16 +50,10 @@ class Output:
     def begin(
         self, protocol: Protocol, resume: bool, samples: Samples, by_label: bool
     ) -> set[tuple[str, str]]:
-        """Prepares the folder.
+        """Prepares the folder; returns the images and methods that have a record.
 
-        Args:
-            protocol: The protocol of this run.
-            resume: Whether to continue existing records.
-            samples: The images of this run, to compare those of existing records with.
-            by_label: Whether labels are the targets, so that they are compared, too.
-
-        Returns:
-            The images and methods that have a record.
+        The images of existing records are compared with ``samples``, and their targets with the
+        labels if these are the targets.
 
         Raises:
             OutputError: There are records and ``resume`` is not set, or they were made in another
