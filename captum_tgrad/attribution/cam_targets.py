@@ -14,15 +14,9 @@ CamTarget = Callable[[Tensor], Tensor]
 
 
 def selected_indices(target: Any, output: Tensor, samples: int) -> list[tuple[int, ...]] | None:
-    """The indices to select from the output of each sample.
+    """The indices to select from the output of each sample; None for the library's choice.
 
-    Args:
-        target: In any of Captum's forms.
-        output: The output of one sample, shape ``(1, ...)``.
-        samples: The number of samples.
-
-    Returns:
-        One tuple of indices for each sample, or None if the library chooses the largest output.
+    ``output`` is that of one sample, ``(1, ...)``.
 
     Raises:
         TypeError: ``target`` does not hold integers.

@@ -18,11 +18,7 @@ from captum_tgrad._support.captum_private import (
 )
 from captum_tgrad.attribution import checks
 from captum_tgrad.attribution.complete import ChannelDim, CompleteAttribution, attribution_method
-from captum_tgrad.attribution.layer_activation import (
-    LayerActivation,
-    activation_of,
-    network_from,
-)
+from captum_tgrad.attribution.layer_activation import activation_of, network_from
 from captum_tgrad.decomposition.combine import Aggregation, Sign, check_options
 from captum_tgrad.decomposition.decomposed import Decomposed
 from captum_tgrad.decomposition.inference_tensors import usable_in_backward
@@ -155,11 +151,11 @@ class LayerTGradAttribution(LayerAttribution, CompleteAttribution):  # type: ign
                 activation mixes the samples.
         """
         check_options(sign, aggregation)
-        activation, explained = self._explain_layer(
+        explained = self._explain_layer(
             inputs, target, additional_forward_args, attribute_to_layer_input, channel_dim
         )
         attributions = explained.combined(sign, aggregation)
-        formatted = format_output(len(activation.tensors) > 1, attributions)
+        formatted = format_output(len(attributions) > 1, attributions)
         return (formatted, explained.delta) if return_convergence_delta else formatted
 
     @log_usage
@@ -191,7 +187,7 @@ class LayerTGradAttribution(LayerAttribution, CompleteAttribution):  # type: ign
         """
         return self._explain_layer(
             inputs, target, additional_forward_args, attribute_to_layer_input, channel_dim
-        )[1].decomposition
+        ).decomposition
 
     def _explain_layer(
         self,
@@ -200,7 +196,7 @@ class LayerTGradAttribution(LayerAttribution, CompleteAttribution):  # type: ign
         additional_forward_args: object | None,
         at_input: bool,
         channel_dim: ChannelDim,
-    ) -> tuple[LayerActivation, Decomposed]:
+    ) -> Decomposed:
         tensors = self._checked(inputs, target, differentiable=False)
         with torch.inference_mode(False):
             tensors, further = usable_in_backward(
@@ -214,11 +210,10 @@ class LayerTGradAttribution(LayerAttribution, CompleteAttribution):  # type: ign
                 checks.channel_dims(channel_dim, tensors),
                 at_input=at_input,
             )
-        explained = self._decompose(
+        return self._decompose(
             network_from(self.layer, self.forward_func, tensors, activation, at_input=at_input),
             activation.tensors,
             target,
             further,
             given=activation.given,
         )
-        return activation, explained
