@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from captum_tgrad._support.writing import check_folder, writing
+from captum_tgrad.evaluation.methods.built_in import METHODS
 from captum_tgrad.evaluation.samples import Samples
 from captum_tgrad.evaluation.storage import records as files
 from captum_tgrad.evaluation.storage.lock import lock, locked
@@ -126,8 +127,6 @@ class Output:
 
     def titles(self) -> dict[str, str]:
         """The titles of the methods of this run and of earlier ones, in the registry's order."""
-        from captum_tgrad.evaluation.methods.built_in import METHODS
-
         known = {name: method.title for name, method in METHODS.items()} | dict(self._titles)
         evaluated = self.protocol().get("methods", {})
         titles = {name: title for name, title in known.items() if name in evaluated}
