@@ -12,7 +12,8 @@ from xml.etree import ElementTree
 import torch
 from torch import Tensor
 
-from captum_tgrad.evaluation.image_files import ImageFiles, csv_rows
+from captum_tgrad.evaluation.image_files import ImageFiles
+from captum_tgrad.evaluation.image_labels import csv_rows
 from captum_tgrad.metrics.engine.regions import as_masks
 from captum_tgrad.zoo.classifier import Classifier
 from captum_tgrad.zoo.images import load_image

@@ -13,7 +13,7 @@ from captum_tgrad._support.captum_private import (
     format_additional_forward_args,
     select_targets,
 )
-from captum_tgrad.attribution.checks import check_is_tensor, check_target
+from captum_tgrad.attribution.output_checks import check_is_tensor, check_target
 
 Score = Literal["softmax", "logit"] | Callable[[Any, Any], Tensor]
 
@@ -62,7 +62,7 @@ class Scorer:
         self.target_name = "given"
 
     def run_clean(self, examples: tuple[Tensor, ...], samples: Sequence[int]) -> Tensor:
-        """Runs unperturbed examples of ``samples``; they give a missing target.
+        """Runs unperturbed examples; a missing target becomes their predicted class.
 
         Returns:
             The scores, ``(examples,)``, or the outputs for ``"softmax"``, as those of all samples
