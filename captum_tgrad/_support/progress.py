@@ -40,7 +40,7 @@ def progress_bar(total: int | None, show: bool | None, delay: float = 0.0) -> It
     """A context with a progress bar that shows the elapsed and the remaining time.
 
     It is redrawn every second, also during long steps. If ``show`` is None, it is shown on a
-    terminal; after ``delay`` seconds, so that short runs do not flicker.
+    terminal only. It appears after ``delay`` seconds, so that short runs do not flicker.
     """
     from tqdm import tqdm
 

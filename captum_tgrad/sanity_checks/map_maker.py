@@ -64,7 +64,7 @@ class MapMaker:
             self.target = output.argmax(1)
 
     def map(self, after: str | None = None) -> Tensor:
-        """The attribution of the network, randomized up to a layer, summed over channels.
+        """The attribution of the network as it is, summed over channels; ``after`` is for messages.
 
         Raises:
             TypeError: The method did not return a tensor.

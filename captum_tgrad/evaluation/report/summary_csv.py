@@ -21,7 +21,7 @@ _HEADINGS = (
 
 
 def as_csv(summary: Summary) -> str:
-    """A header, and a line for each method and number, with its interval and that to T-Grad.
+    """A header, and a line for each method and number, with interval and difference to T-Grad.
 
     Unknown values are empty; a method without records has no line.
     """

@@ -92,10 +92,8 @@ class Scoring:
             warn_user(f"{text} {label}: {count} of {self._scored} images.")
 
 
-def _step_error(found: InsertionDeletionResult) -> float:
+def _step_error(found: Any) -> float:
     """The change of the difference of the areas without every second step; NaN for odd steps."""
-    if found.fractions is None or found.insertion_curve is None or found.deletion_curve is None:
-        return math.nan
     if found.fractions.shape[1] % 2 == 0:
         return math.nan
     curve = found.insertion_curve - found.deletion_curve

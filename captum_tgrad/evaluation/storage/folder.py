@@ -92,7 +92,6 @@ class Output:
                     f"there are records in {folder}, but no protocol.json with their settings: name"
                     " another folder"
                 )
-        if there_are_records and old is not None:
             protocol = joined(old, protocol)
             _check_digests(files.read_records(folder), samples)
             if by_label:
