@@ -15,13 +15,8 @@ def copy_model(
 ) -> tuple[ModuleType, dict[int, Any]]:
     """Copies a model with its modes, buffers and hooks; nothing done to the copy reaches it.
 
-    Args:
-        model: Any module.
-        share_parameters: Whether the copy's parameters are frozen views of the model's, which
-            need no memory, instead of copies that may be changed.
-
-    Returns:
-        The copy, and the copy of each module of the model by the ``id`` of that module.
+    With ``share_parameters``, its parameters are frozen views of the model's, which need no memory.
+    Also returns the copy of each module of the model by the ``id`` of that module.
 
     Raises:
         TypeError: Something in the model cannot be copied.

@@ -8,11 +8,7 @@ from typing import Any
 
 
 def import_from_extra(module: str, extra: str) -> Any:
-    """Imports a module that only an extra installs.
-
-    Args:
-        module: Its full name.
-        extra: The extra of this package that installs it.
+    """Imports a module that only an extra of this package installs.
 
     Raises:
         ModuleNotFoundError: It is not installed; the message says how to install it.

@@ -39,12 +39,8 @@ class Bar:
 def progress_bar(total: int | None, show: bool | None, delay: float = 0.0) -> Iterator[Bar]:
     """A context with a progress bar that shows the elapsed and the remaining time.
 
-    It is redrawn every second, also during long steps.
-
-    Args:
-        total: The number of units.
-        show: Whether to show it; None: on a terminal.
-        delay: Seconds before it is shown, so that short runs do not flicker.
+    It is redrawn every second, also during long steps. If ``show`` is None, it is shown on a
+    terminal only. It appears after ``delay`` seconds, so that short runs do not flicker.
     """
     from tqdm import tqdm
 

@@ -23,13 +23,7 @@ def numbers(values: Tensor) -> str:
 
 
 def html_table(title: str, headings: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """A table with a title; every text in it is escaped.
-
-    Args:
-        title: Its caption.
-        headings: One for each column.
-        rows: Its cells; the first column is text, the others are numbers.
-    """
+    """A table of numbers, with text in the first column; everything is escaped."""
 
     def row(cells: Sequence[object], kind: str) -> str:
         side = ["left", *["right"] * (len(cells) - 1)]

@@ -20,14 +20,9 @@ def did_you_mean(
     show: Callable[[str], str] = str,
     cutoff: float = 0.6,
 ) -> str:
-    """``"did you mean resnet18?"``.
+    """``"did you mean resnet18?"``, or ``otherwise`` if nothing is similar enough.
 
-    Args:
-        wanted: The unknown name.
-        known: The valid names.
-        otherwise: What to say if nothing is similar.
-        show: How to write a suggestion.
-        cutoff: How similar it must be, from 0 to 1.
+    ``show`` writes a suggestion.
     """
     near = difflib.get_close_matches(str(wanted), list(known), cutoff=cutoff)
     return f"did you mean {' or '.join(map(show, near))}?" if near else otherwise

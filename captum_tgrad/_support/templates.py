@@ -9,19 +9,10 @@ from string import Template
 
 @cache
 def read_text(package: str, path: str) -> str:
-    """A text file of a package.
-
-    Args:
-        package: Its full name.
-        path: Relative to the package, with slashes.
-    """
+    """A text file of a package; its path has slashes."""
     return files(package).joinpath(path).read_text(encoding="utf-8")
 
 
 def filled(package: str, path: str, **values: str) -> str:
-    """Fills in a ``string.Template`` of a package; ``values`` must be escaped.
-
-    Raises:
-        KeyError: A value is missing.
-    """
+    """Fills in a ``string.Template`` of a package; ``values`` must be escaped."""
     return Template(read_text(package, path)).substitute(values)

@@ -43,11 +43,7 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def check_folder(folder: Path, name: str) -> None:
-    """Checks that a folder can be created and written to, and creates nothing.
-
-    Args:
-        folder: An existing or a new folder.
-        name: Its name in messages.
+    """Checks that a folder can be created, if needed, and written to; creates nothing.
 
     Raises:
         ValueError: It or one of its parents is a file.

@@ -32,6 +32,7 @@ from captum_tgrad.attribution.cam_library import Cam, CamModel
 from captum_tgrad.attribution.cam_targets import cam_targets, selected_indices
 from captum_tgrad.attribution.last_convolution import LastConvolution
 from captum_tgrad.attribution.nesting import check_not_nested
+from captum_tgrad.attribution.output_checks import check_output_shape
 from captum_tgrad.decomposition.eager import compiled_models_run_eagerly, uncompiled
 from captum_tgrad.decomposition.inference_tensors import usable_in_backward
 
@@ -214,7 +215,7 @@ def _probe(
     model.further = further
     with LastConvolution(model) as last_convolution, torch.no_grad():
         output = model(image)
-    checks.check_output_shape(output, 1)
+    check_output_shape(output, 1)
     return output, last_convolution
 
 

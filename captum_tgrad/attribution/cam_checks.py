@@ -66,12 +66,7 @@ def _takes(signature: inspect.Signature, name: str) -> bool:
 
 
 def checked_images(inputs: Any, model: nn.Module) -> Tensor:
-    """The images in ``inputs``.
-
-    Raises:
-        TypeError: ``inputs`` is not a tensor.
-        ValueError: It is not one tensor of images, or not on the model's device.
-    """
+    """The images in ``inputs``; raises TypeError or ValueError for what cannot be explained."""
     if not isinstance(inputs, (Tensor, tuple)):
         raise TypeError(f"inputs must be a torch.Tensor, got {got(inputs)}.")
     tensors = format_tensor_into_tuples(inputs)

@@ -16,12 +16,7 @@ from captum_tgrad.decomposition.call import map_tensors
 
 
 class CamModel(nn.Module):
-    """A copy of a model as ``grad-cam`` calls it: with the images alone.
-
-    Args:
-        model: The copy.
-        images: Shape ``(N, C, H, W)``, for their device.
-    """
+    """A copy of a model as ``grad-cam`` calls it: with the images alone."""
 
     def __init__(self, model: nn.Module, images: Tensor) -> None:
         super().__init__()
@@ -42,15 +37,7 @@ class CamModel(nn.Module):
 
 
 class Cam:
-    """A context that holds an object of a class of ``grad-cam``, on a copy of a model.
-
-    Args:
-        cam_class: The class.
-        signature: Its signature.
-        model: The copy.
-        target_layers: Modules of the copy.
-        cam_arguments: Further arguments of the class.
-    """
+    """A context that holds an object of a class of ``grad-cam``, on a copy of a model."""
 
     def __init__(
         self,

@@ -8,21 +8,15 @@ from typing import Any
 
 from torch import Tensor
 
-from captum_tgrad.attribution import checks
+from captum_tgrad.attribution.output_checks import check_target, targets_per_sample
 
 CamTarget = Callable[[Tensor], Tensor]
 
 
 def selected_indices(target: Any, output: Tensor, samples: int) -> list[tuple[int, ...]] | None:
-    """The indices to select from the output of each sample.
+    """The indices to select from the output of each sample; None for the library's choice.
 
-    Args:
-        target: In any of Captum's forms.
-        output: The output of one sample, shape ``(1, ...)``.
-        samples: The number of samples.
-
-    Returns:
-        One tuple of indices for each sample, or None if the library chooses the largest output.
+    ``output`` is that of one sample, ``(1, ...)``.
 
     Raises:
         TypeError: ``target`` does not hold integers.
@@ -30,10 +24,10 @@ def selected_indices(target: Any, output: Tensor, samples: int) -> list[tuple[in
     """
     if target is None and output.dim() == 2:
         return None
-    checks.check_target(target, output.expand(samples, *output.shape[1:]))
+    check_target(target, output.expand(samples, *output.shape[1:]))
     if target is None:
         return [(0,) * (output.dim() - 1)] * samples
-    return checks.targets_per_sample(target, samples)
+    return targets_per_sample(target, samples)
 
 
 def cam_targets(indices: list[tuple[int, ...]] | None) -> list[CamTarget] | None:

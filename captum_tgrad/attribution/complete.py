@@ -19,6 +19,11 @@ from captum_tgrad._support.captum_private import (
 from captum_tgrad._support.model_errors import explaining_errors
 from captum_tgrad.attribution import checks
 from captum_tgrad.attribution.nesting import check_not_nested
+from captum_tgrad.attribution.output_checks import (
+    check_form_of_target,
+    check_output,
+    check_target,
+)
 from captum_tgrad.decomposition.decompose import decompose
 from captum_tgrad.decomposition.decomposed import Decomposed
 from captum_tgrad.decomposition.inference_tensors import usable_in_backward
@@ -167,7 +172,7 @@ class CompleteAttribution(GradientAttribution):  # type: ignore[misc]
         checks.check_inputs(inputs, differentiable)
         tensors: tuple[Tensor, ...] = format_tensor_into_tuples(inputs)
         checks.check_device(self.forward_func, tensors)
-        checks.check_form_of_target(target, len(tensors[0]))
+        check_form_of_target(target, len(tensors[0]))
         return tensors
 
     def _decompose(
@@ -191,8 +196,8 @@ class CompleteAttribution(GradientAttribution):  # type: ignore[misc]
             return arrived
 
         def select(output: Any) -> Tensor:
-            checks.check_output(output, samples)
-            checks.check_target(target, output)
+            check_output(output, samples)
+            check_target(target, output)
             selected: Tensor = select_targets(output, target)
             return selected.reshape(-1)
 

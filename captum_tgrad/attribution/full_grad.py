@@ -126,20 +126,21 @@ def _full_grad(contribution: Tensor, number: int, biases: Sequence[Term], by: Re
     attribution = (absolute - by.per_sample(smallest, absolute)) * by.per_sample(
         _inverse(largest - smallest), absolute
     )
+    if by.grid is None:
+        return attribution
     # Enlarging is linear, so the rescaled maps of one grid are added up before they are enlarged.
     sums: dict[object, tuple[Tensor, Grid]] = {}
     for term in biases:
         found = term.maps.get(number)
         magnitudes = term.magnitudes.get(number)
-        if found is None or found.grid is None or by.grid is None or magnitudes is None:
+        if found is None or found.grid is None or magnitudes is None:
             continue
         rescaled = _rescaled(found.positive + found.negative, magnitudes)
         key = (found.grid.key, rescaled.dtype)
         before = sums[key][0] if key in sums else 0
         sums[key] = (before + rescaled, found.grid)
     for evidence, grid in sums.values():
-        if by.grid is not None:
-            attribution += by.out_of_cells(enlarged(evidence, grid, by.grid), attribution)
+        attribution += by.out_of_cells(enlarged(evidence, grid, by.grid), attribution)
     return attribution
 
 

@@ -14,9 +14,6 @@ class LastConvolution:
     The order in which the layers run counts, not the order of their definition. A convolution
     after global pooling (a classifier made of 1x1 convolutions, the gate of a squeeze-excitation
     block) is skipped, because its map would be constant.
-
-    Args:
-        model: The model, which has hooks in the context.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -32,17 +29,10 @@ class LastConvolution:
             handle.remove()
 
     def found(self) -> nn.Module:
-        """The layer.
-
-        Raises:
-            ValueError: No such convolution has run.
-        """
+        """The layer; raises ValueError if no such convolution has run."""
         if self.layer is None:
-            reason = (
-                "no convolution in the forward pass has a spatial output"
-                if self._convolutions
-                else "it has none"
-            )
+            spatial = "no convolution in the forward pass has a spatial output"
+            reason = spatial if self._convolutions else "it has none"
             raise ValueError(
                 "target_layers is missing, and the model has no convolution to use instead:"
                 f" {reason}. Pass target_layers=[a module with a spatial output]; a transformer"

@@ -35,10 +35,7 @@ HOW_TO_EXPLAIN_ONE = (
 class LayerActivation:
     """The output of a layer, or its input, in the layer's last call.
 
-    Args:
-        tensors: The activation; several tensors if the layer returns a tuple.
-        given: The places of the elements of each tensor.
-        call: The number of that call, from 1.
+    The places of the elements of each tensor are ``given``; calls are numbered from 1.
     """
 
     tensors: tuple[Tensor, ...]
@@ -56,14 +53,6 @@ def activation_of(
     at_input: bool,
 ) -> LayerActivation:
     """The activation of ``layer`` in one run of ``forward``, with its places on the inputs.
-
-    Args:
-        layer: A module that ``forward`` calls.
-        forward: The network.
-        inputs: Its inputs, of any type, which are not changed.
-        further: Its additional arguments.
-        channel_dims: The channel dimension of each input.
-        at_input: Whether to record the layer's input instead of its output.
 
     Raises:
         TypeError: The activation is not made of float tensors.

@@ -21,7 +21,6 @@ from captum_tgrad.attribution import checks
 from captum_tgrad.attribution.complete import ChannelDim, CompleteAttribution, attribution_method
 from captum_tgrad.attribution.layer_activation import (
     HOW_TO_EXPLAIN_ONE,
-    LayerActivation,
     activation_of,
     network_from,
 )
@@ -158,11 +157,11 @@ class LayerTGradAttribution(LayerAttribution, CompleteAttribution):  # type: ign
                 activation mixes the samples.
         """
         check_options(sign, aggregation)
-        activation, explained = self._explain_layer(
+        explained = self._explain_layer(
             inputs, target, additional_forward_args, attribute_to_layer_input, channel_dim
         )
         attributions = explained.combined(sign, aggregation)
-        formatted = format_output(len(activation.tensors) > 1, attributions)
+        formatted = format_output(len(attributions) > 1, attributions)
         return (formatted, explained.delta) if return_convergence_delta else formatted
 
     @log_usage
@@ -194,7 +193,7 @@ class LayerTGradAttribution(LayerAttribution, CompleteAttribution):  # type: ign
         """
         return self._explain_layer(
             inputs, target, additional_forward_args, attribute_to_layer_input, channel_dim
-        )[1].decomposition
+        ).decomposition
 
     def _explain_layer(
         self,
@@ -203,7 +202,7 @@ class LayerTGradAttribution(LayerAttribution, CompleteAttribution):  # type: ign
         additional_forward_args: object | None,
         at_input: bool,
         channel_dim: ChannelDim,
-    ) -> tuple[LayerActivation, Decomposed]:
+    ) -> Decomposed:
         tensors = self._checked(inputs, target, differentiable=False)
         with torch.inference_mode(False):
             tensors, further = usable_in_backward(
@@ -215,7 +214,7 @@ class LayerTGradAttribution(LayerAttribution, CompleteAttribution):  # type: ign
                     self.layer, self.forward_func, tensors, further, dims, at_input=at_input
                 )
         try:
-            explained = self._decompose(
+            return self._decompose(
                 network_from(self.layer, self.forward_func, tensors, activation, at_input=at_input),
                 activation.tensors,
                 target,
@@ -224,7 +223,6 @@ class LayerTGradAttribution(LayerAttribution, CompleteAttribution):  # type: ign
             )
         except UnusedInputError as error:
             raise ValueError(self._unused(error.number, len(activation.tensors))) from None
-        return activation, explained
 
     def _unused(self, number: int, count: int) -> str:
         """The message for an output that does not depend on a tensor of the activation."""

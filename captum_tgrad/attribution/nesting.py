@@ -31,11 +31,7 @@ def replacing(layer: nn.Module) -> Iterator[None]:
 
 
 def check_not_nested(forward_func: Any) -> None:
-    """Checks that no activation of a model is currently replaced; both attributions would be wrong.
-
-    Raises:
-        ValueError: The activation of one of its layers is replaced.
-    """
+    """Raises ValueError if an activation of a model is replaced: both maps would be wrong."""
     if not _running.layers or not isinstance(forward_func, nn.Module):
         return
     modules = {id(module) for module in forward_func.modules()}

@@ -140,15 +140,12 @@ class Summing:
         smallest, largest = smallest.reshape(-1), largest.reshape(-1)
         # The last number collects the elements of unknown samples, which are zero.
         start = smallest.new_zeros(self.samples + 1)
-        return Magnitudes(
-            *(
-                start.scatter_reduce(0, sample, values, how, include_self=False)[:-1]
-                # A sample may have no element in which the input has a share.
-                .nan_to_num(posinf=0, neginf=0)
-                for values, how in ((smallest, "amin"), (largest, "amax"))
-            ),
-            elements,
+        smallest, largest = (
+            start.scatter_reduce(0, sample, values, how, include_self=False)[:-1]
+            for values, how in ((smallest, "amin"), (largest, "amax"))
         )
+        # A sample may have no element in which the input has a share.
+        return Magnitudes(smallest.nan_to_num(posinf=0), largest.nan_to_num(neginf=0), elements)
 
 
 def _summed(

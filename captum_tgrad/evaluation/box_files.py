@@ -12,7 +12,8 @@ from xml.etree import ElementTree
 import torch
 from torch import Tensor
 
-from captum_tgrad.evaluation.image_files import ImageFiles, csv_rows
+from captum_tgrad.evaluation.image_files import ImageFiles
+from captum_tgrad.evaluation.image_labels import csv_rows
 from captum_tgrad.metrics.engine.regions import as_masks
 from captum_tgrad.zoo.classifier import Classifier
 from captum_tgrad.zoo.images import load_image
@@ -40,11 +41,7 @@ class Boxes:
 class BoxRegions(Mapping[str, Tensor]):
     """The regions of images by name, each computed on access.
 
-    Attributes:
-        boxes: The boxes of each image by its name.
-        files: The image files by name.
-        crop: From an image to the part of it that the network sees.
-        digest: A short hash of all boxes.
+    An image is in one of ``files``, and the network sees what ``crop`` returns of it.
     """
 
     boxes: Mapping[str, Boxes]

@@ -51,8 +51,7 @@ def check_model(model: Any) -> None:
         raise TypeError(
             f"model must be a torch.nn.Module or a Classifier, got {type(model).__name__}."
         )
-    training = training_modules(model)
-    if training:
+    if training := training_modules(model):
         raise ValueError(
             f"model is in training mode, so its scores are random: call model.eval(). In training"
             f" mode: {', '.join(training[:5])}."

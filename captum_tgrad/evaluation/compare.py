@@ -171,13 +171,12 @@ def _explain(
     progress: Callable[[str], None],
 ) -> tuple[dict[str, ExplainedImage], dict[str, str], list[str]]:
     """The results of the methods by name, the reasons of those that failed, and notes."""
-    black = black_image(classifier)
+    black, at_once = black_image(classifier), examples_at_once(inputs.device)
     explained: dict[str, ExplainedImage] = {}
     skipped: dict[str, str] = {}
     notes = []
     for method in methods:
         progress(method.title)
-        at_once = examples_at_once(inputs.device)
         timed = TimedMethod(method, classifier.model, black, 1, at_once)
         (found,) = timed(inputs, targets, [0])
         if isinstance(found, str):

@@ -21,11 +21,7 @@ def started_by_torchrun() -> bool:
 
 
 def own_device(device: torch.device) -> torch.device:
-    """The device of this process; under torchrun, each process gets its own GPU.
-
-    Args:
-        device: The requested device; one with an index, such as ``cuda:1``, is kept.
-    """
+    """The device of this process; under torchrun, its own GPU for ``cuda`` without an index."""
     if device.type != "cuda" or device.index is not None or not started_by_torchrun():
         return device
     return torch.device("cuda", int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())
@@ -37,9 +33,6 @@ def joined_processes(device: torch.device) -> Iterator[None]:
 
     It uses NCCL if each process has its own GPU, and gloo otherwise. Without torchrun, or if a
     process group exists, it does nothing.
-
-    Args:
-        device: The device of this process.
     """
     if not started_by_torchrun() or distributed.is_initialized():
         yield

@@ -12,11 +12,11 @@ Result = TypeVar("Result")
 
 
 class Workers:
-    """This process and the others of its group.
+    """This process and the others of its group; alone unless ``torch.distributed`` is initialized.
 
     Attributes:
         rank: The rank of this process.
-        count: The number of processes: 1 unless ``torch.distributed`` is initialized.
+        count: The number of processes.
     """
 
     def __init__(self) -> None:
@@ -34,11 +34,7 @@ class Workers:
         return list(items[self.rank :: self.count])
 
     def once(self, run: Callable[[], Result]) -> Result:
-        """Runs a function in the first process while others wait, and returns its result in all.
-
-        Raises:
-            Exception: The error of the function, in every process.
-        """
+        """Runs a function in the first process while others wait; all get its result or error."""
         if self.count == 1:
             return run()
         found: list[Any] = [None]

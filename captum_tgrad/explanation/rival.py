@@ -15,8 +15,8 @@ def rivals_of(
 ) -> list[Rival]:
     """Decomposes the logits of the rival of each sample, and the differences to them.
 
-    The rival of ``explain`` for ``inputs`` ``(N, 3, H, W)``, their ``logits`` ``(N, classes)`` and
-    ``targets`` ``(N,)``.
+    ``rival`` is as for ``explain``; ``inputs`` are ``(N, 3, H, W)``, ``logits`` ``(N, classes)``
+    and ``targets`` ``(N,)``.
 
     Raises:
         TypeError: ``rival`` is neither an index nor a name.

@@ -51,16 +51,15 @@ LOCALIZATION_NUMBERS = {
 }
 """The same for the localization metrics."""
 
-FURTHER_NUMBERS = {
+ALL_NUMBERS = {
+    **NUMBERS,
+    **LOCALIZATION_NUMBERS,
     "grid_pointing_game": Number(
         "Grid Pointing Game", True, "grid_pointing_game", "grid_pointing_game"
     ),
     "road": Number("ROAD", True, "road", "road"),
 }
-"""The same for metrics that ``evaluate`` does not record."""
-
-ALL_NUMBERS = {**NUMBERS, **LOCALIZATION_NUMBERS, **FURTHER_NUMBERS}
-"""All of them."""
+"""All of them, also those that ``evaluate`` does not record."""
 
 HIGHER_IS_BETTER = {name: number.higher_is_better for name, number in ALL_NUMBERS.items()}
 """Whether a higher number is better for the attribution, for each number of a metric."""

@@ -77,12 +77,9 @@ class _PerSample(Metric):
     """The states, and from which field of the function's result each is."""
 
     def __init_subclass__(cls, number: str = "", function: str = "", **options: Any) -> None:
-        """Takes the function, its field and its direction from the registry.
+        """Takes the function of a number, its field and its direction from the registry.
 
-        Args:
-            number: The name of the number that the class keeps; empty if the class says itself.
-            function: A function that returns this number alone, if there is one.
-            options: As for any class.
+        ``function`` is one that returns this number alone.
         """
         super().__init_subclass__(**options)
         if number:

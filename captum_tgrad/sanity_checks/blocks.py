@@ -18,13 +18,7 @@ def block_names(model: nn.Module, forward: Callable[[], Any]) -> list[str]:
 
     The blocks are the children of the model; a child that is a list of modules is replaced by its
     items. Randomizing block by block takes about a tenth of the steps of randomizing every module.
-
-    Args:
-        model: The model.
-        forward: Runs the model once.
-
-    Returns:
-        The names, for ``layers`` of ``cascading_randomization``.
+    They are for ``layers`` of ``cascading_randomization``.
 
     Example:
         >>> import torch

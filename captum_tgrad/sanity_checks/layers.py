@@ -54,12 +54,9 @@ def layers_from_the_output(
 
     Args:
         model: The model.
-        forward: Runs the model.
+        forward: Runs the model; its output is also returned.
         names: Paths of modules; each is one layer, together with its submodules. None: every
             module that has parameters or running statistics of its own.
-
-    Returns:
-        The layers, and the output of ``forward``.
 
     Raises:
         ValueError: The model has no layer to randomize, no module of a given name, or a named

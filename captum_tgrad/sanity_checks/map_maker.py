@@ -27,11 +27,7 @@ class MapMaker:
         factory: From a model to an attribution method.
         model: The copy of the user's model.
         original: The modules of the user's model.
-        inputs: The samples to explain.
-        target: As for the method.
-        additional_forward_args: As for the method.
         options: Further arguments of ``attribute``.
-        seed: The seed of the method's random numbers.
     """
 
     factory: Callable[[Any], Any]
@@ -70,10 +66,7 @@ class MapMaker:
             self.target = output.argmax(1)
 
     def map(self, after: str | None = None) -> Tensor:
-        """The attribution of the network in its current state, summed over channels.
-
-        Args:
-            after: The layer that was randomized last, for messages.
+        """The attribution of the network as it is, summed over channels; ``after`` is for messages.
 
         Raises:
             TypeError: The method did not return a tensor.

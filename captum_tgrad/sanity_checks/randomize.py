@@ -23,11 +23,7 @@ def randomize(layer: Layer, generator: torch.Generator) -> None:
     their logarithms is used. Activations roughly keep their size, so that a map changes because
     learned values are lost and not because units die or overflow. If all values of a tensor are
     equal, as the 1s and 0s of a new batch norm, the standard deviation is half of that value, or
-    0.1 for zeros.
-
-    Args:
-        layer: The layer to change.
-        generator: A generator on the CPU. The values are the same on every device.
+    0.1 for zeros. The generator is on the CPU, so that the values are the same on every device.
     """
     for tensor in layer.tensors:
         values = tensor.double().cpu()

@@ -28,22 +28,13 @@ class Similarity(NamedTuple):
 
 
 def similarity(one: Tensor, other: Tensor) -> Similarity:
-    """Compares two batches of maps, sample by sample, with and without their sign.
+    """Compares two batches of maps, ``(N, 1, *spatial)`` or ``(N, features)``, sample by sample.
 
-    Args:
-        one: Maps, shape ``(N, 1, *spatial)`` or ``(N, features)``.
-        other: Maps of the same shape.
-
-    Returns:
-        Spearman's rank correlation (scipy) and the structural similarity SSIM (scikit-image), of
-        the maps and of their absolute values. The rank correlation gives ties their average rank,
-        and is NaN if one of the two maps is constant. SSIM uses uniform windows of 7 places a
-        side, or the largest odd number that fits into the map. Each map is first scaled to [0, 1],
-        and a constant map is 0. SSIM is NaN for maps smaller than 3 places, and for features,
-        which have no neighbors. All four are NaN for a map that is not finite.
-
-    Raises:
-        ModuleNotFoundError: scipy or scikit-image is not installed.
+    Spearman's rank correlation (scipy) gives ties their average rank, and is NaN if one of the two
+    maps is constant. The structural similarity SSIM (scikit-image) uses uniform windows of 7 places
+    a side, or the largest odd number that fits into the map. Each map is first scaled to [0, 1],
+    and a constant map is 0. SSIM is NaN for maps smaller than 3 places, and for features, which
+    have no neighbors. All four are NaN for a map that is not finite.
     """
     has_places = one.dim() > 2
     pairs = list(zip(_arrays(one), _arrays(other), strict=True))

@@ -11,15 +11,10 @@ from captum_tgrad.sanity_checks.map_maker import one_tensor
 
 
 class Smoothed:
-    """An attribution method whose maps are averaged over noise.
+    """An attribution method whose maps are averaged over noise, as of ``smooth_mprt``.
 
     Captum's ``NoiseTunnel`` has one standard deviation for all samples, and adds noise to all
     copies of the input.
-
-    Args:
-        method: A Captum attribution.
-        n_samples: The number of maps to average: one without noise, the others with noise.
-        noise_level: The standard deviation of the noise, as a share of the range of each sample.
     """
 
     def __init__(self, method: Any, n_samples: int, noise_level: float) -> None:
@@ -31,19 +26,14 @@ class Smoothed:
         return getattr(self.method, "forward_func", None)
 
     def attribute(self, inputs: Tensor, target: Any = None, **options: Any) -> Tensor:
-        """The mean of the attributions, in the shape that the method returns.
-
-        Raises:
-            TypeError: The method does not return a tensor.
-        """
+        """The mean of the attributions, in the shape that the method returns."""
         rows = inputs.detach().flatten(1)
         spread = self.noise_level * (rows.amax(1) - rows.amin(1))
         spread = spread.reshape(-1, *[1] * (inputs.dim() - 1))
-        mean: Any = 0
+        mean = torch.zeros((), device="cpu")
         for number in range(self.n_samples):
             noise = torch.randn_like(inputs) if number else torch.zeros_like(inputs)
             noisy = inputs.detach() + spread * noise
             found = one_tensor(self.method.attribute(noisy, target=target, **options))
             mean = mean + found.detach() / self.n_samples
-        averaged: Tensor = mean
-        return averaged
+        return mean

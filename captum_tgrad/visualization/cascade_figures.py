@@ -9,7 +9,10 @@ from captum_tgrad.sanity_checks.cascade import RandomizationStep
 from captum_tgrad.visualization.image_arrays import as_images
 from captum_tgrad.visualization.map_values import as_maps, is_signed, limit_of
 from captum_tgrad.visualization.panels import (
+    BAR_HEIGHT,
+    LETTERS_PER_INCH,
     NORMAL,
+    WIDTH,
     color_bars,
     draw_map,
     draw_picture,
@@ -25,11 +28,8 @@ if TYPE_CHECKING:
 
     from captum_tgrad.visualization.image_arrays import Array, Images, Numbers
 
-_WIDTH = 10.5
-_BAR_HEIGHT = 0.75
 _TITLE_HEIGHT = 0.75
 _CURVES_HEIGHT = 3.0
-_LETTERS_PER_INCH = 9
 
 
 def cascade_figure(
@@ -98,8 +98,7 @@ def cascade_figure(
     upper, middle, lower = _parts(len(shown) + (pictures is not None), shape)
     _draw_maps(upper, middle, shown, pictures, labels)
     draw_similarity(lower, {"": steps})
-    if title:
-        write_title(upper, title)
+    write_title(upper, title)
     figure: Figure = upper.figure
     return figure
 
@@ -127,10 +126,10 @@ def _shown(
 
 def _parts(columns: int, shape: Sequence[int]) -> Any:
     """Room for the maps, their scale, and the curves."""
-    side = _WIDTH / max(columns, 4)
+    side = WIDTH / max(columns, 4)
     rows = shape[0] * (side * shape[2] / shape[3] + 0.05) + _TITLE_HEIGHT
-    heights = [rows, _BAR_HEIGHT, _CURVES_HEIGHT]
-    return new_figure(_WIDTH, sum(heights)).subfigures(3, 1, height_ratios=heights)
+    heights = [rows, BAR_HEIGHT, _CURVES_HEIGHT]
+    return new_figure(WIDTH, sum(heights)).subfigures(3, 1, height_ratios=heights)
 
 
 def _draw_maps(
@@ -143,7 +142,7 @@ def _draw_maps(
     first = 0 if pictures is None else 1
     samples = shown[0].map.shape[0]
     grid = upper.subplots(samples, len(shown) + first, squeeze=False)
-    letters = round(_WIDTH / max(grid.shape[1], 4) * _LETTERS_PER_INCH)
+    letters = round(WIDTH / max(grid.shape[1], 4) * LETTERS_PER_INCH)
     if pictures is not None:
         grid[0][0].set_title("image", fontsize=NORMAL)
         for axes, picture in zip(grid[:, 0], pictures, strict=True):

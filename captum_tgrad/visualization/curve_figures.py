@@ -14,7 +14,7 @@ from captum_tgrad.metrics.engine.checks import check_numbers
 from captum_tgrad.metrics.results import InsertionDeletionResult
 from captum_tgrad.visualization.curve_panels import LEGEND_COLUMNS, Seen, draw_curves, draw_seen
 from captum_tgrad.visualization.image_arrays import as_images
-from captum_tgrad.visualization.panels import new_figure, write_title
+from captum_tgrad.visualization.panels import WIDTH, new_figure, write_title
 from captum_tgrad.visualization.replaced import CURVES, replaced_and_shares
 
 if TYPE_CHECKING:
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
     from captum_tgrad.visualization.image_arrays import Numbers
 
-_WIDTH = 10.5
 _MOST_FRACTIONS = 5
 _CURVES_HEIGHT = 3.4
 _LEGEND_LINE = 0.17
@@ -113,8 +112,7 @@ def curves_figure(
         draw_curves(axes, methods, curve, sample)
     if lower is not None:
         draw_seen(lower, seen, methods, fractions, sample)
-    if title:
-        write_title(upper, title)
+    write_title(upper, title)
     return figure
 
 
@@ -176,9 +174,9 @@ def _parts(methods: int, shown: int) -> tuple[Figure, Any, Any]:
     lines = math.ceil(methods / LEGEND_COLUMNS) + 1
     above = _CURVES_HEIGHT + lines * _LEGEND_LINE
     if not shown:
-        figure = new_figure(_WIDTH, above)
+        figure = new_figure(WIDTH, above)
         return figure, figure, None
     below = shown * _PICTURE_HEIGHT + _HEADING_HEIGHT
-    figure = new_figure(_WIDTH, above + below)
+    figure = new_figure(WIDTH, above + below)
     parts: Any = figure.subfigures(2, 1, height_ratios=[above, below])
     return figure, parts[0], parts[1]

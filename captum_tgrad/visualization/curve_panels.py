@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from torch import Tensor
 
 from captum_tgrad.metrics.registry import HIGHER_IS_BETTER
 from captum_tgrad.metrics.results import InsertionDeletionResult
@@ -35,7 +34,7 @@ def draw_curves(
     styles = method_styles([*methods])
     for name, result in methods.items():
         axes.plot(
-            *points(result, curve, sample),
+            *_points(result, curve, sample),
             **styles[name],
             label=f"{areas[name]:.3f}  {name}",
         )
@@ -88,17 +87,12 @@ def draw_seen(
         row[0].set_ylabel(wrapped(name, _LETTERS), fontsize=SMALL)
         for axes, (curve, number) in zip(row, columns, strict=True):
             draw_picture(axes, shown.images[curve][number])
-            score = np.interp(shown.shares[number], *points(methods[name], curve, sample))
+            score = np.interp(shown.shares[number], *_points(methods[name], curve, sample))
             axes.set_xlabel(f"{score:.3f}", fontsize=SMALL, labelpad=2)
 
 
-def points(result: InsertionDeletionResult, curve: str, sample: int) -> tuple[Array, Array]:
+def _points(result: Any, curve: str, sample: int) -> tuple[Array, Array]:
     """The fractions and the scores of one curve."""
-    fractions: Tensor | None = result.fractions
-    scores: Tensor | None = getattr(result, f"{curve}_curve")
-    if fractions is None or scores is None:
-        raise ValueError("results has no curves: pass return_curves=True to the metric")
-    return (
-        fractions[sample].detach().cpu().double().numpy(),
-        scores[sample].detach().cpu().double().numpy(),
-    )
+    both = result.fractions, getattr(result, f"{curve}_curve")
+    fractions, scores = (each[sample].detach().cpu().double().numpy() for each in both)
+    return fractions, scores

@@ -12,6 +12,7 @@ from captum_tgrad.visualization.map_values import as_maps, finding, is_signed, l
 from captum_tgrad.visualization.panels import (
     NORMAL,
     OVERLAY_OPACITY,
+    WIDTH,
     bare,
     color_bar,
     colors,
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from captum_tgrad.visualization.image_arrays import Array, Images, Numbers
     from captum_tgrad.zoo.classifier import Box
 
-_WIDTH = 10.5
 # In inches: what titles and color bars need beside three panels, and under them.
 _BESIDE, _UNDER = 0.8, 1.9
 # So much wider than high, panels go below each other.
@@ -119,11 +119,11 @@ def explanation_figure(
     shapes = [picture.shape[0] / picture.shape[1] for picture in pictures]
     below = max(shapes) < 1 / _WIDE
     height = (
-        max(3 * _WIDTH * max(shapes), _LOWEST) + _UNDER
+        max(3 * WIDTH * max(shapes), _LOWEST) + _UNDER
         if below
-        else _WIDTH / 3 * min(max(shapes), _HIGHEST) + _BESIDE
+        else WIDTH / 3 * min(max(shapes), _HIGHEST) + _BESIDE
     )
-    figure = new_figure(_WIDTH, height * count)
+    figure = new_figure(WIDTH, height * count)
     rows: Any = [figure] if count == 1 else figure.subfigures(count, 1)
     for row, picture, values, part, region, given, default in zip(
         rows, pictures, maps, parts, regions, titles, made, strict=True
@@ -135,8 +135,7 @@ def explanation_figure(
                 draw_boxes(axes, region)
             for axes in panels[1:]:
                 draw_peak(axes, values, part)
-        if given or default:
-            write_title(row, given or default)
+        write_title(row, given or default)
     return figure
 
 

@@ -14,7 +14,9 @@ from captum_tgrad.decomposition.terms import Decomposition
 from captum_tgrad.visualization.image_arrays import image_of_sample
 from captum_tgrad.visualization.map_values import as_maps, finding, limit_of
 from captum_tgrad.visualization.panels import (
+    BAR_HEIGHT,
     SMALL,
+    WIDTH,
     color_bars,
     draw_map,
     draw_picture,
@@ -31,10 +33,8 @@ if TYPE_CHECKING:
 
     from captum_tgrad.visualization.image_arrays import Array, Images, Numbers
 
-_WIDTH = 10.5
 _COLUMNS = 5
 _ROW_HEIGHT = 2.65
-_BAR_HEIGHT = 0.75
 _SCORES_HEIGHT = 2.8
 _NAME_WIDTH = 26
 
@@ -100,8 +100,8 @@ def layers_figure(
     count = len(chosen) + first
     columns = min(count, _COLUMNS)
     rows = math.ceil(count / columns)
-    heights = [rows * _ROW_HEIGHT, _BAR_HEIGHT, _SCORES_HEIGHT]
-    figure = new_figure(_WIDTH, sum(heights))
+    heights = [rows * _ROW_HEIGHT, BAR_HEIGHT, _SCORES_HEIGHT]
+    figure = new_figure(WIDTH, sum(heights))
     parts: Any = figure.subfigures(3, 1, height_ratios=heights)
     upper, middle, lower = parts
     panels: list[Axes] = list(upper.subplots(rows, columns, squeeze=False).flatten())

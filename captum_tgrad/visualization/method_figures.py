@@ -11,8 +11,11 @@ from torch import Tensor
 from captum_tgrad.visualization.image_arrays import as_images
 from captum_tgrad.visualization.map_values import as_maps, is_signed, limit_of
 from captum_tgrad.visualization.panels import (
+    BAR_HEIGHT,
+    LETTERS_PER_INCH,
     NORMAL,
     OVERLAY_OPACITY,
+    WIDTH,
     color_bars,
     draw_map,
     draw_picture,
@@ -30,12 +33,9 @@ if TYPE_CHECKING:
 
 Scale = Literal["map", "method", "shared"]
 
-_WIDTH = 10.5
 _LEAST_WIDTH = 6.0
 _LARGEST_PANEL = 3.2
-_BELOW_HEIGHT = 0.75
 _TITLE_HEIGHT = 0.45
-_LETTERS_PER_INCH = 9
 # So many panels beside each other are still legible at the width of a page.
 _MOST_ACROSS = 7
 _ACROSS_FOR_ONE_PICTURE = 5
@@ -121,8 +121,7 @@ def methods_figure(
             label_map(axes, values)
     kinds = sorted({is_signed(of_method) for of_method in maps.values()})
     color_bars(lower, kinds, _MEANING[scale], OVERLAY_OPACITY if overlay else None)
-    if title:
-        write_title(upper, title)
+    write_title(upper, title)
     return upper.figure
 
 
@@ -133,16 +132,16 @@ def _grid(
     columns = _columns_for(len(names), len(pictures))
     blocks = math.ceil(len(names) / columns)
     height, width = pictures[0].shape[:2]
-    side = min(_WIDTH / columns, _LARGEST_PANEL)
+    side = min(WIDTH / columns, _LARGEST_PANEL)
     panels_height = blocks * (len(pictures) * (side * height / width + 0.05) + _TITLE_HEIGHT)
-    figure = new_figure(max(side * columns, _LEAST_WIDTH), panels_height + _BELOW_HEIGHT)
-    halves: Any = figure.subfigures(2, 1, height_ratios=[panels_height, _BELOW_HEIGHT])
+    figure = new_figure(max(side * columns, _LEAST_WIDTH), panels_height + BAR_HEIGHT)
+    halves: Any = figure.subfigures(2, 1, height_ratios=[panels_height, BAR_HEIGHT])
     grid = halves[0].subplots(blocks * len(pictures), columns, squeeze=False)
     by_column = []
     for index, name in enumerate(names):
         block, column = divmod(index, columns)
         group = list(grid[block * len(pictures) : (block + 1) * len(pictures), column])
-        letters = round(side * _LETTERS_PER_INCH)
+        letters = round(side * LETTERS_PER_INCH)
         group[0].set_title(wrapped(name, letters), fontsize=NORMAL)
         if column == 0 and labels is not None:
             for axes, label in zip(group, labels, strict=True):

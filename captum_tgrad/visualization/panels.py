@@ -32,7 +32,13 @@ _TITLE_LETTERS = 10
 """So many of the large letters fit into an inch."""
 
 SMALL, NORMAL, LARGE = 8.0, 9.5, 12.0
-"""Sizes of letters in points, for figures of about ten inches."""
+"""Sizes of letters in points, for figures as wide as a page."""
+
+WIDTH, BAR_HEIGHT = 10.5, 0.75
+"""In inches, of a page and of a part with a scale of maps."""
+
+LETTERS_PER_INCH = 9
+"""Of normal size."""
 
 
 def colors(signed: bool) -> Colormap:
@@ -52,10 +58,11 @@ def new_figure(width: float, height: float) -> Figure:
     return shown_figure(width, height, layout=layout, facecolor="white")
 
 
-def write_title(part: Figure | SubFigure, text: str) -> None:
-    """Writes a title over a figure or a part of one, in as many lines as it takes."""
-    inches = part.bbox.width / part.dpi
-    part.suptitle(textwrap.fill(text, round(inches * _TITLE_LETTERS)), fontsize=LARGE)
+def write_title(part: Figure | SubFigure, text: str | None) -> None:
+    """Writes a title, if any, over a figure or a part of one, in as many lines as it takes."""
+    if text:
+        inches = part.bbox.width / part.dpi
+        part.suptitle(textwrap.fill(text, round(inches * _TITLE_LETTERS)), fontsize=LARGE)
 
 
 def draw_picture(axes: Axes, picture: Array) -> None:

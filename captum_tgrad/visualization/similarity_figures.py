@@ -12,6 +12,7 @@ from captum_tgrad.visualization.method_colors import method_styles
 from captum_tgrad.visualization.panels import (
     NORMAL,
     SMALL,
+    WIDTH,
     new_figure,
     wrapped,
     write_title,
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure, SubFigure
 
-_INCHES = (10.5, 3.6)
+_HEIGHT = 3.6
 _MOST_NAMES = 10
 _LETTERS = 18
 _MEASURES = {
@@ -79,10 +80,9 @@ def similarity_figure(
     for name, each in layers.items():
         if each != first:
             raise ValueError(f"steps of {name!r} have other layers than the first method")
-    figure = new_figure(*_INCHES)
+    figure = new_figure(WIDTH, _HEIGHT)
     draw_similarity(figure, methods)
-    if title:
-        write_title(figure, title)
+    write_title(figure, title)
     return figure
 
 

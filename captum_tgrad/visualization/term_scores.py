@@ -6,14 +6,22 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from captum_tgrad.decomposition.terms import Decomposition
-from captum_tgrad.visualization.panels import AGAINST, FOR, NORMAL, SMALL, new_figure, write_title
+from captum_tgrad.visualization.panels import (
+    AGAINST,
+    FOR,
+    NORMAL,
+    SMALL,
+    WIDTH,
+    new_figure,
+    write_title,
+)
 from captum_tgrad.visualization.term_choice import choose_terms, scores_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_INCHES = (10.5, 3.6)
+_HEIGHT = 3.6
 # Up to so many bars have room for their terms' names.
 _MOST_NAMES = 24
 _FAINT = 0.45
@@ -55,7 +63,7 @@ def term_scores_figure(
     """
     chosen = [] if highlight == 0 else choose_terms(decomposition, sample, highlight, "all")
     scores_of(decomposition, sample)  # raises for a bad argument before anything is drawn
-    figure = new_figure(*_INCHES)
+    figure = new_figure(WIDTH, _HEIGHT)
     draw_scores(figure.subplots(), decomposition, sample, chosen)
     write_title(figure, title or f"output {float(decomposition.output[sample]):+.3f}")
     return figure

@@ -20,7 +20,7 @@ _CONTRAST = 0.35
 
 
 def checked_box(box: Any, size: tuple[int, int], argument: str) -> Box:
-    """The box as integers; raises ValueError unless it is within an image of height and width."""
+    """The box as integers; raises ValueError unless an image of this height and width holds it."""
     height, width = size
     left, top, right, bottom = (int(side) for side in box) if len(box) == 4 else (0, 0, 0, 0)
     if not (0 <= left < right <= width and 0 <= top < bottom <= height):

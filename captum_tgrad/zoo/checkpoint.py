@@ -67,13 +67,8 @@ def count_classes(state_dict: Mapping[str, Tensor]) -> int | None:
 def load_weights(model: nn.Module, state_dict: Mapping[str, Tensor], path: str | Path) -> None:
     """Loads weights into a network, all of them or none.
 
-    Args:
-        model: The network; changed.
-        state_dict: As from ``read_state_dict``.
-        path: Their file, for the message.
-
     Raises:
-        ValueError: They belong to another network; the message names some mismatches.
+        ValueError: They belong to another network; the message names the file and some mismatches.
     """
     try:
         # Through the network's own loading, since it knows the names that older files have.
@@ -89,11 +84,6 @@ def build_with(
     build: Callable[[], nn.Module], state_dict: Mapping[str, Tensor], path: str | Path
 ) -> nn.Module:
     """Builds a network with weights from a file, after checking that they fit.
-
-    Args:
-        build: Builds the network.
-        state_dict: As from ``read_state_dict``.
-        path: Their file, for the message.
 
     Raises:
         ValueError: As ``load_weights``, before memory is allocated.

@@ -39,15 +39,7 @@ def read_class_names(path: str | Path) -> tuple[str, ...]:
 
 
 def names_for(count: int, given: Sequence[str] | None, default: Sequence[str]) -> tuple[str, ...]:
-    """Chooses names for the classes of a network.
-
-    Args:
-        count: The number of classes of the network.
-        given: The user's names, or None.
-        default: The names of the data set that the network was trained on.
-
-    Returns:
-        ``given``, else ``default`` if the number fits, else ``"class 0"``, ``"class 1"``, ...
+    """The names of classes: those given, else the default if the number fits, else numbered ones.
 
     Raises:
         TypeError: ``given`` is one string.

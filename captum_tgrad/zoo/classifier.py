@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from captum_tgrad._support.model_errors import explaining_errors
-from captum_tgrad.attribution.checks import check_logits
+from captum_tgrad.attribution.output_checks import check_logits
 
 if TYPE_CHECKING:
     from PIL.Image import Image

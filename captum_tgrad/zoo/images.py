@@ -13,12 +13,7 @@ if TYPE_CHECKING:
 
 
 def check_image(path: str | Path) -> None:
-    """Checks that a file is an image by reading its header only.
-
-    Raises:
-        FileNotFoundError: The file does not exist.
-        ValueError: It is a folder, or not an image.
-    """
+    """Checks that a file is an image by reading its header only; raises as ``load_image``."""
     _open(_path(path)).close()
 
 
@@ -101,10 +96,6 @@ def _too_large(path: Path, error: Exception) -> ValueError:
 
 def as_rgb(image: Image, name: str = "image") -> Image:
     """Converts an image of any mode to RGB.
-
-    Args:
-        image: A Pillow image.
-        name: Its name in messages.
 
     Raises:
         TypeError: It is not a Pillow image, such as a path.

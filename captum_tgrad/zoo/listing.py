@@ -9,15 +9,12 @@ from captum_tgrad._support.optional import is_installed
 
 @dataclass(frozen=True)
 class ListedModel:
-    """A classifier that can be loaded by name.
+    """A classifier of ``load_classifier``.
 
     Attributes:
-        name: Its name in ``load_classifier``.
-        parameters: The number of parameters.
-        multiply_adds: The multiply-adds of a forward pass for one image.
-        source: The source of its ImageNet weights.
+        multiply_adds: Of a forward pass for one image.
+        source: Where its ImageNet weights come from.
         extra: The extra of this package that it needs; empty if none.
-        installed: Whether the extra is installed.
     """
 
     name: str

@@ -10,15 +10,10 @@ from captum_tgrad.zoo.preprocessing import Preprocessing
 
 
 def normalization(classifier: Classifier) -> tuple[Tensor, Tensor]:
-    """The mean and the standard deviation of ``pixels = inputs * std + mean``.
+    """``mean`` and ``std`` of ``pixels = inputs * std + mean``, ``(C,)``, for pixels in [0, 1].
 
-    A ``Preprocessing`` has both; another callable is evaluated on a black and a white image.
-
-    Args:
-        classifier: A classifier whose ``preprocess`` normalizes each channel linearly.
-
-    Returns:
-        ``mean`` and ``std`` of each channel, ``(C,)``, for pixels in [0, 1].
+    A ``Preprocessing`` has both; another callable, which must normalize each channel linearly, is
+    evaluated on a black and a white image.
     """
     steps = classifier.preprocess
     if isinstance(steps, Preprocessing):

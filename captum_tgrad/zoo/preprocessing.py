@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 from torch import Tensor
 from torchvision.transforms import InterpolationMode
@@ -49,18 +49,6 @@ class Preprocessing:
         if self.resize not in RESIZES:
             choices = ", ".join(map(repr, RESIZES))
             raise ValueError(f"resize must be one of {choices}, got {self.resize!r}")
-
-    @classmethod
-    def of_torchvision(cls, transforms: Any, resize: Resize = "crop") -> Preprocessing:
-        """Returns the steps of ``weights.transforms()`` of a torchvision classifier."""
-        return cls(
-            resize_size=transforms.resize_size[0],
-            crop_size=transforms.crop_size[0],
-            interpolation=transforms.interpolation,
-            mean=tuple(transforms.mean),
-            std=tuple(transforms.std),
-            resize=resize,
-        )
 
     def crop(self, image: Image) -> Image:
         """Returns the part of an RGB image that the network sees, ``crop_size`` squared."""

@@ -35,8 +35,12 @@ def resolve_target(target: int | str, class_names: Sequence[str]) -> int:
         raise TypeError(
             f"target must be the index or the name of a class, not {type(target).__name__}"
         )
-    if isinstance(target, Integral) or _is_integer(target):
-        return _checked_index(int(target), len(class_names))
+    if isinstance(target, Integral) or target.strip().removeprefix("-").isdecimal():
+        if not 0 <= int(target) < len(class_names):
+            raise ValueError(
+                f"class {int(target)} not found: pass a number from 0 to {len(class_names) - 1}"
+            )
+        return int(target)
     same = [index for index, name in enumerate(class_names) if name == target]
     if len(same) != 1:
         wanted = _plain(target)
@@ -47,16 +51,6 @@ def resolve_target(target: int | str, class_names: Sequence[str]) -> int:
         choices = ", ".join(f"{index} ({class_names[index]})" for index in same)
         raise ValueError(f"class {target!r} could be any of {choices}: pass the number")
     raise ValueError(f"class {target!r} not found: {_advice(target, class_names)}")
-
-
-def _is_integer(text: str) -> bool:
-    return text.strip().removeprefix("-").isdecimal()
-
-
-def _checked_index(index: int, count: int) -> int:
-    if not 0 <= index < count:
-        raise ValueError(f"class {index} not found: pass a number from 0 to {count - 1}")
-    return index
 
 
 def _plain(name: str) -> str:

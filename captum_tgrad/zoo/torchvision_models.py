@@ -46,7 +46,15 @@ def load_torchvision(
         state_dict,
         source,
     )
-    preprocessing = Preprocessing.of_torchvision(published.transforms(), resize)
+    steps = published.transforms()
+    preprocessing = Preprocessing(
+        resize_size=steps.resize_size[0],
+        crop_size=steps.crop_size[0],
+        interpolation=steps.interpolation,
+        mean=tuple(steps.mean),
+        std=tuple(steps.std),
+        resize=resize,
+    )
     return Classifier(
         name=f"torchvision:{architecture}",
         model=model.eval(),

@@ -271,7 +271,7 @@ def test_an_argument_that_the_class_does_not_take():
 @pytest.mark.parametrize(
     ("inputs", "error", "message"),
     [
-        ([images()], TypeError, "inputs must be a torch.Tensor, got list"),
+        ([images()], TypeError, "inputs must be a torch.Tensor, got a list"),
         (images().int(), TypeError, "inputs has dtype torch.int32"),
         ((images(), images()), ValueError, "inputs has 2 tensors"),
         (torch.rand(2, 5), ValueError, r"inputs has shape \(2, 5\)"),

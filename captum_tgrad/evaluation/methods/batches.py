@@ -23,13 +23,8 @@ def one_by_one(compute_one: ComputeOne) -> Compute:
     def compute(
         inputs: Tensor, target: Tensor, seeds: Sequence[int], examples_at_once: int
     ) -> Tensor:
-        maps = [
-            compute_one(
-                inputs[index : index + 1], target[index : index + 1], seed, examples_at_once
-            )
-            for index, seed in enumerate(seeds)
-        ]
-        return torch.cat(maps)
+        ones = zip(torch.split(inputs, 1), torch.split(target, 1), seeds, strict=True)
+        return torch.cat([compute_one(*one, examples_at_once) for one in ones])
 
     return compute
 

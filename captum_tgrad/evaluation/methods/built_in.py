@@ -148,12 +148,7 @@ def get_method(name: str, further: Mapping[str, Method] | None = None) -> Method
 
 
 def chosen_methods(methods: Sequence[str | Method]) -> list[Method]:
-    """The methods, with names looked up in ``METHODS``.
-
-    Raises:
-        TypeError: ``methods`` is not a list of names and methods.
-        ValueError: ``methods`` is empty, or a name is unknown.
-    """
+    """The methods, with names looked up in ``METHODS``; raises TypeError or ValueError."""
     if isinstance(methods, str):
         raise TypeError(f"methods must be a list of names, got a string: pass [{methods!r}].")
     chosen = [get_method(each) if isinstance(each, str) else each for each in methods]
@@ -171,8 +166,7 @@ def chosen_methods(methods: Sequence[str | Method]) -> list[Method]:
 def titles_of(methods: Sequence[Method]) -> dict[str, str]:
     """The titles of methods by name; equal titles are followed by the names.
 
-    Raises:
-        ValueError: A method occurs twice.
+    A method that occurs twice raises ValueError.
     """
     count = Counter(method.title for method in methods)
     titles = {

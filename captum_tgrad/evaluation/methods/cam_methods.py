@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
+from captum.attr import LayerGradCam
 from torch import Tensor, nn
 
 from captum_tgrad._support.optional import import_from_extra
+from captum_tgrad.attribution.cam import CamAttribution
 from captum_tgrad.attribution.last_convolution import LastConvolution
 from captum_tgrad.evaluation.methods.batches import leaf, one_by_one
 from captum_tgrad.evaluation.methods.method import Black, Compute
@@ -15,8 +17,6 @@ from captum_tgrad.evaluation.methods.method import Black, Compute
 
 def build_grad_cam(model: nn.Module, black: Black) -> Compute:
     """Captum's LayerGradCam, with the final ReLU of Grad-CAM."""
-    from captum.attr import LayerGradCam
-
     methods: list[LayerGradCam] = []
 
     def compute(inputs: Tensor, target: Tensor) -> Tensor:
@@ -32,8 +32,6 @@ def cam_builder(class_name: str) -> Callable[[nn.Module, Black], Compute]:
     """Returns a builder for a class of the grad-cam package, which uses the same layer."""
 
     def build(model: nn.Module, black: Black) -> Compute:
-        from captum_tgrad import CamAttribution
-
         cam_class = getattr(import_from_extra("pytorch_grad_cam", "cam"), class_name)
         return CamAttribution(model, cam_class).attribute
 
@@ -42,8 +40,6 @@ def cam_builder(class_name: str) -> Callable[[nn.Module, Black], Compute]:
 
 def build_score_cam(model: nn.Module, black: Black) -> Compute:
     """Score-CAM, one image at a time: it holds the image once for every channel of the layer."""
-    from captum_tgrad import CamAttribution
-
     cam_class = import_from_extra("pytorch_grad_cam", "cam").ScoreCAM
 
     def compute(image: Tensor, target: Tensor, seed: int, examples_at_once: int) -> Tensor:
@@ -56,11 +52,7 @@ def build_score_cam(model: nn.Module, black: Black) -> Compute:
 
 
 def last_convolution(model: nn.Module, image: Tensor) -> nn.Module:
-    """The last convolution in the forward pass with more than one output position.
-
-    Raises:
-        ValueError: The model has none.
-    """
+    """The layer that ``LastConvolution`` finds; raises ValueError without one."""
     with LastConvolution(model) as last, torch.no_grad():
         model(image.clone())
     return last.found()

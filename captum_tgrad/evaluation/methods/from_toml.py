@@ -16,6 +16,7 @@ from captum_tgrad._support.model_copy import copy_model
 from captum_tgrad._support.optional import import_from_extra
 from captum_tgrad._support.own_randomness import own_randomness
 from captum_tgrad._support.suggest import did_you_mean, few
+from captum_tgrad.attribution.cam import CamAttribution
 from captum_tgrad.evaluation.methods.batches import black_batch, leaf, one_by_one
 from captum_tgrad.evaluation.methods.method import Black, Compute, Method
 
@@ -177,8 +178,6 @@ def _build(kind: Any, table: Mapping[str, Any], model: nn.Module, black: Black) 
 
 def _construct(kind: Any, table: Mapping[str, Any], model: nn.Module) -> Any:
     """An object of the class, for the named layer of the model, if any."""
-    from captum_tgrad import CamAttribution
-
     options = table.get("constructor", {})
     layer = _layer(model, table["layer"]) if "layer" in table else None
     if kind.__module__.startswith("pytorch_grad_cam"):

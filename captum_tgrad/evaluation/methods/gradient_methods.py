@@ -6,15 +6,14 @@ from collections.abc import Callable
 from functools import partial
 
 import torch
+from captum import attr
 from torch import Tensor, nn
 
 from captum_tgrad._support.own_randomness import own_randomness
+from captum_tgrad.attribution.full_grad import FullGradAttribution
+from captum_tgrad.attribution.t_grad import TGradAttribution
 from captum_tgrad.decomposition.combine import Aggregation
-from captum_tgrad.evaluation.methods.batches import (
-    black_batch,
-    leaf,
-    one_by_one,
-)
+from captum_tgrad.evaluation.methods.batches import black_batch, leaf, one_by_one
 from captum_tgrad.evaluation.methods.method import Black, Compute
 
 INTEGRATION_STEPS = 50
@@ -26,8 +25,6 @@ def t_grad_builder(aggregation: Aggregation) -> Callable[[nn.Module, Black], Com
     """Returns a builder for T-Grad, the only method with a residual."""
 
     def build(model: nn.Module, black: Black) -> Compute:
-        from captum_tgrad import TGradAttribution
-
         return partial(
             TGradAttribution(model).attribute,
             aggregation=aggregation,
@@ -39,8 +36,6 @@ def t_grad_builder(aggregation: Aggregation) -> Callable[[nn.Module, Black], Com
 
 def build_full_grad(model: nn.Module, black: Black) -> Compute:
     """FullGrad, from the same terms as T-Grad."""
-    from captum_tgrad import FullGradAttribution
-
     return FullGradAttribution(model).attribute
 
 
@@ -48,8 +43,6 @@ def captum_builder(class_name: str) -> Callable[[nn.Module, Black], Compute]:
     """Returns a builder for a class of Captum that needs nothing but the inputs and the targets."""
 
     def build(model: nn.Module, black: Black) -> Compute:
-        from captum import attr
-
         method = getattr(attr, class_name)(model)
         return lambda inputs, target: method.attribute(leaf(inputs), target)
 
@@ -58,9 +51,7 @@ def captum_builder(class_name: str) -> Callable[[nn.Module, Black], Compute]:
 
 def build_integrated_gradients(model: nn.Module, black: Black) -> Compute:
     """Integrated Gradients with a black image as the baseline."""
-    from captum.attr import IntegratedGradients
-
-    method = IntegratedGradients(model)
+    method = attr.IntegratedGradients(model)
 
     def compute(inputs: Tensor, target: Tensor, examples_at_once: int) -> Tensor:
         attributions: Tensor = method.attribute(
@@ -79,9 +70,7 @@ def build_integrated_gradients(model: nn.Module, black: Black) -> Compute:
 
 def build_smooth_grad(model: nn.Module, black: Black) -> Compute:
     """The mean magnitude of the gradient around the image."""
-    from captum.attr import NoiseTunnel, Saliency
-
-    method = NoiseTunnel(Saliency(model))
+    method = attr.NoiseTunnel(attr.Saliency(model))
 
     def compute(image: Tensor, target: Tensor, seed: int, examples_at_once: int) -> Tensor:
         with own_randomness(seed, image.device):

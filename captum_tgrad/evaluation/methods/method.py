@@ -142,14 +142,7 @@ def black_image(classifier: Classifier) -> Tensor:
 
 
 def image_seed(image: str, seed: int = 0) -> int:
-    """A seed for an image, which depends on its name and ``seed`` only.
-
-    Args:
-        image: The name of the image.
-        seed: The seed of the evaluation.
-
-    Returns:
-        An integer from 0 to 2**63 - 1.
+    """A seed for an image, which depends on its name and ``seed`` only: from 0 to 2**63 - 1.
 
     Example:
         >>> image_seed("cat.jpg") == image_seed("cat.jpg") != image_seed("cat.jpg", seed=1)

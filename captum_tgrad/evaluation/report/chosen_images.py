@@ -12,13 +12,7 @@ _CONTROL = "random"
 
 
 class ChosenImage(NamedTuple):
-    """An image, and why it was chosen.
-
-    Attributes:
-        image: Its name.
-        kind: ``"Best"``, ``"Worst"`` or ``"Most disputed"``.
-        reason: A sentence.
-    """
+    """The name of an image, ``"Best"``, ``"Worst"`` or ``"Most disputed"``, and a sentence why."""
 
     image: str
     kind: str
@@ -26,16 +20,9 @@ class ChosenImage(NamedTuple):
 
 
 def chosen_images(records: Sequence[Record], available: Collection[str]) -> list[ChosenImage]:
-    """Chooses by Insertion - Deletion, among the images with the most records.
+    """Chooses up to three of the available images by Insertion - Deletion.
 
-    The random control does not count. No image is chosen twice.
-
-    Args:
-        records: The records of all images and methods.
-        available: The images that can be loaded.
-
-    Returns:
-        Up to three images.
+    Only images with the most records are chosen. The random control does not count.
     """
     scores: dict[str, list[float]] = {}
     methods = {record["method"] for record in records}
@@ -47,22 +34,14 @@ def chosen_images(records: Sequence[Record], available: Collection[str]) -> list
     most = max(map(len, scores.values()), default=0)
     left = {image: each for image, each in sorted(scores.items()) if len(each) == most}
     chosen = []
-    for kind, measure, reason in (
-        ("Best", statistics.fmean, "The highest mean of Insertion - Deletion over the methods"),
-        (
-            "Worst",
-            lambda each: -statistics.fmean(each),
-            "The lowest mean of Insertion - Deletion over the methods",
-        ),
-        (
-            "Most disputed",
-            statistics.pstdev,
-            "Of the other images, the largest standard deviation of Insertion - Deletion over the"
-            " methods",
-        ),
+    for kind, measure, what in (
+        ("Best", statistics.fmean, "The highest mean"),
+        ("Worst", lambda each: -statistics.fmean(each), "The lowest mean"),
+        ("Most disputed", statistics.pstdev, "Of the other images, the largest standard deviation"),
     ):
         if left:
             image = max(left, key=lambda name: measure(left[name]))
             value = abs(measure(left.pop(image)))
-            chosen.append(ChosenImage(image, kind, f"{reason}: {value:.3f}."))
+            reason = f"{what} of Insertion - Deletion over the methods: {value:.3f}."
+            chosen.append(ChosenImage(image, kind, reason))
     return chosen

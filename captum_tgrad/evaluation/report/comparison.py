@@ -35,15 +35,7 @@ _CURVES = (
 
 
 def write_comparison(comparison: Comparison, folder: Path) -> list[Path]:
-    """Writes ``methods.png``, ``curves.png``, ``table.md`` and ``report.html``.
-
-    Args:
-        comparison: As from ``compare``.
-        folder: The output folder, created if needed; files of these names are overwritten.
-
-    Returns:
-        The files.
-    """
+    """Writes ``FILES`` into a folder, which is created if needed, and returns their paths."""
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / name for name in FILES]
@@ -96,12 +88,7 @@ def markdown(comparison: Comparison) -> str:
 
 
 def page(comparison: Comparison, figures: Mapping[str, Figure]) -> Report:
-    """Everything on one page.
-
-    Args:
-        comparison: As from ``compare``.
-        figures: ``"methods"`` and ``"curves"``.
-    """
+    """Everything on one page; ``figures`` are ``"methods"`` and ``"curves"``."""
     title = f"{len(comparison.titles)} methods on one image"
     report = Report(title, _sentence(comparison), "compare")
     report.section("Maps")

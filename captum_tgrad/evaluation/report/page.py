@@ -27,10 +27,7 @@ def page(
 ) -> Report:
     """The tables and figures of a summary, with the protocol and what was skipped.
 
-    Args:
-        summary: As from ``summarize``.
-        figures: ``"metrics"`` and ``"seconds"``.
-        images: As from ``ImageShow.draw``.
+    ``figures`` are ``"metrics"`` and ``"seconds"``.
     """
     methods: Mapping[str, Any] = summary["methods"]
     report = Report(
@@ -67,12 +64,9 @@ def page(
     report.protocol(summary["protocol"])
     if summary["skipped"]:
         report.section("Skipped")
+        columns = ["image", "method", "reason"]
         report.table(
-            ["image", "method", "reason"],
-            [
-                [each[key] or "all" for key in ("image", "method", "reason")]
-                for each in summary["skipped"]
-            ],
+            columns, [[each[key] or "all" for key in columns] for each in summary["skipped"]]
         )
     return report
 

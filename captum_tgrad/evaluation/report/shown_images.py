@@ -38,14 +38,9 @@ class ImageShow:
     """Draws the best, the worst and the most disputed image.
 
     An evaluation keeps no maps: thirteen maps of each of 50,000 images are too many. Recomputing
-    those of three images is cheap, and also works in a resumed or distributed run.
-
-    Attributes:
-        samples: The images.
-        methods: The methods by name, built for the model.
-        seed: The seed of the evaluation, so that random numbers are the same.
-        device: The device of the model.
-        classifier: The classifier, for class names and normalization; None for a module.
+    those of three images is cheap, and also works in a resumed or distributed run. With the seed of
+    the evaluation, random numbers are the same. The class names and the normalization are those of
+    the classifier, if there is one.
     """
 
     samples: Samples
@@ -58,10 +53,6 @@ class ImageShow:
         """Computes the maps and draws them, best first.
 
         Images without 1 or 3 channels and methods that fail are left out.
-
-        Args:
-            records: The records of all images and methods.
-            titles: The titles of the methods by name.
         """
         for chosen in chosen_images(records, {*self.samples.names}):
             of_image = {each["method"]: each for each in records if each["image"] == chosen.image}

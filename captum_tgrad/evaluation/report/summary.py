@@ -114,17 +114,8 @@ def _values(
     of_images: Mapping[str, Record], images: Sequence[str], columns: Sequence[str]
 ) -> Array:
     """One row for each image, one column for each number; NaN for missing values."""
-    rows = [
-        [_number(of_images[image].get(column)) for column in columns]
-        if image in of_images
-        else [math.nan] * len(columns)
-        for image in images
-    ]
-    return np.array(rows, dtype=np.float64)
-
-
-def _number(value: float | None) -> float:
-    return math.nan if value is None else float(value)
+    rows = [[of_images.get(image, {}).get(column) for column in columns] for image in images]
+    return np.array(rows, dtype=np.float64)  # None becomes NaN
 
 
 def _cells(

@@ -21,13 +21,9 @@ _HEADINGS = (
 
 
 def as_csv(summary: Summary) -> str:
-    """A line for each method and number, with its interval and its difference to T-Grad.
+    """A header, and a line for each method and number, with interval and difference to T-Grad.
 
-    Args:
-        summary: As from ``summarize``.
-
-    Returns:
-        CSV with a header line. Unknown values are empty; a method without records has no line.
+    Unknown values are empty; a method without records has no line.
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")

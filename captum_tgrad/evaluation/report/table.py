@@ -18,14 +18,7 @@ _NUMBERS = re.compile(r"[-+\d.e]*( \[[-+\d.e]+, [-+\d.e]+\])?( \(\d+\))?")
 
 
 def markdown(summary: Summary) -> str:
-    """The tables of a summary, with the protocol and what was skipped.
-
-    Args:
-        summary: As from ``summarize``.
-
-    Returns:
-        Markdown.
-    """
+    """The tables of a summary, with the protocol and what was skipped."""
     methods: Mapping[str, Any] = summary["methods"]
     lines = [
         f"# {title_of(summary)}",
@@ -118,7 +111,7 @@ def table_of(summary: Summary, part: str | None = None, *, brief: bool = False) 
     Args:
         summary: As from ``summarize``.
         part: ``"minus_t_grad"`` for the differences to T-Grad; None for the numbers themselves.
-        brief: Means only: no intervals or reasons, and image counts only if methods differ.
+        brief: No intervals or reasons, and image counts only if methods differ.
     """
     methods = summary["methods"].values()
     shown = [each for each in methods if part is None or each[part]]

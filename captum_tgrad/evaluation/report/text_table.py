@@ -18,13 +18,6 @@ def text_table(table: Table, width: int = 100) -> str:
 
     Columns that do not fit follow below, with the names repeated.
 
-    Args:
-        table: As from ``table_of(summary, brief=True)``.
-        width: The maximum line width.
-
-    Returns:
-        The lines, without a line break at the end.
-
     Example:
         >>> table = Table(["Method", "Insertion"], [["A", "0.7"], ["B", "0.5"]], {"Insertion": [0]})
         >>> print(text_table(table))

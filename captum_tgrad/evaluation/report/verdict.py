@@ -20,12 +20,6 @@ def verdict(summary: Summary) -> str:
     Two methods differ significantly if the 95% interval of their paired difference in Insertion -
     Deletion excludes 0. The intervals are not corrected for multiple comparisons. The number of
     images is that of the method that shares the fewest with T-Grad.
-
-    Args:
-        summary: As from ``summarize``.
-
-    Returns:
-        One sentence, or two if there are too few images or methods for a verdict.
     """
     ran = {name: each for name, each in summary["methods"].items() if each["images"]}
     paired = [each["minus_t_grad"][_COLUMN] for each in ran.values() if each["minus_t_grad"]]
@@ -76,9 +70,7 @@ def _sentence(
 
 def _listed(titles: Sequence[str]) -> str:
     """The titles, or the number of methods if there are many."""
-    return _joined(titles) if len(titles) <= _NAMED else f"{len(titles)} methods"
-
-
-def _joined(parts: Sequence[str]) -> str:
-    *first, last = parts
+    if len(titles) > _NAMED:
+        return f"{len(titles)} methods"
+    *first, last = titles
     return f"{', '.join(first)} and {last}" if first else last

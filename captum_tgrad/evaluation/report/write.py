@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from captum_tgrad._support.printable import printable
 from captum_tgrad._support.writing import writing
+from captum_tgrad.evaluation.report.page import page
 from captum_tgrad.evaluation.report.shown_images import ImageShow
 from captum_tgrad.evaluation.report.summary import Summary, summarize
 from captum_tgrad.evaluation.report.summary_csv import as_csv
 from captum_tgrad.evaluation.report.table import markdown
 from captum_tgrad.evaluation.storage.folder import Output
 from captum_tgrad.evaluation.storage.records import as_json, write_whole
+from captum_tgrad.visualization.evaluation_figures import metrics_figure, seconds_figure
 
 _DOTS_PER_INCH = 150
 
@@ -17,13 +19,8 @@ _DOTS_PER_INCH = 150
 def write_results(output: Output, images: ImageShow | None) -> tuple[Summary, str]:
     """Summarizes all records, and writes ``summary.json``, ``summary.csv`` and ``table.md``.
 
-    Args:
-        output: The folder.
-        images: Draws the images of ``report.html``, which is written with ``metrics.png`` and
-            ``seconds.png``; None: none of these is written.
-
-    Returns:
-        The summary and the table.
+    If ``images`` is not None, it also writes ``metrics.png``, ``seconds.png`` and ``report.html``
+    with these images. Returns the summary and the table.
     """
     summary = summarize(output.records(), output.skipped(), output.titles(), output.protocol())
     table = markdown(summary)
@@ -36,9 +33,6 @@ def write_results(output: Output, images: ImageShow | None) -> tuple[Summary, st
 
 
 def _draw(output: Output, summary: Summary, images: ImageShow) -> None:
-    from captum_tgrad.evaluation.report.page import page
-    from captum_tgrad.visualization.evaluation_figures import metrics_figure, seconds_figure
-
     protocol = "; ".join(f"{key}: {value}" for key, value in summary["protocol"].items())
     figures = {"metrics": metrics_figure(summary), "seconds": seconds_figure(summary)}
     for name, figure in figures.items():

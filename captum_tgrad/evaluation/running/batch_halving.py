@@ -13,14 +13,7 @@ Result = TypeVar("Result")
 
 
 class Halving:
-    """Runs a function on parts of a batch; halves their size when memory is short.
-
-    Args:
-        size: The most images at once.
-
-    Attributes:
-        size: The number of images at once now.
-    """
+    """Runs a function on parts of a batch; halves their ``size`` when memory is short."""
 
     def __init__(self, size: int) -> None:
         self.size = size
@@ -49,6 +42,11 @@ class Halving:
                 continue
             yield part, result
             first = part.stop
+
+    def at_once(self, run: Callable[[int], Result]) -> Result:
+        """What ``run`` returned for as many examples at once as fit."""
+        _, found = next(self(lambda part: run(part.stop), self.size))
+        return found
 
     def _halve(self, tried: int) -> None:
         gc.collect()

@@ -21,11 +21,6 @@ from captum_tgrad.metrics.registry import LOCALIZATION_NUMBERS
 def region_of(regions: Mapping[str, Any] | None, image: str, size: torch.Size) -> Tensor | None:
     """The pixels of an image in its region, ``(1, H, W)``, bool; None where none is known.
 
-    Args:
-        regions: Masks or boxes by the name of the image.
-        image: The name of the image.
-        size: Its height and width.
-
     Raises:
         TypeError: A region is neither a tensor nor a list, or does not hold numbers.
         ValueError: A region does not fit its image.
@@ -43,12 +38,7 @@ def region_of(regions: Mapping[str, Any] | None, image: str, size: torch.Size) -
 
 
 def localization(maps: Mapping[str, Tensor], region: Tensor | None) -> dict[str, dict[str, float]]:
-    """The numbers by method; NaN where the image has no region.
-
-    Args:
-        maps: The map of the image by each method, ``(1, 1, H, W)``.
-        region: As from ``region_of``.
-    """
+    """The numbers by method, from maps ``(1, 1, H, W)``; NaN where the image has no region."""
     if region is None:
         return {method: dict.fromkeys(LOCALIZATION_NUMBERS, math.nan) for method in maps}
     found: dict[str, dict[str, float]] = {method: {} for method in maps}

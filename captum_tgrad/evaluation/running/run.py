@@ -35,19 +35,11 @@ class _Loaded:
     label: int | None
     digest: str | None
     region: Tensor | None
+    lacking: Sequence[str]  # the methods whose records it lacks
 
 
 class Run:
-    """The work of one process.
-
-    Args:
-        model: The model, in evaluation mode.
-        methods: The methods by name, built for the model.
-        samples: All images.
-        settings: The settings of the evaluation.
-        records: The file with a line for each image and method.
-        skipped: The file with a line for each skipped image or method, and the reason.
-        regions: The object regions by image name; None: no localization metrics.
+    """The work of one process: writes each record, and the reason of what is skipped.
 
     Attributes:
         refused: The model's error for the first image that it rejected; None without one.
@@ -76,20 +68,16 @@ class Run:
     def __call__(
         self, work: Sequence[tuple[int, Sequence[str]]], bar: Bar, budget: float | None = None
     ) -> None:
-        """Does the work.
+        """Explains and scores images, given by index with the methods whose records they lack.
 
-        Args:
-            work: The indices of images, and the methods whose records they lack.
-            bar: A progress bar, updated for every computed and every scored map.
-            budget: The seconds after which no further image is loaded or scored, except for one
-                image of a batch that has been explained. None: no limit.
+        After ``budget`` seconds, no further image is loaded or scored, except for one image of a
+        batch that has been explained.
         """
-        lacking = {self._samples.names[index]: methods for index, methods in work}
         self._deadline = time.monotonic() + (math.inf if budget is None else budget)
         self._done, self._count = 0, len(work)
-        for batch in self._batches([index for index, _ in work], lacking, bar):
+        for batch in self._batches(work, bar):
             inputs = in_fast_format(torch.stack([each.tensor for each in batch]).to(self._device))
-            self._batch(batch, inputs, lacking, bar)
+            self._batch(batch, inputs, bar)
         for name, method in self._methods.items():
             if method.gave_up is not None:
                 self._skip(None, name, method.gave_up)
@@ -103,11 +91,11 @@ class Run:
         self._skipped.append({"image": image, "method": method, "reason": reason})
 
     def _batches(
-        self, indices: Sequence[int], lacking: Mapping[str, Sequence[str]], bar: Bar
+        self, work: Sequence[tuple[int, Sequence[str]]], bar: Bar
     ) -> Iterator[list[_Loaded]]:
         """Loads batches of images of equal size; skips images with an invalid file or region."""
         batch: list[_Loaded] = []
-        for index in indices:
+        for index, lacking in work:
             if time.monotonic() > self._deadline:
                 return
             name = self._samples.names[index]
@@ -117,42 +105,36 @@ class Run:
             except (OSError, ValueError) as error:
                 self._skip(name, None, str(error))
                 self._done += 1
-                bar.update(STEPS * len(lacking[name]))
+                bar.update(STEPS * len(lacking))
                 continue
             if batch and tensor.shape != batch[0].tensor.shape:
                 yield batch
                 batch = []
             digest = self._samples.digest_of(name, tensor)
-            batch.append(_Loaded(name, tensor, label, digest, region))
+            batch.append(_Loaded(name, tensor, label, digest, region, lacking))
             if len(batch) == self._settings.batch_size:
                 yield batch
                 batch = []
         if batch:
             yield batch
 
-    def _batch(
-        self,
-        batch: list[_Loaded],
-        inputs: Tensor,
-        lacking: Mapping[str, Sequence[str]],
-        bar: Bar,
-    ) -> None:
+    def _batch(self, batch: list[_Loaded], inputs: Tensor, bar: Bar) -> None:
         targets = self._targets(batch, inputs)
         kept = [index for index, target in enumerate(targets) if target is not None]
         for index in {*range(len(batch))} - {*kept}:
             self._done += 1
-            bar.update(STEPS * len(lacking[batch[index].name]))
+            bar.update(STEPS * len(batch[index].lacking))
         if not kept:
             return
         batch, inputs = [batch[index] for index in kept], inputs[kept]
         target = torch.tensor([targets[index] for index in kept], device=inputs.device)
-        explained = self._explain(batch, inputs, target, lacking, bar)
+        explained = self._explain(batch, inputs, target, bar)
         for index, each in enumerate(batch):
             one = slice(index, index + 1)
             bar.say(f"image {self._done + 1} of {self._count}, metrics")
             self._score(each, inputs[one], target[one], explained[index])
             self._done += 1
-            bar.update(len(lacking[each.name]))
+            bar.update(len(each.lacking))
             if time.monotonic() > self._deadline:
                 return
 
@@ -163,19 +145,17 @@ class Run:
             if logit is None:
                 targets.append(None)
                 continue
-            classes, reason = len(logit), None
+            by_label = self._settings.target == "label"
+            target, reason = each.label if by_label else int(logit.argmax()), None
             if not bool(torch.isfinite(logit).all()):
                 reason = "the model returned NaN or inf"
-            elif self._settings.target == "label" and each.label is None:
+            elif target is None:
                 reason = "it has no label"
-            elif self._settings.target == "label" and not 0 <= (each.label or 0) < classes:
-                reason = f"its label is {each.label}, but the model has {classes} classes"
+            elif not 0 <= target < len(logit):
+                reason = f"its label is {target}, but the model has {len(logit)} classes"
             if reason is not None:
                 self._skip(each.name, None, reason)
-                targets.append(None)
-            else:
-                by_label = self._settings.target == "label"
-                targets.append(each.label if by_label else int(logit.argmax()))
+            targets.append(target if reason is None else None)
         return targets
 
     def _logits(self, batch: Sequence[_Loaded], inputs: Tensor) -> list[Tensor | None]:
@@ -193,17 +173,12 @@ class Run:
         return [logit for one in ones for logit in self._logits(batch[one], inputs[one])]
 
     def _explain(
-        self,
-        batch: Sequence[_Loaded],
-        inputs: Tensor,
-        target: Tensor,
-        lacking: Mapping[str, Sequence[str]],
-        bar: Bar,
+        self, batch: Sequence[_Loaded], inputs: Tensor, target: Tensor, bar: Bar
     ) -> list[dict[str, ExplainedImage]]:
         """For each image, the results of the methods whose records it lacks."""
         found: list[dict[str, ExplainedImage]] = [{} for _ in batch]
         for name, method in self._methods.items():
-            wanted = [index for index, each in enumerate(batch) if name in lacking[each.name]]
+            wanted = [index for index, each in enumerate(batch) if name in each.lacking]
             if not wanted or method.gave_up is not None:
                 bar.update(len(wanted))
                 continue

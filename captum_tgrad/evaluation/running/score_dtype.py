@@ -20,10 +20,6 @@ class Autocast(nn.Module):
     """A model whose forward passes run under autocast.
 
     It is a module so that the metrics find the model's buffers.
-
-    Args:
-        model: The model, which is not changed.
-        dtype: The precision to compute in.
     """
 
     def __init__(self, model: nn.Module, dtype: torch.dtype) -> None:

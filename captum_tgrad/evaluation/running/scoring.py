@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from captum_tgrad._support.model_errors import explaining_errors
 from captum_tgrad._support.warn import warn_user
-from captum_tgrad.attribution.checks import check_logits
+from captum_tgrad.attribution.output_checks import check_logits
 from captum_tgrad.evaluation.running.batch_halving import Halving
 from captum_tgrad.evaluation.running.score_dtype import scoring_model
 from captum_tgrad.evaluation.running.settings import Settings
@@ -25,12 +25,7 @@ from captum_tgrad.metrics.registry import NUMBERS
 
 @dataclass(frozen=True)
 class Scored:
-    """The metrics of one image.
-
-    Attributes:
-        results: For each metric, its result for each method.
-        findings: The findings of the metrics.
-    """
+    """The metrics of one image: the results by metric and method, and what was found."""
 
     results: Mapping[str, Mapping[str, Any]]
     findings: Findings
@@ -55,12 +50,7 @@ class Scored:
 
 
 class Scoring:
-    """Scores maps with the metrics, in smaller chunks if memory is short.
-
-    Args:
-        model: The model.
-        settings: The settings of the evaluation.
-    """
+    """Scores maps with the metrics, in smaller chunks if memory is short."""
 
     def __init__(self, model: nn.Module, settings: Settings) -> None:
         self._settings = settings
@@ -70,17 +60,8 @@ class Scoring:
         self._scored = 0
 
     def __call__(self, inputs: Tensor, target: Tensor, maps: Mapping[str, Tensor]) -> Scored:
-        """The metrics of one image, for at least one method.
-
-        Args:
-            inputs: The image, ``(1, C, H, W)``.
-            target: Its target, ``(1,)``.
-            maps: The map of each method, ``(1, 1, H, W)``.
-        """
-        # One part, whose size is the chunk: as many examples at once as fit.
-        _, scored = next(
-            self._parts(lambda part: self._score(inputs, target, maps, part.stop), self._parts.size)
-        )
+        """The metrics of an image ``(1, C, H, W)``, from one or more maps ``(1, 1, H, W)``."""
+        scored = self._parts.at_once(lambda chunk: self._score(inputs, target, maps, chunk))
         self._scored += 1
         self._findings.update(scored.findings.found.keys())
         return scored
@@ -113,10 +94,8 @@ class Scoring:
             warn_user(f"{text} {label}: {count} of {self._scored} images.")
 
 
-def _step_error(found: InsertionDeletionResult) -> float:
+def _step_error(found: Any) -> float:
     """The change of the difference of the areas without every second step; NaN for odd steps."""
-    if found.fractions is None or found.insertion_curve is None or found.deletion_curve is None:
-        return math.nan
     if found.fractions.shape[1] % 2 == 0:
         return math.nan
     curve = found.insertion_curve - found.deletion_curve
@@ -125,20 +104,7 @@ def _step_error(found: InsertionDeletionResult) -> float:
 
 
 def logits_of(model: nn.Module, inputs: Tensor, parts: Halving) -> Tensor:
-    """The logits of each image.
-
-    Args:
-        model: The model.
-        inputs: Images, ``(N, C, H, W)``.
-        parts: Divides the images if memory is short.
-
-    Returns:
-        Its outputs, ``(N, classes)``.
-
-    Raises:
-        ValueError: The model does not return logits, ``(N, classes)``, or its dtype is not that of
-            the images.
-    """
+    """The logits of images, ``(N, classes)``; raises ValueError if the model returns others."""
     outputs = []
     with torch.no_grad(), explaining_errors(model, (inputs,), "images of dataset"):
         for part, output in parts(lambda part: model(inputs[part].clone()), len(inputs)):

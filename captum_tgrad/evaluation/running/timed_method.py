@@ -40,15 +40,8 @@ class ExplainedImage:
 class TimedMethod:
     """A method built for a model; its failures do not affect others.
 
-    Args:
-        method: The method.
-        model: The model.
-        black: The model's input for a black image.
-        batch_size: How many images are explained at once.
-        examples_at_once: How many examples are run at once where one image needs many.
-
     Attributes:
-        method: As given.
+        method: The method.
         gave_up: The reason why it is no longer tried; None while it is.
     """
 
@@ -84,16 +77,7 @@ class TimedMethod:
     def __call__(
         self, inputs: Tensor, target: Tensor, seeds: Sequence[int]
     ) -> list[ExplainedImage | str]:
-        """Explains a batch.
-
-        Args:
-            inputs: Images, ``(N, C, H, W)``.
-            target: Their targets, ``(N,)``.
-            seeds: Their seeds.
-
-        Returns:
-            For each image the result, or the reason of the failure.
-        """
+        """The result for each image ``(N, C, H, W)``, or the reason of the failure."""
         found = self._explain(inputs, target, seeds)
         failures = sum(isinstance(each, str) for each in found)
         self._failures += failures
@@ -185,9 +169,7 @@ class TimedMethod:
 
         if len(inputs) > 1:  # If memory is short, fewer images come first.
             return run(self._examples.size)
-        # One part, whose size is the number of examples.
-        _, found = next(self._examples(lambda part: run(part.stop), self._examples.size))
-        return found
+        return self._examples.at_once(run)
 
 
 def reason_of(error: Exception) -> str:

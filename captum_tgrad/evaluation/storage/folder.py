@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from captum_tgrad._support.writing import check_folder, writing
+from captum_tgrad.evaluation.methods.built_in import METHODS
 from captum_tgrad.evaluation.samples import Samples
 from captum_tgrad.evaluation.storage import records as files
 from captum_tgrad.evaluation.storage.lock import lock, locked
@@ -23,14 +24,9 @@ FILES = (REPORT, "table.md", "summary.json", "summary.csv", "metrics.png", "seco
 class Output:
     """A context with a folder that one or more processes write to, of one run at a time.
 
-    Args:
-        folder: The folder; it is created if it does not exist.
-        titles: The titles of the methods by name.
-        workers: The processes.
-
     Attributes:
         path: The folder; from ``begin`` on, that of the first process.
-        workers: As given.
+        workers: The processes.
     """
 
     def __init__(self, folder: Path, titles: Mapping[str, str], workers: Workers) -> None:
@@ -59,16 +55,10 @@ class Output:
     def begin(
         self, protocol: Protocol, resume: bool, samples: Samples, by_label: bool
     ) -> set[tuple[str, str]]:
-        """Prepares the folder.
+        """Prepares the folder; returns the images and methods that have a record.
 
-        Args:
-            protocol: The protocol of this run.
-            resume: Whether to continue existing records.
-            samples: The images of this run, to compare those of existing records with.
-            by_label: Whether labels are the targets, so that they are compared, too.
-
-        Returns:
-            The images and methods that have a record.
+        The images of existing records are compared with ``samples``, and their targets with the
+        labels if these are the targets.
 
         Raises:
             OutputError: There are records and ``resume`` is not set, or they were made in another
@@ -106,16 +96,15 @@ class Output:
                     f"there are records in {folder}, but no protocol.json with their settings: name"
                     " another folder"
                 )
-        if old is None:
-            try:
-                check_owner(folder, "evaluate", FILES)
-            except ValueError as error:
-                raise OutputError(str(error)) from error
-        if there_are_records and old is not None:
             protocol = joined(old, protocol)
             _check_digests(files.read_records(folder), samples)
             if by_label:
                 _check_labels(files.read_records(folder), samples)
+        elif old is None:
+            try:
+                check_owner(folder, "evaluate", FILES)
+            except ValueError as error:
+                raise OutputError(str(error)) from error
         write_protocol(folder, protocol)
         files.cut_half_written(folder)
         # Skipped images are tried again.
@@ -146,8 +135,6 @@ class Output:
 
     def titles(self) -> dict[str, str]:
         """The titles of the methods of this run and of earlier ones, in the registry's order."""
-        from captum_tgrad.evaluation.methods.built_in import METHODS
-
         known = {name: method.title for name, method in METHODS.items()} | dict(self._titles)
         evaluated = self.protocol().get("methods", {})
         titles = {name: title for name, title in known.items() if name in evaluated}

@@ -16,16 +16,10 @@ from captum_tgrad.evaluation.storage.records import OutputError
 
 
 def lock(descriptor: int, folder: Path) -> None:
-    """Locks an open file or folder for this process, until it is closed.
-
-    If the operating system or the disk has no locks, it does nothing.
-
-    Args:
-        descriptor: The descriptor of the open file or folder.
-        folder: The output folder, for the message.
+    """Locks an open file or folder for this process until it is closed, if the disk has locks.
 
     Raises:
-        OutputError: Another process has locked it.
+        OutputError: Another process has locked it; ``folder`` is for the message.
     """
     if os.name != "posix":
         return

@@ -53,9 +53,6 @@ def image_digest(image: Tensor) -> str:
     They are of means over a coarse grid, to a hundredth of the largest: pixels are so many that,
     however they were rounded, some would lie so near to a border that the last bit tips them.
 
-    Args:
-        image: ``(C, H, W)``, or of fewer dimensions.
-
     Example:
         >>> image = torch.linspace(-2, 2, 192).reshape(3, 8, 8)
         >>> image_digest(image) == image_digest(image + 1e-6) != image_digest(image.flip(2))
@@ -76,11 +73,7 @@ def bytes_digest(content: bytes) -> str:
 
 
 def read_protocol(folder: Path) -> Protocol | None:
-    """The protocol of the records in a folder; None if there is none.
-
-    Raises:
-        OutputError: The file is damaged.
-    """
+    """The protocol of the records in a folder, or None; raises OutputError if it is damaged."""
     path = folder / PROTOCOL_FILE
     if not path.is_file():
         return None

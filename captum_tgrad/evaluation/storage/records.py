@@ -41,13 +41,9 @@ def record_of(
     residual: float | None,
     **values: float | int | str | None,
 ) -> Record:
-    """A record, its keys in their order.
+    """A record, its keys in their order. NaN, which JSON does not know, becomes None.
 
-    Args:
-        image: The name of the image.
-        method: The name of the method.
-        residual: Of T-Grad, what the terms leave unexplained; None of others.
-        values: The other keys. NaN, which JSON does not know, becomes None.
+    The residual is None for methods other than T-Grad.
 
     Example:
         >>> record_of("a.jpg", "random", None, **dict.fromkeys(KEYS[2:], 0))["insertion"]
@@ -75,11 +71,8 @@ def pair_of(record: Mapping[str, Any]) -> tuple[str, str]:
 class JsonLines:
     """A context with a file to which lines are added, each of them durable when ``append`` returns.
 
-    Args:
-        path: Ends in ``.jsonl``; is made if it is not there.
-
     Attributes:
-        path: As given.
+        path: The file, which is made if it is not there.
         descriptor: Of the open file.
     """
 

@@ -20,7 +20,7 @@ _silent = ContextVar("_silent", default=False)
 
 
 class Findings:
-    """Collects what is found in one call or several: where, by the sentence and label to say it."""
+    """Collects what is found in one call or several: by sentence and label, where it was found."""
 
     def __init__(self) -> None:
         self.found: dict[tuple[str, str], list[str]] = {}

@@ -12,7 +12,11 @@ from torch import Tensor
 from captum_tgrad._support.captum_private import TargetType
 from captum_tgrad._support.model_errors import explaining_errors
 from captum_tgrad._support.untouched import untouched
-from captum_tgrad.attribution.checks import check_output_shape, check_target, targets_per_sample
+from captum_tgrad.attribution.output_checks import (
+    check_output_shape,
+    check_target,
+    targets_per_sample,
+)
 
 
 def confident_images(

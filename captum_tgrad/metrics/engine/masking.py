@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from captum_tgrad._support.untouched import untouched
+from captum_tgrad.attribution.checks import named_tensors
 from captum_tgrad.metrics.baselines import Baselines
 from captum_tgrad.metrics.engine.baseline_forms import resolve
 from captum_tgrad.metrics.engine.features import channels_back
@@ -21,7 +22,7 @@ def masked_scores(call: MetricCall, *, baselines: Baselines) -> list[dict[str, A
     Raises:
         TypeError: An input that is to be masked holds integers.
     """
-    _check_dtypes(call, isinstance(call.given_inputs, tuple))
+    _check_dtypes(call)
     with untouched(call.forward_func, call.inputs[0].device):
         masks = [_masks(call, method) for method in call.methods]
         baseline, label = resolve(
@@ -47,10 +48,9 @@ def masked_scores(call: MetricCall, *, baselines: Baselines) -> list[dict[str, A
     return found
 
 
-def _check_dtypes(call: MetricCall, several: bool) -> None:
-    for number, (tensor, frozen) in enumerate(zip(call.inputs, call.frozen, strict=True)):
+def _check_dtypes(call: MetricCall) -> None:
+    for (name, tensor), frozen in zip(named_tensors(call.inputs), call.frozen, strict=True):
         if not (frozen or tensor.is_floating_point() or tensor.is_complex()):
-            name = f"inputs[{number}]" if several else "inputs"
             raise TypeError(
                 f"{name} has dtype {tensor.dtype}, which cannot be masked by fractions: pass"
                 f" {name}.float(), or None as its attributions to leave it unmasked."

@@ -68,7 +68,7 @@ class MetricCall:
         **options: Any,
     ) -> None:
         self.name, self.options = name, options
-        self.forward_func, self.given_inputs = forward_func, inputs
+        self.forward_func = forward_func
         self.nan_policy, self._show_progress = nan_policy, show_progress
         self._channel_reduce, self._interpolate_mode = channel_reduce, interpolate_mode
         self._clean: Tensor | None = None

@@ -14,7 +14,7 @@ from captum_tgrad._support.captum_private import (
     select_targets,
 )
 from captum_tgrad._support.model_errors import explaining_errors
-from captum_tgrad.attribution.checks import check_is_tensor, check_target
+from captum_tgrad.attribution.output_checks import check_is_tensor, check_target
 
 Score = Literal["softmax", "logit"] | Callable[[Any, Any], Tensor]
 
@@ -63,7 +63,7 @@ class Scorer:
         self.target_name = "given"
 
     def run_clean(self, examples: tuple[Tensor, ...], samples: Sequence[int]) -> Tensor:
-        """Runs unperturbed examples of ``samples``; they give a missing target.
+        """Runs unperturbed examples; a missing target becomes their predicted class.
 
         Returns:
             The scores, ``(examples,)``, or the outputs for ``"softmax"``, as those of all samples

@@ -1,0 +1,209 @@
+"""Checks of the output of ``forward_func``, and of the target that selects from it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+_WRAPPER = (
+    "Wrap the model in a function that returns one number per sample and class, or per sample:"
+    " for example lambda x: {example}."
+)
+
+
+def check_output(output: Any, samples: int) -> None:
+    """Raises TypeError or ValueError unless an output has one row per sample and a gradient."""
+    check_output_shape(output, samples)
+    if not output.requires_grad:
+        raise ValueError(
+            "The output of forward_func has no gradient with respect to inputs: the model runs"
+            " under torch.no_grad(), detaches, or does not use its inputs."
+        )
+
+
+def check_output_shape(output: Any, samples: int) -> None:
+    """Raises TypeError or ValueError unless the output is a tensor of shape ``(N, ...)``."""
+    check_is_tensor(output)
+    if output.is_complex():
+        raise TypeError(
+            f"forward_func must return real numbers, got {output.dtype}. "
+            + _WRAPPER.format(example="model(x).abs()")
+        )
+    if output.dim() == 0:
+        raise ValueError(
+            "forward_func returned a scalar for the whole batch; it must return one number per"
+            " sample, shape (N,) or (N, classes)."
+        )
+    if output.shape[0] != samples:
+        raise ValueError(
+            f"forward_func returned shape {tuple(output.shape)} for {samples} samples; its first"
+            " dimension must be the batch. If inputs is a single sample, pass inputs.unsqueeze(0)."
+        )
+
+
+def check_is_tensor(output: Any, or_else: str = "") -> None:
+    """Raises TypeError unless an output is a tensor; ``or_else`` is another way out."""
+    if not isinstance(output, Tensor):
+        raise TypeError(
+            f"forward_func must return a tensor, got {type(output).__name__}. "
+            + _WRAPPER.format(example=_tensor_of(output))
+            + or_else
+        )
+
+
+def check_logits(output: Any, count: int, classes: int | None = None, name: str = "model") -> None:
+    """Raises ValueError unless a model returned logits, ``(count, classes)``.
+
+    Args:
+        output: What it returned.
+        count: The number of images.
+        classes: The number of class names; None: any.
+        name: The name of the model in messages.
+    """
+    wanted = f"({count}, {'classes' if classes is None else classes})"
+    if not isinstance(output, Tensor):
+        raise ValueError(
+            f"{name} must return logits of shape {wanted}, got {type(output).__name__}: wrap it in"
+            f" a torch.nn.Module whose forward returns {_tensor_of(output)}."
+        )
+    if output.dim() != 2 or len(output) != count:
+        raise ValueError(
+            f"{name} must return logits of shape {wanted} for {count} images, got"
+            f" {tuple(output.shape)}: wrap it in a torch.nn.Module that does."
+        )
+    if classes is not None and output.shape[1] != classes:
+        raise ValueError(
+            f"{name} returned logits of shape {tuple(output.shape)}, but there are {classes} class"
+            " names: pass one name for each column."
+        )
+
+
+def _tensor_of(output: Any) -> str:
+    """How to get the logits from an output that is not a tensor."""
+    if isinstance(output, (tuple, list)):
+        return "model(x)[0]"
+    by_key = isinstance(output, dict)
+    fields = output if by_key else getattr(output, "__dict__", {})
+    names = [name for name, value in fields.items() if by_key or isinstance(value, Tensor)]
+    # An output of Hugging Face may have a loss or hidden states before its logits.
+    name = names[0] if names and "logits" not in names else "logits"
+    return f"model(x)[{name!r}]" if by_key else f"model(x).{name}"
+
+
+def check_target(target: Any, output: Tensor) -> None:
+    """Raises TypeError or ValueError unless ``target`` selects one number per sample."""
+    samples, shape = output.shape[0], tuple(output.shape)
+    if target is None:
+        if output.numel() != samples:
+            raise ValueError(
+                f"target is missing: forward_func returned shape {shape}, several outputs per"
+                " sample. " + _how_to_select(output)
+            )
+        return
+    if output.dim() == 1:
+        raise ValueError(
+            f"target is {target!r}, but forward_func returned one number per sample, shape"
+            f" {shape}. Pass target=None."
+        )
+    for indices in dict.fromkeys(targets_per_sample(target, samples)):
+        _check_indices(indices, output)
+
+
+def check_form_of_target(target: Any, samples: int) -> None:
+    """Raises TypeError or ValueError unless ``target`` has one of Captum's forms.
+
+    The rest of ``check_target`` needs the output. A target in the wrong place, as of a user who
+    passes baselines, leaves the wrong arguments to the model, which then fails first.
+    """
+    if target is not None:
+        targets_per_sample(target, samples)
+
+
+def targets_per_sample(target: Any, samples: int) -> list[tuple[int, ...]]:
+    """The indices in ``target``, one tuple for each sample."""
+    if isinstance(target, Tensor):
+        if target.is_floating_point() or target.is_complex() or target.dtype == torch.bool:
+            raise TypeError(
+                f"target must hold integers, got dtype {target.dtype}. If you passed baselines as"
+                " the second argument, leave them out."
+            )
+        if target.dtype not in (torch.int32, torch.int64):
+            raise TypeError(
+                f"target has dtype {target.dtype}, which torch cannot index with. Pass"
+                " target.long()."
+            )
+        if target.dim() > 1 and target.numel() != 1:
+            way_out = "a list of tuples for several indices per sample"
+            if target.shape == (samples, 1):
+                way_out = "target.squeeze(1)"
+            elif target.dim() == 2 and set(target.flatten().tolist()) == {0, 1}:
+                way_out += "; for one-hot targets, pass target.argmax(1)"
+            raise ValueError(
+                f"target has shape {tuple(target.shape)}; pass a one-dimensional tensor, or"
+                f" {way_out}."
+            )
+        target = target.flatten().tolist()
+        target = target[0] if len(target) == 1 else target
+    if isinstance(target, list):
+        if len(target) != samples:
+            raise ValueError(
+                f"target has {len(target)} entries for {samples} samples. Pass one for each, or"
+                " an int for all."
+            )
+        per_sample = target
+    else:
+        per_sample = [target]
+    indices = [entry if isinstance(entry, tuple) else (entry,) for entry in per_sample]
+    for entry in indices:
+        if not all(isinstance(index, int) and not isinstance(index, bool) for index in entry):
+            raise TypeError(
+                f"target must be an int, a tuple of ints, or a list or tensor with one of them per"
+                f" sample; got {target!r}.{_of_numpy(target)}"
+            )
+    return indices if isinstance(target, list) else indices * samples
+
+
+def _of_numpy(target: Any) -> str:
+    """How to convert a target that holds NumPy's integers."""
+    try:
+        dtype = np.asarray(target).dtype
+    except ValueError:  # tuples of different lengths
+        return ""
+    if dtype.kind not in "iu":
+        return ""
+    if isinstance(target, tuple):
+        return " Convert it with tuple(map(int, target))."
+    number = isinstance(target, np.integer)
+    return f" Convert it with {'int(target)' if number else 'torch.as_tensor(target)'}."
+
+
+def _check_indices(indices: tuple[int, ...], output: Tensor) -> None:
+    shape = tuple(output.shape)
+    if len(indices) != output.dim() - 1:
+        count = "1 index" if len(indices) == 1 else f"{len(indices)} indices"
+        raise ValueError(
+            f"target {indices if len(indices) > 1 else indices[0]} has {count}, but forward_func"
+            f" returned shape {shape}. " + _how_to_select(output)
+        )
+    for index, size in zip(indices, shape[1:], strict=True):
+        if not -size <= index < size:
+            raise ValueError(
+                f"target {index} is out of range: forward_func returned shape {shape}, so it must"
+                f" be from 0 to {size - 1}."
+            )
+
+
+def _how_to_select(output: Tensor) -> str:
+    if output.dim() == 2:
+        return f"Pass target=, a class from 0 to {output.shape[1] - 1}, or one for each sample."
+    if output.dim() == 4:
+        return (
+            "Pass target=(class, row, column), or sum the score over the region of interest: for"
+            " example lambda x: (model(x) * mask).sum((2, 3)), with target=class."
+        )
+    return f"Pass a tuple of {output.dim() - 1} indices as target. " + _WRAPPER.format(
+        example="model(x).flatten(2).mean(2)"
+    )

@@ -1,0 +1,87 @@
+"""The labels of image files: those of their folders, or of a CSV file."""
+
+from __future__ import annotations
+
+import csv
+import unicodedata
+from collections.abc import Sequence
+from pathlib import Path
+
+from captum_tgrad.zoo.classifier import Classifier
+from captum_tgrad.zoo.targets import resolve_target
+
+
+def folder_labels(folder: Path, files: Sequence[Path], classifier: Classifier) -> list[int | None]:
+    """The class that the uppermost folder of each image stands for; None if folders are none."""
+    of_files = [file.relative_to(folder).parts[0] for file in files]
+    folders = sorted(set(of_files))
+    index = {name: _class_of(name, classifier) for name in folders}
+    numbers = [name for name in folders if name.isdecimal()]
+    if any(index[name] is None for name in numbers):
+        # They count from 1, or count something else.
+        index.update(dict.fromkeys(numbers))
+    none_is_named = all(label is None for label in index.values())
+    # "10" comes before "2".
+    in_order = numbers == sorted(numbers, key=int)
+    if none_is_named and in_order and len(folders) == len(classifier.class_names):
+        index = {name: position for position, name in enumerate(folders)}
+    return [index[name] for name in of_files]
+
+
+def _class_of(name: str, classifier: Classifier) -> int | None:
+    try:
+        return resolve_target(name, classifier.class_names)
+    except ValueError:
+        return None
+
+
+def listed_labels(
+    folder: Path, files: Sequence[Path], path: Path, classifier: Classifier
+) -> list[int | None]:
+    """The labels that a CSV file has for the images."""
+    if not path.is_file():
+        raise FileNotFoundError(f"labels {path} not found: pass a CSV file")
+    labels: dict[str, int] = {}
+    known = {_composed(file) for file in files}
+    # A file name that is no UTF-8 stands there byte by byte, and is read as Python reads it.
+    for number, row in enumerate(csv_rows(path, errors="surrogateescape")):
+        name = _composed(folder / row[0].strip())
+        if name not in known and any(map(_is_no_text, row)):
+            raise ValueError(
+                f"{path} is not a CSV file in UTF-8: line {number + 1} is not, and matches no image"
+                f" in {folder}. Save it in UTF-8"
+            )
+        if len(row) < 2:
+            raise ValueError(f"{path} has {row} on line {number + 1}: write an image and its class")
+        try:
+            label = resolve_target(row[1], classifier.class_names)
+        except ValueError as error:
+            if number or name in known:  # else it holds titles
+                raise ValueError(f"{path}, line {number + 1}: {error}") from error
+            continue
+        if labels.setdefault(name, label) != label:
+            raise ValueError(
+                f"{path}, line {number + 1}: {row[0].strip()} has the class {label} here, but"
+                f" {labels[name]} on a line above: keep one of them"
+            )
+    if not labels.keys() & known:
+        raise ValueError(f"{path} lists no image in {folder}: write paths relative to it")
+    return [labels.get(_composed(file)) for file in files]
+
+
+def csv_rows(path: Path, errors: str = "strict") -> list[list[str]]:
+    """The rows that are not empty; raises ValueError unless it is a CSV file in UTF-8."""
+    try:
+        with path.open(newline="", encoding="utf-8-sig", errors=errors) as opened:
+            return [row for row in csv.reader(opened) if row]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{path} is not a CSV file in UTF-8: {error}") from error
+
+
+def _is_no_text(cell: str) -> bool:
+    return any("\ud800" <= letter <= "\udfff" for letter in cell)
+
+
+def _composed(path: Path) -> str:
+    """The spelling of a path in which accents are a part of their letters."""
+    return unicodedata.normalize("NFC", path.as_posix())
