@@ -37,6 +37,18 @@ def test_python_examples_run(page, tmp_path, monkeypatch):
         exec(compile(example, str(page), "exec"), namespace)
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_names_in_the_package_exist(page):
+    text = page.read_text(encoding="utf-8")
+    names = set(re.findall(r"captum_tgrad(?:\.[A-Za-z_]\w*)+", text))
+    for inside, module in re.findall(
+        r"((?:`[\w.]+`(?: and |, )?)+) in `(captum_tgrad[\w.]+)`", text
+    ):
+        names |= {f"{module}.{name}" for name in re.findall(r"`([\w.]+)`", inside)}
+    for name in names:
+        pkgutil.resolve_name(name)
+
+
 @pytest.mark.parametrize("page", WITH_IMAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_images_are_there(page):
     for inline, directive in IMAGE.findall(page.read_text(encoding="utf-8")):
