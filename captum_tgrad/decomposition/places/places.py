@@ -42,6 +42,8 @@ MOST_CLAIMS = 4
 
 _ONLY_INPUT = frozenset([0])
 
+_ONE_CELL = torch.tensor([[0.0, 1.0, 0.0]], dtype=torch.float64, device="cpu")
+
 
 class Places:
     """The coordinates of a tensor's elements.
@@ -136,9 +138,6 @@ def depending_on(given: Places, inputs: Iterable[int], *, is_part: bool = False)
         return given
     everywhere = coordinates(torch.ones([1] * len(given.shape), device="cpu"), _ONE_CELL)
     return places(given.shape, {**given.claims, **{axis: [everywhere] for axis in absent}})
-
-
-_ONE_CELL = torch.tensor([[0.0, 1.0, 0.0]], dtype=torch.float64, device="cpu")
 
 
 def _depending(claims: Sequence[Coordinates]) -> tuple[Coordinates, ...]:
