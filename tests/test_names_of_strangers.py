@@ -119,14 +119,15 @@ def test_classes_of_a_file_are_shown_escaped(tmp_path, folder, monkeypatch, capf
         return type(tiny)("tiny", tiny.model, class_names, tiny.preprocess, tiny.crop)
 
     monkeypatch.setattr(chosen, "load_classifier", named)
-    out, files = str(tmp_path / "out"), ["--class-names", str(names)]
+    explained, compared = tmp_path / "explained", tmp_path / "compared"
+    files = ["--class-names", str(names)]
     picture = str(folder / os.fsdecode(NOT_UTF8))
-    assert main(["explain", picture, "--out", out, "--layers", *files]) == 0
-    assert main(["compare", picture, "--out", out, "--n-steps", "2", *files]) == 0
+    assert main(["explain", picture, "--out", str(explained), "--layers", *files]) == 0
+    assert main(["compare", picture, "--out", str(compared), "--n-steps", "2", *files]) == 0
     printed = capfd.readouterr()
     _assert_harmless(printed.out + printed.err)
-    for file in ("table.md", "report.html"):
-        _assert_harmless_page((tmp_path / "out" / file).read_text(encoding="utf-8"))
+    for page in (explained / "report.html", compared / "table.md", compared / "report.html"):
+        _assert_harmless_page(page.read_text(encoding="utf-8"))
 
 
 def test_keys_of_a_checkpoint_are_shown_escaped(tmp_path, capfd):
