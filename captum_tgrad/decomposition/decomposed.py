@@ -93,4 +93,4 @@ def _maps(stacks: Sequence[Stack], count: int) -> list[dict[int, TermMap]]:
     for stack in stacks:
         for position, each in zip(stack.terms, stack.maps(), strict=True):
             found[position][stack.number] = each
-    return found
+    return [dict(sorted(each.items())) for each in found]
