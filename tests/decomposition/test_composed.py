@@ -80,6 +80,16 @@ def _own(values):
     return values[:, None, None]
 
 
+def _on_the_diagonal(first, last):
+    whole = first.new_zeros(SIZE, SIZE)
+    whole[:3, :5], whole[3:, 5:] = first, last
+    return whole
+
+
+def _grid(rows, columns):
+    return rows[:, None].expand(SIZE, SIZE), columns.expand(SIZE, SIZE)
+
+
 FUSED = {
     "baddbmm": (
         _batches(lambda a, b, c: torch.baddbmm(TABLE[None], b, c, beta=0.5, alpha=2)),
@@ -164,6 +174,18 @@ FUSED = {
     "bilinear": (
         _tokens(lambda a, b, c: F.bilinear(a, b, CUBE, BIAS)),
         _tokens(lambda a, b, c: torch.einsum("nhwi,oij,nhwj->nhwo", a, CUBE, b) + BIAS),
+    ),
+    "cdist": (
+        _batches(lambda a, b, c: torch.cdist(b, c)),
+        _batches(lambda a, b, c: torch.linalg.vector_norm(b[:, :, None] - c[:, None], dim=3)),
+    ),
+    "block_diag": (
+        _matrices(lambda a, b, c: torch.block_diag(a[:3, :5], b[:5, :3])),
+        _matrices(lambda a, b, c: _on_the_diagonal(a[:3, :5], b[:5, :3])),
+    ),
+    "cartesian_prod": (
+        _matrices(lambda a, b, c: torch.cartesian_prod(b[0], c[0]).prod(1).view(SIZE, SIZE)),
+        _matrices(lambda a, b, c: torch.stack([*_grid(b[0], c[0])], 2).prod(2)),
     ),
     "linear": (
         _last(lambda t, weights, scales: F.linear(t, weights, BIAS)),

@@ -56,6 +56,7 @@ OPERATIONS: dict[str, Operation] = {
     **records("tensordot", "a, b, dims=2", places=mixing.tensordot, bias=product),
     **records("outer ger", "input, other", places=mixing.outer, bias=product),
     **records("inner", "input, other", places=mixing.inner, bias=product),
+    **records("cdist", "x1, x2, p=2.0, compute_mode=None", places=mixing.distances),
     **_reduction("sum mean nansum nanmean amax amin max min median", _REDUCED, bias=homogeneous),
     **_reduction("prod logsumexp", _REDUCED),
     **_reduction("kthvalue", "input, k, dim=-1, keepdim=False", bias=homogeneous),

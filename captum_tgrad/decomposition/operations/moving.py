@@ -74,7 +74,7 @@ OPERATIONS: dict[str, Operation] = {
         "index_select take take_along_dim "
         "masked_select unfold hsplit vsplit dsplit atleast_1d atleast_2d atleast_3d "
         "broadcast_tensors diagonal_scatter select_scatter "
-        "slice_scatter unsafe_chunk unsafe_split",
+        "slice_scatter unsafe_chunk unsafe_split block_diag cartesian_prod combinations",
         places=moving.moved,
         bias=joined,
     ),

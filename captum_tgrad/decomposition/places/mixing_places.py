@@ -141,6 +141,17 @@ def matmul(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     return contracted(call, f"{first},{second}->{result}", [left, right], output)
 
 
+def distances(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
+    """Places after ``cdist``, the distances of the rows of one tensor to those of the other."""
+    tensors = [call.bound["x1"], call.bound["x2"]]
+    count = max(tensor.dim() for tensor in tensors) - 2
+    batch = _LETTERS[:count]
+    first, second = (batch[count + 2 - tensor.dim() :] for tensor in tensors)
+    # The zeros of a constant do not select elements, as they do in a product.
+    ones = [t if t.requires_grad else t.new_ones(()).expand(t.shape) for t in tensors]
+    return contracted(call, f"{first}xy,{second}zy->{batch}xz", ones, outputs[0])
+
+
 def outer(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     """Places after an outer product."""
     return contracted(call, "a,b->ab", [call.bound["input"], call.bound["other"]], outputs[0])
