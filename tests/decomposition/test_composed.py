@@ -171,6 +171,10 @@ FUSED = {
         _matrices(lambda a, b, c: torch.kron(a[:2, :4], b[0, :2])[:, [0] * 8].repeat(4, 1)),
         _matrices(lambda a, b, c: (a[:2, :1] * b[0, 0]).expand(2, 8).repeat(4, 1)),
     ),
+    "meshgrid": (
+        _matrices(lambda a, b, c: a * sum(torch.meshgrid(b[0], c[1], indexing="ij"))),
+        _matrices(lambda a, b, c: a * (b[0][:, None].expand(SIZE, SIZE) + c[1].expand(SIZE, SIZE))),
+    ),
     "bilinear": (
         _tokens(lambda a, b, c: F.bilinear(a, b, CUBE, BIAS)),
         _tokens(lambda a, b, c: torch.einsum("nhwi,oij,nhwj->nhwo", a, CUBE, b) + BIAS),

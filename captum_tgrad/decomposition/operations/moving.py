@@ -73,7 +73,7 @@ OPERATIONS: dict[str, Operation] = {
         "tril triu fft_fftshift fft_ifftshift pixel_unshuffle channel_shuffle gather "
         "index_select take take_along_dim "
         "masked_select unfold hsplit vsplit dsplit atleast_1d atleast_2d atleast_3d "
-        "broadcast_tensors diagonal_scatter select_scatter "
+        "broadcast_tensors meshgrid diagonal_scatter select_scatter "
         "slice_scatter unsafe_chunk unsafe_split block_diag cartesian_prod combinations",
         places=moving.moved,
         bias=joined,
