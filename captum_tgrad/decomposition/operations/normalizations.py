@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -113,51 +114,37 @@ def without_updates(
 
 INSTANCE_NORMS = {F.instance_norm, torch.instance_norm}
 
-BATCH_NORM = records(
+_normalization = partial(
+    records, places=elementwise.like_first, parts=with_scale, parts_of_one=False
+)
+
+BATCH_NORM = _normalization(
     "batch_norm",
     "input, weight, bias, running_mean, running_var, training, momentum, eps, cudnn_enabled",
-    places=elementwise.like_first,
     bias=batch_norm,
-    parts=with_scale,
-    parts_of_one=False,
     form=_scaled_and_shifted,
 )["batch_norm"]
 """``torch.batch_norm``, which has another order of parameters than ``F.batch_norm``."""
 
 OPERATIONS: dict[str, Operation] = {
-    **records(
+    **_normalization(
         "batch_norm",
         "input, running_mean, running_var, weight=None, bias=None, training=False, momentum=0.1, "
         "eps=1e-5",
-        places=elementwise.like_first,
         bias=batch_norm,
-        parts=with_scale,
-        parts_of_one=False,
         form=_scaled_and_shifted,
     ),
-    **records(
+    **_normalization(
         "layer_norm",
         "input, normalized_shape, weight=None, bias=None, eps=1e-5",
-        places=elementwise.like_first,
         bias=layer_norm,
-        parts=with_scale,
-        parts_of_one=False,
     ),
-    **records(
+    **_normalization(
         "group_norm",
         "input, num_groups, weight=None, bias=None, eps=1e-5",
-        places=elementwise.like_first,
         bias=group_norm,
-        parts=with_scale,
-        parts_of_one=False,
     ),
     **records("normalize", "input, p=2.0, dim=1, eps=1e-12", places=elementwise.along),
-    **records(
-        "rms_norm",
-        "input, normalized_shape, weight=None, eps=None",
-        places=elementwise.like_first,
-        parts=with_scale,
-        parts_of_one=False,
-    ),
+    **_normalization("rms_norm", "input, normalized_shape, weight=None, eps=None"),
     **records("instance_norm local_response_norm", places=elementwise.like_first),
 }

@@ -133,8 +133,9 @@ def depending_on(given: Places, inputs: Iterable[int], *, is_part: bool = False)
         is_part: Whether its elements may be those of a tensor that depend on some of the inputs
             only. If the places mention any of the inputs, they then mention all.
     """
-    absent = [axis for axis in map(input_axis, inputs) if axis not in given.claims]
-    if not absent or (is_part and given.claims.keys() & set(map(input_axis, inputs))):
+    axes = [input_axis(number) for number in inputs]
+    absent = [axis for axis in axes if axis not in given.claims]
+    if not absent or (is_part and len(absent) < len(axes)):
         return given
     everywhere = coordinates(torch.ones([1] * len(given.shape), device="cpu"), _ONE_CELL)
     return places(given.shape, {**given.claims, **{axis: [everywhere] for axis in absent}})
