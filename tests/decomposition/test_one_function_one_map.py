@@ -465,6 +465,17 @@ PAIRS = [
         causal_conv_by_f_unfold=lambda x: (ROWS @ F.unfold(F.pad(x, (2, 0, 2, 0)), 3)).view(FULL),
         causal_conv_cropped=lambda x: F.conv2d(x, KERNEL, padding=2)[..., :SIZE, :SIZE],
     ),
+    *_written(lambda x: F.conv2d(F.pad(x, (2, 0, 2, 0)), KERNEL, stride=2), FIRST)(
+        causal_strided_conv_by_shifts=lambda x: _by_zeros(x, center=2)[:, :, ::2, ::2],
+        causal_strided_conv_by_f_unfold=lambda x: (
+            ROWS @ F.unfold(F.pad(x, (2, 0, 2, 0)), 3, stride=2)
+        ).unflatten(2, (12, 12)),
+    ),
+    *_written(lambda x: F.conv2d(F.pad(x, (1, 0, 1, 0)), HALVING), FIRST)(
+        even_causal_conv_by_f_unfold=lambda x: (
+            HALVING.flatten(1) @ F.unfold(F.pad(x, (1, 0, 1, 0)), 2)
+        ).view(FULL),
+    ),
     *_written(partial(F.conv2d, weight=KERNEL), FIRST)(
         valid_conv_by_f_unfold=lambda x: (ROWS @ F.unfold(x, 3)).unflatten(2, (22, 22)),
         valid_conv_by_unfold=lambda x: torch.einsum(

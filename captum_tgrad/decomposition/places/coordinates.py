@@ -249,9 +249,12 @@ def narrowed(claim: Coordinates | None, axis: Axis) -> Coordinates | None:
         start, stop = float(middle[0] - width[0] / 2), float(middle[-1] + width[-1] / 2)
         end = axis.extent - 0.5
         before, after = float(middle[0]) + 0.5, end - float(middle[-1])
-        if (start < -0.5 or stop > end) and not (
-            before >= 0 and after >= 0 and abs(before - after) < step - 1e-6
-        ):
+        # As many windows as pixels, as of an even kernel, are the same grid.
+        is_centered = abs(before - after) < step - 1e-6 or abs(covered - axis.extent) < 1e-6
+        reach_far = (start < -0.5 or stop > end) and not (
+            before >= 0 and after >= 0 and is_centered
+        )
+        if reach_far:
             start, stop = float(middle[0] - step / 2), float(middle[-1] + step / 2)
         else:  # a rest that is too small for one more window counts to the others
             start = -0.5 if start + 0.5 < step - 1e-6 else start
@@ -261,17 +264,21 @@ def narrowed(claim: Coordinates | None, axis: Axis) -> Coordinates | None:
         cells = torch.stack(
             [start + share * even, torch.full_like(even, share), claim.cells[:, 2]], 1
         )
-        outside = (cells[:, 0] < -0.5 - 1e-6) | (cells[:, 0] > end + 1e-6)
-        if bool(outside.any()):
-            low, high = (middle - width / 2).clamp_min(-0.5), (middle + width / 2).clamp_max(end)
-            outside &= high - low > 1e-6
-            cells[outside, 0], cells[outside, 1] = (
-                ((low + high) / 2)[outside],
-                (high - low)[outside],
-            )
-            return coordinates(claim.index, cells)
+        if reach_far:
+            return coordinates(claim.index, _on_image(cells, windows, axis))
         return _shared(claim.index, cells, by_sample=False)
     return claim
+
+
+def _on_image(cells: Tensor, windows: Tensor, axis: Axis) -> Tensor:
+    """The part of cells on the image, or where their windows see it if they are beside it."""
+    found, end = cells.clone(), axis.extent - 0.5
+    beside = (cells[:, :1] < -0.5 - 1e-6) | (cells[:, :1] > end + 1e-6)
+    middle, width = torch.where(beside, windows, cells)[:, :2].unbind(1)
+    low, high = (middle - width / 2).clamp_min(-0.5), (middle + width / 2).clamp_max(end)
+    is_cut = (high - low > 1e-6) & (high - low < width - 1e-6)
+    found[is_cut, 0], found[is_cut, 1] = ((low + high) / 2)[is_cut], (high - low)[is_cut]
+    return found
 
 
 def _uncut(cells: Tensor, axis: Axis) -> Tensor:

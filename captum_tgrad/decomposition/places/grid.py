@@ -109,9 +109,14 @@ def _new_line(
         cells = borders_along(middle, half, start, stop)
         margins = centers[before] - start, stop - 1 - centers[before + count - 1]
         first_end, last_end = 0.0, 1.0
-        if stride == 1 and count < stop - start and abs(margins[0] - margins[1]) > 1e-9:
+        is_shifted = stride == 1 and count < stop - start and abs(margins[0] - margins[1]) > 1e-9
+        if stride > 1 and window is not None:
+            is_shifted = abs(centers[0] - start - (stop - 1 - centers[-1])) > stride + 1e-9
+        if is_shifted:
             # As in a causal convolution: each cell is where its window is.
-            first_end, last_end = margins[0] / (stop - start), 1 - margins[1] / (stop - start)
+            beyond = (stride - 1) / 2  # what a cell has beyond a pixel, on both sides
+            first_end = (margins[0] - beyond) / (stop - start)
+            last_end = 1 - (margins[1] - beyond) / (stop - start)
         borders = np.interp(
             np.linspace(first_end, last_end, count + 1), np.linspace(0, 1, stop - start + 1), cells
         )
