@@ -230,6 +230,24 @@ _by_padding = partial(_summed_taps, lambda x, i, j: F.pad(x, (j, -j, i, -i)))
 _by_matrices = partial(_summed_taps, lambda x, i, j: _shift_matrix(i) @ x @ _shift_matrix(j).T)
 
 
+def _integrated(h, dim):
+    """Cumulative sums from 0 on."""
+    return torch.cat([torch.zeros_like(h.narrow(dim, 0, 1)), h.cumsum(dim)], dim)
+
+
+def _boxes(h, dim, size=4):
+    sums = _integrated(h, dim)
+    return sums.narrow(dim, size, SIZE + 1 - size) - sums.narrow(dim, 0, SIZE + 1 - size)
+
+
+def _box_sums(h, dim, reach=2):
+    """Sums of the parts of boxes that are on the image, as in guided image filtering."""
+    sums = h.cumsum(dim).movedim(dim, 3)
+    inner = sums[..., 2 * reach + 1 :] - sums[..., : -2 * reach - 1]
+    last = sums[..., -1:] - sums[..., -2 * reach - 1 : -reach - 1]
+    return torch.cat([sums[..., reach : 2 * reach + 1], inner, last], 3).movedim(3, dim)
+
+
 def _by_quarters(x):
     return torch.stack([x[:, :, i::2, j::2] for i in (0, 1) for j in (0, 1)], 2)
 
@@ -523,6 +541,22 @@ PAIRS = [
         average_by_conv=lambda h: F.conv2d(h, ONES / 4, stride=2, groups=WIDTH),
         average_by_matrices=lambda h: HALVES @ h @ HALVES.mT / 4,
         average_by_interpolation=lambda h: F.interpolate(h, scale_factor=0.5, mode="area"),
+    ),
+    *_written(partial(F.avg_pool2d, kernel_size=4, stride=1), ACTIVATED)(
+        box_by_cumulative_sums=lambda h: _boxes(_boxes(h, 2), 3) / 16,
+    ),
+    *_written(partial(F.avg_pool2d, kernel_size=2), ACTIVATED)(
+        average_by_cumulative_sums=lambda h: (
+            _integrated(_integrated(h, 2)[:, :, ::2].diff(dim=2), 3)[..., ::2].diff() / 4
+        ),
+    ),
+    *_written(
+        partial(F.avg_pool2d, kernel_size=5, stride=1, padding=2, count_include_pad=False),
+        ACTIVATED,
+    )(
+        box_of_the_guided_filter=lambda h: (
+            _box_sums(_box_sums(h, 2), 3) / _box_sums(_box_sums(torch.ones_like(h), 2), 3)
+        ),
     ),
     *_written(partial(F.max_pool2d, kernel_size=2), ACTIVATED)(
         maximum_by_reshape=lambda h: h.unflatten(3, (-1, 2)).unflatten(2, (-1, 2)).amax((3, 5)),

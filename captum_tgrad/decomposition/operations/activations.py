@@ -17,7 +17,7 @@ from captum_tgrad.decomposition.operations.operation import (
     require_one_dependent,
     require_plain,
 )
-from captum_tgrad.decomposition.places import elementwise
+from captum_tgrad.decomposition.places import cumulative, elementwise
 
 
 def homogeneous(call: Call, output: Tensor) -> Bias | None:
@@ -238,5 +238,5 @@ OPERATIONS: dict[str, Operation] = {
         "exp expm1 log log1p log2 log10 sin cos tan atan erf sign rsqrt reciprocal nan_to_num"
     ),
     **records("log_softmax softmin", _SOFTMAX, places=elementwise.along),
-    **records("cumprod logcumsumexp", "input, dim", places=elementwise.accumulated),
+    **records("cumprod logcumsumexp", "input, dim", places=cumulative.accumulated),
 }

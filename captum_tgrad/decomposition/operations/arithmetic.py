@@ -11,7 +11,7 @@ from captum_tgrad.decomposition.bias import Bias, ElementBias
 from captum_tgrad.decomposition.call import Call, NoRuleError, Operation
 from captum_tgrad.decomposition.operations.moving import finite, itself
 from captum_tgrad.decomposition.operations.operation import records
-from captum_tgrad.decomposition.places import elementwise
+from captum_tgrad.decomposition.places import cumulative, elementwise
 
 
 def homogeneous(call: Call, output: Tensor) -> Bias | None:
@@ -78,7 +78,13 @@ def sum_of_two(call: Call, output: Tensor) -> Bias | None:
 _elementwise = partial(records, places=elementwise.elementwise)
 
 OPERATIONS: dict[str, Operation] = {
-    **_elementwise("add radd sub subtract rsub", "input, other, alpha=1", bias=sum_of_two),
+    **_elementwise("add radd", "input, other, alpha=1", bias=sum_of_two),
+    **records(
+        "sub subtract rsub",
+        "input, other, alpha=1",
+        places=cumulative.subtracted,
+        bias=sum_of_two,
+    ),
     **_elementwise("mul multiply rmul", "input, other", bias=product),
     **_elementwise("div divide truediv true_divide rtruediv rdiv", "input, other", bias=quotient),
     **_elementwise("pow", "input, other", bias=power),

@@ -11,7 +11,7 @@ from captum_tgrad.decomposition.call import Call, Operation
 from captum_tgrad.decomposition.operations.arithmetic import homogeneous, of_degree, product
 from captum_tgrad.decomposition.operations.composed import with_bias
 from captum_tgrad.decomposition.operations.operation import records, require_constant
-from captum_tgrad.decomposition.places import elementwise
+from captum_tgrad.decomposition.places import cumulative
 from captum_tgrad.decomposition.places import mixing_places as mixing
 
 
@@ -69,7 +69,7 @@ OPERATIONS: dict[str, Operation] = {
     **_reduction("linalg_vector_norm", "input, p=2, dim=None, keepdim=False", bias=vector_norm),
     **records("trace", bias=homogeneous),
     **records("diff", "input, n=1, dim=-1", places=mixing.differences, bias=homogeneous),
-    **records("cumsum", "input, dim", places=elementwise.accumulated, bias=homogeneous),
+    **records("cumsum", "input, dim", places=cumulative.accumulated, bias=homogeneous),
     **records("glu", "input, dim=-1", places=mixing.halved),
     **records(
         "fft_fft fft_ifft fft_rfft fft_irfft fft_fft2 fft_ifft2 fft_rfft2 fft_irfft2 "

@@ -9,12 +9,10 @@ from torch import Tensor
 from captum_tgrad.decomposition.call import Call, NoRuleError
 from captum_tgrad.decomposition.places.coordinates import (
     SAMPLES,
-    Coordinates,
-    from_borders,
 )
 from captum_tgrad.decomposition.places.moving_places import moved
 from captum_tgrad.decomposition.places.origin import claims_of, places_of
-from captum_tgrad.decomposition.places.places import FoundAxes, Places, collected, places
+from captum_tgrad.decomposition.places.places import Places, collected, places
 
 
 def elementwise(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
@@ -49,22 +47,6 @@ def along(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
         for axis, own in given.claims.items()
     }
     return [places(given.shape, claims)] * len(outputs)
-
-
-def accumulated(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
-    """Places after a cumulative sum: the smallest cell that holds all elements up to each."""
-    (given, *_) = along(call, outputs)
-    dim = call.bound["dim"] % max(outputs[0].dim(), 1)
-    found: FoundAxes = {}
-    for axis, claim in given.pairs:
-        left: Coordinates | None = claim
-        if dim in claim.dims:
-            low, high = claim.borders()
-            padding = claim.padding().long().cummin(dim).values.bool()
-            low, high = low.cummin(dim).values, high.cummax(dim).values
-            left = from_borders(low, high, axis, padding, claim.by_sample)
-        found.setdefault(axis, []).append(left)
-    return [places(given.shape, found)] * len(outputs)
 
 
 def chosen(call: Call, outputs: Sequence[Tensor]) -> list[Places]:

@@ -9,6 +9,7 @@ from torch import Tensor
 from captum_tgrad.decomposition.call import Call, NoRuleError
 from captum_tgrad.decomposition.places.contraction import contracted
 from captum_tgrad.decomposition.places.coordinates import Coordinates, coordinates
+from captum_tgrad.decomposition.places.cumulative import between_sums
 from captum_tgrad.decomposition.places.elementwise import elementwise
 from captum_tgrad.decomposition.places.mixed_elements import mixed
 from captum_tgrad.decomposition.places.origin import claims_of, places_of
@@ -69,12 +70,13 @@ def differences(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     (output,) = outputs
     found: FoundAxes = {}
     for axis, claim in claims_of(tensor):
-        starts = (0, 1) if dim in claim.dims else (None,)
-        for start in starts:
-            index = (
-                claim.index if start is None else claim.index.narrow(dim, start, output.shape[dim])
-            )
-            found.setdefault(axis, []).append(coordinates(index, claim.cells))
+        both = [claim]
+        if dim in claim.dims:
+            size = output.shape[dim]
+            sides = [Coordinates(claim.index.narrow(dim, i, size), claim.cells) for i in (0, 1)]
+            between = between_sums(sides, axis)
+            both = sides if between is None else [between]
+        found.setdefault(axis, []).extend(coordinates(c.index, c.cells) for c in both)
     return [places(output.shape, found)]
 
 

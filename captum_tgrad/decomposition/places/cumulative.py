@@ -1,0 +1,93 @@
+"""Places after a cumulative sum, and of differences between such sums."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from captum_tgrad.decomposition.call import Call
+from captum_tgrad.decomposition.places.coordinates import (
+    SAMPLES,
+    Axis,
+    Coordinates,
+    from_borders,
+)
+from captum_tgrad.decomposition.places.elementwise import along, elementwise
+from captum_tgrad.decomposition.places.origin import places_of
+from captum_tgrad.decomposition.places.places import FoundAxes, Places, places
+
+
+def accumulated(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
+    """Places after a cumulative sum: the smallest cell that holds all elements up to each."""
+    (given, *_) = along(call, outputs)
+    dim = call.bound["dim"] % max(outputs[0].dim(), 1)
+    found: FoundAxes = {}
+    for axis, claim in given.pairs:
+        left: Coordinates | None = claim
+        if dim in claim.dims:
+            low, high = claim.borders()
+            padding = claim.padding().long().cummin(dim).values.bool()
+            low, high = low.cummin(dim).values, high.cummax(dim).values
+            left = from_borders(low, high, axis, padding, claim.by_sample)
+        found.setdefault(axis, []).append(left)
+    return [places(given.shape, found)] * len(outputs)
+
+
+def subtracted(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
+    """Places of a difference. That of two cumulative sums holds what only one of them adds up."""
+    (found, *_) = elementwise(call, outputs)
+    operands = [places_of(t) for t in (call.bound["input"], call.bound["other"]) if _depends(t)]
+    if len(operands) < 2:
+        return [found]
+    rank = len(found.shape)
+    claims: FoundAxes = {}
+    for axis, both in found.claims.items():
+        own = [[c.aligned(rank) for c in each.claims.get(axis, ())] for each in operands if each]
+        between = None
+        if len(own) == 2 and max(map(len, own)) == 1 and own[0] != own[1]:
+            between = between_sums([each[0] if each else None for each in own], axis)
+        claims[axis] = list(both) if between is None else [between]
+    return [places(found.shape, claims)]
+
+
+def _depends(operand: object) -> bool:
+    return isinstance(operand, Tensor) and operand.requires_grad
+
+
+def between_sums(claims: Sequence[Coordinates | None], axis: Axis) -> Coordinates | None:
+    """The cells of the elements that only one of two cumulative sums adds up.
+
+    Args:
+        claims: The coordinates of both sums; None for the sum of all elements.
+        axis: The axis that they are on.
+
+    Returns:
+        The cells; None if they are not two cumulative sums from the same element on.
+    """
+    if axis.input == SAMPLES or not axis.is_place:
+        return None
+    known = [claim for claim in claims if claim is not None]
+    starts, dims = {_start(claim) for claim in known}, {claim.dims for claim in known}
+    (start, *others) = starts
+    if start is None or others or len(dims) > 1:
+        return None
+    ends = []
+    for claim in claims:
+        end = torch.tensor(axis.extent - 0.5, dtype=torch.float64, device="cpu")
+        if claim is not None:
+            high = claim.borders()[1]
+            # Before its first element a sum is empty. The sum of the whole axis has no cell.
+            last = high.cummax(claim.dims[0]).values
+            end = torch.where(high.isfinite(), high, torch.where(last.isfinite(), end, start))
+        ends.append(end)
+    return from_borders(torch.minimum(*ends), torch.maximum(*ends), axis)
+
+
+def _start(claim: Coordinates) -> float | None:
+    """Where a cumulative sum starts; None if it is none."""
+    low = claim.cells[:, 0] - claim.cells[:, 1] / 2
+    if len(claim.dims) != 1 or claim.by_sample or len(low) < 2 or bool((low != low[0]).any()):
+        return None
+    return float(low[0])
