@@ -2,6 +2,7 @@
 
 import itertools
 import warnings
+from functools import partial
 
 import pytest
 import torch
@@ -131,7 +132,39 @@ OF_SPARSE = {
         [torch.sparse.addmm(torch.zeros_like(each), m, each) for each in h]
     ),
 }
+
+
+def _messages(m, h, add):
+    """Adds up what each node receives along its links: ``add(receivers, messages, nodes)``."""
+    receivers, senders = m.nonzero(as_tuple=True)
+    return add(receivers, m[receivers, senders, None] * h[:, senders], h)
+
+
+def _messages_of_all_samples(m, h):
+    all_nodes = h.flatten(0, 1)
+    links = torch.block_diag(*[m] * len(h))
+    return _messages(links, all_nodes[None], OF_MESSAGES["index_add"]).view_as(h)
+
+
+OF_MESSAGES = {
+    "index_add": lambda to, sent, h: torch.zeros_like(h).index_add(1, to, sent),
+    "index_add_": lambda to, sent, h: torch.zeros_like(h).index_add_(1, to, sent),
+    "scatter_add": lambda to, sent, h: torch.zeros_like(h).scatter_add(
+        1, to[:, None].expand_as(sent), sent
+    ),
+    "scatter_reduce": lambda to, sent, h: torch.zeros_like(h).scatter_reduce(
+        1, to[:, None].expand_as(sent), sent, "sum"
+    ),
+    "index_put": lambda to, sent, h: (
+        torch.zeros_like(h)
+        .transpose(0, 1)
+        .index_put((to,), sent.transpose(0, 1), accumulate=True)
+        .transpose(0, 1)
+    ),
+}
 OF_GRAPH = {
+    **{name: partial(_messages, add=add) for name, add in OF_MESSAGES.items()},
+    "messages of all samples": _messages_of_all_samples,
     "batch of one": lambda m, h: m[None] @ h,
     "expanded": lambda m, h: m.expand(len(h), -1, -1) @ h,
     "repeated": lambda m, h: torch.bmm(m.repeat(len(h), 1, 1), h),

@@ -16,14 +16,12 @@ from captum_tgrad.decomposition.places.coordinates import (
     Axis,
     Coordinates,
     coordinates,
-    from_borders,
-    narrowed,
 )
 from captum_tgrad.decomposition.places.mixed_elements import mixed
 from captum_tgrad.decomposition.places.moving_places import copies_refined
 from captum_tgrad.decomposition.places.origin import claims_of
 from captum_tgrad.decomposition.places.picking import cells_of_sums
-from captum_tgrad.decomposition.places.places import MOST_CLAIMS, FoundAxes, Places, places
+from captum_tgrad.decomposition.places.places import FoundAxes, Places, places
 
 _MOST_LOOKED_AT = 2**22
 
@@ -129,31 +127,14 @@ def _picked(
         if row != dim and _keeps_each(used, row, dim, samples):
             call.picks = True
             return letters[row], [Coordinates(claim.index.reshape([-1]), claim.cells)]
-    if axis.input != SAMPLES and int(used.sum(dim).max()) <= MOST_CLAIMS:
-        rest = [size for d, size in enumerate(used.shape) if d != dim]
-        positions = torch.arange(math.prod(rest), device="cpu").reshape(rest).unsqueeze(dim)
-        index = claim.index.reshape(shape).where(used, 0)
-        sums = cells_of_sums(claim, index, positions.expand_as(index), rest, axis)
-        found = [each for each in sums if each is not None]
-        borders = [each.borders() for each in found]
-        covered = sum(
-            ((high - low).clamp_min(0) for low, high in borders), torch.zeros((), device="cpu")
-        )
-        if float(covered.mean()) > axis.extent / 2:
-            return None
-        call.picks = True
-        return letters.replace(letter, ""), found
-    low, high = (border.reshape(shape).expand(used.shape) for border in claim.borders())
-    low = low.where(used, torch.inf).amin(dim)
-    high = high.where(used, -torch.inf).amax(dim)
-    if axis.input != SAMPLES and bool((high - low).clamp_min(0).mean() > axis.extent / 2):
-        return None
-    padding = claim.padding().reshape(shape).expand(used.shape).where(used, True).all(dim)
-    picked = narrowed(from_borders(low, high, axis, padding), axis)
-    if picked is None:
+    rest = [size for d, size in enumerate(used.shape) if d != dim]
+    positions = torch.arange(math.prod(rest), device="cpu").reshape(rest).unsqueeze(dim)
+    index = claim.index.reshape(shape).where(used, 0)
+    found = cells_of_sums(claim, index, positions.expand_as(index), rest, axis)
+    if not found:
         return None
     call.picks = True
-    return letters.replace(letter, ""), [picked]
+    return letters.replace(letter, ""), found
 
 
 def _keeps_each(used: Tensor, row: int, column: int, samples: int) -> bool:

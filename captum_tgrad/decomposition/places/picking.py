@@ -17,9 +17,12 @@ from captum_tgrad.decomposition.places.coordinates import (
     SAMPLES,
     Axis,
     Coordinates,
+    along,
     coordinates,
     from_borders,
+    narrowed,
 )
+from captum_tgrad.decomposition.places.mixed_elements import mixed
 from captum_tgrad.decomposition.places.moving_places import after, assigned, laid_out_as
 from captum_tgrad.decomposition.places.origin import claims_of, places_of
 from captum_tgrad.decomposition.places.places import MOST_CLAIMS, Places, collected, places
@@ -33,7 +36,7 @@ def accumulated(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     if call.name.startswith("index"):
         index = index.reshape([-1 if d == dim % source.dim() else 1 for d in range(source.dim())])
         index = index.expand(source.shape)
-    return _added(tensor, source, _numbers(tensor).gather(dim, index), outputs)
+    return _added(tensor, source, _numbers(tensor.shape).gather(dim, index), outputs)
 
 
 def put(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
@@ -42,11 +45,11 @@ def put(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
         return assigned(call, outputs)
     tensor, values = call.bound["input"], call.bound["values"]
     indices = [None if i is None else i.detach().cpu() for i in call.bound["indices"]]
-    return _added(tensor, values, _numbers(tensor)[tuple(indices)], outputs)
+    return _added(tensor, values, _numbers(tensor.shape)[tuple(indices)], outputs)
 
 
-def _numbers(tensor: Tensor) -> Tensor:
-    return torch.arange(tensor.numel(), device="cpu").reshape(tensor.shape)
+def _numbers(shape: Sequence[int]) -> Tensor:
+    return torch.arange(math.prod(shape), device="cpu").reshape(shape)
 
 
 def _added(
@@ -66,15 +69,22 @@ def _added(
         if source.dim() == positions.dim():  # ``scatter`` may leave out the last elements
             index = index[tuple(map(slice, positions.shape))]
         index = index.expand(positions.shape)
-        own = claims.setdefault(axis, [])
-        own += cells_of_sums(claim, index, positions, tensor.shape, axis)
+        sums = cells_of_sums(claim, index, positions, tensor.shape, axis)
+        if sums is None:
+            everywhere = mixed(claim, claim.dims, axis)
+            sums = [Coordinates(c.index.reshape([1] * tensor.dim()), c.cells) for c in everywhere]
+        claims.setdefault(axis, []).extend(sums)
     return [places(output.shape, claims) for output in outputs]
 
 
 def cells_of_sums(
     claim: Coordinates, index: Tensor, positions: Tensor, shape: Sequence[int], axis: Axis
-) -> list[Coordinates | None]:
+) -> list[Coordinates] | None:
     """The coordinates of sums: the cells of their summands, or the smallest that holds many.
+
+    If each element is in its own sum, as the nodes of a graph that have links to themselves, it
+    keeps its cell. None if the sums hold more than half of the axis on average: then all elements
+    count as mixed.
 
     Args:
         claim: The coordinates of the summands.
@@ -86,15 +96,19 @@ def cells_of_sums(
     count = len(claim.cells) + 1
     pairs = (positions * count + index)[index > 0].unique()  # type: ignore[no-untyped-call]
     at, number = pairs // count, pairs % count
+    kept = _own_cells(pairs, count - 1, shape)
+    if kept is not None and axis.input != SAMPLES:
+        return [Coordinates(kept, claim.cells)]
     rank = torch.arange(len(at), device="cpu") - torch.searchsorted(at, at)
     most = int(rank.max()) + 1 if len(rank) else 0
     if most <= MOST_CLAIMS and axis.input != SAMPLES:
-        found: list[Coordinates | None] = []
-        for slot in range(most):
-            cells = torch.zeros(math.prod(shape), dtype=torch.long, device="cpu")
-            cells[at[rank == slot]] = number[rank == slot]
-            found.append(coordinates(cells.reshape(shape), claim.cells))
-        return found
+        cells = torch.zeros(most, math.prod(shape), dtype=torch.long, device="cpu")
+        cells[rank, at] = number
+        widths = F.pad(claim.cells[:, 1], (1, 0))
+        if most and float(widths[cells].sum(0).mean()) > axis.extent / 2:
+            return None
+        found = [coordinates(each.reshape(shape), claim.cells) for each in cells]
+        return [each for each in found if each is not None]
     low, high, padding = (
         torch.full([math.prod(shape)], empty, dtype=torch.float64, device="cpu")
         .scatter_reduce(0, at, values[number - 1], how)
@@ -106,7 +120,28 @@ def cells_of_sums(
             strict=True,
         )
     )
-    return [from_borders(low, high, axis, padding)]
+    if axis.input != SAMPLES and float((high - low).clamp_min(0).mean()) > axis.extent / 2:
+        return None
+    hull = narrowed(from_borders(low, high, axis, padding), axis)
+    return [] if hull is None else [hull]
+
+
+def _own_cells(pairs: Tensor, cells: int, shape: Sequence[int]) -> Tensor | None:
+    """The number of the cell that each sum keeps; None if they do not keep their own.
+
+    Args:
+        pairs: ``sum * (cells + 1) + cell`` for each sum and each cell that it holds.
+        cells: The number of cells. Several samples in one dimension have them one after another.
+        shape: The shape of the sums.
+    """
+    if len(pairs) > math.prod(shape) * cells / 2:
+        return None
+    for dim, size in enumerate(shape):
+        if size % cells == 0:
+            own = (along(shape, dim).index - 1) % cells + 1
+            if bool(torch.isin(_numbers(shape) * (cells + 1) + own, pairs).all()):
+                return own
+    return None
 
 
 def by_indices(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
