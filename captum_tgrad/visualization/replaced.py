@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -122,7 +123,8 @@ def replaced_and_shares(
     steps = ranking.counts.shape[1] - 1  # of one pixel, or of one patch
     shares = []
     for fraction in fractions:
-        counts = ranking.counts[:, int(fraction * steps)]
+        # Rounded first: a product that is a whole number may come out just below it.
+        counts = ranking.counts[:, math.floor(round(fraction * steps, 6))]
         shares.append(wide(counts) / pixels)
         gone = (place < counts[:, None]).reshape(-1, 1, *inputs.shape[2:])
         for name in CURVES:
