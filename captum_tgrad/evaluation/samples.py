@@ -88,26 +88,22 @@ class Samples:
 
         It is None for an image that is unknown or cannot be read.
         """
-        index = self._indices.get(name)
-        if index is None:
-            return None
         try:
+            index = self._indices[name]
             if isinstance(self._dataset, ImageFiles):
                 return bytes_digest(self._dataset.files[index].read_bytes())
             return image_digest(self[index][0] if image is None else image)
-        except (OSError, ValueError):
+        except (KeyError, OSError, ValueError):
             return None
 
     def label(self, name: str) -> int | None:
         """The label of an image, also beyond ``limit``; None if it has none."""
-        index = self._indices.get(name)
-        if index is None:
-            return None
-        if isinstance(self._dataset, ImageFiles):  # which know it without reading the file
-            return self._dataset.labels[index]
         try:
+            index = self._indices[name]
+            if isinstance(self._dataset, ImageFiles):  # which know it without reading the file
+                return self._dataset.labels[index]
             return self[index][1]
-        except ValueError:
+        except (KeyError, ValueError):
             return None
 
 
