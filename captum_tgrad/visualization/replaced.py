@@ -118,7 +118,7 @@ def replaced_and_shares(
     # The place of each pixel in the order: those before a count have been replaced.
     place = torch.empty_like(order)
     place.scatter_(1, order, torch.arange(pixels, device=inputs.device).expand_as(order))
-    stand_ins = resolve_each(baselines, preset, CURVES, (inputs,), (False,))
+    stand_ins = resolve_each(baselines, preset, CURVES, (inputs,), (False,), (1,))
     found: dict[str, list[Tensor]] = {name: [] for name in CURVES}
     steps = ranking.counts.shape[1] - 1  # of one pixel, or of one patch
     shares = []
