@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -40,15 +39,15 @@ class Samples:
             raise ValueError("dataset is empty: pass at least one image.")
         # Of a tensor, some versions of torch have the names of its dimensions there.
         given = None if isinstance(dataset, Tensor) else getattr(dataset, "names", None)
-        names: Sequence[str] = [str(i) for i in range(count)] if given is None else given
+        names = [str(name) for name in (range(count) if given is None else given)]
         if len(names) != count or len(set(names)) != count:
             raise ValueError(
                 f"dataset.names must be one distinct name for each image, got {len(set(names))}"
                 f" for {count}."
             )
         self._dataset = dataset
-        self._indices = {str(name): index for index, name in enumerate(names)}
-        self.names = [str(name) for name in names[:limit]]
+        self._indices = {name: index for index, name in enumerate(names)}
+        self.names = names[:limit]
 
     def __len__(self) -> int:
         return len(self.names)

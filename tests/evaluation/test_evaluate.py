@@ -543,6 +543,15 @@ class Returns(torch.nn.Module):
         return of_form.get(self.form, SimpleNamespace(loss=None, logits=logits))
 
 
+class Named(list):
+    """Two images whose names are equal as text."""
+
+    names = (1, "1")
+
+    def __init__(self):
+        super().__init__(images(2))
+
+
 @pytest.mark.parametrize(
     ("changed", "error", "said"),
     [
@@ -568,6 +577,7 @@ class Returns(torch.nn.Module):
         ({"model": Returns("object")}, ValueError, r"forward returns model\(x\).logits"),
         ({"model": Returns("tuple")}, ValueError, r"forward returns model\(x\)\[0\]"),
         ({"dataset": iter([1])}, TypeError, "must have a length"),
+        ({"dataset": Named()}, ValueError, "must be one distinct name .* got 1 for 2"),
     ],
 )
 def test_mistakes_are_named_before_anything_is_written(tmp_path, changed, error, said):
