@@ -209,9 +209,13 @@ def evaluate(
             with output.opened() as (records_file, skipped_file):
                 run = Run(model, timed, samples, settings, records_file, skipped_file, regions)
                 run(work, bar, budget)
-            output.workers.wait()
-            if run.refused is not None and output.is_all_skipped(len(samples)):
-                raise run.refused
+            said = None if run.refused is None else str(run.refused)
+            refused = output.workers.first_of(said)
+            # In every process, or those that go on would wait for this one.
+            if refused is not None and output.workers.once(
+                lambda: output.is_all_skipped(len(samples))
+            ):
+                raise run.refused or RuntimeError(refused)
             bar.say("tables and figures")
             images = ImageShow(samples, timed, seed, device, classifier) if out else None
             summary, table = output.workers.once(lambda: write_results(output, images))
