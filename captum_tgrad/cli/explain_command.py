@@ -16,7 +16,7 @@ from captum_tgrad._support.writing import writing
 from captum_tgrad.cli.chosen import chosen_target, load_for
 from captum_tgrad.cli.device import choose_device
 from captum_tgrad.cli.errors import CommandError, users_mistakes
-from captum_tgrad.cli.explain_report import add_image, begun_report, numbers_of
+from captum_tgrad.cli.explain_report import add_image, head, numbers_of
 from captum_tgrad.cli.jobs import Job, plan_jobs, readable
 from captum_tgrad.cli.memory import short_memory
 from captum_tgrad.cli.outcome import (
@@ -29,7 +29,7 @@ from captum_tgrad.cli.outcome import (
 )
 from captum_tgrad.evaluation.storage.owner import REPORT
 from captum_tgrad.explanation import Explanation, explain, format_report
-from captum_tgrad.visualization import explanation_figure, layers_figure
+from captum_tgrad.visualization import Report, explanation_figure, layers_figure
 from captum_tgrad.zoo import Classifier, resolve_target
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def run_explain(options: argparse.Namespace) -> int:
     size = options.batch_size
     batches = [jobs[start : start + size] for start in range(0, len(jobs), size)]
     # Of each image its map, and its figures.
-    report = begun_report(classifier.name, len(jobs))
+    report = Report("", command="explain")
     found: list[dict[str, Any]] = []
     show = show_progress(options)
     with progress_bar(2 * len(jobs), show, _SECONDS_BEFORE_PROGRESS) as bar:
@@ -91,6 +91,7 @@ def run_explain(options: argparse.Namespace) -> int:
                 bar.update(1)
     if all(job.picture in skipped for job in jobs):
         raise CommandError(next(iter(skipped.values())))
+    head(report, classifier.name, len(found))
     replaced = existing(options.out, [REPORT])
     with users_mistakes(), writing(options.out / REPORT):
         report.write(options.out / REPORT)

@@ -29,11 +29,12 @@ _SUM = "The logit is the sum of the three parts; the residual is what no term ex
 _TERMS = "The largest terms with their scores and their shares of all positive scores"
 
 
-def begun_report(model: str, images: int) -> Report:
-    """The report of a run that explains so many images with a model of this name."""
+def head(report: Report, model: str, images: int) -> None:
+    """Writes the head of a report that explains so many images with a model of this name."""
     shown = f"; the first {MOST_IMAGES} images are shown" if images > MOST_IMAGES else ""
     count = "1 image" if images == 1 else f"{images} images"
-    return Report(f"{count} explained by T-Grad", f"The network is {model}{shown}.", "explain")
+    report.title = f"{count} explained by T-Grad"
+    report.summary = f"The network is {model}{shown}."
 
 
 def add_image(

@@ -144,7 +144,7 @@ def plan_jobs(
     return jobs
 
 
-def check_files(pictures: Sequence[Path], out: Path, results: Sequence[Path] = ()) -> None:
+def check_files(pictures: Sequence[Path], out: Path, results: Sequence[Path]) -> None:
     """Checks that images can be read, and that the results overwrite no image.
 
     Raises:

@@ -37,13 +37,8 @@ def means_table(steps: Sequence[RandomizationStep]) -> Table:
     return Table(["Randomized", *_SHOWN.values()], rows, {})
 
 
-def outcome_of(steps: Sequence[RandomizationStep], full: bool = True) -> str:
-    """What the last step means.
-
-    Args:
-        steps: The steps.
-        full: Whether all layers are random in the last step.
-    """
+def outcome_of(steps: Sequence[RandomizationStep], full: bool) -> str:
+    """What the last step means; ``full`` is whether all layers are random in it."""
     last = _text(_mean(steps[-1], "spearman"))
     found = f"At the last step, the rank correlation with the map of the trained network is {last}."
     if not full:
@@ -55,7 +50,7 @@ def outcome_of(steps: Sequence[RandomizationStep], full: bool = True) -> str:
 
 
 def page(
-    steps: Sequence[RandomizationStep], figure: Figure, about: str, method: str, full: bool = True
+    steps: Sequence[RandomizationStep], figure: Figure, about: str, method: str, full: bool
 ) -> Report:
     """The figure and the table on a page, with a sentence on how to read them.
 

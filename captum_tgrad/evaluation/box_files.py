@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from captum_tgrad.evaluation.image_files import ImageFiles
-from captum_tgrad.evaluation.image_labels import csv_rows
-from captum_tgrad.metrics.engine.regions import as_masks
+from captum_tgrad.evaluation.image_labels import composed, csv_rows
+from captum_tgrad.metrics.engine.regions import mask_of_boxes
 from captum_tgrad.zoo.classifier import Classifier
 from captum_tgrad.zoo.images import load_image
 
@@ -72,11 +72,7 @@ class BoxRegions(Mapping[str, Tensor]):
             boxes = boxes * torch.tensor(
                 [width / found.size[0], height / found.size[1]] * 2, device="cpu"
             )
-        try:
-            mask = as_masks([boxes], 1, (height, width), torch.device("cpu"))[0]
-        except ValueError as error:
-            reason = str(error).removeprefix("regions[0] has ").split(": boxes are")[0]
-            raise ValueError(f"the boxes of {name} do not fit the image: {reason}") from error
+        mask = mask_of_boxes(boxes, (height, width), name)
         # Resized and cropped like the image. A pixel of which a box covers more than half is in it.
         picture = Image.fromarray((255 * mask.to(torch.uint8)).numpy()).convert("RGB")
         seen = self.crop(picture).convert("L")
@@ -116,10 +112,10 @@ def boxes_of(
     if path.is_dir():
         read = _from_xml(path, pictures)
     elif path.is_file():
-        read = _from_csv(path, pictures.names)
+        read = _from_csv(path, [composed(name) for name in pictures.names])
     else:
         raise FileNotFoundError(f"boxes {path} not found: pass a CSV file or a folder of XML files")
-    known = {name: read[name] for name in pictures.names if name in read}
+    known = {name: read[composed(name)] for name in pictures.names if composed(name) in read}
     if not known:
         raise ValueError(
             f"{path} has boxes of {len(read)} images, but none of these images, such as"
@@ -131,18 +127,19 @@ def boxes_of(
 
 def _from_csv(path: Path, images: Collection[str]) -> dict[str, Boxes]:
     found: dict[str, Boxes] = {}
-    for number, row in enumerate(csv_rows(path)):
-        name = row[0].strip()
+    rows = csv_rows(path)
+    for line, row in rows:
+        name = composed(row[0].strip())
         try:
             boxes = tuple(_box(each) for each in row[-1].split(";") if each.strip())
             if len(row) < 2:
                 raise ValueError("one column")
         except ValueError as error:
-            if number == 0 and name not in images:  # it holds titles
+            if line == rows[0][0] and name not in images:  # it holds titles
                 continue
             raise ValueError(
-                f"{path}, line {number + 1}, has {row}: write an image and its boxes, x0 y0 x1 y1"
-                " joined by ;"
+                f"{path}, line {line}, has {row}: write an image and its boxes, x0 y0 x1 y1 joined"
+                " by ;"
             ) from error
         found[name] = Boxes((*found[name].boxes, *boxes) if name in found else boxes)
     return found
@@ -157,10 +154,12 @@ def _from_xml(folder: Path, pictures: ImageFiles) -> dict[str, Boxes]:
     files = sorted(folder.rglob("*.xml"))
     if not files:
         raise FileNotFoundError(f"no XML file found in {folder}")
-    by_path = {file.relative_to(folder).with_suffix("").as_posix(): file for file in files}
-    by_name = {file.stem: file for file in files}
+    by_path = {
+        composed(file.relative_to(folder).with_suffix("").as_posix()): file for file in files
+    }
+    by_name = {composed(file.stem): file for file in files}
     found = {}
-    for name in pictures.names:
+    for name in map(composed, pictures.names):
         file = by_path.get(Path(name).with_suffix("").as_posix()) or by_name.get(Path(name).stem)
         if file is not None:
             found[name] = _annotation(file)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from captum_tgrad._support.untouched import training_modules
@@ -33,16 +34,13 @@ def check_budget(budget: Any) -> None:
 
 
 def check_black(black: Any) -> None:
-    """Raises TypeError unless it is a number or an image."""
-    if isinstance(black, Tensor):
-        if black.dim() in (0, 3):
-            return
-        got = f"shape {tuple(black.shape)}"
-    elif isinstance(black, (int, float)):
-        return
-    else:
-        got = repr(black)
-    raise TypeError(f"black must be a number or a tensor (C, H, W), got {got}.")
+    """Raises TypeError unless it is a number or an image, and ValueError unless it is finite."""
+    is_tensor = isinstance(black, Tensor)
+    if black.dim() not in (0, 3) if is_tensor else not isinstance(black, (int, float)):
+        got = f"shape {tuple(black.shape)}" if is_tensor else repr(black)
+        raise TypeError(f"black must be a number or a tensor (C, H, W), got {got}.")
+    if not bool(torch.as_tensor(black).isfinite().all()):
+        raise ValueError("black holds NaN or inf: pass the model's input for a black image.")
 
 
 def check_model(model: Any) -> None:

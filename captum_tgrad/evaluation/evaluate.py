@@ -35,6 +35,7 @@ from captum_tgrad.evaluation.storage.folder import Output
 from captum_tgrad.evaluation.storage.protocol import fingerprint, image_digest, versions
 from captum_tgrad.evaluation.storage.records import Record
 from captum_tgrad.evaluation.workers import Workers
+from captum_tgrad.metrics.engine.checks import check_seed
 from captum_tgrad.metrics.engine.ranking import Ties
 from captum_tgrad.zoo.classifier import Classifier
 
@@ -178,6 +179,7 @@ def evaluate(
     chunk, at_once = examples_per_batch(max_examples_per_batch, device), examples_at_once(device)
     check_budget(budget)
     check_score_dtype(score_dtype, model, device)
+    seed = check_seed(seed)
     settings = Settings(target, n_steps, batch_size, chunk, score, ties, seed, score_dtype)
     protocol = {
         "model": name,
@@ -207,9 +209,13 @@ def evaluate(
             with output.opened() as (records_file, skipped_file):
                 run = Run(model, timed, samples, settings, records_file, skipped_file, regions)
                 run(work, bar, budget)
-            output.workers.wait()
-            if run.refused is not None and output.is_all_skipped(len(samples)):
-                raise run.refused
+            said = None if run.refused is None else str(run.refused)
+            refused = output.workers.first_of(said)
+            # In every process, or those that go on would wait for this one.
+            if refused is not None and output.workers.once(
+                lambda: output.is_all_skipped(len(samples))
+            ):
+                raise run.refused or RuntimeError(refused)
             bar.say("tables and figures")
             images = ImageShow(samples, timed, seed, device, classifier) if out else None
             summary, table = output.workers.once(lambda: write_results(output, images))

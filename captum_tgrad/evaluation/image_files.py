@@ -31,7 +31,7 @@ class ImageFiles(Dataset[tuple[Tensor, int | None]]):
     """Image files as a torch data set of ``(image, label)``; files are read on access.
 
     Attributes:
-        title: Their name in a protocol.
+        title: A name for them: that of their folder, or of the package that carries them.
         files: The image files.
         names: The names of the images in records.
         labels: The class index of each image, or None if unknown.

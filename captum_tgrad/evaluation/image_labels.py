@@ -42,38 +42,43 @@ def listed_labels(
     if not path.is_file():
         raise FileNotFoundError(f"labels {path} not found: pass a CSV file")
     labels: dict[str, int] = {}
-    known = {_composed(file) for file in files}
+    known = {composed(file.as_posix()) for file in files}
     # A file name that is no UTF-8 stands there byte by byte, and is read as Python reads it.
-    for number, row in enumerate(csv_rows(path, errors="surrogateescape")):
-        name = _composed(folder / row[0].strip())
+    rows = csv_rows(path, errors="surrogateescape")
+    for line, row in rows:
+        name = composed((folder / row[0].strip()).as_posix())
         if name not in known and any(map(_is_no_text, row)):
             raise ValueError(
-                f"{path} is not a CSV file in UTF-8: line {number + 1} is not, and matches no image"
-                f" in {folder}. Save it in UTF-8"
+                f"{path} is not a CSV file in UTF-8: line {line} is not, and matches no image in"
+                f" {folder}. Save it in UTF-8"
             )
         if len(row) < 2:
-            raise ValueError(f"{path} has {row} on line {number + 1}: write an image and its class")
+            raise ValueError(f"{path} has {row} on line {line}: write an image and its class")
         try:
             label = resolve_target(row[1], classifier.class_names)
         except ValueError as error:
-            if number or name in known:  # else it holds titles
-                raise ValueError(f"{path}, line {number + 1}: {error}") from error
+            if line > rows[0][0] or name in known:  # else it holds titles
+                raise ValueError(f"{path}, line {line}: {error}") from error
             continue
         if labels.setdefault(name, label) != label:
             raise ValueError(
-                f"{path}, line {number + 1}: {row[0].strip()} has the class {label} here, but"
+                f"{path}, line {line}: {row[0].strip()} has the class {label} here, but"
                 f" {labels[name]} on a line above: keep one of them"
             )
     if not labels.keys() & known:
         raise ValueError(f"{path} lists no image in {folder}: write paths relative to it")
-    return [labels.get(_composed(file)) for file in files]
+    return [labels.get(composed(file.as_posix())) for file in files]
 
 
-def csv_rows(path: Path, errors: str = "strict") -> list[list[str]]:
-    """The rows that are not empty; raises ValueError unless it is a CSV file in UTF-8."""
+def csv_rows(path: Path, errors: str = "strict") -> list[tuple[int, list[str]]]:
+    """The rows that are not empty, each after the number of its line, from 1.
+
+    Raises ValueError unless it is a CSV file in UTF-8.
+    """
     try:
         with path.open(newline="", encoding="utf-8-sig", errors=errors) as opened:
-            return [row for row in csv.reader(opened) if row]
+            reader = csv.reader(opened)
+            return [(reader.line_num, row) for row in reader if row]
     except (UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"{path} is not a CSV file in UTF-8: {error}") from error
 
@@ -82,6 +87,6 @@ def _is_no_text(cell: str) -> bool:
     return any("\ud800" <= letter <= "\udfff" for letter in cell)
 
 
-def _composed(path: Path) -> str:
+def composed(path: str) -> str:
     """The spelling of a path in which accents are a part of their letters."""
-    return unicodedata.normalize("NFC", path.as_posix())
+    return unicodedata.normalize("NFC", path)

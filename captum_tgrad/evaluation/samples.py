@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -40,15 +39,15 @@ class Samples:
             raise ValueError("dataset is empty: pass at least one image.")
         # Of a tensor, some versions of torch have the names of its dimensions there.
         given = None if isinstance(dataset, Tensor) else getattr(dataset, "names", None)
-        names: Sequence[str] = [str(i) for i in range(count)] if given is None else given
+        names = [str(name) for name in (range(count) if given is None else given)]
         if len(names) != count or len(set(names)) != count:
             raise ValueError(
                 f"dataset.names must be one distinct name for each image, got {len(set(names))}"
                 f" for {count}."
             )
         self._dataset = dataset
-        self._indices = {str(name): index for index, name in enumerate(names)}
-        self.names = [str(name) for name in names[:limit]]
+        self._indices = {name: index for index, name in enumerate(names)}
+        self.names = names[:limit]
 
     def __len__(self) -> int:
         return len(self.names)
@@ -88,26 +87,22 @@ class Samples:
 
         It is None for an image that is unknown or cannot be read.
         """
-        index = self._indices.get(name)
-        if index is None:
-            return None
         try:
+            index = self._indices[name]
             if isinstance(self._dataset, ImageFiles):
                 return bytes_digest(self._dataset.files[index].read_bytes())
             return image_digest(self[index][0] if image is None else image)
-        except (OSError, ValueError):
+        except (KeyError, OSError, ValueError):
             return None
 
     def label(self, name: str) -> int | None:
         """The label of an image, also beyond ``limit``; None if it has none."""
-        index = self._indices.get(name)
-        if index is None:
-            return None
-        if isinstance(self._dataset, ImageFiles):  # which know it without reading the file
-            return self._dataset.labels[index]
         try:
+            index = self._indices[name]
+            if isinstance(self._dataset, ImageFiles):  # which know it without reading the file
+                return self._dataset.labels[index]
             return self[index][1]
-        except ValueError:
+        except (KeyError, ValueError):
             return None
 
 

@@ -128,24 +128,11 @@ def rank_accuracy(
     ``RelevanceRankAccuracy`` of Quantus, with a number its ``TopKIntersection``. Negative
     attributions rank lowest.
 
-    Arguments and errors are those of ``pointing_game``, without ``tolerance``. Higher is better.
+    ``k`` is a number of pixels, or None for the size of the sample's region. The other arguments
+    and the errors are those of ``pointing_game``, without ``tolerance``. Higher is better.
 
     Source: Arras, Osman and Samek, "CLEVR-XAI: A benchmark dataset for the ground truth evaluation
     of neural network explanations", 2022, "relevance rank accuracy".
-
-    Args:
-        attributions: Attributions of any Captum method for images, ``(N, C, H, W)``, with one
-            channel, or with one channel and coarser; or a dict of these by method.
-        regions: Masks ``(N, H, W)`` or ``(N, 1, H, W)``, or boxes ``(x0, y0, x1, y1)`` in pixels,
-            ``(N, 4)`` or a list with ``(boxes, 4)`` for each sample.
-        k: The number of pixels. None: the size of the sample's region.
-        size: Height and width of the images to which boxes refer. None: those of the attributions.
-        channel_dim: The channel dimension of ``attributions``; None if they are ``(N, H, W)``.
-        channel_reduce: How channels are reduced: ``"sum"``, the sum of magnitudes ``"abs"``, or
-            ``"max"``.
-        interpolate_mode: How coarse maps are upsampled, such as ``"bilinear"`` or ``"nearest"``.
-        nan_policy: How to treat NaN and inf in a map and empty regions: ``"raise"``, or ``"omit"``:
-            this sample is NaN.
 
     Returns:
         The shares and their chance level; for a dict of attributions, a dict of results.

@@ -89,7 +89,7 @@ class _PerSample(Metric):
             cls._values = {"values": known.field}
 
     def __init__(
-        self, forward_func: Callable[..., Any], *, reduction: str = "mean", **options: Any
+        self, forward_func: Callable[..., Any] | None, *, reduction: str = "mean", **options: Any
     ) -> None:
         super().__init__(**{name: options.pop(name) for name in _OF_METRIC if name in options})
         if reduction not in ("mean", "none"):
@@ -229,7 +229,7 @@ class _Localization(_PerSample):
     """
 
     def __init__(self, *, reduction: str = "mean", **options: Any) -> None:
-        super().__init__(_no_model, reduction=reduction, **options)
+        super().__init__(None, reduction=reduction, **options)
 
     def update(  # type: ignore[override]
         self, attributions: Any, regions: Any, **options: Any
@@ -276,7 +276,3 @@ def _check_one_method(attributions: Any) -> None:
             "attributions must be of one method, got a dict: make one metric object for each"
             " method, and update each with its own attributions."
         )
-
-
-def _no_model(*args: Any) -> None:
-    """Stands in for the model of metrics that need none."""

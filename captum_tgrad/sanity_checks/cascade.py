@@ -14,6 +14,7 @@ from captum_tgrad._support.not_a_tensor import got
 from captum_tgrad.attribution import checks
 from captum_tgrad.decomposition.eager import compiled_models_run_eagerly, uncompiled
 from captum_tgrad.decomposition.inference_tensors import usable_in_backward
+from captum_tgrad.metrics.engine.checks import check_seed
 from captum_tgrad.sanity_checks.layers import Layer, layers_from_the_output
 from captum_tgrad.sanity_checks.map_maker import MapMaker
 from captum_tgrad.sanity_checks.randomize import randomize
@@ -107,10 +108,12 @@ def cascading_randomization(
 
     Raises:
         TypeError: ``model`` is not a module or cannot be copied, ``inputs`` is not a float tensor,
-            or ``attribution_factory`` is not callable or does not return an attribution.
+            ``seed`` is not an integer, or ``attribution_factory`` is not callable or does not
+            return an attribution.
         ValueError: ``inputs`` is empty or not finite, the model has no layer to randomize or no
-            module of a given name, ``mode`` is unknown, the method explains another model than the
-            one it was constructed with, or it does not return one map for each sample.
+            module of a given name, ``mode`` is unknown, ``seed`` is negative, the method explains
+            another model than the one it was constructed with, or it does not return one map for
+            each sample.
         ModuleNotFoundError: The extra ``sanity`` of this package is missing.
 
     Example:
@@ -134,7 +137,7 @@ def cascading_randomization(
             f"attribution_factory must be a class or a function that constructs a method from a"
             f" model, got a {name} object: pass {name}, or lambda copy: {name}(copy, ...)."
         )
-    images = _checked_inputs(inputs, original)
+    images, seed = _checked_inputs(inputs, original), check_seed(seed)
     for name in ("inputs", "target", "additional_forward_args"):
         if name in (attribute_kwargs or {}):
             raise TypeError(f"attribute_kwargs contains {name!r}: pass it as {name} instead.")

@@ -20,7 +20,7 @@ from captum_tgrad.visualization.panels import (
     write_title,
 )
 from captum_tgrad.visualization.region_marks import boxes_of_pictures, draw_boxes, draw_peak
-from captum_tgrad.visualization.unseen import checked_box, cover, placed, reduced
+from captum_tgrad.visualization.unseen import checked_seen, cover, placed, reduced
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -182,7 +182,7 @@ def _parts_seen(seen: Any, sizes: Sequence[tuple[int, int]]) -> list[Box]:
         raise ValueError(
             f"seen has {len(given)} entries for {len(sizes)} images: pass one for each"
         )
-    return [checked_box(box, size, "seen") for box, size in zip(given, sizes, strict=True)]
+    return [checked_seen(box, size) for box, size in zip(given, sizes, strict=True)]
 
 
 def _draw_panels(

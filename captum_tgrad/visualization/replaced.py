@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -117,12 +118,13 @@ def replaced_and_shares(
     # The place of each pixel in the order: those before a count have been replaced.
     place = torch.empty_like(order)
     place.scatter_(1, order, torch.arange(pixels, device=inputs.device).expand_as(order))
-    stand_ins = resolve_each(baselines, preset, CURVES, (inputs,), (False,))
+    stand_ins = resolve_each(baselines, preset, CURVES, (inputs,), (False,), (1,))
     found: dict[str, list[Tensor]] = {name: [] for name in CURVES}
     steps = ranking.counts.shape[1] - 1  # of one pixel, or of one patch
     shares = []
     for fraction in fractions:
-        counts = ranking.counts[:, int(fraction * steps)]
+        # Rounded first: a product that is a whole number may come out just below it.
+        counts = ranking.counts[:, math.floor(round(fraction * steps, 6))]
         shares.append(wide(counts) / pixels)
         gone = (place < counts[:, None]).reshape(-1, 1, *inputs.shape[2:])
         for name in CURVES:

@@ -26,9 +26,15 @@ def scores_of(decomposition: Decomposition, sample: int) -> list[float]:
 
 
 def choose_terms(
-    decomposition: Decomposition, sample: int, terms: int | Sequence[str], sign: Sign
+    decomposition: Decomposition,
+    sample: int,
+    terms: int | Sequence[str],
+    sign: Sign,
+    argument: str = "terms",
 ) -> list[int]:
     """The indices of the terms to draw, in forward order; arguments as of ``layers_figure``.
+
+    ``argument`` is what the user knows ``terms`` as.
 
     Raises:
         TypeError: An argument has the wrong type.
@@ -38,12 +44,13 @@ def choose_terms(
     if sign not in get_args(Sign):
         raise ValueError(f"sign must be 'positive', 'negative' or 'all', got {sign!r}")
     if isinstance(terms, (str, Tensor)):
-        raise TypeError(f"terms must be a number or a list of names, got {type(terms).__name__}")
+        kind = type(terms).__name__
+        raise TypeError(f"{argument} must be a number or a list of names, got {kind}")
     if not isinstance(terms, int):
-        return sorted({_index_of(name, decomposition) for name in terms})
+        return sorted({_index_of(name, decomposition, argument) for name in terms})
     inputs = len(decomposition.inputs)
     if terms < 1:
-        raise ValueError(f"terms must be 1 or more, got {terms}")
+        raise ValueError(f"{argument} must be 1 or more, got {terms}")
 
     def size(index: int) -> float:
         score = scores[index]
@@ -53,11 +60,10 @@ def choose_terms(
     return [*range(inputs), *sorted(others[: max(terms - inputs, 0)])]
 
 
-def _index_of(name: Any, decomposition: Decomposition) -> int:
+def _index_of(name: Any, decomposition: Decomposition, argument: str) -> int:
     names = [term.name for term in decomposition.terms]
     if name in names:
         return names.index(name)
     otherwise = "see [term.name for term in decomposition.terms]"
-    raise ValueError(
-        f"term {name!r} in terms not found: {did_you_mean(name, names, otherwise, show=repr)}"
-    )
+    advice = did_you_mean(name, names, otherwise, show=repr)
+    raise ValueError(f"term {name!r} in {argument} not found: {advice}")

@@ -42,7 +42,7 @@ def term_scores_figure(
     Args:
         decomposition: As from ``TGradAttribution(model).decompose``, of any inputs.
         sample: The index of the sample in the batch.
-        highlight: The number of largest terms to label, or their names.
+        highlight: The number of terms to label, the input's and the largest others; or their names.
         title: The title of the figure. None: the output.
 
     Returns:
@@ -61,8 +61,10 @@ def term_scores_figure(
         >>> [label.get_text() for label in axes.get_xticklabels()]
         ['input', 'linear']
     """
-    chosen = [] if highlight == 0 else choose_terms(decomposition, sample, highlight, "all")
     scores_of(decomposition, sample)  # raises for a bad argument before anything is drawn
+    chosen = []
+    if highlight != 0:
+        chosen = choose_terms(decomposition, sample, highlight, "all", "highlight")
     figure = new_figure(WIDTH, _HEIGHT)
     draw_scores(figure.subplots(), decomposition, sample, chosen)
     write_title(figure, title or f"output {float(decomposition.output[sample]):+.3f}")

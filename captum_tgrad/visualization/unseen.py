@@ -19,14 +19,14 @@ _GRAY = 0.75
 _CONTRAST = 0.35
 
 
-def checked_box(box: Any, size: tuple[int, int], argument: str) -> Box:
+def checked_seen(box: Any, size: tuple[int, int]) -> Box:
     """The box as integers; raises ValueError unless an image of this height and width holds it."""
     height, width = size
     left, top, right, bottom = (int(side) for side in box) if len(box) == 4 else (0, 0, 0, 0)
     if not (0 <= left < right <= width and 0 <= top < bottom <= height):
         raise ValueError(
-            f"{argument} must be left, top, right and bottom within the image of {width} x"
-            f" {height} pixels, got {tuple(box)}"
+            f"seen must be left, top, right and bottom within the image of {width} x {height}"
+            f" pixels, got {tuple(box)}"
         )
     return left, top, right, bottom
 

@@ -196,6 +196,8 @@ def test_what_cannot_be_read_is_skipped_and_said(tmp_path, pictures, capsys):
     lines = printed.err.splitlines()
     skipped = [line for line in lines if line.startswith("skipped: ")]
     assert len(skipped) == 3
+    report = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert "<title>1 image explained by T-Grad" in report
     for line, name in zip(skipped, ("notes.txt", "absent.png", "broken.png"), strict=True):
         assert line.startswith(f"skipped: {tmp_path / name} ")
         assert line.count(name) == 1

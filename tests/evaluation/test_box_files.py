@@ -1,5 +1,8 @@
 """Boxes from files, and the part of them that the network sees."""
 
+import shutil
+import unicodedata
+
 import numpy as np
 import pytest
 import torch
@@ -60,6 +63,20 @@ def test_a_csv_file(tmp_path, folder, text):
     assert list(regions) == ["cats/a.png", "cats/b.jpeg"]
     assert torch.equal(regions["cats/a.png"], _mask((1, 4, 2, 6), (7, 8, 9, 10)))
     assert regions["cats/b.jpeg"].all()
+
+
+def test_accents_may_be_composed_or_not(tmp_path):
+    names = [unicodedata.normalize(form, "caf\u00e9.png") for form in ("NFC", "NFD")]
+    folder, voc = tmp_path / "pictures", tmp_path / "annotations"
+    for written, other in (names, names[::-1]):
+        for each in (folder, voc):
+            shutil.rmtree(each, ignore_errors=True)
+            each.mkdir()
+        Image.new("RGB", (12, 8)).save(folder / written)
+        (tmp_path / "boxes.csv").write_text(f"{other},2 1 6 4\n", encoding="utf-8")
+        (voc / other).with_suffix(".xml").write_text(VOC.format(width=12, height=8))
+        for boxes in (tmp_path / "boxes.csv", voc):
+            assert _regions(boxes, folder)[written].any()
 
 
 def test_a_picture_without_a_box(tmp_path, folder):
@@ -132,7 +149,7 @@ def test_no_picture_is_read_before_its_region_is_asked_for(tmp_path, folder):
 
 def test_a_box_that_is_not_in_its_picture(tmp_path, folder):
     (tmp_path / "boxes.csv").write_text("cats/a.png,1 1 40 4\n")
-    with pytest.raises(ValueError, match=r"boxes of cats/a.png do not fit the image: a box .*40"):
+    with pytest.raises(ValueError, match=r"^cats/a.png has a box .*40.*, which is not in"):
         _regions(tmp_path / "boxes.csv", folder)["cats/a.png"]
 
 
@@ -145,6 +162,7 @@ def test_a_box_that_is_not_in_its_picture(tmp_path, folder):
         ("cats/a.png,1,1,2,2\n", "line 1, has"),
         ("cats/a.png,1 1 2 2\ncats/b.jpeg,1 1 2\n", "line 2, has .*x0 y0 x1 y1 joined by ;"),
         ("cats/a.png,1 1 2 2\ncats/b.jpeg,a b c d\n", "line 2, has"),
+        ("\nfile,boxes\n\ncats/a.png,a b c d\n", "line 4, has"),
     ],
 )
 def test_a_csv_file_that_is_none(tmp_path, folder, text, message):

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import os
 import subprocess
 import sys
 
@@ -13,6 +14,23 @@ from captum_tgrad.evaluation.workers import Workers
 from tests.evaluation.test_resume import ROOT, assert_alike, comparable
 
 SCRIPT = "tests.evaluation.evaluate_script"
+
+
+REJECTED = """
+import torch
+import torch.distributed as distributed
+from captum_tgrad.evaluation import evaluate
+
+distributed.init_process_group("gloo")
+model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(192, 4)).eval()
+# The model rejects the first; the other cannot be read. Each process has one.
+images = [torch.rand(1, 8, 8), torch.full((3, 8, 8), torch.nan)]
+try:
+    evaluate(model, images, ["random"], n_steps=2)
+except RuntimeError as error:
+    print("mat1" in str(error))
+distributed.barrier()
+"""
 
 
 def _run(processes, out, count):
@@ -81,3 +99,18 @@ def test_several_processes_are_as_one(tmp_path, processes, count):
     after = comparable(together)
     assert len(after) == 4 * (count + 2)
     assert {pair: after[pair] for pair in before} == before
+
+
+@pytest.mark.slow
+def test_if_all_images_are_skipped_every_process_gets_the_error_of_the_model(tmp_path):
+    (tmp_path / "script.py").write_text(REJECTED)
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    done = subprocess.run(
+        [*launcher, "--nproc-per-node", "2", str(tmp_path / "script.py")],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.stdout.split() == ["True", "True"]

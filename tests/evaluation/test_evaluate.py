@@ -5,6 +5,7 @@ import json
 import time
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from PIL.Image import DecompressionBombError
@@ -449,7 +450,7 @@ def test_a_method_that_draws_from_the_global_state_leaves_it_alone():
     first = evaluate(model, images(3), methods, seed=1, **FAST)
     assert torch.equal(torch.get_rng_state(), state)
     torch.rand(1)
-    again = evaluate(model, images(3), methods, seed=1, **FAST)
+    again = evaluate(model, images(3), methods, seed=np.int64(1), **FAST)
     other = evaluate(model, images(3), methods, seed=2, **FAST)
     assert _without_seconds(first.records) == _without_seconds(again.records)
     assert _without_seconds(first.records) != _without_seconds(other.records)
@@ -542,6 +543,15 @@ class Returns(torch.nn.Module):
         return of_form.get(self.form, SimpleNamespace(loss=None, logits=logits))
 
 
+class Named(list):
+    """Two images whose names are equal as text."""
+
+    names = (1, "1")
+
+    def __init__(self):
+        super().__init__(images(2))
+
+
 @pytest.mark.parametrize(
     ("changed", "error", "said"),
     [
@@ -551,7 +561,9 @@ class Returns(torch.nn.Module):
         ({"methods": ["random", "random"]}, ValueError, "must be distinct"),
         ({"methods": [3]}, TypeError, "names or Methods, got int"),
         ({"seed": -1}, ValueError, "seed must be an integer of 0 or more, got -1"),
-        ({"seed": 0.5}, TypeError, "seed must be an integer of 0 or more, got 0.5"),
+        ({"seed": 0.5}, TypeError, "seed must be an integer, got float"),
+        ({"black": float("nan")}, ValueError, "black holds NaN or inf"),
+        ({"black": torch.full((3, 1, 1), torch.inf)}, ValueError, "black holds NaN or inf"),
         ({"limit": -1}, ValueError, "limit must be a positive integer"),
         ({"target": "best"}, ValueError, "target must be 'predicted' or 'label'"),
         ({"n_steps": 0}, ValueError, "n_steps must be a positive"),
@@ -565,6 +577,7 @@ class Returns(torch.nn.Module):
         ({"model": Returns("object")}, ValueError, r"forward returns model\(x\).logits"),
         ({"model": Returns("tuple")}, ValueError, r"forward returns model\(x\)\[0\]"),
         ({"dataset": iter([1])}, TypeError, "must have a length"),
+        ({"dataset": Named()}, ValueError, "must be one distinct name .* got 1 for 2"),
     ],
 )
 def test_mistakes_are_named_before_anything_is_written(tmp_path, changed, error, said):

@@ -125,9 +125,24 @@ def test_an_image_whose_region_does_not_fit_is_skipped():
     found = _evaluate({"a": torch.tensor([[0.0, 0.0, 99.0, 2.0]]), "b": BOX, "c": BOX[:0]})
     assert {record["image"] for record in found.records} == {"b", "c"}
     assert [each["image"] for each in found.skipped] == ["a"]
+    assert found.skipped[0]["reason"].startswith("regions['a'] has a box (0.0, 0.0, 99.0, 2.0)")
     assert "is not in an image of height 16 and width 16" in found.skipped[0]["reason"]
     empty = next(record for record in found.records if record["image"] == "c")
     assert empty["energy_in_mask"] is None
+
+
+@pytest.mark.parametrize(
+    ("region", "said"),
+    [
+        (None, "must be a mask or boxes, got NoneType"),
+        ("a box", "must be a mask or boxes, got str"),
+        (MASK.numpy(), "must be a mask or boxes, got a NumPy array"),
+        ([[1, 2, 3, 4], [1, 2]], r"must hold numbers, \(x0, y0, x1, y1\)"),
+    ],
+)
+def test_what_is_no_region_is_named(region, said):
+    with pytest.raises(TypeError, match=rf"regions\['b'\] {said}"):
+        _evaluate({"a": MASK, "b": region})
 
 
 def test_an_image_whose_region_does_not_fit_is_not_explained():

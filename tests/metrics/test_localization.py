@@ -251,6 +251,7 @@ def test_what_is_left_out_is_nan_and_the_rest_is_as_ever(metric):
         ({"regions": [[], [[0, 0, torch.inf, 2]]]}, ValueError, "not finite"),
         ({"size": (6,), "regions": torch.ones(2, 4)}, ValueError, "size must be height and width"),
         ({"size": 6}, ValueError, "size must be height and width in pixels, got 6"),
+        ({"size": 0}, ValueError, "size must be height and width in pixels, got 0"),
         ({"size": (8, 8)}, ValueError, r"regions has shape \(2, 6, 6\).*\(2, 8, 8\)"),
         ({"channel_dim": 0}, ValueError, "channel_dim must be"),
         ({"channel_reduce": "mean"}, ValueError, "channel_reduce must be"),

@@ -191,3 +191,11 @@ def test_bad_arguments(results, maps):
         replaced_images(images(), None)
     with pytest.raises(TypeError, match="baselines must be a tensor, a number or a callable"):
         replaced_images(images(), maps["one"], "blur")
+
+
+def test_a_fraction_of_a_whole_number_of_pixels_is_that_number():
+    # As floats, 0.29 * 100 is 28.999999999999996.
+    image = torch.arange(1.0, 101.0).reshape(1, 1, 10, 10)
+    for percent in range(101):
+        found = replaced_images(image, image, 0.0, [percent / 100])
+        assert int((found["deletion"] == 0).sum()) == percent

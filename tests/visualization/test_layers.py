@@ -109,6 +109,12 @@ def test_bad_arguments():
         layers_figure(whole, terms="input")
     with pytest.raises(ValueError, match="terms must be 1 or more, got 0"):
         layers_figure(whole, terms=0)
+    for highlight, said in (
+        (-1, "highlight must be 1 or more, got -1"),
+        (["x"], "in highlight not"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            term_scores_figure(whole, highlight=highlight)
     with pytest.raises(ValueError, match="sign must be"):
         layers_figure(whole, sign="both")
     with pytest.raises(ValueError, match="images has 1 images for 2 samples"):

@@ -14,7 +14,7 @@ from torch import Tensor
 from captum_tgrad import metrics
 from captum_tgrad._support.not_a_tensor import got
 from captum_tgrad.metrics.engine.findings import no_warnings
-from captum_tgrad.metrics.engine.regions import as_masks
+from captum_tgrad.metrics.engine.regions import as_masks, mask_of_boxes, numbers_of
 from captum_tgrad.metrics.registry import LOCALIZATION_NUMBERS
 
 
@@ -22,19 +22,17 @@ def region_of(regions: Mapping[str, Any] | None, image: str, size: torch.Size) -
     """The pixels of an image in its region, ``(1, H, W)``, bool; None where none is known.
 
     Raises:
-        TypeError: A region is neither a tensor nor a list, or does not hold numbers.
+        TypeError: A region does not hold numbers.
         ValueError: A region does not fit its image.
     """
     region = None if regions is None else regions.get(image)
     if region is None:
         return None
-    if not isinstance(region, (Tensor, list, tuple)):
-        raise TypeError(f"regions[{image!r}] must be a mask or boxes, got {got(region)}.")
-    is_mask = isinstance(region, Tensor) and (
+    if isinstance(region, Tensor) and (
         region.dtype == torch.bool or (region.dim() == 2 and region.shape[1] != 4)
-    )
-    given = torch.as_tensor(region)[None] if is_mask else [region]
-    return as_masks(given, 1, (size[0], size[1]), torch.device("cpu"))
+    ):
+        return as_masks(region[None], 1, (size[0], size[1]), torch.device("cpu"))
+    return mask_of_boxes(region, (size[0], size[1]), f"regions[{image!r}]")[None]
 
 
 def localization(maps: Mapping[str, Tensor], region: Tensor | None) -> dict[str, dict[str, float]]:
@@ -54,7 +52,8 @@ def described_regions(regions: Mapping[str, Any] | None, images: Sequence[str]) 
     """The protocol entries of the regions; empty without regions.
 
     Raises:
-        TypeError: ``regions`` is not a mapping.
+        TypeError: ``regions`` is not a mapping, or a region is neither a tensor nor a list, or does
+            not hold numbers.
         ValueError: No image has a region.
     """
     if regions is None:
@@ -77,6 +76,9 @@ def described_regions(regions: Mapping[str, Any] | None, images: Sequence[str]) 
 def _digest(regions: Mapping[str, Any], known: Sequence[str]) -> str:
     found = hashlib.sha256()
     for name in known:
-        values = torch.as_tensor(regions[name], device="cpu").detach().double()
+        region = regions[name]
+        if not isinstance(region, (Tensor, list, tuple)):
+            raise TypeError(f"regions[{name!r}] must be a mask or boxes, got {got(region)}.")
+        values = numbers_of(region, f"regions[{name!r}]")
         found.update(f"{name} {tuple(values.shape)}".encode() + values.numpy().tobytes())
     return found.hexdigest()[:16]

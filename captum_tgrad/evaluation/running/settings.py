@@ -20,7 +20,7 @@ class Settings:
 
     Raises:
         TypeError: A number is not an integer.
-        ValueError: A number is not positive, the seed is negative, or a name is unknown.
+        ValueError: A number is not positive, or a name is unknown.
     """
 
     target: Targets
@@ -35,10 +35,6 @@ class Settings:
     def __post_init__(self) -> None:
         for name in ("n_steps", "batch_size", "max_examples_per_batch"):
             check_count(getattr(self, name), name)
-        if isinstance(self.seed, bool) or not isinstance(self.seed, int):
-            raise TypeError(f"seed must be an integer of 0 or more, got {self.seed!r}.")
-        if self.seed < 0:
-            raise ValueError(f"seed must be an integer of 0 or more, got {self.seed}.")
         for name, known in (
             ("target", get_args(Targets)),
             ("score", ("softmax", "logit")),

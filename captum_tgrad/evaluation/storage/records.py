@@ -49,18 +49,14 @@ def record_of(
         >>> record_of("a.jpg", "random", None, **dict.fromkeys(KEYS[2:], 0))["insertion"]
         0
     """
-    given: Record = {"image": image, "method": method, **values}
-    record = {key: given[key] for key in KEYS[:-1]}
-    record.update({key: given[key] for key in LOCALIZATION if key in given})
-    if residual is not None:
-        record["residual"] = residual
-    record["seconds"] = given["seconds"]
-    record.update({key: given.get(key) for key in FURTHER})
+    given: Record = {"image": image, "method": method, "residual": residual, **values}
     record = {
-        key: None if isinstance(value, float) and not math.isfinite(value) else value
-        for key, value in record.items()
+        key: None if isinstance(given[key], float) and not math.isfinite(given[key]) else given[key]
+        for key in (*KEYS[:-1], *LOCALIZATION, "residual", "seconds", *FURTHER)
+        if key in given
     }
-    return {key: value for key, value in record.items() if key not in FURTHER or value is not None}
+    optional = FURTHER if residual is not None else ("residual", *FURTHER)
+    return {key: value for key, value in record.items() if key not in optional or value is not None}
 
 
 def pair_of(record: Mapping[str, Any]) -> tuple[str, str]:

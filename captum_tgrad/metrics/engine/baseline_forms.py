@@ -27,14 +27,13 @@ def resolve(
     baselines: Baselines,
     inputs: tuple[Tensor, ...],
     frozen: tuple[bool, ...],
+    channel_dims: tuple[int | None, ...],
     default: Baseline = zeros,
-    channel_dims: tuple[int | None, ...] | None = None,
 ) -> Resolved:
     """The tensors that ``baselines`` stands for, shaped like the inputs, and their label.
 
     None stands for ``default``; for a table, which cannot be blurred, for Captum's default, 0. A
-    frozen input is its own baseline. Without ``channel_dims``, the channels of every input are in
-    dimension 1.
+    frozen input is its own baseline.
 
     Raises:
         TypeError: A baseline is neither a tensor nor a number nor a callable.
@@ -47,8 +46,7 @@ def resolve(
             f"baselines has {len(each)} entries for {len(inputs)} inputs. Pass one for each."
         )
     tensors, labels = [], []
-    dims = channel_dims or (1,) * len(inputs)
-    for number, (baseline, tensor, dim) in enumerate(zip(each, inputs, dims, strict=True)):
+    for number, (baseline, tensor, dim) in enumerate(zip(each, inputs, channel_dims, strict=True)):
         name = f"baselines[{number}]" if isinstance(baselines, tuple) else "baselines"
         if frozen[number]:
             tensors.append(tensor)
@@ -67,7 +65,7 @@ def resolve_each(
     curves: tuple[str, ...],
     inputs: tuple[Tensor, ...],
     frozen: tuple[bool, ...],
-    channel_dims: tuple[int | None, ...] | None = None,
+    channel_dims: tuple[int | None, ...],
 ) -> dict[str, Resolved]:
     """``resolve`` for each curve; curves of the same baselines get the same object.
 
@@ -89,7 +87,7 @@ def resolve_each(
         default = PRESETS[preset][curve]
         key = id(form), default if _leaves_any(form) else None
         if key not in made:
-            made[key] = resolve(form, inputs, frozen, default, channel_dims)
+            made[key] = resolve(form, inputs, frozen, channel_dims, default)
         found[curve] = made[key]
     return found
 

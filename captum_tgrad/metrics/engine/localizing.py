@@ -178,7 +178,7 @@ def _images(
             f" {largest}. Resize the masks to the images, for example with"
             " F.interpolate(masks[:, None].float(), size)."
         )
-    size = size or of_masks or largest
+    size = (of_masks or largest) if size is None else size
     if (
         not isinstance(size, (tuple, list))
         or len(size) != 2

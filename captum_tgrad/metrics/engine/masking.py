@@ -25,9 +25,7 @@ def masked_scores(call: MetricCall, *, baselines: Baselines) -> list[dict[str, A
     _check_dtypes(call)
     with untouched(call.forward_func, call.inputs[0].device):
         masks = [_masks(call, method) for method in call.methods]
-        baseline, label = resolve(
-            baselines, call.inputs, call.frozen, channel_dims=call.channel_dims
-        )
+        baseline, label = resolve(baselines, call.inputs, call.frozen, call.channel_dims)
         call.check_finite(baseline, "baselines")
         with call.clean_scores(call.name, call.samples * len(masks)) as (clean, buffer):
             for maps, _ in masks:

@@ -39,12 +39,16 @@ def as_masks(regions: Any, samples: int, size: tuple[int, int], device: torch.de
         elif is_one_box(regions):
             hint = " Pass a single box as [[x0, y0, x1, y1]]."
         raise ValueError(f"regions has {len(regions)} entries for {samples} samples.{hint}")
-    masks = torch.zeros(samples, *size, dtype=torch.bool, device="cpu")
-    for sample, boxes in enumerate(regions):
-        for box in checked_boxes(boxes, size, f"regions[{sample}]").tolist():
-            columns, rows = _between(box[0], box[2], size[1]), _between(box[1], box[3], size[0])
-            masks[sample] |= rows[:, None] & columns
-    return masks.to(device)
+    masks = [mask_of_boxes(boxes, size, f"regions[{n}]") for n, boxes in enumerate(regions)]
+    return torch.stack(masks).to(device)
+
+
+def mask_of_boxes(boxes: Any, size: tuple[int, int], name: str) -> Tensor:
+    """The mask of the boxes of one image, ``(H, W)``, bool, on the CPU; raises as ``as_masks``."""
+    mask = torch.zeros(size, dtype=torch.bool, device="cpu")
+    for x0, y0, x1, y1 in checked_boxes(boxes, size, name).tolist():
+        mask |= _between(y0, y1, size[0])[:, None] & _between(x0, x1, size[1])
+    return mask
 
 
 def size_of_masks(regions: Any) -> tuple[int, int] | None:
@@ -86,13 +90,7 @@ def _checked_masks(masks: Tensor, samples: int, size: tuple[int, int]) -> Tensor
 
 def checked_boxes(boxes: Any, size: tuple[int, int], name: str) -> Tensor:
     """The boxes of one image, ``(boxes, 4)``, float64 on the CPU; raises as ``as_masks``."""
-    try:
-        found = torch.as_tensor(boxes, device="cpu").detach().to(torch.float64)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise TypeError(
-            f"{name} must hold numbers, (x0, y0, x1, y1) for each box, got"
-            f" {type(boxes).__name__}: {error}"
-        ) from error
+    found = numbers_of(boxes, name)
     found = found.reshape(0, 4) if found.numel() == 0 else found
     found = found[None] if found.dim() == 1 else found
     if found.dim() != 2 or found.shape[1] != 4:
@@ -115,3 +113,14 @@ def checked_boxes(boxes: Any, size: tuple[int, int], name: str) -> Tensor:
             box = tuple(round(value, 1) for value in found[wrong][0].tolist())
             raise ValueError(f"{name} has a box {box}, which {what}.")
     return found
+
+
+def numbers_of(region: Any, name: str) -> Tensor:
+    """The numbers of a mask or of boxes, float64 on the CPU; raises TypeError for others."""
+    try:
+        return torch.as_tensor(region, device="cpu").detach().to(torch.float64)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TypeError(
+            f"{name} must hold numbers, (x0, y0, x1, y1) for each box, got"
+            f" {type(region).__name__}: {error}"
+        ) from error
