@@ -189,7 +189,8 @@ def _places_of(tensor: Tensor, samples: int, layer: nn.Module, channel_dim: int 
         by = reduction(known, axes, samples)
         if not by.has_unknown_samples and by.all_placed:
             return known
-        return places(tensor.shape, {batch: known.claims.get(batch, (along(tensor.shape, 0, 1),))})
+        own = known.claims.get(batch, (along(tensor.shape, 0, 1),))
+        return places(tensor.shape, [(batch, claim) for claim in own])
     if known is None and tensor.dim() and len(tensor) == samples:
         return input_places(tensor.shape, 0, channel_dim)
     raise ValueError(

@@ -77,10 +77,7 @@ def places_as_part(base: Tensor, view: Tensor) -> Places | None:
     given, whole = places_of(view), places_of(base)
     if given is None or whole is None:
         return None
-    claims = {
-        axis: [on_cells_of(claim, whole.claims.get(axis, ())) for claim in own]
-        for axis, own in given.claims.items()
-    }
+    claims = [(a, on_cells_of(claim, whole.claims.get(a, ()))) for a, claim in given.pairs]
     return places(given.shape, claims)
 
 

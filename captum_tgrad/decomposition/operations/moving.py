@@ -96,7 +96,7 @@ OPERATIONS: dict[str, Operation] = {
         places=moving.concatenated,
         bias=joined,
     ),
-    **records("stack", "tensors, dim=0", places=moving.stacked, bias=joined),
+    **records("stack", "tensors, dim=0", places=moving.moved, bias=joined),
     **records("hstack vstack dstack row_stack column_stack", places=moving.moved, bias=joined),
     **records(
         "pad", "input, pad, mode='constant', value=None", places=padding.padded, bias=of_padding

@@ -17,7 +17,7 @@ from captum_tgrad.decomposition.places.coordinates import (
 )
 from captum_tgrad.decomposition.places.grid import borders_along, runs_of
 from captum_tgrad.decomposition.places.origin import claims_of
-from captum_tgrad.decomposition.places.places import FoundAxes, Places, places
+from captum_tgrad.decomposition.places.places import Places, places
 
 # Each box has cells of its own, and a map has the cells of all boxes along both axes.
 _MOST_BOXES = 16
@@ -37,12 +37,11 @@ def pooled_in_boxes(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     image, corners = boxes[:, 0].long(), boxes[:, 1:] * bound["spatial_scale"]
     if bound["aligned"]:
         corners = corners - 0.5
-    found: FoundAxes = {}
-    for axis, claim in claims_of(tensor):
+
+    def pooled(axis: Axis, claim: Coordinates) -> Coordinates | None:
         if not {2, 3} & set(claim.dims):
             index = claim.index[image] if 0 in claim.dims else claim.index
-            found.setdefault(axis, []).append(coordinates(index, claim.cells))
-            continue
+            return coordinates(index, claim.cells)
         if len(claim.dims) > 1:
             raise NoRuleError
         dim = claim.dims[0]
@@ -51,8 +50,11 @@ def pooled_in_boxes(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
             stop = torch.maximum(stop, start + 1)  # as torchvision has it
         shares = torch.arange(output.shape[dim] + 1, device="cpu") / output.shape[dim]
         ends = start[:, None] + (stop - start)[:, None] * shares
-        found.setdefault(axis, []).append(_between(claim, ends, dim, axis))
-    return [places(output.shape, found)]
+        return _between(claim, ends, dim, axis)
+
+    return [
+        places(output.shape, [(axis, pooled(axis, claim)) for axis, claim in claims_of(tensor)])
+    ]
 
 
 def _between(claim: Coordinates, ends: Tensor, dim: int, axis: Axis) -> Coordinates | None:

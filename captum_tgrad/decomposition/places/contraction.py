@@ -23,7 +23,7 @@ from captum_tgrad.decomposition.places.mixed_elements import mixed
 from captum_tgrad.decomposition.places.moving_places import copies_refined
 from captum_tgrad.decomposition.places.origin import claims_of
 from captum_tgrad.decomposition.places.picking import cells_of_sums
-from captum_tgrad.decomposition.places.places import MOST_CLAIMS, FoundAxes, Places, places
+from captum_tgrad.decomposition.places.places import MOST_CLAIMS, Places, places
 
 _MOST_LOOKED_AT = 2**22
 
@@ -36,7 +36,7 @@ def contracted(call: Call, equation: str, tensors: Sequence[Any], output: Tensor
     """
     left, right = equation.split("->")
     operands = list(zip(left.split(","), tensors, strict=True))
-    found: FoundAxes = {}
+    found: list[tuple[Axis, Coordinates | None]] = []
     for letters, tensor in operands:
         in_batch = {c.dims: len(c.cells) for a, c in claims_of(tensor) if a.input == SAMPLES}
         for axis, claim in claims_of(tensor):
@@ -59,7 +59,7 @@ def contracted(call: Call, equation: str, tensors: Sequence[Any], output: Tensor
                 size_of = dict(zip(own, kept.index.shape, strict=True))
                 arranged = kept.index.permute([*order, *rest])
                 arranged = arranged.reshape([size_of.get(letter, 1) for letter in right])
-                found.setdefault(axis, []).append(coordinates(arranged, kept.cells))
+                found.append((axis, coordinates(arranged, kept.cells)))
     # Elements that were selected several times make a finer grid.
     return [places(output.shape, copies_refined(found) if call.picks else found)]
 

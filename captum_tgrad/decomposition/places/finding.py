@@ -16,13 +16,7 @@ from captum_tgrad.decomposition.places.elementwise import like_first
 from captum_tgrad.decomposition.places.mixed_elements import ScatteredError, mixed
 from captum_tgrad.decomposition.places.origin import claims_of, places_of
 from captum_tgrad.decomposition.places.picking import BY_VALUE
-from captum_tgrad.decomposition.places.places import (
-    FoundAxes,
-    Places,
-    has_places,
-    lost_places,
-    places,
-)
+from captum_tgrad.decomposition.places.places import Places, has_places, lost_places, places
 from captum_tgrad.decomposition.random_state import lock
 
 FoundPlaces = tuple[Places, bool]
@@ -117,7 +111,7 @@ def _lost(call: Call, output: Tensor, kept: Places, where: Callable[[], str]) ->
     spread = sum(size != 1 for size in output.shape) > 2 or output.dim() >= widest
     had = any(given is not None and has_places(given) for given in map(places_of, call.dependent))
     if had and spread and output.dim() > 1:
-        return lost_places(output.shape, kept.claims, where())
+        return lost_places(output.shape, kept, where())
     return kept
 
 
@@ -127,7 +121,7 @@ def _tried(call: Call, outputs: Sequence[Tensor]) -> list[FoundPlaces]:
     An operation that commutes with every permutation of a dimension keeps the places along it. An
     operation that maps the numbers of its elements to numbers of its elements moves them.
     """
-    nothing: list[FoundPlaces] = [(places(output.shape, {}), False) for output in outputs]
+    nothing: list[FoundPlaces] = [(places(output.shape), False) for output in outputs]
     if sum(tensor.numel() for tensor in call.tensors) > _MOST_ELEMENTS:
         return nothing
     if (
@@ -183,11 +177,9 @@ def _commuting(
     rank = max(tensor.dim() for tensor in call.dependent)
     fewer = rank - before.dim()
     if fewer < 0:
-        return places(before.shape, {}), False
-    claims: dict[Axis, list[Coordinates]] = {}
-    for tensor in call.dependent:
-        for axis, claim in claims_of(tensor):
-            claims.setdefault(axis, []).append(claim.aligned(rank))
+        return places(before.shape), False
+    pairs = (pair for tensor in call.dependent for pair in claims_of(tensor))
+    claims = [(axis, claim.aligned(rank)) for axis, claim in pairs]
 
     def commutes(dim: int, result: int, by_left: bool) -> bool:
         size = before.shape[result]
@@ -216,7 +208,7 @@ def _commuting(
         return True
 
     to: dict[int, int] = {}
-    for dim in {dim for own in claims.values() for claim in own for dim in claim.dims}:
+    for dim in {dim for _, claim in claims for dim in claim.dims}:
         candidates = range(max(dim - fewer, 0), min(dim, before.dim() - 1) + 1)
         # Arguments with fewer dimensions are aligned with the last dimensions or with the first.
         found = [
@@ -226,24 +218,23 @@ def _commuting(
         ]
         if len(found) == 1:
             to[dim] = found[0]
-    kept: FoundAxes = {}
+    kept: list[tuple[Axis, Coordinates | None]] = []
     complete = True
-    for axis, claimed in claims.items():
-        for claim in claimed:
-            gone = [dim for dim in claim.dims if dim not in to]
-            if gone and not fewer:
-                complete = complete and not axis.is_place
-                continue
-            try:
-                parts = mixed(claim, gone, axis)
-            except ScatteredError:
-                complete = False
-                continue
-            for left in parts:
-                shape = [1] * before.dim()
-                for dim in left.dims:
-                    shape[to[dim]] = left.index.shape[dim]
-                kept.setdefault(axis, []).append(coordinates(left.index.reshape(shape), left.cells))
+    for axis, claim in claims:
+        gone = [dim for dim in claim.dims if dim not in to]
+        if gone and not fewer:
+            complete = complete and not axis.is_place
+            continue
+        try:
+            parts = mixed(claim, gone, axis)
+        except ScatteredError:
+            complete = False
+            continue
+        for left in parts:
+            shape = [1] * before.dim()
+            for dim in left.dims:
+                shape[to[dim]] = left.index.shape[dim]
+            kept.append((axis, coordinates(left.index.reshape(shape), left.cells)))
     return places(before.shape, kept), complete
 
 
@@ -278,9 +269,9 @@ def _moving(call: Call, position: int, before: Tensor, values: dict[int, Tensor]
     )
     if not torch.equal(own[index.to(own.device)], before):
         return None
-    claims = {}
-    for axis, found in given.claims.items():
-        flat = [claim.index.expand(source.shape).reshape(-1) for claim in found]
-        moved = [torch.cat([each.new_zeros(1), each])[index] for each in flat]
-        claims[axis] = [coordinates(m, c.cells) for m, c in zip(moved, found, strict=True)]
-    return places(before.shape, claims)
+
+    def move(claim: Coordinates) -> Coordinates | None:
+        flat = claim.index.expand(source.shape).reshape(-1)
+        return coordinates(torch.cat([flat.new_zeros(1), flat])[index], claim.cells)
+
+    return places(before.shape, [(axis, move(claim)) for axis, claim in given.pairs])

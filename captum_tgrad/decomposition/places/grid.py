@@ -189,9 +189,14 @@ def borders_along(middle: FloatArray, half: FloatArray, start: int, stop: int) -
 
 
 @torch.no_grad()
-def refined(claim: Coordinates | None, dim: int, axis: Axis) -> Coordinates | None:
-    """An element that was repeated in place is a finer grid: each copy has its part of the cell."""
-    if claim is None or claim.dims != (dim,) or axis.input == SAMPLES:
+def refined(claim: Coordinates, axis: Axis) -> Coordinates | None:
+    """An element that was repeated in place is a finer grid: each copy has its part of the cell.
+
+    Args:
+        claim: Coordinates along one dimension.
+        axis: The axis that they are on.
+    """
+    if axis.input == SAMPLES:
         return claim
     index = claim.index.flatten()
     _, counts = index.unique_consecutive(return_counts=True)  # type: ignore[no-untyped-call]

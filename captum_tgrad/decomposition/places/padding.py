@@ -19,7 +19,7 @@ from captum_tgrad.decomposition.places.coordinates import (
 )
 from captum_tgrad.decomposition.places.moving_places import after
 from captum_tgrad.decomposition.places.origin import places_of
-from captum_tgrad.decomposition.places.places import FoundAxes, Places, places
+from captum_tgrad.decomposition.places.places import Places, places
 
 
 def padded(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
@@ -44,14 +44,15 @@ def _padded(tensor: Tensor, given: Places | None, pads: list[int]) -> Places:
         shape[dim] += sum(own)
         if max(own) > 0:
             ends[dim] = (max(own[0], 0), max(own[1], 0))
-    found: FoundAxes = {}
-    for axis, claim in given.pairs if given else ():
-        wider: Coordinates | None = claim
+
+    def continued(axis: Axis, claim: Coordinates | None) -> Coordinates | None:
         for dim, own_ends in ends.items():
-            if wider is not None and dim in wider.dims:
-                wider = _continued(widened(wider, axis), dim, own_ends, axis)
-        found.setdefault(axis, []).append(wider)
-    return places(shape, found)
+            if claim is not None and dim in claim.dims:
+                claim = _continued(widened(claim, axis), dim, own_ends, axis)
+        return claim
+
+    pairs = given.pairs if given else ()
+    return places(shape, [(axis, continued(axis, claim)) for axis, claim in pairs])
 
 
 def _continued(

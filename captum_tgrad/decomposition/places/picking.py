@@ -22,7 +22,7 @@ from captum_tgrad.decomposition.places.coordinates import (
 )
 from captum_tgrad.decomposition.places.moving_places import after, assigned, laid_out_as
 from captum_tgrad.decomposition.places.origin import claims_of, places_of
-from captum_tgrad.decomposition.places.places import MOST_CLAIMS, Places, collected, places
+from captum_tgrad.decomposition.places.places import MOST_CLAIMS, Places, places
 from captum_tgrad.decomposition.scratch import is_dense
 
 
@@ -60,14 +60,14 @@ def _added(
         positions: The number of the element that each of them is added to.
         outputs: The result.
     """
-    claims = collected(claims_of(tensor))
+    claims: list[tuple[Axis, Coordinates | None]] = list(claims_of(tensor))
     for axis, claim in claims_of(source):
         index = claim.index.expand(source.shape)
         if source.dim() == positions.dim():  # ``scatter`` may leave out the last elements
             index = index[tuple(map(slice, positions.shape))]
         index = index.expand(positions.shape)
-        own = claims.setdefault(axis, [])
-        own += cells_of_sums(claim, index, positions, tensor.shape, axis)
+        sums = cells_of_sums(claim, index, positions, tensor.shape, axis)
+        claims += [(axis, each) for each in sums]
     return [places(output.shape, claims) for output in outputs]
 
 

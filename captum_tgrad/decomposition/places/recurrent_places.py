@@ -35,7 +35,7 @@ def layer(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
         return [indices[0][:, -1:].transpose(0, 1) if batch_first else indices[0][-1:]]
 
     (last,) = after(select, [y], [outputs[0]])
-    return [y, *(places(output.shape, last.claims) for output in outputs[1:])]
+    return [y, *(places(output.shape, last.pairs) for output in outputs[1:])]
 
 
 def cell(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
@@ -54,7 +54,7 @@ def packed(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
         return [call.func(indices[0], *call.args[1:3], *padded_with)[0]]
 
     found = after(run, [places_of(call.tensors[0])], call.tensors[:1])
-    return [*found, *(places(each.shape, {}) for each in outputs[1:])]  # not the lengths
+    return [*found, *(places(each.shape) for each in outputs[1:])]  # not the lengths
 
 
 def _of_steps(
@@ -65,10 +65,9 @@ def _of_steps(
     A state depends on all steps so far. It is at its own step, as the result of attention is at its
     query.
     """
-    claims: dict[Axis, list[Coordinates]] = {}
+    claims: list[tuple[Axis, Coordinates]] = []
     for own, tensor in zip(letters, tensors, strict=True):
         (found,) = contracted(call, f"{own}->{result}", [tensor], output)
-        for axis, given in found.claims.items():
-            if axis not in claims or axis.input == SAMPLES:
-                claims.setdefault(axis, []).extend(given)
+        known = {axis for axis, _ in claims if axis.input != SAMPLES}
+        claims += [(axis, claim) for axis, claim in found.pairs if axis not in known]
     return places(output.shape, claims)
