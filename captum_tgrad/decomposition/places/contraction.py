@@ -19,10 +19,9 @@ from captum_tgrad.decomposition.places.coordinates import (
     from_borders,
     narrowed,
 )
-from captum_tgrad.decomposition.places.mixed_elements import mixed
+from captum_tgrad.decomposition.places.mixed_elements import few_cells, hulls, mixed
 from captum_tgrad.decomposition.places.moving_places import copies_refined
 from captum_tgrad.decomposition.places.origin import claims_of
-from captum_tgrad.decomposition.places.picking import cells_of_sums
 from captum_tgrad.decomposition.places.places import MOST_CLAIMS, Places, places
 
 _MOST_LOOKED_AT = 2**22
@@ -59,7 +58,7 @@ def contracted(call: Call, equation: str, tensors: Sequence[Any], output: Tensor
                 size_of = dict(zip(own, kept.index.shape, strict=True))
                 arranged = kept.index.permute([*order, *rest])
                 arranged = arranged.reshape([size_of.get(letter, 1) for letter in right])
-                found.append((axis, coordinates(arranged, kept.cells)))
+                found.append((axis, kept.moved(arranged)))
     # Elements that were selected several times make a finer grid.
     return [places(output.shape, copies_refined(found) if call.picks else found)]
 
@@ -124,36 +123,30 @@ def _picked(
         used = used.any(inner)
         letters = "".join(each for d, each in enumerate(letters) if d not in inner)
     dim = letters.index(letter)
-    shape = [-1 if d == dim else 1 for d in range(used.dim())]
     for row in reversed(range(used.dim())):
         if row != dim and _keeps_each(used, row, dim, samples):
             call.picks = True
             return letters[row], [Coordinates(claim.index.reshape([-1]), claim.cells)]
+    rest = [size for d, size in enumerate(used.shape) if d != dim]
+    positions = torch.arange(math.prod(rest), device="cpu").reshape(rest).unsqueeze(dim)
+    index = claim.index.reshape([-1 if d == dim else 1 for d in range(used.dim())]).where(used, 0)
+    has = index > 0
+    summands = claim, index[has], positions.expand_as(index)[has], rest
+    found: list[Coordinates] | None = None
     if axis.input != SAMPLES and int(used.sum(dim).max()) <= MOST_CLAIMS:
-        rest = [size for d, size in enumerate(used.shape) if d != dim]
-        positions = torch.arange(math.prod(rest), device="cpu").reshape(rest).unsqueeze(dim)
-        index = claim.index.reshape(shape).where(used, 0)
-        sums = cells_of_sums(claim, index, positions.expand_as(index), rest, axis)
-        found = [each for each in sums if each is not None]
+        found = [each for each in few_cells(*summands) or () if each is not None]
         borders = [each.borders() for each in found]
-        covered = sum(
-            ((high - low).clamp_min(0) for low, high in borders), torch.zeros((), device="cpu")
-        )
-        if float(covered.mean()) > axis.extent / 2:
-            return None
-        call.picks = True
-        return letters.replace(letter, ""), found
-    low, high = (border.reshape(shape).expand(used.shape) for border in claim.borders())
-    low = low.where(used, torch.inf).amin(dim)
-    high = high.where(used, -torch.inf).amax(dim)
-    if axis.input != SAMPLES and bool((high - low).clamp_min(0).mean() > axis.extent / 2):
-        return None
-    padding = claim.padding().reshape(shape).expand(used.shape).where(used, True).all(dim)
-    picked = narrowed(from_borders(low, high, axis, padding), axis)
-    if picked is None:
+    else:
+        low, high, padding = hulls(*summands)
+        borders = [(low, high)]
+        hull = narrowed(from_borders(low, high, axis, padding), axis)
+        found = None if hull is None else [hull]
+    widths = [(high - low).clamp_min(0) for low, high in borders]
+    covered = sum(widths, torch.zeros((), device="cpu")).mean()
+    if found is None or (axis.input != SAMPLES and bool(covered > axis.extent / 2)):
         return None
     call.picks = True
-    return letters.replace(letter, ""), [picked]
+    return letters.replace(letter, ""), found
 
 
 def _keeps_each(used: Tensor, row: int, column: int, samples: int) -> bool:

@@ -11,7 +11,7 @@ from torch import Tensor
 from captum_tgrad.decomposition.call import PLAIN, Call, NoRuleError, map_tensors, tensors_in
 from captum_tgrad.decomposition.places.bounded_cache import BoundedCache
 from captum_tgrad.decomposition.places.contraction import has_zeros
-from captum_tgrad.decomposition.places.coordinates import Axis, Coordinates, coordinates
+from captum_tgrad.decomposition.places.coordinates import Axis, Coordinates
 from captum_tgrad.decomposition.places.elementwise import like_first
 from captum_tgrad.decomposition.places.mixed_elements import ScatteredError, mixed
 from captum_tgrad.decomposition.places.origin import claims_of, places_of
@@ -22,7 +22,9 @@ from captum_tgrad.decomposition.random_state import lock
 FoundPlaces = tuple[Places, bool]
 """The known places of an output, and whether they are complete."""
 
-_known: BoundedCache[tuple[list[FoundPlaces], bool | None]] = BoundedCache()
+_known: BoundedCache[tuple[list[FoundPlaces], bool | None]] = BoundedCache(
+    lambda known: sum(claim.index.numel() for given, _ in known[0] for _, claim in given.pairs)
+)
 """The places of outputs by call, and whether they hold for dense constant matrices only."""
 _MOST_ELEMENTS = 2**22  # of the tensors of a call whose places are found by trying
 
@@ -47,8 +49,7 @@ def output_places(call: Call, outputs: Sequence[Tensor], where: Callable[[], str
             found, by_rule = _found(call)
         # Places that were found by trying also depend on the values of constants.
         if key is not None and call.is_dense is not False and (by_rule or not call.constant):
-            size = sum(claim.index.numel() for given, _ in found for _, claim in given.pairs)
-            _known.put(key, (found, call.is_dense), size)
+            _known.put(key, (found, call.is_dense))
     return [
         given if complete else _lost(call, output, given, where)
         for (given, complete), output in zip(found, call.returned, strict=True)
@@ -234,7 +235,7 @@ def _commuting(
             shape = [1] * before.dim()
             for dim in left.dims:
                 shape[to[dim]] = left.index.shape[dim]
-            kept.append((axis, coordinates(left.index.reshape(shape), left.cells)))
+            kept.append((axis, left.moved(left.index.reshape(shape))))
     return places(before.shape, kept), complete
 
 
@@ -272,6 +273,6 @@ def _moving(call: Call, position: int, before: Tensor, values: dict[int, Tensor]
 
     def move(claim: Coordinates) -> Coordinates | None:
         flat = claim.index.expand(source.shape).reshape(-1)
-        return coordinates(torch.cat([flat.new_zeros(1), flat])[index], claim.cells)
+        return claim.moved(torch.cat([flat.new_zeros(1), flat])[index])
 
     return places(before.shape, [(axis, move(claim)) for axis, claim in given.pairs])

@@ -133,7 +133,7 @@ def folded(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
 
     def move(axis: Axis, claim: Coordinates) -> Coordinates | None:
         if not claim.dims:
-            return coordinates(claim.index.reshape([1] * output.dim()), claim.cells)
+            return claim.moved(claim.index.reshape([1] * output.dim()))
         low, high = (border.expand(tensor.shape) for border in claim.borders())
         has = claim.index.expand(tensor.shape) > 0
         count = F.fold(has.double(), **options)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from captum_tgrad.decomposition.call import Call, NoRuleError
 from captum_tgrad.decomposition.places.contraction import contracted
-from captum_tgrad.decomposition.places.coordinates import Axis, Coordinates, coordinates
+from captum_tgrad.decomposition.places.coordinates import Axis, Coordinates
 from captum_tgrad.decomposition.places.cumulative import between_sums
 from captum_tgrad.decomposition.places.elementwise import elementwise
 from captum_tgrad.decomposition.places.mixed_elements import mixed
@@ -30,13 +30,8 @@ def reduced(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     over = {dim} if isinstance(dim, int) else set(dim if dim else range(rank))
     over = {each % max(rank, 1) for each in over}
     keep = output.dim() == rank
-
-    def without_dims(claim: Coordinates) -> Coordinates | None:
-        shape = [size for d, size in enumerate(claim.index.shape) if d not in over]
-        return coordinates(claim.index.reshape(shape), claim.cells)
-
     claims = [
-        (axis, left if keep else without_dims(left))
+        (axis, left if keep else left.moved(left.index.squeeze(tuple(over))))
         for axis, claim in claims_of(tensor)
         for left in mixed(claim, over, axis)
     ]
@@ -51,7 +46,7 @@ def paired(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
 
 def places_in_pairs(given: Places) -> Places:
     """Places of complex numbers as pairs, in an additional last dimension."""
-    claims = [(a, coordinates(claim.index.unsqueeze(-1), claim.cells)) for a, claim in given.pairs]
+    claims = [(axis, claim.moved(claim.index.unsqueeze(-1))) for axis, claim in given.pairs]
     return places((*given.shape, 2), claims)
 
 
@@ -77,7 +72,7 @@ def differences(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
         return sides if between is None else [between]
 
     claims = [
-        (axis, coordinates(own.index, own.cells))
+        (axis, own.moved(own.index))
         for axis, claim in claims_of(tensor)
         for own in of_both(axis, claim)
     ]
@@ -88,7 +83,7 @@ def halved(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     """Places after ``glu``, which combines the two halves along a dimension."""
     tensor, (output,) = call.bound["input"], outputs
     dim = call.bound["dim"] % tensor.dim()
-    halves = after(lambda t: t[0].chunk(2, dim), [places_of(tensor)], [tensor])
+    halves = after(lambda t: t[0].chunk(2, dim), [tensor])
     return [places(output.shape, [pair for half in halves for pair in half.pairs])]
 
 

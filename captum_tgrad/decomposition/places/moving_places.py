@@ -30,7 +30,7 @@ def moved(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
         result = call.func(*args, **kwargs)
         return tensors_in(args[0] if result is None else result)
 
-    return after(run, [places_of(tensor) for tensor in tensors], tensors)
+    return after(run, tensors)
 
 
 def _without_fill(
@@ -45,15 +45,19 @@ def _without_fill(
 
 
 @torch.no_grad()
-def after(run: Movement, given: Sequence[Places | None], tensors: Sequence[Tensor]) -> list[Places]:
+def after(
+    run: Movement, tensors: Sequence[Tensor], given: Sequence[Places | None] | None = None
+) -> list[Places]:
     """The places of the results of ``run``.
 
     Args:
         run: Takes tensors shaped like ``tensors``, moves their elements, and returns the results.
-        given: The places of the tensors; None for a constant.
         tensors: The arguments of ``run``. The values of integer and boolean constants are used, as
             they may be indices or masks.
+        given: The places of the tensors, None for a constant; by default those that they have.
     """
+    if given is None:
+        given = [places_of(tensor) for tensor in tensors]
     axes = list(dict.fromkeys(axis for each in given if each for axis in each.claims))
     found: list[list[tuple[Axis, Coordinates | None]]] = []  # by axis and slot, then by result
     for axis in axes:
@@ -77,13 +81,10 @@ def _moved(
     distinct = list(dict.fromkeys(claim for claim in chosen if claim is not None))
     every = torch.cat([claim.cells for claim in distinct])
     cells, numbers = every.unique(dim=0, return_inverse=True)  # type: ignore[no-untyped-call]
-    split = numbers.split([len(claim.cells) for claim in distinct])
-    number_of = {
-        claim: torch.cat([torch.zeros(1, dtype=torch.long, device="cpu"), own + 1])
-        for claim, own in zip(distinct, split, strict=True)
-    }
+    split = (numbers + 1).split([len(claim.cells) for claim in distinct])
+    number_of = dict(zip(distinct, split, strict=True))
     replaced = [
-        _as_numbers(tensor, None if claim is None else number_of[claim][claim.index])
+        _as_numbers(tensor, None if claim is None else claim.of_elements(number_of[claim], 0))
         for tensor, claim in zip(tensors, chosen, strict=True)
     ]
     results = run(replaced)
@@ -130,7 +131,7 @@ def reshaped(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
                     expanded[dim] = tensor.shape[dim]
                 for dim in new:
                     shape[dim] = output.shape[dim]
-        return coordinates(claim.index.expand(expanded).reshape(shape), claim.cells)
+        return claim.moved(claim.index.expand(expanded).reshape(shape))
 
     claims = [(axis, move(claim)) for axis, claim in claims_of(tensor)]
     return [places(output.shape, copies_refined(claims))]
@@ -185,8 +186,7 @@ def concatenated(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
             narrow.append(index)
         return [torch.cat(narrow, dim)]
 
-    given = [places_of(tensor) for tensor in tensors]
-    (found,) = after(run, given, tensors)
+    (found,) = after(run, tensors)
     return [places(output.shape, found.pairs)]
 
 
@@ -201,4 +201,4 @@ def shuffled(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
         first = indices[0].narrow(channel, 0, tensor.shape[channel] // factor**2)
         return [first.repeat_interleave(factor, -1).repeat_interleave(factor, -2)]
 
-    return after(run, [places_of(tensor)], [tensor])
+    return after(run, [tensor])

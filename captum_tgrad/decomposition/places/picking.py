@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,17 +11,16 @@ from torch import Tensor
 
 from captum_tgrad.decomposition.call import Call, NoRuleError
 from captum_tgrad.decomposition.places.box_pooling import pooled_in_boxes
-from captum_tgrad.decomposition.places.cells import borders_of
 from captum_tgrad.decomposition.places.coordinates import (
     SAMPLES,
     Axis,
     Coordinates,
-    coordinates,
     from_borders,
 )
+from captum_tgrad.decomposition.places.mixed_elements import few_cells, hulls
 from captum_tgrad.decomposition.places.moving_places import after, assigned, laid_out_as
-from captum_tgrad.decomposition.places.origin import claims_of, places_of
-from captum_tgrad.decomposition.places.places import MOST_CLAIMS, Places, places
+from captum_tgrad.decomposition.places.origin import claims_of
+from captum_tgrad.decomposition.places.places import Places, places
 from captum_tgrad.decomposition.scratch import is_dense
 
 
@@ -66,56 +64,22 @@ def _added(
         if source.dim() == positions.dim():  # ``scatter`` may leave out the last elements
             index = index[tuple(map(slice, positions.shape))]
         index = index.expand(positions.shape)
-        sums = cells_of_sums(claim, index, positions, tensor.shape, axis)
-        claims += [(axis, each) for each in sums]
+        has = index > 0
+        summands = claim, index[has], positions[has], tensor.shape
+        few = few_cells(*summands) if axis.input != SAMPLES else None
+        if few is None:
+            low, high, padding = hulls(*summands)
+            claims.append((axis, from_borders(low, high, axis, padding)))
+        else:
+            claims += [(axis, each) for each in few]
     return [places(output.shape, claims) for output in outputs]
-
-
-def cells_of_sums(
-    claim: Coordinates, index: Tensor, positions: Tensor, shape: Sequence[int], axis: Axis
-) -> list[Coordinates | None]:
-    """The coordinates of sums: the cells of their summands, or the smallest that holds many.
-
-    Args:
-        claim: The coordinates of the summands.
-        index: The number of each summand's cell; 0 if it has none.
-        positions: The number of the sum that each summand is in.
-        shape: The shape of the sums.
-        axis: The axis that the coordinates are on.
-    """
-    count = len(claim.cells) + 1
-    pairs = (positions * count + index)[index > 0].unique()  # type: ignore[no-untyped-call]
-    at, number = pairs // count, pairs % count
-    rank = torch.arange(len(at), device="cpu") - torch.searchsorted(at, at)
-    most = int(rank.max()) + 1 if len(rank) else 0
-    if most <= MOST_CLAIMS and axis.input != SAMPLES:
-        found: list[Coordinates | None] = []
-        for slot in range(most):
-            cells = torch.zeros(math.prod(shape), dtype=torch.long, device="cpu")
-            cells[at[rank == slot]] = number[rank == slot]
-            found.append(coordinates(cells.reshape(shape), claim.cells))
-        return found
-    low, high, padding = (
-        torch.full([math.prod(shape)], empty, dtype=torch.float64, device="cpu")
-        .scatter_reduce(0, at, values[number - 1], how)
-        .reshape(shape)
-        for values, how, empty in zip(
-            (*borders_of(claim.cells), claim.cells[:, 2]),
-            ("amin", "amax", "amin"),
-            (torch.inf, -torch.inf, 1.0),
-            strict=True,
-        )
-    )
-    return [from_borders(low, high, axis, padding)]
 
 
 def by_indices(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     """Places of values and indices that an operation selects along a dimension."""
     tensor, dim = call.bound["input"], call.bound["dim"]
     indices = outputs[1].detach()
-    (found,) = after(lambda t: [t[0].gather(dim, t[1])], [places_of(tensor), None], [
-        tensor, indices,
-    ])  # fmt: skip
+    (found,) = after(lambda t: [t[0].gather(dim, t[1])], [tensor, indices])
     return [found for _ in outputs]
 
 
@@ -128,7 +92,7 @@ def sampled(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     def run(indices: list[Tensor]) -> list[Tensor]:
         return [F.grid_sample(indices[0], grid, "nearest", "zeros", align_corners=corners)]
 
-    return after(run, [places_of(image)], [image])
+    return after(run, [image])
 
 
 def strided(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
@@ -142,7 +106,7 @@ def strided(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
         whole = laid_out_as(tensor, indices[0])
         return [whole.as_strided(size, stride, 0 if offset is None else offset - start)]
 
-    return after(run, [places_of(tensor)], [tensor])
+    return after(run, [tensor])
 
 
 BY_VALUE = (accumulated, put, by_indices, sampled, strided, pooled_in_boxes)

@@ -8,6 +8,7 @@ from weakref import WeakValueDictionary
 
 import torch
 
+from captum_tgrad.decomposition.places.cells import SLACK
 from captum_tgrad.decomposition.places.coordinates import (
     INPUTS,
     LOST,
@@ -225,13 +226,13 @@ def _reconciled(
     both = (one.index > 0) & (other.index > 0)
     # Adjacent places are joined into one, as by a sum over them. Others stay two claims.
     gap = ((hull_high - hull_low) - (high - low) - (other_high - other_low))[both]
-    allowed = -0.5 if axis.input == SAMPLES else 1e-6
+    allowed = -0.5 if axis.input == SAMPLES else SLACK
     apart = bool((gap > allowed).any())
-    touch = len(gap) > 0 and bool((gap.abs() <= 1e-6).all())
+    touch = len(gap) > 0 and bool((gap.abs() <= SLACK).all())
     # Elements of two grids, as in a residual stream, are on the finer one; two single elements only
     # if one is within the other.
     wider = torch.maximum(high - low, other_high - other_low)
-    within = bool((hull_high - hull_low <= wider + 1e-6)[both].all())
+    within = bool((hull_high - hull_low <= wider + SLACK)[both].all())
     if axis.input != SAMPLES and (within or (dims and not touch)):
         finer = _finer(one, other, axis)
         if finer is not None:
@@ -257,7 +258,7 @@ def _finer(one: Coordinates, other: Coordinates, axis: Axis) -> Coordinates | No
     ]
     for small, large, order in ((one, other, 1), (other, one, -1)):
         width, limit = widths[::order]
-        if float(width.max()) < float(limit.min()) * (1 - 1e-6):
+        if float(width.max()) < float(limit.min()) * (1 - SLACK):
             index = torch.where(large.index > 0, large.index + len(small.cells), 0)
             index = torch.where(small.index > 0, small.index, index)
             by_sample = small.by_sample or large.by_sample

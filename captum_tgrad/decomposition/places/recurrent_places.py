@@ -10,7 +10,6 @@ from captum_tgrad.decomposition.call import Call, NoRuleError, tensors_in
 from captum_tgrad.decomposition.places.contraction import contracted
 from captum_tgrad.decomposition.places.coordinates import SAMPLES, Axis, Coordinates
 from captum_tgrad.decomposition.places.moving_places import after
-from captum_tgrad.decomposition.places.origin import places_of
 from captum_tgrad.decomposition.places.places import Places, places
 
 
@@ -34,7 +33,7 @@ def layer(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     def select(indices: list[Tensor]) -> list[Tensor]:
         return [indices[0][:, -1:].transpose(0, 1) if batch_first else indices[0][-1:]]
 
-    (last,) = after(select, [y], [outputs[0]])
+    (last,) = after(select, [outputs[0]], [y])
     return [y, *(places(output.shape, last.pairs) for output in outputs[1:])]
 
 
@@ -53,7 +52,7 @@ def packed(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     def run(indices: list[Tensor]) -> list[Tensor]:
         return [call.func(indices[0], *call.args[1:3], *padded_with)[0]]
 
-    found = after(run, [places_of(call.tensors[0])], call.tensors[:1])
+    found = after(run, call.tensors[:1])
     return [*found, *(places(each.shape) for each in outputs[1:])]  # not the lengths
 
 
