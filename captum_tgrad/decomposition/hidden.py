@@ -169,12 +169,10 @@ class HiddenOperations:
     def _keeps_samples(self, tensor: Tensor, source: Tensor, given: Places) -> bool:
         if self._samples == 1:
             return True
-        claims = given.claims
-        axis = next((axis for axis in claims if axis.input == SAMPLES), None)
         origin = origin_of(source)
-        if axis is None or origin is None or len(claims[axis][0].dims) != 1:
+        if not given.samples or origin is None or len(given.samples[0].dims) != 1:
             return False
-        (dim,), (of_source,) = claims[axis][0].dims, origin.places.claims[axis][0].dims
+        (dim,), (of_source,) = given.samples[0].dims, origin.places.samples[0].dims
         count = tensor.shape[dim]
         numbers = torch.arange(count, device=tensor.device)
         for bit in range((count - 1).bit_length()):

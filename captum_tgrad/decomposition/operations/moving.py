@@ -121,13 +121,11 @@ OPERATIONS: dict[str, Operation] = {
         bias=constants,
         fill=(3,),
     ),
-    **records(
-        "index_add scatter_add", "input, dim, index, src", places=picking.accumulated, bias=joined
-    ),
+    **records("index_add scatter_add", "input, dim, index, src", places=picking.added, bias=joined),
     **records(
         "index_reduce scatter_reduce",
         "input, dim, index, src, reduce, include_self=True",
-        places=picking.accumulated,
+        places=picking.added,
     ),
     **records("masked_fill fill", places=elementwise.elementwise, bias=constants),
     **records("zero", places=elementwise.elementwise, bias=nothing),

@@ -19,7 +19,7 @@ from captum_tgrad.decomposition.places.coordinates import (
     from_borders,
     narrowed,
 )
-from captum_tgrad.decomposition.places.mixed_elements import few_cells, hulls, mixed
+from captum_tgrad.decomposition.places.mixed_elements import few_cells, mixed
 from captum_tgrad.decomposition.places.moving_places import copies_refined
 from captum_tgrad.decomposition.places.origin import claims_of
 from captum_tgrad.decomposition.places.places import MOST_CLAIMS, Places, places
@@ -127,24 +127,30 @@ def _picked(
         if row != dim and _keeps_each(used, row, dim, samples):
             call.picks = True
             return letters[row], [Coordinates(claim.index.reshape([-1]), claim.cells)]
-    rest = [size for d, size in enumerate(used.shape) if d != dim]
-    positions = torch.arange(math.prod(rest), device="cpu").reshape(rest).unsqueeze(dim)
-    index = claim.index.reshape([-1 if d == dim else 1 for d in range(used.dim())]).where(used, 0)
-    has = index > 0
-    summands = claim, index[has], positions.expand_as(index)[has], rest
+    shape = [-1 if d == dim else 1 for d in range(used.dim())]
     found: list[Coordinates] | None = None
     if axis.input != SAMPLES and int(used.sum(dim).max()) <= MOST_CLAIMS:
-        found = [each for each in few_cells(*summands) or () if each is not None]
+        rest = [size for d, size in enumerate(used.shape) if d != dim]
+        sums = torch.arange(math.prod(rest), device="cpu").reshape(rest).unsqueeze(dim)
+        index = claim.index.reshape(shape).where(used, 0)
+        has = index > 0
+        few = few_cells(claim, index[has], sums.expand_as(index)[has], rest)
+        found = [each for each in few or () if each is not None]
         borders = [each.borders() for each in found]
     else:
-        low, high, padding = hulls(*summands)
+        low, high = (border.reshape(shape).expand(used.shape) for border in claim.borders())
+        low, high = low.where(used, torch.inf).amin(dim), high.where(used, -torch.inf).amax(dim)
         borders = [(low, high)]
-        hull = narrowed(from_borders(low, high, axis, padding), axis)
-        found = None if hull is None else [hull]
     widths = [(high - low).clamp_min(0) for low, high in borders]
     covered = sum(widths, torch.zeros((), device="cpu")).mean()
-    if found is None or (axis.input != SAMPLES and bool(covered > axis.extent / 2)):
+    if axis.input != SAMPLES and bool(covered > axis.extent / 2):
         return None
+    if found is None:
+        padding = claim.padding().reshape(shape).expand(used.shape).where(used, True).all(dim)
+        hull = narrowed(from_borders(*borders[0], axis, padding), axis)
+        if hull is None:
+            return None
+        found = [hull]
     call.picks = True
     return letters.replace(letter, ""), found
 

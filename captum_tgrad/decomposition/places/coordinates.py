@@ -368,7 +368,7 @@ def evenly_wide(cells: Tensor, extent: int) -> Tensor:
     return _evenly_from(low, step, cells)
 
 
-def along(shape: Sequence[int], dim: int, extent: int | None = None) -> Coordinates:
+def whole_axis(shape: Sequence[int], dim: int, extent: int | None = None) -> Coordinates:
     """The coordinates of a tensor whose dimension ``dim`` is the whole axis, in order."""
     size = shape[dim] if extent is None else extent
     index = torch.arange(1, size + 1, device="cpu").reshape(

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from captum_tgrad.decomposition.call import Call
+from captum_tgrad.decomposition.call import Call, NoRuleError
 from captum_tgrad.decomposition.places.coordinates import (
     SAMPLES,
     Axis,
@@ -15,11 +15,11 @@ from captum_tgrad.decomposition.places.coordinates import (
     from_borders,
 )
 from captum_tgrad.decomposition.places.elementwise import along, elementwise
-from captum_tgrad.decomposition.places.origin import places_of
+from captum_tgrad.decomposition.places.origin import claims_of, places_of
 from captum_tgrad.decomposition.places.places import Places, places
 
 
-def accumulated(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
+def running(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     """Places after a cumulative sum: the smallest cell that holds all elements up to each."""
     (given, *_) = along(call, outputs)
     dim = call.bound["dim"] % max(outputs[0].dim(), 1)
@@ -55,6 +55,29 @@ def subtracted(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
 
 def _depends(operand: object) -> bool:
     return isinstance(operand, Tensor) and operand.requires_grad
+
+
+def differences(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
+    """Places after ``torch.diff``: each element is between two neighbors."""
+    tensor, dim = call.bound["input"], call.bound["dim"] % call.bound["input"].dim()
+    if call.bound["n"] != 1 or len(call.tensors) > 1:
+        raise NoRuleError
+    (output,) = outputs
+    size = output.shape[dim]
+
+    def of_both(axis: Axis, claim: Coordinates) -> list[Coordinates]:
+        if dim not in claim.dims:
+            return [claim]
+        sides = [Coordinates(claim.index.narrow(dim, i, size), claim.cells) for i in (0, 1)]
+        between = between_sums(sides, axis)
+        return sides if between is None else [between]
+
+    claims = [
+        (axis, own.moved(own.index))
+        for axis, claim in claims_of(tensor)
+        for own in of_both(axis, claim)
+    ]
+    return [places(output.shape, claims)]
 
 
 def between_sums(claims: Sequence[Coordinates | None], axis: Axis) -> Coordinates | None:

@@ -109,14 +109,12 @@ def regridded(
     middle is on the old grid cover it evenly.
 
     Args:
-        claim: The coordinates on the old grid.
+        claim: The coordinates on the old grid, which depend on ``dim``.
         dim: The dimension of the grid.
         size: The number of new cells along it.
         window: The window of each new cell; None if the new cells cover the old ones evenly.
         axis: The axis that the coordinates are on.
     """
-    if dim not in claim.dims:
-        return claim
     old = claim.index.shape[dim]
     if size == old and (window is None or (window.offset, window.stride) == (0, 1)):
         return narrowed(claim, axis)

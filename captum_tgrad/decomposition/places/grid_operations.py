@@ -47,7 +47,7 @@ def _on_new_grid(
 
     def regrid(axis: Axis, claim: Coordinates | None) -> Coordinates | None:
         for dim, window in enumerate(windows, len(shape) - len(windows)):
-            if claim is not None:
+            if claim is not None and dim in claim.dims:
                 claim = regridded(claim, dim, shape[dim], window, axis)
         return claim
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor
 
-from captum_tgrad.decomposition.places.cells import SLACK, borders_of
+from captum_tgrad.decomposition.places.cells import SLACK
 from captum_tgrad.decomposition.places.coordinates import (
     SAMPLES,
     Axis,
@@ -107,24 +107,6 @@ def few_cells(
         cells[at[slot == each]] = number[slot == each]
         found.append(coordinates(cells.reshape(shape), claim.cells, by_sample))
     return found
-
-
-def hulls(
-    claim: Coordinates, numbers: Tensor, sums: Tensor, shape: Sequence[int]
-) -> tuple[Tensor, Tensor, Tensor]:
-    """The borders of the smallest cells that hold all summands of sums, and 1 for padding, else 0.
-
-    The arguments are those of :func:`few_cells`; each summand has a cell.
-    """
-    low, high = borders_of(claim.cells)
-    parts = (low, "amin", torch.inf), (high, "amax", -torch.inf), (claim.cells[:, 2], "amin", 1)
-    low, high, padding = (
-        torch.full([math.prod(shape)], empty, dtype=torch.float64, device="cpu")
-        .scatter_reduce(0, sums, values[numbers - 1], how)
-        .reshape(shape)
-        for values, how, empty in parts
-    )
-    return low, high, padding
 
 
 def _gaps(low: Tensor, high: Tensor) -> Tensor:

@@ -8,11 +8,8 @@ from torch import Tensor
 
 from captum_tgrad.decomposition.call import Call, NoRuleError
 from captum_tgrad.decomposition.places.contraction import contracted
-from captum_tgrad.decomposition.places.coordinates import Axis, Coordinates
-from captum_tgrad.decomposition.places.cumulative import between_sums
 from captum_tgrad.decomposition.places.elementwise import elementwise
 from captum_tgrad.decomposition.places.mixed_elements import mixed
-from captum_tgrad.decomposition.places.moving_places import after
 from captum_tgrad.decomposition.places.origin import claims_of, places_of
 from captum_tgrad.decomposition.places.places import Places, places
 
@@ -29,13 +26,18 @@ def reduced(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     dim = None if isinstance(bound["dim"], bool) else bound["dim"]  # std(x, unbiased)
     over = {dim} if isinstance(dim, int) else set(dim if dim else range(rank))
     over = {each % max(rank, 1) for each in over}
-    keep = output.dim() == rank
+    return [_mixed_along(tensor, over, output)] * len(outputs)
+
+
+def _mixed_along(tensor: Tensor, dims: set[int], output: Tensor) -> Places:
+    """Places after dimensions were mixed, which then have size 1, or which the output lacks."""
+    keep = output.dim() == tensor.dim()
     claims = [
-        (axis, left if keep else left.moved(left.index.squeeze(tuple(over))))
+        (axis, left if keep else left.moved(left.index.squeeze(tuple(dims))))
         for axis, claim in claims_of(tensor)
-        for left in mixed(claim, over, axis)
+        for left in mixed(claim, dims, axis)
     ]
-    return [places(output.shape, claims)] * len(outputs)
+    return places(output.shape, claims)
 
 
 def paired(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
@@ -52,39 +54,8 @@ def places_in_pairs(given: Places) -> Places:
 
 def unpaired(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     """Places of complex numbers, from pairs in the last dimension."""
-    letters = _LETTERS[: call.tensors[0].dim()]
-    return contracted(call, f"{letters}->{letters[:-1]}", call.tensors, outputs[0])
-
-
-def differences(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
-    """Places after ``torch.diff``: each element is between two neighbors."""
-    tensor, dim = call.bound["input"], call.bound["dim"] % call.bound["input"].dim()
-    if call.bound["n"] != 1 or len(call.tensors) > 1:
-        raise NoRuleError
-    (output,) = outputs
-    size = output.shape[dim]
-
-    def of_both(axis: Axis, claim: Coordinates) -> list[Coordinates]:
-        if dim not in claim.dims:
-            return [claim]
-        sides = [Coordinates(claim.index.narrow(dim, i, size), claim.cells) for i in (0, 1)]
-        between = between_sums(sides, axis)
-        return sides if between is None else [between]
-
-    claims = [
-        (axis, own.moved(own.index))
-        for axis, claim in claims_of(tensor)
-        for own in of_both(axis, claim)
-    ]
-    return [places(output.shape, claims)]
-
-
-def halved(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
-    """Places after ``glu``, which combines the two halves along a dimension."""
-    tensor, (output,) = call.bound["input"], outputs
-    dim = call.bound["dim"] % tensor.dim()
-    halves = after(lambda t: t[0].chunk(2, dim), [tensor])
-    return [places(output.shape, [pair for half in halves for pair in half.pairs])]
+    (tensor,) = call.tensors
+    return [_mixed_along(tensor, {tensor.dim() - 1}, outputs[0])]
 
 
 def linear(call: Call, outputs: Sequence[Tensor]) -> list[Places]:

@@ -190,6 +190,14 @@ def concatenated(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     return [places(output.shape, found.pairs)]
 
 
+def halved(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
+    """Places after ``glu``: each element is at its elements in both halves along a dimension."""
+    tensor, (output,) = call.bound["input"], outputs
+    dim = call.bound["dim"] % tensor.dim()
+    halves = after(lambda t: t[0].chunk(2, dim), [tensor])
+    return [places(output.shape, [pair for half in halves for pair in half.pairs])]
+
+
 def shuffled(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     """Places after ``pixel_shuffle``: channels become a finer grid, unless they have places."""
     tensor, factor = call.bound["input"], call.bound["upscale_factor"]

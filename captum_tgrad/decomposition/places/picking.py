@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,27 +12,28 @@ from torch import Tensor
 
 from captum_tgrad.decomposition.call import Call, NoRuleError
 from captum_tgrad.decomposition.places.box_pooling import pooled_in_boxes
+from captum_tgrad.decomposition.places.cells import borders_of
 from captum_tgrad.decomposition.places.coordinates import (
     SAMPLES,
     Axis,
     Coordinates,
     from_borders,
 )
-from captum_tgrad.decomposition.places.mixed_elements import few_cells, hulls
+from captum_tgrad.decomposition.places.mixed_elements import few_cells
 from captum_tgrad.decomposition.places.moving_places import after, assigned, laid_out_as
 from captum_tgrad.decomposition.places.origin import claims_of
 from captum_tgrad.decomposition.places.places import Places, places
 from captum_tgrad.decomposition.scratch import is_dense
 
 
-def accumulated(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
+def added(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     """Places after ``index_add``, ``scatter_add`` and similar, which combine elements."""
     tensor, dim, index, source = (call.bound[name] for name in ("input", "dim", "index", "src"))
     index = index.detach().cpu()
     if call.name.startswith("index"):
         index = index.reshape([-1 if d == dim % source.dim() else 1 for d in range(source.dim())])
         index = index.expand(source.shape)
-    return _added(tensor, source, _numbers(tensor).gather(dim, index), outputs)
+    return _added_at(tensor, source, _numbers(tensor).gather(dim, index), outputs)
 
 
 def put(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
@@ -40,14 +42,14 @@ def put(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
         return assigned(call, outputs)
     tensor, values = call.bound["input"], call.bound["values"]
     indices = [None if i is None else i.detach().cpu() for i in call.bound["indices"]]
-    return _added(tensor, values, _numbers(tensor)[tuple(indices)], outputs)
+    return _added_at(tensor, values, _numbers(tensor)[tuple(indices)], outputs)
 
 
 def _numbers(tensor: Tensor) -> Tensor:
     return torch.arange(tensor.numel(), device="cpu").reshape(tensor.shape)
 
 
-def _added(
+def _added_at(
     tensor: Tensor, source: Any, positions: Tensor, outputs: Sequence[Tensor]
 ) -> list[Places]:
     """Places after elements were added at positions.
@@ -68,11 +70,29 @@ def _added(
         summands = claim, index[has], positions[has], tensor.shape
         few = few_cells(*summands) if axis.input != SAMPLES else None
         if few is None:
-            low, high, padding = hulls(*summands)
+            low, high, padding = _hulls(*summands)
             claims.append((axis, from_borders(low, high, axis, padding)))
         else:
             claims += [(axis, each) for each in few]
     return [places(output.shape, claims) for output in outputs]
+
+
+def _hulls(
+    claim: Coordinates, numbers: Tensor, sums: Tensor, shape: Sequence[int]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The borders of the smallest cells that hold all summands of sums, and 1 for padding, else 0.
+
+    The arguments are those of :func:`mixed_elements.few_cells`; each summand has a cell.
+    """
+    low, high = borders_of(claim.cells)
+    parts = (low, "amin", torch.inf), (high, "amax", -torch.inf), (claim.cells[:, 2], "amin", 1)
+    low, high, padding = (
+        torch.full([math.prod(shape)], empty, dtype=torch.float64, device="cpu")
+        .scatter_reduce(0, sums, values[numbers - 1], how)
+        .reshape(shape)
+        for values, how, empty in parts
+    )
+    return low, high, padding
 
 
 def by_indices(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
@@ -109,5 +129,5 @@ def strided(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     return after(run, [tensor])
 
 
-BY_VALUE = (accumulated, put, by_indices, sampled, strided, pooled_in_boxes)
+BY_VALUE = (added, put, by_indices, sampled, strided, pooled_in_boxes)
 """Rules that read values or the layout of memory, not only shapes and places."""

@@ -15,12 +15,12 @@ from captum_tgrad.decomposition.places.coordinates import (
     SAMPLES,
     Axis,
     Coordinates,
-    along,
     coordinates,
     from_borders,
     input_axis,
     narrowed,
     of_each_sample,
+    whole_axis,
     without_gaps,
 )
 
@@ -63,6 +63,11 @@ class Places:
         )
         several = frozenset([axis.dim for axis in claims if axis.input == INPUTS])
         self.inputs = several or _ONLY_INPUT
+
+    @property
+    def samples(self) -> tuple[Coordinates, ...]:
+        """The claims on the samples."""
+        return next((own for axis, own in self.claims.items() if axis.input == SAMPLES), ())
 
     @property
     def pairs(self) -> Iterator[tuple[Axis, Coordinates]]:
@@ -149,7 +154,7 @@ def input_places(shape: tuple[int, ...], number: int, channel_dim: int | None = 
     channel = None if channel_dim is None or rank < 2 else channel_dim % rank
     axes = [Axis(number, dim, shape[dim], is_place=dim != channel) for dim in range(rank)]
     axes[0] = Axis(SAMPLES, 0, shape[0])
-    return places(shape, [(axis, along(shape, axis.dim)) for axis in axes])
+    return places(shape, [(axis, whole_axis(shape, axis.dim)) for axis in axes])
 
 
 def samples_of(given: Places) -> int:
@@ -165,7 +170,7 @@ def lost_places(shape: Sequence[int], kept: Places, operation: str) -> Places:
     """
     known = {dim for _, claim in kept.pairs for dim in claim.dims}
     lost = [
-        (Axis(LOST, dim, size, lost_at=operation), along(shape, dim))
+        (Axis(LOST, dim, size, lost_at=operation), whole_axis(shape, dim))
         for dim, size in enumerate(shape)
         if size != 1 and dim not in known
     ]

@@ -13,7 +13,6 @@ from torch import Tensor
 from captum_tgrad.decomposition.places.bounded_cache import BoundedCache
 from captum_tgrad.decomposition.places.cells import Grid, even_cells, redistributed
 from captum_tgrad.decomposition.places.coordinates import (
-    SAMPLES,
     Axis,
     Coordinates,
     evenly_wide,
@@ -260,9 +259,12 @@ def _cells(claims: Sequence[Coordinates], axis: Axis) -> tuple[Tensor, list[Tens
         cells = evenly_wide(cells, axis.extent)
     number = torch.full((len(every),), -1, device="cpu")
     number[inside] = place
-    parts = number.split([len(claim.cells) for claim in claims])  # type: ignore[no-untyped-call]
-    numbered = zip(claims, parts, strict=True)
-    return cells, [claim.of_elements(part, -1) for claim, part in numbered]
+    numbers, start = [], 0
+    for claim in claims:
+        stop = start + len(claim.cells)
+        numbers.append(claim.of_elements(number[start:stop], -1))
+        start = stop
+    return cells, numbers
 
 
 def _where(numbers: list[Tensor], sizes: list[int]) -> Tensor:
@@ -289,8 +291,7 @@ def _sample_numbers(given: Places, samples: int, rank: int) -> Tensor:
     """The number of each element's sample, -1 if unknown; broadcastable to the tensor."""
     if samples == 1:
         return torch.zeros([1] * rank, dtype=torch.long, device="cpu")
-    own = next((claims for axis, claims in given.claims.items() if axis.input == SAMPLES), ())
-    if len(own) != 1:
+    if len(given.samples) != 1:
         return torch.full([1] * rank, -1, device="cpu")
-    (claim,) = own
+    (claim,) = given.samples
     return claim.of_elements(claim.cells[:, 0].round().long(), -1)
