@@ -16,7 +16,7 @@ from captum_tgrad.attribution.nesting import replacing
 from captum_tgrad.decomposition.eager import compiled_models_run_eagerly, uncompiled
 from captum_tgrad.decomposition.inference_tensors import refuse_inference_tensors
 from captum_tgrad.decomposition.modules import RunningModules
-from captum_tgrad.decomposition.places.coordinates import SAMPLES, Axis, along
+from captum_tgrad.decomposition.places.coordinates import SAMPLES, Axis, whole_axis
 from captum_tgrad.decomposition.places.origin import places_of
 from captum_tgrad.decomposition.places.places import Places, input_places, places
 from captum_tgrad.decomposition.places.reduction import reduction
@@ -185,11 +185,12 @@ def _places_of(tensor: Tensor, samples: int, layer: nn.Module, channel_dim: int 
     known = places_of(tensor)
     batch = Axis(SAMPLES, 0, samples)
     if known is not None and (samples == 1 or len(known.claims.get(batch, ())) == 1):
-        axes = [axis for axis in known.claims if axis.input >= 0 and axis.is_place]
+        axes = [axis for axis in known.claims if axis.is_spatial]
         by = reduction(known, axes, samples)
         if not by.has_unknown_samples and by.all_placed:
             return known
-        return places(tensor.shape, {batch: known.claims.get(batch, (along(tensor.shape, 0, 1),))})
+        own = known.claims.get(batch, (whole_axis(tensor.shape, 0, 1),))
+        return places(tensor.shape, [(batch, claim) for claim in own])
     if known is None and tensor.dim() and len(tensor) == samples:
         return input_places(tensor.shape, 0, channel_dim)
     raise ValueError(

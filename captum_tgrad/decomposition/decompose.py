@@ -20,7 +20,7 @@ from captum_tgrad.decomposition.inference_tensors import (
 )
 from captum_tgrad.decomposition.maps import Summing
 from captum_tgrad.decomposition.pending_terms import PendingTerm
-from captum_tgrad.decomposition.places.coordinates import SAMPLES, Axis
+from captum_tgrad.decomposition.places.coordinates import Axis
 from captum_tgrad.decomposition.places.origin import places_of
 from captum_tgrad.decomposition.places.places import Places, depending_on, input_places, samples_of
 from captum_tgrad.decomposition.places.reduction import reduction
@@ -119,7 +119,7 @@ def decompose(
 
 def _spatial_axes(given: Places) -> list[Axis]:
     """The spatial axes of an input; of the first input, if a layer depends on several."""
-    axes = [axis for axis in given.claims if axis.input >= 0 and axis.is_place]
+    axes = [axis for axis in given.claims if axis.is_spatial]
     first = min((axis.input for axis in axes), default=0)
     return sorted((axis for axis in axes if axis.input == first), key=lambda axis: axis.dim)
 
@@ -135,8 +135,7 @@ def _require_order(output: Any, samples: int, rank: int) -> None:
     given = places_of(output) if isinstance(output, Tensor) else None
     if given is None or samples == 1 or given.shape[:1] != (samples,):
         return
-    claims = next((own for axis, own in given.claims.items() if axis.input == SAMPLES), ())
-    rows = [claim.index.reshape(len(claim.index), -1) for claim in claims]
+    rows = [claim.index.reshape(len(claim.index), -1) for claim in given.samples]
     in_order = torch.arange(1, samples + 1, device="cpu")
     if len(rows) != 1 or rows[0].shape[1] != 1 or not torch.equal(rows[0][:, 0], in_order):
         raise ValueError(

@@ -27,10 +27,9 @@ from captum_tgrad.decomposition.hidden_terms import (
     joined,
 )
 from captum_tgrad.decomposition.in_place import OldValues
-from captum_tgrad.decomposition.places.coordinates import SAMPLES, Axis, Coordinates
+from captum_tgrad.decomposition.places.coordinates import SAMPLES, Coordinates
 from captum_tgrad.decomposition.places.origin import Lifetime, Origin, origin_of, set_origin
 from captum_tgrad.decomposition.places.places import (
-    Claims,
     Places,
     depending_on,
     has_places,
@@ -110,7 +109,7 @@ class HiddenOperations:
                 self._old_values.are_read_by(self._sources[seen].value)
         everything = torch.ones((), dtype=torch.bool, device=tensor.device)
         if not known:  # the model has freed what it reads: a residual
-            given, is_elementwise = self._lost(tensor, {}, path), False
+            given, is_elementwise = self._lost(tensor, places(tensor.shape), path), False
             inputs = self._all_inputs
         elif _gradient_of(tensor, known, everything) is None:
             return None  # a backward that returns None: the result is a constant
@@ -150,32 +149,30 @@ class HiddenOperations:
         source = max(known, key=torch.Tensor.numel)
         origin = origin_of(source)
         if origin is None:
-            return places(tensor.shape, {}), False
-        claims = origin.places.claims
+            return places(tensor.shape), False
+        given = origin.places
         same = len(known) == 1 and source.shape == tensor.shape
-        if same and self._keeps_samples(tensor, source, claims):
-            if self._keeps_places(tensor, source, claims):
-                return places(tensor.shape, claims), True
-            samples = {axis: own for axis, own in claims.items() if axis.input == SAMPLES}
+        if same and self._keeps_samples(tensor, source, given):
+            if self._keeps_places(tensor, source, given):
+                return given, True
+            kept = [(axis, claim) for axis, claim in given.pairs if axis.input == SAMPLES]
+            samples = places(given.shape, kept)
         else:
-            samples = _samples_first(tensor, claims)
+            samples = _samples_first(tensor, given)
             if not self._keeps_samples(tensor, source, samples):
-                samples = {}
-        if has_places(origin.places):
-            return self._lost(tensor, samples, path), False
-        return places(tensor.shape, samples), False
+                samples = places(tensor.shape)
+        return self._lost(tensor, samples, path) if has_places(given) else samples, False
 
-    def _lost(self, tensor: Tensor, samples: Claims, path: str) -> Places:
+    def _lost(self, tensor: Tensor, samples: Places, path: str) -> Places:
         return lost_places(tensor.shape, samples, f"{path}:hidden" if path else "hidden")
 
-    def _keeps_samples(self, tensor: Tensor, source: Tensor, claims: Claims) -> bool:
+    def _keeps_samples(self, tensor: Tensor, source: Tensor, given: Places) -> bool:
         if self._samples == 1:
             return True
-        axis = next((axis for axis in claims if axis.input == SAMPLES), None)
         origin = origin_of(source)
-        if axis is None or origin is None or len(claims[axis][0].dims) != 1:
+        if not given.samples or origin is None or len(given.samples[0].dims) != 1:
             return False
-        (dim,), (of_source,) = claims[axis][0].dims, origin.places.claims[axis][0].dims
+        (dim,), (of_source,) = given.samples[0].dims, origin.places.samples[0].dims
         count = tensor.shape[dim]
         numbers = torch.arange(count, device=tensor.device)
         for bit in range((count - 1).bit_length()):
@@ -186,15 +183,9 @@ class HiddenOperations:
                     return False
         return True
 
-    def _keeps_places(self, tensor: Tensor, source: Tensor, claims: Claims) -> bool:
+    def _keeps_places(self, tensor: Tensor, source: Tensor, given: Places) -> bool:
         """Whether halves and quarters along each spatial dimension depend mostly on themselves."""
-        dims = {
-            dim
-            for axis, own in claims.items()
-            if axis.input != SAMPLES
-            for claim in own
-            for dim in claim.dims
-        }
+        dims = {dim for axis, claim in given.pairs if axis.input != SAMPLES for dim in claim.dims}
         for dim in dims:
             size = tensor.shape[dim]
             for parts in {2, min(4, size)}:
@@ -244,15 +235,15 @@ def _alive(known: ReferenceType[Tensor]) -> Tensor | None:
     return tensor
 
 
-def _samples_first(tensor: Tensor, claims: Claims) -> dict[Axis, tuple[Coordinates, ...]]:
+def _samples_first(tensor: Tensor, given: Places) -> Places:
     """The samples of a source as those of the first dimension of a tensor, if they fit."""
-    for axis, own in claims.items():
+    for axis, own in given.claims.items():
         if axis.input == SAMPLES and tensor.dim() and len(own) == 1 and len(own[0].dims) < 2:
             size = own[0].index.numel()
             if size in (1, tensor.shape[0]):
                 index = own[0].index.reshape([size, *[1] * (tensor.dim() - 1)])
-                return {axis: (Coordinates(index, own[0].cells),)}
-    return {}
+                return places(tensor.shape, [(axis, Coordinates(index, own[0].cells))])
+    return places(tensor.shape)
 
 
 def _along(part: Tensor, tensor: Tensor, dim: int) -> Tensor:

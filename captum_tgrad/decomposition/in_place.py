@@ -66,7 +66,7 @@ def places_within(base: Tensor, view: Tensor, written: Places) -> Places:
         _same_view_of(view, base, whole).copy_(indices[1])
         return [whole]
 
-    return after(run, [places_of(base), written], [base, view])[0]
+    return after(run, [base, view], [places_of(base), written])[0]
 
 
 def places_as_part(base: Tensor, view: Tensor) -> Places | None:
@@ -77,10 +77,7 @@ def places_as_part(base: Tensor, view: Tensor) -> Places | None:
     given, whole = places_of(view), places_of(base)
     if given is None or whole is None:
         return None
-    claims = {
-        axis: [on_cells_of(claim, whole.claims.get(axis, ())) for claim in own]
-        for axis, own in given.claims.items()
-    }
+    claims = [(a, on_cells_of(claim, whole.claims.get(a, ()))) for a, claim in given.pairs]
     return places(given.shape, claims)
 
 
@@ -90,7 +87,7 @@ def places_of_view(base: Tensor, view: Tensor, given: Places) -> Places:
     def run(indices: list[Tensor]) -> list[Tensor]:
         return [_same_view_of(view, base, laid_out_as(base, indices[0]))]
 
-    return after(run, [given], [base])[0]
+    return after(run, [base], [given])[0]
 
 
 def rest_of_base(base: Tensor, view: Tensor) -> ElementBias:

@@ -238,5 +238,5 @@ OPERATIONS: dict[str, Operation] = {
         "exp expm1 log log1p log2 log10 sin cos tan atan erf sign rsqrt reciprocal nan_to_num"
     ),
     **records("log_softmax softmin", _SOFTMAX, places=elementwise.along),
-    **records("cumprod logcumsumexp", "input, dim", places=cumulative.accumulated),
+    **records("cumprod logcumsumexp", "input, dim", places=cumulative.running),
 }

@@ -13,6 +13,7 @@ from captum_tgrad.decomposition.operations.composed import with_bias
 from captum_tgrad.decomposition.operations.operation import records, require_constant
 from captum_tgrad.decomposition.places import cumulative
 from captum_tgrad.decomposition.places import mixing_places as mixing
+from captum_tgrad.decomposition.places import moving_places as moving
 
 
 def linear(call: Call, output: Tensor) -> Bias | None:
@@ -68,9 +69,9 @@ OPERATIONS: dict[str, Operation] = {
     **_reduction("norm", "input, p='fro', dim=None, keepdim=False", bias=vector_norm),
     **_reduction("linalg_vector_norm", "input, p=2, dim=None, keepdim=False", bias=vector_norm),
     **records("trace", bias=homogeneous),
-    **records("diff", "input, n=1, dim=-1", places=mixing.differences, bias=homogeneous),
-    **records("cumsum", "input, dim", places=cumulative.accumulated, bias=homogeneous),
-    **records("glu", "input, dim=-1", places=mixing.halved),
+    **records("diff", "input, n=1, dim=-1", places=cumulative.differences, bias=homogeneous),
+    **records("cumsum", "input, dim", places=cumulative.running, bias=homogeneous),
+    **records("glu", "input, dim=-1", places=moving.halved),
     **records(
         "fft_fft fft_ifft fft_rfft fft_irfft fft_fft2 fft_ifft2 fft_rfft2 fft_irfft2 "
         "fft_fftn fft_ifftn fft_rfftn fft_irfftn",

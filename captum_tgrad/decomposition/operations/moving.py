@@ -96,7 +96,7 @@ OPERATIONS: dict[str, Operation] = {
         places=moving.concatenated,
         bias=joined,
     ),
-    **records("stack", "tensors, dim=0", places=moving.stacked, bias=joined),
+    **records("stack", "tensors, dim=0", places=moving.moved, bias=joined),
     **records("hstack vstack dstack row_stack column_stack", places=moving.moved, bias=joined),
     **records(
         "pad", "input, pad, mode='constant', value=None", places=padding.padded, bias=of_padding
@@ -121,13 +121,11 @@ OPERATIONS: dict[str, Operation] = {
         bias=constants,
         fill=(3,),
     ),
-    **records(
-        "index_add scatter_add", "input, dim, index, src", places=picking.accumulated, bias=joined
-    ),
+    **records("index_add scatter_add", "input, dim, index, src", places=picking.added, bias=joined),
     **records(
         "index_reduce scatter_reduce",
         "input, dim, index, src, reduce, include_self=True",
-        places=picking.accumulated,
+        places=picking.added,
     ),
     **records("masked_fill fill", places=elementwise.elementwise, bias=constants),
     **records("zero", places=elementwise.elementwise, bias=nothing),

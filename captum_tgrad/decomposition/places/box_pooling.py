@@ -4,20 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from captum_tgrad.decomposition.call import Call, NoRuleError
-from captum_tgrad.decomposition.places.coordinates import (
-    Axis,
-    Coordinates,
-    coordinates,
-    from_borders,
-)
-from captum_tgrad.decomposition.places.grid import borders_along, runs_of
+from captum_tgrad.decomposition.places.cells import SLACK
+from captum_tgrad.decomposition.places.coordinates import Axis, Coordinates, from_borders
+from captum_tgrad.decomposition.places.grid import Line
 from captum_tgrad.decomposition.places.origin import claims_of
-from captum_tgrad.decomposition.places.places import FoundAxes, Places, places
+from captum_tgrad.decomposition.places.places import Places, places
 
 # Each box has cells of its own, and a map has the cells of all boxes along both axes.
 _MOST_BOXES = 16
@@ -37,12 +32,11 @@ def pooled_in_boxes(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     image, corners = boxes[:, 0].long(), boxes[:, 1:] * bound["spatial_scale"]
     if bound["aligned"]:
         corners = corners - 0.5
-    found: FoundAxes = {}
-    for axis, claim in claims_of(tensor):
+
+    def pooled(axis: Axis, claim: Coordinates) -> Coordinates | None:
         if not {2, 3} & set(claim.dims):
             index = claim.index[image] if 0 in claim.dims else claim.index
-            found.setdefault(axis, []).append(coordinates(index, claim.cells))
-            continue
+            return claim.moved(index)
         if len(claim.dims) > 1:
             raise NoRuleError
         dim = claim.dims[0]
@@ -51,8 +45,11 @@ def pooled_in_boxes(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
             stop = torch.maximum(stop, start + 1)  # as torchvision has it
         shares = torch.arange(output.shape[dim] + 1, device="cpu") / output.shape[dim]
         ends = start[:, None] + (stop - start)[:, None] * shares
-        found.setdefault(axis, []).append(_between(claim, ends, dim, axis))
-    return [places(output.shape, found)]
+        return _between(claim, ends, dim, axis)
+
+    return [
+        places(output.shape, [(axis, pooled(axis, claim)) for axis, claim in claims_of(tensor)])
+    ]
 
 
 def _between(claim: Coordinates, ends: Tensor, dim: int, axis: Axis) -> Coordinates | None:
@@ -65,22 +62,14 @@ def _between(claim: Coordinates, ends: Tensor, dim: int, axis: Axis) -> Coordina
         dim: The dimension that they are along.
         axis: The axis of the input that they are on.
     """
-    middles = np.concatenate([[np.nan], claim.cells[:, 0].numpy()])
-    middles[1:][claim.cells[:, 2].numpy() > 0] = np.nan  # padding is beside the image
-    halves = np.concatenate([[np.nan], claim.cells[:, 1].numpy() / 2])
-    line = claim.index.flatten().numpy()
-    middle, half = middles[line], halves[line]
-    inside = (middle > -0.5 - 1e-6) & (middle < axis.extent - 0.5 + 1e-6)
-    runs = runs_of(middle, half, inside)
+    line = Line.of_cells(claim).take(claim.index.flatten().numpy())
+    runs = line.runs(axis)
     if len(runs) != 1:
         raise NoRuleError
-    start, stop = runs[0]
-    borders = borders_along(middle, half, start, stop)
-    found = np.interp(ends.numpy(), np.arange(start, stop + 1) - 0.5, borders)
-    low, high = np.minimum(found[:, :-1], found[:, 1:]), np.maximum(found[:, :-1], found[:, 1:])
-    low = np.where(high - low > 1e-9, low, np.inf)  # beside the image
-    shape = [len(low), 1, 1, 1]
-    shape[dim] = low.shape[1]
-    return from_borders(
-        torch.from_numpy(low).reshape(shape), torch.from_numpy(high).reshape(shape), axis
-    )
+    shape = [len(ends), 1, 1, 1]
+    shape[dim] = -1
+    found = torch.from_numpy(line.at(ends.numpy(), runs[0]))
+    one, other = (part.reshape(shape) for part in (found[:, :-1], found[:, 1:]))
+    low, high = torch.minimum(one, other), torch.maximum(one, other)
+    is_beside = high - low <= SLACK
+    return from_borders(low.masked_fill(is_beside, torch.inf), high, axis)

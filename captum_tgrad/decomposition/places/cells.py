@@ -11,6 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+SLACK = 1e-6
+"""Positions that differ by less are equal, in pixels or in parts of what they are compared with."""
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Grid:
@@ -56,7 +59,7 @@ class Grid:
         """Whether cells of equal width cover the whole input."""
         for cells, extent in zip(self.axes, self.extents, strict=True):
             even = even_cells(extent, len(cells))
-            if not torch.allclose(cells[:, 0], even[:, 0], atol=1e-6 * float(even[0, 1])):
+            if not torch.allclose(cells[:, 0], even[:, 0], atol=SLACK * float(even[0, 1])):
                 return False
         return True
 
@@ -76,10 +79,8 @@ def even_cells(extent: int, count: int) -> Tensor:
 def shares_in_even_cells(cells: Tensor, extent: int, count: int) -> Tensor:
     """The share of each cell that equal cells over the whole axis take."""
     even = even_cells(extent, count)
-    low, high = borders_of(cells)
-    start, stop = borders_of(even)
-    overlap = torch.minimum(high[:, None], stop) - torch.maximum(low[:, None], start)
-    share = torch.where(overlap < 1e-6 * even[:, 1], 0, overlap)
+    share = overlap(cells, even)
+    share = torch.where(share < SLACK * even[:, 1], 0, share)
     return share / share.sum(1, keepdim=True)
 
 
@@ -87,6 +88,14 @@ def borders_of(cells: Tensor) -> tuple[Tensor, Tensor]:
     """The lower and the upper borders of cells, from their middles and widths."""
     half = cells[:, 1] / 2
     return cells[:, 0] - half, cells[:, 0] + half
+
+
+def overlap(cells: Tensor, others: Tensor) -> Tensor:
+    """How much of each cell each of the others covers, shape ``(cells, others)``."""
+    low, high = borders_of(cells)
+    start, stop = borders_of(others)
+    both = torch.minimum(high[:, None], stop) - torch.maximum(low[:, None], start)
+    return both.clamp_min(0)
 
 
 def redistributed(evidence: Tensor, shares: Sequence[Tensor | None]) -> Tensor:

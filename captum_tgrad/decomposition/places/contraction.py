@@ -17,11 +17,10 @@ from captum_tgrad.decomposition.places.coordinates import (
     Coordinates,
     coordinates,
 )
-from captum_tgrad.decomposition.places.mixed_elements import mixed
+from captum_tgrad.decomposition.places.mixed_elements import cells_of_sums, mixed
 from captum_tgrad.decomposition.places.moving_places import copies_refined
 from captum_tgrad.decomposition.places.origin import claims_of
-from captum_tgrad.decomposition.places.picking import cells_of_sums
-from captum_tgrad.decomposition.places.places import FoundAxes, Places, places
+from captum_tgrad.decomposition.places.places import Places, places
 
 _MOST_LOOKED_AT = 2**22
 
@@ -34,7 +33,7 @@ def contracted(call: Call, equation: str, tensors: Sequence[Any], output: Tensor
     """
     left, right = equation.split("->")
     operands = list(zip(left.split(","), tensors, strict=True))
-    found: FoundAxes = {}
+    found: list[tuple[Axis, Coordinates | None]] = []
     for letters, tensor in operands:
         in_batch = {c.dims: len(c.cells) for a, c in claims_of(tensor) if a.input == SAMPLES}
         for axis, claim in claims_of(tensor):
@@ -57,7 +56,7 @@ def contracted(call: Call, equation: str, tensors: Sequence[Any], output: Tensor
                 size_of = dict(zip(own, kept.index.shape, strict=True))
                 arranged = kept.index.permute([*order, *rest])
                 arranged = arranged.reshape([size_of.get(letter, 1) for letter in right])
-                found.setdefault(axis, []).append(coordinates(arranged, kept.cells))
+                found.append((axis, kept.moved(arranged)))
     # Elements that were selected several times make a finer grid.
     return [places(output.shape, copies_refined(found) if call.picks else found)]
 
@@ -122,15 +121,15 @@ def _picked(
         used = used.any(inner)
         letters = "".join(each for d, each in enumerate(letters) if d not in inner)
     dim = letters.index(letter)
-    shape = [-1 if d == dim else 1 for d in range(used.dim())]
     for row in reversed(range(used.dim())):
         if row != dim and _keeps_each(used, row, dim, samples):
             call.picks = True
             return letters[row], [Coordinates(claim.index.reshape([-1]), claim.cells)]
+    shape = [-1 if d == dim else 1 for d in range(used.dim())]
     rest = [size for d, size in enumerate(used.shape) if d != dim]
-    positions = torch.arange(math.prod(rest), device="cpu").reshape(rest).unsqueeze(dim)
-    index = claim.index.reshape(shape).where(used, 0)
-    found = cells_of_sums(claim, index, positions.expand_as(index), rest, axis)
+    sums = torch.arange(math.prod(rest), device="cpu").reshape(rest).unsqueeze(dim)
+    numbers = claim.index.reshape(shape).where(used, 0)
+    found = cells_of_sums(claim, numbers, sums, rest, axis)
     if not found:
         return None
     call.picks = True

@@ -8,11 +8,16 @@ image have shape ``(1, 1, H, 1)``.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 from weakref import WeakValueDictionary
 
+import numpy as np
 import torch
 from torch import Tensor
+
+from captum_tgrad.decomposition.places.cells import SLACK, borders_of, even_cells
+
+Array = TypeVar("Array", Tensor, np.ndarray)
 
 SAMPLES = -1
 LOST = -2
@@ -37,6 +42,15 @@ class Axis(NamedTuple):
     extent: int
     is_place: bool = True
     lost_at: str = ""
+
+    @property
+    def is_spatial(self) -> bool:
+        """Whether it is a place on an input."""
+        return self.is_place and self.input >= 0
+
+    def holds(self, middle: Array) -> Array:
+        """Whether positions are on the axis."""
+        return (middle > -0.5 - SLACK) & (middle < self.extent - 0.5 + SLACK)
 
 
 def input_axis(number: int) -> Axis:
@@ -77,18 +91,22 @@ class Coordinates:
         """Whether each element has a cell, along one dimension, that is that of all samples."""
         return len(self.dims) == 1 and not self.by_sample and self.has_everywhere
 
+    def of_elements(self, values: Tensor, otherwise: float) -> Tensor:
+        """The value of each element's cell; ``otherwise`` if it has none."""
+        return torch.cat([values.new_full((1,), otherwise), values])[self.index]
+
     def borders(self) -> tuple[Tensor, Tensor]:
         """The borders of each element's cell; inf and -inf if it has none."""
-        middle, half = self.cells[:, 0], self.cells[:, 1] / 2
-        infinite = torch.full((1,), torch.inf, dtype=torch.float64, device="cpu")
-        low = torch.cat([infinite, middle - half])
-        high = torch.cat([-infinite, middle + half])
-        return low[self.index], high[self.index]
+        low, high = borders_of(self.cells)
+        return self.of_elements(low, torch.inf), self.of_elements(high, -torch.inf)
 
     def padding(self) -> Tensor:
         """Whether each element is padding or has no cell."""
-        flags = torch.cat([torch.ones(1, dtype=torch.float64, device="cpu"), self.cells[:, 2]])
-        return flags[self.index] > 0
+        return self.of_elements(self.cells[:, 2], 1) > 0
+
+    def moved(self, index: Tensor) -> Coordinates | None:
+        """The coordinates of other elements in the same cells; None if none has a cell."""
+        return coordinates(index, self.cells)
 
     def aligned(self, rank: int) -> Coordinates:
         """The same for a tensor with further dimensions in front, as broadcasting adds them."""
@@ -176,7 +194,7 @@ def of_each_sample(claim: Coordinates, samples: Coordinates, axis: Axis) -> Coor
         return claim
     index, cells, without = claim.index, claim.cells, ~has.any(1)
     if bool(without.any()):
-        whole = torch.tensor([[(axis.extent - 1) / 2, axis.extent, 0]]).to(cells)
+        whole = torch.nn.functional.pad(even_cells(axis.extent, 1), (0, 1))
         index = torch.where(without[sample] & (sample >= 0), len(cells) + 1, index)
         cells = torch.cat([cells, whole])
     return coordinates(index, cells, by_sample=True) or claim
@@ -220,7 +238,7 @@ def from_borders(
     if axis.input == SAMPLES:
         none = high - low > 1.5
     else:
-        slack = 1e-6 * axis.extent
+        slack = SLACK * axis.extent
         none = (low <= slack - 0.5) & (high >= axis.extent - 0.5 - slack)
     none |= high < low
     flag = torch.zeros_like(low) if padding is None else padding.to(low)
@@ -245,38 +263,38 @@ def narrowed(claim: Coordinates | None, axis: Axis) -> Coordinates | None:
     step = steps.min()
     is_even = bool((width == width[0]).all()) and bool((steps == step).all())
     covered, spanned = step * len(middle), middle[-1] - middle[0] + width[0]
-    if is_even and step < width[0] - 1e-6 and covered > spanned / 2:
-        start, stop = float(middle[0] - width[0] / 2), float(middle[-1] + width[-1] / 2)
-        end = axis.extent - 0.5
-        before, after = float(middle[0]) + 0.5, end - float(middle[-1])
-        # As many windows as pixels, as of an even kernel, are the same grid.
-        is_centered = abs(before - after) < step - 1e-6 or abs(covered - axis.extent) < 1e-6
-        reach_far = (start < -0.5 or stop > end) and not (
-            before >= 0 and after >= 0 and is_centered
-        )
-        if reach_far:
-            start, stop = float(middle[0] - step / 2), float(middle[-1] + step / 2)
-        else:  # a rest that is too small for one more window counts to the others
-            start = -0.5 if start + 0.5 < step - 1e-6 else start
-            stop = end if end - stop < step - 1e-6 else stop
-        even = torch.arange(len(middle), dtype=torch.float64, device="cpu") + 0.5
-        share = (stop - start) / len(middle)
-        cells = torch.stack(
-            [start + share * even, torch.full_like(even, share), claim.cells[:, 2]], 1
-        )
-        if reach_far:
-            return coordinates(claim.index, _on_image(cells, windows, axis))
-        return _shared(claim.index, cells, by_sample=False)
-    return claim
+    if not is_even or step >= width[0] - SLACK or covered <= spanned / 2:
+        return claim
+    start, stop = float(middle[0] - width[0] / 2), float(middle[-1] + width[-1] / 2)
+    end = axis.extent - 0.5
+    before, after = float(middle[0]) + 0.5, end - float(middle[-1])
+    # As many windows as pixels, as of an even kernel, are the same grid.
+    is_centered = abs(before - after) < step - SLACK or abs(covered - axis.extent) < SLACK
+    reach_far = (start < -0.5 or stop > end) and not (before >= 0 and after >= 0 and is_centered)
+    if reach_far:
+        start, stop = float(middle[0] - step / 2), float(middle[-1] + step / 2)
+        cells = _evenly_from(start, (stop - start) / len(middle), claim.cells)
+        return coordinates(claim.index, _on_image(cells, windows, axis))
+    # A rest that is too small for one more window counts to the others.
+    start = -0.5 if start + 0.5 < step - SLACK else start
+    stop = end if end - stop < step - SLACK else stop
+    cells = _evenly_from(start, (stop - start) / len(middle), claim.cells)
+    return _shared(claim.index, cells, by_sample=False)
+
+
+def _evenly_from(start: float, width: float, cells: Tensor) -> Tensor:
+    """Adjacent cells of one width in place of others, whose further columns they keep."""
+    middle = start + width * (torch.arange(len(cells), dtype=torch.float64, device="cpu") + 0.5)
+    return torch.cat([middle[:, None], torch.full_like(middle, width)[:, None], cells[:, 2:]], 1)
 
 
 def _on_image(cells: Tensor, windows: Tensor, axis: Axis) -> Tensor:
     """The part of cells on the image, or where their windows see it if they are beside it."""
-    found, end = cells.clone(), axis.extent - 0.5
-    beside = (cells[:, :1] < -0.5 - 1e-6) | (cells[:, :1] > end + 1e-6)
-    middle, width = torch.where(beside, windows, cells)[:, :2].unbind(1)
-    low, high = (middle - width / 2).clamp_min(-0.5), (middle + width / 2).clamp_max(end)
-    is_cut = (high - low > 1e-6) & (high - low < width - 1e-6)
+    found = cells.clone()
+    shown = torch.where(axis.holds(cells[:, :1]), cells, windows)
+    low, high = borders_of(shown)
+    low, high = low.clamp_min(-0.5), high.clamp_max(axis.extent - 0.5)
+    is_cut = (high - low > SLACK) & (high - low < shown[:, 1] - SLACK)
     found[is_cut, 0], found[is_cut, 1] = ((low + high) / 2)[is_cut], (high - low)[is_cut]
     return found
 
@@ -287,11 +305,11 @@ def _uncut(cells: Tensor, axis: Axis) -> Tensor:
     The sums of an image and its shifted copies are cut where the copies have been filled up.
     """
     width = cells[:, 1].max()
-    is_cut = cells[:, 1] < width - 1e-6
+    is_cut = cells[:, 1] < width - SLACK
     if not 0 < int(is_cut.sum()) <= len(cells) / 2:
         return cells
-    low, high = cells[:, 0] - cells[:, 1] / 2, cells[:, 0] + cells[:, 1] / 2
-    starts, stops = low < 1e-6 - 0.5, high > axis.extent - 0.5 - 1e-6
+    low, high = borders_of(cells)
+    starts, stops = low < SLACK - 0.5, high > axis.extent - 0.5 - SLACK
     if not bool((starts | stops)[is_cut].all()):
         return cells
     middle = torch.where(starts, high - width / 2, low + width / 2).where(is_cut, cells[:, 0])
@@ -308,10 +326,7 @@ def on_cells_of(claim: Coordinates, others: Sequence[Coordinates]) -> Coordinate
     equal = (claim.cells[:, None] == cells).all(-1)
     if not bool(equal.any(1).all()):
         return claim
-    numbers = torch.cat(
-        [torch.zeros(1, dtype=torch.long, device="cpu"), equal.long().argmax(1) + 1]
-    )
-    return _shared(numbers[claim.index], cells, claim.by_sample)
+    return _shared(claim.of_elements(equal.long().argmax(1) + 1, 0), cells, claim.by_sample)
 
 
 @torch.no_grad()
@@ -339,27 +354,25 @@ def evenly_wide(cells: Tensor, extent: int) -> Tensor:
         return cells
     step = float(middle[1] - middle[0])
     gap = step - float(width[0])
-    if gap < 1e-6 * step or not torch.allclose(middle.diff(), middle[1:2] - middle[:1]):
+    if gap < SLACK * step or not torch.allclose(middle.diff(), middle[1:2] - middle[:1]):
         return cells
     start = float(middle[0] - width[0] / 2) + 0.5
     stop = extent - 0.5 - float(middle[-1] + width[-1] / 2)
-    slack = gap + 1e-6
+    slack = gap + SLACK
     if start <= slack and stop <= slack:
         low, step = -0.5, extent / len(cells)
     elif len(cells) > 2:  # of a crop
         low = start - 0.5 - (start if start <= slack else max(gap - stop, 0))
     else:
         return cells
-    even = low + step * (torch.arange(len(cells), dtype=torch.float64, device="cpu") + 0.5)
-    return torch.cat([even[:, None], torch.full_like(even, step)[:, None], cells[:, 2:]], 1)
+    return _evenly_from(low, step, cells)
 
 
-def along(shape: Sequence[int], dim: int, extent: int | None = None) -> Coordinates:
+def whole_axis(shape: Sequence[int], dim: int, extent: int | None = None) -> Coordinates:
     """The coordinates of a tensor whose dimension ``dim`` is the whole axis, in order."""
     size = shape[dim] if extent is None else extent
     index = torch.arange(1, size + 1, device="cpu").reshape(
         [size if d == dim else 1 for d in range(len(shape))]
     )
-    pixels = torch.arange(size, dtype=torch.float64, device="cpu")
-    cells = torch.stack([pixels, torch.ones_like(pixels), torch.zeros_like(pixels)], 1)
-    return _shared(index, cells.contiguous(), by_sample=False)
+    cells = torch.nn.functional.pad(even_cells(size, size), (0, 1))
+    return _shared(index, cells, by_sample=False)

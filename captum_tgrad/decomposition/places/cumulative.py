@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from captum_tgrad.decomposition.call import Call
+from captum_tgrad.decomposition.call import Call, NoRuleError
 from captum_tgrad.decomposition.places.coordinates import (
     SAMPLES,
     Axis,
@@ -15,24 +15,25 @@ from captum_tgrad.decomposition.places.coordinates import (
     from_borders,
 )
 from captum_tgrad.decomposition.places.elementwise import along, elementwise
-from captum_tgrad.decomposition.places.origin import places_of
-from captum_tgrad.decomposition.places.places import FoundAxes, Places, places
+from captum_tgrad.decomposition.places.origin import claims_of, places_of
+from captum_tgrad.decomposition.places.places import Places, places
 
 
-def accumulated(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
+def running(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     """Places after a cumulative sum: the smallest cell that holds all elements up to each."""
     (given, *_) = along(call, outputs)
     dim = call.bound["dim"] % max(outputs[0].dim(), 1)
-    found: FoundAxes = {}
-    for axis, claim in given.pairs:
-        left: Coordinates | None = claim
-        if dim in claim.dims:
-            low, high = claim.borders()
-            padding = claim.padding().long().cummin(dim).values.bool()
-            low, high = low.cummin(dim).values, high.cummax(dim).values
-            left = from_borders(low, high, axis, padding, claim.by_sample)
-        found.setdefault(axis, []).append(left)
-    return [places(given.shape, found)] * len(outputs)
+
+    def up_to_each(axis: Axis, claim: Coordinates) -> Coordinates | None:
+        if dim not in claim.dims:
+            return claim
+        low, high = claim.borders()
+        padding = claim.padding().long().cummin(dim).values.bool()
+        low, high = low.cummin(dim).values, high.cummax(dim).values
+        return from_borders(low, high, axis, padding, claim.by_sample)
+
+    claims = [(axis, up_to_each(axis, claim)) for axis, claim in given.pairs]
+    return [places(given.shape, claims)] * len(outputs)
 
 
 def subtracted(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
@@ -42,18 +43,41 @@ def subtracted(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     if len(operands) < 2:
         return [found]
     rank = len(found.shape)
-    claims: FoundAxes = {}
+    claims: list[tuple[Axis, Coordinates]] = []
     for axis, both in found.claims.items():
         own = [[c.aligned(rank) for c in each.claims.get(axis, ())] for each in operands if each]
         between = None
         if len(own) == 2 and max(map(len, own)) == 1 and own[0] != own[1]:
             between = between_sums([each[0] if each else None for each in own], axis)
-        claims[axis] = list(both) if between is None else [between]
+        claims += [(axis, claim) for claim in (both if between is None else [between])]
     return [places(found.shape, claims)]
 
 
 def _depends(operand: object) -> bool:
     return isinstance(operand, Tensor) and operand.requires_grad
+
+
+def differences(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
+    """Places after ``torch.diff``: each element is between two neighbors."""
+    tensor, dim = call.bound["input"], call.bound["dim"] % call.bound["input"].dim()
+    if call.bound["n"] != 1 or len(call.tensors) > 1:
+        raise NoRuleError
+    (output,) = outputs
+    size = output.shape[dim]
+
+    def of_both(axis: Axis, claim: Coordinates) -> list[Coordinates]:
+        if dim not in claim.dims:
+            return [claim]
+        sides = [Coordinates(claim.index.narrow(dim, i, size), claim.cells) for i in (0, 1)]
+        between = between_sums(sides, axis)
+        return sides if between is None else [between]
+
+    claims = [
+        (axis, own.moved(own.index))
+        for axis, claim in claims_of(tensor)
+        for own in of_both(axis, claim)
+    ]
+    return [places(output.shape, claims)]
 
 
 def between_sums(claims: Sequence[Coordinates | None], axis: Axis) -> Coordinates | None:

@@ -7,12 +7,10 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from captum_tgrad.decomposition.call import Call, NoRuleError
-from captum_tgrad.decomposition.places.coordinates import (
-    SAMPLES,
-)
+from captum_tgrad.decomposition.places.coordinates import SAMPLES
 from captum_tgrad.decomposition.places.moving_places import moved
 from captum_tgrad.decomposition.places.origin import claims_of, places_of
-from captum_tgrad.decomposition.places.places import Places, collected, places
+from captum_tgrad.decomposition.places.places import Places, places
 
 
 def elementwise(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
@@ -20,10 +18,9 @@ def elementwise(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     rank = outputs[0].dim()
     if any(tensor.dim() > rank for tensor in call.tensors):
         raise NoRuleError
-    found = collected(
-        (axis, claim.aligned(rank)) for tensor in call.tensors for axis, claim in claims_of(tensor)
-    )
-    return [places(outputs[0].shape, found)] * len(outputs)
+    claims = (pair for tensor in call.tensors for pair in claims_of(tensor))
+    aligned = ((axis, claim.aligned(rank)) for axis, claim in claims)
+    return [places(outputs[0].shape, aligned)] * len(outputs)
 
 
 def like_first(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
@@ -32,7 +29,7 @@ def like_first(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     for output in outputs:
         if output.shape != first.shape:
             raise NoRuleError
-    return [places_of(first) or places(first.shape, {})] * len(outputs)
+    return [places_of(first) or places(first.shape)] * len(outputs)
 
 
 def along(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
@@ -42,10 +39,7 @@ def along(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     if dim is None:
         raise NoRuleError
     dim = dim % max(outputs[0].dim(), 1)
-    claims = {
-        axis: [c for c in own if axis.input != SAMPLES or dim not in c.dims]
-        for axis, own in given.claims.items()
-    }
+    claims = [(a, c) for a, c in given.pairs if a.input != SAMPLES or dim not in c.dims]
     return [places(given.shape, claims)] * len(outputs)
 
 

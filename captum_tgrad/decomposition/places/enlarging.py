@@ -9,13 +9,15 @@ from torch import Tensor
 
 from captum_tgrad.decomposition.places.bounded_cache import BoundedCache
 from captum_tgrad.decomposition.places.cells import (
+    SLACK,
     Grid,
     borders_of,
+    overlap,
     redistributed,
     shares_in_even_cells,
 )
 
-_known: BoundedCache[Tensor] = BoundedCache()
+_known: BoundedCache[Tensor] = BoundedCache(torch.Tensor.numel)
 
 
 def enlarged(evidence: Tensor, source: Grid, target: Grid) -> Tensor:
@@ -79,12 +81,12 @@ def _cached(
     """The result of ``compute`` for one axis, with the dtype and on the device of ``like``."""
     end = to if isinstance(to, int) else to.numpy().tobytes()
     key = (compute, cells.numpy().tobytes(), end, like.dtype, like.device)
-    found = _known.get(key)
-    if found is None:
+
+    def on_device() -> Tensor:
         with torch.inference_mode(False), torch.no_grad():
-            found = compute(cells, to).to(like.device, like.dtype)
-        _known.put(key, found, found.numel())
-    return found
+            return compute(cells, to).to(like.device, like.dtype)
+
+    return _known.get_or(key, on_device)
 
 
 def _enlarged_units(source: Tensor, target: Tensor) -> Tensor:
@@ -95,14 +97,11 @@ def _enlarged_units(source: Tensor, target: Tensor) -> Tensor:
 
 def enlarging(source: Tensor, target: Tensor) -> Tensor:
     """The share of each source cell that each target cell takes, along one axis."""
-    middle, width = source[:, 0].contiguous(), source[:, 1]
-    low, high = borders_of(source)
-    start, stop = borders_of(target)
-    if float(width.mean()) < float(target[:, 1].mean()) * (1 - 1e-6):
-        overlap = torch.minimum(high[:, None], stop) - torch.maximum(low[:, None], start)
-        matrix = overlap.clamp_min(0) / target[:, 1]
+    middle = source[:, 0].contiguous()
+    if float(source[:, 1].mean()) < float(target[:, 1].mean()) * (1 - SLACK):
+        matrix = overlap(source, target) / target[:, 1]
     else:
-        matrix = _interpolation_matrix(middle, low, high, target[:, 0])
+        matrix = _interpolation_matrix(middle, *borders_of(source), target[:, 0])
     nothing = matrix.sum(1) <= 0
     nearest = (middle[:, None] - target[:, 0]).abs().argmin(1)
     matrix[nothing, nearest[nothing]] = 1
@@ -117,7 +116,7 @@ def _interpolation_matrix(middle: Tensor, low: Tensor, high: Tensor, points: Ten
     right = torch.where(points < middle[0], 0, right)
     left = torch.where(points > middle[last], last, left)
     right = torch.where(points > middle[last], last, right)
-    slack = 1e-6 * (high - low).min()
+    slack = SLACK * (high - low).min()
     joined = (low[right] - high[left] <= slack) | (left == right)
     gap = torch.where(left == right, 1, middle[right] - middle[left])
     part = torch.where(left == right, 0, (points - middle[left]) / gap)

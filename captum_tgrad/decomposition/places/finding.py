@@ -11,24 +11,20 @@ from torch import Tensor
 from captum_tgrad.decomposition.call import PLAIN, Call, NoRuleError, map_tensors, tensors_in
 from captum_tgrad.decomposition.places.bounded_cache import BoundedCache
 from captum_tgrad.decomposition.places.contraction import has_zeros
-from captum_tgrad.decomposition.places.coordinates import Axis, Coordinates, coordinates
+from captum_tgrad.decomposition.places.coordinates import Axis, Coordinates
 from captum_tgrad.decomposition.places.elementwise import like_first
 from captum_tgrad.decomposition.places.mixed_elements import ScatteredError, mixed
 from captum_tgrad.decomposition.places.origin import claims_of, places_of
 from captum_tgrad.decomposition.places.picking import BY_VALUE
-from captum_tgrad.decomposition.places.places import (
-    FoundAxes,
-    Places,
-    has_places,
-    lost_places,
-    places,
-)
+from captum_tgrad.decomposition.places.places import Places, has_places, lost_places, places
 from captum_tgrad.decomposition.random_state import lock
 
 FoundPlaces = tuple[Places, bool]
 """The known places of an output, and whether they are complete."""
 
-_known: BoundedCache[tuple[list[FoundPlaces], bool | None]] = BoundedCache()
+_known: BoundedCache[tuple[list[FoundPlaces], bool | None]] = BoundedCache(
+    lambda known: sum(claim.index.numel() for given, _ in known[0] for _, claim in given.pairs)
+)
 """The places of outputs by call, and whether they hold for dense constant matrices only."""
 _MOST_ELEMENTS = 2**22  # of the tensors of a call whose places are found by trying
 
@@ -53,8 +49,7 @@ def output_places(call: Call, outputs: Sequence[Tensor], where: Callable[[], str
             found, by_rule = _found(call)
         # Places that were found by trying also depend on the values of constants.
         if key is not None and call.is_dense is not False and (by_rule or not call.constant):
-            size = sum(claim.index.numel() for given, _ in found for _, claim in given.pairs)
-            _known.put(key, (found, call.is_dense), size)
+            _known.put(key, (found, call.is_dense))
     return [
         given if complete else _lost(call, output, given, where)
         for (given, complete), output in zip(found, call.returned, strict=True)
@@ -117,7 +112,7 @@ def _lost(call: Call, output: Tensor, kept: Places, where: Callable[[], str]) ->
     spread = sum(size != 1 for size in output.shape) > 2 or output.dim() >= widest
     had = any(given is not None and has_places(given) for given in map(places_of, call.dependent))
     if had and spread and output.dim() > 1:
-        return lost_places(output.shape, kept.claims, where())
+        return lost_places(output.shape, kept, where())
     return kept
 
 
@@ -127,7 +122,7 @@ def _tried(call: Call, outputs: Sequence[Tensor]) -> list[FoundPlaces]:
     An operation that commutes with every permutation of a dimension keeps the places along it. An
     operation that maps the numbers of its elements to numbers of its elements moves them.
     """
-    nothing: list[FoundPlaces] = [(places(output.shape, {}), False) for output in outputs]
+    nothing: list[FoundPlaces] = [(places(output.shape), False) for output in outputs]
     if sum(tensor.numel() for tensor in call.tensors) > _MOST_ELEMENTS:
         return nothing
     if (
@@ -183,11 +178,9 @@ def _commuting(
     rank = max(tensor.dim() for tensor in call.dependent)
     fewer = rank - before.dim()
     if fewer < 0:
-        return places(before.shape, {}), False
-    claims: dict[Axis, list[Coordinates]] = {}
-    for tensor in call.dependent:
-        for axis, claim in claims_of(tensor):
-            claims.setdefault(axis, []).append(claim.aligned(rank))
+        return places(before.shape), False
+    pairs = (pair for tensor in call.dependent for pair in claims_of(tensor))
+    claims = [(axis, claim.aligned(rank)) for axis, claim in pairs]
 
     def commutes(dim: int, result: int, by_left: bool) -> bool:
         size = before.shape[result]
@@ -216,7 +209,7 @@ def _commuting(
         return True
 
     to: dict[int, int] = {}
-    for dim in {dim for own in claims.values() for claim in own for dim in claim.dims}:
+    for dim in {dim for _, claim in claims for dim in claim.dims}:
         candidates = range(max(dim - fewer, 0), min(dim, before.dim() - 1) + 1)
         # Arguments with fewer dimensions are aligned with the last dimensions or with the first.
         found = [
@@ -226,24 +219,23 @@ def _commuting(
         ]
         if len(found) == 1:
             to[dim] = found[0]
-    kept: FoundAxes = {}
+    kept: list[tuple[Axis, Coordinates | None]] = []
     complete = True
-    for axis, claimed in claims.items():
-        for claim in claimed:
-            gone = [dim for dim in claim.dims if dim not in to]
-            if gone and not fewer:
-                complete = complete and not axis.is_place
-                continue
-            try:
-                parts = mixed(claim, gone, axis)
-            except ScatteredError:
-                complete = False
-                continue
-            for left in parts:
-                shape = [1] * before.dim()
-                for dim in left.dims:
-                    shape[to[dim]] = left.index.shape[dim]
-                kept.setdefault(axis, []).append(coordinates(left.index.reshape(shape), left.cells))
+    for axis, claim in claims:
+        gone = [dim for dim in claim.dims if dim not in to]
+        if gone and not fewer:
+            complete = complete and not axis.is_place
+            continue
+        try:
+            parts = mixed(claim, gone, axis)
+        except ScatteredError:
+            complete = False
+            continue
+        for left in parts:
+            shape = [1] * before.dim()
+            for dim in left.dims:
+                shape[to[dim]] = left.index.shape[dim]
+            kept.append((axis, left.moved(left.index.reshape(shape))))
     return places(before.shape, kept), complete
 
 
@@ -278,9 +270,9 @@ def _moving(call: Call, position: int, before: Tensor, values: dict[int, Tensor]
     )
     if not torch.equal(own[index.to(own.device)], before):
         return None
-    claims = {}
-    for axis, found in given.claims.items():
-        flat = [claim.index.expand(source.shape).reshape(-1) for claim in found]
-        moved = [torch.cat([each.new_zeros(1), each])[index] for each in flat]
-        claims[axis] = [coordinates(m, c.cells) for m, c in zip(moved, found, strict=True)]
-    return places(before.shape, claims)
+
+    def move(claim: Coordinates) -> Coordinates | None:
+        flat = claim.index.expand(source.shape).reshape(-1)
+        return claim.moved(torch.cat([flat.new_zeros(1), flat])[index])
+
+    return places(before.shape, [(axis, move(claim)) for axis, claim in given.pairs])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -19,7 +19,7 @@ from captum_tgrad.decomposition.places.coordinates import (
 from captum_tgrad.decomposition.places.grid import Window, regridded
 from captum_tgrad.decomposition.places.mixed_elements import mixed
 from captum_tgrad.decomposition.places.origin import claims_of, places_of
-from captum_tgrad.decomposition.places.places import FoundAxes, Places, collected, places
+from captum_tgrad.decomposition.places.places import Places, places
 
 
 def new_grid(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
@@ -27,22 +27,31 @@ def new_grid(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     bound, (output, *_) = call.bound, outputs
     tensor = bound["input"]
     rank = rank_of(call.name)
-    lead = output.dim() - rank
-    windows = _windows(call, rank)
-    channel = lead - 1
-    found: FoundAxes = {}
-    for axis, claim in claims_of(tensor):
-        parts: list[Coordinates] = [claim]
-        if call.name.startswith("conv"):
-            parts = _in_groups(claim, channel, bound["groups"], output.shape[channel], axis)
-        for part in parts:
-            left: Coordinates | None = part
-            for position in range(rank):
-                if left is not None:
-                    size = output.shape[lead + position]
-                    left = regridded(left, lead + position, size, windows[position], axis)
-            found.setdefault(axis, []).append(left)
-    return [places(output.shape, found)] * len(outputs)
+    windows, channel = _windows(call, rank), output.dim() - rank - 1
+    claims = list(claims_of(tensor))
+    if call.name.startswith("conv"):
+        claims = [
+            (axis, part)
+            for axis, claim in claims
+            for part in _in_groups(claim, channel, bound["groups"], output.shape[channel], axis)
+        ]
+    return [_on_new_grid(claims, output.shape, windows)] * len(outputs)
+
+
+def _on_new_grid(
+    claims: Iterable[tuple[Axis, Coordinates]],
+    shape: Sequence[int],
+    windows: Sequence[Window | None],
+) -> Places:
+    """Places after each of the last dimensions got a new grid, with the given windows."""
+
+    def regrid(axis: Axis, claim: Coordinates | None) -> Coordinates | None:
+        for dim, window in enumerate(windows, len(shape) - len(windows)):
+            if claim is not None and dim in claim.dims:
+                claim = regridded(claim, dim, shape[dim], window, axis)
+        return claim
+
+    return places(shape, [(axis, regrid(axis, claim)) for axis, claim in claims])
 
 
 def _in_groups(
@@ -111,14 +120,7 @@ def _each(option: Any, rank: int) -> tuple[float, ...]:
 def resized(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     """Places after resizing: the new cells cover the old ones evenly."""
     tensor, (output,) = call.args[0] if call.args else call.kwargs["input"], outputs
-    found: FoundAxes = {}
-    for axis, claim in claims_of(tensor):
-        left: Coordinates | None = claim
-        for dim in range(2, output.dim()):
-            if left is not None:
-                left = regridded(left, dim, output.shape[dim], None, axis)
-        found.setdefault(axis, []).append(left)
-    return [places(output.shape, found)]
+    return [_on_new_grid(claims_of(tensor), output.shape, [None] * (output.dim() - 2))]
 
 
 def folded(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
@@ -131,7 +133,7 @@ def folded(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
 
     def move(axis: Axis, claim: Coordinates) -> Coordinates | None:
         if not claim.dims:
-            return coordinates(claim.index.reshape([1] * output.dim()), claim.cells)
+            return claim.moved(claim.index.reshape([1] * output.dim()))
         low, high = (border.expand(tensor.shape) for border in claim.borders())
         has = claim.index.expand(tensor.shape) > 0
         count = F.fold(has.double(), **options)
@@ -141,8 +143,7 @@ def folded(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
         )
         return from_borders(first, last, axis)
 
-    found = collected((axis, move(axis, claim)) for axis, claim in claims_of(tensor))
-    return [places(output.shape, found)]
+    return [places(output.shape, [(axis, move(axis, claim)) for axis, claim in claims_of(tensor)])]
 
 
 def channels_as_places(call: Call) -> tuple[Axis, Axis | None] | None:

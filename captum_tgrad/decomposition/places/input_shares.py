@@ -12,7 +12,9 @@ from captum_tgrad.decomposition.places.bounded_cache import BoundedCache
 from captum_tgrad.decomposition.places.coordinates import input_axis
 from captum_tgrad.decomposition.places.places import Places
 
-_known: BoundedCache[Mapping[int, Tensor]] = BoundedCache()
+_known: BoundedCache[Mapping[int, Tensor]] = BoundedCache(
+    lambda shares: sum(map(torch.numel, shares.values()))
+)
 
 
 def input_shares(given: Places) -> Mapping[int, Tensor]:
@@ -28,15 +30,14 @@ def input_shares(given: Places) -> Mapping[int, Tensor]:
         The share of each input, by its number, with size 1 in the dimensions on which it does not
         depend. All have the same shape, and their sum is 1.
     """
-    shares = _known.get(given)
-    if shares is None:
-        claims = [given.claims[input_axis(number)] for number in given.inputs]
-        by_input = [reduce(torch.logical_or, [c.index > 0 for c in own]) for own in claims]
-        depends = _with_padding(torch.stack(torch.broadcast_tensors(*by_input)))  # type: ignore[no-untyped-call]
-        found = depends.double() / depends.sum(0)
-        shares = dict(zip(given.inputs, found, strict=True))
-        _known.put(given, shares, found.numel())
-    return shares
+    return _known.get_or(given, lambda: _shares(given))
+
+
+def _shares(given: Places) -> Mapping[int, Tensor]:
+    claims = [given.claims[input_axis(number)] for number in given.inputs]
+    by_input = [reduce(torch.logical_or, [c.index > 0 for c in own]) for own in claims]
+    depends = _with_padding(torch.stack(torch.broadcast_tensors(*by_input)))  # type: ignore[no-untyped-call]
+    return dict(zip(given.inputs, depends.double() / depends.sum(0), strict=True))
 
 
 def _with_padding(depends: Tensor) -> Tensor:

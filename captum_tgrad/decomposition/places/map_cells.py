@@ -9,8 +9,10 @@ import torch
 from torch import Tensor
 
 from captum_tgrad.decomposition.places.cells import (
+    SLACK,
     borders_of,
     even_cells,
+    overlap,
     redistributed,
     shares_in_even_cells,
 )
@@ -57,19 +59,18 @@ def cells_of_map(
 def _tidied(cells: Tensor) -> OnMap:
     """Cells that do not overlap, and the shares of the given cells in them; None if the same."""
     low, high = borders_of(cells)
-    if len(cells) < 2 or bool((high[:-1] <= low[1:] + 1e-6 * cells[1:, 1]).all()):
+    if len(cells) < 2 or bool((high[:-1] <= low[1:] + SLACK * cells[1:, 1]).all()):
         return cells, None
     width = cells[:, 1]
     finest = width.min()
-    if bool((width < finest * (1 + 1e-6)).all()):
+    if bool((width < finest * (1 + SLACK)).all()):
         between = (cells[1:, 0] + cells[:-1, 0]) / 2
         low = torch.cat([low[:1], torch.maximum(low[1:], between)])
         high = torch.cat([torch.minimum(high[:-1], between), high[-1:]])
         return torch.stack([(low + high) / 2, high - low], 1), None
     # Two grids: a coarse cell on the fine grid is divided among the fine cells.
-    fine = width < finest * (1 + 1e-6)
-    overlap = torch.minimum(high[:, None], high[fine]) - torch.maximum(low[:, None], low[fine])
-    share = overlap.clamp_min(0)
+    fine = width < finest * (1 + SLACK)
+    share = overlap(cells, cells[fine])
     covered = (share.sum(1) > 0.99 * width) & ~fine
     kept = ~covered
     matrix = torch.eye(len(cells), dtype=torch.float64, device="cpu")[:, kept]
@@ -104,7 +105,7 @@ def are_whole_input(cells: Sequence[Tensor], axes: Sequence[Axis]) -> Tensor:
     """Whether each cell of the grid covers the whole input, which is no place; flattened."""
     whole = torch.ones([len(own) for own in cells], dtype=torch.bool, device="cpu")
     for dim, (own, axis) in enumerate(zip(cells, axes, strict=True)):
-        along = own[:, 1] >= axis.extent * (1 - 1e-6)
+        along = own[:, 1] >= axis.extent * (1 - SLACK)
         whole &= along.reshape([-1 if d == dim else 1 for d in range(len(axes))])
     return whole.reshape(-1)
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
 
+from captum_tgrad.decomposition.places.cells import SLACK, borders_of
 from captum_tgrad.decomposition.places.coordinates import (
     SAMPLES,
     Axis,
@@ -14,6 +16,7 @@ from captum_tgrad.decomposition.places.coordinates import (
     coordinates,
     from_borders,
     narrowed,
+    whole_axis,
     widened,
 )
 from captum_tgrad.decomposition.places.places import MOST_CLAIMS, merged
@@ -49,14 +52,19 @@ def mixed(claim: Coordinates, dims: Iterable[int], axis: Axis) -> list[Coordinat
     high = borders[1].gather(-1, order).cummax(-1).values
     width = float(claim.cells[:, 1].min())
     # A missing cell is enough to take them apart.
-    has_gaps = bool((_gaps(low, high) > width * (1 - 1e-6)).any())
-    if has_gaps and axis.is_place and axis.input >= 0:
+    has_gaps = bool((_gaps(low, high) > width * (1 - SLACK)).any())
+    if has_gaps and axis.is_spatial:
         ends = low[..., 0].reshape(rest), high[..., -1].reshape(rest)
         hull = from_borders(*ends, axis, padding.reshape(rest), claim.by_sample)
         numbers = in_one_dimension(claim.index).expand(low.shape)
-        found = _few_or_windows(claim, numbers, rest, hull, axis)
-        if found is not None:
-            return found
+        sums = torch.arange(math.prod(rest), device="cpu").repeat_interleave(low.shape[-1])
+        few = few_cells(claim, numbers.flatten(), sums, rest, claim.by_sample)
+        windows = narrowed(hull, axis)
+        if windows is None or windows is hull:
+            if few is not None:
+                return list(merged([each for each in few if each is not None], axis))
+        elif few is None or len(few) != 2:  # as after a dilated convolution
+            return [windows]
     if axis.input == SAMPLES or low.shape[-1] == 1:
         parts = [(low[..., 0], high[..., -1])]
     else:
@@ -72,48 +80,107 @@ def mixed(claim: Coordinates, dims: Iterable[int], axis: Axis) -> list[Coordinat
     return list(dict.fromkeys(each for each in cells if each is not None))
 
 
-def _few_or_windows(
+def few_cells(
     claim: Coordinates,
     numbers: Tensor,
+    sums: Tensor,
     shape: Sequence[int],
-    hull: Coordinates | None,
-    axis: Axis,
-) -> list[Coordinates] | None:
-    """The coordinates if a few distant elements are mixed, or windows that slide over the axis.
+    by_sample: bool = False,
+) -> list[Coordinates | None] | None:
+    """The coordinates of sums, each in the cells of all its summands; None if these are many.
 
     Args:
-        claim: The coordinates of the elements.
-        numbers: The elements' cells, those that are mixed along the last dimension.
-        shape: The shape of the new elements.
-        hull: The smallest cell that holds the elements, for each new element.
-        axis: The axis that the coordinates are on.
-
-    Returns:
-        The coordinates of the new elements; None if they are neither.
+        claim: The coordinates of the summands.
+        numbers: The number of each summand's cell; 0 if it has none.
+        sums: The number of the sum that each summand is in.
+        shape: The shape of the sums.
+        by_sample: As for :class:`Coordinates`.
     """
-    few, windows = _few(numbers), narrowed(hull, axis)
-    if windows is not None and windows is not hull:  # as after a dilated convolution
-        return None if len(few) == 2 else [windows]
-    if not few:
+    count = len(claim.cells) + 1
+    pairs = (sums * count + numbers).unique()  # type: ignore[no-untyped-call]
+    at, number = pairs // count, pairs % count
+    slot = torch.arange(len(at), device="cpu") - torch.searchsorted(at, at)
+    if len(slot) and int(slot.max()) >= MOST_CLAIMS:
         return None
-    cells = [coordinates(n.reshape(shape), claim.cells, claim.by_sample) for n in few]
-    return list(merged([each for each in cells if each is not None], axis))
+    found = []
+    for each in slot.unique():  # type: ignore[no-untyped-call]
+        cells = torch.zeros(math.prod(shape), dtype=torch.long, device="cpu")
+        cells[at[slot == each]] = number[slot == each]
+        found.append(coordinates(cells.reshape(shape), claim.cells, by_sample))
+    return found
+
+
+def cells_of_sums(
+    claim: Coordinates, numbers: Tensor, sums: Tensor, shape: Sequence[int], axis: Axis
+) -> list[Coordinates] | None:
+    """The coordinates of sums: the cells of their summands, or the smallest that holds many.
+
+    If each element is in its own sum, as the nodes of a graph that have links to themselves, it
+    keeps its cell. None if the sums hold more than half of the axis on average: then all elements
+    count as mixed.
+
+    Args:
+        claim: The coordinates of the summands.
+        numbers: The number of each summand's cell; 0 if it has none.
+        sums: The number of the sum that each summand is in, broadcastable to ``numbers``.
+        shape: The shape of the sums.
+        axis: The axis that the coordinates are on.
+    """
+    has = numbers > 0
+    summands = claim, numbers[has], sums.expand_as(numbers)[has], shape
+    kept = few = None
+    if axis.input != SAMPLES:
+        kept = _own_cells(*summands)
+        few = few_cells(*summands) if kept is None else [kept]
+    if few is None:
+        few = [_hull(*summands, axis)]
+    found = [each for each in few if each is not None]
+    if kept is None and axis.input != SAMPLES:
+        borders = [each.borders() for each in found]
+        widths = sum(((high - low).clamp_min(0).mean() for low, high in borders), torch.zeros(()))
+        if float(widths) > axis.extent / 2:
+            return None
+    return found
+
+
+def _own_cells(
+    claim: Coordinates, numbers: Tensor, sums: Tensor, shape: Sequence[int]
+) -> Coordinates | None:
+    """The coordinates of sums that keep the cell of one of their summands; None if they do not.
+
+    The arguments are those of :func:`few_cells`; each summand has a cell.
+    """
+    cells = len(claim.cells)
+    held = (sums * cells + numbers - 1).unique()  # type: ignore[no-untyped-call]
+    if len(held) > math.prod(shape) * cells / 2:
+        return None
+    every = torch.arange(math.prod(shape), device="cpu").reshape(shape)
+    for dim, size in enumerate(shape):
+        if size % cells == 0:  # several samples in one dimension are one after another
+            own = (whole_axis(shape, dim).index - 1) % cells
+            if bool(torch.isin(every * cells + own, held).all()):
+                return claim.moved(own + 1)
+    return None
+
+
+def _hull(
+    claim: Coordinates, numbers: Tensor, sums: Tensor, shape: Sequence[int], axis: Axis
+) -> Coordinates | None:
+    """The smallest cells that hold all summands; the arguments are those of :func:`few_cells`."""
+    low, high = borders_of(claim.cells)
+    parts = (low, "amin", torch.inf), (high, "amax", -torch.inf), (claim.cells[:, 2], "amin", 1)
+    low, high, padding = (
+        torch.full([math.prod(shape)], empty, dtype=torch.float64, device="cpu")
+        .scatter_reduce(0, sums, values[numbers - 1], how)
+        .reshape(shape)
+        for values, how, empty in parts
+    )
+    return narrowed(from_borders(low, high, axis, padding), axis)
 
 
 def _gaps(low: Tensor, high: Tensor) -> Tensor:
     """The distances between adjacent cells along the last dimension, as for :func:`_parts`."""
     return (low[..., 1:] - high[..., :-1]).nan_to_num(0, posinf=0).clamp_min(0)
-
-
-def _few(numbers: Tensor) -> list[Tensor]:
-    """The different numbers along the last dimension; an empty list if they are many."""
-    numbers = numbers.sort(-1).values
-    is_new = numbers.diff(dim=-1, prepend=torch.full_like(numbers[..., :1], -1)) != 0
-    slot = is_new.long().cumsum(-1) - 1
-    count = int(slot.max()) + 1
-    if count > MOST_CLAIMS:
-        return []
-    return list(numbers.new_zeros(*numbers.shape[:-1], count).scatter(-1, slot, numbers).unbind(-1))
 
 
 def _parts(low: Tensor, high: Tensor, width: float, axis: Axis) -> list[tuple[Tensor, Tensor]]:
@@ -130,14 +197,14 @@ def _parts(low: Tensor, high: Tensor, width: float, axis: Axis) -> list[tuple[Te
     gap, place = gaps.max(-1)
     size = stop - start
     # If there is only one gap, a missing cell is enough to split them.
-    is_only = (gaps > 1e-6).sum(-1) == 1
-    apart = gap > torch.where(is_only, width * (1 - 1e-6), size / 2)
+    is_only = (gaps > SLACK).sum(-1) == 1
+    apart = gap > torch.where(is_only, width * (1 - SLACK), size / 2)
     outside = gap.where(apart, 0)
     scattered = (size > 0) & (gaps.sum(-1) - outside > (size - outside) / 2)
     # Every n-th element of the whole axis, as in grid attention, has no place by nature.
-    is_even = (gap - gaps.where(gaps > 1e-6, torch.inf).amin(-1) < 1e-6) & ~apart
-    everywhere = is_even & (gap > 1e-6) & (size + 2 * gap > axis.extent - 1e-6)
-    if axis.is_place and axis.input >= 0 and bool((scattered & ~everywhere).any()):
+    is_even = (gap - gaps.where(gaps > SLACK, torch.inf).amin(-1) < SLACK) & ~apart
+    everywhere = is_even & (gap > SLACK) & (size + 2 * gap > axis.extent - SLACK)
+    if axis.is_spatial and bool((scattered & ~everywhere).any()):
         raise ScatteredError
     start, stop = start.where(~everywhere, -0.5), stop.where(~everywhere, axis.extent - 0.5)
     end = high.gather(-1, place.unsqueeze(-1)).squeeze(-1)

@@ -8,12 +8,10 @@ from torch import Tensor
 
 from captum_tgrad.decomposition.call import Call, NoRuleError
 from captum_tgrad.decomposition.places.contraction import contracted
-from captum_tgrad.decomposition.places.coordinates import Coordinates, coordinates
-from captum_tgrad.decomposition.places.cumulative import between_sums
 from captum_tgrad.decomposition.places.elementwise import elementwise
 from captum_tgrad.decomposition.places.mixed_elements import mixed
 from captum_tgrad.decomposition.places.origin import claims_of, places_of
-from captum_tgrad.decomposition.places.places import FoundAxes, Places, collected, places
+from captum_tgrad.decomposition.places.places import Places, places
 
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
@@ -28,71 +26,36 @@ def reduced(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     dim = None if isinstance(bound["dim"], bool) else bound["dim"]  # std(x, unbiased)
     over = {dim} if isinstance(dim, int) else set(dim if dim else range(rank))
     over = {each % max(rank, 1) for each in over}
-    keep = output.dim() == rank
+    return [_mixed_along(tensor, over, output)] * len(outputs)
 
-    def without_dims(claim: Coordinates) -> Coordinates | None:
-        shape = [size for d, size in enumerate(claim.index.shape) if d not in over]
-        return coordinates(claim.index.reshape(shape), claim.cells)
 
-    found = collected(
-        (axis, left if keep else without_dims(left))
+def _mixed_along(tensor: Tensor, dims: set[int], output: Tensor) -> Places:
+    """Places after dimensions were mixed, which then have size 1, or which the output lacks."""
+    keep = output.dim() == tensor.dim()
+    claims = [
+        (axis, left if keep else left.moved(left.index.squeeze(tuple(dims))))
         for axis, claim in claims_of(tensor)
-        for left in mixed(claim, over, axis)
-    )
-    return [places(output.shape, found)] * len(outputs)
+        for left in mixed(claim, dims, axis)
+    ]
+    return places(output.shape, claims)
 
 
 def paired(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     """Places of the real and imaginary parts, in an additional last dimension."""
     tensor = call.tensors[0]
-    return [places_in_pairs(places_of(tensor) or places(tensor.shape, {}))]
+    return [places_in_pairs(places_of(tensor) or places(tensor.shape))]
 
 
 def places_in_pairs(given: Places) -> Places:
     """Places of complex numbers as pairs, in an additional last dimension."""
-    found = collected(
-        (axis, coordinates(claim.index.unsqueeze(-1), claim.cells)) for axis, claim in given.pairs
-    )
-    return places((*given.shape, 2), found)
+    claims = [(axis, claim.moved(claim.index.unsqueeze(-1))) for axis, claim in given.pairs]
+    return places((*given.shape, 2), claims)
 
 
 def unpaired(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     """Places of complex numbers, from pairs in the last dimension."""
-    letters = _LETTERS[: call.tensors[0].dim()]
-    return contracted(call, f"{letters}->{letters[:-1]}", call.tensors, outputs[0])
-
-
-def differences(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
-    """Places after ``torch.diff``: each element is between two neighbors."""
-    tensor, dim = call.bound["input"], call.bound["dim"] % call.bound["input"].dim()
-    if call.bound["n"] != 1 or len(call.tensors) > 1:
-        raise NoRuleError
-    (output,) = outputs
-    found: FoundAxes = {}
-    for axis, claim in claims_of(tensor):
-        both = [claim]
-        if dim in claim.dims:
-            size = output.shape[dim]
-            sides = [Coordinates(claim.index.narrow(dim, i, size), claim.cells) for i in (0, 1)]
-            between = between_sums(sides, axis)
-            both = sides if between is None else [between]
-        found.setdefault(axis, []).extend(coordinates(c.index, c.cells) for c in both)
-    return [places(output.shape, found)]
-
-
-def halved(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
-    """Places after ``glu``, which combines the two halves along a dimension."""
-    tensor, (output,) = call.bound["input"], outputs
-    dim = call.bound["dim"] % tensor.dim()
-    size = output.shape[dim]
-    found: FoundAxes = {}
-    for axis, claim in claims_of(tensor):
-        parts = [claim]
-        if dim in claim.dims:
-            halves = [claim.index.narrow(dim, start, size) for start in (0, size)]
-            parts = [c for h in halves if (c := coordinates(h, claim.cells)) is not None]
-        found.setdefault(axis, []).extend(parts)
-    return [places(output.shape, found)]
+    (tensor,) = call.tensors
+    return [_mixed_along(tensor, {tensor.dim() - 1}, outputs[0])]
 
 
 def linear(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
@@ -109,10 +72,8 @@ def added_product(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     equation = {"addmm": "xy,yz->xz", "addmv": "xy,y->x", "baddbmm": "nxy,nyz->nxz"}[call.name]
     product = contracted(call, equation, [first, second], output)[0]
     rank = output.dim()
-    found = collected((axis, c.aligned(rank)) for axis, c in claims_of(call.bound["input"]))
-    for axis, own in product.claims.items():
-        found.setdefault(axis, []).extend(own)
-    return [places(output.shape, found)]
+    added = [(axis, c.aligned(rank)) for axis, c in claims_of(call.bound["input"])]
+    return [places(output.shape, [*added, *product.pairs])]
 
 
 def inner(call: Call, outputs: Sequence[Tensor]) -> list[Places]:

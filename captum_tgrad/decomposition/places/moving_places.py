@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from captum_tgrad.decomposition.call import Call, NoRuleError, map_tensors, tensors_in
-from captum_tgrad.decomposition.places.coordinates import (
-    Coordinates,
-    coordinates,
-)
+from captum_tgrad.decomposition.places.coordinates import Axis, Coordinates, coordinates
 from captum_tgrad.decomposition.places.grid import refined
 from captum_tgrad.decomposition.places.origin import claims_of, places_of
-from captum_tgrad.decomposition.places.places import FoundAxes, Places, collected, places
+from captum_tgrad.decomposition.places.places import Claims, Places, places
 
 Movement = Callable[[list[Tensor]], Sequence[Tensor]]
 
@@ -33,7 +30,7 @@ def moved(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
         result = call.func(*args, **kwargs)
         return tensors_in(args[0] if result is None else result)
 
-    return after(run, [places_of(tensor) for tensor in tensors], tensors)
+    return after(run, tensors)
 
 
 def _without_fill(
@@ -48,53 +45,50 @@ def _without_fill(
 
 
 @torch.no_grad()
-def after(run: Movement, given: Sequence[Places | None], tensors: Sequence[Tensor]) -> list[Places]:
+def after(
+    run: Movement, tensors: Sequence[Tensor], given: Sequence[Places | None] | None = None
+) -> list[Places]:
     """The places of the results of ``run``.
 
     Args:
         run: Takes tensors shaped like ``tensors``, moves their elements, and returns the results.
-        given: The places of the tensors; None for a constant.
         tensors: The arguments of ``run``. The values of integer and boolean constants are used, as
             they may be indices or masks.
+        given: The places of the tensors, None for a constant; by default those that they have.
     """
+    if given is None:
+        given = [places_of(tensor) for tensor in tensors]
     axes = list(dict.fromkeys(axis for each in given if each for axis in each.claims))
-    claims: list[FoundAxes] = []
-    shapes: list[tuple[int, ...]] = []
+    found: list[list[tuple[Axis, Coordinates | None]]] = []  # by axis and slot, then by result
     for axis in axes:
         own = [each.claims.get(axis, ()) if each else () for each in given]
         for slot in range(max(map(len, own))):
             chosen = [claims[min(slot, len(claims) - 1)] if claims else None for claims in own]
-            moved_claims = _moved(run, chosen, tensors)
-            claims = claims or [{} for _ in moved_claims]
-            shapes = shapes or [shape for _, shape in moved_claims]
-            for (claim, _), found in zip(moved_claims, claims, strict=True):
-                found.setdefault(axis, []).append(claim)
+            shapes, claims = _moved(run, chosen, tensors)
+            found.append([(axis, claim) for claim in claims])
     if not axes:  # none of them has places
-        return [places(result.shape, {}) for result in run([_as_numbers(t, None) for t in tensors])]
+        return [places(result.shape) for result in run([_as_numbers(t, None) for t in tensors])]
     return [
-        places(shape, copies_refined(found)) for shape, found in zip(shapes, claims, strict=True)
+        places(shape, copies_refined(claims))
+        for shape, claims in zip(shapes, zip(*found, strict=True), strict=True)
     ]
 
 
 def _moved(
     run: Movement, chosen: list[Coordinates | None], tensors: Sequence[Tensor]
-) -> list[tuple[Coordinates | None, tuple[int, ...]]]:
+) -> tuple[list[torch.Size], list[Coordinates | None]]:
+    """The shapes and the claims of the results of ``run``, for one claim of each tensor."""
     distinct = list(dict.fromkeys(claim for claim in chosen if claim is not None))
     every = torch.cat([claim.cells for claim in distinct])
     cells, numbers = every.unique(dim=0, return_inverse=True)  # type: ignore[no-untyped-call]
-    split = numbers.split([len(claim.cells) for claim in distinct])
-    number_of = {
-        claim: torch.cat([torch.zeros(1, dtype=torch.long, device="cpu"), own + 1])
-        for claim, own in zip(distinct, split, strict=True)
-    }
+    split = (numbers + 1).split([len(claim.cells) for claim in distinct])
+    number_of = dict(zip(distinct, split, strict=True))
     replaced = [
-        _as_numbers(tensor, None if claim is None else number_of[claim][claim.index])
+        _as_numbers(tensor, None if claim is None else claim.of_elements(number_of[claim], 0))
         for tensor, claim in zip(tensors, chosen, strict=True)
     ]
-    found: list[tuple[Coordinates | None, tuple[int, ...]]] = []
-    for result in run(replaced):
-        found.append((coordinates(result, cells), tuple(result.shape)))
-    return found
+    results = run(replaced)
+    return [each.shape for each in results], [coordinates(each, cells) for each in results]
 
 
 def _as_numbers(tensor: Tensor, index: Tensor | None) -> Tensor:
@@ -111,18 +105,15 @@ def laid_out_as(base: Tensor, values: Tensor) -> Tensor:
     return values.new_empty_strided(base.shape, base.stride()).copy_(values)
 
 
-def copies_refined(claims: FoundAxes) -> FoundAxes:
+def copies_refined(claims: Collection[tuple[Axis, Coordinates | None]]) -> Claims:
     """Makes a finer grid of adjacent copies that no other coordinate distinguishes."""
-    varying = [dim for found in claims.values() for claim in found if claim for dim in claim.dims]
-    return {
-        axis: [
-            refined(claim, claim.dims[0], axis)
-            if claim and len(claim.dims) == 1 and varying.count(claim.dims[0]) == 1
-            else claim
-            for claim in found
-        ]
-        for axis, found in claims.items()
-    }
+    varying = [dim for _, claim in claims if claim for dim in claim.dims]
+    return [
+        (axis, refined(claim, axis))
+        if claim and len(claim.dims) == 1 and varying.count(claim.dims[0]) == 1
+        else (axis, claim)
+        for axis, claim in claims
+    ]
 
 
 def reshaped(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
@@ -140,10 +131,10 @@ def reshaped(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
                     expanded[dim] = tensor.shape[dim]
                 for dim in new:
                     shape[dim] = output.shape[dim]
-        return coordinates(claim.index.expand(expanded).reshape(shape), claim.cells)
+        return claim.moved(claim.index.expand(expanded).reshape(shape))
 
-    found = collected((axis, move(claim)) for axis, claim in claims_of(tensor))
-    return [places(output.shape, copies_refined(found))]
+    claims = [(axis, move(claim)) for axis, claim in claims_of(tensor)]
+    return [places(output.shape, copies_refined(claims))]
 
 
 def _groups(old: list[int], new: list[int]) -> list[tuple[list[int], list[int]]]:
@@ -195,34 +186,27 @@ def concatenated(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
             narrow.append(index)
         return [torch.cat(narrow, dim)]
 
-    given = [places_of(tensor) for tensor in tensors]
-    (found,) = after(run, given, tensors)
-    return [places(output.shape, found.claims)]
+    (found,) = after(run, tensors)
+    return [places(output.shape, found.pairs)]
 
 
-def stacked(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
-    """Places after stacking along a new dimension."""
-    tensors, (output,) = list(call.bound["tensors"]), outputs
-    dim = call.bound["dim"] % output.dim()
-    given = [places_of(tensor) for tensor in tensors]
-    return after(lambda indices: [torch.stack(indices, dim)], given, tensors)
+def halved(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
+    """Places after ``glu``: each element is at its elements in both halves along a dimension."""
+    tensor, (output,) = call.bound["input"], outputs
+    dim = call.bound["dim"] % tensor.dim()
+    halves = after(lambda t: t[0].chunk(2, dim), [tensor])
+    return [places(output.shape, [pair for half in halves for pair in half.pairs])]
 
 
 def shuffled(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     """Places after ``pixel_shuffle``: channels become a finer grid, unless they have places."""
     tensor, factor = call.bound["input"], call.bound["upscale_factor"]
-    given = places_of(tensor)
     channel = tensor.dim() - 3
-    if given is None or any(
-        channel in claim.dims
-        for axis, own in given.claims.items()
-        for claim in own
-        if axis.is_place
-    ):
+    if any(axis.is_place and channel in claim.dims for axis, claim in claims_of(tensor)):
         return moved(call, outputs)
 
     def run(indices: list[Tensor]) -> list[Tensor]:
         first = indices[0].narrow(channel, 0, tensor.shape[channel] // factor**2)
         return [first.repeat_interleave(factor, -1).repeat_interleave(factor, -2)]
 
-    return after(run, [given], [tensor])
+    return after(run, [tensor])

@@ -13,28 +13,26 @@ from captum_tgrad.decomposition.places.coordinates import (
     SAMPLES,
     Axis,
     Coordinates,
-    coordinates,
     from_borders,
     widened,
 )
 from captum_tgrad.decomposition.places.moving_places import after
 from captum_tgrad.decomposition.places.origin import places_of
-from captum_tgrad.decomposition.places.places import FoundAxes, Places, places
+from captum_tgrad.decomposition.places.places import Places, places
 
 
 def padded(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     """Constant padding continues the grid outside the image; other paddings repeat elements."""
     tensor, pads, mode = (call.bound[name] for name in ("input", "pad", "mode"))
-    given = places_of(tensor)
     if mode != "constant":
-        return after(lambda t: [F.pad(t[0], pads, mode)], [given], [tensor])
-    return [_padded(tensor, given, list(pads))]
+        return after(lambda t: [F.pad(t[0], pads, mode)], [tensor])
+    return [_padded(tensor, list(pads))]
 
 
-def _padded(tensor: Tensor, given: Places | None, pads: list[int]) -> Places:
-    cropped = [min(pad, 0) for pad in pads]
+def _padded(tensor: Tensor, pads: list[int]) -> Places:
+    cropped, given = [min(pad, 0) for pad in pads], places_of(tensor)
     if any(cropped):
-        (given,) = after(lambda t: [F.pad(t[0], cropped)], [given], [tensor])
+        (given,) = after(lambda t: [F.pad(t[0], cropped)], [tensor])
     rank = tensor.dim()
     shape = list(tensor.shape)
     ends = {}
@@ -44,14 +42,15 @@ def _padded(tensor: Tensor, given: Places | None, pads: list[int]) -> Places:
         shape[dim] += sum(own)
         if max(own) > 0:
             ends[dim] = (max(own[0], 0), max(own[1], 0))
-    found: FoundAxes = {}
-    for axis, claim in given.pairs if given else ():
-        wider: Coordinates | None = claim
+
+    def continued(axis: Axis, claim: Coordinates | None) -> Coordinates | None:
         for dim, own_ends in ends.items():
-            if wider is not None and dim in wider.dims:
-                wider = _continued(widened(wider, axis), dim, own_ends, axis)
-        found.setdefault(axis, []).append(wider)
-    return places(shape, found)
+            if claim is not None and dim in claim.dims:
+                claim = _continued(widened(claim, axis), dim, own_ends, axis)
+        return claim
+
+    pairs = given.pairs if given else ()
+    return places(shape, [(axis, continued(axis, claim)) for axis, claim in pairs])
 
 
 def _continued(
@@ -59,13 +58,13 @@ def _continued(
 ) -> Coordinates | None:
     pad = [0, 0] * (claim.index.dim() - 1 - dim) + list(ends)
     if claim.dims != (dim,) or axis.input == SAMPLES or not claim.has_everywhere:
-        return coordinates(F.pad(claim.index, pad), claim.cells)
+        return claim.moved(F.pad(claim.index, pad))
     shape = [1] * claim.index.dim()
     low, high = (border.flatten() for border in claim.borders())
     middle = (low + high) / 2
     steps, widths = middle.diff(), (high - low)[1:]
     if not torch.allclose(steps, steps[:1]) or not torch.allclose(steps.abs(), widths):
-        return coordinates(F.pad(claim.index, pad), claim.cells)
+        return claim.moved(F.pad(claim.index, pad))
     lines = []
     for border in (low, high):
         before = border[0] - (middle[1] - middle[0]) * torch.arange(ends[0], 0, -1, device="cpu")
@@ -86,6 +85,6 @@ def unfolded(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     options = {key: bound[key] for key in ("kernel_size", "dilation", "stride")}
     given = places_of(tensor)
     if rows or columns:
-        given = _padded(tensor, given, [columns, columns, rows, rows])
+        given = _padded(tensor, [columns, columns, rows, rows])
         tensor = tensor.new_empty(()).expand(given.shape)
-    return after(lambda t: [F.unfold(t[0], **options)], [given], [tensor])
+    return after(lambda t: [F.unfold(t[0], **options)], [tensor], [given])

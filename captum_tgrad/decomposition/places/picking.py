@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,31 +11,25 @@ from torch import Tensor
 
 from captum_tgrad.decomposition.call import Call, NoRuleError
 from captum_tgrad.decomposition.places.box_pooling import pooled_in_boxes
-from captum_tgrad.decomposition.places.cells import borders_of
 from captum_tgrad.decomposition.places.coordinates import (
-    SAMPLES,
     Axis,
     Coordinates,
-    along,
-    coordinates,
-    from_borders,
-    narrowed,
 )
-from captum_tgrad.decomposition.places.mixed_elements import mixed
+from captum_tgrad.decomposition.places.mixed_elements import cells_of_sums, mixed
 from captum_tgrad.decomposition.places.moving_places import after, assigned, laid_out_as
-from captum_tgrad.decomposition.places.origin import claims_of, places_of
-from captum_tgrad.decomposition.places.places import MOST_CLAIMS, Places, collected, places
+from captum_tgrad.decomposition.places.origin import claims_of
+from captum_tgrad.decomposition.places.places import Places, places
 from captum_tgrad.decomposition.scratch import is_dense
 
 
-def accumulated(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
+def added(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     """Places after ``index_add``, ``scatter_add`` and similar, which combine elements."""
     tensor, dim, index, source = (call.bound[name] for name in ("input", "dim", "index", "src"))
     index = index.detach().cpu()
     if call.name.startswith("index"):
         index = index.reshape([-1 if d == dim % source.dim() else 1 for d in range(source.dim())])
         index = index.expand(source.shape)
-    return _added(tensor, source, _numbers(tensor.shape).gather(dim, index), outputs)
+    return _added_at(tensor, source, _numbers(tensor).gather(dim, index), outputs)
 
 
 def put(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
@@ -45,14 +38,14 @@ def put(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
         return assigned(call, outputs)
     tensor, values = call.bound["input"], call.bound["values"]
     indices = [None if i is None else i.detach().cpu() for i in call.bound["indices"]]
-    return _added(tensor, values, _numbers(tensor.shape)[tuple(indices)], outputs)
+    return _added_at(tensor, values, _numbers(tensor)[tuple(indices)], outputs)
 
 
-def _numbers(shape: Sequence[int]) -> Tensor:
-    return torch.arange(math.prod(shape), device="cpu").reshape(shape)
+def _numbers(tensor: Tensor) -> Tensor:
+    return torch.arange(tensor.numel(), device="cpu").reshape(tensor.shape)
 
 
-def _added(
+def _added_at(
     tensor: Tensor, source: Any, positions: Tensor, outputs: Sequence[Tensor]
 ) -> list[Places]:
     """Places after elements were added at positions.
@@ -63,7 +56,7 @@ def _added(
         positions: The number of the element that each of them is added to.
         outputs: The result.
     """
-    claims = collected(claims_of(tensor))
+    claims: list[tuple[Axis, Coordinates | None]] = list(claims_of(tensor))
     for axis, claim in claims_of(source):
         index = claim.index.expand(source.shape)
         if source.dim() == positions.dim():  # ``scatter`` may leave out the last elements
@@ -71,86 +64,19 @@ def _added(
         index = index.expand(positions.shape)
         sums = cells_of_sums(claim, index, positions, tensor.shape, axis)
         if sums is None:
-            everywhere = mixed(claim, claim.dims, axis)
-            sums = [Coordinates(c.index.reshape([1] * tensor.dim()), c.cells) for c in everywhere]
-        claims.setdefault(axis, []).extend(sums)
+            whole = mixed(claim, claim.dims, axis)
+            sums = [
+                Coordinates(each.index.reshape([1] * tensor.dim()), each.cells) for each in whole
+            ]
+        claims += [(axis, each) for each in sums]
     return [places(output.shape, claims) for output in outputs]
-
-
-def cells_of_sums(
-    claim: Coordinates, index: Tensor, positions: Tensor, shape: Sequence[int], axis: Axis
-) -> list[Coordinates] | None:
-    """The coordinates of sums: the cells of their summands, or the smallest that holds many.
-
-    If each element is in its own sum, as the nodes of a graph that have links to themselves, it
-    keeps its cell. None if the sums hold more than half of the axis on average: then all elements
-    count as mixed.
-
-    Args:
-        claim: The coordinates of the summands.
-        index: The number of each summand's cell; 0 if it has none.
-        positions: The number of the sum that each summand is in.
-        shape: The shape of the sums.
-        axis: The axis that the coordinates are on.
-    """
-    count = len(claim.cells) + 1
-    pairs = (positions * count + index)[index > 0].unique()  # type: ignore[no-untyped-call]
-    at, number = pairs // count, pairs % count
-    kept = _own_cells(pairs, count - 1, shape)
-    if kept is not None and axis.input != SAMPLES:
-        return [Coordinates(kept, claim.cells)]
-    rank = torch.arange(len(at), device="cpu") - torch.searchsorted(at, at)
-    most = int(rank.max()) + 1 if len(rank) else 0
-    if most <= MOST_CLAIMS and axis.input != SAMPLES:
-        cells = torch.zeros(most, math.prod(shape), dtype=torch.long, device="cpu")
-        cells[rank, at] = number
-        widths = F.pad(claim.cells[:, 1], (1, 0))
-        if most and float(widths[cells].sum(0).mean()) > axis.extent / 2:
-            return None
-        found = [coordinates(each.reshape(shape), claim.cells) for each in cells]
-        return [each for each in found if each is not None]
-    low, high, padding = (
-        torch.full([math.prod(shape)], empty, dtype=torch.float64, device="cpu")
-        .scatter_reduce(0, at, values[number - 1], how)
-        .reshape(shape)
-        for values, how, empty in zip(
-            (*borders_of(claim.cells), claim.cells[:, 2]),
-            ("amin", "amax", "amin"),
-            (torch.inf, -torch.inf, 1.0),
-            strict=True,
-        )
-    )
-    if axis.input != SAMPLES and float((high - low).clamp_min(0).mean()) > axis.extent / 2:
-        return None
-    hull = narrowed(from_borders(low, high, axis, padding), axis)
-    return [] if hull is None else [hull]
-
-
-def _own_cells(pairs: Tensor, cells: int, shape: Sequence[int]) -> Tensor | None:
-    """The number of the cell that each sum keeps; None if they do not keep their own.
-
-    Args:
-        pairs: ``sum * (cells + 1) + cell`` for each sum and each cell that it holds.
-        cells: The number of cells. Several samples in one dimension have them one after another.
-        shape: The shape of the sums.
-    """
-    if len(pairs) > math.prod(shape) * cells / 2:
-        return None
-    for dim, size in enumerate(shape):
-        if size % cells == 0:
-            own = (along(shape, dim).index - 1) % cells + 1
-            if bool(torch.isin(_numbers(shape) * (cells + 1) + own, pairs).all()):
-                return own
-    return None
 
 
 def by_indices(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     """Places of values and indices that an operation selects along a dimension."""
     tensor, dim = call.bound["input"], call.bound["dim"]
     indices = outputs[1].detach()
-    (found,) = after(lambda t: [t[0].gather(dim, t[1])], [places_of(tensor), None], [
-        tensor, indices,
-    ])  # fmt: skip
+    (found,) = after(lambda t: [t[0].gather(dim, t[1])], [tensor, indices])
     return [found for _ in outputs]
 
 
@@ -163,7 +89,7 @@ def sampled(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     def run(indices: list[Tensor]) -> list[Tensor]:
         return [F.grid_sample(indices[0], grid, "nearest", "zeros", align_corners=corners)]
 
-    return after(run, [places_of(image)], [image])
+    return after(run, [image])
 
 
 def strided(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
@@ -177,8 +103,8 @@ def strided(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
         whole = laid_out_as(tensor, indices[0])
         return [whole.as_strided(size, stride, 0 if offset is None else offset - start)]
 
-    return after(run, [places_of(tensor)], [tensor])
+    return after(run, [tensor])
 
 
-BY_VALUE = (accumulated, put, by_indices, sampled, strided, pooled_in_boxes)
+BY_VALUE = (added, put, by_indices, sampled, strided, pooled_in_boxes)
 """Rules that read values or the layout of memory, not only shapes and places."""

@@ -7,34 +7,25 @@ from functools import lru_cache
 from weakref import WeakValueDictionary
 
 import torch
-from torch import Tensor
 
+from captum_tgrad.decomposition.places.cells import SLACK
 from captum_tgrad.decomposition.places.coordinates import (
     INPUTS,
     LOST,
     SAMPLES,
     Axis,
     Coordinates,
-    along,
     coordinates,
     from_borders,
     input_axis,
     narrowed,
     of_each_sample,
+    whole_axis,
     without_gaps,
 )
 
-Claims = Mapping[Axis, tuple[Coordinates, ...]]
-FoundAxes = dict[Axis, list[Coordinates | None]]
-
-
-def collected(parts: Iterable[tuple[Axis, Coordinates | None]]) -> FoundAxes:
-    """Claims by axis."""
-    found: FoundAxes = {}
-    for axis, claim in parts:
-        found.setdefault(axis, []).append(claim)
-    return found
-
+Claims = Iterable[tuple[Axis, Coordinates | None]]
+"""Claims of elements, each with its axis; None claims nothing."""
 
 MOST_CLAIMS = 4
 """An element with more claims on one axis has no place on it."""
@@ -62,7 +53,9 @@ class Places:
 
     __slots__ = ("__weakref__", "claims", "has_channels", "inputs", "shape")
 
-    def __init__(self, shape: tuple[int, ...], claims: Claims) -> None:
+    def __init__(
+        self, shape: tuple[int, ...], claims: Mapping[Axis, tuple[Coordinates, ...]]
+    ) -> None:
         self.shape = shape
         self.claims = claims
         self.has_channels = any(
@@ -70,6 +63,11 @@ class Places:
         )
         several = frozenset([axis.dim for axis in claims if axis.input == INPUTS])
         self.inputs = several or _ONLY_INPUT
+
+    @property
+    def samples(self) -> tuple[Coordinates, ...]:
+        """The claims on the samples."""
+        return next((own for axis, own in self.claims.items() if axis.input == SAMPLES), ())
 
     @property
     def pairs(self) -> Iterator[tuple[Axis, Coordinates]]:
@@ -80,17 +78,17 @@ class Places:
 _all: WeakValueDictionary[object, Places] = WeakValueDictionary()
 
 
-def places(shape: Sequence[int], claims: Mapping[Axis, Iterable[Coordinates | None]]) -> Places:
+def places(shape: Sequence[int], claims: Claims = ()) -> Places:
     """Makes the places of a tensor, one object for equal places; reconciles claims on one axis."""
+    by_axis: dict[Axis, list[Coordinates]] = {}
+    for axis, claim in claims:
+        given = by_axis.setdefault(axis, [])
+        if claim is not None:
+            given.append(claim)
     kept: dict[Axis, tuple[Coordinates, ...]] = {}
     samples: Coordinates | None = None
-    for axis in sorted(claims, key=lambda axis: axis.input != SAMPLES):
-        given = [claim for claim in claims[axis] if claim is not None]
-        if axis.input == INPUTS:
-            if given:
-                kept[axis] = _depending(given)
-            continue
-        own = [_dense(claim, shape, axis, samples) for claim in given]
+    for axis in sorted(by_axis, key=lambda axis: axis.input != SAMPLES):
+        own = [_dense(claim, shape, axis, samples) for claim in by_axis[axis]]
         if left := merged(own, axis, set(samples.dims) if samples else set()):
             kept[axis] = left
             if axis.input == SAMPLES and len(left) == 1:
@@ -106,6 +104,8 @@ def _dense(
     claim: Coordinates, shape: Sequence[int], axis: Axis, samples: Coordinates | None
 ) -> Coordinates:
     """Coordinates without gaps, except that what fills up one sample has no place in the others."""
+    if axis.input == INPUTS:  # an element with a cell depends on the input, whatever the cell
+        return coordinates(claim.index > 0, _ONE_CELL) or claim
     if axis.input == SAMPLES:
         fit = {dim for dim in claim.dims if shape[dim] == axis.extent > 1}
         dense = without_gaps(claim, set(claim.dims) - fit)
@@ -138,27 +138,7 @@ def depending_on(given: Places, inputs: Iterable[int], *, is_part: bool = False)
     if not absent or (is_part and len(absent) < len(axes)):
         return given
     everywhere = coordinates(torch.ones([1] * len(given.shape), device="cpu"), _ONE_CELL)
-    return places(given.shape, {**given.claims, **{axis: [everywhere] for axis in absent}})
-
-
-def _depending(claims: Sequence[Coordinates]) -> tuple[Coordinates, ...]:
-    """Claims on an input, of which an element depends on the input if it has any.
-
-    Those of a score, one along the queries and one along the keys, stay apart: together they would
-    be a matrix.
-    """
-    kept: list[Tensor] = []
-    for claim in dict.fromkeys(claims):
-        depends = claim.index > 0
-        for position, other in enumerate(kept):
-            both = depends | other
-            if both.shape in (depends.shape, other.shape):
-                kept[position] = both
-                break
-        else:
-            kept.append(depends)
-    found = [coordinates(depends, _ONE_CELL) for depends in kept]
-    return tuple(dict.fromkeys(each for each in found if each is not None))
+    return places(given.shape, [*given.pairs, *((axis, everywhere) for axis in absent)])
 
 
 @lru_cache(maxsize=64)
@@ -172,10 +152,9 @@ def input_places(shape: tuple[int, ...], number: int, channel_dim: int | None = 
     """
     rank = len(shape)
     channel = None if channel_dim is None or rank < 2 else channel_dim % rank
-    axes = {Axis(SAMPLES, 0, shape[0]): (along(shape, 0),)}
-    for dim in range(1, rank):
-        axes[Axis(number, dim, shape[dim], is_place=dim != channel)] = (along(shape, dim),)
-    return places(shape, axes)
+    axes = [Axis(number, dim, shape[dim], is_place=dim != channel) for dim in range(rank)]
+    axes[0] = Axis(SAMPLES, 0, shape[0])
+    return places(shape, [(axis, whole_axis(shape, axis.dim)) for axis in axes])
 
 
 def samples_of(given: Places) -> int:
@@ -183,19 +162,19 @@ def samples_of(given: Places) -> int:
     return next(axis.extent for axis in given.claims if axis.input == SAMPLES)
 
 
-def lost_places(shape: Sequence[int], kept: Claims, operation: str) -> Places:
-    """The places of an output that lost all coordinates but ``kept``.
+def lost_places(shape: Sequence[int], kept: Places, operation: str) -> Places:
+    """The places of an output that lost all coordinates but those of ``kept``.
 
     Its positions become coordinates on ``LOST`` axes. Later operations move them like all others,
     so that every later term knows whether it lost a place.
     """
-    samples = {dim for axis, claims in kept.items() for claim in claims for dim in claim.dims}
-    lost = {
-        Axis(LOST, dim, size, lost_at=operation): (along(shape, dim),)
+    known = {dim for _, claim in kept.pairs for dim in claim.dims}
+    lost = [
+        (Axis(LOST, dim, size, lost_at=operation), whole_axis(shape, dim))
         for dim, size in enumerate(shape)
-        if size != 1 and dim not in samples
-    }
-    return places(shape, {**kept, **lost})
+        if size != 1 and dim not in known
+    ]
+    return places(shape, [*kept.pairs, *lost])
 
 
 def has_places(given: Places) -> bool:
@@ -233,6 +212,12 @@ def _reconciled(
 
     The list is empty if both claims together are the whole axis.
     """
+    if axis.input == INPUTS:
+        # A score depends on its queries and its keys; as one claim, they would be a matrix.
+        depends = (one.index > 0) | (other.index > 0)
+        if depends.shape not in (one.index.shape, other.index.shape):
+            return None
+        return [coordinates(depends, _ONE_CELL) or one]
     dims, other_dims = (set(claim.dims) - of_samples for claim in (one, other))
     if one is other or dims < other_dims:
         return [other]
@@ -246,13 +231,13 @@ def _reconciled(
     both = (one.index > 0) & (other.index > 0)
     # Adjacent places are joined into one, as by a sum over them. Others stay two claims.
     gap = ((hull_high - hull_low) - (high - low) - (other_high - other_low))[both]
-    allowed = -0.5 if axis.input == SAMPLES else 1e-6
+    allowed = -0.5 if axis.input == SAMPLES else SLACK
     apart = bool((gap > allowed).any())
-    touch = len(gap) > 0 and bool((gap.abs() <= 1e-6).all())
+    touch = len(gap) > 0 and bool((gap.abs() <= SLACK).all())
     # Elements of two grids, as in a residual stream, are on the finer one; two single elements only
     # if one is within the other.
     wider = torch.maximum(high - low, other_high - other_low)
-    within = bool((hull_high - hull_low <= wider + 1e-6)[both].all())
+    within = bool((hull_high - hull_low <= wider + SLACK)[both].all())
     if axis.input != SAMPLES and (within or (dims and not touch)):
         finer = _finer(one, other, axis)
         if finer is not None:
@@ -278,7 +263,7 @@ def _finer(one: Coordinates, other: Coordinates, axis: Axis) -> Coordinates | No
     ]
     for small, large, order in ((one, other, 1), (other, one, -1)):
         width, limit = widths[::order]
-        if float(width.max()) < float(limit.min()) * (1 - 1e-6):
+        if float(width.max()) < float(limit.min()) * (1 - SLACK):
             index = torch.where(large.index > 0, large.index + len(small.cells), 0)
             index = torch.where(small.index > 0, small.index, index)
             by_sample = small.by_sample or large.by_sample

@@ -10,7 +10,6 @@ from captum_tgrad.decomposition.call import Call, NoRuleError, tensors_in
 from captum_tgrad.decomposition.places.contraction import contracted
 from captum_tgrad.decomposition.places.coordinates import SAMPLES, Axis, Coordinates
 from captum_tgrad.decomposition.places.moving_places import after
-from captum_tgrad.decomposition.places.origin import places_of
 from captum_tgrad.decomposition.places.places import Places, places
 
 
@@ -34,8 +33,8 @@ def layer(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     def select(indices: list[Tensor]) -> list[Tensor]:
         return [indices[0][:, -1:].transpose(0, 1) if batch_first else indices[0][-1:]]
 
-    (last,) = after(select, [y], [outputs[0]])
-    return [y, *(places(output.shape, last.claims) for output in outputs[1:])]
+    (last,) = after(select, [outputs[0]], [y])
+    return [y, *(places(output.shape, last.pairs) for output in outputs[1:])]
 
 
 def cell(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
@@ -53,8 +52,8 @@ def packed(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     def run(indices: list[Tensor]) -> list[Tensor]:
         return [call.func(indices[0], *call.args[1:3], *padded_with)[0]]
 
-    found = after(run, [places_of(call.tensors[0])], call.tensors[:1])
-    return [*found, *(places(each.shape, {}) for each in outputs[1:])]  # not the lengths
+    found = after(run, call.tensors[:1])
+    return [*found, *(places(each.shape) for each in outputs[1:])]  # not the lengths
 
 
 def _of_steps(
@@ -65,10 +64,9 @@ def _of_steps(
     A state depends on all steps so far. It is at its own step, as the result of attention is at its
     query.
     """
-    claims: dict[Axis, list[Coordinates]] = {}
+    claims: list[tuple[Axis, Coordinates]] = []
     for own, tensor in zip(letters, tensors, strict=True):
         (found,) = contracted(call, f"{own}->{result}", [tensor], output)
-        for axis, given in found.claims.items():
-            if axis not in claims or axis.input == SAMPLES:
-                claims.setdefault(axis, []).extend(given)
+        known = {axis for axis, _ in claims if axis.input != SAMPLES}
+        claims += [(axis, claim) for axis, claim in found.pairs if axis not in known]
     return places(output.shape, claims)

@@ -11,9 +11,8 @@ import torch
 from torch import Tensor
 
 from captum_tgrad.decomposition.places.bounded_cache import BoundedCache
-from captum_tgrad.decomposition.places.cells import Grid, redistributed
+from captum_tgrad.decomposition.places.cells import Grid, even_cells, redistributed
 from captum_tgrad.decomposition.places.coordinates import (
-    SAMPLES,
     Axis,
     Coordinates,
     evenly_wide,
@@ -179,7 +178,7 @@ def _without_empty(cells: Tensor, elements: Tensor) -> Tensor:
     return filled * torch.where(total > 0, cells.sum(dims, keepdim=True) / total, 0)
 
 
-_known: BoundedCache[Reduction] = BoundedCache()
+_known: BoundedCache[Reduction] = BoundedCache(lambda known: sum(map(torch.numel, known.indices)))
 
 
 def reduction(given: Places, axes: Sequence[Axis], samples: int) -> Reduction:
@@ -191,11 +190,7 @@ def reduction(given: Places, axes: Sequence[Axis], samples: int) -> Reduction:
         samples: The batch size.
     """
     key = (given, tuple(axes), samples)
-    found = _known.get(key)
-    if found is None:
-        found = _reduction(given, axes, samples)
-        _known.put(key, found, sum(index.numel() for index in found.indices))
-    return found
+    return _known.get_or(key, lambda: _reduction(given, axes, samples))
 
 
 def _reduction(given: Places, axes: Sequence[Axis], samples: int) -> Reduction:
@@ -252,15 +247,13 @@ def _reduction(given: Places, axes: Sequence[Axis], samples: int) -> Reduction:
 
 def _cells(claims: Sequence[Coordinates], axis: Axis) -> tuple[Tensor, list[Tensor]]:
     """The cells on the input, and each element's cell for each claim; -1 if outside the input."""
-    whole = torch.tensor([[(axis.extent - 1) / 2, axis.extent]], dtype=torch.float64, device="cpu")
     if not claims:
-        return whole, [torch.zeros((), dtype=torch.long, device="cpu")]
+        return even_cells(axis.extent, 1), [torch.zeros((), dtype=torch.long, device="cpu")]
     claims = [narrowed(claim, axis) or claim for claim in claims]
     every = torch.cat([claim.cells for claim in claims])
-    middle = every[:, 0]
-    inside = (middle > -0.5 - 1e-6) & (middle < axis.extent - 0.5 + 1e-6) & (every[:, 2] == 0)
+    inside = axis.holds(every[:, 0]) & (every[:, 2] == 0)
     if not bool(inside.any()):
-        return whole, [torch.full((), -1, device="cpu")] * len(claims)
+        return even_cells(axis.extent, 1), [torch.full((), -1, device="cpu")] * len(claims)
     cells, place = every[inside, :2].unique(dim=0, return_inverse=True)  # type: ignore[no-untyped-call]
     if all(claim.may_be_subsampled for claim in claims):
         cells = evenly_wide(cells, axis.extent)
@@ -269,9 +262,7 @@ def _cells(claims: Sequence[Coordinates], axis: Axis) -> tuple[Tensor, list[Tens
     numbers, start = [], 0
     for claim in claims:
         stop = start + len(claim.cells)
-        numbers.append(
-            torch.cat([torch.full((1,), -1, device="cpu"), number[start:stop]])[claim.index]
-        )
+        numbers.append(claim.of_elements(number[start:stop], -1))
         start = stop
     return cells, numbers
 
@@ -300,9 +291,7 @@ def _sample_numbers(given: Places, samples: int, rank: int) -> Tensor:
     """The number of each element's sample, -1 if unknown; broadcastable to the tensor."""
     if samples == 1:
         return torch.zeros([1] * rank, dtype=torch.long, device="cpu")
-    own = next((claims for axis, claims in given.claims.items() if axis.input == SAMPLES), ())
-    if len(own) != 1:
+    if len(given.samples) != 1:
         return torch.full([1] * rank, -1, device="cpu")
-    (claim,) = own
-    number = torch.cat([torch.full((1,), -1, device="cpu"), claim.cells[:, 0].round().long()])
-    return number[claim.index]
+    (claim,) = given.samples
+    return claim.of_elements(claim.cells[:, 0].round().long(), -1)
