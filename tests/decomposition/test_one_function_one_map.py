@@ -146,6 +146,7 @@ INNER, AROUND = (..., slice(3, 21), slice(4, 20)), (1, 1, 1, 1)
 FULL = (-1, WIDTH, SIZE, SIZE)
 ROLL, ROLL_BACK = (partial(torch.roll, shifts=(3 * i, 5 * i), dims=(2, 3)) for i in (1, -1))
 BOX, GRAY = partial(F.pad, pad=(4, 4, 3, 3)), torch.full((3, 3, SIZE, SIZE + 8), 0.5).double()
+UNCLEARED = torch.tensor([*range(8), *range(12, SIZE)])
 
 
 def _set(canvas, where, values):
@@ -556,6 +557,27 @@ PAIRS = [
     )(
         box_of_the_guided_filter=lambda h: (
             _box_sums(_box_sums(h, 2), 3) / _box_sums(_box_sums(torch.ones_like(h), 2), 3)
+        ),
+    ),
+    *_written(lambda h: h * F.pad(torch.ones(18, 16).double(), (4, 4, 3, 3)), ACTIVATED)(
+        border_cleared_by_padding=lambda h: F.pad(h[INNER], (4, 4, 3, 3)),
+        border_cleared_by_negative_padding=lambda h: F.pad(
+            F.pad(h, (-4, -4, -3, -3)), (4, 4, 3, 3)
+        ),
+        border_cleared_on_a_canvas=lambda h: _set(torch.zeros_like(h), INNER, h[INNER]),
+        border_cleared_by_slices=lambda h: torch.zeros_like(h).slice_scatter(
+            F.pad(h[INNER], (4, 4)), 2, 3, 21
+        ),
+    ),
+    *_written(lambda h: h * (torch.arange(SIZE) // 4 != 2), ACTIVATED)(
+        columns_cleared_by_cat=lambda h: torch.cat(
+            [h[..., :8], torch.zeros_like(h[..., :4]), h[..., 12:]], 3
+        ),
+        columns_cleared_by_index_copy=lambda h: torch.zeros_like(h).index_copy(
+            3, UNCLEARED, h[..., UNCLEARED]
+        ),
+        columns_cleared_by_a_matrix=lambda h: (
+            h @ torch.diag((torch.arange(SIZE) // 4 != 2).double())
         ),
     ),
     *_written(partial(F.max_pool2d, kernel_size=2), ACTIVATED)(

@@ -64,9 +64,8 @@ class Coordinates:
     Args:
         index: The number of each element's cell, from 1; 0 if it has none. It has the shape of the
             tensor, with size 1 in the dimensions on which it does not depend.
-        cells: The middle and the width of each cell in pixels of the input, and 1 where it is
-            padding, else 0: shape ``(cells, 3)``, sorted. Pixel ``i`` reaches from ``i - 0.5`` to
-            ``i + 0.5``.
+        cells: The middle and the width of each cell in pixels of the input: shape ``(cells, 2)``,
+            sorted. Pixel ``i`` reaches from ``i - 0.5`` to ``i + 0.5``.
         by_sample: Whether each sample has its own.
 
     Attributes:
@@ -99,10 +98,6 @@ class Coordinates:
         """The borders of each element's cell; inf and -inf if it has none."""
         low, high = borders_of(self.cells)
         return self.of_elements(low, torch.inf), self.of_elements(high, -torch.inf)
-
-    def padding(self) -> Tensor:
-        """Whether each element is padding or has no cell."""
-        return self.of_elements(self.cells[:, 2], 1) > 0
 
     def moved(self, index: Tensor) -> Coordinates | None:
         """The coordinates of other elements in the same cells; None if none has a cell."""
@@ -180,6 +175,33 @@ def without_gaps(claim: Coordinates, dims: Iterable[int]) -> Coordinates:
 
 
 @torch.no_grad()
+def filled_in(claim: Coordinates, dim: int, axis: Axis) -> Coordinates:
+    """Gives constants along ``dim`` that replace pixels of an image the cells of these pixels.
+
+    A part of an image, padded or copied into zeros at its own position, is then where an image is
+    of which a mask clears the rest. Until something asks for the whole grid, constants have no
+    cell, so that several parts can be put together.
+    """
+    if dim not in claim.dims or axis.input < 0 or claim.has_everywhere:
+        return claim
+    index = claim.index.movedim(dim, -1)
+    low, high = (border.movedim(dim, -1) for border in claim.borders())
+    known, middle, width = index > 0, (low + high) / 2, high - low
+    first = known.long().argmax(-1, keepdim=True)
+    last = index.shape[-1] - 1 - known.flip(-1).long().argmax(-1, keepdim=True)
+    step = (middle.gather(-1, last) - middle.gather(-1, first)) / (last - first)
+    line = middle.gather(-1, first) + step * (torch.arange(index.shape[-1], device="cpu") - first)
+    is_line = ((line - middle).abs() < SLACK) & ((width - step.abs()).abs() < SLACK)
+    filled = ~known & (is_line | ~known).all(-1, keepdim=True) & axis.holds(line)
+    if not bool(filled.any()):
+        return claim
+    half = step.abs() / 2
+    low, high = torch.where(filled, line - half, low), torch.where(filled, line + half, high)
+    found = from_borders(low.movedim(-1, dim), high.movedim(-1, dim), axis, claim.by_sample)
+    return found or claim
+
+
+@torch.no_grad()
 def of_each_sample(claim: Coordinates, samples: Coordinates, axis: Axis) -> Coordinates:
     """Notes whether the samples have different cells; one without any has the whole axis.
 
@@ -194,9 +216,8 @@ def of_each_sample(claim: Coordinates, samples: Coordinates, axis: Axis) -> Coor
         return claim
     index, cells, without = claim.index, claim.cells, ~has.any(1)
     if bool(without.any()):
-        whole = torch.nn.functional.pad(even_cells(axis.extent, 1), (0, 1))
         index = torch.where(without[sample] & (sample >= 0), len(cells) + 1, index)
-        cells = torch.cat([cells, whole])
+        cells = torch.cat([cells, even_cells(axis.extent, 1)])
     return coordinates(index, cells, by_sample=True) or claim
 
 
@@ -217,11 +238,7 @@ def cells_of_samples(numbers: Iterable[Tensor], sample: Tensor, shape: tuple[int
 
 
 def from_borders(
-    low: Tensor,
-    high: Tensor,
-    axis: Axis,
-    padding: Tensor | None = None,
-    by_sample: bool = False,
+    low: Tensor, high: Tensor, axis: Axis, by_sample: bool = False
 ) -> Coordinates | None:
     """Coordinates of cells from ``low`` to ``high``; no cell if ``high < low``.
 
@@ -232,7 +249,6 @@ def from_borders(
         low: The lower border of each element's cell.
         high: The upper border.
         axis: The axis that the coordinates are on.
-        padding: Whether each element is padding.
         by_sample: As for :class:`Coordinates`.
     """
     if axis.input == SAMPLES:
@@ -241,8 +257,7 @@ def from_borders(
         slack = SLACK * axis.extent
         none = (low <= slack - 0.5) & (high >= axis.extent - 0.5 - slack)
     none |= high < low
-    flag = torch.zeros_like(low) if padding is None else padding.to(low)
-    cells = torch.stack([(low + high) / 2, high - low, flag], -1).reshape(-1, 3)
+    cells = torch.stack([(low + high) / 2, high - low], -1).reshape(-1, 2)
     cells = torch.where(none.reshape(-1, 1), 0, cells)
     cells, index = torch.round(cells, decimals=10).unique(dim=0, return_inverse=True)  # type: ignore[no-untyped-call]
     return coordinates(torch.where(none, 0, index.reshape(low.shape) + 1), cells, by_sample)
@@ -273,19 +288,19 @@ def narrowed(claim: Coordinates | None, axis: Axis) -> Coordinates | None:
     reach_far = (start < -0.5 or stop > end) and not (before >= 0 and after >= 0 and is_centered)
     if reach_far:
         start, stop = float(middle[0] - step / 2), float(middle[-1] + step / 2)
-        cells = _evenly_from(start, (stop - start) / len(middle), claim.cells)
+        cells = _evenly_from(start, (stop - start) / len(middle), len(middle))
         return coordinates(claim.index, _on_image(cells, windows, axis))
     # A rest that is too small for one more window counts to the others.
     start = -0.5 if start + 0.5 < step - SLACK else start
     stop = end if end - stop < step - SLACK else stop
-    cells = _evenly_from(start, (stop - start) / len(middle), claim.cells)
+    cells = _evenly_from(start, (stop - start) / len(middle), len(middle))
     return _shared(claim.index, cells, by_sample=False)
 
 
-def _evenly_from(start: float, width: float, cells: Tensor) -> Tensor:
-    """Adjacent cells of one width in place of others, whose further columns they keep."""
-    middle = start + width * (torch.arange(len(cells), dtype=torch.float64, device="cpu") + 0.5)
-    return torch.cat([middle[:, None], torch.full_like(middle, width)[:, None], cells[:, 2:]], 1)
+def _evenly_from(start: float, width: float, count: int) -> Tensor:
+    """Adjacent cells of one width."""
+    middle = start + width * (torch.arange(count, dtype=torch.float64, device="cpu") + 0.5)
+    return torch.stack([middle, torch.full_like(middle, width)], 1)
 
 
 def _on_image(cells: Tensor, windows: Tensor, axis: Axis) -> Tensor:
@@ -313,7 +328,7 @@ def _uncut(cells: Tensor, axis: Axis) -> Tensor:
     if not bool((starts | stops)[is_cut].all()):
         return cells
     middle = torch.where(starts, high - width / 2, low + width / 2).where(is_cut, cells[:, 0])
-    whole = torch.stack([middle, width.expand_as(middle), cells[:, 2]], 1)
+    whole = torch.stack([middle, width.expand_as(middle)], 1)
     return torch.round(whole, decimals=10)
 
 
@@ -346,7 +361,7 @@ def evenly_wide(cells: Tensor, extent: int) -> Tensor:
     """The cells themselves; if they are every n-th of a grid, cells without gaps in their place.
 
     Args:
-        cells: The middle and the width of each cell, sorted, and further columns.
+        cells: The middle and the width of each cell, sorted.
         extent: The number of pixels along the axis. Cells that reach from end to end cover it.
     """
     middle, width = cells[:, 0], cells[:, 1]
@@ -365,7 +380,7 @@ def evenly_wide(cells: Tensor, extent: int) -> Tensor:
         low = start - 0.5 - (start if start <= slack else max(gap - stop, 0))
     else:
         return cells
-    return _evenly_from(low, step, cells)
+    return _evenly_from(low, step, len(cells))
 
 
 def whole_axis(shape: Sequence[int], dim: int, extent: int | None = None) -> Coordinates:
@@ -374,5 +389,4 @@ def whole_axis(shape: Sequence[int], dim: int, extent: int | None = None) -> Coo
     index = torch.arange(1, size + 1, device="cpu").reshape(
         [size if d == dim else 1 for d in range(len(shape))]
     )
-    cells = torch.nn.functional.pad(even_cells(size, size), (0, 1))
-    return _shared(index, cells, by_sample=False)
+    return _shared(index, even_cells(size, size), by_sample=False)

@@ -28,9 +28,8 @@ def running(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
         if dim not in claim.dims:
             return claim
         low, high = claim.borders()
-        padding = claim.padding().long().cummin(dim).values.bool()
         low, high = low.cummin(dim).values, high.cummax(dim).values
-        return from_borders(low, high, axis, padding, claim.by_sample)
+        return from_borders(low, high, axis, claim.by_sample)
 
     claims = [(axis, up_to_each(axis, claim)) for axis, claim in given.pairs]
     return [places(given.shape, claims)] * len(outputs)

@@ -15,6 +15,7 @@ from captum_tgrad.decomposition.places.coordinates import (
     SAMPLES,
     Axis,
     Coordinates,
+    filled_in,
     from_borders,
     narrowed,
     widened,
@@ -46,8 +47,7 @@ class Line(NamedTuple):
     """The cells of elements along a line, such as those of a column of an image.
 
     Args:
-        middle: The middle of each element's cell; NaN for padding, which is outside the image, and
-            for an element without a cell.
+        middle: The middle of each element's cell; NaN for an element without a cell.
         half: Half the width of the cell.
     """
 
@@ -57,9 +57,8 @@ class Line(NamedTuple):
     @staticmethod
     def of_cells(claim: Coordinates) -> Line:
         """The cells by their number, from 1; no cell has the number 0."""
-        middle, width, padding = claim.cells.numpy().T
-        shown = np.where(padding > 0, np.nan, middle)
-        return Line(np.concatenate([[np.nan], shown]), np.concatenate([[np.nan], width / 2]))
+        middle, width = claim.cells.numpy().T
+        return Line(np.concatenate([[np.nan], middle]), np.concatenate([[np.nan], width / 2]))
 
     def take(self, numbers: NDArray[np.int64]) -> Line:
         """The cells with the given numbers."""
@@ -120,7 +119,7 @@ def regridded(
         return narrowed(claim, axis)
     if axis.input == SAMPLES:
         return None
-    claim = widened(claim, axis)
+    claim = widened(filled_in(claim, dim, axis), axis)
     if size == 1 and window is None:
         hulls = mixed(claim, [dim], axis)
         return hulls[0] if len(hulls) == 1 else None

@@ -14,6 +14,7 @@ from captum_tgrad.decomposition.places.coordinates import (
     Axis,
     Coordinates,
     coordinates,
+    filled_in,
     from_borders,
     narrowed,
     whole_axis,
@@ -39,6 +40,8 @@ def mixed(claim: Coordinates, dims: Iterable[int], axis: Axis) -> list[Coordinat
     over = [dim for dim in dims if dim in claim.dims]
     if not over:
         return [claim]
+    if len(over) == 1:
+        claim = filled_in(claim, over[0], axis)
     if len(claim.cells) > MOST_CLAIMS:
         claim = widened(claim, axis)
     rest = [1 if dim in over else size for dim, size in enumerate(claim.index.shape)]
@@ -47,7 +50,6 @@ def mixed(claim: Coordinates, dims: Iterable[int], axis: Axis) -> list[Coordinat
         return values.movedim(over, list(range(-len(over), 0))).flatten(-len(over))
 
     borders = [in_one_dimension(border) for border in claim.borders()]
-    padding = in_one_dimension(claim.padding()).all(-1)
     low, order = borders[0].sort(-1)
     high = borders[1].gather(-1, order).cummax(-1).values
     width = float(claim.cells[:, 1].min())
@@ -55,7 +57,7 @@ def mixed(claim: Coordinates, dims: Iterable[int], axis: Axis) -> list[Coordinat
     has_gaps = bool((_gaps(low, high) > width * (1 - SLACK)).any())
     if has_gaps and axis.is_spatial:
         ends = low[..., 0].reshape(rest), high[..., -1].reshape(rest)
-        hull = from_borders(*ends, axis, padding.reshape(rest), claim.by_sample)
+        hull = from_borders(*ends, axis, claim.by_sample)
         numbers = in_one_dimension(claim.index).expand(low.shape)
         sums = torch.arange(math.prod(rest), device="cpu").repeat_interleave(low.shape[-1])
         few = few_cells(claim, numbers.flatten(), sums, rest, claim.by_sample)
@@ -69,10 +71,9 @@ def mixed(claim: Coordinates, dims: Iterable[int], axis: Axis) -> list[Coordinat
         parts = [(low[..., 0], high[..., -1])]
     else:
         parts = _parts(low, high, width, axis)
-    padding = padding.reshape(rest)
     cells = [
         narrowed(
-            from_borders(low.reshape(rest), high.reshape(rest), axis, padding, claim.by_sample),
+            from_borders(low.reshape(rest), high.reshape(rest), axis, claim.by_sample),
             axis,
         )
         for low, high in parts
@@ -168,14 +169,13 @@ def _hull(
 ) -> Coordinates | None:
     """The smallest cells that hold all summands; the arguments are those of :func:`few_cells`."""
     low, high = borders_of(claim.cells)
-    parts = (low, "amin", torch.inf), (high, "amax", -torch.inf), (claim.cells[:, 2], "amin", 1)
-    low, high, padding = (
+    low, high = (
         torch.full([math.prod(shape)], empty, dtype=torch.float64, device="cpu")
         .scatter_reduce(0, sums, values[numbers - 1], how)
         .reshape(shape)
-        for values, how, empty in parts
+        for values, how, empty in ((low, "amin", torch.inf), (high, "amax", -torch.inf))
     )
-    return narrowed(from_borders(low, high, axis, padding), axis)
+    return narrowed(from_borders(low, high, axis), axis)
 
 
 def _gaps(low: Tensor, high: Tensor) -> Tensor:

@@ -72,8 +72,11 @@ def _continued(
         line = torch.cat([before, border, behind])
         shape[dim] = len(line)
         lines.append(line.reshape(shape))
-    padding = F.pad(claim.padding().to(low), pad, value=1.0)
-    return from_borders(lines[0], lines[1], axis, padding)
+    low, high = lines
+    # Padding on the image replaces a part of it, and is filled in like other constants there.
+    replaces = F.pad(claim.index, pad) == 0
+    replaces &= axis.holds((low + high) / 2)
+    return from_borders(low.masked_fill(replaces, torch.inf), high, axis)
 
 
 def unfolded(call: Call, outputs: Sequence[Tensor]) -> list[Places]:

@@ -33,7 +33,7 @@ MOST_CLAIMS = 4
 
 _ONLY_INPUT = frozenset([0])
 
-_ONE_CELL = torch.tensor([[0.0, 1.0, 0.0]], dtype=torch.float64, device="cpu")
+_ONE_CELL = torch.tensor([[0.0, 1.0]], dtype=torch.float64, device="cpu")
 
 
 class Places:
@@ -244,9 +244,8 @@ def _reconciled(
             return [finer]
     if apart:
         return None
-    padding = one.padding() & other.padding()
     by_sample = one.by_sample or other.by_sample
-    hull = from_borders(hull_low, hull_high, axis, padding, by_sample)
+    hull = from_borders(hull_low, hull_high, axis, by_sample)
     if hull is None:
         return None if axis.input == SAMPLES else []
     return [hull]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, field
 from functools import cached_property, reduce
 
@@ -16,6 +16,7 @@ from captum_tgrad.decomposition.places.coordinates import (
     Axis,
     Coordinates,
     evenly_wide,
+    filled_in,
     narrowed,
 )
 from captum_tgrad.decomposition.places.map_cells import (
@@ -201,6 +202,11 @@ def _reduction(given: Places, axes: Sequence[Axis], samples: int) -> Reduction:
     if count > MOST_CLAIMS:
         own, count = [claims if len(claims) == 1 else () for claims in own], 1
     own = [claims if len(claims) in (1, count) else () for claims in own]
+    of_samples = {dim for dim, size in enumerate(sample.shape) if size != 1}
+    own = [
+        tuple([_whole(claim, of_samples, axis) for claim in claims])
+        for claims, axis in zip(own, axes, strict=True)
+    ]
     cells = [_cells(claims, axis) for claims, axis in zip(own, axes, strict=True)]
     sizes = [len(each) for each, _ in cells]
     by_sample = any(claim.by_sample for claims in own for claim in claims)
@@ -215,7 +221,7 @@ def _reduction(given: Places, axes: Sequence[Axis], samples: int) -> Reduction:
         sizes, on_map, where = [], [], [torch.zeros([1] * rank, dtype=torch.long, device="cpu")]
         own = []
     dims = {dim for claims in own for claim in claims for dim in claim.dims}
-    dims |= {dim for dim, size in enumerate(sample.shape) if size != 1}
+    dims |= of_samples
     total = int(torch.Size(sizes).numel())
     indices = []
     for cell in where:
@@ -245,16 +251,22 @@ def _reduction(given: Places, axes: Sequence[Axis], samples: int) -> Reduction:
     )
 
 
+def _whole(claim: Coordinates, of_samples: Set[int], axis: Axis) -> Coordinates:
+    """The coordinates on the whole grid, if they are along one dimension in each sample."""
+    dims = [dim for dim in claim.dims if dim not in of_samples]
+    return filled_in(claim, dims[0], axis) if len(dims) == 1 else claim
+
+
 def _cells(claims: Sequence[Coordinates], axis: Axis) -> tuple[Tensor, list[Tensor]]:
     """The cells on the input, and each element's cell for each claim; -1 if outside the input."""
     if not claims:
         return even_cells(axis.extent, 1), [torch.zeros((), dtype=torch.long, device="cpu")]
     claims = [narrowed(claim, axis) or claim for claim in claims]
     every = torch.cat([claim.cells for claim in claims])
-    inside = axis.holds(every[:, 0]) & (every[:, 2] == 0)
+    inside = axis.holds(every[:, 0])
     if not bool(inside.any()):
         return even_cells(axis.extent, 1), [torch.full((), -1, device="cpu")] * len(claims)
-    cells, place = every[inside, :2].unique(dim=0, return_inverse=True)  # type: ignore[no-untyped-call]
+    cells, place = every[inside].unique(dim=0, return_inverse=True)  # type: ignore[no-untyped-call]
     if all(claim.may_be_subsampled for claim in claims):
         cells = evenly_wide(cells, axis.extent)
     number = torch.full((len(every),), -1, device="cpu")
