@@ -178,9 +178,9 @@ def without_gaps(claim: Coordinates, dims: Iterable[int]) -> Coordinates:
 def filled_in(claim: Coordinates, dim: int, axis: Axis) -> Coordinates:
     """Gives constants along ``dim`` that replace pixels of an image the cells of these pixels.
 
-    A part of an image, padded or copied into zeros at its own position, is then where an image is
-    of which a mask clears the rest. Until something asks for the whole grid, constants have no
-    cell, so that several parts can be put together.
+    A part of an image that is padded to the whole image, or copied into zeros at its own position,
+    is then where an image is of which a mask clears the rest. Until something asks for the whole
+    grid, constants have no cell, so that several parts can be put together.
     """
     if dim not in claim.dims or axis.input < 0 or claim.has_everywhere:
         return claim
@@ -191,11 +191,13 @@ def filled_in(claim: Coordinates, dim: int, axis: Axis) -> Coordinates:
     last = index.shape[-1] - 1 - known.flip(-1).long().argmax(-1, keepdim=True)
     step = (middle.gather(-1, last) - middle.gather(-1, first)) / (last - first)
     line = middle.gather(-1, first) + step * (torch.arange(index.shape[-1], device="cpu") - first)
-    is_line = ((line - middle).abs() < SLACK) & ((width - step.abs()).abs() < SLACK)
-    filled = ~known & (is_line | ~known).all(-1, keepdim=True) & axis.holds(line)
+    half = step.abs() / 2
+    is_line = ((line - middle).abs() < SLACK) & ((width / 2 - half).abs() < SLACK)
+    ends = (line - half).amin(-1, keepdim=True) + 0.5, (line + half).amax(-1, keepdim=True) + 0.5
+    is_whole = (ends[0].abs() < SLACK) & ((ends[1] - axis.extent).abs() < SLACK)
+    filled = ~known & is_whole & (is_line | ~known).all(-1, keepdim=True)
     if not bool(filled.any()):
         return claim
-    half = step.abs() / 2
     low, high = torch.where(filled, line - half, low), torch.where(filled, line + half, high)
     found = from_borders(low.movedim(-1, dim), high.movedim(-1, dim), axis, claim.by_sample)
     return found or claim

@@ -16,7 +16,7 @@ from captum_tgrad.decomposition.places.coordinates import (
 )
 from captum_tgrad.decomposition.places.elementwise import along, elementwise
 from captum_tgrad.decomposition.places.origin import claims_of, places_of
-from captum_tgrad.decomposition.places.places import Places, places
+from captum_tgrad.decomposition.places.places import Places, on_whole_grid, places
 
 
 def running(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
@@ -31,7 +31,7 @@ def running(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
         low, high = low.cummin(dim).values, high.cummax(dim).values
         return from_borders(low, high, axis, claim.by_sample)
 
-    claims = [(axis, up_to_each(axis, claim)) for axis, claim in given.pairs]
+    claims = [(axis, up_to_each(axis, claim)) for axis, claim in on_whole_grid(given).pairs]
     return [places(given.shape, claims)] * len(outputs)
 
 

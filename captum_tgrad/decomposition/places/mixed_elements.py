@@ -138,7 +138,7 @@ def cells_of_sums(
     found = [each for each in few if each is not None]
     if kept is None and axis.input != SAMPLES:
         borders = [each.borders() for each in found]
-        widths = sum(((high - low).clamp_min(0).mean() for low, high in borders), torch.zeros(()))
+        widths = sum(((high - low).clamp_min(0).mean() for low, high in borders), 0.0)
         if float(widths) > axis.extent / 2:
             return None
     return found

@@ -12,7 +12,7 @@ from captum_tgrad.decomposition.call import Call, NoRuleError, map_tensors, tens
 from captum_tgrad.decomposition.places.coordinates import Axis, Coordinates, coordinates
 from captum_tgrad.decomposition.places.grid import refined
 from captum_tgrad.decomposition.places.origin import claims_of, places_of
-from captum_tgrad.decomposition.places.places import Claims, Places, places
+from captum_tgrad.decomposition.places.places import Claims, Places, on_whole_grid, places
 
 Movement = Callable[[list[Tensor]], Sequence[Tensor]]
 
@@ -30,7 +30,10 @@ def moved(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
         result = call.func(*args, **kwargs)
         return tensors_in(args[0] if result is None else result)
 
-    return after(run, tensors)
+    given = [places_of(tensor) for tensor in tensors]
+    if len(given) == 1 and given[0] is not None:
+        given = [on_whole_grid(given[0])]
+    return after(run, tensors, given)
 
 
 def _without_fill(
@@ -133,7 +136,9 @@ def reshaped(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
                     shape[dim] = output.shape[dim]
         return claim.moved(claim.index.expand(expanded).reshape(shape))
 
-    claims = [(axis, move(claim)) for axis, claim in claims_of(tensor)]
+    given = places_of(tensor)
+    pairs = on_whole_grid(given).pairs if given else ()
+    claims = [(axis, move(claim)) for axis, claim in pairs]
     return [places(output.shape, copies_refined(claims))]
 
 

@@ -18,14 +18,16 @@ from captum_tgrad.decomposition.places.coordinates import (
 )
 from captum_tgrad.decomposition.places.moving_places import after
 from captum_tgrad.decomposition.places.origin import places_of
-from captum_tgrad.decomposition.places.places import Places, places
+from captum_tgrad.decomposition.places.places import Places, on_whole_grid, places
 
 
 def padded(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     """Constant padding continues the grid outside the image; other paddings repeat elements."""
     tensor, pads, mode = (call.bound[name] for name in ("input", "pad", "mode"))
     if mode != "constant":
-        return after(lambda t: [F.pad(t[0], pads, mode)], [tensor])
+        given = places_of(tensor)
+        whole = given and on_whole_grid(given)
+        return after(lambda t: [F.pad(t[0], pads, mode)], [tensor], [whole])
     return [_padded(tensor, list(pads))]
 
 
@@ -49,7 +51,7 @@ def _padded(tensor: Tensor, pads: list[int]) -> Places:
                 claim = _continued(widened(claim, axis), dim, own_ends, axis)
         return claim
 
-    pairs = given.pairs if given else ()
+    pairs = on_whole_grid(given).pairs if given else ()
     return places(shape, [(axis, continued(axis, claim)) for axis, claim in pairs])
 
 

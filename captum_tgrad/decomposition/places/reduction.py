@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence, Set
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, reduce
 
@@ -16,7 +16,6 @@ from captum_tgrad.decomposition.places.coordinates import (
     Axis,
     Coordinates,
     evenly_wide,
-    filled_in,
     narrowed,
 )
 from captum_tgrad.decomposition.places.map_cells import (
@@ -24,7 +23,7 @@ from captum_tgrad.decomposition.places.map_cells import (
     cells_of_map,
     shares_of_samples,
 )
-from captum_tgrad.decomposition.places.places import MOST_CLAIMS, Places
+from captum_tgrad.decomposition.places.places import MOST_CLAIMS, Places, on_whole_grid
 
 
 class SamplesLostError(ValueError):
@@ -197,16 +196,11 @@ def reduction(given: Places, axes: Sequence[Axis], samples: int) -> Reduction:
 def _reduction(given: Places, axes: Sequence[Axis], samples: int) -> Reduction:
     rank = len(given.shape)
     sample = _sample_numbers(given, samples, rank)
-    own = [given.claims.get(axis, ()) for axis in axes]
+    own = [on_whole_grid(given).claims.get(axis, ()) for axis in axes]
     count = max(map(len, own), default=0)
     if count > MOST_CLAIMS:
         own, count = [claims if len(claims) == 1 else () for claims in own], 1
     own = [claims if len(claims) in (1, count) else () for claims in own]
-    of_samples = {dim for dim, size in enumerate(sample.shape) if size != 1}
-    own = [
-        tuple([_whole(claim, of_samples, axis) for claim in claims])
-        for claims, axis in zip(own, axes, strict=True)
-    ]
     cells = [_cells(claims, axis) for claims, axis in zip(own, axes, strict=True)]
     sizes = [len(each) for each, _ in cells]
     by_sample = any(claim.by_sample for claims in own for claim in claims)
@@ -221,7 +215,7 @@ def _reduction(given: Places, axes: Sequence[Axis], samples: int) -> Reduction:
         sizes, on_map, where = [], [], [torch.zeros([1] * rank, dtype=torch.long, device="cpu")]
         own = []
     dims = {dim for claims in own for claim in claims for dim in claim.dims}
-    dims |= of_samples
+    dims |= {dim for dim, size in enumerate(sample.shape) if size != 1}
     total = int(torch.Size(sizes).numel())
     indices = []
     for cell in where:
@@ -249,12 +243,6 @@ def _reduction(given: Places, axes: Sequence[Axis], samples: int) -> Reduction:
         has_unknown_samples=bool((sample < 0).any()),
         all_placed=all_placed,
     )
-
-
-def _whole(claim: Coordinates, of_samples: Set[int], axis: Axis) -> Coordinates:
-    """The coordinates on the whole grid, if they are along one dimension in each sample."""
-    dims = [dim for dim in claim.dims if dim not in of_samples]
-    return filled_in(claim, dims[0], axis) if len(dims) == 1 else claim
 
 
 def _cells(claims: Sequence[Coordinates], axis: Axis) -> tuple[Tensor, list[Tensor]]:
