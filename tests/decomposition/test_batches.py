@@ -231,3 +231,24 @@ def test_as_many_steps_as_samples_and_steps_first():
         return HEAD(CONV(steps.permute(1, 2, 0)).mean(2))
 
     _assert_as_alone(network, TOKENS[:4], torch.arange(4), channel_dim=2)
+
+
+@pytest.mark.parametrize("shape", [(-1, 2), (-1, 2, 1), (-1, 1, 2)], ids=str)
+@pytest.mark.parametrize("aggregation", ["paper", "levels"])
+def test_heads_that_are_merged_with_the_samples(shape, aggregation):
+    weights = torch.rand(2, 2).double()
+
+    def network(x, _):
+        parts = EMBED(x)[..., :4].reshape(shape).sigmoid()  # two of each step
+        return (parts.reshape(-1, 2) @ weights).tanh().reshape(len(x), -1, 4).mean(1)
+
+    _assert_as_alone(network, TOKENS[:3], torch.arange(3), channel_dim=2, aggregation=aggregation)
+
+
+@pytest.mark.parametrize("aggregation", ["paper", "levels"])
+def test_copies_of_steps_that_are_merged_with_the_samples(aggregation):
+    def network(x, _):
+        copies = EMBED(x).reshape(-1, 5).repeat_interleave(2, 0)  # as for two experts
+        return HEAD(copies).sigmoid().reshape(len(x), -1, 2).mean(1)
+
+    _assert_as_alone(network, TOKENS[:3], torch.arange(3), channel_dim=2, aggregation=aggregation)
