@@ -231,3 +231,40 @@ def test_as_many_steps_as_samples_and_steps_first():
         return HEAD(CONV(steps.permute(1, 2, 0)).mean(2))
 
     _assert_as_alone(network, TOKENS[:4], torch.arange(4), channel_dim=2)
+
+
+@pytest.mark.parametrize("shape", [(-1, 2), (-1, 2, 1), (-1, 1, 2)], ids=str)
+@pytest.mark.parametrize("aggregation", ["paper", "levels"])
+def test_heads_that_are_merged_with_the_samples(shape, aggregation):
+    weights = torch.rand(2, 2).double()
+
+    def network(x, _):
+        parts = EMBED(x)[..., :4].reshape(shape).sigmoid()  # two of each step
+        return (parts.reshape(-1, 2) @ weights).tanh().reshape(len(x), -1, 4).mean(1)
+
+    _assert_as_alone(network, TOKENS[:3], torch.arange(3), channel_dim=2, aggregation=aggregation)
+
+
+@pytest.mark.parametrize("aggregation", ["paper", "levels"])
+def test_copies_of_steps_that_are_merged_with_the_samples(aggregation):
+    def network(x, _):
+        copies = EMBED(x).reshape(-1, 5).repeat_interleave(2, 0)  # as for two experts
+        return HEAD(copies).sigmoid().reshape(len(x), -1, 2).mean(1)
+
+    _assert_as_alone(network, TOKENS[:3], torch.arange(3), channel_dim=2, aggregation=aggregation)
+
+
+@pytest.mark.parametrize("sample_first", [True, False])
+def test_windows_with_the_queries_of_the_whole_image(sample_first):
+    """As in GCViT: a query for each position in a window, which is the same in all windows."""
+    order = (0, 1, 2, 3) if sample_first else (1, 0, 2, 3)
+
+    def network(x, _):
+        windows = EMBED(x).unflatten(1, (3, 2)).permute(order)
+        queries = F.avg_pool1d(EMBED(x).mT, 3).mT.unsqueeze(1).expand(-1, 3, -1, -1).permute(order)
+        parts = F.scaled_dot_product_attention(
+            *(each.reshape(-1, 2, 5) for each in (queries, windows, windows))
+        )
+        return HEAD(CONV(parts.mT).mT).reshape(*windows.shape[:3], 2).permute(order).mean((1, 2))
+
+    _assert_as_alone(network, TOKENS[:4], torch.arange(4), channel_dim=2)

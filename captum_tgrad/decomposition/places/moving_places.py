@@ -109,11 +109,16 @@ def laid_out_as(base: Tensor, values: Tensor) -> Tensor:
 
 
 def copies_refined(claims: Collection[tuple[Axis, Coordinates | None]]) -> Claims:
-    """Makes a finer grid of adjacent copies that no other coordinate distinguishes."""
+    """Makes a finer grid of adjacent copies that no other coordinate distinguishes.
+
+    The first dimension is no grid: with a single sample it may hold tokens and heads, which the
+    samples of a batch would distinguish.
+    """
     varying = [dim for _, claim in claims if claim for dim in claim.dims]
+    alone = {dim for dim in varying if dim > 0 and varying.count(dim) == 1}
     return [
         (axis, refined(claim, axis))
-        if claim and len(claim.dims) == 1 and varying.count(claim.dims[0]) == 1
+        if claim and len(claim.dims) == 1 and claim.dims[0] in alone
         else (axis, claim)
         for axis, claim in claims
     ]

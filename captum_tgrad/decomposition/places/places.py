@@ -90,7 +90,7 @@ def places(shape: Sequence[int], claims: Claims = ()) -> Places:
     samples: Coordinates | None = None
     for axis in sorted(by_axis, key=lambda axis: axis.input != SAMPLES):
         own = [_dense(claim, shape, axis, samples) for claim in by_axis[axis]]
-        if left := merged(own, axis, set(samples.dims) if samples else set()):
+        if left := merged(own, axis, samples):
             kept[axis] = left
             if axis.input == SAMPLES and len(left) == 1:
                 (samples,) = left
@@ -198,19 +198,19 @@ def has_places(given: Places) -> bool:
 
 
 def merged(
-    claims: Iterable[Coordinates], axis: Axis, of_samples: set[int] | None = None
+    claims: Iterable[Coordinates], axis: Axis, samples: Coordinates | None = None
 ) -> tuple[Coordinates, ...]:
     """The coordinates of elements with several claims, without those that agree with others.
 
     Args:
         claims: The claims.
         axis: The axis that they are on.
-        of_samples: The dimensions of the samples.
+        samples: The samples of the elements; None if they are unknown.
     """
     kept: list[Coordinates] = []
     for claim in dict.fromkeys(claims):
         for position, other in enumerate(kept):
-            both = _reconciled(other, claim, axis, of_samples or set())
+            both = _reconciled(other, claim, axis, samples)
             if both is not None:
                 kept[position : position + 1] = both
                 break
@@ -221,7 +221,7 @@ def merged(
 
 @torch.no_grad()
 def _reconciled(
-    one: Coordinates, other: Coordinates, axis: Axis, of_samples: set[int]
+    one: Coordinates, other: Coordinates, axis: Axis, samples: Coordinates | None
 ) -> list[Coordinates] | None:
     """The coordinates of elements with two claims; None if the claims contradict each other.
 
@@ -233,7 +233,7 @@ def _reconciled(
         if depends.shape not in (one.index.shape, other.index.shape):
             return None
         return [coordinates(depends, _ONE_CELL) or one]
-    dims, other_dims = (set(claim.dims) - of_samples for claim in (one, other))
+    dims, other_dims = (_dims_within(claim, samples) for claim in (one, other))
     if one is other or dims < other_dims:
         return [other]
     if other_dims < dims:
@@ -264,6 +264,23 @@ def _reconciled(
     if hull is None:
         return None if axis.input == SAMPLES else []
     return [hull]
+
+
+def _dims_within(claim: Coordinates, samples: Coordinates | None) -> set[int]:
+    """The dimensions along which the elements of one sample have different cells."""
+    of_samples = set(samples.dims) if samples else set[int]()
+    dims = set(claim.dims)
+    if samples is None or not dims & of_samples:
+        return dims
+    if len(of_samples) > 1:
+        return dims - of_samples
+    # The dimension may hold windows as well as samples.
+    (dim,) = of_samples
+    _, sample = samples.index.flatten().unique(return_inverse=True)  # type: ignore[no-untyped-call]
+    number = torch.arange(len(sample), device="cpu")
+    first = torch.full_like(number, len(number)).scatter_reduce(0, sample, number, "amin")[sample]
+    is_same = torch.equal(claim.index.index_select(dim, first), claim.index)
+    return dims - of_samples if is_same else dims
 
 
 def _finer(one: Coordinates, other: Coordinates, axis: Axis) -> Coordinates | None:
