@@ -146,6 +146,7 @@ INNER, AROUND = (..., slice(3, 21), slice(4, 20)), (1, 1, 1, 1)
 FULL = (-1, WIDTH, SIZE, SIZE)
 ROLL, ROLL_BACK = (partial(torch.roll, shifts=(3 * i, 5 * i), dims=(2, 3)) for i in (1, -1))
 BOX, GRAY = partial(F.pad, pad=(4, 4, 3, 3)), torch.full((3, 3, SIZE, SIZE + 8), 0.5).double()
+CLEAR = partial(torch.mul, BOX(torch.ones(18, 16).double()))
 UNCLEARED = torch.tensor([*range(8), *range(12, SIZE)])
 
 
@@ -559,15 +560,21 @@ PAIRS = [
             _box_sums(_box_sums(h, 2), 3) / _box_sums(_box_sums(torch.ones_like(h), 2), 3)
         ),
     ),
-    *_written(lambda h: h * F.pad(torch.ones(18, 16).double(), (4, 4, 3, 3)), ACTIVATED)(
-        border_cleared_by_padding=lambda h: F.pad(h[INNER], (4, 4, 3, 3)),
-        border_cleared_by_negative_padding=lambda h: F.pad(
-            F.pad(h, (-4, -4, -3, -3)), (4, 4, 3, 3)
-        ),
+    *_written(CLEAR, ACTIVATED)(
+        border_cleared_by_padding=lambda h: BOX(h[INNER]),
+        border_cleared_by_negative_padding=lambda h: BOX(F.pad(h, (-4, -4, -3, -3))),
         border_cleared_on_a_canvas=lambda h: _set(torch.zeros_like(h), INNER, h[INNER]),
         border_cleared_by_slices=lambda h: torch.zeros_like(h).slice_scatter(
             F.pad(h[INNER], (4, 4)), 2, 3, 21
         ),
+    ),
+    *_written(lambda x: F.conv2d(F.pad(CLEAR(x), AROUND), KERNEL), FIRST)(
+        conv_of_a_padded_crop=lambda x: F.conv2d(BOX(x[INNER]), KERNEL, padding=1),
+        conv_of_a_crop_padded_twice=lambda x: F.conv2d(F.pad(BOX(x[INNER]), AROUND), KERNEL),
+        unfold_of_a_padded_crop=lambda x: (ROWS @ F.unfold(BOX(x[INNER]), 3, padding=1)).view(FULL),
+    ),
+    *_written(lambda x: F.conv2d(x[INNER], KERNEL, padding=1), FIRST)(
+        conv_of_a_crop_by_padding=lambda x: F.conv2d(F.pad(x[INNER], AROUND), KERNEL),
     ),
     *_written(lambda h: h * (torch.arange(SIZE) // 4 != 2), ACTIVATED)(
         columns_cleared_by_cat=lambda h: torch.cat(
