@@ -103,6 +103,15 @@ def check_number(value: Any, name: str) -> float:
     return int(value) if isinstance(value, Integral) else float(value)
 
 
+def check_seed(seed: Any) -> int:
+    """The seed; raises TypeError or ValueError unless it is an integer of 0 or more."""
+    if isinstance(seed, bool) or not isinstance(seed, Integral):
+        raise TypeError(f"seed must be an integer, got {type(seed).__name__}.")
+    if seed < 0:
+        raise ValueError(f"seed must be an integer of 0 or more, got {seed}.")
+    return int(seed)
+
+
 def _check_alike(tensor: Tensor, first: Tensor, name: str) -> None:
     """Raises ValueError unless an input has the batch size and the device of the first one."""
     if tensor.shape[0] != first.shape[0]:

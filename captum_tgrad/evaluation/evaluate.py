@@ -17,6 +17,7 @@ from captum_tgrad._support.accelerator import device_name, device_of
 from captum_tgrad._support.progress import progress_bar
 from captum_tgrad._support.show import html_table
 from captum_tgrad._support.warn import warn_user
+from captum_tgrad.attribution.checks import check_seed
 from captum_tgrad.evaluation.checks import check_black, check_budget, check_model, check_out
 from captum_tgrad.evaluation.methods.built_in import METHODS, chosen_methods, titles_of
 from captum_tgrad.evaluation.methods.method import Black, Method, black_image
@@ -35,7 +36,6 @@ from captum_tgrad.evaluation.storage.folder import Output
 from captum_tgrad.evaluation.storage.protocol import fingerprint, image_digest, versions
 from captum_tgrad.evaluation.storage.records import Record
 from captum_tgrad.evaluation.workers import Workers
-from captum_tgrad.metrics.engine.checks import check_seed
 from captum_tgrad.metrics.engine.ranking import Ties
 from captum_tgrad.zoo.classifier import Classifier
 

@@ -12,12 +12,11 @@ from torch import Tensor
 from captum_tgrad import __version__
 from captum_tgrad._support.captum_private import TargetType, log_usage
 from captum_tgrad._support.own_randomness import own_randomness
-from captum_tgrad.attribution.checks import check_number
+from captum_tgrad.attribution.checks import check_number, check_seed
 from captum_tgrad.metrics.engine.checks import (
     NanPolicy,
     check_count,
     check_model_and_inputs,
-    check_seed,
     listed,
 )
 from captum_tgrad.metrics.engine.findings import Findings

@@ -14,7 +14,6 @@ from captum_tgrad._support.not_a_tensor import got
 from captum_tgrad.attribution import checks
 from captum_tgrad.decomposition.eager import compiled_models_run_eagerly, uncompiled
 from captum_tgrad.decomposition.inference_tensors import usable_in_backward
-from captum_tgrad.metrics.engine.checks import check_seed
 from captum_tgrad.sanity_checks.layers import Layer, layers_from_the_output
 from captum_tgrad.sanity_checks.map_maker import MapMaker
 from captum_tgrad.sanity_checks.randomize import randomize
@@ -137,7 +136,7 @@ def cascading_randomization(
             f"attribution_factory must be a class or a function that constructs a method from a"
             f" model, got a {name} object: pass {name}, or lambda copy: {name}(copy, ...)."
         )
-    images, seed = _checked_inputs(inputs, original), check_seed(seed)
+    images, seed = _checked_inputs(inputs, original), checks.check_seed(seed)
     for name in ("inputs", "target", "additional_forward_args"):
         if name in (attribute_kwargs or {}):
             raise TypeError(f"attribute_kwargs contains {name!r}: pass it as {name} instead.")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from numbers import Integral
 from typing import Any, Literal, get_args
 
 import torch
@@ -74,15 +73,6 @@ def check_numbers(values: Any, name: str) -> list[float]:
     if each is None:
         raise TypeError(f"{name} must be a list of numbers, also for a single one, got {values!r}.")
     return [check_number(value, name) for value in each]
-
-
-def check_seed(seed: Any) -> int:
-    """The seed; raises TypeError or ValueError unless it is an integer of 0 or more."""
-    if isinstance(seed, bool) or not isinstance(seed, Integral):
-        raise TypeError(f"seed must be an integer, got {type(seed).__name__}.")
-    if seed < 0:
-        raise ValueError(f"seed must be an integer of 0 or more, got {seed}.")
-    return int(seed)
 
 
 def frozen_inputs(methods: dict[str, Any], inputs: int) -> tuple[bool, ...]:
