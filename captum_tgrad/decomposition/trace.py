@@ -218,6 +218,8 @@ class Trace(TorchFunctionMode):
             draws = RandomState(call.dependent[0].device)
         with kept_in_memory():
             result = run_equal_form(call, self._old_values)
+        if result is call.dependent[0] and not call.in_place:
+            return result  # such as a dropout in evaluation mode
         if draws is not None and draws.is_current():
             draws = None  # to draw again would disturb other threads
         if isinstance(result, (tuple, list)) and _may_chain_outputs(call):
