@@ -11,12 +11,7 @@ from torch import Tensor
 
 from captum_tgrad._support.accelerator import wide
 from captum_tgrad.decomposition.call import Call
-from captum_tgrad.decomposition.places.coordinates import (
-    SAMPLES,
-    Axis,
-    Coordinates,
-    coordinates,
-)
+from captum_tgrad.decomposition.places.coordinates import SAMPLES, Axis, Coordinates, coordinates
 from captum_tgrad.decomposition.places.mixed_elements import cells_of_sums, mixed
 from captum_tgrad.decomposition.places.moving_places import copies_refined
 from captum_tgrad.decomposition.places.origin import claims_of

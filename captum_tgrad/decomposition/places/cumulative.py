@@ -8,12 +8,8 @@ import torch
 from torch import Tensor
 
 from captum_tgrad.decomposition.call import Call, NoRuleError
-from captum_tgrad.decomposition.places.coordinates import (
-    SAMPLES,
-    Axis,
-    Coordinates,
-    from_borders,
-)
+from captum_tgrad.decomposition.places.cells import borders_of
+from captum_tgrad.decomposition.places.coordinates import SAMPLES, Axis, Coordinates, from_borders
 from captum_tgrad.decomposition.places.elementwise import along, elementwise
 from captum_tgrad.decomposition.places.origin import claims_of, places_of
 from captum_tgrad.decomposition.places.places import Places, on_whole_grid, places
@@ -110,7 +106,7 @@ def between_sums(claims: Sequence[Coordinates | None], axis: Axis) -> Coordinate
 
 def _start(claim: Coordinates) -> float | None:
     """Where a cumulative sum starts; None if it is none."""
-    low = claim.cells[:, 0] - claim.cells[:, 1] / 2
+    low, _ = borders_of(claim.cells)
     if len(claim.dims) != 1 or claim.by_sample or len(low) < 2 or bool((low != low[0]).any()):
         return None
     return float(low[0])
