@@ -123,3 +123,9 @@ def redistributed(evidence: Tensor, shares: Sequence[Tensor | None]) -> Tensor:
             mixed = matrix.T @ evidence.flatten(dim + 1)
             evidence = mixed.reshape(*mixed.shape[:-1], *rest)
     return evidence
+
+
+def evenly_from(start: float, width: float, count: int) -> Tensor:
+    """Adjacent cells of one width."""
+    middle = start + width * (torch.arange(count, dtype=torch.float64, device="cpu") + 0.5)
+    return torch.stack([middle, torch.full_like(middle, width)], 1)

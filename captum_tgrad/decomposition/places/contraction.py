@@ -13,7 +13,6 @@ from captum_tgrad._support.accelerator import wide
 from captum_tgrad.decomposition.call import Call
 from captum_tgrad.decomposition.places.coordinates import SAMPLES, Axis, Coordinates, coordinates
 from captum_tgrad.decomposition.places.mixed_elements import cells_of_sums, mixed
-from captum_tgrad.decomposition.places.moving_places import copies_refined
 from captum_tgrad.decomposition.places.origin import claims_of
 from captum_tgrad.decomposition.places.places import Places, places
 
@@ -52,8 +51,7 @@ def contracted(call: Call, equation: str, tensors: Sequence[Any], output: Tensor
                 arranged = kept.index.permute([*order, *rest])
                 arranged = arranged.reshape([size_of.get(letter, 1) for letter in right])
                 found.append((axis, kept.moved(arranged)))
-    # Elements that were selected several times make a finer grid.
-    return [places(output.shape, copies_refined(found) if call.picks else found)]
+    return [places(output.shape, found)]
 
 
 def _without_repeated(letters: str, index: Tensor) -> tuple[str, Tensor]:

@@ -109,13 +109,13 @@ class Coordinates:
         if missing == 0:
             return self
         index = self.index.reshape([1] * missing + list(self.index.shape))
-        return _shared(index, self.cells, self.by_sample)
+        return shared(index, self.cells, self.by_sample)
 
 
 _all: WeakValueDictionary[object, Coordinates] = WeakValueDictionary()
 
 
-def _shared(index: Tensor, cells: Tensor, by_sample: bool) -> Coordinates:
+def shared(index: Tensor, cells: Tensor, by_sample: bool) -> Coordinates:
     """Returns one object for equal coordinates, which is a key of caches."""
     key = (tuple(index.shape), index.numpy().tobytes(), cells.numpy().tobytes(), by_sample)
     known = _all.get(key)
@@ -144,7 +144,7 @@ def coordinates(index: Tensor, cells: Tensor, by_sample: bool = False) -> Coordi
     kept = torch.round(cells[used - 1], decimals=10)
     cells, order = kept.unique(dim=0, return_inverse=True)  # type: ignore[no-untyped-call]
     number = torch.cat([torch.zeros(1 - offset, dtype=torch.long, device="cpu"), order + 1])
-    return _shared(number[place].contiguous(), cells.contiguous(), by_sample)
+    return shared(number[place].contiguous(), cells.contiguous(), by_sample)
 
 
 def _without_constant_dims(index: Tensor) -> Tensor:
@@ -171,36 +171,7 @@ def without_gaps(claim: Coordinates, dims: Iterable[int]) -> Coordinates:
         largest = index.amax(dim, keepdim=True)
         if bool(((index == largest) | (index == 0)).all()):
             index = largest
-    return _shared(index.contiguous(), claim.cells, claim.by_sample)
-
-
-@torch.no_grad()
-def filled_in(claim: Coordinates, dim: int, axis: Axis) -> Coordinates:
-    """Gives constants along ``dim`` that replace pixels of an image the cells of these pixels.
-
-    A part of an image that is padded to the whole image, or copied into zeros at its own position,
-    is then where an image is of which a mask clears the rest. Until something asks for the whole
-    grid, constants have no cell, so that several parts can be put together.
-    """
-    if dim not in claim.dims or axis.input < 0 or claim.has_everywhere:
-        return claim
-    index = claim.index.movedim(dim, -1)
-    low, high = (border.movedim(dim, -1) for border in claim.borders())
-    known, middle, width = index > 0, (low + high) / 2, high - low
-    first = known.long().argmax(-1, keepdim=True)
-    last = index.shape[-1] - 1 - known.flip(-1).long().argmax(-1, keepdim=True)
-    step = (middle.gather(-1, last) - middle.gather(-1, first)) / (last - first)
-    line = middle.gather(-1, first) + step * (torch.arange(index.shape[-1], device="cpu") - first)
-    half = step.abs() / 2
-    is_line = ((line - middle).abs() < SLACK) & ((width / 2 - half).abs() < SLACK)
-    ends = (line - half).amin(-1, keepdim=True) + 0.5, (line + half).amax(-1, keepdim=True) + 0.5
-    is_whole = (ends[0].abs() < SLACK) & ((ends[1] - axis.extent).abs() < SLACK)
-    filled = ~known & is_whole & (is_line | ~known).all(-1, keepdim=True)
-    if not bool(filled.any()):
-        return claim
-    low, high = torch.where(filled, line - half, low), torch.where(filled, line + half, high)
-    found = from_borders(low.movedim(-1, dim), high.movedim(-1, dim), axis, claim.by_sample)
-    return found or claim
+    return shared(index.contiguous(), claim.cells, claim.by_sample)
 
 
 @torch.no_grad()
@@ -265,75 +236,6 @@ def from_borders(
     return coordinates(torch.where(none, 0, index.reshape(low.shape) + 1), cells, by_sample)
 
 
-def narrowed(claim: Coordinates | None, axis: Axis) -> Coordinates | None:
-    """Cells in place of overlapping windows with a constant step, as after a convolution.
-
-    They cover evenly what the windows cover. Windows that reach far into padding are where their
-    middles are or, if these are outside of the image, where the windows see it. A few wide windows
-    remain as they are.
-    """
-    if claim is None or len(claim.cells) < 2 or claim.by_sample:
-        return claim
-    windows = _uncut(claim.cells, axis)
-    middle, width = windows[:, 0], windows[:, 1]
-    steps = middle.diff()
-    step = steps.min()
-    is_even = bool((width == width[0]).all()) and bool((steps == step).all())
-    covered, spanned = step * len(middle), middle[-1] - middle[0] + width[0]
-    if not is_even or step >= width[0] - SLACK or covered <= spanned / 2:
-        return claim
-    start, stop = float(middle[0] - width[0] / 2), float(middle[-1] + width[-1] / 2)
-    end = axis.extent - 0.5
-    before, after = float(middle[0]) + 0.5, end - float(middle[-1])
-    # As many windows as pixels, as of an even kernel, are the same grid.
-    is_centered = abs(before - after) < step - SLACK or abs(covered - axis.extent) < SLACK
-    reach_far = (start < -0.5 or stop > end) and not (before >= 0 and after >= 0 and is_centered)
-    if reach_far:
-        start, stop = float(middle[0] - step / 2), float(middle[-1] + step / 2)
-        cells = _evenly_from(start, (stop - start) / len(middle), len(middle))
-        return coordinates(claim.index, _on_image(cells, windows, axis))
-    # A rest that is too small for one more window counts to the others.
-    start = -0.5 if start + 0.5 < step - SLACK else start
-    stop = end if end - stop < step - SLACK else stop
-    cells = _evenly_from(start, (stop - start) / len(middle), len(middle))
-    return _shared(claim.index, cells, by_sample=False)
-
-
-def _evenly_from(start: float, width: float, count: int) -> Tensor:
-    """Adjacent cells of one width."""
-    middle = start + width * (torch.arange(count, dtype=torch.float64, device="cpu") + 0.5)
-    return torch.stack([middle, torch.full_like(middle, width)], 1)
-
-
-def _on_image(cells: Tensor, windows: Tensor, axis: Axis) -> Tensor:
-    """The part of cells on the image, or where their windows see it if they are beside it."""
-    found = cells.clone()
-    shown = torch.where(axis.holds(cells[:, :1]), cells, windows)
-    low, high = borders_of(shown)
-    low, high = low.clamp_min(-0.5), high.clamp_max(axis.extent - 0.5)
-    is_cut = (high - low > SLACK) & (high - low < shown[:, 1] - SLACK)
-    found[is_cut, 0], found[is_cut, 1] = ((low + high) / 2)[is_cut], (high - low)[is_cut]
-    return found
-
-
-def _uncut(cells: Tensor, axis: Axis) -> Tensor:
-    """The cells, or whole windows in place of those that the ends of the axis cut.
-
-    The sums of an image and its shifted copies are cut where the copies have been filled up.
-    """
-    width = cells[:, 1].max()
-    is_cut = cells[:, 1] < width - SLACK
-    if not 0 < int(is_cut.sum()) <= len(cells) / 2:
-        return cells
-    low, high = borders_of(cells)
-    starts, stops = low < SLACK - 0.5, high > axis.extent - 0.5 - SLACK
-    if not bool((starts | stops)[is_cut].all()):
-        return cells
-    middle = torch.where(starts, high - width / 2, low + width / 2).where(is_cut, cells[:, 0])
-    whole = torch.stack([middle, width.expand_as(middle)], 1)
-    return torch.round(whole, decimals=10)
-
-
 @torch.no_grad()
 def on_cells_of(claim: Coordinates, others: Sequence[Coordinates]) -> Coordinates:
     """The same coordinates on the grid of others, if they are a part of it."""
@@ -343,46 +245,7 @@ def on_cells_of(claim: Coordinates, others: Sequence[Coordinates]) -> Coordinate
     equal = (claim.cells[:, None] == cells).all(-1)
     if not bool(equal.any(1).all()):
         return claim
-    return _shared(claim.of_elements(equal.long().argmax(1) + 1, 0), cells, claim.by_sample)
-
-
-@torch.no_grad()
-def widened(claim: Coordinates, axis: Axis) -> Coordinates:
-    """The cells of a subsampled grid, which cover the axis evenly: every other row stands for two.
-
-    Elements keep their own cells until something asks for the whole grid, as a convolution or a map
-    does, so that a subsampled tensor and the elements between its own can be put together again.
-    """
-    if axis.input == SAMPLES or not axis.is_place or not claim.may_be_subsampled:
-        return claim
-    cells = evenly_wide(claim.cells, axis.extent)
-    return claim if cells is claim.cells else _shared(claim.index, cells, by_sample=False)
-
-
-def evenly_wide(cells: Tensor, extent: int) -> Tensor:
-    """The cells themselves; if they are every n-th of a grid, cells without gaps in their place.
-
-    Args:
-        cells: The middle and the width of each cell, sorted.
-        extent: The number of pixels along the axis. Cells that reach from end to end cover it.
-    """
-    middle, width = cells[:, 0], cells[:, 1]
-    if len(cells) < 2 or not torch.allclose(width, width[:1]):
-        return cells
-    step = float(middle[1] - middle[0])
-    gap = step - float(width[0])
-    if gap < SLACK * step or not torch.allclose(middle.diff(), middle[1:2] - middle[:1]):
-        return cells
-    start = float(middle[0] - width[0] / 2) + 0.5
-    stop = extent - 0.5 - float(middle[-1] + width[-1] / 2)
-    slack = gap + SLACK
-    if start <= slack and stop <= slack:
-        low, step = -0.5, extent / len(cells)
-    elif len(cells) > 2:  # of a crop
-        low = start - 0.5 - (start if start <= slack else max(gap - stop, 0))
-    else:
-        return cells
-    return _evenly_from(low, step, len(cells))
+    return shared(claim.of_elements(equal.long().argmax(1) + 1, 0), cells, claim.by_sample)
 
 
 def whole_axis(shape: Sequence[int], dim: int, extent: int | None = None) -> Coordinates:
@@ -391,4 +254,4 @@ def whole_axis(shape: Sequence[int], dim: int, extent: int | None = None) -> Coo
     index = torch.arange(1, size + 1, device="cpu").reshape(
         [size if d == dim else 1 for d in range(len(shape))]
     )
-    return _shared(index, even_cells(size, size), by_sample=False)
+    return shared(index, even_cells(size, size), by_sample=False)

@@ -12,7 +12,8 @@ from captum_tgrad.decomposition.places.cells import borders_of
 from captum_tgrad.decomposition.places.coordinates import SAMPLES, Axis, Coordinates, from_borders
 from captum_tgrad.decomposition.places.elementwise import along, elementwise
 from captum_tgrad.decomposition.places.origin import claims_of, places_of
-from captum_tgrad.decomposition.places.places import Places, on_whole_grid, places
+from captum_tgrad.decomposition.places.places import Places, places
+from captum_tgrad.decomposition.places.whole_grid import on_whole_grid
 
 
 def running(call: Call, outputs: Sequence[Tensor]) -> list[Places]:

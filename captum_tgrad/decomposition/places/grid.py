@@ -11,16 +11,10 @@ import torch
 from numpy.typing import NDArray
 
 from captum_tgrad.decomposition.places.cells import SLACK
-from captum_tgrad.decomposition.places.coordinates import (
-    SAMPLES,
-    Axis,
-    Coordinates,
-    filled_in,
-    from_borders,
-    narrowed,
-    widened,
-)
+from captum_tgrad.decomposition.places.coordinates import SAMPLES, Axis, Coordinates, from_borders
 from captum_tgrad.decomposition.places.mixed_elements import mixed
+from captum_tgrad.decomposition.places.whole_grid import filled_in, widened
+from captum_tgrad.decomposition.places.windows import narrowed
 
 FloatArray = NDArray[np.float64]
 
@@ -203,28 +197,3 @@ def _without_repeated_ends(runs: list[Run], middle: FloatArray, reach: float) ->
     if max(start, len(middle) - stop) > reach or not is_repeated.all():
         return runs
     return [(start, stop)]
-
-
-@torch.no_grad()
-def refined(claim: Coordinates, axis: Axis) -> Coordinates | None:
-    """An element that was repeated in place is a finer grid: each copy has its part of the cell.
-
-    Args:
-        claim: Coordinates along one dimension.
-        axis: The axis that they are on.
-    """
-    if axis.input == SAMPLES:
-        return claim
-    index = claim.index.flatten()
-    _, counts = index.unique_consecutive(return_counts=True)  # type: ignore[no-untyped-call]
-    times = int(counts[0])
-    if times < 2 or len(counts) < 2 or not bool((counts == times).all() & (index > 0).all()):
-        return claim
-    cells = widened(claim, axis).cells
-    middles, widths = cells[:, 0][index - 1], cells[:, 1][index - 1]
-    sign = -1.0 if float(middles[-1]) < float(middles[0]) else 1.0
-    part = torch.arange(len(index), device="cpu") % times
-    center = middles + sign * widths * ((part + 0.5) / times - 0.5)
-    half = widths / times / 2
-    shape = claim.index.shape
-    return from_borders((center - half).reshape(shape), (center + half).reshape(shape), axis)

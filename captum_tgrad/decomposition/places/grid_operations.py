@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import torch
@@ -20,6 +20,7 @@ from captum_tgrad.decomposition.places.grid import Window, regridded
 from captum_tgrad.decomposition.places.mixed_elements import mixed
 from captum_tgrad.decomposition.places.origin import claims_of, places_of
 from captum_tgrad.decomposition.places.places import Places, places
+from captum_tgrad.decomposition.places.whole_grid import copies_refined
 
 
 def new_grid(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
@@ -39,7 +40,7 @@ def new_grid(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
 
 
 def _on_new_grid(
-    claims: Iterable[tuple[Axis, Coordinates]],
+    claims: Collection[tuple[Axis, Coordinates]],
     shape: Sequence[int],
     windows: Sequence[Window | None],
 ) -> Places:
@@ -51,7 +52,7 @@ def _on_new_grid(
                 claim = regridded(claim, dim, shape[dim], window, axis)
         return claim
 
-    return places(shape, [(axis, regrid(axis, claim)) for axis, claim in claims])
+    return places(shape, [(axis, regrid(axis, claim)) for axis, claim in copies_refined(claims)])
 
 
 def _in_groups(
@@ -120,7 +121,7 @@ def _each(option: Any, rank: int) -> tuple[float, ...]:
 def resized(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     """Places after resizing: the new cells cover the old ones evenly."""
     tensor, (output,) = call.args[0] if call.args else call.kwargs["input"], outputs
-    return [_on_new_grid(claims_of(tensor), output.shape, [None] * (output.dim() - 2))]
+    return [_on_new_grid(list(claims_of(tensor)), output.shape, [None] * (output.dim() - 2))]
 
 
 def folded(call: Call, outputs: Sequence[Tensor]) -> list[Places]:

@@ -14,13 +14,12 @@ from captum_tgrad.decomposition.places.coordinates import (
     Axis,
     Coordinates,
     coordinates,
-    filled_in,
     from_borders,
-    narrowed,
     whole_axis,
-    widened,
 )
 from captum_tgrad.decomposition.places.places import MOST_CLAIMS, merged
+from captum_tgrad.decomposition.places.whole_grid import filled_in, widened
+from captum_tgrad.decomposition.places.windows import narrowed
 
 
 class ScatteredError(RuntimeError):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -10,9 +10,9 @@ from torch import Tensor
 
 from captum_tgrad.decomposition.call import Call, NoRuleError, map_tensors, tensors_in
 from captum_tgrad.decomposition.places.coordinates import Axis, Coordinates, coordinates
-from captum_tgrad.decomposition.places.grid import refined
 from captum_tgrad.decomposition.places.origin import claims_of, places_of
-from captum_tgrad.decomposition.places.places import Claims, Places, on_whole_grid, places
+from captum_tgrad.decomposition.places.places import Places, places
+from captum_tgrad.decomposition.places.whole_grid import constants_filled_in, on_whole_grid
 
 Movement = Callable[[list[Tensor]], Sequence[Tensor]]
 
@@ -32,7 +32,7 @@ def moved(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
 
     given = [places_of(tensor) for tensor in tensors]
     if len(given) == 1 and given[0] is not None:
-        given = [on_whole_grid(given[0])]
+        given = [constants_filled_in(given[0])]
     return after(run, tensors, given)
 
 
@@ -61,6 +61,8 @@ def after(
     """
     if given is None:
         given = [places_of(tensor) for tensor in tensors]
+    if sum(each is not None for each in given) > 1:
+        given = [each and on_whole_grid(each) for each in given]
     axes = list(dict.fromkeys(axis for each in given if each for axis in each.claims))
     found: list[list[tuple[Axis, Coordinates | None]]] = []  # by axis and slot, then by result
     for axis in axes:
@@ -72,7 +74,7 @@ def after(
     if not axes:  # none of them has places
         return [places(result.shape) for result in run([_as_numbers(t, None) for t in tensors])]
     return [
-        places(shape, copies_refined(claims))
+        places(shape, claims)
         for shape, claims in zip(shapes, zip(*found, strict=True), strict=True)
     ]
 
@@ -108,22 +110,6 @@ def laid_out_as(base: Tensor, values: Tensor) -> Tensor:
     return values.new_empty_strided(base.shape, base.stride()).copy_(values)
 
 
-def copies_refined(claims: Collection[tuple[Axis, Coordinates | None]]) -> Claims:
-    """Makes a finer grid of adjacent copies that no other coordinate distinguishes.
-
-    The first dimension is no grid: with a single sample it may hold tokens and heads, which the
-    samples of a batch would distinguish.
-    """
-    varying = [dim for _, claim in claims if claim for dim in claim.dims]
-    alone = {dim for dim in varying if dim > 0 and varying.count(dim) == 1}
-    return [
-        (axis, refined(claim, axis))
-        if claim and len(claim.dims) == 1 and claim.dims[0] in alone
-        else (axis, claim)
-        for axis, claim in claims
-    ]
-
-
 def reshaped(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     """Places after a reshape. Coordinates are expanded only along the dimensions they need."""
     tensor, (output,) = call.tensors[0], outputs
@@ -142,9 +128,8 @@ def reshaped(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
         return claim.moved(claim.index.expand(expanded).reshape(shape))
 
     given = places_of(tensor)
-    pairs = on_whole_grid(given).pairs if given else ()
-    claims = [(axis, move(claim)) for axis, claim in pairs]
-    return [places(output.shape, copies_refined(claims))]
+    pairs = constants_filled_in(given).pairs if given else ()
+    return [places(output.shape, [(axis, move(claim)) for axis, claim in pairs])]
 
 
 def _groups(old: list[int], new: list[int]) -> list[tuple[list[int], list[int]]]:

@@ -9,16 +9,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from captum_tgrad.decomposition.call import Call
-from captum_tgrad.decomposition.places.coordinates import (
-    SAMPLES,
-    Axis,
-    Coordinates,
-    from_borders,
-    widened,
-)
+from captum_tgrad.decomposition.places.coordinates import SAMPLES, Axis, Coordinates, from_borders
 from captum_tgrad.decomposition.places.moving_places import after
 from captum_tgrad.decomposition.places.origin import places_of
-from captum_tgrad.decomposition.places.places import Places, on_whole_grid, places
+from captum_tgrad.decomposition.places.places import Places, places
+from captum_tgrad.decomposition.places.whole_grid import constants_filled_in, on_whole_grid, widened
 
 
 def padded(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
@@ -51,7 +46,7 @@ def _padded(tensor: Tensor, pads: list[int]) -> Places:
                 claim = _continued(widened(claim, axis), dim, own_ends, axis)
         return claim
 
-    pairs = on_whole_grid(given).pairs if given else ()
+    pairs = constants_filled_in(given).pairs if given else ()
     return places(shape, [(axis, continued(axis, claim)) for axis, claim in pairs])
 
 

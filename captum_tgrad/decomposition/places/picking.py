@@ -11,10 +11,7 @@ from torch import Tensor
 
 from captum_tgrad.decomposition.call import Call, NoRuleError
 from captum_tgrad.decomposition.places.box_pooling import pooled_in_boxes
-from captum_tgrad.decomposition.places.coordinates import (
-    Axis,
-    Coordinates,
-)
+from captum_tgrad.decomposition.places.coordinates import Axis, Coordinates
 from captum_tgrad.decomposition.places.mixed_elements import cells_of_sums, mixed
 from captum_tgrad.decomposition.places.moving_places import after, assigned, laid_out_as
 from captum_tgrad.decomposition.places.origin import claims_of

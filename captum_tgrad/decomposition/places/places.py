@@ -16,14 +16,13 @@ from captum_tgrad.decomposition.places.coordinates import (
     Axis,
     Coordinates,
     coordinates,
-    filled_in,
     from_borders,
     input_axis,
-    narrowed,
     of_each_sample,
     whole_axis,
     without_gaps,
 )
+from captum_tgrad.decomposition.places.windows import narrowed
 
 Claims = Iterable[tuple[Axis, Coordinates | None]]
 """Claims of elements, each with its axis; None claims nothing."""
@@ -161,20 +160,6 @@ def input_places(shape: tuple[int, ...], number: int, channel_dim: int | None = 
 def samples_of(given: Places) -> int:
     """The batch size."""
     return next(axis.extent for axis in given.claims if axis.input == SAMPLES)
-
-
-def on_whole_grid(given: Places) -> Places:
-    """The places of a tensor of which something asks for the whole grid; see ``filled_in``."""
-    of_samples = {dim for claim in given.samples for dim in claim.dims}
-
-    def whole(axis: Axis, claim: Coordinates) -> Coordinates:
-        dims = [dim for dim in claim.dims if dim not in of_samples]
-        is_one = len(dims) == 1 and len(given.claims[axis]) == 1
-        return filled_in(claim, dims[0], axis) if is_one else claim
-
-    if all(claim.has_everywhere for _, claim in given.pairs):
-        return given
-    return places(given.shape, [(axis, whole(axis, claim)) for axis, claim in given.pairs])
 
 
 def lost_places(shape: Sequence[int], kept: Places, operation: str) -> Places:

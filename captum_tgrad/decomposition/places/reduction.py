@@ -12,18 +12,15 @@ from torch import Tensor
 
 from captum_tgrad.decomposition.places.bounded_cache import BoundedCache
 from captum_tgrad.decomposition.places.cells import Grid, even_cells, redistributed
-from captum_tgrad.decomposition.places.coordinates import (
-    Axis,
-    Coordinates,
-    evenly_wide,
-    narrowed,
-)
+from captum_tgrad.decomposition.places.coordinates import Axis, Coordinates
 from captum_tgrad.decomposition.places.map_cells import (
     are_whole_input,
     cells_of_map,
     shares_of_samples,
 )
-from captum_tgrad.decomposition.places.places import MOST_CLAIMS, Places, on_whole_grid
+from captum_tgrad.decomposition.places.places import MOST_CLAIMS, Places
+from captum_tgrad.decomposition.places.whole_grid import evenly_wide, on_whole_grid
+from captum_tgrad.decomposition.places.windows import narrowed
 
 
 class SamplesLostError(ValueError):
@@ -195,8 +192,9 @@ def reduction(given: Places, axes: Sequence[Axis], samples: int) -> Reduction:
 
 def _reduction(given: Places, axes: Sequence[Axis], samples: int) -> Reduction:
     rank = len(given.shape)
+    claims_on = on_whole_grid(given).claims
     sample = _sample_numbers(given, samples, rank)
-    own = [on_whole_grid(given).claims.get(axis, ()) for axis in axes]
+    own = [claims_on.get(axis, ()) for axis in axes]
     count = max(map(len, own), default=0)
     if count > MOST_CLAIMS:
         own, count = [claims if len(claims) == 1 else () for claims in own], 1

@@ -1,0 +1,159 @@
+"""The cells that elements have once something asks for their whole grid, as a convolution does.
+
+Until then, the elements of a subsampled grid or of a part of an image have just their own cells,
+and copies of an element have the same cell. Several parts can then be put together again, and the
+parts of a reshaped tensor taken apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import torch
+from torch import Tensor
+
+from captum_tgrad.decomposition.places.cells import SLACK, evenly_from
+from captum_tgrad.decomposition.places.coordinates import (
+    SAMPLES,
+    Axis,
+    Coordinates,
+    from_borders,
+    shared,
+)
+from captum_tgrad.decomposition.places.places import Claims, Places, places
+
+
+def on_whole_grid(given: Places) -> Places:
+    """The places of a tensor of which something asks for the whole grid."""
+    claims = list(given.pairs)
+    known = {dim for axis, claim in claims if axis.is_place for dim in claim.dims}
+    # Without channels, it is no grid: tokens have been flattened together with their channels.
+    has_channels = not known.issuperset(range(1, len(given.shape)))
+    refined = list(copies_refined(claims)) if has_channels else claims
+    return constants_filled_in(given if refined == claims else places(given.shape, refined))
+
+
+def constants_filled_in(given: Places) -> Places:
+    """The places of a tensor with the cells of constants that replace pixels; see ``filled_in``."""
+    of_samples = {dim for claim in given.samples for dim in claim.dims}
+
+    def whole(axis: Axis, claim: Coordinates) -> Coordinates:
+        dims = [dim for dim in claim.dims if dim not in of_samples]
+        is_one = len(dims) == 1 and len(given.claims[axis]) == 1
+        return filled_in(claim, dims[0], axis) if is_one else claim
+
+    if all(claim.has_everywhere for _, claim in given.pairs):
+        return given
+    return places(given.shape, [(axis, whole(axis, claim)) for axis, claim in given.pairs])
+
+
+def copies_refined(claims: Collection[tuple[Axis, Coordinates | None]]) -> Claims:
+    """Makes a finer grid of adjacent copies that no other coordinate distinguishes.
+
+    The first dimension is no grid: with a single sample it may hold tokens and heads, which the
+    samples of a batch would distinguish.
+    """
+    varying = [dim for _, claim in claims if claim for dim in claim.dims]
+    alone = {dim for dim in varying if dim > 0 and varying.count(dim) == 1}
+    return [
+        (axis, _refined(claim, axis))
+        if claim and len(claim.dims) == 1 and claim.dims[0] in alone
+        else (axis, claim)
+        for axis, claim in claims
+    ]
+
+
+@torch.no_grad()
+def _refined(claim: Coordinates, axis: Axis) -> Coordinates | None:
+    """Gives each copy its part of the cell; at both ends, some copies may have been cut off.
+
+    Args:
+        claim: Coordinates along one dimension.
+        axis: The axis that they are on.
+    """
+    if axis.input == SAMPLES:
+        return claim
+    index = claim.index.flatten()
+    own, run, counts = index.unique_consecutive(return_inverse=True, return_counts=True)  # type: ignore[no-untyped-call]
+    image = torch.nonzero(own).flatten()
+    if len(image) < 2:
+        return claim
+    first, last = int(image[0]), int(image[-1])
+    inner = counts[first + 1 : last] if last - first > 1 else counts[first : last + 1]
+    times = int(inner[0])
+    is_grid = len(image) == last - first + 1 and bool((inner == times).all())
+    if times < 2 or not is_grid or int(counts[first : last + 1].max()) > times:
+        return claim
+    cells = widened(claim, axis).cells
+    middles, widths = (each[(index - 1).clamp_min(0)] for each in cells.unbind(1))
+    sign = -1.0 if float(cells[own[last] - 1, 0]) < float(cells[own[first] - 1, 0]) else 1.0
+    start = counts.cumsum(0) - counts
+    start[first] -= times - counts[first]  # the first copies are cut off
+    part = torch.arange(len(index), device="cpu") - start[run]
+    center = middles + sign * widths * ((part + 0.5) / times - 0.5)
+    half = widths / times / 2
+    low, high = ((center + side * half).where(index > 0, -side * torch.inf) for side in (-1, 1))
+    return from_borders(low.reshape(claim.index.shape), high.reshape(claim.index.shape), axis)
+
+
+@torch.no_grad()
+def filled_in(claim: Coordinates, dim: int, axis: Axis) -> Coordinates:
+    """Gives constants along ``dim`` that replace pixels of an image the cells of these pixels.
+
+    A part of an image that is padded to the whole image, or copied into zeros at its own position,
+    is then where an image is of which a mask clears the rest.
+    """
+    if dim not in claim.dims or axis.input < 0 or claim.has_everywhere:
+        return claim
+    index = claim.index.movedim(dim, -1)
+    low, high = (border.movedim(dim, -1) for border in claim.borders())
+    known, middle, width = index > 0, (low + high) / 2, high - low
+    first = known.long().argmax(-1, keepdim=True)
+    last = index.shape[-1] - 1 - known.flip(-1).long().argmax(-1, keepdim=True)
+    step = (middle.gather(-1, last) - middle.gather(-1, first)) / (last - first)
+    line = middle.gather(-1, first) + step * (torch.arange(index.shape[-1], device="cpu") - first)
+    half = step.abs() / 2
+    is_line = ((line - middle).abs() < SLACK) & ((width / 2 - half).abs() < SLACK)
+    ends = (line - half).amin(-1, keepdim=True) + 0.5, (line + half).amax(-1, keepdim=True) + 0.5
+    is_whole = (ends[0].abs() < SLACK) & ((ends[1] - axis.extent).abs() < SLACK)
+    filled = ~known & is_whole & (is_line | ~known).all(-1, keepdim=True)
+    if not bool(filled.any()):
+        return claim
+    low, high = torch.where(filled, line - half, low), torch.where(filled, line + half, high)
+    found = from_borders(low.movedim(-1, dim), high.movedim(-1, dim), axis, claim.by_sample)
+    return found or claim
+
+
+@torch.no_grad()
+def widened(claim: Coordinates, axis: Axis) -> Coordinates:
+    """The cells of a subsampled grid cover the axis evenly: every other row stands for two."""
+    if axis.input == SAMPLES or not axis.is_place or not claim.may_be_subsampled:
+        return claim
+    cells = evenly_wide(claim.cells, axis.extent)
+    return claim if cells is claim.cells else shared(claim.index, cells, by_sample=False)
+
+
+def evenly_wide(cells: Tensor, extent: int) -> Tensor:
+    """The cells themselves; if they are every n-th of a grid, cells without gaps in their place.
+
+    Args:
+        cells: The middle and the width of each cell, sorted.
+        extent: The number of pixels along the axis. Cells that reach from end to end cover it.
+    """
+    middle, width = cells[:, 0], cells[:, 1]
+    if len(cells) < 2 or not torch.allclose(width, width[:1]):
+        return cells
+    step = float(middle[1] - middle[0])
+    gap = step - float(width[0])
+    if gap < SLACK * step or not torch.allclose(middle.diff(), middle[1:2] - middle[:1]):
+        return cells
+    start = float(middle[0] - width[0] / 2) + 0.5
+    stop = extent - 0.5 - float(middle[-1] + width[-1] / 2)
+    slack = gap + SLACK
+    if start <= slack and stop <= slack:
+        low, step = -0.5, extent / len(cells)
+    elif len(cells) > 2:  # of a crop
+        low = start - 0.5 - (start if start <= slack else max(gap - stop, 0))
+    else:
+        return cells
+    return evenly_from(low, step, len(cells))

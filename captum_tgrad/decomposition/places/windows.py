@@ -1,0 +1,72 @@
+"""The cells of overlapping windows, such as those of a convolution."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from captum_tgrad.decomposition.places.cells import SLACK, borders_of, evenly_from
+from captum_tgrad.decomposition.places.coordinates import Axis, Coordinates, coordinates, shared
+
+
+def narrowed(claim: Coordinates | None, axis: Axis) -> Coordinates | None:
+    """Cells in place of overlapping windows with a constant step, as after a convolution.
+
+    They cover evenly what the windows cover. Windows that reach far into padding are where their
+    middles are or, if these are outside of the image, where the windows see it. A few wide windows
+    remain as they are.
+    """
+    if claim is None or len(claim.cells) < 2 or claim.by_sample:
+        return claim
+    windows = _uncut(claim.cells, axis)
+    middle, width = windows[:, 0], windows[:, 1]
+    steps = middle.diff()
+    step = steps.min()
+    is_even = bool((width == width[0]).all()) and bool((steps == step).all())
+    covered, spanned = step * len(middle), middle[-1] - middle[0] + width[0]
+    if not is_even or step >= width[0] - SLACK or covered <= spanned / 2:
+        return claim
+    start, stop = float(middle[0] - width[0] / 2), float(middle[-1] + width[-1] / 2)
+    end = axis.extent - 0.5
+    before, after = float(middle[0]) + 0.5, end - float(middle[-1])
+    # As many windows as pixels, as of an even kernel, are the same grid.
+    is_centered = abs(before - after) < step - SLACK or abs(covered - axis.extent) < SLACK
+    reach_far = (start < -0.5 or stop > end) and not (before >= 0 and after >= 0 and is_centered)
+    if reach_far:
+        start, stop = float(middle[0] - step / 2), float(middle[-1] + step / 2)
+        cells = evenly_from(start, (stop - start) / len(middle), len(middle))
+        return coordinates(claim.index, _on_image(cells, windows, axis))
+    # A rest that is too small for one more window counts to the others.
+    start = -0.5 if start + 0.5 < step - SLACK else start
+    stop = end if end - stop < step - SLACK else stop
+    cells = evenly_from(start, (stop - start) / len(middle), len(middle))
+    return shared(claim.index, cells, by_sample=False)
+
+
+def _on_image(cells: Tensor, windows: Tensor, axis: Axis) -> Tensor:
+    """The part of cells on the image, or where their windows see it if they are beside it."""
+    found = cells.clone()
+    shown = torch.where(axis.holds(cells[:, :1]), cells, windows)
+    low, high = borders_of(shown)
+    low, high = low.clamp_min(-0.5), high.clamp_max(axis.extent - 0.5)
+    is_cut = (high - low > SLACK) & (high - low < shown[:, 1] - SLACK)
+    found[is_cut, 0], found[is_cut, 1] = ((low + high) / 2)[is_cut], (high - low)[is_cut]
+    return found
+
+
+def _uncut(cells: Tensor, axis: Axis) -> Tensor:
+    """The cells, or whole windows in place of those that the ends of the axis cut.
+
+    The sums of an image and its shifted copies are cut where the copies have been filled up.
+    """
+    width = cells[:, 1].max()
+    is_cut = cells[:, 1] < width - SLACK
+    if not 0 < int(is_cut.sum()) <= len(cells) / 2:
+        return cells
+    low, high = borders_of(cells)
+    starts, stops = low < SLACK - 0.5, high > axis.extent - 0.5 - SLACK
+    if not bool((starts | stops)[is_cut].all()):
+        return cells
+    middle = torch.where(starts, high - width / 2, low + width / 2).where(is_cut, cells[:, 0])
+    whole = torch.stack([middle, width.expand_as(middle)], 1)
+    return torch.round(whole, decimals=10)
