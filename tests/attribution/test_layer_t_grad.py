@@ -93,7 +93,7 @@ LAYERS = [
     ("efficientnet_b0", "features.2.0.block.1"),  # a squeeze-excitation gate
     ("googlenet", "inception4a.branch2"),
     ("swin_t", "features.1.1.attn"),  # (N, H, W, C)
-    ("vit_b_32", "encoder.layers.encoder_layer_3"),  # (N, tokens, C)
+    ("vit", "encoder.layers.encoder_layer_3"),  # (N, tokens, C)
 ]
 
 
@@ -101,8 +101,7 @@ LAYERS = [
 @pytest.mark.parametrize("at_input", [False, True])
 def test_complete_on_torchvision(name, layer, at_input):
     model = build(name)
-    size = 224 if name == "vit_b_32" else 64
-    images = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(1)).double()
+    images = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(1)).double()
     method = LayerTGradAttribution(model, model.get_submodule(layer))
     attribution, delta = method.attribute(
         images, [3, 700], attribute_to_layer_input=at_input, return_convergence_delta=True

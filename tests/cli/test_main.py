@@ -124,8 +124,7 @@ def test_module_runs_as_the_command(tmp_path):
     assert done.stderr == "captum-tgrad: error: absent.png not found: pass the path of an image\n"
 
 
-@pytest.mark.parametrize("arguments", [["explain", "--out", "out"], ["evaluate", "--help"]])
-def test_module_imports_nothing_from_the_working_folder(tmp_path, arguments):
+def test_module_imports_nothing_from_the_working_folder(tmp_path):
     """Not even what is called like a module of Python or a library that the command imports."""
     modules = "captum_tgrad.cli.explain_command, captum_tgrad.evaluation"
     code = f"import sys, {modules}; print(*{{*sys.modules}})"
@@ -138,16 +137,17 @@ def test_module_imports_nothing_from_the_working_folder(tmp_path, arguments):
     for name in names:
         (tmp_path / f"{name}.py").write_text("open('imported-from-here', 'w').write(__name__)\n")
     environment = {**os.environ, "PYTHONPATH": str(Path(captum_tgrad.__file__).parents[1])}
-    done = subprocess.run(
-        [sys.executable, "-m", "captum_tgrad", *arguments],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=tmp_path,
-        env=environment,
-    )
-    assert done.returncode == 0, done.stderr
-    assert not (tmp_path / "imported-from-here").exists()
+    for arguments in (["explain", "--out", "out"], ["evaluate", "--help"]):
+        done = subprocess.run(
+            [sys.executable, "-m", "captum_tgrad", *arguments],
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=tmp_path,
+            env=environment,
+        )
+        assert done.returncode == 0, done.stderr
+        assert not (tmp_path / "imported-from-here").exists(), arguments
 
 
 @pytest.mark.parametrize(

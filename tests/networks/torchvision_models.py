@@ -3,6 +3,28 @@
 import torch
 import torchvision
 from torch import nn
+from torchvision.models import MaxVit, VisionTransformer
+
+SMALL = {
+    "vit": lambda: VisionTransformer(
+        image_size=64,
+        patch_size=16,
+        num_layers=4,
+        num_heads=4,
+        hidden_dim=64,
+        mlp_dim=128,
+    ),
+    "maxvit": lambda: MaxVit(
+        input_size=(64, 64),
+        stem_channels=8,
+        partition_size=4,
+        block_channels=[8, 16],
+        block_layers=[1, 2],
+        head_dim=4,
+        stochastic_depth_prob=0,
+    ),
+}
+"""Architectures of which torchvision builds just large networks, for images of 64 x 64."""
 
 
 def build(name: str) -> nn.Module:
@@ -14,7 +36,9 @@ def build(name: str) -> nn.Module:
     options = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        model = torchvision.models.get_model(name, weights=None, **options).eval().double()
+        small = SMALL.get(name)
+        model = small() if small else torchvision.models.get_model(name, weights=None, **options)
+        model = model.eval().double()
         with torch.no_grad():
             for parameter_name, parameter in model.named_parameters():
                 leaf = parameter_name.rpartition(".")[2]
