@@ -11,10 +11,11 @@ from torch import Tensor
 
 from captum_tgrad._support.accelerator import wide
 from captum_tgrad.decomposition.call import Call
-from captum_tgrad.decomposition.places.coordinates import SAMPLES, Axis, Coordinates, coordinates
+from captum_tgrad.decomposition.places.coordinates import Axis, Coordinates, coordinates
 from captum_tgrad.decomposition.places.mixed_elements import cells_of_sums, mixed
-from captum_tgrad.decomposition.places.origin import claims_of
+from captum_tgrad.decomposition.places.origin import claims_of, places_of
 from captum_tgrad.decomposition.places.places import Places, places
+from captum_tgrad.decomposition.places.whole_grid import with_copies_refined
 
 _MOST_LOOKED_AT = 2**22
 
@@ -29,8 +30,10 @@ def contracted(call: Call, equation: str, tensors: Sequence[Any], output: Tensor
     operands = list(zip(left.split(","), tensors, strict=True))
     found: list[tuple[Axis, Coordinates | None]] = []
     for letters, tensor in operands:
-        in_batch = {c.dims: len(c.cells) for a, c in claims_of(tensor) if a.input == SAMPLES}
-        for axis, claim in claims_of(tensor):
+        if (given := places_of(tensor)) is None:
+            continue
+        in_batch = {claim.dims: len(claim.cells) for claim in given.samples}
+        for axis, claim in with_copies_refined(given).pairs:
             own, index = _without_repeated(letters, claim.index)
             whole = coordinates(index, claim.cells, claim.by_sample)
             if whole is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -40,7 +40,7 @@ def new_grid(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
 
 
 def _on_new_grid(
-    claims: Collection[tuple[Axis, Coordinates]],
+    claims: Iterable[tuple[Axis, Coordinates]],
     shape: Sequence[int],
     windows: Sequence[Window | None],
 ) -> Places:
@@ -121,7 +121,7 @@ def _each(option: Any, rank: int) -> tuple[float, ...]:
 def resized(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     """Places after resizing: the new cells cover the old ones evenly."""
     tensor, (output,) = call.args[0] if call.args else call.kwargs["input"], outputs
-    return [_on_new_grid(list(claims_of(tensor)), output.shape, [None] * (output.dim() - 2))]
+    return [_on_new_grid(claims_of(tensor), output.shape, [None] * (output.dim() - 2))]
 
 
 def folded(call: Call, outputs: Sequence[Tensor]) -> list[Places]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -9,10 +10,14 @@ import torch
 from torch import Tensor
 
 from captum_tgrad.decomposition.call import Call, NoRuleError, map_tensors, tensors_in
-from captum_tgrad.decomposition.places.coordinates import Axis, Coordinates, coordinates
+from captum_tgrad.decomposition.places.coordinates import Coordinates, coordinates
 from captum_tgrad.decomposition.places.origin import claims_of, places_of
-from captum_tgrad.decomposition.places.places import Places, places
-from captum_tgrad.decomposition.places.whole_grid import constants_filled_in, on_whole_grid
+from captum_tgrad.decomposition.places.places import Claim, Places, places
+from captum_tgrad.decomposition.places.whole_grid import (
+    constants_filled_in,
+    copies_kept,
+    with_copies_refined,
+)
 
 Movement = Callable[[list[Tensor]], Sequence[Tensor]]
 
@@ -61,10 +66,20 @@ def after(
     """
     if given is None:
         given = [places_of(tensor) for tensor in tensors]
-    if sum(each is not None for each in given) > 1:
-        given = [each and on_whole_grid(each) for each in given]
+    refined = [each and with_copies_refined(each) for each in given]
+    shapes, claims = _claims_after(run, tensors, refined)
+    if refined != list(given) and sum(each is not None for each in given) == 1:
+        _, whole = _claims_after(run, tensors, given)
+        claims = list(map(copies_kept, whole, claims))
+    return [places(*each) for each in zip(shapes, claims, strict=True)]
+
+
+def _claims_after(
+    run: Movement, tensors: Sequence[Tensor], given: Sequence[Places | None]
+) -> tuple[list[torch.Size], list[list[Claim]]]:
+    """The shapes of the results of ``run``, and the claims of each."""
     axes = list(dict.fromkeys(axis for each in given if each for axis in each.claims))
-    found: list[list[tuple[Axis, Coordinates | None]]] = []  # by axis and slot, then by result
+    found: list[list[Claim]] = []  # by axis and slot, then by result
     for axis in axes:
         own = [each.claims.get(axis, ()) if each else () for each in given]
         for slot in range(max(map(len, own))):
@@ -72,11 +87,9 @@ def after(
             shapes, claims = _moved(run, chosen, tensors)
             found.append([(axis, claim) for claim in claims])
     if not axes:  # none of them has places
-        return [places(result.shape) for result in run([_as_numbers(t, None) for t in tensors])]
-    return [
-        places(shape, claims)
-        for shape, claims in zip(shapes, zip(*found, strict=True), strict=True)
-    ]
+        results = run([_as_numbers(tensor, None) for tensor in tensors])
+        return [each.shape for each in results], [[] for _ in results]
+    return shapes, [list(claims) for claims in zip(*found, strict=True)]
 
 
 def _moved(
@@ -127,9 +140,24 @@ def reshaped(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
                     shape[dim] = output.shape[dim]
         return claim.moved(claim.index.expand(expanded).reshape(shape))
 
+    def are_channels(claim: Coordinates, part: Coordinates) -> bool:
+        """Whether a row of the result is too short for the copies of one element."""
+        copies = math.ceil(len(part.cells) / len(claim.cells))
+        ((old, new),) = [group for group in groups if claim.dims[0] in group[0]]
+        run = copies * math.prod(tensor.shape[dim] for dim in old if dim > claim.dims[0])
+        _, *row = [output.shape[dim] for dim in new if output.shape[dim] != 1]
+        return bool(row) and run > math.prod(row)
+
     given = places_of(tensor)
-    pairs = constants_filled_in(given).pairs if given else ()
-    return [places(output.shape, [(axis, move(claim)) for axis, claim in pairs])]
+    if given is None:
+        return [places(output.shape)]
+    given = constants_filled_in(given)
+    whole, parts = [], []
+    for (axis, claim), (_, part) in zip(given.pairs, with_copies_refined(given).pairs, strict=True):
+        is_finer = part is not claim and not are_channels(claim, part)
+        whole.append((axis, move(claim)))
+        parts.append((axis, move(part)) if is_finer else whole[-1])
+    return [places(output.shape, copies_kept(whole, parts))]
 
 
 def _groups(old: list[int], new: list[int]) -> list[tuple[list[int], list[int]]]:

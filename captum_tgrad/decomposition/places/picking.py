@@ -14,8 +14,9 @@ from captum_tgrad.decomposition.places.box_pooling import pooled_in_boxes
 from captum_tgrad.decomposition.places.coordinates import Axis, Coordinates
 from captum_tgrad.decomposition.places.mixed_elements import cells_of_sums, mixed
 from captum_tgrad.decomposition.places.moving_places import after, assigned, laid_out_as
-from captum_tgrad.decomposition.places.origin import claims_of
+from captum_tgrad.decomposition.places.origin import claims_of, places_of
 from captum_tgrad.decomposition.places.places import Places, places
+from captum_tgrad.decomposition.places.whole_grid import with_copies_refined
 from captum_tgrad.decomposition.scratch import is_dense
 
 
@@ -54,7 +55,8 @@ def _added_at(
         outputs: The result.
     """
     claims: list[tuple[Axis, Coordinates | None]] = list(claims_of(tensor))
-    for axis, claim in claims_of(source):
+    given = places_of(source)
+    for axis, claim in with_copies_refined(given).pairs if given else ():
         index = claim.index.expand(source.shape)
         if source.dim() == positions.dim():  # ``scatter`` may leave out the last elements
             index = index[tuple(map(slice, positions.shape))]

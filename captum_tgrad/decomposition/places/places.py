@@ -24,8 +24,8 @@ from captum_tgrad.decomposition.places.coordinates import (
 )
 from captum_tgrad.decomposition.places.windows import narrowed
 
-Claims = Iterable[tuple[Axis, Coordinates | None]]
-"""Claims of elements, each with its axis; None claims nothing."""
+Claim = tuple[Axis, Coordinates | None]
+"""A claim of elements, with its axis; None claims nothing."""
 
 MOST_CLAIMS = 4
 """An element with more claims on one axis has no place on it."""
@@ -78,7 +78,7 @@ class Places:
 _all: WeakValueDictionary[object, Places] = WeakValueDictionary()
 
 
-def places(shape: Sequence[int], claims: Claims = ()) -> Places:
+def places(shape: Sequence[int], claims: Iterable[Claim] = ()) -> Places:
     """Makes the places of a tensor, one object for equal places; reconciles claims on one axis."""
     by_axis: dict[Axis, list[Coordinates]] = {}
     for axis, claim in claims:

@@ -7,7 +7,7 @@ parts of a reshaped tensor taken apart.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor
@@ -20,17 +20,12 @@ from captum_tgrad.decomposition.places.coordinates import (
     from_borders,
     shared,
 )
-from captum_tgrad.decomposition.places.places import Claims, Places, places
+from captum_tgrad.decomposition.places.places import Claim, Places, places
 
 
 def on_whole_grid(given: Places) -> Places:
     """The places of a tensor of which something asks for the whole grid."""
-    claims = list(given.pairs)
-    known = {dim for axis, claim in claims if axis.is_place for dim in claim.dims}
-    # Without channels, it is no grid: tokens have been flattened together with their channels.
-    has_channels = not known.issuperset(range(1, len(given.shape)))
-    refined = list(copies_refined(claims)) if has_channels else claims
-    return constants_filled_in(given if refined == claims else places(given.shape, refined))
+    return constants_filled_in(with_copies_refined(given))
 
 
 def constants_filled_in(given: Places) -> Places:
@@ -47,12 +42,13 @@ def constants_filled_in(given: Places) -> Places:
     return places(given.shape, [(axis, whole(axis, claim)) for axis, claim in given.pairs])
 
 
-def copies_refined(claims: Collection[tuple[Axis, Coordinates | None]]) -> Claims:
+def copies_refined(claims: Iterable[Claim]) -> list[Claim]:
     """Makes a finer grid of adjacent copies that no other coordinate distinguishes.
 
     The first dimension is no grid: with a single sample it may hold tokens and heads, which the
     samples of a batch would distinguish.
     """
+    claims = list(claims)
     varying = [dim for _, claim in claims if claim for dim in claim.dims]
     alone = {dim for dim in varying if dim > 0 and varying.count(dim) == 1}
     return [
@@ -61,6 +57,37 @@ def copies_refined(claims: Collection[tuple[Axis, Coordinates | None]]) -> Claim
         else (axis, claim)
         for axis, claim in claims
     ]
+
+
+def with_copies_refined(given: Places) -> Places:
+    """The places of a tensor whose copies are a finer grid.
+
+    Without channels, it is no grid: tokens have been flattened together with their channels.
+    """
+    claims = list(given.pairs)
+    known = {dim for axis, claim in claims if axis.is_place for dim in claim.dims}
+    refined = claims if known.issuperset(range(1, len(given.shape))) else copies_refined(claims)
+    return given if refined == claims else places(given.shape, refined)
+
+
+def copies_kept(whole: Iterable[Claim], refined: Iterable[Claim]) -> list[Claim]:
+    """The claims of elements that were moved, in whole cells as long as these can be refined later.
+
+    If the parts of one cell were moved to different dimensions, they were the channels of one
+    element, and the cell stays whole. Otherwise, the elements of a finer grid were moved.
+
+    Args:
+        whole: The claims of the results that the elements' own cells have.
+        refined: Those that the cells of ``copies_refined`` have.
+    """
+
+    def kept(pair: Claim, later: Claim, fine: Claim) -> Claim:
+        (_, claim), (_, parts) = pair, fine
+        are_apart = claim is not None and parts is not None and len(claim.dims) < len(parts.dims)
+        return pair if are_apart or later[1] is not claim else fine
+
+    whole = list(whole)
+    return list(map(kept, whole, copies_refined(whole), refined))
 
 
 @torch.no_grad()

@@ -1,0 +1,213 @@
+"""Copies of elements are a finer grid, and the channels of one element are not.
+
+A reshape writes both in the same way, and only what follows tells them apart. Each test writes a
+network in several ways and compares the maps.
+"""
+
+from functools import partial
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from captum_tgrad import TGradAttribution
+from tests.decomposition.test_one_function_one_map import _filled, _random
+
+WIDTH, STEPS, HEADS = 6, 16, 2
+TARGET = 1
+
+
+def _maps(forward, x):
+    method = TGradAttribution(forward)
+    options = {}, {"aggregation": "levels"}, {"sign": "all"}
+    return [method.attribute(x, TARGET, **each) for each in options]
+
+
+def _assert_same_maps(forward, plain, x):
+    torch.testing.assert_close(forward(x), plain(x), rtol=1e-9, atol=1e-9)
+    for found, expected in zip(_maps(forward, x), _maps(plain, x), strict=True):
+        assert float(expected.abs().max()) > 0
+        assert float((found - expected).abs().sum() / expected.abs().sum()) < 1e-6
+
+
+# Enlarging an image by 2.
+
+
+def _repeated(h):
+    return h.repeat_interleave(2, 2).repeat_interleave(2, 3)
+
+
+def _expanded(h):
+    n, c, rows, columns = h.shape
+    return h[:, :, :, None, :, None].expand(n, c, rows, 2, columns, 2).reshape(n, c, 2 * rows, -1)
+
+
+def _indexed(h):
+    return h[:, :, torch.arange(2 * h.shape[2]) // 2][..., torch.arange(2 * h.shape[3]) // 2]
+
+
+def _multiplied(h):
+    rows, columns = (torch.eye(n).double().repeat_interleave(2, 0) for n in h.shape[2:])
+    return torch.einsum("ai,bj,ncij->ncab", rows, columns, h)
+
+
+def _stacked(h):
+    h = torch.stack([h, h], 3).flatten(2, 3)
+    return torch.stack([h, h], 4).flatten(3)
+
+
+def _shuffled(h):
+    return F.pixel_shuffle(h.repeat_interleave(4, 1), 2)
+
+
+def _shuffled_by_reshape(h):
+    n, c, rows, columns = h.shape
+    split = h.repeat_interleave(4, 1).reshape(n, c, 2, 2, rows, columns)
+    return split.permute(0, 1, 4, 2, 5, 3).reshape(n, c, 2 * rows, 2 * columns)
+
+
+ENLARGED = [
+    _repeated,
+    _expanded,
+    _indexed,
+    _multiplied,
+    _stacked,
+    _shuffled,
+    _shuffled_by_reshape,
+]
+
+DOWN = _filled(nn.Conv2d(3, WIDTH, 3, stride=2, padding=1), seed=1)
+SKIP = _filled(nn.Conv2d(3, WIDTH, 3, padding=1), seed=3)
+LAST = _filled(nn.Conv2d(WIDTH, WIDTH, 3, padding=1), seed=5)
+OF_BOTH = _filled(nn.Conv2d(2 * WIDTH, WIDTH, 3, padding=1), seed=7)
+UNPADDED = _filled(nn.Conv2d(WIDTH, WIDTH, 3), seed=9)
+NORM = _filled(nn.GroupNorm(2, 2 * WIDTH), seed=11)
+HEAD = _random(WIDTH, 5, seed=13)
+ORDER = torch.eye(16).double()[_random(16, seed=14).argsort()]
+
+
+def _in_windows(h):
+    n, c, rows, columns = h.shape
+    split = h.reshape(n, c, rows // 4, 4, columns // 4, 4).permute(0, 2, 4, 3, 5, 1)
+    tokens = split.reshape(-1, 16, c)
+    tokens = F.gelu(tokens) + F.scaled_dot_product_attention(tokens, tokens, tokens)
+    tokens = tokens.reshape(n, rows // 4, columns // 4, 4, 4, c).permute(0, 5, 1, 3, 2, 4)
+    return LAST(tokens.reshape(h.shape))
+
+
+def _in_rows(h):
+    rows = h.permute(0, 2, 3, 1).flatten(0, 1)
+    rows = F.gelu(rows) + F.scaled_dot_product_attention(rows, rows, rows)
+    return LAST(rows.view(h.shape[0], *h.shape[2:], -1).permute(0, 3, 1, 2))
+
+
+USES = {
+    "convolution": lambda up, _: LAST(up),
+    "activation": lambda up, _: LAST(F.gelu(up)),
+    "residual": lambda up, skip: LAST(F.gelu(up + skip)),
+    "gate": lambda up, skip: LAST(F.gelu(up * skip.sigmoid())),
+    "concatenation": lambda up, skip: OF_BOTH(NORM(torch.cat([up, skip], 1))),
+    "choice": lambda up, skip: LAST(torch.where(skip > 0, up, skip)),
+    "padding": lambda up, _: UNPADDED(F.gelu(F.pad(up, [1] * 4))),
+    "reflection": lambda up, _: UNPADDED(F.gelu(F.pad(up, [1] * 4, "reflect"))),
+    "crop": lambda up, _: LAST(F.gelu(up[:, :, 1:, 3:-1])),
+    "every second": lambda up, _: LAST(F.gelu(up[:, :, ::2, 1::2])),
+    "roll": lambda up, _: LAST(F.gelu(up.roll((1, 1), (2, 3)))),
+    "pooling": lambda up, _: LAST(F.gelu(F.max_pool2d(up, 3, 2, 1))),
+    "running sum": lambda up, _: LAST(F.gelu(up.cumsum(3) / 16)),
+    "windows": lambda up, _: _in_windows(up),
+    "rows": lambda up, _: _in_rows(up),
+    "tokens": lambda up, _: LAST(F.gelu(up.flatten(2)).view_as(up)),
+    "patches": lambda up, _: F.fold(F.gelu(F.unfold(up, 3)), up.shape[2:], 3),
+    "permutation": lambda up, _: LAST(F.gelu(up @ ORDER)),
+    "map": lambda up, _: up,
+}
+
+
+@pytest.mark.parametrize("enlarge", ENLARGED)
+@pytest.mark.parametrize("use", USES.values(), ids=USES)
+def test_an_enlarged_image_has_the_map_of_interpolation(use, enlarge):
+    def forward(x, enlarge):
+        h = use(enlarge(F.relu(DOWN(x))), SKIP(x))
+        return F.gelu(h).mean((2, 3)) @ HEAD
+
+    _assert_same_maps(
+        partial(forward, enlarge=enlarge),
+        partial(forward, enlarge=partial(F.interpolate, scale_factor=2)),
+        _random(2, 3, 16, 16, seed=15),
+    )
+
+
+# Scores of relative positions: element (i, j) is that of position j - i. The argument has the
+# scores of each query with all positions, shape (N, heads, steps, 2 * steps - 1).
+
+
+def _gathered(scores):
+    steps = torch.arange(STEPS)
+    return scores.gather(3, (steps - steps[:, None] + STEPS - 1).expand(*scores.shape[:3], STEPS))
+
+
+def _flattened(scores):
+    """As Bello et al. (2019) and BoTNet: pad, flatten, pad, split into rows of another length."""
+    flat = F.pad(F.pad(scores, (0, 1)).flatten(2), (0, STEPS - 1))
+    return flat.unflatten(2, (STEPS + 1, 2 * STEPS - 1))[:, :, :STEPS, STEPS - 1 :]
+
+
+def _flattened_with_heads(scores):
+    return _flattened(scores.flatten(0, 1)[:, None])[:, 0].unflatten(0, (-1, HEADS))
+
+
+def _split_again(scores):
+    """As the Conformer: a column in front, rows of another length, without the first."""
+    wide = torch.cat([torch.zeros_like(scores[..., :1]), scores], 3)
+    return wide.view(*scores.shape[:2], 2 * STEPS, STEPS)[:, :, 1:].view_as(scores)[..., :STEPS]
+
+
+def _split_again_steps_first(scores):
+    """As Transformer-XL, whose steps are the first dimension."""
+    scores = scores.permute(2, 3, 0, 1)
+    wide = torch.cat([torch.zeros_like(scores[:, :1]), scores], 1)
+    wide = wide.reshape(2 * STEPS, STEPS, *scores.shape[2:])[1:].view_as(scores)
+    return wide[:, :STEPS].permute(2, 3, 0, 1)
+
+
+def _by_rows(scores):
+    rows = (scores[:, :, i, STEPS - 1 - i : 2 * STEPS - 1 - i] for i in range(STEPS))
+    return torch.stack(list(rows), 2)
+
+
+SIGNAL = _filled(nn.Conv1d(3, 8, 4, stride=2, padding=1), seed=21)
+QKV = _filled(nn.Linear(8, 24), seed=23)
+POSITIONS = _random(2 * STEPS - 1, 4, seed=25)
+OUT = _filled(nn.Conv1d(8, 8, 3, padding=1), seed=27)
+
+
+@pytest.mark.parametrize("n", [1, 2])
+@pytest.mark.parametrize(
+    "shift", [_flattened, _flattened_with_heads, _split_again, _split_again_steps_first, _by_rows]
+)
+def test_relative_positions_have_the_map_of_indices(shift, n):
+    def forward(x, shift):
+        h = F.relu(SIGNAL(x)).mT
+        q, k, v = (t.unflatten(2, (HEADS, 4)).transpose(1, 2) for t in QKV(h).chunk(3, 2))
+        weights = (q @ k.mT + shift(q @ POSITIONS.T)).softmax(3)
+        h = h + (weights @ v).transpose(1, 2).flatten(2)
+        return F.gelu(OUT(h.mT)).mean(2)
+
+    x = _random(n, 3, 2 * STEPS, seed=29)
+    _assert_same_maps(partial(forward, shift=shift), partial(forward, shift=_gathered), x)
+
+
+@pytest.mark.parametrize("n", [1, 2])
+def test_tokens_that_are_flattened_with_their_channels_are_no_finer_grid(n):
+    layer = _filled(nn.Linear(8 * STEPS, 5), seed=31)
+    x = _random(n, 3, 2 * STEPS, seed=33)
+
+    def first_flat(x):
+        return layer(F.gelu(SIGNAL(x).mT.flatten(1)))
+
+    def first_active(x):
+        return layer(F.gelu(SIGNAL(x).mT).flatten(1))
+
+    _assert_same_maps(first_flat, first_active, x)
