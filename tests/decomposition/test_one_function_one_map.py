@@ -199,11 +199,12 @@ def _quarter_padded_and_restored(tokens):
     return _taken(F.pad(kept, (0, 0, 0, SIZE**2 * 3 // 4)), inverse)
 
 
-def _by_shifts(tap, x, pad=1, stride=1):
-    x, taps = F.pad(x, [pad] * 4), [(i, j) for i in range(3) for j in range(3)]
-    size = x.shape[2] - 2
-    parts = {(i, j): x[:, :, i : i + size : stride, j : j + size : stride] for i, j in taps}
-    return sum(tap(part, i, j) for (i, j), part in parts.items())
+def _by_shifts(tap, x, pad=1, stride=1, dilation=1):
+    x = F.pad(x, [pad] * 4)
+    size = x.shape[2] - 2 * dilation
+    rows = [x[:, :, i * dilation :][:, :, :size:stride] for i in range(3)]
+    parts = [[row[..., j * dilation :][..., :size:stride] for j in range(3)] for row in rows]
+    return sum(tap(part, i, j) for i, row in enumerate(parts) for j, part in enumerate(row))
 
 
 def _shifted_taps(x, **options):
@@ -220,10 +221,10 @@ def _shift_matrix(by):
     return torch.diag(torch.ones(SIZE - abs(by)), -by).double()
 
 
-def _summed_taps(move, x, center=1):
+def _summed_taps(move, x, center=1, dilation=1):
     """``move`` takes the image and how far a kernel's tap moves its rows and columns."""
     taps = [(i, j) for i in range(3) for j in range(3)]
-    moved = {(i, j): move(x, center - i, center - j) for i, j in taps}
+    moved = {(i, j): move(x, dilation * (center - i), dilation * (center - j)) for i, j in taps}
     return sum(F.conv2d(part, TAPS[:, :, i, j]) for (i, j), part in moved.items())
 
 
@@ -511,9 +512,13 @@ PAIRS = [
     ),
     *_written(partial(F.conv2d, weight=KERNEL, dilation=3, padding=3), FIRST)(
         dilated_conv_by_f_unfold=lambda x: (ROWS @ F.unfold(x, 3, 3, 3)).view(FULL),
+        dilated_conv_by_shifts=partial(_shifted_taps, pad=3, dilation=3),
+        dilated_conv_by_shifts_filled_with_zeros=partial(_by_zeros, dilation=3),
+        dilated_conv_by_matrices=partial(_by_matrices, dilation=3),
     ),
     *_written(partial(F.conv2d, weight=KERNEL, dilation=2), FIRST)(
         valid_dilated_conv_by_f_unfold=lambda x: (ROWS @ F.unfold(x, 3, 2)).unflatten(2, (20, 20)),
+        valid_dilated_conv_by_shifts=partial(_shifted_taps, pad=0, dilation=2),
     ),
     *_written(lambda x: F.conv2d(F.pad(x, AROUND, "reflect"), KERNEL), FIRST)(
         reflected_by_an_index=lambda x: F.conv2d(x[:, :, REFLECTED][..., REFLECTED], KERNEL),

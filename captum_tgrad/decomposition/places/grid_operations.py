@@ -20,7 +20,7 @@ from captum_tgrad.decomposition.places.grid import Window, regridded
 from captum_tgrad.decomposition.places.mixed_elements import mixed
 from captum_tgrad.decomposition.places.origin import claims_of, places_of
 from captum_tgrad.decomposition.places.places import Places, places
-from captum_tgrad.decomposition.places.whole_grid import copies_refined
+from captum_tgrad.decomposition.places.whole_grid import copies_refined, windows_joined
 
 
 def new_grid(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
@@ -29,7 +29,8 @@ def new_grid(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     tensor = bound["input"]
     rank = rank_of(call.name)
     windows, channel = _windows(call, rank), output.dim() - rank - 1
-    claims = list(claims_of(tensor))
+    given = places_of(tensor)
+    claims = list(windows_joined(given).pairs) if given else []
     if call.name.startswith("conv"):
         claims = [
             (axis, part)

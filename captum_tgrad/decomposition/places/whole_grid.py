@@ -21,11 +21,36 @@ from captum_tgrad.decomposition.places.coordinates import (
     shared,
 )
 from captum_tgrad.decomposition.places.places import Claim, Places, places
+from captum_tgrad.decomposition.places.windows import narrowed
 
 
 def on_whole_grid(given: Places) -> Places:
     """The places of a tensor of which something asks for the whole grid."""
-    return constants_filled_in(with_copies_refined(given))
+    return constants_filled_in(with_copies_refined(windows_joined(given)))
+
+
+def windows_joined(given: Places) -> Places:
+    """The places of a tensor whose elements have one place in place of several at equal distances.
+
+    The sum of an image and its shifted copies is then where a dilated convolution is.
+    """
+    if all(len(claims) < 3 for claims in given.claims.values()):
+        return given
+    joined = [
+        (axis, claim)
+        for axis, claims in given.claims.items()
+        for claim in _in_windows(claims, axis)
+    ]
+    return places(given.shape, joined)
+
+
+def _in_windows(claims: tuple[Coordinates, ...], axis: Axis) -> tuple[Coordinates, ...]:
+    if len(claims) < 3 or not axis.is_spatial or len({claim.dims for claim in claims}) > 1:
+        return claims
+    low, high = zip(*(claim.borders() for claim in claims), strict=True)
+    hull = from_borders(torch.stack(low).amin(0), torch.stack(high).amax(0), axis)
+    windows = narrowed(hull, axis)
+    return claims if windows is None or windows is hull else (windows,)
 
 
 def constants_filled_in(given: Places) -> Places:

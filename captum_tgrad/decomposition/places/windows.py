@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from captum_tgrad.decomposition.places.cells import SLACK, borders_of, evenly_from
-from captum_tgrad.decomposition.places.coordinates import Axis, Coordinates, coordinates, shared
+from captum_tgrad.decomposition.places.coordinates import Axis, Coordinates, coordinates
 
 
 def narrowed(claim: Coordinates | None, axis: Axis) -> Coordinates | None:
@@ -19,6 +19,8 @@ def narrowed(claim: Coordinates | None, axis: Axis) -> Coordinates | None:
     if claim is None or len(claim.cells) < 2 or claim.by_sample:
         return claim
     windows = _uncut(claim.cells, axis)
+    order = windows[:, 0].argsort()  # cut, those of a dilated convolution are not
+    windows, number = windows[order], order.argsort()
     middle, width = windows[:, 0], windows[:, 1]
     steps = middle.diff()
     step = steps.min()
@@ -35,12 +37,12 @@ def narrowed(claim: Coordinates | None, axis: Axis) -> Coordinates | None:
     if reach_far:
         start, stop = float(middle[0] - step / 2), float(middle[-1] + step / 2)
         cells = evenly_from(start, (stop - start) / len(middle), len(middle))
-        return coordinates(claim.index, _on_image(cells, windows, axis))
+        return coordinates(claim.index, _on_image(cells, windows, axis)[number])
     # A rest that is too small for one more window counts to the others.
     start = -0.5 if start + 0.5 < step - SLACK else start
     stop = end if end - stop < step - SLACK else stop
     cells = evenly_from(start, (stop - start) / len(middle), len(middle))
-    return shared(claim.index, cells, by_sample=False)
+    return coordinates(claim.index, cells[number])
 
 
 def _on_image(cells: Tensor, windows: Tensor, axis: Axis) -> Tensor:
@@ -64,9 +66,10 @@ def _uncut(cells: Tensor, axis: Axis) -> Tensor:
     if not 0 < int(is_cut.sum()) <= len(cells) / 2:
         return cells
     low, high = borders_of(cells)
-    starts, stops = low < SLACK - 0.5, high > axis.extent - 0.5 - SLACK
-    if not bool((starts | stops)[is_cut].all()):
+    at_start = low + high < axis.extent - 1
+    reaches_beyond = torch.where(at_start, high - width < -0.5, low + width > axis.extent - 0.5)
+    if not bool(reaches_beyond[is_cut].all()):
         return cells
-    middle = torch.where(starts, high - width / 2, low + width / 2).where(is_cut, cells[:, 0])
+    middle = torch.where(at_start, high - width / 2, low + width / 2).where(is_cut, cells[:, 0])
     whole = torch.stack([middle, width.expand_as(middle)], 1)
     return torch.round(whole, decimals=10)
