@@ -21,11 +21,7 @@ from captum_tgrad.metrics.engine.checks import (
 )
 from captum_tgrad.metrics.engine.findings import Findings
 from captum_tgrad.metrics.engine.image_grids import confident_images, layouts, tiled
-from captum_tgrad.metrics.engine.importance import (
-    ChannelReduce,
-    InterpolateMode,
-    importance_maps,
-)
+from captum_tgrad.metrics.engine.importance import ChannelReduce, InterpolateMode, importance_maps
 from captum_tgrad.metrics.engine.methods import by_name, methods_of
 from captum_tgrad.metrics.results import GridPointingGameResult
 

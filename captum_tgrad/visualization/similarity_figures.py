@@ -9,14 +9,7 @@ import numpy as np
 
 from captum_tgrad.sanity_checks.cascade import RandomizationStep
 from captum_tgrad.visualization.method_colors import method_styles
-from captum_tgrad.visualization.panels import (
-    NORMAL,
-    SMALL,
-    WIDTH,
-    new_figure,
-    wrapped,
-    write_title,
-)
+from captum_tgrad.visualization.panels import NORMAL, SMALL, WIDTH, new_figure, wrapped, write_title
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
