@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -106,5 +106,5 @@ def limit_of(maps: Sequence[Array]) -> float:
 
 def scaled(values: Array, limit: float) -> Array:
     """``values / limit``, clipped to [-1, 1]."""
-    array: Any = (values / limit).clip(-1, 1)
-    return array  # type: ignore[no-any-return]
+    array: Array = (values / limit).clip(-1, 1)
+    return array
