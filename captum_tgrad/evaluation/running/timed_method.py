@@ -102,11 +102,10 @@ class TimedMethod:
         except Exception as error:
             # The failed method may be in any state: build it and warm it up again.
             self._explainer, self._warm = None, False
-            rest = slice(len(found), len(inputs))
             if len(inputs) == 1:
                 return [reason_of(error)]
             # One image may be the cause: try each alone.
-            for index in range(rest.start, rest.stop):
+            for index in range(len(found), len(inputs)):
                 one = slice(index, index + 1)
                 found += self._explain(inputs[one], target[one], seeds[one])
         return found

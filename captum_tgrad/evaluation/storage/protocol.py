@@ -35,15 +35,14 @@ def versions() -> dict[str, str]:
     return found
 
 
-def fingerprint(model: Any) -> str:
+def fingerprint(model: nn.Module) -> str:
     """A short digest of the parameters and buffers of a model."""
     digest = hashlib.sha256()
-    if isinstance(model, nn.Module):
-        for name, tensor in model.state_dict().items():
-            digest.update(name.encode("utf-8", "surrogatepass"))
-            if isinstance(tensor, torch.Tensor):
-                content = tensor.detach().cpu().contiguous().flatten().view(torch.uint8)
-                digest.update(content.numpy().tobytes())
+    for name, tensor in model.state_dict().items():
+        digest.update(name.encode("utf-8", "surrogatepass"))
+        if isinstance(tensor, Tensor):  # not the extra state of a module
+            content = tensor.detach().cpu().contiguous().flatten().view(torch.uint8)
+            digest.update(content.numpy().tobytes())
     return digest.hexdigest()[:16]
 
 
