@@ -191,9 +191,7 @@ def _plain(value: Any) -> str:
 
 def _picture(figure: Figure) -> str:
     """A figure as WebP, which every browser shows: a sixth of the bytes of PNG, as sharp."""
-    from PIL import Image
-
-    drawn, small = io.BytesIO(), io.BytesIO()
-    figure.savefig(drawn, format="png", dpi=_DOTS_PER_INCH)
-    Image.open(drawn).convert("RGB").save(small, "webp", quality=_QUALITY, method=6)
-    return base64.b64encode(small.getvalue()).decode("ascii")
+    drawn = io.BytesIO()
+    options = {"quality": _QUALITY, "method": 6}
+    figure.savefig(drawn, format="webp", dpi=_DOTS_PER_INCH, pil_kwargs=options)
+    return base64.b64encode(drawn.getvalue()).decode("ascii")
