@@ -12,21 +12,15 @@ from typing import Any
 from captum_tgrad._support.writing import writing
 from captum_tgrad.metrics.registry import LOCALIZATION_NUMBERS, NUMBERS
 
-METRICS = tuple(NUMBERS)
-"""The metrics of a record."""
+KEYS = ("image", "method", "target", "clean_score", "baseline_score", *NUMBERS, "seconds")
+"""The keys of every record.
 
-LOCALIZATION = tuple(LOCALIZATION_NUMBERS)
-"""The localization metrics of a record, if its region is known."""
-
-KEYS = ("image", "method", "target", "clean_score", "baseline_score", *METRICS, "seconds")
-"""What every record has; T-Grad's have ``residual`` too, before the seconds.
-
-Records also have what is in ``FURTHER``; those of earlier versions do not.
+Before the seconds come the localization metrics, if the region is known, and T-Grad's ``residual``;
+after them ``FURTHER``, which records of earlier versions lack.
 """
 
 FURTHER = ("step_error", "digest")
-"""How much the difference of the areas changes if every second step is left out, and what tells the
-image from others."""
+"""The change of the difference of the areas without every second step; a digest of the image."""
 
 Record = dict[str, Any]
 
@@ -52,7 +46,7 @@ def record_of(
     given: Record = {"image": image, "method": method, "residual": residual, **values}
     record = {
         key: None if isinstance(given[key], float) and not math.isfinite(given[key]) else given[key]
-        for key in (*KEYS[:-1], *LOCALIZATION, "residual", "seconds", *FURTHER)
+        for key in (*KEYS[:-1], *LOCALIZATION_NUMBERS, "residual", "seconds", *FURTHER)
         if key in given
     }
     optional = FURTHER if residual is not None else ("residual", *FURTHER)
@@ -133,7 +127,7 @@ def _check_record(record: Mapping[str, Any], path: Path) -> None:
             fits = isinstance(value, str)
         elif key == "target":
             fits = type(value) is int
-        elif key in (*KEYS, *LOCALIZATION, "residual", "step_error"):
+        elif key in (*KEYS, *LOCALIZATION_NUMBERS, "residual", "step_error"):
             fits = value is None or type(value) in (int, float)
         else:
             fits = True
