@@ -17,7 +17,7 @@ Baseline = Tensor | float | Callable[[Tensor], Tensor] | None
 Baselines = Baseline | tuple[Baseline, ...]
 Preset = Literal["paper", "rise"]
 
-# From this length on, a band matrix would take more room than the images.
+# Above this length, a band matrix would take more memory than the images.
 _LONG = 2048
 
 

@@ -150,7 +150,7 @@ def grid_pointing_game(
 
 
 def _makers(methods: Any) -> dict[str, Attribute]:
-    """What makes the attributions of each method, by what to call it in a message."""
+    """The function that computes the attributions of each method, by its name in messages."""
     makers: dict[str, Attribute] = {}
     for name, each in methods_of(methods, "methods").items():
         if isinstance(each, type):

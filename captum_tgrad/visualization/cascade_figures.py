@@ -125,7 +125,7 @@ def _shown(
 
 
 def _parts(columns: int, shape: Sequence[int]) -> Any:
-    """Room for the maps, their scale, and the curves."""
+    """The parts of the figure: for the maps, their color bars and the curves."""
     side = WIDTH / max(columns, 4)
     rows = shape[0] * (side * shape[2] / shape[3] + 0.05) + _TITLE_HEIGHT
     heights = [rows, BAR_HEIGHT, _CURVES_HEIGHT]

@@ -36,7 +36,7 @@ Scale = Literal["map", "method", "shared"]
 _LEAST_WIDTH = 6.0
 _LARGEST_PANEL = 3.2
 _TITLE_HEIGHT = 0.45
-# So many panels beside each other are still legible at the width of a page.
+# The most panels in a row that are legible at the width of a page.
 _MOST_ACROSS = 7
 _ACROSS_FOR_ONE_PICTURE = 5
 _MEANING = {
@@ -155,13 +155,13 @@ def _grid(
 
 
 def _columns_for(count: int, pictures: int) -> int:
-    """As few blocks as are legible at the width of a page, and these as full as can be."""
+    """The number of columns: as few blocks as are legible, filled as evenly as possible."""
     most = _ACROSS_FOR_ONE_PICTURE if pictures == 1 else _MOST_ACROSS
     return math.ceil(count / math.ceil(count / most))
 
 
 def _limits(maps: Mapping[str, Sequence[Array]], scale: Scale) -> dict[str, list[float]]:
-    """What gets the strongest color, for each map of each method."""
+    """The value with the strongest color, for each map of each method."""
     if scale == "map":
         return {name: [limit_of([each]) for each in of_method] for name, of_method in maps.items()}
     if scale == "method":

@@ -24,7 +24,7 @@ _MEASURES = {
     "ssim": "SSIM",
     "ssim_absolute": "SSIM of absolute values",
 }
-# Of the two measures of one method; told apart with every kind of color vision.
+# For the two measures of one method; distinct with every kind of color vision.
 _COLORS = ("#d55e00", "#0072b2")
 _PANELS = (("spearman", "spearman_absolute"), ("ssim", "ssim_absolute"))
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 Resize = Literal["crop", "squash", "pad"]
-"""How an image becomes a square: its middle; all of it, squashed; all of it, with a border."""
+"""How an image becomes a square; see ``Preprocessing``."""
 
 
 @dataclass(frozen=True)

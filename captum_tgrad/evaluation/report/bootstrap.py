@@ -12,7 +12,7 @@ Array = npt.NDArray[np.float64]
 
 LEVEL = 0.95
 RESAMPLES = 10_000
-# So many random numbers at a time: memory must not grow with the images times the resamples.
+# Random numbers per chunk: memory must not grow with the images times the resamples.
 _AT_ONCE = 4_000_000
 
 
@@ -63,7 +63,7 @@ def bootstrap_means(values: Array, seed: int = 0) -> list[Interval]:
             size = min(chunk, RESAMPLES - first)
             drawn = generator.integers(0, len(values), (size, len(values)))
             weights = _how_often(drawn)
-            # A resample without any image that has a value says nothing: NaN, and left out below.
+            # NaN for a resample in which no image has a value; the quantiles ignore it.
             means[first : first + size] = (weights @ filled) / (weights @ there)
         whole = filled.sum(0) / counts
     with warnings.catch_warnings():

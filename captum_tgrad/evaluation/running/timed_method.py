@@ -15,10 +15,10 @@ from captum_tgrad.evaluation.methods.method import Black, Explainer, Method
 from captum_tgrad.evaluation.running.batch_halving import Halving
 from captum_tgrad.metrics.engine.importance import importance_maps
 
-# A method that fails on its first images, this many, is not tried on others.
+# A method that fails on this many first images is abandoned.
 _GIVE_UP_AFTER = 8
 
-# Seconds per image from which on a batch is not run only to warm up.
+# From this many seconds per image on, a batch is not run just to warm up.
 _LONG = 1.0
 
 

@@ -176,7 +176,7 @@ def _are_probabilities(outputs: Any) -> bool:
 
 
 def at_least_float32(values: Tensor) -> Tensor:
-    """Scores are compared and added up: half precision and integers become float32."""
+    """Converts half precision and integers to float32, as scores are compared and added up."""
     return values.to(torch.promote_types(values.dtype, torch.float32))
 
 

@@ -1,4 +1,4 @@
-"""What a page knows: the numbers and maps of decompositions, as JSON."""
+"""The numbers and maps of decompositions for a page, as JSON."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def numbers_of(view: View, sample: int) -> dict[str, Any]:
         "for": whole.map("positive")[sample, 0],
         "against": whole.map("negative")[sample, 0],
     }
-    # Finer maps than that of the input, which the page is drawn at, would be read between cells.
+    # The page is drawn at the resolution of the input: it cannot show finer maps.
     most = [min(side, MOST_CELLS) for side in maps["for"].shape]
     terms = [_term(term, sample, sums, most) for term in whole]
     for number, term in enumerate(terms, 1):
