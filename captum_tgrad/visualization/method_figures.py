@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 from torch import Tensor
 
@@ -20,7 +20,7 @@ from captum_tgrad.visualization.panels import (
     draw_map,
     draw_picture,
     label_map,
-    new_figure,
+    stacked_parts,
     wrapped,
     write_title,
 )
@@ -134,9 +134,9 @@ def _grid(
     height, width = pictures[0].shape[:2]
     side = min(WIDTH / columns, _LARGEST_PANEL)
     panels_height = blocks * (len(pictures) * (side * height / width + 0.05) + _TITLE_HEIGHT)
-    figure = new_figure(max(side * columns, _LEAST_WIDTH), panels_height + BAR_HEIGHT)
-    halves: Any = figure.subfigures(2, 1, height_ratios=[panels_height, BAR_HEIGHT])
-    grid = halves[0].subplots(blocks * len(pictures), columns, squeeze=False)
+    whole_width = max(side * columns, _LEAST_WIDTH)
+    upper, lower = stacked_parts(whole_width, [panels_height, BAR_HEIGHT])
+    grid = upper.subplots(blocks * len(pictures), columns, squeeze=False)
     by_column = []
     for index, name in enumerate(names):
         block, column = divmod(index, columns)
@@ -151,7 +151,7 @@ def _grid(
         (blocks - 1) * len(pictures) :, len(names) - (blocks - 1) * columns :
     ].flatten():
         axes.remove()
-    return halves[0], halves[1], by_column
+    return upper, lower, by_column
 
 
 def _columns_for(count: int, pictures: int) -> int:

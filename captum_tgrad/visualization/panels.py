@@ -58,6 +58,13 @@ def new_figure(width: float, height: float) -> Figure:
     return shown_figure(width, height, layout=layout, facecolor="white")
 
 
+def stacked_parts(width: float, heights: Sequence[float]) -> list[SubFigure]:
+    """The parts of a new figure from top to bottom, with these heights in inches."""
+    figure = new_figure(width, sum(heights))
+    parts: Any = figure.subfigures(len(heights), 1, height_ratios=heights)
+    return list(parts)
+
+
 def write_title(part: Figure | SubFigure, text: str | None) -> None:
     """Writes a title, if any, over a figure or a part of one, in as many lines as it takes."""
     if text:
