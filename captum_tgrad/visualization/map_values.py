@@ -101,7 +101,7 @@ def limit_of(maps: Sequence[Array]) -> float:
         return 1.0
     sums = (values / largest).cumsum(0)
     place = int(torch.searchsorted(sums, float(sums[-1]) * (1 - _OUTLIERS)))
-    return float(values[min(place, len(values) - 1)])
+    return float(values[place])
 
 
 def scaled(values: Array, limit: float) -> Array:
