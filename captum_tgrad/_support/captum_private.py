@@ -9,22 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
-from captum._utils.common import (
-    _format_additional_forward_args as format_additional_forward_args,
-)
+from captum._utils.common import _format_additional_forward_args as format_additional_forward_args
 from captum._utils.common import _format_output as format_output
 from captum._utils.common import _format_tensor_into_tuples as format_tensor_into_tuples
 from captum._utils.common import _is_tuple as is_tuple
 from captum._utils.common import _select_targets as select_targets
-from captum._utils.gradient import (
-    _forward_layer_distributed_eval as forward_layer_distributed_eval,
-)
+from captum._utils.gradient import _forward_layer_distributed_eval as forward_layer_distributed_eval
 from captum._utils.progress import NullProgress, progress
-from captum.attr._utils.attribution import (
-    Attribution,
-    GradientAttribution,
-    LayerAttribution,
-)
+from captum.attr._utils.attribution import Attribution, GradientAttribution, LayerAttribution
 from captum.log import log_usage as captums_log_usage
 from torch import Tensor
 

@@ -16,8 +16,7 @@ def import_from_extra(module: str, extra: str) -> Any:
     try:
         return import_module(module)
     except ModuleNotFoundError as error:
-        # Only the absence of the module itself is about the extra: one that is there but misses
-        # a part of its own has to be seen as what it is.
+        # A module that is installed but lacks a dependency of its own raises its own error.
         if error.name is None or not f"{module}.".startswith(f"{error.name}."):
             raise
         raise ModuleNotFoundError(

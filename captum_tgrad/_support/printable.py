@@ -16,7 +16,7 @@ import unicodedata
 _UNPRINTABLE = {"Cc", "Cf", "Cs", "Cn", "Zl", "Zp"}
 # Joiners are a part of how words and emoji are spelled.
 _HARMLESS = {"\N{ZERO WIDTH NON-JOINER}", "\N{ZERO WIDTH JOINER}"}
-# What begins HTML, a link or an image, a cell of a table, code, and an escape.
+# Characters that start an escape, code, a link or image, or a table cell.
 _MARKDOWN = re.compile(r"[\\`\[\]|]")
 
 
@@ -34,7 +34,7 @@ def printable(text: object) -> str:
 
 
 def printable_lines(text: object) -> str:
-    """The same, with line breaks kept: for texts whose lines are ours."""
+    """The same, but keeps line breaks: for texts whose line breaks are our own."""
     return "\n".join(map(printable, str(text).split("\n")))
 
 

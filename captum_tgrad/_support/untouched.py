@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from captum_tgrad._support.accelerator import forked_random_state
 
-# What torch.nn has that is different in training mode, itself or through its dropout.
+# Layers of torch.nn that behave differently in training mode, some through their dropout.
 _MINDFUL = (
     nn.modules.batchnorm._NormBase,
     nn.modules.dropout._DropoutNd,
@@ -68,12 +68,12 @@ def _kept(forward_func: Any) -> list[tuple[nn.Module, str, Tensor | None, Tensor
 
 
 def _put_back(module: nn.Module, name: str, buffer: Tensor | None, before: Tensor | None) -> None:
-    # A model that assigns to a buffer has another tensor under this name, and this one as it was.
+    # If the model assigned another tensor to this name, the original one comes back.
     module._buffers[name] = buffer
-    # One that was not written to may be one that cannot be, such as an expanded one; sparse ones
+    # Unchanged buffers are not written to: some cannot be, such as expanded ones. Sparse ones
     # cannot be compared.
     if buffer is None or before is None or buffer.layout != torch.strided:
         return
     if not torch.equal(buffer, before):
-        # Not counted as a write: a backward pass that the user has yet to run would be refused.
+        # Through .data: autograd would refuse a pending backward pass of the user's after a write.
         buffer.data.copy_(before)

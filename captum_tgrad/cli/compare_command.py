@@ -7,9 +7,8 @@ import argparse
 from captum_tgrad._support.progress import progress_bar
 from captum_tgrad.cli.chosen import chosen_methods, chosen_target, load_for
 from captum_tgrad.cli.device import choose_device
-from captum_tgrad.cli.errors import CommandError, users_mistakes
+from captum_tgrad.cli.errors import CommandError, short_memory, users_mistakes
 from captum_tgrad.cli.jobs import check_files, load_or_sample
-from captum_tgrad.cli.memory import short_memory
 from captum_tgrad.cli.outcome import (
     existing,
     say_results,
@@ -19,7 +18,7 @@ from captum_tgrad.cli.outcome import (
     show_progress,
 )
 from captum_tgrad.evaluation.compare import NoMethodRanError, compare
-from captum_tgrad.evaluation.report.comparison import FILES, write_comparison
+from captum_tgrad.evaluation.report.comparison import FILES, title_of, write_comparison
 from captum_tgrad.evaluation.storage.owner import check_owner
 
 
@@ -70,12 +69,7 @@ def run_compare(options: argparse.Namespace) -> int:
         with users_mistakes():
             write_comparison(comparison, options.out)
         bar.update(1)
-    what = f"{comparison.class_name} ({comparison.target})"
-    say_results(
-        options,
-        f"{classifier.name}, {what}, probability {comparison.probability:.1%}",
-        comparison.summary,
-    )
+    say_results(options, f"{classifier.name}, {title_of(comparison)}", comparison.summary)
     say_seen(options, classifier, [(options.image, image)])
     say_written(options, options.out, FILES, replaced)
     return say_skipped([(each["method"], each["reason"]) for each in comparison.summary["skipped"]])

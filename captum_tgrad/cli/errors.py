@@ -24,6 +24,24 @@ def users_mistakes() -> Iterator[None]:
         raise CommandError(str(error)) from error
 
 
+@contextmanager
+def short_memory(advice: str) -> Iterator[None]:
+    """Converts out-of-memory errors to ``CommandError``.
+
+    Args:
+        advice: What does not fit, and how to fix it.
+    """
+    try:
+        yield
+    except (RuntimeError, MemoryError, OSError) as error:
+        # Imported here: torch takes a second to load.
+        from captum_tgrad._support.out_of_memory import is_out_of_memory
+
+        if not is_out_of_memory(error):
+            raise
+        raise CommandError(advice) from error
+
+
 def how_to_go_on(folder: Path) -> str:
     """How to continue an evaluation that ended early; empty if it has no records."""
     if not any(path.stat().st_size for path in folder.glob("records*.jsonl")):

@@ -10,8 +10,7 @@ from torch import Tensor
 
 from captum_tgrad.cli.chosen import chosen_methods, load_for
 from captum_tgrad.cli.device import choose_device
-from captum_tgrad.cli.errors import CommandError, how_to_go_on, users_mistakes
-from captum_tgrad.cli.memory import short_memory
+from captum_tgrad.cli.errors import CommandError, how_to_go_on, short_memory, users_mistakes
 from captum_tgrad.cli.outcome import say_results, say_skipped, say_written, show_progress
 from captum_tgrad.evaluation import (
     ImageFiles,

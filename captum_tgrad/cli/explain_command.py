@@ -15,10 +15,9 @@ from captum_tgrad._support.progress import progress_bar
 from captum_tgrad._support.writing import writing
 from captum_tgrad.cli.chosen import chosen_target, load_for
 from captum_tgrad.cli.device import choose_device
-from captum_tgrad.cli.errors import CommandError, users_mistakes
+from captum_tgrad.cli.errors import CommandError, short_memory, users_mistakes
 from captum_tgrad.cli.explain_report import add_image, head, numbers_of
-from captum_tgrad.cli.jobs import Job, plan_jobs, readable
-from captum_tgrad.cli.memory import short_memory
+from captum_tgrad.cli.jobs import Job, load_or_sample, plan_jobs, readable
 from captum_tgrad.cli.outcome import (
     existing,
     fitted,
@@ -105,7 +104,7 @@ def _loaded(batch: Sequence[Job], skipped: dict[Path, str]) -> tuple[list[Job], 
     loaded, images = [], []
     for job in batch:
         try:
-            images.append(job.load())
+            images.append(load_or_sample(job.picture))
             loaded.append(job)
         except (OSError, ValueError, ImportError) as error:
             if job.picture is None:

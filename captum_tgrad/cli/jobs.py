@@ -62,10 +62,6 @@ class Job:
         both = self.figure_path.is_file() and self.map_path.is_file()
         return () if both else tuple(path for path in self.paths if path.is_file())
 
-    def load(self) -> Image:
-        """Reads the image; raises as ``load_image`` and ``sample_image``."""
-        return load_or_sample(self.picture)
-
 
 def readable(pictures: Sequence[Path]) -> tuple[list[Path], dict[Path, str]]:
     """The images among files and in folders, and why others cannot be read.

@@ -16,9 +16,8 @@ from captum_tgrad._support.progress import Bar, progress_bar
 from captum_tgrad._support.writing import writing
 from captum_tgrad.cli.chosen import chosen_target, load_for
 from captum_tgrad.cli.device import choose_device
-from captum_tgrad.cli.errors import users_mistakes
+from captum_tgrad.cli.errors import short_memory, users_mistakes
 from captum_tgrad.cli.jobs import check_files, load_or_sample, title_of
-from captum_tgrad.cli.memory import short_memory
 from captum_tgrad.cli.outcome import (
     existing,
     line_width,

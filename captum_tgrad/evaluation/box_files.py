@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +13,7 @@ from torch import Tensor
 
 from captum_tgrad.evaluation.image_files import ImageFiles
 from captum_tgrad.evaluation.image_labels import composed, csv_rows
+from captum_tgrad.evaluation.storage.protocol import bytes_digest
 from captum_tgrad.metrics.engine.regions import mask_of_boxes
 from captum_tgrad.zoo.classifier import Classifier
 from captum_tgrad.zoo.images import load_image
@@ -83,7 +83,7 @@ class BoxRegions(Mapping[str, Tensor]):
     def digest(self) -> str:
         """A short hash of all boxes."""
         listed = repr(sorted((name, each.boxes, each.size) for name, each in self.boxes.items()))
-        return hashlib.sha256(listed.encode()).hexdigest()[:16]
+        return bytes_digest(listed.encode())
 
 
 def boxes_of(

@@ -144,18 +144,14 @@ def _walk(folder: Path) -> Iterator[Path]:
     """All files outside of hidden folders; links are followed, but not into themselves."""
     for within, folders, files in os.walk(folder, followlinks=True):
         # A link to a folder above would never end.
-        here = os.path.realpath(within)
+        here = Path(os.path.realpath(within))
         folders[:] = [
             name
             for name in sorted(folders)
             if not name.startswith(".")
-            and not _is_above(os.path.realpath(os.path.join(within, name)), here)
+            and not here.is_relative_to(os.path.realpath(os.path.join(within, name)))
         ]
         yield from (Path(within, name) for name in files)
-
-
-def _is_above(folder: str, other: str) -> bool:
-    return other == folder or other.startswith(folder + os.sep)
 
 
 def images_among(paths: Iterable[Path]) -> list[Path]:

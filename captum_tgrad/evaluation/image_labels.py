@@ -12,7 +12,7 @@ from captum_tgrad.zoo.targets import resolve_target
 
 
 def folder_labels(folder: Path, files: Sequence[Path], classifier: Classifier) -> list[int | None]:
-    """The class that the uppermost folder of each image stands for; None if folders are none."""
+    """The class that the top folder of each image is named after; None for other folders."""
     of_files = [file.relative_to(folder).parts[0] for file in files]
     folders = sorted(set(of_files))
     index = {name: _class_of(name, classifier) for name in folders}
@@ -43,7 +43,7 @@ def listed_labels(
         raise FileNotFoundError(f"labels {path} not found: pass a CSV file")
     labels: dict[str, int] = {}
     known = {composed(file.as_posix()) for file in files}
-    # A file name that is no UTF-8 stands there byte by byte, and is read as Python reads it.
+    # Bytes of file names that are not UTF-8 are decoded as in Python's own file names.
     rows = csv_rows(path, errors="surrogateescape")
     for line, row in rows:
         name = composed((folder / row[0].strip()).as_posix())
@@ -71,7 +71,7 @@ def listed_labels(
 
 
 def csv_rows(path: Path, errors: str = "strict") -> list[tuple[int, list[str]]]:
-    """The rows that are not empty, each after the number of its line, from 1.
+    """The rows that are not empty, each with the number of its line, from 1.
 
     Raises ValueError unless it is a CSV file in UTF-8.
     """
@@ -88,5 +88,5 @@ def _is_no_text(cell: str) -> bool:
 
 
 def composed(path: str) -> str:
-    """The spelling of a path in which accents are a part of their letters."""
+    """A path with composed accents (NFC), since file systems store names in either form."""
     return unicodedata.normalize("NFC", path)

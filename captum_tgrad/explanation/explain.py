@@ -73,10 +73,8 @@ def explain(
     inputs = torch.stack([classifier.preprocess(image) for image in images])
     inputs = inputs.to(device_of(classifier.model))
     logits = classifier_logits(classifier, inputs)
-    targets = (
-        logits.argmax(dim=1) if index is None else logits.new_full((len(images),), index).long()
-    )
-
+    predicted = logits.argmax(dim=1)
+    targets = predicted if index is None else torch.full_like(predicted, index)
     rivals = rivals_of(classifier, inputs, logits, targets, rival) if rival is not False else None
     decomposition = TGradAttribution(classifier.model).decompose(inputs, target=targets)
     maps = decomposition.map(aggregation=aggregation).squeeze(1).cpu()

@@ -17,7 +17,7 @@ Baseline = Tensor | float | Callable[[Tensor], Tensor] | None
 Baselines = Baseline | tuple[Baseline, ...]
 Preset = Literal["paper", "rise"]
 
-# From this length on, a band matrix would take more room than the images.
+# Above this length, a band matrix would take more memory than the images.
 _LONG = 2048
 
 
@@ -27,11 +27,7 @@ class _Blur:
     sigma: float
 
     def __call__(self, inputs: Tensor) -> Tensor:
-        if inputs.dim() < 3 or not inputs.is_floating_point():
-            raise ValueError(
-                f"blur needs float inputs (N, C, *spatial), got {inputs.dtype} of shape"
-                f" {tuple(inputs.shape)}. Pass other baselines, such as 0."
-            )
+        _check_spatial(inputs, "blur")
         dtype = torch.promote_types(inputs.dtype, torch.float32)
         kernel = self._kernel().to(inputs.device, dtype)
         blurred = inputs.to(dtype)
@@ -127,12 +123,16 @@ def mean_color(inputs: Tensor) -> Tensor:
         >>> mean_color(torch.tensor([[[0.0, 4.0]]]))
         tensor([[[2., 2.]]])
     """
+    _check_spatial(inputs, "mean_color")
+    return inputs.mean(tuple(range(2, inputs.dim())), keepdim=True).expand_as(inputs)
+
+
+def _check_spatial(inputs: Tensor, name: str) -> None:
     if inputs.dim() < 3 or not inputs.is_floating_point():
         raise ValueError(
-            f"mean_color needs float inputs (N, C, *spatial), got {inputs.dtype} of shape"
+            f"{name} needs float inputs (N, C, *spatial), got {inputs.dtype} of shape"
             f" {tuple(inputs.shape)}. Pass other baselines, such as 0."
         )
-    return inputs.mean(tuple(range(2, inputs.dim())), keepdim=True).expand_as(inputs)
 
 
 def is_for_channels_first(baseline: object) -> bool:

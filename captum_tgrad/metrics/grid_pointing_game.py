@@ -21,11 +21,7 @@ from captum_tgrad.metrics.engine.checks import (
 )
 from captum_tgrad.metrics.engine.findings import Findings
 from captum_tgrad.metrics.engine.image_grids import confident_images, layouts, tiled
-from captum_tgrad.metrics.engine.importance import (
-    ChannelReduce,
-    InterpolateMode,
-    importance_maps,
-)
+from captum_tgrad.metrics.engine.importance import ChannelReduce, InterpolateMode, importance_maps
 from captum_tgrad.metrics.engine.methods import by_name, methods_of
 from captum_tgrad.metrics.results import GridPointingGameResult
 
@@ -154,7 +150,7 @@ def grid_pointing_game(
 
 
 def _makers(methods: Any) -> dict[str, Attribute]:
-    """What makes the attributions of each method, by what to call it in a message."""
+    """The function that computes the attributions of each method, by its name in messages."""
     makers: dict[str, Attribute] = {}
     for name, each in methods_of(methods, "methods").items():
         if isinstance(each, type):

@@ -23,10 +23,10 @@ def _share_of_peaks(maps: Tensor, masks: Tensor) -> Tensor:
 
 
 def _widened(masks: Tensor, tolerance: float) -> Tensor:
-    """The masks and what is less than ``tolerance`` pixels away from them."""
+    """The masks and all pixels less than ``tolerance`` pixels away from them."""
     near = masks.clone()
     height = masks.shape[1]
-    # The whole disk, row by row: what is at most so many columns away, so many rows below or above.
+    # The disk, row by row: pixels within ``columns`` columns, ``rows`` rows below or above.
     for rows in range(min(math.ceil(tolerance), height)):
         columns = math.ceil(math.sqrt(tolerance**2 - rows**2)) - 1
         wide = _wide(masks, columns)
@@ -36,7 +36,7 @@ def _widened(masks: Tensor, tolerance: float) -> Tensor:
 
 
 def _wide(masks: Tensor, columns: int) -> Tensor:
-    """The masks and what is at most so many columns away from them."""
+    """The masks and all pixels at most ``columns`` columns away from them."""
     width = masks.shape[2]
     before = torch.nn.functional.pad(masks.int().cumsum(2), (1, 0))
     here = torch.arange(width, device=masks.device)

@@ -18,10 +18,7 @@ from captum_tgrad._support.untouched import untouched
 from captum_tgrad._support.warn import warn_user
 from captum_tgrad.attribution.checks import check_number, check_seed
 from captum_tgrad.attribution.complete import ChannelDim
-from captum_tgrad.metrics.engine.checks import (
-    NanPolicy,
-    check_numbers,
-)
+from captum_tgrad.metrics.engine.checks import NanPolicy, check_numbers
 from captum_tgrad.metrics.engine.features import channels_back, channels_first
 from captum_tgrad.metrics.engine.importance import (
     ChannelReduce,

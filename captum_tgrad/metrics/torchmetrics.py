@@ -16,19 +16,14 @@ import torch
 from torch import Tensor
 
 from captum_tgrad import metrics as functions
+from captum_tgrad._support.optional import import_from_extra
 from captum_tgrad._support.suggest import did_you_mean
 from captum_tgrad.metrics.registry import ALL_NUMBERS
 
-try:
-    from torchmetrics import Metric
-    from torchmetrics.utilities import dim_zero_cat
-except ModuleNotFoundError as error:
-    if error.name != "torchmetrics":
-        raise
-    raise ModuleNotFoundError(
-        'torchmetrics is not installed: run pip install ".[metrics]" in the clone',
-        name=error.name,
-    ) from error
+import_from_extra("torchmetrics", "metrics")  # its error says how to install it
+
+from torchmetrics import Metric  # noqa: E402
+from torchmetrics.utilities import dim_zero_cat  # noqa: E402
 
 __all__ = [
     "AverageDrop",

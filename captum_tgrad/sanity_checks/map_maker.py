@@ -12,11 +12,7 @@ from torch import Tensor, nn
 from captum_tgrad._support.model_errors import explaining_errors
 from captum_tgrad._support.own_randomness import own_randomness
 from captum_tgrad.attribution.checks import channel_dims
-from captum_tgrad.sanity_checks.copy_guard import (
-    Mark,
-    check_method,
-    only_the_copy_runs,
-)
+from captum_tgrad.sanity_checks.copy_guard import Mark, check_method, only_the_copy_runs
 
 
 @dataclass

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from captum_tgrad.sanity_checks.cascade import RandomizationStep
 from captum_tgrad.visualization.image_arrays import as_images
@@ -17,7 +17,7 @@ from captum_tgrad.visualization.panels import (
     draw_map,
     draw_picture,
     label_map,
-    new_figure,
+    stacked_parts,
     wrapped,
     write_title,
 )
@@ -95,12 +95,13 @@ def cascade_figure(
                 f"{name} has {len(given)} entries for {shape[0]} images: pass one for each"
             )
     shown = _shown(steps, columns)
-    upper, middle, lower = _parts(len(shown) + (pictures is not None), shape)
+    side = WIDTH / max(len(shown) + (pictures is not None), 4)
+    rows = shape[0] * (side * shape[2] / shape[3] + 0.05) + _TITLE_HEIGHT
+    upper, middle, lower = stacked_parts(WIDTH, [rows, BAR_HEIGHT, _CURVES_HEIGHT])
     _draw_maps(upper, middle, shown, pictures, labels)
     draw_similarity(lower, {"": steps})
     write_title(upper, title)
-    figure: Figure = upper.figure
-    return figure
+    return upper.figure
 
 
 def _shown(
@@ -122,14 +123,6 @@ def _shown(
         )
     wanted = {None, *columns}
     return [step for step in steps if step.layer in wanted]
-
-
-def _parts(columns: int, shape: Sequence[int]) -> Any:
-    """Room for the maps, their scale, and the curves."""
-    side = WIDTH / max(columns, 4)
-    rows = shape[0] * (side * shape[2] / shape[3] + 0.05) + _TITLE_HEIGHT
-    heights = [rows, BAR_HEIGHT, _CURVES_HEIGHT]
-    return new_figure(WIDTH, sum(heights)).subfigures(3, 1, height_ratios=heights)
 
 
 def _draw_maps(

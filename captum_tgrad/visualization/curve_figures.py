@@ -14,7 +14,7 @@ from captum_tgrad.metrics.engine.checks import check_numbers
 from captum_tgrad.metrics.results import InsertionDeletionResult
 from captum_tgrad.visualization.curve_panels import LEGEND_COLUMNS, Seen, draw_curves, draw_seen
 from captum_tgrad.visualization.image_arrays import as_images
-from captum_tgrad.visualization.panels import WIDTH, new_figure, write_title
+from captum_tgrad.visualization.panels import WIDTH, new_figure, stacked_parts, write_title
 from captum_tgrad.visualization.replaced import CURVES, replaced_and_shares
 
 if TYPE_CHECKING:
@@ -177,6 +177,5 @@ def _parts(methods: int, shown: int) -> tuple[Figure, Any, Any]:
         figure = new_figure(WIDTH, above)
         return figure, figure, None
     below = shown * _PICTURE_HEIGHT + _HEADING_HEIGHT
-    figure = new_figure(WIDTH, above + below)
-    parts: Any = figure.subfigures(2, 1, height_ratios=[above, below])
-    return figure, parts[0], parts[1]
+    upper, lower = stacked_parts(WIDTH, [above, below])
+    return upper.figure, upper, lower

@@ -33,16 +33,16 @@ def metrics_figure(summary: Mapping[str, Any]) -> Figure:
         ValueError: No method has records.
     """
     shown = _shown(summary)
-    # The caption needs the height of some bars.
     there = next(iter(shown.values()))
     numbers = {name: each for name, each in ALL_NUMBERS.items() if name in there}
     rows = len(numbers) // _COLUMNS + 1
+    # The caption is as high as five bars.
     figure = new_figure(4.0 * _COLUMNS, rows * (1.2 + 0.28 * max(len(shown), 5)))
     grid = figure.subplots(rows, _COLUMNS, sharey=True)
     for axes, (name, number) in zip(grid.flat, numbers.items(), strict=False):
         direction = "higher" if number.higher_is_better else "lower"
         _bars(axes, shown, name, f"{number.title} ({direction} is better)")
-    # Titles of the second row apart from the numbers of the first.
+    # Keeps the titles of a row away from the numbers above them.
     figure.set_layout_engine("constrained", h_pad=0.12)
     for axes in grid.flat[len(numbers) :]:
         axes.axis("off")

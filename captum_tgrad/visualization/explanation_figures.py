@@ -29,12 +29,12 @@ if TYPE_CHECKING:
     from captum_tgrad.visualization.image_arrays import Array, Images, Numbers
     from captum_tgrad.zoo.classifier import Box
 
-# In inches: what titles and color bars need beside three panels, and under them.
+# The room of titles and color bars in inches, for panels beside and below each other.
 _BESIDE, _UNDER = 0.8, 1.9
-# So much wider than high, panels go below each other.
+# Images that are wider than this, relative to their height, have their panels below each other.
 _WIDE = 2.2
 _HIGHEST = 2.0
-# In inches: below this height of three panels, titles and color bars leave them no room.
+# The least height in inches of three panels, so that titles and color bars leave them room.
 _LOWEST = 1.0
 _PANELS = ("image", "", "map over image")
 # Captum warns of maps below 1e-5; the scale of a map says nothing about whether it is worth a look.
@@ -193,7 +193,7 @@ def _draw_panels(
     box: Box,
     method: str,
 ) -> None:
-    """Draws one explanation, on captum's function."""
+    """Draws one explanation with Captum's function."""
     from captum.attr import visualization
     from matplotlib.colors import Colormap, ListedColormap
 
@@ -203,7 +203,7 @@ def _draw_panels(
     size = picture.shape[:2]
     values = placed(values / limit_of([values]) * _SCALE, box, size)
     if not values.any():
-        # Captum cannot scale a map of zeros: draw ones, all in the color of 0.
+        # Captum cannot scale a map of zeros: draw ones in the color of 0.
         values = values + 1
         map_colors = ListedColormap([map_colors(0.0)])
     kinds = ("original_image", "heat_map", "blended_heat_map")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
@@ -20,7 +20,7 @@ from captum_tgrad.visualization.panels import (
     color_bars,
     draw_map,
     draw_picture,
-    new_figure,
+    stacked_parts,
     wrapped,
     write_title,
 )
@@ -101,9 +101,7 @@ def layers_figure(
     columns = min(count, _COLUMNS)
     rows = math.ceil(count / columns)
     heights = [rows * _ROW_HEIGHT, BAR_HEIGHT, _SCORES_HEIGHT]
-    figure = new_figure(WIDTH, sum(heights))
-    parts: Any = figure.subfigures(3, 1, height_ratios=heights)
-    upper, middle, lower = parts
+    upper, middle, lower = stacked_parts(WIDTH, heights)
     panels: list[Axes] = list(upper.subplots(rows, columns, squeeze=False).flatten())
     for axes in panels[count:]:
         axes.remove()
@@ -125,8 +123,8 @@ def layers_figure(
     sides = {"positive": "for the class, ", "negative": "against the class, ", "all": ""}
     color_bars(middle, [sign == "all"], sides[sign] + "scaled to the 98th percentile of each map")
     draw_scores(lower.subplots(), decomposition, sample, chosen)
-    write_title(figure, title or f"output {output:+.3f}")
-    return figure
+    write_title(upper.figure, title or f"output {output:+.3f}")
+    return upper.figure
 
 
 def _size_of(decomposition: Decomposition) -> tuple[int, int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -101,10 +101,10 @@ def limit_of(maps: Sequence[Array]) -> float:
         return 1.0
     sums = (values / largest).cumsum(0)
     place = int(torch.searchsorted(sums, float(sums[-1]) * (1 - _OUTLIERS)))
-    return float(values[min(place, len(values) - 1)])
+    return float(values[place])
 
 
 def scaled(values: Array, limit: float) -> Array:
     """``values / limit``, clipped to [-1, 1]."""
-    array: Any = (values / limit).clip(-1, 1)
-    return array  # type: ignore[no-any-return]
+    array: Array = (values / limit).clip(-1, 1)
+    return array

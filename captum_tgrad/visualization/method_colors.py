@@ -49,5 +49,5 @@ def method_styles(methods: Sequence[str]) -> dict[str, dict[str, Any]]:
 
 
 def _key(method: str) -> str:
-    """A title or a name without what they differ in: ``"gradcam++"``."""
+    """The common form of a title and a name: ``"gradcam++"``."""
     return re.sub(r"[^a-z0-9+]", "", method.casefold()).replace("plusplus", "++")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 from torch import Tensor
 
@@ -20,7 +20,7 @@ from captum_tgrad.visualization.panels import (
     draw_map,
     draw_picture,
     label_map,
-    new_figure,
+    stacked_parts,
     wrapped,
     write_title,
 )
@@ -36,7 +36,7 @@ Scale = Literal["map", "method", "shared"]
 _LEAST_WIDTH = 6.0
 _LARGEST_PANEL = 3.2
 _TITLE_HEIGHT = 0.45
-# So many panels beside each other are still legible at the width of a page.
+# The most panels in a row that are legible at the width of a page.
 _MOST_ACROSS = 7
 _ACROSS_FOR_ONE_PICTURE = 5
 _MEANING = {
@@ -134,9 +134,9 @@ def _grid(
     height, width = pictures[0].shape[:2]
     side = min(WIDTH / columns, _LARGEST_PANEL)
     panels_height = blocks * (len(pictures) * (side * height / width + 0.05) + _TITLE_HEIGHT)
-    figure = new_figure(max(side * columns, _LEAST_WIDTH), panels_height + BAR_HEIGHT)
-    halves: Any = figure.subfigures(2, 1, height_ratios=[panels_height, BAR_HEIGHT])
-    grid = halves[0].subplots(blocks * len(pictures), columns, squeeze=False)
+    whole_width = max(side * columns, _LEAST_WIDTH)
+    upper, lower = stacked_parts(whole_width, [panels_height, BAR_HEIGHT])
+    grid = upper.subplots(blocks * len(pictures), columns, squeeze=False)
     by_column = []
     for index, name in enumerate(names):
         block, column = divmod(index, columns)
@@ -151,17 +151,17 @@ def _grid(
         (blocks - 1) * len(pictures) :, len(names) - (blocks - 1) * columns :
     ].flatten():
         axes.remove()
-    return halves[0], halves[1], by_column
+    return upper, lower, by_column
 
 
 def _columns_for(count: int, pictures: int) -> int:
-    """As few blocks as are legible at the width of a page, and these as full as can be."""
+    """The number of columns: as few blocks as are legible, filled as evenly as possible."""
     most = _ACROSS_FOR_ONE_PICTURE if pictures == 1 else _MOST_ACROSS
     return math.ceil(count / math.ceil(count / most))
 
 
 def _limits(maps: Mapping[str, Sequence[Array]], scale: Scale) -> dict[str, list[float]]:
-    """What gets the strongest color, for each map of each method."""
+    """The value with the strongest color, for each map of each method."""
     if scale == "map":
         return {name: [limit_of([each]) for each in of_method] for name, of_method in maps.items()}
     if scale == "method":

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
     from captum_tgrad.visualization.image_arrays import Array
 
-# Both read the same with every kind of color vision. The first ends in the color that stands out
-# from a gray image; the second is white where the attribution is 0.
+# Both are legible with every kind of color vision. The first ends in a color that stands out from
+# a gray image; the second is white where the attribution is 0.
 _SEQUENTIAL = "inferno"
 _DIVERGING = "PuOr_r"
 
@@ -26,19 +26,19 @@ AGAINST = "#542788"
 """The color of evidence against a class."""
 
 OVERLAY_OPACITY = 0.65
-"""Of a map that lies over its image."""
+"""The opacity of a map over its image."""
 
 _TITLE_LETTERS = 10
-"""So many of the large letters fit into an inch."""
+"""Letters of a title per inch."""
 
 SMALL, NORMAL, LARGE = 8.0, 9.5, 12.0
-"""Sizes of letters in points, for figures as wide as a page."""
+"""Font sizes in points, for figures as wide as a page."""
 
 WIDTH, BAR_HEIGHT = 10.5, 0.75
-"""In inches, of a page and of a part with a scale of maps."""
+"""The width of a page and the height of a part with color bars, in inches."""
 
 LETTERS_PER_INCH = 9
-"""Of normal size."""
+"""Letters of normal size per inch."""
 
 
 def colors(signed: bool) -> Colormap:
@@ -56,6 +56,13 @@ def new_figure(width: float, height: float) -> Figure:
 
     layout = ConstrainedLayoutEngine(w_pad=0.07, h_pad=0.1)
     return shown_figure(width, height, layout=layout, facecolor="white")
+
+
+def stacked_parts(width: float, heights: Sequence[float]) -> list[SubFigure]:
+    """The parts of a new figure from top to bottom, with these heights in inches."""
+    figure = new_figure(width, sum(heights))
+    parts: Any = figure.subfigures(len(heights), 1, height_ratios=heights)
+    return list(parts)
 
 
 def write_title(part: Figure | SubFigure, text: str | None) -> None:
@@ -99,7 +106,7 @@ def label_map(axes: Axes, values: Array) -> None:
 
 
 def bare(axes: Axes) -> None:
-    """Leaves an image's frame without numbers: its pixels need none."""
+    """Removes the ticks of an image, which needs none."""
     axes.set_xticks([])
     axes.set_yticks([])
 
@@ -116,7 +123,7 @@ def color_bar(
 def color_bars(
     figure: SubFigure, kinds: Sequence[bool], meaning: str, opacity: float | None = None
 ) -> None:
-    """Fills a part of a figure with a scale for signed maps (True), for others (False) or both."""
+    """Fills a part of a figure with color bars: for signed maps (True), others (False) or both."""
     for signed, axes in zip(kinds, figure.subplots(1, len(kinds), squeeze=False)[0], strict=True):
         label = f"{_SIDES}, {meaning}" if signed else meaning
         _draw_bar(figure, signed, label, opacity, cax=axes, orientation="horizontal")
@@ -144,7 +151,7 @@ def _draw_bar(
 
 
 def wrapped(text: str, width: int, lines: int = 2) -> str:
-    r"""Breaks a text into lines of so many letters; what does not fit is left out as "...".
+    r"""Breaks a text into lines of ``width`` letters; "..." stands for what does not fit.
 
     Names of modules are broken at their dots, and shortened at the front: the end tells them apart.
 

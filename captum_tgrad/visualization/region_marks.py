@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from captum_tgrad.visualization.image_arrays import Array
 
-# Seen on every color: light, with a dark rim.
+# Visible on every color: light with a dark rim.
 _LIGHT, _DARK = "white", "black"
 _WIDTH = 1.6
 

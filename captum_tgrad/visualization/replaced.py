@@ -116,8 +116,7 @@ def replaced_and_shares(
     ranking = rank(maps, pixels, protocol["ties"], protocol.get("patch_size"))
     order = torch.cat([each.order for each in ranking.inputs if each is not None])
     # The place of each pixel in the order: those before a count have been replaced.
-    place = torch.empty_like(order)
-    place.scatter_(1, order, torch.arange(pixels, device=inputs.device).expand_as(order))
+    place = order.argsort(dim=1)
     stand_ins = resolve_each(baselines, preset, CURVES, (inputs,), (False,), (1,))
     found: dict[str, list[Tensor]] = {name: [] for name in CURVES}
     steps = ranking.counts.shape[1] - 1  # of one pixel, or of one patch

@@ -9,14 +9,7 @@ import numpy as np
 
 from captum_tgrad.sanity_checks.cascade import RandomizationStep
 from captum_tgrad.visualization.method_colors import method_styles
-from captum_tgrad.visualization.panels import (
-    NORMAL,
-    SMALL,
-    WIDTH,
-    new_figure,
-    wrapped,
-    write_title,
-)
+from captum_tgrad.visualization.panels import NORMAL, SMALL, WIDTH, new_figure, wrapped, write_title
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -31,7 +24,7 @@ _MEASURES = {
     "ssim": "SSIM",
     "ssim_absolute": "SSIM of absolute values",
 }
-# Of the two measures of one method; told apart with every kind of color vision.
+# For the two measures of one method; distinct with every kind of color vision.
 _COLORS = ("#d55e00", "#0072b2")
 _PANELS = (("spearman", "spearman_absolute"), ("ssim", "ssim_absolute"))
 

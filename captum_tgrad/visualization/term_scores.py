@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _HEIGHT = 3.6
-# Up to so many bars have room for their terms' names.
+# The most bars with room for the names of their terms.
 _MOST_NAMES = 24
 _FAINT = 0.45
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -47,10 +48,7 @@ def reduced(attribution: Tensor, size: tuple[int, int]) -> Tensor:
 def placed(values: Array, box: Box, size: tuple[int, int]) -> Array:
     """A map of the part in the box as one of the whole image, 0 elsewhere."""
     left, top, right, bottom = box
-    whole = torch.zeros(size, dtype=torch.float64, device="cpu")
-    whole[top:bottom, left:right] = torch.from_numpy(values)
-    array: Array = whole.numpy()
-    return array
+    return np.pad(values, ((top, size[0] - bottom), (left, size[1] - right)))
 
 
 def cover(axes: Axes, box: Box, size: tuple[int, int], picture: Array | None) -> None:

@@ -21,7 +21,7 @@ from captum_tgrad.zoo.sketch import sketch
 _PREFIXES = ("module.", "_orig_mod.", "model.")
 # Where training scripts keep the weights in what they save.
 _ENTRIES = ("state_dict", "model_state_dict", "model")
-# So many names show what kind of network the file is of; hundreds would hide it.
+# A few names show which network the file belongs to; hundreds would hide it.
 _NAMES_SHOWN = 3
 
 
@@ -129,12 +129,12 @@ def _load_plain_data(path: Path) -> Any:
     try:
         check_file(path)
         with warnings.catch_warnings():
-            # About the kind of file; what matters of it is in the error below.
+            # Warnings about the kind of file: the error below says what matters.
             warnings.simplefilter("ignore")
             return torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, CheckpointError):
         raise
-    # On what is no checkpoint at all torch.load fails in many ways, KeyError included.
+    # On other files, torch.load may raise anything, even KeyError.
     except Exception as error:
         if is_out_of_memory(error):
             raise
@@ -151,7 +151,7 @@ def _load_safetensors(path: Path) -> dict[str, Tensor]:
         found: dict[str, Tensor] = load_file(path)
     except OSError:
         raise
-    # It has an error of its own, and raises others on headers of no tensors.
+    # safetensors has its own error class, but raises others on invalid headers.
     except Exception as error:
         if is_out_of_memory(error):
             raise
@@ -178,7 +178,7 @@ def _find_state_dict(loaded: Any) -> OrderedDict[str, Tensor] | None:
             and all(isinstance(key, str) for key in candidate)
             and all(isinstance(value, Tensor) for value in candidate.values())
         ):
-            # Kept, where it is there: an OrderedDict carries the version of each module's weights.
+            # An OrderedDict is kept: it carries the version of each module's weights.
             return candidate if isinstance(candidate, OrderedDict) else OrderedDict(candidate)
     return None
 

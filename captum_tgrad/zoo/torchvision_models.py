@@ -82,7 +82,7 @@ def _download(architecture: str, published: Any) -> dict[str, Tensor]:
 def _published_as(architecture: str, file_name: str) -> Any:
     """Returns torchvision's entry for a published file, else its default for the architecture.
 
-    Several published weights of one architecture differ in the size of the image they want.
+    Several published weights of one architecture have different image sizes.
     """
     entries = torchvision.models.get_model_weights(architecture)
     same = [

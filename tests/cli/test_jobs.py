@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from captum_tgrad.cli.jobs import plan_jobs
+from captum_tgrad.cli.jobs import load_or_sample, plan_jobs
 
 
 def _pictures(tmp_path: Path, *names: str) -> list[Path]:
@@ -77,7 +77,7 @@ def test_plan_jobs_has_a_file_for_the_page_where_it_is_asked_for(tmp_path):
 def test_plan_jobs_without_pictures_is_the_sample(tmp_path):
     (job,) = plan_jobs([], tmp_path)
     assert job.picture is None
-    assert job.load().size == (600, 400)
+    assert load_or_sample(job.picture).size == (600, 400)
 
 
 def test_plan_jobs_refuses_to_write_over_a_picture(tmp_path):

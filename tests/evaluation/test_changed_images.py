@@ -143,6 +143,7 @@ def test_a_link_to_a_folder_above_ends(tmp_path):
     _write(tmp_path / "cup" / "deep", "a.jpg", "red")
     (tmp_path / "cup" / "deep" / "above").symlink_to(tmp_path)
     (tmp_path / "cup" / "itself").symlink_to(tmp_path / "cup")
+    (tmp_path / "cup" / "root").symlink_to("/")
     assert images_in(tmp_path, _classifier()).names == ("cup/deep/a.jpg",)
 
 

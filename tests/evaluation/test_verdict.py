@@ -11,8 +11,8 @@ from captum_tgrad.evaluation.report.summary_csv import as_csv
 from captum_tgrad.evaluation.report.table import markdown, table_of
 from captum_tgrad.evaluation.report.text_table import text_table
 from captum_tgrad.evaluation.report.verdict import FEWEST_IMAGES, verdict
-from captum_tgrad.evaluation.storage.records import KEYS, LOCALIZATION
-from captum_tgrad.metrics.registry import NUMBERS
+from captum_tgrad.evaluation.storage.records import KEYS
+from captum_tgrad.metrics.registry import LOCALIZATION_NUMBERS, NUMBERS
 
 TITLES = {"t_grad": "T-Grad", "grad_cam": "Grad-CAM", "full_grad": "FullGrad", "random": "Random"}
 TITLES |= {f"other_{number}": f"Other {number}" for number in range(3)}
@@ -105,7 +105,7 @@ def test_the_verdict_is_that_of_the_intervals():
 
 @pytest.mark.parametrize("width", [60, 100])
 def test_a_text_table_fits_and_has_every_number(width):
-    summary = summary_of(dict.fromkeys([*TITLES][1:], -0.1), further=LOCALIZATION)
+    summary = summary_of(dict.fromkeys([*TITLES][1:], -0.1), further=LOCALIZATION_NUMBERS)
     summary["methods"]["random"]["title"] = "A method with \x1b a very long name, and more of it"
     table = table_of(summary, brief=True)
     lines = text_table(table, width).splitlines()
@@ -113,7 +113,7 @@ def test_a_text_table_fits_and_has_every_number(width):
     rows = [line for line in lines if line.startswith("Grad-CAM ")]
     numbers = [cell.rstrip("*") for row in rows for cell in row.split()[1:]]
     assert numbers == [cell for row in table.rows if row[0] == "Grad-CAM" for cell in row[1:]]
-    assert len(numbers) == len([*NUMBERS, *LOCALIZATION]) + 1
+    assert len(numbers) == len([*NUMBERS, *LOCALIZATION_NUMBERS]) + 1
     assert not any("\x1b" in line for line in lines)
     (ours,) = [line for line in lines if line.startswith("T-Grad") and "*" in line]
     assert ours.split().count("0.285*") == 1  # (2 * 2.1 + 1.5) / 20

@@ -155,8 +155,8 @@ def _check_package(module: str, path: str, where: str, allowed: Collection[str])
 
 
 def _build(kind: Any, table: Mapping[str, Any], model: nn.Module, black: Black) -> Compute:
-    # On a copy: some classes leave hooks in the model if they fail, and all that follow would
-    # be wrong.
+    # On a copy: some classes leave hooks in the model if they fail, which would change the results
+    # of all later methods.
     duplicate, _ = copy_model(model, share_parameters=True)
     method = _construct(kind, table, duplicate)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import NamedTuple
 
 import numpy as np
@@ -11,7 +12,7 @@ Array = npt.NDArray[np.float64]
 
 LEVEL = 0.95
 RESAMPLES = 10_000
-# So many random numbers at a time: memory must not grow with the images times the resamples.
+# Random numbers per chunk: memory must not grow with the images times the resamples.
 _AT_ONCE = 4_000_000
 
 
@@ -62,14 +63,14 @@ def bootstrap_means(values: Array, seed: int = 0) -> list[Interval]:
             size = min(chunk, RESAMPLES - first)
             drawn = generator.integers(0, len(values), (size, len(values)))
             weights = _how_often(drawn)
-            # A resample without any image that has a value says nothing: NaN, and left out below.
+            # NaN for a resample in which no image has a value; the quantiles ignore it.
             means[first : first + size] = (weights @ filled) / (weights @ there)
         whole = filled.sum(0) / counts
-    tails = [(1 - LEVEL) / 2, (1 + LEVEL) / 2]
-    return [
-        Interval(float(whole[column]), *_quantiles(means[:, column], tails), int(counts[column]))
-        for column in range(values.shape[1])
-    ]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # of columns without a value
+        ends = np.nanquantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
+    columns = (whole, *ends, counts)
+    return [Interval(*row) for row in zip(*(each.tolist() for each in columns), strict=True)]
 
 
 def _how_often(drawn: npt.NDArray[np.int64]) -> Array:
@@ -77,11 +78,3 @@ def _how_often(drawn: npt.NDArray[np.int64]) -> Array:
     size, rows = drawn.shape
     flat = drawn + rows * np.arange(size)[:, None]
     return np.bincount(flat.ravel(), minlength=size * rows).reshape(size, rows).astype(np.float64)
-
-
-def _quantiles(means: Array, tails: list[float]) -> tuple[float, float]:
-    means = means[np.isfinite(means)]
-    if not len(means):
-        return float("nan"), float("nan")
-    low, high = np.quantile(means, tails)
-    return float(low), float(high)

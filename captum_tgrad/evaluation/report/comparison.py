@@ -54,7 +54,7 @@ def write_comparison(comparison: Comparison, folder: Path) -> list[Path]:
 def draw_methods(comparison: Comparison) -> Figure:
     """The map of every method over the image."""
     maps = {title: comparison.maps[name] for name, title in comparison.titles.items()}
-    return methods_figure(comparison.image, maps, title=_title(comparison))
+    return methods_figure(comparison.image, maps, title=title_of(comparison))
 
 
 def draw_curves(comparison: Comparison) -> Figure:
@@ -70,7 +70,7 @@ def draw_curves(comparison: Comparison) -> Figure:
         {title: comparison.curves[name] for name, title in titles.items()},
         inputs=comparison.inputs,
         attributions={titles[name]: comparison.maps[name] for name in shown},
-        title=_title(comparison),
+        title=title_of(comparison),
         mean=comparison.mean,
         std=comparison.std,
     )
@@ -124,7 +124,8 @@ def page(comparison: Comparison, figures: Mapping[str, Figure]) -> Report:
     return report
 
 
-def _title(comparison: Comparison) -> str:
+def title_of(comparison: Comparison) -> str:
+    """The explained class and its probability."""
     return (
         f"{comparison.class_name} ({comparison.target}), probability {comparison.probability:.1%}"
     )
@@ -132,6 +133,6 @@ def _title(comparison: Comparison) -> str:
 
 def _sentence(comparison: Comparison) -> str:
     return (
-        f"{comparison.summary['protocol']['model']} explained for the class {_title(comparison)}."
+        f"{comparison.summary['protocol']['model']} explained for the class {title_of(comparison)}."
         " One image does not rank methods: use captum-tgrad evaluate to compare them on many."
     )

@@ -16,13 +16,13 @@ from captum_tgrad.evaluation.report.bootstrap import (
     Interval,
     bootstrap_means,
 )
-from captum_tgrad.evaluation.storage.records import LOCALIZATION, METRICS, Record, grouped
-from captum_tgrad.metrics.registry import HIGHER_IS_BETTER
+from captum_tgrad.evaluation.storage.records import Record, grouped
+from captum_tgrad.metrics.registry import HIGHER_IS_BETTER, LOCALIZATION_NUMBERS, NUMBERS
 
 REFERENCE = "t_grad"
 """The method that others are compared with."""
 
-COLUMNS = (*METRICS, *LOCALIZATION, "seconds")
+COLUMNS = (*NUMBERS, *LOCALIZATION_NUMBERS, "seconds")
 """All columns of a table, in order; those of localization only if records have them."""
 
 Summary = dict[str, Any]
@@ -91,8 +91,8 @@ def summarize(
 
 def _columns(records: Sequence[Record]) -> list[str]:
     """The columns that the records have, in the order of ``COLUMNS``."""
-    there = {key for record in records for key in LOCALIZATION if key in record}
-    return [name for name in COLUMNS if name not in LOCALIZATION or name in there]
+    there = {key for record in records for key in LOCALIZATION_NUMBERS if key in record}
+    return [name for name in COLUMNS if name not in LOCALIZATION_NUMBERS or name in there]
 
 
 def _step_error(records: Sequence[Record]) -> dict[str, float] | None:

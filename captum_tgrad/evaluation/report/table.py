@@ -96,7 +96,8 @@ class Table:
         yield _line(self.headings)
         yield "|---" * len(self.headings) + "|"
         for number, row in enumerate(self.rows):
-            cells = [in_markdown(row[0]), *map(_number_or_text, row[1:])]
+            numbers = [cell if _NUMBERS.fullmatch(cell) else in_markdown(cell) for cell in row[1:]]
+            cells = [in_markdown(row[0]), *numbers]
             yield _line(
                 [
                     f"**{cell}**" if number in self.best.get(title, ()) else cell
@@ -163,10 +164,6 @@ def _best(shown: list[Mapping[str, Any]], column: str) -> list[int]:
 
 def _line(cells: list[str]) -> str:
     return "| " + " | ".join(cells) + " |"
-
-
-def _number_or_text(cell: str) -> str:
-    return cell if _NUMBERS.fullmatch(cell) else in_markdown(cell)
 
 
 def _cell(cell: Mapping[str, Any], signed: bool, brief: bool) -> str:

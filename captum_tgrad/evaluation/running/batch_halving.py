@@ -29,19 +29,17 @@ class Halving:
         first = 0
         while first < count:
             part = slice(first, min(first + self.size, count))
-            # The tensors of the failed attempt are freed only with its error.
-            failed = False
             try:
                 result = run(part)
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
-                failed = True
-            if failed:
-                self._halve(part.stop - part.start)
+            else:
+                yield part, result
+                first = part.stop
                 continue
-            yield part, result
-            first = part.stop
+            # Not in the handler: the tensors of the failed attempt are freed only with its error.
+            self._halve(part.stop - part.start)
 
     def at_once(self, run: Callable[[int], Result]) -> Result:
         """What ``run`` returned for as many examples at once as fit."""

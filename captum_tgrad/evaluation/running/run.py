@@ -207,7 +207,7 @@ class Run:
         scored = self._scoring(inputs, target, maps)
         for method, each in explained.items():
             numbers = scored.numbers(method)
-            if numbers["difference"] != numbers["difference"]:  # NaN
+            if math.isnan(numbers["difference"]):
                 self._skip(image.name, method, "scores of perturbed images are NaN or inf")
                 continue
             record = record_of(

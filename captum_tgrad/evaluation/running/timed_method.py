@@ -15,10 +15,10 @@ from captum_tgrad.evaluation.methods.method import Black, Explainer, Method
 from captum_tgrad.evaluation.running.batch_halving import Halving
 from captum_tgrad.metrics.engine.importance import importance_maps
 
-# A method that fails on its first images, this many, is not tried on others.
+# A method that fails on this many first images is abandoned.
 _GIVE_UP_AFTER = 8
 
-# Seconds per image from which on a batch is not run only to warm up.
+# From this many seconds per image on, a batch is not run just to warm up.
 _LONG = 1.0
 
 
@@ -102,11 +102,10 @@ class TimedMethod:
         except Exception as error:
             # The failed method may be in any state: build it and warm it up again.
             self._explainer, self._warm = None, False
-            rest = slice(len(found), len(inputs))
             if len(inputs) == 1:
                 return [reason_of(error)]
             # One image may be the cause: try each alone.
-            for index in range(rest.start, rest.stop):
+            for index in range(len(found), len(inputs)):
                 one = slice(index, index + 1)
                 found += self._explain(inputs[one], target[one], seeds[one])
         return found

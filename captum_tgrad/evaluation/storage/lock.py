@@ -16,7 +16,7 @@ from captum_tgrad.evaluation.storage.records import OutputError
 
 
 def lock(descriptor: int, folder: Path) -> None:
-    """Locks an open file or folder for this process until it is closed, if the disk has locks.
+    """Locks an open file or folder until it is closed, if the file system supports locks.
 
     Raises:
         OutputError: Another process has locked it; ``folder`` is for the message.
@@ -37,10 +37,10 @@ def lock(descriptor: int, folder: Path) -> None:
 
 @contextmanager
 def locked(folder: Path, files: list[Path]) -> Iterator[None]:
-    """A context with a folder that no other process has locked, nor any of the files in it.
+    """A context in which this process holds the lock of a folder.
 
     Raises:
-        OutputError: Another process has.
+        OutputError: Another process has locked it or one of its ``files``.
     """
     if os.name != "posix":
         yield
@@ -48,7 +48,7 @@ def locked(folder: Path, files: list[Path]) -> Iterator[None]:
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         lock(descriptor, folder)
-        # What is left of a run of several processes, of which only the first has the folder.
+        # Of several processes, only the first locks the folder; others may still be running.
         for file in files:
             with file.open("rb") as opened:
                 lock(opened.fileno(), folder)

@@ -1,4 +1,4 @@
-"""A command replaces its own results only."""
+"""Commands overwrite only their own results."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _BEGINNING = 1000
 
 
 def check_owner(folder: Path, command: str, names: Iterable[str], report: str = REPORT) -> None:
-    """Checks that a command would replace no files but those of an earlier run of it.
+    """Checks that a command would overwrite only files of its own earlier runs.
 
     Args:
         folder: The output folder.
@@ -25,7 +25,7 @@ def check_owner(folder: Path, command: str, names: Iterable[str], report: str = 
         report: The name of its report, which says which command wrote it.
 
     Raises:
-        ValueError: A file would be replaced that another command or another program wrote.
+        ValueError: A file of another command or another program would be overwritten.
     """
     names = list(names)
     is_evaluation = REPORT in names and (folder / PROTOCOL_FILE).exists()
@@ -46,7 +46,7 @@ def check_owner(folder: Path, command: str, names: Iterable[str], report: str = 
 
 
 def _writer(report: Path) -> str | None:
-    """The command that wrote a report; None if there is none, or if it does not say."""
+    """The command that wrote a report; None if there is no report, or it names none."""
     if not report.is_file():
         return None
     with report.open("rb") as file:

@@ -20,7 +20,7 @@ Protocol = dict[str, Any]
 
 PROTOCOL_FILE = "protocol.json"
 _METHODS = "methods"
-# Places a side of what is left of an image in its digest.
+# The side of the grid of means in the digest of an image.
 _GRID = 4
 
 
@@ -35,23 +35,22 @@ def versions() -> dict[str, str]:
     return found
 
 
-def fingerprint(model: Any) -> str:
+def fingerprint(model: nn.Module) -> str:
     """A short digest of the parameters and buffers of a model."""
     digest = hashlib.sha256()
-    if isinstance(model, nn.Module):
-        for name, tensor in model.state_dict().items():
-            digest.update(name.encode("utf-8", "surrogatepass"))
-            if isinstance(tensor, torch.Tensor):
-                content = tensor.detach().cpu().contiguous().flatten().view(torch.uint8)
-                digest.update(content.numpy().tobytes())
+    for name, tensor in model.state_dict().items():
+        digest.update(name.encode("utf-8", "surrogatepass"))
+        if isinstance(tensor, Tensor):  # not the extra state of a module
+            content = tensor.detach().cpu().contiguous().flatten().view(torch.uint8)
+            digest.update(content.numpy().tobytes())
     return digest.hexdigest()[:16]
 
 
 def image_digest(image: Tensor) -> str:
     """A short digest of an image that does not depend on rounding.
 
-    They are of means over a coarse grid, to a hundredth of the largest: pixels are so many that,
-    however they were rounded, some would lie so near to a border that the last bit tips them.
+    It hashes means over a coarse grid, rounded to a hundredth of the largest: of the many pixels,
+    some would always be so close to a rounding border that their last bit decides.
 
     Example:
         >>> image = torch.linspace(-2, 2, 192).reshape(3, 8, 8)

@@ -12,21 +12,15 @@ from typing import Any
 from captum_tgrad._support.writing import writing
 from captum_tgrad.metrics.registry import LOCALIZATION_NUMBERS, NUMBERS
 
-METRICS = tuple(NUMBERS)
-"""The metrics of a record."""
+KEYS = ("image", "method", "target", "clean_score", "baseline_score", *NUMBERS, "seconds")
+"""The keys of every record.
 
-LOCALIZATION = tuple(LOCALIZATION_NUMBERS)
-"""The localization metrics of a record, if its region is known."""
-
-KEYS = ("image", "method", "target", "clean_score", "baseline_score", *METRICS, "seconds")
-"""What every record has; T-Grad's have ``residual`` too, before the seconds.
-
-Records also have what is in ``FURTHER``; those of earlier versions do not.
+Before the seconds come the localization metrics, if the region is known, and T-Grad's ``residual``;
+after them ``FURTHER``, which records of earlier versions lack.
 """
 
 FURTHER = ("step_error", "digest")
-"""How much the difference of the areas changes if every second step is left out, and what tells the
-image from others."""
+"""The change of the difference of the areas without every second step; a digest of the image."""
 
 Record = dict[str, Any]
 
@@ -52,7 +46,7 @@ def record_of(
     given: Record = {"image": image, "method": method, "residual": residual, **values}
     record = {
         key: None if isinstance(given[key], float) and not math.isfinite(given[key]) else given[key]
-        for key in (*KEYS[:-1], *LOCALIZATION, "residual", "seconds", *FURTHER)
+        for key in (*KEYS[:-1], *LOCALIZATION_NUMBERS, "residual", "seconds", *FURTHER)
         if key in given
     }
     optional = FURTHER if residual is not None else ("residual", *FURTHER)
@@ -65,11 +59,11 @@ def pair_of(record: Mapping[str, Any]) -> tuple[str, str]:
 
 
 class JsonLines:
-    """A context with a file to which lines are added, each of them durable when ``append`` returns.
+    """A context with a file to append lines to; each is on disk when ``append`` returns.
 
     Attributes:
-        path: The file, which is made if it is not there.
-        descriptor: Of the open file.
+        path: The file, which is created if it does not exist.
+        descriptor: The file descriptor.
     """
 
     def __init__(self, path: Path) -> None:
@@ -85,10 +79,10 @@ class JsonLines:
         os.close(self.descriptor)
 
     def append(self, entry: Mapping[str, Any]) -> None:
-        """Adds a line.
+        """Appends a line.
 
         Raises:
-            WriteError: An OSError: the disk is full, or the like; the lines before it are whole.
+            WriteError: An OSError, such as a full disk; earlier lines stay complete.
         """
         line = _encoded(json.dumps(entry, allow_nan=False, ensure_ascii=False)) + b"\n"
         whole = os.fstat(self.descriptor).st_size
@@ -104,7 +98,7 @@ class JsonLines:
 
 
 def record_files(folder: Path) -> list[Path]:
-    """The files of records in a folder, of any number of processes."""
+    """The files of records in a folder, of one or several processes."""
     return sorted(folder.glob("records*.jsonl"))
 
 
@@ -124,7 +118,7 @@ def read_records(folder: Path) -> Iterator[Record]:
 
 
 def _check_record(record: Mapping[str, Any], path: Path) -> None:
-    """Raises OutputError unless a record has what it must have, each of its type."""
+    """Raises OutputError unless a record has all keys, with values of their types."""
     missing = [key for key in KEYS if key not in record]
     if missing:
         raise OutputError(f"{path} holds a line without {missing[0]!r}: {sorted(record)}")
@@ -133,7 +127,7 @@ def _check_record(record: Mapping[str, Any], path: Path) -> None:
             fits = isinstance(value, str)
         elif key == "target":
             fits = type(value) is int
-        elif key in (*KEYS, *LOCALIZATION, "residual", "step_error"):
+        elif key in (*KEYS, *LOCALIZATION_NUMBERS, "residual", "step_error"):
             fits = value is None or type(value) in (int, float)
         else:
             fits = True
@@ -168,7 +162,7 @@ def _refuse(constant: str) -> None:
 
 
 def cut_half_written(folder: Path) -> None:
-    """Takes half-written last lines away, so that more can be appended."""
+    """Removes half-written last lines, so that more can be appended."""
     for path in record_files(folder):
         content = path.read_bytes()
         whole = content.rfind(b"\n") + 1
@@ -179,7 +173,7 @@ def cut_half_written(folder: Path) -> None:
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Writes a file so that, whenever the process ends, the old or the new one is there whole."""
+    """Replaces a file atomically: after a crash, the old or the new one is complete."""
     temporary = path.with_name(f".{path.name}.partial")
     with writing(path):
         try:
@@ -195,12 +189,12 @@ def write_whole(path: Path, text: str) -> None:
 
 
 def _encoded(text: str) -> bytes:
-    """JSON in UTF-8. A byte of a file name that is no UTF-8 becomes JSON's escape, as it is."""
+    """JSON as UTF-8; bytes of file names that are not UTF-8 become JSON escapes."""
     return text.encode("utf-8", "backslashreplace")
 
 
 def _make_durable(folder: Path) -> None:
-    """Makes sure that the names in a folder survive a loss of power."""
+    """Writes the entries of a folder to disk, so that they survive a power failure."""
     if os.name == "posix":
         descriptor = os.open(folder, os.O_RDONLY)
         try:
@@ -210,12 +204,12 @@ def _make_durable(folder: Path) -> None:
 
 
 def as_json(value: Any) -> str:
-    """What is written into a file for people to read as well."""
+    """Indented JSON, for people to read as well."""
     return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def grouped(records: Iterator[Record] | Sequence[Record]) -> dict[str, dict[str, Record]]:
-    """The records by method and then by image, the images in one order for all."""
+    """The records by method and then by image, in the same order for all methods."""
     by_method: dict[str, dict[str, Record]] = {}
     for record in sorted(records, key=pair_of):
         by_method.setdefault(record["method"], {})[record["image"]] = record

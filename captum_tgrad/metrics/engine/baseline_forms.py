@@ -85,17 +85,12 @@ def resolve_each(
     for curve in curves:
         form = by_curve[curve]
         default = PRESETS[preset][curve]
-        key = id(form), default if _leaves_any(form) else None
+        parts = form if isinstance(form, tuple) else (form,)
+        key = id(form), default if any(each is None for each in parts) else None
         if key not in made:
             made[key] = resolve(form, inputs, frozen, channel_dims, default)
         found[curve] = made[key]
     return found
-
-
-def _leaves_any(form: Baselines) -> bool:
-    """Whether a baseline, or that of one of several inputs, is left to the default."""
-    each = form if isinstance(form, tuple) else (form,)
-    return any(baseline is None for baseline in each)
 
 
 def _as_tensor(baseline: Any, tensor: Tensor, name: str, channel_dim: int | None) -> Tensor:

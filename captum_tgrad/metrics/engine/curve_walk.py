@@ -56,8 +56,9 @@ class CurveWalk:
     def add_to(self, buffer: ExampleBuffer) -> None:
         """Adds the examples of all points."""
         samples, points = self._ranking.counts.shape
-        counts, leave_out = _all_counts(self._ranking), self._leave_out.tolist()
-        self._runs = list(_runs(counts, leave_out, buffer.capacity))
+        # How much of every input is replaced at every point.
+        counts = torch.cat([each.counts for each in self._ranking.inputs if each is not None], 1)
+        self._runs = list(_runs(counts.tolist(), self._leave_out.tolist(), buffer.capacity))
         for number, way in enumerate(self._ways):
             for run in self._runs:
                 first_points = _first_points(self._counts[run.start])
@@ -79,12 +80,6 @@ class CurveWalk:
             result[:, here] = result[:, here, _sources(self._counts[run[0]])]
         result[:, self._leave_out] = torch.nan
         return result
-
-
-def _all_counts(ranking: Ranking) -> list[list[int]]:
-    """For each sample, how much of every input is replaced at every point."""
-    counts = [each.counts for each in ranking.inputs if each is not None]
-    return torch.cat(counts, 1).tolist()
 
 
 def _runs(counts: list[list[int]], leave_out: list[bool], longest: int) -> Iterator[range]:

@@ -45,7 +45,7 @@ def empty_examples(count: int, like: Tensor, channel_dim: int | None = 1) -> Ten
     """An empty tensor for ``count`` examples like those of ``like``, in its memory format."""
     kind: dict[str, Any] = {"dtype": like.dtype, "device": like.device}
     first = channels_first(like, channel_dim)
-    # A tensor of one channel, or of one place, has both formats: then the default is meant.
+    # A tensor with one channel or one place has both formats: the default comes first.
     for memory_format in (
         torch.contiguous_format,
         {4: torch.channels_last, 5: torch.channels_last_3d}.get(first.dim()),

@@ -135,7 +135,7 @@ def _localized(
     }
     findings, results = Findings(), []
     for name, each in methods.items():
-        # What the maps are of: nothing but its shape and its device is read.
+        # A stand-in for the images: only its shape and device are read.
         channels = channels_first(each, channel_dim).shape[1]
         images = torch.empty(1, device=device).expand(samples, channels, height, width)
         images = channels_back(images, channel_dim)

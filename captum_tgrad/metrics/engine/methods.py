@@ -1,4 +1,4 @@
-"""What is given for one method, or for several by name."""
+"""Arguments and results of one method, or of several by name."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ Result = TypeVar("Result")
 
 
 def methods_of(given: Any, argument: str = "attributions") -> dict[str, Any]:
-    """What is given for each method, by its name in messages.
+    """The argument of each method, by its name in messages.
 
     Raises:
         ValueError: The dict is empty.
@@ -22,5 +22,5 @@ def methods_of(given: Any, argument: str = "attributions") -> dict[str, Any]:
 
 
 def by_name(given: Any, results: Sequence[Result]) -> Result | dict[str, Result]:
-    """The result alone; or the results by name, if what they are of was given by name."""
+    """The single result, or the results by name if the argument was a dict."""
     return dict(zip(given, results, strict=True)) if isinstance(given, Mapping) else results[0]

@@ -15,8 +15,8 @@ class Multilevel:
     """A symmetric, positive definite map of residuals, near the inverse of the equations.
 
     Each resolution has every second row and column of the one before. A correction at one of its
-    places is spread linearly over the places between; those that would reach a known pixel are left
-    out, and the finer resolutions do their work.
+    places is interpolated linearly between places; those that would reach a known pixel are left to
+    the finer resolutions.
 
     Args:
         unknown: 1 where there is an equation and 0 elsewhere, ``(N, 1, H, W)``.

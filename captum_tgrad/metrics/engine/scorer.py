@@ -123,9 +123,7 @@ class Scorer:
         target = self._target
         if isinstance(target, Tensor) and target.dim() > 0 and len(target) == self._samples:
             return target.to(device)[torch.tensor(samples, device=device)]
-        if isinstance(self._target, list):
-            return [self._target[sample] for sample in samples]
-        return self._target
+        return [target[sample] for sample in samples] if isinstance(target, list) else target
 
     def _scores(self, outputs: Any, samples: Sequence[int]) -> Tensor:
         if not isinstance(self._score, str):
@@ -136,7 +134,10 @@ class Scorer:
         check_is_tensor(outputs, " Or pass a score that accepts the output.")
         outputs = at_least_float32(outputs)
         if not self._checked:
-            self._check_target(outputs)
+            # check_target looks at the shape of the outputs of the whole batch.
+            whole = outputs.new_empty(()).expand(self._samples, *outputs.shape[1:])
+            check_target(self._target, whole)
+            self._checked = True
         if outputs.numel() == len(samples):
             # One output per sample: there are no classes to compare it with.
             self.score_name = "output"
@@ -154,12 +155,6 @@ class Scorer:
         selected: Tensor = select_targets(outputs, self._target_of(samples, outputs.device))
         return selected.reshape(-1)
 
-    def _check_target(self, outputs: Tensor) -> None:
-        # check_target looks at the shape of the outputs of the whole batch.
-        whole = outputs.new_empty(()).expand(self._samples, *outputs.shape[1:])
-        check_target(self._target, whole)
-        self._checked = True
-
 
 def _are_probabilities(outputs: Any) -> bool:
     """Whether a model ends in a softmax: a second one would flatten its scores."""
@@ -176,7 +171,7 @@ def _are_probabilities(outputs: Any) -> bool:
 
 
 def at_least_float32(values: Tensor) -> Tensor:
-    """Scores are compared and added up: half precision and integers become float32."""
+    """Converts half precision and integers to float32, as scores are compared and added up."""
     return values.to(torch.promote_types(values.dtype, torch.float32))
 
 

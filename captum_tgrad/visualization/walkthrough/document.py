@@ -122,7 +122,7 @@ def _bars(terms: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _zero(terms: Sequence[Mapping[str, Any]]) -> str:
-    """Where the line of 0 is, from the top, in percent."""
+    """The distance of the zero line from the top, in percent."""
     top, bottom = _span(terms)
     return f"{100 * top / ((top + bottom) or 1.0):.2f}%"
 
@@ -143,13 +143,13 @@ def _row(term: Mapping[str, Any]) -> str:
 
 
 def _as_json(value: Any) -> str:
-    """JSON that no script block ends at, whatever the names in it are."""
+    """JSON that is safe in a script element, whatever the names in it are."""
     text = json.dumps(value, separators=(",", ":"), allow_nan=False)
     return text.translate(_ENDS_A_SCRIPT)
 
 
 def _policy(scripts: Sequence[str]) -> str:
-    """Nothing is fetched from anywhere, and no other script runs than those of the page."""
+    """A content security policy: no requests, and no scripts except those of the page."""
     digests = [hashlib.sha256(script.encode()).digest() for script in scripts]
     allowed = " ".join(f"'sha256-{base64.b64encode(each).decode()}'" for each in digests)
     return (

@@ -17,15 +17,15 @@ RAMPS = {
     "for": ("#050302", "#3d1602", "#8c3103", "#d95f0e", "#fea944", "#fff6c9"),
     "against": ("#040308", "#1d1049", "#40308f", "#6b5cd3", "#a99ff2", "#efecff"),
 }
-"""The colors of evidence, from 0 to the strongest: orange and violet, as in all figures. Both begin
-black, so that a place without evidence darkens the photo and nothing else."""
+"""The colors of evidence, from 0 to the strongest: orange and violet, as in all figures. Both start
+at black, so that a place without evidence only darkens the photo."""
 
 _QUALITY = 88
 _MOST_PIXELS = 896
 
 
 def photo_of(picture: Array) -> str:
-    """An image, (H, W, 3) in [0, 1], as a data URI; a large one is made smaller."""
+    """An image, (H, W, 3) in [0, 1], as a data URI; large ones are downsized."""
     from PIL import Image
 
     photo = Image.fromarray((picture * 255).round().astype("uint8"))

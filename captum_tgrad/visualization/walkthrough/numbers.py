@@ -1,11 +1,9 @@
-"""What a page knows: the numbers and maps of decompositions, as JSON."""
+"""The numbers and maps of decompositions for a page, as JSON."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
-
-import torch
 
 from captum_tgrad.decomposition.term import Term
 from captum_tgrad.visualization.walkthrough.stored_maps import MOST_CELLS, stored_map
@@ -24,7 +22,7 @@ def numbers_of(view: View, sample: int) -> dict[str, Any]:
         "for": whole.map("positive")[sample, 0],
         "against": whole.map("negative")[sample, 0],
     }
-    # Finer maps than that of the input, which the page is drawn at, would be read between cells.
+    # The page is drawn at the resolution of the input: it cannot show finer maps.
     most = [min(side, MOST_CELLS) for side in maps["for"].shape]
     terms = [_term(term, sample, sums, most) for term in whole]
     for number, term in enumerate(terms, 1):
@@ -80,10 +78,9 @@ def _term(term: Term, sample: int, sums: dict[str, float], most: Sequence[int]) 
 
 def _summary(view: View, scores: Sequence[float], sample: int) -> str:
     whole = view.decomposition
-    biases = torch.tensor(scores[1:], dtype=torch.float64, device="cpu").sum()
     count = f"{len(scores) - 1} bias terms add" if len(scores) != 2 else "one bias term adds"
     return (
         f"{view.output[:1].upper()}{view.output[1:]} is {signed(float(whole.output[sample]))}: the"
-        f" input adds {signed(scores[0])}, {count} {signed(float(biases))}, and the residual is"
+        f" input adds {signed(scores[0])}, {count} {signed(sum(scores[1:]))}, and the residual is"
         f" {signed(float(whole.delta[sample]))}."
     )

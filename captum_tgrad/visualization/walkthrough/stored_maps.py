@@ -1,4 +1,4 @@
-"""Maps in a byte a cell, for a page."""
+"""Maps with one byte per cell, for a page."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 LEVELS = 255
-"""A cell holds a whole number from 0 to this."""
+"""The largest value of a cell; the smallest is 0."""
 
 MOST_CELLS = 224
-"""No map of a page has more cells along a side, so that it stays small."""
+"""The maximum number of cells along a side, so that pages stay small."""
 
 
 def stored_map(values: Tensor, most: Sequence[int] = (MOST_CELLS, MOST_CELLS)) -> dict[str, Any]:

@@ -106,7 +106,7 @@ function showTable(view) {
     name.scope = "row";
     row.append(name, element("td", "", signed(term.score)),
       element("td", "", percent(term.shares[side])),
-      element("td", "", term.resolution || "no place"));
+      element("td", "", term.resolution || "no position"));
     return row;
   }));
 }
