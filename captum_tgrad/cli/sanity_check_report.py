@@ -78,7 +78,7 @@ def page(
 def as_csv(steps: Sequence[RandomizationStep], images: Sequence[str]) -> str:
     """A line for each step and image."""
     text = io.StringIO()
-    writer = csv.writer(text)
+    writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["step", "layer", "image", *_MEASURES])
     for step in steps:
         for sample, image in enumerate(images):

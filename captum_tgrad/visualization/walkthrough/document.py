@@ -6,9 +6,9 @@ import base64
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from html import escape
 from typing import TYPE_CHECKING, Any
 
+from captum_tgrad._support.printable import in_html
 from captum_tgrad._support.templates import filled, read_text
 from captum_tgrad.visualization.image_arrays import image_of_sample
 from captum_tgrad.visualization.map_values import as_maps
@@ -82,23 +82,23 @@ def walkthrough_page(
     scripts = [_read(name) for name in _SCRIPTS]
     return _filled(
         "page.html",
-        title=escape(title),
-        about=escape(about),
+        title=in_html(title),
+        about=in_html(about),
         policy=_policy(scripts),
         style=_read("page.css"),
         ramp_for=", ".join(RAMPS["for"]),
         ramp_against=", ".join(RAMPS["against"]),
-        summary=escape(numbers[0]["summary"]),
+        summary=in_html(numbers[0]["summary"]),
         photo=photo_of(picture),
         ratio=f"{picture.shape[1] / picture.shape[0]:.4f}",
-        speaks_for=escape(views[0].speaks_for),
+        speaks_for=in_html(views[0].speaks_for),
         still=still_of(as_maps(shown, [size])[0]),
         bars=_bars(numbers[0]["terms"]),
         zero=_zero(numbers[0]["terms"]),
         rows="".join(_row(term) for term in numbers[0]["terms"]),
         count=str(len(numbers[0]["terms"])),
         views="".join(
-            _filled("switch.html", number=str(number), name=escape(view.name))
+            _filled("switch.html", number=str(number), name=in_html(view.name))
             for number, view in enumerate(views)
         ),
         numbers=_as_json({"views": numbers, "ramps": RAMPS, "levels": LEVELS}),
@@ -115,7 +115,7 @@ def _bars(terms: Sequence[Mapping[str, Any]]) -> str:
             "bar.html",
             side="for" if term["score"] > 0 else "against",
             size=f"{abs(term['score']) / whole:.4f}",
-            label=escape(term["label"]),
+            label=in_html(term["label"]),
         )
         for term in terms
     )
@@ -135,10 +135,10 @@ def _span(terms: Sequence[Mapping[str, Any]]) -> tuple[float, float]:
 def _row(term: Mapping[str, Any]) -> str:
     return _filled(
         "row.html",
-        name=escape(term["name"]),
+        name=in_html(term["name"]),
         score=signed(term["score"]),
         share=f"{term['shares']['for']:.1%}",
-        resolution=escape(term["resolution"] or "no position"),
+        resolution=in_html(term["resolution"] or "no position"),
     )
 
 

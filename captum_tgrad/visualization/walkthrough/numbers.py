@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from captum_tgrad._support.printable import printable
 from captum_tgrad.decomposition.term import Term
 from captum_tgrad.visualization.walkthrough.stored_maps import MOST_CELLS, stored_map
 from captum_tgrad.visualization.walkthrough.view import View
@@ -28,12 +29,12 @@ def numbers_of(view: View, sample: int) -> dict[str, Any]:
     for number, term in enumerate(terms, 1):
         term["label"] = f"{number} of {len(terms)}: {term['name']} adds {signed(term['score'])}"
     return {
-        "name": view.name,
-        "summary": _summary(view, scores, sample),
+        "name": printable(view.name),
+        "summary": printable(_summary(view, scores, sample)),
         "output": float(whole.output[sample]),
-        "outputName": view.output,
+        "outputName": printable(view.output),
         "residual": float(whole.delta[sample]),
-        "sides": {"for": view.speaks_for, "against": view.speaks_against},
+        "sides": {"for": printable(view.speaks_for), "against": printable(view.speaks_against)},
         "sums": sums,
         "maps": {side: stored_map(values) for side, values in maps.items()},
         "terms": terms,
@@ -63,7 +64,7 @@ def _term(term: Term, sample: int, sums: dict[str, float], most: Sequence[int]) 
     evidence = {"for": term.positive[sample], "against": term.negative[sample]}
     placed = term.positive.dim() == 4
     return {
-        "name": term.name,
+        "name": printable(term.name),
         "score": score,
         "shares": {side: own[side] / sums[side] if sums[side] else 0.0 for side in own},
         "evidence": {side: float(each.double().sum()) for side, each in evidence.items()},
