@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -62,6 +62,7 @@ class Recorder:
             self._everything if self.has_several_inputs else frozenset(),
         )
         self._types = {leaf.dtype for leaf in leaves}
+        self._detached_views: list[Callable[[], None]] = []
 
     @property
     def precision(self) -> float:
@@ -71,7 +72,23 @@ class Recorder:
     def follow(self, tensor: Tensor, given: Places) -> None:
         """Remembers the places of a tensor's elements."""
         set_origin(tensor, given, self._lifetime)
-        self.hidden.see(tensor)
+        self._once_attached(tensor, partial(self.hidden.see, tensor))
+
+    def _once_attached(self, tensor: Tensor, action: Callable[[], None]) -> None:
+        """Does something with a tensor's node, for a view in a custom function after the function.
+
+        If the function has overwritten the view, torch makes it a new node, and it would wait
+        forever for its own lock if the view had a hook.
+        """
+        if tensor._is_view() and not torch.is_grad_enabled():
+            self._detached_views.append(action)
+        else:
+            action()
+
+    def attach_views(self) -> None:
+        """Does what had to wait until a custom function had returned."""
+        while self._detached_views and torch.is_grad_enabled():
+            self._detached_views.pop(0)()
 
     def origin(self, tensor: Tensor) -> Origin | None:
         """The origin of a tensor that requires a gradient; None if it is a constant."""
@@ -175,7 +192,8 @@ class Recorder:
         self.old_values.are_read_by(bias)
         path, in_leaf = self.modules.path, self.modules.inside_leaf
         pending = PendingTerm(path, name, in_leaf, given, bias)
-        self._pending.await_gradient(bias.source or output, pending)
+        wait = partial(self._pending.await_gradient, bias.source or output, pending)
+        self._once_attached(output, wait)
 
     def _biases(
         self, call: Call, outputs: list[Tensor], draws: RandomState | None
@@ -194,6 +212,7 @@ class Recorder:
 
     def finish(self, output: Any) -> None:
         """Ends the forward pass: finds hidden operations in its output, and registers hooks."""
+        self.attach_views()
         self.look_for_hidden("", output)
         self.old_values.forget()
         self.hidden.arm()

@@ -134,6 +134,7 @@ class Trace(TorchFunctionMode):
     ) -> Any:
         if torch._C._functorch.peek_interpreter_stack() is not None:
             return func(*args, **kwargs)  # a transform: its result is handled when it returns
+        self.recorder.attach_views()
         if func in INSTANCE_NORMS:
             args, kwargs = without_updates(args, kwargs)
         if is_property(func):

@@ -419,3 +419,45 @@ def test_a_hidden_function_of_what_is_overwritten_is_no_constant(hidden):
         except ValueError:
             return  # it may be refused, but not be wrong
     torch.testing.assert_close(whole.input.score, (gradient * X).sum((1, 2, 3))[:1], **EXACT)
+
+
+class _InPlaceRelu(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, z):
+        ctx.mark_dirty(z)
+        ctx.save_for_backward(z.clamp_(min=0))
+        return z
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return gradient * (ctx.saved_tensors[0] > 0)
+
+
+VIEWS = {
+    "none": lambda z: z,
+    "flat": lambda z: z.flatten(1),
+    "permuted": lambda z: z.permute(0, 2, 3, 1),
+    "channels": lambda z: z[:, :2],
+}
+
+
+@pytest.mark.parametrize("view", VIEWS.values(), ids=VIEWS)
+def test_a_custom_function_that_overwrites_a_view_is_explained_or_warned_of(view):
+    torch.manual_seed(0)
+    conv = nn.Conv2d(3, 4, 3).double()
+    image = torch.rand(1, 3, 5, 5).double()
+
+    def explained(activation):
+        method = TGradAttribution(lambda x: activation(view(conv(x))).flatten(1).sum(1))
+        return method.decompose(image)
+
+    expected = explained(F.relu)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        found = explained(_InPlaceRelu.apply)  # it had never returned
+    torch.testing.assert_close(found.output, expected.output)
+    is_complete = float(found.delta.abs()) < 1e-10
+    assert is_complete or "Incomplete decomposition" in str(caught[0].message)
+    if view is VIEWS["none"]:
+        assert is_complete
+        torch.testing.assert_close(found.map("positive"), expected.map("positive"))
