@@ -63,7 +63,7 @@ def mixed(claim: Coordinates, dims: Iterable[int], axis: Axis) -> list[Coordinat
         windows = narrowed(hull, axis)
         if windows is None or windows is hull:
             if few is not None:
-                return list(merged([each for each in few if each is not None], axis))
+                return list(merged(few, axis))
         elif few is None or len(few) != 2:  # as after a dilated convolution
             return [windows]
     if axis.input == SAMPLES or low.shape[-1] == 1:
@@ -86,8 +86,10 @@ def few_cells(
     sums: Tensor,
     shape: Sequence[int],
     by_sample: bool = False,
-) -> list[Coordinates | None] | None:
+) -> list[Coordinates] | None:
     """The coordinates of sums, each in the cells of all its summands; None if these are many.
+
+    They are in the order of the summands, so that those on rows and on columns belong together.
 
     Args:
         claim: The coordinates of the summands.
@@ -96,18 +98,38 @@ def few_cells(
         shape: The shape of the sums.
         by_sample: As for :class:`Coordinates`.
     """
-    count = len(claim.cells) + 1
-    pairs = (sums * count + numbers).unique()  # type: ignore[no-untyped-call]
-    at, number = pairs // count, pairs % count
-    slot = torch.arange(len(at), device="cpu") - torch.searchsorted(at, at)
+    order = sums[numbers > 0].argsort(stable=True)
+    at, number = (each[numbers > 0][order] for each in (sums, numbers))
+    slot = _rank_within(at)
+    if len(slot) and int(slot.max()) >= MOST_CLAIMS:
+        first = _first_of_each(at * (len(claim.cells) + 1) + number)
+        at, number = at[first], number[first]
+        slot = _rank_within(at)
     if len(slot) and int(slot.max()) >= MOST_CLAIMS:
         return None
+    counts = at.bincount(minlength=math.prod(shape))
+    most, start = int(counts.max()), counts.cumsum(0) - counts
     found = []
-    for each in slot.unique():  # type: ignore[no-untyped-call]
-        cells = torch.zeros(math.prod(shape), dtype=torch.long, device="cpu")
-        cells[at[slot == each]] = number[slot == each]
+    for each in range(most):
+        # A cell counts several times if others have as many more.
+        has = (counts > each) | ((counts > 0) & (most % counts.clamp_min(1) == 0))
+        cells = torch.zeros_like(counts)
+        cells[has] = number[(start + each % counts.clamp_min(1))[has]]
         found.append(coordinates(cells.reshape(shape), claim.cells, by_sample))
-    return found
+    return [each for each in found if each is not None]
+
+
+def _rank_within(groups: Tensor) -> Tensor:
+    """The position of each element among the elements of its group; groups are sorted."""
+    return torch.arange(len(groups), device="cpu") - torch.searchsorted(groups, groups)
+
+
+def _first_of_each(values: Tensor) -> Tensor:
+    """The positions at which a value occurs for the first time, sorted."""
+    unique, which = values.unique(return_inverse=True)  # type: ignore[no-untyped-call]
+    position = torch.arange(len(values), device="cpu")
+    first = torch.full_like(unique, len(values)).scatter_reduce(0, which, position, "amin")
+    return first.sort().values
 
 
 def cells_of_sums(
@@ -133,14 +155,14 @@ def cells_of_sums(
         kept = _own_cells(*summands)
         few = few_cells(*summands) if kept is None else [kept]
     if few is None:
-        few = [_hull(*summands, axis)]
-    found = [each for each in few if each is not None]
+        hull = _hull(*summands, axis)
+        few = [] if hull is None else [hull]
     if kept is None and axis.input != SAMPLES:
-        borders = [each.borders() for each in found]
+        borders = [each.borders() for each in few]
         widths = sum(((high - low).clamp_min(0).mean() for low, high in borders), 0.0)
         if float(widths) > axis.extent / 2:
             return None
-    return found
+    return few
 
 
 def _own_cells(

@@ -40,6 +40,8 @@ class Reduction:
             elements of each sample without a place, then those without a sample. The dimensions on
             which the position does not depend have size 1. Several tensors if elements have several
             places; none if all are in order.
+        weights: The share of each element at each of its positions, broadcastable to the position;
+            None if it has equal shares.
         spread: For each axis, the shares of the counted cells in those of ``grid``, shape
             ``(counted, cells)``, or ``(N, counted, cells)`` if each sample has its own; None if
             they are the same cells.
@@ -59,6 +61,7 @@ class Reduction:
     filled: Tensor | None = None
     has_unknown_samples: bool = False
     all_placed: bool = True
+    weights: tuple[Tensor, ...] | None = None
     _on_device: dict[object, tuple[Tensor, ...]] = field(default_factory=dict)
 
     @cached_property
@@ -110,11 +113,15 @@ class Reduction:
         """The sums at all positions of ``indices``."""
         total = sums.new_zeros(self.samples * (self.cells + 1) + 1)
         indices = self._indices(sums)
-        for index in indices:
+        for slot, index in enumerate(indices):
+            if self.weights is not None:
+                own, alpha = sums * self.weights[slot].to(sums), 1.0
+            else:
+                own, alpha = sums, 1 / len(indices)
             # A score of a query and a key has two places, each of which depends on one dimension. A
             # sum over the other is much faster than adding element by element.
-            own = sums.sum_to_size(index.shape).reshape(-1)
-            total.index_add_(0, index.reshape(-1), own, alpha=1 / len(indices))
+            own = own.sum_to_size(index.shape).reshape(-1)
+            total.index_add_(0, index.reshape(-1), own, alpha=alpha)
         return total
 
     def sample_of(self, like: Tensor) -> Tensor | None:
@@ -159,8 +166,11 @@ class Reduction:
         transposed = [None if matrix is None else matrix.mT for matrix in self.spread]
         shared = redistributed(shared, transposed).reshape(-1)
         flat = torch.cat([shared, shared.new_zeros(self.samples + 1)])
-        found = [flat[index].expand(self.summed_shape) for index in self._indices(cells)]
-        return torch.stack(found).mean(0)
+        found = torch.stack([flat[i].expand(self.summed_shape) for i in self._indices(cells)])
+        if self.weights is None:
+            return found.mean(0)
+        weights = [weight.expand(self.summed_shape) for weight in self.weights]
+        return (found * torch.stack(weights).to(found)).sum(0)
 
 
 def _without_empty(cells: Tensor, elements: Tensor) -> Tensor:
@@ -204,7 +214,7 @@ def _reduction(given: Places, axes: Sequence[Axis], samples: int) -> Reduction:
     by_sample = any(claim.by_sample for claims in own for claim in claims)
     on_map, sides = cells_of_map(cells, axes, sample if by_sample else None, samples)
     by_claim = [[of[slot % len(of)] for _, of in cells] for slot in range(count)]
-    where = _filled([_where(numbers, sizes) for numbers in by_claim])
+    where, weights = _where(by_claim, sizes)
     if sides is not None:
         whole = are_whole_input([each for each, _ in cells], axes)
         where = [torch.where(whole[cell.clamp_min(0)], -1, cell) for cell in where]
@@ -240,6 +250,7 @@ def _reduction(given: Places, axes: Sequence[Axis], samples: int) -> Reduction:
         else None,
         has_unknown_samples=bool((sample < 0).any()),
         all_placed=all_placed,
+        weights=weights if sizes else None,
     )
 
 
@@ -265,24 +276,47 @@ def _cells(claims: Sequence[Coordinates], axis: Axis) -> tuple[Tensor, list[Tens
     return cells, numbers
 
 
-def _where(numbers: list[Tensor], sizes: list[int]) -> Tensor:
+def _where(
+    by_claim: Sequence[Sequence[Tensor]], sizes: list[int]
+) -> tuple[list[Tensor], tuple[Tensor, ...] | None]:
+    """The number of each element's cell on the grid by each claim, and the share of each claim.
+
+    Args:
+        by_claim: For each claim, the number of each element's cell on each axis; -1 for none.
+        sizes: The number of cells along each axis.
+
+    Returns:
+        The cells, -1 for an element without a place on one of the axes, and the shares; None if
+        they are equal.
+    """
+    if len(by_claim) < 2:
+        return [_on_grid(numbers, sizes) for numbers in by_claim], None
+    first = [reduce(_first_known, on_axis) for on_axis in zip(*by_claim, strict=True)]
+    # On an axis on which all summands of an element are in one cell, it may have fewer claims.
+    cells = [_on_grid(list(map(_first_known, numbers, first)), sizes) for numbers in by_claim]
+    several = [axis for axis, of in enumerate(zip(*by_claim, strict=True)) if of[1] is not of[0]]
+    known = [
+        reduce(torch.logical_or, [numbers[axis] >= 0 for axis in several]) for numbers in by_claim
+    ]
+    known[0] = known[0] | ~reduce(torch.logical_or, known)
+    if all(bool(each.all()) for each in known):
+        return cells, None
+    count = sum(each.double() for each in known)
+    return cells, tuple([each / count for each in known])
+
+
+def _first_known(number: Tensor, other: Tensor) -> Tensor:
+    return torch.where(number >= 0, number, other)
+
+
+def _on_grid(numbers: Sequence[Tensor], sizes: list[int]) -> Tensor:
     """The number of each element's cell on the grid; -1 if it has no place on one of the axes."""
-    cell, placed = (
-        torch.zeros((), dtype=torch.long, device="cpu"),
-        torch.ones((), dtype=torch.bool, device="cpu"),
-    )
+    cell = torch.zeros((), dtype=torch.long, device="cpu")
+    placed = torch.ones((), dtype=torch.bool, device="cpu")
     for number, size in zip(numbers, sizes, strict=True):
         cell = cell * size + number.clamp_min(0)
         placed = placed & (number >= 0)
     return torch.where(placed, cell, -1)
-
-
-def _filled(where: list[Tensor]) -> list[Tensor]:
-    """The cells of each claim. An element without a cell by one claim has that of another one."""
-    if len(where) < 2:
-        return where
-    first = reduce(lambda cell, other: torch.where(cell >= 0, cell, other), where)
-    return [torch.where(cell >= 0, cell, first) for cell in where]
 
 
 def _sample_numbers(given: Places, samples: int, rank: int) -> Tensor:
