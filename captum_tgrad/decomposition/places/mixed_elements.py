@@ -48,6 +48,9 @@ def mixed(claim: Coordinates, dims: Iterable[int], axis: Axis) -> list[Coordinat
     def in_one_dimension(values: Tensor) -> Tensor:
         return values.movedim(over, list(range(-len(over), 0))).flatten(-len(over))
 
+    def reshaped(values: Tensor) -> Tensor:
+        return values.reshape(rest)
+
     borders = [in_one_dimension(border) for border in claim.borders()]
     low, order = borders[0].sort(-1)
     high = borders[1].gather(-1, order).cummax(-1).values
@@ -55,13 +58,18 @@ def mixed(claim: Coordinates, dims: Iterable[int], axis: Axis) -> list[Coordinat
     # A missing cell is enough to take them apart.
     has_gaps = bool((_gaps(low, high) > width * (1 - SLACK)).any())
     if has_gaps and axis.is_spatial:
-        ends = low[..., 0].reshape(rest), high[..., -1].reshape(rest)
-        hull = from_borders(*ends, axis, claim.by_sample)
+        hull = from_borders(reshaped(low[..., 0]), reshaped(high[..., -1]), axis, claim.by_sample)
         numbers = in_one_dimension(claim.index).expand(low.shape)
         sums = torch.arange(math.prod(rest), device="cpu").repeat_interleave(low.shape[-1])
         few = few_cells(claim, numbers.flatten(), sums, rest, claim.by_sample)
         windows = narrowed(hull, axis)
         if windows is None or windows is hull:
+            if few is not None and claim.by_sample:
+                found = [
+                    from_borders(reshaped(start), reshaped(stop), axis, claim.by_sample)
+                    for start, stop in _runs(low, high)
+                ]
+                return [each for each in found if each is not None]
             if few is not None:
                 return list(merged(few, axis))
         elif few is None or len(few) != 2:  # as after a dilated convolution
@@ -72,7 +80,7 @@ def mixed(claim: Coordinates, dims: Iterable[int], axis: Axis) -> list[Coordinat
         parts = _parts(low, high, width, axis)
     cells = [
         narrowed(
-            from_borders(low.reshape(rest), high.reshape(rest), axis, claim.by_sample),
+            from_borders(reshaped(low), reshaped(high), axis, claim.by_sample),
             axis,
         )
         for low, high in parts
@@ -202,6 +210,21 @@ def _hull(
 def _gaps(low: Tensor, high: Tensor) -> Tensor:
     """The distances between adjacent cells along the last dimension, as for :func:`_parts`."""
     return (low[..., 1:] - high[..., :-1]).nan_to_num(0, posinf=0).clamp_min(0)
+
+
+def _runs(low: Tensor, high: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """The borders of each run of adjacent cells along the last dimension, as for :func:`_parts`.
+
+    Lines with fewer runs than others repeat their first one.
+    """
+    starts = low[..., 1:] - high[..., :-1] > SLACK
+    run = torch.cat([torch.zeros_like(starts[..., :1]), starts], -1).cumsum(-1)
+    found = []
+    for number in range(int(run.max()) + 1):
+        is_in = run == torch.where(run.amax(-1, keepdim=True) < number, 0, number)
+        lowest = low.masked_fill(~is_in, torch.inf).amin(-1)
+        found.append((lowest, high.masked_fill(~is_in, -torch.inf).amax(-1)))
+    return found
 
 
 def _parts(low: Tensor, high: Tensor, width: float, axis: Axis) -> list[tuple[Tensor, Tensor]]:

@@ -88,7 +88,7 @@ def places(shape: Sequence[int], claims: Iterable[Claim] = ()) -> Places:
     kept: dict[Axis, tuple[Coordinates, ...]] = {}
     samples: Coordinates | None = None
     for axis in sorted(by_axis, key=lambda axis: axis.input != SAMPLES):
-        own = [_dense(claim, shape, axis, samples) for claim in by_axis[axis]]
+        own = [_dense(claim, shape, axis, samples) for claim in _joined(by_axis[axis], axis)]
         if left := merged(own, axis, samples):
             kept[axis] = left
             if axis.input == SAMPLES and len(left) == 1:
@@ -98,6 +98,22 @@ def places(shape: Sequence[int], claims: Iterable[Claim] = ()) -> Places:
     if known is None:
         known = _all[key] = Places(tuple(shape), kept)
     return known
+
+
+def _joined(claims: list[Coordinates], axis: Axis) -> list[Coordinates]:
+    """Makes one claim of those that belong to different elements."""
+    if len(claims) < 2 or axis.input < 0:
+        return claims
+    joined: list[Coordinates] = []
+    for claim in claims:
+        last = joined[-1] if joined else None
+        if last is None or bool(((last.index > 0) & (claim.index > 0)).any()):
+            joined.append(claim)
+            continue
+        index = torch.where(claim.index > 0, claim.index + len(last.cells), last.index)
+        by_sample = last.by_sample or claim.by_sample
+        joined[-1] = coordinates(index, torch.cat([last.cells, claim.cells]), by_sample) or claim
+    return joined
 
 
 def _dense(

@@ -202,6 +202,8 @@ def evenly_wide(cells: Tensor, extent: int) -> Tensor:
     start = float(middle[0] - width[0] / 2) + 0.5
     stop = extent - 0.5 - float(middle[-1] + width[-1] / 2)
     slack = gap + SLACK
+    if len(cells) == 2 and abs(2 * step - extent) > float(width[0]) + SLACK:
+        return cells  # any two elements have the same distance
     if start <= slack and stop <= slack:
         low, step = -0.5, extent / len(cells)
     elif len(cells) > 2:  # of a crop

@@ -1,0 +1,125 @@
+"""Sums of elements from several positions, written in several ways, alone and in a batch."""
+
+from functools import partial
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from captum_tgrad import TGradAttribution
+from tests.decomposition.test_copies import _assert_same_maps
+from tests.decomposition.test_one_function_one_map import _filled, _random
+
+WIDTH, SIZE, STEPS, EXPERTS = 6, 12, 6, 4
+CONV = _filled(nn.Conv2d(3, WIDTH, 3, padding=1), seed=1)
+POINTWISE = _filled(nn.Conv2d(WIDTH, WIDTH, 1), seed=3)
+LAST = _filled(nn.Conv2d(WIDTH, WIDTH, 3, padding=1), seed=5)
+HEAD = _random(WIDTH, 5, seed=7)
+ROWS = torch.linspace(0, 1, SIZE).double()
+
+MOVES = {
+    "transposed": lambda h: h.mT,
+    "turned by 90 degrees": lambda h: h.mT.flip(2),
+    "turned by 180 degrees": lambda h: h.flip(2, 3),
+    "flipped": lambda h: h.flip(3),
+}
+SUMS = {
+    "stack": lambda a, b: POINTWISE(torch.stack([a, b]).sum(0)),
+    "stack behind channels": lambda a, b: POINTWISE(2 * torch.stack([a, b], 2).mean(2)),
+    "einsum": lambda a, b: POINTWISE(
+        torch.einsum("k,knchw->nchw", torch.ones(2).double(), torch.stack([a, b]))
+    ),
+    "convolution": lambda a, b: F.conv2d(
+        torch.cat([a, b], 1), POINTWISE.weight.repeat(1, 2, 1, 1), POINTWISE.bias
+    ),
+}
+
+
+@pytest.mark.parametrize("add", SUMS.values(), ids=SUMS)
+@pytest.mark.parametrize("move", MOVES.values(), ids=MOVES)
+def test_an_image_and_itself_in_another_orientation(move, add):
+    def forward(x, add):
+        h = F.gelu(CONV(x))
+        return (F.gelu(LAST(F.gelu(add(h, move(h))))) * ROWS).mean((2, 3)) @ HEAD
+
+    plain = partial(forward, add=lambda a, b: POINTWISE(a + b))
+    _assert_same_maps(partial(forward, add=add), plain, _random(2, 3, SIZE, SIZE, seed=9))
+
+
+TOKENS = _random(2, STEPS, 4, seed=21)
+TOKEN_HEAD = _filled(nn.Linear(4, 3), seed=23)
+
+
+@pytest.mark.parametrize("kept", [[[0, 2, 4], [0, 2, 5]], [[0, 5, 3], [1, 3, 5]], [[0, 2], [3, 5]]])
+def test_tokens_that_are_chosen_for_each_sample_are_where_they_are_alone(kept):
+    kept = torch.tensor(kept)
+
+    def attributed(samples, **options):
+        def forward(x):
+            return TOKEN_HEAD(x.gather(1, kept[samples, :, None].expand(-1, -1, 4)).mean(1))
+
+        method = TGradAttribution(forward)
+        return method.attribute(TOKENS[samples], 1, channel_dim=-1, **options)
+
+    for options in ({}, {"aggregation": "levels"}, {"sign": "all"}):
+        together = attributed(slice(0, 2), **options)
+        for sample in (0, 1):
+            alone = attributed(slice(sample, sample + 1), **options)
+            torch.testing.assert_close(together[sample : sample + 1], alone)
+            others = [token for token in range(STEPS) if token not in kept[sample]]
+            assert float(alone[:, others].abs().sum()) < 1e-9
+
+
+GATE = _random(4, EXPERTS, seed=31)
+EXPERT = nn.ModuleList(
+    _filled(nn.Sequential(nn.Linear(4, 8), nn.SiLU(), nn.Linear(8, 4)), seed=33 + 4 * number)
+    for number in range(EXPERTS)
+)
+
+
+def _every_expert(tokens, weights):
+    return sum(expert(tokens) * weights[..., e, None] for e, expert in enumerate(EXPERT))
+
+
+def _routed(add, tokens, weights):
+    """Each expert gets its own tokens, of all samples, and adds its results to theirs."""
+    tokens, weights = tokens.flatten(0, 1), weights.flatten(0, 1)
+    result = torch.zeros_like(tokens)
+    for e, expert in enumerate(EXPERT):
+        (own,) = torch.where(weights[:, e] > 0)
+        result = add(result, own, expert(tokens[own]) * weights[own, e, None])
+    return result.unflatten(0, (-1, STEPS))
+
+
+def _written(result, own, values):
+    result[own] += values
+    return result
+
+
+ADDED = {
+    "index_add": lambda result, own, values: result.index_add(0, own, values),
+    "index_add_": lambda result, own, values: result.index_add_(0, own, values),
+    "scatter_add": lambda result, own, values: result.scatter_add(
+        0, own[:, None].expand_as(values), values
+    ),
+    "assignment": _written,
+}
+
+
+@pytest.mark.parametrize("add", ADDED.values(), ids=ADDED)
+@pytest.mark.parametrize("n", [1, 2])
+def test_tokens_of_a_mixture_of_experts_keep_their_places(add, n):
+    def forward(x, mixture):
+        scores = (x @ GATE).softmax(-1)
+        weights = scores * (scores == scores.amax(-1, keepdim=True))
+        return TOKEN_HEAD((F.gelu(mixture(x, weights)) * ROWS[:STEPS, None]).mean(1))
+
+    def decomposed(mixture):
+        method = TGradAttribution(partial(forward, mixture=mixture))
+        return method.decompose(TOKENS[:n], 1, channel_dim=-1)
+
+    found, expected = decomposed(partial(_routed, add)), decomposed(_every_expert)
+    torch.testing.assert_close(found.map("positive"), expected.map("positive"))
+    torch.testing.assert_close(found.map("negative"), expected.map("negative"))
+    assert all(float(term.placed.min()) == 1 for term in found if term.name == "gelu")
