@@ -129,3 +129,31 @@ def evenly_from(start: float, width: float, count: int) -> Tensor:
     """Adjacent cells of one width."""
     middle = start + width * (torch.arange(count, dtype=torch.float64, device="cpu") + 0.5)
     return torch.stack([middle, torch.full_like(middle, width)], 1)
+
+
+def evenly_wide(cells: Tensor, extent: int) -> Tensor:
+    """The cells themselves; if they are every n-th of a grid, cells without gaps in their place.
+
+    Args:
+        cells: The middle and the width of each cell, sorted.
+        extent: The number of pixels along the axis. Cells that reach from end to end cover it.
+    """
+    middle, width = cells[:, 0], cells[:, 1]
+    if len(cells) < 2 or not torch.allclose(width, width[:1]):
+        return cells
+    step = float(middle[1] - middle[0])
+    gap = step - float(width[0])
+    if gap < SLACK * step or not torch.allclose(middle.diff(), middle[1:2] - middle[:1]):
+        return cells
+    start = float(middle[0] - width[0] / 2) + 0.5
+    stop = extent - 0.5 - float(middle[-1] + width[-1] / 2)
+    slack = gap + SLACK
+    if len(cells) == 2 and abs(2 * step - extent) > float(width[0]) + SLACK:
+        return cells  # any two elements have the same distance
+    if start <= slack and stop <= slack:
+        low, step = -0.5, extent / len(cells)
+    elif len(cells) > 2:  # of a crop
+        low = start - 0.5 - (start if start <= slack else max(gap - stop, 0))
+    else:
+        return cells
+    return evenly_from(low, step, len(cells))

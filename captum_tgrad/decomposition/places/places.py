@@ -7,8 +7,9 @@ from functools import lru_cache
 from weakref import WeakValueDictionary
 
 import torch
+from torch import Tensor
 
-from captum_tgrad.decomposition.places.cells import SLACK
+from captum_tgrad.decomposition.places.cells import SLACK, evenly_wide
 from captum_tgrad.decomposition.places.coordinates import (
     INPUTS,
     LOST,
@@ -285,14 +286,8 @@ def _dims_within(claim: Coordinates, samples: Coordinates | None) -> set[int]:
 
 
 def _finer(one: Coordinates, other: Coordinates, axis: Axis) -> Coordinates | None:
-    """The claim whose cells are all smaller than those of the other, completed by the other.
-
-    Sliding windows are as fine as their step.
-    """
-    widths = [
-        claim.cells[:, 1] if narrowed(claim, axis) is claim else claim.cells[:2, 0].diff()
-        for claim in (one, other)
-    ]
+    """The claim whose cells are all smaller than those of the other, completed by the other."""
+    widths = [_widths(claim, axis) for claim in (one, other)]
     for small, large, order in ((one, other, 1), (other, one, -1)):
         width, limit = widths[::order]
         if float(width.max()) < float(limit.min()) * (1 - SLACK):
@@ -301,3 +296,11 @@ def _finer(one: Coordinates, other: Coordinates, axis: Axis) -> Coordinates | No
             by_sample = small.by_sample or large.by_sample
             return coordinates(index, torch.cat([small.cells, large.cells]), by_sample)
     return None
+
+
+def _widths(claim: Coordinates, axis: Axis) -> Tensor:
+    """The widths of cells; of sliding windows, their step, and of a subsampled grid, too."""
+    if narrowed(claim, axis) is not claim:
+        return claim.cells[:2, 0].diff()
+    cells = evenly_wide(claim.cells, axis.extent) if claim.may_be_subsampled else claim.cells
+    return cells[:, 1]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from captum_tgrad.decomposition.places.bounded_cache import BoundedCache
-from captum_tgrad.decomposition.places.cells import Grid, even_cells, redistributed
+from captum_tgrad.decomposition.places.cells import Grid, even_cells, evenly_wide, redistributed
 from captum_tgrad.decomposition.places.coordinates import Axis, Coordinates
 from captum_tgrad.decomposition.places.map_cells import (
     are_whole_input,
@@ -19,7 +19,7 @@ from captum_tgrad.decomposition.places.map_cells import (
     shares_of_samples,
 )
 from captum_tgrad.decomposition.places.places import MOST_CLAIMS, Places
-from captum_tgrad.decomposition.places.whole_grid import evenly_wide, on_whole_grid
+from captum_tgrad.decomposition.places.whole_grid import on_whole_grid
 from captum_tgrad.decomposition.places.windows import narrowed
 
 

@@ -10,9 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import torch
-from torch import Tensor
 
-from captum_tgrad.decomposition.places.cells import SLACK, evenly_from
+from captum_tgrad.decomposition.places.cells import SLACK, evenly_wide
 from captum_tgrad.decomposition.places.coordinates import (
     SAMPLES,
     Axis,
@@ -183,31 +182,3 @@ def widened(claim: Coordinates, axis: Axis) -> Coordinates:
         return claim
     cells = evenly_wide(claim.cells, axis.extent)
     return claim if cells is claim.cells else shared(claim.index, cells, by_sample=False)
-
-
-def evenly_wide(cells: Tensor, extent: int) -> Tensor:
-    """The cells themselves; if they are every n-th of a grid, cells without gaps in their place.
-
-    Args:
-        cells: The middle and the width of each cell, sorted.
-        extent: The number of pixels along the axis. Cells that reach from end to end cover it.
-    """
-    middle, width = cells[:, 0], cells[:, 1]
-    if len(cells) < 2 or not torch.allclose(width, width[:1]):
-        return cells
-    step = float(middle[1] - middle[0])
-    gap = step - float(width[0])
-    if gap < SLACK * step or not torch.allclose(middle.diff(), middle[1:2] - middle[:1]):
-        return cells
-    start = float(middle[0] - width[0] / 2) + 0.5
-    stop = extent - 0.5 - float(middle[-1] + width[-1] / 2)
-    slack = gap + SLACK
-    if len(cells) == 2 and abs(2 * step - extent) > float(width[0]) + SLACK:
-        return cells  # any two elements have the same distance
-    if start <= slack and stop <= slack:
-        low, step = -0.5, extent / len(cells)
-    elif len(cells) > 2:  # of a crop
-        low = start - 0.5 - (start if start <= slack else max(gap - stop, 0))
-    else:
-        return cells
-    return evenly_from(low, step, len(cells))
