@@ -67,6 +67,14 @@ def _shuffled_by_reshape(h):
     return split.permute(0, 1, 4, 2, 5, 3).reshape(n, c, 2 * rows, 2 * columns)
 
 
+def _shuffled_by_writing(h):
+    n, c, rows, columns = h.shape
+    result = h.new_zeros(n, c, 2 * rows, 2 * columns)
+    for i, j in ((0, 0), (0, 1), (1, 0), (1, 1)):
+        result[:, :, i::2, j::2] = h
+    return result
+
+
 ENLARGED = [
     _repeated,
     _expanded,
@@ -75,6 +83,7 @@ ENLARGED = [
     _stacked,
     _shuffled,
     _shuffled_by_reshape,
+    _shuffled_by_writing,
 ]
 
 DOWN = _filled(nn.Conv2d(3, WIDTH, 3, stride=2, padding=1), seed=1)
@@ -136,6 +145,43 @@ def test_an_enlarged_image_has_the_map_of_interpolation(use, enlarge):
         partial(forward, enlarge=enlarge),
         partial(forward, enlarge=partial(F.interpolate, scale_factor=2)),
         _random(2, 3, 16, 16, seed=15),
+    )
+
+
+# Inserting zeros between pixels.
+
+
+def _written_into_zeros(h):
+    n, c, rows, columns = h.shape
+    result = h.new_zeros(n, c, 2 * rows, 2 * columns)
+    result[:, :, ::2, ::2] = h
+    return result
+
+
+def _stacked_with_zeros(h):
+    h = torch.stack([h, torch.zeros_like(h)], 3).flatten(2, 3)
+    return torch.stack([h, torch.zeros_like(h)], 4).flatten(3)
+
+
+def _masked(h):
+    mask = torch.zeros(2, 2).double()
+    mask[0, 0] = 1
+    return _repeated(h) * mask.repeat(*h.shape[2:])
+
+
+@pytest.mark.parametrize("insert", [_written_into_zeros, _stacked_with_zeros, _masked])
+def test_a_convolution_of_inserted_zeros_has_the_map_of_a_transposed_one(insert):
+    def forward(x, enlarge):
+        return F.gelu(enlarge(F.relu(DOWN(x)))).mean((2, 3)) @ HEAD
+
+    def transposed(h):
+        options = {"stride": 2, "padding": 1, "output_padding": 1}
+        return F.conv_transpose2d(h, LAST.weight.flip(2, 3).transpose(0, 1), **options)
+
+    _assert_same_maps(
+        partial(forward, enlarge=lambda h: F.conv2d(insert(h), LAST.weight, padding=1)),
+        partial(forward, enlarge=transposed),
+        _random(2, 3, 16, 16, seed=17),
     )
 
 

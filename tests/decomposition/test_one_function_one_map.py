@@ -507,6 +507,11 @@ PAIRS = [
     *_written(partial(F.conv2d, weight=KERNEL, stride=2, padding=1), FIRST)(
         padded_strided_conv_by_shifts=partial(_shifted_taps, stride=2),
     ),
+    *_written(lambda x: F.conv2d(F.pad(x, (0, 1, 0, 1)), KERNEL, stride=2), FIRST)(
+        conv_padded_at_the_end_by_shifts=lambda x: _shifted_taps(
+            F.pad(x, (0, 1, 0, 1)), pad=0, stride=2
+        ),
+    ),
     *_written(partial(F.conv2d, weight=KERNEL, stride=2), FIRST)(
         strided_conv_by_f_unfold=lambda x: (ROWS @ F.unfold(x, 3, stride=2)).unflatten(2, (11, 11)),
     ),

@@ -67,17 +67,15 @@ def after(
     if given is None:
         given = [places_of(tensor) for tensor in tensors]
     refined = [each and with_copies_refined(each) for each in given]
-    shapes, claims = _claims_after(run, tensors, refined)
-    if refined != list(given) and sum(each is not None for each in given) == 1:
-        _, whole = _claims_after(run, tensors, given)
-        claims = list(map(copies_kept, whole, claims))
-    return [places(*each) for each in zip(shapes, claims, strict=True)]
+    found = _after(run, tensors, refined)
+    if refined == list(given):
+        return found
+    return list(map(copies_kept, _after(run, tensors, given), found))
 
 
-def _claims_after(
+def _after(
     run: Movement, tensors: Sequence[Tensor], given: Sequence[Places | None]
-) -> tuple[list[torch.Size], list[list[Claim]]]:
-    """The shapes of the results of ``run``, and the claims of each."""
+) -> list[Places]:
     axes = list(dict.fromkeys(axis for each in given if each for axis in each.claims))
     found: list[list[Claim]] = []  # by axis and slot, then by result
     for axis in axes:
@@ -87,9 +85,8 @@ def _claims_after(
             shapes, claims = _moved(run, chosen, tensors)
             found.append([(axis, claim) for claim in claims])
     if not axes:  # none of them has places
-        results = run([_as_numbers(tensor, None) for tensor in tensors])
-        return [each.shape for each in results], [[] for _ in results]
-    return shapes, [list(claims) for claims in zip(*found, strict=True)]
+        return [places(each.shape) for each in run([_as_numbers(t, None) for t in tensors])]
+    return [places(*each) for each in zip(shapes, zip(*found, strict=True), strict=True)]
 
 
 def _moved(
@@ -157,7 +154,7 @@ def reshaped(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
         is_finer = part is not claim and not are_channels(claim, part)
         whole.append((axis, move(claim)))
         parts.append((axis, move(part)) if is_finer else whole[-1])
-    return [places(output.shape, copies_kept(whole, parts))]
+    return [copies_kept(places(output.shape, whole), places(output.shape, parts))]
 
 
 def _groups(old: list[int], new: list[int]) -> list[tuple[list[int], list[int]]]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import torch
+from torch import Tensor
 
 from captum_tgrad.decomposition.places.cells import SLACK, evenly_wide
 from captum_tgrad.decomposition.places.coordinates import (
@@ -94,24 +95,26 @@ def with_copies_refined(given: Places) -> Places:
     return given if refined == claims else places(given.shape, refined)
 
 
-def copies_kept(whole: Iterable[Claim], refined: Iterable[Claim]) -> list[Claim]:
-    """The claims of elements that were moved, in whole cells as long as these can be refined later.
+def copies_kept(whole: Places, refined: Places) -> Places:
+    """The places of elements that were moved, in whole cells as long as they can be refined later.
 
     If the parts of one cell were moved to different dimensions, they were the channels of one
     element, and the cell stays whole. Otherwise, the elements of a finer grid were moved.
 
     Args:
-        whole: The claims of the results that the elements' own cells have.
-        refined: Those that the cells of ``copies_refined`` have.
+        whole: The places by the elements' own cells.
+        refined: The places by the cells of ``copies_refined``.
     """
-
-    def kept(pair: Claim, later: Claim, fine: Claim) -> Claim:
-        (_, claim), (_, parts) = pair, fine
-        are_apart = claim is not None and parts is not None and len(claim.dims) < len(parts.dims)
-        return pair if are_apart or later[1] is not claim else fine
-
-    whole = list(whole)
-    return list(map(kept, whole, copies_refined(whole), refined))
+    pairs, parts = list(whole.pairs), list(refined.pairs)
+    if whole is refined or [axis for axis, _ in pairs] != [axis for axis, _ in parts]:
+        return refined
+    kept: list[Claim] = []
+    for (axis, claim), (_, later), (_, part) in zip(
+        pairs, copies_refined(pairs), parts, strict=True
+    ):
+        are_apart = len(claim.dims) < len(part.dims)
+        kept.append((axis, claim if are_apart or later is not claim else part))
+    return places(whole.shape, kept)
 
 
 @torch.no_grad()
@@ -124,7 +127,7 @@ def _refined(claim: Coordinates, axis: Axis) -> Coordinates | None:
     """
     if axis.input == SAMPLES:
         return claim
-    index = claim.index.flatten()
+    index = _without_inserted_zeros(claim.index.flatten())
     own, run, counts = index.unique_consecutive(return_inverse=True, return_counts=True)  # type: ignore[no-untyped-call]
     image = torch.nonzero(own).flatten()
     if len(image) < 2:
@@ -145,6 +148,19 @@ def _refined(claim: Coordinates, axis: Axis) -> Coordinates | None:
     half = widths / times / 2
     low, high = ((center + side * half).where(index > 0, -side * torch.inf) for side in (-1, 1))
     return from_borders(low.reshape(claim.index.shape), high.reshape(claim.index.shape), axis)
+
+
+def _without_inserted_zeros(index: Tensor) -> Tensor:
+    """Cells of elements with zeros between them: each zero has the cell of its element.
+
+    They are the copies that a nearest neighbor enlargement would have, of which a mask clears some.
+    """
+    image = torch.nonzero(index).flatten()
+    pitch = len(index) // max(len(image), 1)
+    is_even = pitch > 1 and pitch * len(image) == len(index) and len(image) > 1
+    if not is_even or not bool((image.diff() == pitch).all()):
+        return index
+    return index[image].repeat_interleave(pitch)
 
 
 @torch.no_grad()
