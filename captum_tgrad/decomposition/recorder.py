@@ -94,13 +94,26 @@ class Recorder:
         """The origin of a tensor that requires a gradient; None if it is a constant."""
         origin = origin_of(tensor)
         if origin is None:
-            return None if tensor.grad_fn is None else self._found(tensor, self.modules.path)
+            if tensor.grad_fn is None:
+                return None
+            if self._shows_written(tensor):
+                self._refresh(tensor)
+            return origin_of(tensor) or self._found(tensor, self.modules.path)
         if origin.lifetime is not self._lifetime:
             return None  # it belongs to a trace around this one
         if origin.version != tensor._version:
             self._refresh(tensor)
             origin = origin_of(tensor)
         return origin
+
+    def _shows_written(self, tensor: Tensor) -> bool:
+        """Whether a tensor is a view of a constant that the model has written into since."""
+        base = tensor._base
+        known = None if base is None else origin_of(base)
+        if base is None or known is None or known.lifetime is not self._lifetime:
+            return False
+        node = tensor.grad_fn
+        return node is not None and (base.grad_fn, base.output_nr) in node.next_functions
 
     def _refresh(self, view: Tensor) -> None:
         """Updates the places of a view after its base was overwritten."""

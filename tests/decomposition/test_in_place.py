@@ -203,3 +203,29 @@ def test_an_operator_that_overwrites_what_depends_on_the_input():
     whole = TGradAttribution(network).decompose(x)
     torch.testing.assert_close(whole.input.score, 2 * x.sum(1))
     torch.testing.assert_close(whole.delta, torch.zeros(2).double(), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("n", [1, 2])
+@pytest.mark.parametrize(
+    "view", [lambda z: z.flatten(0, 1), lambda z: z.mT], ids=["flat", "turned"]
+)
+def test_a_view_of_zeros_shows_what_is_written_into_them_later(view, n):
+    torch.manual_seed(0)
+    first, last = nn.Linear(4, 4).double(), nn.Linear(4, 3).double()
+    tokens = torch.rand(n, 4, 4).double()
+
+    def plain(x):
+        return last(F.silu(view(first(x).relu())).view(n, 4, 4)).sum(1)
+
+    def written(x):
+        values = torch.zeros(n, 4, 4).double()
+        seen = view(values)
+        values[:] = first(x).relu()
+        return last(F.silu(seen).view(n, 4, 4)).sum(1)
+
+    found, expected = (
+        TGradAttribution(forward).decompose(tokens, 1, channel_dim=-1)
+        for forward in (written, plain)
+    )
+    for sign in ("positive", "negative"):
+        torch.testing.assert_close(found.map(sign), expected.map(sign))
