@@ -185,6 +185,22 @@ def test_a_convolution_of_inserted_zeros_has_the_map_of_a_transposed_one(insert)
     )
 
 
+def test_pixels_that_are_written_at_their_own_position_are_those_of_a_mask():
+    mask = torch.zeros(16, 16).double()
+    mask[::2, ::2] = 1
+
+    def written(h):
+        result = torch.zeros_like(h)
+        result[:, :, ::2, ::2] = h[:, :, ::2, ::2]
+        return result
+
+    def forward(x, choose):
+        return F.gelu(LAST(choose(F.gelu(SKIP(x))))).mean((2, 3)) @ HEAD
+
+    plain = partial(forward, choose=lambda h: h * mask)
+    _assert_same_maps(partial(forward, choose=written), plain, _random(2, 3, 16, 16, seed=18))
+
+
 # Scores of relative positions: element (i, j) is that of position j - i. The argument has the
 # scores of each query with all positions, shape (N, heads, steps, 2 * steps - 1).
 

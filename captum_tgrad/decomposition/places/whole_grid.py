@@ -127,7 +127,7 @@ def _refined(claim: Coordinates, axis: Axis) -> Coordinates | None:
     """
     if axis.input == SAMPLES:
         return claim
-    index = _without_inserted_zeros(claim.index.flatten())
+    index = _without_inserted_zeros(claim).flatten()
     own, run, counts = index.unique_consecutive(return_inverse=True, return_counts=True)  # type: ignore[no-untyped-call]
     image = torch.nonzero(own).flatten()
     if len(image) < 2:
@@ -150,16 +150,19 @@ def _refined(claim: Coordinates, axis: Axis) -> Coordinates | None:
     return from_borders(low.reshape(claim.index.shape), high.reshape(claim.index.shape), axis)
 
 
-def _without_inserted_zeros(index: Tensor) -> Tensor:
-    """Cells of elements with zeros between them: each zero has the cell of its element.
+def _without_inserted_zeros(claim: Coordinates) -> Tensor:
+    """The cells of adjacent elements with zeros between them: each zero has that of its element.
 
     They are the copies that a nearest neighbor enlargement would have, of which a mask clears some.
     """
+    index, (middle, width) = claim.index.flatten(), claim.cells.unbind(1)
     image = torch.nonzero(index).flatten()
     pitch = len(index) // max(len(image), 1)
-    is_even = pitch > 1 and pitch * len(image) == len(index) and len(image) > 1
-    if not is_even or not bool((image.diff() == pitch).all()):
-        return index
+    is_regular = pitch > 1 and pitch * len(image) == len(index) and len(image) > 1
+    if not is_regular or not bool((image.diff() == pitch).all()):
+        return claim.index
+    if not torch.allclose(middle.diff(), width[1:]):
+        return claim.index  # pixels that were written at their own position; see ``filled_in``
     return index[image].repeat_interleave(pitch)
 
 
