@@ -49,6 +49,7 @@ def _of_sample(
         evidence = float(values.abs().sum())
         cells = term.at_places(values)
         placed = cells.dim() - 1 == len(spatial) and cells.numel() > 1
+        placed = placed and not term.is_beside_the_image(values)
         if not placed or evidence <= 1e-12 * all_evidence:
             continue
         purity = score / evidence

@@ -71,8 +71,15 @@ class Contribution:
         if sample.dim() == 1:
             sample = sample.unsqueeze(1)
         cells = sample.movedim(self.channel_axis, 1).sum(dim=(0, 1)).unsqueeze(0)
-        image = pad(cells, [-width for width in self.padding])
+        image = self._on_image(cells)
         return image + (cells.sum() - image.sum()) / image.numel()
+
+    def is_beside_the_image(self, sample: Tensor) -> bool:
+        """Whether all evidence of the sample is in the padding."""
+        return len(self.padding) > 0 and not bool(self._on_image(sample).any())
+
+    def _on_image(self, values: Tensor) -> Tensor:
+        return pad(values, [-width for width in self.padding])
 
 
 @dataclass(frozen=True)

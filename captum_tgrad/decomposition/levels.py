@@ -76,7 +76,7 @@ def _levels(
     levels: dict[int, tuple[list[WeightedMaps], list[Tensor]]] = {}
     for each, mass, score in zip(stacks, masses, scores, strict=True):
         if each.grid is not None and not each.grid.has_one_cell:
-            weight = torch.where(mass > least, score / mass, 0)
+            weight = torch.where((mass > least) & (each.placed > 0), score / mass, 0)
             net = scaled(each.positive - each.negative, direction).clamp_min_(0)
             maps, shares = levels.setdefault(_octave(each.grid), ([], []))
             maps.append(WeightedMaps(net, weight, each.grid))
