@@ -278,3 +278,26 @@ def test_an_unknown_aggregation_is_refused():
     for method in (TGradAttribution(net), LayerTGradAttribution(net, net.fine)):
         with pytest.raises(ValueError, match="aggregation must be 'paper' or 'levels', got 'mean'"):
             method.attribute(_images(), 1, aggregation="mean")
+
+
+def test_the_term_of_a_class_token_makes_no_level():
+    torch.manual_seed(0)
+    patches, norm = nn.Conv2d(3, 8, 4, stride=4).double(), nn.LayerNorm(8).double()
+    token, head = torch.randn(1, 1, 8).double(), nn.Linear(8, 3).double()
+    nn.init.normal_(norm.bias)
+
+    def tokens(x):
+        every = patches(x).flatten(2).mT
+        every = torch.cat([token.expand(len(x), -1, -1), F.gelu(every)], 1)
+        return every + F.scaled_dot_product_attention(every, every, every)
+
+    image = torch.randn(2, 3, 16, 16).double()
+    for target in range(3):
+        found, expected = (
+            TGradAttribution(forward).attribute(image, target, aggregation="levels")
+            for forward in (
+                lambda x: head(norm(tokens(x))[:, 0]),
+                lambda x: head(norm(tokens(x)[:, 0])),
+            )
+        )
+        torch.testing.assert_close(found, expected)
