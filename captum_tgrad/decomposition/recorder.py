@@ -156,6 +156,11 @@ class Recorder:
         outputs = [tensor for tensor in call.returned if tensor.requires_grad]
         if not outputs:
             return
+        if any(output.is_nested for output in outputs):
+            raise ValueError(
+                "forward_func computes with nested tensors, which the decomposition cannot follow."
+                " Pad the sequences instead, or explain the samples one at a time without them."
+            )
         found = output_places(call, outputs, partial(self._name, call.name))
         if self.has_several_inputs:
             found = self._with_inputs(call, found)

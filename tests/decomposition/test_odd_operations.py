@@ -287,3 +287,16 @@ def _decomposed_once(forward):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         return TGradAttribution(forward).decompose(X)
+
+
+@pytest.mark.parametrize("layout", [torch.jagged, torch.strided])
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+def test_nested_tensors_inside_of_a_model_are_refused(layout):
+    linear = nn.Linear(4, 3)
+
+    def network(x):
+        nested = torch.nested.as_nested_tensor([x[0], x[1][:2]], layout=layout)
+        return linear(nested).to_padded_tensor(0.0).sum(1)
+
+    with pytest.raises(ValueError, match="computes with nested tensors"):
+        TGradAttribution(network).attribute(torch.rand(2, 3, 4), 1)
