@@ -11,7 +11,7 @@ from captum_tgrad.visualization import View, walkthrough_page
 from tests.visualization.networks import decomposition, images
 from tests.visualization.walkthrough.test_numbers import numbers_in
 
-EVIL = '</script><script>alert("1")</script><!-- & "quoted" $style ${x} \N{LINE SEPARATOR}'
+EVIL = '</script><script>alert("1")</script><!-- & "quoted" $style ${x} \u2028\u202e\x1b[2J'
 SHOWN = EVIL.replace("\u2028\u202e\x1b", r"\u2028\u202e\x1b")
 
 
