@@ -123,3 +123,35 @@ def test_tokens_of_a_mixture_of_experts_keep_their_places(add, n):
     torch.testing.assert_close(found.map("positive"), expected.map("positive"))
     torch.testing.assert_close(found.map("negative"), expected.map("negative"))
     assert all(float(term.placed.min()) == 1 for term in found if term.name == "gelu")
+
+
+@pytest.mark.parametrize(
+    "add",
+    [
+        lambda h, to, of: torch.zeros_like(h).index_add(1, to, h[:, of]),
+        lambda h, to, of: torch.zeros_like(h).scatter_add(
+            1, to[:, None].expand(len(h), -1, h.shape[2]), h[:, of]
+        ),
+    ],
+    ids=["index_add", "scatter_add"],
+)
+def test_links_in_any_order_and_twice_have_the_map_of_their_matrix(add):
+    generator = torch.Generator().manual_seed(3)
+    to, of = torch.randint(0, 12, (2, 20), generator=generator)
+    to, of = torch.cat([to, to[:6]]), torch.cat([of, of[:6]])
+    matrix = torch.zeros(12, 12).double()
+    matrix.index_put_((to, of), torch.ones(26).double(), accumulate=True)
+    first, last = _filled(nn.Linear(4, 6), seed=41), _filled(nn.Linear(6, 3), seed=43)
+
+    def forward(x, pass_on):
+        h = F.gelu(pass_on(F.gelu(first(x)))) * torch.linspace(0, 1, 12).double()[:, None]
+        return last(h.sum(1))
+
+    def maps(pass_on):
+        method = TGradAttribution(partial(forward, pass_on=pass_on))
+        options = {}, {"aggregation": "levels"}, {"sign": "all"}
+        nodes = _random(2, 12, 4, seed=45)
+        return [method.attribute(nodes, 1, channel_dim=-1, **each) for each in options]
+
+    found = maps(lambda h: add(h, to, of))
+    torch.testing.assert_close(found, maps(lambda h: matrix @ h), rtol=1e-9, atol=1e-9)

@@ -42,7 +42,9 @@ def contracted(call: Call, equation: str, tensors: Sequence[Any], output: Tensor
             picked = None
             if len(whole.dims) == 1 and whole.dims[0] in summed:
                 samples = in_batch.get(claim.dims, 1)
-                picked = _picked(call, whole, own[whole.dims[0]], operands, right, axis, samples)
+                along = own[whole.dims[0]]
+                is_only = given.has_one_axis
+                picked = _picked(call, whole, along, operands, right, axis, samples, is_only)
             if picked is None:
                 parts = mixed(whole, summed, axis)
             else:
@@ -80,6 +82,7 @@ def _picked(
     kept: str,
     axis: Axis,
     samples: int,
+    is_only: bool,
 ) -> tuple[str, list[Coordinates]] | None:
     """The coordinates that a constant selects along a letter, and the letters that they have.
 
@@ -95,6 +98,7 @@ def _picked(
         kept: The letters of the result.
         axis: The axis that the coordinates are on.
         samples: The number of samples whose elements are along the letter.
+        is_only: Whether it is the only axis with places.
     """
     everywhere = "".join(letters for letters, _ in operands)
     constants = [
@@ -125,7 +129,7 @@ def _picked(
     rest = [size for d, size in enumerate(used.shape) if d != dim]
     sums = torch.arange(math.prod(rest), device="cpu").reshape(rest).unsqueeze(dim)
     numbers = claim.index.reshape(shape).where(used, 0)
-    found = cells_of_sums(claim, numbers, sums, rest, axis)
+    found = cells_of_sums(claim, numbers, sums, rest, axis, is_only)
     if not found:
         return None
     call.picks = True

@@ -94,10 +94,12 @@ def few_cells(
     sums: Tensor,
     shape: Sequence[int],
     by_sample: bool = False,
+    is_only: bool = False,
 ) -> list[Coordinates] | None:
     """The coordinates of sums, each in the cells of all its summands; None if these are many.
 
-    They are in the order of the summands, so that those on rows and on columns belong together.
+    They are in the order of the summands, so that those on rows and on columns belong together. On
+    the only axis with places, they are in the order of the cells, whatever that of the summands.
 
     Args:
         claim: The coordinates of the summands.
@@ -105,11 +107,13 @@ def few_cells(
         sums: The number of the sum that each summand is in.
         shape: The shape of the sums.
         by_sample: As for :class:`Coordinates`.
+        is_only: Whether it is the only axis with places.
     """
-    order = sums[numbers > 0].argsort(stable=True)
-    at, number = (each[numbers > 0][order] for each in (sums, numbers))
+    at, number = sums[numbers > 0], numbers[numbers > 0]
+    order = (at * (len(claim.cells) + 1) + number if is_only else at).argsort(stable=True)
+    at, number = at[order], number[order]
     slot = _rank_within(at)
-    if len(slot) and int(slot.max()) >= MOST_CLAIMS:
+    if is_only or (len(slot) and int(slot.max()) >= MOST_CLAIMS):
         first = _first_of_each(at * (len(claim.cells) + 1) + number)
         at, number = at[first], number[first]
         slot = _rank_within(at)
@@ -141,7 +145,12 @@ def _first_of_each(values: Tensor) -> Tensor:
 
 
 def cells_of_sums(
-    claim: Coordinates, numbers: Tensor, sums: Tensor, shape: Sequence[int], axis: Axis
+    claim: Coordinates,
+    numbers: Tensor,
+    sums: Tensor,
+    shape: Sequence[int],
+    axis: Axis,
+    is_only: bool,
 ) -> list[Coordinates] | None:
     """The coordinates of sums: the cells of their summands, or the smallest that holds many.
 
@@ -155,13 +164,14 @@ def cells_of_sums(
         sums: The number of the sum that each summand is in, broadcastable to ``numbers``.
         shape: The shape of the sums.
         axis: The axis that the coordinates are on.
+        is_only: Whether it is the only axis with places.
     """
     has = numbers > 0
     summands = claim, numbers[has], sums.expand_as(numbers)[has], shape
     kept = few = None
     if axis.input != SAMPLES:
         kept = _own_cells(*summands)
-        few = few_cells(*summands) if kept is None else [kept]
+        few = few_cells(*summands, is_only=is_only) if kept is None else [kept]
     if few is None:
         hull = _hull(*summands, axis)
         few = [] if hull is None else [hull]

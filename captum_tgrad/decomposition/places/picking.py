@@ -61,7 +61,8 @@ def _added_at(
         if source.dim() == positions.dim():  # ``scatter`` may leave out the last elements
             index = index[tuple(map(slice, positions.shape))]
         index = index.expand(positions.shape)
-        sums = cells_of_sums(claim, index, positions, tensor.shape, axis)
+        is_only = given is not None and given.has_one_axis
+        sums = cells_of_sums(claim, index, positions, tensor.shape, axis, is_only)
         if sums is None:
             whole = mixed(claim, claim.dims, axis)
             sums = [

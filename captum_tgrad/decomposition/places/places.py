@@ -71,6 +71,11 @@ class Places:
         return next((own for axis, own in self.claims.items() if axis.input == SAMPLES), ())
 
     @property
+    def has_one_axis(self) -> bool:
+        """Whether elements have coordinates on one spatial axis only."""
+        return sum(axis.is_spatial for axis in self.claims) == 1
+
+    @property
     def pairs(self) -> Iterator[tuple[Axis, Coordinates]]:
         """Every axis with every claim on it."""
         return ((axis, claim) for axis, claims in self.claims.items() for claim in claims)

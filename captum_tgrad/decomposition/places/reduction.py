@@ -22,6 +22,8 @@ from captum_tgrad.decomposition.places.places import MOST_CLAIMS, Places
 from captum_tgrad.decomposition.places.whole_grid import on_whole_grid
 from captum_tgrad.decomposition.places.windows import narrowed
 
+_TRUE = torch.ones((), dtype=torch.bool, device="cpu")
+
 
 class SamplesLostError(ValueError):
     """The samples of a tensor's elements are unknown."""
@@ -286,23 +288,22 @@ def _where(
         sizes: The number of cells along each axis.
 
     Returns:
-        The cells, -1 for an element without a place on one of the axes, and the shares; None if
-        they are equal.
+        The cells, -1 for an element without a place on one of the axes, and the shares, so that
+        different cells have equal ones; None if all are equal.
     """
-    if len(by_claim) < 2:
-        return [_on_grid(numbers, sizes) for numbers in by_claim], None
-    first = [reduce(_first_known, on_axis) for on_axis in zip(*by_claim, strict=True)]
     # On an axis on which all summands of an element are in one cell, it may have fewer claims.
+    first = [reduce(_first_known, on_axis) for on_axis in zip(*by_claim, strict=True)]
     cells = [_on_grid(list(map(_first_known, numbers, first)), sizes) for numbers in by_claim]
-    several = [axis for axis, of in enumerate(zip(*by_claim, strict=True)) if of[1] is not of[0]]
-    known = [
-        reduce(torch.logical_or, [numbers[axis] >= 0 for axis in several]) for numbers in by_claim
+    if len(cells) < 3:
+        return cells, None  # a cell that counts twice has two halves
+    is_new = [
+        reduce(torch.logical_and, [cell != other for other in cells[:slot]], _TRUE)
+        for slot, cell in enumerate(cells)
     ]
-    known[0] = known[0] | ~reduce(torch.logical_or, known)
-    if all(bool(each.all()) for each in known):
+    if all(bool(each.all()) for each in is_new):
         return cells, None
-    count = sum(each.double() for each in known)
-    return cells, tuple([each / count for each in known])
+    count = sum(each.double() for each in is_new)
+    return cells, tuple([each / count for each in is_new])
 
 
 def _first_known(number: Tensor, other: Tensor) -> Tensor:
