@@ -121,7 +121,7 @@ sphinx_gallery_conf = {
     "remove_config_comments": True,
     "download_all_examples": False,
     "min_reported_time": 0,
-    "parallel": 2,
+    "parallel": 2,  # by joblib, which comes with scikit-learn
     "thumbnail_size": (640, 400),
 }
 # The second: a class of torchmetrics has the name of a result.

@@ -75,10 +75,10 @@ class Recorder:
         self._once_attached(tensor, partial(self.hidden.see, tensor))
 
     def _once_attached(self, tensor: Tensor, action: Callable[[], None]) -> None:
-        """Does something with a tensor's node, for a view in a custom function after the function.
+        """Runs an action that uses a tensor's node; for a view, not inside of a custom function.
 
-        If the function has overwritten the view, torch makes it a new node, and it would wait
-        forever for its own lock if the view had a hook.
+        If the function overwrites the view, torch gives it a new node, and waits forever for its
+        own lock if the view has a hook.
         """
         if tensor._is_view() and not torch.is_grad_enabled():
             self._detached_views.append(action)
@@ -86,7 +86,7 @@ class Recorder:
             action()
 
     def attach_views(self) -> None:
-        """Does what had to wait until a custom function had returned."""
+        """Runs the actions that waited until a custom function had returned."""
         while self._detached_views and torch.is_grad_enabled():
             self._detached_views.pop(0)()
 

@@ -18,15 +18,15 @@ WIDTH, STEPS, HEADS = 6, 16, 2
 TARGET = 1
 
 
-def _maps(forward, x):
+def maps(forward, x, **further):
     method = TGradAttribution(forward)
     options = {}, {"aggregation": "levels"}, {"sign": "all"}
-    return [method.attribute(x, TARGET, **each) for each in options]
+    return [method.attribute(x, TARGET, **each, **further) for each in options]
 
 
-def _assert_same_maps(forward, plain, x):
+def assert_same_maps(forward, plain, x):
     torch.testing.assert_close(forward(x), plain(x), rtol=1e-9, atol=1e-9)
-    for found, expected in zip(_maps(forward, x), _maps(plain, x), strict=True):
+    for found, expected in zip(maps(forward, x), maps(plain, x), strict=True):
         assert float(expected.abs().max()) > 0
         assert float((found - expected).abs().sum() / expected.abs().sum()) < 1e-6
 
@@ -141,7 +141,7 @@ def test_an_enlarged_image_has_the_map_of_interpolation(use, enlarge):
         h = use(enlarge(F.relu(DOWN(x))), SKIP(x))
         return F.gelu(h).mean((2, 3)) @ HEAD
 
-    _assert_same_maps(
+    assert_same_maps(
         partial(forward, enlarge=enlarge),
         partial(forward, enlarge=partial(F.interpolate, scale_factor=2)),
         _random(2, 3, 16, 16, seed=15),
@@ -178,7 +178,7 @@ def test_a_convolution_of_inserted_zeros_has_the_map_of_a_transposed_one(insert)
         options = {"stride": 2, "padding": 1, "output_padding": 1}
         return F.conv_transpose2d(h, LAST.weight.flip(2, 3).transpose(0, 1), **options)
 
-    _assert_same_maps(
+    assert_same_maps(
         partial(forward, enlarge=lambda h: F.conv2d(insert(h), LAST.weight, padding=1)),
         partial(forward, enlarge=transposed),
         _random(2, 3, 16, 16, seed=17),
@@ -198,7 +198,7 @@ def test_pixels_that_are_written_at_their_own_position_are_those_of_a_mask():
         return F.gelu(LAST(choose(F.gelu(SKIP(x))))).mean((2, 3)) @ HEAD
 
     plain = partial(forward, choose=lambda h: h * mask)
-    _assert_same_maps(partial(forward, choose=written), plain, _random(2, 3, 16, 16, seed=18))
+    assert_same_maps(partial(forward, choose=written), plain, _random(2, 3, 16, 16, seed=18))
 
 
 # Scores of relative positions: element (i, j) is that of position j - i. The argument has the
@@ -258,7 +258,7 @@ def test_relative_positions_have_the_map_of_indices(shift, n):
         return F.gelu(OUT(h.mT)).mean(2)
 
     x = _random(n, 3, 2 * STEPS, seed=29)
-    _assert_same_maps(partial(forward, shift=shift), partial(forward, shift=_gathered), x)
+    assert_same_maps(partial(forward, shift=shift), partial(forward, shift=_gathered), x)
 
 
 @pytest.mark.parametrize("n", [1, 2])
@@ -272,4 +272,4 @@ def test_tokens_that_are_flattened_with_their_channels_are_no_finer_grid(n):
     def first_active(x):
         return layer(F.gelu(SIGNAL(x).mT).flatten(1))
 
-    _assert_same_maps(first_flat, first_active, x)
+    assert_same_maps(first_flat, first_active, x)

@@ -454,7 +454,7 @@ def test_a_custom_function_that_overwrites_a_view_is_explained_or_warned_of(view
     expected = explained(F.relu)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        found = explained(_InPlaceRelu.apply)  # it had never returned
+        found = explained(_InPlaceRelu.apply)  # this call never returned
     torch.testing.assert_close(found.output, expected.output)
     is_complete = float(found.delta.abs()) < 1e-10
     assert is_complete or "Incomplete decomposition" in str(caught[0].message)

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from captum_tgrad import TGradAttribution
-from tests.decomposition.test_copies import _assert_same_maps
+from tests.decomposition.test_copies import assert_same_maps, maps
 from tests.decomposition.test_one_function_one_map import _filled, _random
 
 WIDTH, SIZE, STEPS, EXPERTS = 6, 12, 6, 4
@@ -44,7 +44,7 @@ def test_an_image_and_itself_in_another_orientation(move, add):
         return (F.gelu(LAST(F.gelu(add(h, move(h))))) * ROWS).mean((2, 3)) @ HEAD
 
     plain = partial(forward, add=lambda a, b: POINTWISE(a + b))
-    _assert_same_maps(partial(forward, add=add), plain, _random(2, 3, SIZE, SIZE, seed=9))
+    assert_same_maps(partial(forward, add=add), plain, _random(2, 3, SIZE, SIZE, seed=9))
 
 
 TOKENS = _random(2, STEPS, 4, seed=21)
@@ -147,11 +147,9 @@ def test_links_in_any_order_and_twice_have_the_map_of_their_matrix(add):
         h = F.gelu(pass_on(F.gelu(first(x)))) * torch.linspace(0, 1, 12).double()[:, None]
         return last(h.sum(1))
 
-    def maps(pass_on):
-        method = TGradAttribution(partial(forward, pass_on=pass_on))
-        options = {}, {"aggregation": "levels"}, {"sign": "all"}
-        nodes = _random(2, 12, 4, seed=45)
-        return [method.attribute(nodes, 1, channel_dim=-1, **each) for each in options]
-
-    found = maps(lambda h: add(h, to, of))
-    torch.testing.assert_close(found, maps(lambda h: matrix @ h), rtol=1e-9, atol=1e-9)
+    nodes = _random(2, 12, 4, seed=45)
+    found, expected = (
+        maps(partial(forward, pass_on=pass_on), nodes, channel_dim=-1)
+        for pass_on in (lambda h: add(h, to, of), lambda h: matrix @ h)
+    )
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)

@@ -48,9 +48,6 @@ def mixed(claim: Coordinates, dims: Iterable[int], axis: Axis) -> list[Coordinat
     def in_one_dimension(values: Tensor) -> Tensor:
         return values.movedim(over, list(range(-len(over), 0))).flatten(-len(over))
 
-    def reshaped(values: Tensor) -> Tensor:
-        return values.reshape(rest)
-
     borders = [in_one_dimension(border) for border in claim.borders()]
     low, order = borders[0].sort(-1)
     high = borders[1].gather(-1, order).cummax(-1).values
@@ -58,7 +55,8 @@ def mixed(claim: Coordinates, dims: Iterable[int], axis: Axis) -> list[Coordinat
     # A missing cell is enough to take them apart.
     has_gaps = bool((_gaps(low, high) > width * (1 - SLACK)).any())
     if has_gaps and axis.is_spatial:
-        hull = from_borders(reshaped(low[..., 0]), reshaped(high[..., -1]), axis, claim.by_sample)
+        ends = low[..., 0].reshape(rest), high[..., -1].reshape(rest)
+        hull = from_borders(*ends, axis, claim.by_sample)
         numbers = in_one_dimension(claim.index).expand(low.shape)
         sums = torch.arange(math.prod(rest), device="cpu").repeat_interleave(low.shape[-1])
         few = few_cells(claim, numbers.flatten(), sums, rest, claim.by_sample)
@@ -66,7 +64,7 @@ def mixed(claim: Coordinates, dims: Iterable[int], axis: Axis) -> list[Coordinat
         if windows is None or windows is hull:
             if few is not None and claim.by_sample:
                 found = [
-                    from_borders(reshaped(start), reshaped(stop), axis, claim.by_sample)
+                    from_borders(start.reshape(rest), stop.reshape(rest), axis, claim.by_sample)
                     for start, stop in _runs(low, high)
                 ]
                 return [each for each in found if each is not None]
@@ -80,7 +78,7 @@ def mixed(claim: Coordinates, dims: Iterable[int], axis: Axis) -> list[Coordinat
         parts = _parts(low, high, width, axis)
     cells = [
         narrowed(
-            from_borders(reshaped(low), reshaped(high), axis, claim.by_sample),
+            from_borders(low.reshape(rest), high.reshape(rest), axis, claim.by_sample),
             axis,
         )
         for low, high in parts
@@ -112,28 +110,22 @@ def few_cells(
     at, number = sums[numbers > 0], numbers[numbers > 0]
     order = (at * (len(claim.cells) + 1) + number if is_only else at).argsort(stable=True)
     at, number = at[order], number[order]
-    slot = _rank_within(at)
-    if is_only or (len(slot) and int(slot.max()) >= MOST_CLAIMS):
+    counts = at.bincount(minlength=math.prod(shape))
+    if is_only or int(counts.max()) > MOST_CLAIMS:
         first = _first_of_each(at * (len(claim.cells) + 1) + number)
         at, number = at[first], number[first]
-        slot = _rank_within(at)
-    if len(slot) and int(slot.max()) >= MOST_CLAIMS:
-        return None
-    counts = at.bincount(minlength=math.prod(shape))
+        counts = at.bincount(minlength=math.prod(shape))
     most, start = int(counts.max()), counts.cumsum(0) - counts
+    if most > MOST_CLAIMS:
+        return None
     found = []
     for each in range(most):
-        # A cell counts several times if others have as many more.
+        # Sums with half or a third as many cells as others repeat theirs.
         has = (counts > each) | ((counts > 0) & (most % counts.clamp_min(1) == 0))
         cells = torch.zeros_like(counts)
         cells[has] = number[(start + each % counts.clamp_min(1))[has]]
         found.append(coordinates(cells.reshape(shape), claim.cells, by_sample))
     return [each for each in found if each is not None]
-
-
-def _rank_within(groups: Tensor) -> Tensor:
-    """The position of each element among the elements of its group; groups are sorted."""
-    return torch.arange(len(groups), device="cpu") - torch.searchsorted(groups, groups)
 
 
 def _first_of_each(values: Tensor) -> Tensor:

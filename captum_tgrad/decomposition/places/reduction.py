@@ -22,8 +22,6 @@ from captum_tgrad.decomposition.places.places import MOST_CLAIMS, Places
 from captum_tgrad.decomposition.places.whole_grid import on_whole_grid
 from captum_tgrad.decomposition.places.windows import narrowed
 
-_TRUE = torch.ones((), dtype=torch.bool, device="cpu")
-
 
 class SamplesLostError(ValueError):
     """The samples of a tensor's elements are unknown."""
@@ -296,10 +294,10 @@ def _where(
     cells = [_on_grid(list(map(_first_known, numbers, first)), sizes) for numbers in by_claim]
     if len(cells) < 3:
         return cells, None  # a cell that counts twice has two halves
-    is_new = [
-        reduce(torch.logical_and, [cell != other for other in cells[:slot]], _TRUE)
-        for slot, cell in enumerate(cells)
-    ]
+    is_new = [torch.ones_like(cell, dtype=torch.bool) for cell in cells]
+    for slot, cell in enumerate(cells):
+        for other in cells[:slot]:
+            is_new[slot] = is_new[slot] & (cell != other)
     if all(bool(each.all()) for each in is_new):
         return cells, None
     count = sum(each.double() for each in is_new)

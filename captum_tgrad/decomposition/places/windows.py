@@ -19,7 +19,8 @@ def narrowed(claim: Coordinates | None, axis: Axis) -> Coordinates | None:
     if claim is None or len(claim.cells) < 2 or claim.by_sample:
         return claim
     windows = _uncut(claim.cells, axis)
-    order = windows[:, 0].argsort()  # cut, those of a dilated convolution are not
+    # Where windows of a dilated convolution are cut, their cells are in another order.
+    order = windows[:, 0].argsort()
     windows, number = windows[order], order.argsort()
     middle, width = windows[:, 0], windows[:, 1]
     steps = middle.diff()
