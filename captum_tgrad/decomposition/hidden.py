@@ -25,6 +25,7 @@ from captum_tgrad.decomposition.hidden_terms import (
     Source,
     Value,
     joined,
+    lost_in_hidden,
 )
 from captum_tgrad.decomposition.in_place import OldValues
 from captum_tgrad.decomposition.places.coordinates import SAMPLES, Coordinates
@@ -33,7 +34,6 @@ from captum_tgrad.decomposition.places.places import (
     Places,
     depending_on,
     has_places,
-    lost_places,
     places,
 )
 from captum_tgrad.decomposition.precision import without_nan
@@ -82,13 +82,16 @@ class HiddenOperations:
         """Frees the results that only :meth:`hold` kept alive."""
         self._held = []
 
-    def found(self, tensor: Tensor, path: str, order: int) -> Origin | None:
+    def found(
+        self, tensor: Tensor, path: str, order: int, known_places: Places | None = None
+    ) -> Origin | None:
         """The origin of a tensor that a hidden operation returned; None if it is a constant.
 
         Args:
             tensor: A tensor that requires a gradient and has no origin.
             path: The path of the running module.
             order: The number of terms before it.
+            known_places: The places of its elements, if the trace has seen the call.
         """
         if tensor.grad_fn is None:
             return None
@@ -109,12 +112,14 @@ class HiddenOperations:
                 self._old_values.are_read_by(self._sources[seen].value)
         everything = torch.ones((), dtype=torch.bool, device=tensor.device)
         if not known:  # the model has freed what it reads: a residual
-            given, is_elementwise = self._lost(tensor, places(tensor.shape), path), False
+            given, is_elementwise = lost_in_hidden(tensor.shape, places(tensor.shape), path), False
             inputs = self._all_inputs
         elif _gradient_of(tensor, known, everything) is None:
             return None  # a backward that returns None: the result is a constant
         else:
             given, is_elementwise = self._places(tensor, known, path)
+            if known_places is not None and known_places.samples and not is_elementwise:
+                given = known_places
         if self._all_inputs:
             given = depending_on(given, inputs)
         origin = set_origin(tensor, given, self._lifetime)
@@ -161,10 +166,9 @@ class HiddenOperations:
             samples = _samples_first(tensor, given)
             if not self._keeps_samples(tensor, source, samples):
                 samples = places(tensor.shape)
-        return self._lost(tensor, samples, path) if has_places(given) else samples, False
-
-    def _lost(self, tensor: Tensor, samples: Places, path: str) -> Places:
-        return lost_places(tensor.shape, samples, f"{path}:hidden" if path else "hidden")
+        if has_places(given):
+            samples = lost_in_hidden(tensor.shape, samples, path)
+        return samples, False
 
     def _keeps_samples(self, tensor: Tensor, source: Tensor, given: Places) -> bool:
         if self._samples == 1:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -12,7 +12,8 @@ from torch import Tensor
 
 from captum_tgrad.decomposition.bias import ElementBias
 from captum_tgrad.decomposition.maps import Reduced, Summing, Sums, samples_lost
-from captum_tgrad.decomposition.places.places import Places
+from captum_tgrad.decomposition.places.coordinates import SAMPLES
+from captum_tgrad.decomposition.places.places import Places, has_places, lost_places, places
 from captum_tgrad.decomposition.places.reduction import reduction
 from captum_tgrad.decomposition.precision import in_full_precision, without_nan
 from captum_tgrad.decomposition.scratch import Scratch
@@ -94,6 +95,18 @@ class HiddenTerm:
         return not others and first.is_elementwise and len(self.sources) == 1
 
     @property
+    def places(self) -> Places:
+        """The places of its elements; lost if it is one number for each sample."""
+        root = self.roots[-1]
+        if self.is_elementwise or not any(
+            has_places(each.places) for each in self.sources.values()
+        ):
+            return root.places
+        shape = root.places.shape
+        samples = [(axis, claim) for axis, claim in root.places.pairs if axis.input == SAMPLES]
+        return lost_in_hidden(shape, places(shape, samples), root.path)
+
+    @property
     def inputs(self) -> frozenset[int]:
         """The numbers of the network's inputs on which it depends."""
         tensors = (*self.sources.values(), *self.roots)
@@ -129,6 +142,11 @@ class HiddenTerm:
         by = reduction(self.roots[0].places, (), summing.samples)
         sums = Sums(total, total.abs(), None, by.grid)
         return Reduced(dict.fromkeys(self.inputs, sums), {})
+
+
+def lost_in_hidden(shape: Sequence[int], samples: Places, path: str) -> Places:
+    """The places of a result of a hidden operation that keeps the samples alone."""
+    return lost_places(shape, samples, f"{path}:hidden" if path else "hidden")
 
 
 def joined(

@@ -124,9 +124,9 @@ class Recorder:
                 given = depending_on(given, known.places.inputs, is_part=True)
             self.follow(view, given)
 
-    def _found(self, tensor: Tensor, path: str) -> Origin | None:
+    def _found(self, tensor: Tensor, path: str, given: Places | None = None) -> Origin | None:
         terms = 0 if self._pending is None else len(self._pending)
-        return self.hidden.found(tensor, path, terms)
+        return self.hidden.found(tensor, path, terms, given)
 
     def look_for_hidden(self, path: str, output: Any) -> None:
         """Finds the results of hidden operations in the output of a module."""
@@ -198,7 +198,7 @@ class Recorder:
         """Treats an operation that cannot be differentiated as a hidden one."""
         for output, given in zip(outputs, found, strict=True):
             try:
-                self._found(output, self.modules.path)
+                self._found(output, self.modules.path, given)
             except (RuntimeError, NotImplementedError):
                 # It has no gradient at all, like an index: torch raises an error if one is needed.
                 self.follow(output, given)
@@ -245,7 +245,7 @@ class Recorder:
         for found in self.hidden.terms:
             root = found.roots[-1]
             reduced = found.reduced(self._pending.summing, self._pending.scratch)
-            term = PendingTerm(root.path, "hidden", False, root.places, None, reduced)
+            term = PendingTerm(root.path, "hidden", False, found.places, None, reduced)
             hidden.append((root.order, term))
         return self._pending.arrived(hidden)
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torchvision.ops import roi_align
+from torchvision.ops import roi_align, roi_pool
 
 from captum_tgrad import TGradAttribution
 
@@ -45,6 +45,22 @@ def test_a_box_of_whole_pixels_is_a_crop(pooling):
     for one, other in zip(found, expected, strict=True):
         torch.testing.assert_close(one.score, other.score)
     assert not any(term.lost_at for term in found)
+    torch.testing.assert_close(
+        TGradAttribution(pooled).attribute(IMAGES), TGradAttribution(cropped).attribute(IMAGES)
+    )
+
+
+@pytest.mark.parametrize("pooling", [1, 2])
+def test_the_largest_of_a_box_is_that_of_a_crop(pooling):
+    boxes = _boxes((4, 8, 14, 22), (4, 8, 13.2, 22.8))  # up to pixel (7, 11) of the features
+
+    def pooled(images):
+        return _read(roi_pool(BODY(images), boxes, (8 // pooling, 6 // pooling), 0.5))
+
+    def cropped(images):
+        return _read(F.max_pool2d(BODY(images)[:, :, 4:12, 2:8], pooling))
+
+    torch.testing.assert_close(pooled(IMAGES), cropped(IMAGES))
     torch.testing.assert_close(
         TGradAttribution(pooled).attribute(IMAGES), TGradAttribution(cropped).attribute(IMAGES)
     )

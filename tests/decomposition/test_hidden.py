@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.utils.checkpoint import checkpoint
+from torchvision.ops import deform_conv2d
 
 from captum_tgrad import TGradAttribution
 
@@ -166,7 +167,8 @@ def test_results_of_a_scripted_module_that_share_a_step_are_one_term():
             total, cube = scripted(x)
             return _weighed(total) + _weighed(cube)
 
-        whole = TGradAttribution(forward).decompose(X)
+        with pytest.warns(UserWarning, match="hidden operation loses the places"):
+            whole = TGradAttribution(forward).decompose(X)
         (hidden,) = [term for term in whole if "hidden" in term.name]
         # f = w (x^2 + x + x^3) and <df/dx, x> = w (2 x^2 + x + 3 x^3).
         torch.testing.assert_close(hidden.score, _weighed(-(X**2) - 2 * X**3))
@@ -461,3 +463,26 @@ def test_a_custom_function_that_overwrites_a_view_is_explained_or_warned_of(view
     if view is VIEWS["none"]:
         assert is_complete
         torch.testing.assert_close(found.map("positive"), expected.map("positive"))
+
+
+def test_places_after_a_visible_operation_without_a_derivative_are_known():
+    weight = torch.randn(3, 3, 3, 3, generator=torch.Generator().manual_seed(1)).double()
+    bias = torch.rand(3, generator=torch.Generator().manual_seed(2)).double()
+    torch.manual_seed(3)
+    offsets = nn.Conv2d(3, 18, 3, padding=1, stride=2).double()
+
+    def forward(x, at=None):
+        at = offsets(x) if at is None else at
+        return _weighed(F.silu(deform_conv2d(x, at, weight, bias, stride=2, padding=1)))
+
+    with pytest.warns(UserWarning, match="A hidden operation loses the places"):
+        found = TGradAttribution(forward).decompose(X)
+    torch.testing.assert_close(found.delta, torch.zeros(2).double(), **EXACT)
+    assert [term.name for term in found if term.lost_at] == ["hidden"]
+    # With constant offsets, the derivative is known. What follows is the same.
+    given = TGradAttribution(forward).decompose(X, additional_forward_args=offsets(X).detach())
+    of_silu = [next(term for term in terms if term.name == "silu") for terms in (found, given)]
+    of_bias = [found["add"], given["deform_conv2d"]]
+    for one, other in (of_silu, of_bias):
+        assert one.positive.shape == (2, 1, 3, 3)
+        torch.testing.assert_close(one.positive, other.positive)

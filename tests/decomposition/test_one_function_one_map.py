@@ -12,6 +12,7 @@ from functools import cache, partial
 import pytest
 import torch
 import torch.nn.functional as F
+import torchvision
 import torchvision.transforms.functional as TF
 from torch import nn
 
@@ -75,6 +76,7 @@ MODULE_TOKENS_FIRST = _filled(nn.MultiheadAttention(WIDTH, HEADS), seed=26)
 MODULE = _filled(nn.MultiheadAttention(WIDTH, HEADS, batch_first=True), seed=26)
 HEAD, BIAS = _random(WIDTH, 5, seed=50), _random(WIDTH, 1, 1, seed=51)
 KERNEL, DEPTH = _random(WIDTH, 3, 3, 3, seed=52), _random(WIDTH, 1, 3, 3, seed=53)
+EVEN = _random(WIDTH, 3, 4, 4, seed=56)
 ROWS, TAPS, TURNED = KERNEL.flatten(1), KERNEL[..., None, None], KERNEL.flip(2, 3).transpose(0, 1)
 MIX, ONES = _random(WIDTH, WIDTH, seed=54), torch.ones(WIDTH, 1, 2, 2).double()
 HALVES = torch.eye(SIZE // 2).double().repeat_interleave(2, 1)
@@ -506,6 +508,9 @@ PAIRS = [
     ),
     *_written(partial(F.conv2d, weight=KERNEL, stride=2, padding=1), FIRST)(
         padded_strided_conv_by_shifts=partial(_shifted_taps, stride=2),
+        deformable_conv_at_its_own_points=lambda x: torchvision.ops.deform_conv2d(
+            x, x.new_zeros(len(x), 18, 12, 12), KERNEL, stride=2, padding=1
+        ),
     ),
     *_written(lambda x: F.conv2d(F.pad(x, (0, 1, 0, 1)), KERNEL, stride=2), FIRST)(
         conv_padded_at_the_end_by_shifts=lambda x: _shifted_taps(
@@ -527,6 +532,14 @@ PAIRS = [
     ),
     *_written(lambda x: F.conv2d(F.pad(x, AROUND, "reflect"), KERNEL), FIRST)(
         reflected_by_an_index=lambda x: F.conv2d(x[:, :, REFLECTED][..., REFLECTED], KERNEL),
+        reflected_by_f_unfold=lambda x: (ROWS @ F.unfold(F.pad(x, AROUND, "reflect"), 3)).view(
+            FULL
+        ),
+    ),
+    *_written(lambda x: F.conv2d(F.pad(x, (2,) * 4, "reflect"), EVEN, stride=2), FIRST)(
+        half_a_kernel_reflected_by_f_unfold=lambda x: (
+            EVEN.flatten(1) @ F.unfold(F.pad(x, (2,) * 4, "reflect"), 4, stride=2)
+        ).unflatten(2, (13, 13)),
     ),
     *_written(partial(F.conv2d, weight=POINTWISE), ACTIVATED)(
         pointwise_as_linear=lambda h: F.linear(h.movedim(1, 3), MIX).movedim(3, 1),

@@ -7,6 +7,7 @@ from functools import partial, reduce
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from captum_tgrad.decomposition.bias import Bias, ElementBias
@@ -40,6 +41,15 @@ def with_bias(call: Call) -> Tensor:
         raise NoRuleError
     shape = [-1] + [1] * rank_of(call.name)
     result: Tensor = _with(call, bias=None) + bias.reshape(shape)
+    return result
+
+
+def with_deformable_bias(call: Call) -> Tensor:
+    """``deform_conv2d`` at sampling points that depend on the input, and then its bias."""
+    bias = call.bound["bias"]
+    if not bool(bias.any()):
+        raise NoRuleError
+    result: Tensor = _with(call, bias=torch.zeros_like(bias)) + bias.reshape(-1, 1, 1)
     return result
 
 
@@ -138,9 +148,35 @@ def _kronecker(call: Call) -> Tensor:
     return products.reshape(sizes)
 
 
+def _short_time_fourier(call: Call) -> Tensor:
+    """``stft`` without its padding: the Fourier transform of each frame times the window."""
+    x, size, step, length, window, normalized, onesided, as_complex, aligned = _values(call)
+    if aligned is not None or isinstance(onesided, str):  # the form that has a padding mode
+        raise NoRuleError
+    length = size if length is None else length
+    if window is None and length != size:
+        window = x.new_ones(length)
+    frames = x.unfold(-1, size, size // 4 if step is None else step)
+    if window is not None:
+        before = (size - length) // 2
+        frames = frames * F.pad(window, (before, size - length - before))
+    if onesided is None:
+        onesided = not frames.is_complex()
+    transform = torch.fft.rfft if onesided else torch.fft.fft
+    result = transform(frames, norm="ortho" if normalized else None).transpose(-2, -1)
+    return result if as_complex or x.is_complex() else torch.view_as_real(result)
+
+
 _added_product = partial(
     records, places=mixing.added_product, bias=added_product, parts=_matrices, parts_of_one=False
 )
+
+SHORT_TIME_FOURIER = records(
+    "stft",
+    "input, n_fft, hop_length=None, win_length=None, window=None, normalized=False, onesided=None, "
+    "return_complex=None, align_to_window=None",
+    parts=_short_time_fourier,
+)["stft"]
 
 OPERATIONS: dict[str, Operation] = {
     **_added_product("addmm", "input, mat1, mat2, beta=1, alpha=1"),

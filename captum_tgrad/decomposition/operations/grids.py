@@ -9,7 +9,7 @@ from torch import Tensor
 from captum_tgrad.decomposition.bias import Bias, ChannelBias
 from captum_tgrad.decomposition.call import Call, Operation
 from captum_tgrad.decomposition.operations.activations import homogeneous
-from captum_tgrad.decomposition.operations.composed import with_bias
+from captum_tgrad.decomposition.operations.composed import with_bias, with_deformable_bias
 from captum_tgrad.decomposition.operations.moving import nothing
 from captum_tgrad.decomposition.operations.operation import records, require_constant
 from captum_tgrad.decomposition.places import box_pooling, grid_operations, picking
@@ -23,6 +23,13 @@ def convolution(call: Call, output: Tensor) -> Bias | None:
     require_constant(call.bound["weight"], bias)
     rank = grid_operations.rank_of(call.name)
     return None if bias is None else ChannelBias(bias, output.dim() - rank - 1)
+
+
+def deformable(call: Call, output: Tensor) -> Bias | None:
+    """The bias parameter, if the sampling points are constant."""
+    bias = call.bound["bias"]
+    require_constant(*(call.bound[name] for name in ("weight", "offset", "mask")), bias)
+    return ChannelBias(bias, 1)
 
 
 _convolution = partial(
@@ -90,6 +97,21 @@ OPERATIONS: dict[str, Operation] = {
         "input, rois, spatial_scale, pooled_height, pooled_width, sampling_ratio, aligned",
         places=box_pooling.pooled_in_boxes,
         bias=homogeneous,
+    ),
+    **records(
+        "roi_pool",
+        "input, rois, spatial_scale, pooled_height, pooled_width",
+        places=box_pooling.pooled_in_boxes,
+        bias=homogeneous,
+    ),
+    **records(
+        "deform_conv2d",
+        "input, weight, offset, mask, bias, stride_h, stride_w, pad_h, pad_w, dilation_h, "
+        "dilation_w, groups, offset_groups, use_mask",
+        places=grid_operations.deformed,
+        bias=deformable,
+        parts=with_deformable_bias,
+        parts_of_one=False,
     ),
     **records(
         "fold",

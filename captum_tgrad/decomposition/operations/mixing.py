@@ -36,6 +36,7 @@ def standard_deviation(call: Call, output: Tensor) -> Bias | None:
 
 
 _reduction = partial(records, places=mixing.reduced)
+_transform = partial(records, places=mixing.transformed, bias=homogeneous)
 _REDUCED = "input, dim=None, keepdim=False"
 
 OPERATIONS: dict[str, Operation] = {
@@ -72,9 +73,9 @@ OPERATIONS: dict[str, Operation] = {
     **records("diff", "input, n=1, dim=-1", places=cumulative.differences, bias=homogeneous),
     **records("cumsum", "input, dim", places=cumulative.running, bias=homogeneous),
     **records("glu", "input, dim=-1", places=moving.halved),
-    **records(
-        "fft_fft fft_ifft fft_rfft fft_irfft fft_fft2 fft_ifft2 fft_rfft2 fft_irfft2 "
-        "fft_fftn fft_ifftn fft_rfftn fft_irfftn",
-        bias=homogeneous,
+    **_transform("fft_fft fft_ifft fft_rfft fft_irfft", "input, n=None, dim=-1, norm=None"),
+    **_transform(
+        "fft_fft2 fft_ifft2 fft_rfft2 fft_irfft2", "input, s=None, dim=(-2,-1), norm=None"
     ),
+    **_transform("fft_fftn fft_ifftn fft_rfftn fft_irfftn", "input, s=None, dim=None, norm=None"),
 }

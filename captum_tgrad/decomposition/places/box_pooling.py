@@ -19,18 +19,20 @@ _MOST_BOXES = 16
 
 
 def pooled_in_boxes(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
-    """``torchvision.ops.roi_align``: the cells of each box divide it evenly.
+    """``torchvision.ops.roi_align`` and ``roi_pool``: the cells of each box divide it evenly.
 
     Raises:
         NoRuleError: There are too many boxes, or the input is laid out in a way that has no rows
             and columns of its own.
     """
-    bound, (output,) = call.bound, outputs
+    bound, output = call.bound, outputs[0]
     tensor, boxes = bound["input"], bound["rois"].detach().double().cpu()
     if len(boxes) > _MOST_BOXES:
         raise NoRuleError
     image, corners = boxes[:, 0].long(), boxes[:, 1:] * bound["spatial_scale"]
-    if bound["aligned"]:
+    if call.name == "roi_pool":  # whole pixels, including those at the corners
+        corners = (corners + 0.5).floor() + torch.tensor([-0.5, -0.5, 0.5, 0.5], device="cpu")
+    elif bound["aligned"]:
         corners = corners - 0.5
 
     def pooled(axis: Axis, claim: Coordinates) -> Coordinates | None:
@@ -41,15 +43,14 @@ def pooled_in_boxes(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
             raise NoRuleError
         dim = claim.dims[0]
         start, stop = corners[:, 3 - dim], corners[:, 5 - dim]
-        if not bound["aligned"]:
+        if not bound.get("aligned"):
             stop = torch.maximum(stop, start + 1)  # as torchvision has it
         shares = torch.arange(output.shape[dim] + 1, device="cpu") / output.shape[dim]
         ends = start[:, None] + (stop - start)[:, None] * shares
         return _between(claim, ends, dim, axis)
 
-    return [
-        places(output.shape, [(axis, pooled(axis, claim)) for axis, claim in claims_of(tensor)])
-    ]
+    found = places(output.shape, [(axis, pooled(axis, c)) for axis, c in claims_of(tensor)])
+    return [found] * len(outputs)
 
 
 def _between(claim: Coordinates, ends: Tensor, dim: int, axis: Axis) -> Coordinates | None:

@@ -194,6 +194,6 @@ def _without_repeated_ends(runs: list[Run], middle: FloatArray, reach: float) ->
     low, high = sorted(middle[[start, stop - 1]])
     ends = np.r_[middle[:start], middle[stop:]]
     is_repeated = (ends >= low) & (ends <= high) | np.isnan(ends)
-    if max(start, len(middle) - stop) > reach or not is_repeated.all():
+    if max(start, len(middle) - stop) > reach + 0.5 or not is_repeated.all():
         return runs
     return [(start, stop)]

@@ -26,18 +26,34 @@ from captum_tgrad.decomposition.places.whole_grid import copies_refined, windows
 def new_grid(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     """A convolution or a pooling: channels are mixed by a convolution alone."""
     bound, (output, *_) = call.bound, outputs
-    tensor = bound["input"]
-    rank = rank_of(call.name)
-    windows, channel = _windows(call, rank), output.dim() - rank - 1
-    given = places_of(tensor)
+    windows = _windows(call, rank_of(call.name))
+    groups = bound["groups"] if call.name.startswith("conv") else None
+    return [_in_windows(bound["input"], output, windows, groups)] * len(outputs)
+
+
+def deformed(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
+    """``torchvision.ops.deform_conv2d``: the grid of a convolution with the same options."""
+    bound, (output,) = call.bound, outputs
+    windows = []
+    for size, side in zip(bound["weight"].shape[2:], "hw", strict=True):
+        reach = (size - 1) * bound[f"dilation_{side}"] / 2
+        windows.append(Window(reach - bound[f"pad_{side}"], bound[f"stride_{side}"], reach))
+    return [_in_windows(bound["input"], output, windows, bound["groups"])]
+
+
+def _in_windows(
+    tensor: Tensor, output: Tensor, windows: Sequence[Window | None], groups: int | None
+) -> Places:
+    """Places after a tensor was read in windows; channels are mixed within each of the groups."""
+    given, channel = places_of(tensor), output.dim() - len(windows) - 1
     claims = list(windows_joined(given).pairs) if given else []
-    if call.name.startswith("conv"):
+    if groups is not None:
         claims = [
             (axis, part)
             for axis, claim in claims
-            for part in _in_groups(claim, channel, bound["groups"], output.shape[channel], axis)
+            for part in _in_groups(claim, channel, groups, output.shape[channel], axis)
         ]
-    return [_on_new_grid(claims, output.shape, windows)] * len(outputs)
+    return _on_new_grid(claims, output.shape, windows)
 
 
 def _on_new_grid(

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from captum_tgrad.decomposition.call import Call, NoRuleError
 from captum_tgrad.decomposition.places.contraction import contracted
+from captum_tgrad.decomposition.places.coordinates import SAMPLES
 from captum_tgrad.decomposition.places.elementwise import elementwise
 from captum_tgrad.decomposition.places.mixed_elements import mixed
 from captum_tgrad.decomposition.places.origin import claims_of, places_of
@@ -38,6 +39,26 @@ def _mixed_along(tensor: Tensor, dims: set[int], output: Tensor) -> Places:
         for left in mixed(claim, dims, axis)
     ]
     return places(output.shape, claims)
+
+
+def transformed(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
+    """Places after a Fourier transform of frames, which mixes the dimensions of each frame.
+
+    Raises:
+        NoRuleError: It mixes a whole axis. A transform back is not seen to restore its places.
+    """
+    tensor, (output,), bound = call.tensors[0], outputs, call.bound
+    length = bound.get("n", bound.get("s"))
+    dims = bound["dim"]
+    if dims is None:
+        dims = range(-len(length), 0) if length else range(tensor.dim())
+    over = {dim % tensor.dim() for dim in ([dims] if isinstance(dims, int) else dims)}
+    found = _mixed_along(tensor, over, output)
+    for axis, claim in claims_of(tensor):
+        is_gone = over & set(claim.dims) and axis not in found.claims
+        if is_gone and axis.is_place and axis.input != SAMPLES:
+            raise NoRuleError
+    return [found]
 
 
 def paired(call: Call, outputs: Sequence[Tensor]) -> list[Places]:

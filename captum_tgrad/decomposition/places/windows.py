@@ -72,5 +72,13 @@ def _uncut(cells: Tensor, axis: Axis) -> Tensor:
     if not bool(reaches_beyond[is_cut].all()):
         return cells
     middle = torch.where(at_start, high - width / 2, low + width / 2).where(is_cut, cells[:, 0])
+    # If padding by reflection shows more of the image than a window whose middle is outside, the
+    # middle is mirrored.
+    step = middle.diff().median()
+    for end, beside, edge in ((0, 1, 0), (-1, -2, axis.extent - 1)):
+        distance = abs(middle[end] - middle[beside])
+        mirrored = 2 * edge - middle[end]
+        if distance < step - SLACK and abs(abs(mirrored - middle[beside]) - step) < SLACK:
+            middle[end] = mirrored
     whole = torch.stack([middle, width.expand_as(middle)], 1)
     return torch.round(whole, decimals=10)

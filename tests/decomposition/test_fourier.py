@@ -1,0 +1,131 @@
+"""Spectrograms inside of a network: ``stft`` has the map of the convolution that it equals."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from captum_tgrad import TGradAttribution
+
+torch.manual_seed(0)
+FRAME, STEP = 16, 4
+FIRST = nn.Conv1d(1, 1, 5, padding=2).double()
+LAST = nn.Conv1d(FRAME // 2 + 1, 6, 3, padding=1).double()
+HEAD = torch.randn(6, 3).double()
+HANN = torch.hann_window(FRAME).double()
+SIGNALS = torch.randn(2, 1, 64).double()
+ANGLES = (
+    torch.arange(FRAME // 2 + 1)[:, None] * torch.arange(FRAME).double() * (2 * math.pi / FRAME)
+)
+
+
+def _classified(transform, x):
+    """Scores from the squares of the real and the imaginary parts, (N, frequencies, frames, 2)."""
+    pairs = transform(F.relu(FIRST(x))[:, 0])
+    return F.relu(LAST(pairs.square().sum(-1))).mean(2) @ HEAD
+
+
+def _by_convolution(x, window=HANN, pad=FRAME // 2, scale=1.0):
+    x = F.pad(x[:, None], (pad, pad), "reflect")
+    parts = [
+        F.conv1d(x, (wave * window * scale)[:, None], stride=STEP)
+        for wave in (ANGLES.cos(), -ANGLES.sin())
+    ]
+    return torch.stack(parts, -1)
+
+
+def _of_frames(x):
+    frames = F.pad(x[:, None], (FRAME // 2,) * 2, "reflect")[:, 0].unfold(-1, FRAME, STEP)
+    return torch.view_as_real(torch.fft.rfft(frames * HANN).transpose(1, 2))
+
+
+def _stft(x, **options):
+    return torch.view_as_real(torch.stft(x, FRAME, STEP, return_complex=True, **options))
+
+
+SHORT = torch.hamming_window(10).double()
+FORMS = {
+    "frames": (_of_frames, {}),
+    "stft": (lambda x: _stft(x, window=HANN), {}),
+    "pairs": (lambda x: torch.stft(x, FRAME, STEP, window=HANN, return_complex=False), {}),
+    "no window": (_stft, {"window": torch.ones(FRAME).double()}),
+    "short window": (
+        lambda x: _stft(x, window=SHORT, win_length=10),
+        {"window": F.pad(SHORT, (3, 3))},
+    ),
+    "short frames": (
+        lambda x: _stft(x, win_length=10),
+        {"window": F.pad(torch.ones(10).double(), (3, 3))},
+    ),
+    "not centered": (lambda x: _stft(x, window=HANN, center=False), {"pad": 0}),
+    "normalized": (lambda x: _stft(x, window=HANN, normalized=True), {"scale": FRAME**-0.5}),
+    "two-sided": (lambda x: _stft(x, window=HANN, onesided=False)[:, : FRAME // 2 + 1], {}),
+    "native": (
+        lambda x: torch.view_as_real(
+            torch.ops.aten.stft.default(
+                F.pad(x[:, None], (FRAME // 2,) * 2, "reflect")[:, 0],
+                FRAME,
+                STEP,
+                None,
+                HANN,
+                False,
+                True,
+                True,
+            )
+        ),
+        {},
+    ),
+}
+
+
+@pytest.mark.filterwarnings("ignore:stft with return_complex=False")
+@pytest.mark.parametrize("name", FORMS)
+def test_a_spectrogram_has_the_map_of_a_convolution(name):
+    form, options = FORMS[name]
+
+    def transformed(x):
+        return _classified(form, x)
+
+    def convolved(x):
+        return _classified(lambda h: _by_convolution(h, **options), x)
+
+    for aggregation in ("paper", "levels"):
+        found, expected = (
+            TGradAttribution(forward).attribute(SIGNALS, target=1, aggregation=aggregation)
+            for forward in (transformed, convolved)
+        )
+        torch.testing.assert_close(found, expected, rtol=1e-8, atol=1e-10)
+    whole = TGradAttribution(transformed).decompose(SIGNALS, target=1)
+    torch.testing.assert_close(whole.output, transformed(SIGNALS)[:, 1].detach())
+    torch.testing.assert_close(whole.delta, torch.zeros(2).double(), rtol=0, atol=1e-10)
+
+
+def test_a_fourier_transform_of_patches_has_the_map_of_a_convolution():
+    images = torch.randn(2, 1, 12, 16).double()
+    weight = torch.randn(3, 4).double()
+    waves = torch.fft.rfft2(torch.eye(16).double().view(4, 4, 4, 4)).flatten(2)  # (4, 4, waves)
+    kernels = torch.cat([waves.real, waves.imag], 2).permute(2, 0, 1)[:, None]
+
+    def read(pairs):  # (N, rows, columns, 24)
+        return (F.relu(pairs.square().mean(3) - 5) * weight).sum((1, 2))
+
+    def transformed(x):
+        spectrum = torch.fft.rfft2(x[:, 0].unfold(1, 4, 4).unfold(2, 4, 4)).flatten(3)
+        return read(torch.cat([spectrum.real, spectrum.imag], 3))
+
+    def convolved(x):
+        return read(F.conv2d(x, kernels, stride=4).movedim(1, 3))
+
+    torch.testing.assert_close(transformed(images), convolved(images))
+    found, expected = (TGradAttribution(f).attribute(images) for f in (transformed, convolved))
+    torch.testing.assert_close(found, expected)
+    assert float(found.std()) > 0.05
+
+
+def test_a_fourier_transform_of_the_whole_image_loses_places():
+    with pytest.warns(UserWarning, match="loses the places"):
+        TGradAttribution(lambda x: (torch.fft.rfft2(x).abs() + 1).flatten(1).sum(1)).attribute(
+            torch.randn(2, 3, 12, 16)
+        )
