@@ -185,6 +185,32 @@ def test_a_convolution_of_inserted_zeros_has_the_map_of_a_transposed_one(insert)
     )
 
 
+@pytest.mark.parametrize("padding", [0, 1, 2])
+@pytest.mark.parametrize("zeros_behind", [0, 1])
+def test_zeros_between_pixels_alone_or_behind_each(zeros_behind, padding):
+    kernel = _random(WIDTH, WIDTH, 4, 4, seed=18)
+
+    def inserted(h):
+        n, c, rows, columns = h.shape
+        result = h.new_zeros(n, c, 2 * rows - 1 + zeros_behind, 2 * columns - 1 + zeros_behind)
+        result[:, :, ::2, ::2] = h
+        # The zeros behind the last pixels are as good as padding.
+        ends = (3 - padding, 3 - padding - zeros_behind) * 2
+        return F.conv2d(F.pad(result, ends), kernel.flip(2, 3).transpose(0, 1))
+
+    def transposed(h):
+        return F.conv_transpose2d(h, kernel, stride=2, padding=padding)
+
+    def forward(x, enlarge):
+        return F.gelu(LAST(F.gelu(enlarge(F.relu(DOWN(x)))))).mean((2, 3)) @ HEAD
+
+    assert_same_maps(
+        partial(forward, enlarge=inserted),
+        partial(forward, enlarge=transposed),
+        _random(2, 3, 16, 16, seed=19),
+    )
+
+
 def test_pixels_that_are_written_at_their_own_position_are_those_of_a_mask():
     mask = torch.zeros(16, 16).double()
     mask[::2, ::2] = 1

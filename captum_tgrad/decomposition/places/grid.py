@@ -134,6 +134,8 @@ def _new_line(
     line: Line, size: int, window: Window | None, axis: Axis
 ) -> tuple[FloatArray, FloatArray]:
     """The borders of the new cells along one line of old cells; inf and -inf for no cell."""
+    if window is not None:
+        line, window = _without_inserted_zeros(line, window)
     low, high = np.full(size, np.inf), np.full(size, -np.inf)
     evenly = len(line.middle) / size
     stride = evenly if window is None else window.stride
@@ -182,6 +184,23 @@ def _new_line(
         ends = line.at(centers[own][:, None] + np.array([-stride / 2, stride / 2]), run)
         low[own], high[own] = ends.min(1), ends.max(1)
     return low, high
+
+
+def _without_inserted_zeros(line: Line, window: Window) -> tuple[Line, Window]:
+    """A line without regular zeros between its elements, and the window on it.
+
+    A convolution of such a line is a transposed convolution of the elements alone.
+    """
+    at = np.flatnonzero(~np.isnan(line.middle))
+    pitch = int(at[1] - at[0]) if len(at) > 1 else 1
+    if pitch < 2 or not (np.diff(at) == pitch).all():
+        return line, window
+    short = line.take(at)
+    distances = np.abs(np.diff(short.middle))
+    if not np.allclose(distances, short.half[:-1] + short.half[1:]):
+        return line, window  # pixels that were written at their own position
+    offset, stride, reach = window.offset - at[0], window.stride, window.reach
+    return short, Window(offset / pitch, stride / pitch, reach / pitch)
 
 
 def _without_repeated_ends(runs: list[Run], middle: FloatArray, reach: float) -> list[Run]:

@@ -69,7 +69,8 @@ def _on_new_grid(
                 claim = regridded(claim, dim, shape[dim], window, axis)
         return claim
 
-    return places(shape, [(axis, regrid(axis, claim)) for axis, claim in copies_refined(claims)])
+    refined = copies_refined(claims, zeros_too=not all(windows))
+    return places(shape, [(axis, regrid(axis, claim)) for axis, claim in refined])
 
 
 def _in_groups(
@@ -120,11 +121,11 @@ def _windows(call: Call, rank: int) -> Sequence[Window | None]:
     windows = []
     sizes = zip(kernel, stride, _each(padding, rank), dilation, strict=True)
     for size, jump, pad, step in sizes:
-        reach = (size - 1) * step / 2 - pad
+        reach = (size - 1) * step / 2
         if call.name.startswith("conv_transpose"):
-            windows.append(Window(-reach / jump, 1 / jump))
+            windows.append(Window((pad - reach) / jump, 1 / jump, reach / jump))
         else:
-            windows.append(Window(reach, jump, (size - 1) * step / 2))
+            windows.append(Window(reach - pad, jump, reach))
     return windows
 
 

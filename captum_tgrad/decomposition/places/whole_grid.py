@@ -67,17 +67,21 @@ def constants_filled_in(given: Places) -> Places:
     return places(given.shape, [(axis, whole(axis, claim)) for axis, claim in given.pairs])
 
 
-def copies_refined(claims: Iterable[Claim]) -> list[Claim]:
+def copies_refined(claims: Iterable[Claim], *, zeros_too: bool = True) -> list[Claim]:
     """Makes a finer grid of adjacent copies that no other coordinate distinguishes.
 
     The first dimension is no grid: with a single sample it may hold tokens and heads, which the
     samples of a batch would distinguish.
+
+    Args:
+        claims: The coordinates of the elements.
+        zeros_too: Whether zeros between elements count as copies.
     """
     claims = list(claims)
     varying = [dim for _, claim in claims if claim for dim in claim.dims]
     alone = {dim for dim in varying if dim > 0 and varying.count(dim) == 1}
     return [
-        (axis, _refined(claim, axis))
+        (axis, _refined(claim, axis, zeros_too))
         if claim and len(claim.dims) == 1 and claim.dims[0] in alone
         else (axis, claim)
         for axis, claim in claims
@@ -118,16 +122,17 @@ def copies_kept(whole: Places, refined: Places) -> Places:
 
 
 @torch.no_grad()
-def _refined(claim: Coordinates, axis: Axis) -> Coordinates | None:
+def _refined(claim: Coordinates, axis: Axis, zeros_too: bool) -> Coordinates | None:
     """Gives each copy its part of the cell; at both ends, some copies may have been cut off.
 
     Args:
         claim: Coordinates along one dimension.
         axis: The axis that they are on.
+        zeros_too: As for :func:`copies_refined`.
     """
     if axis.input == SAMPLES:
         return claim
-    index = _without_inserted_zeros(claim).flatten()
+    index = (_zeros_as_copies(claim) if zeros_too else claim.index).flatten()
     own, run, counts = index.unique_consecutive(return_inverse=True, return_counts=True)  # type: ignore[no-untyped-call]
     image = torch.nonzero(own).flatten()
     if len(image) < 2:
@@ -150,7 +155,7 @@ def _refined(claim: Coordinates, axis: Axis) -> Coordinates | None:
     return from_borders(low.reshape(claim.index.shape), high.reshape(claim.index.shape), axis)
 
 
-def _without_inserted_zeros(claim: Coordinates) -> Tensor:
+def _zeros_as_copies(claim: Coordinates) -> Tensor:
     """The cells of adjacent elements with zeros between them: each zero has that of its element.
 
     They are the copies that a nearest neighbor enlargement would have, of which a mask clears some.
