@@ -148,6 +148,18 @@ def _kronecker(call: Call) -> Tensor:
     return products.reshape(sizes)
 
 
+def _grouped(call: Call) -> Tensor:
+    """``grouped_mm``: the product of each group of rows with its own matrix."""
+    rows, matrices, ends, bias, dtype = _values(call)
+    if rows.dim() != 2 or matrices.dim() != 3 or bias is not None or dtype is not None:
+        raise NoRuleError
+    sizes = torch.diff(ends, prepend=ends.new_zeros(1)).tolist()
+    if not rows.numel() or sum(sizes) != len(rows):  # the other rows are not computed
+        raise NoRuleError
+    groups = zip(sizes, rows.split(sizes), matrices.unbind(), strict=True)
+    return torch.cat([group @ matrix for size, group, matrix in groups if size])
+
+
 def _short_time_fourier(call: Call) -> Tensor:
     """``stft`` without its padding: the Fourier transform of each frame times the window."""
     x, size, step, length, window, normalized, onesided, as_complex, aligned = _values(call)
@@ -188,6 +200,7 @@ OPERATIONS: dict[str, Operation] = {
     **records("addcmul addcdiv", "input, tensor1, tensor2, value=1", parts=_elements),
     **records("lerp", "input, end, weight", places=elementwise.elementwise, parts=_between),
     **records("chain_matmul linalg_multi_dot", parts=_chain),
+    **records("grouped_mm", "input, mat2, offs=None, bias=None, out_dtype=None", parts=_grouped),
     **records("kron", "input, other", parts=_kronecker),
     **records(
         "bilinear",

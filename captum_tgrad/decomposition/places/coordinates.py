@@ -87,8 +87,12 @@ class Coordinates:
 
     @property
     def may_be_subsampled(self) -> bool:
-        """Whether each element has a cell, along one dimension, that is that of all samples."""
-        return len(self.dims) == 1 and not self.by_sample and self.has_everywhere
+        """Whether each element has a cell, along one dimension, that is that of all samples.
+
+        The first dimension is no grid: it may hold tokens that were chosen for a single sample.
+        """
+        is_line = len(self.dims) == 1 and self.dims[0] > 0
+        return is_line and not self.by_sample and self.has_everywhere
 
     def of_elements(self, values: Tensor, otherwise: float) -> Tensor:
         """The value of each element's cell; ``otherwise`` if it has none."""
@@ -186,7 +190,7 @@ def of_each_sample(claim: Coordinates, samples: Coordinates, axis: Axis) -> Coor
     sample = samples.index - 1
     has = cells_of_samples([claim.index - 1], sample, (len(samples.cells), len(claim.cells)))
     if bool(has.all()):
-        return claim
+        return shared(claim.index, claim.cells, by_sample=False) if claim.by_sample else claim
     index, cells, without = claim.index, claim.cells, ~has.any(1)
     if bool(without.any()):
         index = torch.where(without[sample] & (sample >= 0), len(cells) + 1, index)

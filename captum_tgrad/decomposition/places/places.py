@@ -20,6 +20,7 @@ from captum_tgrad.decomposition.places.coordinates import (
     from_borders,
     input_axis,
     of_each_sample,
+    shared,
     whole_axis,
     without_gaps,
 )
@@ -234,6 +235,8 @@ def _reconciled(
 
     The list is empty if both claims together are the whole axis.
     """
+    if one.by_sample or other.by_sample:
+        one, other = _without_whole(one, other, axis), _without_whole(other, one, axis)
     if axis.input == INPUTS:
         # A score depends on its queries and its keys; as one claim, they would be a matrix.
         depends = (one.index > 0) | (other.index > 0)
@@ -270,7 +273,16 @@ def _reconciled(
     hull = from_borders(hull_low, hull_high, axis, by_sample)
     if hull is None:
         return None if axis.input == SAMPLES else []
-    return [hull]
+    return [of_each_sample(hull, samples, axis) if by_sample and samples else hull]
+
+
+def _without_whole(claim: Coordinates, other: Coordinates, axis: Axis) -> Coordinates:
+    """A claim without the whole axis, which a sample has, where another claim has a cell."""
+    if not claim.by_sample or axis.input == SAMPLES:
+        return claim
+    low, high = claim.borders()
+    is_whole = (high - low >= axis.extent - SLACK) & (other.index > 0)
+    return shared(claim.index.masked_fill(is_whole, 0), claim.cells, claim.by_sample)
 
 
 def _dims_within(claim: Coordinates, samples: Coordinates | None) -> set[int]:
