@@ -1,8 +1,8 @@
-"""Finds operations that the trace cannot see. They are terms as well.
+"""Finds hidden operations, which the trace cannot see, and makes a term of each.
 
-A scripted module, a custom ``autograd.Function`` or an operation without a directional derivative
-computes its outputs ``y`` from its inputs ``z`` without the trace. Its term is still exact:
-``<df/dy, y> - <df/dz, z>``, where the gradient at ``z`` is that through this operation alone. Hooks
+Examples are a scripted module, a custom ``autograd.Function`` and an operation without a
+directional derivative. From the inputs ``z`` and the outputs ``y`` of such an operation, its term
+is ``<df/dy, y> - <df/dz, z>``, where ``df/dz`` is the gradient through this operation alone. Hooks
 on the operation's nodes in autograd's graph receive that gradient.
 """
 
@@ -24,7 +24,7 @@ from captum_tgrad.decomposition.hidden_terms import (
     Root,
     Source,
     Value,
-    joined,
+    terms_and_hooks,
 )
 from captum_tgrad.decomposition.in_place import OldValues
 from captum_tgrad.decomposition.places.coordinates import SAMPLES, Coordinates
@@ -38,7 +38,7 @@ from captum_tgrad.decomposition.places.places import (
 )
 from captum_tgrad.decomposition.precision import without_nan
 
-_RECENT = 16
+_RECENT = 16  # how many results stay alive until the next operation
 
 
 class HiddenOperations:
@@ -68,7 +68,7 @@ class HiddenOperations:
         self._terms: dict[Root, HiddenTerm] = {}
 
     def see(self, tensor: Tensor) -> None:
-        """Remembers the result of a visible operation, where a search for hidden ones ends."""
+        """Registers the result of a visible operation; the search for hidden ones stops there."""
         node = tensor.grad_fn
         if node is not None:
             self._seen[node, tensor.output_nr] = known = ref(tensor)
@@ -82,8 +82,10 @@ class HiddenOperations:
         """Frees the results that only :meth:`hold` kept alive."""
         self._held = []
 
-    def found(self, tensor: Tensor, path: str, order: int) -> Origin | None:
-        """The origin of a tensor that a hidden operation returned; None if it is a constant.
+    def origin_of_result(self, tensor: Tensor, path: str, order: int) -> Origin | None:
+        """Records a tensor that a hidden operation returned, and returns its origin.
+
+        None if the tensor is a constant.
 
         Args:
             tensor: A tensor that requires a gradient and has no origin.
@@ -108,11 +110,11 @@ class HiddenOperations:
                 self._sources[seen] = Source(Value(source), origin.places)
                 self._old_values.are_read_by(self._sources[seen].value)
         everything = torch.ones((), dtype=torch.bool, device=tensor.device)
-        if not known:  # the model has freed what it reads: a residual
-            given, is_elementwise = self._lost(tensor, places(tensor.shape), path), False
+        if not known:  # all sources have been freed: the term is incomplete, and leaves a residual
+            given, is_elementwise = self._lost_places(tensor, places(tensor.shape), path), False
             inputs = self._all_inputs
         elif _gradient_of(tensor, known, everything) is None:
-            return None  # a backward that returns None: the result is a constant
+            return None  # its backward returns None, so the result is a constant
         else:
             given, is_elementwise = self._places(tensor, known, path)
         if self._all_inputs:
@@ -121,12 +123,12 @@ class HiddenOperations:
         root = Root(Value(tensor), given, output, is_elementwise, path, order)
         self._old_values.are_read_by(root.value)
         self._roots[output] = root
-        self._handles.append(tensor.register_hook(partial(self._left, root)))  # type: ignore[no-untyped-call]
+        self._handles.append(tensor.register_hook(partial(self._add_root, root)))  # type: ignore[no-untyped-call]
         self.see(tensor)
         return origin
 
     def _edges(self, output: HiddenOutput) -> Iterator[Edge]:
-        """The edges from a hidden operation to visible results: node, argument, result."""
+        """Searches autograd's graph from a hidden result back to visible results."""
         node, _ = output
         found = False
         visited, waiting = {node}, [node]
@@ -145,7 +147,10 @@ class HiddenOperations:
             self._constant |= visited
 
     def _places(self, tensor: Tensor, known: list[Tensor], path: str) -> tuple[Places, bool]:
-        """The places of the output, as far as a backward pass through the operation confirms."""
+        """The places of a hidden result, and whether they are those of its source's elements.
+
+        Backward passes through the operation have to confirm them.
+        """
         source = max(known, key=torch.Tensor.numel)
         origin = origin_of(source)
         if origin is None:
@@ -161,12 +166,17 @@ class HiddenOperations:
             samples = _samples_first(tensor, given)
             if not self._keeps_samples(tensor, source, samples):
                 samples = places(tensor.shape)
-        return self._lost(tensor, samples, path) if has_places(given) else samples, False
+        return self._lost_places(tensor, samples, path) if has_places(given) else samples, False
 
-    def _lost(self, tensor: Tensor, samples: Places, path: str) -> Places:
+    def _lost_places(self, tensor: Tensor, samples: Places, path: str) -> Places:
         return lost_places(tensor.shape, samples, f"{path}:hidden" if path else "hidden")
 
     def _keeps_samples(self, tensor: Tensor, source: Tensor, given: Places) -> bool:
+        """Whether each sample of the output depends on the same sample of the source only.
+
+        Each bit of the sample numbers splits the batch in two halves, which must not depend on each
+        other: 8 samples need 3 bits.
+        """
         if self._samples == 1:
             return True
         origin = origin_of(source)
@@ -178,19 +188,19 @@ class HiddenOperations:
         for bit in range((count - 1).bit_length()):
             chosen = numbers >> bit & 1 == 1
             for part in (chosen, ~chosen):
-                gradients = _gradient_of(tensor, [source], _along(part, tensor, dim))
+                gradients = _gradient_of(tensor, [source], _as_mask(part, tensor, dim))
                 if gradients is None or bool(gradients[0].movedim(of_source, 0)[~part].any()):
                     return False
         return True
 
     def _keeps_places(self, tensor: Tensor, source: Tensor, given: Places) -> bool:
-        """Whether halves and quarters along each spatial dimension depend mostly on themselves."""
+        """Whether every other half, and every other quarter, of a dimension depends on itself."""
         dims = {dim for axis, claim in given.pairs if axis.input != SAMPLES for dim in claim.dims}
         for dim in dims:
             size = tensor.shape[dim]
             for parts in {2, min(4, size)}:
                 chosen = torch.arange(size, device=tensor.device) * parts // size % 2 == 0
-                gradients = _gradient_of(tensor, [source], _along(chosen, tensor, dim))
+                gradients = _gradient_of(tensor, [source], _as_mask(chosen, tensor, dim))
                 if gradients is None:
                     return False
                 mass = gradients[0].abs().movedim(dim, 0).reshape(size, -1).sum(1)
@@ -199,13 +209,13 @@ class HiddenOperations:
         return True
 
     def arm(self) -> None:
-        """Registers the hooks, after the forward pass, in which the model may take gradients."""
+        """Registers the hooks after the forward pass, because a model may take gradients in it."""
         self.free()
         self._recent.clear()
         edges = {root: list(self._edges(root.output)) for root in self._roots.values()}
-        # A source that is also a root is read as it was returned.
+        # If a source is also a root, use its values at the time when it was returned.
         sources = {**self._sources, **self._roots}
-        self._terms, hooks = joined(edges, sources, self._samples)
+        self._terms, hooks = terms_and_hooks(edges, sources, self._samples)
         self._handles += [hook() for hook in hooks]
 
     @property
@@ -213,7 +223,7 @@ class HiddenOperations:
         """The terms of the hidden operations."""
         return list(dict.fromkeys(self._terms.values()))
 
-    def _left(self, root: Root, gradient: Tensor | None) -> None:
+    def _add_root(self, root: Root, gradient: Tensor | None) -> None:
         if root in self._terms and gradient is not None:
             self._terms[root].add(gradient, root, 1)
 
@@ -236,7 +246,7 @@ def _alive(known: ReferenceType[Tensor]) -> Tensor | None:
 
 
 def _samples_first(tensor: Tensor, given: Places) -> Places:
-    """The samples of a source as those of the first dimension of a tensor, if they fit."""
+    """Places with the samples of a source along a tensor's first dimension, if the size fits."""
     for axis, own in given.claims.items():
         if axis.input == SAMPLES and tensor.dim() and len(own) == 1 and len(own[0].dims) < 2:
             size = own[0].index.numel()
@@ -246,13 +256,13 @@ def _samples_first(tensor: Tensor, given: Places) -> Places:
     return places(tensor.shape)
 
 
-def _along(part: Tensor, tensor: Tensor, dim: int) -> Tensor:
-    """A mask for a part of a dimension, broadcastable to the tensor."""
+def _as_mask(part: Tensor, tensor: Tensor, dim: int) -> Tensor:
+    """Reshapes a boolean vector along one dimension so that it broadcasts to the tensor."""
     return part.reshape([-1 if d == dim else 1 for d in range(tensor.dim())])
 
 
 def _gradient_of(tensor: Tensor, sources: list[Tensor], part: Tensor) -> list[Tensor] | None:
-    """The gradients of a part of an output at the sources, 0 for NaN; None if there are none."""
+    """The gradients of a masked output at its sources, 0 for NaN; None if all are None."""
     generator = torch.Generator().manual_seed(0)
     probe = torch.rand(tensor.shape, generator=generator, device="cpu").add_(0.5).to(tensor) * part
     gradients = torch.autograd.grad(tensor, sources, probe, retain_graph=True, allow_unused=True)
