@@ -1,8 +1,7 @@
 """Handles in-place operations.
 
 They run on a copy of their argument, and the result is copied back, unless it is safe to run them
-in place. Biases are computed in the backward pass. A bias that reads a tensor is computed earlier,
-just before the model overwrites that tensor.
+in place. A bias is computed in the backward pass, or before the model overwrites what it reads.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from torch import Tensor
 from captum_tgrad.decomposition.bias import ElementBias
 from captum_tgrad.decomposition.call import Call
 from captum_tgrad.decomposition.places.coordinates import on_cells_of
-from captum_tgrad.decomposition.places.moving_places import after, laid_out_as
+from captum_tgrad.decomposition.places.moving_places import laid_out_as, places_after
 from captum_tgrad.decomposition.places.origin import places_of
 from captum_tgrad.decomposition.places.places import Places, places
 
@@ -66,7 +65,7 @@ def places_within(base: Tensor, view: Tensor, written: Places) -> Places:
         _same_view_of(view, base, whole).copy_(indices[1])
         return [whole]
 
-    return after(run, [base, view], [places_of(base), written])[0]
+    return places_after(run, [base, view], [places_of(base), written])[0]
 
 
 def places_as_part(base: Tensor, view: Tensor) -> Places | None:
@@ -88,7 +87,7 @@ def places_of_view(base: Tensor, view: Tensor, given: Places) -> Places:
     def run(indices: list[Tensor]) -> list[Tensor]:
         return [_same_view_of(view, base, laid_out_as(base, indices[0]))]
 
-    return after(run, [base], [given])[0]
+    return places_after(run, [base], [given])[0]
 
 
 def rest_of_base(base: Tensor, view: Tensor) -> ElementBias:

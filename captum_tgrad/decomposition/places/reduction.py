@@ -31,23 +31,22 @@ class SamplesLostError(ValueError):
 class Reduction:
     """How to sum a tensor into the cells of one input.
 
-    Elements are first added up in their own cells, along each axis the distinct cells that elements
-    have. Then ``spread`` distributes these sums over the cells of ``grid``, which do not overlap.
+    Elements are first added up in the cells that they have. ``spread`` then distributes these sums
+    over the cells of ``grid``, which do not overlap.
 
     Args:
         samples: The batch size.
         summed_shape: The shape of the tensor after a sum over all dimensions along which neither
             the sample nor the place changes.
         grid: The cells of the map; None if no element has a place.
-        indices: For each element, the index of its sum in a flat tensor: ``samples * cells`` sums
-            of cells, ``samples`` sums of elements without a place, and one sum of elements of
-            unknown samples. Dimensions along which the index does not change have size 1. One
-            tensor per claim if elements have several places; empty if the flattened tensor already
-            has this order.
+        indices: For each claim, the index of each element's sum in a flat tensor: first the cells
+            of each sample, then the elements of each sample without a place, then the elements of
+            unknown samples. Dimensions along which the index does not change have size 1. Empty if
+            the flattened tensor already has this order.
         weights: For each of ``indices``, the share of each element there; None for equal shares.
         spread: For each axis, the share of each element cell that each cell of ``grid`` gets, shape
-            ``(element cells, cells)``, or ``(N, element cells, cells)`` if samples have different
-            cells; None if they are the same cells.
+            ``([N,] element cells, cells)``, with ``N`` if samples have different cells; None if
+            the cells are the same.
         sizes: The number of element cells along each axis.
         unplaced_shares: The share of each cell in the evidence of elements without a place, shape
             ``(N, 1, *cells)``; None if all cells have equal shares.
@@ -290,16 +289,13 @@ def _cells_on_axis(claims: Sequence[Coordinates], axis: Axis) -> tuple[Tensor, l
 def _cell_numbers(
     by_claim: Sequence[Sequence[Tensor]], sizes: list[int]
 ) -> tuple[list[Tensor], tuple[Tensor, ...] | None]:
-    """The number of each element's cell on the grid by each claim, and the share of each claim.
+    """For each claim, the flat cell number of each element, and the share of the element there.
+
+    An element is divided equally among its distinct cells. The shares are None if all are equal.
 
     Args:
         by_claim: For each claim, the number of each element's cell on each axis; -1 for none.
         sizes: The number of cells along each axis.
-
-    Returns:
-        For each claim, the flat cell number of each element, -1 without a place on one of the axes,
-        and the share of the element there. An element is divided equally among its distinct cells.
-        The shares are None if all are equal.
     """
     # An element that has fewer claims on one axis than on another repeats its first one.
     first = [reduce(_known_or, on_axis) for on_axis in zip(*by_claim, strict=True)]
