@@ -91,7 +91,7 @@ def decompose(
         trace.recorder.finish(output)
         _require_order(output, summing.samples, leaves[0].dim())
         selected = select(output)
-        # A view would keep all outputs in memory.
+        # Copies, because a view would keep all outputs in memory.
         outputs.append(selected.detach().to(leaves[0].device, copy=True))
         return output
 
@@ -126,12 +126,9 @@ def _spatial_axes(given: Places) -> list[Axis]:
 
 
 def _require_order(output: Any, samples: int, rank: int) -> None:
-    """Raises ValueError if the rows of an output do not belong to the samples in order.
+    """Raises ValueError if row ``i`` of an output does not belong to sample ``i``.
 
-    Args:
-        output: The output of the network.
-        samples: The batch size.
-        rank: The number of dimensions of the first input.
+    ``rank`` is the number of dimensions of the first input.
     """
     given = places_of(output) if isinstance(output, Tensor) else None
     if given is None or samples == 1 or given.shape[:1] != (samples,):
@@ -209,17 +206,18 @@ def _decomposed(
 ) -> Decomposed:
     output = in_full_precision(output)
     contributions, reduced, scratch = [], [], Scratch(0)
-    for leaf, own, gradient in zip(leaves, given, gradients, strict=True):
+    for leaf, leaf_places, gradient in zip(leaves, given, gradients, strict=True):
         contribution = in_full_precision(gradient) * in_full_precision(leaf.detach())
-        one = ElementBias(partial(contribution.new_ones, ()))
-        plain = Summing(summing.axes, summing.samples, summing.device)
-        reduced.append(plain.reduced(contribution, one, own, scratch))
+        unit_bias = ElementBias(partial(contribution.new_ones, ()))
+        without_magnitudes = Summing(summing.axes, summing.samples, summing.device)
+        reduced.append(without_magnitudes.reduced(contribution, unit_bias, leaf_places, scratch))
         contributions.append(contribution)
     of_inputs = sorted(stacked(reduced), key=lambda stack: stack.number)
     biases = stacked([term.reduced for term in terms if term.reduced is not None])
     scores = [*scores_of(of_inputs), *scores_of(biases)]
     reductions = [
-        reduction(own, summing.axes[number], summing.samples) for number, own in enumerate(given)
+        reduction(leaf_places, summing.axes[number], summing.samples)
+        for number, leaf_places in enumerate(given)
     ]
     return Decomposed(
         output=output,
@@ -270,8 +268,8 @@ def _check(decomposed: Decomposed, precision: float) -> None:
         )
 
 
-def _evidence(on_input: TermMap) -> Tensor:
-    return (on_input.positive + on_input.negative).flatten(1).sum(1)
+def _evidence(term_map: TermMap) -> Tensor:
+    return (term_map.positive + term_map.negative).flatten(1).sum(1)
 
 
 def _warn_of_rounding(name: str) -> None:

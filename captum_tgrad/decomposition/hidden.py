@@ -71,21 +71,19 @@ class HiddenOperations:
         """Registers the result of a visible operation; the search for hidden ones stops there."""
         node = tensor.grad_fn
         if node is not None:
-            self._seen[node, tensor.output_nr] = known = ref(tensor)
-            self._recent.append(known)
+            self._seen[node, tensor.output_nr] = reference = ref(tensor)
+            self._recent.append(reference)
 
     def hold(self) -> None:
         """Keeps recent results alive until the next operation, as a hidden one may read them."""
-        self._held = [tensor for known in self._recent if (tensor := _alive(known)) is not None]
+        self._held = [t for reference in self._recent if (t := _alive(reference)) is not None]
 
     def free(self) -> None:
         """Frees the results that only :meth:`hold` kept alive."""
         self._held = []
 
     def origin_of_result(self, tensor: Tensor, path: str, order: int) -> Origin | None:
-        """Records a tensor that a hidden operation returned, and returns its origin.
-
-        None if the tensor is a constant.
+        """Records a result of a hidden operation and returns its origin; None for a constant.
 
         Args:
             tensor: A tensor that requires a gradient and has no origin.
@@ -98,25 +96,25 @@ class HiddenOperations:
         reached = dict.fromkeys(seen for _, _, seen in self._edges(output))
         if not reached:
             return None
-        known, inputs = [], frozenset[int]()
+        sources, inputs = [], frozenset[int]()
         for seen in reached:
             source = _alive(self._seen[seen])
             origin = origin_of(source)
             if source is None or origin is None or (source.grad_fn, source.output_nr) != seen:
                 continue  # freed, or overwritten since
-            known.append(source)
+            sources.append(source)
             inputs |= origin.places.inputs
             if seen not in self._sources:
                 self._sources[seen] = Source(Value(source), origin.places)
                 self._old_values.are_read_by(self._sources[seen].value)
         everything = torch.ones((), dtype=torch.bool, device=tensor.device)
-        if not known:  # all sources have been freed: the term is incomplete, and leaves a residual
+        if not sources:  # all sources were freed: the term is incomplete and leaves a residual
             given, is_elementwise = self._lost_places(tensor, places(tensor.shape), path), False
             inputs = self._all_inputs
-        elif _gradient_of(tensor, known, everything) is None:
+        elif _gradient_of(tensor, sources, everything) is None:
             return None  # its backward returns None, so the result is a constant
         else:
-            given, is_elementwise = self._places(tensor, known, path)
+            given, is_elementwise = self._places(tensor, sources, path)
         if self._all_inputs:
             given = depending_on(given, inputs)
         origin = set_origin(tensor, given, self._lifetime)
@@ -146,17 +144,14 @@ class HiddenOperations:
         if not found:
             self._constant |= visited
 
-    def _places(self, tensor: Tensor, known: list[Tensor], path: str) -> tuple[Places, bool]:
-        """The places of a hidden result, and whether they are those of its source's elements.
-
-        Backward passes through the operation have to confirm them.
-        """
-        source = max(known, key=torch.Tensor.numel)
+    def _places(self, tensor: Tensor, sources: list[Tensor], path: str) -> tuple[Places, bool]:
+        """The places that backward passes confirm, and whether they are those of the source."""
+        source = max(sources, key=torch.Tensor.numel)
         origin = origin_of(source)
         if origin is None:
             return places(tensor.shape), False
         given = origin.places
-        same = len(known) == 1 and source.shape == tensor.shape
+        same = len(sources) == 1 and source.shape == tensor.shape
         if same and self._keeps_samples(tensor, source, given):
             if self._keeps_places(tensor, source, given):
                 return given, True
@@ -174,8 +169,7 @@ class HiddenOperations:
     def _keeps_samples(self, tensor: Tensor, source: Tensor, given: Places) -> bool:
         """Whether each sample of the output depends on the same sample of the source only.
 
-        Each bit of the sample numbers splits the batch in two halves, which must not depend on each
-        other: 8 samples need 3 bits.
+        Each bit of the sample numbers splits the batch in two parts, which must be independent.
         """
         if self._samples == 1:
             return True
@@ -237,9 +231,9 @@ class HiddenOperations:
         self.free()
 
 
-def _alive(known: ReferenceType[Tensor]) -> Tensor | None:
+def _alive(reference: ReferenceType[Tensor]) -> Tensor | None:
     """The tensor behind a weak reference, as ``torch.utils.weak.TensorWeakRef`` returns it."""
-    tensor = known()
+    tensor = reference()
     if tensor is not None:
         tensor._fix_weakref()  # type: ignore[attr-defined]
     return tensor

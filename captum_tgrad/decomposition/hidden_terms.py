@@ -110,11 +110,11 @@ class HiddenTerm:
             product = in_full_precision(gradient) * in_full_precision(value) * sign
         product = without_nan(product)
         if not self.is_elementwise:
-            by = reduction(tensor.places, (), self.samples)
-            product = product.sum_to_size(by.summed_shape)
-            if by.has_unknown_samples and bool(product.any()):
+            to_cells = reduction(tensor.places, (), self.samples)
+            product = product.sum_to_size(to_cells.summed_shape)
+            if to_cells.has_unknown_samples and bool(product.any()):
                 raise samples_lost(self.roots[0].path, "hidden")
-            product = by.into_cells(product)[0].reshape(-1)
+            product = to_cells.into_cells(product)[0].reshape(-1)
         self.total = product if self.total is None else self.total + product
 
     def reduced(self, summing: Summing, scratch: Scratch) -> Reduced | None:
@@ -122,11 +122,11 @@ class HiddenTerm:
         if self.total is None:
             return None
         if self.is_elementwise:
-            one = ElementBias(partial(self.total.new_ones, ()))
-            return summing.reduced(self.total, one, self.roots[0].places, scratch)
+            unit_bias = ElementBias(partial(self.total.new_ones, ()))
+            return summing.reduced(self.total, unit_bias, self.roots[0].places, scratch)
         total = self.total.reshape(-1, 1).to(summing.device) / len(self.inputs)
-        by = reduction(self.roots[0].places, (), summing.samples)
-        sums = Sums(total, total.abs(), None, by.grid)
+        to_cells = reduction(self.roots[0].places, (), summing.samples)
+        sums = Sums(total, total.abs(), None, to_cells.grid)
         return Reduced(dict.fromkeys(self.inputs, sums), {})
 
 

@@ -20,9 +20,8 @@ from captum_tgrad.decomposition.weighted_maps import (
 
 # The exponent of L_1. With 1/2, maps are slightly more faithful; with 1, better localized.
 _GUIDANCE = 3 / 4
-# Terms with a smaller share of all evidence are rounding errors. The limit is far below the
-# precision of float32 because small terms are real: the input, most of which cancels, can have a
-# million times the evidence of a deep layer.
+# Terms with a smaller share of all evidence are rounding errors. The limit is small for float32
+# too: the input, most of which cancels, can have a million times the evidence of a deep layer.
 _LEAST_EVIDENCE = 1e-12
 # A level is left out if the sum of its weights is below this number of rounding errors.
 _ROUNDINGS = 2**8
@@ -88,8 +87,8 @@ def _levels(
 def _octave(grid: Grid) -> int:
     """The coarseness of a grid: ``log2`` of the side of a cell in pixels, rounded.
 
-    Grids of nearly the same size, such as 149 and 147 cells, are thus one level. For cells with
-    different sides, this uses their geometric mean.
+    Grids of similar size, such as 149 and 147, are one level. Different sides count by their
+    geometric mean.
     """
     sides = [math.log2(side) for side in grid.finest_sides]
     # Rounds halves down. The small constant absorbs the rounding error of coordinates.

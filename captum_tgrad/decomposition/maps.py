@@ -153,17 +153,11 @@ class Summing:
 def _summed(
     gradient: Tensor, bias: Bias, kept: frozenset[int], ranges: bool, scratch: Scratch
 ) -> list[Tensor]:
-    """``sum a``, ``sum |a|`` and, optionally, the range of ``|a|``, for ``a = gradient * b``.
+    """``sum a`` and ``sum |a|`` over all dimensions but ``kept``, for ``a = gradient * b``.
 
-    On a CPU, allocating, writing and reading a product as large as an activation takes longer than
-    computing it. Blocks of the product fit in the cache and reuse the same memory.
-
-    Args:
-        gradient: As for :meth:`Summing.reduced`.
-        bias: As for :meth:`Summing.reduced`.
-        kept: The dimensions that are not summed over.
-        ranges: Whether to compute the smallest and the largest ``|a|`` as well.
-        scratch: Lends the memory for the products.
+    With ``ranges``, also the smallest and the largest ``|a|``. On a CPU, allocating, writing and
+    reading a product as large as an activation takes longer than computing it. Blocks of the
+    product fit in the cache and reuse the same memory.
     """
     over = [dim for dim in range(gradient.dim()) if dim not in kept]
     dim, length = _block_size(gradient, bias.uncut)

@@ -59,12 +59,12 @@ def bias_from_rule(
 
 
 def _difference(output: Tensor, derivative: Tensor) -> Tensor:
-    return torch.where(output.isinf(), 0, output - derivative)  # -inf masks an element
+    return torch.where(output.isinf(), 0, output - derivative)  # infinite elements are masked
 
 
 def _directional_derivative(call: Call, random_state: RandomState | None) -> list[Tensor] | None:
     point = tuple(tensor.detach() for tensor in call.dependent)
-    # Masks set elements to -inf. These count as constants, so their direction is 0.
+    # Infinite elements come from masks. They count as constants, so their direction is 0.
     direction = tuple(torch.where(tensor.isfinite(), tensor, 0) for tensor in point)
     op = _as_function(call, random_state)
     key = _key_of(call)
@@ -144,10 +144,9 @@ _WAYS: dict[str, Callable[[Op, Tensors, Tensors], Tensors]] = {
 
 
 def _find_way(op: Op, point: Tensors, direction: Tensors) -> tuple[str, Tensors | None]:
-    """Finds a way to differentiate an operation that agrees with its backward pass.
+    """Finds a way to differentiate that agrees with a backward pass on ``<probes, D op(z)[z]>``.
 
-    With random ``v``, both have to give the same ``<v, D op(z)[z]>``. Returns a key of ``_WAYS``
-    with the derivatives, ``"linear"`` if ``D op(z)[z] = op(z)``, or ``"none"``.
+    Returns a key of ``_WAYS``, ``"linear"`` if ``D op(z)[z] = op(z)``, or ``"none"``.
     """
     with torch.enable_grad():
         leaves = tuple(tensor.clone().requires_grad_() for tensor in point)

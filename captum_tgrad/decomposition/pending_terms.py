@@ -44,7 +44,7 @@ def _call_with_part(
 
 @dataclass
 class PendingTerm:
-    """The term of an operation with a bias: it waits for its gradient, then holds its sums.
+    """The term of an operation with a bias, before and after its gradient arrives.
 
     Args:
         module: The path of the module that ran the operation; empty outside of all modules.
@@ -123,12 +123,7 @@ class PendingTerms:
         self._armed = True
 
     def await_gradient(self, output: Tensor | InnerGradient, pending: PendingTerm) -> None:
-        """Registers a hook that computes the term from the gradient at ``output``.
-
-        Args:
-            output: The operation's output, or a value inside of the operation.
-            pending: The term.
-        """
+        """Registers a hook that computes a term from the gradient at ``output``."""
         self._pending.append(pending)
         hook = partial(self._arrive, pending)
         if isinstance(output, InnerGradient):

@@ -75,10 +75,10 @@ class Recorder:
         self._run_or_defer(tensor, partial(self.hidden.see, tensor))
 
     def _run_or_defer(self, tensor: Tensor, action: Callable[[], None]) -> None:
-        """Runs an action that uses a tensor's node, or defers it for a view without gradients.
+        """Runs an action that uses a tensor's node; defers it for a view if gradients are disabled.
 
-        A custom ``autograd.Function`` runs without gradients. If it overwrites a view that has a
-        hook, torch deadlocks when it makes the view's new node.
+        They are disabled in a custom ``autograd.Function``. If it overwrites a view with a hook,
+        torch deadlocks when it makes the view's new node.
         """
         if tensor._is_view() and not torch.is_grad_enabled():
             self._deferred.append(action)

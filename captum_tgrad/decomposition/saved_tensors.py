@@ -35,7 +35,7 @@ _nothing = nullcontext()
 
 
 def _packed(tensor: Tensor) -> tuple[Tensor, int]:
-    # Detached, because a node that holds its own result forms a reference cycle.
+    # Detached, because a node that holds its own result is never freed.
     return tensor.detach(), tensor._version
 
 

@@ -85,9 +85,9 @@ class Term:
     def positive(self) -> Tensor:
         """The evidence for the target, ``ReLU(a)``, summed over channels.
 
-        If the term depends on several inputs, this is the share of the first one on which it has a
-        place. Shape ``(N, 1, *spatial)`` at the operation's own resolution, ``(N, 1)`` without a
-        place. The map covers the whole input, with zeros where the network cropped it.
+        Shape ``(N, 1, *spatial)`` at the operation's own resolution, ``(N, 1)`` without a place. It
+        covers the whole input, with zeros where the network cropped it. Of several inputs, it is
+        the share of the first one on which the term has a place.
         """
         return self._on_whole_input(self._shown.positive)
 

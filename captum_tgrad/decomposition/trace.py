@@ -133,7 +133,7 @@ class Trace(TorchFunctionMode):
         self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         if torch._C._functorch.peek_interpreter_stack() is not None:
-            return func(*args, **kwargs)  # inside of a torch.func transform, which is hidden
+            return func(*args, **kwargs)  # inside of a torch.func transform: a hidden operation
         self.recorder.run_deferred()
         if func in INSTANCE_NORMS:
             args, kwargs = without_updates(args, kwargs)
@@ -205,7 +205,7 @@ class Trace(TorchFunctionMode):
         return func(*args, **kwargs)
 
     def _property(self, func: Callable[..., Any], args: tuple[Any, ...]) -> Any:
-        """Reads an attribute of a tensor, such as ``x.T``, without detaching parameters."""
+        """Reads an attribute without detaching, so that ``weight.T`` still requires a gradient."""
         value = func(*args)
         if isinstance(value, Tensor) and value.requires_grad:
             if self.recorder.origin(args[0]) is None:
@@ -224,8 +224,8 @@ class Trace(TorchFunctionMode):
         if random_state is not None and random_state.is_current():
             random_state = None  # replaying would disturb other threads
         if isinstance(result, (tuple, list)) and _may_chain_outputs(call):
-            # If an output is computed from another one, its gradient includes that of the other
-            # one. Hooks on clones see the gradient of each output alone.
+            # If autograd computes output B from output A, the gradient at A includes the path
+            # through B. The gradient at a clone of A does not.
             result = map_tensors(result, _with_own_node)
         self.recorder.record(call, result, random_state)
         return result
@@ -233,10 +233,8 @@ class Trace(TorchFunctionMode):
     def _run_in_place(self, call: Call, attached: Any) -> Any:
         """Runs a call that overwrites its first argument.
 
-        Args:
-            call: The call.
-            attached: The first argument as the model passed it. The call has a detached tensor
-                instead if it was computed from parameters.
+        ``attached`` is this argument as the model passed it. The call has a detached tensor in its
+        place if it was computed from parameters.
         """
         target = call.args[0]
         self._old_values.freeze_readers(target)
@@ -253,7 +251,7 @@ class Trace(TorchFunctionMode):
                 old = _with_origin(target.grad_fn._saved_self.detach(), origin)
                 self.recorder.record(call.with_first(old), target)
                 return result
-            # Rules that read the overwritten values need the copy below.
+            # The one rule and others read the old values. They need the copy below.
             biases = None if call.record.reads_input else closed_forms(call, [target])
             if biases is not None:
                 result = run_equal_form(call, self._old_values)
@@ -262,12 +260,7 @@ class Trace(TorchFunctionMode):
         return self._run_in_a_copy(call, attached)
 
     def _run_in_a_copy(self, call: Call, attached: Any) -> Any:
-        """Runs a call in a copy of the argument that it overwrites, and copies the result back.
-
-        Args:
-            call: The call.
-            attached: As for :meth:`_run_in_place`.
-        """
+        """Runs a call on a copy of the argument that it overwrites, and copies the result back."""
         target = call.args[0]
         if target._is_view() and target._base is not None and target.requires_grad:
             origin, part = self.recorder.origin(target), places_as_part(target._base, target)

@@ -64,10 +64,7 @@ def weighted_sum(maps: Sequence[WeightedMaps], cells: Grid | None, like: Tensor)
 
 
 def _of_single_cells(maps: Sequence[WeightedMaps], cells: Grid) -> Tensor:
-    """The weighted sum of maps of one cell on the only axis, such as those of a loop over steps.
-
-    They have different cells, but one product of matrices enlarges all of them.
-    """
+    """The weighted sum for maps of one cell on a single axis, as of a loop over time steps."""
     evidence = torch.cat([each.evidence.flatten(1) for each in maps])
     weight = torch.cat([each.weight for each in maps])
     units = torch.cat(
