@@ -158,6 +158,7 @@ class PendingTerms:
         return [each for _, each in ordered if each.reduced is not None]
 
     def _arrive(self, pending: PendingTerm, gradient: Tensor | None) -> None:
+        """A hook: sums the product of gradient and bias, and frees the bias."""
         if pending.bias is None or not self._armed or gradient is None or not gradient.numel():
             return  # a backward that returns None means zero
         if gradient.is_complex():

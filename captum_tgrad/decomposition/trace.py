@@ -132,6 +132,7 @@ class Trace(TorchFunctionMode):
     def _handle(
         self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
+        """Runs a call, and records it or the simpler calls that it consists of."""
         if torch._C._functorch.peek_interpreter_stack() is not None:
             return func(*args, **kwargs)  # inside of a torch.func transform: a hidden operation
         self.recorder.run_deferred()

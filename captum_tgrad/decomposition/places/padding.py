@@ -27,6 +27,7 @@ def padded(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
 
 
 def _padded(tensor: Tensor, pads: list[int]) -> Places:
+    """Places after constant padding; negative pads crop."""
     cropped, given = [min(pad, 0) for pad in pads], places_of(tensor)
     if any(cropped):
         (given,) = places_after(lambda t: [F.pad(t[0], cropped)], [tensor])
@@ -53,6 +54,7 @@ def _padded(tensor: Tensor, pads: list[int]) -> Places:
 def _continued(
     claim: Coordinates, dim: int, ends: tuple[int, int], axis: Axis
 ) -> Coordinates | None:
+    """Continues an even grid in the padding along ``dim``; for others, padding has no cells."""
     pad = [0, 0] * (claim.index.dim() - 1 - dim) + list(ends)
     if claim.dims != (dim,) or axis.input == SAMPLES or not claim.has_everywhere:
         return claim.moved(F.pad(claim.index, pad))

@@ -1,7 +1,4 @@
-"""The places of a tensor: the coordinates of its elements on all axes of the inputs.
-
-A claim is one set of coordinates on one axis. In this package, ``given`` is the places of a tensor.
-"""
+"""The places of a tensor: the coordinates of its elements on all axes of the inputs."""
 
 from __future__ import annotations
 
@@ -29,7 +26,7 @@ from captum_tgrad.decomposition.places.coordinates import (
 from captum_tgrad.decomposition.places.windows import narrowed
 
 Claim = tuple[Axis, Coordinates | None]
-"""Coordinates with their axis; None for no coordinates."""
+"""Coordinates of elements, with their axis; None for no coordinates."""
 
 MOST_CLAIMS = 4
 """An element with more claims on one axis has no place on it."""
