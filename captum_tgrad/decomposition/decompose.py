@@ -233,7 +233,7 @@ def _decomposed(
 
 
 def _check(decomposed: Decomposed, precision: float) -> None:
-    """Warns if the terms do not add up to the output, or if they lost their places."""
+    """Warns of an incomplete sum, of terms that are rounding errors, of lost places, and of NaN."""
     delta = decomposed.delta
     sizes = torch.stack(list(decomposed.scores)).abs()
     scale = sizes.sum(0)

@@ -52,7 +52,7 @@ def mixed(claim: Coordinates, dims: Iterable[int], axis: Axis) -> list[Coordinat
     low, order = borders[0].sort(-1)
     high = borders[1].gather(-1, order).cummax(-1).values
     width = float(claim.cells[:, 1].min())
-    # A gap of one cell is enough.
+    # A gap counts if it is as wide as the smallest cell.
     has_gaps = bool((_gaps(low, high) > width * (1 - SLACK)).any())
     if has_gaps and axis.is_spatial:
         ends = low[..., 0].reshape(rest), high[..., -1].reshape(rest)
@@ -239,7 +239,7 @@ def _two_parts(low: Tensor, high: Tensor, width: float, axis: Axis) -> list[tupl
     gaps = _gaps(low, high)
     gap, place = gaps.max(-1)
     size = stop - start
-    # Split at the only gap if it is as wide as a cell, else at a gap of more than half the size.
+    # A single gap splits them if it is as wide as a cell, one of several if it is most of the size.
     is_only = (gaps > SLACK).sum(-1) == 1
     apart = gap > torch.where(is_only, width * (1 - SLACK), size / 2)
     outside = gap.where(apart, 0)

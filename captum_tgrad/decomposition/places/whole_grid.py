@@ -122,7 +122,7 @@ def copies_kept(whole: Places, refined: Places) -> Places:
 def _refined(claim: Coordinates, axis: Axis) -> Coordinates | None:
     """Divides each cell among its copies along the only dimension of the coordinates.
 
-    At both ends, some copies may have been cropped.
+    All cells need the same number of copies, except at both ends, where some may be cropped.
     """
     if axis.input == SAMPLES:
         return claim
