@@ -18,7 +18,7 @@ from captum_tgrad.decomposition.scratch import Scratch
 
 
 class InnerGradient:
-    """The gradient at values inside of a function, which its own backward pass passes on."""
+    """The gradient at values inside of a custom function, whose backward calls ``arrived``."""
 
     def __init__(self) -> None:
         self._hooks: OrderedDict[int, Callable[[Tensor], object]] = OrderedDict()
@@ -30,14 +30,14 @@ class InnerGradient:
         return handle
 
     def arrived(self, gradient: Tensor) -> None:
-        """Calls all hooks."""
+        """Calls all hooks with the gradient."""
         for hook in list(self._hooks.values()):
             hook(gradient)
 
 
 @dataclass
 class ChannelBias:
-    """One number per channel, the same at every place.
+    """One number per channel, the same at every position.
 
     Args:
         values: Shape ``(channels,)``.
@@ -60,16 +60,16 @@ class ChannelBias:
         self.values = self.values.clone()
 
     def times(self, gradient: Tensor, scratch: Scratch) -> Tensor:
-        """``gradient * b``; as :meth:`ElementBias.times`."""
+        """``gradient * b``; see :meth:`ElementBias.times`."""
         values = in_full_precision(self.broadcastable(gradient.dim()))
         return _product(gradient, values, scratch)
 
     def broadcastable(self, rank: int) -> Tensor:
-        """``values`` for an output of that many dimensions."""
+        """``values``, broadcastable to an output of ``rank`` dimensions."""
         return self.values.reshape(-1, *[1] * (rank - self.dim - 1))
 
     def part(self, dim: int, start: int, length: int, shape: torch.Size) -> ChannelBias:
-        """The bias of a block of an output of that shape."""
+        """The bias of a block of the output, which has the given shape."""
         if dim != self.dim:
             return self
         return ChannelBias(self.values.narrow(0, start, length), dim)
@@ -83,11 +83,11 @@ class ElementBias:
     Args:
         compute: Takes the held tensors and returns ``b / scale``, broadcastable to the output.
         held: The tensors that ``compute`` reads, broadcastable to the output.
-        scale: The factor by which sums of products with a gradient are multiplied at the end: the
-            sums have fewer elements than ``b``.
+        scale: A constant factor of ``b``. It multiplies the sums of ``gradient * b / scale``, which
+            have fewer elements than ``b``.
         uncut: The output's dimensions that cannot be cut into blocks, because an element of ``b``
             depends on other elements along them.
-        source: Where its gradient arrives; None: at the output.
+        source: The values whose gradient ``b`` is multiplied with; None for the output.
     """
 
     def __init__(
@@ -126,7 +126,7 @@ class ElementBias:
             return in_full_precision(self._compute(*map(in_full_precision, self._held)))
 
     def part(self, dim: int, start: int, length: int, shape: torch.Size) -> ElementBias:
-        """The bias of a block of an output of that shape."""
+        """The bias of a block of the output, which has the given shape."""
         part = copy.copy(self)
         part._held = tuple(_narrow(tensor, dim, start, length, shape) for tensor in self._held)
         if self._value is not None:
@@ -138,7 +138,7 @@ class ElementBias:
 
         Args:
             gradient: ``df/dy``, in float32 or better.
-            scratch: Lends the memory, which is valid until the next product.
+            scratch: Lends the memory of the product, which is valid until the next one.
         """
         if self._value is not None:
             return _product(gradient, self._value, scratch)
@@ -153,7 +153,7 @@ class ElementBias:
             and value.dtype == gradient.dtype
             and value.untyped_storage().data_ptr() not in storages
         ):
-            return value.mul_(gradient)  # value was computed for this product only
+            return value.mul_(gradient)  # in place: value is new memory
         return _product(gradient, value, scratch)
 
 
@@ -170,7 +170,7 @@ class SaturationBias(ElementBias):
         self._limit = limit
 
     def _times(self, gradient: Tensor, held: list[Tensor], scratch: Scratch) -> Tensor:
-        # The backward pass of a threshold just below the limit masks in one pass over the memory.
+        # The backward of a threshold just below the limit masks in one pass over the memory.
         (output,) = held
         if output.dtype != gradient.dtype:
             output = output.to(gradient.dtype)
@@ -190,8 +190,8 @@ _threshold_backward = torch.ops.aten.threshold_backward
 def in_pairs(bias: Bias, output: Tensor) -> ElementBias:
     """The bias of a complex output, with real and imaginary parts in an additional last dimension.
 
-    The gradient has the same form: autograd's gradient of a complex number holds the derivatives
-    with respect to its real and its imaginary part.
+    Autograd's gradient of a complex tensor has the same form: its parts are the derivatives with
+    respect to the real and the imaginary part.
     """
     values = bias.broadcastable(output.dim()) if isinstance(bias, ChannelBias) else bias.value()
     pairs = torch.view_as_real(values.to(output.dtype).expand_as(output).resolve_conj())
@@ -200,7 +200,7 @@ def in_pairs(bias: Bias, output: Tensor) -> ElementBias:
 
 @lru_cache
 def _just_below(limit: float, dtype: torch.dtype) -> float:
-    """The next smaller number of a type."""
+    """The largest number of a dtype that is smaller than ``limit``."""
     number, zero = torch.tensor([limit, 0.0], dtype=dtype, device="cpu")
     return float(torch.nextafter(number, zero))
 

@@ -49,7 +49,7 @@ _IN_PLACE_OPERATORS = {
 
 
 PLAIN = frozenset({int, float, bool, str, type(None)})
-"""Types that hold no tensor. Most arguments have one of them, and ``isinstance`` takes longer."""
+"""Types that hold no tensor. Most arguments have one; looking it up is faster than isinstance."""
 
 
 def tensors_in(*values: Any) -> list[Tensor]:
@@ -99,7 +99,7 @@ def map_tensors(value: Any, replace: Callable[[Tensor], Any]) -> Any:
 
 
 class NoRuleError(Exception):
-    """The record of an operation does not cover this form of a call."""
+    """The rules in the record of an operation do not cover a call with these arguments."""
 
 
 REQUIRED = object()
@@ -108,22 +108,22 @@ REQUIRED = object()
 
 @dataclass(frozen=True)
 class Operation:
-    """The record of an operation.
+    """The record of an operation: its rules for places and bias, and other facts.
+
+    Each rule may raise NoRuleError for a call that it does not cover.
 
     Args:
-        places: Computes the places of the outputs from those of the arguments. None: they are found
-            by trying.
+        places: Computes the places of the outputs from those of the arguments. None: test runs of
+            the operation find them.
         bias: Takes a call and one of its outputs and returns ``b`` in closed form, or None if it is
             zero. None: the one rule computes it.
-        parameters: The parameters in order, with their defaults. Rules that read them need them.
-        reads_input: Whether ``bias`` reads the first argument, which an in-place form overwrites.
+        parameters: The parameters in order, with their defaults. ``Call.bound`` needs them.
+        reads_input: Whether ``bias`` reads the first argument, which an in-place call overwrites.
         chains_outputs: Whether one output may be computed from another.
-        form: Runs the call in an equal form, which costs less or which ``bias`` can follow; raises
-            NoRuleError for a call that has none.
-        parts: Does the same with simpler calls, which the trace sees; raises NoRuleError for a call
-            that has to run as a whole.
-        parts_of_one: Whether ``parts`` also runs calls with one tensor that depends on the input.
-        fill: The positions of numbers that fill elements, which have no place.
+        form: Runs the call in an equivalent form, which is faster or keeps values for ``bias``.
+        parts: Runs the call as several simpler calls, which the trace sees and records.
+        parts_of_one: Whether ``parts`` is also used if only one tensor depends on the input.
+        fill: The positions of arguments whose numbers fill elements. These have no place.
     """
 
     places: Callable[[Call, Sequence[Tensor]], list[Places]] | None = None
@@ -145,7 +145,7 @@ _ALIASES = {
     "x1": "input", "x2": "other", "mat2": "other", "vec2": "other", "tensor": "input",
     "vec": "other", "source": "src", "ord": "p", "exponent": "other",
 }  # fmt: skip
-"""Other names of parameters in torch."""
+"""Names that some torch functions give to parameters, and the names in the records."""
 
 
 class Call:
@@ -159,11 +159,11 @@ class Call:
         tensors: All tensor arguments, in order.
         dependent: The tensor arguments that depended on the network's input before the call ran.
         constant: The other tensor arguments.
-        shared: Values that several rules need; the first rule computes them.
+        shared: Values that several rules need. The first rule that needs one stores it.
         returned: The tensors that the call returned, once it has run.
-        is_dense: Whether the constant matrices that determine its places hold no zeros; None if
-            there are none.
-        picks: Whether such a matrix selects the elements that it mixes, as a permutation does.
+        is_dense: Whether the constant matrices that its places depend on have no zeros; None
+            without such matrices.
+        picks: Whether such a matrix selects elements by its zeros, as a permutation does.
     """
 
     def __init__(
@@ -205,10 +205,10 @@ class Call:
 
     @property
     def bound(self) -> dict[str, Any]:
-        """The arguments by the names that the operation's record gives them.
+        """The arguments and defaults, by the parameter names in the operation's record.
 
         Raises:
-            NoRuleError: They do not fit the record.
+            NoRuleError: The arguments do not fit the record.
         """
         if self._bound is None:
             self._bound = self._bind()
@@ -238,16 +238,16 @@ class Call:
 
 
 def overwrites(func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
-    """Whether a call overwrites its first argument: a tensor, or several."""
-    always, position = _overwrites(func)
+    """Whether a call overwrites its first argument, a tensor or a list of tensors."""
+    always, position = _in_place_form(func)
     if position is None:
         return always
     return bool(args[position] if len(args) > position else kwargs.get("inplace", False))
 
 
 @cache
-def _overwrites(func: Callable[..., Any]) -> tuple[bool, int | None]:
-    """Whether a function always overwrites its first argument; the position of ``inplace``."""
+def _in_place_form(func: Callable[..., Any]) -> tuple[bool, int | None]:
+    """Whether a function always works in place, and the position of its ``inplace`` parameter."""
     if isinstance(func, OpOverload):
         return bool(func._schema.is_mutable), None
     name = getattr(func, "__name__", "")

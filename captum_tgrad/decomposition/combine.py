@@ -36,21 +36,21 @@ def combine(
     contribution: Tensor,
     own: Stack,
     biases: Sequence[Stack],
-    by: Reduction,
+    to_cells: Reduction,
     sign: Sign = "positive",
     aggregation: Aggregation = "paper",
 ) -> Tensor:
     """The T-Grad attribution of one input.
 
     By eq. 8, the input's term keeps its channels. The biases belong to no channel of the input, so
-    they are divided equally among the channels. By levels, all terms are. Of a term that depends on
-    several inputs, the input has its share.
+    they are divided equally among the channels. With ``aggregation="levels"``, all terms are. Only
+    this input's share of a term counts.
 
     Args:
         contribution: ``df/dx * x``, shaped like the input.
         own: The term of the input.
         biases: The terms of all operations that depend on the input.
-        by: How the input's elements are summed into the cells of its map.
+        to_cells: How the input's elements are summed into the cells of its map.
         sign: ``"positive"`` for the evidence for the target, ``"negative"`` for the evidence
             against it (both non-negative), ``"all"`` for their difference.
         aggregation: ``"paper"`` or ``"levels"``.
@@ -59,17 +59,17 @@ def combine(
         The attribution, shaped like ``contribution``.
     """
     if sign == "all":
-        evidence_for = combine(contribution, own, biases, by, "positive", aggregation)
-        return evidence_for - combine(contribution, own, biases, by, "negative", aggregation)
+        evidence_for = combine(contribution, own, biases, to_cells, "positive", aggregation)
+        return evidence_for - combine(contribution, own, biases, to_cells, "negative", aggregation)
     direction = 1 if sign == "positive" else -1
     if aggregation == "levels" and own.grid is not None:
         cells = levels_map(own, biases, direction)
-        return by.out_of_cells(cells, contribution).expand_as(contribution).clone()
+        return to_cells.out_of_cells(cells, contribution).expand_as(contribution).clone()
     evidence = (contribution * direction).clamp_min_(0)
-    mass, weight = _own(own, direction)
-    attribution = evidence.mul_(by.per_sample(weight, evidence))
+    mass, weight = _input_map(own, direction)
+    attribution = evidence.mul_(to_cells.per_sample(weight, evidence))
     shared = _bias_map(biases, own.grid, direction, mass)
-    return attribution.add_(by.out_of_cells(shared, attribution))
+    return attribution.add_(to_cells.out_of_cells(shared, attribution))
 
 
 def t_grad_map(
@@ -97,18 +97,18 @@ def t_grad_map(
     direction = 1 if sign == "positive" else -1
     if aggregation == "levels" and own.grid is not None:
         return levels_map(own, biases, direction)
-    mass, weight = _own(own, direction)
+    mass, weight = _input_map(own, direction)
     return mass * per_sample(weight, mass) + _bias_map(biases, own.grid, direction, mass)
 
 
-def _own(own: Stack, direction: int) -> tuple[Tensor, Tensor]:
-    """The map of the input's term, and the weight of each unit of it in each sample."""
+def _input_map(own: Stack, direction: int) -> tuple[Tensor, Tensor]:
+    """The map of the input's term, and for each sample the factor that scales it to its score."""
     mass = own.evidence(direction)[0]
     return mass, share(mass.flatten(1).sum(1), own.score[0] * direction)
 
 
 def _bias_map(biases: Sequence[Stack], cells: Grid | None, direction: int, like: Tensor) -> Tensor:
-    """``sum_i phi(S_i) * score_i`` on the cells of an input, shaped like its own map."""
+    """``sum_i phi(S_i) * score_i`` over the biases, on ``cells``, with the shape of ``like``."""
     maps = [
         WeightedMaps(each.evidence(direction), scaled(each.score, direction), each.grid)
         for each in biases

@@ -1,4 +1,4 @@
-"""Lets the trace see the operations inside the functions that torch implements in Python."""
+"""Lets the trace see the operations inside functions that torch implements in Python."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ _GUARDS = ("has_torch_function", "has_torch_function_unary", "has_torch_function
 def without_override_check(func: Callable[..., Any]) -> Callable[..., Any] | None:
     """A copy of a Python function without its check for overrides; None if it has no check.
 
-    Called inside a mode, the function would call the mode again. Without the check its body runs,
-    and the mode sees the operations in it.
+    With the check, the function would only call the active trace again. Without it, the body runs,
+    and the trace sees the operations in it.
     """
     if not isinstance(func, types.FunctionType):
         return None

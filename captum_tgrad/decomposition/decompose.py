@@ -36,7 +36,7 @@ Gradients = Callable[[Forward, tuple[Tensor, ...]], Sequence[Tensor]]
 Select = Callable[[Any], Tensor]
 
 WARNED_SHARE = 0.01
-"""The share of the terms that may lose their places without a warning."""
+"""The share of the sum of |score| that may lose its places without a warning."""
 
 
 def decompose(
@@ -53,10 +53,11 @@ def decompose(
     Args:
         forward: The network: any callable whose first arguments are the inputs.
         inputs: Floating-point tensors, batch dimension first. They are not changed.
-        gradients: Runs a forward function on leaf tensors and returns the gradients of its
-            selected output, summed over samples, with respect to the tensors.
+        gradients: Takes a forward function and leaf tensors. Runs the function and returns the
+            gradients of its selected output, summed over samples, at the tensors.
         select: Takes the result of ``forward`` and returns the output to explain, shape ``(N,)``.
-        given: The places of the elements of each input. None: samples, channels, then space.
+        given: The places of each input's elements. None: dimension 0 holds samples, dimension 1
+            channels, and the others positions.
         with_magnitudes: Whether to compute the range of each bias term's elements as well.
 
     Returns:
@@ -68,7 +69,7 @@ def decompose(
             made under ``torch.inference_mode``.
 
     Warns:
-        UserWarning: The terms do not add up to the output, only rounding is left of a term, or an
+        UserWarning: The terms do not add up to the output, a term is only rounding error, or an
             operation loses the places of its input.
     """
     forward = uncompiled(forward)
@@ -90,19 +91,19 @@ def decompose(
         trace.recorder.finish(output)
         _require_order(output, summing.samples, leaves[0].dim())
         selected = select(output)
-        # A copy, not a view of all outputs.
+        # Copies, because a view would keep all outputs in memory.
         outputs.append(selected.detach().to(leaves[0].device, copy=True))
         return output
 
     try:
         with compiled_models_run_eagerly(), checkpoints_run_fully(), torch.inference_mode(False):
             try:
-                arrived = gradients(traced, leaves)
+                input_gradients = gradients(traced, leaves)
             except RuntimeError as error:
                 refuse_inference_tensors(error)
                 if selected is not None:
                     _require_all_used(trace.sources_of(selected), len(leaves))
-                _explain(error)
+                _raise_explained(error)
                 raise
         with torch.no_grad(), without_autocast(leaves[0]):
             terms = trace.recorder.terms()
@@ -110,27 +111,24 @@ def decompose(
         trace.release()
 
     with torch.no_grad(), without_autocast(leaves[0]):
-        explained = _explained(leaves, given, summing, arrived, terms, outputs[-1])
-    _check(explained, trace.recorder.precision)
+        decomposed = _decomposed(leaves, given, summing, input_gradients, terms, outputs[-1])
+    _check(decomposed, trace.recorder.precision)
     if trace.recorder.channels_as_places is not None:
         _warn_of_channels(*trace.recorder.channels_as_places, len(leaves))
-    return explained
+    return decomposed
 
 
 def _spatial_axes(given: Places) -> list[Axis]:
-    """The spatial axes of an input; of the first input, if a layer depends on several."""
+    """The spatial axes of an input; if a layer has places on several inputs, of the first one."""
     axes = [axis for axis in given.claims if axis.is_spatial]
     first = min((axis.input for axis in axes), default=0)
     return sorted((axis for axis in axes if axis.input == first), key=lambda axis: axis.dim)
 
 
 def _require_order(output: Any, samples: int, rank: int) -> None:
-    """Raises ValueError if the rows of an output do not belong to the samples in order.
+    """Raises ValueError if row ``i`` of an output does not belong to sample ``i``.
 
-    Args:
-        output: The output of the network.
-        samples: The batch size.
-        rank: The number of dimensions of the first input.
+    ``rank`` is the number of dimensions of the first input.
     """
     given = places_of(output) if isinstance(output, Tensor) else None
     if given is None or samples == 1 or given.shape[:1] != (samples,):
@@ -169,8 +167,8 @@ def _require_all_used(used: set[int], count: int) -> None:
             raise UnusedInputError(number, count) from None
 
 
-def _explain(error: RuntimeError) -> None:
-    """Replaces errors of torch by errors that say what to do."""
+def _raise_explained(error: RuntimeError) -> None:
+    """Raises a ValueError that says what to do, for known errors of torch."""
     if "use_reentrant=True" in str(error):
         raise ValueError(
             "forward_func uses reentrant activation checkpointing, which torch cannot differentiate"
@@ -192,13 +190,13 @@ def _explain(error: RuntimeError) -> None:
 
 
 def _leaf(tensor: Tensor) -> Tensor:
-    """The input as a leaf of a new graph, which shares its memory but not its flags."""
+    """A leaf tensor that requires a gradient and shares the memory of the input."""
     with torch.inference_mode(False):
         plain: Tensor = usable_in_backward(tensor)
         return plain.detach().requires_grad_()
 
 
-def _explained(
+def _decomposed(
     leaves: tuple[Tensor, ...],
     given: Sequence[Places],
     summing: Summing,
@@ -208,17 +206,18 @@ def _explained(
 ) -> Decomposed:
     output = in_full_precision(output)
     contributions, reduced, scratch = [], [], Scratch(0)
-    for leaf, own, gradient in zip(leaves, given, gradients, strict=True):
+    for leaf, leaf_places, gradient in zip(leaves, given, gradients, strict=True):
         contribution = in_full_precision(gradient) * in_full_precision(leaf.detach())
-        one = ElementBias(partial(contribution.new_ones, ()))
-        plain = Summing(summing.axes, summing.samples, summing.device)
-        reduced.append(plain.reduced(contribution, one, own, scratch))
+        unit_bias = ElementBias(partial(contribution.new_ones, ()))
+        without_magnitudes = Summing(summing.axes, summing.samples, summing.device)
+        reduced.append(without_magnitudes.reduced(contribution, unit_bias, leaf_places, scratch))
         contributions.append(contribution)
     of_inputs = sorted(stacked(reduced), key=lambda stack: stack.number)
     biases = stacked([term.reduced for term in terms if term.reduced is not None])
     scores = [*scores_of(of_inputs), *scores_of(biases)]
     reductions = [
-        reduction(own, summing.axes[number], summing.samples) for number, own in enumerate(given)
+        reduction(leaf_places, summing.axes[number], summing.samples)
+        for number, leaf_places in enumerate(given)
     ]
     return Decomposed(
         output=output,
@@ -233,34 +232,34 @@ def _explained(
     )
 
 
-def _check(explained: Decomposed, precision: float) -> None:
-    """Warns if the terms do not add up to the output, or if they lost their places."""
-    delta = explained.delta
-    sizes = torch.stack(list(explained.scores)).abs()
+def _check(decomposed: Decomposed, precision: float) -> None:
+    """Warns of an incomplete sum, of terms that are rounding errors, of lost places, and of NaN."""
+    delta = decomposed.delta
+    sizes = torch.stack(list(decomposed.scores)).abs()
     scale = sizes.sum(0)
-    allowed = precision**0.5 * torch.maximum(scale, explained.output.abs())
+    allowed = precision**0.5 * torch.maximum(scale, decomposed.output.abs())
     complete = delta.abs() <= allowed  # false for NaN too
     if not bool(complete.all()):
-        # If all terms cancel, the difference is the rounding of their elements.
-        terms = explained.decomposition.terms
+        # If terms cancel, the sum has the rounding error of their elements, which may be large.
+        terms = decomposed.decomposition.terms
         evidence = [torch.stack([*map(_evidence, term.maps.values())]).sum(0) for term in terms]
         rounding = 100 * precision * torch.stack(evidence)
         allowed = torch.maximum(allowed, rounding.sum(0))
         complete = delta.abs() <= allowed
-        # A score that is rounding says nothing if those of other terms are more than that.
+        # Warn of a score that is only rounding error, if the scores of other terms are not.
         is_rounding = (sizes < rounding) & (sizes > WARNED_SHARE * scale)
         is_rounding &= (sizes >= rounding).any(0) & complete
         if bool(is_rounding.any()):
             _warn_of_rounding(terms[int(is_rounding.any(1).nonzero()[0])].name)
     if not bool(complete.all()):
         worst = int((delta.abs() - allowed).nan_to_num(nan=torch.inf).argmax())
-        total = float(explained.output[worst] - delta[worst])
+        total = float(decomposed.output[worst] - delta[worst])
         warn_user(
             f"Incomplete decomposition: the terms of sample {worst} sum to {total:.3g}, the output"
-            f" is {float(explained.output[worst]):.3g}. {_likely_cause(explained, allowed)}",
+            f" is {float(decomposed.output[worst]):.3g}. {_likely_cause(decomposed, allowed)}",
         )
-    _warn_of_lost(explained, sizes[len(explained.own) :], scale)
-    undefined = sum(int(each.isnan().sum()) for each in explained.contributions)
+    _warn_of_lost(decomposed, sizes[len(decomposed.own) :], scale)
+    undefined = sum(int(each.isnan().sum()) for each in decomposed.contributions)
     if undefined and bool(complete.all()):
         warn_user(
             f"The attributions of {undefined} elements of inputs are NaN: the gradient of the"
@@ -269,8 +268,8 @@ def _check(explained: Decomposed, precision: float) -> None:
         )
 
 
-def _evidence(on_input: TermMap) -> Tensor:
-    return (on_input.positive + on_input.negative).flatten(1).sum(1)
+def _evidence(term_map: TermMap) -> Tensor:
+    return (term_map.positive + term_map.negative).flatten(1).sum(1)
 
 
 def _warn_of_rounding(name: str) -> None:
@@ -290,10 +289,10 @@ def _warn_of_channels(channels: Axis, place: Axis | None, count: int) -> None:
     )
 
 
-def _warn_of_lost(explained: Decomposed, sizes: Tensor, scale: Tensor) -> None:
+def _warn_of_lost(decomposed: Decomposed, sizes: Tensor, scale: Tensor) -> None:
     lost: dict[str, Tensor] = {}
-    for position, each in enumerate(explained.terms):
-        if at := each.lost_at(explained.axes):
+    for position, each in enumerate(decomposed.terms):
+        if at := each.lost_at(decomposed.axes):
             share = sizes[position] / scale.clamp_min(1e-30)
             lost[at] = lost.get(at, torch.zeros_like(share)) + share
     for at, share in lost.items():
@@ -315,16 +314,16 @@ def _warn_of_lost(explained: Decomposed, sizes: Tensor, scale: Tensor) -> None:
             )
 
 
-def _likely_cause(explained: Decomposed, allowed: Tensor) -> str:
+def _likely_cause(decomposed: Decomposed, allowed: Tensor) -> str:
     """The likely cause of an incomplete decomposition, for the warning."""
-    delta = explained.delta
-    if not bool(explained.output.isfinite().all()):
+    delta = decomposed.delta
+    if not bool(decomposed.output.isfinite().all()):
         return (
             "The output is not finite: look for a division by zero, the logarithm of zero, or an"
             " overflow in forward_func."
         )
     if bool(delta.sum().abs() <= allowed.sum()) and len(delta) > 1:
-        # The deltas of the samples cancel.
+        # The residuals of the samples cancel.
         return (
             "Likely the samples of the batch influence each other: explain them one at a time, in"
             " batches of 1."

@@ -1,4 +1,4 @@
-"""What a decomposition has found, before its terms are named and listed."""
+"""The result of a decomposition, before its terms are named and listed."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from captum_tgrad.decomposition.terms import Decomposition
 
 @dataclass(frozen=True)
 class Decomposed:
-    """A decomposition, and the elements of its input terms.
+    """A decomposition as stacked maps, and the unsummed elements of the input terms.
 
     Args:
         output: The explained output, shape ``(N,)``.
         scores: The score of each term, those of the inputs first, each of shape ``(N,)``.
         delta: The output minus the sum of all terms.
-        own: The term of each input.
-        biases: The terms of all operations.
+        own: The map of each input's term.
+        biases: The maps of the terms of all operations.
         contributions: ``df/dx * x`` for each input, shaped like that input.
         reductions: How the elements of each input are summed into the cells of its maps.
         terms: The terms of all operations in order, with their modules.
@@ -77,18 +77,18 @@ class Decomposed:
                     contribution,
                     own,
                     [each for each in self.biases if each.number == own.number],
-                    by,
+                    to_cells,
                     sign,
                     aggregation,
                 )
-                for contribution, own, by in zip(
+                for contribution, own, to_cells in zip(
                     self.contributions, self.own, self.reductions, strict=True
                 )
             )
 
 
 def _maps(stacks: Sequence[Stack], count: int) -> list[dict[int, TermMap]]:
-    """The maps of each term on each input on which it depends, by the input's number."""
+    """For each term, its map on each input on which it depends, by the input's number."""
     found: list[dict[int, TermMap]] = [{} for _ in range(count)]
     for stack in stacks:
         for position, each in zip(stack.terms, stack.maps(), strict=True):

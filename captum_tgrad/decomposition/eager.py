@@ -16,7 +16,7 @@ _stance: Any = None
 
 
 def uncompiled(forward: Callable[..., Any]) -> Callable[..., Any]:
-    """The module that ``torch.compile`` wrapped; ``forward`` itself if it has its own hooks."""
+    """The module that ``torch.compile`` wrapped, unless the wrapper has hooks; else ``forward``."""
     original = getattr(forward, "_orig_mod", forward)
     hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
     has_hooks = any(getattr(forward, name, None) for name in hooks)

@@ -1,8 +1,8 @@
-"""Finds operations that the trace cannot see. They are terms as well.
+"""Finds hidden operations, which the trace cannot see, and makes a term of each.
 
-A scripted module, a custom ``autograd.Function`` or an operation without a directional derivative
-computes its outputs ``y`` from its inputs ``z`` without the trace. Its term is still exact:
-``<df/dy, y> - <df/dz, z>``, where the gradient at ``z`` is that through this operation alone. Hooks
+Examples are a scripted module, a custom ``autograd.Function`` and an operation without a
+directional derivative. From the inputs ``z`` and the outputs ``y`` of such an operation, its term
+is ``<df/dy, y> - <df/dz, z>``, where ``df/dz`` is the gradient through this operation alone. Hooks
 on the operation's nodes in autograd's graph receive that gradient.
 """
 
@@ -24,8 +24,8 @@ from captum_tgrad.decomposition.hidden_terms import (
     Root,
     Source,
     Value,
-    joined,
     lost_in_hidden,
+    terms_and_hooks,
 )
 from captum_tgrad.decomposition.in_place import OldValues
 from captum_tgrad.decomposition.places.coordinates import SAMPLES, Coordinates
@@ -38,7 +38,7 @@ from captum_tgrad.decomposition.places.places import (
 )
 from captum_tgrad.decomposition.precision import without_nan
 
-_RECENT = 16
+_RECENT = 16  # how many results stay alive until the next operation
 
 
 class HiddenOperations:
@@ -68,24 +68,24 @@ class HiddenOperations:
         self._terms: dict[Root, HiddenTerm] = {}
 
     def see(self, tensor: Tensor) -> None:
-        """Remembers the result of a visible operation, where a search for hidden ones ends."""
+        """Registers the result of a visible operation; the search for hidden ones stops there."""
         node = tensor.grad_fn
         if node is not None:
-            self._seen[node, tensor.output_nr] = known = ref(tensor)
-            self._recent.append(known)
+            self._seen[node, tensor.output_nr] = reference = ref(tensor)
+            self._recent.append(reference)
 
     def hold(self) -> None:
         """Keeps recent results alive until the next operation, as a hidden one may read them."""
-        self._held = [tensor for known in self._recent if (tensor := _alive(known)) is not None]
+        self._held = [t for reference in self._recent if (t := _alive(reference)) is not None]
 
     def free(self) -> None:
         """Frees the results that only :meth:`hold` kept alive."""
         self._held = []
 
-    def found(
+    def origin_of_result(
         self, tensor: Tensor, path: str, order: int, known_places: Places | None = None
     ) -> Origin | None:
-        """The origin of a tensor that a hidden operation returned; None if it is a constant.
+        """Records a result of a hidden operation and returns its origin; None for a constant.
 
         Args:
             tensor: A tensor that requires a gradient and has no origin.
@@ -99,25 +99,25 @@ class HiddenOperations:
         reached = dict.fromkeys(seen for _, _, seen in self._edges(output))
         if not reached:
             return None
-        known, inputs = [], frozenset[int]()
+        sources, inputs = [], frozenset[int]()
         for seen in reached:
             source = _alive(self._seen[seen])
             origin = origin_of(source)
             if source is None or origin is None or (source.grad_fn, source.output_nr) != seen:
                 continue  # freed, or overwritten since
-            known.append(source)
+            sources.append(source)
             inputs |= origin.places.inputs
             if seen not in self._sources:
                 self._sources[seen] = Source(Value(source), origin.places)
                 self._old_values.are_read_by(self._sources[seen].value)
         everything = torch.ones((), dtype=torch.bool, device=tensor.device)
-        if not known:  # the model has freed what it reads: a residual
+        if not sources:  # all sources were freed: the term is incomplete and leaves a residual
             given, is_elementwise = lost_in_hidden(tensor.shape, places(tensor.shape), path), False
             inputs = self._all_inputs
-        elif _gradient_of(tensor, known, everything) is None:
-            return None  # a backward that returns None: the result is a constant
+        elif _gradient_of(tensor, sources, everything) is None:
+            return None  # its backward returns None, so the result is a constant
         else:
-            given, is_elementwise = self._places(tensor, known, path)
+            given, is_elementwise = self._places(tensor, sources, path)
             if known_places is not None and known_places.samples and not is_elementwise:
                 given = known_places
         if self._all_inputs:
@@ -126,12 +126,12 @@ class HiddenOperations:
         root = Root(Value(tensor), given, output, is_elementwise, path, order)
         self._old_values.are_read_by(root.value)
         self._roots[output] = root
-        self._handles.append(tensor.register_hook(partial(self._left, root)))  # type: ignore[no-untyped-call]
+        self._handles.append(tensor.register_hook(partial(self._add_root, root)))  # type: ignore[no-untyped-call]
         self.see(tensor)
         return origin
 
     def _edges(self, output: HiddenOutput) -> Iterator[Edge]:
-        """The edges from a hidden operation to visible results: node, argument, result."""
+        """Searches autograd's graph from a hidden result back to visible results."""
         node, _ = output
         found = False
         visited, waiting = {node}, [node]
@@ -149,14 +149,14 @@ class HiddenOperations:
         if not found:
             self._constant |= visited
 
-    def _places(self, tensor: Tensor, known: list[Tensor], path: str) -> tuple[Places, bool]:
-        """The places of the output, as far as a backward pass through the operation confirms."""
-        source = max(known, key=torch.Tensor.numel)
+    def _places(self, tensor: Tensor, sources: list[Tensor], path: str) -> tuple[Places, bool]:
+        """The places that backward passes confirm, and whether they are those of the source."""
+        source = max(sources, key=torch.Tensor.numel)
         origin = origin_of(source)
         if origin is None:
             return places(tensor.shape), False
         given = origin.places
-        same = len(known) == 1 and source.shape == tensor.shape
+        same = len(sources) == 1 and source.shape == tensor.shape
         if same and self._keeps_samples(tensor, source, given):
             if self._keeps_places(tensor, source, given):
                 return given, True
@@ -171,6 +171,10 @@ class HiddenOperations:
         return samples, False
 
     def _keeps_samples(self, tensor: Tensor, source: Tensor, given: Places) -> bool:
+        """Whether each sample of the output depends on the same sample of the source only.
+
+        Each bit of the sample numbers splits the batch in two parts, which must be independent.
+        """
         if self._samples == 1:
             return True
         origin = origin_of(source)
@@ -182,19 +186,19 @@ class HiddenOperations:
         for bit in range((count - 1).bit_length()):
             chosen = numbers >> bit & 1 == 1
             for part in (chosen, ~chosen):
-                gradients = _gradient_of(tensor, [source], _along(part, tensor, dim))
+                gradients = _gradient_of(tensor, [source], _as_mask(part, tensor, dim))
                 if gradients is None or bool(gradients[0].movedim(of_source, 0)[~part].any()):
                     return False
         return True
 
     def _keeps_places(self, tensor: Tensor, source: Tensor, given: Places) -> bool:
-        """Whether halves and quarters along each spatial dimension depend mostly on themselves."""
+        """Whether every other half, and every other quarter, of a dimension depends on itself."""
         dims = {dim for axis, claim in given.pairs if axis.input != SAMPLES for dim in claim.dims}
         for dim in dims:
             size = tensor.shape[dim]
             for parts in {2, min(4, size)}:
                 chosen = torch.arange(size, device=tensor.device) * parts // size % 2 == 0
-                gradients = _gradient_of(tensor, [source], _along(chosen, tensor, dim))
+                gradients = _gradient_of(tensor, [source], _as_mask(chosen, tensor, dim))
                 if gradients is None:
                     return False
                 mass = gradients[0].abs().movedim(dim, 0).reshape(size, -1).sum(1)
@@ -203,13 +207,13 @@ class HiddenOperations:
         return True
 
     def arm(self) -> None:
-        """Registers the hooks, after the forward pass, in which the model may take gradients."""
+        """Registers the hooks after the forward pass, because a model may take gradients in it."""
         self.free()
         self._recent.clear()
         edges = {root: list(self._edges(root.output)) for root in self._roots.values()}
-        # A source that is also a root is read as it was returned.
+        # If a source is also a root, use its values at the time when it was returned.
         sources = {**self._sources, **self._roots}
-        self._terms, hooks = joined(edges, sources, self._samples)
+        self._terms, hooks = terms_and_hooks(edges, sources, self._samples)
         self._handles += [hook() for hook in hooks]
 
     @property
@@ -217,7 +221,7 @@ class HiddenOperations:
         """The terms of the hidden operations."""
         return list(dict.fromkeys(self._terms.values()))
 
-    def _left(self, root: Root, gradient: Tensor | None) -> None:
+    def _add_root(self, root: Root, gradient: Tensor | None) -> None:
         if root in self._terms and gradient is not None:
             self._terms[root].add(gradient, root, 1)
 
@@ -231,16 +235,16 @@ class HiddenOperations:
         self.free()
 
 
-def _alive(known: ReferenceType[Tensor]) -> Tensor | None:
+def _alive(reference: ReferenceType[Tensor]) -> Tensor | None:
     """The tensor behind a weak reference, as ``torch.utils.weak.TensorWeakRef`` returns it."""
-    tensor = known()
+    tensor = reference()
     if tensor is not None:
         tensor._fix_weakref()  # type: ignore[attr-defined]
     return tensor
 
 
 def _samples_first(tensor: Tensor, given: Places) -> Places:
-    """The samples of a source as those of the first dimension of a tensor, if they fit."""
+    """Places with the samples of a source along a tensor's first dimension, if the size fits."""
     for axis, own in given.claims.items():
         if axis.input == SAMPLES and tensor.dim() and len(own) == 1 and len(own[0].dims) < 2:
             size = own[0].index.numel()
@@ -250,13 +254,13 @@ def _samples_first(tensor: Tensor, given: Places) -> Places:
     return places(tensor.shape)
 
 
-def _along(part: Tensor, tensor: Tensor, dim: int) -> Tensor:
-    """A mask for a part of a dimension, broadcastable to the tensor."""
+def _as_mask(part: Tensor, tensor: Tensor, dim: int) -> Tensor:
+    """Reshapes a boolean vector along one dimension so that it broadcasts to the tensor."""
     return part.reshape([-1 if d == dim else 1 for d in range(tensor.dim())])
 
 
 def _gradient_of(tensor: Tensor, sources: list[Tensor], part: Tensor) -> list[Tensor] | None:
-    """The gradients of a part of an output at the sources, 0 for NaN; None if there are none."""
+    """The gradients of a masked output at its sources, 0 for NaN; None if all are None."""
     generator = torch.Generator().manual_seed(0)
     probe = torch.rand(tensor.shape, generator=generator, device="cpu").add_(0.5).to(tensor) * part
     gradients = torch.autograd.grad(tensor, sources, probe, retain_graph=True, allow_unused=True)

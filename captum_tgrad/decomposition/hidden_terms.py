@@ -19,21 +19,21 @@ from captum_tgrad.decomposition.precision import in_full_precision, without_nan
 from captum_tgrad.decomposition.scratch import Scratch
 
 HiddenOutput = tuple[Any, int]
-"""A node of autograd's graph, and the number of its output."""
+"""A tensor in autograd's graph: its node, and which output of the node it is."""
 
 Edge = tuple[Any, int, HiddenOutput]
-"""A node of a hidden operation, the number of its argument, and the visible result it reads."""
+"""A node of a hidden operation, the index of an argument, and the visible result passed there."""
 
 
 class Value:
-    """The current values of a tensor, for the backward pass."""
+    """The values that a tensor has now, which the backward pass reads."""
 
     def __init__(self, tensor: Tensor) -> None:
         self.tensor = tensor.detach()
 
     @property
     def storages(self) -> set[int]:
-        """The addresses of their memory."""
+        """The addresses of the values' memory."""
         return {self.tensor.untyped_storage().data_ptr()}
 
     def freeze(self) -> None:
@@ -59,8 +59,8 @@ class Root(Source):
     """A tensor that a hidden operation returned. Other hidden operations may read it.
 
     Args:
-        output: Its node.
-        is_elementwise: Whether each of its elements belongs to one element of its only source.
+        output: Its node, and which output of the node it is.
+        is_elementwise: Whether it has one source, and its elements have the places of the source's.
         path: The path of the module that ran.
         order: The number of terms before it.
     """
@@ -73,14 +73,13 @@ class Root(Source):
 
 @dataclass(eq=False)
 class HiddenTerm:
-    """The term of hidden operations that have nodes in common.
+    """The term of a group of hidden operations that share nodes of autograd's graph.
 
     Args:
         roots: The tensors that they return.
         samples: The batch size.
         sources: The tensors that they read.
-        total: The sum so far: element by element if each output element belongs to one input
-            element, otherwise by sample.
+        total: The sum so far: one value per element if ``is_elementwise``, else one per sample.
     """
 
     roots: list[Root]
@@ -108,14 +107,14 @@ class HiddenTerm:
 
     @property
     def inputs(self) -> frozenset[int]:
-        """The numbers of the network's inputs on which it depends."""
+        """The numbers of the network's inputs on which the term depends."""
         tensors = (*self.sources.values(), *self.roots)
         return frozenset().union(*(each.places.inputs for each in tensors))
 
     @torch.no_grad()
     def add(self, gradient: Tensor, tensor: Source, sign: int) -> None:
         """Adds ``sign * <gradient, tensor>``."""
-        # As in the one rule, infinite elements have been masked: they count as constants.
+        # As in the one rule, infinite elements are masked and count as constants.
         value = torch.where(tensor.value.tensor.isfinite(), tensor.value.tensor, 0)
         if gradient.is_complex():
             gradient, value = (torch.view_as_real(t.resolve_conj()) for t in (gradient, value))
@@ -124,11 +123,11 @@ class HiddenTerm:
             product = in_full_precision(gradient) * in_full_precision(value) * sign
         product = without_nan(product)
         if not self.is_elementwise:
-            by = reduction(tensor.places, (), self.samples)
-            product = product.sum_to_size(by.summed_shape)
-            if by.has_unknown_samples and bool(product.any()):
+            to_cells = reduction(tensor.places, (), self.samples)
+            product = product.sum_to_size(to_cells.summed_shape)
+            if to_cells.has_unknown_samples and bool(product.any()):
                 raise samples_lost(self.roots[0].path, "hidden")
-            product = by.into_cells(product)[0].reshape(-1)
+            product = to_cells.into_cells(product)[0].reshape(-1)
         self.total = product if self.total is None else self.total + product
 
     def reduced(self, summing: Summing, scratch: Scratch) -> Reduced | None:
@@ -136,31 +135,31 @@ class HiddenTerm:
         if self.total is None:
             return None
         if self.is_elementwise:
-            one = ElementBias(partial(self.total.new_ones, ()))
-            return summing.reduced(self.total, one, self.roots[0].places, scratch)
+            unit_bias = ElementBias(partial(self.total.new_ones, ()))
+            return summing.reduced(self.total, unit_bias, self.roots[0].places, scratch)
         total = self.total.reshape(-1, 1).to(summing.device) / len(self.inputs)
-        by = reduction(self.roots[0].places, (), summing.samples)
-        sums = Sums(total, total.abs(), None, by.grid)
+        to_cells = reduction(self.roots[0].places, (), summing.samples)
+        sums = Sums(total, total.abs(), None, to_cells.grid)
         return Reduced(dict.fromkeys(self.inputs, sums), {})
 
 
 def lost_in_hidden(shape: Sequence[int], samples: Places, path: str) -> Places:
-    """The places of a result of a hidden operation that keeps the samples alone."""
+    """The places of a result of a hidden operation, of which only the samples are known."""
     return lost_places(shape, samples, f"{path}:hidden" if path else "hidden")
 
 
-def joined(
+def terms_and_hooks(
     edges: Mapping[Root, Iterable[Edge]], sources: Mapping[HiddenOutput, Source], samples: int
 ) -> tuple[dict[Root, HiddenTerm], list[Callable[[], Any]]]:
-    """The term of each root, one for roots with nodes in common, and the hooks at its sources.
+    """Makes one term for all roots that share nodes, and the hooks that collect its gradients.
 
     Args:
-        edges: The edges from the operations behind each root to visible results.
+        edges: For each root, the edges from its hidden operations to visible results.
         sources: The visible results.
         samples: The batch size.
 
     Returns:
-        The terms, and functions that register a hook on a node and return its handle.
+        The term of each root, and functions that register a hook on a node and return its handle.
     """
     by_node: dict[Any, HiddenTerm] = {}
     reads: dict[Any, dict[tuple[int, HiddenOutput], None]] = {}
@@ -173,26 +172,27 @@ def joined(
                 for key in [key for key, value in by_node.items() if value is term]:
                     by_node[key] = other
                 term = other
-        for node, argument, seen in own:
-            if seen in sources:
-                reads.setdefault(node, {})[argument, seen] = None
+        for node, argument, visible in own:
+            if visible in sources:
+                reads.setdefault(node, {})[argument, visible] = None
     for node, arguments in reads.items():
-        by_node[node].sources.update({seen: sources[seen] for _, seen in arguments})
+        by_node[node].sources.update({visible: sources[visible] for _, visible in arguments})
     hooks: list[Callable[[], Any]] = [
-        partial(node.register_hook, partial(_entered, by_node[node], list(arguments)))
+        partial(node.register_hook, partial(_subtract_sources, by_node[node], list(arguments)))
         for node, arguments in reads.items()
     ]
     terms = dict.fromkeys(by_node.values())
     return {root: term for term in terms for root in term.roots}, hooks
 
 
-def _entered(
+def _subtract_sources(
     term: HiddenTerm,
     arguments: list[tuple[int, HiddenOutput]],
     gradients: tuple[Tensor | None, ...],
     _: Any,
 ) -> None:
-    for argument, seen in arguments:
+    """A hook on a node: subtracts ``<df/dz, z>`` for its arguments ``z`` that are sources."""
+    for argument, visible in arguments:
         gradient = gradients[argument]
         if gradient is not None:
-            term.add(gradient, term.sources[seen], -1)
+            term.add(gradient, term.sources[visible], -1)

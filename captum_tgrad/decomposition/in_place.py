@@ -1,8 +1,7 @@
-"""Handles operations that overwrite their argument.
+"""Handles in-place operations.
 
-They are computed in new memory and then copied, unless it is safe to run them in place. Biases are
-computed when their gradients arrive. A bias that reads the overwritten values is computed before
-they are overwritten; nothing else is copied.
+They run on a copy of their argument, and the result is copied back, unless it is safe to run them
+in place. A bias is computed in the backward pass, or before the model overwrites what it reads.
 """
 
 from __future__ import annotations
@@ -15,24 +14,24 @@ from torch import Tensor
 from captum_tgrad.decomposition.bias import ElementBias
 from captum_tgrad.decomposition.call import Call
 from captum_tgrad.decomposition.places.coordinates import on_cells_of
-from captum_tgrad.decomposition.places.moving_places import after, laid_out_as
+from captum_tgrad.decomposition.places.moving_places import laid_out_as, places_after
 from captum_tgrad.decomposition.places.origin import places_of
 from captum_tgrad.decomposition.places.places import Places, places
 
 
 class Reader(Protocol):
-    """A consumer of current values in the backward pass."""
+    """An object whose backward computation reads the current values of some tensors."""
 
     @property
     def storages(self) -> set[int]:
-        """The addresses of their memory."""
+        """The addresses of the memory that it reads."""
 
     def freeze(self) -> None:
         """Reads the values now, before they are overwritten."""
 
 
 class OldValues:
-    """Keeps a list of the readers of each memory, and freezes them before it is overwritten."""
+    """Knows the readers of each tensor's memory, and freezes them before it is overwritten."""
 
     def __init__(self) -> None:
         self._readers: dict[int, list[Reader]] = {}
@@ -59,20 +58,21 @@ def autograd_keeps_old_values(call: Call) -> bool:
 
 
 def places_within(base: Tensor, view: Tensor, written: Places) -> Places:
-    """The places of the tensor behind a view after the view was overwritten."""
+    """The places of a base tensor after a view of it was overwritten."""
 
     def run(indices: list[Tensor]) -> list[Tensor]:
         whole = laid_out_as(base, indices[0])
         _same_view_of(view, base, whole).copy_(indices[1])
         return [whole]
 
-    return after(run, [base, view], [places_of(base), written])[0]
+    return places_after(run, [base, view], [places_of(base), written])[0]
 
 
 def places_as_part(base: Tensor, view: Tensor) -> Places | None:
-    """The places of a view on the grid of its base; None if they are unknown.
+    """The places of a view, numbered by the cells of its base; None if they are unknown.
 
-    The elements of a strided view are then not taken for a subsampled grid: the others are there.
+    ``x[::2]`` then keeps cells of one pixel. Alone, it would count as a subsampled grid, whose
+    cells are two pixels wide.
     """
     given, whole = places_of(view), places_of(base)
     if given is None or whole is None:
@@ -87,7 +87,7 @@ def places_of_view(base: Tensor, view: Tensor, given: Places) -> Places:
     def run(indices: list[Tensor]) -> list[Tensor]:
         return [_same_view_of(view, base, laid_out_as(base, indices[0]))]
 
-    return after(run, [base], [given])[0]
+    return places_after(run, [base], [given])[0]
 
 
 def rest_of_base(base: Tensor, view: Tensor) -> ElementBias:
@@ -98,13 +98,13 @@ def rest_of_base(base: Tensor, view: Tensor) -> ElementBias:
 
 
 def _same_view_of(view: Tensor, base: Tensor, whole: Tensor) -> Tensor:
-    """The view of ``whole`` that ``view`` is of ``base``; both have the same strides."""
-    # How many elements of the view are one element of the base.
+    """Takes the view of ``whole`` that ``view`` is of ``base``; both have the same strides."""
+    # A real view of a complex base has two elements for each of its elements.
     numbers = 2 if base.is_complex() and not view.is_complex() else 1
     offset = view.storage_offset() - numbers * base.storage_offset()
     strides = view.stride()
     if numbers == 2 and whole.is_complex():
         whole = torch.view_as_real(whole)
-    elif numbers == 2:  # the real and the imaginary part of a number have one place
+    elif numbers == 2:  # both parts of a complex number have the same place
         strides, offset = tuple(stride // 2 for stride in strides), offset // 2
     return whole.as_strided(view.shape, strides, whole.storage_offset() + offset)

@@ -1,4 +1,4 @@
-"""Handles tensors that were made under ``torch.inference_mode``, which autograd cannot save."""
+"""Handles tensors made under ``torch.inference_mode``, which autograd cannot save."""
 
 from __future__ import annotations
 

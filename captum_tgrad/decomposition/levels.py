@@ -18,24 +18,23 @@ from captum_tgrad.decomposition.weighted_maps import (
     weighted_sum,
 )
 
-# With 1/2 the map is a little more faithful and less localized, with 1 the other way around.
+# The exponent of L_1. With 1/2, maps are slightly more faithful; with 1, better localized.
 _GUIDANCE = 3 / 4
-# As a share of all evidence; anything below is rounding. It is also small for float32, because
-# small terms are real: the elements of the input, most of which cancel, can have a million times
-# the evidence of a deep layer.
+# Terms with a smaller share of all evidence are rounding errors. The limit is small for float32
+# too: the input, most of which cancels, can have a million times the evidence of a deep layer.
 _LEAST_EVIDENCE = 1e-12
-# A level whose evidence cancels up to this number of rounding errors has canceled.
+# A level is left out if the sum of its weights is below this number of rounding errors.
 _ROUNDINGS = 2**8
 
 
 def levels_map(own: Stack, biases: Sequence[Stack], direction: int) -> Tensor:
     """The map of one input that has places.
 
-    The evidence of a term is ``E_i = ReLU(sum_c c)`` at each of its cells. Its weight is the share
-    of its elements' magnitude that does not cancel, ``ReLU(score_i) / sum |c|``. The terms of a
-    level are added up and scaled to the sum 1, which gives ``L_1`` (the coarsest) to ``L_n``. The
-    map is ``L_1^(3/4) * sum_k L_k``, scaled to the sum of the positive scores. With one level, it
-    is ``L_1``, scaled.
+    With the elements ``a = gradient * b`` of term ``i``, its evidence in each cell is
+    ``E_i = ReLU(sum a)``. Its weight is the share of the elements' magnitude that does not cancel,
+    ``ReLU(score_i) / sum |a|``. The weighted terms of a level are added up and scaled to the sum 1,
+    which gives ``L_1`` (the coarsest) to ``L_n``. The map is ``L_1^(3/4) * sum_k L_k``, scaled to
+    the sum of the positive scores. With one level, it is ``L_1``, scaled.
 
     Terms without a place and terms of one cell are left out. If there are no others, the map is
     constant.
@@ -69,7 +68,7 @@ def levels_map(own: Stack, biases: Sequence[Stack], direction: int) -> Tensor:
 def _levels(
     stacks: Sequence[Stack], scores: Sequence[Tensor], direction: int
 ) -> list[tuple[list[WeightedMaps], Tensor]]:
-    """The levels, the coarsest first: their maps, and for each sample whether it has the level."""
+    """The levels, the coarsest first: their maps, and whether each sample has evidence there."""
     masses = [(each.positive + each.negative).flatten(2).sum(2) for each in stacks]
     least = _LEAST_EVIDENCE * torch.cat(masses).sum(0)
     rounding = _ROUNDINGS * max(torch.finfo(each.score.dtype).eps for each in stacks)
@@ -86,11 +85,11 @@ def _levels(
 
 
 def _octave(grid: Grid) -> int:
-    """The coarseness of a grid: the binary logarithm of the side of a cell in pixels, rounded.
+    """The coarseness of a grid: ``log2`` of the side of a cell in pixels, rounded.
 
-    Resolutions that differ by a border only, such as 149 and 147, are one level. If the sides
-    differ between axes, their geometric mean counts.
+    Grids of similar size, such as 149 and 147, are one level. Different sides count by their
+    geometric mean.
     """
     sides = [math.log2(side) for side in grid.finest_sides]
-    # Halves are rounded down, also if the last digit of a coordinate is off.
+    # Rounds halves down. The small constant absorbs the rounding error of coordinates.
     return math.ceil(sum(sides) / len(sides) - 0.5 - 1e-6)

@@ -34,23 +34,23 @@ def samples_lost(module: str, operation: str) -> SamplesLostError:
 
 
 class Sums(NamedTuple):
-    """``sum_c c`` and ``sum_c |c|`` on one input, from which the maps are computed.
+    """Sums of the products ``a = gradient * b`` of a term, from which its maps are computed.
 
     Args:
-        signed: Shape ``(N, 1, *cells)``, or ``(N, 1)`` without a place.
-        absolute: The same shape.
-        beside: ``sum c`` and ``sum |c|`` of the elements without a place, each of shape ``(N,)``;
+        signed: ``sum a`` in each cell: shape ``(N, 1, *cells)``, or ``(N, 1)`` without places.
+        absolute: ``sum |a|`` in each cell; the same shape.
+        unplaced: ``sum a`` and ``sum |a|`` of the elements without a place, each of shape ``(N,)``;
             None if all elements have one.
         grid: The cells; None if no element has a place.
-        filled: The share of each cell in ``beside``, shaped like ``signed``; None if all cells have
-            equal shares.
+        unplaced_shares: The share of each cell in ``unplaced``, shaped like ``signed``; None if all
+            cells have equal shares.
     """
 
     signed: Tensor
     absolute: Tensor
-    beside: tuple[Tensor, Tensor] | None
+    unplaced: tuple[Tensor, Tensor] | None
     grid: Grid | None
-    filled: Tensor | None = None
+    unplaced_shares: Tensor | None = None
 
 
 class Reduced(NamedTuple):
@@ -58,8 +58,8 @@ class Reduced(NamedTuple):
 
     Args:
         sums: The sums of each input's share of the term, by the input's number.
-        magnitudes: The range of ``|c|`` on each input, if a method needs it.
-        has_equal_shares: Whether all inputs have the same share of each element.
+        magnitudes: The range of ``|a|`` on each input, if a method needs it.
+        has_equal_shares: Whether each element is divided equally among the inputs in ``sums``.
     """
 
     sums: Mapping[int, Sums]
@@ -69,7 +69,7 @@ class Reduced(NamedTuple):
 
 @dataclass(frozen=True)
 class Summing:
-    """The dimensions that terms are summed over.
+    """Sums each term into the cells of the inputs.
 
     Args:
         axes: The spatial axes of each input, by its number.
@@ -84,56 +84,58 @@ class Summing:
     with_magnitudes: bool = False
 
     def reduced(self, gradient: Tensor, bias: Bias, given: Places, scratch: Scratch) -> Reduced:
-        """The sums of ``c = gradient * b``.
+        """The sums of ``a = gradient * b``.
 
         Args:
             gradient: ``df/dy`` of the operation's output ``y``.
             bias: The operation's ``b``.
             given: The places of the elements of ``y``.
-            scratch: Lends the memory for ``c``.
+            scratch: Lends the memory for ``a``.
 
         Raises:
             SamplesLostError: The sample of an element is unknown.
         """
-        by = {number: reduction(given, self.axes[number], self.samples) for number in given.inputs}
-        kept: frozenset[int] = frozenset().union(*[each.kept for each in by.values()])
-        shares = input_shares(given) if len(by) > 1 else {}
+        reductions = {
+            number: reduction(given, self.axes[number], self.samples) for number in given.inputs
+        }
+        kept: frozenset[int] = frozenset().union(*[each.kept for each in reductions.values()])
+        shares = input_shares(given) if len(reductions) > 1 else {}
         shared = {d for share in shares.values() for d, size in enumerate(share.shape) if size != 1}
         kept |= shared
         signed, absolute, *ranges = _summed(gradient, bias, kept, self.with_magnitudes, scratch)
         sums = {}
-        for number, each in by.items():
-            own, all_own = signed, absolute
+        for number, each in reductions.items():
+            own_signed, own_absolute = signed, absolute
             if shares:
                 share = shares[number].to(signed.dtype).to(signed.device)
-                own, all_own = signed * share, absolute * share
-            cells, beside = each.into_cells(own)
-            all_cells, all_beside = each.into_cells(all_own)
-            if beside is None or all_beside is None:
-                outside = None
+                own_signed, own_absolute = signed * share, absolute * share
+            cells, rest = each.into_cells(own_signed)
+            absolute_cells, absolute_rest = each.into_cells(own_absolute)
+            if rest is None or absolute_rest is None:
+                unplaced = None
             else:
-                outside = beside.to(self.device), all_beside.to(self.device)
+                unplaced = rest.to(self.device), absolute_rest.to(self.device)
             if cells.device != self.device:
-                cells, all_cells = cells.to(self.device), all_cells.to(self.device)
-            sums[number] = Sums(cells, all_cells, outside, each.grid, each.filled)
+                cells, absolute_cells = cells.to(self.device), absolute_cells.to(self.device)
+            sums[number] = Sums(cells, absolute_cells, unplaced, each.grid, each.unplaced_shares)
         magnitudes = {}
         if self.with_magnitudes:
             elements = gradient.numel() / self.samples
-            for number, each in by.items():
+            for number, each in reductions.items():
                 magnitudes[number] = self._magnitudes(ranges, each, elements, shares.get(number))
         return Reduced(sums, magnitudes, not shared)
 
     def _magnitudes(
-        self, ranges: Sequence[Tensor], by: Reduction, elements: float, share: Tensor | None
+        self, ranges: Sequence[Tensor], to_cells: Reduction, elements: float, share: Tensor | None
     ) -> Magnitudes:
-        """The range of ``|c|`` in each sample, of the elements in which an input has a share."""
+        """The range of ``|a|`` in each sample, over the elements in which an input has a share."""
         smallest, largest = (each.to(self.device) for each in ranges)
         if share is not None:
             elements *= float(share.mean())
-            beside = share.to(self.device) == 0
-            smallest = smallest.masked_fill(beside, torch.inf)
-            largest = largest.masked_fill(beside, -torch.inf)
-        sample = by.sample_of(smallest)
+            has_none = share.to(self.device) == 0
+            smallest = smallest.masked_fill(has_none, torch.inf)
+            largest = largest.masked_fill(has_none, -torch.inf)
+        sample = to_cells.sample_of(smallest)
         if sample is None:
             sample = smallest.new_zeros((), dtype=torch.long)
         sample = sample.expand_as(smallest).reshape(-1)
@@ -144,27 +146,21 @@ class Summing:
             start.scatter_reduce(0, sample, values, how, include_self=False)[:-1]
             for values, how in ((smallest, "amin"), (largest, "amax"))
         )
-        # A sample may have no element in which the input has a share.
+        # The range is infinite if the input has no share in any element of a sample.
         return Magnitudes(smallest.nan_to_num(posinf=0), largest.nan_to_num(neginf=0), elements)
 
 
 def _summed(
     gradient: Tensor, bias: Bias, kept: frozenset[int], ranges: bool, scratch: Scratch
 ) -> list[Tensor]:
-    """``sum c``, ``sum |c|`` and, optionally, the range of ``|c|``, for ``c = gradient * b``.
+    """``sum a`` and ``sum |a|`` over all dimensions but ``kept``, for ``a = gradient * b``.
 
-    On a CPU, allocating, writing and reading a product as large as an activation takes longer than
-    computing it. The product of a block stays in the cache, in memory that is reused.
-
-    Args:
-        gradient: As for :meth:`Summing.reduced`.
-        bias: As for :meth:`Summing.reduced`.
-        kept: The dimensions that are not summed over.
-        ranges: Whether to compute the smallest and the largest ``|c|`` as well.
-        scratch: Lends the memory for the products.
+    With ``ranges``, also the smallest and the largest ``|a|``. On a CPU, allocating, writing and
+    reading a product as large as an activation takes longer than computing it. Blocks of the
+    product fit in the cache and reuse the same memory.
     """
     over = [dim for dim in range(gradient.dim()) if dim not in kept]
-    dim, length = _cut(gradient, bias.uncut)
+    dim, length = _block_size(gradient, bias.uncut)
     if dim is None:
         found = _summed_block(gradient, bias, over, ranges, scratch)
     else:
@@ -176,7 +172,7 @@ def _summed(
             parts.append(_summed_block(block, part, over, ranges, scratch))
         found = [
             _joined(list(each), dim if dim in kept else None, how)
-            for each, how in zip(zip(*parts, strict=True), _HOW, strict=False)
+            for each, how in zip(zip(*parts, strict=True), _REDUCTIONS, strict=False)
         ]
     scale = bias.scale
     if scale != 1:
@@ -187,10 +183,10 @@ def _summed(
 def _summed_block(
     gradient: Tensor, bias: Bias, over: list[int], ranges: bool, scratch: Scratch
 ) -> list[Tensor]:
-    # Where the network masks an element, as after a softmax of infinities alone, its gradient is
-    # zero or lost: NaN stands for no contribution. The residual shows if that is wrong.
+    # A masked element may have a gradient of NaN, as after a softmax of a row of -inf. It counts as
+    # zero. If that is wrong, the residual shows it.
     product = bias.times(in_full_precision(gradient), scratch)
-    if not over:  # the memory of the product is reused
+    if not over:  # without a sum: copy, because the next block overwrites the scratch memory
         product = without_nan(product)
         absolute = product.abs()
         return [product, absolute, *[absolute] * (2 * ranges)]
@@ -203,7 +199,7 @@ def _summed_block(
     return found
 
 
-_HOW = ("sum", "sum", "amin", "amax")
+_REDUCTIONS = ("sum", "sum", "amin", "amax")
 
 
 def _joined(parts: list[Tensor], dim: int | None, how: str) -> Tensor:
@@ -214,11 +210,11 @@ def _joined(parts: list[Tensor], dim: int | None, how: str) -> Tensor:
     return joined
 
 
-def _cut(tensor: Tensor, uncut: tuple[int, ...]) -> tuple[int | None, int]:
-    """The dimension to cut an activation along, and the length of a block; None if small."""
+def _block_size(tensor: Tensor, uncut: tuple[int, ...]) -> tuple[int | None, int]:
+    """The dimension to cut a tensor along and the length of a block; ``(None, 0)`` for no cut."""
     if not tensor.is_cpu or tensor.numel() <= ELEMENTS_OF_A_BLOCK:
         return None, 0
-    # Along the slowest dimension, a block is contiguous in memory.
+    # Blocks along the dimension of the largest stride are contiguous in memory.
     for dim in sorted(range(tensor.dim()), key=tensor.stride, reverse=True):
         size = tensor.shape[dim]
         length = max(1, ELEMENTS_OF_A_BLOCK * size // tensor.numel())

@@ -1,4 +1,4 @@
-"""Tracks the running module of the network, after which terms are named."""
+"""Tracks which module of the network is running, because terms are named after modules."""
 
 from __future__ import annotations
 
@@ -19,12 +19,11 @@ from torch.utils.hooks import RemovableHandle
 class RunningModules:
     """A context that tracks the path of the innermost running module.
 
-    It uses global hooks for the calls of this thread and changes no module, because
-    ``forward_func`` may call any number of unknown models. Paths are relative to the outermost
-    module.
+    It uses global hooks, because ``forward_func`` may call any number of unknown models, and
+    ignores other threads. Paths are relative to the outermost module.
 
     Args:
-        leaving: Called with the path and the output of every module that has run, if not None.
+        leaving: Called with the path and the output of every module after it ran, if not None.
 
     Raises:
         ValueError: In the context, before a batch norm in training mode runs and updates its
@@ -51,32 +50,32 @@ class RunningModules:
     def __enter__(self) -> RunningModules:
         self._thread = threading.get_ident()
         self._handles = [
-            register_module_forward_pre_hook(self._entered),
-            register_module_forward_hook(self._left, always_call=True),
+            register_module_forward_pre_hook(self._before_forward),
+            register_module_forward_hook(self._after_forward, always_call=True),
         ]
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._thread = 0  # from here on the hooks do nothing, if an interrupt leaves them behind
+        self._thread = 0  # if an interrupt prevents the removal of hooks, they do nothing
         for handle in self._handles:
             handle.remove()
-        self._leaving = None  # it may be a method of the object that holds this one
+        self._leaving = None  # avoids a reference cycle with the object that owns this one
         self._stack.clear()
         self._paths.clear()
 
-    def _entered(self, module: nn.Module, inputs: Any) -> None:
+    def _before_forward(self, module: nn.Module, inputs: Any) -> None:
         if threading.get_ident() != self._thread:
             return
         if not self._stack:
             self._paths = {child: _without_compiler(name) for name, child in module.named_modules()}
         path = self._paths.get(module, type(module).__name__)
         if isinstance(module, _MAY_NORMALIZE):
-            for name, each in [("", module), *_scripted(module)]:
+            for name, each in [("", module), *_scripted_submodules(module)]:
                 if _is_batch_norm(each) and each.training:
                     raise_batch_statistics(f"{path}.{name}".strip("."))
         self._stack.append((path, module))
 
-    def _left(self, module: nn.Module, inputs: Any, output: Any) -> None:
+    def _after_forward(self, module: nn.Module, inputs: Any, output: Any) -> None:
         if threading.get_ident() == self._thread and self._stack and self._stack[-1][1] is module:
             path, _ = self._stack.pop()
             if self._leaving is not None:
@@ -86,7 +85,7 @@ class RunningModules:
 _MAY_NORMALIZE = (_BatchNorm, torch.jit.ScriptModule)
 
 
-def _scripted(module: nn.Module) -> list[tuple[str, nn.Module]]:
+def _scripted_submodules(module: nn.Module) -> list[tuple[str, nn.Module]]:
     """The modules inside a scripted module, which run without hooks."""
     is_scripted = isinstance(module, torch.jit.ScriptModule)
     return [each for each in module.named_modules() if each[0]] if is_scripted else []

@@ -1,8 +1,9 @@
-"""The one rule for the bias of every differentiable operation: ``b = y - D op(z)[z]``.
+"""The one rule: computes the bias of any differentiable operation, ``b = y - D op(z)[z]``.
 
-The directional derivative is computed in forward mode or, for operations without a forward-mode
-formula, by differentiating the backward pass. Some forward-mode formulas silently return zero, so
-each operation is compared with its backward pass once.
+``D op(z)[z]`` is the directional derivative at the input ``z`` along ``z``. It is computed in
+forward mode or, for operations without a forward-mode formula, by two backward passes. Some
+forward-mode formulas silently return zero, so the result is compared with a backward pass, once for
+each operation and the shapes and types of its arguments.
 """
 
 from __future__ import annotations
@@ -32,14 +33,14 @@ class NoDerivativeError(Exception):
 
 
 def bias_from_rule(
-    call: Call, outputs: list[Tensor], draws: RandomState | None
+    call: Call, outputs: list[Tensor], random_state: RandomState | None
 ) -> list[ElementBias | None]:
-    """``b`` of each differentiable output of a call.
+    """The bias of each differentiable output of a call.
 
     Args:
         call: The call, with its tensor arguments as they were before it ran.
         outputs: The real and complex tensors that it returned.
-        draws: The random state before it ran, so that dropout drops the same units again.
+        random_state: The random state before it ran, so that dropout drops the same units again.
 
     Returns:
         One bias for each of ``outputs``, or None if the operation is linear.
@@ -48,36 +49,36 @@ def bias_from_rule(
         NoDerivativeError: The rule cannot be applied.
     """
     with lock:
-        derivatives = _directional_derivative(call, draws)
+        derivatives = _directional_derivative(call, random_state)
     if derivatives is None:
         return [None] * len(outputs)
     return [
-        ElementBias(_unexplained, output, derivative)
+        ElementBias(_difference, output, derivative)
         for output, derivative in zip(outputs, derivatives, strict=True)
     ]
 
 
-def _unexplained(output: Tensor, derivative: Tensor) -> Tensor:
+def _difference(output: Tensor, derivative: Tensor) -> Tensor:
     return torch.where(output.isinf(), 0, output - derivative)  # infinite elements are masked
 
 
-def _directional_derivative(call: Call, draws: RandomState | None) -> list[Tensor] | None:
+def _directional_derivative(call: Call, random_state: RandomState | None) -> list[Tensor] | None:
     point = tuple(tensor.detach() for tensor in call.dependent)
-    # Infinite elements have been masked: they count as constants.
+    # Infinite elements come from masks. They count as constants, so their direction is 0.
     direction = tuple(torch.where(tensor.isfinite(), tensor, 0) for tensor in point)
-    op = _as_function(call, draws)
-    form = _form_of(call)
-    way = _ways.get(form)
+    op = _as_function(call, random_state)
+    key = _key_of(call)
+    way = _ways.get(key)
     if way is None:
-        way, derivatives = _first_time(op, point, direction)
+        way, derivatives = _find_way(op, point, direction)
         if len(_ways) > 4096:
             _ways.clear()
-        if way != "none":  # other values may have a derivative
-            _ways[form] = way
+        if way != "none":  # at other values, the operation may have a derivative
+            _ways[key] = way
     elif way in _WAYS:
         derivatives = _WAYS[way](op, point, direction)
-        if any(bool(each.isnan().any()) for each in derivatives):  # this way fails at other values
-            way, derivatives = _first_time(op, point, direction)
+        if any(bool(each.isnan().any()) for each in derivatives):  # the way fails at these values
+            way, derivatives = _find_way(op, point, direction)
     else:
         derivatives = None
     if way == "none":
@@ -85,26 +86,26 @@ def _directional_derivative(call: Call, draws: RandomState | None) -> list[Tenso
     return None if derivatives is None else [each.detach() for each in derivatives]
 
 
-def _form_of(call: Call) -> object:
+def _key_of(call: Call) -> object:
     args, kwargs = map_tensors(
         (call.args, call.kwargs), lambda t: (tuple(t.shape), t.dtype, t.requires_grad)
     )
     return (call.func, repr(args), repr(kwargs))
 
 
-def _as_function(call: Call, draws: RandomState | None) -> Op:
+def _as_function(call: Call, random_state: RandomState | None) -> Op:
     depends = {id(tensor) for tensor in call.dependent}
 
     def op(*inputs: Tensor) -> Tensors:
         remaining = iter(inputs)
-        # Constants are copied: a normalization may update its running statistics in them.
+        # Constants are copied, because a normalization may update its running statistics.
         args, kwargs = map_tensors(
             (call.args, call.kwargs),
             lambda tensor: next(remaining) if id(tensor) in depends else tensor.clone(),
         )
         if call.in_place:
             args = (args[0].clone(), *args[1:])
-        with draws.again() if draws is not None else nullcontext():
+        with random_state.replayed() if random_state is not None else nullcontext():
             result = call.func(*args, **kwargs)
         result = args[0] if result is None else result
         return tuple(
@@ -118,7 +119,7 @@ def _as_function(call: Call, draws: RandomState | None) -> Op:
 
 @lru_cache
 def _load_formulas() -> None:
-    """Imports torch's forward-mode formulas without the warning that some are scripted."""
+    """Imports torch's forward-mode formulas without its deprecation warnings."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         warnings.simplefilter("ignore", DeprecationWarning)
@@ -142,13 +143,15 @@ _WAYS: dict[str, Callable[[Op, Tensors, Tensors], Tensors]] = {
 }
 
 
-def _first_time(op: Op, point: Tensors, direction: Tensors) -> tuple[str, Tensors | None]:
-    """Finds a way to differentiate an operation that agrees with its backward pass."""
+def _find_way(op: Op, point: Tensors, direction: Tensors) -> tuple[str, Tensors | None]:
+    """Finds a way to differentiate that agrees with a backward pass on ``<probes, D op(z)[z]>``.
+
+    Returns a key of ``_WAYS``, ``"linear"`` if ``D op(z)[z] = op(z)``, or ``"none"``.
+    """
     with torch.enable_grad():
         leaves = tuple(tensor.clone().requires_grad_() for tensor in point)
         outputs = [output for output in op(*leaves) if output.requires_grad]
         generator = torch.Generator().manual_seed(0)
-        # Infinite elements have been masked.
         probes = [
             torch.randn(output.shape, generator=generator, dtype=torch.float64, device="cpu")
             .to(output)
@@ -164,7 +167,7 @@ def _first_time(op: Op, point: Tensors, direction: Tensors) -> tuple[str, Tensor
         for gradient, z in zip(gradients, direction, strict=True)
         if gradient is not None
     ]
-    # The gradient of a row of infinities alone is NaN.
+    # nansum, because the softmax of a row of -inf has a gradient of NaN.
     expected = sum(float(wide(each).nansum()) for each in products)
     size = sum(float(wide(each).abs().nansum()) for each in products)
     values = [torch.where(output.isfinite(), output, 0).detach() for output in outputs]
@@ -186,7 +189,7 @@ def _first_time(op: Op, point: Tensors, direction: Tensors) -> tuple[str, Tensor
 
 
 def _product(probes: list[Tensor], values: Tensors | list[Tensor]) -> tuple[float, float]:
-    """The inner product of two lists, and the sum of the magnitudes of its terms."""
+    """The inner product of two lists of tensors, and the sum of the magnitudes of its terms."""
     terms = [
         (probe * value.conj()).real if value.is_complex() else probe * value
         for probe, value in zip(probes, values, strict=True)

@@ -27,13 +27,13 @@ from captum_tgrad.decomposition.scratch import Scratch
 from captum_tgrad.decomposition.term import Magnitudes
 
 
-def _within(
+def _call_with_part(
     hook: Callable[[Tensor | None], None],
     strides: tuple[int, ...],
     view: tuple[torch.Size, tuple[int, ...], int],
     gradient: Tensor | None,
 ) -> None:
-    """Calls a hook with the gradient of a view of a tensor."""
+    """Calls a hook with the part of a base tensor's gradient that belongs to a view of it."""
     if gradient is not None:
         if gradient.stride() != strides:
             gradient = gradient.new_empty_strided(gradient.shape, strides).copy_(gradient)
@@ -44,7 +44,7 @@ def _within(
 
 @dataclass
 class PendingTerm:
-    """The term of an operation with a bias: it waits for its gradient, then holds its sums.
+    """The term of an operation with a bias, before and after its gradient arrives.
 
     Args:
         module: The path of the module that ran the operation; empty outside of all modules.
@@ -105,7 +105,7 @@ class PendingTerms:
     """Reduces each term to small sums as soon as its gradient arrives.
 
     Args:
-        summing: The dimensions that terms are summed over.
+        summing: Sums terms into cells.
     """
 
     def __init__(self, summing: Summing) -> None:
@@ -119,11 +119,11 @@ class PendingTerms:
         return len(self._pending)
 
     def arm(self) -> None:
-        """Activates the hooks, after the forward pass, in which the model may take gradients."""
+        """Activates the hooks after the forward pass, because a model may take gradients in it."""
         self._armed = True
 
     def await_gradient(self, output: Tensor | InnerGradient, pending: PendingTerm) -> None:
-        """Waits for the gradient at ``output``, which the operation returned, or inside of it."""
+        """Registers a hook that computes a term from the gradient at ``output``."""
         self._pending.append(pending)
         hook = partial(self._arrive, pending)
         if isinstance(output, InnerGradient):
@@ -131,11 +131,11 @@ class PendingTerms:
             return
         node, base = output, output._base if output._is_view() else None
         if base is not None and base.requires_grad and origin_of(base) is None:
-            # The base has no origin, so the operation did not return it. Overwriting a part of the
-            # result changes the history of the base, and the result's own node gets no gradient.
+            # The operation returned only a view. If the model overwrites a part of it, autograd
+            # changes the node of the base, and the view's old node gets no gradient.
             offset = int(output.storage_offset() - base.storage_offset())
             view = (output.shape, output.stride(), offset)
-            node, hook = base, partial(_within, hook, base.stride(), view)
+            node, hook = base, partial(_call_with_part, hook, base.stride(), view)
         self._handles.append(node.register_hook(hook))  # type: ignore[no-untyped-call]
 
     def release(self) -> None:
@@ -158,6 +158,7 @@ class PendingTerms:
         return [each for _, each in ordered if each.reduced is not None]
 
     def _arrive(self, pending: PendingTerm, gradient: Tensor | None) -> None:
+        """A hook: sums the product of gradient and bias, and frees the bias."""
         if pending.bias is None or not self._armed or gradient is None or not gradient.numel():
             return  # a backward that returns None means zero
         if gradient.is_complex():

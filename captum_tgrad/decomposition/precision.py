@@ -1,4 +1,4 @@
-"""Arithmetic in float32 or better, whatever type the network uses."""
+"""Arithmetic in float32 or better, for networks of any dtype."""
 
 from __future__ import annotations
 

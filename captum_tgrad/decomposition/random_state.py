@@ -1,4 +1,4 @@
-"""Draws the same random numbers again."""
+"""Saves the state of the random generators, so that an operation can run again as before."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from captum_tgrad._support.accelerator import (
 )
 
 lock = threading.RLock()
-"""Held while an operation runs again, because random state and forward mode are global."""
+"""Held while an operation runs again, because generators and forward mode are global state."""
 
 
 class RandomState:
-    """A saved state of the generators, to draw the same numbers again."""
+    """A saved state of the random generators of the CPU and of a device."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
@@ -27,7 +27,7 @@ class RandomState:
         self._on_device = random_state(device)
 
     def is_current(self) -> bool:
-        """Whether no number has been drawn since."""
+        """Whether no random number has been drawn since."""
         on_device = random_state(self._device)
         if not torch.equal(self._cpu, torch.get_rng_state()):
             return False
@@ -36,7 +36,7 @@ class RandomState:
         return torch.equal(self._on_device, on_device)
 
     @contextmanager
-    def again(self) -> Iterator[None]:
+    def replayed(self) -> Iterator[None]:
         """A context that draws from this state and restores the generators at the end."""
         with forked_random_state(self._device):
             torch.set_rng_state(self._cpu)

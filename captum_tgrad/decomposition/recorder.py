@@ -1,4 +1,4 @@
-"""Records each operation that has run: the places of its results, and its bias."""
+"""Records each operation after it ran: the places of its results, and its bias."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ class Recorder:
 
     Args:
         leaves: The inputs.
-        summing: The dimensions that terms are summed over. None: only places are recorded.
+        summing: Sums terms into cells. None: only places are recorded.
 
     Attributes:
         modules: The modules that are running.
-        old_values: The readers of memory that may be overwritten.
+        old_values: The biases and other readers of memory that the model may overwrite.
         has_several_inputs: Whether to record on which of several inputs each element depends.
-        channels_as_places: The channels of an input that the network uses as places, and the axis
-            that it uses as channels.
+        channels_as_places: The channel axis that the network uses as positions, and the axis that
+            it uses as channels instead, if any; None as long as no operation does so.
     """
 
     def __init__(self, leaves: Sequence[Tensor], summing: Summing | None) -> None:
@@ -62,7 +62,7 @@ class Recorder:
             self._everything if self.has_several_inputs else frozenset(),
         )
         self._types = {leaf.dtype for leaf in leaves}
-        self._detached_views: list[Callable[[], None]] = []
+        self._deferred: list[Callable[[], None]] = []
 
     @property
     def precision(self) -> float:
@@ -72,23 +72,23 @@ class Recorder:
     def follow(self, tensor: Tensor, given: Places) -> None:
         """Remembers the places of a tensor's elements."""
         set_origin(tensor, given, self._lifetime)
-        self._once_attached(tensor, partial(self.hidden.see, tensor))
+        self._run_or_defer(tensor, partial(self.hidden.see, tensor))
 
-    def _once_attached(self, tensor: Tensor, action: Callable[[], None]) -> None:
-        """Runs an action that uses a tensor's node; for a view, not inside of a custom function.
+    def _run_or_defer(self, tensor: Tensor, action: Callable[[], None]) -> None:
+        """Runs an action that uses a tensor's node; defers it for a view if gradients are disabled.
 
-        If the function overwrites the view, torch gives it a new node, and waits forever for its
-        own lock if the view has a hook.
+        They are disabled in a custom ``autograd.Function``. If it overwrites a view with a hook,
+        torch deadlocks when it makes the view's new node.
         """
         if tensor._is_view() and not torch.is_grad_enabled():
-            self._detached_views.append(action)
+            self._deferred.append(action)
         else:
             action()
 
-    def attach_views(self) -> None:
-        """Runs the actions that waited until a custom function had returned."""
-        while self._detached_views and torch.is_grad_enabled():
-            self._detached_views.pop(0)()
+    def run_deferred(self) -> None:
+        """Runs the deferred actions once gradients are enabled again."""
+        while self._deferred and torch.is_grad_enabled():
+            self._deferred.pop(0)()
 
     def origin(self, tensor: Tensor) -> Origin | None:
         """The origin of a tensor that requires a gradient; None if it is a constant."""
@@ -96,18 +96,18 @@ class Recorder:
         if origin is None:
             if tensor.grad_fn is None:
                 return None
-            if self._shows_written(tensor):
+            if self._is_view_of_overwritten(tensor):
                 self._refresh(tensor)
-            return origin_of(tensor) or self._found(tensor, self.modules.path)
+            return origin_of(tensor) or self._hidden_origin(tensor, self.modules.path)
         if origin.lifetime is not self._lifetime:
-            return None  # it belongs to a trace around this one
+            return None  # it belongs to an enclosing trace
         if origin.version != tensor._version:
             self._refresh(tensor)
             origin = origin_of(tensor)
         return origin
 
-    def _shows_written(self, tensor: Tensor) -> bool:
-        """Whether a tensor is a view of a constant that the model has written into since."""
+    def _is_view_of_overwritten(self, tensor: Tensor) -> bool:
+        """Whether a tensor is a view of a constant that has been overwritten since."""
         base = tensor._base
         known = None if base is None else origin_of(base)
         if base is None or known is None or known.lifetime is not self._lifetime:
@@ -124,9 +124,12 @@ class Recorder:
                 given = depending_on(given, known.places.inputs, is_part=True)
             self.follow(view, given)
 
-    def _found(self, tensor: Tensor, path: str, given: Places | None = None) -> Origin | None:
+    def _hidden_origin(
+        self, tensor: Tensor, path: str, given: Places | None = None
+    ) -> Origin | None:
+        """The origin of a tensor that a hidden operation returned; None if it is a constant."""
         terms = 0 if self._pending is None else len(self._pending)
-        return self.hidden.found(tensor, path, terms, given)
+        return self.hidden.origin_of_result(tensor, path, terms, given)
 
     def look_for_hidden(self, path: str, output: Any) -> None:
         """Finds the results of hidden operations in the output of a module."""
@@ -135,13 +138,13 @@ class Recorder:
         with torch._C.DisableTorchFunction():
             for tensor in tensors_in(output):
                 if tensor.requires_grad and origin_of(tensor) is None:
-                    self._found(tensor, path)
+                    self._hidden_origin(tensor, path)
 
     def record(
         self,
         call: Call,
         result: Any,
-        draws: RandomState | None = None,
+        random_state: RandomState | None = None,
         biases: Sequence[Bias | None] | None = None,
     ) -> None:
         """Records the bias of a call and the places of its results.
@@ -149,7 +152,7 @@ class Recorder:
         Args:
             call: The call, with its arguments as they were before it ran.
             result: The result of the call.
-            draws: The random state before the call, if its rule needs it.
+            random_state: The random state before the call, if its rule needs it.
             biases: The biases of the results, if they are known.
         """
         call.returned = [result] if isinstance(result, Tensor) else tensors_in(result)
@@ -161,21 +164,21 @@ class Recorder:
                 "forward_func computes with nested tensors, which the decomposition cannot follow."
                 " Pad the sequences instead, or explain the samples one at a time without them."
             )
-        found = output_places(call, outputs, partial(self._name, call.name))
+        found = output_places(call, outputs, partial(self._full_name, call.name))
         if self.has_several_inputs:
-            found = self._with_inputs(call, found)
+            found = self._with_dependencies(call, found)
         mixes = call.name in _MIXES_CHANNELS or call.record.chains_outputs
         if mixes and not call.picks and self.channels_as_places is None:
             self.channels_as_places = channels_as_places(call)
         try:
-            biases = biases or self._biases(call, outputs, draws)
+            biases = biases or self._biases(call, outputs, random_state)
         except NoDerivativeError:
-            self._leave_hidden(outputs, found)
+            self._treat_as_hidden(outputs, found)
             return
         for output, given, bias in zip(outputs, found, biases, strict=True):
             self._types.add(output.dtype)
             if call.record.chains_outputs and torch.is_autocast_enabled(output.device.type):
-                # The gates are computed in that type, whatever the type of the output.
+                # Autocast computes the gates of recurrent layers in its own type.
                 self._types.add(torch.get_autocast_dtype(output.device.type))
             if call.name == "hardswish" and output.is_cuda:
                 self._types.add(torch.float32)  # it multiplies by 1 / 6 in float32, also in float64
@@ -186,35 +189,35 @@ class Recorder:
                 bias, given = in_pairs(bias, output), places_in_pairs(given)
             self.await_gradient(output, given, bias, call.name)
 
-    def _with_inputs(self, call: Call, found: list[Places]) -> list[Places]:
-        """The places of a call's results, completed by the inputs on which they depend."""
+    def _with_dependencies(self, call: Call, found: list[Places]) -> list[Places]:
+        """Adds to the places of a call's results on which inputs they depend."""
         read = call.dependent[:1] if call.name in _SHAPED_LIKE_ANOTHER else call.dependent
         inputs = frozenset[int]()
         for origin in map(origin_of, read):
             inputs |= self._everything if origin is None else origin.places.inputs
         return [depending_on(given, inputs, is_part=len(read) == 1) for given in found]
 
-    def _leave_hidden(self, outputs: list[Tensor], found: list[Places]) -> None:
-        """Treats an operation that cannot be differentiated as a hidden one."""
+    def _treat_as_hidden(self, outputs: list[Tensor], found: list[Places]) -> None:
+        """Treats an operation without a directional derivative as a hidden operation."""
         for output, given in zip(outputs, found, strict=True):
             try:
-                self._found(output, self.modules.path, given)
+                self._hidden_origin(output, self.modules.path, given)
             except (RuntimeError, NotImplementedError):
-                # It has no gradient at all, like an index: torch raises an error if one is needed.
+                # It has no gradient at all. If one is needed later, torch raises an error.
                 self.follow(output, given)
 
     def await_gradient(self, output: Tensor, given: Places, bias: Bias, name: str) -> None:
-        """Makes a term of a bias when the gradient arrives at ``output``."""
+        """Adds a term that is computed from ``bias`` when the gradient arrives at ``output``."""
         if self._pending is None:
             return
         self.old_values.are_read_by(bias)
         path, in_leaf = self.modules.path, self.modules.inside_leaf
         pending = PendingTerm(path, name, in_leaf, given, bias)
         wait = partial(self._pending.await_gradient, bias.source or output, pending)
-        self._once_attached(output, wait)
+        self._run_or_defer(output, wait)
 
     def _biases(
-        self, call: Call, outputs: list[Tensor], draws: RandomState | None
+        self, call: Call, outputs: list[Tensor], random_state: RandomState | None
     ) -> Sequence[Bias | None]:
         if self._pending is None:
             return [None] * len(outputs)
@@ -222,15 +225,15 @@ class Recorder:
         if biases is not None:
             return biases
         with torch.no_grad():
-            return bias_from_rule(call, outputs, draws)
+            return bias_from_rule(call, outputs, random_state)
 
-    def _name(self, operation: str) -> str:
+    def _full_name(self, operation: str) -> str:
         path = self.modules.path
         return f"{path}:{operation}" if path else operation
 
     def finish(self, output: Any) -> None:
-        """Ends the forward pass: finds hidden operations in its output, and registers hooks."""
-        self.attach_views()
+        """Ends the forward pass: looks for hidden operations in its output, and arms the hooks."""
+        self.run_deferred()
         self.look_for_hidden("", output)
         self.old_values.forget()
         self.hidden.arm()
@@ -259,7 +262,7 @@ class Recorder:
 
 
 def closed_forms(call: Call, outputs: Sequence[Tensor]) -> list[Bias | None] | None:
-    """The bias of each output in closed form; None if the one rule has to compute them."""
+    """The bias of each output by the operation's closed form; None if it has none for the call."""
     if call.record.bias is None:
         return None
     try:
@@ -268,7 +271,7 @@ def closed_forms(call: Call, outputs: Sequence[Tensor]) -> list[Bias | None] | N
         return None
     for bias, output in zip(biases, outputs, strict=True):
         if bias is not None and output.is_complex():
-            return None  # closed forms hold for real numbers
+            return None  # closed forms hold for real numbers only
     return biases
 
 

@@ -1,4 +1,4 @@
-"""Keeps the activations of checkpointed blocks, which must not run again outside the trace."""
+"""Keeps the activations of checkpointed blocks, so that they do not run again without the trace."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from torch.utils.checkpoint import set_checkpoint_early_stop
 
 
 def kept_in_memory() -> AbstractContextManager[object]:
-    """A context in which activation checkpointing does not replace what autograd saves.
+    """A context in which autograd saves tensors as usual, also inside of checkpointed blocks.
 
-    A checkpointed block runs again in the backward pass, outside of the trace, and autograd would
-    find other tensors than in the first run.
+    Checkpointing would run the block again in the backward pass, without the trace. Its operations
+    would then save other tensors than in the first run.
     """
     hooks = torch._C._autograd._top_saved_tensors_default_hooks(True)
     if hooks is None or "_checkpoint_hook" not in getattr(hooks[0], "__qualname__", ""):
@@ -23,10 +23,10 @@ def kept_in_memory() -> AbstractContextManager[object]:
 
 
 def checkpoints_run_fully() -> AbstractContextManager[object]:
-    """A context in which a checkpointed block that runs again is compared with its first run.
+    """A context in which a checkpointed block runs again to its end, where torch checks it.
 
-    It does so for a hidden operation, and finds other tensors. torch compares them only at the end
-    of the block, which it usually does not reach.
+    A block with a hidden operation still runs again, and saves other tensors than in the first run.
+    By default, torch stops such a run early and does not notice.
     """
     return set_checkpoint_early_stop(False)
 

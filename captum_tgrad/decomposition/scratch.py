@@ -9,12 +9,12 @@ from torch import Tensor
 class Scratch:
     """Lends the same memory to one block after another.
 
-    On a CPU, new memory for every product costs more than the product: the system clears it, and it
-    is not in the cache. The allocators of other devices reuse memory themselves.
+    On a CPU, new memory for a product costs more than the product: the system clears it, and it is
+    not in the cache. The allocators of other devices reuse memory themselves.
 
     Args:
-        elements: The size of the largest product to keep memory for.
-        least: The size of the smallest one.
+        elements: The number of elements of the largest product to lend memory for.
+        least: The number of elements of the smallest one.
     """
 
     def __init__(self, elements: int, least: int = 0) -> None:
@@ -30,7 +30,7 @@ class Scratch:
             dtype: The product's type.
 
         Returns:
-            An uninitialized tensor for ``out=``, or None if new memory is as good.
+            An uninitialized tensor for ``out=``, or None if new memory is as fast.
         """
         size = tensor.numel()
         if not self._least <= size <= self._elements or not tensor.is_cpu:
@@ -44,7 +44,7 @@ class Scratch:
 
 
 def is_dense(tensor: Tensor) -> bool:
-    """Whether the elements fill a range of memory, each at an address of its own."""
+    """Whether the elements fill a range of memory without gaps or shared addresses."""
     expected = 1
     for stride, size in sorted(zip(tensor.stride(), tensor.shape, strict=True)):
         if size != 1:

@@ -1,4 +1,4 @@
-"""The maps of several terms on the same cells, stacked: many small tensors are slow."""
+"""Stacks the maps of terms with the same cells, because many small tensors are slow."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ class Stack:
 
     Args:
         number: The input's number.
-        terms: The positions of the terms among those that were given.
-        positive: ``sum_c ReLU(c)``: shape ``(terms, N, 1, *cells)``, or ``(terms, N, 1)`` if they
-            have no place on the input.
-        negative: ``sum_c ReLU(-c)``; the same shape.
-        score: ``sum c``, shape ``(terms, N)``.
+        terms: The index of each stacked term in the list of all terms.
+        positive: ``sum ReLU(a)`` in each cell, with ``a = gradient * b``: shape
+            ``(terms, N, 1, *cells)``, or ``(terms, N, 1)`` if they have no place on the input.
+        negative: ``sum ReLU(-a)``; the same shape.
+        score: ``sum a``, shape ``(terms, N)``.
         placed: The share of the evidence that has a place, shape ``(terms, N)``.
         grid: The cells; None if the terms have no place on the input.
     """
@@ -61,24 +61,26 @@ def stacked(terms: Sequence[Reduced]) -> list[Stack]:
         score = signed.flatten(2).sum(2)
         grid = members[0][1].grid
         placed = torch.zeros_like(score) if grid is None else torch.ones_like(score)
-        if any(sums.beside is not None for _, sums in members):
-            outside, all_outside = _beside([sums for _, sums in members], score)
-            score = score + outside
-            inside = absolute.flatten(2).sum(2)
+        if any(sums.unplaced is not None for _, sums in members):
+            unplaced, absolute_unplaced = _unplaced([sums for _, sums in members], score)
+            score = score + unplaced
+            in_cells = absolute.flatten(2).sum(2)
             if grid is not None:
-                placed = torch.where(all_outside > 0, inside / (inside + all_outside), 1)
+                placed = torch.where(
+                    absolute_unplaced > 0, in_cells / (in_cells + absolute_unplaced), 1
+                )
             # Elements without a place are spread evenly over the cells.
             per_cell = [*score.shape, *[1] * (signed.dim() - 2)]
-            share = _shares([sums for _, sums in members], signed)
-            signed = signed + outside.reshape(per_cell) * share
-            absolute = absolute + all_outside.reshape(per_cell) * share
-        # sum ReLU(c) and sum ReLU(-c) from sum c and sum |c|: two weighted sums instead of two
-        # rectified copies of the activation. Rounding may leave -eps where the sum is zero.
+            share = _unplaced_shares([sums for _, sums in members], signed)
+            signed = signed + unplaced.reshape(per_cell) * share
+            absolute = absolute + absolute_unplaced.reshape(per_cell) * share
+        # sum ReLU(a) = (sum |a| + sum a) / 2, which needs no rectified copy of the activation.
+        # Rounding may leave -eps where the sum is zero.
         positive = torch.lerp(absolute, signed, 0.5)
         negative = (positive - signed).clamp_min_(0)
         positions = [position for position, _ in members]
         for row, position in enumerate(positions):
-            # On several inputs, the sum of a term that cancels is rounded differently.
+            # The cells of each input round the sum differently: use the score of the first input.
             if terms[position].has_equal_shares and len(terms[position].sums) > 1:
                 score[row] = scores.setdefault(position, score[row].clone())
         positive.clamp_min_(0)
@@ -86,22 +88,22 @@ def stacked(terms: Sequence[Reduced]) -> list[Stack]:
     return stacks
 
 
-def _beside(sums: Sequence[Sums], like: Tensor) -> list[Tensor]:
-    """``sum c`` and ``sum |c|`` of the elements without a place, each like the score."""
+def _unplaced(sums: Sequence[Sums], like: Tensor) -> list[Tensor]:
+    """``sum a`` and ``sum |a|`` of the elements without a place, each shaped like the score."""
     nothing = (like.new_zeros(like.shape[1]),) * 2
-    pairs = [each.beside or nothing for each in sums]
+    pairs = [each.unplaced or nothing for each in sums]
     return [torch.stack(each) for each in zip(*pairs, strict=True)]
 
 
-def _shares(sums: Sequence[Sums], like: Tensor) -> Tensor | float:
+def _unplaced_shares(sums: Sequence[Sums], like: Tensor) -> Tensor | float:
     """The share of each cell in the evidence without a place, broadcastable to ``like``."""
     even = 1 / max(like[0, 0].numel(), 1)
-    if all(each.filled is None for each in sums):
+    if all(each.unplaced_shares is None for each in sums):
         return even
     shares = torch.full_like(like, even)
     for share, each in zip(shares, sums, strict=True):
-        if each.filled is not None:
-            share.copy_(each.filled)
+        if each.unplaced_shares is not None:
+            share.copy_(each.unplaced_shares)
     return shares
 
 

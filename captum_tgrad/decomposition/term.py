@@ -18,12 +18,12 @@ from captum_tgrad.decomposition.precision import without_autocast
 
 @dataclass(frozen=True)
 class Magnitudes:
-    """The range of a term's elements before its channels are summed.
+    """The range of a term's elements ``a = gradient * b`` before its channels are summed.
 
     Args:
-        smallest: ``min |c|`` over channels and places, shape ``(N,)``.
-        largest: ``max |c|``, shape ``(N,)``.
-        elements: The number of elements ``c`` per sample, each multiplied by the input's share.
+        smallest: ``min |a|`` over channels and places, shape ``(N,)``.
+        largest: ``max |a|``, shape ``(N,)``.
+        elements: The number of elements per sample, each weighted with the input's share in it.
     """
 
     smallest: Tensor
@@ -33,12 +33,12 @@ class Magnitudes:
 
 @dataclass(frozen=True)
 class TermMap:
-    """A term on one of the inputs: the input's share of the term.
+    """The share of one input in a term.
 
     Args:
-        positive: ``sum_c ReLU(c)`` over channels: shape ``(N, 1, *cells)``, or ``(N, 1)`` if the
-            term has no place on the input.
-        negative: ``sum_c ReLU(-c)``; the same shape.
+        positive: ``ReLU(a)``, summed over channels, with the elements ``a = gradient * b`` of the
+            term: shape ``(N, 1, *cells)``, or ``(N, 1)`` if it has no place on the input.
+        negative: ``ReLU(-a)``; the same shape.
         score: The sum of ``positive`` minus the sum of ``negative``, shape ``(N,)``.
         placed: The share of the evidence that has a place, from 0 to 1, shape ``(N,)``. The rest is
             spread evenly over the cells.
@@ -54,7 +54,7 @@ class TermMap:
 
 @dataclass(frozen=True, repr=False)
 class Term:
-    """One summand of the output, as two maps.
+    """One summand of the output: its name, its score, and its maps.
 
     Args:
         name: The path of the module that adds the term. If the module has several operations, the
@@ -64,9 +64,9 @@ class Term:
             term of operations that the trace cannot see.
         score: The term's signed share of the output, shape ``(N,)``: the sum of the scores of
             ``maps``.
-        maps: The share of each input in the term, by the input's number. Each element of the term
-            belongs to the inputs on which it depends, in equal parts.
-        magnitudes: The range of ``|c|`` on each input, by its number, if a method needs it.
+        maps: The share of each input in the term, by the input's number. An element of the term is
+            divided equally among the inputs on which it depends.
+        magnitudes: The range of ``|a|`` on each input, by its number, if a method needs it.
         lost_at: The operation that lost the places, this one or an earlier one; empty if none did.
     """
 
@@ -83,17 +83,17 @@ class Term:
 
     @cached_property
     def positive(self) -> Tensor:
-        """The evidence for the target, ``sum_c ReLU(c)`` over channels.
+        """The evidence for the target, ``ReLU(a)``, summed over channels.
 
-        It is the share of the first input on which the term has a place: shape ``(N, 1, *spatial)``
-        at the operation's own resolution, ``(N, 1)`` if it has no place. It covers the whole input,
-        with zeros where the network cropped the input.
+        Shape ``(N, 1, *spatial)`` at the operation's own resolution, ``(N, 1)`` without a place. It
+        covers the whole input, with zeros where the network cropped it. Of several inputs, it is
+        the share of the first one on which the term has a place.
         """
         return self._on_whole_input(self._shown.positive)
 
     @cached_property
     def negative(self) -> Tensor:
-        """The evidence against the target, ``sum_c ReLU(-c)``; the same shape as ``positive``."""
+        """The evidence against the target, from ``ReLU(-a)``; the same shape as ``positive``."""
         return self._on_whole_input(self._shown.negative)
 
     @property
@@ -109,7 +109,7 @@ class Term:
             return on_whole_input(evidence, grid)
 
     def __getstate__(self) -> dict[str, Any]:
-        """What is saved: not the maps on the whole input, which follow from ``maps``."""
+        """The state to save, without the cached properties, which follow from ``maps``."""
         return {each.name: getattr(self, each.name) for each in fields(self)}
 
     @property

@@ -29,7 +29,7 @@ class Decomposition:
     Args:
         output: The explained output, shape ``(N,)``.
         input: The term of the input, or a tuple of terms for several inputs.
-        biases: The terms of all operations that add something, in forward order.
+        biases: The terms of all operations with a bias, in forward order.
         delta: The convergence delta, shape ``(N,)``: the output minus the sum of all terms. It is
             rounding error unless the network changes values without a gradient.
     """
@@ -95,7 +95,7 @@ class Decomposition:
             count: The number of terms.
             sign: ``"positive"`` for positive scores only, ``"negative"`` for negative scores only,
                 ``"all"`` for both.
-            sample: The sample whose scores count.
+            sample: The sample whose scores are compared.
 
         Raises:
             ValueError: ``sign`` is not one of the three.
@@ -155,7 +155,7 @@ class Decomposition:
         if not -len(self.output) <= index < len(self.output):
             raise IndexError(f"there is no sample {index}: the batch has {len(self.output)}.")
         one = range(len(self.output))[index]
-        # Copies: a part of a batch would keep all of it in memory.
+        # Clones, because a view would keep the whole batch in memory.
         found: Decomposition = _changed(self, lambda tensor: tensor[one : one + 1].detach().clone())
         return found
 

@@ -42,14 +42,14 @@ from captum_tgrad.decomposition.saved_tensors import kept_in_memory
 class Trace(TorchFunctionMode):
     """A context that records every operation that depends on the inputs.
 
-    The terms are complete after the backward pass that follows. Parameters are detached before an
-    operation reads them, so that a tensor requires a gradient if and only if it depends on the
-    input, and the backward pass computes no gradients of weights.
+    The terms are complete after the backward pass that follows. Operations get detached parameters.
+    A tensor therefore requires a gradient if and only if it depends on an input, and the backward
+    pass computes no gradients of weights.
 
     Args:
         leaves: The inputs: leaf tensors that require a gradient.
         given: The places of the elements of each input.
-        summing: The dimensions that terms are summed over. None: only places are recorded.
+        summing: Sums terms into cells. None: only places are recorded.
 
     Attributes:
         recorder: The records of the operations that have run.
@@ -67,7 +67,7 @@ class Trace(TorchFunctionMode):
         self._sources: dict[object, int] = {}
 
     def follow(self, leaves: Sequence[Tensor]) -> list[Tensor]:
-        """Copies of the inputs for the network, which may overwrite them."""
+        """Copies the inputs, because the network may overwrite them, and records their places."""
         followed = []
         for number, (leaf, given) in enumerate(zip(leaves, self._given, strict=True)):
             tensor = leaf.clone()
@@ -86,7 +86,7 @@ class Trace(TorchFunctionMode):
         self._modules.__exit__(*exception)
 
     def _inside(self, func: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Calls a function in the trace, which sees the operations inside of it."""
+        """Calls a function with the trace enabled, so that it sees the operations inside."""
         super().__enter__()  # type: ignore[no-untyped-call]
         try:
             return func(*args, **kwargs)
@@ -123,7 +123,7 @@ class Trace(TorchFunctionMode):
                 self._refuse_lost_gradients(func, args, kwargs)
             return func(*args, **kwargs)
         if UninitializedParameter in types:
-            return func(*args, **kwargs)  # a lazy module makes its parameters
+            return func(*args, **kwargs)  # a lazy module creates its parameters
         try:
             return self._handle(func, args, kwargs)
         finally:
@@ -132,9 +132,10 @@ class Trace(TorchFunctionMode):
     def _handle(
         self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
+        """Runs a call, and records it or the simpler calls that it consists of."""
         if torch._C._functorch.peek_interpreter_stack() is not None:
-            return func(*args, **kwargs)  # a transform: its result is handled when it returns
-        self.recorder.attach_views()
+            return func(*args, **kwargs)  # inside of a torch.func transform: a hidden operation
+        self.recorder.run_deferred()
         if func in INSTANCE_NORMS:
             args, kwargs = without_updates(args, kwargs)
         if is_property(func):
@@ -151,19 +152,19 @@ class Trace(TorchFunctionMode):
             tensors.append(tensor)
             return tensor
 
-        given = args, kwargs
+        original = args, kwargs
         args, kwargs = map_tensors(args, detached), map_tensors(kwargs, detached)
         if not dependent:
-            return self._run_constant(func, *given)
+            return self._run_constant(func, *original)
         if not args and "input" in kwargs and operation_name(func) not in _INPUT_IS_NOT_FIRST:
             args, kwargs = (kwargs["input"],), {k: v for k, v in kwargs.items() if k != "input"}
         record = operation_of(func)
         if record is NO_RECORD and (inner := without_override_check(func)) is not None:
-            return self._inside(inner, *given[0], **given[1])
+            return self._inside(inner, *original[0], **original[1])
         call = Call(func, args, kwargs, record, tensors, dependent)
         if record.parts is not None and (record.parts_of_one or len(dependent) > 1):
-            # A part overwrites the tensor that the model has, not a detached one.
-            whole = call.with_first(given[0][0]) if call.in_place and given[0] else call
+            # An in-place part has to overwrite the model's own tensor, not a detached one.
+            whole = call.with_first(original[0][0]) if call.in_place and original[0] else call
             try:
                 return self._inside(record.parts, whole)
             except NoRuleError:
@@ -173,7 +174,7 @@ class Trace(TorchFunctionMode):
             raise_batch_statistics(self._modules.path)
         if call.in_place and call.name != "detach":
             if torch.is_grad_enabled():
-                return self._run_in_place(call, given[0][0] if given[0] else None)
+                return self._run_in_place(call, original[0][0] if original[0] else None)
             self._old_values.freeze_readers(call.args[0])
         return self._run(call)
 
@@ -196,7 +197,7 @@ class Trace(TorchFunctionMode):
     def _run_constant(
         self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
-        """Runs a call of constants, which may overwrite a constant that a bias reads."""
+        """Runs a call on constants; it may overwrite one that a bias reads later."""
         overwritten = tensors_in(kwargs.get("out"))
         if overwrites(func, args, kwargs):
             overwritten += tensors_in(args[0]) if args else tensors_in(kwargs)
@@ -205,7 +206,7 @@ class Trace(TorchFunctionMode):
         return func(*args, **kwargs)
 
     def _property(self, func: Callable[..., Any], args: tuple[Any, ...]) -> Any:
-        """Reads an attribute of the tensor itself, so that ``weight.requires_grad`` stays true."""
+        """Reads an attribute without detaching, so that ``weight.T`` still requires a gradient."""
         value = func(*args)
         if isinstance(value, Tensor) and value.requires_grad:
             if self.recorder.origin(args[0]) is None:
@@ -214,28 +215,27 @@ class Trace(TorchFunctionMode):
         return value
 
     def _run(self, call: Call) -> Any:
-        draws = None
-        if call.record.bias is None or _may_draw(call):
-            draws = RandomState(call.dependent[0].device)
+        random_state = None
+        if call.record.bias is None or _may_be_random(call):
+            random_state = RandomState(call.dependent[0].device)
         with kept_in_memory():
             result = run_equal_form(call, self._old_values)
         if result is call.dependent[0] and not call.in_place:
             return result  # such as a dropout in evaluation mode
-        if draws is not None and draws.is_current():
-            draws = None  # to draw again would disturb other threads
+        if random_state is not None and random_state.is_current():
+            random_state = None  # replaying would disturb other threads
         if isinstance(result, (tuple, list)) and _may_chain_outputs(call):
-            # Each output gets a node of its own.
-            result = map_tensors(result, _own_node)
-        self.recorder.record(call, result, draws)
+            # If autograd computes output B from output A, the gradient at A includes the path
+            # through B. The gradient at a clone of A does not.
+            result = map_tensors(result, _with_own_node)
+        self.recorder.record(call, result, random_state)
         return result
 
-    def _run_in_place(self, call: Call, own: Any) -> Any:
+    def _run_in_place(self, call: Call, attached: Any) -> Any:
         """Runs a call that overwrites its first argument.
 
-        Args:
-            call: The call.
-            own: The argument as the model has it. It is another tensor than that of the call if it
-                was computed from parameters.
+        ``attached`` is this argument as the model passed it. The call has a detached tensor in its
+        place if it was computed from parameters.
         """
         target = call.args[0]
         self._old_values.freeze_readers(target)
@@ -252,34 +252,29 @@ class Trace(TorchFunctionMode):
                 old = _with_origin(target.grad_fn._saved_self.detach(), origin)
                 self.recorder.record(call.with_first(old), target)
                 return result
-            # The one rule reads the old values.
+            # The one rule and others read the old values. They need the copy below.
             biases = None if call.record.reads_input else closed_forms(call, [target])
             if biases is not None:
                 result = run_equal_form(call, self._old_values)
                 self.recorder.record(call, target, biases=biases)
                 return result
-        return self._run_in_a_copy(call, own)
+        return self._run_in_a_copy(call, attached)
 
-    def _run_in_a_copy(self, call: Call, own: Any) -> Any:
-        """Runs a call in a copy of the argument that it overwrites, and copies the result back.
-
-        Args:
-            call: The call.
-            own: As for :meth:`_run_in_place`.
-        """
+    def _run_in_a_copy(self, call: Call, attached: Any) -> Any:
+        """Runs a call on a copy of the argument that it overwrites, and copies the result back."""
         target = call.args[0]
         if target._is_view() and target._base is not None and target.requires_grad:
             origin, part = self.recorder.origin(target), places_as_part(target._base, target)
             if origin is not None and part is not None:
                 self.recorder.follow(target, part)
         fresh = target.clone(memory_format=torch.preserve_format)
-        draws = RandomState(target.device)
+        random_state = RandomState(target.device)
         with kept_in_memory():
             result = call.with_first(fresh)()
-        self.recorder.record(call, fresh, draws)
+        self.recorder.record(call, fresh, random_state)
         self._old_values.freeze_readers(target)
-        is_other = isinstance(own, Tensor) and own is not target and not own.is_leaf
-        target = own if is_other else target
+        is_other = isinstance(attached, Tensor) and attached is not target and not attached.is_leaf
+        target = attached if is_other else target
         base, was_constant = target._base, False
         if target._is_view() and base is not None:
             was_constant = is_other or not base.requires_grad
@@ -294,23 +289,24 @@ class Trace(TorchFunctionMode):
     def _overwritten_within(
         self, base: Tensor, view: Tensor, origin: Origin, was_constant: bool, name: str
     ) -> None:
-        known = origin_of(base)
-        if known is None and not was_constant:
+        """Updates the places of a view's base; if it was a constant, it also becomes a term."""
+        origin_of_base = origin_of(base)
+        if origin_of_base is None and not was_constant:
             return  # nothing else uses the base
         given = places_within(base, view, origin.places)
         self.recorder.follow(base, given)
-        if known is None:
+        if origin_of_base is None:
             self.recorder.await_gradient(base, given, rest_of_base(base, view), name)
 
 
 def _may_chain_outputs(call: Call) -> bool:
-    """Whether autograd may compute one output of a call from another."""
+    """Whether the graph of one output of a call may contain another output."""
     if call.name == "lstm_cell" and "layer" in call.shared:
         return False  # both are outputs of one node
     return call.record.bias is None or call.record.chains_outputs
 
 
-def _may_draw(call: Call) -> bool:
+def _may_be_random(call: Call) -> bool:
     return call.name in _RECURRENT_LAYERS or "dropout" in call.name or "attention" in call.name
 
 
@@ -318,7 +314,6 @@ _RECURRENT_LAYERS = {"lstm", "gru", "rnn_tanh", "rnn_relu"}
 
 _INPUT_IS_NOT_FIRST = {"where", "polygamma", "special_polygamma"}
 """Operations with another parameter before ``input``."""
-
 
 _RESHAPES_IN_PLACE = {"transpose", "t", "squeeze", "unsqueeze", "swapaxes", "swapdims"}
 
@@ -330,7 +325,7 @@ def _with_origin(tensor: Tensor, origin: Origin | None) -> Tensor:
     return tensor
 
 
-def _own_node(tensor: Tensor) -> Tensor:
+def _with_own_node(tensor: Tensor) -> Tensor:
     return tensor.clone() if tensor.requires_grad else tensor
 
 
@@ -345,4 +340,4 @@ _NOT_FOLLOWED = {
         for name in ("requires_grad", "is_leaf", "shape", "ndim", "device", "dtype", "is_cuda")
     ),
 }  # fmt: skip
-"""Functions that do not compute the output."""
+"""Functions that run without being recorded, because they compute no part of the output."""

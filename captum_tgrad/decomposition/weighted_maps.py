@@ -20,7 +20,7 @@ class WeightedMaps:
         evidence: ``S``, non-negative: shape ``(maps, N, 1, *cells)``, or ``(maps, N, 1)`` without a
             place.
         weight: ``w``, shape ``(maps, N)``; negative weights count as 0.
-        grid: The cells. None: the maps have no place and are spread evenly.
+        grid: The cells; None if the maps have no place and are spread evenly.
     """
 
     evidence: Tensor
@@ -31,8 +31,8 @@ class WeightedMaps:
 def weighted_sum(maps: Sequence[WeightedMaps], cells: Grid | None, like: Tensor) -> Tensor:
     """``sum_i phi(S_i) * w_i`` on the cells of an input.
 
-    ``phi(S) = enlarge(S) / sum(enlarge(S))``, and enlarging is linear: the maps of one grid are
-    weighted and added up first, and only their sum is enlarged.
+    ``phi(S) = enlarge(S) / sum(enlarge(S))``. Because enlarging is linear, the maps of one grid
+    are weighted and added up first, and only their sum is enlarged.
 
     Args:
         maps: The maps with their weights.
@@ -64,7 +64,7 @@ def weighted_sum(maps: Sequence[WeightedMaps], cells: Grid | None, like: Tensor)
 
 
 def _of_single_cells(maps: Sequence[WeightedMaps], cells: Grid) -> Tensor:
-    """The same for maps of one cell on the only axis, such as those of a loop over steps."""
+    """The weighted sum for maps of one cell on a single axis, as of a loop over time steps."""
     evidence = torch.cat([each.evidence.flatten(1) for each in maps])
     weight = torch.cat([each.weight for each in maps])
     units = torch.cat(
@@ -79,7 +79,7 @@ def _of_single_cells(maps: Sequence[WeightedMaps], cells: Grid) -> Tensor:
 
 
 def share(mass: Tensor, weight: Tensor) -> Tensor:
-    """``ReLU(weight) / mass``, the weight of each unit of a map; 0 where the mass is 0."""
+    """``ReLU(weight) / mass``, the factor that scales a map to its weight; 0 if the mass is 0."""
     return torch.where(mass > 0, weight.clamp_min(0) / mass, 0)
 
 

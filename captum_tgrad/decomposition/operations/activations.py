@@ -1,4 +1,4 @@
-"""Activation functions, element by element."""
+"""Activation functions and softmax."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def homogeneous(call: Call, output: Tensor) -> Bias | None:
 
 
 def saturated(call: Call, output: Tensor) -> Bias | None:
-    """ReLU6 and HardTanh: the limit where the unit is saturated, else 0."""
+    """ReLU6 and Hardtanh: the limit where an element is saturated, else 0."""
     low, high = (_rounded(limit, output.dtype) for limit in limits_of_clamp(call))
     if low == 0 and high > 0:
         return SaturationBias(high, output)
@@ -36,19 +36,19 @@ def saturated(call: Call, output: Tensor) -> Bias | None:
 
 @lru_cache
 def _rounded(limit: float, dtype: torch.dtype) -> float:
-    """A limit, rounded to the type of the output that is compared with it."""
+    """A limit, rounded to the dtype of the output, so that saturated elements are equal to it."""
     return float(torch.tensor(limit, dtype=dtype, device="cpu"))
 
 
 def limits_of_clamp(call: Call) -> tuple[float, float]:
-    """The smallest and the largest value that ReLU6 or HardTanh returns."""
+    """The smallest and the largest value that ReLU6 or Hardtanh returns."""
     if call.name == "relu6":
         return 0.0, 6.0
     return call.bound["min_val"], call.bound["max_val"]
 
 
 def clamp(call: Call, output: Tensor) -> Bias | None:
-    """The limit where the unit is saturated, else 0; at the limit itself, by torch's gradient."""
+    """The limit where an element is saturated, else 0. At the limit, torch's gradient decides."""
     if call.name == "clamp_min":
         limits = call.bound["min"], None
     elif call.name == "clamp_max":
@@ -78,7 +78,7 @@ def _passes_at_its_limits(name: str, two: bool) -> bool:
 
 
 def hardswish(call: Call, output: Tensor) -> Bias | None:
-    """``-z^2 / 6`` on the slope, else 0."""
+    """``-z^2 / 6`` for ``|z| < 3``, else 0."""
     return ElementBias(lambda z: torch.where(z.abs() < 3, z.square() / -6, 0), call.bound["input"])
 
 
@@ -88,12 +88,12 @@ def silu(call: Call, output: Tensor) -> Bias | None:
 
 
 def gelu(call: Call, output: Tensor) -> Bias | None:
-    """``-z^2`` times the standard normal density, for the exact form."""
+    """``-z^2`` times the standard normal density at ``z``, for ``approximate="none"``."""
     if call.bound["approximate"] != "none":
         raise NoRuleError
 
     def compute(z: Tensor) -> Tensor:
-        # Times z twice, not times its square, which overflows where the density is zero.
+        # Multiply by z twice: z * z may overflow where the density is zero.
         return z.square().mul_(-0.5).exp_().mul_(z).mul_(z)
 
     return ElementBias(compute, call.bound["input"], scale=-1 / math.sqrt(2 * math.pi))
@@ -110,7 +110,7 @@ def tanh(call: Call, output: Tensor) -> Bias | None:
 
 
 def _bias_of_tanh(y: Tensor, z: Tensor) -> Tensor:
-    """By its power series near 0, where the difference would be smaller than its rounding."""
+    """``y - z (1 - y^2)``; near 0 by its power series, because the terms cancel."""
     z = _finite(z)
     square = z * z
     series = square * (-496 / 2835) + 34 / 105
@@ -120,21 +120,21 @@ def _bias_of_tanh(y: Tensor, z: Tensor) -> Tensor:
 
 
 def _finite(z: Tensor) -> Tensor:
-    """Avoids NaN from infinity times a slope of zero: beyond these limits the slope is zero."""
+    """Clamps ``z`` to avoid ``inf * 0``. Beyond these limits, the derivative is zero."""
     return z.clamp(-1000, 1000)
 
 
 def softmax(call: Call, output: Tensor) -> Bias | None:
-    """``y (1 - z + <y, z>)``, the inner product over the softmax' dimension."""
+    """``y (1 - z + <y, z>)``, with the inner product over the dimension of the softmax."""
     dim = call.bound["dim"]
     if dim is None:
         raise NoRuleError
     dim = dim % max(output.dim(), 1)
 
     def compute(y: Tensor, z: Tensor) -> Tensor:
-        # The logits are not shifted, although large ones round more: autograd's gradient times the
-        # logits has the same rounding, and the two have to add up.
-        # A masked logit is -inf. Half of the range avoids an overflow of the difference.
+        # Large logits are not shifted, although this would round less: autograd's gradient times
+        # the logits has the same rounding error, and the two have to add up.
+        # A masked logit is -inf. Half of the range avoids overflow in the difference.
         z = z.to(y.dtype).clamp_min(torch.finfo(y.dtype).min / 2)
         return ((y * z).sum(dim, keepdim=True).add_(1) - z).mul_(y)
 
@@ -143,13 +143,12 @@ def softmax(call: Call, output: Tensor) -> Bias | None:
 
 _hardtanh_backward = torch.ops.aten.hardtanh_backward.default
 
-
 _WORTH_SAVING = 2**15
-"""The size of a tensor whose copy takes longer than a function in Python."""
+"""Copying a tensor with fewer elements is faster than an ``autograd.Function`` in Python."""
 
 
 class _Kept:
-    """A saved copy of a result that later in-place operations may overwrite."""
+    """The result of an in-place clamp; copied only before a later operation overwrites it."""
 
     def __init__(self) -> None:
         self._tensor: Tensor | None = None
@@ -167,7 +166,7 @@ class _Kept:
             self.keep(self._tensor.clone())
 
     def release(self) -> Tensor:
-        """Returns the result and no longer keeps it."""
+        """Returns the result and drops the reference to it."""
         result, self._tensor = self._tensor, None
         if result is None or result._version != self._version:
             raise RuntimeError(
@@ -180,7 +179,7 @@ class _Kept:
 class _ClampInPlace(torch.autograd.Function):
     """An in-place clamp whose backward pass reads the result instead of a copy of the argument.
 
-    Where the result lies between the limits, so did the argument.
+    If an element of the result is between the limits, so was the element of the argument.
     """
 
     @staticmethod
@@ -196,7 +195,7 @@ class _ClampInPlace(torch.autograd.Function):
 
 
 def clamp_in_place(call: Call, old_values: OldValues) -> Tensor:
-    """An in-place clamp that keeps no copy of its argument."""
+    """Runs an in-place clamp without a copy of its argument."""
     require_plain(call)
     z: Tensor = call.args[0]
     is_small = z.numel() < _WORTH_SAVING

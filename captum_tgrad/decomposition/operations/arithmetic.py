@@ -1,4 +1,4 @@
-"""Sums, products and powers, element by element."""
+"""Elementwise sums, products and powers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from captum_tgrad.decomposition.places import cumulative, elementwise
 
 
 def homogeneous(call: Call, output: Tensor) -> Bias | None:
-    """Of degree one in all its tensors together, so ``b = 0`` if none of them is a constant."""
+    """Homogeneous of degree one in all tensors together: ``b = 0`` if none is a constant."""
     if call.constant:
         raise NoRuleError
     numbers = [arg for arg in call.args if isinstance(arg, (int, float))]
@@ -25,19 +25,19 @@ def homogeneous(call: Call, output: Tensor) -> Bias | None:
 
 
 def product(call: Call, output: Tensor) -> Bias | None:
-    """Of degree k, with the number k of factors that depend on the input."""
+    """Homogeneous of degree k, if k factors depend on the input."""
     return of_degree(len(call.dependent), output)
 
 
 def of_degree(degree: float, output: Tensor) -> Bias | None:
-    """Euler's theorem for ``op`` homogeneous of degree d: ``D op(z)[z] = d y``."""
+    """The bias ``(1 - d) y`` of an operation homogeneous of degree d: ``D op(z)[z] = d y``."""
     if degree == 1:
         return None
     return ElementBias(itself, output, scale=1 - degree)
 
 
 def quotient(call: Call, output: Tensor) -> Bias | None:
-    """``x / y`` is of degree 1, -1 or 0."""
+    """``x / y`` is homogeneous of degree 1, -1 or 0: x, y or both depend on the input."""
     if call.kwargs.get("rounding_mode") is not None:
         raise NoRuleError
     operands = (call.bound["input"], call.bound["other"])
@@ -47,7 +47,7 @@ def quotient(call: Call, output: Tensor) -> Bias | None:
 
 
 def power(call: Call, output: Tensor) -> Bias | None:
-    """``x ** p`` is of degree p."""
+    """``x ** p`` is homogeneous of degree p."""
     exponent = call.bound["other"]
     if not isinstance(exponent, (int, float)) or not isinstance(call.bound["input"], Tensor):
         raise NoRuleError
@@ -55,12 +55,12 @@ def power(call: Call, output: Tensor) -> Bias | None:
 
 
 def fixed_power(call: Call, output: Tensor) -> Bias | None:
-    """A square, or a square root."""
+    """The square is homogeneous of degree 2, the square root of degree 1/2."""
     return of_degree({"square": 2, "sqrt": 0.5}[call.name], output)
 
 
 def sum_of_two(call: Call, output: Tensor) -> Bias | None:
-    """``x + alpha * y`` and similar operations: the constant operand, if there is one."""
+    """``x + alpha * y`` and similar: the bias is the constant operand, if there is one."""
     first, second, alpha = (call.bound[name] for name in ("input", "other", "alpha"))
     signs = {"sub": (1, -alpha), "subtract": (1, -alpha), "rsub": (-alpha, 1)}
     factors = signs.get(call.name, (1, alpha))

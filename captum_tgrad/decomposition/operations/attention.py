@@ -20,8 +20,8 @@ _BLOCK_OF_SCORES_ELSEWHERE = 2**24
 def attention(call: Call, output: Tensor) -> Bias | None:
     """``b = y (1 - v) - k ((A * S) V - rowsum(A * S) y)``.
 
-    With the scores ``S = Q K' / sqrt(d)``, their softmax ``A`` after the mask, ``y = A V``; v is 1
-    if the values depend on the input, k counts which of queries and keys do.
+    ``S = Q K' / sqrt(d)`` are the scores, ``A`` is their softmax after the mask, and ``y = A V``. v
+    is 1 if the values depend on the input, else 0; k is how many of queries and keys do.
     """
     names = ("query", "key", "value", "attn_mask", "is_causal", "scale", "enable_gqa")
     query, key, value, mask, causal, scale, grouped = (call.bound[name] for name in names)
@@ -33,7 +33,7 @@ def attention(call: Call, output: Tensor) -> Bias | None:
     factor = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
 
     def compute(y: Tensor, q: Tensor, k: Tensor, v: Tensor, *masks: Tensor) -> Tensor:
-        if grouped:  # several heads of queries share one of keys and values
+        if grouped:  # queries have more heads than keys and values
             k, v = (t.repeat_interleave(q.shape[-3] // t.shape[-3], -3) for t in (k, v))
         found = _of_scores(y, q * factor, k, v, masks, causal).mul_(-degree)
         return found.add_(y) if is_constant else found
@@ -52,8 +52,8 @@ def _of_scores(
     q, k, v = (t.expand(*batch, *t.shape[-2:]).reshape(count, *t.shape[-2:]) for t in (q, k, v))
     block = _BLOCK_OF_SCORES.get(y.device.type, _BLOCK_OF_SCORES_ELSEWHERE)
     rows = min(queries, max(1, block // max(1, count * keys)))
-    # All blocks have the same memory, and their results one tensor. New memory for each takes
-    # longer than the arithmetic, and fragments the memory.
+    # All blocks use the same memory. Allocating memory for each would take longer than the
+    # arithmetic, and fragment the memory.
     memory = q.new_empty(2, count * rows * keys)
     found = torch.empty_like(y)
     for start in range(0, queries, rows):
@@ -65,7 +65,7 @@ def _of_scores(
         torch.softmax(allowed.view(shape), -1, out=weights)
         weights.mul_(scores)
         if masks or causal:
-            weights.nan_to_num_(0)  # where everything is masked
+            weights.nan_to_num_(0)  # NaN in rows that are masked as a whole
         sums = weights.sum(-1, keepdim=True).view(*batch, -1, 1)
         moved = torch.bmm(weights, v).view(*batch, *shape[1:2], -1)
         found[..., part, :] = moved.addcmul_(sums, y[..., part, :], value=-1)
@@ -73,7 +73,7 @@ def _of_scores(
 
 
 def _masked(scores: Tensor, masks: tuple[Tensor, ...], causal: bool, part: slice) -> Tensor:
-    """The scores of a part of the queries after the masks."""
+    """The masked scores of a block of queries."""
     for mask in masks:
         own = mask[..., part, :] if mask.shape[-2] != 1 else mask
         is_bool = own.dtype == torch.bool

@@ -24,14 +24,14 @@ def linear(call: Call, output: Tensor) -> Bias | None:
 
 
 def vector_norm(call: Call, output: Tensor) -> Bias | None:
-    """Of degree one, except for p = 0, the number of nonzero elements."""
+    """Homogeneous of degree one, except for p = 0, which counts nonzero elements."""
     if call.bound["p"] == 0:
         return of_degree(0, output)
     return homogeneous(call, output)
 
 
 def standard_deviation(call: Call, output: Tensor) -> Bias | None:
-    """A standard deviation is of degree one, a variance of degree two."""
+    """A standard deviation is homogeneous of degree one, a variance of degree two."""
     return of_degree(2 if call.name == "var" else 1, output)
 
 

@@ -1,4 +1,4 @@
-"""Operations that only move elements: their biases are the constants among their arguments."""
+"""Operations that only move elements. Their biases are their constant arguments, moved."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from captum_tgrad.decomposition.places import moving_places as moving
 
 
 def nothing(call: Call, output: Tensor) -> Bias | None:
-    """No bias: the results are the elements of the argument, or zeros."""
+    """No bias, because the operation is homogeneous of degree one."""
     return None
 
 
@@ -43,7 +43,7 @@ def finite(constant: Tensor) -> Tensor:
 
 
 def chosen(call: Call, output: Tensor) -> Bias | None:
-    """The bias of ``where``: the constant alternatives, at the elements that select them."""
+    """The bias of ``where``: a constant alternative, at the elements where it is selected."""
     alternatives = [call.bound["input"], call.bound["other"]]
     if all(isinstance(tensor, Tensor) and tensor.requires_grad for tensor in alternatives):
         return None
@@ -52,14 +52,14 @@ def chosen(call: Call, output: Tensor) -> Bias | None:
 
 def joined(call: Call, output: Tensor) -> Bias | None:
     """The bias of ``cat`` and ``stack``: the constants among the tensors."""
-    # Other operations take integers as indices.
+    # For other operations, constant integers are indices.
     joins = call.name in ("cat", "concat", "concatenate", "stack", "hstack", "vstack", "dstack")
     has_numbers = any(joins or tensor.is_floating_point() for tensor in call.constant)
     return constants(call, output) if has_numbers else None
 
 
 def of_padding(call: Call, output: Tensor) -> Bias | None:
-    """Constant padding adds its value; all other paddings repeat elements."""
+    """The bias of padding: the value of constant padding. Other modes repeat elements."""
     if call.bound["mode"] == "constant" and call.bound["value"]:
         return constants(call, output)
     return None

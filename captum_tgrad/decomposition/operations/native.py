@@ -1,4 +1,4 @@
-"""Functions of ``torch.ops.aten``, which exported programs call, as the functions of torch."""
+"""Maps functions of ``torch.ops.aten``, which exported programs call, to functions of torch."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from captum_tgrad.decomposition.call import NO_RECORD, Call, NoRuleError, Operat
 
 
 def record_of_native(func: OpOverload | OpOverloadPacket) -> Operation:
-    """A record that runs the function of torch with the same arguments, which has a record."""
+    """A record that runs the equivalent function of torch, which has a record of its own."""
     _, name = native_name(func)
     bound = (getattr(module, name) for module in _BINDINGS if hasattr(module, name))
     function = _WITHOUT_BINDING.get(name) or next(bound, None)
-    return NO_RECORD if function is None else Operation(parts=_as(function))
+    return NO_RECORD if function is None else Operation(parts=_parts_calling(function))
 
 
-def _as(function: Callable[..., Any]) -> Callable[..., Any]:
+def _parts_calling(function: Callable[..., Any]) -> Callable[..., Any]:
     def run(call: Call) -> Any:
         try:
             return function(*call.args, **call.kwargs)
-        except TypeError:  # the native function has more arguments
+        except TypeError:  # the native function was called with more arguments
             raise NoRuleError from None
 
     return run
@@ -40,7 +40,7 @@ _BINDINGS = (
     torch._C._fft,  # type: ignore[attr-defined]
     Tensor,
 )
-"""Where torch has its native functions. They take the arguments of ``torch.ops.aten``."""
+"""Modules with bindings of native functions, which take the arguments of ``torch.ops.aten``."""
 
 
 def _slice(
@@ -72,7 +72,7 @@ def _index_put_(
 
 def _as_subscript(indices: Sequence[Tensor | None]) -> tuple[Tensor | slice, ...]:
     if any(index is not None and index.dim() == 0 for index in indices):
-        raise NoRuleError  # Python selects with it, and has another order of dimensions
+        raise NoRuleError  # a subscript treats it as an integer and orders dimensions differently
     return tuple([slice(None) if index is None else index for index in indices])
 
 
@@ -120,7 +120,7 @@ def _batch_norm(
     *,
     training: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """In training mode, the trace refuses ``F.batch_norm``."""
+    """Returns empty statistics. In training mode, the trace refuses ``F.batch_norm``."""
     result = F.batch_norm(tensor, mean, variance, weight, bias, training, momentum, eps)
     return result, tensor.new_empty(0), tensor.new_empty(0)
 
@@ -217,4 +217,4 @@ _WITHOUT_BINDING: dict[str, Callable[..., Any]] = {
         for rank in (1, 2, 3)
     },
 }
-"""Functions of ``torch.ops.aten`` that torch has under another name or with other arguments."""
+"""Functions of ``torch.ops.aten`` with another name or other arguments than in torch."""

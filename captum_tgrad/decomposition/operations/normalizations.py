@@ -39,7 +39,7 @@ def _affine_of_batch_norm(call: Call) -> tuple[Tensor, Tensor]:
 
 
 def _scaled_and_shifted(call: Call, old_values: OldValues) -> Tensor:
-    """``z * scale + shift``; its backward pass is one multiplication and does not need ``z``."""
+    """Batch norm as ``z * scale + shift``, whose backward pass is one product without ``z``."""
     require_plain(call)
     z: Tensor = call.args[0]
     scale, shift = _affine_of_batch_norm(call)
@@ -50,9 +50,9 @@ def _scaled_and_shifted(call: Call, old_values: OldValues) -> Tensor:
 
 
 def layer_norm(call: Call, output: Tensor) -> Bias | None:
-    """``beta + (y - beta) * v / (v + eps)``, with the variance v before ``eps`` is added.
+    """``beta + (y - beta) * v / (v + eps)``, with the variance v.
 
-    Normalization would be of degree zero without ``eps``, so ``b`` is nearly the whole output.
+    Without ``eps``, ``y - beta`` would be homogeneous of degree zero: ``b`` is nearly ``y``.
     """
     names = ("input", "normalized_shape", "weight", "bias", "eps")
     z, shape, weight, bias, eps = (call.bound[name] for name in names)
@@ -71,7 +71,7 @@ def layer_norm(call: Call, output: Tensor) -> Bias | None:
 
 
 def _saved_deviation(output: Tensor, z: Tensor) -> Tensor | None:
-    """``1 / sqrt(v + eps)`` as saved by autograd; None if it is not exact."""
+    """``1 / sqrt(v + eps)`` as saved by autograd; None if missing or in half precision."""
     saved: Tensor | None = getattr(output.grad_fn, "_saved_result2", None)
     return saved if z.dtype in (torch.float32, torch.float64) else None
 
@@ -95,9 +95,9 @@ def group_norm(call: Call, output: Tensor) -> Bias | None:
 def without_updates(
     args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """The arguments of an instance norm, with copies of the running statistics that it updates.
+    """The arguments of an instance norm, with copies of running statistics that it updates.
 
-    In training mode it only updates them and does not read them.
+    In training mode, it updates them without reading them.
     """
     names = ("input", "running_mean", "running_var", "weight", "bias", "use_input_stats")
     given = {**dict(zip(names, args, strict=False)), **kwargs}

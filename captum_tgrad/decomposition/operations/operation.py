@@ -1,4 +1,4 @@
-"""Helpers to write records of operations, and to check calls."""
+"""Helpers to write records of operations and to check calls."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from captum_tgrad.decomposition.in_place import OldValues
 
 
 def records(names: str, parameters: str = "", **known: Any) -> dict[str, Operation]:
-    """Makes one record for several operations.
+    """Makes one record and returns it under the names of several operations.
 
     Args:
         names: The operations' plain names, separated by spaces.
@@ -45,7 +45,7 @@ def require_one_dependent(call: Call) -> None:
 
 
 def require_plain(call: Call) -> None:
-    """Raises NoRuleError unless an equal form is faster: on a CPU, in full precision."""
+    """Raises NoRuleError unless an equivalent form may be faster: on a CPU, in full precision."""
     first = call.args[0] if call.args else None
     if type(first) is not Tensor or not first.is_cpu or first.dtype not in _FULL_PRECISION:
         raise NoRuleError
@@ -55,14 +55,9 @@ _FULL_PRECISION = (torch.float32, torch.float64)
 
 
 def run_equal_form(call: Call, old_values: OldValues) -> Any:
-    """Runs a call in the equal form that its record has, or as it is.
+    """Runs a call in the equivalent form of its record, if there is one for it, else as it is.
 
-    Args:
-        call: The call.
-        old_values: Registers the tensors that the backward pass reads and that may be overwritten.
-
-    Returns:
-        The result of the call.
+    ``old_values`` registers the tensors that the backward pass of this form reads.
     """
     if call.record.form is not None:
         try:

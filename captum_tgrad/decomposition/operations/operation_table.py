@@ -1,4 +1,4 @@
-"""The table of all records, and the record of a function."""
+"""The table of all records, and the lookup of a function's record."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Recurrent layers and cells. A layer is its cell at every step: both have the same terms.
+"""Recurrent layers and cells. A layer has the same terms as a loop over its cell.
 
-The function of a step has the bias ``b = y - dy``, with the derivative ``dy`` along its arguments.
-The backward pass is ours, as torch's does not tell the gradients between the steps of a layer.
+Each step has the bias ``b = y - dy``, with the directional derivative ``dy`` of the step along its
+arguments. The backward pass is ours, because torch's does not return the gradients between steps.
 """
 
 from __future__ import annotations
@@ -38,16 +38,16 @@ _STEPS: dict[str, type[Steps]] = {
 
 
 class _Layer:
-    """One layer in one direction, or a cell, which is a layer of one step, that has run.
+    """A call of one layer in one direction, or of a cell, which is a layer of one step.
 
     Args:
-        call: The call that ran it.
-        inputs: Its inputs and each of its first states.
-        weights: Its weights.
-        outputs: What it returned.
+        call: The call.
+        inputs: The input and the initial states.
+        weights: The weights and biases.
+        outputs: The results of the call.
 
     Attributes:
-        gradient: The gradients at all states after all steps, side by side.
+        gradient: The gradients at all states after each step, concatenated in the last dimension.
         is_cell: Whether it is a cell.
     """
 
@@ -62,14 +62,14 @@ class _Layer:
         self.is_cell = call.name.endswith("_cell")
         self._kind = _STEPS[call.name.removesuffix("_cell")]
         self._depends = [tensor.requires_grad for tensor in inputs]
-        # A layer returns its last cell state only. The values belong to no graph, as a layer that
-        # held its own results would never be freed.
+        # Of all outputs of a layer, only the first one has all steps. Values are detached, because
+        # a node that holds its own results is never freed.
         known = outputs if self.is_cell else outputs[:1]
         self._known = [tensor.detach() for tensor in known]
         self._inputs = [tensor.detach() for tensor in inputs]
         self._weights = [tensor.detach() for tensor in weights]
         self._versions = self._current_versions()
-        self._ran: Steps | None = None
+        self._steps: Steps | None = None
 
     @property
     def like(self) -> Tensor:
@@ -94,14 +94,14 @@ class _Layer:
         return [value._version for value in self._values()]
 
     def bias(self) -> Tensor:
-        """``b`` of all states after all steps, side by side."""
-        steps = self._ran or self._steps()
+        """``b`` of all states after each step, concatenated in the last dimension."""
+        steps = self._steps or self._computed_steps()
         pairs = zip(steps.after, steps.derivative(), strict=True)
         found = torch.cat([y - dy for y, dy in pairs], -1)
         return found[0] if self.is_cell else found
 
-    def _steps(self) -> Steps:
-        """The steps, computed in full precision.
+    def _computed_steps(self) -> Steps:
+        """Computes the steps again, in full precision.
 
         Raises:
             RuntimeError: A value was overwritten by an operation that the trace does not see.
@@ -122,21 +122,21 @@ class _Layer:
         return self._kind(Given(x, first, weights, known, self._depends))
 
     def gradients(self, arrived: Sequence[Tensor | None]) -> list[Tensor]:
-        """The gradients at the inputs and the first states, from those at the outputs."""
-        steps = self._ran = self._steps()
-        # At the states after the last step. An output of a layer has those of all steps.
-        ends = [
+        """The gradients at the input and the initial states, from those at the outputs."""
+        steps = self._steps = self._computed_steps()
+        # The gradients at the last states. A layer returns these after the outputs of all steps.
+        d_last = [
             torch.zeros_like(after[-1]) if d is None else in_full_precision(d).view_as(after[-1])
             for after, d in zip(steps.after, arrived[not self.is_cell :], strict=True)
         ]
         d_outputs = torch.zeros_like(steps.after[0])
         if not self.is_cell and arrived[0] is not None:
             d_outputs += arrived[0]
-        d_outputs[-1] += ends[0]
-        found = steps.backward(d_outputs, ends[1:])
+        d_outputs[-1] += d_last[0]
+        found = steps.backward(d_outputs, d_last[1:])
         every = torch.cat(found.after, -1)
         self.gradient.arrived(every[0] if self.is_cell else every)
-        self._ran = None
+        self._steps = None
         return [
             gradient.view(value.shape).to(value.dtype)
             for value, gradient in zip(self._inputs, (found.x, *found.first), strict=True)
@@ -144,7 +144,7 @@ class _Layer:
 
 
 class _OneLayer(torch.autograd.Function):
-    """A layer or a cell whose backward pass knows the gradients at all states."""
+    """A layer or a cell whose backward pass computes the gradients at all states."""
 
     @staticmethod
     def forward(
@@ -153,8 +153,8 @@ class _OneLayer(torch.autograd.Function):
         outputs = tensors_in(call())
         ctx.layer = call.shared["layer"] = _Layer(call, inputs, weights, outputs)
         old_values.are_read_by(ctx.layer)
-        # For a model that differentiates a gradient of its own. torch raises an error if it reads
-        # them and they were overwritten.
+        # For models that compute gradients of gradients. torch raises an error if these tensors
+        # are read after they were overwritten.
         ctx.save_for_backward(*inputs, *weights)
         ctx.again = call.func, len(inputs), () if ctx.layer.is_cell else call.args[3:]
         ctx.set_materialize_grads(False)
@@ -169,10 +169,10 @@ class _OneLayer(torch.autograd.Function):
 
 
 def _differentiable(ctx: Any, arrived: Sequence[Tensor | None]) -> list[Tensor | None]:
-    """The gradients at the inputs and the first states by torch, with a graph of their own."""
+    """The gradients at the input and the initial states, computed by torch with a graph."""
     func, count, options = ctx.again
     saved = ctx.saved_tensors
-    # Views, as one argument may be computed from another, and each needs a gradient of its own.
+    # Views, because arguments may be the same tensor or depend on each other.
     x, *first = inputs = [tensor.view_as(tensor) for tensor in saved[:count]]
     weights = saved[count:]
     outputs = func(x, passed(first), *(weights if ctx.layer.is_cell else (weights,)), *options)
@@ -183,17 +183,17 @@ def _differentiable(ctx: Any, arrived: Sequence[Tensor | None]) -> list[Tensor |
     return [next(found) if tensor.requires_grad else None for tensor in inputs]
 
 
-def _in_steps(call: Call, old_values: OldValues) -> Any:
-    """Runs a cell, or one layer in one direction, steps first, so that its rule can follow."""
+def _run_as_one_layer(call: Call, old_values: OldValues) -> Any:
+    """Runs a cell, or one layer in one direction, so that the gradients between steps are known."""
     inputs, weights = _inputs_and_weights(call)
     return _OneLayer.apply(call, weights, old_values, *inputs)
 
 
 def _inputs_and_weights(call: Call) -> tuple[list[Tensor], list[Tensor]]:
-    """The inputs with the first states, and the weights.
+    """The input with the initial states, and the weights.
 
     Raises:
-        NoRuleError: It is not a cell, or one layer in one direction, steps first.
+        NoRuleError: It is neither a cell nor one layer in one direction with the steps first.
     """
     is_cell = call.name.endswith("_cell")
     if call.kwargs or (len(call.args) < 4 if is_cell else len(call.args) != 9):
@@ -213,7 +213,7 @@ def _inputs_and_weights(call: Call) -> tuple[list[Tensor], list[Tensor]]:
 
 
 def bias(call: Call, output: Tensor) -> Bias | None:
-    """The bias of a layer or a cell: that of all states after all steps, at the first output."""
+    """The bias of all states after each step, in one term that belongs to the first output."""
     layer: _Layer | None = call.shared.get("layer")
     if layer is None:
         raise NoRuleError
@@ -224,7 +224,7 @@ def bias(call: Call, output: Tensor) -> Bias | None:
 
 
 def padding(call: Call, output: Tensor) -> Bias | None:
-    """The value with which packed data is padded."""
+    """The padding value of ``pad_packed_sequence``."""
     return constants(call, output) if call.args[3] else None
 
 
@@ -235,14 +235,14 @@ OPERATIONS: dict[str, Operation] = {
         bias=bias,
         chains_outputs=True,
         parts=in_parts,
-        form=_in_steps,
+        form=_run_as_one_layer,
     ),
     **records(
         "lstm_cell gru_cell rnn_tanh_cell rnn_relu_cell",
         places=places.cell,
         bias=bias,
         chains_outputs=True,
-        form=_in_steps,
+        form=_run_as_one_layer,
     ),
     **records("pack_padded_sequence", places=places.packed, bias=nothing),
     **records("pad_packed_sequence", places=places.packed, bias=padding),

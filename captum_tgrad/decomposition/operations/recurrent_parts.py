@@ -1,4 +1,4 @@
-"""Divides a call of a recurrent layer into calls of one layer in one direction, steps first."""
+"""Splits a call of a recurrent layer into calls of one layer in one direction, steps first."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from captum_tgrad.decomposition.call import Call, NoRuleError, tensors_in
 
 
 def in_parts(call: Call) -> tuple[Tensor, ...]:
-    """A call of several lengths, layers or directions as one call for each, steps first.
+    """Runs a call once for each sequence length, layer and direction, with the steps first.
 
     Raises:
-        NoRuleError: It has one of each already, or cannot be divided.
+        NoRuleError: There is only one of each, or the call cannot be split.
     """
     args = call.args
     if len(args) != 9 or call.kwargs:
@@ -23,7 +23,7 @@ def in_parts(call: Call) -> tuple[Tensor, ...]:
     is_packed = isinstance(args[3], (list, tuple))
     layers, dropout, training = args[5:8] if is_packed else args[4:7]
     if dropout and training and layers > 1:
-        raise NoRuleError  # it would drop other units
+        raise NoRuleError  # separate calls would drop other elements
     return (_by_length if is_packed else _by_layer)(call.func, *args)
 
 
@@ -34,7 +34,7 @@ def _by_length(
     states: Tensor | Sequence[Tensor],
     *rest: Any,
 ) -> tuple[Tensor, ...]:
-    """A packed sequence: ``data`` has the first steps of all samples, then the second steps."""
+    """Runs a packed sequence: ``data`` holds step 0 of all samples, then step 1, and so on."""
     starts = batch_sizes.cumsum(0) - batch_sizes
     samples = torch.arange(int(batch_sizes[0]), device="cpu")
     lengths = (samples[:, None] < batch_sizes).sum(1)
@@ -89,5 +89,5 @@ def _by_layer(
 
 
 def passed(states: Sequence[Tensor]) -> Tensor | Sequence[Tensor]:
-    """States as torch takes them: two for an LSTM, the only one of other layers as it is."""
+    """States as torch expects them: a sequence of two for an LSTM, else a single tensor."""
     return states if len(states) > 1 else states[0]

@@ -1,8 +1,9 @@
 """All steps of a recurrent layer: their states, the derivative of each step, the backward pass.
 
-The gates of all steps are computed from the outputs at once. Only the backward pass goes step by
-step. Names are those of torch's documentation: ``i, f, g, o`` of an LSTM, ``r, z, n`` of a GRU. A
-name such as ``of_cell`` is the factor of a derivative or gradient on its way through that value.
+The outputs are known, so the gates of all steps are computed at once; only the backward pass loops
+over steps. Gates have torch's names: ``i, f, g, o`` for an LSTM, ``r, z, n`` for a GRU. ``d_cell``
+is a derivative of the cell state or a gradient at it. ``of_cell`` is the factor of the chain rule
+for the path through the cell state, and so on.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# ``gradient * y * (1 - y)`` and ``gradient * (1 - y * y)``, each in one pass.
+# ``gradient * y * (1 - y)`` and ``gradient * (1 - y * y)``, each in one pass over the memory.
 sigmoid_backward = torch.ops.aten.sigmoid_backward.default
 tanh_backward = torch.ops.aten.tanh_backward.default
 
@@ -24,31 +25,31 @@ Weights = Sequence[Tensor]
 
 
 class Given(NamedTuple):
-    """What the steps of one layer in one direction are computed from.
+    """The tensors from which the steps of one layer in one direction are computed.
 
     Args:
-        x: The inputs, shape ``(T, N, features)``.
-        first: The states before the first step, each of shape ``(N, hidden)``.
+        x: The input, shape ``(T, N, features)``.
+        first: The initial states, each of shape ``(N, hidden)``.
         weights: The weights.
-        known: The outputs, shape ``(T, N, hidden)``; all states after it if there is one step.
-        counts: Whether ``x`` and each of ``first`` is an argument; others are constants.
+        known: The outputs, shape ``(T, N, hidden)``; for a cell, all states after its only step.
+        depends: Whether ``x`` and each of ``first`` depends on the network's input.
     """
 
     x: Tensor
     first: Sequence[Tensor]
     weights: Weights
     known: Sequence[Tensor]
-    counts: Sequence[bool]
+    depends: Sequence[bool]
 
 
 class Gradients(NamedTuple):
     """The gradients of one layer in one direction.
 
     Args:
-        after: At each state after each step, shape ``(T, N, hidden)``, through everything that
-            reads it but the step itself.
-        x: At the inputs.
-        first: At the states before the first step.
+        after: The gradients at each state after each step, shape ``(T, N, hidden)``. If a step
+            computes one state from another, that path is left out.
+        x: The gradients at the input.
+        first: The gradients at the initial states.
     """
 
     after: list[Tensor]
@@ -60,10 +61,10 @@ class Steps(ABC):
     """The steps of one layer in one direction.
 
     Args:
-        given: What they are computed from.
+        given: The tensors from which they are computed.
 
     Attributes:
-        after: Each state after each step, shape ``(T, N, hidden)``; the first are the outputs.
+        after: Each state after each step, shape ``(T, N, hidden)``. The first one is the output.
     """
 
     after: list[Tensor]
@@ -73,7 +74,7 @@ class Steps(ABC):
 
     @abstractmethod
     def derivative(self) -> list[Tensor]:
-        """The derivative of each step along its own arguments: that of ``after``."""
+        """For each of ``after``, the directional derivative of each step along its arguments."""
 
     @abstractmethod
     def backward(self, gradient: Tensor, last: Sequence[Tensor]) -> Gradients:
@@ -81,7 +82,7 @@ class Steps(ABC):
 
         Args:
             gradient: The gradient at the outputs.
-            last: The gradients at the last states besides the output.
+            last: The gradients at the last states, except at the output.
         """
 
 
@@ -89,7 +90,7 @@ class LstmSteps(Steps):
     """The steps of an LSTM."""
 
     def __init__(self, given: Given) -> None:
-        x, first, weights, known, counts = given
+        x, first, weights, known, depends = given
         hidden, cell = first
         self._weights = weights
         self._projection = weights[-1] if len(weights) % 2 else None
@@ -98,16 +99,16 @@ class LstmSteps(Steps):
         gates = of_x + of_state
         if len(weights) > 3:
             gates += weights[2] + weights[3]
-        self._d_gates = _of_arguments(of_x, of_state, counts)
+        self._d_gates = _of_arguments(of_x, of_state, depends)
         i, f, _, o = gates.sigmoid().chunk(4, -1)
         g = gates.chunk(4, -1)[2].tanh()
         before, after = _cells(cell, i * g, f) if len(known) == 1 else (cell[None], known[1])
-        self._d_cell = before if counts[2] else _without_first(before)
+        self._d_cell = before if depends[2] else _without_first(before)
         squashed = after.tanh()
         self.after = [known[0], after]
         self._of_o = sigmoid_backward(squashed, o)
         self._of_cell = tanh_backward(o, squashed)
-        # On the way to the cell state: those of the cell state before, and of i, f, g.
+        # The factors for paths from the new cell state: to the old one, and to i, f and g.
         factors = [f, sigmoid_backward(g, i), sigmoid_backward(before, f), tanh_backward(i, g)]
         self._of_rest = torch.stack(factors, 2)
 
@@ -124,7 +125,7 @@ class LstmSteps(Steps):
     def backward(self, gradient: Tensor, last: Sequence[Tensor]) -> Gradients:
         """As for :class:`Steps`."""
         steps, batch, size = self._of_o.shape
-        # The loop writes into one tensor: the gradients at the cell state before and at i, f, g, o.
+        # One tensor for all steps: the gradients at the old cell state and at i, f, g, o.
         found = gradient.new_empty(steps, batch, 5, size)
         d_gates = found.flatten(2)[:, :, size:]
         given, each_gates, of_o, of_cell, of_rest, d_o, d_rest, d_cells = (
@@ -152,7 +153,7 @@ class LstmSteps(Steps):
 
 
 def _cells(first: Tensor, gains: Tensor, kept: Tensor) -> tuple[Tensor, Tensor]:
-    """The cell states before and after each step."""
+    """The cell states before and after each step, from ``c' = kept * c + gains``."""
     cells = torch.cat([first[None], gains])
     states = cells.unbind()
     for before, after, share in zip(states[:-1], states[1:], kept.unbind(), strict=True):
@@ -164,7 +165,7 @@ class GruSteps(Steps):
     """The steps of a GRU."""
 
     def __init__(self, given: Given) -> None:
-        x, first, weights, known, counts = given
+        x, first, weights, known, depends = given
         self._weights = weights
         self.after = [known[0]]
         before = _before(first[0], known[0])
@@ -182,9 +183,9 @@ class GruSteps(Steps):
         self._z = z
         self._of_x = torch.cat([of_r, of_z, of_n], -1)
         self._of_state = torch.cat([of_r, of_z, of_n * r], -1)
-        self._d_x = of_x if counts[0] else torch.zeros_like(of_x)
-        self._d_state = of_state if counts[1] else _without_first(of_state)
-        self._d_hidden = before if counts[1] else _without_first(before)
+        self._d_x = of_x if depends[0] else torch.zeros_like(of_x)
+        self._d_state = of_state if depends[1] else _without_first(of_state)
+        self._d_hidden = before if depends[1] else _without_first(before)
 
     def derivative(self) -> list[Tensor]:
         """As for :class:`Steps`."""
@@ -210,19 +211,19 @@ class GruSteps(Steps):
 
 
 class RnnSteps(Steps):
-    """The steps of a layer without gates."""
+    """The steps of an ``nn.RNN`` with tanh."""
 
     def __init__(self, given: Given) -> None:
-        x, first, weights, known, counts = given
+        x, first, weights, known, depends = given
         self._weights = weights
         of_state = F.linear(_before(first[0], known[0]), weights[1])
-        self._d_gates = _of_arguments(F.linear(x, weights[0]), of_state, counts)
+        self._d_gates = _of_arguments(F.linear(x, weights[0]), of_state, depends)
         self.after = [known[0]]
         self._slopes = self.slopes(known[0])
 
     @staticmethod
     def slopes(outputs: Tensor) -> Tensor:
-        """The derivative of tanh, from its results."""
+        """The derivative of tanh, computed from its outputs."""
         return 1 - outputs * outputs
 
     def derivative(self) -> list[Tensor]:
@@ -244,26 +245,26 @@ class RnnSteps(Steps):
 
 
 class ReluSteps(RnnSteps):
-    """The steps of a layer without gates that has ReLU instead of tanh."""
+    """The steps of an ``nn.RNN`` with ReLU."""
 
     @staticmethod
     def slopes(outputs: Tensor) -> Tensor:
-        """The derivative of ReLU, from its results."""
+        """The derivative of ReLU, computed from its outputs."""
         return (outputs > 0).to(outputs.dtype)
 
 
 def _before(first: Tensor, after: Tensor) -> Tensor:
-    """A state before each step, from the state before the first one and those after each."""
+    """A state before each step, from the initial state and the states after each step."""
     return torch.cat([first[None], after[:-1]]) if len(after) > 1 else first[None]
 
 
 def _without_first(values: Tensor) -> Tensor:
-    """Values of all steps, 0 at the first."""
+    """Values of all steps, with 0 for the first step."""
     return torch.cat([torch.zeros_like(values[:1]), values[1:]])
 
 
-def _of_arguments(of_x: Tensor, of_state: Tensor, counts: Sequence[bool]) -> Tensor:
-    """The derivative of the gates before they are squashed; overwrites its arguments."""
-    if not counts[1]:
+def _of_arguments(of_x: Tensor, of_state: Tensor, depends: Sequence[bool]) -> Tensor:
+    """The derivative of the gates before their activation functions; overwrites its arguments."""
+    if not depends[1]:
         of_state[0] = 0
-    return of_state.add_(of_x) if counts[0] else of_state
+    return of_state.add_(of_x) if depends[0] else of_state

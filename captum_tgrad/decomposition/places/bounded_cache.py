@@ -7,8 +7,8 @@ from typing import Generic, TypeVar
 
 Value = TypeVar("Value")
 
-_MOST = 2**22  # numbers in all entries, each of which counts for some more
-_OF_AN_ENTRY = 64
+_MOST = 2**22  # the most numbers in all entries together
+_OF_AN_ENTRY = 64  # overhead of an entry, counted as numbers
 
 
 class BoundedCache(Generic[Value]):

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 SLACK = 1e-6
-"""Positions that differ by less are equal, in pixels or in parts of what they are compared with."""
+"""Positions that differ by less are equal, in pixels or relative to a size."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -23,8 +23,9 @@ class Grid:
         axes: For each spatial axis of the input the middle and the width of the cells, sorted:
             shape ``(cells, 2)``, float64. Pixel ``i`` reaches from ``i - 0.5`` to ``i + 0.5``.
         extents: The number of pixels of the input along each axis.
-        sides: The sides of the cells of a sample, if each sample has its own and the map is in
-            pixels; those of the input if no sample has more than one.
+        sides: The resolution of the term if the samples have different cells, so that the map is in
+            pixels: the smallest side of a cell on each axis, or ``extents`` if no sample has more
+            than one cell.
     """
 
     axes: tuple[Tensor, ...]
@@ -77,7 +78,7 @@ def even_cells(extent: int, count: int) -> Tensor:
 
 
 def shares_in_even_cells(cells: Tensor, extent: int, count: int) -> Tensor:
-    """The share of each cell that equal cells over the whole axis take."""
+    """The share of each cell that each of ``count`` equal cells over the axis gets."""
     even = even_cells(extent, count)
     share = overlap(cells, even)
     share = torch.where(share < SLACK * even[:, 1], 0, share)
@@ -91,7 +92,7 @@ def borders_of(cells: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def overlap(cells: Tensor, others: Tensor) -> Tensor:
-    """How much of each cell each of the others covers, shape ``(cells, others)``."""
+    """The length of the overlap of each cell with each of ``others``, shape ``(cells, others)``."""
     low, high = borders_of(cells)
     start, stop = borders_of(others)
     both = torch.minimum(high[:, None], stop) - torch.maximum(low[:, None], start)
@@ -103,10 +104,9 @@ def redistributed(evidence: Tensor, shares: Sequence[Tensor | None]) -> Tensor:
 
     Args:
         evidence: Shape ``(..., *cells)``.
-        shares: For each of the last dimensions the share of a cell that each new cell takes, shape
-            ``(cells, new cells)``, or ``(N, cells, new cells)`` if each sample, in the first
-            dimension, has its own; None if the cells do not change. If they have another dtype or
-            device, they are converted.
+        shares: For each of the last dimensions, the share of each cell that each new cell gets:
+            shape ``(cells, new cells)``, or ``(N, cells, new cells)`` with one matrix per sample;
+            None if the cells do not change. Converted to the dtype and device of ``evidence``.
     """
     for dim, matrix in enumerate(shares, -len(shares)):
         if matrix is None:
@@ -125,18 +125,20 @@ def redistributed(evidence: Tensor, shares: Sequence[Tensor | None]) -> Tensor:
     return evidence
 
 
-def evenly_from(start: float, width: float, count: int) -> Tensor:
-    """Adjacent cells of one width."""
+def adjacent_cells(start: float, width: float, count: int) -> Tensor:
+    """Adjacent cells of equal width, the first one from ``start`` on."""
     middle = start + width * (torch.arange(count, dtype=torch.float64, device="cpu") + 0.5)
     return torch.stack([middle, torch.full_like(middle, width)], 1)
 
 
 def evenly_wide(cells: Tensor, extent: int) -> Tensor:
-    """The cells themselves; if they are every n-th of a grid, cells without gaps in their place.
+    """Widens every n-th cell of a grid so that no gaps are left; other cells stay unchanged.
+
+    Pixels 0, 2 and 4 of 6 become three cells of two pixels.
 
     Args:
         cells: The middle and the width of each cell, sorted.
-        extent: The number of pixels along the axis. Cells that reach from end to end cover it.
+        extent: The number of pixels along the axis, all covered if at most a gap is left at an end.
     """
     middle, width = cells[:, 0], cells[:, 1]
     if len(cells) < 2 or not torch.allclose(width, width[:1]):
@@ -149,11 +151,11 @@ def evenly_wide(cells: Tensor, extent: int) -> Tensor:
     stop = extent - 0.5 - float(middle[-1] + width[-1] / 2)
     slack = gap + SLACK
     if len(cells) == 2 and abs(2 * step - extent) > float(width[0]) + SLACK:
-        return cells  # any two elements have the same distance
+        return cells  # two elements alone do not show a step
     if start <= slack and stop <= slack:
         low, step = -0.5, extent / len(cells)
-    elif len(cells) > 2:  # of a crop
+    elif len(cells) > 2:  # every n-th element of a crop
         low = start - 0.5 - (start if start <= slack else max(gap - stop, 0))
     else:
         return cells
-    return evenly_from(low, step, len(cells))
+    return adjacent_cells(low, step, len(cells))

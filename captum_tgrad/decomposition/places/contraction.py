@@ -17,14 +17,14 @@ from captum_tgrad.decomposition.places.origin import claims_of, places_of
 from captum_tgrad.decomposition.places.places import Places, places
 from captum_tgrad.decomposition.places.whole_grid import with_copies_refined
 
-_MOST_LOOKED_AT = 2**22
+_MOST_CHECKED = 2**22  # elements of a constant that are compared with zero
 
 
 def contracted(call: Call, equation: str, tensors: Sequence[Any], output: Tensor) -> list[Places]:
-    """The places of ``torch.einsum(equation, *tensors)``, without an ellipsis.
+    """The places of ``torch.einsum(equation, *tensors)``; the equation has no ellipsis.
 
-    Dimensions that are summed over are mixed; the other coordinates keep their letters. A constant
-    matrix that holds zeros selects the elements that it mixes, as a permutation does.
+    Dimensions that are summed over are mixed; coordinates along the others keep their letters. A
+    constant matrix with zeros, such as a permutation, selects the elements that it mixes.
     """
     left, right = equation.split("->")
     operands = list(zip(left.split(","), tensors, strict=True))
@@ -44,7 +44,7 @@ def contracted(call: Call, equation: str, tensors: Sequence[Any], output: Tensor
                 samples = in_batch.get(claim.dims, 1)
                 along = own[whole.dims[0]]
                 is_only = given.has_one_axis
-                picked = _picked(call, whole, along, operands, right, axis, samples, is_only)
+                picked = _selected(call, whole, along, operands, right, axis, samples, is_only)
             if picked is None:
                 parts = mixed(whole, summed, axis)
             else:
@@ -60,7 +60,7 @@ def contracted(call: Call, equation: str, tensors: Sequence[Any], output: Tensor
 
 
 def _without_repeated(letters: str, index: Tensor) -> tuple[str, Tensor]:
-    """Takes the diagonal of dimensions with the same letter."""
+    """Takes the diagonal of an index whose dimensions have the same letter, as einsum does."""
     for letter in [letter for letter in letters if letters.count(letter) > 1]:
         while letters.count(letter) > 1:
             first = letters.index(letter)
@@ -74,7 +74,7 @@ def _without_repeated(letters: str, index: Tensor) -> tuple[str, Tensor]:
     return letters, index
 
 
-def _picked(
+def _selected(
     call: Call,
     claim: Coordinates,
     letter: str,
@@ -84,21 +84,20 @@ def _picked(
     samples: int,
     is_only: bool,
 ) -> tuple[str, list[Coordinates]] | None:
-    """The coordinates that a constant selects along a letter, and the letters that they have.
+    """The coordinates of sums of elements that a constant matrix selects, and their letters.
 
-    Each new element is in the cells of the few elements that it was selected from, or the smallest
-    cell that holds many. None if it was selected from all elements, or from more than half of the
-    axis on average.
+    A sum has the cells of its summands if these are few, else the smallest cell that holds them.
+    None if the matrix does not select, or if sums cover more than half of the axis on average.
 
     Args:
         call: The call.
-        claim: The coordinates of the elements.
-        letter: The letter that they are along.
-        operands: The letters of each tensor.
+        claim: The coordinates of the elements, along one dimension.
+        letter: The letter of this dimension.
+        operands: The letters of each tensor, and the tensor.
         kept: The letters of the result.
-        axis: The axis that the coordinates are on.
-        samples: The number of samples whose elements are along the letter.
-        is_only: Whether it is the only axis with places.
+        axis: The axis of the coordinates.
+        samples: The number of samples that share this dimension.
+        is_only: Whether no other axis has places.
     """
     everywhere = "".join(letters for letters, _ in operands)
     constants = [
@@ -117,7 +116,7 @@ def _picked(
     if is_dense:
         return None
     used = constant.detach().to_dense().cpu() != 0
-    if inner:  # a sum of several matrices
+    if inner:  # the result is summed over several matrices
         used = used.any(inner)
         letters = "".join(each for d, each in enumerate(letters) if d not in inner)
     dim = letters.index(letter)
@@ -137,15 +136,11 @@ def _picked(
 
 
 def _keeps_each(used: Tensor, row: int, column: int, samples: int) -> bool:
-    """Whether each new element is a sum of the old element and few others, as in a convolution.
+    """Whether new element ``i`` is a sum of old element ``i`` and few others, for all ``i``.
 
-    A banded matrix then has the places of its convolution, and the nodes of a graph keep theirs.
-
-    Args:
-        used: Where a matrix, or each of several, is not zero.
-        row: The dimension of the new elements.
-        column: The dimension of the old elements.
-        samples: The number of samples that the old elements are of.
+    A banded matrix is then treated as a convolution, and the nodes of a graph keep their places.
+    ``used`` is where the matrices are not zero, with old elements along ``column`` and new elements
+    along ``row``. Several ``samples`` may share the dimension of the old elements.
     """
     return (
         used.shape[row] == used.shape[column]
@@ -155,12 +150,12 @@ def _keeps_each(used: Tensor, row: int, column: int, samples: int) -> bool:
 
 
 def has_zeros(constant: Tensor) -> bool:
-    """Whether a constant matrix holds zeros; a large one counts as dense."""
+    """Whether a constant matrix has zeros; a large one counts as dense without a check."""
     if constant.layout != torch.strided:
         return True
     return (
         constant.dim() > 1
         and constant.is_floating_point()
-        and constant.numel() <= _MOST_LOOKED_AT
+        and constant.numel() <= _MOST_CHECKED
         and bool((constant == 0).any())
     )

@@ -1,8 +1,8 @@
 """Coordinates: the positions of a tensor's elements along one axis of an input.
 
-Operations that move the elements of a tensor also move their coordinates, which are plain integer
-tensors. They have size 1 in every dimension on which they do not depend: the row coordinates of an
-image have shape ``(1, 1, H, 1)``.
+Coordinates are integer tensors, so that an operation that moves elements can also run on them.
+They have size 1 in every dimension along which they do not change: the row coordinates of a batch
+of images have shape ``(1, 1, H, 1)``.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ class Axis(NamedTuple):
 
     Args:
         input: The number of the input; ``SAMPLES`` for the samples of the batch; ``LOST`` for
-            positions in the output of an operation that lost the places; ``INPUTS`` for the only
-            cell of an axis on which the elements are that depend on one of several inputs.
+            positions in the output of an operation that lost the places; ``INPUTS`` for an axis
+            with one cell, which marks the elements that depend on one of several inputs.
         dim: The dimension of that input; for ``INPUTS``, the number of the input.
         extent: The number of elements along it.
-        is_place: Whether it is a place rather than a channel.
+        is_place: Whether its elements are positions, not channels.
         lost_at: For ``LOST``, the operation that lost the places.
     """
 
@@ -45,7 +45,7 @@ class Axis(NamedTuple):
 
     @property
     def is_spatial(self) -> bool:
-        """Whether it is a place on an input."""
+        """Whether it is an axis of positions on an input."""
         return self.is_place and self.input >= 0
 
     def holds(self, middle: Array) -> Array:
@@ -54,7 +54,7 @@ class Axis(NamedTuple):
 
 
 def input_axis(number: int) -> Axis:
-    """The axis on which the elements are that depend on one of several inputs."""
+    """The axis that marks the elements that depend on an input, if there are several inputs."""
     return Axis(INPUTS, number, 2, is_place=False)
 
 
@@ -63,13 +63,13 @@ class Coordinates:
 
     Args:
         index: The number of each element's cell, from 1; 0 if it has none. It has the shape of the
-            tensor, with size 1 in the dimensions on which it does not depend.
+            tensor, with size 1 in the dimensions along which it does not change.
         cells: The middle and the width of each cell in pixels of the input: shape ``(cells, 2)``,
             sorted. Pixel ``i`` reaches from ``i - 0.5`` to ``i + 0.5``.
-        by_sample: Whether each sample has its own.
+        by_sample: Whether the samples have different cells.
 
     Attributes:
-        dims: The dimensions on which it depends.
+        dims: The dimensions along which ``index`` changes.
     """
 
     __slots__ = ("__weakref__", "by_sample", "cells", "dims", "index")
@@ -87,9 +87,9 @@ class Coordinates:
 
     @property
     def may_be_subsampled(self) -> bool:
-        """Whether each element has a cell, along one dimension, that is that of all samples.
+        """Whether they change along one dimension, with cells everywhere, equal for all samples.
 
-        The first dimension is no grid: it may hold tokens that were chosen for a single sample.
+        The first dimension does not count: it may hold tokens chosen from a single sample.
         """
         is_line = len(self.dims) == 1 and self.dims[0] > 0
         return is_line and not self.by_sample and self.has_everywhere
@@ -108,33 +108,33 @@ class Coordinates:
         return coordinates(index, self.cells)
 
     def aligned(self, rank: int) -> Coordinates:
-        """The same for a tensor with further dimensions in front, as broadcasting adds them."""
+        """The coordinates with leading dimensions of size 1 added, as broadcasting does."""
         missing = rank - self.index.dim()
         if missing == 0:
             return self
         index = self.index.reshape([1] * missing + list(self.index.shape))
-        return shared(index, self.cells, self.by_sample)
+        return interned(index, self.cells, self.by_sample)
 
 
-_all: WeakValueDictionary[object, Coordinates] = WeakValueDictionary()
+_interned: WeakValueDictionary[object, Coordinates] = WeakValueDictionary()
 
 
-def shared(index: Tensor, cells: Tensor, by_sample: bool) -> Coordinates:
-    """Returns one object for equal coordinates, which is a key of caches."""
+def interned(index: Tensor, cells: Tensor, by_sample: bool) -> Coordinates:
+    """Returns the same object for equal coordinates, so that it can be a key of caches."""
     key = (tuple(index.shape), index.numpy().tobytes(), cells.numpy().tobytes(), by_sample)
-    known = _all.get(key)
+    known = _interned.get(key)
     if known is None:
-        known = _all[key] = Coordinates(index, cells, by_sample)
+        known = _interned[key] = Coordinates(index, cells, by_sample)
     return known
 
 
 @torch.no_grad()
 def coordinates(index: Tensor, cells: Tensor, by_sample: bool = False) -> Coordinates | None:
-    """Coordinates in their smallest form; None if no element has a cell.
+    """Makes coordinates, without constant dimensions and unused cells; None if no cell is left.
 
     Args:
         index: As for :class:`Coordinates`, broadcastable to the shape of the tensor.
-        cells: As for :class:`Coordinates`, in any order; some may be equal.
+        cells: As for :class:`Coordinates`, in any order and possibly with duplicates.
         by_sample: As for :class:`Coordinates`.
     """
     if index.numel() == 0:
@@ -148,11 +148,11 @@ def coordinates(index: Tensor, cells: Tensor, by_sample: bool = False) -> Coordi
     kept = torch.round(cells[used - 1], decimals=10)
     cells, order = kept.unique(dim=0, return_inverse=True)  # type: ignore[no-untyped-call]
     number = torch.cat([torch.zeros(1 - offset, dtype=torch.long, device="cpu"), order + 1])
-    return shared(number[place].contiguous(), cells.contiguous(), by_sample)
+    return interned(number[place].contiguous(), cells.contiguous(), by_sample)
 
 
 def _without_constant_dims(index: Tensor) -> Tensor:
-    """Reduces dimensions along which nothing changes to size 1."""
+    """Reduces dimensions along which the index does not change to size 1."""
     for dim in range(index.dim()):
         if index.shape[dim] != 1 and index.stride(dim) == 0:
             index = index.narrow(dim, 0, 1)
@@ -165,22 +165,24 @@ def _without_constant_dims(index: Tensor) -> Tensor:
 
 @torch.no_grad()
 def without_gaps(claim: Coordinates, dims: Iterable[int]) -> Coordinates:
-    """Reduces ``dims`` to size 1 where all elements with a cell along them have the same cell.
+    """Gives elements without a cell the cell of the others along ``dims``, if all have the same.
 
-    The rows of an image on a canvas are then those of the canvas, also beside the image, where the
-    elements have no column.
+    ``[0, 3, 3, 0]`` becomes ``[3]``. If an image is copied into a canvas, the rows beside the image
+    thus have the row coordinates of the image.
     """
     index = claim.index
     for dim in dims:
         largest = index.amax(dim, keepdim=True)
         if bool(((index == largest) | (index == 0)).all()):
             index = largest
-    return shared(index.contiguous(), claim.cells, claim.by_sample)
+    return interned(index.contiguous(), claim.cells, claim.by_sample)
 
 
 @torch.no_grad()
 def of_each_sample(claim: Coordinates, samples: Coordinates, axis: Axis) -> Coordinates:
-    """Notes whether the samples have different cells; one without any has the whole axis.
+    """Sets ``by_sample`` if the samples have different cells.
+
+    A sample without any cell then gets one cell, which covers the whole axis.
 
     Args:
         claim: The coordinates.
@@ -190,7 +192,7 @@ def of_each_sample(claim: Coordinates, samples: Coordinates, axis: Axis) -> Coor
     sample = samples.index - 1
     has = cells_of_samples([claim.index - 1], sample, (len(samples.cells), len(claim.cells)))
     if bool(has.all()):
-        return shared(claim.index, claim.cells, by_sample=False) if claim.by_sample else claim
+        return interned(claim.index, claim.cells, by_sample=False) if claim.by_sample else claim
     index, cells, without = claim.index, claim.cells, ~has.any(1)
     if bool(without.any()):
         index = torch.where(without[sample] & (sample >= 0), len(cells) + 1, index)
@@ -219,8 +221,7 @@ def from_borders(
 ) -> Coordinates | None:
     """Coordinates of cells from ``low`` to ``high``; no cell if ``high < low``.
 
-    A cell that covers the whole axis counts as no cell, and so does a cell that covers several
-    samples.
+    A cell that covers the whole axis is dropped, and so is a cell that covers several samples.
 
     Args:
         low: The lower border of each element's cell.
@@ -242,20 +243,20 @@ def from_borders(
 
 @torch.no_grad()
 def on_cells_of(claim: Coordinates, others: Sequence[Coordinates]) -> Coordinates:
-    """The same coordinates on the grid of others, if they are a part of it."""
+    """The same coordinates with the cells of ``others``, if these include those of ``claim``."""
     if len(others) != 1 or others[0].by_sample != claim.by_sample:
         return claim
     cells = others[0].cells
     equal = (claim.cells[:, None] == cells).all(-1)
     if not bool(equal.any(1).all()):
         return claim
-    return shared(claim.of_elements(equal.long().argmax(1) + 1, 0), cells, claim.by_sample)
+    return interned(claim.of_elements(equal.long().argmax(1) + 1, 0), cells, claim.by_sample)
 
 
 def whole_axis(shape: Sequence[int], dim: int, extent: int | None = None) -> Coordinates:
-    """The coordinates of a tensor whose dimension ``dim`` is the whole axis, in order."""
+    """The coordinates ``1, 2, ...`` of a tensor whose dimension ``dim`` is a whole axis."""
     size = shape[dim] if extent is None else extent
     index = torch.arange(1, size + 1, device="cpu").reshape(
         [size if d == dim else 1 for d in range(len(shape))]
     )
-    return shared(index, even_cells(size, size), by_sample=False)
+    return interned(index, even_cells(size, size), by_sample=False)

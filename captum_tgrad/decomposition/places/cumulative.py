@@ -1,4 +1,4 @@
-"""Places after a cumulative sum, and of differences between such sums."""
+"""Places after a cumulative sum, and after a difference of two cumulative sums."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from captum_tgrad.decomposition.places.whole_grid import on_whole_grid
 
 
 def running(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
-    """Places after a cumulative sum: the smallest cell that holds all elements up to each."""
+    """Places after a cumulative sum: for each element, the smallest cell with all its summands."""
     (given, *_) = along(call, outputs)
     dim = call.bound["dim"] % max(outputs[0].dim(), 1)
 
@@ -33,7 +33,7 @@ def running(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
 
 
 def subtracted(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
-    """Places of a difference. That of two cumulative sums holds what only one of them adds up."""
+    """Places of a difference. ``cumsum[7] - cumsum[3]`` has one cell, over elements 4 to 7."""
     (found, *_) = elementwise(call, outputs)
     operands = [places_of(t) for t in (call.bound["input"], call.bound["other"]) if _depends(t)]
     if len(operands) < 2:
@@ -54,7 +54,7 @@ def _depends(operand: object) -> bool:
 
 
 def differences(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
-    """Places after ``torch.diff``: each element is between two neighbors."""
+    """Places after ``torch.diff``: those of both neighbors, or the cell between cumulative sums."""
     tensor, dim = call.bound["input"], call.bound["dim"] % call.bound["input"].dim()
     if call.bound["n"] != 1 or len(call.tensors) > 1:
         raise NoRuleError
@@ -77,14 +77,14 @@ def differences(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
 
 
 def between_sums(claims: Sequence[Coordinates | None], axis: Axis) -> Coordinates | None:
-    """The cells of the elements that only one of two cumulative sums adds up.
+    """The cells of the elements that are in only one of two cumulative sums.
 
     Args:
-        claims: The coordinates of both sums; None for the sum of all elements.
-        axis: The axis that they are on.
+        claims: The coordinates of both sums; None for a sum over the whole axis.
+        axis: Their axis.
 
     Returns:
-        The cells; None if they are not two cumulative sums from the same element on.
+        The cells; None if these are not two cumulative sums with the same first element.
     """
     if axis.input == SAMPLES or not axis.is_place:
         return None
@@ -98,7 +98,7 @@ def between_sums(claims: Sequence[Coordinates | None], axis: Axis) -> Coordinate
         end = torch.tensor(axis.extent - 0.5, dtype=torch.float64, device="cpu")
         if claim is not None:
             high = claim.borders()[1]
-            # Before its first element a sum is empty. The sum of the whole axis has no cell.
+            # A sum without a cell is empty before the first cell, and over the whole axis after it.
             last = high.cummax(claim.dims[0]).values
             end = torch.where(high.isfinite(), high, torch.where(last.isfinite(), end, start))
         ends.append(end)
@@ -106,7 +106,7 @@ def between_sums(claims: Sequence[Coordinates | None], axis: Axis) -> Coordinate
 
 
 def _start(claim: Coordinates) -> float | None:
-    """Where a cumulative sum starts; None if it is none."""
+    """The start of a cumulative sum, whose cells all start there; None for other coordinates."""
     low, _ = borders_of(claim.cells)
     if len(claim.dims) != 1 or claim.by_sample or len(low) < 2 or bool((low != low[0]).any()):
         return None

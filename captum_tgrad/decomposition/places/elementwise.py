@@ -33,7 +33,7 @@ def like_first(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
 
 
 def along(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
-    """The places of the first tensor, for an operation along a dimension, which mixes samples."""
+    """The places of the first tensor, without samples if the operation is along their dimension."""
     dim = call.bound["dim"]
     (given, *_) = like_first(call, outputs)
     if dim is None:
@@ -44,7 +44,7 @@ def along(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
 
 
 def chosen(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
-    """The places of ``where``: each element has the place of the alternative that it selects."""
+    """Places after ``where``: each element has the places of the alternative that is selected."""
     rank = outputs[0].dim()
     found = {
         frozenset((axis, claim.aligned(rank)) for axis, claim in claims_of(tensor))

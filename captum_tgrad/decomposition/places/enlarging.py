@@ -17,14 +17,14 @@ from captum_tgrad.decomposition.places.cells import (
     shares_in_even_cells,
 )
 
-_known: BoundedCache[Tensor] = BoundedCache(torch.Tensor.numel)
+_cache: BoundedCache[Tensor] = BoundedCache(torch.Tensor.numel)
 
 
 def enlarged(evidence: Tensor, source: Grid, target: Grid) -> Tensor:
-    """A map on other cells.
+    """Interpolates a map on other cells.
 
-    On regular grids this is linear interpolation with ``align_corners=False``, as in the paper: a
-    map reaches to the border of its outermost cells. Parts of the input that no cell covers, such
+    On regular grids this is linear interpolation with ``align_corners=False``, as in the paper, and
+    constant up to the border of the outermost cells. Parts of the input that no cell covers, such
     as cropped borders, get zeros. A map with smaller cells than the target is averaged.
 
     Args:
@@ -36,7 +36,7 @@ def enlarged(evidence: Tensor, source: Grid, target: Grid) -> Tensor:
 
 
 def on_whole_input(evidence: Tensor, grid: Grid) -> Tensor:
-    """A map of a part of an input, such as a crop, on a grid over the whole input.
+    """Moves a map of a part of an input, such as a crop, to a grid over the whole input.
 
     The sum of the map does not change.
 
@@ -60,15 +60,15 @@ def _shares_on_whole_input(cells: Tensor, extent: int) -> Tensor:
 
 
 def weights(source: Grid, target: Grid, like: Tensor) -> list[Tensor]:
-    """The sum of the enlarged map for a unit in each cell, axis by axis."""
+    """For each axis and each source cell, the sum of the enlarged map of a 1 in that cell."""
     return [
-        _cached(_enlarged_units, cells, others, like)
+        _cached(_sums_of_enlarged, cells, others, like)
         for cells, others in zip(source.axes, target.axes, strict=True)
     ]
 
 
 def _matrices(source: Grid, target: Grid, like: Tensor) -> list[Tensor | None]:
-    """The share of each source cell that each target cell takes; None if the cells are equal."""
+    """For each axis, the factors from source to target cells; None if the cells are equal."""
     return [
         None if torch.equal(cells, others) else _cached(enlarging, cells, others, like)
         for cells, others in zip(source.axes, target.axes, strict=True)
@@ -86,17 +86,17 @@ def _cached(
         with torch.inference_mode(False), torch.no_grad():
             return compute(cells, to).to(like.device, like.dtype)
 
-    return _known.get_or(key, on_device)
+    return _cache.get_or(key, on_device)
 
 
-def _enlarged_units(source: Tensor, target: Tensor) -> Tensor:
+def _sums_of_enlarged(source: Tensor, target: Tensor) -> Tensor:
     if torch.equal(source, target):
         return torch.ones(len(source), dtype=torch.float64, device="cpu")
     return enlarging(source, target).sum(1)
 
 
 def enlarging(source: Tensor, target: Tensor) -> Tensor:
-    """The share of each source cell that each target cell takes, along one axis."""
+    """The factors from source to target cells along one axis, shape ``(source, target)``."""
     middle = source[:, 0].contiguous()
     if float(source[:, 1].mean()) < float(target[:, 1].mean()) * (1 - SLACK):
         matrix = overlap(source, target) / target[:, 1]
@@ -120,7 +120,7 @@ def _interpolation_matrix(middle: Tensor, low: Tensor, high: Tensor, points: Ten
     joined = (low[right] - high[left] <= slack) | (left == right)
     gap = torch.where(left == right, 1, middle[right] - middle[left])
     part = torch.where(left == right, 0, (points - middle[left]) / gap)
-    # No interpolation across a gap: each cell ends at its border.
+    # Do not interpolate across a gap: each cell ends at its border.
     to_left = torch.where(joined, 1 - part, (points <= high[left] + slack).double())
     to_right = torch.where(joined, part, (points >= low[right] - slack).double())
     beside = (points < low[0] - slack) | (points > high[last] + slack)

@@ -1,4 +1,4 @@
-"""The coordinates of a new grid, as a convolution, a pooling or a resizing computes it."""
+"""The coordinates after a convolution, a pooling or a resizing, which compute a new grid."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from captum_tgrad.decomposition.places.windows import narrowed
 FloatArray = NDArray[np.float64]
 
 Run = tuple[int, int]
-"""A half-open range of elements."""
+"""The start and the stop of a range of elements; ``stop`` is not part of it."""
 
 
 @dataclass(frozen=True)
 class Window:
-    """The window of a new cell, which holds the old cells it is computed from, in one dimension.
+    """The receptive fields (windows) of new cells along one dimension, in units of old cells.
 
     Args:
-        offset: The middle of the first window, in cells of the old grid.
+        offset: The middle of the first window; 0 is the middle of the first old cell.
         stride: The distance between the middles of adjacent windows.
-        reach: The distance from the middle of a window to its last cell.
+        reach: The distance from the middle of a window to the middle of its last old cell.
     """
 
     offset: float
@@ -38,7 +38,7 @@ class Window:
 
 
 class Line(NamedTuple):
-    """The cells of elements along a line, such as those of a column of an image.
+    """The cells of the elements along one dimension, such as a column of an image.
 
     Args:
         middle: The middle of each element's cell; NaN for an element without a cell.
@@ -50,7 +50,7 @@ class Line(NamedTuple):
 
     @staticmethod
     def of_cells(claim: Coordinates) -> Line:
-        """The cells by their number, from 1; no cell has the number 0."""
+        """The cells of coordinates, by their number from 1. Number 0 stands for no cell."""
         middle, width = claim.cells.numpy().T
         return Line(np.concatenate([[np.nan], middle]), np.concatenate([[np.nan], width / 2]))
 
@@ -59,7 +59,7 @@ class Line(NamedTuple):
         return Line(self.middle[numbers], self.half[numbers])
 
     def runs(self, axis: Axis) -> list[Run]:
-        """The ranges of adjacent cells on the axis that run in one direction."""
+        """The ranges of adjacent cells on the axis, each in ascending or in descending order."""
         middle, half = self
         runs: list[Run] = []
         direction = 0
@@ -78,14 +78,14 @@ class Line(NamedTuple):
         return runs
 
     def borders(self, run: Run) -> FloatArray:
-        """The borders of the cells of a run, in its direction."""
+        """The borders between the cells of a run, and its two ends, in the order of the run."""
         own, width = (each[slice(*run)] for each in self)
         sign = -1 if len(own) > 1 and own[1] < own[0] else 1
         borders: FloatArray = np.concatenate([own - sign * width, own[-1:] + sign * width[-1:]])
         return borders
 
     def at(self, positions: FloatArray, run: Run) -> FloatArray:
-        """Where positions among the elements of a run are; element ``i`` is around ``i``."""
+        """Converts positions in elements to the axis; ``i - 0.5`` is the start of element ``i``."""
         found: FloatArray = np.interp(
             positions, np.arange(run[0], run[1] + 1) - 0.5, self.borders(run)
         )
@@ -98,8 +98,8 @@ def regridded(
 ) -> Coordinates | None:
     """The coordinates after ``size`` new cells along ``dim`` replaced the old ones.
 
-    The paper enlarges maps without regard to strides and padding. Accordingly, the new cells whose
-    middle is on the old grid cover it evenly.
+    As in the paper, which enlarges maps without regard to strides and padding, the new cells whose
+    window has its middle on the old grid cover that grid evenly.
 
     Args:
         claim: The coordinates on the old grid, which depend on ``dim``.
@@ -133,7 +133,7 @@ def regridded(
 def _new_line(
     line: Line, size: int, window: Window | None, axis: Axis
 ) -> tuple[FloatArray, FloatArray]:
-    """The borders of the new cells along one line of old cells; inf and -inf for no cell."""
+    """The borders of the new cells along a line of old cells; ``inf`` and ``-inf`` for no cell."""
     if window is not None:
         line, window = _without_inserted_zeros(line, window)
     low, high = np.full(size, np.inf), np.full(size, -np.inf)
@@ -143,23 +143,23 @@ def _new_line(
     centers = first + stride * np.arange(size)
     runs = line.runs(axis)
     if window is not None and len(runs) > 1:
-        runs = _without_repeated_ends(runs, line.middle, window.reach)
+        runs = _without_repeated_padding(runs, line.middle, window.reach)
     if len(runs) == 1:
         (run,) = runs
         start, stop = run
-        before = max(math.ceil((start - 0.5 - first) / stride - SLACK), 0)
-        after = max(size - 1 - math.floor((stop - 0.5 - first) / stride + SLACK), 0)
-        count = size - before - after
+        count_before = max(math.ceil((start - 0.5 - first) / stride - SLACK), 0)
+        count_after = max(size - 1 - math.floor((stop - 0.5 - first) / stride + SLACK), 0)
+        count = size - count_before - count_after
         if count <= 0:
             return low, high
-        margins = centers[before] - start, stop - 1 - centers[before + count - 1]
+        margins = centers[count_before] - start, stop - 1 - centers[count_before + count - 1]
         first_end, last_end = 0.0, 1.0
         is_shifted = stride == 1 and count < stop - start and abs(margins[0] - margins[1]) > SLACK
         if stride > 1 and window is not None:
             is_shifted = abs(centers[0] - start - (stop - 1 - centers[-1])) > stride + SLACK
         if is_shifted:
-            # As in a causal convolution: each cell is where its window is.
-            beyond = (stride - 1) / 2  # what a cell has beyond a pixel, on both sides
+            # As in a causal convolution: each cell is at the middle of its window.
+            beyond = (stride - 1) / 2  # on both sides, a cell is wider than a pixel by this
             first_end = (margins[0] - beyond) / (stop - start)
             last_end = 1 - (margins[1] - beyond) / (stop - start)
         borders = np.interp(
@@ -167,15 +167,15 @@ def _new_line(
             np.linspace(0, 1, stop - start + 1),
             line.borders(run),
         )
-        low[before : before + count] = np.minimum(borders[:-1], borders[1:])
-        high[before : before + count] = np.maximum(borders[:-1], borders[1:])
+        low[count_before : count_before + count] = np.minimum(borders[:-1], borders[1:])
+        high[count_before : count_before + count] = np.maximum(borders[:-1], borders[1:])
         if window is not None:
-            beside = np.r_[:before, before + count : size]
-            ends = centers[beside][:, None] + np.array([-0.5, 0.5]) * (2 * window.reach + 1)
+            outside = np.r_[:count_before, count_before + count : size]
+            ends = centers[outside][:, None] + np.array([-0.5, 0.5]) * (2 * window.reach + 1)
             ends = ends.clip(start - 0.5, stop - 0.5)
-            sees = ends[:, 1] - ends[:, 0] > SLACK  # padding, and a part of the image
+            sees = ends[:, 1] - ends[:, 0] > SLACK  # windows in padding that reach into the image
             ends = line.at(ends, run)
-            low[beside[sees]], high[beside[sees]] = ends.min(1)[sees], ends.max(1)[sees]
+            low[outside[sees]], high[outside[sees]] = ends.min(1)[sees], ends.max(1)[sees]
         return low, high
     if window is None or abs(stride - evenly) < SLACK:
         centers = (evenly - 1) / 2 + evenly * np.arange(size)
@@ -187,9 +187,9 @@ def _new_line(
 
 
 def _without_inserted_zeros(line: Line, window: Window) -> tuple[Line, Window]:
-    """A line without regular zeros between its elements, and the window on it.
+    """Removes regular zeros between the elements of a line, and adapts the window.
 
-    A convolution of such a line is a transposed convolution of the elements alone.
+    A convolution of a line with inserted zeros is a transposed convolution of the elements.
     """
     at = np.flatnonzero(~np.isnan(line.middle))
     pitch = int(at[1] - at[0]) if len(at) > 1 else 1
@@ -198,18 +198,18 @@ def _without_inserted_zeros(line: Line, window: Window) -> tuple[Line, Window]:
     short = line.take(at)
     distances = np.abs(np.diff(short.middle))
     if not np.allclose(distances, short.half[:-1] + short.half[1:]):
-        return line, window  # pixels that were written at their own position
+        return line, window  # every n-th pixel, written at its own position
     offset, stride, reach = window.offset - at[0], window.stride, window.reach
     return short, Window(offset / pitch, stride / pitch, reach / pitch)
 
 
-def _without_repeated_ends(runs: list[Run], middle: FloatArray, reach: float) -> list[Run]:
-    """The runs without those that a padding by reflection or from the other side repeats."""
+def _without_repeated_padding(runs: list[Run], middle: FloatArray, reach: float) -> list[Run]:
+    """The longest run alone, if the others are padding by reflection or circular padding."""
     start, stop = max(runs, key=lambda run: run[1] - run[0])
     if stop - start < 2:
         return runs
     while start and abs(middle[start - 1] - 2 * middle[start] + middle[start + 1]) < SLACK:
-        start -= 1  # a reflection turns around at an element of the image
+        start -= 1  # the turning point of a reflection is part of the previous run
     low, high = sorted(middle[[start, stop - 1]])
     ends = np.r_[middle[:start], middle[stop:]]
     is_repeated = (ends >= low) & (ends <= high) | np.isnan(ends)

@@ -24,7 +24,7 @@ from captum_tgrad.decomposition.places.whole_grid import copies_refined, windows
 
 
 def new_grid(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
-    """A convolution or a pooling: channels are mixed by a convolution alone."""
+    """Places after a convolution or a pooling; only a convolution mixes channels."""
     bound, (output, *_) = call.bound, outputs
     windows = _windows(call, rank_of(call.name))
     groups = bound["groups"] if call.name.startswith("conv") else None
@@ -61,7 +61,7 @@ def _on_new_grid(
     shape: Sequence[int],
     windows: Sequence[Window | None],
 ) -> Places:
-    """Places after each of the last dimensions got a new grid, with the given windows."""
+    """Places after the last dimensions were replaced by new grids with the given windows."""
 
     def regrid(axis: Axis, claim: Coordinates | None) -> Coordinates | None:
         for dim, window in enumerate(windows, len(shape) - len(windows)):
@@ -76,7 +76,7 @@ def _on_new_grid(
 def _in_groups(
     claim: Coordinates, channel: int, groups: int, channels: int, axis: Axis
 ) -> list[Coordinates]:
-    """Channels are mixed within each group."""
+    """The coordinates after a convolution mixed the channels within each group."""
     if channel not in claim.dims or groups == 1:
         return mixed(claim, [channel], axis)
     shape = list(claim.index.shape)
@@ -93,12 +93,12 @@ def _in_groups(
 
 
 def rank_of(operation: str) -> int:
-    """The number of spatial dimensions that an operation is named after; 0 if it is not."""
+    """The number of dimensions in an operation's name: 2 for ``conv2d``; 0 if it has none."""
     return next((int(character) for character in operation if character.isdigit()), 0)
 
 
 def _windows(call: Call, rank: int) -> Sequence[Window | None]:
-    """What each cell of a convolution or a pooling sees; None where that is not known."""
+    """The receptive field of a convolution or a pooling along each dimension; None if unknown."""
     bound = call.bound
     if call.name in ("conv1d", "conv2d", "conv3d"):
         kernel: Any = tuple(bound["weight"].shape[2:])
@@ -111,15 +111,15 @@ def _windows(call: Call, rank: int) -> Sequence[Window | None]:
     stride = bound["stride"] or kernel
     padding = bound["padding"]
     kernel, stride, dilation = (
-        _each(option, rank) for option in (kernel, stride, bound.get("dilation", 1))
+        _per_dimension(option, rank) for option in (kernel, stride, bound.get("dilation", 1))
     )
-    if isinstance(padding, str):  # "same": as much on both sides as keeps the size
+    if isinstance(padding, str):  # "same" keeps the size, "valid" does not pad
         padding = tuple(
             (size - 1) * step / 2 if padding == "same" else 0
             for size, step in zip(kernel, dilation, strict=True)
         )
     windows = []
-    sizes = zip(kernel, stride, _each(padding, rank), dilation, strict=True)
+    sizes = zip(kernel, stride, _per_dimension(padding, rank), dilation, strict=True)
     for size, jump, pad, step in sizes:
         reach = (size - 1) * step / 2
         if call.name.startswith("conv_transpose"):
@@ -129,8 +129,8 @@ def _windows(call: Call, rank: int) -> Sequence[Window | None]:
     return windows
 
 
-def _each(option: Any, rank: int) -> tuple[float, ...]:
-    """An option for each dimension; one number stands for all."""
+def _per_dimension(option: Any, rank: int) -> tuple[float, ...]:
+    """Expands an option that is one number for all dimensions."""
     if isinstance(option, (int, float)):
         return (option,) * rank
     return tuple(option) * rank if len(option) == 1 else tuple(option)
@@ -143,7 +143,7 @@ def resized(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
 
 
 def folded(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
-    """Places after ``torch.nn.functional.fold``: the mean cell of the elements that are summed."""
+    """Places after ``torch.nn.functional.fold``: the mean of the cells of the summands."""
     bound, (output,) = call.bound, outputs
     tensor = bound["input"]
     options = {
@@ -166,11 +166,11 @@ def folded(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
 
 
 def channels_as_places(call: Call) -> tuple[Axis, Axis | None] | None:
-    """The channel axis that the network uses as a place, and the axis that it uses as channels.
+    """The channel axis that the network uses as positions, and the axis it uses as channels.
 
-    Convolutions, linear and recurrent layers mix channels. If they mix a spatial axis of an input
-    and not its channels, the network uses the two axes the other way round. If a convolution slides
-    along channels, they are places, and there may be no axis that it uses as channels.
+    Convolutions, linear and recurrent layers mix channels. If one mixes a spatial axis of an input
+    instead, the two axes are swapped. A convolution may also slide along the channels without an
+    axis in their place, which is then None.
     """
     tensor = call.tensors[0]
     given = places_of(tensor)
@@ -179,7 +179,7 @@ def channels_as_places(call: Call) -> tuple[Axis, Axis | None] | None:
     claims = list(claims_of(tensor))
     slides = call.name.startswith("conv")
     dim = tensor.dim() - (rank_of(call.name) + 1 if slides else 1)
-    of_steps = call.name.endswith("_cell")  # each call gets one of the positions
+    of_steps = call.name.endswith("_cell")  # each call gets one position of the axis
     for axis, claim in claims:
         if axis.is_place or axis.input < 0 or dim in claim.dims or not (claim.dims or of_steps):
             continue

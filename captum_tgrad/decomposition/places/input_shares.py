@@ -12,25 +12,25 @@ from captum_tgrad.decomposition.places.bounded_cache import BoundedCache
 from captum_tgrad.decomposition.places.coordinates import input_axis
 from captum_tgrad.decomposition.places.places import Places
 
-_known: BoundedCache[Mapping[int, Tensor]] = BoundedCache(
+_cache: BoundedCache[Mapping[int, Tensor]] = BoundedCache(
     lambda shares: sum(map(torch.numel, shares.values()))
 )
 
 
 def input_shares(given: Places) -> Mapping[int, Tensor]:
-    """The share of each input in the elements of a tensor: equal shares of those it depends on.
+    """Divides each element of a tensor equally among the inputs on which it depends.
 
     If two inputs were joined in one tensor, as in a siamese network or a model of images and text,
-    an element may depend on one of them only. Padding depends on none and belongs to what it pads.
+    an element may depend on one of them only. Padding gets the inputs of the padded elements.
 
     Args:
         given: The places of the tensor.
 
     Returns:
-        The share of each input, by its number, with size 1 in the dimensions on which it does not
-        depend. All have the same shape, and their sum is 1.
+        The share of each input, by its number, with size 1 in dimensions along which none changes.
+        All have the same shape, and their sum is 1.
     """
-    return _known.get_or(given, lambda: _shares(given))
+    return _cache.get_or(given, lambda: _shares(given))
 
 
 def _shares(given: Places) -> Mapping[int, Tensor]:
@@ -41,7 +41,10 @@ def _shares(given: Places) -> Mapping[int, Tensor]:
 
 
 def _with_padding(depends: Tensor) -> Tensor:
-    """The inputs of each element, shape ``(inputs, *elements)``, without elements of no input."""
+    """Gives elements without an input the inputs of the others along a dimension, if these agree.
+
+    The shape is ``(inputs, *elements)``. Elements that still have none depend on all inputs.
+    """
     for dim in range(1, depends.dim()):
         beside = depends.any(dim, keepdim=True)
         has = depends.any(0)

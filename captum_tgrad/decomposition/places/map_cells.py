@@ -1,4 +1,4 @@
-"""The cells of a map, from the cells of the elements that it sums."""
+"""The cells of a map, computed from the cells of a tensor's elements."""
 
 from __future__ import annotations
 
@@ -19,11 +19,10 @@ from captum_tgrad.decomposition.places.cells import (
 from captum_tgrad.decomposition.places.coordinates import Axis, cells_of_samples
 from captum_tgrad.decomposition.places.enlarging import enlarging
 
-_MOST_SHARES = 2**24  # of cells of samples in pixels; beyond it, cells are not interpolated
-
+_MOST_SHARES = 2**24  # samples * cells * pixels; with more, cells are not interpolated
 
 OnMap = tuple[Tensor, Tensor | None]
-"""Cells of a map along one axis, and the shares of the elements' cells in them; None if equal."""
+"""The map's cells on an axis, and the share of each element cell they get; None if equal."""
 
 
 def cells_of_map(
@@ -42,7 +41,7 @@ def cells_of_map(
         samples: The batch size.
 
     Returns:
-        The cells, and the ``sides`` of their :class:`Grid`.
+        The cells, and the ``sides`` of the :class:`Grid`.
     """
     if sample is not None:
         has = [cells_of_samples(numbers, sample, (samples, len(each))) for each, numbers in cells]
@@ -53,11 +52,11 @@ def cells_of_map(
             if bool((counts <= 1).all()):
                 return on_map, tuple([axis.extent for axis in axes])
             return on_map, tuple([float(each[:, 1].min()) for each, _ in cells])
-    return [_tidied(each) for each, _ in cells], None
+    return [_without_overlap(each) for each, _ in cells], None
 
 
-def _tidied(cells: Tensor) -> OnMap:
-    """Cells that do not overlap, and the shares of the given cells in them; None if the same."""
+def _without_overlap(cells: Tensor) -> OnMap:
+    """Cells without overlap, and the share of each given cell that they get; None if equal."""
     low, high = borders_of(cells)
     if len(cells) < 2 or bool((high[:-1] <= low[1:] + SLACK * cells[1:, 1]).all()):
         return cells, None
@@ -68,7 +67,7 @@ def _tidied(cells: Tensor) -> OnMap:
         low = torch.cat([low[:1], torch.maximum(low[1:], between)])
         high = torch.cat([torch.minimum(high[:-1], between), high[-1:]])
         return torch.stack([(low + high) / 2, high - low], 1), None
-    # Two grids: a coarse cell on the fine grid is divided among the fine cells.
+    # A fine and a coarse grid: a coarse cell that fine cells cover is divided among them.
     fine = width < finest * (1 + SLACK)
     share = overlap(cells, cells[fine])
     covered = (share.sum(1) > 0.99 * width) & ~fine
@@ -81,12 +80,9 @@ def _tidied(cells: Tensor) -> OnMap:
 
 
 def _pixels(cells: Tensor, has: Tensor, axis: Axis) -> OnMap:
-    """Pixels, and the shares of each sample's cells in them, as if the sample were alone.
+    """The pixels of an axis, and the share of each cell in them, as if each sample were alone.
 
-    Args:
-        cells: The cells of all samples.
-        has: Whether each sample has elements in each cell.
-        axis: The axis that the cells are on.
+    ``has[sample, cell]`` is whether the sample has elements in the cell.
     """
     pixels = even_cells(axis.extent, axis.extent)
     are_pixels = (cells[:, 1:2] == 1).all() & (cells[:, :1] == pixels[:, 0]).any(1).all()
@@ -95,14 +91,14 @@ def _pixels(cells: Tensor, has: Tensor, axis: Axis) -> OnMap:
     shares = torch.zeros(*has.shape, axis.extent, dtype=torch.float64, device="cpu")
     for own, share in zip(has, shares, strict=True):
         if bool(own.any()):
-            finest, matrix = _tidied(cells[own])
+            finest, matrix = _without_overlap(cells[own])
             enlarged = enlarging(finest, pixels)
             share[own] = enlarged if matrix is None else matrix @ enlarged
     return pixels, shares / shares.sum(-1, keepdim=True).clamp_min(1e-30)
 
 
 def are_whole_input(cells: Sequence[Tensor], axes: Sequence[Axis]) -> Tensor:
-    """Whether each cell of the grid covers the whole input, which is no place; flattened."""
+    """Whether each cell of the grid, in flat order, covers the whole input and is no place."""
     whole = torch.ones([len(own) for own in cells], dtype=torch.bool, device="cpu")
     for dim, (own, axis) in enumerate(zip(cells, axes, strict=True)):
         along = own[:, 1] >= axis.extent * (1 - SLACK)
@@ -113,7 +109,7 @@ def are_whole_input(cells: Sequence[Tensor], axes: Sequence[Axis]) -> Tensor:
 def shares_of_samples(
     indices: Sequence[Tensor], shape: tuple[int, ...], spread: Sequence[Tensor | None]
 ) -> Tensor:
-    """The cells of each sample, with equal shares; the whole input if a sample has none."""
+    """Divides 1 equally among the cells of each sample, or all cells if the sample has none."""
     has = torch.zeros(math.prod(shape), dtype=torch.float64, device="cpu")
     for index in indices:
         has[index[index < len(has)]] = 1

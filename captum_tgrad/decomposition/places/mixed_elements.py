@@ -23,18 +23,18 @@ from captum_tgrad.decomposition.places.windows import narrowed
 
 
 class ScatteredError(RuntimeError):
-    """Elements that were mixed are scattered over an axis: no cell is their place."""
+    """The mixed elements are scattered over an axis, so that no cell describes them."""
 
 
 @torch.no_grad()
 def mixed(claim: Coordinates, dims: Iterable[int], axis: Axis) -> list[Coordinates]:
     """The coordinates after elements along ``dims`` were mixed; these dimensions keep size 1.
 
-    Each new element is in the cells of the elements that were mixed. If these are many, it is in
-    the smallest cell that holds them, or in two, as at the seam of a rolled image.
+    Each new element has the cells of the elements that were mixed. If these are many, it has the
+    smallest cell that holds all of them, or two such cells, as at the seam of a rolled image.
 
     Raises:
-        ScatteredError: The elements are in several parts, and most of the smallest cell is between.
+        ScatteredError: Gaps between the elements take up most of the smallest cell.
     """
     over = [dim for dim in dims if dim in claim.dims]
     if not over:
@@ -52,7 +52,7 @@ def mixed(claim: Coordinates, dims: Iterable[int], axis: Axis) -> list[Coordinat
     low, order = borders[0].sort(-1)
     high = borders[1].gather(-1, order).cummax(-1).values
     width = float(claim.cells[:, 1].min())
-    # A missing cell is enough to take them apart.
+    # A gap counts if it is as wide as the smallest cell.
     has_gaps = bool((_gaps(low, high) > width * (1 - SLACK)).any())
     if has_gaps and axis.is_spatial:
         ends = low[..., 0].reshape(rest), high[..., -1].reshape(rest)
@@ -70,12 +70,12 @@ def mixed(claim: Coordinates, dims: Iterable[int], axis: Axis) -> list[Coordinat
                 return [each for each in found if each is not None]
             if few is not None:
                 return list(merged(few, axis))
-        elif few is None or len(few) != 2:  # as after a dilated convolution
+        elif few is None or len(few) != 2:  # windows, as of a dilated convolution
             return [windows]
     if axis.input == SAMPLES or low.shape[-1] == 1:
         parts = [(low[..., 0], high[..., -1])]
     else:
-        parts = _parts(low, high, width, axis)
+        parts = _two_parts(low, high, width, axis)
     cells = [
         narrowed(
             from_borders(low.reshape(rest), high.reshape(rest), axis, claim.by_sample),
@@ -94,18 +94,18 @@ def few_cells(
     by_sample: bool = False,
     is_only: bool = False,
 ) -> list[Coordinates] | None:
-    """The coordinates of sums, each in the cells of all its summands; None if these are many.
+    """One claim for each summand of a sum, with its cell; None for more than ``MOST_CLAIMS`` cells.
 
-    They are in the order of the summands, so that those on rows and on columns belong together. On
-    the only axis with places, they are in the order of the cells, whatever that of the summands.
+    Claims have the order of the summands, so that the n-th row and the n-th column are those of the
+    same summand. If no other axis has places, cells are sorted, so that this order does not matter.
 
     Args:
         claim: The coordinates of the summands.
         numbers: The number of each summand's cell; 0 if it has none.
-        sums: The number of the sum that each summand is in.
+        sums: The flat index of the sum to which each summand belongs.
         shape: The shape of the sums.
         by_sample: As for :class:`Coordinates`.
-        is_only: Whether it is the only axis with places.
+        is_only: Whether no other axis has places.
     """
     at, number = sums[numbers > 0], numbers[numbers > 0]
     order = (at * (len(claim.cells) + 1) + number if is_only else at).argsort(stable=True)
@@ -120,7 +120,7 @@ def few_cells(
         return None
     found = []
     for each in range(most):
-        # Sums with half or a third as many cells as others repeat theirs.
+        # A sum that has a half or a third of ``most`` cells repeats them.
         has = (counts > each) | ((counts > 0) & (most % counts.clamp_min(1) == 0))
         cells = torch.zeros_like(counts)
         cells[has] = number[(start + each % counts.clamp_min(1))[has]]
@@ -144,19 +144,19 @@ def cells_of_sums(
     axis: Axis,
     is_only: bool,
 ) -> list[Coordinates] | None:
-    """The coordinates of sums: the cells of their summands, or the smallest that holds many.
+    """The coordinates of sums: the cells of few summands, or the smallest cell that holds many.
 
-    If each element is in its own sum, as the nodes of a graph that have links to themselves, it
-    keeps its cell. None if the sums hold more than half of the axis on average: then all elements
-    count as mixed.
+    If element ``i`` is a summand of sum ``i``, as in a graph whose nodes have links to themselves,
+    sum ``i`` keeps its cell alone. None if sums cover more than half of the axis on average: the
+    caller then treats all elements as mixed.
 
     Args:
         claim: The coordinates of the summands.
         numbers: The number of each summand's cell; 0 if it has none.
-        sums: The number of the sum that each summand is in, broadcastable to ``numbers``.
+        sums: As for :func:`few_cells`, broadcastable to ``numbers``.
         shape: The shape of the sums.
-        axis: The axis that the coordinates are on.
-        is_only: Whether it is the only axis with places.
+        axis: The axis of the coordinates.
+        is_only: Whether no other axis has places.
     """
     has = numbers > 0
     summands = claim, numbers[has], sums.expand_as(numbers)[has], shape
@@ -178,7 +178,7 @@ def cells_of_sums(
 def _own_cells(
     claim: Coordinates, numbers: Tensor, sums: Tensor, shape: Sequence[int]
 ) -> Coordinates | None:
-    """The coordinates of sums that keep the cell of one of their summands; None if they do not.
+    """The coordinates of sums of which the i-th has the i-th cell; None if one lacks this summand.
 
     The arguments are those of :func:`few_cells`; each summand has a cell.
     """
@@ -188,7 +188,7 @@ def _own_cells(
         return None
     every = torch.arange(math.prod(shape), device="cpu").reshape(shape)
     for dim, size in enumerate(shape):
-        if size % cells == 0:  # several samples in one dimension are one after another
+        if size % cells == 0:  # more than once if a dimension holds several samples in turn
             own = (whole_axis(shape, dim).index - 1) % cells
             if bool(torch.isin(every * cells + own, held).all()):
                 return claim.moved(own + 1)
@@ -198,7 +198,7 @@ def _own_cells(
 def _hull(
     claim: Coordinates, numbers: Tensor, sums: Tensor, shape: Sequence[int], axis: Axis
 ) -> Coordinates | None:
-    """The smallest cells that hold all summands; the arguments are those of :func:`few_cells`."""
+    """For each sum, the smallest cell that holds all summands; arguments as :func:`few_cells`."""
     low, high = borders_of(claim.cells)
     low, high = (
         torch.full([math.prod(shape)], empty, dtype=torch.float64, device="cpu")
@@ -210,14 +210,14 @@ def _hull(
 
 
 def _gaps(low: Tensor, high: Tensor) -> Tensor:
-    """The distances between adjacent cells along the last dimension, as for :func:`_parts`."""
+    """The gaps between neighboring cells along the last dimension; see :func:`_two_parts`."""
     return (low[..., 1:] - high[..., :-1]).nan_to_num(0, posinf=0).clamp_min(0)
 
 
 def _runs(low: Tensor, high: Tensor) -> list[tuple[Tensor, Tensor]]:
-    """The borders of each run of adjacent cells along the last dimension, as for :func:`_parts`.
+    """The borders of each run of adjacent cells along the last dimension.
 
-    Lines with fewer runs than others repeat their first one.
+    The arguments are those of :func:`_two_parts`. Lines with fewer runs repeat their first one.
     """
     starts = low[..., 1:] - high[..., :-1] > SLACK
     run = torch.cat([torch.zeros_like(starts[..., :1]), starts], -1).cumsum(-1)
@@ -229,25 +229,22 @@ def _runs(low: Tensor, high: Tensor) -> list[tuple[Tensor, Tensor]]:
     return found
 
 
-def _parts(low: Tensor, high: Tensor, width: float, axis: Axis) -> list[tuple[Tensor, Tensor]]:
-    """The borders of the two cells that hold the cells along the last dimension; often the same.
+def _two_parts(low: Tensor, high: Tensor, width: float, axis: Axis) -> list[tuple[Tensor, Tensor]]:
+    """The borders of two cells that hold all cells along the last dimension; equal for no gap.
 
-    Args:
-        low: The lower borders of the cells, sorted.
-        high: The largest upper border up to each cell.
-        width: The width of the smallest cell.
-        axis: The axis that the cells are on.
+    ``low`` are the sorted lower borders of the cells, ``high`` is the running maximum of their
+    upper borders, and ``width`` is the width of the smallest cell.
     """
     start, stop = low[..., 0], high[..., -1]
     gaps = _gaps(low, high)
     gap, place = gaps.max(-1)
     size = stop - start
-    # If there is only one gap, a missing cell is enough to split them.
+    # A single gap splits them if it is as wide as a cell, one of several if it is most of the size.
     is_only = (gaps > SLACK).sum(-1) == 1
     apart = gap > torch.where(is_only, width * (1 - SLACK), size / 2)
     outside = gap.where(apart, 0)
     scattered = (size > 0) & (gaps.sum(-1) - outside > (size - outside) / 2)
-    # Every n-th element of the whole axis, as in grid attention, has no place by nature.
+    # Every n-th element of the whole axis, as in grid attention, covers it and is no error.
     is_even = (gap - gaps.where(gaps > SLACK, torch.inf).amin(-1) < SLACK) & ~apart
     everywhere = is_even & (gap > SLACK) & (size + 2 * gap > axis.extent - SLACK)
     if axis.is_spatial and bool((scattered & ~everywhere).any()):

@@ -18,7 +18,7 @@ _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
 def reduced(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
-    """Places after a reduction: some dimensions are mixed, and then removed or of size 1."""
+    """Places after a reduction, which mixes some dimensions and removes them or keeps size 1."""
     bound, (output, *_) = call.bound, outputs
     tensor = bound["input"]
     if isinstance(bound.get("dim"), Tensor) or isinstance(bound.get("other"), Tensor):
@@ -31,7 +31,7 @@ def reduced(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
 
 
 def _mixed_along(tensor: Tensor, dims: set[int], output: Tensor) -> Places:
-    """Places after dimensions were mixed, which then have size 1, or which the output lacks."""
+    """Places after ``dims`` were mixed; the output has them with size 1 or not at all."""
     keep = output.dim() == tensor.dim()
     claims = [
         (axis, left if keep else left.moved(left.index.squeeze(tuple(dims))))
@@ -126,12 +126,12 @@ def matmul(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
 
 
 def distances(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
-    """Places after ``cdist``, the distances of the rows of one tensor to those of the other."""
+    """Places after ``cdist``, the distances from rows of one tensor to rows of the other."""
     tensors = [call.bound["x1"], call.bound["x2"]]
     count = max(tensor.dim() for tensor in tensors) - 2
     batch = _LETTERS[:count]
     first, second = (batch[count + 2 - tensor.dim() :] for tensor in tensors)
-    # The zeros of a constant do not select elements, as they do in a product.
+    # Unlike in a product, zeros of a constant do not select elements: pass ones instead.
     ones = [t if t.requires_grad else t.new_ones(()).expand(t.shape) for t in tensors]
     return contracted(call, f"{first}xy,{second}zy->{batch}xz", ones, outputs[0])
 
@@ -190,13 +190,13 @@ def einsum(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
 
 
 def attention(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
-    """Places after attention: those of the queries' tokens; keys and values are mixed."""
+    """Places after attention: each token has the place of its query; keys and values are mixed."""
     query, key, value = (call.bound[name] for name in ("query", "key", "value"))
     (output,) = outputs
     if not query.dim() == key.dim() == value.dim():
         raise NoRuleError
     batch = shared = _LETTERS[: query.dim() - 2]
     if batch and key.shape[-3] != query.shape[-3]:
-        shared = batch[:-1] + "v"  # several heads of queries share one of keys and values
+        shared = batch[:-1] + "v"  # grouped queries: keys and values have fewer heads
     equation = f"{batch}wx,{shared}yx,{shared}yz->{batch}wz"
     return contracted(call, equation, [query, key, value], output)

@@ -1,4 +1,4 @@
-"""Places after an operation that only moves elements: it runs on their coordinates."""
+"""Places after an operation that only moves elements: runs the operation on coordinates."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Movement = Callable[[list[Tensor]], Sequence[Tensor]]
 
 
 def moved(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
-    """Places after an operation that moves elements; numbers that it fills in have no place."""
+    """Places after an operation that moves elements; elements that it fills in have no place."""
     tensors = call.tensors
 
     def run(replaced: list[Tensor]) -> list[Tensor]:
@@ -38,13 +38,13 @@ def moved(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     given = [places_of(tensor) for tensor in tensors]
     if len(given) == 1 and given[0] is not None:
         given = [constants_filled_in(given[0])]
-    return after(run, tensors, given)
+    return places_after(run, tensors, given)
 
 
 def _without_fill(
     call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Replaces numbers that an operation fills in by 0, which means no coordinate."""
+    """Replaces the numbers that an operation fills in by 0, the index of no cell."""
     args = tuple(
         0.0 if position in call.record.fill and isinstance(arg, (int, float)) else arg
         for position, arg in enumerate(args)
@@ -53,46 +53,46 @@ def _without_fill(
 
 
 @torch.no_grad()
-def after(
+def places_after(
     run: Movement, tensors: Sequence[Tensor], given: Sequence[Places | None] | None = None
 ) -> list[Places]:
     """The places of the results of ``run``.
 
     Args:
         run: Takes tensors shaped like ``tensors``, moves their elements, and returns the results.
-        tensors: The arguments of ``run``. The values of integer and boolean constants are used, as
-            they may be indices or masks.
-        given: The places of the tensors, None for a constant; by default those that they have.
+        tensors: The original arguments. ``run`` gets cell numbers instead of their values, except
+            for constant integers and booleans, which may be indices or masks.
+        given: The places of the tensors, None for a constant; by default their own.
     """
     if given is None:
         given = [places_of(tensor) for tensor in tensors]
     refined = [each and with_copies_refined(each) for each in given]
-    found = _after(run, tensors, refined)
+    found = _places_after(run, tensors, refined)
     if refined == list(given):
         return found
-    return list(map(copies_kept, _after(run, tensors, given), found))
+    return list(map(copies_kept, _places_after(run, tensors, given), found))
 
 
-def _after(
+def _places_after(
     run: Movement, tensors: Sequence[Tensor], given: Sequence[Places | None]
 ) -> list[Places]:
     axes = list(dict.fromkeys(axis for each in given if each for axis in each.claims))
-    found: list[list[Claim]] = []  # by axis and slot, then by result
+    found: list[list[Claim]] = []  # [axis and claim][result]
     for axis in axes:
         own = [each.claims.get(axis, ()) if each else () for each in given]
         for slot in range(max(map(len, own))):
             chosen = [claims[min(slot, len(claims) - 1)] if claims else None for claims in own]
-            shapes, claims = _moved(run, chosen, tensors)
+            shapes, claims = _run_on_claims(run, chosen, tensors)
             found.append([(axis, claim) for claim in claims])
-    if not axes:  # none of them has places
+    if not axes:
         return [places(each.shape) for each in run([_as_numbers(t, None) for t in tensors])]
     return [places(*each) for each in zip(shapes, zip(*found, strict=True), strict=True)]
 
 
-def _moved(
+def _run_on_claims(
     run: Movement, chosen: list[Coordinates | None], tensors: Sequence[Tensor]
 ) -> tuple[list[torch.Size], list[Coordinates | None]]:
-    """The shapes and the claims of the results of ``run``, for one claim of each tensor."""
+    """Runs ``run`` on one claim of each tensor; returns the shapes and claims of the results."""
     distinct = list(dict.fromkeys(claim for claim in chosen if claim is not None))
     every = torch.cat([claim.cells for claim in distinct])
     cells, numbers = every.unique(dim=0, return_inverse=True)  # type: ignore[no-untyped-call]
@@ -107,7 +107,7 @@ def _moved(
 
 
 def _as_numbers(tensor: Tensor, index: Tensor | None) -> Tensor:
-    """A tensor's argument for ``run``: the cells of its elements; 0 for constant numbers."""
+    """A tensor's substitute for ``run``: cell numbers of its elements; 0 for constant floats."""
     if index is not None:
         return index.float().expand(tensor.shape)
     if tensor.is_floating_point() or tensor.is_complex():
@@ -121,7 +121,7 @@ def laid_out_as(base: Tensor, values: Tensor) -> Tensor:
 
 
 def reshaped(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
-    """Places after a reshape. Coordinates are expanded only along the dimensions they need."""
+    """Places after a reshape; coordinates expand only along dimensions reshaped with theirs."""
     tensor, (output,) = call.tensors[0], outputs
     if tensor.numel() != output.numel() or tensor.dtype != output.dtype:
         raise NoRuleError
@@ -138,7 +138,7 @@ def reshaped(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
         return claim.moved(claim.index.expand(expanded).reshape(shape))
 
     def are_channels(claim: Coordinates, part: Coordinates) -> bool:
-        """Whether a row of the result is too short for the copies of one element."""
+        """Whether the copies of one element are channels: they do not fit in one output row."""
         copies = math.ceil(len(part.cells) / len(claim.cells))
         ((old, new),) = [group for group in groups if claim.dims[0] in group[0]]
         run = copies * math.prod(tensor.shape[dim] for dim in old if dim > claim.dims[0])
@@ -158,7 +158,7 @@ def reshaped(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
 
 
 def _groups(old: list[int], new: list[int]) -> list[tuple[list[int], list[int]]]:
-    """The smallest groups of neighboring dimensions that a reshape keeps together."""
+    """The smallest groups of old and new dimensions of equal size: (6, 4) to (2, 3, 4) has two."""
     groups = []
     i = j = 0
     while i < len(old) or j < len(new):
@@ -180,7 +180,7 @@ def _groups(old: list[int], new: list[int]) -> list[tuple[list[int], list[int]]]
 
 
 def assigned(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
-    """Places after writing into a tensor; a constant has the place of the element it replaces."""
+    """Places after writing into a tensor; constants get the places of the elements they replace."""
     written = places_of(call.args[0])
     if written is not None and not any(places_of(tensor) for tensor in call.tensors[1:]):
         return [written for _ in outputs]
@@ -188,7 +188,7 @@ def assigned(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
 
 
 def concatenated(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
-    """Places after a concatenation; constants have the coordinates of the other dimensions."""
+    """Places after ``cat``; constants get the coordinates of the others, except along ``dim``."""
     tensors, (output,) = list(call.bound["tensors"]), outputs
     tensors = [tensor for tensor in tensors if tensor.dim() == output.dim()]
     dim = call.bound["dim"] % output.dim()
@@ -206,15 +206,15 @@ def concatenated(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
             narrow.append(index)
         return [torch.cat(narrow, dim)]
 
-    (found,) = after(run, tensors)
+    (found,) = places_after(run, tensors)
     return [places(output.shape, found.pairs)]
 
 
 def halved(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
-    """Places after ``glu``: each element is at its elements in both halves along a dimension."""
+    """Places after ``glu``: each element has the places of its two factors."""
     tensor, (output,) = call.bound["input"], outputs
     dim = call.bound["dim"] % tensor.dim()
-    halves = after(lambda t: t[0].chunk(2, dim), [tensor])
+    halves = places_after(lambda t: t[0].chunk(2, dim), [tensor])
     return [places(output.shape, [pair for half in halves for pair in half.pairs])]
 
 
@@ -229,4 +229,4 @@ def shuffled(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
         first = indices[0].narrow(channel, 0, tensor.shape[channel] // factor**2)
         return [first.repeat_interleave(factor, -1).repeat_interleave(factor, -2)]
 
-    return after(run, [tensor])
+    return places_after(run, [tensor])

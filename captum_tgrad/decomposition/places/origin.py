@@ -1,4 +1,4 @@
-"""The origin of a tensor of the traced network, stored on the tensor itself."""
+"""Stores the places of a tensor on the tensor itself, as its origin."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ _ORIGIN = "_captum_tgrad_origin"
 
 
 class Lifetime:
-    """The lifetime of a trace: tensors that a model keeps are constants in the next trace."""
+    """The lifetime of a trace. A tensor that a model keeps is a constant in the next trace."""
 
     def __init__(self) -> None:
         self.is_over = False
 
 
 class Origin(NamedTuple):
-    """The origin of a tensor of the traced network.
+    """Where a tensor comes from: the places of its elements in a trace.
 
     Args:
         places: The places of its elements.
-        lifetime: The lifetime of the trace, after which the origin is void.
-        version: The version of the tensor's memory, which changes when it is overwritten.
+        lifetime: The lifetime of the trace, after which the origin is invalid.
+        version: The version counter of the tensor, which changes when it is overwritten.
     """
 
     places: Places

@@ -1,4 +1,4 @@
-"""Places after padding, and of the patches of a padded image."""
+"""Places after padding, and after ``unfold``, which may pad as well."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from captum_tgrad.decomposition.call import Call
 from captum_tgrad.decomposition.places.coordinates import SAMPLES, Axis, Coordinates, from_borders
-from captum_tgrad.decomposition.places.moving_places import after
+from captum_tgrad.decomposition.places.moving_places import places_after
 from captum_tgrad.decomposition.places.origin import places_of
 from captum_tgrad.decomposition.places.places import Places, places
 from captum_tgrad.decomposition.places.whole_grid import constants_filled_in, on_whole_grid, widened
@@ -22,14 +22,15 @@ def padded(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     if mode != "constant":
         given = places_of(tensor)
         whole = given and on_whole_grid(given)
-        return after(lambda t: [F.pad(t[0], pads, mode)], [tensor], [whole])
+        return places_after(lambda t: [F.pad(t[0], pads, mode)], [tensor], [whole])
     return [_padded(tensor, list(pads))]
 
 
 def _padded(tensor: Tensor, pads: list[int]) -> Places:
+    """Places after constant padding; negative pads crop."""
     cropped, given = [min(pad, 0) for pad in pads], places_of(tensor)
     if any(cropped):
-        (given,) = after(lambda t: [F.pad(t[0], cropped)], [tensor])
+        (given,) = places_after(lambda t: [F.pad(t[0], cropped)], [tensor])
     rank = tensor.dim()
     shape = list(tensor.shape)
     ends = {}
@@ -53,6 +54,7 @@ def _padded(tensor: Tensor, pads: list[int]) -> Places:
 def _continued(
     claim: Coordinates, dim: int, ends: tuple[int, int], axis: Axis
 ) -> Coordinates | None:
+    """Continues an even grid in the padding along ``dim``; for others, padding has no cells."""
     pad = [0, 0] * (claim.index.dim() - 1 - dim) + list(ends)
     if claim.dims != (dim,) or axis.input == SAMPLES or not claim.has_everywhere:
         return claim.moved(F.pad(claim.index, pad))
@@ -70,14 +72,14 @@ def _continued(
         shape[dim] = len(line)
         lines.append(line.reshape(shape))
     low, high = lines
-    # Padding on the image replaces a part of it, and is filled in like other constants there.
+    # Padding of a crop may replace pixels of the image. It is then handled as other constants are.
     replaces = F.pad(claim.index, pad) == 0
     replaces &= axis.holds((low + high) / 2)
     return from_borders(low.masked_fill(replaces, torch.inf), high, axis)
 
 
 def unfolded(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
-    """The patches of :func:`torch.nn.functional.unfold`; padding continues the image's grid."""
+    """Places after :func:`torch.nn.functional.unfold`; padding continues the grid of the image."""
     bound = call.bound
     tensor = bound["input"]
     padding = bound["padding"]
@@ -87,4 +89,4 @@ def unfolded(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     if rows or columns:
         given = _padded(tensor, [columns, columns, rows, rows])
         tensor = tensor.new_empty(()).expand(given.shape)
-    return after(lambda t: [F.unfold(t[0], **options)], [tensor], [given])
+    return places_after(lambda t: [F.unfold(t[0], **options)], [tensor], [given])

@@ -1,4 +1,4 @@
-"""Places after an operation that moves elements to positions given by values."""
+"""Places after an operation that moves or adds elements by indices, points or strides."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from captum_tgrad.decomposition.call import Call, NoRuleError
 from captum_tgrad.decomposition.places.box_pooling import pooled_in_boxes
 from captum_tgrad.decomposition.places.coordinates import Axis, Coordinates
 from captum_tgrad.decomposition.places.mixed_elements import cells_of_sums, mixed
-from captum_tgrad.decomposition.places.moving_places import after, assigned, laid_out_as
+from captum_tgrad.decomposition.places.moving_places import assigned, laid_out_as, places_after
 from captum_tgrad.decomposition.places.origin import claims_of, places_of
 from captum_tgrad.decomposition.places.places import Places, places
 from captum_tgrad.decomposition.places.whole_grid import with_copies_refined
@@ -27,7 +27,7 @@ def added(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     if call.name.startswith("index"):
         index = index.reshape([-1 if d == dim % source.dim() else 1 for d in range(source.dim())])
         index = index.expand(source.shape)
-    return _added_at(tensor, source, _numbers(tensor).gather(dim, index), outputs)
+    return _added_at(tensor, source, _flat_indices(tensor).gather(dim, index), outputs)
 
 
 def put(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
@@ -36,29 +36,25 @@ def put(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
         return assigned(call, outputs)
     tensor, values = call.bound["input"], call.bound["values"]
     indices = [None if i is None else i.detach().cpu() for i in call.bound["indices"]]
-    return _added_at(tensor, values, _numbers(tensor)[tuple(indices)], outputs)
+    return _added_at(tensor, values, _flat_indices(tensor)[tuple(indices)], outputs)
 
 
-def _numbers(tensor: Tensor) -> Tensor:
+def _flat_indices(tensor: Tensor) -> Tensor:
     return torch.arange(tensor.numel(), device="cpu").reshape(tensor.shape)
 
 
 def _added_at(
     tensor: Tensor, source: Any, positions: Tensor, outputs: Sequence[Tensor]
 ) -> list[Places]:
-    """Places after elements were added at positions.
+    """Places after the elements of ``source`` were added to those of ``tensor`` at ``positions``.
 
-    Args:
-        tensor: What they are added to.
-        source: The elements.
-        positions: The number of the element that each of them is added to.
-        outputs: The result.
+    Positions are flat indices.
     """
     claims: list[tuple[Axis, Coordinates | None]] = list(claims_of(tensor))
     given = places_of(source)
     for axis, claim in with_copies_refined(given).pairs if given else ():
         index = claim.index.expand(source.shape)
-        if source.dim() == positions.dim():  # ``scatter`` may leave out the last elements
+        if source.dim() == positions.dim():  # the index of ``scatter_add`` may be smaller
             index = index[tuple(map(slice, positions.shape))]
         index = index.expand(positions.shape)
         is_only = given is not None and given.has_one_axis
@@ -73,15 +69,15 @@ def _added_at(
 
 
 def by_indices(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
-    """Places of values and indices that an operation selects along a dimension."""
+    """Places after ``sort``, ``topk`` and similar, which return values with their indices."""
     tensor, dim = call.bound["input"], call.bound["dim"]
     indices = outputs[1].detach()
-    (found,) = after(lambda t: [t[0].gather(dim, t[1])], [tensor, indices])
+    (found,) = places_after(lambda t: [t[0].gather(dim, t[1])], [tensor, indices])
     return [found for _ in outputs]
 
 
 def sampled(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
-    """Places after interpolation at given points: each result is at the nearest element."""
+    """Places after ``grid_sample``: those of the element that is nearest to each point."""
     bound = call.bound
     image, grid = bound["input"], bound["grid"].detach().float().cpu()
     corners = bool(bound["align_corners"])
@@ -89,7 +85,7 @@ def sampled(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     def run(indices: list[Tensor]) -> list[Tensor]:
         return [F.grid_sample(indices[0], grid, "nearest", "zeros", align_corners=corners)]
 
-    return after(run, [image])
+    return places_after(run, [image])
 
 
 def strided(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
@@ -103,8 +99,8 @@ def strided(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
         whole = laid_out_as(tensor, indices[0])
         return [whole.as_strided(size, stride, 0 if offset is None else offset - start)]
 
-    return after(run, [tensor])
+    return places_after(run, [tensor])
 
 
 BY_VALUE = (added, put, by_indices, sampled, strided, pooled_in_boxes)
-"""Rules that read values or the layout of memory, not only shapes and places."""
+"""Rules that depend on values or on the layout of memory, so that results cannot be cached."""

@@ -19,19 +19,18 @@ from captum_tgrad.decomposition.places.coordinates import (
     coordinates,
     from_borders,
     input_axis,
+    interned,
     of_each_sample,
-    shared,
     whole_axis,
     without_gaps,
 )
 from captum_tgrad.decomposition.places.windows import narrowed
 
 Claim = tuple[Axis, Coordinates | None]
-"""A claim of elements, with its axis; None claims nothing."""
+"""Coordinates of elements, with their axis; None for no coordinates."""
 
 MOST_CLAIMS = 4
 """An element with more claims on one axis has no place on it."""
-
 
 _ONLY_INPUT = frozenset([0])
 
@@ -41,12 +40,12 @@ _ONE_CELL = torch.tensor([[0.0, 1.0]], dtype=torch.float64, device="cpu")
 class Places:
     """The coordinates of a tensor's elements.
 
-    An element may have several claims on one axis, such as a score between a query and a key. Its
-    evidence is then divided among them.
+    An element may have several claims on one axis: an attention score has the positions of its
+    query and its key. Its evidence is then divided among them.
 
     Args:
         shape: The tensor's shape.
-        claims: The coordinates by axis; an axis without any is left out.
+        claims: The claims on each axis; axes without claims are left out.
 
     Attributes:
         has_channels: Whether elements have coordinates on a channel axis of an input.
@@ -78,15 +77,15 @@ class Places:
 
     @property
     def pairs(self) -> Iterator[tuple[Axis, Coordinates]]:
-        """Every axis with every claim on it."""
+        """All claims, each with its axis."""
         return ((axis, claim) for axis, claims in self.claims.items() for claim in claims)
 
 
-_all: WeakValueDictionary[object, Places] = WeakValueDictionary()
+_interned: WeakValueDictionary[object, Places] = WeakValueDictionary()
 
 
 def places(shape: Sequence[int], claims: Iterable[Claim] = ()) -> Places:
-    """Makes the places of a tensor, one object for equal places; reconciles claims on one axis."""
+    """Makes the places of a tensor, merges claims that agree, and reuses an equal object."""
     by_axis: dict[Axis, list[Coordinates]] = {}
     for axis, claim in claims:
         given = by_axis.setdefault(axis, [])
@@ -95,20 +94,20 @@ def places(shape: Sequence[int], claims: Iterable[Claim] = ()) -> Places:
     kept: dict[Axis, tuple[Coordinates, ...]] = {}
     samples: Coordinates | None = None
     for axis in sorted(by_axis, key=lambda axis: axis.input != SAMPLES):
-        own = [_dense(claim, shape, axis, samples) for claim in _joined(by_axis[axis], axis)]
+        own = [_gaps_filled(claim, shape, axis, samples) for claim in _joined(by_axis[axis], axis)]
         if left := merged(own, axis, samples):
             kept[axis] = left
             if axis.input == SAMPLES and len(left) == 1:
                 (samples,) = left
     key = (tuple(shape), tuple(kept.items()))
-    known = _all.get(key)
+    known = _interned.get(key)
     if known is None:
-        known = _all[key] = Places(tuple(shape), kept)
+        known = _interned[key] = Places(tuple(shape), kept)
     return known
 
 
 def _joined(claims: list[Coordinates], axis: Axis) -> list[Coordinates]:
-    """Makes one claim of those that belong to different elements."""
+    """Joins successive claims on disjoint elements, as of concatenated tensors, into one claim."""
     if len(claims) < 2 or axis.input < 0:
         return claims
     joined: list[Coordinates] = []
@@ -123,17 +122,20 @@ def _joined(claims: list[Coordinates], axis: Axis) -> list[Coordinates]:
     return joined
 
 
-def _dense(
+def _gaps_filled(
     claim: Coordinates, shape: Sequence[int], axis: Axis, samples: Coordinates | None
 ) -> Coordinates:
-    """Coordinates without gaps, except that what fills up one sample has no place in the others."""
-    if axis.input == INPUTS:  # an element with a cell depends on the input, whatever the cell
+    """Applies ``without_gaps``, but across samples only if all of them have the same cells.
+
+    Padding of one sample does not get the cells of other samples.
+    """
+    if axis.input == INPUTS:  # any cell means that the element depends on the input
         return coordinates(claim.index > 0, _ONE_CELL) or claim
     if axis.input == SAMPLES:
         fit = {dim for dim in claim.dims if shape[dim] == axis.extent > 1}
         dense = without_gaps(claim, set(claim.dims) - fit)
         for dim in sorted(fit, reverse=True):
-            # If only one sample has elements, the rest of its last dimension is of the others.
+            # If only one sample has elements, other samples fill up the rest of this dimension.
             if fit & set(dense.dims) - {dim}:
                 dense = without_gaps(dense, [dim])
         return dense
@@ -148,13 +150,13 @@ def _dense(
 
 
 def depending_on(given: Places, inputs: Iterable[int], *, is_part: bool = False) -> Places:
-    """Places that say on which of several inputs each element depends.
+    """Marks all elements as depending on ``inputs``, except for inputs that have marks already.
 
     Args:
-        given: The places. If they do not mention an input, all elements depend on it.
+        given: The places. Marks on input axes say which elements depend on an input.
         inputs: The numbers of the inputs on which the tensor depends.
-        is_part: Whether its elements may be those of a tensor that depend on some of the inputs
-            only. If the places mention any of the inputs, they then mention all.
+        is_part: Whether all elements come from one tensor. If any input has a mark, inputs without
+            one belong to elements that were left out.
     """
     axes = [input_axis(number) for number in inputs]
     absent = [axis for axis in axes if axis not in given.claims]
@@ -186,10 +188,10 @@ def samples_of(given: Places) -> int:
 
 
 def lost_places(shape: Sequence[int], kept: Places, operation: str) -> Places:
-    """The places of an output that lost all coordinates but those of ``kept``.
+    """The places of an output that lost all coordinates except those of ``kept``.
 
-    Its positions become coordinates on ``LOST`` axes. Later operations move them like all others,
-    so that every later term knows whether it lost a place.
+    Its positions become coordinates on ``LOST`` axes. Later operations move these like all others,
+    so that later terms know which operation lost their places.
     """
     known = {dim for _, claim in kept.pairs for dim in claim.dims}
     lost = [
@@ -208,17 +210,17 @@ def has_places(given: Places) -> bool:
 def merged(
     claims: Iterable[Coordinates], axis: Axis, samples: Coordinates | None = None
 ) -> tuple[Coordinates, ...]:
-    """The coordinates of elements with several claims, without those that agree with others.
+    """Merges claims on one axis that agree; claims that contradict each other are all kept.
 
     Args:
         claims: The claims.
-        axis: The axis that they are on.
+        axis: The axis of all claims.
         samples: The samples of the elements; None if they are unknown.
     """
     kept: list[Coordinates] = []
     for claim in dict.fromkeys(claims):
         for position, other in enumerate(kept):
-            both = _reconciled(other, claim, axis, samples)
+            both = _merged_pair(other, claim, axis, samples)
             if both is not None:
                 kept[position : position + 1] = both
                 break
@@ -228,22 +230,22 @@ def merged(
 
 
 @torch.no_grad()
-def _reconciled(
+def _merged_pair(
     one: Coordinates, other: Coordinates, axis: Axis, samples: Coordinates | None
 ) -> list[Coordinates] | None:
-    """The coordinates of elements with two claims; None if the claims contradict each other.
+    """Merges two claims into a list of one; None if they contradict each other.
 
-    The list is empty if both claims together are the whole axis.
+    The list is empty if both together cover the whole axis, which is no place.
     """
     if one.by_sample or other.by_sample:
         one, other = _without_whole(one, other, axis), _without_whole(other, one, axis)
     if axis.input == INPUTS:
-        # A score depends on its queries and its keys; as one claim, they would be a matrix.
+        # Marks along queries and along keys stay separate: merged, they would fill a matrix.
         depends = (one.index > 0) | (other.index > 0)
         if depends.shape not in (one.index.shape, other.index.shape):
             return None
         return [coordinates(depends, _ONE_CELL) or one]
-    dims, other_dims = (_dims_within(claim, samples) for claim in (one, other))
+    dims, other_dims = (_dims_within_sample(claim, samples) for claim in (one, other))
     if one is other or dims < other_dims:
         return [other]
     if other_dims < dims:
@@ -254,13 +256,13 @@ def _reconciled(
     other_low, other_high = other.borders()
     hull_low, hull_high = torch.minimum(low, other_low), torch.maximum(high, other_high)
     both = (one.index > 0) & (other.index > 0)
-    # Adjacent places are joined into one, as by a sum over them. Others stay two claims.
+    # Adjacent cells are merged, as a sum over them would be. Cells apart stay two claims.
     gap = ((hull_high - hull_low) - (high - low) - (other_high - other_low))[both]
     allowed = -0.5 if axis.input == SAMPLES else SLACK
     apart = bool((gap > allowed).any())
     touch = len(gap) > 0 and bool((gap.abs() <= SLACK).all())
-    # Elements of two grids, as in a residual stream, are on the finer one; two single elements only
-    # if one is within the other.
+    # Two grids, as in a residual stream, become the finer one. Two single cells do so only if one
+    # is inside of the other.
     wider = torch.maximum(high - low, other_high - other_low)
     within = bool((hull_high - hull_low <= wider + SLACK)[both].all())
     if axis.input != SAMPLES and (within or (dims and not touch)):
@@ -282,10 +284,10 @@ def _without_whole(claim: Coordinates, other: Coordinates, axis: Axis) -> Coordi
         return claim
     low, high = claim.borders()
     is_whole = (high - low >= axis.extent - SLACK) & (other.index > 0)
-    return shared(claim.index.masked_fill(is_whole, 0), claim.cells, claim.by_sample)
+    return interned(claim.index.masked_fill(is_whole, 0), claim.cells, claim.by_sample)
 
 
-def _dims_within(claim: Coordinates, samples: Coordinates | None) -> set[int]:
+def _dims_within_sample(claim: Coordinates, samples: Coordinates | None) -> set[int]:
     """The dimensions along which the elements of one sample have different cells."""
     of_samples = set(samples.dims) if samples else set[int]()
     dims = set(claim.dims)
@@ -293,7 +295,7 @@ def _dims_within(claim: Coordinates, samples: Coordinates | None) -> set[int]:
         return dims
     if len(of_samples) > 1:
         return dims - of_samples
-    # The dimension may hold windows as well as samples.
+    # The dimension may hold several windows of each sample.
     (dim,) = of_samples
     _, sample = samples.index.flatten().unique(return_inverse=True)  # type: ignore[no-untyped-call]
     number = torch.arange(len(sample), device="cpu")
@@ -303,7 +305,7 @@ def _dims_within(claim: Coordinates, samples: Coordinates | None) -> set[int]:
 
 
 def _finer(one: Coordinates, other: Coordinates, axis: Axis) -> Coordinates | None:
-    """The claim whose cells are all smaller than those of the other, completed by the other."""
+    """The claim with the smaller cells, filled up with the cells of the other; None if neither."""
     widths = [_widths(claim, axis) for claim in (one, other)]
     for small, large, order in ((one, other, 1), (other, one, -1)):
         width, limit = widths[::order]
@@ -316,7 +318,7 @@ def _finer(one: Coordinates, other: Coordinates, axis: Axis) -> Coordinates | No
 
 
 def _widths(claim: Coordinates, axis: Axis) -> Tensor:
-    """The widths of cells; of sliding windows, their step, and of a subsampled grid, too."""
+    """The widths of cells, or the step of overlapping windows and of subsampled grids."""
     if narrowed(claim, axis) is not claim:
         return claim.cells[:2, 0].diff()
     cells = evenly_wide(claim.cells, axis.extent) if claim.may_be_subsampled else claim.cells

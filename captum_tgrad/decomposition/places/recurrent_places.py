@@ -1,4 +1,4 @@
-"""Places after recurrent layers and cells: each state is at its step."""
+"""Places after recurrent layers and cells: each state has the place of its step."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from torch import Tensor
 from captum_tgrad.decomposition.call import Call, NoRuleError, tensors_in
 from captum_tgrad.decomposition.places.contraction import contracted
 from captum_tgrad.decomposition.places.coordinates import SAMPLES, Axis, Coordinates
-from captum_tgrad.decomposition.places.moving_places import after
+from captum_tgrad.decomposition.places.moving_places import places_after
 from captum_tgrad.decomposition.places.places import Places, places
 
 
 def layer(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
-    """Places after a layer. The last states of several layers or directions are at all steps."""
+    """Places after a layer. With several layers or directions, last states belong to all steps."""
     if len(call.args) != 9 or not isinstance(call.args[2], (list, tuple)):
         raise NoRuleError
     x, states = call.args[:2]
@@ -33,7 +33,7 @@ def layer(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     def select(indices: list[Tensor]) -> list[Tensor]:
         return [indices[0][:, -1:].transpose(0, 1) if batch_first else indices[0][-1:]]
 
-    (last,) = after(select, [outputs[0]], [y])
+    (last,) = places_after(select, [outputs[0]], [y])
     return [y, *(places(output.shape, last.pairs) for output in outputs[1:])]
 
 
@@ -46,23 +46,22 @@ def cell(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
 
 
 def packed(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
-    """Places after a padded batch was packed, or packed data padded."""
+    """Places after ``pack_padded_sequence`` or ``pad_packed_sequence``."""
     padded_with = (0.0, *call.args[4:]) if len(call.args) > 3 else ()
 
     def run(indices: list[Tensor]) -> list[Tensor]:
         return [call.func(indices[0], *call.args[1:3], *padded_with)[0]]
 
-    found = after(run, call.tensors[:1])
-    return [*found, *(places(each.shape) for each in outputs[1:])]  # not the lengths
+    found = places_after(run, call.tensors[:1])
+    return [*found, *(places(each.shape) for each in outputs[1:])]  # lengths have no place
 
 
 def _of_steps(
     call: Call, letters: Sequence[str], result: str, tensors: Sequence[Tensor], output: Tensor
 ) -> Places:
-    """The places of the inputs, or of the first states on the axes on which the inputs have none.
+    """The places of the inputs and, on axes where these have none, of the first states.
 
-    A state depends on all steps so far. It is at its own step, as the result of attention is at its
-    query.
+    A state depends on all steps so far. Like an output of attention, it gets only its own place.
     """
     claims: list[tuple[Axis, Coordinates]] = []
     for own, tensor in zip(letters, tensors, strict=True):

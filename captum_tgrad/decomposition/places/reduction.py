@@ -31,22 +31,24 @@ class SamplesLostError(ValueError):
 class Reduction:
     """How to sum a tensor into the cells of one input.
 
+    Elements are first added up in the cells that they have. ``spread`` then distributes these sums
+    over the cells of ``grid``, which do not overlap.
+
     Args:
         samples: The batch size.
-        summed_shape: The shape of the tensor after a sum over the dimensions on which neither the
-            sample nor the place depends.
-        grid: The cells; None if no element has a place.
-        indices: For each element, the position of its sum: first the cells of each sample, then the
-            elements of each sample without a place, then those without a sample. The dimensions on
-            which the position does not depend have size 1. Several tensors if elements have several
-            places; none if all are in order.
-        weights: The share of each element at each of its positions, broadcastable to the position;
-            None if it has equal shares.
-        spread: For each axis, the shares of the counted cells in those of ``grid``, shape
-            ``(counted, cells)``, or ``(N, counted, cells)`` if each sample has its own; None if
-            they are the same cells.
-        sizes: The number of counted cells along each axis.
-        filled: The share of each cell in the evidence of a sample that has no place, shape
+        summed_shape: The shape of the tensor after a sum over all dimensions along which neither
+            the sample nor the place changes.
+        grid: The cells of the map; None if no element has a place.
+        indices: For each claim, the index of each element's sum in a flat tensor: first the cells
+            of each sample, then the elements of each sample without a place, then the elements of
+            unknown samples. Dimensions along which the index does not change have size 1. Empty if
+            the flattened tensor already has this order.
+        weights: For each of ``indices``, the share of each element there; None for equal shares.
+        spread: For each axis, the share of each element cell that each cell of ``grid`` gets, shape
+            ``([N,] element cells, cells)``, with ``N`` if samples have different cells; None if
+            the cells are the same.
+        sizes: The number of element cells along each axis.
+        unplaced_shares: The share of each cell in the evidence of elements without a place, shape
             ``(N, 1, *cells)``; None if all cells have equal shares.
         has_unknown_samples: Whether the sample of some elements is unknown.
         all_placed: Whether each element has a place.
@@ -58,7 +60,7 @@ class Reduction:
     indices: tuple[Tensor, ...]
     spread: tuple[Tensor | None, ...]
     sizes: tuple[int, ...]
-    filled: Tensor | None = None
+    unplaced_shares: Tensor | None = None
     has_unknown_samples: bool = False
     all_placed: bool = True
     weights: tuple[Tensor, ...] | None = None
@@ -71,12 +73,12 @@ class Reduction:
 
     @cached_property
     def cells(self) -> int:
-        """The number of cells of each sample."""
+        """The number of element cells of each sample."""
         return math.prod(self.sizes)
 
     @cached_property
     def shape(self) -> tuple[int, ...]:
-        """The shape of the sums in the cells."""
+        """The shape of the sums in the element cells."""
         return (self.samples, 1, *self.sizes)
 
     def _indices(self, like: Tensor) -> tuple[Tensor, ...]:
@@ -87,14 +89,14 @@ class Reduction:
         return self._on_device[like.device]
 
     def into_cells(self, sums: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Adds up sums by cell.
+        """Adds up a tensor by cell.
 
         Args:
-            sums: Sums of shape ``summed_shape``, or of a larger shape that they are summed over.
+            sums: The tensor, or its sum of shape ``summed_shape``.
 
         Returns:
-            The sum in each cell, shape ``(N, 1, *cells)``, and the sum of the elements without a
-            place, shape ``(N,)``; None for the second if all elements have one.
+            The sum in each cell of ``grid``, shape ``(N, 1, *cells)``, and the sum of the elements
+            without a place, shape ``(N,)``, or None if the tensor already has the order of cells.
 
         Raises:
             SamplesLostError: The sample of a nonzero element is unknown.
@@ -118,16 +120,16 @@ class Reduction:
                 own, alpha = sums * self.weights[slot].to(sums), 1.0
             else:
                 own, alpha = sums, 1 / len(indices)
-            # A score of a query and a key has two places, each of which depends on one dimension. A
-            # sum over the other is much faster than adding element by element.
+            # An attention score has the places of its query and its key. Each depends on one
+            # dimension only, and a sum over the other is much faster than adding each element.
             own = own.sum_to_size(index.shape).reshape(-1)
             total.index_add_(0, index.reshape(-1), own, alpha=alpha)
         return total
 
     def sample_of(self, like: Tensor) -> Tensor | None:
-        """The sample of each sum, broadcastable to ``summed_shape``; None if there is one sample.
+        """The sample of each element, broadcastable to ``summed_shape``; None for a batch of one.
 
-        An unknown sample has the number ``samples``.
+        Elements of unknown samples get the number ``samples``.
         """
         if self.samples == 1:
             return None
@@ -147,11 +149,11 @@ class Reduction:
     def out_of_cells(self, cells: Tensor, like: Tensor) -> Tensor:
         """Divides each cell equally among the elements that ``into_cells`` adds to it.
 
-        The sum of each sample stays the same: where cells hold no element, the others are scaled.
+        The sum of each sample stays the same: the value of a cell without elements goes to others.
 
         Args:
             cells: Shape ``(N, 1, *cells)``.
-            like: The tensor with these elements.
+            like: A tensor with the shape of the elements.
         """
         summed = like.numel() // max(math.prod(self.summed_shape), 1)
         if not self.indices:
@@ -160,9 +162,9 @@ class Reduction:
         elements = self._added_up(ones)[: self.samples * self.cells].reshape(self.shape)
         elements = redistributed(elements, self.spread) * summed
         if bool((elements == 0).any()):
-            cells = _without_empty(cells, elements)
+            cells = _moved_from_empty_cells(cells, elements)
         shared = torch.where(elements > 0, cells / elements, 0)
-        # The adjoint of the redistribution in into_cells.
+        # The transpose of the redistribution in into_cells.
         transposed = [None if matrix is None else matrix.mT for matrix in self.spread]
         shared = redistributed(shared, transposed).reshape(-1)
         flat = torch.cat([shared, shared.new_zeros(self.samples + 1)])
@@ -173,19 +175,19 @@ class Reduction:
         return (found * torch.stack(weights).to(found)).sum(0)
 
 
-def _without_empty(cells: Tensor, elements: Tensor) -> Tensor:
-    """Moves evidence from cells without elements to the others, in proportion to what they have.
+def _moved_from_empty_cells(cells: Tensor, elements: Tensor) -> Tensor:
+    """Moves evidence from cells without elements to the other cells, in proportion to theirs.
 
-    If they have none, it is divided equally among the elements.
+    If the others have no evidence, it is divided equally among the elements.
     """
     dims = list(range(1, cells.dim()))
-    filled = torch.where(elements > 0, cells, 0)
-    filled = torch.where(filled.sum(dims, keepdim=True) > 0, filled, elements)
-    total = filled.sum(dims, keepdim=True)
-    return filled * torch.where(total > 0, cells.sum(dims, keepdim=True) / total, 0)
+    kept = torch.where(elements > 0, cells, 0)
+    kept = torch.where(kept.sum(dims, keepdim=True) > 0, kept, elements)
+    total = kept.sum(dims, keepdim=True)
+    return kept * torch.where(total > 0, cells.sum(dims, keepdim=True) / total, 0)
 
 
-_known: BoundedCache[Reduction] = BoundedCache(lambda known: sum(map(torch.numel, known.indices)))
+_cache: BoundedCache[Reduction] = BoundedCache(lambda known: sum(map(torch.numel, known.indices)))
 
 
 def reduction(given: Places, axes: Sequence[Axis], samples: int) -> Reduction:
@@ -197,36 +199,41 @@ def reduction(given: Places, axes: Sequence[Axis], samples: int) -> Reduction:
         samples: The batch size.
     """
     key = (given, tuple(axes), samples)
-    return _known.get_or(key, lambda: _reduction(given, axes, samples))
+    return _cache.get_or(key, lambda: _reduction(given, axes, samples))
 
 
 def _reduction(given: Places, axes: Sequence[Axis], samples: int) -> Reduction:
     rank = len(given.shape)
     claims_on = on_whole_grid(given).claims
     sample = _sample_numbers(given, samples, rank)
-    own = [claims_on.get(axis, ()) for axis in axes]
-    count = max(map(len, own), default=0)
+    by_axis = [claims_on.get(axis, ()) for axis in axes]
+    count = max(map(len, by_axis), default=0)
     if count > MOST_CLAIMS:
-        own, count = [claims if len(claims) == 1 else () for claims in own], 1
-    own = [claims if len(claims) in (1, count) else () for claims in own]
-    cells = [_cells(claims, axis) for claims, axis in zip(own, axes, strict=True)]
+        by_axis, count = [claims if len(claims) == 1 else () for claims in by_axis], 1
+    # Claims on several axes belong together one by one, such as a row and a column.
+    by_axis = [claims if len(claims) in (1, count) else () for claims in by_axis]
+    cells = [_cells_on_axis(claims, axis) for claims, axis in zip(by_axis, axes, strict=True)]
     sizes = [len(each) for each, _ in cells]
-    by_sample = any(claim.by_sample for claims in own for claim in claims)
+    by_sample = any(claim.by_sample for claims in by_axis for claim in claims)
     on_map, sides = cells_of_map(cells, axes, sample if by_sample else None, samples)
     by_claim = [[of[slot % len(of)] for _, of in cells] for slot in range(count)]
-    where, weights = _where(by_claim, sizes)
+    cell_numbers, weights = _cell_numbers(by_claim, sizes)
     if sides is not None:
         whole = are_whole_input([each for each, _ in cells], axes)
-        where = [torch.where(whole[cell.clamp_min(0)], -1, cell) for cell in where]
-    all_placed = all(bool((cell >= 0).all()) for cell in where)
-    if not any(bool((cell >= 0).any()) for cell in where):
-        sizes, on_map, where = [], [], [torch.zeros([1] * rank, dtype=torch.long, device="cpu")]
-        own = []
-    dims = {dim for claims in own for claim in claims for dim in claim.dims}
+        cell_numbers = [torch.where(whole[cell.clamp_min(0)], -1, cell) for cell in cell_numbers]
+    all_placed = all(bool((cell >= 0).all()) for cell in cell_numbers)
+    if not any(bool((cell >= 0).any()) for cell in cell_numbers):
+        sizes, on_map, cell_numbers = (
+            [],
+            [],
+            [torch.zeros([1] * rank, dtype=torch.long, device="cpu")],
+        )
+        by_axis = []
+    dims = {dim for claims in by_axis for claim in claims for dim in claim.dims}
     dims |= {dim for dim, size in enumerate(sample.shape) if size != 1}
     total = int(torch.Size(sizes).numel())
     indices = []
-    for cell in where:
+    for cell in cell_numbers:
         index = torch.where(cell >= 0, sample * total + cell, samples * total + sample)
         indices.append(torch.where(sample < 0, samples * (total + 1), index))
     in_order = (
@@ -245,7 +252,7 @@ def _reduction(given: Places, axes: Sequence[Axis], samples: int) -> Reduction:
         indices=() if in_order else tuple(indices),
         spread=spread,
         sizes=tuple(sizes),
-        filled=shares_of_samples(indices, (samples, 1, *sizes), spread)
+        unplaced_shares=shares_of_samples(indices, (samples, 1, *sizes), spread)
         if sides is not None and sizes
         else None,
         has_unknown_samples=bool((sample < 0).any()),
@@ -254,8 +261,11 @@ def _reduction(given: Places, axes: Sequence[Axis], samples: int) -> Reduction:
     )
 
 
-def _cells(claims: Sequence[Coordinates], axis: Axis) -> tuple[Tensor, list[Tensor]]:
-    """The cells on the input, and each element's cell for each claim; -1 if outside the input."""
+def _cells_on_axis(claims: Sequence[Coordinates], axis: Axis) -> tuple[Tensor, list[Tensor]]:
+    """The distinct cells on an axis, and for each claim the number of each element's cell.
+
+    The number is -1 for an element whose cell is outside of the input.
+    """
     if not claims:
         return even_cells(axis.extent, 1), [torch.zeros((), dtype=torch.long, device="cpu")]
     claims = [narrowed(claim, axis) or claim for claim in claims]
@@ -276,24 +286,22 @@ def _cells(claims: Sequence[Coordinates], axis: Axis) -> tuple[Tensor, list[Tens
     return cells, numbers
 
 
-def _where(
+def _cell_numbers(
     by_claim: Sequence[Sequence[Tensor]], sizes: list[int]
 ) -> tuple[list[Tensor], tuple[Tensor, ...] | None]:
-    """The number of each element's cell on the grid by each claim, and the share of each claim.
+    """For each claim, the flat cell number of each element, and the share of the element there.
+
+    An element is divided equally among its distinct cells. The shares are None if all are equal.
 
     Args:
         by_claim: For each claim, the number of each element's cell on each axis; -1 for none.
         sizes: The number of cells along each axis.
-
-    Returns:
-        The cells, -1 for an element without a place on one of the axes, and the shares, so that
-        different cells have equal ones; None if all are equal.
     """
-    # On an axis on which all summands of an element are in one cell, it may have fewer claims.
-    first = [reduce(_first_known, on_axis) for on_axis in zip(*by_claim, strict=True)]
-    cells = [_on_grid(list(map(_first_known, numbers, first)), sizes) for numbers in by_claim]
+    # An element that has fewer claims on one axis than on another repeats its first one.
+    first = [reduce(_known_or, on_axis) for on_axis in zip(*by_claim, strict=True)]
+    cells = [_on_grid(list(map(_known_or, numbers, first)), sizes) for numbers in by_claim]
     if len(cells) < 3:
-        return cells, None  # a cell that counts twice has two halves
+        return cells, None  # if two claims have the same cell, it gets both halves
     is_new = [torch.ones_like(cell, dtype=torch.bool) for cell in cells]
     for slot, cell in enumerate(cells):
         for other in cells[:slot]:
@@ -304,12 +312,12 @@ def _where(
     return cells, tuple([each / count for each in is_new])
 
 
-def _first_known(number: Tensor, other: Tensor) -> Tensor:
+def _known_or(number: Tensor, other: Tensor) -> Tensor:
     return torch.where(number >= 0, number, other)
 
 
 def _on_grid(numbers: Sequence[Tensor], sizes: list[int]) -> Tensor:
-    """The number of each element's cell on the grid; -1 if it has no place on one of the axes."""
+    """The flat number of each element's cell; -1 if it has no place on one of the axes."""
     cell = torch.zeros((), dtype=torch.long, device="cpu")
     placed = torch.ones((), dtype=torch.bool, device="cpu")
     for number, size in zip(numbers, sizes, strict=True):

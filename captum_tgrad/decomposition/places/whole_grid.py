@@ -1,8 +1,9 @@
-"""The cells that elements have once something asks for their whole grid, as a convolution does.
+"""Adapts cells for operations that work on a whole grid, as a convolution does.
 
-Until then, the elements of a subsampled grid or of a part of an image have just their own cells,
-and copies of an element have the same cell. Several parts can then be put together again, and the
-parts of a reshaped tensor taken apart.
+Elements of ``x[::2]`` or of a crop keep the cells of their pixels, and copies of an element keep
+its cell, so that later operations can join parts or take them apart. Before a convolution, strided
+elements get wider cells, adjacent copies get parts of their cell, and constants around a crop get
+the cells of the pixels that they replace.
 """
 
 from __future__ import annotations
@@ -18,33 +19,33 @@ from captum_tgrad.decomposition.places.coordinates import (
     Axis,
     Coordinates,
     from_borders,
-    shared,
+    interned,
 )
 from captum_tgrad.decomposition.places.places import Claim, Places, places
 from captum_tgrad.decomposition.places.windows import narrowed
 
 
 def on_whole_grid(given: Places) -> Places:
-    """The places of a tensor of which something asks for the whole grid."""
+    """The places of a tensor for an operation that works on its whole grid."""
     return constants_filled_in(with_copies_refined(windows_joined(given)))
 
 
 def windows_joined(given: Places) -> Places:
-    """The places of a tensor whose elements have one place in place of several at equal distances.
+    """Merges three or more claims at equal distances into windows.
 
-    The sum of an image and its shifted copies is then where a dilated convolution is.
+    The sum of an image and its shifted copies then has the places of a dilated convolution.
     """
     if all(len(claims) < 3 for claims in given.claims.values()):
         return given
     joined = [
         (axis, claim)
         for axis, claims in given.claims.items()
-        for claim in _in_windows(claims, axis)
+        for claim in _joined_in_windows(claims, axis)
     ]
     return places(given.shape, joined)
 
 
-def _in_windows(claims: tuple[Coordinates, ...], axis: Axis) -> tuple[Coordinates, ...]:
+def _joined_in_windows(claims: tuple[Coordinates, ...], axis: Axis) -> tuple[Coordinates, ...]:
     if len(claims) < 3 or not axis.is_spatial or len({claim.dims for claim in claims}) > 1:
         return claims
     low, high = zip(*(claim.borders() for claim in claims), strict=True)
@@ -54,7 +55,7 @@ def _in_windows(claims: tuple[Coordinates, ...], axis: Axis) -> tuple[Coordinate
 
 
 def constants_filled_in(given: Places) -> Places:
-    """The places of a tensor with the cells of constants that replace pixels; see ``filled_in``."""
+    """Gives constants that replace pixels the cells of these pixels; see :func:`filled_in`."""
     of_samples = {dim for claim in given.samples for dim in claim.dims}
 
     def whole(axis: Axis, claim: Coordinates) -> Coordinates:
@@ -68,13 +69,13 @@ def constants_filled_in(given: Places) -> Places:
 
 
 def copies_refined(claims: Iterable[Claim], *, zeros_too: bool = True) -> list[Claim]:
-    """Makes a finer grid of adjacent copies that no other coordinate distinguishes.
+    """Divides the cell of adjacent copies among them, unless other coordinates tell them apart.
 
-    The first dimension is no grid: with a single sample it may hold tokens and heads, which the
-    samples of a batch would distinguish.
+    Columns 1, 1, 2, 2 become four cells of half the width. The first dimension is left out, because
+    it may hold tokens and heads together with samples, even in a batch of one.
 
     Args:
-        claims: The coordinates of the elements.
+        claims: The claims of a tensor.
         zeros_too: Whether zeros between elements count as copies.
     """
     claims = list(claims)
@@ -89,9 +90,9 @@ def copies_refined(claims: Iterable[Claim], *, zeros_too: bool = True) -> list[C
 
 
 def with_copies_refined(given: Places) -> Places:
-    """The places of a tensor whose copies are a finer grid.
+    """Applies :func:`copies_refined` to a tensor that has a dimension of channels.
 
-    Without channels, it is no grid: tokens have been flattened together with their channels.
+    Without one, tokens were flattened together with their channels, and copies are channels.
     """
     claims = list(given.pairs)
     known = {dim for axis, claim in claims if axis.is_place for dim in claim.dims}
@@ -100,14 +101,14 @@ def with_copies_refined(given: Places) -> Places:
 
 
 def copies_kept(whole: Places, refined: Places) -> Places:
-    """The places of elements that were moved, in whole cells as long as they can be refined later.
+    """The places of elements that were moved: for each claim, whole or refined cells.
 
-    If the parts of one cell were moved to different dimensions, they were the channels of one
-    element, and the cell stays whole. Otherwise, the elements of a finer grid were moved.
+    Cells stay whole if the copies can still be refined later, or if parts of one cell were moved to
+    different dimensions: these were channels of one element.
 
     Args:
-        whole: The places by the elements' own cells.
-        refined: The places by the cells of ``copies_refined``.
+        whole: The places after elements were moved with their own cells.
+        refined: The places after they were moved with the cells of ``copies_refined``.
     """
     pairs, parts = list(whole.pairs), list(refined.pairs)
     if whole is refined or [axis for axis, _ in pairs] != [axis for axis, _ in parts]:
@@ -123,12 +124,9 @@ def copies_kept(whole: Places, refined: Places) -> Places:
 
 @torch.no_grad()
 def _refined(claim: Coordinates, axis: Axis, zeros_too: bool) -> Coordinates | None:
-    """Gives each copy its part of the cell; at both ends, some copies may have been cut off.
+    """Divides each cell among its copies along the only dimension of the coordinates.
 
-    Args:
-        claim: Coordinates along one dimension.
-        axis: The axis that they are on.
-        zeros_too: As for :func:`copies_refined`.
+    All cells need the same number of copies, except at both ends, where some may be cropped.
     """
     if axis.input == SAMPLES:
         return claim
@@ -147,7 +145,7 @@ def _refined(claim: Coordinates, axis: Axis, zeros_too: bool) -> Coordinates | N
     middles, widths = (each[(index - 1).clamp_min(0)] for each in cells.unbind(1))
     sign = -1.0 if float(cells[own[last] - 1, 0]) < float(cells[own[first] - 1, 0]) else 1.0
     start = counts.cumsum(0) - counts
-    start[first] -= times - counts[first]  # the first copies are cut off
+    start[first] -= times - counts[first]  # if copies are missing, they are the first ones
     part = torch.arange(len(index), device="cpu") - start[run]
     center = middles + sign * widths * ((part + 0.5) / times - 0.5)
     half = widths / times / 2
@@ -156,9 +154,9 @@ def _refined(claim: Coordinates, axis: Axis, zeros_too: bool) -> Coordinates | N
 
 
 def _zeros_as_copies(claim: Coordinates) -> Tensor:
-    """The cells of adjacent elements with zeros between them: each zero has that of its element.
+    """The index with inserted zeros replaced: 1, 0, 2, 0 becomes 1, 1, 2, 2.
 
-    They are the copies that a nearest neighbor enlargement would have, of which a mask clears some.
+    The tensor then has the places of a nearest neighbor enlargement that is masked.
     """
     index, (middle, width) = claim.index.flatten(), claim.cells.unbind(1)
     image = torch.nonzero(index).flatten()
@@ -167,16 +165,16 @@ def _zeros_as_copies(claim: Coordinates) -> Tensor:
     if not is_regular or not bool((image.diff() == pitch).all()):
         return claim.index
     if not torch.allclose(middle.diff(), width[1:]):
-        return claim.index  # pixels that were written at their own position; see ``filled_in``
+        return claim.index  # not adjacent: ``filled_in`` handles pixels at their own position
     return index[image].repeat_interleave(pitch)
 
 
 @torch.no_grad()
 def filled_in(claim: Coordinates, dim: int, axis: Axis) -> Coordinates:
-    """Gives constants along ``dim`` that replace pixels of an image the cells of these pixels.
+    """Gives constants along ``dim`` the cells of the pixels that they replace.
 
-    A part of an image that is padded to the whole image, or copied into zeros at its own position,
-    is then where an image is of which a mask clears the rest.
+    Of four columns, a crop of columns 1 and 2 that is padded with zeros to its old position gets
+    the cells of columns 0 to 3, as if the image were masked.
     """
     if dim not in claim.dims or axis.input < 0 or claim.has_everywhere:
         return claim
@@ -201,8 +199,8 @@ def filled_in(claim: Coordinates, dim: int, axis: Axis) -> Coordinates:
 
 @torch.no_grad()
 def widened(claim: Coordinates, axis: Axis) -> Coordinates:
-    """The cells of a subsampled grid cover the axis evenly: every other row stands for two."""
+    """Widens the cells of a subsampled grid to leave no gaps: every other row stands for two."""
     if axis.input == SAMPLES or not axis.is_place or not claim.may_be_subsampled:
         return claim
     cells = evenly_wide(claim.cells, axis.extent)
-    return claim if cells is claim.cells else shared(claim.index, cells, by_sample=False)
+    return claim if cells is claim.cells else interned(claim.index, cells, by_sample=False)

@@ -1,25 +1,26 @@
-"""The cells of overlapping windows, such as those of a convolution."""
+"""The cells of overlapping windows, as of a convolution."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from captum_tgrad.decomposition.places.cells import SLACK, borders_of, evenly_from
+from captum_tgrad.decomposition.places.cells import SLACK, adjacent_cells, borders_of
 from captum_tgrad.decomposition.places.coordinates import Axis, Coordinates, coordinates
 
 
 def narrowed(claim: Coordinates | None, axis: Axis) -> Coordinates | None:
-    """Cells in place of overlapping windows with a constant step, as after a convolution.
+    """Replaces overlapping windows with a constant step, as after a convolution, by adjacent cells.
 
-    They cover evenly what the windows cover. Windows that reach far into padding are where their
-    middles are or, if these are outside of the image, where the windows see it. A few wide windows
-    remain as they are.
+    The cells have equal widths and together cover the same range as the windows. If the outer
+    windows reach far into padding, each cell is at the middle of its window, cut to the image. If
+    the middle is outside of the image, the cell is the part of the window on the image. Windows
+    that are wide compared with the range of their middles stay unchanged.
     """
     if claim is None or len(claim.cells) < 2 or claim.by_sample:
         return claim
     windows = _uncut(claim.cells, axis)
-    # Where windows of a dilated convolution are cut, their cells are in another order.
+    # Restoring cut windows may change their order, as after a dilated convolution.
     order = windows[:, 0].argsort()
     windows, number = windows[order], order.argsort()
     middle, width = windows[:, 0], windows[:, 1]
@@ -32,22 +33,22 @@ def narrowed(claim: Coordinates | None, axis: Axis) -> Coordinates | None:
     start, stop = float(middle[0] - width[0] / 2), float(middle[-1] + width[-1] / 2)
     end = axis.extent - 0.5
     before, after = float(middle[0]) + 0.5, end - float(middle[-1])
-    # As many windows as pixels, as of an even kernel, are the same grid.
+    # As many windows as pixels are the grid of the pixels, also with an even kernel.
     is_centered = abs(before - after) < step - SLACK or abs(covered - axis.extent) < SLACK
     reach_far = (start < -0.5 or stop > end) and not (before >= 0 and after >= 0 and is_centered)
     if reach_far:
         start, stop = float(middle[0] - step / 2), float(middle[-1] + step / 2)
-        cells = evenly_from(start, (stop - start) / len(middle), len(middle))
+        cells = adjacent_cells(start, (stop - start) / len(middle), len(middle))
         return coordinates(claim.index, _on_image(cells, windows, axis)[number])
-    # A rest that is too small for one more window counts to the others.
+    # A margin too small for one more window is divided among the cells.
     start = -0.5 if start + 0.5 < step - SLACK else start
     stop = end if end - stop < step - SLACK else stop
-    cells = evenly_from(start, (stop - start) / len(middle), len(middle))
+    cells = adjacent_cells(start, (stop - start) / len(middle), len(middle))
     return coordinates(claim.index, cells[number])
 
 
 def _on_image(cells: Tensor, windows: Tensor, axis: Axis) -> Tensor:
-    """The part of cells on the image, or where their windows see it if they are beside it."""
+    """Cuts cells to the image; cells outside of it become the part of their window on the image."""
     found = cells.clone()
     shown = torch.where(axis.holds(cells[:, :1]), cells, windows)
     low, high = borders_of(shown)
@@ -58,9 +59,9 @@ def _on_image(cells: Tensor, windows: Tensor, axis: Axis) -> Tensor:
 
 
 def _uncut(cells: Tensor, axis: Axis) -> Tensor:
-    """The cells, or whole windows in place of those that the ends of the axis cut.
+    """Restores the full width of windows that the ends of the axis cut off.
 
-    The sums of an image and its shifted copies are cut where the copies have been filled up.
+    If shifted copies of an image, filled up with zeros, are added, sums at the ends are cut off.
     """
     width = cells[:, 1].max()
     is_cut = cells[:, 1] < width - SLACK
