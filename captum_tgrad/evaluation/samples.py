@@ -29,8 +29,8 @@ class Samples:
         if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
             raise TypeError(
                 f"dataset must have a length and be indexed, got {type(dataset).__name__}: a torch"
-                " Dataset, a list of tensors or of (tensor, label). Of a DataLoader, pass its"
-                " dataset; of another iterable, a list."
+                " Dataset, a list of tensors or of (tensor, label). For a DataLoader, pass its"
+                " dataset; for another iterable, pass a list."
             )
         if limit is not None:
             check_count(limit, "limit")

@@ -168,8 +168,8 @@ def road(
 def _check(call: MetricCall, percentages: Sequence[float], noise: float) -> None:
     if not percentages or not all(0 < each < 100 for each in percentages):
         raise ValueError(
-            "percentages must be numbers above 0 and below 100, so that some pixels remain to"
-            f" impute the others from, got {percentages}."
+            "percentages must be above 0 and below 100, because the remaining pixels impute the"
+            f" others, got {percentages}."
         )
     if max(percentages) < 1:
         warn_user(

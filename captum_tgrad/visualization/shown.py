@@ -49,7 +49,7 @@ def _show(figure: Figure, warn: bool = True) -> None:
     shell: Any = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
     if not hasattr(shell, "kernel"):
         raise RuntimeError(
-            "Figures are shown in notebooks only. Write it to a file: figure.savefig('figure.png')."
+            "Figures are shown only in notebooks. Save the figure: figure.savefig('figure.png')."
         )
     from IPython.display import display
 

@@ -159,7 +159,7 @@ def chosen_methods(methods: Sequence[str | Method]) -> list[Method]:
                 " attribution as a Method, with a builder that constructs it from the model."
             )
     if not chosen:
-        raise ValueError("methods is empty: pass at least one, by name or as from get_method.")
+        raise ValueError("methods is empty: pass at least one name or Method.")
     return chosen
 
 
