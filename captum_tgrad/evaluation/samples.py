@@ -108,7 +108,7 @@ class Samples:
 
 def _how_to_pass(image: Tensor) -> str:
     if not image.is_floating_point():
-        return "convert it as for the training of the model, such as image.float() / 255."
+        return "convert it as in training, such as image.float() / 255."
     if image.dim() == 4:
         return "return the images of a batch one by one, such as list(batch)."
     return "return what the model accepts as one sample, without the batch dimension."
