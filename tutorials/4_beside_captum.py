@@ -61,8 +61,8 @@ for name, (method, options) in methods.items():
     print(f"{name:21} {size:17} {seconds:5.2f} s")
 
 # %%
-# The times are those of one call on a shared machine and include the setup of a first call, so they
-# are only a rough estimate. The results have careful measurements of the cost of T-Grad.
+# Each time is that of a single call on a shared machine, including the setup of the first call, so
+# it is only a rough estimate. The results page has careful measurements.
 
 figure = methods_figure(pictures, maps, labels=labels)
 figure
@@ -70,15 +70,15 @@ figure
 # %%
 # T-Grad and FullGrad use the same terms. T-Grad weights each term by its score. FullGrad rescales
 # all terms to the same range, so the coarse terms blur the map. Grad-CAM is the coarsest, with a
-# resolution of 7 x 7. The other three have the full resolution and are grainy, like all gradients
-# with respect to pixels.
+# resolution of 7 x 7. The other three have the full resolution and are noisy, as gradients of
+# pixels usually are.
 #
 # Completeness
 # ------------
 #
-# T-Grad accounts for the logit. With enough steps, Integrated Gradients accounts for the difference
-# between the logit and that of the baseline. Input x Gradient would account for the logit if the
-# network had no biases.
+# The terms of T-Grad sum to the logit. With enough steps, Integrated Gradients sums to the
+# difference between the logit and that of the baseline. Input x Gradient would sum to the logit if
+# the network had no biases.
 
 with torch.no_grad():
     logits = model(images).gather(1, targets[:, None])[:, 0]
@@ -96,16 +96,16 @@ for index, label in enumerate(labels):
     print(f"  T-Grad misses               {t_grad_delta[index]:+.1e}")
 
 # %%
-# Input x Gradient leaves out nearly the whole logit. With 16 steps, Integrated Gradients is off by
-# more than the logit of the cat: check its residual, the convergence delta, and use more steps. The
-# residual of T-Grad is rounding error.
+# Input x Gradient misses nearly the whole logit. With 16 steps, Integrated Gradients is off by more
+# than the logit of the cat. Check its convergence delta, and use more steps. The residual of T-Grad
+# is rounding error.
 #
 # Which map is faithful?
 # ----------------------
 #
-# Completeness does not mean that the map ranks the pixels well. Insertion (higher is better) and
-# deletion (lower is better) measure the ranking; see
-# `Is this map any good? <3_is_it_any_good.html>`__. With only 8 steps:
+# A complete map does not always rank the pixels well. Insertion (higher is better) and deletion
+# (lower is better) measure the ranking; see `Is this map any good? <3_is_it_any_good.html>`__. With
+# only 8 steps:
 
 found = insertion_deletion(
     model,
@@ -125,7 +125,7 @@ for name, result in sorted(found.items(), key=lambda pair: -pair[1].difference.m
     print(f"{name:21} " + "  ".join(columns))
 
 # %%
-# By the mean difference of the two, Grad-CAM is first on these two images, and T-Grad is second. By
-# deletion alone, Input x Gradient is the best for the cat: deleting single pixels, spread over the
-# face, changes the prediction early, but inserting them does not restore it. Two images decide
-# nothing; the results have a comparison on a data set.
+# By the mean of insertion minus deletion, Grad-CAM is first on these two images, and T-Grad is
+# second. By deletion alone, Input x Gradient is the best for the cat: deleting single pixels all
+# over the face changes the prediction early, but inserting them does not restore it. Two images are
+# not conclusive; the results page has a comparison on a data set.

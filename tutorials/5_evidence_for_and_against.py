@@ -42,9 +42,9 @@ for index in [*logits.topk(4).indices.tolist(), label]:
 # For and against
 # ---------------
 #
-# ``sign="positive"``, the default, is the map of the terms with a positive score. ``"negative"`` is
-# the map of the terms with a negative score. ``"all"`` is the first minus the second, and the only
-# map with both colors.
+# ``sign="positive"`` (the default) returns the map of the terms with a positive score, and
+# ``"negative"`` that of the terms with a negative score. ``"all"`` returns the first minus the
+# second, the only map with both colors.
 
 convertible, jeep = int(logits.argmax()), label
 method = TGradAttribution(model)
@@ -56,7 +56,7 @@ figure = methods_figure(picture, maps, labels=["convertible"])
 figure
 
 # %%
-# The evidence for and against *convertible* is at the same position: the windows and the body of
+# The evidence for and against *convertible* is at the same positions: the windows and the body of
 # the car. The two sums are large and nearly equal. Their difference is the logit:
 
 decomposition = method.decompose(image, target=convertible)
@@ -64,15 +64,14 @@ print(f"for {maps['positive'].sum():.2f}, against {maps['negative'].sum():.2f},"
 print(f"all {maps['all'].sum():.3f}, the logit {decomposition.output[0]:.3f}")
 
 # %%
-# The map of one logit shows where the evidence is, but says little about the choice between
-# classes: for every kind of car, the evidence is on the car.
+# The map of one logit does not show why the network prefers one class to another: for every kind of
+# car, the evidence is on the car.
 #
 # Why this class and not that one
 # -------------------------------
 #
-# To explain the choice between two classes, explain the difference of their logits. This function
-# has one number per sample, so it needs no target. The evidence that both logits share cancels out
-# before the terms get their signs.
+# To compare two classes, explain the difference of their logits. This function returns one number
+# per sample, so it needs no target. The evidence that both logits share cancels.
 
 
 def difference(images):
@@ -93,8 +92,8 @@ figure
 
 # %%
 # Orange is evidence for *convertible*: the low side windows and the line of the doors, along the
-# whole body. Violet is evidence for *jeep*: spots on the hood and the mirror. The rocks, which a
-# person would see as a sign of an off-road car, have almost no weight in either direction.
+# whole body. Violet is evidence for *jeep*: spots on the hood and the mirror. A person would see
+# the rocks as a sign of an off-road car, but they have almost no weight in either direction.
 #
 # The terms of the difference
 # ---------------------------
@@ -105,15 +104,14 @@ figure
 
 # %%
 # Many layers contribute, with both signs. The two largest terms of the last block partly cancel, as
-# in `Through the layers <2_through_the_layers.html>`__. The input's term, which was a tenth of the
-# logit of the espresso, is 83% of this difference.
+# in `Through the layers <2_through_the_layers.html>`__. The input's term is 83% of this difference.
+# It was a tenth of the logit of the espresso.
 #
-# Does it hold?
-# -------------
+# Test the explanation
+# --------------------
 #
-# We can test this explanation on the network. We blur a tenth of the pixels: those with the most
-# evidence for *convertible* over *jeep*, those with the most evidence for *jeep*, and random
-# pixels.
+# We blur a tenth of the pixels: those with the most evidence for *convertible* over *jeep*, those
+# with the most evidence for *jeep*, or random pixels.
 
 summed = attributions.sum(dim=1, keepdim=True)
 count = summed.numel() // 10
@@ -139,5 +137,5 @@ for name, places in order.items():
 # %%
 # Without the orange pixels, nearly all of the difference is gone, and *jeep* has ten times its
 # probability. Without the violet pixels, the difference grows. Blurring random pixels changes
-# little. The map shows which pixels the network uses. It does not imply that the network is right
-# without them: *convertible* still comes before *jeep*.
+# little. So the map shows the pixels that the network uses. Even without the orange pixels, the
+# network is wrong: *convertible* still comes before *jeep*.

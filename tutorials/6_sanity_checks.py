@@ -28,9 +28,9 @@ image = classifier.preprocess(sample_image()).unsqueeze(0)
 target = classifier.class_names.index("espresso")
 
 # %%
-# Guided backpropagation is known to fail this test, so it shows that the test can detect a failure.
-# Captum, however, changes the gradient only of ``torch.nn.ReLU`` modules, and this network has
-# ``ReLU6``. Captum then returns the plain gradient, without a warning:
+# Guided backpropagation is known to fail this test, so it shows whether the test detects failures.
+# Captum changes the gradient only of ``torch.nn.ReLU`` modules, but this network has ``ReLU6``.
+# Captum then returns the plain gradient, without a warning:
 
 images = image.clone().requires_grad_()
 guided = GuidedBackprop(model).attribute(images, target=target)
@@ -38,7 +38,7 @@ plain = Saliency(model).attribute(images, target=target, abs=False)
 print("guided backpropagation is the plain gradient:", torch.equal(guided, plain))
 
 # %%
-# A ReLU6 that is a subclass of ``ReLU`` gets the guided gradient:
+# With a ReLU6 that is a subclass of ``ReLU``, Captum returns the guided gradient:
 
 
 class GuidedReLU6(torch.nn.ReLU):
@@ -70,9 +70,8 @@ with torch.no_grad():
 #
 # ``cascading_randomization`` randomizes a copy of the network from the classifier to the input, and
 # yields the map after each step. By default, each module with parameters is one step. With
-# ``layers``, each named module is one step, including its submodules, and all other modules keep
-# their trained parameters. To save time, we name every third block. A complete test names all
-# blocks.
+# ``layers``, each named module with its submodules is one step, and all other modules keep their
+# trained parameters. To save time, we name every third block. A complete test uses all blocks.
 
 blocks = [f"_blocks.{number}" for number in range(15, -1, -3)]
 layers = ["_fc", "_conv_head", *blocks, "_conv_stem"]
@@ -98,18 +97,17 @@ figure
 
 # %%
 # T-Grad's map becomes broader when the last convolution is random. After block 15, it is no longer
-# related to the cup. From block 6 on, it consists of spots that nobody would mistake for an
-# explanation.
+# related to the cup. From block 6 on, it consists of scattered spots.
 
 figure = cascade_figure(steps["Guided Backprop"], [picture], title="Guided Backprop")
 figure
 
 # %%
-# With a random classifier, last convolution and two blocks, guided backpropagation still draws the
-# cup, the handle and the spoon as clearly as before. It shows the image.
+# With a random classifier, last convolution and two blocks, guided backpropagation still shows the
+# cup, the handle and the spoon as clearly as before. Its map shows the image, not the network.
 #
-# How similar they stay
-# ---------------------
+# How similar the maps are
+# ------------------------
 #
 # The figure shows Spearman's rank correlation with the map of the trained network, and the
 # structural similarity:
@@ -118,7 +116,7 @@ figure = similarity_figure(steps)
 figure
 
 # %%
-# Signed maps can be compared with or without their signs. Here we compare them without:
+# Signed maps can also be compared without their signs:
 
 print(f"{'after':12} " + "  ".join(f"{name:>15}" for name in steps))
 for row in zip(*steps.values(), strict=True):
@@ -126,10 +124,10 @@ for row in zip(*steps.values(), strict=True):
     print(f"{name:12} " + "  ".join(f"{step.spearman_absolute[0]:15.2f}" for step in row))
 
 # %%
-# T-Grad and Grad-CAM depend on what the network has learned. Guided backpropagation does not, until
-# half of the network is random. Two limitations remain. When only the classifier and the last
-# convolution are random, T-Grad keeps a rank correlation of 0.6 to 0.8, because the detailed terms
-# of the early layers still follow the edges of the image. And the curves of T-Grad and Grad-CAM do
-# not fall at every step: one image and one seed give a rough curve.
+# The maps of T-Grad and Grad-CAM depend on the trained parameters. That of guided backpropagation
+# does not, until half of the network is random. There are two limitations. When only the classifier
+# and the last convolution are random, T-Grad keeps a rank correlation of 0.6 to 0.8, because the
+# detailed terms of the early layers still follow the edges of the image. The curves of T-Grad and
+# Grad-CAM do not fall at every step, because they are from one image and one seed.
 #
 # Passing the test is necessary but not sufficient: random numbers pass it, too.

@@ -60,7 +60,7 @@ accuracy = (predictions == labels[test]).float().mean()
 print(f"{accuracy:.1%} of the test digits are classified correctly")
 
 # %%
-# The numbers on this page differ slightly between machines, because the training does.
+# The numbers on this page differ slightly between machines, because training does.
 #
 # One map per digit
 # -----------------
@@ -89,14 +89,14 @@ figure
 
 # %%
 # The evidence for and against is at similar positions. The difference follows the strokes better
-# than either map. The grain comes from the network: max pooling passes one of four neighboring
+# than either map. The maps are grainy because of max pooling: it passes one of four neighboring
 # positions, and only this position gets a gradient.
 
 # %%
 # Is it complete?
 # ---------------
 #
-# The terms are the input and five biases: two of convolutions, two of batch norms, and one of the
+# There are six terms: the input, and the biases of two convolutions, two batch norms and the
 # classifier. Their scores add up to the logit:
 
 print("logits   ", [round(value, 3) for value in logits[chosen].amax(dim=1).tolist()])
@@ -108,8 +108,8 @@ figure
 # %%
 # The modules of an ``nn.Sequential`` have numbers as names: ``0`` is the first convolution, ``1``
 # the first batch norm. The term of the convolution is large and negative, and that of the batch
-# norm is large and positive: the running mean that a batch norm subtracts cancels the bias before
-# it. Therefore the maps for and against look similar.
+# norm is large and positive, because a batch norm subtracts the running mean, which includes the
+# bias before it. Therefore the maps for and against look similar.
 #
 # A misclassified digit
 # ---------------------
@@ -140,8 +140,8 @@ figure
 # Covered digits
 # --------------
 #
-# Is the map faithful to this network? We blacken 40 of the 256 pixels in each correctly classified
-# test digit, and count how many predictions stay the same.
+# Is the map faithful? We blacken 40 of the 256 pixels in each correctly classified test digit, and
+# count the predictions that stay the same.
 
 right = (predictions == labels[test]).nonzero().flatten()
 digits_right, targets = images[test][right], predictions[right]
@@ -161,8 +161,8 @@ for name, importance in {
     print(f"40 pixels by {name:10}: {same:.1%} keep their prediction")
 
 # %%
-# With random pixels covered, most predictions stay the same. With the pixels of the default map,
-# about half stay the same. With those of ``sign="all"``, only one in five stays the same, fewer
-# than with the brightest pixels. In this network, large terms cancel out, and the signed map is
-# more faithful. The default follows the paper. To find out which map is better for your network,
-# measure it, as here or with the metrics of `Is this map any good? <3_is_it_any_good.html>`__.
+# With random pixels covered, most predictions stay the same. With the highest pixels of the default
+# map, about half stay the same. With those of ``sign="all"``, only one in five stays the same,
+# fewer than with the brightest pixels. In this network, large terms cancel, and the signed map is
+# more faithful. The default follows the paper. Measure which map is better for your network, as
+# here or with the metrics of `Is this map any good? <3_is_it_any_good.html>`__.

@@ -40,14 +40,14 @@ from captum_tgrad.decomposition.inference_tensors import usable_in_backward
 class CamAttribution(Attribution):  # type: ignore[misc]
     """Any class activation map of the ``grad-cam`` package, without its side effects.
 
-    The library computes the maps, on a copy of the model that shares its parameters. The model
-    keeps its modes, gradients and hooks, no gradients of its parameters are computed, and no
-    progress bars are drawn.
+    The library computes the maps on a copy of the model that shares its parameters. The modes,
+    gradients and hooks of the model stay unchanged. No parameter gradients are computed, and no
+    progress bars are shown.
 
     As in the library, the maps are computed in evaluation mode, scaled from 0 to 1 per sample, and
-    not differentiable. RandomCAM draws from NumPy's global generator. Activations are those that
-    the target layers return, also if an in-place operation overwrites them; on a CPU, the library
-    itself uses the overwritten values.
+    not differentiable. RandomCAM uses NumPy's global random state. The maps use the activations
+    that the target layers return, even if an in-place operation overwrites them. (On a CPU, the
+    library itself uses the overwritten values.)
 
     Source: Gildenblat and contributors, "PyTorch library for CAM methods" (the ``grad-cam``
     package), where each class names its paper.
@@ -57,10 +57,10 @@ class CamAttribution(Attribution):  # type: ignore[misc]
         cam_class: A class of the package, such as ``pytorch_grad_cam.GradCAMPlusPlus``.
         target_layers: Modules of the model whose activations the map uses. None: the last
             convolution in the forward pass whose output has more than one position. In a network
-            with parallel branches, such as Inception, that convolution is in one branch only: pass
-            the block instead.
-        cam_arguments: Further arguments of ``cam_class``, such as ``reshape_transform``. For
-            ScoreCAM also ``batch_size``, which is an attribute of its objects.
+            with parallel branches, such as Inception, pass the block instead: the last convolution
+            is in one branch only.
+        cam_arguments: Further arguments of ``cam_class``, such as ``reshape_transform``; for
+            ScoreCAM also ``batch_size``.
 
     Raises:
         TypeError: ``cam_class`` is not a class activation map or does not accept
@@ -121,13 +121,12 @@ class CamAttribution(Attribution):  # type: ignore[misc]
 
         Args:
             inputs: Shape ``(N, C, H, W)``, or ``(N, C, D, H, W)`` for classes that accept volumes.
-            target: The output to explain, in any of Captum's forms: an int, a tuple, a tensor or
-                a list with one per sample. None: the class with the largest output, which the
-                library chooses. FinerCAM compares the target with the classes most like it.
-            additional_forward_args: Additional arguments of the model, held constant. If there
-                are tensors among them, with one entry per sample, the samples are explained one by
-                one.
-            call_arguments: Further arguments of a call of the class's objects, such as
+            target: The output to explain, in any of Captum's forms: an int, a tuple, a tensor or a
+                list with one per sample. None: the class with the largest output. FinerCAM compares
+                the target with the most similar classes.
+            additional_forward_args: Additional arguments of the model, held constant. If they
+                include tensors with one entry per sample, the samples are explained one by one.
+            call_arguments: Further arguments for the call of the ``cam_class`` object, such as
                 ``eigen_smooth=True``.
 
         Returns:

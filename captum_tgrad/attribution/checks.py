@@ -20,7 +20,7 @@ def check_callable(forward_func: Any) -> None:
     """Raises TypeError unless ``forward_func`` can be called with inputs."""
     if isinstance(forward_func, type) and issubclass(forward_func, nn.Module):
         name = forward_func.__name__
-        raise TypeError(f"forward_func is the class {name}: pass an object of it, {name}().")
+        raise TypeError(f"forward_func is the class {name}: pass an instance, {name}().")
     if not callable(forward_func):
         raise TypeError(
             f"forward_func must be a module or another callable, got {type(forward_func).__name__}."
@@ -146,7 +146,8 @@ def _check_memory(name: str, tensor: Tensor) -> None:
         )
     if tensor.is_floating_point() and tensor.element_size() < 2:
         raise TypeError(
-            f"{name} has dtype {tensor.dtype}, which has no arithmetic. Pass {name}.float()."
+            f"{name} has dtype {tensor.dtype}, which has no arithmetic operations. Pass"
+            f" {name}.float()."
         )
 
 

@@ -119,10 +119,10 @@ class CompleteAttribution(GradientAttribution):  # type: ignore[misc]
         target: TargetType = None,
         additional_forward_args: object | None = None,
     ) -> Tensor:
-        """The convergence delta: the output minus the sum of all its terms.
+        """The convergence delta: the output minus the sum of all terms.
 
-        ``attribute(..., return_convergence_delta=True)`` returns the same. It is not the output
-        minus the sum of a map: a map holds the positive terms only, so its sum is larger.
+        The same as ``attribute(..., return_convergence_delta=True)``. The sum of a map is larger
+        than the sum of all terms, because a map contains only the positive terms.
 
         Args:
             attributions: Not used.
@@ -138,7 +138,7 @@ class CompleteAttribution(GradientAttribution):  # type: ignore[misc]
 
     @property
     def multiplies_by_inputs(self) -> bool:
-        """Always True, since the input's term is the gradient times the input."""
+        """True, because the input's term is the gradient times the input."""
         return True
 
     def _explain(

@@ -24,16 +24,16 @@ from captum_tgrad.decomposition.weighted_maps import per_sample
 
 
 class FullGradAttribution(CompleteAttribution):
-    """FullGrad: the magnitudes of the terms, each rescaled to [0, 1], enlarged and added up.
+    """FullGrad: the sum of the terms' magnitudes, each rescaled to [0, 1] and upsampled.
 
     The terms are those of :class:`~captum_tgrad.TGradAttribution`. The bias of a batch norm
-    includes its running mean. Terms without a position on the input, such as a classifier's bias,
-    are left out, because they would raise all pixels equally.
+    includes its running mean. Terms without a position on the input, such as the bias of a
+    classifier, are left out: they would raise all pixels equally.
 
-    ``pytorch_grad_cam.FullGrad`` returns the same map, scaled to [0, 1], for a chain of
-    convolutions, batch norms and ReLUs with one channel each. For other networks it differs: it
-    rescales each channel separately, uses the biases of ``nn.Conv2d`` and ``nn.BatchNorm2d`` only,
-    and assumes that layers run in the order of their definition.
+    For a chain of convolutions, batch norms and ReLUs with one channel each,
+    ``pytorch_grad_cam.FullGrad`` returns the same map, scaled to [0, 1]. For other networks, it
+    differs: it rescales each channel separately, uses only the biases of ``nn.Conv2d`` and
+    ``nn.BatchNorm2d``, and assumes that the layers run in the order of their definition.
 
     Source: Srinivas and Fleuret, "Full-Gradient Representation for Neural Network Visualization",
     NeurIPS 2019; eq. 1 of the T-Grad paper.
@@ -98,8 +98,8 @@ class FullGradAttribution(CompleteAttribution):
         Returns:
             The attributions, shaped like ``inputs``, non-negative, unitless. Their sum over
             channels is the map. The input's term keeps its channels. The other terms are divided
-            equally among the channels; of a term that several inputs reach, each has its share.
-            With ``return_convergence_delta``, also the convergence delta, shape ``(N,)``.
+            equally among the channels. If a term depends on several inputs, each input has its
+            share. With ``return_convergence_delta``, also the convergence delta, shape ``(N,)``.
 
         Raises:
             TypeError: As for ``TGradAttribution.attribute``.

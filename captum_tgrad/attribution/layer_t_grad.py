@@ -32,11 +32,11 @@ from captum_tgrad.decomposition.terms import Decomposition
 
 
 class LayerTGradAttribution(LayerAttribution, CompleteAttribution):  # type: ignore[misc]
-    """T-Grad with a layer's activation instead of the input.
+    """T-Grad for the activation of a layer instead of the input.
 
-    The output is decomposed into ``<df/da, a>`` for the activation ``a`` and one term for each
-    bias after it. A branch that bypasses the layer, such as a skip connection around it, is held
-    constant: it counts as a bias of the operation that merges it.
+    The output is decomposed into ``<df/da, a>`` for the activation ``a`` and one term for each bias
+    after it. Branches that bypass the layer, such as skip connections, are held constant. They
+    count as biases of the operations that merge them.
 
     Source: Tran, Mai, Le and Le, "T-Grad: A Trustworthy Gradient Explanation for Convolutional
     Neural Networks", section 3: the decomposition that starts at layer k.
@@ -44,8 +44,8 @@ class LayerTGradAttribution(LayerAttribution, CompleteAttribution):  # type: ign
     Args:
         forward_func: As for :class:`~captum_tgrad.TGradAttribution`.
         layer: The module whose activation is explained. If ``forward_func`` calls it several times,
-            the last call counts, as in Captum's other layer attributions.
-        device_ids: As for Captum's other layer attributions; at most one.
+            the last call is explained, as in Captum's layer attributions.
+        device_ids: As in Captum's layer attributions; at most one.
 
     Example:
         >>> import torch
@@ -147,7 +147,7 @@ class LayerTGradAttribution(LayerAttribution, CompleteAttribution):  # type: ign
 
         Returns:
             The attributions, shaped like the layer's activation; a tuple of them if the layer
-            returns several tensors. ``LayerAttribution.interpolate`` enlarges them. With
+            returns several tensors. ``LayerAttribution.interpolate`` upsamples them. With
             ``return_convergence_delta``, also the convergence delta, shape ``(N,)``.
 
         Raises:
@@ -174,7 +174,7 @@ class LayerTGradAttribution(LayerAttribution, CompleteAttribution):  # type: ign
         *,
         channel_dim: ChannelDim = 1,
     ) -> Decomposition:
-        """All terms of the output from the layer on; the layer's activation is the input.
+        """All terms of the output, with the layer's activation as the input.
 
         Args:
             inputs: As for ``attribute``.

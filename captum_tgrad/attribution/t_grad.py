@@ -21,15 +21,15 @@ class TGradAttribution(CompleteAttribution):
 
     The output is decomposed into ``<df/dx, x>`` and one term for each operation that adds a
     constant, such as a bias. Each term has a map and a score. The attribution is the sum of the
-    maps, by default weighted by their positive scores. It needs one forward and one backward pass.
+    maps, weighted by their positive scores by default. It needs one forward and one backward pass.
 
     Source: Tran, Mai, Le and Le, "T-Grad: A Trustworthy Gradient Explanation for Convolutional
-    Neural Networks", eq. 6 and 8. Unlike the paper, any differentiable operation is decomposed.
+    Neural Networks", eq. 6 and 8. This package also decomposes all other differentiable operations.
 
     Args:
-        forward_func: The model, or any function of it, that returns one number per sample, shape
-            ``(N,)``, or one per sample and class, ``(N, classes)``. Pass logits rather than
-            probabilities: a probability also depends on the other classes.
+        forward_func: The model, or any function of it. It returns one number per sample, shape
+            ``(N,)``, or one per sample and class, ``(N, classes)``. Return logits, because a
+            probability also depends on the other classes.
 
     Example:
         >>> import torch
@@ -39,7 +39,7 @@ class TGradAttribution(CompleteAttribution):
         >>> TGradAttribution(model).attribute(torch.tensor([[0.0, 1.0]]), target=0)
         tensor([[0., 9.]])
 
-        Any function of the model can be explained, such as why class 1 and not class 0:
+        Any function of the model can be explained, such as the difference of two logits:
 
         >>> classifier = torch.nn.Linear(2, 2)
         >>> def difference(images):
@@ -111,22 +111,22 @@ class TGradAttribution(CompleteAttribution):
             additional_forward_args: Additional arguments of ``forward_func``, held constant.
             sign: ``"positive"`` for the evidence for the target, ``"negative"`` for the evidence
                 against it (both non-negative), ``"all"`` for their difference.
-            aggregation: How terms are combined into one map. ``"paper"``: eq. 8, with each term
-                weighted by its score. ``"levels"``: all resolutions have equal weight, and the map
-                of the coarsest one guides the others. On ImageNet its insertion minus deletion is
-                higher and more of it is on the object, but its peaks are narrow and its Average
-                Drop is worse. A pixel is no longer a sum of shares of scores.
+            aggregation: How the terms are combined. ``"paper"``: eq. 8, with each term weighted by
+                its score. ``"levels"``: all resolutions have equal weight, and the coarsest map
+                guides the others. On ImageNet, ``"levels"`` has a higher insertion minus deletion
+                and more of its map is on the object, but it has narrow peaks and a worse Average
+                Drop. A pixel is no longer a sum of shares of scores.
             channel_dim: The channel dimension of ``inputs``: 1 as in Captum, 2 for video
                 ``(N, T, C, H, W)``, -1 for tokens ``(N, T, E)`` and channels-last images, None if
-                there is none; a tuple with one entry for each of several inputs.
+                there is none. For several inputs, a tuple with one entry each.
             return_convergence_delta: Whether to also return the convergence delta.
 
         Returns:
-            The attributions, shaped like ``inputs``, in float32 or better. Their sum over
-            channels is the map, in units of the output. Those of one sample sum to
-            ``sum_i ReLU(score_i)`` over all terms; each of several inputs counts its share of the
-            terms. With ``"levels"``, the map is scaled to that sum and divided equally among the
-            channels; an input without positions, such as a table, has the attributions of
+            The attributions, shaped like ``inputs``, in float32 or better. Their sum over channels
+            is the map, in units of the output. The attributions of a sample sum to
+            ``sum_i ReLU(score_i)`` over all terms. With several inputs, each has its share of the
+            terms. With ``"levels"``, the map is scaled to the same sum and divided equally among
+            the channels; for inputs without positions, such as tables, the result is that of
             ``"paper"``. With ``return_convergence_delta``, also the convergence delta, shape
             ``(N,)``: the output minus the sum of all terms.
 
@@ -139,9 +139,9 @@ class TGradAttribution(CompleteAttribution):
                 samples of the batch; or ``sign`` or ``aggregation`` is unknown.
 
         Warns:
-            UserWarning: The terms do not add up to the output; a term is rounding error only; an
-                operation loses the positions of its input; or the network uses the channels of an
-                input as positions.
+            UserWarning: The terms do not add up to the output; a term consists of rounding error;
+                an operation loses the positions of its input; or the network uses the channels of
+                an input as positions.
         """
         check_options(sign, aggregation)
         explained = self._explain(inputs, target, additional_forward_args, channel_dim)

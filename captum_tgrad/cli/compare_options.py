@@ -21,9 +21,9 @@ def add_compare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     parser = commands.add_parser(
         "compare",
         help="compare attribution methods on one image",
-        description="Writes DIR/methods.png, the map of every method over the image;"
-        " DIR/curves.png, the insertion and deletion curves; DIR/table.md, the metrics and the"
-        " seconds; and DIR/report.html, all of it in one page. The exit status is 1 if a method"
+        description="Writes DIR/methods.png (the map of every method over the image),"
+        " DIR/curves.png (the insertion and deletion curves), DIR/table.md (the metrics and"
+        " seconds) and DIR/report.html (all of these on one page). The exit status is 1 if a method"
         " could not run.",
         epilog=examples(
             "compare photo.jpg --out compared/",

@@ -128,8 +128,8 @@ def _pictures(options: argparse.Namespace, classifier: Classifier) -> ImageFiles
         each.resolve() for each in {file.parent for file in pictures.files}
     }:
         raise ValueError(
-            f"--out {options.out} has images to evaluate, and resuming would skip them as figures"
-            " of an evaluation: name another folder"
+            f"--out {options.out} has images to evaluate, which --resume would take for figures of"
+            " the evaluation: use another folder"
         )
     if options.target == "label" and not any(label is not None for label in pictures.labels):
         raise ValueError(

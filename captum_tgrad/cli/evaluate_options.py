@@ -27,10 +27,10 @@ def add_evaluate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "evaluate",
         help="compare attribution methods on a data set",
         description="Scores every method on every image by Insertion, Deletion, their difference,"
-        " Average Drop and Increase in Confidence. Writes DIR/records*.jsonl, one line for each"
-        " image and method as soon as it is done, then DIR/summary.json, DIR/summary.csv,"
-        " DIR/table.md, DIR/metrics.png, DIR/seconds.png, and DIR/report.html, a page with all of"
-        " these and the maps of three images. Under torchrun, the images are divided among the"
+        " Average Drop and Increase in Confidence. Writes DIR/records*.jsonl (one line per image"
+        " and method, as soon as it is computed), DIR/summary.json, DIR/summary.csv, DIR/table.md,"
+        " DIR/metrics.png, DIR/seconds.png and DIR/report.html (one page with all of these and the"
+        " maps of three images). Under torchrun, the images are divided among the"
         " processes. The exit status is 1 if an image or a method was skipped.",
         epilog=examples(
             "evaluate photos/ --out results/ --quick",
@@ -54,9 +54,8 @@ def add_evaluate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--budget",
         type=duration,
         metavar="TIME",
-        help="time limit, such as 90s, 30m or 2h, without loading the network and writing the"
-        " report; images are in random order, so the table is valid at any time (continue with"
-        " --resume)",
+        help="time limit, such as 90s, 30m or 2h; loading the network and writing the report do not"
+        " count; images are in random order, so the finished ones are a random sample",
     )
     _add_protocol(parser)
     add_batch_size_option(parser, 8)
@@ -72,15 +71,15 @@ def _add_protocol(parser: argparse.ArgumentParser) -> None:
         "--labels",
         type=named_path,
         metavar="CSV",
-        help="CSV file with an image path relative to IMAGES and its class per line",
+        help="CSV file; each line has an image path relative to IMAGES and its class",
     )
     group.add_argument(
         "--boxes",
         type=Path,
         metavar="CSV",
-        help="object boxes: a CSV file with an image path relative to IMAGES and its boxes (x0 y0"
-        " x1 y1 in pixels, joined by ;) per line, or a folder of Pascal VOC XML files; adds"
-        " Pointing Game, Energy in Mask, Mass Accuracy and Rank Accuracy",
+        help="object boxes, for Pointing Game, Energy in Mask, Mass Accuracy and Rank Accuracy: a"
+        " CSV file (each line has an image path relative to IMAGES and its boxes, x0 y0 x1 y1 in"
+        " pixels, joined by ;) or a folder of Pascal VOC XML files",
     )
     group.add_argument(
         "--target",
@@ -98,7 +97,7 @@ def _add_protocol(parser: argparse.ArgumentParser) -> None:
         dest="n_steps",
         action="store_const",
         const=_QUICK_STEPS,
-        help=f"{_QUICK_STEPS} steps: 16 times fewer; the table says what that changes",
+        help=f"{_QUICK_STEPS} steps: 16 times fewer; the table shows the effect",
     )
     group.add_argument(
         "--score",

@@ -57,7 +57,7 @@ def run_explain(options: argparse.Namespace) -> int:
                 " its figures, too: use another folder"
             )
         if options.rival is not None and not options.page:
-            raise ValueError("--rival applies to the page: also pass --page")
+            raise ValueError("--rival needs the page: also pass --page")
         jobs = plan_jobs(pictures, options.out, options.layers is not None, options.page)
         device = choose_device(options.device)
         classifier = load_for(options)

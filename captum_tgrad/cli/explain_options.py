@@ -22,10 +22,9 @@ def add_explain(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     parser = commands.add_parser(
         "explain",
         help="draw the evidence for a class in images",
-        description="For every image, writes DIR/NAME.png, a figure, and DIR/NAME.npy, the T-Grad"
-        " map as an array of height x width, and prints the terms of the output. DIR/report.html"
-        " shows all images of the run. The exit status is 1 if an image was skipped because it"
-        " cannot be read.",
+        description="Prints the largest terms of the output for every image. Writes DIR/NAME.png (a"
+        " figure) and DIR/NAME.npy (the T-Grad map as an array of height x width) for every image,"
+        " and DIR/report.html for the run. The exit status is 1 if an image cannot be read.",
         epilog=examples(
             "explain photo.jpg",
             "explain photos/ --out explained/ --target tabby --layers --page",
@@ -38,7 +37,7 @@ def add_explain(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         "--aggregation",
         choices=["paper", "levels"],
         default="paper",
-        help="how terms are combined: weighted by their scores as in the paper, or all resolutions"
+        help="how terms are combined; paper: weighted by their scores; levels: all resolutions"
         " equally, guided by the coarsest (default: %(default)s)",
     )
     parser.add_argument(
@@ -54,7 +53,7 @@ def add_explain(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         "--page",
         action="store_true",
         help="also write DIR/NAME.html: a self-contained page to walk through the explanation term"
-        " by term; its map is that of --aggregation paper",
+        " by term; it shows the map of --aggregation paper",
     )
     parser.add_argument(
         "--rival",

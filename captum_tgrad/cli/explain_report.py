@@ -17,15 +17,15 @@ MOST_IMAGES = 50
 """The maximum number of images in a report, which embeds their figures, about 0.1 MB each."""
 
 _MAP = (
-    "Bright regions are evidence for the class. The map has its own scale: it shows where evidence"
-    " is, not how much."
+    "Bright regions are evidence for the class. Each map has its own scale: compare positions, not"
+    " magnitudes."
 )
 _LAYERS = (
     "Each map is the evidence of one term for the class, on its own scale, with the term's score"
     " above it. The bars are the scores of all terms in forward order: orange bars raise the logit,"
     " violet bars lower it. Large terms often come in pairs that cancel."
 )
-_SUM = "The logit is the sum of the three parts; the residual is what no term explains"
+_SUM = "The logit is the sum of the three parts; the residual is the logit minus all terms"
 _TERMS = "The largest terms with their scores and their shares of all positive scores"
 
 

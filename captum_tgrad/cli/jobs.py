@@ -81,7 +81,7 @@ def readable(pictures: Sequence[Path]) -> tuple[list[Path], dict[Path, str]]:
         inside = images_among(picture.iterdir())
         if not inside:
             raise ValueError(
-                f"no image found in {picture}: pass another folder, or files; folders in it are not"
+                f"no image found in {picture}: pass another folder, or files; subfolders are not"
                 " searched"
             )
         files += inside

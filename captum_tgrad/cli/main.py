@@ -105,8 +105,8 @@ class _Parser(argparse.ArgumentParser):
 def _parser() -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = _Parser(
         prog=_PROGRAM,
-        description="Shows which pixels an image classifier uses, and measures how faithful such"
-        " maps are.",
+        description="Draws the pixels that an image classifier uses, and measures how faithful"
+        " such maps are.",
         epilog=examples("explain photo.jpg", "compare photo.jpg", "explain --help"),
     )
     parser.add_argument(

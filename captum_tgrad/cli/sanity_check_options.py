@@ -21,8 +21,8 @@ def add_sanity_check(commands: argparse._SubParsersAction[argparse.ArgumentParse
         "sanity-check",
         help="compare maps under parameter randomization (Adebayo et al. 2018)",
         description="Randomizes a copy of the network layer by layer, from output to input. Writes"
-        " DIR/METHOD-MODE.png, the maps and their similarity to that of the trained network;"
-        " DIR/METHOD-MODE.html, a report; and DIR/METHOD-MODE.csv, the numbers.",
+        " DIR/METHOD-MODE.png (the maps and their similarity to the map of the trained network),"
+        " DIR/METHOD-MODE.html (a report) and DIR/METHOD-MODE.csv (the numbers).",
         epilog=examples(
             "sanity-check photo.jpg --out checked/",
             "sanity-check photo.jpg --method grad_cam --mode independent",

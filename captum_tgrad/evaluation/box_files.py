@@ -92,21 +92,21 @@ def boxes_of(
     """Reads the boxes of the objects in images.
 
     Args:
-        path: A CSV file, with the name of an image (its path relative to the image folder) in the
-            first column and its boxes in the last, ``x0 y0 x1 y1`` in pixels from the upper left
-            corner of the image, joined by ``;``. An image may have several lines; a header line is
-            skipped. Or a folder of XML files in the format of Pascal VOC and ImageNet, each named
-            after its image, with pixels counted from 1; all objects in it count.
+        path: A CSV file. The first column is the path of an image relative to the image folder. The
+            last column has its boxes, ``x0 y0 x1 y1`` in pixels from the upper left corner of the
+            image, joined by ``;``. An image may have several lines. A header line is skipped. Or a
+            folder of XML files in the format of Pascal VOC and ImageNet, each named after its
+            image, with pixels counted from 1. All objects in a file count.
         pictures: The images.
-        classifier: The classifier, which crops them.
+        classifier: The classifier, which crops the images.
 
     Returns:
         For each image with an entry, the mask of the pixels of the crop that are in a box,
-        ``(H, W)``, bool, for ``regions`` of ``evaluate``. Masks are computed on access.
+        ``(H, W)``, bool. Pass it as ``regions`` of ``evaluate``. Masks are computed on access.
 
     Raises:
         FileNotFoundError: The file or folder does not exist, or the folder holds no XML file.
-        ValueError: A file is damaged, or has no box of any of the images.
+        ValueError: A file is damaged, or no file has a box for any of the images.
     """
     path = Path(path)
     if path.is_dir():

@@ -15,7 +15,7 @@ def check_out(out: Any, resume: bool) -> None:
     """Raises TypeError or ValueError unless ``out`` names a folder, or is None without resuming."""
     if out is None:
         if resume:
-            raise ValueError("resume continues the records in out: pass that folder as out.")
+            raise ValueError("resume=True needs the folder of the records: pass it as out.")
         return
     if not isinstance(out, (str, Path)):
         raise TypeError(f"out must be the path of a folder or None, got {type(out).__name__}.")

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 class NoMethodRanError(ValueError):
-    """None of the methods can run; the message lists the reasons."""
+    """Raised if no method can run; the message lists the reasons."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -51,7 +51,8 @@ class Comparison:
         maps: Their attributions by name, summed over channels, ``(1, 1, H, W)``, on the CPU.
         curves: Their results of ``insertion_deletion`` with curves, by name.
         records: Their records by name, as written by ``evaluate``.
-        summary: The summary of the records, as from ``evaluate``; lists methods that could not run.
+        summary: The summary of the records, as returned by ``evaluate``; lists methods that could
+            not run.
         notes: Findings about the numbers, such as ties.
     """
 
@@ -83,12 +84,13 @@ def compare(
     max_examples_per_batch: int | None = None,
     progress: Callable[[str], None] = lambda title: None,
 ) -> Comparison:
-    """Explains one image with several methods, and scores their maps as ``evaluate`` does.
+    """Explains one image with several methods, and scores their maps like ``evaluate``.
 
     Source: Tran, Mai, Le and Le, "T-Grad", Fig. 1 and 5.
 
     Args:
-        classifier: As from ``captum_tgrad.zoo.load_classifier``, on the device to compute on.
+        classifier: A classifier, as returned by ``captum_tgrad.zoo.load_classifier``, on the device
+            to use.
         image: An RGB image of any size.
         methods: Names in ``METHODS``, or methods of your own.
         target: The index or name of the class to explain. None: the predicted class.
@@ -100,7 +102,8 @@ def compare(
         The comparison. ``summary["skipped"]`` lists methods that cannot run, with the reason.
 
     Raises:
-        TypeError: ``classifier`` is not one, or ``target`` is neither an index nor a name.
+        TypeError: ``classifier`` is not a ``Classifier``, or ``target`` is neither an index nor a
+            name.
         ValueError: The class is unknown, ``methods`` is empty, or a method occurs twice.
         NoMethodRanError: A ValueError: none of the methods can run.
     """

@@ -95,63 +95,63 @@ def evaluate(
 
     Every method explains every image, and ``insertion_deletion``, ``average_drop`` and
     ``increase_in_confidence`` score every map. Methods are timed on the same batches, after a
-    warm-up run. Failures of a method are recorded and the other methods continue; images that
-    cannot be loaded or that the model rejects are recorded too. Batches that do not fit into memory
-    are split.
+    warm-up run. If a method fails, the reason is recorded and the other methods continue. Images
+    that cannot be loaded or that the model rejects are also recorded. Batches that do not fit into
+    memory are split.
 
-    If ``torch.distributed`` is initialized, every process calls this function with the same
-    arguments. The images are divided among them, and all get the same result. ``out`` must then be
-    a folder that all processes share.
+    If ``torch.distributed`` is initialized, call this function in every process with the same
+    arguments. The images are divided among the processes, and all return the same result. ``out``
+    must then be a folder that all processes share.
 
     Args:
-        model: In evaluation mode, on the device to compute on, from images ``(N, C, H, W)`` to
-            logits ``(N, classes)``; or a classifier of ``captum_tgrad.zoo``.
+        model: A module from images ``(N, C, H, W)`` to logits ``(N, classes)``, in evaluation mode
+            and on the device to use; or a classifier of ``captum_tgrad.zoo``.
         dataset: A torch Dataset or a list of model inputs ``(C, H, W)``, or of ``(image, label)``.
-            Its attribute ``names``, if it has one, names the images.
+            Its attribute ``names``, if any, has the names of the images.
         methods: Names in ``METHODS``, or methods of your own.
         out: The folder for ``records*.jsonl``, ``protocol.json``, ``summary.json``,
-            ``summary.csv``, ``table.md``, ``metrics.png``, ``seconds.png`` and ``report.html``,
-            for which the maps of three images are computed again. It is created if it does not
-            exist. None: only the result is returned.
-        resume: Whether to continue the records in ``out``. If labels are the targets, the labels
-            of images with a record are compared with them.
-        target: The class to explain: the ``"predicted"`` one, or the image's ``"label"``.
+            ``summary.csv``, ``table.md``, ``metrics.png``, ``seconds.png`` and ``report.html``. The
+            report computes the maps of three images again. The folder is created if it does not
+            exist. None: no files are written.
+        resume: Whether to continue the records in ``out``. With ``target="label"``, the labels must
+            equal those in the records.
+        target: The class to explain: ``"predicted"``, or the ``"label"`` of the image.
         n_steps: As for ``insertion_deletion``.
-        batch_size: The number of images that a method explains at once.
-        max_examples_per_batch: The number of perturbed images in one call of the model; it changes
+        batch_size: The number of images to explain at a time.
+        max_examples_per_batch: The number of perturbed images per forward pass. It changes the
             numbers by rounding only. None: 8 on a CPU, 64 on other devices.
         score: ``"softmax"`` or ``"logit"``; as for ``insertion_deletion``.
-        score_dtype: ``torch.bfloat16``: the passes that score images, changed or not, run under
-            autocast to bfloat16, for speed; the maps, the class that is explained, the curves and
-            the softmax are computed as always. ``torch.float32``: all passes are the model's own.
+        score_dtype: ``torch.bfloat16``: the forward passes that score original and perturbed images
+            run under autocast to bfloat16, for speed. It does not affect the maps, the explained
+            class, the curves and the softmax. ``torch.float32``: no autocast.
         ties: As for ``insertion_deletion``.
         limit: Use only the first ``limit`` images.
-        seed: Random seed, 0 or more; the user's random state is restored. Methods of your own get a
-            seed for each image. What they draw from the global generators instead depends on the
-            first image of the batch.
+        seed: Random seed, 0 or more. The user's random state is restored. Methods of your own get a
+            seed for each image. If they use the global random state instead, their numbers depend
+            on the first image of the batch.
         black: The model's input for a black image, ``(C, H, W)`` or a number. None: computed for a
             classifier; 0 for a module.
-        budget: The time limit in seconds: no image is loaded or scored after it, except for one
-            image of a batch that has been explained. Preparation and the report do not count.
-            Images are in random order, so that the finished ones are a random sample. None: no
-            limit.
+        budget: The time limit in seconds. Afterwards, no image is loaded or scored, except for one
+            image of a batch that is already explained. Preparation and the report do not count.
+            Images are in random order, so the finished ones are a random sample. None: no limit.
         regions: The object's region by image name: a boolean mask ``(H, W)``, or boxes
-            ``(boxes, 4)`` as for ``pointing_game``, in pixels of the model's input. Records and
-            tables then have the localization metrics of these images too.
-        show_progress: Whether to show a progress bar with the time left; None: on a terminal.
+            ``(boxes, 4)`` as for ``pointing_game``, in pixels of the model's input. Adds the
+            localization metrics of these images to records and tables.
+        show_progress: Whether to show a progress bar with the remaining time. None: only in a
+            terminal.
 
     Returns:
-        The summary, the records, and what was skipped.
+        The summary, the records, and the skipped images and methods.
 
     Raises:
         TypeError: An argument has the wrong type.
         ValueError: An argument is invalid, ``score_dtype`` cannot be used on the device or with a
             model that is not in float32, the model is in training mode or returns no logits, or the
             images are not in its dtype.
-        RuntimeError: The model accepts none of the images; its own error.
-        OutputError: A ValueError: ``out`` has records and ``resume`` is False, the records used
-            other settings or images, which the message names, or ``out`` is a file or has files
-            of another command or program that would be replaced.
+        RuntimeError: The model rejects all images; this is the model's error.
+        OutputError: A ValueError: ``out`` has records and ``resume`` is False; the records used
+            other settings or images, which the message names; or ``out`` is a file, or has files of
+            another command or program that would be replaced.
         OSError: A record cannot be written, as on a full disk; earlier records are complete.
 
     Example:

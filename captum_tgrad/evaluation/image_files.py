@@ -31,7 +31,7 @@ class ImageFiles(Dataset[tuple[Tensor, int | None]]):
     """Image files as a torch data set of ``(image, label)``; files are read on access.
 
     Attributes:
-        title: A name for them: that of their folder, or of the package that carries them.
+        title: The name of their folder or package.
         files: The image files.
         names: The names of the images in records.
         labels: The class index of each image, or None if unknown.
@@ -53,10 +53,10 @@ class ImageFiles(Dataset[tuple[Tensor, int | None]]):
 
 
 def built_in_images(classifier: Classifier) -> ImageFiles:
-    """The 20 labeled ImageNet images that the ``foolbox`` package carries.
+    """The 20 labeled ImageNet images of the ``foolbox`` package.
 
     Raises:
-        TypeError: ``classifier`` is not one.
+        TypeError: ``classifier`` is not a ``Classifier``.
         ModuleNotFoundError: foolbox is not installed.
     """
     check_classifier(classifier)
@@ -80,20 +80,20 @@ def images_in(
     """The images in a folder, in the order of their names.
 
     Args:
-        folder: A folder of images; or of subfolders only, one for each class, with images at any
-            depth. A subfolder is named after the name or the index of its class; images in others
-            have no label. Numbers are indices only if all of them are class indices. If no
-            subfolder is named this way and their number equals that of the classes, they are in
+        folder: A folder of images, or a folder with one subfolder per class, with images at any
+            depth. The name of a subfolder is the name or the index of its class; images in other
+            subfolders have no label. Numbers are indices only if all of them are class indices. If
+            no subfolder is named after a class and there is one subfolder per class, they are in
             class order, unless numbers among them are out of order.
         classifier: The classifier, with its classes and preprocessing.
-        labels: A CSV file with two columns, the path of an image relative to ``folder`` and the
-            index or name of its class; a header line is skipped. Images that it does not list have
-            no label.
+        labels: A CSV file with two columns: the path of an image relative to ``folder``, and the
+            index or name of its class. A header line is skipped. Images that are not in the file
+            have no label.
 
-    Hidden files and folders, whose names start with a dot, are left out.
+    Hidden files and folders, whose names start with a dot, are ignored.
 
     Raises:
-        TypeError: ``classifier`` is not one.
+        TypeError: ``classifier`` is not a ``Classifier``.
         FileNotFoundError: The folder or the file ``labels`` does not exist, or the folder has no
             image.
         ValueError: ``folder`` is a file, images are both in ``folder`` and in subfolders, a label

@@ -49,8 +49,8 @@ def listed_labels(
         name = composed((folder / row[0].strip()).as_posix())
         if name not in known and any(map(_is_no_text, row)):
             raise ValueError(
-                f"{path} is not a CSV file in UTF-8: line {line} is not, and matches no image in"
-                f" {folder}. Save it in UTF-8"
+                f"{path} is not a CSV file in UTF-8: line {line} has other characters, and matches"
+                f" no image in {folder}. Save it in UTF-8"
             )
         if len(row) < 2:
             raise ValueError(f"{path} has {row} on line {line}: write an image and its class")

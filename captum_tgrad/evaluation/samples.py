@@ -29,8 +29,8 @@ class Samples:
         if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
             raise TypeError(
                 f"dataset must have a length and be indexed, got {type(dataset).__name__}: a torch"
-                " Dataset, a list of tensors or of (tensor, label). Of a DataLoader, pass its"
-                " dataset; of another iterable, a list."
+                " Dataset, a list of tensors or of (tensor, label). For a DataLoader, pass its"
+                " dataset; for another iterable, pass a list."
             )
         if limit is not None:
             check_count(limit, "limit")
@@ -108,7 +108,7 @@ class Samples:
 
 def _how_to_pass(image: Tensor) -> str:
     if not image.is_floating_point():
-        return "convert it as for the training of the model, such as image.float() / 255."
+        return "convert it as in training, such as image.float() / 255."
     if image.dim() == 4:
         return "return the images of a batch one by one, such as list(batch)."
     return "return what the model accepts as one sample, without the batch dimension."

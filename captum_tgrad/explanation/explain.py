@@ -33,26 +33,26 @@ def explain(
     aggregation: Aggregation = "paper",
     rival: int | str | bool = False,
 ) -> list[Explanation]:
-    """Explains the predictions for several images, in one batch on the network's device.
+    """Explains the predictions for a batch of images, on the network's device.
 
     Args:
-        classifier: As from ``captum_tgrad.zoo.load_classifier``.
+        classifier: A classifier, as returned by ``captum_tgrad.zoo.load_classifier``.
         images: RGB images of any size, at least one.
         target: The index or name of the class to explain, the same for all images. None: the
             predicted class of each image.
         keep_terms: Whether to keep the maps of all terms, for ``layers_figure`` and
             ``Explanation.to_html``.
         aggregation: As for ``TGradAttribution.attribute``.
-        rival: The index or name of a class to compare with; True, or for images where it is the
-            target: the most probable other class. The terms of its logit and of the difference are
-            also kept, which needs two more decompositions.
+        rival: The index or name of a class to compare with. True: the most probable other class,
+            which is also used if the rival is the target. Keeps the terms of its logit and of the
+            difference, which needs two more decompositions.
 
     Returns:
         One explanation for each image.
 
     Raises:
-        TypeError: ``classifier`` is not one, ``images`` is not a list of Pillow images, or
-            ``target`` or ``rival`` is neither an index nor a name.
+        TypeError: ``classifier`` is not a ``Classifier``, ``images`` is not a list of Pillow
+            images, or ``target`` or ``rival`` is neither an index nor a name.
         ValueError: ``images`` is empty, the class or aggregation is unknown, or the network does
             not return one logit for each class name.
     """

@@ -43,8 +43,8 @@ class TermScore:
     Attributes:
         name: The name of the term: its module, and its operation if the module has several.
         score: Its contribution to the logit, signed.
-        share: Its share of the positive scores, in [0, 1]; 0 if the score is not positive. With
-            ``"paper"``, it is also its share of the map.
+        share: Its share of the sum of positive scores, in [0, 1]; 0 if the score is not positive.
+            With ``"paper"``, also its share of the map.
     """
 
     name: str
@@ -59,7 +59,7 @@ class Rival:
     Attributes:
         prediction: The other class.
         decomposition: All terms of its logit: one sample, on the CPU.
-        difference: All terms of the logit of the explained class minus that of this one.
+        difference: All terms of the logit of the explained class minus the logit of this class.
     """
 
     prediction: Prediction
@@ -71,8 +71,8 @@ class Rival:
 class Explanation:
     """The explanation of a classifier's logit for one class of one image.
 
-    The logit is the sum ``input_score + bias_score + residual``. The map is the positive part of
-    that sum, spread over the image; its shares are those of the terms with a positive score.
+    The logit is the sum ``input_score + bias_score + residual``. The map contains the terms with a
+    positive score.
 
     Attributes:
         image: The network's view of the image: RGB, H x W pixels.
@@ -84,19 +84,19 @@ class Explanation:
         bias_score: The sum of the scores of all bias terms, signed.
         input_share: The input term's share of the positive scores, in [0, 1]; with ``"paper"``,
             also of the map.
-        bias_share: The bias terms' share, in [0, 1]. It and ``input_share`` add up to 1,
-            or are both 0 if no term has a positive score and the map is empty.
+        bias_share: The bias terms' share, in [0, 1]. ``input_share`` and ``bias_share`` add up to
+            1. If no term has a positive score, both are 0 and the map is empty.
         largest_terms: The terms with the largest absolute scores, the largest first.
-        residual: The convergence delta: rounding error, unless a warning was issued.
+        residual: The convergence delta. It is rounding error unless a warning was issued.
         decomposition: All terms with their maps, if requested: one sample, on the CPU.
         original: The whole image, as passed.
-        seen: The part of it that the network saw: left, top, right and bottom in pixels; None if
-            unknown.
-        shown: The position of that part in ``image`` and in the map: all of them, unless there is a
-            border.
+        seen: The part of ``original`` that the network saw: left, top, right and bottom in pixels;
+            None if unknown.
+        shown: The position of that part in ``image`` and in the map: the whole image, unless it has
+            a border.
         aggregation: How the terms are combined: ``"paper"`` or ``"levels"``.
         model: The name of the classifier.
-        rival: The class that it is compared with, if requested.
+        rival: The comparison with another class, if requested.
     """
 
     image: Image
@@ -146,10 +146,10 @@ class Explanation:
         return 1 - (right - left) * (bottom - top) / (self.size[0] * self.size[1])
 
     def to_html(self, name: str = "") -> str:
-        """A page to walk through the explanation term by term.
+        """An HTML page to walk through the explanation term by term.
 
-        A notebook displays it for an explanation at the end of a cell. Its map always uses
-        ``aggregation="paper"``, the sum of the terms' maps.
+        Notebooks show this page for an explanation at the end of a cell. The map on the page always
+        uses ``aggregation="paper"``.
 
         Args:
             name: The name of the image, such as its file.

@@ -1,4 +1,4 @@
-"""Metrics of the attributions of any method: of faithfulness, and of localization."""
+"""Faithfulness and localization metrics for the attributions of any method."""
 
 from captum_tgrad.metrics.average_drop import average_drop, increase_in_confidence
 from captum_tgrad.metrics.baselines import blur, mean_color, zeros

@@ -1,7 +1,7 @@
 """Average Drop and Increase in Confidence: the score of an input masked with its map.
 
-The baseline changes both as much as the method does: see ``docs/results.md``, "What the masked part
-goes to". A signed map scaled to [0, 1] dims the image instead of masking it: pass
+The baseline affects both as much as the method does: see ``docs/results.md``, "What the masked part
+goes to". A signed map scaled to [0, 1] dims the image instead of masking it. Pass
 ``attributions.clamp_min(0)``, the evidence for the class.
 """
 
@@ -68,8 +68,8 @@ def average_drop(
 ) -> Any:
     """The percentage of its score that an input loses when it is masked with its map.
 
-    With Y the score of the input and O the score of the masked input, ``baseline + map * (input -
-    baseline)`` with the map scaled to [0, 1] per sample, the drop is ``100 * max(0, Y - O) / Y``.
+    The drop is ``100 * max(0, Y - O) / Y``. Y is the score of the input, and O the score of the
+    masked input, ``baseline + map * (input - baseline)``, with the map scaled to [0, 1] per sample.
     Lower is better. A constant map masks everything.
 
     Source: Chattopadhay, Sarkar, Howlader and Balasubramanian, "Grad-CAM++: Improved Visual
@@ -81,10 +81,10 @@ def average_drop(
         inputs: A tensor or a tuple of tensors, ``(N, F)`` or ``(N, C, *spatial)``. The maps of
             several inputs are scaled together.
         attributions: Attributions of any Captum method for ``inputs``, or a dict of these by
-            method. In a tuple, an input with None is not masked.
-        baselines: What the masked part becomes: a number, a tensor, a callable, or for several
-            inputs a tuple of these. None: 0, which in a normalized image is a mean color. To mask
-            the pixels before normalization, pass what a black image is normalized to.
+            method. In a tuple, None leaves an input unmasked.
+        baselines: The values that replace the masked part: a number, a tensor, a callable, or for
+            several inputs a tuple of these. None: 0, the mean color of the data set in a normalized
+            image. To mask with black, pass a normalized black image.
         additional_forward_args: Further arguments of ``forward_func``.
         target: The output to score, in any of Captum's forms. None: the only output, or the class
             predicted for the unchanged input.
@@ -95,7 +95,7 @@ def average_drop(
             ``"max"``.
         interpolate_mode: How coarse maps are upsampled, such as ``"bilinear"`` or ``"nearest"``.
         nan_policy: How to treat NaN, inf and input scores that are not positive: ``"raise"``, or
-            ``"omit"``: the result of this sample is NaN, and the mean excludes it.
+            ``"omit"``: the result of this sample is NaN and is excluded from the mean.
         show_progress: Whether to show a progress bar.
 
     Returns:
@@ -120,8 +120,8 @@ def average_drop(
 def increase_in_confidence(*args: Any, **kwargs: Any) -> Any:
     """The percentage of samples whose score rises when they are masked with their map.
 
-    Arguments, masking, errors and source are those of ``average_drop``, except that a score need
-    not be positive. Higher is better.
+    Arguments, masking, errors and source are those of ``average_drop``, but scores may also be 0 or
+    negative. Higher is better.
 
     Returns:
         The percentage, 0 or 100 for each sample, and both scores; for a dict of attributions, a

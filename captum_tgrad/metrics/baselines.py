@@ -66,10 +66,10 @@ def _blur_lines(lines: Tensor, kernel: Tensor) -> Tensor:
 def blur(kernel_size: int = 51, sigma: float = 10.0) -> Callable[[Tensor], Tensor]:
     """A baseline: the input, blurred along its spatial dimensions.
 
-    Source: the kernel and the zero padding follow the code of Petsiuk, Das and Saenko, "RISE:
-    Randomized Input Sampling for Explanation of Black-box Models", 2018. It uses ``blur(11, 5)``,
-    nearly a box, since the tails of the Gaussian are folded back into the window. An ImageNet image
-    stays recognizable with it, but not with the default.
+    Source: the kernel and the zero padding are those of the code of Petsiuk, Das and Saenko, "RISE:
+    Randomized Input Sampling for Explanation of Black-box Models", 2018. That code uses
+    ``blur(11, 5)``, which is nearly a box filter, because the tails of the Gaussian are folded back
+    into the window. With it, ImageNet images stay recognizable; with the default, they do not.
 
     Args:
         kernel_size: Width of the window in pixels, odd.

@@ -47,15 +47,16 @@ def grid_pointing_game(
 ) -> GridPointingGameResult | dict[str, GridPointingGameResult]:
     """The share of each map in the grid cell that shows its class.
 
-    Confidently classified images of different classes are tiled ``grid`` by ``grid``, and the class
-    of every cell is explained in turn. With ``m`` the positive part of the map, the result is
-    ``sum of m in the cell / sum of m``, and 0 for a map without positive values: as in
-    sukrutrao/Attribution-Evaluation, where each image is also in at most one grid. It needs no
-    boxes, but a model that accepts images ``grid`` times as large.
+    Confidently classified images of different classes form a grid of ``grid`` by ``grid`` cells,
+    and the class of every cell is explained in turn. The result is
+    ``sum of m in the cell / sum of m``, where ``m`` is the positive part of the map. A map without
+    positive values scores 0, as in sukrutrao/Attribution-Evaluation, where each image is also in at
+    most one grid. The metric needs no boxes, but the model must accept images ``grid`` times as
+    large.
 
     Source: Böhle, Fritz and Schiele, "Convolutional Dynamic Alignment Networks for Interpretable
     Classifications", 2021; Rao, Böhle and Schiele, "Towards Better Understanding Attribution
-    Methods", 2022, whose code asks for a confidence of 0.99.
+    Methods", 2022. The code of the latter requires a confidence of 0.99.
 
     Args:
         forward_func: The model, from images ``(N, C, H, W)`` to logits ``(N, classes)``. It selects
@@ -64,19 +65,19 @@ def grid_pointing_game(
         methods: A Captum attribution, or a function from images and targets, ``(N, C, H, W)`` and
             ``(N,)``, to attributions. A dict of these, by name, measures all methods on the same
             grids.
-        target: The class of each image, or one class for all; images with another predicted class
-            are left out. None: the predicted class.
+        target: The class of each image, or one class for all. Images with another predicted class
+            are excluded. None: the predicted class.
         grid: The number of images in a row, and of rows.
-        n_grids: The number of grids; images are reused if needed, the least used first. None:
-            as many grids as possible with each image used once.
+        n_grids: The number of grids. Images are reused if needed, the least used first. None: as
+            many grids as possible without reusing an image.
         max_examples_per_batch: The maximum number of images in one call of the model or a method.
-        confidence: The lowest probability, 0 to 1, of a confidently classified image.
+        confidence: The minimum probability, 0 to 1, of a confidently classified image.
         channel_reduce: How channels are reduced: ``"sum"``, the sum of magnitudes ``"abs"``, or
             ``"max"``.
         interpolate_mode: How coarse maps are upsampled, such as ``"bilinear"`` or ``"nearest"``.
-        nan_policy: How to treat NaN and inf in a map: ``"raise"``, or ``"omit"``: its cell is NaN,
-            and the mean of its grid excludes it.
-        seed: The seed of the choice of images, and of the methods' random numbers. The global
+        nan_policy: How to treat NaN and inf in a map: ``"raise"``, or ``"omit"``: its cell is NaN
+            and is excluded from the mean of the grid.
+        seed: The seed for the choice of images and for methods that use random numbers. The global
             random state is not changed.
 
     Returns:
@@ -84,8 +85,8 @@ def grid_pointing_game(
 
     Raises:
         TypeError: An argument has the wrong type.
-        ValueError: Too few images, or images of too few classes, are classified confidently; a
-            shape, a number or a name is invalid; or there is NaN or inf.
+        ValueError: Too few images or classes are classified confidently; a shape, a number or a
+            name is invalid; or there is NaN or inf.
 
     Example:
         >>> import torch

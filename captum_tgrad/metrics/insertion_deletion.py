@@ -1,7 +1,7 @@
 """Insertion and Deletion: the score as features are replaced in the order of their importance.
 
-Nearly all the time is spent in the model. On a CPU, 4 to 8 examples per call and
-``inputs.to(memory_format=torch.channels_last)`` are fastest: 35 ms per forward evaluation of
+The forward passes of the model take nearly all the time. On a CPU, 4 to 8 examples per forward pass
+and ``inputs.to(memory_format=torch.channels_last)`` are fastest: 35 ms per forward evaluation of
 EfficientNet-Lite0 on one core, instead of 107 ms with 64 examples in the default format
 (``benchmarks/metric_cost.py --tables chunks``). For other costs, see ``docs/results.md``.
 """
@@ -58,14 +58,14 @@ def insertion_deletion(
 
     Deletion starts at the input and replaces the most important features with the baseline first.
     Insertion starts at the baseline and restores the most important features first. The fraction of
-    replaced features runs from 0 to 1, so an area is a mean score. A feature is a position with all
-    its channels, or a column of a table; the features of several inputs are ranked together.
+    replaced features goes from 0 to 1, so an area is a mean score. A feature is a position with all
+    its channels, or a column of a table. The features of several inputs are ranked together.
 
     With one baseline for both curves, ``difference`` is the symmetric relevance gain of Bluecher et
-    al.: inserting the most important features is occluding the least important ones in reverse.
-    This is exact for maps without ties if ``n_steps`` divides the number of features or patches;
-    otherwise the points differ by less than a step. It does not hold for ``preset="rise"``, which
-    has two baselines.
+    al., because inserting the most important features is the reverse of occluding the least
+    important ones. This is exact for maps without ties if ``n_steps`` divides the number of
+    features or patches. Otherwise, the points differ by less than a step. It does not hold for
+    ``preset="rise"``, which has two baselines.
 
     Source: Petsiuk, Das and Saenko, "RISE: Randomized Input Sampling for Explanation of Black-box
     Models", 2018, section 4.3; ``preset="rise"`` with the same number of steps equals their code.
@@ -75,46 +75,48 @@ def insertion_deletion(
     Args:
         forward_func: The model, or any function of it that returns one number per sample, ``(N,)``,
             or one per sample and class, ``(N, classes)``. Put the model in evaluation mode first.
-        inputs: A tensor or a tuple of tensors, ``(N, F)``, ``(N, C, *spatial)``, or with the
-            channels in another dimension, as given by ``channel_dim``.
+        inputs: A tensor or a tuple of tensors, ``(N, F)`` or ``(N, C, *spatial)``, or with the
+            channels in dimension ``channel_dim``.
         attributions: Attributions of any Captum method for ``inputs``: of the same shape, with one
-            channel, or with one channel and coarser. For several inputs a tuple, in which None
-            leaves an input unchanged. A dict of these, by method, scores all methods and computes
-            shared scores once.
-        baselines: What replaces a feature: a number, a tensor whose dimensions are those of the
-            inputs or 1, a callable from an input to such a tensor, or for several inputs a tuple of
-            these; a dict with "insertion" and "deletion" for one of each. None, alone or in a
-            tuple: the ``preset``; for tables, 0.
-        additional_forward_args: Additional arguments of ``forward_func``. Tensors whose first
-            dimension is the batch are repeated with it.
+            channel, or with one channel and coarser. For several inputs, a tuple, in which None
+            leaves an input unchanged. For several methods, a dict by method, which computes shared
+            scores once.
+        baselines: The values that replace features: a number, a tensor whose dimensions are those
+            of the inputs or 1, a callable from an input to such a tensor, or for several inputs a
+            tuple of these; a dict with "insertion" and "deletion" for one of each. None (also in a
+            tuple): the ``preset``; for tables, 0.
+        additional_forward_args: Additional arguments of ``forward_func``. Tensors with one entry
+            per sample are repeated with the samples.
         target: The output to score, in any of Captum's forms. None: the only output, or the class
             predicted for the unchanged input.
-        n_steps: At point j of the ``n_steps + 1`` points, both ends included, ``floor(j * features
-            / n_steps)`` features are replaced; at most one step for each feature.
+        n_steps: The number of steps. At point j of the ``n_steps + 1`` points,
+            ``floor(j * features / n_steps)`` features are replaced; at most one step per feature.
         max_examples_per_batch: The maximum number of examples in one call of ``forward_func``. It
-            does not change the result; on a CPU, 4 to 8 are fastest.
-        score: ``"softmax"``: the target's probability. ``"logit"``: its output. With one output
-            per sample, both are that output. Or a callable ``(outputs, target) -> (N,)``, which
+            does not change the result. On a CPU, 4 to 8 are fastest.
+        score: ``"softmax"``: the target's probability. ``"logit"``: the target's output. With one
+            output per sample, both are that output. A callable ``(outputs, target) -> (N,)``
             receives the output of ``forward_func`` and the targets of these examples.
-        channel_dim: The channel dimension of ``inputs``: 1 as in Captum, 2 for video ``(N, T, C, H,
-            W)``, -1 for tokens ``(N, T, E)`` and channels-last images, None if all dimensions are
-            spatial; a tuple with one for each of several inputs. Attributions, baselines and the
-            arguments of callables have the layout of their input. A column of ``(N, F)`` is a
-            feature; with None, it is also a position, which a blur mixes with its neighbors.
+        channel_dim: The channel dimension of ``inputs``: 1 as in Captum, 2 for video
+            ``(N, T, C, H, W)``, -1 for tokens ``(N, T, E)`` and channels-last images, None if all
+            dimensions are spatial. For several inputs, a tuple with one entry each. Attributions,
+            baselines and the arguments of callables have the layout of their input. A column of
+            ``(N, F)`` is a feature; with None, it is also a position, so a blur mixes it with its
+            neighbors.
         channel_reduce: How channels are reduced: ``"sum"``, the sum of magnitudes ``"abs"``, or
             ``"max"``.
         interpolate_mode: How coarse maps are upsampled: ``"bilinear"`` (linear in any number of
             dimensions), ``"nearest"``, ``"nearest-exact"``, ``"bicubic"``.
         ties: ``"stable"``: features of equal importance are replaced in raster order. ``"group"``:
-            they are replaced together, with each count moved to the nearest end of such a group, so
-            the order of the features does not matter.
+            they are replaced together, so their order does not matter; each count is moved to the
+            nearest end of a group.
         preset: The default baselines. ``"paper"``: ``blur(51, 10)``. ``"rise"``: ``blur(11, 5)``
             for insertion, zeros for deletion.
         nan_policy: How to treat NaN and inf in a sample: ``"raise"``, or ``"omit"``: the results of
             this sample are NaN.
         return_curves: Whether to also return the curves and their fractions.
-        patch_size: The side in pixels of patches that are ranked by their mean importance and
-            replaced as a whole, such as 16 for a vision transformer. None: each feature alone.
+        patch_size: The side of patches in pixels, such as 16 for a vision transformer. Patches are
+            ranked by their mean importance and replaced as a whole. None: each feature is replaced
+            separately.
         show_progress: Whether to show a progress bar.
 
     Returns:
@@ -123,10 +125,10 @@ def insertion_deletion(
 
     Raises:
         TypeError: An argument has the wrong type.
-        ValueError: A shape, a batch size, a number or a name is invalid, there is NaN or inf, the
-            inputs are not in the model's dtype, integer inputs cannot hold the values of a
-            baseline, or ``score`` does not return one number per example. The message names the
-            argument and, if there is one, the sample.
+        ValueError: A shape, a batch size, a number or a name is invalid; there is NaN or inf; the
+            inputs are not in the model's dtype; integer inputs cannot hold the values of a
+            baseline; or ``score`` does not return one number per example. The message names the
+            argument and the sample.
 
     Example:
         >>> import torch
@@ -144,7 +146,7 @@ def insertion_deletion(
 @metric(partial(areas, curves=("insertion",)), InsertionResult)
 @same_arguments(insertion_deletion)
 def insertion(*args: Any, **kwargs: Any) -> Any:
-    """The area under the insertion curve alone: half the work of ``insertion_deletion``.
+    """The area under the insertion curve, at half the cost of ``insertion_deletion``.
 
     Arguments and errors are those of ``insertion_deletion``. Higher is better.
 
@@ -163,7 +165,7 @@ def insertion(*args: Any, **kwargs: Any) -> Any:
 @metric(partial(areas, curves=("deletion",)), DeletionResult)
 @same_arguments(insertion_deletion)
 def deletion(*args: Any, **kwargs: Any) -> Any:
-    """The area under the deletion curve alone: half the work of ``insertion_deletion``.
+    """The area under the deletion curve, at half the cost of ``insertion_deletion``.
 
     Arguments and errors are those of ``insertion_deletion``. Lower is better.
 

@@ -49,11 +49,11 @@ def energy_in_mask(
     interpolate_mode: InterpolateMode = "bilinear",
     nan_policy: NanPolicy = "raise",
 ) -> Measure:
-    """The share of the positive attribution that is on the object: the energy-based pointing game.
+    """The share of the positive attribution on the object: the energy-based pointing game.
 
-    With ``m`` the positive part of the map, ``sum of m in the region / sum of m``. A map without
-    positive values scores 0, as in sukrutrao/Attribution-Evaluation. For maps without negative
-    values, it equals ``RelevanceMassAccuracy`` and ``AttributionLocalisation`` of Quantus.
+    The share is ``sum of m in the region / sum of m``, where ``m`` is the positive part of the map.
+    A map without positive values scores 0, as in sukrutrao/Attribution-Evaluation. For maps without
+    negative values, it equals ``RelevanceMassAccuracy`` and ``AttributionLocalisation`` of Quantus.
 
     Arguments and errors are those of ``pointing_game``, without ``tolerance``. Higher is better.
 
@@ -87,10 +87,10 @@ def mass_accuracy(
 ) -> Measure:
     """The share of the absolute attribution that is on the object.
 
-    With ``m`` the absolute values of the map, ``sum of m in the region / sum of m``; 0 if the map
-    is 0. For maps without negative values, it equals ``energy_in_mask``. The paper pools channels
-    to a non-negative value. It equals ``RelevanceMassAccuracy`` of Quantus with ``abs=True``;
-    without, that metric divides signed sums and is unbounded.
+    The share is ``sum of m in the region / sum of m``, where ``m`` is the absolute value of the
+    map; 0 if the map is 0. For maps without negative values, it equals ``energy_in_mask``. The
+    paper pools channels to a non-negative value. With ``abs=True``, ``RelevanceMassAccuracy`` of
+    Quantus is the same; without it, that metric divides signed sums and is unbounded.
 
     Arguments and errors are those of ``pointing_game``, without ``tolerance``. Higher is better.
 
@@ -123,13 +123,13 @@ def rank_accuracy(
 ) -> Measure:
     """The share of the ``k`` pixels with the highest attribution that are on the object.
 
-    If ties straddle rank ``k``, the result is the mean over all orders of the ties, of which
-    Quantus uses one; a constant map scores its chance level. With ``k=None``, this is
-    ``RelevanceRankAccuracy`` of Quantus, with a number its ``TopKIntersection``. Negative
-    attributions rank lowest.
+    If pixels tie at rank ``k``, the result is the mean over all orders of the ties; Quantus uses
+    one order. A constant map scores its chance level. With ``k=None``, this is
+    ``RelevanceRankAccuracy`` of Quantus; with a number, ``TopKIntersection``. Negative attributions
+    rank lowest.
 
-    ``k`` is a number of pixels, or None for the size of the sample's region. The other arguments
-    and the errors are those of ``pointing_game``, without ``tolerance``. Higher is better.
+    ``k`` is a number of pixels; None: the size of the sample's region. The other arguments and the
+    errors are those of ``pointing_game``, without ``tolerance``. Higher is better.
 
     Source: Arras, Osman and Samek, "CLEVR-XAI: A benchmark dataset for the ground truth evaluation
     of neural network explanations", 2022, "relevance rank accuracy".

@@ -58,32 +58,30 @@ def pointing_game(
 ) -> Measure:
     """Whether the maximum of each map is on or near the object.
 
-    A pixel hits if it is in the region, or less than ``tolerance`` pixels away from a pixel in it,
-    as in TorchRay (facebookresearch/TorchRay), whose default is also 15 pixels. With
-    ``tolerance=0``, the result equals that of Quantus. If several pixels share the maximum, the
-    result is the share of them that hit, so that no order matters and a constant map scores its
-    chance level; TorchRay uses the first of them, and Quantus counts a hit if any of them hits.
-    Negative attributions rank lowest.
+    A pixel hits if it is in the region, or less than ``tolerance`` pixels away from it, as in
+    TorchRay (facebookresearch/TorchRay), whose default is also 15 pixels. With ``tolerance=0``, the
+    result equals that of Quantus. If several pixels share the maximum, the result is the share of
+    them that hit, so a constant map scores its chance level. (TorchRay uses the first of them.
+    Quantus counts a hit if any of them hits.) Negative attributions rank lowest.
 
-    All boxes of a sample form one region, as all objects of a class do in TorchRay;
-    clovaai/wsolevaluation uses the best of them instead, with corners at whole pixels, both inside
-    the box.
+    All boxes of a sample form one region, like all objects of a class in TorchRay.
+    (clovaai/wsolevaluation uses the best box. Its corners are whole pixels, and both are inside the
+    box.)
 
     Source: Zhang, Bargal, Lin, Brandt, Shen and Sclaroff, "Top-down Neural Attention by Excitation
     Backprop", 2018, section 4.
 
     Args:
         attributions: Attributions of any Captum method for images: ``(N, C, H, W)``, with one
-            channel, or with one channel and coarser. A dict of these, by method, measures all
-            methods.
-        regions: The object: masks ``(N, H, W)`` or ``(N, 1, H, W)``, bool or 0 and 1; or boxes
-            ``(x0, y0, x1, y1)`` in pixels, with ``(0, 0)`` the upper left corner of the image: one
-            for each sample, ``(N, 4)``, or a list with ``(boxes, 4)`` for each. A pixel is in a box
-            if its center is. Pascal VOC counts pixels from 1: pass its boxes as
+            channel, or with one channel and coarser. For several methods, a dict by method.
+        regions: The object. Masks: ``(N, H, W)`` or ``(N, 1, H, W)``, bool or 0 and 1. Boxes:
+            ``(x0, y0, x1, y1)`` in pixels, with ``(0, 0)`` at the upper left corner of the image;
+            one per sample, ``(N, 4)``, or a list with ``(boxes, 4)`` per sample. A pixel is in a
+            box if its center is. Pascal VOC counts pixels from 1: pass its boxes as
             ``(xmin - 1, ymin - 1, xmax, ymax)``.
         tolerance: Pixels closer to the region than this also hit.
-        size: Height and width of the images to which boxes refer. None: those of the attributions;
-            required if all of them are coarser.
+        size: Height and width of the images that boxes refer to; required if all attributions are
+            coarser. None: those of the attributions.
         channel_dim: The channel dimension of ``attributions``; None if they are ``(N, H, W)``.
         channel_reduce: How channels are reduced: ``"sum"``, the sum of magnitudes ``"abs"``, or
             ``"max"``.
@@ -97,7 +95,7 @@ def pointing_game(
     Raises:
         TypeError: An argument has the wrong type.
         ValueError: A shape, a size, a box or a name is invalid, there is NaN or inf, or a region is
-            empty. The message names the argument and, if there is one, the sample.
+            empty. The message names the argument and the sample.
 
     Example:
         >>> import torch

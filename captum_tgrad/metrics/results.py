@@ -21,7 +21,7 @@ class InsertionDeletionResult:
         difference: ``insertion - deletion``; higher is better.
         clean_score: Score of the input itself.
         insertion_baseline_score: Score of the baseline that insertion starts from.
-        deletion_baseline_score: Score of the baseline that deletion ends at; the same numbers if
+        deletion_baseline_score: Score of the baseline that deletion ends at; equal to the former if
             both curves have one baseline.
         tied_share: The share of features, 0 to 1, whose importance equals that of another.
         protocol: How the numbers were computed, as plain strings and numbers.
@@ -206,8 +206,8 @@ class GridPointingGameResult:
     Attributes:
         grid_pointing_game: For each grid, the mean over its cells, ``(grids,)``; higher is better.
         chance: The expected score of a random map, ``(grids,)``.
-        cells: For each cell, the share of the evidence for its class that is in it,
-            ``(grids, cells)``, row by row.
+        cells: For each cell, the share of the map of its class inside the cell, ``(grids, cells)``,
+            row by row.
         images: The index of the input in each cell, ``(grids, cells)``.
         targets: The class of each cell, ``(grids, cells)``.
         protocol: How the numbers were computed, as plain strings and numbers.

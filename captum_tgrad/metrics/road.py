@@ -1,7 +1,7 @@
 """ROAD: replaces pixels with noisy means of their neighbors, most or least relevant first.
 
-A model may recognize the shape of a region that a baseline replaced; imputation from neighbors
-leaks little of it.
+A model may recognize the shape of a region that a baseline replaces. Imputation from neighbors
+leaks little of the shape.
 """
 
 from __future__ import annotations
@@ -107,15 +107,17 @@ def road(
 ) -> Any:
     """The change of the score when pixels are imputed, most and least relevant first.
 
-    At each percentage, ``floor(percentage * pixels / 100)`` pixels are replaced by the solution of
-    linear equations, in which each is a weighted mean of its eight neighbors, plus Gaussian noise.
-    As in ``ROADCombined`` of pytorch-grad-cam, the result is ``(mean change with the least relevant
-    first - mean change with the most relevant first) / 2``. Higher is better.
+    At each percentage, ``floor(percentage * pixels / 100)`` pixels are imputed. Linear equations
+    make each of them a weighted mean of its eight neighbors, and Gaussian noise is added. As in
+    ``ROADCombined`` of pytorch-grad-cam, the result is
+    ``(mean change with the least relevant first - mean change with the most relevant first) / 2``.
+    Higher is better.
 
     The counts are those of the authors' code (tleemann/road_evaluation) and of Quantus, which
-    reports accuracy instead of scores; pytorch-grad-cam thresholds at a percentile of the map,
-    which differs by at most one pixel if no two values are equal. Pixels of equal relevance are
-    replaced in random order, as in the authors' code; pytorch-grad-cam replaces them together.
+    reports accuracy instead of scores. pytorch-grad-cam uses a percentile of the map as the
+    threshold, which differs by at most one pixel if no two values are equal. Pixels of equal
+    relevance are replaced in random order, as in the authors' code; pytorch-grad-cam replaces them
+    together.
 
     Source: Rong, Leemann, Borisov, Kasneci and Kasneci, "A Consistent and Efficient Evaluation
     Strategy for Attribution Methods", 2022.
@@ -139,8 +141,8 @@ def road(
         interpolate_mode: How coarse maps are upsampled, such as ``"bilinear"`` or ``"nearest"``.
         nan_policy: How to treat NaN and inf in a sample: ``"raise"``, or ``"omit"``: the results of
             this sample are NaN.
-        seed: The seed of the noise, which is the same for all samples and methods, and of the order
-            of ties. The global random state is not changed.
+        seed: The seed for the order of ties and for the noise, which is the same for all samples
+            and methods. The global random state is not changed.
         show_progress: Whether to show a progress bar.
 
     Returns:
@@ -166,8 +168,8 @@ def road(
 def _check(call: MetricCall, percentages: Sequence[float], noise: float) -> None:
     if not percentages or not all(0 < each < 100 for each in percentages):
         raise ValueError(
-            "percentages must be numbers above 0 and below 100, so that some pixels remain to"
-            f" impute the others from, got {percentages}."
+            "percentages must be above 0 and below 100, because the remaining pixels impute the"
+            f" others, got {percentages}."
         )
     if max(percentages) < 1:
         warn_user(

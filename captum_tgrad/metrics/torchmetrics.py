@@ -1,7 +1,7 @@
-"""The metrics as ``torchmetrics.Metric`` classes, which keep the numbers of every sample.
+"""The metrics as ``torchmetrics.Metric`` classes.
 
 Needs the extra ``metrics``: ``pip install ".[metrics]"`` in the clone. The classes call the
-functions of ``captum_tgrad.metrics`` with a fixed model and fixed options, and accumulate the
+functions of ``captum_tgrad.metrics`` with a fixed model and fixed options. They accumulate the
 result of each sample across batches and, under ``torch.distributed``, across processes.
 """
 
@@ -54,10 +54,10 @@ class _PerSample(Metric):
 
     Args:
         forward_func: The model, as for the function of the same name.
-        reduction: What ``compute`` returns: ``"mean"`` over all samples that are not NaN, or
-            ``"none"`` for the numbers themselves, in the order of the updates and, with several
-            processes, process by process.
-        options: Further arguments of the function, such as ``n_steps`` or ``baselines``, and of
+        reduction: ``"mean"``: ``compute`` returns the mean over all samples that are not NaN.
+            ``"none"``: it returns the number of each sample, in the order of the updates; with
+            several processes, process by process.
+        options: Further arguments of the function, such as ``n_steps`` or ``baselines``, or of
             ``torchmetrics.Metric``, such as ``process_group``.
 
     Raises:
@@ -130,7 +130,7 @@ class _PerSample(Metric):
             getattr(self, name).append(getattr(found, field).to(self.device, self.dtype))
 
     def compute(self) -> Any:
-        """The mean or the numbers of all samples; NaN or an empty tensor without samples."""
+        """The mean or the numbers of all samples. Without samples: NaN or an empty tensor."""
         found = {name: self._reduced(name) for name in self._values}
         return found if len(found) > 1 else next(iter(found.values()))
 

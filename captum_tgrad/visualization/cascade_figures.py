@@ -44,18 +44,18 @@ def cascade_figure(
 ) -> Figure:
     """Draws the maps under parameter randomization, and their similarity to the first.
 
-    Rows are images and columns are steps, from the trained network on. Each map has its own scale.
-    Below are the similarities of all steps, averaged over the images.
+    Rows are images. Columns are steps, starting with the trained network. Each map has its own
+    color scale. The plots below show the similarities of all steps, averaged over the images.
 
     Source: Tran, Mai, Le and Le, "T-Grad", Fig. 6, after Adebayo et al., "Sanity Checks for
     Saliency Maps".
 
     Args:
-        steps: As from ``captum_tgrad.sanity_checks.cascading_randomization``, of images.
+        steps: The steps of ``captum_tgrad.sanity_checks.cascading_randomization`` for images.
         images: The explained images, ``(N, C, H, W)`` or Pillow images; see ``as_images``.
             None: maps only.
-        columns: The number of steps to show, evenly spaced from the first to the last; or the
-            names of their layers.
+        columns: The number of steps to show, evenly spaced from the first to the last; or the names
+            of layers.
         labels: A name for each image, such as its class.
         title: The title of the figure.
         mean: Per-channel mean used for normalization.
@@ -66,7 +66,7 @@ def cascade_figure(
 
     Raises:
         TypeError: ``steps`` has the wrong type.
-        ValueError: ``steps`` is empty, a layer is unknown, or numbers or sizes do not fit.
+        ValueError: ``steps`` is empty, a layer is unknown, or numbers or sizes do not match.
 
     Example:
         >>> import torch

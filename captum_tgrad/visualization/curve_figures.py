@@ -42,23 +42,23 @@ def curves_figure(
     mean: Numbers | None = None,
     std: Numbers | None = None,
 ) -> Figure:
-    """Draws the curves of one sample with their areas, the best method first in each legend.
+    """Draws the insertion and deletion curves of one sample; legends show the areas, best first.
 
-    With ``inputs`` and ``attributions``, the images with 10, 25 and 50% of the pixels inserted and
-    deleted are drawn below, one row for each method in ``attributions``.
+    With ``inputs`` and ``attributions``, the figure also shows the images with 10, 25 and 50% of
+    the pixels inserted and deleted, one row per method in ``attributions``.
 
     Source: Tran, Mai, Le and Le, "T-Grad", Fig. 5.
 
     Args:
-        results: As from ``insertion_deletion(..., return_curves=True)``, of one method or by name.
+        results: The result of ``insertion_deletion(..., return_curves=True)``, or a dict by method.
         sample: The index of the sample in the batch.
         inputs: The scored inputs, ``(N, C, H, W)``.
-        attributions: The scored attributions, ``(N, C, H, W)`` or coarser; by name if the results
-            are, for some or all methods.
+        attributions: The scored attributions, ``(N, C, H, W)`` or coarser; a dict by method if
+            ``results`` is one, for some or all methods.
         baselines: As passed to ``insertion_deletion``.
         preset: As passed to ``insertion_deletion``.
-        fractions: The fractions of the pixels to show, at most five. Groups of ties and patches
-            are shown as they were scored, as a whole.
+        fractions: The fractions of the pixels to show, at most five. Groups of ties and patches are
+            replaced as a whole, as in the score.
         title: The title of the figure.
         mean: Per-channel mean used for normalization.
         std: Per-channel standard deviation used for normalization.
@@ -70,7 +70,7 @@ def curves_figure(
         TypeError: An argument has the wrong type.
         ValueError: The results have no curves, ``sample`` is out of range, only one of ``inputs``
             and ``attributions`` is passed, attributions of the sample hold NaN or inf, or shapes do
-            not fit.
+            not match.
 
     Example:
         >>> import torch

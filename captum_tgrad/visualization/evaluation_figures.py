@@ -19,12 +19,12 @@ _COLUMNS = 3
 
 
 def metrics_figure(summary: Mapping[str, Any]) -> Figure:
-    """The metrics of each method, with intervals.
+    """Draws the metrics of each method, with intervals.
 
     Source: Tran, Mai, Le and Le, "T-Grad", Fig. 4.
 
     Args:
-        summary: As from ``captum_tgrad.evaluation.summarize``.
+        summary: The result of ``captum_tgrad.evaluation.summarize``.
 
     Returns:
         A figure that notebooks display. Write it to a file with ``savefig``.
@@ -51,12 +51,12 @@ def metrics_figure(summary: Mapping[str, Any]) -> Figure:
 
 
 def seconds_figure(summary: Mapping[str, Any]) -> Figure:
-    """The seconds per image of each method.
+    """Draws the seconds per image of each method.
 
     Source: Tran, Mai, Le and Le, "T-Grad", Fig. 3.
 
     Args:
-        summary: As from ``captum_tgrad.evaluation.summarize``.
+        summary: The result of ``captum_tgrad.evaluation.summarize``.
 
     Returns:
         A figure that notebooks display. Write it to a file with ``savefig``.

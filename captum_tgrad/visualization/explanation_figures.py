@@ -55,28 +55,29 @@ def explanation_figure(
     mean: Numbers | None = None,
     std: Numbers | None = None,
 ) -> Figure:
-    """Draws an image, its map, and the map laid over the image in gray; for a batch, in rows.
+    """Draws an image, its map, and the map over the gray image; a batch has one row per image.
 
     Colors range from 0 to 1, or from -1 (against the class) to 1 (for it) if the map has negative
-    values. 1 is the 98th percentile by attribution mass, so that single pixels do not darken the
-    rest. A map that is 0, constant, or nowhere positive is labeled as such.
+    values. 1 is the 98th percentile by attribution mass, so single pixels do not darken the rest. A
+    label marks maps that are 0, constant, or nowhere positive.
 
     Args:
         image: The explained image, ``(N, C, H, W)`` or ``(C, H, W)`` with 1 or 3 channels, or
             Pillow images; for the conversion to [0, 1], see ``as_images``.
         attribution: ``(N, C, H, W)``, for one image also ``(C, H, W)`` or ``(H, W)``. It is
             summed over channels, and upsampled if it is coarser than the image.
-        title: The title; for a batch, one for each. None: made of the following.
+        title: The title; for a batch, one per image. None: the class name, probability and
+            residual.
         method: The title of the map.
-        class_name: The name of the explained class; for a batch, one for each.
+        class_name: The name of the explained class; for a batch, one per image.
         probability: The probability of the class, in [0, 1]; for a batch, ``(N,)``.
         residual: The convergence delta, in units of the output; for a batch, ``(N,)``.
-        boxes: Object boxes, ``(x0, y0, x1, y1)`` in pixels of the picture: ``(N, 4)``, or a
-            list with ``(boxes, 4)`` for each image. They are drawn with the maximum of the map, for
+        boxes: Object boxes, ``(x0, y0, x1, y1)`` in pixels of the picture: ``(N, 4)``, or a list
+            with ``(boxes, 4)`` for each image. The figure also marks the maximum of the map, as for
             ``captum_tgrad.metrics.pointing_game``.
         seen: The part of ``image`` that the network saw and the attribution covers: left, top,
-            right and bottom in pixels of the image. The rest is grayed. For a batch, one for each.
-            None: all of it.
+            right and bottom in pixels of the image. The rest is gray. For a batch, one per image.
+            None: the whole image.
         mean: Per-channel mean used for normalization.
         std: Per-channel standard deviation used for normalization.
 
@@ -85,8 +86,8 @@ def explanation_figure(
 
     Raises:
         TypeError: ``image`` or ``attribution`` has the wrong type.
-        ValueError: The sizes or numbers differ, ``seen`` is not within the image, or there are
-            values that are not finite.
+        ValueError: Sizes or numbers differ, ``seen`` is not within the image, or values are not
+            finite.
 
     Example:
         >>> import torch

@@ -26,13 +26,13 @@ _PACKAGE = "captum_tgrad.visualization"
 class Report:
     """Collects the parts of a report, and writes them as HTML.
 
-    The page embeds its images, opens from disk, prints, fits a phone and loads nothing from the
+    The page embeds its images, works offline, in print and on a phone, and loads nothing from the
     network. It has no scripts, and its content security policy forbids them.
 
     Args:
         title: The title of the page.
         summary: A one-sentence summary.
-        command: The command that writes the page, which names it as its generator.
+        command: The command that writes the page, for its ``generator`` tag.
 
     Example:
         >>> report = Report("Coffee", "What the network saw in a cup.")

@@ -31,14 +31,14 @@ def as_images(
 ) -> list[Array]:
     """Converts images to arrays for matplotlib, without changing them.
 
-    Integers range from 0 to 255. Floats are denormalized by ``values * std + mean``, if passed,
-    and clipped to [0, 1]. Without them, images with values in [0, 1] are unchanged, and others
-    (normalized ones) are stretched from their minimum to their maximum, all channels alike: their
-    colors then differ from those of the photo.
+    Integers range from 0 to 255. With ``mean`` and ``std``, floats are denormalized by
+    ``values * std + mean`` and clipped to [0, 1]. Without them, images with values in [0, 1] are
+    unchanged. Other (normalized) images are stretched from their minimum to their maximum, so their
+    colors differ from those of the photo.
 
     Args:
-        images: ``(N, C, H, W)`` or ``(C, H, W)`` with 1 or 3 channels, on any device; or images
-            of Pillow.
+        images: ``(N, C, H, W)`` or ``(C, H, W)`` with 1 or 3 channels, on any device; or Pillow
+            images.
         mean: Per-channel mean used for normalization.
         std: Per-channel standard deviation used for normalization.
 
@@ -47,8 +47,8 @@ def as_images(
 
     Raises:
         TypeError: ``images`` is neither a tensor nor Pillow images.
-        ValueError: The shape does not fit, values are not finite, only one of ``mean`` and
-            ``std`` is passed, or they do not have one number for each channel.
+        ValueError: The shape is invalid, values are not finite, only one of ``mean`` and ``std`` is
+            passed, or they do not have one number per channel.
 
     Example:
         >>> import torch

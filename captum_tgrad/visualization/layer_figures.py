@@ -53,21 +53,22 @@ def layers_figure(
     r"""Draws the maps of the terms by layer, and the scores of all terms in forward order.
 
     Each map is labeled with the number of its bar, the term's name and score, and the score as a
-    share of the output's magnitude: with the residual, the shares of all terms add up to 100%, or
-    to -100% if the output is negative. Each map has its own scale; scores show its weight. A term
-    without a position on the image, such as a classifier's bias, is spread evenly.
+    share of the output's magnitude. With the residual, the shares of all terms add up to 100%, or
+    to -100% if the output is negative. Each map has its own color scale; the scores show the
+    weights. Terms without a position on the image, such as the bias of a classifier, are spread
+    evenly.
 
     Source: Tran, Mai, Le and Le, "T-Grad", Fig. 2.
 
     Args:
-        decomposition: As from ``TGradAttribution(model).decompose``, of images.
+        decomposition: The result of ``TGradAttribution(model).decompose`` for images.
         images: The explained batch: ``(N, C, H, W)``, or ``(C, H, W)`` for one image, or
             Pillow images; see ``as_images``. None: maps only.
         sample: The index of the sample in the batch.
-        terms: The number of terms to draw, the input's and the largest others; or their names.
-        sign: ``"positive"``: the evidence for the class, and the largest scores. ``"negative"``:
-            the evidence against it, and the smallest scores. ``"all"``: the difference of the two,
-            and the largest absolute scores.
+        terms: The number of terms to draw (the input's and the largest others), or their names.
+        sign: ``"positive"``: the evidence for the class, of the terms with the largest scores.
+            ``"negative"``: the evidence against it, of the terms with the smallest scores.
+            ``"all"``: the difference of the two, of the terms with the largest absolute scores.
         title: The title of the figure. None: the output.
         mean: Per-channel mean used for normalization.
         std: Per-channel standard deviation used for normalization.

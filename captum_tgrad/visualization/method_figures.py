@@ -59,19 +59,18 @@ def methods_figure(
 ) -> Figure:
     """Draws the maps of several methods side by side.
 
-    Rows are images and columns are methods; methods that do not fit continue below. Maps with
-    negative values have diverging colors, others sequential ones. A map that is 0, constant, or
-    nowhere positive is labeled as such.
+    Rows are images and columns are methods. Methods that do not fit continue below. Maps with
+    negative values have diverging colors, others sequential colors. A label marks maps that are 0,
+    constant, or nowhere positive.
 
     Source: Tran, Mai, Le and Le, "T-Grad", Fig. 1.
 
     Args:
         images: ``(N, C, H, W)``, ``(C, H, W)`` or Pillow images; see ``as_images``.
         attributions: The attributions by method name, ``(N, C, H, W)``; coarser maps are upsampled.
-        scale: The color scale: ``"map"``: one for each map; ``"method"``: one for all maps of a
-            method, to compare images; ``"shared"``: one for all maps, for methods with the same
-            unit.
-        overlay: Whether to draw maps over the gray images.
+        scale: ``"map"``: one color scale per map. ``"method"``: one for all maps of a method, to
+            compare images. ``"shared"``: one for all maps, for methods with the same unit.
+        overlay: Whether to draw the maps over the gray images.
         labels: A name for each image, such as its class.
         title: The title of the figure.
         mean: Per-channel mean used for normalization.

@@ -45,7 +45,7 @@ def replaced_images(
 
     Args:
         inputs: ``(N, C, H, W)``.
-        attributions: As for ``insertion_deletion``, but always a tensor.
+        attributions: As for ``insertion_deletion``, but only a tensor.
         baselines: As for ``insertion_deletion``.
         fractions: The fractions of the pixels, from 0 to 1.
         preset: As for ``insertion_deletion``.
@@ -55,11 +55,11 @@ def replaced_images(
         patch_size: As for ``insertion_deletion``.
 
     Returns:
-        For ``"insertion"`` and ``"deletion"`` ``(N, fractions, C, H, W)``.
+        A dict with ``"insertion"`` and ``"deletion"``, each ``(N, fractions, C, H, W)``.
 
     Raises:
         TypeError: ``inputs`` or ``attributions`` is not a tensor, or a baseline has the wrong type.
-        ValueError: A shape or a name does not fit, a fraction is not between 0 and 1, or
+        ValueError: A shape or a name is invalid, a fraction is not between 0 and 1, or
             ``attributions`` holds NaN or inf.
 
     Example:

@@ -18,7 +18,7 @@ def shown_figure(width: float, height: float, **options: Any) -> Figure:
     """A matplotlib figure that is not registered with pyplot, and that notebooks display.
 
     IPython, Jupyter, VS Code and marimo display it at the end of a cell with any matplotlib
-    backend. It is not a subclass, since Weights & Biases and other loggers recognize figures by
+    backend. It is not a subclass, because Weights & Biases and other loggers recognize figures by
     their class name. Dollar signs in texts are not parsed as math. Sizes are in inches.
     """
     figure = Figure(figsize=(width, height), **options)
@@ -49,7 +49,7 @@ def _show(figure: Figure, warn: bool = True) -> None:
     shell: Any = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
     if not hasattr(shell, "kernel"):
         raise RuntimeError(
-            "Figures are shown in notebooks only. Write it to a file: figure.savefig('figure.png')."
+            "Figures are shown only in notebooks. Save the figure: figure.savefig('figure.png')."
         )
     from IPython.display import display
 

@@ -34,17 +34,17 @@ def similarity_figure(
     *,
     title: str | None = None,
 ) -> Figure:
-    """Draws the similarity to the map of the trained network, layer by layer from the output on.
+    """Draws the similarity to the map of the trained network after each randomized layer.
 
-    On the left Spearman's rank correlation, on the right SSIM, averaged over the images; for one
-    method also for absolute values. Images with an undefined measure, as for a constant map, are
-    excluded from its mean.
+    The left plot shows Spearman's rank correlation, the right plot SSIM, averaged over the images.
+    With one method, they also show the similarities of the absolute values. If a similarity is
+    undefined, as for a constant map, the image is excluded from the mean.
 
     Source: Adebayo et al., "Sanity Checks for Saliency Maps", Fig. 4.
 
     Args:
-        steps: As from ``captum_tgrad.sanity_checks.cascading_randomization``, of one method, or of
-            several by name.
+        steps: The steps of ``captum_tgrad.sanity_checks.cascading_randomization`` for one method,
+            or a dict by method.
         title: The title of the figure.
 
     Returns:

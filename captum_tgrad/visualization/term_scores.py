@@ -34,15 +34,16 @@ def term_scores_figure(
     highlight: int | Sequence[str] = 0,
     title: str | None = None,
 ) -> Figure:
-    """Draws the contribution of each term to the output, the input first.
+    """Draws the contribution of each term to the output, in forward order.
 
     Source: Tran, Mai, Le and Le, "T-Grad", eq. 6: the bars add up to the output, except for the
     residual.
 
     Args:
-        decomposition: As from ``TGradAttribution(model).decompose``, of any inputs.
+        decomposition: The result of ``TGradAttribution(model).decompose``, for any inputs.
         sample: The index of the sample in the batch.
-        highlight: The number of terms to label, the input's and the largest others; or their names.
+        highlight: The number of terms to label (the input's and the largest others), or their
+            names.
         title: The title of the figure. None: the output.
 
     Returns:

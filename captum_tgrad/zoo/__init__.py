@@ -1,7 +1,7 @@
 """Classifiers by name, with their images and class names.
 
-Attributions accept any callable and do not depend on this package. torchvision is imported when a
-classifier is loaded, not before.
+Attributions accept any callable and do not depend on this package. Loading a classifier imports
+torchvision.
 """
 
 from captum_tgrad.zoo.classifier import Classifier

@@ -139,8 +139,8 @@ def _load_plain_data(path: Path) -> Any:
         if is_out_of_memory(error):
             raise
         raise ValueError(
-            f"{path} was not loaded: it is damaged, or holds more than weights, so loading it could"
-            f" run code. If you trust its origin, {_how_to_save(path)}"
+            f"{path} was not loaded: it is damaged, or holds data other than weights, so loading it"
+            f" could run code. If you trust its origin, {_how_to_save(path)}"
         ) from error
 
 

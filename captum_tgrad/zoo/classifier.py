@@ -29,7 +29,7 @@ class Classifier:
         class_names: One name for each column of the logits.
         preprocess: From an RGB image to the network input, (3, H, W) float32.
         crop: From an RGB image to the part that the network sees, H x W pixels: ``preprocess``
-            without normalization, to draw maps over it.
+            without normalization, for figures.
     """
 
     name: str

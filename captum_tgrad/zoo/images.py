@@ -31,8 +31,8 @@ def load_image(path: str | Path) -> Image:
 
     Raises:
         FileNotFoundError: The file does not exist.
-        ValueError: It is a folder, not an image, damaged, larger than Pillow reads, or has 32-bit
-            pixels, which have no standard conversion to 8 bits.
+        ValueError: The file is a folder, not an image, damaged, above Pillow's size limit, or has
+            32-bit pixels, which have no standard conversion to 8 bits.
     """
     from PIL import Image, ImageOps
 

@@ -39,24 +39,24 @@ def load_classifier(
 
     Args:
         name: ``"efficientnet_lite0"``, ``"efficientnet_lite1"``, ``"efficientnet_lite2"`` or
-            ``"squeezenet1_1"``, whose ImageNet weights need no download (the latter three need the
-            extra ``lite``), or ``"torchvision:NAME"`` for any torchvision classifier.
-        weights: A file of weights, saved with ``torch.save(model.state_dict(), path)``; no code in
-            it is run. If the last layer in the file has another number of classes, the network
-            uses that number. None: the published weights, which torchvision downloads on first use.
+            ``"squeezenet1_1"``, whose ImageNet weights need no download (the last three need the
+            extra ``lite``); or ``"torchvision:NAME"`` for any torchvision classifier.
+        weights: A file written by ``torch.save(model.state_dict(), path)``. No code in the file is
+            run. The network uses the number of classes of the last layer in the file. None: the
+            published weights, which torchvision downloads on first use.
         class_names: A name for each class. None: those of ImageNet if the number fits, else
             ``"class 0"``, ``"class 1"``, ...
-        resize: How an image becomes a square input: ``"crop"`` crops the center, as in training;
-            ``"squash"`` and ``"pad"`` keep the whole image, without its aspect ratio or with a
-            border.
+        resize: How an image becomes a square input. ``"crop"``: the center crop, as in training.
+            ``"squash"``: the whole image without its aspect ratio. ``"pad"``: the whole image with
+            a border.
 
     Returns:
         The classifier, on the CPU and in evaluation mode.
 
     Raises:
         TypeError: ``name`` is not a string.
-        ValueError: ``name`` is unknown, the file is not a state dict or does not fit,
-            ``class_names`` has the wrong length, or ``resize`` is unknown.
+        ValueError: ``name`` or ``resize`` is unknown, the file is not a state dict or does not
+            match the network, or ``class_names`` has the wrong length.
         FileNotFoundError: The file ``weights`` does not exist.
         ConnectionError: The weights cannot be downloaded.
         ModuleNotFoundError: An extra of this package is missing.

@@ -92,7 +92,7 @@ def read_arrays(path: Path) -> Any:
     # On other or damaged files, pickle may raise anything, even AttributeError.
     except Exception as error:
         raise ValueError(
-            f"{path} was not read: it is damaged, or holds more than NumPy arrays ({error})"
+            f"{path} was not read: it is damaged, or holds data other than NumPy arrays ({error})"
         ) from error
 
 

@@ -14,8 +14,8 @@ def resolve_target(target: int | str, class_names: Sequence[str]) -> int:
     """Resolves the index or name of a class to an index.
 
     Args:
-        target: An index, also as a string, or a name. Case, underscores and extra spaces in names
-            do not matter, unless two names differ in nothing else. Digits are always an index.
+        target: An index, also as a string, or a name. Digits are always an index. Case, underscores
+            and extra spaces in names are ignored, unless two names differ only in these.
         class_names: One name for each class.
 
     Returns:

@@ -309,7 +309,7 @@ def test_a_batch_that_does_not_fit_is_halved():
             raise torch.OutOfMemoryError("CUDA out of memory")
         return inputs
 
-    with pytest.warns(UserWarning, match="hungry did not fit .* 8 images .* timed with 2"):
+    with pytest.warns(UserWarning, match="hungry ran out of memory .* 8 images .* timed with 2"):
         found = evaluate(network(), images(16), [_method("hungry", hungry)], n_steps=2)
     # One image and a batch to warm up, in which the size is found; then both batches.
     assert sizes == [1, 8, 4, *[2] * 4, *[2] * 8]
@@ -337,7 +337,7 @@ def test_an_image_whose_examples_do_not_fit_gets_fewer_at_once():
             raise torch.OutOfMemoryError("CUDA out of memory")
         return inputs
 
-    with pytest.warns(UserWarning, match="1 images and 8 examples of one at once.* 1 and 2"):
+    with pytest.warns(UserWarning, match="8 examples of one image at a time.* 1 and 2"):
         found = evaluate(network(), images(2), [_method("hungry", hungry)], n_steps=2, batch_size=1)
     assert asked_for[:3] == [(1, 8), (1, 4), (1, 2)]
     assert set(asked_for[3:]) == {(1, 2)}

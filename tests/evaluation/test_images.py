@@ -181,7 +181,7 @@ def test_what_is_no_data_set_is_refused():
         Samples(["cat.jpg"])[0]
     with pytest.raises(ValueError, match=r"must be a float image \(C, H, W\)"):
         Samples(images(2)[None])[0]
-    with pytest.raises(TypeError, match=r"Of a DataLoader, pass its dataset"):
+    with pytest.raises(TypeError, match=r"For a DataLoader, pass its dataset"):
         Samples(DataLoader(images(2)))
     with pytest.raises(TypeError, match=r"dataset\[0\] must be .* got dict. Return one of these"):
         Samples([{"image": images(1)[0], "label": 1}])[0]

@@ -71,5 +71,5 @@ def test_sanity_check_replaces_no_file_of_the_user(tmp_path, capsys):
 
 def test_an_old_report_does_not_say_who_wrote_it(tmp_path):
     (tmp_path / "report.html").write_bytes(bytes(range(256)) * 8)
-    with pytest.raises(ValueError, match="is not known to be from an earlier run"):
+    with pytest.raises(ValueError, match="did not write it"):
         check_owner(tmp_path, "explain", ["report.html"])

@@ -241,8 +241,8 @@ def test_no_pixel_is_lost_to_rounding_and_the_protocol_is_plain():
 @pytest.mark.parametrize(
     ("changes", "error", "message"),
     [
-        ({"percentages": []}, ValueError, "percentages must be numbers above 0 and below 100"),
-        ({"percentages": [100]}, ValueError, "percentages must be numbers above 0 and below 100"),
+        ({"percentages": []}, ValueError, "percentages must be above 0 and below 100"),
+        ({"percentages": [100]}, ValueError, "percentages must be above 0 and below 100"),
         ({"percentages": [0, 10]}, ValueError, "percentages"),
         ({"percentages": 10}, TypeError, "percentages must be a list of numbers, also for"),
         ({"percentages": "10"}, TypeError, "percentages must be a list of numbers, also for"),

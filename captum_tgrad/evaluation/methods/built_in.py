@@ -68,14 +68,14 @@ _METHODS = (
     Method(
         "grad_cam",
         "Grad-CAM",
-        "1 forward pass, 1 to the layer back",
+        "1 forward pass, 1 backward pass to the layer",
         cam_methods.build_grad_cam,
         source="Selvaraju et al. 2017",
     ),
     Method(
         "grad_cam_plus_plus",
         "Grad-CAM++",
-        "1 forward pass, 1 to the layer back",
+        "1 forward pass, 1 backward pass to the layer",
         cam_methods.cam_builder("GradCAMPlusPlus"),
         source="Chattopadhay et al. 2018",
         extra="cam",
@@ -99,7 +99,7 @@ _METHODS = (
     Method(
         "x_grad_cam",
         "XGrad-CAM",
-        "1 forward pass, 1 to the layer back",
+        "1 forward pass, 1 backward pass to the layer",
         cam_methods.cam_builder("XGradCAM"),
         source="Fu et al. 2020",
         extra="cam",
@@ -159,7 +159,7 @@ def chosen_methods(methods: Sequence[str | Method]) -> list[Method]:
                 " attribution as a Method, with a builder that constructs it from the model."
             )
     if not chosen:
-        raise ValueError("methods is empty: pass at least one, by name or as from get_method.")
+        raise ValueError("methods is empty: pass at least one name or Method.")
     return chosen
 
 

@@ -115,11 +115,11 @@ def _check_options(kind: Any, table: Mapping[str, Any], where: str) -> None:
                 otherwise = f"it has {', '.join(known) or 'no options'}"
                 advice = did_you_mean(option, known, otherwise)
                 raise ValueError(
-                    f"{key} in {where} has {option!r}, which is no option of {shown}: {advice}"
+                    f"{key} in {where} has {option!r}, which is not an option of {shown}: {advice}"
                 )
     layer = inspect.signature(kind).parameters.get("layer")
     if layer is not None and layer.default is layer.empty and "layer" not in table:
-        raise ValueError(f'{where} needs layer = "MODULE", as {name} explains a layer of the model')
+        raise ValueError(f'{where} needs layer = "MODULE": {name} explains a layer of the model')
 
 
 def _class(path: str, where: str, allowed: Collection[str]) -> Any:

@@ -17,8 +17,7 @@ if TYPE_CHECKING:
 
 _IMAGES = (
     "The maps of all methods, best first, with their Insertion - Deletion on the image. The maps"
-    " were recomputed for this page. Each map has its own scale: it shows where evidence is, not"
-    " how much."
+    " were recomputed for this page. Each map has its own scale: compare positions, not magnitudes."
 )
 
 

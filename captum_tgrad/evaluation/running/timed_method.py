@@ -69,8 +69,8 @@ class TimedMethod:
         if not self._successes or (self._parts.size, self._examples.size) == self._asked_for:
             return None
         return (
-            f"{self.method.name} did not fit into memory with {batch_size} images and {examples}"
-            f" examples of one at once, and was timed with {self._parts.size} and"
+            f"{self.method.name} ran out of memory with {batch_size} images and {examples}"
+            f" examples of one image at a time, and was timed with {self._parts.size} and"
             f" {self._examples.size}."
         )
 

@@ -40,8 +40,8 @@ def check_owner(folder: Path, command: str, names: Iterable[str], report: str = 
     for name in names:
         if (folder / name).is_file():
             raise ValueError(
-                f"{folder / name} would be overwritten, and is not known to be from an earlier run"
-                f" of captum-tgrad {command}: use another folder, or move the file"
+                f"{folder / name} would be overwritten, but captum-tgrad {command} did not write"
+                " it: use another folder, or move the file"
             )
 
 

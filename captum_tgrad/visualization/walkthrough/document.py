@@ -37,13 +37,13 @@ def walkthrough_page(
 ) -> str:
     """A page to walk through a T-Grad explanation term by term, in one HTML file.
 
-    It shows the photo with the map over it, and a bar for each term in forward order. Selecting a
-    bar shows the term's map; an animation plays all terms; clicking the photo lists the terms at
-    that position. It needs no server or network. Without JavaScript, it shows a still image and all
-    numbers.
+    It shows the photo with the map over it, and a bar for each term in forward order. Select a bar
+    to show the term's map, play the animation of all terms, or click the photo to list the terms at
+    that position. The page needs no server or network. Without JavaScript, it shows a static image
+    and all numbers.
 
     Scores, sums and shares are those of the decomposition. Maps are stored with one byte per cell,
-    at their own resolution but with at most 224 cells a side, as the page states.
+    at their own resolution with at most 224 cells per side.
 
     Source: Tran, Mai, Le and Le, "T-Grad", eq. 6 and 8, and Fig. 2.
 
@@ -63,7 +63,7 @@ def walkthrough_page(
     Raises:
         TypeError: An argument has the wrong type.
         ValueError: ``views`` is empty, ``sample`` is out of range, the views have different inputs,
-            or the number of images is not that of the samples.
+            or the number of images differs from the number of samples.
 
     Example:
         >>> import torch

@@ -55,5 +55,5 @@ def check_views(views: Sequence[View], sample: int) -> tuple[int, int]:
             raise ValueError(f"the view {view.name!r} has scores that are not finite")
         sizes.add((shape[2], shape[3]))
     if len(sizes) > 1:
-        raise ValueError(f"the views are of inputs of different sizes: {sorted(sizes)}")
+        raise ValueError(f"views have inputs of different sizes: {sorted(sizes)}")
     return next(iter(sizes))
