@@ -9,7 +9,6 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from captum_tgrad import __version__
 from captum_tgrad._support.captum_private import TargetType, log_usage
 from captum_tgrad._support.own_randomness import own_randomness
 from captum_tgrad.attribution.checks import check_number, check_seed
@@ -23,6 +22,7 @@ from captum_tgrad.metrics.engine.findings import Findings
 from captum_tgrad.metrics.engine.image_grids import confident_images, layouts, tiled
 from captum_tgrad.metrics.engine.importance import ChannelReduce, InterpolateMode, importance_maps
 from captum_tgrad.metrics.engine.methods import by_name, methods_of
+from captum_tgrad.metrics.engine.protocol import protocol_of
 from captum_tgrad.metrics.results import GridPointingGameResult
 
 Attribute = Callable[[Tensor, Tensor], Any]
@@ -116,8 +116,7 @@ def grid_pointing_game(
         forward_func, images, target, confidence, max_examples_per_batch
     )
     chosen = layouts(classes, sure, grid**2, n_grids, seed)
-    protocol = {
-        "metric": "grid_pointing_game",
+    entries = {
         "grid": grid,
         "n_grids": len(chosen),
         "confidence": confidence,
@@ -126,8 +125,6 @@ def grid_pointing_game(
         "interpolate_mode": interpolate_mode,
         "nan_policy": nan_policy,
         "seed": seed,
-        "captum_tgrad": __version__,
-        "torch": str(torch.__version__),
     }
     found = []
     for name, maker in makers.items():
@@ -144,6 +141,7 @@ def grid_pointing_game(
                 shares.append(_share_of_own_cell(maps, grid))
         cells = _checked_cells(torch.stack(shares), name, nan_policy)
         mean, chance = cells.nanmean(1), cells.new_full((len(cells),), 1 / grid**2)
+        protocol = protocol_of("grid_pointing_game", entries)
         found.append(GridPointingGameResult(mean, chance, cells, chosen, classes[chosen], protocol))
     findings.warn()
     return by_name(methods, found)

@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from captum_tgrad._support.untouched import untouched
 from captum_tgrad.metrics.baselines import Baselines, Preset
 from captum_tgrad.metrics.engine.baseline_forms import Resolved, resolve_each
 from captum_tgrad.metrics.engine.checks import check_count
@@ -37,28 +36,23 @@ def areas(
     check_count(n_steps, "n_steps")
     if patch_size is not None:
         check_count(patch_size, "patch_size")
-    with untouched(call.forward_func, call.inputs[0].device):
-        rankings = {
-            method: _ranked(call, method, n_steps, ties, patch_size) for method in call.methods
-        }
-        resolved = resolve_each(
-            baselines, preset, curves, call.inputs, call.frozen, call.channel_dims
-        )
-        for tensors, _ in resolved.values():
-            call.check_finite(tensors, "baselines")
-        points = next(iter(rankings.values()))[0].counts.shape[1]
-        # At most: a group of tied features takes fewer.
-        further = len(rankings) * len(curves) * (points - 2)
-        further += len({id(each) for each in resolved.values()})
-        with call.clean_scores(" and ".join(curves), call.samples * further) as (clean, buffer):
-            ends = _baseline_scores(call, buffer, resolved, clean)
-            walks = [
-                CurveWalk(_ways(call, resolved, ends, clean), ranking, broken.to(clean.device))
-                for ranking, broken in rankings.values()
-            ]
-            for walk in walks:
-                walk.add_to(buffer)
-            scores = torch.split(buffer.finish(), [len(walk) for walk in walks])
+    rankings = {method: _ranked(call, method, n_steps, ties, patch_size) for method in call.methods}
+    resolved = resolve_each(baselines, preset, curves, call.inputs, call.frozen, call.channel_dims)
+    for tensors, _ in resolved.values():
+        call.check_finite(tensors, "baselines")
+    points = next(iter(rankings.values()))[0].counts.shape[1]
+    # At most: a group of tied features takes fewer.
+    further = len(rankings) * len(curves) * (points - 2)
+    further += len({id(each) for each in resolved.values()})
+    with call.clean_scores(" and ".join(curves), call.samples * further) as (clean, buffer):
+        ends = _baseline_scores(call, buffer, resolved, clean)
+        walks = [
+            CurveWalk(_ways(call, resolved, ends, clean), ranking, broken.to(clean.device))
+            for ranking, broken in rankings.values()
+        ]
+        for walk in walks:
+            walk.add_to(buffer)
+        scores = torch.split(buffer.finish(), [len(walk) for walk in walks])
     # Only if given: protocols written before there was a choice stay equal.
     own = {"ties": ties, **({} if patch_size is None else {"patch_size": patch_size})}
     labels = {name: label for name, (_, label) in resolved.items()}
@@ -71,7 +65,11 @@ def areas(
         call.check_scores(torch.isfinite(by_curve).all(2).all(0) | broken, method)
         tied_share = ranking.tied_share.to(by_curve.device).masked_fill(broken, torch.nan)
         protocol = call.protocol(
-            " and ".join(curves), labels, n_steps=points - 1, features=ranking.features, **own
+            labels,
+            metric=" and ".join(curves),
+            n_steps=points - 1,
+            features=ranking.features,
+            **own,
         )
         fields = _fields(by_curve, ranking, ends, return_curves)
         fields |= {"clean_score": clean, "tied_share": tied_share, "protocol": protocol}

@@ -9,7 +9,6 @@ from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, cast, overloa
 import torch
 from torch import Tensor
 
-from captum_tgrad import __version__
 from captum_tgrad._support.not_a_tensor import got
 from captum_tgrad.metrics.engine.checks import NanPolicy, check_finite, check_nan_policy, listed
 from captum_tgrad.metrics.engine.features import channels_back, channels_first
@@ -23,6 +22,7 @@ from captum_tgrad.metrics.engine.importance import (
 )
 from captum_tgrad.metrics.engine.methods import methods_of
 from captum_tgrad.metrics.engine.metric import declared
+from captum_tgrad.metrics.engine.protocol import protocol_of
 from captum_tgrad.metrics.engine.regions import Regions, as_masks, size_of_masks
 
 Options = ParamSpec("Options")
@@ -121,8 +121,7 @@ def _localized(
             " in one. Pass nan_policy='omit' to get NaN for these samples."
         )
     masks = measure.widened(masks)
-    protocol = {
-        "metric": metric,
+    entries = {
         "regions": "boxes" if size_of_masks(regions) is None else "masks",
         "size": [height, width],
         **measure.protocol,
@@ -130,8 +129,6 @@ def _localized(
         "channel_reduce": channel_reduce,
         "interpolate_mode": interpolate_mode,
         "nan_policy": nan_policy,
-        "captum_tgrad": __version__,
-        "torch": str(torch.__version__),
     }
     findings, results = Findings(), []
     for name, each in methods.items():
@@ -150,7 +147,7 @@ def _localized(
         whole = maps.masked_fill(broken[:, None, None], 0)
         numbers = measure.numbers(whole, masks).masked_fill(broken | empty, torch.nan)
         chance = masks.flatten(1).to(numbers).mean(1).masked_fill(empty, torch.nan)
-        results.append((numbers, chance, dict(protocol)))
+        results.append((numbers, chance, protocol_of(metric, entries)))
     findings.warn()
     return results
 

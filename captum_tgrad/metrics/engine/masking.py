@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from captum_tgrad._support.untouched import untouched
 from captum_tgrad.attribution.checks import named_tensors
 from captum_tgrad.metrics.baselines import Baselines
 from captum_tgrad.metrics.engine.baseline_forms import resolve
@@ -23,15 +22,14 @@ def masked_scores(call: MetricCall, *, baselines: Baselines) -> list[dict[str, A
         TypeError: An input that is to be masked holds integers.
     """
     _check_dtypes(call)
-    with untouched(call.forward_func, call.inputs[0].device):
-        masks = [_masks(call, method) for method in call.methods]
-        baseline, label = resolve(baselines, call.inputs, call.frozen, call.channel_dims)
-        call.check_finite(baseline, "baselines")
-        with call.clean_scores(call.name, call.samples * len(masks)) as (clean, buffer):
-            for maps, _ in masks:
-                for run in buffer.chunks(call.samples):
-                    buffer.add(_masked(call, baseline, maps, run), run)
-            scores = buffer.finish().reshape(len(masks), call.samples)
+    masks = [_masks(call, method) for method in call.methods]
+    baseline, label = resolve(baselines, call.inputs, call.frozen, call.channel_dims)
+    call.check_finite(baseline, "baselines")
+    with call.clean_scores(call.name, call.samples * len(masks)) as (clean, buffer):
+        for maps, _ in masks:
+            for run in buffer.chunks(call.samples):
+                buffer.add(_masked(call, baseline, maps, run), run)
+        scores = buffer.finish().reshape(len(masks), call.samples)
     found = []
     for method, masked, (_, broken) in zip(call.methods, scores, masks, strict=True):
         finite = torch.isfinite(clean) & torch.isfinite(masked) & ~broken.to(clean.device)
@@ -40,7 +38,7 @@ def masked_scores(call: MetricCall, *, baselines: Baselines) -> list[dict[str, A
             {
                 "clean_score": clean,
                 "masked_score": masked.masked_fill(~finite, torch.nan),
-                "protocol": call.protocol(call.name, label),
+                "protocol": call.protocol(label),
             }
         )
     return found

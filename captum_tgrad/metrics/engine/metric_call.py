@@ -6,10 +6,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from captum_tgrad import __version__
 from captum_tgrad._support.captum_private import NullProgress, TargetType, progress
 from captum_tgrad.attribution.checks import channel_dims
 from captum_tgrad.attribution.complete import ChannelDim
@@ -136,13 +134,12 @@ class MetricCall:
             yield self._clean, buffer
             bar.update(total - buffer.scored)
 
-    def protocol(self, metric: str, baseline: Any, **own: Any) -> dict[str, Any]:
-        """How the numbers were computed, as plain strings, numbers, lists and dicts."""
+    def protocol(self, baseline: Any, **own: Any) -> dict[str, Any]:
+        """The entries of the protocol, other than the name of the metric and versions."""
         dims = self.channel_dims
         # Only where it is not 1: protocols written before there was a choice stay equal.
         elsewhere = {"channel_dim": dims[0] if len(dims) == 1 else list(dims)}
         return {
-            "metric": metric,
             "baseline": baseline,
             **own,
             "score": self.scorer.score_name,
@@ -151,6 +148,4 @@ class MetricCall:
             "channel_reduce": self._channel_reduce,
             "interpolate_mode": self._interpolate_mode,
             "nan_policy": self.nan_policy,
-            "captum_tgrad": __version__,
-            "torch": str(torch.__version__),
         }
