@@ -53,6 +53,16 @@ class Ranking:
         """The fraction of all features that is replaced at each point, ``(N, points)``."""
         return self.counts.to(dtype) / self.features
 
+    def scored_points(self) -> Tensor:
+        """For each point, the one whose examples are scored in its place, ``(N, points)``.
+
+        Points that replace the same number of features have the same examples. The first of them is
+        scored, or the last point if it is one of them.
+        """
+        counts = self.counts.contiguous()
+        first = torch.searchsorted(counts, counts)
+        return torch.where(counts == self.features, counts.shape[1] - 1, first)
+
 
 def rank(maps: Maps, n_steps: int, ties: Ties, patch_size: int | None = None) -> Ranking:
     """Ranks the features of all inputs together.
