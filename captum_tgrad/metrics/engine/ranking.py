@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from captum_tgrad.metrics.engine.importance import Maps, pooled
-from captum_tgrad.metrics.engine.patches import patches_of
+from captum_tgrad.metrics.engine.patches import features_of_patches, patch_means, patches
 
 Ties = Literal["stable", "group"]
 
@@ -84,9 +84,9 @@ def rank(maps: Maps, n_steps: int, ties: Ties, patch_size: int | None = None) ->
     if ties not in get_args(Ties):
         raise ValueError(f"ties must be 'stable' or 'group', got {ties!r}.")
     importance = pooled(maps)
-    patches = None if patch_size is None else patches_of(maps, patch_size)
-    if patches is not None:
-        importance = patches.means(importance)
+    patch_of = None if patch_size is None else patches(maps, patch_size)
+    if patch_of is not None:
+        importance = patch_means(importance, patch_of)
     samples, units = importance.shape
     values, order = torch.sort(importance, dim=1, descending=True, stable=True)
     same_as_next = values[:, 1:] == values[:, :-1]
@@ -95,8 +95,8 @@ def rank(maps: Maps, n_steps: int, ties: Ties, patch_size: int | None = None) ->
     counts = nominal.expand(samples, -1)
     if ties == "group":
         counts = _nearest_ends(same_as_next, counts)
-    if patches is not None:
-        order, counts = patches.features(order, counts)
+    if patch_of is not None:
+        order, counts = features_of_patches(order, counts, patch_of)
     inputs: list[InputOrder | None] = []
     first = 0
     for each in maps:
