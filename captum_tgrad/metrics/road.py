@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from itertools import product
 from typing import Any
 
 import torch
@@ -47,14 +48,13 @@ def _scores(
     rankings = [_ranked(call, method, seed) for method in call.methods]
     further = 2 * len(percentages) * len(rankings) * call.samples
     with call.clean_scores(call.name, further) as (clean, buffer):
-        for orders, _ in rankings:
-            for order in orders:
-                for percentage in percentages:
-                    missing = _first_pixels(order, percentage).reshape(-1, *images.shape[2:])
-                    for run in buffer.chunks(call.samples):
-                        here = slice(run.start, run.stop)
-                        filled = _imputed(images[here], missing[here], noises)
-                        buffer.add((channels_back(filled, call.channel_dims[0]),), run)
+        orders = [order for both, _ in rankings for order in both]
+        for order, percentage in product(orders, percentages):
+            missing = _first_pixels(order, percentage).reshape(-1, *images.shape[2:])
+            for run in buffer.chunks(call.samples):
+                here = slice(run.start, run.stop)
+                filled = _imputed(images[here], missing[here], noises)
+                buffer.add((channels_back(filled, call.channel_dims[0]),), run)
         shape = (len(rankings), 2, len(percentages), call.samples)
         scores = buffer.finish().reshape(shape).transpose(2, 3)
     baseline = f"noisy linear imputation (noise={noise:g})"
