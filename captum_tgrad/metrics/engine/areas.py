@@ -11,7 +11,7 @@ from torch import Tensor
 
 from captum_tgrad.metrics.baselines import Baselines, Preset
 from captum_tgrad.metrics.engine.baseline_forms import Resolved, resolve_each
-from captum_tgrad.metrics.engine.checks import check_count
+from captum_tgrad.metrics.engine.checks import check_count, check_finite
 from captum_tgrad.metrics.engine.curve_examples import curve_examples
 from captum_tgrad.metrics.engine.example_buffer import ExampleBuffer
 from captum_tgrad.metrics.engine.importance import is_constant
@@ -40,7 +40,8 @@ def areas(
     rankings = [_ranked(call, method, n_steps, ties, patch_size) for method in call.methods]
     resolved = resolve_each(baselines, preset, curves, call.inputs, call.frozen, call.channel_dims)
     for tensors, _ in resolved.values():
-        call.check_finite(tensors, "baselines")
+        for tensor in tensors:
+            check_finite(tensor, "baselines", call.nan_policy)
     title = " and ".join(curves)
     points = rankings[0][0].counts.shape[1]
     # At most: a group of tied features takes fewer.

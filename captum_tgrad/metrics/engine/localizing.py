@@ -112,8 +112,10 @@ def _localized(
             f" maps (N, H, W), got {channel_dim!r}."
         )
     methods = methods_of(attributions)
-    samples, (height, width), device = _images(methods, regions, size, channel_dim)
-    masks = as_masks(regions, samples, (height, width), device)
+    _check_maps(methods, channel_dim)
+    first = next(iter(methods.values()))
+    size = _size_of_images(methods, regions, size, channel_dim)
+    masks = as_masks(regions, len(first), size, first.device)
     empty = ~masks.flatten(1).any(1)
     if nan_policy == "raise" and bool(empty.any()):
         raise ValueError(
@@ -123,7 +125,7 @@ def _localized(
     masks = measure.widened(masks)
     entries = {
         "regions": "boxes" if size_of_masks(regions) is None else "masks",
-        "size": [height, width],
+        "size": list(size),
         **measure.protocol,
         **({} if channel_dim == 1 else {"channel_dim": channel_dim}),
         "channel_reduce": channel_reduce,
@@ -134,14 +136,12 @@ def _localized(
     for name, each in methods.items():
         # A stand-in for the images: only its shape and device are read.
         channels = channels_first(each, channel_dim).shape[1]
-        images = torch.empty(1, device=device).expand(samples, channels, height, width)
-        images = channels_back(images, channel_dim)
+        images = channels_back(masks[:, None].expand(-1, channels, -1, -1), channel_dim)
         (maps,) = importance_maps(
             each, (images,), channel_reduce, interpolate_mode, name, (channel_dim,)
         )
         assert maps is not None
-        if nan_policy == "raise":
-            check_finite(maps, name)
+        check_finite(maps, name, nan_policy)
         broken = not_finite((maps,))
         findings.constant(is_constant((maps,)) & ~broken & ~empty, name, measure.of_constant)
         whole = maps.masked_fill(broken[:, None, None], 0)
@@ -152,11 +152,8 @@ def _localized(
     return results
 
 
-def _images(
-    methods: Mapping[str, Any], regions: Regions, size: Any, channel_dim: int | None
-) -> tuple[int, tuple[int, int], torch.device]:
-    """The number of images, their height and width, and the device."""
-    sizes = []
+def _check_maps(methods: Mapping[str, Any], channel_dim: int | None) -> None:
+    """Raises TypeError or ValueError unless the attributions of all methods are maps of images."""
     for name, each in methods.items():
         if not isinstance(each, Tensor):
             raise TypeError(f"{name} must be a torch.Tensor, got {got(each)}.")
@@ -166,9 +163,18 @@ def _images(
                 f"{name} has shape {tuple(each.shape)}; with channel_dim={channel_dim}, maps"
                 f" of images have {wanted} dimensions, none of size 0."
             )
-        sizes.append(tuple(channels_first(each, channel_dim).shape[2:]))
-    first = next(iter(methods.values()))
-    of_masks, largest = size_of_masks(regions), max(sizes)
+
+
+def _size_of_images(
+    methods: Mapping[str, Tensor], regions: Regions, size: Any, channel_dim: int | None
+) -> tuple[int, int]:
+    """Height and width: what the user passed, those of the masks, or of the largest attributions.
+
+    Raises:
+        ValueError: ``size`` is not a size, or masks are smaller than the attributions.
+    """
+    of_masks = size_of_masks(regions)
+    largest = max(tuple(channels_first(each, channel_dim).shape[2:]) for each in methods.values())
     if of_masks is not None and (of_masks[0] < largest[0] or of_masks[1] < largest[1]):
         raise ValueError(
             f"regions has masks of height and width {of_masks}, but the attributions have"
@@ -182,4 +188,4 @@ def _images(
         or any(isinstance(n, bool) or not isinstance(n, int) or n < 1 for n in size)
     ):
         raise ValueError(f"size must be height and width in pixels, got {size!r}.")
-    return first.shape[0], (size[0], size[1]), first.device
+    return size[0], size[1]

@@ -10,6 +10,7 @@ from torch import Tensor
 from captum_tgrad.attribution.checks import named_tensors
 from captum_tgrad.metrics.baselines import Baselines
 from captum_tgrad.metrics.engine.baseline_forms import resolve
+from captum_tgrad.metrics.engine.checks import check_finite
 from captum_tgrad.metrics.engine.features import channels_back
 from captum_tgrad.metrics.engine.importance import Maps, is_constant, pooled
 from captum_tgrad.metrics.engine.metric_call import MetricCall
@@ -24,7 +25,8 @@ def masked_scores(call: MetricCall, *, baselines: Baselines) -> list[dict[str, A
     _check_dtypes(call)
     masks = [_masks(call, method) for method in call.methods]
     baseline, label = resolve(baselines, call.inputs, call.frozen, call.channel_dims)
-    call.check_finite(baseline, "baselines")
+    for tensor in baseline:
+        check_finite(tensor, "baselines", call.nan_policy)
     with call.clean_scores(call.name, call.samples * len(masks)) as (clean, buffer):
         for maps, _ in masks:
             for run in buffer.chunks(call.samples):

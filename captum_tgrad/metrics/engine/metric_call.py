@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -98,14 +98,10 @@ class MetricCall:
             method,
             self.channel_dims,
         )
-        self.check_finite([each for each in maps if each is not None], method)
+        for each in maps:
+            if each is not None:
+                check_finite(each, method, self.nan_policy)
         return maps, not_finite(maps)
-
-    def check_finite(self, tensors: Sequence[Tensor], name: str) -> None:
-        """Raises ValueError if a sample holds NaN or inf that may not be omitted."""
-        if self.nan_policy == "raise":
-            for tensor in tensors:
-                check_finite(tensor, name)
 
     def check_scores(self, finite: Tensor, method: str) -> None:
         """Raises ValueError unless the scores of all samples are finite or may be omitted."""
