@@ -100,10 +100,10 @@ def grid_pointing_game(
     images, *others = check_model_and_inputs(forward_func, inputs, nan_policy)
     if others:
         raise ValueError(f"inputs must be one tensor of images, got a tuple of {len(others) + 1}.")
-    counts = {"grid": grid, "n_grids": n_grids, "max_examples_per_batch": max_examples_per_batch}
-    for name, count in counts.items():
-        if count is not None:
-            check_count(count, name)
+    check_count(grid, "grid")
+    if n_grids is not None:
+        check_count(n_grids, "n_grids")
+    check_count(max_examples_per_batch, "max_examples_per_batch")
     if images.dim() != 4:
         raise ValueError(f"inputs must be images (N, C, H, W), got shape {tuple(images.shape)}.")
     seed = check_seed(seed)
