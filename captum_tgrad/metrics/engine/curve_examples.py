@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import groupby
 
 import torch
 from torch import Tensor
@@ -42,20 +43,16 @@ def curve_examples(
 
 def _runs(counts: list[list[int]], leave_out: list[bool], at_once: int) -> Iterator[range]:
     """Neighboring samples that replace equally many features of every input at every point."""
-    first = 0
-    while first < len(counts):
-        last = first + 1
-        if leave_out[first]:
-            first = last
-            continue
-        while (
-            last < min(len(counts), first + at_once)
-            and not leave_out[last]
-            and counts[last] == counts[first]
-        ):
-            last += 1
-        yield range(first, last)
-        first = last
+
+    def key(sample: int) -> tuple[bool, list[int]]:
+        return leave_out[sample], counts[sample]
+
+    for (left_out, _), group in groupby(range(len(counts)), key):
+        samples = list(group)
+        if not left_out:
+            for first in range(0, len(samples), at_once):
+                part = samples[first : first + at_once]
+                yield range(part[0], part[-1] + 1)
 
 
 def _examples_of_run(
