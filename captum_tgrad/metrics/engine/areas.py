@@ -44,13 +44,13 @@ def areas(
             check_finite(tensor, "baselines", call.nan_policy)
     title = " and ".join(curves)
     points = rankings[0][0].counts.shape[1]
-    # At most: a group of tied features takes fewer.
+    # An upper bound: groups of tied features take fewer.
     further = len(rankings) * len(curves) * (points - 2)
     further += len({id(each) for each in resolved.values()})
     with call.clean_scores(title, call.samples * further) as (clean, buffer):
         ends = _baseline_scores(call, buffer, resolved, clean)
         scores = _curve_scores(call, buffer, resolved, ends, clean, rankings)
-    # Only if given: protocols written before there was a choice stay equal.
+    # Only if given, so that protocols from before this argument existed stay equal.
     own = {"ties": ties, **({} if patch_size is None else {"patch_size": patch_size})}
     labels = {name: label for name, (_, label) in resolved.items()}
     found = []

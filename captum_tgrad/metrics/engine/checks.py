@@ -82,7 +82,7 @@ def frozen_inputs(methods: dict[str, Any], inputs: int) -> tuple[bool, ...]:
     Raises:
         ValueError: They differ between methods, which then share no baseline.
     """
-    # A tuple of another length is refused where it is read.
+    # ``importance_maps`` refuses a tuple of another length.
     frozen = {
         tuple(entry is None for entry in each)
         if isinstance(each, tuple) and len(each) == inputs

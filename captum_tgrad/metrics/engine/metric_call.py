@@ -133,7 +133,7 @@ class MetricCall:
     def protocol(self, baseline: Any, **own: Any) -> dict[str, Any]:
         """The entries of the protocol, other than the name of the metric and versions."""
         dims = self.channel_dims
-        # Only where it is not 1: protocols written before there was a choice stay equal.
+        # Only if it is not 1, so that protocols from before this argument existed stay equal.
         elsewhere = {"channel_dim": dims[0] if len(dims) == 1 else list(dims)}
         return {
             "baseline": baseline,

@@ -1,4 +1,4 @@
-"""Computes several metrics of the same maps, and their common scores once."""
+"""Computes several metrics of the same maps; scores that they share are computed once."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def together(
     attributions: Mapping[str, Tensor],
     **arguments: Any,
 ) -> tuple[dict[str, dict[str, Any]], Findings]:
-    """Computes metrics whose inputs are scored once, and masked inputs once for all of them.
+    """Computes several metrics; inputs and masked inputs are scored once for all of them.
 
     Args:
         metrics: The names of metrics, and for each the arguments that not all metrics have.
