@@ -117,11 +117,7 @@ def _localized(
     size = _size_of_images(methods, regions, size, channel_dim)
     masks = as_masks(regions, len(first), size, first.device)
     empty = ~masks.flatten(1).any(1)
-    if nan_policy == "raise" and bool(empty.any()):
-        raise ValueError(
-            f"the region of sample {listed(empty)} is empty: it has no box, or no pixel center is"
-            " in one. Pass nan_policy='omit' to get NaN for these samples."
-        )
+    _check_empty(empty, nan_policy)
     masks = measure.widened(masks)
     entries = {
         "regions": "boxes" if size_of_masks(regions) is None else "masks",
@@ -150,6 +146,15 @@ def _localized(
         results.append((numbers, chance, protocol_of(metric, entries)))
     findings.warn()
     return results
+
+
+def _check_empty(empty: Tensor, nan_policy: NanPolicy) -> None:
+    """Raises ValueError if the region of a sample is empty and it may not be omitted."""
+    if nan_policy == "raise" and bool(empty.any()):
+        raise ValueError(
+            f"the region of sample {listed(empty)} is empty: it has no box, or no pixel center is"
+            " in one. Pass nan_policy='omit' to get NaN for these samples."
+        )
 
 
 def _check_maps(methods: Mapping[str, Any], channel_dim: int | None) -> None:

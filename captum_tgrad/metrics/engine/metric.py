@@ -93,11 +93,11 @@ def metric(
 
     def decorate(declaration: Declaration[Options]) -> Metric[Options, Result]:
         name = declaration.__name__
-        DECLARED[name] = Declared(name, inspect.signature(declaration), run, result)
+        own = DECLARED[name] = Declared(name, inspect.signature(declaration), run, result)
 
         def compute(**arguments: Any) -> list[Result]:
             call = MetricCall(name, **arguments)
-            results = DECLARED[name].results(DECLARED[name].scores(call, **call.options))
+            results: list[Result] = own.results(own.scores(call, **call.options))
             call.findings.warn()
             return results
 
