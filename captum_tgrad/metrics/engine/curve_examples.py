@@ -48,11 +48,11 @@ def _runs(counts: list[list[int]], leave_out: list[bool], at_once: int) -> Itera
         return leave_out[sample], counts[sample]
 
     for (left_out, _), group in groupby(range(len(counts)), key):
-        samples = list(group)
         if not left_out:
-            for first in range(0, len(samples), at_once):
-                part = samples[first : first + at_once]
-                yield range(part[0], part[-1] + 1)
+            first, *others = group
+            samples = range(first, first + 1 + len(others))
+            for start in range(0, len(samples), at_once):
+                yield samples[start : start + at_once]
 
 
 def _examples_of_run(

@@ -37,14 +37,15 @@ Attributions = Tensor | tuple[Tensor | None, ...]
 class MetricCall:
     """The checked arguments that all metrics have, and their common computations.
 
-    Arguments that not all metrics have are kept in ``options``.
-
     Attributes:
+        name: The name of the metric, for the progress bar.
+        options: The arguments that not all metrics have.
         inputs: The inputs as a tuple, without gradient.
         channel_dims: The channel dimension of each input; None if all its dimensions are spatial.
         methods: The attributions of each method, by their name in error messages.
         frozen: Which inputs are kept unchanged.
         scorer: Scores examples.
+        findings: What to warn of.
     """
 
     def __init__(
