@@ -9,7 +9,6 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from captum_tgrad import __version__
 from captum_tgrad._support.captum_private import TargetType, log_usage
 from captum_tgrad._support.own_randomness import own_randomness
 from captum_tgrad.attribution.checks import check_number, check_seed
@@ -21,12 +20,15 @@ from captum_tgrad.metrics.engine.checks import (
 )
 from captum_tgrad.metrics.engine.findings import Findings
 from captum_tgrad.metrics.engine.image_grids import confident_images, layouts, tiled
-from captum_tgrad.metrics.engine.importance import ChannelReduce, InterpolateMode, importance_maps
+from captum_tgrad.metrics.engine.importance import (
+    ChannelReduce,
+    InterpolateMode,
+    Maps,
+    importance_maps,
+)
 from captum_tgrad.metrics.engine.methods import by_name, methods_of
+from captum_tgrad.metrics.engine.protocol import protocol_of
 from captum_tgrad.metrics.results import GridPointingGameResult
-
-Attribute = Callable[[Tensor, Tensor], Any]
-"""From images and targets to attributions."""
 
 
 @log_usage
@@ -101,24 +103,24 @@ def grid_pointing_game(
     images, *others = check_model_and_inputs(forward_func, inputs, nan_policy)
     if others:
         raise ValueError(f"inputs must be one tensor of images, got a tuple of {len(others) + 1}.")
-    counts = {"grid": grid, "n_grids": n_grids, "max_examples_per_batch": max_examples_per_batch}
-    for name, count in counts.items():
-        if count is not None:
-            check_count(count, name)
+    check_count(grid, "grid")
+    if n_grids is not None:
+        check_count(n_grids, "n_grids")
+    check_count(max_examples_per_batch, "max_examples_per_batch")
     if images.dim() != 4:
         raise ValueError(f"inputs must be images (N, C, H, W), got shape {tuple(images.shape)}.")
     seed = check_seed(seed)
     if not 0 <= check_number(confidence, "confidence") <= 1:
         raise ValueError(f"confidence must be a probability from 0 to 1, got {confidence}.")
-    makers = _makers(methods)
+    named = methods_of(methods, "methods")
+    _check_methods(named)
     findings = Findings()
     findings.training(forward_func)
     classes, sure = confident_images(
         forward_func, images, target, confidence, max_examples_per_batch
     )
     chosen = layouts(classes, sure, grid**2, n_grids, seed)
-    protocol = {
-        "metric": "grid_pointing_game",
+    entries = {
         "grid": grid,
         "n_grids": len(chosen),
         "confidence": confidence,
@@ -127,55 +129,54 @@ def grid_pointing_game(
         "interpolate_mode": interpolate_mode,
         "nan_policy": nan_policy,
         "seed": seed,
-        "captum_tgrad": __version__,
-        "torch": str(torch.__version__),
     }
-    found = []
-    for name, maker in makers.items():
-        reading = {
-            "channel_reduce": channel_reduce,
-            "interpolate_mode": interpolate_mode,
-            "argument": f"the result of {name}",
-        }
+    results = []
+    for name, method in named.items():
+        read = partial(
+            importance_maps,
+            channel_reduce=channel_reduce,
+            interpolate_mode=interpolate_mode,
+            argument=f"the result of {name}",
+        )
         shares = []
         with own_randomness(seed, images.device):
             for each in chosen:
                 image = tiled(images[each], grid)
-                maps = _maps(image, classes[each], maker, max_examples_per_batch, **reading)
+                maps = _maps(image, classes[each], method, max_examples_per_batch, read)
                 shares.append(_share_of_own_cell(maps, grid))
         cells = _checked_cells(torch.stack(shares), name, nan_policy)
         mean, chance = cells.nanmean(1), cells.new_full((len(cells),), 1 / grid**2)
-        found.append(GridPointingGameResult(mean, chance, cells, chosen, classes[chosen], protocol))
+        protocol = protocol_of("grid_pointing_game", entries)
+        results.append(
+            GridPointingGameResult(mean, chance, cells, chosen, classes[chosen], protocol)
+        )
     findings.warn()
-    return by_name(methods, found)
+    return by_name(methods, results)
 
 
-def _makers(methods: Any) -> dict[str, Attribute]:
-    """The function that computes the attributions of each method, by its name in messages."""
-    makers: dict[str, Attribute] = {}
-    for name, each in methods_of(methods, "methods").items():
-        if isinstance(each, type):
-            raise TypeError(f"{name} is a class: construct it, as in {each.__name__}(model).")
-        if not callable(getattr(each, "attribute", each)):
+def _check_methods(methods: Mapping[str, Any]) -> None:
+    for name, method in methods.items():
+        if isinstance(method, type):
+            raise TypeError(f"{name} is a class: construct it, as in {method.__name__}(model).")
+        if not callable(getattr(method, "attribute", method)):
             raise TypeError(
                 f"{name} must be a Captum attribution, or a function from images and targets to"
-                f" attributions, got {type(each).__name__}."
+                f" attributions, got {type(method).__name__}."
             )
-        makers[name] = partial(_attribute, each) if hasattr(each, "attribute") else each
-    return makers
 
 
-def _attribute(method: Any, images: Tensor, targets: Tensor) -> Any:
-    return method.attribute(images, target=targets)
-
-
-def _maps(image: Tensor, classes: Tensor, maker: Attribute, chunk: int, **reading: Any) -> Tensor:
+def _maps(
+    image: Tensor, classes: Tensor, method: Any, chunk: int, read: Callable[..., Maps]
+) -> Tensor:
     """The map of each class for a grid, ``(1, C, H, W)``: ``(classes, H, W)``."""
     maps = []
     for targets in torch.split(classes, chunk):
         images = image.repeat(len(targets), 1, 1, 1)  # its own: a method may write into it
-        like = image.expand(len(targets), -1, -1, -1)
-        (each,) = importance_maps(maker(images, targets), (like,), **reading)
+        if hasattr(method, "attribute"):
+            attributions = method.attribute(images, target=targets)
+        else:
+            attributions = method(images, targets)
+        (each,) = read(attributions, (image.expand(len(targets), -1, -1, -1),))
         maps.append(cast("Tensor", each))
     return torch.cat(maps)
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from itertools import product
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from captum_tgrad._support.captum_private import TargetType
-from captum_tgrad._support.untouched import untouched
 from captum_tgrad._support.warn import warn_user
 from captum_tgrad.attribution.checks import check_number, check_seed
 from captum_tgrad.attribution.complete import ChannelDim
@@ -45,22 +45,20 @@ def _scores(
     # The same noise for all samples and methods.
     drawn = torch.randn(images.shape[1:], generator=generator, dtype=torch.float64, device="cpu")
     noises = (noise * drawn).to(images)
-    with untouched(call.forward_func, call.inputs[0].device):
-        rankings = [_ranked(call, method, seed) for method in call.methods]
-        further = 2 * len(percentages) * len(rankings) * call.samples
-        with call.clean_scores("road", further) as (clean, buffer):
-            for orders, _ in rankings:
-                for order in orders:
-                    for percentage in percentages:
-                        missing = _first_pixels(order, percentage).reshape(-1, *images.shape[2:])
-                        for run in buffer.chunks(call.samples):
-                            here = slice(run.start, run.stop)
-                            filled = _imputed(images[here], missing[here], noises)
-                            buffer.add((channels_back(filled, call.channel_dims[0]),), run)
-            shape = (len(rankings), 2, len(percentages), call.samples)
-            scores = buffer.finish().reshape(shape).transpose(2, 3)
+    rankings = [_ranked(call, method, seed) for method in call.methods]
+    further = 2 * len(percentages) * len(rankings) * call.samples
+    with call.clean_scores(call.name, further) as (clean, buffer):
+        orders = [order for both, _ in rankings for order in both]
+        for order, percentage in product(orders, percentages):
+            missing = _first_pixels(order, percentage).reshape(-1, *images.shape[2:])
+            for run in buffer.chunks(call.samples):
+                here = slice(run.start, run.stop)
+                filled = _imputed(images[here], missing[here], noises)
+                buffer.add((channels_back(filled, call.channel_dims[0]),), run)
+        shape = (len(rankings), 2, len(percentages), call.samples)
+        scores = buffer.finish().reshape(shape).transpose(2, 3)
     baseline = f"noisy linear imputation (noise={noise:g})"
-    protocol = call.protocol("road", baseline, percentages=percentages, seed=seed)
+    protocol = call.protocol(baseline, percentages=percentages, seed=seed)
     found = []
     for method, both, (_, broken) in zip(call.methods, scores, rankings, strict=True):
         finite = both.isfinite().all(2).all(0) & clean.isfinite() & ~broken.to(clean.device)

@@ -103,9 +103,9 @@ class _PerSample(Metric):
         self._forward_func = (forward_func,)
         self._reduction = reduction
         self._options = options
-        # A MetricCollection lets metrics share their states if these are close to each other after
-        # the first batch, as those of different metrics may happen to be. This one never is,
-        # as no two bytes are close to each other. A copy has it too, and finds the same numbers.
+        # A MetricCollection merges metrics whose states are close to each other after the first
+        # batch, which may happen by chance. Those of different owners never are: their bytes differ
+        # by at least 1. A copy has the same owner, and rightly so: it computes the same numbers.
         self.add_state("owner", torch.tensor(list(uuid4().bytes)), dist_reduce_fx="max")
         for name in self._values:
             self.add_state(name, default=[], dist_reduce_fx="cat")
@@ -126,7 +126,7 @@ class _PerSample(Metric):
 
     def _keep(self, found: Any) -> None:
         for name, field in self._values.items():
-            # A process without samples joins in with this dtype: all of them have to.
+            # Processes without samples gather a tensor of this dtype: all have to use it.
             getattr(self, name).append(getattr(found, field).to(self.device, self.dtype))
 
     def compute(self) -> Any:

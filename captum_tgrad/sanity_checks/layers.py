@@ -62,30 +62,28 @@ def layers_from_the_output(
         ValueError: The model has no layer to randomize, no module of a given name, or a named
             module has no tensors of its own to randomize.
     """
-    module_names = {module: name for name, module in model.named_modules()}
-    _check_names(names, list(module_names.values()))
-    owners = [
-        (tensor, _layer_name(name, names), is_variance)
-        for module, name in module_names.items()
-        for tensor, is_variance in _learned(module)
-    ]
+    _check_names(names, [name for name, _ in model.named_modules()])
     uses, output = _uses(forward, model)
-    position: dict[str, tuple[int, int]] = {}
-    for number, (tensor, name, _) in enumerate(owners):
-        if name is not None and id(tensor) in uses:
-            here = (uses[id(tensor)], number)
-            position[name] = max(position.get(name, here), here)
+    used = [
+        (uses[id(tensor)], layer, tensor, is_variance)
+        for name, module in model.named_modules()
+        for tensor, is_variance in _learned(module)
+        if id(tensor) in uses and (layer := _layer_name(name, names)) is not None
+    ]
+    # Of tensors with the same last use, the last in the model is nearest to the output.
+    from_the_output = sorted(used, key=lambda each: each[0])[::-1]
     taken: set[int] = set()
     layers = []
-    for name in sorted(position, key=lambda name: position[name], reverse=True):
-        new = []
-        for tensor, owner, is_variance in owners:
-            if owner == name and id(tensor) in uses and id(tensor) not in taken:
-                taken.add(id(tensor))
-                new.append((tensor, is_variance))
-        if new:
-            tensors = tuple(tensor for tensor, is_variance in new if not is_variance)
-            variances = tuple(tensor for tensor, is_variance in new if is_variance)
+    for name in dict.fromkeys(layer for _, layer, _, _ in from_the_output):
+        own = {
+            id(tensor): (tensor, is_variance)
+            for _, layer, tensor, is_variance in used
+            if layer == name and id(tensor) not in taken
+        }
+        taken.update(own)
+        if own:
+            tensors = tuple(tensor for tensor, is_variance in own.values() if not is_variance)
+            variances = tuple(tensor for tensor, is_variance in own.values() if is_variance)
             layers.append(Layer(name or type(model).__name__, tensors, variances))
     _check_layers(layers, names)
     return layers, output

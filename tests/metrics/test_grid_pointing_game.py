@@ -215,6 +215,8 @@ def test_what_is_left_out_is_nan():
         ({"seed": "x"}, TypeError, "seed must be an integer, got str"),
         ({"seed": -1}, ValueError, "seed must be an integer of 0 or more, got -1"),
         ({"n_grids": 0}, ValueError, "n_grids must be a positive integer"),
+        ({"grid": None}, TypeError, "grid must be a positive integer, got NoneType"),
+        ({"max_examples_per_batch": None}, TypeError, "max_examples_per_batch must be a positive"),
         ({"max_examples_per_batch": 0}, ValueError, "max_examples_per_batch"),
         ({"inputs": torch.ones(2, 3)}, ValueError, "inputs must be images"),
         ({"inputs": (IMAGES, IMAGES)}, ValueError, "inputs must be one tensor"),

@@ -1,1 +1,1 @@
-"""The parts that the metrics are made of."""
+"""The shared parts of the metrics."""

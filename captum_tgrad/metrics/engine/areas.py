@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from captum_tgrad._support.untouched import untouched
 from captum_tgrad.metrics.baselines import Baselines, Preset
 from captum_tgrad.metrics.engine.baseline_forms import Resolved, resolve_each
-from captum_tgrad.metrics.engine.checks import check_count
-from captum_tgrad.metrics.engine.curve_walk import CurveWalk, Way
+from captum_tgrad.metrics.engine.checks import check_count, check_finite
+from captum_tgrad.metrics.engine.curve_examples import curve_examples
 from captum_tgrad.metrics.engine.example_buffer import ExampleBuffer
 from captum_tgrad.metrics.engine.importance import is_constant
 from captum_tgrad.metrics.engine.metric_call import MetricCall
@@ -37,62 +37,34 @@ def areas(
     check_count(n_steps, "n_steps")
     if patch_size is not None:
         check_count(patch_size, "patch_size")
-    with untouched(call.forward_func, call.inputs[0].device):
-        rankings = {
-            method: _ranked(call, method, n_steps, ties, patch_size) for method in call.methods
-        }
-        resolved = resolve_each(
-            baselines, preset, curves, call.inputs, call.frozen, call.channel_dims
-        )
-        for tensors, _ in resolved.values():
-            call.check_finite(tensors, "baselines")
-        points = next(iter(rankings.values()))[0].counts.shape[1]
-        # At most: a group of tied features takes fewer.
-        further = len(rankings) * len(curves) * (points - 2)
-        further += len({id(each) for each in resolved.values()})
-        with call.clean_scores(" and ".join(curves), call.samples * further) as (clean, buffer):
-            ends = _baseline_scores(call, buffer, resolved, clean)
-            walks = [
-                CurveWalk(_ways(call, resolved, ends, clean), ranking, broken.to(clean.device))
-                for ranking, broken in rankings.values()
-            ]
-            for walk in walks:
-                walk.add_to(buffer)
-            scores = torch.split(buffer.finish(), [len(walk) for walk in walks])
-    # Only if given: protocols written before there was a choice stay equal.
+    rankings = [_ranked(call, method, n_steps, ties, patch_size) for method in call.methods]
+    resolved = resolve_each(baselines, preset, curves, call.inputs, call.frozen, call.channel_dims)
+    for tensors, _ in resolved.values():
+        for tensor in tensors:
+            check_finite(tensor, "baselines", call.nan_policy)
+    title = " and ".join(curves)
+    points = rankings[0][0].counts.shape[1]
+    # An upper bound: groups of tied features take fewer.
+    further = len(rankings) * len(curves) * (points - 2)
+    further += len({id(each) for each in resolved.values()})
+    with call.clean_scores(title, call.samples * further) as (clean, buffer):
+        ends = _baseline_scores(call, buffer, resolved, clean)
+        scores = _curve_scores(call, buffer, resolved, ends, clean, rankings)
+    # Only if given, so that protocols from before this argument existed stay equal.
     own = {"ties": ties, **({} if patch_size is None else {"patch_size": patch_size})}
     labels = {name: label for name, (_, label) in resolved.items()}
     found = []
-    for (method, (ranking, broken)), walk, part in zip(
-        rankings.items(), walks, scores, strict=True
-    ):
-        by_curve = walk.curves(part)
+    for method, (ranking, broken), by_curve in zip(call.methods, rankings, scores, strict=True):
         broken = broken.to(by_curve.device)
         call.check_scores(torch.isfinite(by_curve).all(2).all(0) | broken, method)
-        tied_share = ranking.tied_share.to(by_curve.device).masked_fill(broken, torch.nan)
         protocol = call.protocol(
-            " and ".join(curves), labels, n_steps=points - 1, features=ranking.features, **own
+            labels, metric=title, n_steps=points - 1, features=ranking.features, **own
         )
         fields = _fields(by_curve, ranking, ends, return_curves)
-        fields |= {"clean_score": clean, "tied_share": tied_share, "protocol": protocol}
-        found.append(fields)
+        fields["clean_score"] = clean
+        fields["tied_share"] = ranking.tied_share.to(clean.device).masked_fill(broken, torch.nan)
+        found.append({**fields, "protocol": protocol})
     return found
-
-
-def _fields(
-    scores: Tensor, ranking: Ranking, ends: dict[str, Tensor], return_curves: bool
-) -> dict[str, Any]:
-    """The fields of a result that its curves have, from their scores, ``(curves, N, points)``."""
-    fractions = ranking.fractions(scores.dtype).to(scores.device)
-    under = torch.trapezoid(scores, fractions)
-    under = under.masked_fill(~torch.isfinite(under), torch.nan)
-    fields: dict[str, Any] = {"fractions": fractions} if return_curves else {}
-    for number, (curve, end) in enumerate(ends.items()):
-        fields[curve] = under[number]
-        fields[f"{curve}_baseline_score"] = end
-        if return_curves:
-            fields[f"{curve}_curve"] = scores[number]
-    return fields
 
 
 def _ranked(
@@ -123,12 +95,55 @@ def _baseline_scores(
     return {name: scores[id(baseline)] for name, baseline in resolved.items()}
 
 
-def _ways(
-    call: MetricCall, resolved: dict[str, Resolved], ends: dict[str, Tensor], clean: Tensor
-) -> list[Way]:
-    """The examples between which each curve runs."""
-    ways = []
-    for name, end in ends.items():
-        inserting = Way(resolved[name][0], call.inputs, call.channel_dims, end, clean)
-        ways.append(inserting if name == "insertion" else inserting.back())
-    return ways
+def _curve_scores(
+    call: MetricCall,
+    buffer: ExampleBuffer,
+    resolved: dict[str, Resolved],
+    ends: dict[str, Tensor],
+    clean: Tensor,
+    rankings: list[tuple[Ranking, Tensor]],
+) -> list[Tensor]:
+    """For each method, the scores at all points, ``(curves, N, points)``; NaN for broken maps.
+
+    Insertion runs from the baseline to the input, and deletion back.
+    """
+    shape = (len(rankings), len(resolved), *rankings[0][0].counts.shape)
+    places = torch.arange(math.prod(shape), device="cpu").reshape(shape)
+    where: list[int] = []  # the place of each example's score
+    for of_method, (ranking, broken) in zip(places, rankings, strict=True):
+        for of_curve, (name, (baseline, _)) in zip(of_method, resolved.items(), strict=True):
+            way = (baseline, call.inputs) if name == "insertion" else (call.inputs, baseline)
+            for run, point, examples in curve_examples(
+                *way, call.channel_dims, ranking, broken, buffer.capacity
+            ):
+                buffer.add(examples, run)
+                where += of_curve[run.start : run.stop, point].tolist()
+    scores = clean.new_full(shape, torch.nan)
+    scores.view(-1)[torch.tensor(where, dtype=torch.long, device=scores.device)] = (
+        buffer.finish().to(scores)
+    )
+    for number, (name, end) in enumerate(ends.items()):
+        first, last = (end, clean) if name == "insertion" else (clean, end)
+        scores[:, number, :, 0], scores[:, number, :, -1] = first, last
+    found = []
+    for of_method, (ranking, broken) in zip(scores, rankings, strict=True):
+        points = ranking.scored_points().to(scores.device).expand_as(of_method)
+        leave_out = broken[:, None].to(scores.device)
+        found.append(of_method.gather(2, points).masked_fill(leave_out, torch.nan))
+    return found
+
+
+def _fields(
+    scores: Tensor, ranking: Ranking, ends: dict[str, Tensor], return_curves: bool
+) -> dict[str, Any]:
+    """The fields of a result that its curves have, from their scores, ``(curves, N, points)``."""
+    fractions = ranking.fractions(scores.dtype).to(scores.device)
+    under = torch.trapezoid(scores, fractions)
+    under = under.masked_fill(~torch.isfinite(under), torch.nan)
+    fields: dict[str, Any] = {"fractions": fractions} if return_curves else {}
+    for number, (curve, end) in enumerate(ends.items()):
+        fields[curve] = under[number]
+        fields[f"{curve}_baseline_score"] = end
+        if return_curves:
+            fields[f"{curve}_curve"] = scores[number]
+    return fields

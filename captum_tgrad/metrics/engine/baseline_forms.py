@@ -101,7 +101,7 @@ def _as_tensor(baseline: Any, tensor: Tensor, name: str, channel_dim: int | None
         if is_for_channels_first(baseline):
             baseline = channels_back(baseline(channels_first(tensor, channel_dim)), channel_dim)
         else:
-            baseline = baseline(tensor.clone())  # it may write into it
+            baseline = baseline(tensor.clone())  # a callable may write into its argument
         name = f"the result of the callable {name}"
     if not isinstance(baseline, Tensor):
         raise TypeError(

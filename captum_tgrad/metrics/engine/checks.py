@@ -31,9 +31,8 @@ def check_model_and_inputs(
     check_callable(forward_func)
     check_nan_policy(nan_policy)
     named = named_tensors(inputs)
-    if nan_policy == "raise":
-        for name, tensor in named:
-            check_finite(tensor, name)
+    for name, tensor in named:
+        check_finite(tensor, name, nan_policy)
     tensors = tuple(tensor.detach() for _, tensor in named)
     check_device(forward_func, tensors)
     return tensors
@@ -45,8 +44,10 @@ def check_nan_policy(nan_policy: Any) -> None:
         raise ValueError(f"nan_policy must be 'raise' or 'omit', got {nan_policy!r}.")
 
 
-def check_finite(tensor: Tensor, name: str) -> None:
-    """Raises ValueError if a sample holds NaN or inf, naming it."""
+def check_finite(tensor: Tensor, name: str, nan_policy: NanPolicy) -> None:
+    """Raises ValueError if a sample holds NaN or inf that may not be omitted."""
+    if nan_policy == "omit":
+        return
     samples = (~torch.isfinite(tensor.detach())).reshape(tensor.shape[0], -1).any(1)
     if bool(samples.any()):
         raise ValueError(
@@ -81,7 +82,7 @@ def frozen_inputs(methods: dict[str, Any], inputs: int) -> tuple[bool, ...]:
     Raises:
         ValueError: They differ between methods, which then share no baseline.
     """
-    # A tuple of another length is refused where it is read.
+    # ``importance_maps`` refuses a tuple of another length.
     frozen = {
         tuple(entry is None for entry in each)
         if isinstance(each, tuple) and len(each) == inputs

@@ -47,9 +47,9 @@ class ExampleBuffer:
         self._scores: list[Tensor] = []
 
     def chunks(self, samples: int) -> Iterator[range]:
-        """The numbers of ``samples`` samples, at most as many at once as fit."""
+        """Ranges of the numbers of ``samples`` samples, each no longer than the capacity."""
         for first in range(0, samples, self.capacity):
-            yield range(first, min(first + self.capacity, samples))
+            yield range(samples)[first : first + self.capacity]
 
     def add(self, examples: tuple[Tensor, ...], samples: Iterable[int]) -> None:
         """Copies examples of ``samples`` into the buffer, ``(len(samples), ...)`` each."""
@@ -71,7 +71,7 @@ class ExampleBuffer:
         scores, self._scores = self._scores, []
         if not scores:
             return torch.empty(0, device="cpu")
-        with without_autocast(scores[0]):  # in which torch.cat does not accept every type
+        with without_autocast(scores[0]):  # autocast does not accept every dtype in torch.cat
             return torch.cat(scores)
 
     def _flush(self) -> None:

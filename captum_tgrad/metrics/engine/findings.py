@@ -20,13 +20,17 @@ _silent = ContextVar("_silent", default=False)
 
 
 class Findings:
-    """Collects what is found in one call or several: by sentence and label, where it was found."""
+    """What one or several calls found.
+
+    Attributes:
+        found: By sentence and label, the methods and samples.
+    """
 
     def __init__(self) -> None:
         self.found: dict[tuple[str, str], list[str]] = {}
 
     def training(self, forward_func: Any) -> None:
-        """A model in training mode scores the same example differently in every call."""
+        """Notes modules in training mode, whose outputs are random or depend on the batch."""
         names = training_modules(forward_func)
         if names:
             self._add(
@@ -37,7 +41,7 @@ class Findings:
             )
 
     def constant(self, constant: Tensor, name: str, meaning: str) -> None:
-        """A constant map neither ranks nor tells apart features."""
+        """Notes constant maps; ``meaning`` is what a constant map means for the metric."""
         if bool(constant.any()):
             self._add(
                 f"Constant maps: {meaning}.",
@@ -46,10 +50,9 @@ class Findings:
             )
 
     def ties(self, share: Tensor, constant: Tensor, name: str) -> None:
-        """Features of equal importance were replaced in an arbitrary order.
+        """Notes samples with many features in groups of ties that are larger than a step.
 
-        Ties within a step, as at the border of an enlarged map, are not reported: they hardly
-        matter.
+        Smaller groups, such as those at the border of an enlarged map, hardly matter.
         """
         tied = (share > _TOO_MANY_TIED) & ~constant
         if bool(tied.any()):
@@ -62,7 +65,7 @@ class Findings:
             )
 
     def baseline(self, clean_score: Tensor, baseline_score: Tensor, name: str) -> None:
-        """A baseline that the model still recognizes leaves little to insert or delete."""
+        """Notes baselines that keep much of the score, and leave little to insert or delete."""
         kept = (clean_score > 0) & (baseline_score >= _TOO_MUCH_KEPT * clean_score)
         if bool(kept.any()):
             self._add(
@@ -89,7 +92,7 @@ class Findings:
 
 @contextmanager
 def no_warnings() -> Iterator[None]:
-    """A context in which findings are not warned of, in this thread."""
+    """A context without warnings of findings, in this thread."""
     before = _silent.set(True)
     try:
         yield

@@ -81,8 +81,8 @@ def _layouts(
             for at in torch.randperm(len(images), generator=generator, device="cpu").tolist()
         ]
         if n_grids is None:
-            # Of the classes that have the most images left: images of one class cannot share a
-            # grid, and would be left over.
+            # From the classes with the most images left: images of one class cannot share a grid,
+            # and some would be left over.
             order = [image for image in order if not used[image]]
             largest = dict(Counter(of_class[image] for image in order).most_common(cells))
             order = [image for image in order if of_class[image] in largest]

@@ -23,7 +23,7 @@ def linear_imputation(images: Tensor, missing: Tensor) -> Tensor:
         missing: Which pixels are replaced, ``(N, H, W)``, bool; not all of an image.
     """
     unknown = missing[:, None].double()
-    # The sum of the weights of the neighbors that there are.
+    # The sum of the weights of the neighbors of each pixel.
     degree = _neighbors(torch.ones_like(unknown[:1]))
 
     def equations(values: Tensor) -> Tensor:
@@ -31,7 +31,7 @@ def linear_imputation(images: Tensor, missing: Tensor) -> Tensor:
 
     known = images.double() * (1 - unknown)
     right = _neighbors(known) * unknown
-    # To start from the mean of what is known saves iterations.
+    # Starting from the mean of the known pixels saves iterations.
     start = known.sum((2, 3), keepdim=True) / (1 - unknown).sum((2, 3), keepdim=True)
     precision = torch.finfo(images.dtype).eps / 10
     solution = _conjugate_gradients(
@@ -76,7 +76,7 @@ def _conjugate_gradients(
         if bool((size <= small).all()):
             break
         image = equations(direction)
-        # A system that is solved has nothing left to divide by.
+        # In a solved system, the divisor is 0.
         step = torch.where(size > small, size / _inner(direction, image), 0)
         values = values + step * direction
         residual = residual - step * image

@@ -9,7 +9,6 @@ from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, cast, overloa
 import torch
 from torch import Tensor
 
-from captum_tgrad import __version__
 from captum_tgrad._support.not_a_tensor import got
 from captum_tgrad.metrics.engine.checks import NanPolicy, check_finite, check_nan_policy, listed
 from captum_tgrad.metrics.engine.features import channels_back, channels_first
@@ -23,6 +22,7 @@ from captum_tgrad.metrics.engine.importance import (
 )
 from captum_tgrad.metrics.engine.methods import methods_of
 from captum_tgrad.metrics.engine.metric import declared
+from captum_tgrad.metrics.engine.protocol import protocol_of
 from captum_tgrad.metrics.engine.regions import Regions, as_masks, size_of_masks
 
 Options = ParamSpec("Options")
@@ -112,54 +112,53 @@ def _localized(
             f" maps (N, H, W), got {channel_dim!r}."
         )
     methods = methods_of(attributions)
-    samples, (height, width), device = _images(methods, regions, size, channel_dim)
-    masks = as_masks(regions, samples, (height, width), device)
+    _check_maps(methods, channel_dim)
+    first = next(iter(methods.values()))
+    size = _size_of_images(methods, regions, size, channel_dim)
+    masks = as_masks(regions, len(first), size, first.device)
     empty = ~masks.flatten(1).any(1)
-    if nan_policy == "raise" and bool(empty.any()):
-        raise ValueError(
-            f"the region of sample {listed(empty)} is empty: it has no box, or no pixel center is"
-            " in one. Pass nan_policy='omit' to get NaN for these samples."
-        )
+    _check_empty(empty, nan_policy)
     masks = measure.widened(masks)
-    protocol = {
-        "metric": metric,
+    entries = {
         "regions": "boxes" if size_of_masks(regions) is None else "masks",
-        "size": [height, width],
+        "size": list(size),
         **measure.protocol,
         **({} if channel_dim == 1 else {"channel_dim": channel_dim}),
         "channel_reduce": channel_reduce,
         "interpolate_mode": interpolate_mode,
         "nan_policy": nan_policy,
-        "captum_tgrad": __version__,
-        "torch": str(torch.__version__),
     }
     findings, results = Findings(), []
     for name, each in methods.items():
         # A stand-in for the images: only its shape and device are read.
         channels = channels_first(each, channel_dim).shape[1]
-        images = torch.empty(1, device=device).expand(samples, channels, height, width)
-        images = channels_back(images, channel_dim)
+        images = channels_back(masks[:, None].expand(-1, channels, -1, -1), channel_dim)
         (maps,) = importance_maps(
             each, (images,), channel_reduce, interpolate_mode, name, (channel_dim,)
         )
         assert maps is not None
-        if nan_policy == "raise":
-            check_finite(maps, name)
+        check_finite(maps, name, nan_policy)
         broken = not_finite((maps,))
         findings.constant(is_constant((maps,)) & ~broken & ~empty, name, measure.of_constant)
         whole = maps.masked_fill(broken[:, None, None], 0)
         numbers = measure.numbers(whole, masks).masked_fill(broken | empty, torch.nan)
         chance = masks.flatten(1).to(numbers).mean(1).masked_fill(empty, torch.nan)
-        results.append((numbers, chance, dict(protocol)))
+        results.append((numbers, chance, protocol_of(metric, entries)))
     findings.warn()
     return results
 
 
-def _images(
-    methods: Mapping[str, Any], regions: Regions, size: Any, channel_dim: int | None
-) -> tuple[int, tuple[int, int], torch.device]:
-    """The number of images, their height and width, and the device."""
-    sizes = []
+def _check_empty(empty: Tensor, nan_policy: NanPolicy) -> None:
+    """Raises ValueError if the region of a sample is empty and it may not be omitted."""
+    if nan_policy == "raise" and bool(empty.any()):
+        raise ValueError(
+            f"the region of sample {listed(empty)} is empty: it has no box, or no pixel center is"
+            " in one. Pass nan_policy='omit' to get NaN for these samples."
+        )
+
+
+def _check_maps(methods: Mapping[str, Any], channel_dim: int | None) -> None:
+    """Raises TypeError or ValueError unless the attributions of all methods are maps of images."""
     for name, each in methods.items():
         if not isinstance(each, Tensor):
             raise TypeError(f"{name} must be a torch.Tensor, got {got(each)}.")
@@ -169,9 +168,18 @@ def _images(
                 f"{name} has shape {tuple(each.shape)}; with channel_dim={channel_dim}, maps"
                 f" of images have {wanted} dimensions, none of size 0."
             )
-        sizes.append(tuple(channels_first(each, channel_dim).shape[2:]))
-    first = next(iter(methods.values()))
-    of_masks, largest = size_of_masks(regions), max(sizes)
+
+
+def _size_of_images(
+    methods: Mapping[str, Tensor], regions: Regions, size: Any, channel_dim: int | None
+) -> tuple[int, int]:
+    """Height and width: what the user passed, those of the masks, or of the largest attributions.
+
+    Raises:
+        ValueError: ``size`` is not a size, or masks are smaller than the attributions.
+    """
+    of_masks = size_of_masks(regions)
+    largest = max(tuple(channels_first(each, channel_dim).shape[2:]) for each in methods.values())
     if of_masks is not None and (of_masks[0] < largest[0] or of_masks[1] < largest[1]):
         raise ValueError(
             f"regions has masks of height and width {of_masks}, but the attributions have"
@@ -185,4 +193,4 @@ def _images(
         or any(isinstance(n, bool) or not isinstance(n, int) or n < 1 for n in size)
     ):
         raise ValueError(f"size must be height and width in pixels, got {size!r}.")
-    return first.shape[0], (size[0], size[1]), first.device
+    return size[0], size[1]

@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from captum_tgrad._support.untouched import untouched
 from captum_tgrad.attribution.checks import named_tensors
 from captum_tgrad.metrics.baselines import Baselines
 from captum_tgrad.metrics.engine.baseline_forms import resolve
+from captum_tgrad.metrics.engine.checks import check_finite
 from captum_tgrad.metrics.engine.features import channels_back
 from captum_tgrad.metrics.engine.importance import Maps, is_constant, pooled
 from captum_tgrad.metrics.engine.metric_call import MetricCall
@@ -23,15 +23,15 @@ def masked_scores(call: MetricCall, *, baselines: Baselines) -> list[dict[str, A
         TypeError: An input that is to be masked holds integers.
     """
     _check_dtypes(call)
-    with untouched(call.forward_func, call.inputs[0].device):
-        masks = [_masks(call, method) for method in call.methods]
-        baseline, label = resolve(baselines, call.inputs, call.frozen, call.channel_dims)
-        call.check_finite(baseline, "baselines")
-        with call.clean_scores(call.name, call.samples * len(masks)) as (clean, buffer):
-            for maps, _ in masks:
-                for run in buffer.chunks(call.samples):
-                    buffer.add(_masked(call, baseline, maps, run), run)
-            scores = buffer.finish().reshape(len(masks), call.samples)
+    masks = [_masks(call, method) for method in call.methods]
+    baseline, label = resolve(baselines, call.inputs, call.frozen, call.channel_dims)
+    for tensor in baseline:
+        check_finite(tensor, "baselines", call.nan_policy)
+    with call.clean_scores(call.name, call.samples * len(masks)) as (clean, buffer):
+        for maps, _ in masks:
+            for run in buffer.chunks(call.samples):
+                buffer.add(_masked(call, baseline, maps, run), run)
+        scores = buffer.finish().reshape(len(masks), call.samples)
     found = []
     for method, masked, (_, broken) in zip(call.methods, scores, masks, strict=True):
         finite = torch.isfinite(clean) & torch.isfinite(masked) & ~broken.to(clean.device)
@@ -40,7 +40,7 @@ def masked_scores(call: MetricCall, *, baselines: Baselines) -> list[dict[str, A
             {
                 "clean_score": clean,
                 "masked_score": masked.masked_fill(~finite, torch.nan),
-                "protocol": call.protocol(call.name, label),
+                "protocol": call.protocol(label),
             }
         )
     return found

@@ -11,8 +11,10 @@ from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, cast, overloa
 from torch import Tensor
 
 from captum_tgrad._support.captum_private import log_usage
+from captum_tgrad._support.untouched import untouched
 from captum_tgrad.metrics.engine.methods import by_name
 from captum_tgrad.metrics.engine.metric_call import Attributions, MetricCall
+from captum_tgrad.metrics.engine.protocol import protocol_of
 
 Options = ParamSpec("Options")
 Result = TypeVar("Result")
@@ -44,11 +46,24 @@ class Metric(Protocol[Options, Result]):
 
 @dataclass(frozen=True)
 class Declared:
-    """A declared metric: the arguments of ``metric``, and its signature."""
+    """A declared metric: its name and signature, and the arguments of ``metric``."""
 
+    name: str
+    signature: inspect.Signature
     run: Callable[..., Sequence[Mapping[str, Any]]]
     result: Callable[..., Any]
-    signature: inspect.Signature
+
+    def scores(self, call: MetricCall, **options: Any) -> Sequence[Mapping[str, Any]]:
+        """What ``run`` returns; the model and the random state are left unchanged."""
+        with untouched(call.forward_func, call.inputs[0].device):
+            return self.run(call, **options)
+
+    def results(self, scores: Sequence[Mapping[str, Any]]) -> list[Any]:
+        """The result of each method, from its scores."""
+        return [
+            self.result(**{**fields, "protocol": protocol_of(self.name, fields["protocol"])})
+            for fields in scores
+        ]
 
 
 DECLARED: dict[str, Declared] = {}
@@ -78,11 +93,11 @@ def metric(
 
     def decorate(declaration: Declaration[Options]) -> Metric[Options, Result]:
         name = declaration.__name__
-        DECLARED[name] = Declared(run, result, inspect.signature(declaration))
+        own = DECLARED[name] = Declared(name, inspect.signature(declaration), run, result)
 
         def compute(**arguments: Any) -> list[Result]:
             call = MetricCall(name, **arguments)
-            results = [result(**found) for found in run(call, **call.options)]
+            results: list[Result] = own.results(own.scores(call, **call.options))
             call.findings.warn()
             return results
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from captum_tgrad import __version__
 from captum_tgrad._support.captum_private import NullProgress, TargetType, progress
 from captum_tgrad.attribution.checks import channel_dims
 from captum_tgrad.attribution.complete import ChannelDim
@@ -39,14 +37,15 @@ Attributions = Tensor | tuple[Tensor | None, ...]
 class MetricCall:
     """The checked arguments that all metrics have, and their common computations.
 
-    Arguments that not all metrics have are kept in ``options``.
-
     Attributes:
+        name: The name of the metric, for the progress bar.
+        options: The arguments that not all metrics have.
         inputs: The inputs as a tuple, without gradient.
         channel_dims: The channel dimension of each input; None if all its dimensions are spatial.
         methods: The attributions of each method, by their name in error messages.
         frozen: Which inputs are kept unchanged.
         scorer: Scores examples.
+        findings: What to warn of.
     """
 
     def __init__(
@@ -100,14 +99,10 @@ class MetricCall:
             method,
             self.channel_dims,
         )
-        self.check_finite([each for each in maps if each is not None], method)
+        for each in maps:
+            if each is not None:
+                check_finite(each, method, self.nan_policy)
         return maps, not_finite(maps)
-
-    def check_finite(self, tensors: Sequence[Tensor], name: str) -> None:
-        """Raises ValueError if a sample holds NaN or inf that may not be omitted."""
-        if self.nan_policy == "raise":
-            for tensor in tensors:
-                check_finite(tensor, name)
 
     def check_scores(self, finite: Tensor, method: str) -> None:
         """Raises ValueError unless the scores of all samples are finite or may be omitted."""
@@ -136,13 +131,12 @@ class MetricCall:
             yield self._clean, buffer
             bar.update(total - buffer.scored)
 
-    def protocol(self, metric: str, baseline: Any, **own: Any) -> dict[str, Any]:
-        """How the numbers were computed, as plain strings, numbers, lists and dicts."""
+    def protocol(self, baseline: Any, **own: Any) -> dict[str, Any]:
+        """The entries of the protocol, other than the name of the metric and versions."""
         dims = self.channel_dims
-        # Only where it is not 1: protocols written before there was a choice stay equal.
+        # Only if it is not 1, so that protocols from before this argument existed stay equal.
         elsewhere = {"channel_dim": dims[0] if len(dims) == 1 else list(dims)}
         return {
-            "metric": metric,
             "baseline": baseline,
             **own,
             "score": self.scorer.score_name,
@@ -151,6 +145,4 @@ class MetricCall:
             "channel_reduce": self._channel_reduce,
             "interpolate_mode": self._interpolate_mode,
             "nan_policy": self.nan_policy,
-            "captum_tgrad": __version__,
-            "torch": str(torch.__version__),
         }

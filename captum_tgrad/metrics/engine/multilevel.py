@@ -1,7 +1,7 @@
 """The preconditioner of Bramble, Pasciak and Xu for equations between neighboring pixels.
 
 The method of conjugate gradients alone takes as many iterations as a hole is wide. With corrections
-of several resolutions added, it takes some fifty for any hole of an image of 224 x 224.
+of several resolutions added, it takes about 50 for any hole in an image of 224 x 224.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from captum_tgrad.metrics.engine.importance import Maps, pooled
-from captum_tgrad.metrics.engine.patches import patches_of
+from captum_tgrad.metrics.engine.patches import features_of_patches, patch_means, patches
 
 Ties = Literal["stable", "group"]
 
@@ -53,6 +53,16 @@ class Ranking:
         """The fraction of all features that is replaced at each point, ``(N, points)``."""
         return self.counts.to(dtype) / self.features
 
+    def scored_points(self) -> Tensor:
+        """For each point, the one whose examples are scored in its place, ``(N, points)``.
+
+        Points that replace the same number of features have the same examples. The first of them is
+        scored, or the last point if it is one of them.
+        """
+        counts = self.counts.contiguous()
+        first = torch.searchsorted(counts, counts)
+        return torch.where(counts == self.features, counts.shape[1] - 1, first)
+
 
 def rank(maps: Maps, n_steps: int, ties: Ties, patch_size: int | None = None) -> Ranking:
     """Ranks the features of all inputs together.
@@ -74,9 +84,9 @@ def rank(maps: Maps, n_steps: int, ties: Ties, patch_size: int | None = None) ->
     if ties not in get_args(Ties):
         raise ValueError(f"ties must be 'stable' or 'group', got {ties!r}.")
     importance = pooled(maps)
-    patches = None if patch_size is None else patches_of(maps, patch_size)
-    if patches is not None:
-        importance = patches.means(importance)
+    patch_of = None if patch_size is None else patches(maps, patch_size)
+    if patch_of is not None:
+        importance = patch_means(importance, patch_of)
     samples, units = importance.shape
     values, order = torch.sort(importance, dim=1, descending=True, stable=True)
     same_as_next = values[:, 1:] == values[:, :-1]
@@ -85,8 +95,8 @@ def rank(maps: Maps, n_steps: int, ties: Ties, patch_size: int | None = None) ->
     counts = nominal.expand(samples, -1)
     if ties == "group":
         counts = _nearest_ends(same_as_next, counts)
-    if patches is not None:
-        order, counts = patches.features(order, counts)
+    if patch_of is not None:
+        order, counts = features_of_patches(order, counts, patch_of)
     inputs: list[InputOrder | None] = []
     first = 0
     for each in maps:

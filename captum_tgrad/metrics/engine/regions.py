@@ -66,28 +66,6 @@ def is_one_box(boxes: Any) -> bool:
     )
 
 
-def _between(low: float, high: float, count: int) -> Tensor:
-    centers = torch.arange(count, dtype=torch.float64, device="cpu") + 0.5
-    return (centers >= low) & (centers < high)
-
-
-def _checked_masks(masks: Tensor, samples: int, size: tuple[int, int]) -> Tensor:
-    shape, wanted = tuple(masks.shape), (samples, *size)
-    if shape not in (wanted, (samples, 1, *size)):
-        raise ValueError(
-            f"regions has shape {shape}; masks of these attributions must have shape {wanted} or"
-            f" {(samples, 1, *size)}."
-        )
-    inside = masks.detach() != 0
-    others = masks.detach()[inside != masks.detach()]
-    if others.numel():
-        raise ValueError(
-            f"regions holds {float(others[0]):g}: a mask must be True or 1 in its region and False"
-            " or 0 elsewhere. Pass regions == label for one label of a label map."
-        )
-    return inside.reshape(wanted)
-
-
 def checked_boxes(boxes: Any, size: tuple[int, int], name: str) -> Tensor:
     """The boxes of one image, ``(boxes, 4)``, float64 on the CPU; raises as ``as_masks``."""
     found = numbers_of(boxes, name)
@@ -124,3 +102,25 @@ def numbers_of(region: Any, name: str) -> Tensor:
             f"{name} must hold numbers, (x0, y0, x1, y1) for each box, got"
             f" {type(region).__name__}: {error}"
         ) from error
+
+
+def _between(low: float, high: float, count: int) -> Tensor:
+    centers = torch.arange(count, dtype=torch.float64, device="cpu") + 0.5
+    return (centers >= low) & (centers < high)
+
+
+def _checked_masks(masks: Tensor, samples: int, size: tuple[int, int]) -> Tensor:
+    shape, wanted = tuple(masks.shape), (samples, *size)
+    if shape not in (wanted, (samples, 1, *size)):
+        raise ValueError(
+            f"regions has shape {shape}; masks of these attributions must have shape {wanted} or"
+            f" {(samples, 1, *size)}."
+        )
+    inside = masks.detach() != 0
+    others = masks.detach()[inside != masks.detach()]
+    if others.numel():
+        raise ValueError(
+            f"regions holds {float(others[0]):g}: a mask must be True or 1 in its region and False"
+            " or 0 elsewhere. Pass regions == label for one label of a label map."
+        )
+    return inside.reshape(wanted)

@@ -127,12 +127,9 @@ class Scorer:
 
     def _scores(self, outputs: Any, samples: Sequence[int]) -> Tensor:
         if not isinstance(self._score, str):
-            device = outputs.device if isinstance(outputs, Tensor) else torch.device("cpu")
-            scores = self._score(outputs, self._target_of(samples, device))
-            _check_scores(scores, len(samples))
-            return at_least_float32(scores)
+            return self._own_scores(self._score, outputs, samples)
         check_is_tensor(outputs, " Or pass a score that accepts the output.")
-        outputs = at_least_float32(outputs)
+        outputs = _at_least_float32(outputs)
         if not self._checked:
             # check_target looks at the shape of the outputs of the whole batch.
             whole = outputs.new_empty(()).expand(self._samples, *outputs.shape[1:])
@@ -155,6 +152,23 @@ class Scorer:
         selected: Tensor = select_targets(outputs, self._target_of(samples, outputs.device))
         return selected.reshape(-1)
 
+    def _own_scores(
+        self, score: Callable[[Any, Any], Any], outputs: Any, samples: Sequence[int]
+    ) -> Tensor:
+        """The scores of a callable; raises TypeError or ValueError unless there is one each."""
+        device = outputs.device if isinstance(outputs, Tensor) else torch.device("cpu")
+        scores = score(outputs, self._target_of(samples, device))
+        if not isinstance(scores, Tensor):
+            raise TypeError(
+                f"score must return a tensor, one number per example; got {type(scores).__name__}."
+            )
+        if tuple(scores.shape) != (len(samples),):
+            raise ValueError(
+                f"score must return one number per example, shape ({len(samples)},); got shape"
+                f" {tuple(scores.shape)}."
+            )
+        return _at_least_float32(scores)
+
 
 def _are_probabilities(outputs: Any) -> bool:
     """Whether a model ends in a softmax: a second one would flatten its scores."""
@@ -165,23 +179,11 @@ def _are_probabilities(outputs: Any) -> bool:
         return False
     # Rounding changes a probability by at most half of this share of its value.
     rounding = torch.finfo(outputs.dtype).eps if outputs.is_floating_point() else 0.0
-    outputs = at_least_float32(outputs)
+    outputs = _at_least_float32(outputs)
     off = (outputs.sum(1) - 1).abs().max()
     return bool((outputs >= 0).all()) and bool(off < max(1e-3, rounding))
 
 
-def at_least_float32(values: Tensor) -> Tensor:
+def _at_least_float32(values: Tensor) -> Tensor:
     """Converts half precision and integers to float32, as scores are compared and added up."""
     return values.to(torch.promote_types(values.dtype, torch.float32))
-
-
-def _check_scores(scores: Any, examples: int) -> None:
-    if not isinstance(scores, Tensor):
-        raise TypeError(
-            f"score must return a tensor, one number per example; got {type(scores).__name__}."
-        )
-    if tuple(scores.shape) != (examples,):
-        raise ValueError(
-            f"score must return one number per example, shape ({examples},); got shape"
-            f" {tuple(scores.shape)}."
-        )

@@ -1,4 +1,4 @@
-"""Computes several metrics of the same maps, and their common scores once."""
+"""Computes several metrics of the same maps; scores that they share are computed once."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def together(
     attributions: Mapping[str, Tensor],
     **arguments: Any,
 ) -> tuple[dict[str, dict[str, Any]], Findings]:
-    """Computes metrics whose inputs are scored once, and masked inputs once for all of them.
+    """Computes several metrics; inputs and masked inputs are scored once for all of them.
 
     Args:
         metrics: The names of metrics, and for each the arguments that not all metrics have.
@@ -35,8 +35,8 @@ def together(
         For each metric, its result for each method; and the findings without warnings.
     """
     calls: dict[tuple[str, ...], MetricCall] = {}
-    found: dict[tuple[Any, ...], Any] = {}
-    results, findings = {}, Findings()
+    scores: dict[tuple[Any, ...], Any] = {}
+    results = {}
     for name, own in metrics.items():
         declared = DECLARED[name]
         parameters = declared.signature.parameters
@@ -44,24 +44,17 @@ def together(
         shared = tuple(key for key in arguments if key in parameters)
         if shared not in calls:
             given = {key: arguments[key] for key in shared}
-            calls[shared] = MetricCall("", forward_func, inputs, attributions, **given)
-            findings.found.update(calls[shared].findings.found)
-        call = calls[shared]
+            calls[shared] = MetricCall(name, forward_func, inputs, attributions, **given)
         options = {
             key: own.get(key, parameter.default)
             for key, parameter in parameters.items()
             if key not in _OF_A_CALL
         }
-        call.name, call.findings = name, findings
         key = (shared, declared.run, *options.items())
-        if key in found:  # the scores of another metric, whose protocol has that metric's name
-            protocols = [{**fields["protocol"], "metric": name} for fields in found[key]]
-        else:
-            found[key] = declared.run(call, **options)
-            protocols = [fields["protocol"] for fields in found[key]]
-        of_methods = [
-            declared.result(**{**fields, "protocol": protocol})
-            for fields, protocol in zip(found[key], protocols, strict=True)
-        ]
-        results[name] = dict(zip(attributions, of_methods, strict=True))
+        if key not in scores:
+            scores[key] = declared.scores(calls[shared], **options)
+        results[name] = dict(zip(attributions, declared.results(scores[key]), strict=True))
+    findings = Findings()
+    for call in calls.values():
+        findings.found.update(call.findings.found)
     return results, findings

@@ -1,0 +1,94 @@
+"""The examples of a curve: inputs of which more and more features are replaced."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import groupby
+
+import torch
+from torch import Tensor
+
+from captum_tgrad.metrics.engine.features import (
+    by_feature,
+    channels_back,
+    channels_first,
+    empty_examples,
+)
+from captum_tgrad.metrics.engine.ranking import Ranking
+
+Examples = tuple[Tensor, ...]
+"""One tensor for each input."""
+
+
+def curve_examples(
+    start: Examples,
+    finish: Examples,
+    channel_dims: tuple[int | None, ...],
+    ranking: Ranking,
+    leave_out: Tensor,
+    at_once: int,
+) -> Iterator[tuple[range, int, Examples]]:
+    """Replaces the features of ``start`` with those of ``finish``, in the order of their ranking.
+
+    Yields:
+        A range of at most ``at_once`` samples, a point of the curve, and the examples there: the
+        same tensors every time, rewritten. Neither samples to ``leave_out``, ``(N,)``, nor the ends
+        of the curve, nor points at which nothing more is replaced are included.
+    """
+    counts = torch.cat([each.counts for each in ranking.inputs if each is not None], 1)
+    for run in _runs(counts.tolist(), leave_out.tolist(), at_once):
+        for point, examples in _examples_of_run(start, finish, channel_dims, ranking, run):
+            yield run, point, examples
+
+
+def _runs(counts: list[list[int]], leave_out: list[bool], at_once: int) -> Iterator[range]:
+    """Neighboring samples that replace equally many features of every input at every point."""
+
+    def key(sample: int) -> tuple[bool, list[int]]:
+        return leave_out[sample], counts[sample]
+
+    for (left_out, _), group in groupby(range(len(counts)), key):
+        if not left_out:
+            first, *others = group
+            samples = range(first, first + 1 + len(others))
+            for start in range(0, len(samples), at_once):
+                yield samples[start : start + at_once]
+
+
+def _examples_of_run(
+    start: Examples,
+    finish: Examples,
+    channel_dims: tuple[int | None, ...],
+    ranking: Ranking,
+    run: range,
+) -> Iterator[tuple[int, Examples]]:
+    here = slice(run.start, run.stop)
+    examples, replaced = [], []
+    for before, after, ordered, dim in zip(
+        start, finish, ranking.inputs, channel_dims, strict=True
+    ):
+        if ordered is None:
+            examples.append(before[here])
+            continue
+        first = channels_first(before[here], dim)
+        own = empty_examples(len(run), first).copy_(first)
+        examples.append(channels_back(own, dim))
+        last = by_feature(channels_first(after[here], dim))
+        places = ordered.order[here, None].expand(-1, last.shape[1], -1)
+        # In the order in which they are needed, so that a step is a slice.
+        values = last.gather(2, places)
+        replaced.append((by_feature(own), places, values, ordered.counts[run.start].tolist()))
+    counts = ranking.counts[run.start].tolist()
+    for point in range(1, len(counts)):
+        if counts[point - 1] < counts[point] < counts[-1]:
+            for own, places, values, of_input in replaced:
+                step = slice(of_input[point - 1], of_input[point])
+                _write(own, places[..., step], values[..., step])
+            yield point, tuple(examples)
+
+
+def _write(into: Tensor, places: Tensor, values: Tensor) -> None:
+    if len(into) == 1:  # one index for all channels is faster where there is one sample
+        into[0].index_copy_(1, places[0, 0], values[0])
+    else:
+        into.scatter_(2, places, values)
