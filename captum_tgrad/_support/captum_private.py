@@ -14,7 +14,6 @@ from captum._utils.common import _format_output as format_output
 from captum._utils.common import _format_tensor_into_tuples as format_tensor_into_tuples
 from captum._utils.common import _is_tuple as is_tuple
 from captum._utils.common import _select_targets as select_targets
-from captum._utils.gradient import _forward_layer_distributed_eval as forward_layer_distributed_eval
 from captum._utils.progress import NullProgress, progress
 from captum.attr._utils.attribution import Attribution, GradientAttribution, LayerAttribution
 from captum.log import log_usage as captums_log_usage
@@ -30,7 +29,6 @@ __all__ = [
     "format_additional_forward_args",
     "format_output",
     "format_tensor_into_tuples",
-    "forward_layer_distributed_eval",
     "is_tuple",
     "log_usage",
     "progress",

@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from captum_tgrad._support.captum_private import forward_layer_distributed_eval
 from captum_tgrad.attribution.nesting import replacing
 from captum_tgrad.decomposition.eager import compiled_models_run_eagerly, uncompiled
 from captum_tgrad.decomposition.inference_tensors import refuse_inference_tensors
@@ -63,11 +62,13 @@ def activation_of(
     given_places = [input_places(inputs[n].shape, n, channel_dims[n]) for n in followed]
     trace = Trace(leaves, given_places, None) if leaves else None
     calls = 0
+    tensors: tuple[Tensor, ...] = ()
 
-    def check(value: Any) -> None:
-        nonlocal calls
+    def save(value: Any) -> None:
+        nonlocal calls, tensors
         calls += 1
-        _check_activation(value, layer, at_input)
+        # Copies, as the model may overwrite the activation.
+        tensors = tuple(tensor.clone() for tensor in _tensors_of(value, layer, at_input))
 
     def traced(*arguments: Any) -> None:
         traced_leaves = iter(trace.follow(leaves) if trace else [])
@@ -82,16 +83,12 @@ def activation_of(
             )
 
     try:
-        with compiled_models_run_eagerly(), torch.enable_grad(), _watched(layer, at_input, check):
+        with compiled_models_run_eagerly(), torch.enable_grad(), _watched(layer, at_input, save):
             try:
-                saved = forward_layer_distributed_eval(
-                    traced, inputs, layer, None, further, attribute_to_layer_input=at_input
-                )
+                traced(*inputs, *(further or ()))
             except RuntimeError as error:
                 refuse_inference_tensors(error)
                 raise
-        # One layer, on one device.
-        ((tensors,),) = (devices.values() for devices in saved.values())
         samples = inputs[0].shape[0]
         given = tuple(_places_of(t, samples, layer, channel_dims[0]) for t in tensors)
     finally:
@@ -122,12 +119,11 @@ def network_from(
             calls += 1
             if calls != activation.call:
                 return None
-            replacement = arguments[:count]
             if isinstance(value, Tensor):
-                return replacement[0]
-            if hasattr(value, "_fields"):
-                return type(value)(*replacement)
-            return list(replacement) if isinstance(value, list) else replacement
+                return arguments[0]
+            replacement = iter(arguments[:count])
+            items = [None if item is None else next(replacement) for item in value]
+            return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
 
         with _watched(layer, at_input, replace):
             return uncompiled(forward)(*(t.clone() for t in inputs), *arguments[count:])
@@ -155,7 +151,13 @@ def _watched(layer: nn.Module, at_input: bool, call: Callable[[Any], Any]) -> It
         handle.remove()
 
 
-def _check_activation(value: Any, layer: nn.Module, at_input: bool) -> None:
+def _tensors_of(value: Any, layer: nn.Module, at_input: bool) -> list[Tensor]:
+    """The tensors of an activation, which may contain ``None`` as well.
+
+    Raises:
+        TypeError: It contains something else.
+        ValueError: It is empty.
+    """
     items = value if isinstance(value, (tuple, list)) else (value,)
     verb = "receives" if at_input else "returns"
     if not items:
@@ -163,7 +165,8 @@ def _check_activation(value: Any, layer: nn.Module, at_input: bool) -> None:
             f"layer ({type(layer).__name__}) {verb} no positional argument. Explain the output of"
             " the layer before it."
         )
-    for item in items:
+    tensors = [item for item in items if item is not None] or [None]
+    for item in tensors:
         if not isinstance(item, Tensor) or not item.is_floating_point():
             found = str(item.dtype) if isinstance(item, Tensor) else type(item).__name__
             nested = "a nested " if isinstance(item, (tuple, list)) else ""
@@ -174,6 +177,7 @@ def _check_activation(value: Any, layer: nn.Module, at_input: bool) -> None:
                 f"layer ({type(layer).__name__}) {verb} {nested}{found}; only a float tensor or a"
                 f" flat tuple of float tensors can be explained. {way_out}"
             )
+    return tensors
 
 
 def _places_of(tensor: Tensor, samples: int, layer: nn.Module, channel_dim: int | None) -> Places:

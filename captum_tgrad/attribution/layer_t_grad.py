@@ -147,8 +147,9 @@ class LayerTGradAttribution(LayerAttribution, CompleteAttribution):  # type: ign
 
         Returns:
             The attributions, shaped like the layer's activation; a tuple of them if the layer
-            returns several tensors. ``LayerAttribution.interpolate`` upsamples them. With
-            ``return_convergence_delta``, also the convergence delta, shape ``(N,)``.
+            returns several tensors, without those that are ``None``.
+            ``LayerAttribution.interpolate`` upsamples them. With ``return_convergence_delta``, also
+            the convergence delta, shape ``(N,)``.
 
         Raises:
             TypeError: As for ``TGradAttribution.attribute``, or the layer's activation does not

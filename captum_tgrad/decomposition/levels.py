@@ -23,8 +23,9 @@ _GUIDANCE = 3 / 4
 # Terms with a smaller share of all evidence are rounding errors. The limit is small for float32
 # too: the input, most of which cancels, can have a million times the evidence of a deep layer.
 _LEAST_EVIDENCE = 1e-12
-# A level is left out if the sum of its weights is below this number of rounding errors.
-_ROUNDINGS = 2**8
+# Levels with a smaller sum of weights are left out: in float32, they are rounding errors. The limit
+# is the same in float64, so that both have the same map.
+_LEAST_WEIGHT = 2.0**-15
 
 
 def levels_map(own: Stack, biases: Sequence[Stack], direction: int) -> Tensor:
@@ -71,7 +72,6 @@ def _levels(
     """The levels, the coarsest first: their maps, and whether each sample has evidence there."""
     masses = [(each.positive + each.negative).flatten(2).sum(2) for each in stacks]
     least = _LEAST_EVIDENCE * torch.cat(masses).sum(0)
-    rounding = _ROUNDINGS * max(torch.finfo(each.score.dtype).eps for each in stacks)
     levels: dict[int, tuple[list[WeightedMaps], list[Tensor]]] = {}
     for each, mass, score in zip(stacks, masses, scores, strict=True):
         if each.grid is not None and not each.grid.has_one_cell:
@@ -81,7 +81,7 @@ def _levels(
             maps.append(WeightedMaps(net, weight, each.grid))
             shares.append(weight)
     ordered = [levels[octave] for octave in sorted(levels, reverse=True)]
-    return [(maps, torch.cat(shares).sum(0) > rounding) for maps, shares in ordered]
+    return [(maps, torch.cat(shares).sum(0) > _LEAST_WEIGHT) for maps, shares in ordered]
 
 
 def _octave(grid: Grid) -> int:

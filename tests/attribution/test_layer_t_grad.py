@@ -256,7 +256,8 @@ class _Odd(nn.Module):
     ("returned", "layer", "error", "words"),
     [
         (lambda o: {"out": o}, "layer", TypeError, "returns dict"),
-        (lambda o: (o, None), "layer", TypeError, "returns NoneType"),
+        (lambda o: (None, None), "layer", TypeError, "returns NoneType"),
+        (lambda o: (o, 1), "layer", TypeError, "returns int"),
         (lambda o: o > 0, "layer", TypeError, "torch.bool"),
         (lambda o: o.sum(0), "layer", ValueError, "mixes the 2 samples of the batch"),
         (lambda o: o, "unused", ValueError, "never called"),
@@ -440,3 +441,34 @@ def test_a_layer_that_the_output_does_not_depend_on():
     model = _Recurrent(_First(nn.GRU(3, 4, batch_first=True)))
     with pytest.raises(ValueError, match=r"does not depend on layer \(Linear\): pass a module"):
         LayerTGradAttribution(model, model.unused).attribute(torch.randn(2, 5, 3), 1)
+
+
+class _WithWeights(nn.Module):
+    """A layer that returns weights if asked to, as attention does, and else None."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear, self.kind = nn.Linear(3, 4), tuple
+
+    def forward(self, x, scale=None):
+        return self.kind([self.linear(x), scale])
+
+
+@pytest.mark.parametrize("kind", [tuple, list])
+@pytest.mark.parametrize("at_input", [False, True])
+def test_a_layer_with_none_among_its_values(kind, at_input):
+    torch.manual_seed(0)
+    layer, out = _WithWeights(), nn.Linear(4, 2)
+    layer.kind = kind
+    tokens = torch.randn(2, 5, 3)
+
+    def forward(x):
+        y, weights = layer(x, None)
+        assert weights is None
+        return out(torch.relu(y)).mean(1)
+
+    def attribution(of):
+        method = LayerTGradAttribution(forward, of)
+        return method.attribute(tokens, 1, None, at_input, channel_dim=-1)
+
+    torch.testing.assert_close(attribution(layer), attribution(layer.linear))

@@ -83,6 +83,22 @@ def test_single_precision_is_enough_for_real_networks(name):
     assert float((single - double).abs().max()) < 1e-2
 
 
+def test_single_precision_is_enough_if_a_norm_cancels_all_but_a_ten_millionth():
+    # The input's score is about eps / variance, which is real in float64 and rounding in float32.
+    torch.manual_seed(0)
+    network = nn.Sequential(
+        nn.Conv2d(3, 6, 3, stride=2, bias=False), nn.GroupNorm(2, 6, eps=1e-5), nn.ReLU(),
+        nn.Conv2d(6, 6, 3, stride=2), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+        nn.Linear(6, 3),
+    )  # fmt: skip
+    with torch.no_grad():
+        for parameter in network[1].parameters():
+            parameter.add_(torch.rand(6))
+    for target in range(3):
+        single, double = _single_and_double(network, (20 * torch.randn(2, 3, 16, 16),), target)
+        torch.testing.assert_close(single, double, rtol=0, atol=1e-3)
+
+
 @pytest.mark.parametrize("scale", [1.0, 1e-2, 1e-4])
 @pytest.mark.parametrize(
     "activation",

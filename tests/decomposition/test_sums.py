@@ -1,5 +1,6 @@
 """Sums of elements from several positions, written in several ways, alone and in a batch."""
 
+import warnings
 from functools import partial
 
 import pytest
@@ -123,6 +124,62 @@ def test_tokens_of_a_mixture_of_experts_keep_their_places(add, n):
     torch.testing.assert_close(found.map("positive"), expected.map("positive"))
     torch.testing.assert_close(found.map("negative"), expected.map("negative"))
     assert all(float(term.placed.min()) == 1 for term in found if term.name == "gelu")
+
+
+@pytest.mark.parametrize("options", [{}, {"aggregation": "levels"}, {"sign": "all"}])
+@pytest.mark.parametrize("add", ADDED.values(), ids=ADDED)
+@pytest.mark.parametrize("chosen", [[0, 3], [1, 4, 7, 10], [0, 2, 4], [0, 1, 2, 3, 4, 5, 9, 11]])
+def test_tokens_next_to_unchosen_ones_have_the_same_map_in_a_batch_as_alone(chosen, add, options):
+    def attributed(samples):
+        own = [token - STEPS * samples.start for token in chosen]
+        own = torch.tensor([token for token in own if 0 <= token < STEPS * len(samples)])
+
+        def forward(x):
+            tokens = x.flatten(0, 1) * 1
+            if len(own):
+                tokens = add(tokens, own, F.gelu(EXPERT[0](tokens[own])))
+            later = F.gelu(EXPERT[1](tokens.unflatten(0, (-1, STEPS))))
+            return TOKEN_HEAD((later * ROWS[:STEPS, None]).mean(1))
+
+        x = TOKENS[samples.start : samples.stop]
+        return TGradAttribution(forward).attribute(x, 1, channel_dim=-1, **options)
+
+    together = attributed(range(2))
+    for sample in (0, 1):
+        torch.testing.assert_close(
+            together[sample : sample + 1], attributed(range(sample, sample + 1))
+        )
+
+
+def test_experts_in_one_grouped_product_have_the_map_of_separate_ones():
+    weights, gate = _random(EXPERTS, 4, 8, seed=43).float(), GATE.float()
+    head = _random(8, 3, seed=44).float()
+
+    def forward(x, product):
+        tokens = x.flatten(0, 1)
+        expert = (tokens @ gate).argmax(1)
+        order = expert.argsort(stable=True)
+        ends = expert.bincount(minlength=EXPERTS).cumsum(0).int()
+        results = F.gelu(product(tokens[order], ends))[order.argsort()]
+        return (results.unflatten(0, (-1, STEPS)) * ROWS[:STEPS, None].float()).mean(1) @ head
+
+    def grouped(tokens, ends):
+        return F.grouped_mm(tokens, weights, offs=ends)
+
+    def separate(tokens, ends):
+        starts = [0, *ends.tolist()]
+        products = [tokens[starts[e] : starts[e + 1]] @ weights[e] for e in range(EXPERTS)]
+        return torch.cat([product for product in products if len(product)])
+
+    x = TOKENS.float()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        found, expected = (
+            TGradAttribution(partial(forward, product=product)).attribute(x, 1, channel_dim=-1)
+            for product in (grouped, separate)
+        )
+    assert float(expected.abs().max()) > 0
+    torch.testing.assert_close(found, expected)
 
 
 @pytest.mark.parametrize(
