@@ -185,6 +185,27 @@ def test_a_convolution_of_inserted_zeros_has_the_map_of_a_transposed_one(insert)
     )
 
 
+@pytest.mark.parametrize(("size", "padding"), [(2, 0), (3, 1), (4, 0), (4, 1), (5, 2)])
+def test_blocks_that_are_folded_have_the_map_of_a_transposed_convolution(size, padding):
+    kernel = _random(WIDTH, WIDTH, size, size, seed=20)
+    side = 14 - 2 * padding + size
+
+    def folded(h):
+        blocks = kernel.flatten(1).T @ h.flatten(2)
+        return F.fold(blocks, (side, side), size, stride=2, padding=padding)
+
+    def forward(x, enlarge):
+        return F.gelu(LAST(F.gelu(enlarge(F.relu(DOWN(x)))))).mean((2, 3)) @ HEAD
+
+    assert_same_maps(
+        partial(forward, enlarge=folded),
+        partial(
+            forward, enlarge=partial(F.conv_transpose2d, weight=kernel, stride=2, padding=padding)
+        ),
+        _random(2, 3, 16, 16, seed=21),
+    )
+
+
 @pytest.mark.parametrize("padding", [0, 1, 2])
 @pytest.mark.parametrize("zeros_behind", [0, 1])
 def test_zeros_between_pixels_alone_or_behind_each(zeros_behind, padding):

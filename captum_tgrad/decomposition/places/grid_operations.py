@@ -19,7 +19,7 @@ from captum_tgrad.decomposition.places.coordinates import (
 from captum_tgrad.decomposition.places.grid import Window, regridded
 from captum_tgrad.decomposition.places.mixed_elements import mixed
 from captum_tgrad.decomposition.places.origin import claims_of, places_of
-from captum_tgrad.decomposition.places.places import Places, places
+from captum_tgrad.decomposition.places.places import Claim, Places, places
 from captum_tgrad.decomposition.places.whole_grid import copies_refined, windows_joined
 
 
@@ -57,7 +57,7 @@ def _in_windows(
 
 
 def _on_new_grid(
-    claims: Iterable[tuple[Axis, Coordinates]],
+    claims: Iterable[Claim],
     shape: Sequence[int],
     windows: Sequence[Window | None],
 ) -> Places:
@@ -102,7 +102,7 @@ def _windows(call: Call, rank: int) -> Sequence[Window | None]:
     bound = call.bound
     if call.name in ("conv1d", "conv2d", "conv3d"):
         kernel: Any = tuple(bound["weight"].shape[2:])
-    elif call.name.startswith(("max_pool", "avg_pool")):
+    elif call.name.startswith(("max_pool", "avg_pool", "fold")):
         kernel = bound["kernel_size"]
     elif call.name.startswith("conv_transpose"):
         kernel = tuple(bound["weight"].shape[2:])
@@ -122,7 +122,7 @@ def _windows(call: Call, rank: int) -> Sequence[Window | None]:
     sizes = zip(kernel, stride, _per_dimension(padding, rank), dilation, strict=True)
     for size, jump, pad, step in sizes:
         reach = (size - 1) * step / 2
-        if call.name.startswith("conv_transpose"):
+        if call.name.startswith(("conv_transpose", "fold")):
             windows.append(Window((pad - reach) / jump, 1 / jump, reach / jump))
         else:
             windows.append(Window(reach - pad, jump, reach))
@@ -143,12 +143,17 @@ def resized(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
 
 
 def folded(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
-    """Places after ``torch.nn.functional.fold``: the mean of the cells of the summands."""
+    """Places after ``torch.nn.functional.fold``: the mean of the cells of the summands.
+
+    If all elements of a block have one cell, they are those after a transposed convolution.
+    """
     bound, (output,) = call.bound, outputs
     tensor = bound["input"]
     options = {
         key: bound[key] for key in ("output_size", "kernel_size", "dilation", "padding", "stride")
     }
+    if not any(tensor.dim() - 2 in claim.dims for _, claim in claims_of(tensor)):
+        return [_on_new_grid(_in_blocks(call, output), output.shape, _windows(call, 2))]
 
     def move(axis: Axis, claim: Coordinates) -> Coordinates | None:
         if not claim.dims:
@@ -163,6 +168,22 @@ def folded(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
         return from_borders(first, last, axis)
 
     return [places(output.shape, [(axis, move(axis, claim)) for axis, claim in claims_of(tensor)])]
+
+
+def _in_blocks(call: Call, output: Tensor) -> list[Claim]:
+    """The claims of the input of ``fold``, with a dimension for each side of its grid of blocks."""
+    bound, names = call.bound, ("kernel_size", "dilation", "padding", "stride")
+    options = (_per_dimension(bound[name], 2) for name in names)
+    counts = [
+        int((size + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1)
+        for size, kernel, dilation, padding, stride in zip(output.shape[-2:], *options, strict=True)
+    ]
+    found: list[Claim] = []
+    for axis, claim in claims_of(bound["input"]):
+        *front, columns = claim.index.shape
+        sides = counts if columns > 1 else [1, 1]
+        found.append((axis, claim.moved(claim.index.reshape(*front, *sides))))
+    return found
 
 
 def channels_as_places(call: Call) -> tuple[Axis, Axis | None] | None:
