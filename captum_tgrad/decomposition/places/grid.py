@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -35,6 +34,11 @@ class Window:
     offset: float
     stride: float
     reach: float = 0.0
+
+    def centers(self, count: int) -> FloatArray:
+        """The middles of the windows."""
+        middles: FloatArray = self.offset + self.stride * np.arange(count)
+        return middles
 
 
 class Line(NamedTuple):
@@ -136,54 +140,73 @@ def _new_line(
     """The borders of the new cells along a line of old cells; ``inf`` and ``-inf`` for no cell."""
     if window is not None:
         line, window = _without_inserted_zeros(line, window)
-    low, high = np.full(size, np.inf), np.full(size, -np.inf)
     evenly = len(line.middle) / size
-    stride = evenly if window is None else window.stride
-    first = (evenly - 1) / 2 if window is None else window.offset
-    centers = first + stride * np.arange(size)
+    even = Window((evenly - 1) / 2, evenly)
     runs = line.runs(axis)
     if window is not None and len(runs) > 1:
         runs = _without_repeated_padding(runs, line.middle, window.reach)
     if len(runs) == 1:
-        (run,) = runs
-        start, stop = run
-        count_before = max(math.ceil((start - 0.5 - first) / stride - SLACK), 0)
-        count_after = max(size - 1 - math.floor((stop - 0.5 - first) / stride + SLACK), 0)
-        count = size - count_before - count_after
-        if count <= 0:
-            return low, high
-        margins = centers[count_before] - start, stop - 1 - centers[count_before + count - 1]
-        first_end, last_end = 0.0, 1.0
-        is_shifted = stride == 1 and count < stop - start and abs(margins[0] - margins[1]) > SLACK
-        if stride > 1 and window is not None:
-            is_shifted = abs(centers[0] - start - (stop - 1 - centers[-1])) > stride + SLACK
-        if is_shifted:
-            # As in a causal convolution: each cell is at the middle of its window.
-            beyond = (stride - 1) / 2  # on both sides, a cell is wider than a pixel by this
-            first_end = (margins[0] - beyond) / (stop - start)
-            last_end = 1 - (margins[1] - beyond) / (stop - start)
-        borders = np.interp(
-            np.linspace(first_end, last_end, count + 1),
-            np.linspace(0, 1, stop - start + 1),
-            line.borders(run),
-        )
-        low[count_before : count_before + count] = np.minimum(borders[:-1], borders[1:])
-        high[count_before : count_before + count] = np.maximum(borders[:-1], borders[1:])
-        if window is not None:
-            outside = np.r_[:count_before, count_before + count : size]
-            ends = centers[outside][:, None] + np.array([-0.5, 0.5]) * (2 * window.reach + 1)
-            ends = ends.clip(start - 0.5, stop - 0.5)
-            sees = ends[:, 1] - ends[:, 0] > SLACK  # windows in padding that reach into the image
-            ends = line.at(ends, run)
-            low[outside[sees]], high[outside[sees]] = ends.min(1)[sees], ends.max(1)[sees]
-        return low, high
-    if window is None or abs(stride - evenly) < SLACK:
-        centers = (evenly - 1) / 2 + evenly * np.arange(size)
+        return _on_one_run(line, runs[0], size, window, even)
+    stride = even.stride if window is None else window.stride
+    centers = (window if window and abs(stride - evenly) >= SLACK else even).centers(size)
+    low, high = np.full(size, np.inf), np.full(size, -np.inf)
     for run in runs:
         own = (centers >= run[0] - 0.5 - SLACK) & (centers < run[1] - 0.5 - SLACK)
         ends = line.at(centers[own][:, None] + np.array([-stride / 2, stride / 2]), run)
         low[own], high[own] = ends.min(1), ends.max(1)
     return low, high
+
+
+def _on_one_run(
+    line: Line, run: Run, size: int, window: Window | None, even: Window
+) -> tuple[FloatArray, FloatArray]:
+    """The borders of the new cells if the old cells with a position are all adjacent.
+
+    Windows with their middle on the run cover it, others have the part of the run that they see.
+    """
+    low, high = np.full(size, np.inf), np.full(size, -np.inf)
+    start, stop = run
+    stride, centers = (window or even).stride, (window or even).centers(size)
+    slack = SLACK * stride
+    is_on = (centers >= start - 0.5 - slack) & (centers <= stop - 0.5 + slack)
+    if not is_on.any():
+        return low, high
+    ends = (0.0, 1.0) if window is None else _covered(run, centers, is_on, stride)
+    borders = np.interp(
+        np.linspace(*ends, int(is_on.sum()) + 1),
+        np.linspace(0, 1, stop - start + 1),
+        line.borders(run),
+    )
+    low[is_on], high[is_on] = np.sort([borders[:-1], borders[1:]], axis=0)
+    if window is not None:
+        reach = np.array([-0.5, 0.5]) * (2 * window.reach + 1)
+        seen = (centers[:, None] + reach).clip(start - 0.5, stop - 0.5)
+        sees = ~is_on & (seen[:, 1] - seen[:, 0] > SLACK)
+        low[sees], high[sees] = np.sort(line.at(seen[sees], run), axis=1).T
+    return low, high
+
+
+def _covered(
+    run: Run, centers: FloatArray, is_on: NDArray[np.bool_], stride: float
+) -> tuple[float, float]:
+    """The ends of the part of a run that windows cover together, as shares of the run.
+
+    They cover the whole run, also if the middles are shifted by less than a stride. If they are
+    shifted further, as in a causal convolution, each cell is at the middle of its window.
+    """
+    start, stop = run
+    inside = centers[is_on]
+    margins = inside[0] - start, stop - 1 - inside[-1]
+    if stride == 1:
+        is_shifted = len(inside) < stop - start and abs(margins[0] - margins[1]) > SLACK
+    else:
+        difference = centers[0] - start - (stop - 1 - centers[-1])
+        is_shifted = stride > 1 and abs(difference) > stride + SLACK
+    if not is_shifted:
+        return 0.0, 1.0
+    beyond = (stride - 1) / 2  # on both sides, a cell is wider than a pixel by this
+    length = stop - start
+    return (margins[0] - beyond) / length, 1 - (margins[1] - beyond) / length
 
 
 def _without_inserted_zeros(line: Line, window: Window) -> tuple[Line, Window]:
