@@ -37,8 +37,7 @@ class Window:
 
     def centers(self, count: int) -> FloatArray:
         """The middles of the windows."""
-        middles: FloatArray = self.offset + self.stride * np.arange(count)
-        return middles
+        return self.offset + self.stride * np.arange(count, dtype=np.float64)
 
 
 class Line(NamedTuple):

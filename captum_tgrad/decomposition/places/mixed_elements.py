@@ -55,23 +55,10 @@ def mixed(claim: Coordinates, dims: Iterable[int], axis: Axis) -> list[Coordinat
     # A gap counts if it is as wide as the smallest cell.
     has_gaps = bool((_gaps(low, high) > width * (1 - SLACK)).any())
     if has_gaps and axis.is_spatial:
-        ends = low[..., 0].reshape(rest), high[..., -1].reshape(rest)
-        hull = from_borders(*ends, axis, claim.by_sample)
         numbers = in_one_dimension(claim.index).expand(low.shape)
-        sums = torch.arange(math.prod(rest), device="cpu").repeat_interleave(low.shape[-1])
-        few = few_cells(claim, numbers.flatten(), sums, rest, claim.by_sample)
-        windows = narrowed(hull, axis)
-        if windows is None or windows is hull:
-            if few is not None and claim.by_sample:
-                found = [
-                    from_borders(start.reshape(rest), stop.reshape(rest), axis, claim.by_sample)
-                    for start, stop in _runs(low, high)
-                ]
-                return [each for each in found if each is not None]
-            if few is not None:
-                return list(merged(few, axis))
-        elif few is None or len(few) != 2:  # windows, as of a dilated convolution
-            return [windows]
+        found = _with_gaps(claim, numbers, low, high, rest, axis)
+        if found is not None:
+            return found
     if axis.input == SAMPLES or low.shape[-1] == 1:
         parts = [(low[..., 0], high[..., -1])]
     else:
@@ -84,6 +71,39 @@ def mixed(claim: Coordinates, dims: Iterable[int], axis: Axis) -> list[Coordinat
         for low, high in parts
     ]
     return list(dict.fromkeys(each for each in cells if each is not None))
+
+
+def _with_gaps(
+    claim: Coordinates, numbers: Tensor, low: Tensor, high: Tensor, shape: list[int], axis: Axis
+) -> list[Coordinates] | None:
+    """The coordinates after elements with gaps between them were mixed: windows, or all cells.
+
+    Args:
+        claim: The coordinates of the elements.
+        numbers: The numbers of the cells that were mixed, along the last dimension.
+        low: Their lower borders, as for :func:`_two_parts`.
+        high: Their upper borders, as for :func:`_two_parts`.
+        shape: The shape of the coordinates after mixing.
+        axis: The axis that they are on.
+
+    Returns:
+        None if neither describes them.
+    """
+
+    def cells(start: Tensor, stop: Tensor) -> Coordinates | None:
+        return from_borders(start.reshape(shape), stop.reshape(shape), axis, claim.by_sample)
+
+    sums = torch.arange(math.prod(shape), device="cpu").repeat_interleave(low.shape[-1])
+    few = few_cells(claim, numbers.flatten(), sums, shape, claim.by_sample)
+    hull = cells(low[..., 0], high[..., -1])
+    windows = narrowed(hull, axis)
+    if windows is not None and windows is not hull:  # as of a dilated convolution
+        return None if few is not None and len(few) == 2 else [windows]
+    if few is None:
+        return None
+    if not claim.by_sample:
+        return list(merged(few, axis))
+    return [each for run in _runs(low, high) if (each := cells(*run)) is not None]
 
 
 def few_cells(

@@ -204,14 +204,8 @@ def reduction(given: Places, axes: Sequence[Axis], samples: int) -> Reduction:
 
 def _reduction(given: Places, axes: Sequence[Axis], samples: int) -> Reduction:
     rank = len(given.shape)
-    claims_on = on_whole_grid(given).claims
     sample = _sample_numbers(given, samples, rank)
-    by_axis = [claims_on.get(axis, ()) for axis in axes]
-    count = max(map(len, by_axis), default=0)
-    if count > MOST_CLAIMS:
-        by_axis, count = [claims if len(claims) == 1 else () for claims in by_axis], 1
-    # Claims on several axes belong together one by one, such as a row and a column.
-    by_axis = [claims if len(claims) in (1, count) else () for claims in by_axis]
+    by_axis, count = _claims_by_axis(given, axes)
     cells = [_cells_on_axis(claims, axis) for claims, axis in zip(by_axis, axes, strict=True)]
     sizes = [len(each) for each, _ in cells]
     by_sample = any(claim.by_sample for claims in by_axis for claim in claims)
@@ -223,12 +217,8 @@ def _reduction(given: Places, axes: Sequence[Axis], samples: int) -> Reduction:
         cell_numbers = [torch.where(whole[cell.clamp_min(0)], -1, cell) for cell in cell_numbers]
     all_placed = all(bool((cell >= 0).all()) for cell in cell_numbers)
     if not any(bool((cell >= 0).any()) for cell in cell_numbers):
-        sizes, on_map, cell_numbers = (
-            [],
-            [],
-            [torch.zeros([1] * rank, dtype=torch.long, device="cpu")],
-        )
-        by_axis = []
+        cell_numbers = [torch.zeros([1] * rank, dtype=torch.long, device="cpu")]
+        sizes, on_map, by_axis = [], [], []
     dims = {dim for claims in by_axis for claim in claims for dim in claim.dims}
     dims |= {dim for dim, size in enumerate(sample.shape) if size != 1}
     total = int(torch.Size(sizes).numel())
@@ -259,6 +249,22 @@ def _reduction(given: Places, axes: Sequence[Axis], samples: int) -> Reduction:
         all_placed=all_placed,
         weights=weights if sizes else None,
     )
+
+
+def _claims_by_axis(
+    given: Places, axes: Sequence[Axis]
+) -> tuple[list[tuple[Coordinates, ...]], int]:
+    """The claims on each axis, and how many cells an element has.
+
+    The claims on several axes belong together one by one, such as a row and a column. Axes with
+    another number of claims than the others are left out.
+    """
+    claims_on = on_whole_grid(given).claims
+    by_axis = [claims_on.get(axis, ()) for axis in axes]
+    count = max(map(len, by_axis), default=0)
+    if count > MOST_CLAIMS:
+        count = 1
+    return [claims if len(claims) in (1, count) else () for claims in by_axis], count
 
 
 def _cells_on_axis(claims: Sequence[Coordinates], axis: Axis) -> tuple[Tensor, list[Tensor]]:
