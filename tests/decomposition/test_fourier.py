@@ -62,6 +62,12 @@ FORMS = {
     "not centered": (lambda x: _stft(x, window=HANN, center=False), {"pad": 0}),
     "normalized": (lambda x: _stft(x, window=HANN, normalized=True), {"scale": FRAME**-0.5}),
     "two-sided": (lambda x: _stft(x, window=HANN, onesided=False)[:, : FRAME // 2 + 1], {}),
+    "complex window": (
+        lambda x: torch.view_as_real(torch.stft(x, FRAME, STEP, window=HANN + 0j))[
+            :, : FRAME // 2 + 1
+        ],
+        {},
+    ),
     "native": (
         lambda x: torch.view_as_real(
             torch.ops.aten.stft.default(

@@ -176,7 +176,9 @@ def _short_time_fourier(call: Call) -> Tensor:
         onesided = not frames.is_complex()
     transform = torch.fft.rfft if onesided else torch.fft.fft
     result = transform(frames, norm="ortho" if normalized else None).transpose(-2, -1)
-    return result if as_complex or x.is_complex() else torch.view_as_real(result)
+    if as_complex is None:
+        as_complex = frames.is_complex()
+    return result if as_complex else torch.view_as_real(result)
 
 
 _added_product = partial(
