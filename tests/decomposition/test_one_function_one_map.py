@@ -541,6 +541,16 @@ PAIRS = [
             EVEN.flatten(1) @ F.unfold(F.pad(x, (2,) * 4, "reflect"), 4, stride=2)
         ).unflatten(2, (13, 13)),
     ),
+    *_written(lambda x: F.conv2d(F.pad(x, AROUND, "circular"), KERNEL), FIRST)(
+        circular_by_f_unfold=lambda x: (ROWS @ F.unfold(F.pad(x, AROUND, "circular"), 3)).view(
+            FULL
+        ),
+        circular_by_rolls=lambda x: sum(
+            torch.einsum("nchw,dc->ndhw", x.roll((1 - i, 1 - j), (2, 3)), KERNEL[:, :, i, j])
+            for i in range(3)
+            for j in range(3)
+        ),
+    ),
     *_written(partial(F.conv2d, weight=POINTWISE), ACTIVATED)(
         pointwise_as_linear=lambda h: F.linear(h.movedim(1, 3), MIX).movedim(3, 1),
         pointwise_as_einsum=lambda h: torch.einsum("nchw,dc->ndhw", h, MIX),

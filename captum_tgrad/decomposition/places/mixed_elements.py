@@ -19,7 +19,7 @@ from captum_tgrad.decomposition.places.coordinates import (
 )
 from captum_tgrad.decomposition.places.places import MOST_CLAIMS, merged
 from captum_tgrad.decomposition.places.whole_grid import filled_in, widened
-from captum_tgrad.decomposition.places.windows import narrowed
+from captum_tgrad.decomposition.places.windows import across_ends, gaps_between, narrowed
 
 
 class ScatteredError(RuntimeError):
@@ -53,7 +53,7 @@ def mixed(claim: Coordinates, dims: Iterable[int], axis: Axis) -> list[Coordinat
     high = borders[1].gather(-1, order).cummax(-1).values
     width = float(claim.cells[:, 1].min())
     # A gap counts if it is as wide as the smallest cell.
-    has_gaps = bool((_gaps(low, high) > width * (1 - SLACK)).any())
+    has_gaps = bool((gaps_between(low, high) > width * (1 - SLACK)).any())
     if has_gaps and axis.is_spatial:
         numbers = in_one_dimension(claim.index).expand(low.shape)
         found = _with_gaps(claim, numbers, low, high, rest, axis)
@@ -95,7 +95,7 @@ def _with_gaps(
 
     sums = torch.arange(math.prod(shape), device="cpu").repeat_interleave(low.shape[-1])
     few = few_cells(claim, numbers.flatten(), sums, shape, claim.by_sample)
-    hull = cells(low[..., 0], high[..., -1])
+    hull = cells(*across_ends(low, high, axis))
     windows = narrowed(hull, axis)
     if windows is not None and windows is not hull:  # as of a dilated convolution
         return None if few is not None and len(few) == 2 else [windows]
@@ -229,11 +229,6 @@ def _hull(
     return narrowed(from_borders(low, high, axis), axis)
 
 
-def _gaps(low: Tensor, high: Tensor) -> Tensor:
-    """The gaps between neighboring cells along the last dimension; see :func:`_two_parts`."""
-    return (low[..., 1:] - high[..., :-1]).nan_to_num(0, posinf=0).clamp_min(0)
-
-
 def _runs(low: Tensor, high: Tensor) -> list[tuple[Tensor, Tensor]]:
     """The borders of each run of adjacent cells along the last dimension.
 
@@ -256,7 +251,7 @@ def _two_parts(low: Tensor, high: Tensor, width: float, axis: Axis) -> list[tupl
     upper borders, and ``width`` is the width of the smallest cell.
     """
     start, stop = low[..., 0], high[..., -1]
-    gaps = _gaps(low, high)
+    gaps = gaps_between(low, high)
     gap, place = gaps.max(-1)
     size = stop - start
     # A single gap splits them if it is as wide as a cell, one of several if it is most of the size.

@@ -22,7 +22,7 @@ from captum_tgrad.decomposition.places.coordinates import (
     interned,
 )
 from captum_tgrad.decomposition.places.places import Claim, Places, places
-from captum_tgrad.decomposition.places.windows import narrowed
+from captum_tgrad.decomposition.places.windows import across_ends, narrowed
 
 
 def on_whole_grid(given: Places) -> Places:
@@ -48,8 +48,10 @@ def windows_joined(given: Places) -> Places:
 def _joined_in_windows(claims: tuple[Coordinates, ...], axis: Axis) -> tuple[Coordinates, ...]:
     if len(claims) < 3 or not axis.is_spatial or len({claim.dims for claim in claims}) > 1:
         return claims
-    low, high = zip(*(claim.borders() for claim in claims), strict=True)
-    hull = from_borders(torch.stack(low).amin(0), torch.stack(high).amax(0), axis)
+    lows, highs = zip(*(claim.borders() for claim in claims), strict=True)
+    low, order = torch.stack(lows, -1).sort(-1)
+    high = torch.stack(highs, -1).gather(-1, order).cummax(-1).values
+    hull = from_borders(*across_ends(low, high, axis), axis)
     windows = narrowed(hull, axis)
     return claims if windows is None or windows is hull else (windows,)
 
