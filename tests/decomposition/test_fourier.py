@@ -108,6 +108,18 @@ def test_a_spectrogram_has_the_map_of_a_convolution(name):
     torch.testing.assert_close(whole.delta, torch.zeros(2).double(), rtol=0, atol=1e-10)
 
 
+def test_an_stft_that_pads_by_itself_is_not_taken_for_one_without_padding():
+    def padded(x):
+        own = {"center": True, "pad_mode": "reflect", "return_complex": True}
+        pairs = torch.ops.aten.stft.center(x, FRAME, STEP, None, HANN, **own)
+        return torch.view_as_real(pairs)
+
+    with pytest.warns(UserWarning, match="loses the places of its input: 'stft'"):
+        whole = TGradAttribution(lambda x: _classified(padded, x)).decompose(SIGNALS[:1], target=1)
+    torch.testing.assert_close(whole.output, _classified(padded, SIGNALS[:1])[:, 1].detach())
+    torch.testing.assert_close(whole.delta, torch.zeros(1).double(), rtol=0, atol=1e-10)
+
+
 def test_a_fourier_transform_of_patches_has_the_map_of_a_convolution():
     images = torch.randn(2, 1, 12, 16).double()
     weight = torch.randn(3, 4).double()

@@ -123,10 +123,10 @@ def _sum(call: Call, added: Tensor, product: Tensor, beta: Any, alpha: Any) -> T
 
 
 def _values(call: Call) -> list[Any]:
-    """The arguments in the order of the record's parameters."""
-    if "out" in call.kwargs:
-        raise NoRuleError
+    """The arguments in the order of the record's parameters; raises NoRuleError for others."""
     bound = call.bound
+    if bound.keys() != call.record.parameters.keys():  # such as ``out``
+        raise NoRuleError
     return [bound[name] for name in call.record.parameters]
 
 
