@@ -70,25 +70,22 @@ def activation_of(
         # Copies, as the model may overwrite the activation.
         tensors = tuple(tensor.clone() for tensor in _tensors_of(value, layer, at_input))
 
-    def traced(*arguments: Any) -> None:
-        traced_leaves = iter(trace.follow(leaves) if trace else [])
-        given = [next(traced_leaves) if t.is_floating_point() else t.clone() for t in inputs]
-        # Without a trace, a batch norm must not change its running statistics either.
-        with trace or RunningModules():
-            uncompiled(forward)(*given, *arguments[len(inputs) :])
+    try:
+        with compiled_models_run_eagerly(), torch.enable_grad(), _watched(layer, at_input, save):
+            traced = iter(trace.follow(leaves) if trace else [])
+            arguments = [next(traced) if t.is_floating_point() else t.clone() for t in inputs]
+            try:
+                # Without a trace, a batch norm must not change its running statistics either.
+                with trace or RunningModules():
+                    uncompiled(forward)(*arguments, *(further or ()))
+            except RuntimeError as error:
+                refuse_inference_tensors(error)
+                raise
         if not calls:
             raise ValueError(
                 f"layer ({type(layer).__name__}) is never called by forward_func. Pass a module"
                 " of the model that computes the output, for example model.layer4."
             )
-
-    try:
-        with compiled_models_run_eagerly(), torch.enable_grad(), _watched(layer, at_input, save):
-            try:
-                traced(*inputs, *(further or ()))
-            except RuntimeError as error:
-                refuse_inference_tensors(error)
-                raise
         samples = inputs[0].shape[0]
         given = tuple(_places_of(t, samples, layer, channel_dims[0]) for t in tensors)
     finally:

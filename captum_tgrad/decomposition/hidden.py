@@ -35,6 +35,7 @@ from captum_tgrad.decomposition.places.places import (
     depending_on,
     has_places,
     places,
+    samples_only,
 )
 from captum_tgrad.decomposition.precision import without_nan
 
@@ -160,8 +161,7 @@ class HiddenOperations:
         if same and self._keeps_samples(tensor, source, given):
             if self._keeps_places(tensor, source, given):
                 return given, True
-            kept = [(axis, claim) for axis, claim in given.pairs if axis.input == SAMPLES]
-            samples = places(given.shape, kept)
+            samples = samples_only(given)
         else:
             samples = _samples_first(tensor, given)
             if not self._keeps_samples(tensor, source, samples):

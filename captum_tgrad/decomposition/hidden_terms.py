@@ -12,8 +12,7 @@ from torch import Tensor
 
 from captum_tgrad.decomposition.bias import ElementBias
 from captum_tgrad.decomposition.maps import Reduced, Summing, Sums, samples_lost
-from captum_tgrad.decomposition.places.coordinates import SAMPLES
-from captum_tgrad.decomposition.places.places import Places, has_places, lost_places, places
+from captum_tgrad.decomposition.places.places import Places, has_places, lost_places, samples_only
 from captum_tgrad.decomposition.places.reduction import reduction
 from captum_tgrad.decomposition.precision import in_full_precision, without_nan
 from captum_tgrad.decomposition.scratch import Scratch
@@ -101,9 +100,7 @@ class HiddenTerm:
             has_places(each.places) for each in self.sources.values()
         ):
             return root.places
-        shape = root.places.shape
-        samples = [(axis, claim) for axis, claim in root.places.pairs if axis.input == SAMPLES]
-        return lost_in_hidden(shape, places(shape, samples), root.path)
+        return lost_in_hidden(root.places.shape, samples_only(root.places), root.path)
 
     @property
     def inputs(self) -> frozenset[int]:

@@ -35,6 +35,16 @@ class Window:
     stride: float
     reach: float = 0.0
 
+    @staticmethod
+    def of_kernel(size: float, stride: float, padding: float, dilation: float) -> Window:
+        """The windows of a convolution or a pooling."""
+        reach = (size - 1) * dilation / 2
+        return Window(reach - padding, stride, reach)
+
+    def transposed(self) -> Window:
+        """The windows of the transposed convolution."""
+        return Window(-self.offset / self.stride, 1 / self.stride, self.reach / self.stride)
+
     def centers(self, count: int) -> FloatArray:
         """The middles of the windows."""
         return self.offset + self.stride * np.arange(count, dtype=np.float64)
@@ -146,8 +156,8 @@ def _new_line(
         runs = _without_repeated_padding(runs, line.middle, window.reach)
     if len(runs) == 1:
         return _on_one_run(line, runs[0], size, window, even)
-    stride = even.stride if window is None else window.stride
-    centers = (window if window and abs(stride - evenly) >= SLACK else even).centers(size)
+    stride = (window or even).stride
+    centers = (even if window is None or abs(stride - evenly) < SLACK else window).centers(size)
     low, high = np.full(size, np.inf), np.full(size, -np.inf)
     for run in runs:
         own = (centers >= run[0] - 0.5 - SLACK) & (centers < run[1] - 0.5 - SLACK)

@@ -34,10 +34,11 @@ def new_grid(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
 def deformed(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     """``torchvision.ops.deform_conv2d``: the grid of a convolution with the same options."""
     bound, (output,) = call.bound, outputs
-    windows = []
-    for size, side in zip(bound["weight"].shape[2:], "hw", strict=True):
-        reach = (size - 1) * bound[f"dilation_{side}"] / 2
-        windows.append(Window(reach - bound[f"pad_{side}"], bound[f"stride_{side}"], reach))
+    options = ("stride", "pad", "dilation")
+    windows = [
+        Window.of_kernel(size, *(bound[f"{option}_{side}"] for option in options))
+        for size, side in zip(bound["weight"].shape[2:], "hw", strict=True)
+    ]
     return [_in_windows(bound["input"], output, windows, bound["groups"])]
 
 
@@ -118,14 +119,10 @@ def _windows(call: Call, rank: int) -> Sequence[Window | None]:
             (size - 1) * step / 2 if padding == "same" else 0
             for size, step in zip(kernel, dilation, strict=True)
         )
-    windows = []
     sizes = zip(kernel, stride, _per_dimension(padding, rank), dilation, strict=True)
-    for size, jump, pad, step in sizes:
-        reach = (size - 1) * step / 2
-        if call.name.startswith(("conv_transpose", "fold")):
-            windows.append(Window((pad - reach) / jump, 1 / jump, reach / jump))
-        else:
-            windows.append(Window(reach - pad, jump, reach))
+    windows = [Window.of_kernel(*each) for each in sizes]
+    if call.name.startswith(("conv_transpose", "fold")):
+        return [window.transposed() for window in windows]
     return windows
 
 

@@ -19,7 +19,13 @@ from captum_tgrad.decomposition.places.coordinates import (
 )
 from captum_tgrad.decomposition.places.places import MOST_CLAIMS, merged
 from captum_tgrad.decomposition.places.whole_grid import filled_in, widened
-from captum_tgrad.decomposition.places.windows import across_ends, gaps_between, narrowed
+from captum_tgrad.decomposition.places.windows import (
+    across_ends,
+    around_largest_gap,
+    gaps_between,
+    in_order,
+    narrowed,
+)
 
 
 class ScatteredError(RuntimeError):
@@ -48,9 +54,7 @@ def mixed(claim: Coordinates, dims: Iterable[int], axis: Axis) -> list[Coordinat
     def in_one_dimension(values: Tensor) -> Tensor:
         return values.movedim(over, list(range(-len(over), 0))).flatten(-len(over))
 
-    borders = [in_one_dimension(border) for border in claim.borders()]
-    low, order = borders[0].sort(-1)
-    high = borders[1].gather(-1, order).cummax(-1).values
+    low, high = in_order(*map(in_one_dimension, claim.borders()))
     width = float(claim.cells[:, 1].min())
     # A gap counts if it is as wide as the smallest cell.
     has_gaps = bool((gaps_between(low, high) > width * (1 - SLACK)).any())
@@ -247,12 +251,11 @@ def _runs(low: Tensor, high: Tensor) -> list[tuple[Tensor, Tensor]]:
 def _two_parts(low: Tensor, high: Tensor, width: float, axis: Axis) -> list[tuple[Tensor, Tensor]]:
     """The borders of two cells that hold all cells along the last dimension; equal for no gap.
 
-    ``low`` are the sorted lower borders of the cells, ``high`` is the running maximum of their
-    upper borders, and ``width`` is the width of the smallest cell.
+    ``low`` and ``high`` are those of ``in_order``, and ``width`` is that of the smallest cell.
     """
     start, stop = low[..., 0], high[..., -1]
     gaps = gaps_between(low, high)
-    gap, place = gaps.max(-1)
+    gap = gaps.amax(-1)
     size = stop - start
     # A single gap splits them if it is as wide as a cell, one of several if it is most of the size.
     is_only = (gaps > SLACK).sum(-1) == 1
@@ -265,6 +268,5 @@ def _two_parts(low: Tensor, high: Tensor, width: float, axis: Axis) -> list[tupl
     if axis.is_spatial and bool((scattered & ~everywhere).any()):
         raise ScatteredError
     start, stop = start.where(~everywhere, -0.5), stop.where(~everywhere, axis.extent - 0.5)
-    end = high.gather(-1, place.unsqueeze(-1)).squeeze(-1)
-    begin = low.gather(-1, place.unsqueeze(-1) + 1).squeeze(-1)
+    end, begin = around_largest_gap(low, high)
     return [(start, torch.where(apart, end, stop)), (torch.where(apart, begin, start), stop)]

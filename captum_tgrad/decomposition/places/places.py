@@ -182,6 +182,12 @@ def input_places(shape: tuple[int, ...], number: int, channel_dim: int | None = 
     return places(shape, [(axis, whole_axis(shape, axis.dim)) for axis in axes])
 
 
+def samples_only(given: Places) -> Places:
+    """The places of which only the samples are known."""
+    pairs = [(axis, claim) for axis, claim in given.pairs if axis.input == SAMPLES]
+    return places(given.shape, pairs)
+
+
 def samples_of(given: Places) -> int:
     """The batch size."""
     return next(axis.extent for axis in given.claims if axis.input == SAMPLES)

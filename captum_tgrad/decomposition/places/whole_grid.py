@@ -22,7 +22,7 @@ from captum_tgrad.decomposition.places.coordinates import (
     interned,
 )
 from captum_tgrad.decomposition.places.places import Claim, Places, places
-from captum_tgrad.decomposition.places.windows import across_ends, narrowed
+from captum_tgrad.decomposition.places.windows import across_ends, in_order, narrowed
 
 
 def on_whole_grid(given: Places) -> Places:
@@ -49,9 +49,8 @@ def _joined_in_windows(claims: tuple[Coordinates, ...], axis: Axis) -> tuple[Coo
     if len(claims) < 3 or not axis.is_spatial or len({claim.dims for claim in claims}) > 1:
         return claims
     lows, highs = zip(*(claim.borders() for claim in claims), strict=True)
-    low, order = torch.stack(lows, -1).sort(-1)
-    high = torch.stack(highs, -1).gather(-1, order).cummax(-1).values
-    hull = from_borders(*across_ends(low, high, axis), axis)
+    cells = in_order(torch.stack(lows, -1), torch.stack(highs, -1))
+    hull = from_borders(*across_ends(*cells, axis), axis)
     windows = narrowed(hull, axis)
     return claims if windows is None or windows is hull else (windows,)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Literal, get_args
 
 import torch
@@ -32,7 +32,7 @@ def check_model_and_inputs(
     check_nan_policy(nan_policy)
     named = named_tensors(inputs)
     for name, tensor in named:
-        check_finite(tensor, name, nan_policy)
+        check_finite([tensor], name, nan_policy)
     tensors = tuple(tensor.detach() for _, tensor in named)
     check_device(forward_func, tensors)
     return tensors
@@ -44,16 +44,17 @@ def check_nan_policy(nan_policy: Any) -> None:
         raise ValueError(f"nan_policy must be 'raise' or 'omit', got {nan_policy!r}.")
 
 
-def check_finite(tensor: Tensor, name: str, nan_policy: NanPolicy) -> None:
+def check_finite(tensors: Iterable[Tensor], name: str, nan_policy: NanPolicy) -> None:
     """Raises ValueError if a sample holds NaN or inf that may not be omitted."""
     if nan_policy == "omit":
         return
-    samples = (~torch.isfinite(tensor.detach())).reshape(tensor.shape[0], -1).any(1)
-    if bool(samples.any()):
-        raise ValueError(
-            f"{name} holds NaN or inf in sample {listed(samples)}. Pass nan_policy='omit' to get"
-            " NaN for these samples."
-        )
+    for tensor in tensors:
+        samples = (~torch.isfinite(tensor.detach())).reshape(tensor.shape[0], -1).any(1)
+        if bool(samples.any()):
+            raise ValueError(
+                f"{name} holds NaN or inf in sample {listed(samples)}. Pass nan_policy='omit' to"
+                " get NaN for these samples."
+            )
 
 
 def check_count(value: Any, name: str) -> int:

@@ -137,7 +137,7 @@ def _localized(
             each, (images,), channel_reduce, interpolate_mode, name, (channel_dim,)
         )
         assert maps is not None
-        check_finite(maps, name, nan_policy)
+        check_finite([maps], name, nan_policy)
         broken = not_finite((maps,))
         findings.constant(is_constant((maps,)) & ~broken & ~empty, name, measure.of_constant)
         whole = maps.masked_fill(broken[:, None, None], 0)

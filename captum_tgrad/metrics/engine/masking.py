@@ -25,8 +25,7 @@ def masked_scores(call: MetricCall, *, baselines: Baselines) -> list[dict[str, A
     _check_dtypes(call)
     masks = [_masks(call, method) for method in call.methods]
     baseline, label = resolve(baselines, call.inputs, call.frozen, call.channel_dims)
-    for tensor in baseline:
-        check_finite(tensor, "baselines", call.nan_policy)
+    check_finite(baseline, "baselines", call.nan_policy)
     with call.clean_scores(call.name, call.samples * len(masks)) as (clean, buffer):
         for maps, _ in masks:
             for run in buffer.chunks(call.samples):

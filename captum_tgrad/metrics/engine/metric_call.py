@@ -99,9 +99,7 @@ class MetricCall:
             method,
             self.channel_dims,
         )
-        for each in maps:
-            if each is not None:
-                check_finite(each, method, self.nan_policy)
+        check_finite([each for each in maps if each is not None], method, self.nan_policy)
         return maps, not_finite(maps)
 
     def check_scores(self, finite: Tensor, method: str) -> None:
