@@ -66,12 +66,14 @@ def _conjugate_gradients(
     """Solves ``equations(values) == right``, every image and channel by itself.
 
     Both maps of ``(N, C, H, W)`` are symmetric and positive definite; the closer the preconditioner
-    is to the inverse, the fewer iterations. The residual becomes less than ``precision * right``.
+    is to the inverse, the fewer iterations. The residual becomes less than ``precision`` times
+    ``right`` or the first residual, whichever is larger.
     """
     residual = right - equations(values)
     corrected = preconditioner(residual)
     direction, size = corrected, _inner(residual, corrected)
-    small = _inner(right, preconditioner(right)) * precision**2
+    # Where all known neighbors are 0, ``right`` is 0: no residual would be small enough.
+    small = torch.maximum(_inner(right, preconditioner(right)), size) * precision**2
     for _ in range(right[0, 0].numel()):
         if bool((size <= small).all()):
             break
