@@ -23,6 +23,7 @@ from captum_tgrad.attribution.output_checks import (
     check_form_of_target,
     check_output,
     check_target,
+    selectable,
 )
 from captum_tgrad.decomposition.decompose import decompose
 from captum_tgrad.decomposition.decomposed import Decomposed
@@ -186,7 +187,7 @@ class CompleteAttribution(GradientAttribution):  # type: ignore[misc]
         with_magnitudes: bool = False,
     ) -> Decomposed:
         """Decomposes the output that Captum's ``gradient_func`` selects."""
-        further, target = usable_in_backward(further), usable_in_backward(target)
+        further, target = usable_in_backward(further), selectable(usable_in_backward(target))
         samples = samples_of(given[0])
 
         def gradients(

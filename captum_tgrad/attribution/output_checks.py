@@ -166,6 +166,20 @@ def targets_per_sample(target: Any, samples: int) -> list[tuple[int, ...]]:
     return indices if isinstance(target, list) else indices * samples
 
 
+def selectable(target: Any) -> Any:
+    """A valid ``target``, in a form in which Captum selects negative indices.
+
+    For an int or tuples, Captum indexes. For a list or a tensor of ints, it calls ``torch.gather``,
+    which takes no negative index.
+    """
+    if isinstance(target, Tensor) and target.numel() == 1:
+        return target.item()
+    entries = target.tolist() if isinstance(target, Tensor) else target
+    if isinstance(entries, list) and any(isinstance(each, int) and each < 0 for each in entries):
+        return [(each,) if isinstance(each, int) else each for each in entries]
+    return target
+
+
 def _of_numpy(target: Any) -> str:
     """How to convert a target that holds NumPy's integers."""
     try:

@@ -41,6 +41,14 @@ def test_only_public_names_are_listed():
 
 
 @methods
+@pytest.mark.parametrize("target", [[-1, -3], torch.tensor([-1, -3]), [(-1,), (-3,)]])
+def test_negative_targets_count_from_the_last_class(method, target):
+    for sample, number in enumerate([-1, -3]):
+        alone = method.attribute(X[sample : sample + 1], target=number)
+        assert torch.allclose(method.attribute(X, target=target)[sample], alone[0], atol=1e-12)
+
+
+@methods
 def test_the_convergence_delta_is_the_residual(method):
     attributions = method.attribute(X, target=3)
     delta = method.compute_convergence_delta(attributions, 0, X, target=3)

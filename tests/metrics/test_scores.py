@@ -28,6 +28,9 @@ def _run(model=MODEL, inputs=INPUTS, maps=MAPS, **options):
         (torch.tensor([1]), [1, 1, 1]),
         (torch.tensor([3, 0, 1]), [3, 0, 1]),
         ([3, 0, 1], [3, 0, 1]),
+        (torch.tensor([-1, 0, -3]), [3, 0, 1]),
+        ([-1, 0, -3], [3, 0, 1]),
+        (torch.tensor([[1]]), [1, 1, 1]),
         ([(3,), (0,), (1,)], [3, 0, 1]),
         (None, LOGITS.argmax(1).tolist()),
     ],
@@ -41,6 +44,12 @@ def test_targets_in_captums_forms(target, classes, max_examples_per_batch):
         assert torch.equal(result.deletion_curve[:, 0], result.clean_score)
         assert torch.equal(result.insertion_curve[:, -1], result.clean_score)
     assert result.protocol["target"] == ("predicted" if target is None else "given")
+
+
+def test_targets_of_a_single_sample():
+    for target in (torch.tensor([[1]]), torch.tensor([-3]), [1], [-3], [(1,)]):
+        result = _run(inputs=INPUTS[:1], maps=MAPS[:1], target=target, score="logit")
+        torch.testing.assert_close(result.clean_score, LOGITS[:1, 1], rtol=0, atol=1e-10)
 
 
 def test_a_target_with_a_place():

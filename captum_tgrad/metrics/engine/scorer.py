@@ -14,7 +14,7 @@ from captum_tgrad._support.captum_private import (
     select_targets,
 )
 from captum_tgrad._support.model_errors import explaining_errors
-from captum_tgrad.attribution.output_checks import check_is_tensor, check_target
+from captum_tgrad.attribution.output_checks import check_is_tensor, check_target, selectable
 
 Score = Literal["softmax", "logit"] | Callable[[Any, Any], Tensor]
 
@@ -134,6 +134,8 @@ class Scorer:
             # check_target looks at the shape of the outputs of the whole batch.
             whole = outputs.new_empty(()).expand(self._samples, *outputs.shape[1:])
             check_target(self._target, whole)
+            if self.target_name == "given":
+                self._target = selectable(self._target)
             self._checked = True
         if outputs.numel() == len(samples):
             # One output per sample: there are no classes to compare it with.
