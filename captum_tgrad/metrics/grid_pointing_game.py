@@ -25,9 +25,11 @@ from captum_tgrad.metrics.engine.importance import (
     InterpolateMode,
     Maps,
     importance_maps,
+    not_finite,
 )
 from captum_tgrad.metrics.engine.methods import by_name, methods_of
 from captum_tgrad.metrics.engine.protocol import protocol_of
+from captum_tgrad.metrics.mass_in_mask import share_in_mask
 from captum_tgrad.metrics.results import GridPointingGameResult
 
 
@@ -119,6 +121,7 @@ def grid_pointing_game(
     classes, sure = confident_images(
         forward_func, images, target, confidence, max_examples_per_batch
     )
+    own_cell = _own_cell(images, grid)
     chosen = layouts(classes, sure, grid**2, n_grids, seed)
     entries = {
         "grid": grid,
@@ -143,8 +146,10 @@ def grid_pointing_game(
             for each in chosen:
                 image = tiled(images[each], grid)
                 maps = _maps(image, classes[each], method, max_examples_per_batch, read)
-                shares.append(_share_of_own_cell(maps, grid))
-        cells = _checked_cells(torch.stack(shares), name, nan_policy)
+                share = share_in_mask(maps.clamp_min(0), own_cell)
+                shares.append(share.masked_fill(not_finite((maps,)), torch.nan))
+        cells = torch.stack(shares)
+        _check_cells(cells, name, nan_policy)
         mean, chance = cells.nanmean(1), cells.new_full((len(cells),), 1 / grid**2)
         protocol = protocol_of("grid_pointing_game", entries)
         results.append(
@@ -181,21 +186,18 @@ def _maps(
     return torch.cat(maps)
 
 
-def _share_of_own_cell(maps: Tensor, grid: int) -> Tensor:
-    """The share of the positive sum of the map of each cell that is in it, ``(cells,)``."""
-    positive = maps.clamp_min(0)
-    height, width = maps.shape[1] // grid, maps.shape[2] // grid
-    by_cell = positive.reshape(-1, grid, height, grid, width).sum((2, 4)).flatten(1)
-    total = by_cell.sum(1)
-    return torch.where(total == 0, 0, by_cell.diagonal() / total)
+def _own_cell(images: Tensor, grid: int) -> Tensor:
+    """The pixels of each cell of a grid of images, ``(cells, H, W)``, bool."""
+    cells = torch.eye(grid**2, dtype=torch.bool, device=images.device).reshape(-1, grid, grid)
+    height, width = images.shape[2:]
+    return cells.repeat_interleave(height, 1).repeat_interleave(width, 2)
 
 
-def _checked_cells(cells: Tensor, name: str, nan_policy: NanPolicy) -> Tensor:
-    """The cells, with NaN for those whose map is not finite."""
-    broken = ~cells.isfinite()
+def _check_cells(cells: Tensor, name: str, nan_policy: NanPolicy) -> None:
+    """Raises ValueError if a cell is NaN and may not be omitted."""
+    broken = cells.isnan().any(1)
     if nan_policy == "raise" and bool(broken.any()):
         raise ValueError(
-            f"the result of {name} holds NaN or inf in a cell of grid {listed(broken.any(1))}. Pass"
+            f"the result of {name} holds NaN or inf in a cell of grid {listed(broken)}. Pass"
             " nan_policy='omit' to get NaN for these cells."
         )
-    return cells.masked_fill(broken, torch.nan)

@@ -15,12 +15,12 @@ from captum_tgrad.metrics.engine.regions import Regions
 from captum_tgrad.metrics.results import EnergyInMaskResult, MassAccuracyResult, RankAccuracyResult
 
 
-def _share(maps: Tensor, masks: Tensor) -> Tensor:
-    """The share of the sum of each map that is in the mask; 0 of a sum of 0."""
-    # The largest value is 1: no sum overflows.
-    maps = maps / maps.amax((1, 2), keepdim=True)
-    inside = torch.where(masks, maps, 0).sum((1, 2))
-    return (inside / maps.sum((1, 2))).nan_to_num(0)
+def share_in_mask(maps: Tensor, masks: Tensor) -> Tensor:
+    """The share of the sum of each map that is in its mask; 0 for a map of zeros."""
+    largest = maps.amax((1, 2), keepdim=True)
+    maps = maps / torch.where(largest == 0, 1, largest)  # at most 1, so that no sum overflows
+    total = maps.sum((1, 2))
+    return torch.where(total == 0, 0, torch.where(masks, maps, 0).sum((1, 2)) / total)
 
 
 def _share_of_highest(maps: Tensor, masks: Tensor, k: int | None) -> Tensor:
@@ -70,7 +70,8 @@ def energy_in_mask(
         tensor([0.7500])
     """
     return Measure(
-        lambda maps, masks: _share(maps.clamp_min(0), masks), "their energy is spread evenly"
+        lambda maps, masks: share_in_mask(maps.clamp_min(0), masks),
+        "their energy is spread evenly",
     )
 
 
@@ -106,7 +107,9 @@ def mass_accuracy(
         >>> mass_accuracy(maps, torch.tensor([[[True, False], [False, True]]])).mass_accuracy
         tensor([0.5000])
     """
-    return Measure(lambda maps, masks: _share(maps.abs(), masks), "their mass is spread evenly")
+    return Measure(
+        lambda maps, masks: share_in_mask(maps.abs(), masks), "their mass is spread evenly"
+    )
 
 
 @localization_metric(RankAccuracyResult)

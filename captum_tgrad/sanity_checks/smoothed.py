@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from captum_tgrad.decomposition.precision import in_full_precision
 from captum_tgrad.sanity_checks.map_maker import one_tensor
 
 
@@ -26,7 +27,7 @@ class Smoothed:
         return getattr(self.method, "forward_func", None)
 
     def attribute(self, inputs: Tensor, target: Any = None, **options: Any) -> Tensor:
-        """The mean of the attributions, in the shape that the method returns."""
+        """The mean of the attributions, in float32 or better."""
         rows = inputs.detach().flatten(1)
         spread = self.noise_level * (rows.amax(1) - rows.amin(1))
         spread = spread.reshape(-1, *[1] * (inputs.dim() - 1))
@@ -35,5 +36,5 @@ class Smoothed:
             noise = torch.randn_like(inputs) if number else torch.zeros_like(inputs)
             noisy = inputs.detach() + spread * noise
             found = one_tensor(self.method.attribute(noisy, target=target, **options))
-            mean = mean + found.detach() / self.n_samples
+            mean = mean + in_full_precision(found.detach()) / self.n_samples
         return mean

@@ -188,9 +188,22 @@ def test_a_method_may_write_into_its_images():
     assert found.grid_pointing_game.tolist() == [1, 1]
 
 
-def test_what_is_left_out_is_nan():
+def test_huge_and_tiny_attributions_have_the_same_shares():
+    for factor in (1e-44, 1e37):  # the sum of a map is beyond float32, its values are not
+        found = grid_pointing_game(
+            one_logit_a_channel,
+            IMAGES,
+            lambda images, targets: torch.ones(len(images), 1, 8, 12) * factor,  # noqa: B023
+            grid=2,
+        )
+        assert found.cells.flatten().tolist() == pytest.approx([0.25] * 8)
+
+
+@pytest.mark.parametrize("broken", [float("inf"), -float("inf"), float("nan")])
+def test_what_is_left_out_is_nan(broken):
     def method(images, targets):
-        return _in_the_cell(images, targets).masked_fill((targets == 2)[:, None, None, None], 1e999)
+        maps = _in_the_cell(images, targets)
+        return maps.masked_fill((targets == 2)[:, None, None, None], broken)
 
     with pytest.raises(ValueError, match=r"the result of methods holds NaN or inf in a cell of g"):
         grid_pointing_game(one_logit_a_channel, IMAGES, method, grid=2)

@@ -53,6 +53,11 @@ def test_a_coarse_map_is_enlarged():
     assert nearest == [[10, 11, 14, 15, 8, 9, 12, 13, 2, 3, 6, 7, 0, 1, 4, 5]]
 
 
+def test_large_integers_are_not_tied():
+    maps = 2**24 + torch.tensor([[[0, 3, 1, 4, 2]]])  # float32 holds every second integer here
+    assert _order(torch.ones(1, 1, 5).double(), maps) == [[3, 1, 4, 2, 0]]
+
+
 def test_stable_ties_go_in_raster_order():
     maps = torch.tensor([[[1.0, 2.0, 1.0, 2.0, 0.0]]])
     assert _order(torch.ones(1, 1, 5).double(), maps) == [[1, 3, 0, 2, 4]]

@@ -10,6 +10,7 @@ from captum.attr import InputXGradient, IntegratedGradients, Saliency
 
 from captum_tgrad import TGradAttribution
 from captum_tgrad.sanity_checks import efficient_mprt, smooth_mprt
+from captum_tgrad.sanity_checks.smoothed import Smoothed
 from tests.sanity_checks.networks import images, network
 
 
@@ -80,6 +81,17 @@ def test_the_noise_is_a_share_of_the_range_and_the_same_for_every_network():
         spread = 0.1 * (x[sample].max() - x[sample].min())
         noise = torch.stack([noisy[sample] - x[sample] for noisy in noting.inputs[1:4]])
         assert noise.std().item() == pytest.approx(spread.item(), rel=0.05)
+
+
+def test_maps_in_half_precision_are_averaged_in_float32():
+    class Half:
+        def attribute(self, inputs, target=None):
+            return (inputs * 0 + torch.tensor(1 / 3)).bfloat16()
+
+    # In bfloat16, steps of 1/1000 would be rounded away from a sum of 1/4 on.
+    found = Smoothed(Half(), 1000, 0.0).attribute(images())
+    expected = torch.tensor(1 / 3).bfloat16().float().expand_as(found)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=0)
 
 
 def test_one_sample_without_noise_is_the_plain_cascade():

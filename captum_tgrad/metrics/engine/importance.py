@@ -8,7 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from captum_tgrad._support.accelerator import wide
 from captum_tgrad._support.not_a_tensor import got
+from captum_tgrad.decomposition.precision import in_full_precision
 from captum_tgrad.metrics.engine.features import channels_first, spatial_shape
 
 ChannelReduce = Literal["sum", "abs", "max"]
@@ -119,9 +121,11 @@ def _check(attribution: Any, tensor: Tensor, name: str, channel_dim: int | None)
 def _map(
     attribution: Tensor, tensor: Tensor, channel_reduce: ChannelReduce, mode: InterpolateMode
 ) -> Tensor:
-    # Half precision is too coarse to add channels up in: it would make ties.
-    dtype = torch.promote_types(attribution.dtype, torch.float32)
-    attribution = attribution.to(device=tensor.device, dtype=dtype)
+    attribution = attribution.to(tensor.device)
+    # Half precision is too coarse to add channels up in, and float32 to hold large integers: they
+    # would make ties.
+    is_float = attribution.is_floating_point()
+    attribution = in_full_precision(attribution) if is_float else wide(attribution)
     if tensor.dim() <= 2:
         attribution = attribution.reshape(attribution.shape[0], 1, -1)
     if channel_reduce == "sum":
