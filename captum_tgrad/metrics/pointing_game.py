@@ -9,6 +9,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from captum_tgrad.attribution.checks import check_number
 from captum_tgrad.metrics.engine.checks import NanPolicy
 from captum_tgrad.metrics.engine.importance import ChannelReduce, InterpolateMode
 from captum_tgrad.metrics.engine.localizing import Measure, localization_metric
@@ -104,8 +105,7 @@ def pointing_game(
         >>> pointing_game(maps, torch.tensor([[2, 1, 4, 3]]), tolerance=0).pointing_game
         tensor([1.])
     """
-    if not isinstance(tolerance, (int, float)) or isinstance(tolerance, bool):
-        raise TypeError(f"tolerance must be a number of pixels, got {type(tolerance).__name__}.")
+    tolerance = check_number(tolerance, "tolerance")
     if not 0 <= tolerance < math.inf:
         raise ValueError(f"tolerance must be 0 pixels or more, got {tolerance}.")
     return Measure(

@@ -17,7 +17,6 @@ from pytorch_grad_cam import (
 )
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch import nn
-from torch.nn.modules import module as torch_module
 
 from captum_tgrad import CamAttribution
 from tests.attribution.test_cam import (
@@ -27,6 +26,7 @@ from tests.attribution.test_cam import (
     network,
     without_overwriting,
 )
+from tests.model_state import state_of
 
 CAM_CLASSES = [AblationCAM, EigenCAM, FullGrad, GradCAM, ScoreCAM, ShapleyCAM]
 every_cam = pytest.mark.parametrize("cam_class", CAM_CLASSES)
@@ -57,37 +57,6 @@ def model():
     return model
 
 
-def state(model):
-    return {
-        "tensors": {name: tensor.clone() for name, tensor in model.state_dict().items()},
-        "grads": [None if p.grad is None else p.grad.clone() for p in model.parameters()],
-        "same grads": [id(p.grad) for p in model.parameters()],
-        "requires_grad": [p.requires_grad for p in model.parameters()],
-        "training": [module.training for module in model.modules()],
-        "modules": dict(model.named_modules()),
-        "hooks": [
-            (dict(m._forward_hooks), dict(m._forward_pre_hooks), dict(m._backward_hooks))
-            for m in model.modules()
-        ],
-        "global hooks": (
-            len(torch_module._global_forward_hooks),
-            len(torch_module._global_forward_pre_hooks),
-        ),
-        "random": torch.get_rng_state(),
-        "grad mode": torch.is_grad_enabled(),
-    }
-
-
-def assert_untouched(before, after):
-    for name, tensor in before.pop("tensors").items():
-        assert torch.equal(after["tensors"][name], tensor), name
-    for one, other in zip(before.pop("grads"), after["grads"], strict=True):
-        assert one is None or torch.equal(one, other)
-    assert torch.equal(before.pop("random"), after["random"])
-    for name, value in before.items():
-        assert after[name] == value, name
-
-
 @every_cam
 @pytest.mark.parametrize(
     ("allowed", "target", "error"),
@@ -102,7 +71,7 @@ def assert_untouched(before, after):
 )
 def test_model_and_inputs_are_as_before(cam_class, allowed, target, error, model):
     x = images().requires_grad_()
-    values, before = x.detach().clone(), state(model)
+    values, before = x.detach().clone(), state_of(model)
     FailsLater.allowed = allowed
     method = CamAttribution(model, cam_class, [model[4]])
     many = cam_class in (AblationCAM, ScoreCAM)
@@ -111,7 +80,7 @@ def test_model_and_inputs_are_as_before(cam_class, allowed, target, error, model
     else:
         with pytest.raises(error):
             method.attribute(x, target=target)
-    assert_untouched(before, state(model))
+    assert state_of(model) == before
     assert torch.equal(x, values)
     assert x.requires_grad
     assert x.grad is None

@@ -1,13 +1,11 @@
 """Nothing of the user's is changed, also after an error."""
 
-import copy
-
 import pytest
 import torch
 from torch import nn
-from torch.nn.modules import module as torch_module
 
 from captum_tgrad import TGradAttribution
+from tests.model_state import state_of
 
 
 def _model(failing: bool) -> nn.Module:
@@ -35,38 +33,6 @@ def _model(failing: bool) -> nn.Module:
     return model
 
 
-def _state(model: nn.Module):
-    return {
-        "tensors": copy.deepcopy(model.state_dict()),
-        "grads": [None if p.grad is None else p.grad.clone() for p in model.parameters()],
-        "requires_grad": [p.requires_grad for p in model.parameters()],
-        "training": [m.training for m in model.modules()],
-        "hooks": [
-            (len(m._forward_hooks), len(m._forward_pre_hooks), len(m._backward_hooks))
-            for m in model.modules()
-        ],
-        "global hooks": (
-            len(torch_module._global_forward_hooks),
-            len(torch_module._global_forward_pre_hooks),
-        ),
-        "random": torch.get_rng_state(),
-        "modes": torch.overrides._get_current_function_mode_stack(),
-        "grad mode": torch.is_grad_enabled(),
-    }
-
-
-def _assert_same(before, after):
-    assert before.keys() == after.keys()
-    for name, value in before["tensors"].items():
-        torch.testing.assert_close(after["tensors"][name], value, rtol=0, atol=0)
-    for one, other in zip(before["grads"], after["grads"], strict=True):
-        assert (one is None) == (other is None)
-        assert one is None or torch.equal(one, other)
-    assert torch.equal(before["random"], after["random"])
-    for name in ("requires_grad", "training", "hooks", "global hooks", "modes", "grad mode"):
-        assert before[name] == after[name], name
-
-
 @pytest.mark.parametrize(
     ("failing", "target", "error"),
     [
@@ -82,7 +48,7 @@ def test_model_and_inputs_are_as_before(failing, target, error, requires_grad):
     inputs = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(1))
     values = inputs.clone()
     inputs.requires_grad_(requires_grad)
-    before = _state(model)
+    before = state_of(model)
     method = TGradAttribution(model)
     if error is None:
         result = method.attribute(inputs, target=target)
@@ -90,7 +56,7 @@ def test_model_and_inputs_are_as_before(failing, target, error, requires_grad):
     else:
         with pytest.raises(error):
             method.attribute(inputs, target=target)
-    _assert_same(before, _state(model))
+    assert state_of(model) == before
     assert torch.equal(inputs, values)
     assert inputs.requires_grad == requires_grad
     assert inputs.grad is None

@@ -9,10 +9,9 @@ import pytest
 import torch
 from torch import nn
 
-from captum_tgrad.metrics import (
-    average_drop,
-)
+from captum_tgrad.metrics import average_drop
 from tests.metrics.every_metric import CURVES, METRICS, tensors_of
+from tests.model_state import state_of
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:The baseline keeps half"),
@@ -53,18 +52,6 @@ def _model(failing):
     return model
 
 
-def _state(model):
-    return {
-        "training": [module.training for module in model.modules()],
-        "requires_grad": [parameter.requires_grad for parameter in model.parameters()],
-        "hooks": [len(module._forward_hooks) for module in model.modules()],
-        "grad mode": torch.is_grad_enabled(),
-        "grads": [p.grad is None or p.grad.clone().tolist() for p in model.parameters()],
-        "random": torch.get_rng_state().tolist(),
-        "tensors": {name: t.tolist() for name, t in copy.deepcopy(model.state_dict()).items()},
-    }
-
-
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize(
     ("failing", "target", "error"),
@@ -78,14 +65,14 @@ def test_model_inputs_and_random_state_are_as_before(metric, failing, target, er
     for tensor in tensors:
         tensor.requires_grad_(requires_grad)
     inputs, attributions, baseline = tensors
-    before = _state(model)
+    before = state_of(model)
     if error is None:
         result = metric(model, inputs, attributions, baseline, target=target)
         assert not any(value.requires_grad for value in tensors_of(result))
     else:
         with pytest.raises(error):
             metric(model, inputs, attributions, baseline, target=target, max_examples_per_batch=1)
-    assert _state(model) == before
+    assert state_of(model) == before
     for tensor, value in zip(tensors, values, strict=True):
         assert torch.equal(tensor, value)
         assert tensor.requires_grad == requires_grad
@@ -95,11 +82,11 @@ def test_model_inputs_and_random_state_are_as_before(metric, failing, target, er
 def test_the_guard_is_needed():
     # Otherwise the test above could not fail.
     model = _model(failing=False)
-    before = _state(model)
+    before = state_of(model)
     model(torch.randn(2, 3, 8, 8))
-    after = _state(model)
-    assert after["tensors"] != before["tensors"]
-    assert after["random"] != before["random"]
+    after = state_of(model)
+    assert after["values"] != before["values"]
+    assert after["random state"] != before["random state"]
 
 
 class Counting(nn.Module):

@@ -23,6 +23,7 @@ from torch.nn.modules import module as torch_module
 
 from captum_tgrad import CamAttribution, TGradAttribution
 from captum_tgrad.sanity_checks import cascading_randomization
+from tests.model_state import state_of
 from tests.sanity_checks.networks import Bare, images, network
 
 LAYERS = [None, "6", "3", "1", "0"]
@@ -229,24 +230,6 @@ class FailsLater(Saliency):
         return super().attribute(*args, **kwargs)
 
 
-def everything(model):
-    return {
-        "tensors": [(name, value.clone()) for name, value in model.state_dict().items()],
-        "identities": [id(tensor) for tensor in (*model.parameters(), *model.buffers())],
-        "grads": [None if p.grad is None else p.grad.clone() for p in model.parameters()],
-        "flags": [p.requires_grad for p in model.parameters()],
-        "training": [module.training for module in model.modules()],
-        "hooks": [
-            (dict(m._forward_hooks), dict(m._forward_pre_hooks), dict(m._backward_hooks))
-            for m in model.modules()
-        ],
-        "global hooks": len(torch_module._global_forward_pre_hooks),
-        "modes": torch.overrides._get_current_function_mode_stack(),
-        "grad mode": torch.is_grad_enabled(),
-        "random": torch.get_rng_state(),
-    }
-
-
 @pytest.mark.parametrize("mode", ["cascading", "independent"])
 @pytest.mark.parametrize("ending", ["end", "error", "abandoned"])
 def test_the_users_model_is_bit_for_bit_as_before(mode, ending):
@@ -257,7 +240,7 @@ def test_the_users_model_is_bit_for_bit_as_before(mode, ending):
     model[6].weight.grad = torch.ones_like(model[6].weight)
     model[1].register_forward_hook(lambda *_: None)
     x = images().requires_grad_()
-    values, before = x.detach().clone(), everything(model)
+    values, before = x.detach().clone(), state_of(model)
     factory = FailsLater if ending == "error" else Saliency
     steps = cascading_randomization(model, factory, x, 1, mode=mode)
     if ending == "end":
@@ -269,13 +252,7 @@ def test_the_users_model_is_bit_for_bit_as_before(mode, ending):
     else:
         with pytest.raises(RuntimeError, match="half-way"):
             list(steps)
-    after = everything(model)
-    for (name, one), (_, other) in zip(before.pop("tensors"), after["tensors"], strict=True):
-        assert torch.equal(one, other), name
-    for one, other in zip(before.pop("grads"), after["grads"], strict=True):
-        assert one is None or torch.equal(one, other)
-    assert torch.equal(before.pop("random"), after["random"])
-    assert before == {name: after[name] for name in before}
+    assert state_of(model) == before
     assert torch.equal(x, values)
     assert x.requires_grad
     assert x.grad is None
