@@ -56,13 +56,23 @@ def check_inputs(inputs: Any, differentiable: bool = True) -> None:
                 f"{name} has shape {tuple(tensor.shape)}, with more than three spatial dimensions."
                 " Pass (N, features) up to (N, channels, depth, height, width)."
             )
-        broken = ~torch.isfinite(tensor.detach()).reshape(tensor.shape[0], -1).all(1)
+        broken = broken_samples(tensor)
         if bool(broken.any()):
-            samples = broken.nonzero().flatten().tolist()
             raise ValueError(
-                f"{name} holds NaN or inf in sample"
-                f" {', '.join(map(str, samples))}. Leave these out, or see torch.nan_to_num."
+                f"{name} holds NaN or inf in sample {listed(broken)}. Leave these out, or see"
+                " torch.nan_to_num."
             )
+
+
+def broken_samples(tensor: Tensor) -> Tensor:
+    """Which samples hold NaN or inf, ``(N,)``."""
+    return ~torch.isfinite(tensor.detach()).reshape(tensor.shape[0], -1).all(1)
+
+
+def listed(samples: Tensor) -> str:
+    """The numbers of the samples that are True in ``samples``, at most ten of them."""
+    numbers = samples.nonzero().flatten().tolist()
+    return ", ".join(map(str, numbers[:10])) + (", ..." if len(numbers) > 10 else "")
 
 
 def named_tensors(inputs: Any) -> list[tuple[str, Tensor]]:

@@ -2,41 +2,35 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 from torch import nn
 
-
-class _Running(threading.local):
-    """The layers of this thread whose activations are currently replaced."""
-
-    def __init__(self) -> None:
-        self.layers: list[nn.Module] = []
-
-
-_running = _Running()
+_replaced: ContextVar[tuple[nn.Module, ...]] = ContextVar("_replaced", default=())
+"""The layers whose activations are replaced in this thread."""
 
 
 @contextmanager
 def replacing(layer: nn.Module) -> Iterator[None]:
     """A context that registers a layer whose activation a hook replaces."""
-    _running.layers.append(layer)
+    token = _replaced.set((*_replaced.get(), layer))
     try:
         yield
     finally:
-        _running.layers.pop()
+        _replaced.reset(token)
 
 
 def check_not_nested(forward_func: Any) -> None:
     """Raises ValueError if an activation of a model is replaced: both maps would be wrong."""
-    if not _running.layers or not isinstance(forward_func, nn.Module):
+    layers = _replaced.get()
+    if not layers or not isinstance(forward_func, nn.Module):
         return
-    modules = {id(module) for module in forward_func.modules()}
-    for layer in _running.layers:
-        if id(layer) in modules:
+    modules = set(forward_func.modules())
+    for layer in layers:
+        if layer in modules:
             raise ValueError(
                 "forward_func is in the middle of another attribution: a hook of the model called"
                 " this one while LayerTGradAttribution replaces the activation of a"

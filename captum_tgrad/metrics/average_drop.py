@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 
 from captum_tgrad._support.captum_private import TargetType
+from captum_tgrad.attribution.checks import listed
 from captum_tgrad.attribution.complete import ChannelDim
 from captum_tgrad.metrics.baselines import Baselines
-from captum_tgrad.metrics.engine.checks import NanPolicy, listed
+from captum_tgrad.metrics.engine.checks import NanPolicy
 from captum_tgrad.metrics.engine.importance import ChannelReduce, InterpolateMode
 from captum_tgrad.metrics.engine.masking import masked_scores
 from captum_tgrad.metrics.engine.metric import metric, same_arguments

@@ -11,12 +11,11 @@ from torch import Tensor
 
 from captum_tgrad._support.captum_private import TargetType, log_usage
 from captum_tgrad._support.own_randomness import own_randomness
-from captum_tgrad.attribution.checks import check_number, check_seed
+from captum_tgrad.attribution.checks import broken_samples, check_number, check_seed, listed
 from captum_tgrad.metrics.engine.checks import (
     NanPolicy,
     check_count,
     check_model_and_inputs,
-    listed,
 )
 from captum_tgrad.metrics.engine.findings import Findings
 from captum_tgrad.metrics.engine.image_grids import confident_images, layouts, tiled
@@ -25,7 +24,6 @@ from captum_tgrad.metrics.engine.importance import (
     InterpolateMode,
     Maps,
     importance_maps,
-    not_finite,
 )
 from captum_tgrad.metrics.engine.methods import by_name, methods_of
 from captum_tgrad.metrics.engine.protocol import protocol_of
@@ -147,7 +145,7 @@ def grid_pointing_game(
                 image = tiled(images[each], grid)
                 maps = _maps(image, classes[each], method, max_examples_per_batch, read)
                 share = share_in_mask(maps.clamp_min(0), own_cell)
-                shares.append(share.masked_fill(not_finite((maps,)), torch.nan))
+                shares.append(share.masked_fill(broken_samples(maps), torch.nan))
         cells = torch.stack(shares)
         _check_cells(cells, name, nan_policy)
         mean, chance = cells.nanmean(1), cells.new_full((len(cells),), 1 / grid**2)

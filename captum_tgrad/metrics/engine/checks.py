@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, Literal, get_args
 
-import torch
 from torch import Tensor
 
 from captum_tgrad.attribution.checks import (
+    broken_samples,
     check_callable,
     check_device,
     check_number,
+    listed,
     named_tensors,
 )
 
@@ -49,10 +50,10 @@ def check_finite(tensors: Iterable[Tensor], name: str, nan_policy: NanPolicy) ->
     if nan_policy == "omit":
         return
     for tensor in tensors:
-        samples = (~torch.isfinite(tensor.detach())).reshape(tensor.shape[0], -1).any(1)
-        if bool(samples.any()):
+        broken = broken_samples(tensor)
+        if bool(broken.any()):
             raise ValueError(
-                f"{name} holds NaN or inf in sample {listed(samples)}. Pass nan_policy='omit' to"
+                f"{name} holds NaN or inf in sample {listed(broken)}. Pass nan_policy='omit' to"
                 " get NaN for these samples."
             )
 
@@ -96,9 +97,3 @@ def frozen_inputs(methods: dict[str, Any], inputs: int) -> tuple[bool, ...]:
             " separate calls otherwise."
         )
     return frozen.pop()
-
-
-def listed(samples: Tensor) -> str:
-    """The numbers of the samples that are True in ``samples``, at most ten of them."""
-    numbers = samples.nonzero().flatten().tolist()
-    return ", ".join(map(str, numbers[:10])) + (", ..." if len(numbers) > 10 else "")

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from captum_tgrad._support.untouched import training_modules
 from captum_tgrad._support.warn import warn_user
-from captum_tgrad.metrics.engine.checks import listed
+from captum_tgrad.attribution.checks import listed
 
 _TOO_MANY_TIED = 0.25
 _TOO_MUCH_KEPT = 0.5

@@ -150,6 +150,4 @@ def _enlarged(coarse: Tensor, spatial: torch.Size, mode: InterpolateMode) -> Ten
         # Rounding may leave the range of the coarse map, and differences in a constant one.
         places = tuple(range(2, coarse.dim()))
         return fine.clamp(coarse.amin(places, keepdim=True), coarse.amax(places, keepdim=True))
-    if mode == "bicubic":
-        return F.interpolate(coarse, spatial, mode=mode, align_corners=False)
     return F.interpolate(coarse, spatial, mode=mode)

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from captum_tgrad._support.not_a_tensor import got
-from captum_tgrad.metrics.engine.checks import NanPolicy, check_finite, check_nan_policy, listed
+from captum_tgrad.attribution.checks import broken_samples, listed
+from captum_tgrad.metrics.engine.checks import NanPolicy, check_finite, check_nan_policy
 from captum_tgrad.metrics.engine.features import channels_back, channels_first
 from captum_tgrad.metrics.engine.findings import Findings
 from captum_tgrad.metrics.engine.importance import (
@@ -18,7 +19,6 @@ from captum_tgrad.metrics.engine.importance import (
     InterpolateMode,
     importance_maps,
     is_constant,
-    not_finite,
 )
 from captum_tgrad.metrics.engine.methods import methods_of
 from captum_tgrad.metrics.engine.metric import declared
@@ -138,7 +138,7 @@ def _localized(
         )
         assert maps is not None
         check_finite([maps], name, nan_policy)
-        broken = not_finite((maps,))
+        broken = broken_samples(maps)
         findings.constant(is_constant((maps,)) & ~broken & ~empty, name, measure.of_constant)
         whole = maps.masked_fill(broken[:, None, None], 0)
         numbers = measure.numbers(whole, masks).masked_fill(broken | empty, torch.nan)

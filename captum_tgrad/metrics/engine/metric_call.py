@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from captum_tgrad._support.captum_private import NullProgress, TargetType, progress
-from captum_tgrad.attribution.checks import channel_dims
+from captum_tgrad.attribution.checks import channel_dims, listed
 from captum_tgrad.attribution.complete import ChannelDim
 from captum_tgrad.metrics.engine.checks import (
     NanPolicy,
@@ -17,7 +17,6 @@ from captum_tgrad.metrics.engine.checks import (
     check_finite,
     check_model_and_inputs,
     frozen_inputs,
-    listed,
 )
 from captum_tgrad.metrics.engine.example_buffer import ExampleBuffer
 from captum_tgrad.metrics.engine.findings import Findings
