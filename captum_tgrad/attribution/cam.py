@@ -33,8 +33,10 @@ from captum_tgrad.attribution.cam_targets import cam_targets, selected_indices
 from captum_tgrad.attribution.last_convolution import LastConvolution
 from captum_tgrad.attribution.nesting import check_not_nested
 from captum_tgrad.attribution.output_checks import check_output_shape
+from captum_tgrad.decomposition.call import map_tensors
 from captum_tgrad.decomposition.eager import compiled_models_run_eagerly, uncompiled
 from captum_tgrad.decomposition.inference_tensors import usable_in_backward
+from captum_tgrad.decomposition.precision import in_full_precision, without_autocast
 
 
 class CamAttribution(Attribution):  # type: ignore[misc]
@@ -131,7 +133,8 @@ class CamAttribution(Attribution):  # type: ignore[misc]
 
         Returns:
             The maps, shape ``(N, 1, H, W)``, from 0 to 1, on the device and with the dtype of
-            ``inputs``. The library computes them in float32.
+            ``inputs``. The library returns float32. For half precision, a copy of the model is
+            converted to float32; autocast is off.
 
         Raises:
             TypeError: ``inputs`` is not a float tensor, ``target`` does not hold integers, the
@@ -148,6 +151,7 @@ class CamAttribution(Attribution):  # type: ignore[misc]
             torch.inference_mode(False),
             torch.enable_grad(),
             compiled_models_run_eagerly(),
+            without_autocast(images),
             without_progress_bars(),
             explaining_errors(self.forward_func, (images,)),
         ):
@@ -167,6 +171,10 @@ class CamAttribution(Attribution):  # type: ignore[misc]
     ) -> Tensor:
         check_target_layers(self.target_layers, self.forward_func)
         duplicate, copies = copy_model(self.forward_func, share_parameters=True)
+        if images.dtype in (torch.float16, torch.bfloat16):
+            # The library converts activations to NumPy arrays, and decomposes some of them.
+            duplicate.float()
+            images, further = map_tensors((images, further), in_full_precision)
         model = CamModel(duplicate, images).eval()
         own = _finds_its_own_layers(self.cam_class, self.cam_arguments)
         layers = [copies[id(layer)] for layer in self.target_layers or ()]

@@ -359,6 +359,24 @@ def test_maps_are_like_the_inputs_and_one_tensor_of_a_tuple_is_a_tuple(dtype):
     assert torch.equal(one, maps)
 
 
+@every_class
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("autocast", [False, True])
+def test_half_precision_has_the_librarys_maps_of_the_same_weights(name, dtype, autocast):
+    if name == "FinerCAM":
+        pytest.skip("takes one target for a batch, and otherwise compares with nothing")
+    arguments = arguments_of(name)
+    model, x = network().to(dtype), images().to(dtype)
+    own = own_maps(name, copy.deepcopy(model).float(), x.float(), TARGETS, arguments=arguments)
+    if autocast:
+        model, x = model.float(), x.float()
+    with torch.autocast("cpu", dtype=dtype, enabled=autocast):
+        found = our_maps(name, model, x, TARGETS, arguments=arguments)
+    assert found.dtype == x.dtype
+    torch.testing.assert_close(found, own.to(x.dtype), rtol=1e-2, atol=1e-5)
+    assert all(parameter.dtype == x.dtype for parameter in model.parameters())
+
+
 def test_inside_noise_tunnel():
     model, x = network(), images()
     method = CamAttribution(model, GradCAM)

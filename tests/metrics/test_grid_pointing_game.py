@@ -108,6 +108,19 @@ def test_random_maps_score_what_chance_says():
     assert abs(found.grid_pointing_game.mean() - 0.25) < 4 * found.cells.std() / 1000**0.5
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_probabilities_of_half_precision_are_not_rounded(dtype):
+    # exp(4.5) / (exp(4.5) + 4) = 0.957455, which is 0.957031 in bfloat16.
+    arguments = (
+        one_logit_a_channel,
+        (4.5 * IMAGES[..., :1, :1]).to(dtype),
+        lambda images, targets: images,
+    )
+    assert len(grid_pointing_game(*arguments, grid=2, confidence=0.95745).cells) == 2
+    with pytest.raises(ValueError, match="0 of 10 inputs are classified confidently"):
+        grid_pointing_game(*arguments, grid=2, confidence=0.95746)
+
+
 def test_coarse_maps_are_enlarged():
     found = grid_pointing_game(
         one_logit_a_channel,

@@ -17,6 +17,7 @@ from captum_tgrad.attribution.output_checks import (
     check_target,
     targets_per_sample,
 )
+from captum_tgrad.decomposition.precision import in_full_precision
 
 
 def confident_images(
@@ -40,7 +41,7 @@ def confident_images(
                 raise ValueError(
                     f"forward_func must return logits (N, classes), got {tuple(output.shape)}."
                 )
-            outputs.append(output.softmax(1))
+            outputs.append(in_full_precision(output).softmax(1))
     together = torch.cat(outputs)
     probability, predicted = together.max(1)
     classes = predicted
