@@ -1,4 +1,4 @@
-"""What users get wrong, and what they are told."""
+"""Errors for bad input."""
 
 import copy
 from types import SimpleNamespace

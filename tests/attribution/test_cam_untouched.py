@@ -1,4 +1,4 @@
-"""What CamAttribution leaves as it was, which layer it takes, and what it says of mistakes."""
+"""CamAttribution leaves the model unchanged, finds the layer and reports bad input."""
 
 import pickle
 import threading

@@ -1,4 +1,4 @@
-"""What users get wrong, and what they are told."""
+"""Errors for bad input."""
 
 import inspect
 from types import SimpleNamespace
@@ -152,7 +152,7 @@ def test_methods_that_freeze_different_inputs():
 
 
 @pytest.mark.parametrize("metric", METRICS)
-def test_nothing_but_broken_samples(metric):
+def test_all_samples_omitted(metric):
     maps = torch.full_like(MAPS, torch.inf)
     found = metric(MODEL, INPUTS, maps, 0, nan_policy="omit")
     for field in {metric.__name__, *fields_of(metric)} & vars(found).keys():
@@ -160,7 +160,7 @@ def test_nothing_but_broken_samples(metric):
 
 
 @pytest.mark.parametrize("metric", METRICS)
-def test_what_is_omitted_is_nan_and_the_rest_is_as_ever(metric):
+def test_omitted_samples_are_nan_and_the_others_unchanged(metric):
     maps = _broken(MAPS, sample=0)
     calls = []
 

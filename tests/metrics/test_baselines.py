@@ -1,4 +1,4 @@
-"""What stands in for a feature, in every form; presets; the protocol."""
+"""Baselines in all forms, presets and the protocol."""
 
 import json
 
@@ -154,7 +154,7 @@ def test_integers_can_be_perturbed_where_a_baseline_is_given():
         (torch.int64, lambda x: x / 2, "the result of the callable baselines"),
     ],
 )
-def test_numbers_that_integers_cannot_take(metric, dtype, baselines, name):
+def test_baselines_that_integer_inputs_cannot_hold(metric, dtype, baselines, name):
     inputs, maps = torch.tensor([[3, 5, 7]]).to(dtype), torch.tensor([[2.0, 1.0, 3.0]])
     with pytest.raises(ValueError, match=rf"^{name} holds values.*{dtype}.*inputs\.float\(\)"):
         metric(lambda x: x.float().sum(1), inputs, maps, baselines)
@@ -164,7 +164,7 @@ def test_numbers_that_integers_cannot_take(metric, dtype, baselines, name):
 @pytest.mark.parametrize(
     "baselines", [2, 2.0, torch.tensor([[2.0]]), torch.tensor([[2]]), lambda x: x * 0.0 + 2]
 )
-def test_numbers_that_integers_can_take(dtype, baselines):
+def test_baselines_that_integer_inputs_can_hold(dtype, baselines):
     inputs, maps = torch.tensor([[3, 5, 7]]).to(dtype), torch.tensor([[2.0, 1.0, 3.0]])
     result = insertion(lambda x: x.float().sum(1), inputs, maps, baselines, return_curves=True)
     assert result.insertion_curve.tolist() == [[6, 11, 12, 15]]
@@ -204,12 +204,12 @@ def test_the_protocol_is_plain():
     ("arguments", "name"),
     [((4, 1.0), "kernel_size"), ((5, 0), "sigma"), ((3, torch.inf), "sigma must be positive and")],
 )
-def test_a_blur_that_cannot_be(arguments, name):
+def test_invalid_arguments_of_blur(arguments, name):
     with pytest.raises(ValueError, match=name):
         blur(*arguments)
 
 
-def test_a_blur_of_no_number():
+def test_sigma_must_be_a_number():
     with pytest.raises(TypeError, match="sigma must be a number, got str"):
         blur(3, "1")
 

@@ -1,4 +1,4 @@
-"""Channels elsewhere than in dimension 1: the same numbers, as the same places are replaced."""
+"""Channels in another dimension than 1 give the same results."""
 
 import pytest
 import torch
@@ -207,7 +207,7 @@ def test_several_inputs_of_different_ranks(metric, frozen):
         (random(3, 5, 6), None),
     ],
 )
-def test_the_model_gets_what_it_is_used_to(inputs, channel_dim, max_examples_per_batch):
+def test_examples_have_the_strides_of_the_inputs(inputs, channel_dim, max_examples_per_batch):
     maps = permutation(3, *inputs.shape[1:])
     expected, seen = inputs.stride()[1:], []
 
@@ -233,7 +233,7 @@ def test_the_model_gets_dense_memory_of_inputs_that_have_gaps():
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-10)
 
 
-def test_a_callable_gets_what_it_is_used_to():
+def test_callable_baselines_get_the_layout_of_the_inputs():
     inputs, seen = _last(IMAGES), []
 
     def baseline(x):
@@ -252,7 +252,7 @@ def test_a_callable_gets_what_it_is_used_to():
     assert tensor.protocol["baseline"] == {"insertion": "tensor of shape (1, 1, 1, 3)"}
 
 
-def test_channels_in_dimension_one_are_not_worth_a_word():
+def test_the_default_channel_dim_is_not_in_the_protocol():
     for channel_dim in (1, (1,)):
         result = insertion(MODEL, IMAGES, METHODS["whole"], n_steps=3, channel_dim=channel_dim)
         assert "channel_dim" not in result.protocol
@@ -295,7 +295,7 @@ LAST = random(3, 6, 5, 4)
         ({"baselines": lambda x: x.movedim(-1, 1)}, ValueError, "callable baselines has shape"),
     ],
 )
-def test_what_users_get_wrong(metric, changes, error, message):
+def test_bad_input(metric, changes, error, message):
     arguments = {
         "forward_func": lambda x: x.flatten(1).sum(1),
         "inputs": LAST,

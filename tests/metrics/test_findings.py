@@ -1,4 +1,4 @@
-"""What a user is warned of, once per call and at the line of the call."""
+"""Warnings, once per call and at the line of the call."""
 
 import warnings
 
@@ -25,7 +25,7 @@ def _warned(metric, *args, **options):
 
 
 @pytest.mark.parametrize("metric", [*CURVES, average_drop])
-def test_nothing_to_say(metric):
+def test_no_warning(metric):
     assert _warned(metric, MODEL, INPUTS, MAPS, 0) == []
 
 

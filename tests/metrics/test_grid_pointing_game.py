@@ -1,4 +1,4 @@
-"""GridPG: by hand, against a literal form, what is chosen, and bad input."""
+"""Grid pointing game: by hand, against a slow reference, chosen images and bad input."""
 
 import pytest
 import torch
@@ -96,7 +96,7 @@ def test_is_the_literal_score_of_the_grids_that_it_names(grid):
         assert cells.tolist() == pytest.approx(_literal(torch.stack(maps), grid), abs=1e-10)
 
 
-def test_random_maps_score_what_chance_says():
+def test_random_maps_score_the_chance_level():
     generator = torch.Generator().manual_seed(3)
     found = grid_pointing_game(
         one_logit_a_channel,
@@ -213,7 +213,7 @@ def test_huge_and_tiny_attributions_have_the_same_shares():
 
 
 @pytest.mark.parametrize("broken", [float("inf"), -float("inf"), float("nan")])
-def test_what_is_left_out_is_nan(broken):
+def test_omitted_cells_are_nan(broken):
     def method(images, targets):
         maps = _in_the_cell(images, targets)
         return maps.masked_fill((targets == 2)[:, None, None, None], broken)

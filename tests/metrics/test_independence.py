@@ -1,4 +1,4 @@
-"""What a result must not depend on, and how much room it takes."""
+"""Results do not depend on batches, layouts or gradient modes; the size of the buffer."""
 
 import pytest
 import torch

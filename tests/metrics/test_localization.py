@@ -1,4 +1,4 @@
-"""Pointing game, energy, mass and rank accuracy: by hand, literally, and what chance says."""
+"""Localization metrics: by hand, against slow references, and for random maps."""
 
 import numpy as np
 import pytest
@@ -123,7 +123,7 @@ def test_the_mask_itself_scores_1_and_its_opposite_0(metric):
 
 
 @every_metric
-def test_random_maps_score_what_chance_says(metric):
+def test_random_maps_score_the_chance_level(metric):
     masks = torch.zeros(2000, 8, 8, dtype=torch.bool)
     masks[:, :4, :3] = True
     found = metric(random(2000, 1, 8, 8).abs(), masks, **_exact(metric))
@@ -134,7 +134,7 @@ def test_random_maps_score_what_chance_says(metric):
 
 
 @every_metric
-def test_a_constant_map_gets_what_chance_gives_and_a_warning(metric):
+def test_a_constant_map_scores_the_chance_level_and_is_warned_of(metric):
     masks = random(2, 6, 6, seed=5) > 0.4
     with pytest.warns(UserWarning, match="Constant: attributions, sample 0, 1"):
         found = metric(torch.ones(2, 1, 6, 6), masks, **_exact(metric))
@@ -161,7 +161,7 @@ def test_ties_count_by_their_share():
     assert rank_accuracy(maps, masks, k=2).rank_accuracy.item() == pytest.approx(1 / 3)
 
 
-def test_maps_with_nothing_to_share():
+def test_maps_without_mass():
     maps = torch.stack([torch.zeros(1, 4, 4), -torch.rand(1, 4, 4)])
     masks = torch.ones(2, 4, 4)
     with pytest.warns(UserWarning, match="spread evenly"):
@@ -207,7 +207,7 @@ def test_channels_can_be_elsewhere_and_reduced_otherwise(metric):
 
 
 @every_metric
-def test_what_is_left_out_is_nan_and_the_rest_is_as_ever(metric):
+def test_omitted_samples_are_nan_and_the_others_unchanged(metric):
     maps, boxes = random(4, 1, 6, 6), [torch.tensor([[1.0, 1.0, 4.0, 5.0]])] * 4
     expected = _numbers(metric, maps, boxes)
     broken = maps.clone()

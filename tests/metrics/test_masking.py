@@ -45,7 +45,7 @@ def test_a_rise_is_no_negative_drop():
         (lambda x: -x, [2 + 0 - 6]),
     ],
 )
-def test_what_the_masked_part_goes_to(baselines, masked):
+def test_baselines_replace_the_masked_part(baselines, masked):
     inputs = torch.tensor([[[2.0, 4.0, 6.0]]]).double()
     maps = torch.tensor([[[2.0, 1.0, 0.0]]])
     result = increase_in_confidence(linear([1.0, 1.0, 1.0]), inputs, maps, baselines)
@@ -155,7 +155,7 @@ def test_a_constant_coarse_map_masks_everything():
     assert result.drop.tolist() == [100]
 
 
-def test_a_score_that_is_not_positive_has_no_share_to_lose():
+def test_the_drop_of_a_score_that_is_not_positive_is_undefined():
     model, inputs = linear([1.0, 1.0]), torch.tensor([[1.0, 1.0], [-3.0, 1.0]]).double()
     maps = torch.tensor([[1.0, 0.0], [1.0, 0.0]])
     with pytest.raises(ValueError, match=r"sample 1 is not positive.*-2.*softmax"):

@@ -226,7 +226,7 @@ def test_methods_chunks_and_layouts_give_the_same_numbers():
     torch.testing.assert_close(last.road, whole["one"].road, rtol=0, atol=1e-10)
 
 
-def test_what_is_left_out_is_nan_and_the_rest_is_as_ever():
+def test_omitted_samples_are_nan_and_the_others_unchanged():
     model, inputs, maps = classifier(), random(3, 3, 6, 6), permutation(3, 1, 6, 6)
     expected = road(model, inputs, maps, percentages=[50])
     broken_inputs, broken_maps = inputs.clone(), maps.clone()
