@@ -268,3 +268,19 @@ def test_windows_with_the_queries_of_the_whole_image(sample_first):
         return HEAD(CONV(parts.mT).mT).reshape(*windows.shape[:3], 2).permute(order).mean((1, 2))
 
     _assert_as_alone(network, TOKENS[:4], torch.arange(4), channel_dim=2)
+
+
+def test_a_sum_of_steps_that_each_sample_chooses():
+    chosen = torch.tensor([[2, 3, 5], [0, 2, 4]])
+
+    def network(x, steps):
+        h = EMBED(x).gather(1, steps[..., None].expand(-1, -1, 5))
+        return HEAD(h.sum(1))
+
+    method = TGradAttribution(network)
+    options = {"target": 1, "channel_dim": 2}
+    together = method.attribute(TOKENS[:2], additional_forward_args=chosen, **options)
+    for sample in range(2):
+        own = slice(sample, sample + 1)
+        alone = method.attribute(TOKENS[own], additional_forward_args=chosen[own], **options)
+        torch.testing.assert_close(together[own], alone)

@@ -623,3 +623,40 @@ def test_padding_that_repeats_elements_moves_no_place(mode, stride):
 def test_a_fourier_transform_there_and_back_says_that_it_loses_places():
     with pytest.warns(UserWarning, match="loses the places of its input: 'fft_irfft'"):
         TGradAttribution(lambda x: _read(torch.fft.irfft(torch.fft.rfft(x)))).attribute(X[:, 0])
+
+
+MIDDLE, CLASSES = (..., slice(10, 26)), torch.linspace(-1, 1, 30).reshape(6, 5).double()
+SPARSE = torch.rand(32, 10, generator=torch.Generator().manual_seed(4)).double()
+SPARSE = torch.where(SPARSE > 0.5, SPARSE, 0)
+
+
+def _classified(h):
+    return (F.silu(h + 0.2) * torch.linspace(0.5, 2, h.shape[2]).double()).mean(2) @ CLASSES
+
+
+@pytest.mark.parametrize("aggregation", ["paper", "levels"])
+@pytest.mark.parametrize(
+    ("form", "plain"),
+    [
+        (
+            lambda h: h[MIDDLE][..., :-2] + h[MIDDLE][..., 1:-1] + h[MIDDLE][..., 2:],
+            lambda h: F.conv1d(h[MIDDLE], torch.ones(6, 1, 3).double(), groups=6),
+        ),
+        (
+            lambda h: h[..., 2:14:2].mean(2, keepdim=True),
+            lambda h: F.avg_pool1d(h[..., 2:14:2], 6),
+        ),
+        (lambda h: h @ SPARSE, lambda h: h @ torch.where(SPARSE > 0, SPARSE, 1e-13)),
+    ],
+    ids=["shifted copies of a crop", "the mean of every other step", "a sparse matrix"],
+)
+def test_a_form_has_the_map_of_the_plain_form(form, plain, aggregation):
+    weight = torch.linspace(-1, 1, 18).reshape(6, 3, 1).double()
+    steps = torch.randn(2, 3, 32, generator=torch.Generator().manual_seed(5)).double()
+    found, expected = (
+        TGradAttribution(
+            lambda x, read=read: _classified(read(F.relu(F.conv1d(x, weight))))
+        ).attribute(steps, target=1, aggregation=aggregation)
+        for read in (form, plain)
+    )
+    torch.testing.assert_close(found, expected, rtol=1e-8, atol=1e-10)

@@ -63,16 +63,12 @@ def mixed(claim: Coordinates, dims: Iterable[int], axis: Axis) -> list[Coordinat
         found = _with_gaps(claim, numbers, low, high, rest, axis)
         if found is not None:
             return found
-    if axis.input == SAMPLES or low.shape[-1] == 1:
-        parts = [(low[..., 0], high[..., -1])]
-    else:
-        parts = _two_parts(low, high, width, axis)
     cells = [
         narrowed(
-            from_borders(low.reshape(rest), high.reshape(rest), axis, claim.by_sample),
+            from_borders(start.reshape(rest), stop.reshape(rest), axis, claim.by_sample),
             axis,
         )
-        for low, high in parts
+        for start, stop in _two_parts(low, high, width, axis)
     ]
     return list(dict.fromkeys(each for each in cells if each is not None))
 
@@ -93,21 +89,14 @@ def _with_gaps(
     Returns:
         None if neither describes them.
     """
-
-    def cells(start: Tensor, stop: Tensor) -> Coordinates | None:
-        return from_borders(start.reshape(shape), stop.reshape(shape), axis, claim.by_sample)
-
     sums = torch.arange(math.prod(shape), device="cpu").repeat_interleave(low.shape[-1])
     few = few_cells(claim, numbers.flatten(), sums, shape, claim.by_sample)
-    hull = cells(*across_ends(low, high, axis))
+    start, stop = (border.reshape(shape) for border in across_ends(low, high, axis))
+    hull = from_borders(start, stop, axis, claim.by_sample)
     windows = narrowed(hull, axis)
     if windows is not None and windows is not hull:  # as of a dilated convolution
         return None if few is not None and len(few) == 2 else [windows]
-    if few is None:
-        return None
-    if not claim.by_sample:
-        return list(merged(few, axis))
-    return [each for run in _runs(low, high) if (each := cells(*run)) is not None]
+    return None if few is None else list(merged(few, axis))
 
 
 def few_cells(
@@ -231,21 +220,6 @@ def _hull(
         for values, how, empty in ((low, "amin", torch.inf), (high, "amax", -torch.inf))
     )
     return narrowed(from_borders(low, high, axis), axis)
-
-
-def _runs(low: Tensor, high: Tensor) -> list[tuple[Tensor, Tensor]]:
-    """The borders of each run of adjacent cells along the last dimension.
-
-    The arguments are those of :func:`_two_parts`. Lines with fewer runs repeat their first one.
-    """
-    starts = low[..., 1:] - high[..., :-1] > SLACK
-    run = torch.cat([torch.zeros_like(starts[..., :1]), starts], -1).cumsum(-1)
-    found = []
-    for number in range(int(run.max()) + 1):
-        is_in = run == torch.where(run.amax(-1, keepdim=True) < number, 0, number)
-        lowest = low.masked_fill(~is_in, torch.inf).amin(-1)
-        found.append((lowest, high.masked_fill(~is_in, -torch.inf).amax(-1)))
-    return found
 
 
 def _two_parts(low: Tensor, high: Tensor, width: float, axis: Axis) -> list[tuple[Tensor, Tensor]]:
