@@ -29,7 +29,7 @@ def chosen_target(options: argparse.Namespace, classifier: Classifier) -> int | 
 
 
 def chosen_methods(options: argparse.Namespace) -> list[Method]:
-    """The named methods, each once, or all.
+    """The named methods, each once, also if given by name and by title; or all.
 
     Raises:
         ValueError: No method is named, or an unknown one.
@@ -48,4 +48,5 @@ def chosen_methods(options: argparse.Namespace) -> list[Method]:
     names = [name.strip() for name in options.methods.split(",") if name.strip()]
     if not names:
         raise ValueError("--methods is empty: pass names separated by commas, or all")
-    return [get_method(name, further) for name in dict.fromkeys(names)]
+    methods = [get_method(name, further) for name in names]
+    return list({method.name: method for method in methods}.values())

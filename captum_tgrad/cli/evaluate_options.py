@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from captum_tgrad.cli.help_text import examples
 from captum_tgrad.cli.options import (
@@ -75,7 +74,7 @@ def _add_protocol(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--boxes",
-        type=Path,
+        type=named_path,
         metavar="CSV",
         help="object boxes, for Pointing Game, Energy in Mask, Mass Accuracy and Rank Accuracy: a"
         " CSV file (each line has an image path relative to IMAGES and its boxes, x0 y0 x1 y1 in"

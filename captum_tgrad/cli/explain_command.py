@@ -12,7 +12,6 @@ import numpy as np
 
 from captum_tgrad._support.printable import printable
 from captum_tgrad._support.progress import progress_bar
-from captum_tgrad._support.writing import writing
 from captum_tgrad.cli.chosen import chosen_target, load_for
 from captum_tgrad.cli.device import choose_device
 from captum_tgrad.cli.errors import CommandError, short_memory, users_mistakes
@@ -26,6 +25,7 @@ from captum_tgrad.cli.outcome import (
     say_written,
     show_progress,
 )
+from captum_tgrad.evaluation.report.files import png, write_files
 from captum_tgrad.evaluation.storage.owner import REPORT
 from captum_tgrad.explanation import Explanation, explain, format_report
 from captum_tgrad.visualization import Report, explanation_figure, layers_figure
@@ -76,7 +76,7 @@ def run_explain(options: argparse.Namespace) -> int:
             bar.update(2 * (len(planned) - len(batch)))
             if not batch:
                 continue
-            bar.say(f"{len(batch)} images")
+            bar.say("1 image" if len(batch) == 1 else f"{len(batch)} images")
             explanations = _explained(classifier, images, target, rival, options)
             bar.update(len(batch))
             for job, explanation in zip(batch, explanations, strict=True):
@@ -92,8 +92,8 @@ def run_explain(options: argparse.Namespace) -> int:
         raise CommandError(next(iter(skipped.values())))
     head(report, classifier.name, len(found))
     replaced = existing(options.out, [REPORT])
-    with users_mistakes(), writing(options.out / REPORT):
-        report.write(options.out / REPORT)
+    with users_mistakes():
+        write_files(options.out, {REPORT: report.html()})
     say_written(options, options.out, [REPORT], replaced)
     print_json(options, found)
     return say_skipped([*skipped.items()])
@@ -145,39 +145,36 @@ def _explained(
 
 def _write(job: Job, explanation: Explanation, layers: int | None) -> dict[str, Figure]:
     """Writes the map and the figures of one image, and returns the figures."""
-    with writing(job.map_path.parent):
-        job.map_path.parent.mkdir(parents=True, exist_ok=True)
-    array = BytesIO()
-    np.save(array, explanation.attribution.numpy())
-    with writing(job.map_path):
-        job.map_path.write_bytes(array.getvalue())
     target = explanation.target
     whole = explanation.photo is not None
-    figure = explanation_figure(
-        explanation.photo if explanation.photo is not None else explanation.image,
-        explanation.map_of_seen if whole else explanation.attribution,
-        method="T-Grad" if explanation.aggregation == "paper" else "T-Grad (levels)",
-        class_name=f"{target.name} ({target.index})",
-        probability=target.probability,
-        residual=explanation.residual,
-        seen=explanation.seen_of_photo,
-    )
-    figures = {"map": figure}
-    with writing(job.figure_path):
-        figure.savefig(job.figure_path, dpi=_DOTS_PER_INCH)
+    figures = {
+        "map": explanation_figure(
+            explanation.photo if explanation.photo is not None else explanation.image,
+            explanation.map_of_seen if whole else explanation.attribution,
+            method="T-Grad" if explanation.aggregation == "paper" else "T-Grad (levels)",
+            class_name=f"{target.name} ({target.index})",
+            probability=target.probability,
+            residual=explanation.residual,
+            seen=explanation.seen_of_photo,
+        )
+    }
+    array = BytesIO()
+    np.save(array, explanation.attribution.numpy())
+    files: dict[str, str | bytes] = {
+        job.figure_path.name: png(figures["map"], _DOTS_PER_INCH),
+        job.map_path.name: array.getvalue(),
+    }
     if layers is not None and explanation.decomposition is not None and job.layers_path is not None:
-        figure = layers_figure(
+        figures["layers"] = layers_figure(
             explanation.decomposition,
             explanation.image,
             terms=layers,
             title=f"{target.name} ({target.index}): what each layer adds to the logit"
             f" {explanation.logit:+.3f}",
         )
-        figures["layers"] = figure
-        with writing(job.layers_path):
-            figure.savefig(job.layers_path, dpi=_DOTS_PER_INCH)
+        files[job.layers_path.name] = png(figures["layers"], _DOTS_PER_INCH)
     if job.page_path is not None:
         name = job.title if job.picture is None else job.picture.name
-        with writing(job.page_path):
-            job.page_path.write_text(explanation.to_html(name), encoding="utf-8")
+        files[job.page_path.name] = explanation.to_html(name)
+    write_files(job.map_path.parent, files)
     return figures

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import io
 import os
 import sys
@@ -40,11 +41,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")
     options = _parser().parse_args(arguments)
     try:
-        return _run(options)
+        status = _run(options)
+        sys.stdout.flush()
+        return status
     except CommandError as error:
-        message = " ".join(str(error).split())
-        print(f"{_PROGRAM}: error: {printable(message)}", file=sys.stderr)
-        return _USAGE_ERROR
+        return _fail(str(error))
     except KeyboardInterrupt:
         hint = how_to_go_on(options.out) if options.command == "evaluate" else ""
         print(f"{_PROGRAM}: interrupted{printable(hint)}", file=sys.stderr)
@@ -52,15 +53,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (RuntimeError, MemoryError, ImportError) as error:
         if not _is_short_memory(error):
             raise
-        print(
-            f"{_PROGRAM}: error: out of memory: use another --device or a smaller --model",
-            file=sys.stderr,
-        )
-        return _USAGE_ERROR
-    except BrokenPipeError:
-        # The reader has closed the pipe; flushing the rest would fail again at exit.
+        return _fail("out of memory: use another --device or a smaller --model")
+    except OSError as error:
+        # Of standard output: the commands convert the errors of all other files.
+        if error.errno not in (errno.EPIPE, errno.ENOSPC):
+            raise
+        # What is still to be written would fail again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return _BROKEN_PIPE
+        if isinstance(error, BrokenPipeError):
+            return _BROKEN_PIPE
+        return _fail(f"the output cannot be written ({error.strerror}): free some space")
+
+
+def _fail(message: str) -> int:
+    """Prints an error in one line; returns the exit status."""
+    print(f"{_PROGRAM}: error: {printable(' '.join(message.split()))}", file=sys.stderr)
+    return _USAGE_ERROR
 
 
 def _run(options: argparse.Namespace) -> int:

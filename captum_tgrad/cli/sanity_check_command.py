@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator, Sequence
 from itertools import chain
-from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
@@ -13,7 +12,6 @@ import torch
 from torch import Tensor, nn
 
 from captum_tgrad._support.progress import Bar, progress_bar
-from captum_tgrad._support.writing import writing
 from captum_tgrad.cli.chosen import chosen_target, load_for
 from captum_tgrad.cli.device import choose_device
 from captum_tgrad.cli.errors import short_memory, users_mistakes
@@ -31,6 +29,7 @@ from captum_tgrad.cli.outcome import (
 from captum_tgrad.cli.sanity_check_report import as_csv, as_numbers, means_table, outcome_of, page
 from captum_tgrad.evaluation import Method, get_method
 from captum_tgrad.evaluation.methods.method import black_image
+from captum_tgrad.evaluation.report.files import png, write_files
 from captum_tgrad.evaluation.report.text_table import text_table
 from captum_tgrad.evaluation.storage.owner import check_owner
 from captum_tgrad.sanity_checks import RandomizationStep, cascading_randomization
@@ -58,9 +57,8 @@ def run_sanity_check(options: argparse.Namespace) -> int:
     """
     with users_mistakes():
         method = get_method(options.method)
-        path = options.out / f"{method.name}-{options.mode}.png"
-        names = [path.with_suffix(end).name for end in _ENDINGS]
-        check_files(options.images, options.out, [path])
+        names = [f"{method.name}-{options.mode}{ending}" for ending in _ENDINGS]
+        check_files(options.images, options.out, [options.out / name for name in names])
         check_owner(options.out, "sanity-check", names, names[0])
         pictures = options.images or [None]
         if options.columns < 2:
@@ -79,48 +77,43 @@ def run_sanity_check(options: argparse.Namespace) -> int:
         full = _is_full(steps, options.mode, model, inputs)
         bar.say("figure")
         replaced = existing(options.out, names)
-        _write(options, path, classifier, method, images, targets, steps, full)
+        with users_mistakes():
+            contents = _contents(options, classifier, method, images, targets, steps, full)
+            write_files(options.out, dict(zip(names, contents, strict=True)))
         bar.update(1)
     say(options, text_table(means_table(steps), line_width()))
     say(options)
     say_wrapped(options, outcome_of(steps, full))
     say_seen(options, classifier, list(zip(pictures, images, strict=True)))
     say_written(options, options.out, names, replaced)
-    print_json(options, as_numbers(steps, [title_of(picture) for picture in pictures]))
+    print_json(options, as_numbers(steps, _titles(options)))
     return 0
 
 
-def _write(
+def _contents(
     options: argparse.Namespace,
-    path: Path,
     classifier: Classifier,
     method: Method,
     images: Sequence[Image],
     targets: Tensor,
     steps: Sequence[RandomizationStep],
     full: bool,
-) -> None:
-    """Writes the figure and the numbers."""
-    with users_mistakes():
-        figure = cascade_figure(
-            steps,
-            [classifier.crop(image) for image in images],
-            columns=options.columns,
-            labels=[classifier.class_names[index] for index in targets.tolist()],
-            title=f"{method.title} while {classifier.name} is randomized, {options.mode}",
-        )
-        with writing(options.out):
-            options.out.mkdir(parents=True, exist_ok=True)
-        with writing(path):
-            figure.savefig(path, dpi=_DOTS_PER_INCH)
-        with writing(path.with_suffix(".csv")):
-            titles = [title_of(picture) for picture in options.images or [None]]
-            path.with_suffix(".csv").write_text(as_csv(steps, titles), encoding="utf-8")
-        count = f"{len(images)} image{'s'[: len(images) != 1]}"
-        with writing(path.with_suffix(".html")):
-            page(steps, figure, f"{classifier.name}, {count}", method.title, full).write(
-                path.with_suffix(".html")
-            )
+) -> tuple[str, bytes, str]:
+    """The contents of the files, in the order of ``_ENDINGS``."""
+    figure = cascade_figure(
+        steps,
+        [classifier.crop(image) for image in images],
+        columns=options.columns,
+        labels=[classifier.class_names[index] for index in targets.tolist()],
+        title=f"{method.title} while {classifier.name} is randomized, {options.mode}",
+    )
+    about = f"{classifier.name}, {len(images)} image{'s' * (len(images) != 1)}"
+    report = page(steps, figure, about, method.title, full).html()
+    return report, png(figure, _DOTS_PER_INCH), as_csv(steps, _titles(options))
+
+
+def _titles(options: argparse.Namespace) -> list[str]:
+    return [title_of(picture) for picture in options.images or [None]]
 
 
 def _started(

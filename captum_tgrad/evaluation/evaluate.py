@@ -19,6 +19,7 @@ from captum_tgrad._support.show import html_table
 from captum_tgrad._support.warn import warn_user
 from captum_tgrad.attribution.checks import check_seed
 from captum_tgrad.evaluation.checks import check_black, check_budget, check_model, check_out
+from captum_tgrad.evaluation.image_files import ImageFiles
 from captum_tgrad.evaluation.methods.built_in import METHODS, chosen_methods, titles_of
 from captum_tgrad.evaluation.methods.method import Black, Method, black_image
 from captum_tgrad.evaluation.report.shown_images import ImageShow
@@ -33,7 +34,13 @@ from captum_tgrad.evaluation.running.speed import examples_at_once, examples_per
 from captum_tgrad.evaluation.running.timed_method import TimedMethod
 from captum_tgrad.evaluation.samples import Samples
 from captum_tgrad.evaluation.storage.folder import Output
-from captum_tgrad.evaluation.storage.protocol import fingerprint, image_digest, versions
+from captum_tgrad.evaluation.storage.protocol import (
+    architecture,
+    fingerprint,
+    image_digest,
+    preprocessing,
+    versions,
+)
 from captum_tgrad.evaluation.storage.records import Record
 from captum_tgrad.evaluation.workers import Workers
 from captum_tgrad.metrics.engine.ranking import Ties
@@ -184,6 +191,7 @@ def evaluate(
     protocol = {
         "model": name,
         "weights": fingerprint(model),
+        "architecture": architecture(model),
         "black": _described(black),
         **settings.protocol(),
         **described_regions(regions, samples.names),
@@ -194,6 +202,8 @@ def evaluate(
     }
     if resize != "crop":
         protocol["resize"] = resize
+    if isinstance(dataset, ImageFiles):
+        protocol["preprocessing"] = preprocessing(dataset.preprocess)
     timed = {
         method.name: TimedMethod(method, model, black, batch_size, at_once) for method in chosen
     }

@@ -1,5 +1,7 @@
 """``compare`` from the outside: its files, what it prints, and how it refuses."""
 
+import json
+
 import pytest
 import torch
 from PIL import Image
@@ -78,6 +80,14 @@ def test_refuses_what_is_not_there(tmp_path, capsys):
     assert "not found: pass the path" in _refused(capsys, str(tmp_path / "absent.png"), *out)
     assert "did you mean espresso" in _refused(capsys, *out, *FEW, "--target", "expresso")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("command", ["compare", "evaluate"])
+def test_a_method_by_name_and_title_is_one_method(tmp_path, capsys, command):
+    arguments = [command, "--out", str(tmp_path), "--n-steps", "2", "--json"]
+    arguments += ["--limit", "1"] if command == "evaluate" else []
+    assert main([*arguments, "--methods", "random, Random,random"]) == 0
+    assert list(json.loads(capsys.readouterr().out)["methods"]) == ["random"]
 
 
 def test_methods_that_cannot_run_are_no_fault_of_the_program(tmp_path, capsys):

@@ -5,9 +5,11 @@ import importlib
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
+from matplotlib.figure import Figure
 from PIL import Image
 
 from captum_tgrad.cli import chosen, evaluate_command
@@ -110,6 +112,13 @@ def test_an_empty_name(tmp_path, picture, capsys, monkeypatch, command, empty):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["pictures"]
 
 
+@pytest.mark.parametrize("option", ["weights", "class-names", "config", "labels", "boxes"])
+def test_an_empty_name_of_another_file(capsys, option):
+    with pytest.raises(SystemExit):
+        main(["evaluate", "--out", "out", f"--{option}", ""])
+    assert f"argument --{option}: is empty" in capsys.readouterr().err.splitlines()[-1]
+
+
 @pytest.mark.parametrize("error", [*OUT_OF_MEMORY, torch.OutOfMemoryError("XPU out of memory")])
 @pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.parametrize("where", ["while it loads", "while it runs", "while it draws"])
@@ -149,6 +158,31 @@ def test_ctrl_c_says_how_to_go_on(tmp_path, picture, capsys, monkeypatch):
     monkeypatch.setattr("captum_tgrad.cli.explain_command.explain", interrupt)
     arguments = _arguments("explain", picture, tmp_path / "explained")
     assert _line(capsys, arguments, 130) == "captum-tgrad: interrupted"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize(("owner", "name"), [(Figure, "savefig"), (Path, "write_bytes")])
+@pytest.mark.parametrize("call", range(4))
+def test_an_interrupted_run_can_be_repeated(
+    tmp_path, picture, capsys, monkeypatch, command, owner, name, call
+):
+    """Wherever it was interrupted, the command recognizes the files that it has written."""
+    if (command, name, call) == ("explain", "write_bytes", 1):
+        pytest.skip("a figure without its map may be a file of the user's")
+    left, inner = [call], getattr(owner, name)
+
+    def interrupt(*arguments, **options):
+        left[0] -= 1
+        if left[0] < 0:
+            raise KeyboardInterrupt
+        return inner(*arguments, **options)
+
+    arguments = _arguments(command, picture, tmp_path / "out")
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, name, interrupt)
+        assert main(arguments) in (0, 130)  # 0: it draws or writes fewer
+    further = ["--resume"] if command == "evaluate" else []
+    assert main([*arguments, *further]) == 0, capsys.readouterr().err
 
 
 def test_memory_for_weights_is_no_damage(tmp_path):

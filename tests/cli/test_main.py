@@ -118,6 +118,20 @@ def test_whoever_reads_the_output_may_stop():
     assert command.wait() == 141
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+@pytest.mark.parametrize(("command", "error"), [("| true", ""), ("> /dev/full", "No space left")])
+def test_output_that_cannot_be_written(command, error):
+    """Also if it fits into the buffer, which Python writes at exit."""
+    script = f"{sys.executable} -m captum_tgrad methods {command}; exit ${{PIPESTATUS[0]}}"
+    environment = {name: each for name, each in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    done = subprocess.run(
+        ["bash", "-c", script], capture_output=True, text=True, check=False, env=environment
+    )
+    assert done.returncode == (2 if error else 141), done.stderr
+    assert error in done.stderr
+    assert len(done.stderr.splitlines()) == bool(error)
+
+
 def test_module_runs_as_the_command(tmp_path):
     done = _python("-m", "captum_tgrad", "explain", "absent.png", "--out", str(tmp_path))
     assert done.returncode == 2

@@ -1,5 +1,6 @@
 """What was finished is neither lost nor done twice, however often a run ends before its time."""
 
+import json
 import os
 import random
 import signal
@@ -7,14 +8,18 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
-from captum_tgrad.evaluation import METHODS, Method, OutputError, evaluate
+from captum_tgrad.evaluation import METHODS, Method, OutputError, evaluate, images_in
 from captum_tgrad.evaluation.storage.records import read_lines, read_records
-from tests.evaluation.networks import images, network
+from captum_tgrad.zoo import sample_image
+from tests.evaluation.networks import classifier, images, network
 
 pytestmark = pytest.mark.filterwarnings("ignore:(The baseline keeps|More than a quarter|Constant)")
 
@@ -133,6 +138,56 @@ def test_other_numbers_are_not_mixed_in(tmp_path):
     (tmp_path / "protocol.json").unlink()
     with pytest.raises(OutputError, match=r"no protocol\.json"):
         evaluate(network(), images(2), ["random"], tmp_path, resume=True, **FAST)
+
+
+class _Scaled(nn.Module):
+    def __init__(self, scale):
+        super().__init__()
+        self.network = network()
+        self.register_buffer("scale", torch.tensor(scale), persistent=False)
+
+    def forward(self, images):
+        return self.network(images * self.scale)
+
+
+def test_other_models_with_the_same_weights_are_not_mixed_in(tmp_path):
+    evaluate(_Scaled(1.0).eval(), images(1), ["random"], tmp_path / "scaled", **FAST)
+    with pytest.raises(OutputError, match="used other settings: weights was"):
+        evaluate(
+            _Scaled(2.0).eval(), images(1), ["random"], tmp_path / "scaled", resume=True, **FAST
+        )
+    out = tmp_path / "out"
+    evaluate(network(), images(1), ["random"], out, **FAST)
+    smooth = network()
+    smooth[2] = nn.GELU()
+    with pytest.raises(OutputError, match="used other settings: architecture was"):
+        evaluate(smooth, images(1), ["random"], out, resume=True, **FAST)
+    # A protocol of an earlier version lacks the entry.
+    protocol = json.loads((out / "protocol.json").read_text())
+    del protocol["architecture"]
+    (out / "protocol.json").write_text(json.dumps(protocol))
+    assert evaluate(network(), images(2), ["random"], out, resume=True, **FAST).records[1:]
+
+
+def test_another_preprocessing_of_the_same_files_is_not_mixed_in(tmp_path):
+    (tmp_path / "images").mkdir()
+    sample_image().save(tmp_path / "images" / "cup.png")
+    usual = classifier()
+    mirrored = replace(usual, preprocess=lambda image: usual.preprocess(image).flip(2))
+    for each, resume in ((usual, False), (usual, True), (mirrored, True)):
+        with (
+            pytest.raises(OutputError, match="preprocessing was")
+            if each is mirrored
+            else (nullcontext())
+        ):
+            evaluate(
+                each,
+                images_in(tmp_path / "images", each),
+                ["random"],
+                tmp_path / "out",
+                resume=resume,
+                **FAST,
+            )
 
 
 def test_other_images_are_not_mixed_in(tmp_path):

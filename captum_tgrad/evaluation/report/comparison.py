@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from captum_tgrad._support.printable import in_markdown
-from captum_tgrad._support.writing import writing
 from captum_tgrad.evaluation.compare import Comparison
+from captum_tgrad.evaluation.report.files import png, write_files
 from captum_tgrad.evaluation.report.page import add_table
 from captum_tgrad.evaluation.report.summary import REFERENCE
 from captum_tgrad.evaluation.report.table import table_of
@@ -36,19 +36,11 @@ _CURVES = (
 
 def write_comparison(comparison: Comparison, folder: Path) -> list[Path]:
     """Writes ``FILES`` into a folder, which is created if needed, and returns their paths."""
-    with writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-    paths = [folder / name for name in FILES]
     figures = {"methods": draw_methods(comparison), "curves": draw_curves(comparison)}
-    with writing(paths[0]):
-        figures["methods"].savefig(paths[0], dpi=_DOTS_PER_INCH)
-    with writing(paths[1]):
-        figures["curves"].savefig(paths[1], dpi=_DOTS_PER_INCH)
-    with writing(paths[2]):
-        paths[2].write_text(markdown(comparison), encoding="utf-8")
-    with writing(paths[3]):
-        page(comparison, figures).write(paths[3])
-    return paths
+    report = page(comparison, figures).html()
+    drawn = {f"{name}.png": png(figure, _DOTS_PER_INCH) for name, figure in figures.items()}
+    write_files(folder, {"report.html": report, **drawn, "table.md": markdown(comparison)})
+    return [folder / name for name in FILES]
 
 
 def draw_methods(comparison: Comparison) -> Figure:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from captum_tgrad._support.printable import printable
-from captum_tgrad._support.writing import writing
+from captum_tgrad.evaluation.report.files import png, write_files
 from captum_tgrad.evaluation.report.page import page
 from captum_tgrad.evaluation.report.shown_images import ImageShow
 from captum_tgrad.evaluation.report.summary import Summary, summarize
 from captum_tgrad.evaluation.report.summary_csv import as_csv
 from captum_tgrad.evaluation.report.table import markdown
 from captum_tgrad.evaluation.storage.folder import Output
+from captum_tgrad.evaluation.storage.owner import REPORT
 from captum_tgrad.evaluation.storage.records import as_json, write_whole
 from captum_tgrad.visualization.evaluation_figures import metrics_figure, seconds_figure
 
@@ -35,10 +36,10 @@ def write_results(output: Output, images: ImageShow | None) -> tuple[Summary, st
 def _draw(output: Output, summary: Summary, images: ImageShow) -> None:
     protocol = "; ".join(f"{key}: {value}" for key, value in summary["protocol"].items())
     figures = {"metrics": metrics_figure(summary), "seconds": seconds_figure(summary)}
-    for name, figure in figures.items():
-        path = output.path / f"{name}.png"
-        with writing(path):
-            figure.savefig(path, dpi=_DOTS_PER_INCH, metadata={"Description": printable(protocol)})
-    path = output.path / "report.html"
-    with writing(path):
-        page(summary, figures, images.draw(output.records(), output.titles())).write(path)
+    report = page(summary, figures, images.draw(output.records(), output.titles()))
+    description = {"Description": printable(protocol)}
+    drawn = {
+        f"{name}.png": png(figure, _DOTS_PER_INCH, metadata=description)
+        for name, figure in figures.items()
+    }
+    write_files(output.path, {**drawn, REPORT: report.html()})

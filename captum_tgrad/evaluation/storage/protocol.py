@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -16,10 +17,17 @@ from torch import Tensor, nn
 from captum_tgrad import __version__
 from captum_tgrad.evaluation.storage.records import OutputError, as_json, write_whole
 
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
 Protocol = dict[str, Any]
 
 PROTOCOL_FILE = "protocol.json"
 _METHODS = "methods"
+# Entries that protocols of earlier versions lack.
+_FURTHER = ("architecture", "preprocessing")
+# In the printed options of a module that holds a function; it differs between processes.
+_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 # The side of the grid of means in the digest of an image.
 _GRID = 4
 
@@ -36,14 +44,41 @@ def versions() -> dict[str, str]:
 
 
 def fingerprint(model: nn.Module) -> str:
-    """A short digest of the parameters and buffers of a model."""
+    """A short digest of the parameters and buffers of a model, also of non-persistent buffers."""
     digest = hashlib.sha256()
-    for name, tensor in model.state_dict().items():
+    for name, tensor in {**model.state_dict(), **dict(model.named_buffers())}.items():
         digest.update(name.encode("utf-8", "surrogatepass"))
         if isinstance(tensor, Tensor):  # not the extra state of a module
             content = tensor.detach().cpu().contiguous().flatten().view(torch.uint8)
             digest.update(content.numpy().tobytes())
     return digest.hexdigest()[:16]
+
+
+def architecture(model: nn.Module) -> str:
+    """A short digest of the modules of a model: their names, classes and printed options.
+
+    Example:
+        >>> architecture(nn.Sequential(nn.ReLU())) == architecture(nn.Sequential(nn.GELU()))
+        False
+    """
+    lines = [
+        f"{name} {type(module).__qualname__} {_ADDRESS.sub('', module.extra_repr())}"
+        for name, module in model.named_modules()
+    ]
+    return bytes_digest("\n".join(lines).encode("utf-8", "surrogatepass"))
+
+
+def preprocessing(preprocess: Callable[[Image], Tensor]) -> str:
+    """A short digest of what a preprocessing makes of a test image; "unknown" if it rejects it."""
+    from PIL import Image
+
+    down = Image.linear_gradient("L")
+    channels = (down, down.rotate(90), Image.radial_gradient("L"))
+    pattern = Image.merge("RGB", channels).resize((320, 240))
+    try:
+        return image_digest(preprocess(pattern))
+    except Exception:  # a user's function, which may expect images of another size
+        return "unknown"
 
 
 def image_digest(image: Tensor) -> str:
@@ -108,6 +143,8 @@ def joined(old: Protocol, new: Protocol) -> Protocol:
 def _changes(old: Mapping[str, Any], new: Mapping[str, Any], within: str) -> Iterator[str]:
     for key in dict.fromkeys([*old, *new]):
         name = f"{within}{key}"
+        if name in _FURTHER and key not in old:
+            continue
         if key not in old or key not in new:
             if within != f"{_METHODS}.":
                 yield f"{name} was {old.get(key)!r}, is {new.get(key)!r}"

@@ -1,0 +1,42 @@
+"""Writes the files of a command into its output folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from captum_tgrad._support.writing import writing
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def write_files(folder: Path, files: Mapping[str, str | bytes]) -> None:
+    """Writes files in the given order; creates the folder if needed.
+
+    Contents are computed before the call, so an interruption rarely leaves only some of the files.
+    The first file should be the one by which the next run recognizes the files as its own: see
+    ``check_owner``.
+
+    Args:
+        folder: The output folder.
+        files: Contents by file name; text is written as UTF-8.
+
+    Raises:
+        WriteError: An OSError: the folder or a file cannot be written.
+    """
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    for name, content in files.items():
+        path = folder / name
+        with writing(path):
+            path.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
+
+
+def png(figure: Figure, dots_per_inch: int, **options: Any) -> bytes:
+    """A figure as PNG; ``options`` are those of ``savefig``."""
+    drawn = BytesIO()
+    figure.savefig(drawn, format="png", dpi=dots_per_inch, **options)
+    return drawn.getvalue()
