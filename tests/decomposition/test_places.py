@@ -628,6 +628,7 @@ def test_a_fourier_transform_there_and_back_says_that_it_loses_places():
 MIDDLE, CLASSES = (..., slice(10, 26)), torch.linspace(-1, 1, 30).reshape(6, 5).double()
 SPARSE = torch.rand(32, 10, generator=torch.Generator().manual_seed(4)).double()
 SPARSE = torch.where(SPARSE > 0.5, SPARSE, 0)
+PICKED = torch.eye(32)[20].double()
 
 
 def _classified(h):
@@ -642,13 +643,16 @@ def _classified(h):
             lambda h: h[MIDDLE][..., :-2] + h[MIDDLE][..., 1:-1] + h[MIDDLE][..., 2:],
             lambda h: F.conv1d(h[MIDDLE], torch.ones(6, 1, 3).double(), groups=6),
         ),
-        (
-            lambda h: h[..., 2:14:2].mean(2, keepdim=True),
-            lambda h: F.avg_pool1d(h[..., 2:14:2], 6),
-        ),
+        (lambda h: (h @ PICKED).unsqueeze(2), lambda h: h[..., 20:21]),
+        (lambda h: (h @ SPARSE[:, 0]).unsqueeze(2), lambda h: h @ SPARSE[:, :1]),
         (lambda h: h @ SPARSE, lambda h: h @ torch.where(SPARSE > 0, SPARSE, 1e-13)),
     ],
-    ids=["shifted copies of a crop", "the mean of every other step", "a sparse matrix"],
+    ids=[
+        "shifted copies of a crop",
+        "a vector that picks",
+        "a sparse vector",
+        "a sparse matrix",
+    ],
 )
 def test_a_form_has_the_map_of_the_plain_form(form, plain, aggregation):
     weight = torch.linspace(-1, 1, 18).reshape(6, 3, 1).double()
@@ -660,3 +664,10 @@ def test_a_form_has_the_map_of_the_plain_form(form, plain, aggregation):
         for read in (form, plain)
     )
     torch.testing.assert_close(found, expected, rtol=1e-8, atol=1e-10)
+
+
+def test_sums_of_two_and_of_three_elements_are_divided_equally():
+    select = torch.zeros(8, 2).double()
+    select[[0, 2, 5], 0] = select[[1, 7], 1] = 1.0
+    expected = torch.tensor([1 / 3, 1 / 2, 1 / 3, 0, 0, 1 / 3, 0, 1 / 2]).double()
+    torch.testing.assert_close(_on_the_line(lambda x: (x @ select + 1).sum((1, 2))), expected)

@@ -103,7 +103,7 @@ def _selected(
     constants = [
         (letters, tensor)
         for letters, tensor in operands
-        if letters.count(letter) == 1 and tensor.dim() > 1 and not any(claims_of(tensor))
+        if letters.count(letter) == 1 and not any(claims_of(tensor))
     ]
     if len(constants) != 1:
         return None
@@ -154,8 +154,7 @@ def has_zeros(constant: Tensor) -> bool:
     if constant.layout != torch.strided:
         return True
     return (
-        constant.dim() > 1
-        and constant.is_floating_point()
+        constant.is_floating_point()
         and constant.numel() <= _MOST_CHECKED
         and bool((constant == 0).any())
     )
