@@ -8,6 +8,12 @@ torch.set_num_threads(1)
 
 
 @pytest.fixture(autouse=True)
+def seed():
+    """Random inputs do not depend on the tests that ran before."""
+    torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
 def width_of_a_terminal(monkeypatch):
     """Commands print the same wherever the tests run."""
     monkeypatch.setenv("COLUMNS", "100")

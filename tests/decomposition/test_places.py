@@ -666,8 +666,11 @@ def test_a_form_has_the_map_of_the_plain_form(form, plain, aggregation):
     torch.testing.assert_close(found, expected, rtol=1e-8, atol=1e-10)
 
 
-def test_sums_of_two_and_of_three_elements_are_divided_equally():
-    select = torch.zeros(8, 2).double()
-    select[[0, 2, 5], 0] = select[[1, 7], 1] = 1.0
-    expected = torch.tensor([1 / 3, 1 / 2, 1 / 3, 0, 0, 1 / 3, 0, 1 / 2]).double()
-    torch.testing.assert_close(_on_the_line(lambda x: (x @ select + 1).sum((1, 2))), expected)
+@pytest.mark.parametrize("sums", [2, 3])
+@pytest.mark.parametrize("size", [8, 16])
+def test_sums_of_few_elements_are_divided_equally_among_them(size, sums):
+    select = torch.zeros(size, 3).double()
+    select[[0, 2, 5], 0] = select[[1, 7], 1] = select[3, 2] = 1.0
+    select = select[:, :sums]
+    found = _on_the_line(lambda x: (x @ select + 1).sum((1, 2)), torch.ones(size).double())
+    torch.testing.assert_close(found, (select / select.sum(0)).sum(1))

@@ -131,12 +131,10 @@ def few_cells(
     most, start = int(counts.max()), counts.cumsum(0) - counts
     if most > MOST_CLAIMS:
         return None
-    found = []
+    found, has = [], counts > 0
     for each in range(most):
-        # A sum that has a half or a third of ``most`` cells repeats them.
-        has = (counts > each) | ((counts > 0) & (most % counts.clamp_min(1) == 0))
         cells = torch.zeros_like(counts)
-        cells[has] = number[(start + each % counts.clamp_min(1))[has]]
+        cells[has] = number[start[has] + each % counts[has]]  # fewer than ``most`` are repeated
         found.append(coordinates(cells.reshape(shape), claim.cells, by_sample))
     return [each for each in found if each is not None]
 

@@ -312,6 +312,8 @@ def _dims_within_sample(claim: Coordinates, samples: Coordinates | None) -> set[
 
 def _finer(one: Coordinates, other: Coordinates, axis: Axis) -> Coordinates | None:
     """The claim with the smaller cells, filled up with the cells of the other; None if neither."""
+    if one.cells[:, 1].unique().equal(other.cells[:, 1].unique()):  # type: ignore[no-untyped-call]
+        return None  # pixels of both: a step between them does not make one of them coarse
     widths = [_widths(claim, axis) for claim in (one, other)]
     for small, large, order in ((one, other, 1), (other, one, -1)):
         width, limit = widths[::order]
