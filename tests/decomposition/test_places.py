@@ -674,3 +674,70 @@ def test_sums_of_few_elements_are_divided_equally_among_them(size, sums):
     select = select[:, :sums]
     found = _on_the_line(lambda x: (x @ select + 1).sum((1, 2)), torch.ones(size).double())
     torch.testing.assert_close(found, (select / select.sum(0)).sum(1))
+
+
+IMAGE = torch.arange(1.0, 65).reshape(1, 1, 8, 8).double()
+
+
+def _in_pixels(cells):
+    """The share of each cell in each of 8 pixels."""
+    pixels = torch.arange(8).double()
+    low, high = (cells[:, :1] + side * cells[:, 1:] / 2 for side in (-1, 1))
+    both = torch.minimum(high, pixels + 0.5) - torch.maximum(low, pixels - 0.5)
+    return both.clamp_min(0) / cells[:, 1:]
+
+
+def _squares_on_the_image(sums):
+    """Where the term of the square of sums of pixels is; its evidence is the square itself."""
+    method = TGradAttribution(lambda x: sums(x).square().flatten(1).sum(1))
+    on_input = method.decompose(IMAGE).terms[-1].maps[0]
+    evidence = (on_input.positive + on_input.negative)[0, 0]
+    if on_input.grid is None:
+        return (evidence / 64).expand(8, 8)
+    rows, columns = map(_in_pixels, on_input.grid.axes)
+    return rows.T @ evidence @ columns
+
+
+def _quadrants(x):
+    return x[..., :4, :4] + x[..., :4, 4:] + x[..., 4:, :4] + x[..., 4:, 4:]
+
+
+@pytest.mark.parametrize(
+    "sums",
+    [
+        _quadrants,
+        lambda x: x.reshape(1, 2, 4, 2, 4).sum((1, 3)),
+        lambda x: x.reshape(1, 2, 4, 2, 4).movedim(3, 2).flatten(1, 2).sum(1),
+        lambda x: torch.einsum("narbc -> nrc", x.reshape(1, 2, 4, 2, 4)),
+        lambda x: torch.stack([_quadrants(x)]).squeeze(0),
+        lambda x: sum(torch.roll(x, (i, j), (2, 3)) for i in (0, 4) for j in (0, 4)) / 2,
+    ],
+    ids=["added", "summed", "flattened", "einsum", "stacked", "rolled"],
+)
+def test_a_sum_of_quadrants_is_at_all_four(sums):
+    expected = _quadrants(IMAGE)[0, 0].square() / 4
+    torch.testing.assert_close(_squares_on_the_image(sums), expected.repeat(2, 2))
+
+
+@pytest.mark.parametrize(
+    "sums",
+    [
+        lambda x: x.reshape(1, 4, 2, 4, 2).sum((1, 3)),
+        lambda x: x.reshape(1, 4, 2, 4, 2).movedim(3, 2).flatten(1, 2).sum(1),
+    ],
+)
+def test_a_sum_of_many_scattered_pixels_is_spread_evenly(sums):
+    total = IMAGE.reshape(4, 2, 4, 2).sum((0, 2)).square().sum()
+    torch.testing.assert_close(_squares_on_the_image(sums), (total / 64).expand(8, 8))
+
+
+def test_windows_across_the_seams_of_a_rolled_image_have_four_parts():
+    rolled = torch.roll(IMAGE, (2, 2), (2, 3))
+    expected = F.avg_pool2d(rolled, 4)[0, 0].mul(16).square() / 16
+    expected = torch.roll(
+        expected.repeat_interleave(4, 0).repeat_interleave(4, 1), (-2, -2), (0, 1)
+    )
+    found = _squares_on_the_image(
+        lambda x: torch.roll(x, (2, 2), (2, 3)).reshape(1, 2, 4, 2, 4).sum((2, 4))
+    )
+    torch.testing.assert_close(found, expected)

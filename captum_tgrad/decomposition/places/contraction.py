@@ -12,7 +12,7 @@ from torch import Tensor
 from captum_tgrad._support.accelerator import wide
 from captum_tgrad.decomposition.call import Call
 from captum_tgrad.decomposition.places.coordinates import Axis, Coordinates, coordinates
-from captum_tgrad.decomposition.places.mixed_elements import cells_of_sums, mixed
+from captum_tgrad.decomposition.places.mixed_elements import cells_of_sums, mixed_on_axes
 from captum_tgrad.decomposition.places.origin import claims_of, places_of
 from captum_tgrad.decomposition.places.places import Places, places
 from captum_tgrad.decomposition.places.whole_grid import with_copies_refined
@@ -33,12 +33,15 @@ def contracted(call: Call, equation: str, tensors: Sequence[Any], output: Tensor
         if (given := places_of(tensor)) is None:
             continue
         in_batch = {claim.dims: len(claim.cells) for claim in given.samples}
+        own, _ = _without_repeated(letters, torch.empty([1] * len(letters), device="cpu"))
+        summed = [d for d, letter in enumerate(own) if letter not in right]
+        unpicked: list[tuple[Axis, Coordinates]] = []
+        parts: list[tuple[str, Axis, Coordinates]] = []
         for axis, claim in with_copies_refined(given).pairs:
-            own, index = _without_repeated(letters, claim.index)
+            _, index = _without_repeated(letters, claim.index)
             whole = coordinates(index, claim.cells, claim.by_sample)
             if whole is None:
                 continue
-            summed = [d for d, letter in enumerate(own) if letter not in right]
             picked = None
             if len(whole.dims) == 1 and whole.dims[0] in summed:
                 samples = in_batch.get(claim.dims, 1)
@@ -46,16 +49,17 @@ def contracted(call: Call, equation: str, tensors: Sequence[Any], output: Tensor
                 is_only = given.has_one_axis
                 picked = _selected(call, whole, along, operands, right, axis, samples, is_only)
             if picked is None:
-                parts = mixed(whole, summed, axis)
+                unpicked.append((axis, whole))
             else:
-                own, parts = picked
-            order = [own.index(letter) for letter in right if letter in own]
-            rest = [d for d in range(len(own)) if d not in order]
-            for kept in parts:
-                size_of = dict(zip(own, kept.index.shape, strict=True))
-                arranged = kept.index.permute([*order, *rest])
-                arranged = arranged.reshape([size_of.get(letter, 1) for letter in right])
-                found.append((axis, kept.moved(arranged)))
+                parts += [(picked[0], axis, kept) for kept in picked[1]]
+        parts += [(own, axis, kept) for axis, kept in mixed_on_axes(unpicked, summed)]
+        for left_over, axis, kept in parts:
+            order = [left_over.index(letter) for letter in right if letter in left_over]
+            rest = [d for d in range(len(left_over)) if d not in order]
+            size_of = dict(zip(left_over, kept.index.shape, strict=True))
+            arranged = kept.index.permute([*order, *rest])
+            arranged = arranged.reshape([size_of.get(letter, 1) for letter in right])
+            found.append((axis, kept.moved(arranged)))
     return [places(output.shape, found)]
 
 

@@ -32,8 +32,15 @@ class ScatteredError(RuntimeError):
     """The mixed elements are scattered over an axis, so that no cell describes them."""
 
 
-@torch.no_grad()
 def mixed(claim: Coordinates, dims: Iterable[int], axis: Axis) -> list[Coordinates]:
+    """Applies :func:`mixed_on_axes` to coordinates on one axis."""
+    return [part for _, part in mixed_on_axes([(axis, claim)], dims)]
+
+
+@torch.no_grad()
+def mixed_on_axes(
+    claims: Iterable[tuple[Axis, Coordinates]], dims: Iterable[int]
+) -> list[tuple[Axis, Coordinates]]:
     """The coordinates after elements along ``dims`` were mixed; these dimensions keep size 1.
 
     Each new element has the cells of the elements that were mixed. If these are many, it has the
@@ -42,30 +49,69 @@ def mixed(claim: Coordinates, dims: Iterable[int], axis: Axis) -> list[Coordinat
     Raises:
         ScatteredError: Gaps between the elements take up most of the smallest cell.
     """
+    dims = list(dims)
+    whole = [(axis, _whole(claim, dims, axis)) for axis, claim in claims]
+    scattered = [(axis, claim) for axis, claim in whole if _is_scattered(claim, dims, axis)]
+    on_several = len(scattered) > 1 and len({axis for axis, _ in scattered}) == len(scattered)
+    places = _numbers_of_places([claim for _, claim in scattered]) if on_several else None
+    found: list[tuple[Axis, list[Coordinates]]] = []
+    parted = []
+    for axis, claim in whole:
+        is_scattered = (axis, claim) in scattered
+        parts = _scattered(claim, dims, axis, places) if is_scattered else None
+        if parts is None:
+            parts = _together(claim, dims, axis)
+            if is_scattered and len(parts) == 2:
+                parted.append(parts)
+        found.append((axis, parts))
+    if len(parted) == 2:  # a window at the seams of rows and of columns has four parts
+        rows, columns = parted
+        rows[:], columns[:] = [each for each in rows for _ in columns], columns * 2
+    return [(axis, part) for axis, parts in found for part in parts]
+
+
+def _numbers_of_places(claims: Sequence[Coordinates]) -> Tensor:
+    """A number for each element that is equal for elements with the same cells on all axes."""
+    numbers = torch.zeros((), dtype=torch.long, device="cpu")
+    for claim in claims:
+        numbers = numbers * (len(claim.cells) + 1) + claim.index
+    return numbers
+
+
+def _whole(claim: Coordinates, dims: Sequence[int], axis: Axis) -> Coordinates:
+    """Adapts the cells of elements that are mixed along ``dims``, as for a whole grid."""
+    over = [dim for dim in dims if dim in claim.dims]
+    if len(over) == 1:
+        claim = filled_in(claim, over[0], axis)
+    return widened(claim, axis) if over and len(claim.cells) > MOST_CLAIMS else claim
+
+
+def _is_scattered(claim: Coordinates, dims: Sequence[int], axis: Axis) -> bool:
+    """Whether there are gaps between mixed elements, as wide as the smallest cell."""
+    over = [dim for dim in dims if dim in claim.dims]
+    if not over or not axis.is_spatial:
+        return False
+    low, high = in_order(*(_in_one_dimension(border, over) for border in claim.borders()))
+    width = float(claim.cells[:, 1].min())
+    return bool((gaps_between(low, high) > width * (1 - SLACK)).any())
+
+
+def _in_one_dimension(values: Tensor, dims: Sequence[int]) -> Tensor:
+    """Moves dimensions to the end and joins them."""
+    return values.movedim(list(dims), list(range(-len(dims), 0))).flatten(-len(dims))
+
+
+def _together(claim: Coordinates, dims: Sequence[int], axis: Axis) -> list[Coordinates]:
+    """The smallest cells that hold all elements that were mixed, one or two for each sum."""
     over = [dim for dim in dims if dim in claim.dims]
     if not over:
         return [claim]
-    if len(over) == 1:
-        claim = filled_in(claim, over[0], axis)
-    if len(claim.cells) > MOST_CLAIMS:
-        claim = widened(claim, axis)
-    rest = [1 if dim in over else size for dim, size in enumerate(claim.index.shape)]
-
-    def in_one_dimension(values: Tensor) -> Tensor:
-        return values.movedim(over, list(range(-len(over), 0))).flatten(-len(over))
-
-    low, high = in_order(*map(in_one_dimension, claim.borders()))
+    shape = [1 if dim in over else size for dim, size in enumerate(claim.index.shape)]
+    low, high = in_order(*(_in_one_dimension(border, over) for border in claim.borders()))
     width = float(claim.cells[:, 1].min())
-    # A gap counts if it is as wide as the smallest cell.
-    has_gaps = bool((gaps_between(low, high) > width * (1 - SLACK)).any())
-    if has_gaps and axis.is_spatial:
-        numbers = in_one_dimension(claim.index).expand(low.shape)
-        found = _with_gaps(claim, numbers, low, high, rest, axis)
-        if found is not None:
-            return found
     cells = [
         narrowed(
-            from_borders(start.reshape(rest), stop.reshape(rest), axis, claim.by_sample),
+            from_borders(start.reshape(shape), stop.reshape(shape), axis, claim.by_sample),
             axis,
         )
         for start, stop in _two_parts(low, high, width, axis)
@@ -73,14 +119,40 @@ def mixed(claim: Coordinates, dims: Iterable[int], axis: Axis) -> list[Coordinat
     return list(dict.fromkeys(each for each in cells if each is not None))
 
 
+def _scattered(
+    claim: Coordinates, dims: Sequence[int], axis: Axis, places: Tensor | None
+) -> list[Coordinates] | None:
+    """The coordinates of sums of elements with gaps between them.
+
+    ``places`` numbers the places of the elements on all axes on which they are scattered; None if
+    this is the only one. Returns None if neither windows nor few cells describe them.
+    """
+    wide = claim
+    if places is not None:
+        wide = Coordinates(claim.index.expand(places.shape), claim.cells, claim.by_sample)
+    over = [dim for dim in dims if dim in wide.dims]
+    shape = [1 if dim in over else size for dim, size in enumerate(wide.index.shape)]
+    low, high = in_order(*(_in_one_dimension(border, over) for border in wide.borders()))
+    numbers = _in_one_dimension(wide.index, over)
+    own = None if places is None else _in_one_dimension(places, over)
+    return _with_gaps(wide, numbers, own, low, high, shape, axis)
+
+
 def _with_gaps(
-    claim: Coordinates, numbers: Tensor, low: Tensor, high: Tensor, shape: list[int], axis: Axis
+    claim: Coordinates,
+    numbers: Tensor,
+    places: Tensor | None,
+    low: Tensor,
+    high: Tensor,
+    shape: list[int],
+    axis: Axis,
 ) -> list[Coordinates] | None:
     """The coordinates after elements with gaps between them were mixed: windows, or all cells.
 
     Args:
         claim: The coordinates of the elements.
         numbers: The numbers of the cells that were mixed, along the last dimension.
+        places: The numbers of their places on all axes, as for :func:`_mixed`.
         low: Their lower borders, as for :func:`_two_parts`.
         high: Their upper borders, as for :func:`_two_parts`.
         shape: The shape of the coordinates after mixing.
@@ -90,7 +162,10 @@ def _with_gaps(
         None if neither describes them.
     """
     sums = torch.arange(math.prod(shape), device="cpu").repeat_interleave(low.shape[-1])
-    few = few_cells(claim, numbers.flatten(), sums, shape, claim.by_sample)
+    distinct = None if places is None else places.flatten()
+    few = few_cells(claim, numbers.flatten(), sums, shape, claim.by_sample, places=distinct)
+    if few is not None and places is not None:
+        return few
     start, stop = (border.reshape(shape) for border in across_ends(low, high, axis))
     hull = from_borders(start, stop, axis, claim.by_sample)
     windows = narrowed(hull, axis)
@@ -106,6 +181,7 @@ def few_cells(
     shape: Sequence[int],
     by_sample: bool = False,
     is_only: bool = False,
+    places: Tensor | None = None,
 ) -> list[Coordinates] | None:
     """One claim for each summand of a sum, with its cell; None for more than ``MOST_CLAIMS`` cells.
 
@@ -119,13 +195,16 @@ def few_cells(
         shape: The shape of the sums.
         by_sample: As for :class:`Coordinates`.
         is_only: Whether no other axis has places.
+        places: The number of each summand's place on all axes, by which repeated summands are left
+            out; None for ``numbers``.
     """
-    at, number = sums[numbers > 0], numbers[numbers > 0]
+    places = numbers if places is None else places
+    at, number, place = (each[numbers > 0] for each in (sums, numbers, places))
     order = (at * (len(claim.cells) + 1) + number if is_only else at).argsort(stable=True)
-    at, number = at[order], number[order]
+    at, number, place = at[order], number[order], place[order]
     counts = at.bincount(minlength=math.prod(shape))
     if is_only or int(counts.max()) > MOST_CLAIMS:
-        first = _first_of_each(at * (len(claim.cells) + 1) + number)
+        first = _first_of_each(at * (int(place.max()) + 1) + place)
         at, number = at[first], number[first]
         counts = at.bincount(minlength=math.prod(shape))
     most, start = int(counts.max()), counts.cumsum(0) - counts

@@ -10,7 +10,7 @@ from captum_tgrad.decomposition.call import Call, NoRuleError
 from captum_tgrad.decomposition.places.contraction import contracted
 from captum_tgrad.decomposition.places.coordinates import SAMPLES
 from captum_tgrad.decomposition.places.elementwise import elementwise
-from captum_tgrad.decomposition.places.mixed_elements import mixed
+from captum_tgrad.decomposition.places.mixed_elements import mixed_on_axes
 from captum_tgrad.decomposition.places.origin import claims_of, places_of
 from captum_tgrad.decomposition.places.places import Places, places
 
@@ -35,8 +35,7 @@ def _mixed_along(tensor: Tensor, dims: set[int], output: Tensor) -> Places:
     keep = output.dim() == tensor.dim()
     claims = [
         (axis, left if keep else left.moved(left.index.squeeze(tuple(dims))))
-        for axis, claim in claims_of(tensor)
-        for left in mixed(claim, dims, axis)
+        for axis, left in mixed_on_axes(claims_of(tensor), dims)
     ]
     return places(output.shape, claims)
 

@@ -77,8 +77,11 @@ class Places:
 
     @property
     def pairs(self) -> Iterator[tuple[Axis, Coordinates]]:
-        """All claims, each with its axis."""
-        return ((axis, claim) for axis, claims in self.claims.items() for claim in claims)
+        """All claims, each with its axis; one claim beside several on other axes is repeated."""
+        several = max((len(own) for axis, own in self.claims.items() if axis.is_spatial), default=1)
+        for axis, claims in self.claims.items():
+            times = several if axis.is_spatial and len(claims) == 1 else 1
+            yield from ((axis, claim) for claim in claims * times)
 
 
 _interned: WeakValueDictionary[object, Places] = WeakValueDictionary()
@@ -92,18 +95,38 @@ def places(shape: Sequence[int], claims: Iterable[Claim] = ()) -> Places:
         if claim is not None:
             given.append(claim)
     kept: dict[Axis, tuple[Coordinates, ...]] = {}
+    filled: dict[Axis, list[Coordinates]] = {}
     samples: Coordinates | None = None
     for axis in sorted(by_axis, key=lambda axis: axis.input != SAMPLES):
         own = [_gaps_filled(claim, shape, axis, samples) for claim in _joined(by_axis[axis], axis)]
+        filled[axis] = own
         if left := merged(own, axis, samples):
             kept[axis] = left
             if axis.input == SAMPLES and len(left) == 1:
                 (samples,) = left
+    kept |= _pairs_kept(kept, filled)
     key = (tuple(shape), tuple(kept.items()))
     known = _interned.get(key)
     if known is None:
         known = _interned[key] = Places(tuple(shape), kept)
     return known
+
+
+def _pairs_kept(
+    kept: Mapping[Axis, tuple[Coordinates, ...]], given: Mapping[Axis, list[Coordinates]]
+) -> dict[Axis, tuple[Coordinates, ...]]:
+    """The claims that belong together on several axes, with repetitions, if these are needed.
+
+    A sum of the four quadrants of an image has the rows 0, 0, 4, 4 and the columns 0, 4, 0, 4.
+    Without repetitions, 0, 4 and 0, 4 would be two quadrants only.
+    """
+    several = [axis for axis, claims in kept.items() if axis.is_spatial and len(claims) > 1]
+    if len(several) < 2 or len({len(given[axis]) for axis in several}) > 1:
+        return {}
+    pairs = list(dict.fromkeys(zip(*(given[axis] for axis in several), strict=True)))
+    if not max(len(kept[axis]) for axis in several) < len(pairs) <= MOST_CLAIMS:
+        return {}
+    return dict(zip(several, zip(*pairs, strict=True), strict=True))
 
 
 def _joined(claims: list[Coordinates], axis: Axis) -> list[Coordinates]:
