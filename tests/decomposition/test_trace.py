@@ -263,10 +263,16 @@ def test_an_interrupt_while_hooks_are_removed_leaves_modules_usable(monkeypatch)
         patched.setattr("torch.utils.hooks.RemovableHandle.remove", interrupted)
         with pytest.raises(KeyboardInterrupt):
             TGradAttribution(network).attribute(X, target=0)
-    hooks = nn.modules.module._global_forward_hooks, nn.modules.module._global_forward_pre_hooks
+    modules = nn.modules.module
+    hooks = (
+        modules._global_forward_hooks,
+        modules._global_forward_hooks_always_called,
+        modules._global_forward_pre_hooks,
+    )
     try:
         assert torch.equal(network(X), plain)
         network.train()(X)  # is not taken for a forward pass that is traced
     finally:
         for each in hooks:
             each.clear()
+    assert not modules._has_any_global_hook()
