@@ -64,8 +64,8 @@ def mixed_on_axes(
             if is_scattered and len(parts) == 2:
                 parted.append(parts)
         found.append((axis, parts))
-    if len(parted) == 2:  # a window at the seams of rows and of columns has four parts
-        rows, columns = parted
+    if on_several and len(parted) == 2:
+        rows, columns = parted  # a window at the seams of both has four parts
         rows[:], columns[:] = [each for each in rows for _ in columns], columns * 2
     return [(axis, part) for axis, parts in found for part in parts]
 
@@ -152,7 +152,7 @@ def _with_gaps(
     Args:
         claim: The coordinates of the elements.
         numbers: The numbers of the cells that were mixed, along the last dimension.
-        places: The numbers of their places on all axes, as for :func:`_mixed`.
+        places: The numbers of their places on all axes, as for :func:`_scattered`.
         low: Their lower borders, as for :func:`_two_parts`.
         high: Their upper borders, as for :func:`_two_parts`.
         shape: The shape of the coordinates after mixing.
@@ -204,7 +204,7 @@ def few_cells(
     at, number, place = at[order], number[order], place[order]
     counts = at.bincount(minlength=math.prod(shape))
     if is_only or int(counts.max()) > MOST_CLAIMS:
-        first = _first_of_each(at * (int(place.max()) + 1) + place)
+        first = _first_of_each(at * (int(places.max()) + 1) + place)
         at, number = at[first], number[first]
         counts = at.bincount(minlength=math.prod(shape))
     most, start = int(counts.max()), counts.cumsum(0) - counts
