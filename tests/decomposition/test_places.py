@@ -741,3 +741,25 @@ def test_windows_across_the_seams_of_a_rolled_image_have_four_parts():
         lambda x: torch.roll(x, (2, 2), (2, 3)).reshape(1, 2, 4, 2, 4).sum((2, 4))
     )
     torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize("aggregation", ["paper", "levels"])
+def test_repeated_columns_of_a_sum_of_halves_are_those_of_a_resized_sum(aggregation):
+    weight = torch.linspace(-1, 1, 54).reshape(2, 3, 3, 3).double()
+    images = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(6)).double()
+
+    def read(x, enlarged):
+        h = enlarged(F.relu(x[..., :4, :]) + F.relu(x[..., 4:, :]))
+        h = F.silu(F.conv2d(h, weight, padding=1) + 0.2)
+        return (h * torch.linspace(0.5, 2, 16).double()).mean((1, 2, 3))
+
+    found, expected = (
+        TGradAttribution(lambda x, enlarged=enlarged: read(x, enlarged)).attribute(
+            images, aggregation=aggregation
+        )
+        for enlarged in (
+            lambda h: h.repeat_interleave(2, 3),
+            lambda h: F.interpolate(h, scale_factor=(1, 2)),
+        )
+    )
+    torch.testing.assert_close(found, expected, rtol=1e-8, atol=1e-10)

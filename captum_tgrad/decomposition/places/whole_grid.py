@@ -80,7 +80,7 @@ def copies_refined(claims: Iterable[Claim], *, zeros_too: bool = True) -> list[C
         zeros_too: Whether zeros between elements count as copies.
     """
     claims = list(claims)
-    varying = [dim for _, claim in claims if claim for dim in claim.dims]
+    varying = [dim for _, claim in dict.fromkeys(claims) if claim for dim in claim.dims]
     alone = {dim for dim in varying if dim > 0 and varying.count(dim) == 1}
     return [
         (axis, _refined(claim, axis, zeros_too))
