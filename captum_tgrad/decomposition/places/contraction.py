@@ -33,12 +33,12 @@ def contracted(call: Call, equation: str, tensors: Sequence[Any], output: Tensor
         if (given := places_of(tensor)) is None:
             continue
         in_batch = {claim.dims: len(claim.cells) for claim in given.samples}
-        own, _ = _without_repeated(letters, torch.empty([1] * len(letters), device="cpu"))
-        summed = [d for d, letter in enumerate(own) if letter not in right]
+        own, summed = letters, list[int]()
         unpicked: list[tuple[Axis, Coordinates]] = []
         parts: list[tuple[str, Axis, Coordinates]] = []
         for axis, claim in with_copies_refined(given).pairs:
-            _, index = _without_repeated(letters, claim.index)
+            own, index = _without_repeated(letters, claim.index)
+            summed = [d for d, letter in enumerate(own) if letter not in right]
             whole = coordinates(index, claim.cells, claim.by_sample)
             if whole is None:
                 continue

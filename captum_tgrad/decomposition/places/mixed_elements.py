@@ -58,7 +58,7 @@ def mixed_on_axes(
     parted = []
     for axis, claim in whole:
         is_scattered = (axis, claim) in scattered
-        parts = _scattered(claim, dims, axis, places) if is_scattered else None
+        parts = _each(claim, dims, axis, places) if is_scattered else None
         if parts is None:
             parts = _together(claim, dims, axis)
             if is_scattered and len(parts) == 2:
@@ -88,26 +88,30 @@ def _whole(claim: Coordinates, dims: Sequence[int], axis: Axis) -> Coordinates:
 
 def _is_scattered(claim: Coordinates, dims: Sequence[int], axis: Axis) -> bool:
     """Whether there are gaps between mixed elements, as wide as the smallest cell."""
-    over = [dim for dim in dims if dim in claim.dims]
-    if not over or not axis.is_spatial:
+    if not axis.is_spatial or not set(dims) & set(claim.dims):
         return False
-    low, high = in_order(*(_in_one_dimension(border, over) for border in claim.borders()))
+    low, high, _ = _in_sums(claim, dims)
     width = float(claim.cells[:, 1].min())
     return bool((gaps_between(low, high) > width * (1 - SLACK)).any())
 
 
-def _in_one_dimension(values: Tensor, dims: Sequence[int]) -> Tensor:
-    """Moves dimensions to the end and joins them."""
-    return values.movedim(list(dims), list(range(-len(dims), 0))).flatten(-len(dims))
+def _in_sums(claim: Coordinates, dims: Sequence[int]) -> tuple[Tensor, Tensor, list[int]]:
+    """The borders of the cells that are mixed, by :func:`in_order`, and the shape of the sums."""
+    low, high = in_order(*(_along_last(border, claim, dims) for border in claim.borders()))
+    return low, high, [1 if dim in dims else size for dim, size in enumerate(claim.index.shape)]
+
+
+def _along_last(values: Tensor, claim: Coordinates, dims: Sequence[int]) -> Tensor:
+    """Moves the dimensions along which a claim is mixed to the end, and joins them."""
+    over = [dim for dim in dims if dim in claim.dims]
+    return values.movedim(over, list(range(-len(over), 0))).flatten(-len(over))
 
 
 def _together(claim: Coordinates, dims: Sequence[int], axis: Axis) -> list[Coordinates]:
     """The smallest cells that hold all elements that were mixed, one or two for each sum."""
-    over = [dim for dim in dims if dim in claim.dims]
-    if not over:
+    if not set(dims) & set(claim.dims):
         return [claim]
-    shape = [1 if dim in over else size for dim, size in enumerate(claim.index.shape)]
-    low, high = in_order(*(_in_one_dimension(border, over) for border in claim.borders()))
+    low, high, shape = _in_sums(claim, dims)
     width = float(claim.cells[:, 1].min())
     cells = [
         narrowed(
@@ -119,51 +123,28 @@ def _together(claim: Coordinates, dims: Sequence[int], axis: Axis) -> list[Coord
     return list(dict.fromkeys(each for each in cells if each is not None))
 
 
-def _scattered(
+def _each(
     claim: Coordinates, dims: Sequence[int], axis: Axis, places: Tensor | None
 ) -> list[Coordinates] | None:
-    """The coordinates of sums of elements with gaps between them.
-
-    ``places`` numbers the places of the elements on all axes on which they are scattered; None if
-    this is the only one. Returns None if neither windows nor few cells describe them.
-    """
-    wide = claim
-    if places is not None:
-        wide = Coordinates(claim.index.expand(places.shape), claim.cells, claim.by_sample)
-    over = [dim for dim in dims if dim in wide.dims]
-    shape = [1 if dim in over else size for dim, size in enumerate(wide.index.shape)]
-    low, high = in_order(*(_in_one_dimension(border, over) for border in wide.borders()))
-    numbers = _in_one_dimension(wide.index, over)
-    own = None if places is None else _in_one_dimension(places, over)
-    return _with_gaps(wide, numbers, own, low, high, shape, axis)
-
-
-def _with_gaps(
-    claim: Coordinates,
-    numbers: Tensor,
-    places: Tensor | None,
-    low: Tensor,
-    high: Tensor,
-    shape: list[int],
-    axis: Axis,
-) -> list[Coordinates] | None:
-    """The coordinates after elements with gaps between them were mixed: windows, or all cells.
+    """The coordinates of sums of elements with gaps between them: windows, or each of few cells.
 
     Args:
         claim: The coordinates of the elements.
-        numbers: The numbers of the cells that were mixed, along the last dimension.
-        places: The numbers of their places on all axes, as for :func:`_scattered`.
-        low: Their lower borders, as for :func:`_two_parts`.
-        high: Their upper borders, as for :func:`_two_parts`.
-        shape: The shape of the coordinates after mixing.
+        dims: The dimensions along which they were mixed.
         axis: The axis that they are on.
+        places: A number for the place of each element on all axes on which the elements are
+            scattered; None if this is the only one.
 
     Returns:
         None if neither describes them.
     """
+    if places is not None:
+        claim = Coordinates(claim.index.expand(places.shape), claim.cells, claim.by_sample)
+        places = _along_last(places, claim, dims).flatten()
+    low, high, shape = _in_sums(claim, dims)
+    numbers = _along_last(claim.index, claim, dims).flatten()
     sums = torch.arange(math.prod(shape), device="cpu").repeat_interleave(low.shape[-1])
-    distinct = None if places is None else places.flatten()
-    few = few_cells(claim, numbers.flatten(), sums, shape, claim.by_sample, places=distinct)
+    few = few_cells(claim, numbers, sums, shape, claim.by_sample, places=places)
     if few is not None and places is not None:
         return few
     start, stop = (border.reshape(shape) for border in across_ends(low, high, axis))

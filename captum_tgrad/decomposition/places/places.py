@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from weakref import WeakValueDictionary
 
@@ -50,9 +50,10 @@ class Places:
     Attributes:
         has_channels: Whether elements have coordinates on a channel axis of an input.
         inputs: The numbers of the inputs on which elements depend.
+        pairs: All claims, each with its axis; one claim beside several on other axes is repeated.
     """
 
-    __slots__ = ("__weakref__", "claims", "has_channels", "inputs", "shape")
+    __slots__ = ("__weakref__", "claims", "has_channels", "inputs", "pairs", "shape")
 
     def __init__(
         self, shape: tuple[int, ...], claims: Mapping[Axis, tuple[Coordinates, ...]]
@@ -64,6 +65,12 @@ class Places:
         )
         several = frozenset([axis.dim for axis in claims if axis.input == INPUTS])
         self.inputs = several or _ONLY_INPUT
+        most = max((len(own) for axis, own in claims.items() if axis.is_spatial), default=1)
+        self.pairs = tuple(
+            (axis, claim)
+            for axis, own in claims.items()
+            for claim in own * (most if axis.is_spatial and len(own) == 1 else 1)
+        )
 
     @property
     def samples(self) -> tuple[Coordinates, ...]:
@@ -74,14 +81,6 @@ class Places:
     def has_one_axis(self) -> bool:
         """Whether elements have coordinates on one spatial axis only."""
         return sum(axis.is_spatial for axis in self.claims) == 1
-
-    @property
-    def pairs(self) -> Iterator[tuple[Axis, Coordinates]]:
-        """All claims, each with its axis; one claim beside several on other axes is repeated."""
-        several = max((len(own) for axis, own in self.claims.items() if axis.is_spatial), default=1)
-        for axis, claims in self.claims.items():
-            times = several if axis.is_spatial and len(claims) == 1 else 1
-            yield from ((axis, claim) for claim in claims * times)
 
 
 _interned: WeakValueDictionary[object, Places] = WeakValueDictionary()
@@ -336,7 +335,7 @@ def _dims_within_sample(claim: Coordinates, samples: Coordinates | None) -> set[
 def _finer(one: Coordinates, other: Coordinates, axis: Axis) -> Coordinates | None:
     """The claim with the smaller cells, filled up with the cells of the other; None if neither."""
     if one.cells[:, 1].unique().equal(other.cells[:, 1].unique()):  # type: ignore[no-untyped-call]
-        return None  # pixels of both: a step between them does not make one of them coarse
+        return None  # cells of equal size: the steps between them make neither grid the finer one
     widths = [_widths(claim, axis) for claim in (one, other)]
     for small, large, order in ((one, other, 1), (other, one, -1)):
         width, limit = widths[::order]
