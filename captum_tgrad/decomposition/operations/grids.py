@@ -34,12 +34,12 @@ def deformable(call: Call, output: Tensor) -> Bias | None:
 
 _convolution = partial(
     records,
-    places=grid_operations.new_grid,
+    places=grid_operations.convolved,
     bias=convolution,
     parts=with_bias,
     parts_of_one=False,
 )
-_pooling = partial(records, places=grid_operations.new_grid, bias=nothing)
+_pooling = partial(records, places=grid_operations.pooled, bias=nothing)
 
 OPERATIONS: dict[str, Operation] = {
     **_convolution(

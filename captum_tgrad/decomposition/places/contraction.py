@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor
 from captum_tgrad._support.accelerator import wide
 from captum_tgrad.decomposition.call import Call
 from captum_tgrad.decomposition.places.coordinates import Axis, Coordinates, coordinates
+from captum_tgrad.decomposition.places.masked import kept_by_mask, kept_only, places_in_sums
 from captum_tgrad.decomposition.places.mixed_elements import cells_of_sums, mixed_on_axes
 from captum_tgrad.decomposition.places.origin import claims_of, places_of
 from captum_tgrad.decomposition.places.places import Places, places
@@ -30,9 +31,17 @@ def contracted(call: Call, equation: str, tensors: Sequence[Any], output: Tensor
     operands = list(zip(left.split(","), tensors, strict=True))
     found: list[tuple[Axis, Coordinates | None]] = []
     for letters, tensor in operands:
-        if (given := places_of(tensor)) is None:
+        over = [dim for dim, letter in enumerate(letters) if letter not in right]
+        given = places_in_sums(tensor, over)
+        if given is None:
             continue
-        in_batch = {claim.dims: len(claim.cells) for claim in given.samples}
+        masks = [_as_mask(other, own, letters, right) for own, other in operands]
+        matrices = [pair for pair, mask in zip(operands, masks, strict=True) if mask is None]
+        for mask in masks:
+            if mask is not None and _selects(call, mask):
+                call.picks = True
+                given = kept_only(given, mask != 0, over)
+        samples = _samples_by_letter(given, letters)
         own, summed = letters, list[int]()
         unpicked: list[tuple[Axis, Coordinates]] = []
         parts: list[tuple[str, Axis, Coordinates]] = []
@@ -44,10 +53,9 @@ def contracted(call: Call, equation: str, tensors: Sequence[Any], output: Tensor
                 continue
             picked = None
             if len(whole.dims) == 1 and whole.dims[0] in summed:
-                samples = in_batch.get(claim.dims, 1)
                 along = own[whole.dims[0]]
                 is_only = given.has_one_axis
-                picked = _selected(call, whole, along, operands, right, axis, samples, is_only)
+                picked = _selected(call, whole, along, matrices, right, axis, samples, is_only)
             if picked is None:
                 unpicked.append((axis, whole))
             else:
@@ -61,6 +69,47 @@ def contracted(call: Call, equation: str, tensors: Sequence[Any], output: Tensor
             arranged = arranged.reshape([size_of.get(letter, 1) for letter in right])
             found.append((axis, kept.moved(arranged)))
     return [places(output.shape, found)]
+
+
+def _as_mask(constant: Any, own: str, letters: str, kept: str) -> Tensor | None:
+    """A constant by which the elements of a tensor are multiplied before they are summed.
+
+    It has only dimensions of the tensor. A matrix of one column counts as a vector. Masked weights
+    that depend on the input, as of an attention pooling, count as ones and zeros.
+
+    Args:
+        constant: A tensor operand.
+        own: Its letters.
+        letters: The letters of the tensor.
+        kept: The letters of the result.
+
+    Returns:
+        The constant, broadcastable to the tensor; None for another operand.
+    """
+    along = {letter for letter, size in zip(own, constant.shape, strict=True) if size != 1}
+    if along <= set(kept) or not along <= set(letters):
+        return None
+    if any(own.count(letter) > 1 or letters.count(letter) > 1 for letter in along):
+        return None  # it multiplies a diagonal
+    if any(claims_of(constant)):
+        shown = kept_by_mask(constant)
+        if shown is None or places_in_sums(constant, range(constant.dim())) is places_of(constant):
+            return None
+        constant = (shown | (constant != 0)).expand(constant.shape).double()
+    order = [letter for letter in letters if letter in along]
+    mask = torch.einsum(f"{own}->{''.join(order)}", constant.detach().to_dense())
+    sizes = dict(zip(order, mask.shape, strict=True))
+    return mask.reshape([sizes.get(letter, 1) for letter in letters])
+
+
+def _samples_by_letter(given: Places, letters: str) -> dict[str, Coordinates]:
+    """The samples of the elements, by the letter of the dimension that they are along."""
+    found = {}
+    for claim in given.samples:
+        own, index = _without_repeated(letters, claim.index)
+        if len(claim.dims) == 1:
+            found[own[claim.dims[0]]] = Coordinates(index.flatten(), claim.cells)
+    return found
 
 
 def _without_repeated(letters: str, index: Tensor) -> tuple[str, Tensor]:
@@ -85,7 +134,7 @@ def _selected(
     operands: Sequence[tuple[str, Any]],
     kept: str,
     axis: Axis,
-    samples: int,
+    samples: Mapping[str, Coordinates],
     is_only: bool,
 ) -> tuple[str, list[Coordinates]] | None:
     """The coordinates of sums of elements that a constant matrix selects, and their letters.
@@ -100,7 +149,7 @@ def _selected(
         operands: The letters of each tensor, and the tensor.
         kept: The letters of the result.
         axis: The axis of the coordinates.
-        samples: The number of samples that share this dimension.
+        samples: The samples of the elements, by the letter of the dimension that they are along.
         is_only: Whether no other axis has places.
     """
     everywhere = "".join(letters for letters, _ in operands)
@@ -115,42 +164,59 @@ def _selected(
     inner = [d for d, each in enumerate(letters) if each not in kept and each != letter]
     if any(everywhere.count(letters[d]) > 1 for d in inner):
         return None
-    is_dense = not has_zeros(constant)
-    call.is_dense = is_dense and call.is_dense is not False
-    if is_dense:
+    if not _selects(call, constant):
         return None
     used = constant.detach().to_dense().cpu() != 0
     if inner:  # the result is summed over several matrices
         used = used.any(inner)
         letters = "".join(each for d, each in enumerate(letters) if d not in inner)
     dim = letters.index(letter)
+    shared = len(samples[letter].cells) if letter in samples else 1
     for row in reversed(range(used.dim())):
-        if row != dim and _keeps_each(used, row, dim, samples):
+        if row != dim and _keeps_each(used, row, dim, shared):
             call.picks = True
             return letters[row], [Coordinates(claim.index.reshape([-1]), claim.cells)]
-    shape = [-1 if d == dim else 1 for d in range(used.dim())]
     rest = [size for d, size in enumerate(used.shape) if d != dim]
     sums = torch.arange(math.prod(rest), device="cpu").reshape(rest).unsqueeze(dim)
-    numbers = claim.index.reshape(shape).where(used, 0)
-    found = cells_of_sums(claim, numbers, sums, rest, axis, is_only)
+    numbers = _along(claim, letters, letter).index.where(used, 0)
+    of_summands = [
+        _along(each, letters, own)
+        for own, each in samples.items()
+        if own in letters and used.shape[letters.index(own)] > 1
+    ]
+    found = cells_of_sums(claim, numbers, sums, rest, axis, (*of_summands, None)[0], is_only)
     if not found:
         return None
     call.picks = True
     return letters.replace(letter, ""), found
 
 
-def _keeps_each(used: Tensor, row: int, column: int, samples: int) -> bool:
+def _along(claim: Coordinates, letters: str, letter: str) -> Coordinates:
+    """Reshapes coordinates along one dimension, so that they broadcast to the matrix."""
+    return Coordinates(
+        claim.index.reshape([-1 if each == letter else 1 for each in letters]), claim.cells
+    )
+
+
+def _keeps_each(used: Tensor, row: int, column: int, shared: int) -> bool:
     """Whether new element ``i`` is a sum of old element ``i`` and few others, for all ``i``.
 
     A banded matrix is then treated as a convolution, and the nodes of a graph keep their places.
     ``used`` is where the matrices are not zero, with old elements along ``column`` and new elements
-    along ``row``. Several ``samples`` may share the dimension of the old elements.
+    along ``row``. Several samples, ``shared``, may be along the dimension of the old elements.
     """
     return (
         used.shape[row] == used.shape[column]
         and bool(used.diagonal(dim1=row, dim2=column).all())
-        and float(wide(used).mean()) * samples <= 0.5
+        and float(wide(used).mean()) * shared <= 0.5
     )
+
+
+def _selects(call: Call, constant: Tensor) -> bool:
+    """Whether a constant selects elements by its zeros; notes it on the call."""
+    is_dense = not has_zeros(constant)
+    call.is_dense = is_dense and call.is_dense is not False
+    return not is_dense
 
 
 def has_zeros(constant: Tensor) -> bool:

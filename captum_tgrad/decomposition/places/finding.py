@@ -9,10 +9,13 @@ import torch
 from torch import Tensor
 
 from captum_tgrad.decomposition.call import PLAIN, Call, NoRuleError, map_tensors, tensors_in
+from captum_tgrad.decomposition.places import mixing_places as mixing
 from captum_tgrad.decomposition.places.bounded_cache import BoundedCache
 from captum_tgrad.decomposition.places.contraction import has_zeros
 from captum_tgrad.decomposition.places.coordinates import Axis, Coordinates
 from captum_tgrad.decomposition.places.elementwise import like_first
+from captum_tgrad.decomposition.places.grid_operations import pooled
+from captum_tgrad.decomposition.places.masked import places_in_sums
 from captum_tgrad.decomposition.places.mixed_elements import ScatteredError, mixed
 from captum_tgrad.decomposition.places.origin import claims_of, places_of
 from captum_tgrad.decomposition.places.picking import BY_VALUE
@@ -26,6 +29,12 @@ _known: BoundedCache[tuple[list[FoundPlaces], bool | None]] = BoundedCache(
     lambda known: sum(claim.index.numel() for given, _ in known[0] for _, claim in given.pairs)
 )
 """The places of outputs by call, and whether they hold for dense constant matrices only."""
+_SUMS = {
+    mixing.reduced, mixing.linear, mixing.added_product, mixing.inner, mixing.matmul,
+    mixing.distances, mixing.outer, mixing.bilinear, mixing.tensordot, mixing.einsum,
+    mixing.attention, pooled,
+}  # fmt: skip
+"""Rules that leave out masked elements."""
 _MOST_ELEMENTS = 2**22  # of the tensors of a call whose places are found by trying
 
 
@@ -65,6 +74,8 @@ def _key(call: Call) -> object | None:
         if call.kwargs:
             _freeze(call.kwargs, parts)
         parts += [output.shape for output in call.returned]
+        if call.record.places in _SUMS:
+            parts += [places_in_sums(tensor, range(tensor.dim())) for tensor in call.dependent]
         key = tuple(parts)
         hash(key)
     except (TypeError, RuntimeError):  # an argument that cannot be hashed, or a nested tensor

@@ -122,11 +122,12 @@ def regridded(
         axis: The axis that the coordinates are on.
     """
     old = claim.index.shape[dim]
+    claim = filled_in(claim, dim, axis)
     if size == old and (window is None or (window.offset, window.stride) == (0, 1)):
         return narrowed(claim, axis)
     if axis.input == SAMPLES:
         return None
-    claim = widened(filled_in(claim, dim, axis), axis)
+    claim = widened(claim, axis)
     if size == 1 and window is None:
         hulls = mixed(claim, [dim], axis)
         return hulls[0] if len(hulls) == 1 else None

@@ -18,17 +18,36 @@ from captum_tgrad.decomposition.places.coordinates import (
 )
 from captum_tgrad.decomposition.places.grid import Window, regridded
 from captum_tgrad.decomposition.places.mixed_elements import mixed
+from captum_tgrad.decomposition.places.mixing_places import mixed_along
 from captum_tgrad.decomposition.places.origin import claims_of, places_of
 from captum_tgrad.decomposition.places.places import Claim, Places, places
 from captum_tgrad.decomposition.places.whole_grid import copies_refined, windows_joined
 
 
-def new_grid(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
-    """Places after a convolution or a pooling; only a convolution mixes channels."""
-    bound, (output, *_) = call.bound, outputs
+def convolved(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
+    """Places after a convolution, which mixes channels."""
+    bound, (output,) = call.bound, outputs
     windows = _windows(call, rank_of(call.name))
-    groups = bound["groups"] if call.name.startswith("conv") else None
-    return [_in_windows(bound["input"], output, windows, groups)] * len(outputs)
+    return [_in_windows(bound["input"], output, windows, bound["groups"])]
+
+
+def pooled(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
+    """Places after a pooling; a global pooling mixes the whole grid."""
+    tensor, (output, *_) = call.bound["input"], outputs
+    windows = _windows(call, rank_of(call.name))
+    if _are_global(windows, tensor, output):
+        over = set(range(output.dim() - len(windows), output.dim()))
+        return [mixed_along(tensor, over, output)] * len(outputs)
+    return [_in_windows(tensor, output, windows, None)] * len(outputs)
+
+
+def _are_global(windows: Sequence[Window | None], tensor: Tensor, output: Tensor) -> bool:
+    """Whether a pooling has one window, which holds all elements."""
+    sizes = zip(windows, tensor.shape[-len(windows) :], output.shape[-len(windows) :], strict=True)
+    return all(
+        new == 1 and (window is None or window.reach == window.offset == (old - 1) / 2)
+        for window, old, new in sizes
+    )
 
 
 def deformed(call: Call, outputs: Sequence[Tensor]) -> list[Places]:

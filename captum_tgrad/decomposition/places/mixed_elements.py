@@ -15,10 +15,11 @@ from captum_tgrad.decomposition.places.coordinates import (
     Coordinates,
     coordinates,
     from_borders,
+    of_each_sample,
     whole_axis,
 )
 from captum_tgrad.decomposition.places.places import MOST_CLAIMS, merged
-from captum_tgrad.decomposition.places.whole_grid import filled_in, widened
+from captum_tgrad.decomposition.places.whole_grid import widened
 from captum_tgrad.decomposition.places.windows import (
     across_ends,
     around_largest_gap,
@@ -80,10 +81,8 @@ def _numbers_of_places(claims: Sequence[Coordinates]) -> Tensor:
 
 def _whole(claim: Coordinates, dims: Sequence[int], axis: Axis) -> Coordinates:
     """Adapts the cells of elements that are mixed along ``dims``, as for a whole grid."""
-    over = [dim for dim in dims if dim in claim.dims]
-    if len(over) == 1:
-        claim = filled_in(claim, over[0], axis)
-    return widened(claim, axis) if over and len(claim.cells) > MOST_CLAIMS else claim
+    is_mixed = any(dim in claim.dims for dim in dims)
+    return widened(claim, axis) if is_mixed and len(claim.cells) > MOST_CLAIMS else claim
 
 
 def _is_scattered(claim: Coordinates, dims: Sequence[int], axis: Axis) -> bool:
@@ -118,7 +117,7 @@ def _together(claim: Coordinates, dims: Sequence[int], axis: Axis) -> list[Coord
             from_borders(start.reshape(shape), stop.reshape(shape), axis, claim.by_sample),
             axis,
         )
-        for start, stop in _two_parts(low, high, width, axis)
+        for start, stop in _two_parts(low, high, width, axis, claim.by_sample)
     ]
     return list(dict.fromkeys(each for each in cells if each is not None))
 
@@ -213,13 +212,14 @@ def cells_of_sums(
     sums: Tensor,
     shape: Sequence[int],
     axis: Axis,
+    samples: Coordinates | None,
     is_only: bool,
 ) -> list[Coordinates] | None:
     """The coordinates of sums: the cells of few summands, or the smallest cell that holds many.
 
     If element ``i`` is a summand of sum ``i``, as in a graph whose nodes have links to themselves,
-    sum ``i`` keeps its cell alone. None if sums cover more than half of the axis on average: the
-    caller then treats all elements as mixed.
+    sum ``i`` keeps its cell alone. If a sample has several sums, and these cover more than half of
+    the axis on average, they have no cells.
 
     Args:
         claim: The coordinates of the summands.
@@ -227,23 +227,46 @@ def cells_of_sums(
         sums: As for :func:`few_cells`, broadcastable to ``numbers``.
         shape: The shape of the sums.
         axis: The axis of the coordinates.
+        samples: The samples of the summands, broadcastable to ``numbers``; None if no sum belongs
+            to a sample of its own.
         is_only: Whether no other axis has places.
+
+    Returns:
+        None if no sum has cells: the caller then treats all elements as mixed.
     """
     has = numbers > 0
     summands = claim, numbers[has], sums.expand_as(numbers)[has], shape
-    kept = few = None
-    if axis.input != SAMPLES:
-        kept = _own_cells(*summands)
-        few = few_cells(*summands, is_only=is_only) if kept is None else [kept]
+    if axis.input == SAMPLES:
+        hull = _hull(*summands, axis, None)
+        return [] if hull is None else [hull]
+    kept = _own_cells(*summands)
+    if kept is not None:
+        return [kept]
+    if samples is not None:
+        sample = torch.zeros(math.prod(shape), dtype=torch.long, device="cpu")
+        sample.scatter_reduce_(0, summands[2], samples.index.expand_as(numbers)[has], "amax")
+        samples = coordinates(sample.reshape(shape), samples.cells)
+    few = few_cells(*summands, is_only=is_only)
     if few is None:
-        hull = _hull(*summands, axis)
+        hull = _hull(*summands, axis, samples)
         few = [] if hull is None else [hull]
-    if kept is None and axis.input != SAMPLES:
-        borders = [each.borders() for each in few]
-        widths = sum(((high - low).clamp_min(0).mean() for low, high in borders), 0.0)
-        if float(widths) > axis.extent / 2:
-            return None
-    return few
+    is_wide = _are_wide(few, axis, samples)
+    left = [coordinates(each.index.where(~is_wide, 0), each.cells, each.by_sample) for each in few]
+    return None if bool(is_wide.all()) else [each for each in left if each is not None]
+
+
+def _are_wide(cells: Sequence[Coordinates], axis: Axis, samples: Coordinates | None) -> Tensor:
+    """Whether the sums of a sample cover more than half of the axis on average, for each sum."""
+    widths = torch.zeros((), dtype=torch.float64, device="cpu")
+    for each in cells:
+        low, high = each.borders()
+        widths = widths + (high - low).clamp_min(0)
+    sample = torch.zeros((), dtype=torch.long, device="cpu") if samples is None else samples.index
+    widths, sample = torch.broadcast_tensors(widths, sample)  # type: ignore[no-untyped-call]
+    count = sample.flatten().bincount().clamp_min(1)
+    mean = sample.flatten().bincount(widths.flatten()) / count
+    is_wide: Tensor = ((mean > axis.extent / 2) & (count > 1))[sample]
+    return is_wide
 
 
 def _own_cells(
@@ -267,9 +290,14 @@ def _own_cells(
 
 
 def _hull(
-    claim: Coordinates, numbers: Tensor, sums: Tensor, shape: Sequence[int], axis: Axis
+    claim: Coordinates,
+    numbers: Tensor,
+    sums: Tensor,
+    shape: Sequence[int],
+    axis: Axis,
+    samples: Coordinates | None,
 ) -> Coordinates | None:
-    """For each sum, the smallest cell that holds all summands; arguments as :func:`few_cells`."""
+    """For each sum, the smallest cell that holds all summands; see :func:`cells_of_sums`."""
     low, high = borders_of(claim.cells)
     low, high = (
         torch.full([math.prod(shape)], empty, dtype=torch.float64, device="cpu")
@@ -277,13 +305,19 @@ def _hull(
         .reshape(shape)
         for values, how, empty in ((low, "amin", torch.inf), (high, "amax", -torch.inf))
     )
-    return narrowed(from_borders(low, high, axis), axis)
+    hull = from_borders(low, high, axis)
+    if hull is not None and samples is not None:  # windows of several samples are not sliding ones
+        hull = of_each_sample(hull, samples, axis)
+    return narrowed(hull, axis)
 
 
-def _two_parts(low: Tensor, high: Tensor, width: float, axis: Axis) -> list[tuple[Tensor, Tensor]]:
+def _two_parts(
+    low: Tensor, high: Tensor, width: float, axis: Axis, by_sample: bool
+) -> list[tuple[Tensor, Tensor]]:
     """The borders of two cells that hold all cells along the last dimension; equal for no gap.
 
-    ``low`` and ``high`` are those of ``in_order``, and ``width`` is that of the smallest cell.
+    ``low`` and ``high`` are those of ``in_order``, and ``width`` is that of the smallest cell. If
+    samples have different cells, scattered sums have none, so that those of other samples do.
     """
     start, stop = low[..., 0], high[..., -1]
     gaps = gaps_between(low, high)
@@ -297,8 +331,11 @@ def _two_parts(low: Tensor, high: Tensor, width: float, axis: Axis) -> list[tupl
     # Every n-th element of the whole axis, as in grid attention, covers it and is no error.
     is_even = (gap - gaps.where(gaps > SLACK, torch.inf).amin(-1) < SLACK) & ~apart
     everywhere = is_even & (gap > SLACK) & (size + 2 * gap > axis.extent - SLACK)
-    if axis.is_spatial and bool((scattered & ~everywhere).any()):
+    scattered &= ~everywhere
+    if axis.is_spatial and bool(scattered.all() if by_sample else scattered.any()):
         raise ScatteredError
     start, stop = start.where(~everywhere, -0.5), stop.where(~everywhere, axis.extent - 0.5)
+    if axis.is_spatial:
+        start, apart = start.masked_fill(scattered, torch.inf), apart & ~scattered
     end, begin = around_largest_gap(low, high)
     return [(start, torch.where(apart, end, stop)), (torch.where(apart, begin, start), stop)]

@@ -10,6 +10,7 @@ from captum_tgrad.decomposition.call import Call, NoRuleError
 from captum_tgrad.decomposition.places.contraction import contracted
 from captum_tgrad.decomposition.places.coordinates import SAMPLES
 from captum_tgrad.decomposition.places.elementwise import elementwise
+from captum_tgrad.decomposition.places.masked import places_in_sums
 from captum_tgrad.decomposition.places.mixed_elements import mixed_on_axes
 from captum_tgrad.decomposition.places.origin import claims_of, places_of
 from captum_tgrad.decomposition.places.places import Places, places
@@ -27,15 +28,16 @@ def reduced(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     dim = None if isinstance(bound["dim"], bool) else bound["dim"]  # std(x, unbiased)
     over = {dim} if isinstance(dim, int) else set(dim if dim else range(rank))
     over = {each % max(rank, 1) for each in over}
-    return [_mixed_along(tensor, over, output)] * len(outputs)
+    return [mixed_along(tensor, over, output)] * len(outputs)
 
 
-def _mixed_along(tensor: Tensor, dims: set[int], output: Tensor) -> Places:
+def mixed_along(tensor: Tensor, dims: set[int], output: Tensor) -> Places:
     """Places after ``dims`` were mixed; the output has them with size 1 or not at all."""
     keep = output.dim() == tensor.dim()
+    given = places_in_sums(tensor, dims)
     claims = [
         (axis, left if keep else left.moved(left.index.squeeze(tuple(dims))))
-        for axis, left in mixed_on_axes(claims_of(tensor), dims)
+        for axis, left in mixed_on_axes(given.pairs if given else (), dims)
     ]
     return places(output.shape, claims)
 
@@ -52,7 +54,7 @@ def transformed(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     if dims is None:
         dims = range(-len(length), 0) if length else range(tensor.dim())
     over = {dim % tensor.dim() for dim in ([dims] if isinstance(dims, int) else dims)}
-    found = _mixed_along(tensor, over, output)
+    found = mixed_along(tensor, over, output)
     for axis, claim in claims_of(tensor):
         is_gone = over & set(claim.dims) and axis not in found.claims
         if is_gone and axis.is_place and axis.input != SAMPLES:
@@ -75,7 +77,7 @@ def places_in_pairs(given: Places) -> Places:
 def unpaired(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     """Places of complex numbers, from pairs in the last dimension."""
     (tensor,) = call.tensors
-    return [_mixed_along(tensor, {tensor.dim() - 1}, outputs[0])]
+    return [mixed_along(tensor, {tensor.dim() - 1}, outputs[0])]
 
 
 def linear(call: Call, outputs: Sequence[Tensor]) -> list[Places]:

@@ -16,6 +16,7 @@ from captum_tgrad.decomposition.places.places import Claim, Places, places
 from captum_tgrad.decomposition.places.whole_grid import (
     constants_filled_in,
     copies_kept,
+    gaps_kept,
     with_copies_refined,
 )
 
@@ -36,9 +37,11 @@ def moved(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
         return tensors_in(args[0] if result is None else result)
 
     given = [places_of(tensor) for tensor in tensors]
-    if len(given) == 1 and given[0] is not None:
-        given = [constants_filled_in(given[0])]
-    return places_after(run, tensors, given)
+    found = places_after(run, tensors, given)
+    if len(given) > 1 or given[0] is None:
+        return found
+    filled = constants_filled_in(given[0])
+    return list(map(gaps_kept, found, places_after(run, tensors, [filled])))
 
 
 def _without_fill(
@@ -145,16 +148,19 @@ def reshaped(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
         _, *row = [output.shape[dim] for dim in new if output.shape[dim] != 1]
         return bool(row) and run > math.prod(row)
 
+    def after(given: Places) -> Places:
+        whole, parts = [], []
+        refined = with_copies_refined(given).pairs
+        for (axis, claim), (_, part) in zip(given.pairs, refined, strict=True):
+            is_finer = part is not claim and not are_channels(claim, part)
+            whole.append((axis, move(claim)))
+            parts.append((axis, move(part)) if is_finer else whole[-1])
+        return copies_kept(places(output.shape, whole), places(output.shape, parts))
+
     given = places_of(tensor)
     if given is None:
         return [places(output.shape)]
-    given = constants_filled_in(given)
-    whole, parts = [], []
-    for (axis, claim), (_, part) in zip(given.pairs, with_copies_refined(given).pairs, strict=True):
-        is_finer = part is not claim and not are_channels(claim, part)
-        whole.append((axis, move(claim)))
-        parts.append((axis, move(part)) if is_finer else whole[-1])
-    return [copies_kept(places(output.shape, whole), places(output.shape, parts))]
+    return [gaps_kept(after(given), after(constants_filled_in(given)))]
 
 
 def _groups(old: list[int], new: list[int]) -> list[tuple[list[int], list[int]]]:

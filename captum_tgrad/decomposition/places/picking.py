@@ -52,13 +52,18 @@ def _added_at(
     """
     claims: list[tuple[Axis, Coordinates | None]] = list(claims_of(tensor))
     given = places_of(source)
-    for axis, claim in with_copies_refined(given).pairs if given else ():
+
+    def of_summands(claim: Coordinates) -> Coordinates:
         index = claim.index.expand(source.shape)
         if source.dim() == positions.dim():  # the index of ``scatter_add`` may be smaller
             index = index[tuple(map(slice, positions.shape))]
-        index = index.expand(positions.shape)
+        return Coordinates(index.expand(positions.shape), claim.cells)
+
+    samples = of_summands(given.samples[0]) if given and len(given.samples) == 1 else None
+    for axis, claim in with_copies_refined(given).pairs if given else ():
+        index = of_summands(claim).index
         is_only = given is not None and given.has_one_axis
-        sums = cells_of_sums(claim, index, positions, tensor.shape, axis, is_only)
+        sums = cells_of_sums(claim, index, positions, tensor.shape, axis, samples, is_only)
         if sums is None:
             whole = mixed(claim, claim.dims, axis)
             sums = [

@@ -163,8 +163,10 @@ def _gaps_filled(
         return dense
     of_samples = set(samples.dims) if samples else set[int]()
     dense = without_gaps(claim, set(claim.dims) - of_samples)
-    if samples is None or axis.input < 0 or not of_samples & set(dense.dims):
+    if samples is None or axis.input < 0:
         return dense
+    if not of_samples & set(dense.dims):
+        return interned(dense.index, dense.cells, by_sample=False)
     found = of_each_sample(dense, samples, axis)
     if found.by_sample or not samples.has_everywhere:
         return found

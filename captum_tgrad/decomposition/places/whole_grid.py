@@ -69,6 +69,16 @@ def constants_filled_in(given: Places) -> Places:
     return places(given.shape, [(axis, whole(axis, claim)) for axis, claim in given.pairs])
 
 
+def gaps_kept(given: Places, filled: Places) -> Places:
+    """The places of elements that were moved, with gaps if these can still be filled in later.
+
+    Args:
+        given: The places after elements were moved.
+        filled: The places after they were moved with gaps filled in.
+    """
+    return given if given is filled or constants_filled_in(given) is filled else filled
+
+
 def copies_refined(claims: Iterable[Claim], *, zeros_too: bool = True) -> list[Claim]:
     """Divides the cell of adjacent copies among them, unless other coordinates tell them apart.
 

@@ -1,0 +1,120 @@
+"""The places of masked tensors in sums, which their masked elements do not count in.
+
+``(h * mask).sum(1)``, ``h.masked_fill(~mask, 0).sum(1)`` and ``h[:, :length].sum(1)`` have the same
+places if the mask keeps the first elements, as the mask of padded sequences does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from captum_tgrad.decomposition.places.moving_places import laid_out_as
+from captum_tgrad.decomposition.places.origin import places_of
+from captum_tgrad.decomposition.places.places import Places, places
+
+
+def places_in_sums(tensor: Tensor, dims: Iterable[int]) -> Places | None:
+    """The places of a tensor without those of masked elements, for a sum along ``dims``.
+
+    None for a constant.
+    """
+    given = places_of(tensor)
+    kept = None if given is None else kept_by_mask(tensor)
+    return given if given is None or kept is None else kept_only(given, kept, dims)
+
+
+def kept_only(given: Places, kept: Tensor, dims: Iterable[int]) -> Places:
+    """The places of which only some positions along ``dims`` are kept.
+
+    Args:
+        given: The places.
+        kept: Which elements are kept, broadcastable to the shape of the tensor. A position is kept
+            if one of its elements is.
+        dims: The dimensions.
+    """
+    if any(len(own) > 1 for own in given.claims.values()):
+        return given  # such as attention scores, which have the positions of queries and of keys
+    rank = len(given.shape)
+    positions = {dim for axis, claim in given.pairs if axis.is_place for dim in claim.dims}
+    kept = kept.reshape([1] * (rank - kept.dim()) + list(kept.shape))
+    if all(kept.shape[dim] == 1 for dim in positions.intersection(dims)):
+        return given  # a mask of channels
+    others = [dim for dim in range(rank) if dim not in positions]
+    kept = (kept.any(others, keepdim=True) if others else kept).cpu()
+    if bool(kept.all()):
+        return given
+    claims = [
+        (axis, claim.moved(claim.index.where(kept, 0)) if axis.is_spatial else claim)
+        for axis, claim in given.pairs
+    ]
+    return places(given.shape, claims)
+
+
+def kept_by_mask(tensor: Tensor) -> Tensor | None:
+    """Where a masked tensor depends on the input: a boolean tensor that broadcasts to its shape.
+
+    None if it is not masked: by autograd's graph, its last operations are no product with a
+    constant and fill in no constants.
+    """
+    base = tensor._base
+    if not tensor._is_view() or base is None:
+        return _kept_after(tensor.grad_fn)
+    kept = kept_by_mask(base)
+    if kept is None or base.is_complex():
+        return None
+    start = tensor.storage_offset() - base.storage_offset()
+    whole = laid_out_as(base, kept.expand(base.shape))
+    return whole.as_strided(tensor.shape, tensor.stride(), start)
+
+
+def _kept_after(node: Any) -> Tensor | None:
+    """As :func:`kept_by_mask`, for the result of a node of the graph."""
+    kind, parents = ("", []) if node is None else (node.name(), node.next_functions)
+    dependent = [parent for parent, _ in parents if parent is not None]
+    if kind == "SoftmaxBackward0":
+        kept: Tensor = node._saved_result != 0  # elements masked by -inf
+        return kept
+    own = None
+    if kind == "MulBackward0":
+        own = _both(_kept_factor(node._saved_self), _kept_factor(node._saved_other))
+    elif len(dependent) != 1:
+        return None
+    elif kind in ("MaskedFillBackward0", "MaskedFillBackward1"):
+        own = ~node._saved_mask
+    elif kind == "WhereBackward0":
+        own = ~node._saved_condition if parents[0][0] is None else node._saved_condition
+    elif kind == "IndexPutBackward0" and not node._saved_accumulate:
+        indices = [None if index is None else index.cpu() for index in node._saved_indices]
+        every = torch.ones(node._input_metadata[0].shape, dtype=torch.bool, device="cpu")
+        own = every.index_put(indices, every.new_zeros(()))
+    elif kind not in _ELEMENTWISE:
+        return None
+    return _both(own, _kept_after(dependent[0]) if len(dependent) == 1 else None)
+
+
+def _kept_factor(factor: Tensor | None) -> Tensor | None:
+    """Where a product with a factor depends on the input: where the factor is not 0.
+
+    None for a factor that depends on the input and is not masked: its zeros are like other values.
+    """
+    if factor is None or factor.numel() == 1:
+        return None
+    if not factor.requires_grad:
+        return factor != 0
+    kept = kept_by_mask(factor)
+    return None if kept is None else kept | (factor != 0)
+
+
+def _both(one: Tensor | None, other: Tensor | None) -> Tensor | None:
+    return one if other is None else other if one is None else one & other
+
+
+_ELEMENTWISE = {
+    "CloneBackward0", "CopyBackwards", "ToCopyBackward0", "DivBackward0", "NegBackward0",
+    "ReluBackward0",
+}  # fmt: skip
+"""Nodes of other operations whose masked elements do not depend on the input either."""

@@ -1,0 +1,180 @@
+"""A sum of masked elements is at the elements that the mask keeps, however the mask is written."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from captum_tgrad import TGradAttribution
+
+LENGTHS = torch.tensor([3, 5, 8, 1])
+BOXES = torch.tensor([[0, 4, 2, 7], [1, 6, 0, 8], [2, 3, 3, 5]])
+"""The first row, the last row + 1, the first column and the last column + 1."""
+
+
+def _written(h, mask):
+    h = h.clone()
+    h[~mask] = 0.0
+    return h
+
+
+def _times_in_place(h, mask):
+    h = h.clone()
+    h *= mask[..., None]
+    return h
+
+
+OF_TOKENS = {
+    "product": lambda h, m: (h * m[..., None]).sum(1),
+    "mask first": lambda h, m: (m[..., None] * h).sum(1),
+    "mask of all channels": lambda h, m: (h * m[..., None].expand_as(h)).sum(1),
+    "mean": lambda h, m: (h * m[..., None]).mean(1) * 8,
+    "in place": lambda h, m: _times_in_place(h, m).sum(1),
+    "masked_fill": lambda h, m: h.masked_fill(~m[..., None], 0).sum(1),
+    "where": lambda h, m: torch.where(m[..., None], h, 0.0).sum(1),
+    "otherwise": lambda h, m: torch.where(~m[..., None], h.new_zeros(()), h).sum(1),
+    "written": lambda h, m: _written(h, m).sum(1),
+    "transposed": lambda h, m: (h * m[..., None]).mT.sum(2),
+    "pooling": lambda h, m: F.adaptive_avg_pool1d((h * m[..., None]).mT, 1)[..., 0] * 8,
+    "window": lambda h, m: F.avg_pool1d((h * m[..., None]).mT, 8)[..., 0] * 8,
+    "masked twice": lambda h, m: (h.masked_fill(~m[..., None], 0) * m[..., None]).sum(1),
+    "scaled": lambda h, m: (-(h * m[..., None]) / 2).sum(1) * -2,
+    "rectified": lambda h, m: F.relu(h * m[..., None]).sum(1) - F.relu(-h * m[..., None]).sum(1),
+    "matrix product": lambda h, m: (m[:, None].to(h) @ h)[:, 0],
+    "column": lambda h, m: (h.mT @ m[..., None].to(h))[..., 0],
+    "einsum": lambda h, m: torch.einsum("ntc,nt->nc", h, m.to(h)),
+    "in einsum": lambda h, m: torch.einsum("ntc->nc", h * m[..., None]),
+    "added": lambda h, m: h.new_zeros(len(h), 5).index_add(0, m.nonzero()[:, 0], h[m]),
+}
+
+OF_IMAGES = {
+    "product": lambda h, m: (h * m).sum((2, 3)),
+    "rows first": lambda h, m: (h * m).sum(3).sum(2),
+    "columns first": lambda h, m: (h * m).sum(2).sum(2),
+    "pooling": lambda h, m: F.adaptive_avg_pool2d(h * m, 1)[..., 0, 0] * 48,
+    "window": lambda h, m: F.avg_pool2d(h * m, (6, 8))[..., 0, 0] * 48,
+    "flat": lambda h, m: (h * m).flatten(2).sum(2),
+    "flat mask": lambda h, m: (h.flatten(2) * m.flatten(2)).sum(2),
+    "masked_fill": lambda h, m: h.masked_fill(~m, 0).sum((2, 3)),
+    "written": lambda h, m: _written(h, m.expand_as(h)).sum((2, 3)),
+    "channels last": lambda h, m: (h * m).permute(0, 2, 3, 1).sum((1, 2)),
+    "matrix product": lambda h, m: (h.flatten(2) @ m.flatten(2).mT.to(h))[..., 0],
+    "einsum": lambda h, m: torch.einsum("nchw,nhw->nc", h, m[:, 0].to(h)),
+    "sample by sample": lambda h, m: torch.stack(
+        [(h[i] * m[i]).sum((1, 2)) for i in range(len(h))]
+    ),
+    "chosen": lambda h, m: torch.stack([h[i][:, m[i, 0]].sum(1) for i in range(len(h))]),
+}
+
+
+def _explained(embed, pool, inputs, further, **options):
+    head = nn.Sequential(nn.Linear(5, 5), nn.Tanh(), nn.Linear(5, 2)).double()
+
+    def network(x, further):
+        return head(pool(embed(x).tanh(), further))
+
+    method = TGradAttribution(network)
+    together = method.attribute(inputs, 1, further, **options)
+    alone = [
+        method.attribute(inputs[i : i + 1], 1, further[i : i + 1], **options)
+        for i in range(len(inputs))
+    ]
+    torch.testing.assert_close(torch.cat(alone), together, rtol=1e-10, atol=1e-12)
+    return together
+
+
+@pytest.mark.parametrize("aggregation", ["paper", "levels"])
+@pytest.mark.parametrize("form", OF_TOKENS.values(), ids=OF_TOKENS)
+def test_tokens(form, aggregation):
+    inputs = torch.randn(4, 8, 3).double()
+
+    def attributions(pool, further):
+        torch.manual_seed(1)
+        options = {"channel_dim": -1, "aggregation": aggregation}
+        return _explained(nn.Linear(3, 5).double(), pool, inputs, further, **options)
+
+    def parts(h, lengths):
+        return torch.stack([h[i, :length].sum(0) for i, length in enumerate(lengths)])
+
+    expected = attributions(parts, LENGTHS)
+    found = attributions(form, torch.arange(8) < LENGTHS[:, None])
+    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-12)
+
+
+def _scores(h, mask):
+    return h[..., :2].tanh().sum(2).masked_fill(~mask, -torch.inf)
+
+
+ATTENTION_POOLING = {
+    "product": lambda h, m: (h * F.softmax(_scores(h, m), 1)[..., None]).sum(1),
+    "weights first": lambda h, m: (F.softmax(_scores(h, m), 1)[..., None] * h).sum(1),
+    "weights times mask": lambda h, m: (F.softmax(_scores(h, m), 1) * m)[..., None].mul(h).sum(1),
+    "mask added": lambda h, m: (
+        h * F.softmax(_scores(h, m | ~m) + torch.where(m, 0, -1e9), 1)[..., None]
+    ).sum(1),
+    "matrix product": lambda h, m: (F.softmax(_scores(h, m), 1)[:, None] @ h)[:, 0],
+    "column": lambda h, m: (h.mT @ F.softmax(_scores(h, m), 1)[..., None])[..., 0],
+    "einsum": lambda h, m: torch.einsum("nt,ntc->nc", F.softmax(_scores(h, m), 1), h),
+}
+
+
+@pytest.mark.parametrize("form", ATTENTION_POOLING.values(), ids=ATTENTION_POOLING)
+def test_attention_pooling(form):
+    inputs = torch.randn(4, 8, 3).double()
+
+    def attributions(pool, further):
+        torch.manual_seed(1)
+        return _explained(nn.Linear(3, 5).double(), pool, inputs, further, channel_dim=-1)
+
+    def parts(h, lengths):
+        each = [h[i : i + 1, :length] for i, length in enumerate(lengths)]
+        return torch.cat([form(one, torch.ones(1, one.shape[1]) > 0) for one in each])
+
+    expected = attributions(parts, LENGTHS)
+    found = attributions(form, torch.arange(8) < LENGTHS[:, None])
+    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("form", OF_IMAGES.values(), ids=OF_IMAGES)
+def test_images(form):
+    inputs = torch.randn(3, 3, 6, 8).double()
+    rows, columns = torch.arange(6)[:, None], torch.arange(8)
+    top, bottom, left, right = BOXES.T[..., None, None]
+    mask = (rows >= top) & (rows < bottom) & (columns >= left) & (columns < right)
+
+    def attributions(pool, further):
+        torch.manual_seed(1)
+        return _explained(nn.Conv2d(3, 5, 3, padding=1).double(), pool, inputs, further)
+
+    def crops(h, boxes):
+        return torch.stack(
+            [h[i, :, a:b, c:d].sum((1, 2)) for i, (a, b, c, d) in enumerate(boxes.tolist())]
+        )
+
+    expected = attributions(crops, BOXES)
+    found = attributions(form, mask[:, None])
+    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-12)
+
+
+def test_the_largest_of_the_tokens_that_a_mask_keeps():
+    """The bias 3 is divided between the two tokens of which the largest one is taken."""
+
+    def network(x):
+        mask = torch.tensor([True, True, False, False])[:, None]
+        return x.masked_fill(~mask, -torch.inf).amax(1) + 3
+
+    found = TGradAttribution(network).attribute(
+        torch.tensor([[[1.0], [2.0], [9.0], [4.0]]]), channel_dim=-1
+    )
+    torch.testing.assert_close(found.flatten(), torch.tensor([1.5, 2 + 1.5, 0, 0]))
+
+
+def test_masked_elements_keep_their_places_until_they_are_summed():
+    """A convolution of a masked image has a bias at each pixel, also where the image is masked."""
+    mask = torch.tensor([1.0, 1, 0, 0])
+
+    def network(x):
+        return ((x * mask + 1) * torch.tensor([1.0, 2, 3, 4])).sum((1, 2))
+
+    found = TGradAttribution(network).attribute(torch.ones(1, 1, 4), sign="all")
+    torch.testing.assert_close(found.flatten(), torch.tensor([2.0, 4, 3, 4]))
