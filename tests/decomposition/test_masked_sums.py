@@ -24,6 +24,22 @@ def _times_in_place(h, mask):
     return h
 
 
+def _padded_crops(h, mask):
+    padded = []
+    for one, kept in zip(h, mask[:, 0], strict=True):
+        rows, columns = (kept.any(dim).nonzero().flatten().tolist() for dim in (1, 0))
+        crop = one[:, rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+        padded.append(F.pad(crop, (columns[0], 7 - columns[-1], rows[0], 5 - rows[-1])))
+    return torch.stack(padded)
+
+
+def _pasted(h, mask):
+    canvas = torch.zeros_like(h)
+    kept = mask.expand_as(h)
+    canvas[kept] = h[kept]
+    return canvas
+
+
 OF_TOKENS = {
     "product": lambda h, m: (h * m[..., None]).sum(1),
     "mask first": lambda h, m: (m[..., None] * h).sum(1),
@@ -57,6 +73,9 @@ OF_IMAGES = {
     "flat mask": lambda h, m: (h.flatten(2) * m.flatten(2)).sum(2),
     "masked_fill": lambda h, m: h.masked_fill(~m, 0).sum((2, 3)),
     "written": lambda h, m: _written(h, m.expand_as(h)).sum((2, 3)),
+    "crops padded": lambda h, m: _padded_crops(h, m).sum((2, 3)),
+    "pasted": lambda h, m: _pasted(h, m).sum((2, 3)),
+    "pasted and turned": lambda h, m: _pasted(h, m).mT.flip(2).sum((2, 3)),
     "channels last": lambda h, m: (h * m).permute(0, 2, 3, 1).sum((1, 2)),
     "matrix product": lambda h, m: (h.flatten(2) @ m.flatten(2).mT.to(h))[..., 0],
     "einsum": lambda h, m: torch.einsum("nchw,nhw->nc", h, m[:, 0].to(h)),
@@ -105,6 +124,13 @@ def _scores(h, mask):
     return h[..., :2].tanh().sum(2).masked_fill(~mask, -torch.inf)
 
 
+QUERIES = torch.randn(2, 5, generator=torch.Generator().manual_seed(0)).double()
+
+
+def _attention(h, mask):
+    return F.scaled_dot_product_attention(QUERIES[:1].expand(len(h), 1, 5), h, h, mask)[:, 0]
+
+
 ATTENTION_POOLING = {
     "product": lambda h, m: (h * F.softmax(_scores(h, m), 1)[..., None]).sum(1),
     "weights first": lambda h, m: (F.softmax(_scores(h, m), 1)[..., None] * h).sum(1),
@@ -115,6 +141,14 @@ ATTENTION_POOLING = {
     "matrix product": lambda h, m: (F.softmax(_scores(h, m), 1)[:, None] @ h)[:, 0],
     "column": lambda h, m: (h.mT @ F.softmax(_scores(h, m), 1)[..., None])[..., 0],
     "einsum": lambda h, m: torch.einsum("nt,ntc->nc", F.softmax(_scores(h, m), 1), h),
+    "one query": lambda h, m: _attention(h, m[:, None]),
+    "number as mask": lambda h, m: _attention(h, torch.where(m[:, None], 0, -1e9).to(h)),
+    "several queries": lambda h, m: F.scaled_dot_product_attention(
+        QUERIES.expand(len(h), -1, -1), h, h, m[:, None]
+    ).sum(1),
+    "weights of several queries": lambda h, m: (
+        (QUERIES @ h.mT).masked_fill(~m[:, None], -torch.inf).softmax(-1) @ h
+    ).sum(1),
 }
 
 

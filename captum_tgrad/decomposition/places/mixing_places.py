@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
 from captum_tgrad.decomposition.call import Call, NoRuleError
@@ -191,7 +192,10 @@ def einsum(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
 
 
 def attention(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
-    """Places after attention: each token has the place of its query; keys and values are mixed."""
+    """Places after attention: each token has the place of its query; keys and values are mixed.
+
+    A mask that is the same for all queries, as of padding, leaves out keys and values.
+    """
     query, key, value = (call.bound[name] for name in ("query", "key", "value"))
     (output,) = outputs
     if not query.dim() == key.dim() == value.dim():
@@ -199,5 +203,10 @@ def attention(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     batch = shared = _LETTERS[: query.dim() - 2]
     if batch and key.shape[-3] != query.shape[-3]:
         shared = batch[:-1] + "v"  # grouped queries: keys and values have fewer heads
-    equation = f"{batch}wx,{shared}yx,{shared}yz->{batch}wz"
-    return contracted(call, equation, [query, key, value], output)
+    operands, masks = [query, key, value], ""
+    mask = call.bound["attn_mask"]
+    if isinstance(mask, Tensor) and not mask.requires_grad and mask.shape[-2:-1] == (1,):
+        masks = f",{(batch + 'wy')[-mask.dim() :]}"
+        operands.append((mask if mask.dtype == torch.bool else mask.exp() != 0).double())
+    equation = f"{batch}wx,{shared}yx,{shared}yz{masks}->{batch}wz"
+    return contracted(call, equation, operands, output)
