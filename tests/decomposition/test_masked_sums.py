@@ -24,6 +24,12 @@ def _times_in_place(h, mask):
     return h
 
 
+def _crops(h, boxes):
+    return torch.stack(
+        [h[i, :, a:b, c:d].sum((1, 2)) for i, (a, b, c, d) in enumerate(boxes.tolist())]
+    )
+
+
 def _padded_crops(h, mask):
     padded = []
     for one, kept in zip(h, mask[:, 0], strict=True):
@@ -180,14 +186,26 @@ def test_images(form):
         torch.manual_seed(1)
         return _explained(nn.Conv2d(3, 5, 3, padding=1).double(), pool, inputs, further)
 
-    def crops(h, boxes):
-        return torch.stack(
-            [h[i, :, a:b, c:d].sum((1, 2)) for i, (a, b, c, d) in enumerate(boxes.tolist())]
-        )
-
-    expected = attributions(crops, BOXES)
+    expected = attributions(_crops, BOXES)
     found = attributions(form, mask[:, None])
     torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-12)
+
+
+def test_zeros_written_into_each_sample():
+    inputs = torch.randn(3, 3, 6, 8).double()
+
+    def attributions(pool):
+        torch.manual_seed(1)
+        return _explained(nn.Conv2d(3, 5, 3, padding=1).double(), pool, inputs, BOXES)
+
+    def written(h, boxes):
+        h = h.clone()
+        for i, (a, b, c, d) in enumerate(boxes.tolist()):
+            h[i, :, :a] = h[i, :, b:] = 0
+            h[i, ..., :c] = h[i, ..., d:] = 0
+        return h.sum((2, 3))
+
+    torch.testing.assert_close(attributions(written), attributions(_crops), rtol=1e-10, atol=1e-12)
 
 
 def test_the_largest_of_the_tokens_that_a_mask_keeps():

@@ -18,7 +18,7 @@ from captum_tgrad.decomposition.places.coordinates import (
 )
 from captum_tgrad.decomposition.places.grid import Window, regridded
 from captum_tgrad.decomposition.places.mixed_elements import mixed
-from captum_tgrad.decomposition.places.mixing_places import mixed_along
+from captum_tgrad.decomposition.places.mixing_places import summed_along
 from captum_tgrad.decomposition.places.origin import claims_of, places_of
 from captum_tgrad.decomposition.places.places import Claim, Places, places
 from captum_tgrad.decomposition.places.whole_grid import copies_refined, windows_joined
@@ -37,7 +37,7 @@ def pooled(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     windows = _windows(call, rank_of(call.name))
     if _are_global(windows, tensor, output):
         over = set(range(output.dim() - len(windows), output.dim()))
-        return [mixed_along(tensor, over, output)] * len(outputs)
+        return [summed_along(tensor, over, output)] * len(outputs)
     return [_in_windows(tensor, output, windows, None)] * len(outputs)
 
 

@@ -232,7 +232,7 @@ def cells_of_sums(
         is_only: Whether no other axis has places.
 
     Returns:
-        None if no sum has cells: the caller then treats all elements as mixed.
+        None if no sum has cells. The caller then treats all elements as mixed.
     """
     has = numbers > 0
     summands = claim, numbers[has], sums.expand_as(numbers)[has], shape

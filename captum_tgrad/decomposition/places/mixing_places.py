@@ -29,13 +29,17 @@ def reduced(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     dim = None if isinstance(bound["dim"], bool) else bound["dim"]  # std(x, unbiased)
     over = {dim} if isinstance(dim, int) else set(dim if dim else range(rank))
     over = {each % max(rank, 1) for each in over}
-    return [mixed_along(tensor, over, output)] * len(outputs)
+    return [summed_along(tensor, over, output)] * len(outputs)
 
 
-def mixed_along(tensor: Tensor, dims: set[int], output: Tensor) -> Places:
+def summed_along(tensor: Tensor, dims: set[int], output: Tensor) -> Places:
+    """Places after sums along ``dims``, without masked elements; as :func:`_mixed_along`."""
+    return _mixed_along(places_in_sums(tensor, dims), dims, output)
+
+
+def _mixed_along(given: Places | None, dims: set[int], output: Tensor) -> Places:
     """Places after ``dims`` were mixed; the output has them with size 1 or not at all."""
-    keep = output.dim() == tensor.dim()
-    given = places_in_sums(tensor, dims)
+    keep = given is None or output.dim() == len(given.shape)
     claims = [
         (axis, left if keep else left.moved(left.index.squeeze(tuple(dims))))
         for axis, left in mixed_on_axes(given.pairs if given else (), dims)
@@ -55,7 +59,7 @@ def transformed(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     if dims is None:
         dims = range(-len(length), 0) if length else range(tensor.dim())
     over = {dim % tensor.dim() for dim in ([dims] if isinstance(dims, int) else dims)}
-    found = mixed_along(tensor, over, output)
+    found = _mixed_along(places_of(tensor), over, output)
     for axis, claim in claims_of(tensor):
         is_gone = over & set(claim.dims) and axis not in found.claims
         if is_gone and axis.is_place and axis.input != SAMPLES:
@@ -78,7 +82,7 @@ def places_in_pairs(given: Places) -> Places:
 def unpaired(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     """Places of complex numbers, from pairs in the last dimension."""
     (tensor,) = call.tensors
-    return [mixed_along(tensor, {tensor.dim() - 1}, outputs[0])]
+    return [_mixed_along(places_of(tensor), {tensor.dim() - 1}, outputs[0])]
 
 
 def linear(call: Call, outputs: Sequence[Tensor]) -> list[Places]:

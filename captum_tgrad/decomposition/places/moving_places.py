@@ -36,11 +36,11 @@ def moved(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
         result = call.func(*args, **kwargs)
         return tensors_in(args[0] if result is None else result)
 
-    given = [places_of(tensor) for tensor in tensors]
-    found = places_after(run, tensors, given)
-    if len(given) > 1 or given[0] is None:
+    found = places_after(run, tensors)
+    given = places_of(tensors[0])
+    filled = given and constants_filled_in(given)
+    if len(tensors) > 1 or filled is given:
         return found
-    filled = constants_filled_in(given[0])
     return list(map(gaps_kept, found, places_after(run, tensors, [filled])))
 
 
@@ -160,7 +160,8 @@ def reshaped(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     given = places_of(tensor)
     if given is None:
         return [places(output.shape)]
-    return [gaps_kept(after(given), after(constants_filled_in(given)))]
+    found, filled = after(given), constants_filled_in(given)
+    return [found if filled is given else gaps_kept(found, after(filled))]
 
 
 def _groups(old: list[int], new: list[int]) -> list[tuple[list[int], list[int]]]:
@@ -187,10 +188,10 @@ def _groups(old: list[int], new: list[int]) -> list[tuple[list[int], list[int]]]
 
 def assigned(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     """Places after writing into a tensor; constants get the places of the elements they replace."""
-    written = places_of(call.args[0])
-    if written is not None and not any(places_of(tensor) for tensor in call.tensors[1:]):
-        return [written for _ in outputs]
-    return moved(call, outputs)
+    written, found = places_of(call.args[0]), moved(call, outputs)
+    if written is None or any(places_of(tensor) for tensor in call.tensors[1:]):
+        return found
+    return [gaps_kept(each, written) for each in found]
 
 
 def concatenated(call: Call, outputs: Sequence[Tensor]) -> list[Places]:

@@ -162,7 +162,8 @@ def _gaps_filled(
                 dense = without_gaps(dense, [dim])
         return dense
     of_samples = set(samples.dims) if samples else set[int]()
-    dense = without_gaps(claim, set(claim.dims) - of_samples)
+    others = {dim for dim in claim.dims if not _is_own(claim, dim, axis)}
+    dense = without_gaps(claim, others - of_samples)
     if samples is None or axis.input < 0:
         return dense
     if not of_samples & set(dense.dims):
@@ -171,6 +172,17 @@ def _gaps_filled(
     if found.by_sample or not samples.has_everywhere:
         return found
     return without_gaps(found, of_samples & set(found.dims))
+
+
+def _is_own(claim: Coordinates, dim: int, axis: Axis) -> bool:
+    """Whether the only cell of a claim is at its own position along a dimension."""
+    if len(claim.cells) > 1 or axis.input < 0:
+        return False
+    size = claim.index.shape[dim]
+    has = (claim.index > 0).movedim(dim, 0).reshape(size, -1).any(1)
+    position = has.nonzero().flatten()
+    middle = (position + 0.5) * axis.extent / size - 0.5
+    return bool(((middle - claim.cells[0, 0]).abs() < SLACK).all())
 
 
 def depending_on(given: Places, inputs: Iterable[int], *, is_part: bool = False) -> Places:

@@ -76,7 +76,7 @@ def gaps_kept(given: Places, filled: Places) -> Places:
         given: The places after elements were moved.
         filled: The places after they were moved with gaps filled in.
     """
-    return given if given is filled or constants_filled_in(given) is filled else filled
+    return given if constants_filled_in(given) is constants_filled_in(filled) else filled
 
 
 def copies_refined(claims: Iterable[Claim], *, zeros_too: bool = True) -> list[Claim]:
@@ -195,6 +195,7 @@ def filled_in(claim: Coordinates, dim: int, axis: Axis) -> Coordinates:
     first = known.long().argmax(-1, keepdim=True)
     last = index.shape[-1] - 1 - known.flip(-1).long().argmax(-1, keepdim=True)
     step = (middle.gather(-1, last) - middle.gather(-1, first)) / (last - first)
+    step = torch.where(last > first, step, width.gather(-1, first))  # a single pixel
     line = middle.gather(-1, first) + step * (torch.arange(index.shape[-1], device="cpu") - first)
     half = step.abs() / 2
     is_line = ((line - middle).abs() < SLACK) & ((width / 2 - half).abs() < SLACK)
