@@ -12,7 +12,7 @@ from captum_tgrad.decomposition.call import Call
 from captum_tgrad.decomposition.places.coordinates import SAMPLES, Axis, Coordinates, from_borders
 from captum_tgrad.decomposition.places.moving_places import places_after
 from captum_tgrad.decomposition.places.origin import places_of
-from captum_tgrad.decomposition.places.places import Places, places
+from captum_tgrad.decomposition.places.places import Places, is_at_own_position, places
 from captum_tgrad.decomposition.places.whole_grid import constants_filled_in, on_whole_grid, widened
 
 
@@ -45,6 +45,9 @@ def _padded(tensor: Tensor, pads: list[int]) -> Places:
         for dim, own_ends in ends.items():
             if claim is not None and dim in claim.dims:
                 claim = _continued(widened(claim, axis), dim, own_ends, axis)
+            elif claim is not None and tensor.shape[dim] == 1:
+                padded = _with_gaps(claim, dim, own_ends)
+                claim = padded if is_at_own_position(padded, dim, axis) else claim
         return claim
 
     pairs = constants_filled_in(given).pairs if given else ()
@@ -55,15 +58,15 @@ def _continued(
     claim: Coordinates, dim: int, ends: tuple[int, int], axis: Axis
 ) -> Coordinates | None:
     """Continues an even grid in the padding along ``dim``; for others, padding has no cells."""
-    pad = [0, 0] * (claim.index.dim() - 1 - dim) + list(ends)
+    padded = _with_gaps(claim, dim, ends)
     if claim.dims != (dim,) or axis.input == SAMPLES or not claim.has_everywhere:
-        return claim.moved(F.pad(claim.index, pad))
+        return claim.moved(padded.index)
     shape = [1] * claim.index.dim()
     low, high = (border.flatten() for border in claim.borders())
     middle = (low + high) / 2
     steps, widths = middle.diff(), (high - low)[1:]
     if not torch.allclose(steps, steps[:1]) or not torch.allclose(steps.abs(), widths):
-        return claim.moved(F.pad(claim.index, pad))
+        return claim.moved(padded.index)
     lines = []
     for border in (low, high):
         before = border[0] - (middle[1] - middle[0]) * torch.arange(ends[0], 0, -1, device="cpu")
@@ -73,9 +76,15 @@ def _continued(
         lines.append(line.reshape(shape))
     low, high = lines
     # Padding of a crop may replace pixels of the image. It is then handled as other constants are.
-    replaces = F.pad(claim.index, pad) == 0
+    replaces = padded.index == 0
     replaces &= axis.holds((low + high) / 2)
     return from_borders(low.masked_fill(replaces, torch.inf), high, axis)
+
+
+def _with_gaps(claim: Coordinates, dim: int, ends: tuple[int, int]) -> Coordinates:
+    """Coordinates without cells in the padding along ``dim``."""
+    pad = [0, 0] * (claim.index.dim() - 1 - dim) + list(ends)
+    return Coordinates(F.pad(claim.index, pad), claim.cells, claim.by_sample)
 
 
 def unfolded(call: Call, outputs: Sequence[Tensor]) -> list[Places]:

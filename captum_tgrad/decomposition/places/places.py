@@ -162,7 +162,7 @@ def _gaps_filled(
                 dense = without_gaps(dense, [dim])
         return dense
     of_samples = set(samples.dims) if samples else set[int]()
-    others = {dim for dim in claim.dims if not _is_own(claim, dim, axis)}
+    others = {dim for dim in claim.dims if not is_at_own_position(claim, dim, axis)}
     dense = without_gaps(claim, others - of_samples)
     if samples is None or axis.input < 0:
         return dense
@@ -174,7 +174,7 @@ def _gaps_filled(
     return without_gaps(found, of_samples & set(found.dims))
 
 
-def _is_own(claim: Coordinates, dim: int, axis: Axis) -> bool:
+def is_at_own_position(claim: Coordinates, dim: int, axis: Axis) -> bool:
     """Whether the only cell of a claim is at its own position along a dimension."""
     if len(claim.cells) > 1 or axis.input < 0:
         return False

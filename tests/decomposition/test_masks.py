@@ -1,4 +1,4 @@
-"""A sum of masked elements is at the elements that the mask keeps, however the mask is written."""
+"""Masked elements do not count in sums; elements between zeros have the map of the mask."""
 
 import pytest
 import torch
@@ -230,3 +230,52 @@ def test_masked_elements_keep_their_places_until_they_are_summed():
 
     found = TGradAttribution(network).attribute(torch.ones(1, 1, 4), sign="all")
     torch.testing.assert_close(found.flatten(), torch.tensor([2.0, 4, 3, 4]))
+
+
+def _between_zeros(h, start, stop):
+    sizes = start, 8 - stop
+    left, right = (h.new_zeros(*h.shape[:2], size) for size in sizes)
+    return torch.cat([left, h[..., start:stop], right], 2)
+
+
+def _row(h, start, stop):
+    return torch.arange(start, stop).expand(*h.shape[:2], -1)
+
+
+BETWEEN_ZEROS = {
+    "cat": _between_zeros,
+    "pad": lambda h, i, j: F.pad(h[..., i:j], (i, 8 - j)),
+    "slice_scatter": lambda h, i, j: torch.zeros_like(h).slice_scatter(h[..., i:j], 2, i, j),
+    "index_copy": lambda h, i, j: torch.zeros_like(h).index_copy(
+        2, torch.arange(i, j), h[..., i:j]
+    ),
+    "index_add": lambda h, i, j: torch.zeros_like(h).index_add(2, torch.arange(i, j), h[..., i:j]),
+    "scatter": lambda h, i, j: torch.zeros_like(h).scatter(2, _row(h, i, j), h[..., i:j]),
+    "stack": lambda h, i, j: torch.stack(
+        [h[..., k] if i <= k < j else torch.zeros_like(h[..., k]) for k in range(8)], 2
+    ),
+    "matrix": lambda h, i, j: h @ torch.diag(_mask(i, j).to(h)),
+}
+
+
+def _mask(start, stop):
+    return (torch.arange(8) >= start) & (torch.arange(8) < stop)
+
+
+@pytest.mark.parametrize(("start", "stop"), [(3, 4), (0, 1), (7, 8), (2, 5)])
+@pytest.mark.parametrize("form", BETWEEN_ZEROS.values(), ids=BETWEEN_ZEROS)
+def test_elements_between_zeros_have_the_map_of_the_mask(form, start, stop):
+    """Also a single one, whose position has to stay apart from that of the zeros."""
+    first, second = (nn.Conv1d(*sizes, 3, padding=1).double() for sizes in ((3, 5), (5, 6)))
+    head = nn.Linear(48, 2).double()
+    inputs = torch.rand(2, 3, 8).double()
+
+    def attributed(masked):
+        def network(x):
+            return head(second(masked(first(x).tanh())).tanh().flatten(1))
+
+        return TGradAttribution(network).attribute(inputs, 1)
+
+    found = attributed(lambda h: form(h, start, stop))
+    expected = attributed(lambda h: h * _mask(start, stop))
+    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-12)
