@@ -95,7 +95,7 @@ def _as_mask(constant: Any, own: str, letters: str, kept: str) -> Tensor | None:
         shown = kept_by_mask(constant)
         if shown is None or places_in_sums(constant, range(constant.dim())) is places_of(constant):
             return None
-        constant = (shown | (constant != 0)).expand(constant.shape).double()
+        constant = (shown.to(constant.device) | (constant != 0)).double()
     order = [letter for letter in letters if letter in along]
     mask = torch.einsum(f"{own}->{''.join(order)}", constant.detach().to_dense())
     sizes = dict(zip(order, mask.shape, strict=True))

@@ -23,8 +23,10 @@ def places_in_sums(tensor: Tensor, dims: Iterable[int]) -> Places | None:
     None for a constant.
     """
     given = places_of(tensor)
-    kept = None if given is None else kept_by_mask(tensor)
-    return given if given is None or kept is None else kept_only(given, kept, dims)
+    if given is None or any(len(own) > 1 for own in given.claims.values()):
+        return given  # such as attention scores, which have the positions of queries and of keys
+    kept = kept_by_mask(tensor)
+    return given if kept is None else kept_only(given, kept, dims)
 
 
 def kept_only(given: Places, kept: Tensor, dims: Iterable[int]) -> Places:
@@ -36,8 +38,6 @@ def kept_only(given: Places, kept: Tensor, dims: Iterable[int]) -> Places:
             if one of its elements is.
         dims: The dimensions.
     """
-    if any(len(own) > 1 for own in given.claims.values()):
-        return given  # such as attention scores, which have the positions of queries and of keys
     rank = len(given.shape)
     positions = {dim for axis, claim in given.pairs if axis.is_place for dim in claim.dims}
     kept = kept.reshape([1] * (rank - kept.dim()) + list(kept.shape))
@@ -73,27 +73,38 @@ def kept_by_mask(tensor: Tensor) -> Tensor | None:
 
 def _kept_after(node: Any) -> Tensor | None:
     """As :func:`kept_by_mask`, for the result of a node of the graph."""
-    kind, parents = ("", []) if node is None else (node.name(), node.next_functions)
-    dependent = [parent for parent, _ in parents if parent is not None]
+    kept = None
+    while node is not None:
+        own, node = _kept_by(node)
+        kept = _both(kept, own)
+    return kept
+
+
+def _kept_by(node: Any) -> tuple[Tensor | None, Any]:
+    """Where the results of a node depend on its argument, and the node of this argument.
+
+    None instead of a node if the masked elements of its argument may depend on the input.
+    """
+    parents = [parent for parent, _ in node.next_functions]
+    dependent = [parent for parent in parents if parent is not None]
+    before = dependent[0] if len(dependent) == 1 else None
+    kind = node.name()
     if kind == "SoftmaxBackward0":
-        kept: Tensor = node._saved_result != 0  # elements masked by -inf
-        return kept
-    own = None
+        return node._saved_result != 0, None  # as after a mask of -inf
     if kind == "MulBackward0":
-        own = _both(_kept_factor(node._saved_self), _kept_factor(node._saved_other))
-    elif len(dependent) != 1:
-        return None
-    elif kind in ("MaskedFillBackward0", "MaskedFillBackward1"):
-        own = ~node._saved_mask
-    elif kind == "WhereBackward0":
-        own = ~node._saved_condition if parents[0][0] is None else node._saved_condition
-    elif kind == "IndexPutBackward0" and not node._saved_accumulate:
+        one, other = _kept_factor(node._saved_self), _kept_factor(node._saved_other)
+        return _both(one, other), before
+    if before is None:
+        return None, None
+    if kind in ("MaskedFillBackward0", "MaskedFillBackward1"):
+        return ~node._saved_mask, before
+    if kind == "WhereBackward0":
+        return ~node._saved_condition if parents[0] is None else node._saved_condition, before
+    if kind == "IndexPutBackward0" and not node._saved_accumulate:
         indices = [None if index is None else index.cpu() for index in node._saved_indices]
         every = torch.ones(node._input_metadata[0].shape, dtype=torch.bool, device="cpu")
-        own = every.index_put(indices, every.new_zeros(()))
-    elif kind not in _ELEMENTWISE:
-        return None
-    return _both(own, _kept_after(dependent[0]) if len(dependent) == 1 else None)
+        return every.index_put(indices, every.new_zeros(())), before
+    return None, before if kind in _ELEMENTWISE else None
 
 
 def _kept_factor(factor: Tensor | None) -> Tensor | None:
@@ -106,11 +117,13 @@ def _kept_factor(factor: Tensor | None) -> Tensor | None:
     if not factor.requires_grad:
         return factor != 0
     kept = kept_by_mask(factor)
-    return None if kept is None else kept | (factor != 0)
+    return None if kept is None else kept.to(factor.device) | (factor != 0)
 
 
 def _both(one: Tensor | None, other: Tensor | None) -> Tensor | None:
-    return one if other is None else other if one is None else one & other
+    if one is None or other is None:
+        return one if other is None else other
+    return one & other.to(one.device)
 
 
 _ELEMENTWISE = {
