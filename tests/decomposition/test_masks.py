@@ -8,6 +8,13 @@ from torch import nn
 from captum_tgrad import TGradAttribution
 
 LENGTHS = torch.tensor([3, 5, 8, 1])
+KEPT = {
+    "padding": [range(3), range(5), range(8), range(1)],
+    "padding and the first": [range(1, 3), range(1, 5), range(1, 8), range(1, 2)],
+    "two of them": [[0, 7], [2, 7], [5, 7], [6, 7]],
+    "many": [[0, 2, 4, 5, 7], range(5), range(1, 7), range(2, 7)],
+}
+"""The elements of each sample that are not masked."""
 BOXES = torch.tensor([[0, 4, 2, 7], [1, 6, 0, 8], [2, 3, 3, 5]])
 """The first row, the last row + 1, the first column and the last column + 1."""
 
@@ -108,22 +115,23 @@ def _explained(embed, pool, inputs, further, **options):
     return together
 
 
-@pytest.mark.parametrize("aggregation", ["paper", "levels"])
+@pytest.mark.parametrize(
+    ("kept", "aggregation"), [*((name, "paper") for name in KEPT), ("padding", "levels")]
+)
 @pytest.mark.parametrize("form", OF_TOKENS.values(), ids=OF_TOKENS)
-def test_tokens(form, aggregation):
+def test_tokens(form, kept, aggregation):
     inputs = torch.randn(4, 8, 3).double()
+    mask = torch.stack([torch.isin(torch.arange(8), torch.tensor(own)) for own in KEPT[kept]])
 
-    def attributions(pool, further):
+    def attributions(pool):
         torch.manual_seed(1)
         options = {"channel_dim": -1, "aggregation": aggregation}
-        return _explained(nn.Linear(3, 5).double(), pool, inputs, further, **options)
+        return _explained(nn.Linear(3, 5).double(), pool, inputs, mask, **options)
 
-    def parts(h, lengths):
-        return torch.stack([h[i, :length].sum(0) for i, length in enumerate(lengths)])
+    def chosen(h, mask):
+        return torch.stack([h[i, mask[i]].sum(0) for i in range(len(h))])
 
-    expected = attributions(parts, LENGTHS)
-    found = attributions(form, torch.arange(8) < LENGTHS[:, None])
-    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(attributions(form), attributions(chosen), rtol=1e-10, atol=1e-12)
 
 
 def _scores(h, mask):

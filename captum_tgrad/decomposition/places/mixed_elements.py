@@ -214,12 +214,12 @@ def cells_of_sums(
     axis: Axis,
     samples: Coordinates | None,
     is_only: bool,
-) -> list[Coordinates] | None:
+) -> list[Coordinates]:
     """The coordinates of sums: the cells of few summands, or the smallest cell that holds many.
 
     If element ``i`` is a summand of sum ``i``, as in a graph whose nodes have links to themselves,
-    sum ``i`` keeps its cell alone. If a sample has several sums, and these cover more than half of
-    the axis on average, they have no cells.
+    sum ``i`` keeps its cell alone. Many summands have no cell if they fill less than half of it, or
+    if a sample has several sums that cover more than half of the axis on average.
 
     Args:
         claim: The coordinates of the summands.
@@ -230,9 +230,6 @@ def cells_of_sums(
         samples: The samples of the summands, broadcastable to ``numbers``; None if no sum belongs
             to a sample of its own.
         is_only: Whether no other axis has places.
-
-    Returns:
-        None if no sum has cells. The caller then treats all elements as mixed.
     """
     has = numbers > 0
     summands = claim, numbers[has], sums.expand_as(numbers)[has], shape
@@ -252,7 +249,7 @@ def cells_of_sums(
         few = [] if hull is None else [hull]
     is_wide = _are_wide(few, axis, samples)
     left = [coordinates(each.index.where(~is_wide, 0), each.cells, each.by_sample) for each in few]
-    return None if bool(is_wide.all()) else [each for each in left if each is not None]
+    return [each for each in left if each is not None]
 
 
 def _are_wide(cells: Sequence[Coordinates], axis: Axis, samples: Coordinates | None) -> Tensor:
@@ -305,6 +302,11 @@ def _hull(
         .reshape(shape)
         for values, how, empty in ((low, "amin", torch.inf), (high, "amax", -torch.inf))
     )
+    if axis.input != SAMPLES:
+        pairs = (sums * len(claim.cells) + numbers - 1).unique()  # type: ignore[no-untyped-call]
+        widths = claim.cells[pairs % len(claim.cells), 1]
+        filled = (pairs // len(claim.cells)).bincount(widths, math.prod(shape)).reshape(shape)
+        low = low.where(filled > (high - low) / 2 - SLACK, torch.inf)
     hull = from_borders(low, high, axis)
     if hull is not None and samples is not None:  # windows of several samples are not sliding ones
         hull = of_each_sample(hull, samples, axis)

@@ -12,7 +12,7 @@ from torch import Tensor
 from captum_tgrad.decomposition.call import Call, NoRuleError
 from captum_tgrad.decomposition.places.box_pooling import pooled_in_boxes
 from captum_tgrad.decomposition.places.coordinates import Axis, Coordinates
-from captum_tgrad.decomposition.places.mixed_elements import cells_of_sums, mixed
+from captum_tgrad.decomposition.places.mixed_elements import cells_of_sums
 from captum_tgrad.decomposition.places.moving_places import assigned, laid_out_as, places_after
 from captum_tgrad.decomposition.places.origin import claims_of, places_of
 from captum_tgrad.decomposition.places.places import Places, places
@@ -64,11 +64,6 @@ def _added_at(
         index = of_summands(claim).index
         is_only = given is not None and given.has_one_axis
         sums = cells_of_sums(claim, index, positions, tensor.shape, axis, samples, is_only)
-        if sums is None:
-            whole = mixed(claim, claim.dims, axis)
-            sums = [
-                Coordinates(each.index.reshape([1] * tensor.dim()), each.cells) for each in whole
-            ]
         claims += [(axis, each) for each in sums]
     return [places(output.shape, claims) for output in outputs]
 
