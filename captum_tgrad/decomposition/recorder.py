@@ -185,8 +185,6 @@ class Recorder:
             self.follow(output, given)
             if bias is None:
                 continue
-            if output.is_complex():
-                bias, given = in_pairs(bias, output), places_in_pairs(given)
             self.await_gradient(output, given, bias, call.name)
 
     def _with_dependencies(self, call: Call, found: list[Places]) -> list[Places]:
@@ -210,6 +208,8 @@ class Recorder:
         """Adds a term that is computed from ``bias`` when the gradient arrives at ``output``."""
         if self._pending is None:
             return
+        if output.is_complex():
+            bias, given = in_pairs(bias, output), places_in_pairs(given)
         self.old_values.are_read_by(bias)
         path, in_leaf = self.modules.path, self.modules.inside_leaf
         pending = PendingTerm(path, name, in_leaf, given, bias)
