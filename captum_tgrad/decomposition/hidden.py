@@ -152,43 +152,43 @@ class HiddenOperations:
 
     def _places(self, tensor: Tensor, sources: list[Tensor], path: str) -> tuple[Places, bool]:
         """The places that backward passes confirm, and whether they are those of the source."""
-        source = max(sources, key=torch.Tensor.numel)
-        origin = origin_of(source)
-        if origin is None:
-            return places(tensor.shape), False
-        given = origin.places
+        read = [origin.places for source in sources if (origin := origin_of(source)) is not None]
+        source, given = max(zip(sources, read, strict=True), key=lambda each: each[0].numel())
         same = len(sources) == 1 and source.shape == tensor.shape
-        if same and self._keeps_samples(tensor, source, given):
+        samples = samples_only(given)
+        if same and self._keep_samples(tensor, sources, samples, read):
             if self._keeps_places(tensor, source, given):
                 return given, True
-            samples = samples_only(given)
         else:
             samples = _samples_first(tensor, given)
-            if not self._keeps_samples(tensor, source, samples):
+            if not self._keep_samples(tensor, sources, samples, read):
                 samples = places(tensor.shape)
-        if has_places(given):
+        if any(map(has_places, read)):
             samples = lost_in_hidden(tensor.shape, samples, path)
         return samples, False
 
-    def _keeps_samples(self, tensor: Tensor, source: Tensor, given: Places) -> bool:
-        """Whether each sample of the output depends on the same sample of the source only.
+    def _keep_samples(
+        self, tensor: Tensor, sources: list[Tensor], given: Places, read: list[Places]
+    ) -> bool:
+        """Whether each sample of the output depends on the same sample of the sources only.
 
         Each bit of the sample numbers splits the batch in two parts, which must be independent.
         """
         if self._samples == 1:
             return True
-        origin = origin_of(source)
-        if not given.samples or origin is None or len(given.samples[0].dims) != 1:
+        own = _sample_numbers(given, tensor)
+        others = [_sample_numbers(*each) for each in zip(read, sources, strict=True)]
+        if bool((own < 0).any()):
             return False
-        (dim,), (of_source,) = given.samples[0].dims, origin.places.samples[0].dims
-        count = tensor.shape[dim]
-        numbers = torch.arange(count, device=tensor.device)
-        for bit in range((count - 1).bit_length()):
-            chosen = numbers >> bit & 1 == 1
-            for part in (chosen, ~chosen):
-                gradients = _gradient_of(tensor, [source], _as_mask(part, tensor, dim))
-                if gradients is None or bool(gradients[0].movedim(of_source, 0)[~part].any()):
+        for bit in range((self._samples - 1).bit_length()):
+            for side in (0, 1):
+                gradients = _gradient_of(tensor, sources, own >> bit & 1 == side)
+                if gradients is None:
                     return False
+                for gradient, sample in zip(gradients, others, strict=True):
+                    is_other = (sample < 0) | (sample >> bit & 1 != side)
+                    if bool((is_other & (gradient != 0)).any()):
+                        return False
         return True
 
     def _keeps_places(self, tensor: Tensor, source: Tensor, given: Places) -> bool:
@@ -252,6 +252,14 @@ def _samples_first(tensor: Tensor, given: Places) -> Places:
                 index = own[0].index.reshape([size, *[1] * (tensor.dim() - 1)])
                 return places(tensor.shape, [(axis, Coordinates(index, own[0].cells))])
     return places(tensor.shape)
+
+
+def _sample_numbers(given: Places, tensor: Tensor) -> Tensor:
+    """The sample of each element, broadcastable to the tensor; -1 if it is unknown."""
+    if len(given.samples) != 1:
+        return torch.full((), -1, device=tensor.device)
+    (claim,) = given.samples
+    return claim.of_elements(claim.cells[:, 0].round().long(), -1).to(tensor.device)
 
 
 def _as_mask(part: Tensor, tensor: Tensor, dim: int) -> Tensor:

@@ -199,6 +199,94 @@ def test_hidden_reordering_of_samples_is_refused():
         TGradAttribution(lambda x: _weighed(F.silu(Reversed.apply(x)))).decompose(X)
 
 
+def _hidden(function):
+    """A custom ``autograd.Function`` that computes a function of one or two tensors."""
+
+    class Hidden(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, *tensors):
+            with torch.enable_grad(), torch._C.DisableTorchFunction():
+                ctx.leaves = [tensor.detach().requires_grad_() for tensor in tensors]
+                ctx.result = function(*ctx.leaves)
+            return ctx.result.detach()
+
+        @staticmethod
+        def backward(ctx, gradient):
+            return torch.autograd.grad(
+                ctx.result, ctx.leaves, gradient, retain_graph=True, allow_unused=True
+            )
+
+    return Hidden.apply
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda a, b: a.sin() + b.flip(0),
+        lambda a, b: a.flatten(1) @ b.flatten(1).mT,
+        lambda a, b: a.mean(0, keepdim=True) * b,
+        lambda a, b: (a * b).flatten(0, 1),
+    ],
+)
+def test_a_hidden_function_that_mixes_the_samples_of_one_of_two_tensors_is_refused(function):
+    hidden = _hidden(function)
+    for first, second in ((1, 2), (2, 1)):
+        with pytest.raises(ValueError, match="one at a time"):
+            TGradAttribution(
+                lambda x, a=first, b=second: F.silu(hidden(x * a, x + b)).view(2, -1).sum(1)
+            ).decompose(X)
+
+
+@pytest.mark.filterwarnings("ignore:A hidden operation loses the places")
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda a, b: a.sin() * b,
+        lambda a, b: a.sin(),
+        lambda a, b: b.sin(),
+        lambda a, b: a * b.mean((1, 2), keepdim=True),
+        lambda a, b: (a.flatten(2) @ b.flatten(2).mT).softmax(-1),
+    ],
+)
+def test_a_hidden_function_of_two_tensors_has_the_map_of_each_sample_alone(function):
+    hidden, conv = _hidden(function), _conv()
+    method = TGradAttribution(lambda x: F.silu(hidden(conv(x), x + 1)).flatten(1).square().sum(1))
+    whole = method.decompose(X)
+    torch.testing.assert_close(whole.delta, torch.zeros(2).double(), **EXACT)
+    alone = [method.decompose(X[i : i + 1]).map() for i in range(2)]
+    torch.testing.assert_close(whole.map(), torch.cat(alone), **EXACT)
+
+
+def test_terms_after_a_hidden_function_of_a_larger_tensor_without_places_have_lost_theirs():
+    hidden = _hidden(lambda a, b: a.mean((2, 3)) * b.mean((2, 3)))
+
+    def forward(x):
+        pooled = x.mean((2, 3), keepdim=True).expand(-1, -1, 9, 9)
+        return F.silu(hidden(pooled, x.sin())).sum(1)
+
+    with pytest.warns(UserWarning, match="A hidden operation loses the places"):
+        whole = TGradAttribution(forward).decompose(X)
+    assert [term.lost_at for term in whole.biases] == ["", "hidden", "hidden"]
+
+
+@pytest.mark.parametrize("samples", [1, 2])
+def test_what_a_known_hidden_function_read_and_returned_may_be_overwritten(samples):
+    conv = _conv()
+
+    def network(function):
+        def forward(x):
+            z = conv(x) * 1.0
+            y = function(z)
+            first = y * 2
+            z.mul_(3)
+            y.sub_(5)
+            return _weighed(F.silu(first + y) + z)
+
+        return forward
+
+    _same_terms(network(lambda z: z + 1), network(Shift.apply), X[:samples])
+
+
 class HidesInside(nn.Module):
     """Hides an operation between two that are seen, or at its end."""
 
@@ -354,6 +442,8 @@ def test_a_backward_that_returns_none_counts_as_zero():
     whole = TGradAttribution(lambda x: _weighed(Step.apply(x) + x)).decompose(X)
     torch.testing.assert_close(whole.input.score, _weighed(X))
     torch.testing.assert_close(whole.delta, torch.zeros(2).double(), **EXACT)
+    whole = TGradAttribution(lambda x: _weighed(Step.apply(Square.apply(x)) + x)).decompose(X)
+    torch.testing.assert_close(whole.input.score, _weighed(X))
     with pytest.raises(ValueError, match=r"the backward pass of an operation .* returns none"):
         TGradAttribution(lambda x: _weighed(Step.apply(x))).decompose(X)
 
@@ -370,11 +460,16 @@ def test_a_hidden_function_of_one_sample_without_its_dimension():
     torch.testing.assert_close(hidden["hidden"].positive, plain["add"].positive, **EXACT)
 
 
+def test_a_hidden_function_of_each_sample_has_the_terms_of_the_plain_form():
+    def network(function):
+        return lambda x: _weighed(torch.stack([function(one) for one in x]).square())
+
+    _same_terms(network(lambda x: x + 1), network(Shift.apply))
+
+
 def test_samples_that_a_hidden_function_hides_are_named():
     with pytest.raises(ValueError, match="a custom autograd"):
-        TGradAttribution(
-            lambda x: torch.stack([Shift.apply(one) for one in x]).square().flatten(1).sum(1)
-        ).attribute(X)
+        TGradAttribution(lambda x: _weighed(Reversed.apply(x * 2))).attribute(X)
 
 
 class Exponential(torch.autograd.Function):
