@@ -141,7 +141,7 @@ class HiddenOperations:
             for argument, (parent, number) in enumerate(node.next_functions):
                 if parent is None:
                     continue
-                if (parent, number) in self._seen and (parent, number) != output:
+                if (parent, number) in self._seen:
                     found = True
                     yield node, argument, (parent, number)
                 elif parent not in visited and parent not in self._constant:
