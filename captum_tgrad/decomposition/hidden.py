@@ -62,6 +62,9 @@ class HiddenOperations:
         self._seen: dict[HiddenOutput, ReferenceType[Tensor]] = {}
         self._recent: deque[ReferenceType[Tensor]] = deque(maxlen=_RECENT)
         self._held: list[Tensor] = []
+        self._kept: list[Tensor] = []
+        self._next_node = 0
+        self._has_run = False
         self._sources: dict[HiddenOutput, Source] = {}
         self._roots: dict[HiddenOutput, Root] = {}
         self._handles: list[Any] = []
@@ -78,9 +81,17 @@ class HiddenOperations:
     def hold(self) -> None:
         """Keeps recent results alive until the next operation, as a hidden one may read them."""
         self._held = [t for reference in self._recent if (t := _alive(reference)) is not None]
+        if torch.is_grad_enabled():  # they are disabled inside of a custom function
+            self._next_node = torch.autograd._get_sequence_nr()
+
+    def notice(self) -> None:
+        """Notices whether a hidden operation has run since the last visible one."""
+        self._has_run = torch.autograd._get_sequence_nr() != self._next_node
 
     def free(self) -> None:
-        """Frees the results that only :meth:`hold` kept alive."""
+        """Frees what only :meth:`hold` kept alive, unless a hidden operation may have read it."""
+        if self._has_run:
+            self._kept += self._held
         self._held = []
 
     def origin_of_result(
@@ -97,6 +108,8 @@ class HiddenOperations:
         if tensor.grad_fn is None:
             return None
         output = (tensor.grad_fn, tensor.output_nr)
+        if tensor.grad_fn._sequence_nr() == torch.autograd._get_sequence_nr() - 1:
+            self._has_run = False  # its sources are found below
         reached = dict.fromkeys(seen for _, _, seen in self._edges(output))
         if not reached:
             return None
@@ -208,7 +221,7 @@ class HiddenOperations:
 
     def arm(self) -> None:
         """Registers the hooks after the forward pass, because a model may take gradients in it."""
-        self.free()
+        self._held, self._kept = [], []
         self._recent.clear()
         edges = {root: list(self._edges(root.output)) for root in self._roots.values()}
         # If a source is also a root, use its values at the time when it was returned.
@@ -232,7 +245,7 @@ class HiddenOperations:
         for held in (self._handles, self._constant, self._seen, self._sources, self._roots):
             held.clear()
         self._terms.clear()
-        self.free()
+        self._held, self._kept = [], []
 
 
 def _alive(reference: ReferenceType[Tensor]) -> Tensor | None:

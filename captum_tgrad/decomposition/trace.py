@@ -124,6 +124,9 @@ class Trace(TorchFunctionMode):
             return func(*args, **kwargs)
         if UninitializedParameter in types:
             return func(*args, **kwargs)  # a lazy module creates its parameters
+        if torch._C._functorch.peek_interpreter_stack() is not None:
+            return func(*args, **kwargs)  # inside of a torch.func transform: a hidden operation
+        self._hidden.notice()
         try:
             return self._handle(func, args, kwargs)
         finally:
@@ -133,12 +136,11 @@ class Trace(TorchFunctionMode):
         self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         """Runs a call, and records it or the simpler calls that it consists of."""
-        if torch._C._functorch.peek_interpreter_stack() is not None:
-            return func(*args, **kwargs)  # inside of a torch.func transform: a hidden operation
         self.recorder.run_deferred()
         if func in INSTANCE_NORMS:
             args, kwargs = without_updates(args, kwargs)
         if is_property(func):
+            self._hidden.free()
             return self._property(func, args)
         tensors: list[Tensor] = []
         dependent: list[Tensor] = []
@@ -154,6 +156,7 @@ class Trace(TorchFunctionMode):
 
         original = args, kwargs
         args, kwargs = map_tensors(args, detached), map_tensors(kwargs, detached)
+        self._hidden.free()
         if not dependent:
             return self._run_constant(func, *original)
         if not args and "input" in kwargs and operation_name(func) not in _INPUT_IS_NOT_FIRST:
@@ -169,7 +172,6 @@ class Trace(TorchFunctionMode):
                 return self._inside(record.parts, whole)
             except NoRuleError:
                 pass
-        self._hidden.free()
         if call.name == "batch_norm" and call.bound["training"]:
             raise_batch_statistics(self._modules.path)
         if call.in_place and call.name != "detach":

@@ -130,6 +130,34 @@ def test_a_hidden_activation_that_is_called_twice_and_skipped():
     _same_terms(network(lambda x: x**2), network(Square.apply))
 
 
+def _two_branches(x, function):
+    return function(x * 2) * function(x * 3)
+
+
+def _half(x, function):
+    return torch.cat([function(x[:, :, :3]), x[:, :, 3:]], 2).square()
+
+
+def _recurrence(x, function):
+    steps = [x[:, :, 0]]
+    for step in range(1, x.shape[2]):
+        steps.append(function(steps[-1] + x[:, :, step]))
+    return torch.stack(steps, 2)
+
+
+@pytest.mark.parametrize("network", [_two_branches, _half, _recurrence])
+@pytest.mark.parametrize(
+    "hidden", [Shift.apply, torch.func.vmap(lambda x: x + 1)], ids=["custom", "vmap"]
+)
+def test_the_result_of_a_hidden_function_of_an_intermediate_value_may_be_used_later(
+    network, hidden
+):
+    _same_terms(
+        lambda x: _weighed(F.silu(network(x, lambda z: z + 1))),
+        lambda x: _weighed(F.silu(network(x, hidden))),
+    )
+
+
 def test_hidden_functions_in_a_row():
     whole = TGradAttribution(lambda x: _weighed(Shift.apply(Square.apply(x)))).decompose(X)
     # f(x) = w (x^2 + 1), so the input has 2 w x^2 and the rest is w (1 - x^2).
