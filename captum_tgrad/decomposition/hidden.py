@@ -82,11 +82,11 @@ class HiddenOperations:
         """Keeps recent results alive until the next operation, as a hidden one may read them."""
         self._held = [t for reference in self._recent if (t := _alive(reference)) is not None]
         if torch.is_grad_enabled():  # they are disabled inside of a custom function
-            self._next_node = torch.autograd._get_sequence_nr()
+            self._next_node = _node_count()
 
     def notice(self) -> None:
         """Notices whether a hidden operation has run since the last visible one."""
-        self._has_run = torch.autograd._get_sequence_nr() != self._next_node
+        self._has_run = _node_count() != self._next_node
 
     def free(self) -> None:
         """Frees what only :meth:`hold` kept alive, unless a hidden operation may have read it."""
@@ -108,7 +108,7 @@ class HiddenOperations:
         if tensor.grad_fn is None:
             return None
         output = (tensor.grad_fn, tensor.output_nr)
-        if tensor.grad_fn._sequence_nr() == torch.autograd._get_sequence_nr() - 1:
+        if tensor.grad_fn._sequence_nr() == _node_count() - 1:
             self._has_run = False  # its sources are found below
         reached = dict.fromkeys(seen for _, _, seen in self._edges(output))
         if not reached:
@@ -246,6 +246,11 @@ class HiddenOperations:
             held.clear()
         self._terms.clear()
         self._held, self._kept = [], []
+
+
+def _node_count() -> int:
+    """The number of nodes of autograd's graph that this thread has made."""
+    return int(torch.autograd._get_sequence_nr())  # type: ignore[attr-defined]
 
 
 def _alive(reference: ReferenceType[Tensor]) -> Tensor | None:

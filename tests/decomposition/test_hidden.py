@@ -285,6 +285,19 @@ def test_a_hidden_function_of_two_tensors_has_the_map_of_each_sample_alone(funct
     torch.testing.assert_close(whole.map(), torch.cat(alone), **EXACT)
 
 
+@pytest.mark.filterwarnings("ignore:A hidden operation loses the places")
+def test_a_hidden_function_of_two_inputs_is_divided_among_them():
+    hidden = _hidden(lambda a, b: (a * b).flatten(1).sum(1))
+    x, y = X, X.flip(3) + 1
+    whole = TGradAttribution(lambda x, y: hidden(x, y + 1)).decompose((x, y))
+    torch.testing.assert_close(whole.delta, torch.zeros(2).double(), **EXACT)
+    # f = sum x (y + 1), <df/dx, x> = f, and <df/dz, z> = f at z = y + 1.
+    product = (x * (y + 1)).sum((1, 2, 3))
+    torch.testing.assert_close(whole["hidden"].score, -product)
+    for number in (0, 1):
+        torch.testing.assert_close(whole["hidden"].maps[number].score, -product / 2)
+
+
 def test_terms_after_a_hidden_function_of_a_larger_tensor_without_places_have_lost_theirs():
     hidden = _hidden(lambda a, b: a.mean((2, 3)) * b.mean((2, 3)))
 
