@@ -164,13 +164,13 @@ class HiddenOperations:
             self._constant |= visited
 
     def _places(self, tensor: Tensor, sources: list[Tensor], path: str) -> tuple[Places, bool]:
-        """The places that backward passes confirm, and whether they are those of the source."""
+        """The places that backward passes confirm, and whether they are those of all sources."""
         read = [origin.places for source in sources if (origin := origin_of(source)) is not None]
         source, given = max(zip(sources, read, strict=True), key=lambda each: each[0].numel())
-        same = len(sources) == 1 and source.shape == tensor.shape
+        same = source.shape == tensor.shape and all(each is given for each in read)
         samples = samples_only(given)
         if same and self._keep_samples(tensor, sources, samples, read):
-            if self._keeps_places(tensor, source, given):
+            if self._keep_places(tensor, sources, given):
                 return given, True
         else:
             samples = _samples_first(tensor, given)
@@ -204,19 +204,20 @@ class HiddenOperations:
                         return False
         return True
 
-    def _keeps_places(self, tensor: Tensor, source: Tensor, given: Places) -> bool:
+    def _keep_places(self, tensor: Tensor, sources: list[Tensor], given: Places) -> bool:
         """Whether every other half, and every other quarter, of a dimension depends on itself."""
         dims = {dim for axis, claim in given.pairs if axis.input != SAMPLES for dim in claim.dims}
         for dim in dims:
             size = tensor.shape[dim]
             for parts in {2, min(4, size)}:
                 chosen = torch.arange(size, device=tensor.device) * parts // size % 2 == 0
-                gradients = _gradient_of(tensor, [source], _as_mask(chosen, tensor, dim))
+                gradients = _gradient_of(tensor, sources, _as_mask(chosen, tensor, dim))
                 if gradients is None:
                     return False
-                mass = gradients[0].abs().movedim(dim, 0).reshape(size, -1).sum(1)
-                if bool(mass[chosen].sum() < 2 * mass[~chosen].sum()):
-                    return False
+                for gradient in gradients:
+                    mass = gradient.abs().movedim(dim, 0).reshape(size, -1).sum(1)
+                    if bool(mass[chosen].sum() < 2 * mass[~chosen].sum()):
+                        return False
         return True
 
     def arm(self) -> None:

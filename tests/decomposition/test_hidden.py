@@ -167,18 +167,37 @@ def test_hidden_functions_in_a_row():
     torch.testing.assert_close(whole.placed, torch.ones(2).double())
 
 
+def _is_at_its_elements(term, elements):
+    torch.testing.assert_close(term.score, elements.sum((1, 2, 3)))
+    for evidence, sign in ((term.positive, 1), (term.negative, -1)):
+        torch.testing.assert_close(evidence, (elements * sign).relu().sum(1, keepdim=True))
+
+
+WEIGHTS = torch.linspace(0, 2, 6).double()[:, None] ** 2
+
+
+@pytest.mark.filterwarnings("error::UserWarning")
 def test_several_outputs_of_one_function_are_one_term():
     def forward(x):
         total, product = SumAndProduct.apply(x * 2, x + 1)
         return _weighed(total) + _weighed(product * 3)
 
-    with pytest.warns(UserWarning, match="hidden operation loses the places"):
-        whole = TGradAttribution(forward).decompose(X)
-    scale = sum(term.score.abs() for term in whole.terms)
-    assert bool((whole.delta.abs() < 1e-12 * scale).all())
+    whole = TGradAttribution(forward).decompose(X)
+    torch.testing.assert_close(whole.delta, torch.zeros(2).double(), **EXACT)
     # a + b is linear; for 3 a b, b = -3 a b.
     (hidden,) = [term for term in whole.biases if term.name == "hidden"]
-    torch.testing.assert_close(hidden.score, _weighed(-3 * 2 * X * (X + 1)))
+    _is_at_its_elements(hidden, -3 * 2 * X * (X + 1) * WEIGHTS)
+
+
+def test_a_hidden_function_of_elements_at_different_positions_loses_them():
+    def forward(x):
+        total, product = SumAndProduct.apply(x * 2, x.flip(3) + 1)
+        return _weighed(total) + _weighed(product * 3)
+
+    with pytest.warns(UserWarning, match="hidden operation loses the places"):
+        whole = TGradAttribution(forward).decompose(X)
+    torch.testing.assert_close(whole.delta, torch.zeros(2).double(), **EXACT)
+    torch.testing.assert_close(whole["hidden"].score, _weighed(-3 * 2 * X * (X.flip(3) + 1)))
 
 
 class SquareAndCube(nn.Module):
@@ -187,6 +206,7 @@ class SquareAndCube(nn.Module):
         return square + x, square * x
 
 
+@pytest.mark.filterwarnings("error::UserWarning")
 def test_results_of_a_scripted_module_that_share_a_step_are_one_term():
     for _ in range(5):  # which step comes first depends on addresses in memory
         scripted = torch.jit.script(SquareAndCube())
@@ -195,11 +215,10 @@ def test_results_of_a_scripted_module_that_share_a_step_are_one_term():
             total, cube = scripted(x)
             return _weighed(total) + _weighed(cube)
 
-        with pytest.warns(UserWarning, match="hidden operation loses the places"):
-            whole = TGradAttribution(forward).decompose(X)
+        whole = TGradAttribution(forward).decompose(X)
         (hidden,) = [term for term in whole if "hidden" in term.name]
         # f = w (x^2 + x + x^3) and <df/dx, x> = w (2 x^2 + x + 3 x^3).
-        torch.testing.assert_close(hidden.score, _weighed(-(X**2) - 2 * X**3))
+        _is_at_its_elements(hidden, (-(X**2) - 2 * X**3) * WEIGHTS)
 
 
 def test_a_result_in_the_middle_of_a_hidden_chain_is_used_as_well():
