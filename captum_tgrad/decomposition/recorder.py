@@ -74,16 +74,16 @@ class Recorder:
         set_origin(tensor, given, self._lifetime)
         self._run_or_defer(tensor, partial(self.hidden.see, tensor))
 
-    def follow_base(self, base: Tensor, overwritten: Tensor, given: Places) -> None:
+    def follow_base(self, base: Tensor, written: Places) -> None:
         """Remembers the places of a base tensor of which an operation returned only a view.
 
-        Does nothing if all of the view was overwritten with elements of the same places.
+        Does nothing if that view was overwritten as a whole with elements of the same places.
         """
         returned: tuple[_Layout, Origin] | None = getattr(base, _RETURNED, None)
         if returned is None or returned[1].lifetime is not self._lifetime:
             return
         layout, known = returned
-        if known.places is not given or layout != _layout_of(overwritten):
+        if known.places is not written:
             view = base.detach().as_strided(*layout)
             self.follow(base, places_within(base, view, known.places))
 
@@ -94,7 +94,8 @@ class Recorder:
             return
         known: tuple[_Layout, Origin] | None = getattr(base, _RETURNED, None)
         if origin_of(base) is None and (known is None or known[1].lifetime is not self._lifetime):
-            setattr(base, _RETURNED, (_layout_of(output), origin_of(output)))
+            layout = output.shape, output.stride(), output.storage_offset()
+            setattr(base, _RETURNED, (layout, origin_of(output)))
 
     def _run_or_defer(self, tensor: Tensor, action: Callable[[], None]) -> None:
         """Runs an action that uses a tensor's node; defers it for a view if gradients are disabled.
@@ -286,10 +287,6 @@ class Recorder:
 
 _Layout = tuple[torch.Size, tuple[int, ...], int]
 """The shape, the strides and the storage offset of a tensor."""
-
-
-def _layout_of(tensor: Tensor) -> _Layout:
-    return tensor.shape, tensor.stride(), int(tensor.storage_offset())
 
 
 def closed_forms(call: Call, outputs: Sequence[Tensor]) -> list[Bias | None] | None:

@@ -293,7 +293,7 @@ class Trace(TorchFunctionMode):
         """Updates the places of a view's base; if it was a constant, it also becomes a term."""
         becomes_term = was_constant and origin_of(base) is None
         if not becomes_term and origin_of(base) is None:
-            self.recorder.follow_base(base, view, origin.places)
+            self.recorder.follow_base(base, origin.places)
             if origin_of(base) is None:
                 return  # no other view shows the new places
         given = places_within(base, view, origin.places)
