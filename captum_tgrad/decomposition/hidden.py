@@ -191,16 +191,13 @@ class HiddenOperations:
             return True
         own = _sample_numbers(given, tensor)
         others = [_sample_numbers(*each) for each in zip(read, sources, strict=True)]
-        if bool((own < 0).any()):
-            return False
         for bit in range((self._samples - 1).bit_length()):
             for side in (0, 1):
                 gradients = _gradient_of(tensor, sources, own >> bit & 1 == side)
                 if gradients is None:
                     return False
                 for gradient, sample in zip(gradients, others, strict=True):
-                    is_other = (sample < 0) | (sample >> bit & 1 != side)
-                    if bool((is_other & (gradient != 0)).any()):
+                    if bool(((sample >> bit & 1 != side) & (gradient != 0)).any()):
                         return False
         return True
 

@@ -89,8 +89,7 @@ class HiddenTerm:
     @property
     def is_elementwise(self) -> bool:
         """Whether the elements of all outputs and sources correspond."""
-        known = {each.places for each in self.sources.values()}
-        return len(known) == 1 and all(root.is_elementwise for root in self.roots)
+        return all(root.is_elementwise for root in self.roots)
 
     @property
     def places(self) -> Places:

@@ -83,6 +83,26 @@ class Reversed(torch.autograd.Function):
         return gradient.flip(0)
 
 
+def _hidden(function):
+    """A custom ``autograd.Function`` that computes a function of one or two tensors."""
+
+    class Hidden(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, *tensors):
+            with torch.enable_grad(), torch._C.DisableTorchFunction():
+                ctx.leaves = [tensor.detach().requires_grad_() for tensor in tensors]
+                ctx.result = function(*ctx.leaves)
+            return ctx.result.detach()
+
+        @staticmethod
+        def backward(ctx, gradient):
+            return torch.autograd.grad(
+                ctx.result, ctx.leaves, gradient, retain_graph=True, allow_unused=True
+            )
+
+    return Hidden.apply
+
+
 def _weighed(x):
     return (x * torch.linspace(0, 2, x.shape[2], dtype=x.dtype)[:, None] ** 2).flatten(1).sum(1)
 
@@ -200,6 +220,32 @@ def test_a_hidden_function_of_elements_at_different_positions_loses_them():
     torch.testing.assert_close(whole["hidden"].score, _weighed(-3 * 2 * X * (X.flip(3) + 1)))
 
 
+def test_a_hidden_function_of_two_halves_loses_their_positions():
+    product = _hidden(torch.mul)
+    with pytest.warns(UserWarning, match="hidden operation loses the places"):
+        whole = TGradAttribution(
+            lambda x: product(x[:, :, :3], x[:, :, 3:]).sum((1, 2, 3))
+        ).decompose(X)
+    torch.testing.assert_close(whole["hidden"].score, -(X[:, :, :3] * X[:, :, 3:]).sum((1, 2, 3)))
+
+
+def _elements_and_means(x):
+    square = x * x
+    return square + x, square.mean((1, 2))
+
+
+def test_outputs_of_which_only_one_keeps_positions_are_one_term_without():
+    both = torch.func.vmap(_elements_and_means)
+
+    def forward(x):
+        elements, means = both(x)
+        return elements.sum((1, 2, 3)) + means.sum(1)
+
+    with pytest.warns(UserWarning, match="hidden operation loses the places"):
+        whole = TGradAttribution(forward).decompose(X)
+    torch.testing.assert_close(whole.delta, torch.zeros(2).double(), **EXACT)
+
+
 class SquareAndCube(nn.Module):
     def forward(self, x):
         square = x * x
@@ -246,26 +292,6 @@ def test_hidden_reordering_of_samples_is_refused():
         TGradAttribution(lambda x: _weighed(F.silu(Reversed.apply(x)))).decompose(X)
 
 
-def _hidden(function):
-    """A custom ``autograd.Function`` that computes a function of one or two tensors."""
-
-    class Hidden(torch.autograd.Function):
-        @staticmethod
-        def forward(ctx, *tensors):
-            with torch.enable_grad(), torch._C.DisableTorchFunction():
-                ctx.leaves = [tensor.detach().requires_grad_() for tensor in tensors]
-                ctx.result = function(*ctx.leaves)
-            return ctx.result.detach()
-
-        @staticmethod
-        def backward(ctx, gradient):
-            return torch.autograd.grad(
-                ctx.result, ctx.leaves, gradient, retain_graph=True, allow_unused=True
-            )
-
-    return Hidden.apply
-
-
 @pytest.mark.parametrize(
     "function",
     [
@@ -273,6 +299,7 @@ def _hidden(function):
         lambda a, b: a.flatten(1) @ b.flatten(1).mT,
         lambda a, b: a.mean(0, keepdim=True) * b,
         lambda a, b: (a * b).flatten(0, 1),
+        lambda a, b: a * b.cumsum(0),
     ],
 )
 def test_a_hidden_function_that_mixes_the_samples_of_one_of_two_tensors_is_refused(function):
