@@ -62,6 +62,9 @@ class HiddenOperations:
         self._seen: dict[HiddenOutput, ReferenceType[Tensor]] = {}
         self._recent: deque[ReferenceType[Tensor]] = deque(maxlen=_RECENT)
         self._held: list[Tensor] = []
+        self._kept: list[Tensor] = []
+        self._next_node = 0
+        self._has_run = False
         self._sources: dict[HiddenOutput, Source] = {}
         self._roots: dict[HiddenOutput, Root] = {}
         self._handles: list[Any] = []
@@ -78,9 +81,17 @@ class HiddenOperations:
     def hold(self) -> None:
         """Keeps recent results alive until the next operation, as a hidden one may read them."""
         self._held = [t for reference in self._recent if (t := _alive(reference)) is not None]
+        if torch.is_grad_enabled():  # they are disabled inside of a custom function
+            self._next_node = _node_count()
+
+    def notice(self) -> None:
+        """Notices whether a hidden operation has run since the last visible one."""
+        self._has_run = _node_count() != self._next_node
 
     def free(self) -> None:
-        """Frees the results that only :meth:`hold` kept alive."""
+        """Frees what only :meth:`hold` kept alive, unless a hidden operation may have read it."""
+        if self._has_run:
+            self._kept += self._held
         self._held = []
 
     def origin_of_result(
@@ -97,6 +108,8 @@ class HiddenOperations:
         if tensor.grad_fn is None:
             return None
         output = (tensor.grad_fn, tensor.output_nr)
+        if tensor.grad_fn._sequence_nr() == _node_count() - 1:
+            self._has_run = False  # its sources are found below
         reached = dict.fromkeys(seen for _, _, seen in self._edges(output))
         if not reached:
             return None
@@ -141,7 +154,7 @@ class HiddenOperations:
             for argument, (parent, number) in enumerate(node.next_functions):
                 if parent is None:
                     continue
-                if (parent, number) in self._seen and (parent, number) != output:
+                if (parent, number) in self._seen:
                     found = True
                     yield node, argument, (parent, number)
                 elif parent not in visited and parent not in self._constant:
@@ -151,64 +164,62 @@ class HiddenOperations:
             self._constant |= visited
 
     def _places(self, tensor: Tensor, sources: list[Tensor], path: str) -> tuple[Places, bool]:
-        """The places that backward passes confirm, and whether they are those of the source."""
-        source = max(sources, key=torch.Tensor.numel)
-        origin = origin_of(source)
-        if origin is None:
-            return places(tensor.shape), False
-        given = origin.places
-        same = len(sources) == 1 and source.shape == tensor.shape
-        if same and self._keeps_samples(tensor, source, given):
-            if self._keeps_places(tensor, source, given):
+        """The places that backward passes confirm, and whether they are those of all sources."""
+        read = [origin.places for source in sources if (origin := origin_of(source)) is not None]
+        source, given = max(zip(sources, read, strict=True), key=lambda each: each[0].numel())
+        same = source.shape == tensor.shape and all(each is given for each in read)
+        samples = samples_only(given)
+        if same and self._keep_samples(tensor, sources, samples, read):
+            if self._keep_places(tensor, sources, given):
                 return given, True
-            samples = samples_only(given)
         else:
             samples = _samples_first(tensor, given)
-            if not self._keeps_samples(tensor, source, samples):
+            if not self._keep_samples(tensor, sources, samples, read):
                 samples = places(tensor.shape)
-        if has_places(given):
+        if any(map(has_places, read)):
             samples = lost_in_hidden(tensor.shape, samples, path)
         return samples, False
 
-    def _keeps_samples(self, tensor: Tensor, source: Tensor, given: Places) -> bool:
-        """Whether each sample of the output depends on the same sample of the source only.
+    def _keep_samples(
+        self, tensor: Tensor, sources: list[Tensor], given: Places, read: list[Places]
+    ) -> bool:
+        """Whether each sample of the output depends on the same sample of the sources only.
 
         Each bit of the sample numbers splits the batch in two parts, which must be independent.
         """
         if self._samples == 1:
             return True
-        origin = origin_of(source)
-        if not given.samples or origin is None or len(given.samples[0].dims) != 1:
-            return False
-        (dim,), (of_source,) = given.samples[0].dims, origin.places.samples[0].dims
-        count = tensor.shape[dim]
-        numbers = torch.arange(count, device=tensor.device)
-        for bit in range((count - 1).bit_length()):
-            chosen = numbers >> bit & 1 == 1
-            for part in (chosen, ~chosen):
-                gradients = _gradient_of(tensor, [source], _as_mask(part, tensor, dim))
-                if gradients is None or bool(gradients[0].movedim(of_source, 0)[~part].any()):
+        own = _sample_numbers(given, tensor)
+        others = [_sample_numbers(*each) for each in zip(read, sources, strict=True)]
+        for bit in range((self._samples - 1).bit_length()):
+            for side in (0, 1):
+                gradients = _gradient_of(tensor, sources, own >> bit & 1 == side)
+                if gradients is None:
                     return False
+                for gradient, sample in zip(gradients, others, strict=True):
+                    if bool(((sample >> bit & 1 != side) & (gradient != 0)).any()):
+                        return False
         return True
 
-    def _keeps_places(self, tensor: Tensor, source: Tensor, given: Places) -> bool:
+    def _keep_places(self, tensor: Tensor, sources: list[Tensor], given: Places) -> bool:
         """Whether every other half, and every other quarter, of a dimension depends on itself."""
         dims = {dim for axis, claim in given.pairs if axis.input != SAMPLES for dim in claim.dims}
         for dim in dims:
             size = tensor.shape[dim]
             for parts in {2, min(4, size)}:
                 chosen = torch.arange(size, device=tensor.device) * parts // size % 2 == 0
-                gradients = _gradient_of(tensor, [source], _as_mask(chosen, tensor, dim))
+                gradients = _gradient_of(tensor, sources, _as_mask(chosen, tensor, dim))
                 if gradients is None:
                     return False
-                mass = gradients[0].abs().movedim(dim, 0).reshape(size, -1).sum(1)
-                if bool(mass[chosen].sum() < 2 * mass[~chosen].sum()):
-                    return False
+                for gradient in gradients:
+                    mass = gradient.abs().movedim(dim, 0).reshape(size, -1).sum(1)
+                    if bool(mass[chosen].sum() < 2 * mass[~chosen].sum()):
+                        return False
         return True
 
     def arm(self) -> None:
         """Registers the hooks after the forward pass, because a model may take gradients in it."""
-        self.free()
+        self._held, self._kept = [], []
         self._recent.clear()
         edges = {root: list(self._edges(root.output)) for root in self._roots.values()}
         # If a source is also a root, use its values at the time when it was returned.
@@ -232,7 +243,12 @@ class HiddenOperations:
         for held in (self._handles, self._constant, self._seen, self._sources, self._roots):
             held.clear()
         self._terms.clear()
-        self.free()
+        self._held, self._kept = [], []
+
+
+def _node_count() -> int:
+    """The number of nodes of autograd's graph that this thread has made."""
+    return int(torch.autograd._get_sequence_nr())  # type: ignore[attr-defined]
 
 
 def _alive(reference: ReferenceType[Tensor]) -> Tensor | None:
@@ -252,6 +268,14 @@ def _samples_first(tensor: Tensor, given: Places) -> Places:
                 index = own[0].index.reshape([size, *[1] * (tensor.dim() - 1)])
                 return places(tensor.shape, [(axis, Coordinates(index, own[0].cells))])
     return places(tensor.shape)
+
+
+def _sample_numbers(given: Places, tensor: Tensor) -> Tensor:
+    """The sample of each element, broadcastable to the tensor; -1 if it is unknown."""
+    if len(given.samples) != 1:
+        return torch.full((), -1, device=tensor.device)
+    (claim,) = given.samples
+    return claim.of_elements(claim.cells[:, 0].round().long(), -1).to(tensor.device)
 
 
 def _as_mask(part: Tensor, tensor: Tensor, dim: int) -> Tensor:

@@ -59,7 +59,7 @@ class Root(Source):
 
     Args:
         output: Its node, and which output of the node it is.
-        is_elementwise: Whether it has one source, and its elements have the places of the source's.
+        is_elementwise: Whether its elements have the places of those of all its sources.
         path: The path of the module that ran.
         order: The number of terms before it.
     """
@@ -88,9 +88,8 @@ class HiddenTerm:
 
     @property
     def is_elementwise(self) -> bool:
-        """Whether there is one output and one source, whose elements correspond."""
-        (first, *others) = self.roots
-        return not others and first.is_elementwise and len(self.sources) == 1
+        """Whether the elements of all outputs and sources correspond."""
+        return all(root.is_elementwise for root in self.roots)
 
     @property
     def places(self) -> Places:

@@ -61,9 +61,9 @@ def places_within(base: Tensor, view: Tensor, written: Places) -> Places:
     """The places of a base tensor after a view of it was overwritten."""
 
     def run(indices: list[Tensor]) -> list[Tensor]:
-        whole = laid_out_as(base, indices[0])
-        _same_view_of(view, base, whole).copy_(indices[1])
-        return [whole]
+        whole = laid_out_as(_numbers(base), _for_numbers(base, indices[0]))
+        _same_view_of(view, base, whole).copy_(_for_numbers(view, indices[1]))
+        return [_of_numbers(base, whole)]
 
     return places_after(run, [base, view], [places_of(base), written])[0]
 
@@ -85,7 +85,8 @@ def places_of_view(base: Tensor, view: Tensor, given: Places) -> Places:
     """The places of a view of a tensor."""
 
     def run(indices: list[Tensor]) -> list[Tensor]:
-        return [_same_view_of(view, base, laid_out_as(base, indices[0]))]
+        whole = laid_out_as(_numbers(base), _for_numbers(base, indices[0]))
+        return [_of_numbers(view, _same_view_of(view, base, whole))]
 
     return places_after(run, [base], [given])[0]
 
@@ -93,18 +94,30 @@ def places_of_view(base: Tensor, view: Tensor, given: Places) -> Places:
 def rest_of_base(base: Tensor, view: Tensor) -> ElementBias:
     """The bias of a constant whose view was overwritten: the elements outside the view."""
     rest = laid_out_as(base, base.detach())
-    _same_view_of(view, base, rest).zero_()
+    _same_view_of(view, base, _numbers(rest)).zero_()
     return ElementBias(torch.Tensor.contiguous, rest)
 
 
+def _numbers(tensor: Tensor) -> Tensor:
+    """The memory of a tensor as real numbers; those of a complex tensor are pairs."""
+    tensor = tensor.detach()
+    if not tensor.is_complex():
+        return tensor
+    return torch.view_as_real(tensor.conj() if tensor.is_conj() else tensor)
+
+
+def _for_numbers(tensor: Tensor, index: Tensor) -> Tensor:
+    """Makes one value for each element of a tensor broadcastable to its numbers."""
+    return index.unsqueeze(-1) if tensor.is_complex() else index
+
+
+def _of_numbers(tensor: Tensor, index: Tensor) -> Tensor:
+    """One cell number for each element of a tensor; 0, for no cell, only if both parts have it."""
+    return index.amax(-1) if tensor.is_complex() else index
+
+
 def _same_view_of(view: Tensor, base: Tensor, whole: Tensor) -> Tensor:
-    """Takes the view of ``whole`` that ``view`` is of ``base``; both have the same strides."""
-    # A real view of a complex base has two elements for each of its elements.
-    numbers = 2 if base.is_complex() and not view.is_complex() else 1
-    offset = view.storage_offset() - numbers * base.storage_offset()
-    strides = view.stride()
-    if numbers == 2 and whole.is_complex():
-        whole = torch.view_as_real(whole)
-    elif numbers == 2:  # both parts of a complex number have the same place
-        strides, offset = tuple(stride // 2 for stride in strides), offset // 2
-    return whole.as_strided(view.shape, strides, whole.storage_offset() + offset)
+    """Takes the view of ``whole``, laid out as the numbers of ``base``, that ``view`` is of it."""
+    part = _numbers(view)
+    offset = part.storage_offset() - _numbers(base).storage_offset() + whole.storage_offset()
+    return whole.as_strided(part.shape, part.stride(), offset)

@@ -12,7 +12,7 @@ from torch import Tensor
 from captum_tgrad.decomposition.bias import Bias, in_pairs
 from captum_tgrad.decomposition.call import Call, NoRuleError, tensors_in
 from captum_tgrad.decomposition.hidden import HiddenOperations
-from captum_tgrad.decomposition.in_place import OldValues, places_of_view
+from captum_tgrad.decomposition.in_place import OldValues, places_of_view, places_within
 from captum_tgrad.decomposition.maps import Summing
 from captum_tgrad.decomposition.modules import RunningModules
 from captum_tgrad.decomposition.one_rule import NoDerivativeError, bias_from_rule
@@ -73,6 +73,29 @@ class Recorder:
         """Remembers the places of a tensor's elements."""
         set_origin(tensor, given, self._lifetime)
         self._run_or_defer(tensor, partial(self.hidden.see, tensor))
+
+    def follow_base(self, base: Tensor, written: Places) -> None:
+        """Remembers the places of a base tensor of which an operation returned only a view.
+
+        Does nothing if that view was overwritten as a whole with elements of the same places.
+        """
+        returned: tuple[_Layout, Origin] | None = getattr(base, _RETURNED, None)
+        if returned is None or returned[1].lifetime is not self._lifetime:
+            return
+        layout, known = returned
+        if known.places is not written:
+            view = base.detach().as_strided(*layout)
+            self.follow(base, places_within(base, view, known.places))
+
+    def _remember_view(self, output: Tensor) -> None:
+        """Remembers an output if it is the first view of all of a tensor without places."""
+        base = output._base
+        if base is None or not base.requires_grad or base.numel() != output.numel():
+            return
+        known: tuple[_Layout, Origin] | None = getattr(base, _RETURNED, None)
+        if origin_of(base) is None and (known is None or known[1].lifetime is not self._lifetime):
+            layout = output.shape, output.stride(), output.storage_offset()
+            setattr(base, _RETURNED, (layout, origin_of(output)))
 
     def _run_or_defer(self, tensor: Tensor, action: Callable[[], None]) -> None:
         """Runs an action that uses a tensor's node; defers it for a view if gradients are disabled.
@@ -183,10 +206,9 @@ class Recorder:
             if call.name == "hardswish" and output.is_cuda:
                 self._types.add(torch.float32)  # it multiplies by 1 / 6 in float32, also in float64
             self.follow(output, given)
+            self._remember_view(output)
             if bias is None:
                 continue
-            if output.is_complex():
-                bias, given = in_pairs(bias, output), places_in_pairs(given)
             self.await_gradient(output, given, bias, call.name)
 
     def _with_dependencies(self, call: Call, found: list[Places]) -> list[Places]:
@@ -210,6 +232,8 @@ class Recorder:
         """Adds a term that is computed from ``bias`` when the gradient arrives at ``output``."""
         if self._pending is None:
             return
+        if output.is_complex():
+            bias, given = in_pairs(bias, output), places_in_pairs(given)
         self.old_values.are_read_by(bias)
         path, in_leaf = self.modules.path, self.modules.inside_leaf
         pending = PendingTerm(path, name, in_leaf, given, bias)
@@ -261,6 +285,10 @@ class Recorder:
         self._lifetime.is_over = True
 
 
+_Layout = tuple[torch.Size, tuple[int, ...], int]
+"""The shape, the strides and the storage offset of a tensor."""
+
+
 def closed_forms(call: Call, outputs: Sequence[Tensor]) -> list[Bias | None] | None:
     """The bias of each output by the operation's closed form; None if it has none for the call."""
     if call.record.bias is None:
@@ -274,6 +302,9 @@ def closed_forms(call: Call, outputs: Sequence[Tensor]) -> list[Bias | None] | N
             return None  # closed forms hold for real numbers only
     return biases
 
+
+_RETURNED = "_captum_tgrad_returned"
+"""An attribute of a tensor of which an operation returned only a view: its layout and origin."""
 
 _SHAPED_LIKE_ANOTHER = {"view_as", "reshape_as", "expand_as", "type_as", "to"}
 """Operations that read only the shape or the type of their second tensor."""

@@ -124,6 +124,9 @@ class Trace(TorchFunctionMode):
             return func(*args, **kwargs)
         if UninitializedParameter in types:
             return func(*args, **kwargs)  # a lazy module creates its parameters
+        if torch._C._functorch.peek_interpreter_stack() is not None:
+            return func(*args, **kwargs)  # inside of a torch.func transform: a hidden operation
+        self._hidden.notice()
         try:
             return self._handle(func, args, kwargs)
         finally:
@@ -133,12 +136,11 @@ class Trace(TorchFunctionMode):
         self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         """Runs a call, and records it or the simpler calls that it consists of."""
-        if torch._C._functorch.peek_interpreter_stack() is not None:
-            return func(*args, **kwargs)  # inside of a torch.func transform: a hidden operation
         self.recorder.run_deferred()
         if func in INSTANCE_NORMS:
             args, kwargs = without_updates(args, kwargs)
         if is_property(func):
+            self._hidden.free()
             return self._property(func, args)
         tensors: list[Tensor] = []
         dependent: list[Tensor] = []
@@ -154,6 +156,7 @@ class Trace(TorchFunctionMode):
 
         original = args, kwargs
         args, kwargs = map_tensors(args, detached), map_tensors(kwargs, detached)
+        self._hidden.free()
         if not dependent:
             return self._run_constant(func, *original)
         if not args and "input" in kwargs and operation_name(func) not in _INPUT_IS_NOT_FIRST:
@@ -169,7 +172,6 @@ class Trace(TorchFunctionMode):
                 return self._inside(record.parts, whole)
             except NoRuleError:
                 pass
-        self._hidden.free()
         if call.name == "batch_norm" and call.bound["training"]:
             raise_batch_statistics(self._modules.path)
         if call.in_place and call.name != "detach":
@@ -239,7 +241,7 @@ class Trace(TorchFunctionMode):
         """
         target = call.args[0]
         self._old_values.freeze_readers(target)
-        if call.name in _RESHAPES_IN_PLACE and target.requires_grad:
+        if call.name in _RESHAPES_IN_PLACE:
             old = _with_origin(target.detach(), origin_of(target))
             result = call()
             self.recorder.record(call.with_first(old), target)
@@ -263,7 +265,7 @@ class Trace(TorchFunctionMode):
     def _run_in_a_copy(self, call: Call, attached: Any) -> Any:
         """Runs a call on a copy of the argument that it overwrites, and copies the result back."""
         target = call.args[0]
-        if target._is_view() and target._base is not None and target.requires_grad:
+        if target._base is not None:
             origin, part = self.recorder.origin(target), places_as_part(target._base, target)
             if origin is not None and part is not None:
                 self.recorder.follow(target, part)
@@ -275,9 +277,8 @@ class Trace(TorchFunctionMode):
         self._old_values.freeze_readers(target)
         is_other = isinstance(attached, Tensor) and attached is not target and not attached.is_leaf
         target = attached if is_other else target
-        base, was_constant = target._base, False
-        if target._is_view() and base is not None:
-            was_constant = is_other or not base.requires_grad
+        base = target._base
+        was_constant = is_other or (base is not None and not base.requires_grad)
         target.copy_(fresh)
         origin = origin_of(fresh)
         if origin is not None:
@@ -290,12 +291,14 @@ class Trace(TorchFunctionMode):
         self, base: Tensor, view: Tensor, origin: Origin, was_constant: bool, name: str
     ) -> None:
         """Updates the places of a view's base; if it was a constant, it also becomes a term."""
-        origin_of_base = origin_of(base)
-        if origin_of_base is None and not was_constant:
-            return  # nothing else uses the base
+        becomes_term = was_constant and origin_of(base) is None
+        if not becomes_term and origin_of(base) is None:
+            self.recorder.follow_base(base, origin.places)
+            if origin_of(base) is None:
+                return  # no other view shows the new places
         given = places_within(base, view, origin.places)
         self.recorder.follow(base, given)
-        if origin_of_base is None:
+        if becomes_term:
             self.recorder.await_gradient(base, given, rest_of_base(base, view), name)
 
 

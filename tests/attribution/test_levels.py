@@ -317,3 +317,17 @@ def test_the_term_of_a_class_token_makes_no_level():
             )
         )
         torch.testing.assert_close(found, expected)
+
+
+def test_a_term_of_one_pixel_makes_no_level():
+    net, x = _Net(), _images()
+
+    def forward(constant):
+        return lambda x: net(x)[:, 1] + (x[:, :, 2:3, 3:4] + constant).sum((1, 2, 3))
+
+    without, found = (
+        TGradAttribution(forward(constant)).decompose(x).map(aggregation="levels")
+        for constant in (0, 3)
+    )
+    shares = [each / each.sum((1, 2, 3), keepdim=True) for each in (found, without)]
+    torch.testing.assert_close(*shares, **EXACT)

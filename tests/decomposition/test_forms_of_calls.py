@@ -397,3 +397,56 @@ def test_a_complex_tensor_overwritten_as_a_whole(in_place, plain):
     one, other = (TGradAttribution(forward(f)).decompose(x) for f in (in_place, plain))
     torch.testing.assert_close(one.delta, torch.zeros(1).double(), rtol=0, atol=1e-8)
     torch.testing.assert_close(one.map(), other.map())
+
+
+def _into_parts(values, x):
+    values.real.copy_(x)
+    values.imag.copy_(x * 2)
+    return values
+
+
+def _into_pairs(values, x):
+    pairs = torch.view_as_real(values)
+    pairs[..., 0], pairs[..., 1] = x, x * 2
+    return values
+
+
+def _into_complex_view(values, x):
+    pairs = torch.view_as_real(values).clone()
+    torch.view_as_complex(pairs).copy_(torch.complex(x, x * 2))
+    return torch.view_as_complex(pairs)
+
+
+def _into_rows(values, x):
+    values[:, :, :2].copy_(torch.complex(x, x * 2)[:, :, :2])
+    return values
+
+
+def _pairs_scaled(values, x):
+    pairs = torch.stack([x, x * 2], -1)
+    torch.view_as_complex(pairs).mul_(2)
+    return torch.view_as_complex(pairs)
+
+
+@pytest.mark.parametrize("samples", [1, 2])
+@pytest.mark.parametrize(
+    ("written", "plain"),
+    [
+        (_into_parts, lambda z: z),
+        (_into_pairs, lambda z: z),
+        (_into_complex_view, lambda z: z),
+        (_into_rows, lambda z: torch.cat([z[:, :, :2], torch.full_like(z[:, :, 2:], 2 + 3j)], 2)),
+        (_pairs_scaled, lambda z: z * 2),
+    ],
+)
+def test_views_of_complex_numbers_and_complex_views_are_overwritten(written, plain, samples):
+    x = torch.rand(samples, 3, 6, 6, generator=torch.Generator().manual_seed(0)).double()
+
+    def explained(values):
+        return TGradAttribution(lambda x: (values(x) + 1).abs().sum((1, 2, 3))).decompose(x)
+
+    found = explained(lambda x: written(torch.full(x.shape, 2 + 3j, dtype=torch.complex128), x))
+    expected = explained(lambda x: plain(torch.complex(x, x * 2)))
+    torch.testing.assert_close(found.delta, torch.zeros(samples).double(), rtol=0, atol=1e-10)
+    for sign in ("positive", "negative"):
+        torch.testing.assert_close(found.map(sign), expected.map(sign))

@@ -83,6 +83,26 @@ class Reversed(torch.autograd.Function):
         return gradient.flip(0)
 
 
+def _hidden(function):
+    """A custom ``autograd.Function`` that computes a function of one or two tensors."""
+
+    class Hidden(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, *tensors):
+            with torch.enable_grad(), torch._C.DisableTorchFunction():
+                ctx.leaves = [tensor.detach().requires_grad_() for tensor in tensors]
+                ctx.result = function(*ctx.leaves)
+            return ctx.result.detach()
+
+        @staticmethod
+        def backward(ctx, gradient):
+            return torch.autograd.grad(
+                ctx.result, ctx.leaves, gradient, retain_graph=True, allow_unused=True
+            )
+
+    return Hidden.apply
+
+
 def _weighed(x):
     return (x * torch.linspace(0, 2, x.shape[2], dtype=x.dtype)[:, None] ** 2).flatten(1).sum(1)
 
@@ -130,6 +150,34 @@ def test_a_hidden_activation_that_is_called_twice_and_skipped():
     _same_terms(network(lambda x: x**2), network(Square.apply))
 
 
+def _two_branches(x, function):
+    return function(x * 2) * function(x * 3)
+
+
+def _half(x, function):
+    return torch.cat([function(x[:, :, :3]), x[:, :, 3:]], 2).square()
+
+
+def _recurrence(x, function):
+    steps = [x[:, :, 0]]
+    for step in range(1, x.shape[2]):
+        steps.append(function(steps[-1] + x[:, :, step]))
+    return torch.stack(steps, 2)
+
+
+@pytest.mark.parametrize("network", [_two_branches, _half, _recurrence])
+@pytest.mark.parametrize(
+    "hidden", [Shift.apply, torch.func.vmap(lambda x: x + 1)], ids=["custom", "vmap"]
+)
+def test_the_result_of_a_hidden_function_of_an_intermediate_value_may_be_used_later(
+    network, hidden
+):
+    _same_terms(
+        lambda x: _weighed(F.silu(network(x, lambda z: z + 1))),
+        lambda x: _weighed(F.silu(network(x, hidden))),
+    )
+
+
 def test_hidden_functions_in_a_row():
     whole = TGradAttribution(lambda x: _weighed(Shift.apply(Square.apply(x)))).decompose(X)
     # f(x) = w (x^2 + 1), so the input has 2 w x^2 and the rest is w (1 - x^2).
@@ -139,18 +187,63 @@ def test_hidden_functions_in_a_row():
     torch.testing.assert_close(whole.placed, torch.ones(2).double())
 
 
+def _is_at_its_elements(term, elements):
+    torch.testing.assert_close(term.score, elements.sum((1, 2, 3)))
+    for evidence, sign in ((term.positive, 1), (term.negative, -1)):
+        torch.testing.assert_close(evidence, (elements * sign).relu().sum(1, keepdim=True))
+
+
+WEIGHTS = torch.linspace(0, 2, 6).double()[:, None] ** 2
+
+
+@pytest.mark.filterwarnings("error::UserWarning")
 def test_several_outputs_of_one_function_are_one_term():
     def forward(x):
         total, product = SumAndProduct.apply(x * 2, x + 1)
         return _weighed(total) + _weighed(product * 3)
 
-    with pytest.warns(UserWarning, match="hidden operation loses the places"):
-        whole = TGradAttribution(forward).decompose(X)
-    scale = sum(term.score.abs() for term in whole.terms)
-    assert bool((whole.delta.abs() < 1e-12 * scale).all())
+    whole = TGradAttribution(forward).decompose(X)
+    torch.testing.assert_close(whole.delta, torch.zeros(2).double(), **EXACT)
     # a + b is linear; for 3 a b, b = -3 a b.
     (hidden,) = [term for term in whole.biases if term.name == "hidden"]
-    torch.testing.assert_close(hidden.score, _weighed(-3 * 2 * X * (X + 1)))
+    _is_at_its_elements(hidden, -3 * 2 * X * (X + 1) * WEIGHTS)
+
+
+def test_a_hidden_function_of_elements_at_different_positions_loses_them():
+    def forward(x):
+        total, product = SumAndProduct.apply(x * 2, x.flip(3) + 1)
+        return _weighed(total) + _weighed(product * 3)
+
+    with pytest.warns(UserWarning, match="hidden operation loses the places"):
+        whole = TGradAttribution(forward).decompose(X)
+    torch.testing.assert_close(whole.delta, torch.zeros(2).double(), **EXACT)
+    torch.testing.assert_close(whole["hidden"].score, _weighed(-3 * 2 * X * (X.flip(3) + 1)))
+
+
+def test_a_hidden_function_of_two_halves_loses_their_positions():
+    product = _hidden(torch.mul)
+    with pytest.warns(UserWarning, match="hidden operation loses the places"):
+        whole = TGradAttribution(
+            lambda x: product(x[:, :, :3], x[:, :, 3:]).sum((1, 2, 3))
+        ).decompose(X)
+    torch.testing.assert_close(whole["hidden"].score, -(X[:, :, :3] * X[:, :, 3:]).sum((1, 2, 3)))
+
+
+def _elements_and_means(x):
+    square = x * x
+    return square + x, square.mean((1, 2))
+
+
+def test_outputs_of_which_only_one_keeps_positions_are_one_term_without():
+    both = torch.func.vmap(_elements_and_means)
+
+    def forward(x):
+        elements, means = both(x)
+        return elements.sum((1, 2, 3)) + means.sum(1)
+
+    with pytest.warns(UserWarning, match="hidden operation loses the places"):
+        whole = TGradAttribution(forward).decompose(X)
+    torch.testing.assert_close(whole.delta, torch.zeros(2).double(), **EXACT)
 
 
 class SquareAndCube(nn.Module):
@@ -159,6 +252,7 @@ class SquareAndCube(nn.Module):
         return square + x, square * x
 
 
+@pytest.mark.filterwarnings("error::UserWarning")
 def test_results_of_a_scripted_module_that_share_a_step_are_one_term():
     for _ in range(5):  # which step comes first depends on addresses in memory
         scripted = torch.jit.script(SquareAndCube())
@@ -167,11 +261,10 @@ def test_results_of_a_scripted_module_that_share_a_step_are_one_term():
             total, cube = scripted(x)
             return _weighed(total) + _weighed(cube)
 
-        with pytest.warns(UserWarning, match="hidden operation loses the places"):
-            whole = TGradAttribution(forward).decompose(X)
+        whole = TGradAttribution(forward).decompose(X)
         (hidden,) = [term for term in whole if "hidden" in term.name]
         # f = w (x^2 + x + x^3) and <df/dx, x> = w (2 x^2 + x + 3 x^3).
-        torch.testing.assert_close(hidden.score, _weighed(-(X**2) - 2 * X**3))
+        _is_at_its_elements(hidden, (-(X**2) - 2 * X**3) * WEIGHTS)
 
 
 def test_a_result_in_the_middle_of_a_hidden_chain_is_used_as_well():
@@ -197,6 +290,88 @@ def test_a_hidden_mirror_is_not_taken_for_elementwise():
 def test_hidden_reordering_of_samples_is_refused():
     with pytest.raises(ValueError, match="one at a time"):
         TGradAttribution(lambda x: _weighed(F.silu(Reversed.apply(x)))).decompose(X)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda a, b: a.sin() + b.flip(0),
+        lambda a, b: a.flatten(1) @ b.flatten(1).mT,
+        lambda a, b: a.mean(0, keepdim=True) * b,
+        lambda a, b: (a * b).flatten(0, 1),
+        lambda a, b: a * b.cumsum(0),
+    ],
+)
+def test_a_hidden_function_that_mixes_the_samples_of_one_of_two_tensors_is_refused(function):
+    hidden = _hidden(function)
+    for first, second in ((1, 2), (2, 1)):
+        with pytest.raises(ValueError, match="one at a time"):
+            TGradAttribution(
+                lambda x, a=first, b=second: F.silu(hidden(x * a, x + b)).view(2, -1).sum(1)
+            ).decompose(X)
+
+
+@pytest.mark.filterwarnings("ignore:A hidden operation loses the places")
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda a, b: a.sin() * b,
+        lambda a, b: a.sin(),
+        lambda a, b: b.sin(),
+        lambda a, b: a * b.mean((1, 2), keepdim=True),
+        lambda a, b: (a.flatten(2) @ b.flatten(2).mT).softmax(-1),
+    ],
+)
+def test_a_hidden_function_of_two_tensors_has_the_map_of_each_sample_alone(function):
+    hidden, conv = _hidden(function), _conv()
+    method = TGradAttribution(lambda x: F.silu(hidden(conv(x), x + 1)).flatten(1).square().sum(1))
+    whole = method.decompose(X)
+    torch.testing.assert_close(whole.delta, torch.zeros(2).double(), **EXACT)
+    alone = [method.decompose(X[i : i + 1]).map() for i in range(2)]
+    torch.testing.assert_close(whole.map(), torch.cat(alone), **EXACT)
+
+
+@pytest.mark.filterwarnings("ignore:A hidden operation loses the places")
+def test_a_hidden_function_of_two_inputs_is_divided_among_them():
+    hidden = _hidden(lambda a, b: (a * b).flatten(1).sum(1))
+    x, y = X, X.flip(3) + 1
+    whole = TGradAttribution(lambda x, y: hidden(x, y + 1)).decompose((x, y))
+    torch.testing.assert_close(whole.delta, torch.zeros(2).double(), **EXACT)
+    # f = sum x (y + 1), <df/dx, x> = f, and <df/dz, z> = f at z = y + 1.
+    product = (x * (y + 1)).sum((1, 2, 3))
+    torch.testing.assert_close(whole["hidden"].score, -product)
+    for number in (0, 1):
+        torch.testing.assert_close(whole["hidden"].maps[number].score, -product / 2)
+
+
+def test_terms_after_a_hidden_function_of_a_larger_tensor_without_places_have_lost_theirs():
+    hidden = _hidden(lambda a, b: a.mean((2, 3)) * b.mean((2, 3)))
+
+    def forward(x):
+        pooled = x.mean((2, 3), keepdim=True).expand(-1, -1, 9, 9)
+        return F.silu(hidden(pooled, x.sin())).sum(1)
+
+    with pytest.warns(UserWarning, match="A hidden operation loses the places"):
+        whole = TGradAttribution(forward).decompose(X)
+    assert [term.lost_at for term in whole.biases] == ["", "hidden", "hidden"]
+
+
+@pytest.mark.parametrize("samples", [1, 2])
+def test_what_a_known_hidden_function_read_and_returned_may_be_overwritten(samples):
+    conv = _conv()
+
+    def network(function):
+        def forward(x):
+            z = conv(x) * 1.0
+            y = function(z)
+            first = y * 2
+            z.mul_(3)
+            y.sub_(5)
+            return _weighed(F.silu(first + y) + z)
+
+        return forward
+
+    _same_terms(network(lambda z: z + 1), network(Shift.apply), X[:samples])
 
 
 class HidesInside(nn.Module):
@@ -354,6 +529,8 @@ def test_a_backward_that_returns_none_counts_as_zero():
     whole = TGradAttribution(lambda x: _weighed(Step.apply(x) + x)).decompose(X)
     torch.testing.assert_close(whole.input.score, _weighed(X))
     torch.testing.assert_close(whole.delta, torch.zeros(2).double(), **EXACT)
+    whole = TGradAttribution(lambda x: _weighed(Step.apply(Square.apply(x)) + x)).decompose(X)
+    torch.testing.assert_close(whole.input.score, _weighed(X))
     with pytest.raises(ValueError, match=r"the backward pass of an operation .* returns none"):
         TGradAttribution(lambda x: _weighed(Step.apply(x))).decompose(X)
 
@@ -370,11 +547,16 @@ def test_a_hidden_function_of_one_sample_without_its_dimension():
     torch.testing.assert_close(hidden["hidden"].positive, plain["add"].positive, **EXACT)
 
 
+def test_a_hidden_function_of_each_sample_has_the_terms_of_the_plain_form():
+    def network(function):
+        return lambda x: _weighed(torch.stack([function(one) for one in x]).square())
+
+    _same_terms(network(lambda x: x + 1), network(Shift.apply))
+
+
 def test_samples_that_a_hidden_function_hides_are_named():
     with pytest.raises(ValueError, match="a custom autograd"):
-        TGradAttribution(
-            lambda x: torch.stack([Shift.apply(one) for one in x]).square().flatten(1).sum(1)
-        ).attribute(X)
+        TGradAttribution(lambda x: _weighed(Reversed.apply(x * 2))).attribute(X)
 
 
 class Exponential(torch.autograd.Function):

@@ -64,6 +64,16 @@ def _moved_within(y):
     return y
 
 
+def _moved_through_a_view(y):
+    y[:, :2].copy_(y[:, 2:4].clone())
+    return y
+
+
+def _transposed(y):
+    y.transpose_(1, 2).transpose_(0, 1)
+    return y.permute(1, 2, 0) * 2
+
+
 def _part(y):
     y[:, :, 1].add_(2.0)
     return y
@@ -102,6 +112,9 @@ FOLLOWERS = {
     "assigned": (_assigned, lambda y: torch.cat(
         [y[:, :1], torch.full_like(y[:, 1:3], 0.5), y[:, 3:]], 1)),
     "moved within": (_moved_within, lambda y: torch.cat([y[:, 2:4], y[:, 2:]], 1)),
+    "moved through a view": (_moved_through_a_view,
+                             lambda y: torch.cat([y[:, 2:4], y[:, 2:]], 1)),
+    "transposed": (_transposed, lambda y: y * 2),
 }  # fmt: skip
 
 

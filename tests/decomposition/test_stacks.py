@@ -73,3 +73,10 @@ def test_scores_are_in_the_order_of_the_terms():
         for position, number in enumerate(numbers)
     ]
     assert [float(score) for score in scores_of(stacked(terms))] == [0.0, 1.0, 2.0, 3.0]
+
+
+def test_a_sample_without_evidence_is_placed_beside_one_that_is_partly_outside():
+    signed, outside = torch.tensor([[[1.0]], [[0.0]]]).expand(2, 1, 4), torch.tensor([4.0, 0.0])
+    (found,) = stacked([Reduced({0: Sums(signed, signed, (outside, outside), _grid())}, {})])
+    torch.testing.assert_close(found.placed, torch.tensor([[0.5, 1.0]]))
+    torch.testing.assert_close(found.positive[0], signed * 2)
