@@ -37,6 +37,7 @@ from captum_tgrad.decomposition.places.places import (
     places,
     samples_only,
 )
+from captum_tgrad.decomposition.places.reduction import sample_numbers
 from captum_tgrad.decomposition.precision import without_nan
 
 _RECENT = 16  # how many results stay alive until the next operation
@@ -189,8 +190,11 @@ class HiddenOperations:
         """
         if self._samples == 1:
             return True
-        own = _sample_numbers(given, tensor)
-        others = [_sample_numbers(*each) for each in zip(read, sources, strict=True)]
+        own = sample_numbers(given, self._samples).to(tensor.device)
+        others = [
+            sample_numbers(each, self._samples).to(source.device)
+            for each, source in zip(read, sources, strict=True)
+        ]
         for bit in range((self._samples - 1).bit_length()):
             for side in (0, 1):
                 gradients = _gradient_of(tensor, sources, own >> bit & 1 == side)
@@ -268,14 +272,6 @@ def _samples_first(tensor: Tensor, given: Places) -> Places:
                 index = own[0].index.reshape([size, *[1] * (tensor.dim() - 1)])
                 return places(tensor.shape, [(axis, Coordinates(index, own[0].cells))])
     return places(tensor.shape)
-
-
-def _sample_numbers(given: Places, tensor: Tensor) -> Tensor:
-    """The sample of each element, broadcastable to the tensor; -1 if it is unknown."""
-    if len(given.samples) != 1:
-        return torch.full((), -1, device=tensor.device)
-    (claim,) = given.samples
-    return claim.of_elements(claim.cells[:, 0].round().long(), -1).to(tensor.device)
 
 
 def _as_mask(part: Tensor, tensor: Tensor, dim: int) -> Tensor:

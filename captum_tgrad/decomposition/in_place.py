@@ -14,9 +14,10 @@ from torch import Tensor
 from captum_tgrad.decomposition.bias import ElementBias
 from captum_tgrad.decomposition.call import Call
 from captum_tgrad.decomposition.places.coordinates import on_cells_of
-from captum_tgrad.decomposition.places.moving_places import laid_out_as, places_after
+from captum_tgrad.decomposition.places.moving_places import places_after
 from captum_tgrad.decomposition.places.origin import places_of
 from captum_tgrad.decomposition.places.places import Places, places
+from captum_tgrad.decomposition.places.views import laid_out_as, numbers_of, same_view_of
 
 
 class Reader(Protocol):
@@ -61,8 +62,8 @@ def places_within(base: Tensor, view: Tensor, written: Places) -> Places:
     """The places of a base tensor after a view of it was overwritten."""
 
     def run(indices: list[Tensor]) -> list[Tensor]:
-        whole = laid_out_as(_numbers(base), _for_numbers(base, indices[0]))
-        _same_view_of(view, base, whole).copy_(_for_numbers(view, indices[1]))
+        whole = laid_out_as(numbers_of(base), _for_numbers(base, indices[0]))
+        same_view_of(view, base, whole).copy_(_for_numbers(view, indices[1]))
         return [_of_numbers(base, whole)]
 
     return places_after(run, [base, view], [places_of(base), written])[0]
@@ -85,8 +86,8 @@ def places_of_view(base: Tensor, view: Tensor, given: Places) -> Places:
     """The places of a view of a tensor."""
 
     def run(indices: list[Tensor]) -> list[Tensor]:
-        whole = laid_out_as(_numbers(base), _for_numbers(base, indices[0]))
-        return [_of_numbers(view, _same_view_of(view, base, whole))]
+        whole = laid_out_as(numbers_of(base), _for_numbers(base, indices[0]))
+        return [_of_numbers(view, same_view_of(view, base, whole))]
 
     return places_after(run, [base], [given])[0]
 
@@ -94,16 +95,8 @@ def places_of_view(base: Tensor, view: Tensor, given: Places) -> Places:
 def rest_of_base(base: Tensor, view: Tensor) -> ElementBias:
     """The bias of a constant whose view was overwritten: the elements outside the view."""
     rest = laid_out_as(base, base.detach())
-    _same_view_of(view, base, _numbers(rest)).zero_()
+    same_view_of(view, base, numbers_of(rest)).zero_()
     return ElementBias(torch.Tensor.contiguous, rest)
-
-
-def _numbers(tensor: Tensor) -> Tensor:
-    """The memory of a tensor as real numbers; those of a complex tensor are pairs."""
-    tensor = tensor.detach()
-    if not tensor.is_complex():
-        return tensor
-    return torch.view_as_real(tensor.conj() if tensor.is_conj() else tensor)
 
 
 def _for_numbers(tensor: Tensor, index: Tensor) -> Tensor:
@@ -114,10 +107,3 @@ def _for_numbers(tensor: Tensor, index: Tensor) -> Tensor:
 def _of_numbers(tensor: Tensor, index: Tensor) -> Tensor:
     """One cell number for each element of a tensor; 0, for no cell, only if both parts have it."""
     return index.amax(-1) if tensor.is_complex() else index
-
-
-def _same_view_of(view: Tensor, base: Tensor, whole: Tensor) -> Tensor:
-    """Takes the view of ``whole``, laid out as the numbers of ``base``, that ``view`` is of it."""
-    part = _numbers(view)
-    offset = part.storage_offset() - _numbers(base).storage_offset() + whole.storage_offset()
-    return whole.as_strided(part.shape, part.stride(), offset)

@@ -13,7 +13,7 @@ from captum_tgrad._support.accelerator import wide
 from captum_tgrad.decomposition.call import Call
 from captum_tgrad.decomposition.places.coordinates import Axis, Coordinates, coordinates
 from captum_tgrad.decomposition.places.masked import kept_by_mask, kept_only, places_in_sums
-from captum_tgrad.decomposition.places.mixed_elements import cells_of_sums, mixed_on_axes
+from captum_tgrad.decomposition.places.mixed_elements import Summands, cells_of_sums, mixed_on_axes
 from captum_tgrad.decomposition.places.origin import claims_of, places_of
 from captum_tgrad.decomposition.places.places import Places, places
 from captum_tgrad.decomposition.places.whole_grid import with_copies_refined
@@ -35,7 +35,10 @@ def contracted(call: Call, equation: str, tensors: Sequence[Any], output: Tensor
         given = places_in_sums(tensor, over)
         if given is None:
             continue
-        masks = [_as_mask(other, own, letters, right) for own, other in operands]
+        masks = [
+            None if other is tensor else _as_mask(other, own, letters, right)
+            for own, other in operands
+        ]
         matrices = [pair for pair, mask in zip(operands, masks, strict=True) if mask is None]
         for mask in masks:
             if mask is not None and _selects(call, mask):
@@ -184,7 +187,8 @@ def _selected(
         for own, each in samples.items()
         if own in letters and used.shape[letters.index(own)] > 1
     ]
-    found = cells_of_sums(claim, numbers, sums, rest, axis, (*of_summands, None)[0], is_only)
+    summands = Summands(claim, numbers, sums, rest)
+    found = cells_of_sums(summands, axis, (*of_summands, None)[0], is_only)
     if not found:
         return None
     call.picks = True

@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from captum_tgrad.decomposition.places.moving_places import laid_out_as
 from captum_tgrad.decomposition.places.origin import places_of
 from captum_tgrad.decomposition.places.places import Places, places
+from captum_tgrad.decomposition.places.views import laid_out_as, same_view_of
 
 
 def places_in_sums(tensor: Tensor, dims: Iterable[int]) -> Places | None:
@@ -64,11 +64,9 @@ def kept_by_mask(tensor: Tensor) -> Tensor | None:
     if not tensor._is_view() or base is None:
         return _kept_after(tensor.grad_fn)
     kept = kept_by_mask(base)
-    if kept is None or base.is_complex():
+    if kept is None or base.is_complex() or tensor.is_complex():
         return None
-    start = tensor.storage_offset() - base.storage_offset()
-    whole = laid_out_as(base, kept.expand(base.shape))
-    return whole.as_strided(tensor.shape, tensor.stride(), start)
+    return same_view_of(tensor, base, laid_out_as(base, kept.expand(base.shape)))
 
 
 def _kept_after(node: Any) -> Tensor | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -27,6 +28,22 @@ from captum_tgrad.decomposition.places.windows import (
     in_order,
     narrowed,
 )
+
+
+class Summands(NamedTuple):
+    """The summands of sums, by the numbers of their cells.
+
+    Args:
+        claim: The coordinates from which they are taken.
+        numbers: The number of each summand's cell; 0 if it has none.
+        sums: The flat index of the sum to which each summand belongs, broadcastable to ``numbers``.
+        shape: The shape of the sums.
+    """
+
+    claim: Coordinates
+    numbers: Tensor
+    sums: Tensor
+    shape: Sequence[int]
 
 
 class ScatteredError(RuntimeError):
@@ -143,7 +160,8 @@ def _each(
     low, high, shape = _in_sums(claim, dims)
     numbers = _along_last(claim.index, claim, dims).flatten()
     sums = torch.arange(math.prod(shape), device="cpu").repeat_interleave(low.shape[-1])
-    few = few_cells(claim, numbers, sums, shape, claim.by_sample, places=places)
+    summands = Summands(claim, numbers, sums, shape)
+    few = few_cells(summands, claim.by_sample, places=places)
     if few is not None and places is not None:
         return few
     start, stop = (border.reshape(shape) for border in across_ends(low, high, axis))
@@ -155,10 +173,7 @@ def _each(
 
 
 def few_cells(
-    claim: Coordinates,
-    numbers: Tensor,
-    sums: Tensor,
-    shape: Sequence[int],
+    summands: Summands,
     by_sample: bool = False,
     is_only: bool = False,
     places: Tensor | None = None,
@@ -169,15 +184,13 @@ def few_cells(
     same summand. If no other axis has places, cells are sorted, so that this order does not matter.
 
     Args:
-        claim: The coordinates of the summands.
-        numbers: The number of each summand's cell; 0 if it has none.
-        sums: The flat index of the sum to which each summand belongs.
-        shape: The shape of the sums.
+        summands: The summands.
         by_sample: As for :class:`Coordinates`.
         is_only: Whether no other axis has places.
         places: The number of each summand's place on all axes, by which repeated summands are left
-            out; None for ``numbers``.
+            out; None for their cells.
     """
+    claim, numbers, sums, shape = summands
     places = numbers if places is None else places
     at, number, place = (each[numbers > 0] for each in (sums, numbers, places))
     order = (at * (len(claim.cells) + 1) + number if is_only else at).argsort(stable=True)
@@ -207,13 +220,7 @@ def _first_of_each(values: Tensor) -> Tensor:
 
 
 def cells_of_sums(
-    claim: Coordinates,
-    numbers: Tensor,
-    sums: Tensor,
-    shape: Sequence[int],
-    axis: Axis,
-    samples: Coordinates | None,
-    is_only: bool,
+    summands: Summands, axis: Axis, samples: Coordinates | None, is_only: bool
 ) -> list[Coordinates]:
     """The coordinates of sums: the cells of few summands, or the smallest cell that holds many.
 
@@ -222,32 +229,32 @@ def cells_of_sums(
     if a sample has several sums that cover more than half of the axis on average.
 
     Args:
-        claim: The coordinates of the summands.
-        numbers: The number of each summand's cell; 0 if it has none.
-        sums: As for :func:`few_cells`, broadcastable to ``numbers``.
-        shape: The shape of the sums.
+        summands: The summands.
         axis: The axis of the coordinates.
-        samples: The samples of the summands, broadcastable to ``numbers``; None if no sum belongs
+        samples: The samples of the summands, broadcastable to their numbers; None if no sum belongs
             to a sample of its own.
         is_only: Whether no other axis has places.
     """
+    claim, numbers, sums, shape = summands
     has = numbers > 0
-    summands = claim, numbers[has], sums.expand_as(numbers)[has], shape
+    summands = Summands(claim, numbers[has], sums.expand_as(numbers)[has], shape)
     if axis.input == SAMPLES:
-        hull = _hull(*summands, axis, None)
+        hull = _hull(summands, axis, None)
         return [] if hull is None else [hull]
-    kept = _own_cells(*summands)
+    kept = _own_cells(summands)
     if kept is not None:
         return [kept]
     if samples is not None:
         sample = torch.zeros(math.prod(shape), dtype=torch.long, device="cpu")
-        sample.scatter_reduce_(0, summands[2], samples.index.expand_as(numbers)[has], "amax")
+        sample.scatter_reduce_(0, summands.sums, samples.index.expand_as(numbers)[has], "amax")
         samples = coordinates(sample.reshape(shape), samples.cells)
-    few = few_cells(*summands, is_only=is_only)
+    few = few_cells(summands, is_only=is_only)
     if few is None:
-        hull = _hull(*summands, axis, samples)
+        hull = _hull(summands, axis, samples)
         few = [] if hull is None else [hull]
     is_wide = _are_wide(few, axis, samples)
+    if not bool(is_wide.any()):
+        return few
     left = [coordinates(each.index.where(~is_wide, 0), each.cells, each.by_sample) for each in few]
     return [each for each in left if each is not None]
 
@@ -266,13 +273,12 @@ def _are_wide(cells: Sequence[Coordinates], axis: Axis, samples: Coordinates | N
     return is_wide
 
 
-def _own_cells(
-    claim: Coordinates, numbers: Tensor, sums: Tensor, shape: Sequence[int]
-) -> Coordinates | None:
+def _own_cells(summands: Summands) -> Coordinates | None:
     """The coordinates of sums of which the i-th has the i-th cell; None if one lacks this summand.
 
-    The arguments are those of :func:`few_cells`; each summand has a cell.
+    Each summand has a cell.
     """
+    claim, numbers, sums, shape = summands
     cells = len(claim.cells)
     held = (sums * cells + numbers - 1).unique()  # type: ignore[no-untyped-call]
     if len(held) > math.prod(shape) * cells / 2:
@@ -286,15 +292,9 @@ def _own_cells(
     return None
 
 
-def _hull(
-    claim: Coordinates,
-    numbers: Tensor,
-    sums: Tensor,
-    shape: Sequence[int],
-    axis: Axis,
-    samples: Coordinates | None,
-) -> Coordinates | None:
+def _hull(summands: Summands, axis: Axis, samples: Coordinates | None) -> Coordinates | None:
     """For each sum, the smallest cell that holds all summands; see :func:`cells_of_sums`."""
+    claim, numbers, sums, shape = summands
     low, high = borders_of(claim.cells)
     low, high = (
         torch.full([math.prod(shape)], empty, dtype=torch.float64, device="cpu")

@@ -118,11 +118,6 @@ def _as_numbers(tensor: Tensor, index: Tensor | None) -> Tensor:
     return tensor.detach().cpu()
 
 
-def laid_out_as(base: Tensor, values: Tensor) -> Tensor:
-    """A copy of ``values`` with the strides of ``base``."""
-    return values.new_empty_strided(base.shape, base.stride()).copy_(values)
-
-
 def reshaped(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     """Places after a reshape; coordinates expand only along dimensions reshaped with theirs."""
     tensor, (output,) = call.tensors[0], outputs

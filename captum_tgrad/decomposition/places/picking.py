@@ -12,10 +12,11 @@ from torch import Tensor
 from captum_tgrad.decomposition.call import Call, NoRuleError
 from captum_tgrad.decomposition.places.box_pooling import pooled_in_boxes
 from captum_tgrad.decomposition.places.coordinates import Axis, Coordinates
-from captum_tgrad.decomposition.places.mixed_elements import cells_of_sums
-from captum_tgrad.decomposition.places.moving_places import assigned, laid_out_as, places_after
+from captum_tgrad.decomposition.places.mixed_elements import Summands, cells_of_sums
+from captum_tgrad.decomposition.places.moving_places import assigned, places_after
 from captum_tgrad.decomposition.places.origin import claims_of, places_of
 from captum_tgrad.decomposition.places.places import Places, places
+from captum_tgrad.decomposition.places.views import laid_out_as
 from captum_tgrad.decomposition.places.whole_grid import with_copies_refined
 from captum_tgrad.decomposition.scratch import is_dense
 
@@ -61,9 +62,9 @@ def _added_at(
 
     samples = of_summands(given.samples[0]) if given and len(given.samples) == 1 else None
     for axis, claim in with_copies_refined(given).pairs if given else ():
-        index = of_summands(claim).index
+        summands = Summands(claim, of_summands(claim).index, positions, tensor.shape)
         is_only = given is not None and given.has_one_axis
-        sums = cells_of_sums(claim, index, positions, tensor.shape, axis, samples, is_only)
+        sums = cells_of_sums(summands, axis, samples, is_only)
         claims += [(axis, each) for each in sums]
     return [places(output.shape, claims) for output in outputs]
 

@@ -204,7 +204,7 @@ def reduction(given: Places, axes: Sequence[Axis], samples: int) -> Reduction:
 
 def _reduction(given: Places, axes: Sequence[Axis], samples: int) -> Reduction:
     rank = len(given.shape)
-    sample = _sample_numbers(given, samples, rank)
+    sample = sample_numbers(given, samples)
     by_axis, count = _claims_by_axis(given, axes)
     cells = [_cells_on_axis(claims, axis) for claims, axis in zip(by_axis, axes, strict=True)]
     sizes = [len(each) for each, _ in cells]
@@ -332,8 +332,9 @@ def _on_grid(numbers: Sequence[Tensor], sizes: list[int]) -> Tensor:
     return torch.where(placed, cell, -1)
 
 
-def _sample_numbers(given: Places, samples: int, rank: int) -> Tensor:
+def sample_numbers(given: Places, samples: int) -> Tensor:
     """The number of each element's sample, -1 if unknown; broadcastable to the tensor."""
+    rank = len(given.shape)
     if samples == 1:
         return torch.zeros([1] * rank, dtype=torch.long, device="cpu")
     if len(given.samples) != 1:
