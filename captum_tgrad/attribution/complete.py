@@ -29,6 +29,7 @@ from captum_tgrad.decomposition.decompose import decompose
 from captum_tgrad.decomposition.decomposed import Decomposed
 from captum_tgrad.decomposition.inference_tensors import usable_in_backward
 from captum_tgrad.decomposition.places.places import Places, input_places, samples_of
+from captum_tgrad.decomposition.replay import Replay
 from captum_tgrad.decomposition.terms import Decomposition
 
 Parameters = ParamSpec("Parameters")
@@ -69,6 +70,7 @@ class CompleteAttribution(GradientAttribution):  # type: ignore[misc]
     def __init__(self, forward_func: Callable[..., Any]) -> None:
         checks.check_forward_func(forward_func)
         super().__init__(forward_func)
+        self._replay = Replay()
 
     @log_usage
     def decompose(
@@ -163,6 +165,7 @@ class CompleteAttribution(GradientAttribution):  # type: ignore[misc]
                     for number, (tensor, dim) in enumerate(zip(tensors, channel_dims, strict=True))
                 ],
                 with_magnitudes=with_magnitudes,
+                replay=self._replay,
             )
 
     def _checked(
@@ -185,6 +188,7 @@ class CompleteAttribution(GradientAttribution):  # type: ignore[misc]
         *,
         given: Sequence[Places],
         with_magnitudes: bool = False,
+        replay: Replay | None = None,
     ) -> Decomposed:
         """Decomposes the output that Captum's ``gradient_func`` selects."""
         further, target = usable_in_backward(further), selectable(usable_in_backward(target))
@@ -209,4 +213,5 @@ class CompleteAttribution(GradientAttribution):  # type: ignore[misc]
             select,
             given=given,
             with_magnitudes=with_magnitudes,
+            replay=replay,
         )

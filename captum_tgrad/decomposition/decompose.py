@@ -25,6 +25,7 @@ from captum_tgrad.decomposition.places.origin import places_of
 from captum_tgrad.decomposition.places.places import Places, depending_on, input_places, samples_of
 from captum_tgrad.decomposition.places.reduction import reduction
 from captum_tgrad.decomposition.precision import in_full_precision, without_autocast
+from captum_tgrad.decomposition.replay import Replay, pass_of
 from captum_tgrad.decomposition.saved_tensors import checkpoints_run_fully
 from captum_tgrad.decomposition.scratch import Scratch
 from captum_tgrad.decomposition.stacks import scores_of, stacked
@@ -47,6 +48,7 @@ def decompose(
     *,
     given: Sequence[Places] | None = None,
     with_magnitudes: bool = False,
+    replay: Replay | None = None,
 ) -> Decomposed:
     """Decomposes the selected output of ``forward`` at ``inputs``.
 
@@ -59,6 +61,7 @@ def decompose(
         given: The places of each input's elements. None: dimension 0 holds samples, dimension 1
             channels, and the others positions.
         with_magnitudes: Whether to compute the range of each bias term's elements as well.
+        replay: Keeps the operations of one call for the next.
 
     Returns:
         The decomposition and the inputs' contributions.
@@ -80,16 +83,20 @@ def decompose(
     axes = {number: _spatial_axes(each) for number, each in enumerate(given)}
     summing = Summing(axes, samples_of(given[0]), leaves[0].device, with_magnitudes)
     trace = Trace(leaves, given, summing)
+    replay, replayable = replay or Replay(), pass_of(forward, leaves, given)
     outputs: list[Tensor] = []
     selected: Tensor | None = None
 
     def traced(*arguments: Any) -> Any:
         nonlocal selected
-        followed = trace.follow(arguments[: len(leaves)])
-        with trace:
-            output = forward(*followed, *arguments[len(leaves) :])
-        trace.recorder.finish(output)
-        _require_order(output, summing.samples, leaves[0].dim())
+        output = replay.output(replayable, arguments, trace.recorder)
+        if output is None:
+            followed = trace.follow(arguments[: len(leaves)])
+            with trace:
+                output = forward(*followed, *arguments[len(leaves) :])
+            trace.recorder.finish(output)
+            replay.keep(replayable, output, trace.recorder)
+            _require_order(output, summing.samples, leaves[0].dim())
         selected = select(output)
         # Copies, because a view would keep all outputs in memory.
         outputs.append(selected.detach().to(leaves[0].device, copy=True))

@@ -72,6 +72,11 @@ class HiddenOperations:
         self._constant: set[Any] = set()
         self._terms: dict[Root, HiddenTerm] = {}
 
+    @property
+    def found(self) -> bool:
+        """Whether the network has a hidden operation."""
+        return bool(self._roots)
+
     def see(self, tensor: Tensor) -> None:
         """Registers the result of a visible operation; the search for hidden ones stops there."""
         node = tensor.grad_fn

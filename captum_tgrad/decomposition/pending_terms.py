@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,6 +19,7 @@ from captum_tgrad.decomposition.maps import (
     Summing,
     samples_lost,
 )
+from captum_tgrad.decomposition.operations.normalizations import BATCH_NORMS, readable
 from captum_tgrad.decomposition.places.coordinates import LOST, Axis
 from captum_tgrad.decomposition.places.origin import origin_of
 from captum_tgrad.decomposition.places.places import Places
@@ -114,6 +116,7 @@ class PendingTerms:
         self._pending: list[PendingTerm] = []
         self._handles: list[RemovableHandle] = []
         self._armed = False
+        self._by_node: dict[int, PendingTerm] = {}
 
     def __len__(self) -> int:
         return len(self._pending)
@@ -130,6 +133,8 @@ class PendingTerms:
             self._handles.append(output.register_hook(hook))
             return
         node, base = output, output._base if output._is_view() else None
+        if output.grad_fn is not None:
+            self._by_node[output.grad_fn._sequence_nr()] = pending
         if base is not None and base.requires_grad and origin_of(base) is None:
             # The operation returned only a view. If the model overwrites a part of it, autograd
             # changes the node of the base, and the view's old node gets no gradient.
@@ -137,6 +142,23 @@ class PendingTerms:
             view = (output.shape, output.stride(), offset)
             node, hook = base, partial(_call_with_part, hook, base.stride(), view)
         self._handles.append(node.register_hook(hook))  # type: ignore[no-untyped-call]
+        if pending.operation in BATCH_NORMS:
+            self._handles.append(node.register_hook(readable))  # type: ignore[no-untyped-call]
+
+    def await_gradient_at(self, node: Any, pending: PendingTerm) -> None:
+        """Registers a hook that computes a term from the gradient at a node's first output."""
+        self._pending.append(pending)
+
+        def hook(gradients: tuple[Tensor | None, ...]) -> tuple[Tensor | None, ...] | None:
+            self._arrive(pending, gradients[0])
+            copied = readable(gradients[0]) if pending.operation in BATCH_NORMS else None
+            return None if copied is None else (copied, *gradients[1:])
+
+        self._handles.append(node.register_prehook(hook))
+
+    def by_node(self) -> dict[int, PendingTerm] | None:
+        """The terms by the sequence number of their node; None if one is at no node of its own."""
+        return self._by_node if len(self._by_node) == len(self._pending) else None
 
     def release(self) -> None:
         """Removes the hooks on the activations and frees the biases."""

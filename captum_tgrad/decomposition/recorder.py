@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -44,6 +44,8 @@ class Recorder:
         has_several_inputs: Whether to record on which of several inputs each element depends.
         channels_as_places: The channel axis that the network uses as positions, and the axis that
             it uses as channels instead, if any; None as long as no operation does so.
+        is_shown_by_graph: Whether the places of terms depend on nothing that autograd's graph does
+            not show, such as the values of constants.
     """
 
     def __init__(self, leaves: Sequence[Tensor], summing: Summing | None) -> None:
@@ -61,6 +63,7 @@ class Recorder:
             samples,
             self._everything if self.has_several_inputs else frozenset(),
         )
+        self.is_shown_by_graph = True
         self._types = {leaf.dtype for leaf in leaves}
         self._deferred: list[Callable[[], None]] = []
 
@@ -190,6 +193,8 @@ class Recorder:
         found = output_places(call, outputs, partial(self._full_name, call.name))
         if self.has_several_inputs:
             found = self._with_dependencies(call, found)
+        if call.is_dense is not None:
+            self.is_shown_by_graph = False
         mixes = call.name in _MIXES_CHANNELS or call.record.chains_outputs
         if mixes and not call.picks and self.channels_as_places is None:
             self.channels_as_places = channels_as_places(call)
@@ -254,6 +259,19 @@ class Recorder:
     def _full_name(self, operation: str) -> str:
         path = self.modules.path
         return f"{path}:{operation}" if path else operation
+
+    def terms_by_node(self) -> dict[int, PendingTerm] | None:
+        """The terms by the sequence number of their node; None if the graph does not show them."""
+        if self.hidden.found or self.channels_as_places is not None or not self.is_shown_by_graph:
+            return None
+        return None if self._pending is None else self._pending.by_node()
+
+    def replay(self, terms: Iterable[tuple[Any, PendingTerm]]) -> None:
+        """Adds terms, each with its node, of a forward pass that was recorded before."""
+        if self._pending is not None:
+            for node, pending in terms:
+                self._pending.await_gradient_at(node, pending)
+            self._pending.arm()
 
     def finish(self, output: Any) -> None:
         """Ends the forward pass: looks for hidden operations in its output, and arms the hooks."""

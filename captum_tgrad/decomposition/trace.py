@@ -29,13 +29,18 @@ from captum_tgrad.decomposition.in_place import (
 )
 from captum_tgrad.decomposition.maps import Summing
 from captum_tgrad.decomposition.modules import raise_batch_statistics
-from captum_tgrad.decomposition.operations.normalizations import INSTANCE_NORMS, without_updates
+from captum_tgrad.decomposition.operations.normalizations import (
+    INSTANCE_NORMS,
+    is_misread,
+    without_updates,
+)
 from captum_tgrad.decomposition.operations.operation import run_equal_form
 from captum_tgrad.decomposition.operations.operation_table import operation_of
 from captum_tgrad.decomposition.places.origin import Origin, origin_of, set_origin
 from captum_tgrad.decomposition.places.places import Places
 from captum_tgrad.decomposition.random_state import RandomState
 from captum_tgrad.decomposition.recorder import Recorder, closed_forms
+from captum_tgrad.decomposition.replay import are_small
 from captum_tgrad.decomposition.saved_tensors import kept_in_memory
 
 
@@ -61,6 +66,7 @@ class Trace(TorchFunctionMode):
         super().__init__()
         self.recorder = Recorder(leaves, summing)
         self._given = given
+        self._has_small_samples = are_small(leaves)
         self._modules = self.recorder.modules
         self._hidden = self.recorder.hidden
         self._old_values = self.recorder.old_values
@@ -121,6 +127,8 @@ class Trace(TorchFunctionMode):
         if func in _NOT_FOLLOWED:
             if func in _DIFFERENTIATE:
                 self._refuse_lost_gradients(func, args, kwargs)
+            elif func is Tensor.register_hook:
+                self.recorder.is_shown_by_graph = False  # it may change a gradient
             return func(*args, **kwargs)
         if UninitializedParameter in types:
             return func(*args, **kwargs)  # a lazy module creates its parameters
@@ -221,7 +229,7 @@ class Trace(TorchFunctionMode):
         if call.record.bias is None or _may_be_random(call):
             random_state = RandomState(call.dependent[0].device)
         with kept_in_memory():
-            result = run_equal_form(call, self._old_values)
+            result = self._result(call)
         if result is call.dependent[0] and not call.in_place:
             return result  # such as a dropout in evaluation mode
         if random_state is not None and random_state.is_current():
@@ -232,6 +240,12 @@ class Trace(TorchFunctionMode):
             result = map_tensors(result, _with_own_node)
         self.recorder.record(call, result, random_state)
         return result
+
+    def _result(self, call: Call) -> Any:
+        """Runs a call in the equivalent form of its record, if that is worth it."""
+        if call.record.form_of_large and self._has_small_samples and not is_misread(call.args[0]):
+            return call()
+        return run_equal_form(call, self._old_values)
 
     def _run_in_place(self, call: Call, attached: Any) -> Any:
         """Runs a call that overwrites its first argument.
@@ -257,7 +271,7 @@ class Trace(TorchFunctionMode):
             # The one rule and others read the old values. They need the copy below.
             biases = None if call.record.reads_input else closed_forms(call, [target])
             if biases is not None:
-                result = run_equal_form(call, self._old_values)
+                result = self._result(call)
                 self.recorder.record(call, target, biases=biases)
                 return result
         return self._run_in_a_copy(call, attached)

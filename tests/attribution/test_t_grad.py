@@ -29,6 +29,7 @@ def _reference(name: str) -> reference.Decomposition:
 @pytest.fixture
 def replaced(monkeypatch):
     """Runs every operation in its own form, as on a GPU; the functions that have another one."""
+    monkeypatch.setattr(trace, "are_small", lambda leaves: False)
     functions = []
 
     def in_its_own_form(call, old_values):
@@ -61,9 +62,14 @@ def _assert_terms_equal_the_reference(actual: Decomposition, tiny: TinyNetwork) 
 
 
 @each_network
-def test_terms_equal_the_reference(tiny):
-    actual = TGradAttribution(tiny.build()).decompose(_inputs(tiny), tiny.target)
-    _assert_terms_equal_the_reference(actual, tiny)
+@pytest.mark.parametrize("is_small", [True, False])
+def test_terms_equal_the_reference(tiny, is_small, monkeypatch):
+    """Also in a second call, which may replay the first, and in the forms for large inputs."""
+    monkeypatch.setattr(trace, "are_small", lambda leaves: is_small)
+    method = TGradAttribution(tiny.build())
+    for _ in range(2):
+        actual = method.decompose(_inputs(tiny), tiny.target)
+        _assert_terms_equal_the_reference(actual, tiny)
 
 
 @each_network

@@ -211,7 +211,7 @@ def clamp_in_place(call: Call, old_values: OldValues) -> Tensor:
 _like_first = partial(records, places=elementwise.like_first)
 _reads_input = partial(_like_first, reads_input=True)
 _clamp = partial(records, places=elementwise.elementwise, bias=clamp, reads_input=True)
-_saturates = partial(_like_first, bias=saturated, form=clamp_in_place)
+_saturates = partial(_like_first, bias=saturated, form=clamp_in_place, form_of_large=True)
 _SOFTMAX = "input, dim=None, _stacklevel=3, dtype=None"
 
 OPERATIONS: dict[str, Operation] = {

@@ -30,12 +30,19 @@ def _affine_of_batch_norm(call: Call) -> tuple[Tensor, Tensor]:
         names = ("running_mean", "running_var", "weight", "bias")
         mean, variance, weight, bias = (call.bound[name] for name in names)
         require_constant(mean, variance, weight, bias)
-        scale = (variance + call.bound["eps"]).rsqrt_()
-        scale = scale if weight is None else scale.mul_(weight)
-        shift = -mean * scale if bias is None else torch.addcmul(bias, mean, scale, value=-1)
-        call.shared["affine"] = scale, shift
+        call.shared["affine"] = scale_and_shift(mean, variance, weight, bias, call.bound["eps"])
     affine: tuple[Tensor, Tensor] = call.shared["affine"]
     return affine
+
+
+def scale_and_shift(
+    mean: Tensor, variance: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
+) -> tuple[Tensor, Tensor]:
+    """The scale and the shift of each channel of a batch norm with these running statistics."""
+    scale = (variance + eps).rsqrt_()
+    scale = scale if weight is None else scale.mul_(weight)
+    shift = -mean * scale if bias is None else torch.addcmul(bias, mean, scale, value=-1)
+    return scale, shift
 
 
 def _scaled_and_shifted(call: Call, old_values: OldValues) -> Tensor:
@@ -47,6 +54,30 @@ def _scaled_and_shifted(call: Call, old_values: OldValues) -> Tensor:
         raise NoRuleError
     per_channel = (-1, *[1] * (z.dim() - 2))
     return (z * scale.reshape(per_channel)).add_(shift.reshape(per_channel))
+
+
+def is_misread(tensor: Tensor) -> bool:
+    """Whether torch may misread a batch norm's input, or the gradient of its output, on a CPU.
+
+    The strides of a single sample may look like those of a channels-last tensor except for the
+    first one, as after a transpose of tokens. The backward pass then takes one of the two tensors
+    for contiguous and the other for channels-last.
+    """
+    return tensor.is_cpu and len(tensor) == 1 and tensor.stride(0) != tensor.numel()
+
+
+def readable(gradient: Tensor | None) -> Tensor | None:
+    """A hook at the output of a batch norm: a copy of a gradient that torch would misread."""
+    if gradient is None or not is_misread(gradient):
+        return None
+    return gradient.clone(memory_format=torch.contiguous_format)
+
+
+BATCH_NORMS = {
+    "batch_norm", "native_batch_norm", "_native_batch_norm_legit",
+    "_native_batch_norm_legit_no_training", "_batch_norm_with_update", "instance_norm",
+}  # fmt: skip
+"""Operations that run a batch norm."""
 
 
 def layer_norm(call: Call, output: Tensor) -> Bias | None:
@@ -123,6 +154,7 @@ BATCH_NORM = _normalization(
     "input, weight, bias, running_mean, running_var, training, momentum, eps, cudnn_enabled",
     bias=batch_norm,
     form=_scaled_and_shifted,
+    form_of_large=True,
 )["batch_norm"]
 """``torch.batch_norm``, which has another order of parameters than ``F.batch_norm``."""
 
@@ -133,6 +165,7 @@ OPERATIONS: dict[str, Operation] = {
         "eps=1e-5",
         bias=batch_norm,
         form=_scaled_and_shifted,
+        form_of_large=True,
     ),
     **_normalization(
         "layer_norm",

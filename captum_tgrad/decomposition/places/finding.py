@@ -52,8 +52,8 @@ def output_places(call: Call, outputs: Sequence[Tensor], where: Callable[[], str
         except NoRuleError:
             pass
     key = None if call.record.places in BY_VALUE else _key(call)
-    found, is_dense = (None if key is None else _known.get(key)) or (None, None)
-    if found is None or (is_dense and any(map(has_zeros, call.constant))):
+    found, call.is_dense = (None if key is None else _known.get(key)) or (None, None)
+    if found is None or (call.is_dense and any(map(has_zeros, call.constant))):
         with torch.no_grad():
             found, by_rule = _found(call)
         # Places that were found by trying also depend on the values of constants.

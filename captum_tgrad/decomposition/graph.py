@@ -1,0 +1,163 @@
+"""Reads from autograd's graph which operations a forward pass ran, and their biases."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from captum_tgrad.decomposition.bias import Bias, ChannelBias, SaturationBias
+from captum_tgrad.decomposition.operations.normalizations import scale_and_shift
+
+Node = Any
+"""A node of autograd's graph."""
+
+
+class Graph(NamedTuple):
+    """A graph whose nodes are all of known kinds.
+
+    Args:
+        nodes: The nodes, each before the nodes that it gets its inputs from.
+        description: All that the operations depend on, except the values of tensors: the kinds of
+            the nodes, their edges, shapes and attributes, and the addresses of the weights.
+    """
+
+    nodes: list[Node]
+    description: list[object]
+
+
+def graph_of(output: object) -> Graph | None:
+    """The graph of an output; None if the nodes do not show all that its operations depend on."""
+    if not isinstance(output, Tensor) or output.grad_fn is None:
+        return None
+    nodes: list[Node] = [output.grad_fn]
+    numbers = {output.grad_fn: 0}
+    description: list[object] = []
+    for node in nodes:
+        kind: Any = type(node)
+        may_read_constants = _KINDS.get(kind.__name__)
+        if may_read_constants is None:
+            return None
+        edges: list[int | None] = []
+        for source, _ in node.next_functions:
+            if _is_constant(source):
+                edges.append(None)
+                continue
+            if source not in numbers:
+                numbers[source] = len(nodes)
+                nodes.append(source)
+            edges.append(numbers[source])
+        if None in edges and (not may_read_constants or edges.count(None) < len(edges) - 1):
+            return None
+        description += [kind, edges, node._input_metadata[0].shape]
+        description += [getattr(node, name) for name in _attributes(kind)]
+        description += [_address(getattr(node, name)) for name in _WEIGHTS if hasattr(kind, name)]
+    return Graph(nodes, description)
+
+
+def _is_constant(source: Node) -> bool:
+    """Whether a source is no tensor that depends on the input, or is the input itself."""
+    kind = type(source).__name__
+    if kind == "TBackward0":  # the transposed weight of a linear layer
+        ((source, _),) = source.next_functions
+        kind = type(source).__name__
+    return kind in ("AccumulateGrad", "NoneType")
+
+
+@cache
+def _attributes(kind: Any) -> tuple[str, ...]:
+    """The attributes of a kind of node that are not tensors.
+
+    Most sizes are left out: some are saved only for the gradients of parameters.
+    """
+    names = [name for name in dir(kind) if name.startswith("_saved_")]
+    return tuple(
+        name
+        for name in names
+        if not hasattr(kind, f"_raw{name}") and ("_sym_" not in name or name == _BIAS_SIZES)
+    )
+
+
+def _address(tensor: Tensor | None) -> int:
+    return 0 if tensor is None else tensor.data_ptr()
+
+
+def has_bias(node: Node) -> bool:
+    """Whether the operation of a node has a bias."""
+    return type(node).__name__ in _BIASES and getattr(node, _BIAS_SIZES, None) != (0,)
+
+
+def is_of(node: Node, operation: str) -> bool:
+    """Whether a node with a bias belongs to an operation of this name."""
+    return operation in _BIASES[type(node).__name__][0]
+
+
+def bias_of(node: Node) -> Bias | None:
+    """The bias of a node's operation; None if the graph lacks a parameter without a gradient."""
+    with torch.no_grad():
+        return _BIASES[type(node).__name__][1](node)
+
+
+def _of_batch_norm(node: Node) -> Bias | None:
+    weight, bias = node._saved_weight, _parameter(node, 2)
+    if (weight is None) != (bias is None):
+        return None
+    mean, variance = node._saved_running_mean, node._saved_running_var
+    return ChannelBias(scale_and_shift(mean, variance, weight, bias, node._saved_eps)[1], 1)
+
+
+def _of_convolution(node: Node) -> Bias | None:
+    bias = _parameter(node, 2)
+    return None if bias is None else ChannelBias(bias, 1)
+
+
+def _of_linear(node: Node) -> Bias | None:
+    bias = _parameter(node, 0)
+    return None if bias is None else ChannelBias(bias, 1)
+
+
+def _of_clamp(node: Node) -> Bias | None:
+    if node._saved_min_val != 0 or node._saved_max_val <= 0:
+        return None
+    return SaturationBias(node._saved_max_val, node._saved_self)
+
+
+def _parameter(node: Node, position: int) -> Tensor | None:
+    leaf, _ = node.next_functions[position]
+    return None if leaf is None else leaf.variable.detach()
+
+
+_BIASES: dict[str, tuple[tuple[str, ...], Callable[[Node], Bias | None]]] = {
+    "AddmmBackward0": (("linear",), _of_linear),
+    "ConvolutionBackward0": (("conv1d", "conv2d", "conv3d"), _of_convolution),
+    "HardtanhBackward0": (("hardtanh", "relu6"), _of_clamp),
+    "NativeBatchNormBackward0": (("batch_norm",), _of_batch_norm),
+}
+"""The operations with a bias that have a kind of node, and how it is read from the node."""
+
+_KINDS = {
+    **dict.fromkeys(["CloneBackward0", "MmBackward0", *_BIASES], True),
+    **dict.fromkeys(
+        [
+            "AdaptiveAvgPool2DBackward0",
+            "AddBackward0",
+            "AvgPool2DBackward0",
+            "CatBackward0",
+            "LeakyReluBackward0",
+            "MaxPool2DWithIndicesBackward0",
+            "MeanBackward1",
+            "ReluBackward0",
+            "UnsafeViewBackward0",
+            "ViewBackward0",
+        ],
+        False,
+    ),
+}
+"""The known kinds of nodes, and whether all of their sources but one may be constants."""
+
+_BIAS_SIZES = "_saved_bias_sym_sizes_opt"
+_WEIGHTS = ("_saved_mat2", "_saved_running_mean", "_saved_weight")
+"""Attributes that hold constants. Their addresses tell modules of the same shape apart."""

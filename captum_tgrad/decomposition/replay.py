@@ -1,0 +1,135 @@
+"""Decomposes a network again without recording its operations, if its graph has not changed.
+
+Recording an operation in Python takes longer than running a small one. If autograd's graph of a
+forward pass is the same as that of a recorded one, its terms have the same names and places, and
+their biases can be read from the graph.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from captum_tgrad.decomposition.graph import Graph, bias_of, graph_of, has_bias, is_of
+from captum_tgrad.decomposition.pending_terms import PendingTerm
+from captum_tgrad.decomposition.places.places import Places
+from captum_tgrad.decomposition.recorder import Recorder
+
+
+class Pass(NamedTuple):
+    """A forward pass that may be replayed: the network, and all that is known of its input."""
+
+    forward: nn.Module
+    shape: torch.Size
+    strides: tuple[int, ...]
+    dtype: torch.dtype
+    given: Places
+
+
+class _Recorded(NamedTuple):
+    """A recorded forward pass, and its terms with the numbers of their nodes, in forward order."""
+
+    of: Pass
+    description: list[object]
+    terms: list[tuple[int, PendingTerm]]
+
+
+class Replay:
+    """Keeps one recorded forward pass of a network."""
+
+    def __init__(self) -> None:
+        self._recorded: _Recorded | None = None
+        self._is_worth_trying = True
+
+    def __reduce__(self) -> tuple[type[Replay], tuple[()]]:
+        return Replay, ()  # a copy starts anew: it is for a copy of the network
+
+    def keep(self, of: Pass | None, output: Any, recorder: Recorder) -> None:
+        """Keeps a forward pass that was recorded, if its terms follow from its graph."""
+        if of is None or not self._is_worth_trying:
+            return
+        graph = graph_of(output)
+        terms = None if graph is None else _terms(graph, recorder)
+        if graph is None or terms is None:
+            self._is_worth_trying = False
+        else:
+            self._recorded = _Recorded(of, graph.description, terms)
+
+    def output(self, of: Pass | None, arguments: Sequence[Any], recorder: Recorder) -> Any:
+        """Runs the network, and makes the terms of the recorded forward pass wait for gradients.
+
+        Args:
+            of: The forward pass; None if it cannot be replayed.
+            arguments: The input, and further arguments of the network.
+            recorder: Gets the terms.
+
+        Returns:
+            The output; None if the operations have to be recorded.
+        """
+        recorded = self._recorded
+        if of is None or recorded is None or recorded.of != of:
+            return None
+        self._recorded, self._is_worth_trying = None, False  # unless all goes well
+        leaf, *further = arguments
+        try:
+            # Reading a node would run a checkpointed block again.
+            with torch.autograd.graph.disable_saved_tensors_hooks("not possible in a replay"):
+                output = of.forward(leaf.clone(), *further)
+        except RuntimeError:
+            return None
+        graph = graph_of(output)
+        if graph is None or graph.description != recorded.description:
+            return None
+        pending = []
+        for number, term in recorded.terms:
+            bias = bias_of(graph.nodes[number])
+            if bias is None:
+                return None
+            pending.append((graph.nodes[number], replace(term, bias=bias)))
+        recorder.replay(pending)
+        self._recorded, self._is_worth_trying = recorded, True
+        return output
+
+
+def pass_of(
+    forward: Callable[..., Any], leaves: Sequence[Tensor], given: Sequence[Places]
+) -> Pass | None:
+    """The forward pass of a network; None if it cannot be replayed, or is as fast if recorded."""
+    if len(leaves) != 1 or not leaves[0].is_cpu or not are_small(leaves):
+        return None
+    if not isinstance(forward, nn.Module) or any(each.training for each in forward.modules()):
+        return None  # a batch norm in training mode would update its statistics
+    (leaf,) = leaves
+    return Pass(forward, leaf.shape, leaf.stride(), leaf.dtype, given[0])
+
+
+def are_small(leaves: Sequence[Tensor]) -> bool:
+    """Whether samples are so small that recording an operation takes longer than running it.
+
+    The size of the batch does not count: a sample has the same map in a batch as alone.
+    """
+    return sum(leaf.numel() // len(leaf) for leaf in leaves) < _FEW
+
+
+_FEW = 2**17  # elements; an image of 224 x 224 has 1.5e5
+
+
+def _terms(graph: Graph, recorder: Recorder) -> list[tuple[int, PendingTerm]] | None:
+    """The terms and the numbers of their nodes; None if not every bias of the graph is one term."""
+    recorded = recorder.terms_by_node()
+    if recorded is None:
+        return None
+    found = []
+    for number, node in enumerate(graph.nodes):
+        term = recorded.get(node._sequence_nr())
+        if has_bias(node) != (term is not None):
+            return None
+        if term is not None:
+            if not is_of(node, term.operation):
+                return None
+            found.append((node._sequence_nr(), number, replace(term, bias=None)))
+    return [(number, term) for _, number, term in sorted(found, key=lambda each: each[0])]

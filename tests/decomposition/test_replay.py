@@ -1,0 +1,319 @@
+"""A later call on a network whose graph has not changed gives what a recorded call gives."""
+
+import copy
+import pickle
+import warnings
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+from captum_tgrad import TGradAttribution
+from captum_tgrad.decomposition.trace import Trace
+
+
+class Residual(nn.Module):
+    """Convolutions with and without biases, batch norms, a sum, a concatenation and poolings."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Conv2d(3, 4, 3, stride=2, padding=1)
+        self.main = nn.Sequential(
+            nn.Conv2d(4, 4, 3, padding=1, bias=False), nn.BatchNorm2d(4), nn.ReLU6(inplace=True)
+        )
+        self.side = nn.Sequential(nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4, affine=False))
+        self.pool = nn.MaxPool2d(3, 2, 1)
+        self.head = nn.Linear(8, 3)
+
+    def forward(self, x):
+        x = F.relu(self.stem(x), inplace=True)
+        y = self.main(x)
+        y += self.side(x)
+        x = torch.cat([self.pool(F.leaky_relu(y)), F.avg_pool2d(x, 3, 2, 1)], 1)
+        return self.head(F.adaptive_avg_pool2d(x, 1).flatten(1))
+
+
+def _ready(network):
+    torch.manual_seed(0)
+    for tensor in network.state_dict().values():
+        if tensor.is_floating_point():
+            tensor.copy_(0.3 + torch.rand_like(tensor) * torch.randn_like(tensor).sign())
+    for name, tensor in network.named_buffers():
+        if name.endswith("running_var"):
+            tensor.abs_()
+    return network.eval()
+
+
+def _inputs(*shape, seed=1):
+    return torch.randn(*shape or (2, 3, 9, 9), generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.fixture
+def recorded(monkeypatch):
+    """A list that gets an entry for every forward pass that is recorded."""
+    passes, follow = [], Trace.follow
+
+    def noted(self, leaves):
+        passes.append(self)
+        return follow(self, leaves)
+
+    monkeypatch.setattr(Trace, "follow", noted)
+    return passes
+
+
+def _assert_equal(found, expected):
+    """Both decompositions are equal to the last bit."""
+    assert [term.name for term in found] == [term.name for term in expected]
+    assert torch.equal(found.output, expected.output)
+    assert torch.equal(found.delta, expected.delta)
+    for one, other in zip(found, expected, strict=True):
+        assert torch.equal(one.score, other.score)
+        assert torch.equal(one.positive, other.positive)
+        assert torch.equal(one.negative, other.negative)
+
+
+def _assert_as_recorded(method, x, **arguments):
+    fresh = TGradAttribution(method.forward_func)
+    _assert_equal(method.decompose(x, **arguments), fresh.decompose(x, **arguments))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_a_replay_gives_the_same_without_recording(dtype, recorded):
+    method = TGradAttribution(_ready(Residual()).to(dtype))
+    method.attribute(_inputs().to(dtype), target=0)
+    assert len(recorded) == 1
+    for seed in (2, 3):
+        x = _inputs(seed=seed).to(dtype)
+        found = method.decompose(x, target=seed - 1)
+        assert len(recorded) == seed - 1  # not recorded
+        _assert_equal(found, TGradAttribution(method.forward_func).decompose(x, target=seed - 1))
+
+
+def test_the_network_runs_once_in_each_call():
+    network, runs = _ready(Residual()), []
+    network.register_forward_pre_hook(lambda *arguments: runs.append(1))
+    method = TGradAttribution(network)
+    for number in (1, 2, 3):
+        method.attribute(_inputs(), target=0)
+        assert len(runs) == number
+
+
+def test_new_values_of_parameters_and_statistics_are_seen(recorded):
+    network = _ready(Residual())
+    method = TGradAttribution(network)
+    method.attribute(_inputs(), target=0)
+    with torch.no_grad():
+        network.stem.bias.data.add_(1)
+        network.main[1].running_mean.mul_(2)
+        network.head.weight.mul_(-1)
+    found = method.decompose(_inputs(), target=0)
+    assert len(recorded) == 1
+    _assert_equal(found, TGradAttribution(network).decompose(_inputs(), target=0))
+
+
+def test_other_shapes_and_channel_dimensions_are_recorded():
+    method = TGradAttribution(_ready(Residual()))
+    for x in (_inputs(), _inputs(1, 3, 9, 9), _inputs(2, 3, 12, 9), _inputs()):
+        _assert_as_recorded(method, x, target=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of channels that are used as positions
+        _assert_as_recorded(method, _inputs(), target=1, channel_dim=2)
+
+
+def _stride(network):
+    network.stem.stride = (1, 1)
+
+
+def _another_layer(network):
+    network.main[0] = _ready(nn.Conv2d(4, 4, 3, padding=1))
+
+
+def _no_bias(network):
+    network.stem.bias = None
+
+
+def _frozen(network):
+    network.requires_grad_(False)
+
+
+def _frozen_biases(network):
+    network.stem.bias.requires_grad_(False)
+
+
+def _other_weights(network):
+    network.stem.weight = nn.Parameter(network.stem.weight.detach() * 2)
+
+
+def _constant(network):
+    network.head.register_forward_hook(lambda module, inputs, output: output + 1)
+
+
+def _detached(network):
+    network.side.register_forward_hook(lambda module, inputs, output: output.detach())
+
+
+def _float64(network):
+    network.double().register_forward_pre_hook(lambda module, inputs: (inputs[0].double(),))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        _stride,
+        _another_layer,
+        _no_bias,
+        _frozen,
+        _frozen_biases,
+        _other_weights,
+        _constant,
+        _detached,
+        _float64,
+    ],
+)
+def test_a_changed_network_is_recorded_again(change):
+    network = _ready(Residual())
+    method = TGradAttribution(network)
+    method.attribute(_inputs(), target=0)
+    change(network)
+    for _ in range(2):
+        _assert_as_recorded(method, _inputs(), target=0)
+
+
+def test_a_batch_norm_in_training_mode_keeps_its_statistics():
+    network = _ready(Residual())
+    method = TGradAttribution(network)
+    method.attribute(_inputs(), target=0)
+    network.main[1].train()
+    before = copy.deepcopy(network.state_dict())
+    with pytest.raises(ValueError, match=r"batch norm .* is in training mode"):
+        method.attribute(_inputs(), target=0)
+    for name, tensor in network.state_dict().items():
+        assert torch.equal(tensor, before[name])
+    network.eval()
+    _assert_as_recorded(method, _inputs(), target=0)
+
+
+class Choice(nn.Module):
+    """Runs one of two equal layers."""
+
+    def __init__(self):
+        super().__init__()
+        self.one, self.other = nn.Conv2d(3, 2, 3), nn.Conv2d(3, 2, 3)
+
+    def forward(self, x, layer="one"):
+        return getattr(self, layer)(x).relu().mean((2, 3))
+
+
+def test_terms_are_named_after_the_layer_that_ran():
+    method = TGradAttribution(_ready(Choice()))
+    for layer in ("one", "other", "one"):
+        terms = method.decompose(_inputs(), 0, layer).biases
+        assert [term.name for term in terms] == [layer]
+
+
+def test_a_branch_that_depends_on_the_input_is_seen():
+    class Flipping(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(3, 2, 3)
+
+        def forward(self, x):
+            x = self.conv(x if x.mean() > 0 else x.flip(-1)).relu()
+            return x.flatten(1).mean(1, keepdim=True)
+
+    method = TGradAttribution(_ready(Flipping()))
+    for x in (_inputs().abs(), -_inputs().abs(), _inputs().abs()):
+        _assert_as_recorded(method, x, target=0)
+
+
+def test_places_that_depend_on_weights_are_found_again():
+    """A linear layer over positions that only moves them, as soon as its weights have zeros."""
+
+    class Mixing(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.mix = nn.Conv2d(3, 2, 3), nn.Linear(49, 49)
+
+        def forward(self, x):
+            return self.mix(self.conv(x).flatten(1)[:, :49]).relu()[:, :2]
+
+    network = _ready(Mixing())
+    method = TGradAttribution(network)
+    _assert_as_recorded(method, _inputs(), target=0)
+    with torch.no_grad():
+        network.mix.weight.copy_(torch.eye(49).flip(0))
+    _assert_as_recorded(method, _inputs(), target=0)
+
+
+def test_an_error_of_the_network_is_raised_and_forgotten():
+    class Failing(Residual):
+        fails = False
+
+        def forward(self, x):
+            if self.fails:
+                raise RuntimeError("of the network")
+            return super().forward(x)
+
+    network = _ready(Failing())
+    method = TGradAttribution(network)
+    method.attribute(_inputs(), target=0)
+    network.fails = True
+    with pytest.raises(RuntimeError, match="of the network"):
+        method.attribute(_inputs(), target=0)
+    network.fails = False
+    _assert_as_recorded(method, _inputs(), target=0)
+
+
+def test_activation_checkpointing():
+    class Checkpointed(Residual):
+        def forward(self, x):
+            x = checkpoint(self.stem, x, use_reentrant=False)
+            return self.head(torch.cat([x, x], 1).mean((2, 3)))
+
+    method = TGradAttribution(_ready(Checkpointed()))
+    for _ in range(3):
+        _assert_as_recorded(method, _inputs(), target=0)
+
+
+def test_a_hook_that_changes_a_gradient():
+    class Hooked(Residual):
+        def forward(self, x):
+            x = self.stem(x)
+            x.register_hook(lambda gradient: 2 * gradient)
+            return self.head(torch.cat([x, x], 1).mean((2, 3)))
+
+    method = TGradAttribution(_ready(Hooked()))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of an incomplete decomposition
+        for _ in range(3):
+            _assert_as_recorded(method, _inputs(), target=0)
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))])
+def test_a_copy_of_the_method_explains_the_copy_of_the_network(copied):
+    method = TGradAttribution(_ready(Residual()))
+    for _ in range(2):
+        method.attribute(_inputs(), target=0)
+    other = copied(method)
+    other.forward_func.stem.bias.data.add_(1)
+    for _ in range(2):
+        _assert_as_recorded(other, _inputs(), target=0)
+    _assert_as_recorded(method, _inputs(), target=0)
+
+
+def test_a_replay_leaves_nothing_behind():
+    network, x = _ready(Residual()), _inputs().requires_grad_()
+    method = TGradAttribution(network)
+    method.attribute(x, target=0)
+    before = copy.deepcopy(network.state_dict())
+    state = torch.random.get_rng_state()
+    method.attribute(x, target=0)
+    assert x.grad is None
+    assert x._backward_hooks is None
+    assert torch.equal(torch.random.get_rng_state(), state)
+    for parameter in network.parameters():
+        assert parameter.grad is None
+    for name, tensor in network.state_dict().items():
+        assert torch.equal(tensor, before[name])
