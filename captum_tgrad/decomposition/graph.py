@@ -11,6 +11,7 @@ from torch import Tensor
 
 from captum_tgrad.decomposition.bias import Bias, ChannelBias, SaturationBias
 from captum_tgrad.decomposition.operations.normalizations import scale_and_shift
+from captum_tgrad.decomposition.places.contraction import has_zeros
 
 Node = Any
 """A node of autograd's graph."""
@@ -83,6 +84,12 @@ def _attributes(kind: Any) -> tuple[str, ...]:
 
 def _address(tensor: Tensor | None) -> int:
     return 0 if tensor is None else tensor.data_ptr()
+
+
+def has_dense_weights(graph: Graph) -> bool:
+    """Whether the weights of all linear layers have no zeros."""
+    weights = [node._saved_mat2 for node in graph.nodes if hasattr(node, "_saved_mat2")]
+    return not any(map(has_zeros, weights))
 
 
 def has_bias(node: Node) -> bool:

@@ -46,6 +46,7 @@ class Recorder:
             it uses as channels instead, if any; None as long as no operation does so.
         is_shown_by_graph: Whether the places of terms depend on nothing that autograd's graph does
             not show, such as the values of constants.
+        has_dense_weights: Whether places depend on that the weights of linear layers have no zeros.
     """
 
     def __init__(self, leaves: Sequence[Tensor], summing: Summing | None) -> None:
@@ -64,6 +65,7 @@ class Recorder:
             self._everything if self.has_several_inputs else frozenset(),
         )
         self.is_shown_by_graph = True
+        self.has_dense_weights = False
         self._types = {leaf.dtype for leaf in leaves}
         self._deferred: list[Callable[[], None]] = []
 
@@ -194,7 +196,8 @@ class Recorder:
         if self.has_several_inputs:
             found = self._with_dependencies(call, found)
         if call.is_dense is not None:
-            self.is_shown_by_graph = False
+            self.has_dense_weights = True
+            self.is_shown_by_graph &= call.is_dense and call.name == "linear"
         mixes = call.name in _MIXES_CHANNELS or call.record.chains_outputs
         if mixes and not call.picks and self.channels_as_places is None:
             self.channels_as_places = channels_as_places(call)

@@ -14,7 +14,14 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from captum_tgrad.decomposition.graph import Graph, bias_of, graph_of, has_bias, is_of
+from captum_tgrad.decomposition.graph import (
+    Graph,
+    bias_of,
+    graph_of,
+    has_bias,
+    has_dense_weights,
+    is_of,
+)
 from captum_tgrad.decomposition.pending_terms import PendingTerm
 from captum_tgrad.decomposition.places.places import Places
 from captum_tgrad.decomposition.recorder import Recorder
@@ -35,6 +42,7 @@ class _Recorded(NamedTuple):
 
     of: Pass
     description: list[object]
+    has_dense_weights: bool
     terms: list[tuple[int, PendingTerm]]
 
 
@@ -57,7 +65,7 @@ class Replay:
         if graph is None or terms is None:
             self._is_worth_trying = False
         else:
-            self._recorded = _Recorded(of, graph.description, terms)
+            self._recorded = _Recorded(of, graph.description, recorder.has_dense_weights, terms)
 
     def output(self, of: Pass | None, arguments: Sequence[Any], recorder: Recorder) -> Any:
         """Runs the network, and makes the terms of the recorded forward pass wait for gradients.
@@ -84,6 +92,8 @@ class Replay:
         graph = graph_of(output)
         if graph is None or graph.description != recorded.description:
             return None
+        if recorded.has_dense_weights and not has_dense_weights(graph):
+            return None  # a matrix with zeros may only move elements
         pending = []
         for number, term in recorded.terms:
             bias = bias_of(graph.nodes[number])
@@ -99,7 +109,7 @@ def pass_of(
     forward: Callable[..., Any], leaves: Sequence[Tensor], given: Sequence[Places]
 ) -> Pass | None:
     """The forward pass of a network; None if it cannot be replayed, or is as fast if recorded."""
-    if len(leaves) != 1 or not leaves[0].is_cpu or not are_small(leaves):
+    if len(leaves) != 1 or (leaves[0].is_cpu and not are_small(leaves)):
         return None
     if not isinstance(forward, nn.Module) or any(each.training for each in forward.modules()):
         return None  # a batch norm in training mode would update its statistics
@@ -108,7 +118,7 @@ def pass_of(
 
 
 def are_small(leaves: Sequence[Tensor]) -> bool:
-    """Whether samples are so small that recording an operation takes longer than running it.
+    """Whether a CPU may run an operation on a sample faster than Python can record it.
 
     The size of the batch does not count: a sample has the same map in a batch as alone.
     """

@@ -228,22 +228,19 @@ def test_a_branch_that_depends_on_the_input_is_seen():
         _assert_as_recorded(method, x, target=0)
 
 
-def test_places_that_depend_on_weights_are_found_again():
-    """A linear layer over positions that only moves them, as soon as its weights have zeros."""
-
-    class Mixing(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.conv, self.mix = nn.Conv2d(3, 2, 3), nn.Linear(49, 49)
-
-        def forward(self, x):
-            return self.mix(self.conv(x).flatten(1)[:, :49]).relu()[:, :2]
-
-    network = _ready(Mixing())
-    method = TGradAttribution(network)
-    _assert_as_recorded(method, _inputs(), target=0)
+def test_places_that_depend_on_weights_are_found_again(recorded):
+    """Weights without zeros mix all positions; a permutation only moves them."""
+    network = nn.Sequential(
+        nn.Conv2d(3, 1, 3), nn.Flatten(), nn.Linear(49, 49), nn.ReLU(), nn.Linear(49, 3)
+    )
+    method = TGradAttribution(_ready(network))
+    for count in (1, 1):
+        method.decompose(_inputs(), target=0)
+        assert len(recorded) == count
+    assert method.decompose(_inputs(), target=0)["2"].resolution == "-"
     with torch.no_grad():
-        network.mix.weight.copy_(torch.eye(49).flip(0))
+        network[2].weight.copy_(torch.eye(49).flip(0))
+    assert method.decompose(_inputs(), target=0)["2"].resolution == "7 x 7"
     _assert_as_recorded(method, _inputs(), target=0)
 
 
