@@ -1,5 +1,7 @@
 """Gradients that torch misreads in the backward pass of a normalization, on a CPU."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -35,15 +37,16 @@ class Network(nn.Module):
         self.norm, self.form = norm, form
 
     def forward(self, x):
+        x = x * x
         if self.form == "input of tokens":
             x = x.flatten(2).transpose(1, 2).contiguous().transpose(1, 2).reshape(x.shape)
-        y = self.norm(x * x)
+        y = self.norm(x)
         if self.form != "tokens":
             y = torch.cat([y, x], 1)
             y = y.contiguous(memory_format=torch.channels_last) if y.dim() == 4 else y
         y = y.flatten(2).transpose(1, 2).contiguous()
-        weights = torch.arange(float(y[0].numel()), dtype=y.dtype).reshape(y[0].shape)
-        return ((y * weights.cos()).tanh()).flatten(1).sum(1)
+        weights = torch.arange(y[0].numel()).double().cos().reshape(y[0].shape)
+        return ((y * weights.to(y.dtype)).tanh()).flatten(1).sum(1)
 
 
 @pytest.mark.parametrize("form", ["tokens", "part", "input of tokens"])
@@ -79,3 +82,17 @@ def test_every_layout_of_the_gradient_gives_the_input_term_of_the_formula(norm, 
         torch.testing.assert_close(found.input.positive, expected.input.positive)
         torch.testing.assert_close(found.input.negative, expected.input.negative)
         torch.testing.assert_close(found.delta, torch.zeros_like(found.delta), atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize("form", ["tokens", "part", "input of tokens"])
+@pytest.mark.parametrize(
+    "norm", [nn.BatchNorm2d(4), nn.InstanceNorm2d(4)], ids=["batch", "instance"]
+)
+def test_half_precision(norm, form):
+    x = torch.randn(1, 4, 6, 6, generator=torch.Generator().manual_seed(1))
+    network = Network(norm.eval(), form)
+    expected = TGradAttribution(copy.deepcopy(network).double()).decompose(x.double())
+    found = TGradAttribution(network.bfloat16()).decompose(x.bfloat16())
+    close = {"rtol": 0, "atol": 0.05 * float(expected.input.positive.max())}
+    torch.testing.assert_close(found.input.positive.double(), expected.input.positive, **close)
+    torch.testing.assert_close(found.input.negative.double(), expected.input.negative, **close)

@@ -57,11 +57,11 @@ def _scaled_and_shifted(call: Call, old_values: OldValues) -> Tensor:
 
 
 def is_misread(tensor: Tensor) -> bool:
-    """Whether torch may misread a batch norm's input, or the gradient of its output, on a CPU.
+    """Whether torch's backward pass of a batch norm may misread its input or a gradient.
 
-    The strides of a single sample may look like those of a channels-last tensor except for the
-    first one, as after a transpose of tokens. The backward pass then takes one of the two tensors
-    for contiguous and the other for channels-last.
+    On a CPU, the strides of a single sample may be those of a channels-last tensor except for the
+    first one, as after a transpose of tokens. torch then takes one of the two for contiguous and
+    the other for channels-last.
     """
     return tensor.is_cpu and len(tensor) == 1 and tensor.stride(0) != tensor.numel()
 
