@@ -30,6 +30,7 @@ from captum_tgrad.decomposition.in_place import (
 from captum_tgrad.decomposition.maps import Summing
 from captum_tgrad.decomposition.modules import raise_batch_statistics
 from captum_tgrad.decomposition.operations.normalizations import (
+    BATCH_NORMS,
     INSTANCE_NORMS,
     is_misread,
     without_updates,
@@ -225,6 +226,9 @@ class Trace(TorchFunctionMode):
         return value
 
     def _run(self, call: Call) -> Any:
+        if call.name in BATCH_NORMS and is_misread(z := call.args[0]):
+            copied = self._inside(torch.clone, z, memory_format=torch.contiguous_format)
+            call = call.with_first(copied)
         random_state = None
         if call.record.bias is None or _may_be_random(call):
             random_state = RandomState(call.dependent[0].device)
@@ -243,7 +247,7 @@ class Trace(TorchFunctionMode):
 
     def _result(self, call: Call) -> Any:
         """Runs a call in the equivalent form of its record, if that is worth it."""
-        if call.record.form_of_large and self._has_small_samples and not is_misread(call.args[0]):
+        if call.record.form_of_large and self._has_small_samples:
             return call()
         return run_equal_form(call, self._old_values)
 
