@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from captum_tgrad.decomposition.bias import Bias, ElementBias
-from captum_tgrad.decomposition.call import Call, NoRuleError, Operation, tensors_in
+from captum_tgrad.decomposition.call import Call, NoRuleError, Operation
 from captum_tgrad.decomposition.operations.arithmetic import of_degree
 from captum_tgrad.decomposition.operations.operation import records
 from captum_tgrad.decomposition.places import elementwise
@@ -132,8 +132,7 @@ def _values(call: Call) -> list[Any]:
 
 def _chain(call: Call) -> Tensor:
     """A product of several matrices."""
-    matrices = tensors_in(call.args)
-    return reduce(Tensor.matmul, matrices)
+    return reduce(Tensor.matmul, call.tensors)
 
 
 def _kronecker(call: Call) -> Tensor:

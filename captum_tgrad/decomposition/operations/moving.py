@@ -51,10 +51,14 @@ def chosen(call: Call, output: Tensor) -> Bias | None:
 
 
 def joined(call: Call, output: Tensor) -> Bias | None:
-    """The bias of ``cat`` and ``stack``: the constants among the tensors."""
-    # For other operations, constant integers are indices.
-    joins = call.name in ("cat", "concat", "concatenate", "stack", "hstack", "vstack", "dstack")
-    has_numbers = any(joins or tensor.is_floating_point() for tensor in call.constant)
+    """The bias of ``cat`` and similar: the constants among the tensors."""
+    return constants(call, output) if call.constant else None
+
+
+def added(call: Call, output: Tensor) -> Bias | None:
+    """The bias of ``index_add`` and ``scatter_add``: a constant summand, which is no index."""
+    types = [tensor.dtype for tensor in call.constant]
+    has_numbers = any(dtype.is_floating_point or dtype.is_complex for dtype in types)
     return constants(call, output) if has_numbers else None
 
 
@@ -73,17 +77,15 @@ OPERATIONS: dict[str, Operation] = {
         "tril triu fft_fftshift fft_ifftshift pixel_unshuffle channel_shuffle gather "
         "index_select take take_along_dim "
         "masked_select unfold hsplit vsplit dsplit atleast_1d atleast_2d atleast_3d "
-        "broadcast_tensors meshgrid diagonal_scatter select_scatter "
-        "slice_scatter unsafe_chunk unsafe_split block_diag cartesian_prod combinations",
+        "broadcast_tensors meshgrid unsafe_chunk unsafe_split combinations getitem",
         places=moving.moved,
-        bias=joined,
+        bias=nothing,
     ),
     **records(
         "view reshape flatten unflatten ravel reshape_as view_as",
         places=moving.reshaped,
         bias=nothing,
     ),
-    **records("getitem", places=moving.moved, bias=nothing),
     **records(
         "as_strided",
         "input, size, stride, storage_offset=None",
@@ -96,15 +98,20 @@ OPERATIONS: dict[str, Operation] = {
         places=moving.concatenated,
         bias=joined,
     ),
-    **records("stack", "tensors, dim=0", places=moving.moved, bias=joined),
-    **records("hstack vstack dstack row_stack column_stack", places=moving.moved, bias=joined),
+    **records("stack", "tensors, dim=0", places=moving.joined, bias=joined),
+    **records(
+        "hstack vstack dstack row_stack column_stack block_diag cartesian_prod diagonal_scatter "
+        "select_scatter slice_scatter",
+        places=moving.joined,
+        bias=joined,
+    ),
     **records(
         "pad", "input, pad, mode='constant', value=None", places=padding.padded, bias=of_padding
     ),
     **records(
         "pad_sequence",
         "sequences, batch_first=False, padding_value=0.0, padding_side='right'",
-        places=moving.moved,
+        places=moving.joined,
         bias=constants,
         fill=(2,),
     ),
@@ -116,12 +123,13 @@ OPERATIONS: dict[str, Operation] = {
         bias=constants,
     ),
     **records(
-        "index_copy scatter index_fill copy slice_copy masked_scatter",
+        "index_copy scatter index_fill slice_copy masked_scatter",
         places=moving.assigned,
         bias=constants,
         fill=(3,),
     ),
-    **records("index_add scatter_add", "input, dim, index, src", places=picking.added, bias=joined),
+    **records("copy", places=moving.assigned, bias=constants, fill=(1,)),
+    **records("index_add scatter_add", "input, dim, index, src", places=picking.added, bias=added),
     **records(
         "index_reduce scatter_reduce",
         "input, dim, index, src, reduce, include_self=True",
@@ -137,20 +145,20 @@ OPERATIONS: dict[str, Operation] = {
         "clone contiguous to float double half bfloat16 type type_as cpu cuda requires_grad "
         "real imag positive cfloat cdouble",
         places=elementwise.like_first,
-        bias=joined,
+        bias=nothing,
     ),
     **records("complex", places=elementwise.elementwise, bias=joined),
     **records(
         "sort argsort cummax cummin",
         "input, dim=-1, descending=False",
         places=picking.by_indices,
-        bias=joined,
+        bias=nothing,
     ),
     **records(
         "topk",
         "input, k, dim=-1, largest=True, sorted=True",
         places=picking.by_indices,
-        bias=joined,
+        bias=nothing,
     ),
 }
 

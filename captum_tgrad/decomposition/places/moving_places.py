@@ -49,10 +49,25 @@ def _without_fill(
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Replaces the numbers that an operation fills in by 0, the index of no cell."""
     args = tuple(
-        0.0 if position in call.record.fill and isinstance(arg, (int, float)) else arg
-        for position, arg in enumerate(args)
+        _emptied(arg) if position in call.record.fill else arg for position, arg in enumerate(args)
     )
     return args, {**kwargs, "value": 0.0} if "value" in kwargs else kwargs
+
+
+def _emptied(filled: Any) -> Any:
+    if isinstance(filled, Tensor):  # cell numbers are floats, constant integers have no cell
+        return filled if filled.is_floating_point() else torch.zeros(filled.shape, device="cpu")
+    return 0.0 if isinstance(filled, (int, float)) else filled
+
+
+def joined(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
+    """Places after ``stack`` and similar. Their constant integers are elements, not indices."""
+    args, kwargs = map_tensors((call.args, call.kwargs), _as_element)
+    return moved(Call(call.func, args, kwargs, call.record), outputs)
+
+
+def _as_element(tensor: Tensor) -> Tensor:
+    return tensor if tensor.requires_grad or tensor.is_complex() else tensor.float()
 
 
 @torch.no_grad()
@@ -191,8 +206,8 @@ def assigned(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
 
 def concatenated(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     """Places after ``cat``; constants get the coordinates of the others, except along ``dim``."""
-    tensors, (output,) = list(call.bound["tensors"]), outputs
-    tensors = [tensor for tensor in tensors if tensor.dim() == output.dim()]
+    (output,) = outputs
+    tensors = [_as_element(t) for t in call.bound["tensors"] if t.dim() == output.dim()]
     dim = call.bound["dim"] % output.dim()
 
     def run(indices: list[Tensor]) -> list[Tensor]:
