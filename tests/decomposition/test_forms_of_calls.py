@@ -109,6 +109,10 @@ PAIRS = {
         lambda x: _sum(x[:, 0] @ x[:, 0].mT),
         lambda x: _sum(torch.stack([F.linear(each, each) for each in x[:, 0]])),
     ),
+    "less a multiple of a constant": (
+        lambda x: _sum(x - C[0, 0] * 2) + _sum(x - C[0, 1] * 2),
+        lambda x: _sum(torch.subtract(x, C[0, 0], alpha=2)) + _sum(torch.rsub(C[0, 1], x, alpha=2)),
+    ),
     "a chain of matrices by its name": (
         lambda x: _sum(x[:, 0] @ x[:, 1] @ x[:, 2]),
         lambda x: _sum(torch.stack([torch.linalg.multi_dot(tensors=list(each)) for each in x])),
