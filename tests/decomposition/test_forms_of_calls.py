@@ -146,7 +146,7 @@ def _copied(x, c):
     return x
 
 
-JOINS = {
+CONSTANTS = {
     "cat": lambda x, c: torch.cat([x, c], 1),
     "stack": lambda x, c: torch.stack([x[:, 0], c[:, 0]], 1),
     "hstack": lambda x, c: torch.hstack([x, c]),
@@ -158,15 +158,18 @@ JOINS = {
     "setitem": _assigned,
     "index_fill": _filled,
     "copy": _copied,
+    "atan2": lambda x, c: torch.atan2(x, c[0, 0, 0] + 1),
+    "remainder": lambda x, c: x % (c[0, 0, 0] + 1),
+    "xlogy": lambda x, c: torch.xlogy(c[0, 0, 0] + 1, x.abs()),
 }
 
 
 @pytest.mark.filterwarnings("ignore:.*channel_dim")
-@pytest.mark.parametrize("join", JOINS.values(), ids=JOINS)
+@pytest.mark.parametrize("use", CONSTANTS.values(), ids=CONSTANTS)
 @pytest.mark.parametrize("values", [torch.arange(6), torch.ones(6).long(), torch.arange(6) > 2])
-def test_constants_that_are_joined_may_be_integers(join, values):
+def test_constants_may_be_integers(use, values):
     def network(constant):
-        return lambda x: _sum(torch.sin(join(x, constant.expand(len(x), 1, 6, 6))))
+        return lambda x: _sum(torch.sin(use(x, constant.expand(len(x), 1, 6, 6))))
 
     torch.testing.assert_close(_maps(network(values)), _maps(network(values.double())))
 

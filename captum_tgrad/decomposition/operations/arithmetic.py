@@ -87,5 +87,8 @@ OPERATIONS: dict[str, Operation] = {
     **_elementwise("pow", "input, other", bias=power),
     **_elementwise("square sqrt", "input", bias=fixed_power),
     **_elementwise("neg negative maximum minimum fmax fmin", bias=homogeneous),
-    **_elementwise("rpow floor_divide"),
+    **_elementwise(
+        "rpow floor_divide float_power fmod remainder mod rmod atan2 arctan2 hypot copysign ldexp "
+        "xlogy special_xlogy special_xlog1py logaddexp logaddexp2"
+    ),
 }
