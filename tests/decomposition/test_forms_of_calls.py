@@ -18,7 +18,7 @@ from tests.decomposition.test_hidden import Square
 GENERATOR = torch.Generator().manual_seed(0)
 X = torch.randn(2, 3, 6, 6, generator=GENERATOR, dtype=torch.float64)
 C = torch.rand(4, 3, generator=GENERATOR, dtype=torch.float64) + 0.5
-WEIGHTS = torch.linspace(0, 2, 108, dtype=torch.float64)
+WEIGHTS = torch.linspace(0, 6, 324, dtype=torch.float64)
 
 
 def _sum(x):
@@ -109,6 +109,14 @@ PAIRS = {
         lambda x: _sum(x[:, 0] @ x[:, 0].mT),
         lambda x: _sum(torch.stack([F.linear(each, each) for each in x[:, 0]])),
     ),
+    "less a multiple of a constant": (
+        lambda x: _sum(x - C[0, 0] * 2) + _sum(x - C[0, 1] * 2),
+        lambda x: _sum(torch.subtract(x, C[0, 0], alpha=2)) + _sum(torch.rsub(C[0, 1], x, alpha=2)),
+    ),
+    "a chain of matrices by its name": (
+        lambda x: _sum(x[:, 0] @ x[:, 1] @ x[:, 2]),
+        lambda x: _sum(torch.stack([torch.linalg.multi_dot(tensors=list(each)) for each in x])),
+    ),
 }  # fmt: skip
 
 
@@ -116,6 +124,68 @@ PAIRS = {
 def test_another_form_has_the_same_map(name):
     plain, other = PAIRS[name]
     torch.testing.assert_close(_maps(other), _maps(plain))
+
+
+def _each(join):
+    return lambda x, c: torch.stack([join(*each) for each in zip(x[:, 0], c[:, 0], strict=True)])
+
+
+def _assigned(x, c):
+    x = x * 1
+    x[:, 0] = c[0, 0]
+    return x
+
+
+def _filled(x, c):
+    return (x * 1).index_fill_(1, torch.tensor([0]), c[0, 0, 0, 5])
+
+
+def _copied(x, c):
+    x = x * 1
+    x[:, 0].copy_(c[0, 0])
+    return x
+
+
+CONSTANTS = {
+    "cat": lambda x, c: torch.cat([x, c], 1),
+    "stack": lambda x, c: torch.stack([x[:, 0], c[:, 0]], 1),
+    "hstack": lambda x, c: torch.hstack([x, c]),
+    "column_stack": _each(lambda x, c: torch.column_stack([x, c])),
+    "row_stack": _each(lambda x, c: torch.row_stack([x, c])),
+    "block_diag": _each(torch.block_diag),
+    "select_scatter": lambda x, c: torch.select_scatter(x, c[:, 0], 1, 0),
+    "slice_scatter": lambda x, c: torch.slice_scatter(x, c, 1, 0, 1),
+    "setitem": _assigned,
+    "index_fill": _filled,
+    "copy": _copied,
+    "atan2": lambda x, c: torch.atan2(x, c[0, 0, 0] + 1),
+    "remainder": lambda x, c: x % (c[0, 0, 0] + 1),
+    "xlogy": lambda x, c: torch.xlogy(c[0, 0, 0] + 1, x.abs()),
+}
+
+
+@pytest.mark.filterwarnings("ignore:.*channel_dim")
+@pytest.mark.parametrize("use", CONSTANTS.values(), ids=CONSTANTS)
+@pytest.mark.parametrize("values", [torch.arange(6), torch.ones(6).long(), torch.arange(6) > 2])
+def test_constants_may_be_integers(use, values):
+    def network(constant):
+        return lambda x: _sum(torch.sin(use(x, constant.expand(len(x), 1, 6, 6))))
+
+    torch.testing.assert_close(_maps(network(values)), _maps(network(values.double())))
+
+
+COMPLEX_JOINS = {
+    "cat": lambda x, c: torch.cat([x, c], 1),
+    "index_add": lambda x, c: torch.index_add(x, 1, torch.tensor([2]), c),
+    "scatter_add": lambda x, c: x.scatter_add(1, torch.zeros(c.shape, dtype=torch.long), c),
+    "column_stack": lambda x, c: torch.column_stack([x, c]),
+}
+
+
+@pytest.mark.parametrize("join", COMPLEX_JOINS.values(), ids=COMPLEX_JOINS)
+def test_constants_that_are_joined_may_be_complex(join):
+    constant = torch.complex(C[0, 0], C[1, 1]).expand(2, 1, 6, 6)
+    _maps(lambda x: _sum(torch.view_as_real(join(torch.complex(x, x * 2), constant))))
 
 
 @pytest.mark.parametrize("like", ["view_as", "expand_as", "type_as", "to"])

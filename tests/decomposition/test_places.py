@@ -239,14 +239,24 @@ def test_a_sum_with_a_mirror_image_is_half_at_each_of_its_places():
     torch.testing.assert_close(term.positive, expected.expand(N, 1, H, W))
 
 
-def test_attention_acts_at_the_query():
+def _attention(tokens, q, k, v):
+    return F.scaled_dot_product_attention(tokens @ q, tokens @ k, tokens @ v)
+
+
+def _attention_with_a_mask(tokens, q, k, v):
+    constant = torch.linspace(0, 1, H * W * 5).double().view(1, H * W, 5).expand(len(tokens), -1, 5)
+    return F.scaled_dot_product_attention(constant, constant, constant, tokens @ q @ constant.mT)
+
+
+@pytest.mark.parametrize("attention", [_attention, _attention_with_a_mask])
+def test_attention_acts_at_the_query(attention):
     q, k, v = (
         torch.randn(C, 5, generator=torch.Generator().manual_seed(i)).double() for i in (1, 2, 3)
     )
 
     def forward(x):
         tokens = x.flatten(2).transpose(1, 2)
-        attended = F.scaled_dot_product_attention(tokens @ q, tokens @ k, tokens @ v)
+        attended = attention(tokens, q, k, v)
         picked = torch.zeros(H * W, 1).double()
         picked[W + 4] = 1.0  # only the query at row 1, column 4
         return (attended * picked).sum((1, 2))

@@ -18,9 +18,6 @@ def homogeneous(call: Call, output: Tensor) -> Bias | None:
     """Homogeneous of degree one in all tensors together: ``b = 0`` if none is a constant."""
     if call.constant:
         raise NoRuleError
-    numbers = [arg for arg in call.args if isinstance(arg, (int, float))]
-    if call.name in ("maximum", "minimum", "fmax", "fmin") and numbers:
-        raise NoRuleError
     return None
 
 
@@ -90,5 +87,8 @@ OPERATIONS: dict[str, Operation] = {
     **_elementwise("pow", "input, other", bias=power),
     **_elementwise("square sqrt", "input", bias=fixed_power),
     **_elementwise("neg negative maximum minimum fmax fmin", bias=homogeneous),
-    **_elementwise("rpow floor_divide"),
+    **_elementwise(
+        "rpow floor_divide float_power fmod remainder mod rmod atan2 arctan2 hypot copysign ldexp "
+        "xlogy special_xlogy special_xlog1py logaddexp logaddexp2"
+    ),
 }

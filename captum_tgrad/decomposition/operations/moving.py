@@ -27,9 +27,7 @@ def constants(call: Call, output: Tensor) -> Bias | None:
     if call.in_place and not call.args[0].requires_grad:
         args = (args[0].clone(), *args[1:])
     result = call.func(*args, **kwargs)
-    several = tensors_in(args[0] if result is None else result)
-    number = next((i for i, each in enumerate(call.returned) if each is output), 0)
-    return ElementBias(itself, finite(several[number]))
+    return ElementBias(itself, finite(tensors_in(args[0] if result is None else result)[0]))
 
 
 def itself(constant: Tensor) -> Tensor:
@@ -39,7 +37,7 @@ def itself(constant: Tensor) -> Tensor:
 
 def finite(constant: Tensor) -> Tensor:
     """Replaces the ``-inf`` of a mask by 0: masked elements have no gradient."""
-    return torch.where(constant.isinf(), 0, constant) if constant.is_floating_point() else constant
+    return torch.where(constant.isinf(), 0, constant)
 
 
 def chosen(call: Call, output: Tensor) -> Bias | None:
@@ -63,10 +61,8 @@ def added(call: Call, output: Tensor) -> Bias | None:
 
 
 def of_padding(call: Call, output: Tensor) -> Bias | None:
-    """The bias of padding: the value of constant padding. Other modes repeat elements."""
-    if call.bound["mode"] == "constant" and call.bound["value"]:
-        return constants(call, output)
-    return None
+    """The bias of padding: its value. Modes that repeat elements have none."""
+    return constants(call, output) if call.bound["value"] else None
 
 
 OPERATIONS: dict[str, Operation] = {

@@ -198,7 +198,8 @@ def einsum(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
 def attention(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     """Places after attention: each token has the place of its query; keys and values are mixed.
 
-    A mask that is the same for all queries, as of padding, leaves out keys and values.
+    A mask that is the same for all queries, as of padding, leaves out keys and values. One that
+    depends on the input has places as well.
     """
     query, key, value = (call.bound[name] for name in ("query", "key", "value"))
     (output,) = outputs
@@ -209,8 +210,10 @@ def attention(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
         shared = batch[:-1] + "v"  # grouped queries: keys and values have fewer heads
     operands, masks = [query, key, value], ""
     mask = call.bound["attn_mask"]
-    if isinstance(mask, Tensor) and not mask.requires_grad and mask.shape[-2:-1] == (1,):
+    if isinstance(mask, Tensor) and (mask.requires_grad or mask.shape[-2:-1] == (1,)):
         masks = f",{(batch + 'wy')[-mask.dim() :]}"
-        operands.append((mask if mask.dtype == torch.bool else mask.exp() != 0).double())
+        if not mask.requires_grad:
+            mask = (mask if mask.dtype == torch.bool else mask.exp() != 0).double()
+        operands.append(mask)
     equation = f"{batch}wx,{shared}yx,{shared}yz{masks}->{batch}wz"
     return contracted(call, equation, operands, output)
