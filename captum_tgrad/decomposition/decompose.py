@@ -12,6 +12,7 @@ from torch.utils.checkpoint import CheckpointError
 
 from captum_tgrad._support.warn import warn_user
 from captum_tgrad.decomposition.bias import ElementBias
+from captum_tgrad.decomposition.calls import Calls
 from captum_tgrad.decomposition.decomposed import Decomposed
 from captum_tgrad.decomposition.eager import compiled_models_run_eagerly, uncompiled
 from captum_tgrad.decomposition.inference_tensors import (
@@ -61,7 +62,7 @@ def decompose(
         given: The places of each input's elements. None: dimension 0 holds samples, dimension 1
             channels, and the others positions.
         with_magnitudes: Whether to compute the range of each bias term's elements as well.
-        replay: Keeps the operations of one call for the next.
+        replay: Keeps a recorded forward pass for the next call.
 
     Returns:
         The decomposition and the inputs' contributions.
@@ -92,10 +93,11 @@ def decompose(
         output = replay.output(replayable, arguments, trace.recorder)
         if output is None:
             followed = trace.follow(arguments[: len(leaves)])
-            with trace:
+            calls = Calls(trace.recorder.modules, leaves[0].device)
+            with trace, calls:
                 output = forward(*followed, *arguments[len(leaves) :])
             trace.recorder.finish(output)
-            replay.keep(replayable, output, trace.recorder)
+            replay.keep(replayable, calls, output, trace.recorder)
             _require_order(output, summing.samples, leaves[0].dim())
         selected = select(output)
         # Copies, because a view would keep all outputs in memory.

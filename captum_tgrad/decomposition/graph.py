@@ -23,7 +23,8 @@ class Graph(NamedTuple):
     Args:
         nodes: The nodes, each before the nodes that it gets its inputs from.
         description: All that the operations depend on, except the values of tensors: the kinds of
-            the nodes, their edges, shapes and attributes, and the addresses of the weights.
+            the nodes, their edges and attributes, the shapes and dtypes of their results, and the
+            addresses of the weights.
     """
 
     nodes: list[Node]
@@ -53,7 +54,8 @@ def graph_of(output: object) -> Graph | None:
             edges.append(numbers[source])
         if None in edges and (not may_read_constants or edges.count(None) < len(edges) - 1):
             return None
-        description += [kind, edges, node._input_metadata[0].shape]
+        result = node._input_metadata[0]
+        description += [kind, edges, result.shape, result.dtype]
         description += [getattr(node, name) for name in _attributes(kind)]
         description += [_address(getattr(node, name)) for name in _WEIGHTS if hasattr(kind, name)]
     return Graph(nodes, description)
@@ -123,7 +125,7 @@ def _of_convolution(node: Node) -> Bias | None:
 
 def _of_linear(node: Node) -> Bias | None:
     bias = _parameter(node, 0)
-    return None if bias is None else ChannelBias(bias, 1)
+    return None if bias is None or bias.dim() != 1 else ChannelBias(bias, 1)
 
 
 def _of_clamp(node: Node) -> Bias | None:
@@ -134,7 +136,8 @@ def _of_clamp(node: Node) -> Bias | None:
 
 def _parameter(node: Node, position: int) -> Tensor | None:
     leaf, _ = node.next_functions[position]
-    return None if leaf is None else leaf.variable.detach()
+    parameter: Tensor | None = getattr(leaf, "variable", None)
+    return None if parameter is None else parameter.detach()
 
 
 _BIASES: dict[str, tuple[tuple[str, ...], Callable[[Node], Bias | None]]] = {

@@ -1,8 +1,8 @@
-"""Decomposes a network again without recording its operations, if its graph has not changed.
+"""Decomposes a network again without recording its operations, if nothing has changed.
 
-Recording an operation in Python takes longer than running a small one. If autograd's graph of a
-forward pass is the same as that of a recorded one, its terms have the same names and places, and
-their biases can be read from the graph.
+Recording an operation in Python takes longer than running a small one. If a forward pass calls the
+same functions as a recorded one and has the same graph, its terms have the same names and places,
+and their biases can be read from the graph.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from captum_tgrad.decomposition.calls import CallChangedError, Calls
 from captum_tgrad.decomposition.graph import (
     Graph,
     bias_of,
@@ -22,6 +23,7 @@ from captum_tgrad.decomposition.graph import (
     has_dense_weights,
     is_of,
 )
+from captum_tgrad.decomposition.modules import RunningModules
 from captum_tgrad.decomposition.pending_terms import PendingTerm
 from captum_tgrad.decomposition.places.places import Places
 from captum_tgrad.decomposition.recorder import Recorder
@@ -34,6 +36,7 @@ class Pass(NamedTuple):
     shape: torch.Size
     strides: tuple[int, ...]
     dtype: torch.dtype
+    device: torch.device
     given: Places
 
 
@@ -41,8 +44,10 @@ class _Recorded(NamedTuple):
     """A recorded forward pass, and its terms with the numbers of their nodes, in forward order."""
 
     of: Pass
+    calls: list[tuple[object, ...]]
     description: list[object]
     has_dense_weights: bool
+    dtypes: set[torch.dtype]
     terms: list[tuple[int, PendingTerm]]
 
 
@@ -56,16 +61,27 @@ class Replay:
     def __reduce__(self) -> tuple[type[Replay], tuple[()]]:
         return Replay, ()  # a copy starts anew: it is for a copy of the network
 
-    def keep(self, of: Pass | None, output: Any, recorder: Recorder) -> None:
+    def keep(self, of: Pass | None, calls: Calls, output: Any, recorder: Recorder) -> None:
         """Keeps a forward pass that was recorded, if its terms follow from its graph."""
         if of is None or not self._is_worth_trying:
             return
+        self._is_worth_trying = False  # unless all goes well
+        if not calls.are_reproducible():
+            return
+        if not all(parameter.requires_grad for parameter in of.forward.parameters()):
+            return  # the graph of a replay would lack it
         graph = graph_of(output)
         terms = None if graph is None else _terms(graph, recorder)
-        if graph is None or terms is None:
-            self._is_worth_trying = False
-        else:
-            self._recorded = _Recorded(of, graph.description, recorder.has_dense_weights, terms)
+        if graph is not None and terms is not None:
+            self._is_worth_trying = True
+            self._recorded = _Recorded(
+                of,
+                calls.made,
+                graph.description,
+                recorder.has_dense_weights,
+                recorder.dtypes,
+                terms,
+            )
 
     def output(self, of: Pass | None, arguments: Sequence[Any], recorder: Recorder) -> Any:
         """Runs the network, and makes the terms of the recorded forward pass wait for gradients.
@@ -83,14 +99,25 @@ class Replay:
             return None
         self._recorded, self._is_worth_trying = None, False  # unless all goes well
         leaf, *further = arguments
+        copied = leaf.clone()
+        modules = RunningModules()
+        calls = Calls(modules, leaf.device, recorded.calls)
         try:
             # Reading a node would run a checkpointed block again.
-            with torch.autograd.graph.disable_saved_tensors_hooks("not possible in a replay"):
-                output = of.forward(leaf.clone(), *further)
-        except RuntimeError:
-            return None
+            with torch.autograd.graph.disable_saved_tensors_hooks(_NO_HOOKS), modules, calls:
+                output = of.forward(copied, *further)
+        except (CallChangedError, torch.OutOfMemoryError):
+            return None  # autograd keeps more activations if the weights require gradients
+        except RuntimeError as error:
+            if _NO_HOOKS in str(error):
+                return None
+            raise
         graph = graph_of(output)
-        if graph is None or graph.description != recorded.description:
+        if (
+            calls.made != recorded.calls
+            or graph is None
+            or graph.description != recorded.description
+        ):
             return None
         if recorded.has_dense_weights and not has_dense_weights(graph):
             return None  # a matrix with zeros may only move elements
@@ -100,7 +127,7 @@ class Replay:
             if bias is None:
                 return None
             pending.append((graph.nodes[number], replace(term, bias=bias)))
-        recorder.replay(pending)
+        recorder.replay(pending, recorded.dtypes)
         self._recorded, self._is_worth_trying = recorded, True
         return output
 
@@ -111,10 +138,10 @@ def pass_of(
     """The forward pass of a network; None if it cannot be replayed, or is as fast if recorded."""
     if len(leaves) != 1 or (leaves[0].is_cpu and not are_small(leaves)):
         return None
-    if not isinstance(forward, nn.Module) or any(each.training for each in forward.modules()):
-        return None  # a batch norm in training mode would update its statistics
+    if not isinstance(forward, nn.Module):
+        return None
     (leaf,) = leaves
-    return Pass(forward, leaf.shape, leaf.stride(), leaf.dtype, given[0])
+    return Pass(forward, leaf.shape, leaf.stride(), leaf.dtype, leaf.device, given[0])
 
 
 def are_small(leaves: Sequence[Tensor]) -> bool:
@@ -124,6 +151,8 @@ def are_small(leaves: Sequence[Tensor]) -> bool:
     """
     return sum(leaf.numel() // len(leaf) for leaf in leaves) < _FEW
 
+
+_NO_HOOKS = "saved tensors have no hooks in a replay"
 
 _FEW = 2**17  # elements; an image of 224 x 224 has 1.5e5
 
