@@ -44,8 +44,8 @@ class Recorder:
         has_several_inputs: Whether to record on which of several inputs each element depends.
         channels_as_places: The channel axis that the network uses as positions, and the axis that
             it uses as channels instead, if any; None as long as no operation does so.
-        is_shown_by_graph: Whether the places of terms depend on nothing that autograd's graph does
-            not show, such as the values of constants.
+        is_shown_by_graph: Whether the terms depend on nothing that autograd's graph does not show,
+            such as the values of a mask, or the values of a bias before it was overwritten.
         has_dense_weights: Whether places depend on that the weights of linear layers have no zeros.
         dtypes: The dtypes that operations computed in.
     """
@@ -307,6 +307,7 @@ class Recorder:
             self._pending.release()
         self.hidden.release()
         self.old_values.forget()
+        self.modules.leaving = None  # avoids a reference cycle
         self._lifetime.is_over = True
 
 
