@@ -91,9 +91,17 @@ def test_a_replay_gives_the_same_without_recording(dtype, recorded):
         _assert_equal(found, TGradAttribution(method.forward_func).decompose(x, target=seed - 1))
 
 
-@pytest.mark.parametrize("is_frozen", [False, True])
-def test_the_network_runs_once_in_each_call(is_frozen):
-    network, runs = _ready(Residual()).requires_grad_(not is_frozen), []
+@pytest.mark.parametrize(
+    "network",
+    [
+        Residual(),
+        Residual().requires_grad_(False),
+        nn.Sequential(nn.Conv2d(3, 1, 9), nn.Hardtanh(), nn.Flatten()),
+    ],
+    ids=["trainable", "frozen", "negative limit"],
+)
+def test_the_network_runs_once_in_each_call(network):
+    network, runs = _ready(network), []
     network.register_forward_pre_hook(lambda *arguments: runs.append(1))
     method = TGradAttribution(network)
     for number in (1, 2, 3):
@@ -173,7 +181,7 @@ def _float64(network):
         _float64,
     ],
 )
-def test_a_changed_network_is_recorded_again(change):
+def test_a_changed_network_is_explained_as_it_is_now(change):
     network = _ready(Residual())
     method = TGradAttribution(network)
     method.attribute(_inputs(), target=0)
@@ -297,7 +305,7 @@ def _random_dropout(net, x):
         _random_dropout,
     ],
 )
-def test_another_line_of_code_is_recorded_even_if_its_graph_is_equal(run):
+def test_a_network_that_runs_another_line_of_code_is_recorded_again(run):
     network = _ready(Flagged(run))
     method = TGradAttribution(network)
     for flag in (False, False, True, True, False):
