@@ -25,6 +25,7 @@ from captum_tgrad.decomposition.places.origin import places_of
 from captum_tgrad.decomposition.places.places import Places, depending_on, input_places, samples_of
 from captum_tgrad.decomposition.places.reduction import reduction
 from captum_tgrad.decomposition.precision import in_full_precision, without_autocast
+from captum_tgrad.decomposition.random_state import RandomState
 from captum_tgrad.decomposition.replay import Replay, pass_of
 from captum_tgrad.decomposition.saved_tensors import checkpoints_run_fully
 from captum_tgrad.decomposition.scratch import Scratch
@@ -61,7 +62,7 @@ def decompose(
         given: The places of each input's elements. None: dimension 0 holds samples, dimension 1
             channels, and the others positions.
         with_magnitudes: Whether to compute the range of each bias term's elements as well.
-        replay: Keeps the operations of one call for the next.
+        replay: Keeps a recorded forward pass for the next call.
 
     Returns:
         The decomposition and the inputs' contributions.
@@ -92,10 +93,12 @@ def decompose(
         output = replay.output(replayable, arguments, trace.recorder)
         if output is None:
             followed = trace.follow(arguments[: len(leaves)])
+            random_state = RandomState(leaves[0].device)
             with trace:
                 output = forward(*followed, *arguments[len(leaves) :])
             trace.recorder.finish(output)
-            replay.keep(replayable, output, trace.recorder)
+            if random_state.is_current():
+                replay.keep(replayable, output, trace.recorder)
             _require_order(output, summing.samples, leaves[0].dim())
         selected = select(output)
         # Copies, because a view would keep all outputs in memory.

@@ -23,7 +23,8 @@ class Graph(NamedTuple):
     Args:
         nodes: The nodes, each before the nodes that it gets its inputs from.
         description: All that the operations depend on, except the values of tensors: the kinds of
-            the nodes, their edges, shapes and attributes, and the addresses of the weights.
+            the nodes, their edges and attributes, the shapes and dtypes of their results, and the
+            addresses of the weights.
     """
 
     nodes: list[Node]
@@ -39,28 +40,26 @@ def graph_of(output: object) -> Graph | None:
     description: list[object] = []
     for node in nodes:
         kind: Any = type(node)
-        may_read_constants = _KINDS.get(kind.__name__)
-        if may_read_constants is None:
+        if kind.__name__ not in _KINDS:
             return None
         edges: list[int | None] = []
         for source, _ in node.next_functions:
-            if _is_constant(source):
+            if _is_leaf(source):
                 edges.append(None)
                 continue
             if source not in numbers:
                 numbers[source] = len(nodes)
                 nodes.append(source)
             edges.append(numbers[source])
-        if None in edges and (not may_read_constants or edges.count(None) < len(edges) - 1):
-            return None
-        description += [kind, edges, node._input_metadata[0].shape]
+        result = node._input_metadata[0]
+        description += [kind, edges, result.shape, result.dtype]
         description += [getattr(node, name) for name in _attributes(kind)]
         description += [_address(getattr(node, name)) for name in _WEIGHTS if hasattr(kind, name)]
     return Graph(nodes, description)
 
 
-def _is_constant(source: Node) -> bool:
-    """Whether a source is no tensor that depends on the input, or is the input itself."""
+def _is_leaf(source: Node) -> bool:
+    """Whether a source is the input, a parameter, its transpose, or requires no gradient."""
     kind = type(source).__name__
     if kind == "TBackward0":  # the transposed weight of a linear layer
         ((source, _),) = source.next_functions
@@ -93,8 +92,11 @@ def has_dense_weights(graph: Graph) -> bool:
 
 
 def has_bias(node: Node) -> bool:
-    """Whether the operation of a node has a bias."""
-    return type(node).__name__ in _BIASES and getattr(node, _BIAS_SIZES, None) != (0,)
+    """Whether the operation of a node has a bias that can be read."""
+    kind = type(node).__name__
+    if kind == "HardtanhBackward0":
+        return bool(node._saved_min_val == 0 < node._saved_max_val)
+    return kind in _BIASES and getattr(node, _BIAS_SIZES, None) != (0,)
 
 
 def is_of(node: Node, operation: str) -> bool:
@@ -103,7 +105,7 @@ def is_of(node: Node, operation: str) -> bool:
 
 
 def bias_of(node: Node) -> Bias | None:
-    """The bias of a node's operation; None if the graph lacks a parameter without a gradient."""
+    """The bias of a node's operation; None if it has a parameter that is not in the graph."""
     with torch.no_grad():
         return _BIASES[type(node).__name__][1](node)
 
@@ -123,18 +125,17 @@ def _of_convolution(node: Node) -> Bias | None:
 
 def _of_linear(node: Node) -> Bias | None:
     bias = _parameter(node, 0)
-    return None if bias is None else ChannelBias(bias, 1)
+    return None if bias is None or bias.dim() != 1 else ChannelBias(bias, 1)
 
 
-def _of_clamp(node: Node) -> Bias | None:
-    if node._saved_min_val != 0 or node._saved_max_val <= 0:
-        return None
+def _of_clamp(node: Node) -> Bias:
     return SaturationBias(node._saved_max_val, node._saved_self)
 
 
 def _parameter(node: Node, position: int) -> Tensor | None:
     leaf, _ = node.next_functions[position]
-    return None if leaf is None else leaf.variable.detach()
+    parameter: Tensor | None = getattr(leaf, "variable", None)
+    return None if parameter is None else parameter.detach()
 
 
 _BIASES: dict[str, tuple[tuple[str, ...], Callable[[Node], Bias | None]]] = {
@@ -146,24 +147,21 @@ _BIASES: dict[str, tuple[tuple[str, ...], Callable[[Node], Bias | None]]] = {
 """The operations with a bias that have a kind of node, and how it is read from the node."""
 
 _KINDS = {
-    **dict.fromkeys(["CloneBackward0", "MmBackward0", *_BIASES], True),
-    **dict.fromkeys(
-        [
-            "AdaptiveAvgPool2DBackward0",
-            "AddBackward0",
-            "AvgPool2DBackward0",
-            "CatBackward0",
-            "LeakyReluBackward0",
-            "MaxPool2DWithIndicesBackward0",
-            "MeanBackward1",
-            "ReluBackward0",
-            "UnsafeViewBackward0",
-            "ViewBackward0",
-        ],
-        False,
-    ),
+    *_BIASES,
+    "AdaptiveAvgPool2DBackward0",
+    "AddBackward0",
+    "AvgPool2DBackward0",
+    "CatBackward0",
+    "CloneBackward0",
+    "LeakyReluBackward0",
+    "MaxPool2DWithIndicesBackward0",
+    "MeanBackward1",
+    "MmBackward0",
+    "ReluBackward0",
+    "UnsafeViewBackward0",
+    "ViewBackward0",
 }
-"""The known kinds of nodes, and whether all of their sources but one may be constants."""
+"""The known kinds of nodes."""
 
 _BIAS_SIZES = "_saved_bias_sym_sizes_opt"
 _WEIGHTS = ("_saved_mat2", "_saved_running_mean", "_saved_weight")

@@ -31,7 +31,7 @@ class RunningModules:
     """
 
     def __init__(self, leaving: Callable[[str, Any], None] | None = None) -> None:
-        self._leaving = leaving
+        self.leaving = leaving
         self._thread = 0
         self._stack: list[tuple[str, nn.Module]] = []
         self._paths: dict[nn.Module, str] = {}
@@ -59,7 +59,6 @@ class RunningModules:
         self._thread = 0  # if an interrupt prevents the removal of hooks, they do nothing
         for handle in self._handles:
             handle.remove()
-        self._leaving = None  # avoids a reference cycle with the object that owns this one
         self._stack.clear()
         self._paths.clear()
 
@@ -78,8 +77,8 @@ class RunningModules:
     def _after_forward(self, module: nn.Module, inputs: Any, output: Any) -> None:
         if threading.get_ident() == self._thread and self._stack and self._stack[-1][1] is module:
             path, _ = self._stack.pop()
-            if self._leaving is not None:
-                self._leaving(path, output)
+            if self.leaving is not None:
+                self.leaving(path, output)
 
 
 _MAY_NORMALIZE = (_BatchNorm, torch.jit.ScriptModule)

@@ -35,10 +35,14 @@ class RandomState:
             return self._on_device is on_device
         return torch.equal(self._on_device, on_device)
 
+    def restore(self) -> None:
+        """Sets the generators to this state."""
+        torch.set_rng_state(self._cpu)
+        set_random_state(self._device, self._on_device)
+
     @contextmanager
     def replayed(self) -> Iterator[None]:
         """A context that draws from this state and restores the generators at the end."""
         with forked_random_state(self._device):
-            torch.set_rng_state(self._cpu)
-            set_random_state(self._device, self._on_device)
+            self.restore()
             yield

@@ -44,9 +44,10 @@ class Recorder:
         has_several_inputs: Whether to record on which of several inputs each element depends.
         channels_as_places: The channel axis that the network uses as positions, and the axis that
             it uses as channels instead, if any; None as long as no operation does so.
-        is_shown_by_graph: Whether the places of terms depend on nothing that autograd's graph does
-            not show, such as the values of constants.
+        is_shown_by_graph: Whether the terms depend on nothing that autograd's graph does not show,
+            such as the values of a mask, or the values of a bias before it was overwritten.
         has_dense_weights: Whether places depend on that the weights of linear layers have no zeros.
+        dtypes: The dtypes that operations computed in.
     """
 
     def __init__(self, leaves: Sequence[Tensor], summing: Summing | None) -> None:
@@ -66,13 +67,13 @@ class Recorder:
         )
         self.is_shown_by_graph = True
         self.has_dense_weights = False
-        self._types = {leaf.dtype for leaf in leaves}
+        self.dtypes = {leaf.dtype for leaf in leaves}
         self._deferred: list[Callable[[], None]] = []
 
     @property
     def precision(self) -> float:
-        """The largest machine epsilon of the types that operations computed in."""
-        return max(torch.finfo(dtype).eps for dtype in self._types)
+        """The largest machine epsilon of these dtypes."""
+        return max(torch.finfo(dtype).eps for dtype in self.dtypes)
 
     def follow(self, tensor: Tensor, given: Places) -> None:
         """Remembers the places of a tensor's elements."""
@@ -207,12 +208,12 @@ class Recorder:
             self._treat_as_hidden(outputs, found)
             return
         for output, given, bias in zip(outputs, found, biases, strict=True):
-            self._types.add(output.dtype)
+            self.dtypes.add(output.dtype)
             if call.record.chains_outputs and torch.is_autocast_enabled(output.device.type):
                 # Autocast computes the gates of recurrent layers in its own type.
-                self._types.add(torch.get_autocast_dtype(output.device.type))
+                self.dtypes.add(torch.get_autocast_dtype(output.device.type))
             if call.name == "hardswish" and output.is_cuda:
-                self._types.add(torch.float32)  # it multiplies by 1 / 6 in float32, also in float64
+                self.dtypes.add(torch.float32)  # it multiplies by 1 / 6 in float32, also in float64
             self.follow(output, given)
             self._remember_view(output)
             if bias is None:
@@ -269,8 +270,11 @@ class Recorder:
             return None
         return None if self._pending is None else self._pending.by_node()
 
-    def replay(self, terms: Iterable[tuple[Any, PendingTerm]]) -> None:
-        """Adds terms, each with its node, of a forward pass that was recorded before."""
+    def replay(
+        self, terms: Iterable[tuple[Any, PendingTerm]], dtypes: Iterable[torch.dtype]
+    ) -> None:
+        """Adds the terms of a recorded forward pass, each with its node, and its dtypes."""
+        self.dtypes.update(dtypes)
         if self._pending is not None:
             for node, pending in terms:
                 self._pending.await_gradient_at(node, pending)
@@ -303,6 +307,7 @@ class Recorder:
             self._pending.release()
         self.hidden.release()
         self.old_values.forget()
+        self.modules.leaving = None  # avoids a reference cycle
         self._lifetime.is_over = True
 
 

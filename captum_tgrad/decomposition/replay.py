@@ -1,8 +1,9 @@
 """Decomposes a network again without recording its operations, if its graph has not changed.
 
 Recording an operation in Python takes longer than running a small one. If autograd's graph of a
-forward pass is the same as that of a recorded one, its terms have the same names and places, and
-their biases can be read from the graph.
+forward pass is the same as that of a recorded one, its terms have the same places, and their biases
+can be read from the graph. They keep their names, although the graph does not show which of two
+equal modules without weights has run.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from captum_tgrad.decomposition.graph import (
 )
 from captum_tgrad.decomposition.pending_terms import PendingTerm
 from captum_tgrad.decomposition.places.places import Places
+from captum_tgrad.decomposition.random_state import RandomState
 from captum_tgrad.decomposition.recorder import Recorder
 
 
@@ -34,6 +36,7 @@ class Pass(NamedTuple):
     shape: torch.Size
     strides: tuple[int, ...]
     dtype: torch.dtype
+    device: torch.device
     given: Places
 
 
@@ -43,6 +46,7 @@ class _Recorded(NamedTuple):
     of: Pass
     description: list[object]
     has_dense_weights: bool
+    dtypes: set[torch.dtype]
     terms: list[tuple[int, PendingTerm]]
 
 
@@ -60,12 +64,15 @@ class Replay:
         """Keeps a forward pass that was recorded, if its terms follow from its graph."""
         if of is None or not self._is_worth_trying:
             return
+        self._is_worth_trying = False  # unless all goes well
+        if not all(parameter.requires_grad for parameter in of.forward.parameters()):
+            return  # the graph of a replay would lack it
         graph = graph_of(output)
         terms = None if graph is None else _terms(graph, recorder)
-        if graph is None or terms is None:
-            self._is_worth_trying = False
-        else:
-            self._recorded = _Recorded(of, graph.description, recorder.has_dense_weights, terms)
+        if graph is not None and terms is not None:
+            description, is_dense = graph.description, recorder.has_dense_weights
+            self._recorded = _Recorded(of, description, is_dense, recorder.dtypes, terms)
+            self._is_worth_trying = True
 
     def output(self, of: Pass | None, arguments: Sequence[Any], recorder: Recorder) -> Any:
         """Runs the network, and makes the terms of the recorded forward pass wait for gradients.
@@ -82,25 +89,14 @@ class Replay:
         if of is None or recorded is None or recorded.of != of:
             return None
         self._recorded, self._is_worth_trying = None, False  # unless all goes well
-        leaf, *further = arguments
-        try:
-            # Reading a node would run a checkpointed block again.
-            with torch.autograd.graph.disable_saved_tensors_hooks("not possible in a replay"):
-                output = of.forward(leaf.clone(), *further)
-        except RuntimeError:
-            return None
+        random_state = RandomState(of.device)
+        output = _run(of.forward, arguments)
         graph = graph_of(output)
-        if graph is None or graph.description != recorded.description:
+        terms = None if graph is None else _with_biases(recorded, graph)
+        if terms is None:
+            random_state.restore()  # the network runs again
             return None
-        if recorded.has_dense_weights and not has_dense_weights(graph):
-            return None  # a matrix with zeros may only move elements
-        pending = []
-        for number, term in recorded.terms:
-            bias = bias_of(graph.nodes[number])
-            if bias is None:
-                return None
-            pending.append((graph.nodes[number], replace(term, bias=bias)))
-        recorder.replay(pending)
+        recorder.replay(terms, recorded.dtypes)
         self._recorded, self._is_worth_trying = recorded, True
         return output
 
@@ -114,7 +110,7 @@ def pass_of(
     if not isinstance(forward, nn.Module) or any(each.training for each in forward.modules()):
         return None  # a batch norm in training mode would update its statistics
     (leaf,) = leaves
-    return Pass(forward, leaf.shape, leaf.stride(), leaf.dtype, given[0])
+    return Pass(forward, leaf.shape, leaf.stride(), leaf.dtype, leaf.device, given[0])
 
 
 def are_small(leaves: Sequence[Tensor]) -> bool:
@@ -126,6 +122,40 @@ def are_small(leaves: Sequence[Tensor]) -> bool:
 
 
 _FEW = 2**17  # elements; an image of 224 x 224 has 1.5e5
+
+
+def _run(forward: nn.Module, arguments: Sequence[Any]) -> Any:
+    """The output of a network; None if it uses hooks on saved tensors, or too much memory."""
+    leaf, *further = arguments
+    copied = leaf.clone()
+    try:
+        # With activation checkpointing, reading a node would run a block again.
+        with torch.autograd.graph.disable_saved_tensors_hooks(_NO_HOOKS):
+            return forward(copied, *further)
+    except torch.OutOfMemoryError:
+        return None  # autograd keeps more activations if the weights require gradients
+    except RuntimeError as error:
+        if _NO_HOOKS in str(error):
+            return None
+        raise
+
+
+_NO_HOOKS = "saved tensors have no hooks in a replay"
+
+
+def _with_biases(recorded: _Recorded, graph: Graph) -> list[tuple[Any, PendingTerm]] | None:
+    """The recorded terms with their nodes and biases in a graph; None if it is another graph."""
+    if graph.description != recorded.description:
+        return None
+    if recorded.has_dense_weights and not has_dense_weights(graph):
+        return None  # a matrix with zeros may only move elements
+    found = []
+    for number, term in recorded.terms:
+        bias = bias_of(graph.nodes[number])
+        if bias is None:
+            return None
+        found.append((graph.nodes[number], replace(term, bias=bias)))
+    return found
 
 
 def _terms(graph: Graph, recorder: Recorder) -> list[tuple[int, PendingTerm]] | None:

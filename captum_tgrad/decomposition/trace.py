@@ -71,15 +71,14 @@ class Trace(TorchFunctionMode):
         self._modules = self.recorder.modules
         self._hidden = self.recorder.hidden
         self._old_values = self.recorder.old_values
-        self._sources: dict[object, int] = {}
+        self._leaves = leaves
 
     def follow(self, leaves: Sequence[Tensor]) -> list[Tensor]:
         """Copies the inputs, because the network may overwrite them, and records their places."""
         followed = []
-        for number, (leaf, given) in enumerate(zip(leaves, self._given, strict=True)):
+        for leaf, given in zip(leaves, self._given, strict=True):
             tensor = leaf.clone()
             self.recorder.follow(tensor, given)
-            self._sources[tensor.grad_fn] = number
             followed.append(tensor)
         return followed
 
@@ -103,15 +102,14 @@ class Trace(TorchFunctionMode):
     def release(self) -> None:
         """Removes all hooks and frees all tensors."""
         self.recorder.release()
-        self._sources.clear()
 
     def sources_of(self, output: Tensor) -> set[int]:
         """The numbers of the inputs on which an output depends, by autograd's graph."""
         found, seen, waiting = set(), set(), [output.grad_fn]
         while waiting:
             node = waiting.pop()
-            if node in self._sources:
-                found.add(self._sources[node])
+            leaf = getattr(node, "variable", None)
+            found |= {number for number, each in enumerate(self._leaves) if each is leaf}
             if node is not None and node not in seen:
                 seen.add(node)
                 waiting += [parent for parent, _ in node.next_functions]
@@ -128,8 +126,8 @@ class Trace(TorchFunctionMode):
         if func in _NOT_FOLLOWED:
             if func in _DIFFERENTIATE:
                 self._refuse_lost_gradients(func, args, kwargs)
-            elif func is Tensor.register_hook:
-                self.recorder.is_shown_by_graph = False  # it may change a gradient
+            elif func in _MAY_HOOK:
+                self.recorder.is_shown_by_graph = False  # a hook may change a gradient
             return func(*args, **kwargs)
         if UninitializedParameter in types:
             return func(*args, **kwargs)  # a lazy module creates its parameters
@@ -214,6 +212,7 @@ class Trace(TorchFunctionMode):
             overwritten += tensors_in(args[0]) if args else tensors_in(kwargs)
         for tensor in overwritten:
             self._old_values.freeze_readers(tensor)
+            self.recorder.is_shown_by_graph = False  # a replay reads biases after the forward pass
         return func(*args, **kwargs)
 
     def _property(self, func: Callable[..., Any], args: tuple[Any, ...]) -> Any:
@@ -352,8 +351,10 @@ def _with_own_node(tensor: Tensor) -> Tensor:
 
 _DIFFERENTIATE = {torch.autograd.grad, torch.autograd.backward, Tensor.backward}
 
+_MAY_HOOK = {Tensor.register_hook, Tensor.grad_fn.__get__}  # type: ignore[union-attr]
+
 _NOT_FOLLOWED = {
-    *_DIFFERENTIATE, Tensor.register_hook,
+    *_DIFFERENTIATE, *_MAY_HOOK,
     Tensor.dim, Tensor.size, Tensor.stride, Tensor.numel, Tensor.is_contiguous,
     Tensor.is_floating_point, Tensor.data_ptr, Tensor.__len__,
     *(

@@ -246,6 +246,22 @@ def test_sums_are_exact(name, samples):
     _decomposed(EXACT[name], X[:samples])
 
 
+def test_a_linear_layer_with_a_bias_for_each_sample():
+    bias = torch.arange(6.0).double().reshape(2, 3)
+    weight = torch.ones(3, 108, dtype=torch.float64)
+    whole = TGradAttribution(lambda x: F.linear(x, weight, bias)).decompose(X.flatten(1), target=1)
+    assert whole.biases[0].score.tolist() == [1, 4]
+
+
+def test_a_linear_layer_whose_bias_for_each_sample_depends_on_the_input():
+    weight = torch.ones(3, 108, dtype=torch.float64)
+    inner = torch.arange(3.0).double()
+    whole = TGradAttribution(lambda x: F.linear(x, weight, F.linear(x, weight, inner))).decompose(
+        X.flatten(1), target=2
+    )
+    assert [term.score.tolist() for term in whole.biases] == [[2, 2]]
+
+
 def test_differences_are_between_their_neighbors():
     plain = TGradAttribution(lambda x: _sum(F.gelu(x[..., 1:] - x[..., :-1])[..., :2]))
     other = TGradAttribution(lambda x: _sum(F.gelu(x.diff(dim=3))[..., :2]))

@@ -91,8 +91,17 @@ def test_a_replay_gives_the_same_without_recording(dtype, recorded):
         _assert_equal(found, TGradAttribution(method.forward_func).decompose(x, target=seed - 1))
 
 
-def test_the_network_runs_once_in_each_call():
-    network, runs = _ready(Residual()), []
+@pytest.mark.parametrize(
+    "network",
+    [
+        Residual(),
+        Residual().requires_grad_(False),
+        nn.Sequential(nn.Conv2d(3, 1, 9), nn.Hardtanh(), nn.Flatten()),
+    ],
+    ids=["trainable", "frozen", "negative limit"],
+)
+def test_the_network_runs_once_in_each_call(network):
+    network, runs = _ready(network), []
     network.register_forward_pre_hook(lambda *arguments: runs.append(1))
     method = TGradAttribution(network)
     for number in (1, 2, 3):
@@ -172,7 +181,7 @@ def _float64(network):
         _float64,
     ],
 )
-def test_a_changed_network_is_recorded_again(change):
+def test_a_changed_network_is_explained_as_it_is_now(change):
     network = _ready(Residual())
     method = TGradAttribution(network)
     method.attribute(_inputs(), target=0)
@@ -195,22 +204,108 @@ def test_a_batch_norm_in_training_mode_keeps_its_statistics():
     _assert_as_recorded(method, _inputs(), target=0)
 
 
-class Choice(nn.Module):
-    """Runs one of two equal layers."""
+class Flagged(nn.Module):
+    """A small network that runs another line of code if its flag is set."""
 
-    def __init__(self):
+    def __init__(self, run):
         super().__init__()
-        self.one, self.other = nn.Conv2d(3, 2, 3), nn.Conv2d(3, 2, 3)
+        self.conv, self.norm, self.fc = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Linear(4, 3)
+        self.rows = nn.Parameter(torch.ones(2, 3))
+        self.flag, self.run = False, run
 
-    def forward(self, x, layer="one"):
-        return getattr(self, layer)(x).relu().mean((2, 3))
+    def forward(self, x):
+        return self.run(self, x)
+
+    def last(self, x, weight=None, bias=None):
+        x = x.relu().mean((2, 3))
+        return self.fc(x) if weight is None else F.linear(x, weight, bias)
 
 
-def test_terms_are_named_after_the_layer_that_ran():
-    method = TGradAttribution(_ready(Choice()))
-    for layer in ("one", "other", "one"):
-        terms = method.decompose(_inputs(), 0, layer).biases
-        assert [term.name for term in terms] == [layer]
+def _bias_of_each_sample(net, x):
+    return net.last(net.conv(x), net.fc.weight, net.rows if net.flag else net.fc.bias)
+
+
+def _transposed_bias(net, x):
+    bias, transposed = net.fc.bias, net.fc.bias.t()
+    return net.last(net.conv(x), net.fc.weight, transposed if net.flag else bias)
+
+
+def _node_hook(net, x):
+    x = net.conv(x)
+    x.grad_fn.register_prehook(lambda gradients: (2 * gradients[0],))
+    return net.last(x)
+
+
+def _dtype_of_mean(net, x):
+    return net.conv(x).relu().mean((2, 3), dtype=torch.bfloat16 if net.flag else None)
+
+
+def _only_bfloat16_mean(net, x):
+    return net.conv(x).relu().mean((2, 3), dtype=torch.bfloat16)
+
+
+def _random_branch(net, x):
+    x = net.conv(x)
+    return net.last(x if torch.rand(()) < 0.5 - net.flag else net.norm(x))
+
+
+def _dropout(net, x):
+    return net.last(F.dropout(net.conv(x), 0.5, net.flag))
+
+
+def _random_dropout(net, x):
+    return net.last(F.dropout(net.conv(x), 0.5 if net.flag else 0.0, training=True))
+
+
+@pytest.mark.filterwarnings("ignore:Incomplete decomposition")
+@pytest.mark.parametrize(
+    "run",
+    [
+        _bias_of_each_sample,
+        _transposed_bias,
+        _node_hook,
+        _dtype_of_mean,
+        _only_bfloat16_mean,
+        _random_branch,
+        _dropout,
+        _random_dropout,
+    ],
+)
+def test_a_network_that_runs_another_line_of_code_is_recorded_again(run):
+    network = _ready(Flagged(run))
+    method = TGradAttribution(network)
+    for flag in (False, False, True, True, False):
+        network.flag = flag
+        results = []
+        for each in (method, TGradAttribution(network)):
+            torch.manual_seed(3)
+            with warnings.catch_warnings(record=True) as raised:
+                warnings.simplefilter("always")
+                decomposition = each.decompose(_inputs(), target=0)
+            results.append((decomposition, [str(warning.message) for warning in raised]))
+            results.append(torch.random.get_rng_state())
+        (found, warned), state, (expected, expected_warnings), expected_state = results
+        _assert_equal(found, expected)
+        assert warned == expected_warnings
+        assert torch.equal(state, expected_state)
+
+
+@pytest.mark.parametrize("is_data", [False, True])
+def test_a_bias_that_the_network_overwrites_after_use(is_data):
+    def run(net, x):
+        x = net.conv(x)
+        with torch.no_grad():
+            (net.conv.bias.data if is_data else net.conv.bias).add_(1)
+        return net.last(x)
+
+    network = _ready(Flagged(run))
+    method, before = TGradAttribution(network), network.conv.bias.detach().clone()
+    for _ in range(2):
+        results = []
+        for each in (method, TGradAttribution(network)):
+            network.conv.bias.data.copy_(before)
+            results.append(each.decompose(_inputs(), target=0))
+        _assert_equal(*results)
 
 
 def test_a_branch_that_depends_on_the_input_is_seen():
@@ -261,6 +356,36 @@ def test_an_error_of_the_network_is_raised_and_forgotten():
         method.attribute(_inputs(), target=0)
     network.fails = False
     _assert_as_recorded(method, _inputs(), target=0)
+
+
+def test_an_error_that_the_network_raises_once_is_raised():
+    network, runs = _ready(Residual()), []
+
+    def fail_once(module, inputs):
+        runs.append(1)
+        if len(runs) == 2:
+            raise RuntimeError("of the network")
+
+    network.register_forward_pre_hook(fail_once)
+    method = TGradAttribution(network)
+    method.attribute(_inputs(), target=0)
+    with pytest.raises(RuntimeError, match="of the network"):
+        method.attribute(_inputs(), target=0)
+    assert len(runs) == 2
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # of anomalies
+def test_an_error_in_the_backward_pass_is_not_explained_by_an_unused_input():
+    network = _ready(Residual())
+    method = TGradAttribution(network)
+    method.attribute(_inputs(), target=0)
+    with torch.no_grad():
+        network.head.weight.fill_(torch.nan)
+    with (
+        torch.autograd.set_detect_anomaly(True),
+        pytest.raises(RuntimeError, match="returned nan values"),
+    ):
+        method.attribute(_inputs(), target=0)
 
 
 def test_activation_checkpointing():

@@ -39,8 +39,8 @@ def with_bias(call: Call) -> Tensor:
     bias = call.bound["bias"]
     if bias is None:
         raise NoRuleError
-    shape = [-1] + [1] * rank_of(call.name)
-    result: Tensor = _with(call, bias=None) + bias.reshape(shape)
+    per_channel = bias.reshape(bias.shape + (1,) * rank_of(call.name))
+    result: Tensor = _with(call, bias=None) + per_channel
     return result
 
 

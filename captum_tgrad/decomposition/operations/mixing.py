@@ -7,7 +7,7 @@ from functools import partial
 from torch import Tensor
 
 from captum_tgrad.decomposition.bias import Bias, ChannelBias
-from captum_tgrad.decomposition.call import Call, Operation
+from captum_tgrad.decomposition.call import Call, NoRuleError, Operation
 from captum_tgrad.decomposition.operations.arithmetic import homogeneous, of_degree, product
 from captum_tgrad.decomposition.operations.composed import with_bias
 from captum_tgrad.decomposition.operations.operation import records, require_constant
@@ -20,6 +20,8 @@ def linear(call: Call, output: Tensor) -> Bias | None:
     """The bias parameter."""
     bias = call.bound["bias"]
     require_constant(call.bound["weight"], bias)
+    if bias is not None and bias.dim() > 1:
+        raise NoRuleError  # a bias of each sample
     return None if bias is None else ChannelBias(bias, output.dim() - 1)
 
 
