@@ -53,8 +53,9 @@ def graph_of(output: object) -> Graph | None:
             edges.append(numbers[source])
         result = node._input_metadata[0]
         description += [kind, edges, result.shape, result.dtype]
-        description += [getattr(node, name) for name in _attributes(kind)]
-        description += [_address(getattr(node, name)) for name in _WEIGHTS if hasattr(kind, name)]
+        attributes, weights = _attributes(kind)
+        description += [getattr(node, name) for name in attributes]
+        description += [_address(getattr(node, name)) for name in weights]
     return Graph(nodes, description)
 
 
@@ -68,17 +69,15 @@ def _is_leaf(source: Node) -> bool:
 
 
 @cache
-def _attributes(kind: Any) -> tuple[str, ...]:
-    """The attributes of a kind of node that are not tensors.
+def _attributes(kind: Any) -> tuple[list[str], list[str]]:
+    """The attributes of a kind of node that are not tensors, and those that are weights.
 
     Most sizes are left out: some are saved only for the gradients of parameters.
     """
     names = [name for name in dir(kind) if name.startswith("_saved_")]
-    return tuple(
-        name
-        for name in names
-        if not hasattr(kind, f"_raw{name}") and ("_sym_" not in name or name == _BIAS_SIZES)
-    )
+    plain = [name for name in names if not hasattr(kind, f"_raw{name}")]
+    weights = [name for name in names if name in _WEIGHTS]
+    return [name for name in plain if "_sym_" not in name or name == _BIAS_SIZES], weights
 
 
 def _address(tensor: Tensor | None) -> int:
@@ -150,6 +149,7 @@ _KINDS = {
     *_BIASES,
     "AdaptiveAvgPool2DBackward0",
     "AddBackward0",
+    "AsStridedBackward1",  # of a global average pooling in channels_last
     "AvgPool2DBackward0",
     "CatBackward0",
     "CloneBackward0",

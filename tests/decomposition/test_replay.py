@@ -79,13 +79,14 @@ def _assert_as_recorded(method, x, **arguments):
     _assert_equal(method.decompose(x, **arguments), fresh.decompose(x, **arguments))
 
 
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
-def test_a_replay_gives_the_same_without_recording(dtype, recorded):
-    method = TGradAttribution(_ready(Residual()).to(dtype))
-    method.attribute(_inputs().to(dtype), target=0)
+def test_a_replay_gives_the_same_without_recording(dtype, memory_format, recorded):
+    method = TGradAttribution(_ready(Residual()).to(dtype, memory_format=memory_format))
+    method.attribute(_inputs().to(dtype, memory_format=memory_format), target=0)
     assert len(recorded) == 1
     for seed in (2, 3):
-        x = _inputs(seed=seed).to(dtype)
+        x = _inputs(seed=seed).to(dtype, memory_format=memory_format)
         found = method.decompose(x, target=seed - 1)
         assert len(recorded) == seed - 1  # not recorded
         _assert_equal(found, TGradAttribution(method.forward_func).decompose(x, target=seed - 1))
