@@ -6,7 +6,6 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor
 
 from captum_tgrad.decomposition.bias import Bias, ChannelBias, SaturationBias
@@ -105,8 +104,7 @@ def is_of(node: Node, operation: str) -> bool:
 
 def bias_of(node: Node) -> Bias | None:
     """The bias of a node's operation; None if it has a parameter that is not in the graph."""
-    with torch.no_grad():
-        return _BIASES[type(node).__name__][1](node)
+    return _BIASES[type(node).__name__][1](node)
 
 
 def _of_batch_norm(node: Node) -> Bias | None:

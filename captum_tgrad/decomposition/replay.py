@@ -149,13 +149,12 @@ def _with_biases(recorded: _Recorded, graph: Graph) -> list[tuple[Any, PendingTe
         return None
     if recorded.has_dense_weights and not has_dense_weights(graph):
         return None  # a matrix with zeros may only move elements
-    found = []
-    for number, term in recorded.terms:
-        bias = bias_of(graph.nodes[number])
-        if bias is None:
-            return None
-        found.append((graph.nodes[number], replace(term, bias=bias)))
-    return found
+    with torch.no_grad():
+        biases = [bias_of(graph.nodes[number]) for number, _ in recorded.terms]
+    if None in biases:
+        return None
+    pairs = zip(recorded.terms, biases, strict=True)
+    return [(graph.nodes[number], replace(term, bias=bias)) for (number, term), bias in pairs]
 
 
 def _terms(graph: Graph, recorder: Recorder) -> list[tuple[int, PendingTerm]] | None:
