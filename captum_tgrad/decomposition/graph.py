@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 from torch import Tensor
@@ -107,12 +107,12 @@ def bias_of(node: Node) -> Bias | None:
     return _BIASES[type(node).__name__][1](node)
 
 
-def _of_batch_norm(node: Node) -> Bias | None:
+def _of_batch_norm(node: Node, eps: str = "_saved_eps") -> Bias | None:
     weight, bias = node._saved_weight, _parameter(node, 2)
     if (weight is None) != (bias is None):
         return None
     mean, variance = node._saved_running_mean, node._saved_running_var
-    return ChannelBias(scale_and_shift(mean, variance, weight, bias, node._saved_eps)[1], 1)
+    return ChannelBias(scale_and_shift(mean, variance, weight, bias, getattr(node, eps))[1], 1)
 
 
 def _of_convolution(node: Node) -> Bias | None:
@@ -137,6 +137,7 @@ def _parameter(node: Node, position: int) -> Tensor | None:
 
 _BIASES: dict[str, tuple[tuple[str, ...], Callable[[Node], Bias | None]]] = {
     "AddmmBackward0": (("linear",), _of_linear),
+    "CudnnBatchNormBackward0": (("batch_norm",), partial(_of_batch_norm, eps="_saved_epsilon")),
     "ConvolutionBackward0": (("conv1d", "conv2d", "conv3d"), _of_convolution),
     "HardtanhBackward0": (("hardtanh", "relu6"), _of_clamp),
     "NativeBatchNormBackward0": (("batch_norm",), _of_batch_norm),

@@ -105,23 +105,28 @@ def pass_of(
     forward: Callable[..., Any], leaves: Sequence[Tensor], given: Sequence[Places]
 ) -> Pass | None:
     """The forward pass of a network; None if it cannot be replayed, or is as fast if recorded."""
-    if len(leaves) != 1 or (leaves[0].is_cpu and not are_small(leaves)):
+    if len(leaves) != 1 or not isinstance(forward, nn.Module):
         return None
-    if not isinstance(forward, nn.Module) or any(each.training for each in forward.modules()):
-        return None  # a batch norm in training mode would update its statistics
     (leaf,) = leaves
+    if leaf.numel() >= _MOST or (leaf.is_cpu and not are_small(leaves)):
+        return None
+    if any(module.training for module in forward.modules()):
+        return None  # a batch norm in training mode would update its statistics
     return Pass(forward, leaf.shape, leaf.stride(), leaf.dtype, leaf.device, given[0])
 
 
 def are_small(leaves: Sequence[Tensor]) -> bool:
-    """Whether a CPU may run an operation on a sample faster than Python can record it.
+    """Whether a CPU may run an operation on these inputs faster than Python can record it.
 
-    The size of the batch does not count: a sample has the same map in a batch as alone.
+    The size of a sample decides for usual batches: its map in a batch is then rounded as alone.
     """
-    return sum(leaf.numel() // len(leaf) for leaf in leaves) < _FEW
+    samples = max(leaves[0].shape[:1].numel(), 1)
+    number = sum(leaf.numel() for leaf in leaves)
+    return number // samples < _FEW and number < _MOST
 
 
-_FEW = 2**17  # elements; an image of 224 x 224 has 1.5e5
+_FEW = 2**17  # elements of a sample; an image of 224 x 224 has 1.5e5
+_MOST = 2**20  # of a batch; if it is recorded, autograd keeps half as many activations
 
 
 def _run(forward: nn.Module, arguments: Sequence[Any]) -> Any:

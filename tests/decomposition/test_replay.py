@@ -11,6 +11,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from captum_tgrad import TGradAttribution
+from captum_tgrad.decomposition.replay import are_small
 from captum_tgrad.decomposition.trace import Trace
 
 
@@ -440,3 +441,30 @@ def test_a_replay_leaves_nothing_behind():
         assert parameter.grad is None
     for name, tensor in network.state_dict().items():
         assert torch.equal(tensor, before[name])
+
+
+def test_batch_norms_have_the_attributes_that_are_read_on_every_device():
+    """On a GPU, cuDNN runs them, and its node calls one attribute differently."""
+    native, cudnn = (
+        getattr(torch._C._functions, f"{name}BatchNormBackward0") for name in ("Native", "Cudnn")
+    )
+    for name in ("running_mean", "running_var", "weight"):
+        assert hasattr(native, f"_saved_{name}")
+        assert hasattr(cudnn, f"_saved_{name}")
+    assert hasattr(native, "_saved_eps")
+    assert hasattr(cudnn, "_saved_epsilon")
+
+
+@pytest.mark.parametrize(
+    ("shape", "is_small"),
+    [
+        ((1, 3, 96, 96), True),
+        ((8, 3, 96, 96), True),
+        ((64, 3, 96, 96), False),
+        ((1, 3, 224, 224), False),
+        ((), True),
+        ((0, 3), True),
+    ],
+)
+def test_large_samples_and_batches_are_recorded(shape, is_small):
+    assert are_small([torch.empty(shape)]) == is_small
