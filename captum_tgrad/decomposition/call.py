@@ -121,7 +121,7 @@ class Operation:
         reads_input: Whether ``bias`` reads the first argument, which an in-place call overwrites.
         chains_outputs: Whether one output may be computed from another.
         form: Runs the call in an equivalent form, which is faster or keeps values for ``bias``.
-        form_of_large: Whether ``form`` is only faster if samples are large.
+        form_of_large: Whether ``form`` is only faster if the inputs are large.
         parts: Runs the call as several simpler calls, which the trace sees and records.
         parts_of_one: Whether ``parts`` is also used if only one tensor depends on the input.
         fill: The positions of arguments whose numbers fill elements. These have no place.

@@ -93,11 +93,11 @@ def decompose(
         output = replay.output(replayable, arguments, trace.recorder)
         if output is None:
             followed = trace.follow(arguments[: len(leaves)])
-            random_state = RandomState(leaves[0].device)
+            random_state = replayable and RandomState(replayable.device)
             with trace:
                 output = forward(*followed, *arguments[len(leaves) :])
             trace.recorder.finish(output)
-            if random_state.is_current():
+            if replayable and random_state and random_state.is_current():
                 replay.keep(replayable, output, trace.recorder)
             _require_order(output, summing.samples, leaves[0].dim())
         selected = select(output)

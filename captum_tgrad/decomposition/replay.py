@@ -60,9 +60,9 @@ class Replay:
     def __reduce__(self) -> tuple[type[Replay], tuple[()]]:
         return Replay, ()  # a copy starts anew: it is for a copy of the network
 
-    def keep(self, of: Pass | None, output: Any, recorder: Recorder) -> None:
+    def keep(self, of: Pass, output: Any, recorder: Recorder) -> None:
         """Keeps a forward pass that was recorded, if its terms follow from its graph."""
-        if of is None or not self._is_worth_trying:
+        if not self._is_worth_trying:
             return
         self._is_worth_trying = False  # unless all goes well
         if not all(parameter.requires_grad for parameter in of.forward.parameters()):

@@ -67,7 +67,7 @@ class Trace(TorchFunctionMode):
         super().__init__()
         self.recorder = Recorder(leaves, summing)
         self._given = given
-        self._has_small_samples = are_small(leaves)
+        self._has_small_inputs = are_small(leaves)
         self._modules = self.recorder.modules
         self._hidden = self.recorder.hidden
         self._old_values = self.recorder.old_values
@@ -246,7 +246,7 @@ class Trace(TorchFunctionMode):
 
     def _result(self, call: Call) -> Any:
         """Runs a call in the equivalent form of its record, if that is worth it."""
-        if call.record.form_of_large and self._has_small_samples:
+        if call.record.form_of_large and self._has_small_inputs:
             return call()
         return run_equal_form(call, self._old_values)
 
