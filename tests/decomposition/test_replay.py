@@ -232,6 +232,10 @@ def _transposed_bias(net, x):
     return net.last(net.conv(x), net.fc.weight, transposed if net.flag else bias)
 
 
+def _constant_summand(net, x):
+    return net.last(net.conv(x) + float(net.flag))
+
+
 def _node_hook(net, x):
     x = net.conv(x)
     x.grad_fn.register_prehook(lambda gradients: (2 * gradients[0],))
@@ -265,6 +269,7 @@ def _random_dropout(net, x):
     [
         _bias_of_each_sample,
         _transposed_bias,
+        _constant_summand,
         _node_hook,
         _dtype_of_mean,
         _only_bfloat16_mean,
