@@ -26,7 +26,7 @@ from captum_tgrad.decomposition.places.places import Places, depending_on, input
 from captum_tgrad.decomposition.places.reduction import reduction
 from captum_tgrad.decomposition.precision import in_full_precision, without_autocast
 from captum_tgrad.decomposition.random_state import RandomState
-from captum_tgrad.decomposition.replay import Replay, pass_of
+from captum_tgrad.decomposition.replay import Replay
 from captum_tgrad.decomposition.saved_tensors import checkpoints_run_fully
 from captum_tgrad.decomposition.scratch import Scratch
 from captum_tgrad.decomposition.stacks import scores_of, stacked
@@ -84,7 +84,8 @@ def decompose(
     axes = {number: _spatial_axes(each) for number, each in enumerate(given)}
     summing = Summing(axes, samples_of(given[0]), leaves[0].device, with_magnitudes)
     trace = Trace(leaves, given, summing)
-    replay, replayable = replay or Replay(), pass_of(forward, leaves, given)
+    replay = replay or Replay()
+    replayable = replay.pass_of(forward, leaves, given)
     outputs: list[Tensor] = []
     selected: Tensor | None = None
 

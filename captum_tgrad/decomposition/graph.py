@@ -20,7 +20,7 @@ class Graph(NamedTuple):
     """A graph whose nodes are all of known kinds.
 
     Args:
-        nodes: The nodes, each before the nodes that it gets its inputs from.
+        nodes: The nodes, in the order in which they are reached from the output.
         description: All that the operations depend on, except the values of tensors: the kinds of
             the nodes, their edges and attributes, the shapes and dtypes of their results, and the
             addresses of the weights.
@@ -91,17 +91,14 @@ def has_dense_weights(graph: Graph) -> bool:
     return not any(map(has_zeros, weights))
 
 
-def has_bias(node: Node) -> bool:
-    """Whether the operation of a node has a bias that can be read."""
+def operations_of(node: Node) -> tuple[str, ...]:
+    """The names of the operations to which a node with a bias may belong; empty without one."""
     kind = type(node).__name__
-    if kind == "HardtanhBackward0":
-        return bool(node._saved_min_val == 0 < node._saved_max_val)
-    return kind in _BIASES and getattr(node, _BIAS_SIZES, None) != (0,)
-
-
-def is_of(node: Node, operation: str) -> bool:
-    """Whether a node with a bias belongs to an operation of this name."""
-    return operation in _BIASES[type(node).__name__][0]
+    if kind not in _BIASES or getattr(node, _BIAS_SIZES, None) == (0,):
+        return ()
+    if kind == "HardtanhBackward0" and not node._saved_min_val == 0 < node._saved_max_val:
+        return ()
+    return _BIASES[kind][0]
 
 
 def bias_of(node: Node) -> Bias | None:

@@ -19,9 +19,8 @@ from captum_tgrad.decomposition.graph import (
     Graph,
     bias_of,
     graph_of,
-    has_bias,
     has_dense_weights,
-    is_of,
+    operations_of,
 )
 from captum_tgrad.decomposition.pending_terms import PendingTerm
 from captum_tgrad.decomposition.places.places import Places
@@ -59,6 +58,19 @@ class Replay:
 
     def __reduce__(self) -> tuple[type[Replay], tuple[()]]:
         return Replay, ()  # a copy starts anew: it is for a copy of the network
+
+    def pass_of(
+        self, forward: Callable[..., Any], leaves: Sequence[Tensor], given: Sequence[Places]
+    ) -> Pass | None:
+        """A forward pass of a network; None if it cannot be replayed, or is as fast if recorded."""
+        if not self._is_worth_trying or len(leaves) != 1 or not isinstance(forward, nn.Module):
+            return None
+        (leaf,) = leaves
+        if leaf.numel() >= _MOST or (leaf.is_cpu and not are_small(leaves)):
+            return None
+        if any(module.training for module in forward.modules()):
+            return None  # a batch norm in training mode would update its statistics
+        return Pass(forward, leaf.shape, leaf.stride(), leaf.dtype, leaf.device, given[0])
 
     def keep(self, of: Pass, output: Any, recorder: Recorder) -> None:
         """Keeps a forward pass that was recorded, if its terms follow from its graph."""
@@ -99,20 +111,6 @@ class Replay:
         recorder.replay(terms, recorded.dtypes)
         self._recorded, self._is_worth_trying = recorded, True
         return output
-
-
-def pass_of(
-    forward: Callable[..., Any], leaves: Sequence[Tensor], given: Sequence[Places]
-) -> Pass | None:
-    """The forward pass of a network; None if it cannot be replayed, or is as fast if recorded."""
-    if len(leaves) != 1 or not isinstance(forward, nn.Module):
-        return None
-    (leaf,) = leaves
-    if leaf.numel() >= _MOST or (leaf.is_cpu and not are_small(leaves)):
-        return None
-    if any(module.training for module in forward.modules()):
-        return None  # a batch norm in training mode would update its statistics
-    return Pass(forward, leaf.shape, leaf.stride(), leaf.dtype, leaf.device, given[0])
 
 
 def are_small(leaves: Sequence[Tensor]) -> bool:
@@ -169,11 +167,10 @@ def _terms(graph: Graph, recorder: Recorder) -> list[tuple[int, PendingTerm]] | 
         return None
     found = []
     for number, node in enumerate(graph.nodes):
-        term = recorded.get(node._sequence_nr())
-        if has_bias(node) != (term is not None):
+        term, operations = recorded.get(node._sequence_nr()), operations_of(node)
+        if term is None and not operations:
+            continue
+        if term is None or term.operation not in operations:
             return None
-        if term is not None:
-            if not is_of(node, term.operation):
-                return None
-            found.append((node._sequence_nr(), number, replace(term, bias=None)))
+        found.append((node._sequence_nr(), number, replace(term, bias=None)))
     return [(number, term) for _, number, term in sorted(found, key=lambda each: each[0])]
