@@ -13,12 +13,12 @@ from torch import Tensor, nn
 
 from captum_tgrad.attribution.nesting import replacing
 from captum_tgrad.decomposition.eager import compiled_models_run_eagerly, uncompiled
-from captum_tgrad.decomposition.inference_tensors import refuse_inference_tensors
 from captum_tgrad.decomposition.modules import RunningModules
 from captum_tgrad.decomposition.places.coordinates import SAMPLES, Axis, whole_axis
 from captum_tgrad.decomposition.places.origin import places_of
 from captum_tgrad.decomposition.places.places import Places, input_places, places
 from captum_tgrad.decomposition.places.reduction import reduction
+from captum_tgrad.decomposition.refusals import refuse_inference_tensors
 from captum_tgrad.decomposition.trace import Trace
 
 LayerForward = Callable[..., Any]

@@ -1,0 +1,87 @@
+"""Refuses models that cannot be decomposed, and says what to do instead."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import CheckpointError
+
+from captum_tgrad.decomposition.places.origin import places_of
+
+
+def refuse_other_order(output: Any, samples: int, rank: int) -> None:
+    """Raises ValueError if row ``i`` of an output does not belong to sample ``i``.
+
+    ``rank`` is the number of dimensions of the first input.
+    """
+    given = places_of(output) if isinstance(output, Tensor) else None
+    if given is None or samples == 1 or given.shape[:1] != (samples,):
+        return
+    rows = [claim.index.reshape(len(claim.index), -1) for claim in given.samples]
+    in_order = torch.arange(1, samples + 1, device="cpu")
+    if len(rows) != 1 or rows[0].shape[1] != 1 or not torch.equal(rows[0][:, 0], in_order):
+        raise ValueError(
+            "forward_func mixes the samples of the batch, returns them in another order, or has an"
+            " operation that hides which sample is which, such as a custom autograd.Function or a"
+            " scripted module. Explain them one at a time, in batches of 1."
+            + (" If inputs is a single sample, pass inputs.unsqueeze(0)." if rank == 1 else "")
+        )
+
+
+class UnusedInputError(ValueError):
+    """The output does not depend on an input.
+
+    Args:
+        number: The number of the input.
+        count: The number of inputs.
+    """
+
+    def __init__(self, number: int, count: int) -> None:
+        self.number = number
+        argument = "inputs" if count == 1 else f"inputs[{number}]"
+        super().__init__(
+            f"The explained output does not depend on {argument}, so that there is no gradient with"
+            " respect to it. Leave it out; constants belong in additional_forward_args."
+        )
+
+
+def refuse_unused_inputs(used: set[int], count: int) -> None:
+    """Raises UnusedInputError if ``used``, out of ``count`` numbers of inputs, lacks one."""
+    for number in range(count):
+        if number not in used:
+            raise UnusedInputError(number, count) from None
+
+
+def refuse_inference_tensors(error: RuntimeError) -> None:
+    """Raises ValueError if an error of torch is about tensors made under inference_mode."""
+    if "nference tensor" in str(error):
+        raise ValueError(
+            "forward_func uses tensors that were made under torch.inference_mode, which autograd"
+            " cannot save: parameters or buffers of a model that was built or loaded under it, or"
+            " outputs of a part of the model that runs under it. Build the model outside of it, or"
+            " pass copy.deepcopy(model), made outside of it; run parts under torch.no_grad()."
+        ) from error
+
+
+def refuse_known_errors(error: RuntimeError) -> None:
+    """Raises ValueError for an error of torch that is about a known limit."""
+    if "use_reentrant=True" in str(error):
+        raise ValueError(
+            "forward_func uses reentrant activation checkpointing, which torch cannot differentiate"
+            " with respect to an input. Call checkpoint(..., use_reentrant=False), or disable"
+            " checkpointing to explain the model."
+        ) from error
+    if isinstance(error, CheckpointError):
+        raise ValueError(
+            "forward_func has an operation that the trace cannot see, such as a scripted module or"
+            " a custom autograd.Function, inside of activation checkpointing. Disable checkpointing"
+            " to explain the model."
+        ) from error
+    if "appears to not have been used in the graph" in str(error):
+        raise ValueError(
+            "The output of forward_func has no gradient with respect to inputs: the backward pass"
+            " of an operation between them returns none, as in quantized models. Explain the model"
+            " in floating point."
+        ) from error

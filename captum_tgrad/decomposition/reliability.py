@@ -1,0 +1,136 @@
+"""Warns of a decomposition that is not reliable: incomplete, or without the places of terms."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from captum_tgrad._support.warn import warn_user
+from captum_tgrad.decomposition.decomposed import Decomposed
+from captum_tgrad.decomposition.places.coordinates import Axis
+from captum_tgrad.decomposition.term import TermMap
+
+WARNED_SHARE = 0.01
+"""The share of the sum of |score| that may lose its places without a warning."""
+
+
+def warn_if_unreliable(decomposed: Decomposed, precision: float) -> None:
+    """Warns of an incomplete sum, of terms that are rounding errors, of lost places, and of NaN.
+
+    Args:
+        decomposed: The decomposition.
+        precision: The largest machine epsilon of the dtypes that the network computed in.
+    """
+    sizes = torch.stack(list(decomposed.scores)).abs()
+    scale = sizes.sum(0)
+    allowed = precision**0.5 * torch.maximum(scale, decomposed.output.abs())
+    is_complete = _is_within(decomposed.delta, allowed)
+    if not is_complete:
+        allowed = _warn_of_rounding(decomposed, sizes, allowed, precision)
+        is_complete = _is_within(decomposed.delta, allowed)
+    if not is_complete:
+        _warn_of_residual(decomposed, allowed)
+    _warn_of_lost(decomposed, sizes[len(decomposed.own) :], scale)
+    undefined = sum(int(each.isnan().sum()) for each in decomposed.contributions)
+    if undefined and is_complete:
+        warn_user(
+            f"The attributions of {undefined} elements of inputs are NaN: the gradient of the"
+            " output is NaN there, as at the square root of zero. Add a small constant before such"
+            " an operation."
+        )
+
+
+def _is_within(delta: Tensor, allowed: Tensor) -> bool:
+    return bool((delta.abs() <= allowed).all())  # false for NaN too
+
+
+def _warn_of_rounding(
+    decomposed: Decomposed, sizes: Tensor, allowed: Tensor, precision: float
+) -> Tensor:
+    """Warns of a term whose score is only rounding error, if the scores of others are not.
+
+    Returns the allowed residual, which is larger if large elements of a term cancel.
+    """
+    terms = decomposed.decomposition.terms
+    evidence = [torch.stack([*map(_evidence, term.maps.values())]).sum(0) for term in terms]
+    rounding = 100 * precision * torch.stack(evidence)
+    allowed = torch.maximum(allowed, rounding.sum(0))
+    is_rounding = (sizes < rounding) & (sizes > WARNED_SHARE * sizes.sum(0))
+    is_rounding &= (sizes >= rounding).any(0) & (decomposed.delta.abs() <= allowed)
+    if bool(is_rounding.any()):
+        name = terms[int(is_rounding.any(1).nonzero()[0])].name
+        warn_user(
+            f"The map is not reliable: the elements of the term {name!r} are so large that only"
+            " rounding is left of their sum. Use float64 or smaller constants, such as -1e4 instead"
+            " of -1e9 in an attention mask."
+        )
+    return allowed
+
+
+def _evidence(term_map: TermMap) -> Tensor:
+    return (term_map.positive + term_map.negative).flatten(1).sum(1)
+
+
+def _warn_of_residual(decomposed: Decomposed, allowed: Tensor) -> None:
+    delta, output = decomposed.delta, decomposed.output
+    worst = int((delta.abs() - allowed).nan_to_num(nan=torch.inf).argmax())
+    if not bool(output.isfinite().all()):
+        cause = (
+            "The output is not finite: look for a division by zero, the logarithm of zero, or an"
+            " overflow in forward_func."
+        )
+    elif len(delta) > 1 and bool(delta.sum().abs() <= allowed.sum()):
+        # The residuals of the samples cancel.
+        cause = (
+            "Likely the samples of the batch influence each other: explain them one at a time, in"
+            " batches of 1."
+        )
+    else:
+        cause = (
+            "Something changed values or gradients without autograd: arithmetic on .data, in-place"
+            " operations under torch.no_grad(), or hooks that change a gradient."
+        )
+    warn_user(
+        f"Incomplete decomposition: the terms of sample {worst} sum to"
+        f" {float(output[worst] - delta[worst]):.3g}, the output is {float(output[worst]):.3g}."
+        f" {cause}"
+    )
+
+
+def warn_of_channels(channels: Axis, place: Axis | None, count: int) -> None:
+    """Warns that a network uses a channel axis of one of ``count`` inputs as positions."""
+    name = "inputs" if count == 1 else f"inputs[{channels.input}]"
+    warn_user(
+        f"forward_func uses dimension {channels.dim} of {name} as positions, but channel_dim says"
+        f" that it holds channels: later terms have one value for all {channels.extent} positions."
+        f" To tell them apart, pass channel_dim={None if place is None else place.dim}.",
+    )
+
+
+def _warn_of_lost(decomposed: Decomposed, sizes: Tensor, scale: Tensor) -> None:
+    """Warns of operations that lost the places of terms with a large share of the scores."""
+    lost: dict[str, Tensor] = {}
+    for each, size in zip(decomposed.terms, sizes, strict=True):
+        if at := each.lost_at(decomposed.axes):
+            lost[at] = lost.get(at, 0) + size / scale.clamp_min(1e-30)
+    for at, share in lost.items():
+        if float(share.max()) <= WARNED_SHARE:
+            continue
+        module, _, operation = at.rpartition(":")
+        if operation == "hidden":
+            kind, advice = (
+                "A hidden operation",
+                "Scripted modules and custom torch.autograd.Functions are hidden: pass a model of"
+                " plain PyTorch operations to get the places of these terms.",
+            )
+        else:
+            kind, advice = (
+                "An operation",
+                "Use operations that only move or mix elements instead, such as indexing, gather or"
+                " matmul.",
+            )
+        warn_user(
+            f"{kind} loses the places of its input: {operation!r} in"
+            f" {f'the module {module!r}' if module else 'forward_func'}. Terms with"
+            f" {float(share.max()):.0%} of the sum of |score| are spread evenly there. {advice}"
+        )
