@@ -205,6 +205,19 @@ class Call:
         """The call with another first argument."""
         return Call(self.func, (first, *self.args[1:]), self.kwargs, self.record)
 
+    def closed_forms(self, outputs: Sequence[Tensor]) -> list[Bias | None] | None:
+        """The bias of each output by the record's closed form; None if it has none for the call."""
+        if self.record.bias is None:
+            return None
+        try:
+            biases = [self.record.bias(self, output) for output in outputs]
+        except NoRuleError:
+            return None
+        for bias, output in zip(biases, outputs, strict=True):
+            if bias is not None and output.is_complex():
+                return None  # closed forms hold for real numbers only
+        return biases
+
     @property
     def bound(self) -> dict[str, Any]:
         """The arguments and defaults, by the parameter names in the operation's record.

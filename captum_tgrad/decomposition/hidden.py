@@ -27,7 +27,7 @@ from captum_tgrad.decomposition.hidden_terms import (
     lost_in_hidden,
     terms_and_hooks,
 )
-from captum_tgrad.decomposition.in_place import OldValues
+from captum_tgrad.decomposition.old_values import OldValues
 from captum_tgrad.decomposition.places.coordinates import SAMPLES, Coordinates
 from captum_tgrad.decomposition.places.origin import Lifetime, Origin, origin_of, set_origin
 from captum_tgrad.decomposition.places.places import (

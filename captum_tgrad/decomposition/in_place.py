@@ -1,109 +1,107 @@
-"""Handles in-place operations.
+"""Runs operations in place, so that their terms and the old values they need are not lost.
 
 They run on a copy of their argument, and the result is copied back, unless it is safe to run them
-in place. A bias is computed in the backward pass, or before the model overwrites what it reads.
+in place.
 """
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from captum_tgrad.decomposition.bias import ElementBias
 from captum_tgrad.decomposition.call import Call
-from captum_tgrad.decomposition.places.coordinates import on_cells_of
-from captum_tgrad.decomposition.places.moving_places import places_after
-from captum_tgrad.decomposition.places.origin import places_of
-from captum_tgrad.decomposition.places.places import Places, places
-from captum_tgrad.decomposition.places.views import laid_out_as, numbers_of, same_view_of
+from captum_tgrad.decomposition.places.origin import Origin, origin_of, set_origin
+from captum_tgrad.decomposition.random_state import RandomState
+from captum_tgrad.decomposition.recorder import Recorder
+from captum_tgrad.decomposition.saved_tensors import kept_in_memory
+from captum_tgrad.decomposition.view_places import places_as_part, places_within, rest_of_base
 
 
-class Reader(Protocol):
-    """An object whose backward computation reads the current values of some tensors."""
+def run_in_place(call: Call, attached: Any, recorder: Recorder, run: Callable[[Call], Any]) -> Any:
+    """Runs and records a call that overwrites its first argument.
 
-    @property
-    def storages(self) -> set[int]:
-        """The addresses of the memory that it reads."""
-
-    def freeze(self) -> None:
-        """Reads the values now, before they are overwritten."""
-
-
-class OldValues:
-    """Knows the readers of each tensor's memory, and freezes them before it is overwritten."""
-
-    def __init__(self) -> None:
-        self._readers: dict[int, list[Reader]] = {}
-
-    def are_read_by(self, reader: Reader) -> None:
-        """Registers a reader of its ``storages``."""
-        for storage in reader.storages:
-            self._readers.setdefault(storage, []).append(reader)
-
-    def forget(self) -> None:
-        """Removes all readers, after the forward pass, when nothing is overwritten any more."""
-        self._readers.clear()
-
-    def freeze_readers(self, overwritten: Tensor) -> None:
-        """Freezes the readers of a tensor that is about to be overwritten."""
-        if self._readers:
-            for reader in self._readers.pop(overwritten.untyped_storage().data_ptr(), []):
-                reader.freeze()
-
-
-def autograd_keeps_old_values(call: Call) -> bool:
-    """Whether autograd saves the old values for the backward pass of an in-place call."""
-    return call.name in ("silu", "hardswish") and torch.is_grad_enabled()
-
-
-def places_within(base: Tensor, view: Tensor, written: Places) -> Places:
-    """The places of a base tensor after a view of it was overwritten."""
-
-    def run(indices: list[Tensor]) -> list[Tensor]:
-        whole = laid_out_as(numbers_of(base), _for_numbers(base, indices[0]))
-        same_view_of(view, base, whole).copy_(_for_numbers(view, indices[1]))
-        return [_of_numbers(base, whole)]
-
-    return places_after(run, [base, view], [places_of(base), written])[0]
-
-
-def places_as_part(base: Tensor, view: Tensor) -> Places | None:
-    """The places of a view, numbered by the cells of its base; None if they are unknown.
-
-    ``x[::2]`` then keeps cells of one pixel. Alone, it would count as a subsampled grid, whose
-    cells are two pixels wide.
+    Args:
+        call: The call. Its first argument is detached if it was computed from parameters only.
+        attached: The first argument as the model passed it; None if it was passed by keyword.
+        recorder: Records the call.
+        run: Runs a call as it is, or in an equal form.
     """
-    given, whole = places_of(view), places_of(base)
-    if given is None or whole is None:
-        return None
-    claims = [(a, on_cells_of(claim, whole.claims.get(a, ()))) for a, claim in given.pairs]
-    return places(given.shape, claims)
+    target = call.args[0]
+    recorder.old_values.freeze_readers(target)
+    if call.name in _RESHAPES:
+        old = _with_origin(target.detach(), origin_of(target))
+        result = call()
+        recorder.record(call.with_first(old), target)
+        return result
+    if target.requires_grad and not target._is_view():
+        if call.name in _SAVE_OLD_VALUES and torch.is_grad_enabled():
+            origin = origin_of(target)
+            with kept_in_memory():
+                result = call()
+            old = _with_origin(target.grad_fn._saved_self.detach(), origin)
+            recorder.record(call.with_first(old), target)
+            return result
+        # The one rule and others read the old values. They need the copy below.
+        biases = None if call.record.reads_input else call.closed_forms([target])
+        if biases is not None:
+            result = run(call)
+            recorder.record(call, target, biases=biases)
+            return result
+    return _run_in_a_copy(call, attached, recorder)
 
 
-def places_of_view(base: Tensor, view: Tensor, given: Places) -> Places:
-    """The places of a view of a tensor."""
+_RESHAPES = {"transpose", "t", "squeeze", "unsqueeze", "swapaxes", "swapdims"}
 
-    def run(indices: list[Tensor]) -> list[Tensor]:
-        whole = laid_out_as(numbers_of(base), _for_numbers(base, indices[0]))
-        return [_of_numbers(view, same_view_of(view, base, whole))]
-
-    return places_after(run, [base], [given])[0]
+_SAVE_OLD_VALUES = {"silu", "hardswish"}
+"""Operations whose old values autograd saves for the backward pass."""
 
 
-def rest_of_base(base: Tensor, view: Tensor) -> ElementBias:
-    """The bias of a constant whose view was overwritten: the elements outside the view."""
-    rest = laid_out_as(base, base.detach())
-    same_view_of(view, base, numbers_of(rest)).zero_()
-    return ElementBias(torch.Tensor.contiguous, rest)
+def _with_origin(tensor: Tensor, origin: Origin | None) -> Tensor:
+    tensor.requires_grad_()
+    if origin is not None:
+        set_origin(tensor, origin.places, origin.lifetime)
+    return tensor
 
 
-def _for_numbers(tensor: Tensor, index: Tensor) -> Tensor:
-    """Makes one value for each element of a tensor broadcastable to its numbers."""
-    return index.unsqueeze(-1) if tensor.is_complex() else index
+def _run_in_a_copy(call: Call, attached: Any, recorder: Recorder) -> Any:
+    """Runs a call on a copy of the argument that it overwrites, and copies the result back."""
+    origins, target = recorder.origins, call.args[0]
+    if target._base is not None:
+        origin, part = origins.of(target), places_as_part(target._base, target)
+        if origin is not None and part is not None:
+            origins.follow(target, part)
+    fresh = target.clone(memory_format=torch.preserve_format)
+    random_state = RandomState(target.device)
+    with kept_in_memory():
+        result = call.with_first(fresh)()
+    recorder.record(call, fresh, random_state)
+    recorder.old_values.freeze_readers(target)
+    is_other = isinstance(attached, Tensor) and attached is not target and not attached.is_leaf
+    target = attached if is_other else target
+    base = target._base
+    was_constant = is_other or (base is not None and not base.requires_grad)
+    target.copy_(fresh)
+    origin = origin_of(fresh)
+    if origin is not None:
+        origins.follow(target, origin.places)
+        if base is not None:
+            _follow_base(base, target, origin, was_constant, call.name, recorder)
+    return None if result is None else target
 
 
-def _of_numbers(tensor: Tensor, index: Tensor) -> Tensor:
-    """One cell number for each element of a tensor; 0, for no cell, only if both parts have it."""
-    return index.amax(-1) if tensor.is_complex() else index
+def _follow_base(
+    base: Tensor, view: Tensor, origin: Origin, was_constant: bool, name: str, recorder: Recorder
+) -> None:
+    """Updates the places of an overwritten view's base; a base that was constant becomes a term."""
+    becomes_term = was_constant and origin_of(base) is None
+    if not becomes_term and origin_of(base) is None:
+        recorder.origins.follow_base(base, origin.places)
+        if origin_of(base) is None:
+            return  # no other view shows the new places
+    given = places_within(base, view, origin.places)
+    recorder.origins.follow(base, given)
+    if becomes_term:
+        recorder.await_gradient(base, given, rest_of_base(base, view), name)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -10,12 +10,13 @@ import torch
 from torch import Tensor
 
 from captum_tgrad.decomposition.bias import Bias, in_pairs
-from captum_tgrad.decomposition.call import Call, NoRuleError, tensors_in
+from captum_tgrad.decomposition.call import Call, tensors_in
 from captum_tgrad.decomposition.hidden import HiddenOperations
-from captum_tgrad.decomposition.in_place import OldValues, places_of_view, places_within
 from captum_tgrad.decomposition.maps import Summing
 from captum_tgrad.decomposition.modules import RunningModules
+from captum_tgrad.decomposition.old_values import OldValues
 from captum_tgrad.decomposition.one_rule import NoDerivativeError, bias_from_rule
+from captum_tgrad.decomposition.origins import Origins
 from captum_tgrad.decomposition.pending_terms import PendingTerm, PendingTerms
 from captum_tgrad.decomposition.places.coordinates import Axis
 from captum_tgrad.decomposition.places.finding import output_places
@@ -23,9 +24,7 @@ from captum_tgrad.decomposition.places.grid_operations import channels_as_places
 from captum_tgrad.decomposition.places.mixing_places import places_in_pairs
 from captum_tgrad.decomposition.places.origin import (
     Lifetime,
-    Origin,
     origin_of,
-    set_origin,
 )
 from captum_tgrad.decomposition.places.places import Places, depending_on
 from captum_tgrad.decomposition.random_state import RandomState
@@ -40,8 +39,9 @@ class Recorder:
 
     Attributes:
         modules: The modules that are running.
+        origins: The places of all tensors that depend on the inputs.
+        hidden: The operations that the trace cannot see.
         old_values: The biases and other readers of memory that the model may overwrite.
-        has_several_inputs: Whether to record on which of several inputs each element depends.
         channels_as_places: The channel axis that the network uses as positions, and the axis that
             it uses as channels instead, if any; None as long as no operation does so.
         is_shown_by_graph: Whether the terms depend on nothing that autograd's graph does not show,
@@ -51,123 +51,32 @@ class Recorder:
     """
 
     def __init__(self, leaves: Sequence[Tensor], summing: Summing | None) -> None:
-        self.modules = RunningModules(self.look_for_hidden)
         self.old_values = OldValues()
         self.channels_as_places: tuple[Axis, Axis | None] | None = None
-        self._pending = None if summing is None else PendingTerms(summing)
-        self.has_several_inputs = summing is not None and len(leaves) > 1
-        self._lifetime = Lifetime()
-        samples = leaves[0].shape[0] if summing is None else summing.samples
-        self._everything = frozenset(range(len(leaves)))
-        self.hidden = HiddenOperations(
-            self.old_values,
-            self._lifetime,
-            samples,
-            self._everything if self.has_several_inputs else frozenset(),
-        )
         self.is_shown_by_graph = True
         self.has_dense_weights = False
         self.dtypes = {leaf.dtype for leaf in leaves}
-        self._deferred: list[Callable[[], None]] = []
+        self.modules = RunningModules()
+        self._pending = None if summing is None else PendingTerms(summing)
+        self._lifetime = Lifetime()
+        self._everything = frozenset(range(len(leaves)))
+        self._has_several_inputs = summing is not None and len(leaves) > 1
+        self.hidden = HiddenOperations(
+            self.old_values,
+            self._lifetime,
+            leaves[0].shape[0] if summing is None else summing.samples,
+            self._everything if self._has_several_inputs else frozenset(),
+        )
+        terms = () if self._pending is None else self._pending
+        self.origins = Origins(
+            self._lifetime, self.modules, self.hidden, terms, self._has_several_inputs
+        )
+        self.modules.leaving = self.origins.look_for_hidden
 
     @property
     def precision(self) -> float:
         """The largest machine epsilon of these dtypes."""
         return max(torch.finfo(dtype).eps for dtype in self.dtypes)
-
-    def follow(self, tensor: Tensor, given: Places) -> None:
-        """Remembers the places of a tensor's elements."""
-        set_origin(tensor, given, self._lifetime)
-        self._run_or_defer(tensor, partial(self.hidden.see, tensor))
-
-    def follow_base(self, base: Tensor, written: Places) -> None:
-        """Remembers the places of a base tensor of which an operation returned only a view.
-
-        Does nothing if that view was overwritten as a whole with elements of the same places.
-        """
-        returned: tuple[_Layout, Origin] | None = getattr(base, _RETURNED, None)
-        if returned is None or returned[1].lifetime is not self._lifetime:
-            return
-        layout, known = returned
-        if known.places is not written:
-            view = base.detach().as_strided(*layout)
-            self.follow(base, places_within(base, view, known.places))
-
-    def _remember_view(self, output: Tensor) -> None:
-        """Remembers an output if it is the first view of all of a tensor without places."""
-        base = output._base
-        if base is None or not base.requires_grad or base.numel() != output.numel():
-            return
-        known: tuple[_Layout, Origin] | None = getattr(base, _RETURNED, None)
-        if origin_of(base) is None and (known is None or known[1].lifetime is not self._lifetime):
-            layout = output.shape, output.stride(), output.storage_offset()
-            setattr(base, _RETURNED, (layout, origin_of(output)))
-
-    def _run_or_defer(self, tensor: Tensor, action: Callable[[], None]) -> None:
-        """Runs an action that uses a tensor's node; defers it for a view if gradients are disabled.
-
-        They are disabled in a custom ``autograd.Function``. If it overwrites a view with a hook,
-        torch deadlocks when it makes the view's new node.
-        """
-        if tensor._is_view() and not torch.is_grad_enabled():
-            self._deferred.append(action)
-        else:
-            action()
-
-    def run_deferred(self) -> None:
-        """Runs the deferred actions once gradients are enabled again."""
-        while self._deferred and torch.is_grad_enabled():
-            self._deferred.pop(0)()
-
-    def origin(self, tensor: Tensor) -> Origin | None:
-        """The origin of a tensor that requires a gradient; None if it is a constant."""
-        origin = origin_of(tensor)
-        if origin is None:
-            if tensor.grad_fn is None:
-                return None
-            if self._is_view_of_overwritten(tensor):
-                self._refresh(tensor)
-            return origin_of(tensor) or self._hidden_origin(tensor, self.modules.path)
-        if origin.lifetime is not self._lifetime:
-            return None  # it belongs to an enclosing trace
-        if origin.version != tensor._version:
-            self._refresh(tensor)
-            origin = origin_of(tensor)
-        return origin
-
-    def _is_view_of_overwritten(self, tensor: Tensor) -> bool:
-        """Whether a tensor is a view of a constant that has been overwritten since."""
-        base = tensor._base
-        known = None if base is None else origin_of(base)
-        if base is None or known is None or known.lifetime is not self._lifetime:
-            return False
-        node = tensor.grad_fn
-        return node is not None and (base.grad_fn, base.output_nr) in node.next_functions
-
-    def _refresh(self, view: Tensor) -> None:
-        """Updates the places of a view after its base was overwritten."""
-        known = None if view._base is None else origin_of(view._base)
-        if view._base is not None and known is not None:
-            given = places_of_view(view._base, view, known.places)
-            if self.has_several_inputs:
-                given = depending_on(given, known.places.inputs, is_part=True)
-            self.follow(view, given)
-
-    def _hidden_origin(
-        self, tensor: Tensor, path: str, given: Places | None = None
-    ) -> Origin | None:
-        """The origin of a tensor that a hidden operation returned; None if it is a constant."""
-        terms = 0 if self._pending is None else len(self._pending)
-        return self.hidden.origin_of_result(tensor, path, terms, given)
-
-    def look_for_hidden(self, path: str, output: Any) -> None:
-        """Finds the results of hidden operations in the output of a module."""
-        if origin_of(output) is not None:
-            return
-        with torch._C.DisableTorchFunction():
-            for tensor in tensors_in(output):
-                if tensor.requires_grad and origin_of(tensor) is None:
-                    self._hidden_origin(tensor, path)
 
     def record(
         self,
@@ -193,8 +102,22 @@ class Recorder:
                 "forward_func computes with nested tensors, which the decomposition cannot follow."
                 " Pad the sequences instead, or explain the samples one at a time without them."
             )
+        found = self._places(call, outputs)
+        try:
+            biases = biases or self._biases(call, outputs, random_state)
+        except NoDerivativeError:
+            self._treat_as_hidden(outputs, found)
+            return
+        for output, given, bias in zip(outputs, found, biases, strict=True):
+            self._add_dtypes(call, output)
+            self.origins.follow_result(output, given)
+            if bias is not None:
+                self.await_gradient(output, given, bias, call.name)
+
+    def _places(self, call: Call, outputs: list[Tensor]) -> list[Places]:
+        """The places of a call's results, and what they say about the network."""
         found = output_places(call, outputs, partial(self._full_name, call.name))
-        if self.has_several_inputs:
+        if self._has_several_inputs:
             found = self._with_dependencies(call, found)
         if call.is_dense is not None:
             self.has_dense_weights = True
@@ -202,23 +125,7 @@ class Recorder:
         mixes = call.name in _MIXES_CHANNELS or call.record.chains_outputs
         if mixes and not call.picks and self.channels_as_places is None:
             self.channels_as_places = channels_as_places(call)
-        try:
-            biases = biases or self._biases(call, outputs, random_state)
-        except NoDerivativeError:
-            self._treat_as_hidden(outputs, found)
-            return
-        for output, given, bias in zip(outputs, found, biases, strict=True):
-            self.dtypes.add(output.dtype)
-            if call.record.chains_outputs and torch.is_autocast_enabled(output.device.type):
-                # Autocast computes the gates of recurrent layers in its own type.
-                self.dtypes.add(torch.get_autocast_dtype(output.device.type))
-            if call.name == "hardswish" and output.is_cuda:
-                self.dtypes.add(torch.float32)  # it multiplies by 1 / 6 in float32, also in float64
-            self.follow(output, given)
-            self._remember_view(output)
-            if bias is None:
-                continue
-            self.await_gradient(output, given, bias, call.name)
+        return found
 
     def _with_dependencies(self, call: Call, found: list[Places]) -> list[Places]:
         """Adds to the places of a call's results on which inputs they depend."""
@@ -228,14 +135,22 @@ class Recorder:
             inputs |= self._everything if origin is None else origin.places.inputs
         return [depending_on(given, inputs, is_part=len(read) == 1) for given in found]
 
+    def _add_dtypes(self, call: Call, output: Tensor) -> None:
+        self.dtypes.add(output.dtype)
+        if call.record.chains_outputs and torch.is_autocast_enabled(output.device.type):
+            # Autocast computes the gates of recurrent layers in its own type.
+            self.dtypes.add(torch.get_autocast_dtype(output.device.type))
+        if call.name == "hardswish" and output.is_cuda:
+            self.dtypes.add(torch.float32)  # it multiplies by 1 / 6 in float32, also in float64
+
     def _treat_as_hidden(self, outputs: list[Tensor], found: list[Places]) -> None:
         """Treats an operation without a directional derivative as a hidden operation."""
         for output, given in zip(outputs, found, strict=True):
             try:
-                self._hidden_origin(output, self.modules.path, given)
+                self.origins.of_hidden(output, given)
             except (RuntimeError, NotImplementedError):
                 # It has no gradient at all. If one is needed later, torch raises an error.
-                self.follow(output, given)
+                self.origins.follow(output, given)
 
     def await_gradient(self, output: Tensor, given: Places, bias: Bias, name: str) -> None:
         """Adds a term that is computed from ``bias`` when the gradient arrives at ``output``."""
@@ -247,14 +162,14 @@ class Recorder:
         path, in_leaf = self.modules.path, self.modules.inside_leaf
         pending = PendingTerm(path, name, in_leaf, given, bias)
         wait = partial(self._pending.await_gradient, bias.source or output, pending)
-        self._run_or_defer(output, wait)
+        self.origins.run_or_defer(output, wait)
 
     def _biases(
         self, call: Call, outputs: list[Tensor], random_state: RandomState | None
     ) -> Sequence[Bias | None]:
         if self._pending is None:
             return [None] * len(outputs)
-        biases = closed_forms(call, outputs)
+        biases = call.closed_forms(outputs)
         if biases is not None:
             return biases
         with torch.no_grad():
@@ -282,8 +197,8 @@ class Recorder:
 
     def finish(self, output: Any) -> None:
         """Ends the forward pass: looks for hidden operations in its output, and arms the hooks."""
-        self.run_deferred()
-        self.look_for_hidden("", output)
+        self.origins.run_deferred()
+        self.origins.look_for_hidden("", output)
         self.old_values.forget()
         self.hidden.arm()
         if self._pending is not None:
@@ -310,27 +225,6 @@ class Recorder:
         self.modules.leaving = None  # avoids a reference cycle
         self._lifetime.is_over = True
 
-
-_Layout = tuple[torch.Size, tuple[int, ...], int]
-"""The shape, the strides and the storage offset of a tensor."""
-
-
-def closed_forms(call: Call, outputs: Sequence[Tensor]) -> list[Bias | None] | None:
-    """The bias of each output by the operation's closed form; None if it has none for the call."""
-    if call.record.bias is None:
-        return None
-    try:
-        biases = [call.record.bias(call, output) for output in outputs]
-    except NoRuleError:
-        return None
-    for bias, output in zip(biases, outputs, strict=True):
-        if bias is not None and output.is_complex():
-            return None  # closed forms hold for real numbers only
-    return biases
-
-
-_RETURNED = "_captum_tgrad_returned"
-"""An attribute of a tensor of which an operation returned only a view: its layout and origin."""
 
 _SHAPED_LIKE_ANOTHER = {"view_as", "reshape_as", "expand_as", "type_as", "to"}
 """Operations that read only the shape or the type of their second tensor."""

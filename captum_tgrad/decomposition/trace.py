@@ -21,12 +21,7 @@ from captum_tgrad.decomposition.call import (
     tensors_in,
 )
 from captum_tgrad.decomposition.composite import without_override_check
-from captum_tgrad.decomposition.in_place import (
-    autograd_keeps_old_values,
-    places_as_part,
-    places_within,
-    rest_of_base,
-)
+from captum_tgrad.decomposition.in_place import run_in_place
 from captum_tgrad.decomposition.maps import Summing
 from captum_tgrad.decomposition.modules import raise_batch_statistics
 from captum_tgrad.decomposition.operations.normalizations import (
@@ -37,10 +32,9 @@ from captum_tgrad.decomposition.operations.normalizations import (
 )
 from captum_tgrad.decomposition.operations.operation import run_equal_form
 from captum_tgrad.decomposition.operations.operation_table import operation_of
-from captum_tgrad.decomposition.places.origin import Origin, origin_of, set_origin
 from captum_tgrad.decomposition.places.places import Places
 from captum_tgrad.decomposition.random_state import RandomState
-from captum_tgrad.decomposition.recorder import Recorder, closed_forms
+from captum_tgrad.decomposition.recorder import Recorder
 from captum_tgrad.decomposition.replay import are_small
 from captum_tgrad.decomposition.saved_tensors import kept_in_memory
 
@@ -68,6 +62,7 @@ class Trace(TorchFunctionMode):
         self.recorder = Recorder(leaves, summing)
         self._given = given
         self._has_small_inputs = are_small(leaves)
+        self._origins = self.recorder.origins
         self._modules = self.recorder.modules
         self._hidden = self.recorder.hidden
         self._old_values = self.recorder.old_values
@@ -78,7 +73,7 @@ class Trace(TorchFunctionMode):
         followed = []
         for leaf, given in zip(leaves, self._given, strict=True):
             tensor = leaf.clone()
-            self.recorder.follow(tensor, given)
+            self._origins.follow(tensor, given)
             followed.append(tensor)
         return followed
 
@@ -143,7 +138,7 @@ class Trace(TorchFunctionMode):
         self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         """Runs a call, and records it or the simpler calls that it consists of."""
-        self.recorder.run_deferred()
+        self._origins.run_deferred()
         if func in INSTANCE_NORMS:
             args, kwargs = without_updates(args, kwargs)
         if is_property(func):
@@ -154,36 +149,44 @@ class Trace(TorchFunctionMode):
 
         def detached(tensor: Tensor) -> Tensor:
             if tensor.requires_grad:
-                if self.recorder.origin(tensor) is None:
+                if self._origins.of(tensor) is None:
                     tensor = tensor.detach()
                 else:
                     dependent.append(tensor)
             tensors.append(tensor)
             return tensor
 
-        original = args, kwargs
-        args, kwargs = map_tensors(args, detached), map_tensors(kwargs, detached)
+        detached_args, detached_kwargs = map_tensors(args, detached), map_tensors(kwargs, detached)
         self._hidden.free()
         if not dependent:
-            return self._run_constant(func, *original)
-        if not args and "input" in kwargs and operation_name(func) not in _INPUT_IS_NOT_FIRST:
-            args, kwargs = (kwargs["input"],), {k: v for k, v in kwargs.items() if k != "input"}
+            return self._run_constant(func, args, kwargs)
         record = operation_of(func)
         if record is NO_RECORD and (inner := without_override_check(func)) is not None:
-            return self._inside(inner, *original[0], **original[1])
-        call = Call(func, args, kwargs, record, tensors, dependent)
-        if record.parts is not None and (record.parts_of_one or len(dependent) > 1):
+            return self._inside(inner, *args, **kwargs)
+        given = _input_first(func, detached_args, detached_kwargs)
+        call = Call(func, *given, record, tensors, dependent)
+        return self._run_dependent(call, args[0] if args else None)
+
+    def _run_dependent(self, call: Call, attached: Any) -> Any:
+        """Runs a call that depends on the inputs.
+
+        Args:
+            call: The call, with detached constants.
+            attached: Its first argument as the model passed it; None if it was passed by keyword.
+        """
+        record = call.record
+        if record.parts is not None and (record.parts_of_one or len(call.dependent) > 1):
             # An in-place part has to overwrite the model's own tensor, not a detached one.
-            whole = call.with_first(original[0][0]) if call.in_place and original[0] else call
+            is_other = call.in_place and attached is not None
             try:
-                return self._inside(record.parts, whole)
+                return self._inside(record.parts, call.with_first(attached) if is_other else call)
             except NoRuleError:
                 pass
         if call.name == "batch_norm" and call.bound["training"]:
             raise_batch_statistics(self._modules.path)
         if call.in_place and call.name != "detach":
             if torch.is_grad_enabled():
-                return self._run_in_place(call, original[0][0] if original[0] else None)
+                return run_in_place(call, attached, self.recorder, self._result)
             self._old_values.freeze_readers(call.args[0])
         return self._run(call)
 
@@ -194,9 +197,9 @@ class Trace(TorchFunctionMode):
         of = args[0] if args else kwargs.get("outputs", kwargs.get("tensors"))
         is_grad = func is torch.autograd.grad
         at = args[1] if is_grad and len(args) > 1 else kwargs.get("inputs")
-        if all(self.recorder.origin(tensor) is None for tensor in tensors_in(of)):
+        if all(self._origins.of(tensor) is None for tensor in tensors_in(of)):
             return  # a graph of constants, which the trace leaves unchanged
-        if at is None or any(self.recorder.origin(tensor) is None for tensor in tensors_in(at)):
+        if at is None or any(self._origins.of(tensor) is None for tensor in tensors_in(at)):
             raise ValueError(
                 "forward_func takes a gradient of something that depends on inputs with respect to"
                 " something that does not, such as a parameter. The decomposition cannot follow"
@@ -219,7 +222,7 @@ class Trace(TorchFunctionMode):
         """Reads an attribute without detaching, so that ``weight.T`` still requires a gradient."""
         value = func(*args)
         if isinstance(value, Tensor) and value.requires_grad:
-            if self.recorder.origin(args[0]) is None:
+            if self._origins.of(args[0]) is None:
                 return value
             self.recorder.record(Call(func, args, {}, operation_of(func)), value)
         return value
@@ -250,80 +253,21 @@ class Trace(TorchFunctionMode):
             return call()
         return run_equal_form(call, self._old_values)
 
-    def _run_in_place(self, call: Call, attached: Any) -> Any:
-        """Runs a call that overwrites its first argument.
-
-        ``attached`` is this argument as the model passed it. The call has a detached tensor in its
-        place if it was computed from parameters.
-        """
-        target = call.args[0]
-        self._old_values.freeze_readers(target)
-        if call.name in _RESHAPES_IN_PLACE:
-            old = _with_origin(target.detach(), origin_of(target))
-            result = call()
-            self.recorder.record(call.with_first(old), target)
-            return result
-        if target.requires_grad and not target._is_view():
-            if autograd_keeps_old_values(call):
-                origin = origin_of(target)
-                with kept_in_memory():
-                    result = call()
-                old = _with_origin(target.grad_fn._saved_self.detach(), origin)
-                self.recorder.record(call.with_first(old), target)
-                return result
-            # The one rule and others read the old values. They need the copy below.
-            biases = None if call.record.reads_input else closed_forms(call, [target])
-            if biases is not None:
-                result = self._result(call)
-                self.recorder.record(call, target, biases=biases)
-                return result
-        return self._run_in_a_copy(call, attached)
-
-    def _run_in_a_copy(self, call: Call, attached: Any) -> Any:
-        """Runs a call on a copy of the argument that it overwrites, and copies the result back."""
-        target = call.args[0]
-        if target._base is not None:
-            origin, part = self.recorder.origin(target), places_as_part(target._base, target)
-            if origin is not None and part is not None:
-                self.recorder.follow(target, part)
-        fresh = target.clone(memory_format=torch.preserve_format)
-        random_state = RandomState(target.device)
-        with kept_in_memory():
-            result = call.with_first(fresh)()
-        self.recorder.record(call, fresh, random_state)
-        self._old_values.freeze_readers(target)
-        is_other = isinstance(attached, Tensor) and attached is not target and not attached.is_leaf
-        target = attached if is_other else target
-        base = target._base
-        was_constant = is_other or (base is not None and not base.requires_grad)
-        target.copy_(fresh)
-        origin = origin_of(fresh)
-        if origin is not None:
-            self.recorder.follow(target, origin.places)
-            if base is not None:
-                self._overwritten_within(base, target, origin, was_constant, call.name)
-        return None if result is None else target
-
-    def _overwritten_within(
-        self, base: Tensor, view: Tensor, origin: Origin, was_constant: bool, name: str
-    ) -> None:
-        """Updates the places of a view's base; if it was a constant, it also becomes a term."""
-        becomes_term = was_constant and origin_of(base) is None
-        if not becomes_term and origin_of(base) is None:
-            self.recorder.follow_base(base, origin.places)
-            if origin_of(base) is None:
-                return  # no other view shows the new places
-        given = places_within(base, view, origin.places)
-        self.recorder.follow(base, given)
-        if becomes_term:
-            self.recorder.await_gradient(base, given, rest_of_base(base, view), name)
-
 
 def _may_chain_outputs(call: Call) -> bool:
     """Whether the graph of one output of a call may contain another output."""
     if call.name == "lstm_cell" and "layer" in call.shared:
         return False  # both are outputs of one node
     return call.record.bias is None or call.record.chains_outputs
+
+
+def _input_first(
+    func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The arguments with ``input`` as the first one, if it was passed by keyword."""
+    if args or "input" not in kwargs or operation_name(func) in _INPUT_IS_NOT_FIRST:
+        return args, kwargs
+    return (kwargs["input"],), {name: value for name, value in kwargs.items() if name != "input"}
 
 
 def _may_be_random(call: Call) -> bool:
@@ -334,15 +278,6 @@ _RECURRENT_LAYERS = {"lstm", "gru", "rnn_tanh", "rnn_relu"}
 
 _INPUT_IS_NOT_FIRST = {"where", "polygamma", "special_polygamma"}
 """Operations with another parameter before ``input``."""
-
-_RESHAPES_IN_PLACE = {"transpose", "t", "squeeze", "unsqueeze", "swapaxes", "swapdims"}
-
-
-def _with_origin(tensor: Tensor, origin: Origin | None) -> Tensor:
-    tensor.requires_grad_()
-    if origin is not None:
-        set_origin(tensor, origin.places, origin.lifetime)
-    return tensor
 
 
 def _with_own_node(tensor: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from torch import nn
 
 from captum_tgrad import TGradAttribution
 from captum_tgrad.decomposition.call import Call
-from captum_tgrad.decomposition.in_place import OldValues
+from captum_tgrad.decomposition.old_values import OldValues
 from captum_tgrad.decomposition.one_rule import bias_from_rule
 from captum_tgrad.decomposition.operations.operation_table import operation_of
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from captum_tgrad.decomposition.call import REQUIRED, Call, NoRuleError, Operation
-from captum_tgrad.decomposition.in_place import OldValues
+from captum_tgrad.decomposition.old_values import OldValues
 
 
 def records(names: str, parameters: str = "", **known: Any) -> dict[str, Operation]:

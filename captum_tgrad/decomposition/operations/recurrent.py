@@ -14,7 +14,7 @@ from torch import Tensor
 
 from captum_tgrad.decomposition.bias import Bias, ElementBias, InnerGradient
 from captum_tgrad.decomposition.call import Call, NoRuleError, Operation, tensors_in
-from captum_tgrad.decomposition.in_place import OldValues
+from captum_tgrad.decomposition.old_values import OldValues
 from captum_tgrad.decomposition.operations.moving import constants, nothing
 from captum_tgrad.decomposition.operations.operation import records, require_constant
 from captum_tgrad.decomposition.operations.recurrent_parts import in_parts, passed

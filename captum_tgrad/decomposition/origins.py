@@ -1,0 +1,156 @@
+"""Knows the places of the tensors of a trace: which of them depend on the inputs, and how."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sized
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from captum_tgrad.decomposition.call import tensors_in
+from captum_tgrad.decomposition.hidden import HiddenOperations
+from captum_tgrad.decomposition.modules import RunningModules
+from captum_tgrad.decomposition.places.origin import Lifetime, Origin, origin_of, set_origin
+from captum_tgrad.decomposition.places.places import Places, depending_on
+from captum_tgrad.decomposition.view_places import places_of_view, places_within
+
+
+class Origins:
+    """The origins of the tensors of a trace.
+
+    A tensor that requires a gradient and has no origin is a constant, a view of a tensor that was
+    overwritten, or the result of a hidden operation.
+
+    Args:
+        lifetime: The lifetime of the trace.
+        modules: The modules that are running.
+        hidden: The hidden operations.
+        terms: The terms so far.
+        has_several_inputs: Whether to record on which of several inputs each element depends.
+    """
+
+    def __init__(
+        self,
+        lifetime: Lifetime,
+        modules: RunningModules,
+        hidden: HiddenOperations,
+        terms: Sized,
+        has_several_inputs: bool,
+    ) -> None:
+        self._lifetime = lifetime
+        self._modules = modules
+        self._hidden = hidden
+        self._terms = terms
+        self._has_several_inputs = has_several_inputs
+        self._deferred: list[Callable[[], None]] = []
+
+    def follow(self, tensor: Tensor, given: Places) -> None:
+        """Remembers the places of a tensor's elements."""
+        set_origin(tensor, given, self._lifetime)
+        self.run_or_defer(tensor, partial(self._hidden.see, tensor))
+
+    def of(self, tensor: Tensor) -> Origin | None:
+        """The origin of a tensor that requires a gradient; None if it is a constant."""
+        origin = origin_of(tensor)
+        if origin is None:
+            if tensor.grad_fn is None:
+                return None
+            if self._is_view_of_overwritten(tensor):
+                self._refresh(tensor)
+            return origin_of(tensor) or self.of_hidden(tensor)
+        if origin.lifetime is not self._lifetime:
+            return None  # it belongs to an enclosing trace
+        if origin.version != tensor._version:
+            self._refresh(tensor)
+            origin = origin_of(tensor)
+        return origin
+
+    def of_hidden(
+        self, tensor: Tensor, given: Places | None = None, path: str | None = None
+    ) -> Origin | None:
+        """The origin of a tensor that a hidden operation returned; None if it is a constant.
+
+        Args:
+            tensor: A tensor that requires a gradient and has no origin.
+            given: The places of its elements, if the trace has seen the call.
+            path: The path of the module that ran; the running module's by default.
+        """
+        path = self._modules.path if path is None else path
+        return self._hidden.origin_of_result(tensor, path, len(self._terms), given)
+
+    def look_for_hidden(self, path: str, output: Any) -> None:
+        """Finds the results of hidden operations in the output of a module."""
+        if origin_of(output) is not None:
+            return
+        with torch._C.DisableTorchFunction():
+            for tensor in tensors_in(output):
+                if tensor.requires_grad and origin_of(tensor) is None:
+                    self.of_hidden(tensor, path=path)
+
+    def follow_result(self, output: Tensor, given: Places) -> None:
+        """Remembers the places of a result, also if it is the first view of all of its base."""
+        self.follow(output, given)
+        base = output._base
+        if base is None or not base.requires_grad or base.numel() != output.numel():
+            return
+        if origin_of(base) is None and self._returned_view(base) is None:
+            layout = output.shape, output.stride(), output.storage_offset()
+            setattr(base, _RETURNED, (layout, origin_of(output)))
+
+    def follow_base(self, base: Tensor, written: Places) -> None:
+        """Remembers the places of a base tensor of which an operation returned only a view.
+
+        Does nothing if that view was overwritten as a whole with elements of the same places.
+        """
+        returned = self._returned_view(base)
+        if returned is not None and returned[1].places is not written:
+            layout, origin = returned
+            view = base.detach().as_strided(*layout)
+            self.follow(base, places_within(base, view, origin.places))
+
+    def _returned_view(self, base: Tensor) -> tuple[_Layout, Origin] | None:
+        known: tuple[_Layout, Origin] | None = getattr(base, _RETURNED, None)
+        return None if known is None or known[1].lifetime is not self._lifetime else known
+
+    def _is_view_of_overwritten(self, tensor: Tensor) -> bool:
+        """Whether a tensor is a view of a constant that has been overwritten since."""
+        base = tensor._base
+        known = None if base is None else origin_of(base)
+        if base is None or known is None or known.lifetime is not self._lifetime:
+            return False
+        node = tensor.grad_fn
+        return node is not None and (base.grad_fn, base.output_nr) in node.next_functions
+
+    def _refresh(self, view: Tensor) -> None:
+        """Updates the places of a view after its base was overwritten."""
+        known = None if view._base is None else origin_of(view._base)
+        if view._base is not None and known is not None:
+            given = places_of_view(view._base, view, known.places)
+            if self._has_several_inputs:
+                given = depending_on(given, known.places.inputs, is_part=True)
+            self.follow(view, given)
+
+    def run_or_defer(self, tensor: Tensor, action: Callable[[], None]) -> None:
+        """Runs an action that uses a tensor's node; defers it for a view if gradients are disabled.
+
+        They are disabled in a custom ``autograd.Function``. If it overwrites a view with a hook,
+        torch deadlocks when it makes the view's new node.
+        """
+        if tensor._is_view() and not torch.is_grad_enabled():
+            self._deferred.append(action)
+        else:
+            action()
+
+    def run_deferred(self) -> None:
+        """Runs the deferred actions once gradients are enabled again."""
+        while self._deferred and torch.is_grad_enabled():
+            self._deferred.pop(0)()
+
+
+_Layout = tuple[torch.Size, tuple[int, ...], int]
+"""The shape, the strides and the storage offset of a tensor."""
+
+_RETURNED = "_captum_tgrad_returned"
+"""An attribute of a tensor of which an operation returned only a view: its layout and origin."""
