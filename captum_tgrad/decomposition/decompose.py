@@ -110,7 +110,7 @@ def decompose(
             except RuntimeError as error:
                 refuse_inference_tensors(error)
                 if selected is not None:
-                    refuse_unused_inputs(trace.sources_of(selected), len(leaves))
+                    refuse_unused_inputs(selected, leaves)
                 refuse_known_errors(error)
                 raise
         with torch.no_grad(), without_autocast(leaves[0]):

@@ -17,6 +17,7 @@ from weakref import ReferenceType, ref
 import torch
 from torch import Tensor
 
+from captum_tgrad.decomposition.hidden_places import is_constant, places_of_result
 from captum_tgrad.decomposition.hidden_terms import (
     Edge,
     HiddenOutput,
@@ -28,17 +29,12 @@ from captum_tgrad.decomposition.hidden_terms import (
     terms_and_hooks,
 )
 from captum_tgrad.decomposition.old_values import OldValues
-from captum_tgrad.decomposition.places.coordinates import SAMPLES, Coordinates
 from captum_tgrad.decomposition.places.origin import Lifetime, Origin, origin_of, set_origin
 from captum_tgrad.decomposition.places.places import (
     Places,
     depending_on,
-    has_places,
     places,
-    samples_only,
 )
-from captum_tgrad.decomposition.places.reduction import sample_numbers
-from captum_tgrad.decomposition.precision import without_nan
 
 _RECENT = 16  # how many results stay alive until the next operation
 
@@ -130,14 +126,13 @@ class HiddenOperations:
             if seen not in self._sources:
                 self._sources[seen] = Source(Value(source), origin.places)
                 self._old_values.are_read_by(self._sources[seen].value)
-        everything = torch.ones((), dtype=torch.bool, device=tensor.device)
         if not sources:  # all sources were freed: the term is incomplete and leaves a residual
             given, is_elementwise = lost_in_hidden(tensor.shape, places(tensor.shape), path), False
             inputs = self._all_inputs
-        elif _gradient_of(tensor, sources, everything) is None:
+        elif is_constant(tensor, sources):
             return None  # its backward returns None, so the result is a constant
         else:
-            given, is_elementwise = self._places(tensor, sources, path)
+            given, is_elementwise = places_of_result(tensor, sources, self._samples, path)
             if known_places is not None and known_places.samples and not is_elementwise:
                 given = known_places
         if self._all_inputs:
@@ -168,63 +163,6 @@ class HiddenOperations:
                     waiting.append(parent)
         if not found:
             self._constant |= visited
-
-    def _places(self, tensor: Tensor, sources: list[Tensor], path: str) -> tuple[Places, bool]:
-        """The places that backward passes confirm, and whether they are those of all sources."""
-        read = [origin.places for source in sources if (origin := origin_of(source)) is not None]
-        source, given = max(zip(sources, read, strict=True), key=lambda each: each[0].numel())
-        same = source.shape == tensor.shape and all(each is given for each in read)
-        samples = samples_only(given)
-        if same and self._keep_samples(tensor, sources, samples, read):
-            if self._keep_places(tensor, sources, given):
-                return given, True
-        else:
-            samples = _samples_first(tensor, given)
-            if not self._keep_samples(tensor, sources, samples, read):
-                samples = places(tensor.shape)
-        if any(map(has_places, read)):
-            samples = lost_in_hidden(tensor.shape, samples, path)
-        return samples, False
-
-    def _keep_samples(
-        self, tensor: Tensor, sources: list[Tensor], given: Places, read: list[Places]
-    ) -> bool:
-        """Whether each sample of the output depends on the same sample of the sources only.
-
-        Each bit of the sample numbers splits the batch in two parts, which must be independent.
-        """
-        if self._samples == 1:
-            return True
-        own = sample_numbers(given, self._samples).to(tensor.device)
-        others = [
-            sample_numbers(each, self._samples).to(source.device)
-            for each, source in zip(read, sources, strict=True)
-        ]
-        for bit in range((self._samples - 1).bit_length()):
-            for side in (0, 1):
-                gradients = _gradient_of(tensor, sources, own >> bit & 1 == side)
-                if gradients is None:
-                    return False
-                for gradient, sample in zip(gradients, others, strict=True):
-                    if bool(((sample >> bit & 1 != side) & (gradient != 0)).any()):
-                        return False
-        return True
-
-    def _keep_places(self, tensor: Tensor, sources: list[Tensor], given: Places) -> bool:
-        """Whether every other half, and every other quarter, of a dimension depends on itself."""
-        dims = {dim for axis, claim in given.pairs if axis.input != SAMPLES for dim in claim.dims}
-        for dim in dims:
-            size = tensor.shape[dim]
-            for parts in {2, min(4, size)}:
-                chosen = torch.arange(size, device=tensor.device) * parts // size % 2 == 0
-                gradients = _gradient_of(tensor, sources, _as_mask(chosen, tensor, dim))
-                if gradients is None:
-                    return False
-                for gradient in gradients:
-                    mass = gradient.abs().movedim(dim, 0).reshape(size, -1).sum(1)
-                    if bool(mass[chosen].sum() < 2 * mass[~chosen].sum()):
-                        return False
-        return True
 
     def arm(self) -> None:
         """Registers the hooks after the forward pass, because a model may take gradients in it."""
@@ -266,32 +204,3 @@ def _alive(reference: ReferenceType[Tensor]) -> Tensor | None:
     if tensor is not None:
         tensor._fix_weakref()  # type: ignore[attr-defined]
     return tensor
-
-
-def _samples_first(tensor: Tensor, given: Places) -> Places:
-    """Places with the samples of a source along a tensor's first dimension, if the size fits."""
-    for axis, own in given.claims.items():
-        if axis.input == SAMPLES and tensor.dim() and len(own) == 1 and len(own[0].dims) < 2:
-            size = own[0].index.numel()
-            if size in (1, tensor.shape[0]):
-                index = own[0].index.reshape([size, *[1] * (tensor.dim() - 1)])
-                return places(tensor.shape, [(axis, Coordinates(index, own[0].cells))])
-    return places(tensor.shape)
-
-
-def _as_mask(part: Tensor, tensor: Tensor, dim: int) -> Tensor:
-    """Reshapes a boolean vector along one dimension so that it broadcasts to the tensor."""
-    return part.reshape([-1 if d == dim else 1 for d in range(tensor.dim())])
-
-
-def _gradient_of(tensor: Tensor, sources: list[Tensor], part: Tensor) -> list[Tensor] | None:
-    """The gradients of a masked output at its sources, 0 for NaN; None if all are None."""
-    generator = torch.Generator().manual_seed(0)
-    probe = torch.rand(tensor.shape, generator=generator, device="cpu").add_(0.5).to(tensor) * part
-    gradients = torch.autograd.grad(tensor, sources, probe, retain_graph=True, allow_unused=True)
-    if all(gradient is None for gradient in gradients):
-        return None
-    return [
-        torch.zeros_like(source) if gradient is None else without_nan(gradient)
-        for gradient, source in zip(gradients, sources, strict=True)
-    ]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import CheckpointError
 
+from captum_tgrad.decomposition.call import tensors_in
+from captum_tgrad.decomposition.origins import Origins
 from captum_tgrad.decomposition.places.origin import places_of
 
 
@@ -47,11 +50,42 @@ class UnusedInputError(ValueError):
         )
 
 
-def refuse_unused_inputs(used: set[int], count: int) -> None:
-    """Raises UnusedInputError if ``used``, out of ``count`` numbers of inputs, lacks one."""
-    for number in range(count):
-        if number not in used:
-            raise UnusedInputError(number, count) from None
+def refuse_unused_inputs(output: Tensor, leaves: Sequence[Tensor]) -> None:
+    """Raises UnusedInputError if autograd's graph of an output does not reach one of the inputs."""
+    found, seen, waiting = [], set(), [output.grad_fn]
+    while waiting:
+        node = waiting.pop()
+        found.append(getattr(node, "variable", None))
+        if node is not None and node not in seen:
+            seen.add(node)
+            waiting += [parent for parent, _ in node.next_functions]
+    for number, leaf in enumerate(leaves):
+        if not any(each is leaf for each in found):
+            raise UnusedInputError(number, len(leaves)) from None
+
+
+def refuse_lost_gradients(
+    func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], origins: Origins
+) -> None:
+    """Raises ValueError if a model takes a gradient at a constant, which the trace detaches.
+
+    Args:
+        func: A function of torch that computes gradients.
+        args: Its positional arguments.
+        kwargs: Its keyword arguments.
+        origins: The tensors that depend on the inputs.
+    """
+    of = args[0] if args else kwargs.get("outputs", kwargs.get("tensors"))
+    is_grad = func is torch.autograd.grad
+    at = args[1] if is_grad and len(args) > 1 else kwargs.get("inputs")
+    if all(origins.of(tensor) is None for tensor in tensors_in(of)):
+        return  # a graph of constants, which the trace leaves unchanged
+    if at is None or any(origins.of(tensor) is None for tensor in tensors_in(at)):
+        raise ValueError(
+            "forward_func takes a gradient of something that depends on inputs with respect to"
+            " something that does not, such as a parameter. The decomposition cannot follow that."
+            " Compute the gradient outside, and pass it in additional_forward_args."
+        )
 
 
 def refuse_inference_tensors(error: RuntimeError) -> None:

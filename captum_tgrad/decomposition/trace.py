@@ -35,6 +35,7 @@ from captum_tgrad.decomposition.operations.operation_table import operation_of
 from captum_tgrad.decomposition.places.places import Places
 from captum_tgrad.decomposition.random_state import RandomState
 from captum_tgrad.decomposition.recorder import Recorder
+from captum_tgrad.decomposition.refusals import refuse_lost_gradients
 from captum_tgrad.decomposition.replay import are_small
 from captum_tgrad.decomposition.saved_tensors import kept_in_memory
 
@@ -66,7 +67,6 @@ class Trace(TorchFunctionMode):
         self._modules = self.recorder.modules
         self._hidden = self.recorder.hidden
         self._old_values = self.recorder.old_values
-        self._leaves = leaves
 
     def follow(self, leaves: Sequence[Tensor]) -> list[Tensor]:
         """Copies the inputs, because the network may overwrite them, and records their places."""
@@ -98,18 +98,6 @@ class Trace(TorchFunctionMode):
         """Removes all hooks and frees all tensors."""
         self.recorder.release()
 
-    def sources_of(self, output: Tensor) -> set[int]:
-        """The numbers of the inputs on which an output depends, by autograd's graph."""
-        found, seen, waiting = set(), set(), [output.grad_fn]
-        while waiting:
-            node = waiting.pop()
-            leaf = getattr(node, "variable", None)
-            found |= {number for number, each in enumerate(self._leaves) if each is leaf}
-            if node is not None and node not in seen:
-                seen.add(node)
-                waiting += [parent for parent, _ in node.next_functions]
-        return found
-
     def __torch_function__(
         self,
         func: Callable[..., Any],
@@ -120,7 +108,7 @@ class Trace(TorchFunctionMode):
         kwargs = kwargs or {}
         if func in _NOT_FOLLOWED:
             if func in _DIFFERENTIATE:
-                self._refuse_lost_gradients(func, args, kwargs)
+                refuse_lost_gradients(func, args, kwargs, self._origins)
             elif func in _MAY_HOOK:
                 self.recorder.is_shown_by_graph = False  # a hook may change a gradient
             return func(*args, **kwargs)
@@ -189,22 +177,6 @@ class Trace(TorchFunctionMode):
                 return run_in_place(call, attached, self.recorder, self._result)
             self._old_values.freeze_readers(call.args[0])
         return self._run(call)
-
-    def _refuse_lost_gradients(
-        self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> None:
-        """Raises ValueError if a model takes a gradient at a constant, which the trace detaches."""
-        of = args[0] if args else kwargs.get("outputs", kwargs.get("tensors"))
-        is_grad = func is torch.autograd.grad
-        at = args[1] if is_grad and len(args) > 1 else kwargs.get("inputs")
-        if all(self._origins.of(tensor) is None for tensor in tensors_in(of)):
-            return  # a graph of constants, which the trace leaves unchanged
-        if at is None or any(self._origins.of(tensor) is None for tensor in tensors_in(at)):
-            raise ValueError(
-                "forward_func takes a gradient of something that depends on inputs with respect to"
-                " something that does not, such as a parameter. The decomposition cannot follow"
-                " that. Compute the gradient outside, and pass it in additional_forward_args."
-            )
 
     def _run_constant(
         self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
