@@ -8,8 +8,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from captum_tgrad._support.accelerator import device_of
 from captum_tgrad.cli.chosen import chosen_methods, load_for
-from captum_tgrad.cli.device import choose_device
 from captum_tgrad.cli.errors import CommandError, how_to_go_on, short_memory, users_mistakes
 from captum_tgrad.cli.outcome import say_results, say_skipped, say_written, show_progress
 from captum_tgrad.evaluation import (
@@ -21,7 +21,7 @@ from captum_tgrad.evaluation import (
     evaluate,
     images_in,
 )
-from captum_tgrad.evaluation.distributed import joined_processes, own_device
+from captum_tgrad.evaluation.distributed import joined_processes
 from captum_tgrad.evaluation.image_files import BUILT_IN
 from captum_tgrad.evaluation.report.table import title_of
 from captum_tgrad.evaluation.running.score_dtype import check_score_dtype
@@ -41,12 +41,11 @@ def run_evaluate(options: argparse.Namespace) -> int:
     """
     with users_mistakes():
         methods = chosen_methods(options)
-        device = own_device(choose_device(options.device))
         classifier = load_for(options)
         pictures = _pictures(options, classifier)
         boxes = _boxes(options, pictures, classifier)
+        device = device_of(classifier.model)
         check_score_dtype(_score_dtype(options), classifier.model, device)
-    classifier.model.to(device)
     with joined_processes(device):
         return _evaluate(options, classifier, pictures, methods, boxes)
 
