@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from captum_tgrad._support.printable import printable
 from captum_tgrad.evaluation.report.files import png, write_files
-from captum_tgrad.evaluation.report.page import page
+from captum_tgrad.evaluation.report.page import markdown, page
 from captum_tgrad.evaluation.report.shown_images import ImageShow
 from captum_tgrad.evaluation.report.summary import Summary, summarize
 from captum_tgrad.evaluation.report.summary_csv import as_csv
-from captum_tgrad.evaluation.report.table import markdown
 from captum_tgrad.evaluation.storage.folder import Output
 from captum_tgrad.evaluation.storage.owner import REPORT
 from captum_tgrad.evaluation.storage.records import as_json, write_whole
