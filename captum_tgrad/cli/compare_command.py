@@ -22,14 +22,7 @@ from captum_tgrad.evaluation.storage.owner import check_owner
 
 
 def run_compare(options: argparse.Namespace) -> int:
-    """Runs the command.
-
-    Returns:
-        The exit status, 0, or 1 if a method could not run.
-
-    Raises:
-        CommandError: A file, model or option is missing or invalid.
-    """
+    """Runs the command; returns the exit status, 0, or 1 if a method could not run."""
     with users_mistakes():
         methods = chosen_methods(options)
         pictures = [] if options.image is None else [options.image]

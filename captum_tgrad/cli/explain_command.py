@@ -39,14 +39,7 @@ _SECONDS_BEFORE_PROGRESS = 2.0
 
 
 def run_explain(options: argparse.Namespace) -> int:
-    """Runs the command.
-
-    Returns:
-        The exit status, 0, or 1 if an image was skipped.
-
-    Raises:
-        CommandError: A file, model or option is missing or invalid.
-    """
+    """Runs the command; returns the exit status, 0, or 1 if an image was skipped."""
     with users_mistakes():
         # The cheap checks first: a mistyped image should not wait for a network to load.
         pictures, skipped = readable(options.images)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from captum_tgrad.cli.options import add_common_options, add_pictures, add_shared, positive
+from captum_tgrad.cli.options import add_common_options, add_shared, positive
 
 _LAYERS = 9
 
@@ -23,7 +23,8 @@ def add_explain(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
             "explain photos/ --out explained/ --target tabby --layers --page",
         ),
     )
-    add_pictures(parser, ", or folders of them")
+    images = "images to explain, or folders of them (default: a photograph of a cup of coffee)"
+    add_shared(parser, "images", help=images)
     add_shared(parser, "--out", default=Path("explained"))
     add_shared(parser, "--target")
     parser.add_argument(

@@ -60,14 +60,9 @@ class Job:
 
 
 def readable(pictures: Sequence[Path]) -> tuple[list[Path], dict[Path, str]]:
-    """The images among files and in folders, and why others cannot be read.
+    """The images among files and at the top level of folders, and why others cannot be read.
 
-    Args:
-        pictures: Files or folders, whose images at the top level are used.
-
-    Raises:
-        FileNotFoundError: No image exists.
-        ValueError: No image can be read, or a folder holds none.
+    Raises FileNotFoundError or ValueError if no image can be read, or a folder holds none.
     """
     files: list[Path] = []
     for picture in pictures:
@@ -98,22 +93,10 @@ def readable(pictures: Sequence[Path]) -> tuple[list[Path], dict[Path, str]]:
 def plan_jobs(
     pictures: Sequence[Path], out: Path, layers: bool = False, page: bool = False
 ) -> list[Job]:
-    """Assigns output files to each image.
+    """A job for each image, or for the built-in sample if there are none.
 
-    Args:
-        pictures: The image files; empty for the built-in sample.
-        out: The output folder, which is created later.
-        layers: Whether to draw a figure of the terms by layer.
-        page: Whether to write a walkthrough page.
-
-    Returns:
-        A job for each image, in their order. If file names would collide, as with equal stems, the
-        second image gets ``STEM-2``.
-
-    Raises:
-        FileNotFoundError: An image does not exist.
-        ValueError: A file is not an image, ``out`` is a file, or a result would overwrite an image
-            or a file that is not from an earlier run.
+    If file names would collide, as with equal stems, the second image gets ``STEM-2``. Raises as
+    ``check_files`` and ``check_owner``.
     """
     each: Sequence[Path | None] = pictures or [None]
     endings = (".png", ".npy", *["-layers.png"] * layers, *[".html"] * page)

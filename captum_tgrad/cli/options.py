@@ -54,6 +54,12 @@ def duration(text: str) -> float:
 
 
 _SHARED: dict[str, dict[str, Any]] = {
+    "images": {
+        "nargs": "*",
+        "type": named_path,
+        "metavar": "IMAGE",
+        "help": "images to explain (default: a photograph of a cup of coffee)",
+    },
     "--out": {
         "type": named_path,
         "metavar": "DIR",
@@ -108,7 +114,7 @@ _SHARED: dict[str, dict[str, Any]] = {
 
 
 def add_shared(options: argparse._ActionsContainer, *names: str, **changes: Any) -> None:
-    """Adds options of several commands by name; ``changes`` are arguments of ``add_argument``."""
+    """Adds arguments of several commands by name; ``changes`` are those of ``add_argument``."""
     for name in names:
         options.add_argument(name, **{**_SHARED[name], **changes})
 
@@ -116,17 +122,6 @@ def add_shared(options: argparse._ActionsContainer, *names: str, **changes: Any)
 def add_methods_options(options: argparse._ActionsContainer) -> None:
     """Adds the methods to compare."""
     add_shared(options, "--methods", "--config", "--allow-imports")
-
-
-def add_pictures(options: argparse._ActionsContainer, or_folders: str = "") -> None:
-    """Adds the images of commands that accept several."""
-    options.add_argument(
-        "images",
-        nargs="*",
-        type=named_path,
-        metavar="IMAGE",
-        help=f"images to explain{or_folders} (default: a photograph of a cup of coffee)",
-    )
 
 
 def add_common_options(parser: argparse.ArgumentParser) -> None:

@@ -47,14 +47,7 @@ _ENDINGS = (".html", ".png", ".csv")
 
 
 def run_sanity_check(options: argparse.Namespace) -> int:
-    """Runs the command.
-
-    Returns:
-        The exit status, 0.
-
-    Raises:
-        CommandError: A file, model or option is missing or invalid.
-    """
+    """Runs the command; returns the exit status, 0."""
     with users_mistakes():
         method = get_method(options.method)
         names = [f"{method.name}-{options.mode}{ending}" for ending in _ENDINGS]

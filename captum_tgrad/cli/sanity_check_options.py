@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from captum_tgrad.cli.options import add_common_options, add_pictures, add_shared, positive
+from captum_tgrad.cli.options import add_common_options, add_shared, positive
 
 
 def add_sanity_check(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -21,7 +21,7 @@ def add_sanity_check(commands: argparse._SubParsersAction[argparse.ArgumentParse
             "sanity-check photo.jpg --method grad_cam --mode independent",
         ),
     )
-    add_pictures(parser)
+    add_shared(parser, "images")
     add_shared(parser, "--out", default=Path("sanity-check"))
     parser.add_argument(
         "--method", default="t_grad", metavar="NAME", help="method name (default: %(default)s)"
