@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from captum_tgrad._support.printable import in_markdown
-from captum_tgrad.evaluation.storage.protocol import protocol_lines
 
 _NUMBERS = re.compile(r"[-+\d.e]*( \[[-+\d.e]+, [-+\d.e]+\])?( \(\d+\))?")
 
@@ -34,17 +33,17 @@ class Markdown:
         best: Mapping[str, Sequence[int]] | None = None,
     ) -> None:
         """Adds a table, the best numbers in bold; the caption is for other formats."""
-        lines = [_line(columns), "|---" * len(columns) + "|"]
+        lines = [_row(columns), "|---" * len(columns) + "|"]
         for number, row in enumerate(rows):
             numbers = [cell if _NUMBERS.fullmatch(cell) else in_markdown(cell) for cell in row[1:]]
             bold = ["**" * (number in (best or {}).get(title, ())) for title in columns]
             cells = zip(bold, [in_markdown(row[0]), *numbers], strict=True)
-            lines.append(_line([f"{mark}{cell}{mark}" for mark, cell in cells]))
+            lines.append(_row([f"{mark}{cell}{mark}" for mark, cell in cells]))
         self._parts.append("\n".join(lines))
 
     def protocol(self, protocol: Mapping[str, Any]) -> None:
         """Adds how numbers were computed."""
-        self.items(protocol_lines(protocol))
+        self.items(_settings(protocol))
 
     def items(self, items: Iterable[str]) -> None:
         """Adds a list."""
@@ -55,5 +54,14 @@ class Markdown:
         return "\n\n".join(self._parts) + "\n"
 
 
-def _line(cells: Sequence[str]) -> str:
+def _row(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
+
+
+def _settings(protocol: Mapping[str, Any], within: str = "") -> Iterator[str]:
+    """A protocol as lines ``name: value``, without methods that have no settings."""
+    for key, value in protocol.items():
+        if isinstance(value, Mapping):
+            yield from _settings(value, f"{within}{key}.")
+        else:
+            yield f"{within}{key}: {value}"

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from captum_tgrad.evaluation.report.markdown import Markdown
-from captum_tgrad.evaluation.report.shown_images import ShownImage
+from captum_tgrad.evaluation.report.shown_images import ChosenImage
 from captum_tgrad.evaluation.report.summary import REFERENCE, Summary
 from captum_tgrad.evaluation.report.table import one_line, table_of, title_of
 from captum_tgrad.evaluation.report.verdict import steps_or_images, verdict
@@ -38,7 +38,9 @@ def markdown(summary: Summary) -> str:
 
 
 def page(
-    summary: Summary, figures: Mapping[str, Figure], images: Iterable[ShownImage] = ()
+    summary: Summary,
+    figures: Mapping[str, Figure],
+    images: Iterable[tuple[ChosenImage, Figure]] = (),
 ) -> Report:
     """The same with figures, as HTML; ``figures`` are ``"metrics"`` and ``"seconds"``."""
     report = Report(title_of(summary), _introduction(summary), "evaluate")
@@ -56,11 +58,11 @@ def page(
         "The seconds per image of every method.",
         "The axis is logarithmic.",
     )
-    for number, each in enumerate(images):
-        report.section(each.heading)
+    for number, (chosen, figure) in enumerate(images):
+        report.section(chosen.heading)
         if not number:
             report.text(_IMAGES)
-        report.figure(each.figure, f"{each.heading}, and over it the maps.", each.caption)
+        report.figure(figure, f"{chosen.heading}, and over it the maps.", chosen.reason)
     report.section("Protocol")
     report.protocol(summary["protocol"])
     if summary["skipped"]:
