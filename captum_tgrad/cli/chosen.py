@@ -1,24 +1,29 @@
-"""Resolves the network, the class and the methods that the options name."""
+"""Resolves the network, the device, the class and the methods that the options name."""
 
 from __future__ import annotations
 
 import argparse
 
+from captum_tgrad.cli.device import choose_device
 from captum_tgrad.evaluation import METHODS, Method, get_method, read_methods
+from captum_tgrad.evaluation.distributed import own_device
 from captum_tgrad.zoo import Classifier, load_classifier, resolve_target
 from captum_tgrad.zoo.class_names import read_class_names
 
 
 def load_for(options: argparse.Namespace) -> Classifier:
-    """Loads the network.
+    """Loads the network onto the device.
 
     Raises:
-        ValueError: The network is unknown, or a file is invalid.
+        ValueError: The network is unknown, a file is invalid, or the device is not available.
         FileNotFoundError: A file does not exist.
         ModuleNotFoundError: The network needs an extra that is not installed.
     """
+    device = own_device(choose_device(options.device))
     names = None if options.class_names is None else read_class_names(options.class_names)
-    return load_classifier(options.model, options.weights, names, options.resize)
+    classifier = load_classifier(options.model, options.weights, names, options.resize)
+    classifier.model.to(device)
+    return classifier
 
 
 def chosen_target(options: argparse.Namespace, classifier: Classifier) -> int | None:

@@ -6,7 +6,6 @@ import argparse
 
 from captum_tgrad._support.progress import progress_bar
 from captum_tgrad.cli.chosen import chosen_methods, chosen_target, load_for
-from captum_tgrad.cli.device import choose_device
 from captum_tgrad.cli.errors import CommandError, short_memory, users_mistakes
 from captum_tgrad.cli.jobs import check_files, load_or_sample
 from captum_tgrad.cli.outcome import (
@@ -23,24 +22,15 @@ from captum_tgrad.evaluation.storage.owner import check_owner
 
 
 def run_compare(options: argparse.Namespace) -> int:
-    """Runs the command.
-
-    Returns:
-        The exit status, 0, or 1 if a method could not run.
-
-    Raises:
-        CommandError: A file, model or option is missing or invalid.
-    """
+    """Runs the command; returns the exit status, 0, or 1 if a method could not run."""
     with users_mistakes():
         methods = chosen_methods(options)
         pictures = [] if options.image is None else [options.image]
         check_files(pictures, options.out, [options.out / name for name in FILES])
         check_owner(options.out, "compare", FILES)
-        device = choose_device(options.device)
         classifier = load_for(options)
         target = chosen_target(options, classifier)
         image = load_or_sample(options.image)
-    classifier.model.to(device)
     advice = "out of memory: pass a smaller --max-examples-per-batch"
     # The metrics, and then the figures, come after the methods.
     with short_memory(advice), progress_bar(len(methods) + 2, show_progress(options)) as bar:

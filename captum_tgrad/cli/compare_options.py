@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
-from captum_tgrad.cli.help_text import examples
 from captum_tgrad.cli.options import (
     add_common_options,
-    add_max_examples_option,
     add_methods_options,
-    add_n_steps_option,
-    add_out_option,
-    add_target_option,
+    add_shared,
     named_path,
 )
 
@@ -25,7 +22,7 @@ def add_compare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         " DIR/curves.png (the insertion and deletion curves), DIR/table.md (the metrics and"
         " seconds) and DIR/report.html (all of these on one page). The exit status is 1 if a method"
         " could not run.",
-        epilog=examples(
+        examples=(
             "compare photo.jpg --out compared/",
             "compare photo.jpg --methods t_grad,grad_cam,saliency --n-steps 14",
         ),
@@ -37,9 +34,7 @@ def add_compare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         metavar="IMAGE",
         help="the image (default: a photograph of a cup of coffee)",
     )
-    add_out_option(parser, "compared")
+    add_shared(parser, "--out", default=Path("compared"))
     add_methods_options(parser)
-    add_target_option(parser)
-    add_n_steps_option(parser)
-    add_max_examples_option(parser)
+    add_shared(parser, "--target", "--n-steps", "--max-examples-per-batch")
     add_common_options(parser)

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from captum_tgrad._support.accelerator import device_of
 from captum_tgrad.cli.chosen import chosen_methods, load_for
-from captum_tgrad.cli.device import choose_device
 from captum_tgrad.cli.errors import CommandError, how_to_go_on, short_memory, users_mistakes
 from captum_tgrad.cli.outcome import say_results, say_skipped, say_written, show_progress
 from captum_tgrad.evaluation import (
@@ -21,32 +21,23 @@ from captum_tgrad.evaluation import (
     evaluate,
     images_in,
 )
-from captum_tgrad.evaluation.distributed import joined_processes, own_device
+from captum_tgrad.evaluation.distributed import Workers, joined_processes
 from captum_tgrad.evaluation.image_files import BUILT_IN
 from captum_tgrad.evaluation.report.table import title_of
 from captum_tgrad.evaluation.running.score_dtype import check_score_dtype
 from captum_tgrad.evaluation.storage.folder import FILES
-from captum_tgrad.evaluation.workers import Workers
 from captum_tgrad.zoo import Classifier
 
 
 def run_evaluate(options: argparse.Namespace) -> int:
-    """Runs the command.
-
-    Returns:
-        The exit status, 0, or 1 if an image or a method was skipped.
-
-    Raises:
-        CommandError: A file, model or option is missing or invalid.
-    """
+    """Runs the command; returns the exit status, 0, or 1 if an image or a method was skipped."""
     with users_mistakes():
         methods = chosen_methods(options)
-        device = own_device(choose_device(options.device))
         classifier = load_for(options)
         pictures = _pictures(options, classifier)
         boxes = _boxes(options, pictures, classifier)
-        check_score_dtype(_score_dtype(options), classifier.model, device)
-    classifier.model.to(device)
+        device = device_of(classifier.model)
+        check_score_dtype(getattr(torch, options.score_dtype), classifier.model, device)
     with joined_processes(device):
         return _evaluate(options, classifier, pictures, methods, boxes)
 
@@ -73,7 +64,7 @@ def _evaluate(
                 batch_size=options.batch_size,
                 max_examples_per_batch=options.max_examples_per_batch,
                 score=options.score,
-                score_dtype=_score_dtype(options),
+                score_dtype=getattr(torch, options.score_dtype),
                 ties=options.ties,
                 limit=options.limit,
                 seed=options.seed,
@@ -96,11 +87,6 @@ def _evaluate(
             for each in found.skipped
         ]
     )
-
-
-def _score_dtype(options: argparse.Namespace) -> torch.dtype:
-    dtype: torch.dtype = getattr(torch, options.score_dtype)
-    return dtype
 
 
 def _boxes(

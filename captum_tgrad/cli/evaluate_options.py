@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import argparse
 
-from captum_tgrad.cli.help_text import examples
 from captum_tgrad.cli.options import (
-    add_batch_size_option,
     add_common_options,
-    add_max_examples_option,
     add_methods_options,
-    add_n_steps_option,
-    add_seed_option,
+    add_shared,
     duration,
     named_path,
     positive,
@@ -31,7 +27,7 @@ def add_evaluate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         " DIR/metrics.png, DIR/seconds.png and DIR/report.html (one page with all of these and the"
         " maps of three images). Under torchrun, the images are divided among the"
         " processes. The exit status is 1 if an image or a method was skipped.",
-        epilog=examples(
+        examples=(
             "evaluate photos/ --out results/ --quick",
             "evaluate photos/ --out results/ --quick --resume --methods t_grad --budget 30m",
         ),
@@ -45,9 +41,7 @@ def add_evaluate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="folder of images, or of one folder per class; built-in: 20 labeled ImageNet images"
         " (default: %(default)s)",
     )
-    parser.add_argument(
-        "--out", type=named_path, required=True, metavar="DIR", help="output folder"
-    )
+    add_shared(parser, "--out", required=True, help="output folder")
     parser.add_argument("--resume", action="store_true", help="continue the records in DIR")
     parser.add_argument(
         "--budget",
@@ -57,8 +51,8 @@ def add_evaluate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         " count; images are in random order, so the finished ones are a random sample",
     )
     _add_protocol(parser)
-    add_batch_size_option(parser, 8)
-    add_max_examples_option(parser)
+    add_shared(parser, "--batch-size", default=8)
+    add_shared(parser, "--max-examples-per-batch")
     add_common_options(parser)
 
 
@@ -90,7 +84,7 @@ def _add_protocol(parser: argparse.ArgumentParser) -> None:
         "--limit", type=positive, metavar="N", help="only the first N images (default: all)"
     )
     steps = group.add_mutually_exclusive_group()
-    add_n_steps_option(steps)
+    add_shared(steps, "--n-steps")
     steps.add_argument(
         "--quick",
         dest="n_steps",
@@ -118,4 +112,4 @@ def _add_protocol(parser: argparse.ArgumentParser) -> None:
         help="replace pixels of equal importance in raster order, or together (default:"
         " %(default)s)",
     )
-    add_seed_option(group)
+    add_shared(group, "--seed")

@@ -13,7 +13,6 @@ import numpy as np
 from captum_tgrad._support.printable import printable
 from captum_tgrad._support.progress import progress_bar
 from captum_tgrad.cli.chosen import chosen_target, load_for
-from captum_tgrad.cli.device import choose_device
 from captum_tgrad.cli.errors import CommandError, short_memory, users_mistakes
 from captum_tgrad.cli.explain_report import add_image, head, numbers_of
 from captum_tgrad.cli.jobs import Job, load_or_sample, plan_jobs, readable
@@ -40,14 +39,7 @@ _SECONDS_BEFORE_PROGRESS = 2.0
 
 
 def run_explain(options: argparse.Namespace) -> int:
-    """Runs the command.
-
-    Returns:
-        The exit status, 0, or 1 if an image was skipped.
-
-    Raises:
-        CommandError: A file, model or option is missing or invalid.
-    """
+    """Runs the command; returns the exit status, 0, or 1 if an image was skipped."""
     with users_mistakes():
         # The cheap checks first: a mistyped image should not wait for a network to load.
         pictures, skipped = readable(options.images)
@@ -59,11 +51,9 @@ def run_explain(options: argparse.Namespace) -> int:
         if options.rival is not None and not options.page:
             raise ValueError("--rival needs the page: also pass --page")
         jobs = plan_jobs(pictures, options.out, options.layers is not None, options.page)
-        device = choose_device(options.device)
         classifier = load_for(options)
         target = chosen_target(options, classifier)
         rival = _rival(options, classifier, target)
-    classifier.model.to(device)
     size = options.batch_size
     batches = [jobs[start : start + size] for start in range(0, len(jobs), size)]
     # Of each image its map, and its figures.
@@ -146,11 +136,11 @@ def _explained(
 def _write(job: Job, explanation: Explanation, layers: int | None) -> dict[str, Figure]:
     """Writes the map and the figures of one image, and returns the figures."""
     target = explanation.target
-    whole = explanation.photo is not None
+    photo = explanation.photo
     figures = {
         "map": explanation_figure(
-            explanation.photo if explanation.photo is not None else explanation.image,
-            explanation.map_of_seen if whole else explanation.attribution,
+            explanation.image if photo is None else photo,
+            explanation.attribution if photo is None else explanation.map_of_seen,
             method="T-Grad" if explanation.aggregation == "paper" else "T-Grad (levels)",
             class_name=f"{target.name} ({target.index})",
             probability=target.probability,
@@ -161,10 +151,10 @@ def _write(job: Job, explanation: Explanation, layers: int | None) -> dict[str, 
     array = BytesIO()
     np.save(array, explanation.attribution.numpy())
     files: dict[str, str | bytes] = {
-        job.figure_path.name: png(figures["map"], _DOTS_PER_INCH),
-        job.map_path.name: array.getvalue(),
+        ".png": png(figures["map"], _DOTS_PER_INCH),
+        ".npy": array.getvalue(),
     }
-    if layers is not None and explanation.decomposition is not None and job.layers_path is not None:
+    if layers is not None and explanation.decomposition is not None:
         figures["layers"] = layers_figure(
             explanation.decomposition,
             explanation.image,
@@ -172,9 +162,10 @@ def _write(job: Job, explanation: Explanation, layers: int | None) -> dict[str, 
             title=f"{target.name} ({target.index}): what each layer adds to the logit"
             f" {explanation.logit:+.3f}",
         )
-        files[job.layers_path.name] = png(figures["layers"], _DOTS_PER_INCH)
-    if job.page_path is not None:
+        files["-layers.png"] = png(figures["layers"], _DOTS_PER_INCH)
+    if ".html" in job.endings:
         name = job.title if job.picture is None else job.picture.name
-        files[job.page_path.name] = explanation.to_html(name)
-    write_files(job.map_path.parent, files)
+        files[".html"] = explanation.to_html(name)
+    named = {f"{job.stem.name}{ending}": content for ending, content in files.items()}
+    write_files(job.stem.parent, named)
     return figures

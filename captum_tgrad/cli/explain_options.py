@@ -3,16 +3,9 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
-from captum_tgrad.cli.help_text import examples
-from captum_tgrad.cli.options import (
-    add_batch_size_option,
-    add_common_options,
-    add_out_option,
-    add_pictures,
-    add_target_option,
-    positive,
-)
+from captum_tgrad.cli.options import add_common_options, add_shared, positive
 
 _LAYERS = 9
 
@@ -25,14 +18,15 @@ def add_explain(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         description="Prints the largest terms of the output for every image. Writes DIR/NAME.png (a"
         " figure) and DIR/NAME.npy (the T-Grad map as an array of height x width) for every image,"
         " and DIR/report.html for the run. The exit status is 1 if an image cannot be read.",
-        epilog=examples(
+        examples=(
             "explain photo.jpg",
             "explain photos/ --out explained/ --target tabby --layers --page",
         ),
     )
-    add_pictures(parser, ", or folders of them")
-    add_out_option(parser, "explained")
-    add_target_option(parser)
+    images = "images to explain, or folders of them (default: a photograph of a cup of coffee)"
+    add_shared(parser, "images", help=images)
+    add_shared(parser, "--out", default=Path("explained"))
+    add_shared(parser, "--target")
     parser.add_argument(
         "--aggregation",
         choices=["paper", "levels"],
@@ -61,7 +55,7 @@ def add_explain(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         help="name or index of the class that the page compares with the explained one (default:"
         " the most probable other class)",
     )
-    add_batch_size_option(parser, 16)
+    add_shared(parser, "--batch-size", default=16)
     add_common_options(parser)
 
 

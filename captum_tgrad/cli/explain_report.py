@@ -40,15 +40,7 @@ def head(report: Report, model: str, images: int) -> None:
 def add_image(
     report: Report, number: int, job: Job, explanation: Explanation, figures: Mapping[str, Figure]
 ) -> None:
-    """Adds an image to a report, unless the report is full.
-
-    Args:
-        report: The report.
-        number: How many images came before.
-        job: The image.
-        explanation: Its explanation.
-        figures: ``"map"``, and ``"layers"`` if requested.
-    """
+    """Adds an image, before which came ``number`` others, unless the report is full."""
     if number >= MOST_IMAGES:
         return
     target = explanation.target

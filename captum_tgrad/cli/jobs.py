@@ -24,22 +24,24 @@ class Job:
 
     Attributes:
         picture: Its file; None for the built-in sample.
-        figure_path: The figure, ``.png``.
-        map_path: The map, ``.npy``.
-        layers_path: The figure of the terms by layer, ``-layers.png``; or None.
-        page_path: The walkthrough page, ``.html``; or None.
+        stem: The output files without their endings.
+        endings: ``.png`` for the figure, ``.npy`` for the map, and if requested ``-layers.png`` for
+            the terms by layer and ``.html`` for the walkthrough page.
     """
 
     picture: Path | None
-    figure_path: Path
-    map_path: Path
-    layers_path: Path | None = None
-    page_path: Path | None = None
+    stem: Path
+    endings: tuple[str, ...]
 
     @property
     def title(self) -> str:
         """The heading of the report."""
         return title_of(self.picture)
+
+    @property
+    def paths(self) -> list[Path]:
+        """All output files."""
+        return [Path(f"{self.stem}{ending}") for ending in self.endings]
 
     @property
     def results(self) -> str:
@@ -48,30 +50,19 @@ class Job:
         return f"  written: {', '.join(first)} and {last}"
 
     @property
-    def paths(self) -> tuple[Path, ...]:
-        """All output files."""
-        further = filter(None, (self.layers_path, self.page_path))
-        return (self.figure_path, self.map_path, *further)
-
-    @property
-    def strangers(self) -> tuple[Path, ...]:
+    def strangers(self) -> list[Path]:
         """The output files that exist and are not from an earlier run, which writes figure and map.
 
         A run that was interrupted has written no report, only these.
         """
-        both = self.figure_path.is_file() and self.map_path.is_file()
-        return () if both else tuple(path for path in self.paths if path.is_file())
+        there = [path for path in self.paths if path.is_file()]
+        return [] if there[:2] == self.paths[:2] else there
 
 
 def readable(pictures: Sequence[Path]) -> tuple[list[Path], dict[Path, str]]:
-    """The images among files and in folders, and why others cannot be read.
+    """The images among files and at the top level of folders, and why others cannot be read.
 
-    Args:
-        pictures: Files or folders, whose images at the top level are used.
-
-    Raises:
-        FileNotFoundError: No image exists.
-        ValueError: No image can be read, or a folder holds none.
+    Raises FileNotFoundError or ValueError if no image can be read, or a folder holds none.
     """
     files: list[Path] = []
     for picture in pictures:
@@ -102,38 +93,17 @@ def readable(pictures: Sequence[Path]) -> tuple[list[Path], dict[Path, str]]:
 def plan_jobs(
     pictures: Sequence[Path], out: Path, layers: bool = False, page: bool = False
 ) -> list[Job]:
-    """Assigns output files to each image.
+    """A job for each image, or for the built-in sample if there are none.
 
-    Args:
-        pictures: The image files; empty for the built-in sample.
-        out: The output folder, which is created later.
-        layers: Whether to draw a figure of the terms by layer.
-        page: Whether to write a walkthrough page.
-
-    Returns:
-        A job for each image, in their order. If file names would collide, as with equal stems, the
-        second image gets ``STEM-2``.
-
-    Raises:
-        FileNotFoundError: An image does not exist.
-        ValueError: A file is not an image, ``out`` is a file, or a result would overwrite an image
-            or a file that is not from an earlier run.
+    If file names would collide, as with equal stems, the second image gets ``STEM-2``. Raises as
+    ``check_files`` and ``check_owner``.
     """
     each: Sequence[Path | None] = pictures or [None]
+    endings = (".png", ".npy", *["-layers.png"] * layers, *[".html"] * page)
     stems = _distinct_stems(
-        [_SAMPLE_STEM if picture is None else picture.stem for picture in each],
-        (".png", ".npy", *["-layers.png"] * layers, *[".html"] * page),
+        [_SAMPLE_STEM if picture is None else picture.stem for picture in each], endings
     )
-    jobs = [
-        Job(
-            picture,
-            out / f"{stem}.png",
-            out / f"{stem}.npy",
-            out / f"{stem}-layers.png" if layers else None,
-            out / f"{stem}.html" if page else None,
-        )
-        for picture, stem in zip(each, stems, strict=True)
-    ]
+    jobs = [Job(picture, out / stem, endings) for picture, stem in zip(each, stems, strict=True)]
     check_files(pictures, out, [out / REPORT, *(path for job in jobs for path in job.paths)])
     strangers = (path.name for job in jobs for path in job.strangers)
     check_owner(out, "explain", [REPORT, *strangers])

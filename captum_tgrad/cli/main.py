@@ -8,19 +8,11 @@ import io
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any, NoReturn
 
-import captum_tgrad
 from captum_tgrad._support.printable import printable
-from captum_tgrad.cli.compare_options import add_compare
 from captum_tgrad.cli.errors import CommandError, how_to_go_on
-from captum_tgrad.cli.evaluate_options import add_evaluate
-from captum_tgrad.cli.explain_options import add_explain
-from captum_tgrad.cli.help_text import HelpWithExamples, examples
-from captum_tgrad.cli.list_options import add_lists
-from captum_tgrad.cli.sanity_check_options import add_sanity_check
+from captum_tgrad.cli.parser import PROGRAM, command_line
 
-_PROGRAM = "captum-tgrad"
 _USAGE_ERROR = 2
 _INTERRUPTED = 130
 _BROKEN_PIPE = 141
@@ -39,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             # Characters that the terminal's encoding lacks are escaped.
             stream.reconfigure(errors="backslashreplace")
-    options = _parser().parse_args(arguments)
+    options = command_line().parse_args(arguments)
     try:
         status = _run(options)
         sys.stdout.flush()
@@ -48,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(str(error))
     except KeyboardInterrupt:
         hint = how_to_go_on(options.out) if options.command == "evaluate" else ""
-        print(f"{_PROGRAM}: interrupted{printable(hint)}", file=sys.stderr)
+        print(f"{PROGRAM}: interrupted{printable(hint)}", file=sys.stderr)
         return _INTERRUPTED
     except (RuntimeError, MemoryError, ImportError) as error:
         if not _is_short_memory(error):
@@ -67,14 +59,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _fail(message: str) -> int:
     """Prints an error in one line; returns the exit status."""
-    print(f"{_PROGRAM}: error: {printable(' '.join(message.split()))}", file=sys.stderr)
+    print(f"{PROGRAM}: error: {printable(' '.join(message.split()))}", file=sys.stderr)
     return _USAGE_ERROR
 
 
 def _run(options: argparse.Namespace) -> int:
     if sys.stderr.isatty() and not options.quiet:
         # A sign of life: what is imported below takes seconds to load.
-        print(f"{_PROGRAM} {options.command}: loading PyTorch ...", file=sys.stderr, flush=True)
+        print(f"{PROGRAM} {options.command}: loading PyTorch ...", file=sys.stderr, flush=True)
     # Imported here: --help needs none of the networks' libraries.
     if options.command == "explain":
         from captum_tgrad.cli.explain_command import run_explain as run
@@ -98,32 +90,3 @@ def _is_short_memory(error: Exception) -> bool:
     from captum_tgrad._support.out_of_memory import is_out_of_memory
 
     return is_out_of_memory(error)
-
-
-class _Parser(argparse.ArgumentParser):
-    """The parser of the program and of its commands: it escapes control characters in messages."""
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(formatter_class=HelpWithExamples, allow_abbrev=False, **options)
-
-    def error(self, message: str) -> NoReturn:
-        super().error(printable(message))
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser: argparse.ArgumentParser = _Parser(
-        prog=_PROGRAM,
-        description="Draws the pixels that an image classifier uses, and measures how faithful"
-        " such maps are.",
-        epilog=examples("explain photo.jpg", "compare photo.jpg", "explain --help"),
-    )
-    parser.add_argument(
-        "--version", action="version", version=f"{_PROGRAM} {captum_tgrad.__version__}"
-    )
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    add_explain(commands)
-    add_compare(commands)
-    add_evaluate(commands)
-    add_sanity_check(commands)
-    add_lists(commands)
-    return parser

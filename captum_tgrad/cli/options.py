@@ -4,150 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-
-
-def add_common_options(parser: argparse.ArgumentParser) -> None:
-    """Adds the options for the device, for printed output and for the network."""
-    parser.add_argument(
-        "--device",
-        metavar="DEVICE",
-        help="device, such as cpu, cuda:1, mps or xpu (default: cuda if available)",
-    )
-    group = parser.add_argument_group("output")
-    group.add_argument("--json", action="store_true", help="print only the results, as JSON")
-    group.add_argument(
-        "--quiet",
-        action="store_true",
-        help="print only errors and skipped items, without a progress bar",
-    )
-    group = parser.add_argument_group("network")
-    group.add_argument(
-        "--model",
-        default="efficientnet_lite0",
-        metavar="NAME",
-        help="efficientnet_lite0, efficientnet_lite1, efficientnet_lite2, squeezenet1_1, or"
-        " torchvision:NAME for any torchvision classifier, such as torchvision:resnet50"
-        " (default: %(default)s)",
-    )
-    group.add_argument(
-        "--weights",
-        type=named_path,
-        metavar="FILE",
-        help="weights saved with torch.save(model.state_dict(), FILE) (default: published weights)",
-    )
-    group.add_argument(
-        "--resize",
-        choices=["crop", "squash", "pad"],
-        default="crop",
-        help="how an image is made square: center crop, resize without aspect ratio, or resize"
-        " with a border (default: %(default)s, as in training)",
-    )
-    group.add_argument(
-        "--class-names",
-        type=named_path,
-        metavar="FILE",
-        help="class names, one per line (default: ImageNet)",
-    )
-
-
-def add_out_option(options: argparse._ActionsContainer, default: str) -> None:
-    """Adds the output folder."""
-    options.add_argument(
-        "--out",
-        type=named_path,
-        default=Path(default),
-        metavar="DIR",
-        help="output folder (default: %(default)s)",
-    )
-
-
-def add_pictures(options: argparse._ActionsContainer, or_folders: str = "") -> None:
-    """Adds the images of commands that accept several."""
-    options.add_argument(
-        "images",
-        nargs="*",
-        type=named_path,
-        metavar="IMAGE",
-        help=f"images to explain{or_folders} (default: a photograph of a cup of coffee)",
-    )
-
-
-def add_target_option(options: argparse._ActionsContainer) -> None:
-    """Adds the class to explain."""
-    options.add_argument(
-        "--target",
-        metavar="CLASS",
-        help="index or name of the class to explain (default: the predicted class)",
-    )
-
-
-def add_methods_options(options: argparse._ActionsContainer) -> None:
-    """Adds the methods to compare."""
-    options.add_argument(
-        "--methods",
-        default="all",
-        metavar="NAMES",
-        help="method names, separated by commas, or all (default: %(default)s)",
-    )
-    options.add_argument(
-        "--config",
-        type=named_path,
-        metavar="FILE",
-        help="TOML file with further methods; it can run code: use only files that you trust",
-    )
-    options.add_argument(
-        "--allow-imports",
-        action="append",
-        type=_package,
-        default=[],
-        metavar="PACKAGE",
-        help="also allow --config to import classes of this package, in addition to captum,"
-        " pytorch_grad_cam and captum_tgrad; repeatable",
-    )
-
-
-def add_n_steps_option(options: argparse._ActionsContainer) -> None:
-    """Adds the number of steps of the curves."""
-    options.add_argument(
-        "--n-steps",
-        type=positive,
-        default=224,
-        metavar="N",
-        help="steps of the insertion and deletion curves (default: %(default)s)",
-    )
-
-
-def add_batch_size_option(options: argparse._ActionsContainer, default: int) -> None:
-    """Adds the number of images that are explained together."""
-    options.add_argument(
-        "--batch-size",
-        type=positive,
-        default=default,
-        metavar="N",
-        help="images explained at a time (default: %(default)s)",
-    )
-
-
-def add_seed_option(options: argparse._ActionsContainer) -> None:
-    """Adds the seed."""
-    options.add_argument(
-        "--seed",
-        type=_not_negative,
-        default=0,
-        metavar="N",
-        help="random seed, 0 or more (default: %(default)s)",
-    )
-
-
-def add_max_examples_option(options: argparse._ActionsContainer) -> None:
-    """Adds the batch size of perturbed images."""
-    options.add_argument(
-        "--max-examples-per-batch",
-        type=positive,
-        metavar="N",
-        help="perturbed images per forward pass; changes results by rounding only (default: 8 on a"
-        " CPU, 64 on a GPU)",
-    )
+from typing import Any
 
 
 def named_path(text: str) -> Path:
@@ -194,3 +51,118 @@ def duration(text: str) -> float:
     if not 0 < seconds < float("inf"):
         raise argparse.ArgumentTypeError(f"{text!r} is not a time: pass 90s, 30m or 2h")
     return seconds
+
+
+_SHARED: dict[str, dict[str, Any]] = {
+    "images": {
+        "nargs": "*",
+        "type": named_path,
+        "metavar": "IMAGE",
+        "help": "images to explain (default: a photograph of a cup of coffee)",
+    },
+    "--out": {
+        "type": named_path,
+        "metavar": "DIR",
+        "help": "output folder (default: %(default)s)",
+    },
+    "--target": {
+        "metavar": "CLASS",
+        "help": "index or name of the class to explain (default: the predicted class)",
+    },
+    "--methods": {
+        "default": "all",
+        "metavar": "NAMES",
+        "help": "method names, separated by commas, or all (default: %(default)s)",
+    },
+    "--config": {
+        "type": named_path,
+        "metavar": "FILE",
+        "help": "TOML file with further methods; it can run code: use only files that you trust",
+    },
+    "--allow-imports": {
+        "action": "append",
+        "type": _package,
+        "default": [],
+        "metavar": "PACKAGE",
+        "help": "also allow --config to import classes of this package, in addition to captum,"
+        " pytorch_grad_cam and captum_tgrad; repeatable",
+    },
+    "--n-steps": {
+        "type": positive,
+        "default": 224,
+        "metavar": "N",
+        "help": "steps of the insertion and deletion curves (default: %(default)s)",
+    },
+    "--batch-size": {
+        "type": positive,
+        "metavar": "N",
+        "help": "images explained at a time (default: %(default)s)",
+    },
+    "--max-examples-per-batch": {
+        "type": positive,
+        "metavar": "N",
+        "help": "perturbed images per forward pass; changes results by rounding only (default: 8"
+        " on a CPU, 64 on a GPU)",
+    },
+    "--seed": {
+        "type": _not_negative,
+        "default": 0,
+        "metavar": "N",
+        "help": "random seed, 0 or more (default: %(default)s)",
+    },
+}
+
+
+def add_shared(options: argparse._ActionsContainer, *names: str, **changes: Any) -> None:
+    """Adds arguments of several commands by name; ``changes`` are those of ``add_argument``."""
+    for name in names:
+        options.add_argument(name, **{**_SHARED[name], **changes})
+
+
+def add_methods_options(options: argparse._ActionsContainer) -> None:
+    """Adds the methods to compare."""
+    add_shared(options, "--methods", "--config", "--allow-imports")
+
+
+def add_common_options(parser: argparse.ArgumentParser) -> None:
+    """Adds the options for the device, for printed output and for the network."""
+    parser.add_argument(
+        "--device",
+        metavar="DEVICE",
+        help="device, such as cpu, cuda:1, mps or xpu (default: cuda if available)",
+    )
+    group = parser.add_argument_group("output")
+    group.add_argument("--json", action="store_true", help="print only the results, as JSON")
+    group.add_argument(
+        "--quiet",
+        action="store_true",
+        help="print only errors and skipped items, without a progress bar",
+    )
+    group = parser.add_argument_group("network")
+    group.add_argument(
+        "--model",
+        default="efficientnet_lite0",
+        metavar="NAME",
+        help="efficientnet_lite0, efficientnet_lite1, efficientnet_lite2, squeezenet1_1, or"
+        " torchvision:NAME for any torchvision classifier, such as torchvision:resnet50"
+        " (default: %(default)s)",
+    )
+    group.add_argument(
+        "--weights",
+        type=named_path,
+        metavar="FILE",
+        help="weights saved with torch.save(model.state_dict(), FILE) (default: published weights)",
+    )
+    group.add_argument(
+        "--resize",
+        choices=["crop", "squash", "pad"],
+        default="crop",
+        help="how an image is made square: center crop, resize without aspect ratio, or resize"
+        " with a border (default: %(default)s, as in training)",
+    )
+    group.add_argument(
+        "--class-names",
+        type=named_path,
+        metavar="FILE",
+        help="class names, one per line (default: ImageNet)",
+    )

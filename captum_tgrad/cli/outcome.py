@@ -53,13 +53,7 @@ def fitted(text: str) -> str:
 
 
 def say_results(options: argparse.Namespace, heading: str, summary: dict[str, Any]) -> None:
-    """Prints the means of a summary and the verdict, or the summary as JSON.
-
-    Args:
-        options: The options of the command.
-        heading: The model and the images or the class.
-        summary: As from ``summarize``.
-    """
+    """Prints the means of a summary and the verdict, or the summary as JSON."""
     from captum_tgrad.evaluation.report.table import table_of
     from captum_tgrad.evaluation.report.text_table import text_table
     from captum_tgrad.evaluation.report.verdict import verdict

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from captum_tgrad._support.accelerator import device_of
 from captum_tgrad._support.progress import Bar, progress_bar
 from captum_tgrad.cli.chosen import chosen_target, load_for
-from captum_tgrad.cli.device import choose_device
 from captum_tgrad.cli.errors import short_memory, users_mistakes
 from captum_tgrad.cli.jobs import check_files, load_or_sample, title_of
 from captum_tgrad.cli.outcome import (
@@ -47,14 +47,7 @@ _ENDINGS = (".html", ".png", ".csv")
 
 
 def run_sanity_check(options: argparse.Namespace) -> int:
-    """Runs the command.
-
-    Returns:
-        The exit status, 0.
-
-    Raises:
-        CommandError: A file, model or option is missing or invalid.
-    """
+    """Runs the command; returns the exit status, 0."""
     with users_mistakes():
         method = get_method(options.method)
         names = [f"{method.name}-{options.mode}{ending}" for ending in _ENDINGS]
@@ -63,12 +56,11 @@ def run_sanity_check(options: argparse.Namespace) -> int:
         pictures = options.images or [None]
         if options.columns < 2:
             raise ValueError("--columns must be 2 or more: the trained and a randomized network")
-        device = choose_device(options.device)
         classifier = load_for(options)
         target = chosen_target(options, classifier)
         images = [load_or_sample(picture) for picture in pictures]
-    model = classifier.model.to(device)
-    inputs = torch.stack([classifier.preprocess(image) for image in images]).to(device)
+    model = classifier.model
+    inputs = torch.stack([classifier.preprocess(image) for image in images]).to(device_of(model))
     predicted = classifier_logits(classifier, inputs).argmax(dim=1)
     targets = predicted if target is None else torch.full_like(predicted, target)
     advice = "out of memory: pass fewer images or a smaller --model"

@@ -3,16 +3,9 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
-from captum_tgrad.cli.help_text import examples
-from captum_tgrad.cli.options import (
-    add_common_options,
-    add_out_option,
-    add_pictures,
-    add_seed_option,
-    add_target_option,
-    positive,
-)
+from captum_tgrad.cli.options import add_common_options, add_shared, positive
 
 
 def add_sanity_check(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -23,17 +16,17 @@ def add_sanity_check(commands: argparse._SubParsersAction[argparse.ArgumentParse
         description="Randomizes a copy of the network layer by layer, from output to input. Writes"
         " DIR/METHOD-MODE.png (the maps and their similarity to the map of the trained network),"
         " DIR/METHOD-MODE.html (a report) and DIR/METHOD-MODE.csv (the numbers).",
-        epilog=examples(
+        examples=(
             "sanity-check photo.jpg --out checked/",
             "sanity-check photo.jpg --method grad_cam --mode independent",
         ),
     )
-    add_pictures(parser)
-    add_out_option(parser, "sanity-check")
+    add_shared(parser, "images")
+    add_shared(parser, "--out", default=Path("sanity-check"))
     parser.add_argument(
         "--method", default="t_grad", metavar="NAME", help="method name (default: %(default)s)"
     )
-    add_target_option(parser)
+    add_shared(parser, "--target")
     parser.add_argument(
         "--layers",
         default="blocks",
@@ -56,5 +49,5 @@ def add_sanity_check(commands: argparse._SubParsersAction[argparse.ArgumentParse
         metavar="N",
         help="number of steps to draw, 2 or more (default: %(default)s)",
     )
-    add_seed_option(parser)
+    add_shared(parser, "--seed")
     add_common_options(parser)

@@ -54,12 +54,7 @@ def page(
 ) -> Report:
     """The figure and the table on a page, with a sentence on how to read them.
 
-    Args:
-        steps: The steps.
-        figure: As from ``cascade_figure``.
-        about: The network and the images.
-        method: The title of the method.
-        full: As for ``outcome_of``.
+    ``about`` names the network and the images, and ``method`` is the title of the method.
     """
     outcome = outcome_of(steps, full)
     title = f"{method} under parameter randomization"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -79,10 +79,10 @@ class BoxRegions(Mapping[str, Tensor]):
         values = torch.frombuffer(bytearray(seen.tobytes()), dtype=torch.uint8)
         return (values > 127).reshape(seen.size[1], seen.size[0])
 
-    @property
-    def digest(self) -> str:
-        """A short hash of all boxes."""
-        listed = repr(sorted((name, each.boxes, each.size) for name, each in self.boxes.items()))
+    def digest(self, names: Iterable[str]) -> str:
+        """A short hash of the boxes of images, which are not read for it."""
+        boxes = ((name, self.boxes[name]) for name in names)
+        listed = repr(sorted((name, each.boxes, each.size) for name, each in boxes))
         return bytes_digest(listed.encode())
 
 
@@ -126,23 +126,29 @@ def boxes_of(
 
 
 def _from_csv(path: Path, images: Collection[str]) -> dict[str, Boxes]:
+    def is_entry(row: list[str]) -> bool:
+        return composed(row[0].strip()) in images or _boxes(row) is not None
+
     found: dict[str, Boxes] = {}
-    rows = csv_rows(path)
-    for line, row in rows:
-        name = composed(row[0].strip())
-        try:
-            boxes = tuple(_box(each) for each in row[-1].split(";") if each.strip())
-            if len(row) < 2:
-                raise ValueError("one column")
-        except ValueError as error:
-            if line == rows[0][0] and name not in images:  # it holds titles
-                continue
+    for line, row in csv_rows(path, is_entry):
+        boxes = _boxes(row)
+        if boxes is None:
             raise ValueError(
                 f"{path}, line {line}, has {row}: write an image and its boxes, x0 y0 x1 y1 joined"
                 " by ;"
-            ) from error
+            )
+        name = composed(row[0].strip())
         found[name] = Boxes((*found[name].boxes, *boxes) if name in found else boxes)
     return found
+
+
+def _boxes(row: list[str]) -> tuple[ObjectBox, ...] | None:
+    """The boxes in the last cell; None if it holds anything else, or there is one cell."""
+    try:
+        boxes = tuple(_box(each) for each in row[-1].split(";") if each.strip())
+    except ValueError:
+        return None
+    return boxes if len(row) > 1 else None
 
 
 def _box(text: str) -> ObjectBox:

@@ -21,7 +21,7 @@ from captum_tgrad.evaluation.running.speed import (
     in_fast_format,
 )
 from captum_tgrad.evaluation.running.timed_method import ExplainedImage, TimedMethod
-from captum_tgrad.evaluation.storage.records import Record, record_of
+from captum_tgrad.evaluation.storage.records import Record
 from captum_tgrad.metrics import InsertionDeletionResult
 from captum_tgrad.zoo.classifier import Classifier, check_classifier, classifier_logits
 from captum_tgrad.zoo.normalization import normalization
@@ -130,15 +130,7 @@ def compare(
     maps = {name: found.importance[None] for name, found in explained.items()}
     scored = Scoring(classifier.model, settings)(inputs, targets, maps)
     records = {
-        name: record_of(
-            "image",
-            name,
-            found.residual,
-            target=index,
-            **scored.numbers(name),
-            seconds=found.seconds,
-        )
-        for name, found in explained.items()
+        name: scored.record("image", name, found, index) for name, found in explained.items()
     }
     protocol: dict[str, Any] = {
         "model": classifier.name,

@@ -19,6 +19,7 @@ from captum_tgrad._support.show import html_table
 from captum_tgrad._support.warn import warn_user
 from captum_tgrad.attribution.checks import check_seed
 from captum_tgrad.evaluation.checks import check_black, check_budget, check_model, check_out
+from captum_tgrad.evaluation.distributed import Workers
 from captum_tgrad.evaluation.image_files import ImageFiles
 from captum_tgrad.evaluation.methods.built_in import METHODS, chosen_methods, titles_of
 from captum_tgrad.evaluation.methods.method import Black, Method, black_image
@@ -42,7 +43,7 @@ from captum_tgrad.evaluation.storage.protocol import (
     versions,
 )
 from captum_tgrad.evaluation.storage.records import Record
-from captum_tgrad.evaluation.workers import Workers
+from captum_tgrad.evaluation.storage.same_images import check_images
 from captum_tgrad.metrics.engine.ranking import Ties
 from captum_tgrad.zoo.classifier import Classifier
 
@@ -212,7 +213,11 @@ def evaluate(
         tempfile.TemporaryDirectory() if out is None else nullcontext(str(out)) as folder,
         Output(Path(folder), titles, Workers()) as output,
     ):
-        done = output.begin(protocol, resume, samples, by_label=target == "label")
+        done = output.begin(
+            protocol,
+            resume,
+            lambda records: check_images(records, samples, target == "label", regions),
+        )
         work = output.workers.share(_work(samples, chosen, done, seed))
         total = STEPS * sum(len(names) for _, names in work) + 1
         with progress_bar(total, show_progress if output.workers.first else False) as bar:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from captum_tgrad.zoo.classifier import Classifier
@@ -43,10 +43,16 @@ def listed_labels(
         raise FileNotFoundError(f"labels {path} not found: pass a CSV file")
     labels: dict[str, int] = {}
     known = {composed(file.as_posix()) for file in files}
+
+    def name_of(row: list[str]) -> str:
+        return composed((folder / row[0].strip()).as_posix())
+
+    def is_entry(row: list[str]) -> bool:
+        return name_of(row) in known or len(row) < 2 or _class_of(row[1], classifier) is not None
+
     # Bytes of file names that are not UTF-8 are decoded as in Python's own file names.
-    rows = csv_rows(path, errors="surrogateescape")
-    for line, row in rows:
-        name = composed((folder / row[0].strip()).as_posix())
+    for line, row in csv_rows(path, is_entry, errors="surrogateescape"):
+        name = name_of(row)
         if name not in known and any(map(_is_no_text, row)):
             raise ValueError(
                 f"{path} is not a CSV file in UTF-8: line {line} has other characters, and matches"
@@ -57,9 +63,7 @@ def listed_labels(
         try:
             label = resolve_target(row[1], classifier.class_names)
         except ValueError as error:
-            if line > rows[0][0] or name in known:  # else it holds titles
-                raise ValueError(f"{path}, line {line}: {error}") from error
-            continue
+            raise ValueError(f"{path}, line {line}: {error}") from error
         if labels.setdefault(name, label) != label:
             raise ValueError(
                 f"{path}, line {line}: {row[0].strip()} has the class {label} here, but"
@@ -70,17 +74,21 @@ def listed_labels(
     return [labels.get(composed(file.as_posix())) for file in files]
 
 
-def csv_rows(path: Path, errors: str = "strict") -> list[tuple[int, list[str]]]:
+def csv_rows(
+    path: Path, is_entry: Callable[[list[str]], bool], errors: str = "strict"
+) -> list[tuple[int, list[str]]]:
     """The rows that are not empty, each with the number of its line, from 1.
 
-    Raises ValueError unless it is a CSV file in UTF-8.
+    A first row that is no entry holds titles, and is left out. Raises ValueError unless it is a CSV
+    file in UTF-8.
     """
     try:
         with path.open(newline="", encoding="utf-8-sig", errors=errors) as opened:
             reader = csv.reader(opened)
-            return [(reader.line_num, row) for row in reader if row]
+            rows = [(reader.line_num, row) for row in reader if row]
     except (UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"{path} is not a CSV file in UTF-8: {error}") from error
+    return rows[1:] if rows and not is_entry(rows[0][1]) else rows
 
 
 def _is_no_text(cell: str) -> bool:

@@ -8,6 +8,7 @@ from PIL import Image
 
 from captum_tgrad.cli.main import main
 from captum_tgrad.zoo import load_classifier, sample_image
+from tests.cli.helpers import refused
 
 OUT_OF_MEMORY = [
     torch.OutOfMemoryError("CUDA out of memory"),
@@ -61,24 +62,18 @@ def test_compare_a_picture_for_a_class_with_a_method_from_a_file(tmp_path, capsy
     assert "| missing | ValueError: " in (tmp_path / "table.md").read_text(encoding="utf-8")
 
 
-def _refused(capsys, *arguments: str) -> str:
-    assert main(["compare", *arguments]) == 2
-    printed = capsys.readouterr()
-    (line,) = printed.err.splitlines()
-    assert line.startswith("captum-tgrad: error: ")
-    return line
-
-
 def test_refuses_what_is_not_there(tmp_path, capsys):
     out = ["--out", str(tmp_path / "out")]
-    assert "did you mean t_grad" in _refused(capsys, *out, "--methods", "tgrad")
+    assert "did you mean t_grad" in refused(capsys, "compare", *out, "--methods", "tgrad")
     picture = tmp_path / "curves.png"
     sample_image().save(picture)
-    line = _refused(capsys, str(picture), "--out", str(tmp_path), *FEW)
+    line = refused(capsys, "compare", str(picture), "--out", str(tmp_path), *FEW)
     assert "curves.png would overwrite an image" in line
-    assert "--methods is empty" in _refused(capsys, *out, "--methods", ",")
-    assert "not found: pass the path" in _refused(capsys, str(tmp_path / "absent.png"), *out)
-    assert "did you mean espresso" in _refused(capsys, *out, *FEW, "--target", "expresso")
+    assert "--methods is empty" in refused(capsys, "compare", *out, "--methods", ",")
+    assert "not found: pass the path" in refused(
+        capsys, "compare", str(tmp_path / "absent.png"), *out
+    )
+    assert "did you mean espresso" in refused(capsys, "compare", *out, *FEW, "--target", "expresso")
     assert not (tmp_path / "out").exists()
 
 
@@ -95,7 +90,7 @@ def test_methods_that_cannot_run_are_no_fault_of_the_program(tmp_path, capsys):
         '[missing]\nclass = "captum.attr.LayerGradCam"\nlayer = "nowhere"\n'
     )
     arguments = ["--out", str(tmp_path / "out"), "--config", str(tmp_path / "more.toml")]
-    line = _refused(capsys, *arguments, "--methods", "missing")
+    line = refused(capsys, "compare", *arguments, "--methods", "missing")
     assert "none of the methods can run: missing: ValueError: layer" in line
 
 
@@ -116,7 +111,7 @@ def test_out_of_memory_says_what_to_do(tmp_path, monkeypatch, capsys, error):
         raise error
 
     monkeypatch.setattr("captum_tgrad.cli.compare_command.compare", full)
-    assert "--max-examples-per-batch" in _refused(capsys, "--out", str(tmp_path), *FEW)
+    assert "--max-examples-per-batch" in refused(capsys, "compare", "--out", str(tmp_path), *FEW)
 
 
 @pytest.mark.slow

@@ -6,18 +6,18 @@ import shutil
 import pytest
 from PIL import Image
 
-from captum_tgrad.cli import chosen
 from captum_tgrad.cli import evaluate_command as command
 from captum_tgrad.cli.main import main
 from captum_tgrad.evaluation import METHODS
-from tests.evaluation.networks import classifier, images
+from tests.cli.helpers import refused, use_tiny_model
+from tests.evaluation.networks import images
 
 pytestmark = pytest.mark.filterwarnings("ignore:(The baseline keeps|More than a quarter|Constant)")
 
 
 @pytest.fixture(autouse=True)
 def _tiny_model(monkeypatch):
-    monkeypatch.setattr(chosen, "load_classifier", lambda *arguments: classifier())
+    use_tiny_model(monkeypatch)
 
 
 @pytest.fixture
@@ -29,8 +29,12 @@ def folder(tmp_path):
     return tmp_path / "pictures"
 
 
-def _run(folder, out, *further):
-    return main(["evaluate", str(folder), "--out", str(out), "--n-steps", "4", *further])
+def _arguments(folder, out, *further):
+    return ["evaluate", str(folder), "--out", str(out), "--n-steps", "4", *further]
+
+
+def _run(*arguments):
+    return main(_arguments(*arguments))
 
 
 def _records(out):
@@ -108,7 +112,7 @@ def test_boxes_add_columns(tmp_path, folder, capsys):
     assert "Pointing Game" in (tmp_path / "out/table.md").read_text()
     (tmp_path / "boxes.csv").write_text("0.png,0 0 16 9\n")
     line = _refused(capsys, folder, tmp_path / "out", *further, "--resume")
-    assert "regions was" in line
+    assert "the region of 0.png has changed" in line
     assert "not found: pass a CSV file" in _refused(
         capsys, folder, tmp_path / "new", "--boxes", str(tmp_path / "absent")
     )
@@ -143,13 +147,7 @@ def test_the_exit_status_says_that_something_was_skipped(tmp_path, folder, capsy
 
 
 def _refused(capsys, *arguments):
-    """Runs a command that has to fail; returns the one line that it says."""
-    assert _run(*arguments) == 2
-    printed = capsys.readouterr()
-    assert printed.out == ""
-    (line,) = printed.err.splitlines()
-    assert line.startswith("captum-tgrad: error: ")
-    return line
+    return refused(capsys, *_arguments(*arguments))
 
 
 def test_results_are_not_mixed(tmp_path, folder, capsys):
@@ -216,7 +214,7 @@ def test_a_full_disk_says_how_to_go_on(tmp_path, folder, capsys, monkeypatch):
     line = _refused(capsys, folder, tmp_path / "out", "--methods", "random")
     assert "records.jsonl cannot be written (No space left on device): free some space" in line
     monkeypatch.undo()
-    monkeypatch.setattr(chosen, "load_classifier", lambda *arguments: classifier())
+    use_tiny_model(monkeypatch)
     # With records, there is something to go on with.
     _run(folder, tmp_path / "out", "--methods", "random")
     monkeypatch.setattr("captum_tgrad.evaluation.storage.records.os.write", full)

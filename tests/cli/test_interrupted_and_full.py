@@ -14,8 +14,9 @@ from PIL import Image
 
 from captum_tgrad.cli import chosen, evaluate_command
 from captum_tgrad.cli.main import main
+from tests.cli.helpers import use_tiny_model
 from tests.cli.test_compare import OUT_OF_MEMORY
-from tests.evaluation.networks import classifier, images
+from tests.evaluation.networks import images
 
 pytestmark = pytest.mark.filterwarnings("ignore:(The baseline keeps|More than a quarter|Constant)")
 
@@ -24,7 +25,7 @@ COMMANDS = ["explain", "compare", "sanity-check", "evaluate"]
 
 @pytest.fixture(autouse=True)
 def _tiny_model(monkeypatch):
-    monkeypatch.setattr(chosen, "load_classifier", lambda *arguments, **options: classifier())
+    use_tiny_model(monkeypatch)
 
 
 @pytest.fixture
@@ -83,14 +84,10 @@ def test_a_folder_that_cannot_be_written(tmp_path, picture, capsys, monkeypatch,
     line = _line(capsys, _arguments(command, picture, tmp_path / "out"))
     assert f"{tmp_path / 'out'} cannot be written (Permission denied): use a folder with" in line
     monkeypatch.undo()
-    _tiny(monkeypatch)
+    use_tiny_model(monkeypatch)
     monkeypatch.setattr("pathlib.Path.mkdir", refuse)
     line = _line(capsys, _arguments(command, picture, tmp_path / "out"))
     assert f"{tmp_path / 'out'} cannot be written (Permission denied): use a folder with" in line
-
-
-def _tiny(monkeypatch):
-    monkeypatch.setattr(chosen, "load_classifier", lambda *arguments, **options: classifier())
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -144,7 +141,7 @@ def test_ctrl_c_says_how_to_go_on(tmp_path, picture, capsys, monkeypatch):
     monkeypatch.setattr(evaluate_command, "evaluate", interrupt)
     assert _line(capsys, arguments, 130) == "captum-tgrad: interrupted"
     monkeypatch.undo()
-    _tiny(monkeypatch)
+    use_tiny_model(monkeypatch)
     module = importlib.import_module("captum_tgrad.evaluation.evaluate")
     monkeypatch.setattr(module, "write_results", interrupt)
     line = _line(capsys, arguments, 130)
@@ -153,7 +150,7 @@ def test_ctrl_c_says_how_to_go_on(tmp_path, picture, capsys, monkeypatch):
         " command and --resume"
     )
     monkeypatch.undo()
-    _tiny(monkeypatch)
+    use_tiny_model(monkeypatch)
     assert main([*arguments, "--resume"]) == 0
     monkeypatch.setattr("captum_tgrad.cli.explain_command.explain", interrupt)
     arguments = _arguments("explain", picture, tmp_path / "explained")

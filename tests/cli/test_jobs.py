@@ -17,23 +17,21 @@ def _pictures(tmp_path: Path, *names: str) -> list[Path]:
 
 
 def _stems(pictures: list[Path], out: Path) -> list[str]:
-    jobs = plan_jobs(pictures, out)
-    assert [job.map_path.stem for job in jobs] == [job.figure_path.stem for job in jobs]
-    return [job.figure_path.stem for job in jobs]
+    return [job.stem.name for job in plan_jobs(pictures, out)]
 
 
 def test_plan_jobs_names_results_after_pictures(tmp_path):
     pictures = _pictures(tmp_path, "cat.jpg", "two.dots.png")
     cat, dots = plan_jobs(pictures, tmp_path / "out")
-    assert (cat.figure_path, cat.map_path) == (tmp_path / "out/cat.png", tmp_path / "out/cat.npy")
-    assert dots.map_path == tmp_path / "out/two.dots.npy"
+    assert cat.paths == [tmp_path / "out/cat.png", tmp_path / "out/cat.npy"]
+    assert dots.paths[1] == tmp_path / "out/two.dots.npy"
 
 
 def test_plan_jobs_has_a_file_for_the_layers_where_they_are_asked_for(tmp_path):
     pictures = _pictures(tmp_path, "cat.jpg", "cat-layers.png")
-    assert plan_jobs(pictures[:1], tmp_path)[0].layers_path is None
+    assert len(plan_jobs(pictures[:1], tmp_path)[0].paths) == 2
     (job, _) = plan_jobs(pictures, tmp_path / "out", layers=True)
-    assert job.layers_path == tmp_path / "out/cat-layers.png"
+    assert job.paths[2:] == [tmp_path / "out/cat-layers.png"]
     with pytest.raises(ValueError, match=r"cat-layers\.png would overwrite an image"):
         plan_jobs(pictures, tmp_path, layers=True)
 
@@ -61,7 +59,7 @@ def test_plan_jobs_tells_equal_stems_apart(tmp_path, names, stems):
 )
 def test_plan_jobs_tells_all_files_apart(tmp_path, names, stems):
     jobs = plan_jobs(_pictures(tmp_path, *names), tmp_path / "out", layers=True)
-    assert [job.figure_path.stem for job in jobs] == stems
+    assert [job.stem.name for job in jobs] == stems
     paths = [str(path).casefold() for job in jobs for path in job.paths]
     assert len(set(paths)) == 3 * len(jobs)
 
@@ -69,9 +67,8 @@ def test_plan_jobs_tells_all_files_apart(tmp_path, names, stems):
 def test_plan_jobs_has_a_file_for_the_page_where_it_is_asked_for(tmp_path):
     pictures = _pictures(tmp_path, "cat.jpg", "b/cat.jpg")
     jobs = plan_jobs(pictures, tmp_path / "out", page=True)
-    assert [job.page_path.name for job in jobs] == ["cat.html", "cat-2.html"]
-    assert jobs[0].paths[-1] == jobs[0].page_path
-    assert plan_jobs(pictures, tmp_path / "out")[0].page_path is None
+    assert [job.paths[-1].name for job in jobs] == ["cat.html", "cat-2.html"]
+    assert plan_jobs(pictures, tmp_path / "out")[0].paths[-1].name == "cat.npy"
 
 
 def test_plan_jobs_without_pictures_is_the_sample(tmp_path):

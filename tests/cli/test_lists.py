@@ -13,7 +13,8 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from captum_tgrad.cli import list_commands
-from captum_tgrad.cli.main import _parser, main
+from captum_tgrad.cli.main import main
+from captum_tgrad.cli.parser import command_line
 from captum_tgrad.decomposition.combine import Aggregation
 from captum_tgrad.evaluation import METHODS
 from captum_tgrad.zoo import classifier_names, load_classifier, sample_image
@@ -78,17 +79,17 @@ def test_a_help_ends_with_two_examples_that_can_be_parsed(command, capsys):
     for line in lines:
         program, *arguments = shlex.split(line)
         assert program == "captum-tgrad"
-        assert _parser().parse_args(arguments).command == command
+        assert command_line().parse_args(arguments).command == command
     assert max(map(len, lines)) <= 100
 
 
 def test_aggregations_are_those_of_the_attribution():
-    parse = _parser().parse_args
+    parse = command_line().parse_args
     assert [parse(["explain", "--aggregation", name]).aggregation for name in get_args(Aggregation)]
 
 
 def test_the_parser_loads_no_torch():
-    code = "import sys, captum_tgrad.cli.main as m; m._parser(); print('torch' in sys.modules)"
+    code = "import sys, captum_tgrad.cli.main as m; m.command_line(); print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
 

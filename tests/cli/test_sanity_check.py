@@ -12,6 +12,7 @@ from captum_tgrad.cli import sanity_check_command as command
 from captum_tgrad.cli.main import main
 from captum_tgrad.sanity_checks import cascading_randomization
 from captum_tgrad.zoo import sample_image
+from tests.cli.helpers import refused
 from tests.evaluation.networks import classifier, network
 
 
@@ -58,19 +59,12 @@ def test_sanity_check_pictures_one_layer_at_a_time(tmp_path, capsys):
     assert found["steps"][0]["spearman"] == pytest.approx([1, 1])
 
 
-def _refused(capsys, *arguments: str) -> str:
-    assert main(["sanity-check", *arguments]) == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("captum-tgrad: error: ")
-    return line
-
-
 def test_refuses_what_is_not_there(tmp_path, capsys):
     out = ["--out", str(tmp_path / "out")]
-    assert "did you mean t_grad" in _refused(capsys, *out, "--method", "tgrad")
-    assert "did you mean '_fc'" in _refused(capsys, *out, "--layers", "_fb")
-    assert "--columns must be 2 or more" in _refused(capsys, *out, "--columns", "1")
-    assert "never calls the model" in _refused(capsys, *out, "--method", "random")
+    assert "did you mean t_grad" in refused(capsys, "sanity-check", *out, "--method", "tgrad")
+    assert "did you mean '_fc'" in refused(capsys, "sanity-check", *out, "--layers", "_fb")
+    assert "--columns must be 2 or more" in refused(capsys, "sanity-check", *out, "--columns", "1")
+    assert "never calls the model" in refused(capsys, "sanity-check", *out, "--method", "random")
     assert not (tmp_path / "out").exists()
 
 
@@ -108,5 +102,5 @@ def test_faults_of_the_program_keep_their_traceback(tmp_path, monkeypatch):
 @pytest.mark.usefixtures("_tiny_model")
 def test_refuses_where_the_extra_is_missing(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "skimage.metrics", None)
-    line = _refused(capsys, "--out", str(tmp_path))
+    line = refused(capsys, "sanity-check", "--out", str(tmp_path))
     assert 'pip install ".[sanity]"' in line

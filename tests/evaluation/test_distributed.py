@@ -9,8 +9,7 @@ import sys
 import pytest
 import torch
 
-from captum_tgrad.evaluation.distributed import own_device, started_by_torchrun
-from captum_tgrad.evaluation.workers import Workers
+from captum_tgrad.evaluation.distributed import Workers, own_device, started_by_torchrun
 from tests.evaluation.test_resume import ROOT, assert_alike, comparable
 
 SCRIPT = "tests.evaluation.evaluate_script"

@@ -512,11 +512,12 @@ def test_the_progress_bar_moves_during_slow_methods_and_ends_with_the_figures(
 
         return compute
 
-    def draw(output, summary, images):
+    def drawn(summary, images):
         seen["before drawing"] = capsys.readouterr().err.split("\r")
         time.sleep(0.05)
+        return {}
 
-    monkeypatch.setattr("captum_tgrad.evaluation.report.write._draw", draw)
+    monkeypatch.setattr("captum_tgrad.evaluation.report.write._drawn", drawn)
     slow = Method("slow", "The slow one", "", build)
     evaluate(network(), images(3), [slow, "random"], tmp_path, n_steps=2, show_progress=True)
     lines = seen["before drawing"]

@@ -9,7 +9,7 @@ import torch
 
 from captum_tgrad import TGradAttribution
 from captum_tgrad.evaluation import Method, OutputError, evaluate
-from captum_tgrad.evaluation.report.table import markdown
+from captum_tgrad.evaluation.report.page import markdown
 from captum_tgrad.metrics import energy_in_mask, mass_accuracy, pointing_game, rank_accuracy
 from captum_tgrad.metrics.registry import LOCALIZATION_NUMBERS
 from tests.evaluation.networks import classifier, images
@@ -116,9 +116,34 @@ def test_other_regions_are_not_mixed_in(tmp_path):
     _evaluate(regions, tmp_path, limit=1)
     resumed = _evaluate(regions, tmp_path, limit=1, resume=True)
     assert len(resumed.records) == 2
-    for other in ({"a": BOX + 1, "b": BOX}, None):
-        with pytest.raises(OutputError, match="regions was"):
-            _evaluate(other, tmp_path, limit=1, resume=True)
+    for other, said in (
+        ({"a": BOX + 1, "b": BOX}, "the region of a has changed"),
+        ({"b": BOX, "c": BOX}, "the region of a has changed"),
+        (None, "regions was"),
+    ):
+        with pytest.raises(OutputError, match=said):
+            _evaluate(other, tmp_path, limit=2, resume=True)
+
+
+def test_more_images_and_regions_can_be_added(tmp_path):
+    _evaluate({"a": BOX}, tmp_path, limit=2)
+    resumed = _evaluate({"a": BOX, "c": MASK}, tmp_path, resume=True)
+    assert len(resumed.records) == 6
+    assert resumed.summary["methods"]["t_grad"]["energy_in_mask"]["images"] == 2
+    with pytest.raises(OutputError, match="the region of b has changed"):
+        _evaluate({"a": BOX, "b": BOX, "c": MASK}, tmp_path, resume=True)
+
+
+def test_regions_of_records_without_a_digest_stay_as_they_were(tmp_path):
+    _evaluate({"a": BOX}, tmp_path, limit=1)
+    path = tmp_path / "records.jsonl"
+    records = [json.loads(line) for line in path.read_text().splitlines()]
+    for record in records:
+        del record["region"]
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    assert len(_evaluate({"a": BOX}, tmp_path, ["saliency"], limit=1, resume=True).records) == 3
+    with pytest.raises(OutputError, match="regions was"):
+        _evaluate({"a": BOX, "b": BOX}, tmp_path, limit=2, resume=True)
 
 
 def test_an_image_whose_region_does_not_fit_is_skipped():

@@ -111,6 +111,14 @@ def test_a_class_that_fails_leaves_the_model_as_it_was(methods):
             r"attribute in .* has 'n_step', .* did you mean n_steps\?",
         ),
         (
+            '[x]\nclass = "captum.attr.IntegratedGradients"\nattribute = { n_steps = "five" }',
+            r"attribute in .* has n_steps = 'five': pass an integer",
+        ),
+        (
+            '[x]\nclass = "captum.attr.DeepLift"\nconstructor = { eps = true }',
+            "constructor in .* has eps = True: pass a number",
+        ),
+        (
             '[x]\nclass = "captum.attr.IntegratedGradients"\nconstructor = { by = 1 }',
             "constructor in .* has 'by', .* it has multiply_by_inputs",
         ),

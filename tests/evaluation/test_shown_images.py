@@ -4,8 +4,7 @@ import pytest
 import torch
 
 from captum_tgrad.evaluation import METHODS, evaluate
-from captum_tgrad.evaluation.report.chosen_images import chosen_images
-from captum_tgrad.evaluation.report.shown_images import ImageShow
+from captum_tgrad.evaluation.report.shown_images import ImageShow, chosen_images
 from captum_tgrad.evaluation.running.timed_method import TimedMethod
 from captum_tgrad.evaluation.samples import Samples
 from tests.evaluation.networks import classifier, images, network
@@ -63,8 +62,8 @@ def test_the_maps_are_those_of_the_method(monkeypatch):
     records = evaluate(model, data, ["saliency", "random"], n_steps=2).records
     shown = list(_show(model, data, ["saliency", "random"]).draw(records, {}))
     assert len(shown) == len(drawn) == 3
-    for each in shown:
-        index = int(each.heading.split(": ")[1])
+    for chosen, _ in shown:
+        index = int(chosen.image)
         target = next(record["target"] for record in records if record["image"] == str(index))
         inputs = data[index][None].clone().requires_grad_()
         model(inputs)[0, target].backward()

@@ -7,8 +7,9 @@ import pytest
 import scipy.stats
 
 from captum_tgrad.evaluation.report.bootstrap import bootstrap_means
+from captum_tgrad.evaluation.report.page import markdown
 from captum_tgrad.evaluation.report.summary import COLUMNS, summarize
-from captum_tgrad.evaluation.report.table import markdown, table_of
+from captum_tgrad.evaluation.report.table import table_of
 from captum_tgrad.evaluation.storage.records import KEYS
 from captum_tgrad.metrics.registry import NUMBERS
 from captum_tgrad.visualization.evaluation_figures import metrics_figure, seconds_figure
@@ -128,12 +129,13 @@ def test_a_number_of_fewer_images_says_of_how_many():
         {**record, "pointing_game": pointing}
         for record, pointing in zip(_records("t_grad", [0.5] * 3), [1.0, None, 1.0], strict=True)
     ]
-    table = table_of(summarize(records, [], TITLES, {}))
+    summary = summarize(records, [], TITLES, {})
+    table = table_of(summary)
     cells = dict(zip(table.headings, table.rows[0], strict=True))
     assert cells["Pointing Game \N{UPWARDS ARROW}"] == "1.00 [1.00, 1.00] (2)"
     assert cells["Insertion \N{UPWARDS ARROW}"] == "0.500 [0.500, 0.500]"
     assert cells["Images"] == "3"
-    assert "| 1.00 [1.00, 1.00] (2) |" in "\n".join(table.markdown())
+    assert "| 1.00 [1.00, 1.00] (2) |" in markdown(summary)
 
 
 def test_seconds_have_no_interval():

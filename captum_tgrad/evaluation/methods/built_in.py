@@ -9,42 +9,44 @@ from captum_tgrad._support.suggest import did_you_mean
 from captum_tgrad.evaluation.methods import cam_methods, gradient_methods
 from captum_tgrad.evaluation.methods.method import Method
 
+_ONE_PASS = "1 forward and 1 backward pass"
+_TO_THE_LAYER = "1 forward pass, 1 backward pass to the layer"
+
+
+def _captum(name: str, title: str, class_name: str, source: str) -> Method:
+    builder = gradient_methods.captum_builder(class_name)
+    return Method(name, title, _ONE_PASS, builder, source=source)
+
+
+def _cam(name: str, title: str, class_name: str, source: str, cost: str = _TO_THE_LAYER) -> Method:
+    builder = cam_methods.cam_builder(class_name)
+    return Method(name, title, cost, builder, source=source, extra="cam")
+
+
 _METHODS = (
     Method(
         "t_grad",
         "T-Grad",
-        "1 forward and 1 backward pass",
+        _ONE_PASS,
         gradient_methods.t_grad_builder("paper"),
         source="Tran et al., eq. 8",
     ),
     Method(
         "t_grad_levels",
         "T-Grad (levels)",
-        "1 forward and 1 backward pass",
+        _ONE_PASS,
         gradient_methods.t_grad_builder("levels"),
         source="Tran et al., its terms by resolution",
     ),
     Method(
         "full_grad",
         "FullGrad",
-        "1 forward and 1 backward pass",
+        _ONE_PASS,
         gradient_methods.build_full_grad,
         source="Srinivas and Fleuret 2019",
     ),
-    Method(
-        "saliency",
-        "Vanilla Gradient",
-        "1 forward and 1 backward pass",
-        gradient_methods.captum_builder("Saliency"),
-        source="Simonyan et al. 2013",
-    ),
-    Method(
-        "input_x_gradient",
-        "Input x Gradient",
-        "1 forward and 1 backward pass",
-        gradient_methods.captum_builder("InputXGradient"),
-        source="Shrikumar et al. 2016",
-    ),
+    _captum("saliency", "Vanilla Gradient", "Saliency", "Simonyan et al. 2013"),
+    _captum("input_x_gradient", "Input x Gradient", "InputXGradient", "Shrikumar et al. 2016"),
     Method(
         "integrated_gradients",
         "Integrated Gradients",
@@ -68,25 +70,17 @@ _METHODS = (
     Method(
         "grad_cam",
         "Grad-CAM",
-        "1 forward pass, 1 backward pass to the layer",
+        _TO_THE_LAYER,
         cam_methods.build_grad_cam,
         source="Selvaraju et al. 2017",
     ),
-    Method(
-        "grad_cam_plus_plus",
-        "Grad-CAM++",
-        "1 forward pass, 1 backward pass to the layer",
-        cam_methods.cam_builder("GradCAMPlusPlus"),
-        source="Chattopadhay et al. 2018",
-        extra="cam",
-    ),
-    Method(
+    _cam("grad_cam_plus_plus", "Grad-CAM++", "GradCAMPlusPlus", "Chattopadhay et al. 2018"),
+    _cam(
         "eigen_cam",
         "Eigen-CAM",
+        "EigenCAM",
+        "Muhammad and Yeasin 2020",
         "1 forward pass, a singular value decomposition",
-        cam_methods.cam_builder("EigenCAM"),
-        source="Muhammad and Yeasin 2020",
-        extra="cam",
     ),
     Method(
         "score_cam",
@@ -96,21 +90,8 @@ _METHODS = (
         source="Wang et al. 2020",
         extra="cam",
     ),
-    Method(
-        "x_grad_cam",
-        "XGrad-CAM",
-        "1 forward pass, 1 backward pass to the layer",
-        cam_methods.cam_builder("XGradCAM"),
-        source="Fu et al. 2020",
-        extra="cam",
-    ),
-    Method(
-        "random",
-        "Random",
-        "none",
-        gradient_methods.build_random,
-        source="a control",
-    ),
+    _cam("x_grad_cam", "XGrad-CAM", "XGradCAM", "Fu et al. 2020"),
+    Method("random", "Random", "none", gradient_methods.build_random, source="a control"),
 )
 
 METHODS: Mapping[str, Method] = {method.name: method for method in _METHODS}

@@ -8,7 +8,8 @@ from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from types import NoneType
+from typing import Any, get_args
 
 from torch import Tensor, nn
 
@@ -26,6 +27,7 @@ _PASSED = {"self", "model", "forward_func", "layer", "inputs", "target"}
 _TRUSTED = ("captum", "captum_tgrad", "pytorch_grad_cam")
 _KIND_OF_KEY = {"constructor": dict, "attribute": dict, "random": bool, "layer": str, "title": str}
 _KINDS = {dict: "a table", bool: "true or false", str: "a string"}
+_PLAIN = {**_KINDS, int: "an integer", float: "a number", NoneType: ""}
 
 
 def read_methods(path: str | Path, *, allow_imports: str | Sequence[str] = ()) -> dict[str, Method]:
@@ -61,7 +63,7 @@ def read_methods(path: str | Path, *, allow_imports: str | Sequence[str] = ()) -
         FileNotFoundError: The file does not exist.
         ModuleNotFoundError: Python is older than 3.11, and ``tomli`` is not installed.
         ValueError: The file is not TOML, or a table is invalid, has an option that its class does
-            not have, or names a class of another package.
+            not have or of another type, or names a class of another package.
     """
     path = Path(path)
     if not path.is_file():
@@ -100,7 +102,7 @@ def _method(name: str, table: Any, path: Path, allowed: Collection[str]) -> Meth
 
 
 def _check_options(kind: Any, table: Mapping[str, Any], where: str) -> None:
-    """Raises ValueError for a missing layer, and for options that a class of Captum lacks."""
+    """Raises ValueError for a missing layer, and for options that do not fit a class of Captum."""
     if kind.__module__.startswith("pytorch_grad_cam"):
         return  # whose arguments CamAttribution checks
     name = kind.__name__
@@ -110,13 +112,18 @@ def _check_options(kind: Any, table: Mapping[str, Any], where: str) -> None:
         if any(each.kind is each.VAR_KEYWORD for each in parameters.values()):
             continue
         known = [each for each in parameters if each not in _PASSED]
-        for option in table.get(key, {}):
+        for option, value in table.get(key, {}).items():
             if option not in known:
                 otherwise = f"it has {', '.join(known) or 'no options'}"
                 advice = did_you_mean(option, known, otherwise)
                 raise ValueError(
                     f"{key} in {where} has {option!r}, which is not an option of {shown}: {advice}"
                 )
+            kinds = get_args(parameters[option].annotation) or (parameters[option].annotation,)
+            fits = type(value) in kinds or (type(value) is int and float in kinds)
+            if not fits and set(kinds) <= _PLAIN.keys():  # other types may be converted
+                wanted = " or ".join(_PLAIN[each] for each in kinds if each is not NoneType)
+                raise ValueError(f"{key} in {where} has {option} = {value!r}: pass {wanted}")
     layer = inspect.signature(kind).parameters.get("layer")
     if layer is not None and layer.default is layer.empty and "layer" not in table:
         raise ValueError(f'{where} needs layer = "MODULE": {name} explains a layer of the model')

@@ -6,13 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from captum_tgrad._support.printable import in_markdown
 from captum_tgrad.evaluation.compare import Comparison
 from captum_tgrad.evaluation.report.files import png, write_files
+from captum_tgrad.evaluation.report.markdown import Markdown
 from captum_tgrad.evaluation.report.page import add_table
 from captum_tgrad.evaluation.report.summary import REFERENCE
-from captum_tgrad.evaluation.report.table import table_of
-from captum_tgrad.evaluation.storage.protocol import protocol_lines
 from captum_tgrad.visualization.curve_figures import curves_figure
 from captum_tgrad.visualization.explanation_figures import explanation_figure
 from captum_tgrad.visualization.html_report import Report
@@ -69,20 +67,15 @@ def draw_curves(comparison: Comparison) -> Figure:
 
 
 def markdown(comparison: Comparison) -> str:
-    """The table, the notes and the protocol, as a page of Markdown."""
-    sentence = in_markdown(_sentence(comparison))
-    lines = [f"# {len(comparison.titles)} methods on one image", "", sentence, ""]
-    lines += [*table_of(comparison.summary).markdown(), ""]
-    lines += [f"{in_markdown(note)}\n" for note in comparison.notes]
-    lines += ["## Protocol", ""]
-    lines += [f"- {in_markdown(line)}" for line in protocol_lines(comparison.summary["protocol"])]
-    return "\n".join(lines) + "\n"
+    """The table, the notes and the protocol, as Markdown."""
+    report = Markdown(*_head(comparison))
+    _add_results(report, comparison)
+    return report.content()
 
 
 def page(comparison: Comparison, figures: Mapping[str, Figure]) -> Report:
     """Everything on one page; ``figures`` are ``"methods"`` and ``"curves"``."""
-    title = f"{len(comparison.titles)} methods on one image"
-    report = Report(title, _sentence(comparison), "compare")
+    report = Report(*_head(comparison), "compare")
     report.section("Maps")
     if REFERENCE in comparison.maps:
         report.figure(
@@ -108,11 +101,7 @@ def page(comparison: Comparison, figures: Mapping[str, Figure]) -> Report:
         _CURVES,
     )
     report.section("Metrics")
-    add_table(report, comparison.summary)
-    for note in comparison.notes:
-        report.text(note)
-    report.section("Protocol")
-    report.protocol(comparison.summary["protocol"])
+    _add_results(report, comparison)
     return report
 
 
@@ -123,8 +112,18 @@ def title_of(comparison: Comparison) -> str:
     )
 
 
-def _sentence(comparison: Comparison) -> str:
+def _head(comparison: Comparison) -> tuple[str, str]:
     return (
+        f"{len(comparison.titles)} methods on one image",
         f"{comparison.summary['protocol']['model']} explained for the class {title_of(comparison)}."
-        " One image does not rank methods: use captum-tgrad evaluate to compare them on many."
+        " One image does not rank methods: use captum-tgrad evaluate to compare them on many.",
     )
+
+
+def _add_results(report: Report | Markdown, comparison: Comparison) -> None:
+    """Adds the table, the notes and the protocol."""
+    add_table(report, comparison.summary)
+    for note in comparison.notes:
+        report.text(note)
+    report.section("Protocol")
+    report.protocol(comparison.summary["protocol"])

@@ -1,14 +1,15 @@
-"""A summary as an HTML page with figures."""
+"""A summary as an HTML page with figures, and as Markdown without them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from captum_tgrad.evaluation.report.shown_images import ShownImage
+from captum_tgrad.evaluation.report.markdown import Markdown
+from captum_tgrad.evaluation.report.shown_images import ChosenImage
 from captum_tgrad.evaluation.report.summary import REFERENCE, Summary
-from captum_tgrad.evaluation.report.table import table_of, title_of
-from captum_tgrad.evaluation.report.verdict import verdict
+from captum_tgrad.evaluation.report.table import one_line, table_of, title_of
+from captum_tgrad.evaluation.report.verdict import steps_or_images, verdict
 from captum_tgrad.visualization.html_report import Report
 
 if TYPE_CHECKING:
@@ -19,21 +20,30 @@ _IMAGES = (
     "The maps of all methods, best first, with their Insertion - Deletion on the image. The maps"
     " were recomputed for this page. Each map has its own scale: compare positions, not magnitudes."
 )
+_SKIPPED_SHOWN = 20
+
+
+def markdown(summary: Summary) -> str:
+    """The tables of a summary, with the protocol and what was skipped, as Markdown."""
+    report = Markdown(title_of(summary), _introduction(summary))
+    _add_results(report, summary)
+    report.section("Protocol")
+    report.protocol(summary["protocol"])
+    if skipped := summary["skipped"]:
+        report.section("Skipped")
+        more = len(skipped) - _SKIPPED_SHOWN
+        last = [f"and {more} more, in summary.json"] if more > 0 else []
+        report.items([*map(_skipped, skipped[:_SKIPPED_SHOWN]), *last])
+    return report.content()
 
 
 def page(
-    summary: Summary, figures: Mapping[str, Figure], images: Iterable[ShownImage] = ()
+    summary: Summary,
+    figures: Mapping[str, Figure],
+    images: Iterable[tuple[ChosenImage, Figure]] = (),
 ) -> Report:
-    """The tables and figures of a summary, with the protocol and what was skipped.
-
-    ``figures`` are ``"metrics"`` and ``"seconds"``.
-    """
-    methods: Mapping[str, Any] = summary["methods"]
-    report = Report(
-        title_of(summary),
-        f"Means with intervals: {summary['interval']}. Arrows show the better direction.",
-        "evaluate",
-    )
+    """The same with figures, as HTML; ``figures`` are ``"metrics"`` and ``"seconds"``."""
+    report = Report(title_of(summary), _introduction(summary), "evaluate")
     report.section("Metrics")
     report.figure(
         figures["metrics"],
@@ -41,24 +51,18 @@ def page(
         "Methods with overlapping intervals may still differ significantly: see the paired"
         " differences below.",
     )
-    add_table(report, summary)
-    report.text(verdict(summary))
-    if any(each["minus_t_grad"] for each in methods.values()):
-        title = methods[REFERENCE]["title"]
-        report.section(f"Differences to {title}")
-        report.text(f"The method minus {title}, paired by image.")
-        add_table(report, summary, "minus_t_grad")
+    _add_results(report, summary)
     report.section("Seconds")
     report.figure(
         figures["seconds"],
         "The seconds per image of every method.",
         "The axis is logarithmic.",
     )
-    for number, each in enumerate(images):
-        report.section(each.heading)
+    for number, (chosen, figure) in enumerate(images):
+        report.section(chosen.heading)
         if not number:
             report.text(_IMAGES)
-        report.figure(each.figure, f"{each.heading}, and over it the maps.", each.caption)
+        report.figure(figure, f"{chosen.heading}, and over it the maps.", chosen.reason)
     report.section("Protocol")
     report.protocol(summary["protocol"])
     if summary["skipped"]:
@@ -70,8 +74,32 @@ def page(
     return report
 
 
-def add_table(report: Report, summary: Summary, part: str | None = None) -> None:
+def add_table(report: Report | Markdown, summary: Summary, part: str | None = None) -> None:
     """Adds the table of a summary to a report, as ``table_of`` makes it."""
     table = table_of(summary, part)
     caption = "" if part else "The best mean of each metric is bold"
     report.table(table.headings, table.rows, caption, table.best)
+
+
+def _introduction(summary: Summary) -> str:
+    return f"Means with intervals: {summary['interval']}. Arrows show the better direction."
+
+
+def _add_results(report: Report | Markdown, summary: Summary) -> None:
+    """Adds the tables and what they say."""
+    add_table(report, summary)
+    report.text(verdict(summary))
+    methods: Mapping[str, Any] = summary["methods"]
+    if any(each["minus_t_grad"] for each in methods.values()):
+        title = methods[REFERENCE]["title"]
+        report.section(f"Differences to {title}")
+        report.text(f"The method minus {title}, paired by image. Arrows show the better direction.")
+        add_table(report, summary, "minus_t_grad")
+    if advice := steps_or_images(summary):
+        report.section("Steps or images?")
+        report.text(advice)
+
+
+def _skipped(each: Mapping[str, Any]) -> str:
+    what = ", ".join(filter(None, (each["image"], each["method"])))
+    return f"{what}: {one_line(each['reason'])}"

@@ -1,8 +1,9 @@
-"""The images of a report with the recomputed maps of all methods."""
+"""The images of a report: which ones, and the recomputed maps of all methods."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import statistics
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -10,7 +11,6 @@ import torch
 from torch import Tensor
 
 from captum_tgrad.evaluation.methods.method import image_seed
-from captum_tgrad.evaluation.report.chosen_images import ChosenImage, chosen_images
 from captum_tgrad.evaluation.running.speed import in_fast_format
 from captum_tgrad.evaluation.running.timed_method import ExplainedImage, TimedMethod
 from captum_tgrad.evaluation.samples import Samples
@@ -23,14 +23,48 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _DRAWN_CHANNELS = (1, 3)
+_CONTROL = "random"
 
 
-class ShownImage(NamedTuple):
-    """An image of a report: the heading, the figure and its caption."""
+class ChosenImage(NamedTuple):
+    """The name of an image, ``"Best"``, ``"Worst"`` or ``"Most disputed"``, and a sentence why."""
 
-    heading: str
-    figure: Figure
-    caption: str
+    image: str
+    kind: str
+    reason: str
+
+    @property
+    def heading(self) -> str:
+        """The heading of its section."""
+        return f"{self.kind} image: {self.image}"
+
+
+def chosen_images(records: Sequence[Record], available: Collection[str]) -> list[ChosenImage]:
+    """Chooses up to three of the available images by Insertion - Deletion.
+
+    Only images with the most records are chosen. The random control does not count.
+    """
+    scores: dict[str, list[float]] = {}
+    methods = {record["method"] for record in records}
+    for record in records:
+        if record["image"] not in available or record["difference"] is None:
+            continue
+        if record["method"] != _CONTROL or methods == {_CONTROL}:
+            scores.setdefault(record["image"], []).append(record["difference"])
+    most = max(map(len, scores.values()), default=0)
+    left = {image: each for image, each in sorted(scores.items()) if len(each) == most}
+    chosen = []
+    for kind, measure, what in (
+        ("Best", statistics.fmean, "The highest mean"),
+        ("Worst", lambda each: -statistics.fmean(each), "The lowest mean"),
+        ("Most disputed", statistics.pstdev, "Of the other images, the largest standard deviation"),
+    ):
+        if left:
+            image = max(left, key=lambda name: measure(left[name]))
+            value = abs(measure(left.pop(image)))
+            reason = f"{what} of Insertion - Deletion over the methods: {value:.3f}."
+            chosen.append(ChosenImage(image, kind, reason))
+    return chosen
 
 
 @dataclass(frozen=True)
@@ -49,57 +83,46 @@ class ImageShow:
     device: torch.device
     classifier: Classifier | None
 
-    def draw(self, records: Sequence[Record], titles: Mapping[str, str]) -> Iterator[ShownImage]:
+    def draw(
+        self, records: Sequence[Record], titles: Mapping[str, str]
+    ) -> Iterator[tuple[ChosenImage, Figure]]:
         """Computes the maps and draws them, best first.
 
         Images without 1 or 3 channels and methods that fail are left out.
         """
         for chosen in chosen_images(records, {*self.samples.names}):
-            of_image = {each["method"]: each for each in records if each["image"] == chosen.image}
-            shown = self._draw(chosen, of_image, titles)
-            if shown is not None:
-                yield shown
+            try:
+                image, _ = self.samples[self.samples.names.index(chosen.image)]
+            except ValueError:
+                continue
+            if len(image) not in _DRAWN_CHANNELS:
+                continue
+            of_image = [each for each in records if each["image"] == chosen.image]
+            maps = self._maps(image, of_image, titles)
+            if maps:
+                yield chosen, self._figure(image, maps, of_image[0]["target"])
 
-    def _draw(
-        self, chosen: ChosenImage, records: Mapping[str, Record], titles: Mapping[str, str]
-    ) -> ShownImage | None:
-        try:
-            image, _ = self.samples[self.samples.names.index(chosen.image)]
-        except ValueError:
-            return None
-        if len(image) not in _DRAWN_CHANNELS:
-            return None
-        target = next(iter(records.values()))["target"]
+    def _maps(
+        self, image: Tensor, records: Sequence[Record], titles: Mapping[str, str]
+    ) -> dict[str, Tensor]:
+        """The maps by title and score, best first."""
         inputs = in_fast_format(image[None].to(self.device))
-        maps = self._maps(inputs, target, records, titles)
-        if not maps:
-            return None
+        maps = {}
+        for record in sorted(records, key=lambda each: -(each["difference"] or 0.0)):
+            name, score = record["method"], record["difference"]
+            if name not in self.methods:
+                continue  # Of an earlier run of the folder.
+            target = torch.tensor([record["target"]], device=self.device)
+            seeds = [image_seed(record["image"], self.seed)]
+            (found,) = self.methods[name](inputs, target, seeds)
+            if isinstance(found, ExplainedImage):
+                # 0.0 is added to what is rounded: there is no -0.00.
+                title = f"{titles.get(name, name)}: {round(score, 2) + 0.0:.2f}"
+                maps[title] = found.importance[None].cpu()
+        return maps
+
+    def _figure(self, image: Tensor, maps: Mapping[str, Tensor], target: int) -> Figure:
         names = () if self.classifier is None else self.classifier.class_names
         what = f"{names[target]} ({target})" if target < len(names) else f"class {target}"
         mean, std = (None, None) if self.classifier is None else normalization(self.classifier)
-        figure = methods_figure(image, maps, title=what, mean=mean, std=std)
-        return ShownImage(f"{chosen.kind} image: {chosen.image}", figure, chosen.reason)
-
-    def _maps(
-        self,
-        inputs: Tensor,
-        target: int,
-        records: Mapping[str, Record],
-        titles: Mapping[str, str],
-    ) -> dict[str, Tensor]:
-        """The maps by title and score, best first."""
-        ordered = sorted(records, key=lambda name: -(records[name]["difference"] or 0.0))
-        maps = {}
-        for name in ordered:
-            if name not in self.methods:
-                continue  # Of an earlier run of the folder.
-            seeds = [image_seed(records[name]["image"], self.seed)]
-            targets = torch.tensor([target], device=self.device)
-            (found,) = self.methods[name](inputs, targets, seeds)
-            if isinstance(found, ExplainedImage):
-                score = records[name]["difference"]
-                # 0.0 is added to what is rounded: there is no -0.00.
-                maps[f"{titles.get(name, name)}: {round(score, 2) + 0.0:.2f}"] = found.importance[
-                    None
-                ].cpu()
-        return maps
+        return methods_figure(image, maps, title=what, mean=mean, std=std)

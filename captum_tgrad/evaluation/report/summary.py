@@ -57,18 +57,14 @@ def summarize(
     images = sorted({image for each in by_method.values() for image in each})
     columns = _columns(records)
     values = {name: _values(by_method[name], images, columns) for name in names}
-    numbers = list(values.values())
-    if REFERENCE in values:
-        numbers += [values[name] - values[REFERENCE] for name in names]
+    others = [name for name in names if name != REFERENCE and REFERENCE in values]
+    numbers = [*values.values(), *(values[name] - values[REFERENCE] for name in others)]
     seed = int(protocol.get("seed", 0))
     found = bootstrap_means(np.hstack(numbers), seed) if numbers and images else []
     width = len(columns)
-    own = {name: found[i * width : (i + 1) * width] for i, name in enumerate(names)}
-    differences = {
-        name: found[i * width : (i + 1) * width]
-        for i, name in enumerate(names, start=len(names))
-        if REFERENCE in values and name != REFERENCE
-    }
+    cells = [_cells(found[i : i + width], columns) for i in range(0, len(found), width)]
+    own = dict(zip(names, cells[: len(names)], strict=True))
+    differences = dict(zip(others, cells[len(names) :], strict=True))
     return {
         "protocol": dict(protocol),
         "images": len(images),
@@ -78,8 +74,8 @@ def summarize(
             name: {
                 "title": titles.get(name, name),
                 "images": len(by_method.get(name, {})),
-                **_cells(own.get(name), columns),
-                "minus_t_grad": _cells(differences.get(name), columns) or None,
+                **own.get(name, {}),
+                "minus_t_grad": differences.get(name),
                 "reason": _reason(name, skipped),
             }
             for name in dict.fromkeys([*titles, *names])
@@ -119,10 +115,8 @@ def _values(
 
 
 def _cells(
-    intervals: Sequence[Interval] | None, columns: Sequence[str]
+    intervals: Sequence[Interval], columns: Sequence[str]
 ) -> dict[str, dict[str, float | int | None]]:
-    if not intervals:
-        return {}
     return {
         column: {
             key: None if math.isnan(value) else value

@@ -1,71 +1,19 @@
-"""A summary as a page of Markdown."""
+"""The numbers of a summary as a table of texts."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from captum_tgrad._support.printable import in_markdown
-from captum_tgrad.evaluation.report.summary import COLUMNS, REFERENCE, Summary
-from captum_tgrad.evaluation.report.verdict import verdict
-from captum_tgrad.evaluation.storage.protocol import protocol_lines
+from captum_tgrad.evaluation.report.summary import COLUMNS, Summary
 from captum_tgrad.metrics.registry import ALL_NUMBERS, LOCALIZATION_NUMBERS
-
-_SKIPPED_SHOWN = 20
-_NUMBERS = re.compile(r"[-+\d.e]*( \[[-+\d.e]+, [-+\d.e]+\])?( \(\d+\))?")
-
-
-def markdown(summary: Summary) -> str:
-    """The tables of a summary, with the protocol and what was skipped."""
-    methods: Mapping[str, Any] = summary["methods"]
-    lines = [
-        f"# {title_of(summary)}",
-        "",
-        f"Means with intervals: {summary['interval']}. Arrows show the better direction.",
-        "",
-        *table_of(summary).markdown(),
-        "",
-        in_markdown(verdict(summary)),
-    ]
-    if any(each["minus_t_grad"] for each in methods.values()):
-        title = in_markdown(methods[REFERENCE]["title"])
-        lines += ["", f"## Differences to {title}", ""]
-        lines += [
-            f"The method minus {title}, paired by image. Arrows show the better direction.",
-            "",
-        ]
-        lines += table_of(summary, "minus_t_grad").markdown()
-    if advice := _steps_or_images(summary):
-        lines += ["", "## Steps or images?", "", advice]
-    lines += ["", "## Protocol", ""]
-    lines += [f"- {in_markdown(line)}" for line in protocol_lines(summary["protocol"])]
-    if summary["skipped"]:
-        lines += ["", "## Skipped", "", *_skipped(summary["skipped"])]
-    return "\n".join(lines) + "\n"
 
 
 def title_of(summary: Summary) -> str:
     """How many methods on how many images."""
     methods, images = len(summary["methods"]), summary["images"]
     return f"{methods} method{'s' * (methods != 1)} on {images} image{'s' * (images != 1)}"
-
-
-def _steps_or_images(summary: Summary) -> str:
-    """Whether more steps or more images would narrow the intervals; empty if unknown."""
-    steps = summary.get("steps")
-    cells = [each["difference"] for each in summary["methods"].values() if each["images"]]
-    widths = [(cell["high"] - cell["low"]) / 2 for cell in cells if cell["mean"] is not None]
-    if not steps or not widths or summary["images"] < 2:
-        return ""
-    width = max(widths)
-    what = "steps" if steps["of_a_mean"] > width else "images"
-    return (
-        f"With half the steps, Insertion - Deletion changes by {steps['of_an_image']:.4f} per image"
-        f" (root mean square), and the mean of a method by at most {steps['of_a_mean']:.4f}. The"
-        f" intervals over images are +-{width:.3f}. Use more {what} for more precision."
-    )
 
 
 def heading(column: str) -> str:
@@ -90,20 +38,6 @@ class Table:
     headings: list[str]
     rows: list[list[str]]
     best: dict[str, list[int]]
-
-    def markdown(self) -> Iterator[str]:
-        """The lines of the table in Markdown, the best numbers in bold."""
-        yield _line(self.headings)
-        yield "|---" * len(self.headings) + "|"
-        for number, row in enumerate(self.rows):
-            numbers = [cell if _NUMBERS.fullmatch(cell) else in_markdown(cell) for cell in row[1:]]
-            cells = [in_markdown(row[0]), *numbers]
-            yield _line(
-                [
-                    f"**{cell}**" if number in self.best.get(title, ()) else cell
-                    for title, cell in zip(self.headings, cells, strict=True)
-                ]
-            )
 
 
 def table_of(summary: Summary, part: str | None = None, *, brief: bool = False) -> Table:
@@ -139,7 +73,7 @@ def _row(
 ) -> list[str]:
     cells = each if part is None else each[part]
     if not each["images"]:
-        reason = "-" if brief else _one_line(each["reason"] or "not evaluated")
+        reason = "-" if brief else one_line(each["reason"] or "not evaluated")
         return [each["title"], reason, *["-" if brief else ""] * (len(columns) - 1), "0"]
     # Of differences, the images that both methods have.
     images = max(cells[column]["images"] for column in columns) if part else each["images"]
@@ -162,10 +96,6 @@ def _best(shown: list[Mapping[str, Any]], column: str) -> list[int]:
     return [number for number, mean in means.items() if mean == best]
 
 
-def _line(cells: list[str]) -> str:
-    return "| " + " | ".join(cells) + " |"
-
-
 def _cell(cell: Mapping[str, Any], signed: bool, brief: bool) -> str:
     if cell["mean"] is None:
         return "-"
@@ -177,13 +107,6 @@ def _cell(cell: Mapping[str, Any], signed: bool, brief: bool) -> str:
     return f"{mean} [{', '.join(ends)}]" if ends and not brief and cell["images"] > 1 else mean
 
 
-def _skipped(skipped: list[dict[str, Any]]) -> Iterator[str]:
-    for each in skipped[:_SKIPPED_SHOWN]:
-        what = [each[key] for key in ("image", "method") if each[key] is not None]
-        yield f"- {in_markdown(', '.join(what))}: {in_markdown(_one_line(each['reason']))}"
-    if len(skipped) > _SKIPPED_SHOWN:
-        yield f"- and {len(skipped) - _SKIPPED_SHOWN} more, in summary.json"
-
-
-def _one_line(text: str) -> str:
+def one_line(text: str) -> str:
+    """A text without line breaks."""
     return " ".join(text.split())

@@ -1,4 +1,4 @@
-"""Summarizes the paired differences of an evaluation in a sentence."""
+"""What a summary says, in sentences."""
 
 from __future__ import annotations
 
@@ -43,6 +43,22 @@ def verdict(summary: Summary) -> str:
             alike.append(each["title"])
     where = f"in {NUMBERS[_COLUMN].heading} on {images} images."
     return _sentence(ours, ahead, behind, alike, where)
+
+
+def steps_or_images(summary: Summary) -> str:
+    """Whether more steps or more images would narrow the intervals; empty if unknown."""
+    steps = summary.get("steps")
+    cells = [each["difference"] for each in summary["methods"].values() if each["images"]]
+    widths = [(cell["high"] - cell["low"]) / 2 for cell in cells if cell["mean"] is not None]
+    if not steps or not widths or summary["images"] < 2:
+        return ""
+    width = max(widths)
+    what = "steps" if steps["of_a_mean"] > width else "images"
+    return (
+        f"With half the steps, Insertion - Deletion changes by {steps['of_an_image']:.4f} per image"
+        f" (root mean square), and the mean of a method by at most {steps['of_a_mean']:.4f}. The"
+        f" intervals over images are +-{width:.3f}. Use more {what} for more precision."
+    )
 
 
 def _sentence(

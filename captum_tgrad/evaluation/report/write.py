@@ -2,19 +2,35 @@
 
 from __future__ import annotations
 
+import csv
+import io
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
 from captum_tgrad._support.printable import printable
 from captum_tgrad.evaluation.report.files import png, write_files
-from captum_tgrad.evaluation.report.page import page
-from captum_tgrad.evaluation.report.shown_images import ImageShow
-from captum_tgrad.evaluation.report.summary import Summary, summarize
-from captum_tgrad.evaluation.report.summary_csv import as_csv
-from captum_tgrad.evaluation.report.table import markdown
+from captum_tgrad.evaluation.report.page import markdown, page
+from captum_tgrad.evaluation.report.shown_images import ChosenImage, ImageShow
+from captum_tgrad.evaluation.report.summary import COLUMNS, Summary, summarize
 from captum_tgrad.evaluation.storage.folder import Output
 from captum_tgrad.evaluation.storage.owner import REPORT
 from captum_tgrad.evaluation.storage.records import as_json, write_whole
+from captum_tgrad.metrics.registry import HIGHER_IS_BETTER
 from captum_tgrad.visualization.evaluation_figures import metrics_figure, seconds_figure
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 _DOTS_PER_INCH = 150
+_NUMBERS = ("images", "mean", "low", "high")
+_HEADINGS = (
+    "method",
+    "title",
+    "metric",
+    "higher_is_better",
+    *_NUMBERS,
+    *(f"minus_t_grad_{name}" for name in _NUMBERS),
+)
 
 
 def write_results(output: Output, images: ImageShow | None) -> tuple[Summary, str]:
@@ -23,23 +39,46 @@ def write_results(output: Output, images: ImageShow | None) -> tuple[Summary, st
     If ``images`` is not None, it also writes ``metrics.png``, ``seconds.png`` and ``report.html``
     with these images. Returns the summary and the table.
     """
-    summary = summarize(output.records(), output.skipped(), output.titles(), output.protocol())
+    records, titles = output.records(), output.titles()
+    summary = summarize(records, output.skipped(), titles, output.protocol())
     table = markdown(summary)
     write_whole(output.path / "summary.json", as_json(summary))
     write_whole(output.path / "table.md", table)
     write_whole(output.path / "summary.csv", as_csv(summary))
     if images is not None and any(each["images"] for each in summary["methods"].values()):
-        _draw(output, summary, images)
+        write_files(output.path, _drawn(summary, images.draw(records, titles)))
     return summary, table
 
 
-def _draw(output: Output, summary: Summary, images: ImageShow) -> None:
+def _drawn(
+    summary: Summary, images: Iterable[tuple[ChosenImage, Figure]]
+) -> dict[str, str | bytes]:
+    """The figures and the page by file name."""
     protocol = "; ".join(f"{key}: {value}" for key, value in summary["protocol"].items())
-    figures = {"metrics": metrics_figure(summary), "seconds": seconds_figure(summary)}
-    report = page(summary, figures, images.draw(output.records(), output.titles()))
     description = {"Description": printable(protocol)}
+    figures = {"metrics": metrics_figure(summary), "seconds": seconds_figure(summary)}
+    report = page(summary, figures, images)
     drawn = {
         f"{name}.png": png(figure, _DOTS_PER_INCH, metadata=description)
         for name, figure in figures.items()
     }
-    write_files(output.path, {**drawn, REPORT: report.html()})
+    return {**drawn, REPORT: report.html()}
+
+
+def as_csv(summary: Summary) -> str:
+    """A header, and a line for each method and number, with interval and difference to T-Grad.
+
+    Unknown values are empty; a method without records has no line.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(_HEADINGS)
+    for name, each in summary["methods"].items():
+        for column in COLUMNS:
+            if column not in each:
+                continue
+            own, other = each[column], (each["minus_t_grad"] or {}).get(column, {})
+            numbers = [cells.get(key) for cells in (own, other) for key in _NUMBERS]
+            better = HIGHER_IS_BETTER.get(column, False)  # of the seconds
+            writer.writerow([*map(printable, (name, each["title"])), column, better, *numbers])
+    return text.getvalue()

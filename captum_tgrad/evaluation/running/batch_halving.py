@@ -18,10 +18,8 @@ class Halving:
     def __init__(self, size: int) -> None:
         self.size = size
 
-    def __call__(
-        self, run: Callable[[slice], Result], count: int
-    ) -> Iterator[tuple[slice, Result]]:
-        """Yields the parts and what ``run`` returned for them.
+    def __call__(self, run: Callable[[slice], Result], count: int) -> Iterator[Result]:
+        """Yields what ``run`` returns for each part.
 
         Raises:
             MemoryError: One image alone does not fit. Whatever else ``run`` raises.
@@ -35,7 +33,7 @@ class Halving:
                 if not is_out_of_memory(error):
                     raise
             else:
-                yield part, result
+                yield result
                 first = part.stop
                 continue
             # Not in the handler: the tensors of the failed attempt are freed only with its error.
@@ -43,8 +41,7 @@ class Halving:
 
     def at_once(self, run: Callable[[int], Result]) -> Result:
         """What ``run`` returned for as many examples at once as fit."""
-        _, found = next(self(lambda part: run(part.stop), self.size))
-        return found
+        return next(self(lambda part: run(part.stop), self.size))
 
     def _halve(self, tried: int) -> None:
         gc.collect()

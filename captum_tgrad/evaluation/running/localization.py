@@ -13,6 +13,7 @@ from torch import Tensor
 
 from captum_tgrad import metrics
 from captum_tgrad._support.not_a_tensor import got
+from captum_tgrad.evaluation.box_files import BoxRegions
 from captum_tgrad.metrics.engine.findings import no_warnings
 from captum_tgrad.metrics.engine.regions import as_masks, mask_of_boxes, numbers_of
 from captum_tgrad.metrics.registry import LOCALIZATION_NUMBERS
@@ -68,12 +69,21 @@ def described_regions(regions: Mapping[str, Any] | None, images: Sequence[str]) 
         raise ValueError(
             f"regions has no image of the data set, whose names are {list(images[:3])}, ..."
         )
-    digest = getattr(regions, "digest", None) or _digest(regions, known)
+    digest = _digest(regions, [*regions] if isinstance(regions, BoxRegions) else known)
     tolerance = inspect.signature(metrics.pointing_game).parameters["tolerance"].default
     return {"regions": digest, "tolerance": tolerance}
 
 
+def region_digest(regions: Mapping[str, Any] | None, image: str) -> str | None:
+    """A short hash of the region of an image, "none" if it has none; None without regions."""
+    if regions is None:
+        return None
+    return _digest(regions, [image]) if image in regions else "none"
+
+
 def _digest(regions: Mapping[str, Any], known: Sequence[str]) -> str:
+    if isinstance(regions, BoxRegions):
+        return regions.digest(known)
     found = hashlib.sha256()
     for name in known:
         region = regions[name]

@@ -16,13 +16,13 @@ from captum_tgrad._support.progress import Bar
 from captum_tgrad._support.warn import warn_user
 from captum_tgrad.evaluation.methods.method import image_seed
 from captum_tgrad.evaluation.running.batch_halving import Halving
-from captum_tgrad.evaluation.running.localization import localization, region_of
+from captum_tgrad.evaluation.running.localization import localization, region_digest, region_of
 from captum_tgrad.evaluation.running.scoring import Scoring, logits_of
 from captum_tgrad.evaluation.running.settings import Settings
 from captum_tgrad.evaluation.running.speed import in_fast_format
 from captum_tgrad.evaluation.running.timed_method import ExplainedImage, TimedMethod, reason_of
 from captum_tgrad.evaluation.samples import Samples
-from captum_tgrad.evaluation.storage.records import JsonLines, record_of
+from captum_tgrad.evaluation.storage.records import JsonLines
 
 STEPS = 2
 """Progress steps for each image and method: its map and its metrics."""
@@ -76,8 +76,7 @@ class Run:
         self._deadline = time.monotonic() + (math.inf if budget is None else budget)
         self._done, self._count = 0, len(work)
         for batch in self._batches(work, bar):
-            inputs = in_fast_format(torch.stack([each.tensor for each in batch]).to(self._device))
-            self._batch(batch, inputs, bar)
+            self._batch(batch, bar)
         for name, method in self._methods.items():
             if method.gave_up is not None:
                 self._skip(None, name, method.gave_up)
@@ -89,6 +88,11 @@ class Run:
     def _skip(self, image: str | None, method: str | None, reason: str) -> None:
         """Records a skipped image or method; None means all."""
         self._skipped.append({"image": image, "method": method, "reason": reason})
+
+    def _skip_image(self, name: str, lacking: Sequence[str], reason: str, bar: Bar) -> None:
+        self._skip(name, None, reason)
+        self._done += 1
+        bar.update(STEPS * len(lacking))
 
     def _batches(
         self, work: Sequence[tuple[int, Sequence[str]]], bar: Bar
@@ -103,9 +107,7 @@ class Run:
                 tensor, label = self._samples[index]
                 region = region_of(self._regions, name, tensor.shape[1:])
             except (OSError, ValueError) as error:
-                self._skip(name, None, str(error))
-                self._done += 1
-                bar.update(STEPS * len(lacking))
+                self._skip_image(name, lacking, str(error), bar)
                 continue
             if batch and tensor.shape != batch[0].tensor.shape:
                 yield batch
@@ -118,16 +120,13 @@ class Run:
         if batch:
             yield batch
 
-    def _batch(self, batch: list[_Loaded], inputs: Tensor, bar: Bar) -> None:
-        targets = self._targets(batch, inputs)
-        kept = [index for index, target in enumerate(targets) if target is not None]
-        for index in {*range(len(batch))} - {*kept}:
-            self._done += 1
-            bar.update(STEPS * len(batch[index].lacking))
-        if not kept:
+    def _batch(self, batch: list[_Loaded], bar: Bar) -> None:
+        inputs = in_fast_format(torch.stack([each.tensor for each in batch]).to(self._device))
+        targets = self._targets(batch, inputs, bar)
+        if not targets:
             return
-        batch, inputs = [batch[index] for index in kept], inputs[kept]
-        target = torch.tensor([targets[index] for index in kept], device=inputs.device)
+        batch, inputs = [batch[index] for index in targets], inputs[[*targets]]
+        target = torch.tensor([*targets.values()], device=inputs.device)
         explained = self._explain(batch, inputs, target, bar)
         for index, each in enumerate(batch):
             one = slice(index, index + 1)
@@ -138,37 +137,35 @@ class Run:
             if time.monotonic() > self._deadline:
                 return
 
-    def _targets(self, batch: Sequence[_Loaded], inputs: Tensor) -> list[int | None]:
-        """The class to explain for each image; None for skipped images."""
-        targets: list[int | None] = []
-        for each, logit in zip(batch, self._logits(batch, inputs), strict=True):
-            if logit is None:
-                targets.append(None)
-                continue
+    def _targets(self, batch: Sequence[_Loaded], inputs: Tensor, bar: Bar) -> dict[int, int]:
+        """The class to explain for each image by its index, without skipped images."""
+        targets = {}
+        for index, logit in enumerate(self._logits(batch, inputs)):
+            each = batch[index]
             by_label = self._settings.target == "label"
-            target, reason = each.label if by_label else int(logit.argmax()), None
-            if not bool(torch.isfinite(logit).all()):
+            if isinstance(logit, str):
+                reason = logit
+            elif not bool(torch.isfinite(logit).all()):
                 reason = "the model returned NaN or inf"
-            elif target is None:
+            elif (target := each.label if by_label else int(logit.argmax())) is None:
                 reason = "it has no label"
             elif not 0 <= target < len(logit):
                 reason = f"its label is {target}, but the model has {len(logit)} classes"
-            if reason is not None:
-                self._skip(each.name, None, reason)
-            targets.append(target if reason is None else None)
+            else:
+                targets[index] = target
+                continue
+            self._skip_image(each.name, each.lacking, reason, bar)
         return targets
 
-    def _logits(self, batch: Sequence[_Loaded], inputs: Tensor) -> list[Tensor | None]:
-        """The logits of each image; None for images that the model rejects."""
+    def _logits(self, batch: Sequence[_Loaded], inputs: Tensor) -> list[Tensor | str]:
+        """The logits of each image, or why the model rejects it."""
         try:
             return list(logits_of(self._model, inputs, self._forward))
         except RuntimeError as error:
             # The first only: an error holds on to the images that it was raised for.
             self.refused = self.refused or error
             if len(batch) == 1:
-                reason = f"the model rejects it: {reason_of(error)}"
-                self._skip(batch[0].name, None, reason)
-                return [None]
+                return [f"the model rejects it: {reason_of(error)}"]
         ones = [slice(index, index + 1) for index in range(len(batch))]
         return [logit for one in ones for logit in self._logits(batch[one], inputs[one])]
 
@@ -204,20 +201,12 @@ class Run:
             return
         maps = {method: each.importance[None] for method, each in explained.items()}
         localized = {} if self._regions is None else localization(maps, image.region)
+        region = region_digest(self._regions, image.name)
         scored = self._scoring(inputs, target, maps)
         for method, each in explained.items():
-            numbers = scored.numbers(method)
-            if math.isnan(numbers["difference"]):
+            further = {**localized.get(method, {}), "digest": image.digest, "region": region}
+            record = scored.record(image.name, method, each, int(target), **further)
+            if record["difference"] is None:
                 self._skip(image.name, method, "scores of perturbed images are NaN or inf")
-                continue
-            record = record_of(
-                image.name,
-                method,
-                each.residual,
-                target=int(target),
-                **numbers,
-                **localized.get(method, {}),
-                seconds=each.seconds,
-                digest=image.digest,
-            )
-            self._records.append(record)
+            else:
+                self._records.append(record)

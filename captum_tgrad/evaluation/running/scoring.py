@@ -17,6 +17,8 @@ from captum_tgrad.attribution.output_checks import check_logits
 from captum_tgrad.evaluation.running.batch_halving import Halving
 from captum_tgrad.evaluation.running.score_dtype import scoring_model
 from captum_tgrad.evaluation.running.settings import Settings
+from captum_tgrad.evaluation.running.timed_method import ExplainedImage
+from captum_tgrad.evaluation.storage.records import Record, record_of
 from captum_tgrad.metrics import InsertionDeletionResult
 from captum_tgrad.metrics.engine.findings import Findings
 from captum_tgrad.metrics.engine.together import together
@@ -35,18 +37,27 @@ class Scored:
         """The curves of each method."""
         return self.results["insertion_deletion"]
 
-    def numbers(self, method: str) -> dict[str, float]:
-        """The numbers to record for a method; NaN where the model's scores are NaN."""
+    def record(
+        self, image: str, method: str, explained: ExplainedImage, target: int, **further: Any
+    ) -> Record:
+        """The record of a method; its numbers are None where the model's scores are NaN."""
         curves = self.curves[method]
-        return {
-            "clean_score": float(curves.clean_score),
-            "baseline_score": float(curves.insertion_baseline_score),
-            **{
-                name: float(getattr(self.results[number.function][method], number.field))
-                for name, number in NUMBERS.items()
-            },
-            "step_error": _step_error(curves),
+        numbers = {
+            name: float(getattr(self.results[number.function][method], number.field))
+            for name, number in NUMBERS.items()
         }
+        return record_of(
+            image,
+            method,
+            explained.residual,
+            target=target,
+            clean_score=float(curves.clean_score),
+            baseline_score=float(curves.insertion_baseline_score),
+            step_error=_step_error(curves),
+            seconds=explained.seconds,
+            **numbers,
+            **further,
+        )
 
 
 class Scoring:
@@ -105,9 +116,11 @@ def _step_error(found: Any) -> float:
 
 def logits_of(model: nn.Module, inputs: Tensor, parts: Halving) -> Tensor:
     """The logits of images, ``(N, classes)``; raises ValueError if the model returns others."""
-    outputs = []
+
+    def run(part: slice) -> Tensor:
+        output: Tensor = model(inputs[part].clone())
+        check_logits(output, part.stop - part.start)
+        return output
+
     with torch.no_grad(), explaining_errors(model, (inputs,), "images of dataset"):
-        for part, output in parts(lambda part: model(inputs[part].clone()), len(inputs)):
-            check_logits(output, part.stop - part.start)
-            outputs.append(output)
-    return torch.cat(outputs)
+        return torch.cat([*parts(run, len(inputs))])

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -94,10 +95,9 @@ class TimedMethod:
         try:
             if not self._warm:
                 self._warm_up(inputs, target, seeds)
-            for _, explained in self._parts(
-                lambda part: self._timed(inputs[part], target[part], seeds[part]), len(inputs)
-            ):
-                found += explained
+                self._warm = True
+            for part in self._in_parts(inputs, target, seeds):
+                found += part
         # Other libraries' code may raise anything on a model that they do not know.
         except Exception as error:
             # The failed method may be in any state: build it and warm it up again.
@@ -110,15 +110,41 @@ class TimedMethod:
                 found += self._explain(inputs[one], target[one], seeds[one])
         return found
 
+    def _warm_up(self, inputs: Tensor, target: Tensor, seeds: Sequence[int]) -> None:
+        """Runs once, so that one-time costs are not timed.
+
+        A GPU chooses its kernels by the batch size, and a CPU allocates memory. If one image takes
+        long on a CPU, neither matters.
+        """
+        if inputs.device.type == "cpu":
+            (first,) = self._timed(inputs[:1], target[:1], seeds[:1])
+            if isinstance(first, ExplainedImage) and first.seconds >= _LONG:
+                return
+        for _ in self._in_parts(inputs, target, seeds):
+            pass
+
+    def _in_parts(
+        self, inputs: Tensor, target: Tensor, seeds: Sequence[int]
+    ) -> Iterator[list[ExplainedImage | str]]:
+        """The results for parts of a batch, as many images as fit into memory."""
+        return self._parts(
+            lambda part: self._timed(inputs[part], target[part], seeds[part]), len(inputs)
+        )
+
     def _timed(
         self, inputs: Tensor, target: Tensor, seeds: Sequence[int]
     ) -> list[ExplainedImage | str]:
         # The seeds are for what draws by image; a user's method may draw from the global state.
         with own_randomness(seeds[0], inputs.device):
-            explainer = self._built()
+            if self._explainer is None:
+                self._explainer = self.method.build(self._model, self._black)
+            explain = partial(self._explainer.with_residual, inputs, target, seeds)
             synchronize(inputs.device)
             start = time.perf_counter()
-            attributions, residual = self._run(explainer, inputs, target, seeds)
+            # If memory is short, first fewer images at a time, then fewer examples of one image.
+            attributions, residual = (
+                explain(self._examples.size) if len(inputs) > 1 else self._examples.at_once(explain)
+            )
             synchronize(inputs.device)
             seconds = (time.perf_counter() - start) / len(inputs)
         (importance,) = importance_maps(attributions, (inputs,), "sum", "bilinear")
@@ -131,44 +157,6 @@ class TimedMethod:
             else "its map holds NaN or inf"
             for each, rest in zip(importance, residuals, strict=True)
         ]
-
-    def _warm_up(self, inputs: Tensor, target: Tensor, seeds: Sequence[int]) -> None:
-        """Runs once without timing, so that one-time costs are not timed.
-
-        A GPU chooses its kernels by the batch size, and a CPU allocates memory. If one image takes
-        long on a CPU, neither matters.
-        """
-        first = 0.0 if inputs.device.type != "cpu" else self._once(inputs[:1], target[:1], seeds)
-        if first < _LONG:
-            self._once(inputs, target, seeds)
-        self._warm = True
-
-    def _once(self, inputs: Tensor, target: Tensor, seeds: Sequence[int]) -> float:
-        """Runs the method, and returns the seconds that it took."""
-        with own_randomness(seeds[0], inputs.device):
-            explainer = self._built()
-            start = time.perf_counter()
-            for _ in self._parts(
-                lambda part: self._run(explainer, inputs[part], target[part], seeds[part]),
-                len(inputs),
-            ):
-                pass
-            return time.perf_counter() - start
-
-    def _built(self) -> Explainer:
-        if self._explainer is None:
-            self._explainer = self.method.build(self._model, self._black)
-        return self._explainer
-
-    def _run(
-        self, explainer: Explainer, inputs: Tensor, target: Tensor, seeds: Sequence[int]
-    ) -> tuple[Tensor, Tensor | None]:
-        def run(examples: int) -> tuple[Tensor, Tensor | None]:
-            return explainer.with_residual(inputs, target, seeds, examples)
-
-        if len(inputs) > 1:  # If memory is short, fewer images come first.
-            return run(self._examples.size)
-        return self._examples.at_once(run)
 
 
 def reason_of(error: Exception) -> str:

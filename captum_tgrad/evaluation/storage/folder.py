@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 from captum_tgrad._support.writing import check_folder, writing
+from captum_tgrad.evaluation.distributed import Workers
 from captum_tgrad.evaluation.methods.built_in import METHODS
-from captum_tgrad.evaluation.samples import Samples
 from captum_tgrad.evaluation.storage import records as files
 from captum_tgrad.evaluation.storage.lock import lock, locked
 from captum_tgrad.evaluation.storage.owner import REPORT, check_owner
 from captum_tgrad.evaluation.storage.protocol import Protocol, joined, read_protocol, write_protocol
 from captum_tgrad.evaluation.storage.records import OutputError, Record
-from captum_tgrad.evaluation.workers import Workers
 
 FILES = (REPORT, "table.md", "summary.json", "summary.csv", "metrics.png", "seconds.png")
 """The files written after the last record; figures and the page only if requested."""
@@ -53,26 +52,24 @@ class Output:
             yield records, skipped
 
     def begin(
-        self, protocol: Protocol, resume: bool, samples: Samples, by_label: bool
+        self, protocol: Protocol, resume: bool, check: Callable[[Sequence[Record]], None]
     ) -> set[tuple[str, str]]:
         """Prepares the folder; returns the images and methods that have a record.
 
-        The images of existing records are compared with ``samples``, and their targets with the
-        labels if these are the targets.
+        ``check`` raises OutputError if records do not fit the data set.
 
         Raises:
             OutputError: There are records and ``resume`` is not set, or they were made in another
-                way, of other images or for other labels; or the folder is a file; or another run
-                writes to it.
+                way; or the folder is a file; or another run writes to it.
         """
         # Without a given folder, each process has created one: use that of the first.
         self.path, done = self.workers.once(
-            lambda: (self._given, self._begin(protocol, resume, samples, by_label))
+            lambda: (self._given, self._begin(protocol, resume, check))
         )
         return done
 
     def _begin(
-        self, protocol: Protocol, resume: bool, samples: Samples, by_label: bool
+        self, protocol: Protocol, resume: bool, check: Callable[[Sequence[Record]], None]
     ) -> set[tuple[str, str]]:
         folder = self._given
         try:
@@ -85,6 +82,7 @@ class Output:
         old = read_protocol(folder)
         # A run that ended before its first record leaves an empty file, which does not count.
         there_are_records = any(path.stat().st_size for path in files.record_files(folder))
+        records: list[Record] = []
         if there_are_records:
             if not resume:
                 raise OutputError(
@@ -96,10 +94,12 @@ class Output:
                     f"there are records in {folder}, but no protocol.json with their settings: name"
                     " another folder"
                 )
+            records = [*files.read_records(folder)]
+            if {"regions"} <= old.keys() & protocol.keys() and all("region" in r for r in records):
+                # Those of more images may be known now; ``check`` compares those of the records.
+                old = {**old, "regions": protocol["regions"]}
             protocol = joined(old, protocol)
-            _check_digests(files.read_records(folder), samples)
-            if by_label:
-                _check_labels(files.read_records(folder), samples)
+            check(records)
         elif old is None:
             try:
                 check_owner(folder, "evaluate", FILES)
@@ -110,7 +110,7 @@ class Output:
         # Skipped images are tried again.
         for path in folder.glob("skipped*.jsonl"):
             path.unlink()
-        return {files.pair_of(record) for record in files.read_records(folder)}
+        return {files.pair_of(record) for record in records}
 
     def records(self) -> list[Record]:
         """All records, ordered by image and method."""
@@ -141,24 +141,3 @@ class Output:
         for name, settings in evaluated.items():
             titles.setdefault(name, str(settings.get("title", name)))
         return titles
-
-
-def _check_digests(records: Iterable[Record], samples: Samples) -> None:
-    of_images = {record["image"]: record.get("digest") for record in records}
-    for image, known in of_images.items():
-        now = samples.digest_of(image)
-        if known is not None and now is not None and known != now:
-            raise OutputError(
-                f"{image} has changed since its records were written. The numbers would not be"
-                " comparable: restore the image, or use another folder"
-            )
-
-
-def _check_labels(records: Iterable[Record], samples: Samples) -> None:
-    for image, target in {record["image"]: record["target"] for record in records}.items():
-        label = samples.label(image)
-        if label is not None and label != target:
-            raise OutputError(
-                f"existing records used other labels: that of {image} was {target}, is {label}. The"
-                " numbers would not be comparable: use the earlier labels, or use another folder"
-            )

@@ -152,17 +152,3 @@ def _changes(old: Mapping[str, Any], new: Mapping[str, Any], within: str) -> Ite
             yield from _changes(old[key], new[key], f"{name}.")
         elif old[key] != new[key]:
             yield f"{name} was {old[key]!r}, is {new[key]!r}"
-
-
-def protocol_lines(protocol: Mapping[str, Any], within: str = "") -> Iterator[str]:
-    """A protocol as lines ``name: value``, without methods that have no settings.
-
-    Example:
-        >>> list(protocol_lines({"steps": 224, "methods": {"a": {}, "b": {"n": 1}}}))
-        ['steps: 224', 'methods.b.n: 1']
-    """
-    for key, value in protocol.items():
-        if isinstance(value, Mapping):
-            yield from protocol_lines(value, f"{within}{key}.")
-        else:
-            yield f"{within}{key}: {value}"

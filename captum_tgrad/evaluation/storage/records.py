@@ -19,8 +19,18 @@ Before the seconds come the localization metrics, if the region is known, and T-
 after them ``FURTHER``, which records of earlier versions lack.
 """
 
-FURTHER = ("step_error", "digest")
-"""The change of the difference of the areas without every second step; a digest of the image."""
+FURTHER = ("step_error", "digest", "region")
+"""The change of the difference of the areas without every second step; digests of the image and of
+its region, if regions are known."""
+
+_KINDS: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(
+        (*KEYS, *LOCALIZATION_NUMBERS, "residual", "step_error"), (int, float, type(None))
+    ),
+    "image": (str,),
+    "method": (str,),
+    "target": (int,),
+}
 
 Record = dict[str, Any]
 
@@ -123,15 +133,7 @@ def _check_record(record: Mapping[str, Any], path: Path) -> None:
     if missing:
         raise OutputError(f"{path} holds a line without {missing[0]!r}: {sorted(record)}")
     for key, value in record.items():
-        if key in ("image", "method"):
-            fits = isinstance(value, str)
-        elif key == "target":
-            fits = type(value) is int
-        elif key in (*KEYS, *LOCALIZATION_NUMBERS, "residual", "step_error"):
-            fits = value is None or type(value) in (int, float)
-        else:
-            fits = True
-        if not fits:
+        if type(value) not in _KINDS.get(key, (type(value),)):
             raise OutputError(
                 f"{path} holds a line whose {key!r} is {value!r}, of image {record['image']!r}:"
                 " remove the line"

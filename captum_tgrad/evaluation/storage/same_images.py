@@ -1,0 +1,38 @@
+"""Checks that records are of the images, regions and labels that the data set has now."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from captum_tgrad.evaluation.running.localization import region_digest
+from captum_tgrad.evaluation.samples import Samples
+from captum_tgrad.evaluation.storage.records import OutputError, Record
+
+
+def check_images(
+    records: Sequence[Record],
+    samples: Samples,
+    by_label: bool,
+    regions: Mapping[str, Any] | None,
+) -> None:
+    """Raises OutputError if an image, its region, or its label as the target is another one now."""
+    for image, record in {record["image"]: record for record in records}.items():
+        known, now = record.get("digest"), samples.digest_of(image)
+        if known is not None and now is not None and known != now:
+            raise OutputError(
+                f"{image} has changed since its records were written. The numbers would not be"
+                " comparable: restore the image, or use another folder"
+            )
+        region = region_digest(regions, image)
+        if now is not None and "region" in record and record["region"] != region:
+            raise OutputError(
+                f"the region of {image} has changed since its records were written. The numbers"
+                " would not be comparable: restore the region, or use another folder"
+            )
+        target, label = record["target"], samples.label(image) if by_label else None
+        if label is not None and label != target:
+            raise OutputError(
+                f"existing records used other labels: that of {image} was {target}, is {label}. The"
+                " numbers would not be comparable: use the earlier labels, or use another folder"
+            )
