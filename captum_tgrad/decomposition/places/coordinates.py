@@ -23,6 +23,9 @@ SAMPLES = -1
 LOST = -2
 INPUTS = -3
 
+ONE_CELL = even_cells(1, 1)
+"""The only cell of an axis of ``INPUTS``."""
+
 
 class Axis(NamedTuple):
     """The axis that coordinates are on.
@@ -140,15 +143,15 @@ def coordinates(index: Tensor, cells: Tensor, by_sample: bool = False) -> Coordi
     if index.numel() == 0:
         return None
     index = _without_constant_dims(index.long())
-    used, place = index.unique(return_inverse=True)  # type: ignore[no-untyped-call]
+    used = index.unique()  # type: ignore[no-untyped-call]
     used = used[used > 0]
     if len(used) == 0:
         return None
-    offset = 0 if int(index.min()) == 0 else 1
     kept = torch.round(cells[used - 1], decimals=10)
-    cells, order = kept.unique(dim=0, return_inverse=True)  # type: ignore[no-untyped-call]
-    number = torch.cat([torch.zeros(1 - offset, dtype=torch.long, device="cpu"), order + 1])
-    return interned(number[place].contiguous(), cells.contiguous(), by_sample)
+    unique, order = kept.unique(dim=0, return_inverse=True)  # type: ignore[no-untyped-call]
+    number = index.new_zeros(len(cells) + 1)
+    number[used] = order + 1
+    return interned(number[index].contiguous(), unique.contiguous(), by_sample)
 
 
 def _without_constant_dims(index: Tensor) -> Tensor:
@@ -161,6 +164,22 @@ def _without_constant_dims(index: Tensor) -> Tensor:
         if index.shape[dim] != 1 and torch.equal(index, first.expand_as(index)):
             index = first
     return index
+
+
+def first_of_each(values: Tensor) -> tuple[Tensor, Tensor]:
+    """Where each value occurs first, in the order of the values; and the number of each value."""
+    unique, which = values.unique(return_inverse=True)  # type: ignore[no-untyped-call]
+    position = torch.arange(len(values), device="cpu")
+    first = torch.full_like(unique, len(values)).scatter_reduce(0, which, position, "amin")
+    return first, which
+
+
+def completed(claim: Coordinates, other: Coordinates) -> Coordinates:
+    """The cells of a claim, and those of another one where it has none."""
+    index = torch.where(other.index > 0, other.index + len(claim.cells), 0)
+    index = torch.where(claim.index > 0, claim.index, index)
+    by_sample = claim.by_sample or other.by_sample
+    return coordinates(index, torch.cat([claim.cells, other.cells]), by_sample) or claim
 
 
 @torch.no_grad()
