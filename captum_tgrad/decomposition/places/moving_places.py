@@ -111,14 +111,15 @@ def _run_on_claims(
     run: Movement, chosen: list[Coordinates | None], tensors: Sequence[Tensor]
 ) -> tuple[list[torch.Size], list[Coordinates | None]]:
     """Runs ``run`` on one claim of each tensor; returns the shapes and claims of the results."""
-    cells = torch.cat([claim.cells for claim in chosen if claim is not None])
-    replaced, start = [], 0
-    for tensor, claim in zip(tensors, chosen, strict=True):
-        index = None
-        if claim is not None:
-            index = torch.where(claim.index > 0, claim.index + start, 0)
-            start += len(claim.cells)
-        replaced.append(_as_numbers(tensor, index))
+    distinct = list(dict.fromkeys(claim for claim in chosen if claim is not None))
+    every = torch.cat([claim.cells for claim in distinct])
+    cells, numbers = every.unique(dim=0, return_inverse=True)  # type: ignore[no-untyped-call]
+    split = (numbers + 1).split([len(claim.cells) for claim in distinct])
+    number_of = dict(zip(distinct, split, strict=True))
+    replaced = [
+        _as_numbers(tensor, None if claim is None else claim.of_elements(number_of[claim], 0))
+        for tensor, claim in zip(tensors, chosen, strict=True)
+    ]
     results = run(replaced)
     return [each.shape for each in results], [coordinates(each, cells) for each in results]
 
