@@ -272,10 +272,9 @@ def on_cells_of(claim: Coordinates, others: Sequence[Coordinates]) -> Coordinate
     return interned(claim.of_elements(equal.long().argmax(1) + 1, 0), cells, claim.by_sample)
 
 
-def whole_axis(shape: Sequence[int], dim: int, extent: int | None = None) -> Coordinates:
+def whole_axis(shape: Sequence[int], dim: int) -> Coordinates:
     """The coordinates ``1, 2, ...`` of a tensor whose dimension ``dim`` is a whole axis."""
-    size = shape[dim] if extent is None else extent
-    index = torch.arange(1, size + 1, device="cpu").reshape(
-        [size if d == dim else 1 for d in range(len(shape))]
-    )
+    size = shape[dim]
+    index = torch.arange(1, size + 1, device="cpu")
+    index = index.reshape([size if d == dim else 1 for d in range(len(shape))])
     return interned(index, even_cells(size, size), by_sample=False)

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from captum_tgrad.decomposition.call import Call, map_tensors, tensors_in
-from captum_tgrad.decomposition.places.coordinates import Axis, Coordinates
+from captum_tgrad.decomposition.places.coordinates import Coordinates
 from captum_tgrad.decomposition.places.mixed_elements import ScatteredError, mixed
 from captum_tgrad.decomposition.places.origin import claims_of, places_of
-from captum_tgrad.decomposition.places.places import Places, places
+from captum_tgrad.decomposition.places.places import Claim, Places, places
 from captum_tgrad.decomposition.random_state import lock
 
 FoundPlaces = tuple[Places, bool]
@@ -111,7 +111,7 @@ class _Trial(NamedTuple):
             found = [result for result in candidates if self._commutes(rank, dim, result)]
             if len(found) == 1:
                 to[dim] = found[0]
-        kept: list[tuple[Axis, Coordinates | None]] = []
+        kept: list[Claim] = []
         complete = True
         for axis, claim in claims:
             gone = [dim for dim in claim.dims if dim not in to]
