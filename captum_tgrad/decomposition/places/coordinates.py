@@ -167,19 +167,11 @@ def _without_constant_dims(index: Tensor) -> Tensor:
 
 
 def first_of_each(values: Tensor) -> tuple[Tensor, Tensor]:
-    """Where each value occurs first, in the order of the values; and the number of each value."""
+    """The position at which each distinct value occurs first, and the number of each value."""
     unique, which = values.unique(return_inverse=True)  # type: ignore[no-untyped-call]
     position = torch.arange(len(values), device="cpu")
     first = torch.full_like(unique, len(values)).scatter_reduce(0, which, position, "amin")
     return first, which
-
-
-def completed(claim: Coordinates, other: Coordinates) -> Coordinates:
-    """The cells of a claim, and those of another one where it has none."""
-    index = torch.where(other.index > 0, other.index + len(claim.cells), 0)
-    index = torch.where(claim.index > 0, claim.index, index)
-    by_sample = claim.by_sample or other.by_sample
-    return coordinates(index, torch.cat([claim.cells, other.cells]), by_sample) or claim
 
 
 @torch.no_grad()

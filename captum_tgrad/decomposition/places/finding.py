@@ -64,9 +64,7 @@ def _key(call: Call) -> object | None:
     """A key of everything that the places depend on; None if they depend on a constant's values."""
     parts: list[object] = [call.func]
     try:
-        _freeze(call.args, parts)
-        if call.kwargs:
-            _freeze(call.kwargs, parts)
+        _freeze((call.args, call.kwargs), parts)
         parts += [output.shape for output in call.returned]
         if call.record.places in _SUMS:
             parts += [places_in_sums(tensor, range(tensor.dim())) for tensor in call.dependent]

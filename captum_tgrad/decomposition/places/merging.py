@@ -14,7 +14,6 @@ from captum_tgrad.decomposition.places.coordinates import (
     SAMPLES,
     Axis,
     Coordinates,
-    completed,
     coordinates,
     first_of_each,
     from_borders,
@@ -127,7 +126,10 @@ def _finer(one: Coordinates, other: Coordinates, axis: Axis) -> Coordinates | No
     for small, large, order in ((one, other, 1), (other, one, -1)):
         width, limit = widths[::order]
         if float(width.max()) < float(limit.min()) * (1 - SLACK):
-            return completed(small, large)
+            index = torch.where(large.index > 0, large.index + len(small.cells), 0)
+            index = torch.where(small.index > 0, small.index, index)
+            by_sample = small.by_sample or large.by_sample
+            return coordinates(index, torch.cat([small.cells, large.cells]), by_sample)
     return None
 
 
