@@ -190,7 +190,7 @@ def _places_of(tensor: Tensor, samples: int, layer: nn.Module, channel_dim: int 
         by = reduction(known, axes, samples)
         if not by.has_unknown_samples and by.all_placed:
             return known
-        own = known.claims.get(batch, (whole_axis(tensor.shape, 0, 1),))
+        own = known.claims.get(batch, (whole_axis([1] * tensor.dim(), 0),))
         return places(tensor.shape, [(batch, claim) for claim in own])
     if known is None and tensor.dim() and len(tensor) == samples:
         return input_places(tensor.shape, 0, channel_dim)

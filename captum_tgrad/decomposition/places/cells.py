@@ -72,9 +72,7 @@ class Grid:
 
 def even_cells(extent: int, count: int) -> Tensor:
     """The middles and the widths of equal cells that cover an axis, shape ``(count, 2)``."""
-    width = extent / count
-    middles = torch.arange(count, dtype=torch.float64, device="cpu") * width + (width - 1) / 2
-    return torch.stack([middles, torch.full_like(middles, width)], 1)
+    return adjacent_cells(-0.5, extent / count, count)
 
 
 def shares_in_even_cells(cells: Tensor, extent: int, count: int) -> Tensor:

@@ -12,10 +12,11 @@ from torch import Tensor
 from captum_tgrad._support.accelerator import wide
 from captum_tgrad.decomposition.call import Call
 from captum_tgrad.decomposition.places.coordinates import Axis, Coordinates, coordinates
-from captum_tgrad.decomposition.places.masked import kept_by_mask, kept_only, places_in_sums
-from captum_tgrad.decomposition.places.mixed_elements import Summands, cells_of_sums, mixed_on_axes
+from captum_tgrad.decomposition.places.masked import kept_only, mask_in_sums, places_in_sums
+from captum_tgrad.decomposition.places.mixed_elements import mixed_on_axes
 from captum_tgrad.decomposition.places.origin import claims_of, places_of
-from captum_tgrad.decomposition.places.places import Places, places
+from captum_tgrad.decomposition.places.places import Claim, Places, places
+from captum_tgrad.decomposition.places.summands import Summands, cells_of_sums
 from captum_tgrad.decomposition.places.whole_grid import with_copies_refined
 
 _MOST_CHECKED = 2**22  # elements of a constant that are compared with zero
@@ -29,49 +30,52 @@ def contracted(call: Call, equation: str, tensors: Sequence[Any], output: Tensor
     """
     left, right = equation.split("->")
     operands = list(zip(left.split(","), tensors, strict=True))
-    found: list[tuple[Axis, Coordinates | None]] = []
+    found: list[Claim] = []
     for letters, tensor in operands:
         over = [dim for dim, letter in enumerate(letters) if letter not in right]
         given = places_in_sums(tensor, over)
         if given is None:
             continue
-        masks = [
-            None if other is tensor else _as_mask(other, own, letters, right)
-            for own, other in operands
-        ]
-        matrices = [pair for pair, mask in zip(operands, masks, strict=True) if mask is None]
-        for mask in masks:
-            if mask is not None and _selects(call, mask):
+        matrices = []
+        for own, other in operands:
+            mask = None if other is tensor else _as_mask(other, own, letters, right)
+            if mask is None:
+                matrices.append((own, other))
+            elif _selects(call, mask):
                 call.picks = True
                 given = kept_only(given, mask != 0, over)
         samples = _samples_by_letter(given, letters)
-        own, summed = letters, list[int]()
-        unpicked: list[tuple[Axis, Coordinates]] = []
+        distinct = "".join(dict.fromkeys(letters))
+        summed = [dim for dim, letter in enumerate(distinct) if letter not in right]
+        mixed: list[tuple[Axis, Coordinates]] = []
         parts: list[tuple[str, Axis, Coordinates]] = []
         for axis, claim in with_copies_refined(given).pairs:
-            own, index = _without_repeated(letters, claim.index)
-            summed = [d for d, letter in enumerate(own) if letter not in right]
-            whole = coordinates(index, claim.cells, claim.by_sample)
+            whole = coordinates(_diagonal(claim.index, letters), claim.cells, claim.by_sample)
             if whole is None:
                 continue
             picked = None
             if len(whole.dims) == 1 and whole.dims[0] in summed:
-                along = own[whole.dims[0]]
-                is_only = given.has_one_axis
+                along, is_only = distinct[whole.dims[0]], given.has_one_axis
                 picked = _selected(call, whole, along, matrices, right, axis, samples, is_only)
             if picked is None:
-                unpicked.append((axis, whole))
+                mixed.append((axis, whole))
             else:
-                parts += [(picked[0], axis, kept) for kept in picked[1]]
-        parts += [(own, axis, kept) for axis, kept in mixed_on_axes(unpicked, summed)]
-        for left_over, axis, kept in parts:
-            order = [left_over.index(letter) for letter in right if letter in left_over]
-            rest = [d for d in range(len(left_over)) if d not in order]
-            size_of = dict(zip(left_over, kept.index.shape, strict=True))
-            arranged = kept.index.permute([*order, *rest])
-            arranged = arranged.reshape([size_of.get(letter, 1) for letter in right])
-            found.append((axis, kept.moved(arranged)))
+                parts += [(picked[0], axis, part) for part in picked[1]]
+        parts += [(distinct, axis, part) for axis, part in mixed_on_axes(mixed, summed)]
+        for own, axis, part in parts:
+            found.append((axis, part.moved(_arranged(part.index, own, right))))
     return [places(output.shape, found)]
+
+
+def _arranged(tensor: Tensor, own: str, letters: str) -> Tensor:
+    """Moves the dimensions of a tensor from those of its ``own`` letters to those of ``letters``.
+
+    Dimensions of other letters have size 1 and are removed. New dimensions have size 1.
+    """
+    kept = [own.index(letter) for letter in letters if letter in own]
+    removed = [dim for dim in range(len(own)) if dim not in kept]
+    sizes = [tensor.shape[own.index(letter)] if letter in own else 1 for letter in letters]
+    return tensor.permute([*kept, *removed]).reshape(sizes)
 
 
 def _as_mask(constant: Any, own: str, letters: str, kept: str) -> Tensor | None:
@@ -94,40 +98,31 @@ def _as_mask(constant: Any, own: str, letters: str, kept: str) -> Tensor | None:
         return None
     if any(own.count(letter) > 1 or letters.count(letter) > 1 for letter in along):
         return None  # it multiplies a diagonal
-    if any(claims_of(constant)):
-        shown = kept_by_mask(constant)
-        if shown is None or places_in_sums(constant, range(constant.dim())) is places_of(constant):
+    given = places_of(constant)
+    if given is not None and given.pairs:
+        shown = mask_in_sums(constant)
+        if shown is None or kept_only(given, shown, range(constant.dim())) is given:
             return None
         constant = (shown.to(constant.device) | (constant != 0)).double()
-    order = [letter for letter in letters if letter in along]
-    mask = torch.einsum(f"{own}->{''.join(order)}", constant.detach().to_dense())
-    sizes = dict(zip(order, mask.shape, strict=True))
-    return mask.reshape([sizes.get(letter, 1) for letter in letters])
+    return _arranged(constant.detach().to_dense(), own, letters)
 
 
 def _samples_by_letter(given: Places, letters: str) -> dict[str, Coordinates]:
     """The samples of the elements, by the letter of the dimension that they are along."""
-    found = {}
-    for claim in given.samples:
-        own, index = _without_repeated(letters, claim.index)
-        if len(claim.dims) == 1:
-            found[own[claim.dims[0]]] = Coordinates(index.flatten(), claim.cells)
-    return found
+    return {
+        letters[claim.dims[0]]: Coordinates(_diagonal(claim.index, letters).flatten(), claim.cells)
+        for claim in given.samples
+        if len(claim.dims) == 1
+    }
 
 
-def _without_repeated(letters: str, index: Tensor) -> tuple[str, Tensor]:
+def _diagonal(index: Tensor, letters: str) -> Tensor:
     """Takes the diagonal of an index whose dimensions have the same letter, as einsum does."""
-    for letter in [letter for letter in letters if letters.count(letter) > 1]:
-        while letters.count(letter) > 1:
-            first = letters.index(letter)
-            second = letters.index(letter, first + 1)
-            size = max(index.shape[first], index.shape[second])
-            sizes = list(index.shape)
-            sizes[first] = sizes[second] = size
-            index = index.expand(sizes).diagonal(0, first, second)
-            letters = letters[:second] + letters[second + 1 :]
-            letters = letters[:first] + letters[first + 1 :] + letter
-    return letters, index
+    sizes: dict[str, int] = {}
+    for letter, size in zip(letters, index.shape, strict=True):
+        sizes[letter] = max(size, sizes.get(letter, 1))
+    whole = index.expand([sizes[letter] for letter in letters])
+    return torch.einsum(f"{letters}->{''.join(sizes)}", whole)
 
 
 def _selected(
@@ -181,9 +176,9 @@ def _selected(
             return letters[row], [Coordinates(claim.index.reshape([-1]), claim.cells)]
     rest = [size for d, size in enumerate(used.shape) if d != dim]
     sums = torch.arange(math.prod(rest), device="cpu").reshape(rest).unsqueeze(dim)
-    numbers = _along(claim, letters, letter).index.where(used, 0)
+    numbers = _arranged(claim.index.flatten(), letter, letters).where(used, 0)
     of_summands = [
-        _along(each, letters, own)
+        Coordinates(_arranged(each.index, own, letters), each.cells)
         for own, each in samples.items()
         if own in letters and used.shape[letters.index(own)] > 1
     ]
@@ -193,13 +188,6 @@ def _selected(
         return None
     call.picks = True
     return letters.replace(letter, ""), found
-
-
-def _along(claim: Coordinates, letters: str, letter: str) -> Coordinates:
-    """Reshapes coordinates along one dimension, so that they broadcast to the matrix."""
-    return Coordinates(
-        claim.index.reshape([-1 if each == letter else 1 for each in letters]), claim.cells
-    )
 
 
 def _keeps_each(used: Tensor, row: int, column: int, shared: int) -> bool:

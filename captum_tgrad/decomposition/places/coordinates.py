@@ -23,6 +23,9 @@ SAMPLES = -1
 LOST = -2
 INPUTS = -3
 
+ONE_CELL = even_cells(1, 1)
+"""The only cell of an axis of ``INPUTS``."""
+
 
 class Axis(NamedTuple):
     """The axis that coordinates are on.
@@ -140,15 +143,15 @@ def coordinates(index: Tensor, cells: Tensor, by_sample: bool = False) -> Coordi
     if index.numel() == 0:
         return None
     index = _without_constant_dims(index.long())
-    used, place = index.unique(return_inverse=True)  # type: ignore[no-untyped-call]
+    used = index.unique()  # type: ignore[no-untyped-call]
     used = used[used > 0]
     if len(used) == 0:
         return None
-    offset = 0 if int(index.min()) == 0 else 1
     kept = torch.round(cells[used - 1], decimals=10)
-    cells, order = kept.unique(dim=0, return_inverse=True)  # type: ignore[no-untyped-call]
-    number = torch.cat([torch.zeros(1 - offset, dtype=torch.long, device="cpu"), order + 1])
-    return interned(number[place].contiguous(), cells.contiguous(), by_sample)
+    unique, order = kept.unique(dim=0, return_inverse=True)  # type: ignore[no-untyped-call]
+    number = index.new_zeros(len(cells) + 1)
+    number[used] = order + 1
+    return interned(number[index].contiguous(), unique.contiguous(), by_sample)
 
 
 def _without_constant_dims(index: Tensor) -> Tensor:
@@ -161,6 +164,14 @@ def _without_constant_dims(index: Tensor) -> Tensor:
         if index.shape[dim] != 1 and torch.equal(index, first.expand_as(index)):
             index = first
     return index
+
+
+def first_of_each(values: Tensor) -> tuple[Tensor, Tensor]:
+    """The position at which each distinct value occurs first, and the number of each value."""
+    unique, which = values.unique(return_inverse=True)  # type: ignore[no-untyped-call]
+    position = torch.arange(len(values), device="cpu")
+    first = torch.full_like(unique, len(values)).scatter_reduce(0, which, position, "amin")
+    return first, which
 
 
 @torch.no_grad()
@@ -253,10 +264,9 @@ def on_cells_of(claim: Coordinates, others: Sequence[Coordinates]) -> Coordinate
     return interned(claim.of_elements(equal.long().argmax(1) + 1, 0), cells, claim.by_sample)
 
 
-def whole_axis(shape: Sequence[int], dim: int, extent: int | None = None) -> Coordinates:
+def whole_axis(shape: Sequence[int], dim: int) -> Coordinates:
     """The coordinates ``1, 2, ...`` of a tensor whose dimension ``dim`` is a whole axis."""
-    size = shape[dim] if extent is None else extent
-    index = torch.arange(1, size + 1, device="cpu").reshape(
-        [size if d == dim else 1 for d in range(len(shape))]
-    )
+    size = shape[dim]
+    index = torch.arange(1, size + 1, device="cpu")
+    index = index.reshape([size if d == dim else 1 for d in range(len(shape))])
     return interned(index, even_cells(size, size), by_sample=False)

@@ -32,7 +32,11 @@ def enlarged(evidence: Tensor, source: Grid, target: Grid) -> Tensor:
         source: The cells of the map.
         target: The new cells.
     """
-    return redistributed(evidence, _matrices(source, target, evidence))
+    matrices = [
+        None if torch.equal(cells, others) else _cached(enlarging, cells, others, evidence)
+        for cells, others in zip(source.axes, target.axes, strict=True)
+    ]
+    return redistributed(evidence, matrices)
 
 
 def on_whole_input(evidence: Tensor, grid: Grid) -> Tensor:
@@ -63,14 +67,6 @@ def weights(source: Grid, target: Grid, like: Tensor) -> list[Tensor]:
     """For each axis and each source cell, the sum of the enlarged map of a 1 in that cell."""
     return [
         _cached(_sums_of_enlarged, cells, others, like)
-        for cells, others in zip(source.axes, target.axes, strict=True)
-    ]
-
-
-def _matrices(source: Grid, target: Grid, like: Tensor) -> list[Tensor | None]:
-    """For each axis, the factors from source to target cells; None if the cells are equal."""
-    return [
-        None if torch.equal(cells, others) else _cached(enlarging, cells, others, like)
         for cells, others in zip(source.axes, target.axes, strict=True)
     ]
 

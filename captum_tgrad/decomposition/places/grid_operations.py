@@ -120,12 +120,10 @@ def rank_of(operation: str) -> int:
 def _windows(call: Call, rank: int) -> Sequence[Window | None]:
     """The receptive field of a convolution or a pooling along each dimension; None if unknown."""
     bound = call.bound
-    if call.name in ("conv1d", "conv2d", "conv3d"):
+    if call.name.startswith("conv"):
         kernel: Any = tuple(bound["weight"].shape[2:])
     elif call.name.startswith(("max_pool", "avg_pool", "fold")):
         kernel = bound["kernel_size"]
-    elif call.name.startswith("conv_transpose"):
-        kernel = tuple(bound["weight"].shape[2:])
     else:
         return [None] * rank
     stride = bound["stride"] or kernel

@@ -1,9 +1,10 @@
-"""The cells of a map, computed from the cells of a tensor's elements."""
+"""The cells of a tensor's elements, and the cells of its map."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import reduce
 
 import torch
 from torch import Tensor
@@ -12,17 +13,98 @@ from captum_tgrad.decomposition.places.cells import (
     SLACK,
     borders_of,
     even_cells,
+    evenly_wide,
     overlap,
     redistributed,
     shares_in_even_cells,
 )
-from captum_tgrad.decomposition.places.coordinates import Axis, cells_of_samples
+from captum_tgrad.decomposition.places.coordinates import Axis, Coordinates, cells_of_samples
 from captum_tgrad.decomposition.places.enlarging import enlarging
+from captum_tgrad.decomposition.places.places import MOST_CLAIMS, Places
+from captum_tgrad.decomposition.places.whole_grid import on_whole_grid
+from captum_tgrad.decomposition.places.windows import narrowed
 
 _MOST_SHARES = 2**24  # samples * cells * pixels; with more, cells are not interpolated
 
 OnMap = tuple[Tensor, Tensor | None]
 """The map's cells on an axis, and the share of each element cell they get; None if equal."""
+
+
+def claims_by_axis(
+    given: Places, axes: Sequence[Axis]
+) -> tuple[list[tuple[Coordinates, ...]], int]:
+    """The claims on each axis, and how many cells an element has.
+
+    The claims on several axes belong together one by one, such as a row and a column. Axes with
+    another number of claims than the others are left out.
+    """
+    claims_on = on_whole_grid(given).claims
+    by_axis = [claims_on.get(axis, ()) for axis in axes]
+    count = max(map(len, by_axis), default=0)
+    if count > MOST_CLAIMS:
+        count = 1
+    return [claims if len(claims) in (1, count) else () for claims in by_axis], count
+
+
+def cells_on_axis(claims: Sequence[Coordinates], axis: Axis) -> tuple[Tensor, list[Tensor]]:
+    """The distinct cells on an axis, and for each claim the number of each element's cell.
+
+    The number is -1 for an element whose cell is outside of the input.
+    """
+    if not claims:
+        return even_cells(axis.extent, 1), [torch.zeros((), dtype=torch.long, device="cpu")]
+    claims = [narrowed(claim, axis) or claim for claim in claims]
+    every = torch.cat([claim.cells for claim in claims])
+    inside = axis.holds(every[:, 0])
+    if not bool(inside.any()):
+        return even_cells(axis.extent, 1), [torch.full((), -1, device="cpu")] * len(claims)
+    cells, place = every[inside].unique(dim=0, return_inverse=True)  # type: ignore[no-untyped-call]
+    if all(claim.may_be_subsampled for claim in claims):
+        cells = evenly_wide(cells, axis.extent)
+    number = torch.full((len(every),), -1, device="cpu")
+    number[inside] = place
+    by_claim = torch.split(number, [len(claim.cells) for claim in claims])
+    return cells, [c.of_elements(own, -1) for c, own in zip(claims, by_claim, strict=True)]
+
+
+def cell_numbers(
+    by_claim: Sequence[Sequence[Tensor]], sizes: list[int]
+) -> tuple[list[Tensor], tuple[Tensor, ...] | None]:
+    """For each claim, the flat cell number of each element, and the share of the element there.
+
+    An element is divided equally among its distinct cells. The shares are None if all are equal.
+
+    Args:
+        by_claim: For each claim, the number of each element's cell on each axis; -1 for none.
+        sizes: The number of cells along each axis.
+    """
+    # An element that has fewer claims on one axis than on another repeats its first one.
+    first = [reduce(_known_or, on_axis) for on_axis in zip(*by_claim, strict=True)]
+    cells = [_on_grid(list(map(_known_or, numbers, first)), sizes) for numbers in by_claim]
+    if len(cells) < 3:
+        return cells, None  # if two claims have the same cell, it gets both halves
+    is_new = [torch.ones_like(cell, dtype=torch.bool) for cell in cells]
+    for slot, cell in enumerate(cells):
+        for other in cells[:slot]:
+            is_new[slot] = is_new[slot] & (cell != other)
+    if all(bool(each.all()) for each in is_new):
+        return cells, None
+    count = sum(each.double() for each in is_new)
+    return cells, tuple([each / count for each in is_new])
+
+
+def _known_or(number: Tensor, other: Tensor) -> Tensor:
+    return torch.where(number >= 0, number, other)
+
+
+def _on_grid(numbers: Sequence[Tensor], sizes: list[int]) -> Tensor:
+    """The flat number of each element's cell; -1 if it has no place on one of the axes."""
+    cell = torch.zeros((), dtype=torch.long, device="cpu")
+    placed = torch.ones((), dtype=torch.bool, device="cpu")
+    for number, size in zip(numbers, sizes, strict=True):
+        cell = cell * size + number.clamp_min(0)
+        placed = placed & (number >= 0)
+    return torch.where(placed, cell, -1)
 
 
 def cells_of_map(

@@ -22,11 +22,19 @@ def places_in_sums(tensor: Tensor, dims: Iterable[int]) -> Places | None:
 
     None for a constant.
     """
+    given, kept = places_of(tensor), mask_in_sums(tensor)
+    return given if given is None or kept is None else kept_only(given, kept, dims)
+
+
+def mask_in_sums(tensor: Tensor) -> Tensor | None:
+    """Which elements of a tensor count in sums; None if it is not masked.
+
+    Attention scores, which have the positions of queries and of keys, count as not masked.
+    """
     given = places_of(tensor)
     if given is None or any(len(own) > 1 for own in given.claims.values()):
-        return given  # such as attention scores, which have the positions of queries and of keys
-    kept = kept_by_mask(tensor)
-    return given if kept is None else kept_only(given, kept, dims)
+        return None
+    return kept_by_mask(tensor)
 
 
 def kept_only(given: Places, kept: Tensor, dims: Iterable[int]) -> Places:

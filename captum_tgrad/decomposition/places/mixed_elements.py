@@ -1,25 +1,18 @@
-"""The coordinates of elements that are sums or other mixtures of several elements."""
+"""The coordinates of elements that are sums or other mixtures of all elements along dimensions."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from captum_tgrad.decomposition.places.cells import SLACK, borders_of
-from captum_tgrad.decomposition.places.coordinates import (
-    SAMPLES,
-    Axis,
-    Coordinates,
-    coordinates,
-    from_borders,
-    of_each_sample,
-    whole_axis,
-)
-from captum_tgrad.decomposition.places.places import MOST_CLAIMS, merged
+from captum_tgrad.decomposition.places.cells import SLACK
+from captum_tgrad.decomposition.places.coordinates import Axis, Coordinates, from_borders
+from captum_tgrad.decomposition.places.merging import merged
+from captum_tgrad.decomposition.places.places import MOST_CLAIMS
+from captum_tgrad.decomposition.places.summands import Summands, few_cells
 from captum_tgrad.decomposition.places.whole_grid import widened
 from captum_tgrad.decomposition.places.windows import (
     across_ends,
@@ -28,22 +21,6 @@ from captum_tgrad.decomposition.places.windows import (
     in_order,
     narrowed,
 )
-
-
-class Summands(NamedTuple):
-    """The summands of sums, by the numbers of their cells.
-
-    Args:
-        claim: The coordinates from which they are taken.
-        numbers: The number of each summand's cell; 0 if it has none.
-        sums: The flat index of the sum to which each summand belongs, broadcastable to ``numbers``.
-        shape: The shape of the sums.
-    """
-
-    claim: Coordinates
-    numbers: Tensor
-    sums: Tensor
-    shape: Sequence[int]
 
 
 class ScatteredError(RuntimeError):
@@ -170,147 +147,6 @@ def _each(
     if windows is not None and windows is not hull:  # as of a dilated convolution
         return None if few is not None and len(few) == 2 else [windows]
     return None if few is None else list(merged(few, axis))
-
-
-def few_cells(
-    summands: Summands,
-    by_sample: bool = False,
-    is_only: bool = False,
-    places: Tensor | None = None,
-) -> list[Coordinates] | None:
-    """One claim for each summand of a sum, with its cell; None for more than ``MOST_CLAIMS`` cells.
-
-    Claims have the order of the summands, so that the n-th row and the n-th column are those of the
-    same summand. If no other axis has places, cells are sorted, so that this order does not matter.
-
-    Args:
-        summands: The summands.
-        by_sample: As for :class:`Coordinates`.
-        is_only: Whether no other axis has places.
-        places: The number of each summand's place on all axes, by which repeated summands are left
-            out; None for their cells.
-    """
-    claim, numbers, sums, shape = summands
-    places = numbers if places is None else places
-    at, number, place = (each[numbers > 0] for each in (sums, numbers, places))
-    order = (at * (len(claim.cells) + 1) + number if is_only else at).argsort(stable=True)
-    at, number, place = at[order], number[order], place[order]
-    counts = at.bincount(minlength=math.prod(shape))
-    if is_only or int(counts.max()) > MOST_CLAIMS:
-        first = _first_of_each(at * (int(places.max()) + 1) + place)
-        at, number = at[first], number[first]
-        counts = at.bincount(minlength=math.prod(shape))
-    most, start = int(counts.max()), counts.cumsum(0) - counts
-    if most > MOST_CLAIMS:
-        return None
-    found, has = [], counts > 0
-    for each in range(most):
-        cells = torch.zeros_like(counts)
-        cells[has] = number[start[has] + each % counts[has]]  # fewer than ``most`` are repeated
-        found.append(coordinates(cells.reshape(shape), claim.cells, by_sample))
-    return [each for each in found if each is not None]
-
-
-def _first_of_each(values: Tensor) -> Tensor:
-    """The positions at which a value occurs for the first time, sorted."""
-    unique, which = values.unique(return_inverse=True)  # type: ignore[no-untyped-call]
-    position = torch.arange(len(values), device="cpu")
-    first = torch.full_like(unique, len(values)).scatter_reduce(0, which, position, "amin")
-    return first.sort().values
-
-
-def cells_of_sums(
-    summands: Summands, axis: Axis, samples: Coordinates | None, is_only: bool
-) -> list[Coordinates]:
-    """The coordinates of sums: the cells of few summands, or the smallest cell that holds many.
-
-    If element ``i`` is a summand of sum ``i``, as in a graph whose nodes have links to themselves,
-    sum ``i`` keeps its cell alone. Many summands have no cell if they fill less than half of it, or
-    if a sample has several sums that cover more than half of the axis on average.
-
-    Args:
-        summands: The summands.
-        axis: The axis of the coordinates.
-        samples: The samples of the summands, broadcastable to their numbers; None if no sum belongs
-            to a sample of its own.
-        is_only: Whether no other axis has places.
-    """
-    claim, numbers, sums, shape = summands
-    has = numbers > 0
-    summands = Summands(claim, numbers[has], sums.expand_as(numbers)[has], shape)
-    if axis.input == SAMPLES:
-        hull = _hull(summands, axis, None)
-        return [] if hull is None else [hull]
-    kept = _own_cells(summands)
-    if kept is not None:
-        return [kept]
-    if samples is not None:
-        sample = torch.zeros(math.prod(shape), dtype=torch.long, device="cpu")
-        sample.scatter_reduce_(0, summands.sums, samples.index.expand_as(numbers)[has], "amax")
-        samples = coordinates(sample.reshape(shape), samples.cells)
-    few = few_cells(summands, is_only=is_only)
-    if few is None:
-        hull = _hull(summands, axis, samples)
-        few = [] if hull is None else [hull]
-    is_wide = _are_wide(few, axis, samples)
-    if not bool(is_wide.any()):
-        return few
-    left = [coordinates(each.index.where(~is_wide, 0), each.cells, each.by_sample) for each in few]
-    return [each for each in left if each is not None]
-
-
-def _are_wide(cells: Sequence[Coordinates], axis: Axis, samples: Coordinates | None) -> Tensor:
-    """Whether the sums of a sample cover more than half of the axis on average, for each sum."""
-    widths = torch.zeros((), dtype=torch.float64, device="cpu")
-    for each in cells:
-        low, high = each.borders()
-        widths = widths + (high - low).clamp_min(0)
-    sample = torch.zeros((), dtype=torch.long, device="cpu") if samples is None else samples.index
-    widths, sample = torch.broadcast_tensors(widths, sample)  # type: ignore[no-untyped-call]
-    count = sample.flatten().bincount().clamp_min(1)
-    mean = sample.flatten().bincount(widths.flatten()) / count
-    is_wide: Tensor = ((mean > axis.extent / 2) & (count > 1))[sample]
-    return is_wide
-
-
-def _own_cells(summands: Summands) -> Coordinates | None:
-    """The coordinates of sums of which the i-th has the i-th cell; None if one lacks this summand.
-
-    Each summand has a cell.
-    """
-    claim, numbers, sums, shape = summands
-    cells = len(claim.cells)
-    held = (sums * cells + numbers - 1).unique()  # type: ignore[no-untyped-call]
-    if len(held) > math.prod(shape) * cells / 2:
-        return None
-    every = torch.arange(math.prod(shape), device="cpu").reshape(shape)
-    for dim, size in enumerate(shape):
-        if size % cells == 0:  # more than once if a dimension holds several samples in turn
-            own = (whole_axis(shape, dim).index - 1) % cells
-            if bool(torch.isin(every * cells + own, held).all()):
-                return claim.moved(own + 1)
-    return None
-
-
-def _hull(summands: Summands, axis: Axis, samples: Coordinates | None) -> Coordinates | None:
-    """For each sum, the smallest cell that holds all summands; see :func:`cells_of_sums`."""
-    claim, numbers, sums, shape = summands
-    low, high = borders_of(claim.cells)
-    low, high = (
-        torch.full([math.prod(shape)], empty, dtype=torch.float64, device="cpu")
-        .scatter_reduce(0, sums, values[numbers - 1], how)
-        .reshape(shape)
-        for values, how, empty in ((low, "amin", torch.inf), (high, "amax", -torch.inf))
-    )
-    if axis.input != SAMPLES:
-        pairs = (sums * len(claim.cells) + numbers - 1).unique()  # type: ignore[no-untyped-call]
-        widths = claim.cells[pairs % len(claim.cells), 1]
-        filled = (pairs // len(claim.cells)).bincount(widths, math.prod(shape)).reshape(shape)
-        low = low.where(filled > (high - low) / 2 - SLACK, torch.inf)
-    hull = from_borders(low, high, axis)
-    if hull is not None and samples is not None:  # windows of several samples are not sliding ones
-        hull = of_each_sample(hull, samples, axis)
-    return narrowed(hull, axis)
 
 
 def _two_parts(

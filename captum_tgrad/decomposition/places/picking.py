@@ -11,11 +11,11 @@ from torch import Tensor
 
 from captum_tgrad.decomposition.call import Call, NoRuleError
 from captum_tgrad.decomposition.places.box_pooling import pooled_in_boxes
-from captum_tgrad.decomposition.places.coordinates import Axis, Coordinates
-from captum_tgrad.decomposition.places.mixed_elements import Summands, cells_of_sums
+from captum_tgrad.decomposition.places.coordinates import Coordinates
 from captum_tgrad.decomposition.places.moving_places import assigned, places_after
 from captum_tgrad.decomposition.places.origin import claims_of, places_of
-from captum_tgrad.decomposition.places.places import Places, places
+from captum_tgrad.decomposition.places.places import Claim, Places, places
+from captum_tgrad.decomposition.places.summands import Summands, cells_of_sums
 from captum_tgrad.decomposition.places.views import laid_out_as
 from captum_tgrad.decomposition.places.whole_grid import with_copies_refined
 from captum_tgrad.decomposition.scratch import is_dense
@@ -51,7 +51,7 @@ def _added_at(
 
     Positions are flat indices.
     """
-    claims: list[tuple[Axis, Coordinates | None]] = list(claims_of(tensor))
+    claims: list[Claim] = list(claims_of(tensor))
     given = places_of(source)
 
     def of_summands(claim: Coordinates) -> Coordinates:

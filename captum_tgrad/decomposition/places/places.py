@@ -7,24 +7,23 @@ from functools import lru_cache
 from weakref import WeakValueDictionary
 
 import torch
-from torch import Tensor
 
-from captum_tgrad.decomposition.places.cells import SLACK, evenly_wide
+from captum_tgrad.decomposition.places.cells import SLACK
 from captum_tgrad.decomposition.places.coordinates import (
     INPUTS,
     LOST,
+    ONE_CELL,
     SAMPLES,
     Axis,
     Coordinates,
     coordinates,
-    from_borders,
     input_axis,
     interned,
     of_each_sample,
     whole_axis,
     without_gaps,
 )
-from captum_tgrad.decomposition.places.windows import narrowed
+from captum_tgrad.decomposition.places.merging import merged
 
 Claim = tuple[Axis, Coordinates | None]
 """Coordinates of elements, with their axis; None for no coordinates."""
@@ -33,8 +32,6 @@ MOST_CLAIMS = 4
 """An element with more claims on one axis has no place on it."""
 
 _ONLY_INPUT = frozenset([0])
-
-_ONE_CELL = torch.tensor([[0.0, 1.0]], dtype=torch.float64, device="cpu")
 
 
 class Places:
@@ -97,8 +94,7 @@ def places(shape: Sequence[int], claims: Iterable[Claim] = ()) -> Places:
     filled: dict[Axis, list[Coordinates]] = {}
     samples: Coordinates | None = None
     for axis in sorted(by_axis, key=lambda axis: axis.input != SAMPLES):
-        own = [_gaps_filled(claim, shape, axis, samples) for claim in _joined(by_axis[axis], axis)]
-        filled[axis] = own
+        filled[axis] = own = [_gaps_filled(each, shape, axis, samples) for each in by_axis[axis]]
         if left := merged(own, axis, samples):
             kept[axis] = left
             if axis.input == SAMPLES and len(left) == 1:
@@ -128,22 +124,6 @@ def _pairs_kept(
     return dict(zip(several, zip(*pairs, strict=True), strict=True))
 
 
-def _joined(claims: list[Coordinates], axis: Axis) -> list[Coordinates]:
-    """Joins successive claims on disjoint elements, as of concatenated tensors, into one claim."""
-    if len(claims) < 2 or axis.input < 0:
-        return claims
-    joined: list[Coordinates] = []
-    for claim in claims:
-        last = joined[-1] if joined else None
-        if last is None or bool(((last.index > 0) & (claim.index > 0)).any()):
-            joined.append(claim)
-            continue
-        index = torch.where(claim.index > 0, claim.index + len(last.cells), last.index)
-        by_sample = last.by_sample or claim.by_sample
-        joined[-1] = coordinates(index, torch.cat([last.cells, claim.cells]), by_sample) or claim
-    return joined
-
-
 def _gaps_filled(
     claim: Coordinates, shape: Sequence[int], axis: Axis, samples: Coordinates | None
 ) -> Coordinates:
@@ -152,7 +132,7 @@ def _gaps_filled(
     Padding of one sample does not get the cells of other samples.
     """
     if axis.input == INPUTS:  # any cell means that the element depends on the input
-        return coordinates(claim.index > 0, _ONE_CELL) or claim
+        return coordinates(claim.index > 0, ONE_CELL) or claim
     if axis.input == SAMPLES:
         fit = {dim for dim in claim.dims if shape[dim] == axis.extent > 1}
         dense = without_gaps(claim, set(claim.dims) - fit)
@@ -198,7 +178,7 @@ def depending_on(given: Places, inputs: Iterable[int], *, is_part: bool = False)
     absent = [axis for axis in axes if axis not in given.claims]
     if not absent or (is_part and len(absent) < len(axes)):
         return given
-    everywhere = coordinates(torch.ones([1] * len(given.shape), device="cpu"), _ONE_CELL)
+    everywhere = coordinates(torch.ones([1] * len(given.shape), device="cpu"), ONE_CELL)
     return places(given.shape, [*given.pairs, *((axis, everywhere) for axis in absent)])
 
 
@@ -247,123 +227,3 @@ def lost_places(shape: Sequence[int], kept: Places, operation: str) -> Places:
 def has_places(given: Places) -> bool:
     """Whether elements have a coordinate on a spatial axis."""
     return any(axis.input != SAMPLES and axis.is_place for axis in given.claims)
-
-
-def merged(
-    claims: Iterable[Coordinates], axis: Axis, samples: Coordinates | None = None
-) -> tuple[Coordinates, ...]:
-    """Merges claims on one axis that agree; claims that contradict each other are all kept.
-
-    Args:
-        claims: The claims.
-        axis: The axis of all claims.
-        samples: The samples of the elements; None if they are unknown.
-    """
-    kept: list[Coordinates] = []
-    for claim in dict.fromkeys(claims):
-        for position, other in enumerate(kept):
-            both = _merged_pair(other, claim, axis, samples)
-            if both is not None:
-                kept[position : position + 1] = both
-                break
-        else:
-            kept.append(claim)
-    return tuple(dict.fromkeys(kept))
-
-
-@torch.no_grad()
-def _merged_pair(
-    one: Coordinates, other: Coordinates, axis: Axis, samples: Coordinates | None
-) -> list[Coordinates] | None:
-    """Merges two claims into a list of one; None if they contradict each other.
-
-    The list is empty if both together cover the whole axis, which is no place.
-    """
-    if one.by_sample or other.by_sample:
-        one, other = _without_whole(one, other, axis), _without_whole(other, one, axis)
-    if axis.input == INPUTS:
-        # Marks along queries and along keys stay separate: merged, they would fill a matrix.
-        depends = (one.index > 0) | (other.index > 0)
-        if depends.shape not in (one.index.shape, other.index.shape):
-            return None
-        return [coordinates(depends, _ONE_CELL) or one]
-    dims, other_dims = (_dims_within_sample(claim, samples) for claim in (one, other))
-    if one is other or dims < other_dims:
-        return [other]
-    if other_dims < dims:
-        return [one]
-    if dims != other_dims:
-        return None
-    low, high = one.borders()
-    other_low, other_high = other.borders()
-    hull_low, hull_high = torch.minimum(low, other_low), torch.maximum(high, other_high)
-    both = (one.index > 0) & (other.index > 0)
-    # Adjacent cells are merged, as a sum over them would be. Cells apart stay two claims.
-    gap = ((hull_high - hull_low) - (high - low) - (other_high - other_low))[both]
-    allowed = -0.5 if axis.input == SAMPLES else SLACK
-    apart = bool((gap > allowed).any())
-    touch = len(gap) > 0 and bool((gap.abs() <= SLACK).all())
-    # Two grids, as in a residual stream, become the finer one. Two single cells do so only if one
-    # is inside of the other.
-    wider = torch.maximum(high - low, other_high - other_low)
-    within = bool((hull_high - hull_low <= wider + SLACK)[both].all())
-    if axis.input != SAMPLES and (within or (dims and not touch)):
-        finer = _finer(one, other, axis)
-        if finer is not None:
-            return [finer]
-    if apart:
-        return None
-    by_sample = one.by_sample or other.by_sample
-    hull = from_borders(hull_low, hull_high, axis, by_sample)
-    if hull is None:
-        return None if axis.input == SAMPLES else []
-    return [of_each_sample(hull, samples, axis) if by_sample and samples else hull]
-
-
-def _without_whole(claim: Coordinates, other: Coordinates, axis: Axis) -> Coordinates:
-    """A claim without the whole axis, which a sample has, where another claim has a cell."""
-    if not claim.by_sample or axis.input == SAMPLES:
-        return claim
-    low, high = claim.borders()
-    is_whole = (high - low >= axis.extent - SLACK) & (other.index > 0)
-    return interned(claim.index.masked_fill(is_whole, 0), claim.cells, claim.by_sample)
-
-
-def _dims_within_sample(claim: Coordinates, samples: Coordinates | None) -> set[int]:
-    """The dimensions along which the elements of one sample have different cells."""
-    of_samples = set(samples.dims) if samples else set[int]()
-    dims = set(claim.dims)
-    if samples is None or not dims & of_samples:
-        return dims
-    if len(of_samples) > 1:
-        return dims - of_samples
-    # The dimension may hold several windows of each sample.
-    (dim,) = of_samples
-    _, sample = samples.index.flatten().unique(return_inverse=True)  # type: ignore[no-untyped-call]
-    number = torch.arange(len(sample), device="cpu")
-    first = torch.full_like(number, len(number)).scatter_reduce(0, sample, number, "amin")[sample]
-    is_same = torch.equal(claim.index.index_select(dim, first), claim.index)
-    return dims - of_samples if is_same else dims
-
-
-def _finer(one: Coordinates, other: Coordinates, axis: Axis) -> Coordinates | None:
-    """The claim with the smaller cells, filled up with the cells of the other; None if neither."""
-    if one.cells[:, 1].unique().equal(other.cells[:, 1].unique()):  # type: ignore[no-untyped-call]
-        return None  # cells of equal size: the steps between them make neither grid the finer one
-    widths = [_widths(claim, axis) for claim in (one, other)]
-    for small, large, order in ((one, other, 1), (other, one, -1)):
-        width, limit = widths[::order]
-        if float(width.max()) < float(limit.min()) * (1 - SLACK):
-            index = torch.where(large.index > 0, large.index + len(small.cells), 0)
-            index = torch.where(small.index > 0, small.index, index)
-            by_sample = small.by_sample or large.by_sample
-            return coordinates(index, torch.cat([small.cells, large.cells]), by_sample)
-    return None
-
-
-def _widths(claim: Coordinates, axis: Axis) -> Tensor:
-    """The widths of cells, or the step of overlapping windows and of subsampled grids."""
-    if narrowed(claim, axis) is not claim:
-        return claim.cells[:2, 0].diff()
-    cells = evenly_wide(claim.cells, axis.extent) if claim.may_be_subsampled else claim.cells
-    return cells[:, 1]

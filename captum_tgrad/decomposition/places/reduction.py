@@ -5,22 +5,23 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cached_property, reduce
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from captum_tgrad.decomposition.places.bounded_cache import BoundedCache
-from captum_tgrad.decomposition.places.cells import Grid, even_cells, evenly_wide, redistributed
-from captum_tgrad.decomposition.places.coordinates import Axis, Coordinates
+from captum_tgrad.decomposition.places.cells import Grid, redistributed
+from captum_tgrad.decomposition.places.coordinates import Axis
 from captum_tgrad.decomposition.places.map_cells import (
     are_whole_input,
+    cell_numbers,
     cells_of_map,
+    cells_on_axis,
+    claims_by_axis,
     shares_of_samples,
 )
-from captum_tgrad.decomposition.places.places import MOST_CLAIMS, Places
-from captum_tgrad.decomposition.places.whole_grid import on_whole_grid
-from captum_tgrad.decomposition.places.windows import narrowed
+from captum_tgrad.decomposition.places.places import Places
 
 
 class SamplesLostError(ValueError):
@@ -205,25 +206,25 @@ def reduction(given: Places, axes: Sequence[Axis], samples: int) -> Reduction:
 def _reduction(given: Places, axes: Sequence[Axis], samples: int) -> Reduction:
     rank = len(given.shape)
     sample = sample_numbers(given, samples)
-    by_axis, count = _claims_by_axis(given, axes)
-    cells = [_cells_on_axis(claims, axis) for claims, axis in zip(by_axis, axes, strict=True)]
+    by_axis, count = claims_by_axis(given, axes)
+    cells = [cells_on_axis(claims, axis) for claims, axis in zip(by_axis, axes, strict=True)]
     sizes = [len(each) for each, _ in cells]
     by_sample = any(claim.by_sample for claims in by_axis for claim in claims)
     on_map, sides = cells_of_map(cells, axes, sample if by_sample else None, samples)
     by_claim = [[of[slot % len(of)] for _, of in cells] for slot in range(count)]
-    cell_numbers, weights = _cell_numbers(by_claim, sizes)
+    numbers, weights = cell_numbers(by_claim, sizes)
     if sides is not None:
         whole = are_whole_input([each for each, _ in cells], axes)
-        cell_numbers = [torch.where(whole[cell.clamp_min(0)], -1, cell) for cell in cell_numbers]
-    all_placed = all(bool((cell >= 0).all()) for cell in cell_numbers)
-    if not any(bool((cell >= 0).any()) for cell in cell_numbers):
-        cell_numbers = [torch.zeros([1] * rank, dtype=torch.long, device="cpu")]
+        numbers = [torch.where(whole[cell.clamp_min(0)], -1, cell) for cell in numbers]
+    all_placed = all(bool((cell >= 0).all()) for cell in numbers)
+    if not any(bool((cell >= 0).any()) for cell in numbers):
+        numbers = [torch.zeros([1] * rank, dtype=torch.long, device="cpu")]
         sizes, on_map, by_axis = [], [], []
     dims = {dim for claims in by_axis for claim in claims for dim in claim.dims}
     dims |= {dim for dim, size in enumerate(sample.shape) if size != 1}
     total = int(torch.Size(sizes).numel())
     indices = []
-    for cell in cell_numbers:
+    for cell in numbers:
         index = torch.where(cell >= 0, sample * total + cell, samples * total + sample)
         indices.append(torch.where(sample < 0, samples * (total + 1), index))
     in_order = (
@@ -249,87 +250,6 @@ def _reduction(given: Places, axes: Sequence[Axis], samples: int) -> Reduction:
         all_placed=all_placed,
         weights=weights if sizes else None,
     )
-
-
-def _claims_by_axis(
-    given: Places, axes: Sequence[Axis]
-) -> tuple[list[tuple[Coordinates, ...]], int]:
-    """The claims on each axis, and how many cells an element has.
-
-    The claims on several axes belong together one by one, such as a row and a column. Axes with
-    another number of claims than the others are left out.
-    """
-    claims_on = on_whole_grid(given).claims
-    by_axis = [claims_on.get(axis, ()) for axis in axes]
-    count = max(map(len, by_axis), default=0)
-    if count > MOST_CLAIMS:
-        count = 1
-    return [claims if len(claims) in (1, count) else () for claims in by_axis], count
-
-
-def _cells_on_axis(claims: Sequence[Coordinates], axis: Axis) -> tuple[Tensor, list[Tensor]]:
-    """The distinct cells on an axis, and for each claim the number of each element's cell.
-
-    The number is -1 for an element whose cell is outside of the input.
-    """
-    if not claims:
-        return even_cells(axis.extent, 1), [torch.zeros((), dtype=torch.long, device="cpu")]
-    claims = [narrowed(claim, axis) or claim for claim in claims]
-    every = torch.cat([claim.cells for claim in claims])
-    inside = axis.holds(every[:, 0])
-    if not bool(inside.any()):
-        return even_cells(axis.extent, 1), [torch.full((), -1, device="cpu")] * len(claims)
-    cells, place = every[inside].unique(dim=0, return_inverse=True)  # type: ignore[no-untyped-call]
-    if all(claim.may_be_subsampled for claim in claims):
-        cells = evenly_wide(cells, axis.extent)
-    number = torch.full((len(every),), -1, device="cpu")
-    number[inside] = place
-    numbers, start = [], 0
-    for claim in claims:
-        stop = start + len(claim.cells)
-        numbers.append(claim.of_elements(number[start:stop], -1))
-        start = stop
-    return cells, numbers
-
-
-def _cell_numbers(
-    by_claim: Sequence[Sequence[Tensor]], sizes: list[int]
-) -> tuple[list[Tensor], tuple[Tensor, ...] | None]:
-    """For each claim, the flat cell number of each element, and the share of the element there.
-
-    An element is divided equally among its distinct cells. The shares are None if all are equal.
-
-    Args:
-        by_claim: For each claim, the number of each element's cell on each axis; -1 for none.
-        sizes: The number of cells along each axis.
-    """
-    # An element that has fewer claims on one axis than on another repeats its first one.
-    first = [reduce(_known_or, on_axis) for on_axis in zip(*by_claim, strict=True)]
-    cells = [_on_grid(list(map(_known_or, numbers, first)), sizes) for numbers in by_claim]
-    if len(cells) < 3:
-        return cells, None  # if two claims have the same cell, it gets both halves
-    is_new = [torch.ones_like(cell, dtype=torch.bool) for cell in cells]
-    for slot, cell in enumerate(cells):
-        for other in cells[:slot]:
-            is_new[slot] = is_new[slot] & (cell != other)
-    if all(bool(each.all()) for each in is_new):
-        return cells, None
-    count = sum(each.double() for each in is_new)
-    return cells, tuple([each / count for each in is_new])
-
-
-def _known_or(number: Tensor, other: Tensor) -> Tensor:
-    return torch.where(number >= 0, number, other)
-
-
-def _on_grid(numbers: Sequence[Tensor], sizes: list[int]) -> Tensor:
-    """The flat number of each element's cell; -1 if it has no place on one of the axes."""
-    cell = torch.zeros((), dtype=torch.long, device="cpu")
-    placed = torch.ones((), dtype=torch.bool, device="cpu")
-    for number, size in zip(numbers, sizes, strict=True):
-        cell = cell * size + number.clamp_min(0)
-        placed = placed & (number >= 0)
-    return torch.where(placed, cell, -1)
 
 
 def sample_numbers(given: Places, samples: int) -> Tensor:

@@ -38,13 +38,11 @@ def narrowed(claim: Coordinates | None, axis: Axis) -> Coordinates | None:
     reach_far = (start < -0.5 or stop > end) and not (before >= 0 and after >= 0 and is_centered)
     if reach_far:
         start, stop = float(middle[0] - step / 2), float(middle[-1] + step / 2)
-        cells = adjacent_cells(start, (stop - start) / len(middle), len(middle))
-        return coordinates(claim.index, _on_image(cells, windows, axis)[number])
-    # A margin too small for one more window is divided among the cells.
-    start = -0.5 if start + 0.5 < step - SLACK else start
-    stop = end if end - stop < step - SLACK else stop
+    else:  # a margin too small for one more window is divided among the cells
+        start = -0.5 if start + 0.5 < step - SLACK else start
+        stop = end if end - stop < step - SLACK else stop
     cells = adjacent_cells(start, (stop - start) / len(middle), len(middle))
-    return coordinates(claim.index, cells[number])
+    return coordinates(claim.index, _on_image(cells, windows, axis)[number])
 
 
 def _on_image(cells: Tensor, windows: Tensor, axis: Axis) -> Tensor:

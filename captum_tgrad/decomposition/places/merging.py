@@ -1,0 +1,141 @@
+"""Merges claims on one axis."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+from captum_tgrad.decomposition.places.cells import SLACK, evenly_wide
+from captum_tgrad.decomposition.places.coordinates import (
+    INPUTS,
+    ONE_CELL,
+    SAMPLES,
+    Axis,
+    Coordinates,
+    coordinates,
+    first_of_each,
+    from_borders,
+    interned,
+    of_each_sample,
+)
+from captum_tgrad.decomposition.places.windows import narrowed
+
+
+def merged(
+    claims: Iterable[Coordinates], axis: Axis, samples: Coordinates | None = None
+) -> tuple[Coordinates, ...]:
+    """Merges claims on one axis that agree; claims that contradict each other are all kept.
+
+    Args:
+        claims: The claims.
+        axis: The axis of all claims.
+        samples: The samples of the elements; None if they are unknown.
+    """
+    kept: list[Coordinates] = []
+    for claim in dict.fromkeys(claims):
+        for position, other in enumerate(kept):
+            both = _merged_pair(other, claim, axis, samples)
+            if both is not None:
+                kept[position : position + 1] = both
+                break
+        else:
+            kept.append(claim)
+    return tuple(dict.fromkeys(kept))
+
+
+@torch.no_grad()
+def _merged_pair(
+    one: Coordinates, other: Coordinates, axis: Axis, samples: Coordinates | None
+) -> list[Coordinates] | None:
+    """Merges two claims into a list of one; None if they contradict each other.
+
+    The list is empty if both together cover the whole axis, which is no place.
+    """
+    if one.by_sample or other.by_sample:
+        one, other = _without_whole(one, other, axis), _without_whole(other, one, axis)
+    if axis.input == INPUTS:
+        # Marks along queries and along keys stay separate: merged, they would fill a matrix.
+        depends = (one.index > 0) | (other.index > 0)
+        if depends.shape not in (one.index.shape, other.index.shape):
+            return None
+        return [coordinates(depends, ONE_CELL) or one]
+    dims, other_dims = (_dims_within_sample(claim, samples) for claim in (one, other))
+    if one is other or dims < other_dims:
+        return [other]
+    if other_dims < dims:
+        return [one]
+    if dims != other_dims:
+        return None
+    low, high = one.borders()
+    other_low, other_high = other.borders()
+    hull_low, hull_high = torch.minimum(low, other_low), torch.maximum(high, other_high)
+    both = (one.index > 0) & (other.index > 0)
+    # Adjacent cells are merged, as a sum over them would be. Cells apart stay two claims.
+    gap = ((hull_high - hull_low) - (high - low) - (other_high - other_low))[both]
+    allowed = -0.5 if axis.input == SAMPLES else SLACK
+    apart = bool((gap > allowed).any())
+    touch = len(gap) > 0 and bool((gap.abs() <= SLACK).all())
+    # Two grids, as in a residual stream, become the finer one. Two single cells do so only if one
+    # is inside of the other.
+    wider = torch.maximum(high - low, other_high - other_low)
+    within = bool((hull_high - hull_low <= wider + SLACK)[both].all())
+    if axis.input != SAMPLES and (within or (dims and not touch)):
+        finer = _finer(one, other, axis)
+        if finer is not None:
+            return [finer]
+    if apart:
+        return None
+    by_sample = one.by_sample or other.by_sample
+    hull = from_borders(hull_low, hull_high, axis, by_sample)
+    if hull is None:
+        return None if axis.input == SAMPLES else []
+    return [of_each_sample(hull, samples, axis) if by_sample and samples else hull]
+
+
+def _without_whole(claim: Coordinates, other: Coordinates, axis: Axis) -> Coordinates:
+    """A claim without the whole axis, which a sample has, where another claim has a cell."""
+    if not claim.by_sample or axis.input == SAMPLES:
+        return claim
+    low, high = claim.borders()
+    is_whole = (high - low >= axis.extent - SLACK) & (other.index > 0)
+    return interned(claim.index.masked_fill(is_whole, 0), claim.cells, claim.by_sample)
+
+
+def _dims_within_sample(claim: Coordinates, samples: Coordinates | None) -> set[int]:
+    """The dimensions along which the elements of one sample have different cells."""
+    of_samples = set(samples.dims) if samples else set[int]()
+    dims = set(claim.dims)
+    if samples is None or not dims & of_samples:
+        return dims
+    if len(of_samples) > 1:
+        return dims - of_samples
+    # The dimension may hold several windows of each sample.
+    (dim,) = of_samples
+    first, sample = first_of_each(samples.index.flatten())
+    is_same = torch.equal(claim.index.index_select(dim, first[sample]), claim.index)
+    return dims - of_samples if is_same else dims
+
+
+def _finer(one: Coordinates, other: Coordinates, axis: Axis) -> Coordinates | None:
+    """The claim with the smaller cells, filled up with the cells of the other; None if neither."""
+    if one.cells[:, 1].unique().equal(other.cells[:, 1].unique()):  # type: ignore[no-untyped-call]
+        return None  # cells of equal size: the steps between them make neither grid the finer one
+    widths = [_widths(claim, axis) for claim in (one, other)]
+    for small, large, order in ((one, other, 1), (other, one, -1)):
+        width, limit = widths[::order]
+        if float(width.max()) < float(limit.min()) * (1 - SLACK):
+            index = torch.where(large.index > 0, large.index + len(small.cells), 0)
+            index = torch.where(small.index > 0, small.index, index)
+            by_sample = small.by_sample or large.by_sample
+            return coordinates(index, torch.cat([small.cells, large.cells]), by_sample)
+    return None
+
+
+def _widths(claim: Coordinates, axis: Axis) -> Tensor:
+    """The widths of cells, or the step of overlapping windows and of subsampled grids."""
+    if narrowed(claim, axis) is not claim:
+        return claim.cells[:2, 0].diff()
+    cells = evenly_wide(claim.cells, axis.extent) if claim.may_be_subsampled else claim.cells
+    return cells[:, 1]
