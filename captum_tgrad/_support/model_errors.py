@@ -38,31 +38,36 @@ def explaining_errors(
         _check_batch(error, inputs, name)
         # Such as "expected m1 and m2 to have the same dtype" or "expected scalar type Half".
         if (
-            not isinstance(error, RuntimeError)
-            or "type" not in str(error)
-            or not isinstance(forward_func, nn.Module)
+            isinstance(error, RuntimeError)
+            and "type" in str(error)
+            and isinstance(forward_func, nn.Module)
         ):
-            raise
-        known = {
-            each.dtype: parameter
-            for parameter, each in reversed([*forward_func.named_parameters()])
-            if each.is_floating_point()
-        }
-        for tensor in inputs:
-            # Other integers are indices.
-            images = isinstance(tensor, Tensor) and (
-                tensor.is_floating_point() or tensor.dtype == torch.uint8
-            )
-            if images and known and tensor.dtype not in known:
-                dtype, parameter = next(iter(reversed(known.items())))
-                convert = (
-                    f", or call {model}.to({tensor.dtype})" if tensor.is_floating_point() else ""
-                )
-                raise ValueError(
-                    f"{name} are in {tensor.dtype}, but the model's {parameter!r} is in {dtype}:"
-                    f" pass {name} in {dtype}{convert}."
-                ) from error
+            _check_dtypes(error, forward_func, inputs, name, model)
         raise
+
+
+def _check_dtypes(
+    error: Exception, module: nn.Module, inputs: Sequence[Any], name: str, model: str
+) -> None:
+    """Raises ValueError if no parameter has the dtype of an input."""
+    floats = [
+        (parameter, each.dtype)
+        for parameter, each in module.named_parameters()
+        if each.is_floating_point()
+    ]
+    known = {dtype for _, dtype in floats}
+    for tensor in inputs:
+        # Other integers are indices.
+        images = isinstance(tensor, Tensor) and (
+            tensor.is_floating_point() or tensor.dtype == torch.uint8
+        )
+        if images and known and tensor.dtype not in known:
+            parameter, dtype = floats[0]
+            convert = f", or call {model}.to({tensor.dtype})" if tensor.is_floating_point() else ""
+            raise ValueError(
+                f"{name} are in {tensor.dtype}, but the model's {parameter!r} is in {dtype}:"
+                f" pass {name} in {dtype}{convert}."
+            ) from error
 
 
 def _check_batch(error: Exception, inputs: Sequence[Any], name: str) -> None:

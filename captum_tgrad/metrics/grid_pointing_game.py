@@ -11,11 +11,12 @@ from torch import Tensor
 
 from captum_tgrad._support.captum_private import TargetType, log_usage
 from captum_tgrad._support.own_randomness import own_randomness
-from captum_tgrad.attribution.checks import broken_samples, check_number, check_seed, listed
+from captum_tgrad.attribution.checks import broken_samples, check_number, check_seed
 from captum_tgrad.metrics.engine.checks import (
     NanPolicy,
     check_count,
     check_model_and_inputs,
+    check_omitted,
 )
 from captum_tgrad.metrics.engine.findings import Findings
 from captum_tgrad.metrics.engine.image_grids import confident_images, layouts, tiled
@@ -147,7 +148,8 @@ def grid_pointing_game(
                 share = share_in_mask(maps.clamp_min(0), own_cell)
                 shares.append(share.masked_fill(broken_samples(maps), torch.nan))
         cells = torch.stack(shares)
-        _check_cells(cells, name, nan_policy)
+        said = f"the result of {name} holds NaN or inf in a cell of grid"
+        check_omitted(cells.isnan().any(1), nan_policy, said, which="cells")
         mean, chance = cells.nanmean(1), cells.new_full((len(cells),), 1 / grid**2)
         protocol = protocol_of("grid_pointing_game", entries)
         results.append(
@@ -189,13 +191,3 @@ def _own_cell(images: Tensor, grid: int) -> Tensor:
     cells = torch.eye(grid**2, dtype=torch.bool, device=images.device).reshape(-1, grid, grid)
     height, width = images.shape[2:]
     return cells.repeat_interleave(height, 1).repeat_interleave(width, 2)
-
-
-def _check_cells(cells: Tensor, name: str, nan_policy: NanPolicy) -> None:
-    """Raises ValueError if a cell is NaN and may not be omitted."""
-    broken = cells.isnan().any(1)
-    if nan_policy == "raise" and bool(broken.any()):
-        raise ValueError(
-            f"the result of {name} holds NaN or inf in a cell of grid {listed(broken)}. Pass"
-            " nan_policy='omit' to get NaN for these cells."
-        )

@@ -6,10 +6,13 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from uuid import uuid4
 
 from torch import nn
 from torch.nn.modules.module import register_module_forward_pre_hook
+from torch.utils._pytree import tree_leaves
 
+_MARK = "_mark_of_the_copy"
 _ADVICE = (
     " It must construct the method from the model it receives and that model's modules, for example"
     " lambda copy: LayerGradCam(copy, copy.layer4)."
@@ -23,45 +26,32 @@ def check_method(method: Any, original: set[nn.Module]) -> None:
             "attribution_factory must return a Captum attribution, an object with a method"
             f" 'attribute', got {type(method).__name__}."
         )
-    if _holds(method, original):
+    if not original.isdisjoint(_modules(method)):
         raise ValueError(
             "attribution_factory returned a method that holds modules of your model itself, which"
             " is never randomized." + _ADVICE
         )
 
 
-def _holds(value: Any, modules: set[nn.Module], depth: int = 4) -> bool:
-    if depth == 0:
-        return False
-    if isinstance(value, nn.Module):
-        return value in modules
-    if isinstance(value, (list, tuple)):
-        return any(_holds(item, modules, depth - 1) for item in value)
-    if isinstance(value, dict):
-        return any(_holds(item, modules, depth - 1) for item in value.values())
-    # A method may hold another one, as NoiseTunnel does.
-    return hasattr(value, "attribute") and any(
-        _holds(item, modules, depth - 1) for item in getattr(value, "__dict__", {}).values()
-    )
+def _modules(method: Any, depth: int = 3) -> Iterator[nn.Module]:
+    """The modules that a method holds, also those of a method inside it, as in NoiseTunnel."""
+    for value in tree_leaves(getattr(method, "__dict__", {})):
+        if isinstance(value, nn.Module):
+            yield value
+        elif hasattr(value, "attribute") and depth > 1:
+            yield from _modules(value, depth - 1)
 
 
-class Mark:
-    """Marks the modules of a model, and of every copy that a method makes of the model."""
-
-    def __init__(self, model: nn.Module) -> None:
-        for module in model.modules():
-            vars(module)["_mark_of_the_copy"] = self
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Mark:
-        return self
-
-    def is_on(self, module: nn.Module) -> bool:
-        """Whether a module has this mark."""
-        return vars(module).get("_mark_of_the_copy") is self
+def mark(model: nn.Module) -> str:
+    """Marks the modules of a model; copies that a method makes of them have the same mark."""
+    found = uuid4().hex
+    for module in model.modules():
+        vars(module)[_MARK] = found
+    return found
 
 
 @contextmanager
-def only_the_copy_runs(original: set[nn.Module], mark: Mark) -> Iterator[None]:
+def only_the_copy_runs(original: set[nn.Module], mark: str) -> Iterator[None]:
     """A context in which the copy runs, and the user's model does not.
 
     Raises:
@@ -78,7 +68,7 @@ def only_the_copy_runs(original: set[nn.Module], mark: Mark) -> Iterator[None]:
                 "attribution_factory returned a method that calls your model itself, which is"
                 " never randomized." + _ADVICE
             )
-        ran = ran or mark.is_on(module)
+        ran = ran or vars(module).get(_MARK) == mark
 
     handle = register_module_forward_pre_hook(entered)
     try:

@@ -9,10 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from captum_tgrad._support.captum_private import format_additional_forward_args
 from captum_tgrad._support.model_errors import explaining_errors
 from captum_tgrad._support.own_randomness import own_randomness
 from captum_tgrad.attribution.checks import channel_dims
-from captum_tgrad.sanity_checks.copy_guard import Mark, check_method, only_the_copy_runs
+from captum_tgrad.sanity_checks.copy_guard import check_method, mark, only_the_copy_runs
 
 
 @dataclass
@@ -36,15 +37,11 @@ class MapMaker:
     seed: int
 
     def __post_init__(self) -> None:
-        self.mark = Mark(self.model)
+        self.mark = mark(self.model)
 
     def forward(self) -> Any:
         """The output of the copy in evaluation mode, which does not update running statistics."""
-        further = self.additional_forward_args
-        if further is None:
-            further = ()
-        elif not isinstance(further, tuple):
-            further = (further,)
+        further = format_additional_forward_args(self.additional_forward_args) or ()
         training = [module for module in self.model.modules() if module.training]
         self.model.eval()
         try:

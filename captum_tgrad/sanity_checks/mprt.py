@@ -82,27 +82,14 @@ def smooth_mprt(
     Source: Hedström, Weber, Lapuschkin and Höhne, "A Fresh Look at Sanity Checks for Saliency
     Maps", 2024, section 3.
 
-    Args:
-        model: As for ``cascading_randomization``.
-        attribution_factory: As for ``cascading_randomization``.
-        inputs: As for ``cascading_randomization``.
-        target: As for ``cascading_randomization``; the predicted class is that of the inputs
-            without noise.
-        additional_forward_args: As for ``cascading_randomization``.
-        attribute_kwargs: As for ``cascading_randomization``.
-        layers: As for ``cascading_randomization``.
-        mode: As for ``cascading_randomization``; the authors recommend ``"bottom_up"``.
-        n_samples: The number of maps to average: one without noise, the others with noise.
-        noise_level: The standard deviation of the noise, as a share of the range of each input.
-        seed: As for ``cascading_randomization``; the noise is the same for every network.
+    ``n_samples`` is the number of maps to average: one without noise, the others with noise.
+    ``noise_level``, 0 or more, is the standard deviation of the noise, as a share of the range of
+    each input; the noise is the same for every network. The other arguments and the errors are
+    those of ``cascading_randomization``. For ``mode``, the authors recommend ``"bottom_up"``. A
+    missing ``target`` is the class predicted for the inputs without noise.
 
     Returns:
         The mean correlation of each sample, and all correlations.
-
-    Raises:
-        TypeError: As for ``cascading_randomization``.
-        ValueError: As for ``cascading_randomization``, or ``n_samples`` or ``noise_level`` is out
-            of range.
 
     Example:
         >>> import torch
@@ -157,22 +144,11 @@ def efficient_mprt(
     Source: Hedström, Weber, Lapuschkin and Höhne, "A Fresh Look at Sanity Checks for Saliency
     Maps", 2024, section 3.
 
-    Args:
-        model: As for ``cascading_randomization``.
-        attribution_factory: As for ``cascading_randomization``.
-        inputs: As for ``cascading_randomization``.
-        target: As for ``cascading_randomization``.
-        additional_forward_args: As for ``cascading_randomization``.
-        attribute_kwargs: As for ``cascading_randomization``.
-        n_bins: The number of bins.
-        seed: As for ``cascading_randomization``.
+    ``n_bins`` is 2 or more. The other arguments and the errors are those of
+    ``cascading_randomization``.
 
     Returns:
         The relative rise for each sample, and both entropies.
-
-    Raises:
-        TypeError: As for ``cascading_randomization``.
-        ValueError: As for ``cascading_randomization``, or ``n_bins`` is out of range.
 
     Example:
         >>> import torch

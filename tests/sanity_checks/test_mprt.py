@@ -213,3 +213,16 @@ def test_a_method_that_returns_more_than_maps():
             1,
             attribute_kwargs={"return_convergence_delta": True},
         )
+
+
+def test_a_map_that_is_not_finite_has_no_entropy():
+    class Returning(Saliency):
+        def attribute(self, inputs, target=None):
+            self.forward_func(inputs)
+            maps = torch.arange(4.0).reshape(1, 1, 2, 2).repeat(2, 1, 1, 1)
+            maps[0, 0, 0, 0] = torch.nan
+            return maps
+
+    found = efficient_mprt(network(), Returning, images(), 1)
+    assert found.trained_entropy.tolist() == pytest.approx([np.nan, np.log(4)], nan_ok=True)
+    assert found.efficient_mprt.isnan().tolist() == [True, False]

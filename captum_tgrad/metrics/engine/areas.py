@@ -12,7 +12,7 @@ from torch import Tensor
 from captum_tgrad.metrics.baselines import Baselines, Preset
 from captum_tgrad.metrics.engine.baseline_forms import Resolved, resolve_each
 from captum_tgrad.metrics.engine.checks import check_count, check_finite
-from captum_tgrad.metrics.engine.curve_examples import curve_examples
+from captum_tgrad.metrics.engine.curve_examples import curve_examples, runs
 from captum_tgrad.metrics.engine.example_buffer import ExampleBuffer
 from captum_tgrad.metrics.engine.importance import is_constant
 from captum_tgrad.metrics.engine.metric_call import MetricCall
@@ -112,11 +112,10 @@ def _curve_scores(
     for of_method, (ranking, broken) in zip(places, rankings, strict=True):
         for of_curve, (name, (baseline, _)) in zip(of_method, resolved.items(), strict=True):
             way = (baseline, call.inputs) if name == "insertion" else (call.inputs, baseline)
-            for run, point, examples in curve_examples(
-                *way, call.channel_dims, ranking, broken, buffer.capacity
-            ):
-                buffer.add(examples, run)
-                where += of_curve[run.start : run.stop, point].tolist()
+            for run in runs(ranking, broken, buffer.capacity):
+                for point, examples in curve_examples(*way, call.channel_dims, ranking, run):
+                    buffer.add(examples, run)
+                    where += of_curve[run.start : run.stop, point].tolist()
     scores = clean.new_full(shape, torch.nan)
     scores.view(-1)[torch.tensor(where, dtype=torch.long, device=scores.device)] = (
         buffer.finish().to(scores)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, get_args
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,6 +17,7 @@ from captum_tgrad.metrics.baselines import (
     is_for_channels_first,
     zeros,
 )
+from captum_tgrad.metrics.engine.checks import check_choice
 from captum_tgrad.metrics.engine.features import channels_back, channels_first, empty_examples
 
 Resolved = tuple[tuple[Tensor, ...], str | list[str]]
@@ -72,8 +73,7 @@ def resolve_each(
     Raises:
         ValueError: The preset is unknown, or a dict does not name the curves; or as ``resolve``.
     """
-    if preset not in get_args(Preset):
-        raise ValueError(f"preset must be 'paper' or 'rise', got {preset!r}.")
+    check_choice(preset, Preset, "preset")
     by_curve = baselines if isinstance(baselines, Mapping) else dict.fromkeys(curves, baselines)
     if not set(curves) <= set(by_curve) <= {"insertion", "deletion"}:
         raise ValueError(

@@ -30,7 +30,7 @@ def check_model_and_inputs(
             or, unless such samples are omitted, hold NaN or inf.
     """
     check_callable(forward_func)
-    check_nan_policy(nan_policy)
+    check_choice(nan_policy, NanPolicy, "nan_policy")
     named = named_tensors(inputs)
     for name, tensor in named:
         check_finite([tensor], name, nan_policy)
@@ -39,23 +39,32 @@ def check_model_and_inputs(
     return tensors
 
 
-def check_nan_policy(nan_policy: Any) -> None:
-    """Raises ValueError unless it is one of the policies."""
-    if nan_policy not in get_args(NanPolicy):
-        raise ValueError(f"nan_policy must be 'raise' or 'omit', got {nan_policy!r}.")
+def check_choice(value: Any, choices: Any, name: str) -> None:
+    """Raises ValueError unless ``value`` is one of the values of a ``Literal``."""
+    known = get_args(choices)
+    if value not in known:
+        *others, last = map(repr, known)
+        raise ValueError(f"{name} must be {', '.join(others)} or {last}, got {value!r}.")
 
 
 def check_finite(tensors: Iterable[Tensor], name: str, nan_policy: NanPolicy) -> None:
     """Raises ValueError if a sample holds NaN or inf that may not be omitted."""
-    if nan_policy == "omit":
-        return
     for tensor in tensors:
-        broken = broken_samples(tensor)
-        if bool(broken.any()):
-            raise ValueError(
-                f"{name} holds NaN or inf in sample {listed(broken)}. Pass nan_policy='omit' to"
-                " get NaN for these samples."
-            )
+        check_omitted(broken_samples(tensor), nan_policy, f"{name} holds NaN or inf in sample")
+
+
+def check_omitted(
+    broken: Tensor, nan_policy: NanPolicy, before: str, after: str = "", which: str = "samples"
+) -> None:
+    """Raises ValueError if there are broken samples that may not be omitted.
+
+    The message lists them between ``before`` and ``after``.
+    """
+    if nan_policy == "raise" and bool(broken.any()):
+        raise ValueError(
+            f"{before} {listed(broken)}{after}. Pass nan_policy='omit' to get NaN for these"
+            f" {which}."
+        )
 
 
 def check_count(value: Any, name: str) -> int:

@@ -20,48 +20,35 @@ Examples = tuple[Tensor, ...]
 """One tensor for each input."""
 
 
-def curve_examples(
-    start: Examples,
-    finish: Examples,
-    channel_dims: tuple[int | None, ...],
-    ranking: Ranking,
-    leave_out: Tensor,
-    at_once: int,
-) -> Iterator[tuple[range, int, Examples]]:
-    """Replaces the features of ``start`` with those of ``finish``, in the order of their ranking.
+def runs(ranking: Ranking, leave_out: Tensor, at_once: int) -> Iterator[range]:
+    """Neighboring samples that replace equally many features of every input at every point.
 
-    Yields:
-        A range of at most ``at_once`` samples, a point of the curve, and the examples there: the
-        same tensors every time, rewritten. Neither samples to ``leave_out``, ``(N,)``, nor the ends
-        of the curve, nor points at which nothing more is replaced are included.
+    At most ``at_once`` of them, and none to ``leave_out``, ``(N,)``.
     """
     counts = torch.cat([each.counts for each in ranking.inputs if each is not None], 1)
-    for run in _runs(counts.tolist(), leave_out.tolist(), at_once):
-        for point, examples in _examples_of_run(start, finish, channel_dims, ranking, run):
-            yield run, point, examples
-
-
-def _runs(counts: list[list[int]], leave_out: list[bool], at_once: int) -> Iterator[range]:
-    """Neighboring samples that replace equally many features of every input at every point."""
-
-    def key(sample: int) -> tuple[bool, list[int]]:
-        return leave_out[sample], counts[sample]
-
-    for (left_out, _), group in groupby(range(len(counts)), key):
+    keys = list(zip(leave_out.tolist(), counts.tolist(), strict=True))
+    for (left_out, _), group in groupby(range(len(keys)), keys.__getitem__):
         if not left_out:
-            first, *others = group
-            samples = range(first, first + 1 + len(others))
-            for start in range(0, len(samples), at_once):
-                yield samples[start : start + at_once]
+            samples = list(group)
+            for first in range(0, len(samples), at_once):
+                some = samples[first : first + at_once]
+                yield range(some[0], some[-1] + 1)
 
 
-def _examples_of_run(
+def curve_examples(
     start: Examples,
     finish: Examples,
     channel_dims: tuple[int | None, ...],
     ranking: Ranking,
     run: range,
 ) -> Iterator[tuple[int, Examples]]:
+    """Replaces the features of ``start`` with those of ``finish``, in the order of their ranking.
+
+    Yields:
+        A point of the curve, and the examples of the samples of ``run`` there: the same tensors
+        every time, rewritten. Neither the ends of the curve nor points at which nothing more is
+        replaced are included.
+    """
     here = slice(run.start, run.stop)
     examples, replaced = [], []
     for before, after, ordered, dim in zip(

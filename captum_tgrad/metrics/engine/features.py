@@ -27,13 +27,6 @@ def channels_back(tensor: Tensor, channel_dim: int | None) -> Tensor:
     return tensor.squeeze(1) if channel_dim is None else tensor.movedim(1, channel_dim)
 
 
-def spatial_shape(tensor: Tensor) -> torch.Size:
-    """The dimensions of ``tensor`` that index features; the shape of its map."""
-    if tensor.dim() == 1:  # one number per sample is one feature
-        return torch.Size([1])
-    return tensor.shape[2:] if tensor.dim() > 2 else tensor.shape[1:]
-
-
 def by_feature(tensor: Tensor) -> Tensor:
     """``tensor`` as ``(N, C, features)``: a view if it came from ``empty_examples``."""
     if tensor.dim() > 2:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -11,7 +11,8 @@ from torch import Tensor
 from captum_tgrad._support.accelerator import wide
 from captum_tgrad._support.not_a_tensor import got
 from captum_tgrad.decomposition.precision import in_full_precision
-from captum_tgrad.metrics.engine.features import channels_first, spatial_shape
+from captum_tgrad.metrics.engine.checks import check_choice
+from captum_tgrad.metrics.engine.features import channels_first
 
 ChannelReduce = Literal["sum", "abs", "max"]
 InterpolateMode = Literal["bilinear", "nearest", "nearest-exact", "bicubic"]
@@ -36,13 +37,8 @@ def importance_maps(
         TypeError: They are not tensors.
         ValueError: Their number, batch size or shape does not fit the inputs.
     """
-    if channel_reduce not in get_args(ChannelReduce):
-        raise ValueError(f"channel_reduce must be 'sum', 'abs' or 'max', got {channel_reduce!r}.")
-    if interpolate_mode not in get_args(InterpolateMode):
-        raise ValueError(
-            "interpolate_mode must be 'bilinear' (linear in any number of dimensions), 'nearest',"
-            f" 'nearest-exact' or 'bicubic', got {interpolate_mode!r}."
-        )
+    check_choice(channel_reduce, ChannelReduce, "channel_reduce")
+    check_choice(interpolate_mode, InterpolateMode, "interpolate_mode")
     each = attributions if isinstance(attributions, tuple) else (attributions,)
     if len(each) != len(inputs):
         raise ValueError(
@@ -127,14 +123,14 @@ def _map(
     is_float = attribution.is_floating_point()
     attribution = in_full_precision(attribution) if is_float else wide(attribution)
     if tensor.dim() <= 2:
-        attribution = attribution.reshape(attribution.shape[0], 1, -1)
+        tensor = attribution = attribution.reshape(attribution.shape[0], 1, -1)
     if channel_reduce == "sum":
         reduced = attribution.sum(1, keepdim=True)
     elif channel_reduce == "abs":
         reduced = attribution.abs().sum(1, keepdim=True)
     else:
         reduced = attribution.amax(1, keepdim=True)
-    return _enlarged(reduced, spatial_shape(tensor), mode).squeeze(1)
+    return _enlarged(reduced, tensor.shape[2:], mode).squeeze(1)
 
 
 def _enlarged(coarse: Tensor, spatial: torch.Size, mode: InterpolateMode) -> Tensor:

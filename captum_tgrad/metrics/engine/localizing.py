@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 
 from captum_tgrad._support.not_a_tensor import got
-from captum_tgrad.attribution.checks import broken_samples, listed
-from captum_tgrad.metrics.engine.checks import NanPolicy, check_finite, check_nan_policy
+from captum_tgrad.metrics.engine.checks import NanPolicy, check_choice, check_omitted
 from captum_tgrad.metrics.engine.features import channels_back, channels_first
 from captum_tgrad.metrics.engine.findings import Findings
 from captum_tgrad.metrics.engine.importance import (
@@ -19,6 +18,7 @@ from captum_tgrad.metrics.engine.importance import (
     InterpolateMode,
     importance_maps,
     is_constant,
+    not_finite,
 )
 from captum_tgrad.metrics.engine.methods import methods_of
 from captum_tgrad.metrics.engine.metric import declared
@@ -105,7 +105,7 @@ def _localized(
 
     The metric's own arguments, ``_``, are known to ``measure``.
     """
-    check_nan_policy(nan_policy)
+    check_choice(nan_policy, NanPolicy, "nan_policy")
     if channel_dim not in (None, 1, 2, 3, -1, -2, -3):
         raise ValueError(
             "channel_dim must be a dimension of (N, C, H, W) other than the first, or None for"
@@ -117,7 +117,12 @@ def _localized(
     size = _size_of_images(methods, regions, size, channel_dim)
     masks = as_masks(regions, len(first), size, first.device)
     empty = ~masks.flatten(1).any(1)
-    _check_empty(empty, nan_policy)
+    check_omitted(
+        empty,
+        nan_policy,
+        "the region of sample",
+        " is empty: it has no box, or no pixel center is in one",
+    )
     masks = measure.widened(masks)
     entries = {
         "regions": "boxes" if size_of_masks(regions) is None else "masks",
@@ -137,8 +142,8 @@ def _localized(
             each, (images,), channel_reduce, interpolate_mode, name, (channel_dim,)
         )
         assert maps is not None
-        check_finite([maps], name, nan_policy)
-        broken = broken_samples(maps)
+        broken = not_finite((maps,))
+        check_omitted(broken, nan_policy, f"{name} holds NaN or inf in sample")
         findings.constant(is_constant((maps,)) & ~broken & ~empty, name, measure.of_constant)
         whole = maps.masked_fill(broken[:, None, None], 0)
         numbers = measure.numbers(whole, masks).masked_fill(broken | empty, torch.nan)
@@ -146,15 +151,6 @@ def _localized(
         results.append((numbers, chance, protocol_of(metric, entries)))
     findings.warn()
     return results
-
-
-def _check_empty(empty: Tensor, nan_policy: NanPolicy) -> None:
-    """Raises ValueError if the region of a sample is empty and it may not be omitted."""
-    if nan_policy == "raise" and bool(empty.any()):
-        raise ValueError(
-            f"the region of sample {listed(empty)} is empty: it has no box, or no pixel center is"
-            " in one. Pass nan_policy='omit' to get NaN for these samples."
-        )
 
 
 def _check_maps(methods: Mapping[str, Any], channel_dim: int | None) -> None:

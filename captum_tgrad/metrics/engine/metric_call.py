@@ -9,13 +9,13 @@ from typing import Any
 from torch import Tensor
 
 from captum_tgrad._support.captum_private import NullProgress, TargetType, progress
-from captum_tgrad.attribution.checks import channel_dims, listed
+from captum_tgrad.attribution.checks import channel_dims
 from captum_tgrad.attribution.complete import ChannelDim
 from captum_tgrad.metrics.engine.checks import (
     NanPolicy,
     check_count,
-    check_finite,
     check_model_and_inputs,
+    check_omitted,
     frozen_inputs,
 )
 from captum_tgrad.metrics.engine.example_buffer import ExampleBuffer
@@ -98,16 +98,14 @@ class MetricCall:
             method,
             self.channel_dims,
         )
-        check_finite([each for each in maps if each is not None], method, self.nan_policy)
-        return maps, not_finite(maps)
+        broken = not_finite(maps)
+        check_omitted(broken, self.nan_policy, f"{method} holds NaN or inf in sample")
+        return maps, broken
 
     def check_scores(self, finite: Tensor, method: str) -> None:
         """Raises ValueError unless the scores of all samples are finite or may be omitted."""
-        if self.nan_policy == "raise" and not bool(finite.all()):
-            raise ValueError(
-                f"forward_func or score returned NaN or inf for sample {listed(~finite)} of"
-                f" {method}. Pass nan_policy='omit' to get NaN for these samples."
-            )
+        said = "forward_func or score returned NaN or inf for sample"
+        check_omitted(~finite, self.nan_policy, said, f" of {method}")
 
     @contextmanager
     def clean_scores(self, title: str, further: int) -> Iterator[tuple[Tensor, ExampleBuffer]]:

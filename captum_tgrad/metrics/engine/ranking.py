@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor
 
+from captum_tgrad.metrics.engine.checks import check_choice
 from captum_tgrad.metrics.engine.importance import Maps, pooled
 from captum_tgrad.metrics.engine.patches import features_of_patches, patch_means, patches
 
@@ -81,8 +82,7 @@ def rank(maps: Maps, n_steps: int, ties: Ties, patch_size: int | None = None) ->
     Raises:
         ValueError: ``ties`` is unknown.
     """
-    if ties not in get_args(Ties):
-        raise ValueError(f"ties must be 'stable' or 'group', got {ties!r}.")
+    check_choice(ties, Ties, "ties")
     importance = pooled(maps)
     patch_of = None if patch_size is None else patches(maps, patch_size)
     if patch_of is not None:
@@ -116,8 +116,6 @@ def rank(maps: Maps, n_steps: int, ties: Ties, patch_size: int | None = None) ->
 
 def _of_one_input(order: Tensor, counts: Tensor, first: int, size: int) -> InputOrder:
     """The features ``first`` to ``first + size`` alone: their order, and how many have gone."""
-    if size == order.shape[1]:
-        return InputOrder(order, counts)
     own = (order >= first) & (order < first + size)
     gone = torch.nn.functional.pad(own.cumsum(1), (1, 0))
     return InputOrder(order[own].reshape(order.shape[0], size) - first, gone.gather(1, counts))
