@@ -11,17 +11,13 @@ from __future__ import annotations
 
 import argparse
 import copy
-import platform
-import statistics
-import time
-from collections.abc import Callable
 from functools import partial
 
 import torch
-import torchvision
 from captum.attr import IntegratedGradients, NoiseTunnel, Saliency
 
 from benchmarks.cases import CASES
+from benchmarks.measure import Call, compare, machine, random_model
 from captum_tgrad import FullGradAttribution, TGradAttribution
 
 try:
@@ -29,34 +25,6 @@ try:
     from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 except ImportError:
     pytorch_grad_cam = None
-
-
-def seconds(call: Callable[[], object], device: torch.device) -> float:
-    """How long a call takes."""
-    start = time.perf_counter()
-    call()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter() - start
-
-
-def ratio(
-    one: Callable[[], object], other: Callable[[], object], pairs: int, device: torch.device
-) -> float:
-    """The median of ``one``'s time over ``other``'s, pair by pair, after a warm-up."""
-    for call in (one, other, one, other):
-        seconds(call, device)
-    ratios = []
-    for pair in range(pairs):
-        calls = (one, other) if pair % 2 else (other, one)
-        times = {call: seconds(call, device) for call in calls}
-        ratios.append(times[one] / times[other])
-    return statistics.median(ratios)
-
-
-def _model(name: str, device: torch.device) -> torch.nn.Module:
-    torch.manual_seed(0)
-    return torchvision.models.get_model(name, weights=None).eval().to(device)
 
 
 def cost_of_t_grad(options: argparse.Namespace, device: torch.device) -> list[str]:
@@ -82,7 +50,7 @@ def cost_of_t_grad(options: argparse.Namespace, device: torch.device) -> list[st
             one = partial(t_grad.attribute, images, target=0, channel_dim=case.channel_dim)
             other = partial(saliency.attribute, images, target=0)
             with torch.autocast(device.type, enabled=options.autocast):
-                ratios.append(ratio(one, other, options.pairs, device))
+                ratios.append(compare(one, other, options.pairs, device, warm_up=2)[0])
         if ratios[0] > case.limit:
             above.append(case.name)
         cells = [f"{each:.2f}" for each in ratios] + ["-"] * (2 - len(ratios))
@@ -92,7 +60,7 @@ def cost_of_t_grad(options: argparse.Namespace, device: torch.device) -> list[st
 
 def cost_of_methods(options: argparse.Namespace, device: torch.device) -> None:
     """Prints what other methods cost on resnet50, as in the paper's Fig. 3, and FullGrad."""
-    model = _model("resnet50", device)
+    model = random_model("resnet50").to(device)
     images = torch.randn(1, 3, 224, 224, device=device)
     t_grad, full_grad = TGradAttribution(model), FullGradAttribution(model)
     gradients, noisy = IntegratedGradients(model), NoiseTunnel(Saliency(model))
@@ -103,7 +71,7 @@ def cost_of_methods(options: argparse.Namespace, device: torch.device) -> None:
     def call_full_grad() -> None:
         full_grad.attribute(images, target=0)
 
-    calls: dict[str, tuple[Callable[[], object], Callable[[], object]]] = {
+    calls: dict[str, tuple[Call, Call]] = {
         "IntegratedGradients, 50 steps / T-Grad": (
             lambda: gradients.attribute(images, target=0, n_steps=50, internal_batch_size=10),
             call_t_grad,
@@ -119,8 +87,9 @@ def cost_of_methods(options: argparse.Namespace, device: torch.device) -> None:
     print("\n| resnet50, one image | ratio |\n|---|---|")
     pairs = max(3, options.pairs // 3)
 
-    def row(name: str, one: Callable[[], object], other: Callable[[], object]) -> None:
-        print(f"| {name} | {ratio(one, other, pairs, device):.2f} |", flush=True)
+    def row(name: str, one: Call, other: Call) -> None:
+        ratio = compare(one, other, pairs, device, warm_up=2)[0]
+        print(f"| {name} | {ratio:.2f} |", flush=True)
 
     for name, (one, other) in calls.items():
         row(name, one, other)
@@ -145,9 +114,8 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=1, help="multiply the batch size of each case")
     parser.add_argument("--check", action="store_true", help="exit 1 above a limit; at rest only")
     options = parser.parse_args()
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    name = torch.cuda.get_device_name() if device.type == "cuda" else platform.machine()
-    print(f"{name}, {torch.get_num_threads()} threads, torch {torch.__version__};", end=" ")
+    device, described = machine()
+    print(described, end="; ")
     print(f"{options.batch} times the batch{', autocast' if options.autocast else ''}\n")
     above = cost_of_t_grad(options, device)
     if options.methods:

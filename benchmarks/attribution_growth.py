@@ -9,9 +9,6 @@ the most that was resident during one call, above the loaded model, a process fo
 from __future__ import annotations
 
 import argparse
-import resource
-import subprocess
-import sys
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,8 +16,8 @@ from pathlib import Path
 import torch
 from captum.attr import InputXGradient, Saliency
 
-from benchmarks.attribution_cost import ratio, seconds
 from benchmarks.cases import CellLoop, Encoder
+from benchmarks.measure import compare, in_own_process, most_resident, resident, seconds
 from captum_tgrad import TGradAttribution
 
 METHODS = {
@@ -43,10 +40,9 @@ def peak(name: str, length: int, method: str) -> float:
     """The most that was resident during one call, above the loaded model, in MiB."""
     model, inputs = _made(name, length)
     attribute = METHODS[method](model)
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    loaded = resident()
     attribute(inputs, target=0)
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
-    return most - pages * resource.getpagesize() / 2**20
+    return most_resident() - loaded
 
 
 @dataclass(frozen=True)
@@ -89,7 +85,10 @@ def main() -> None:
     # A child's peak counts that of its parent until then: memory is measured before this process
     # has run a model.
     memory = {
-        (name, length): tuple(_peak_in_own_process(name, length, method) for method in METHODS)
+        (name, length): tuple(
+            in_own_process("attribution_growth", "--peak", name, str(length), method)[0]
+            for method in METHODS
+        )
         for name, (_, _, _, lengths) in NETWORKS.items()
         for length in lengths
     }
@@ -109,13 +108,8 @@ def _times(name: str, length: int, pairs: int) -> tuple[float, float]:
     t_grad, saliency = METHODS["TGradAttribution"](model), Saliency(model)
     cpu = torch.device("cpu")
 
-    def one() -> object:
-        return t_grad(inputs, target=0)
-
-    def other() -> object:
-        return saliency.attribute(inputs, target=0)
-
-    found = ratio(one, other, pairs, cpu)
+    one, other = partial(t_grad, inputs, target=0), partial(saliency.attribute, inputs, target=0)
+    found = compare(one, other, pairs, cpu, warm_up=2)[0]
     return found, sorted(seconds(one, cpu) for _ in range(pairs))[pairs // 2]
 
 
@@ -146,12 +140,6 @@ def draw(found: list[Growth], out: Path) -> None:
         axes.set_xlabel("length of the sequence")
         axes.legend(fontsize="small")
     figure.savefig(out, dpi=150)
-
-
-def _peak_in_own_process(name: str, length: int, method: str) -> float:
-    command = [sys.executable, "-W", "ignore", "-m", "benchmarks.attribution_growth"]
-    command += ["--peak", name, str(length), method]
-    return float(subprocess.check_output(command, text=True))
 
 
 if __name__ == "__main__":

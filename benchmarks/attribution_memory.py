@@ -9,15 +9,11 @@ during one call, above what was resident once the model and the images were load
 from __future__ import annotations
 
 import argparse
-import resource
-import subprocess
-import sys
-from pathlib import Path
 
 import torch
-import torchvision
 from captum.attr import Saliency
 
+from benchmarks.measure import in_own_process, most_resident, random_model, resident
 from captum_tgrad import FullGradAttribution, TGradAttribution
 
 METHODS = {
@@ -25,46 +21,26 @@ METHODS = {
     "TGradAttribution": TGradAttribution,
     "FullGradAttribution": FullGradAttribution,
 }
-_MEBIBYTE = 2**20
-
-
-def _resident() -> float:
-    """Resident memory now, in MiB."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * resource.getpagesize() / _MEBIBYTE
-
-
-def _most_resident() -> float:
-    """The most that was resident so far, in MiB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / _MEBIBYTE
 
 
 def measure(method: str, model_name: str, batch: int, calls: int) -> tuple[float, float]:
     """The peak of one call above the loaded model, and the growth over ``calls`` more, in MiB."""
-    torch.manual_seed(0)
-    model = torchvision.models.get_model(model_name, weights=None).eval()
+    model = random_model(model_name)
     images = torch.randn(batch, 3, 224, 224, requires_grad=True)
     attribution = METHODS[method](model)
-    loaded = _resident()
+    loaded = resident()
     attribution.attribute(images, target=0)
-    peak = _most_resident() - loaded
+    peak = most_resident() - loaded
     small = images[:1, :, :64, :64].detach().requires_grad_()
     growth = 0.0
     if calls:
         for _ in range(20):
             attribution.attribute(small, target=0)
-        before = _resident()
+        before = resident()
         for _ in range(calls):
             attribution.attribute(small, target=0)
-        growth = _resident() - before
+        growth = resident() - before
     return peak, growth
-
-
-def _in_own_process(method: str, model: str, batch: int, calls: int) -> tuple[float, float]:
-    command = [sys.executable, "-m", "benchmarks.attribution_memory", "--only", method]
-    command += ["--models", model, "--batch", str(batch), "--calls", str(calls)]
-    peak, growth = subprocess.check_output(command, text=True).split()
-    return float(peak), float(growth)
 
 
 def main() -> None:
@@ -84,7 +60,9 @@ def main() -> None:
     for model in options.models:
         least = None
         for method in METHODS:
-            peak, growth = _in_own_process(method, model, options.batch, options.calls)
+            command = ["--only", method, "--models", model]
+            command += ["--batch", str(options.batch), "--calls", str(options.calls)]
+            peak, growth = in_own_process("attribution_memory", *command)
             least = least or peak
             print(f"| {model} | {method} | {peak:.0f} | {peak / least:.2f} | {growth:.1f} |")
 

@@ -2,7 +2,7 @@
 
 Prints the median ratio of interleaved pairs, each pair on the same images. Run:
 
-    python benchmarks/evaluation_cost.py [--images 8] [--steps 224] [--methods t_grad ...]
+    python -m benchmarks.evaluation_cost [--images 8] [--steps 224] [--methods t_grad ...]
 
 The parts are every method once on the batch, and for each image and method as many forward
 passes, in the same chunks, as two curves and a masked image need. Beyond them, evaluate finds the
@@ -12,14 +12,13 @@ classes, runs every method once before it is timed, perturbs, writes records, an
 from __future__ import annotations
 
 import argparse
-import platform
 import statistics
 import tempfile
-import time
 
 import torch
 
-from captum_tgrad.evaluation import METHODS, Explainer, built_in_images, evaluate
+from benchmarks.measure import Call, add_clock, machine, seconds
+from captum_tgrad.evaluation import METHODS, built_in_images, evaluate
 from captum_tgrad.evaluation.running.speed import examples_at_once, in_fast_format
 from captum_tgrad.zoo import load_classifier
 
@@ -29,7 +28,6 @@ class Bench:
 
     def __init__(self, options: argparse.Namespace, device: torch.device) -> None:
         self.options, self.device = options, device
-        self.clock = time.process_time if options.cpu_time else time.perf_counter
         self.classifier = load_classifier()
         self.model = self.classifier.model.to(device)
         pictures = built_in_images(self.classifier)
@@ -38,10 +36,15 @@ class Bench:
         with torch.no_grad():
             self.target = self.model(self.images.to(device)).argmax(1)
 
-    def whole(self) -> float:
-        """Seconds of one evaluation."""
+        self.explainers = [METHODS[method].build(self.classifier) for method in options.methods]
+
+    def seconds(self, call: Call) -> float:
+        """How long a call takes."""
+        return seconds(call, self.device, self.options.clock)
+
+    def whole(self) -> None:
+        """One evaluation."""
         with tempfile.TemporaryDirectory() as folder:
-            start = self.clock()
             evaluate(
                 self.classifier,
                 self.images,
@@ -51,36 +54,26 @@ class Bench:
                 batch_size=self.options.images,
                 max_examples_per_batch=self.options.chunk,
             )
-            return self.clock() - start
 
-    def attributions(self, explainers: list[Explainer]) -> float:
-        """Seconds of every method on the batch."""
+    def attributions(self) -> None:
+        """Every method on the batch."""
         at_once = examples_at_once(self.device)  # as evaluate itself runs them
-        start = self.clock()
-        for explainer in explainers:
+        for explainer in self.explainers:
             explainer.with_residual(
                 self.images.to(self.device), self.target, examples_at_once=at_once
             )
-        return self._since(start)
 
-    def forward_passes(self) -> float:
-        """Seconds of the passes that the metrics cannot do without."""
+    def forward_passes(self) -> None:
+        """The passes that the metrics cannot do without."""
         methods = len(self.options.methods)
         # Of each picture: itself and its baseline; of each method two curves and a masked image.
         parts = [2] + [2 * (self.options.steps - 1)] * methods + [1 + methods]
         one = self.images[:1].to(self.device)
         room = in_fast_format(one.repeat(self.options.chunk, 1, 1, 1))
-        start = self.clock()
         with torch.no_grad():
             for part in parts * self.options.images:
                 for first in range(0, part, self.options.chunk):
                     self.model(room[: min(self.options.chunk, part - first)])
-        return self._since(start)
-
-    def _since(self, start: float) -> float:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-        return self.clock() - start
 
 
 def main() -> None:
@@ -93,23 +86,19 @@ def main() -> None:
     parser.add_argument(
         "--methods", nargs="+", choices=METHODS, default=["t_grad", "saliency", "grad_cam"]
     )
-    parser.add_argument(
-        "--cpu-time", action="store_true", help="for a machine that is shared with others"
-    )
+    add_clock(parser)
     options = parser.parse_args()
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    name = torch.cuda.get_device_name() if device.type == "cuda" else platform.machine()
-    print(f"{name}, {torch.get_num_threads()} threads, torch {torch.__version__};", end=" ")
+    device, described = machine()
+    print(described, end="; ")
     print(f"{options.images} images, {options.steps} steps, {', '.join(options.methods)}")
     bench = Bench(options, device)
-    explainers = [METHODS[method].build(bench.classifier) for method in options.methods]
-    bench.attributions(explainers)
+    bench.attributions()
     print("\n| evaluate, s | attributions, s | forward passes, s | ratio |\n|---|---|---|---|")
     ratios = []
     for pair in range(options.pairs):
-        whole = bench.whole() if pair % 2 else None
-        parts = bench.attributions(explainers), bench.forward_passes()
-        whole = bench.whole() if whole is None else whole
+        whole = bench.seconds(bench.whole) if pair % 2 else None
+        parts = bench.seconds(bench.attributions), bench.seconds(bench.forward_passes)
+        whole = bench.seconds(bench.whole) if whole is None else whole
         ratios.append(whole / sum(parts))
         print(f"| {whole:.2f} | {parts[0]:.2f} | {parts[1]:.2f} | {ratios[-1]:.3f} |", flush=True)
     print(f"\nmedian ratio {statistics.median(ratios):.3f}")

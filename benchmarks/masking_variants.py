@@ -1,7 +1,7 @@
 """What the masked part goes to, and what that does to Average Drop and Increase in Confidence.
 
 Prints a Markdown table for the built-in model, three methods and a random map. Without a folder,
-the labeled images of foolbox (``pip install --no-deps foolbox``), or two of scikit-image. Run:
+the built-in images. Run:
 
     python benchmarks/masking_variants.py [--images FOLDER] [--limit 20]
 """
@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import warnings
-from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -18,8 +17,9 @@ from captum.attr import InputXGradient, LayerGradCam
 from torch import Tensor
 
 from captum_tgrad import TGradAttribution
+from captum_tgrad.evaluation import built_in_images, images_in
 from captum_tgrad.metrics import average_drop, blur, increase_in_confidence, mean_color
-from captum_tgrad.zoo import load_classifier, load_image, sample_image
+from captum_tgrad.zoo import load_classifier
 
 # What a black image is normalized to: (0 - 127) / 128.
 BLACK = -127 / 128
@@ -29,18 +29,6 @@ VARIANTS = {
     "the image's mean color": mean_color,
     "the blurred image": blur(),
 }
-
-
-def _pictures(folder: Path | None, limit: int) -> list[object]:
-    if folder is None:
-        found = find_spec("foolbox")
-        if found is None or not found.submodule_search_locations:
-            return [sample_image()]
-        folder = Path(found.submodule_search_locations[0]) / "data"
-        paths = sorted(folder.glob("imagenet_*.jpg"))
-    else:
-        paths = sorted(each for each in folder.iterdir() if each.suffix in (".jpg", ".png"))
-    return [load_image(path) for path in paths[:limit]]
 
 
 def _maps(model: torch.nn.Module, images: Tensor, target: Tensor) -> dict[str, Tensor]:
@@ -74,8 +62,9 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=20)
     options = parser.parse_args()
     classifier = load_classifier()
-    pictures = _pictures(options.images, options.limit)
-    images = torch.stack([classifier.preprocess(picture) for picture in pictures])
+    files = options.images
+    pictures = built_in_images(classifier) if files is None else images_in(files, classifier)
+    images = torch.stack([pictures[at][0] for at in range(min(options.limit, len(pictures)))])
     images = images.to(memory_format=torch.channels_last)
     with torch.no_grad():
         target = classifier.model(images).argmax(1)

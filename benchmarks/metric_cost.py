@@ -3,22 +3,20 @@
 Prints Markdown tables of medians of interleaved pairs: each call is timed beside its rival on the
 same batch, so that whatever else the machine does hits both. Run:
 
-    python benchmarks/metric_cost.py [--images 8] [--steps 224] [--pairs 5] [--tables bare ...]
+    python -m benchmarks.metric_cost [--images 8] [--steps 224] [--pairs 5] [--tables bare ...]
 """
 
 from __future__ import annotations
 
 import argparse
-import platform
 import statistics
-import time
-from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
 
 import torch
 from torch import Tensor, nn
 
+from benchmarks.measure import Call, add_clock, compare, machine, seconds
 from captum_tgrad.metrics import blur, insertion_deletion
 from captum_tgrad.zoo import load_classifier, sample_image
 
@@ -51,34 +49,6 @@ class StubExtractor:
         return nullcontext()
 
 
-# Read at every measurement; main() may put the processor's clock here.
-CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
-clock = CLOCKS["wall"]
-
-
-def seconds(call: Callable[[], object], device: torch.device) -> float:
-    """How long one call takes."""
-    start = clock()
-    call()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return clock() - start
-
-
-def compare(
-    one: Callable[[], object], other: Callable[[], object], pairs: int, device: torch.device
-) -> tuple[float, float, float]:
-    """The median ratio of ``one`` to ``other``, pair by pair, and both medians in seconds."""
-    times = []
-    for pair in range(pairs):
-        if pair % 2:
-            times.append((seconds(one, device), seconds(other, device)))
-        else:
-            times.append(tuple(reversed((seconds(other, device), seconds(one, device)))))
-    ratio = statistics.median(first / second for first, second in times)
-    return ratio, *(statistics.median(each) for each in zip(*times, strict=True))
-
-
 class Bench:
     """The batch and the options that all tables share."""
 
@@ -98,7 +68,15 @@ class Bench:
             for memory_format in FORMATS.values():
                 self.model(self.images.to(memory_format=memory_format))
 
-    def ours(self, model: nn.Module, images: Tensor, chunk: int) -> Callable[[], object]:
+    def seconds(self, call: Call) -> float:
+        """How long one call takes."""
+        return seconds(call, self.device, self.options.clock)
+
+    def compare(self, one: Call, other: Call) -> tuple[float, float, float]:
+        """The median ratio of the two calls, and both medians in seconds."""
+        return compare(one, other, self.options.pairs, self.device, self.options.clock)
+
+    def ours(self, model: nn.Module, images: Tensor, chunk: int) -> Call:
         """Both curves, with the baseline given."""
         return partial(
             insertion_deletion,
@@ -111,7 +89,7 @@ class Bench:
             max_examples_per_batch=chunk,
         )
 
-    def bare(self, model: nn.Module, images: Tensor, chunk: int) -> Callable[[], object]:
+    def bare(self, model: nn.Module, images: Tensor, chunk: int) -> Call:
         """As many forward passes in the same chunks, and nothing else."""
         samples = len(images)
         # What is scored in one go: inputs, baselines, both curves.
@@ -127,7 +105,7 @@ class Bench:
 
         return run
 
-    def torchcam(self, model: nn.Module, images: Tensor, chunk: int) -> Callable[[], object]:
+    def torchcam(self, model: nn.Module, images: Tensor, chunk: int) -> Call:
         """The metric of torchcam on the same maps."""
         from torchcam.metrics import DeletionInsertionMetric
 
@@ -153,11 +131,9 @@ def table_bare(bench: Bench) -> None:
     for name, memory_format in FORMATS.items():
         images = bench.images.to(memory_format=memory_format)
         chunk = bench.options.chunk
-        ratio, one, other = compare(
+        ratio, one, other = bench.compare(
             bench.ours(bench.model, images, chunk),
             bench.bare(bench.model, images, chunk),
-            bench.options.pairs,
-            bench.device,
         )
         print(f"| {name} | {one:.2f} | {other:.2f} | {ratio:.3f} |", flush=True)
 
@@ -167,11 +143,9 @@ def table_torchcam(bench: Bench) -> None:
     print("\n| built-in model | seconds | torchcam | ratio |\n|---|---|---|---|")
     chunk = bench.options.chunk
     for ours, theirs in (("default",) * 2, ("channels_last",) * 2, ("channels_last", "default")):
-        ratio, one, other = compare(
+        ratio, one, other = bench.compare(
             bench.ours(bench.model, bench.images.to(memory_format=FORMATS[ours]), chunk),
             bench.torchcam(bench.model, bench.images.to(memory_format=FORMATS[theirs]), chunk),
-            bench.options.pairs,
-            bench.device,
         )
         row = ours if ours == theirs else f"{ours}, torchcam {theirs}"
         print(f"| {row} | {one:.2f} | {other:.2f} | {ratio:.3f} |", flush=True)
@@ -185,15 +159,11 @@ def table_overhead(bench: Bench) -> None:
     for name, memory_format in FORMATS.items():
         images = bench.images.to(memory_format=memory_format)
         chunk, count = bench.options.chunk, len(images)
-        _, one, other = compare(
+        _, one, other = bench.compare(
             bench.ours(model, images, chunk),
             bench.torchcam(model, images, chunk),
-            bench.options.pairs,
-            bench.device,
         )
-        blurring = statistics.median(
-            seconds(partial(blur(), images), bench.device) for _ in range(5)
-        )
+        blurring = statistics.median(bench.seconds(partial(blur(), images)) for _ in range(5))
         cells = [1000 * each / count for each in (one, one + blurring, other)]
         print(f"| {name} | {' | '.join(f'{cell:.0f}' for cell in cells)} |", flush=True)
 
@@ -221,7 +191,7 @@ def table_quantus(bench: Bench) -> None:
         )
 
     ours = bench.ours(bench.model, images, bench.options.chunk)
-    _, one, other = compare(ours, flipping, bench.options.pairs, bench.device)
+    _, one, other = bench.compare(ours, flipping)
     evaluations = len(images) * 2 * steps, len(images) * (images[0].numel() // in_step)
     print("\n| per forward evaluation | ms |\n|---|---|")
     print(f"| this package | {1000 * one / evaluations[0]:.1f} |")
@@ -240,7 +210,7 @@ def table_chunks(bench: Bench) -> None:
             images = bench.images.to(memory_format=memory_format)
             for chunk in chunks:
                 call = bench.ours(bench.model, images, chunk)
-                times.setdefault((name, chunk), []).append(seconds(call, bench.device))
+                times.setdefault((name, chunk), []).append(bench.seconds(call))
     for name in FORMATS:
         medians = [statistics.median(times[name, chunk][1:]) for chunk in chunks]
         cells = [f"{1000 * median / evaluations:.2f}" for median in medians]
@@ -264,15 +234,10 @@ def main() -> None:
     parser.add_argument("--chunk", type=int, default=64, help="examples in one call of the model")
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--tables", nargs="+", choices=TABLES, default=list(TABLES))
-    parser.add_argument(
-        "--clock", choices=CLOCKS, default="wall", help="cpu: for a machine that others use too"
-    )
+    add_clock(parser)
     options = parser.parse_args()
-    global clock
-    clock = CLOCKS[options.clock]
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    name = torch.cuda.get_device_name() if device.type == "cuda" else platform.machine()
-    print(f"{name}, {torch.get_num_threads()} threads, torch {torch.__version__};", end=" ")
+    device, described = machine()
+    print(described, end="; ")
     print(f"{options.images} images, {options.steps} steps, chunks of {options.chunk},", end=" ")
     print(f"{options.clock} clock")
     bench = Bench(options, device)

@@ -10,17 +10,15 @@ from __future__ import annotations
 
 import argparse
 import copy
-import platform
 import warnings
 from collections.abc import Callable
 from functools import partial
 
 import numpy as np
 import torch
-import torchvision
 from torch import nn
 
-from benchmarks import metric_cost
+from benchmarks.measure import add_clock, compare, machine, random_model
 from captum_tgrad.evaluation import built_in_images, evaluate
 from captum_tgrad.evaluation.running.score_dtype import scoring_model
 from captum_tgrad.evaluation.running.speed import examples_per_batch, in_fast_format
@@ -34,10 +32,7 @@ AREAS = ("insertion", "deletion", "difference")
 
 
 def _model(name: str) -> nn.Module:
-    torch.manual_seed(0)
-    if name in ZOO:
-        return load_classifier(name).model
-    return torchvision.models.get_model(name, weights=None).eval()
+    return load_classifier(name).model if name in ZOO else random_model(name)
 
 
 def _curves(model: nn.Module, steps: int, device: torch.device, dtype: torch.dtype) -> Callable:
@@ -56,25 +51,23 @@ def _curves(model: nn.Module, steps: int, device: torch.device, dtype: torch.dty
     )
 
 
-def _ratio(one: Callable, other: Callable, pairs: int, device: torch.device) -> float:
-    for call in (one, other):
-        call()
-    return metric_cost.compare(one, other, pairs, device)[0]
-
-
-def speed(steps: int, pairs: int, device: torch.device) -> None:
+def speed(options: argparse.Namespace, device: torch.device) -> None:
     """Prints the ratios to float32."""
     print("\n| network | bfloat16 / float32 | a copy in bfloat16 / float32 |\n|---|---|---|")
     for name in (*ZOO, *RANDOM):
         model = _model(name).to(device)
         half = copy.deepcopy(model).to(torch.bfloat16)
-        own = _curves(model, steps, device, torch.float32)
-        cells = [
-            _ratio(_curves(each, steps, device, dtype), own, pairs, device)
+        own = _curves(model, options.steps, device, torch.float32)
+        curves = [
+            _curves(each, options.steps, device, dtype)
             for each, dtype in (
                 (scoring_model(model, torch.bfloat16), torch.float32),
                 (half, torch.bfloat16),
             )
+        ]
+        cells = [
+            compare(each, own, options.pairs, device, options.clock, warm_up=1)[0]
+            for each in curves
         ]
         print(f"| {name} | {' | '.join(f'{cell:.2f}' for cell in cells)} |", flush=True)
 
@@ -114,19 +107,12 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=20)
     parser.add_argument("--steps", type=int, default=28)
     parser.add_argument("--pairs", type=int, default=9)
-    parser.add_argument(
-        "--clock",
-        choices=metric_cost.CLOCKS,
-        default="wall",
-        help="cpu: for a machine that others use too",
-    )
+    add_clock(parser)
     options = parser.parse_args()
-    metric_cost.clock = metric_cost.CLOCKS[options.clock]
     warnings.simplefilter("ignore", UserWarning)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    name = torch.cuda.get_device_name() if device.type == "cuda" else platform.machine()
-    print(f"{name}, {torch.get_num_threads()} threads, torch {torch.__version__}")
-    speed(options.steps, options.pairs, device)
+    device, described = machine()
+    print(described)
+    speed(options, device)
     effect(options.images, options.steps, device)
 
 

@@ -57,7 +57,8 @@ def run_explain(options: argparse.Namespace) -> int:
     size = options.batch_size
     batches = [jobs[start : start + size] for start in range(0, len(jobs), size)]
     # Of each image its map, and its figures.
-    report = Report("", command="explain")
+    report = Report("A run that has not ended", command="explain")
+    replaced = existing(options.out, [REPORT])
     found: list[dict[str, Any]] = []
     show = show_progress(options)
     with progress_bar(2 * len(jobs), show, _SECONDS_BEFORE_PROGRESS) as bar:
@@ -72,6 +73,9 @@ def run_explain(options: argparse.Namespace) -> int:
             for job, explanation in zip(batch, explanations, strict=True):
                 title, results = printable(job.title), printable(job.results)
                 with users_mistakes():
+                    if not found and not replaced:
+                        # By this file, a later run recognizes the others, also after an interrupt.
+                        write_files(options.out, {REPORT: report.html()})
                     figures = _write(job, explanation, options.layers)
                     add_image(report, len(found), job, explanation, figures)
                 found.append(numbers_of(job, explanation))
@@ -81,7 +85,6 @@ def run_explain(options: argparse.Namespace) -> int:
     if all(job.picture in skipped for job in jobs):
         raise CommandError(next(iter(skipped.values())))
     head(report, classifier.name, len(found))
-    replaced = existing(options.out, [REPORT])
     with users_mistakes():
         write_files(options.out, {REPORT: report.html()})
     say_written(options, options.out, [REPORT], replaced)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from html import escape
 from typing import TYPE_CHECKING
 
-from captum_tgrad._support.templates import filled
 from captum_tgrad.decomposition.terms import Decomposition
 from captum_tgrad.explanation.explanation import Explanation
 from captum_tgrad.visualization.walkthrough.document import walkthrough_page
@@ -44,7 +43,11 @@ def page_of(explanation: Explanation, name: str) -> str:
 
 def frame_of(page: str) -> str:
     """A page in an isolated frame of another page."""
-    return filled("captum_tgrad.explanation", "frame.html", page=escape(page)).strip()
+    style = "width: 100%; height: 66rem; border: 0; border-radius: 8px"
+    return (
+        f'<iframe srcdoc="{escape(page)}" sandbox="allow-scripts" title="A T-Grad explanation"'
+        f' loading="lazy" style="{style}"></iframe>'
+    )
 
 
 def _views(explanation: Explanation, decomposition: Decomposition) -> list[View]:

@@ -142,8 +142,7 @@ class Explanation:
         """The share of the image that the network did not see, in [0, 1]; 0 if unknown."""
         if self.size is None or self.seen is None:
             return 0.0
-        left, top, right, bottom = self.seen
-        return 1 - (right - left) * (bottom - top) / (self.size[0] * self.size[1])
+        return cut_away(self.size, self.seen)
 
     def to_html(self, name: str = "") -> str:
         """An HTML page to walk through the explanation term by term.
@@ -203,3 +202,9 @@ class Explanation:
         Uniform over all classes, or over five if there are more: below 30%.
         """
         return self.predictions[0].probability < _SURE / len(self.predictions)
+
+
+def cut_away(size: tuple[int, int], seen: Box) -> float:
+    """The share of an image of this width and height that is not in the box, in [0, 1]."""
+    left, top, right, bottom = seen
+    return 1 - (right - left) * (bottom - top) / (size[0] * size[1])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from captum_tgrad._support.printable import printable
-from captum_tgrad.explanation.explanation import Explanation
+from captum_tgrad.explanation.explanation import Explanation, cut_away
 from captum_tgrad.zoo.classifier import Box
 
 _NAME_WIDTH = 40
@@ -56,12 +56,12 @@ def seen_lines(size: tuple[int, int] | None, seen: Box | None) -> list[str]:
     if size is None or seen is None:
         return []
     (width, height), (left, top, right, bottom) = size, seen
-    cut_away = 1 - (right - left) * (bottom - top) / (width * height)
-    if cut_away < _WORTH_SAYING:
+    share = cut_away(size, seen)
+    if share < _WORTH_SAYING:
         return []
     return [
         f"seen: the center {right - left} x {bottom - top} of {width} x {height} pixels;"
-        f" {cut_away:.0%} of the image is cropped (--resize squash or pad keeps all of it)"
+        f" {share:.0%} of the image is cropped (--resize squash or pad keeps all of it)"
     ]
 
 

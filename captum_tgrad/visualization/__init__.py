@@ -1,6 +1,6 @@
 """Figures of attributions, and reports of figures and tables.
 
-matplotlib and Captum are imported when a figure is drawn, not before.
+matplotlib and Captum are imported when a name is first used, not before.
 """
 
 from __future__ import annotations

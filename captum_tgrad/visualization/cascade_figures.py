@@ -3,30 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+
+from matplotlib.figure import Figure
 
 from captum_tgrad.sanity_checks.cascade import RandomizationStep
-from captum_tgrad.visualization.image_arrays import as_images
+from captum_tgrad.visualization.image_arrays import Images, Numbers, as_images
+from captum_tgrad.visualization.map_grid import Column, draw_grid
 from captum_tgrad.visualization.map_values import as_maps, is_signed, limit_of
 from captum_tgrad.visualization.panels import (
     BAR_HEIGHT,
-    LETTERS_PER_INCH,
-    NORMAL,
     WIDTH,
     color_bars,
-    draw_map,
-    draw_picture,
-    label_map,
     stacked_parts,
-    wrapped,
     write_title,
 )
 from captum_tgrad.visualization.similarity_figures import checked_steps, draw_similarity
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure, SubFigure
-
-    from captum_tgrad.visualization.image_arrays import Array, Images, Numbers
 
 _TITLE_HEIGHT = 0.75
 _CURVES_HEIGHT = 3.0
@@ -95,10 +86,20 @@ def cascade_figure(
                 f"{name} has {len(given)} entries for {shape[0]} images: pass one for each"
             )
     shown = _shown(steps, columns)
-    side = WIDTH / max(len(shown) + (pictures is not None), 4)
-    rows = shape[0] * (side * shape[2] / shape[3] + 0.05) + _TITLE_HEIGHT
-    upper, middle, lower = stacked_parts(WIDTH, [rows, BAR_HEIGHT, _CURVES_HEIGHT])
-    _draw_maps(upper, middle, shown, pictures, labels)
+    samples, _, height, width = shape
+    maps = [as_maps(step.map, [(height, width)] * samples, "steps") for step in shown]
+    signed = any(is_signed(of_step) for of_step in maps)
+    names = ["trained" if step.layer is None else step.layer for step in shown]
+    of_steps = [
+        Column(name, of_step, [limit_of([each]) for each in of_step], signed)
+        for name, of_step in zip(names, maps, strict=True)
+    ]
+    across = len(of_steps) + (pictures is not None)
+    side = WIDTH / max(across, 4)
+    panels_height = samples * (side * height / width + 0.05) + _TITLE_HEIGHT
+    upper, middle, lower = stacked_parts(WIDTH, [panels_height, BAR_HEIGHT, _CURVES_HEIGHT])
+    draw_grid(upper, of_steps, pictures, labels, across, side)
+    color_bars(middle, [signed], "scaled to the 98th percentile of each map")
     draw_similarity(lower, {"": steps})
     write_title(upper, title)
     return upper.figure
@@ -123,33 +124,3 @@ def _shown(
         )
     wanted = {None, *columns}
     return [step for step in steps if step.layer in wanted]
-
-
-def _draw_maps(
-    upper: SubFigure,
-    middle: SubFigure,
-    shown: Sequence[RandomizationStep],
-    pictures: Sequence[Array] | None,
-    labels: Sequence[str] | None,
-) -> None:
-    first = 0 if pictures is None else 1
-    samples = shown[0].map.shape[0]
-    grid = upper.subplots(samples, len(shown) + first, squeeze=False)
-    letters = round(WIDTH / max(grid.shape[1], 4) * LETTERS_PER_INCH)
-    if pictures is not None:
-        grid[0][0].set_title("image", fontsize=NORMAL)
-        for axes, picture in zip(grid[:, 0], pictures, strict=True):
-            draw_picture(axes, picture)
-    height, width = shown[0].map.shape[2:]
-    sizes = [(height, width)] * samples
-    maps = [as_maps(step.map, sizes, "steps") for step in shown]
-    signed = any(is_signed(of_step) for of_step in maps)
-    for column, (step, of_step) in enumerate(zip(shown, maps, strict=True), first):
-        name = "trained" if step.layer is None else step.layer
-        grid[0][column].set_title(wrapped(name, letters), fontsize=NORMAL)
-        for axes, values in zip(grid[:, column], of_step, strict=True):
-            draw_map(axes, values, limit_of([values]), signed)
-            label_map(axes, values)
-    for axes, label in zip(grid[:, 0], labels or (), strict=False):
-        axes.set_ylabel(wrapped(label, letters), fontsize=NORMAL)
-    color_bars(middle, [signed], "scaled to the 98th percentile of each map")

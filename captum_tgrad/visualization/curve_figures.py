@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from matplotlib.figure import Figure
 from torch import Tensor
 
 from captum_tgrad._support.not_a_tensor import got
@@ -13,14 +14,9 @@ from captum_tgrad.metrics.baselines import Preset
 from captum_tgrad.metrics.engine.checks import check_numbers
 from captum_tgrad.metrics.results import InsertionDeletionResult
 from captum_tgrad.visualization.curve_panels import LEGEND_COLUMNS, Seen, draw_curves, draw_seen
-from captum_tgrad.visualization.image_arrays import as_images
-from captum_tgrad.visualization.panels import WIDTH, new_figure, stacked_parts, write_title
+from captum_tgrad.visualization.image_arrays import Numbers, as_images
+from captum_tgrad.visualization.panels import WIDTH, stacked_parts, write_title
 from captum_tgrad.visualization.replaced import CURVES, replaced_and_shares
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-    from captum_tgrad.visualization.image_arrays import Numbers
 
 _MOST_FRACTIONS = 5
 _CURVES_HEIGHT = 3.4
@@ -107,13 +103,17 @@ def curves_figure(
             )
             shown = {curve: as_images(images[0], mean, std) for curve, images in replaced.items()}
             seen[name] = Seen(shown, shares[0].tolist())
-    figure, upper, lower = _parts(len(methods), len(seen))
+    lines = math.ceil(len(methods) / LEGEND_COLUMNS) + 1
+    heights = [_CURVES_HEIGHT + lines * _LEGEND_LINE]
+    if seen:
+        heights.append(len(seen) * _PICTURE_HEIGHT + _HEADING_HEIGHT)
+    upper, *lower = stacked_parts(WIDTH, heights)
     for axes, curve in zip(upper.subplots(1, 2, sharey=True), CURVES, strict=True):
         draw_curves(axes, methods, curve, sample)
-    if lower is not None:
-        draw_seen(lower, seen, methods, fractions, sample)
+    for part in lower:
+        draw_seen(part, seen, methods, fractions, sample)
     write_title(upper, title)
-    return figure
+    return upper.figure
 
 
 def _by_name(value: Any, argument: str) -> dict[str, Any]:
@@ -168,14 +168,3 @@ def _of_sample(baselines: Any, sample: int, samples: int) -> Any:
     if isinstance(baselines, Tensor) and len(baselines) == samples:
         return baselines[sample : sample + 1]
     return baselines
-
-
-def _parts(methods: int, shown: int) -> tuple[Figure, Any, Any]:
-    lines = math.ceil(methods / LEGEND_COLUMNS) + 1
-    above = _CURVES_HEIGHT + lines * _LEGEND_LINE
-    if not shown:
-        figure = new_figure(WIDTH, above)
-        return figure, figure, None
-    below = shown * _PICTURE_HEIGHT + _HEADING_HEIGHT
-    upper, lower = stacked_parts(WIDTH, [above, below])
-    return upper.figure, upper, lower

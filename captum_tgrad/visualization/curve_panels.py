@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import PercentFormatter
 
 from captum_tgrad.metrics.registry import HIGHER_IS_BETTER
 from captum_tgrad.metrics.results import InsertionDeletionResult
+from captum_tgrad.visualization.image_arrays import Array
 from captum_tgrad.visualization.method_colors import method_styles
 from captum_tgrad.visualization.panels import NORMAL, SMALL, draw_picture, wrapped
 from captum_tgrad.visualization.replaced import CURVES
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
-    from captum_tgrad.visualization.image_arrays import Array
 
 LEGEND_COLUMNS = 2
 
@@ -28,8 +26,6 @@ def draw_curves(
     axes: Axes, methods: Mapping[str, InsertionDeletionResult], curve: str, sample: int
 ) -> None:
     """Draws one of the two curves of every method, with the areas below in the legend."""
-    from matplotlib.ticker import PercentFormatter
-
     areas = {name: float(getattr(result, curve)[sample]) for name, result in methods.items()}
     styles = method_styles([*methods])
     for name, result in methods.items():

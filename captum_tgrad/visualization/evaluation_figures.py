@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from captum_tgrad.metrics.registry import ALL_NUMBERS
 from captum_tgrad.visualization.method_colors import method_styles
-from captum_tgrad.visualization.panels import new_figure
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+from captum_tgrad.visualization.shown import new_figure
 
 _INTERVAL = "#2b2b2b"
 _DECADES_WITHOUT_STEPS = 3.0
@@ -93,8 +94,6 @@ def _bars(axes: Axes, shown: Mapping[str, Mapping[str, Any]], metric: str, title
 
 def _dots(axes: Axes, shown: Mapping[str, Mapping[str, Any]]) -> None:
     """The seconds, as a dot for each method with its number."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
-
     axes.set_xscale("log")
     cells = {place: each["seconds"] for place, each in enumerate(shown.values())}
     colors = _colors(shown)
@@ -122,8 +121,6 @@ def _dots(axes: Axes, shown: Mapping[str, Mapping[str, Any]]) -> None:
 
 def plain(value: float, digits: int | None = None) -> str:
     """A number without an exponent, ``"0.00012"``, with so many significant digits or all."""
-    import numpy as np
-
     return np.format_float_positional(value, digits, unique=True, fractional=False, trim="-")
 
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from captum.attr import visualization
+from matplotlib.axes import Axes
+from matplotlib.colors import Colormap, ListedColormap
+from matplotlib.figure import Figure, SubFigure
 from torch import Tensor
 
-from captum_tgrad.visualization.image_arrays import as_images
+from captum_tgrad.visualization.image_arrays import Array, Images, Numbers, as_images
 from captum_tgrad.visualization.map_values import as_maps, finding, is_signed, limit_of
 from captum_tgrad.visualization.panels import (
     NORMAL,
@@ -16,18 +20,12 @@ from captum_tgrad.visualization.panels import (
     bare,
     color_bar,
     colors,
-    new_figure,
     write_title,
 )
 from captum_tgrad.visualization.region_marks import boxes_of_pictures, draw_boxes, draw_peak
-from captum_tgrad.visualization.unseen import checked_seen, cover, placed, reduced
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure, SubFigure
-
-    from captum_tgrad.visualization.image_arrays import Array, Images, Numbers
-    from captum_tgrad.zoo.classifier import Box
+from captum_tgrad.visualization.shown import new_figure
+from captum_tgrad.visualization.unseen import checked_seen, cover, placed
+from captum_tgrad.zoo.classifier import Box
 
 # The room of titles and color bars in inches, for panels beside and below each other.
 _BESIDE, _UNDER = 0.8, 1.9
@@ -100,12 +98,10 @@ def explanation_figure(
     """
     pictures = as_images(image, mean, std)
     count = len(pictures)
-    parts = _parts_seen(seen, [picture.shape[:2] for picture in pictures])
-    sizes = [(bottom - top, right - left) for left, top, right, bottom in parts]
-    if seen is not None:
-        smallest = min(size[0] for size in sizes), min(size[1] for size in sizes)
-        attribution = reduced(attribution, smallest)
-    maps = as_maps(attribution, sizes, "attribution")
+    sizes = [picture.shape[:2] for picture in pictures]
+    parts = _parts_seen(seen, sizes)
+    sizes_seen = [(bottom - top, right - left) for left, top, right, bottom in parts]
+    maps = as_maps(attribution, sizes_seen, "attribution", reduce=seen is not None)
     titles = _each(title, count, "title")
     made = [
         made_title(*known)
@@ -116,8 +112,8 @@ def explanation_figure(
             strict=True,
         )
     ]
-    regions = boxes_of_pictures(boxes, [picture.shape[:2] for picture in pictures])
-    shapes = [picture.shape[0] / picture.shape[1] for picture in pictures]
+    regions = boxes_of_pictures(boxes, sizes)
+    shapes = [height / width for height, width in sizes]
     below = max(shapes) < 1 / _WIDE
     height = (
         max(3 * WIDTH * max(shapes), _LOWEST) + _UNDER
@@ -195,9 +191,6 @@ def _draw_panels(
     method: str,
 ) -> None:
     """Draws one explanation with Captum's function."""
-    from captum.attr import visualization
-    from matplotlib.colors import Colormap, ListedColormap
-
     signed = is_signed([values])
     map_colors: Colormap = colors(signed)
     note = finding(values)

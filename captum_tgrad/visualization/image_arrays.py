@@ -4,21 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
+from PIL.Image import Image
 from torch import Tensor
 
 from captum_tgrad._support.not_a_tensor import got
 
-if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-    from PIL.Image import Image
-
-    Array: TypeAlias = npt.NDArray[np.float64]
-    Images: TypeAlias = Tensor | Image | Sequence[Image]
-
+Array = npt.NDArray[np.float64]
+Images = Tensor | Image | Sequence[Image]
 Numbers = Sequence[float] | Tensor
 """One number for each channel."""
 
@@ -91,9 +88,7 @@ def image_of_sample(
 
 
 def _of_pillow(image: Any) -> Array:
-    import numpy as np
-
-    if not hasattr(image, "convert"):
+    if not isinstance(image, Image):
         a_path = ": read the file with captum_tgrad.zoo.load_image"
         raise TypeError(
             f"images must be a tensor or Pillow images, got {got(image)}"

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from torch import Tensor
 
 from captum_tgrad.decomposition.combine import Sign
 from captum_tgrad.decomposition.term import Term
 from captum_tgrad.decomposition.terms import Decomposition
-from captum_tgrad.visualization.image_arrays import image_of_sample
+from captum_tgrad.visualization.image_arrays import Array, Images, Numbers, image_of_sample
 from captum_tgrad.visualization.map_values import as_maps, finding, limit_of
 from captum_tgrad.visualization.panels import (
     BAR_HEIGHT,
@@ -26,12 +27,6 @@ from captum_tgrad.visualization.panels import (
 )
 from captum_tgrad.visualization.term_choice import choose_terms
 from captum_tgrad.visualization.term_scores import draw_scores
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-    from captum_tgrad.visualization.image_arrays import Array, Images, Numbers
 
 _COLUMNS = 5
 _ROW_HEIGHT = 2.65

@@ -3,28 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from captum_tgrad._support.not_a_tensor import got
-
-if TYPE_CHECKING:
-    from captum_tgrad.visualization.image_arrays import Array
+from captum_tgrad.visualization.image_arrays import Array
 
 # Of a map's sum of absolute values; as in captum, so that single pixels do not darken the rest.
 _OUTLIERS = 0.02
 
 
 def as_maps(
-    attributions: Tensor, sizes: Sequence[tuple[int, int]], argument: str = "attributions"
+    attributions: Tensor,
+    sizes: Sequence[tuple[int, int]],
+    argument: str = "attributions",
+    *,
+    reduce: bool = False,
 ) -> list[Array]:
     """Sums attributions over channels, and upsamples coarse ones bilinearly to ``sizes``.
 
     They are ``(N, C, H, W)``; for one image also ``(C, H, W)`` or ``(H, W)``. Each map is
-    ``(height, width)``, float64.
+    ``(height, width)``, float64. Maps larger than the image are refused, or averaged with
+    ``reduce``.
 
     Raises:
         TypeError: They are not a real tensor.
@@ -43,19 +45,20 @@ def as_maps(
         raise ValueError(f"{argument} has {len(summed)} maps for {len(sizes)} images")
     if not summed.isfinite().all():
         raise ValueError(f"{argument} has values that are not finite: see torch.nan_to_num")
-    return [
-        _enlarged(one[None], size, shape, argument) for one, size in zip(summed, sizes, strict=True)
-    ]
+    for height, width in sizes:
+        if not reduce and (summed.shape[2] > height or summed.shape[3] > width):
+            raise ValueError(
+                f"{argument} has shape {shape}, but the image is {height} pixels high and {width}"
+                " wide: pass the part of the image that the network saw"
+            )
+    return [_resized(one[None], size) for one, size in zip(summed, sizes, strict=True)]
 
 
-def _enlarged(one: Tensor, size: tuple[int, int], shape: tuple[int, ...], argument: str) -> Array:
-    height, width = size
-    if one.shape[2] > height or one.shape[3] > width:
-        raise ValueError(
-            f"{argument} has shape {shape}, but the image is {height} pixels high and {width}"
-            " wide: pass the part of the image that the network saw"
-        )
-    if tuple(one.shape[2:]) != size:
+def _resized(one: Tensor, size: tuple[int, int]) -> Array:
+    coarse = (min(size[0], one.shape[2]), min(size[1], one.shape[3]))
+    if coarse != tuple(one.shape[2:]):
+        one = F.adaptive_avg_pool2d(one, coarse)
+    if coarse != size:
         one = F.interpolate(one, size, mode="bilinear", align_corners=False)
     array: Array = one[0, 0].numpy()
     return array
@@ -102,9 +105,3 @@ def limit_of(maps: Sequence[Array]) -> float:
     sums = (values / largest).cumsum(0)
     place = int(torch.searchsorted(sums, float(sums[-1]) * (1 - _OUTLIERS)))
     return float(values[place])
-
-
-def scaled(values: Array, limit: float) -> Array:
-    """``values / limit``, clipped to [-1, 1]."""
-    array: Array = (values / limit).clip(-1, 1)
-    return array

@@ -4,32 +4,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import Literal, get_args
 
+from matplotlib.figure import Figure
 from torch import Tensor
 
-from captum_tgrad.visualization.image_arrays import as_images
+from captum_tgrad.visualization.image_arrays import Array, Images, Numbers, as_images
+from captum_tgrad.visualization.map_grid import Column, draw_grid
 from captum_tgrad.visualization.map_values import as_maps, is_signed, limit_of
 from captum_tgrad.visualization.panels import (
     BAR_HEIGHT,
-    LETTERS_PER_INCH,
-    NORMAL,
     OVERLAY_OPACITY,
     WIDTH,
     color_bars,
-    draw_map,
-    draw_picture,
-    label_map,
     stacked_parts,
-    wrapped,
     write_title,
 )
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure, SubFigure
-
-    from captum_tgrad.visualization.image_arrays import Array, Images, Numbers
 
 Scale = Literal["map", "method", "shared"]
 
@@ -108,49 +98,19 @@ def methods_figure(
     maps = {
         name: as_maps(each, sizes, f"attributions[{name!r}]") for name, each in attributions.items()
     }
-    upper, lower, panels = _grid(pictures, ["image", *maps], labels)
-    for axes, picture in zip(panels[0], pictures, strict=True):
-        draw_picture(axes, picture)
     limits = _limits(maps, scale)
-    for column, (name, of_method) in enumerate(maps.items(), 1):
-        signed = is_signed(of_method)
-        for number, (axes, values) in enumerate(zip(panels[column], of_method, strict=True)):
-            under = pictures[number] if overlay else None
-            draw_map(axes, values, limits[name][number], signed, under)
-            label_map(axes, values)
-    kinds = sorted({is_signed(of_method) for of_method in maps.values()})
+    columns = [Column(name, each, limits[name], is_signed(each)) for name, each in maps.items()]
+    across = _columns_for(1 + len(columns), len(pictures))
+    blocks = math.ceil((1 + len(columns)) / across)
+    side = min(WIDTH / across, _LARGEST_PANEL)
+    height, width = sizes[0]
+    panels_height = blocks * (len(pictures) * (side * height / width + 0.05) + _TITLE_HEIGHT)
+    upper, lower = stacked_parts(max(side * across, _LEAST_WIDTH), [panels_height, BAR_HEIGHT])
+    draw_grid(upper, columns, pictures, labels, across, side, overlay)
+    kinds = sorted({column.signed for column in columns})
     color_bars(lower, kinds, _MEANING[scale], OVERLAY_OPACITY if overlay else None)
     write_title(upper, title)
     return upper.figure
-
-
-def _grid(
-    pictures: Sequence[Array], names: Sequence[str], labels: Sequence[str] | None
-) -> tuple[SubFigure, SubFigure, list[list[Axes]]]:
-    """The subfigures for panels and color bars, and the axes of each column."""
-    columns = _columns_for(len(names), len(pictures))
-    blocks = math.ceil(len(names) / columns)
-    height, width = pictures[0].shape[:2]
-    side = min(WIDTH / columns, _LARGEST_PANEL)
-    panels_height = blocks * (len(pictures) * (side * height / width + 0.05) + _TITLE_HEIGHT)
-    whole_width = max(side * columns, _LEAST_WIDTH)
-    upper, lower = stacked_parts(whole_width, [panels_height, BAR_HEIGHT])
-    grid = upper.subplots(blocks * len(pictures), columns, squeeze=False)
-    by_column = []
-    for index, name in enumerate(names):
-        block, column = divmod(index, columns)
-        group = list(grid[block * len(pictures) : (block + 1) * len(pictures), column])
-        letters = round(side * LETTERS_PER_INCH)
-        group[0].set_title(wrapped(name, letters), fontsize=NORMAL)
-        if column == 0 and labels is not None:
-            for axes, label in zip(group, labels, strict=True):
-                axes.set_ylabel(wrapped(label, letters), fontsize=NORMAL)
-        by_column.append(group)
-    for axes in grid[
-        (blocks - 1) * len(pictures) :, len(names) - (blocks - 1) * columns :
-    ].flatten():
-        axes.remove()
-    return upper, lower, by_column
 
 
 def _columns_for(count: int, pictures: int) -> int:

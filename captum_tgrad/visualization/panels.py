@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from captum_tgrad.visualization.map_values import finding, scaled
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Colormap, Normalize
+from matplotlib.figure import Figure, SubFigure
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.colors import Colormap
-    from matplotlib.figure import Figure, SubFigure
-
-    from captum_tgrad.visualization.image_arrays import Array
+from captum_tgrad.visualization.image_arrays import Array
+from captum_tgrad.visualization.map_values import finding
+from captum_tgrad.visualization.shown import new_figure
 
 # Both are legible with every kind of color vision. The first ends in a color that stands out from
 # a gray image; the second is white where the attribution is 0.
@@ -37,32 +38,17 @@ SMALL, NORMAL, LARGE = 8.0, 9.5, 12.0
 WIDTH, BAR_HEIGHT = 10.5, 0.75
 """The width of a page and the height of a part with color bars, in inches."""
 
-LETTERS_PER_INCH = 9
-"""Letters of normal size per inch."""
-
 
 def colors(signed: bool) -> Colormap:
     """The colors of maps: diverging where there is evidence against the class."""
-    from matplotlib import colormaps
-
     return colormaps[_DIVERGING if signed else _SEQUENTIAL]
-
-
-def new_figure(width: float, height: float) -> Figure:
-    """A figure of that size in inches; it is not registered with pyplot, and notebooks show it."""
-    from matplotlib.layout_engine import ConstrainedLayoutEngine
-
-    from captum_tgrad.visualization.shown import shown_figure
-
-    layout = ConstrainedLayoutEngine(w_pad=0.07, h_pad=0.1)
-    return shown_figure(width, height, layout=layout, facecolor="white")
 
 
 def stacked_parts(width: float, heights: Sequence[float]) -> list[SubFigure]:
     """The parts of a new figure from top to bottom, with these heights in inches."""
     figure = new_figure(width, sum(heights))
-    parts: Any = figure.subfigures(len(heights), 1, height_ratios=heights)
-    return list(parts)
+    parts: Any = figure.subfigures(len(heights), 1, squeeze=False, height_ratios=heights)
+    return list(parts[:, 0])
 
 
 def write_title(part: Figure | SubFigure, text: str | None) -> None:
@@ -86,7 +72,8 @@ def draw_map(
     if picture is not None:
         axes.imshow(picture.mean(axis=2), cmap="gray", vmin=0, vmax=1)
         opacity = OVERLAY_OPACITY
-    shown, lowest = scaled(values, limit), -1 if signed else 0
+    # Clipped first, so that the pixels above the limit do not brighten their neighbors.
+    shown, lowest = (values / limit).clip(-1, 1), -1 if signed else 0
     axes.imshow(shown, cmap=colors(signed), vmin=lowest, vmax=1, alpha=opacity)
     bare(axes)
 
@@ -135,9 +122,6 @@ _SIDES = "against the class   |   for the class"
 def _draw_bar(
     figure: Figure | SubFigure, signed: bool, label: str, opacity: float | None, **where: Any
 ) -> None:
-    from matplotlib.cm import ScalarMappable
-    from matplotlib.colors import Normalize
-
     lowest = -1 if signed else 0
     bar = figure.colorbar(
         ScalarMappable(Normalize(lowest, 1), colors(signed)),

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from matplotlib.axes import Axes
+from matplotlib.patches import Rectangle
 from torch import Tensor
 
 from captum_tgrad.metrics.engine.regions import checked_boxes, is_one_box
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
-    from captum_tgrad.visualization.image_arrays import Array
+from captum_tgrad.visualization.image_arrays import Array
 
 # Visible on every color: light with a dark rim.
 _LIGHT, _DARK = "white", "black"
@@ -45,8 +43,6 @@ def boxes_of_pictures(boxes: Any, sizes: Sequence[tuple[int, int]]) -> list[Arra
 
 def draw_boxes(axes: Axes, boxes: Array) -> None:
     """Draws boxes over an image or a map that is drawn there pixel by pixel."""
-    from matplotlib.patches import Rectangle
-
     for x0, y0, x1, y1 in boxes:
         # The middle of the first pixel is at 0.
         corner, width, height = (x0 - 0.5, y0 - 0.5), x1 - x0, y1 - y0

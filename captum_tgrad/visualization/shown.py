@@ -9,19 +9,21 @@ from typing import Any
 
 from matplotlib.backend_bases import RendererBase
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.text import Text
 
 from captum_tgrad._support.printable import printable_lines
 
 
-def shown_figure(width: float, height: float, **options: Any) -> Figure:
+def new_figure(width: float, height: float) -> Figure:
     """A matplotlib figure that is not registered with pyplot, and that notebooks display.
 
     IPython, Jupyter, VS Code and marimo display it at the end of a cell with any matplotlib
     backend. It is not a subclass, because Weights & Biases and other loggers recognize figures by
     their class name. Dollar signs in texts are not parsed as math. Sizes are in inches.
     """
-    figure = Figure(figsize=(width, height), **options)
+    layout = ConstrainedLayoutEngine(w_pad=0.07, h_pad=0.1)
+    figure = Figure(figsize=(width, height), layout=layout, facecolor="white")
     vars(figure).update(
         draw=partial(_draw, figure),
         show=partial(_show, figure),

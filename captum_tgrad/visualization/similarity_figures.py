@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure, SubFigure
+from matplotlib.ticker import MaxNLocator
 
 from captum_tgrad.sanity_checks.cascade import RandomizationStep
 from captum_tgrad.visualization.method_colors import method_styles
-from captum_tgrad.visualization.panels import NORMAL, SMALL, WIDTH, new_figure, wrapped, write_title
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure, SubFigure
+from captum_tgrad.visualization.panels import NORMAL, SMALL, WIDTH, wrapped, write_title
+from captum_tgrad.visualization.shown import new_figure
 
 _HEIGHT = 3.6
 _MOST_NAMES = 10
@@ -121,8 +121,6 @@ def _means(steps: Sequence[RandomizationStep], measure: str) -> list[float]:
 
 
 def _finish(axes: Axes, steps: Sequence[RandomizationStep]) -> None:
-    from matplotlib.ticker import MaxNLocator
-
     names = ["trained", *(str(step.layer) for step in steps[1:])]
     if len(names) <= _MOST_NAMES:
         shown = [wrapped(name, _LETTERS, lines=1) for name in names]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, get_args
 
 from torch import Tensor
@@ -43,7 +43,7 @@ def choose_terms(
     scores = scores_of(decomposition, sample)
     if sign not in get_args(Sign):
         raise ValueError(f"sign must be 'positive', 'negative' or 'all', got {sign!r}")
-    if isinstance(terms, (str, Tensor)):
+    if isinstance(terms, (str, Tensor)) or not isinstance(terms, (int, Iterable)):
         kind = type(terms).__name__
         raise TypeError(f"{argument} must be a number or a list of names, got {kind}")
     if not isinstance(terms, int):

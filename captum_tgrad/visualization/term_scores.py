@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 
 from captum_tgrad.decomposition.terms import Decomposition
 from captum_tgrad.visualization.panels import (
@@ -12,14 +15,10 @@ from captum_tgrad.visualization.panels import (
     NORMAL,
     SMALL,
     WIDTH,
-    new_figure,
     write_title,
 )
+from captum_tgrad.visualization.shown import new_figure
 from captum_tgrad.visualization.term_choice import choose_terms, scores_of
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 _HEIGHT = 3.6
 # The most bars with room for the names of their terms.
@@ -76,8 +75,6 @@ def draw_scores(
     axes: Axes, decomposition: Decomposition, sample: int, chosen: Sequence[int]
 ) -> None:
     """Draws a bar for every term; the chosen ones are numbered from 1, the others faint."""
-    from matplotlib.patches import Patch
-
     scores = scores_of(decomposition, sample)
     bars = axes.bar(
         range(len(scores)), scores, width=0.85, color=[FOR if s > 0 else AGAINST for s in scores]

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from torch import Tensor
+from matplotlib.axes import Axes
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
-    from captum_tgrad.visualization.image_arrays import Array
-    from captum_tgrad.zoo.classifier import Box
+from captum_tgrad.visualization.image_arrays import Array
+from captum_tgrad.zoo.classifier import Box
 
 _GRAY = 0.75
 # How much of its contrast a photograph keeps where it was not seen.
@@ -30,19 +26,6 @@ def checked_seen(box: Any, size: tuple[int, int]) -> Box:
             f" pixels, got {tuple(box)}"
         )
     return left, top, right, bottom
-
-
-def reduced(attribution: Tensor, size: tuple[int, int]) -> Tensor:
-    """A map ``(..., H, W)`` with means of its pixels where there is less room than pixels."""
-    if not isinstance(attribution, Tensor):
-        return attribution  # refused where it is drawn
-    height, width = (min(s, n) for s, n in zip(size, attribution.shape[-2:], strict=True))
-    if (height, width) == tuple(attribution.shape[-2:]):
-        return attribution
-    rows = attribution.reshape(-1, 1, *attribution.shape[-2:])
-    return F.adaptive_avg_pool2d(rows, (height, width)).reshape(
-        *attribution.shape[:-2], height, width
-    )
 
 
 def placed(values: Array, box: Box, size: tuple[int, int]) -> Array:

@@ -45,11 +45,31 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"weights {path} not found: pass a file written by torch.save")
-    load = _load_safetensors if path.suffix.lower() == ".safetensors" else _load_plain_data
-    state_dict = _find_state_dict(load(path))
-    if state_dict is None:
-        raise ValueError(f"{path} holds no state dict: {_how_to_save(path)}")
-    check_tensors(state_dict, path)
+    how_to_save = f"save the weights with torch.save(model.state_dict(), '{path.stem}-weights.pt')"
+    if path.suffix.lower() == ".safetensors":
+        load = import_from_extra("safetensors.torch", "safetensors").load_file
+        damaged = (
+            "it is damaged or not a safetensors file: save it with"
+            " safetensors.torch.save_file(model.state_dict(), FILE)"
+        )
+    else:
+        load = _load_plain_data
+        damaged = (
+            "it is damaged, or holds data other than weights, so loading it could run code. If you"
+            f" trust its origin, {how_to_save}"
+        )
+    try:
+        state_dict = _find_state_dict(load(path))
+        check_tensors(state_dict, path.stat().st_size)
+    except OSError:
+        raise
+    except CheckpointError as error:
+        raise ValueError(f"{path} was not loaded: {error}: {how_to_save}") from error
+    # On other files, torch.load may raise anything, even KeyError, and so may safetensors.
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
+        raise ValueError(f"{path} was not loaded: {damaged}") from error
     for prefix in _PREFIXES:
         if all(key.startswith(prefix) for key in state_dict):
             consume_prefix_in_state_dict_if_present(state_dict, prefix)
@@ -125,48 +145,15 @@ def _describe_misfits(
 
 
 def _load_plain_data(path: Path) -> Any:
-    """Reads a file of tensors and plain containers; raises ValueError for any other."""
-    try:
+    """Reads a file of tensors and plain containers."""
+    with warnings.catch_warnings():
+        # Warnings about the kind of file and of its storages: an error says what matters.
+        warnings.simplefilter("ignore")
         check_file(path)
-        with warnings.catch_warnings():
-            # Warnings about the kind of file: the error below says what matters.
-            warnings.simplefilter("ignore")
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, CheckpointError):
-        raise
-    # On other files, torch.load may raise anything, even KeyError.
-    except Exception as error:
-        if is_out_of_memory(error):
-            raise
-        raise ValueError(
-            f"{path} was not loaded: it is damaged, or holds data other than weights, so loading it"
-            f" could run code. If you trust its origin, {_how_to_save(path)}"
-        ) from error
+        return torch.load(path, map_location="cpu", weights_only=True)
 
 
-def _load_safetensors(path: Path) -> dict[str, Tensor]:
-    """Reads a file of safetensors, whose format keeps tensors within the file."""
-    load_file = import_from_extra("safetensors.torch", "safetensors").load_file
-    try:
-        found: dict[str, Tensor] = load_file(path)
-    except OSError:
-        raise
-    # safetensors has its own error class, but raises others on invalid headers.
-    except Exception as error:
-        if is_out_of_memory(error):
-            raise
-        raise ValueError(
-            f"{path} was not loaded: it is damaged or not a safetensors file ({error}): save it"
-            " with safetensors.torch.save_file(model.state_dict(), FILE)"
-        ) from error
-    return found
-
-
-def _how_to_save(path: Path) -> str:
-    return f"save the weights with torch.save(model.state_dict(), {f'{path.stem}-weights.pt'!r})"
-
-
-def _find_state_dict(loaded: Any) -> OrderedDict[str, Tensor] | None:
+def _find_state_dict(loaded: Any) -> OrderedDict[str, Tensor]:
     """Returns the state dict in what was loaded, at the top or one level down."""
     candidates = [loaded]
     if isinstance(loaded, Mapping):
@@ -180,7 +167,7 @@ def _find_state_dict(loaded: Any) -> OrderedDict[str, Tensor] | None:
         ):
             # An OrderedDict is kept: it carries the version of each module's weights.
             return candidate if isinstance(candidate, OrderedDict) else OrderedDict(candidate)
-    return None
+    raise CheckpointError("it holds no state dict")
 
 
 def _some(what: str, names: Iterable[str]) -> str:

@@ -19,18 +19,10 @@ from torch import Tensor
 # integers; the object comes next, then the keys of the storages.
 _BEFORE = 3
 _REBUILD = ("_rebuild_tensor", "_rebuild_tensor_v2")
-# The bytes per element of each kind of storage.
-_BYTES = {
-    **dict.fromkeys(("Bool", "Byte", "Char", "Untyped", "QInt8", "QUInt8"), 1),
-    **dict.fromkeys(("Half", "BFloat16", "Short"), 2),
-    **dict.fromkeys(("Float", "Int", "QInt32"), 4),
-    **dict.fromkeys(("Double", "Long", "ComplexFloat"), 8),
-    "ComplexDouble": 16,
-}
 
 
-class CheckpointError(ValueError):
-    """A checkpoint claims more than it holds, or holds what cannot be weights."""
+class CheckpointError(Exception):
+    """Why a checkpoint is refused: it claims more than it holds, or holds no weights."""
 
 
 def check_file(path: Path) -> None:
@@ -42,22 +34,17 @@ def check_file(path: Path) -> None:
         CheckpointError: It claims more bytes than it has, or is compressed.
         Exception: It is not such a file; the error of the unpickler.
     """
-    size = path.stat().st_size
-    try:
-        claimed = _claimed(path)
-    except CheckpointError as error:
-        raise _refused(path, str(error)) from error
+    size, claimed = path.stat().st_size, _claimed(path)
     if claimed > size:
-        raise _refused(path, f"it claims tensors of {claimed} bytes, but has {size}")
+        raise CheckpointError(f"it claims tensors of {claimed} bytes, but has {size}")
 
 
-def check_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
-    """Checks that tensors can be weights, and are not larger than the file.
+def check_tensors(tensors: Mapping[str, Tensor], size: int) -> None:
+    """Checks that tensors can be weights, and are not larger than the file, of ``size`` bytes.
 
     Raises:
         CheckpointError: One is sparse, quantized, complex, or expanded beyond the size of the file.
     """
-    size = path.stat().st_size
     for name, tensor in tensors.items():
         reason = None
         if tensor.layout != torch.strided:
@@ -69,14 +56,7 @@ def check_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
         elif tensor.numel() * tensor.element_size() > size:
             reason = f"of shape {tuple(tensor.shape)} is larger than the whole file"
         if reason is not None:
-            raise _refused(path, f"{name} {reason}")
-
-
-def _refused(path: Path, reason: str) -> CheckpointError:
-    return CheckpointError(
-        f"{path} was not loaded: {reason}. Save the weights of a network as they are, with"
-        " torch.save(model.state_dict(), FILE)"
-    )
+            raise CheckpointError(f"{name} {reason}")
 
 
 def _claimed(path: Path) -> int:
@@ -99,36 +79,17 @@ def _claimed(path: Path) -> int:
         return sum(entry.file_size for entry in archive.infolist())
 
 
-class _Storage:
-    """A storage as the file describes it."""
-
-    def __init__(self, elements: int) -> None:
-        self.elements = elements
-
-
 class _Nothing:
     """A stand-in for any object in the file; it does nothing."""
 
-    def __new__(cls, *arguments: Any, **options: Any) -> _Nothing:
-        return super().__new__(cls)
-
     def __init__(self, *arguments: Any, **options: Any) -> None:
         pass
-
-    def __call__(self, *arguments: Any, **options: Any) -> _Nothing:
-        return self
 
     def __setstate__(self, state: Any) -> None:
         pass
 
     def __setitem__(self, key: Any, value: Any) -> None:
         pass
-
-    def append(self, value: Any) -> None:
-        """Does nothing."""
-
-    def extend(self, values: Any) -> None:
-        """Does nothing."""
 
 
 class _Inert(pickle.Unpickler):
@@ -150,19 +111,21 @@ class _Inert(pickle.Unpickler):
         if module == "torch._utils" and name in _REBUILD:
             return _rebuilt
         if module == "torch" and name.endswith("Storage"):
-            return _BYTES.get(name.removesuffix("Storage"), max(_BYTES.values()))
+            return 1 if name == "UntypedStorage" else getattr(torch, name).dtype.itemsize
         return _Nothing
 
-    def persistent_load(self, identity: Any) -> Any:
+    def persistent_load(self, identity: Any) -> int:
+        """Returns the number of elements of a storage, in its place."""
         _, itemsize, key, _, elements, *_ = identity
-        self._storages[key] = max(self._storages.get(key, 0), int(elements) * itemsize)
-        return _Storage(elements)
+        elements = int(elements)
+        self._storages[key] = max(self._storages.get(key, 0), elements * itemsize)
+        return elements
 
 
-def _rebuilt(storage: Any, offset: int, shape: Any, stride: Any, *_: Any) -> _Nothing:
+def _rebuilt(elements: int, offset: int, shape: Any, stride: Any, *_: Any) -> _Nothing:
     """Replaces torch's function, and checks that the tensor fits into its storage."""
-    if isinstance(storage, _Storage) and all(shape):
+    if all(shape):
         last = offset + sum((n - 1) * step for n, step in zip(shape, stride, strict=True))
-        if not 0 <= last < storage.elements:
+        if not 0 <= last < elements:
             raise CheckpointError(f"a tensor of shape {tuple(shape)} is larger than its storage")
     return _Nothing()

@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from captum_tgrad._support.optional import import_from_extra
-from captum_tgrad.zoo.checkpoint import build_with, count_classes, read_state_dict
-from captum_tgrad.zoo.class_names import imagenet_class_names, names_for
-from captum_tgrad.zoo.classifier import Classifier
-
-if TYPE_CHECKING:
-    from captum_tgrad.zoo.preprocessing import Resize
-
+from captum_tgrad.zoo.checkpoint import read_state_dict
+from captum_tgrad.zoo.class_names import imagenet_class_names
+from captum_tgrad.zoo.recipe import Recipe
 
 EFFICIENTNET_LITES = {
     "efficientnet_lite0": "cli",
     "efficientnet_lite1": "lite",
     "efficientnet_lite2": "lite",
 }
-"""The names for ``load_efficientnet_lite``, the smallest network first, with the extra of this
+"""The names for ``efficientnet_lite``, the smallest network first, with the extra of this
 package that installs each with its ImageNet weights."""
 
 # How many pixels larger than the center crop images are resized, for each of the networks:
@@ -28,13 +22,8 @@ package that installs each with its ImageNet weights."""
 _CROP_PADDING = 32
 
 
-def load_efficientnet_lite(
-    name: str,
-    weights: str | Path | None = None,
-    class_names: Sequence[str] | None = None,
-    resize: Resize = "crop",
-) -> Classifier:
-    """Builds one of ``EFFICIENTNET_LITES``; the arguments are those of ``load_classifier``."""
+def efficientnet_lite(name: str, weights: str | Path | None) -> Recipe:
+    """One of ``EFFICIENTNET_LITES``; the arguments are those of ``load_classifier``."""
     from torchvision.transforms import InterpolationMode
 
     from captum_tgrad.zoo.preprocessing import Preprocessing
@@ -42,10 +31,6 @@ def load_efficientnet_lite(
     library = import_from_extra("efficientnet_lite_pytorch", EFFICIENTNET_LITES[name])
     architecture, kind = library.EfficientNet, name.replace("_", "-")
     path = Path(weights) if weights is not None else _packaged_weights(name)
-    state_dict = read_state_dict(path)
-    default_names = imagenet_class_names()
-    count = count_classes(state_dict) or len(default_names)
-    model = build_with(lambda: architecture.from_name(kind, num_classes=count), state_dict, path)
     # The training resolution in pixels, which its padding is computed for.
     size = architecture.get_image_size(kind)
     preprocessing = Preprocessing(
@@ -55,14 +40,13 @@ def load_efficientnet_lite(
         # The networks were trained on (pixel - 127) / 128, for pixels from 0 to 255.
         mean=(127 / 255,) * 3,
         std=(128 / 255,) * 3,
-        resize=resize,
     )
-    return Classifier(
-        name=name,
-        model=model.eval(),
-        class_names=names_for(count, class_names, default_names),
-        preprocess=preprocessing,
-        crop=preprocessing.crop,
+    return Recipe(
+        build=lambda classes: architecture.from_name(kind, num_classes=classes),
+        state_dict=read_state_dict(path),
+        source=path,
+        preprocessing=preprocessing,
+        class_names=imagenet_class_names(),
     )
 
 

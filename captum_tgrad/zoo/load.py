@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from captum_tgrad._support.suggest import did_you_mean
+from captum_tgrad.zoo.checkpoint import build_with, count_classes
+from captum_tgrad.zoo.class_names import names_for
 from captum_tgrad.zoo.classifier import Classifier
-from captum_tgrad.zoo.efficientnet_lite import EFFICIENTNET_LITES, load_efficientnet_lite
-from captum_tgrad.zoo.squeezenet import SQUEEZENET, load_squeezenet
+from captum_tgrad.zoo.efficientnet_lite import EFFICIENTNET_LITES, efficientnet_lite
+from captum_tgrad.zoo.squeezenet import squeezenet
 
 if TYPE_CHECKING:
     from captum_tgrad.zoo.preprocessing import Resize
+    from captum_tgrad.zoo.recipe import Recipe
 
-DEFAULT_CLASSIFIER = "efficientnet_lite0"
-
-_BUILT_IN = dict.fromkeys(EFFICIENTNET_LITES, load_efficientnet_lite) | {
-    SQUEEZENET: load_squeezenet
+_BUILT_IN: dict[str, Callable[[str | Path | None], Recipe]] = {
+    **{name: partial(efficientnet_lite, name) for name in EFFICIENTNET_LITES},
+    "squeezenet1_1": squeezenet,
 }
 _TORCHVISION = "torchvision:"
 
@@ -30,7 +34,7 @@ def classifier_names() -> list[str]:
 
 
 def load_classifier(
-    name: str = DEFAULT_CLASSIFIER,
+    name: str = "efficientnet_lite0",
     weights: str | Path | None = None,
     class_names: Sequence[str] | None = None,
     resize: Resize = "crop",
@@ -64,12 +68,22 @@ def load_classifier(
     if not isinstance(name, str):
         raise TypeError(f"name must be the name of a classifier, got {type(name).__name__}")
     if name in _BUILT_IN:
-        return _BUILT_IN[name](name, weights, class_names, resize)
-    if name not in classifier_names():
-        raise ValueError(f"model {name!r} not found: {_advice(name)}")
-    from captum_tgrad.zoo.torchvision_models import load_torchvision
+        recipe = _BUILT_IN[name](weights)
+    elif name in classifier_names():
+        from captum_tgrad.zoo.torchvision_models import torchvision_model
 
-    return load_torchvision(name.removeprefix(_TORCHVISION), weights, class_names, resize)
+        recipe = torchvision_model(name.removeprefix(_TORCHVISION), weights)
+    else:
+        raise ValueError(f"model {name!r} not found: {_advice(name)}")
+    count = count_classes(recipe.state_dict) or len(recipe.class_names)
+    preprocessing = replace(recipe.preprocessing, resize=resize)
+    return Classifier(
+        name=name,
+        model=build_with(partial(recipe.build, count), recipe.state_dict, recipe.source).eval(),
+        class_names=names_for(count, class_names, recipe.class_names),
+        preprocess=preprocessing,
+        crop=preprocessing.crop,
+    )
 
 
 def _advice(name: str) -> str:

@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from captum_tgrad._support.optional import import_from_extra
-from captum_tgrad.zoo.checkpoint import build_with, count_classes, load_weights, read_state_dict
-from captum_tgrad.zoo.class_names import imagenet_class_names, names_for
-from captum_tgrad.zoo.classifier import Classifier
-
-if TYPE_CHECKING:
-    from captum_tgrad.zoo.preprocessing import Resize
-
-SQUEEZENET = "squeezenet1_1"
-"""Its name in ``load_classifier``."""
+from captum_tgrad.zoo.checkpoint import read_state_dict
+from captum_tgrad.zoo.class_names import imagenet_class_names
+from captum_tgrad.zoo.recipe import Recipe
+from captum_tgrad.zoo.sketch import sketch
 
 # The convolutions in forward order, as the file names them.
 _FIRST = "conv1"
@@ -34,17 +28,12 @@ _SIZE = 227
 _MEAN = (123.68, 116.779, 103.939)
 
 
-def load_squeezenet(
-    name: str,
-    weights: str | Path | None = None,
-    class_names: Sequence[str] | None = None,
-    resize: Resize = "crop",
-) -> Classifier:
-    """Builds SqueezeNet 1.1 with the weights in the package ``ndf``, or with others.
+def squeezenet(weights: str | Path | None) -> Recipe:
+    """SqueezeNet 1.1 with the weights in the package ``ndf``, or with others.
 
     The network and the names in a file of weights are torchvision's. Images are resized to 227
     pixels, and their values, from 0 to 255, are centered but not scaled: other weights must have
-    been trained on such images, unlike those that torchvision publishes. The arguments are those of
+    been trained on such images, unlike those that torchvision publishes. ``weights`` is as for
     ``load_classifier``.
     """
     from torchvision.models import squeezenet1_1
@@ -52,29 +41,25 @@ def load_squeezenet(
 
     from captum_tgrad.zoo.preprocessing import Preprocessing
 
-    path = _packaged_weights() if weights is None else Path(weights)
-    default_names = imagenet_class_names()
     if weights is None:
-        model = squeezenet1_1()
-        load_weights(model, _state_dict(read_arrays(path), model), path)
+        path = _packaged_weights()
+        state_dict = _state_dict(read_arrays(path), sketch(squeezenet1_1))
     else:
+        path = Path(weights)
         state_dict = read_state_dict(path)
-        count = count_classes(state_dict) or len(default_names)
-        model = build_with(lambda: squeezenet1_1(num_classes=count), state_dict, path)
     preprocessing = Preprocessing(
         resize_size=_SIZE,
         crop_size=_SIZE,
         interpolation=InterpolationMode.BILINEAR,
         mean=tuple(mean / 255 for mean in _MEAN),
         std=(1 / 255,) * 3,
-        resize=resize,
     )
-    return Classifier(
-        name=name,
-        model=model.eval(),
-        class_names=names_for(model.num_classes, class_names, default_names),
-        preprocess=preprocessing,
-        crop=preprocessing.crop,
+    return Recipe(
+        build=lambda classes: squeezenet1_1(num_classes=classes),
+        state_dict=state_dict,
+        source=path,
+        preprocessing=preprocessing,
+        class_names=imagenet_class_names(),
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
@@ -11,10 +10,9 @@ from typing import Any
 import torchvision.models
 from torch import Tensor
 
-from captum_tgrad.zoo.checkpoint import build_with, count_classes, read_state_dict
-from captum_tgrad.zoo.class_names import names_for
-from captum_tgrad.zoo.classifier import Classifier
-from captum_tgrad.zoo.preprocessing import Preprocessing, Resize
+from captum_tgrad.zoo.checkpoint import read_state_dict
+from captum_tgrad.zoo.preprocessing import Preprocessing
+from captum_tgrad.zoo.recipe import Recipe
 
 # The names that torchvision's published DenseNet files still have: "denselayer1.norm.1.weight".
 _OLD_DENSENET_KEY = re.compile(r"(denselayer\d+\.(?:norm|conv))\.(\d)\.")
@@ -25,13 +23,8 @@ def architectures() -> list[str]:
     return list(torchvision.models.list_models(module=torchvision.models))
 
 
-def load_torchvision(
-    architecture: str,
-    weights: str | Path | None = None,
-    class_names: Sequence[str] | None = None,
-    resize: Resize = "crop",
-) -> Classifier:
-    """Builds one of ``architectures()``; the arguments are those of ``load_classifier``."""
+def torchvision_model(architecture: str, weights: str | Path | None) -> Recipe:
+    """One of ``architectures()``; ``weights`` are as for ``load_classifier``."""
     if weights is None:
         published = torchvision.models.get_model_weights(architecture).DEFAULT
         state_dict, source = _download(architecture, published), str(published.url)
@@ -39,13 +32,7 @@ def load_torchvision(
         published = _published_as(architecture, Path(weights).name)
         state_dict, source = read_state_dict(weights), str(weights)
     state_dict = _with_current_keys(state_dict)
-    count = count_classes(state_dict) or len(published.meta["categories"])
-    options = _build_options(architecture, count, published, state_dict)
-    model = build_with(
-        lambda: torchvision.models.get_model(architecture, weights=None, **options),
-        state_dict,
-        source,
-    )
+    options = _build_options(architecture, published, state_dict)
     steps = published.transforms()
     preprocessing = Preprocessing(
         resize_size=steps.resize_size[0],
@@ -53,14 +40,15 @@ def load_torchvision(
         interpolation=steps.interpolation,
         mean=tuple(steps.mean),
         std=tuple(steps.std),
-        resize=resize,
     )
-    return Classifier(
-        name=f"torchvision:{architecture}",
-        model=model.eval(),
-        class_names=names_for(count, class_names, published.meta["categories"]),
-        preprocess=preprocessing,
-        crop=preprocessing.crop,
+    return Recipe(
+        build=lambda classes: torchvision.models.get_model(
+            architecture, weights=None, num_classes=classes, **options
+        ),
+        state_dict=state_dict,
+        source=source,
+        preprocessing=preprocessing,
+        class_names=published.meta["categories"],
     )
 
 
@@ -103,18 +91,15 @@ def _with_current_keys(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _build_options(
-    architecture: str, count: int, published: Any, state_dict: dict[str, Tensor]
+    architecture: str, published: Any, state_dict: dict[str, Tensor]
 ) -> dict[str, Any]:
     """Returns the arguments with which torchvision builds what the file was saved from."""
-    options: dict[str, Any] = {"num_classes": count}
     if architecture in ("googlenet", "inception_v3"):
-        options |= {
+        return {
             # As torchvision sets it for its own weights, from which others are fine-tuned; a file
             # does not say.
             "transform_input": True,
             "aux_logits": any(key.startswith(("aux", "AuxLogits")) for key in state_dict),
             "init_weights": False,
         }
-    if architecture.startswith("vit_"):
-        options["image_size"] = published.meta["min_size"][0]
-    return options
+    return {"image_size": published.meta["min_size"][0]} if architecture.startswith("vit_") else {}

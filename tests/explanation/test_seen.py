@@ -182,6 +182,11 @@ def test_a_part_that_is_not_within_the_picture(seen):
         explanation_figure(Image.new("RGB", (8, 4)), torch.rand(2, 2), seen=seen)
 
 
+def test_what_is_no_map_is_refused_also_with_a_part_that_was_seen():
+    with pytest.raises(ValueError, match=r"attribution has shape \(4,\): pass"):
+        explanation_figure(Image.new("RGB", (8, 4)), torch.rand(4), seen=(0, 0, 8, 4))
+
+
 @pytest.mark.filterwarnings("ignore:The baseline keeps")
 def test_records_are_of_one_way_to_resize(tmp_path):
     from captum_tgrad.evaluation import OutputError, evaluate, images_in

@@ -105,8 +105,12 @@ def test_bad_arguments():
         layers_figure(whole, sample=2)
     with pytest.raises(ValueError, match="in terms not found: did you mean 'input'"):
         layers_figure(whole, terms=["inputs"])
-    with pytest.raises(TypeError, match="terms must be a number or a list of names, got str"):
-        layers_figure(whole, terms="input")
+    for terms in ("input", 2.5):
+        kind = type(terms).__name__
+        with pytest.raises(
+            TypeError, match=f"terms must be a number or a list of names, got {kind}"
+        ):
+            layers_figure(whole, terms=terms)
     with pytest.raises(ValueError, match="terms must be 1 or more, got 0"):
         layers_figure(whole, terms=0)
     for highlight, said in (

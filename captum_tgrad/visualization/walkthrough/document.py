@@ -13,8 +13,7 @@ from captum_tgrad._support.templates import filled, read_text
 from captum_tgrad.visualization.image_arrays import image_of_sample
 from captum_tgrad.visualization.map_values import as_maps
 from captum_tgrad.visualization.walkthrough.embedded import RAMPS, photo_of, still_of
-from captum_tgrad.visualization.walkthrough.numbers import numbers_of, signed
-from captum_tgrad.visualization.walkthrough.stored_maps import LEVELS, MOST_CELLS
+from captum_tgrad.visualization.walkthrough.numbers import LEVELS, MOST_CELLS, numbers_of, signed
 from captum_tgrad.visualization.walkthrough.view import View, check_views
 
 if TYPE_CHECKING:
@@ -78,10 +77,15 @@ def walkthrough_page(
     size = check_views(views, sample)
     picture = image_of_sample(images, sample, len(views[0].decomposition.output), mean, std)
     numbers = [numbers_of(view, sample) for view in views]
+    terms = numbers[0]["terms"]
+    scores = [term["score"] for term in terms]
+    top, bottom = max(0.0, *scores), -min(0.0, *scores)
+    height = (top + bottom) or 1.0
     shown = views[0].decomposition.map()[sample : sample + 1]
     scripts = [_read(name) for name in _SCRIPTS]
-    return _filled(
-        "page.html",
+    return filled(
+        _PACKAGE,
+        "templates/page.html",
         title=in_html(title),
         about=in_html(about),
         policy=_policy(scripts),
@@ -93,53 +97,40 @@ def walkthrough_page(
         ratio=f"{picture.shape[1] / picture.shape[0]:.4f}",
         speaks_for=in_html(views[0].speaks_for),
         still=still_of(as_maps(shown, [size])[0]),
-        bars=_bars(numbers[0]["terms"]),
-        zero=_zero(numbers[0]["terms"]),
-        rows="".join(_row(term) for term in numbers[0]["terms"]),
-        count=str(len(numbers[0]["terms"])),
-        views="".join(
-            _filled("switch.html", number=str(number), name=in_html(view.name))
-            for number, view in enumerate(views)
-        ),
+        bars="".join(_bar(term, height) for term in terms),
+        zero=f"{100 * top / height:.2f}%",  # from the top
+        rows="".join(map(_row, terms)),
+        count=str(len(terms)),
+        views="".join(_switch(number, view.name) for number, view in enumerate(views)),
         numbers=_as_json({"views": numbers, "ramps": RAMPS, "levels": LEVELS}),
         levels=str(LEVELS + 1),
         most=str(MOST_CELLS),
-        scripts="".join(_filled("script.html", script=script) for script in scripts),
+        scripts="".join(f"<script>{script}</script>\n" for script in scripts),
     )
 
 
-def _bars(terms: Sequence[Mapping[str, Any]]) -> str:
-    whole = sum(_span(terms)) or 1.0
-    return "".join(
-        _filled(
-            "bar.html",
-            side="for" if term["score"] > 0 else "against",
-            size=f"{abs(term['score']) / whole:.4f}",
-            label=in_html(term["label"]),
-        )
-        for term in terms
+def _bar(term: Mapping[str, Any], height: float) -> str:
+    side = "for" if term["score"] > 0 else "against"
+    return (
+        f'<div class="bar {side}" role="option" aria-selected="false"'
+        f' aria-label="{in_html(term["label"])}"'
+        f' style="--size:{abs(term["score"]) / height:.4f}"><i></i></div>\n'
     )
-
-
-def _zero(terms: Sequence[Mapping[str, Any]]) -> str:
-    """The distance of the zero line from the top, in percent."""
-    top, bottom = _span(terms)
-    return f"{100 * top / ((top + bottom) or 1.0):.2f}%"
-
-
-def _span(terms: Sequence[Mapping[str, Any]]) -> tuple[float, float]:
-    scores = [term["score"] for term in terms]
-    return max(0.0, *scores), -min(0.0, *scores)
 
 
 def _row(term: Mapping[str, Any]) -> str:
-    return _filled(
-        "row.html",
-        name=in_html(term["name"]),
-        score=signed(term["score"]),
-        share=f"{term['shares']['for']:.1%}",
-        resolution=in_html(term["resolution"] or "no position"),
+    values = (
+        signed(term["score"]),
+        f"{term['shares']['for']:.1%}",
+        term["resolution"] or "no position",
     )
+    cells = "".join(f"<td>{in_html(value)}</td>" for value in values)
+    return f'<tr><th scope="row">{in_html(term["name"])}</th>{cells}</tr>\n'
+
+
+def _switch(number: int, name: str) -> str:
+    button = f'<input type="radio" name="view" value="{number}">'
+    return f"<label>{button}<span>{in_html(name)}</span></label>\n"
 
 
 def _as_json(value: Any) -> str:
@@ -160,7 +151,3 @@ def _policy(scripts: Sequence[str]) -> str:
 
 def _read(name: str) -> str:
     return read_text(_PACKAGE, f"templates/{name}")
-
-
-def _filled(template: str, **values: str) -> str:
-    return filled(_PACKAGE, f"templates/{template}", **values)

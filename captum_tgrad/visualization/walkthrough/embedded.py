@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import base64
 import io
-from typing import TYPE_CHECKING
 
-from captum_tgrad.visualization.map_values import limit_of, scaled
+import numpy as np
+from PIL import Image, ImageColor
 
-if TYPE_CHECKING:
-    from PIL.Image import Image
-
-    from captum_tgrad.visualization.image_arrays import Array
+from captum_tgrad.visualization.image_arrays import Array
+from captum_tgrad.visualization.map_values import limit_of
 
 RAMPS = {
     "for": ("#050302", "#3d1602", "#8c3103", "#d95f0e", "#fea944", "#fff6c9"),
@@ -26,8 +24,6 @@ _MOST_PIXELS = 896
 
 def photo_of(picture: Array) -> str:
     """An image, (H, W, 3) in [0, 1], as a data URI; large ones are downsized."""
-    from PIL import Image
-
     photo = Image.fromarray((picture * 255).round().astype("uint8"))
     photo.thumbnail((_MOST_PIXELS, _MOST_PIXELS), Image.Resampling.LANCZOS)
     return _uri(photo)
@@ -35,17 +31,14 @@ def photo_of(picture: Array) -> str:
 
 def still_of(values: Array) -> str:
     """A map of evidence, (H, W), in the colors that the page draws it in, as a data URI."""
-    import numpy as np
-    from PIL import Image, ImageColor
-
     stops = np.array([ImageColor.getrgb(color) for color in RAMPS["for"]], dtype=float)
-    place = scaled(values, limit_of([values])) * (len(stops) - 1)
+    place = values / limit_of([values]) * (len(stops) - 1)
     channels = [np.interp(place, range(len(stops)), stops[:, channel]) for channel in range(3)]
     drawn = np.stack(channels, axis=-1).round().astype("uint8")
     return _uri(Image.fromarray(drawn))
 
 
-def _uri(image: Image) -> str:
+def _uri(image: Image.Image) -> str:
     buffer = io.BytesIO()
     image.save(buffer, "webp", quality=_QUALITY, method=6)
     return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"

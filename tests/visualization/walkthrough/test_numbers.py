@@ -10,7 +10,7 @@ from torch import nn
 
 from captum_tgrad import TGradAttribution
 from captum_tgrad.visualization import View, walkthrough_page
-from captum_tgrad.visualization.walkthrough.stored_maps import stored_map
+from captum_tgrad.visualization.walkthrough.numbers import stored_map
 from tests.visualization.networks import decomposition, images, small_network
 
 
