@@ -12,6 +12,7 @@ from torch import Tensor
 from captum_tgrad.decomposition.bias import Bias, ElementBias, SaturationBias
 from captum_tgrad.decomposition.call import Call, NoRuleError, Operation
 from captum_tgrad.decomposition.in_place import OldValues
+from captum_tgrad.decomposition.operations.kept import Kept
 from captum_tgrad.decomposition.operations.operation import (
     records,
     require_one_dependent,
@@ -147,35 +148,6 @@ _WORTH_SAVING = 2**15
 """Copying a tensor with fewer elements is faster than an ``autograd.Function`` in Python."""
 
 
-class _Kept:
-    """The result of an in-place clamp; copied only before a later operation overwrites it."""
-
-    def __init__(self) -> None:
-        self._tensor: Tensor | None = None
-        self._version = 0
-
-    def keep(self, result: Tensor) -> None:
-        self._tensor, self._version = result.detach(), result._version
-
-    @property
-    def storages(self) -> set[int]:
-        return set() if self._tensor is None else {self._tensor.untyped_storage().data_ptr()}
-
-    def freeze(self) -> None:
-        if self._tensor is not None:
-            self.keep(self._tensor.clone())
-
-    def release(self) -> Tensor:
-        """Returns the result and drops the reference to it."""
-        result, self._tensor = self._tensor, None
-        if result is None or result._version != self._version:
-            raise RuntimeError(
-                "the result of an in-place clamp was overwritten by an operation that the trace did"
-                " not see"
-            )
-        return result
-
-
 class _ClampInPlace(torch.autograd.Function):
     """An in-place clamp whose backward pass reads the result instead of a copy of the argument.
 
@@ -183,15 +155,17 @@ class _ClampInPlace(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, z: Tensor, low: float, high: float, kept: _Kept) -> Tensor:
-        ctx.limits, ctx.kept = (low, high), kept
-        ctx.mark_dirty(z)
-        return z.clamp_(low, high)
+    def forward(ctx: Any, z: Tensor, low: float, high: float, old_values: OldValues) -> Tensor:
+        ctx.mark_dirty(z.clamp_(low, high))
+        ctx.limits, ctx.kept = (low, high), Kept([z])
+        old_values.are_read_by(ctx.kept)
+        return z
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
-        gradient = _hardtanh_backward(gradient, ctx.kept.release(), *ctx.limits)
-        return gradient, None, None, None
+        (result,) = ctx.kept.read()
+        ctx.kept = None  # frees the result
+        return _hardtanh_backward(gradient, result, *ctx.limits), None, None, None
 
 
 def clamp_in_place(call: Call, old_values: OldValues) -> Tensor:
@@ -201,10 +175,7 @@ def clamp_in_place(call: Call, old_values: OldValues) -> Tensor:
     is_small = z.numel() < _WORTH_SAVING
     if is_small or not call.in_place or z._is_view() or not torch.is_grad_enabled():
         raise NoRuleError
-    kept = _Kept()
-    _ClampInPlace.apply(z, *limits_of_clamp(call), kept)
-    kept.keep(z)
-    old_values.are_read_by(kept)
+    _ClampInPlace.apply(z, *limits_of_clamp(call), old_values)
     return z
 
 
