@@ -29,7 +29,7 @@ def homogeneous(call: Call, output: Tensor) -> Bias | None:
 
 def saturated(call: Call, output: Tensor) -> Bias | None:
     """ReLU6 and Hardtanh: the limit where an element is saturated, else 0."""
-    low, high = (_rounded(limit, output.dtype) for limit in limits_of_clamp(call))
+    low, high = (_rounded(call.bound[name], output.dtype) for name in ("min_val", "max_val"))
     if low == 0 and high > 0:
         return SaturationBias(high, output)
     return ElementBias(lambda y: y * ((y <= low) | (y >= high)), output)
@@ -41,39 +41,26 @@ def _rounded(limit: float, dtype: torch.dtype) -> float:
     return float(torch.tensor(limit, dtype=dtype, device="cpu"))
 
 
-def limits_of_clamp(call: Call) -> tuple[float, float]:
-    """The smallest and the largest value that ReLU6 or Hardtanh returns."""
-    if call.name == "relu6":
-        return 0.0, 6.0
-    return call.bound["min_val"], call.bound["max_val"]
-
-
 def clamp(call: Call, output: Tensor) -> Bias | None:
     """The limit where an element is saturated, else 0. At the limit, torch's gradient decides."""
-    if call.name == "clamp_min":
-        limits = call.bound["min"], None
-    elif call.name == "clamp_max":
-        limits = None, call.bound["max"]
-    else:
-        limits = call.bound["min"], call.bound["max"]
-    if any(isinstance(limit, Tensor) for limit in limits):
+    low, high = call.bound["min"], call.bound["max"]
+    if isinstance(low, Tensor) or isinstance(high, Tensor):
         raise NoRuleError
-    low, high = (
-        _rounded((-math.inf, math.inf)[side] if limit is None else limit, output.dtype)
-        for side, limit in enumerate(limits)
-    )
-    if _passes_at_its_limits(call.name, limits[0] is not None and limits[1] is not None):
+    passes = _passes_at_its_limits(low is not None, high is not None)
+    low = -math.inf if low is None else _rounded(low, output.dtype)
+    high = math.inf if high is None else _rounded(high, output.dtype)
+    if passes:
         return ElementBias(lambda y, z: y * ((z < low) | (z > high)), output, call.bound["input"])
     return ElementBias(lambda y, z: y * ((z <= low) | (z >= high)), output, call.bound["input"])
 
 
 @lru_cache
-def _passes_at_its_limits(name: str, two: bool) -> bool:
+def _passes_at_its_limits(has_low: bool, has_high: bool) -> bool:
     """Whether this version of torch passes a gradient where an element equals the limit."""
     with torch.inference_mode(False), torch.enable_grad():
         z = torch.zeros(1, device="cpu", requires_grad=True)
-        limit = {"clamp_min": {"min": 0.0}, "clamp_max": {"max": 0.0}}.get(name, {"min": 0.0})
-        y = z.clamp(min=0.0, max=1.0) if two else z.clamp(**limit)
+        high = 1.0 if has_low else 0.0
+        y = z.clamp(min=0.0 if has_low else None, max=high if has_high else None)
         (gradient,) = torch.autograd.grad(y, z)
     return bool(gradient != 0)
 
@@ -175,7 +162,7 @@ def clamp_in_place(call: Call, old_values: OldValues) -> Tensor:
     is_small = z.numel() < _WORTH_SAVING
     if is_small or not call.in_place or z._is_view() or not torch.is_grad_enabled():
         raise NoRuleError
-    _ClampInPlace.apply(z, *limits_of_clamp(call), old_values)
+    _ClampInPlace.apply(z, call.bound["min_val"], call.bound["max_val"], old_values)
     return z
 
 
@@ -191,11 +178,11 @@ OPERATIONS: dict[str, Operation] = {
         "dropout3d feature_dropout",
         bias=homogeneous,
     ),
-    **_saturates("relu6", "input, inplace=False"),
+    **_saturates("relu6", "input, inplace=False, min_val=0.0, max_val=6.0"),
     **_saturates("hardtanh", "input, min_val=-1.0, max_val=1.0, inplace=False"),
     **_clamp("clamp clip", "input, min=None, max=None"),
-    **_clamp("clamp_min", "input, min"),
-    **_clamp("clamp_max", "input, max"),
+    **_clamp("clamp_min", "input, min, max=None"),
+    **_clamp("clamp_max", "input, max, min=None"),
     **_reads_input("hardswish", "input, inplace=False", bias=hardswish),
     **_reads_input("silu", "input, inplace=False", bias=silu),
     **_reads_input("gelu", "input, approximate='none'", bias=gelu),

@@ -76,12 +76,7 @@ _elementwise = partial(records, places=elementwise.elementwise)
 
 OPERATIONS: dict[str, Operation] = {
     **_elementwise("add radd", "input, other, alpha=1", bias=sum_of_two),
-    **records(
-        "sub subtract rsub",
-        "input, other, alpha=1",
-        places=cumulative.subtracted,
-        bias=sum_of_two,
-    ),
+    **records("sub subtract rsub", "input, other, alpha=1", cumulative.subtracted, sum_of_two),
     **_elementwise("mul multiply rmul", "input, other", bias=product),
     **_elementwise("div divide truediv true_divide rtruediv rdiv", "input, other", bias=quotient),
     **_elementwise("pow", "input, other", bias=power),

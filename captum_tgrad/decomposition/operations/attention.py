@@ -90,6 +90,6 @@ OPERATIONS: dict[str, Operation] = records(
     "scaled_dot_product_attention",
     "query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None, "
     "enable_gqa=False",
-    places=mixing_places.attention,
-    bias=attention,
+    mixing_places.attention,
+    attention,
 )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any
 
 import torch
@@ -115,27 +114,18 @@ def _batch_norm(
     bias: Tensor | None,
     mean: Tensor | None,
     variance: Tensor | None,
+    training: bool,
     momentum: float,
     eps: float,
-    *,
-    training: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Returns empty statistics. In training mode, the trace refuses ``F.batch_norm``."""
     result = F.batch_norm(tensor, mean, variance, weight, bias, training, momentum, eps)
     return result, tensor.new_empty(0), tensor.new_empty(0)
 
 
-def _batch_norm_in_a_mode(
-    tensor: Tensor,
-    weight: Tensor | None,
-    bias: Tensor | None,
-    mean: Tensor | None,
-    variance: Tensor | None,
-    training: bool,
-    momentum: float,
-    eps: float,
-) -> tuple[Tensor, Tensor, Tensor]:
-    return _batch_norm(tensor, weight, bias, mean, variance, momentum, eps, training=training)
+def _batch_norm_in_mode(training: bool) -> Callable[..., tuple[Tensor, Tensor, Tensor]]:
+    """A batch norm that does not get its mode as an argument."""
+    return lambda *args, **kwargs: _batch_norm(*[*args[:5], training, *args[5:]], **kwargs)
 
 
 def _layer_norm(
@@ -199,12 +189,12 @@ _WITHOUT_BINDING: dict[str, Callable[..., Any]] = {
     "_unsafe_view": _reshaped,
     "_reshape_alias": _reshaped,
     "convolution": _convolution,
-    "native_batch_norm": _batch_norm_in_a_mode,
-    "_native_batch_norm_legit": _batch_norm_in_a_mode,
-    "_native_batch_norm_legit_functional": _batch_norm_in_a_mode,
-    "_native_batch_norm_legit_no_training": partial(_batch_norm, training=False),
-    "_batch_norm_with_update": partial(_batch_norm, training=True),
-    "_batch_norm_with_update_functional": partial(_batch_norm, training=True),
+    "native_batch_norm": _batch_norm,
+    "_native_batch_norm_legit": _batch_norm,
+    "_native_batch_norm_legit_functional": _batch_norm,
+    "_native_batch_norm_legit_no_training": _batch_norm_in_mode(training=False),
+    "_batch_norm_with_update": _batch_norm_in_mode(training=True),
+    "_batch_norm_with_update_functional": _batch_norm_in_mode(training=True),
     "native_layer_norm": _layer_norm,
     "native_group_norm": _group_norm,
     "grid_sampler": _grid_sample,

@@ -149,33 +149,25 @@ _normalization = partial(
     records, places=elementwise.like_first, parts=with_scale, parts_of_one=False
 )
 
-BATCH_NORM = _normalization(
-    "batch_norm",
-    "input, weight, bias, running_mean, running_var, training, momentum, eps, cudnn_enabled",
-    bias=batch_norm,
-    form=_scaled_and_shifted,
-    form_of_large=True,
+_batch_norm = partial(
+    _normalization, "batch_norm", bias=batch_norm, form=_scaled_and_shifted, form_of_large=True
+)
+
+BATCH_NORM = _batch_norm(
+    "input, weight, bias, running_mean, running_var, training, momentum, eps, cudnn_enabled"
 )["batch_norm"]
 """``torch.batch_norm``, which has another order of parameters than ``F.batch_norm``."""
 
 OPERATIONS: dict[str, Operation] = {
-    **_normalization(
-        "batch_norm",
+    **_batch_norm(
         "input, running_mean, running_var, weight=None, bias=None, training=False, momentum=0.1, "
-        "eps=1e-5",
-        bias=batch_norm,
-        form=_scaled_and_shifted,
-        form_of_large=True,
+        "eps=1e-5"
     ),
     **_normalization(
-        "layer_norm",
-        "input, normalized_shape, weight=None, bias=None, eps=1e-5",
-        bias=layer_norm,
+        "layer_norm", "input, normalized_shape, weight=None, bias=None, eps=1e-5", bias=layer_norm
     ),
     **_normalization(
-        "group_norm",
-        "input, num_groups, weight=None, bias=None, eps=1e-5",
-        bias=group_norm,
+        "group_norm", "input, num_groups, weight=None, bias=None, eps=1e-5", bias=group_norm
     ),
     **records("normalize", "input, p=2.0, dim=1, eps=1e-12", places=elementwise.along),
     **_normalization("rms_norm", "input, normalized_shape, weight=None, eps=None"),
