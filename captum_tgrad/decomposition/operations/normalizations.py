@@ -126,19 +126,10 @@ def group_norm(call: Call, output: Tensor) -> Bias | None:
 def without_updates(
     args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """The arguments of an instance norm, with copies of running statistics that it updates.
-
-    In training mode, it updates them without reading them.
-    """
-    names = ("input", "running_mean", "running_var", "weight", "bias", "use_input_stats")
-    given = {**dict(zip(names, args, strict=False)), **kwargs}
-    if len(args) == 9:  # torch.instance_norm, which has another order of arguments
-        given["running_mean"], given["running_var"] = args[3:5]
-    if not given.get("use_input_stats", True):
-        return args, kwargs
-    statistics = {id(given.get(name)) for name in names[1:3]} - {id(None)}
+    """The arguments of an instance norm, with copies of the running statistics that it updates."""
     args, kwargs = map_tensors(
-        (args, kwargs), lambda tensor: tensor.clone() if id(tensor) in statistics else tensor
+        (args, kwargs),
+        lambda tensor: tensor if tensor.requires_grad or tensor.dim() > 1 else tensor.clone(),
     )
     return args, kwargs
 
