@@ -21,7 +21,7 @@ from captum_tgrad.decomposition.operations.operation import (
 from captum_tgrad.decomposition.places import cumulative, elementwise
 
 
-def homogeneous(call: Call, output: Tensor) -> Bias | None:
+def homogeneous_in_first(call: Call, output: Tensor) -> Bias | None:
     """``op(a z) = a op(z)`` for ``a > 0``, so ``b = 0``, if all other arguments are constant."""
     require_one_dependent(call)
     return None
@@ -176,7 +176,7 @@ OPERATIONS: dict[str, Operation] = {
     **_like_first(
         "relu leaky_relu prelu rrelu hardshrink abs dropout dropout1d dropout2d "
         "dropout3d feature_dropout",
-        bias=homogeneous,
+        bias=homogeneous_in_first,
     ),
     **_saturates("relu6", "input, inplace=False, min_val=0.0, max_val=6.0"),
     **_saturates("hardtanh", "input, min_val=-1.0, max_val=1.0, inplace=False"),

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from captum_tgrad.decomposition.bias import Bias, ChannelBias
 from captum_tgrad.decomposition.call import Call, Operation
-from captum_tgrad.decomposition.operations.activations import homogeneous
+from captum_tgrad.decomposition.operations.activations import homogeneous_in_first
 from captum_tgrad.decomposition.operations.composed import with_bias, with_deformable_bias
 from captum_tgrad.decomposition.operations.moving import nothing
 from captum_tgrad.decomposition.operations.operation import records, require_constant
@@ -86,19 +86,19 @@ OPERATIONS: dict[str, Operation] = {
         "grid_sample",
         "input, grid, mode='bilinear', padding_mode='zeros', align_corners=None",
         picking.sampled,
-        homogeneous,
+        homogeneous_in_first,
     ),
     **records(
         "roi_align",
         "input, rois, spatial_scale, pooled_height, pooled_width, sampling_ratio, aligned",
         box_pooling.pooled_in_boxes,
-        homogeneous,
+        homogeneous_in_first,
     ),
     **records(
         "roi_pool",
         "input, rois, spatial_scale, pooled_height, pooled_width",
         box_pooling.pooled_in_boxes,
-        homogeneous,
+        homogeneous_in_first,
     ),
     **records(
         "deform_conv2d",

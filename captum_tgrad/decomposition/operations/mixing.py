@@ -32,9 +32,9 @@ def vector_norm(call: Call, output: Tensor) -> Bias | None:
     return homogeneous(call, output)
 
 
-def standard_deviation(call: Call, output: Tensor) -> Bias | None:
-    """A standard deviation is homogeneous of degree one, a variance of degree two."""
-    return of_degree(2 if call.name == "var" else 1, output)
+def variance(call: Call, output: Tensor) -> Bias | None:
+    """Homogeneous of degree two."""
+    return of_degree(2, output)
 
 
 _reduction = partial(records, places=mixing.reduced)
@@ -64,9 +64,8 @@ OPERATIONS: dict[str, Operation] = {
     **_reduction("sum mean nansum nanmean amax amin max min median", _REDUCED, bias=homogeneous),
     **_reduction("prod logsumexp", _REDUCED),
     **_reduction("kthvalue", "input, k, dim=-1, keepdim=False", bias=homogeneous),
-    **_reduction(
-        "std var", "input, dim=None, unbiased=True, keepdim=False", bias=standard_deviation
-    ),
+    **_reduction("std", "input, dim=None, unbiased=True, keepdim=False", bias=homogeneous),
+    **_reduction("var", "input, dim=None, unbiased=True, keepdim=False", bias=variance),
     **_reduction("norm", "input, p='fro', dim=None, keepdim=False", bias=vector_norm),
     **_reduction("linalg_vector_norm", "input, p=2, dim=None, keepdim=False", bias=vector_norm),
     **records("trace", bias=homogeneous),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -48,17 +49,7 @@ def _slice(
     return tensor[(slice(None),) * (dim % tensor.dim()) + (slice(start, end, step),)]
 
 
-def _index(tensor: Tensor, indices: Sequence[Tensor | None]) -> Tensor:
-    return tensor[_as_subscript(indices)]
-
-
 def _index_put(
-    tensor: Tensor, indices: Sequence[Tensor | None], values: Tensor, accumulate: bool = False
-) -> Tensor:
-    return _index_put_(tensor.clone(), indices, values, accumulate)
-
-
-def _index_put_(
     tensor: Tensor, indices: Sequence[Tensor | None], values: Tensor, accumulate: bool = False
 ) -> Tensor:
     if all(index is not None for index in indices):
@@ -78,14 +69,6 @@ def _as_subscript(indices: Sequence[Tensor | None]) -> tuple[Tensor | slice, ...
 def _copy(tensor: Tensor, **options: Any) -> Tensor:
     options = {name: value for name, value in options.items() if value is not None}
     return tensor.to(copy=True, **options)
-
-
-def _reshaped(tensor: Tensor, shape: Sequence[int], *strides: Any) -> Tensor:
-    return tensor.reshape(shape)
-
-
-def _alias(tensor: Tensor) -> Tensor:
-    return tensor.view_as(tensor)
 
 
 def _convolution(
@@ -162,13 +145,6 @@ def _statistics(
     return tensor.mean(over, keepdim=keepdim), (variance + eps).rsqrt()
 
 
-def _padded_by(mode: str) -> Callable[..., Tensor]:
-    def pad(tensor: Tensor, padding: Sequence[int], value: float | None = None) -> Tensor:
-        return F.pad(tensor, list(padding), mode, value)
-
-    return pad
-
-
 def _grid_sample(
     image: Tensor, grid: Tensor, mode: int, padding_mode: int, align_corners: bool
 ) -> Tensor:
@@ -179,15 +155,15 @@ def _grid_sample(
 
 _WITHOUT_BINDING: dict[str, Callable[..., Any]] = {
     "slice": _slice,
-    "index": _index,
-    "index_put": _index_put,
-    "index_put_": _index_put_,
+    "index": lambda tensor, indices: tensor[_as_subscript(indices)],
+    "index_put": lambda tensor, *args, **more: _index_put(tensor.clone(), *args, **more),
+    "index_put_": _index_put,
     "im2col": F.unfold,
     "col2im": F.fold,
-    "alias": _alias,
+    "alias": lambda tensor: tensor.view_as(tensor),
     "_to_copy": _copy,
-    "_unsafe_view": _reshaped,
-    "_reshape_alias": _reshaped,
+    "_unsafe_view": lambda tensor, shape: tensor.reshape(shape),
+    "_reshape_alias": lambda tensor, shape, strides: tensor.reshape(shape),
     "convolution": _convolution,
     "native_batch_norm": _batch_norm,
     "_native_batch_norm_legit": _batch_norm,
@@ -200,9 +176,9 @@ _WITHOUT_BINDING: dict[str, Callable[..., Any]] = {
     "grid_sampler": _grid_sample,
     "grid_sampler_2d": _grid_sample,
     "grid_sampler_3d": _grid_sample,
-    "constant_pad_nd": _padded_by("constant"),
+    "constant_pad_nd": lambda tensor, padding, value=0: F.pad(tensor, list(padding), value=value),
     **{
-        f"{name}_pad{rank}d": _padded_by(mode)
+        f"{name}_pad{rank}d": partial(F.pad, mode=mode)
         for name, mode in (("reflection", "reflect"), ("replication", "replicate"))
         for rank in (1, 2, 3)
     },
