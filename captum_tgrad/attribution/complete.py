@@ -196,12 +196,6 @@ class CompleteAttribution(GradientAttribution):  # type: ignore[misc]
         further, target = usable_in_backward(further), selectable(usable_in_backward(target))
         samples = samples_of(given[0])
 
-        def gradients(
-            forward: Callable[..., Any], leaves: tuple[Tensor, ...]
-        ) -> tuple[Tensor, ...]:
-            arrived: tuple[Tensor, ...] = self.gradient_func(forward, leaves, target, further)
-            return arrived
-
         def select(output: Any) -> Tensor:
             check_output(output, samples)
             check_target(target, output)
@@ -211,7 +205,7 @@ class CompleteAttribution(GradientAttribution):  # type: ignore[misc]
         return decompose(
             forward_func,
             tensors,
-            gradients,
+            lambda forward, leaves: self.gradient_func(forward, leaves, target, further),
             select,
             given=given,
             with_magnitudes=with_magnitudes,
