@@ -52,16 +52,13 @@ def constructor_arguments(
 ) -> dict[str, Any]:
     """The ``cam_arguments`` that the constructor accepts: all except ScoreCAM's ``batch_size``."""
     # ScoreCAM reads an attribute of this name, which its constructor does not take.
+    parameters = signature.parameters
+    takes_all = any(each.kind is each.VAR_KEYWORD for each in parameters.values())
     return {
         name: value
         for name, value in cam_arguments.items()
-        if name != "batch_size" or _takes(signature, name)
+        if name != "batch_size" or takes_all or name in parameters
     }
-
-
-def _takes(signature: inspect.Signature, name: str) -> bool:
-    kinds = [parameter.kind for parameter in signature.parameters.values()]
-    return name in signature.parameters or inspect.Parameter.VAR_KEYWORD in kinds
 
 
 def checked_images(inputs: Any, model: nn.Module) -> Tensor:
