@@ -142,16 +142,16 @@ class _ClampInPlace(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, z: Tensor, low: float, high: float, old_values: OldValues) -> Tensor:
-        ctx.mark_dirty(z.clamp_(low, high))
-        ctx.limits, ctx.kept = (low, high), Kept([z])
-        old_values.are_read_by(ctx.kept)
-        return z
+    def forward(ctx: Any, z: Tensor, low: float, high: float, kept: Kept) -> Tensor:
+        ctx.limits, ctx.kept = (low, high), kept
+        ctx.mark_dirty(z)
+        return z.clamp_(low, high)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
         (result,) = ctx.kept.read()
-        ctx.kept = None  # frees the result
+        if not torch._C._autograd._get_current_graph_task_keep_graph():
+            ctx.kept = None  # as autograd frees what it saved
         return _hardtanh_backward(gradient, result, *ctx.limits), None, None, None
 
 
@@ -162,7 +162,10 @@ def clamp_in_place(call: Call, old_values: OldValues) -> Tensor:
     is_small = z.numel() < _WORTH_SAVING
     if is_small or not call.in_place or z._is_view() or not torch.is_grad_enabled():
         raise NoRuleError
-    _ClampInPlace.apply(z, call.bound["min_val"], call.bound["max_val"], old_values)
+    kept = Kept()
+    _ClampInPlace.apply(z, call.bound["min_val"], call.bound["max_val"], kept)
+    kept.keep([z])  # only now, because autograd raises the version of z
+    old_values.are_read_by(kept)
     return z
 
 

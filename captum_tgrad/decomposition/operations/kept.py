@@ -13,12 +13,13 @@ class Kept:
     They are detached, because a node that holds its own results is never freed.
     """
 
-    def __init__(self, tensors: Iterable[Tensor]) -> None:
-        self._keep([tensor.detach() for tensor in tensors])
+    def __init__(self, tensors: Iterable[Tensor] = ()) -> None:
+        self.keep(tensors)
 
-    def _keep(self, tensors: list[Tensor]) -> None:
-        self._tensors = tensors
-        self._versions = [tensor._version for tensor in tensors]
+    def keep(self, tensors: Iterable[Tensor]) -> None:
+        """Keeps these tensors instead of the ones before."""
+        self._tensors = [tensor.detach() for tensor in tensors]
+        self._versions = [tensor._version for tensor in self._tensors]
 
     @property
     def storages(self) -> set[int]:
@@ -27,7 +28,7 @@ class Kept:
 
     def freeze(self) -> None:
         """Copies the tensors before they are overwritten."""
-        self._keep([tensor.clone() for tensor in self._tensors])
+        self.keep([tensor.clone() for tensor in self._tensors])
 
     def read(self) -> list[Tensor]:
         """The tensors.
