@@ -117,7 +117,7 @@ class _OneLayer(torch.autograd.Function):
     def backward(ctx: Any, *arrived: Tensor | None) -> Any:
         if torch.is_grad_enabled():
             return None, None, None, *_differentiable(ctx, arrived)
-        with without_autocast(tensors_in(arrived)[0]):
+        with without_autocast(ctx.layer.kept[0].read()[0]):
             return None, None, None, *ctx.layer.gradients(arrived)
 
 
