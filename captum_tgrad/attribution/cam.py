@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -23,16 +25,15 @@ from captum_tgrad._support.quiet import without_progress_bars
 from captum_tgrad.attribution import checks
 from captum_tgrad.attribution.cam_checks import (
     cam_signature,
+    check_layers_return_maps,
     check_target_layers,
     checked_images,
     is_reshaped,
-    layers_return_maps,
 )
-from captum_tgrad.attribution.cam_library import Cam, CamModel
-from captum_tgrad.attribution.cam_targets import cam_targets, selected_indices
-from captum_tgrad.attribution.last_convolution import LastConvolution
+from captum_tgrad.attribution.cam_library import CamModel, constructed, select, selected_indices
 from captum_tgrad.attribution.nesting import check_not_nested
 from captum_tgrad.attribution.output_checks import check_output_shape
+from captum_tgrad.attribution.probe import Probe
 from captum_tgrad.decomposition.call import map_tensors
 from captum_tgrad.decomposition.eager import compiled_models_run_eagerly, uncompiled
 from captum_tgrad.decomposition.inference_tensors import usable_in_backward
@@ -178,52 +179,45 @@ class CamAttribution(Attribution):  # type: ignore[misc]
         model = CamModel(duplicate, images).eval()
         own = _finds_its_own_layers(self.cam_class, self.cam_arguments)
         layers = [copies[id(layer)] for layer in self.target_layers or ()]
-        unchecked = own or is_reshaped(self._signature, self.cam_arguments)
-        with layers_return_maps([] if unchecked else layers):
-            # An in-place operation may overwrite the images of a pass: the next needs its own.
-            first = _of_sample(further, 0, images)
-            output, last_convolution = _probe(model, images[:1].clone(), first)
-        indices = selected_indices(target, output, len(images))
+        model.further = _of_sample(further, 0, images)
+        probe = Probe(model, images[:1], layers)
+        check_output_shape(probe.output, 1)
+        if not own and not is_reshaped(self._signature, self.cam_arguments):
+            check_layers_return_maps(layers, probe)
+        indices = selected_indices(target, probe.output, len(images))
         if self.target_layers is None and not own:
-            layers = [last_convolution.found()]
-        with Cam(self.cam_class, self._signature, model, layers, self.cam_arguments) as cam:
-            if any(isinstance(value, Tensor) for value in further) or (
-                cam.takes_target_index and indices is not None
-            ):
-                return _one_by_one(cam, model, images, indices, further, options)
-            model.further = further
-            return cam.maps(images, cam_targets(indices), **options)
+            layers = [probe.last_convolution()]
+        with constructed(self.cam_class, self._signature, model, layers, self.cam_arguments) as cam:
+            return _of_all_samples(cam, model, images, indices, further, options)
 
 
-def _one_by_one(
-    cam: Cam,
+def _of_all_samples(
+    cam: Any,
     model: CamModel,
     images: Tensor,
     indices: list[tuple[int, ...]] | None,
     further: tuple[Any, ...],
     options: dict[str, Any],
 ) -> Tensor:
-    """The maps of samples that the library cannot take as a batch."""
+    """The library's maps, shape ``(N, *spatial)``, float32 on the CPU.
+
+    Further tensors and the comparisons of FinerCAM belong to one sample, so that the library cannot
+    take a batch.
+    """
+    compares = indices is not None and "target_idx" in inspect.signature(cam.forward).parameters
+    one_by_one = compares or any(isinstance(value, Tensor) for value in further)
+    size = 1 if one_by_one else len(images)
     maps = []
-    for sample in range(len(images)):
-        model.further = _of_sample(further, sample, images)
-        targets = None if indices is None else cam_targets([indices[sample]])
-        if cam.takes_target_index and indices is not None and len(indices[sample]) == 1:
-            # FinerCAM compares the class with others only if it gets the index.
-            targets, options = None, {**options, "target_idx": indices[sample][0]}
-        maps.append(cam.maps(images[sample : sample + 1], targets, **options))
+    for start in range(0, len(images), size):
+        model.further = _of_sample(further, start, images)
+        targets = None
+        if indices is not None:
+            targets = [partial(select, index) for index in indices[start : start + size]]
+            if compares and len(indices[start]) == 1:
+                # FinerCAM compares the class with others only if it gets the index.
+                targets, options = None, {**options, "target_idx": indices[start][0]}
+        maps.append(torch.from_numpy(cam(images[start : start + size], targets, **options)))
     return torch.cat(maps)
-
-
-def _probe(
-    model: CamModel, image: Tensor, further: tuple[Any, ...]
-) -> tuple[Tensor, LastConvolution]:
-    """Runs one sample, to check the target and find a layer before the long computation."""
-    model.further = further
-    with LastConvolution(model) as last_convolution, torch.no_grad():
-        output = model(image)
-    check_output_shape(output, 1)
-    return output, last_convolution
 
 
 def _of_sample(further: tuple[Any, ...], sample: int, images: Tensor) -> tuple[Any, ...]:

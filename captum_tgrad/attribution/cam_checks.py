@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -13,6 +11,7 @@ from torch import Tensor, nn
 from captum_tgrad._support.captum_private import format_tensor_into_tuples
 from captum_tgrad._support.not_a_tensor import got
 from captum_tgrad.attribution import checks
+from captum_tgrad.attribution.probe import Probe
 
 
 def cam_signature(
@@ -53,16 +52,13 @@ def constructor_arguments(
 ) -> dict[str, Any]:
     """The ``cam_arguments`` that the constructor accepts: all except ScoreCAM's ``batch_size``."""
     # ScoreCAM reads an attribute of this name, which its constructor does not take.
+    parameters = signature.parameters
+    takes_all = any(each.kind is each.VAR_KEYWORD for each in parameters.values())
     return {
         name: value
         for name, value in cam_arguments.items()
-        if name != "batch_size" or _takes(signature, name)
+        if name != "batch_size" or takes_all or name in parameters
     }
-
-
-def _takes(signature: inspect.Signature, name: str) -> bool:
-    kinds = [parameter.kind for parameter in signature.parameters.values()]
-    return name in signature.parameters or inspect.Parameter.VAR_KEYWORD in kinds
 
 
 def checked_images(inputs: Any, model: nn.Module) -> Tensor:
@@ -115,37 +111,20 @@ def is_reshaped(signature: inspect.Signature, cam_arguments: Mapping[str, Any]) 
     return known is None or cam_arguments.get("reshape_transform", known.default) is not None
 
 
-@contextmanager
-def layers_return_maps(layers: Sequence[nn.Module]) -> Iterator[None]:
-    """A context in which the model runs once, and the layers must return maps.
+def check_layers_return_maps(layers: Sequence[nn.Module], probe: Probe) -> None:
+    """Raises ValueError for a layer that did not run, or returned something else than maps.
 
     Some classes of the library take the tokens and the features of ``(N, T, E)`` for rows and
     columns, others fail without saying which layer it is.
-
-    Raises:
-        ValueError: A layer does not run, or returns something else.
     """
-    outputs: dict[int, Any] = {}
-
-    def keep(number: int, module: nn.Module, inputs: Any, output: Any) -> None:
-        outputs[number] = output
-
-    handles = [
-        layer.register_forward_hook(partial(keep, number)) for number, layer in enumerate(layers)
-    ]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
     for number, layer in enumerate(layers):
         name = f"target_layers[{number}] ({type(layer).__name__})"
-        if number not in outputs:
+        if layer not in probe.shapes:
             raise ValueError(f"{name} does not run in the forward pass. Pass a layer that does.")
-        output = outputs[number]
-        if not isinstance(output, Tensor) or output.dim() not in (4, 5):
-            shape = f"shape {tuple(output.shape)}" if isinstance(output, Tensor) else "no tensor"
+        shape = probe.shapes[layer]
+        if shape is None or len(shape) not in (4, 5):
+            found = "no tensor" if shape is None else f"shape {tuple(shape)}"
             raise ValueError(
-                f"{name} returns {shape}, but a class activation map needs (N, C, H, W). Pass"
+                f"{name} returns {found}, but a class activation map needs (N, C, H, W). Pass"
                 " another layer, or reshape_transform=, a function from this output to that shape."
             )

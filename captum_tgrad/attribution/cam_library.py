@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from captum_tgrad.attribution.cam_checks import constructor_arguments
-from captum_tgrad.attribution.cam_targets import CamTarget
+from captum_tgrad.attribution.output_checks import check_target, targets_per_sample
 from captum_tgrad.decomposition.call import map_tensors
 
 
@@ -36,59 +37,44 @@ class CamModel(nn.Module):
         return self.model(images, *further)
 
 
-class Cam:
+@contextmanager
+def constructed(
+    cam_class: Callable[..., Any],
+    signature: inspect.Signature,
+    model: CamModel,
+    target_layers: Sequence[nn.Module],
+    cam_arguments: dict[str, Any],
+) -> Iterator[Any]:
     """A context that holds an object of a class of ``grad-cam``, on a copy of a model."""
-
-    def __init__(
-        self,
-        cam_class: Callable[..., Any],
-        signature: inspect.Signature,
-        model: CamModel,
-        target_layers: Sequence[nn.Module],
-        cam_arguments: dict[str, Any],
-    ) -> None:
-        self._model = model
-        for layer in target_layers:
-            layer.register_forward_hook(_begin_graph)
-        bound = signature.bind(
-            model, list(target_layers), **constructor_arguments(signature, cam_arguments)
-        )
-        bound.apply_defaults()
-        for name, value in bound.arguments.items():
-            # AblationCAM keeps activations in a layer that it gets as an argument. The default
-            # value is one object for all calls.
-            if isinstance(value, nn.Module) and value is not model:
-                bound.arguments[name] = copy.deepcopy(value)
-        self._cam: Any = cam_class(*bound.args, **bound.kwargs)
-        if any(_is_differentiated_twice(layer) for layer in target_layers):
-            # Where the gradient is linear in the activations, it has a graph only if the
-            # parameters require a gradient. The library computes that of the images alone.
-            for parameter in model.parameters():
-                parameter.requires_grad_(parameter.is_floating_point())
-        for layer in target_layers:
-            _pass_clones_on(layer)
-        if "batch_size" in cam_arguments and "batch_size" not in bound.arguments:
-            self._cam.batch_size = cam_arguments["batch_size"]
-
-    @property
-    def takes_target_index(self) -> bool:
-        """Whether the library compares a class that it gets as an index with other classes."""
-        return "target_idx" in inspect.signature(self._cam.forward).parameters
-
-    def __enter__(self) -> Cam:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
+    for layer in target_layers:
+        layer.register_forward_hook(_begin_graph)
+    bound = signature.bind(
+        model, list(target_layers), **constructor_arguments(signature, cam_arguments)
+    )
+    bound.apply_defaults()
+    for name, value in bound.arguments.items():
+        # AblationCAM keeps activations in a layer that it gets as an argument. The default value is
+        # one object for all calls.
+        if isinstance(value, nn.Module) and value is not model:
+            bound.arguments[name] = copy.deepcopy(value)
+    cam = cam_class(*bound.args, **bound.kwargs)
+    if any(_is_differentiated_twice(layer) for layer in target_layers):
+        # Where the gradient is linear in the activations, it has a graph only if the parameters
+        # require a gradient. The library computes that of the images alone.
+        for parameter in model.parameters():
+            parameter.requires_grad_(parameter.is_floating_point())
+    for layer in target_layers:
+        _pass_clones_on(layer)
+    if "batch_size" in cam_arguments and "batch_size" not in bound.arguments:
+        cam.batch_size = cam_arguments["batch_size"]
+    try:
+        yield cam
+    finally:
         # These hooks make a reference cycle between object and model. Without them, all activations
         # are freed now, and not by the next garbage collection.
-        for module in self._model.modules():
+        for module in model.modules():
             module._forward_hooks.clear()
             module._forward_pre_hooks.clear()
-        self._cam = None
-
-    def maps(self, images: Tensor, targets: list[CamTarget] | None, **options: Any) -> Tensor:
-        """The library's maps, shape ``(N, *spatial)``, float32 on the CPU."""
-        return torch.from_numpy(self._cam(images, targets, **options))
 
 
 def _is_differentiated_twice(layer: nn.Module) -> bool:
@@ -125,3 +111,28 @@ def _pass_clones_on(layer: nn.Module) -> None:
 
 def _cloned(module: nn.Module, inputs: Any, output: Any) -> Any:
     return map_tensors(output, Tensor.clone) if isinstance(output, (Tensor, tuple, list)) else None
+
+
+def selected_indices(target: Any, output: Tensor, samples: int) -> list[tuple[int, ...]] | None:
+    """The indices to select from the output of each sample; None for the library's choice.
+
+    ``output`` is that of one sample, ``(1, ...)``.
+
+    Raises:
+        TypeError: ``target`` does not hold integers.
+        ValueError: ``target`` does not select one output per sample.
+    """
+    if target is None and output.dim() == 2:
+        return None
+    check_target(target, output.expand(samples, *output.shape[1:]))
+    if target is None:
+        return [(0,) * (output.dim() - 1)] * samples
+    return targets_per_sample(target, samples)
+
+
+def select(index: tuple[int, ...], output: Tensor) -> Tensor:
+    """A target of the library: the number at ``index`` of the output of a sample."""
+    # SESS passes the output of a whole batch, all other classes that of one sample.
+    for number in reversed(index):
+        output = output[..., number]
+    return output

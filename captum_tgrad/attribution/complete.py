@@ -20,10 +20,10 @@ from captum_tgrad._support.model_errors import explaining_errors
 from captum_tgrad.attribution import checks
 from captum_tgrad.attribution.nesting import check_not_nested
 from captum_tgrad.attribution.output_checks import (
-    check_form_of_target,
     check_output,
     check_target,
     selectable,
+    targets_per_sample,
 )
 from captum_tgrad.decomposition.decompose import decompose
 from captum_tgrad.decomposition.decomposed import Decomposed
@@ -176,7 +176,9 @@ class CompleteAttribution(GradientAttribution):  # type: ignore[misc]
         checks.check_inputs(inputs, differentiable)
         tensors: tuple[Tensor, ...] = format_tensor_into_tuples(inputs)
         checks.check_device(self.forward_func, tensors)
-        check_form_of_target(target, len(tensors[0]))
+        if target is not None:
+            # Where a user passed baselines, the model would get the wrong arguments and fail first.
+            targets_per_sample(target, len(tensors[0]))
         return tensors
 
     def _decompose(
@@ -194,12 +196,6 @@ class CompleteAttribution(GradientAttribution):  # type: ignore[misc]
         further, target = usable_in_backward(further), selectable(usable_in_backward(target))
         samples = samples_of(given[0])
 
-        def gradients(
-            forward: Callable[..., Any], leaves: tuple[Tensor, ...]
-        ) -> tuple[Tensor, ...]:
-            arrived: tuple[Tensor, ...] = self.gradient_func(forward, leaves, target, further)
-            return arrived
-
         def select(output: Any) -> Tensor:
             check_output(output, samples)
             check_target(target, output)
@@ -209,7 +205,7 @@ class CompleteAttribution(GradientAttribution):  # type: ignore[misc]
         return decompose(
             forward_func,
             tensors,
-            gradients,
+            lambda forward, leaves: self.gradient_func(forward, leaves, target, further),
             select,
             given=given,
             with_magnitudes=with_magnitudes,

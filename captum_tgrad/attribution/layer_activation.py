@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from captum_tgrad.attribution.nesting import replacing
+from captum_tgrad.decomposition.call import map_tensors
 from captum_tgrad.decomposition.eager import compiled_models_run_eagerly, uncompiled
 from captum_tgrad.decomposition.modules import RunningModules
 from captum_tgrad.decomposition.places.coordinates import SAMPLES, Axis, whole_axis
@@ -116,11 +117,8 @@ def network_from(
             calls += 1
             if calls != activation.call:
                 return None
-            if isinstance(value, Tensor):
-                return arguments[0]
             replacement = iter(arguments[:count])
-            items = [None if item is None else next(replacement) for item in value]
-            return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
+            return map_tensors(value, lambda tensor: next(replacement))
 
         with _watched(layer, at_input, replace):
             return uncompiled(forward)(*(t.clone() for t in inputs), *arguments[count:])

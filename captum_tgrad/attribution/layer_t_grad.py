@@ -223,17 +223,9 @@ class LayerTGradAttribution(LayerAttribution, CompleteAttribution):  # type: ign
                 given=activation.given,
             )
         except UnusedInputError as error:
-            raise ValueError(self._unused(error.number, len(activation.tensors))) from None
-
-    def _unused(self, number: int, count: int) -> str:
-        """The message for an output that does not depend on a tensor of the activation."""
-        name = f"layer ({type(self.layer).__name__})"
-        if count == 1:
-            return (
-                f"The explained output does not depend on {name}: pass a module between inputs and"
-                " this output."
-            )
-        return (
-            f"The explained output does not depend on tensor {number} of the {count} in the"
-            f" activation of {name}. {HOW_TO_EXPLAIN_ONE}"
-        )
+            count, name = len(activation.tensors), f"layer ({type(self.layer).__name__})"
+            rest = f"{name}: pass a module between inputs and this output."
+            if count > 1:
+                tensor = f"tensor {error.number} of the {count} in the activation of {name}"
+                rest = f"{tensor}. {HOW_TO_EXPLAIN_ONE}"
+            raise ValueError(f"The explained output does not depend on {rest}") from None

@@ -112,16 +112,6 @@ def check_target(target: Any, output: Tensor) -> None:
         _check_indices(indices, output)
 
 
-def check_form_of_target(target: Any, samples: int) -> None:
-    """Raises TypeError or ValueError unless ``target`` has one of Captum's forms.
-
-    The rest of ``check_target`` needs the output. A target in the wrong place, as of a user who
-    passes baselines, leaves the wrong arguments to the model, which then fails first.
-    """
-    if target is not None:
-        targets_per_sample(target, samples)
-
-
 def targets_per_sample(target: Any, samples: int) -> list[tuple[int, ...]]:
     """The indices in ``target``, one tuple for each sample."""
     if isinstance(target, Tensor):

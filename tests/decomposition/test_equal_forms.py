@@ -12,11 +12,17 @@ from captum_tgrad import TGradAttribution
 from captum_tgrad.decomposition import trace
 from captum_tgrad.decomposition.call import Call
 from captum_tgrad.decomposition.old_values import OldValues
+from captum_tgrad.decomposition.operations import activations
 from captum_tgrad.decomposition.operations.operation import run_equal_form
 from captum_tgrad.decomposition.operations.operation_table import operation_of
 
 GENERATOR = torch.Generator().manual_seed(3)
 EXACT = {"rtol": 1e-12, "atol": 1e-12}
+
+
+@pytest.fixture(autouse=True)
+def _no_tensor_is_too_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(activations, "_WORTH_SAVING", 0)
 
 
 def _run(call: Call) -> torch.Tensor:
@@ -98,6 +104,21 @@ def test_clamp_in_place(func, further):
     assert alias._version > 0
     assert torch.equal(alias, expected)
     assert torch.equal(torch.autograd.grad(output, z, weights)[0], wanted)
+
+
+def test_gradient_of_a_clamp_in_place_within_the_network(monkeypatch):
+    monkeypatch.setattr(trace, "are_small", lambda leaves: False)
+    layers = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU6(inplace=True), nn.Flatten()).double()
+
+    def network(x):
+        scores = layers(x).sum(1)
+        (gradient,) = torch.autograd.grad(scores.sum(), x, retain_graph=True)
+        return scores + gradient.sum()
+
+    inputs = _saturating(2, 3, 5, 5).requires_grad_()
+    found = TGradAttribution(network).decompose(inputs.detach())
+    torch.testing.assert_close(found.output, network(inputs).detach(), **EXACT)
+    torch.testing.assert_close(found.delta, torch.zeros_like(found.delta), rtol=0, atol=1e-10)
 
 
 def test_clamp_of_a_view_overwrites_what_is_behind_it():

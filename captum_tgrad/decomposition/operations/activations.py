@@ -12,6 +12,7 @@ from torch import Tensor
 from captum_tgrad.decomposition.bias import Bias, ElementBias, SaturationBias
 from captum_tgrad.decomposition.call import Call, NoRuleError, Operation
 from captum_tgrad.decomposition.old_values import OldValues
+from captum_tgrad.decomposition.operations.kept import Kept
 from captum_tgrad.decomposition.operations.operation import (
     records,
     require_one_dependent,
@@ -20,7 +21,7 @@ from captum_tgrad.decomposition.operations.operation import (
 from captum_tgrad.decomposition.places import cumulative, elementwise
 
 
-def homogeneous(call: Call, output: Tensor) -> Bias | None:
+def homogeneous_in_first(call: Call, output: Tensor) -> Bias | None:
     """``op(a z) = a op(z)`` for ``a > 0``, so ``b = 0``, if all other arguments are constant."""
     require_one_dependent(call)
     return None
@@ -28,7 +29,7 @@ def homogeneous(call: Call, output: Tensor) -> Bias | None:
 
 def saturated(call: Call, output: Tensor) -> Bias | None:
     """ReLU6 and Hardtanh: the limit where an element is saturated, else 0."""
-    low, high = (_rounded(limit, output.dtype) for limit in limits_of_clamp(call))
+    low, high = (_rounded(call.bound[name], output.dtype) for name in ("min_val", "max_val"))
     if low == 0 and high > 0:
         return SaturationBias(high, output)
     return ElementBias(lambda y: y * ((y <= low) | (y >= high)), output)
@@ -40,39 +41,26 @@ def _rounded(limit: float, dtype: torch.dtype) -> float:
     return float(torch.tensor(limit, dtype=dtype, device="cpu"))
 
 
-def limits_of_clamp(call: Call) -> tuple[float, float]:
-    """The smallest and the largest value that ReLU6 or Hardtanh returns."""
-    if call.name == "relu6":
-        return 0.0, 6.0
-    return call.bound["min_val"], call.bound["max_val"]
-
-
 def clamp(call: Call, output: Tensor) -> Bias | None:
     """The limit where an element is saturated, else 0. At the limit, torch's gradient decides."""
-    if call.name == "clamp_min":
-        limits = call.bound["min"], None
-    elif call.name == "clamp_max":
-        limits = None, call.bound["max"]
-    else:
-        limits = call.bound["min"], call.bound["max"]
-    if any(isinstance(limit, Tensor) for limit in limits):
+    low, high = call.bound["min"], call.bound["max"]
+    if isinstance(low, Tensor) or isinstance(high, Tensor):
         raise NoRuleError
-    low, high = (
-        _rounded((-math.inf, math.inf)[side] if limit is None else limit, output.dtype)
-        for side, limit in enumerate(limits)
-    )
-    if _passes_at_its_limits(call.name, limits[0] is not None and limits[1] is not None):
+    passes = _passes_at_its_limits(low is not None, high is not None)
+    low = -math.inf if low is None else _rounded(low, output.dtype)
+    high = math.inf if high is None else _rounded(high, output.dtype)
+    if passes:
         return ElementBias(lambda y, z: y * ((z < low) | (z > high)), output, call.bound["input"])
     return ElementBias(lambda y, z: y * ((z <= low) | (z >= high)), output, call.bound["input"])
 
 
 @lru_cache
-def _passes_at_its_limits(name: str, two: bool) -> bool:
+def _passes_at_its_limits(has_low: bool, has_high: bool) -> bool:
     """Whether this version of torch passes a gradient where an element equals the limit."""
     with torch.inference_mode(False), torch.enable_grad():
         z = torch.zeros(1, device="cpu", requires_grad=True)
-        limit = {"clamp_min": {"min": 0.0}, "clamp_max": {"max": 0.0}}.get(name, {"min": 0.0})
-        y = z.clamp(min=0.0, max=1.0) if two else z.clamp(**limit)
+        high = 1.0 if has_low else 0.0
+        y = z.clamp(min=0.0 if has_low else None, max=high if has_high else None)
         (gradient,) = torch.autograd.grad(y, z)
     return bool(gradient != 0)
 
@@ -147,35 +135,6 @@ _WORTH_SAVING = 2**15
 """Copying a tensor with fewer elements is faster than an ``autograd.Function`` in Python."""
 
 
-class _Kept:
-    """The result of an in-place clamp; copied only before a later operation overwrites it."""
-
-    def __init__(self) -> None:
-        self._tensor: Tensor | None = None
-        self._version = 0
-
-    def keep(self, result: Tensor) -> None:
-        self._tensor, self._version = result.detach(), result._version
-
-    @property
-    def storages(self) -> set[int]:
-        return set() if self._tensor is None else {self._tensor.untyped_storage().data_ptr()}
-
-    def freeze(self) -> None:
-        if self._tensor is not None:
-            self.keep(self._tensor.clone())
-
-    def release(self) -> Tensor:
-        """Returns the result and drops the reference to it."""
-        result, self._tensor = self._tensor, None
-        if result is None or result._version != self._version:
-            raise RuntimeError(
-                "the result of an in-place clamp was overwritten by an operation that the trace did"
-                " not see"
-            )
-        return result
-
-
 class _ClampInPlace(torch.autograd.Function):
     """An in-place clamp whose backward pass reads the result instead of a copy of the argument.
 
@@ -183,15 +142,17 @@ class _ClampInPlace(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, z: Tensor, low: float, high: float, kept: _Kept) -> Tensor:
+    def forward(ctx: Any, z: Tensor, low: float, high: float, kept: Kept) -> Tensor:
         ctx.limits, ctx.kept = (low, high), kept
         ctx.mark_dirty(z)
         return z.clamp_(low, high)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
-        gradient = _hardtanh_backward(gradient, ctx.kept.release(), *ctx.limits)
-        return gradient, None, None, None
+        (result,) = ctx.kept.read()
+        if not torch._C._autograd._get_current_graph_task_keep_graph():
+            ctx.kept = None  # as autograd frees what it saved
+        return _hardtanh_backward(gradient, result, *ctx.limits), None, None, None
 
 
 def clamp_in_place(call: Call, old_values: OldValues) -> Tensor:
@@ -201,9 +162,9 @@ def clamp_in_place(call: Call, old_values: OldValues) -> Tensor:
     is_small = z.numel() < _WORTH_SAVING
     if is_small or not call.in_place or z._is_view() or not torch.is_grad_enabled():
         raise NoRuleError
-    kept = _Kept()
-    _ClampInPlace.apply(z, *limits_of_clamp(call), kept)
-    kept.keep(z)
+    kept = Kept()
+    _ClampInPlace.apply(z, call.bound["min_val"], call.bound["max_val"], kept)
+    kept.keep([z])  # only now, because autograd raises the version of z
     old_values.are_read_by(kept)
     return z
 
@@ -218,13 +179,13 @@ OPERATIONS: dict[str, Operation] = {
     **_like_first(
         "relu leaky_relu prelu rrelu hardshrink abs dropout dropout1d dropout2d "
         "dropout3d feature_dropout",
-        bias=homogeneous,
+        bias=homogeneous_in_first,
     ),
-    **_saturates("relu6", "input, inplace=False"),
+    **_saturates("relu6", "input, inplace=False, min_val=0.0, max_val=6.0"),
     **_saturates("hardtanh", "input, min_val=-1.0, max_val=1.0, inplace=False"),
     **_clamp("clamp clip", "input, min=None, max=None"),
-    **_clamp("clamp_min", "input, min"),
-    **_clamp("clamp_max", "input, max"),
+    **_clamp("clamp_min", "input, min, max=None"),
+    **_clamp("clamp_max", "input, max, min=None"),
     **_reads_input("hardswish", "input, inplace=False", bias=hardswish),
     **_reads_input("silu", "input, inplace=False", bias=silu),
     **_reads_input("gelu", "input, approximate='none'", bias=gelu),

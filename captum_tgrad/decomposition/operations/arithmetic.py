@@ -51,11 +51,6 @@ def power(call: Call, output: Tensor) -> Bias | None:
     return of_degree(exponent, output)
 
 
-def fixed_power(call: Call, output: Tensor) -> Bias | None:
-    """The square is homogeneous of degree 2, the square root of degree 1/2."""
-    return of_degree({"square": 2, "sqrt": 0.5}[call.name], output)
-
-
 def sum_of_two(call: Call, output: Tensor) -> Bias | None:
     """``x + alpha * y`` and similar: the bias is the constant operand, if there is one."""
     first, second, alpha = (call.bound[name] for name in ("input", "other", "alpha"))
@@ -76,16 +71,12 @@ _elementwise = partial(records, places=elementwise.elementwise)
 
 OPERATIONS: dict[str, Operation] = {
     **_elementwise("add radd", "input, other, alpha=1", bias=sum_of_two),
-    **records(
-        "sub subtract rsub",
-        "input, other, alpha=1",
-        places=cumulative.subtracted,
-        bias=sum_of_two,
-    ),
+    **records("sub subtract rsub", "input, other, alpha=1", cumulative.subtracted, sum_of_two),
     **_elementwise("mul multiply rmul", "input, other", bias=product),
     **_elementwise("div divide truediv true_divide rtruediv rdiv", "input, other", bias=quotient),
     **_elementwise("pow", "input, other", bias=power),
-    **_elementwise("square sqrt", "input", bias=fixed_power),
+    **_elementwise("square", "input, other=2", bias=power),
+    **_elementwise("sqrt", "input, other=0.5", bias=power),
     **_elementwise("neg negative maximum minimum fmax fmin", bias=homogeneous),
     **_elementwise(
         "rpow floor_divide float_power fmod remainder mod rmod atan2 arctan2 hypot copysign ldexp "

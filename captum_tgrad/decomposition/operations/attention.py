@@ -13,7 +13,7 @@ from captum_tgrad.decomposition.operations.operation import records, require_con
 from captum_tgrad.decomposition.places import mixing_places
 
 # On a CPU, larger blocks do not fit in the cache.
-_BLOCK_OF_SCORES = {"cpu": 2**19}
+_BLOCK_OF_SCORES = 2**19
 _BLOCK_OF_SCORES_ELSEWHERE = 2**24
 
 
@@ -50,7 +50,7 @@ def _of_scores(
     batch = y.shape[:-2]
     count, queries, keys = math.prod(batch), q.shape[-2], k.shape[-2]
     q, k, v = (t.expand(*batch, *t.shape[-2:]).reshape(count, *t.shape[-2:]) for t in (q, k, v))
-    block = _BLOCK_OF_SCORES.get(y.device.type, _BLOCK_OF_SCORES_ELSEWHERE)
+    block = _BLOCK_OF_SCORES if y.is_cpu else _BLOCK_OF_SCORES_ELSEWHERE
     rows = min(queries, max(1, block // max(1, count * keys)))
     # All blocks use the same memory. Allocating memory for each would take longer than the
     # arithmetic, and fragment the memory.
@@ -90,6 +90,6 @@ OPERATIONS: dict[str, Operation] = records(
     "scaled_dot_product_attention",
     "query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None, "
     "enable_gqa=False",
-    places=mixing_places.attention,
-    bias=attention,
+    mixing_places.attention,
+    attention,
 )

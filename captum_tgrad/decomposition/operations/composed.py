@@ -204,10 +204,6 @@ OPERATIONS: dict[str, Operation] = {
     **records("grouped_mm", "input, mat2, offs=None, bias=None, out_dtype=None", parts=_grouped),
     **records("kron", "input, other", parts=_kronecker),
     **records(
-        "bilinear",
-        "input1, input2, weight, bias=None",
-        places=mixing.bilinear,
-        bias=bilinear,
-        parts=with_bias,
+        "bilinear", "input1, input2, weight, bias=None", mixing.bilinear, bilinear, parts=with_bias
     ),
 }

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from captum_tgrad.decomposition.bias import Bias, ChannelBias
 from captum_tgrad.decomposition.call import Call, Operation
-from captum_tgrad.decomposition.operations.activations import homogeneous
+from captum_tgrad.decomposition.operations.activations import homogeneous_in_first
 from captum_tgrad.decomposition.operations.composed import with_bias, with_deformable_bias
 from captum_tgrad.decomposition.operations.moving import nothing
 from captum_tgrad.decomposition.operations.operation import records, require_constant
@@ -33,11 +33,7 @@ def deformable(call: Call, output: Tensor) -> Bias | None:
 
 
 _convolution = partial(
-    records,
-    places=grid_operations.convolved,
-    bias=convolution,
-    parts=with_bias,
-    parts_of_one=False,
+    records, places=grid_operations.convolved, bias=convolution, parts=with_bias, parts_of_one=False
 )
 _pooling = partial(records, places=grid_operations.pooled, bias=nothing)
 
@@ -83,40 +79,40 @@ OPERATIONS: dict[str, Operation] = {
         "upsample_nearest_exact2d upsample_nearest_exact3d upsample_bilinear2d_aa "
         "upsample_bicubic2d_aa",
         "input, size=None, scale_factor=None",
-        places=grid_operations.resized,
-        bias=nothing,
+        grid_operations.resized,
+        nothing,
     ),
     **records(
         "grid_sample",
         "input, grid, mode='bilinear', padding_mode='zeros', align_corners=None",
-        places=picking.sampled,
-        bias=homogeneous,
+        picking.sampled,
+        homogeneous_in_first,
     ),
     **records(
         "roi_align",
         "input, rois, spatial_scale, pooled_height, pooled_width, sampling_ratio, aligned",
-        places=box_pooling.pooled_in_boxes,
-        bias=homogeneous,
+        box_pooling.pooled_in_boxes,
+        homogeneous_in_first,
     ),
     **records(
         "roi_pool",
         "input, rois, spatial_scale, pooled_height, pooled_width",
-        places=box_pooling.pooled_in_boxes,
-        bias=homogeneous,
+        box_pooling.pooled_in_boxes,
+        homogeneous_in_first,
     ),
     **records(
         "deform_conv2d",
         "input, weight, offset, mask, bias, stride_h, stride_w, pad_h, pad_w, dilation_h, "
         "dilation_w, groups, offset_groups, use_mask",
-        places=grid_operations.deformed,
-        bias=deformable,
+        grid_operations.deformed,
+        deformable,
         parts=with_deformable_bias,
         parts_of_one=False,
     ),
     **records(
         "fold",
         "input, output_size, kernel_size, dilation=1, padding=0, stride=1",
-        places=grid_operations.folded,
-        bias=nothing,
+        grid_operations.folded,
+        nothing,
     ),
 }

@@ -32,9 +32,9 @@ def vector_norm(call: Call, output: Tensor) -> Bias | None:
     return homogeneous(call, output)
 
 
-def standard_deviation(call: Call, output: Tensor) -> Bias | None:
-    """A standard deviation is homogeneous of degree one, a variance of degree two."""
-    return of_degree(2 if call.name == "var" else 1, output)
+def variance(call: Call, output: Tensor) -> Bias | None:
+    """Homogeneous of degree two."""
+    return of_degree(2, output)
 
 
 _reduction = partial(records, places=mixing.reduced)
@@ -45,35 +45,32 @@ OPERATIONS: dict[str, Operation] = {
     **records(
         "linear",
         "input, weight, bias=None",
-        places=mixing.linear,
-        bias=linear,
+        mixing.linear,
+        linear,
         parts=with_bias,
         parts_of_one=False,
     ),
     **records(
         "matmul linalg_matmul rmatmul bmm mm sparse_mm mv dot vdot",
         "input, other",
-        places=mixing.matmul,
-        bias=product,
+        mixing.matmul,
+        product,
     ),
     **records("einsum", places=mixing.einsum, bias=product),
-    **records("tensordot", "a, b, dims=2", places=mixing.tensordot, bias=product),
-    **records("outer ger", "input, other", places=mixing.outer, bias=product),
-    **records("inner", "input, other", places=mixing.inner, bias=product),
+    **records("tensordot", "a, b, dims=2", mixing.tensordot, product),
+    **records("outer ger", "input, other", mixing.outer, product),
+    **records("inner", "input, other", mixing.inner, product),
     **records("cdist", "x1, x2, p=2.0, compute_mode=None", places=mixing.distances),
     **_reduction("sum mean nansum nanmean amax amin max min median", _REDUCED, bias=homogeneous),
     **_reduction("prod logsumexp", _REDUCED),
     **_reduction("kthvalue", "input, k, dim=-1, keepdim=False", bias=homogeneous),
-    **_reduction(
-        "std var",
-        "input, dim=None, unbiased=True, keepdim=False",
-        bias=standard_deviation,
-    ),
+    **_reduction("std", "input, dim=None, unbiased=True, keepdim=False", bias=homogeneous),
+    **_reduction("var", "input, dim=None, unbiased=True, keepdim=False", bias=variance),
     **_reduction("norm", "input, p='fro', dim=None, keepdim=False", bias=vector_norm),
     **_reduction("linalg_vector_norm", "input, p=2, dim=None, keepdim=False", bias=vector_norm),
     **records("trace", bias=homogeneous),
-    **records("diff", "input, n=1, dim=-1", places=cumulative.differences, bias=homogeneous),
-    **records("cumsum", "input, dim", places=cumulative.running, bias=homogeneous),
+    **records("diff", "input, n=1, dim=-1", cumulative.differences, homogeneous),
+    **records("cumsum", "input, dim", cumulative.running, homogeneous),
     **records("glu", "input, dim=-1", places=moving.halved),
     **_transform("fft_fft fft_ifft fft_rfft fft_irfft", "input, n=None, dim=-1, norm=None"),
     **_transform(

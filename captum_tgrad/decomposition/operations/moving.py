@@ -82,42 +82,25 @@ OPERATIONS: dict[str, Operation] = {
         places=moving.reshaped,
         bias=nothing,
     ),
-    **records(
-        "as_strided",
-        "input, size, stride, storage_offset=None",
-        places=picking.strided,
-        bias=nothing,
-    ),
-    **records(
-        "cat concat concatenate",
-        "tensors, dim=0",
-        places=moving.concatenated,
-        bias=joined,
-    ),
-    **records("stack", "tensors, dim=0", places=moving.joined, bias=joined),
+    **records("as_strided", "input, size, stride, storage_offset=None", picking.strided, nothing),
+    **records("cat concat concatenate", "tensors, dim=0", moving.concatenated, joined),
+    **records("stack", "tensors, dim=0", moving.joined, joined),
     **records(
         "hstack vstack dstack row_stack column_stack block_diag cartesian_prod diagonal_scatter "
         "select_scatter slice_scatter",
         places=moving.joined,
         bias=joined,
     ),
-    **records(
-        "pad", "input, pad, mode='constant', value=None", places=padding.padded, bias=of_padding
-    ),
+    **records("pad", "input, pad, mode='constant', value=None", padding.padded, of_padding),
     **records(
         "pad_sequence",
         "sequences, batch_first=False, padding_value=0.0, padding_side='right'",
-        places=moving.joined,
-        bias=constants,
+        moving.joined,
+        constants,
         fill=(2,),
     ),
     **records("setitem", places=moving.assigned, bias=constants, fill=(2,)),
-    **records(
-        "index_put",
-        "input, indices, values, accumulate=False",
-        places=picking.put,
-        bias=constants,
-    ),
+    **records("index_put", "input, indices, values, accumulate=False", picking.put, constants),
     **records(
         "index_copy scatter index_fill slice_copy masked_scatter",
         places=moving.assigned,
@@ -125,7 +108,7 @@ OPERATIONS: dict[str, Operation] = {
         fill=(3,),
     ),
     **records("copy", places=moving.assigned, bias=constants, fill=(1,)),
-    **records("index_add scatter_add", "input, dim, index, src", places=picking.added, bias=added),
+    **records("index_add scatter_add", "input, dim, index, src", picking.added, added),
     **records(
         "index_reduce scatter_reduce",
         "input, dim, index, src, reduce, include_self=True",
@@ -135,8 +118,8 @@ OPERATIONS: dict[str, Operation] = {
     **records("zero", places=elementwise.elementwise, bias=nothing),
     **records("view_as_real", places=mixing.paired, bias=nothing),
     **records("view_as_complex", places=mixing.unpaired, bias=nothing),
-    **records("where", "condition, input, other", places=elementwise.chosen, bias=chosen),
-    **records("pixel_shuffle", "input, upscale_factor", places=moving.shuffled, bias=nothing),
+    **records("where", "condition, input, other", elementwise.chosen, chosen),
+    **records("pixel_shuffle", "input, upscale_factor", moving.shuffled, nothing),
     **records(
         "clone contiguous to float double half bfloat16 type type_as cpu cuda requires_grad "
         "real imag positive cfloat cdouble",
@@ -145,23 +128,12 @@ OPERATIONS: dict[str, Operation] = {
     ),
     **records("complex", places=elementwise.elementwise, bias=joined),
     **records(
-        "sort argsort cummax cummin",
-        "input, dim=-1, descending=False",
-        places=picking.by_indices,
-        bias=nothing,
+        "sort argsort cummax cummin", "input, dim=-1, descending=False", picking.by_indices, nothing
     ),
-    **records(
-        "topk",
-        "input, k, dim=-1, largest=True, sorted=True",
-        places=picking.by_indices,
-        bias=nothing,
-    ),
+    **records("topk", "input, k, dim=-1, largest=True, sorted=True", picking.by_indices, nothing),
 }
 
 PATCHES = records(
-    "unfold",
-    "input, kernel_size, dilation=1, padding=0, stride=1",
-    places=padding.unfolded,
-    bias=nothing,
+    "unfold", "input, kernel_size, dilation=1, padding=0, stride=1", padding.unfolded, nothing
 )["unfold"]
 """``torch.nn.functional.unfold``, which shares its name with ``Tensor.unfold``."""

@@ -49,17 +49,7 @@ def _slice(
     return tensor[(slice(None),) * (dim % tensor.dim()) + (slice(start, end, step),)]
 
 
-def _index(tensor: Tensor, indices: Sequence[Tensor | None]) -> Tensor:
-    return tensor[_as_subscript(indices)]
-
-
 def _index_put(
-    tensor: Tensor, indices: Sequence[Tensor | None], values: Tensor, accumulate: bool = False
-) -> Tensor:
-    return _index_put_(tensor.clone(), indices, values, accumulate)
-
-
-def _index_put_(
     tensor: Tensor, indices: Sequence[Tensor | None], values: Tensor, accumulate: bool = False
 ) -> Tensor:
     if all(index is not None for index in indices):
@@ -79,14 +69,6 @@ def _as_subscript(indices: Sequence[Tensor | None]) -> tuple[Tensor | slice, ...
 def _copy(tensor: Tensor, **options: Any) -> Tensor:
     options = {name: value for name, value in options.items() if value is not None}
     return tensor.to(copy=True, **options)
-
-
-def _reshaped(tensor: Tensor, shape: Sequence[int], *strides: Any) -> Tensor:
-    return tensor.reshape(shape)
-
-
-def _alias(tensor: Tensor) -> Tensor:
-    return tensor.view_as(tensor)
 
 
 def _convolution(
@@ -115,27 +97,18 @@ def _batch_norm(
     bias: Tensor | None,
     mean: Tensor | None,
     variance: Tensor | None,
+    training: bool,
     momentum: float,
     eps: float,
-    *,
-    training: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Returns empty statistics. In training mode, the trace refuses ``F.batch_norm``."""
     result = F.batch_norm(tensor, mean, variance, weight, bias, training, momentum, eps)
     return result, tensor.new_empty(0), tensor.new_empty(0)
 
 
-def _batch_norm_in_a_mode(
-    tensor: Tensor,
-    weight: Tensor | None,
-    bias: Tensor | None,
-    mean: Tensor | None,
-    variance: Tensor | None,
-    training: bool,
-    momentum: float,
-    eps: float,
-) -> tuple[Tensor, Tensor, Tensor]:
-    return _batch_norm(tensor, weight, bias, mean, variance, momentum, eps, training=training)
+def _batch_norm_in_mode(training: bool) -> Callable[..., tuple[Tensor, Tensor, Tensor]]:
+    """A batch norm that does not get its mode as an argument."""
+    return lambda *args, **kwargs: _batch_norm(*[*args[:5], training, *args[5:]], **kwargs)
 
 
 def _layer_norm(
@@ -172,13 +145,6 @@ def _statistics(
     return tensor.mean(over, keepdim=keepdim), (variance + eps).rsqrt()
 
 
-def _padded_by(mode: str) -> Callable[..., Tensor]:
-    def pad(tensor: Tensor, padding: Sequence[int], value: float | None = None) -> Tensor:
-        return F.pad(tensor, list(padding), mode, value)
-
-    return pad
-
-
 def _grid_sample(
     image: Tensor, grid: Tensor, mode: int, padding_mode: int, align_corners: bool
 ) -> Tensor:
@@ -189,30 +155,30 @@ def _grid_sample(
 
 _WITHOUT_BINDING: dict[str, Callable[..., Any]] = {
     "slice": _slice,
-    "index": _index,
-    "index_put": _index_put,
-    "index_put_": _index_put_,
+    "index": lambda tensor, indices: tensor[_as_subscript(indices)],
+    "index_put": lambda tensor, *args, **more: _index_put(tensor.clone(), *args, **more),
+    "index_put_": _index_put,
     "im2col": F.unfold,
     "col2im": F.fold,
-    "alias": _alias,
+    "alias": lambda tensor: tensor.view_as(tensor),
     "_to_copy": _copy,
-    "_unsafe_view": _reshaped,
-    "_reshape_alias": _reshaped,
+    "_unsafe_view": lambda tensor, shape: tensor.reshape(shape),
+    "_reshape_alias": lambda tensor, shape, strides: tensor.reshape(shape),
     "convolution": _convolution,
-    "native_batch_norm": _batch_norm_in_a_mode,
-    "_native_batch_norm_legit": _batch_norm_in_a_mode,
-    "_native_batch_norm_legit_functional": _batch_norm_in_a_mode,
-    "_native_batch_norm_legit_no_training": partial(_batch_norm, training=False),
-    "_batch_norm_with_update": partial(_batch_norm, training=True),
-    "_batch_norm_with_update_functional": partial(_batch_norm, training=True),
+    "native_batch_norm": _batch_norm,
+    "_native_batch_norm_legit": _batch_norm,
+    "_native_batch_norm_legit_functional": _batch_norm,
+    "_native_batch_norm_legit_no_training": _batch_norm_in_mode(training=False),
+    "_batch_norm_with_update": _batch_norm_in_mode(training=True),
+    "_batch_norm_with_update_functional": _batch_norm_in_mode(training=True),
     "native_layer_norm": _layer_norm,
     "native_group_norm": _group_norm,
     "grid_sampler": _grid_sample,
     "grid_sampler_2d": _grid_sample,
     "grid_sampler_3d": _grid_sample,
-    "constant_pad_nd": _padded_by("constant"),
+    "constant_pad_nd": lambda tensor, padding, value=0: F.pad(tensor, list(padding), value=value),
     **{
-        f"{name}_pad{rank}d": _padded_by(mode)
+        f"{name}_pad{rank}d": partial(F.pad, mode=mode)
         for name, mode in (("reflection", "reflect"), ("replication", "replicate"))
         for rank in (1, 2, 3)
     },

@@ -126,19 +126,10 @@ def group_norm(call: Call, output: Tensor) -> Bias | None:
 def without_updates(
     args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """The arguments of an instance norm, with copies of running statistics that it updates.
-
-    In training mode, it updates them without reading them.
-    """
-    names = ("input", "running_mean", "running_var", "weight", "bias", "use_input_stats")
-    given = {**dict(zip(names, args, strict=False)), **kwargs}
-    if len(args) == 9:  # torch.instance_norm, which has another order of arguments
-        given["running_mean"], given["running_var"] = args[3:5]
-    if not given.get("use_input_stats", True):
-        return args, kwargs
-    statistics = {id(given.get(name)) for name in names[1:3]} - {id(None)}
+    """The arguments of an instance norm, with copies of the running statistics that it updates."""
     args, kwargs = map_tensors(
-        (args, kwargs), lambda tensor: tensor.clone() if id(tensor) in statistics else tensor
+        (args, kwargs),
+        lambda tensor: tensor if tensor.requires_grad or tensor.dim() > 1 else tensor.clone(),
     )
     return args, kwargs
 
@@ -149,33 +140,25 @@ _normalization = partial(
     records, places=elementwise.like_first, parts=with_scale, parts_of_one=False
 )
 
-BATCH_NORM = _normalization(
-    "batch_norm",
-    "input, weight, bias, running_mean, running_var, training, momentum, eps, cudnn_enabled",
-    bias=batch_norm,
-    form=_scaled_and_shifted,
-    form_of_large=True,
+_batch_norm = partial(
+    _normalization, "batch_norm", bias=batch_norm, form=_scaled_and_shifted, form_of_large=True
+)
+
+BATCH_NORM = _batch_norm(
+    "input, weight, bias, running_mean, running_var, training, momentum, eps, cudnn_enabled"
 )["batch_norm"]
 """``torch.batch_norm``, which has another order of parameters than ``F.batch_norm``."""
 
 OPERATIONS: dict[str, Operation] = {
-    **_normalization(
-        "batch_norm",
+    **_batch_norm(
         "input, running_mean, running_var, weight=None, bias=None, training=False, momentum=0.1, "
-        "eps=1e-5",
-        bias=batch_norm,
-        form=_scaled_and_shifted,
-        form_of_large=True,
+        "eps=1e-5"
     ),
     **_normalization(
-        "layer_norm",
-        "input, normalized_shape, weight=None, bias=None, eps=1e-5",
-        bias=layer_norm,
+        "layer_norm", "input, normalized_shape, weight=None, bias=None, eps=1e-5", bias=layer_norm
     ),
     **_normalization(
-        "group_norm",
-        "input, num_groups, weight=None, bias=None, eps=1e-5",
-        bias=group_norm,
+        "group_norm", "input, num_groups, weight=None, bias=None, eps=1e-5", bias=group_norm
     ),
     **records("normalize", "input, p=2.0, dim=1, eps=1e-12", places=elementwise.along),
     **_normalization("rms_norm", "input, normalized_shape, weight=None, eps=None"),

@@ -12,15 +12,19 @@ from captum_tgrad.decomposition.call import REQUIRED, Call, NoRuleError, Operati
 from captum_tgrad.decomposition.old_values import OldValues
 
 
-def records(names: str, parameters: str = "", **known: Any) -> dict[str, Operation]:
+def records(
+    names: str, parameters: str = "", places: Any = None, bias: Any = None, **known: Any
+) -> dict[str, Operation]:
     """Makes one record and returns it under the names of several operations.
 
     Args:
         names: The operations' plain names, separated by spaces.
         parameters: The parameters as in a signature, such as ``"input, dim=None"``.
-        known: Further arguments of :class:`Operation`.
+        places: As for :class:`Operation`.
+        bias: As for :class:`Operation`.
+        known: Its other arguments.
     """
-    operation = Operation(parameters=_parsed(parameters), **known)
+    operation = Operation(places, bias, _parsed(parameters), **known)
     return dict.fromkeys(names.split(), operation)
 
 

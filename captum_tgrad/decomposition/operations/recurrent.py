@@ -15,26 +15,13 @@ from torch import Tensor
 from captum_tgrad.decomposition.bias import Bias, ElementBias, InnerGradient
 from captum_tgrad.decomposition.call import Call, NoRuleError, Operation, tensors_in
 from captum_tgrad.decomposition.old_values import OldValues
+from captum_tgrad.decomposition.operations.kept import Kept
 from captum_tgrad.decomposition.operations.moving import constants, nothing
 from captum_tgrad.decomposition.operations.operation import records, require_constant
 from captum_tgrad.decomposition.operations.recurrent_parts import in_parts, passed
-from captum_tgrad.decomposition.operations.recurrent_steps import (
-    Given,
-    GruSteps,
-    LstmSteps,
-    ReluSteps,
-    RnnSteps,
-    Steps,
-)
+from captum_tgrad.decomposition.operations.recurrent_steps import STEPS, Steps
 from captum_tgrad.decomposition.places import recurrent_places as places
 from captum_tgrad.decomposition.precision import in_full_precision, without_autocast
-
-_STEPS: dict[str, type[Steps]] = {
-    "lstm": LstmSteps,
-    "gru": GruSteps,
-    "rnn_tanh": RnnSteps,
-    "rnn_relu": ReluSteps,
-}
 
 
 class _Layer:
@@ -49,6 +36,7 @@ class _Layer:
     Attributes:
         gradient: The gradients at all states after each step, concatenated in the last dimension.
         is_cell: Whether it is a cell.
+        kept: The inputs, the weights and the outputs that the backward pass reads.
     """
 
     def __init__(
@@ -60,38 +48,12 @@ class _Layer:
     ) -> None:
         self.gradient = InnerGradient()
         self.is_cell = call.name.endswith("_cell")
-        self._kind = _STEPS[call.name.removesuffix("_cell")]
+        self._kind = STEPS[call.name.removesuffix("_cell")]
         self._depends = [tensor.requires_grad for tensor in inputs]
-        # Of all outputs of a layer, only the first one has all steps. Values are detached, because
-        # a node that holds its own results is never freed.
+        # Of all outputs of a layer, only the first one has all steps.
         known = outputs if self.is_cell else outputs[:1]
-        self._known = [tensor.detach() for tensor in known]
-        self._inputs = [tensor.detach() for tensor in inputs]
-        self._weights = [tensor.detach() for tensor in weights]
-        self._versions = self._current_versions()
+        self.kept = Kept(inputs), Kept(weights), Kept(known)
         self._steps: Steps | None = None
-
-    @property
-    def like(self) -> Tensor:
-        """A tensor on the layer's device."""
-        return self._inputs[0]
-
-    @property
-    def storages(self) -> set[int]:
-        """The addresses of the values that the backward pass reads."""
-        return {value.untyped_storage().data_ptr() for value in self._values()}
-
-    def freeze(self) -> None:
-        """Copies the values before they are overwritten."""
-        for values in (self._known, self._inputs, self._weights):
-            values[:] = [value.clone() for value in values]
-        self._versions = self._current_versions()
-
-    def _values(self) -> list[Tensor]:
-        return [*self._known, *self._inputs, *self._weights]
-
-    def _current_versions(self) -> list[int]:
-        return [value._version for value in self._values()]
 
     def bias(self) -> Tensor:
         """``b`` of all states after each step, concatenated in the last dimension."""
@@ -99,27 +61,6 @@ class _Layer:
         pairs = zip(steps.after, steps.derivative(), strict=True)
         found = torch.cat([y - dy for y, dy in pairs], -1)
         return found[0] if self.is_cell else found
-
-    def _computed_steps(self) -> Steps:
-        """Computes the steps again, in full precision.
-
-        Raises:
-            RuntimeError: A value was overwritten by an operation that the trace does not see.
-        """
-        if self._current_versions() != self._versions:
-            raise RuntimeError(
-                "one of the variables needed for gradient computation has been modified by an"
-                " inplace operation: an argument or the output of a recurrent layer"
-            )
-        known, (x, *first), weights = (
-            [in_full_precision(value) for value in values]
-            for values in (self._known, self._inputs, self._weights)
-        )
-        if self.is_cell:
-            x, known = x[None], [value[None] for value in known]
-        else:
-            first = [state[0] for state in first]
-        return self._kind(Given(x, first, weights, known, self._depends))
 
     def gradients(self, arrived: Sequence[Tensor | None]) -> list[Tensor]:
         """The gradients at the input and the initial states, from those at the outputs."""
@@ -133,14 +74,25 @@ class _Layer:
         if not self.is_cell and arrived[0] is not None:
             d_outputs += arrived[0]
         d_outputs[-1] += d_last[0]
-        found = steps.backward(d_outputs, d_last[1:])
-        every = torch.cat(found.after, -1)
+        d_after, d_inputs = steps.backward(d_outputs, d_last[1:])
+        every = torch.cat(d_after, -1)
         self.gradient.arrived(every[0] if self.is_cell else every)
         self._steps = None
         return [
             gradient.view(value.shape).to(value.dtype)
-            for value, gradient in zip(self._inputs, (found.x, *found.first), strict=True)
+            for value, gradient in zip(self.kept[0].read(), d_inputs, strict=True)
         ]
+
+    def _computed_steps(self) -> Steps:
+        """Computes the steps again, in full precision."""
+        (x, *first), weights, known = (
+            [in_full_precision(value) for value in kept.read()] for kept in self.kept
+        )
+        if self.is_cell:
+            x, known = x[None], [value[None] for value in known]
+        else:
+            first = [state[0] for state in first]
+        return self._kind(x, first, weights, known, self._depends)
 
 
 class _OneLayer(torch.autograd.Function):
@@ -152,7 +104,8 @@ class _OneLayer(torch.autograd.Function):
     ) -> Any:
         outputs = tensors_in(call())
         ctx.layer = call.shared["layer"] = _Layer(call, inputs, weights, outputs)
-        old_values.are_read_by(ctx.layer)
+        for kept in ctx.layer.kept:
+            old_values.are_read_by(kept)
         # For models that compute gradients of gradients. torch raises an error if these tensors
         # are read after they were overwritten.
         ctx.save_for_backward(*inputs, *weights)
@@ -164,7 +117,7 @@ class _OneLayer(torch.autograd.Function):
     def backward(ctx: Any, *arrived: Tensor | None) -> Any:
         if torch.is_grad_enabled():
             return None, None, None, *_differentiable(ctx, arrived)
-        with without_autocast(ctx.layer.like):
+        with without_autocast(ctx.layer.kept[0].read()[0]):
             return None, None, None, *ctx.layer.gradients(arrived)
 
 

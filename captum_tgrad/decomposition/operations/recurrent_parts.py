@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -24,17 +23,12 @@ def in_parts(call: Call) -> tuple[Tensor, ...]:
     layers, dropout, training = args[5:8] if is_packed else args[4:7]
     if dropout and training and layers > 1:
         raise NoRuleError  # separate calls would drop other elements
-    return (_by_length if is_packed else _by_layer)(call.func, *args)
+    return _by_length(call) if is_packed else _by_layer(call)
 
 
-def _by_length(
-    func: Callable[..., Any],
-    data: Tensor,
-    batch_sizes: Tensor,
-    states: Tensor | Sequence[Tensor],
-    *rest: Any,
-) -> tuple[Tensor, ...]:
+def _by_length(call: Call) -> tuple[Tensor, ...]:
     """Runs a packed sequence: ``data`` holds step 0 of all samples, then step 1, and so on."""
+    data, batch_sizes, states, *rest = call.args
     starts = batch_sizes.cumsum(0) - batch_sizes
     samples = torch.arange(int(batch_sizes[0]), device="cpu")
     lengths = (samples[:, None] < batch_sizes).sum(1)
@@ -43,7 +37,7 @@ def _by_length(
         chosen = (lengths == length).nonzero().flatten()
         where = starts[:length, None] + chosen
         first = [state[:, chosen] for state in tensors_in(states)]
-        y, *last = func(data[where], passed(first), *rest, False)
+        y, *last = call.func(data[where], passed(first), *rest, False)
         outputs.append(y.flatten(0, 1))
         every_last.append(last)
         positions.append(where.flatten())
@@ -53,18 +47,8 @@ def _by_length(
     return torch.cat(outputs)[order], *lasts
 
 
-def _by_layer(
-    func: Callable[..., Any],
-    x: Tensor,
-    states: Tensor | Sequence[Tensor],
-    weights: Sequence[Tensor],
-    has_biases: bool,
-    layers: int,
-    dropout: float,
-    training: bool,
-    both: bool,
-    batch_first: bool,
-) -> tuple[Tensor, ...]:
+def _by_layer(call: Call) -> tuple[Tensor, ...]:
+    x, states, weights, has_biases, layers, _, _, both, batch_first = call.args
     directions = 1 + int(both)
     if layers * directions == 1 and not batch_first:
         raise NoRuleError
@@ -78,7 +62,8 @@ def _by_layer(
             own = weights[number * per_layer : (number + 1) * per_layer]
             first = [state[number : number + 1] for state in tensors_in(states)]
             here = x.flip(0) if direction else x
-            y, *last = func(here, passed(first), own, has_biases, 1, 0.0, False, False, False)
+            options = has_biases, 1, 0.0, False, False, False
+            y, *last = call.func(here, passed(first), own, *options)
             outputs.append(y.flip(0) if direction else y)
             every_last.append(last)
         x = torch.cat(outputs, -1) if both else outputs[0]

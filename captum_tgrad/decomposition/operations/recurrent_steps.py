@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -20,48 +19,19 @@ from torch import Tensor
 sigmoid_backward = torch.ops.aten.sigmoid_backward.default
 tanh_backward = torch.ops.aten.tanh_backward.default
 
-Weights = Sequence[Tensor]
-"""Input weights, hidden weights and, if the layer has them, their biases and a projection."""
-
-
-class Given(NamedTuple):
-    """The tensors from which the steps of one layer in one direction are computed.
-
-    Args:
-        x: The input, shape ``(T, N, features)``.
-        first: The initial states, each of shape ``(N, hidden)``.
-        weights: The weights.
-        known: The outputs, shape ``(T, N, hidden)``; for a cell, all states after its only step.
-        depends: Whether ``x`` and each of ``first`` depends on the network's input.
-    """
-
-    x: Tensor
-    first: Sequence[Tensor]
-    weights: Weights
-    known: Sequence[Tensor]
-    depends: Sequence[bool]
-
-
-class Gradients(NamedTuple):
-    """The gradients of one layer in one direction.
-
-    Args:
-        after: The gradients at each state after each step, shape ``(T, N, hidden)``. If a step
-            computes one state from another, that path is left out.
-        x: The gradients at the input.
-        first: The gradients at the initial states.
-    """
-
-    after: list[Tensor]
-    x: Tensor
-    first: list[Tensor]
+Tensors = Sequence[Tensor]
 
 
 class Steps(ABC):
     """The steps of one layer in one direction.
 
     Args:
-        given: The tensors from which they are computed.
+        x: The input, shape ``(T, N, features)``.
+        first: The initial states, each of shape ``(N, hidden)``.
+        weights: Input weights, hidden weights and, if the layer has them, their biases and a
+            projection.
+        known: The outputs, shape ``(T, N, hidden)``; for a cell, all states after its only step.
+        depends: Whether ``x`` and each of ``first`` depends on the network's input.
 
     Attributes:
         after: Each state after each step, shape ``(T, N, hidden)``. The first one is the output.
@@ -70,27 +40,32 @@ class Steps(ABC):
     after: list[Tensor]
 
     @abstractmethod
-    def __init__(self, given: Given) -> None: ...
+    def __init__(
+        self, x: Tensor, first: Tensors, weights: Tensors, known: Tensors, depends: Sequence[bool]
+    ) -> None: ...
 
     @abstractmethod
     def derivative(self) -> list[Tensor]:
         """For each of ``after``, the directional derivative of each step along its arguments."""
 
     @abstractmethod
-    def backward(self, gradient: Tensor, last: Sequence[Tensor]) -> Gradients:
+    def backward(self, gradient: Tensor, last: Tensors) -> tuple[list[Tensor], list[Tensor]]:
         """The backward pass.
 
         Args:
             gradient: The gradient at the outputs.
             last: The gradients at the last states, except at the output.
+
+        Returns:
+            The gradients at each of ``after``, and those at ``x`` and each of ``first``. If a step
+            computes one state from another, the former leave that path out.
         """
 
 
-class LstmSteps(Steps):
-    """The steps of an LSTM."""
-
-    def __init__(self, given: Given) -> None:
-        x, first, weights, known, depends = given
+class _Lstm(Steps):
+    def __init__(
+        self, x: Tensor, first: Tensors, weights: Tensors, known: Tensors, depends: Sequence[bool]
+    ) -> None:
         hidden, cell = first
         self._weights = weights
         self._projection = weights[-1] if len(weights) % 2 else None
@@ -113,7 +88,6 @@ class LstmSteps(Steps):
         self._of_rest = torch.stack(factors, 2)
 
     def derivative(self) -> list[Tensor]:
-        """As for :class:`Steps`."""
         d_i, d_f, d_g, d_o = self._d_gates.chunk(4, -1)
         kept, *of_gates = self._of_rest.unbind(2)
         d_cell = kept * self._d_cell
@@ -122,8 +96,7 @@ class LstmSteps(Steps):
         d_hidden = torch.addcmul(self._of_o * d_o, self._of_cell, d_cell)
         return [d_hidden if self._projection is None else d_hidden @ self._projection.T, d_cell]
 
-    def backward(self, gradient: Tensor, last: Sequence[Tensor]) -> Gradients:
-        """As for :class:`Steps`."""
+    def backward(self, gradient: Tensor, last: Tensors) -> tuple[list[Tensor], list[Tensor]]:
         steps, batch, size = self._of_o.shape
         # One tensor for all steps: the gradients at the old cell state and at i, f, g, o.
         found = gradient.new_empty(steps, batch, 5, size)
@@ -148,8 +121,8 @@ class LstmSteps(Steps):
                 d_hidden = torch.addmm(given[step - 1], each_gates[step], self._weights[1])
                 hiddens.append(d_hidden)
         d_after = [torch.stack(hiddens[::-1]), torch.cat([found[1:, :, 0], last[0][None]])]
-        d_first = [each_gates[0] @ self._weights[1], d_cell]
-        return Gradients(d_after, d_gates @ self._weights[0], d_first)
+        d_x = d_gates @ self._weights[0]
+        return d_after, [d_x, each_gates[0] @ self._weights[1], d_cell]
 
 
 def _cells(first: Tensor, gains: Tensor, kept: Tensor) -> tuple[Tensor, Tensor]:
@@ -161,11 +134,10 @@ def _cells(first: Tensor, gains: Tensor, kept: Tensor) -> tuple[Tensor, Tensor]:
     return cells[:-1], cells[1:]
 
 
-class GruSteps(Steps):
-    """The steps of a GRU."""
-
-    def __init__(self, given: Given) -> None:
-        x, first, weights, known, depends = given
+class _Gru(Steps):
+    def __init__(
+        self, x: Tensor, first: Tensors, weights: Tensors, known: Tensors, depends: Sequence[bool]
+    ) -> None:
         self._weights = weights
         self.after = [known[0]]
         before = _before(first[0], known[0])
@@ -188,13 +160,11 @@ class GruSteps(Steps):
         self._d_hidden = before if depends[1] else _without_first(before)
 
     def derivative(self) -> list[Tensor]:
-        """As for :class:`Steps`."""
         d_gates = (self._of_state * self._d_state).addcmul_(self._of_x, self._d_x)
         parts = d_gates.view(*self._z.shape[:2], 3, -1)
         return [torch.addcmul(parts.sum(2), self._z, self._d_hidden)]
 
-    def backward(self, gradient: Tensor, last: Sequence[Tensor]) -> Gradients:
-        """As for :class:`Steps`."""
+    def backward(self, gradient: Tensor, last: Tensors) -> tuple[list[Tensor], list[Tensor]]:
         recurrent = self._weights[1]
         factors = self._of_state.view(*gradient.shape[:2], 3, -1)
         given, of_state, z = gradient.unbind(), factors.unbind(), self._z.unbind()
@@ -207,31 +177,28 @@ class GruSteps(Steps):
             hiddens.append(d_hidden)
         d_after = torch.stack(hiddens[-2::-1])
         d_x = (d_after.repeat(1, 1, 3) * self._of_x) @ self._weights[0]
-        return Gradients([d_after], d_x, [d_hidden])
+        return [d_after], [d_x, d_hidden]
 
 
-class RnnSteps(Steps):
-    """The steps of an ``nn.RNN`` with tanh."""
-
-    def __init__(self, given: Given) -> None:
-        x, first, weights, known, depends = given
+class _TanhRnn(Steps):
+    def __init__(
+        self, x: Tensor, first: Tensors, weights: Tensors, known: Tensors, depends: Sequence[bool]
+    ) -> None:
         self._weights = weights
         of_state = F.linear(_before(first[0], known[0]), weights[1])
         self._d_gates = _of_arguments(F.linear(x, weights[0]), of_state, depends)
         self.after = [known[0]]
-        self._slopes = self.slopes(known[0])
+        self._slopes = self._slopes_of(known[0])
 
     @staticmethod
-    def slopes(outputs: Tensor) -> Tensor:
-        """The derivative of tanh, computed from its outputs."""
+    def _slopes_of(outputs: Tensor) -> Tensor:
+        """The derivative of the activation function, computed from its outputs."""
         return 1 - outputs * outputs
 
     def derivative(self) -> list[Tensor]:
-        """As for :class:`Steps`."""
         return [self._d_gates * self._slopes]
 
-    def backward(self, gradient: Tensor, last: Sequence[Tensor]) -> Gradients:
-        """As for :class:`Steps`."""
+    def backward(self, gradient: Tensor, last: Tensors) -> tuple[list[Tensor], list[Tensor]]:
         recurrent = self._weights[1]
         given, slopes = gradient.unbind(), self._slopes.unbind()
         d_hidden = given[-1]
@@ -241,15 +208,12 @@ class RnnSteps(Steps):
             hiddens.append(d_hidden)
         d_after = torch.stack(hiddens[::-1])
         d_gates = d_after * self._slopes
-        return Gradients([d_after], d_gates @ self._weights[0], [d_gates[0] @ recurrent])
+        return [d_after], [d_gates @ self._weights[0], d_gates[0] @ recurrent]
 
 
-class ReluSteps(RnnSteps):
-    """The steps of an ``nn.RNN`` with ReLU."""
-
+class _ReluRnn(_TanhRnn):
     @staticmethod
-    def slopes(outputs: Tensor) -> Tensor:
-        """The derivative of ReLU, computed from its outputs."""
+    def _slopes_of(outputs: Tensor) -> Tensor:
         return (outputs > 0).to(outputs.dtype)
 
 
@@ -268,3 +232,12 @@ def _of_arguments(of_x: Tensor, of_state: Tensor, depends: Sequence[bool]) -> Te
     if not depends[1]:
         of_state[0] = 0
     return of_state.add_(of_x) if depends[0] else of_state
+
+
+STEPS: dict[str, type[Steps]] = {
+    "lstm": _Lstm,
+    "gru": _Gru,
+    "rnn_tanh": _TanhRnn,
+    "rnn_relu": _ReluRnn,
+}
+"""The steps of each kind of layer."""

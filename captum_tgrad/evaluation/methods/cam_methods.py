@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import torch
 from captum.attr import LayerGradCam
 from torch import Tensor, nn
 
 from captum_tgrad._support.optional import import_from_extra
 from captum_tgrad.attribution.cam import CamAttribution
-from captum_tgrad.attribution.last_convolution import LastConvolution
+from captum_tgrad.attribution.probe import Probe
 from captum_tgrad.evaluation.methods.batches import leaf, one_by_one
 from captum_tgrad.evaluation.methods.method import Black, Compute
 
@@ -52,7 +51,5 @@ def build_score_cam(model: nn.Module, black: Black) -> Compute:
 
 
 def last_convolution(model: nn.Module, image: Tensor) -> nn.Module:
-    """The layer that ``LastConvolution`` finds; raises ValueError without one."""
-    with LastConvolution(model) as last, torch.no_grad():
-        model(image.clone())
-    return last.found()
+    """The last convolution that runs with a spatial output; raises ValueError without one."""
+    return Probe(model, image).last_convolution()
