@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from captum_tgrad.attribution.cam_checks import constructor_arguments
 from captum_tgrad.attribution.output_checks import check_target, targets_per_sample
-from captum_tgrad.decomposition.call import map_tensors
+from captum_tgrad.decomposition.nested import map_tensors
 
 
 class CamModel(nn.Module):

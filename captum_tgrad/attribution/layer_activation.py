@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from captum_tgrad.attribution.nesting import replacing
-from captum_tgrad.decomposition.call import map_tensors
 from captum_tgrad.decomposition.eager import compiled_models_run_eagerly, uncompiled
 from captum_tgrad.decomposition.modules import RunningModules
+from captum_tgrad.decomposition.nested import map_tensors
 from captum_tgrad.decomposition.places.coordinates import SAMPLES, Axis, whole_axis
 from captum_tgrad.decomposition.places.origin import places_of
 from captum_tgrad.decomposition.places.places import Places, input_places, places

@@ -2,100 +2,16 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from typing import Any
 
 from torch import Tensor
-from torch._ops import OpOverload, OpOverloadPacket
 
 from captum_tgrad.decomposition.bias import Bias
+from captum_tgrad.decomposition.nested import tensors_in
 from captum_tgrad.decomposition.places.places import Places
-
-
-@cache
-def operation_name(func: Callable[..., Any]) -> str:
-    """The operation's plain name: ``add`` for ``torch.add``, ``Tensor.add_`` and ``__iadd__``."""
-    if isinstance(func, (OpOverload, OpOverloadPacket)):
-        namespace, name = native_name(func)
-        return name.strip("_") if namespace in ("aten", "torchvision") else f"{namespace}.{name}"
-    name = getattr(func, "__name__", type(func).__name__)
-    if name == "__get__":  # a property such as ``x.T``
-        return str(getattr(func.__self__, "__name__", name))  # type: ignore[attr-defined]
-    if name.startswith("__i") and name[3:-2] in _IN_PLACE_OPERATORS:
-        return str(name[3:-2])
-    return str(name.strip("_"))
-
-
-def native_name(func: OpOverload | OpOverloadPacket) -> tuple[str, str]:
-    """The namespace and the name of a function of ``torch.ops``."""
-    packet = func.overloadpacket if isinstance(func, OpOverload) else func
-    namespace, _, name = packet._qualified_op_name.partition("::")
-    return namespace, name
-
-
-@cache
-def is_property(func: Callable[..., Any]) -> bool:
-    """Whether a function reads an attribute of a tensor."""
-    return getattr(func, "__name__", "") == "__get__"
-
-
-_IN_PLACE_OPERATORS = {
-    "add", "sub", "mul", "matmul", "truediv", "div", "pow", "floordiv", "mod",
-    "and", "or", "xor", "lshift", "rshift",
-}  # fmt: skip
-
-
-PLAIN = frozenset({int, float, bool, str, type(None)})
-"""Types that hold no tensor. Most arguments have one; looking it up is faster than isinstance."""
-
-
-def tensors_in(*values: Any) -> list[Tensor]:
-    """The tensors among (nested) arguments, in order."""
-    found: list[Tensor] = []
-    _collect(values, found)
-    return found
-
-
-def _collect(values: Iterable[Any], found: list[Tensor]) -> None:
-    for value in values:
-        if type(value) in PLAIN:
-            continue
-        if isinstance(value, Tensor):
-            found.append(value)
-        elif isinstance(value, (tuple, list)):
-            _collect(value, found)
-        elif isinstance(value, dict):
-            _collect(value.values(), found)
-
-
-def map_tensors(value: Any, replace: Callable[[Tensor], Any]) -> Any:
-    """A copy of ``value`` in which every tensor is replaced."""
-    if isinstance(value, Tensor):
-        return replace(value)
-    if type(value) is tuple:
-        if PLAIN.issuperset(map(type, value)):
-            return value
-        return tuple(
-            [
-                item
-                if type(item) in PLAIN
-                else replace(item)
-                if isinstance(item, Tensor)
-                else map_tensors(item, replace)
-                for item in value
-            ]
-        )
-    if isinstance(value, (tuple, list)):
-        items = [map_tensors(item, replace) for item in value]
-        if hasattr(value, "_fields"):  # a named tuple
-            return type(value)(*items)
-        return type(value)(items)
-    if isinstance(value, dict) and value:
-        return {key: map_tensors(item, replace) for key, item in value.items()}
-    return value
+from captum_tgrad.decomposition.torch_functions import operation_name, overwrites
 
 
 class NoRuleError(Exception):
@@ -250,28 +166,3 @@ class Call:
         if not self.args or not isinstance(self.args[0], Tensor):
             return False
         return overwrites(self.func, self.args, self.kwargs)
-
-
-def overwrites(func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
-    """Whether a call overwrites its first argument, a tensor or a list of tensors."""
-    always, position = _in_place_form(func)
-    if position is None:
-        return always
-    return bool(args[position] if len(args) > position else kwargs.get("inplace", False))
-
-
-@cache
-def _in_place_form(func: Callable[..., Any]) -> tuple[bool, int | None]:
-    """Whether a function always works in place, and the position of its ``inplace`` parameter."""
-    if isinstance(func, OpOverload):
-        return bool(func._schema.is_mutable), None
-    name = getattr(func, "__name__", "")
-    if name == "__setitem__" or (name.startswith("__i") and name[3:-2] in _IN_PLACE_OPERATORS):
-        return True, None
-    if name.endswith("_") and not name.endswith("__"):
-        return True, None
-    if inspect.isfunction(func):
-        parameters = list(inspect.signature(func, follow_wrapped=False).parameters)
-        if "inplace" in parameters:
-            return False, parameters.index("inplace")
-    return False, None

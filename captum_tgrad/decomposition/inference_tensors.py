@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from captum_tgrad.decomposition.call import map_tensors
+from captum_tgrad.decomposition.nested import map_tensors
 
 
 def usable_in_backward(value: Any) -> Any:

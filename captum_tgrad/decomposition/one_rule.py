@@ -19,7 +19,8 @@ from torch import Tensor
 
 from captum_tgrad._support.accelerator import wide
 from captum_tgrad.decomposition.bias import ElementBias
-from captum_tgrad.decomposition.call import Call, map_tensors, tensors_in
+from captum_tgrad.decomposition.call import Call
+from captum_tgrad.decomposition.nested import map_tensors, tensors_in
 from captum_tgrad.decomposition.random_state import RandomState, lock
 
 Op = Callable[..., tuple[Tensor, ...]]

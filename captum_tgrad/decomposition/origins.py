@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from captum_tgrad.decomposition.call import tensors_in
 from captum_tgrad.decomposition.hidden import HiddenOperations
 from captum_tgrad.decomposition.modules import RunningModules
+from captum_tgrad.decomposition.nested import tensors_in
 from captum_tgrad.decomposition.places.origin import Lifetime, Origin, origin_of, set_origin
 from captum_tgrad.decomposition.places.places import Places, depending_on
 from captum_tgrad.decomposition.view_places import places_of_view, places_within

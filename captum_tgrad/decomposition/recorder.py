@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from captum_tgrad.decomposition.bias import Bias, in_pairs
-from captum_tgrad.decomposition.call import Call, tensors_in
+from captum_tgrad.decomposition.call import Call
 from captum_tgrad.decomposition.hidden import HiddenOperations
 from captum_tgrad.decomposition.maps import Summing
 from captum_tgrad.decomposition.modules import RunningModules
+from captum_tgrad.decomposition.nested import tensors_in
 from captum_tgrad.decomposition.old_values import OldValues
 from captum_tgrad.decomposition.one_rule import NoDerivativeError, bias_from_rule
 from captum_tgrad.decomposition.origins import Origins

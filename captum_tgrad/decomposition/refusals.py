@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import CheckpointError
 
-from captum_tgrad.decomposition.call import tensors_in
+from captum_tgrad.decomposition.nested import tensors_in
 from captum_tgrad.decomposition.origins import Origins
 from captum_tgrad.decomposition.places.origin import places_of
 

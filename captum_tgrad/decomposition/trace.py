@@ -10,20 +10,12 @@ from torch import Tensor
 from torch.nn.parameter import UninitializedParameter
 from torch.overrides import TorchFunctionMode
 
-from captum_tgrad.decomposition.call import (
-    NO_RECORD,
-    Call,
-    NoRuleError,
-    is_property,
-    map_tensors,
-    operation_name,
-    overwrites,
-    tensors_in,
-)
+from captum_tgrad.decomposition.call import NO_RECORD, Call, NoRuleError
 from captum_tgrad.decomposition.composite import without_override_check
 from captum_tgrad.decomposition.in_place import run_in_place
 from captum_tgrad.decomposition.maps import Summing
 from captum_tgrad.decomposition.modules import raise_batch_statistics
+from captum_tgrad.decomposition.nested import map_tensors, tensors_in
 from captum_tgrad.decomposition.operations.normalizations import (
     BATCH_NORMS,
     INSTANCE_NORMS,
@@ -38,6 +30,7 @@ from captum_tgrad.decomposition.recorder import Recorder
 from captum_tgrad.decomposition.refusals import refuse_lost_gradients
 from captum_tgrad.decomposition.replay import are_small
 from captum_tgrad.decomposition.saved_tensors import kept_in_memory
+from captum_tgrad.decomposition.torch_functions import is_property, operation_name, overwrites
 
 
 class Trace(TorchFunctionMode):

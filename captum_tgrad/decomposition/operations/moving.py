@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from captum_tgrad.decomposition.bias import Bias, ElementBias
-from captum_tgrad.decomposition.call import Call, Operation, map_tensors, tensors_in
+from captum_tgrad.decomposition.call import Call, Operation
+from captum_tgrad.decomposition.nested import map_tensors, tensors_in
 from captum_tgrad.decomposition.operations.operation import records
 from captum_tgrad.decomposition.places import elementwise, padding, picking
 from captum_tgrad.decomposition.places import mixing_places as mixing

@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch._ops import OpOverload, OpOverloadPacket
 
-from captum_tgrad.decomposition.call import NO_RECORD, Call, NoRuleError, Operation, native_name
+from captum_tgrad.decomposition.call import NO_RECORD, Call, NoRuleError, Operation
+from captum_tgrad.decomposition.torch_functions import native_name
 
 
 def record_of_native(func: OpOverload | OpOverloadPacket) -> Operation:

@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from captum_tgrad.decomposition.bias import Bias, ChannelBias, ElementBias
-from captum_tgrad.decomposition.call import Call, NoRuleError, Operation, map_tensors
+from captum_tgrad.decomposition.call import Call, NoRuleError, Operation
+from captum_tgrad.decomposition.nested import map_tensors
 from captum_tgrad.decomposition.old_values import OldValues
 from captum_tgrad.decomposition.operations.composed import with_scale
 from captum_tgrad.decomposition.operations.operation import records, require_constant, require_plain

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch._ops import OpOverload, OpOverloadPacket
 
-from captum_tgrad.decomposition.call import NO_RECORD, Operation, native_name, operation_name
+from captum_tgrad.decomposition.call import NO_RECORD, Operation
 from captum_tgrad.decomposition.operations import (
     activations,
     arithmetic,
@@ -23,6 +23,7 @@ from captum_tgrad.decomposition.operations import (
     recurrent,
 )
 from captum_tgrad.decomposition.operations.native import record_of_native
+from captum_tgrad.decomposition.torch_functions import native_name, operation_name
 
 OPERATIONS: dict[str, Operation] = {
     **activations.OPERATIONS,

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from captum_tgrad.decomposition.bias import Bias, ElementBias, InnerGradient
-from captum_tgrad.decomposition.call import Call, NoRuleError, Operation, tensors_in
+from captum_tgrad.decomposition.call import Call, NoRuleError, Operation
+from captum_tgrad.decomposition.nested import tensors_in
 from captum_tgrad.decomposition.old_values import OldValues
 from captum_tgrad.decomposition.operations.kept import Kept
 from captum_tgrad.decomposition.operations.moving import constants, nothing

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from captum_tgrad.decomposition.call import Call, NoRuleError, tensors_in
+from captum_tgrad.decomposition.call import Call, NoRuleError
+from captum_tgrad.decomposition.nested import tensors_in
 
 
 def in_parts(call: Call) -> tuple[Tensor, ...]:

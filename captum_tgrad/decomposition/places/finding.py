@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from captum_tgrad.decomposition.call import PLAIN, Call, NoRuleError
+from captum_tgrad.decomposition.call import Call, NoRuleError
+from captum_tgrad.decomposition.nested import PLAIN
 from captum_tgrad.decomposition.places import mixing_places as mixing
 from captum_tgrad.decomposition.places.bounded_cache import BoundedCache
 from captum_tgrad.decomposition.places.contraction import has_zeros

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from captum_tgrad.decomposition.call import Call, NoRuleError, map_tensors, tensors_in
+from captum_tgrad.decomposition.call import Call, NoRuleError
+from captum_tgrad.decomposition.nested import map_tensors, tensors_in
 from captum_tgrad.decomposition.places.coordinates import Coordinates, coordinates
 from captum_tgrad.decomposition.places.origin import claims_of, places_of
 from captum_tgrad.decomposition.places.places import Claim, Places, places

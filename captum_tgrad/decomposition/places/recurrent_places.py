@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from captum_tgrad.decomposition.call import Call, NoRuleError, tensors_in
+from captum_tgrad.decomposition.call import Call, NoRuleError
+from captum_tgrad.decomposition.nested import tensors_in
 from captum_tgrad.decomposition.places.contraction import contracted
 from captum_tgrad.decomposition.places.coordinates import SAMPLES, Axis, Coordinates
 from captum_tgrad.decomposition.places.moving_places import places_after

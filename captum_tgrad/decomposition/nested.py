@@ -1,0 +1,57 @@
+"""Finds and replaces the tensors in nested arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from torch import Tensor
+
+PLAIN = frozenset({int, float, bool, str, type(None)})
+"""Types that hold no tensor. Most arguments have one; looking it up is faster than isinstance."""
+
+
+def tensors_in(*values: Any) -> list[Tensor]:
+    """The tensors among (nested) arguments, in order."""
+    found: list[Tensor] = []
+    _collect(values, found)
+    return found
+
+
+def _collect(values: Iterable[Any], found: list[Tensor]) -> None:
+    for value in values:
+        if type(value) in PLAIN:
+            continue
+        if isinstance(value, Tensor):
+            found.append(value)
+        elif isinstance(value, (tuple, list)):
+            _collect(value, found)
+        elif isinstance(value, dict):
+            _collect(value.values(), found)
+
+
+def map_tensors(value: Any, replace: Callable[[Tensor], Any]) -> Any:
+    """A copy of ``value`` in which every tensor is replaced."""
+    if isinstance(value, Tensor):
+        return replace(value)
+    if type(value) is tuple:
+        if PLAIN.issuperset(map(type, value)):
+            return value
+        return tuple(
+            [
+                item
+                if type(item) in PLAIN
+                else replace(item)
+                if isinstance(item, Tensor)
+                else map_tensors(item, replace)
+                for item in value
+            ]
+        )
+    if isinstance(value, (tuple, list)):
+        items = [map_tensors(item, replace) for item in value]
+        if hasattr(value, "_fields"):  # a named tuple
+            return type(value)(*items)
+        return type(value)(items)
+    if isinstance(value, dict) and value:
+        return {key: map_tensors(item, replace) for key, item in value.items()}
+    return value

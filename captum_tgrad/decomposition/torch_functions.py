@@ -1,0 +1,68 @@
+"""What the functions of torch tell about themselves: their names, and whether they overwrite."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from functools import cache
+from typing import Any
+
+from torch._ops import OpOverload, OpOverloadPacket
+
+
+@cache
+def operation_name(func: Callable[..., Any]) -> str:
+    """The operation's plain name: ``add`` for ``torch.add``, ``Tensor.add_`` and ``__iadd__``."""
+    if isinstance(func, (OpOverload, OpOverloadPacket)):
+        namespace, name = native_name(func)
+        return name.strip("_") if namespace in ("aten", "torchvision") else f"{namespace}.{name}"
+    name = getattr(func, "__name__", type(func).__name__)
+    if name == "__get__":  # a property such as ``x.T``
+        return str(getattr(func.__self__, "__name__", name))  # type: ignore[attr-defined]
+    if name.startswith("__i") and name[3:-2] in _IN_PLACE_OPERATORS:
+        return str(name[3:-2])
+    return str(name.strip("_"))
+
+
+def native_name(func: OpOverload | OpOverloadPacket) -> tuple[str, str]:
+    """The namespace and the name of a function of ``torch.ops``."""
+    packet = func.overloadpacket if isinstance(func, OpOverload) else func
+    namespace, _, name = packet._qualified_op_name.partition("::")
+    return namespace, name
+
+
+@cache
+def is_property(func: Callable[..., Any]) -> bool:
+    """Whether a function reads an attribute of a tensor."""
+    return getattr(func, "__name__", "") == "__get__"
+
+
+_IN_PLACE_OPERATORS = {
+    "add", "sub", "mul", "matmul", "truediv", "div", "pow", "floordiv", "mod",
+    "and", "or", "xor", "lshift", "rshift",
+}  # fmt: skip
+
+
+def overwrites(func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
+    """Whether a call overwrites its first argument, a tensor or a list of tensors."""
+    always, position = _in_place_form(func)
+    if position is None:
+        return always
+    return bool(args[position] if len(args) > position else kwargs.get("inplace", False))
+
+
+@cache
+def _in_place_form(func: Callable[..., Any]) -> tuple[bool, int | None]:
+    """Whether a function always works in place, and the position of its ``inplace`` parameter."""
+    if isinstance(func, OpOverload):
+        return bool(func._schema.is_mutable), None
+    name = getattr(func, "__name__", "")
+    if name == "__setitem__" or (name.startswith("__i") and name[3:-2] in _IN_PLACE_OPERATORS):
+        return True, None
+    if name.endswith("_") and not name.endswith("__"):
+        return True, None
+    if inspect.isfunction(func):
+        parameters = list(inspect.signature(func, follow_wrapped=False).parameters)
+        if "inplace" in parameters:
+            return False, parameters.index("inplace")
+    return False, None
