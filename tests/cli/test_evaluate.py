@@ -110,7 +110,7 @@ def test_boxes_add_columns(tmp_path, folder, capsys):
     printed = " ".join(capsys.readouterr().out.split())
     assert "Mass Rank" in printed
     assert "Pointing Game" in (tmp_path / "out/table.md").read_text()
-    (tmp_path / "boxes.csv").write_text("0.png,0 0 16 9\n")
+    (tmp_path / "boxes.csv").write_text("0.png,0 0 16 9\n1.png,2 2 9 9;1 1 4 4\n")
     line = _refused(capsys, folder, tmp_path / "out", *further, "--resume")
     assert "the region of 0.png has changed" in line
     assert "not found: pass a CSV file" in _refused(
