@@ -1,4 +1,4 @@
-"""Knows the places of the tensors of a trace: which of them depend on the inputs, and how."""
+"""Tracks which tensors of a trace depend on the inputs, and the places of their elements."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the functions of torch tell about themselves: their names, and whether they overwrite."""
+"""Facts about torch functions: their plain names, and whether they overwrite an argument."""
 
 from __future__ import annotations
 

@@ -70,7 +70,7 @@ def _run(call: Call, replace: Callable[[Tensor], Tensor]) -> list[Tensor] | None
 
 
 class _Trial(NamedTuple):
-    """One output of a call, and what it is for test values.
+    """Test runs that find the places of one output of a call.
 
     Args:
         call: The call.
