@@ -9,7 +9,7 @@ on the operation's nodes in autograd's graph receive that gradient.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 from weakref import ReferenceType, ref
@@ -152,7 +152,7 @@ class HiddenOperations:
         visited, waiting = {node}, [node]
         while waiting:
             node = waiting.pop()
-            for argument, (parent, number) in enumerate(node.next_functions):
+            for argument, (parent, number) in enumerate(_parents(node)):
                 if parent is None:
                     continue
                 if (parent, number) in self._seen:
@@ -191,6 +191,15 @@ class HiddenOperations:
             held.clear()
         self._terms.clear()
         self._held, self._kept = [], []
+
+
+def _parents(node: Any) -> Sequence[tuple[Any, int]]:
+    """The nodes of a node's arguments; none if torch has freed the node."""
+    try:
+        parents: Sequence[tuple[Any, int]] = node.next_functions
+    except RuntimeError:  # in torch 2.8, our reference does not keep the node of a custom function
+        return ()
+    return parents
 
 
 def _node_count() -> int:
