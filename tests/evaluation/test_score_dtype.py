@@ -131,6 +131,16 @@ def test_nothing_of_the_users_is_changed_even_after_an_error(failing):
     assert not any(module._forward_hooks for module in model.modules())
 
 
+def _autocast_keeps_weights_without_gradient():
+    """Whether this torch reuses a weight that was cast under no_grad where it needs a gradient."""
+    layer = nn.Linear(2, 2)
+    with torch.autocast("cpu", torch.float16):
+        with torch.no_grad():
+            layer(torch.rand(1, 2))
+        return not layer(torch.rand(1, 2)).requires_grad
+
+
+@pytest.mark.skipif(_autocast_keeps_weights_without_gradient(), reason="a fault of torch 2.8")
 def test_a_users_autocast_goes_on_with_its_own_weights():
     model, image = network(), images(1)
     with torch.autocast("cpu", torch.float16):
