@@ -12,12 +12,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from captum_tgrad.decomposition.bias import ElementBias
 from captum_tgrad.decomposition.call import Call
 from captum_tgrad.decomposition.places.origin import Origin, origin_of, set_origin
+from captum_tgrad.decomposition.places.views import laid_out_as, numbers_of, same_view_of
 from captum_tgrad.decomposition.random_state import RandomState
 from captum_tgrad.decomposition.recorder import Recorder
 from captum_tgrad.decomposition.saved_tensors import kept_in_memory
-from captum_tgrad.decomposition.view_places import places_as_part, places_within, rest_of_base
+from captum_tgrad.decomposition.view_places import places_as_part, places_within
 
 
 def run_in_place(call: Call, attached: Any, recorder: Recorder, run: Callable[[Call], Any]) -> Any:
@@ -104,4 +106,11 @@ def _follow_base(
     given = places_within(base, view, origin.places)
     recorder.origins.follow(base, given)
     if becomes_term:
-        recorder.await_gradient(base, given, rest_of_base(base, view), name)
+        recorder.await_gradient(base, given, _rest_of_base(base, view), name)
+
+
+def _rest_of_base(base: Tensor, view: Tensor) -> ElementBias:
+    """The bias of a constant whose view was overwritten: the elements outside the view."""
+    rest = laid_out_as(base, base.detach())
+    same_view_of(view, base, numbers_of(rest)).zero_()
+    return ElementBias(torch.Tensor.contiguous, rest)

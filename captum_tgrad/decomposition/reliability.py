@@ -26,8 +26,10 @@ def warn_if_unreliable(decomposed: Decomposed, precision: float) -> None:
     allowed = precision**0.5 * torch.maximum(scale, decomposed.output.abs())
     is_complete = _is_within(decomposed.delta, allowed)
     if not is_complete:
-        allowed = _warn_of_rounding(decomposed, sizes, allowed, precision)
+        rounding = _rounding_errors(decomposed, precision)
+        allowed = torch.maximum(allowed, rounding.sum(0))
         is_complete = _is_within(decomposed.delta, allowed)
+        _warn_of_rounding(decomposed, sizes, rounding, allowed)
     if not is_complete:
         _warn_of_residual(decomposed, allowed)
     _warn_of_lost(decomposed, sizes[len(decomposed.own) :], scale)
@@ -44,31 +46,30 @@ def _is_within(delta: Tensor, allowed: Tensor) -> bool:
     return bool((delta.abs() <= allowed).all())  # false for NaN too
 
 
-def _warn_of_rounding(
-    decomposed: Decomposed, sizes: Tensor, allowed: Tensor, precision: float
-) -> Tensor:
-    """Warns of a term whose score is only rounding error, if the scores of others are not.
-
-    Returns the allowed residual, which is larger if large elements of a term cancel.
-    """
+def _rounding_errors(decomposed: Decomposed, precision: float) -> Tensor:
+    """The rounding error of each term, which is large if large elements cancel: ``(terms, N)``."""
     terms = decomposed.decomposition.terms
     evidence = [torch.stack([*map(_evidence, term.maps.values())]).sum(0) for term in terms]
-    rounding = 100 * precision * torch.stack(evidence)
-    allowed = torch.maximum(allowed, rounding.sum(0))
+    return 100 * precision * torch.stack(evidence)
+
+
+def _evidence(term_map: TermMap) -> Tensor:
+    return (term_map.positive + term_map.negative).flatten(1).sum(1)
+
+
+def _warn_of_rounding(
+    decomposed: Decomposed, sizes: Tensor, rounding: Tensor, allowed: Tensor
+) -> None:
+    """Warns of a term whose score is only rounding error, if the scores of others are not."""
     is_rounding = (sizes < rounding) & (sizes > WARNED_SHARE * sizes.sum(0))
     is_rounding &= (sizes >= rounding).any(0) & (decomposed.delta.abs() <= allowed)
     if bool(is_rounding.any()):
-        name = terms[int(is_rounding.any(1).nonzero()[0])].name
+        name = decomposed.decomposition.terms[int(is_rounding.any(1).nonzero()[0])].name
         warn_user(
             f"The map is not reliable: the elements of the term {name!r} are so large that only"
             " rounding is left of their sum. Use float64 or smaller constants, such as -1e4 instead"
             " of -1e9 in an attention mask."
         )
-    return allowed
-
-
-def _evidence(term_map: TermMap) -> Tensor:
-    return (term_map.positive + term_map.negative).flatten(1).sum(1)
 
 
 def _warn_of_residual(decomposed: Decomposed, allowed: Tensor) -> None:

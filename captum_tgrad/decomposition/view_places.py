@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
-from captum_tgrad.decomposition.bias import ElementBias
 from captum_tgrad.decomposition.places.coordinates import on_cells_of
 from captum_tgrad.decomposition.places.moving_places import places_after
 from captum_tgrad.decomposition.places.origin import places_of
@@ -45,13 +43,6 @@ def places_of_view(base: Tensor, view: Tensor, given: Places) -> Places:
         return [_of_numbers(view, same_view_of(view, base, whole))]
 
     return places_after(run, [base], [given])[0]
-
-
-def rest_of_base(base: Tensor, view: Tensor) -> ElementBias:
-    """The bias of a constant whose view was overwritten: the elements outside the view."""
-    rest = laid_out_as(base, base.detach())
-    same_view_of(view, base, numbers_of(rest)).zero_()
-    return ElementBias(torch.Tensor.contiguous, rest)
 
 
 def _for_numbers(tensor: Tensor, index: Tensor) -> Tensor:

@@ -24,8 +24,8 @@ def check_images(
                 f"{image} has changed since its records were written. The numbers would not be"
                 " comparable: restore the image, or use another folder"
             )
-        region = region_digest(regions, image)
-        if now is not None and "region" in record and record["region"] != region:
+        has_region = now is not None and "region" in record
+        if has_region and record["region"] != region_digest(regions, image):
             raise OutputError(
                 f"the region of {image} has changed since its records were written. The numbers"
                 " would not be comparable: restore the region, or use another folder"
