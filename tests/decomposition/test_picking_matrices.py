@@ -3,6 +3,7 @@
 import itertools
 import warnings
 from functools import partial
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from captum_tgrad import TGradAttribution
+from captum_tgrad.decomposition.places import finding
 
 SIZE = 6
 GENERATOR = torch.Generator().manual_seed(0)
@@ -18,6 +20,7 @@ ORDER = torch.tensor([2, 0, 1, 5, 3, 4])
 SHUFFLE = torch.eye(SIZE).double()[ORDER]
 DENSE, OTHER = (torch.rand(SIZE, SIZE, generator=GENERATOR).double() + 0.1 for _ in range(2))
 WEIGHTS = torch.rand(SIZE, SIZE, generator=GENERATOR).double()
+BATCHED = DENSE.expand(6, -1, -1)
 
 
 def _network(mix):
@@ -199,3 +202,23 @@ def test_a_graph_has_one_map_however_its_links_are_written(mix, graph, aggregati
 
     expected = explained(lambda m, h: m @ h)
     torch.testing.assert_close(explained(mix), expected, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.filterwarnings("ignore:forward_func uses dimension 1")
+@pytest.mark.parametrize(
+    "mix",
+    [
+        lambda x: F.linear(x, WEIGHTS, torch.zeros(SIZE).double()),
+        lambda x: torch.addmm(torch.zeros(SIZE).double(), x.flatten(0, 2), WEIGHTS).view_as(x),
+        lambda x: torch.baddbmm(torch.zeros(1).double(), x.flatten(0, 1), BATCHED).view_as(x),
+    ],
+    ids=["linear", "addmm", "baddbmm"],
+)
+def test_zeros_of_a_summand_pick_nothing(mix, monkeypatch):
+    """The places after a product are found once, although the constant that it adds has zeros."""
+    expected = _map(mix)
+    found = Mock(wraps=finding._found)
+    monkeypatch.setattr(finding, "_found", found)
+    torch.testing.assert_close(_map(mix), expected, rtol=0, atol=0)
+    names = {call.args[0].name for call in found.call_args_list}
+    assert not names & {"linear", "addmm", "baddbmm"}

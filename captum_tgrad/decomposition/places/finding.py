@@ -31,6 +31,8 @@ _SUMS = {
     mixing.attention, pooled,
 }  # fmt: skip
 """Rules that leave out masked elements."""
+_ADDED: dict[Any, str] = {mixing.linear: "bias", mixing.added_product: "input"}
+"""The argument that is added to a product; its zeros select nothing."""
 
 
 def output_places(call: Call, outputs: Sequence[Tensor], where: Callable[[], str]) -> list[Places]:
@@ -48,7 +50,7 @@ def output_places(call: Call, outputs: Sequence[Tensor], where: Callable[[], str
             pass
     key = None if call.record.places in BY_VALUE else _key(call)
     found, call.is_dense = (None if key is None else _known.get(key)) or (None, None)
-    if found is None or (call.is_dense and any(map(has_zeros, call.constant))):
+    if found is None or (call.is_dense and any(map(has_zeros, _factors(call)))):
         with torch.no_grad():
             found, by_rule = _found(call)
         # Places that were found by trying also depend on the values of constants.
@@ -59,6 +61,13 @@ def output_places(call: Call, outputs: Sequence[Tensor], where: Callable[[], str
         for (given, complete), output in zip(found, call.returned, strict=True)
         if output.requires_grad
     ]
+
+
+def _factors(call: Call) -> list[Tensor]:
+    """The constants that may select elements by their zeros."""
+    rule = call.record.places
+    added = call.bound[_ADDED[rule]] if rule in _ADDED else None
+    return [tensor for tensor in call.constant if tensor is not added]
 
 
 def _key(call: Call) -> object | None:
