@@ -1,4 +1,4 @@
-"""Large activations are reduced a few samples at a time, with the same result."""
+"""Activations are reduced to the cells of a map in few steps, with the same result."""
 
 import pytest
 import torch
@@ -6,6 +6,7 @@ from torch import nn
 
 from captum_tgrad import TGradAttribution
 from captum_tgrad.decomposition import maps
+from captum_tgrad.decomposition.places.reduction import reduction
 
 
 @pytest.mark.parametrize("elements", [1, 200, 700])
@@ -24,3 +25,24 @@ def test_any_number_of_samples_at_a_time_gives_the_same(monkeypatch, elements):
         assert one.name == other.name
         for field in ("positive", "negative", "score"):
             torch.testing.assert_close(getattr(one, field), getattr(other, field))
+
+
+def test_attention_scores_are_summed_over_keys_before_queries_are_added_up(monkeypatch):
+    """Places of queries depend on one dimension, so that few elements are added one by one."""
+    found = []
+
+    def reduced(*arguments):
+        found.append(reduction(*arguments))
+        return found[-1]
+
+    def network(x):  # windows of 4 x 4 tokens
+        x = x.unfold(2, 4, 4).unfold(3, 4, 4).permute(2, 3, 0, 4, 5, 1).reshape(-1, 16, 3)
+        x = torch.softmax(x @ x.mT, -1) @ x
+        return x.view(4, -1, 16, 3).sum((0, 2))
+
+    monkeypatch.setattr(maps, "reduction", reduced)
+    TGradAttribution(network).attribute(torch.rand(2, 3, 8, 8).double(), target=0)
+    shapes = [index.shape for each in found for index in each.indices if index.dim() == 3]
+    assert (8, 16, 1) in shapes
+    assert (8, 1, 16) in shapes
+    assert (8, 16, 16) not in shapes

@@ -94,7 +94,8 @@ def cell_numbers(
 
 
 def _known_or(number: Tensor, other: Tensor) -> Tensor:
-    return torch.where(number >= 0, number, other)
+    known = number >= 0
+    return number if bool(known.all()) else torch.where(known, number, other)
 
 
 def _on_grid(numbers: Sequence[Tensor], sizes: list[int]) -> Tensor:
