@@ -135,6 +135,44 @@ def test_clamp_that_is_not_in_place_leaves_its_argument():
     assert torch.equal(z, before)
 
 
+def _kinds_of_nodes(tensor: torch.Tensor) -> list[str]:
+    node, kinds = tensor.grad_fn, []
+    while node.next_functions:
+        kinds.append(type(node).__name__)
+        node = node.next_functions[0][0]
+    return kinds
+
+
+PRODUCTS = {
+    "linear": lambda z, weight, bias: (F.linear, (z, weight.t(), bias)),
+    "linear without bias": lambda z, weight, bias: (F.linear, (z, weight.t())),
+    "matmul": lambda z, weight, bias: (torch.matmul, (z, weight)),
+    "operator": lambda z, weight, bias: (torch.Tensor.__matmul__, (z, weight)),
+}
+
+
+@pytest.mark.parametrize("product", PRODUCTS.values(), ids=PRODUCTS)
+@pytest.mark.parametrize("order", [(1, 0, 2), (0, 2, 1), (2, 1, 0), (0, 3, 1, 2), (2, 3, 1, 0)])
+def test_a_product_with_a_matrix_runs_as_if_the_matrix_required_a_gradient(product, order):
+    x = torch.randn(3, 4, 5, 6, generator=GENERATOR).double()[: None if len(order) == 4 else 1]
+    x = x.view(x.shape[-len(order) :]).requires_grad_()
+    z = x.permute(order)
+    weight = torch.randn(z.shape[-1], 7, generator=GENERATOR).double()
+    bias = torch.randn(7, generator=GENERATOR).double()
+    func, args = product(z, weight, bias)
+    found = _run(Call(func, args, {}))
+    plain = func(*args)
+    func, args = product(z, weight.requires_grad_(), bias.requires_grad_())
+    expected = func(*args)
+    assert _kinds_of_nodes(found) == _kinds_of_nodes(expected)
+    assert found.stride() == plain.stride()
+    gradient = torch.randn(found.shape, generator=GENERATOR).double()
+    for one, other in ((found, plain), (found, expected)):
+        torch.testing.assert_close(one, other, **EXACT)
+        one, other = (torch.autograd.grad(y, x, gradient, retain_graph=True) for y in (one, other))
+        torch.testing.assert_close(one, other, **EXACT)
+
+
 def test_network_under_vmap_runs():
     """A form that autograd knows nothing of would fail where each sample is mapped on its own."""
     network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU6(inplace=True), nn.Flatten(0)).double()

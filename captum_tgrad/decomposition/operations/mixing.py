@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from functools import partial
 
+import torch
 from torch import Tensor
 
 from captum_tgrad.decomposition.bias import Bias, ChannelBias
 from captum_tgrad.decomposition.call import Call, NoRuleError, Operation
+from captum_tgrad.decomposition.old_values import OldValues
 from captum_tgrad.decomposition.operations.arithmetic import homogeneous, of_degree, product
 from captum_tgrad.decomposition.operations.composed import with_bias
 from captum_tgrad.decomposition.operations.operation import records, require_constant
@@ -23,6 +25,38 @@ def linear(call: Call, output: Tensor) -> Bias | None:
     if bias is not None and bias.dim() > 1:
         raise NoRuleError  # a bias of each sample
     return None if bias is None else ChannelBias(bias, output.dim() - 1)
+
+
+def linear_in_one(call: Call, old_values: OldValues) -> Tensor:
+    """A linear layer as one product of two matrices; see :func:`_in_one`."""
+    bias = call.bound["bias"]
+    result = _in_one(call.bound["input"], call.bound["weight"].t())
+    return result if bias is None else result.add_(bias)
+
+
+def matmul_in_one(call: Call, old_values: OldValues) -> Tensor:
+    """A product with a matrix on the right as one product of two matrices; see :func:`_in_one`."""
+    if call.name == "rmatmul":
+        raise NoRuleError
+    return _in_one(call.bound["input"], call.bound["other"])
+
+
+def _in_one(z: Tensor, matrix: Tensor) -> Tensor:
+    """``z @ matrix`` as torch computes it if the matrix requires a gradient.
+
+    If it is detached and ``z`` is not contiguous, as after a transpose of tokens, torch computes
+    many small products, which takes several times longer.
+    """
+    if z.dim() < 3 or z.is_contiguous() or matrix.dim() != 2 or matrix.requires_grad:
+        raise NoRuleError
+    if not z.numel() or matrix.layout != torch.strided:
+        raise NoRuleError
+    product = z.reshape(-1, z.shape[-1]).mm(matrix)
+    result: Tensor = _unsafe_view(product, [*z.shape[:-1], matrix.shape[-1]])
+    return result
+
+
+_unsafe_view = torch.ops.aten._unsafe_view.default
 
 
 def vector_norm(call: Call, output: Tensor) -> Bias | None:
@@ -47,15 +81,14 @@ OPERATIONS: dict[str, Operation] = {
         "input, weight, bias=None",
         mixing.linear,
         linear,
+        form=linear_in_one,
         parts=with_bias,
         parts_of_one=False,
     ),
     **records(
-        "matmul linalg_matmul rmatmul bmm mm sparse_mm mv dot vdot",
-        "input, other",
-        mixing.matmul,
-        product,
+        "matmul linalg_matmul rmatmul", "input, other", mixing.matmul, product, form=matmul_in_one
     ),
+    **records("bmm mm sparse_mm mv dot vdot", "input, other", mixing.matmul, product),
     **records("einsum", places=mixing.einsum, bias=product),
     **records("tensordot", "a, b, dims=2", mixing.tensordot, product),
     **records("outer ger", "input, other", mixing.outer, product),
