@@ -15,13 +15,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from captum_tgrad.decomposition.graph import (
-    Graph,
-    bias_of,
-    graph_of,
-    has_dense_weights,
-    operations_of,
-)
+from captum_tgrad.decomposition.graph import Graph, graph_of, has_dense_weights
+from captum_tgrad.decomposition.node_biases import Node, bias_of, operations_of, product_of
 from captum_tgrad.decomposition.pending_terms import PendingTerm
 from captum_tgrad.decomposition.places.places import Places
 from captum_tgrad.decomposition.random_state import RandomState
@@ -146,7 +141,7 @@ def _run(forward: nn.Module, arguments: Sequence[Any]) -> Any:
 _NO_HOOKS = "saved tensors have no hooks in a replay"
 
 
-def _with_biases(recorded: _Recorded, graph: Graph) -> list[tuple[Any, PendingTerm]] | None:
+def _with_biases(recorded: _Recorded, graph: Graph) -> list[tuple[Node, PendingTerm]] | None:
     """The recorded terms with their nodes and biases in a graph; None if it is another graph."""
     if graph.description != recorded.description:
         return None
@@ -165,12 +160,16 @@ def _terms(graph: Graph, recorder: Recorder) -> list[tuple[int, PendingTerm]] | 
     recorded = recorder.terms_by_node()
     if recorded is None:
         return None
-    found = []
+    found, missing, products = [], [], set()
     for number, node in enumerate(graph.nodes):
         term, operations = recorded.get(node._sequence_nr()), operations_of(node)
-        if term is None and not operations:
-            continue
-        if term is None or term.operation not in operations:
+        if term is not None and term.operation in operations:
+            found.append((node._sequence_nr(), number, replace(term, bias=None)))
+            products.add(product_of(node))
+        elif term is not None:
             return None
-        found.append((node._sequence_nr(), number, replace(term, bias=None)))
+        elif operations:
+            missing.append(product_of(node))
+    if None in missing or not products.issuperset(missing):
+        return None
     return [(number, term) for _, number, term in sorted(found, key=lambda each: each[0])]

@@ -124,6 +124,142 @@ def test_new_values_of_parameters_and_statistics_are_seen(recorded):
     _assert_equal(found, TGradAttribution(network).decompose(_inputs(), target=0))
 
 
+class Tokens(nn.Module):
+    """A transformer over patches, with class tokens and positions."""
+
+    def __init__(self, token=(1, 1, 8), tokens=1):
+        super().__init__()
+        self.tokens = tokens
+        self.patches = nn.Conv2d(3, 8, 3, stride=3)
+        self.token = nn.Parameter(torch.ones(token))
+        self.positions = nn.Parameter(torch.ones(1, 9 + tokens, 8))
+        self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
+        self.plain, self.norm = nn.LayerNorm(8, elementwise_affine=False), nn.LayerNorm(8)
+        self.mlp = nn.Sequential(nn.Linear(8, 16), nn.GELU(), nn.Linear(16, 8))
+        self.scale, self.keep = nn.Parameter(torch.ones(8)), nn.Parameter(torch.ones(9 + tokens, 1))
+        self.last = nn.LayerNorm([9 + tokens, 8], bias=False)
+        self.head = nn.Linear(8, 3)
+        self.options = {}
+
+    def forward(self, x):
+        x = self.patches(x).flatten(2).transpose(1, 2)
+        x = torch.cat([self.token.expand(len(x), self.tokens, 8), x], 1) + self.positions
+        y = self.plain(x)
+        x = x + self.attention(y, y, y, need_weights=False, **self.options)[0]
+        x = self.last(x + self.mlp(self.norm(x)) * self.scale)
+        return self.head(x[:, 0]) + F.silu((x * self.keep).sum(1))[:, :3]
+
+
+class Gated(nn.Module):
+    """Convolutions with gates, smooth activations, and a shuffle of channels."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.norm = nn.Conv2d(3, 8, 3, stride=2), nn.BatchNorm2d(8)
+        self.gate, self.hard = nn.Conv2d(8, 8, 1), nn.Conv2d(8, 8, 1)
+        self.drop = nn.Dropout(0.2, inplace=True)
+        self.head = nn.Linear(8, 3)
+
+    def forward(self, x):
+        x = F.silu(self.norm(self.stem(x)), inplace=True)
+        x = torch.sigmoid(self.gate(F.adaptive_avg_pool2d(x, 1))) * x
+        first, second = x.view(len(x), 2, 4, *x.shape[2:]).transpose(1, 2).flatten(1, 2).chunk(2, 1)
+        x = torch.cat([first, F.hardswish(second)], 1)
+        x = x * F.hardsigmoid(self.hard(x.mean((2, 3), keepdim=True)))
+        x = x.permute(0, 2, 3, 1).mean((1, 2))
+        return self.head(self.drop(x))
+
+
+def _assert_close_to_recorded(method, x, **arguments):
+    """Some biases are computed from what autograd saves, which rounds otherwise."""
+    found = method.decompose(x, **arguments)
+    expected = TGradAttribution(method.forward_func).decompose(x, **arguments)
+    assert [term.name for term in found] == [term.name for term in expected]
+    tolerance = {"rtol": 0, "atol": 1e-13 if x.dtype == torch.float64 else 1e-5}
+    for one, other in zip(found, expected, strict=True):
+        size = other.positive.abs().max() + other.negative.abs().max() + 1e-30
+        for field in ("score", "positive", "negative"):
+            difference = (getattr(one, field) - getattr(other, field)) / size
+            torch.testing.assert_close(difference, torch.zeros_like(difference), **tolerance)
+
+
+@pytest.mark.parametrize("network", [Tokens, Gated])
+@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_attention_norms_and_smooth_activations_are_replayed(network, count, dtype, recorded):
+    method = TGradAttribution(_ready(network()).to(dtype))
+    for seed in range(3):
+        x = _inputs(count, 3, 9, 9, seed=seed).to(dtype)
+        before = len(recorded)
+        method.decompose(x, target=0)
+        assert len(recorded) == before + (seed == 0)
+        _assert_close_to_recorded(method, x, target=seed)
+
+
+def _pruned_scale(network):
+    network.scale.data[::2] = 0
+
+
+def _mask(network):
+    network.options["attn_mask"] = torch.ones(10, 10, dtype=torch.bool).tril()
+
+
+def _causal(network):
+    network.options.update(attn_mask=torch.ones(10, 10).double(), is_causal=True)
+
+
+def _other_values(network):
+    network.token.data.mul_(-3)
+    network.positions.data.add_(1)
+    network.last.weight.data[4:] = 7
+
+
+def _other_eps(network):
+    network.norm.eps = 0.5
+
+
+def _approximate(network):
+    network.mlp[1].approximate = "tanh"
+
+
+def _masked_tokens(network):
+    network.keep.data[4:] = 0
+
+
+def _flipped(network):
+    network.patches.register_forward_hook(lambda module, inputs, output: output.flip(2))
+
+
+def _number_instead_of_positions(network):
+    del network.positions
+    network.positions = 1.0
+
+
+CHANGES = [
+    _pruned_scale, _masked_tokens, _mask, _causal, _other_values, _other_eps, _approximate,
+    _flipped, _number_instead_of_positions,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("before", [True, False])
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_changed_transformer_is_explained_as_it_is_now(change, before):
+    method = TGradAttribution(_ready(Tokens()).double())
+    if not before:
+        for _ in range(2):
+            method.attribute(_inputs().double(), target=0)
+    change(method.forward_func)
+    for _ in range(3):
+        _assert_close_to_recorded(method, _inputs().double(), target=0)
+
+
+@pytest.mark.parametrize("token", [(8,), (1, 8), (1, 1, 8), (1, 2, 8)], ids=str)
+def test_two_class_tokens(token):
+    method = TGradAttribution(_ready(Tokens(token, 2)).double())
+    for _ in range(3):
+        _assert_close_to_recorded(method, _inputs().double(), target=0)
+
+
 def test_other_shapes_and_channel_dimensions_are_recorded():
     method = TGradAttribution(_ready(Residual()))
     for x in (_inputs(), _inputs(1, 3, 9, 9), _inputs(2, 3, 12, 9), _inputs()):

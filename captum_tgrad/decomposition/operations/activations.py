@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import lru_cache, partial
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from captum_tgrad.decomposition.bias import Bias, ElementBias, SaturationBias
@@ -65,39 +67,40 @@ def _passes_at_its_limits(has_low: bool, has_high: bool) -> bool:
     return bool(gradient != 0)
 
 
-def hardswish(call: Call, output: Tensor) -> Bias | None:
+def of_input(compute: Callable[[Tensor], Tensor], call: Call, output: Tensor) -> Bias | None:
+    """The bias of an activation function, as a function of its input."""
+    return ElementBias(compute, call.bound["input"])
+
+
+def of_output_and_input(
+    compute: Callable[[Tensor, Tensor], Tensor], call: Call, output: Tensor
+) -> Bias | None:
+    """The bias of an activation function, as a function of its output and its input."""
+    return ElementBias(compute, output, call.bound["input"])
+
+
+def hardswish(z: Tensor) -> Tensor:
     """``-z^2 / 6`` for ``|z| < 3``, else 0."""
-    return ElementBias(lambda z: torch.where(z.abs() < 3, z.square() / -6, 0), call.bound["input"])
+    return torch.where(z.abs() < 3, z.square() / -6, 0)
 
 
-def silu(call: Call, output: Tensor) -> Bias | None:
+def hardsigmoid(z: Tensor) -> Tensor:
+    """1 / 2 for ``|z| < 3``, else 0 or 1. torch's derivative is not exactly 1 / 6 in float64."""
+    tangent: Tensor = torch.ops.aten.hardsigmoid_backward(z, z)
+    return F.hardsigmoid(z) - tangent
+
+
+def silu(y: Tensor, z: Tensor) -> Tensor:
     """``y - z (s + z s (1 - s)) = y (y - z)`` with ``s = sigmoid(z)``, ``y = z s``."""
-    return ElementBias(lambda y, z: (y - z).mul_(y), output, call.bound["input"])
+    return (y - z).mul_(y)
 
 
-def gelu(call: Call, output: Tensor) -> Bias | None:
-    """``-z^2`` times the standard normal density at ``z``, for ``approximate="none"``."""
-    if call.bound["approximate"] != "none":
-        raise NoRuleError
-
-    def compute(z: Tensor) -> Tensor:
-        # Multiply by z twice: z * z may overflow where the density is zero.
-        return z.square().mul_(-0.5).exp_().mul_(z).mul_(z)
-
-    return ElementBias(compute, call.bound["input"], scale=-1 / math.sqrt(2 * math.pi))
-
-
-def sigmoid(call: Call, output: Tensor) -> Bias | None:
+def sigmoid(y: Tensor, z: Tensor) -> Tensor:
     """``y - z y (1 - y)``."""
-    return ElementBias(lambda y, z: y * (1 - _finite(z) * (1 - y)), output, call.bound["input"])
+    return y * (1 - _finite(z) * (1 - y))
 
 
-def tanh(call: Call, output: Tensor) -> Bias | None:
-    """``y - z (1 - y^2)``."""
-    return ElementBias(_bias_of_tanh, output, call.bound["input"])
-
-
-def _bias_of_tanh(y: Tensor, z: Tensor) -> Tensor:
+def tanh(y: Tensor, z: Tensor) -> Tensor:
     """``y - z (1 - y^2)``; near 0 by its power series, because the terms cancel."""
     z = _finite(z)
     square = z * z
@@ -105,6 +108,23 @@ def _bias_of_tanh(y: Tensor, z: Tensor) -> Tensor:
     for factor in (-8 / 15, 2 / 3):
         series = series.mul_(square).add_(factor)
     return torch.where(z.abs() < 0.05, series.mul_(square).mul_(z), y - z * (1 - y * y))
+
+
+def gelu(call: Call, output: Tensor) -> Bias | None:
+    """``-z^2`` times the standard normal density at ``z``, for ``approximate="none"``."""
+    if call.bound["approximate"] != "none":
+        raise NoRuleError
+    return bias_of_gelu(call.bound["input"])
+
+
+def bias_of_gelu(z: Tensor) -> Bias:
+    """As :func:`gelu`, from the input."""
+
+    def compute(z: Tensor) -> Tensor:
+        # Multiply by z twice: z * z may overflow where the density is zero.
+        return z.square().mul_(-0.5).exp_().mul_(z).mul_(z)
+
+    return ElementBias(compute, z, scale=-1 / math.sqrt(2 * math.pi))
 
 
 def _finite(z: Tensor) -> Tensor:
@@ -186,14 +206,15 @@ OPERATIONS: dict[str, Operation] = {
     **_clamp("clamp clip", "input, min=None, max=None"),
     **_clamp("clamp_min", "input, min, max=None"),
     **_clamp("clamp_max", "input, max, min=None"),
-    **_reads_input("hardswish", "input, inplace=False", bias=hardswish),
-    **_reads_input("silu", "input, inplace=False", bias=silu),
+    **_reads_input("hardsigmoid", "input, inplace=False", bias=partial(of_input, hardsigmoid)),
+    **_reads_input("hardswish", "input, inplace=False", bias=partial(of_input, hardswish)),
+    **_reads_input("silu", "input, inplace=False", bias=partial(of_output_and_input, silu)),
     **_reads_input("gelu", "input, approximate='none'", bias=gelu),
-    **_reads_input("sigmoid", "input", bias=sigmoid),
-    **_reads_input("tanh", "input", bias=tanh),
+    **_reads_input("sigmoid", "input", bias=partial(of_output_and_input, sigmoid)),
+    **_reads_input("tanh", "input", bias=partial(of_output_and_input, tanh)),
     **records("softmax", _SOFTMAX, places=elementwise.along, bias=softmax, reads_input=True),
     **_like_first(
-        "elu celu selu mish log_sigmoid hardsigmoid softshrink tanhshrink softsign "
+        "elu celu selu mish log_sigmoid softshrink tanhshrink softsign "
         "softplus threshold alpha_dropout feature_alpha_dropout "
         "exp expm1 log log1p log2 log10 sin cos tan atan erf sign rsqrt reciprocal nan_to_num"
     ),

@@ -28,15 +28,25 @@ def attention(call: Call, output: Tensor) -> Bias | None:
     if call.bound["dropout_p"] or query.dim() != output.dim():
         raise NoRuleError
     require_constant(mask)
-    degree = int(query.requires_grad) + int(key.requires_grad)
-    is_constant = not value.requires_grad
+    depends = [tensor.requires_grad for tensor in (query, key, value)]
+    return bias_of_attention(output, query, key, value, depends, mask, causal, scale, grouped)
+
+
+def bias_of_attention(
+    output: Tensor, query: Tensor, key: Tensor, value: Tensor, depends: list[bool],
+    mask: Tensor | None = None, causal: bool = False, scale: float | None = None,
+    grouped: bool = False,
+) -> Bias:  # fmt: skip
+    """As :func:`attention`, from the tensors, and which of the first three depend on the input."""
+    *of_scores, of_values = depends
+    degree = sum(of_scores)
     factor = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
 
     def compute(y: Tensor, q: Tensor, k: Tensor, v: Tensor, *masks: Tensor) -> Tensor:
         if grouped:  # queries have more heads than keys and values
             k, v = (t.repeat_interleave(q.shape[-3] // t.shape[-3], -3) for t in (k, v))
         found = _of_scores(y, q * factor, k, v, masks, causal).mul_(-degree)
-        return found.add_(y) if is_constant else found
+        return found if of_values else found.add_(y)
 
     masks = () if mask is None else (mask.reshape([1] * (2 - mask.dim()) + list(mask.shape)),)
     uncut = tuple(range(max(output.dim() - 3, 0), output.dim()))

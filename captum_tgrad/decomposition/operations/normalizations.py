@@ -102,6 +102,30 @@ def layer_norm(call: Call, output: Tensor) -> Bias | None:
     return ElementBias(lambda y, r, beta: torch.lerp(beta, y, r), output, ratio, bias)
 
 
+def bias_of_layer_norm(
+    z: Tensor, mean: Tensor, deviation: Tensor, weight: Tensor | None, bias: Tensor | None
+) -> Bias:
+    """As :func:`layer_norm`, from what autograd saves.
+
+    Args:
+        z: The input.
+        mean: Its mean.
+        deviation: ``1 / sqrt(v + eps)``, shaped like the mean.
+        weight: gamma.
+        bias: beta.
+    """
+    gamma = z.new_ones(()) if weight is None else weight
+    beta = z.new_zeros(()) if bias is None else bias
+    over = [dim for dim, size in enumerate(mean.shape) if size != z.shape[dim]]
+
+    def compute(z: Tensor, m: Tensor, d: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
+        centered = z - m
+        variance = centered.square().mean(over, keepdim=True)  # faster than torch.var
+        return torch.addcmul(beta, centered.mul_(variance * d**3), gamma)
+
+    return ElementBias(compute, z, mean, deviation, gamma, beta, uncut=tuple(over))
+
+
 def _saved_deviation(output: Tensor, z: Tensor) -> Tensor | None:
     """``1 / sqrt(v + eps)`` as saved by autograd; None if missing or in half precision."""
     saved: Tensor | None = getattr(output.grad_fn, "_saved_result2", None)

@@ -1,0 +1,207 @@
+"""Reads the biases of operations from the nodes of autograd's graph."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from captum_tgrad.decomposition.bias import Bias, ChannelBias, ElementBias, SaturationBias
+from captum_tgrad.decomposition.operations import activations
+from captum_tgrad.decomposition.operations.attention import bias_of_attention
+from captum_tgrad.decomposition.operations.moving import finite, itself
+from captum_tgrad.decomposition.operations.normalizations import (
+    bias_of_layer_norm,
+    scale_and_shift,
+)
+
+Node = Any
+"""A node of autograd's graph."""
+
+
+def is_constant(source: Node) -> bool:
+    """Whether a source of a node is a parameter or a view of one, or requires no gradient.
+
+    The views are the transposed weight of a linear layer and an expanded class token.
+    """
+    while type(source).__name__ in _VIEWS_OF_CONSTANTS:
+        source = source.next_functions[0][0]
+    return type(source).__name__ in ("AccumulateGrad", "NoneType")
+
+
+def operations_of(node: Node) -> tuple[str, ...]:
+    """The names of the operations to which a node with a bias may belong; empty without one."""
+    known = NODES_WITH_BIAS.get(type(node).__name__)
+    return known.operations if known is not None and known.has_bias(node) else ()
+
+
+def bias_of(node: Node) -> Bias | None:
+    """The bias of a node's operation; None if it has a parameter that is not in the graph."""
+    return NODES_WITH_BIAS[type(node).__name__].bias(node)
+
+
+def product_of(node: Node) -> Node | None:
+    """The node of the product in a linear layer; a view of it is the output for sequences."""
+    source = node.next_functions[0][0] if type(node).__name__ == "ViewBackward0" else node
+    return source if type(source).__name__ == "AddmmBackward0" else None
+
+
+def _parameter(node: Node, position: int) -> Tensor | None:
+    source, _ = node.next_functions[position]
+    parameter: Tensor | None = getattr(source, "variable", None)
+    return None if parameter is None else parameter.detach()
+
+
+def _has_constant(node: Node) -> bool:
+    return any(is_constant(source) for source, _ in node.next_functions)
+
+
+def _of_batch_norm(node: Node, eps: str = "_saved_eps") -> Bias | None:
+    weight, bias = node._saved_weight, _parameter(node, 2)
+    if (weight is None) != (bias is None):
+        return None
+    mean, variance = node._saved_running_mean, node._saved_running_var
+    _, shift = scale_and_shift(mean, variance, weight, bias, getattr(node, eps))
+    return ChannelBias(shift, 1)
+
+
+def _of_layer_norm(node: Node) -> Bias | None:
+    z, mean, deviation = node._saved_input, node._saved_result1, node._saved_result2
+    if z.dtype not in (torch.float32, torch.float64):
+        return None
+    return bias_of_layer_norm(z, mean, deviation, node._saved_weight, node._saved_bias)
+
+
+def _of_convolution(node: Node) -> Bias | None:
+    bias = _parameter(node, 2)
+    return None if bias is None else ChannelBias(bias, 1)
+
+
+def _of_linear(node: Node) -> Bias | None:
+    bias = _parameter(product_of(node), 0)
+    if bias is None or bias.dim() != 1:
+        return None
+    return ChannelBias(bias, len(node._input_metadata[0].shape) - 1)
+
+
+def _of_attention(node: Node) -> Bias:
+    depends = [not is_constant(source) for source, _ in node.next_functions[:3]]
+    return bias_of_attention(
+        node._saved_output, node._saved_query, node._saved_key, node._saved_value, depends,
+        causal=node._saved_is_causal, scale=node._saved_scale,
+    )  # fmt: skip
+
+
+def _of_clamp(node: Node) -> Bias:
+    return SaturationBias(node._saved_max_val, node._saved_self)
+
+
+def _of_gelu(node: Node) -> Bias:
+    return activations.bias_of_gelu(node._saved_self)
+
+
+def _of_hardsigmoid(node: Node) -> Bias:
+    return ElementBias(activations.hardsigmoid, node._saved_self)
+
+
+def _of_hardswish(node: Node) -> Bias:
+    return ElementBias(activations.hardswish, node._saved_self)
+
+
+def _of_sigmoid(node: Node) -> Bias:
+    # The rounding errors of the logit are multiplied by y (1 - y), their inverse.
+    return ElementBias(lambda y: activations.sigmoid(y, y.logit()), node._saved_result)
+
+
+def _of_silu(node: Node) -> Bias:
+    return ElementBias(lambda z: activations.silu(F.silu(z), z), node._saved_self)
+
+
+def _of_product(node: Node) -> Bias:
+    return ElementBias(torch.mul, node._saved_self, node._saved_other, scale=-1)
+
+
+def _of_sum(node: Node) -> Bias | None:
+    for position, factor in ((0, 1), (1, node._saved_alpha)):
+        parameter = _parameter(node, position)
+        if parameter is not None:
+            return ElementBias(partial(torch.mul, other=factor), finite(parameter))
+    return None
+
+
+def _of_concatenation(node: Node) -> Bias | None:
+    """The parameters among the tensors, and zeros instead of the others."""
+    (result,) = node._input_metadata
+    rank = len(result.shape)
+    dim = ctypes.c_int64(node._saved_dim).value % rank  # torch shows -1 as 2 ** 64 - 1
+    parts = []
+    for position, (source, number) in enumerate(node.next_functions):
+        if not is_constant(source):
+            zero = torch.zeros((), dtype=result.dtype, device=result.device)
+            parts.append(zero.expand(source._input_metadata[number].shape))
+            continue
+        is_expanded = type(source).__name__ == "ExpandBackward0"
+        parameter = _parameter(source, 0) if is_expanded else _parameter(node, position)
+        if parameter is None or parameter.dim() < rank - dim:
+            return None
+        size = parameter.shape[dim - rank]
+        parts.append(parameter.expand(*result.shape[:dim], size, *result.shape[dim + 1 :]))
+    value = torch.cat(parts, dim)
+    return ElementBias(itself, value) if list(value.shape) == result.shape else None
+
+
+class NodeWithBias(NamedTuple):
+    """A kind of node whose operation has a bias.
+
+    Args:
+        operations: The names of the operations.
+        bias: Reads the bias from a node; None if it cannot be read.
+        has_bias: Whether the operation of a node has a bias.
+    """
+
+    operations: tuple[str, ...]
+    bias: Callable[[Node], Bias | None]
+    has_bias: Callable[[Node], object] = lambda node: True
+
+
+def _is_positive_range(node: Node) -> bool:
+    return bool(node._saved_min_val == 0 < node._saved_max_val)
+
+
+def _has_bias_parameter(node: Node) -> bool:
+    return bool(node._saved_bias_sym_sizes_opt != (0,))
+
+
+def _is_exact_gelu(node: Node) -> bool:
+    return bool(node._saved_approximate == "none")
+
+
+_VIEWS_OF_CONSTANTS = {"TBackward0", "ExpandBackward0", "ReshapeAliasBackward0"}
+_CONVOLUTIONS = ("conv1d", "conv2d", "conv3d")
+_CUDNN_BATCH_NORM = partial(_of_batch_norm, eps="_saved_epsilon")
+ATTENTION = "ScaledDotProductFlashAttentionForCpuBackward0"
+
+NODES_WITH_BIAS = {
+    "AddBackward0": NodeWithBias(("add", "linear"), _of_sum, _has_constant),
+    "AddmmBackward0": NodeWithBias(("linear",), _of_linear),
+    "CatBackward0": NodeWithBias(("cat",), _of_concatenation, _has_constant),
+    "ConvolutionBackward0": NodeWithBias(_CONVOLUTIONS, _of_convolution, _has_bias_parameter),
+    "CudnnBatchNormBackward0": NodeWithBias(("batch_norm",), _CUDNN_BATCH_NORM),
+    "GeluBackward0": NodeWithBias(("gelu",), _of_gelu, _is_exact_gelu),
+    "HardsigmoidBackward0": NodeWithBias(("hardsigmoid",), _of_hardsigmoid),
+    "HardswishBackward0": NodeWithBias(("hardswish",), _of_hardswish),
+    "HardtanhBackward0": NodeWithBias(("hardtanh", "relu6"), _of_clamp, _is_positive_range),
+    "MulBackward0": NodeWithBias(("mul",), _of_product, lambda node: not _has_constant(node)),
+    "NativeBatchNormBackward0": NodeWithBias(("batch_norm",), _of_batch_norm),
+    "NativeLayerNormBackward0": NodeWithBias(("layer_norm",), _of_layer_norm),
+    ATTENTION: NodeWithBias(("scaled_dot_product_attention",), _of_attention),
+    "SigmoidBackward0": NodeWithBias(("sigmoid",), _of_sigmoid),
+    "SiluBackward0": NodeWithBias(("silu",), _of_silu),
+    "ViewBackward0": NodeWithBias(("linear",), _of_linear, product_of),
+}
+"""The kinds of nodes whose operations have biases."""
