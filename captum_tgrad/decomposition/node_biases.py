@@ -181,7 +181,7 @@ def _is_exact_gelu(node: Node) -> bool:
     return bool(node._saved_approximate == "none")
 
 
-_VIEWS_OF_CONSTANTS = {"TBackward0", "ExpandBackward0", "ReshapeAliasBackward0"}
+_VIEWS_OF_CONSTANTS = {"TBackward0", "ExpandBackward0"}
 _CONVOLUTIONS = ("conv1d", "conv2d", "conv3d")
 _CUDNN_BATCH_NORM = partial(_of_batch_norm, eps="_saved_epsilon")
 ATTENTION = "ScaledDotProductFlashAttentionForCpuBackward0"
