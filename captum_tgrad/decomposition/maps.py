@@ -22,6 +22,7 @@ from captum_tgrad.decomposition.term import Magnitudes
 # Four megabytes in float32, about the fastest power of two on two threads: threads wait for each
 # other with smaller blocks, and larger blocks do not fit in the cache.
 ELEMENTS_OF_A_BLOCK = 2**20
+_WORTH_A_CHECK = 2**16  # elements
 
 
 def samples_lost(module: str, operation: str) -> SamplesLostError:
@@ -190,13 +191,22 @@ def _summed_block(
         product = without_nan(product)
         absolute = product.abs()
         return [product, absolute, *[absolute] * (2 * ranges)]
-    signed = product.nansum(over, keepdim=True)
+    signed = _sum_without_nan(product, over)
     absolute = product.abs_()
-    found = [signed, absolute.nansum(over, keepdim=True)]
+    found = [signed, _sum_without_nan(absolute, over)]
     if ranges:
         absolute = without_nan(absolute)
         found += [absolute.amin(over, keepdim=True), absolute.amax(over, keepdim=True)]
     return found
+
+
+def _sum_without_nan(product: Tensor, over: list[int]) -> Tensor:
+    # On a CPU, nansum takes up to twice as long as a sum.
+    if product.is_cpu and product.numel() >= _WORTH_A_CHECK:
+        found = product.sum(over, keepdim=True)
+        if not bool(found.isnan().any()):
+            return found
+    return product.nansum(over, keepdim=True)
 
 
 _REDUCTIONS = ("sum", "sum", "amin", "amax")

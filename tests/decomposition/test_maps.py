@@ -27,6 +27,26 @@ def test_any_number_of_samples_at_a_time_gives_the_same(monkeypatch, elements):
             torch.testing.assert_close(getattr(one, field), getattr(other, field))
 
 
+@pytest.mark.parametrize("least", [0, 2**40])
+def test_masked_elements_without_a_gradient_count_as_zero(monkeypatch, least):
+    """The softmax of a row of -inf is NaN, and so is its gradient."""
+    monkeypatch.setattr(maps, "_WORTH_A_CHECK", least)
+    x, weights = torch.rand(2, 3, 4).double(), torch.rand(4).double()
+    mask = torch.tensor([True, True, False])[:, None]
+
+    def masked(x):
+        attended = torch.softmax(torch.where(mask, x * 3 + 1, -torch.inf), -1)
+        return (torch.where(mask, attended, 0) * weights).sum((1, 2))
+
+    def short(x):
+        return (torch.softmax(x[:, :2] * 3 + 1, -1) * weights).sum((1, 2))
+
+    found, expected = (TGradAttribution(f).decompose(x, channel_dim=-1) for f in (masked, short))
+    torch.testing.assert_close(found.delta, torch.zeros(2).double(), rtol=0, atol=1e-12)
+    for name in ("softmax", "add"):
+        torch.testing.assert_close(found[name].score, expected[name].score)
+
+
 def test_attention_scores_are_summed_over_keys_before_queries_are_added_up(monkeypatch):
     """Places of queries depend on one dimension, so that few elements are added one by one."""
     found = []
