@@ -97,32 +97,32 @@ class _Lstm(Steps):
         return [d_hidden if self._projection is None else d_hidden @ self._projection.T, d_cell]
 
     def backward(self, gradient: Tensor, last: Tensors) -> tuple[list[Tensor], list[Tensor]]:
-        steps, batch, size = self._of_o.shape
-        # One tensor for all steps: the gradients at the old cell state and at i, f, g, o.
-        found = gradient.new_empty(steps, batch, 5, size)
+        size = self._of_o.shape[-1]
+        # The gradients at the old cell state and at i, f, g, o of each step, from those at the new
+        # hidden state and at the new cell state.
+        paths = F.pad(self._of_rest, (0, 0, 0, 1))
+        hidden_paths = paths * self._of_cell.unsqueeze(2)
+        hidden_paths[:, :, 4] = self._of_o
+        found = torch.empty_like(paths)
         d_gates = found.flatten(2)[:, :, size:]
-        given, each_gates, of_o, of_cell, of_rest, d_o, d_rest, d_cells = (
-            each.unbind()
-            for each in (
-                gradient, d_gates, self._of_o, self._of_cell, self._of_rest,
-                found[:, :, 4], found[:, :, :4], found[:, :, 0],
-            )
-        )  # fmt: skip
-        d_hidden, (d_cell,) = given[-1], last
+        given, of_cell, of_hidden, each, each_gates, d_cells = (
+            values.unbind()
+            for values in (gradient, paths, hidden_paths, found, d_gates, found[:, :, :1])
+        )
+        d_hidden, d_cell = given[-1], last[0].unsqueeze(1)
         hiddens = [d_hidden]
-        for step in reversed(range(steps)):
+        for step in reversed(range(len(given))):
             if self._projection is not None:
                 d_hidden = d_hidden @ self._projection
-            torch.mul(d_hidden, of_o[step], out=d_o[step])
-            d_cell = torch.addcmul(d_cell, d_hidden, of_cell[step])
-            torch.mul(d_cell.unsqueeze(1), of_rest[step], out=d_rest[step])
+            torch.mul(d_hidden.unsqueeze(1), of_hidden[step], out=each[step])
+            each[step].addcmul_(d_cell, of_cell[step])
             d_cell = d_cells[step]
             if step:
                 d_hidden = torch.addmm(given[step - 1], each_gates[step], self._weights[1])
                 hiddens.append(d_hidden)
         d_after = [torch.stack(hiddens[::-1]), torch.cat([found[1:, :, 0], last[0][None]])]
         d_x = d_gates @ self._weights[0]
-        return d_after, [d_x, each_gates[0] @ self._weights[1], d_cell]
+        return d_after, [d_x, each_gates[0] @ self._weights[1], d_cell.squeeze(1)]
 
 
 def _cells(first: Tensor, gains: Tensor, kept: Tensor) -> tuple[Tensor, Tensor]:
