@@ -11,11 +11,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from captum_tgrad.attribution.checks import check_channel_dim
 from captum_tgrad.attribution.nesting import replacing
 from captum_tgrad.decomposition.eager import compiled_models_run_eagerly, uncompiled
 from captum_tgrad.decomposition.modules import RunningModules
 from captum_tgrad.decomposition.nested import map_tensors
-from captum_tgrad.decomposition.places.coordinates import SAMPLES, Axis, whole_axis
+from captum_tgrad.decomposition.places.coordinates import (
+    LOST,
+    SAMPLES,
+    Axis,
+    Coordinates,
+    whole_axis,
+)
 from captum_tgrad.decomposition.places.origin import places_of
 from captum_tgrad.decomposition.places.places import Places, input_places, places
 from captum_tgrad.decomposition.places.reduction import reduction
@@ -88,7 +95,9 @@ def activation_of(
                 " of the model that computes the output, for example model.layer4."
             )
         samples = inputs[0].shape[0]
-        given = tuple(_places_of(t, samples, layer, channel_dims[0]) for t in tensors)
+        of_integers = [dim for number, dim in enumerate(channel_dims) if number not in followed]
+        channel_dim = next(iter(of_integers), channel_dims[0])
+        given = tuple(_places_of(t, samples, layer, channel_dim) for t in tensors)
     finally:
         if trace:
             trace.release()
@@ -176,7 +185,7 @@ def _tensors_of(value: Any, layer: nn.Module, at_input: bool) -> list[Tensor]:
 
 
 def _places_of(tensor: Tensor, samples: int, layer: nn.Module, channel_dim: int | None) -> Places:
-    """The places of the activation's elements on the inputs; a prefix token has a sample only.
+    """The places of the activation's elements on the inputs, or on the activation itself.
 
     Integers have no places that could be followed: behind them, the places of an embedding are its
     own dimensions.
@@ -185,15 +194,31 @@ def _places_of(tensor: Tensor, samples: int, layer: nn.Module, channel_dim: int 
     batch = Axis(SAMPLES, 0, samples)
     if known is not None and (samples == 1 or len(known.claims.get(batch, ())) == 1):
         axes = [axis for axis in known.claims if axis.is_spatial]
+        is_lost = any(axis.input == LOST for axis in known.claims)
         by = reduction(known, axes, samples)
-        if not by.has_unknown_samples and by.all_placed:
+        if not by.has_unknown_samples and by.all_placed and not is_lost:
             return known
         own = known.claims.get(batch, (whole_axis([1] * tensor.dim(), 0),))
-        return places(tensor.shape, [(batch, claim) for claim in own])
+        claims = [(batch, claim) for claim in own]
+        if len(tensor) == samples and all(set(claim.dims) <= {0} for claim in own):
+            claims += _own_positions(known)
+        return places(tensor.shape, claims)
     if known is None and tensor.dim() and len(tensor) == samples:
+        check_channel_dim(channel_dim, tensor, f"the activation of layer ({type(layer).__name__})")
         return input_places(tensor.shape, 0, channel_dim)
     raise ValueError(
         f"layer ({type(layer).__name__}) has an activation of shape {tuple(tensor.shape)}, which"
         f" mixes the {samples} samples of the batch. Pass another layer, or explain the samples one"
         " at a time."
     )
+
+
+def _own_positions(known: Places) -> list[tuple[Axis, Coordinates]]:
+    """Positions on the activation itself, in the dimensions along which those on inputs change.
+
+    They tell a class token, which has no place on the image, apart from the patches.
+    """
+    positions = [claim for axis, claim in known.pairs if axis.is_spatial or axis.input == LOST]
+    dims = sorted({dim for claim in positions for dim in claim.dims} - {0})
+    shape = known.shape
+    return [(Axis(0, dim, shape[dim]), whole_axis(shape, dim)) for dim in dims]

@@ -142,7 +142,8 @@ class LayerTGradAttribution(LayerAttribution, CompleteAttribution):  # type: ign
             attribute_to_layer_input: Whether to explain the layer's input instead of its output.
             sign: As for ``TGradAttribution.attribute``.
             aggregation: As for ``TGradAttribution.attribute``.
-            channel_dim: As for ``TGradAttribution.attribute``.
+            channel_dim: As for ``TGradAttribution.attribute``. For integer inputs, the channel
+                dimension of the activation, such as -1 for embedded tokens.
             return_convergence_delta: Whether to also return the convergence delta.
 
         Returns:
