@@ -175,7 +175,7 @@ CALLS = [
     (lambda: load_image("text"), "text", "convert it"),
     (lambda: load_image(3), "path", "the path of an image"),
     (lambda: load_classifier("resnet50"), "'resnet50'", "did you mean torchvision:resnet50"),
-    (lambda: load_classifier(5), "name", "the name of a classifier"),
+    (lambda: load_classifier(network()), "name", "construct captum_tgrad.zoo.Classifier"),
     (lambda: load_classifier(weights="none.pt"), "none.pt", "a file written by torch.save"),
     (lambda: load_classifier(weights="text"), "text", "torch.save(model.state_dict()"),
     (lambda: load_classifier(weights="complex.pt"), "fc.weight is complex", "torch.save(model."),
