@@ -139,6 +139,8 @@ def _check_alike(tensor: Tensor, first: Tensor, name: str) -> None:
 def _got_as_inputs(inputs: Any) -> str:
     """What inputs are that are neither a tensor nor a tuple, and what to pass instead."""
     if isinstance(inputs, list):
+        if not all(isinstance(each, Tensor) for each in inputs):
+            return "a list: convert it with torch.tensor"
         return "a list: for a batch, pass torch.stack(inputs); for several inputs, a tuple: (a, b)"
     if type(inputs).__module__.startswith("PIL."):
         return "a Pillow image: preprocess it as in training, and add a batch dimension of 1"

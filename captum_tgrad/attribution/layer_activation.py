@@ -42,12 +42,14 @@ HOW_TO_EXPLAIN_ONE = (
 class LayerActivation:
     """The output of a layer, or its input, in the layer's last call.
 
-    The places of the elements of each tensor are ``given``; calls are numbered from 1.
+    The places of the elements of each tensor are ``given``; calls are numbered from 1. If the
+    network uses the channels of an input as positions, ``channels_as_places`` has the two axes.
     """
 
     tensors: tuple[Tensor, ...]
     given: tuple[Places, ...]
     call: int
+    channels_as_places: tuple[Axis, Axis | None] | None
 
 
 def activation_of(
@@ -101,7 +103,10 @@ def activation_of(
     finally:
         if trace:
             trace.release()
-    return LayerActivation(tuple(tensor.detach() for tensor in tensors), given, calls)
+    mistaken = trace.recorder.channels_as_places if trace else None
+    if mistaken:
+        given = tuple(_without_channels(each) for each in given)  # one warning is enough
+    return LayerActivation(tuple(tensor.detach() for tensor in tensors), given, calls, mistaken)
 
 
 def network_from(
@@ -211,6 +216,11 @@ def _places_of(tensor: Tensor, samples: int, layer: nn.Module, channel_dim: int 
         f" mixes the {samples} samples of the batch. Pass another layer, or explain the samples one"
         " at a time."
     )
+
+
+def _without_channels(given: Places) -> Places:
+    pairs = [(axis, claim) for axis, claim in given.pairs if axis.is_place or axis.input < 0]
+    return places(given.shape, pairs)
 
 
 def _own_positions(known: Places) -> list[tuple[Axis, Coordinates]]:

@@ -28,6 +28,7 @@ from captum_tgrad.decomposition.combine import Aggregation, Sign, check_options
 from captum_tgrad.decomposition.decomposed import Decomposed
 from captum_tgrad.decomposition.inference_tensors import usable_in_backward
 from captum_tgrad.decomposition.refusals import UnusedInputError
+from captum_tgrad.decomposition.reliability import warn_of_channels
 from captum_tgrad.decomposition.terms import Decomposition
 
 
@@ -216,7 +217,7 @@ class LayerTGradAttribution(LayerAttribution, CompleteAttribution):  # type: ign
                     self.layer, self.forward_func, tensors, further, dims, at_input=at_input
                 )
         try:
-            return self._decompose(
+            explained = self._decompose(
                 network_from(self.layer, self.forward_func, tensors, activation, at_input=at_input),
                 activation.tensors,
                 target,
@@ -230,3 +231,6 @@ class LayerTGradAttribution(LayerAttribution, CompleteAttribution):  # type: ign
                 tensor = f"tensor {error.number} of the {count} in the activation of {name}"
                 rest = f"{tensor}. {HOW_TO_EXPLAIN_ONE}"
             raise ValueError(f"The explained output does not depend on {rest}") from None
+        if activation.channels_as_places:
+            warn_of_channels(*activation.channels_as_places, len(tensors))
+        return explained

@@ -229,6 +229,15 @@ def test_tokens_that_count_as_channels_are_warned_of():
         method.attribute(torch.randint(10, (2, 5)), 1)
 
 
+@pytest.mark.parametrize("at_input", [False, True])
+def test_image_columns_that_count_as_channels_before_the_layer_are_warned_of(at_input):
+    network = _network()
+    method = LayerTGradAttribution(network, network[4])
+    with pytest.warns(UserWarning, match=r"all 10 positions.*pass channel_dim=1") as caught:
+        method.attribute(_images(), 1, attribute_to_layer_input=at_input, channel_dim=-1)
+    assert len(caught) == 1
+
+
 def test_from_the_first_layers_input_it_is_t_grad():
     network, images = _network(), _images()
     expected = TGradAttribution(network).attribute(images, 2)
