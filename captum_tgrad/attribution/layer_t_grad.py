@@ -37,7 +37,8 @@ class LayerTGradAttribution(LayerAttribution, CompleteAttribution):  # type: ign
 
     The output is decomposed into ``<df/da, a>`` for the activation ``a`` and one term for each bias
     after it. Branches that bypass the layer, such as skip connections, are held constant. They
-    count as biases of the operations that merge them.
+    count as biases of the operations that merge them. Maps have the positions of the layer's
+    elements on the input, or on the layer if some elements have none, such as a class token.
 
     Source: Tran, Mai, Le and Le, "T-Grad: A Trustworthy Gradient Explanation for Convolutional
     Neural Networks", section 3: the decomposition that starts at layer k.
