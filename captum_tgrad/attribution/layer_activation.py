@@ -16,16 +16,18 @@ from captum_tgrad.attribution.nesting import replacing
 from captum_tgrad.decomposition.eager import compiled_models_run_eagerly, uncompiled
 from captum_tgrad.decomposition.modules import RunningModules
 from captum_tgrad.decomposition.nested import map_tensors
+from captum_tgrad.decomposition.places.cells import even_cells
 from captum_tgrad.decomposition.places.coordinates import (
     LOST,
     SAMPLES,
     Axis,
     Coordinates,
+    coordinates,
     whole_axis,
 )
 from captum_tgrad.decomposition.places.origin import places_of
 from captum_tgrad.decomposition.places.places import Places, input_places, places
-from captum_tgrad.decomposition.places.reduction import reduction
+from captum_tgrad.decomposition.places.reduction import reduction, sample_numbers
 from captum_tgrad.decomposition.refusals import refuse_inference_tensors
 from captum_tgrad.decomposition.trace import Trace
 
@@ -204,10 +206,9 @@ def _places_of(tensor: Tensor, samples: int, layer: nn.Module, channel_dim: int 
         if not by.has_unknown_samples and by.all_placed and not is_lost:
             return known
         own = known.claims.get(batch, (whole_axis([1] * tensor.dim(), 0),))
-        claims = [(batch, claim) for claim in own]
-        if len(tensor) == samples and all(set(claim.dims) <= {0} for claim in own):
-            claims += _own_positions(known)
-        return places(tensor.shape, claims)
+        return places(
+            tensor.shape, [*((batch, claim) for claim in own), *_own_positions(known, samples)]
+        )
     if known is None and tensor.dim() and len(tensor) == samples:
         check_channel_dim(channel_dim, tensor, f"the activation of layer ({type(layer).__name__})")
         return input_places(tensor.shape, 0, channel_dim)
@@ -223,12 +224,25 @@ def _without_channels(given: Places) -> Places:
     return places(given.shape, pairs)
 
 
-def _own_positions(known: Places) -> list[tuple[Axis, Coordinates]]:
+def _own_positions(known: Places, samples: int) -> list[tuple[Axis, Coordinates | None]]:
     """Positions on the activation itself, in the dimensions along which those on inputs change.
 
     They tell a class token, which has no place on the image, apart from the patches.
     """
+    shape, sample = known.shape, sample_numbers(known, samples)
+    of_samples = [dim for dim, size in enumerate(sample.shape) if size != 1]
     positions = [claim for axis, claim in known.pairs if axis.is_spatial or axis.input == LOST]
-    dims = sorted({dim for claim in positions for dim in claim.dims} - {0})
-    shape = known.shape
-    return [(Axis(0, dim, shape[dim]), whole_axis(shape, dim)) for dim in dims]
+    dims = {dim for claim in positions for dim in claim.dims}
+    own: list[tuple[Axis, Coordinates | None]] = [
+        (Axis(0, dim, shape[dim]), whole_axis(shape, dim))
+        for dim in sorted(dims.difference(of_samples))
+    ]
+    if not dims.intersection(of_samples):
+        return own
+    # One dimension holds the windows of all samples: they are numbered within each sample.
+    is_of = sample.reshape(-1, 1) == torch.arange(samples, device="cpu")
+    count = shape[of_samples[0]] // samples
+    if len(of_samples) > 1 or not bool((is_of.sum(0) == count).all()):
+        return []
+    number = (is_of.cumsum(0) * is_of).sum(1).reshape(sample.shape)
+    return [*own, (Axis(0, of_samples[0], count), coordinates(number, even_cells(count, count)))]

@@ -533,6 +533,40 @@ def test_elements_without_a_place_on_the_images_are_told_apart(
     torch.testing.assert_close(actual, expected, rtol=1e-10, atol=1e-10)
 
 
+@pytest.mark.parametrize("samples", [1, 3])
+def test_a_class_token_before_the_samples_is_told_apart(samples):
+    """Tokens of shape ``(T, N, E)``, as in CLIP."""
+    torch.manual_seed(4)
+    x = torch.randn(samples, 3, 6, 6, dtype=torch.float64)
+    after = nn.Sequential(nn.LayerNorm(3), nn.Linear(3, 4), nn.SiLU()).double()
+    model = _After(lambda x: _with_class_token(x).transpose(0, 1), lambda y: after(y).sum(0))
+    actual = LayerTGradAttribution(model, model.mark).attribute(x, 2)
+    expected = TGradAttribution(lambda y: after(y).sum(1))
+    expected = expected.attribute(_with_class_token(x), 2, channel_dim=-1)
+    torch.testing.assert_close(actual, expected.transpose(0, 1), rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("samples", [1, 3])
+def test_padded_windows_in_the_batch_dimension_are_told_apart(samples):
+    """Windows of shape ``(N * windows, T, E)``, as in Swin."""
+    torch.manual_seed(4)
+    x = torch.randn(samples, 3, 4, 4, dtype=torch.float64)
+    layer, head = nn.Linear(3, 4).double(), nn.Linear(4 * 9 * 4, 3).double()
+
+    def windows(x):
+        padded = nn.functional.pad(x, (0, 2, 1, 1)).unflatten(3, (2, 3)).unflatten(2, (2, 3))
+        return padded.permute(0, 2, 4, 3, 5, 1).reshape(-1, 9, 3)
+
+    def after(y):
+        return head(torch.sigmoid(layer(y)).reshape(samples, -1))
+
+    model = _After(windows, after)
+    actual = LayerTGradAttribution(model, model.mark).attribute(x, 2)
+    expected = TGradAttribution(lambda y: after(y.reshape(-1, 9, 3)))
+    expected = expected.attribute(windows(x).reshape(-1, 4, 9, 3), 2, channel_dim=-1)
+    torch.testing.assert_close(actual, expected.reshape(-1, 9, 3), rtol=1e-10, atol=1e-10)
+
+
 @pytest.mark.parametrize("channel_dim", [2, -1])
 def test_the_channels_of_tokens_are_a_dimension_of_their_embedding(channel_dim):
     torch.manual_seed(7)
