@@ -77,7 +77,8 @@ def files(tmp_path, monkeypatch):
 
 CALLS = [
     # The call, what the message names, and the way out that it says.
-    (lambda: _attribute(inputs=[1, 2]), "inputs", "torch.stack"),
+    (lambda: _attribute(inputs=[1, 2]), "inputs", "torch.tensor"),
+    (lambda: _attribute(inputs=list(X)), "inputs", "torch.stack"),
     (lambda: _attribute(inputs=X.int()), "inputs", "images.float()"),
     (lambda: _attribute(inputs=X[:0]), "inputs has shape (0,", "at least one sample"),
     (lambda: _attribute(inputs=X * NAN), "inputs", "torch.nan_to_num"),
