@@ -77,7 +77,8 @@ def files(tmp_path, monkeypatch):
 
 CALLS = [
     # The call, what the message names, and the way out that it says.
-    (lambda: _attribute(inputs=[1, 2]), "inputs", "torch.stack"),
+    (lambda: _attribute(inputs=[1, 2]), "inputs", "torch.tensor"),
+    (lambda: _attribute(inputs=list(X)), "inputs", "torch.stack"),
     (lambda: _attribute(inputs=X.int()), "inputs", "images.float()"),
     (lambda: _attribute(inputs=X[:0]), "inputs has shape (0,", "at least one sample"),
     (lambda: _attribute(inputs=X * NAN), "inputs", "torch.nan_to_num"),
@@ -175,7 +176,7 @@ CALLS = [
     (lambda: load_image("text"), "text", "convert it"),
     (lambda: load_image(3), "path", "the path of an image"),
     (lambda: load_classifier("resnet50"), "'resnet50'", "did you mean torchvision:resnet50"),
-    (lambda: load_classifier(5), "name", "the name of a classifier"),
+    (lambda: load_classifier(network()), "name", "construct captum_tgrad.zoo.Classifier"),
     (lambda: load_classifier(weights="none.pt"), "none.pt", "a file written by torch.save"),
     (lambda: load_classifier(weights="text"), "text", "torch.save(model.state_dict()"),
     (lambda: load_classifier(weights="complex.pt"), "fc.weight is complex", "torch.save(model."),

@@ -139,7 +139,11 @@ def _check_alike(tensor: Tensor, first: Tensor, name: str) -> None:
 def _got_as_inputs(inputs: Any) -> str:
     """What inputs are that are neither a tensor nor a tuple, and what to pass instead."""
     if isinstance(inputs, list):
+        if not all(isinstance(each, Tensor) for each in inputs):
+            return "a list: convert it with torch.tensor"
         return "a list: for a batch, pass torch.stack(inputs); for several inputs, a tuple: (a, b)"
+    if type(inputs).__module__.startswith("PIL."):
+        return "a Pillow image: preprocess it as in training, and add a batch dimension of 1"
     return got(inputs)
 
 
@@ -164,6 +168,8 @@ def _check_memory(name: str, tensor: Tensor) -> None:
 def channel_dims(channel_dim: Any, inputs: tuple[Tensor, ...]) -> tuple[int | None, ...]:
     """The channel dimension of each input; None where there is none.
 
+    That of integers is a dimension of their embedding, which is not known yet.
+
     Raises:
         TypeError: ``channel_dim`` is neither an int, None, nor a tuple of them.
         ValueError: It is the batch dimension or out of range, or the tuple does not have one entry
@@ -176,24 +182,27 @@ def channel_dims(channel_dim: Any, inputs: tuple[Tensor, ...]) -> tuple[int | No
             f"channel_dim has {len(given)} entries for {len(inputs)} inputs; pass one for each."
         )
     for number, (dim, tensor) in enumerate(zip(given, inputs, strict=True)):
-        if dim is None:
-            continue
-        if not isinstance(dim, int) or isinstance(dim, bool):
+        if dim is not None and (not isinstance(dim, int) or isinstance(dim, bool)):
             raise TypeError(
                 "channel_dim must be an int, None, or a tuple with one of them for each input, got"
                 f" {channel_dim!r}."
             )
-        rank = tensor.dim()
-        if dim == 1 and rank == 1:
-            continue  # the default, for inputs without channels
-        if not -rank <= dim < rank or dim % rank == 0:
-            name = "inputs" if len(inputs) == 1 else f"inputs[{number}]"
-            raise ValueError(
-                f"channel_dim is {dim}, but {name} has shape {tuple(tensor.shape)}, whose dimension"
-                f" 0 is the batch. Pass a dimension from 1 to {rank - 1}, or None if {name} has no"
-                " channels."
-            )
+        if tensor.is_floating_point():
+            check_channel_dim(dim, tensor, "inputs" if len(inputs) == 1 else f"inputs[{number}]")
     return given
+
+
+def check_channel_dim(channel_dim: int | None, tensor: Tensor, name: str) -> None:
+    """Raises ValueError if it is the batch dimension of a tensor, or out of range."""
+    rank = tensor.dim()
+    if channel_dim is None or (channel_dim == 1 and rank == 1):
+        return  # 1 is the default, for inputs without channels
+    if not -rank <= channel_dim < rank or channel_dim % rank == 0:
+        raise ValueError(
+            f"channel_dim is {channel_dim}, but {name} has shape {tuple(tensor.shape)}, whose"
+            f" dimension 0 is the batch. Pass a dimension from 1 to {rank - 1}, or None if {name}"
+            " has no channels."
+        )
 
 
 def check_device(forward_func: Any, inputs: tuple[Tensor, ...]) -> None:

@@ -11,14 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from captum_tgrad.attribution.layer_places import layer_places, without_channels
 from captum_tgrad.attribution.nesting import replacing
 from captum_tgrad.decomposition.eager import compiled_models_run_eagerly, uncompiled
 from captum_tgrad.decomposition.modules import RunningModules
 from captum_tgrad.decomposition.nested import map_tensors
-from captum_tgrad.decomposition.places.coordinates import SAMPLES, Axis, whole_axis
-from captum_tgrad.decomposition.places.origin import places_of
-from captum_tgrad.decomposition.places.places import Places, input_places, places
-from captum_tgrad.decomposition.places.reduction import reduction
+from captum_tgrad.decomposition.places.coordinates import Axis
+from captum_tgrad.decomposition.places.places import Places, input_places
 from captum_tgrad.decomposition.refusals import refuse_inference_tensors
 from captum_tgrad.decomposition.trace import Trace
 
@@ -35,12 +34,14 @@ HOW_TO_EXPLAIN_ONE = (
 class LayerActivation:
     """The output of a layer, or its input, in the layer's last call.
 
-    The places of the elements of each tensor are ``given``; calls are numbered from 1.
+    The places of the elements of each tensor are ``given``; calls are numbered from 1. If the
+    network uses the channels of an input as positions, ``channels_as_places`` has the two axes.
     """
 
     tensors: tuple[Tensor, ...]
     given: tuple[Places, ...]
     call: int
+    channels_as_places: tuple[Axis, Axis | None] | None
 
 
 def activation_of(
@@ -88,11 +89,16 @@ def activation_of(
                 " of the model that computes the output, for example model.layer4."
             )
         samples = inputs[0].shape[0]
-        given = tuple(_places_of(t, samples, layer, channel_dims[0]) for t in tensors)
+        of_integers = [dim for number, dim in enumerate(channel_dims) if number not in followed]
+        channel_dim = next(iter(of_integers), channel_dims[0])
+        given = tuple(layer_places(t, samples, layer, channel_dim) for t in tensors)
     finally:
         if trace:
             trace.release()
-    return LayerActivation(tuple(tensor.detach() for tensor in tensors), given, calls)
+    mistaken = trace.recorder.channels_as_places if trace else None
+    if mistaken:
+        given = tuple(without_channels(each) for each in given)  # one warning is enough
+    return LayerActivation(tuple(tensor.detach() for tensor in tensors), given, calls, mistaken)
 
 
 def network_from(
@@ -173,27 +179,3 @@ def _tensors_of(value: Any, layer: nn.Module, at_input: bool) -> list[Tensor]:
                 f" flat tuple of float tensors can be explained. {way_out}"
             )
     return tensors
-
-
-def _places_of(tensor: Tensor, samples: int, layer: nn.Module, channel_dim: int | None) -> Places:
-    """The places of the activation's elements on the inputs; a prefix token has a sample only.
-
-    Integers have no places that could be followed: behind them, the places of an embedding are its
-    own dimensions.
-    """
-    known = places_of(tensor)
-    batch = Axis(SAMPLES, 0, samples)
-    if known is not None and (samples == 1 or len(known.claims.get(batch, ())) == 1):
-        axes = [axis for axis in known.claims if axis.is_spatial]
-        by = reduction(known, axes, samples)
-        if not by.has_unknown_samples and by.all_placed:
-            return known
-        own = known.claims.get(batch, (whole_axis([1] * tensor.dim(), 0),))
-        return places(tensor.shape, [(batch, claim) for claim in own])
-    if known is None and tensor.dim() and len(tensor) == samples:
-        return input_places(tensor.shape, 0, channel_dim)
-    raise ValueError(
-        f"layer ({type(layer).__name__}) has an activation of shape {tuple(tensor.shape)}, which"
-        f" mixes the {samples} samples of the batch. Pass another layer, or explain the samples one"
-        " at a time."
-    )

@@ -28,6 +28,7 @@ from captum_tgrad.decomposition.combine import Aggregation, Sign, check_options
 from captum_tgrad.decomposition.decomposed import Decomposed
 from captum_tgrad.decomposition.inference_tensors import usable_in_backward
 from captum_tgrad.decomposition.refusals import UnusedInputError
+from captum_tgrad.decomposition.reliability import warn_of_channels
 from captum_tgrad.decomposition.terms import Decomposition
 
 
@@ -36,7 +37,8 @@ class LayerTGradAttribution(LayerAttribution, CompleteAttribution):  # type: ign
 
     The output is decomposed into ``<df/da, a>`` for the activation ``a`` and one term for each bias
     after it. Branches that bypass the layer, such as skip connections, are held constant. They
-    count as biases of the operations that merge them.
+    count as biases of the operations that merge them. Maps have the positions of the layer's
+    elements on the input, or on the layer if some elements have none, such as a class token.
 
     Source: Tran, Mai, Le and Le, "T-Grad: A Trustworthy Gradient Explanation for Convolutional
     Neural Networks", section 3: the decomposition that starts at layer k.
@@ -142,7 +144,8 @@ class LayerTGradAttribution(LayerAttribution, CompleteAttribution):  # type: ign
             attribute_to_layer_input: Whether to explain the layer's input instead of its output.
             sign: As for ``TGradAttribution.attribute``.
             aggregation: As for ``TGradAttribution.attribute``.
-            channel_dim: As for ``TGradAttribution.attribute``.
+            channel_dim: As for ``TGradAttribution.attribute``. For integer inputs, the channel
+                dimension of the activation, such as -1 for embedded tokens.
             return_convergence_delta: Whether to also return the convergence delta.
 
         Returns:
@@ -215,7 +218,7 @@ class LayerTGradAttribution(LayerAttribution, CompleteAttribution):  # type: ign
                     self.layer, self.forward_func, tensors, further, dims, at_input=at_input
                 )
         try:
-            return self._decompose(
+            explained = self._decompose(
                 network_from(self.layer, self.forward_func, tensors, activation, at_input=at_input),
                 activation.tensors,
                 target,
@@ -229,3 +232,6 @@ class LayerTGradAttribution(LayerAttribution, CompleteAttribution):  # type: ign
                 tensor = f"tensor {error.number} of the {count} in the activation of {name}"
                 rest = f"{tensor}. {HOW_TO_EXPLAIN_ONE}"
             raise ValueError(f"The explained output does not depend on {rest}") from None
+        if activation.channels_as_places:
+            warn_of_channels(*activation.channels_as_places, len(tensors))
+        return explained

@@ -18,6 +18,11 @@ def check_output(output: Any, samples: int) -> None:
     """Raises TypeError or ValueError unless an output has one row per sample and a gradient."""
     check_output_shape(output, samples)
     if not output.requires_grad:
+        if not output.is_floating_point():
+            raise ValueError(
+                f"forward_func returned {output.dtype}, which has no gradient. Return logits"
+                " instead of class indices or masks."
+            )
         raise ValueError(
             "The output of forward_func has no gradient with respect to inputs: the model runs"
             " under torch.no_grad(), detaches, or does not use its inputs."
@@ -116,10 +121,10 @@ def targets_per_sample(target: Any, samples: int) -> list[tuple[int, ...]]:
     """The indices in ``target``, one tuple for each sample."""
     if isinstance(target, Tensor):
         if target.is_floating_point() or target.is_complex() or target.dtype == torch.bool:
-            raise TypeError(
-                f"target must hold integers, got dtype {target.dtype}. If you passed baselines as"
-                " the second argument, leave them out."
-            )
+            way_out = "If you passed baselines as the second argument, leave them out."
+            if _is_one_hot(target):
+                way_out = "For one-hot targets, pass target.argmax(1)."
+            raise TypeError(f"target must hold integers, got dtype {target.dtype}. {way_out}")
         if target.dtype not in (torch.int32, torch.int64):
             raise TypeError(
                 f"target has dtype {target.dtype}, which torch cannot index with. Pass"
@@ -129,7 +134,7 @@ def targets_per_sample(target: Any, samples: int) -> list[tuple[int, ...]]:
             way_out = "a list of tuples for several indices per sample"
             if target.shape == (samples, 1):
                 way_out = "target.squeeze(1)"
-            elif target.dim() == 2 and set(target.flatten().tolist()) == {0, 1}:
+            elif _is_one_hot(target):
                 way_out += "; for one-hot targets, pass target.argmax(1)"
             raise ValueError(
                 f"target has shape {tuple(target.shape)}; pass a one-dimensional tensor, or"
@@ -154,6 +159,10 @@ def targets_per_sample(target: Any, samples: int) -> list[tuple[int, ...]]:
                 f" sample; got {target!r}.{_of_numpy(target)}"
             )
     return indices if isinstance(target, list) else indices * samples
+
+
+def _is_one_hot(target: Tensor) -> bool:
+    return target.dim() == 2 and set(target.flatten().tolist()) == {0, 1}
 
 
 def selectable(target: Any) -> Any:
@@ -202,7 +211,8 @@ def _check_indices(indices: tuple[int, ...], output: Tensor) -> None:
 
 def _how_to_select(output: Tensor) -> str:
     if output.dim() == 2:
-        return f"Pass target=, a class from 0 to {output.shape[1] - 1}, or one for each sample."
+        last = output.shape[1] - 1
+        return f"Pass target=, a class from 0 to {last}, or a list with one for each sample."
     if output.dim() == 4:
         return (
             "Pass target=(class, row, column), or sum the score over the region of interest: for"

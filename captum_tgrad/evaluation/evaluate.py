@@ -115,7 +115,8 @@ def evaluate(
         model: A module from images ``(N, C, H, W)`` to logits ``(N, classes)``, in evaluation mode
             and on the device to use; or a classifier of ``captum_tgrad.zoo``.
         dataset: A torch Dataset or a list of model inputs ``(C, H, W)``, or of ``(image, label)``.
-            Its attribute ``names``, if any, has the names of the images.
+            Its attribute ``names``, if any, has the names of the images. For a folder of files, see
+            ``images_in``.
         methods: Names in ``METHODS``, or methods of your own.
         out: The folder for ``records*.jsonl``, ``protocol.json``, ``summary.json``,
             ``summary.csv``, ``table.md``, ``metrics.png``, ``seconds.png`` and ``report.html``. The

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -26,6 +27,11 @@ class Samples:
     """
 
     def __init__(self, dataset: Any, limit: int | None = None) -> None:
+        if isinstance(dataset, (str, Path)):
+            raise TypeError(
+                "dataset must be a torch Dataset or a list, got a path: for a folder of images,"
+                " pass captum_tgrad.evaluation.images_in(folder, classifier)."
+            )
         if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
             raise TypeError(
                 f"dataset must have a length and be indexed, got {type(dataset).__name__}: a torch"

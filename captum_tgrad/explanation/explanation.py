@@ -118,6 +118,12 @@ class Explanation:
     model: str = ""
     rival: Rival | None = None
 
+    def __repr__(self) -> str:
+        return (
+            f"Explanation of {self.target.name} ({self.target.index}): logit {self.logit:.4g};"
+            " print(format_report(explanation))"
+        )
+
     @property
     def size(self) -> tuple[int, int] | None:
         """Width and height of the original image, in pixels."""

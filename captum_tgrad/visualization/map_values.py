@@ -42,7 +42,9 @@ def as_maps(
     values = values[:, None] if len(shape) == 2 else values
     summed = values.sum(dim=1, keepdim=True)
     if len(summed) != len(sizes):
-        raise ValueError(f"{argument} has {len(summed)} maps for {len(sizes)} images")
+        raise ValueError(
+            f"{argument} has {len(summed)} maps for {len(sizes)} images: pass one for each"
+        )
     if not summed.isfinite().all():
         raise ValueError(f"{argument} has values that are not finite: see torch.nan_to_num")
     for height, width in sizes:

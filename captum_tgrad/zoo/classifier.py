@@ -23,6 +23,8 @@ Box = tuple[int, int, int, int]
 class Classifier:
     """An image classifier: a network in evaluation mode, its preprocessing and class names.
 
+    ``load_classifier`` returns one. Construct one for a network of your own.
+
     Attributes:
         name: Its name in ``load_classifier``, such as ``"torchvision:resnet50"``.
         model: From (N, 3, H, W) to logits (N, classes); in evaluation mode.
@@ -48,7 +50,8 @@ def check_classifier(classifier: Any) -> None:
     if not isinstance(classifier, Classifier):
         raise TypeError(
             "classifier must be a Classifier, as from captum_tgrad.zoo.load_classifier, got"
-            f" {type(classifier).__name__}. To explain another model, use TGradAttribution."
+            f" {type(classifier).__name__}. For a model of your own, construct a Classifier, or use"
+            " TGradAttribution."
         )
 
 

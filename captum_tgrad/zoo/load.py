@@ -66,7 +66,10 @@ def load_classifier(
         ModuleNotFoundError: An extra of this package is missing.
     """
     if not isinstance(name, str):
-        raise TypeError(f"name must be the name of a classifier, got {type(name).__name__}")
+        raise TypeError(
+            f"name must be the name of a classifier, got {type(name).__name__}: for a model of your"
+            " own, construct captum_tgrad.zoo.Classifier"
+        )
     if name in _BUILT_IN:
         recipe = _BUILT_IN[name](weights)
     elif name in classifier_names():

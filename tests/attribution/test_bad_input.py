@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 from captum_tgrad import LayerTGradAttribution, TGradAttribution
@@ -20,8 +21,9 @@ BROKEN[1, 0, 0, 0] = float("nan")
 @pytest.mark.parametrize(
     ("inputs", "target", "error", "message"),
     [
-        ([1.0, 2.0], 0, TypeError, "inputs must be a torch.Tensor"),
+        ([1.0, 2.0], 0, TypeError, "inputs must be a torch.Tensor.* torch.tensor"),
         ([IMAGE, IMAGE], 0, TypeError, r"for several inputs, a tuple: \(a, b\)"),
+        (Image.new("RGB", (4, 4)), 0, TypeError, "a Pillow image: preprocess it"),
         ((IMAGE, 3), 0, TypeError, r"inputs\[1\] must be a torch.Tensor, got int"),
         (IMAGE.int(), 0, TypeError, "images.float.*LayerTGradAttribution.*channel_dim=-1"),
         (IMAGE.to(torch.complex64), 0, TypeError, "complex64.*additional_forward_args.$"),
@@ -42,8 +44,9 @@ BROKEN[1, 0, 0, 0] = float("nan")
         (IMAGE, [0, 1, 2], ValueError, "3 entries for 2 samples"),
         (IMAGE, torch.tensor([0, 1, 2]), ValueError, "3 entries for 2 samples"),
         (IMAGE, torch.tensor([0, 9]), ValueError, "target 9 is out of range"),
-        (IMAGE, (0, 1), ValueError, "has 2 indices"),
-        (IMAGE, torch.tensor([0.0, 1.0]), TypeError, "must hold integers"),
+        (IMAGE, (0, 1), ValueError, "has 2 indices.* a list with one for each sample"),
+        (IMAGE, torch.tensor([0.0, 1.0]), TypeError, "must hold integers.* baselines"),
+        (IMAGE, torch.eye(5)[:2], TypeError, r"must hold integers.* target.argmax\(1\)"),
         (IMAGE, "espresso", TypeError, "target must be an int.*'espresso'.$"),
         (IMAGE, torch.tensor([0, 1], dtype=torch.uint8), TypeError, r"uint8.* target.long\(\)"),
         (IMAGE, torch.tensor([[0, 1], [1, 0]]), ValueError, "a list of tuples for several indices"),
@@ -76,6 +79,7 @@ def test_inputs_and_targets(inputs, target, error, message):
         ),
         (lambda x: MODEL(x)[:, 0], 1, ValueError, "Pass target=None"),
         (lambda x: MODEL(x).detach(), 0, ValueError, "has no gradient"),
+        (lambda x: MODEL(x).argmax(1), None, ValueError, "int64, which has.* Return logits"),
         (lambda x: x, 1, ValueError, "mask"),
         (TRAINING, 0, ValueError, r"batch norm '1' is in training mode.*model.eval\(\)"),
         (lambda x: TRAINING(x), 0, ValueError, "training mode"),

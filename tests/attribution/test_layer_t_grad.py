@@ -229,6 +229,15 @@ def test_tokens_that_count_as_channels_are_warned_of():
         method.attribute(torch.randint(10, (2, 5)), 1)
 
 
+@pytest.mark.parametrize("at_input", [False, True])
+def test_image_columns_that_count_as_channels_before_the_layer_are_warned_of(at_input):
+    network = _network()
+    method = LayerTGradAttribution(network, network[4])
+    with pytest.warns(UserWarning, match=r"all 10 positions.*pass channel_dim=1") as caught:
+        method.attribute(_images(), 1, attribute_to_layer_input=at_input, channel_dim=-1)
+    assert len(caught) == 1
+
+
 def test_from_the_first_layers_input_it_is_t_grad():
     network, images = _network(), _images()
     expected = TGradAttribution(network).attribute(images, 2)
@@ -472,3 +481,108 @@ def test_a_layer_with_none_among_its_values(kind, at_input):
         return method.attribute(tokens, 1, None, at_input, channel_dim=-1)
 
     torch.testing.assert_close(attribution(layer), attribution(layer.linear))
+
+
+def _exponential(images: torch.Tensor) -> torch.Tensor:
+    return torch.linalg.matrix_exp(images / 4)
+
+
+class _After(nn.Module):
+    """Images through ``before``, and a module ``mark`` at which the layer is explained."""
+
+    def __init__(self, before, after) -> None:
+        super().__init__()
+        self.before, self.mark, self.after = before, nn.Identity(), after
+
+    def forward(self, images):
+        return self.after(self.mark(self.before(images)))
+
+
+def _with_class_token(images: torch.Tensor) -> torch.Tensor:
+    tokens = nn.functional.avg_pool2d(images, 2).flatten(2).mT
+    return torch.cat([torch.ones_like(tokens[:, :1]), tokens], 1)
+
+
+@pytest.mark.parametrize("aggregation", ["paper", "levels"])
+@pytest.mark.parametrize("samples", [1, 3])
+@pytest.mark.parametrize(
+    ("before", "channel_dim"),
+    [
+        pytest.param(_with_class_token, -1, id="class token"),
+        pytest.param(lambda x: nn.functional.pad(x, (2, 1, 0, 3)), 1, id="padding"),
+        pytest.param(lambda x: _exponential(x)[..., 1:], 1, id="lost positions"),
+        pytest.param(lambda x: torch.fft.ifft(torch.fft.fft(x)).real, 1, id="lost columns"),
+    ],
+)
+def test_elements_without_a_place_on_the_images_are_told_apart(
+    before, channel_dim, samples, aggregation
+):
+    torch.manual_seed(3)
+    x = torch.randn(samples, 3, 6, 6, dtype=torch.float64)
+    if channel_dim == 1:
+        after = nn.Sequential(nn.Conv2d(3, 4, 3), nn.SiLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    else:
+        after = nn.Sequential(
+            nn.LayerNorm(3), nn.Linear(3, 4), nn.SiLU(), nn.Flatten(), nn.Linear(40, 4)
+        )
+    model = _After(before, after.double())
+    actual = LayerTGradAttribution(model, model.mark).attribute(x, 2, aggregation=aggregation)
+    expected = TGradAttribution(model.after).attribute(
+        before(x), 2, aggregation=aggregation, channel_dim=channel_dim
+    )
+    torch.testing.assert_close(actual, expected, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("samples", [1, 3])
+def test_a_class_token_before_the_samples_is_told_apart(samples):
+    """Tokens of shape ``(T, N, E)``, as in CLIP."""
+    torch.manual_seed(4)
+    x = torch.randn(samples, 3, 6, 6, dtype=torch.float64)
+    after = nn.Sequential(nn.LayerNorm(3), nn.Linear(3, 4), nn.SiLU()).double()
+    model = _After(lambda x: _with_class_token(x).transpose(0, 1), lambda y: after(y).sum(0))
+    actual = LayerTGradAttribution(model, model.mark).attribute(x, 2)
+    expected = TGradAttribution(lambda y: after(y).sum(1))
+    expected = expected.attribute(_with_class_token(x), 2, channel_dim=-1)
+    torch.testing.assert_close(actual, expected.transpose(0, 1), rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("samples", [1, 3])
+def test_padded_windows_in_the_batch_dimension_are_told_apart(samples):
+    """Windows of shape ``(N * windows, T, E)``, as in Swin."""
+    torch.manual_seed(4)
+    x = torch.randn(samples, 3, 4, 4, dtype=torch.float64)
+    layer, head = nn.Linear(3, 4).double(), nn.Linear(4 * 9 * 4, 3).double()
+
+    def windows(x):
+        padded = nn.functional.pad(x, (0, 2, 1, 1)).unflatten(3, (2, 3)).unflatten(2, (2, 3))
+        return padded.permute(0, 2, 4, 3, 5, 1).reshape(-1, 9, 3)
+
+    def after(y):
+        return head(torch.sigmoid(layer(y)).reshape(samples, -1))
+
+    model = _After(windows, after)
+    actual = LayerTGradAttribution(model, model.mark).attribute(x, 2)
+    expected = TGradAttribution(lambda y: after(y.reshape(-1, 9, 3)))
+    expected = expected.attribute(windows(x).reshape(-1, 4, 9, 3), 2, channel_dim=-1)
+    torch.testing.assert_close(actual, expected.reshape(-1, 9, 3), rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("channel_dim", [2, -1])
+def test_the_channels_of_tokens_are_a_dimension_of_their_embedding(channel_dim):
+    torch.manual_seed(7)
+    embedding, image_part, out = nn.Embedding(10, 4), nn.Linear(6, 2), nn.Linear(4, 2)
+
+    def forward(images, tokens):
+        return image_part(images) + out(torch.tanh(embedding(tokens) + 1)).sum(1)
+
+    images, tokens = torch.randn(3, 6), torch.randint(10, (3, 5))
+    expected = TGradAttribution(lambda e: image_part(images) + out(torch.tanh(e + 1)).sum(1))
+    expected = expected.attribute(embedding(tokens).detach(), 1, channel_dim=-1)
+    both = LayerTGradAttribution(forward, embedding)
+    torch.testing.assert_close(
+        both.attribute((images, tokens), 1, channel_dim=(1, channel_dim)), expected
+    )
+    alone = LayerTGradAttribution(lambda tokens: forward(images, tokens), embedding)
+    torch.testing.assert_close(alone.attribute(tokens, 1, channel_dim=channel_dim), expected)
+    with pytest.raises(ValueError, match=r"channel_dim is 3, but the activation of layer \(Emb"):
+        alone.attribute(tokens, 1, channel_dim=3)

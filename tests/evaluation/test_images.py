@@ -1,6 +1,7 @@
 """Images and their labels are found as people lay them out."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -175,6 +176,9 @@ def test_names_may_be_an_array():
 def test_what_is_no_data_set_is_refused():
     with pytest.raises(TypeError, match="must have a length and be indexed, got generator"):
         Samples(image for image in images(1))
+    for path in ("images", Path("images")):
+        with pytest.raises(TypeError, match=r"got a path: for a folder .*images_in"):
+            Samples(path)
     with pytest.raises(ValueError, match="dataset is empty"):
         Samples([])
     with pytest.raises(TypeError, match=r"dataset\[0\] must be a tensor"):

@@ -114,6 +114,9 @@ def test_names_of_classes_and_files_stay_text():
 def test_without_terms_it_says_how_to_keep_them():
     (found,) = explain(_classifier(), _images(1))
     assert found._repr_html_() is None
+    name, index = found.target.name, found.target.index
+    assert repr(found).startswith(f"Explanation of {name} ({index}): logit {found.logit:.4g};")
+    assert len(repr(found)) < 200
     with pytest.raises(ValueError, match="keep_terms=True"):
         found.to_html()
 

@@ -30,8 +30,8 @@ SMALL = {
 def build(name: str) -> nn.Module:
     """The architecture with random weights, in eval mode and float64.
 
-    Every vector (bias, scale, layer scale), token, embedding and running statistic is moved away
-    from the 0 or 1 that it starts with.
+    Every vector (bias, scale, layer scale), token, embedding, running statistic and matrix of zeros
+    (the head of a vision transformer) is moved away from the 0 or 1 that it starts with.
     """
     options = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
     with torch.random.fork_rng():
@@ -44,6 +44,8 @@ def build(name: str) -> nn.Module:
                 leaf = parameter_name.rpartition(".")[2]
                 if parameter.dim() == 1 or leaf in ("layer_scale", "class_token", "pos_embedding"):
                     parameter.add_(0.2 * torch.rand_like(parameter) - 0.05)
+                elif not parameter.any():
+                    parameter.normal_(std=0.1)
             for buffer_name, buffer in model.named_buffers():
                 if buffer_name.endswith("running_mean"):
                     buffer.add_(0.1 * torch.randn_like(buffer))
