@@ -103,6 +103,7 @@ _KINDS = {
     "MmBackward0",
     "PermuteBackward0",
     "ReluBackward0",
+    "ReshapeAliasBackward0",
     "SelectBackward0",
     "SliceBackward0",
     "SplitBackward0",
