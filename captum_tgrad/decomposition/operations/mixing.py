@@ -31,7 +31,7 @@ def linear_in_one(call: Call, old_values: OldValues) -> Tensor:
     """A linear layer as one product of two matrices; see :func:`_in_one`."""
     bias = call.bound["bias"]
     result = _in_one(call.bound["input"], call.bound["weight"].t())
-    return result if bias is None else result.add_(bias)
+    return result if bias is None else result.add_(bias.to(result.dtype))  # as with autocast
 
 
 def matmul_in_one(call: Call, old_values: OldValues) -> Tensor:
