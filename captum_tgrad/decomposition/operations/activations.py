@@ -119,12 +119,13 @@ def gelu(call: Call, output: Tensor) -> Bias | None:
 
 def bias_of_gelu(z: Tensor) -> Bias:
     """As :func:`gelu`, from the input."""
+    zero = torch.zeros((), dtype=z.dtype, device=z.device)
 
-    def compute(z: Tensor) -> Tensor:
+    def compute(z: Tensor, zero: Tensor) -> Tensor:
         # Multiply by z twice: z * z may overflow where the density is zero.
-        return z.square().mul_(-0.5).exp_().mul_(z).mul_(z)
+        return torch.addcmul(zero, z, z, value=-0.5).exp_().mul_(z).mul_(z)
 
-    return ElementBias(compute, z, scale=-1 / math.sqrt(2 * math.pi))
+    return ElementBias(compute, z, zero, scale=-1 / math.sqrt(2 * math.pi))
 
 
 def _finite(z: Tensor) -> Tensor:
