@@ -211,3 +211,66 @@ def test_links_in_any_order_and_twice_have_the_map_of_their_matrix(add):
         for pass_on in (lambda h: add(h, to, of), lambda h: matrix @ h)
     )
     torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
+
+
+# Tokens of the even columns of an image are added to tokens of its odd columns: two or more to one
+# token, from one row, from adjacent rows, and from rows and columns apart.
+ADDENDS = torch.tensor([[(1, 0), (2, 0), (2, 2), (4, 4)], [(3, 4), (4, 2), (3, 2), (0, 0)]])
+SUMS_AT = torch.tensor([[(5, 5), (3, 3), (3, 3), (2, 5)], [(3, 1), (3, 1), (2, 5), (0, 5)]])
+IMAGES = _random(2, 2, 6, 6, seed=51)
+
+
+def _scattered(into, source, at):
+    return into.scatter_add(1, at[..., None].expand_as(source), source)
+
+
+MERGED = {
+    "scatter_add": _scattered,
+    "index_add": lambda into, source, at: torch.stack(
+        [each.index_add(0, i, own) for each, i, own in zip(into, at, source, strict=True)]
+    ),
+    "sum": lambda into, source, at: into + _scattered(torch.zeros_like(into), source, at),
+    "matrix": lambda into, source, at: into + F.one_hot(at, 18).double().mT @ source,
+}
+PICKED = {
+    "gather": lambda tokens, at: tokens.gather(1, at[..., None].expand(-1, -1, 2)),
+    "one_hot": lambda tokens, at: F.one_hot(at, 18).double() @ tokens,
+}
+
+
+def _divided_among_merged(image, addends, sums):
+    """The squares of the sums, divided equally among their summands."""
+    evidence = torch.zeros_like(image[0])
+    for at in torch.cartesian_prod(torch.arange(6), torch.arange(1, 6, 2)).tolist():
+        own = [source for source, to in zip(addends, sums, strict=True) if to == at] + [at]
+        square = sum(image[:, row, column] for row, column in own).square().sum()
+        for row, column in own:
+            evidence[row, column] += square / len(own)
+    return evidence
+
+
+def _assert_merged_tokens_are_in_place(merge, pick, images, addends, sums):
+    source, to = (at[..., 0] * 3 + at[..., 1] // 2 for at in (addends, sums))
+
+    def forward(x):
+        even, odd = (x[..., first::2].flatten(2).mT for first in (0, 1))
+        return merge(odd, pick(even, source), to).square().sum((1, 2))
+
+    term = TGradAttribution(forward).decompose(images).terms[-1]
+    expected = map(_divided_among_merged, images, addends.tolist(), sums.tolist())
+    torch.testing.assert_close(term.positive + term.negative, torch.stack(list(expected))[:, None])
+
+
+@pytest.mark.parametrize("samples", [slice(0, 2), slice(0, 1), slice(1, 2)])
+@pytest.mark.parametrize("pick", PICKED.values(), ids=PICKED)
+@pytest.mark.parametrize("merge", MERGED.values(), ids=MERGED)
+def test_merged_tokens_are_where_their_summands_are(merge, pick, samples):
+    given = (each[samples] for each in (IMAGES, ADDENDS, SUMS_AT))
+    _assert_merged_tokens_are_in_place(merge, pick, *given)
+
+
+@pytest.mark.parametrize("merge", [MERGED["scatter_add"], MERGED["index_add"]])
+def test_tokens_that_nothing_is_added_to_stay_in_place(merge):
+    of_one_column = torch.tensor([[(1, 0), (2, 0), (2, 2), (4, 0)]])  # but for a second summand
+    given = IMAGES[:1], of_one_column, SUMS_AT[:1]
+    _assert_merged_tokens_are_in_place(merge, PICKED["gather"], *given)

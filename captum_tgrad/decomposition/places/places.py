@@ -115,11 +115,12 @@ def _pairs_kept(
     A sum of the four quadrants of an image has the rows 0, 0, 4, 4 and the columns 0, 4, 0, 4.
     Without repetitions, 0, 4 and 0, 4 would be two quadrants only.
     """
-    several = [axis for axis, claims in kept.items() if axis.is_spatial and len(claims) > 1]
-    if len(several) < 2 or len({len(given[axis]) for axis in several}) > 1:
+    several = [axis for axis, claims in given.items() if axis.is_spatial and len(set(claims)) > 1]
+    counts = [len(kept.get(axis, ())) for axis in several]
+    if max(counts, default=1) < 2 or len({len(given[axis]) for axis in several}) > 1:
         return {}
     pairs = list(dict.fromkeys(zip(*(given[axis] for axis in several), strict=True)))
-    if not max(len(kept[axis]) for axis in several) < len(pairs) <= MOST_CLAIMS:
+    if not min(counts) < len(pairs) <= MOST_CLAIMS:
         return {}
     return dict(zip(several, zip(*pairs, strict=True), strict=True))
 
