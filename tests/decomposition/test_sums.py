@@ -72,6 +72,27 @@ def test_tokens_that_are_chosen_for_each_sample_are_where_they_are_alone(kept):
             assert float(alone[:, others].abs().sum()) < 1e-9
 
 
+NEIGHBORS = torch.tensor([[2, 4], [3, 5], [0, 5], [1, 5], [0, 2], [1, 3]])  # of each token
+NEIGHBORS = torch.stack([NEIGHBORS, NEIGHBORS.flip(0)])
+
+
+@pytest.mark.parametrize("reduce", [torch.amax, torch.sum, torch.mean])
+def test_tokens_and_their_neighbors_in_each_sample_are_where_they_are_alone(reduce):
+    def attributed(samples, **options):
+        own = torch.cat([torch.arange(STEPS).expand(2, -1)[..., None], NEIGHBORS], 2)[samples]
+
+        def forward(x):
+            around = torch.stack([tokens[each] for tokens, each in zip(x, own, strict=True)])
+            return (TOKEN_HEAD(reduce(around, 2)).tanh() * ROWS[:STEPS, None]).sum(1)
+
+        method = TGradAttribution(forward)
+        return method.attribute(TOKENS[samples], 1, channel_dim=-1, **options)
+
+    for options in ({}, {"aggregation": "levels"}, {"sign": "all"}):
+        alone = [attributed(slice(sample, sample + 1), **options) for sample in (0, 1)]
+        torch.testing.assert_close(attributed(slice(0, 2), **options), torch.cat(alone))
+
+
 GATE = _random(4, EXPERTS, seed=31)
 EXPERT = nn.ModuleList(
     _filled(nn.Sequential(nn.Linear(4, 8), nn.SiLU(), nn.Linear(8, 4)), seed=33 + 4 * number)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from captum_tgrad.decomposition.places.cells import SLACK
-from captum_tgrad.decomposition.places.coordinates import Axis, Coordinates, from_borders
+from captum_tgrad.decomposition.places.coordinates import SAMPLES, Axis, Coordinates, from_borders
 from captum_tgrad.decomposition.places.merging import merged
 from captum_tgrad.decomposition.places.places import MOST_CLAIMS
 from captum_tgrad.decomposition.places.summands import Summands, few_cells
@@ -46,6 +46,8 @@ def mixed_on_axes(
     """
     dims = list(dims)
     whole = [(axis, _whole(claim, dims, axis)) for axis, claim in claims]
+    of_samples = [claim for axis, claim in whole if axis.input == SAMPLES]
+    samples = of_samples[0] if len(of_samples) == 1 else None
     scattered = [(axis, claim) for axis, claim in whole if _is_scattered(claim, dims, axis)]
     on_several = len(scattered) > 1 and len({axis for axis, _ in scattered}) == len(scattered)
     places = _numbers_of_places([claim for _, claim in scattered]) if on_several else None
@@ -53,7 +55,7 @@ def mixed_on_axes(
     parted = []
     for axis, claim in whole:
         is_scattered = (axis, claim) in scattered
-        parts = _each(claim, dims, axis, places) if is_scattered else None
+        parts = _each(claim, dims, axis, places, samples) if is_scattered else None
         if parts is None:
             parts = _together(claim, dims, axis)
             if is_scattered and len(parts) == 2:
@@ -117,7 +119,11 @@ def _together(claim: Coordinates, dims: Sequence[int], axis: Axis) -> list[Coord
 
 
 def _each(
-    claim: Coordinates, dims: Sequence[int], axis: Axis, places: Tensor | None
+    claim: Coordinates,
+    dims: Sequence[int],
+    axis: Axis,
+    places: Tensor | None,
+    samples: Coordinates | None,
 ) -> list[Coordinates] | None:
     """The coordinates of sums of elements with gaps between them: windows, or each of few cells.
 
@@ -127,6 +133,7 @@ def _each(
         axis: The axis that they are on.
         places: A number for the place of each element on all axes on which the elements are
             scattered; None if this is the only one.
+        samples: The samples of the elements; None if they are unknown.
 
     Returns:
         None if neither describes them.
@@ -146,7 +153,7 @@ def _each(
     windows = narrowed(hull, axis)
     if windows is not None and windows is not hull:  # as of a dilated convolution
         return None if few is not None and len(few) == 2 else [windows]
-    return None if few is None else list(merged(few, axis))
+    return None if few is None else list(merged(few, axis, samples))
 
 
 def _two_parts(
