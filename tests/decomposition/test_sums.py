@@ -18,12 +18,17 @@ POINTWISE = _filled(nn.Conv2d(WIDTH, WIDTH, 1), seed=3)
 LAST = _filled(nn.Conv2d(WIDTH, WIDTH, 3, padding=1), seed=5)
 HEAD = _random(WIDTH, 5, seed=7)
 ROWS = torch.linspace(0, 1, SIZE).double()
+SHUFFLED = torch.randperm(SIZE**2, generator=torch.Generator().manual_seed(11))
+TWO_ONES = torch.ones(WIDTH, 2, 1, 1).double()
 
 MOVES = {
     "transposed": lambda h: h.mT,
     "turned by 90 degrees": lambda h: h.mT.flip(2),
     "turned by 180 degrees": lambda h: h.flip(2, 3),
     "flipped": lambda h: h.flip(3),
+    "upside down, one column to the right": lambda h: F.pad(h.flip(2)[..., :-1], (1, 0)),
+    "shuffled": lambda h: h.flatten(2)[..., SHUFFLED].view_as(h),
+    "rows shuffled": lambda h: h[:, :, SHUFFLED[SHUFFLED < SIZE]],
 }
 SUMS = {
     "stack": lambda a, b: POINTWISE(torch.stack([a, b]).sum(0)),
@@ -34,6 +39,15 @@ SUMS = {
     "convolution": lambda a, b: F.conv2d(
         torch.cat([a, b], 1), POINTWISE.weight.repeat(1, 2, 1, 1), POINTWISE.bias
     ),
+    "grouped convolution": lambda a, b: POINTWISE(
+        F.conv2d(torch.stack([a, b], 2).flatten(1, 2), TWO_ONES, groups=WIDTH)
+    ),
+    "linear": lambda a, b: POINTWISE(
+        F.linear(
+            torch.cat([a, b], 1).movedim(1, 3), torch.eye(WIDTH).double().repeat(1, 2)
+        ).movedim(3, 1)
+    ),
+    "tokens": lambda a, b: POINTWISE((a.flatten(2) + b.flatten(2)).view_as(a)),
 }
 
 

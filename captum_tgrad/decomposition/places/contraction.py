@@ -142,7 +142,8 @@ def _selected(
 
     Args:
         call: The call.
-        claim: The coordinates of the elements, which change along one summed dimension.
+        claim: The coordinates of the elements, which change along one summed dimension, and along
+            others only if the matrix has them as well.
         own: The letters of their dimensions.
         operands: The letters of each tensor, and the tensor.
         kept: The letters of the result.
@@ -151,12 +152,12 @@ def _selected(
         is_only: Whether no other axis has places.
     """
     everywhere = "".join(letters for letters, _ in operands)
-    varying = [own[dim] for dim in claim.dims]
-    (letter,) = set(varying).difference(kept)
+    varying = {own[dim] for dim in claim.dims}
+    (letter,) = varying.difference(kept)
     constants = [
         (letters, tensor)
         for letters, tensor in operands
-        if letters.count(letter) == 1 and not any(claims_of(tensor))
+        if letters.count(letter) == 1 and not any(claims_of(tensor)) and varying <= set(letters)
     ]
     if len(constants) != 1:
         return None
@@ -170,8 +171,6 @@ def _selected(
     if inner:  # the result is summed over several matrices
         used = used.any(inner)
         letters = "".join(each for d, each in enumerate(letters) if d not in inner)
-    further = [each for each in varying if each not in letters]
-    letters, used = "".join([letters, *further]), used.reshape([*used.shape, *[1] * len(further)])
     dim = letters.index(letter)
     shared = len(samples[letter].cells) if letter in samples else 1
     for row in reversed(range(used.dim())):

@@ -48,7 +48,10 @@ def mixed_on_axes(
     whole = [(axis, _whole(claim, dims, axis)) for axis, claim in claims]
     of_samples = [claim for axis, claim in whole if axis.input == SAMPLES]
     samples = of_samples[0] if len(of_samples) == 1 else None
-    scattered = [(axis, claim) for axis, claim in whole if _is_scattered(claim, dims, axis)]
+    changing = [(axis, claim) for axis, claim in whole if set(dims) & set(claim.dims)]
+    scattered = [(axis, claim) for axis, claim in changing if axis.is_spatial]
+    if not any(_is_scattered(claim, dims) for _, claim in scattered):
+        scattered = []
     on_several = len(scattered) > 1 and len({axis for axis, _ in scattered}) == len(scattered)
     places = _numbers_of_places([claim for _, claim in scattered]) if on_several else None
     found: list[tuple[Axis, list[Coordinates]]] = []
@@ -81,10 +84,8 @@ def _whole(claim: Coordinates, dims: Sequence[int], axis: Axis) -> Coordinates:
     return widened(claim, axis) if is_mixed and len(claim.cells) > MOST_CLAIMS else claim
 
 
-def _is_scattered(claim: Coordinates, dims: Sequence[int], axis: Axis) -> bool:
+def _is_scattered(claim: Coordinates, dims: Sequence[int]) -> bool:
     """Whether there are gaps between mixed elements, as wide as the smallest cell."""
-    if not axis.is_spatial or not set(dims) & set(claim.dims):
-        return False
     low, high, _ = _in_sums(claim, dims)
     width = float(claim.cells[:, 1].min())
     return bool((gaps_between(low, high) > width * (1 - SLACK)).any())
