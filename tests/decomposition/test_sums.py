@@ -28,6 +28,7 @@ MOVES = {
     "flipped": lambda h: h.flip(3),
     "upside down, one column to the right": lambda h: F.pad(h.flip(2)[..., :-1], (1, 0)),
     "shuffled": lambda h: h.flatten(2)[..., SHUFFLED].view_as(h),
+    "a crop at its own position": lambda h: F.pad(h[..., 2:10, 3:9], (3, 3, 2, 2)).flip(3),
     "rows shuffled": lambda h: h[:, :, SHUFFLED[SHUFFLED < SIZE]],
 }
 SUMS = {

@@ -9,7 +9,14 @@ import torch
 from torch import Tensor
 
 from captum_tgrad.decomposition.places.cells import SLACK
-from captum_tgrad.decomposition.places.coordinates import SAMPLES, Axis, Coordinates, from_borders
+from captum_tgrad.decomposition.places.coordinates import (
+    SAMPLES,
+    Axis,
+    Coordinates,
+    coordinates,
+    first_of_each,
+    from_borders,
+)
 from captum_tgrad.decomposition.places.merging import merged
 from captum_tgrad.decomposition.places.places import MOST_CLAIMS
 from captum_tgrad.decomposition.places.summands import Summands, few_cells
@@ -141,12 +148,14 @@ def _each(
     """
     if places is not None:
         claim = Coordinates(claim.index.expand(places.shape), claim.cells, claim.by_sample)
-        places = _along_last(places, claim, dims).flatten()
     low, high, shape = _in_sums(claim, dims)
-    numbers = _along_last(claim.index, claim, dims).flatten()
-    sums = torch.arange(math.prod(shape), device="cpu").repeat_interleave(low.shape[-1])
-    summands = Summands(claim, numbers, sums, shape)
-    few = few_cells(summands, claim.by_sample, places=places)
+    numbers = _along_last(claim.index, claim, dims)
+    places_in_sums = numbers if places is None else _along_last(places, claim, dims)
+    few = _of_slices(claim, numbers, places_in_sums, shape)
+    if few is None:
+        sums = torch.arange(math.prod(shape), device="cpu").repeat_interleave(low.shape[-1])
+        summands = Summands(claim, numbers.flatten(), sums, shape)
+        few = few_cells(summands, claim.by_sample, places=places_in_sums.flatten())
     if few is not None and places is not None:
         return few
     start, stop = (border.reshape(shape) for border in across_ends(low, high, axis))
@@ -155,6 +164,33 @@ def _each(
     if windows is not None and windows is not hull:  # as of a dilated convolution
         return None if few is not None and len(few) == 2 else [windows]
     return None if few is None else list(merged(few, axis, samples))
+
+
+def _of_slices(
+    claim: Coordinates, numbers: Tensor, places: Tensor, shape: Sequence[int]
+) -> list[Coordinates] | None:
+    """The coordinates of each distinct slice along the last dimension, which is summed over.
+
+    A sum of up to ``MOST_CLAIMS`` tensors has the claims of these, also if they were stacked.
+
+    Args:
+        claim: The coordinates of the summands.
+        numbers: The numbers of their cells, ``(..., summands)``.
+        places: A number for the place of each summand; the same shape.
+        shape: The shape of the sums.
+
+    Returns:
+        None if there are more slices.
+    """
+    _, which = places.flatten(0, -2).unique(dim=1, return_inverse=True)  # type: ignore[no-untyped-call]
+    first = first_of_each(which)[0].sort().values
+    if len(first) > MOST_CLAIMS:
+        return None
+    found = (
+        coordinates(numbers[..., each].reshape(shape), claim.cells, claim.by_sample)
+        for each in first
+    )
+    return [each for each in found if each is not None]
 
 
 def _two_parts(
