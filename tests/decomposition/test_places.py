@@ -728,6 +728,21 @@ def _squares_on_the_image(sums):
     return rows.T @ evidence @ columns
 
 
+@pytest.mark.parametrize(
+    "multiply",
+    [torch.kron, lambda a, b: a[..., None] * b, lambda a, b: torch.einsum("ij,k->ijk", a, b)],
+)
+def test_an_outer_product_is_half_at_each_of_its_factors(multiply):
+    image = IMAGE[0, 0]
+    expected = torch.zeros(8, 8).double()
+    for i, j, k in torch.cartesian_prod(*map(torch.arange, (2, 4, 2))).tolist():
+        half = (image[i, j] * image[5, k]).square() / 2
+        expected[i, j] += half
+        expected[5, k] += half
+    found = _squares_on_the_image(lambda x: multiply(x[0, 0, :2, :4], x[0, 0, 5, :2])[None])
+    torch.testing.assert_close(found, expected)
+
+
 def _quadrants(x):
     return x[..., :4, :4] + x[..., :4, 4:] + x[..., 4:, :4] + x[..., 4:, 4:]
 
