@@ -168,8 +168,8 @@ FUSED = {
         _matrices(lambda a, b, c: a @ b),
     ),
     "kron": (
-        _matrices(lambda a, b, c: torch.kron(a[:2, :4], b[0, :2])[:, [0] * 8].repeat(4, 1)),
-        _matrices(lambda a, b, c: (a[:2, :1] * b[0, 0]).expand(2, 8).repeat(4, 1)),
+        _matrices(lambda a, b, c: torch.kron(a[:2, :4], b[0, :2]).repeat(4, 1)),
+        _matrices(lambda a, b, c: (a[:2, :4, None] * b[0, :2]).flatten(1).repeat(4, 1)),
     ),
     "meshgrid": (
         _matrices(lambda a, b, c: a * sum(torch.meshgrid(b[0], c[1], indexing="ij"))),

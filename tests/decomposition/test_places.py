@@ -229,14 +229,34 @@ def test_a_mirrored_place_is_mirrored_back(forward):
     assert bool((whole.delta.abs() < 1e-12).all())
 
 
-def test_a_sum_with_a_mirror_image_is_half_at_each_of_its_places():
+PIXELS = torch.randperm(H * W, generator=torch.Generator().manual_seed(7))
+ADD_CHANNELS = torch.eye(C).double()[..., None, None]
+
+
+@pytest.mark.parametrize(
+    "move", [lambda x: x.flip(3), lambda x: x.flatten(2)[..., PIXELS].view_as(x)]
+)
+@pytest.mark.parametrize(
+    "add",
+    [
+        lambda a, b: a + b,
+        lambda a, b: b + a,
+        lambda a, b: (a.flatten(2) + b.flatten(2)).view_as(a),
+        lambda a, b: torch.stack([a, b]).sum(0),
+        lambda a, b: F.conv2d(torch.cat([a, b], 1), ADD_CHANNELS.repeat(1, 2, 1, 1)),
+        lambda a, b: F.conv2d(
+            torch.stack([a, b], 2).flatten(1, 2), torch.ones(C, 2, 1, 1).double(), groups=C
+        ),
+    ],
+    ids=["sum", "other_first", "of_tokens", "stack", "convolution", "convolution_in_groups"],
+)
+def test_a_sum_with_moved_pixels_is_half_at_each_of_its_places(add, move):
     spot = X * 0
     spot[:, :, 1, 4] = 1.0
-    whole = TGradAttribution(lambda x: -(x * 0 + x.flip(3)).square().sum((1, 2, 3))).decompose(spot)
+    whole = TGradAttribution(lambda x: -add(x * 0, move(x)).square().sum((1, 2, 3))).decompose(spot)
     (term,) = [term for term in whole.biases if float(term.positive.sum()) > 0]
-    expected = torch.zeros(H, W).double()
-    expected[1, 4] = expected[1, W - 1 - 4] = C / 2
-    torch.testing.assert_close(term.positive, expected.expand(N, 1, H, W))
+    expected = C / 2 * (spot + move(spot))[:, :1]
+    torch.testing.assert_close(term.positive, expected)
 
 
 def _attention(tokens, q, k, v):
@@ -706,6 +726,21 @@ def _squares_on_the_image(sums):
         return (evidence / 64).expand(8, 8)
     rows, columns = map(_in_pixels, on_input.grid.axes)
     return rows.T @ evidence @ columns
+
+
+@pytest.mark.parametrize(
+    "multiply",
+    [torch.kron, lambda a, b: a[..., None] * b, lambda a, b: torch.einsum("ij,k->ijk", a, b)],
+)
+def test_an_outer_product_is_half_at_each_of_its_factors(multiply):
+    image = IMAGE[0, 0]
+    expected = torch.zeros(8, 8).double()
+    for i, j, k in torch.cartesian_prod(*map(torch.arange, (2, 4, 2))).tolist():
+        half = (image[i, j] * image[5, k]).square() / 2
+        expected[i, j] += half
+        expected[5, k] += half
+    found = _squares_on_the_image(lambda x: multiply(x[0, 0, :2, :4], x[0, 0, 5, :2])[None])
+    torch.testing.assert_close(found, expected)
 
 
 def _quadrants(x):

@@ -18,12 +18,18 @@ POINTWISE = _filled(nn.Conv2d(WIDTH, WIDTH, 1), seed=3)
 LAST = _filled(nn.Conv2d(WIDTH, WIDTH, 3, padding=1), seed=5)
 HEAD = _random(WIDTH, 5, seed=7)
 ROWS = torch.linspace(0, 1, SIZE).double()
+SHUFFLED = torch.randperm(SIZE**2, generator=torch.Generator().manual_seed(11))
+TWO_ONES = torch.ones(WIDTH, 2, 1, 1).double()
 
 MOVES = {
     "transposed": lambda h: h.mT,
     "turned by 90 degrees": lambda h: h.mT.flip(2),
     "turned by 180 degrees": lambda h: h.flip(2, 3),
     "flipped": lambda h: h.flip(3),
+    "upside down, one column to the right": lambda h: F.pad(h.flip(2)[..., :-1], (1, 0)),
+    "shuffled": lambda h: h.flatten(2)[..., SHUFFLED].view_as(h),
+    "a crop at its own position": lambda h: F.pad(h[..., 2:10, 3:9], (3, 3, 2, 2)).flip(3),
+    "rows shuffled": lambda h: h[:, :, SHUFFLED[SHUFFLED < SIZE]],
 }
 SUMS = {
     "stack": lambda a, b: POINTWISE(torch.stack([a, b]).sum(0)),
@@ -34,6 +40,15 @@ SUMS = {
     "convolution": lambda a, b: F.conv2d(
         torch.cat([a, b], 1), POINTWISE.weight.repeat(1, 2, 1, 1), POINTWISE.bias
     ),
+    "grouped convolution": lambda a, b: POINTWISE(
+        F.conv2d(torch.stack([a, b], 2).flatten(1, 2), TWO_ONES, groups=WIDTH)
+    ),
+    "linear": lambda a, b: POINTWISE(
+        F.linear(
+            torch.cat([a, b], 1).movedim(1, 3), torch.eye(WIDTH).double().repeat(1, 2)
+        ).movedim(3, 1)
+    ),
+    "tokens": lambda a, b: POINTWISE((a.flatten(2) + b.flatten(2)).view_as(a)),
 }
 
 
@@ -70,6 +85,27 @@ def test_tokens_that_are_chosen_for_each_sample_are_where_they_are_alone(kept):
             torch.testing.assert_close(together[sample : sample + 1], alone)
             others = [token for token in range(STEPS) if token not in kept[sample]]
             assert float(alone[:, others].abs().sum()) < 1e-9
+
+
+NEIGHBORS = torch.tensor([[2, 4], [3, 5], [0, 5], [1, 5], [0, 2], [1, 3]])  # of each token
+NEIGHBORS = torch.stack([NEIGHBORS, NEIGHBORS.flip(0)])
+
+
+@pytest.mark.parametrize("reduce", [torch.amax, torch.sum, torch.mean])
+def test_tokens_and_their_neighbors_in_each_sample_are_where_they_are_alone(reduce):
+    def attributed(samples, **options):
+        own = torch.cat([torch.arange(STEPS).expand(2, -1)[..., None], NEIGHBORS], 2)[samples]
+
+        def forward(x):
+            around = torch.stack([tokens[each] for tokens, each in zip(x, own, strict=True)])
+            return (TOKEN_HEAD(reduce(around, 2)).tanh() * ROWS[:STEPS, None]).sum(1)
+
+        method = TGradAttribution(forward)
+        return method.attribute(TOKENS[samples], 1, channel_dim=-1, **options)
+
+    for options in ({}, {"aggregation": "levels"}, {"sign": "all"}):
+        alone = [attributed(slice(sample, sample + 1), **options) for sample in (0, 1)]
+        torch.testing.assert_close(attributed(slice(0, 2), **options), torch.cat(alone))
 
 
 GATE = _random(4, EXPERTS, seed=31)
@@ -211,3 +247,66 @@ def test_links_in_any_order_and_twice_have_the_map_of_their_matrix(add):
         for pass_on in (lambda h: add(h, to, of), lambda h: matrix @ h)
     )
     torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
+
+
+# Tokens of the even columns of an image are added to tokens of its odd columns: two or more to one
+# token, from one row, from adjacent rows, and from rows and columns apart.
+ADDENDS = torch.tensor([[(1, 0), (2, 0), (2, 2), (4, 4)], [(3, 4), (4, 2), (3, 2), (0, 0)]])
+SUMS_AT = torch.tensor([[(5, 5), (3, 3), (3, 3), (2, 5)], [(3, 1), (3, 1), (2, 5), (0, 5)]])
+IMAGES = _random(2, 2, 6, 6, seed=51)
+
+
+def _scattered(into, source, at):
+    return into.scatter_add(1, at[..., None].expand_as(source), source)
+
+
+MERGED = {
+    "scatter_add": _scattered,
+    "index_add": lambda into, source, at: torch.stack(
+        [each.index_add(0, i, own) for each, i, own in zip(into, at, source, strict=True)]
+    ),
+    "sum": lambda into, source, at: into + _scattered(torch.zeros_like(into), source, at),
+    "matrix": lambda into, source, at: into + F.one_hot(at, 18).double().mT @ source,
+}
+PICKED = {
+    "gather": lambda tokens, at: tokens.gather(1, at[..., None].expand(-1, -1, 2)),
+    "one_hot": lambda tokens, at: F.one_hot(at, 18).double() @ tokens,
+}
+
+
+def _divided_among_merged(image, addends, sums):
+    """The squares of the sums, divided equally among their summands."""
+    evidence = torch.zeros_like(image[0])
+    for at in torch.cartesian_prod(torch.arange(6), torch.arange(1, 6, 2)).tolist():
+        own = [source for source, to in zip(addends, sums, strict=True) if to == at] + [at]
+        square = sum(image[:, row, column] for row, column in own).square().sum()
+        for row, column in own:
+            evidence[row, column] += square / len(own)
+    return evidence
+
+
+def _assert_merged_tokens_are_in_place(merge, pick, images, addends, sums):
+    source, to = (at[..., 0] * 3 + at[..., 1] // 2 for at in (addends, sums))
+
+    def forward(x):
+        even, odd = (x[..., first::2].flatten(2).mT for first in (0, 1))
+        return merge(odd, pick(even, source), to).square().sum((1, 2))
+
+    term = TGradAttribution(forward).decompose(images).terms[-1]
+    expected = map(_divided_among_merged, images, addends.tolist(), sums.tolist())
+    torch.testing.assert_close(term.positive + term.negative, torch.stack(list(expected))[:, None])
+
+
+@pytest.mark.parametrize("samples", [slice(0, 2), slice(0, 1), slice(1, 2)])
+@pytest.mark.parametrize("pick", PICKED.values(), ids=PICKED)
+@pytest.mark.parametrize("merge", MERGED.values(), ids=MERGED)
+def test_merged_tokens_are_where_their_summands_are(merge, pick, samples):
+    given = (each[samples] for each in (IMAGES, ADDENDS, SUMS_AT))
+    _assert_merged_tokens_are_in_place(merge, pick, *given)
+
+
+@pytest.mark.parametrize("merge", [MERGED["scatter_add"], MERGED["index_add"]])
+def test_tokens_that_nothing_is_added_to_stay_in_place(merge):
+    of_one_column = torch.tensor([[(1, 0), (2, 0), (2, 2), (4, 0)]])  # but for a second summand
+    given = IMAGES[:1], of_one_column, SUMS_AT[:1]
+    _assert_merged_tokens_are_in_place(merge, PICKED["gather"], *given)

@@ -54,9 +54,9 @@ def contracted(call: Call, equation: str, tensors: Sequence[Any], output: Tensor
             if whole is None:
                 continue
             picked = None
-            if len(whole.dims) == 1 and whole.dims[0] in summed:
-                along, is_only = distinct[whole.dims[0]], given.has_one_axis
-                picked = _selected(call, whole, along, matrices, right, axis, samples, is_only)
+            if sum(dim in summed for dim in whole.dims) == 1:
+                is_only = given.has_one_axis
+                picked = _selected(call, whole, distinct, matrices, right, axis, samples, is_only)
             if picked is None:
                 mixed.append((axis, whole))
             else:
@@ -128,7 +128,7 @@ def _diagonal(index: Tensor, letters: str) -> Tensor:
 def _selected(
     call: Call,
     claim: Coordinates,
-    letter: str,
+    own: str,
     operands: Sequence[tuple[str, Any]],
     kept: str,
     axis: Axis,
@@ -142,8 +142,9 @@ def _selected(
 
     Args:
         call: The call.
-        claim: The coordinates of the elements, along one dimension.
-        letter: The letter of this dimension.
+        claim: The coordinates of the elements, which change along one summed dimension, and along
+            others only if the matrix has them as well.
+        own: The letters of their dimensions.
         operands: The letters of each tensor, and the tensor.
         kept: The letters of the result.
         axis: The axis of the coordinates.
@@ -151,10 +152,12 @@ def _selected(
         is_only: Whether no other axis has places.
     """
     everywhere = "".join(letters for letters, _ in operands)
+    varying = {own[dim] for dim in claim.dims}
+    (letter,) = varying.difference(kept)
     constants = [
         (letters, tensor)
         for letters, tensor in operands
-        if letters.count(letter) == 1 and not any(claims_of(tensor))
+        if letters.count(letter) == 1 and not any(claims_of(tensor)) and varying <= set(letters)
     ]
     if len(constants) != 1:
         return None
@@ -171,16 +174,18 @@ def _selected(
     dim = letters.index(letter)
     shared = len(samples[letter].cells) if letter in samples else 1
     for row in reversed(range(used.dim())):
-        if row != dim and _keeps_each(used, row, dim, shared):
+        if letters[row] not in varying and _keeps_each(used, row, dim, shared):
             call.picks = True
-            return letters[row], [Coordinates(claim.index.reshape([-1]), claim.cells)]
-    rest = [size for d, size in enumerate(used.shape) if d != dim]
+            others = letters.replace(letters[row], "")
+            index = _arranged(claim.index, own, others)
+            return others.replace(letter, letters[row]), [Coordinates(index, claim.cells)]
+    numbers = _arranged(claim.index, own, letters).where(used, 0)
+    rest = [size for d, size in enumerate(numbers.shape) if d != dim]
     sums = torch.arange(math.prod(rest), device="cpu").reshape(rest).unsqueeze(dim)
-    numbers = _arranged(claim.index.flatten(), letter, letters).where(used, 0)
     of_summands = [
-        Coordinates(_arranged(each.index, own, letters), each.cells)
-        for own, each in samples.items()
-        if own in letters and used.shape[letters.index(own)] > 1
+        Coordinates(_arranged(each.index, along, letters), each.cells)
+        for along, each in samples.items()
+        if along in letters and numbers.shape[letters.index(along)] > 1
     ]
     summands = Summands(claim, numbers, sums, rest)
     found = cells_of_sums(summands, axis, (*of_summands, None)[0], is_only)

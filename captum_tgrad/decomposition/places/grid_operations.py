@@ -17,7 +17,7 @@ from captum_tgrad.decomposition.places.coordinates import (
     from_borders,
 )
 from captum_tgrad.decomposition.places.grid import Window, regridded
-from captum_tgrad.decomposition.places.mixed_elements import mixed
+from captum_tgrad.decomposition.places.mixed_elements import mixed_on_axes
 from captum_tgrad.decomposition.places.mixing_places import summed_along
 from captum_tgrad.decomposition.places.origin import claims_of, places_of
 from captum_tgrad.decomposition.places.places import Claim, Places, places
@@ -68,11 +68,7 @@ def _in_windows(
     given, channel = places_of(tensor), output.dim() - len(windows) - 1
     claims = list(windows_joined(given).pairs) if given else []
     if groups is not None:
-        claims = [
-            (axis, part)
-            for axis, claim in claims
-            for part in _in_groups(claim, channel, groups, output.shape[channel], axis)
-        ]
+        claims = _in_groups(claims, channel, groups, output.shape[channel])
     return _on_new_grid(claims, output.shape, windows)
 
 
@@ -94,21 +90,22 @@ def _on_new_grid(
 
 
 def _in_groups(
-    claim: Coordinates, channel: int, groups: int, channels: int, axis: Axis
-) -> list[Coordinates]:
-    """The coordinates after a convolution mixed the channels within each group."""
-    if channel not in claim.dims or groups == 1:
-        return mixed(claim, [channel], axis)
-    shape = list(claim.index.shape)
-    split = claim.index.reshape([*shape[:channel], groups, -1, *shape[channel + 1 :]])
-    inside = Coordinates(split, claim.cells, claim.by_sample)
+    claims: Iterable[tuple[Axis, Coordinates]], channel: int, groups: int, channels: int
+) -> list[tuple[Axis, Coordinates]]:
+    """The claims after a convolution mixed the channels within each group."""
+    inside = []
+    for axis, claim in claims:
+        shape = list(claim.index.shape)
+        count = groups if channel in claim.dims else 1
+        split = claim.index.reshape([*shape[:channel], count, -1, *shape[channel + 1 :]])
+        inside.append((axis, Coordinates(split, claim.cells, claim.by_sample)))
     parts = []
-    for left in mixed(inside, [channel + 1], axis):
+    for axis, left in mixed_on_axes(inside, [channel + 1]):
         index = left.index.squeeze(channel + 1)
         if channel in left.dims:
             index = index.repeat_interleave(channels // groups, channel)
-        if (part := coordinates(index, left.cells, claim.by_sample)) is not None:
-            parts.append(part)
+        if (part := coordinates(index, left.cells, left.by_sample)) is not None:
+            parts.append((axis, part))
     return parts
 
 

@@ -78,9 +78,10 @@ def cell_numbers(
         by_claim: For each claim, the number of each element's cell on each axis; -1 for none.
         sizes: The number of cells along each axis.
     """
-    # An element that has fewer claims on one axis than on another repeats its first one.
-    first = [reduce(_known_or, on_axis) for on_axis in zip(*by_claim, strict=True)]
-    cells = [_on_grid(list(map(_known_or, numbers, first)), sizes) for numbers in by_claim]
+    cells = [_on_grid(numbers, sizes) for numbers in by_claim]
+    # An element that has fewer cells than others repeats its first one.
+    first = reduce(_known_or, cells, torch.full((), -1, device="cpu"))
+    cells = [_known_or(cell, first) for cell in cells]
     if len(cells) < 3:
         return cells, None  # if two claims have the same cell, it gets both halves
     is_new = [torch.ones_like(cell, dtype=torch.bool) for cell in cells]

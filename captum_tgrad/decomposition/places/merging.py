@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -24,7 +24,10 @@ from captum_tgrad.decomposition.places.windows import narrowed
 
 
 def merged(
-    claims: Iterable[Coordinates], axis: Axis, samples: Coordinates | None = None
+    claims: Iterable[Coordinates],
+    axis: Axis,
+    samples: Coordinates | None = None,
+    dims: Mapping[Coordinates, frozenset[int]] | None = None,
 ) -> tuple[Coordinates, ...]:
     """Merges claims on one axis that agree; claims that contradict each other are all kept.
 
@@ -32,13 +35,18 @@ def merged(
         claims: The claims.
         axis: The axis of all claims.
         samples: The samples of the elements; None if they are unknown.
+        dims: For each claim, the dimensions along which the elements of one sample have different
+            cells on any axis; None for those of the claim alone.
     """
     kept: list[Coordinates] = []
+    along = dict(dims or {})
     for claim in dict.fromkeys(claims):
         for position, other in enumerate(kept):
-            both = _merged_pair(other, claim, axis, samples)
+            own = [along.get(each) or dims_within_sample(each, samples) for each in (other, claim)]
+            both = _merged_pair(other, claim, axis, samples, own)
             if both is not None:
                 kept[position : position + 1] = both
+                along |= dict.fromkeys(both, own[0] | own[1])
                 break
         else:
             kept.append(claim)
@@ -47,7 +55,11 @@ def merged(
 
 @torch.no_grad()
 def _merged_pair(
-    one: Coordinates, other: Coordinates, axis: Axis, samples: Coordinates | None
+    one: Coordinates,
+    other: Coordinates,
+    axis: Axis,
+    samples: Coordinates | None,
+    along: Sequence[frozenset[int]],
 ) -> list[Coordinates] | None:
     """Merges two claims into a list of one; None if they contradict each other.
 
@@ -61,10 +73,11 @@ def _merged_pair(
         if depends.shape not in (one.index.shape, other.index.shape):
             return None
         return [coordinates(depends, ONE_CELL) or one]
-    dims, other_dims = (_dims_within_sample(claim, samples) for claim in (one, other))
-    if one is other or dims < other_dims:
+    dims, other_dims = (dims_within_sample(claim, samples) for claim in (one, other))
+    # What is broadcast over a dimension, such as a gate, has no place of its own.
+    if one is other or (dims < other_dims and along[0] < along[1]):
         return [other]
-    if other_dims < dims:
+    if other_dims < dims and along[1] < along[0]:
         return [one]
     if dims != other_dims:
         return None
@@ -103,10 +116,10 @@ def _without_whole(claim: Coordinates, other: Coordinates, axis: Axis) -> Coordi
     return interned(claim.index.masked_fill(is_whole, 0), claim.cells, claim.by_sample)
 
 
-def _dims_within_sample(claim: Coordinates, samples: Coordinates | None) -> set[int]:
+def dims_within_sample(claim: Coordinates, samples: Coordinates | None) -> frozenset[int]:
     """The dimensions along which the elements of one sample have different cells."""
     of_samples = set(samples.dims) if samples else set[int]()
-    dims = set(claim.dims)
+    dims = frozenset(claim.dims)
     if samples is None or not dims & of_samples:
         return dims
     if len(of_samples) > 1:

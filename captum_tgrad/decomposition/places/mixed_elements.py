@@ -9,7 +9,14 @@ import torch
 from torch import Tensor
 
 from captum_tgrad.decomposition.places.cells import SLACK
-from captum_tgrad.decomposition.places.coordinates import Axis, Coordinates, from_borders
+from captum_tgrad.decomposition.places.coordinates import (
+    SAMPLES,
+    Axis,
+    Coordinates,
+    coordinates,
+    first_of_each,
+    from_borders,
+)
 from captum_tgrad.decomposition.places.merging import merged
 from captum_tgrad.decomposition.places.places import MOST_CLAIMS
 from captum_tgrad.decomposition.places.summands import Summands, few_cells
@@ -46,14 +53,19 @@ def mixed_on_axes(
     """
     dims = list(dims)
     whole = [(axis, _whole(claim, dims, axis)) for axis, claim in claims]
-    scattered = [(axis, claim) for axis, claim in whole if _is_scattered(claim, dims, axis)]
+    of_samples = [claim for axis, claim in whole if axis.input == SAMPLES]
+    samples = of_samples[0] if len(of_samples) == 1 else None
+    changing = [(axis, claim) for axis, claim in whole if set(dims) & set(claim.dims)]
+    scattered = [(axis, claim) for axis, claim in changing if axis.is_spatial]
+    if not any(_is_scattered(claim, dims) for _, claim in scattered):
+        scattered = []
     on_several = len(scattered) > 1 and len({axis for axis, _ in scattered}) == len(scattered)
     places = _numbers_of_places([claim for _, claim in scattered]) if on_several else None
     found: list[tuple[Axis, list[Coordinates]]] = []
     parted = []
     for axis, claim in whole:
         is_scattered = (axis, claim) in scattered
-        parts = _each(claim, dims, axis, places) if is_scattered else None
+        parts = _each(claim, dims, axis, places, samples) if is_scattered else None
         if parts is None:
             parts = _together(claim, dims, axis)
             if is_scattered and len(parts) == 2:
@@ -79,10 +91,8 @@ def _whole(claim: Coordinates, dims: Sequence[int], axis: Axis) -> Coordinates:
     return widened(claim, axis) if is_mixed and len(claim.cells) > MOST_CLAIMS else claim
 
 
-def _is_scattered(claim: Coordinates, dims: Sequence[int], axis: Axis) -> bool:
+def _is_scattered(claim: Coordinates, dims: Sequence[int]) -> bool:
     """Whether there are gaps between mixed elements, as wide as the smallest cell."""
-    if not axis.is_spatial or not set(dims) & set(claim.dims):
-        return False
     low, high, _ = _in_sums(claim, dims)
     width = float(claim.cells[:, 1].min())
     return bool((gaps_between(low, high) > width * (1 - SLACK)).any())
@@ -117,7 +127,11 @@ def _together(claim: Coordinates, dims: Sequence[int], axis: Axis) -> list[Coord
 
 
 def _each(
-    claim: Coordinates, dims: Sequence[int], axis: Axis, places: Tensor | None
+    claim: Coordinates,
+    dims: Sequence[int],
+    axis: Axis,
+    places: Tensor | None,
+    samples: Coordinates | None,
 ) -> list[Coordinates] | None:
     """The coordinates of sums of elements with gaps between them: windows, or each of few cells.
 
@@ -127,18 +141,21 @@ def _each(
         axis: The axis that they are on.
         places: A number for the place of each element on all axes on which the elements are
             scattered; None if this is the only one.
+        samples: The samples of the elements; None if they are unknown.
 
     Returns:
         None if neither describes them.
     """
     if places is not None:
         claim = Coordinates(claim.index.expand(places.shape), claim.cells, claim.by_sample)
-        places = _along_last(places, claim, dims).flatten()
     low, high, shape = _in_sums(claim, dims)
-    numbers = _along_last(claim.index, claim, dims).flatten()
-    sums = torch.arange(math.prod(shape), device="cpu").repeat_interleave(low.shape[-1])
-    summands = Summands(claim, numbers, sums, shape)
-    few = few_cells(summands, claim.by_sample, places=places)
+    numbers = _along_last(claim.index, claim, dims)
+    places_in_sums = numbers if places is None else _along_last(places, claim, dims)
+    few = _of_slices(claim, numbers, places_in_sums, shape)
+    if few is None:
+        sums = torch.arange(math.prod(shape), device="cpu").repeat_interleave(low.shape[-1])
+        summands = Summands(claim, numbers.flatten(), sums, shape)
+        few = few_cells(summands, claim.by_sample, places=places_in_sums.flatten())
     if few is not None and places is not None:
         return few
     start, stop = (border.reshape(shape) for border in across_ends(low, high, axis))
@@ -146,7 +163,34 @@ def _each(
     windows = narrowed(hull, axis)
     if windows is not None and windows is not hull:  # as of a dilated convolution
         return None if few is not None and len(few) == 2 else [windows]
-    return None if few is None else list(merged(few, axis))
+    return None if few is None else list(merged(few, axis, samples))
+
+
+def _of_slices(
+    claim: Coordinates, numbers: Tensor, places: Tensor, shape: Sequence[int]
+) -> list[Coordinates] | None:
+    """The coordinates of each distinct slice along the last dimension, which is summed over.
+
+    A sum of up to ``MOST_CLAIMS`` tensors has the claims of these, also if they were stacked.
+
+    Args:
+        claim: The coordinates of the summands.
+        numbers: The numbers of their cells, ``(..., summands)``.
+        places: A number for the place of each summand; the same shape.
+        shape: The shape of the sums.
+
+    Returns:
+        None if there are more slices.
+    """
+    _, which = places.flatten(0, -2).unique(dim=1, return_inverse=True)  # type: ignore[no-untyped-call]
+    first = first_of_each(which)[0].sort().values
+    if len(first) > MOST_CLAIMS:
+        return None
+    found = (
+        coordinates(numbers[..., each].reshape(shape), claim.cells, claim.by_sample)
+        for each in first
+    )
+    return [each for each in found if each is not None]
 
 
 def _two_parts(

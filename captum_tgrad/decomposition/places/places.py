@@ -23,7 +23,7 @@ from captum_tgrad.decomposition.places.coordinates import (
     whole_axis,
     without_gaps,
 )
-from captum_tgrad.decomposition.places.merging import merged
+from captum_tgrad.decomposition.places.merging import dims_within_sample, merged
 
 Claim = tuple[Axis, Coordinates | None]
 """Coordinates of elements, with their axis; None for no coordinates."""
@@ -94,17 +94,34 @@ def places(shape: Sequence[int], claims: Iterable[Claim] = ()) -> Places:
     filled: dict[Axis, list[Coordinates]] = {}
     samples: Coordinates | None = None
     for axis in sorted(by_axis, key=lambda axis: axis.input != SAMPLES):
-        filled[axis] = own = [_gaps_filled(each, shape, axis, samples) for each in by_axis[axis]]
-        if left := merged(own, axis, samples):
+        filled[axis] = [_gaps_filled(each, shape, axis, samples) for each in by_axis[axis]]
+        if axis.input == SAMPLES and len(left := merged(filled[axis], axis)) == 1:
+            (samples,) = left
+    for axis, own in filled.items():
+        of = None if axis.input == SAMPLES else samples
+        if left := merged(own, axis, of, _dims_on_axes(filled, axis, of)):
             kept[axis] = left
-            if axis.input == SAMPLES and len(left) == 1:
-                (samples,) = left
     kept |= _pairs_kept(kept, filled)
     key = (tuple(shape), tuple(kept.items()))
     known = _interned.get(key)
     if known is None:
         known = _interned[key] = Places(tuple(shape), kept)
     return known
+
+
+def _dims_on_axes(
+    given: Mapping[Axis, list[Coordinates]], axis: Axis, samples: Coordinates | None
+) -> dict[Coordinates, frozenset[int]]:
+    """For each of several claims, the dimensions of the claims that belong to it on all axes."""
+    own = given[axis]
+    if not axis.is_spatial or len(own) < 2:
+        return {}
+    found = dict.fromkeys(own, frozenset[int]())
+    for other, claims in given.items():
+        if other.is_spatial and other.input == axis.input and len(claims) == len(own):
+            for claim, each in zip(own, claims, strict=True):
+                found[claim] |= dims_within_sample(each, samples)
+    return found
 
 
 def _pairs_kept(
@@ -115,11 +132,12 @@ def _pairs_kept(
     A sum of the four quadrants of an image has the rows 0, 0, 4, 4 and the columns 0, 4, 0, 4.
     Without repetitions, 0, 4 and 0, 4 would be two quadrants only.
     """
-    several = [axis for axis, claims in kept.items() if axis.is_spatial and len(claims) > 1]
-    if len(several) < 2 or len({len(given[axis]) for axis in several}) > 1:
+    several = [axis for axis, claims in given.items() if axis.is_spatial and len(set(claims)) > 1]
+    counts = [len(kept.get(axis, ())) for axis in several]
+    if max(counts, default=1) < 2 or len({len(given[axis]) for axis in several}) > 1:
         return {}
     pairs = list(dict.fromkeys(zip(*(given[axis] for axis in several), strict=True)))
-    if not max(len(kept[axis]) for axis in several) < len(pairs) <= MOST_CLAIMS:
+    if not min(counts) < len(pairs) <= MOST_CLAIMS:
         return {}
     return dict(zip(several, zip(*pairs, strict=True), strict=True))
 
