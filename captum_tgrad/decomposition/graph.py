@@ -41,7 +41,7 @@ def graph_of(output: object) -> Graph | None:
         kind: Any = type(node)
         if kind.__name__ not in _KINDS or _may_mask(node):
             return None
-        edges: list[tuple[int, int] | None] = []
+        edges: list[int | None] = []
         for source, result in node.next_functions:
             if is_constant(source):
                 edges.append(None)
@@ -49,9 +49,9 @@ def graph_of(output: object) -> Graph | None:
             if source not in numbers:
                 numbers[source] = len(nodes)
                 nodes.append(source)
-            edges.append((numbers[source], result))
-        description += [kind, edges]
-        description += [(result.shape, result.dtype) for result in node._input_metadata]
+            edges += (numbers[source], result)
+        first = node._input_metadata[0]
+        description += [kind, edges, first.shape, first.dtype]
         attributes, weights = _attributes(kind)
         description += [getattr(node, name) for name in attributes]
         description += [_address(getattr(node, name)) for name in weights]
