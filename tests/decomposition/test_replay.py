@@ -219,7 +219,7 @@ def _other_eps(network):
 
 
 def _approximate(network):
-    network.mlp[1].approximate = "tanh"
+    network.mlp[1] = nn.GELU("tanh")
 
 
 def _masked_tokens(network):
