@@ -170,6 +170,7 @@ def _terms(graph: Graph, recorder: Recorder) -> list[tuple[int, PendingTerm]] | 
             return None
         elif operations:
             missing.append(product_of(node))
+    # A linear layer over sequences has its term at the view of its product, or at the product.
     if None in missing or not products.issuperset(missing):
         return None
     return [(number, term) for _, number, term in sorted(found, key=lambda each: each[0])]
