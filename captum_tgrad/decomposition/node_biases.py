@@ -29,9 +29,11 @@ def is_constant(source: Node) -> bool:
 
     The views are the transposed weight of a linear layer and an expanded class token.
     """
-    while type(source).__name__ in _VIEWS_OF_CONSTANTS:
+    kind = type(source).__name__
+    while kind in _VIEWS_OF_CONSTANTS:
         source = source.next_functions[0][0]
-    return type(source).__name__ in ("AccumulateGrad", "NoneType")
+        kind = type(source).__name__
+    return kind in ("AccumulateGrad", "NoneType")
 
 
 def operations_of(node: Node) -> tuple[str, ...]:
