@@ -222,3 +222,41 @@ def test_zeros_of_a_summand_pick_nothing(mix, monkeypatch):
     torch.testing.assert_close(_map(mix), expected, rtol=0, atol=0)
     names = {call.args[0].name for call in found.call_args_list}
     assert not names & {"linear", "addmm", "baddbmm"}
+
+
+def _links_of_patches(steps, size=5):
+    """Each patch of a grid receives messages from itself and from the patches at these steps."""
+    links = torch.zeros(size, size, size, size).double()
+    for row, column in itertools.product(range(size), repeat=2):
+        for down, right in [(0, 0), *steps]:
+            if 0 <= row + down < size and 0 <= column + right < size:
+                links[row, column, row + down, column + right] = 1 + down + 3 * right or 1
+    return links.flatten(2).flatten(0, 1)
+
+
+@pytest.mark.filterwarnings("ignore:Sparse CSR tensor support")
+@pytest.mark.parametrize(
+    "steps",
+    [
+        [(0, 1), (1, 0), (0, -1), (-1, 0)],
+        [step for step in itertools.product((-1, 0, 1), repeat=2) if step != (0, 0)],
+        [(1, 1), (-2, 0)],
+        [(4, 4)],
+    ],
+    ids=["4 neighbors", "8 neighbors", "asymmetric", "distant"],
+)
+@pytest.mark.parametrize("mix", OF_GRAPH.values(), ids=OF_GRAPH)
+def test_a_graph_of_patches_has_one_map_however_its_links_are_written(mix, steps):
+    links, images = _links_of_patches(steps), X[..., :5, :5]
+    weights = torch.arange(1.0, 26).double()
+
+    def explained(mix):
+        def network(x):
+            hidden = torch.relu(mix(links, x.flatten(2).transpose(1, 2)) + 0.5)
+            return (F.silu(mix(links, hidden)).sum(2) * weights).sum(1)
+
+        return TGradAttribution(network).decompose(images)
+
+    expected, found = explained(lambda m, h: m @ h), explained(mix)
+    assert expected["silu"].resolution == "5 x 5"
+    torch.testing.assert_close(found.map(), expected.map(), rtol=1e-10, atol=1e-12)

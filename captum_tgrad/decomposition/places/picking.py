@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -11,11 +11,11 @@ from torch import Tensor
 
 from captum_tgrad.decomposition.call import Call, NoRuleError
 from captum_tgrad.decomposition.places.box_pooling import pooled_in_boxes
-from captum_tgrad.decomposition.places.coordinates import Coordinates
+from captum_tgrad.decomposition.places.coordinates import SAMPLES, Axis, Coordinates
 from captum_tgrad.decomposition.places.moving_places import assigned, places_after
 from captum_tgrad.decomposition.places.origin import claims_of, places_of
 from captum_tgrad.decomposition.places.places import Claim, Places, places
-from captum_tgrad.decomposition.places.summands import Summands, cells_of_sums
+from captum_tgrad.decomposition.places.summands import Summands, cells_of_sums, own_cells
 from captum_tgrad.decomposition.places.views import laid_out_as
 from captum_tgrad.decomposition.places.whole_grid import with_copies_refined
 from captum_tgrad.decomposition.scratch import is_dense
@@ -60,13 +60,37 @@ def _added_at(
             index = index[tuple(map(slice, positions.shape))]
         return Coordinates(index.expand(positions.shape), claim.cells)
 
-    samples = of_summands(given.samples[0]) if given and len(given.samples) == 1 else None
-    for axis, claim in with_copies_refined(given).pairs if given else ():
-        summands = Summands(claim, of_summands(claim).index, positions, tensor.shape)
-        is_only = given is not None and given.has_one_axis
-        sums = cells_of_sums(summands, axis, samples, is_only)
+    if given is None:
+        return [places(output.shape, claims) for output in outputs]
+    samples = of_summands(given.samples[0]) if len(given.samples) == 1 else None
+    summands = {
+        (axis, claim): Summands(claim, of_summands(claim).index, positions, tensor.shape)
+        for axis, claim in with_copies_refined(given).pairs
+    }
+    own = dict[tuple[Axis, Coordinates], Coordinates | None]()
+    for group in _along_one_dimension(summands):
+        own |= zip(group, own_cells([summands[each] for each in group]), strict=True)
+    for (axis, claim), each in summands.items():
+        kept = own.get((axis, claim))
+        sums = cells_of_sums(each, axis, samples, given.has_one_axis) if kept is None else [kept]
         claims += [(axis, each) for each in sums]
     return [places(output.shape, claims) for output in outputs]
+
+
+def _along_one_dimension(
+    pairs: Iterable[tuple[Axis, Coordinates]],
+) -> list[list[tuple[Axis, Coordinates]]]:
+    """Groups of coordinates along the same dimension, as the rows and the columns of tokens."""
+    groups: dict[object, list[tuple[Axis, Coordinates]]] = {}
+    for axis, claim in sorted(pairs, key=lambda pair: pair[0].dim):
+        if axis.input != SAMPLES:
+            key = (axis.input, claim.dims) if axis.is_spatial else axis
+            groups.setdefault(key, []).append((axis, claim))
+    found = []
+    for group in groups.values():
+        is_one_place = len({axis for axis, _ in group}) == len(group)
+        found += [group] if is_one_place else [[pair] for pair in group]
+    return found
 
 
 def by_indices(call: Call, outputs: Sequence[Tensor]) -> list[Places]:

@@ -45,9 +45,8 @@ def cells_of_sums(
 ) -> list[Coordinates]:
     """The coordinates of sums: the cells of few summands, or the smallest cell that holds many.
 
-    If element ``i`` is a summand of sum ``i``, as in a graph whose nodes have links to themselves,
-    sum ``i`` keeps its cell alone. Many summands have no cell if they fill less than half of it, or
-    if a sample has several sums that cover more than half of the axis on average.
+    Many summands have no cell if they fill less than half of it, or if a sample has several sums
+    that cover more than half of the axis on average.
 
     Args:
         summands: The summands.
@@ -62,9 +61,6 @@ def cells_of_sums(
     if axis.input == SAMPLES:
         hull = _hull(summands, axis, None)
         return [] if hull is None else [hull]
-    kept = _own_cells(summands)
-    if kept is not None:
-        return [kept]
     if samples is not None:
         sample = torch.zeros(math.prod(shape), dtype=torch.long, device="cpu")
         sample.scatter_reduce_(0, summands.sums, samples.index.expand_as(numbers)[has], "amax")
@@ -94,23 +90,36 @@ def _are_wide(cells: Sequence[Coordinates], axis: Axis, samples: Coordinates | N
     return is_wide
 
 
-def _own_cells(summands: Summands) -> Coordinates | None:
-    """The coordinates of sums of which the i-th has the i-th cell; None if one lacks this summand.
+def own_cells(summands: Sequence[Summands]) -> list[Coordinates | None]:
+    """The coordinates of sums of which the i-th has the i-th element as a summand.
 
-    Each summand has a cell.
+    In a graph whose nodes have links to themselves, each node thus keeps its cells alone. The
+    elements have the order of a grid: the second one is in the next cell on the last axis.
+
+    Args:
+        summands: The summands on each axis.
+
+    Returns:
+        One for each axis; None if a sum lacks its element, or if most sums have most elements.
     """
-    claim, numbers, sums, shape = summands
-    cells = len(claim.cells)
-    held = (sums * cells + numbers - 1).unique()  # type: ignore[no-untyped-call]
-    if len(held) > math.prod(shape) * cells / 2:
-        return None
+    _, _, sums, shape = summands[0]
+    element, has, count = torch.zeros_like(sums), torch.ones_like(sums, dtype=torch.bool), 1
+    for claim, numbers, _, _ in summands:
+        element = element * len(claim.cells) + numbers - 1
+        has, count = has & (numbers > 0), count * len(claim.cells)
+    held = (sums * count + element)[has].unique()  # type: ignore[no-untyped-call]
+    if len(held) > math.prod(shape) * count / 2:
+        return [None] * len(summands)
     every = torch.arange(math.prod(shape), device="cpu").reshape(shape)
     for dim, size in enumerate(shape):
-        if size % cells == 0:  # more than once if a dimension holds several samples in turn
-            own = (whole_axis(shape, dim).index - 1) % cells
-            if bool(torch.isin(every * cells + own, held).all()):
-                return claim.moved(own + 1)
-    return None
+        if size % count == 0:  # more than once if a dimension holds several samples in turn
+            own = (whole_axis(shape, dim).index - 1) % count
+            if bool(torch.isin(every * count + own, held).all()):
+                sizes = [len(each.claim.cells) for each in summands]
+                cells = torch.unravel_index(own, sizes)
+                pairs = zip(summands, cells, strict=True)
+                return [each.claim.moved(cell + 1) for each, cell in pairs]
+    return [None] * len(summands)
 
 
 def _hull(summands: Summands, axis: Axis, samples: Coordinates | None) -> Coordinates | None:
