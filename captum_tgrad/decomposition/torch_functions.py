@@ -48,6 +48,8 @@ def overwrites(func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[
     always, position = _in_place_form(func)
     if position is None:
         return always
+    if "dropout" in func.__name__ and kwargs.get("training") is False:
+        return False  # it changes nothing
     return bool(args[position] if len(args) > position else kwargs.get("inplace", False))
 
 

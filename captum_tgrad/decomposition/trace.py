@@ -165,7 +165,7 @@ class Trace(TorchFunctionMode):
                 pass
         if call.name == "batch_norm" and call.bound["training"]:
             raise_batch_statistics(self._modules.path)
-        if call.in_place and call.name != "detach" and not _is_dropout_in_evaluation(call):
+        if call.in_place and call.name != "detach":
             if torch.is_grad_enabled():
                 return run_in_place(call, attached, self.recorder, self._result)
             self._old_values.freeze_readers(call.args[0])
@@ -201,8 +201,8 @@ class Trace(TorchFunctionMode):
             random_state = RandomState(call.dependent[0].device)
         with kept_in_memory():
             result = self._result(call)
-        if result is call.dependent[0] and (not call.in_place or _is_dropout_in_evaluation(call)):
-            return result  # nothing has changed
+        if result is call.dependent[0] and not call.in_place:
+            return result  # such as a dropout in evaluation mode
         if random_state is not None and random_state.is_current():
             random_state = None  # replaying would disturb other threads
         if isinstance(result, (tuple, list)) and _may_chain_outputs(call):
@@ -233,10 +233,6 @@ def _input_first(
     if args or "input" not in kwargs or operation_name(func) in _INPUT_IS_NOT_FIRST:
         return args, kwargs
     return (kwargs["input"],), {name: value for name, value in kwargs.items() if name != "input"}
-
-
-def _is_dropout_in_evaluation(call: Call) -> bool:
-    return "dropout" in call.name and call.kwargs.get("training") is False
 
 
 def _may_be_random(call: Call) -> bool:
