@@ -107,12 +107,8 @@ def _of_gelu(node: Node) -> Bias:
     return activations.bias_of_gelu(node._saved_self)
 
 
-def _of_hardsigmoid(node: Node) -> Bias:
-    return ElementBias(activations.hardsigmoid, node._saved_self)
-
-
-def _of_hardswish(node: Node) -> Bias:
-    return ElementBias(activations.hardswish, node._saved_self)
+def _of_input(compute: Callable[[Tensor], Tensor], node: Node) -> Bias:
+    return ElementBias(compute, node._saved_self)
 
 
 def _of_sigmoid(node: Node) -> Bias:
@@ -120,8 +116,8 @@ def _of_sigmoid(node: Node) -> Bias:
     return ElementBias(lambda y: activations.sigmoid(y, y.logit()), node._saved_result)
 
 
-def _of_silu(node: Node) -> Bias:
-    return ElementBias(lambda z: activations.silu(F.silu(z), z), node._saved_self)
+def _silu(z: Tensor) -> Tensor:
+    return activations.silu(F.silu(z), z)
 
 
 def _of_product(node: Node) -> Bias:
@@ -195,15 +191,17 @@ NODES_WITH_BIAS = {
     "ConvolutionBackward0": NodeWithBias(_CONVOLUTIONS, _of_convolution, _has_bias_parameter),
     "CudnnBatchNormBackward0": NodeWithBias(("batch_norm",), _CUDNN_BATCH_NORM),
     "GeluBackward0": NodeWithBias(("gelu",), _of_gelu, _is_exact_gelu),
-    "HardsigmoidBackward0": NodeWithBias(("hardsigmoid",), _of_hardsigmoid),
-    "HardswishBackward0": NodeWithBias(("hardswish",), _of_hardswish),
+    "HardsigmoidBackward0": NodeWithBias(
+        ("hardsigmoid",), partial(_of_input, activations.hardsigmoid)
+    ),
+    "HardswishBackward0": NodeWithBias(("hardswish",), partial(_of_input, activations.hardswish)),
     "HardtanhBackward0": NodeWithBias(("hardtanh", "relu6"), _of_clamp, _is_positive_range),
     "MulBackward0": NodeWithBias(("mul",), _of_product, lambda node: not _has_constant(node)),
     "NativeBatchNormBackward0": NodeWithBias(("batch_norm",), _of_batch_norm),
     "NativeLayerNormBackward0": NodeWithBias(("layer_norm",), _of_layer_norm),
     ATTENTION: NodeWithBias(("scaled_dot_product_attention",), _of_attention),
     "SigmoidBackward0": NodeWithBias(("sigmoid",), _of_sigmoid),
-    "SiluBackward0": NodeWithBias(("silu",), _of_silu),
+    "SiluBackward0": NodeWithBias(("silu",), partial(_of_input, _silu)),
     "ViewBackward0": NodeWithBias(("linear",), _of_linear, product_of),
 }
 """The kinds of nodes whose operations have biases."""
