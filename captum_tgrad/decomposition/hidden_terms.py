@@ -12,7 +12,13 @@ from torch import Tensor
 
 from captum_tgrad.decomposition.bias import ElementBias
 from captum_tgrad.decomposition.maps import Reduced, Summing, Sums, samples_lost
-from captum_tgrad.decomposition.places.places import Places, has_places, lost_places, samples_only
+from captum_tgrad.decomposition.places.places import (
+    Places,
+    has_places,
+    input_places,
+    lost_places,
+    samples_only,
+)
 from captum_tgrad.decomposition.places.reduction import reduction
 from captum_tgrad.decomposition.precision import in_full_precision, without_nan
 from captum_tgrad.decomposition.scratch import Scratch
@@ -123,7 +129,8 @@ class HiddenTerm:
             product = product.sum_to_size(to_cells.summed_shape)
             if to_cells.has_unknown_samples and bool(product.any()):
                 raise samples_lost(self.roots[0].path, "hidden")
-            product = to_cells.into_cells(product)[0].reshape(-1)
+            product, _ = to_cells.into_cells(to_cells.collected(product)[None])
+            product = product.reshape(-1)
         self.total = product if self.total is None else self.total + product
 
     def reduced(self, summing: Summing, scratch: Scratch) -> Reduced | None:
@@ -134,8 +141,8 @@ class HiddenTerm:
             unit_bias = ElementBias(partial(self.total.new_ones, ()))
             return summing.reduced(self.total, unit_bias, self.roots[0].places, scratch)
         total = self.total.reshape(-1, 1).to(summing.device) / len(self.inputs)
-        to_cells = reduction(self.roots[0].places, (), summing.samples)
-        sums = Sums(total, total.abs(), None, to_cells.grid)
+        to_cells = reduction(input_places(total.shape, 0), (), summing.samples)
+        sums = Sums(total, total.abs(), to_cells)
         return Reduced(dict.fromkeys(self.inputs, sums), {})
 
 

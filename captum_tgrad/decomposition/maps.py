@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from captum_tgrad.decomposition.bias import Bias
-from captum_tgrad.decomposition.places.cells import Grid
 from captum_tgrad.decomposition.places.coordinates import Axis
 from captum_tgrad.decomposition.places.input_shares import input_shares
 from captum_tgrad.decomposition.places.places import Places
@@ -38,20 +37,14 @@ class Sums(NamedTuple):
     """Sums of the products ``a = gradient * b`` of a term, from which its maps are computed.
 
     Args:
-        signed: ``sum a`` in each cell: shape ``(N, 1, *cells)``, or ``(N, 1)`` without places.
-        absolute: ``sum |a|`` in each cell; the same shape.
-        unplaced: ``sum a`` and ``sum |a|`` of the elements without a place, each of shape ``(N,)``;
-            None if all elements have one.
-        grid: The cells; None if no element has a place.
-        unplaced_shares: The share of each cell in ``unplaced``, shaped like ``signed``; None if all
-            cells have equal shares.
+        signed: ``sum a``, as :meth:`Reduction.collected` returns it.
+        absolute: ``sum |a|``; the same shape.
+        to_cells: Adds them up by cell.
     """
 
     signed: Tensor
     absolute: Tensor
-    unplaced: tuple[Tensor, Tensor] | None
-    grid: Grid | None
-    unplaced_shares: Tensor | None = None
+    to_cells: Reduction
 
 
 class Reduced(NamedTuple):
@@ -110,15 +103,10 @@ class Summing:
             if shares:
                 share = shares[number].to(signed.dtype).to(signed.device)
                 own_signed, own_absolute = signed * share, absolute * share
-            cells, rest = each.into_cells(own_signed)
-            absolute_cells, absolute_rest = each.into_cells(own_absolute)
-            if rest is None or absolute_rest is None:
-                unplaced = None
-            else:
-                unplaced = rest.to(self.device), absolute_rest.to(self.device)
-            if cells.device != self.device:
-                cells, absolute_cells = cells.to(self.device), absolute_cells.to(self.device)
-            sums[number] = Sums(cells, absolute_cells, unplaced, each.grid, each.unplaced_shares)
+            own_signed, own_absolute = each.collected(own_signed), each.collected(own_absolute)
+            if own_signed.device != self.device:
+                own_signed, own_absolute = own_signed.to(self.device), own_absolute.to(self.device)
+            sums[number] = Sums(own_signed, own_absolute, each)
         magnitudes = {}
         if self.with_magnitudes:
             elements = gradient.numel() / self.samples
@@ -191,22 +179,21 @@ def _summed_block(
         product = without_nan(product)
         absolute = product.abs()
         return [product, absolute, *[absolute] * (2 * ranges)]
-    signed = _sum_without_nan(product, over)
-    absolute = product.abs_()
-    found = [signed, _sum_without_nan(absolute, over)]
+    found = _sums(product, over)
     if ranges:
-        absolute = without_nan(absolute)
+        absolute = without_nan(product)
         found += [absolute.amin(over, keepdim=True), absolute.amax(over, keepdim=True)]
     return found
 
 
-def _sum_without_nan(product: Tensor, over: list[int]) -> Tensor:
+def _sums(product: Tensor, over: list[int]) -> list[Tensor]:
+    """The sums of a product without NaN, and of its absolute value, which overwrites it."""
     # On a CPU, nansum takes up to twice as long as a sum.
     if product.is_cpu and product.numel() >= _WORTH_A_CHECK:
-        found = product.sum(over, keepdim=True)
-        if not bool(found.isnan().any()):
-            return found
-    return product.nansum(over, keepdim=True)
+        signed = product.sum(over, keepdim=True)
+        if not bool(signed.isnan().any()):
+            return [signed, product.abs_().sum(over, keepdim=True)]
+    return [product.nansum(over, keepdim=True), product.abs_().nansum(over, keepdim=True)]
 
 
 _REDUCTIONS = ("sum", "sum", "amin", "amax")

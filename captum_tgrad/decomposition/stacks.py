@@ -48,63 +48,55 @@ class Stack:
 
 def stacked(terms: Sequence[Reduced]) -> list[Stack]:
     """The maps of all terms, from their sums."""
-    groups: dict[tuple[int, torch.dtype, object], list[tuple[int, Sums]]] = {}
+    groups: dict[object, dict[object, list[tuple[int, int, Sums]]]] = {}
     for position, term in enumerate(terms):
         for number, sums in term.sums.items():
-            key = None if sums.grid is None else sums.grid.key
-            groups.setdefault((number, sums.signed.dtype, key), []).append((position, sums))
+            grid = sums.to_cells.grid
+            on_cells = (number, sums.signed.dtype, None if grid is None else grid.key)
+            alike = groups.setdefault(on_cells, {}).setdefault(sums.to_cells.key, [])
+            alike.append((number, position, sums))
     stacks = []
     scores: dict[int, Tensor] = {}
-    for (number, _, _), members in groups.items():
-        signed = torch.stack([sums.signed for _, sums in members])
-        absolute = torch.stack([sums.absolute for _, sums in members])
-        score = signed.flatten(2).sum(2)
-        grid = members[0][1].grid
-        placed = torch.zeros_like(score) if grid is None else torch.ones_like(score)
-        if any(sums.unplaced is not None for _, sums in members):
-            unplaced, absolute_unplaced = _unplaced([sums for _, sums in members], score)
-            score = score + unplaced
-            in_cells = absolute.flatten(2).sum(2)
-            if grid is not None:
-                placed = torch.where(
-                    absolute_unplaced > 0, in_cells / (in_cells + absolute_unplaced), 1
-                )
-            # Elements without a place are spread evenly over the cells.
-            per_cell = [*score.shape, *[1] * (signed.dim() - 2)]
-            share = _unplaced_shares([sums for _, sums in members], signed)
-            signed = signed + unplaced.reshape(per_cell) * share
-            absolute = absolute + absolute_unplaced.reshape(per_cell) * share
-        # sum ReLU(a) = (sum |a| + sum a) / 2, which needs no rectified copy of the activation.
-        # Rounding may leave -eps where the sum is zero.
-        positive = torch.lerp(absolute, signed, 0.5)
-        negative = (positive - signed).clamp_min_(0)
-        positions = [position for position, _ in members]
+    for parts in groups.values():
+        maps = [_in_cells([sums for _, _, sums in alike]) for alike in parts.values()]
+        positive, negative, score, placed = (
+            each[0] if len(each) == 1 else torch.cat(each) for each in zip(*maps, strict=True)
+        )
+        positions = [position for alike in parts.values() for _, position, _ in alike]
         for row, position in enumerate(positions):
             # The cells of each input round the sum differently: use the score of the first input.
             if terms[position].has_equal_shares and len(terms[position].sums) > 1:
                 score[row] = scores.setdefault(position, score[row].clone())
-        positive.clamp_min_(0)
+        number, _, sums = next(iter(parts.values()))[0]
+        grid = sums.to_cells.grid
         stacks.append(Stack(number, positions, positive, negative, score, placed, grid))
     return stacks
 
 
-def _unplaced(sums: Sequence[Sums], like: Tensor) -> list[Tensor]:
-    """``sum a`` and ``sum |a|`` of the elements without a place, each shaped like the score."""
-    nothing = (like.new_zeros(like.shape[1]),) * 2
-    pairs = [each.unplaced or nothing for each in sums]
-    return [torch.stack(each) for each in zip(*pairs, strict=True)]
-
-
-def _unplaced_shares(sums: Sequence[Sums], like: Tensor) -> Tensor | float:
-    """The share of each cell in the evidence without a place, broadcastable to ``like``."""
-    even = 1 / max(like[0, 0].numel(), 1)
-    if all(each.unplaced_shares is None for each in sums):
-        return even
-    shares = torch.full_like(like, even)
-    for share, each in zip(shares, sums, strict=True):
-        if each.unplaced_shares is not None:
-            share.copy_(each.unplaced_shares)
-    return shares
+def _in_cells(sums: Sequence[Sums]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """``positive``, ``negative``, ``score`` and ``placed`` of a stack of terms."""
+    to_cells = sums[0].to_cells
+    collected = torch.stack([*(each.signed for each in sums), *(each.absolute for each in sums)])
+    cells, unplaced = to_cells.into_cells(collected)
+    signed, absolute = cells.chunk(2)
+    score = signed.flatten(2).sum(2)
+    placed = torch.zeros_like(score) if to_cells.grid is None else torch.ones_like(score)
+    if unplaced is not None:
+        rest, absolute_rest = unplaced.chunk(2)
+        score = score + rest
+        if to_cells.grid is not None:
+            known = absolute.flatten(2).sum(2)
+            placed = torch.where(absolute_rest > 0, known / (known + absolute_rest), 1)
+        # Elements without a place are spread evenly over the cells.
+        own = to_cells.unplaced_shares
+        share = 1 / max(cells[0, 0].numel(), 1) if own is None else own.to(cells)
+        per_cell = unplaced.reshape(*unplaced.shape, *[1] * (cells.dim() - 2))
+        signed, absolute = (cells + per_cell * share).chunk(2)
+    # sum ReLU(a) = (sum |a| + sum a) / 2, which needs no rectified copy of the activation.
+    # Rounding may leave -eps where the sum is zero.
+    positive = torch.lerp(absolute, signed, 0.5)
+    negative = (positive - signed).clamp_min_(0)
+    return positive.clamp_min_(0), negative, score, placed
 
 
 def stacks_of(terms: Sequence[Term], number: int) -> list[Stack]:

@@ -5,6 +5,7 @@ import torch.nn.functional as F
 
 from captum_tgrad import TGradAttribution
 from captum_tgrad.decomposition.maps import Reduced, Sums
+from captum_tgrad.decomposition.places.reduction import Reduction
 from captum_tgrad.decomposition.stacks import scores_of, stacked
 
 ALONE = {"rtol": 0, "atol": 0}
@@ -15,23 +16,33 @@ def _random(*shape, seed):
 
 
 def test_a_term_has_the_maps_that_it_would_have_alone():
-    grid = _grid()
-    beside = _random(2, seed=1), _random(2, seed=2).abs()
+    in_order, beside = _reductions()
     terms = [
-        Reduced({0: Sums(_random(2, 1, 4, seed=n), _random(2, 1, 4, seed=n).abs(), rest, grid)}, {})
-        for n, rest in enumerate([None, beside, None])
+        Reduced({0: Sums(values, values.abs(), to_cells)}, {})
+        for values, to_cells in [
+            (_random(2, 1, 4, seed=0), in_order),
+            (_random(2, 1, 5, seed=1), beside),
+            (_random(2, 1, 4, seed=2), in_order),
+            (_random(2, 1, 5, seed=3), beside),
+        ]
     ]
     (together,) = stacked(terms)
-    for position, term in enumerate(terms):
-        (alone,) = stacked([term])
+    for row, position in enumerate(together.terms):
+        (alone,) = stacked([terms[position]])
         for name in ("positive", "negative", "score", "placed"):
-            found = getattr(together, name)[position]
+            found = getattr(together, name)[row]
             torch.testing.assert_close(found, getattr(alone, name)[0], **ALONE)
 
 
-def _grid():
+def _reductions():
+    """To four cells in two samples: of elements in their order, and of one more without a place."""
     whole = TGradAttribution(lambda x: (x + 1).sum((1, 2))).decompose(_random(1, 2, 4, seed=0))
-    return whole.biases[0].maps[0].grid
+    alike = {"samples": 2, "grid": whole.biases[0].maps[0].grid, "spread": (None,), "sizes": (4,)}
+    beside = torch.tensor([[[0, 1, 2, 3, 8]], [[4, 5, 6, 7, 9]]])
+    return (
+        Reduction(summed_shape=(2, 1, 4), indices=(), **alike),
+        Reduction(summed_shape=(2, 1, 5), indices=(beside,), all_placed=False, **alike),
+    )
 
 
 def test_whole_terms_stay_placed_beside_terms_that_are_partly_outside():
@@ -67,16 +78,18 @@ def test_a_term_has_one_score_on_all_of_its_inputs():
 
 
 def test_scores_are_in_the_order_of_the_terms():
+    to_cells = Reduction(1, (1, 1), grid=None, indices=(), spread=(), sizes=())
     numbers = [torch.full((1, 1), float(number)) for number in range(4)]
     terms = [
-        Reduced({position % 2: Sums(number, number, None, None)}, {})
+        Reduced({position % 2: Sums(number, number, to_cells)}, {})
         for position, number in enumerate(numbers)
     ]
     assert [float(score) for score in scores_of(stacked(terms))] == [0.0, 1.0, 2.0, 3.0]
 
 
 def test_a_sample_without_evidence_is_placed_beside_one_that_is_partly_outside():
-    signed, outside = torch.tensor([[[1.0]], [[0.0]]]).expand(2, 1, 4), torch.tensor([4.0, 0.0])
-    (found,) = stacked([Reduced({0: Sums(signed, signed, (outside, outside), _grid())}, {})])
+    _, beside = _reductions()
+    signed = torch.tensor([[[1.0, 1, 1, 1, 4]], [[0.0, 0, 0, 0, 0]]])
+    (found,) = stacked([Reduced({0: Sums(signed, signed, beside)}, {})])
     torch.testing.assert_close(found.placed, torch.tensor([[0.5, 1.0]]))
-    torch.testing.assert_close(found.positive[0], signed * 2)
+    torch.testing.assert_close(found.positive[0], signed[..., :4] * 2)

@@ -101,7 +101,7 @@ def redistributed(evidence: Tensor, shares: Sequence[Tensor | None]) -> Tensor:
     """Moves evidence from one set of cells to another.
 
     Args:
-        evidence: Shape ``(..., *cells)``.
+        evidence: Shape ``(..., N, 1, *cells)``.
         shares: For each of the last dimensions, the share of each cell that each new cell gets:
             shape ``(cells, new cells)``, or ``(N, cells, new cells)`` with one matrix per sample;
             None if the cells do not change. Converted to the dtype and device of ``evidence``.
@@ -112,7 +112,7 @@ def redistributed(evidence: Tensor, shares: Sequence[Tensor | None]) -> Tensor:
         matrix = matrix.to(evidence)
         if matrix.dim() == 3:
             lines = evidence.movedim(dim, -1)
-            new = lines.flatten(1, -2) @ matrix
+            new = lines.flatten(-1 - len(shares), -2) @ matrix
             evidence = new.reshape(*lines.shape[:-1], -1).movedim(-1, dim)
         elif dim == -1:
             evidence = evidence @ matrix

@@ -89,15 +89,26 @@ class Reduction:
             self._on_device[like.device] = tuple([i.to(like.device) for i in self.indices])
         return self._on_device[like.device]
 
-    def into_cells(self, sums: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Adds up a tensor by cell.
+    @cached_property
+    def key(self) -> object:
+        """Equal for reductions that add up collected sums in the same way."""
+        return self if self.indices else (self.shape, self.grid and self.grid.key)
+
+    @cached_property
+    def _collects_elements(self) -> bool:
+        """Whether sums wait until all of them are added up together, which is faster.
+
+        If elements are many more than cells, they would take too much memory.
+        """
+        return not self.has_unknown_samples and (
+            math.prod(self.summed_shape) <= 2 * math.prod(self.shape)
+        )
+
+    def collected(self, sums: Tensor) -> Tensor:
+        """Sums a tensor as far as is necessary to keep it: by element, or by cell if these are few.
 
         Args:
             sums: The tensor, or its sum of shape ``summed_shape``.
-
-        Returns:
-            The sum in each cell of ``grid``, shape ``(N, 1, *cells)``, and the sum of the elements
-            without a place, shape ``(N,)``, or None if the tensor already has the order of cells.
 
         Raises:
             SamplesLostError: The sample of a nonzero element is unknown.
@@ -105,16 +116,35 @@ class Reduction:
         if sums.shape != self.summed_shape:
             sums = sums.sum_to_size(self.summed_shape)
         if not self.indices:
-            return sums if sums.shape == self.shape else sums.reshape(self.shape), None
-        counted, total = self.samples * self.cells, self._added_up(sums)
+            return sums if sums.shape == self.shape else sums.reshape(self.shape)
+        if self._collects_elements:
+            return sums
+        total = self._added_up(sums[None])[0]
         if self.has_unknown_samples and bool(total[-1] != 0):
             raise SamplesLostError
-        cells = redistributed(total[:counted].reshape(self.shape), self.spread)
-        return cells, total[counted:-1]
+        return total
+
+    def into_cells(self, collected: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Adds up tensors by cell.
+
+        Args:
+            collected: What ``collected`` returned for them, stacked.
+
+        Returns:
+            The sum in each cell of ``grid``, shape ``(tensors, N, 1, *cells)``, and the sum of the
+            elements without a place, shape ``(tensors, N)``; None if all elements have one.
+        """
+        if not self.indices:
+            return collected, None
+        total = self._added_up(collected) if self._collects_elements else collected
+        counted = self.samples * self.cells
+        cells = redistributed(total[:, :counted].reshape(-1, *self.shape), self.spread)
+        return cells, None if self.all_placed else total[:, counted:-1]
 
     def _added_up(self, sums: Tensor) -> Tensor:
-        """The sums at all positions of ``indices``."""
-        total = sums.new_zeros(self.samples * (self.cells + 1) + 1)
+        """The sums of stacked tensors at all positions of ``indices``."""
+        rows, size = len(sums), self.samples * (self.cells + 1) + 1
+        total = sums.new_zeros(rows * size)
         indices = self._indices(sums)
         for slot, index in enumerate(indices):
             if self.weights is not None:
@@ -123,9 +153,13 @@ class Reduction:
                 own, alpha = sums, 1 / len(indices)
             # An attention score has the places of its query and its key. Each depends on one
             # dimension only, and a sum over the other is much faster than adding each element.
-            own = own.sum_to_size(index.shape).reshape(-1)
-            total.index_add_(0, index.reshape(-1), own, alpha=alpha)
-        return total
+            own = own.sum_to_size(rows, *index.shape).reshape(-1)
+            index = index.reshape(-1)
+            if rows > 1:
+                start = torch.arange(0, len(total), size, device=total.device)
+                index = (start[:, None] + index).reshape(-1)
+            total.index_add_(0, index, own, alpha=alpha)
+        return total.view(rows, size)
 
     def sample_of(self, like: Tensor) -> Tensor | None:
         """The sample of each element, broadcastable to ``summed_shape``; None for a batch of one.
@@ -160,7 +194,7 @@ class Reduction:
         if not self.indices:
             return (cells / summed).reshape(self.summed_shape)
         ones = cells.new_ones(()).expand(self.summed_shape)
-        elements = self._added_up(ones)[: self.samples * self.cells].reshape(self.shape)
+        elements = self._added_up(ones[None])[0, : self.samples * self.cells].reshape(self.shape)
         elements = redistributed(elements, self.spread) * summed
         if bool((elements == 0).any()):
             cells = _moved_from_empty_cells(cells, elements)
