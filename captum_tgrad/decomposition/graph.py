@@ -81,7 +81,9 @@ def _may_mask(node: Node) -> bool:
         factors = (node._saved_self, node._saved_other)
         edges = zip(node.next_functions, factors, strict=True)
         constants = [factor for (source, _), factor in edges if is_constant(source)]
-        return any(not each.is_floating_point() or has_zeros(each) for each in constants)
+        return any(
+            each is None or not each.is_floating_point() or has_zeros(each) for each in constants
+        )
     return kind == ATTENTION and node._saved_attn_mask is not None
 
 

@@ -482,6 +482,34 @@ def test_places_that_depend_on_weights_are_found_again(recorded):
     _assert_as_recorded(method, _inputs(), target=0)
 
 
+@pytest.mark.parametrize(
+    "computed",
+    [
+        lambda weight, gain: weight * 2,
+        lambda weight, gain: weight * gain,
+        lambda weight, gain: weight + gain * 0.3,
+        lambda weight, gain: weight / weight.norm(),
+        lambda weight, gain: F.batch_norm(
+            weight.view(1, 4, -1), None, None, gain.flatten() * 0.3, training=True
+        ).view_as(weight),
+    ],
+    ids=["doubled", "scaled", "shifted", "normalized", "standardized"],
+)
+def test_a_weight_that_is_computed_from_parameters(computed):
+    class Computed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.empty(4, 3, 3, 3))
+            self.gain = nn.Parameter(torch.empty(4, 1, 1, 1))
+
+        def forward(self, x):
+            return F.conv2d(x, computed(self.weight, self.gain)).sigmoid().mean((2, 3))
+
+    method = TGradAttribution(_ready(Computed()))
+    for seed in (1, 2, 3):
+        _assert_as_recorded(method, _inputs(seed=seed), target=0)
+
+
 def test_an_error_of_the_network_is_raised_and_forgotten():
     class Failing(Residual):
         fails = False
