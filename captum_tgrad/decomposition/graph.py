@@ -109,11 +109,17 @@ _KINDS = {
     "SelectBackward0",
     "SliceBackward0",
     "SplitBackward0",
+    "SplitWithSizesBackward0",
     "SqueezeBackward1",
+    "StackBackward0",
     "SumBackward1",
     "TransposeBackward0",
+    "UnbindBackward0",
     "UnsafeViewBackward0",
     "UnsqueezeBackward0",
+    "UpsampleBicubic2DBackward0",
+    "UpsampleBilinear2DBackward0",
+    "UpsampleNearest2DBackward0",
 }
 """The known kinds of nodes."""
 

@@ -124,8 +124,14 @@ def _of_product(node: Node) -> Bias:
     return ElementBias(torch.mul, node._saved_self, node._saved_other, scale=-1)
 
 
-def _of_sum(node: Node) -> Bias | None:
-    for position, factor in ((0, 1), (1, node._saved_alpha)):
+def _of_quotient(node: Node) -> Bias:
+    numerator, _ = node.next_functions[0]
+    scale = 2 if is_constant(numerator) else 1
+    return ElementBias(torch.div, node._saved_self, node._saved_other, scale=scale)
+
+
+def _of_sum(node: Node, sign: int = 1) -> Bias | None:
+    for position, factor in ((0, 1), (1, sign * node._saved_alpha)):
         parameter = _parameter(node, position)
         if parameter is not None:
             return ElementBias(partial(torch.mul, other=factor), finite(parameter))
@@ -175,6 +181,11 @@ def _has_bias_parameter(node: Node) -> bool:
     return bool(node._saved_bias_sym_sizes_opt != (0,))
 
 
+def _has_divisor(node: Node) -> bool:
+    divisor, _ = node.next_functions[1]
+    return not is_constant(divisor)
+
+
 def _is_exact_gelu(node: Node) -> bool:
     return bool(node._saved_approximate == "none")
 
@@ -190,6 +201,7 @@ NODES_WITH_BIAS = {
     "CatBackward0": NodeWithBias(("cat",), _of_concatenation, _has_constant),
     "ConvolutionBackward0": NodeWithBias(_CONVOLUTIONS, _of_convolution, _has_bias_parameter),
     "CudnnBatchNormBackward0": NodeWithBias(("batch_norm",), _CUDNN_BATCH_NORM),
+    "DivBackward0": NodeWithBias(("div",), _of_quotient, _has_divisor),
     "GeluBackward0": NodeWithBias(("gelu",), _of_gelu, _is_exact_gelu),
     "HardsigmoidBackward0": NodeWithBias(
         ("hardsigmoid",), partial(_of_input, activations.hardsigmoid)
@@ -202,6 +214,7 @@ NODES_WITH_BIAS = {
     ATTENTION: NodeWithBias(("scaled_dot_product_attention",), _of_attention),
     "SigmoidBackward0": NodeWithBias(("sigmoid",), _of_sigmoid),
     "SiluBackward0": NodeWithBias(("silu",), partial(_of_input, _silu)),
+    "SubBackward0": NodeWithBias(("sub",), partial(_of_sum, sign=-1), _has_constant),
     "ViewBackward0": NodeWithBias(("linear",), _of_linear, product_of),
 }
 """The kinds of nodes whose operations have biases."""

@@ -170,6 +170,30 @@ class Gated(nn.Module):
         return self.head(self.drop(x))
 
 
+class Parts(nn.Module):
+    """Tensors that are taken apart, stacked, enlarged, subtracted and divided."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Conv2d(3, 6, 3, padding=1)
+        self.shift = nn.Parameter(torch.empty(6, 1, 1))
+        self.scale = nn.Parameter(torch.empty(2, 1, 1))
+        self.unit = nn.Parameter(torch.empty(1))
+        self.head = nn.Linear(10, 3)
+
+    def forward(self, x):
+        x = F.relu(self.stem(x) - self.shift)
+        one, two, three = x.split([1, 2, 3], 1)
+        first, second = two.unbind(1)
+        pair = self.scale - torch.stack([second, first], 1)
+        large = [
+            F.interpolate(F.avg_pool2d(part, 2), size=x.shape[2:], mode=mode)
+            for part, mode in ((one, "nearest"), (two, "bilinear"), (three, "bicubic"))
+        ]
+        parts = [pair / two.sigmoid(), self.scale / two.sigmoid(), *large]
+        return self.head((torch.cat(parts, 1) / self.unit).mean((2, 3)))
+
+
 def _assert_close_to_recorded(method, x, **arguments):
     """Some biases are computed from what autograd saves, which rounds otherwise."""
     found = method.decompose(x, **arguments)
@@ -183,7 +207,7 @@ def _assert_close_to_recorded(method, x, **arguments):
             torch.testing.assert_close(difference, torch.zeros_like(difference), **tolerance)
 
 
-@pytest.mark.parametrize("network", [Tokens, Gated])
+@pytest.mark.parametrize("network", [Tokens, Gated, Parts])
 @pytest.mark.parametrize("count", [1, 2])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 def test_attention_norms_and_smooth_activations_are_replayed(network, count, dtype, recorded):
@@ -630,7 +654,9 @@ def test_batch_norms_have_the_attributes_that_are_read_on_every_device():
         ((1, 3, 96, 96), True),
         ((8, 3, 96, 96), True),
         ((64, 3, 96, 96), False),
-        ((1, 3, 224, 224), False),
+        ((1, 3, 224, 224), True),
+        ((2, 3, 224, 224), False),
+        ((1, 3, 384, 384), False),
         ((), True),
         ((0, 3), True),
     ],

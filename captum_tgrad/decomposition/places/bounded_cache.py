@@ -7,7 +7,7 @@ from typing import Generic, TypeVar
 
 Value = TypeVar("Value")
 
-_MOST = 2**22  # the most numbers in all entries together
+_MOST = 2**24  # the most numbers in all entries together, 128 MB
 _OF_AN_ENTRY = 64  # overhead of an entry, counted as numbers
 
 
