@@ -28,7 +28,7 @@ def layer_places(tensor: Tensor, samples: int, layer: nn.Module, channel_dim: in
     """
     known = places_of(tensor)
     batch = Axis(SAMPLES, 0, samples)
-    if known is not None and (samples == 1 or len(known.claims.get(batch, ())) == 1):
+    if known is not None and (samples == 1 or known.knows_samples):
         axes = [axis for axis in known.claims if axis.is_spatial]
         is_lost = any(axis.input == LOST for axis in known.claims)
         by = reduction(known, axes, samples)

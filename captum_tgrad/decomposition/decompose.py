@@ -97,7 +97,7 @@ def decompose(
             trace.recorder.finish(output)
             if replayable and random_state and random_state.is_current():
                 replay.keep(replayable, output, trace.recorder)
-            refuse_other_order(output, summing.samples, leaves[0].dim())
+            refuse_other_order(output, summing.samples, leaves[0].dim(), trace.recorder.pending)
         selected = select(output)
         # Copies, because a view would keep all outputs in memory.
         outputs.append(selected.detach().to(leaves[0].device, copy=True))

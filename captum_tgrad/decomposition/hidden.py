@@ -133,7 +133,7 @@ class HiddenOperations:
             return None  # its backward returns None, so the result is a constant
         else:
             given, is_elementwise = places_of_result(tensor, sources, self._samples, path)
-            if known_places is not None and known_places.samples and not is_elementwise:
+            if known_places and known_places.knows_samples and not is_elementwise:
                 given = known_places
         if self._all_inputs:
             given = depending_on(given, inputs)

@@ -8,7 +8,13 @@ from torch import Tensor
 from captum_tgrad.decomposition.hidden_terms import lost_in_hidden
 from captum_tgrad.decomposition.places.coordinates import SAMPLES, Coordinates
 from captum_tgrad.decomposition.places.origin import origin_of
-from captum_tgrad.decomposition.places.places import Places, has_places, places, samples_only
+from captum_tgrad.decomposition.places.places import (
+    Places,
+    has_places,
+    places,
+    samples_mixed,
+    samples_only,
+)
 from captum_tgrad.decomposition.places.reduction import sample_numbers
 from captum_tgrad.decomposition.precision import without_nan
 
@@ -34,7 +40,7 @@ def places_of_result(
     else:
         kept = _samples_first(tensor, given)
         if not _keeps_samples(tensor, sources, kept, read, samples):
-            kept = places(tensor.shape)
+            kept = samples_mixed(tensor.shape, read)
     if any(map(has_places, read)):
         kept = lost_in_hidden(tensor.shape, kept, path)
     return kept, False

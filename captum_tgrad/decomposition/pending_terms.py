@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -120,6 +120,9 @@ class PendingTerms:
 
     def __len__(self) -> int:
         return len(self._pending)
+
+    def __iter__(self) -> Iterator[PendingTerm]:
+        return iter(self._pending)
 
     def arm(self) -> None:
         """Activates the hooks after the forward pass, because a model may take gradients in it."""

@@ -68,9 +68,8 @@ class Recorder:
             leaves[0].shape[0] if summing is None else summing.samples,
             self._everything if self._has_several_inputs else frozenset(),
         )
-        terms = () if self._pending is None else self._pending
         self.origins = Origins(
-            self._lifetime, self.modules, self.hidden, terms, self._has_several_inputs
+            self._lifetime, self.modules, self.hidden, self.pending, self._has_several_inputs
         )
         self.modules.leaving = self.origins.look_for_hidden
 
@@ -179,6 +178,11 @@ class Recorder:
     def _full_name(self, operation: str) -> str:
         path = self.modules.path
         return f"{path}:{operation}" if path else operation
+
+    @property
+    def pending(self) -> PendingTerms | tuple[()]:
+        """The terms so far, in forward order."""
+        return () if self._pending is None else self._pending
 
     def terms_by_node(self) -> dict[int, PendingTerm] | None:
         """The terms by the sequence number of their node; None if the graph does not show them."""

@@ -2,29 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import CheckpointError
 
+from captum_tgrad.decomposition.maps import samples_lost
 from captum_tgrad.decomposition.nested import tensors_in
 from captum_tgrad.decomposition.origins import Origins
+from captum_tgrad.decomposition.pending_terms import PendingTerm
 from captum_tgrad.decomposition.places.origin import places_of
+from captum_tgrad.decomposition.places.reduction import sample_numbers
 
 
-def refuse_other_order(output: Any, samples: int, rank: int) -> None:
+def refuse_other_order(output: Any, samples: int, rank: int, terms: Iterable[PendingTerm]) -> None:
     """Raises ValueError if row ``i`` of an output does not belong to sample ``i``.
 
-    ``rank`` is the number of dimensions of the first input.
+    Args:
+        output: The output.
+        samples: The batch size.
+        rank: The number of dimensions of the first input.
+        terms: The terms of the operations that have run.
     """
     given = places_of(output) if isinstance(output, Tensor) else None
     if given is None or samples == 1 or given.shape[:1] != (samples,):
         return
-    rows = [claim.index.reshape(len(claim.index), -1) for claim in given.samples]
-    in_order = torch.arange(1, samples + 1, device="cpu")
-    if len(rows) != 1 or rows[0].shape[1] != 1 or not torch.equal(rows[0][:, 0], in_order):
+    numbers = sample_numbers(given, samples)
+    if numbers.numel() != samples or numbers.flatten().tolist() != list(range(samples)):
+        for term in terms if rank > 1 else ():
+            if bool((sample_numbers(term.places, samples) < 0).all()):
+                raise samples_lost(term.module, term.operation)
         raise ValueError(
             "forward_func mixes the samples of the batch, returns them in another order, or has an"
             " operation that hides which sample is which, such as a custom autograd.Function or a"

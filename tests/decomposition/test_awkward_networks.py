@@ -226,11 +226,6 @@ def test_lazy_modules_make_their_parameters_in_the_first_call():
     assert all(parameter.requires_grad for parameter in first.parameters())
 
 
-def test_samples_that_influence_each_other_are_called_so():
-    with pytest.warns(UserWarning, match="samples of the batch influence each other"):
-        TGradAttribution(lambda x: _per_sample(x - x.mean(0, keepdim=True))).decompose(X)
-
-
 def test_an_input_that_is_not_used_is_named():
     method = TGradAttribution(lambda a, b: _per_sample(a))
     with pytest.raises(ValueError, match=r"does not depend on inputs\[1\]"):

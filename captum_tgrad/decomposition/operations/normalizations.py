@@ -162,11 +162,18 @@ def without_updates(
 INSTANCE_NORMS = {F.instance_norm, torch.instance_norm}
 
 _normalization = partial(
-    records, places=elementwise.like_first, parts=with_scale, parts_of_one=False
+    records, places=elementwise.normalized, parts=with_scale, parts_of_one=False
 )
 
 _batch_norm = partial(
-    _normalization, "batch_norm", bias=batch_norm, form=_scaled_and_shifted, form_of_large=True
+    records,
+    "batch_norm",
+    places=elementwise.like_first,
+    bias=batch_norm,
+    parts=with_scale,
+    parts_of_one=False,
+    form=_scaled_and_shifted,
+    form_of_large=True,
 )
 
 BATCH_NORM = _batch_norm(
@@ -187,5 +194,5 @@ OPERATIONS: dict[str, Operation] = {
     ),
     **records("normalize", "input, p=2.0, dim=1, eps=1e-12", places=elementwise.along),
     **_normalization("rms_norm", "input, normalized_shape, weight=None, eps=None"),
-    **records("instance_norm local_response_norm", places=elementwise.like_first),
+    **records("instance_norm local_response_norm", places=elementwise.normalized),
 }

@@ -232,7 +232,7 @@ def from_borders(
 ) -> Coordinates | None:
     """Coordinates of cells from ``low`` to ``high``; no cell if ``high < low``.
 
-    A cell that covers the whole axis is dropped, and so is a cell that covers several samples.
+    A cell that covers the whole axis is dropped; one that covers several samples is kept.
 
     Args:
         low: The lower border of each element's cell.
@@ -240,12 +240,10 @@ def from_borders(
         axis: The axis that the coordinates are on.
         by_sample: As for :class:`Coordinates`.
     """
-    if axis.input == SAMPLES:
-        none = high - low > 1.5
-    else:
+    none = high < low
+    if axis.input != SAMPLES:
         slack = SLACK * axis.extent
-        none = (low <= slack - 0.5) & (high >= axis.extent - 0.5 - slack)
-    none |= high < low
+        none |= (low <= slack - 0.5) & (high >= axis.extent - 0.5 - slack)
     cells = torch.stack([(low + high) / 2, high - low], -1).reshape(-1, 2)
     cells = torch.where(none.reshape(-1, 1), 0, cells)
     cells, index = torch.round(cells, decimals=10).unique(dim=0, return_inverse=True)  # type: ignore[no-untyped-call]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from torch import Tensor
 
 from captum_tgrad.decomposition.call import Call, NoRuleError
-from captum_tgrad.decomposition.places.coordinates import SAMPLES
+from captum_tgrad.decomposition.places.coordinates import SAMPLES, Coordinates
+from captum_tgrad.decomposition.places.mixed_elements import mixed
 from captum_tgrad.decomposition.places.moving_places import moved
 from captum_tgrad.decomposition.places.origin import claims_of, places_of
 from captum_tgrad.decomposition.places.places import Places, places
@@ -33,14 +34,44 @@ def like_first(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
 
 
 def along(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
-    """The places of the first tensor, without samples if the operation is along their dimension."""
+    """The places of the first tensor; samples along the dimension of the operation are mixed."""
     dim = call.bound["dim"]
-    (given, *_) = like_first(call, outputs)
     if dim is None:
         raise NoRuleError
-    dim = dim % max(outputs[0].dim(), 1)
-    claims = [(a, c) for a, c in given.pairs if a.input != SAMPLES or dim not in c.dims]
-    return [places(given.shape, claims)] * len(outputs)
+    (given, *_) = like_first(call, outputs)
+    return [samples_mixed_along(given, {dim % max(len(given.shape), 1)})] * len(outputs)
+
+
+def normalized(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
+    """The places of the first tensor; samples that are normalized together are mixed."""
+    (given, *_) = like_first(call, outputs)
+    rank = len(given.shape)
+    if call.name in ("layer_norm", "rms_norm"):
+        dims = range(rank - len(call.bound["normalized_shape"]), rank)
+    elif call.name == "local_response_norm":
+        dims = range(1, 2)
+    else:
+        groups = call.bound["num_groups"] if call.name == "group_norm" else given.shape[1]
+        dims = range(1 if _vary_within(groups, given.samples) else 2, rank)
+    return [samples_mixed_along(given, dims)] * len(outputs)
+
+
+def _vary_within(groups: int, claims: Iterable[Coordinates]) -> bool:
+    """Whether the cells of elements change along dimension 1 within groups of equal size."""
+    changing = (claim.index for claim in claims if claim.index.shape[1] != 1)
+    split = (index.reshape(len(index), groups, -1, *index.shape[2:]) for index in changing)
+    return any(bool((each != each[:, :, :1]).any()) for each in split)
+
+
+def samples_mixed_along(given: Places, dims: Iterable[int]) -> Places:
+    """The places of new elements that depend on all samples along ``dims``, but have own places."""
+    dims = list(dims)
+    claims = [
+        (axis, part)
+        for axis, claim in given.pairs
+        for part in (mixed(claim, dims, axis) if axis.input == SAMPLES else [claim])
+    ]
+    return places(given.shape, claims)
 
 
 def chosen(call: Call, outputs: Sequence[Tensor]) -> list[Places]:

@@ -123,10 +123,12 @@ def regridded(
     """
     old = claim.index.shape[dim]
     claim = filled_in(claim, dim, axis)
-    if size == old and (window is None or (window.offset, window.stride) == (0, 1)):
+    is_same = size == old and (window is None or (window.offset, window.stride) == (0, 1))
+    if axis.input == SAMPLES and not (is_same and (window is None or window.reach == 0)):
+        low, high = claim.borders()
+        return from_borders(low.amin(dim, keepdim=True), high.amax(dim, keepdim=True), axis)
+    if is_same:
         return narrowed(claim, axis)
-    if axis.input == SAMPLES:
-        return None
     claim = widened(claim, axis)
     if size == 1 and window is None:
         hulls = mixed(claim, [dim], axis)

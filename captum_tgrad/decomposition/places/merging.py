@@ -67,6 +67,8 @@ def _merged_pair(
     """
     if one.by_sample or other.by_sample:
         one, other = _without_whole(one, other, axis), _without_whole(other, one, axis)
+    if axis.input == SAMPLES:
+        return _merged_samples(one, other, axis)
     if axis.input == INPUTS:
         # Marks along queries and along keys stay separate: merged, they would fill a matrix.
         depends = (one.index > 0) | (other.index > 0)
@@ -87,14 +89,13 @@ def _merged_pair(
     both = (one.index > 0) & (other.index > 0)
     # Adjacent cells are merged, as a sum over them would be. Cells apart stay two claims.
     gap = ((hull_high - hull_low) - (high - low) - (other_high - other_low))[both]
-    allowed = -0.5 if axis.input == SAMPLES else SLACK
-    apart = bool((gap > allowed).any())
+    apart = bool((gap > SLACK).any())
     touch = len(gap) > 0 and bool((gap.abs() <= SLACK).all())
     # Two grids, as in a residual stream, become the finer one. Two single cells do so only if one
     # is inside of the other.
     wider = torch.maximum(high - low, other_high - other_low)
     within = bool((hull_high - hull_low <= wider + SLACK)[both].all())
-    if axis.input != SAMPLES and (within or (dims and not touch)):
+    if within or (dims and not touch):
         finer = _finer(one, other, axis)
         if finer is not None:
             return [finer]
@@ -103,13 +104,25 @@ def _merged_pair(
     by_sample = one.by_sample or other.by_sample
     hull = from_borders(hull_low, hull_high, axis, by_sample)
     if hull is None:
-        return None if axis.input == SAMPLES else []
+        return []
     return [of_each_sample(hull, samples, axis) if by_sample and samples else hull]
+
+
+def _merged_samples(one: Coordinates, other: Coordinates, axis: Axis) -> list[Coordinates] | None:
+    """As :func:`_merged_pair`. A mixture of samples stays one, also beside one of these samples."""
+    (low, high), (other_low, other_high) = one.borders(), other.borders()
+    hull_low, hull_high = torch.minimum(low, other_low), torch.maximum(high, other_high)
+    wider = torch.maximum(high - low, other_high - other_low)
+    both = (one.index > 0) & (other.index > 0)
+    if bool((hull_high - hull_low > wider + SLACK)[both].any()):
+        return None
+    hull = from_borders(hull_low, hull_high, axis)
+    return None if hull is None else [hull]
 
 
 def _without_whole(claim: Coordinates, other: Coordinates, axis: Axis) -> Coordinates:
     """A claim without the whole axis, which a sample has, where another claim has a cell."""
-    if not claim.by_sample or axis.input == SAMPLES:
+    if not claim.by_sample:
         return claim
     low, high = claim.borders()
     is_whole = (high - low >= axis.extent - SLACK) & (other.index > 0)

@@ -8,7 +8,7 @@ from weakref import WeakValueDictionary
 
 import torch
 
-from captum_tgrad.decomposition.places.cells import SLACK
+from captum_tgrad.decomposition.places.cells import SLACK, even_cells
 from captum_tgrad.decomposition.places.coordinates import (
     INPUTS,
     LOST,
@@ -75,6 +75,11 @@ class Places:
         return next((own for axis, own in self.claims.items() if axis.input == SAMPLES), ())
 
     @property
+    def knows_samples(self) -> bool:
+        """Whether no element depends on several samples."""
+        return len(self.samples) == 1 and bool((self.samples[0].cells[:, 1] < 1.5).all())
+
+    @property
     def has_one_axis(self) -> bool:
         """Whether elements have coordinates on one spatial axis only."""
         return sum(axis.is_spatial for axis in self.claims) == 1
@@ -94,7 +99,10 @@ def places(shape: Sequence[int], claims: Iterable[Claim] = ()) -> Places:
     filled: dict[Axis, list[Coordinates]] = {}
     samples: Coordinates | None = None
     for axis in sorted(by_axis, key=lambda axis: axis.input != SAMPLES):
-        filled[axis] = [_gaps_filled(each, shape, axis, samples) for each in by_axis[axis]]
+        given = by_axis[axis]
+        if axis.input == SAMPLES:  # one claim may have the samples that another one lacks
+            given = list(merged(given, axis))
+        filled[axis] = [_gaps_filled(each, shape, axis, samples) for each in given]
         if axis.input == SAMPLES and len(left := merged(filled[axis], axis)) == 1:
             (samples,) = left
     for axis, own in filled.items():
@@ -220,6 +228,14 @@ def samples_only(given: Places) -> Places:
     """The places of which only the samples are known."""
     pairs = [(axis, claim) for axis, claim in given.pairs if axis.input == SAMPLES]
     return places(given.shape, pairs)
+
+
+def samples_mixed(shape: Sequence[int], sources: Iterable[Places]) -> Places:
+    """The places of a tensor that may depend on all samples of the tensors with these places."""
+    axes = {axis for each in sources for axis in each.claims if axis.input == SAMPLES}
+    index = torch.ones([1] * len(shape), dtype=torch.long, device="cpu")
+    mixed = ((axis, coordinates(index, even_cells(axis.extent, 1))) for axis in axes)
+    return places(shape, mixed)
 
 
 def samples_of(given: Places) -> int:

@@ -10,6 +10,7 @@ from captum_tgrad.decomposition.call import Call, NoRuleError
 from captum_tgrad.decomposition.nested import tensors_in
 from captum_tgrad.decomposition.places.contraction import contracted
 from captum_tgrad.decomposition.places.coordinates import SAMPLES, Axis, Coordinates
+from captum_tgrad.decomposition.places.elementwise import samples_mixed_along
 from captum_tgrad.decomposition.places.moving_places import places_after
 from captum_tgrad.decomposition.places.places import Places, places
 
@@ -69,4 +70,5 @@ def _of_steps(
         (found,) = contracted(call, f"{own}->{result}", [tensor], output)
         known = {axis for axis, _ in claims if axis.input != SAMPLES}
         claims += [(axis, claim) for axis, claim in found.pairs if axis not in known]
-    return places(output.shape, claims)
+    steps = [result.index("s")] if "s" in result else []
+    return samples_mixed_along(places(output.shape, claims), steps)

@@ -294,4 +294,5 @@ def sample_numbers(given: Places, samples: int) -> Tensor:
     if len(given.samples) != 1:
         return torch.full([1] * rank, -1, device="cpu")
     (claim,) = given.samples
-    return claim.of_elements(claim.cells[:, 0].round().long(), -1)
+    middle, width = claim.cells.unbind(1)
+    return claim.of_elements(middle.round().long().where(width < 1.5, -1), -1)

@@ -14,10 +14,10 @@ from torch import Tensor
 
 from captum_tgrad.decomposition.call import Call
 from captum_tgrad.decomposition.nested import map_tensors, tensors_in
-from captum_tgrad.decomposition.places.coordinates import Coordinates
+from captum_tgrad.decomposition.places.coordinates import SAMPLES, Coordinates
 from captum_tgrad.decomposition.places.mixed_elements import ScatteredError, mixed
 from captum_tgrad.decomposition.places.origin import claims_of, places_of
-from captum_tgrad.decomposition.places.places import Claim, Places, places
+from captum_tgrad.decomposition.places.places import Claim, Places, places, samples_mixed
 from captum_tgrad.decomposition.random_state import lock
 
 FoundPlaces = tuple[Places, bool]
@@ -28,7 +28,8 @@ _MOST_ELEMENTS = 2**22  # of the tensors of a call
 
 def tried(call: Call, outputs: Sequence[Tensor]) -> list[FoundPlaces]:
     """The places of each output, as far as test runs of the call show them."""
-    nothing: list[FoundPlaces] = [(places(output.shape), False) for output in outputs]
+    sources = [given for given in map(places_of, call.dependent) if given is not None]
+    nothing: list[FoundPlaces] = [(samples_mixed(y.shape, sources), False) for y in outputs]
     if sum(tensor.numel() for tensor in call.tensors) > _MOST_ELEMENTS:
         return nothing
     if call.name == "as_strided":  # test values have another layout in memory
@@ -50,7 +51,7 @@ def tried(call: Call, outputs: Sequence[Tensor]) -> list[FoundPlaces]:
             found.append(nothing[position])
             continue
         trial = _Trial(call, position, values, value, generator)
-        given, complete = trial.kept()
+        given, complete = trial.kept() or nothing[position]
         moved = None if complete else trial.moved()
         found.append((moved, True) if moved else (given, complete))
     return found
@@ -94,16 +95,16 @@ class _Trial(NamedTuple):
         output = outputs[self.position]
         return output if output.shape == self.before.shape else None
 
-    def kept(self) -> FoundPlaces:
+    def kept(self) -> FoundPlaces | None:
         """Keeps the claims along dimensions whose permutations commute with the operation.
 
-        If the output has fewer dimensions, the others have been mixed.
+        If the output has fewer dimensions, the others have been mixed. None if it has more.
         """
         before, dependent = self.before, self.call.dependent
         rank = max(tensor.dim() for tensor in dependent)
         fewer = rank - before.dim()
         if fewer < 0:
-            return places(before.shape), False
+            return None
         pairs = (pair for tensor in dependent for pair in claims_of(tensor))
         claims = [(axis, claim.aligned(rank)) for axis, claim in pairs]
         to: dict[int, int] = {}
@@ -116,7 +117,7 @@ class _Trial(NamedTuple):
         complete = True
         for axis, claim in claims:
             gone = [dim for dim in claim.dims if dim not in to]
-            if gone and not fewer:
+            if gone and not fewer and axis.input != SAMPLES:
                 complete = complete and not axis.is_place
                 continue
             try:
