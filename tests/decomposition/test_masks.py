@@ -139,10 +139,16 @@ def _scores(h, mask):
 
 
 QUERIES = torch.randn(2, 5, generator=torch.Generator().manual_seed(0)).double()
+BIASES = torch.linspace(1, 2, 16).double().reshape(2, 8)
+"""Added to the scores of two queries and eight keys."""
 
 
 def _attention(h, mask):
     return F.scaled_dot_product_attention(QUERIES[:1].expand(len(h), 1, 5), h, h, mask)[:, 0]
+
+
+def _of_queries(h, mask):
+    return F.scaled_dot_product_attention(QUERIES.expand(len(h), -1, -1), h, h, mask).sum(1)
 
 
 ATTENTION_POOLING = {
@@ -157,9 +163,11 @@ ATTENTION_POOLING = {
     "einsum": lambda h, m: torch.einsum("nt,ntc->nc", F.softmax(_scores(h, m), 1), h),
     "one query": lambda h, m: _attention(h, m[:, None]),
     "number as mask": lambda h, m: _attention(h, torch.where(m[:, None], 0, -1e9).to(h)),
-    "several queries": lambda h, m: F.scaled_dot_product_attention(
-        QUERIES.expand(len(h), -1, -1), h, h, m[:, None]
-    ).sum(1),
+    "several queries": lambda h, m: _of_queries(h, m[:, None]),
+    "mask of several queries": lambda h, m: _of_queries(h, m[:, None].expand(-1, 2, -1)),
+    "biases of several queries": lambda h, m: _of_queries(
+        h, BIASES[:, : h.shape[1]].where(m[:, None], -torch.inf)
+    ),
     "weights of several queries": lambda h, m: (
         (QUERIES @ h.mT).masked_fill(~m[:, None], -torch.inf).softmax(-1) @ h
     ).sum(1),

@@ -198,8 +198,8 @@ def einsum(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
 def attention(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     """Places after attention: each token has the place of its query; keys and values are mixed.
 
-    A mask that is the same for all queries, as of padding, leaves out keys and values. One that
-    depends on the input has places as well.
+    Keys that a mask hides from all queries, such as padding, are left out. A mask that depends on
+    the input has places as well.
     """
     query, key, value = (call.bound[name] for name in ("query", "key", "value"))
     (output,) = outputs
@@ -210,10 +210,20 @@ def attention(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
         shared = batch[:-1] + "v"  # grouped queries: keys and values have fewer heads
     operands, masks = [query, key, value], ""
     mask = call.bound["attn_mask"]
-    if isinstance(mask, Tensor) and (mask.requires_grad or mask.shape[-2:-1] == (1,)):
+    if isinstance(mask, Tensor) and (mask.requires_grad or _may_leave_out(mask, query, key, value)):
         masks = f",{(batch + 'wy')[-mask.dim() :]}"
         if not mask.requires_grad:
-            mask = (mask if mask.dtype == torch.bool else mask.exp() != 0).double()
+            call.is_dense = False  # a mask of other values may hide other keys
+            mask = mask if mask.dtype == torch.bool else mask.exp() != 0
+            mask = (mask.any(-2, keepdim=True) if mask.dim() > 1 else mask).double()
         operands.append(mask)
     equation = f"{batch}wx,{shared}yx,{shared}yz{masks}->{batch}wz"
     return contracted(call, equation, operands, output)
+
+
+def _may_leave_out(mask: Tensor, query: Tensor, key: Tensor, value: Tensor) -> bool:
+    """Whether the places of keys and values count, unlike where queries have places."""
+    dim = query.dim() - 2
+    of_queries = {axis for axis, claim in claims_of(query) if dim in claim.dims}
+    of_others = {axis for each in (key, value) for axis, _ in claims_of(each) if axis.is_spatial}
+    return mask.shape[-2:-1] == (1,) or not of_others <= of_queries
