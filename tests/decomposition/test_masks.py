@@ -207,6 +207,28 @@ def test_images(form):
     torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-12)
 
 
+@pytest.mark.parametrize("position", [0, 2])
+def test_a_token_that_adds_the_mean_of_the_others_to_itself_is_at_its_own_position(position):
+    torch.manual_seed(0)
+    inputs, lengths = torch.randn(3, 8, 5).double(), torch.tensor([3, 5, 8])
+    masks = (torch.arange(8) < lengths[:, None])[..., None].double()
+    mix, head = nn.Linear(5, 5).double(), nn.Linear(5, 2).double()
+
+    def network(x, mask):
+        h = x.tanh()
+        mean = (h * mask).sum(1, keepdim=True) / mask.sum(1, keepdim=True)
+        h = torch.cat([h[:, :position], mean, h[:, position + 1 :]], 1)
+        return head((x + mix(h)).tanh()[:, position])
+
+    method = TGradAttribution(network)
+    together = method.attribute(inputs, 1, masks, channel_dim=-1)
+    for i, length in enumerate(lengths):
+        alone = method.attribute(
+            inputs[i : i + 1, :length], 1, masks[i : i + 1, :length], channel_dim=-1
+        )
+        torch.testing.assert_close(together[i : i + 1, :length], alone, rtol=1e-10, atol=1e-12)
+
+
 def test_zeros_written_into_each_sample():
     inputs = torch.randn(3, 3, 6, 8).double()
 
