@@ -207,7 +207,7 @@ def test_images(form):
     torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-12)
 
 
-@pytest.mark.parametrize("position", [0, 2])
+@pytest.mark.parametrize("position", [0, 1])
 def test_a_token_that_adds_the_mean_of_the_others_to_itself_is_at_its_own_position(position):
     torch.manual_seed(0)
     inputs, lengths = torch.randn(3, 8, 5).double(), torch.tensor([3, 5, 8])
