@@ -202,13 +202,16 @@ def _covered(
     """The ends of the part of a run that windows cover together, as shares of the run.
 
     They cover the whole run, also if the middles are shifted by less than a stride. If they are
-    shifted further, as in a causal convolution, each cell is at the middle of its window.
+    shifted further, as in a causal convolution, or cover it with more windows outside, which are
+    then cut off, each cell is at the middle of its window.
     """
     start, stop = run
     inside = centers[is_on]
     margins = inside[0] - start, stop - 1 - inside[-1]
     if stride == 1:
-        is_shifted = len(inside) < stop - start and abs(margins[0] - margins[1]) > SLACK
+        is_uneven = abs(margins[0] - margins[1]) > SLACK
+        more = len(inside) - (stop - start)
+        is_shifted = more > 0 and not is_on.all() or more < 0 and is_uneven
     else:
         difference = centers[0] - start - (stop - 1 - centers[-1])
         is_shifted = stride > 1 and abs(difference) > stride + SLACK
