@@ -19,8 +19,8 @@ BOXES = torch.tensor([[0, 4, 2, 7], [1, 6, 0, 8], [2, 3, 3, 5]])
 """The first row, the last row + 1, the first column and the last column + 1."""
 
 
-def _written(h, mask):
-    h = h.clone()
+def _written(h, mask, copy=True):
+    h = h.clone() if copy else h
     h[~mask] = 0.0
     return h
 
@@ -227,6 +227,25 @@ def test_a_token_that_adds_the_mean_of_the_others_to_itself_is_at_its_own_positi
             inputs[i : i + 1, :length], 1, masks[i : i + 1, :length], channel_dim=-1
         )
         torch.testing.assert_close(together[i : i + 1, :length], alone, rtol=1e-10, atol=1e-12)
+
+
+def test_zeros_written_into_a_view_of_frames_have_the_map_of_the_mask():
+    torch.manual_seed(0)
+    inputs, lengths = torch.randn(2, 1, 12).double(), torch.tensor([12, 7])
+    mask = (torch.arange(12) < lengths[:, None])[..., None]
+    frames, head = nn.Conv1d(1, 5, 4, padding=2).double(), nn.Linear(5, 2).double()
+
+    def attributions(masked):
+        def network(x):
+            h = frames(x)[..., :-1].mT.flatten(0, 1).clone().view(2, 12, 5)
+            return head((masked(h).sum(1) / lengths[:, None]).tanh())
+
+        return TGradAttribution(network).attribute(inputs, 1, sign="all")
+
+    found = attributions(lambda h: _written(h, mask[..., 0], copy=False))
+    expected = attributions(lambda h: h.masked_fill(~mask, 0))
+    assert float(expected[1, :, 8:].abs().max()) == 0
+    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-12)
 
 
 def test_zeros_written_into_each_sample():

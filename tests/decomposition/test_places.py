@@ -808,3 +808,29 @@ def test_repeated_columns_of_a_sum_of_halves_are_those_of_a_resized_sum(aggregat
         )
     )
     torch.testing.assert_close(found, expected, rtol=1e-8, atol=1e-10)
+
+
+def test_attention_between_tokens_of_two_positions_keeps_those_of_the_query():
+    def forward(x):
+        shifted = F.pad(x, (3, 0))[..., :8]
+        h = (x + shifted).mT
+        return F.scaled_dot_product_attention(h, h, h)[:, -1].sum(1)
+
+    inputs = torch.randn(1, 2, 8, generator=torch.Generator().manual_seed(0)).double()
+    term = TGradAttribution(forward).decompose(inputs)["scaled_dot_product_attention"]
+    evidence = (term.positive + term.negative)[0, 0]
+    assert (evidence > 0).nonzero().flatten().tolist() == [4, 7]
+
+
+def test_residual_causal_convolutions_with_an_even_kernel_keep_the_resolution():
+    kernels = torch.randn(6, 2, 2, 4, generator=torch.Generator().manual_seed(0)).double()
+
+    def forward(x):
+        for kernel in kernels:
+            x = x + F.conv1d(F.pad(x, (3, 0)), kernel).tanh()
+        return x[:, :, -1].sum(1)
+
+    decomposition = TGradAttribution(forward).decompose(torch.ones(1, 2, 12).double())
+    assert {term.resolution for term in decomposition} == {"12"}
+    last = decomposition.biases[-1]
+    assert (last.positive + last.negative)[0, 0].nonzero().flatten().tolist() == [10]
