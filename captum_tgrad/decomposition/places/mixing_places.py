@@ -116,9 +116,22 @@ def inner(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
 def matmul(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     """Places after a product of matrices; the leading dimensions broadcast."""
     left, right = call.bound["input"], call.bound["other"]
-    (output,) = outputs
     if call.name == "rmatmul":
         left, right = right, left
+    return _product(call, left, right, outputs[0])
+
+
+def solved(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
+    """Places after ``solve_triangular``, a product with the inverse, which is triangular too."""
+    matrix, known, is_left = (call.bound[name] for name in ("A", "B", "left"))
+    if not matrix.requires_grad:  # its inverse may have fewer zeros
+        one = torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
+        matrix = call.func(matrix, one.expand_as(matrix), **call.kwargs)
+    product = (matrix, known) if is_left else (known, matrix)
+    return _product(call, *product, outputs[0])
+
+
+def _product(call: Call, left: Tensor, right: Tensor, output: Tensor) -> list[Places]:
     count = max(left.dim(), right.dim(), 2) - 2
     batch = _LETTERS[:count]
 
