@@ -88,7 +88,7 @@ def _run_in_a_copy(call: Call, attached: Any, recorder: Recorder) -> Any:
     target.copy_(fresh)
     origin = origin_of(fresh)
     if origin is not None:
-        origins.follow(target, origin.places)
+        origins.follow(target, origin.places, fresh.grad_fn)
         if base is not None:
             _follow_base(base, target, origin, was_constant, call.name, recorder)
     return None if result is None else target

@@ -46,9 +46,9 @@ class Origins:
         self._has_several_inputs = has_several_inputs
         self._deferred: list[Callable[[], None]] = []
 
-    def follow(self, tensor: Tensor, given: Places) -> None:
-        """Remembers the places of a tensor's elements."""
-        set_origin(tensor, given, self._lifetime)
+    def follow(self, tensor: Tensor, given: Places, copied: Any = None) -> None:
+        """Remembers the places of a tensor's elements; ``copied`` as for :class:`Origin`."""
+        set_origin(tensor, given, self._lifetime, copied)
         self.run_or_defer(tensor, partial(self._hidden.see, tensor))
 
     def of(self, tensor: Tensor) -> Origin | None:

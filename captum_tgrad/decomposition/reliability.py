@@ -37,8 +37,9 @@ def warn_if_unreliable(decomposed: Decomposed, precision: float) -> None:
     if undefined and is_complete:
         warn_user(
             f"The attributions of {undefined} elements of inputs are NaN: the gradient of the"
-            " output is NaN there, as at the square root of zero. Add a small constant before such"
-            " an operation."
+            " output is NaN there, as at the square root of zero or in a softmax over -inf alone."
+            " Add a small constant before such an operation; explain padded samples one at a time,"
+            " without padding."
         )
 
 

@@ -280,6 +280,18 @@ def test_layers_that_cannot_be_explained(returned, layer, error, words):
     assert [len(m._forward_hooks) for m in model.modules()] == hooks
 
 
+@pytest.mark.parametrize("samples", [1, 2])
+def test_embeddings_of_tokens_must_have_the_batch_first(samples):
+    embedding, head = nn.Embedding(10, 4), nn.Linear(4, 2)
+    tokens = torch.arange(samples * 5).reshape(samples, 5)
+
+    def forward(tokens):
+        return head(embedding(tokens.T).sum(0))
+
+    with pytest.raises(ValueError, match=f"first dimension must be the batch, of size {samples}"):
+        LayerTGradAttribution(forward, embedding).attribute(tokens, 0)
+
+
 def test_keyword_arguments_have_no_layer_input():
     class Keyword(nn.Module):
         def __init__(self):

@@ -19,8 +19,8 @@ BOXES = torch.tensor([[0, 4, 2, 7], [1, 6, 0, 8], [2, 3, 3, 5]])
 """The first row, the last row + 1, the first column and the last column + 1."""
 
 
-def _written(h, mask):
-    h = h.clone()
+def _written(h, mask, copy=True):
+    h = h.clone() if copy else h
     h[~mask] = 0.0
     return h
 
@@ -139,10 +139,16 @@ def _scores(h, mask):
 
 
 QUERIES = torch.randn(2, 5, generator=torch.Generator().manual_seed(0)).double()
+BIASES = torch.linspace(1, 2, 16).double().reshape(2, 8)
+"""Added to the scores of two queries and eight keys."""
 
 
 def _attention(h, mask):
     return F.scaled_dot_product_attention(QUERIES[:1].expand(len(h), 1, 5), h, h, mask)[:, 0]
+
+
+def _of_queries(h, mask):
+    return F.scaled_dot_product_attention(QUERIES.expand(len(h), -1, -1), h, h, mask).sum(1)
 
 
 ATTENTION_POOLING = {
@@ -157,9 +163,11 @@ ATTENTION_POOLING = {
     "einsum": lambda h, m: torch.einsum("nt,ntc->nc", F.softmax(_scores(h, m), 1), h),
     "one query": lambda h, m: _attention(h, m[:, None]),
     "number as mask": lambda h, m: _attention(h, torch.where(m[:, None], 0, -1e9).to(h)),
-    "several queries": lambda h, m: F.scaled_dot_product_attention(
-        QUERIES.expand(len(h), -1, -1), h, h, m[:, None]
-    ).sum(1),
+    "several queries": lambda h, m: _of_queries(h, m[:, None]),
+    "mask of several queries": lambda h, m: _of_queries(h, m[:, None].expand(-1, 2, -1)),
+    "biases of several queries": lambda h, m: _of_queries(
+        h, BIASES[:, : h.shape[1]].where(m[:, None], -torch.inf)
+    ),
     "weights of several queries": lambda h, m: (
         (QUERIES @ h.mT).masked_fill(~m[:, None], -torch.inf).softmax(-1) @ h
     ).sum(1),
@@ -196,6 +204,47 @@ def test_images(form):
 
     expected = attributions(_crops, BOXES)
     found = attributions(form, mask[:, None])
+    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("position", [0, 1])
+def test_a_token_that_adds_the_mean_of_the_others_to_itself_is_at_its_own_position(position):
+    torch.manual_seed(0)
+    inputs, lengths = torch.randn(3, 8, 5).double(), torch.tensor([3, 5, 8])
+    masks = (torch.arange(8) < lengths[:, None])[..., None].double()
+    mix, head = nn.Linear(5, 5).double(), nn.Linear(5, 2).double()
+
+    def network(x, mask):
+        h = x.tanh()
+        mean = (h * mask).sum(1, keepdim=True) / mask.sum(1, keepdim=True)
+        h = torch.cat([h[:, :position], mean, h[:, position + 1 :]], 1)
+        return head((x + mix(h)).tanh()[:, position])
+
+    method = TGradAttribution(network)
+    together = method.attribute(inputs, 1, masks, channel_dim=-1)
+    for i, length in enumerate(lengths):
+        alone = method.attribute(
+            inputs[i : i + 1, :length], 1, masks[i : i + 1, :length], channel_dim=-1
+        )
+        torch.testing.assert_close(together[i : i + 1, :length], alone, rtol=1e-10, atol=1e-12)
+
+
+def test_zeros_written_into_a_view_of_frames_have_the_map_of_the_mask():
+    torch.manual_seed(0)
+    inputs, lengths = torch.randn(2, 1, 12).double(), torch.tensor([12, 7])
+    mask = (torch.arange(12) < lengths[:, None])[..., None]
+    frames, head = nn.Conv1d(1, 5, 4, padding=2).double(), nn.Linear(5, 2).double()
+
+    def attributions(masked):
+        def network(x):
+            h = frames(x)[..., :-1].mT.flatten(0, 1).clone().view(2, 12, 5)
+            return head((masked(h).sum(1) / lengths[:, None]).tanh())
+
+        return TGradAttribution(network).attribute(inputs, 1, sign="all")
+
+    found = attributions(lambda h: _written(h, mask[..., 0], copy=False))
+    expected = attributions(lambda h: h.masked_fill(~mask, 0))
+    assert float(expected[1, :, 8:].abs().max()) == 0
     torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-12)
 
 

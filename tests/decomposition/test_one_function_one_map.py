@@ -499,6 +499,20 @@ PAIRS = [
             HALVING.flatten(1) @ F.unfold(F.pad(x, (1, 0, 1, 0)), 2)
         ).view(FULL),
     ),
+    *_written(lambda x: F.conv2d(F.pad(x, (3, 0, 3, 0)), EVEN), FIRST)(
+        causal_conv_of_four_cropped=lambda x: F.conv2d(x, EVEN, padding=3)[..., :SIZE, :SIZE],
+        causal_conv_of_four_by_f_unfold=lambda x: (
+            EVEN.flatten(1) @ F.unfold(F.pad(x, (3, 0, 3, 0)), 4)
+        ).view(FULL),
+        causal_conv_of_four_by_shifts=lambda x: sum(
+            torch.einsum(
+                "nchw,dc->ndhw", shifted[..., i : i + SIZE, j : j + SIZE], EVEN[:, :, i, j]
+            )
+            for shifted in [F.pad(x, (3, 0, 3, 0))]
+            for i in range(4)
+            for j in range(4)
+        ),
+    ),
     *_written(partial(F.conv2d, weight=KERNEL), FIRST)(
         valid_conv_by_f_unfold=lambda x: (ROWS @ F.unfold(x, 3)).unflatten(2, (22, 22)),
         valid_conv_by_unfold=lambda x: torch.einsum(

@@ -808,3 +808,61 @@ def test_repeated_columns_of_a_sum_of_halves_are_those_of_a_resized_sum(aggregat
         )
     )
     torch.testing.assert_close(found, expected, rtol=1e-8, atol=1e-10)
+
+
+def test_attention_between_tokens_of_two_positions_keeps_those_of_the_query():
+    def forward(x):
+        shifted = F.pad(x, (3, 0))[..., :8]
+        h = (x + shifted).mT
+        return F.scaled_dot_product_attention(h, h, h)[:, -1].sum(1)
+
+    inputs = torch.randn(1, 2, 8, generator=torch.Generator().manual_seed(0)).double()
+    term = TGradAttribution(forward).decompose(inputs)["scaled_dot_product_attention"]
+    evidence = (term.positive + term.negative)[0, 0]
+    assert (evidence > 0).nonzero().flatten().tolist() == [4, 7]
+
+
+def test_residual_causal_convolutions_with_an_even_kernel_keep_the_resolution():
+    kernels = torch.randn(6, 2, 2, 4, generator=torch.Generator().manual_seed(0)).double()
+
+    def forward(x):
+        for kernel in kernels:
+            x = x + F.conv1d(F.pad(x, (3, 0)), kernel).tanh()
+        return x[:, :, -1].sum(1)
+
+    decomposition = TGradAttribution(forward).decompose(torch.ones(1, 2, 12).double())
+    assert {term.resolution for term in decomposition} == {"12"}
+    last = decomposition.biases[-1]
+    assert (last.positive + last.negative)[0, 0].nonzero().flatten().tolist() == [10]
+
+
+@pytest.mark.parametrize("left", [True, False])
+def test_the_solution_of_a_triangular_system_is_the_product_with_the_inverse(left):
+    matrix = torch.eye(8).double() - 0.5 * torch.eye(8).double().roll(1, 0).tril()
+    inverse = torch.linalg.inv(matrix)
+    head = torch.randn(4, generator=torch.Generator().manual_seed(1)).double()
+
+    def network(solve):
+        return lambda x: (
+            solve(x if left else x.mT).reshape(len(x), -1)[:, 12:16].tanh() * head
+        ).sum(1)
+
+    solved = network(lambda z: torch.linalg.solve_triangular(matrix, z, upper=False, left=left))
+    product = network(lambda z: inverse @ z if left else z @ inverse)
+    inputs = torch.randn(2, 8, 4, generator=torch.Generator().manual_seed(0)).double()
+    found, expected = (
+        TGradAttribution(f).decompose(inputs, channel_dim=-1) for f in (solved, product)
+    )
+    assert len(found) == len(expected)
+    torch.testing.assert_close(found.map("all"), expected.map("all"), rtol=1e-10, atol=1e-12)
+
+
+def test_the_solution_of_a_system_of_tokens_is_at_the_token_of_its_row():
+    def forward(x):
+        matrix = (x @ x.mT).tril(-1)
+        solved = torch.linalg.solve_triangular(matrix, x, upper=False, unitriangular=True)
+        return solved[:, 5].sum(1)
+
+    inputs = torch.randn(1, 8, 4, generator=torch.Generator().manual_seed(0)).double()
+    term = TGradAttribution(forward).decompose(inputs, channel_dim=-1)["linalg_solve_triangular"]
+    assert (term.positive + term.negative)[0, 0].nonzero().flatten().tolist() == [5]

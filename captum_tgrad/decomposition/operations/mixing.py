@@ -66,6 +66,11 @@ def vector_norm(call: Call, output: Tensor) -> Bias | None:
     return homogeneous(call, output)
 
 
+def solution(call: Call, output: Tensor) -> None:
+    """Linear in the right-hand side."""
+    require_constant(call.bound["A"])
+
+
 def variance(call: Call, output: Tensor) -> Bias | None:
     """Homogeneous of degree two."""
     return of_degree(2, output)
@@ -89,6 +94,12 @@ OPERATIONS: dict[str, Operation] = {
         "matmul linalg_matmul rmatmul", "input, other", mixing.matmul, product, form=matmul_in_one
     ),
     **records("bmm mm sparse_mm mv dot vdot", "input, other", mixing.matmul, product),
+    **records(
+        "linalg_solve_triangular",
+        "A, B, upper=False, left=True, unitriangular=False",
+        mixing.solved,
+        solution,
+    ),
     **records("einsum", places=mixing.einsum, bias=product),
     **records("tensordot", "a, b, dims=2", mixing.tensordot, product),
     **records("outer ger", "input, other", mixing.outer, product),

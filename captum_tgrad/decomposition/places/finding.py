@@ -27,7 +27,7 @@ _known: BoundedCache[tuple[list[FoundPlaces], bool | None]] = BoundedCache(
 """The places of outputs by call, and whether they hold for dense constant matrices only."""
 _SUMS = {
     mixing.reduced, mixing.linear, mixing.added_product, mixing.inner, mixing.matmul,
-    mixing.distances, mixing.outer, mixing.bilinear, mixing.tensordot, mixing.einsum,
+    mixing.solved, mixing.distances, mixing.outer, mixing.bilinear, mixing.tensordot, mixing.einsum,
     mixing.attention, pooled,
 }  # fmt: skip
 """Rules that leave out masked elements."""

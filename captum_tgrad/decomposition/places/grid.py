@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -183,6 +184,8 @@ def _on_one_run(
     is_on = (centers >= start - 0.5 - slack) & (centers <= stop - 0.5 + slack)
     if not is_on.any():
         return low, high
+    if stride == 1 and stop - start < is_on.sum() < size:
+        is_on[np.flatnonzero(is_on)[-1]] = False  # an even kernel, whose last windows are cut off
     ends = (0.0, 1.0) if window is None else _covered(run, centers, is_on, stride)
     borders = np.interp(
         np.linspace(*ends, int(is_on.sum()) + 1),
@@ -204,13 +207,17 @@ def _covered(
     """The ends of the part of a run that windows cover together, as shares of the run.
 
     They cover the whole run, also if the middles are shifted by less than a stride. If they are
-    shifted further, as in a causal convolution, each cell is at the middle of its window.
+    shifted further, as in a causal convolution, each cell is at the middle of its window, or at the
+    old cell next to it if the kernel is even.
     """
     start, stop = run
     inside = centers[is_on]
     margins = inside[0] - start, stop - 1 - inside[-1]
     if stride == 1:
         is_shifted = len(inside) < stop - start and abs(margins[0] - margins[1]) > SLACK
+        if margins[0] % 1 > SLACK:  # the middles are between old cells
+            half = math.copysign(0.5, margins[1] - margins[0])
+            margins = margins[0] + half, margins[1] - half
     else:
         difference = centers[0] - start - (stop - 1 - centers[-1])
         is_shifted = stride > 1 and abs(difference) > stride + SLACK

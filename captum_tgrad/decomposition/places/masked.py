@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from captum_tgrad.decomposition.places.origin import places_of
+from captum_tgrad.decomposition.places.origin import origin_of, places_of
 from captum_tgrad.decomposition.places.places import Places, places
 from captum_tgrad.decomposition.places.views import laid_out_as, same_view_of
 
@@ -68,7 +68,9 @@ def kept_by_mask(tensor: Tensor) -> Tensor | None:
     None if it is not masked: by autograd's graph, its last operations are no product with a
     constant and fill in no constants.
     """
-    base = tensor._base
+    base, origin = tensor._base, origin_of(tensor)
+    if origin is not None and origin.copied is not None and origin.version == tensor._version:
+        return _kept_after(origin.copied)
     if not tensor._is_view() or base is None:
         return _kept_after(tensor.grad_fn)
     kept = kept_by_mask(base)

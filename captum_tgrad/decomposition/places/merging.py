@@ -83,6 +83,8 @@ def _merged_pair(
         return [one]
     if dims != other_dims:
         return None
+    if dims and axis.input != SAMPLES:
+        one, other = _without_wide(one, other), _without_wide(other, one)
     low, high = one.borders()
     other_low, other_high = other.borders()
     hull_low, hull_high = torch.minimum(low, other_low), torch.maximum(high, other_high)
@@ -127,6 +129,21 @@ def _without_whole(claim: Coordinates, other: Coordinates, axis: Axis) -> Coordi
     low, high = claim.borders()
     is_whole = (high - low >= axis.extent - SLACK) & (other.index > 0)
     return interned(claim.index.masked_fill(is_whole, 0), claim.cells, claim.by_sample)
+
+
+def _without_wide(claim: Coordinates, other: Coordinates) -> Coordinates:
+    """A claim without the few cells that hold a cell of another claim and are much wider than most.
+
+    A token that is replaced by a mean of tokens, and added to itself, is at its own position.
+    """
+    (low, high), (other_low, other_high) = claim.borders(), other.borders()
+    width, other_width = high - low, other_high - other_low
+    holds = (other_low >= low - SLACK) & (other_high <= high + SLACK) & (other.index > 0)
+    is_wide = (width > 2 * width[claim.index > 0].median() + SLACK) & (width > other_width + SLACK)
+    if not bool((holds & is_wide).any()):
+        return claim
+    index = claim.index.where(~(holds & is_wide), 0)
+    return coordinates(index, claim.cells, claim.by_sample) or claim
 
 
 def dims_within_sample(claim: Coordinates, samples: Coordinates | None) -> frozenset[int]:

@@ -116,9 +116,22 @@ def inner(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
 def matmul(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     """Places after a product of matrices; the leading dimensions broadcast."""
     left, right = call.bound["input"], call.bound["other"]
-    (output,) = outputs
     if call.name == "rmatmul":
         left, right = right, left
+    return _product(call, left, right, outputs[0])
+
+
+def solved(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
+    """Places after ``solve_triangular``, a product with the inverse, which is triangular too."""
+    matrix, known, is_left = (call.bound[name] for name in ("A", "B", "left"))
+    if not matrix.requires_grad:  # its inverse may have fewer zeros
+        one = torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
+        matrix = call.func(matrix, one.expand_as(matrix), **call.kwargs)
+    product = (matrix, known) if is_left else (known, matrix)
+    return _product(call, *product, outputs[0])
+
+
+def _product(call: Call, left: Tensor, right: Tensor, output: Tensor) -> list[Places]:
     count = max(left.dim(), right.dim(), 2) - 2
     batch = _LETTERS[:count]
 
@@ -198,8 +211,8 @@ def einsum(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
 def attention(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     """Places after attention: each token has the place of its query; keys and values are mixed.
 
-    A mask that is the same for all queries, as of padding, leaves out keys and values. One that
-    depends on the input has places as well.
+    Keys that a mask hides from all queries, such as padding, are left out. A mask that depends on
+    the input has places as well.
     """
     query, key, value = (call.bound[name] for name in ("query", "key", "value"))
     (output,) = outputs
@@ -210,10 +223,20 @@ def attention(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
         shared = batch[:-1] + "v"  # grouped queries: keys and values have fewer heads
     operands, masks = [query, key, value], ""
     mask = call.bound["attn_mask"]
-    if isinstance(mask, Tensor) and (mask.requires_grad or mask.shape[-2:-1] == (1,)):
+    if isinstance(mask, Tensor) and (mask.requires_grad or _may_leave_out(mask, query, key, value)):
         masks = f",{(batch + 'wy')[-mask.dim() :]}"
         if not mask.requires_grad:
-            mask = (mask if mask.dtype == torch.bool else mask.exp() != 0).double()
+            call.is_dense = False  # a mask of other values may hide other keys
+            mask = mask if mask.dtype == torch.bool else mask.exp() != 0
+            mask = (mask.any(-2, keepdim=True) if mask.dim() > 1 else mask).double()
         operands.append(mask)
     equation = f"{batch}wx,{shared}yx,{shared}yz{masks}->{batch}wz"
     return contracted(call, equation, operands, output)
+
+
+def _may_leave_out(mask: Tensor, query: Tensor, key: Tensor, value: Tensor) -> bool:
+    """Whether the places of keys and values count, unlike where queries have places."""
+    dim = query.dim() - 2
+    of_queries = {axis for axis, claim in claims_of(query) if dim in claim.dims}
+    of_others = {axis for each in (key, value) for axis, _ in claims_of(each) if axis.is_spatial}
+    return mask.shape[-2:-1] == (1,) or not of_others <= of_queries

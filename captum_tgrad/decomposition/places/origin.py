@@ -27,11 +27,13 @@ class Origin(NamedTuple):
         places: The places of its elements.
         lifetime: The lifetime of the trace, after which the origin is invalid.
         version: The version counter of the tensor, which changes when it is overwritten.
+        copied: The node of the tensor that was copied into this one; None if none was.
     """
 
     places: Places
     lifetime: Lifetime
     version: int
+    copied: Any = None
 
 
 def origin_of(tensor: Any) -> Origin | None:
@@ -40,9 +42,9 @@ def origin_of(tensor: Any) -> Origin | None:
     return None if known is None or known.lifetime.is_over else known
 
 
-def set_origin(tensor: Tensor, given: Places, lifetime: Lifetime) -> Origin:
+def set_origin(tensor: Tensor, given: Places, lifetime: Lifetime, copied: Any = None) -> Origin:
     """Stores a tensor's origin on the tensor, so that both are freed together, and returns it."""
-    origin = Origin(given, lifetime, tensor._version)
+    origin = Origin(given, lifetime, tensor._version, copied)
     setattr(tensor, _ORIGIN, origin)
     return origin
 

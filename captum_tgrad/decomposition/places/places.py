@@ -142,7 +142,7 @@ def _pairs_kept(
     """
     several = [axis for axis, claims in given.items() if axis.is_spatial and len(set(claims)) > 1]
     counts = [len(kept.get(axis, ())) for axis in several]
-    if max(counts, default=1) < 2 or len({len(given[axis]) for axis in several}) > 1:
+    if len(several) < 2 or max(counts) < 2 or len({len(given[axis]) for axis in several}) > 1:
         return {}
     pairs = list(dict.fromkeys(zip(*(given[axis] for axis in several), strict=True)))
     if not min(counts) < len(pairs) <= MOST_CLAIMS:

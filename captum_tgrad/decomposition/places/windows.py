@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -38,6 +40,9 @@ def narrowed(claim: Coordinates | None, axis: Axis) -> Coordinates | None:
     reach_far = (start < -0.5 or stop > end) and not (before >= 0 and after >= 0 and is_centered)
     if reach_far:
         start, stop = float(middle[0] - step / 2), float(middle[-1] + step / 2)
+        if float(width[0] / step) % 2 == 0:  # the middles are between cells of an even kernel
+            half = math.copysign(float(step) / 2, after - before)
+            start, stop = start + half, stop + half
     else:  # a margin too small for one more window is divided among the cells
         start = -0.5 if start + 0.5 < step - SLACK else start
         stop = end if end - stop < step - SLACK else stop
