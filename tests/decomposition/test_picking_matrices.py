@@ -260,3 +260,44 @@ def test_a_graph_of_patches_has_one_map_however_its_links_are_written(mix, steps
     expected, found = explained(lambda m, h: m @ h), explained(mix)
     assert expected["silu"].resolution == "5 x 5"
     torch.testing.assert_close(found.map(), expected.map(), rtol=1e-10, atol=1e-12)
+
+
+# A path of nodes with some shorter paths through it.
+BONDS = torch.tensor([[0, 1, 2, 3, 4, 5, 6, 0, 3], [1, 2, 3, 4, 5, 6, 7, 2, 7]])
+
+
+def _bonds():
+    links = torch.zeros(NODES, NODES).double()
+    links[BONDS[0], BONDS[1]] = links[BONDS[1], BONDS[0]] = 0.5
+    return links
+
+
+@pytest.mark.filterwarnings("ignore:Sparse CSR tensor support")
+@pytest.mark.parametrize("mix", OF_GRAPH.values(), ids=OF_GRAPH)
+@pytest.mark.parametrize("is_grid", [False, True], ids=["path", "patches"])
+def test_a_node_added_to_its_messages_has_a_link_to_itself(mix, is_grid):
+    """As in GraphSAGE and GIN, whose nodes are added to the messages of their neighbors."""
+    if is_grid:
+        links = _links_of_patches([(0, 1), (1, 0), (0, -1), (-1, 0)])
+        links, inputs, channel_dim = links - torch.eye(25).double(), X[..., :5, :5], 1
+    else:
+        links, inputs, channel_dim = (
+            _bonds(),
+            X.reshape(2, -1)[:, : NODES * 3].view(2, NODES, 3),
+            -1,
+        )
+    weights = torch.arange(1.0, len(links) + 1).double()
+
+    def explained(mix, links):
+        def network(x):
+            hidden = x.flatten(2).transpose(1, 2) if is_grid else x
+            for _ in range(2):
+                hidden = torch.relu(mix(links, hidden) + 0.5)
+            return (F.silu(hidden).sum(2) * weights).sum(1)
+
+        return TGradAttribution(network).decompose(inputs, channel_dim=channel_dim)
+
+    expected = explained(lambda m, h: m @ h, links + torch.eye(len(links)).double())
+    found = explained(lambda m, h: mix(m, h) + h, links)
+    torch.testing.assert_close(found.map(), expected.map(), rtol=1e-10, atol=1e-12)
+    assert found["silu"].resolution == expected["silu"].resolution

@@ -683,3 +683,24 @@ def test_steps_that_count_as_channels_are_warned_of(model):
         warnings.simplefilter("error")
         method.attribute(x, channel_dim=-1)
         TGradAttribution(lambda x: model(x.transpose(1, 2))).attribute(x.transpose(1, 2))
+
+
+@pytest.mark.parametrize("steps", range(1, 5))
+def test_a_state_of_a_recurrence_written_as_a_loop_is_at_all_steps_up_to_it(steps):
+    """As in a gated network that is not a layer of torch."""
+    generator = torch.Generator().manual_seed(0)
+    sequence, *weights = (
+        torch.rand(size, generator=generator).double() for size in ((1, 6, 3), (3, 4), (4, 4))
+    )
+
+    def network(x):
+        state = x.new_zeros(len(x), 4)
+        for step in range(steps):
+            new = x[:, step] @ weights[0] + state @ weights[1]
+            gate = new.sigmoid()
+            state = gate * state + (1 - gate) * new.relu()
+        return (state + 1).sum(1)
+
+    term = TGradAttribution(network).decompose(sequence, channel_dim=-1).terms[-1]
+    (cells,) = term.maps[0].grid.axes
+    assert cells.tolist() == [[(steps - 1) / 2, steps]]  # the middle and the width

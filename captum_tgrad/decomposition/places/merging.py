@@ -83,7 +83,7 @@ def _merged_pair(
         return [one]
     if dims != other_dims:
         return None
-    if dims and axis.input != SAMPLES:
+    if dims:
         one, other = _without_wide(one, other), _without_wide(other, one)
     low, high = one.borders()
     other_low, other_high = other.borders()
@@ -94,11 +94,12 @@ def _merged_pair(
     apart = bool((gap > SLACK).any())
     touch = len(gap) > 0 and bool((gap.abs() <= SLACK).all())
     # Two grids, as in a residual stream, become the finer one. Two single cells do so only if one
-    # is inside of the other.
+    # is inside of the other and much smaller: a state of a recurrent network, which is added to
+    # what was computed from it and the next step, is at all steps up to this one.
     wider = torch.maximum(high - low, other_high - other_low)
     within = bool((hull_high - hull_low <= wider + SLACK)[both].all())
     if within or (dims and not touch):
-        finer = _finer(one, other, axis)
+        finer = _finer(one, other, axis, at_most=1.0 if dims else 0.5)
         if finer is not None:
             return [finer]
     if apart:
@@ -161,14 +162,17 @@ def dims_within_sample(claim: Coordinates, samples: Coordinates | None) -> froze
     return dims - of_samples if is_same else dims
 
 
-def _finer(one: Coordinates, other: Coordinates, axis: Axis) -> Coordinates | None:
-    """The claim with the smaller cells, filled up with the cells of the other; None if neither."""
+def _finer(one: Coordinates, other: Coordinates, axis: Axis, at_most: float) -> Coordinates | None:
+    """The claim with the smaller cells, filled up with the cells of the other; None if neither.
+
+    Its cells are smaller than ``at_most`` times those of the other.
+    """
     if one.cells[:, 1].unique().equal(other.cells[:, 1].unique()):  # type: ignore[no-untyped-call]
         return None  # cells of equal size: the steps between them make neither grid the finer one
     widths = [_widths(claim, axis) for claim in (one, other)]
     for small, large, order in ((one, other, 1), (other, one, -1)):
         width, limit = widths[::order]
-        if float(width.max()) < float(limit.min()) * (1 - SLACK):
+        if float(width.max()) < float(limit.min()) * (at_most - SLACK):
             index = torch.where(large.index > 0, large.index + len(small.cells), 0)
             index = torch.where(small.index > 0, small.index, index)
             by_sample = small.by_sample or large.by_sample

@@ -24,6 +24,7 @@ from captum_tgrad.decomposition.places.coordinates import (
     without_gaps,
 )
 from captum_tgrad.decomposition.places.merging import dims_within_sample, merged
+from captum_tgrad.decomposition.places.own_positions import at_own_positions
 
 Claim = tuple[Axis, Coordinates | None]
 """Coordinates of elements, with their axis; None for no coordinates."""
@@ -105,6 +106,7 @@ def places(shape: Sequence[int], claims: Iterable[Claim] = ()) -> Places:
         filled[axis] = [_gaps_filled(each, shape, axis, samples) for each in given]
         if axis.input == SAMPLES and len(left := merged(filled[axis], axis)) == 1:
             (samples,) = left
+    filled |= at_own_positions(filled, samples)
     for axis, own in filled.items():
         of = None if axis.input == SAMPLES else samples
         if left := merged(own, axis, of, _dims_on_axes(filled, axis, of)):
