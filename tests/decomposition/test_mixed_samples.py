@@ -112,6 +112,13 @@ def test_samples_that_depend_on_others_are_refused(name):
         TGradAttribution(network).decompose(X, 0)
 
 
+def _packed(h, mask_of):
+    """Attention to the elements of the own sample, with all samples in one sequence."""
+    tokens, own = h.reshape(1, -1, 1).expand(-1, -1, 2), torch.arange(len(h)).repeat_interleave(C)
+    mask = mask_of(own[:, None] == own)
+    return F.scaled_dot_product_attention(tokens, tokens, tokens, attn_mask=mask)[0, :, 0]
+
+
 APART = {
     "gate": lambda h: h * h.mean(1, keepdim=True),
     "softmax": lambda h: h.softmax(1),
@@ -127,6 +134,8 @@ APART = {
     "GRU": lambda h: GRU(h[:, :, None].expand(-1, -1, C))[0][:, -1],
     "Kronecker product": lambda h: torch.kron(h, h.new_ones(1, 2)),
     "padded": lambda h: F.pad(h, (1, 1)).sigmoid(),
+    "packed": lambda h: _packed(h, lambda own: own),
+    "packed with an additive mask": lambda h: _packed(h, lambda own: own.double().log()),
     "no elements": lambda h: h + h[:, :0].sum(1, keepdim=True),
 }
 

@@ -14,7 +14,7 @@ from captum_tgrad.decomposition.places.elementwise import elementwise
 from captum_tgrad.decomposition.places.masked import places_in_sums
 from captum_tgrad.decomposition.places.mixed_elements import mixed_on_axes
 from captum_tgrad.decomposition.places.origin import claims_of, places_of
-from captum_tgrad.decomposition.places.places import Places, places
+from captum_tgrad.decomposition.places.places import Places, places, samples_only
 
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
@@ -212,7 +212,8 @@ def attention(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     """Places after attention: each token has the place of its query; keys and values are mixed.
 
     Keys that a mask hides from all queries, such as padding, are left out. A mask that depends on
-    the input has places as well.
+    the input has places as well. Samples that are packed into one sequence are told apart by the
+    mask.
     """
     query, key, value = (call.bound[name] for name in ("query", "key", "value"))
     (output,) = outputs
@@ -221,17 +222,28 @@ def attention(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     batch = shared = _LETTERS[: query.dim() - 2]
     if batch and key.shape[-3] != query.shape[-3]:
         shared = batch[:-1] + "v"  # grouped queries: keys and values have fewer heads
-    operands, masks = [query, key, value], ""
+
+    def found(*masks: Tensor) -> Places:
+        own = "".join(f",{(batch + 'wy')[-mask.dim() :]}" for mask in masks)
+        equation = f"{batch}wx,{shared}yx,{shared}yz{own}->{batch}wz"
+        return contracted(call, equation, [query, key, value, *masks], output)[0]
+
     mask = call.bound["attn_mask"]
-    if isinstance(mask, Tensor) and (mask.requires_grad or _may_leave_out(mask, query, key, value)):
-        masks = f",{(batch + 'wy')[-mask.dim() :]}"
-        if not mask.requires_grad:
-            call.is_dense = False  # a mask of other values may hide other keys
-            mask = mask if mask.dtype == torch.bool else mask.exp() != 0
-            mask = (mask.any(-2, keepdim=True) if mask.dim() > 1 else mask).double()
-        operands.append(mask)
-    equation = f"{batch}wx,{shared}yx,{shared}yz{masks}->{batch}wz"
-    return contracted(call, equation, operands, output)
+    if not isinstance(mask, Tensor):
+        return [found()]
+    if mask.requires_grad:
+        return [found(mask)]
+    shows = mask if mask.dtype == torch.bool else mask.exp() != 0
+    masks = []
+    if _may_leave_out(mask, query, key, value):
+        call.is_dense = False  # a mask of other values may hide other keys
+        masks = [(shows.any(-2, keepdim=True) if mask.dim() > 1 else shows).double()]
+    each = found(*masks)
+    if each.knows_samples or not each.samples:
+        return [each]
+    call.is_dense = False
+    pairs = [(axis, claim) for axis, claim in each.pairs if axis.input != SAMPLES]
+    return [places(output.shape, [*pairs, *samples_only(found(shows.double())).pairs])]
 
 
 def _may_leave_out(mask: Tensor, query: Tensor, key: Tensor, value: Tensor) -> bool:
