@@ -161,17 +161,13 @@ def without_updates(
 
 INSTANCE_NORMS = {F.instance_norm, torch.instance_norm}
 
-_normalization = partial(
-    records, places=elementwise.normalized, parts=with_scale, parts_of_one=False
-)
-
+_scaled = partial(records, parts=with_scale, parts_of_one=False)
+_normalization = partial(_scaled, places=elementwise.normalized)
 _batch_norm = partial(
-    records,
+    _scaled,
     "batch_norm",
     places=elementwise.like_first,
     bias=batch_norm,
-    parts=with_scale,
-    parts_of_one=False,
     form=_scaled_and_shifted,
     form_of_large=True,
 )

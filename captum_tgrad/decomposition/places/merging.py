@@ -119,8 +119,7 @@ def _merged_samples(one: Coordinates, other: Coordinates, axis: Axis) -> list[Co
     both = (one.index > 0) & (other.index > 0)
     if bool((hull_high - hull_low > wider + SLACK)[both].any()):
         return None
-    hull = from_borders(hull_low, hull_high, axis)
-    return None if hull is None else [hull]
+    return [from_borders(hull_low, hull_high, axis) or one]
 
 
 def _without_whole(claim: Coordinates, other: Coordinates, axis: Axis) -> Coordinates:
