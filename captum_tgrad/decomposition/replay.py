@@ -115,11 +115,10 @@ def are_small(leaves: Sequence[Tensor]) -> bool:
     """
     samples = max(leaves[0].shape[:1].numel(), 1)
     number = sum(leaf.numel() for leaf in leaves)
-    return number < _OF_AN_IMAGE or (number // samples < _FEW and number < _MOST)
+    return number // samples < _FEW and number < _MOST
 
 
-_OF_AN_IMAGE = 2**18  # an image of 224 x 224 has 1.5e5 elements
-_FEW = 2**17  # elements of a sample
+_FEW = 2**17  # elements of a sample; an image of 224 x 224 has 1.5e5
 _MOST = 2**20  # of a batch; if it is recorded, autograd keeps half as many activations
 
 
