@@ -48,26 +48,26 @@ class Stack:
 
 def stacked(terms: Sequence[Reduced]) -> list[Stack]:
     """The maps of all terms, from their sums."""
-    groups: dict[object, dict[object, list[tuple[int, int, Sums]]]] = {}
+    groups: dict[tuple[int, torch.dtype, object], dict[object, list[tuple[int, Sums]]]] = {}
     for position, term in enumerate(terms):
         for number, sums in term.sums.items():
             grid = sums.to_cells.grid
             on_cells = (number, sums.signed.dtype, None if grid is None else grid.key)
             alike = groups.setdefault(on_cells, {}).setdefault(sums.to_cells.key, [])
-            alike.append((number, position, sums))
+            alike.append((position, sums))
     stacks = []
     scores: dict[int, Tensor] = {}
-    for parts in groups.values():
-        maps = [_in_cells([sums for _, _, sums in alike]) for alike in parts.values()]
+    for (number, _, _), parts in groups.items():
+        maps = [_in_cells([sums for _, sums in alike]) for alike in parts.values()]
         positive, negative, score, placed = (
             each[0] if len(each) == 1 else torch.cat(each) for each in zip(*maps, strict=True)
         )
-        positions = [position for alike in parts.values() for _, position, _ in alike]
+        positions = [position for alike in parts.values() for position, _ in alike]
         for row, position in enumerate(positions):
             # The cells of each input round the sum differently: use the score of the first input.
             if terms[position].has_equal_shares and len(terms[position].sums) > 1:
                 score[row] = scores.setdefault(position, score[row].clone())
-        number, _, sums = next(iter(parts.values()))[0]
+        _, sums = next(iter(parts.values()))[0]
         grid = sums.to_cells.grid
         stacks.append(Stack(number, positions, positive, negative, score, placed, grid))
     return stacks

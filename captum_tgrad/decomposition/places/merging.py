@@ -65,10 +65,10 @@ def _merged_pair(
 
     The list is empty if both together cover the whole axis, which is no place.
     """
-    if one.by_sample or other.by_sample:
-        one, other = _without_whole(one, other, axis), _without_whole(other, one, axis)
     if axis.input == SAMPLES:
         return _merged_samples(one, other, axis)
+    if one.by_sample or other.by_sample:
+        one, other = _without_whole(one, other, axis), _without_whole(other, one, axis)
     if axis.input == INPUTS:
         # Marks along queries and along keys stay separate: merged, they would fill a matrix.
         depends = (one.index > 0) | (other.index > 0)
