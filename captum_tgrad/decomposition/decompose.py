@@ -80,8 +80,26 @@ def decompose(
         given = [depending_on(each, [number]) for number, each in enumerate(given)]
     axes = {number: _spatial_axes(each) for number, each in enumerate(given)}
     summing = Summing(axes, samples_of(given[0]), leaves[0].device, with_magnitudes)
-    trace = Trace(leaves, given, summing)
     replay = replay or Replay()
+    run = partial(_decompose, forward, leaves, given, gradients, select, summing, replay)
+    try:
+        return run()
+    except torch.OutOfMemoryError:
+        if not replay.give_up():
+            raise
+    return run()  # if the operations are recorded, autograd keeps fewer activations
+
+
+def _decompose(
+    forward: Forward,
+    leaves: tuple[Tensor, ...],
+    given: Sequence[Places],
+    gradients: Gradients,
+    select: Select,
+    summing: Summing,
+    replay: Replay,
+) -> Decomposed:
+    trace = Trace(leaves, given, summing)
     replayable = replay.pass_of(forward, leaves, given)
     outputs: list[Tensor] = []
     selected: Tensor | None = None

@@ -50,6 +50,7 @@ class Replay:
     def __init__(self) -> None:
         self._recorded: _Recorded | None = None
         self._is_worth_trying = True
+        self._state_before: RandomState | None = None
 
     def __reduce__(self) -> tuple[type[Replay], tuple[()]]:
         return Replay, ()  # a copy starts anew: it is for a copy of the network
@@ -58,10 +59,11 @@ class Replay:
         self, forward: Callable[..., Any], leaves: Sequence[Tensor], given: Sequence[Places]
     ) -> Pass | None:
         """A forward pass of a network; None if it cannot be replayed, or is as fast if recorded."""
+        self._state_before = None
         if not self._is_worth_trying or len(leaves) != 1 or not isinstance(forward, nn.Module):
             return None
         (leaf,) = leaves
-        if leaf.numel() >= _MOST or (leaf.is_cpu and not are_small(leaves)):
+        if not are_small(leaves) if leaf.is_cpu else leaf.numel() >= _MOST_ON_GPU:
             return None
         if any(module.training for module in forward.modules()):
             return None  # a batch norm in training mode would update its statistics
@@ -105,7 +107,19 @@ class Replay:
             return None
         recorder.replay(terms, recorded.dtypes)
         self._recorded, self._is_worth_trying = recorded, True
+        self._state_before = random_state
         return output
+
+    def give_up(self) -> bool:
+        """Records all later calls, if the last one was replayed; returns whether it was.
+
+        Sets the random generators back to their state before it, so that the network can run again.
+        """
+        if self._state_before is None:
+            return False
+        self._state_before.restore()
+        self._recorded, self._is_worth_trying = None, False
+        return True
 
 
 def are_small(leaves: Sequence[Tensor]) -> bool:
@@ -120,6 +134,7 @@ def are_small(leaves: Sequence[Tensor]) -> bool:
 
 _FEW = 2**17  # elements of a sample; an image of 224 x 224 has 1.5e5
 _MOST = 2**20  # of a batch; if it is recorded, autograd keeps half as many activations
+_MOST_ON_GPU = 2**24  # of a batch, 111 images; a GPU waits for Python with larger batches too
 
 
 def _run(forward: nn.Module, arguments: Sequence[Any]) -> Any:

@@ -11,7 +11,9 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from captum_tgrad import TGradAttribution
-from captum_tgrad.decomposition.replay import are_small
+from captum_tgrad.decomposition.decompose import decompose
+from captum_tgrad.decomposition.places.places import input_places
+from captum_tgrad.decomposition.replay import Replay, are_small
 from captum_tgrad.decomposition.trace import Trace
 
 
@@ -569,6 +571,56 @@ def test_an_error_that_the_network_raises_once_is_raised():
     assert len(runs) == 2
 
 
+class Drawing(Residual):
+    """Draws random numbers, which it does not use."""
+
+    draws = False
+
+    def forward(self, x):
+        if self.draws:
+            torch.rand(3)
+        return super().forward(x)
+
+
+def _out_of_memory_at(call):
+    """A function for ``decompose`` that fails in the given call."""
+    calls = []
+
+    def gradients(forward, leaves):
+        output = forward(*leaves)[:, 0].sum()
+        calls.append(1)
+        if len(calls) == call:
+            raise torch.OutOfMemoryError
+        return torch.autograd.grad(output, leaves)
+
+    return gradients
+
+
+def _run(network, gradients, replay):
+    found = decompose(network, [_inputs()], gradients, lambda y: y[:, 0], replay=replay)
+    return found.decomposition
+
+
+def test_a_call_with_too_little_memory_for_a_replay_is_recorded(recorded):
+    network, gradients, replay = _ready(Drawing()), _out_of_memory_at(2), Replay()
+    expected = _run(network, gradients, replay)
+    network.draws = True
+    torch.manual_seed(0)
+    _assert_equal(_run(network, gradients, replay), expected)
+    assert len(recorded) == 2
+    drawn_after = torch.rand(3)
+    torch.manual_seed(0)
+    torch.rand(3)
+    assert torch.equal(drawn_after, torch.rand(3))
+    _assert_equal(_run(network, gradients, replay), expected)
+    assert len(recorded) == 3
+
+
+def test_a_call_with_too_little_memory_for_recording_raises():
+    with pytest.raises(torch.OutOfMemoryError):
+        _run(_ready(Residual()), _out_of_memory_at(1), Replay())
+
+
 @pytest.mark.filterwarnings("ignore::UserWarning")  # of anomalies
 def test_an_error_in_the_backward_pass_is_not_explained_by_an_unused_input():
     network = _ready(Residual())
@@ -661,3 +713,10 @@ def test_batch_norms_have_the_attributes_that_are_read_on_every_device():
 )
 def test_large_samples_and_batches_are_recorded(shape, is_small):
     assert are_small([torch.empty(shape)]) == is_small
+
+
+@pytest.mark.parametrize(("batch", "is_tried"), [(1, True), (64, True), (128, False)])
+def test_larger_batches_are_replayed_on_a_gpu(batch, is_tried):
+    leaf = torch.empty(batch, 3, 224, 224, device="meta")
+    found = Replay().pass_of(_ready(Residual()), [leaf], [input_places(leaf.shape, 0)])
+    assert (found is not None) == is_tried
