@@ -7,12 +7,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from captum_tgrad.decomposition.node_biases import (
-    ATTENTION,
-    NODES_WITH_BIAS,
-    Node,
-    is_constant,
-)
+from captum_tgrad.decomposition.node_biases import MASKS, NODES_WITH_BIAS, Node, is_constant
 from captum_tgrad.decomposition.places.contraction import has_zeros
 
 
@@ -84,7 +79,7 @@ def _may_mask(node: Node) -> bool:
         return any(
             each is None or not each.is_floating_point() or has_zeros(each) for each in constants
         )
-    return kind == ATTENTION and node._saved_attn_mask is not None
+    return kind in MASKS and getattr(node, MASKS[kind]) is not None
 
 
 def has_dense_weights(graph: Graph) -> bool:

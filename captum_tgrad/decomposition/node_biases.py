@@ -193,7 +193,10 @@ def _is_exact_gelu(node: Node) -> bool:
 _VIEWS_OF_CONSTANTS = {"TBackward0", "ExpandBackward0"}
 _CONVOLUTIONS = ("conv1d", "conv2d", "conv3d")
 _CUDNN_BATCH_NORM = partial(_of_batch_norm, eps="_saved_epsilon")
-ATTENTION = "ScaledDotProductFlashAttentionForCpuBackward0"
+_EFFICIENT_ATTENTION = "ScaledDotProductEfficientAttentionBackward0"  # on a GPU, in float32
+_FLASH_ATTENTION = "ScaledDotProductFlashAttentionForCpuBackward0"
+MASKS = {_EFFICIENT_ATTENTION: "_saved_attn_bias", _FLASH_ATTENTION: "_saved_attn_mask"}
+"""The attributes that hold the masks of attention, by kind of node."""
 
 NODES_WITH_BIAS = {
     "AddBackward0": NodeWithBias(("add", "linear"), _of_sum, _has_constant),
@@ -211,10 +214,10 @@ NODES_WITH_BIAS = {
     "MulBackward0": NodeWithBias(("mul",), _of_product, lambda node: not _has_constant(node)),
     "NativeBatchNormBackward0": NodeWithBias(("batch_norm",), _of_batch_norm),
     "NativeLayerNormBackward0": NodeWithBias(("layer_norm",), _of_layer_norm),
-    ATTENTION: NodeWithBias(("scaled_dot_product_attention",), _of_attention),
     "SigmoidBackward0": NodeWithBias(("sigmoid",), _of_sigmoid),
     "SiluBackward0": NodeWithBias(("silu",), partial(_of_input, _silu)),
     "SubBackward0": NodeWithBias(("sub",), partial(_of_sum, sign=-1), _has_constant),
     "ViewBackward0": NodeWithBias(("linear",), _of_linear, product_of),
+    **dict.fromkeys(MASKS, NodeWithBias(("scaled_dot_product_attention",), _of_attention)),
 }
 """The kinds of nodes whose operations have biases."""

@@ -688,16 +688,21 @@ def test_a_replay_leaves_nothing_behind():
         assert torch.equal(tensor, before[name])
 
 
-def test_batch_norms_have_the_attributes_that_are_read_on_every_device():
-    """On a GPU, cuDNN runs them, and its node calls one attribute differently."""
-    native, cudnn = (
-        getattr(torch._C._functions, f"{name}BatchNormBackward0") for name in ("Native", "Cudnn")
-    )
-    for name in ("running_mean", "running_var", "weight"):
-        assert hasattr(native, f"_saved_{name}")
-        assert hasattr(cudnn, f"_saved_{name}")
-    assert hasattr(native, "_saved_eps")
-    assert hasattr(cudnn, "_saved_epsilon")
+_FUSED_ATTENTION = ("is_causal", "key", "output", "query", "scale", "value")
+
+
+@pytest.mark.parametrize(
+    ("kind", "names"),
+    {
+        "CudnnBatchNorm": ("epsilon", "running_mean", "running_var", "weight"),
+        "NativeBatchNorm": ("eps", "running_mean", "running_var", "weight"),
+        "ScaledDotProductEfficientAttention": ("attn_bias", *_FUSED_ATTENTION),
+        "ScaledDotProductFlashAttentionForCpu": ("attn_mask", *_FUSED_ATTENTION),
+    }.items(),
+)
+def test_nodes_of_every_device_have_the_attributes_that_are_read(kind, names):
+    node = getattr(torch._C._functions, f"{kind}Backward0")
+    assert all(hasattr(node, f"_saved_{name}") for name in names)
 
 
 @pytest.mark.parametrize(
