@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from captum_tgrad import FullGradAttribution, TGradAttribution
+from captum_tgrad.decomposition.trace import Trace
 from captum_tgrad.evaluation import built_in_images, evaluate
 from captum_tgrad.sanity_checks import cascading_randomization
 from captum_tgrad.zoo import load_classifier
@@ -54,6 +55,21 @@ def test_every_term_is_that_of_the_cpu(tiny, memory_format):
         found = method.decompose(inputs, target=tiny.target)
         assert global_settings() == before
         _assert_equal_on_the_cpu(found, expected, **_closeness(tiny))
+
+
+def test_fused_attention_in_a_later_call(monkeypatch):
+    layer = nn.TransformerEncoderLayer(32, 4, 64, activation="gelu", batch_first=True)
+    network = nn.Sequential(layer, nn.Flatten(), nn.Linear(16 * 32, 3)).cuda().eval()
+    method = TGradAttribution(network)
+    recorded, follow = [], Trace.follow
+    monkeypatch.setattr(Trace, "follow", lambda *given: recorded.append(1) or follow(*given))
+    inputs = torch.randn(2, 16, 32, device="cuda")
+    first, later = (method.decompose(inputs, target=1, channel_dim=2) for _ in range(2))
+    assert len(recorded) == 1
+    assert [term.name for term in later] == [term.name for term in first]
+    for one, other in zip(later, first, strict=True):
+        for name in ("score", "positive", "negative"):
+            torch.testing.assert_close(getattr(one, name), getattr(other, name))
 
 
 @pytest.mark.parametrize("form", [{}, {"num_layers": 2, "dropout": 0.5, "bidirectional": True}])
