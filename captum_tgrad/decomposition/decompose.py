@@ -87,6 +87,8 @@ def decompose(
     except torch.OutOfMemoryError:
         if not replay.give_up():
             raise
+    finally:
+        replay.release()
     return run()  # if the operations are recorded, autograd keeps fewer activations
 
 

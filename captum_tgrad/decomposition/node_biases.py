@@ -13,7 +13,7 @@ from torch import Tensor
 
 from captum_tgrad.decomposition.bias import Bias, ChannelBias, ElementBias, SaturationBias
 from captum_tgrad.decomposition.operations import activations
-from captum_tgrad.decomposition.operations.attention import bias_of_attention
+from captum_tgrad.decomposition.operations.attention import bias_of_attention, logsumexp_of
 from captum_tgrad.decomposition.operations.moving import finite, itself
 from captum_tgrad.decomposition.operations.normalizations import (
     bias_of_layer_norm,
@@ -95,7 +95,7 @@ def _of_attention(node: Node) -> Bias:
     depends = [not is_constant(source) for source, _ in node.next_functions[:3]]
     return bias_of_attention(
         node._saved_output, node._saved_query, node._saved_key, node._saved_value, depends,
-        causal=node._saved_is_causal, scale=node._saved_scale,
+        logsumexp_of(node), causal=node._saved_is_causal, scale=node._saved_scale,
     )  # fmt: skip
 
 

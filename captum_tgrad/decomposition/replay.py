@@ -59,7 +59,6 @@ class Replay:
         self, forward: Callable[..., Any], leaves: Sequence[Tensor], given: Sequence[Places]
     ) -> Pass | None:
         """A forward pass of a network; None if it cannot be replayed, or is as fast if recorded."""
-        self._state_before = None
         if not self._is_worth_trying or len(leaves) != 1 or not isinstance(forward, nn.Module):
             return None
         (leaf,) = leaves
@@ -120,6 +119,10 @@ class Replay:
         self._state_before.restore()
         self._recorded, self._is_worth_trying = None, False
         return True
+
+    def release(self) -> None:
+        """Frees what :meth:`give_up` needs after a call."""
+        self._state_before = None
 
 
 def are_small(leaves: Sequence[Tensor]) -> bool:

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from captum_tgrad.decomposition.bias import Bias, ElementBias
 from captum_tgrad.decomposition.call import Call, NoRuleError, Operation
 from captum_tgrad.decomposition.operations.operation import records, require_constant
 from captum_tgrad.decomposition.places import mixing_places
+
+# ``x * exp(x)`` in one pass, for x <= 0 as the gradient and the input.
+_times_exp = torch.ops.aten.elu_backward.grad_input
 
 # On a CPU, larger blocks do not fit in the cache.
 _BLOCK_OF_SCORES = 2**19
@@ -29,34 +35,54 @@ def attention(call: Call, output: Tensor) -> Bias | None:
         raise NoRuleError
     require_constant(mask)
     depends = [tensor.requires_grad for tensor in (query, key, value)]
-    return bias_of_attention(output, query, key, value, depends, mask, causal, scale, grouped)
+    saved = logsumexp_of(output.grad_fn)
+    return bias_of_attention(
+        output, query, key, value, depends, saved, mask, causal, scale, grouped
+    )
+
+
+def logsumexp_of(node: Any) -> Tensor | None:
+    """``log(rowsum(exp(S)))`` after the mask, if fused attention has saved it, as on a CPU."""
+    found: Tensor | None = getattr(node, "_saved_logsumexp", None)
+    return found
 
 
 def bias_of_attention(
     output: Tensor, query: Tensor, key: Tensor, value: Tensor, depends: list[bool],
-    mask: Tensor | None = None, causal: bool = False, scale: float | None = None,
-    grouped: bool = False,
+    logsumexp: Tensor | None, mask: Tensor | None = None, causal: bool = False,
+    scale: float | None = None, grouped: bool = False,
 ) -> Bias:  # fmt: skip
     """As :func:`attention`, from the tensors, and which of the first three depend on the input."""
     *of_scores, of_values = depends
     degree = sum(of_scores)
     factor = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
+    masks = () if mask is None else (mask.reshape([1] * (2 - mask.dim()) + list(mask.shape)),)
+    is_exact = output.dtype in (torch.float32, torch.float64)  # log A is large if S is near 0
+    hides_only = mask is None or mask.dtype == torch.bool  # other masks are constants of a column
+    sums = (logsumexp.unsqueeze(-1),) if logsumexp is not None and is_exact and hides_only else ()
 
-    def compute(y: Tensor, q: Tensor, k: Tensor, v: Tensor, *masks: Tensor) -> Tensor:
+    def compute(y: Tensor, q: Tensor, k: Tensor, v: Tensor, *further: Tensor) -> Tensor:
         if grouped:  # queries have more heads than keys and values
             k, v = (t.repeat_interleave(q.shape[-3] // t.shape[-3], -3) for t in (k, v))
-        found = _of_scores(y, q * factor, k, v, masks, causal).mul_(-degree)
+        own = further[: len(masks)], causal, further[len(masks) :]
+        found = _of_scores(y, q * factor, k, v, *own).mul_(-degree)
         return found if of_values else found.add_(y)
 
-    masks = () if mask is None else (mask.reshape([1] * (2 - mask.dim()) + list(mask.shape)),)
     uncut = tuple(range(max(output.dim() - 3, 0), output.dim()))
-    return ElementBias(compute, output, query, key, value, *masks, uncut=uncut)
+    return ElementBias(compute, output, query, key, value, *masks, *sums, uncut=uncut)
 
 
 def _of_scores(
-    y: Tensor, q: Tensor, k: Tensor, v: Tensor, masks: tuple[Tensor, ...], causal: bool
-) -> Tensor:
-    """``(A * S) V - rowsum(A * S) y`` in blocks of queries, so that memory is linear in tokens."""
+    y: Tensor, q: Tensor, k: Tensor, v: Tensor, masks: Sequence[Tensor], causal: bool,
+    logsumexp: Sequence[Tensor],
+) -> Tensor:  # fmt: skip
+    """``(A * S) V - rowsum(A * S) y`` in blocks of queries, so that memory is linear in tokens.
+
+    Constants that are added to a row of ``S`` cancel. If the logsumexp of each row is known,
+    ``log A`` therefore takes the place of ``S``.
+    """
+    for sums in logsumexp:
+        q, k = torch.cat([q, -sums], -1), F.pad(k, (0, 1), value=1)
     batch = y.shape[:-2]
     count, queries, keys = math.prod(batch), q.shape[-2], k.shape[-2]
     q, k, v = (t.expand(*batch, *t.shape[-2:]).reshape(count, *t.shape[-2:]) for t in (q, k, v))
@@ -71,9 +97,12 @@ def _of_scores(
         shape = (*q[:, part].shape[:2], keys)
         scores, weights = (each[: math.prod(shape)].view(shape) for each in memory)
         torch.bmm(q[:, part], k.transpose(1, 2), out=scores)
-        allowed = _masked(scores.view(*batch, *shape[1:]), masks, causal, part)
-        torch.softmax(allowed.view(shape), -1, out=weights)
-        weights.mul_(scores)
+        allowed = _masked(scores.view(*batch, *shape[1:]), masks, causal, part).view(shape)
+        if logsumexp:
+            weights = _times_exp(allowed, 1, 1, 1, False, allowed, grad_input=allowed)
+        else:
+            torch.softmax(allowed, -1, out=weights)
+            weights.mul_(scores)
         if masks or causal:
             weights.nan_to_num_(0)  # NaN in rows that are masked as a whole
         sums = weights.sum(-1, keepdim=True).view(*batch, -1, 1)
@@ -82,7 +111,7 @@ def _of_scores(
     return found
 
 
-def _masked(scores: Tensor, masks: tuple[Tensor, ...], causal: bool, part: slice) -> Tensor:
+def _masked(scores: Tensor, masks: Sequence[Tensor], causal: bool, part: slice) -> Tensor:
     """The masked scores of a block of queries."""
     for mask in masks:
         own = mask[..., part, :] if mask.shape[-2] != 1 else mask
