@@ -12,6 +12,7 @@ from torch import nn
 from captum_tgrad import LayerTGradAttribution, TGradAttribution
 from captum_tgrad.decomposition import maps
 from captum_tgrad.decomposition.call import Call
+from captum_tgrad.decomposition.operations import attention
 from captum_tgrad.decomposition.operations.operation_table import operation_of
 from tests.decomposition.test_hidden import Square
 
@@ -240,6 +241,57 @@ def test_grouped_queries_in_blocks(monkeypatch, elements):
         return attend
 
     torch.testing.assert_close(_maps(forward(True)), _maps(forward(False)))
+
+
+def _plain_attention(q, k, v, allowed):
+    scores = (q @ k.mT / q.shape[-1] ** 0.5).exp() * allowed
+    return scores / scores.sum(-1, keepdim=True).clamp_min(1e-300) @ v
+
+
+HIDDEN = {
+    "none": torch.ones(12, 12, dtype=torch.bool),
+    "causal": torch.ones(12, 12).tril().bool(),
+    "padding": torch.arange(12).expand(12, 12) < 9,
+    "a whole row": (torch.arange(12) != 5)[:, None].expand(12, 12),
+}
+
+
+@pytest.mark.parametrize("hidden", HIDDEN)
+@pytest.mark.parametrize("scale", [1e-3, 1, 100], ids="scores x {}".format)
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"),
+    [(torch.float64, 1e-12), (torch.float32, 1e-4), (torch.bfloat16, 0.05)],
+    ids=["float64", "float32", "bfloat16"],
+)
+@pytest.mark.parametrize("block", [30, 2**19])
+def test_the_term_of_fused_attention(hidden, scale, dtype, tolerance, block, monkeypatch):
+    if dtype == torch.bfloat16 and scale == 100:
+        pytest.skip("the scores of bfloat16 are too coarse for such large ones")
+    monkeypatch.setattr(attention, "_BLOCK_OF_SCORES", block)
+    allowed = HIDDEN[hidden]
+    x = torch.randn(2, 12, 24, generator=GENERATOR).to(dtype)
+    x[..., :8] *= scale
+    x[..., 16:] += 4
+    weight = torch.randn(12, 8, generator=GENERATOR).double()
+    masks = {"none": {}, "causal": {"is_causal": True}}.get(hidden, {"attn_mask": allowed})
+
+    def attend(x):
+        q, k, v = (part.unflatten(2, (2, 4)).transpose(1, 2) for part in x.chunk(3, 2))
+        y = F.scaled_dot_product_attention(q, k, v, **masks)
+        return (y.transpose(1, 2).flatten(2).double() * weight).flatten(1).sum(1)
+
+    parts = [part.unflatten(2, (2, 4)).transpose(1, 2) for part in x.double().chunk(3, 2)]
+    y, derivative = torch.func.jvp(
+        lambda q, k, v: _plain_attention(q, k, v, allowed), (*parts,), (*parts,)
+    )
+    expected = (y - derivative).transpose(1, 2).flatten(2) * weight
+    (term,) = TGradAttribution(attend).decompose(x, channel_dim=2).biases[:1]
+    size = float(expected.abs().sum(2).max())
+    for found, values in (
+        (term.positive[:, 0], expected.clamp_min(0).sum(2)),
+        (term.negative[:, 0], (-expected).clamp_min(0).sum(2)),
+    ):
+        torch.testing.assert_close(found.double(), values, rtol=0, atol=tolerance * size)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])

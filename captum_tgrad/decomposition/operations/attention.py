@@ -57,7 +57,7 @@ def bias_of_attention(
     degree = sum(of_scores)
     factor = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
     masks = () if mask is None else (mask.reshape([1] * (2 - mask.dim()) + list(mask.shape)),)
-    is_exact = output.dtype in (torch.float32, torch.float64)  # log A is large if S is near 0
+    is_exact = output.dtype in (torch.float32, torch.float64)
     hides_only = mask is None or mask.dtype == torch.bool  # other masks are constants of a column
     sums = (logsumexp.unsqueeze(-1),) if logsumexp is not None and is_exact and hides_only else ()
 
@@ -78,11 +78,16 @@ def _of_scores(
 ) -> Tensor:  # fmt: skip
     """``(A * S) V - rowsum(A * S) y`` in blocks of queries, so that memory is linear in tokens.
 
-    Constants that are added to a row of ``S`` cancel. If the logsumexp of each row is known,
-    ``log A`` therefore takes the place of ``S``.
+    Constants that are added to a row of ``S`` cancel. If the logsumexp of each row is known, ``S``
+    is shifted below zero, for which one operation computes ``S exp(S)``.
     """
+    factor = None
     for sums in logsumexp:
-        q, k = torch.cat([q, -sums], -1), F.pad(k, (0, 1), value=1)
+        # No score exceeds either of these. The smaller one keeps the rounding errors small.
+        limit = q.norm(dim=-1, keepdim=True) * k.norm(dim=-1).amax(-1)[..., None, None]
+        shift = torch.minimum(sums, limit)
+        factor = (shift - sums).exp_()
+        q, k = torch.cat([q, -shift], -1), F.pad(k, (0, 1), value=1)
     batch = y.shape[:-2]
     count, queries, keys = math.prod(batch), q.shape[-2], k.shape[-2]
     q, k, v = (t.expand(*batch, *t.shape[-2:]).reshape(count, *t.shape[-2:]) for t in (q, k, v))
@@ -108,7 +113,7 @@ def _of_scores(
         sums = weights.sum(-1, keepdim=True).view(*batch, -1, 1)
         moved = torch.bmm(weights, v).view(*batch, *shape[1:2], -1)
         found[..., part, :] = moved.addcmul_(sums, y[..., part, :], value=-1)
-    return found
+    return found if factor is None else found.mul_(factor)
 
 
 def _masked(scores: Tensor, masks: Sequence[Tensor], causal: bool, part: slice) -> Tensor:
