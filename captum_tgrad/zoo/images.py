@@ -51,7 +51,7 @@ def load_image(path: str | Path) -> Image:
 
 
 def sample_image() -> Image:
-    """Returns scikit-image's photo of a cup of coffee, 600 x 400, RGB, without a download.
+    """The photo of a cup of coffee in scikit-image, 600 x 400, RGB: no download.
 
     Raises:
         ModuleNotFoundError: scikit-image is not installed.
@@ -112,7 +112,7 @@ def as_rgb(image: Image, name: str = "image") -> Image:
     if image.mode == "RGB" and not image.has_transparency_data:
         return image
     if image.mode.startswith("I;16"):
-        # Pillow's own conversion cuts everything above 255, which leaves a white image.
+        # Pillow's own conversion clips at 255, which leaves a white image.
         image = image.point(lambda value: value * (1 / 256)).convert("L")
     if image.mode in ("I", "F"):
         raise ValueError(

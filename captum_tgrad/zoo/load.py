@@ -27,7 +27,7 @@ _TORCHVISION = "torchvision:"
 
 
 def classifier_names() -> list[str]:
-    """Returns all names for ``load_classifier``."""
+    """All names for ``load_classifier``."""
     from captum_tgrad.zoo.torchvision_models import architectures
 
     return [*_BUILT_IN, *(f"{_TORCHVISION}{name}" for name in architectures())]
@@ -92,9 +92,7 @@ def load_classifier(
 def _advice(name: str) -> str:
     """Suggests similar names, also for a missing "torchvision:"."""
     wanted = name.casefold().replace("-", "_").removeprefix(_TORCHVISION)
-    # The built-in ones last: of two with one name, they need no download.
-    names = reversed(classifier_names())
-    full_names = {full.removeprefix(_TORCHVISION): full for full in names}
-    built_in = ", ".join(_BUILT_IN)
-    otherwise = f"pass {built_in} or {_TORCHVISION}NAME with a torchvision classifier"
-    return did_you_mean(wanted, full_names, otherwise, show=lambda short: full_names[short])
+    # Reversed, so that of two networks of one name the built-in one is kept: it needs no download.
+    names = {full.removeprefix(_TORCHVISION): full for full in reversed(classifier_names())}
+    otherwise = f"pass {', '.join(_BUILT_IN)} or {_TORCHVISION}NAME with a torchvision classifier"
+    return did_you_mean(wanted, names, otherwise, show=lambda short: names[short])

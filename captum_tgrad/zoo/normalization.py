@@ -20,10 +20,8 @@ def normalization(classifier: Classifier) -> tuple[Tensor, Tensor]:
         return torch.tensor(steps.mean, device="cpu"), torch.tensor(steps.std, device="cpu")
     from PIL import Image
 
-    size = (64, 64)
     black, white = (
-        classifier.preprocess(Image.new("RGB", size, color)).flatten(1).mean(1)
-        for color in ("black", "white")
+        steps(Image.new("RGB", (64, 64), color)).flatten(1).mean(1) for color in ("black", "white")
     )
     std = 1 / (white - black)
     return -black * std, std

@@ -103,7 +103,7 @@ def _state_dict(arrays: Any, model: nn.Module) -> dict[str, Tensor]:
     for layer, name in zip(layers, _CONVOLUTIONS, strict=True):
         kernel, bias = map(torch.from_numpy, arrays[name])
         if name == _FIRST:
-            kernel = kernel.flip(2)  # the channels of images are red, green and blue here
+            kernel = kernel.flip(2)  # from BGR to RGB
         state_dict[f"{layer}.weight"] = kernel.permute(3, 2, 0, 1)
         state_dict[f"{layer}.bias"] = bias
     return state_dict
