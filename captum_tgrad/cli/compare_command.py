@@ -26,7 +26,7 @@ def run_compare(options: argparse.Namespace) -> int:
     with users_mistakes():
         methods = chosen_methods(options)
         pictures = [] if options.image is None else [options.image]
-        check_files(pictures, options.out, [options.out / name for name in FILES])
+        check_files(pictures, options.out, FILES)
         check_owner(options.out, "compare", FILES)
         classifier = load_for(options)
         target = chosen_target(options, classifier)

@@ -77,7 +77,7 @@ def _evaluate(
     except OSError as error:
         raise CommandError(f"{error}{how_to_go_on(options.out)}") from error
     if not Workers().first:
-        return 0  # Else torchrun would end the first process before it has said what was skipped.
+        return 0  # With 1, torchrun would end the first process before it prints what was skipped.
     summary = found.summary
     say_results(options, f"{classifier.name}, {title_of(summary)}", summary)
     say_written(options, options.out, FILES)
@@ -110,9 +110,7 @@ def _pictures(options: argparse.Namespace, classifier: Classifier) -> ImageFiles
         pictures = built_in_images(classifier)
     else:
         pictures = images_in(options.images, classifier, options.labels)
-    if options.out.resolve() in {
-        each.resolve() for each in {file.parent for file in pictures.files}
-    }:
+    if options.out.resolve() in {folder.resolve() for folder in {f.parent for f in pictures.files}}:
         raise ValueError(
             f"--out {options.out} has images to evaluate, which --resume would take for figures of"
             " the evaluation: use another folder"

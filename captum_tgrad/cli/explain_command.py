@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from PIL.Image import Image
 
-_DOTS_PER_INCH = 150
 _SECONDS_BEFORE_PROGRESS = 2.0
 
 
@@ -55,14 +54,14 @@ def run_explain(options: argparse.Namespace) -> int:
         target = chosen_target(options, classifier)
         rival = _rival(options, classifier, target)
     size = options.batch_size
-    batches = [jobs[start : start + size] for start in range(0, len(jobs), size)]
-    # Of each image its map, and its figures.
-    report = Report("A run that has not ended", command="explain")
+    report = Report("Unfinished run", command="explain")
     replaced = existing(options.out, [REPORT])
     found: list[dict[str, Any]] = []
     show = show_progress(options)
+    # Each image counts twice: for its map and for its figures.
     with progress_bar(2 * len(jobs), show, _SECONDS_BEFORE_PROGRESS) as bar:
-        for planned in batches:
+        for start in range(0, len(jobs), size):
+            planned = jobs[start : start + size]
             batch, images = _loaded(planned, skipped)
             bar.update(2 * (len(planned) - len(batch)))
             if not batch:
@@ -74,7 +73,7 @@ def run_explain(options: argparse.Namespace) -> int:
                 title, results = printable(job.title), printable(job.results)
                 with users_mistakes():
                     if not found and not replaced:
-                        # By this file, a later run recognizes the others, also after an interrupt.
+                        # A later run recognizes the others by this file, also after an interrupt.
                         write_files(options.out, {REPORT: report.html()})
                     figures = _write(job, explanation, options.layers)
                     add_image(report, len(found), job, explanation, figures)
@@ -89,7 +88,7 @@ def run_explain(options: argparse.Namespace) -> int:
         write_files(options.out, {REPORT: report.html()})
     say_written(options, options.out, [REPORT], replaced)
     print_json(options, found)
-    return say_skipped([*skipped.items()])
+    return say_skipped(list(skipped.items()))
 
 
 def _loaded(batch: Sequence[Job], skipped: dict[Path, str]) -> tuple[list[Job], list[Image]]:
@@ -138,8 +137,7 @@ def _explained(
 
 def _write(job: Job, explanation: Explanation, layers: int | None) -> dict[str, Figure]:
     """Writes the map and the figures of one image, and returns the figures."""
-    target = explanation.target
-    photo = explanation.photo
+    target, photo = explanation.target, explanation.photo
     figures = {
         "map": explanation_figure(
             explanation.image if photo is None else photo,
@@ -154,7 +152,7 @@ def _write(job: Job, explanation: Explanation, layers: int | None) -> dict[str, 
     array = BytesIO()
     np.save(array, explanation.attribution.numpy())
     files: dict[str, str | bytes] = {
-        ".png": png(figures["map"], _DOTS_PER_INCH),
+        ".png": png(figures["map"]),
         ".npy": array.getvalue(),
     }
     if layers is not None and explanation.decomposition is not None:
@@ -165,7 +163,7 @@ def _write(job: Job, explanation: Explanation, layers: int | None) -> dict[str, 
             title=f"{target.name} ({target.index}): what each layer adds to the logit"
             f" {explanation.logit:+.3f}",
         )
-        files["-layers.png"] = png(figures["layers"], _DOTS_PER_INCH)
+        files["-layers.png"] = png(figures["layers"])
     if ".html" in job.endings:
         name = job.title if job.picture is None else job.picture.name
         files[".html"] = explanation.to_html(name)

@@ -6,6 +6,7 @@ import argparse
 import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from itertools import zip_longest
 
 from captum_tgrad._support.optional import is_installed
 from captum_tgrad.cli.outcome import line_width, print_json, say
@@ -85,8 +86,7 @@ def _lines(row: Sequence[str], widths: Sequence[int]) -> Iterator[str]:
         textwrap.wrap(cell, width, break_long_words=False, break_on_hyphens=False)
         for cell, width in zip(row, widths, strict=True)
     ]
-    for number in range(max(map(len, cells))):
-        parts = [cell[number] if number < len(cell) else "" for cell in cells]
+    for parts in zip_longest(*cells, fillvalue=""):
         padded = [part.ljust(width) for part, width in zip(parts, widths, strict=True)]
         yield _GAP.join(padded).rstrip()
 

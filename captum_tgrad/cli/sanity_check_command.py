@@ -42,7 +42,6 @@ from captum_tgrad.zoo.classifier import classifier_logits
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-_DOTS_PER_INCH = 150
 _ENDINGS = (".html", ".png", ".csv")
 
 
@@ -51,7 +50,7 @@ def run_sanity_check(options: argparse.Namespace) -> int:
     with users_mistakes():
         method = get_method(options.method)
         names = [f"{method.name}-{options.mode}{ending}" for ending in _ENDINGS]
-        check_files(options.images, options.out, [options.out / name for name in names])
+        check_files(options.images, options.out, names)
         check_owner(options.out, "sanity-check", names, names[0])
         pictures = options.images or [None]
         if options.columns < 2:
@@ -101,7 +100,7 @@ def _contents(
     )
     about = f"{classifier.name}, {len(images)} image{'s' * (len(images) != 1)}"
     report = page(steps, figure, about, method.title, full).html()
-    return report, png(figure, _DOTS_PER_INCH), as_csv(steps, _titles(options))
+    return report, png(figure), as_csv(steps, _titles(options))
 
 
 def _titles(options: argparse.Namespace) -> list[str]:

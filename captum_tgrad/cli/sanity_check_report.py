@@ -38,7 +38,7 @@ def means_table(steps: Sequence[RandomizationStep]) -> Table:
 
 
 def outcome_of(steps: Sequence[RandomizationStep], full: bool) -> str:
-    """What the last step means; ``full`` is whether all layers are random in it."""
+    """What the last step means; ``full`` says whether all layers are random in it."""
     last = _text(_mean(steps[-1], "spearman"))
     found = f"At the last step, the rank correlation with the map of the trained network is {last}."
     if not full:

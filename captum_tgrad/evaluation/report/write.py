@@ -21,7 +21,6 @@ from captum_tgrad.visualization.evaluation_figures import metrics_figure, second
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_DOTS_PER_INCH = 150
 _NUMBERS = ("images", "mean", "low", "high")
 _HEADINGS = (
     "method",
@@ -58,10 +57,7 @@ def _drawn(
     description = {"Description": printable(protocol)}
     figures = {"metrics": metrics_figure(summary), "seconds": seconds_figure(summary)}
     report = page(summary, figures, images)
-    drawn = {
-        f"{name}.png": png(figure, _DOTS_PER_INCH, metadata=description)
-        for name, figure in figures.items()
-    }
+    drawn = {f"{name}.png": png(figure, metadata=description) for name, figure in figures.items()}
     return {**drawn, REPORT: report.html()}
 
 
