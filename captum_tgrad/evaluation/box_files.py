@@ -73,7 +73,7 @@ class BoxRegions(Mapping[str, Tensor]):
                 [width / found.size[0], height / found.size[1]] * 2, device="cpu"
             )
         mask = mask_of_boxes(boxes, (height, width), name)
-        # Resized and cropped like the image. A pixel of which a box covers more than half is in it.
+        # Cropped like the image; a pixel counts if boxes cover more than half of it.
         picture = Image.fromarray((255 * mask.to(torch.uint8)).numpy()).convert("RGB")
         seen = self.crop(picture).convert("L")
         values = torch.frombuffer(bytearray(seen.tobytes()), dtype=torch.uint8)
@@ -182,6 +182,6 @@ def _annotation(file: Path) -> Boxes:
         width, height = (float(root.findtext(f"size/{side}", "0")) for side in ("width", "height"))
     except (ElementTree.ParseError, ValueError) as error:
         raise ValueError(f"{file} is not a Pascal VOC annotation: {error}") from error
-    # Pixels count from 1 there, and the last one is in the box.
+    # Pascal VOC counts pixels from 1, and the last one is in the box.
     corners = tuple((x0 - 1, y0 - 1, x1, y1) for x0, y0, x1, y1 in boxes)
     return Boxes(corners, (width, height) if width > 0 and height > 0 else None)

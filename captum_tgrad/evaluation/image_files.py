@@ -60,7 +60,7 @@ def built_in_images(classifier: Classifier) -> ImageFiles:
         ModuleNotFoundError: foolbox is not installed.
     """
     check_classifier(classifier)
-    # Looked for, not imported: foolbox itself wants packages that images do not need.
+    # Not imported: foolbox itself needs packages that its images do not.
     found = find_spec("foolbox")
     if found is None or not found.submodule_search_locations:
         raise ModuleNotFoundError(
@@ -143,7 +143,7 @@ def _pictures(
 def _walk(folder: Path) -> Iterator[Path]:
     """All files outside of hidden folders; links are followed, but not into themselves."""
     for within, folders, files in os.walk(folder, followlinks=True):
-        # A link to a folder above would never end.
+        # A link to a folder above would be followed forever.
         here = Path(os.path.realpath(within))
         folders[:] = [
             name
@@ -156,7 +156,7 @@ def _walk(folder: Path) -> Iterator[Path]:
 
 def images_among(paths: Iterable[Path]) -> list[Path]:
     """The images, without hidden files and the figures of an evaluation in the same folder."""
-    # A Mac puts "._photo.jpg", not an image, next to each photo on other file systems.
+    # On other file systems, macOS writes "._photo.jpg", which is no image, beside each photo.
     return sorted(
         path
         for path in paths

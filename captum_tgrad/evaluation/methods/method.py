@@ -65,12 +65,9 @@ class Explainer:
     ) -> tuple[Tensor, Tensor | None]:
         """The attributions, and the residual for T-Grad, ``(N,)``, or None for other methods.
 
-        Args:
-            inputs: As for a call.
-            target: As for a call.
-            seeds: As for a call.
-            examples_at_once: Examples per batch for methods with many forward passes. It does not
-                change the attributions, except the noise of SmoothGrad on a GPU.
+        The arguments are those of a call. ``examples_at_once`` is the number of examples per batch
+        for methods with many forward passes. It does not change the attributions, except the noise
+        of SmoothGrad on a GPU.
 
         Raises:
             ValueError: The number of targets or seeds is not that of the images.

@@ -111,12 +111,12 @@ class ImageShow:
         for record in sorted(records, key=lambda each: -(each["difference"] or 0.0)):
             name, score = record["method"], record["difference"]
             if name not in self.methods:
-                continue  # Of an earlier run of the folder.
+                continue  # It is from an earlier run in this folder.
             target = torch.tensor([record["target"]], device=self.device)
             seeds = [image_seed(record["image"], self.seed)]
             (found,) = self.methods[name](inputs, target, seeds)
             if isinstance(found, ExplainedImage):
-                # 0.0 is added to what is rounded: there is no -0.00.
+                # Adding 0.0 turns -0.0 into 0.0.
                 title = f"{titles.get(name, name)}: {round(score, 2) + 0.0:.2f}"
                 maps[title] = found.importance[None].cpu()
         return maps

@@ -75,7 +75,7 @@ def _row(
     if not each["images"]:
         reason = "-" if brief else one_line(each["reason"] or "not evaluated")
         return [each["title"], reason, *["-" if brief else ""] * (len(columns) - 1), "0"]
-    # Of differences, the images that both methods have.
+    # Differences count the images that both methods have.
     images = max(cells[column]["images"] for column in columns) if part else each["images"]
     numbers = [
         _cell(cells[column], part is not None, brief)

@@ -162,7 +162,7 @@ class Run:
         try:
             return list(logits_of(self._model, inputs, self._forward))
         except RuntimeError as error:
-            # The first only: an error holds on to the images that it was raised for.
+            # Only the first: an error keeps the images that it was raised for in memory.
             self.refused = self.refused or error
             if len(batch) == 1:
                 return [f"the model rejects it: {reason_of(error)}"]

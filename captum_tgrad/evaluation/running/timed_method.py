@@ -113,8 +113,8 @@ class TimedMethod:
     def _warm_up(self, inputs: Tensor, target: Tensor, seeds: Sequence[int]) -> None:
         """Runs once, so that one-time costs are not timed.
 
-        A GPU chooses its kernels by the batch size, and a CPU allocates memory. If one image takes
-        long on a CPU, neither matters.
+        A GPU chooses its kernels by the batch size, and a CPU allocates memory. Neither matters on
+        a CPU if one image takes long.
         """
         if inputs.device.type == "cpu":
             (first,) = self._timed(inputs[:1], target[:1], seeds[:1])
@@ -134,7 +134,7 @@ class TimedMethod:
     def _timed(
         self, inputs: Tensor, target: Tensor, seeds: Sequence[int]
     ) -> list[ExplainedImage | str]:
-        # The seeds are for what draws by image; a user's method may draw from the global state.
+        # A user's method may ignore the seeds and draw from the global random state.
         with own_randomness(seeds[0], inputs.device):
             if self._explainer is None:
                 self._explainer = self.method.build(self._model, self._black)

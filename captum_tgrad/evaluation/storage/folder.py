@@ -59,8 +59,8 @@ class Output:
         ``check`` raises OutputError if records do not fit the data set.
 
         Raises:
-            OutputError: There are records and ``resume`` is not set, or they were made in another
-                way; or the folder is a file; or another run writes to it.
+            OutputError: There are records and ``resume`` is not set, or they used other settings;
+                the folder is a file; or another run writes to it.
         """
         # Without a given folder, each process has created one: use that of the first.
         self.path, done = self.workers.once(
@@ -86,17 +86,17 @@ class Output:
         if there_are_records:
             if not resume:
                 raise OutputError(
-                    f"there are records in {folder}: continue them with resume (--resume), or name"
+                    f"there are records in {folder}: continue them with resume (--resume), or use"
                     " another folder"
                 )
             if old is None:
                 raise OutputError(
-                    f"there are records in {folder}, but no protocol.json with their settings: name"
+                    f"there are records in {folder}, but no protocol.json with their settings: use"
                     " another folder"
                 )
             records = [*files.read_records(folder)]
-            if {"regions"} <= old.keys() & protocol.keys() and all("region" in r for r in records):
-                # Those of more images may be known now; ``check`` compares those of the records.
+            if "regions" in old and "regions" in protocol and all("region" in r for r in records):
+                # More images may have one now; ``check`` compares the regions of the records.
                 old = {**old, "regions": protocol["regions"]}
             protocol = joined(old, protocol)
             check(records)

@@ -48,7 +48,7 @@ def locked(folder: Path, files: list[Path]) -> Iterator[None]:
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         lock(descriptor, folder)
-        # Of several processes, only the first locks the folder; others may still be running.
+        # The first of several processes locks the folder; others of an earlier run may be running.
         for file in files:
             with file.open("rb") as opened:
                 lock(opened.fileno(), folder)

@@ -11,18 +11,14 @@ from captum_tgrad.visualization.html_report import GENERATOR
 
 REPORT = "report.html"
 
-# The mark is at the top of a report.
+# Bytes of a report in which its ``generator`` tag stands.
 _BEGINNING = 1000
 
 
 def check_owner(folder: Path, command: str, names: Iterable[str], report: str = REPORT) -> None:
-    """Checks that a command would overwrite only files of its own earlier runs.
+    """Checks that a command, which writes these files, overwrites only those of its own runs.
 
-    Args:
-        folder: The output folder.
-        command: The command.
-        names: The names of the files that it writes.
-        report: The name of its report, which says which command wrote it.
+    The ``report`` in the folder says which command wrote it.
 
     Raises:
         ValueError: A file of another command or another program would be overwritten.

@@ -26,7 +26,7 @@ PROTOCOL_FILE = "protocol.json"
 _METHODS = "methods"
 # Entries that protocols of earlier versions lack.
 _FURTHER = ("architecture", "preprocessing")
-# In the printed options of a module that holds a function; it differs between processes.
+# A function in the printed options of a module has an address, which differs between processes.
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 # The side of the grid of means in the digest of an image.
 _GRID = 4
@@ -84,8 +84,8 @@ def preprocessing(preprocess: Callable[[Image], Tensor]) -> str:
 def image_digest(image: Tensor) -> str:
     """A short digest of an image that does not depend on rounding.
 
-    It hashes means over a coarse grid, rounded to a hundredth of the largest: of the many pixels,
-    some would always be so close to a rounding border that their last bit decides.
+    It hashes means over a coarse grid, rounded to a hundredth of the largest. Of many pixels, some
+    would always be so close to a rounding border that their last bit decides.
 
     Example:
         >>> image = torch.linspace(-2, 2, 192).reshape(3, 8, 8)
@@ -121,7 +121,7 @@ def read_protocol(folder: Path) -> Protocol | None:
 
 
 def write_protocol(folder: Path, protocol: Protocol) -> None:
-    """Keeps the protocol in the folder."""
+    """Writes the protocol into the folder."""
     write_whole(folder / PROTOCOL_FILE, as_json(protocol))
 
 
