@@ -11,7 +11,7 @@ from torch import Tensor
 from captum_tgrad._support.accelerator import device_of
 from captum_tgrad.cli.chosen import chosen_methods, load_for
 from captum_tgrad.cli.errors import CommandError, how_to_go_on, short_memory, users_mistakes
-from captum_tgrad.cli.outcome import say_results, say_skipped, say_written, show_progress
+from captum_tgrad.cli.outcome import Printer, say_skipped
 from captum_tgrad.evaluation import (
     ImageFiles,
     Method,
@@ -49,6 +49,7 @@ def _evaluate(
     methods: list[Method],
     boxes: Mapping[str, Tensor] | None,
 ) -> int:
+    printer = Printer(options)
     try:
         with short_memory(
             "out of memory with a single image: use another --device or a smaller --model"
@@ -70,7 +71,7 @@ def _evaluate(
                 seed=options.seed,
                 budget=options.budget,
                 regions=boxes,
-                show_progress=show_progress(options),
+                show_progress=printer.show_progress,
             )
     except OutputError as error:
         raise CommandError(str(error)) from error
@@ -79,13 +80,11 @@ def _evaluate(
     if not Workers().first:
         return 0  # With 1, torchrun would end the first process before it prints what was skipped.
     summary = found.summary
-    say_results(options, f"{classifier.name}, {title_of(summary)}", summary)
-    say_written(options, options.out, FILES)
+    printer.results(f"{classifier.name}, {title_of(summary)}", summary)
+    printer.written(options.out, FILES)
     return say_skipped(
-        [
-            (", ".join(filter(None, (each["image"], each["method"]))), each["reason"])
-            for each in found.skipped
-        ]
+        (", ".join(filter(None, (each["image"], each["method"]))), each["reason"])
+        for each in found.skipped
     )
 
 

@@ -16,14 +16,7 @@ from captum_tgrad.cli.chosen import chosen_target, load_for
 from captum_tgrad.cli.errors import CommandError, short_memory, users_mistakes
 from captum_tgrad.cli.explain_report import add_image, head, numbers_of
 from captum_tgrad.cli.jobs import Job, load_or_sample, plan_jobs, readable
-from captum_tgrad.cli.outcome import (
-    existing,
-    fitted,
-    print_json,
-    say_skipped,
-    say_written,
-    show_progress,
-)
+from captum_tgrad.cli.outcome import Printer, existing, fitted, say_skipped
 from captum_tgrad.evaluation.report.files import png, write_files
 from captum_tgrad.evaluation.storage.owner import REPORT
 from captum_tgrad.explanation import Explanation, explain, format_report
@@ -57,9 +50,9 @@ def run_explain(options: argparse.Namespace) -> int:
     report = Report("Unfinished run", command="explain")
     replaced = existing(options.out, [REPORT])
     found: list[dict[str, Any]] = []
-    show = show_progress(options)
+    printer = Printer(options)
     # Each image counts twice: for its map and for its figures.
-    with progress_bar(2 * len(jobs), show, _SECONDS_BEFORE_PROGRESS) as bar:
+    with progress_bar(2 * len(jobs), printer.show_progress, _SECONDS_BEFORE_PROGRESS) as bar:
         for start in range(0, len(jobs), size):
             planned = jobs[start : start + size]
             batch, images = _loaded(planned, skipped)
@@ -78,7 +71,7 @@ def run_explain(options: argparse.Namespace) -> int:
                     figures = _write(job, explanation, options.layers)
                     add_image(report, len(found), job, explanation, figures)
                 found.append(numbers_of(job, explanation))
-                if not options.json and not options.quiet:
+                if not printer.silent:
                     bar.write(fitted(f"{title}\n{format_report(explanation)}\n{results}\n"))
                 bar.update(1)
     if all(job.picture in skipped for job in jobs):
@@ -86,9 +79,9 @@ def run_explain(options: argparse.Namespace) -> int:
     head(report, classifier.name, len(found))
     with users_mistakes():
         write_files(options.out, {REPORT: report.html()})
-    say_written(options, options.out, [REPORT], replaced)
-    print_json(options, found)
-    return say_skipped(list(skipped.items()))
+    printer.written(options.out, [REPORT], replaced)
+    printer.json(found)
+    return say_skipped(skipped.items())
 
 
 def _loaded(batch: Sequence[Job], skipped: dict[Path, str]) -> tuple[list[Job], list[Image]]:

@@ -7,9 +7,10 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from itertools import zip_longest
+from typing import Any
 
 from captum_tgrad._support.optional import is_installed
-from captum_tgrad.cli.outcome import line_width, print_json, say
+from captum_tgrad.cli.outcome import Printer, line_width
 
 _GAP = "  "
 
@@ -23,17 +24,12 @@ def run_methods(options: argparse.Namespace) -> int:
         [name, each.cost, each.source, _needs(each.extra, each.extra not in missing)]
         for name, each in METHODS.items()
     ]
-    say(options, columns(["name", "cost of an image", "source", "extra"], rows, line_width()))
-    _say_how_to_install(options, missing)
     keys = ("name", "title", "cost", "source", "extra")
-    print_json(
-        options,
-        [
-            {key: getattr(each, key) for key in keys} | {"installed": each.extra not in missing}
-            for each in METHODS.values()
-        ],
-    )
-    return 0
+    listed = [
+        {key: getattr(each, key) for key in keys} | {"installed": each.extra not in missing}
+        for each in METHODS.values()
+    ]
+    return _list(options, ["name", "cost of an image", "source", "extra"], rows, missing, listed)
 
 
 def run_models(options: argparse.Namespace) -> int:
@@ -52,10 +48,8 @@ def run_models(options: argparse.Namespace) -> int:
         for each in models
     ]
     headings = ["name", "parameters", "multiply-adds", "weights", "extra"]
-    say(options, columns(headings, rows, line_width()))
-    _say_how_to_install(options, sorted({each.extra for each in models if not each.installed}))
-    print_json(options, [asdict(each) for each in models])
-    return 0
+    missing = sorted({each.extra for each in models if not each.installed})
+    return _list(options, headings, rows, missing, [asdict(each) for each in models])
 
 
 def columns(headings: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> str:
@@ -97,6 +91,17 @@ def _needs(extra: str, installed: bool) -> str:
     return extra if installed else f"{extra}, not installed"
 
 
-def _say_how_to_install(options: argparse.Namespace, extras: Sequence[str]) -> None:
-    if extras:
-        say(options, f'\nTo install, run in the clone: pip install ".[{",".join(extras)}]"')
+def _list(
+    options: argparse.Namespace,
+    headings: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    missing: Sequence[str],
+    as_json: Any,
+) -> int:
+    """Prints a list as a table, with the extras to install, or as JSON; returns the exit status."""
+    printer = Printer(options)
+    printer.say(columns(headings, rows, line_width()))
+    if missing:
+        printer.say(f'\nTo install, run in the clone: pip install ".[{",".join(missing)}]"')
+    printer.json(as_json)
+    return 0
