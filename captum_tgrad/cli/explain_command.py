@@ -6,9 +6,11 @@ import argparse
 from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
+from PIL.Image import Image
 
 from captum_tgrad._support.printable import printable
 from captum_tgrad._support.progress import progress_bar
@@ -22,10 +24,6 @@ from captum_tgrad.evaluation.storage.owner import REPORT
 from captum_tgrad.explanation import Explanation, explain, format_report
 from captum_tgrad.visualization import Report, explanation_figure, layers_figure
 from captum_tgrad.zoo import Classifier, resolve_target
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-    from PIL.Image import Image
 
 _SECONDS_BEFORE_PROGRESS = 2.0
 

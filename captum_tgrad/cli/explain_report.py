@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from matplotlib.figure import Figure
 
 from captum_tgrad.cli.jobs import Job
 from captum_tgrad.explanation import Explanation
 from captum_tgrad.visualization import Report
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 MOST_IMAGES = 50
 """The maximum number of images in a report, which embeds their figures, about 0.1 MB each."""

@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+from PIL.Image import Image
 
 from captum_tgrad._support.writing import check_folder
 from captum_tgrad.evaluation.image_files import images_among
 from captum_tgrad.evaluation.storage.owner import REPORT, check_owner
 from captum_tgrad.zoo.images import check_image, load_image, sample_image
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 _SAMPLE_STEM = "coffee"
 

@@ -11,14 +11,14 @@ from typing import Any
 
 from captum_tgrad._support.optional import is_installed
 from captum_tgrad.cli.outcome import Printer, line_width
+from captum_tgrad.evaluation import METHODS
+from captum_tgrad.zoo.listing import listed_models
 
 _GAP = "  "
 
 
 def run_methods(options: argparse.Namespace) -> int:
     """Lists the methods that the other commands compare; returns the exit status."""
-    from captum_tgrad.evaluation import METHODS
-
     missing = [] if is_installed("pytorch_grad_cam") else ["cam"]
     rows = [
         [name, each.cost, each.source, _needs(each.extra, each.extra not in missing)]
@@ -34,8 +34,6 @@ def run_methods(options: argparse.Namespace) -> int:
 
 def run_models(options: argparse.Namespace) -> int:
     """Lists the networks for ``--model``; returns the exit status."""
-    from captum_tgrad.zoo.listing import listed_models
-
     models = listed_models()
     rows = [
         [

@@ -8,16 +8,19 @@ import sys
 import textwrap
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from PIL.Image import Image
 
 from captum_tgrad._support.printable import printable
 from captum_tgrad.cli.jobs import title_of
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
-
-    from captum_tgrad.evaluation.report.table import Table
-    from captum_tgrad.zoo import Classifier
+from captum_tgrad.evaluation.report.table import Table, table_of
+from captum_tgrad.evaluation.report.text_table import text_table
+from captum_tgrad.evaluation.report.verdict import verdict
+from captum_tgrad.evaluation.storage.records import as_json
+from captum_tgrad.explanation.text_report import seen_lines
+from captum_tgrad.zoo import Classifier
+from captum_tgrad.zoo.preprocessing import Preprocessing
 
 _WIDTH = 100
 _NARROWEST = 40
@@ -48,15 +51,10 @@ class Printer:
     def json(self, value: Any) -> None:
         """Prints a value as JSON, if ``--json`` is set."""
         if self._json:
-            from captum_tgrad.evaluation.storage.records import as_json
-
             print(as_json(value), end="")
 
     def results(self, heading: str, summary: dict[str, Any]) -> None:
         """Prints the means of a summary and the verdict, or the summary as JSON."""
-        from captum_tgrad.evaluation.report.table import table_of
-        from captum_tgrad.evaluation.report.verdict import verdict
-
         self.say_wrapped(f"{heading}: means. * marks the best; arrows show the better direction.")
         self.say()
         self.table(table_of(summary, brief=True), verdict(summary))
@@ -64,17 +62,12 @@ class Printer:
 
     def table(self, table: Table, conclusion: str) -> None:
         """Prints a table of numbers and what follows from them."""
-        from captum_tgrad.evaluation.report.text_table import text_table
-
         self.say(text_table(table, line_width()))
         self.say()
         self.say_wrapped(conclusion)
 
     def cut_away(self, classifier: Classifier, images: Iterable[tuple[Path | None, Image]]) -> None:
         """Prints a line for every image of which the network does not see a part."""
-        from captum_tgrad.explanation.text_report import seen_lines
-        from captum_tgrad.zoo.preprocessing import Preprocessing
-
         steps = classifier.preprocess
         if not isinstance(steps, Preprocessing):
             return

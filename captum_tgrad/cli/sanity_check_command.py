@@ -6,9 +6,9 @@ import argparse
 from collections.abc import Sequence
 from itertools import chain
 from types import SimpleNamespace
-from typing import TYPE_CHECKING
 
 import torch
+from PIL.Image import Image
 from torch import Tensor, nn
 
 from captum_tgrad._support.accelerator import device_of
@@ -28,9 +28,6 @@ from captum_tgrad.sanity_checks.layers import layers_from_the_output
 from captum_tgrad.visualization import cascade_figure
 from captum_tgrad.zoo import Classifier
 from captum_tgrad.zoo.classifier import classifier_logits
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 _ENDINGS = (".html", ".png", ".csv")
 

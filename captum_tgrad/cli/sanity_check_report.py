@@ -6,16 +6,15 @@ import csv
 import io
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from matplotlib.figure import Figure
 
 from captum_tgrad._support.printable import printable
 from captum_tgrad.evaluation.report.table import Table
 from captum_tgrad.sanity_checks import RandomizationStep
 from captum_tgrad.sanity_checks.similarity import Similarity
 from captum_tgrad.visualization import Report
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 _SHOWN = {"spearman": "Rank correlation", "ssim": "SSIM"}
 _MEASURES = Similarity._fields

@@ -34,14 +34,14 @@ from captum_tgrad.evaluation.running.settings import Scores, Settings, Targets
 from captum_tgrad.evaluation.running.speed import examples_at_once, examples_per_batch
 from captum_tgrad.evaluation.running.timed_method import TimedMethod
 from captum_tgrad.evaluation.samples import Samples
-from captum_tgrad.evaluation.storage.folder import Output
-from captum_tgrad.evaluation.storage.protocol import (
+from captum_tgrad.evaluation.storage.digests import (
     architecture,
     fingerprint,
     image_digest,
     preprocessing,
-    versions,
 )
+from captum_tgrad.evaluation.storage.folder import Output
+from captum_tgrad.evaluation.storage.protocol import versions
 from captum_tgrad.evaluation.storage.records import Record
 from captum_tgrad.evaluation.storage.same_images import check_images
 from captum_tgrad.metrics.engine.ranking import Ties
@@ -222,9 +222,9 @@ def evaluate(
         work = output.workers.share(_work(samples, chosen, done, seed))
         total = STEPS * sum(len(names) for _, names in work) + 1
         with progress_bar(total, show_progress if output.workers.first else False) as bar:
-            with output.opened() as (records_file, skipped_file):
-                run = Run(model, timed, samples, settings, records_file, skipped_file, regions)
-                run(work, bar, budget)
+            with output.opened() as files:
+                run = Run(model, timed, samples, settings, *files, bar, regions)
+                run(work, budget)
             said = None if run.refused is None else str(run.refused)
             refused = output.workers.first_of(said)
             # All processes raise it: otherwise the others would wait for this one.

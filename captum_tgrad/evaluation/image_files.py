@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from PIL.Image import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -16,9 +16,6 @@ from captum_tgrad.evaluation.image_labels import folder_labels, listed_labels
 from captum_tgrad.evaluation.storage.protocol import PROTOCOL_FILE
 from captum_tgrad.zoo.classifier import Classifier, check_classifier
 from captum_tgrad.zoo.images import load_image
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 BUILT_IN = "built-in"
 """The name of the labeled ImageNet images that need no download."""

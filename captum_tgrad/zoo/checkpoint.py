@@ -117,10 +117,9 @@ def load_weights(model: nn.Module, state_dict: Mapping[str, Tensor], path: str |
 def build_with(
     build: Callable[[], nn.Module], state_dict: Mapping[str, Tensor], path: str | Path
 ) -> nn.Module:
-    """Builds a network with weights from a file, after checking that they fit.
+    """Builds a network with weights from a file.
 
-    Raises:
-        ValueError: As ``load_weights``, before memory is allocated.
+    Raises as ``load_weights``, before memory is allocated.
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "for .*: copying from a non-meta parameter")

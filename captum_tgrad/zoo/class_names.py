@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from torchvision.models import ResNet50_Weights
+
 
 def imagenet_class_names() -> tuple[str, ...]:
     """The names of the 1000 ImageNet classes, from torchvision."""
-    from torchvision.models import ResNet50_Weights
-
     return tuple(ResNet50_Weights.DEFAULT.meta["categories"])
 
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torchvision.models
+
 from captum_tgrad._support.optional import is_installed
+from captum_tgrad.zoo.torchvision_models import architectures
 
 
 @dataclass(frozen=True)
@@ -37,10 +40,6 @@ _BUILT_IN = (
 
 def listed_models() -> list[ListedModel]:
     """All classifiers; those without a download come first."""
-    import torchvision.models
-
-    from captum_tgrad.zoo.torchvision_models import architectures
-
     found = [
         ListedModel(name, parameters, cost, "with the extra", extra, is_installed(*modules))
         for name, parameters, cost, extra, *modules in _BUILT_IN

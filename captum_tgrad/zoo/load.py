@@ -6,18 +6,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from captum_tgrad._support.suggest import did_you_mean
 from captum_tgrad.zoo.checkpoint import build_with, count_classes
 from captum_tgrad.zoo.class_names import names_for
 from captum_tgrad.zoo.classifier import Classifier
 from captum_tgrad.zoo.efficientnet_lite import EFFICIENTNET_LITES, efficientnet_lite
+from captum_tgrad.zoo.preprocessing import Resize
+from captum_tgrad.zoo.recipe import Recipe
 from captum_tgrad.zoo.squeezenet import squeezenet
-
-if TYPE_CHECKING:
-    from captum_tgrad.zoo.preprocessing import Resize
-    from captum_tgrad.zoo.recipe import Recipe
+from captum_tgrad.zoo.torchvision_models import architectures, torchvision_model
 
 _BUILT_IN: dict[str, Callable[[str | Path | None], Recipe]] = {
     **{name: partial(efficientnet_lite, name) for name in EFFICIENTNET_LITES},
@@ -28,8 +26,6 @@ _TORCHVISION = "torchvision:"
 
 def classifier_names() -> list[str]:
     """All names for ``load_classifier``."""
-    from captum_tgrad.zoo.torchvision_models import architectures
-
     return [*_BUILT_IN, *(f"{_TORCHVISION}{name}" for name in architectures())]
 
 
@@ -73,8 +69,6 @@ def load_classifier(
     if name in _BUILT_IN:
         recipe = _BUILT_IN[name](weights)
     elif name in classifier_names():
-        from captum_tgrad.zoo.torchvision_models import torchvision_model
-
         recipe = torchvision_model(name.removeprefix(_TORCHVISION), weights)
     else:
         raise ValueError(f"model {name!r} not found: {_advice(name)}")

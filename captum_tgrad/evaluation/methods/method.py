@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from captum_tgrad.zoo.classifier import Classifier
@@ -133,8 +134,6 @@ class Method:
 
 def black_image(classifier: Classifier) -> Tensor:
     """A classifier's input for a black image, ``(C, H, W)``: not 0, since inputs are normalized."""
-    from PIL import Image
-
     return classifier.preprocess(Image.new("RGB", (64, 64)))
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+from matplotlib.figure import Figure
 
 from captum_tgrad.evaluation.compare import Comparison
 from captum_tgrad.evaluation.report.files import png, write_files
@@ -15,9 +16,6 @@ from captum_tgrad.visualization.curve_figures import curves_figure
 from captum_tgrad.visualization.explanation_figures import explanation_figure
 from captum_tgrad.visualization.html_report import Report
 from captum_tgrad.visualization.method_figures import methods_figure
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 FILES = ("methods.png", "curves.png", "table.md", "report.html")
 """The files of a comparison."""

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from matplotlib.figure import Figure
 
 from captum_tgrad._support.writing import writing
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 
 def write_files(folder: Path, files: Mapping[str, str | bytes]) -> None:

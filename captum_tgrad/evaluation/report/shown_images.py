@@ -5,9 +5,10 @@ from __future__ import annotations
 import statistics
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import torch
+from matplotlib.figure import Figure
 from torch import Tensor
 
 from captum_tgrad.evaluation.methods.method import image_seed
@@ -18,9 +19,6 @@ from captum_tgrad.evaluation.storage.records import Record
 from captum_tgrad.visualization.method_figures import methods_figure
 from captum_tgrad.zoo.classifier import Classifier
 from captum_tgrad.zoo.normalization import normalization
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 _DRAWN_CHANNELS = (1, 3)
 _CONTROL = "random"

@@ -5,7 +5,8 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+
+from matplotlib.figure import Figure
 
 from captum_tgrad._support.printable import printable
 from captum_tgrad.evaluation.report.files import png, write_files
@@ -15,11 +16,7 @@ from captum_tgrad.evaluation.report.summary import COLUMNS, Summary, summarize
 from captum_tgrad.evaluation.storage.folder import Output
 from captum_tgrad.evaluation.storage.owner import REPORT
 from captum_tgrad.evaluation.storage.records import as_json, write_whole
-from captum_tgrad.metrics.registry import HIGHER_IS_BETTER
 from captum_tgrad.visualization.evaluation_figures import metrics_figure, seconds_figure
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 _NUMBERS = ("images", "mean", "low", "high")
 _HEADINGS = (
@@ -75,6 +72,6 @@ def as_csv(summary: Summary) -> str:
                 continue
             own, other = each[column], (each["minus_t_grad"] or {}).get(column, {})
             numbers = [cells.get(key) for cells in (own, other) for key in _NUMBERS]
-            better = HIGHER_IS_BETTER.get(column, False)  # of the seconds
+            better = summary["higher_is_better"].get(column, False)  # of the seconds
             writer.writerow([*map(printable, (name, each["title"])), column, better, *numbers])
     return text.getvalue()

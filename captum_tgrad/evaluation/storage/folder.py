@@ -41,10 +41,9 @@ class Output:
 
     @contextmanager
     def opened(self) -> Iterator[tuple[files.JsonLines, files.JsonLines]]:
-        """A context with the files for the records of this process, and for what it skips.
+        """A context with the files for this process' records, and for what it skips.
 
-        Raises:
-            OutputError: Another process writes to them.
+        Raises OutputError if another process writes to them.
         """
         paths = [self.path / self.workers.file_name(stem) for stem in ("records", "skipped")]
         with files.JsonLines(paths[0]) as records, files.JsonLines(paths[1]) as skipped:
@@ -101,10 +100,7 @@ class Output:
             protocol = joined(old, protocol)
             check(records)
         elif old is None:
-            try:
-                check_owner(folder, "evaluate", FILES)
-            except ValueError as error:
-                raise OutputError(str(error)) from error
+            check_owner(folder, "evaluate", FILES)
         write_protocol(folder, protocol)
         files.cut_half_written(folder)
         # Skipped images are tried again.

@@ -36,7 +36,7 @@ Record = dict[str, Any]
 
 
 class OutputError(ValueError):
-    """The output folder holds records or files that conflict with this evaluation."""
+    """The output folder has records or files that conflict with this run."""
 
 
 def record_of(
@@ -111,11 +111,7 @@ def record_files(folder: Path) -> list[Path]:
 
 
 def read_records(folder: Path) -> Iterator[Record]:
-    """Every record in a folder, each image and method once.
-
-    Raises:
-        OutputError: A line is not a record.
-    """
+    """The records in a folder, each image and method once; raises OutputError for other lines."""
     seen: set[tuple[str, str]] = set()
     for path in record_files(folder):
         for record in read_lines(path):
