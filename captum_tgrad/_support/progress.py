@@ -48,7 +48,7 @@ def progress_bar(total: int | None, show: bool | None, delay: float = 0.0) -> It
         total=total,
         disable=None if show is None else not show,
         delay=delay,
-        smoothing=0,  # The time left from the mean so far.
+        smoothing=0,  # Estimates the remaining time from the mean speed so far.
         bar_format="{l_bar}{bar}| [{elapsed}<{remaining}{postfix}]",
     )
     ended = threading.Event()

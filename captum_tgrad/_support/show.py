@@ -43,7 +43,7 @@ def html_table(title: str, headings: Sequence[str], rows: Sequence[Sequence[obje
 def shown(kind: type[Kind]) -> type[Kind]:
     """Adds a short ``repr`` and a table of each sample's numbers to a dataclass of tensors.
 
-    ``torch.load`` reads its objects with ``weights_only``.
+    ``torch.load`` also reads its objects with ``weights_only=True``.
     """
     setattr(kind, "__repr__", _text_of)  # noqa: B010
     setattr(kind, "_repr_html_", _table_of)  # noqa: B010

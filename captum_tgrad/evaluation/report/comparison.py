@@ -21,7 +21,7 @@ FILES = ("methods.png", "curves.png", "table.md", "report.html")
 """The files of a comparison."""
 
 _DOTS_PER_INCH = 120
-_SHOWN_ON_THE_WAY = 4
+_METHODS_WITH_IMAGES = 4
 _MAPS = "Each map has its own scale: compare positions, not magnitudes."
 _CURVES = (
     "Insertion restores the most important pixels of a blurred image first; deletion blurs them"
@@ -53,7 +53,7 @@ def draw_curves(comparison: Comparison) -> Figure:
         key=lambda name: float(comparison.curves[name].difference),
         reverse=True,
     )
-    shown = [*(name for name in titles if name == REFERENCE), *others][:_SHOWN_ON_THE_WAY]
+    shown = [*(name for name in titles if name == REFERENCE), *others][:_METHODS_WITH_IMAGES]
     return curves_figure(
         {title: comparison.curves[name] for name, title in titles.items()},
         inputs=comparison.inputs,
