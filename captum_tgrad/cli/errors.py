@@ -16,11 +16,13 @@ def users_mistakes() -> Iterator[None]:
     """Converts errors about the user's arguments to ``CommandError``.
 
     Only for steps that read or write what the user named: elsewhere the same exceptions are bugs
-    and need their traceback.
+    and need their traceback. Out-of-memory errors are left to ``short_memory``.
     """
     try:
         yield
     except (ValueError, TypeError, OSError, ImportError) as error:
+        if _is_short_memory(error):
+            raise
         raise CommandError(str(error)) from error
 
 
