@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from matplotlib.figure import Figure
 
 from captum_tgrad._support.printable import printable
-from captum_tgrad.evaluation.report.files import png, write_files
+from captum_tgrad.evaluation.report.files import csv_text, png, write_files
 from captum_tgrad.evaluation.report.page import markdown, page
 from captum_tgrad.evaluation.report.shown_images import ChosenImage, ImageShow
 from captum_tgrad.evaluation.report.summary import COLUMNS, Summary, summarize
@@ -63,9 +61,7 @@ def as_csv(summary: Summary) -> str:
 
     Unknown values are empty; a method without records has no line.
     """
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(_HEADINGS)
+    rows: list[Sequence[object]] = [_HEADINGS]
     for name, each in summary["methods"].items():
         for column in COLUMNS:
             if column not in each:
@@ -73,5 +69,5 @@ def as_csv(summary: Summary) -> str:
             own, other = each[column], (each["minus_t_grad"] or {}).get(column, {})
             numbers = [cells.get(key) for cells in (own, other) for key in _NUMBERS]
             better = summary["higher_is_better"].get(column, False)  # of the seconds
-            writer.writerow([*map(printable, (name, each["title"])), column, better, *numbers])
-    return text.getvalue()
+            rows.append([*map(printable, (name, each["title"])), column, better, *numbers])
+    return csv_text(rows)
