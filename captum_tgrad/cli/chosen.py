@@ -30,7 +30,7 @@ def chosen_target(options: argparse.Namespace, classifier: Classifier) -> int | 
 def chosen_methods(options: argparse.Namespace) -> list[Method]:
     """The named methods, each once, also if given by name and by title; or all.
 
-    Raises ValueError if none or an unknown one is named, or as ``read_methods``.
+    Raises ValueError if none or an unknown one is named, and as ``read_methods``.
     """
     further: dict[str, Method] = {}
     if options.config is not None:

@@ -17,7 +17,7 @@ def choose_device(name: str | None) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
-        # The sum checks that the device also computes: the meta device only allocates.
+        # The sum checks that the device can also compute.
         torch.ones(2, device=device).sum().cpu()
     # By device, torch raises one of these: for an unknown name, a missing driver, a build without
     # the device, and the meta device.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -109,7 +110,8 @@ def _pictures(options: argparse.Namespace, classifier: Classifier) -> ImageFiles
         pictures = built_in_images(classifier)
     else:
         pictures = images_in(options.images, classifier, options.labels)
-    if options.out.resolve() in {folder.resolve() for folder in {f.parent for f in pictures.files}}:
+    folders = {file.parent for file in pictures.files}
+    if options.out.resolve() in map(Path.resolve, folders):
         raise ValueError(
             f"--out {options.out} has images to evaluate, which --resume would take for figures of"
             " the evaluation: use another folder"

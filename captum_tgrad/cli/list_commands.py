@@ -94,12 +94,12 @@ def _list(
     headings: Sequence[str],
     rows: Sequence[Sequence[str]],
     missing: Sequence[str],
-    as_json: Any,
+    listed: Any,
 ) -> int:
-    """Prints a list as a table, with the extras to install, or as JSON; returns the exit status."""
+    """Prints a table and the missing extras, or the list as JSON; returns the exit status."""
     printer = Printer(options)
     printer.say(columns(headings, rows, line_width()))
     if missing:
         printer.say(f'\nTo install, run in the clone: pip install ".[{",".join(missing)}]"')
-    printer.json(as_json)
+    printer.json(listed)
     return 0

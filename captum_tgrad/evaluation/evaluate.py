@@ -241,7 +241,7 @@ def evaluate(
             first = next(iter(summary["skipped"]), {"reason": "the budget was spent"})
             reason = first["reason"].rstrip(".")
             warn_user(f"dataset: no image was evaluated; the first was skipped: {reason}.")
-        # The first process deletes a temporary folder: only when all have read it.
+        # The first process may delete a temporary folder only after all have read it.
         output.workers.wait()
     return Evaluation(summary, table, records, summary["skipped"])
 
@@ -249,7 +249,7 @@ def evaluate(
 def _work(
     samples: Samples, methods: Sequence[Method], done: set[tuple[str, str]], seed: int
 ) -> list[tuple[int, list[str]]]:
-    """The images that lack records, each with the methods it lacks them of, in a random order.
+    """The images that lack records, each with the methods that are missing, in a random order.
 
     Whenever a run ends, and however many processes share it, its images are a random sample.
     """

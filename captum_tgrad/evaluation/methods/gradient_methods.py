@@ -59,7 +59,7 @@ def build_integrated_gradients(model: nn.Module, black: Black) -> Compute:
             baselines=black_batch(black, inputs),
             target=target,
             n_steps=INTEGRATION_STEPS,
-            # Captum raises a smaller number to that of the images, with a warning.
+            # Captum would raise a smaller number to the number of images, with a warning.
             internal_batch_size=max(examples_at_once, len(inputs)),
         )
         # Captum computes the steps in double precision.
@@ -88,7 +88,7 @@ def build_smooth_grad(model: nn.Module, black: Black) -> Compute:
 
 
 def build_random(model: nn.Module, black: Black) -> Compute:
-    """Uniform random numbers, for the chance level; those of an image are the same everywhere."""
+    """Uniform random numbers, the chance level; an image has the same ones on every device."""
 
     def compute(image: Tensor, target: Tensor, seed: int, examples_at_once: int) -> Tensor:
         generator = torch.Generator().manual_seed(seed)

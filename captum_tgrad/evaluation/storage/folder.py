@@ -21,7 +21,7 @@ FILES = (REPORT, "table.md", "summary.json", "summary.csv", "metrics.png", "seco
 
 
 class Output:
-    """A context with a folder that one or more processes write to, of one run at a time.
+    """A context with a folder that the processes of one run write to; other runs are kept out.
 
     Attributes:
         path: The folder; from ``begin`` on, that of the first process.
