@@ -14,12 +14,12 @@ _WITHOUT_NUMBERS = ("mps",)
 
 
 def _module(device: torch.device) -> Any:
-    """``torch.cuda``, ``torch.xpu``, ``torch.mps``; None for the CPU and devices without one."""
+    """``torch.cuda``, ``torch.xpu`` or ``torch.mps``; None for the CPU and other devices."""
     return None if device.type == "cpu" else getattr(torch, device.type, None)
 
 
 def device_of(model: nn.Module) -> torch.device:
-    """Where a model is."""
+    """The device of a model; the CPU if it has no parameters or buffers."""
     for tensor in (*model.parameters(), *model.buffers()):
         return tensor.device
     return torch.device("cpu")

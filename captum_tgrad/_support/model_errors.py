@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-# As of a batch norm: "expected 4D input (got 3D input)".
+# For example from batch norm: "expected 4D input (got 3D input)".
 _TOO_FEW = re.compile(r"xpected (\d)D .*got (\d)D input")
 
 
@@ -20,13 +20,8 @@ def explaining_errors(
 ) -> Iterator[None]:
     """A context for a run of ``forward_func``; if it fails, the inputs are compared with the model.
 
-    They are not compared before, since a model may convert or reshape its inputs.
-
-    Args:
-        forward_func: The model; only a module's parameters are known.
-        inputs: Its inputs.
-        name: The name of the inputs in messages.
-        model: How to write the model in messages.
+    They are not compared before, since a model may convert or reshape its inputs. Messages call
+    the inputs ``name`` and the model ``model``.
 
     Raises:
         ValueError: Torch failed because of a dtype, and no parameter has that of the inputs; or
@@ -73,11 +68,12 @@ def _check_dtypes(
 def _check_batch(error: Exception, inputs: Sequence[Any], name: str) -> None:
     """Raises ValueError if torch's error is about the dimension of the batch."""
     found = _TOO_FEW.search(str(error))
+    if found is None:
+        return
+    expected, got = int(found[1]), int(found[2])
     for tensor in inputs:
-        if found is None or not isinstance(tensor, Tensor):
-            continue
-        if tensor.dim() == int(found[2]) == int(found[1]) - 1:
+        if isinstance(tensor, Tensor) and tensor.dim() == got == expected - 1:
             raise ValueError(
-                f"{name} has shape {tuple(tensor.shape)}, but the model expects {found[1]}"
+                f"{name} has shape {tuple(tensor.shape)}, but the model expects {expected}"
                 f" dimensions, batch dimension first: for one sample, pass {name}.unsqueeze(0)."
             ) from error

@@ -10,11 +10,11 @@ import html
 import re
 import unicodedata
 
-# Control characters, format characters (of which some turn the direction of writing), halves of
-# surrogate pairs (Python's stand-ins for bytes of a file name that are no UTF-8), code points that
-# no text has, and separators of lines and paragraphs.
+# Control characters, format characters (some of which change the writing direction), surrogates
+# (Python's stand-ins for bytes of a file name that are not UTF-8), unassigned code points, and
+# separators of lines and paragraphs.
 _UNPRINTABLE = {"Cc", "Cf", "Cs", "Cn", "Zl", "Zp"}
-# Joiners are a part of how words and emoji are spelled.
+# Words and emoji are spelled with joiners.
 _HARMLESS = {"\N{ZERO WIDTH NON-JOINER}", "\N{ZERO WIDTH JOINER}"}
 # Characters that start an escape, code, a link or image, or a table cell.
 _MARKDOWN = re.compile(r"[\\`\[\]|]")

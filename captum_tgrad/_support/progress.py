@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from tqdm import tqdm
+
 from captum_tgrad._support.printable import printable
 
 _SECONDS = 1.0
@@ -42,13 +44,11 @@ def progress_bar(total: int | None, show: bool | None, delay: float = 0.0) -> It
     It is redrawn every second, also during long steps. If ``show`` is None, it is shown on a
     terminal only. It appears after ``delay`` seconds, so that short runs do not flicker.
     """
-    from tqdm import tqdm
-
     bar = tqdm(
         total=total,
         disable=None if show is None else not show,
         delay=delay,
-        smoothing=0,  # The time left from the mean so far.
+        smoothing=0,  # Estimates the remaining time from the mean speed so far.
         bar_format="{l_bar}{bar}| [{elapsed}<{remaining}{postfix}]",
     )
     ended = threading.Event()

@@ -22,10 +22,10 @@ def _no_bar(iterable: Iterable[Any], *arguments: Any, **options: Any) -> Iterabl
 
 @contextmanager
 def without_progress_bars() -> Iterator[None]:
-    """A context in which the ``grad-cam`` package draws no progress bars; all others are drawn.
+    """A context in which the ``grad-cam`` package draws no progress bars; others are still drawn.
 
-    It has no option for that. The name ``tqdm`` in its modules is replaced until the last thread
-    leaves the context.
+    The package has no option for that. The name ``tqdm`` in its modules is replaced until the last
+    thread leaves the context.
     """
     global _users
     with _lock:

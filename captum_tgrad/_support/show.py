@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields
 from typing import Any, TypeVar
 
 import torch
@@ -13,7 +12,8 @@ from captum_tgrad._support.printable import in_html
 
 Kind = TypeVar("Kind")
 
-_SHOWN = 4
+_SHOWN = 4  # numbers in a text
+_COLUMNS = 8  # samples in a table
 
 
 def numbers(values: Tensor) -> str:
@@ -43,7 +43,7 @@ def html_table(title: str, headings: Sequence[str], rows: Sequence[Sequence[obje
 def shown(kind: type[Kind]) -> type[Kind]:
     """Adds a short ``repr`` and a table of each sample's numbers to a dataclass of tensors.
 
-    ``torch.load`` reads its objects with ``weights_only``.
+    ``torch.load`` also reads its objects with ``weights_only=True``.
     """
     setattr(kind, "__repr__", _text_of)  # noqa: B010
     setattr(kind, "_repr_html_", _table_of)  # noqa: B010
@@ -68,13 +68,9 @@ def _table_of(result: Any) -> str:
     return html_table(type(result).__name__, headings, padded)
 
 
-_COLUMNS = 8
-
-
 def _per_sample(result: Any) -> dict[str, Tensor]:
-    found = {field.name: getattr(result, field.name) for field in fields(result)}
     return {
         name: value
-        for name, value in found.items()
+        for name, value in vars(result).items()
         if isinstance(value, Tensor) and value.dim() < 2
     }

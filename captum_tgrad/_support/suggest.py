@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 
 
 def few(names: Iterable[str]) -> str:
-    """The first names of modules at the top of a model."""
+    """The names of the first modules at the top level of a model."""
     shown = [name for name in names if name and "." not in name]
     return ", ".join(shown[:10]) + (", ..." if len(shown) > 10 else "")
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from captum_tgrad._support.accelerator import forked_random_state
 
 # Layers of torch.nn that behave differently in training mode, some through their dropout.
-_MINDFUL = (
+_BY_MODE = (
     nn.modules.batchnorm._NormBase,
     nn.modules.dropout._DropoutNd,
     nn.RReLU,
@@ -32,7 +32,7 @@ def training_modules(forward_func: Any) -> list[str]:
         name or type(module).__name__
         for name, module in forward_func.named_modules()
         if module.training
-        and (isinstance(module, _MINDFUL) or not type(module).__module__.startswith("torch.nn."))
+        and (isinstance(module, _BY_MODE) or not type(module).__module__.startswith("torch.nn."))
     ]
 
 

@@ -12,13 +12,7 @@ from captum_tgrad.zoo.class_names import read_class_names
 
 
 def load_for(options: argparse.Namespace) -> Classifier:
-    """Loads the network onto the device.
-
-    Raises:
-        ValueError: The network is unknown, a file is invalid, or the device is not available.
-        FileNotFoundError: A file does not exist.
-        ModuleNotFoundError: The network needs an extra that is not installed.
-    """
+    """Loads the network onto the device; raises as ``choose_device`` and ``load_classifier``."""
     device = own_device(choose_device(options.device))
     names = None if options.class_names is None else read_class_names(options.class_names)
     classifier = load_classifier(options.model, options.weights, names, options.resize)
@@ -36,16 +30,14 @@ def chosen_target(options: argparse.Namespace, classifier: Classifier) -> int | 
 def chosen_methods(options: argparse.Namespace) -> list[Method]:
     """The named methods, each once, also if given by name and by title; or all.
 
-    Raises:
-        ValueError: No method is named, or an unknown one.
+    Raises ValueError if none or an unknown one is named, and as ``read_methods``.
     """
     further: dict[str, Method] = {}
     if options.config is not None:
         further = read_methods(options.config, allow_imports=options.allow_imports)
-        for name in further:
-            if name in METHODS:
-                where = f"[{name}] of {options.config}"
-                raise ValueError(f"{where} has the name of a built-in method: choose another")
+        if taken := sorted(further.keys() & METHODS.keys()):
+            where = f"[{taken[0]}] of {options.config}"
+            raise ValueError(f"{where} has the name of a built-in method: choose another")
     elif options.allow_imports:
         raise ValueError("--allow-imports applies to --config only: pass --config FILE")
     if options.methods.strip() == "all":

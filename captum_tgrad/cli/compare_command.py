@@ -8,14 +8,7 @@ from captum_tgrad._support.progress import progress_bar
 from captum_tgrad.cli.chosen import chosen_methods, chosen_target, load_for
 from captum_tgrad.cli.errors import CommandError, short_memory, users_mistakes
 from captum_tgrad.cli.jobs import check_files, load_or_sample
-from captum_tgrad.cli.outcome import (
-    existing,
-    say_results,
-    say_seen,
-    say_skipped,
-    say_written,
-    show_progress,
-)
+from captum_tgrad.cli.outcome import Printer, existing, say_skipped
 from captum_tgrad.evaluation.compare import NoMethodRanError, compare
 from captum_tgrad.evaluation.report.comparison import FILES, title_of, write_comparison
 from captum_tgrad.evaluation.storage.owner import check_owner
@@ -26,14 +19,15 @@ def run_compare(options: argparse.Namespace) -> int:
     with users_mistakes():
         methods = chosen_methods(options)
         pictures = [] if options.image is None else [options.image]
-        check_files(pictures, options.out, [options.out / name for name in FILES])
+        check_files(pictures, options.out, FILES)
         check_owner(options.out, "compare", FILES)
         classifier = load_for(options)
         target = chosen_target(options, classifier)
         image = load_or_sample(options.image)
+    printer = Printer(options)
     advice = "out of memory: pass a smaller --max-examples-per-batch"
     # The metrics, and then the figures, come after the methods.
-    with short_memory(advice), progress_bar(len(methods) + 2, show_progress(options)) as bar:
+    with short_memory(advice), progress_bar(len(methods) + 2, printer.show_progress) as bar:
         begun = 0
 
         def progress(title: str) -> None:
@@ -59,7 +53,7 @@ def run_compare(options: argparse.Namespace) -> int:
         with users_mistakes():
             write_comparison(comparison, options.out)
         bar.update(1)
-    say_results(options, f"{classifier.name}, {title_of(comparison)}", comparison.summary)
-    say_seen(options, classifier, [(options.image, image)])
-    say_written(options, options.out, FILES, replaced)
+    printer.results(f"{classifier.name}, {title_of(comparison)}", comparison.summary)
+    printer.cut_away(classifier, [(options.image, image)])
+    printer.written(options.out, FILES, replaced)
     return say_skipped([(each["method"], each["reason"]) for each in comparison.summary["skipped"]])

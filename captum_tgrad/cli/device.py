@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import torch
 
-_LETTERS = 150
+_LONGEST_REASON = 150
 
 
 def choose_device(name: str | None) -> torch.device:
-    """Finds a device and checks that it is available.
-
-    Args:
-        name: A PyTorch device, such as ``"cuda:1"``, ``"mps"`` or ``"xpu"``. None: CUDA if
-            available.
+    """The device of this name, such as ``"cuda:1"``; for None, CUDA if available, else the CPU.
 
     Raises:
         ValueError: The device is not available.
@@ -21,10 +17,10 @@ def choose_device(name: str | None) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
-        # A sum, since a device may hold numbers and compute nothing.
+        # The sum checks that the device can also compute.
         torch.ones(2, device=device).sum().cpu()
-    # PyTorch raises one of these, by device: an unknown name, a missing driver, a build without it,
-    # or the meta device, which holds no numbers.
+    # By device, torch raises one of these: for an unknown name, a missing driver, a build without
+    # the device, and the meta device.
     except (RuntimeError, AssertionError, NotImplementedError, ImportError) as error:
         raise ValueError(f"device {name!r} is not available: try cpu ({_reason(error)})") from error
     return device
@@ -36,4 +32,4 @@ def _reason(error: Exception) -> str:
     if said.startswith("Could not run"):
         return "this torch was built without it"
     first = said.split(". ")[0].rstrip(".")
-    return first if len(first) <= _LETTERS else f"{first[:_LETTERS]}..."
+    return first if len(first) <= _LONGEST_REASON else f"{first[:_LONGEST_REASON]}..."

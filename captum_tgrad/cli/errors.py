@@ -16,30 +16,34 @@ def users_mistakes() -> Iterator[None]:
     """Converts errors about the user's arguments to ``CommandError``.
 
     Only for steps that read or write what the user named: elsewhere the same exceptions are bugs
-    and need their traceback.
+    and need their traceback. Out-of-memory errors are left to ``short_memory``.
     """
     try:
         yield
     except (ValueError, TypeError, OSError, ImportError) as error:
+        if _is_short_memory(error):
+            raise
         raise CommandError(str(error)) from error
 
 
 @contextmanager
 def short_memory(advice: str) -> Iterator[None]:
-    """Converts out-of-memory errors to ``CommandError``.
-
-    Args:
-        advice: What does not fit, and how to fix it.
-    """
+    """Converts out-of-memory errors to a ``CommandError`` that gives this advice."""
     try:
         yield
-    except (RuntimeError, MemoryError, OSError) as error:
-        # Imported here: torch takes a second to load.
-        from captum_tgrad._support.out_of_memory import is_out_of_memory
-
-        if not is_out_of_memory(error):
+    except (RuntimeError, MemoryError, OSError, ImportError) as error:
+        if not _is_short_memory(error):
             raise
         raise CommandError(advice) from error
+
+
+def _is_short_memory(error: Exception) -> bool:
+    if isinstance(error, ImportError):  # torch's own libraries may not fit
+        return "failed to map segment" in str(error) or "allocate memory" in str(error)
+    # Imported here: torch takes a second to load.
+    from captum_tgrad._support.out_of_memory import is_out_of_memory
+
+    return is_out_of_memory(error)
 
 
 def how_to_go_on(folder: Path) -> str:

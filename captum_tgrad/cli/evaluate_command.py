@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -11,7 +12,7 @@ from torch import Tensor
 from captum_tgrad._support.accelerator import device_of
 from captum_tgrad.cli.chosen import chosen_methods, load_for
 from captum_tgrad.cli.errors import CommandError, how_to_go_on, short_memory, users_mistakes
-from captum_tgrad.cli.outcome import say_results, say_skipped, say_written, show_progress
+from captum_tgrad.cli.outcome import Printer, say_skipped
 from captum_tgrad.evaluation import (
     ImageFiles,
     Method,
@@ -49,6 +50,7 @@ def _evaluate(
     methods: list[Method],
     boxes: Mapping[str, Tensor] | None,
 ) -> int:
+    printer = Printer(options)
     try:
         with short_memory(
             "out of memory with a single image: use another --device or a smaller --model"
@@ -70,22 +72,20 @@ def _evaluate(
                 seed=options.seed,
                 budget=options.budget,
                 regions=boxes,
-                show_progress=show_progress(options),
+                show_progress=printer.show_progress,
             )
     except OutputError as error:
         raise CommandError(str(error)) from error
     except OSError as error:
         raise CommandError(f"{error}{how_to_go_on(options.out)}") from error
     if not Workers().first:
-        return 0  # Else torchrun would end the first process before it has said what was skipped.
+        return 0  # With 1, torchrun would end the first process before it prints what was skipped.
     summary = found.summary
-    say_results(options, f"{classifier.name}, {title_of(summary)}", summary)
-    say_written(options, options.out, FILES)
+    printer.results(f"{classifier.name}, {title_of(summary)}", summary)
+    printer.written(options.out, FILES)
     return say_skipped(
-        [
-            (", ".join(filter(None, (each["image"], each["method"]))), each["reason"])
-            for each in found.skipped
-        ]
+        (", ".join(filter(None, (each["image"], each["method"]))), each["reason"])
+        for each in found.skipped
     )
 
 
@@ -110,9 +110,8 @@ def _pictures(options: argparse.Namespace, classifier: Classifier) -> ImageFiles
         pictures = built_in_images(classifier)
     else:
         pictures = images_in(options.images, classifier, options.labels)
-    if options.out.resolve() in {
-        each.resolve() for each in {file.parent for file in pictures.files}
-    }:
+    folders = {file.parent for file in pictures.files}
+    if options.out.resolve() in map(Path.resolve, folders):
         raise ValueError(
             f"--out {options.out} has images to evaluate, which --resume would take for figures of"
             " the evaluation: use another folder"

@@ -6,9 +6,11 @@ import argparse
 from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
+from PIL.Image import Image
 
 from captum_tgrad._support.printable import printable
 from captum_tgrad._support.progress import progress_bar
@@ -16,25 +18,13 @@ from captum_tgrad.cli.chosen import chosen_target, load_for
 from captum_tgrad.cli.errors import CommandError, short_memory, users_mistakes
 from captum_tgrad.cli.explain_report import add_image, head, numbers_of
 from captum_tgrad.cli.jobs import Job, load_or_sample, plan_jobs, readable
-from captum_tgrad.cli.outcome import (
-    existing,
-    fitted,
-    print_json,
-    say_skipped,
-    say_written,
-    show_progress,
-)
+from captum_tgrad.cli.outcome import Printer, existing, fitted, say_skipped
 from captum_tgrad.evaluation.report.files import png, write_files
 from captum_tgrad.evaluation.storage.owner import REPORT
 from captum_tgrad.explanation import Explanation, explain, format_report
 from captum_tgrad.visualization import Report, explanation_figure, layers_figure
 from captum_tgrad.zoo import Classifier, resolve_target
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-    from PIL.Image import Image
-
-_DOTS_PER_INCH = 150
 _SECONDS_BEFORE_PROGRESS = 2.0
 
 
@@ -55,14 +45,14 @@ def run_explain(options: argparse.Namespace) -> int:
         target = chosen_target(options, classifier)
         rival = _rival(options, classifier, target)
     size = options.batch_size
-    batches = [jobs[start : start + size] for start in range(0, len(jobs), size)]
-    # Of each image its map, and its figures.
-    report = Report("A run that has not ended", command="explain")
+    report = Report("Unfinished run", command="explain")
     replaced = existing(options.out, [REPORT])
     found: list[dict[str, Any]] = []
-    show = show_progress(options)
-    with progress_bar(2 * len(jobs), show, _SECONDS_BEFORE_PROGRESS) as bar:
-        for planned in batches:
+    printer = Printer(options)
+    # Each image counts twice: for its map and for its figures.
+    with progress_bar(2 * len(jobs), printer.show_progress, _SECONDS_BEFORE_PROGRESS) as bar:
+        for start in range(0, len(jobs), size):
+            planned = jobs[start : start + size]
             batch, images = _loaded(planned, skipped)
             bar.update(2 * (len(planned) - len(batch)))
             if not batch:
@@ -74,12 +64,12 @@ def run_explain(options: argparse.Namespace) -> int:
                 title, results = printable(job.title), printable(job.results)
                 with users_mistakes():
                     if not found and not replaced:
-                        # By this file, a later run recognizes the others, also after an interrupt.
+                        # A later run recognizes the others by this file, also after an interrupt.
                         write_files(options.out, {REPORT: report.html()})
                     figures = _write(job, explanation, options.layers)
                     add_image(report, len(found), job, explanation, figures)
                 found.append(numbers_of(job, explanation))
-                if not options.json and not options.quiet:
+                if not printer.silent:
                     bar.write(fitted(f"{title}\n{format_report(explanation)}\n{results}\n"))
                 bar.update(1)
     if all(job.picture in skipped for job in jobs):
@@ -87,9 +77,9 @@ def run_explain(options: argparse.Namespace) -> int:
     head(report, classifier.name, len(found))
     with users_mistakes():
         write_files(options.out, {REPORT: report.html()})
-    say_written(options, options.out, [REPORT], replaced)
-    print_json(options, found)
-    return say_skipped([*skipped.items()])
+    printer.written(options.out, [REPORT], replaced)
+    printer.json(found)
+    return say_skipped(skipped.items())
 
 
 def _loaded(batch: Sequence[Job], skipped: dict[Path, str]) -> tuple[list[Job], list[Image]]:
@@ -138,8 +128,7 @@ def _explained(
 
 def _write(job: Job, explanation: Explanation, layers: int | None) -> dict[str, Figure]:
     """Writes the map and the figures of one image, and returns the figures."""
-    target = explanation.target
-    photo = explanation.photo
+    target, photo = explanation.target, explanation.photo
     figures = {
         "map": explanation_figure(
             explanation.image if photo is None else photo,
@@ -154,7 +143,7 @@ def _write(job: Job, explanation: Explanation, layers: int | None) -> dict[str, 
     array = BytesIO()
     np.save(array, explanation.attribution.numpy())
     files: dict[str, str | bytes] = {
-        ".png": png(figures["map"], _DOTS_PER_INCH),
+        ".png": png(figures["map"]),
         ".npy": array.getvalue(),
     }
     if layers is not None and explanation.decomposition is not None:
@@ -165,7 +154,7 @@ def _write(job: Job, explanation: Explanation, layers: int | None) -> dict[str, 
             title=f"{target.name} ({target.index}): what each layer adds to the logit"
             f" {explanation.logit:+.3f}",
         )
-        files["-layers.png"] = png(figures["layers"], _DOTS_PER_INCH)
+        files["-layers.png"] = png(figures["layers"])
     if ".html" in job.endings:
         name = job.title if job.picture is None else job.picture.name
         files[".html"] = explanation.to_html(name)

@@ -1,17 +1,16 @@
-"""Result of ``explain``, as a page and as plain numbers."""
+"""The result of ``explain`` as a page and as plain numbers."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from matplotlib.figure import Figure
 
 from captum_tgrad.cli.jobs import Job
 from captum_tgrad.explanation import Explanation
 from captum_tgrad.visualization import Report
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 MOST_IMAGES = 50
 """The maximum number of images in a report, which embeds their figures, about 0.1 MB each."""
@@ -30,7 +29,7 @@ _TERMS = "The largest terms with their scores and their shares of all positive s
 
 
 def head(report: Report, model: str, images: int) -> None:
-    """Writes the head of a report that explains so many images with a model of this name."""
+    """Sets the title and the summary of a report on this many images."""
     shown = f"; the first {MOST_IMAGES} images are shown" if images > MOST_IMAGES else ""
     count = "1 image" if images == 1 else f"{images} images"
     report.title = f"{count} explained by T-Grad"
@@ -40,7 +39,7 @@ def head(report: Report, model: str, images: int) -> None:
 def add_image(
     report: Report, number: int, job: Job, explanation: Explanation, figures: Mapping[str, Figure]
 ) -> None:
-    """Adds an image, before which came ``number`` others, unless the report is full."""
+    """Adds the image at index ``number``, unless the report is full."""
     if number >= MOST_IMAGES:
         return
     target = explanation.target

@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+from PIL.Image import Image
 
 from captum_tgrad._support.writing import check_folder
 from captum_tgrad.evaluation.image_files import images_among
 from captum_tgrad.evaluation.storage.owner import REPORT, check_owner
 from captum_tgrad.zoo.images import check_image, load_image, sample_image
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 _SAMPLE_STEM = "coffee"
 
@@ -51,9 +49,9 @@ class Job:
 
     @property
     def strangers(self) -> list[Path]:
-        """The output files that exist and are not from an earlier run, which writes figure and map.
+        """The existing output files, unless an interrupted run may have written them.
 
-        A run that was interrupted has written no report, only these.
+        Such a run leaves no report, but the figure and the map of each finished image.
         """
         there = [path for path in self.paths if path.is_file()]
         return [] if there[:2] == self.paths[:2] else there
@@ -66,10 +64,7 @@ def readable(pictures: Sequence[Path]) -> tuple[list[Path], dict[Path, str]]:
     """
     files: list[Path] = []
     for picture in pictures:
-        if not picture.is_dir():
-            files.append(picture)
-            continue
-        inside = images_among(picture.iterdir())
+        inside = images_among(picture.iterdir()) if picture.is_dir() else [picture]
         if not inside:
             raise ValueError(
                 f"no image found in {picture}: pass another folder, or files; subfolders are not"
@@ -104,26 +99,26 @@ def plan_jobs(
         [_SAMPLE_STEM if picture is None else picture.stem for picture in each], endings
     )
     jobs = [Job(picture, out / stem, endings) for picture, stem in zip(each, stems, strict=True)]
-    check_files(pictures, out, [out / REPORT, *(path for job in jobs for path in job.paths)])
+    check_files(pictures, out, [REPORT, *(path.name for job in jobs for path in job.paths)])
     strangers = (path.name for job in jobs for path in job.strangers)
     check_owner(out, "explain", [REPORT, *strangers])
     return jobs
 
 
-def check_files(pictures: Sequence[Path], out: Path, results: Sequence[Path]) -> None:
-    """Checks that images can be read, and that the results overwrite no image.
+def check_files(pictures: Sequence[Path], out: Path, names: Sequence[str]) -> None:
+    """Checks that images can be read, and that files with these names in ``out`` replace no image.
 
     Raises:
         FileNotFoundError: An image does not exist.
-        ValueError: A file is not an image, ``out`` is a file, or a result would overwrite an image.
+        ValueError: A file is not an image, ``out`` is a file, or an image would be overwritten.
     """
     for picture in pictures:
         check_image(picture)
     check_folder(out, "--out")
     sources = {picture.resolve() for picture in pictures}
-    for result in results:
-        if result.resolve() in sources:
-            raise ValueError(f"the figure {result} would overwrite an image: use another --out")
+    for name in names:
+        if (out / name).resolve() in sources:
+            raise ValueError(f"the figure {out / name} would overwrite an image: use another --out")
 
 
 def load_or_sample(picture: Path | None) -> Image:

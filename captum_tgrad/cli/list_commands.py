@@ -6,39 +6,34 @@ import argparse
 import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from itertools import zip_longest
+from typing import Any
 
 from captum_tgrad._support.optional import is_installed
-from captum_tgrad.cli.outcome import line_width, print_json, say
+from captum_tgrad.cli.outcome import Printer, line_width
+from captum_tgrad.evaluation import METHODS
+from captum_tgrad.zoo.listing import listed_models
 
 _GAP = "  "
 
 
 def run_methods(options: argparse.Namespace) -> int:
     """Lists the methods that the other commands compare; returns the exit status."""
-    from captum_tgrad.evaluation import METHODS
-
     missing = [] if is_installed("pytorch_grad_cam") else ["cam"]
     rows = [
         [name, each.cost, each.source, _needs(each.extra, each.extra not in missing)]
         for name, each in METHODS.items()
     ]
-    say(options, columns(["name", "cost of an image", "source", "extra"], rows, line_width()))
-    _say_how_to_install(options, missing)
     keys = ("name", "title", "cost", "source", "extra")
-    print_json(
-        options,
-        [
-            {key: getattr(each, key) for key in keys} | {"installed": each.extra not in missing}
-            for each in METHODS.values()
-        ],
-    )
-    return 0
+    listed = [
+        {key: getattr(each, key) for key in keys} | {"installed": each.extra not in missing}
+        for each in METHODS.values()
+    ]
+    return _list(options, ["name", "cost of an image", "source", "extra"], rows, missing, listed)
 
 
 def run_models(options: argparse.Namespace) -> int:
     """Lists the networks for ``--model``; returns the exit status."""
-    from captum_tgrad.zoo.listing import listed_models
-
     models = listed_models()
     rows = [
         [
@@ -51,10 +46,8 @@ def run_models(options: argparse.Namespace) -> int:
         for each in models
     ]
     headings = ["name", "parameters", "multiply-adds", "weights", "extra"]
-    say(options, columns(headings, rows, line_width()))
-    _say_how_to_install(options, sorted({each.extra for each in models if not each.installed}))
-    print_json(options, [asdict(each) for each in models])
-    return 0
+    missing = sorted({each.extra for each in models if not each.installed})
+    return _list(options, headings, rows, missing, [asdict(each) for each in models])
 
 
 def columns(headings: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> str:
@@ -85,8 +78,7 @@ def _lines(row: Sequence[str], widths: Sequence[int]) -> Iterator[str]:
         textwrap.wrap(cell, width, break_long_words=False, break_on_hyphens=False)
         for cell, width in zip(row, widths, strict=True)
     ]
-    for number in range(max(map(len, cells))):
-        parts = [cell[number] if number < len(cell) else "" for cell in cells]
+    for parts in zip_longest(*cells, fillvalue=""):
         padded = [part.ljust(width) for part, width in zip(parts, widths, strict=True)]
         yield _GAP.join(padded).rstrip()
 
@@ -97,6 +89,17 @@ def _needs(extra: str, installed: bool) -> str:
     return extra if installed else f"{extra}, not installed"
 
 
-def _say_how_to_install(options: argparse.Namespace, extras: Sequence[str]) -> None:
-    if extras:
-        say(options, f'\nTo install, run in the clone: pip install ".[{",".join(extras)}]"')
+def _list(
+    options: argparse.Namespace,
+    headings: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    missing: Sequence[str],
+    listed: Any,
+) -> int:
+    """Prints a table and the missing extras, or the list as JSON; returns the exit status."""
+    printer = Printer(options)
+    printer.say(columns(headings, rows, line_width()))
+    if missing:
+        printer.say(f'\nTo install, run in the clone: pip install ".[{",".join(missing)}]"')
+    printer.json(listed)
+    return 0

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 
 from captum_tgrad._support.printable import printable
-from captum_tgrad.cli.errors import CommandError, how_to_go_on
+from captum_tgrad.cli.errors import CommandError, how_to_go_on, short_memory
 from captum_tgrad.cli.parser import PROGRAM, command_line
 
 _USAGE_ERROR = 2
@@ -33,7 +33,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")
     options = command_line().parse_args(arguments)
     try:
-        status = _run(options)
+        with short_memory("out of memory: use another --device or a smaller --model"):
+            status = _run(options)
         sys.stdout.flush()
         return status
     except CommandError as error:
@@ -42,15 +43,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         hint = how_to_go_on(options.out) if options.command == "evaluate" else ""
         print(f"{PROGRAM}: interrupted{printable(hint)}", file=sys.stderr)
         return _INTERRUPTED
-    except (RuntimeError, MemoryError, ImportError) as error:
-        if not _is_short_memory(error):
-            raise
-        return _fail("out of memory: use another --device or a smaller --model")
     except OSError as error:
-        # Of standard output: the commands convert the errors of all other files.
+        # Only standard output: the commands convert the errors of all other files.
         if error.errno not in (errno.EPIPE, errno.ENOSPC):
             raise
-        # What is still to be written would fail again at exit.
+        # At exit, Python would fail again on the rest of the output.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if isinstance(error, BrokenPipeError):
             return _BROKEN_PIPE
@@ -65,9 +62,9 @@ def _fail(message: str) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     if sys.stderr.isatty() and not options.quiet:
-        # A sign of life: what is imported below takes seconds to load.
+        # The imports below take seconds.
         print(f"{PROGRAM} {options.command}: loading PyTorch ...", file=sys.stderr, flush=True)
-    # Imported here: --help needs none of the networks' libraries.
+    # Imported here: --help needs none of the libraries.
     if options.command == "explain":
         from captum_tgrad.cli.explain_command import run_explain as run
     elif options.command == "compare":
@@ -81,12 +78,3 @@ def _run(options: argparse.Namespace) -> int:
     else:
         from captum_tgrad.cli.list_commands import run_models as run
     return run(options)
-
-
-def _is_short_memory(error: Exception) -> bool:
-    if isinstance(error, ImportError):  # as torch's libraries could not even be loaded
-        return "failed to map segment" in str(error) or "allocate memory" in str(error)
-    # Imported here: torch takes a second to load.
-    from captum_tgrad._support.out_of_memory import is_out_of_memory
-
-    return is_out_of_memory(error)

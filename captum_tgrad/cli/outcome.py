@@ -8,18 +8,77 @@ import sys
 import textwrap
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from PIL.Image import Image
 
 from captum_tgrad._support.printable import printable
 from captum_tgrad.cli.jobs import title_of
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
-
-    from captum_tgrad.zoo import Classifier
+from captum_tgrad.evaluation.report.table import Table, table_of
+from captum_tgrad.evaluation.report.text_table import text_table
+from captum_tgrad.evaluation.report.verdict import verdict
+from captum_tgrad.evaluation.storage.records import as_json
+from captum_tgrad.explanation.text_report import seen_lines
+from captum_tgrad.zoo import Classifier
+from captum_tgrad.zoo.preprocessing import Preprocessing
 
 _WIDTH = 100
 _NARROWEST = 40
+
+
+class Printer:
+    """Prints what a command found: as text, only as JSON (``--json``), or not at all (``--quiet``).
+
+    Attributes:
+        silent: Whether no text is printed.
+        show_progress: As for ``progress_bar``: never (False), or on a terminal only (None).
+    """
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self._json = options.json
+        self.silent = options.json or options.quiet
+        self.show_progress = False if options.quiet else None
+
+    def say(self, text: str = "") -> None:
+        """Prints a text."""
+        if not self.silent:
+            print(text)
+
+    def say_wrapped(self, text: object) -> None:
+        """Prints a text wrapped to the terminal, with control characters escaped."""
+        self.say(textwrap.fill(printable(text), line_width(), break_on_hyphens=False))
+
+    def json(self, value: Any) -> None:
+        """Prints a value as JSON, if ``--json`` is set."""
+        if self._json:
+            print(as_json(value), end="")
+
+    def results(self, heading: str, summary: dict[str, Any]) -> None:
+        """Prints the means of a summary and the verdict, or the summary as JSON."""
+        self.say_wrapped(f"{heading}: means. * marks the best; arrows show the better direction.")
+        self.say()
+        self.table(table_of(summary, brief=True), verdict(summary))
+        self.json(summary)
+
+    def table(self, table: Table, conclusion: str) -> None:
+        """Prints a table of numbers and what follows from them."""
+        self.say(text_table(table, line_width()))
+        self.say()
+        self.say_wrapped(conclusion)
+
+    def cut_away(self, classifier: Classifier, images: Iterable[tuple[Path | None, Image]]) -> None:
+        """Prints a line for every image of which the network does not see a part."""
+        steps = classifier.preprocess
+        if not isinstance(steps, Preprocessing):
+            return
+        for path, image in images:
+            for line in seen_lines(image.size, steps.seen(*image.size)):
+                self.say_wrapped(f"{title_of(path)}: {line}")
+
+    def written(self, folder: Path, names: Iterable[str], replaced: Sequence[str] = ()) -> None:
+        """Prints which of the files exist, and which existed before."""
+        there = [f"{name}{' (replaced)' * (name in replaced)}" for name in existing(folder, names)]
+        self.say_wrapped(f"written to {folder}: {', '.join(there)}")
 
 
 def line_width() -> int:
@@ -27,60 +86,12 @@ def line_width() -> int:
     return max(_NARROWEST, min(_WIDTH, shutil.get_terminal_size((_WIDTH, 24)).columns))
 
 
-def say(options: argparse.Namespace, text: str = "") -> None:
-    """Prints a text, unless ``--json`` or ``--quiet`` is set."""
-    if not options.json and not options.quiet:
-        print(text)
-
-
-def say_wrapped(options: argparse.Namespace, text: object) -> None:
-    """The same, wrapped to the terminal, with control characters escaped."""
-    say(options, textwrap.fill(printable(text), line_width(), break_on_hyphens=False))
-
-
 def fitted(text: str) -> str:
     """A text wrapped to the terminal, with continuation lines indented."""
-    return "\n".join(
-        textwrap.fill(
-            line,
-            line_width(),
-            subsequent_indent="    ",
-            break_on_hyphens=False,
-            break_long_words=False,
-        )
-        for line in text.split("\n")
+    wrapper = textwrap.TextWrapper(
+        line_width(), subsequent_indent="    ", break_on_hyphens=False, break_long_words=False
     )
-
-
-def say_results(options: argparse.Namespace, heading: str, summary: dict[str, Any]) -> None:
-    """Prints the means of a summary and the verdict, or the summary as JSON."""
-    from captum_tgrad.evaluation.report.table import table_of
-    from captum_tgrad.evaluation.report.text_table import text_table
-    from captum_tgrad.evaluation.report.verdict import verdict
-
-    say_wrapped(options, f"{heading}: means. * marks the best; arrows show the better direction.")
-    say(options)
-    say(options, text_table(table_of(summary, brief=True), line_width()))
-    say(options)
-    say_wrapped(options, verdict(summary))
-    print_json(options, summary)
-
-
-def say_seen(
-    options: argparse.Namespace,
-    classifier: Classifier,
-    pictures: Sequence[tuple[Path | None, Image]],
-) -> None:
-    """Prints a line for every image of which a part was cut away."""
-    from captum_tgrad.explanation.text_report import seen_lines
-    from captum_tgrad.zoo.preprocessing import Preprocessing
-
-    steps = classifier.preprocess
-    if not isinstance(steps, Preprocessing):
-        return
-    for path, image in pictures:
-        for line in seen_lines(image.size, steps.seen(*image.size)):
-            say_wrapped(options, f"{title_of(path)}: {line}")
+    return "\n".join(map(wrapper.fill, text.split("\n")))
 
 
 def existing(folder: Path, names: Iterable[str]) -> list[str]:
@@ -88,31 +99,12 @@ def existing(folder: Path, names: Iterable[str]) -> list[str]:
     return [name for name in names if (folder / name).is_file()]
 
 
-def say_written(
-    options: argparse.Namespace, folder: Path, names: Iterable[str], replaced: Sequence[str] = ()
-) -> None:
-    """Prints which of the files exist, and which existed before."""
-    there = [f"{name}{' (replaced)' * (name in replaced)}" for name in existing(folder, names)]
-    say_wrapped(options, f"written to {folder}: {', '.join(there)}")
-
-
-def print_json(options: argparse.Namespace, value: Any) -> None:
-    """Prints a value as JSON, if ``--json`` is set; non-finite numbers are null."""
-    if options.json:
-        from captum_tgrad.evaluation.storage.records import as_json
-
-        print(as_json(value), end="")
-
-
-def say_skipped(skipped: Sequence[tuple[object, object]]) -> int:
+def say_skipped(skipped: Iterable[tuple[object, object]]) -> int:
     """Prints on standard error what was skipped, and why; returns the exit status, 0 or 1."""
+    status = 0
     for what, reason in skipped:
         # Most messages about a file begin with its path.
-        named = f"{what}: " if not str(reason).startswith(str(what)) else ""
+        named = "" if str(reason).startswith(str(what)) else f"{what}: "
         print(f"skipped: {printable(f'{named}{reason}')}", file=sys.stderr)
-    return 1 if skipped else 0
-
-
-def show_progress(options: argparse.Namespace) -> bool | None:
-    """Whether to show a progress bar: on a terminal, unless ``--quiet`` is set."""
-    return False if options.quiet else None
+        status = 1
+    return status

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import chain
 from types import SimpleNamespace
-from typing import TYPE_CHECKING
 
 import torch
+from PIL.Image import Image
 from torch import Tensor, nn
 
 from captum_tgrad._support.accelerator import device_of
@@ -16,21 +16,11 @@ from captum_tgrad._support.progress import Bar, progress_bar
 from captum_tgrad.cli.chosen import chosen_target, load_for
 from captum_tgrad.cli.errors import short_memory, users_mistakes
 from captum_tgrad.cli.jobs import check_files, load_or_sample, title_of
-from captum_tgrad.cli.outcome import (
-    existing,
-    line_width,
-    print_json,
-    say,
-    say_seen,
-    say_wrapped,
-    say_written,
-    show_progress,
-)
+from captum_tgrad.cli.outcome import Printer, existing
 from captum_tgrad.cli.sanity_check_report import as_csv, as_numbers, means_table, outcome_of, page
 from captum_tgrad.evaluation import Method, get_method
 from captum_tgrad.evaluation.methods.method import black_image
 from captum_tgrad.evaluation.report.files import png, write_files
-from captum_tgrad.evaluation.report.text_table import text_table
 from captum_tgrad.evaluation.storage.owner import check_owner
 from captum_tgrad.sanity_checks import RandomizationStep, cascading_randomization
 from captum_tgrad.sanity_checks.blocks import block_names
@@ -39,10 +29,6 @@ from captum_tgrad.visualization import cascade_figure
 from captum_tgrad.zoo import Classifier
 from captum_tgrad.zoo.classifier import classifier_logits
 
-if TYPE_CHECKING:
-    from PIL.Image import Image
-
-_DOTS_PER_INCH = 150
 _ENDINGS = (".html", ".png", ".csv")
 
 
@@ -51,7 +37,7 @@ def run_sanity_check(options: argparse.Namespace) -> int:
     with users_mistakes():
         method = get_method(options.method)
         names = [f"{method.name}-{options.mode}{ending}" for ending in _ENDINGS]
-        check_files(options.images, options.out, [options.out / name for name in names])
+        check_files(options.images, options.out, names)
         check_owner(options.out, "sanity-check", names, names[0])
         pictures = options.images or [None]
         if options.columns < 2:
@@ -63,9 +49,10 @@ def run_sanity_check(options: argparse.Namespace) -> int:
     inputs = torch.stack([classifier.preprocess(image) for image in images]).to(device_of(model))
     predicted = classifier_logits(classifier, inputs).argmax(dim=1)
     targets = predicted if target is None else torch.full_like(predicted, target)
+    printer = Printer(options)
     advice = "out of memory: pass fewer images or a smaller --model"
-    with short_memory(advice), progress_bar(None, show_progress(options)) as bar:
-        steps = _finished(_started(options, classifier, method, inputs, targets), bar)
+    with short_memory(advice), progress_bar(None, printer.show_progress) as bar:
+        steps = _randomized(options, classifier, method, inputs, targets, bar)
         full = _is_full(steps, options.mode, model, inputs)
         bar.say("figure")
         replaced = existing(options.out, names)
@@ -73,12 +60,10 @@ def run_sanity_check(options: argparse.Namespace) -> int:
             contents = _contents(options, classifier, method, images, targets, steps, full)
             write_files(options.out, dict(zip(names, contents, strict=True)))
         bar.update(1)
-    say(options, text_table(means_table(steps), line_width()))
-    say(options)
-    say_wrapped(options, outcome_of(steps, full))
-    say_seen(options, classifier, list(zip(pictures, images, strict=True)))
-    say_written(options, options.out, names, replaced)
-    print_json(options, as_numbers(steps, _titles(options)))
+    printer.table(means_table(steps), outcome_of(steps, full))
+    printer.cut_away(classifier, zip(pictures, images, strict=True))
+    printer.written(options.out, names, replaced)
+    printer.json(as_numbers(steps, _titles(options)))
     return 0
 
 
@@ -101,21 +86,22 @@ def _contents(
     )
     about = f"{classifier.name}, {len(images)} image{'s' * (len(images) != 1)}"
     report = page(steps, figure, about, method.title, full).html()
-    return report, png(figure, _DOTS_PER_INCH), as_csv(steps, _titles(options))
+    return report, png(figure), as_csv(steps, _titles(options))
 
 
 def _titles(options: argparse.Namespace) -> list[str]:
     return [title_of(picture) for picture in options.images or [None]]
 
 
-def _started(
+def _randomized(
     options: argparse.Namespace,
     classifier: Classifier,
     method: Method,
     inputs: Tensor,
     targets: Tensor,
-) -> Iterator[RandomizationStep]:
-    """The steps; errors about the method, layers or extras are raised before the first one."""
+    bar: Bar,
+) -> list[RandomizationStep]:
+    """The steps of the randomization, counted by the bar."""
     black = black_image(classifier)
     with users_mistakes():
         steps = cascading_randomization(
@@ -127,14 +113,11 @@ def _started(
             mode=options.mode,
             seed=options.seed,
         )
+        # Before this step, errors about the method, the layers and the extras are raised.
         first = next(steps)
-    return chain([first], steps)
-
-
-def _finished(steps: Iterator[RandomizationStep], bar: Bar) -> list[RandomizationStep]:
+    bar.extend(first.steps + 1)  # The figure comes after the steps.
     found = []
-    for step in steps:
-        bar.extend(step.steps + 1)  # The figure comes after them.
+    for step in chain([first], steps):
         bar.say(step.layer or "trained")
         bar.update(1)
         found.append(step)

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from matplotlib.figure import Figure
 
 from captum_tgrad._support.printable import printable
+from captum_tgrad.evaluation.report.files import csv_text
 from captum_tgrad.evaluation.report.table import Table
 from captum_tgrad.sanity_checks import RandomizationStep
 from captum_tgrad.sanity_checks.similarity import Similarity
 from captum_tgrad.visualization import Report
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 _SHOWN = {"spearman": "Rank correlation", "ssim": "SSIM"}
 _MEASURES = Similarity._fields
@@ -38,7 +36,7 @@ def means_table(steps: Sequence[RandomizationStep]) -> Table:
 
 
 def outcome_of(steps: Sequence[RandomizationStep], full: bool) -> str:
-    """What the last step means; ``full`` is whether all layers are random in it."""
+    """What the last step means; ``full`` says whether all layers are random in it."""
     last = _text(_mean(steps[-1], "spearman"))
     found = f"At the last step, the rank correlation with the map of the trained network is {last}."
     if not full:
@@ -72,14 +70,12 @@ def page(
 
 def as_csv(steps: Sequence[RandomizationStep], images: Sequence[str]) -> str:
     """A line for each step and image."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["step", "layer", "image", *_MEASURES])
+    rows: list[Sequence[object]] = [["step", "layer", "image", *_MEASURES]]
     for step in steps:
         for sample, image in enumerate(images):
             values = [float(getattr(step, measure)[sample]) for measure in _MEASURES]
-            writer.writerow([step.index, step.layer or "", printable(image), *values])
-    return text.getvalue()
+            rows.append([step.index, step.layer or "", printable(image), *values])
+    return csv_text(rows)
 
 
 def as_numbers(steps: Sequence[RandomizationStep], images: Sequence[str]) -> dict[str, Any]:

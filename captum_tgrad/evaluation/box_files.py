@@ -5,21 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from captum_tgrad.evaluation.image_files import ImageFiles
 from captum_tgrad.evaluation.image_labels import composed, csv_rows
-from captum_tgrad.evaluation.storage.protocol import bytes_digest
+from captum_tgrad.evaluation.storage.digests import bytes_digest
 from captum_tgrad.metrics.engine.regions import mask_of_boxes
 from captum_tgrad.zoo.classifier import Classifier
 from captum_tgrad.zoo.images import load_image
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 ObjectBox = tuple[float, float, float, float]
 
@@ -46,7 +43,7 @@ class BoxRegions(Mapping[str, Tensor]):
 
     boxes: Mapping[str, Boxes]
     files: Mapping[str, Path]
-    crop: Callable[[Image], Image] = field(repr=False)
+    crop: Callable[[Image.Image], Image.Image] = field(repr=False)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.boxes)
@@ -63,8 +60,6 @@ class BoxRegions(Mapping[str, Tensor]):
         Raises:
             ValueError: A box is not in the image; or as ``load_image``.
         """
-        from PIL import Image
-
         found = self.boxes[name]
         width, height = load_image(self.files[name]).size
         boxes = torch.tensor(found.boxes, dtype=torch.float64, device="cpu").reshape(-1, 4)
@@ -73,7 +68,7 @@ class BoxRegions(Mapping[str, Tensor]):
                 [width / found.size[0], height / found.size[1]] * 2, device="cpu"
             )
         mask = mask_of_boxes(boxes, (height, width), name)
-        # Resized and cropped like the image. A pixel of which a box covers more than half is in it.
+        # Cropped like the image; a pixel counts if boxes cover more than half of it.
         picture = Image.fromarray((255 * mask.to(torch.uint8)).numpy()).convert("RGB")
         seen = self.crop(picture).convert("L")
         values = torch.frombuffer(bytearray(seen.tobytes()), dtype=torch.uint8)
@@ -182,6 +177,6 @@ def _annotation(file: Path) -> Boxes:
         width, height = (float(root.findtext(f"size/{side}", "0")) for side in ("width", "height"))
     except (ElementTree.ParseError, ValueError) as error:
         raise ValueError(f"{file} is not a Pascal VOC annotation: {error}") from error
-    # Pixels count from 1 there, and the last one is in the box.
+    # Pascal VOC counts pixels from 1, and the last one is in the box.
     corners = tuple((x0 - 1, y0 - 1, x1, y1) for x0, y0, x1, y1 in boxes)
     return Boxes(corners, (width, height) if width > 0 and height > 0 else None)

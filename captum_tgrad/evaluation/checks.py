@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -27,16 +28,16 @@ def check_budget(budget: Any) -> None:
     """Raises TypeError or ValueError unless it is a positive number of seconds or None."""
     if budget is None:
         return
-    if isinstance(budget, bool) or not isinstance(budget, (int, float)):
+    if isinstance(budget, bool) or not isinstance(budget, Real):
         raise TypeError(f"budget must be a number of seconds or None, got {budget!r}.")
-    if not budget > 0:
+    if not float(budget) > 0:
         raise ValueError(f"budget must be a positive number of seconds, got {budget!r}.")
 
 
 def check_black(black: Any) -> None:
     """Raises TypeError unless it is a number or an image, and ValueError unless it is finite."""
     is_tensor = isinstance(black, Tensor)
-    if black.dim() not in (0, 3) if is_tensor else not isinstance(black, (int, float)):
+    if black.dim() not in (0, 3) if is_tensor else not isinstance(black, Real):
         got = f"shape {tuple(black.shape)}" if is_tensor else repr(black)
         raise TypeError(f"black must be a number or a tensor (C, H, W), got {got}.")
     if not bool(torch.as_tensor(black).isfinite().all()):

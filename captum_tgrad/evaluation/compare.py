@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
+from PIL.Image import Image
 from torch import Tensor
 
 from captum_tgrad._support.accelerator import device_of
@@ -26,9 +27,6 @@ from captum_tgrad.metrics import InsertionDeletionResult
 from captum_tgrad.zoo.classifier import Classifier, check_classifier, classifier_logits
 from captum_tgrad.zoo.normalization import normalization
 from captum_tgrad.zoo.targets import resolve_target
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 
 class NoMethodRanError(ValueError):

@@ -14,8 +14,8 @@ import torch.distributed as distributed
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-# Processes wait for the slowest, whose share may take hours longer: the default of 10 or 30
-# minutes would end the run.
+# Processes wait for the slowest, whose share may take hours longer than torch's default timeout of
+# 10 or 30 minutes.
 _PATIENCE = timedelta(days=30)
 
 

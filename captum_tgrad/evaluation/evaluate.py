@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import nn
@@ -30,18 +30,18 @@ from captum_tgrad.evaluation.report.write import write_results
 from captum_tgrad.evaluation.running.localization import described_regions
 from captum_tgrad.evaluation.running.run import STEPS, Run
 from captum_tgrad.evaluation.running.score_dtype import check_score_dtype
-from captum_tgrad.evaluation.running.settings import Settings, Targets
+from captum_tgrad.evaluation.running.settings import Scores, Settings, Targets
 from captum_tgrad.evaluation.running.speed import examples_at_once, examples_per_batch
 from captum_tgrad.evaluation.running.timed_method import TimedMethod
 from captum_tgrad.evaluation.samples import Samples
-from captum_tgrad.evaluation.storage.folder import Output
-from captum_tgrad.evaluation.storage.protocol import (
+from captum_tgrad.evaluation.storage.digests import (
     architecture,
     fingerprint,
     image_digest,
     preprocessing,
-    versions,
 )
+from captum_tgrad.evaluation.storage.folder import Output
+from captum_tgrad.evaluation.storage.protocol import versions
 from captum_tgrad.evaluation.storage.records import Record
 from captum_tgrad.evaluation.storage.same_images import check_images
 from captum_tgrad.metrics.engine.ranking import Ties
@@ -89,7 +89,7 @@ def evaluate(
     n_steps: int = 224,
     batch_size: int = 8,
     max_examples_per_batch: int | None = None,
-    score: Literal["softmax", "logit"] = "softmax",
+    score: Scores = "softmax",
     score_dtype: torch.dtype = torch.float32,
     ties: Ties = "stable",
     limit: int | None = None,
@@ -222,12 +222,12 @@ def evaluate(
         work = output.workers.share(_work(samples, chosen, done, seed))
         total = STEPS * sum(len(names) for _, names in work) + 1
         with progress_bar(total, show_progress if output.workers.first else False) as bar:
-            with output.opened() as (records_file, skipped_file):
-                run = Run(model, timed, samples, settings, records_file, skipped_file, regions)
-                run(work, bar, budget)
+            with output.opened() as files:
+                run = Run(model, timed, samples, settings, *files, bar, regions)
+                run(work, budget)
             said = None if run.refused is None else str(run.refused)
             refused = output.workers.first_of(said)
-            # In every process, or those that go on would wait for this one.
+            # All processes raise it: otherwise the others would wait for this one.
             if refused is not None and output.workers.once(
                 lambda: output.is_all_skipped(len(samples))
             ):
@@ -240,8 +240,8 @@ def evaluate(
         if work and not records and output.workers.first:
             first = next(iter(summary["skipped"]), {"reason": "the budget was spent"})
             reason = first["reason"].rstrip(".")
-            warn_user(f"dataset: no image was evaluated, the first because: {reason}.")
-        # The first process takes the folder away when all have read it.
+            warn_user(f"dataset: no image was evaluated; the first was skipped: {reason}.")
+        # The first process may delete a temporary folder only after all have read it.
         output.workers.wait()
     return Evaluation(summary, table, records, summary["skipped"])
 
@@ -249,9 +249,9 @@ def evaluate(
 def _work(
     samples: Samples, methods: Sequence[Method], done: set[tuple[str, str]], seed: int
 ) -> list[tuple[int, list[str]]]:
-    """The images that lack a record, with the methods that they lack it of, in a random order.
+    """The images that lack records, each with the methods that are missing, in a random order.
 
-    Wherever a run ends, and however many processes share it, its images are a random sample.
+    Whenever a run ends, and however many processes share it, its images are a random sample.
     """
     lacking = [
         (index, [method.name for method in methods if (image, method.name) not in done])
@@ -261,6 +261,6 @@ def _work(
 
 
 def _described(black: Black) -> float | str:
-    """A number as it is, and a digest of an image."""
+    """A number as it is, or the digest of an image."""
     values = torch.as_tensor(black, device="cpu")
     return image_digest(values) if values.dim() else float(values)

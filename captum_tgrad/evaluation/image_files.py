@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from PIL.Image import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -16,9 +16,6 @@ from captum_tgrad.evaluation.image_labels import folder_labels, listed_labels
 from captum_tgrad.evaluation.storage.protocol import PROTOCOL_FILE
 from captum_tgrad.zoo.classifier import Classifier, check_classifier
 from captum_tgrad.zoo.images import load_image
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 BUILT_IN = "built-in"
 """The name of the labeled ImageNet images that need no download."""
@@ -60,7 +57,7 @@ def built_in_images(classifier: Classifier) -> ImageFiles:
         ModuleNotFoundError: foolbox is not installed.
     """
     check_classifier(classifier)
-    # Looked for, not imported: foolbox itself wants packages that images do not need.
+    # Not imported: foolbox itself needs packages that its images do not.
     found = find_spec("foolbox")
     if found is None or not found.submodule_search_locations:
         raise ModuleNotFoundError(
@@ -143,7 +140,7 @@ def _pictures(
 def _walk(folder: Path) -> Iterator[Path]:
     """All files outside of hidden folders; links are followed, but not into themselves."""
     for within, folders, files in os.walk(folder, followlinks=True):
-        # A link to a folder above would never end.
+        # A link to a folder above would be followed forever.
         here = Path(os.path.realpath(within))
         folders[:] = [
             name
@@ -156,7 +153,7 @@ def _walk(folder: Path) -> Iterator[Path]:
 
 def images_among(paths: Iterable[Path]) -> list[Path]:
     """The images, without hidden files and the figures of an evaluation in the same folder."""
-    # A Mac puts "._photo.jpg", not an image, next to each photo on other file systems.
+    # On other file systems, macOS writes "._photo.jpg", which is no image, beside each photo.
     return sorted(
         path
         for path in paths

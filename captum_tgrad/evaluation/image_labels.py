@@ -18,10 +18,10 @@ def folder_labels(folder: Path, files: Sequence[Path], classifier: Classifier) -
     index = {name: _class_of(name, classifier) for name in folders}
     numbers = [name for name in folders if name.isdecimal()]
     if any(index[name] is None for name in numbers):
-        # They count from 1, or count something else.
+        # They count from 1, or are no class indices at all.
         index.update(dict.fromkeys(numbers))
     none_is_named = all(label is None for label in index.values())
-    # "10" comes before "2".
+    # False if "10" comes before "2".
     in_order = numbers == sorted(numbers, key=int)
     if none_is_named and in_order and len(folders) == len(classifier.class_names):
         index = {name: position for position, name in enumerate(folders)}

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from captum_tgrad._support.not_a_tensor import got
 from captum_tgrad.evaluation.image_files import ImageFiles
-from captum_tgrad.evaluation.storage.protocol import bytes_digest, image_digest
+from captum_tgrad.evaluation.storage.digests import bytes_digest, image_digest
 from captum_tgrad.metrics.engine.checks import check_count
 
 
@@ -43,7 +43,7 @@ class Samples:
         count = len(dataset)
         if not count:
             raise ValueError("dataset is empty: pass at least one image.")
-        # Of a tensor, some versions of torch have the names of its dimensions there.
+        # A tensor's ``names``, in some versions of torch, are those of its dimensions.
         given = None if isinstance(dataset, Tensor) else getattr(dataset, "names", None)
         names = [str(name) for name in (range(count) if given is None else given)]
         if len(names) != count or len(set(names)) != count:

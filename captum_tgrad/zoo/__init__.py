@@ -1,19 +1,33 @@
 """Classifiers by name, with their images and class names.
 
-Attributions accept any callable and do not depend on this package. Loading a classifier imports
-torchvision.
+Attributions accept any callable and do not depend on this package. torchvision is imported when a
+name is first used, not before.
 """
 
-from captum_tgrad.zoo.classifier import Classifier
-from captum_tgrad.zoo.images import load_image, sample_image
-from captum_tgrad.zoo.load import classifier_names, load_classifier
-from captum_tgrad.zoo.targets import resolve_target
+from __future__ import annotations
 
-__all__ = [
-    "Classifier",
-    "classifier_names",
-    "load_classifier",
-    "load_image",
-    "resolve_target",
-    "sample_image",
-]
+from typing import TYPE_CHECKING
+
+from captum_tgrad._support.lazy import lazy
+
+if TYPE_CHECKING:
+    from captum_tgrad.zoo.classifier import Classifier as Classifier
+    from captum_tgrad.zoo.images import load_image as load_image
+    from captum_tgrad.zoo.images import sample_image as sample_image
+    from captum_tgrad.zoo.load import classifier_names as classifier_names
+    from captum_tgrad.zoo.load import load_classifier as load_classifier
+    from captum_tgrad.zoo.targets import resolve_target as resolve_target
+
+# To a type checker, a module with a __getattr__ has every name.
+if not TYPE_CHECKING:
+    __getattr__, __dir__, __all__ = lazy(
+        __name__,
+        {
+            "Classifier": "classifier",
+            "classifier_names": "load",
+            "load_classifier": "load",
+            "load_image": "images",
+            "resolve_target": "targets",
+            "sample_image": "images",
+        },
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +77,7 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
 
 
 def count_classes(state_dict: Mapping[str, Tensor]) -> int | None:
-    """Returns the number of outputs of the last layer in a state dict; None if it has none."""
+    """The number of outputs of the last layer in a state dict; None if there is none."""
     weights = [
         tensor for key, tensor in state_dict.items() if key.endswith(".weight") and tensor.dim() > 1
     ]
@@ -85,28 +85,41 @@ def count_classes(state_dict: Mapping[str, Tensor]) -> int | None:
 
 
 def load_weights(model: nn.Module, state_dict: Mapping[str, Tensor], path: str | Path) -> None:
-    """Loads weights into a network, all of them or none.
+    """Loads weights into a network.
 
     Raises:
         ValueError: They belong to another network; the message names the file and some mismatches.
     """
+    failure, mismatched = None, list[str]()
     try:
         # Through the network's own loading, since it knows the names that older files have.
-        result = model.load_state_dict(state_dict, strict=False)
+        missing, unexpected = model.load_state_dict(state_dict, strict=False)
     except (RuntimeError, ValueError) as error:
-        raise ValueError(_refusal(path, _compare(model, state_dict) or str(error))) from error
-    misfits = _describe_misfits(result.missing_keys, result.unexpected_keys, [])
-    if misfits:
-        raise ValueError(_refusal(path, misfits))
+        failure, wanted = error, model.state_dict()
+        missing = [key for key in wanted if key not in state_dict]
+        unexpected = [key for key in state_dict if key not in wanted]
+        mismatched = [
+            f"{key} {tuple(value.shape)} instead of {tuple(wanted[key].shape)}"
+            for key, value in state_dict.items()
+            if key in wanted and value.shape != wanted[key].shape
+        ]
+    # Old files lack a counter of batch norms, which evaluation never reads.
+    missing = [key for key in missing if not key.endswith("num_batches_tracked")]
+    found = {"missing": missing, "unexpected": unexpected, "of another shape": mismatched}
+    misfits = "; ".join(f"{what}: {_some(names)}" for what, names in found.items() if names)
+    if misfits or failure:
+        raise ValueError(
+            f"{path} does not fit the network ({misfits or failure}): use the model that it was"
+            " saved from"
+        ) from failure
 
 
 def build_with(
     build: Callable[[], nn.Module], state_dict: Mapping[str, Tensor], path: str | Path
 ) -> nn.Module:
-    """Builds a network with weights from a file, after checking that they fit.
+    """Builds a network with weights from a file.
 
-    Raises:
-        ValueError: As ``load_weights``, before memory is allocated.
+    Raises as ``load_weights``, before memory is allocated.
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "for .*: copying from a non-meta parameter")
@@ -116,45 +129,16 @@ def build_with(
     return model
 
 
-def _refusal(path: str | Path, misfits: str) -> str:
-    return f"{path} does not fit the network ({misfits}): use the model that it was saved from"
-
-
-def _compare(model: nn.Module, state_dict: Mapping[str, Tensor]) -> str:
-    wanted = model.state_dict()
-    mismatched = [
-        f"{key} {tuple(state_dict[key].shape)} instead of {tuple(wanted[key].shape)}"
-        for key in wanted.keys() & state_dict.keys()
-        if state_dict[key].shape != wanted[key].shape
-    ]
-    missing, unexpected = wanted.keys() - state_dict.keys(), state_dict.keys() - wanted.keys()
-    return _describe_misfits(missing, unexpected, mismatched)
-
-
-def _describe_misfits(
-    missing: Iterable[str], unexpected: Iterable[str], mismatched: Iterable[str]
-) -> str:
-    # Old files lack a counter of batch norms, which evaluation never reads.
-    missing = [key for key in missing if not key.endswith("num_batches_tracked")]
-    found = (
-        _some("missing", missing),
-        _some("unexpected", unexpected),
-        _some("of another shape", mismatched),
-    )
-    return "; ".join(filter(None, found))
-
-
 def _load_plain_data(path: Path) -> Any:
-    """Reads a file of tensors and plain containers."""
     with warnings.catch_warnings():
-        # Warnings about the kind of file and of its storages: an error says what matters.
+        # About the kind of the file and of its storages.
         warnings.simplefilter("ignore")
         check_file(path)
         return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def _find_state_dict(loaded: Any) -> OrderedDict[str, Tensor]:
-    """Returns the state dict in what was loaded, at the top or one level down."""
+    """The state dict in what was loaded, at the top or one level down."""
     candidates = [loaded]
     if isinstance(loaded, Mapping):
         candidates += [loaded[entry] for entry in _ENTRIES if entry in loaded]
@@ -170,10 +154,6 @@ def _find_state_dict(loaded: Any) -> OrderedDict[str, Tensor]:
     raise CheckpointError("it holds no state dict")
 
 
-def _some(what: str, names: Iterable[str]) -> str:
-    ordered = sorted(names)
-    if not ordered:
-        return ""
-    shown = ", ".join(ordered[:_NAMES_SHOWN])
-    rest = len(ordered) - _NAMES_SHOWN
-    return f"{what}: {shown}" + (f" and {rest} more" if rest > 0 else "")
+def _some(names: Sequence[str]) -> str:
+    rest = len(names) - _NAMES_SHOWN
+    return ", ".join(sorted(names)[:_NAMES_SHOWN]) + (f" and {rest} more" if rest > 0 else "")

@@ -1,7 +1,7 @@
 """Checks how much memory a checkpoint needs before any is allocated.
 
-A file of a few bytes can claim tensors of any size, which ``torch.load`` would allocate, and later
-code too for a sparse or expanded tensor.
+A file of a few bytes can claim tensors of any size. ``torch.load`` would allocate them, or later
+code, if they are sparse or expanded.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from typing import IO, Any
 import torch
 from torch import Tensor
 
-# Files of torch.save before version 1.6 start with a magic number, their version and the size of
-# integers; the object comes next, then the keys of the storages.
-_BEFORE = 3
+# Files of torch.save before version 1.6 start with four pickles: a magic number, their version, the
+# sizes of integers, and the object.
+_PICKLES = 4
 _REBUILD = ("_rebuild_tensor", "_rebuild_tensor_v2")
 
 
@@ -63,15 +63,14 @@ def _claimed(path: Path) -> int:
     """The size in bytes of all storages of the file."""
     if not zipfile.is_zipfile(path):
         with path.open("rb") as opened:
-            unpickled = [_Inert(opened) for _ in range(_BEFORE + 1)]
-            for each in unpickled:
-                each.load()
-        return unpickled[-1].bytes
+            for _ in range(_PICKLES):
+                unpickler = _Inert(opened)
+                unpickler.load()
+        return unpickler.bytes
     with zipfile.ZipFile(path) as archive:
         for entry in archive.infolist():
             if entry.compress_type != zipfile.ZIP_STORED:
                 raise CheckpointError(f"its part {entry.filename!r} is compressed")
-        for entry in archive.infolist():
             if entry.filename.rpartition("/")[2] == "data.pkl":
                 with archive.open(entry) as opened:
                     _Inert(opened).load()
@@ -93,11 +92,7 @@ class _Nothing:
 
 
 class _Inert(pickle.Unpickler):
-    """Reads the sizes of the tensors in a pickle without creating them.
-
-    Attributes:
-        bytes: The size of all storages.
-    """
+    """Reads the sizes of the tensors in a pickle without creating them."""
 
     def __init__(self, file: IO[bytes]) -> None:
         super().__init__(file, encoding="utf-8")
@@ -105,6 +100,7 @@ class _Inert(pickle.Unpickler):
 
     @property
     def bytes(self) -> int:
+        """The size of all storages."""
         return sum(self._storages.values())
 
     def find_class(self, module: str, name: str) -> Any:

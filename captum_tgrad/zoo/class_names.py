@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from torchvision.models import ResNet50_Weights
+
 
 def imagenet_class_names() -> tuple[str, ...]:
-    """Returns torchvision's names of the 1000 ImageNet classes."""
-    from torchvision.models import ResNet50_Weights
-
+    """The names of the 1000 ImageNet classes, from torchvision."""
     return tuple(ResNet50_Weights.DEFAULT.meta["categories"])
 
 
@@ -41,19 +41,16 @@ def read_class_names(path: str | Path) -> tuple[str, ...]:
 def names_for(count: int, given: Sequence[str] | None, default: Sequence[str]) -> tuple[str, ...]:
     """The names of classes: those given, else the default if the number fits, else numbered ones.
 
-    Raises:
-        TypeError: ``given`` is one string.
-        ValueError: ``given`` has the wrong length.
+    Raises TypeError if ``given`` is one string, and ValueError if it has the wrong length.
     """
+    if given is None:
+        numbered = (f"class {index}" for index in range(count))
+        return tuple(default if len(default) == count else numbered)
     if isinstance(given, str):
         raise TypeError("class_names must be a sequence of names, not one string")
-    if given is not None and len(given) != count:
+    if len(given) != count:
         raise ValueError(
             f"there are {len(given)} class names, but the network has {count} classes: pass one"
             " name for each"
         )
-    if given is not None:
-        return tuple(given)
-    if len(default) == count:
-        return tuple(default)
-    return tuple(f"class {index}" for index in range(count))
+    return tuple(given)

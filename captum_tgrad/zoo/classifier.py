@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
+from PIL.Image import Image
 from torch import Tensor, nn
 
 from captum_tgrad._support.model_errors import explaining_errors
 from captum_tgrad.attribution.output_checks import check_logits
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 Box = tuple[int, int, int, int]
 """Left, top, right and bottom, in pixels."""

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from torchvision.transforms import InterpolationMode
+
 from captum_tgrad._support.optional import import_from_extra
 from captum_tgrad.zoo.checkpoint import read_state_dict
 from captum_tgrad.zoo.class_names import imagenet_class_names
+from captum_tgrad.zoo.preprocessing import Preprocessing
 from captum_tgrad.zoo.recipe import Recipe
 
 EFFICIENTNET_LITES = {
@@ -14,20 +17,15 @@ EFFICIENTNET_LITES = {
     "efficientnet_lite1": "lite",
     "efficientnet_lite2": "lite",
 }
-"""The names for ``efficientnet_lite``, the smallest network first, with the extra of this
-package that installs each with its ImageNet weights."""
+"""The networks, the smallest first, and the extra of this package that installs each of them."""
 
-# How many pixels larger than the center crop images are resized, for each of the networks:
-# CROP_PADDING in models/official/efficientnet of github.com/tensorflow/tpu.
+# Images are resized to this many pixels more than the center crop: CROP_PADDING in
+# models/official/efficientnet of github.com/tensorflow/tpu.
 _CROP_PADDING = 32
 
 
 def efficientnet_lite(name: str, weights: str | Path | None) -> Recipe:
     """One of ``EFFICIENTNET_LITES``; the arguments are those of ``load_classifier``."""
-    from torchvision.transforms import InterpolationMode
-
-    from captum_tgrad.zoo.preprocessing import Preprocessing
-
     library = import_from_extra("efficientnet_lite_pytorch", EFFICIENTNET_LITES[name])
     architecture, kind = library.EfficientNet, name.replace("_", "-")
     path = Path(weights) if weights is not None else _packaged_weights(name)

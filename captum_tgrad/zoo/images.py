@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from captum_tgrad._support.optional import import_from_extra
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 
 def check_image(path: str | Path) -> None:
@@ -17,7 +15,7 @@ def check_image(path: str | Path) -> None:
     _open(_path(path)).close()
 
 
-def load_image(path: str | Path) -> Image:
+def load_image(path: str | Path) -> Image.Image:
     """Reads an image as RGB.
 
     It applies the EXIF orientation, composites transparent pixels on white, and converts 16-bit
@@ -34,8 +32,6 @@ def load_image(path: str | Path) -> Image:
         ValueError: The file is a folder, not an image, damaged, above Pillow's size limit, or has
             32-bit pixels, which have no standard conversion to 8 bits.
     """
-    from PIL import Image, ImageOps
-
     path = _path(path)
     with _open(path) as opened:
         try:
@@ -50,14 +46,12 @@ def load_image(path: str | Path) -> Image:
     return as_rgb(image, str(path))
 
 
-def sample_image() -> Image:
-    """Returns scikit-image's photo of a cup of coffee, 600 x 400, RGB, without a download.
+def sample_image() -> Image.Image:
+    """The photo of a cup of coffee in scikit-image, 600 x 400, RGB: no download.
 
     Raises:
         ModuleNotFoundError: scikit-image is not installed.
     """
-    from PIL import Image
-
     return Image.fromarray(import_from_extra("skimage.data", extra="cli").coffee())
 
 
@@ -67,10 +61,8 @@ def _path(path: str | Path) -> Path:
     return Path(path)
 
 
-def _open(path: Path) -> Image:
+def _open(path: Path) -> Image.Image:
     """Opens an image without decoding it; raises as ``check_image``."""
-    from PIL import Image, UnidentifiedImageError
-
     if path.is_dir():
         raise ValueError(f"{path} is a folder: pass an image in it, such as {path / 'photo.jpg'}")
     if not path.parent.is_dir():
@@ -94,7 +86,7 @@ def _too_large(path: Path, error: Exception) -> ValueError:
     )
 
 
-def as_rgb(image: Image, name: str = "image") -> Image:
+def as_rgb(image: Image.Image, name: str = "image") -> Image.Image:
     """Converts an image of any mode to RGB.
 
     Raises:
@@ -107,12 +99,10 @@ def as_rgb(image: Image, name: str = "image") -> Image:
         raise TypeError(
             f"{name} must be a Pillow image, got {type(image).__name__}: convert it with {way}."
         )
-    from PIL import Image
-
     if image.mode == "RGB" and not image.has_transparency_data:
         return image
     if image.mode.startswith("I;16"):
-        # Pillow's own conversion cuts everything above 255, which leaves a white image.
+        # Pillow's own conversion clips at 255, which leaves a white image.
         image = image.point(lambda value: value * (1 / 256)).convert("L")
     if image.mode in ("I", "F"):
         raise ValueError(

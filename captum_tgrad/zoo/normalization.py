@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from captum_tgrad.zoo.classifier import Classifier
@@ -18,12 +19,8 @@ def normalization(classifier: Classifier) -> tuple[Tensor, Tensor]:
     steps = classifier.preprocess
     if isinstance(steps, Preprocessing):
         return torch.tensor(steps.mean, device="cpu"), torch.tensor(steps.std, device="cpu")
-    from PIL import Image
-
-    size = (64, 64)
     black, white = (
-        classifier.preprocess(Image.new("RGB", size, color)).flatten(1).mean(1)
-        for color in ("black", "white")
+        steps(Image.new("RGB", (64, 64), color)).flatten(1).mean(1) for color in ("black", "white")
     )
     std = 1 / (white - black)
     return -black * std, std

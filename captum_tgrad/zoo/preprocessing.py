@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import Literal, get_args
 
+from PIL.Image import Image
 from torch import Tensor
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as transform
 
 from captum_tgrad.zoo.classifier import Box
 from captum_tgrad.zoo.images import as_rgb
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 Resize = Literal["crop", "squash", "pad"]
 """How an image becomes a square; see ``Preprocessing``."""

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from torch import Tensor, nn
 
-if TYPE_CHECKING:
-    from captum_tgrad.zoo.preprocessing import Preprocessing
+from captum_tgrad.zoo.preprocessing import Preprocessing
 
 
 class Recipe(NamedTuple):

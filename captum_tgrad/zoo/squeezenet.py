@@ -9,10 +9,13 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torchvision.models import squeezenet1_1
+from torchvision.transforms import InterpolationMode
 
 from captum_tgrad._support.optional import import_from_extra
 from captum_tgrad.zoo.checkpoint import read_state_dict
 from captum_tgrad.zoo.class_names import imagenet_class_names
+from captum_tgrad.zoo.preprocessing import Preprocessing
 from captum_tgrad.zoo.recipe import Recipe
 from captum_tgrad.zoo.sketch import sketch
 
@@ -36,11 +39,6 @@ def squeezenet(weights: str | Path | None) -> Recipe:
     been trained on such images, unlike those that torchvision publishes. ``weights`` is as for
     ``load_classifier``.
     """
-    from torchvision.models import squeezenet1_1
-    from torchvision.transforms import InterpolationMode
-
-    from captum_tgrad.zoo.preprocessing import Preprocessing
-
     if weights is None:
         path = _packaged_weights()
         state_dict = _state_dict(read_arrays(path), sketch(squeezenet1_1))
@@ -103,7 +101,7 @@ def _state_dict(arrays: Any, model: nn.Module) -> dict[str, Tensor]:
     for layer, name in zip(layers, _CONVOLUTIONS, strict=True):
         kernel, bias = map(torch.from_numpy, arrays[name])
         if name == _FIRST:
-            kernel = kernel.flip(2)  # the channels of images are red, green and blue here
+            kernel = kernel.flip(2)  # from BGR to RGB
         state_dict[f"{layer}.weight"] = kernel.permute(3, 2, 0, 1)
         state_dict[f"{layer}.bias"] = bias
     return state_dict

@@ -19,7 +19,7 @@ _OLD_DENSENET_KEY = re.compile(r"(denselayer\d+\.(?:norm|conv))\.(\d)\.")
 
 
 def architectures() -> list[str]:
-    """Returns the names of torchvision's image classifiers."""
+    """The names of torchvision's image classifiers."""
     return list(torchvision.models.list_models(module=torchvision.models))
 
 
@@ -59,7 +59,7 @@ def _download(architecture: str, published: Any) -> dict[str, Tensor]:
             progress=True, check_hash=True, weights_only=True, map_location="cpu"
         )
         return state_dict
-    # Besides what sockets and files raise: a broken transfer, and a hash that does not fit.
+    # HTTPException: a broken transfer. RuntimeError: a hash that does not match.
     except (OSError, HTTPException, RuntimeError) as error:
         raise ConnectionError(
             f"the weights of torchvision:{architecture} could not be downloaded ({error}): download"
@@ -68,9 +68,9 @@ def _download(architecture: str, published: Any) -> dict[str, Tensor]:
 
 
 def _published_as(architecture: str, file_name: str) -> Any:
-    """Returns torchvision's entry for a published file, else its default for the architecture.
+    """The entry of torchvision for a published file, else its default for the architecture.
 
-    Several published weights of one architecture have different image sizes.
+    The published weights of an architecture may have different image sizes.
     """
     entries = torchvision.models.get_model_weights(architecture)
     same = [
@@ -85,7 +85,7 @@ def _published_as(architecture: str, file_name: str) -> Any:
 def _with_current_keys(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
     for key in list(state_dict):
         current = _OLD_DENSENET_KEY.sub(r"\1\2.", key)
-        # In the same order, and the same object: it carries the version of each module's weights.
+        # In place and in order: the object carries the version of each module's weights.
         state_dict[current] = state_dict.pop(key)
     return state_dict
 
@@ -93,11 +93,10 @@ def _with_current_keys(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
 def _build_options(
     architecture: str, published: Any, state_dict: dict[str, Tensor]
 ) -> dict[str, Any]:
-    """Returns the arguments with which torchvision builds what the file was saved from."""
+    """The arguments with which torchvision builds the network that the file was saved from."""
     if architecture in ("googlenet", "inception_v3"):
         return {
-            # As torchvision sets it for its own weights, from which others are fine-tuned; a file
-            # does not say.
+            # As for torchvision's own weights, from which others are fine-tuned; files do not say.
             "transform_input": True,
             "aux_logits": any(key.startswith(("aux", "AuxLogits")) for key in state_dict),
             "init_weights": False,

@@ -116,7 +116,14 @@ def test_an_empty_name_of_another_file(capsys, option):
     assert f"argument --{option}: is empty" in capsys.readouterr().err.splitlines()[-1]
 
 
-@pytest.mark.parametrize("error", [*OUT_OF_MEMORY, torch.OutOfMemoryError("XPU out of memory")])
+@pytest.mark.parametrize(
+    "error",
+    [
+        *OUT_OF_MEMORY,
+        torch.OutOfMemoryError("XPU out of memory"),
+        OSError(errno.ENOMEM, "Cannot allocate memory"),
+    ],
+)
 @pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.parametrize("where", ["while it loads", "while it runs", "while it draws"])
 def test_out_of_memory_is_one_line(tmp_path, picture, capsys, monkeypatch, command, where, error):
@@ -130,7 +137,7 @@ def test_out_of_memory_is_one_line(tmp_path, picture, capsys, monkeypatch, comma
     else:
         monkeypatch.setattr("matplotlib.figure.Figure.savefig", full)
     line = _line(capsys, _arguments(command, picture, tmp_path / "out"))
-    assert "memory" in line
+    assert "error: out of memory" in line
 
 
 def test_ctrl_c_says_how_to_go_on(tmp_path, picture, capsys, monkeypatch):

@@ -89,12 +89,15 @@ def test_a_class_that_fails_leaves_the_model_as_it_was(methods):
         ("x = 1", "must be a table with class"),
         ('[x]\nclass = "captum.attr.Salency"', "did you mean Saliency"),
         ('[x]\nclass = "captum.nowhere.Saliency"', "cannot be imported"),
-        ('[x]\nclass = "nowhere.Saliency"', r"is of 'nowhere', .* \(--allow-imports nowhere"),
-        ('[x]\nclass = "Saliency"', r"is of '', but only classes of captum, captum_tgrad, pyto"),
-        ('[x]\nclass = "captums.Saliency"', "is of 'captums'"),
+        ('[x]\nclass = "nowhere.Saliency"', r"is from 'nowhere', .* \(--allow-imports nowhere"),
+        (
+            '[x]\nclass = "Saliency"',
+            r"is from '', but only classes from captum, captum_tgrad, pyto",
+        ),
+        ('[x]\nclass = "captums.Saliency"', "is from 'captums'"),
         # What a module of theirs has imported is not theirs.
-        ('[x]\nclass = "captum.attr._utils.visualization.Figure"', "is of 'matplotlib'"),
-        ('[x]\nclass = "captum_tgrad.cli.jobs.Path"', "is of 'pathlib'"),
+        ('[x]\nclass = "captum.attr._utils.visualization.Figure"', "is from 'matplotlib'"),
+        ('[x]\nclass = "captum_tgrad.cli.jobs.Path"', "is from 'pathlib'"),
         ('[x]\nclass = "captum.concept.TCAV"', "is not an attribution: use a class with a method"),
         (
             '[x]\nclass = "captum_tgrad.evaluation.storage.records.JsonLines"',

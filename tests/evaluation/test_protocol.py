@@ -3,13 +3,8 @@
 import pytest
 import torch
 
-from captum_tgrad.evaluation.storage.protocol import (
-    fingerprint,
-    image_digest,
-    joined,
-    read_protocol,
-    write_protocol,
-)
+from captum_tgrad.evaluation.storage.digests import fingerprint, image_digest
+from captum_tgrad.evaluation.storage.protocol import joined, read_protocol, write_protocol
 from tests.evaluation.networks import images, network
 
 OLD = {"n_steps": 224, "versions": {"torch": "2.9"}, "methods": {"t_grad": {}, "ig": {"n": 50}}}

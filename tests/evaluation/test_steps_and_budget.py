@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -142,6 +143,13 @@ def test_numbers_of_a_budget_are_those_of_the_whole(now):
         assert record["digest"] == known["digest"]
         for key in ("insertion", "deletion", "average_drop"):
             assert record[key] == pytest.approx(known[key], rel=1e-5)
+
+
+def test_a_budget_and_a_black_may_be_numpy_numbers():
+    options = {"methods": ["integrated_gradients"], "limit": 1}
+    found = _evaluate(budget=np.int64(1000), black=np.float32(0.5), **options)
+    assert found.summary["protocol"]["black"] == 0.5
+    assert len(found.records) == 1
 
 
 @pytest.mark.parametrize("budget", [0, -1, float("nan")])

@@ -15,9 +15,9 @@ from torchvision.models.vgg import cfgs, make_layers
 from torchvision.transforms.functional import to_tensor
 
 from captum_tgrad import TGradAttribution
+from captum_tgrad.attribution.probe import Probe
 from captum_tgrad.cli.main import main
 from captum_tgrad.evaluation import METHODS, evaluate
-from captum_tgrad.evaluation.methods.cam_methods import last_convolution
 from captum_tgrad.metrics.registry import NUMBERS
 from captum_tgrad.zoo import sample_image
 from tests.attribution.test_cam import without_overwriting
@@ -112,7 +112,7 @@ def test_every_bias_of_vgg_is_a_term(narrow):
 
 
 def test_the_layer_is_the_last_convolution(narrow):
-    assert last_convolution(narrow, images()) is narrow.features[28]
+    assert Probe(narrow, images()).last_convolution() is narrow.features[28]
     assert not any(isinstance(module, nn.Conv2d) for module in narrow.features[29:])
 
 

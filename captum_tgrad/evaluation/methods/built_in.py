@@ -6,7 +6,18 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from captum_tgrad._support.suggest import did_you_mean
-from captum_tgrad.evaluation.methods import cam_methods, gradient_methods
+from captum_tgrad.evaluation.methods.cam_methods import build_grad_cam, build_score_cam, cam_builder
+from captum_tgrad.evaluation.methods.gradient_methods import (
+    INTEGRATION_STEPS,
+    NOISE_SAMPLES,
+    NOISE_SIGMA,
+    build_full_grad,
+    build_integrated_gradients,
+    build_random,
+    build_smooth_grad,
+    captum_builder,
+    t_grad_builder,
+)
 from captum_tgrad.evaluation.methods.method import Method
 
 _ONE_PASS = "1 forward and 1 backward pass"
@@ -14,66 +25,42 @@ _TO_THE_LAYER = "1 forward pass, 1 backward pass to the layer"
 
 
 def _captum(name: str, title: str, class_name: str, source: str) -> Method:
-    builder = gradient_methods.captum_builder(class_name)
-    return Method(name, title, _ONE_PASS, builder, source=source)
+    return Method(name, title, _ONE_PASS, captum_builder(class_name), source=source)
 
 
 def _cam(name: str, title: str, class_name: str, source: str, cost: str = _TO_THE_LAYER) -> Method:
-    builder = cam_methods.cam_builder(class_name)
-    return Method(name, title, cost, builder, source=source, extra="cam")
+    return Method(name, title, cost, cam_builder(class_name), source=source, extra="cam")
 
 
 _METHODS = (
-    Method(
-        "t_grad",
-        "T-Grad",
-        _ONE_PASS,
-        gradient_methods.t_grad_builder("paper"),
-        source="Tran et al., eq. 8",
-    ),
+    Method("t_grad", "T-Grad", _ONE_PASS, t_grad_builder("paper"), source="Tran et al., eq. 8"),
     Method(
         "t_grad_levels",
         "T-Grad (levels)",
         _ONE_PASS,
-        gradient_methods.t_grad_builder("levels"),
+        t_grad_builder("levels"),
         source="Tran et al., its terms by resolution",
     ),
-    Method(
-        "full_grad",
-        "FullGrad",
-        _ONE_PASS,
-        gradient_methods.build_full_grad,
-        source="Srinivas and Fleuret 2019",
-    ),
+    Method("full_grad", "FullGrad", _ONE_PASS, build_full_grad, source="Srinivas and Fleuret 2019"),
     _captum("saliency", "Vanilla Gradient", "Saliency", "Simonyan et al. 2013"),
     _captum("input_x_gradient", "Input x Gradient", "InputXGradient", "Shrikumar et al. 2016"),
     Method(
         "integrated_gradients",
         "Integrated Gradients",
-        f"{gradient_methods.INTEGRATION_STEPS} forward and backward passes",
-        gradient_methods.build_integrated_gradients,
-        {"n_steps": gradient_methods.INTEGRATION_STEPS, "baseline": "black image"},
+        f"{INTEGRATION_STEPS} forward and backward passes",
+        build_integrated_gradients,
+        {"n_steps": INTEGRATION_STEPS, "baseline": "black image"},
         source="Sundararajan et al. 2017",
     ),
     Method(
         "smooth_grad",
         "SmoothGrad",
-        f"{gradient_methods.NOISE_SAMPLES} forward and backward passes",
-        gradient_methods.build_smooth_grad,
-        {
-            "samples": gradient_methods.NOISE_SAMPLES,
-            # Of the network's input, after normalization.
-            "sigma": gradient_methods.NOISE_SIGMA,
-        },
+        f"{NOISE_SAMPLES} forward and backward passes",
+        build_smooth_grad,
+        {"samples": NOISE_SAMPLES, "sigma": NOISE_SIGMA},
         source="Smilkov et al. 2017",
     ),
-    Method(
-        "grad_cam",
-        "Grad-CAM",
-        _TO_THE_LAYER,
-        cam_methods.build_grad_cam,
-        source="Selvaraju et al. 2017",
-    ),
+    Method("grad_cam", "Grad-CAM", _TO_THE_LAYER, build_grad_cam, source="Selvaraju et al. 2017"),
     _cam("grad_cam_plus_plus", "Grad-CAM++", "GradCAMPlusPlus", "Chattopadhay et al. 2018"),
     _cam(
         "eigen_cam",
@@ -86,12 +73,12 @@ _METHODS = (
         "score_cam",
         "Score-CAM",
         "1 forward pass for each channel of the layer",
-        cam_methods.build_score_cam,
+        build_score_cam,
         source="Wang et al. 2020",
         extra="cam",
     ),
     _cam("x_grad_cam", "XGrad-CAM", "XGradCAM", "Fu et al. 2020"),
-    Method("random", "Random", "none", gradient_methods.build_random, source="a control"),
+    Method("random", "Random", "none", build_random, source="a control"),
 )
 
 METHODS: Mapping[str, Method] = {method.name: method for method in _METHODS}

@@ -19,8 +19,8 @@ def build_grad_cam(model: nn.Module, black: Black) -> Compute:
     methods: list[LayerGradCam] = []
 
     def compute(inputs: Tensor, target: Tensor) -> Tensor:
-        if not methods:  # The layer is known when the model has run.
-            methods.append(LayerGradCam(model, last_convolution(model, inputs[:1])))
+        if not methods:  # The layer is known only once the model has run.
+            methods.append(LayerGradCam(model, Probe(model, inputs[:1]).last_convolution()))
         attributions: Tensor = methods[0].attribute(leaf(inputs), target, relu_attributions=True)
         return attributions
 
@@ -42,14 +42,8 @@ def build_score_cam(model: nn.Module, black: Black) -> Compute:
     cam_class = import_from_extra("pytorch_grad_cam", "cam").ScoreCAM
 
     def compute(image: Tensor, target: Tensor, seed: int, examples_at_once: int) -> Tensor:
-        attributions: Tensor = CamAttribution(
-            model, cam_class, batch_size=examples_at_once
-        ).attribute(image, target)
+        method = CamAttribution(model, cam_class, batch_size=examples_at_once)
+        attributions: Tensor = method.attribute(image, target)
         return attributions
 
     return one_by_one(compute)
-
-
-def last_convolution(model: nn.Module, image: Tensor) -> nn.Module:
-    """The last convolution that runs with a spatial output; raises ValueError without one."""
-    return Probe(model, image).last_convolution()

@@ -104,7 +104,7 @@ def _method(name: str, table: Any, path: Path, allowed: Collection[str]) -> Meth
 def _check_options(kind: Any, table: Mapping[str, Any], where: str) -> None:
     """Raises ValueError for a missing layer, and for options that do not fit a class of Captum."""
     if kind.__module__.startswith("pytorch_grad_cam"):
-        return  # whose arguments CamAttribution checks
+        return  # CamAttribution checks their arguments.
     name = kind.__name__
     calls = {"constructor": (kind, name), "attribute": (kind.attribute, f"{name}.attribute")}
     for key, (called, shown) in calls.items():
@@ -140,7 +140,7 @@ def _class(path: str, where: str, allowed: Collection[str]) -> Any:
     if not isinstance(found, type):
         advice = did_you_mean(name, dir(import_module(module)), f"{module} has no such class")
         raise ValueError(f"class {path!r} in {where} not found: {advice}")
-    # A module of theirs may have imported a class from anywhere.
+    # A trusted module may have imported the class from anywhere.
     _check_package(found.__module__, path, where, allowed)
     is_cam = found.__module__.startswith("pytorch_grad_cam")
     if not is_cam and not callable(getattr(found, "attribute", None)):
@@ -155,7 +155,7 @@ def _check_package(module: str, path: str, where: str, allowed: Collection[str])
     parts = module.split(".")
     if not any(".".join(parts[:length]) in allowed for length in range(1, len(parts) + 1)):
         raise ValueError(
-            f"class {path!r} in {where} is of {parts[0]!r}, but only classes of"
+            f"class {path!r} in {where} is from {parts[0]!r}, but only classes from"
             f" {', '.join(_TRUSTED)} are imported: if you trust the file and the package, allow it"
             f" (--allow-imports {parts[0]}, or allow_imports={parts[0]!r})"
         )

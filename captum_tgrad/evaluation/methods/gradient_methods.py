@@ -59,7 +59,7 @@ def build_integrated_gradients(model: nn.Module, black: Black) -> Compute:
             baselines=black_batch(black, inputs),
             target=target,
             n_steps=INTEGRATION_STEPS,
-            # Captum raises less than the number of images to it, with a warning.
+            # Captum would raise a smaller number to the number of images, with a warning.
             internal_batch_size=max(examples_at_once, len(inputs)),
         )
         # Captum computes the steps in double precision.
@@ -78,7 +78,7 @@ def build_smooth_grad(model: nn.Module, black: Black) -> Compute:
                 leaf(image),
                 target=target,
                 nt_samples=NOISE_SAMPLES,
-                # As many for a short last batch as for others: the noise follows the chunks.
+                # Also for a short last batch, since the noise depends on the size of the chunks.
                 nt_samples_batch_size=min(NOISE_SAMPLES, examples_at_once),
                 stdevs=NOISE_SIGMA,
             )
@@ -88,7 +88,7 @@ def build_smooth_grad(model: nn.Module, black: Black) -> Compute:
 
 
 def build_random(model: nn.Module, black: Black) -> Compute:
-    """Uniform random numbers, the same for an image on every device: the chance level."""
+    """Uniform random numbers, the chance level; an image has the same ones on every device."""
 
     def compute(image: Tensor, target: Tensor, seed: int, examples_at_once: int) -> Tensor:
         generator = torch.Generator().manual_seed(seed)

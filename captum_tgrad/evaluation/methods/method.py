@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from captum_tgrad.zoo.classifier import Classifier
@@ -65,12 +66,9 @@ class Explainer:
     ) -> tuple[Tensor, Tensor | None]:
         """The attributions, and the residual for T-Grad, ``(N,)``, or None for other methods.
 
-        Args:
-            inputs: As for a call.
-            target: As for a call.
-            seeds: As for a call.
-            examples_at_once: Examples per batch for methods with many forward passes. It does not
-                change the attributions, except the noise of SmoothGrad on a GPU.
+        The arguments are those of a call. ``examples_at_once`` is the number of examples per batch
+        for methods with many forward passes. It does not change the attributions, except the noise
+        of SmoothGrad on a GPU.
 
         Raises:
             ValueError: The number of targets or seeds is not that of the images.
@@ -136,8 +134,6 @@ class Method:
 
 def black_image(classifier: Classifier) -> Tensor:
     """A classifier's input for a black image, ``(C, H, W)``: not 0, since inputs are normalized."""
-    from PIL import Image
-
     return classifier.preprocess(Image.new("RGB", (64, 64)))
 
 

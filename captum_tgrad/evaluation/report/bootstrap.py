@@ -12,7 +12,7 @@ Array = npt.NDArray[np.float64]
 
 LEVEL = 0.95
 RESAMPLES = 10_000
-# Random numbers per chunk: memory must not grow with the images times the resamples.
+# Random numbers per chunk, so that memory does not grow with the images times the resamples.
 _AT_ONCE = 4_000_000
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+from matplotlib.figure import Figure
 
 from captum_tgrad.evaluation.compare import Comparison
 from captum_tgrad.evaluation.report.files import png, write_files
@@ -16,14 +17,11 @@ from captum_tgrad.visualization.explanation_figures import explanation_figure
 from captum_tgrad.visualization.html_report import Report
 from captum_tgrad.visualization.method_figures import methods_figure
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
 FILES = ("methods.png", "curves.png", "table.md", "report.html")
 """The files of a comparison."""
 
 _DOTS_PER_INCH = 120
-_SHOWN_ON_THE_WAY = 4
+_METHODS_WITH_IMAGES = 4
 _MAPS = "Each map has its own scale: compare positions, not magnitudes."
 _CURVES = (
     "Insertion restores the most important pixels of a blurred image first; deletion blurs them"
@@ -55,7 +53,7 @@ def draw_curves(comparison: Comparison) -> Figure:
         key=lambda name: float(comparison.curves[name].difference),
         reverse=True,
     )
-    shown = [*(name for name in titles if name == REFERENCE), *others][:_SHOWN_ON_THE_WAY]
+    shown = [*(name for name in titles if name == REFERENCE), *others][:_METHODS_WITH_IMAGES]
     return curves_figure(
         {title: comparison.curves[name] for name, title in titles.items()},
         inputs=comparison.inputs,

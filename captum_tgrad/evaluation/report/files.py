@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from io import BytesIO
+import csv
+from collections.abc import Iterable, Mapping, Sequence
+from io import BytesIO, StringIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from matplotlib.figure import Figure
 
 from captum_tgrad._support.writing import writing
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
 
 def write_files(folder: Path, files: Mapping[str, str | bytes]) -> None:
-    """Writes files in the given order; creates the folder if needed.
+    """Writes files, given as contents by name, in their order; creates the folder if needed.
 
     Contents are computed before the call, so an interruption rarely leaves only some of the files.
     The first file should be the one by which the next run recognizes the files as its own: see
     ``check_owner``.
 
-    Args:
-        folder: The output folder.
-        files: Contents by file name; text is written as UTF-8.
-
     Raises:
-        WriteError: An OSError: the folder or a file cannot be written.
+        WriteError: The folder or a file cannot be written.
     """
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -35,7 +31,14 @@ def write_files(folder: Path, files: Mapping[str, str | bytes]) -> None:
             path.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
 
 
-def png(figure: Figure, dots_per_inch: int, **options: Any) -> bytes:
+def csv_text(rows: Iterable[Sequence[object]]) -> str:
+    """Rows as CSV, with the same line ends on every platform."""
+    text = StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
+
+
+def png(figure: Figure, dots_per_inch: int = 150, **options: Any) -> bytes:
     """A figure as PNG; ``options`` are those of ``savefig``."""
     drawn = BytesIO()
     figure.savefig(drawn, format="png", dpi=dots_per_inch, **options)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from matplotlib.figure import Figure
 
 from captum_tgrad.evaluation.report.markdown import Markdown
 from captum_tgrad.evaluation.report.shown_images import ChosenImage
@@ -11,10 +13,6 @@ from captum_tgrad.evaluation.report.summary import REFERENCE, Summary
 from captum_tgrad.evaluation.report.table import one_line, table_of, title_of
 from captum_tgrad.evaluation.report.verdict import steps_or_images, verdict
 from captum_tgrad.visualization.html_report import Report
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
 
 _IMAGES = (
     "The maps of all methods, best first, with their Insertion - Deletion on the image. The maps"

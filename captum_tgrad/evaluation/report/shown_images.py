@@ -5,9 +5,10 @@ from __future__ import annotations
 import statistics
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import torch
+from matplotlib.figure import Figure
 from torch import Tensor
 
 from captum_tgrad.evaluation.methods.method import image_seed
@@ -18,9 +19,6 @@ from captum_tgrad.evaluation.storage.records import Record
 from captum_tgrad.visualization.method_figures import methods_figure
 from captum_tgrad.zoo.classifier import Classifier
 from captum_tgrad.zoo.normalization import normalization
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 _DRAWN_CHANNELS = (1, 3)
 _CONTROL = "random"
@@ -111,12 +109,12 @@ class ImageShow:
         for record in sorted(records, key=lambda each: -(each["difference"] or 0.0)):
             name, score = record["method"], record["difference"]
             if name not in self.methods:
-                continue  # Of an earlier run of the folder.
+                continue  # It is from an earlier run in this folder.
             target = torch.tensor([record["target"]], device=self.device)
             seeds = [image_seed(record["image"], self.seed)]
             (found,) = self.methods[name](inputs, target, seeds)
             if isinstance(found, ExplainedImage):
-                # 0.0 is added to what is rounded: there is no -0.00.
+                # Adding 0.0 turns -0.0 into 0.0.
                 title = f"{titles.get(name, name)}: {round(score, 2) + 0.0:.2f}"
                 maps[title] = found.importance[None].cpu()
         return maps

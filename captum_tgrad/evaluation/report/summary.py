@@ -16,7 +16,7 @@ from captum_tgrad.evaluation.report.bootstrap import (
     Interval,
     bootstrap_means,
 )
-from captum_tgrad.evaluation.storage.records import Record, grouped
+from captum_tgrad.evaluation.storage.records import Record, pair_of
 from captum_tgrad.metrics.registry import HIGHER_IS_BETTER, LOCALIZATION_NUMBERS, NUMBERS
 
 REFERENCE = "t_grad"
@@ -51,7 +51,9 @@ def summarize(
         without ``low`` and ``high``; ``minus_t_grad``, the same for the paired differences to
         T-Grad; and ``reason``, why it is missing on some or all images, or None.
     """
-    by_method = grouped(records)
+    by_method: dict[str, dict[str, Record]] = {}
+    for record in sorted(records, key=pair_of):
+        by_method.setdefault(record["method"], {})[record["image"]] = record
     names = [name for name in titles if name in by_method]
     names += [name for name in by_method if name not in titles]
     images = sorted({image for each in by_method.values() for image in each})
@@ -92,14 +94,14 @@ def _columns(records: Sequence[Record]) -> list[str]:
 
 
 def _step_error(records: Sequence[Record]) -> dict[str, float] | None:
-    """What leaving out every second step changes: of one image, and of the mean over images."""
+    """How much the results change without every second step: of one image, and of a mean."""
     by_method: dict[str, list[float]] = {}
     for record in records:
         if record.get("step_error") is not None:
             by_method.setdefault(record["method"], []).append(record["step_error"])
     if not by_method:
         return None
-    every = np.concatenate([np.array(errors) for errors in by_method.values()])
+    every = np.concatenate([*by_method.values()])
     return {
         "of_an_image": float(np.sqrt((every**2).mean())),
         "of_a_mean": max(abs(float(np.mean(errors))) for errors in by_method.values()),
@@ -121,7 +123,7 @@ def _cells(
         column: {
             key: None if math.isnan(value) else value
             for key, value in interval._asdict().items()
-            # The images of a batch have the same seconds: resampling them says nothing.
+            # All images of a batch have the same seconds, so that resampling says nothing.
             if column != "seconds" or key in ("mean", "images")
         }
         for column, interval in zip(columns, intervals, strict=True)

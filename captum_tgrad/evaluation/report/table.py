@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from captum_tgrad.evaluation.report.summary import COLUMNS, Summary
-from captum_tgrad.metrics.registry import ALL_NUMBERS, LOCALIZATION_NUMBERS
+from captum_tgrad.evaluation.report.summary import Summary
+from captum_tgrad.metrics.registry import ALL_NUMBERS
 
 
 def title_of(summary: Summary) -> str:
@@ -48,9 +48,8 @@ def table_of(summary: Summary, part: str | None = None, *, brief: bool = False) 
         part: ``"minus_t_grad"`` for the differences to T-Grad; None for the numbers themselves.
         brief: No intervals or reasons, and image counts only if methods differ.
     """
-    methods = summary["methods"].values()
-    shown = [each for each in methods if part is None or each[part]]
-    columns = _columns(methods)
+    shown = [each for each in summary["methods"].values() if part is None or each[part]]
+    columns = [*summary["higher_is_better"], "seconds"]
     counts = {each["images"] for each in shown}
     counted = summary["images"] > 1 and (not brief or len(counts) > 1)
     return Table(
@@ -62,12 +61,6 @@ def table_of(summary: Summary, part: str | None = None, *, brief: bool = False) 
     )
 
 
-def _columns(methods: Collection[Mapping[str, Any]]) -> list[str]:
-    """The columns that any method has; the default ones if none has."""
-    there = [name for name in COLUMNS if any(name in each for each in methods)]
-    return there or [name for name in COLUMNS if name not in LOCALIZATION_NUMBERS]
-
-
 def _row(
     each: Mapping[str, Any], part: str | None, columns: Sequence[str], brief: bool
 ) -> list[str]:
@@ -75,7 +68,7 @@ def _row(
     if not each["images"]:
         reason = "-" if brief else one_line(each["reason"] or "not evaluated")
         return [each["title"], reason, *["-" if brief else ""] * (len(columns) - 1), "0"]
-    # Of differences, the images that both methods have.
+    # Differences count the images that both methods have.
     images = max(cells[column]["images"] for column in columns) if part else each["images"]
     numbers = [
         _cell(cells[column], part is not None, brief)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from captum_tgrad._support.printable import printable
 from captum_tgrad.evaluation.report.table import Table
@@ -26,18 +26,18 @@ def text_table(table: Table, width: int = 100) -> str:
         B            0.5
     """
     names, *numbers = _columns(table)
-    names = [textwrap.shorten(name, _NAME_LETTERS, placeholder="...") for name in names]
-    first = max(map(len, names))
-    blocks: list[list[list[str]]] = [[]]
-    room = width - first
+    short = [textwrap.shorten(name, _NAME_LETTERS, placeholder="...") for name in names]
+    names = [name.ljust(max(map(len, short))) for name in short]
+    blocks = [[names]]
     for column in numbers:
-        needed = len(_GAP) + max(map(len, column))
-        if needed > room and blocks[-1]:
-            blocks.append([])
-            room = width - first
-        blocks[-1].append(column)
-        room -= needed
-    return "\n\n".join("\n".join(_lines(names, block)) for block in blocks)
+        cells = [cell.rjust(max(map(len, column))) for cell in column]
+        first_line = _GAP.join(each[0] for each in [*blocks[-1], cells])
+        if len(first_line) > width and len(blocks[-1]) > 1:
+            blocks.append([names])
+        blocks[-1].append(cells)
+    return "\n\n".join(
+        "\n".join(_GAP.join(row).rstrip() for row in zip(*block, strict=True)) for block in blocks
+    )
 
 
 def _columns(table: Table) -> Iterator[list[str]]:
@@ -49,12 +49,3 @@ def _columns(table: Table) -> Iterator[list[str]]:
         marks = ["*" if row in best else " " * bool(best) for row in range(len(table.rows))]
         cells = [printable(row[number]) + mark for row, mark in zip(table.rows, marks, strict=True)]
         yield [*[""] * (height - len(lines)), *lines, *cells]
-
-
-def _lines(names: Sequence[str], columns: Sequence[Sequence[str]]) -> Iterator[str]:
-    for cells in zip(names, *columns, strict=True):
-        padded = [
-            cell.rjust(max(map(len, column)))
-            for cell, column in zip(cells[1:], columns, strict=True)
-        ]
-        yield _GAP.join([cells[0].ljust(max(map(len, names))), *padded]).rstrip()

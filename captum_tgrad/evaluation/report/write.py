@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Sequence
+
+from matplotlib.figure import Figure
 
 from captum_tgrad._support.printable import printable
-from captum_tgrad.evaluation.report.files import png, write_files
+from captum_tgrad.evaluation.report.files import csv_text, png, write_files
 from captum_tgrad.evaluation.report.page import markdown, page
 from captum_tgrad.evaluation.report.shown_images import ChosenImage, ImageShow
 from captum_tgrad.evaluation.report.summary import COLUMNS, Summary, summarize
 from captum_tgrad.evaluation.storage.folder import Output
 from captum_tgrad.evaluation.storage.owner import REPORT
 from captum_tgrad.evaluation.storage.records import as_json, write_whole
-from captum_tgrad.metrics.registry import HIGHER_IS_BETTER
 from captum_tgrad.visualization.evaluation_figures import metrics_figure, seconds_figure
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-_DOTS_PER_INCH = 150
 _NUMBERS = ("images", "mean", "low", "high")
 _HEADINGS = (
     "method",
@@ -58,10 +52,7 @@ def _drawn(
     description = {"Description": printable(protocol)}
     figures = {"metrics": metrics_figure(summary), "seconds": seconds_figure(summary)}
     report = page(summary, figures, images)
-    drawn = {
-        f"{name}.png": png(figure, _DOTS_PER_INCH, metadata=description)
-        for name, figure in figures.items()
-    }
+    drawn = {f"{name}.png": png(figure, metadata=description) for name, figure in figures.items()}
     return {**drawn, REPORT: report.html()}
 
 
@@ -70,15 +61,13 @@ def as_csv(summary: Summary) -> str:
 
     Unknown values are empty; a method without records has no line.
     """
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(_HEADINGS)
+    rows: list[Sequence[object]] = [_HEADINGS]
     for name, each in summary["methods"].items():
         for column in COLUMNS:
             if column not in each:
                 continue
             own, other = each[column], (each["minus_t_grad"] or {}).get(column, {})
             numbers = [cells.get(key) for cells in (own, other) for key in _NUMBERS]
-            better = HIGHER_IS_BETTER.get(column, False)  # of the seconds
-            writer.writerow([*map(printable, (name, each["title"])), column, better, *numbers])
-    return text.getvalue()
+            better = summary["higher_is_better"].get(column, False)  # of the seconds
+            rows.append([*map(printable, (name, each["title"])), column, better, *numbers])
+    return csv_text(rows)

@@ -19,10 +19,9 @@ class Halving:
         self.size = size
 
     def __call__(self, run: Callable[[slice], Result], count: int) -> Iterator[Result]:
-        """Yields what ``run`` returns for each part.
+        """Yields the result of ``run`` for each part.
 
-        Raises:
-            MemoryError: One image alone does not fit. Whatever else ``run`` raises.
+        Raises MemoryError if a single image does not fit.
         """
         first = 0
         while first < count:

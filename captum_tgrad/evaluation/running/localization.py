@@ -20,11 +20,9 @@ from captum_tgrad.metrics.registry import LOCALIZATION_NUMBERS
 
 
 def region_of(regions: Mapping[str, Any] | None, image: str, size: torch.Size) -> Tensor | None:
-    """The pixels of an image in its region, ``(1, H, W)``, bool; None where none is known.
+    """The pixels of an image in its region, ``(1, H, W)``, bool; None if none is known.
 
-    Raises:
-        TypeError: A region does not hold numbers.
-        ValueError: A region does not fit its image.
+    Raises TypeError if the region holds no numbers, and ValueError if it does not fit the image.
     """
     region = None if regions is None else regions.get(image)
     if region is None:

@@ -53,20 +53,21 @@ class Run:
         settings: Settings,
         records: JsonLines,
         skipped: JsonLines,
+        bar: Bar,
         regions: Mapping[str, Any] | None = None,
     ) -> None:
         self._model, self._methods, self._samples = model, methods, samples
         self._settings, self._regions = settings, regions
-        self._records, self._skipped = records, skipped
+        self._records, self._skipped, self._bar = records, skipped, bar
         self._device = device_of(model)
         self._scoring = Scoring(model, settings)
         self._forward = Halving(settings.batch_size)
         self.refused: RuntimeError | None = None
-        self._done = self._count = 0
+        self._done = self._count = 0  # images
         self._deadline = math.inf
 
     def __call__(
-        self, work: Sequence[tuple[int, Sequence[str]]], bar: Bar, budget: float | None = None
+        self, work: Sequence[tuple[int, Sequence[str]]], budget: float | None = None
     ) -> None:
         """Explains and scores images, given by index with the methods whose records they lack.
 
@@ -74,9 +75,9 @@ class Run:
         batch that has been explained.
         """
         self._deadline = time.monotonic() + (math.inf if budget is None else budget)
-        self._done, self._count = 0, len(work)
-        for batch in self._batches(work, bar):
-            self._batch(batch, bar)
+        self._count = len(work)
+        for batch in self._batches(work):
+            self._batch(batch)
         for name, method in self._methods.items():
             if method.gave_up is not None:
                 self._skip(None, name, method.gave_up)
@@ -85,18 +86,19 @@ class Run:
             if method.shortage is not None:
                 warn_user(method.shortage)
 
+    def _say(self, step: str) -> None:
+        self._bar.say(f"image {self._done + 1} of {self._count}, {step}")
+
     def _skip(self, image: str | None, method: str | None, reason: str) -> None:
         """Records a skipped image or method; None means all."""
         self._skipped.append({"image": image, "method": method, "reason": reason})
 
-    def _skip_image(self, name: str, lacking: Sequence[str], reason: str, bar: Bar) -> None:
+    def _skip_image(self, name: str, lacking: Sequence[str], reason: str) -> None:
         self._skip(name, None, reason)
         self._done += 1
-        bar.update(STEPS * len(lacking))
+        self._bar.update(STEPS * len(lacking))
 
-    def _batches(
-        self, work: Sequence[tuple[int, Sequence[str]]], bar: Bar
-    ) -> Iterator[list[_Loaded]]:
+    def _batches(self, work: Sequence[tuple[int, Sequence[str]]]) -> Iterator[list[_Loaded]]:
         """Loads batches of images of equal size; skips images with an invalid file or region."""
         batch: list[_Loaded] = []
         for index, lacking in work:
@@ -107,7 +109,7 @@ class Run:
                 tensor, label = self._samples[index]
                 region = region_of(self._regions, name, tensor.shape[1:])
             except (OSError, ValueError) as error:
-                self._skip_image(name, lacking, str(error), bar)
+                self._skip_image(name, lacking, str(error))
                 continue
             if batch and tensor.shape != batch[0].tensor.shape:
                 yield batch
@@ -120,24 +122,24 @@ class Run:
         if batch:
             yield batch
 
-    def _batch(self, batch: list[_Loaded], bar: Bar) -> None:
+    def _batch(self, batch: list[_Loaded]) -> None:
         inputs = in_fast_format(torch.stack([each.tensor for each in batch]).to(self._device))
-        targets = self._targets(batch, inputs, bar)
+        targets = self._targets(batch, inputs)
         if not targets:
             return
         batch, inputs = [batch[index] for index in targets], inputs[[*targets]]
         target = torch.tensor([*targets.values()], device=inputs.device)
-        explained = self._explain(batch, inputs, target, bar)
+        explained = self._explain(batch, inputs, target)
         for index, each in enumerate(batch):
             one = slice(index, index + 1)
-            bar.say(f"image {self._done + 1} of {self._count}, metrics")
+            self._say("metrics")
             self._score(each, inputs[one], target[one], explained[index])
             self._done += 1
-            bar.update(len(each.lacking))
+            self._bar.update(len(each.lacking))
             if time.monotonic() > self._deadline:
                 return
 
-    def _targets(self, batch: Sequence[_Loaded], inputs: Tensor, bar: Bar) -> dict[int, int]:
+    def _targets(self, batch: Sequence[_Loaded], inputs: Tensor) -> dict[int, int]:
         """The class to explain for each image by its index, without skipped images."""
         targets = {}
         for index, logit in enumerate(self._logits(batch, inputs)):
@@ -154,7 +156,7 @@ class Run:
             else:
                 targets[index] = target
                 continue
-            self._skip_image(each.name, each.lacking, reason, bar)
+            self._skip_image(each.name, each.lacking, reason)
         return targets
 
     def _logits(self, batch: Sequence[_Loaded], inputs: Tensor) -> list[Tensor | str]:
@@ -162,7 +164,7 @@ class Run:
         try:
             return list(logits_of(self._model, inputs, self._forward))
         except RuntimeError as error:
-            # The first only: an error holds on to the images that it was raised for.
+            # Only the first: an error keeps the images that it was raised for in memory.
             self.refused = self.refused or error
             if len(batch) == 1:
                 return [f"the model rejects it: {reason_of(error)}"]
@@ -170,16 +172,16 @@ class Run:
         return [logit for one in ones for logit in self._logits(batch[one], inputs[one])]
 
     def _explain(
-        self, batch: Sequence[_Loaded], inputs: Tensor, target: Tensor, bar: Bar
+        self, batch: Sequence[_Loaded], inputs: Tensor, target: Tensor
     ) -> list[dict[str, ExplainedImage]]:
         """For each image, the results of the methods whose records it lacks."""
         found: list[dict[str, ExplainedImage]] = [{} for _ in batch]
         for name, method in self._methods.items():
             wanted = [index for index, each in enumerate(batch) if name in each.lacking]
             if not wanted or method.gave_up is not None:
-                bar.update(len(wanted))
+                self._bar.update(len(wanted))
                 continue
-            bar.say(f"image {self._done + 1} of {self._count}, {method.method.title}")
+            self._say(method.method.title)
             seeds = [image_seed(batch[index].name, self._settings.seed) for index in wanted]
             results = method(inputs[wanted], target[wanted], seeds)
             for index, result in zip(wanted, results, strict=True):
@@ -187,7 +189,7 @@ class Run:
                     found[index][name] = result
                 else:
                     self._skip(batch[index].name, name, result)
-            bar.update(len(wanted))
+            self._bar.update(len(wanted))
         return found
 
     def _score(

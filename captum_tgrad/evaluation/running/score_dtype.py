@@ -63,7 +63,7 @@ def check_score_dtype(dtype: Any, model: nn.Module, device: torch.device) -> Non
 def _can_autocast(dtype: torch.dtype, device: torch.device) -> bool:
     try:
         with warnings.catch_warnings():
-            # Where it cannot, torch raises on some devices, and warns and goes on on others.
+            # Without support, torch raises an error on some devices, and only warns on others.
             warnings.simplefilter("ignore")
             with torch.autocast(device.type, dtype):
                 return torch.is_autocast_enabled(device.type)

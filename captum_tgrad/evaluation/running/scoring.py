@@ -80,27 +80,23 @@ class Scoring:
     def _score(
         self, inputs: Tensor, target: Tensor, maps: Mapping[str, Tensor], chunk: int
     ) -> Scored:
-        curves = {
-            "n_steps": self._settings.n_steps,
-            "ties": self._settings.ties,
+        settings = self._settings
+        metrics: dict[str, dict[str, Any]] = {each.function: {} for each in NUMBERS.values()}
+        metrics["insertion_deletion"] = {
+            "n_steps": settings.n_steps,
+            "ties": settings.ties,
             "return_curves": True,
         }
-        metrics: dict[str, dict[str, Any]] = {each.function: {} for each in NUMBERS.values()}
-        return Scored(
-            *together(
-                {**metrics, "insertion_deletion": curves},
-                self._model,
-                inputs,
-                maps,
-                target=target,
-                max_examples_per_batch=chunk,
-                score=self._settings.score,
-                nan_policy="omit",
-            )
-        )
+        options = {
+            "target": target,
+            "max_examples_per_batch": chunk,
+            "score": settings.score,
+            "nan_policy": "omit",
+        }
+        return Scored(*together(metrics, self._model, inputs, maps, **options))
 
     def warn(self) -> None:
-        """Issues one UserWarning for each kind of finding, with the number of its images."""
+        """Issues one UserWarning for each finding, with the number of images that have it."""
         for (text, label), count in self._findings.items():
             warn_user(f"{text} {label}: {count} of {self._scored} images.")
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import torch
 
 from captum_tgrad.metrics.baselines import PRESETS
-from captum_tgrad.metrics.engine.checks import check_count
+from captum_tgrad.metrics.engine.checks import check_choice, check_count
 from captum_tgrad.metrics.engine.ranking import Ties
 
 Targets = Literal["predicted", "label"]
+Scores = Literal["softmax", "logit"]
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Settings:
     n_steps: int
     batch_size: int
     max_examples_per_batch: int
-    score: Literal["softmax", "logit"]
+    score: Scores
     ties: Ties
     seed: int
     score_dtype: torch.dtype = torch.float32
@@ -35,15 +36,8 @@ class Settings:
     def __post_init__(self) -> None:
         for name in ("n_steps", "batch_size", "max_examples_per_batch"):
             check_count(getattr(self, name), name)
-        for name, known in (
-            ("target", get_args(Targets)),
-            ("score", ("softmax", "logit")),
-            ("ties", get_args(Ties)),
-        ):
-            if getattr(self, name) not in known:
-                raise ValueError(
-                    f"{name} must be {' or '.join(map(repr, known))}, got {getattr(self, name)!r}."
-                )
+        for name, choices in (("target", Targets), ("score", Scores), ("ties", Ties)):
+            check_choice(getattr(self, name), choices, name)
 
     def protocol(self) -> dict[str, Any]:
         """The settings for the protocol; ``max_examples_per_batch`` only changes rounding."""

@@ -38,6 +38,10 @@ class ExplainedImage:
     seconds: float
 
 
+Result = ExplainedImage | str
+"""The result for one image, or the reason why the method failed."""
+
+
 class TimedMethod:
     """A method built for a model; its failures do not affect others.
 
@@ -75,10 +79,8 @@ class TimedMethod:
             f" {self._examples.size}."
         )
 
-    def __call__(
-        self, inputs: Tensor, target: Tensor, seeds: Sequence[int]
-    ) -> list[ExplainedImage | str]:
-        """The result for each image ``(N, C, H, W)``, or the reason of the failure."""
+    def __call__(self, inputs: Tensor, target: Tensor, seeds: Sequence[int]) -> list[Result]:
+        """The result for each image ``(N, C, H, W)``."""
         found = self._explain(inputs, target, seeds)
         failures = sum(isinstance(each, str) for each in found)
         self._failures += failures
@@ -88,10 +90,8 @@ class TimedMethod:
             self.gave_up = f"given up after {self._failures} failures in this process: {last}"
         return found
 
-    def _explain(
-        self, inputs: Tensor, target: Tensor, seeds: Sequence[int]
-    ) -> list[ExplainedImage | str]:
-        found: list[ExplainedImage | str] = []
+    def _explain(self, inputs: Tensor, target: Tensor, seeds: Sequence[int]) -> list[Result]:
+        found: list[Result] = []
         try:
             if not self._warm:
                 self._warm_up(inputs, target, seeds)
@@ -113,8 +113,8 @@ class TimedMethod:
     def _warm_up(self, inputs: Tensor, target: Tensor, seeds: Sequence[int]) -> None:
         """Runs once, so that one-time costs are not timed.
 
-        A GPU chooses its kernels by the batch size, and a CPU allocates memory. If one image takes
-        long on a CPU, neither matters.
+        A GPU chooses its kernels by the batch size, and a CPU allocates memory. Neither matters on
+        a CPU if one image takes long.
         """
         if inputs.device.type == "cpu":
             (first,) = self._timed(inputs[:1], target[:1], seeds[:1])
@@ -125,16 +125,14 @@ class TimedMethod:
 
     def _in_parts(
         self, inputs: Tensor, target: Tensor, seeds: Sequence[int]
-    ) -> Iterator[list[ExplainedImage | str]]:
+    ) -> Iterator[list[Result]]:
         """The results for parts of a batch, as many images as fit into memory."""
         return self._parts(
             lambda part: self._timed(inputs[part], target[part], seeds[part]), len(inputs)
         )
 
-    def _timed(
-        self, inputs: Tensor, target: Tensor, seeds: Sequence[int]
-    ) -> list[ExplainedImage | str]:
-        # The seeds are for what draws by image; a user's method may draw from the global state.
+    def _timed(self, inputs: Tensor, target: Tensor, seeds: Sequence[int]) -> list[Result]:
+        # A user's method may ignore the seeds and draw from the global random state.
         with own_randomness(seeds[0], inputs.device):
             if self._explainer is None:
                 self._explainer = self.method.build(self._model, self._black)

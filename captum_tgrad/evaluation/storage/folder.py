@@ -21,7 +21,7 @@ FILES = (REPORT, "table.md", "summary.json", "summary.csv", "metrics.png", "seco
 
 
 class Output:
-    """A context with a folder that one or more processes write to, of one run at a time.
+    """A context with a folder that the processes of one run write to; other runs are kept out.
 
     Attributes:
         path: The folder; from ``begin`` on, that of the first process.
@@ -41,10 +41,9 @@ class Output:
 
     @contextmanager
     def opened(self) -> Iterator[tuple[files.JsonLines, files.JsonLines]]:
-        """A context with the files for the records of this process, and for what it skips.
+        """A context with the files for this process' records, and for what it skips.
 
-        Raises:
-            OutputError: Another process writes to them.
+        Raises OutputError if another process writes to them.
         """
         paths = [self.path / self.workers.file_name(stem) for stem in ("records", "skipped")]
         with files.JsonLines(paths[0]) as records, files.JsonLines(paths[1]) as skipped:
@@ -59,8 +58,8 @@ class Output:
         ``check`` raises OutputError if records do not fit the data set.
 
         Raises:
-            OutputError: There are records and ``resume`` is not set, or they were made in another
-                way; or the folder is a file; or another run writes to it.
+            OutputError: There are records and ``resume`` is not set, or they used other settings;
+                the folder is a file; or another run writes to it.
         """
         # Without a given folder, each process has created one: use that of the first.
         self.path, done = self.workers.once(
@@ -86,25 +85,22 @@ class Output:
         if there_are_records:
             if not resume:
                 raise OutputError(
-                    f"there are records in {folder}: continue them with resume (--resume), or name"
+                    f"there are records in {folder}: continue them with resume (--resume), or use"
                     " another folder"
                 )
             if old is None:
                 raise OutputError(
-                    f"there are records in {folder}, but no protocol.json with their settings: name"
+                    f"there are records in {folder}, but no protocol.json with their settings: use"
                     " another folder"
                 )
             records = [*files.read_records(folder)]
-            if {"regions"} <= old.keys() & protocol.keys() and all("region" in r for r in records):
-                # Those of more images may be known now; ``check`` compares those of the records.
+            if "regions" in old and "regions" in protocol and all("region" in r for r in records):
+                # More images may have one now; ``check`` compares the regions of the records.
                 old = {**old, "regions": protocol["regions"]}
             protocol = joined(old, protocol)
             check(records)
         elif old is None:
-            try:
-                check_owner(folder, "evaluate", FILES)
-            except ValueError as error:
-                raise OutputError(str(error)) from error
+            check_owner(folder, "evaluate", FILES)
         write_protocol(folder, protocol)
         files.cut_half_written(folder)
         # Skipped images are tried again.

@@ -16,10 +16,9 @@ from captum_tgrad.evaluation.storage.records import OutputError
 
 
 def lock(descriptor: int, folder: Path) -> None:
-    """Locks an open file or folder until it is closed, if the file system supports locks.
+    """Locks an open file in ``folder`` until it is closed, if the file system supports locks.
 
-    Raises:
-        OutputError: Another process has locked it; ``folder`` is for the message.
+    Raises OutputError if another process has locked it.
     """
     if os.name != "posix":
         return
@@ -39,8 +38,7 @@ def lock(descriptor: int, folder: Path) -> None:
 def locked(folder: Path, files: list[Path]) -> Iterator[None]:
     """A context in which this process holds the lock of a folder.
 
-    Raises:
-        OutputError: Another process has locked it or one of its ``files``.
+    Raises OutputError if another process has locked it or one of its ``files``.
     """
     if os.name != "posix":
         yield
@@ -48,7 +46,7 @@ def locked(folder: Path, files: list[Path]) -> Iterator[None]:
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         lock(descriptor, folder)
-        # Of several processes, only the first locks the folder; others may still be running.
+        # The first of several processes locks the folder; others of an earlier run may be running.
         for file in files:
             with file.open("rb") as opened:
                 lock(opened.fileno(), folder)

@@ -7,25 +7,22 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from captum_tgrad.evaluation.storage.protocol import PROTOCOL_FILE
+from captum_tgrad.evaluation.storage.records import OutputError
 from captum_tgrad.visualization.html_report import GENERATOR
 
 REPORT = "report.html"
 
-# The mark is at the top of a report.
+# Bytes of a report in which its ``generator`` tag stands.
 _BEGINNING = 1000
 
 
 def check_owner(folder: Path, command: str, names: Iterable[str], report: str = REPORT) -> None:
-    """Checks that a command would overwrite only files of its own earlier runs.
+    """Checks that a command, which writes these files, overwrites only those of its own runs.
 
-    Args:
-        folder: The output folder.
-        command: The command.
-        names: The names of the files that it writes.
-        report: The name of its report, which says which command wrote it.
+    The ``report`` in the folder says which command wrote it.
 
     Raises:
-        ValueError: A file of another command or another program would be overwritten.
+        OutputError: A file of another command or another program would be overwritten.
     """
     names = list(names)
     is_evaluation = REPORT in names and (folder / PROTOCOL_FILE).exists()
@@ -33,13 +30,13 @@ def check_owner(folder: Path, command: str, names: Iterable[str], report: str = 
     if owner == command:
         return
     if owner is not None:
-        raise ValueError(
+        raise OutputError(
             f"{folder} has the results of captum-tgrad {owner}, such as {report}, which would be"
             " overwritten: use another folder"
         )
     for name in names:
         if (folder / name).is_file():
-            raise ValueError(
+            raise OutputError(
                 f"{folder / name} would be overwritten, but captum-tgrad {command} did not write"
                 " it: use another folder, or move the file"
             )

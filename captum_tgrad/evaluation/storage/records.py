@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,7 @@ Record = dict[str, Any]
 
 
 class OutputError(ValueError):
-    """The output folder holds records or files that conflict with this evaluation."""
+    """The output folder has records or files that conflict with this run."""
 
 
 def record_of(
@@ -64,16 +64,14 @@ def record_of(
 
 
 def pair_of(record: Mapping[str, Any]) -> tuple[str, str]:
-    """The image and the method that a record is about."""
+    """The image and the method of a record."""
     return record["image"], record["method"]
 
 
 class JsonLines:
     """A context with a file to append lines to; each is on disk when ``append`` returns.
 
-    Attributes:
-        path: The file, which is created if it does not exist.
-        descriptor: The file descriptor.
+    The file is created if it does not exist. Its ``descriptor`` is for locks.
     """
 
     def __init__(self, path: Path) -> None:
@@ -113,11 +111,7 @@ def record_files(folder: Path) -> list[Path]:
 
 
 def read_records(folder: Path) -> Iterator[Record]:
-    """Every record in a folder, each image and method once.
-
-    Raises:
-        OutputError: A line is not a record.
-    """
+    """The records in a folder, each image and method once; raises OutputError for other lines."""
     seen: set[tuple[str, str]] = set()
     for path in record_files(folder):
         for record in read_lines(path):
@@ -149,7 +143,7 @@ def read_lines(path: Path) -> Iterator[dict[str, Any]]:
     with path.open("rb") as opened:
         for number, line in enumerate(opened, 1):
             if not line.endswith(b"\n"):
-                return  # Only the last line can lack it: the process ended while writing it.
+                return  # The process ended while it wrote this last line.
             try:
                 entry = json.loads(line, parse_constant=_refuse)
             except ValueError as error:
@@ -164,7 +158,7 @@ def _refuse(constant: str) -> None:
 
 
 def cut_half_written(folder: Path) -> None:
-    """Removes half-written last lines, so that more can be appended."""
+    """Removes half-written last lines, so that new ones can be appended."""
     for path in record_files(folder):
         content = path.read_bytes()
         whole = content.rfind(b"\n") + 1
@@ -206,13 +200,5 @@ def _make_durable(folder: Path) -> None:
 
 
 def as_json(value: Any) -> str:
-    """Indented JSON, for people to read as well."""
+    """Indented JSON, also for people to read."""
     return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-
-
-def grouped(records: Iterator[Record] | Sequence[Record]) -> dict[str, dict[str, Record]]:
-    """The records by method and then by image, in the same order for all methods."""
-    by_method: dict[str, dict[str, Record]] = {}
-    for record in sorted(records, key=pair_of):
-        by_method.setdefault(record["method"], {})[record["image"]] = record
-    return by_method

@@ -1,4 +1,4 @@
-"""Checks that records are of the images, regions and labels that the data set has now."""
+"""Checks that records belong to the images, regions and labels that the data set has now."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def check_images(
     by_label: bool,
     regions: Mapping[str, Any] | None,
 ) -> None:
-    """Raises OutputError if an image, its region, or its label as the target is another one now."""
+    """Raises OutputError if an image, its region, or the label that is its target has changed."""
     for image, record in {record["image"]: record for record in records}.items():
         known, now = record.get("digest"), samples.digest_of(image)
         if known is not None and now is not None and known != now:
