@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from numbers import Integral, Real
 from typing import Any
 
 import torch
@@ -102,24 +101,6 @@ def named_tensors(inputs: Any) -> list[tuple[str, Tensor]]:
             )
         _check_alike(tensor, tensors[0], name)
     return named
-
-
-def check_number(value: Any, name: str) -> float:
-    """The number; raises TypeError unless it is one."""
-    if isinstance(value, Tensor) and value.numel() == 1:
-        value = value.item()
-    if isinstance(value, bool) or not isinstance(value, Real):
-        raise TypeError(f"{name} must be a number, got {type(value).__name__}.")
-    return int(value) if isinstance(value, Integral) else float(value)
-
-
-def check_seed(seed: Any) -> int:
-    """The seed; raises TypeError or ValueError unless it is an integer of 0 or more."""
-    if isinstance(seed, bool) or not isinstance(seed, Integral):
-        raise TypeError(f"seed must be an integer, got {type(seed).__name__}.")
-    if seed < 0:
-        raise ValueError(f"seed must be an integer of 0 or more, got {seed}.")
-    return int(seed)
 
 
 def _check_alike(tensor: Tensor, first: Tensor, name: str) -> None:

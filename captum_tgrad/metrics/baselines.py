@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from captum_tgrad.attribution.checks import check_number
+from captum_tgrad._support.arguments import check_number
 
 Baseline = Tensor | float | Callable[[Tensor], Tensor] | None
 Baselines = Baseline | tuple[Baseline, ...]

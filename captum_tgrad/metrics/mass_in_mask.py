@@ -8,7 +8,8 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from captum_tgrad.metrics.engine.checks import NanPolicy, check_count
+from captum_tgrad._support.arguments import check_count
+from captum_tgrad.metrics.engine.checks import NanPolicy
 from captum_tgrad.metrics.engine.importance import ChannelReduce, InterpolateMode
 from captum_tgrad.metrics.engine.localizing import Measure, localization_metric
 from captum_tgrad.metrics.engine.regions import Regions

@@ -14,11 +14,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from captum_tgrad._support.arguments import check_number, check_numbers, check_seed
 from captum_tgrad._support.captum_private import TargetType
 from captum_tgrad._support.warn import warn_user
-from captum_tgrad.attribution.checks import check_number, check_seed
 from captum_tgrad.attribution.complete import ChannelDim
-from captum_tgrad.metrics.engine.checks import NanPolicy, check_numbers
+from captum_tgrad.metrics.engine.checks import NanPolicy
 from captum_tgrad.metrics.engine.features import channels_back, channels_first
 from captum_tgrad.metrics.engine.importance import (
     ChannelReduce,

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from captum_tgrad._support.arguments import check_number
 from captum_tgrad._support.show import shown
-from captum_tgrad.attribution.checks import check_number
 from captum_tgrad.sanity_checks.cascade import Mode, cascading_randomization
 from captum_tgrad.sanity_checks.smoothed import Smoothed
 

@@ -9,9 +9,9 @@ from typing import Any
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from captum_tgrad._support.arguments import check_numbers
 from captum_tgrad._support.not_a_tensor import got
 from captum_tgrad.metrics.baselines import Preset
-from captum_tgrad.metrics.engine.checks import check_numbers
 from captum_tgrad.metrics.results import InsertionDeletionResult
 from captum_tgrad.visualization.curve_panels import LEGEND_COLUMNS, Seen, draw_curves, draw_seen
 from captum_tgrad.visualization.image_arrays import Numbers, as_images

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Literal, get_args
+from typing import Literal
 
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from captum_tgrad._support.arguments import check_choice
 from captum_tgrad.visualization.image_arrays import Array, Images, Numbers, as_images
 from captum_tgrad.visualization.map_grid import Column, draw_grid
 from captum_tgrad.visualization.map_values import as_maps, is_signed, limit_of
@@ -89,8 +90,7 @@ def methods_figure(
         )
     if not attributions:
         raise ValueError("attributions is empty: pass at least one method")
-    if scale not in get_args(Scale):
-        raise ValueError(f"scale must be 'map', 'method' or 'shared', got {scale!r}")
+    check_choice(scale, Scale, "scale")
     pictures = as_images(images, mean, std)
     if labels is not None and len(labels) != len(pictures):
         raise ValueError(f"labels has {len(labels)} names for {len(pictures)} images")

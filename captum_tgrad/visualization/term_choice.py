@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, get_args
+from typing import Any
 
 from torch import Tensor
 
+from captum_tgrad._support.arguments import check_choice
 from captum_tgrad._support.suggest import did_you_mean
 from captum_tgrad.decomposition.combine import Sign
 from captum_tgrad.decomposition.terms import Decomposition
@@ -41,8 +42,7 @@ def choose_terms(
         ValueError: The sample, a term or ``sign`` is unknown.
     """
     scores = scores_of(decomposition, sample)
-    if sign not in get_args(Sign):
-        raise ValueError(f"sign must be 'positive', 'negative' or 'all', got {sign!r}")
+    check_choice(sign, Sign, "sign")
     if isinstance(terms, (str, Tensor)) or not isinstance(terms, (int, Iterable)):
         kind = type(terms).__name__
         raise TypeError(f"{argument} must be a number or a list of names, got {kind}")

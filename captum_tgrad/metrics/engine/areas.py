@@ -9,9 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from captum_tgrad._support.arguments import check_count
 from captum_tgrad.metrics.baselines import Baselines, Preset
 from captum_tgrad.metrics.engine.baseline_forms import Resolved, resolve_each
-from captum_tgrad.metrics.engine.checks import check_count, check_finite
+from captum_tgrad.metrics.engine.checks import check_finite
 from captum_tgrad.metrics.engine.curve_examples import curve_examples, runs
 from captum_tgrad.metrics.engine.example_buffer import ExampleBuffer
 from captum_tgrad.metrics.engine.importance import is_constant

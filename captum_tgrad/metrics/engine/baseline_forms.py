@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from captum_tgrad._support.arguments import check_choice
 from captum_tgrad._support.not_a_tensor import got
 from captum_tgrad.metrics.baselines import (
     PRESETS,
@@ -17,7 +18,6 @@ from captum_tgrad.metrics.baselines import (
     is_for_channels_first,
     zeros,
 )
-from captum_tgrad.metrics.engine.checks import check_choice
 from captum_tgrad.metrics.engine.features import channels_back, channels_first, empty_examples
 
 Resolved = tuple[tuple[Tensor, ...], str | list[str]]

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from torch import Tensor
 
+from captum_tgrad._support.arguments import check_choice
 from captum_tgrad.attribution.checks import (
     broken_samples,
     check_callable,
     check_device,
-    check_number,
     listed,
     named_tensors,
 )
@@ -39,14 +39,6 @@ def check_model_and_inputs(
     return tensors
 
 
-def check_choice(value: Any, choices: Any, name: str) -> None:
-    """Raises ValueError unless ``value`` is one of the values of a ``Literal``."""
-    known = get_args(choices)
-    if value not in known:
-        *others, last = map(repr, known)
-        raise ValueError(f"{name} must be {', '.join(others)} or {last}, got {value!r}.")
-
-
 def check_finite(tensors: Iterable[Tensor], name: str, nan_policy: NanPolicy) -> None:
     """Raises ValueError if a sample holds NaN or inf that may not be omitted."""
     for tensor in tensors:
@@ -65,26 +57,6 @@ def check_omitted(
             f"{before} {listed(broken)}{after}. Pass nan_policy='omit' to get NaN for these"
             f" {which}."
         )
-
-
-def check_count(value: Any, name: str) -> int:
-    """Raises TypeError or ValueError unless ``value`` is a positive integer."""
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{name} must be a positive integer, got {type(value).__name__}.")
-    if value < 1:
-        raise ValueError(f"{name} must be a positive integer, got {value}.")
-    return value
-
-
-def check_numbers(values: Any, name: str) -> list[float]:
-    """The numbers of a list; raises TypeError unless all of them are numbers."""
-    try:
-        each = None if isinstance(values, str) else list(values)
-    except TypeError:
-        each = None
-    if each is None:
-        raise TypeError(f"{name} must be a list of numbers, also for a single one, got {values!r}.")
-    return [check_number(value, name) for value in each]
 
 
 def frozen_inputs(methods: dict[str, Any], inputs: int) -> tuple[bool, ...]:

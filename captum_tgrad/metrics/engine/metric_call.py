@@ -8,12 +8,12 @@ from typing import Any
 
 from torch import Tensor
 
+from captum_tgrad._support.arguments import check_count
 from captum_tgrad._support.captum_private import NullProgress, TargetType, progress
 from captum_tgrad.attribution.checks import channel_dims
 from captum_tgrad.attribution.complete import ChannelDim
 from captum_tgrad.metrics.engine.checks import (
     NanPolicy,
-    check_count,
     check_model_and_inputs,
     check_omitted,
     frozen_inputs,

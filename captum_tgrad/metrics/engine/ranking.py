@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from captum_tgrad.metrics.engine.checks import check_choice
+from captum_tgrad._support.arguments import check_choice
 from captum_tgrad.metrics.engine.importance import Maps, pooled
 from captum_tgrad.metrics.engine.patches import features_of_patches, patch_means, patches
 
