@@ -1,4 +1,4 @@
-"""Checks of the arguments of attributions, before the model runs."""
+"""Checks of a model, its inputs and their channel dimensions, before the model runs."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def _check_alike(tensor: Tensor, first: Tensor, name: str) -> None:
 
 
 def _got_as_inputs(inputs: Any) -> str:
-    """What inputs are that are neither a tensor nor a tuple, and what to pass instead."""
+    """What was passed instead of a tensor or a tuple, and what to pass."""
     if isinstance(inputs, list):
         if not all(isinstance(each, Tensor) for each in inputs):
             return "a list: convert it with torch.tensor"
@@ -146,10 +146,14 @@ def _check_memory(name: str, tensor: Tensor) -> None:
         )
 
 
+ChannelDim = int | None | tuple[int | None, ...]
+"""The channel dimension of an input; a tuple for several inputs."""
+
+
 def channel_dims(channel_dim: Any, inputs: tuple[Tensor, ...]) -> tuple[int | None, ...]:
     """The channel dimension of each input; None where there is none.
 
-    That of integers is a dimension of their embedding, which is not known yet.
+    For integers, it is a dimension of their embedding, whose shape is not known yet.
 
     Raises:
         TypeError: ``channel_dim`` is neither an int, None, nor a tuple of them.

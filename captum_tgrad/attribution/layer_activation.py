@@ -21,8 +21,6 @@ from captum_tgrad.decomposition.places.places import Places, input_places
 from captum_tgrad.decomposition.refusals import refuse_inference_tensors
 from captum_tgrad.decomposition.trace import Trace
 
-LayerForward = Callable[..., Any]
-
 HOW_TO_EXPLAIN_ONE = (
     "In the model, wrap it in a module that returns the one tensor to explain, and pass that"
     " module; or explain the layer's input with attribute_to_layer_input=True."
@@ -46,7 +44,7 @@ class LayerActivation:
 
 def activation_of(
     layer: nn.Module,
-    forward: LayerForward,
+    forward: Callable[..., Any],
     inputs: tuple[Tensor, ...],
     further: tuple[Any, ...] | None,
     channel_dims: tuple[int | None, ...],
@@ -103,12 +101,12 @@ def activation_of(
 
 def network_from(
     layer: nn.Module,
-    forward: LayerForward,
+    forward: Callable[..., Any],
     inputs: tuple[Tensor, ...],
     activation: LayerActivation,
     *,
     at_input: bool,
-) -> LayerForward:
+) -> Callable[..., Any]:
     """The part of the network that follows ``layer``, as a function of the layer's activation.
 
     Branches that do not pass through the layer, such as a skip connection around it, are constant.

@@ -117,6 +117,16 @@ def check_target(target: Any, output: Tensor) -> None:
         _check_indices(indices, output)
 
 
+def check_target_count(target: Any, samples: int) -> None:
+    """Raises ValueError if there are several targets, but not one for each sample."""
+    several = isinstance(target, list) or (isinstance(target, Tensor) and target.numel() > 1)
+    if several and len(target) != samples:
+        raise ValueError(
+            f"target has {len(target)} entries for {samples} samples. Pass one for each, or an int"
+            " for all."
+        )
+
+
 def targets_per_sample(target: Any, samples: int) -> list[tuple[int, ...]]:
     """The indices in ``target``, one tuple for each sample."""
     if isinstance(target, Tensor):
@@ -142,15 +152,8 @@ def targets_per_sample(target: Any, samples: int) -> list[tuple[int, ...]]:
             )
         target = target.flatten().tolist()
         target = target[0] if len(target) == 1 else target
-    if isinstance(target, list):
-        if len(target) != samples:
-            raise ValueError(
-                f"target has {len(target)} entries for {samples} samples. Pass one for each, or"
-                " an int for all."
-            )
-        per_sample = target
-    else:
-        per_sample = [target]
+    check_target_count(target, samples)
+    per_sample = target if isinstance(target, list) else [target]
     indices = [entry if isinstance(entry, tuple) else (entry,) for entry in per_sample]
     for entry in indices:
         if not all(isinstance(index, int) and not isinstance(index, bool) for index in entry):

@@ -75,9 +75,8 @@ def grid_pointing_game(
             many grids as possible without reusing an image.
         max_examples_per_batch: The maximum number of images in one call of the model or a method.
         confidence: The minimum probability, 0 to 1, of a confidently classified image.
-        channel_reduce: How channels are reduced: ``"sum"``, the sum of magnitudes ``"abs"``, or
-            ``"max"``.
-        interpolate_mode: How coarse maps are upsampled, such as ``"bilinear"`` or ``"nearest"``.
+        channel_reduce: As for ``pointing_game``.
+        interpolate_mode: As for ``pointing_game``.
         nan_policy: How to treat NaN and inf in a map: ``"raise"``, or ``"omit"``: its cell is NaN
             and is excluded from the mean of the grid.
         seed: The seed for the choice of images and for methods that use random numbers. The global

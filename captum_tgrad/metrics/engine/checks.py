@@ -22,13 +22,7 @@ NanPolicy = Literal["raise", "omit"]
 def check_model_and_inputs(
     forward_func: Callable[..., Any], inputs: Any, nan_policy: NanPolicy
 ) -> tuple[Tensor, ...]:
-    """The inputs as a tuple, without gradient.
-
-    Raises:
-        TypeError: The model cannot be called, or an input is not a tensor.
-        ValueError: The inputs are empty, of several batch sizes, on another device than the model,
-            or, unless such samples are omitted, hold NaN or inf.
-    """
+    """The inputs as a tuple, without gradient; raises TypeError or ValueError for bad ones."""
     check_callable(forward_func)
     check_choice(nan_policy, NanPolicy, "nan_policy")
     named = named_tensors(inputs)
@@ -62,8 +56,7 @@ def check_omitted(
 def frozen_inputs(methods: dict[str, Any], inputs: int) -> tuple[bool, ...]:
     """Which inputs have None for attributions, and are not changed.
 
-    Raises:
-        ValueError: They differ between methods, which then share no baseline.
+    Raises ValueError if they differ between methods, which then could not share a baseline.
     """
     # ``importance_maps`` refuses a tuple of another length.
     frozen = {

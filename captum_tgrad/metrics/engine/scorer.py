@@ -14,7 +14,12 @@ from captum_tgrad._support.captum_private import (
     select_targets,
 )
 from captum_tgrad._support.model_errors import explaining_errors
-from captum_tgrad.attribution.output_checks import check_is_tensor, check_target, selectable
+from captum_tgrad.attribution.output_checks import (
+    check_is_tensor,
+    check_target,
+    check_target_count,
+    selectable,
+)
 
 Score = Literal["softmax", "logit"] | Callable[[Any, Any], Tensor]
 
@@ -27,9 +32,6 @@ class Scorer:
     returns probabilities (non-negative, with a sum of 1 for each clean example), ``"softmax"`` uses
     them unchanged. The logits of a single example may look the same: then pass a callable that
     computes their softmax.
-
-    Raises:
-        ValueError: ``score`` is unknown, or there is not one target per sample.
     """
 
     def __init__(
@@ -45,13 +47,7 @@ class Scorer:
                 "score must be 'softmax', 'logit' or a callable (outputs, target) -> (N,), got"
                 f" {score!r}."
             )
-        if (
-            isinstance(target, list) or (isinstance(target, Tensor) and target.numel() > 1)
-        ) and len(target) != samples:
-            raise ValueError(
-                f"target has {len(target)} entries for {samples} samples. Pass one for each, or"
-                " an int for all."
-            )
+        check_target_count(target, samples)
         self._forward_func = forward_func
         self._further = format_additional_forward_args(additional_forward_args) or ()
         self._target = target
@@ -65,9 +61,8 @@ class Scorer:
     def run_clean(self, examples: tuple[Tensor, ...], samples: Sequence[int]) -> Tensor:
         """Runs unperturbed examples; a missing target becomes their predicted class.
 
-        Returns:
-            The scores, ``(examples,)``, or the outputs for ``"softmax"``, as those of all samples
-            decide whether they are probabilities.
+        Returns the scores, ``(examples,)``; for ``"softmax"`` the outputs, because whether they are
+        probabilities depends on those of all samples.
         """
         outputs = self._outputs(examples, samples)
         if self._target is None or self.target_name == "predicted":
