@@ -1,4 +1,4 @@
-"""Checks of single arguments: numbers, counts, seeds and names."""
+"""Checks of single arguments: numbers, counts, seeds, names and indices."""
 
 from __future__ import annotations
 
@@ -52,3 +52,9 @@ def check_choice(value: Any, choices: Any, name: str) -> None:
     if value not in known:
         *others, last = map(repr, known)
         raise ValueError(f"{name} must be {', '.join(others)} or {last}, got {value!r}.")
+
+
+def check_sample(sample: int, samples: int) -> None:
+    """Raises ValueError unless ``sample`` is the index of one of ``samples`` samples."""
+    if not 0 <= sample < samples:
+        raise ValueError(f"sample {sample} is out of range: pass 0 to {samples - 1}")

@@ -52,7 +52,7 @@ def format_report(explanation: Explanation) -> str:
 
 
 def seen_lines(size: tuple[int, int] | None, seen: Box | None) -> list[str]:
-    """One line about the part of an image of width and height that was cut away, if any was."""
+    """One line about the part of an image that was cropped, if any was."""
     if size is None or seen is None:
         return []
     (width, height), (left, top, right, bottom) = size, seen

@@ -104,7 +104,7 @@ def smooth_mprt(
     """
     if isinstance(n_samples, bool) or not isinstance(n_samples, int) or n_samples < 1:
         raise ValueError(f"n_samples must be a positive integer, got {n_samples!r}.")
-    if not 0 <= check_number(noise_level, "noise_level") < float("inf"):
+    if not 0 <= check_number(noise_level, "noise_level") < torch.inf:
         raise ValueError(f"noise_level must be 0 or more, got {noise_level!r}.")
     _, *steps = cascading_randomization(
         model,

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from matplotlib.figure import Figure
 
 from captum_tgrad.sanity_checks.cascade import RandomizationStep
-from captum_tgrad.visualization.image_arrays import Images, Numbers, as_images
+from captum_tgrad.visualization.image_arrays import Images, Numbers, as_images, check_one_each
 from captum_tgrad.visualization.map_grid import Column, draw_grid
 from captum_tgrad.visualization.map_values import as_maps, is_signed, limit_of
 from captum_tgrad.visualization.panels import (
@@ -52,9 +52,6 @@ def cascade_figure(
         mean: Per-channel mean used for normalization.
         std: Per-channel standard deviation used for normalization.
 
-    Returns:
-        A figure that notebooks display.
-
     Raises:
         TypeError: ``steps`` has the wrong type.
         ValueError: ``steps`` is empty, a layer is unknown, or numbers or sizes do not match.
@@ -81,10 +78,8 @@ def cascade_figure(
         )
     pictures = None if images is None else as_images(images, mean, std)
     for name, given in (("images", pictures), ("labels", labels)):
-        if given is not None and len(given) != shape[0]:
-            raise ValueError(
-                f"{name} has {len(given)} entries for {shape[0]} images: pass one for each"
-            )
+        if given is not None:
+            check_one_each(given, shape[0], name)
     shown = _shown(steps, columns)
     samples, _, height, width = shape
     maps = [as_maps(step.map, [(height, width)] * samples, "steps") for step in shown]
@@ -112,7 +107,7 @@ def _shown(
         if columns < 2:
             raise ValueError(f"columns must be 2 or more, got {columns}")
         count = min(columns, len(steps))
-        # Of one step there is only the first.
+        # A single step has no last one to be spaced from.
         places = {round(place * (len(steps) - 1) / max(count - 1, 1)) for place in range(count)}
         return [steps[place] for place in sorted(places)]
     by_name = {step.layer: step for step in steps}

@@ -27,9 +27,6 @@ def metrics_figure(summary: Mapping[str, Any]) -> Figure:
     Args:
         summary: The result of ``captum_tgrad.evaluation.summarize``.
 
-    Returns:
-        A figure that notebooks display. Write it to a file with ``savefig``.
-
     Raises:
         ValueError: No method has records.
     """
@@ -58,9 +55,6 @@ def seconds_figure(summary: Mapping[str, Any]) -> Figure:
 
     Args:
         summary: The result of ``captum_tgrad.evaluation.summarize``.
-
-    Returns:
-        A figure that notebooks display. Write it to a file with ``savefig``.
 
     Raises:
         ValueError: No method has records.
@@ -131,7 +125,7 @@ def _colors(shown: Mapping[str, Mapping[str, Any]]) -> list[str]:
 
 def _finish(axes: Axes, shown: Mapping[str, Mapping[str, Any]], title: str) -> None:
     axes.set_yticks(range(len(shown)), [each["title"] for each in shown.values()])
-    axes.set_ylim(len(shown) - 0.4, -0.6)  # The first method stands at the top.
+    axes.set_ylim(len(shown) - 0.4, -0.6)  # the first method is at the top
     axes.set_title(title, fontsize="medium")
     axes.spines[["top", "right"]].set_visible(False)
 

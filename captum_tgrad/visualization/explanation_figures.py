@@ -11,7 +11,13 @@ from matplotlib.colors import Colormap, ListedColormap
 from matplotlib.figure import Figure, SubFigure
 from torch import Tensor
 
-from captum_tgrad.visualization.image_arrays import Array, Images, Numbers, as_images
+from captum_tgrad.visualization.image_arrays import (
+    Array,
+    Images,
+    Numbers,
+    as_images,
+    check_one_each,
+)
 from captum_tgrad.visualization.map_values import as_maps, finding, is_signed, limit_of
 from captum_tgrad.visualization.panels import (
     NORMAL,
@@ -27,15 +33,16 @@ from captum_tgrad.visualization.shown import new_figure
 from captum_tgrad.visualization.unseen import checked_seen, cover, placed
 from captum_tgrad.zoo.classifier import Box
 
-# The room of titles and color bars in inches, for panels beside and below each other.
+# The height of titles and color bars in inches, for panels side by side and stacked.
 _BESIDE, _UNDER = 0.8, 1.9
-# Images that are wider than this, relative to their height, have their panels below each other.
+# Panels are stacked if the images are wider than this, relative to their height.
 _WIDE = 2.2
+# The maximum height of panels side by side, relative to their width.
 _HIGHEST = 2.0
-# The least height in inches of three panels, so that titles and color bars leave them room.
+# The minimum height of stacked panels in inches, so that titles and color bars leave them room.
 _LOWEST = 1.0
 _PANELS = ("image", "", "map over image")
-# Captum warns of maps below 1e-5; the scale of a map says nothing about whether it is worth a look.
+# Captum warns of values below 1e-5, whatever their unit.
 _SCALE = 1e6
 
 
@@ -78,9 +85,6 @@ def explanation_figure(
             None: the whole image.
         mean: Per-channel mean used for normalization.
         std: Per-channel standard deviation used for normalization.
-
-    Returns:
-        A figure that notebooks display. Write it to a file with ``savefig``.
 
     Raises:
         TypeError: ``image`` or ``attribution`` has the wrong type.
@@ -163,10 +167,7 @@ def _each(value: Any, count: int, argument: str) -> list[Any]:
         value = value.tolist()
     if isinstance(value, (str, float, int)):
         value = [value]
-    if len(value) != count:
-        raise ValueError(
-            f"{argument} has {len(value)} entries for {count} images: pass one for each"
-        )
+    check_one_each(value, count, argument)
     return list(value)
 
 
@@ -175,10 +176,7 @@ def _parts_seen(seen: Any, sizes: Sequence[tuple[int, int]]) -> list[Box]:
     if seen is None:
         return [(0, 0, width, height) for height, width in sizes]
     given = [seen] if len(seen) and not isinstance(seen[0], Sequence) else list(seen)
-    if len(given) != len(sizes):
-        raise ValueError(
-            f"seen has {len(given)} entries for {len(sizes)} images: pass one for each"
-        )
+    check_one_each(given, len(sizes), "seen")
     return [checked_seen(box, size) for box, size in zip(given, sizes, strict=True)]
 
 

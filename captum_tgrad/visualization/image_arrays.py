@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +87,14 @@ def image_of_sample(
     return pictures[sample]
 
 
+def check_one_each(given: Sized, images: int, argument: str) -> None:
+    """Raises ValueError unless ``given`` has one entry for each image."""
+    if len(given) != images:
+        raise ValueError(
+            f"{argument} has {len(given)} entries for {images} images: pass one for each"
+        )
+
+
 def _of_pillow(image: Any) -> Array:
     if not isinstance(image, Image):
         a_path = ": read the file with captum_tgrad.zoo.load_image"
@@ -113,7 +121,7 @@ def _put_back(values: Tensor, mean: Numbers | None, std: Numbers | None) -> Tens
 def _drawable(values: Tensor) -> Array:
     smallest, largest = values.min(), values.max()
     if smallest < 0 or largest > 1:
-        # A flat image has no range to be stretched over: the nearest gray stands for it.
+        # A flat image has no range to stretch, and becomes the nearest gray.
         span = largest - smallest
         values = (values - smallest) / span if span > 0 else values.clamp(0, 1)
     picture: Array = values.expand(3, -1, -1).permute(1, 2, 0).contiguous().numpy()

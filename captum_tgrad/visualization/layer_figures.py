@@ -68,9 +68,6 @@ def layers_figure(
         mean: Per-channel mean used for normalization.
         std: Per-channel standard deviation used for normalization.
 
-    Returns:
-        A figure that notebooks display.
-
     Raises:
         TypeError: ``decomposition`` or ``terms`` has the wrong type.
         ValueError: The sample, a term or ``sign`` is unknown, or the inputs are not images.

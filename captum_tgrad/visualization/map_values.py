@@ -11,7 +11,8 @@ from torch import Tensor
 from captum_tgrad._support.not_a_tensor import got
 from captum_tgrad.visualization.image_arrays import Array
 
-# Of a map's sum of absolute values; as in captum, so that single pixels do not darken the rest.
+# The share of the sum of absolute values beyond the end of the color scale, as in Captum: single
+# pixels would darken the rest.
 _OUTLIERS = 0.02
 
 
@@ -25,12 +26,8 @@ def as_maps(
     """Sums attributions over channels, and upsamples coarse ones bilinearly to ``sizes``.
 
     They are ``(N, C, H, W)``; for one image also ``(C, H, W)`` or ``(H, W)``. Each map is
-    ``(height, width)``, float64. Maps larger than the image are refused, or averaged with
-    ``reduce``.
-
-    Raises:
-        TypeError: They are not a real tensor.
-        ValueError: Their number or size does not fit the images, or values are not finite.
+    ``(height, width)``, float64. With ``reduce``, maps larger than the image are averaged; without,
+    they raise ValueError.
     """
     if not isinstance(attributions, Tensor) or attributions.is_complex():
         kind = str(attributions.dtype) if isinstance(attributions, Tensor) else got(attributions)
@@ -100,7 +97,7 @@ def limit_of(maps: Sequence[Array]) -> float:
         3.0
     """
     values = torch.cat([torch.from_numpy(each).abs().flatten() for each in maps]).sort().values
-    # A sum of numbers near the largest there is must not overflow.
+    # Scaled first, so that sums of huge values do not overflow.
     largest = float(values[-1])
     if largest == 0:
         return 1.0

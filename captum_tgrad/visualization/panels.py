@@ -29,6 +29,7 @@ AGAINST = "#542788"
 OVERLAY_OPACITY = 0.65
 """The opacity of a map over its image."""
 
+_SIDES = "against the class   |   for the class"
 _TITLE_LETTERS = 10
 """Letters of a title per inch."""
 
@@ -114,9 +115,6 @@ def color_bars(
     for signed, axes in zip(kinds, figure.subplots(1, len(kinds), squeeze=False)[0], strict=True):
         label = f"{_SIDES}, {meaning}" if signed else meaning
         _draw_bar(figure, signed, label, opacity, cax=axes, orientation="horizontal")
-
-
-_SIDES = "against the class   |   for the class"
 
 
 def _draw_bar(

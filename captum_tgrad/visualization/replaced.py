@@ -40,20 +40,11 @@ def replaced_images(
 ) -> dict[str, Tensor]:
     """The images with fractions of their most important pixels inserted or deleted.
 
-    Pixels are ranked as by ``captum_tgrad.metrics.insertion_deletion``.
+    ``inputs`` and ``attributions`` are tensors, the inputs ``(N, C, H, W)``. ``fractions`` of the
+    pixels are from 0 to 1. The other arguments, which determine the ranking and the baselines, are
+    those of ``captum_tgrad.metrics.insertion_deletion``.
 
     Source: Tran, Mai, Le and Le, "T-Grad", Fig. 5.
-
-    Args:
-        inputs: ``(N, C, H, W)``.
-        attributions: As for ``insertion_deletion``, but only a tensor.
-        baselines: As for ``insertion_deletion``.
-        fractions: The fractions of the pixels, from 0 to 1.
-        preset: As for ``insertion_deletion``.
-        channel_reduce: As for ``insertion_deletion``.
-        interpolate_mode: As for ``insertion_deletion``.
-        ties: As for ``insertion_deletion``.
-        patch_size: As for ``insertion_deletion``.
 
     Returns:
         A dict with ``"insertion"`` and ``"deletion"``, each ``(N, fractions, C, H, W)``.

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from captum_tgrad._support.arguments import check_choice
+from captum_tgrad._support.arguments import check_choice, check_sample
 from captum_tgrad._support.suggest import did_you_mean
 from captum_tgrad.decomposition.combine import Sign
 from captum_tgrad.decomposition.terms import Decomposition
@@ -20,9 +20,7 @@ def scores_of(decomposition: Decomposition, sample: int) -> list[float]:
             f"decomposition must be a Decomposition, got {type(decomposition).__name__}: pass the"
             " result of TGradAttribution(model).decompose(...)"
         )
-    samples = len(decomposition.output)
-    if not 0 <= sample < samples:
-        raise ValueError(f"sample {sample} is out of range: pass 0 to {samples - 1}")
+    check_sample(sample, len(decomposition.output))
     return [float(term.score[sample]) for term in decomposition.terms]
 
 
@@ -33,13 +31,9 @@ def choose_terms(
     sign: Sign,
     argument: str = "terms",
 ) -> list[int]:
-    """The indices of the terms to draw, in forward order; arguments as of ``layers_figure``.
+    """The indices of the terms to draw, in forward order.
 
-    ``argument`` is what the user knows ``terms`` as.
-
-    Raises:
-        TypeError: An argument has the wrong type.
-        ValueError: The sample, a term or ``sign`` is unknown.
+    Arguments and errors are those of ``layers_figure``; ``argument`` names ``terms`` in messages.
     """
     scores = scores_of(decomposition, sample)
     check_choice(sign, Sign, "sign")

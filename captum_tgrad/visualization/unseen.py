@@ -5,14 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import torch
 from matplotlib.axes import Axes
 
 from captum_tgrad.visualization.image_arrays import Array
 from captum_tgrad.zoo.classifier import Box
 
 _GRAY = 0.75
-# How much of its contrast a photograph keeps where it was not seen.
+# The share of its contrast that a photo keeps outside of the box.
 _CONTRAST = 0.35
 
 
@@ -39,10 +38,10 @@ def cover(axes: Axes, box: Box, size: tuple[int, int], picture: Array | None) ->
     left, top, right, bottom = box
     if (left, top, right, bottom) == (0, 0, size[1], size[0]):
         return
-    gray = torch.full((*size, 4), _GRAY, device="cpu")
+    gray = np.full((*size, 4), _GRAY)
     if picture is not None:
-        faint = _CONTRAST * (torch.from_numpy(picture).mean(2, keepdim=True) - 0.5) + _GRAY
-        gray[..., :3] = faint.clamp(0, 1)
+        faint = _CONTRAST * (picture.mean(axis=2, keepdims=True) - 0.5) + _GRAY
+        gray[..., :3] = faint.clip(0, 1)
     gray[..., 3] = 1
     gray[top:bottom, left:right, 3] = 0
-    axes.imshow(gray.numpy())
+    axes.imshow(gray)
