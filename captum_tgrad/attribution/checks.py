@@ -39,9 +39,7 @@ def check_forward_func(forward_func: Any) -> None:
 def check_inputs(inputs: Any, differentiable: bool = True) -> None:
     """Raises TypeError or ValueError unless every input is a finite, non-empty tensor.
 
-    Args:
-        inputs: A tensor or a tuple of tensors, as the user passed it.
-        differentiable: Whether they must be float tensors.
+    If they must be ``differentiable``, only float tensors are accepted.
     """
     for name, tensor in named_tensors(inputs):
         if differentiable and not tensor.is_floating_point():
@@ -75,12 +73,7 @@ def listed(samples: Tensor) -> str:
 
 
 def named_tensors(inputs: Any) -> list[tuple[str, Tensor]]:
-    """The inputs with their names in messages.
-
-    Raises:
-        TypeError: They are not dense tensors.
-        ValueError: There is none, one is empty, or they differ in batch size or device.
-    """
+    """The inputs with their names in messages; raises TypeError or ValueError for unusable ones."""
     if not isinstance(inputs, (Tensor, tuple)):
         raise TypeError(
             f"inputs must be a torch.Tensor or a tuple of them, got {_got_as_inputs(inputs)}."
@@ -153,12 +146,8 @@ ChannelDim = int | None | tuple[int | None, ...]
 def channel_dims(channel_dim: Any, inputs: tuple[Tensor, ...]) -> tuple[int | None, ...]:
     """The channel dimension of each input; None where there is none.
 
-    For integers, it is a dimension of their embedding, whose shape is not known yet.
-
-    Raises:
-        TypeError: ``channel_dim`` is neither an int, None, nor a tuple of them.
-        ValueError: It is the batch dimension or out of range, or the tuple does not have one entry
-            for each input.
+    For integers, it is a dimension of their embedding, whose shape is not known yet. Raises
+    TypeError or ValueError for dimensions that do not fit the inputs.
     """
     several = isinstance(channel_dim, tuple)
     given = channel_dim if several else (channel_dim,) * len(inputs)

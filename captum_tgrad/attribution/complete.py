@@ -157,7 +157,7 @@ class CompleteAttribution(GradientAttribution):  # type: ignore[misc]
         tensors: tuple[Tensor, ...] = format_tensor_into_tuples(inputs)
         checks.check_device(self.forward_func, tensors)
         if target is not None:
-            # Where a user passed baselines, the model would get the wrong arguments and fail first.
+            # Before the model runs: attribute(inputs, baselines, target) would let it fail first.
             targets_per_sample(target, len(tensors[0]))
         return tensors
 

@@ -53,9 +53,7 @@ def activation_of(
 ) -> LayerActivation:
     """The activation of ``layer`` in one run of ``forward``, with its places on the inputs.
 
-    Raises:
-        TypeError: The activation is not made of float tensors.
-        ValueError: The layer is never called, or its activation has no batch dimension.
+    Raises TypeError or ValueError if the layer never runs or its activation cannot be explained.
     """
     followed = [number for number, t in enumerate(inputs) if t.is_floating_point()]
     leaves = [inputs[number].detach().requires_grad_() for number in followed]
@@ -151,12 +149,7 @@ def _watched(layer: nn.Module, at_input: bool, call: Callable[[Any], Any]) -> It
 
 
 def _tensors_of(value: Any, layer: nn.Module, at_input: bool) -> list[Tensor]:
-    """The tensors of an activation, which may contain ``None`` as well.
-
-    Raises:
-        TypeError: It contains something else.
-        ValueError: It is empty.
-    """
+    """The tensors of an activation without ``None``; raises TypeError or ValueError for others."""
     items = value if isinstance(value, (tuple, list)) else (value,)
     verb = "receives" if at_input else "returns"
     if not items:

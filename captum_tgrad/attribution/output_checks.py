@@ -60,13 +60,9 @@ def check_is_tensor(output: Any, or_else: str = "") -> None:
 
 
 def check_logits(output: Any, count: int, classes: int | None = None, name: str = "model") -> None:
-    """Raises ValueError unless a model returned logits, ``(count, classes)``.
+    """Raises ValueError unless the model ``name`` returned logits, ``(count, classes)``.
 
-    Args:
-        output: What it returned.
-        count: The number of images.
-        classes: The number of class names; None: any.
-        name: The name of the model in messages.
+    ``count`` is the number of images, and ``classes`` that of the class names, if there are any.
     """
     wanted = f"({count}, {'classes' if classes is None else classes})"
     if not isinstance(output, Tensor):

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from captum_tgrad.decomposition.terms import Decomposition
     from captum_tgrad.zoo.classifier import Box
 
-# Times a uniform probability.
+# The prediction is unsure below this multiple of a uniform probability.
 _SURE = 1.5
 # The resolution of the photo under a map, relative to the map's; and its maximum side in pixels.
 _PIXELS_OF_PHOTO = 2

@@ -147,8 +147,8 @@ def grid_pointing_game(
                 share = share_in_mask(maps.clamp_min(0), own_cell)
                 shares.append(share.masked_fill(broken_samples(maps), torch.nan))
         cells = torch.stack(shares)
-        said = f"the result of {name} holds NaN or inf in a cell of grid"
-        check_omitted(cells.isnan().any(1), nan_policy, said, which="cells")
+        holds_nan = f"the result of {name} holds NaN or inf in a cell of grid"
+        check_omitted(cells.isnan().any(1), nan_policy, holds_nan, which="cells")
         mean, chance = cells.nanmean(1), cells.new_full((len(cells),), 1 / grid**2)
         protocol = protocol_of("grid_pointing_game", entries)
         results.append(

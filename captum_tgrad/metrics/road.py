@@ -19,7 +19,7 @@ from captum_tgrad._support.captum_private import TargetType
 from captum_tgrad._support.warn import warn_user
 from captum_tgrad.attribution.checks import ChannelDim
 from captum_tgrad.metrics.engine.checks import NanPolicy
-from captum_tgrad.metrics.engine.features import channels_back, channels_first
+from captum_tgrad.metrics.engine.features import channels_back, channels_first, count_of
 from captum_tgrad.metrics.engine.importance import (
     ChannelReduce,
     InterpolateMode,
@@ -177,9 +177,8 @@ def _ranked(call: MetricCall, method: str, seed: int) -> tuple[list[Tensor], Ten
     broken = broken | ~call.inputs[0].flatten(1).isfinite().all(1)
     relevance = pooled(maps)
     generator = torch.Generator().manual_seed(seed)
-    shuffled = torch.randperm(relevance.shape[1], generator=generator, device="cpu").to(
-        relevance.device
-    )
+    shuffled = torch.randperm(relevance.shape[1], generator=generator, device="cpu")
+    shuffled = shuffled.to(relevance.device)
     orders = [
         shuffled[relevance[:, shuffled].sort(dim=1, descending=descending, stable=True).indices]
         for descending in (True, False)
@@ -189,10 +188,8 @@ def _ranked(call: MetricCall, method: str, seed: int) -> tuple[list[Tensor], Ten
 
 def _first_pixels(order: Tensor, percentage: float) -> Tensor:
     """Whether each pixel is among the first in the order, ``(N, pixels)``, bool."""
-    # Rounded first: a product that is a whole number may come out just below it.
-    count = math.floor(round(order.shape[1] * percentage / 100, 6))
-    found = torch.zeros_like(order, dtype=torch.bool)
-    return found.scatter_(1, order[:, :count], value=True)
+    first = order[:, : count_of(percentage / 100, order.shape[1])]
+    return torch.zeros_like(order, dtype=torch.bool).scatter_(1, first, value=True)
 
 
 def _imputed(images: Tensor, missing: Tensor, noise: Tensor) -> Tensor:

@@ -107,7 +107,7 @@ def _shown(
         if columns < 2:
             raise ValueError(f"columns must be 2 or more, got {columns}")
         count = min(columns, len(steps))
-        # A single step has no last one to be spaced from.
+        # max: the space between steps is undefined for a single step.
         places = {round(place * (len(steps) - 1) / max(count - 1, 1)) for place in range(count)}
         return [steps[place] for place in sorted(places)]
     by_name = {step.layer: step for step in steps}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-import torch
+import numpy as np
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -96,11 +96,8 @@ def limit_of(maps: Sequence[Array]) -> float:
         >>> limit_of([np.array([[1.0, 1.0], [1.0, -3.0]])])
         3.0
     """
-    values = torch.cat([torch.from_numpy(each).abs().flatten() for each in maps]).sort().values
-    # Scaled first, so that sums of huge values do not overflow.
-    largest = float(values[-1])
-    if largest == 0:
+    values = np.sort(np.abs(np.concatenate([each.ravel() for each in maps])))
+    if values[-1] == 0:
         return 1.0
-    sums = (values / largest).cumsum(0)
-    place = int(torch.searchsorted(sums, float(sums[-1]) * (1 - _OUTLIERS)))
-    return float(values[place])
+    sums = np.cumsum(values / values[-1])  # scaled, so that sums of huge values do not overflow
+    return float(values[np.searchsorted(sums, sums[-1] * (1 - _OUTLIERS))])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,6 +14,7 @@ from captum_tgrad._support.not_a_tensor import got
 from captum_tgrad.attribution.checks import listed
 from captum_tgrad.metrics.baselines import Preset
 from captum_tgrad.metrics.engine.baseline_forms import resolve_each
+from captum_tgrad.metrics.engine.features import count_of
 from captum_tgrad.metrics.engine.importance import (
     ChannelReduce,
     InterpolateMode,
@@ -114,8 +114,7 @@ def replaced_and_shares(
     steps = ranking.counts.shape[1] - 1  # of one pixel, or of one patch
     shares = []
     for fraction in fractions:
-        # Rounded first: a product that is a whole number may come out just below it.
-        counts = ranking.counts[:, math.floor(round(fraction * steps, 6))]
+        counts = ranking.counts[:, count_of(fraction, steps)]
         shares.append(wide(counts) / pixels)
         gone = (place < counts[:, None]).reshape(-1, 1, *inputs.shape[2:])
         for name in CURVES:

@@ -45,12 +45,9 @@ def choose_terms(
     inputs = len(decomposition.inputs)
     if terms < 1:
         raise ValueError(f"{argument} must be 1 or more, got {terms}")
-
-    def size(index: int) -> float:
-        score = scores[index]
-        return abs(score) if sign == "all" else score if sign == "positive" else -score
-
-    others = sorted(range(inputs, len(scores)), key=size, reverse=True)
+    negated, absolute = [-score for score in scores], [abs(score) for score in scores]
+    sizes = {"positive": scores, "negative": negated, "all": absolute}[sign]
+    others = sorted(range(inputs, len(scores)), key=sizes.__getitem__, reverse=True)
     return [*range(inputs), *sorted(others[: max(terms - inputs, 0)])]
 
 

@@ -17,8 +17,8 @@ Evaluate = Callable[[tuple[Tensor, ...], list[int]], Tensor]
 class ExampleBuffer:
     """Collects examples, and scores them whenever it is full.
 
-    Memory is allocated once, in the memory format of the inputs. Examples are copied before they
-    are scored, so in-place models are safe.
+    Memory is allocated once, in the memory format of the inputs. Models may overwrite their inputs,
+    because examples are copied before they are scored.
 
     Attributes:
         capacity: The number of examples in one call of the model.

@@ -104,8 +104,8 @@ class MetricCall:
 
     def check_scores(self, finite: Tensor, method: str) -> None:
         """Raises ValueError unless the scores of all samples are finite or may be omitted."""
-        said = "forward_func or score returned NaN or inf for sample"
-        check_omitted(~finite, self.nan_policy, said, f" of {method}")
+        returned_nan = "forward_func or score returned NaN or inf for sample"
+        check_omitted(~finite, self.nan_policy, returned_nan, f" of {method}")
 
     @contextmanager
     def clean_scores(self, title: str, further: int) -> Iterator[tuple[Tensor, ExampleBuffer]]:

@@ -95,9 +95,7 @@ class Scorer:
             return outputs
         if outputs.dim() == 0 and len(samples) == 1:  # a model that squeezes
             outputs = outputs.reshape(1)
-        if not isinstance(self._score, str):
-            return outputs
-        if outputs.dim() == 0 or outputs.shape[0] != len(samples):
+        if isinstance(self._score, str) and outputs.shape[:1] != (len(samples),):
             raise ValueError(
                 f"forward_func returned shape {tuple(outputs.shape)} for {len(samples)} examples;"
                 " its first dimension must be the batch."
