@@ -80,7 +80,7 @@ def cascade_figure(
     for name, given in (("images", pictures), ("labels", labels)):
         if given is not None:
             check_one_each(given, shape[0], name)
-    shown = _shown(steps, columns)
+    shown = _chosen(steps, columns)
     samples, _, height, width = shape
     maps = [as_maps(step.map, [(height, width)] * samples, "steps") for step in shown]
     signed = any(is_signed(of_step) for of_step in maps)
@@ -100,7 +100,7 @@ def cascade_figure(
     return upper.figure
 
 
-def _shown(
+def _chosen(
     steps: Sequence[RandomizationStep], columns: int | Sequence[str]
 ) -> list[RandomizationStep]:
     if isinstance(columns, int):

@@ -18,19 +18,19 @@ from captum_tgrad.visualization.image_arrays import (
     as_images,
     check_one_each,
 )
-from captum_tgrad.visualization.map_values import as_maps, finding, is_signed, limit_of
+from captum_tgrad.visualization.map_values import as_maps, is_signed, limit_of, note_on
 from captum_tgrad.visualization.panels import (
     NORMAL,
     OVERLAY_OPACITY,
     WIDTH,
-    bare,
     color_bar,
     colors,
+    hide_ticks,
     write_title,
 )
 from captum_tgrad.visualization.region_marks import boxes_of_pictures, draw_boxes, draw_peak
 from captum_tgrad.visualization.shown import new_figure
-from captum_tgrad.visualization.unseen import checked_seen, cover, placed
+from captum_tgrad.visualization.unseen import checked_seen, gray_out, padded
 from captum_tgrad.zoo.classifier import Box
 
 # The height of titles and color bars in inches, for panels side by side and stacked.
@@ -108,7 +108,7 @@ def explanation_figure(
     maps = as_maps(attribution, sizes_seen, "attribution", reduce=seen is not None)
     titles = _each(title, count, "title")
     made = [
-        made_title(*known)
+        default_title(*known)
         for known in zip(
             _each(class_name, count, "class_name"),
             _each(probability, count, "probability"),
@@ -140,11 +140,11 @@ def explanation_figure(
     return figure
 
 
-def made_title(class_name: Any, probability: Any, residual: Any) -> str:
+def default_title(class_name: Any, probability: Any, residual: Any) -> str:
     """The default title of an explanation.
 
     Example:
-        >>> made_title("espresso", 0.951, 2e-6)
+        >>> default_title("espresso", 0.951, 2e-6)
         'espresso, probability 95.1%, residual +2.0e-06'
     """
     parts = []
@@ -191,9 +191,9 @@ def _draw_panels(
     """Draws one explanation with Captum's function."""
     signed = is_signed([values])
     map_colors: Colormap = colors(signed)
-    note = finding(values)
+    note = note_on(values)
     size = picture.shape[:2]
-    values = placed(values / limit_of([values]) * _SCALE, box, size)
+    values = padded(values / limit_of([values]) * _SCALE, box, size)
     if not values.any():
         # Captum cannot scale a map of zeros: draw ones in the color of 0.
         values = values + 1
@@ -210,9 +210,9 @@ def _draw_panels(
             alpha_overlay=OVERLAY_OPACITY,
             use_pyplot=False,
         )
-        cover(axes, box, size, None if kind == "heat_map" else picture)
+        gray_out(axes, box, size, None if kind == "heat_map" else picture)
         axes.axis("on")
-        bare(axes)
+        hide_ticks(axes)
         axes.set_anchor("N")
         axes.set_title(heading or (f"{method} ({note})" if note else method), fontsize=NORMAL)
     color_bar(row, panels[1], signed)

@@ -58,7 +58,7 @@ def as_images(
     """
     if not isinstance(images, Tensor):
         each = images if isinstance(images, (list, tuple)) else [images]
-        return [_of_pillow(image) for image in each]
+        return [_from_pillow(image) for image in each]
     shape = tuple(images.shape)
     if images.dim() not in (3, 4) or shape[-3] not in _CHANNELS or 0 in shape:
         last = shape[-1:] and shape[-1] in _CHANNELS and images.dim() in (3, 4)
@@ -73,7 +73,7 @@ def as_images(
     if whole:
         values = values / _BYTE
     if mean is not None or std is not None:
-        values = _put_back(values, mean, std)
+        values = _denormalized(values, mean, std)
     return [_drawable(picture) for picture in values]
 
 
@@ -95,7 +95,7 @@ def check_one_each(given: Sized, images: int, argument: str) -> None:
         )
 
 
-def _of_pillow(image: Any) -> Array:
+def _from_pillow(image: Any) -> Array:
     if not isinstance(image, Image):
         a_path = ": read the file with captum_tgrad.zoo.load_image"
         raise TypeError(
@@ -105,7 +105,7 @@ def _of_pillow(image: Any) -> Array:
     return np.asarray(image.convert("RGB"), dtype=np.float64) / _BYTE
 
 
-def _put_back(values: Tensor, mean: Numbers | None, std: Numbers | None) -> Tensor:
+def _denormalized(values: Tensor, mean: Numbers | None, std: Numbers | None) -> Tensor:
     channels = values.shape[1]
     columns = []
     for name, numbers in (("mean", mean), ("std", std)):

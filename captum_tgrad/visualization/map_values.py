@@ -63,14 +63,14 @@ def _resized(one: Tensor, size: tuple[int, int]) -> Array:
     return array
 
 
-def finding(values: Array) -> str | None:
+def note_on(values: Array) -> str | None:
     """A label for maps that are 0, constant or nowhere positive; None for others.
 
     Example:
         >>> import numpy as np
-        >>> finding(np.zeros((2, 2))), finding(np.ones((2, 2)))
+        >>> note_on(np.zeros((2, 2))), note_on(np.ones((2, 2)))
         ('0 everywhere', 'the same everywhere')
-        >>> finding(np.array([[-1.0, -2.0]])), finding(np.array([[1.0, -2.0]]))
+        >>> note_on(np.array([[-1.0, -2.0]])), note_on(np.array([[1.0, -2.0]]))
         ('nothing above 0', None)
     """
     if not values.any():

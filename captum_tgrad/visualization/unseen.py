@@ -27,14 +27,14 @@ def checked_seen(box: Any, size: tuple[int, int]) -> Box:
     return left, top, right, bottom
 
 
-def placed(values: Array, box: Box, size: tuple[int, int]) -> Array:
+def padded(values: Array, box: Box, size: tuple[int, int]) -> Array:
     """A map of the part in the box as one of the whole image, 0 elsewhere."""
     left, top, right, bottom = box
     return np.pad(values, ((top, size[0] - bottom), (left, size[1] - right)))
 
 
-def cover(axes: Axes, box: Box, size: tuple[int, int], picture: Array | None) -> None:
-    """Grays what is outside of the box; ``picture``, ``(H, W, 3)`` in [0, 1], shines through."""
+def gray_out(axes: Axes, box: Box, size: tuple[int, int], picture: Array | None) -> None:
+    """Grays out what is outside of the box, over ``picture``, ``(H, W, 3)`` in [0, 1], if given."""
     left, top, right, bottom = box
     if (left, top, right, bottom) == (0, 0, size[1], size[0]):
         return

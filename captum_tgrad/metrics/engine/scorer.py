@@ -120,7 +120,7 @@ class Scorer:
 
     def _scores(self, outputs: Any, samples: Sequence[int]) -> Tensor:
         if not isinstance(self._score, str):
-            return self._own_scores(self._score, outputs, samples)
+            return self._custom_scores(self._score, outputs, samples)
         check_is_tensor(outputs, " Or pass a score that accepts the output.")
         outputs = _at_least_float32(outputs)
         if not self._checked:
@@ -147,7 +147,7 @@ class Scorer:
         selected: Tensor = select_targets(outputs, self._target_of(samples, outputs.device))
         return selected.reshape(-1)
 
-    def _own_scores(
+    def _custom_scores(
         self, score: Callable[[Any, Any], Any], outputs: Any, samples: Sequence[int]
     ) -> Tensor:
         """The scores of a callable; raises TypeError or ValueError unless there is one each."""

@@ -12,7 +12,7 @@ from captum_tgrad.metrics.engine.findings import Findings
 from captum_tgrad.metrics.engine.metric import DECLARED
 from captum_tgrad.metrics.engine.metric_call import MetricCall
 
-_OF_A_CALL = inspect.signature(MetricCall).parameters.keys()
+_CALL_ARGUMENTS = inspect.signature(MetricCall).parameters.keys()
 
 
 def together(
@@ -41,7 +41,7 @@ def together(
         options = {
             key: own.get(key, parameter.default)
             for key, parameter in parameters.items()
-            if key not in _OF_A_CALL
+            if key not in _CALL_ARGUMENTS
         }
         key = (shared, declared.run, *options.items())
         if key not in scores:
