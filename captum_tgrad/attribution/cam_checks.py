@@ -17,12 +17,7 @@ from captum_tgrad.attribution.probe import Probe
 def cam_signature(
     cam_class: Callable[..., Any], cam_arguments: dict[str, Any]
 ) -> inspect.Signature:
-    """The signature of a class of ``grad-cam``.
-
-    Raises:
-        TypeError: It is not the constructor of a class activation map, or does not accept
-            ``cam_arguments``.
-    """
+    """The signature of a class of ``grad-cam``; raises TypeError unless it can be constructed."""
     name = getattr(cam_class, "__name__", repr(cam_class))
     is_object = hasattr(cam_class, "activations_and_grads")
     if not callable(cam_class) or isinstance(cam_class, nn.Module) or is_object:

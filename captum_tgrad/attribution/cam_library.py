@@ -116,11 +116,7 @@ def _cloned(module: nn.Module, inputs: Any, output: Any) -> Any:
 def selected_indices(target: Any, output: Tensor, samples: int) -> list[tuple[int, ...]] | None:
     """The indices to select from the output of each sample; None for the library's choice.
 
-    ``output`` is that of one sample, ``(1, ...)``.
-
-    Raises:
-        TypeError: ``target`` does not hold integers.
-        ValueError: ``target`` does not select one output per sample.
+    ``output`` is that of one sample, ``(1, ...)``. Raises as ``check_target``.
     """
     if target is None and output.dim() == 2:
         return None

@@ -1,8 +1,7 @@
-"""Checks of the arguments of attributions, before the model runs."""
+"""Checks of a model, its inputs and their channel dimensions, before the model runs."""
 
 from __future__ import annotations
 
-from numbers import Integral, Real
 from typing import Any
 
 import torch
@@ -40,9 +39,7 @@ def check_forward_func(forward_func: Any) -> None:
 def check_inputs(inputs: Any, differentiable: bool = True) -> None:
     """Raises TypeError or ValueError unless every input is a finite, non-empty tensor.
 
-    Args:
-        inputs: A tensor or a tuple of tensors, as the user passed it.
-        differentiable: Whether they must be float tensors.
+    If they must be ``differentiable``, only float tensors are accepted.
     """
     for name, tensor in named_tensors(inputs):
         if differentiable and not tensor.is_floating_point():
@@ -76,12 +73,7 @@ def listed(samples: Tensor) -> str:
 
 
 def named_tensors(inputs: Any) -> list[tuple[str, Tensor]]:
-    """The inputs with their names in messages.
-
-    Raises:
-        TypeError: They are not dense tensors.
-        ValueError: There is none, one is empty, or they differ in batch size or device.
-    """
+    """The inputs with their names in messages; raises TypeError or ValueError for unusable ones."""
     if not isinstance(inputs, (Tensor, tuple)):
         raise TypeError(
             f"inputs must be a torch.Tensor or a tuple of them, got {_got_as_inputs(inputs)}."
@@ -104,24 +96,6 @@ def named_tensors(inputs: Any) -> list[tuple[str, Tensor]]:
     return named
 
 
-def check_number(value: Any, name: str) -> float:
-    """The number; raises TypeError unless it is one."""
-    if isinstance(value, Tensor) and value.numel() == 1:
-        value = value.item()
-    if isinstance(value, bool) or not isinstance(value, Real):
-        raise TypeError(f"{name} must be a number, got {type(value).__name__}.")
-    return int(value) if isinstance(value, Integral) else float(value)
-
-
-def check_seed(seed: Any) -> int:
-    """The seed; raises TypeError or ValueError unless it is an integer of 0 or more."""
-    if isinstance(seed, bool) or not isinstance(seed, Integral):
-        raise TypeError(f"seed must be an integer, got {type(seed).__name__}.")
-    if seed < 0:
-        raise ValueError(f"seed must be an integer of 0 or more, got {seed}.")
-    return int(seed)
-
-
 def _check_alike(tensor: Tensor, first: Tensor, name: str) -> None:
     """Raises ValueError unless an input has the batch size and the device of the first one."""
     if tensor.shape[0] != first.shape[0]:
@@ -137,7 +111,7 @@ def _check_alike(tensor: Tensor, first: Tensor, name: str) -> None:
 
 
 def _got_as_inputs(inputs: Any) -> str:
-    """What inputs are that are neither a tensor nor a tuple, and what to pass instead."""
+    """What was passed instead of a tensor or a tuple, and what to pass."""
     if isinstance(inputs, list):
         if not all(isinstance(each, Tensor) for each in inputs):
             return "a list: convert it with torch.tensor"
@@ -165,15 +139,15 @@ def _check_memory(name: str, tensor: Tensor) -> None:
         )
 
 
+ChannelDim = int | None | tuple[int | None, ...]
+"""The channel dimension of an input; a tuple for several inputs."""
+
+
 def channel_dims(channel_dim: Any, inputs: tuple[Tensor, ...]) -> tuple[int | None, ...]:
     """The channel dimension of each input; None where there is none.
 
-    That of integers is a dimension of their embedding, which is not known yet.
-
-    Raises:
-        TypeError: ``channel_dim`` is neither an int, None, nor a tuple of them.
-        ValueError: It is the batch dimension or out of range, or the tuple does not have one entry
-            for each input.
+    For integers, it is a dimension of their embedding, whose shape is not known yet. Raises
+    TypeError or ValueError for dimensions that do not fit the inputs.
     """
     several = isinstance(channel_dim, tuple)
     given = channel_dim if several else (channel_dim,) * len(inputs)

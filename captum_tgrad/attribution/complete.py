@@ -18,6 +18,7 @@ from captum_tgrad._support.captum_private import (
 )
 from captum_tgrad._support.model_errors import explaining_errors
 from captum_tgrad.attribution import checks
+from captum_tgrad.attribution.checks import ChannelDim
 from captum_tgrad.attribution.nesting import check_not_nested
 from captum_tgrad.attribution.output_checks import (
     check_output,
@@ -55,10 +56,6 @@ def attribution_method(function: Callable[Parameters, Result]) -> Callable[Param
     return log_usage(checked)
 
 
-ChannelDim = int | None | tuple[int | None, ...]
-"""The channel dimension of an input; a tuple for several inputs."""
-
-
 class CompleteAttribution(GradientAttribution):  # type: ignore[misc]
     """A Captum attribution that combines all terms of the output.
 
@@ -83,19 +80,11 @@ class CompleteAttribution(GradientAttribution):  # type: ignore[misc]
     ) -> Decomposition:
         """All terms of the output, each with its maps, its name and its signed score.
 
-        Args:
-            inputs: As for ``attribute``.
-            target: As for ``attribute``.
-            additional_forward_args: As for ``attribute``.
-            channel_dim: As for ``attribute``.
+        Arguments and errors are those of ``attribute``.
 
         Returns:
             The terms, the output and the convergence delta. The scores and the delta of each
             sample add up to the output.
-
-        Raises:
-            TypeError: As for ``attribute``.
-            ValueError: As for ``attribute``.
 
         Example:
             >>> import torch
@@ -122,20 +111,11 @@ class CompleteAttribution(GradientAttribution):  # type: ignore[misc]
         target: TargetType = None,
         additional_forward_args: object | None = None,
     ) -> Tensor:
-        """The convergence delta: the output minus the sum of all terms.
+        """The output at the inputs ``end_point`` minus the sum of all terms, shape ``(N,)``.
 
-        The same as ``attribute(..., return_convergence_delta=True)``. The sum of a map is larger
-        than the sum of all terms, because a map contains only the positive terms.
-
-        Args:
-            attributions: Not used.
-            start_point: Not used, as there is no baseline.
-            end_point: The inputs.
-            target: As for ``attribute``.
-            additional_forward_args: As for ``attribute``.
-
-        Returns:
-            The convergence delta, shape ``(N,)``.
+        The same as ``attribute(..., return_convergence_delta=True)``. It cannot be computed from
+        ``attributions``, because a map contains only the positive terms, and there is no baseline
+        ``start_point``: both arguments are ignored.
         """
         return self.decompose(end_point, target, additional_forward_args).delta
 
@@ -177,7 +157,7 @@ class CompleteAttribution(GradientAttribution):  # type: ignore[misc]
         tensors: tuple[Tensor, ...] = format_tensor_into_tuples(inputs)
         checks.check_device(self.forward_func, tensors)
         if target is not None:
-            # Where a user passed baselines, the model would get the wrong arguments and fail first.
+            # Before the model runs: attribute(inputs, baselines, target) would let it fail first.
             targets_per_sample(target, len(tensors[0]))
         return tensors
 

@@ -14,7 +14,8 @@ from captum_tgrad._support.captum_private import (
     format_output,
     is_tuple,
 )
-from captum_tgrad.attribution.complete import ChannelDim, CompleteAttribution, attribution_method
+from captum_tgrad.attribution.checks import ChannelDim
+from captum_tgrad.attribution.complete import CompleteAttribution, attribution_method
 from captum_tgrad.decomposition.places.cells import Grid
 from captum_tgrad.decomposition.places.enlarging import enlarged
 from captum_tgrad.decomposition.places.reduction import Reduction
@@ -88,22 +89,13 @@ class FullGradAttribution(CompleteAttribution):
     ) -> TensorOrTupleOfTensorsGeneric | tuple[TensorOrTupleOfTensorsGeneric, Tensor]:
         """The FullGrad map of each sample.
 
-        Args:
-            inputs: As for ``TGradAttribution.attribute``.
-            target: As for ``TGradAttribution.attribute``.
-            additional_forward_args: Additional arguments of ``forward_func``, held constant.
-            channel_dim: As for ``TGradAttribution.attribute``.
-            return_convergence_delta: Whether to also return the convergence delta.
+        Arguments and errors are those of ``TGradAttribution.attribute``.
 
         Returns:
             The attributions, shaped like ``inputs``, non-negative, unitless. Their sum over
             channels is the map. The input's term keeps its channels. The other terms are divided
             equally among the channels. If a term depends on several inputs, each input has its
             share. With ``return_convergence_delta``, also the convergence delta, shape ``(N,)``.
-
-        Raises:
-            TypeError: As for ``TGradAttribution.attribute``.
-            ValueError: As for ``TGradAttribution.attribute``.
         """
         explained = self._explain(
             inputs, target, additional_forward_args, channel_dim, with_magnitudes=True

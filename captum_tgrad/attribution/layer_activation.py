@@ -21,8 +21,6 @@ from captum_tgrad.decomposition.places.places import Places, input_places
 from captum_tgrad.decomposition.refusals import refuse_inference_tensors
 from captum_tgrad.decomposition.trace import Trace
 
-LayerForward = Callable[..., Any]
-
 HOW_TO_EXPLAIN_ONE = (
     "In the model, wrap it in a module that returns the one tensor to explain, and pass that"
     " module; or explain the layer's input with attribute_to_layer_input=True."
@@ -46,7 +44,7 @@ class LayerActivation:
 
 def activation_of(
     layer: nn.Module,
-    forward: LayerForward,
+    forward: Callable[..., Any],
     inputs: tuple[Tensor, ...],
     further: tuple[Any, ...] | None,
     channel_dims: tuple[int | None, ...],
@@ -55,9 +53,7 @@ def activation_of(
 ) -> LayerActivation:
     """The activation of ``layer`` in one run of ``forward``, with its places on the inputs.
 
-    Raises:
-        TypeError: The activation is not made of float tensors.
-        ValueError: The layer is never called, or its activation has no batch dimension.
+    Raises TypeError or ValueError if the layer never runs or its activation cannot be explained.
     """
     followed = [number for number, t in enumerate(inputs) if t.is_floating_point()]
     leaves = [inputs[number].detach().requires_grad_() for number in followed]
@@ -103,12 +99,12 @@ def activation_of(
 
 def network_from(
     layer: nn.Module,
-    forward: LayerForward,
+    forward: Callable[..., Any],
     inputs: tuple[Tensor, ...],
     activation: LayerActivation,
     *,
     at_input: bool,
-) -> LayerForward:
+) -> Callable[..., Any]:
     """The part of the network that follows ``layer``, as a function of the layer's activation.
 
     Branches that do not pass through the layer, such as a skip connection around it, are constant.
@@ -153,12 +149,7 @@ def _watched(layer: nn.Module, at_input: bool, call: Callable[[Any], Any]) -> It
 
 
 def _tensors_of(value: Any, layer: nn.Module, at_input: bool) -> list[Tensor]:
-    """The tensors of an activation, which may contain ``None`` as well.
-
-    Raises:
-        TypeError: It contains something else.
-        ValueError: It is empty.
-    """
+    """The tensors of an activation without ``None``; raises TypeError or ValueError for others."""
     items = value if isinstance(value, (tuple, list)) else (value,)
     verb = "receives" if at_input else "returns"
     if not items:

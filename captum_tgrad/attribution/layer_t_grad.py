@@ -18,7 +18,8 @@ from captum_tgrad._support.captum_private import (
 )
 from captum_tgrad._support.model_errors import explaining_errors
 from captum_tgrad.attribution import checks
-from captum_tgrad.attribution.complete import ChannelDim, CompleteAttribution, attribution_method
+from captum_tgrad.attribution.checks import ChannelDim
+from captum_tgrad.attribution.complete import CompleteAttribution, attribution_method
 from captum_tgrad.attribution.layer_activation import (
     HOW_TO_EXPLAIN_ONE,
     activation_of,
@@ -136,17 +137,10 @@ class LayerTGradAttribution(LayerAttribution, CompleteAttribution):  # type: ign
     ) -> Tensor | tuple[Tensor, ...] | tuple[Tensor | tuple[Tensor, ...], Tensor]:
         """The T-Grad map of each sample at the layer.
 
-        Args:
-            inputs: A tensor or a tuple of tensors, batch dimension first. Integers, such as token
-                indices, are allowed.
-            target: As for ``TGradAttribution.attribute``.
-            additional_forward_args: Additional arguments of ``forward_func``, held constant.
-            attribute_to_layer_input: Whether to explain the layer's input instead of its output.
-            sign: As for ``TGradAttribution.attribute``.
-            aggregation: As for ``TGradAttribution.attribute``.
-            channel_dim: As for ``TGradAttribution.attribute``. For integer inputs, the channel
-                dimension of the activation, such as -1 for embedded tokens.
-            return_convergence_delta: Whether to also return the convergence delta.
+        With ``attribute_to_layer_input``, the layer's input is explained instead of its output.
+        Integer ``inputs``, such as token indices, are allowed: then ``channel_dim`` is the channel
+        dimension of the activation, such as -1 for embedded tokens. The other arguments are those
+        of ``TGradAttribution.attribute``.
 
         Returns:
             The attributions, shaped like the layer's activation; a tuple of them if the layer
@@ -180,20 +174,11 @@ class LayerTGradAttribution(LayerAttribution, CompleteAttribution):  # type: ign
     ) -> Decomposition:
         """All terms of the output, with the layer's activation as the input.
 
-        Args:
-            inputs: As for ``attribute``.
-            target: As for ``attribute``.
-            additional_forward_args: As for ``attribute``.
-            attribute_to_layer_input: As for ``attribute``.
-            channel_dim: As for ``attribute``.
+        Arguments and errors are those of ``attribute``.
 
         Returns:
             The terms, the output and the convergence delta. The scores and the delta of each
             sample add up to the output.
-
-        Raises:
-            TypeError: As for ``attribute``.
-            ValueError: As for ``attribute``.
         """
         return self._explain_layer(
             inputs, target, additional_forward_args, attribute_to_layer_input, channel_dim

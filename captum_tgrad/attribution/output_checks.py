@@ -60,13 +60,9 @@ def check_is_tensor(output: Any, or_else: str = "") -> None:
 
 
 def check_logits(output: Any, count: int, classes: int | None = None, name: str = "model") -> None:
-    """Raises ValueError unless a model returned logits, ``(count, classes)``.
+    """Raises ValueError unless the model ``name`` returned logits, ``(count, classes)``.
 
-    Args:
-        output: What it returned.
-        count: The number of images.
-        classes: The number of class names; None: any.
-        name: The name of the model in messages.
+    ``count`` is the number of images, and ``classes`` that of the class names, if there are any.
     """
     wanted = f"({count}, {'classes' if classes is None else classes})"
     if not isinstance(output, Tensor):
@@ -117,6 +113,16 @@ def check_target(target: Any, output: Tensor) -> None:
         _check_indices(indices, output)
 
 
+def check_target_count(target: Any, samples: int) -> None:
+    """Raises ValueError if there are several targets, but not one for each sample."""
+    several = isinstance(target, list) or (isinstance(target, Tensor) and target.numel() > 1)
+    if several and len(target) != samples:
+        raise ValueError(
+            f"target has {len(target)} entries for {samples} samples. Pass one for each, or an int"
+            " for all."
+        )
+
+
 def targets_per_sample(target: Any, samples: int) -> list[tuple[int, ...]]:
     """The indices in ``target``, one tuple for each sample."""
     if isinstance(target, Tensor):
@@ -142,15 +148,8 @@ def targets_per_sample(target: Any, samples: int) -> list[tuple[int, ...]]:
             )
         target = target.flatten().tolist()
         target = target[0] if len(target) == 1 else target
-    if isinstance(target, list):
-        if len(target) != samples:
-            raise ValueError(
-                f"target has {len(target)} entries for {samples} samples. Pass one for each, or"
-                " an int for all."
-            )
-        per_sample = target
-    else:
-        per_sample = [target]
+    check_target_count(target, samples)
+    per_sample = target if isinstance(target, list) else [target]
     indices = [entry if isinstance(entry, tuple) else (entry,) for entry in per_sample]
     for entry in indices:
         if not all(isinstance(index, int) and not isinstance(index, bool) for index in entry):

@@ -42,10 +42,8 @@ class Probe:
 
         The order in which the layers run counts, not the order of their definition. A convolution
         after global pooling (a classifier made of 1x1 convolutions, the gate of a
-        squeeze-excitation block) is skipped, because its map would be constant.
-
-        Raises:
-            ValueError: There is none.
+        squeeze-excitation block) is skipped, because its map would be constant. Raises ValueError
+        if there is none.
         """
         if self._last_convolution is None:
             spatial = "no convolution in the forward pass has a spatial output"

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, get_args
+from typing import Literal
 
 from torch import Tensor
 
+from captum_tgrad._support.arguments import check_choice
 from captum_tgrad.decomposition.levels import levels_map
 from captum_tgrad.decomposition.places.cells import Grid
 from captum_tgrad.decomposition.places.reduction import Reduction
@@ -26,10 +27,8 @@ Aggregation = Literal["paper", "levels"]
 
 def check_options(sign: object, aggregation: object) -> None:
     """Raises ValueError unless ``sign`` and ``aggregation`` are known."""
-    if sign not in get_args(Sign):
-        raise ValueError(f"sign must be 'positive', 'negative' or 'all', got {sign!r}.")
-    if aggregation not in get_args(Aggregation):
-        raise ValueError(f"aggregation must be 'paper' or 'levels', got {aggregation!r}.")
+    check_choice(sign, Sign, "sign")
+    check_choice(aggregation, Aggregation, "aggregation")
 
 
 def combine(

@@ -14,10 +14,10 @@ import torch
 from torch import nn
 
 from captum_tgrad._support.accelerator import device_name, device_of
+from captum_tgrad._support.arguments import check_seed
 from captum_tgrad._support.progress import progress_bar
 from captum_tgrad._support.show import html_table
 from captum_tgrad._support.warn import warn_user
-from captum_tgrad.attribution.checks import check_seed
 from captum_tgrad.evaluation.checks import check_black, check_budget, check_model, check_out
 from captum_tgrad.evaluation.distributed import Workers
 from captum_tgrad.evaluation.image_files import ImageFiles

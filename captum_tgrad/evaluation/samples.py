@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from captum_tgrad._support.arguments import check_count
 from captum_tgrad._support.not_a_tensor import got
 from captum_tgrad.evaluation.image_files import ImageFiles
 from captum_tgrad.evaluation.storage.digests import bytes_digest, image_digest
-from captum_tgrad.metrics.engine.checks import check_count
 
 
 class Samples:

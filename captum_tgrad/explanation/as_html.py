@@ -52,21 +52,19 @@ def frame_of(page: str) -> str:
 
 def _views(explanation: Explanation, decomposition: Decomposition) -> list[View]:
     one = explanation.target.name
-    views = [_view_of_class(one, decomposition)]
     rival = explanation.rival
-    if rival is not None:
-        other = rival.prediction.name
-        views.append(_view_of_class(other, rival.decomposition))
-        views.append(
-            View(
-                f"{one}, not {other}",
-                rival.difference,
-                output=f"the logit of {one} minus that of {other}",
-                speaks_for=f"for {one}",
-                speaks_against=f"for {other}",
-            )
-        )
-    return views
+    if rival is None:
+        return [_view_of_class(one, decomposition)]
+    other = rival.prediction.name
+    difference = View(
+        f"{one}, not {other}",
+        rival.difference,
+        output=f"the logit of {one} minus that of {other}",
+        speaks_for=f"for {one}",
+        speaks_against=f"for {other}",
+    )
+    of_rival = _view_of_class(other, rival.decomposition)
+    return [_view_of_class(one, decomposition), of_rival, difference]
 
 
 def _view_of_class(name: str, decomposition: Decomposition) -> View:

@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     from captum_tgrad.decomposition.terms import Decomposition
     from captum_tgrad.zoo.classifier import Box
 
+# The prediction is unsure below this multiple of a uniform probability.
 _SURE = 1.5
-# Of the photo that a map is drawn over, for each pixel of the map; and at most a side.
+# The resolution of the photo under a map, relative to the map's; and its maximum side in pixels.
 _PIXELS_OF_PHOTO = 2
 _LONGEST = 4096
 

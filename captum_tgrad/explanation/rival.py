@@ -13,14 +13,10 @@ from captum_tgrad.zoo.targets import resolve_target
 def rivals_of(
     classifier: Classifier, inputs: Tensor, logits: Tensor, targets: Tensor, rival: int | str | bool
 ) -> list[Rival]:
-    """Decomposes the logits of the rival of each sample, and the differences to them.
+    """Decomposes the logit of each sample's rival, and that of its target minus the rival's.
 
     ``rival`` is as for ``explain``; ``inputs`` are ``(N, 3, H, W)``, ``logits`` ``(N, classes)``
     and ``targets`` ``(N,)``.
-
-    Raises:
-        TypeError: ``rival`` is neither an index nor a name.
-        ValueError: The class is unknown, or the network has only one.
     """
     from captum_tgrad import TGradAttribution
 

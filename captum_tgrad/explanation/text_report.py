@@ -22,7 +22,7 @@ def format_report(explanation: Explanation) -> str:
     total = float(explanation.attribution.double().sum())
     input_share, bias_share = _percent(explanation.input_share), _percent(explanation.bias_share)
     paper = explanation.aggregation == "paper"
-    # By levels, the part of a term in the map is not that of its score.
+    # With "levels", a term's share of the map differs from its share of the scores.
     whole, kind = ("map", "map") if paper else ("positive scores", "map by levels")
     best = explanation.predictions[0].probability
     unsure = f"  low confidence: the best class has {best:.1%}; the image may show no known class"
@@ -52,7 +52,7 @@ def format_report(explanation: Explanation) -> str:
 
 
 def seen_lines(size: tuple[int, int] | None, seen: Box | None) -> list[str]:
-    """One line about the part of an image of width and height that was cut away, if any was."""
+    """One line about the part of an image that was cropped, if any was."""
     if size is None or seen is None:
         return []
     (width, height), (left, top, right, bottom) = size, seen

@@ -14,8 +14,7 @@ import torch
 from torch import Tensor
 
 from captum_tgrad._support.captum_private import TargetType
-from captum_tgrad.attribution.checks import listed
-from captum_tgrad.attribution.complete import ChannelDim
+from captum_tgrad.attribution.checks import ChannelDim, listed
 from captum_tgrad.metrics.baselines import Baselines
 from captum_tgrad.metrics.engine.checks import NanPolicy
 from captum_tgrad.metrics.engine.importance import ChannelReduce, InterpolateMode
@@ -76,28 +75,12 @@ def average_drop(
     Source: Chattopadhay, Sarkar, Howlader and Balasubramanian, "Grad-CAM++: Improved Visual
     Explanations for Deep Convolutional Networks", 2018, section 4.1.
 
-    Args:
-        forward_func: The model, or any function of it that returns one number per sample, ``(N,)``,
-            or one per sample and class, ``(N, classes)``.
-        inputs: A tensor or a tuple of tensors, ``(N, F)`` or ``(N, C, *spatial)``. The maps of
-            several inputs are scaled together.
-        attributions: Attributions of any Captum method for ``inputs``, or a dict of these by
-            method. In a tuple, None leaves an input unmasked.
-        baselines: The values that replace the masked part: a number, a tensor, a callable, or for
-            several inputs a tuple of these. None: 0, the mean color of the data set in a normalized
-            image. To mask with black, pass a normalized black image.
-        additional_forward_args: Further arguments of ``forward_func``.
-        target: The output to score, in any of Captum's forms. None: the only output, or the class
-            predicted for the unchanged input.
-        max_examples_per_batch: The maximum number of examples in one call of ``forward_func``.
-        score: ``"softmax"``, ``"logit"``, or a callable ``(outputs, target) -> (N,)``.
-        channel_dim: The channel dimension of ``inputs``; None if all dimensions are spatial.
-        channel_reduce: How channels are reduced: ``"sum"``, the sum of magnitudes ``"abs"``, or
-            ``"max"``.
-        interpolate_mode: How coarse maps are upsampled, such as ``"bilinear"`` or ``"nearest"``.
-        nan_policy: How to treat NaN, inf and input scores that are not positive: ``"raise"``, or
-            ``"omit"``: the result of this sample is NaN and is excluded from the mean.
-        show_progress: Whether to show a progress bar.
+    ``baselines`` replace the masked part: a number, a tensor, a callable, or for several inputs a
+    tuple of these. None: 0, the mean color of the data set in a normalized image. To mask with
+    black, pass a normalized black image. In a tuple of ``attributions``, None leaves an input
+    unmasked; the maps of several inputs are scaled together. With ``nan_policy="omit"``, samples
+    whose score is not positive are NaN and excluded from the mean. The other arguments are those of
+    ``insertion_deletion``.
 
     Returns:
         The mean, the drop of each sample, and both scores; for a dict of attributions, a dict.

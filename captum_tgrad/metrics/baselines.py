@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from captum_tgrad.attribution.checks import check_number
+from captum_tgrad._support.arguments import check_number
 
 Baseline = Tensor | float | Callable[[Tensor], Tensor] | None
 Baselines = Baseline | tuple[Baseline, ...]
@@ -95,28 +95,15 @@ def blur(kernel_size: int = 51, sigma: float = 10.0) -> Callable[[Tensor], Tenso
 
 
 def zeros(inputs: Tensor) -> Tensor:
-    """A baseline: 0 everywhere; for normalized images, the mean color of the data set.
-
-    Args:
-        inputs: Any tensor.
-
-    Returns:
-        Zeros of the same shape.
-    """
+    """A baseline: 0 everywhere; for normalized images, the mean color of the data set."""
     return torch.zeros_like(inputs)
 
 
 def mean_color(inputs: Tensor) -> Tensor:
-    """A baseline: the mean of each channel over the positions of the sample.
-
-    Args:
-        inputs: Shape ``(N, C, *spatial)``.
-
-    Returns:
-        The baseline, of the same shape.
+    """A baseline: the mean of each channel over the positions of the sample, like ``inputs``.
 
     Raises:
-        ValueError: ``inputs`` have no spatial dimensions.
+        ValueError: ``inputs`` are not floats of shape ``(N, C, *spatial)``.
 
     Example:
         >>> import torch

@@ -9,12 +9,12 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+from captum_tgrad._support.arguments import check_count, check_number, check_seed
 from captum_tgrad._support.captum_private import TargetType, log_usage
 from captum_tgrad._support.own_randomness import own_randomness
-from captum_tgrad.attribution.checks import broken_samples, check_number, check_seed
+from captum_tgrad.attribution.checks import broken_samples
 from captum_tgrad.metrics.engine.checks import (
     NanPolicy,
-    check_count,
     check_model_and_inputs,
     check_omitted,
 )
@@ -75,9 +75,8 @@ def grid_pointing_game(
             many grids as possible without reusing an image.
         max_examples_per_batch: The maximum number of images in one call of the model or a method.
         confidence: The minimum probability, 0 to 1, of a confidently classified image.
-        channel_reduce: How channels are reduced: ``"sum"``, the sum of magnitudes ``"abs"``, or
-            ``"max"``.
-        interpolate_mode: How coarse maps are upsampled, such as ``"bilinear"`` or ``"nearest"``.
+        channel_reduce: As for ``pointing_game``.
+        interpolate_mode: As for ``pointing_game``.
         nan_policy: How to treat NaN and inf in a map: ``"raise"``, or ``"omit"``: its cell is NaN
             and is excluded from the mean of the grid.
         seed: The seed for the choice of images and for methods that use random numbers. The global
@@ -148,8 +147,8 @@ def grid_pointing_game(
                 share = share_in_mask(maps.clamp_min(0), own_cell)
                 shares.append(share.masked_fill(broken_samples(maps), torch.nan))
         cells = torch.stack(shares)
-        said = f"the result of {name} holds NaN or inf in a cell of grid"
-        check_omitted(cells.isnan().any(1), nan_policy, said, which="cells")
+        holds_nan = f"the result of {name} holds NaN or inf in a cell of grid"
+        check_omitted(cells.isnan().any(1), nan_policy, holds_nan, which="cells")
         mean, chance = cells.nanmean(1), cells.new_full((len(cells),), 1 / grid**2)
         protocol = protocol_of("grid_pointing_game", entries)
         results.append(

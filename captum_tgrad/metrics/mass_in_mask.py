@@ -8,7 +8,8 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from captum_tgrad.metrics.engine.checks import NanPolicy, check_count
+from captum_tgrad._support.arguments import check_count
+from captum_tgrad.metrics.engine.checks import NanPolicy
 from captum_tgrad.metrics.engine.importance import ChannelReduce, InterpolateMode
 from captum_tgrad.metrics.engine.localizing import Measure, localization_metric
 from captum_tgrad.metrics.engine.regions import Regions
@@ -29,7 +30,7 @@ def _share_of_highest(maps: Tensor, masks: Tensor, k: int | None) -> Tensor:
         raise ValueError(f"k is {k}, but the maps have {places} pixels.")
     values, order = maps.flatten(1).sort(1, descending=True)
     inside = masks.flatten(1).gather(1, order)
-    # A sample without a region is left out afterwards, whatever is found here.
+    # A sample without a region becomes NaN later; 0 would index the last pixel here.
     count = inside.sum(1).clamp_min(1) if k is None else torch.full_like(order[:, 0], k)
     last = values.gather(1, count[:, None] - 1)
     above, tied = values > last, values == last

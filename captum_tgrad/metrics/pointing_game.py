@@ -9,7 +9,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from captum_tgrad.attribution.checks import check_number
+from captum_tgrad._support.arguments import check_number
 from captum_tgrad.metrics.engine.checks import NanPolicy
 from captum_tgrad.metrics.engine.importance import ChannelReduce, InterpolateMode
 from captum_tgrad.metrics.engine.localizing import Measure, localization_metric

@@ -14,16 +14,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from captum_tgrad._support.arguments import check_number, check_numbers, check_seed
 from captum_tgrad._support.captum_private import TargetType
 from captum_tgrad._support.warn import warn_user
-from captum_tgrad.attribution.checks import check_number, check_seed
-from captum_tgrad.attribution.complete import ChannelDim
-from captum_tgrad.metrics.engine.checks import NanPolicy, check_numbers
-from captum_tgrad.metrics.engine.features import channels_back, channels_first
+from captum_tgrad.attribution.checks import ChannelDim
+from captum_tgrad.metrics.engine.checks import NanPolicy
+from captum_tgrad.metrics.engine.features import channels_back, channels_first, count_of
 from captum_tgrad.metrics.engine.importance import (
     ChannelReduce,
     InterpolateMode,
-    is_constant,
     pooled,
 )
 from captum_tgrad.metrics.engine.linear_imputation import linear_imputation
@@ -120,28 +119,11 @@ def road(
     Source: Rong, Leemann, Borisov, Kasneci and Kasneci, "A Consistent and Efficient Evaluation
     Strategy for Attribution Methods", 2022.
 
-    Args:
-        forward_func: The model, or any function of it that returns one number per sample, ``(N,)``,
-            or one per sample and class, ``(N, classes)``.
-        inputs: Images, ``(N, C, H, W)`` or with the channels in ``channel_dim``.
-        attributions: Attributions of any Captum method for ``inputs``, or a dict of these by
-            method.
-        additional_forward_args: Additional arguments of ``forward_func``.
-        target: The output to score, in any of Captum's forms. None: the only output, or the class
-            predicted for the unchanged input.
-        percentages: The percentages of pixels to replace, above 0 and below 100.
-        max_examples_per_batch: The maximum number of examples in one call of ``forward_func``.
-        noise: The standard deviation of the noise, in units of ``inputs``.
-        score: ``"softmax"``, ``"logit"``, or a callable ``(outputs, target) -> (N,)``.
-        channel_dim: The channel dimension of ``inputs``.
-        channel_reduce: How channels are reduced: ``"sum"``, the sum of magnitudes ``"abs"``, or
-            ``"max"``.
-        interpolate_mode: How coarse maps are upsampled, such as ``"bilinear"`` or ``"nearest"``.
-        nan_policy: How to treat NaN and inf in a sample: ``"raise"``, or ``"omit"``: the results of
-            this sample are NaN.
-        seed: The seed for the order of ties and for the noise, which is the same for all samples
-            and methods. The global random state is not changed.
-        show_progress: Whether to show a progress bar.
+    ``inputs`` are one batch of images, ``(N, C, H, W)`` or with the channels in ``channel_dim``.
+    ``percentages`` of pixels are above 0 and below 100. ``noise`` is the standard deviation of the
+    noise, in units of ``inputs``. ``seed`` determines the order of ties and the noise, which is the
+    same for all samples and methods; the global random state is not changed. The other arguments
+    are those of ``insertion_deletion``.
 
     Returns:
         ROAD and its scores; for a dict of attributions, a dict of results.
@@ -191,14 +173,12 @@ def _check(call: MetricCall, percentages: Sequence[float], noise: float) -> None
 
 def _ranked(call: MetricCall, method: str, seed: int) -> tuple[list[Tensor], Tensor]:
     """The pixels from the most relevant and from the least, ``(N, pixels)``; which are broken."""
-    maps, broken = call.maps(method)
-    call.findings.constant(is_constant(maps) & ~broken, method, "their order is random")
+    maps, broken = call.maps(method, "their order is random")
     broken = broken | ~call.inputs[0].flatten(1).isfinite().all(1)
     relevance = pooled(maps)
     generator = torch.Generator().manual_seed(seed)
-    shuffled = torch.randperm(relevance.shape[1], generator=generator, device="cpu").to(
-        relevance.device
-    )
+    shuffled = torch.randperm(relevance.shape[1], generator=generator, device="cpu")
+    shuffled = shuffled.to(relevance.device)
     orders = [
         shuffled[relevance[:, shuffled].sort(dim=1, descending=descending, stable=True).indices]
         for descending in (True, False)
@@ -208,10 +188,8 @@ def _ranked(call: MetricCall, method: str, seed: int) -> tuple[list[Tensor], Ten
 
 def _first_pixels(order: Tensor, percentage: float) -> Tensor:
     """Whether each pixel is among the first in the order, ``(N, pixels)``, bool."""
-    # Rounded first: a product that is a whole number may come out just below it.
-    count = math.floor(round(order.shape[1] * percentage / 100, 6))
-    found = torch.zeros_like(order, dtype=torch.bool)
-    return found.scatter_(1, order[:, :count], value=True)
+    first = order[:, : count_of(percentage / 100, order.shape[1])]
+    return torch.zeros_like(order, dtype=torch.bool).scatter_(1, first, value=True)
 
 
 def _imputed(images: Tensor, missing: Tensor, noise: Tensor) -> Tensor:

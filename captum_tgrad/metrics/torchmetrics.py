@@ -38,7 +38,7 @@ __all__ = [
     "Road",
 ]
 
-_OF_METRIC = (
+_OF_TORCHMETRICS = (
     "compute_on_cpu",
     "compute_with_cache",
     "dist_sync_fn",
@@ -86,7 +86,9 @@ class _PerSample(Metric):
     def __init__(
         self, forward_func: Callable[..., Any] | None, *, reduction: str = "mean", **options: Any
     ) -> None:
-        super().__init__(**{name: options.pop(name) for name in _OF_METRIC if name in options})
+        super().__init__(
+            **{name: options.pop(name) for name in _OF_TORCHMETRICS if name in options}
+        )
         if reduction not in ("mean", "none"):
             raise ValueError(f"reduction must be 'mean' or 'none', got {reduction!r}.")
         known = inspect.signature(getattr(functions, self._function)).parameters

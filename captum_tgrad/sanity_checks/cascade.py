@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from captum_tgrad._support.arguments import check_choice, check_seed
 from captum_tgrad._support.model_copy import copy_model
 from captum_tgrad._support.not_a_tensor import got
 from captum_tgrad.attribution import checks
@@ -127,8 +128,7 @@ def cascading_randomization(
         >>> [(step.layer, step.spearman.shape) for step in steps]
         [(None, torch.Size([2])), ('2', torch.Size([2])), ('0', torch.Size([2]))]
     """
-    if mode not in get_args(Mode):
-        raise ValueError(f"mode must be 'cascading', 'bottom_up' or 'independent', got {mode!r}.")
+    check_choice(mode, Mode, "mode")
     original = _checked_model(model)
     if not callable(attribution_factory):
         name = type(attribution_factory).__name__
@@ -136,7 +136,7 @@ def cascading_randomization(
             f"attribution_factory must be a class or a function that constructs a method from a"
             f" model, got a {name} object: pass {name}, or lambda copy: {name}(copy, ...)."
         )
-    images, seed = _checked_inputs(inputs, original), checks.check_seed(seed)
+    images, seed = _checked_inputs(inputs, original), check_seed(seed)
     for name in ("inputs", "target", "additional_forward_args"):
         if name in (attribute_kwargs or {}):
             raise TypeError(f"attribute_kwargs contains {name!r}: pass it as {name} instead.")

@@ -52,12 +52,7 @@ def mark(model: nn.Module) -> str:
 
 @contextmanager
 def only_the_copy_runs(original: set[nn.Module], mark: str) -> Iterator[None]:
-    """A context in which the copy runs, and the user's model does not.
-
-    Raises:
-        ValueError: A module of the user's model is called, or no module of the copy is called
-            before the context ends.
-    """
+    """A context that raises ValueError if the user's model runs in it, or the copy does not."""
     thread = threading.get_ident()
     ran = False
 

@@ -57,10 +57,6 @@ def layers_from_the_output(
         forward: Runs the model; its output is also returned.
         names: Paths of modules; each is one layer, together with its submodules. None: every
             module that has parameters or running statistics of its own.
-
-    Raises:
-        ValueError: The model has no layer to randomize, no module of a given name, or a named
-            module has no tensors of its own to randomize.
     """
     _check_names(names, [name for name, _ in model.named_modules()])
     uses, output = _uses(forward, model)
@@ -70,7 +66,7 @@ def layers_from_the_output(
         for tensor, is_variance in _learned(module)
         if id(tensor) in uses and (layer := _layer_name(name, names)) is not None
     ]
-    # Of tensors with the same last use, the last in the model is nearest to the output.
+    # If tensors have the same last use, the last in the model is nearest to the output.
     from_the_output = sorted(used, key=lambda each: each[0])[::-1]
     taken: set[int] = set()
     layers = []
@@ -130,7 +126,7 @@ def _uses(forward: Callable[[], Any], model: nn.Module) -> tuple[dict[int, int],
 
 
 class _Calls(TorchFunctionMode):
-    """A context that counts calls of torch functions, and notes the last call with each tensor."""
+    """A context that numbers the calls of torch functions, and notes each tensor's last one."""
 
     def __init__(self, wanted: set[int]) -> None:
         super().__init__()

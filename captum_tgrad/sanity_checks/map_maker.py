@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from captum_tgrad._support.captum_private import format_additional_forward_args
 from captum_tgrad._support.model_errors import explaining_errors
 from captum_tgrad._support.own_randomness import own_randomness
 from captum_tgrad.attribution.checks import channel_dims
@@ -40,11 +41,7 @@ class MapMaker:
 
     def forward(self) -> Any:
         """The output of the copy in evaluation mode, which does not update running statistics."""
-        further = self.additional_forward_args
-        if further is None:
-            further = ()
-        elif not isinstance(further, tuple):
-            further = (further,)
+        further = format_additional_forward_args(self.additional_forward_args) or ()
         training = [module for module in self.model.modules() if module.training]
         self.model.eval()
         try:
@@ -62,24 +59,22 @@ class MapMaker:
             self.target = output.argmax(1)
 
     def map(self, after: str | None = None) -> Tensor:
-        """The attribution of the network as it is, summed over channels; ``after`` is for messages.
+        """The attribution of the network as it is, summed over channels.
 
-        Raises:
-            TypeError: The method did not return a tensor.
-            ValueError: It explains another model, or did not return one map per sample.
+        ``after`` is the layer that was randomized last, for messages. Raises TypeError or
+        ValueError unless the method returns one map of the copy for each sample.
         """
-        # A copy for every call: Captum sets requires_grad on it, and models may overwrite it.
-        with torch.inference_mode(False):
-            inputs = self.inputs.detach().clone()
         arguments = dict(self.options)
         if self.additional_forward_args is not None:
             arguments["additional_forward_args"] = self.additional_forward_args
         with (
             torch.inference_mode(False),
             torch.enable_grad(),
-            own_randomness(self.seed, inputs.device),
+            own_randomness(self.seed, self.inputs.device),
             only_the_copy_runs(self.original, self.mark),
         ):
+            # A copy for every call: Captum sets requires_grad on it, and models may overwrite it.
+            inputs = self.inputs.detach().clone()
             method = self._method()
             attributions = method.attribute(inputs, target=self.target, **arguments)
         return self._summed(attributions, after)

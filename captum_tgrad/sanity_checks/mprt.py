@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from captum_tgrad._support.arguments import check_number
+from captum_tgrad._support.optional import import_from_extra
 from captum_tgrad._support.show import shown
-from captum_tgrad.attribution.checks import check_number
 from captum_tgrad.sanity_checks.cascade import Mode, cascading_randomization
 from captum_tgrad.sanity_checks.smoothed import Smoothed
 
@@ -104,7 +105,7 @@ def smooth_mprt(
     """
     if isinstance(n_samples, bool) or not isinstance(n_samples, int) or n_samples < 1:
         raise ValueError(f"n_samples must be a positive integer, got {n_samples!r}.")
-    if not 0 <= check_number(noise_level, "noise_level") < float("inf"):
+    if not 0 <= check_number(noise_level, "noise_level") < torch.inf:
         raise ValueError(f"noise_level must be 0 or more, got {noise_level!r}.")
     _, *steps = cascading_randomization(
         model,
@@ -179,6 +180,7 @@ def efficient_mprt(
 
 def _entropy(maps: Tensor, n_bins: int) -> Tensor:
     """The entropy of the histogram of each map, shape ``(N,)``; NaN if the map is not finite."""
+    stats = import_from_extra("scipy.stats", extra="sanity")
     found = []
     rounding = torch.finfo(maps.dtype).eps
     for values in maps.detach().double().cpu().flatten(1).numpy():
@@ -188,7 +190,5 @@ def _entropy(maps: Tensor, n_bins: int) -> Tensor:
         if np.ptp(values) <= n_bins * rounding * np.abs(values).max():
             found.append(0.0)  # bins would be narrower than rounding: the map is constant
             continue
-        shares = np.histogram(values, n_bins)[0] / len(values)
-        shares = shares[shares > 0]
-        found.append(float(-(shares * np.log(shares)).sum()))
+        found.append(float(stats.entropy(np.histogram(values, n_bins)[0])))
     return torch.tensor(found, dtype=torch.float64, device="cpu")

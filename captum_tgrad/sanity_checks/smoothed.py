@@ -12,7 +12,7 @@ from captum_tgrad.sanity_checks.map_maker import one_tensor
 
 
 class Smoothed:
-    """An attribution method whose maps are averaged over noise, as of ``smooth_mprt``.
+    """An attribution method whose maps are averaged over noise, for ``smooth_mprt``.
 
     Captum's ``NoiseTunnel`` has one standard deviation for all samples, and adds noise to all
     copies of the input.

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from matplotlib.figure import Figure
 
 from captum_tgrad.sanity_checks.cascade import RandomizationStep
-from captum_tgrad.visualization.image_arrays import Images, Numbers, as_images
+from captum_tgrad.visualization.image_arrays import Images, Numbers, as_images, check_one_each
 from captum_tgrad.visualization.map_grid import Column, draw_grid
 from captum_tgrad.visualization.map_values import as_maps, is_signed, limit_of
 from captum_tgrad.visualization.panels import (
@@ -52,9 +52,6 @@ def cascade_figure(
         mean: Per-channel mean used for normalization.
         std: Per-channel standard deviation used for normalization.
 
-    Returns:
-        A figure that notebooks display.
-
     Raises:
         TypeError: ``steps`` has the wrong type.
         ValueError: ``steps`` is empty, a layer is unknown, or numbers or sizes do not match.
@@ -81,11 +78,9 @@ def cascade_figure(
         )
     pictures = None if images is None else as_images(images, mean, std)
     for name, given in (("images", pictures), ("labels", labels)):
-        if given is not None and len(given) != shape[0]:
-            raise ValueError(
-                f"{name} has {len(given)} entries for {shape[0]} images: pass one for each"
-            )
-    shown = _shown(steps, columns)
+        if given is not None:
+            check_one_each(given, shape[0], name)
+    shown = _chosen(steps, columns)
     samples, _, height, width = shape
     maps = [as_maps(step.map, [(height, width)] * samples, "steps") for step in shown]
     signed = any(is_signed(of_step) for of_step in maps)
@@ -105,14 +100,14 @@ def cascade_figure(
     return upper.figure
 
 
-def _shown(
+def _chosen(
     steps: Sequence[RandomizationStep], columns: int | Sequence[str]
 ) -> list[RandomizationStep]:
     if isinstance(columns, int):
         if columns < 2:
             raise ValueError(f"columns must be 2 or more, got {columns}")
         count = min(columns, len(steps))
-        # Of one step there is only the first.
+        # max: the space between steps is undefined for a single step.
         places = {round(place * (len(steps) - 1) / max(count - 1, 1)) for place in range(count)}
         return [steps[place] for place in sorted(places)]
     by_name = {step.layer: step for step in steps}

@@ -9,9 +9,9 @@ from typing import Any
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from captum_tgrad._support.arguments import check_numbers, check_sample
 from captum_tgrad._support.not_a_tensor import got
 from captum_tgrad.metrics.baselines import Preset
-from captum_tgrad.metrics.engine.checks import check_numbers
 from captum_tgrad.metrics.results import InsertionDeletionResult
 from captum_tgrad.visualization.curve_panels import LEGEND_COLUMNS, Seen, draw_curves, draw_seen
 from captum_tgrad.visualization.image_arrays import Numbers, as_images
@@ -58,9 +58,6 @@ def curves_figure(
         title: The title of the figure.
         mean: Per-channel mean used for normalization.
         std: Per-channel standard deviation used for normalization.
-
-    Returns:
-        A figure that notebooks display.
 
     Raises:
         TypeError: An argument has the wrong type.
@@ -133,10 +130,7 @@ def _check_results(methods: Mapping[str, Any], sample: int) -> None:
             )
         if result.fractions is None:
             raise ValueError(f"{where} has no curves: pass return_curves=True to the metric")
-        if not 0 <= sample < len(result.insertion):
-            raise ValueError(
-                f"sample {sample} is out of range: pass 0 to {len(result.insertion) - 1}"
-            )
+        check_sample(sample, len(result.insertion))
 
 
 def _check_scored(
@@ -160,7 +154,7 @@ def _check_scored(
 
 
 def _of_sample(baselines: Any, sample: int, samples: int) -> Any:
-    """Of baselines that are tensors for the whole batch, that of the sample."""
+    """The baselines of one sample: its row of each tensor for the whole batch."""
     if isinstance(baselines, Mapping):
         return {curve: _of_sample(each, sample, samples) for curve, each in baselines.items()}
     if isinstance(baselines, tuple) and len(baselines) == 1:

@@ -27,15 +27,12 @@ def metrics_figure(summary: Mapping[str, Any]) -> Figure:
     Args:
         summary: The result of ``captum_tgrad.evaluation.summarize``.
 
-    Returns:
-        A figure that notebooks display. Write it to a file with ``savefig``.
-
     Raises:
         ValueError: No method has records.
     """
-    shown = _shown(summary)
-    there = next(iter(shown.values()))
-    numbers = {name: each for name, each in ALL_NUMBERS.items() if name in there}
+    shown = _with_records(summary)
+    first = next(iter(shown.values()))
+    numbers = {name: each for name, each in ALL_NUMBERS.items() if name in first}
     rows = len(numbers) // _COLUMNS + 1
     # The caption is as high as five bars.
     figure = new_figure(4.0 * _COLUMNS, rows * (1.2 + 0.28 * max(len(shown), 5)))
@@ -59,13 +56,10 @@ def seconds_figure(summary: Mapping[str, Any]) -> Figure:
     Args:
         summary: The result of ``captum_tgrad.evaluation.summarize``.
 
-    Returns:
-        A figure that notebooks display. Write it to a file with ``savefig``.
-
     Raises:
         ValueError: No method has records.
     """
-    shown = _shown(summary)
+    shown = _with_records(summary)
     figure = new_figure(8.0, 1.8 + 0.3 * len(shown))
     axes = figure.subplots()
     _dots(axes, shown)
@@ -75,7 +69,7 @@ def seconds_figure(summary: Mapping[str, Any]) -> Figure:
     return figure
 
 
-def _shown(summary: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+def _with_records(summary: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     shown = {name: each for name, each in summary["methods"].items() if each["images"]}
     if not shown:
         raise ValueError("summary has no records: evaluate at least one method")
@@ -87,7 +81,7 @@ def _bars(axes: Axes, shown: Mapping[str, Mapping[str, Any]], metric: str, title
     cells = [each[metric] for each in shown.values()]
     means = [cell["mean"] or 0.0 for cell in cells]
     axes.barh(places, means, color=_colors(shown))
-    axes.errorbar(means, places, xerr=_reach(cells), fmt="none", ecolor=_INTERVAL, capsize=2)
+    axes.errorbar(means, places, xerr=_errors(cells), fmt="none", ecolor=_INTERVAL, capsize=2)
     axes.locator_params(axis="x", nbins=5)  # small numbers are long
     _finish(axes, shown, title)
 
@@ -131,12 +125,12 @@ def _colors(shown: Mapping[str, Mapping[str, Any]]) -> list[str]:
 
 def _finish(axes: Axes, shown: Mapping[str, Mapping[str, Any]], title: str) -> None:
     axes.set_yticks(range(len(shown)), [each["title"] for each in shown.values()])
-    axes.set_ylim(len(shown) - 0.4, -0.6)  # The first method stands at the top.
+    axes.set_ylim(len(shown) - 0.4, -0.6)  # the first method is at the top
     axes.set_title(title, fontsize="medium")
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _reach(cells: Sequence[Mapping[str, Any]]) -> list[list[float]]:
+def _errors(cells: Sequence[Mapping[str, Any]]) -> list[list[float]]:
     """How far the intervals reach below and above the means."""
     return [
         [abs(cell[end] - cell["mean"]) if cell["mean"] is not None else 0.0 for cell in cells]

@@ -11,31 +11,38 @@ from matplotlib.colors import Colormap, ListedColormap
 from matplotlib.figure import Figure, SubFigure
 from torch import Tensor
 
-from captum_tgrad.visualization.image_arrays import Array, Images, Numbers, as_images
-from captum_tgrad.visualization.map_values import as_maps, finding, is_signed, limit_of
+from captum_tgrad.visualization.image_arrays import (
+    Array,
+    Images,
+    Numbers,
+    as_images,
+    check_one_each,
+)
+from captum_tgrad.visualization.map_values import as_maps, is_signed, limit_of, note_on
 from captum_tgrad.visualization.panels import (
     NORMAL,
     OVERLAY_OPACITY,
     WIDTH,
-    bare,
     color_bar,
     colors,
+    hide_ticks,
     write_title,
 )
 from captum_tgrad.visualization.region_marks import boxes_of_pictures, draw_boxes, draw_peak
 from captum_tgrad.visualization.shown import new_figure
-from captum_tgrad.visualization.unseen import checked_seen, cover, placed
+from captum_tgrad.visualization.unseen import checked_seen, gray_out, padded
 from captum_tgrad.zoo.classifier import Box
 
-# The room of titles and color bars in inches, for panels beside and below each other.
+# The height of titles and color bars in inches, for panels side by side and stacked.
 _BESIDE, _UNDER = 0.8, 1.9
-# Images that are wider than this, relative to their height, have their panels below each other.
+# Panels are stacked if the images are wider than this, relative to their height.
 _WIDE = 2.2
+# The maximum height of panels side by side, relative to their width.
 _HIGHEST = 2.0
-# The least height in inches of three panels, so that titles and color bars leave them room.
+# The minimum height of stacked panels in inches, so that titles and color bars leave them room.
 _LOWEST = 1.0
 _PANELS = ("image", "", "map over image")
-# Captum warns of maps below 1e-5; the scale of a map says nothing about whether it is worth a look.
+# Captum warns of values below 1e-5, whatever their unit.
 _SCALE = 1e6
 
 
@@ -79,9 +86,6 @@ def explanation_figure(
         mean: Per-channel mean used for normalization.
         std: Per-channel standard deviation used for normalization.
 
-    Returns:
-        A figure that notebooks display. Write it to a file with ``savefig``.
-
     Raises:
         TypeError: ``image`` or ``attribution`` has the wrong type.
         ValueError: Sizes or numbers differ, ``seen`` is not within the image, or values are not
@@ -104,7 +108,7 @@ def explanation_figure(
     maps = as_maps(attribution, sizes_seen, "attribution", reduce=seen is not None)
     titles = _each(title, count, "title")
     made = [
-        made_title(*known)
+        default_title(*known)
         for known in zip(
             _each(class_name, count, "class_name"),
             _each(probability, count, "probability"),
@@ -136,11 +140,11 @@ def explanation_figure(
     return figure
 
 
-def made_title(class_name: Any, probability: Any, residual: Any) -> str:
+def default_title(class_name: Any, probability: Any, residual: Any) -> str:
     """The default title of an explanation.
 
     Example:
-        >>> made_title("espresso", 0.951, 2e-6)
+        >>> default_title("espresso", 0.951, 2e-6)
         'espresso, probability 95.1%, residual +2.0e-06'
     """
     parts = []
@@ -163,10 +167,7 @@ def _each(value: Any, count: int, argument: str) -> list[Any]:
         value = value.tolist()
     if isinstance(value, (str, float, int)):
         value = [value]
-    if len(value) != count:
-        raise ValueError(
-            f"{argument} has {len(value)} entries for {count} images: pass one for each"
-        )
+    check_one_each(value, count, argument)
     return list(value)
 
 
@@ -175,10 +176,7 @@ def _parts_seen(seen: Any, sizes: Sequence[tuple[int, int]]) -> list[Box]:
     if seen is None:
         return [(0, 0, width, height) for height, width in sizes]
     given = [seen] if len(seen) and not isinstance(seen[0], Sequence) else list(seen)
-    if len(given) != len(sizes):
-        raise ValueError(
-            f"seen has {len(given)} entries for {len(sizes)} images: pass one for each"
-        )
+    check_one_each(given, len(sizes), "seen")
     return [checked_seen(box, size) for box, size in zip(given, sizes, strict=True)]
 
 
@@ -193,9 +191,9 @@ def _draw_panels(
     """Draws one explanation with Captum's function."""
     signed = is_signed([values])
     map_colors: Colormap = colors(signed)
-    note = finding(values)
+    note = note_on(values)
     size = picture.shape[:2]
-    values = placed(values / limit_of([values]) * _SCALE, box, size)
+    values = padded(values / limit_of([values]) * _SCALE, box, size)
     if not values.any():
         # Captum cannot scale a map of zeros: draw ones in the color of 0.
         values = values + 1
@@ -212,9 +210,9 @@ def _draw_panels(
             alpha_overlay=OVERLAY_OPACITY,
             use_pyplot=False,
         )
-        cover(axes, box, size, None if kind == "heat_map" else picture)
+        gray_out(axes, box, size, None if kind == "heat_map" else picture)
         axes.axis("on")
-        bare(axes)
+        hide_ticks(axes)
         axes.set_anchor("N")
         axes.set_title(heading or (f"{method} ({note})" if note else method), fontsize=NORMAL)
     color_bar(row, panels[1], signed)

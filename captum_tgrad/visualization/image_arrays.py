@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +58,7 @@ def as_images(
     """
     if not isinstance(images, Tensor):
         each = images if isinstance(images, (list, tuple)) else [images]
-        return [_of_pillow(image) for image in each]
+        return [_from_pillow(image) for image in each]
     shape = tuple(images.shape)
     if images.dim() not in (3, 4) or shape[-3] not in _CHANNELS or 0 in shape:
         last = shape[-1:] and shape[-1] in _CHANNELS and images.dim() in (3, 4)
@@ -73,7 +73,7 @@ def as_images(
     if whole:
         values = values / _BYTE
     if mean is not None or std is not None:
-        values = _put_back(values, mean, std)
+        values = _denormalized(values, mean, std)
     return [_drawable(picture) for picture in values]
 
 
@@ -87,7 +87,15 @@ def image_of_sample(
     return pictures[sample]
 
 
-def _of_pillow(image: Any) -> Array:
+def check_one_each(given: Sized, images: int, argument: str) -> None:
+    """Raises ValueError unless ``given`` has one entry for each image."""
+    if len(given) != images:
+        raise ValueError(
+            f"{argument} has {len(given)} entries for {images} images: pass one for each"
+        )
+
+
+def _from_pillow(image: Any) -> Array:
     if not isinstance(image, Image):
         a_path = ": read the file with captum_tgrad.zoo.load_image"
         raise TypeError(
@@ -97,7 +105,7 @@ def _of_pillow(image: Any) -> Array:
     return np.asarray(image.convert("RGB"), dtype=np.float64) / _BYTE
 
 
-def _put_back(values: Tensor, mean: Numbers | None, std: Numbers | None) -> Tensor:
+def _denormalized(values: Tensor, mean: Numbers | None, std: Numbers | None) -> Tensor:
     channels = values.shape[1]
     columns = []
     for name, numbers in (("mean", mean), ("std", std)):
@@ -113,7 +121,7 @@ def _put_back(values: Tensor, mean: Numbers | None, std: Numbers | None) -> Tens
 def _drawable(values: Tensor) -> Array:
     smallest, largest = values.min(), values.max()
     if smallest < 0 or largest > 1:
-        # A flat image has no range to be stretched over: the nearest gray stands for it.
+        # A flat image has no range to stretch, and becomes the nearest gray.
         span = largest - smallest
         values = (values - smallest) / span if span > 0 else values.clamp(0, 1)
     picture: Array = values.expand(3, -1, -1).permute(1, 2, 0).contiguous().numpy()

@@ -13,7 +13,7 @@ from captum_tgrad.decomposition.combine import Sign
 from captum_tgrad.decomposition.term import Term
 from captum_tgrad.decomposition.terms import Decomposition
 from captum_tgrad.visualization.image_arrays import Array, Images, Numbers, image_of_sample
-from captum_tgrad.visualization.map_values import as_maps, finding, limit_of
+from captum_tgrad.visualization.map_values import as_maps, limit_of, note_on
 from captum_tgrad.visualization.panels import (
     BAR_HEIGHT,
     SMALL,
@@ -67,9 +67,6 @@ def layers_figure(
         title: The title of the figure. None: the output.
         mean: Per-channel mean used for normalization.
         std: Per-channel standard deviation used for normalization.
-
-    Returns:
-        A figure that notebooks display.
 
     Raises:
         TypeError: ``decomposition`` or ``terms`` has the wrong type.
@@ -150,5 +147,5 @@ def _weight(term: Term, sample: int, output: float) -> str:
 def _note(values: Array, term: Term) -> str:
     if term.positive.dim() != 4:
         return "\n(no position: spread evenly)"
-    note = finding(values)
+    note = note_on(values)
     return f"\n({note})" if note else ""

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-import torch
+import numpy as np
 import torch.nn.functional as F
 from torch import Tensor
 
 from captum_tgrad._support.not_a_tensor import got
 from captum_tgrad.visualization.image_arrays import Array
 
-# Of a map's sum of absolute values; as in captum, so that single pixels do not darken the rest.
+# The share of the sum of absolute values beyond the end of the color scale, as in Captum: single
+# pixels would darken the rest.
 _OUTLIERS = 0.02
 
 
@@ -25,12 +26,8 @@ def as_maps(
     """Sums attributions over channels, and upsamples coarse ones bilinearly to ``sizes``.
 
     They are ``(N, C, H, W)``; for one image also ``(C, H, W)`` or ``(H, W)``. Each map is
-    ``(height, width)``, float64. Maps larger than the image are refused, or averaged with
-    ``reduce``.
-
-    Raises:
-        TypeError: They are not a real tensor.
-        ValueError: Their number or size does not fit the images, or values are not finite.
+    ``(height, width)``, float64. With ``reduce``, maps larger than the image are averaged; without,
+    they raise ValueError.
     """
     if not isinstance(attributions, Tensor) or attributions.is_complex():
         kind = str(attributions.dtype) if isinstance(attributions, Tensor) else got(attributions)
@@ -66,14 +63,14 @@ def _resized(one: Tensor, size: tuple[int, int]) -> Array:
     return array
 
 
-def finding(values: Array) -> str | None:
+def note_on(values: Array) -> str | None:
     """A label for maps that are 0, constant or nowhere positive; None for others.
 
     Example:
         >>> import numpy as np
-        >>> finding(np.zeros((2, 2))), finding(np.ones((2, 2)))
+        >>> note_on(np.zeros((2, 2))), note_on(np.ones((2, 2)))
         ('0 everywhere', 'the same everywhere')
-        >>> finding(np.array([[-1.0, -2.0]])), finding(np.array([[1.0, -2.0]]))
+        >>> note_on(np.array([[-1.0, -2.0]])), note_on(np.array([[1.0, -2.0]]))
         ('nothing above 0', None)
     """
     if not values.any():
@@ -99,11 +96,8 @@ def limit_of(maps: Sequence[Array]) -> float:
         >>> limit_of([np.array([[1.0, 1.0], [1.0, -3.0]])])
         3.0
     """
-    values = torch.cat([torch.from_numpy(each).abs().flatten() for each in maps]).sort().values
-    # A sum of numbers near the largest there is must not overflow.
-    largest = float(values[-1])
-    if largest == 0:
+    values = np.sort(np.abs(np.concatenate([each.ravel() for each in maps])))
+    if values[-1] == 0:
         return 1.0
-    sums = (values / largest).cumsum(0)
-    place = int(torch.searchsorted(sums, float(sums[-1]) * (1 - _OUTLIERS)))
-    return float(values[place])
+    sums = np.cumsum(values / values[-1])  # scaled, so that sums of huge values do not overflow
+    return float(values[np.searchsorted(sums, sums[-1] * (1 - _OUTLIERS))])

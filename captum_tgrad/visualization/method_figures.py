@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Literal, get_args
+from typing import Literal
 
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from captum_tgrad.visualization.image_arrays import Array, Images, Numbers, as_images
+from captum_tgrad._support.arguments import check_choice
+from captum_tgrad.visualization.image_arrays import (
+    Array,
+    Images,
+    Numbers,
+    as_images,
+    check_one_each,
+)
 from captum_tgrad.visualization.map_grid import Column, draw_grid
 from captum_tgrad.visualization.map_values import as_maps, is_signed, limit_of
 from captum_tgrad.visualization.panels import (
@@ -66,9 +73,6 @@ def methods_figure(
         mean: Per-channel mean used for normalization.
         std: Per-channel standard deviation used for normalization.
 
-    Returns:
-        A figure that notebooks display.
-
     Raises:
         TypeError: ``images`` or ``attributions`` have the wrong type.
         ValueError: ``attributions`` is empty, sizes or numbers differ, ``scale`` is unknown, or
@@ -89,11 +93,10 @@ def methods_figure(
         )
     if not attributions:
         raise ValueError("attributions is empty: pass at least one method")
-    if scale not in get_args(Scale):
-        raise ValueError(f"scale must be 'map', 'method' or 'shared', got {scale!r}")
+    check_choice(scale, Scale, "scale")
     pictures = as_images(images, mean, std)
-    if labels is not None and len(labels) != len(pictures):
-        raise ValueError(f"labels has {len(labels)} names for {len(pictures)} images")
+    if labels is not None:
+        check_one_each(labels, len(pictures), "labels")
     sizes = [(len(picture), picture.shape[1]) for picture in pictures]
     maps = {
         name: as_maps(each, sizes, f"attributions[{name!r}]") for name, each in attributions.items()

@@ -13,7 +13,7 @@ from matplotlib.colors import Colormap, Normalize
 from matplotlib.figure import Figure, SubFigure
 
 from captum_tgrad.visualization.image_arrays import Array
-from captum_tgrad.visualization.map_values import finding
+from captum_tgrad.visualization.map_values import note_on
 from captum_tgrad.visualization.shown import new_figure
 
 # Both are legible with every kind of color vision. The first ends in a color that stands out from
@@ -29,6 +29,7 @@ AGAINST = "#542788"
 OVERLAY_OPACITY = 0.65
 """The opacity of a map over its image."""
 
+_SIDES = "against the class   |   for the class"
 _TITLE_LETTERS = 10
 """Letters of a title per inch."""
 
@@ -61,7 +62,7 @@ def write_title(part: Figure | SubFigure, text: str | None) -> None:
 def draw_picture(axes: Axes, picture: Array) -> None:
     """Draws an image, (H, W, 3) in [0, 1]."""
     axes.imshow(picture)
-    bare(axes)
+    hide_ticks(axes)
 
 
 def draw_map(
@@ -75,12 +76,12 @@ def draw_map(
     # Clipped first, so that the pixels above the limit do not brighten their neighbors.
     shown, lowest = (values / limit).clip(-1, 1), -1 if signed else 0
     axes.imshow(shown, cmap=colors(signed), vmin=lowest, vmax=1, alpha=opacity)
-    bare(axes)
+    hide_ticks(axes)
 
 
 def label_map(axes: Axes, values: Array) -> None:
     """Says in a panel that its map is 0, constant or nowhere positive."""
-    if note := finding(values):
+    if note := note_on(values):
         axes.text(
             0.5,
             0.03,
@@ -92,7 +93,7 @@ def label_map(axes: Axes, values: Array) -> None:
         )
 
 
-def bare(axes: Axes) -> None:
+def hide_ticks(axes: Axes) -> None:
     """Removes the ticks of an image, which needs none."""
     axes.set_xticks([])
     axes.set_yticks([])
@@ -114,9 +115,6 @@ def color_bars(
     for signed, axes in zip(kinds, figure.subplots(1, len(kinds), squeeze=False)[0], strict=True):
         label = f"{_SIDES}, {meaning}" if signed else meaning
         _draw_bar(figure, signed, label, opacity, cax=axes, orientation="horizontal")
-
-
-_SIDES = "against the class   |   for the class"
 
 
 def _draw_bar(

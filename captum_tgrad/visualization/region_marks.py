@@ -7,22 +7,21 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
+from matplotlib.patheffects import withStroke
 from torch import Tensor
 
 from captum_tgrad.metrics.engine.regions import checked_boxes, is_one_box
 from captum_tgrad.visualization.image_arrays import Array
 
-# Visible on every color: light with a dark rim.
-_LIGHT, _DARK = "white", "black"
+# White with a black outline is visible on every color.
 _WIDTH = 1.6
+_OUTLINE = [withStroke(linewidth=2.2 * _WIDTH, foreground="black")]
 
 
 def boxes_of_pictures(boxes: Any, sizes: Sequence[tuple[int, int]]) -> list[Array | None]:
-    """The boxes of each image, as given to ``explanation_figure``, ``(boxes, 4)``; or None.
+    """The boxes of each image, ``(boxes, 4)``; None without boxes.
 
-    Raises:
-        TypeError: They are not numbers.
-        ValueError: Their number or shape does not fit, or one is not in its image.
+    Raises TypeError or ValueError for boxes that ``explanation_figure`` does not accept.
     """
     if boxes is None:
         return [None] * len(sizes)
@@ -42,14 +41,18 @@ def boxes_of_pictures(boxes: Any, sizes: Sequence[tuple[int, int]]) -> list[Arra
 
 
 def draw_boxes(axes: Axes, boxes: Array) -> None:
-    """Draws boxes over an image or a map that is drawn there pixel by pixel."""
+    """Draws boxes over an image or a map with one unit per pixel."""
     for x0, y0, x1, y1 in boxes:
-        # The middle of the first pixel is at 0.
-        corner, width, height = (x0 - 0.5, y0 - 0.5), x1 - x0, y1 - y0
-        for color, line in ((_DARK, 2.2 * _WIDTH), (_LIGHT, _WIDTH)):
-            axes.add_patch(
-                Rectangle(corner, width, height, fill=False, edgecolor=color, linewidth=line)
-            )
+        box = Rectangle(
+            (x0 - 0.5, y0 - 0.5),  # the middle of the first pixel is at 0
+            x1 - x0,
+            y1 - y0,
+            fill=False,
+            edgecolor="white",
+            linewidth=_WIDTH,
+            path_effects=_OUTLINE,
+        )
+        axes.add_patch(box)
 
 
 def draw_peak(axes: Axes, values: Array, part: Sequence[int]) -> None:
@@ -60,12 +63,12 @@ def draw_peak(axes: Axes, values: Array, part: Sequence[int]) -> None:
     if values.min() == values.max():
         return
     row, column = divmod(int(values.argmax()), values.shape[1])
-    for color, size, line in ((_DARK, 13, 2.2 * _WIDTH), (_LIGHT, 11, _WIDTH)):
-        axes.plot(
-            column + part[0],
-            row + part[1],
-            marker="+",
-            color=color,
-            markersize=size,
-            markeredgewidth=line,
-        )
+    axes.plot(
+        column + part[0],
+        row + part[1],
+        marker="+",
+        color="white",
+        markersize=11,
+        markeredgewidth=_WIDTH,
+        path_effects=_OUTLINE,
+    )

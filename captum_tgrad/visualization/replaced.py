@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,11 +9,12 @@ import torch
 from torch import Tensor
 
 from captum_tgrad._support.accelerator import wide
+from captum_tgrad._support.arguments import check_numbers
 from captum_tgrad._support.not_a_tensor import got
 from captum_tgrad.attribution.checks import listed
 from captum_tgrad.metrics.baselines import Preset
 from captum_tgrad.metrics.engine.baseline_forms import resolve_each
-from captum_tgrad.metrics.engine.checks import check_numbers
+from captum_tgrad.metrics.engine.features import count_of
 from captum_tgrad.metrics.engine.importance import (
     ChannelReduce,
     InterpolateMode,
@@ -40,20 +40,11 @@ def replaced_images(
 ) -> dict[str, Tensor]:
     """The images with fractions of their most important pixels inserted or deleted.
 
-    Pixels are ranked as by ``captum_tgrad.metrics.insertion_deletion``.
+    ``inputs`` and ``attributions`` are tensors, the inputs ``(N, C, H, W)``. ``fractions`` of the
+    pixels are from 0 to 1. The other arguments, which determine the ranking and the baselines, are
+    those of ``captum_tgrad.metrics.insertion_deletion``.
 
     Source: Tran, Mai, Le and Le, "T-Grad", Fig. 5.
-
-    Args:
-        inputs: ``(N, C, H, W)``.
-        attributions: As for ``insertion_deletion``, but only a tensor.
-        baselines: As for ``insertion_deletion``.
-        fractions: The fractions of the pixels, from 0 to 1.
-        preset: As for ``insertion_deletion``.
-        channel_reduce: As for ``insertion_deletion``.
-        interpolate_mode: As for ``insertion_deletion``.
-        ties: As for ``insertion_deletion``.
-        patch_size: As for ``insertion_deletion``.
 
     Returns:
         A dict with ``"insertion"`` and ``"deletion"``, each ``(N, fractions, C, H, W)``.
@@ -123,8 +114,7 @@ def replaced_and_shares(
     steps = ranking.counts.shape[1] - 1  # of one pixel, or of one patch
     shares = []
     for fraction in fractions:
-        # Rounded first: a product that is a whole number may come out just below it.
-        counts = ranking.counts[:, math.floor(round(fraction * steps, 6))]
+        counts = ranking.counts[:, count_of(fraction, steps)]
         shares.append(wide(counts) / pixels)
         gone = (place < counts[:, None]).reshape(-1, 1, *inputs.shape[2:])
         for name in CURVES:

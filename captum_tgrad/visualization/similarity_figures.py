@@ -47,9 +47,6 @@ def similarity_figure(
             or a dict by method.
         title: The title of the figure.
 
-    Returns:
-        A figure that notebooks display.
-
     Raises:
         TypeError: ``steps`` has the wrong type.
         ValueError: ``steps`` is empty, or methods have different steps.
@@ -107,7 +104,7 @@ def draw_similarity(
         if len(methods) == 1:
             (steps,) = methods.values()
             lines = [(_MEASURES[measure], _means(steps, measure)) for measure in measures]
-            # Of maps without negative values, both are the same.
+            # The two are equal for maps without negative values.
             one, other = (means for _, means in lines)
             lines = lines[: 1 if np.allclose(one, other, 1e-9, 1e-9, equal_nan=True) else 2]
             styles = [{"color": each, "linestyle": "-", "linewidth": 1.5} for each in _COLORS]
@@ -133,5 +130,5 @@ def _finish(axes: Axes, steps: Sequence[RandomizationStep]) -> None:
     axes.grid(linewidth=0.4, alpha=0.5)
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(labelsize=SMALL, labelleft=True)
-    if len(axes.lines) > 2:  # more than one besides that of 0
+    if len(axes.lines) > 2:  # the line at 0 is one of them
         axes.legend(fontsize=SMALL, frameon=False, loc="best")

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, get_args
+from typing import Any
 
 from torch import Tensor
 
+from captum_tgrad._support.arguments import check_choice, check_sample
 from captum_tgrad._support.suggest import did_you_mean
 from captum_tgrad.decomposition.combine import Sign
 from captum_tgrad.decomposition.terms import Decomposition
@@ -19,9 +20,7 @@ def scores_of(decomposition: Decomposition, sample: int) -> list[float]:
             f"decomposition must be a Decomposition, got {type(decomposition).__name__}: pass the"
             " result of TGradAttribution(model).decompose(...)"
         )
-    samples = len(decomposition.output)
-    if not 0 <= sample < samples:
-        raise ValueError(f"sample {sample} is out of range: pass 0 to {samples - 1}")
+    check_sample(sample, len(decomposition.output))
     return [float(term.score[sample]) for term in decomposition.terms]
 
 
@@ -32,17 +31,12 @@ def choose_terms(
     sign: Sign,
     argument: str = "terms",
 ) -> list[int]:
-    """The indices of the terms to draw, in forward order; arguments as of ``layers_figure``.
+    """The indices of the terms to draw, in forward order.
 
-    ``argument`` is what the user knows ``terms`` as.
-
-    Raises:
-        TypeError: An argument has the wrong type.
-        ValueError: The sample, a term or ``sign`` is unknown.
+    Arguments and errors are those of ``layers_figure``; ``argument`` names ``terms`` in messages.
     """
     scores = scores_of(decomposition, sample)
-    if sign not in get_args(Sign):
-        raise ValueError(f"sign must be 'positive', 'negative' or 'all', got {sign!r}")
+    check_choice(sign, Sign, "sign")
     if isinstance(terms, (str, Tensor)) or not isinstance(terms, (int, Iterable)):
         kind = type(terms).__name__
         raise TypeError(f"{argument} must be a number or a list of names, got {kind}")
@@ -51,12 +45,9 @@ def choose_terms(
     inputs = len(decomposition.inputs)
     if terms < 1:
         raise ValueError(f"{argument} must be 1 or more, got {terms}")
-
-    def size(index: int) -> float:
-        score = scores[index]
-        return abs(score) if sign == "all" else score if sign == "positive" else -score
-
-    others = sorted(range(inputs, len(scores)), key=size, reverse=True)
+    negated, absolute = [-score for score in scores], [abs(score) for score in scores]
+    sizes = {"positive": scores, "negative": negated, "all": absolute}[sign]
+    others = sorted(range(inputs, len(scores)), key=sizes.__getitem__, reverse=True)
     return [*range(inputs), *sorted(others[: max(terms - inputs, 0)])]
 
 

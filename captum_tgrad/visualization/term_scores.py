@@ -45,9 +45,6 @@ def term_scores_figure(
             names.
         title: The title of the figure. None: the output.
 
-    Returns:
-        A figure that notebooks display.
-
     Raises:
         TypeError: ``decomposition`` or ``highlight`` has the wrong type.
         ValueError: The sample or a term is unknown.

@@ -5,14 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import torch
 from matplotlib.axes import Axes
 
 from captum_tgrad.visualization.image_arrays import Array
 from captum_tgrad.zoo.classifier import Box
 
 _GRAY = 0.75
-# How much of its contrast a photograph keeps where it was not seen.
+# The share of its contrast that a photo keeps outside of the box.
 _CONTRAST = 0.35
 
 
@@ -28,21 +27,21 @@ def checked_seen(box: Any, size: tuple[int, int]) -> Box:
     return left, top, right, bottom
 
 
-def placed(values: Array, box: Box, size: tuple[int, int]) -> Array:
+def padded(values: Array, box: Box, size: tuple[int, int]) -> Array:
     """A map of the part in the box as one of the whole image, 0 elsewhere."""
     left, top, right, bottom = box
     return np.pad(values, ((top, size[0] - bottom), (left, size[1] - right)))
 
 
-def cover(axes: Axes, box: Box, size: tuple[int, int], picture: Array | None) -> None:
-    """Grays what is outside of the box; ``picture``, ``(H, W, 3)`` in [0, 1], shines through."""
+def gray_out(axes: Axes, box: Box, size: tuple[int, int], picture: Array | None) -> None:
+    """Grays out what is outside of the box, over ``picture``, ``(H, W, 3)`` in [0, 1], if given."""
     left, top, right, bottom = box
     if (left, top, right, bottom) == (0, 0, size[1], size[0]):
         return
-    gray = torch.full((*size, 4), _GRAY, device="cpu")
+    gray = np.full((*size, 4), _GRAY)
     if picture is not None:
-        faint = _CONTRAST * (torch.from_numpy(picture).mean(2, keepdim=True) - 0.5) + _GRAY
-        gray[..., :3] = faint.clamp(0, 1)
+        faint = _CONTRAST * (picture.mean(axis=2, keepdims=True) - 0.5) + _GRAY
+        gray[..., :3] = faint.clip(0, 1)
     gray[..., 3] = 1
     gray[top:bottom, left:right, 3] = 0
-    axes.imshow(gray.numpy())
+    axes.imshow(gray)

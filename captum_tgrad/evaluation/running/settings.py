@@ -7,8 +7,8 @@ from typing import Any, Literal
 
 import torch
 
+from captum_tgrad._support.arguments import check_choice, check_count
 from captum_tgrad.metrics.baselines import PRESETS
-from captum_tgrad.metrics.engine.checks import check_choice, check_count
 from captum_tgrad.metrics.engine.ranking import Ties
 
 Targets = Literal["predicted", "label"]

@@ -9,9 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from captum_tgrad._support.arguments import check_count
 from captum_tgrad.metrics.baselines import Baselines, Preset
 from captum_tgrad.metrics.engine.baseline_forms import Resolved, resolve_each
-from captum_tgrad.metrics.engine.checks import check_count, check_finite
+from captum_tgrad.metrics.engine.checks import check_finite
 from captum_tgrad.metrics.engine.curve_examples import curve_examples, runs
 from captum_tgrad.metrics.engine.example_buffer import ExampleBuffer
 from captum_tgrad.metrics.engine.importance import is_constant
@@ -30,9 +31,9 @@ def areas(
     return_curves: bool,
     patch_size: int | None,
 ) -> list[dict[str, Any]]:
-    """The areas under ``curves``, "insertion", "deletion" or both, as fields of a result.
+    """The areas under ``curves``, "insertion", "deletion" or both, as one dict for each method.
 
-    The other arguments are those of ``insertion_deletion``. There are fields for each method.
+    The other arguments are those of ``insertion_deletion``.
     """
     check_count(n_steps, "n_steps")
     if patch_size is not None:
@@ -49,7 +50,7 @@ def areas(
     with call.clean_scores(title, call.samples * further) as (clean, buffer):
         ends = _baseline_scores(call, buffer, resolved, clean)
         scores = _curve_scores(call, buffer, resolved, ends, clean, rankings)
-    # Only if given, so that protocols from before this argument existed stay equal.
+    # Only if given, so that older protocols stay equal.
     own = {"ties": ties, **({} if patch_size is None else {"patch_size": patch_size})}
     labels = {name: label for name, (_, label) in resolved.items()}
     found = []
@@ -70,14 +71,13 @@ def _ranked(
     call: MetricCall, method: str, n_steps: int, ties: Ties, patch_size: int | None
 ) -> tuple[Ranking, Tensor]:
     """The ranking of one method, and the samples that have none."""
-    maps, broken = call.maps(method)
+    in_order = "their features are replaced in raster order"
+    of_constant = in_order if ties == "stable" else "their curves are straight lines"
+    maps, broken = call.maps(method, of_constant)
     ranking = rank(maps, n_steps, ties, patch_size)
-    constant = is_constant(maps) & ~broken
     if ties == "stable":
-        call.findings.constant(constant, method, "their features are replaced in raster order")
-        call.findings.ties(ranking.arbitrary_share.masked_fill(broken, 0), constant, method)
-    else:
-        call.findings.constant(constant, method, "their curves are straight lines")
+        others = ranking.arbitrary_share.masked_fill(broken | is_constant(maps), 0)
+        call.findings.ties(others, method)
     return ranking, broken
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from captum_tgrad._support.arguments import check_choice
 from captum_tgrad._support.not_a_tensor import got
 from captum_tgrad.metrics.baselines import (
     PRESETS,
@@ -17,7 +18,6 @@ from captum_tgrad.metrics.baselines import (
     is_for_channels_first,
     zeros,
 )
-from captum_tgrad.metrics.engine.checks import check_choice
 from captum_tgrad.metrics.engine.features import channels_back, channels_first, empty_examples
 
 Resolved = tuple[tuple[Tensor, ...], str | list[str]]
@@ -35,11 +35,6 @@ def resolve(
 
     None stands for ``default``; for a table, which cannot be blurred, for Captum's default, 0. A
     frozen input is its own baseline.
-
-    Raises:
-        TypeError: A baseline is neither a tensor nor a number nor a callable.
-        ValueError: The number of baselines, or the shape of one, does not fit the inputs, or
-            integer inputs cannot hold its values.
     """
     each = baselines if isinstance(baselines, tuple) else (baselines,) * len(inputs)
     if len(each) != len(inputs):
@@ -68,11 +63,7 @@ def resolve_each(
     frozen: tuple[bool, ...],
     channel_dims: tuple[int | None, ...],
 ) -> dict[str, Resolved]:
-    """``resolve`` for each curve; curves of the same baselines get the same object.
-
-    Raises:
-        ValueError: The preset is unknown, or a dict does not name the curves; or as ``resolve``.
-    """
+    """``resolve`` for each curve; curves with the same baselines get the same object."""
     check_choice(preset, Preset, "preset")
     by_curve = baselines if isinstance(baselines, Mapping) else dict.fromkeys(curves, baselines)
     if not set(curves) <= set(by_curve) <= {"insertion", "deletion"}:
@@ -124,7 +115,7 @@ def _as_tensor(baseline: Any, tensor: Tensor, name: str, channel_dim: int | None
 
 
 def _check_kept(baseline: Tensor, dtype: torch.dtype, name: str) -> None:
-    """Raises ValueError if integers of ``dtype`` would truncate values, or wrap them around."""
+    """Raises ValueError if converting to an integer ``dtype`` would change the values."""
     if dtype.is_floating_point or dtype.is_complex:
         return
     if not torch.equal(baseline.to(dtype).to(baseline.dtype), baseline):

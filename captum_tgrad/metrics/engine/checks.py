@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from torch import Tensor
 
+from captum_tgrad._support.arguments import check_choice
 from captum_tgrad.attribution.checks import (
     broken_samples,
     check_callable,
     check_device,
-    check_number,
     listed,
     named_tensors,
 )
@@ -22,13 +22,7 @@ NanPolicy = Literal["raise", "omit"]
 def check_model_and_inputs(
     forward_func: Callable[..., Any], inputs: Any, nan_policy: NanPolicy
 ) -> tuple[Tensor, ...]:
-    """The inputs as a tuple, without gradient.
-
-    Raises:
-        TypeError: The model cannot be called, or an input is not a tensor.
-        ValueError: The inputs are empty, of several batch sizes, on another device than the model,
-            or, unless such samples are omitted, hold NaN or inf.
-    """
+    """The inputs as a tuple, without gradient; raises TypeError or ValueError for bad ones."""
     check_callable(forward_func)
     check_choice(nan_policy, NanPolicy, "nan_policy")
     named = named_tensors(inputs)
@@ -37,14 +31,6 @@ def check_model_and_inputs(
     tensors = tuple(tensor.detach() for _, tensor in named)
     check_device(forward_func, tensors)
     return tensors
-
-
-def check_choice(value: Any, choices: Any, name: str) -> None:
-    """Raises ValueError unless ``value`` is one of the values of a ``Literal``."""
-    known = get_args(choices)
-    if value not in known:
-        *others, last = map(repr, known)
-        raise ValueError(f"{name} must be {', '.join(others)} or {last}, got {value!r}.")
 
 
 def check_finite(tensors: Iterable[Tensor], name: str, nan_policy: NanPolicy) -> None:
@@ -67,31 +53,10 @@ def check_omitted(
         )
 
 
-def check_count(value: Any, name: str) -> int:
-    """Raises TypeError or ValueError unless ``value`` is a positive integer."""
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{name} must be a positive integer, got {type(value).__name__}.")
-    if value < 1:
-        raise ValueError(f"{name} must be a positive integer, got {value}.")
-    return value
-
-
-def check_numbers(values: Any, name: str) -> list[float]:
-    """The numbers of a list; raises TypeError unless all of them are numbers."""
-    try:
-        each = None if isinstance(values, str) else list(values)
-    except TypeError:
-        each = None
-    if each is None:
-        raise TypeError(f"{name} must be a list of numbers, also for a single one, got {values!r}.")
-    return [check_number(value, name) for value in each]
-
-
 def frozen_inputs(methods: dict[str, Any], inputs: int) -> tuple[bool, ...]:
     """Which inputs have None for attributions, and are not changed.
 
-    Raises:
-        ValueError: They differ between methods, which then share no baseline.
+    Raises ValueError if they differ between methods, which then could not share a baseline.
     """
     # ``importance_maps`` refuses a tuple of another length.
     frozen = {

@@ -21,9 +21,9 @@ Examples = tuple[Tensor, ...]
 
 
 def runs(ranking: Ranking, leave_out: Tensor, at_once: int) -> Iterator[range]:
-    """Neighboring samples that replace equally many features of every input at every point.
+    """Ranges of samples that replace the same number of features of every input at every point.
 
-    At most ``at_once`` of them, and none to ``leave_out``, ``(N,)``.
+    Each has at most ``at_once`` samples. Samples to ``leave_out``, ``(N,)``, are in none of them.
     """
     counts = torch.cat([each.counts for each in ranking.inputs if each is not None], 1)
     keys = list(zip(leave_out.tolist(), counts.tolist(), strict=True))
@@ -44,10 +44,9 @@ def curve_examples(
 ) -> Iterator[tuple[int, Examples]]:
     """Replaces the features of ``start`` with those of ``finish``, in the order of their ranking.
 
-    Yields:
-        A point of the curve, and the examples of the samples of ``run`` there: the same tensors
-        every time, rewritten. Neither the ends of the curve nor points at which nothing more is
-        replaced are included.
+    Yields each point of the curve and the examples of the samples of ``run`` there: every time the
+    same tensors, overwritten. Both ends of the curve are left out, as are points at which nothing
+    more is replaced.
     """
     here = slice(run.start, run.stop)
     examples, replaced = [], []

@@ -17,13 +17,13 @@ Evaluate = Callable[[tuple[Tensor, ...], list[int]], Tensor]
 class ExampleBuffer:
     """Collects examples, and scores them whenever it is full.
 
-    Memory is allocated once, in the memory format of the inputs. Examples are copied before they
-    are scored, so in-place models are safe.
+    Memory is allocated once, in the memory format of the inputs. Models may overwrite their inputs,
+    because examples are copied before they are scored.
 
     Attributes:
         capacity: The number of examples in one call of the model.
-        evaluate: From examples and their sample indices to their scores; may be replaced while the
-            buffer is empty.
+        evaluate: From examples and their sample indices to scores; can be replaced while the buffer
+            is empty.
         scored: The number of scored examples.
     """
 
@@ -71,14 +71,14 @@ class ExampleBuffer:
         scores, self._scores = self._scores, []
         if not scores:
             return torch.empty(0, device="cpu")
-        with without_autocast(scores[0]):  # autocast does not accept every dtype in torch.cat
+        with without_autocast(scores[0]):  # torch.cat of some dtypes fails under autocast
             return torch.cat(scores)
 
     def _flush(self) -> None:
         if not self._samples:
             return
         examples = tuple(room[: len(self._samples)] for room in self._examples)
-        # A copy: a score may be a view of the examples, which are written over.
+        # A copy: a score may be a view of the examples, which are overwritten.
         self._scores.append(self.evaluate(examples, self._samples).clone())
         self._progress.update(len(self._samples))
         self.scored += len(self._samples)

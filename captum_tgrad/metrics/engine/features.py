@@ -7,6 +7,7 @@ with channels in another dimension, functions expect the view that ``channels_fi
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -25,6 +26,11 @@ def channels_back(tensor: Tensor, channel_dim: int | None) -> Tensor:
     if channel_dim == 1:
         return tensor
     return tensor.squeeze(1) if channel_dim is None else tensor.movedim(1, channel_dim)
+
+
+def count_of(share: float, features: int) -> int:
+    """``floor(share * features)``, rounded first: 0.29 * 100 is 28.999999999999996 in floats."""
+    return math.floor(round(share * features, 6))
 
 
 def by_feature(tensor: Tensor) -> Tensor:

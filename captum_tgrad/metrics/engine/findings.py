@@ -31,8 +31,7 @@ class Findings:
 
     def training(self, forward_func: Any) -> None:
         """Notes modules in training mode, whose outputs are random or depend on the batch."""
-        names = training_modules(forward_func)
-        if names:
+        if names := training_modules(forward_func):
             self._add(
                 "forward_func is in training mode, so scores are random or depend on the other"
                 " examples of a batch; call model.eval().",
@@ -43,18 +42,15 @@ class Findings:
     def constant(self, constant: Tensor, name: str, meaning: str) -> None:
         """Notes constant maps; ``meaning`` is what a constant map means for the metric."""
         if bool(constant.any()):
-            self._add(
-                f"Constant maps: {meaning}.",
-                "Constant",
-                f"{name}, sample {listed(constant)}",
-            )
+            where = f"{name}, sample {listed(constant)}"
+            self._add(f"Constant maps: {meaning}.", "Constant", where)
 
-    def ties(self, share: Tensor, constant: Tensor, name: str) -> None:
+    def ties(self, share: Tensor, name: str) -> None:
         """Notes samples with many features in groups of ties that are larger than a step.
 
         Smaller groups, such as those at the border of an enlarged map, hardly matter.
         """
-        tied = (share > _TOO_MANY_TIED) & ~constant
+        tied = share > _TOO_MANY_TIED
         if bool(tied.any()):
             self._add(
                 "More than a quarter of the features are tied, in groups larger than a step."

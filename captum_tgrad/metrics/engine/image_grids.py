@@ -27,11 +27,7 @@ def confident_images(
     confidence: float,
     chunk: int,
 ) -> tuple[Tensor, Tensor]:
-    """The class of every image, ``(N,)``, and whether it is classified confidently, ``(N,)``.
-
-    Raises:
-        ValueError: The model does not return logits, or the targets do not fit.
-    """
+    """The class of every image, ``(N,)``, and whether it is classified confidently, ``(N,)``."""
     outputs = []
     with untouched(forward_func, images.device), explaining_errors(forward_func, (images,)):
         for part in torch.split(images, chunk):
@@ -53,11 +49,7 @@ def confident_images(
 
 
 def layouts(classes: Tensor, sure: Tensor, cells: int, n_grids: int | None, seed: int) -> Tensor:
-    """Which image is in each cell of each grid, ``(grids, cells)``; only ``sure`` ones are used.
-
-    Raises:
-        ValueError: There are too few images or classes.
-    """
+    """Which image is in each cell of each grid, ``(grids, cells)``; only ``sure`` ones are used."""
     of_class = dict(zip(sure.nonzero().flatten().tolist(), classes[sure].tolist(), strict=True))
     different = len(set(of_class.values()))
     if different < cells:
@@ -77,10 +69,8 @@ def _layouts(
     used = dict.fromkeys(images, 0)
     made = 0
     while n_grids is None or made < n_grids:
-        order = [
-            images[at]
-            for at in torch.randperm(len(images), generator=generator, device="cpu").tolist()
-        ]
+        shuffled = torch.randperm(len(images), generator=generator, device="cpu")
+        order = [images[place] for place in shuffled.tolist()]
         if n_grids is None:
             # From the classes with the most images left: images of one class cannot share a grid,
             # and some would be left over.

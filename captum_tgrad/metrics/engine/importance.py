@@ -9,16 +9,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from captum_tgrad._support.accelerator import wide
+from captum_tgrad._support.arguments import check_choice
 from captum_tgrad._support.not_a_tensor import got
 from captum_tgrad.decomposition.precision import in_full_precision
-from captum_tgrad.metrics.engine.checks import check_choice
 from captum_tgrad.metrics.engine.features import channels_first
 
 ChannelReduce = Literal["sum", "abs", "max"]
 InterpolateMode = Literal["bilinear", "nearest", "nearest-exact", "bicubic"]
 
 Maps = tuple[Tensor | None, ...]
-"""The importance of every feature of every input, ``(N, *spatial)``; None for a frozen one."""
+"""The importance of the features of each input, ``(N, *spatial)`` or ``(N, F)``; None if frozen."""
 
 _LINEAR = {1: "linear", 2: "bilinear", 3: "trilinear"}
 
@@ -31,12 +31,7 @@ def importance_maps(
     argument: str = "attributions",
     channel_dims: tuple[int | None, ...] | None = None,
 ) -> Maps:
-    """One map for each input, shape ``(N, *spatial)`` or ``(N, F)``; None for a frozen input.
-
-    Raises:
-        TypeError: They are not tensors.
-        ValueError: Their number, batch size or shape does not fit the inputs.
-    """
+    """One map for each input; raises TypeError or ValueError for attributions that do not fit."""
     check_choice(channel_reduce, ChannelReduce, "channel_reduce")
     check_choice(interpolate_mode, InterpolateMode, "interpolate_mode")
     each = attributions if isinstance(attributions, tuple) else (attributions,)
@@ -76,7 +71,7 @@ def not_finite(maps: Maps) -> Tensor:
 def is_constant(maps: Maps) -> Tensor:
     """Which samples have equal importance for all features, ``(N,)``."""
     importance = pooled(maps)
-    # One feature alone has nothing to differ from.
+    # A single feature has no other to differ from.
     return (importance == importance[:, :1]).all(1) & (importance.shape[1] > 1)
 
 
@@ -118,8 +113,7 @@ def _map(
     attribution: Tensor, tensor: Tensor, channel_reduce: ChannelReduce, mode: InterpolateMode
 ) -> Tensor:
     attribution = attribution.to(tensor.device)
-    # Half precision is too coarse to add channels up in, and float32 to hold large integers: they
-    # would make ties.
+    # The sum of channels would have ties in half precision, as would large integers in float32.
     is_float = attribution.is_floating_point()
     attribution = in_full_precision(attribution) if is_float else wide(attribution)
     if tensor.dim() <= 2:
@@ -143,7 +137,7 @@ def _enlarged(coarse: Tensor, spatial: torch.Size, mode: InterpolateMode) -> Ten
         )
     if mode == "bilinear":
         fine = F.interpolate(coarse, spatial, mode=_LINEAR[len(spatial)], align_corners=False)
-        # Rounding may leave the range of the coarse map, and differences in a constant one.
+        # Rounding may exceed the range of the coarse map, and make a constant map unequal.
         places = tuple(range(2, coarse.dim()))
         return fine.clamp(coarse.amin(places, keepdim=True), coarse.amax(places, keepdim=True))
     return F.interpolate(coarse, spatial, mode=mode)

@@ -1,4 +1,4 @@
-"""What the localization metrics share: their types, and the maps and regions that they compare."""
+"""Declares a localization metric, and prepares the maps and regions that it compares."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, cast, overloa
 import torch
 from torch import Tensor
 
+from captum_tgrad._support.arguments import check_choice
 from captum_tgrad._support.not_a_tensor import got
-from captum_tgrad.metrics.engine.checks import NanPolicy, check_choice, check_omitted
+from captum_tgrad.metrics.engine.checks import NanPolicy, check_omitted
 from captum_tgrad.metrics.engine.features import channels_back, channels_first
 from captum_tgrad.metrics.engine.findings import Findings
 from captum_tgrad.metrics.engine.importance import (
@@ -103,7 +104,7 @@ def _localized(
 ) -> list[tuple[Tensor, Tensor, dict[str, Any]]]:
     """For each method the numbers, ``(N,)``, their chance level, ``(N,)``, and the protocol.
 
-    The metric's own arguments, ``_``, are known to ``measure``.
+    ``measure`` has used the metric's own arguments, ``_``.
     """
     check_choice(nan_policy, NanPolicy, "nan_policy")
     if channel_dim not in (None, 1, 2, 3, -1, -2, -3):
@@ -169,11 +170,7 @@ def _check_maps(methods: Mapping[str, Any], channel_dim: int | None) -> None:
 def _size_of_images(
     methods: Mapping[str, Tensor], regions: Regions, size: Any, channel_dim: int | None
 ) -> tuple[int, int]:
-    """Height and width: what the user passed, those of the masks, or of the largest attributions.
-
-    Raises:
-        ValueError: ``size`` is not a size, or masks are smaller than the attributions.
-    """
+    """Height and width: ``size`` if given, or those of the masks or of the largest attributions."""
     of_masks = size_of_masks(regions)
     largest = max(tuple(channels_first(each, channel_dim).shape[2:]) for each in methods.values())
     if of_masks is not None and (of_masks[0] < largest[0] or of_masks[1] < largest[1]):

@@ -12,16 +12,12 @@ from captum_tgrad.metrics.baselines import Baselines
 from captum_tgrad.metrics.engine.baseline_forms import resolve
 from captum_tgrad.metrics.engine.checks import check_finite
 from captum_tgrad.metrics.engine.features import channels_back
-from captum_tgrad.metrics.engine.importance import Maps, is_constant, pooled
+from captum_tgrad.metrics.engine.importance import Maps, pooled
 from captum_tgrad.metrics.engine.metric_call import MetricCall
 
 
 def masked_scores(call: MetricCall, *, baselines: Baselines) -> list[dict[str, Any]]:
-    """The scores of the inputs, ``(N,)``, and of the inputs masked with the maps of each method.
-
-    Raises:
-        TypeError: An input that is to be masked holds integers.
-    """
+    """The scores of the inputs, ``(N,)``, and of the inputs masked with the maps of each method."""
     _check_dtypes(call)
     masks = [_masks(call, method) for method in call.methods]
     baseline, label = resolve(baselines, call.inputs, call.frozen, call.channel_dims)
@@ -56,8 +52,7 @@ def _check_dtypes(call: MetricCall) -> None:
 
 def _masks(call: MetricCall, method: str) -> tuple[Maps, Tensor]:
     """The maps, scaled to [0, 1] per sample over all inputs, 0 where constant; which are broken."""
-    maps, broken = call.maps(method)
-    call.findings.constant(is_constant(maps) & ~broken, method, "everything is masked")
+    maps, broken = call.maps(method, "everything is masked")
     together = pooled(maps)
     lowest = together.amin(1)
     span = together.amax(1) - lowest

@@ -9,11 +9,7 @@ Result = TypeVar("Result")
 
 
 def methods_of(given: Any, argument: str = "attributions") -> dict[str, Any]:
-    """The argument of each method, by its name in messages.
-
-    Raises:
-        ValueError: The dict is empty.
-    """
+    """The argument of each method, by its name in messages."""
     if not isinstance(given, Mapping):
         return {argument: given}
     if not given:

@@ -8,12 +8,11 @@ from typing import Any
 
 from torch import Tensor
 
+from captum_tgrad._support.arguments import check_count
 from captum_tgrad._support.captum_private import NullProgress, TargetType, progress
-from captum_tgrad.attribution.checks import channel_dims
-from captum_tgrad.attribution.complete import ChannelDim
+from captum_tgrad.attribution.checks import ChannelDim, channel_dims
 from captum_tgrad.metrics.engine.checks import (
     NanPolicy,
-    check_count,
     check_model_and_inputs,
     check_omitted,
     frozen_inputs,
@@ -25,6 +24,7 @@ from captum_tgrad.metrics.engine.importance import (
     InterpolateMode,
     Maps,
     importance_maps,
+    is_constant,
     not_finite,
 )
 from captum_tgrad.metrics.engine.methods import methods_of
@@ -84,11 +84,10 @@ class MetricCall:
         """The number of samples."""
         return self.inputs[0].shape[0]
 
-    def maps(self, method: str) -> tuple[Maps, Tensor]:
+    def maps(self, method: str, of_constant: str) -> tuple[Maps, Tensor]:
         """The importance of the features, and which samples have NaN or inf in it.
 
-        Raises:
-            ValueError: As ``importance_maps``, or there is NaN or inf and it may not be omitted.
+        ``of_constant`` is what a constant map means for the metric, for a warning.
         """
         maps = importance_maps(
             self.methods[method],
@@ -100,12 +99,13 @@ class MetricCall:
         )
         broken = not_finite(maps)
         check_omitted(broken, self.nan_policy, f"{method} holds NaN or inf in sample")
+        self.findings.constant(is_constant(maps) & ~broken, method, of_constant)
         return maps, broken
 
     def check_scores(self, finite: Tensor, method: str) -> None:
         """Raises ValueError unless the scores of all samples are finite or may be omitted."""
-        said = "forward_func or score returned NaN or inf for sample"
-        check_omitted(~finite, self.nan_policy, said, f" of {method}")
+        returned_nan = "forward_func or score returned NaN or inf for sample"
+        check_omitted(~finite, self.nan_policy, returned_nan, f" of {method}")
 
     @contextmanager
     def clean_scores(self, title: str, further: int) -> Iterator[tuple[Tensor, ExampleBuffer]]:
@@ -129,7 +129,7 @@ class MetricCall:
     def protocol(self, baseline: Any, **own: Any) -> dict[str, Any]:
         """The entries of the protocol, other than the name of the metric and versions."""
         dims = self.channel_dims
-        # Only if it is not 1, so that protocols from before this argument existed stay equal.
+        # Only if it is not 1, so that older protocols stay equal.
         elsewhere = {"channel_dim": dims[0] if len(dims) == 1 else list(dims)}
         return {
             "baseline": baseline,

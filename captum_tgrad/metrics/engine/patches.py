@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -19,14 +21,15 @@ def patches(maps: Maps, size: int) -> Tensor:
     for each in maps:
         if each is None:
             continue
-        number = torch.zeros(each.shape[1:], dtype=torch.long, device=each.device)
+        grid = [-(-places // size) for places in each.shape[1:]]
+        last = first + math.prod(grid)
+        number = torch.arange(first, last, device=each.device).reshape(grid)
         for dimension, places in enumerate(each.shape[1:]):
-            along = torch.arange(places, device=each.device) // size
-            shape = [1] * (each.dim() - 1)
-            shape[dimension] = places
-            number = number * (-(-places // size)) + along.reshape(shape)
-        found.append(number.flatten() + first)
-        first = int(found[-1].max()) + 1
+            number = number.repeat_interleave(min(size, places), dimension).narrow(
+                dimension, 0, places
+            )
+        found.append(number.flatten())
+        first = last
     return torch.cat(found)
 
 

@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from captum_tgrad.metrics.engine.checks import check_choice
+from captum_tgrad._support.arguments import check_choice
 from captum_tgrad.metrics.engine.importance import Maps, pooled
 from captum_tgrad.metrics.engine.patches import features_of_patches, patch_means, patches
 
@@ -78,9 +78,6 @@ def rank(maps: Maps, n_steps: int, ties: Ties, patch_size: int | None = None) ->
 
     With a ``patch_size``, patches of a grid that starts in the first corner are ranked by the mean
     importance of their features, counted and replaced as a whole.
-
-    Raises:
-        ValueError: ``ties`` is unknown.
     """
     check_choice(ties, Ties, "ties")
     importance = pooled(maps)
@@ -115,7 +112,7 @@ def rank(maps: Maps, n_steps: int, ties: Ties, patch_size: int | None = None) ->
 
 
 def _of_one_input(order: Tensor, counts: Tensor, first: int, size: int) -> InputOrder:
-    """The features ``first`` to ``first + size`` alone: their order, and how many have gone."""
+    """The order of ``size`` features from ``first`` on, and how many of them are replaced."""
     own = (order >= first) & (order < first + size)
     gone = torch.nn.functional.pad(own.cumsum(1), (1, 0))
     return InputOrder(order[own].reshape(order.shape[0], size) - first, gone.gather(1, counts))
@@ -125,7 +122,7 @@ def _nearest_ends(same_as_next: Tensor, counts: Tensor) -> Tensor:
     """``counts``, each moved to the nearest count that cuts no group of equal features."""
     samples, gaps = same_as_next.shape
     whole = torch.ones(samples, gaps + 2, dtype=torch.bool, device=counts.device)
-    whole[:, 1:-1] = ~same_as_next  # whether as many features, from the first, are whole groups
+    whole[:, 1:-1] = ~same_as_next  # whether this many features are whole groups
     position = torch.arange(gaps + 2, device=counts.device).expand(samples, -1)
     below = torch.where(whole, position, 0).cummax(1).values
     above = torch.where(whole, position, gaps + 1).flip(1).cummin(1).values.flip(1)
@@ -134,7 +131,7 @@ def _nearest_ends(same_as_next: Tensor, counts: Tensor) -> Tensor:
 
 
 def _group_sizes(same_as_next: Tensor) -> Tensor:
-    """For each feature, from the first, how many are as important as it, ``(N, features)``."""
+    """The size of each feature's group of ties, in the order of the ranking, ``(N, features)``."""
     group = torch.nn.functional.pad((~same_as_next).cumsum(1), (1, 0))
     sizes = torch.zeros_like(group).scatter_add_(1, group, torch.ones_like(group))
     return sizes.gather(1, group)

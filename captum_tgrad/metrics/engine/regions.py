@@ -19,11 +19,7 @@ def as_masks(regions: Any, samples: int, size: tuple[int, int], device: torch.de
     """The mask of the region of every sample, ``(N, H, W)``, bool.
 
     A pixel is in a box if its center is: in column j, if ``x0 <= j + 0.5 < x1``. ``size`` is height
-    and width.
-
-    Raises:
-        TypeError: They are not tensors or numbers.
-        ValueError: Their number, shape, size or values do not fit.
+    and width. Raises TypeError or ValueError for regions that do not fit.
     """
     if isinstance(regions, Tensor) and regions.dim() in (3, 4):
         return _checked_masks(regions, samples, size).to(device)
@@ -59,7 +55,7 @@ def size_of_masks(regions: Any) -> tuple[int, int] | None:
 
 
 def is_one_box(boxes: Any) -> bool:
-    """Whether they are four numbers: a box without its sample."""
+    """Whether they are four numbers: a box without a batch dimension."""
     return len(boxes) == 4 and all(
         isinstance(each, (int, float)) or (isinstance(each, Tensor) and each.dim() == 0)
         for each in boxes

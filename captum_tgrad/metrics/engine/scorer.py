@@ -14,7 +14,12 @@ from captum_tgrad._support.captum_private import (
     select_targets,
 )
 from captum_tgrad._support.model_errors import explaining_errors
-from captum_tgrad.attribution.output_checks import check_is_tensor, check_target, selectable
+from captum_tgrad.attribution.output_checks import (
+    check_is_tensor,
+    check_target,
+    check_target_count,
+    selectable,
+)
 
 Score = Literal["softmax", "logit"] | Callable[[Any, Any], Tensor]
 
@@ -27,9 +32,6 @@ class Scorer:
     returns probabilities (non-negative, with a sum of 1 for each clean example), ``"softmax"`` uses
     them unchanged. The logits of a single example may look the same: then pass a callable that
     computes their softmax.
-
-    Raises:
-        ValueError: ``score`` is unknown, or there is not one target per sample.
     """
 
     def __init__(
@@ -45,13 +47,7 @@ class Scorer:
                 "score must be 'softmax', 'logit' or a callable (outputs, target) -> (N,), got"
                 f" {score!r}."
             )
-        if (
-            isinstance(target, list) or (isinstance(target, Tensor) and target.numel() > 1)
-        ) and len(target) != samples:
-            raise ValueError(
-                f"target has {len(target)} entries for {samples} samples. Pass one for each, or"
-                " an int for all."
-            )
+        check_target_count(target, samples)
         self._forward_func = forward_func
         self._further = format_additional_forward_args(additional_forward_args) or ()
         self._target = target
@@ -65,9 +61,8 @@ class Scorer:
     def run_clean(self, examples: tuple[Tensor, ...], samples: Sequence[int]) -> Tensor:
         """Runs unperturbed examples; a missing target becomes their predicted class.
 
-        Returns:
-            The scores, ``(examples,)``, or the outputs for ``"softmax"``, as those of all samples
-            decide whether they are probabilities.
+        Returns the scores, ``(examples,)``; for ``"softmax"`` the outputs, because whether they are
+        probabilities depends on those of all samples.
         """
         outputs = self._outputs(examples, samples)
         if self._target is None or self.target_name == "predicted":
@@ -100,9 +95,7 @@ class Scorer:
             return outputs
         if outputs.dim() == 0 and len(samples) == 1:  # a model that squeezes
             outputs = outputs.reshape(1)
-        if not isinstance(self._score, str):
-            return outputs
-        if outputs.dim() == 0 or outputs.shape[0] != len(samples):
+        if isinstance(self._score, str) and outputs.shape[:1] != (len(samples),):
             raise ValueError(
                 f"forward_func returned shape {tuple(outputs.shape)} for {len(samples)} examples;"
                 " its first dimension must be the batch."
@@ -127,7 +120,7 @@ class Scorer:
 
     def _scores(self, outputs: Any, samples: Sequence[int]) -> Tensor:
         if not isinstance(self._score, str):
-            return self._own_scores(self._score, outputs, samples)
+            return self._custom_scores(self._score, outputs, samples)
         check_is_tensor(outputs, " Or pass a score that accepts the output.")
         outputs = _at_least_float32(outputs)
         if not self._checked:
@@ -154,7 +147,7 @@ class Scorer:
         selected: Tensor = select_targets(outputs, self._target_of(samples, outputs.device))
         return selected.reshape(-1)
 
-    def _own_scores(
+    def _custom_scores(
         self, score: Callable[[Any, Any], Any], outputs: Any, samples: Sequence[int]
     ) -> Tensor:
         """The scores of a callable; raises TypeError or ValueError unless there is one each."""

@@ -12,7 +12,7 @@ from captum_tgrad.metrics.engine.findings import Findings
 from captum_tgrad.metrics.engine.metric import DECLARED
 from captum_tgrad.metrics.engine.metric_call import MetricCall
 
-_OF_A_CALL = inspect.signature(MetricCall).parameters.keys()
+_CALL_ARGUMENTS = inspect.signature(MetricCall).parameters.keys()
 
 
 def together(
@@ -24,15 +24,8 @@ def together(
 ) -> tuple[dict[str, dict[str, Any]], Findings]:
     """Computes several metrics; inputs and masked inputs are scored once for all of them.
 
-    Args:
-        metrics: The names of metrics, and for each the arguments that not all metrics have.
-        forward_func: As for each of the metrics, like the other arguments.
-        inputs: As for each of the metrics.
-        attributions: As for each of the metrics, by the name of the method.
-        arguments: As for each of the metrics.
-
-    Returns:
-        For each metric, its result for each method; and the findings without warnings.
+    ``metrics`` holds their names, and for each the arguments that not all metrics have. Returns the
+    result of each metric for each method, and the findings, of which nobody was warned yet.
     """
     calls: dict[tuple[str, ...], MetricCall] = {}
     scores: dict[tuple[Any, ...], Any] = {}
@@ -48,7 +41,7 @@ def together(
         options = {
             key: own.get(key, parameter.default)
             for key, parameter in parameters.items()
-            if key not in _OF_A_CALL
+            if key not in _CALL_ARGUMENTS
         }
         key = (shared, declared.run, *options.items())
         if key not in scores:

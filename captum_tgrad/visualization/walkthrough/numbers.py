@@ -102,7 +102,7 @@ def stored_map(values: Tensor, most: Sequence[int] = (MOST_CELLS, MOST_CELLS)) -
 
     A cell holds ``q = round(255 * sqrt(value / largest))``, and is read as
     ``largest * (q / 255) ** 2``: it is off by at most ``largest / 255``, and by less where it is
-    small. Maps are mostly small values with a few large ones, which equal steps would turn to 0.
+    small. Equal steps would turn most of a map to 0: it has many small values and a few large ones.
     ``values`` are ``(h, w)`` and nowhere negative; with more than ``most`` cells along a side, they
     are averaged.
 

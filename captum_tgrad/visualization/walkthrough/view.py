@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from captum_tgrad._support.arguments import check_sample
 from captum_tgrad.decomposition.terms import Decomposition
 
 
@@ -30,10 +31,7 @@ class View:
 def check_views(views: Sequence[View], sample: int) -> tuple[int, int]:
     """The height and width of the input that all views of a page explain.
 
-    Raises:
-        TypeError: One of them is not a ``View`` with a decomposition.
-        ValueError: ``views`` is empty, they have different inputs or inputs other than images,
-            ``sample`` is out of range, or a score is not finite.
+    Raises TypeError or ValueError for views that cannot share a page.
     """
     if not views:
         raise ValueError("views is empty: pass at least one")
@@ -49,8 +47,7 @@ def check_views(views: Sequence[View], sample: int) -> tuple[int, int]:
                 f"view {view.name!r} explains {len(view.decomposition.inputs)} inputs with maps of"
                 f" shape {tuple(shape)}: a page supports one input of images (N, C, H, W)"
             )
-        if not 0 <= sample < shape[0]:
-            raise ValueError(f"sample {sample} is out of range: pass 0 to {shape[0] - 1}")
+        check_sample(sample, shape[0])
         if not all(bool(term.score[sample].isfinite()) for term in view.decomposition):
             raise ValueError(f"the view {view.name!r} has scores that are not finite")
         sizes.add((shape[2], shape[3]))

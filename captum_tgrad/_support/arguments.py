@@ -1,0 +1,60 @@
+"""Checks of single arguments: numbers, counts, seeds, names and indices."""
+
+from __future__ import annotations
+
+from numbers import Integral, Real
+from typing import Any, get_args
+
+from torch import Tensor
+
+
+def check_number(value: Any, name: str) -> float:
+    """The number; raises TypeError unless it is one."""
+    if isinstance(value, Tensor) and value.numel() == 1:
+        value = value.item()
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{name} must be a number, got {type(value).__name__}.")
+    return int(value) if isinstance(value, Integral) else float(value)
+
+
+def check_numbers(values: Any, name: str) -> list[float]:
+    """The numbers of a list; raises TypeError unless all of them are numbers."""
+    try:
+        each = None if isinstance(values, str) else list(values)
+    except TypeError:
+        each = None
+    if each is None:
+        raise TypeError(f"{name} must be a list of numbers, also for a single one, got {values!r}.")
+    return [check_number(value, name) for value in each]
+
+
+def check_count(value: Any, name: str) -> int:
+    """The integer; raises TypeError or ValueError unless it is positive."""
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise TypeError(f"{name} must be a positive integer, got {type(value).__name__}.")
+    if value < 1:
+        raise ValueError(f"{name} must be a positive integer, got {value}.")
+    return int(value)
+
+
+def check_seed(seed: Any) -> int:
+    """The seed; raises TypeError or ValueError unless it is an integer of 0 or more."""
+    if isinstance(seed, bool) or not isinstance(seed, Integral):
+        raise TypeError(f"seed must be an integer, got {type(seed).__name__}.")
+    if seed < 0:
+        raise ValueError(f"seed must be an integer of 0 or more, got {seed}.")
+    return int(seed)
+
+
+def check_choice(value: Any, choices: Any, name: str) -> None:
+    """Raises ValueError unless ``value`` is one of the values of a ``Literal``."""
+    known = get_args(choices)
+    if value not in known:
+        *others, last = map(repr, known)
+        raise ValueError(f"{name} must be {', '.join(others)} or {last}, got {value!r}.")
+
+
+def check_sample(sample: int, samples: int) -> None:
+    """Raises ValueError unless ``sample`` is the index of one of ``samples`` samples."""
+    if not 0 <= sample < samples:
+        raise ValueError(f"sample {sample} is out of range: pass 0 to {samples - 1}")
