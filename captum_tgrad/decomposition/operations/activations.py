@@ -143,17 +143,13 @@ def softmax(call: Call, output: Tensor) -> Bias | None:
     def compute(y: Tensor, z: Tensor) -> Tensor:
         # Large logits are not shifted, although this would round less: autograd's gradient times
         # the logits has the same rounding error, and the two have to add up.
-        z = z.to(y.dtype)
-        if not z.is_cpu or float(z.amin()) == -torch.inf:
-            # A masked logit is -inf. Half of the range avoids overflow in the difference.
-            z = z.clamp_min(torch.finfo(y.dtype).min / 2)
-        derivative = _softmax_backward(z, y, dim, y.dtype)  # the Jacobian is symmetric
-        return torch.sub(y, derivative, out=derivative)
+        # A masked logit is -inf. Half of the range avoids overflow in the difference.
+        z = z.to(y.dtype).clamp_min(torch.finfo(y.dtype).min / 2)
+        return ((y * z).sum(dim, keepdim=True).add_(1) - z).mul_(y)
 
     return ElementBias(compute, output, call.bound["input"], uncut=(dim,))
 
 
-_softmax_backward = torch.ops.aten._softmax_backward_data.default
 _hardtanh_backward = torch.ops.aten.hardtanh_backward.default
 
 _WORTH_SAVING = 2**15
