@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from captum_tgrad._support.captum_private import format_additional_forward_args
 from captum_tgrad._support.model_errors import explaining_errors
 from captum_tgrad._support.own_randomness import own_randomness
 from captum_tgrad.attribution.checks import channel_dims
@@ -41,7 +40,9 @@ class MapMaker:
 
     def forward(self) -> Any:
         """The output of the copy in evaluation mode, which does not update running statistics."""
-        further = format_additional_forward_args(self.additional_forward_args) or ()
+        further = self.additional_forward_args
+        if not isinstance(further, tuple):
+            further = () if further is None else (further,)
         training = [module for module in self.model.modules() if module.training]
         self.model.eval()
         try:
