@@ -55,8 +55,7 @@ def weighted_sum(maps: Sequence[WeightedMaps], cells: Grid | None, like: Tensor)
             even = (share(mass, each.weight) * mass).sum(0) / like[0].numel()
             total += per_sample(even, total)
             continue
-        for axis, shares in enumerate(weights(grid, cells, mass), 3):
-            mass = mass * shares.reshape([-1] + [1] * (mass.dim() - axis - 1))
+        mass = mass * weights(grid, cells, mass)
         weigh = share(mass.flatten(2).sum(2), each.weight)
         weighted = each.evidence * weigh.reshape(*weigh.shape, *[1] * (mass.dim() - 2))
         total += enlarged(weighted.sum(0), grid, cells)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import reduce
 
 import torch
 from torch import Tensor
@@ -17,7 +18,12 @@ from captum_tgrad.decomposition.places.cells import (
     shares_in_even_cells,
 )
 
-_cache: BoundedCache[Tensor] = BoundedCache(torch.Tensor.numel)
+Matrices = Sequence[Tensor | None]
+"""For each axis, the factors from old to new cells; None if the cells do not change."""
+
+_cache: BoundedCache[Matrices] = BoundedCache(
+    lambda matrices: sum(each.numel() for each in matrices if each is not None)
+)
 
 
 def enlarged(evidence: Tensor, source: Grid, target: Grid) -> Tensor:
@@ -32,11 +38,7 @@ def enlarged(evidence: Tensor, source: Grid, target: Grid) -> Tensor:
         source: The cells of the map.
         target: The new cells.
     """
-    matrices = [
-        None if torch.equal(cells, others) else _cached(enlarging, cells, others, evidence)
-        for cells, others in zip(source.axes, target.axes, strict=True)
-    ]
-    return redistributed(evidence, matrices)
+    return redistributed(evidence, _cached(_enlarging, source, target, evidence))
 
 
 def on_whole_input(evidence: Tensor, grid: Grid) -> Tensor:
@@ -50,45 +52,51 @@ def on_whole_input(evidence: Tensor, grid: Grid) -> Tensor:
     """
     if grid.covers_evenly:
         return evidence
-    return redistributed(
-        evidence,
-        [
-            _cached(_shares_on_whole_input, cells, extent, evidence)
-            for cells, extent in zip(grid.axes, grid.extents, strict=True)
-        ],
-    )
+    return redistributed(evidence, _cached(_on_whole_input, grid, grid, evidence))
 
 
-def _shares_on_whole_input(cells: Tensor, extent: int) -> Tensor:
-    return shares_in_even_cells(cells, extent, max(round(extent / float(cells[:, 1].min())), 1))
+def weights(source: Grid, target: Grid, like: Tensor) -> Tensor:
+    """For each source cell, the sum of the enlarged map of a 1 in it; shape ``source.sizes``."""
+    (found,) = _cached(_sums_of_enlarged, source, target, like)
+    assert found is not None
+    return found
 
 
-def weights(source: Grid, target: Grid, like: Tensor) -> list[Tensor]:
-    """For each axis and each source cell, the sum of the enlarged map of a 1 in that cell."""
+def _cached(
+    compute: Callable[[Grid, Grid], Matrices], source: Grid, target: Grid, like: Tensor
+) -> Matrices:
+    """The result of ``compute``, with the dtype and on the device of ``like``."""
+
+    def on_device() -> Matrices:
+        with torch.inference_mode(False), torch.no_grad():
+            found = compute(source, target)
+            return [None if each is None else each.to(like.device, like.dtype) for each in found]
+
+    return _cache.get_or((compute, source.key, target.key, like.dtype, like.device), on_device)
+
+
+def _enlarging(source: Grid, target: Grid) -> Matrices:
     return [
-        _cached(_sums_of_enlarged, cells, others, like)
+        None if torch.equal(cells, others) else enlarging(cells, others)
         for cells, others in zip(source.axes, target.axes, strict=True)
     ]
 
 
-def _cached(
-    compute: Callable[..., Tensor], cells: Tensor, to: Tensor | int, like: Tensor
-) -> Tensor:
-    """The result of ``compute`` for one axis, with the dtype and on the device of ``like``."""
-    end = to if isinstance(to, int) else to.numpy().tobytes()
-    key = (compute, cells.numpy().tobytes(), end, like.dtype, like.device)
-
-    def on_device() -> Tensor:
-        with torch.inference_mode(False), torch.no_grad():
-            return compute(cells, to).to(like.device, like.dtype)
-
-    return _cache.get_or(key, on_device)
+def _on_whole_input(grid: Grid, _: Grid) -> Matrices:
+    return [
+        shares_in_even_cells(cells, extent, max(round(extent / float(cells[:, 1].min())), 1))
+        for cells, extent in zip(grid.axes, grid.extents, strict=True)
+    ]
 
 
-def _sums_of_enlarged(source: Tensor, target: Tensor) -> Tensor:
-    if torch.equal(source, target):
-        return torch.ones(len(source), dtype=torch.float64, device="cpu")
-    return enlarging(source, target).sum(1)
+def _sums_of_enlarged(source: Grid, target: Grid) -> Matrices:
+    sums = [
+        torch.ones(len(cells), dtype=torch.float64, device="cpu")
+        if matrix is None
+        else matrix.sum(1)
+        for cells, matrix in zip(source.axes, _enlarging(source, target), strict=True)
+    ]
+    return [reduce(lambda one, other: one[..., None] * other, sums)]
 
 
 def enlarging(source: Tensor, target: Tensor) -> Tensor:
