@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -42,9 +42,13 @@ def operations_of(node: Node) -> tuple[str, ...]:
     return known.operations if known is not None and known.has_bias(node) else ()
 
 
-def bias_of(node: Node) -> Bias | None:
-    """The bias of a node's operation; None if it has a parameter that is not in the graph."""
-    return NODES_WITH_BIAS[type(node).__name__].bias(node)
+def biases_of(nodes: Sequence[Node]) -> list[Bias | None]:
+    """The biases of the nodes' operations; None if one has a parameter that is not in the graph."""
+    norms = (node for node in nodes if type(node).__name__ in _EPS)
+    shifts = {node: shift for node in norms if (shift := _parameter(node, 2)) is not None}
+    affine = {node: shift for node, shift in shifts.items() if node._saved_weight is not None}
+    found = dict(zip(affine, _of_batch_norms(affine), strict=True)) if affine else {}
+    return [found.get(node) or NODES_WITH_BIAS[type(node).__name__].bias(node) for node in nodes]
 
 
 def product_of(node: Node) -> Node | None:
@@ -63,12 +67,23 @@ def _has_constant(node: Node) -> bool:
     return any(is_constant(source) for source, _ in node.next_functions)
 
 
-def _of_batch_norm(node: Node, eps: str = "_saved_eps") -> Bias | None:
-    weight, bias = node._saved_weight, _parameter(node, 2)
-    if (weight is None) != (bias is None):
+def _of_batch_norms(shifts: Mapping[Node, Tensor]) -> list[Bias]:
+    """The biases of norms with these shifts, computed together because each norm is small."""
+    names = ("_saved_running_mean", "_saved_running_var", "_saved_weight")
+    means, variances, weights = ([getattr(node, name) for node in shifts] for name in names)
+    eps = [getattr(node, _EPS[type(node).__name__]) for node in shifts]
+    scales = torch._foreach_rsqrt(torch._foreach_add(variances, eps))
+    torch._foreach_mul_(scales, weights)
+    values = torch._foreach_addcmul(list(shifts.values()), means, scales, value=-1)
+    return [ChannelBias(each, 1) for each in values]
+
+
+def _of_batch_norm(node: Node) -> Bias | None:
+    """The bias of a batch norm without a weight and a bias."""
+    if node._saved_weight is not None or _parameter(node, 2) is not None:
         return None
     mean, variance = node._saved_running_mean, node._saved_running_var
-    _, shift = scale_and_shift(mean, variance, weight, bias, getattr(node, eps))
+    _, shift = scale_and_shift(mean, variance, None, None, getattr(node, _EPS[type(node).__name__]))
     return ChannelBias(shift, 1)
 
 
@@ -192,7 +207,8 @@ def _is_exact_gelu(node: Node) -> bool:
 
 _VIEWS_OF_CONSTANTS = {"TBackward0", "ExpandBackward0"}
 _CONVOLUTIONS = ("conv1d", "conv2d", "conv3d")
-_CUDNN_BATCH_NORM = partial(_of_batch_norm, eps="_saved_epsilon")
+_EPS = {"CudnnBatchNormBackward0": "_saved_epsilon", "NativeBatchNormBackward0": "_saved_eps"}
+"""The attributes that hold the constant of a batch norm, by kind of node."""
 _EFFICIENT_ATTENTION = "ScaledDotProductEfficientAttentionBackward0"  # on a GPU, in float32
 _FLASH_ATTENTION = "ScaledDotProductFlashAttentionForCpuBackward0"
 MASKS = {_EFFICIENT_ATTENTION: "_saved_attn_bias", _FLASH_ATTENTION: "_saved_attn_mask"}
@@ -203,7 +219,6 @@ NODES_WITH_BIAS = {
     "AddmmBackward0": NodeWithBias(("linear",), _of_linear),
     "CatBackward0": NodeWithBias(("cat",), _of_concatenation, _has_constant),
     "ConvolutionBackward0": NodeWithBias(_CONVOLUTIONS, _of_convolution, _has_bias_parameter),
-    "CudnnBatchNormBackward0": NodeWithBias(("batch_norm",), _CUDNN_BATCH_NORM),
     "DivBackward0": NodeWithBias(("div",), _of_quotient, _has_divisor),
     "GeluBackward0": NodeWithBias(("gelu",), _of_gelu, _is_exact_gelu),
     "HardsigmoidBackward0": NodeWithBias(
@@ -212,12 +227,12 @@ NODES_WITH_BIAS = {
     "HardswishBackward0": NodeWithBias(("hardswish",), partial(_of_input, activations.hardswish)),
     "HardtanhBackward0": NodeWithBias(("hardtanh", "relu6"), _of_clamp, _is_positive_range),
     "MulBackward0": NodeWithBias(("mul",), _of_product, lambda node: not _has_constant(node)),
-    "NativeBatchNormBackward0": NodeWithBias(("batch_norm",), _of_batch_norm),
     "NativeLayerNormBackward0": NodeWithBias(("layer_norm",), _of_layer_norm),
     "SigmoidBackward0": NodeWithBias(("sigmoid",), _of_sigmoid),
     "SiluBackward0": NodeWithBias(("silu",), partial(_of_input, _silu)),
     "SubBackward0": NodeWithBias(("sub",), partial(_of_sum, sign=-1), _has_constant),
     "ViewBackward0": NodeWithBias(("linear",), _of_linear, product_of),
+    **dict.fromkeys(_EPS, NodeWithBias(("batch_norm",), _of_batch_norm)),
     **dict.fromkeys(MASKS, NodeWithBias(("scaled_dot_product_attention",), _of_attention)),
 }
 """The kinds of nodes whose operations have biases."""

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from captum_tgrad.decomposition.graph import Graph, graph_of, has_dense_weights
-from captum_tgrad.decomposition.node_biases import Node, bias_of, operations_of, product_of
+from captum_tgrad.decomposition.node_biases import Node, biases_of, operations_of, product_of
 from captum_tgrad.decomposition.pending_terms import PendingTerm
 from captum_tgrad.decomposition.places.places import Places
 from captum_tgrad.decomposition.random_state import RandomState
@@ -166,7 +166,7 @@ def _with_biases(recorded: _Recorded, graph: Graph) -> list[tuple[Node, PendingT
     if recorded.has_dense_weights and not has_dense_weights(graph):
         return None  # a matrix with zeros may only move elements
     with torch.no_grad():
-        biases = [bias_of(graph.nodes[number]) for number, _ in recorded.terms]
+        biases = biases_of([graph.nodes[number] for number, _ in recorded.terms])
     if None in biases:
         return None
     pairs = zip(recorded.terms, biases, strict=True)
