@@ -108,6 +108,28 @@ def test_tokens_and_their_neighbors_in_each_sample_are_where_they_are_alone(redu
         torch.testing.assert_close(attributed(slice(0, 2), **options), torch.cat(alone))
 
 
+CENTERS = torch.tensor([[0, 3, 4], [1, 3, 5]])  # the same number of each sample
+WEIGHTS_OF_GROUPS = _random(12, seed=25)
+
+
+@pytest.mark.parametrize("combine", [torch.sub, torch.mul])
+def test_neighbors_of_tokens_that_each_sample_chooses_are_where_they_are_alone(combine):
+    def attributed(samples, **options):
+        rows = torch.arange(2)[samples, None] - samples.start
+
+        def forward(x):
+            centers, around = CENTERS[samples], NEIGHBORS[samples][rows, CENTERS[samples]]
+            groups = combine(x[rows[..., None], around], x[rows, centers][:, :, None])
+            return F.silu(groups + 0.5).amax(2).flatten(1) @ WEIGHTS_OF_GROUPS
+
+        method = TGradAttribution(forward)
+        return method.attribute(TOKENS[samples], channel_dim=-1, **options)
+
+    for options in ({}, {"aggregation": "levels"}, {"sign": "all"}):
+        alone = [attributed(slice(sample, sample + 1), **options) for sample in (0, 1)]
+        torch.testing.assert_close(attributed(slice(0, 2), **options), torch.cat(alone))
+
+
 GATE = _random(4, EXPERTS, seed=31)
 EXPERT = nn.ModuleList(
     _filled(nn.Sequential(nn.Linear(4, 8), nn.SiLU(), nn.Linear(8, 4)), seed=33 + 4 * number)

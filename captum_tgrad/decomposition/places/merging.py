@@ -17,7 +17,6 @@ from captum_tgrad.decomposition.places.coordinates import (
     coordinates,
     first_of_each,
     from_borders,
-    interned,
     of_each_sample,
 )
 from captum_tgrad.decomposition.places.windows import narrowed
@@ -128,7 +127,8 @@ def _without_whole(claim: Coordinates, other: Coordinates, axis: Axis) -> Coordi
         return claim
     low, high = claim.borders()
     is_whole = (high - low >= axis.extent - SLACK) & (other.index > 0)
-    return interned(claim.index.masked_fill(is_whole, 0), claim.cells, claim.by_sample)
+    index = claim.index.masked_fill(is_whole, 0)
+    return coordinates(index, claim.cells, claim.by_sample) or claim
 
 
 def _without_wide(claim: Coordinates, other: Coordinates) -> Coordinates:
