@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -41,12 +41,20 @@ def mixed(claim: Coordinates, dims: Iterable[int], axis: Axis) -> list[Coordinat
 
 @torch.no_grad()
 def mixed_on_axes(
-    claims: Iterable[tuple[Axis, Coordinates]], dims: Iterable[int]
+    claims: Iterable[tuple[Axis, Coordinates]],
+    dims: Iterable[int],
+    placed: Container[Axis] = (),
 ) -> list[tuple[Axis, Coordinates]]:
     """The coordinates after elements along ``dims`` were mixed; these dimensions keep size 1.
 
     Each new element has the cells of the elements that were mixed. If these are many, it has the
     smallest cell that holds all of them, or two such cells, as at the seam of a rolled image.
+
+    Args:
+        claims: The coordinates, with their axes.
+        dims: The dimensions along which elements were mixed.
+        placed: The axes on which the new elements have other coordinates, as those of queries.
+            Scattered elements, as the keys of tokens in another order, then have none.
 
     Raises:
         ScatteredError: Gaps between the elements take up most of the smallest cell.
@@ -67,7 +75,12 @@ def mixed_on_axes(
         is_scattered = (axis, claim) in scattered
         parts = _each(claim, dims, axis, places, samples) if is_scattered else None
         if parts is None:
-            parts = _together(claim, dims, axis)
+            try:
+                parts = _together(claim, dims, axis)
+            except ScatteredError:
+                if axis not in placed:
+                    raise
+                parts = []
             if is_scattered and len(parts) == 2:
                 parted.append(parts)
         found.append((axis, parts))
