@@ -130,6 +130,28 @@ def test_neighbors_of_tokens_that_each_sample_chooses_are_where_they_are_alone(c
         torch.testing.assert_close(attributed(slice(0, 2), **options), torch.cat(alone))
 
 
+LINE = _random(2, 20, 3, seed=27)
+GROUPS = torch.stack([torch.arange(20), _random(20, seed=28).argsort()]).view(2, 4, 5)
+
+
+def test_scattered_elements_of_one_sample_lose_no_places_of_another():
+    def decomposed(samples):
+        def forward(x):
+            parts = torch.stack([each[at] for each, at in zip(x, GROUPS[samples], strict=True)])
+            return F.silu(parts.amax(2) + 0.5).flatten(1) @ WEIGHTS_OF_GROUPS
+
+        return TGradAttribution(forward).decompose(LINE[samples], channel_dim=-1)
+
+    together, near = decomposed(slice(0, 2)), decomposed(slice(0, 1))
+    with pytest.warns(UserWarning, match="loses the places of its input: 'amax'"):
+        far = decomposed(slice(1, 2))
+    for sample, alone in enumerate((near, far)):
+        torch.testing.assert_close(
+            together.map("all")[sample : sample + 1], alone.map("all"), rtol=1e-10, atol=1e-12
+        )
+    assert together["silu"].placed.tolist() == [1, 0]
+
+
 GATE = _random(4, EXPERTS, seed=31)
 EXPERT = nn.ModuleList(
     _filled(nn.Sequential(nn.Linear(4, 8), nn.SiLU(), nn.Linear(8, 4)), seed=33 + 4 * number)
