@@ -152,6 +152,27 @@ def test_scattered_elements_of_one_sample_lose_no_places_of_another():
     assert together["silu"].placed.tolist() == [1, 0]
 
 
+PATCHES = _random(2, 4, 6, 6, seed=29)
+SHOWN = torch.tensor([[0, 1, 9, 10, 18, 19], [0, 7, 14, 21, 28, 35]])  # without some columns
+
+
+@pytest.mark.parametrize("samples", [slice(0, 1), slice(1, 2)])
+def test_shown_patches_among_constant_ones_are_where_they_are_alone(samples):
+    """As in the decoder of a masked autoencoder."""
+    weights = _random(36, 4, seed=30)
+
+    def attributed(samples):
+        def forward(x):
+            rows, canvas = torch.arange(len(x))[:, None], torch.full((len(x), 36, 4), 0.2).double()
+            canvas[rows, SHOWN[samples]] = x.flatten(2).mT[rows, SHOWN[samples]].tanh()
+            mixed = (canvas @ canvas.mT).softmax(2) @ canvas
+            return (F.silu(mixed + 0.5) * weights).sum((1, 2))
+
+        return TGradAttribution(forward).attribute(PATCHES[samples], sign="all")
+
+    torch.testing.assert_close(attributed(slice(0, 2))[samples], attributed(samples))
+
+
 GATE = _random(4, EXPERTS, seed=31)
 EXPERT = nn.ModuleList(
     _filled(nn.Sequential(nn.Linear(4, 8), nn.SiLU(), nn.Linear(8, 4)), seed=33 + 4 * number)

@@ -66,8 +66,6 @@ def _merged_pair(
     """
     if axis.input == SAMPLES:
         return _merged_samples(one, other, axis)
-    if one.by_sample or other.by_sample:
-        one, other = _without_whole(one, other, axis), _without_whole(other, one, axis)
     if axis.input == INPUTS:
         # Marks along queries and along keys stay separate: merged, they would fill a matrix.
         depends = (one.index > 0) | (other.index > 0)
@@ -80,6 +78,9 @@ def _merged_pair(
         return [other]
     if other_dims < dims and along[1] < along[0]:
         return [one]
+    if one.by_sample or other.by_sample:
+        one, other = _without_whole(one, other, axis), _without_whole(other, one, axis)
+        dims, other_dims = (dims_within_sample(claim, samples) for claim in (one, other))
     if dims != other_dims:
         return None
     if dims:
