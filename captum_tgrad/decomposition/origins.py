@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import BackwardCFunction
 
 from captum_tgrad.decomposition.hidden import HiddenOperations
 from captum_tgrad.decomposition.modules import RunningModules
@@ -121,7 +122,9 @@ class Origins:
         if base is None or known is None or known.lifetime is not self._lifetime:
             return False
         node = tensor.grad_fn
-        return node is not None and (base.grad_fn, base.output_nr) in node.next_functions
+        if node is None or isinstance(node, BackwardCFunction):  # it may have any backward
+            return False
+        return (base.grad_fn, base.output_nr) in node.next_functions
 
     def _refresh(self, view: Tensor) -> None:
         """Updates the places of a view after its base was overwritten."""

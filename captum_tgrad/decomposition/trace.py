@@ -169,6 +169,8 @@ class Trace(TorchFunctionMode):
             if torch.is_grad_enabled():
                 return run_in_place(call, attached, self.recorder, self._result)
             self._old_values.freeze_readers(call.args[0])
+        elif not torch.is_grad_enabled():  # a constant, although a view of x requires a gradient
+            return self._run_constant(call.func, call.args, call.kwargs)
         return self._run(call)
 
     def _run_constant(
@@ -187,7 +189,7 @@ class Trace(TorchFunctionMode):
         """Reads an attribute without detaching, so that ``weight.T`` still requires a gradient."""
         value = func(*args)
         if isinstance(value, Tensor) and value.requires_grad:
-            if self._origins.of(args[0]) is None:
+            if self._origins.of(args[0]) is None or not torch.is_grad_enabled():
                 return value
             self.recorder.record(Call(func, args, {}, operation_of(func)), value)
         return value

@@ -178,6 +178,49 @@ def test_the_result_of_a_hidden_function_of_an_intermediate_value_may_be_used_la
     )
 
 
+class ReversedGradient(torch.autograd.Function):
+    """x, with the gradient of -x"""
+
+    @staticmethod
+    def forward(ctx, x):
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return -gradient
+
+
+def test_a_custom_function_that_returns_a_view_is_one_term():
+    whole = TGradAttribution(lambda x: _weighed(ReversedGradient.apply(x * 1))).decompose(X)
+    # f(x) = w x has the gradient -w here.
+    torch.testing.assert_close(whole.input.score, -_weighed(X), **EXACT)
+    (term,) = whole.biases
+    assert term.name == "hidden"
+    _is_at_its_elements(term, 2 * X * WEIGHTS)
+
+
+def _spread_without_gradients(x):
+    with torch.no_grad():
+        flat = x.flatten(2)
+    return flat.std(2)[..., None, None]
+
+
+def _turned_without_gradients(x):
+    with torch.no_grad():
+        turned = x.mT
+    return turned + 0
+
+
+@pytest.mark.parametrize("constant", [_spread_without_gradients, _turned_without_gradients])
+def test_a_view_made_without_gradients_is_a_constant(constant):
+    conv = _conv()
+
+    def network(function):
+        return lambda x: _weighed((z := conv(x)) * function(z))
+
+    _same_terms(network(lambda z: constant(z.detach())), network(constant))
+
+
 def test_hidden_functions_in_a_row():
     whole = TGradAttribution(lambda x: _weighed(Shift.apply(Square.apply(x)))).decompose(X)
     # f(x) = w (x^2 + 1), so the input has 2 w x^2 and the rest is w (1 - x^2).

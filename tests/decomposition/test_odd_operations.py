@@ -262,6 +262,31 @@ def test_a_linear_layer_whose_bias_for_each_sample_depends_on_the_input():
     assert [term.score.tolist() for term in whole.biases] == [[2, 2]]
 
 
+def _lower_triangle_by_hand(a, b, c):
+    first = a.sqrt()
+    second = b / first
+    return first, second, (c - second.square()).sqrt()
+
+
+def _lower_triangle(a, b, c):
+    factor = torch.linalg.cholesky(torch.stack([a, b, b, c], -1).unflatten(-1, (2, 2)))
+    return factor[..., 0, 0], factor[..., 1, 0], factor[..., 1, 1]
+
+
+def test_a_factorization_that_rejects_random_numbers_is_at_its_matrices():
+    def evidence(factored):
+        def forward(x):
+            a, b, c = x.unbind(1)
+            factors = factored(1 + a.square(), b, 2 + b.square() + c.square())
+            return _sum(torch.stack(factors, 1) * X[0])
+
+        whole = _decomposed(forward, X)
+        assert bool((whole.placed > 1 - 1e-9).all())
+        return sum(term.positive - term.negative for term in whole.biases)
+
+    torch.testing.assert_close(evidence(_lower_triangle), evidence(_lower_triangle_by_hand))
+
+
 def test_differences_are_between_their_neighbors():
     plain = TGradAttribution(lambda x: _sum(F.gelu(x[..., 1:] - x[..., :-1])[..., :2]))
     other = TGradAttribution(lambda x: _sum(F.gelu(x.diff(dim=3))[..., :2]))

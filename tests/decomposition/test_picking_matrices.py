@@ -204,6 +204,44 @@ def test_a_graph_has_one_map_however_its_links_are_written(mix, graph, aggregati
     torch.testing.assert_close(explained(mix), expected, rtol=1e-10, atol=1e-12)
 
 
+POINTS = 24
+DISTANCES = torch.rand(2, POINTS, POINTS, generator=torch.Generator().manual_seed(2))
+NEAREST = DISTANCES.diagonal_scatter(torch.zeros(2, POINTS), dim1=1, dim2=2).argsort(2)[..., :6]
+
+
+def _means_of_gathered(h, nearest):
+    index = nearest.flatten(1)[..., None].expand(-1, -1, h.shape[2])
+    return h.gather(1, index).unflatten(1, nearest.shape[1:]).mean(2)
+
+
+def _means_by_a_matrix(h, nearest):
+    return torch.nn.functional.one_hot(nearest, POINTS).sum(2).double() @ h / nearest.shape[2]
+
+
+@pytest.mark.filterwarnings("error::UserWarning")
+@pytest.mark.parametrize("aggregation", ["paper", "levels"])
+@pytest.mark.parametrize("shape", [(24, 3), (3, 4, 6)], ids=["points", "patches"])
+def test_means_of_gathered_neighbors_have_the_map_of_their_matrix(shape, aggregation):
+    """As of the nearest neighbors in a point cloud, or of patches in Vision GNN."""
+    inputs = torch.rand(2, *shape, generator=torch.Generator().manual_seed(1)).double()
+    weights = torch.arange(1.0, POINTS + 1).double()
+
+    def explained(means, x, nearest):
+        def network(x):
+            tokens = x if len(shape) == 2 else x.flatten(2).mT
+            return (F.silu(means(F.silu(tokens + 0.5), nearest)).sum(2) * weights).sum(1)
+
+        options = {"channel_dim": -1 if len(shape) == 2 else 1, "aggregation": aggregation}
+        return TGradAttribution(network).attribute(x, **options)
+
+    expected = explained(_means_by_a_matrix, inputs, NEAREST)
+    found = explained(_means_of_gathered, inputs, NEAREST)
+    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-12)
+    pairs = zip(inputs.split(1), NEAREST.split(1), strict=True)
+    alone = torch.cat([explained(_means_of_gathered, *pair) for pair in pairs])
+    torch.testing.assert_close(found, alone, rtol=1e-10, atol=1e-12)
+
+
 @pytest.mark.filterwarnings("ignore:forward_func uses dimension 1")
 @pytest.mark.parametrize(
     "mix",

@@ -1,5 +1,7 @@
 """A bias is put where it acts: each network here adds one known constant at one known place."""
 
+import warnings
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -820,6 +822,40 @@ def test_attention_between_tokens_of_two_positions_keeps_those_of_the_query():
     term = TGradAttribution(forward).decompose(inputs)["scaled_dot_product_attention"]
     evidence = (term.positive + term.negative)[0, 0]
     assert (evidence > 0).nonzero().flatten().tolist() == [4, 7]
+
+
+def _softmax_attention(q, k, v, attn_mask=0):
+    return (q @ k.mT / q.shape[-1] ** 0.5 + attn_mask).softmax(-1) @ v
+
+
+@pytest.mark.parametrize("attention", [F.scaled_dot_product_attention, _softmax_attention])
+def test_attention_among_points_in_another_order_acts_at_the_query(attention):
+    """As of points that are sorted along a curve and cut into groups of five."""
+    generator = torch.Generator().manual_seed(0)
+    inputs = torch.randn(2, 20, 4, generator=generator).double()
+    order = torch.rand(2, 20, generator=generator).argsort()
+    weights = torch.randn(20, 4, generator=generator).double()
+
+    def in_groups(x, order):
+        back = order.argsort()[..., None].expand_as(x)
+        groups = x.take_along_dim(order[..., None], 1).reshape(-1, 5, 4)
+        return attention(groups, groups, groups).view_as(x).gather(1, back)
+
+    def masked(x, order):
+        group = order.argsort()[..., None] // 5
+        mask = torch.zeros(len(x), 20, 20).double().masked_fill(group != group.mT, -torch.inf)
+        return attention(x, x, x, attn_mask=mask)
+
+    def terms(attended):
+        method = TGradAttribution(lambda x, at: (attended(x, at).tanh() * weights).sum((1, 2)))
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", UserWarning)
+            return method.decompose(inputs, None, order, channel_dim=-1)
+
+    expected = terms(masked)
+    for found in terms(in_groups):
+        torch.testing.assert_close(found.positive, expected[found.name].positive)
+        torch.testing.assert_close(found.negative, expected[found.name].negative)
 
 
 def test_residual_causal_convolutions_with_an_even_kernel_keep_the_resolution():

@@ -108,6 +108,71 @@ def test_tokens_and_their_neighbors_in_each_sample_are_where_they_are_alone(redu
         torch.testing.assert_close(attributed(slice(0, 2), **options), torch.cat(alone))
 
 
+CENTERS = torch.tensor([[0, 3, 4], [1, 3, 5]])  # the same number of each sample
+WEIGHTS_OF_GROUPS = _random(12, seed=25)
+
+
+@pytest.mark.parametrize("combine", [torch.sub, torch.mul])
+def test_neighbors_of_tokens_that_each_sample_chooses_are_where_they_are_alone(combine):
+    def attributed(samples, **options):
+        rows = torch.arange(2)[samples, None] - samples.start
+
+        def forward(x):
+            centers, around = CENTERS[samples], NEIGHBORS[samples][rows, CENTERS[samples]]
+            groups = combine(x[rows[..., None], around], x[rows, centers][:, :, None])
+            return F.silu(groups + 0.5).amax(2).flatten(1) @ WEIGHTS_OF_GROUPS
+
+        method = TGradAttribution(forward)
+        return method.attribute(TOKENS[samples], channel_dim=-1, **options)
+
+    for options in ({}, {"aggregation": "levels"}, {"sign": "all"}):
+        alone = [attributed(slice(sample, sample + 1), **options) for sample in (0, 1)]
+        torch.testing.assert_close(attributed(slice(0, 2), **options), torch.cat(alone))
+
+
+LINE = _random(2, 20, 3, seed=27)
+GROUPS = torch.stack([torch.arange(20), _random(20, seed=28).argsort()]).view(2, 4, 5)
+
+
+def test_scattered_elements_of_one_sample_lose_no_places_of_another():
+    def decomposed(samples):
+        def forward(x):
+            parts = torch.stack([each[at] for each, at in zip(x, GROUPS[samples], strict=True)])
+            return F.silu(parts.amax(2) + 0.5).flatten(1) @ WEIGHTS_OF_GROUPS
+
+        return TGradAttribution(forward).decompose(LINE[samples], channel_dim=-1)
+
+    together, near = decomposed(slice(0, 2)), decomposed(slice(0, 1))
+    with pytest.warns(UserWarning, match="loses the places of its input: 'amax'"):
+        far = decomposed(slice(1, 2))
+    for sample, alone in enumerate((near, far)):
+        torch.testing.assert_close(
+            together.map("all")[sample : sample + 1], alone.map("all"), rtol=1e-10, atol=1e-12
+        )
+    assert together["silu"].placed.tolist() == [1, 0]
+
+
+PATCHES = _random(2, 4, 6, 6, seed=29)
+SHOWN = torch.tensor([[0, 1, 9, 10, 18, 19], [0, 7, 14, 21, 28, 35]])  # without some columns
+
+
+@pytest.mark.parametrize("samples", [slice(0, 1), slice(1, 2)])
+def test_shown_patches_among_constant_ones_are_where_they_are_alone(samples):
+    """As in the decoder of a masked autoencoder."""
+    weights = _random(36, 4, seed=30)
+
+    def attributed(samples):
+        def forward(x):
+            rows, canvas = torch.arange(len(x))[:, None], torch.full((len(x), 36, 4), 0.2).double()
+            canvas[rows, SHOWN[samples]] = x.flatten(2).mT[rows, SHOWN[samples]].tanh()
+            mixed = (canvas @ canvas.mT).softmax(2) @ canvas
+            return (F.silu(mixed + 0.5) * weights).sum((1, 2))
+
+        return TGradAttribution(forward).attribute(PATCHES[samples], sign="all")
+
+    torch.testing.assert_close(attributed(slice(0, 2))[samples], attributed(samples))
+
+
 GATE = _random(4, EXPERTS, seed=31)
 EXPERT = nn.ModuleList(
     _filled(nn.Sequential(nn.Linear(4, 8), nn.SiLU(), nn.Linear(8, 4)), seed=33 + 4 * number)

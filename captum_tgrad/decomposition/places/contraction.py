@@ -30,6 +30,12 @@ def contracted(call: Call, equation: str, tensors: Sequence[Any], output: Tensor
     """
     left, right = equation.split("->")
     operands = list(zip(left.split(","), tensors, strict=True))
+    placed = {
+        axis
+        for letters, tensor in operands
+        for axis, claim in claims_of(tensor)
+        if all(letters[dim] in right for dim in claim.dims)
+    }
     found: list[Claim] = []
     for letters, tensor in operands:
         over = [dim for dim, letter in enumerate(letters) if letter not in right]
@@ -61,7 +67,7 @@ def contracted(call: Call, equation: str, tensors: Sequence[Any], output: Tensor
                 mixed.append((axis, whole))
             else:
                 parts += [(picked[0], axis, part) for part in picked[1]]
-        parts += [(distinct, axis, part) for axis, part in mixed_on_axes(mixed, summed)]
+        parts += [(distinct, axis, part) for axis, part in mixed_on_axes(mixed, summed, placed)]
         for own, axis, part in parts:
             found.append((axis, part.moved(_arranged(part.index, own, right))))
     return [places(output.shape, found)]

@@ -18,7 +18,12 @@ from captum_tgrad.decomposition.places.grid_operations import pooled
 from captum_tgrad.decomposition.places.masked import places_in_sums
 from captum_tgrad.decomposition.places.origin import places_of
 from captum_tgrad.decomposition.places.picking import BY_VALUE
-from captum_tgrad.decomposition.places.places import Places, has_places, lost_places
+from captum_tgrad.decomposition.places.places import (
+    Places,
+    has_places,
+    lost_places,
+    samples_of,
+)
 from captum_tgrad.decomposition.places.trying import FoundPlaces, tried
 
 _known: BoundedCache[tuple[list[FoundPlaces], bool | None]] = BoundedCache(
@@ -120,9 +125,18 @@ def _found(call: Call) -> tuple[list[FoundPlaces], bool]:
     return tried(call, outputs), False
 
 
+def _varies_along(output: Tensor, given: Places) -> int:
+    """The number of dimensions along which a sample has several elements: one after pooling."""
+    samples = samples_of(given) if given.samples else 1
+    along = {dim for claim in given.samples for dim in claim.dims}
+    sizes = (size // samples if dim in along else size for dim, size in enumerate(output.shape))
+    is_mixed = samples > 1 and not along
+    return sum(size > 1 for size in sizes) - is_mixed
+
+
 def _lost(call: Call, output: Tensor, kept: Places, where: Callable[[], str]) -> Places:
     widest = max(tensor.dim() for tensor in call.dependent)
-    spread = sum(size != 1 for size in output.shape) > 2 or output.dim() >= widest
+    spread = _varies_along(output, kept) > 1 or output.dim() >= widest
     had = any(given is not None and has_places(given) for given in map(places_of, call.dependent))
     if had and spread and output.dim() > 1:
         return lost_places(output.shape, kept, where())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from functools import reduce
 
@@ -191,12 +190,20 @@ def are_whole_input(cells: Sequence[Tensor], axes: Sequence[Axis]) -> Tensor:
 
 
 def shares_of_samples(
-    indices: Sequence[Tensor], shape: tuple[int, ...], spread: Sequence[Tensor | None]
+    cells: Sequence[tuple[Tensor, Sequence[Tensor]]],
+    sample: Tensor,
+    samples: int,
+    spread: Sequence[Tensor | None],
 ) -> Tensor:
-    """Divides 1 equally among the cells of each sample, or all cells if the sample has none."""
-    has = torch.zeros(math.prod(shape), dtype=torch.float64, device="cpu")
-    for index in indices:
-        has[index[index < len(has)]] = 1
-    cells = redistributed(has.reshape(shape), spread)
-    total = cells.flatten(1).sum(1).reshape(-1, *[1] * (len(shape) - 1))
-    return torch.where(total > 0, cells / total, 1 / cells[0].numel())
+    """Divides 1 equally among the cells of each sample, or all cells if the sample has none.
+
+    As in the map of a sample alone, these are all cells in the rows and columns of its elements.
+    """
+    rank = len(cells) + 2
+    shares = torch.ones(samples, *[1] * (rank - 1), dtype=torch.float64, device="cpu")
+    for dim, (each, numbers) in enumerate(cells, 2):
+        has = cells_of_samples(numbers, sample, (samples, len(each)))
+        shares = shares * has.reshape([samples, *(-1 if d == dim else 1 for d in range(1, rank))])
+    shares = redistributed(shares, spread)
+    total = shares.flatten(1).sum(1).reshape(-1, *[1] * (rank - 1))
+    return torch.where(total > 0, shares / total, 1 / shares[0].numel())

@@ -17,7 +17,6 @@ from captum_tgrad.decomposition.places.coordinates import (
     coordinates,
     first_of_each,
     from_borders,
-    interned,
     of_each_sample,
 )
 from captum_tgrad.decomposition.places.windows import narrowed
@@ -67,8 +66,6 @@ def _merged_pair(
     """
     if axis.input == SAMPLES:
         return _merged_samples(one, other, axis)
-    if one.by_sample or other.by_sample:
-        one, other = _without_whole(one, other, axis), _without_whole(other, one, axis)
     if axis.input == INPUTS:
         # Marks along queries and along keys stay separate: merged, they would fill a matrix.
         depends = (one.index > 0) | (other.index > 0)
@@ -81,6 +78,9 @@ def _merged_pair(
         return [other]
     if other_dims < dims and along[1] < along[0]:
         return [one]
+    if one.by_sample or other.by_sample:
+        one, other = _without_whole(one, other, axis), _without_whole(other, one, axis)
+        dims, other_dims = (dims_within_sample(claim, samples) for claim in (one, other))
     if dims != other_dims:
         return None
     if dims:
@@ -128,7 +128,8 @@ def _without_whole(claim: Coordinates, other: Coordinates, axis: Axis) -> Coordi
         return claim
     low, high = claim.borders()
     is_whole = (high - low >= axis.extent - SLACK) & (other.index > 0)
-    return interned(claim.index.masked_fill(is_whole, 0), claim.cells, claim.by_sample)
+    index = claim.index.masked_fill(is_whole, 0)
+    return coordinates(index, claim.cells, claim.by_sample) or claim
 
 
 def _without_wide(claim: Coordinates, other: Coordinates) -> Coordinates:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -19,7 +19,7 @@ from captum_tgrad.decomposition.places.coordinates import (
 )
 from captum_tgrad.decomposition.places.merging import merged
 from captum_tgrad.decomposition.places.places import MOST_CLAIMS
-from captum_tgrad.decomposition.places.summands import Summands, few_cells
+from captum_tgrad.decomposition.places.summands import Summands, few_cells, own_cells
 from captum_tgrad.decomposition.places.whole_grid import widened
 from captum_tgrad.decomposition.places.windows import (
     across_ends,
@@ -41,12 +41,20 @@ def mixed(claim: Coordinates, dims: Iterable[int], axis: Axis) -> list[Coordinat
 
 @torch.no_grad()
 def mixed_on_axes(
-    claims: Iterable[tuple[Axis, Coordinates]], dims: Iterable[int]
+    claims: Iterable[tuple[Axis, Coordinates]],
+    dims: Iterable[int],
+    placed: Container[Axis] = (),
 ) -> list[tuple[Axis, Coordinates]]:
     """The coordinates after elements along ``dims`` were mixed; these dimensions keep size 1.
 
     Each new element has the cells of the elements that were mixed. If these are many, it has the
     smallest cell that holds all of them, or two such cells, as at the seam of a rolled image.
+
+    Args:
+        claims: The coordinates, with their axes.
+        dims: The dimensions along which elements were mixed.
+        placed: The axes on which the new elements have other coordinates, as those of queries.
+            Scattered elements, as the keys of tokens in another order, then have none.
 
     Raises:
         ScatteredError: Gaps between the elements take up most of the smallest cell.
@@ -61,13 +69,27 @@ def mixed_on_axes(
         scattered = []
     on_several = len(scattered) > 1 and len({axis for axis, _ in scattered}) == len(scattered)
     places = _numbers_of_places([claim for _, claim in scattered]) if on_several else None
+    of_scattered = {
+        (axis, claim): _each(claim, dims, axis, places, samples) for axis, claim in scattered
+    }
+    if scattered and all(parts is None for parts in of_scattered.values()):
+        own = _own([claim for _, claim in scattered], dims)
+        of_scattered = {
+            pair: None if each is None else [each]
+            for pair, each in zip(scattered, own, strict=True)
+        }
     found: list[tuple[Axis, list[Coordinates]]] = []
     parted = []
     for axis, claim in whole:
         is_scattered = (axis, claim) in scattered
-        parts = _each(claim, dims, axis, places, samples) if is_scattered else None
+        parts = of_scattered.get((axis, claim))
         if parts is None:
-            parts = _together(claim, dims, axis)
+            try:
+                parts = _together(claim, dims, axis, samples)
+            except ScatteredError:
+                if axis not in placed:
+                    raise
+                parts = []
             if is_scattered and len(parts) == 2:
                 parted.append(parts)
         found.append((axis, parts))
@@ -110,18 +132,24 @@ def _along_last(values: Tensor, claim: Coordinates, dims: Sequence[int]) -> Tens
     return values.movedim(over, list(range(-len(over), 0))).flatten(-len(over))
 
 
-def _together(claim: Coordinates, dims: Sequence[int], axis: Axis) -> list[Coordinates]:
+def _together(
+    claim: Coordinates, dims: Sequence[int], axis: Axis, samples: Coordinates | None
+) -> list[Coordinates]:
     """The smallest cells that hold all elements that were mixed, one or two for each sum."""
     if not set(dims) & set(claim.dims):
         return [claim]
     low, high, shape = _in_sums(claim, dims)
     width = float(claim.cells[:, 1].min())
+    sample = None
+    if samples is not None and samples.dims and set(samples.dims) <= set(claim.dims) - set(dims):
+        sample = _along_last(samples.index, claim, dims)[..., 0]
+    by_sample = claim.by_sample or sample is not None
     cells = [
         narrowed(
-            from_borders(start.reshape(shape), stop.reshape(shape), axis, claim.by_sample),
+            from_borders(start.reshape(shape), stop.reshape(shape), axis, by_sample),
             axis,
         )
-        for start, stop in _two_parts(low, high, width, axis, claim.by_sample)
+        for start, stop in _two_parts(low, high, width, axis, sample)
     ]
     return list(dict.fromkeys(each for each in cells if each is not None))
 
@@ -166,6 +194,22 @@ def _each(
     return None if few is None else list(merged(few, axis, samples))
 
 
+def _own(claims: Sequence[Coordinates], dims: Sequence[int]) -> list[Coordinates | None]:
+    """The coordinates of sums of neighbors, each with the element itself, as in a graph."""
+    index = torch.broadcast_tensors(*[claim.index for claim in claims])  # type: ignore[no-untyped-call]
+    whole = [
+        Coordinates(own, claim.cells, claim.by_sample)
+        for own, claim in zip(index, claims, strict=True)
+    ]
+    shape = [1 if dim in dims else size for dim, size in enumerate(index[0].shape)]
+    summands = []
+    for claim in whole:
+        numbers = _along_last(claim.index, claim, dims)
+        sums = torch.arange(math.prod(shape), device="cpu").repeat_interleave(numbers.shape[-1])
+        summands.append(Summands(claim, numbers.flatten(), sums, shape))
+    return own_cells(summands)
+
+
 def _of_slices(
     claim: Coordinates, numbers: Tensor, places: Tensor, shape: Sequence[int]
 ) -> list[Coordinates] | None:
@@ -194,12 +238,12 @@ def _of_slices(
 
 
 def _two_parts(
-    low: Tensor, high: Tensor, width: float, axis: Axis, by_sample: bool
+    low: Tensor, high: Tensor, width: float, axis: Axis, sample: Tensor | None
 ) -> list[tuple[Tensor, Tensor]]:
     """The borders of two cells that hold all cells along the last dimension; equal for no gap.
 
     ``low`` and ``high`` are those of ``in_order``, and ``width`` is that of the smallest cell. If
-    samples have different cells, scattered sums have none, so that those of other samples do.
+    ``sample``, the sample of each sum, is given, samples with scattered sums have no cells.
     """
     start, stop = low[..., 0], high[..., -1]
     gaps = gaps_between(low, high)
@@ -214,7 +258,10 @@ def _two_parts(
     is_even = (gap - gaps.where(gaps > SLACK, torch.inf).amin(-1) < SLACK) & ~apart
     everywhere = is_even & (gap > SLACK) & (size + 2 * gap > axis.extent - SLACK)
     scattered &= ~everywhere
-    if axis.is_spatial and bool(scattered.all() if by_sample else scattered.any()):
+    if sample is not None:
+        sample = sample.expand_as(scattered)
+        scattered = torch.isin(sample, sample[scattered])
+    if axis.is_spatial and bool(scattered.any() if sample is None else scattered.all()):
         raise ScatteredError
     start, stop = start.where(~everywhere, -0.5), stop.where(~everywhere, axis.extent - 0.5)
     if axis.is_spatial:

@@ -277,7 +277,7 @@ def _reduction(given: Places, axes: Sequence[Axis], samples: int) -> Reduction:
         indices=() if in_order else tuple(indices),
         spread=spread,
         sizes=tuple(sizes),
-        unplaced_shares=shares_of_samples(indices, (samples, 1, *sizes), spread)
+        unplaced_shares=shares_of_samples(cells, sample, samples, spread)
         if sides is not None and sizes
         else None,
         has_unknown_samples=bool((sample < 0).any()),

@@ -1,5 +1,7 @@
 """Finds the places of the outputs of an operation without a rule, by running it on test values.
 
+If it rejects random ones, the test values are those of its arguments.
+
 An operation that commutes with every permutation of a dimension keeps the places along it. An
 operation that maps the numbers of its elements to numbers of its elements moves them.
 """
@@ -42,6 +44,9 @@ def tried(call: Call, outputs: Sequence[Tensor]) -> list[FoundPlaces]:
         for t in call.dependent
     }
     before = _run(call, lambda t: values.get(id(t), t))
+    if before is None:  # such as a Cholesky decomposition, which needs positive definite matrices
+        values = {id(t): t.detach() for t in call.dependent}
+        before = _run(call, lambda t: t)
     if before is None or len(before) != len(outputs):
         return nothing
     found: list[FoundPlaces] = []
