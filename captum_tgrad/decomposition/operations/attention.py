@@ -82,12 +82,14 @@ def _of_scores(
     is shifted below zero, for which one operation computes ``S exp(S)``.
     """
     factor = None
-    for sums in logsumexp:
+    for known in logsumexp:
         # No score exceeds either of these. The smaller one keeps the rounding errors small.
-        limit = q.norm(dim=-1, keepdim=True) * k.norm(dim=-1).amax(-1)[..., None, None]
-        shift = torch.minimum(sums, limit)
-        factor = (shift - sums).exp_()
-        q, k = torch.cat([q, -shift], -1), F.pad(k, (0, 1), value=1)
+        of_queries, of_keys = ((t * t).sum(-1, keepdim=True) for t in (q, k))
+        limit = (of_queries * of_keys.amax(-2, keepdim=True)).sqrt_()
+        shift = torch.minimum(known, limit)
+        factor = (shift - known).exp_()
+        q, k = F.pad(q, (0, 1)), F.pad(k, (0, 1), value=1)
+        q[..., -1:].sub_(shift)
     batch = y.shape[:-2]
     count, queries, keys = math.prod(batch), q.shape[-2], k.shape[-2]
     q, k, v = (t.expand(*batch, *t.shape[-2:]).reshape(count, *t.shape[-2:]) for t in (q, k, v))
