@@ -268,6 +268,7 @@ def test_the_term_of_fused_attention(hidden, scale, dtype, tolerance, block, mon
     if dtype == torch.bfloat16 and scale == 100:
         pytest.skip("the scores of bfloat16 are too coarse for such large ones")
     monkeypatch.setattr(attention, "_BLOCK_OF_SCORES", block)
+    monkeypatch.setattr(attention, "_KEYS_PER_CHANNEL", 1)
     allowed = HIDDEN[hidden]
     x = torch.randn(2, 12, 24, generator=GENERATOR).to(dtype)
     x[..., :8] *= scale

@@ -18,6 +18,9 @@ from captum_tgrad.decomposition.places import mixing_places
 # ``x * exp(x)`` in one pass, for x <= 0 as the gradient and the input.
 _times_exp = torch.ops.aten.elu_backward.grad_input
 
+# With fewer keys, preparing to use the logsumexp takes longer than it saves.
+_KEYS_PER_CHANNEL = 8
+
 # On a CPU, larger blocks do not fit in the cache.
 _BLOCK_OF_SCORES = 2**19
 _BLOCK_OF_SCORES_ELSEWHERE = 2**24
@@ -59,7 +62,10 @@ def bias_of_attention(
     masks = () if mask is None else (mask.reshape([1] * (2 - mask.dim()) + list(mask.shape)),)
     is_exact = output.dtype in (torch.float32, torch.float64)
     hides_only = mask is None or mask.dtype == torch.bool  # other masks are constants of a column
-    sums = (logsumexp.unsqueeze(-1),) if logsumexp is not None and is_exact and hides_only else ()
+    is_long = key.shape[-2] > _KEYS_PER_CHANNEL * query.shape[-1]
+    sums: tuple[Tensor, ...] = ()
+    if logsumexp is not None and is_exact and hides_only and is_long:
+        sums = (logsumexp.unsqueeze(-1),)
 
     def compute(y: Tensor, q: Tensor, k: Tensor, v: Tensor, *further: Tensor) -> Tensor:
         if grouped:  # queries have more heads than keys and values
