@@ -15,7 +15,7 @@ from captum_tgrad.decomposition.call import Call, NoRuleError, Operation
 from captum_tgrad.decomposition.operations.operation import records, require_constant
 from captum_tgrad.decomposition.places import mixing_places
 
-# ``x * exp(x)`` in one pass, for x <= 0 as the gradient and the input.
+# With x <= 0 as the gradient and the input, this is ``x * exp(x)``, in one pass.
 _times_exp = torch.ops.aten.elu_backward.grad_input
 
 # With fewer keys, preparing to use the logsumexp takes longer than it saves.
@@ -60,11 +60,13 @@ def bias_of_attention(
     degree = sum(of_scores)
     factor = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
     masks = () if mask is None else (mask.reshape([1] * (2 - mask.dim()) + list(mask.shape)),)
-    is_exact = output.dtype in (torch.float32, torch.float64)
-    hides_only = mask is None or mask.dtype == torch.bool  # other masks are constants of a column
-    is_long = key.shape[-2] > _KEYS_PER_CHANNEL * query.shape[-1]
     sums: tuple[Tensor, ...] = ()
-    if logsumexp is not None and is_exact and hides_only and is_long:
+    if (
+        logsumexp is not None
+        and key.shape[-2] > _KEYS_PER_CHANNEL * query.shape[-1]
+        and output.dtype in (torch.float32, torch.float64)  # others round y too coarsely
+        and (mask is None or mask.dtype == torch.bool)  # others are added to the scores
+    ):
         sums = (logsumexp.unsqueeze(-1),)
 
     def compute(y: Tensor, q: Tensor, k: Tensor, v: Tensor, *further: Tensor) -> Tensor:
