@@ -18,6 +18,7 @@ from captum_tgrad.decomposition.operations.moving import finite, itself
 from captum_tgrad.decomposition.operations.normalizations import (
     bias_of_layer_norm,
     scale_and_shift,
+    shifts,
 )
 
 Node = Any
@@ -44,9 +45,12 @@ def operations_of(node: Node) -> tuple[str, ...]:
 
 def biases_of(nodes: Sequence[Node]) -> list[Bias | None]:
     """The biases of the nodes' operations; None if one has a parameter that is not in the graph."""
-    norms = (node for node in nodes if type(node).__name__ in _EPS)
-    shifts = {node: shift for node in norms if (shift := _parameter(node, 2)) is not None}
-    affine = {node: shift for node, shift in shifts.items() if node._saved_weight is not None}
+    affine: dict[Node, Tensor] = {}
+    for node in nodes:
+        if type(node).__name__ in _EPS and node._saved_weight is not None:
+            bias = _parameter(node, 2)
+            if bias is not None:
+                affine[node] = bias
     found = dict(zip(affine, _of_batch_norms(affine), strict=True)) if affine else {}
     return [found.get(node) or NODES_WITH_BIAS[type(node).__name__].bias(node) for node in nodes]
 
@@ -67,15 +71,13 @@ def _has_constant(node: Node) -> bool:
     return any(is_constant(source) for source, _ in node.next_functions)
 
 
-def _of_batch_norms(shifts: Mapping[Node, Tensor]) -> list[Bias]:
-    """The biases of norms with these shifts, computed together because each norm is small."""
+def _of_batch_norms(biases: Mapping[Node, Tensor]) -> list[Bias]:
+    """The biases of batch norms with these parameters."""
     names = ("_saved_running_mean", "_saved_running_var", "_saved_weight")
-    means, variances, weights = ([getattr(node, name) for node in shifts] for name in names)
-    eps = [getattr(node, _EPS[type(node).__name__]) for node in shifts]
-    scales = torch._foreach_rsqrt(torch._foreach_add(variances, eps))
-    torch._foreach_mul_(scales, weights)
-    values = torch._foreach_addcmul(list(shifts.values()), means, scales, value=-1)
-    return [ChannelBias(each, 1) for each in values]
+    means, variances, weights = ([getattr(node, name) for node in biases] for name in names)
+    eps = [getattr(node, _EPS[type(node).__name__]) for node in biases]
+    found = shifts(means, variances, weights, list(biases.values()), eps)
+    return [ChannelBias(each, 1) for each in found]
 
 
 def _of_batch_norm(node: Node) -> Bias | None:
