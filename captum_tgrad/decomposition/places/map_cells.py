@@ -17,7 +17,7 @@ from captum_tgrad.decomposition.places.cells import (
     redistributed,
     shares_in_even_cells,
 )
-from captum_tgrad.decomposition.places.coordinates import Axis, Coordinates, cells_of_samples
+from captum_tgrad.decomposition.places.coordinates import Axis, Coordinates
 from captum_tgrad.decomposition.places.enlarging import enlarging
 from captum_tgrad.decomposition.places.places import MOST_CLAIMS, Places
 from captum_tgrad.decomposition.places.whole_grid import on_whole_grid
@@ -109,33 +109,26 @@ def _on_grid(numbers: Sequence[Tensor], sizes: list[int]) -> Tensor:
 
 
 def cells_of_map(
-    cells: Sequence[tuple[Tensor, Sequence[Tensor]]],
-    axes: Sequence[Axis],
-    sample: Tensor | None,
-    samples: int,
+    cells: Sequence[Tensor], axes: Sequence[Axis], has: Sequence[Tensor] | None
 ) -> tuple[list[OnMap], tuple[float, ...] | None]:
     """The cells of a map along each axis.
 
     Args:
-        cells: The cells of the elements along each axis, and for each claim the number of each
-            element's cell, -1 if it has none.
+        cells: The cells of the elements along each axis.
         axes: The axes.
-        sample: The sample of each element; None if all samples have the same cells.
-        samples: The batch size.
+        has: For each axis, whether each sample has elements in each cell, ``(samples, cells)``;
+            None if all samples have the same cells.
 
     Returns:
         The cells, and the ``sides`` of the :class:`Grid`.
     """
-    if sample is not None:
-        has = [cells_of_samples(numbers, sample, (samples, len(each))) for each, numbers in cells]
-        if not all(bool(each.all()) for each in has):
-            parts = zip(cells, has, axes, strict=True)
-            on_map = [_pixels(each, own, axis) for (each, _), own, axis in parts]
-            counts = torch.stack([own.sum(1) for own in has]).prod(0)
-            if bool((counts <= 1).all()):
-                return on_map, tuple([axis.extent for axis in axes])
-            return on_map, tuple([float(each[:, 1].min()) for each, _ in cells])
-    return [_without_overlap(each) for each, _ in cells], None
+    if has is None or all(bool(each.all()) for each in has):
+        return [_without_overlap(each) for each in cells], None
+    on_map = [_pixels(*each) for each in zip(cells, has, axes, strict=True)]
+    counts = torch.stack([own.sum(1) for own in has]).prod(0)
+    if bool((counts <= 1).all()):
+        return on_map, tuple([axis.extent for axis in axes])
+    return on_map, tuple([float(each[:, 1].min()) for each in cells])
 
 
 def _without_overlap(cells: Tensor) -> OnMap:
@@ -189,21 +182,19 @@ def are_whole_input(cells: Sequence[Tensor], axes: Sequence[Axis]) -> Tensor:
     return whole.reshape(-1)
 
 
-def shares_of_samples(
-    cells: Sequence[tuple[Tensor, Sequence[Tensor]]],
-    sample: Tensor,
-    samples: int,
-    spread: Sequence[Tensor | None],
-) -> Tensor:
+def shares_of_samples(has: Sequence[Tensor], spread: Sequence[Tensor | None]) -> Tensor:
     """Divides 1 equally among the cells of each sample, or all cells if the sample has none.
 
     As in the map of a sample alone, these are all cells in the rows and columns of its elements.
+
+    Args:
+        has: As for :func:`cells_of_map`.
+        spread: As for :class:`Reduction`.
     """
-    rank = len(cells) + 2
-    shares = torch.ones(samples, *[1] * (rank - 1), dtype=torch.float64, device="cpu")
-    for dim, (each, numbers) in enumerate(cells, 2):
-        has = cells_of_samples(numbers, sample, (samples, len(each)))
-        shares = shares * has.reshape([samples, *(-1 if d == dim else 1 for d in range(1, rank))])
+    rank = len(has) + 2
+    shares = torch.ones([1] * rank, dtype=torch.float64, device="cpu")
+    for dim, own in enumerate(has, 2):
+        shares = shares * own.reshape([len(own), *(-1 if d == dim else 1 for d in range(1, rank))])
     shares = redistributed(shares, spread)
     total = shares.flatten(1).sum(1).reshape(-1, *[1] * (rank - 1))
     return torch.where(total > 0, shares / total, 1 / shares[0].numel())

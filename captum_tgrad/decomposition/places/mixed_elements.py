@@ -81,7 +81,6 @@ def mixed_on_axes(
     found: list[tuple[Axis, list[Coordinates]]] = []
     parted = []
     for axis, claim in whole:
-        is_scattered = (axis, claim) in scattered
         parts = of_scattered.get((axis, claim))
         if parts is None:
             try:
@@ -90,7 +89,7 @@ def mixed_on_axes(
                 if axis not in placed:
                     raise
                 parts = []
-            if is_scattered and len(parts) == 2:
+            if (axis, claim) in of_scattered and len(parts) == 2:
                 parted.append(parts)
         found.append((axis, parts))
     if on_several and len(parted) == 2:
@@ -181,8 +180,7 @@ def _each(
     places_in_sums = numbers if places is None else _along_last(places, claim, dims)
     few = _of_slices(claim, numbers, places_in_sums, shape)
     if few is None:
-        sums = torch.arange(math.prod(shape), device="cpu").repeat_interleave(low.shape[-1])
-        summands = Summands(claim, numbers.flatten(), sums, shape)
+        summands = _summands(claim, numbers, shape)
         few = few_cells(summands, claim.by_sample, places=places_in_sums.flatten())
     if few is not None and places is not None:
         return few
@@ -197,17 +195,18 @@ def _each(
 def _own(claims: Sequence[Coordinates], dims: Sequence[int]) -> list[Coordinates | None]:
     """The coordinates of sums of neighbors, each with the element itself, as in a graph."""
     index = torch.broadcast_tensors(*[claim.index for claim in claims])  # type: ignore[no-untyped-call]
-    whole = [
-        Coordinates(own, claim.cells, claim.by_sample)
-        for own, claim in zip(index, claims, strict=True)
-    ]
     shape = [1 if dim in dims else size for dim, size in enumerate(index[0].shape)]
     summands = []
-    for claim in whole:
-        numbers = _along_last(claim.index, claim, dims)
-        sums = torch.arange(math.prod(shape), device="cpu").repeat_interleave(numbers.shape[-1])
-        summands.append(Summands(claim, numbers.flatten(), sums, shape))
+    for own, claim in zip(index, claims, strict=True):
+        whole = Coordinates(own, claim.cells, claim.by_sample)
+        summands.append(_summands(whole, _along_last(own, whole, dims), shape))
     return own_cells(summands)
+
+
+def _summands(claim: Coordinates, numbers: Tensor, shape: Sequence[int]) -> Summands:
+    """The summands of sums of this shape, from the numbers of their cells, ``(..., summands)``."""
+    sums = torch.arange(math.prod(shape), device="cpu").repeat_interleave(numbers.shape[-1])
+    return Summands(claim, numbers.flatten(), sums, shape)
 
 
 def _of_slices(

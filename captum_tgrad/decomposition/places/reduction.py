@@ -12,7 +12,7 @@ from torch import Tensor
 
 from captum_tgrad.decomposition.places.bounded_cache import BoundedCache
 from captum_tgrad.decomposition.places.cells import Grid, redistributed
-from captum_tgrad.decomposition.places.coordinates import Axis
+from captum_tgrad.decomposition.places.coordinates import Axis, cells_of_samples
 from captum_tgrad.decomposition.places.map_cells import (
     are_whole_input,
     cell_numbers,
@@ -243,12 +243,15 @@ def _reduction(given: Places, axes: Sequence[Axis], samples: int) -> Reduction:
     by_axis, count = claims_by_axis(given, axes)
     cells = [cells_on_axis(claims, axis) for claims, axis in zip(by_axis, axes, strict=True)]
     sizes = [len(each) for each, _ in cells]
-    by_sample = any(claim.by_sample for claims in by_axis for claim in claims)
-    on_map, sides = cells_of_map(cells, axes, sample if by_sample else None, samples)
+    has = None
+    if any(claim.by_sample for claims in by_axis for claim in claims):
+        has = [cells_of_samples(numbers, sample, (samples, len(each))) for each, numbers in cells]
+    element_cells = [each for each, _ in cells]
+    on_map, sides = cells_of_map(element_cells, axes, has)
     by_claim = [[of[slot % len(of)] for _, of in cells] for slot in range(count)]
     numbers, weights = cell_numbers(by_claim, sizes)
     if sides is not None:
-        whole = are_whole_input([each for each, _ in cells], axes)
+        whole = are_whole_input(element_cells, axes)
         numbers = [torch.where(whole[cell.clamp_min(0)], -1, cell) for cell in numbers]
     all_placed = all(bool((cell >= 0).all()) for cell in numbers)
     if not any(bool((cell >= 0).any()) for cell in numbers):
@@ -277,8 +280,8 @@ def _reduction(given: Places, axes: Sequence[Axis], samples: int) -> Reduction:
         indices=() if in_order else tuple(indices),
         spread=spread,
         sizes=tuple(sizes),
-        unplaced_shares=shares_of_samples(cells, sample, samples, spread)
-        if sides is not None and sizes
+        unplaced_shares=shares_of_samples(has, spread)
+        if has is not None and sides is not None and sizes
         else None,
         has_unknown_samples=bool((sample < 0).any()),
         all_placed=all_placed,
