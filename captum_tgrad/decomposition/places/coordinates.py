@@ -166,6 +166,11 @@ def _without_constant_dims(index: Tensor) -> Tensor:
     return index
 
 
+def hold_one_sample(cells: Tensor) -> Tensor:
+    """Whether cells on the axis of ``SAMPLES`` are one sample, and not a mixture of several."""
+    return cells[:, 1] < 1.5
+
+
 def first_of_each(values: Tensor) -> tuple[Tensor, Tensor]:
     """The position at which each distinct value occurs first, and the number of each value."""
     unique, which = values.unique(return_inverse=True)  # type: ignore[no-untyped-call]

@@ -17,6 +17,7 @@ from captum_tgrad.decomposition.places.coordinates import (
     Axis,
     Coordinates,
     coordinates,
+    hold_one_sample,
     input_axis,
     interned,
     of_each_sample,
@@ -78,7 +79,7 @@ class Places:
     @property
     def knows_samples(self) -> bool:
         """Whether no element depends on several samples."""
-        return len(self.samples) == 1 and bool((self.samples[0].cells[:, 1] < 1.5).all())
+        return len(self.samples) == 1 and bool(hold_one_sample(self.samples[0].cells).all())
 
     @property
     def has_one_axis(self) -> bool:

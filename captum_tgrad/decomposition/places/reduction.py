@@ -12,7 +12,11 @@ from torch import Tensor
 
 from captum_tgrad.decomposition.places.bounded_cache import BoundedCache
 from captum_tgrad.decomposition.places.cells import Grid, redistributed
-from captum_tgrad.decomposition.places.coordinates import Axis, cells_of_samples
+from captum_tgrad.decomposition.places.coordinates import (
+    Axis,
+    cells_of_samples,
+    hold_one_sample,
+)
 from captum_tgrad.decomposition.places.map_cells import (
     are_whole_input,
     cell_numbers,
@@ -297,5 +301,5 @@ def sample_numbers(given: Places, samples: int) -> Tensor:
     if len(given.samples) != 1:
         return torch.full([1] * rank, -1, device="cpu")
     (claim,) = given.samples
-    middle, width = claim.cells.unbind(1)
-    return claim.of_elements(middle.round().long().where(width < 1.5, -1), -1)
+    numbers = claim.cells[:, 0].round().long()
+    return claim.of_elements(numbers.where(hold_one_sample(claim.cells), -1), -1)
