@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
@@ -33,6 +33,23 @@ class InnerGradient:
         """Calls all hooks with the gradient."""
         for hook in list(self._hooks.values()):
             hook(gradient)
+
+
+class JointGradient:
+    """The gradients at several outputs of one shape, concatenated in the last dimension."""
+
+    def __init__(self, outputs: Sequence[Tensor]) -> None:
+        self._outputs = outputs
+
+    def register_hook(self, hook: Callable[[Tensor], object]) -> RemovableHandle:
+        """Calls ``hook`` with the gradients, as ``Tensor.register_hook`` does."""
+
+        def arrived(gradients: Sequence[Tensor | None]) -> None:
+            (known, *_) = (each for each in gradients if each is not None)
+            zeros = torch.zeros_like(known)
+            hook(torch.cat([zeros if each is None else each for each in gradients], -1))
+
+        return torch.autograd.graph.register_multi_grad_hook(self._outputs, arrived)
 
 
 @dataclass
@@ -88,6 +105,10 @@ class ElementBias:
         uncut: The output's dimensions that cannot be cut into blocks, because an element of ``b``
             depends on other elements along them.
         source: The values whose gradient ``b`` is multiplied with; None for the output.
+        constants: Further tensors that ``compute`` reads.
+        alike: Equal for biases that are computed together, because many small operations are slow.
+            Their ``compute`` treats each sample alone, reads the same constants, and holds tensors
+            with the samples first. None: it is computed alone.
     """
 
     def __init__(
@@ -96,25 +117,30 @@ class ElementBias:
         *held: Tensor,
         scale: float = 1.0,
         uncut: tuple[int, ...] = (),
-        source: InnerGradient | None = None,
+        source: InnerGradient | JointGradient | None = None,
+        constants: Sequence[Tensor] = (),
+        alike: object = None,
     ) -> None:
         self.source = source
+        self.alike = alike
         self.scale = scale
         self.uncut = uncut
         self._compute = compute
         self._held = tuple([t.detach() if t.requires_grad else t for t in held])
+        self._constants = constants
         self._value: Tensor | None = None
 
     @property
     def storages(self) -> set[int]:
-        """The addresses of the held tensors' memory, to notice when one is overwritten."""
-        return {tensor.untyped_storage().data_ptr() for tensor in self._held}
+        """The addresses of the memory that it reads, to notice when it is overwritten."""
+        return {each.untyped_storage().data_ptr() for each in (*self._held, *self._constants)}
 
     def freeze(self) -> None:
         """Computes ``b`` before an operation overwrites the held tensors."""
         if self._value is None:
             self._value = self._computed().clone()
-            self._held = ()
+            self._held = self._constants = ()
+            self.alike = None
 
     def value(self) -> Tensor:
         """``b``, broadcastable to the output, in float32 or better."""
@@ -155,6 +181,17 @@ class ElementBias:
         ):
             return value.mul_(gradient)  # in place: value is new memory
         return _product(gradient, value, scratch)
+
+
+def compute_together(biases: Sequence[ElementBias]) -> None:
+    """Computes the values of biases that are alike."""
+    first = biases[0]
+    with without_autocast(first._held[0]):
+        every = zip(*(bias._held for bias in biases), strict=True)
+        value = first._compute(*(in_full_precision(torch.cat(held)) for held in every))
+    samples = [len(bias._held[0]) for bias in biases]
+    for bias, part in zip(biases, torch.split(value, samples), strict=True):
+        bias._value, bias._held, bias._constants = part, (), ()
 
 
 class SaturationBias(ElementBias):

@@ -12,7 +12,14 @@ import torch
 from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
-from captum_tgrad.decomposition.bias import Bias, InnerGradient
+from captum_tgrad.decomposition.bias import (
+    Bias,
+    ChannelBias,
+    ElementBias,
+    InnerGradient,
+    JointGradient,
+    compute_together,
+)
 from captum_tgrad.decomposition.maps import (
     ELEMENTS_OF_A_BLOCK,
     Reduced,
@@ -117,6 +124,7 @@ class PendingTerms:
         self._handles: list[RemovableHandle] = []
         self._armed = False
         self._by_node: dict[int, PendingTerm] = {}
+        self._together: dict[object, list[tuple[PendingTerm, ElementBias, Tensor]]] = {}
 
     def __len__(self) -> int:
         return len(self._pending)
@@ -128,11 +136,13 @@ class PendingTerms:
         """Activates the hooks after the forward pass, because a model may take gradients in it."""
         self._armed = True
 
-    def await_gradient(self, output: Tensor | InnerGradient, pending: PendingTerm) -> None:
+    def await_gradient(
+        self, output: Tensor | InnerGradient | JointGradient, pending: PendingTerm
+    ) -> None:
         """Registers a hook that computes a term from the gradient at ``output``."""
         self._pending.append(pending)
         hook = partial(self._arrive, pending)
-        if isinstance(output, InnerGradient):
+        if not isinstance(output, Tensor):
             self._handles.append(output.register_hook(hook))
             return
         node, base = output, output._base if output._is_view() else None
@@ -168,6 +178,7 @@ class PendingTerms:
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
+        self._together.clear()
         for pending in self._pending:
             pending.bias = None
 
@@ -177,22 +188,41 @@ class PendingTerms:
         Args:
             hidden: The terms of hidden operations, each with the number of terms before it.
         """
+        for alike in list(self._together):
+            self._reduce_together(alike)
         ordered = [(number + 0.5, pending) for number, pending in enumerate(self._pending)]
         if hidden:
             ordered = sorted([*ordered, *hidden], key=lambda item: item[0])
         return [each for _, each in ordered if each.reduced is not None]
 
     def _arrive(self, pending: PendingTerm, gradient: Tensor | None) -> None:
-        """A hook: sums the product of gradient and bias, and frees the bias."""
+        """A hook: sums the product of gradient and bias, and frees the bias.
+
+        Biases that are alike wait for each other until the end of the backward pass, or until they
+        fill a block.
+        """
         if pending.bias is None or not self._armed or gradient is None or not gradient.numel():
             return  # a backward that returns None means zero
         if gradient.is_complex():
             gradient = torch.view_as_real(gradient.resolve_conj())
+        bias, pending.bias = pending.bias, None
+        if isinstance(bias, ChannelBias) or bias.alike is None:
+            self._reduce(pending, bias, gradient)
+            return
+        alike = self._together.setdefault(bias.alike, [])
+        alike.append((pending, bias, gradient))
+        if len(alike) * gradient.numel() >= ELEMENTS_OF_A_BLOCK:
+            self._reduce_together(bias.alike)
+
+    def _reduce_together(self, alike: object) -> None:
+        terms = self._together.pop(alike)
+        compute_together([bias for _, bias, _ in terms])
+        for pending, bias, gradient in terms:
+            self._reduce(pending, bias, gradient)
+
+    def _reduce(self, pending: PendingTerm, bias: Bias, gradient: Tensor) -> None:
         try:
             with without_autocast(gradient):
-                pending.reduced = self.summing.reduced(
-                    gradient, pending.bias, pending.places, self.scratch
-                )
+                pending.reduced = self.summing.reduced(gradient, bias, pending.places, self.scratch)
         except SamplesLostError:
             raise samples_lost(pending.module, pending.operation) from None
-        pending.bias = None

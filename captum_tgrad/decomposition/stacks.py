@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from captum_tgrad.decomposition.maps import Reduced, Sums
 from captum_tgrad.decomposition.places.cells import Grid
+from captum_tgrad.decomposition.places.reduction import Reduction
 from captum_tgrad.decomposition.term import Term, TermMap
 
 
@@ -48,29 +49,48 @@ class Stack:
 
 def stacked(terms: Sequence[Reduced]) -> list[Stack]:
     """The maps of all terms, from their sums."""
-    groups: dict[tuple[int, torch.dtype, object], dict[object, list[tuple[int, Sums]]]] = {}
-    for position, term in enumerate(terms):
-        for number, sums in term.sums.items():
-            grid = sums.to_cells.grid
-            on_cells = (number, sums.signed.dtype, None if grid is None else grid.key)
-            alike = groups.setdefault(on_cells, {}).setdefault(sums.to_cells.key, [])
-            alike.append((position, sums))
-    stacks = []
+    groups: dict[object, list[Stack]] = {}
+    for part in _parts(terms):
+        on_cells = (part.number, part.score.dtype, None if part.grid is None else part.grid.key)
+        groups.setdefault(on_cells, []).append(part)
+    stacks = [parts[0] if len(parts) == 1 else _joined(parts) for parts in groups.values()]
     scores: dict[int, Tensor] = {}
-    for (number, _, _), parts in groups.items():
-        maps = [_in_cells([sums for _, sums in alike]) for alike in parts.values()]
-        positive, negative, score, placed = (
-            each[0] if len(each) == 1 else torch.cat(each) for each in zip(*maps, strict=True)
-        )
-        positions = [position for alike in parts.values() for position, _ in alike]
-        for row, position in enumerate(positions):
+    for stack in stacks:
+        for row, position in enumerate(stack.terms):
             # The cells of each input round the sum differently: use the score of the first input.
             if terms[position].has_equal_shares and len(terms[position].sums) > 1:
-                score[row] = scores.setdefault(position, score[row].clone())
-        _, sums = next(iter(parts.values()))[0]
-        grid = sums.to_cells.grid
-        stacks.append(Stack(number, positions, positive, negative, score, placed, grid))
+                score = scores.setdefault(position, stack.score[row].clone())
+                stack.score[row] = score
     return stacks
+
+
+def _parts(terms: Sequence[Reduced]) -> Iterator[Stack]:
+    """Stacks of the terms with one reduction, or with sums of one shape that already are cells."""
+    groups: dict[tuple[int, object, object], dict[Reduction, list[tuple[int, Sums]]]] = {}
+    for position, term in enumerate(terms):
+        for number, sums in term.sums.items():
+            how = (number, sums.signed.dtype, sums.to_cells.key or sums.signed.shape)
+            alike = groups.setdefault(how, {}).setdefault(sums.to_cells, [])
+            alike.append((position, sums))
+    for (number, *_), by_cells in groups.items():
+        maps = _in_cells([sums for alike in by_cells.values() for _, sums in alike])
+        sizes = [len(alike) for alike in by_cells.values()]
+        rows = zip(*(torch.split(each, sizes) for each in maps), strict=True)
+        for (to_cells, alike), own in zip(by_cells.items(), rows, strict=True):
+            positive, negative, score, placed = own
+            positions = [position for position, _ in alike]
+            yield Stack(number, positions, positive, negative, score, placed, to_cells.grid)
+
+
+def _joined(stacks: Sequence[Stack]) -> Stack:
+    """One stack of the maps of several stacks on the same cells."""
+    positive, negative, score, placed = (
+        torch.cat([getattr(stack, name) for stack in stacks])
+        for name in ("positive", "negative", "score", "placed")
+    )
+    positions = [position for stack in stacks for position in stack.terms]
+    first = stacks[0]
+    return Stack(first.number, positions, positive, negative, score, placed, first.grid)
 
 
 def _in_cells(sums: Sequence[Sums]) -> tuple[Tensor, Tensor, Tensor, Tensor]:

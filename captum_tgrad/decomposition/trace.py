@@ -223,8 +223,6 @@ class Trace(TorchFunctionMode):
 
 def _may_chain_outputs(call: Call) -> bool:
     """Whether the graph of one output of a call may contain another output."""
-    if call.name == "lstm_cell" and "layer" in call.shared:
-        return False  # both are outputs of one node
     return call.record.bias is None or call.record.chains_outputs
 
 

@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from captum_tgrad import TGradAttribution
+from captum_tgrad.decomposition import pending_terms
 from captum_tgrad.decomposition.call import Call
-from captum_tgrad.decomposition.old_values import OldValues
 from captum_tgrad.decomposition.one_rule import bias_from_rule
 from captum_tgrad.decomposition.operations.operation_table import operation_of
 
@@ -193,12 +193,38 @@ def test_a_cell_has_the_bias_of_the_one_rule(name, bias, depends):
     weights = (cell.weight_ih, cell.weight_hh, cell.bias_ih, cell.bias_hh)
     record = operation_of(func)
     call = Call(func, (step, start, *weights), {}, record)
-    result = record.form(call, OldValues())
+    result = call()
     call.returned = list(result) if name == "lstm" else [result]
     with torch.no_grad():
         expected = [rule.value() for rule in bias_from_rule(call, call.returned, None)]
         found = record.bias(call, call.returned[0]).value()
     torch.testing.assert_close(found, torch.cat(expected, -1), rtol=1e-10, atol=1e-12)
+
+
+def test_many_steps_have_the_terms_of_each_step_alone(monkeypatch):
+    weights = _random(4, 4, seed=0), _random(4, 4, seed=1)
+    gates = _random(16, 4, seed=2), _random(16, 4, seed=3)
+
+    def network(x):
+        hidden = other = cell = torch.zeros(2, 4).double()
+        for number, step in enumerate(x.unbind(1)):
+            hidden = torch.rnn_tanh_cell(step, hidden, *(weights if number % 2 else weights[::-1]))
+            # The same memory, but another matrix.
+            hidden = torch.rnn_tanh_cell(step, hidden, *(w.T for w in weights))
+            other, cell = torch.lstm_cell(hidden, (other, cell), *gates)
+            if number == 3:
+                other += cell
+        return (hidden * other).sum(1)
+
+    x = _random(2, 6, 4, seed=4)
+    together = TGradAttribution(network).decompose(x, channel_dim=2)
+    monkeypatch.setattr(pending_terms, "ELEMENTS_OF_A_BLOCK", 1)
+    alone = TGradAttribution(network).decompose(x, channel_dim=2)
+    assert float(together.delta.abs().max()) < 1e-12
+    assert len(together.biases) == len(alone.biases)
+    for term, expected in zip(together.biases, alone.biases, strict=True):
+        torch.testing.assert_close(term.positive, expected.positive, rtol=1e-12, atol=1e-14)
+        torch.testing.assert_close(term.negative, expected.negative, rtol=1e-12, atol=1e-14)
 
 
 class _ByCell(nn.Module):

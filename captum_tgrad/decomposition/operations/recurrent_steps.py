@@ -44,6 +44,11 @@ class Steps(ABC):
         self, x: Tensor, first: Tensors, weights: Tensors, known: Tensors, depends: Sequence[bool]
     ) -> None: ...
 
+    def bias(self) -> Tensor:
+        """``b`` of all states after each step, concatenated in the last dimension."""
+        pairs = zip(self.after, self.derivative(), strict=True)
+        return torch.cat([y - dy for y, dy in pairs], -1)
+
     @abstractmethod
     def derivative(self) -> list[Tensor]:
         """For each of ``after``, the directional derivative of each step along its arguments."""
