@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from captum_tgrad.decomposition.bias import ElementBias
+from captum_tgrad.decomposition.bias import Bias
 from captum_tgrad.decomposition.maps import Reduced, Summing, Sums, samples_lost
 from captum_tgrad.decomposition.places.places import (
     Places,
@@ -138,7 +138,7 @@ class HiddenTerm:
         if self.total is None:
             return None
         if self.is_elementwise:
-            unit_bias = ElementBias(partial(self.total.new_ones, ()))
+            unit_bias = Bias(partial(self.total.new_ones, ()))
             return summing.reduced(self.total, unit_bias, self.roots[0].places, scratch)
         total = self.total.reshape(-1, 1).to(summing.device) / len(self.inputs)
         to_cells = reduction(input_places(total.shape, 0), (), summing.samples)

@@ -11,10 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from captum_tgrad.decomposition.bias import Bias, ChannelBias, ElementBias, SaturationBias
+from captum_tgrad.decomposition.bias import Bias, SaturationBias, channel_bias, itself
 from captum_tgrad.decomposition.operations import activations
 from captum_tgrad.decomposition.operations.attention import bias_of_attention, logsumexp_of
-from captum_tgrad.decomposition.operations.moving import finite, itself
+from captum_tgrad.decomposition.operations.moving import finite
 from captum_tgrad.decomposition.operations.normalizations import (
     bias_of_layer_norm,
     scale_and_shift,
@@ -67,6 +67,11 @@ def _parameter(node: Node, position: int) -> Tensor | None:
     return None if parameter is None else parameter.detach()
 
 
+def _dims_of(node: Node) -> int:
+    """The number of dimensions of a node's first result."""
+    return len(node._input_metadata[0].shape)
+
+
 def _has_constant(node: Node) -> bool:
     return any(is_constant(source) for source, _ in node.next_functions)
 
@@ -77,7 +82,9 @@ def _of_batch_norms(biases: Mapping[Node, Tensor]) -> list[Bias]:
     means, variances, weights = ([getattr(node, name) for node in biases] for name in names)
     eps = [getattr(node, _EPS[type(node).__name__]) for node in biases]
     found = shifts(means, variances, weights, list(biases.values()), eps)
-    return [ChannelBias(each, 1) for each in found]
+    return [
+        channel_bias(each, _dims_of(node) - 2) for node, each in zip(biases, found, strict=True)
+    ]
 
 
 def _of_batch_norm(node: Node) -> Bias | None:
@@ -86,7 +93,7 @@ def _of_batch_norm(node: Node) -> Bias | None:
         return None
     mean, variance = node._saved_running_mean, node._saved_running_var
     _, shift = scale_and_shift(mean, variance, None, None, getattr(node, _EPS[type(node).__name__]))
-    return ChannelBias(shift, 1)
+    return channel_bias(shift, _dims_of(node) - 2)
 
 
 def _of_layer_norm(node: Node) -> Bias | None:
@@ -98,14 +105,14 @@ def _of_layer_norm(node: Node) -> Bias | None:
 
 def _of_convolution(node: Node) -> Bias | None:
     bias = _parameter(node, 2)
-    return None if bias is None else ChannelBias(bias, 1)
+    return None if bias is None else channel_bias(bias, _dims_of(node) - 2)
 
 
 def _of_linear(node: Node) -> Bias | None:
     bias = _parameter(product_of(node), 0)
     if bias is None or bias.dim() != 1:
         return None
-    return ChannelBias(bias, len(node._input_metadata[0].shape) - 1)
+    return channel_bias(bias, 0)
 
 
 def _of_attention(node: Node) -> Bias:
@@ -125,12 +132,12 @@ def _of_gelu(node: Node) -> Bias:
 
 
 def _of_input(compute: Callable[[Tensor], Tensor], node: Node) -> Bias:
-    return ElementBias(compute, node._saved_self)
+    return Bias(compute, node._saved_self)
 
 
 def _of_sigmoid(node: Node) -> Bias:
     # The rounding errors of the logit are multiplied by y (1 - y), their inverse.
-    return ElementBias(lambda y: activations.sigmoid(y, y.logit()), node._saved_result)
+    return Bias(lambda y: activations.sigmoid(y, y.logit()), node._saved_result)
 
 
 def _silu(z: Tensor) -> Tensor:
@@ -138,20 +145,20 @@ def _silu(z: Tensor) -> Tensor:
 
 
 def _of_product(node: Node) -> Bias:
-    return ElementBias(torch.mul, node._saved_self, node._saved_other, scale=-1)
+    return Bias(torch.mul, node._saved_self, node._saved_other, scale=-1)
 
 
 def _of_quotient(node: Node) -> Bias:
     numerator, _ = node.next_functions[0]
     scale = 2 if is_constant(numerator) else 1
-    return ElementBias(torch.div, node._saved_self, node._saved_other, scale=scale)
+    return Bias(torch.div, node._saved_self, node._saved_other, scale=scale)
 
 
 def _of_sum(node: Node, sign: int = 1) -> Bias | None:
     for position, factor in ((0, 1), (1, sign * node._saved_alpha)):
         parameter = _parameter(node, position)
         if parameter is not None:
-            return ElementBias(partial(torch.mul, other=factor), finite(parameter))
+            return Bias(partial(torch.mul, other=factor), finite(parameter))
     return None
 
 
@@ -173,7 +180,7 @@ def _of_concatenation(node: Node) -> Bias | None:
         size = parameter.shape[dim - rank]
         parts.append(parameter.expand(*result.shape[:dim], size, *result.shape[dim + 1 :]))
     value = torch.cat(parts, dim)
-    return ElementBias(itself, value) if list(value.shape) == result.shape else None
+    return Bias(itself, value) if list(value.shape) == result.shape else None
 
 
 class NodeWithBias(NamedTuple):

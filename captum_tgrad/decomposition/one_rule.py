@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from captum_tgrad._support.accelerator import wide
-from captum_tgrad.decomposition.bias import ElementBias
+from captum_tgrad.decomposition.bias import Bias
 from captum_tgrad.decomposition.call import Call
 from captum_tgrad.decomposition.nested import map_tensors, tensors_in
 from captum_tgrad.decomposition.random_state import RandomState, lock
@@ -35,7 +35,7 @@ class NoDerivativeError(Exception):
 
 def bias_from_rule(
     call: Call, outputs: list[Tensor], random_state: RandomState | None
-) -> list[ElementBias | None]:
+) -> list[Bias | None]:
     """The bias of each differentiable output of a call.
 
     Args:
@@ -54,7 +54,7 @@ def bias_from_rule(
     if derivatives is None:
         return [None] * len(outputs)
     return [
-        ElementBias(_difference, output, derivative)
+        Bias(_difference, output, derivative)
         for output, derivative in zip(outputs, derivatives, strict=True)
     ]
 

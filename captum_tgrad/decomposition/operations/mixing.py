@@ -7,7 +7,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from captum_tgrad.decomposition.bias import Bias, ChannelBias
+from captum_tgrad.decomposition.bias import Bias, channel_bias
 from captum_tgrad.decomposition.call import Call, NoRuleError, Operation
 from captum_tgrad.decomposition.old_values import OldValues
 from captum_tgrad.decomposition.operations.arithmetic import homogeneous, of_degree, product
@@ -24,7 +24,7 @@ def linear(call: Call, output: Tensor) -> Bias | None:
     require_constant(call.bound["weight"], bias)
     if bias is not None and bias.dim() > 1:
         raise NoRuleError  # a bias of each sample
-    return None if bias is None else ChannelBias(bias, output.dim() - 1)
+    return None if bias is None else channel_bias(bias, 0)
 
 
 def linear_in_one(call: Call, old_values: OldValues) -> Tensor:

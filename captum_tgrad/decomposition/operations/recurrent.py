@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from captum_tgrad.decomposition.bias import Bias, ElementBias, InnerGradient
+from captum_tgrad.decomposition.bias import Bias, InnerGradient
 from captum_tgrad.decomposition.call import Call, NoRuleError, Operation
 from captum_tgrad.decomposition.nested import tensors_in
 from captum_tgrad.decomposition.old_values import OldValues
@@ -174,7 +174,7 @@ def bias(call: Call, output: Tensor) -> Bias | None:
     if output is not call.returned[0]:
         return None
     uncut = tuple(range(output.dim()))
-    return ElementBias(layer.bias, uncut=uncut, source=layer.gradient)
+    return Bias(layer.bias, uncut=uncut, source=layer.gradient)
 
 
 def padding(call: Call, output: Tensor) -> Bias | None:
