@@ -104,18 +104,13 @@ def names_of(terms: Sequence[PendingTerm]) -> list[str]:
 
 
 class PendingTerms:
-    """Reduces each term to small sums as soon as its gradient arrives.
+    """Reduces each term to small sums as soon as its gradient arrives."""
 
-    Args:
-        summing: Sums terms into cells.
-    """
-
-    def __init__(self, summing: Summing) -> None:
-        self.summing = summing
+    def __init__(self) -> None:
+        self._summing: Summing | None = None
         self.scratch = Scratch(ELEMENTS_OF_A_BLOCK, least=2**13)
         self._pending: list[PendingTerm] = []
         self._handles: list[RemovableHandle] = []
-        self._armed = False
         self._by_node: dict[int, PendingTerm] = {}
 
     def __len__(self) -> int:
@@ -124,9 +119,9 @@ class PendingTerms:
     def __iter__(self) -> Iterator[PendingTerm]:
         return iter(self._pending)
 
-    def arm(self) -> None:
+    def arm(self, summing: Summing | None) -> None:
         """Activates the hooks after the forward pass, because a model may take gradients in it."""
-        self._armed = True
+        self._summing = summing
 
     def await_gradient(self, output: Tensor | InnerGradient, pending: PendingTerm) -> None:
         """Registers a hook that computes a term from the gradient at ``output``."""
@@ -184,13 +179,15 @@ class PendingTerms:
 
     def _arrive(self, pending: PendingTerm, gradient: Tensor | None) -> None:
         """A hook: sums the product of gradient and bias, and frees the bias."""
-        if pending.bias is None or not self._armed or gradient is None or not gradient.numel():
+        if self._summing is None or pending.bias is None:
+            return
+        if gradient is None or not gradient.numel():
             return  # a backward that returns None means zero
         if gradient.is_complex():
             gradient = torch.view_as_real(gradient.resolve_conj())
         try:
             with without_autocast(gradient):
-                pending.reduced = self.summing.reduced(
+                pending.reduced = self._summing.reduced(
                     gradient, pending.bias, pending.places, self.scratch
                 )
         except SamplesLostError:

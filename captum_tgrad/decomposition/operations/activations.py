@@ -13,8 +13,7 @@ from torch import Tensor
 
 from captum_tgrad.decomposition.bias import Bias, SaturationBias
 from captum_tgrad.decomposition.call import Call, NoRuleError, Operation
-from captum_tgrad.decomposition.old_values import OldValues
-from captum_tgrad.decomposition.operations.kept import Kept
+from captum_tgrad.decomposition.old_values import Kept, OldValues
 from captum_tgrad.decomposition.operations.operation import (
     records,
     require_one_dependent,

@@ -15,8 +15,7 @@ from torch import Tensor
 from captum_tgrad.decomposition.bias import Bias, InnerGradient
 from captum_tgrad.decomposition.call import Call, NoRuleError, Operation
 from captum_tgrad.decomposition.nested import tensors_in
-from captum_tgrad.decomposition.old_values import OldValues
-from captum_tgrad.decomposition.operations.kept import Kept
+from captum_tgrad.decomposition.old_values import Kept, OldValues
 from captum_tgrad.decomposition.operations.moving import constants, nothing
 from captum_tgrad.decomposition.operations.operation import records, require_constant
 from captum_tgrad.decomposition.operations.recurrent_parts import in_parts, passed
