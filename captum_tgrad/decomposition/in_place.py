@@ -15,11 +15,16 @@ from torch import Tensor
 from captum_tgrad.decomposition.bias import Bias, itself
 from captum_tgrad.decomposition.call import Call
 from captum_tgrad.decomposition.places.origin import Origin, origin_of, set_origin
-from captum_tgrad.decomposition.places.views import laid_out_as, numbers_of, same_view_of
+from captum_tgrad.decomposition.places.views import (
+    laid_out_as,
+    numbers_of,
+    places_as_part,
+    places_within,
+    same_view_of,
+)
 from captum_tgrad.decomposition.random_state import RandomState
 from captum_tgrad.decomposition.recorder import Recorder
 from captum_tgrad.decomposition.saved_tensors import kept_in_memory
-from captum_tgrad.decomposition.view_places import places_as_part, places_within
 
 
 def run_in_place(call: Call, attached: Any, recorder: Recorder, run: Callable[[Call], Any]) -> Any:

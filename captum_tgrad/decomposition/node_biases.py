@@ -123,29 +123,9 @@ def _of_attention(node: Node) -> Bias:
     )  # fmt: skip
 
 
-def _of_clamp(node: Node) -> Bias:
-    return SaturationBias(node._saved_max_val, node._saved_self)
-
-
-def _of_gelu(node: Node) -> Bias:
-    return activations.bias_of_gelu(node._saved_self)
-
-
-def _of_input(compute: Callable[[Tensor], Tensor], node: Node) -> Bias:
-    return Bias(compute, node._saved_self)
-
-
 def _of_sigmoid(node: Node) -> Bias:
     # The rounding errors of the logit are multiplied by y (1 - y), their inverse.
     return Bias(lambda y: activations.sigmoid(y, y.logit()), node._saved_result)
-
-
-def _silu(z: Tensor) -> Tensor:
-    return activations.silu(F.silu(z), z)
-
-
-def _of_product(node: Node) -> Bias:
-    return Bias(torch.mul, node._saved_self, node._saved_other, scale=-1)
 
 
 def _of_quotient(node: Node) -> Bias:
@@ -197,23 +177,6 @@ class NodeWithBias(NamedTuple):
     has_bias: Callable[[Node], object] = lambda node: True
 
 
-def _is_positive_range(node: Node) -> bool:
-    return bool(node._saved_min_val == 0 < node._saved_max_val)
-
-
-def _has_bias_parameter(node: Node) -> bool:
-    return bool(node._saved_bias_sym_sizes_opt != (0,))
-
-
-def _has_divisor(node: Node) -> bool:
-    divisor, _ = node.next_functions[1]
-    return not is_constant(divisor)
-
-
-def _is_exact_gelu(node: Node) -> bool:
-    return bool(node._saved_approximate == "none")
-
-
 _VIEWS_OF_CONSTANTS = {"TBackward0", "ExpandBackward0"}
 _CONVOLUTIONS = ("conv1d", "conv2d", "conv3d")
 _EPS = {"CudnnBatchNormBackward0": "_saved_epsilon", "NativeBatchNormBackward0": "_saved_eps"}
@@ -227,18 +190,38 @@ NODES_WITH_BIAS = {
     "AddBackward0": NodeWithBias(("add", "linear"), _of_sum, _has_constant),
     "AddmmBackward0": NodeWithBias(("linear",), _of_linear),
     "CatBackward0": NodeWithBias(("cat",), _of_concatenation, _has_constant),
-    "ConvolutionBackward0": NodeWithBias(_CONVOLUTIONS, _of_convolution, _has_bias_parameter),
-    "DivBackward0": NodeWithBias(("div",), _of_quotient, _has_divisor),
-    "GeluBackward0": NodeWithBias(("gelu",), _of_gelu, _is_exact_gelu),
-    "HardsigmoidBackward0": NodeWithBias(
-        ("hardsigmoid",), partial(_of_input, activations.hardsigmoid)
+    "ConvolutionBackward0": NodeWithBias(
+        _CONVOLUTIONS, _of_convolution, lambda node: node._saved_bias_sym_sizes_opt != (0,)
     ),
-    "HardswishBackward0": NodeWithBias(("hardswish",), partial(_of_input, activations.hardswish)),
-    "HardtanhBackward0": NodeWithBias(("hardtanh", "relu6"), _of_clamp, _is_positive_range),
-    "MulBackward0": NodeWithBias(("mul",), _of_product, lambda node: not _has_constant(node)),
+    "DivBackward0": NodeWithBias(
+        ("div",), _of_quotient, lambda node: not is_constant(node.next_functions[1][0])
+    ),
+    "GeluBackward0": NodeWithBias(
+        ("gelu",),
+        lambda node: activations.bias_of_gelu(node._saved_self),
+        lambda node: node._saved_approximate == "none",
+    ),
+    "HardsigmoidBackward0": NodeWithBias(
+        ("hardsigmoid",), lambda node: Bias(activations.hardsigmoid, node._saved_self)
+    ),
+    "HardswishBackward0": NodeWithBias(
+        ("hardswish",), lambda node: Bias(activations.hardswish, node._saved_self)
+    ),
+    "HardtanhBackward0": NodeWithBias(
+        ("hardtanh", "relu6"),
+        lambda node: SaturationBias(node._saved_max_val, node._saved_self),
+        lambda node: node._saved_min_val == 0 < node._saved_max_val,
+    ),
+    "MulBackward0": NodeWithBias(
+        ("mul",),
+        lambda node: Bias(torch.mul, node._saved_self, node._saved_other, scale=-1),
+        lambda node: not _has_constant(node),
+    ),
     "NativeLayerNormBackward0": NodeWithBias(("layer_norm",), _of_layer_norm),
     "SigmoidBackward0": NodeWithBias(("sigmoid",), _of_sigmoid),
-    "SiluBackward0": NodeWithBias(("silu",), partial(_of_input, _silu)),
+    "SiluBackward0": NodeWithBias(
+        ("silu",), lambda node: Bias(lambda z: activations.silu(F.silu(z), z), node._saved_self)
+    ),
     "SubBackward0": NodeWithBias(("sub",), partial(_of_sum, sign=-1), _has_constant),
     "ViewBackward0": NodeWithBias(("linear",), _of_linear, product_of),
     **dict.fromkeys(_EPS, NodeWithBias(("batch_norm",), _of_batch_norm)),
