@@ -87,8 +87,6 @@ class Reduction:
         return (self.samples, 1, *self.sizes)
 
     def _indices(self, like: Tensor) -> tuple[Tensor, ...]:
-        if like.device.type == "cpu":
-            return self.indices
         if like.device not in self._on_device:
             self._on_device[like.device] = tuple([i.to(like.device) for i in self.indices])
         return self._on_device[like.device]
