@@ -96,15 +96,11 @@ class HiddenOperations:
         self._held = []
 
     def origin_of_result(
-        self, tensor: Tensor, path: str, order: int, known_places: Places | None = None
+        self, tensor: Tensor, path: str, order: int, known_places: Places | None
     ) -> Origin | None:
         """Records a result of a hidden operation and returns its origin; None for a constant.
 
-        Args:
-            tensor: A tensor that requires a gradient and has no origin.
-            path: The path of the running module.
-            order: The number of terms before it.
-            known_places: The places of its elements, if the trace has seen the call.
+        The arguments are those of :meth:`Origins.of_hidden`, and the number of terms before it.
         """
         if tensor.grad_fn is None:
             return None

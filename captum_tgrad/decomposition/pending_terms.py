@@ -70,11 +70,7 @@ class PendingTerm:
         return {} if self.reduced is None else self.reduced.magnitudes
 
     def lost_at(self, axes: Mapping[int, Sequence[Axis]]) -> str:
-        """The operation that lost the places of the term; empty if none did.
-
-        Args:
-            axes: The spatial axes of each input, by its number.
-        """
+        """The operation that lost the places of the term on the axes; empty if none did."""
         claims = self.places.claims
         for lost in claims:
             if lost.input == LOST and any(
@@ -169,8 +165,7 @@ class PendingTerms:
     def arrived(self, hidden: Sequence[tuple[int, PendingTerm]]) -> list[PendingTerm]:
         """The terms that contribute to the output, in forward order.
 
-        Args:
-            hidden: The terms of hidden operations, each with the number of terms before it.
+        Those of hidden operations come with the number of terms before each.
         """
         ordered = [(number + 0.5, pending) for number, pending in enumerate(self._pending)]
         if hidden:

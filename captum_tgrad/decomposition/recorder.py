@@ -89,11 +89,8 @@ class Recorder:
     ) -> None:
         """Records the bias of a call and the places of its results.
 
-        Args:
-            call: The call, with its arguments as they were before it ran.
-            result: The result of the call.
-            random_state: The random state before the call, if its rule needs it.
-            biases: The biases of the results, if they are known.
+        The arguments of the call are those before it ran, and so is the random state, if its rule
+        needs it. The biases are given if they are known.
         """
         call.returned = [result] if isinstance(result, Tensor) else tensors_in(result)
         outputs = [tensor for tensor in call.returned if tensor.requires_grad]

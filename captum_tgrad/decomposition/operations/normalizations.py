@@ -116,15 +116,7 @@ def layer_norm(call: Call, output: Tensor) -> Bias | None:
 def bias_of_layer_norm(
     z: Tensor, mean: Tensor, deviation: Tensor, weight: Tensor | None, bias: Tensor | None
 ) -> Bias:
-    """As :func:`layer_norm`, from what autograd saves.
-
-    Args:
-        z: The input.
-        mean: Its mean.
-        deviation: ``1 / sqrt(v + eps)``, shaped like the mean.
-        weight: gamma.
-        bias: beta.
-    """
+    """As :func:`layer_norm`, from what autograd saves; the deviation is ``1 / sqrt(v + eps)``."""
     gamma = z.new_ones(()) if weight is None else weight
     beta = z.new_zeros(()) if bias is None else bias
     over = [dim for dim, size in enumerate(mean.shape) if size != z.shape[dim]]
