@@ -6,7 +6,6 @@ import copy
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
@@ -52,47 +51,7 @@ class JointGradient:
         return torch.autograd.graph.register_multi_grad_hook(self._outputs, arrived)
 
 
-@dataclass
-class ChannelBias:
-    """One number per channel, the same at every position.
-
-    Args:
-        values: Shape ``(channels,)``.
-        dim: The output's channel dimension, counted from the front.
-    """
-
-    values: Tensor
-    dim: int
-    uncut: tuple[int, ...] = ()
-    scale = 1.0
-    source = None
-
-    @property
-    def storages(self) -> set[int]:
-        """The addresses of the values' memory."""
-        return {self.values.untyped_storage().data_ptr()}
-
-    def freeze(self) -> None:
-        """Copies the values before an operation overwrites them."""
-        self.values = self.values.clone()
-
-    def times(self, gradient: Tensor, scratch: Scratch) -> Tensor:
-        """``gradient * b``; see :meth:`ElementBias.times`."""
-        values = in_full_precision(self.broadcastable(gradient.dim()))
-        return _product(gradient, values, scratch)
-
-    def broadcastable(self, rank: int) -> Tensor:
-        """``values``, broadcastable to an output of ``rank`` dimensions."""
-        return self.values.reshape(-1, *[1] * (rank - self.dim - 1))
-
-    def part(self, dim: int, start: int, length: int, shape: torch.Size) -> ChannelBias:
-        """The bias of a block of the output, which has the given shape."""
-        if dim != self.dim:
-            return self
-        return ChannelBias(self.values.narrow(0, start, length), dim)
-
-
-class ElementBias:
+class Bias:
     """One value per element of the output, computed only when its gradient arrives.
 
     Until then it holds references to tensors, most of which autograd keeps anyway.
@@ -151,7 +110,7 @@ class ElementBias:
         with without_autocast(self._held[0]) if self._held else nullcontext():
             return in_full_precision(self._compute(*map(in_full_precision, self._held)))
 
-    def part(self, dim: int, start: int, length: int, shape: torch.Size) -> ElementBias:
+    def part(self, dim: int, start: int, length: int, shape: torch.Size) -> Bias:
         """The bias of a block of the output, which has the given shape."""
         part = copy.copy(self)
         part._held = tuple(_narrow(tensor, dim, start, length, shape) for tensor in self._held)
@@ -173,17 +132,14 @@ class ElementBias:
 
     def _times(self, gradient: Tensor, held: list[Tensor], scratch: Scratch) -> Tensor:
         value = self._compute(*held)
-        storages = {tensor.untyped_storage().data_ptr() for tensor in held}
-        if (
-            value.shape == gradient.shape
-            and value.dtype == gradient.dtype
-            and value.untyped_storage().data_ptr() not in storages
-        ):
-            return value.mul_(gradient)  # in place: value is new memory
+        if value.shape == gradient.shape and value.dtype == gradient.dtype:
+            storages = {tensor.untyped_storage().data_ptr() for tensor in held}
+            if value.untyped_storage().data_ptr() not in storages:
+                return value.mul_(gradient)  # in place: value is new memory
         return _product(gradient, value, scratch)
 
 
-def compute_together(biases: Sequence[ElementBias]) -> None:
+def compute_together(biases: Sequence[Bias]) -> None:
     """Computes the values of biases that are alike."""
     first = biases[0]
     with without_autocast(first._held[0]):
@@ -194,7 +150,7 @@ def compute_together(biases: Sequence[ElementBias]) -> None:
         bias._value, bias._held, bias._constants = part, (), ()
 
 
-class SaturationBias(ElementBias):
+class SaturationBias(Bias):
     """``b = limit`` where the output has reached a positive limit, else 0.
 
     Args:
@@ -224,15 +180,24 @@ class SaturationBias(ElementBias):
 _threshold_backward = torch.ops.aten.threshold_backward
 
 
-def in_pairs(bias: Bias, output: Tensor) -> ElementBias:
+def itself(constant: Tensor) -> Tensor:
+    """Returns the constant, for a bias that needs no computation."""
+    return constant
+
+
+def channel_bias(values: Tensor, after: int) -> Bias:
+    """The bias of one number per channel, with ``after`` dimensions after that of the channels."""
+    return Bias(itself, values.reshape(-1, *[1] * after))
+
+
+def in_pairs(bias: Bias, output: Tensor) -> Bias:
     """The bias of a complex output, with real and imaginary parts in an additional last dimension.
 
     Autograd's gradient of a complex tensor has the same form: its parts are the derivatives with
     respect to the real and the imaginary part.
     """
-    values = bias.broadcastable(output.dim()) if isinstance(bias, ChannelBias) else bias.value()
-    pairs = torch.view_as_real(values.to(output.dtype).expand_as(output).resolve_conj())
-    return ElementBias(torch.Tensor.contiguous, pairs)
+    pairs = torch.view_as_real(bias.value().to(output.dtype).expand_as(output).resolve_conj())
+    return Bias(itself, pairs)
 
 
 @lru_cache
@@ -256,6 +221,3 @@ def _narrow(tensor: Tensor, dim: int, start: int, length: int, shape: torch.Size
     if own < 0 or tensor.shape[own] != shape[dim]:
         return tensor
     return tensor.narrow(own, start, length)
-
-
-Bias = ChannelBias | ElementBias

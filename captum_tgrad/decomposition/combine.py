@@ -77,16 +77,9 @@ def t_grad_map(
     sign: Sign = "positive",
     aggregation: Aggregation = "paper",
 ) -> Tensor:
-    """The T-Grad map of one input: its attribution, summed over channels.
+    """The attribution of one input, as :func:`combine`, summed over channels: ``(N, 1, *spatial)``.
 
-    Args:
-        terms: All terms of a decomposition.
-        number: The position of the input among the inputs.
-        sign: As for :func:`combine`.
-        aggregation: As for :func:`combine`.
-
-    Returns:
-        Shape ``(N, 1, *spatial)``.
+    The terms are all terms of a decomposition.
     """
     if sign == "all":
         evidence_for = t_grad_map(terms, number, "positive", aggregation)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from captum_tgrad.decomposition.bias import ElementBias
+from captum_tgrad.decomposition.bias import Bias
 from captum_tgrad.decomposition.decomposed import Decomposed
 from captum_tgrad.decomposition.eager import compiled_models_run_eagerly, uncompiled
 from captum_tgrad.decomposition.inference_tensors import usable_in_backward
@@ -172,7 +172,7 @@ def _decomposed(
     contributions, reduced, scratch = [], [], Scratch(0)
     for leaf, leaf_places, gradient in zip(leaves, given, gradients, strict=True):
         contribution = in_full_precision(gradient) * in_full_precision(leaf.detach())
-        unit_bias = ElementBias(partial(contribution.new_ones, ()))
+        unit_bias = Bias(partial(contribution.new_ones, ()))
         without_magnitudes = Summing(summing.axes, summing.samples, summing.device)
         reduced.append(without_magnitudes.reduced(contribution, unit_bias, leaf_places, scratch))
         contributions.append(contribution)

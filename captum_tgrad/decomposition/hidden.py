@@ -24,11 +24,10 @@ from captum_tgrad.decomposition.hidden_terms import (
     HiddenTerm,
     Root,
     Source,
-    Value,
     lost_in_hidden,
     terms_and_hooks,
 )
-from captum_tgrad.decomposition.old_values import OldValues
+from captum_tgrad.decomposition.old_values import Kept, OldValues
 from captum_tgrad.decomposition.places.origin import Lifetime, Origin, origin_of, set_origin
 from captum_tgrad.decomposition.places.places import (
     Places,
@@ -97,15 +96,11 @@ class HiddenOperations:
         self._held = []
 
     def origin_of_result(
-        self, tensor: Tensor, path: str, order: int, known_places: Places | None = None
+        self, tensor: Tensor, path: str, order: int, known_places: Places | None
     ) -> Origin | None:
         """Records a result of a hidden operation and returns its origin; None for a constant.
 
-        Args:
-            tensor: A tensor that requires a gradient and has no origin.
-            path: The path of the running module.
-            order: The number of terms before it.
-            known_places: The places of its elements, if the trace has seen the call.
+        The arguments are those of :meth:`Origins.of_hidden`, and the number of terms before it.
         """
         if tensor.grad_fn is None:
             return None
@@ -124,8 +119,8 @@ class HiddenOperations:
             sources.append(source)
             inputs |= origin.places.inputs
             if seen not in self._sources:
-                self._sources[seen] = Source(Value(source), origin.places)
-                self._old_values.are_read_by(self._sources[seen].value)
+                self._sources[seen] = Source(Kept([source]), origin.places)
+                self._old_values.are_read_by(self._sources[seen].kept)
         if not sources:  # all sources were freed: the term is incomplete and leaves a residual
             given, is_elementwise = lost_in_hidden(tensor.shape, places(tensor.shape), path), False
             inputs = self._all_inputs
@@ -138,8 +133,8 @@ class HiddenOperations:
         if self._all_inputs:
             given = depending_on(given, inputs)
         origin = set_origin(tensor, given, self._lifetime)
-        root = Root(Value(tensor), given, output, is_elementwise, path, order)
-        self._old_values.are_read_by(root.value)
+        root = Root(Kept([tensor]), given, output, is_elementwise, path, order)
+        self._old_values.are_read_by(root.kept)
         self._roots[output] = root
         self._handles.append(tensor.register_hook(partial(self._add_root, root)))  # type: ignore[no-untyped-call]
         self.see(tensor)

@@ -24,11 +24,8 @@ def places_of_result(
 ) -> tuple[Places, bool]:
     """The places of a hidden result, and whether they are those of all sources.
 
-    Args:
-        tensor: The result.
-        sources: The tensors from which it was computed; they have places.
-        samples: The batch size.
-        path: The path of the module that ran.
+    The sources are the tensors from which it was computed; they have places. ``path`` is that of
+    the module that ran.
     """
     read = [origin.places for source in sources if (origin := origin_of(source)) is not None]
     source, given = max(zip(sources, read, strict=True), key=lambda each: each[0].numel())

@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from captum_tgrad.decomposition.bias import ElementBias
+from captum_tgrad.decomposition.bias import Bias
 from captum_tgrad.decomposition.maps import Reduced, Summing, Sums, samples_lost
+from captum_tgrad.decomposition.old_values import Kept
 from captum_tgrad.decomposition.places.places import (
     Places,
     has_places,
@@ -30,32 +31,16 @@ Edge = tuple[Any, int, HiddenOutput]
 """A node of a hidden operation, the index of an argument, and the visible result passed there."""
 
 
-class Value:
-    """The values that a tensor has now, which the backward pass reads."""
-
-    def __init__(self, tensor: Tensor) -> None:
-        self.tensor = tensor.detach()
-
-    @property
-    def storages(self) -> set[int]:
-        """The addresses of the values' memory."""
-        return {self.tensor.untyped_storage().data_ptr()}
-
-    def freeze(self) -> None:
-        """Copies the values before they are overwritten."""
-        self.tensor = self.tensor.clone()
-
-
 @dataclass(frozen=True, eq=False)
 class Source:
     """A tensor that a hidden operation reads.
 
     Args:
-        value: Its values.
+        kept: The tensor, with the values that it has now.
         places: The places of its elements.
     """
 
-    value: Value
+    kept: Kept
     places: Places
 
 
@@ -117,7 +102,8 @@ class HiddenTerm:
     def add(self, gradient: Tensor, tensor: Source, sign: int) -> None:
         """Adds ``sign * <gradient, tensor>``."""
         # As in the one rule, infinite elements are masked and count as constants.
-        value = torch.where(tensor.value.tensor.isfinite(), tensor.value.tensor, 0)
+        (value,) = tensor.kept.tensors
+        value = torch.where(value.isfinite(), value, 0)
         if gradient.is_complex():
             gradient, value = (torch.view_as_real(t.resolve_conj()) for t in (gradient, value))
             product = (gradient * value).sum(-1) * sign
@@ -138,7 +124,7 @@ class HiddenTerm:
         if self.total is None:
             return None
         if self.is_elementwise:
-            unit_bias = ElementBias(partial(self.total.new_ones, ()))
+            unit_bias = Bias(partial(self.total.new_ones, ()))
             return summing.reduced(self.total, unit_bias, self.roots[0].places, scratch)
         total = self.total.reshape(-1, 1).to(summing.device) / len(self.inputs)
         to_cells = reduction(input_places(total.shape, 0), (), summing.samples)

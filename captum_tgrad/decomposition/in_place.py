@@ -12,14 +12,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from captum_tgrad.decomposition.bias import ElementBias
+from captum_tgrad.decomposition.bias import Bias, itself
 from captum_tgrad.decomposition.call import Call
 from captum_tgrad.decomposition.places.origin import Origin, origin_of, set_origin
-from captum_tgrad.decomposition.places.views import laid_out_as, numbers_of, same_view_of
+from captum_tgrad.decomposition.places.views import (
+    laid_out_as,
+    numbers_of,
+    places_as_part,
+    places_within,
+    same_view_of,
+)
 from captum_tgrad.decomposition.random_state import RandomState
 from captum_tgrad.decomposition.recorder import Recorder
 from captum_tgrad.decomposition.saved_tensors import kept_in_memory
-from captum_tgrad.decomposition.view_places import places_as_part, places_within
 
 
 def run_in_place(call: Call, attached: Any, recorder: Recorder, run: Callable[[Call], Any]) -> Any:
@@ -109,8 +114,8 @@ def _follow_base(
         recorder.await_gradient(base, given, _rest_of_base(base, view), name)
 
 
-def _rest_of_base(base: Tensor, view: Tensor) -> ElementBias:
+def _rest_of_base(base: Tensor, view: Tensor) -> Bias:
     """The bias of a constant whose view was overwritten: the elements outside the view."""
     rest = laid_out_as(base, base.detach())
     same_view_of(view, base, numbers_of(rest)).zero_()
-    return ElementBias(torch.Tensor.contiguous, rest)
+    return Bias(itself, rest)

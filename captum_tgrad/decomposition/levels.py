@@ -40,13 +40,8 @@ def levels_map(own: Stack, biases: Sequence[Stack], direction: int) -> Tensor:
     Terms without a place and terms of one cell are left out. If there are no others, the map is
     constant.
 
-    Args:
-        own: The term of the input.
-        biases: The terms of all operations that depend on the input.
-        direction: 1 for the evidence for the target, -1 for the evidence against it.
-
-    Returns:
-        Shape ``(N, 1, *cells)``.
+    The arguments are those of :func:`combine`. The direction is 1 for the evidence for the target,
+    -1 for the evidence against it. The shape is ``(N, 1, *cells)``.
     """
     stacks = [own, *biases]
     scores = [scaled(each.score, direction).clamp_min(0) for each in stacks]

@@ -78,13 +78,7 @@ class Summing:
     with_magnitudes: bool = False
 
     def reduced(self, gradient: Tensor, bias: Bias, given: Places, scratch: Scratch) -> Reduced:
-        """The sums of ``a = gradient * b``.
-
-        Args:
-            gradient: ``df/dy`` of the operation's output ``y``.
-            bias: The operation's ``b``.
-            given: The places of the elements of ``y``.
-            scratch: Lends the memory for ``a``.
+        """The sums of ``a = gradient * b``; ``given`` are the places of the operation's output.
 
         Raises:
             SamplesLostError: The sample of an element is unknown.

@@ -11,10 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from captum_tgrad.decomposition.bias import Bias, ChannelBias, ElementBias, SaturationBias
+from captum_tgrad.decomposition.bias import Bias, SaturationBias, channel_bias, itself
 from captum_tgrad.decomposition.operations import activations
 from captum_tgrad.decomposition.operations.attention import bias_of_attention, logsumexp_of
-from captum_tgrad.decomposition.operations.moving import finite, itself
+from captum_tgrad.decomposition.operations.moving import finite
 from captum_tgrad.decomposition.operations.normalizations import (
     bias_of_layer_norm,
     scale_and_shift,
@@ -67,6 +67,11 @@ def _parameter(node: Node, position: int) -> Tensor | None:
     return None if parameter is None else parameter.detach()
 
 
+def _dims_of(node: Node) -> int:
+    """The number of dimensions of a node's first result."""
+    return len(node._input_metadata[0].shape)
+
+
 def _has_constant(node: Node) -> bool:
     return any(is_constant(source) for source, _ in node.next_functions)
 
@@ -77,7 +82,9 @@ def _of_batch_norms(biases: Mapping[Node, Tensor]) -> list[Bias]:
     means, variances, weights = ([getattr(node, name) for node in biases] for name in names)
     eps = [getattr(node, _EPS[type(node).__name__]) for node in biases]
     found = shifts(means, variances, weights, list(biases.values()), eps)
-    return [ChannelBias(each, 1) for each in found]
+    return [
+        channel_bias(each, _dims_of(node) - 2) for node, each in zip(biases, found, strict=True)
+    ]
 
 
 def _of_batch_norm(node: Node) -> Bias | None:
@@ -86,7 +93,7 @@ def _of_batch_norm(node: Node) -> Bias | None:
         return None
     mean, variance = node._saved_running_mean, node._saved_running_var
     _, shift = scale_and_shift(mean, variance, None, None, getattr(node, _EPS[type(node).__name__]))
-    return ChannelBias(shift, 1)
+    return channel_bias(shift, _dims_of(node) - 2)
 
 
 def _of_layer_norm(node: Node) -> Bias | None:
@@ -98,14 +105,14 @@ def _of_layer_norm(node: Node) -> Bias | None:
 
 def _of_convolution(node: Node) -> Bias | None:
     bias = _parameter(node, 2)
-    return None if bias is None else ChannelBias(bias, 1)
+    return None if bias is None else channel_bias(bias, _dims_of(node) - 2)
 
 
 def _of_linear(node: Node) -> Bias | None:
     bias = _parameter(product_of(node), 0)
     if bias is None or bias.dim() != 1:
         return None
-    return ChannelBias(bias, len(node._input_metadata[0].shape) - 1)
+    return channel_bias(bias, 0)
 
 
 def _of_attention(node: Node) -> Bias:
@@ -116,42 +123,22 @@ def _of_attention(node: Node) -> Bias:
     )  # fmt: skip
 
 
-def _of_clamp(node: Node) -> Bias:
-    return SaturationBias(node._saved_max_val, node._saved_self)
-
-
-def _of_gelu(node: Node) -> Bias:
-    return activations.bias_of_gelu(node._saved_self)
-
-
-def _of_input(compute: Callable[[Tensor], Tensor], node: Node) -> Bias:
-    return ElementBias(compute, node._saved_self)
-
-
 def _of_sigmoid(node: Node) -> Bias:
     # The rounding errors of the logit are multiplied by y (1 - y), their inverse.
-    return ElementBias(lambda y: activations.sigmoid(y, y.logit()), node._saved_result)
-
-
-def _silu(z: Tensor) -> Tensor:
-    return activations.silu(F.silu(z), z)
-
-
-def _of_product(node: Node) -> Bias:
-    return ElementBias(torch.mul, node._saved_self, node._saved_other, scale=-1)
+    return Bias(lambda y: activations.sigmoid(y, y.logit()), node._saved_result)
 
 
 def _of_quotient(node: Node) -> Bias:
     numerator, _ = node.next_functions[0]
     scale = 2 if is_constant(numerator) else 1
-    return ElementBias(torch.div, node._saved_self, node._saved_other, scale=scale)
+    return Bias(torch.div, node._saved_self, node._saved_other, scale=scale)
 
 
 def _of_sum(node: Node, sign: int = 1) -> Bias | None:
     for position, factor in ((0, 1), (1, sign * node._saved_alpha)):
         parameter = _parameter(node, position)
         if parameter is not None:
-            return ElementBias(partial(torch.mul, other=factor), finite(parameter))
+            return Bias(partial(torch.mul, other=factor), finite(parameter))
     return None
 
 
@@ -173,7 +160,7 @@ def _of_concatenation(node: Node) -> Bias | None:
         size = parameter.shape[dim - rank]
         parts.append(parameter.expand(*result.shape[:dim], size, *result.shape[dim + 1 :]))
     value = torch.cat(parts, dim)
-    return ElementBias(itself, value) if list(value.shape) == result.shape else None
+    return Bias(itself, value) if list(value.shape) == result.shape else None
 
 
 class NodeWithBias(NamedTuple):
@@ -190,23 +177,6 @@ class NodeWithBias(NamedTuple):
     has_bias: Callable[[Node], object] = lambda node: True
 
 
-def _is_positive_range(node: Node) -> bool:
-    return bool(node._saved_min_val == 0 < node._saved_max_val)
-
-
-def _has_bias_parameter(node: Node) -> bool:
-    return bool(node._saved_bias_sym_sizes_opt != (0,))
-
-
-def _has_divisor(node: Node) -> bool:
-    divisor, _ = node.next_functions[1]
-    return not is_constant(divisor)
-
-
-def _is_exact_gelu(node: Node) -> bool:
-    return bool(node._saved_approximate == "none")
-
-
 _VIEWS_OF_CONSTANTS = {"TBackward0", "ExpandBackward0"}
 _CONVOLUTIONS = ("conv1d", "conv2d", "conv3d")
 _EPS = {"CudnnBatchNormBackward0": "_saved_epsilon", "NativeBatchNormBackward0": "_saved_eps"}
@@ -220,18 +190,38 @@ NODES_WITH_BIAS = {
     "AddBackward0": NodeWithBias(("add", "linear"), _of_sum, _has_constant),
     "AddmmBackward0": NodeWithBias(("linear",), _of_linear),
     "CatBackward0": NodeWithBias(("cat",), _of_concatenation, _has_constant),
-    "ConvolutionBackward0": NodeWithBias(_CONVOLUTIONS, _of_convolution, _has_bias_parameter),
-    "DivBackward0": NodeWithBias(("div",), _of_quotient, _has_divisor),
-    "GeluBackward0": NodeWithBias(("gelu",), _of_gelu, _is_exact_gelu),
-    "HardsigmoidBackward0": NodeWithBias(
-        ("hardsigmoid",), partial(_of_input, activations.hardsigmoid)
+    "ConvolutionBackward0": NodeWithBias(
+        _CONVOLUTIONS, _of_convolution, lambda node: node._saved_bias_sym_sizes_opt != (0,)
     ),
-    "HardswishBackward0": NodeWithBias(("hardswish",), partial(_of_input, activations.hardswish)),
-    "HardtanhBackward0": NodeWithBias(("hardtanh", "relu6"), _of_clamp, _is_positive_range),
-    "MulBackward0": NodeWithBias(("mul",), _of_product, lambda node: not _has_constant(node)),
+    "DivBackward0": NodeWithBias(
+        ("div",), _of_quotient, lambda node: not is_constant(node.next_functions[1][0])
+    ),
+    "GeluBackward0": NodeWithBias(
+        ("gelu",),
+        lambda node: activations.bias_of_gelu(node._saved_self),
+        lambda node: node._saved_approximate == "none",
+    ),
+    "HardsigmoidBackward0": NodeWithBias(
+        ("hardsigmoid",), lambda node: Bias(activations.hardsigmoid, node._saved_self)
+    ),
+    "HardswishBackward0": NodeWithBias(
+        ("hardswish",), lambda node: Bias(activations.hardswish, node._saved_self)
+    ),
+    "HardtanhBackward0": NodeWithBias(
+        ("hardtanh", "relu6"),
+        lambda node: SaturationBias(node._saved_max_val, node._saved_self),
+        lambda node: node._saved_min_val == 0 < node._saved_max_val,
+    ),
+    "MulBackward0": NodeWithBias(
+        ("mul",),
+        lambda node: Bias(torch.mul, node._saved_self, node._saved_other, scale=-1),
+        lambda node: not _has_constant(node),
+    ),
     "NativeLayerNormBackward0": NodeWithBias(("layer_norm",), _of_layer_norm),
     "SigmoidBackward0": NodeWithBias(("sigmoid",), _of_sigmoid),
-    "SiluBackward0": NodeWithBias(("silu",), partial(_of_input, _silu)),
+    "SiluBackward0": NodeWithBias(
+        ("silu",), lambda node: Bias(lambda z: activations.silu(F.silu(z), z), node._saved_self)
+    ),
     "SubBackward0": NodeWithBias(("sub",), partial(_of_sum, sign=-1), _has_constant),
     "ViewBackward0": NodeWithBias(("linear",), _of_linear, product_of),
     **dict.fromkeys(_EPS, NodeWithBias(("batch_norm",), _of_batch_norm)),

@@ -1,7 +1,8 @@
-"""Reads values before the model overwrites them, for computations in the backward pass."""
+"""Values for the backward pass that the model may overwrite before."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Protocol
 
 from torch import Tensor
@@ -38,3 +39,44 @@ class OldValues:
         if self._readers:
             for reader in self._readers.pop(overwritten.untyped_storage().data_ptr(), []):
                 reader.freeze()
+
+
+class Kept:
+    """Tensors that are copied only before a later operation of the model overwrites them.
+
+    They are detached, because a node that holds its own results is never freed.
+
+    Attributes:
+        tensors: The tensors.
+    """
+
+    def __init__(self, tensors: Iterable[Tensor] = ()) -> None:
+        self.keep(tensors)
+
+    def keep(self, tensors: Iterable[Tensor]) -> None:
+        """Keeps these tensors instead of the ones before."""
+        self.tensors = [tensor.detach() for tensor in tensors]
+        self._versions = [tensor._version for tensor in self.tensors]
+
+    @property
+    def storages(self) -> set[int]:
+        """The addresses of the tensors' memory."""
+        return {tensor.untyped_storage().data_ptr() for tensor in self.tensors}
+
+    def freeze(self) -> None:
+        """Copies the tensors before they are overwritten."""
+        self.keep([tensor.clone() for tensor in self.tensors])
+
+    def read(self) -> list[Tensor]:
+        """The tensors.
+
+        Raises:
+            RuntimeError: One was overwritten by an operation that the trace does not see.
+        """
+        if [tensor._version for tensor in self.tensors] != self._versions:
+            raise RuntimeError(
+                "one of the variables needed for gradient computation has been modified by an"
+                " inplace operation that the trace does not see: the result of an in-place clamp,"
+                " or an argument or the output of a recurrent layer"
+            )
+        return self.tensors

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import importlib
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from functools import lru_cache
 
@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from captum_tgrad._support.accelerator import wide
-from captum_tgrad.decomposition.bias import ElementBias
+from captum_tgrad.decomposition.bias import Bias
 from captum_tgrad.decomposition.call import Call
 from captum_tgrad.decomposition.nested import map_tensors, tensors_in
 from captum_tgrad.decomposition.random_state import RandomState, lock
@@ -35,7 +35,7 @@ class NoDerivativeError(Exception):
 
 def bias_from_rule(
     call: Call, outputs: list[Tensor], random_state: RandomState | None
-) -> list[ElementBias | None]:
+) -> list[Bias | None]:
     """The bias of each differentiable output of a call.
 
     Args:
@@ -54,7 +54,7 @@ def bias_from_rule(
     if derivatives is None:
         return [None] * len(outputs)
     return [
-        ElementBias(_difference, output, derivative)
+        Bias(_difference, output, derivative)
         for output, derivative in zip(outputs, derivatives, strict=True)
     ]
 
@@ -163,37 +163,33 @@ def _find_way(op: Op, point: Tensors, direction: Tensors) -> tuple[str, Tensors 
             gradients = torch.autograd.grad(outputs, leaves, probes, allow_unused=True)
         except (RuntimeError, NotImplementedError):
             return "none", None
-    products = [
-        (gradient * z.conj()).real if z.is_complex() else gradient * z
-        for gradient, z in zip(gradients, direction, strict=True)
-        if gradient is not None
-    ]
-    # nansum, because the softmax of a row of -inf has a gradient of NaN.
-    expected = sum(float(wide(each).nansum()) for each in products)
-    size = sum(float(wide(each).abs().nansum()) for each in products)
-    values = [torch.where(output.isfinite(), output, 0).detach() for output in outputs]
+    expected, size = _product(gradients, direction)
     precision = max(torch.finfo(tensor.dtype).eps for tensor in (*outputs, *point)) ** 0.5
+
+    def agrees(derivatives: list[Tensor]) -> bool:
+        total, scale = _product(probes, derivatives)
+        return bool(abs(total - expected) <= precision * max(size, scale, 1e-30))
+
     for way, differentiate in _WAYS.items():
         try:
             derivatives = differentiate(op, point, direction)
         except (NotImplementedError, RuntimeError):
             continue
-        if len(derivatives) == len(outputs):
-            known = [torch.where(v == 0, 0, d) for v, d in zip(probes, derivatives, strict=True)]
-            total, scale = _product(probes, known)
-            if abs(total - expected) <= precision * max(size, scale, 1e-30):
-                return way, derivatives
-    total, scale = _product(probes, values)
-    if abs(total - expected) <= precision * max(size, scale, 1e-30):
-        return "linear", None
-    return "none", None
+        if len(derivatives) == len(outputs) and agrees(
+            [torch.where(v == 0, 0, d) for v, d in zip(probes, derivatives, strict=True)]
+        ):
+            return way, derivatives
+    values = [torch.where(output.isfinite(), output, 0).detach() for output in outputs]
+    return "linear" if agrees(values) else "none", None
 
 
-def _product(probes: list[Tensor], values: Tensors | list[Tensor]) -> tuple[float, float]:
+def _product(factors: Sequence[Tensor | None], values: Sequence[Tensor]) -> tuple[float, float]:
     """The inner product of two lists of tensors, and the sum of the magnitudes of its terms."""
     terms = [
-        (probe * value.conj()).real if value.is_complex() else probe * value
-        for probe, value in zip(probes, values, strict=True)
+        wide((factor * value.conj()).real if value.is_complex() else factor * value)
+        for factor, value in zip(factors, values, strict=True)
+        if factor is not None
     ]
-    total = sum(float(wide(each).nansum()) for each in terms)
-    return total, sum(float(wide(each).abs().nansum()) for each in terms)
+    # nansum, because the softmax of a row of -inf has a gradient of NaN.
+    total = sum(float(each.nansum()) for each in terms)
+    return total, sum(float(each.abs().nansum()) for each in terms)

@@ -15,7 +15,7 @@ from captum_tgrad.decomposition.modules import RunningModules
 from captum_tgrad.decomposition.nested import tensors_in
 from captum_tgrad.decomposition.places.origin import Lifetime, Origin, origin_of, set_origin
 from captum_tgrad.decomposition.places.places import Places, depending_on
-from captum_tgrad.decomposition.view_places import places_of_view, places_within
+from captum_tgrad.decomposition.places.views import places_of_view, places_within
 
 
 class Origins:

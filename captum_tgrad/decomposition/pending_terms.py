@@ -14,8 +14,6 @@ from torch.utils.hooks import RemovableHandle
 
 from captum_tgrad.decomposition.bias import (
     Bias,
-    ChannelBias,
-    ElementBias,
     InnerGradient,
     JointGradient,
     compute_together,
@@ -77,11 +75,7 @@ class PendingTerm:
         return {} if self.reduced is None else self.reduced.magnitudes
 
     def lost_at(self, axes: Mapping[int, Sequence[Axis]]) -> str:
-        """The operation that lost the places of the term; empty if none did.
-
-        Args:
-            axes: The spatial axes of each input, by its number.
-        """
+        """The operation that lost the places of the term on the axes; empty if none did."""
         claims = self.places.claims
         for lost in claims:
             if lost.input == LOST and any(
@@ -111,20 +105,15 @@ def names_of(terms: Sequence[PendingTerm]) -> list[str]:
 
 
 class PendingTerms:
-    """Reduces each term to small sums as soon as its gradient arrives.
+    """Reduces each term to small sums as soon as its gradient arrives."""
 
-    Args:
-        summing: Sums terms into cells.
-    """
-
-    def __init__(self, summing: Summing) -> None:
-        self.summing = summing
+    def __init__(self) -> None:
+        self._summing: Summing | None = None
         self.scratch = Scratch(ELEMENTS_OF_A_BLOCK, least=2**13)
         self._pending: list[PendingTerm] = []
         self._handles: list[RemovableHandle] = []
-        self._armed = False
         self._by_node: dict[int, PendingTerm] = {}
-        self._together: dict[object, list[tuple[PendingTerm, ElementBias, Tensor]]] = {}
+        self._together: dict[object, list[tuple[PendingTerm, Bias, Tensor]]] = {}
 
     def __len__(self) -> int:
         return len(self._pending)
@@ -132,9 +121,9 @@ class PendingTerms:
     def __iter__(self) -> Iterator[PendingTerm]:
         return iter(self._pending)
 
-    def arm(self) -> None:
+    def arm(self, summing: Summing | None) -> None:
         """Activates the hooks after the forward pass, because a model may take gradients in it."""
-        self._armed = True
+        self._summing = summing
 
     def await_gradient(
         self, output: Tensor | InnerGradient | JointGradient, pending: PendingTerm
@@ -185,11 +174,11 @@ class PendingTerms:
     def arrived(self, hidden: Sequence[tuple[int, PendingTerm]]) -> list[PendingTerm]:
         """The terms that contribute to the output, in forward order.
 
-        Args:
-            hidden: The terms of hidden operations, each with the number of terms before it.
+        Those of hidden operations come with the number of terms before each.
         """
-        for alike in list(self._together):
-            self._reduce_together(alike)
+        if self._summing is not None:
+            for terms in self._together.values():
+                self._reduce(terms, self._summing)
         ordered = [(number + 0.5, pending) for number, pending in enumerate(self._pending)]
         if hidden:
             ordered = sorted([*ordered, *hidden], key=lambda item: item[0])
@@ -201,28 +190,29 @@ class PendingTerms:
         Biases that are alike wait for each other until the end of the backward pass, or until they
         fill a block.
         """
-        if pending.bias is None or not self._armed or gradient is None or not gradient.numel():
+        if self._summing is None or pending.bias is None:
+            return
+        if gradient is None or not gradient.numel():
             return  # a backward that returns None means zero
         if gradient.is_complex():
             gradient = torch.view_as_real(gradient.resolve_conj())
         bias, pending.bias = pending.bias, None
-        if isinstance(bias, ChannelBias) or bias.alike is None:
-            self._reduce(pending, bias, gradient)
-            return
-        alike = self._together.setdefault(bias.alike, [])
-        alike.append((pending, bias, gradient))
-        if len(alike) * gradient.numel() >= ELEMENTS_OF_A_BLOCK:
-            self._reduce_together(bias.alike)
+        terms = [(pending, bias, gradient)]
+        if bias.alike is not None:
+            terms = self._together.setdefault(bias.alike, [])
+            terms.append((pending, bias, gradient))
+            if len(terms) * gradient.numel() < ELEMENTS_OF_A_BLOCK:
+                return
+            del self._together[bias.alike]
+        self._reduce(terms, self._summing)
 
-    def _reduce_together(self, alike: object) -> None:
-        terms = self._together.pop(alike)
-        compute_together([bias for _, bias, _ in terms])
+    def _reduce(self, terms: Sequence[tuple[PendingTerm, Bias, Tensor]], summing: Summing) -> None:
+        """Sums the products of gradients and biases that are alike."""
+        if len(terms) > 1:
+            compute_together([bias for _, bias, _ in terms])
         for pending, bias, gradient in terms:
-            self._reduce(pending, bias, gradient)
-
-    def _reduce(self, pending: PendingTerm, bias: Bias, gradient: Tensor) -> None:
-        try:
-            with without_autocast(gradient):
-                pending.reduced = self.summing.reduced(gradient, bias, pending.places, self.scratch)
-        except SamplesLostError:
-            raise samples_lost(pending.module, pending.operation) from None
+            try:
+                with without_autocast(gradient):
+                    pending.reduced = summing.reduced(gradient, bias, pending.places, self.scratch)
+            except SamplesLostError:
+                raise samples_lost(pending.module, pending.operation) from None

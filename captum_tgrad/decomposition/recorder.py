@@ -43,6 +43,7 @@ class Recorder:
         origins: The places of all tensors that depend on the inputs.
         hidden: The operations that the trace cannot see.
         old_values: The biases and other readers of memory that the model may overwrite.
+        pending: The terms so far, in forward order; none if only places are recorded.
         channels_as_places: The channel axis that the network uses as positions, and the axis that
             it uses as channels instead, if any; None as long as no operation does so.
         is_shown_by_graph: Whether the terms depend on nothing that autograd's graph does not show,
@@ -58,7 +59,8 @@ class Recorder:
         self.has_dense_weights = False
         self.dtypes = {leaf.dtype for leaf in leaves}
         self.modules = RunningModules()
-        self._pending = None if summing is None else PendingTerms(summing)
+        self.pending = PendingTerms()
+        self._summing = summing
         self._lifetime = Lifetime()
         self._everything = frozenset(range(len(leaves)))
         self._has_several_inputs = summing is not None and len(leaves) > 1
@@ -87,11 +89,8 @@ class Recorder:
     ) -> None:
         """Records the bias of a call and the places of its results.
 
-        Args:
-            call: The call, with its arguments as they were before it ran.
-            result: The result of the call.
-            random_state: The random state before the call, if its rule needs it.
-            biases: The biases of the results, if they are known.
+        The arguments of the call are those before it ran, and so is the random state, if its rule
+        needs it. The biases are given if they are known.
         """
         call.returned = [result] if isinstance(result, Tensor) else tensors_in(result)
         outputs = [tensor for tensor in call.returned if tensor.requires_grad]
@@ -154,20 +153,20 @@ class Recorder:
 
     def await_gradient(self, output: Tensor, given: Places, bias: Bias, name: str) -> None:
         """Adds a term that is computed from ``bias`` when the gradient arrives at ``output``."""
-        if self._pending is None:
+        if self._summing is None:
             return
         if output.is_complex():
             bias, given = in_pairs(bias, output), places_in_pairs(given)
         self.old_values.are_read_by(bias)
         path, in_leaf = self.modules.path, self.modules.inside_leaf
         pending = PendingTerm(path, name, in_leaf, given, bias)
-        wait = partial(self._pending.await_gradient, bias.source or output, pending)
+        wait = partial(self.pending.await_gradient, bias.source or output, pending)
         self.origins.run_or_defer(output, wait)
 
     def _biases(
         self, call: Call, outputs: list[Tensor], random_state: RandomState | None
     ) -> Sequence[Bias | None]:
-        if self._pending is None:
+        if self._summing is None:
             return [None] * len(outputs)
         biases = call.closed_forms(outputs)
         if biases is not None:
@@ -179,26 +178,20 @@ class Recorder:
         path = self.modules.path
         return f"{path}:{operation}" if path else operation
 
-    @property
-    def pending(self) -> PendingTerms | tuple[()]:
-        """The terms so far, in forward order."""
-        return () if self._pending is None else self._pending
-
     def terms_by_node(self) -> dict[int, PendingTerm] | None:
         """The terms by the sequence number of their node; None if the graph does not show them."""
         if self.hidden.found or self.channels_as_places is not None or not self.is_shown_by_graph:
             return None
-        return None if self._pending is None else self._pending.by_node()
+        return self.pending.by_node()
 
     def replay(
         self, terms: Iterable[tuple[Any, PendingTerm]], dtypes: Iterable[torch.dtype]
     ) -> None:
         """Adds the terms of a recorded forward pass, each with its node, and its dtypes."""
         self.dtypes.update(dtypes)
-        if self._pending is not None:
-            for node, pending in terms:
-                self._pending.await_gradient_at(node, pending)
-            self._pending.arm()
+        for node, pending in terms:
+            self.pending.await_gradient_at(node, pending)
+        self.pending.arm(self._summing)
 
     def finish(self, output: Any) -> None:
         """Ends the forward pass: looks for hidden operations in its output, and arms the hooks."""
@@ -206,25 +199,23 @@ class Recorder:
         self.origins.look_for_hidden("", output)
         self.old_values.forget()
         self.hidden.arm()
-        if self._pending is not None:
-            self._pending.arm()
+        self.pending.arm(self._summing)
 
     def terms(self) -> list[PendingTerm]:
         """The terms that contribute to the output, in forward order."""
-        if self._pending is None:
+        if self._summing is None:
             return []
         hidden = []
         for found in self.hidden.terms:
             root = found.roots[-1]
-            reduced = found.reduced(self._pending.summing, self._pending.scratch)
+            reduced = found.reduced(self._summing, self.pending.scratch)
             term = PendingTerm(root.path, "hidden", False, found.places, None, reduced)
             hidden.append((root.order, term))
-        return self._pending.arrived(hidden)
+        return self.pending.arrived(hidden)
 
     def release(self) -> None:
         """Removes the hooks on the activations and frees the pending terms."""
-        if self._pending is not None:
-            self._pending.release()
+        self.pending.release()
         self.hidden.release()
         self.old_values.forget()
         self.modules.leaving = None  # avoids a reference cycle

@@ -20,11 +20,7 @@ from captum_tgrad.decomposition.places.reduction import sample_numbers
 def refuse_other_order(output: Any, samples: int, rank: int, terms: Iterable[PendingTerm]) -> None:
     """Raises ValueError if row ``i`` of an output does not belong to sample ``i``.
 
-    Args:
-        output: The output.
-        samples: The batch size.
-        rank: The number of dimensions of the first input.
-        terms: The terms of the operations that have run.
+    ``rank`` is that of the first input. ``terms`` are those of the operations that have run.
     """
     given = places_of(output) if isinstance(output, Tensor) else None
     if given is None or samples == 1 or given.shape[:1] != (samples,):
@@ -77,11 +73,7 @@ def refuse_lost_gradients(
 ) -> None:
     """Raises ValueError if a model takes a gradient at a constant, which the trace detaches.
 
-    Args:
-        func: A function of torch that computes gradients.
-        args: Its positional arguments.
-        kwargs: Its keyword arguments.
-        origins: The tensors that depend on the inputs.
+    ``func(*args, **kwargs)`` is a call of a function of torch that computes gradients.
     """
     of = args[0] if args else kwargs.get("outputs", kwargs.get("tensors"))
     is_grad = func is torch.autograd.grad

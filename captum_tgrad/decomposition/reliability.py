@@ -17,9 +17,7 @@ WARNED_SHARE = 0.01
 def warn_if_unreliable(decomposed: Decomposed, precision: float) -> None:
     """Warns of an incomplete sum, of terms that are rounding errors, of lost places, and of NaN.
 
-    Args:
-        decomposed: The decomposition.
-        precision: The largest machine epsilon of the dtypes that the network computed in.
+    The precision is the largest machine epsilon of the dtypes that the network computed in.
     """
     sizes = torch.stack(list(decomposed.scores)).abs()
     scale = sizes.sum(0)

@@ -23,14 +23,9 @@ class Scratch:
         self._memory: dict[torch.dtype, Tensor] = {}
 
     def like(self, tensor: Tensor, dtype: torch.dtype) -> Tensor | None:
-        """Memory with the shape and layout of a tensor, valid until the next call.
+        """Uninitialized memory for ``out=`` with the shape and layout of a tensor.
 
-        Args:
-            tensor: A tensor with the shape of the product.
-            dtype: The product's type.
-
-        Returns:
-            An uninitialized tensor for ``out=``, or None if new memory is as fast.
+        It is valid until the next call. None if new memory is as fast.
         """
         size = tensor.numel()
         if not self._least <= size <= self._elements or not tensor.is_cpu:

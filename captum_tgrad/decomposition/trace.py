@@ -149,12 +149,7 @@ class Trace(TorchFunctionMode):
         return self._run_dependent(call, args[0] if args else None)
 
     def _run_dependent(self, call: Call, attached: Any) -> Any:
-        """Runs a call that depends on the inputs.
-
-        Args:
-            call: The call, with detached constants.
-            attached: Its first argument as the model passed it; None if it was passed by keyword.
-        """
+        """Runs a call that depends on the inputs; ``attached`` as for :func:`run_in_place`."""
         record = call.record
         if record.parts is not None and (record.parts_of_one or len(call.dependent) > 1):
             # An in-place part has to overwrite the model's own tensor, not a detached one.

@@ -7,7 +7,7 @@ import torch
 
 from captum_tgrad import FullGradAttribution, LayerTGradAttribution, TGradAttribution
 from captum_tgrad.decomposition import maps
-from captum_tgrad.decomposition.bias import ElementBias
+from captum_tgrad.decomposition.bias import Bias
 from captum_tgrad.decomposition.places.places import input_places
 from captum_tgrad.decomposition.scratch import Scratch
 from tests import reference
@@ -19,7 +19,7 @@ MEMORY_FORMATS = [torch.contiguous_format, torch.channels_last]
 EXACT = {"rtol": 1e-10, "atol": 1e-10}
 
 
-class CutBias(ElementBias):
+class CutBias(Bias):
     """Notes along which dimensions it is cut."""
 
     def part(self, dim, *arguments):

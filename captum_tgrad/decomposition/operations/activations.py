@@ -11,10 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from captum_tgrad.decomposition.bias import Bias, ElementBias, SaturationBias
+from captum_tgrad.decomposition.bias import Bias, SaturationBias
 from captum_tgrad.decomposition.call import Call, NoRuleError, Operation
-from captum_tgrad.decomposition.old_values import OldValues
-from captum_tgrad.decomposition.operations.kept import Kept
+from captum_tgrad.decomposition.old_values import Kept, OldValues
 from captum_tgrad.decomposition.operations.operation import (
     records,
     require_one_dependent,
@@ -34,7 +33,7 @@ def saturated(call: Call, output: Tensor) -> Bias | None:
     low, high = (_rounded(call.bound[name], output.dtype) for name in ("min_val", "max_val"))
     if low == 0 and high > 0:
         return SaturationBias(high, output)
-    return ElementBias(lambda y: y * ((y <= low) | (y >= high)), output)
+    return Bias(lambda y: y * ((y <= low) | (y >= high)), output)
 
 
 @lru_cache
@@ -52,8 +51,8 @@ def clamp(call: Call, output: Tensor) -> Bias | None:
     low = -math.inf if low is None else _rounded(low, output.dtype)
     high = math.inf if high is None else _rounded(high, output.dtype)
     if passes:
-        return ElementBias(lambda y, z: y * ((z < low) | (z > high)), output, call.bound["input"])
-    return ElementBias(lambda y, z: y * ((z <= low) | (z >= high)), output, call.bound["input"])
+        return Bias(lambda y, z: y * ((z < low) | (z > high)), output, call.bound["input"])
+    return Bias(lambda y, z: y * ((z <= low) | (z >= high)), output, call.bound["input"])
 
 
 @lru_cache
@@ -69,14 +68,14 @@ def _passes_at_its_limits(has_low: bool, has_high: bool) -> bool:
 
 def of_input(compute: Callable[[Tensor], Tensor], call: Call, output: Tensor) -> Bias | None:
     """The bias of an activation function, as a function of its input."""
-    return ElementBias(compute, call.bound["input"])
+    return Bias(compute, call.bound["input"])
 
 
 def of_output_and_input(
     compute: Callable[[Tensor, Tensor], Tensor], call: Call, output: Tensor
 ) -> Bias | None:
     """The bias of an activation function, as a function of its output and its input."""
-    return ElementBias(compute, output, call.bound["input"])
+    return Bias(compute, output, call.bound["input"])
 
 
 def hardswish(z: Tensor) -> Tensor:
@@ -125,7 +124,7 @@ def bias_of_gelu(z: Tensor) -> Bias:
         # Multiply by z twice: z * z may overflow where the density is zero.
         return torch.addcmul(zero, z, z, value=-0.5).exp_().mul_(z).mul_(z)
 
-    return ElementBias(compute, z, zero, scale=-1 / math.sqrt(2 * math.pi))
+    return Bias(compute, z, zero, scale=-1 / math.sqrt(2 * math.pi))
 
 
 def _finite(z: Tensor) -> Tensor:
@@ -147,7 +146,7 @@ def softmax(call: Call, output: Tensor) -> Bias | None:
         z = z.to(y.dtype).clamp_min(torch.finfo(y.dtype).min / 2)
         return ((y * z).sum(dim, keepdim=True).add_(1) - z).mul_(y)
 
-    return ElementBias(compute, output, call.bound["input"], uncut=(dim,))
+    return Bias(compute, output, call.bound["input"], uncut=(dim,))
 
 
 _hardtanh_backward = torch.ops.aten.hardtanh_backward.default

@@ -7,9 +7,9 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from captum_tgrad.decomposition.bias import Bias, ElementBias
+from captum_tgrad.decomposition.bias import Bias, itself
 from captum_tgrad.decomposition.call import Call, NoRuleError, Operation
-from captum_tgrad.decomposition.operations.moving import finite, itself
+from captum_tgrad.decomposition.operations.moving import finite
 from captum_tgrad.decomposition.operations.operation import records
 from captum_tgrad.decomposition.places import cumulative, elementwise
 
@@ -30,7 +30,7 @@ def of_degree(degree: float, output: Tensor) -> Bias | None:
     """The bias ``(1 - d) y`` of an operation homogeneous of degree d: ``D op(z)[z] = d y``."""
     if degree == 1:
         return None
-    return ElementBias(itself, output, scale=1 - degree)
+    return Bias(itself, output, scale=1 - degree)
 
 
 def quotient(call: Call, output: Tensor) -> Bias | None:
@@ -59,9 +59,9 @@ def sum_of_two(call: Call, output: Tensor) -> Bias | None:
     for operand, factor in zip((first, second), factors, strict=True):
         if isinstance(operand, Tensor):
             if not operand.requires_grad:
-                return ElementBias(partial(torch.mul, other=factor), finite(operand))
+                return Bias(partial(torch.mul, other=factor), finite(operand))
         elif operand != 0:
-            return ElementBias(
+            return Bias(
                 partial(torch.tensor, operand * factor, dtype=output.dtype, device=output.device)
             )
     return None

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from captum_tgrad.decomposition.bias import Bias, ElementBias
+from captum_tgrad.decomposition.bias import Bias
 from captum_tgrad.decomposition.call import Call, NoRuleError, Operation
 from captum_tgrad.decomposition.operations.operation import records, require_constant
 from captum_tgrad.decomposition.places import mixing_places
@@ -77,7 +77,7 @@ def bias_of_attention(
         return found if of_values else found.add_(y)
 
     uncut = tuple(range(max(output.dim() - 3, 0), output.dim()))
-    return ElementBias(compute, output, query, key, value, *masks, *sums, uncut=uncut)
+    return Bias(compute, output, query, key, value, *masks, *sums, uncut=uncut)
 
 
 def _of_scores(

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from captum_tgrad.decomposition.bias import Bias, ElementBias
+from captum_tgrad.decomposition.bias import Bias
 from captum_tgrad.decomposition.call import Call, NoRuleError, Operation
 from captum_tgrad.decomposition.operations.arithmetic import of_degree
 from captum_tgrad.decomposition.operations.operation import records
@@ -24,7 +24,7 @@ def added_product(call: Call, output: Tensor) -> Bias | None:
     added, first, second, beta, _ = _values(call)
     if first.requires_grad == second.requires_grad:
         raise NoRuleError
-    return None if added.requires_grad else ElementBias(partial(torch.mul, other=beta), added)
+    return None if added.requires_grad else Bias(partial(torch.mul, other=beta), added)
 
 
 def bilinear(call: Call, output: Tensor) -> Bias | None:

@@ -6,7 +6,7 @@ from functools import partial
 
 from torch import Tensor
 
-from captum_tgrad.decomposition.bias import Bias, ChannelBias
+from captum_tgrad.decomposition.bias import Bias, channel_bias
 from captum_tgrad.decomposition.call import Call, Operation
 from captum_tgrad.decomposition.operations.activations import homogeneous_in_first
 from captum_tgrad.decomposition.operations.composed import with_bias, with_deformable_bias
@@ -21,15 +21,14 @@ def convolution(call: Call, output: Tensor) -> Bias | None:
         return None
     bias = call.bound["bias"]
     require_constant(call.bound["weight"], bias)
-    rank = grid_operations.rank_of(call.name)
-    return None if bias is None else ChannelBias(bias, output.dim() - rank - 1)
+    return None if bias is None else channel_bias(bias, grid_operations.rank_of(call.name))
 
 
 def deformable(call: Call, output: Tensor) -> Bias | None:
     """The bias parameter, if the sampling points are constant."""
     bias = call.bound["bias"]
     require_constant(*(call.bound[name] for name in ("weight", "offset", "mask")), bias)
-    return ChannelBias(bias, 1)
+    return channel_bias(bias, 2)
 
 
 _convolution = partial(

@@ -7,7 +7,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from captum_tgrad.decomposition.bias import Bias, ChannelBias
+from captum_tgrad.decomposition.bias import Bias, channel_bias
 from captum_tgrad.decomposition.call import Call, NoRuleError, Operation
 from captum_tgrad.decomposition.old_values import OldValues
 from captum_tgrad.decomposition.operations.arithmetic import homogeneous, of_degree, product
@@ -24,7 +24,7 @@ def linear(call: Call, output: Tensor) -> Bias | None:
     require_constant(call.bound["weight"], bias)
     if bias is not None and bias.dim() > 1:
         raise NoRuleError  # a bias of each sample
-    return None if bias is None else ChannelBias(bias, output.dim() - 1)
+    return None if bias is None else channel_bias(bias, 0)
 
 
 def linear_in_one(call: Call, old_values: OldValues) -> Tensor:
@@ -57,6 +57,16 @@ def _in_one(z: Tensor, matrix: Tensor) -> Tensor:
 
 
 _unsafe_view = torch.ops.aten._unsafe_view.default
+
+
+def differences(call: Call) -> Tensor:
+    """``torch.diff``, which is ``x[1:] - x[:-1]``."""
+    tensor, dim = call.bound["input"], call.bound["dim"]
+    size = tensor.shape[dim] - 1
+    if call.bound["n"] != 1 or len(call.tensors) > 1 or size < 0:
+        raise NoRuleError
+    result: Tensor = tensor.narrow(dim, 1, size) - tensor.narrow(dim, 0, size)
+    return result
 
 
 def vector_norm(call: Call, output: Tensor) -> Bias | None:
@@ -113,7 +123,7 @@ OPERATIONS: dict[str, Operation] = {
     **_reduction("norm", "input, p='fro', dim=None, keepdim=False", bias=vector_norm),
     **_reduction("linalg_vector_norm", "input, p=2, dim=None, keepdim=False", bias=vector_norm),
     **records("trace", bias=homogeneous),
-    **records("diff", "input, n=1, dim=-1", cumulative.differences, homogeneous),
+    **records("diff", "input, n=1, dim=-1", bias=homogeneous, parts=differences),
     **records("cumsum", "input, dim", cumulative.running, homogeneous),
     **records("glu", "input, dim=-1", places=moving.halved),
     **_transform("fft_fft fft_ifft fft_rfft fft_irfft", "input, n=None, dim=-1, norm=None"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from captum_tgrad.decomposition.bias import Bias, ElementBias
+from captum_tgrad.decomposition.bias import Bias, itself
 from captum_tgrad.decomposition.call import Call, Operation
 from captum_tgrad.decomposition.nested import map_tensors, tensors_in
 from captum_tgrad.decomposition.operations.operation import records
@@ -28,12 +28,7 @@ def constants(call: Call, output: Tensor) -> Bias | None:
     if call.in_place and not call.args[0].requires_grad:
         args = (args[0].clone(), *args[1:])
     result = call.func(*args, **kwargs)
-    return ElementBias(itself, finite(tensors_in(args[0] if result is None else result)[0]))
-
-
-def itself(constant: Tensor) -> Tensor:
-    """Returns the constant, for a bias that needs no computation."""
-    return constant
+    return Bias(itself, finite(tensors_in(args[0] if result is None else result)[0]))
 
 
 def finite(constant: Tensor) -> Tensor:

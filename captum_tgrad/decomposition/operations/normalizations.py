@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from captum_tgrad.decomposition.bias import Bias, ChannelBias, ElementBias
+from captum_tgrad.decomposition.bias import Bias, channel_bias
 from captum_tgrad.decomposition.call import Call, NoRuleError, Operation
 from captum_tgrad.decomposition.nested import map_tensors
 from captum_tgrad.decomposition.old_values import OldValues
@@ -23,7 +23,7 @@ from captum_tgrad.decomposition.precision import in_full_precision
 def batch_norm(call: Call, output: Tensor) -> Bias | None:
     """``beta - running_mean * gamma / sqrt(running_var + eps)``; gamma and beta are optional."""
     _, shift = _affine_of_batch_norm(call)
-    return ChannelBias(shift, 1)
+    return channel_bias(shift, output.dim() - 2)
 
 
 def _affine_of_batch_norm(call: Call) -> tuple[Tensor, Tensor]:
@@ -108,23 +108,15 @@ def layer_norm(call: Call, output: Tensor) -> Bias | None:
         variance = in_full_precision(z.detach()).var(over, unbiased=False, keepdim=True)
         ratio = variance / (variance + eps)
     if bias is None:
-        return ElementBias(torch.mul, output, ratio)
+        return Bias(torch.mul, output, ratio)
     # beta + (y - beta) * ratio, in one pass over the memory.
-    return ElementBias(lambda y, r, beta: torch.lerp(beta, y, r), output, ratio, bias)
+    return Bias(lambda y, r, beta: torch.lerp(beta, y, r), output, ratio, bias)
 
 
 def bias_of_layer_norm(
     z: Tensor, mean: Tensor, deviation: Tensor, weight: Tensor | None, bias: Tensor | None
 ) -> Bias:
-    """As :func:`layer_norm`, from what autograd saves.
-
-    Args:
-        z: The input.
-        mean: Its mean.
-        deviation: ``1 / sqrt(v + eps)``, shaped like the mean.
-        weight: gamma.
-        bias: beta.
-    """
+    """As :func:`layer_norm`, from what autograd saves; the deviation is ``1 / sqrt(v + eps)``."""
     gamma = z.new_ones(()) if weight is None else weight
     beta = z.new_zeros(()) if bias is None else bias
     over = [dim for dim, size in enumerate(mean.shape) if size != z.shape[dim]]
@@ -134,7 +126,7 @@ def bias_of_layer_norm(
         variance = centered.square().mean(over, keepdim=True)  # faster than torch.var
         return torch.addcmul(beta, centered.mul_(variance * d**3), gamma)
 
-    return ElementBias(compute, z, mean, deviation, gamma, beta, uncut=tuple(over))
+    return Bias(compute, z, mean, deviation, gamma, beta, uncut=tuple(over))
 
 
 def _saved_deviation(output: Tensor, z: Tensor) -> Tensor | None:
@@ -153,10 +145,10 @@ def group_norm(call: Call, output: Tensor) -> Bias | None:
     per_channel = (-1,) + (1,) * (z.dim() - 2)
     ratio = ratio.reshape(*z.shape[:2], *per_channel[1:])
     if bias is None:
-        return ElementBias(torch.mul, output, ratio)
+        return Bias(torch.mul, output, ratio)
     # torch.lerp is slower if two of its arguments are broadcast along the last dimension.
     beta = bias.reshape(per_channel)
-    return ElementBias(lambda y, r, beta: (y - beta).mul_(r).add_(beta), output, ratio, beta)
+    return Bias(lambda y, r, beta: (y - beta).mul_(r).add_(beta), output, ratio, beta)
 
 
 def without_updates(

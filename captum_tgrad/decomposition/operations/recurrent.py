@@ -13,11 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from captum_tgrad.decomposition.bias import Bias, ElementBias, InnerGradient, JointGradient
+from captum_tgrad.decomposition.bias import Bias, InnerGradient, JointGradient
 from captum_tgrad.decomposition.call import Call, NoRuleError, Operation
 from captum_tgrad.decomposition.nested import tensors_in
-from captum_tgrad.decomposition.old_values import OldValues
-from captum_tgrad.decomposition.operations.kept import Kept
+from captum_tgrad.decomposition.old_values import Kept, OldValues
 from captum_tgrad.decomposition.operations.moving import constants, nothing
 from captum_tgrad.decomposition.operations.operation import records, require_constant
 from captum_tgrad.decomposition.operations.recurrent_parts import in_parts, passed
@@ -149,7 +148,7 @@ def layer_bias(call: Call, output: Tensor) -> Bias | None:
     if output is not call.returned[0]:
         return None
     uncut = tuple(range(output.dim()))
-    return ElementBias(layer.bias, uncut=uncut, source=layer.gradient)
+    return Bias(layer.bias, uncut=uncut, source=layer.gradient)
 
 
 def cell_bias(call: Call, output: Tensor) -> Bias | None:
@@ -173,7 +172,7 @@ def cell_bias(call: Call, output: Tensor) -> Bias | None:
         own = [in_full_precision(weight) for weight in weights]
         return kind(step[None], first, own, after, depends).bias()[0]
 
-    return ElementBias(
+    return Bias(
         compute,
         *inputs,
         *call.returned,

@@ -135,10 +135,7 @@ def interned(index: Tensor, cells: Tensor, by_sample: bool) -> Coordinates:
 def coordinates(index: Tensor, cells: Tensor, by_sample: bool = False) -> Coordinates | None:
     """Makes coordinates, without constant dimensions and unused cells; None if no cell is left.
 
-    Args:
-        index: As for :class:`Coordinates`, broadcastable to the shape of the tensor.
-        cells: As for :class:`Coordinates`, in any order and possibly with duplicates.
-        by_sample: As for :class:`Coordinates`.
+    The cells may be in any order and contain duplicates.
     """
     if index.numel() == 0:
         return None
@@ -199,11 +196,6 @@ def of_each_sample(claim: Coordinates, samples: Coordinates, axis: Axis) -> Coor
     """Sets ``by_sample`` if the samples have different cells.
 
     A sample without any cell then gets one cell, which covers the whole axis.
-
-    Args:
-        claim: The coordinates.
-        samples: The samples of the elements.
-        axis: The axis that ``claim`` is on.
     """
     sample = samples.index - 1
     has = cells_of_samples([claim.index - 1], sample, (len(samples.cells), len(claim.cells)))
@@ -238,12 +230,6 @@ def from_borders(
     """Coordinates of cells from ``low`` to ``high``; no cell if ``high < low``.
 
     A cell that covers the whole axis is dropped; one that covers several samples is kept.
-
-    Args:
-        low: The lower border of each element's cell.
-        high: The upper border.
-        axis: The axis that the coordinates are on.
-        by_sample: As for :class:`Coordinates`.
     """
     none = high < low
     if axis.input != SAMPLES:

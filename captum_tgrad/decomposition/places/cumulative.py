@@ -7,11 +7,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from captum_tgrad.decomposition.call import Call, NoRuleError
+from captum_tgrad.decomposition.call import Call
 from captum_tgrad.decomposition.places.cells import borders_of
 from captum_tgrad.decomposition.places.coordinates import SAMPLES, Axis, Coordinates, from_borders
 from captum_tgrad.decomposition.places.elementwise import along, elementwise
-from captum_tgrad.decomposition.places.moving_places import places_after
 from captum_tgrad.decomposition.places.origin import places_of
 from captum_tgrad.decomposition.places.places import Places, places
 from captum_tgrad.decomposition.places.whole_grid import on_whole_grid
@@ -35,36 +34,21 @@ def running(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
 
 def subtracted(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     """Places of a difference. ``cumsum[7] - cumsum[3]`` has one cell, over elements 4 to 7."""
-    (found, *_) = elementwise(call, outputs)
+    (both, *_) = elementwise(call, outputs)
     operands = [given for given in map(places_of, call.dependent) if given is not None]
-    return [_of_difference(found, operands) if len(operands) == 2 else found]
-
-
-def differences(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
-    """Places after ``torch.diff``, which are those of ``x[1:] - x[:-1]``."""
-    tensor, dim = call.bound["input"], call.bound["dim"] % call.bound["input"].dim()
-    if call.bound["n"] != 1 or len(call.tensors) > 1:
-        raise NoRuleError
-    (output,) = outputs
-    size = output.shape[dim]
-    sides = places_after(lambda t: [t[0].narrow(dim, i, size) for i in (1, 0)], [tensor])
-    both = places(output.shape, [pair for side in sides for pair in side.pairs])
-    return [_of_difference(both, sides)]
-
-
-def _of_difference(both: Places, operands: Sequence[Places]) -> Places:
-    """The places of both operands, or the cells between them if these are cumulative sums."""
+    if len(operands) != 2:
+        return [both]
     claims: list[tuple[Axis, Coordinates]] = []
     for axis, given in both.claims.items():
         own = [[c.aligned(len(both.shape)) for c in each.claims.get(axis, ())] for each in operands]
         between = None
         if max(map(len, own)) == 1 and own[0] != own[1]:
-            between = between_sums([each[0] if each else None for each in own], axis)
+            between = _between_sums([each[0] if each else None for each in own], axis)
         claims += [(axis, claim) for claim in (given if between is None else [between])]
-    return places(both.shape, claims)
+    return [places(both.shape, claims)]
 
 
-def between_sums(claims: Sequence[Coordinates | None], axis: Axis) -> Coordinates | None:
+def _between_sums(claims: Sequence[Coordinates | None], axis: Axis) -> Coordinates | None:
     """The cells of the elements that are in only one of two cumulative sums.
 
     Args:

@@ -31,12 +31,8 @@ def enlarged(evidence: Tensor, source: Grid, target: Grid) -> Tensor:
 
     On regular grids this is linear interpolation with ``align_corners=False``, as in the paper, and
     constant up to the border of the outermost cells. Parts of the input that no cell covers, such
-    as cropped borders, get zeros. A map with smaller cells than the target is averaged.
-
-    Args:
-        evidence: Shape ``(..., *source.sizes)``.
-        source: The cells of the map.
-        target: The new cells.
+    as cropped borders, get zeros. A map with smaller cells than the target is averaged. The map has
+    the shape ``(..., *source.sizes)``.
     """
     return redistributed(evidence, _cached(_enlarging, source, target, evidence))
 
@@ -44,11 +40,7 @@ def enlarged(evidence: Tensor, source: Grid, target: Grid) -> Tensor:
 def on_whole_input(evidence: Tensor, grid: Grid) -> Tensor:
     """Moves a map of a part of an input, such as a crop, to a grid over the whole input.
 
-    The sum of the map does not change.
-
-    Args:
-        evidence: Shape ``(..., *grid.sizes)``.
-        grid: The cells of the map.
+    The sum of the map does not change. The map has the shape ``(..., *grid.sizes)``.
     """
     if grid.covers_evenly:
         return evidence

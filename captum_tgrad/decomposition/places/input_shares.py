@@ -23,9 +23,6 @@ def input_shares(given: Places) -> Mapping[int, Tensor]:
     If two inputs were joined in one tensor, as in a siamese network or a model of images and text,
     an element may depend on one of them only. Padding gets the inputs of the padded elements.
 
-    Args:
-        given: The places of the tensor.
-
     Returns:
         The share of each input, by its number, with size 1 in dimensions along which none changes.
         All have the same shape, and their sum is 1.

@@ -186,10 +186,7 @@ def shares_of_samples(has: Sequence[Tensor], spread: Sequence[Tensor | None]) ->
     """Divides 1 equally among the cells of each sample, or all cells if the sample has none.
 
     As in the map of a sample alone, these are all cells in the rows and columns of its elements.
-
-    Args:
-        has: As for :func:`cells_of_map`.
-        spread: As for :class:`Reduction`.
+    The arguments are ``has`` of :func:`cells_of_map` and ``spread`` of :class:`Reduction`.
     """
     rank = len(has) + 2
     shares = torch.ones([1] * rank, dtype=torch.float64, device="cpu")

@@ -40,11 +40,7 @@ def mask_in_sums(tensor: Tensor) -> Tensor | None:
 def kept_only(given: Places, kept: Tensor, dims: Iterable[int]) -> Places:
     """The places of which only some positions along ``dims`` are kept.
 
-    Args:
-        given: The places.
-        kept: Which elements are kept, broadcastable to the shape of the tensor. A position is kept
-            if one of its elements is.
-        dims: The dimensions.
+    A position is kept if one of its elements is; ``kept`` broadcasts to the shape of the tensor.
     """
     rank = len(given.shape)
     positions = {dim for axis, claim in given.pairs if axis.is_place for dim in claim.dims}

@@ -31,22 +31,19 @@ def _padded(tensor: Tensor, pads: list[int]) -> Places:
     cropped, given = [min(pad, 0) for pad in pads], places_of(tensor)
     if any(cropped):
         (given,) = places_after(lambda t: [F.pad(t[0], cropped)], [tensor])
-    rank = tensor.dim()
-    shape = list(tensor.shape)
-    ends = {}
-    for position in range(len(pads) // 2):
-        dim = rank - 1 - position
-        own = pads[2 * position : 2 * position + 2]
-        shape[dim] += sum(own)
-        if max(own) > 0:
-            ends[dim] = (max(own[0], 0), max(own[1], 0))
+    last_first = reversed(range(tensor.dim()))
+    ends = dict(zip(last_first, zip(pads[::2], pads[1::2], strict=True), strict=False))
+    shape = [size + sum(ends.get(dim, ())) for dim, size in enumerate(tensor.shape)]
 
     def continued(axis: Axis, claim: Coordinates | None) -> Coordinates | None:
-        for dim, own_ends in ends.items():
-            if claim is not None and dim in claim.dims:
-                claim = _continued(widened(claim, axis), dim, own_ends, axis)
-            elif claim is not None and tensor.shape[dim] == 1:
-                padded = _with_gaps(claim, dim, own_ends)
+        for dim, (before, behind) in ends.items():
+            added = max(before, 0), max(behind, 0)
+            if claim is None or not any(added):
+                continue
+            if dim in claim.dims:
+                claim = _continued(widened(claim, axis), dim, added, axis)
+            elif tensor.shape[dim] == 1:
+                padded = _with_gaps(claim, dim, added)
                 claim = padded if is_at_own_position(padded, dim, axis) else claim
         return claim
 

@@ -87,8 +87,6 @@ class Reduction:
         return (self.samples, 1, *self.sizes)
 
     def _indices(self, like: Tensor) -> tuple[Tensor, ...]:
-        if like.device.type == "cpu":
-            return self.indices
         if like.device not in self._on_device:
             self._on_device[like.device] = tuple([i.to(like.device) for i in self.indices])
         return self._on_device[like.device]
@@ -111,9 +109,6 @@ class Reduction:
     def collected(self, sums: Tensor) -> Tensor:
         """Sums a tensor as far as is necessary to keep it: by element, or by cell if these are few.
 
-        Args:
-            sums: The tensor, or its sum of shape ``summed_shape``.
-
         Raises:
             SamplesLostError: The sample of a nonzero element is unknown.
         """
@@ -129,10 +124,7 @@ class Reduction:
         return total
 
     def into_cells(self, collected: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Adds up tensors by cell.
-
-        Args:
-            collected: What ``collected`` returned for them, stacked.
+        """Adds up tensors by cell, from what :meth:`collected` returned for them, stacked.
 
         Returns:
             The sum in each cell of ``grid``, shape ``(tensors, N, 1, *cells)``, and the sum of the
@@ -189,10 +181,8 @@ class Reduction:
         """Divides each cell equally among the elements that ``into_cells`` adds to it.
 
         The sum of each sample stays the same: the value of a cell without elements goes to others.
-
-        Args:
-            cells: Shape ``(N, 1, *cells)``.
-            like: A tensor with the shape of the elements.
+        The shape changes from ``(N, 1, *cells)`` to ``summed_shape``; ``like`` has the shape of the
+        tensor.
         """
         summed = like.numel() // max(math.prod(self.summed_shape), 1)
         if not self.indices:
@@ -230,13 +220,7 @@ _cache: BoundedCache[Reduction] = BoundedCache(lambda known: sum(map(torch.numel
 
 
 def reduction(given: Places, axes: Sequence[Axis], samples: int) -> Reduction:
-    """The reduction of a tensor to the cells of an input.
-
-    Args:
-        given: The places of the tensor.
-        axes: The spatial axes of the input.
-        samples: The batch size.
-    """
+    """The reduction of a tensor with these places to the cells of an input with these axes."""
     key = (given, tuple(axes), samples)
     return _cache.get_or(key, lambda: _reduction(given, axes, samples))
 

@@ -72,9 +72,7 @@ def constants_filled_in(given: Places) -> Places:
 def gaps_kept(given: Places, filled: Places) -> Places:
     """The places of elements that were moved, with gaps if these can still be filled in later.
 
-    Args:
-        given: The places after elements were moved.
-        filled: The places after they were moved with gaps filled in.
+    ``filled`` are the places after the elements were moved with gaps filled in.
     """
     return given if constants_filled_in(given) is constants_filled_in(filled) else filled
 
@@ -116,10 +114,6 @@ def copies_kept(whole: Places, refined: Places) -> Places:
 
     Cells stay whole if the copies can still be refined later, or if parts of one cell were moved to
     different dimensions: these were channels of one element.
-
-    Args:
-        whole: The places after elements were moved with their own cells.
-        refined: The places after they were moved with the cells of ``copies_refined``.
     """
     pairs, parts = list(whole.pairs), list(refined.pairs)
     if whole is refined or [axis for axis, _ in pairs] != [axis for axis, _ in parts]:
