@@ -74,8 +74,10 @@ def _parts(terms: Sequence[Reduced]) -> Iterator[Stack]:
             alike.append((position, sums))
     for (number, *_), by_cells in groups.items():
         maps = _in_cells([sums for alike in by_cells.values() for _, sums in alike])
-        sizes = [len(alike) for alike in by_cells.values()]
-        rows = zip(*(torch.split(each, sizes) for each in maps), strict=True)
+        rows = [maps]
+        if len(by_cells) > 1:
+            sizes = [len(alike) for alike in by_cells.values()]
+            rows = list(zip(*(torch.split(each, sizes) for each in maps), strict=True))
         for (to_cells, alike), own in zip(by_cells.items(), rows, strict=True):
             positive, negative, score, placed = own
             positions = [position for position, _ in alike]
