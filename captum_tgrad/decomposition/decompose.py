@@ -12,6 +12,7 @@ from torch import Tensor
 from captum_tgrad.decomposition.bias import Bias
 from captum_tgrad.decomposition.decomposed import Decomposed
 from captum_tgrad.decomposition.eager import compiled_models_run_eagerly, uncompiled
+from captum_tgrad.decomposition.hidden import FreedResultsError
 from captum_tgrad.decomposition.inference_tensors import usable_in_backward
 from captum_tgrad.decomposition.maps import Summing
 from captum_tgrad.decomposition.pending_terms import PendingTerm
@@ -82,14 +83,18 @@ def decompose(
     summing = Summing(axes, samples_of(given[0]), leaves[0].device, with_magnitudes)
     replay = replay or Replay()
     run = partial(_decompose, forward, leaves, given, gradients, select, summing, replay)
-    try:
-        return run()
-    except torch.OutOfMemoryError:
-        if not replay.give_up():
-            raise
-    finally:
-        replay.release()
-    return run()  # if the operations are recorded, autograd keeps fewer activations
+    keeps_results = False
+    while True:
+        try:
+            return run(keeps_results)
+        except torch.OutOfMemoryError:
+            # If the operations are recorded, autograd keeps fewer activations.
+            if not replay.give_up():
+                raise
+        except FreedResultsError:
+            keeps_results = True
+        finally:
+            replay.release()
 
 
 def _decompose(
@@ -100,8 +105,10 @@ def _decompose(
     select: Select,
     summing: Summing,
     replay: Replay,
+    keeps_results: bool,
 ) -> Decomposed:
     trace = Trace(leaves, given, summing)
+    trace.recorder.hidden.keeps_results = keeps_results
     replayable = replay.pass_of(forward, leaves, given)
     outputs: list[Tensor] = []
     selected: Tensor | None = None
@@ -111,11 +118,14 @@ def _decompose(
         output = replay.output(replayable, arguments, trace.recorder)
         if output is None:
             followed = trace.follow(arguments[: len(leaves)])
-            random_state = replayable and RandomState(replayable.device)
+            random_state = RandomState(leaves[0].device)
             with trace:
                 output = forward(*followed, *arguments[len(leaves) :])
             trace.recorder.finish(output)
-            if replayable and random_state and random_state.is_current():
+            if trace.recorder.hidden.freed and not keeps_results:
+                random_state.restore()
+                raise FreedResultsError
+            if replayable and random_state.is_current():
                 replay.keep(replayable, output, trace.recorder)
             refuse_other_order(output, summing.samples, leaves[0].dim(), trace.recorder.pending)
         selected = select(output)

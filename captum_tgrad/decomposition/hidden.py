@@ -9,9 +9,10 @@ on the operation's nodes in autograd's graph receive that gradient.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 from weakref import ReferenceType, ref
 
 import torch
@@ -38,6 +39,10 @@ from captum_tgrad.decomposition.places.places import (
 _RECENT = 16  # how many results stay alive until the next operation
 
 
+class FreedResultsError(Exception):
+    """A hidden operation has read results that were freed before it was found."""
+
+
 class HiddenOperations:
     """Finds the results of hidden operations, and collects their terms.
 
@@ -46,6 +51,11 @@ class HiddenOperations:
         lifetime: The lifetime of the trace.
         samples: The batch size.
         inputs: The numbers of the network's inputs, if there are several.
+
+    Attributes:
+        keeps_results: Whether to keep all results alive until the end of the forward pass.
+        freed: Whether a hidden operation has read a result that was freed.
+        replaced: The numbers of the nodes of visible results whose terms are part of hidden ones.
     """
 
     def __init__(
@@ -55,17 +65,23 @@ class HiddenOperations:
         self._lifetime = lifetime
         self._samples = samples
         self._all_inputs = inputs
+        self.keeps_results = False
+        self.freed = False
         self._seen: dict[HiddenOutput, ReferenceType[Tensor]] = {}
         self._recent: deque[ReferenceType[Tensor]] = deque(maxlen=_RECENT)
         self._held: list[Tensor] = []
         self._kept: list[Tensor] = []
         self._next_node = 0
         self._has_run = False
+        self._first_node = 0
+        self._results: list[HiddenOutput] = []
+        self._composites: list[_Composite] = []
         self._sources: dict[HiddenOutput, Source] = {}
         self._roots: dict[HiddenOutput, Root] = {}
         self._handles: list[Any] = []
         self._constant: set[Any] = set()
         self._terms: dict[Root, HiddenTerm] = {}
+        self.replaced: set[int] = set()
 
     @property
     def found(self) -> bool:
@@ -78,16 +94,24 @@ class HiddenOperations:
         if node is not None:
             self._seen[node, tensor.output_nr] = reference = ref(tensor)
             self._recent.append(reference)
+            self._results.append((node, tensor.output_nr))
+            if self.keeps_results:
+                self._kept.append(tensor)
 
     def hold(self) -> None:
         """Keeps recent results alive until the next operation, as a hidden one may read them."""
         self._held = [t for reference in self._recent if (t := _alive(reference)) is not None]
         if torch.is_grad_enabled():  # they are disabled inside of a custom function
             self._next_node = _node_count()
+            nodes = range(self._first_node, self._next_node)
+            if len(nodes) > len(self._results) > 0:
+                self._composites.append(_Composite(nodes, self._results))
 
     def notice(self) -> None:
         """Notices whether a hidden operation has run since the last visible one."""
-        self._has_run = _node_count() != self._next_node
+        self._first_node = _node_count()
+        self._has_run = self._first_node != self._next_node
+        self._results = []
 
     def free(self) -> None:
         """Frees what only :meth:`hold` kept alive, unless a hidden operation may have read it."""
@@ -107,12 +131,14 @@ class HiddenOperations:
         output = (tensor.grad_fn, tensor.output_nr)
         if tensor.grad_fn._sequence_nr() == _node_count() - 1:
             self._has_run = False  # its sources are found below
-        reached = dict.fromkeys(seen for _, _, seen in self._edges(output))
+        edges, nodes = self._search(output)
+        reached = dict.fromkeys(seen for _, _, seen in edges)
         if not reached:
             return None
         sources, inputs = [], frozenset[int]()
         for seen in reached:
             source = _alive(self._seen[seen])
+            self.freed |= source is None
             origin = origin_of(source)
             if source is None or origin is None or (source.grad_fn, source.output_nr) != seen:
                 continue  # freed, or overwritten since
@@ -132,18 +158,48 @@ class HiddenOperations:
                 given = known_places
         if self._all_inputs:
             given = depending_on(given, inputs)
-        origin = set_origin(tensor, given, self._lifetime)
         root = Root(Kept([tensor]), given, output, is_elementwise, path, order)
-        self._old_values.are_read_by(root.kept)
-        self._roots[output] = root
-        self._handles.append(tensor.register_hook(partial(self._add_root, root)))  # type: ignore[no-untyped-call]
+        self._add_root(tensor, root)
+        self._add_composites(nodes, root)
+        origin = set_origin(tensor, given, self._lifetime)
         self.see(tensor)
         return origin
 
-    def _edges(self, output: HiddenOutput) -> Iterator[Edge]:
-        """Searches autograd's graph from a hidden result back to visible results."""
+    def _add_root(self, tensor: Tensor, root: Root) -> None:
+        self._roots[root.output] = root
+        self._old_values.are_read_by(root.kept)
+        self._handles.append(tensor.register_hook(partial(self._arrive, root)))  # type: ignore[no-untyped-call]
+
+    def _add_composites(self, nodes: set[Any], root: Root) -> None:
+        """Makes visible operations hidden whose inner nodes are nodes of a hidden operation.
+
+        The gradient of a gradient reads inner results of the operations between. The gradients at
+        the inputs of these operations then belong to both.
+        """
+        numbers = {node._sequence_nr() for node in nodes}
+        for composite in self._composites:
+            if numbers.isdisjoint(composite.nodes):
+                continue
+            for output in composite.results:
+                _, inner = self._search(output)
+                if output in self._roots or inner.isdisjoint(nodes):
+                    continue
+                tensor = _alive(self._seen[output])
+                self.freed |= tensor is None
+                origin = origin_of(tensor)
+                if tensor is None or origin is None or tensor.grad_fn is not output[0]:
+                    continue  # freed, or overwritten since
+                known = replace(root, kept=Kept([tensor]), places=origin.places, output=output)
+                self._add_root(tensor, replace(known, is_elementwise=False))
+                self.replaced.add(_number(output))
+
+    def _search(self, output: HiddenOutput) -> tuple[list[Edge], set[Any]]:
+        """Searches autograd's graph from a result back to visible results.
+
+        Returns the edges to visible results, and the nodes before them.
+        """
         node, _ = output
-        found = False
+        edges: list[Edge] = []
         visited, waiting = {node}, [node]
         while waiting:
             node = waiting.pop()
@@ -151,19 +207,19 @@ class HiddenOperations:
                 if parent is None:
                     continue
                 if (parent, number) in self._seen:
-                    found = True
-                    yield node, argument, (parent, number)
+                    edges.append((node, argument, (parent, number)))
                 elif parent not in visited and parent not in self._constant:
                     visited.add(parent)
                     waiting.append(parent)
-        if not found:
+        if not edges:
             self._constant |= visited
+        return edges, visited
 
     def arm(self) -> None:
         """Registers the hooks after the forward pass, because a model may take gradients in it."""
         self._held, self._kept = [], []
         self._recent.clear()
-        edges = {root: list(self._edges(root.output)) for root in self._roots.values()}
+        edges = {root: self._search(root.output)[0] for root in self._roots.values()}
         # If a source is also a root, use its values at the time when it was returned.
         sources = {**self._sources, **self._roots}
         self._terms, hooks = terms_and_hooks(edges, sources, self._samples)
@@ -174,7 +230,7 @@ class HiddenOperations:
         """The terms of the hidden operations."""
         return list(dict.fromkeys(self._terms.values()))
 
-    def _add_root(self, root: Root, gradient: Tensor | None) -> None:
+    def _arrive(self, root: Root, gradient: Tensor | None) -> None:
         if root in self._terms and gradient is not None:
             self._terms[root].add(gradient, root, 1)
 
@@ -188,6 +244,13 @@ class HiddenOperations:
         self._held, self._kept = [], []
 
 
+class _Composite(NamedTuple):
+    """A visible operation that has inner nodes: the numbers of its nodes, and its results."""
+
+    nodes: range
+    results: list[HiddenOutput]
+
+
 def _parents(node: Any) -> Sequence[tuple[Any, int]]:
     """The nodes of a node's arguments; none if torch has freed the node."""
     try:
@@ -195,6 +258,12 @@ def _parents(node: Any) -> Sequence[tuple[Any, int]]:
     except RuntimeError:  # in torch 2.8, our reference does not keep the node of a custom function
         return ()
     return parents
+
+
+def _number(output: HiddenOutput) -> int:
+    """The sequence number of a result's node."""
+    node, _ = output
+    return int(node._sequence_nr())
 
 
 def _node_count() -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -12,12 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
-from captum_tgrad.decomposition.bias import (
-    Bias,
-    InnerGradient,
-    JointGradient,
-    compute_together,
-)
+from captum_tgrad.decomposition.bias import Bias, compute_together
 from captum_tgrad.decomposition.maps import (
     ELEMENTS_OF_A_BLOCK,
     Reduced,
@@ -125,18 +120,16 @@ class PendingTerms:
         """Activates the hooks after the forward pass, because a model may take gradients in it."""
         self._summing = summing
 
-    def await_gradient(
-        self, output: Tensor | InnerGradient | JointGradient, pending: PendingTerm
-    ) -> None:
+    def await_gradient(self, output: Tensor, bias: Bias, pending: PendingTerm) -> None:
         """Registers a hook that computes a term from the gradient at ``output``."""
         self._pending.append(pending)
         hook = partial(self._arrive, pending)
-        if not isinstance(output, Tensor):
-            self._handles.append(output.register_hook(hook))
-            return
-        node, base = output, output._base if output._is_view() else None
         if output.grad_fn is not None:
             self._by_node[output.grad_fn._sequence_nr()] = pending
+        if bias.source is not None:
+            self._handles.append(bias.source.register_hook(hook))
+            return
+        node, base = output, output._base if output._is_view() else None
         if base is not None and base.requires_grad and origin_of(base) is None:
             # The operation returned only a view. If the model overwrites a part of it, autograd
             # changes the node of the base, and the view's old node gets no gradient.
@@ -161,6 +154,12 @@ class PendingTerms:
     def by_node(self) -> dict[int, PendingTerm] | None:
         """The terms by the sequence number of their node; None if one is at no node of its own."""
         return self._by_node if len(self._by_node) == len(self._pending) else None
+
+    def drop(self, numbers: Iterable[int]) -> None:
+        """Leaves out the terms of the nodes with these sequence numbers."""
+        for number in numbers:
+            if number in self._by_node:
+                self._by_node[number].bias = None
 
     def release(self) -> None:
         """Removes the hooks on the activations and frees the biases."""

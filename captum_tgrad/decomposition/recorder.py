@@ -160,7 +160,7 @@ class Recorder:
         self.old_values.are_read_by(bias)
         path, in_leaf = self.modules.path, self.modules.inside_leaf
         pending = PendingTerm(path, name, in_leaf, given, bias)
-        wait = partial(self.pending.await_gradient, bias.source or output, pending)
+        wait = partial(self.pending.await_gradient, output, bias, pending)
         self.origins.run_or_defer(output, wait)
 
     def _biases(
@@ -199,6 +199,7 @@ class Recorder:
         self.origins.look_for_hidden("", output)
         self.old_values.forget()
         self.hidden.arm()
+        self.pending.drop(self.hidden.replaced)
         self.pending.arm(self._summing)
 
     def terms(self) -> list[PendingTerm]:
