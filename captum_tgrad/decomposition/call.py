@@ -36,7 +36,8 @@ class Operation:
         parameters: The parameters in order, with their defaults. ``Call.bound`` needs them.
         reads_input: Whether ``bias`` reads the first argument, which an in-place call overwrites.
         chains_outputs: Whether one output may be computed from another.
-        form: Runs the call in an equivalent form, which is faster or keeps values for ``bias``.
+        form: Runs the call in an equivalent form, which is faster or keeps values for ``bias``. It
+            also gets the register of readers of values that the model may overwrite.
         form_of_large: Whether ``form`` is only faster if the inputs are large.
         parts: Runs the call as several simpler calls, which the trace sees and records.
         parts_of_one: Whether ``parts`` is also used if only one tensor depends on the input.

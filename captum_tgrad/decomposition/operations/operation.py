@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from captum_tgrad.decomposition.call import REQUIRED, Call, NoRuleError, Operation
-from captum_tgrad.decomposition.old_values import OldValues
 
 
 def records(
@@ -43,11 +42,6 @@ def require_constant(*parameters: Any) -> None:
             raise NoRuleError
 
 
-def require_one_dependent(call: Call) -> None:
-    """Raises NoRuleError if a tensor other than the first depends on the input."""
-    require_constant(*call.tensors[1:])
-
-
 def require_plain(call: Call) -> None:
     """Raises NoRuleError unless an equivalent form may be faster: on a CPU, in full precision."""
     first = call.args[0] if call.args else None
@@ -56,16 +50,3 @@ def require_plain(call: Call) -> None:
 
 
 _FULL_PRECISION = (torch.float32, torch.float64)
-
-
-def run_equal_form(call: Call, old_values: OldValues) -> Any:
-    """Runs a call in the equivalent form of its record, if there is one for it, else as it is.
-
-    ``old_values`` registers the tensors that the backward pass of this form reads.
-    """
-    if call.record.form is not None:
-        try:
-            return call.record.form(call, old_values)
-        except NoRuleError:
-            pass
-    return call()

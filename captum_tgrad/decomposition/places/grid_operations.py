@@ -50,17 +50,6 @@ def _are_global(windows: Sequence[Window | None], tensor: Tensor, output: Tensor
     )
 
 
-def deformed(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
-    """``torchvision.ops.deform_conv2d``: the grid of a convolution with the same options."""
-    bound, (output,) = call.bound, outputs
-    options = ("stride", "pad", "dilation")
-    windows = [
-        Window.of_kernel(size, *(bound[f"{option}_{side}"] for option in options))
-        for size, side in zip(bound["weight"].shape[2:], "hw", strict=True)
-    ]
-    return [_in_windows(bound["input"], output, windows, bound["groups"])]
-
-
 def _in_windows(
     tensor: Tensor, output: Tensor, windows: Sequence[Window | None], groups: int | None
 ) -> Places:
@@ -117,6 +106,12 @@ def rank_of(operation: str) -> int:
 def _windows(call: Call, rank: int) -> Sequence[Window | None]:
     """The receptive field of a convolution or a pooling along each dimension; None if unknown."""
     bound = call.bound
+    if call.name == "deform_conv2d":
+        options = ("stride", "pad", "dilation")
+        return [
+            Window.of_kernel(size, *(bound[f"{option}_{side}"] for option in options))
+            for size, side in zip(bound["weight"].shape[2:], "hw", strict=True)
+        ]
     if call.name.startswith("conv"):
         kernel: Any = tuple(bound["weight"].shape[2:])
     elif call.name.startswith(("max_pool", "avg_pool", "fold")):
