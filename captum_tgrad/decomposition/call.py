@@ -36,8 +36,7 @@ class Operation:
         parameters: The parameters in order, with their defaults. ``Call.bound`` needs them.
         reads_input: Whether ``bias`` reads the first argument, which an in-place call overwrites.
         is_recurrent: Whether it is a recurrent layer or cell.
-        form: Runs the call in an equivalent form, which is faster or keeps values for ``bias``. It
-            also gets the register of readers of values that the model may overwrite.
+        form: Runs the call in an equivalent form, which is faster or keeps values for ``bias``.
         form_of_large: Whether ``form`` is only faster if the inputs are large.
         parts: Runs the call as several simpler calls, which the trace sees and records.
         parts_of_one: Whether ``parts`` is also used if only one tensor depends on the input.

@@ -22,6 +22,7 @@ from captum_tgrad.decomposition.operations.normalizations import (
     is_misread,
     without_updates,
 )
+from captum_tgrad.decomposition.operations.operation import run_equal_form
 from captum_tgrad.decomposition.operations.operation_table import operation_of
 from captum_tgrad.decomposition.places.places import Places
 from captum_tgrad.decomposition.random_state import RandomState
@@ -209,14 +210,10 @@ class Trace(TorchFunctionMode):
         return result
 
     def _result(self, call: Call) -> Any:
-        """Runs a call in the equivalent form of its record, if there is one and it is worth it."""
-        record = call.record
-        if record.form is not None and not (record.form_of_large and self._has_small_inputs):
-            try:
-                return record.form(call, self._old_values)
-            except NoRuleError:
-                pass
-        return call()
+        """Runs a call in the equivalent form of its record, if that is worth it."""
+        if call.record.form_of_large and self._has_small_inputs:
+            return call()
+        return run_equal_form(call, self._old_values)
 
 
 def _may_chain_outputs(call: Call) -> bool:
