@@ -922,3 +922,16 @@ def test_an_element_of_two_joined_inputs_is_divided_between_them(combine, shares
 
     term = TGradAttribution(forward).decompose((a, b), channel_dim=-1)["add"]
     assert [float(term.maps[number].score) for number in (0, 1)] == shares
+
+
+@pytest.mark.parametrize("pool", [nn.AdaptiveAvgPool2d((1, None)), nn.AvgPool2d((4, 1))])
+def test_a_pooling_of_whole_columns_has_the_map_of_a_mean(pool):
+    def forward(x, over_rows):
+        h = F.relu(NET.a(x))
+        ends = torch.cat([h[:, :, :2], h[:, :, -2:]], 2)
+        return F.silu(NET.c(F.relu(NET.b(over_rows(ends))))).mean((2, 3)) @ HEAD
+
+    x = _picture(3)
+    (expected,) = _maps(partial(forward, over_rows=lambda h: h.mean(2, keepdim=True)), x)
+    (found,) = _maps(partial(forward, over_rows=pool), x)
+    assert _difference(found, expected, EXACT) <= EXACT
