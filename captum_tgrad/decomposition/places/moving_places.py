@@ -166,9 +166,7 @@ def reshaped(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
             parts.append((axis, move(part)) if is_finer else whole[-1])
         return copies_kept(places(output.shape, whole), places(output.shape, parts))
 
-    given = places_of(tensor)
-    if given is None:
-        return [places(output.shape)]
+    given = places_of(tensor) or places(tensor.shape)
     found, filled = after(given), constants_filled_in(given)
     return [found if filled is given else gaps_kept(found, after(filled))]
 
