@@ -18,7 +18,7 @@ from captum_tgrad.decomposition.modules import RunningModules
 from captum_tgrad.decomposition.nested import map_tensors
 from captum_tgrad.decomposition.places.coordinates import Axis
 from captum_tgrad.decomposition.places.places import Places, input_places
-from captum_tgrad.decomposition.refusals import refuse_inference_tensors
+from captum_tgrad.decomposition.refusals import refuse_known_errors
 from captum_tgrad.decomposition.trace import Trace
 
 HOW_TO_EXPLAIN_ONE = (
@@ -77,7 +77,7 @@ def activation_of(
                 with trace or RunningModules():
                     uncompiled(forward)(*arguments, *(further or ()))
             except RuntimeError as error:
-                refuse_inference_tensors(error)
+                refuse_known_errors(error)
                 raise
         if not calls:
             raise ValueError(

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from captum_tgrad.decomposition.bias import Bias
-from captum_tgrad.decomposition.nested import tensors_in
+from captum_tgrad.decomposition.nested import map_tensors, tensors_in
 from captum_tgrad.decomposition.places.places import Places
 from captum_tgrad.decomposition.torch_functions import operation_name, overwrites
 
@@ -35,7 +35,7 @@ class Operation:
             zero. None: the one rule computes it.
         parameters: The parameters in order, with their defaults. ``Call.bound`` needs them.
         reads_input: Whether ``bias`` reads the first argument, which an in-place call overwrites.
-        chains_outputs: Whether one output may be computed from another.
+        is_recurrent: Whether it is a recurrent layer or cell.
         form: Runs the call in an equivalent form, which is faster or keeps values for ``bias``.
         form_of_large: Whether ``form`` is only faster if the inputs are large.
         parts: Runs the call as several simpler calls, which the trace sees and records.
@@ -47,7 +47,7 @@ class Operation:
     bias: Callable[[Call, Tensor], Bias | None] | None = None
     parameters: Mapping[str, Any] = field(default_factory=dict)
     reads_input: bool = False
-    chains_outputs: bool = False
+    is_recurrent: bool = False
     form: Callable[[Call, Any], Any] | None = None
     form_of_large: bool = False
     parts: Callable[[Call], Any] | None = None
@@ -116,6 +116,14 @@ class Call:
     def __call__(self) -> Any:
         """Runs the call."""
         return self.func(*self.args, **self.kwargs)
+
+    def run_on(self, replace: Callable[[Tensor], Any]) -> list[Tensor]:
+        """Runs the call on other tensors, of which it overwrites only a copy."""
+        args, kwargs = map_tensors((self.args, self.kwargs), replace)
+        if self.in_place:
+            args = (args[0].clone(), *args[1:])
+        result = self.func(*args, **kwargs)
+        return tensors_in(args[0] if result is None else result)
 
     def with_first(self, first: Tensor) -> Call:
         """The call with another first argument."""

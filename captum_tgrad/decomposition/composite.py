@@ -22,13 +22,9 @@ def without_override_check(func: Callable[..., Any]) -> Callable[..., Any] | Non
     guards = [guard for guard in _GUARDS if guard in func.__globals__]
     if not any(guard in func.__code__.co_names for guard in guards):
         return None
-    unguarded = {**func.__globals__, **dict.fromkeys(guards, _no_override)}
+    unguarded = {**func.__globals__, **dict.fromkeys(guards, lambda *arguments: False)}
     copy = types.FunctionType(
         func.__code__, unguarded, func.__name__, func.__defaults__, func.__closure__
     )
     copy.__kwdefaults__ = func.__kwdefaults__
     return copy
-
-
-def _no_override(*arguments: Any) -> bool:
-    return False

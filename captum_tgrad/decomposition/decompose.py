@@ -22,7 +22,6 @@ from captum_tgrad.decomposition.places.reduction import reduction
 from captum_tgrad.decomposition.precision import in_full_precision, without_autocast
 from captum_tgrad.decomposition.random_state import RandomState
 from captum_tgrad.decomposition.refusals import (
-    refuse_inference_tensors,
     refuse_known_errors,
     refuse_other_order,
     refuse_unused_inputs,
@@ -138,7 +137,6 @@ def _decompose(
             try:
                 input_gradients = gradients(traced, leaves)
             except RuntimeError as error:
-                refuse_inference_tensors(error)
                 if selected is not None:
                     refuse_unused_inputs(selected, leaves)
                 refuse_known_errors(error)

@@ -49,7 +49,8 @@ def graph_of(output: object) -> Graph | None:
         description += [kind, edges, first.shape, first.dtype]
         attributes, weights = _attributes(kind)
         description += [getattr(node, name) for name in attributes]
-        description += [_address(getattr(node, name)) for name in weights]
+        tensors = [getattr(node, name) for name in weights]
+        description += [0 if tensor is None else tensor.data_ptr() for tensor in tensors]
     return Graph(nodes, description)
 
 
@@ -63,10 +64,6 @@ def _attributes(kind: Any) -> tuple[list[str], list[str]]:
     plain = [name for name in names if not hasattr(kind, f"_raw{name}")]
     weights = [name for name in names if name in _WEIGHTS]
     return [name for name in plain if "_sym_" not in name or name == _BIAS_SIZES], weights
-
-
-def _address(tensor: Tensor | None) -> int:
-    return 0 if tensor is None else tensor.data_ptr()
 
 
 def _may_mask(node: Node) -> bool:

@@ -81,7 +81,8 @@ def _keeps_places(tensor: Tensor, sources: list[Tensor], given: Places) -> bool:
         size = tensor.shape[dim]
         for parts in {2, min(4, size)}:
             chosen = torch.arange(size, device=tensor.device) * parts // size % 2 == 0
-            gradients = _gradient_of(tensor, sources, _as_mask(chosen, tensor, dim))
+            mask = chosen.reshape(-1, *[1] * (tensor.dim() - dim - 1))
+            gradients = _gradient_of(tensor, sources, mask)
             if gradients is None:
                 return False
             for gradient in gradients:
@@ -100,11 +101,6 @@ def _samples_first(tensor: Tensor, given: Places) -> Places:
                 index = own[0].index.reshape([size, *[1] * (tensor.dim() - 1)])
                 return places(tensor.shape, [(axis, Coordinates(index, own[0].cells))])
     return places(tensor.shape)
-
-
-def _as_mask(part: Tensor, tensor: Tensor, dim: int) -> Tensor:
-    """Reshapes a boolean vector along one dimension so that it broadcasts to the tensor."""
-    return part.reshape([-1 if d == dim else 1 for d in range(tensor.dim())])
 
 
 def _gradient_of(tensor: Tensor, sources: list[Tensor], part: Tensor) -> list[Tensor] | None:

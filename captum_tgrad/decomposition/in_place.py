@@ -44,7 +44,7 @@ def run_in_place(call: Call, attached: Any, recorder: Recorder, run: Callable[[C
         recorder.record(call.with_first(old), target)
         return result
     if target.requires_grad and not target._is_view():
-        if call.name in _SAVE_OLD_VALUES and torch.is_grad_enabled():
+        if call.name in _SAVE_OLD_VALUES:
             origin = origin_of(target)
             with kept_in_memory():
                 result = call()

@@ -154,7 +154,7 @@ def _summed(
             block = gradient.narrow(dim, start, size)
             parts.append(_summed_block(block, part, over, ranges, scratch))
         found = [
-            _joined(list(each), dim if dim in kept else None, how)
+            torch.cat(each, dim) if dim in kept else getattr(torch, how)(torch.stack(each), 0)
             for each, how in zip(zip(*parts, strict=True), _REDUCTIONS, strict=False)
         ]
     scale = bias.scale
@@ -191,14 +191,6 @@ def _sums(product: Tensor, over: list[int]) -> list[Tensor]:
 
 
 _REDUCTIONS = ("sum", "sum", "amin", "amax")
-
-
-def _joined(parts: list[Tensor], dim: int | None, how: str) -> Tensor:
-    if dim is not None:
-        return torch.cat(parts, dim)
-    stacked = torch.stack(parts)
-    joined: Tensor = getattr(stacked, how)(0)
-    return joined
 
 
 def _block_size(tensor: Tensor, uncut: tuple[int, ...]) -> tuple[int | None, int]:

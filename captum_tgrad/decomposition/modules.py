@@ -69,7 +69,7 @@ class RunningModules:
             self._paths = {child: _without_compiler(name) for name, child in module.named_modules()}
         path = self._paths.get(module, type(module).__name__)
         if isinstance(module, _MAY_NORMALIZE):
-            for name, each in [("", module), *_scripted_submodules(module)]:
+            for name, each in module.named_modules():  # those inside of a script have no hooks
                 if _is_batch_norm(each) and each.training:
                     raise_batch_statistics(f"{path}.{name}".strip("."))
         self._stack.append((path, module))
@@ -82,12 +82,6 @@ class RunningModules:
 
 
 _MAY_NORMALIZE = (_BatchNorm, torch.jit.ScriptModule)
-
-
-def _scripted_submodules(module: nn.Module) -> list[tuple[str, nn.Module]]:
-    """The modules inside a scripted module, which run without hooks."""
-    is_scripted = isinstance(module, torch.jit.ScriptModule)
-    return [each for each in module.named_modules() if each[0]] if is_scripted else []
 
 
 def _is_batch_norm(module: nn.Module) -> bool:

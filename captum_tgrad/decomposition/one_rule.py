@@ -20,7 +20,7 @@ from torch import Tensor
 from captum_tgrad._support.accelerator import wide
 from captum_tgrad.decomposition.bias import Bias
 from captum_tgrad.decomposition.call import Call
-from captum_tgrad.decomposition.nested import map_tensors, tensors_in
+from captum_tgrad.decomposition.nested import map_tensors
 from captum_tgrad.decomposition.random_state import RandomState, lock
 
 Op = Callable[..., tuple[Tensor, ...]]
@@ -99,21 +99,10 @@ def _as_function(call: Call, random_state: RandomState | None) -> Op:
 
     def op(*inputs: Tensor) -> Tensors:
         remaining = iter(inputs)
-        # Constants are copied, because a normalization may update its running statistics.
-        args, kwargs = map_tensors(
-            (call.args, call.kwargs),
-            lambda tensor: next(remaining) if id(tensor) in depends else tensor.clone(),
-        )
-        if call.in_place:
-            args = (args[0].clone(), *args[1:])
         with random_state.replayed() if random_state is not None else nullcontext():
-            result = call.func(*args, **kwargs)
-        result = args[0] if result is None else result
-        return tuple(
-            tensor
-            for tensor in tensors_in(result)
-            if tensor.is_floating_point() or tensor.is_complex()
-        )
+            # Constants are copied, because a normalization may update its running statistics.
+            found = call.run_on(lambda t: next(remaining) if id(t) in depends else t.clone())
+        return tuple(t for t in found if t.is_floating_point() or t.is_complex())
 
     return op
 

@@ -121,7 +121,7 @@ class Recorder:
         if call.is_dense is not None:
             self.has_dense_weights = True
             self.is_shown_by_graph &= call.is_dense and call.name == "linear"
-        mixes = call.name in _MIXES_CHANNELS or call.record.chains_outputs
+        mixes = call.name in _MIXES_CHANNELS or call.record.is_recurrent
         if mixes and not call.picks and self.channels_as_places is None:
             self.channels_as_places = channels_as_places(call)
         return found
@@ -136,7 +136,7 @@ class Recorder:
 
     def _add_dtypes(self, call: Call, output: Tensor) -> None:
         self.dtypes.add(output.dtype)
-        if call.record.chains_outputs and torch.is_autocast_enabled(output.device.type):
+        if call.record.is_recurrent and torch.is_autocast_enabled(output.device.type):
             # Autocast computes the gates of recurrent layers in its own type.
             self.dtypes.add(torch.get_autocast_dtype(output.device.type))
         if call.name == "hardswish" and output.is_cuda:

@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.checkpoint import CheckpointError
 
 from captum_tgrad.decomposition.maps import samples_lost
 from captum_tgrad.decomposition.nested import tensors_in
@@ -88,34 +87,35 @@ def refuse_lost_gradients(
         )
 
 
-def refuse_inference_tensors(error: RuntimeError) -> None:
-    """Raises ValueError if an error of torch is about tensors made under inference_mode."""
-    if "nference tensor" in str(error):
-        raise ValueError(
-            "forward_func uses tensors that were made under torch.inference_mode, which autograd"
-            " cannot save: parameters or buffers of a model that was built or loaded under it, or"
-            " outputs of a part of the model that runs under it. Build the model outside of it, or"
-            " pass copy.deepcopy(model), made outside of it; run parts under torch.no_grad()."
-        ) from error
-
-
 def refuse_known_errors(error: RuntimeError) -> None:
     """Raises ValueError for an error of torch that is about a known limit."""
-    if "use_reentrant=True" in str(error):
-        raise ValueError(
-            "forward_func uses reentrant activation checkpointing, which torch cannot differentiate"
-            " with respect to an input. Call checkpoint(..., use_reentrant=False), or disable"
-            " checkpointing to explain the model."
-        ) from error
-    if isinstance(error, CheckpointError):
-        raise ValueError(
-            "forward_func has an operation that the trace cannot see, such as a scripted module or"
-            " a custom autograd.Function, inside of activation checkpointing. Disable checkpointing"
-            " to explain the model."
-        ) from error
-    if "appears to not have been used in the graph" in str(error):
-        raise ValueError(
-            "The output of forward_func has no gradient with respect to inputs: the backward pass"
-            " of an operation between them returns none, as in quantized models. Explain the model"
-            " in floating point."
-        ) from error
+    text = f"{type(error).__name__}: {error}"
+    for sign, advice in _KNOWN_ERRORS.items():
+        if sign in text:
+            raise ValueError(advice) from error
+
+
+_KNOWN_ERRORS = {
+    "nference tensor": (
+        "forward_func uses tensors that were made under torch.inference_mode, which autograd"
+        " cannot save: parameters or buffers of a model that was built or loaded under it, or"
+        " outputs of a part of the model that runs under it. Build the model outside of it, or"
+        " pass copy.deepcopy(model), made outside of it; run parts under torch.no_grad()."
+    ),
+    "use_reentrant=True": (
+        "forward_func uses reentrant activation checkpointing, which torch cannot differentiate"
+        " with respect to an input. Call checkpoint(..., use_reentrant=False), or disable"
+        " checkpointing to explain the model."
+    ),
+    "CheckpointError": (
+        "forward_func has an operation that the trace cannot see, such as a scripted module or"
+        " a custom autograd.Function, inside of activation checkpointing. Disable checkpointing"
+        " to explain the model."
+    ),
+    "appears to not have been used in the graph": (
+        "The output of forward_func has no gradient with respect to inputs: the backward pass"
+        " of an operation between them returns none, as in quantized models. Explain the model"
+        " in floating point."
+    ),
+}
+"""What to do, by a part of torch's message or the name of its error."""

@@ -218,7 +218,7 @@ class Trace(TorchFunctionMode):
 
 def _may_chain_outputs(call: Call) -> bool:
     """Whether the graph of one output of a call may contain another output."""
-    return call.record.bias is None or call.record.chains_outputs
+    return call.record.bias is None or call.record.is_recurrent
 
 
 def _input_first(
@@ -231,10 +231,9 @@ def _input_first(
 
 
 def _may_be_random(call: Call) -> bool:
-    return call.name in _RECURRENT_LAYERS or "dropout" in call.name or "attention" in call.name
+    is_layer = call.record.is_recurrent and not call.name.endswith("_cell")
+    return is_layer or "dropout" in call.name or "attention" in call.name
 
-
-_RECURRENT_LAYERS = {"lstm", "gru", "rnn_tanh", "rnn_relu"}
 
 _INPUT_IS_NOT_FIRST = {"where", "polygamma", "special_polygamma"}
 """Operations with another parameter before ``input``."""

@@ -904,3 +904,34 @@ def test_a_term_of_joined_inputs_is_divided_by_the_elements_of_each():
     assert [float(term.maps[number].score) for number in (0, 1)] == [2.0, 3.0]
     torch.testing.assert_close(term.maps[1].positive, torch.full((1, 1, 2, 3), 0.5).double())
     assert float(term.score) == 5.0
+
+
+@pytest.mark.parametrize(
+    ("combine", "shares"),
+    [
+        (lambda h: h + h.flip(1), [1.0, 2.0]),  # a with b, b with itself, b with a
+        (lambda h: h @ h.transpose(1, 2), [1.5, 3.0]),  # of 9, 1 is of a alone, 4 are of b alone
+    ],
+    ids=["along_one_dimension", "along_two_dimensions"],
+)
+def test_an_element_of_two_joined_inputs_is_divided_between_them(combine, shares):
+    a, b = _random(1, 1, 2, seed=68), _random(1, 2, 2, seed=69)
+
+    def forward(a, b):
+        return (combine(torch.cat([a, b], 1)) + 0.5).sum((1, 2))
+
+    term = TGradAttribution(forward).decompose((a, b), channel_dim=-1)["add"]
+    assert [float(term.maps[number].score) for number in (0, 1)] == shares
+
+
+@pytest.mark.parametrize("pool", [nn.AdaptiveAvgPool2d((1, None)), nn.AvgPool2d((4, 1))])
+def test_a_pooling_of_whole_columns_has_the_map_of_a_mean(pool):
+    def forward(x, over_rows):
+        h = F.relu(NET.a(x))
+        ends = torch.cat([h[:, :, :2], h[:, :, -2:]], 2)
+        return F.silu(NET.c(F.relu(NET.b(over_rows(ends))))).mean((2, 3)) @ HEAD
+
+    x = _picture(3)
+    (expected,) = _maps(partial(forward, over_rows=lambda h: h.mean(2, keepdim=True)), x)
+    (found,) = _maps(partial(forward, over_rows=pool), x)
+    assert _difference(found, expected, EXACT) <= EXACT

@@ -16,7 +16,7 @@ from captum_tgrad.decomposition.call import Call, NoRuleError, Operation
 from captum_tgrad.decomposition.old_values import Kept, OldValues
 from captum_tgrad.decomposition.operations.operation import (
     records,
-    require_one_dependent,
+    require_constant,
     require_plain,
 )
 from captum_tgrad.decomposition.places import cumulative, elementwise
@@ -24,7 +24,7 @@ from captum_tgrad.decomposition.places import cumulative, elementwise
 
 def homogeneous_in_first(call: Call, output: Tensor) -> Bias | None:
     """``op(a z) = a op(z)`` for ``a > 0``, so ``b = 0``, if all other arguments are constant."""
-    require_one_dependent(call)
+    require_constant(*call.tensors[1:])
     return None
 
 

@@ -35,21 +35,12 @@ def bilinear(call: Call, output: Tensor) -> Bias | None:
 
 
 def with_bias(call: Call) -> Tensor:
-    """A layer whose weight depends on the input, and then its bias."""
-    bias = call.bound["bias"]
-    if bias is None:
+    """A layer whose weight or sampling points depend on the input, and then its bias."""
+    bias, always_has_one = call.bound["bias"], call.name == "deform_conv2d"
+    if bias is None or (always_has_one and not bool(bias.any())):
         raise NoRuleError
-    per_channel = bias.reshape(bias.shape + (1,) * rank_of(call.name))
-    result: Tensor = _with(call, bias=None) + per_channel
-    return result
-
-
-def with_deformable_bias(call: Call) -> Tensor:
-    """``deform_conv2d`` at sampling points that depend on the input, and then its bias."""
-    bias = call.bound["bias"]
-    if not bool(bias.any()):
-        raise NoRuleError
-    result: Tensor = _with(call, bias=torch.zeros_like(bias)) + bias.reshape(-1, 1, 1)
+    without = _with(call, bias=torch.zeros_like(bias) if always_has_one else None)
+    result: Tensor = without + bias.reshape(bias.shape + (1,) * rank_of(call.name))
     return result
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from captum_tgrad.decomposition.bias import Bias, channel_bias
 from captum_tgrad.decomposition.call import Call, Operation
 from captum_tgrad.decomposition.operations.activations import homogeneous_in_first
-from captum_tgrad.decomposition.operations.composed import with_bias, with_deformable_bias
+from captum_tgrad.decomposition.operations.composed import with_bias
 from captum_tgrad.decomposition.operations.moving import nothing
 from captum_tgrad.decomposition.operations.operation import records, require_constant
 from captum_tgrad.decomposition.places import box_pooling, grid_operations, picking
@@ -20,15 +20,8 @@ def convolution(call: Call, output: Tensor) -> Bias | None:
     if len(call.tensors) == 2 and len(call.dependent) == 1:
         return None
     bias = call.bound["bias"]
-    require_constant(call.bound["weight"], bias)
+    require_constant(*(call.bound.get(name) for name in ("weight", "offset", "mask")), bias)
     return None if bias is None else channel_bias(bias, grid_operations.rank_of(call.name))
-
-
-def deformable(call: Call, output: Tensor) -> Bias | None:
-    """The bias parameter, if the sampling points are constant."""
-    bias = call.bound["bias"]
-    require_constant(*(call.bound[name] for name in ("weight", "offset", "mask")), bias)
-    return channel_bias(bias, 2)
 
 
 _convolution = partial(
@@ -99,14 +92,10 @@ OPERATIONS: dict[str, Operation] = {
         box_pooling.pooled_in_boxes,
         homogeneous_in_first,
     ),
-    **records(
+    **_convolution(
         "deform_conv2d",
         "input, weight, offset, mask, bias, stride_h, stride_w, pad_h, pad_w, dilation_h, "
         "dilation_w, groups, offset_groups, use_mask",
-        grid_operations.deformed,
-        deformable,
-        parts=with_deformable_bias,
-        parts_of_one=False,
     ),
     **records(
         "fold",

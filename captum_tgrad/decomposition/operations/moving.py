@@ -7,7 +7,6 @@ from torch import Tensor
 
 from captum_tgrad.decomposition.bias import Bias, itself
 from captum_tgrad.decomposition.call import Call, Operation
-from captum_tgrad.decomposition.nested import map_tensors, tensors_in
 from captum_tgrad.decomposition.operations.operation import records
 from captum_tgrad.decomposition.places import elementwise, padding, picking
 from captum_tgrad.decomposition.places import mixing_places as mixing
@@ -21,14 +20,8 @@ def nothing(call: Call, output: Tensor) -> Bias | None:
 
 def constants(call: Call, output: Tensor) -> Bias | None:
     """``b = op(0)``, for an operation that copies its arguments or is linear in them."""
-    args, kwargs = map_tensors(
-        (call.args, call.kwargs),
-        lambda tensor: torch.zeros_like(tensor) if tensor.requires_grad else tensor,
-    )
-    if call.in_place and not call.args[0].requires_grad:
-        args = (args[0].clone(), *args[1:])
-    result = call.func(*args, **kwargs)
-    return Bias(itself, finite(tensors_in(args[0] if result is None else result)[0]))
+    result, *_ = call.run_on(lambda t: torch.zeros_like(t) if t.requires_grad else t)
+    return Bias(itself, finite(result))
 
 
 def finite(constant: Tensor) -> Tensor:

@@ -93,17 +93,10 @@ def _convolution(
 
 
 def _batch_norm(
-    tensor: Tensor,
-    weight: Tensor | None,
-    bias: Tensor | None,
-    mean: Tensor | None,
-    variance: Tensor | None,
-    training: bool,
-    momentum: float,
-    eps: float,
+    tensor: Tensor, weight: Any, bias: Any, mean: Any, variance: Any, *options: Any, **named: Any
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Returns empty statistics. In training mode, the trace refuses ``F.batch_norm``."""
-    result = F.batch_norm(tensor, mean, variance, weight, bias, training, momentum, eps)
+    result = F.batch_norm(tensor, mean, variance, weight, bias, *options, **named)
     return result, tensor.new_empty(0), tensor.new_empty(0)
 
 

@@ -43,11 +43,6 @@ def require_constant(*parameters: Any) -> None:
             raise NoRuleError
 
 
-def require_one_dependent(call: Call) -> None:
-    """Raises NoRuleError if a tensor other than the first depends on the input."""
-    require_constant(*call.tensors[1:])
-
-
 def require_plain(call: Call) -> None:
     """Raises NoRuleError unless an equivalent form may be faster: on a CPU, in full precision."""
     first = call.args[0] if call.args else None

@@ -30,6 +30,8 @@ _known: BoundedCache[tuple[list[FoundPlaces], bool | None]] = BoundedCache(
     lambda known: sum(claim.index.numel() for given, _ in known[0] for _, claim in given.pairs)
 )
 """The places of outputs by call, and whether they hold for dense constant matrices only."""
+_NOT_CACHED = {*BY_VALUE, like_first}
+"""Rules whose results depend on values, or take no longer than a look-up."""
 _SUMS = {
     mixing.reduced, mixing.linear, mixing.added_product, mixing.inner, mixing.matmul,
     mixing.solved, mixing.distances, mixing.outer, mixing.bilinear, mixing.tensordot, mixing.einsum,
@@ -48,12 +50,7 @@ def output_places(call: Call, outputs: Sequence[Tensor], where: Callable[[], str
         outputs: Its differentiable outputs.
         where: Returns the name of the operation, for messages that it loses places.
     """
-    if call.record.places is like_first:  # nothing to look up
-        try:
-            return like_first(call, outputs)
-        except NoRuleError:
-            pass
-    key = None if call.record.places in BY_VALUE else _key(call)
+    key = None if call.record.places in _NOT_CACHED else _key(call)
     found, call.is_dense = (None if key is None else _known.get(key)) or (None, None)
     if found is None or (call.is_dense and any(map(has_zeros, _factors(call)))):
         with torch.no_grad():

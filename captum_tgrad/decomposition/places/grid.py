@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from captum_tgrad.decomposition.places.cells import SLACK
 from captum_tgrad.decomposition.places.coordinates import SAMPLES, Axis, Coordinates, from_borders
-from captum_tgrad.decomposition.places.mixed_elements import mixed
 from captum_tgrad.decomposition.places.whole_grid import filled_in, widened
 from captum_tgrad.decomposition.places.windows import narrowed
 
@@ -131,9 +130,6 @@ def regridded(
     if is_same:
         return narrowed(claim, axis)
     claim = widened(claim, axis)
-    if size == 1 and window is None:
-        hulls = mixed(claim, [dim], axis)
-        return hulls[0] if len(hulls) == 1 else None
     claim = narrowed(claim, axis) or claim
     lines = claim.index.movedim(dim, -1)
     unique, number = lines.reshape(-1, old).unique(dim=0, return_inverse=True)  # type: ignore[no-untyped-call]

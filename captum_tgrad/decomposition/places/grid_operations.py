@@ -25,51 +25,37 @@ from captum_tgrad.decomposition.places.whole_grid import copies_refined, windows
 
 
 def convolved(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
-    """Places after a convolution, which mixes channels."""
+    """Places after a convolution, which mixes channels within each group."""
     bound, (output,) = call.bound, outputs
     windows = _windows(call, rank_of(call.name))
-    return [_in_windows(bound["input"], output, windows, bound["groups"])]
+    channel = output.dim() - len(windows) - 1
+    given = places_of(bound["input"])
+    claims = list(windows_joined(given).pairs) if given else []
+    in_groups = _in_groups(claims, channel, bound["groups"], output.shape[channel])
+    return [_on_new_grid(in_groups, output.shape, windows)]
 
 
 def pooled(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
-    """Places after a pooling; a global pooling mixes the whole grid."""
+    """Places after a pooling, which mixes the dimensions along which it has a single window."""
     tensor, (output, *_) = call.bound["input"], outputs
     windows = _windows(call, rank_of(call.name))
-    if _are_global(windows, tensor, output):
-        over = set(range(output.dim() - len(windows), output.dim()))
-        return [summed_along(tensor, over, output)] * len(outputs)
-    return [_in_windows(tensor, output, windows, None)] * len(outputs)
+    given = places_of(tensor)
+    over = {
+        dim
+        for dim, window in enumerate(windows, output.dim() - len(windows))
+        if _holds_all(window, tensor.shape[dim], output.shape[dim])
+    }
+    if over:
+        shape = [1 if dim in over else size for dim, size in enumerate(tensor.shape)]
+        given = summed_along(tensor, over, shape)
+    if given and len(over) < len(windows):
+        given = _on_new_grid(windows_joined(given).pairs, output.shape, windows)
+    return [given or places(output.shape)] * len(outputs)
 
 
-def _are_global(windows: Sequence[Window | None], tensor: Tensor, output: Tensor) -> bool:
-    """Whether a pooling has one window, which holds all elements."""
-    sizes = zip(windows, tensor.shape[-len(windows) :], output.shape[-len(windows) :], strict=True)
-    return all(
-        new == 1 and (window is None or window.reach == window.offset == (old - 1) / 2)
-        for window, old, new in sizes
-    )
-
-
-def deformed(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
-    """``torchvision.ops.deform_conv2d``: the grid of a convolution with the same options."""
-    bound, (output,) = call.bound, outputs
-    options = ("stride", "pad", "dilation")
-    windows = [
-        Window.of_kernel(size, *(bound[f"{option}_{side}"] for option in options))
-        for size, side in zip(bound["weight"].shape[2:], "hw", strict=True)
-    ]
-    return [_in_windows(bound["input"], output, windows, bound["groups"])]
-
-
-def _in_windows(
-    tensor: Tensor, output: Tensor, windows: Sequence[Window | None], groups: int | None
-) -> Places:
-    """Places after a tensor was read in windows; channels are mixed within each of the groups."""
-    given, channel = places_of(tensor), output.dim() - len(windows) - 1
-    claims = list(windows_joined(given).pairs) if given else []
-    if groups is not None:
-        claims = _in_groups(claims, channel, groups, output.shape[channel])
-    return _on_new_grid(claims, output.shape, windows)
+def _holds_all(window: Window | None, old: int, new: int) -> bool:
+    """Whether the only window of a pooling along a dimension holds all elements."""
+    return new == 1 and (window is None or window.reach == window.offset == (old - 1) / 2)
 
 
 def _on_new_grid(
@@ -117,6 +103,12 @@ def rank_of(operation: str) -> int:
 def _windows(call: Call, rank: int) -> Sequence[Window | None]:
     """The receptive field of a convolution or a pooling along each dimension; None if unknown."""
     bound = call.bound
+    if call.name == "deform_conv2d":
+        options = ("stride", "pad", "dilation")
+        return [
+            Window.of_kernel(size, *(bound[f"{option}_{side}"] for option in options))
+            for size, side in zip(bound["weight"].shape[2:], "hw", strict=True)
+        ]
     if call.name.startswith("conv"):
         kernel: Any = tuple(bound["weight"].shape[2:])
     elif call.name.startswith(("max_pool", "avg_pool", "fold")):

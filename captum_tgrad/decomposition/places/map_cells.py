@@ -175,11 +175,8 @@ def _pixels(cells: Tensor, has: Tensor, axis: Axis) -> OnMap:
 
 def are_whole_input(cells: Sequence[Tensor], axes: Sequence[Axis]) -> Tensor:
     """Whether each cell of the grid, in flat order, covers the whole input and is no place."""
-    whole = torch.ones([len(own) for own in cells], dtype=torch.bool, device="cpu")
-    for dim, (own, axis) in enumerate(zip(cells, axes, strict=True)):
-        along = own[:, 1] >= axis.extent * (1 - SLACK)
-        whole &= along.reshape([-1 if d == dim else 1 for d in range(len(axes))])
-    return whole.reshape(-1)
+    along = [own[:, 1] >= axis.extent * (1 - SLACK) for own, axis in zip(cells, axes, strict=True)]
+    return torch.stack(torch.meshgrid(*along, indexing="ij")).all(0).flatten()
 
 
 def shares_of_samples(has: Sequence[Tensor], spread: Sequence[Tensor | None]) -> Tensor:

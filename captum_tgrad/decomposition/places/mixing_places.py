@@ -29,22 +29,22 @@ def reduced(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     dim = None if isinstance(bound["dim"], bool) else bound["dim"]  # std(x, unbiased)
     over = {dim} if isinstance(dim, int) else set(dim if dim else range(rank))
     over = {each % max(rank, 1) for each in over}
-    return [summed_along(tensor, over, output)] * len(outputs)
+    return [summed_along(tensor, over, output.shape)] * len(outputs)
 
 
-def summed_along(tensor: Tensor, dims: set[int], output: Tensor) -> Places:
+def summed_along(tensor: Tensor, dims: set[int], shape: Sequence[int]) -> Places:
     """Places after sums along ``dims``, without masked elements; as :func:`_mixed_along`."""
-    return _mixed_along(places_in_sums(tensor, dims), dims, output)
+    return _mixed_along(places_in_sums(tensor, dims), dims, shape)
 
 
-def _mixed_along(given: Places | None, dims: set[int], output: Tensor) -> Places:
-    """Places after ``dims`` were mixed; the output has them with size 1 or not at all."""
-    keep = given is None or output.dim() == len(given.shape)
+def _mixed_along(given: Places | None, dims: set[int], shape: Sequence[int]) -> Places:
+    """Places after ``dims`` were mixed; the new shape has them with size 1 or not at all."""
+    keep = given is None or len(shape) == len(given.shape)
     claims = [
         (axis, left if keep else left.moved(left.index.squeeze(tuple(dims))))
         for axis, left in mixed_on_axes(given.pairs if given else (), dims)
     ]
-    return places(output.shape, claims)
+    return places(shape, claims)
 
 
 def transformed(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
@@ -59,7 +59,7 @@ def transformed(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     if dims is None:
         dims = range(-len(length), 0) if length else range(tensor.dim())
     over = {dim % tensor.dim() for dim in ([dims] if isinstance(dims, int) else dims)}
-    found = _mixed_along(places_of(tensor), over, output)
+    found = _mixed_along(places_of(tensor), over, output.shape)
     for axis, claim in claims_of(tensor):
         is_gone = over & set(claim.dims) and axis not in found.claims
         if is_gone and axis.is_place and axis.input != SAMPLES:
@@ -82,7 +82,7 @@ def places_in_pairs(given: Places) -> Places:
 def unpaired(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     """Places of complex numbers, from pairs in the last dimension."""
     (tensor,) = call.tensors
-    return [_mixed_along(places_of(tensor), {tensor.dim() - 1}, outputs[0])]
+    return [_mixed_along(places_of(tensor), {tensor.dim() - 1}, outputs[0].shape)]
 
 
 def linear(call: Call, outputs: Sequence[Tensor]) -> list[Places]:

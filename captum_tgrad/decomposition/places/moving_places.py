@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from captum_tgrad.decomposition.call import Call, NoRuleError
-from captum_tgrad.decomposition.nested import map_tensors, tensors_in
+from captum_tgrad.decomposition.nested import map_tensors
 from captum_tgrad.decomposition.places.coordinates import Coordinates, coordinates
 from captum_tgrad.decomposition.places.origin import claims_of, places_of
 from captum_tgrad.decomposition.places.places import Claim, Places, places
@@ -26,16 +26,12 @@ Movement = Callable[[list[Tensor]], Sequence[Tensor]]
 
 def moved(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     """Places after an operation that moves elements; elements that it fills in have no place."""
+    call = _without_fill(call)
     tensors = call.tensors
 
     def run(replaced: list[Tensor]) -> list[Tensor]:
         remaining = iter(replaced)
-        args, kwargs = map_tensors((call.args, call.kwargs), lambda _: next(remaining))
-        args, kwargs = _without_fill(call, args, kwargs)
-        if call.in_place:
-            args = (args[0].clone(memory_format=torch.contiguous_format), *args[1:])
-        result = call.func(*args, **kwargs)
-        return tensors_in(args[0] if result is None else result)
+        return call.run_on(lambda _: next(remaining))
 
     found = places_after(run, tensors)
     given = places_of(tensors[0])
@@ -45,19 +41,21 @@ def moved(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     return list(map(gaps_kept, found, places_after(run, tensors, [filled])))
 
 
-def _without_fill(
-    call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Replaces the numbers that an operation fills in by 0, the index of no cell."""
+def _without_fill(call: Call) -> Call:
+    """The call with the numbers that it fills in replaced by 0, the index of no cell."""
+    if not call.record.fill and "value" not in call.kwargs:
+        return call
     args = tuple(
-        _emptied(arg) if position in call.record.fill else arg for position, arg in enumerate(args)
+        _emptied(arg) if position in call.record.fill else arg
+        for position, arg in enumerate(call.args)
     )
-    return args, {**kwargs, "value": 0.0} if "value" in kwargs else kwargs
+    kwargs = {**call.kwargs, "value": 0.0} if "value" in call.kwargs else call.kwargs
+    return Call(call.func, args, kwargs, call.record)
 
 
 def _emptied(filled: Any) -> Any:
-    if isinstance(filled, Tensor):  # cell numbers are floats, constant integers have no cell
-        return filled if filled.is_floating_point() else torch.zeros(filled.shape, device="cpu")
+    if isinstance(filled, Tensor):
+        return _as_element(filled)
     return 0.0 if isinstance(filled, (int, float)) else filled
 
 
@@ -168,9 +166,7 @@ def reshaped(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
             parts.append((axis, move(part)) if is_finer else whole[-1])
         return copies_kept(places(output.shape, whole), places(output.shape, parts))
 
-    given = places_of(tensor)
-    if given is None:
-        return [places(output.shape)]
+    given = places_of(tensor) or places(tensor.shape)
     found, filled = after(given), constants_filled_in(given)
     return [found if filled is given else gaps_kept(found, after(filled))]
 
