@@ -25,12 +25,12 @@ def explaining_errors(
 
     Raises:
         ValueError: Torch failed because of a dtype, and no parameter has that of the inputs; or
-            because of the number of dimensions, and the inputs have one less.
+            the inputs have one dimension less than a batch.
     """
     try:
         yield
     except (RuntimeError, ValueError) as error:
-        _check_batch(error, inputs, name)
+        _check_batch(error, forward_func, inputs, name)
         # Such as "expected m1 and m2 to have the same dtype" or "expected scalar type Half".
         if (
             isinstance(error, RuntimeError)
@@ -65,15 +65,29 @@ def _check_dtypes(
             ) from error
 
 
-def _check_batch(error: Exception, inputs: Sequence[Any], name: str) -> None:
-    """Raises ValueError if torch's error is about the dimension of the batch."""
-    found = _TOO_FEW.search(str(error))
-    if found is None:
-        return
-    expected, got = int(found[1]), int(found[2])
+def _check_batch(error: Exception, forward_func: Any, inputs: Sequence[Any], name: str) -> None:
+    """Raises ValueError if the inputs lack the dimension of the batch."""
+    expected = _batch_dimensions(error, forward_func, inputs)
     for tensor in inputs:
-        if isinstance(tensor, Tensor) and tensor.dim() == got == expected - 1:
+        if isinstance(tensor, Tensor) and tensor.dim() + 1 == expected:
             raise ValueError(
                 f"{name} has shape {tuple(tensor.shape)}, but the model expects {expected}"
                 f" dimensions, batch dimension first: for one sample, pass {name}.unsqueeze(0)."
             ) from error
+
+
+def _batch_dimensions(error: Exception, forward_func: Any, inputs: Sequence[Any]) -> int | None:
+    """The dimensions that torch's error asks for, or those of a batch for a first convolution.
+
+    A convolution accepts a single sample, ``(C, *spatial)``, so that a linear layer fails.
+    """
+    if found := _TOO_FEW.search(str(error)):
+        expected, got = int(found[1]), int(found[2])
+        return expected if got == expected - 1 else None
+    if "shapes cannot be multiplied" not in str(error) or not isinstance(forward_func, nn.Module):
+        return None
+    first = next(each for each in forward_func.modules() if not next(each.children(), None))
+    if not isinstance(first, (nn.Conv1d, nn.Conv2d, nn.Conv3d)):
+        return None
+    is_sample = isinstance(inputs[0], Tensor) and inputs[0].shape[0] == first.in_channels
+    return first.weight.dim() if is_sample else None

@@ -21,8 +21,10 @@ def check_callable(forward_func: Any) -> None:
         name = forward_func.__name__
         raise TypeError(f"forward_func is the class {name}: pass an instance, {name}().")
     if not callable(forward_func):
+        hint = ": pass its model" * isinstance(getattr(forward_func, "model", None), nn.Module)
         raise TypeError(
-            f"forward_func must be a module or another callable, got {type(forward_func).__name__}."
+            f"forward_func must be a module or another callable, got"
+            f" {type(forward_func).__name__}{hint}."
         )
 
 

@@ -32,11 +32,6 @@ def check_output(output: Any, samples: int) -> None:
 def check_output_shape(output: Any, samples: int) -> None:
     """Raises TypeError or ValueError unless the output is a tensor of shape ``(N, ...)``."""
     check_is_tensor(output)
-    if output.is_complex():
-        raise TypeError(
-            f"forward_func must return real numbers, got {output.dtype}. "
-            + _WRAPPER.format(example="model(x).abs()")
-        )
     if output.dim() == 0:
         raise ValueError(
             "forward_func returned a scalar for the whole batch; it must return one number per"
@@ -50,11 +45,17 @@ def check_output_shape(output: Any, samples: int) -> None:
 
 
 def check_is_tensor(output: Any, or_else: str = "") -> None:
-    """Raises TypeError unless an output is a tensor; ``or_else`` is another way out."""
+    """Raises TypeError unless an output is a real tensor; ``or_else`` is another way out."""
     if not isinstance(output, Tensor):
         raise TypeError(
             f"forward_func must return a tensor, got {type(output).__name__}. "
             + _WRAPPER.format(example=_tensor_of(output))
+            + or_else
+        )
+    if output.is_complex():
+        raise TypeError(
+            f"forward_func must return real numbers, got {output.dtype}. "
+            + _WRAPPER.format(example="model(x).abs()")
             + or_else
         )
 
@@ -86,6 +87,8 @@ def _tensor_of(output: Any) -> str:
     """How to get the logits from an output that is not a tensor."""
     if isinstance(output, (tuple, list)):
         return "model(x)[0]"
+    if isinstance(output, np.ndarray):
+        return "torch.from_numpy(model(x))"
     by_key = isinstance(output, dict)
     fields = output if by_key else getattr(output, "__dict__", {})
     names = [name for name, value in fields.items() if by_key or isinstance(value, Tensor)]
@@ -202,9 +205,10 @@ def _check_indices(indices: tuple[int, ...], output: Tensor) -> None:
         )
     for index, size in zip(indices, shape[1:], strict=True):
         if not -size <= index < size:
+            valid = "0 or None" if shape[1:] == (1,) else f"from 0 to {size - 1}"
             raise ValueError(
                 f"target {index} is out of range: forward_func returned shape {shape}, so it must"
-                f" be from 0 to {size - 1}."
+                f" be {valid}."
             )
 
 

@@ -29,10 +29,15 @@ def _drop(clean_score: Tensor, masked_score: Tensor, protocol: dict[str, Any]) -
     nothing_to_lose = clean_score <= 0
     if protocol["nan_policy"] == "raise" and bool(nothing_to_lose.any()):
         first = int(nothing_to_lose.nonzero()[0])
+        positive = (
+            "a forward_func that returns a probability, such as lambda x: model(x).sigmoid()"
+            if protocol["score"] == "output"
+            else "score='softmax'"
+        )
         raise ValueError(
             f"the score of sample {listed(nothing_to_lose)} is not positive"
             f" ({float(clean_score[first]):.3g} for sample {first}), so the drop is undefined. Pass"
-            " score='softmax' or, to get NaN for these samples, nan_policy='omit'."
+            f" {positive} or, to get NaN for these samples, nan_policy='omit'."
         )
     drop = 100 * (clean_score - masked_score).clamp_min(0) / clean_score
     drop = drop.masked_fill(nothing_to_lose, torch.nan)

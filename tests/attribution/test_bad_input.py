@@ -10,6 +10,7 @@ from PIL import Image
 from torch import nn
 
 from captum_tgrad import LayerTGradAttribution, TGradAttribution
+from captum_tgrad.metrics import insertion
 
 IMAGE = torch.ones(2, 3, 4, 4)
 MODEL = nn.Sequential(nn.Conv2d(3, 2, 1), nn.Flatten(), nn.Linear(32, 5)).eval()
@@ -146,3 +147,29 @@ def test_mixed_samples_are_refused_rather_than_guessed():
     with pytest.raises(ValueError, match="one at a time"):
         method.attribute(IMAGE, target=0)
     method.attribute(IMAGE[:1], target=0)
+
+
+@pytest.mark.parametrize("dimensions", [1, 2, 3])
+def test_a_single_sample_of_a_convolution(dimensions):
+    """Convolutions accept it, so that torch fails in the linear layer."""
+    convolution = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[dimensions - 1](3, 4, 1)
+    model = nn.Sequential(convolution, nn.Flatten(), nn.Linear(4 * 2**dimensions, 2)).eval()
+    sample = torch.rand(3, *[2] * dimensions)
+    with pytest.raises(ValueError, match=r"for one sample, pass inputs.unsqueeze\(0\)"):
+        TGradAttribution(model).attribute(sample, target=0)
+    with pytest.raises(ValueError, match=r"for one sample, pass inputs.unsqueeze\(0\)"):
+        insertion(model, sample, sample, baselines=0, target=0)
+    with pytest.raises(RuntimeError, match="cannot be multiplied"):  # a batch of another size
+        TGradAttribution(model).attribute(torch.rand(2, 3, *[3] * dimensions), target=0)
+
+
+def test_the_only_class_is_0():
+    with pytest.raises(ValueError, match=r"target 1 is out of range.*must be 0 or None"):
+        TGradAttribution(nn.Linear(3, 1)).attribute(torch.rand(2, 3), target=1)
+
+
+def test_an_object_that_has_a_model():
+    with pytest.raises(TypeError, match="got SimpleNamespace: pass its model"):
+        TGradAttribution(SimpleNamespace(model=nn.Linear(3, 1)))
+    with pytest.raises(TypeError, match="got SimpleNamespace: pass its model"):
+        insertion(SimpleNamespace(model=nn.Linear(3, 1)), torch.ones(1, 3), torch.ones(1, 3))

@@ -101,6 +101,16 @@ def _broken(tensor, value=float("nan"), sample=1):
             ValueError,
             "returned NaN or inf for sample",
         ),
+        (
+            {"forward_func": lambda x: MODEL(x) * 1j},
+            TypeError,
+            r"must return real numbers, got torch.complex.* model\(x\).abs\(\)",
+        ),
+        (
+            {"forward_func": lambda x: MODEL(x).numpy()},
+            TypeError,
+            r"must return a tensor, got ndarray.* torch.from_numpy\(model\(x\)\)",
+        ),
         ({"score": "probability"}, ValueError, "score must be 'softmax', 'logit' or a callable"),
         ({"score": lambda o, t: o}, ValueError, r"score must return .* shape \(3,\); got shape"),
         ({"score": lambda o, t: o.sum()}, ValueError, r"got shape \(\)"),

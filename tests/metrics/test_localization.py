@@ -227,7 +227,7 @@ def test_omitted_samples_are_nan_and_the_others_unchanged(metric):
 @pytest.mark.parametrize(
     ("changes", "error", "message"),
     [
-        ({"attributions": torch.ones(2, 6, 6)}, ValueError, r"have 4 dimensions"),
+        ({"attributions": torch.ones(2, 6, 6)}, ValueError, r"have 4 dimensions.*channel_dim=None"),
         ({"attributions": {}}, ValueError, "empty dict"),
         ({"attributions": {"a": np.ones(3)}}, TypeError, r"attributions\['a'\] must be a torch"),
         (

@@ -158,8 +158,12 @@ def test_a_constant_coarse_map_masks_everything():
 def test_the_drop_of_a_score_that_is_not_positive_is_undefined():
     model, inputs = linear([1.0, 1.0]), torch.tensor([[1.0, 1.0], [-3.0, 1.0]]).double()
     maps = torch.tensor([[1.0, 0.0], [1.0, 0.0]])
-    with pytest.raises(ValueError, match=r"sample 1 is not positive.*-2.*softmax"):
+    with pytest.raises(ValueError, match=r"sample 1 is not positive.*-2.*\.sigmoid\(\) or"):
         average_drop(model, inputs, maps)
+    with pytest.raises(ValueError, match=r"sample 1 is not positive.*-2.*score='softmax' or"):
+        average_drop(
+            lambda x: torch.stack([model(x)] * 2, 1), inputs, maps, target=0, score="logit"
+        )
     result = average_drop(model, inputs, maps, nan_policy="omit")
     assert result.drop.isnan().tolist() == [False, True]
     assert result.average_drop.item() == 50

@@ -161,9 +161,10 @@ def _check_maps(methods: Mapping[str, Any], channel_dim: int | None) -> None:
             raise TypeError(f"{name} must be a torch.Tensor, got {got(each)}.")
         wanted = 3 if channel_dim is None else 4
         if each.dim() != wanted or each.numel() == 0:
+            hint = " Pass channel_dim=None for maps (N, H, W)." * (wanted == each.dim() + 1)
             raise ValueError(
                 f"{name} has shape {tuple(each.shape)}; with channel_dim={channel_dim}, maps"
-                f" of images have {wanted} dimensions, none of size 0."
+                f" of images have {wanted} dimensions, none of size 0.{hint}"
             )
 
 

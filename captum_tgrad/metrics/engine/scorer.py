@@ -91,7 +91,9 @@ class Scorer:
         )
         with explaining_errors(self._forward_func, examples):
             outputs = self._forward_func(*examples, *further)
-        if not isinstance(outputs, Tensor):
+        if isinstance(self._score, str):
+            check_is_tensor(outputs, " Or pass a score that accepts the output.")
+        elif not isinstance(outputs, Tensor):
             return outputs
         if outputs.dim() == 0 and len(samples) == 1:  # a model that squeezes
             outputs = outputs.reshape(1)
@@ -103,7 +105,7 @@ class Scorer:
         return outputs
 
     def _predict(self, outputs: Any, samples: Sequence[int]) -> None:
-        if not isinstance(outputs, Tensor) or outputs.dim() != 2:
+        if not isinstance(outputs, Tensor) or outputs.dim() != 2 or outputs.is_complex():
             return
         if outputs.shape[1] == 1 and isinstance(self._score, str):
             return
@@ -121,7 +123,6 @@ class Scorer:
     def _scores(self, outputs: Any, samples: Sequence[int]) -> Tensor:
         if not isinstance(self._score, str):
             return self._custom_scores(self._score, outputs, samples)
-        check_is_tensor(outputs, " Or pass a score that accepts the output.")
         outputs = _at_least_float32(outputs)
         if not self._checked:
             # check_target looks at the shape of the outputs of the whole batch.
