@@ -171,9 +171,9 @@ class HiddenOperations:
         self._handles.append(tensor.register_hook(partial(self._arrive, root)))  # type: ignore[no-untyped-call]
 
     def _add_composites(self, nodes: set[Any], root: Root) -> None:
-        """Makes visible operations hidden whose inner nodes are nodes of a hidden operation.
+        """Adds visible operations to the term of a hidden one that shares inner nodes with them.
 
-        The gradient of a gradient reads inner results of the operations between. The gradients at
+        The gradient of a gradient reads inner results of the operations before it. The gradients at
         the inputs of these operations then belong to both.
         """
         numbers = {node._sequence_nr() for node in nodes}
