@@ -28,6 +28,8 @@ from captum_tgrad.decomposition.precision import without_autocast
 from captum_tgrad.decomposition.scratch import Scratch
 from captum_tgrad.decomposition.term import Magnitudes
 
+_ELEMENTS_TOGETHER = 2**15  # more of them take memory, but hardly less time
+
 
 def _call_with_part(
     hook: Callable[[Tensor | None], None],
@@ -186,8 +188,8 @@ class PendingTerms:
     def _arrive(self, pending: PendingTerm, gradient: Tensor | None) -> None:
         """A hook: sums the product of gradient and bias, and frees the bias.
 
-        Biases that are alike wait for each other until the end of the backward pass, or until they
-        fill a block.
+        Biases that are alike wait for each other until they are enough, or until the end of the
+        backward pass.
         """
         if self._summing is None or pending.bias is None:
             return
@@ -200,7 +202,7 @@ class PendingTerms:
         if bias.alike is not None:
             terms = self._together.setdefault(bias.alike, [])
             terms.append((pending, bias, gradient))
-            if len(terms) * gradient.numel() < ELEMENTS_OF_A_BLOCK:
+            if len(terms) * gradient.numel() < _ELEMENTS_TOGETHER:
                 return
             del self._together[bias.alike]
         self._reduce(terms, self._summing)
