@@ -49,7 +49,7 @@ def check_is_tensor(output: Any, or_else: str = "") -> None:
     if not isinstance(output, Tensor):
         raise TypeError(
             f"forward_func must return a tensor, got {type(output).__name__}. "
-            + _WRAPPER.format(example=_tensor_of(output))
+            + _WRAPPER.format(example=tensor_of(output))
             + or_else
         )
     if output.is_complex():
@@ -60,30 +60,7 @@ def check_is_tensor(output: Any, or_else: str = "") -> None:
         )
 
 
-def check_logits(output: Any, count: int, classes: int | None = None, name: str = "model") -> None:
-    """Raises ValueError unless the model ``name`` returned logits, ``(count, classes)``.
-
-    ``count`` is the number of images, and ``classes`` that of the class names, if there are any.
-    """
-    wanted = f"({count}, {'classes' if classes is None else classes})"
-    if not isinstance(output, Tensor):
-        raise ValueError(
-            f"{name} must return logits of shape {wanted}, got {type(output).__name__}: wrap it in"
-            f" a torch.nn.Module whose forward returns {_tensor_of(output)}."
-        )
-    if output.dim() != 2 or len(output) != count:
-        raise ValueError(
-            f"{name} must return logits of shape {wanted} for {count} images, got"
-            f" {tuple(output.shape)}: wrap it in a torch.nn.Module that does."
-        )
-    if classes is not None and output.shape[1] != classes:
-        raise ValueError(
-            f"{name} returned logits of shape {tuple(output.shape)}, but there are {classes} class"
-            " names: pass one name for each column."
-        )
-
-
-def _tensor_of(output: Any) -> str:
+def tensor_of(output: Any) -> str:
     """How to get the logits from an output that is not a tensor."""
     if isinstance(output, (tuple, list)):
         return "model(x)[0]"

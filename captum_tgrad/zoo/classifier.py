@@ -11,7 +11,7 @@ from PIL.Image import Image
 from torch import Tensor, nn
 
 from captum_tgrad._support.model_errors import explaining_errors
-from captum_tgrad.attribution.output_checks import check_logits
+from captum_tgrad.attribution.output_checks import tensor_of
 
 Box = tuple[int, int, int, int]
 """Left, top, right and bottom, in pixels."""
@@ -67,3 +67,26 @@ def classifier_logits(classifier: Classifier, inputs: Tensor) -> Tensor:
     check_logits(logits, len(inputs), len(classifier.class_names), classifier.name)
     checked: Tensor = logits
     return checked
+
+
+def check_logits(output: Any, count: int, classes: int | None = None, name: str = "model") -> None:
+    """Raises ValueError unless the model ``name`` returned logits, ``(count, classes)``.
+
+    ``count`` is the number of images, and ``classes`` that of the class names, if there are any.
+    """
+    wanted = f"({count}, {'classes' if classes is None else classes})"
+    if not isinstance(output, Tensor):
+        raise ValueError(
+            f"{name} must return logits of shape {wanted}, got {type(output).__name__}: wrap it in"
+            f" a torch.nn.Module whose forward returns {tensor_of(output)}."
+        )
+    if output.dim() != 2 or len(output) != count:
+        raise ValueError(
+            f"{name} must return logits of shape {wanted} for {count} images, got"
+            f" {tuple(output.shape)}: wrap it in a torch.nn.Module that does."
+        )
+    if classes is not None and output.shape[1] != classes:
+        raise ValueError(
+            f"{name} returned logits of shape {tuple(output.shape)}, but there are {classes} class"
+            " names: pass one name for each column."
+        )

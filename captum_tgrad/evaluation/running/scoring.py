@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from captum_tgrad._support.model_errors import explaining_errors
 from captum_tgrad._support.warn import warn_user
-from captum_tgrad.attribution.output_checks import check_logits
 from captum_tgrad.evaluation.running.batch_halving import Halving
 from captum_tgrad.evaluation.running.score_dtype import scoring_model
 from captum_tgrad.evaluation.running.settings import Settings
@@ -23,6 +22,7 @@ from captum_tgrad.metrics import InsertionDeletionResult
 from captum_tgrad.metrics.engine.findings import Findings
 from captum_tgrad.metrics.engine.together import together
 from captum_tgrad.metrics.registry import NUMBERS
+from captum_tgrad.zoo.classifier import check_logits
 
 
 @dataclass(frozen=True)
