@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -86,13 +87,15 @@ def _parts(terms: Sequence[Reduced]) -> Iterator[Stack]:
 
 def _joined(stacks: Sequence[Stack]) -> Stack:
     """One stack of the maps of several stacks on the same cells."""
-    positive, negative, score, placed = (
-        torch.cat([getattr(stack, name) for stack in stacks])
-        for name in ("positive", "negative", "score", "placed")
-    )
     positions = [position for stack in stacks for position in stack.terms]
-    first = stacks[0]
-    return Stack(first.number, positions, positive, negative, score, placed, first.grid)
+    first, maps = stacks[0], _maps(torch.cat, stacks)
+    return Stack(number=first.number, terms=positions, grid=first.grid, **maps)
+
+
+def _maps(join: Callable[[list[Tensor]], Tensor], parts: Sequence[Any]) -> dict[str, Tensor]:
+    """The maps, scores and shares of several parts of a stack, joined."""
+    names = ("positive", "negative", "score", "placed")
+    return {name: join([getattr(part, name) for part in parts]) for name in names}
 
 
 def _in_cells(sums: Sequence[Sums]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -132,11 +135,8 @@ def stacks_of(terms: Sequence[Term], number: int) -> list[Stack]:
     stacks = []
     for positions in groups.values():
         maps = [terms[position].maps[number] for position in positions]
-        positive, negative, score, placed = (
-            torch.stack([getattr(each, name) for each in maps])
-            for name in ("positive", "negative", "score", "placed")
-        )
-        stacks.append(Stack(number, positions, positive, negative, score, placed, maps[0].grid))
+        own = _maps(torch.stack, maps)
+        stacks.append(Stack(number=number, terms=positions, grid=maps[0].grid, **own))
     return stacks
 
 
