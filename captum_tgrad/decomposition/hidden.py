@@ -55,7 +55,7 @@ class HiddenOperations:
     Attributes:
         keeps_results: Whether to keep all results alive until the end of the forward pass.
         freed: Whether a hidden operation has read a result that was freed.
-        replaced: The numbers of the nodes of visible results whose terms are part of hidden ones.
+        replaced: The nodes of visible results whose terms are part of hidden ones.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class HiddenOperations:
         self._handles: list[Any] = []
         self._constant: set[Any] = set()
         self._terms: dict[Root, HiddenTerm] = {}
-        self.replaced: set[int] = set()
+        self.replaced: set[Any] = set()
 
     @property
     def found(self) -> bool:
@@ -191,7 +191,7 @@ class HiddenOperations:
                     continue  # freed, or overwritten since
                 known = replace(root, kept=Kept([tensor]), places=origin.places, output=output)
                 self._add_root(tensor, replace(known, is_elementwise=False))
-                self.replaced.add(_number(output))
+                self.replaced.add(output[0])
 
     def _search(self, output: HiddenOutput) -> tuple[list[Edge], set[Any]]:
         """Searches autograd's graph from a result back to visible results.
@@ -238,10 +238,12 @@ class HiddenOperations:
         """Removes the hooks and frees all tensors."""
         for handle in self._handles:
             handle.remove()
-        for held in (self._handles, self._constant, self._seen, self._sources, self._roots):
+        for held in (
+            self._handles, self._constant, self._seen, self._sources, self._roots, self._terms,
+            self._composites, self.replaced,
+        ):  # fmt: skip
             held.clear()
-        self._terms.clear()
-        self._held, self._kept = [], []
+        self._held, self._kept, self._results = [], [], []
 
 
 class _Composite(NamedTuple):
@@ -258,12 +260,6 @@ def _parents(node: Any) -> Sequence[tuple[Any, int]]:
     except RuntimeError:  # in torch 2.8, our reference does not keep the node of a custom function
         return ()
     return parents
-
-
-def _number(output: HiddenOutput) -> int:
-    """The sequence number of a result's node."""
-    node, _ = output
-    return int(node._sequence_nr())
 
 
 def _node_count() -> int:

@@ -157,11 +157,12 @@ class PendingTerms:
         """The terms by the sequence number of their node; None if one is at no node of its own."""
         return self._by_node if len(self._by_node) == len(self._pending) else None
 
-    def drop(self, numbers: Iterable[int]) -> None:
-        """Leaves out the terms of the nodes with these sequence numbers."""
-        for number in numbers:
-            if number in self._by_node:
-                self._by_node[number].bias = None
+    def drop(self, nodes: Iterable[Any]) -> None:
+        """Leaves out the terms of these nodes."""
+        for node in nodes:
+            pending = self._by_node.get(node._sequence_nr())
+            if pending is not None:
+                pending.bias = None
 
     def release(self) -> None:
         """Removes the hooks on the activations and frees the biases."""
