@@ -86,8 +86,8 @@ def _batch_dimensions(error: Exception, forward_func: Any, inputs: Sequence[Any]
         return expected if got == expected - 1 else None
     if "shapes cannot be multiplied" not in str(error) or not isinstance(forward_func, nn.Module):
         return None
-    first = next(each for each in forward_func.modules() if not next(each.children(), None))
+    first = next(each for each in forward_func.modules() if next(each.children(), None) is None)
     if not isinstance(first, (nn.Conv1d, nn.Conv2d, nn.Conv3d)):
         return None
-    is_sample = isinstance(inputs[0], Tensor) and inputs[0].shape[0] == first.in_channels
+    is_sample = isinstance(inputs[0], Tensor) and inputs[0].shape[:1] == (first.in_channels,)
     return first.weight.dim() if is_sample else None
