@@ -88,27 +88,31 @@ class Samples:
             raise ValueError("the image holds NaN or inf")
         return image, None if label is None else _index(label, index)
 
+    def has(self, name: str) -> bool:
+        """Whether the data set has an image of this name, also beyond ``limit``."""
+        return name in self._indices
+
     def digest_of(self, name: str, image: Tensor | None = None) -> str | None:
         """A short hash of an image: of the bytes of a file, or of the pixels, which may be given.
 
-        It is None for an image that is unknown or cannot be read.
+        It is None for an image that cannot be read.
         """
+        index = self._indices[name]
         try:
-            index = self._indices[name]
             if isinstance(self._dataset, ImageFiles):
                 return bytes_digest(self._dataset.files[index].read_bytes())
             return image_digest(self[index][0] if image is None else image)
-        except (KeyError, OSError, ValueError):
+        except (OSError, ValueError):
             return None
 
     def label(self, name: str) -> int | None:
         """The label of an image, also beyond ``limit``; None if it has none."""
+        index = self._indices[name]
+        if isinstance(self._dataset, ImageFiles):  # which know it without reading the file
+            return self._dataset.labels[index]
         try:
-            index = self._indices[name]
-            if isinstance(self._dataset, ImageFiles):  # which know it without reading the file
-                return self._dataset.labels[index]
             return self[index][1]
-        except (KeyError, ValueError):
+        except ValueError:
             return None
 
 

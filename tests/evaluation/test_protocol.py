@@ -30,9 +30,9 @@ def test_methods_may_be_added_and_left_out():
     [
         ({"n_steps": 32}, "n_steps was 224, is 32"),
         ({"versions": {"torch": "2.10"}}, "versions.torch was '2.9', is '2.10'"),
-        ({"versions": {}}, "versions.torch was '2.9', is None"),
+        ({"versions": {}}, "versions.torch was '2.9', is not set"),
         ({"methods": {"ig": {"n": 20}}}, "methods.ig.n was 50, is 20"),
-        ({"score": "logit"}, "score was None, is 'logit'"),
+        ({"score": "logit"}, "score was not set, is 'logit'"),
     ],
 )
 def test_any_other_change_is_refused_and_named(change, named):

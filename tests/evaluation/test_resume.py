@@ -199,6 +199,21 @@ def test_other_images_are_not_mixed_in(tmp_path):
     assert found.summary["images"] == 3
 
 
+def test_records_of_images_that_the_data_set_lacks_are_refused(tmp_path):
+    class Named(list):
+        names = ("a.jpg", "b.jpg")
+
+    evaluate(network(), Named(images(2)), ["random"], tmp_path, **FAST)
+    for fewer_or_other in (images(2), images(1), Named(images(2))[:1]):
+        with pytest.raises(OutputError, match=r"lacks 2 of the 2 images .* such as [ab]\.jpg: use"):
+            evaluate(network(), fewer_or_other, ["random"], tmp_path, resume=True, **FAST)
+    # Those beyond the limit are in it.
+    found = evaluate(
+        network(), Named(images(2)), ["random"], tmp_path, resume=True, limit=1, **FAST
+    )
+    assert found.summary["images"] == 2
+
+
 def test_another_black_is_not_mixed_in(tmp_path):
     names = ["integrated_gradients"]
     evaluate(network(), images(1), names, tmp_path, black=0.0, **FAST)

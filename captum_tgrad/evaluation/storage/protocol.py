@@ -70,10 +70,11 @@ def _changes(old: Mapping[str, Any], new: Mapping[str, Any], within: str) -> Ite
         name = f"{within}{key}"
         if name in _FURTHER and key not in old:
             continue
-        if key not in old or key not in new:
-            if within != f"{_METHODS}.":
-                yield f"{name} was {old.get(key)!r}, is {new.get(key)!r}"
-        elif isinstance(old[key], dict) and isinstance(new[key], dict):
+        one_has_it = key not in old or key not in new
+        if one_has_it and within == f"{_METHODS}.":
+            continue
+        if isinstance(old.get(key), dict) and isinstance(new.get(key), dict):
             yield from _changes(old[key], new[key], f"{name}.")
-        elif old[key] != new[key]:
-            yield f"{name} was {old[key]!r}, is {new[key]!r}"
+        elif one_has_it or old[key] != new[key]:
+            was, now = (repr(each[key]) if key in each else "not set" for each in (old, new))
+            yield f"{name} was {was}, is {now}"

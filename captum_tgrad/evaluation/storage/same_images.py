@@ -16,8 +16,17 @@ def check_images(
     by_label: bool,
     regions: Mapping[str, Any] | None,
 ) -> None:
-    """Raises OutputError if an image, its region, or the label that is its target has changed."""
-    for image, record in {record["image"]: record for record in records}.items():
+    """Raises OutputError if an image, its region, or the label that is its target has changed.
+
+    All images of the records must be in the data set, also beyond the limit of ``samples``.
+    """
+    by_image = {record["image"]: record for record in records}
+    if unknown := [image for image in by_image if not samples.has(image)]:
+        raise OutputError(
+            f"the data set lacks {len(unknown)} of the {len(by_image)} images with records, such as"
+            f" {unknown[0]}: use the same images, possibly with more, or use another folder"
+        )
+    for image, record in by_image.items():
         known, now = record.get("digest"), samples.digest_of(image)
         if known is not None and now is not None and known != now:
             raise OutputError(
