@@ -31,7 +31,7 @@ from captum_tgrad.evaluation.methods.method import black_image
 from captum_tgrad.evaluation.report.bootstrap import Array, Interval, bootstrap_means
 from captum_tgrad.evaluation.report.summary import REFERENCE
 from captum_tgrad.evaluation.running.speed import in_fast_format
-from captum_tgrad.evaluation.storage.records import as_json, write_whole
+from captum_tgrad.evaluation.storage.files import as_json, write_files
 from captum_tgrad.metrics import grid_pointing_game
 from captum_tgrad.zoo import Classifier, load_classifier
 
@@ -158,7 +158,7 @@ def main() -> None:
     for method in chosen_methods(options):
         if method.name not in records_in(options.out, settings):
             record = measure(method, classifier, pictures, options)
-            write_whole(options.out / f"{method.name}.json", as_json(record))
+            write_files(options.out, {f"{method.name}.json": as_json(record)})
             share = by_image(record).mean()
             print(f"{method.title}: {share:.3f}, {record['seconds']:.0f} seconds", flush=True)
     records = records_in(options.out, settings)

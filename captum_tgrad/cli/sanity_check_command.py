@@ -20,7 +20,8 @@ from captum_tgrad.cli.outcome import Printer, existing
 from captum_tgrad.cli.sanity_check_report import as_csv, as_numbers, means_table, outcome_of, page
 from captum_tgrad.evaluation import Method, get_method
 from captum_tgrad.evaluation.methods.method import black_image
-from captum_tgrad.evaluation.report.files import png, write_files
+from captum_tgrad.evaluation.report.files import png
+from captum_tgrad.evaluation.storage.files import write_files
 from captum_tgrad.evaluation.storage.owner import check_owner
 from captum_tgrad.sanity_checks import RandomizationStep, cascading_randomization
 from captum_tgrad.sanity_checks.blocks import block_names

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from captum_tgrad.evaluation.storage.records import OutputError
+from captum_tgrad.evaluation.storage.files import OutputError
 
 
 def lock(descriptor: int, folder: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from captum_tgrad import __version__
-from captum_tgrad.evaluation.storage.records import OutputError, as_json, write_whole
+from captum_tgrad.evaluation.storage.files import OutputError, as_json, write_files
 
 Protocol = dict[str, Any]
 
@@ -48,7 +48,7 @@ def read_protocol(folder: Path) -> Protocol | None:
 
 def write_protocol(folder: Path, protocol: Protocol) -> None:
     """Writes the protocol into the folder."""
-    write_whole(folder / PROTOCOL_FILE, as_json(protocol))
+    write_files(folder, {PROTOCOL_FILE: as_json(protocol)})
 
 
 def joined(old: Protocol, new: Protocol) -> Protocol:

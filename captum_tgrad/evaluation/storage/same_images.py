@@ -7,7 +7,8 @@ from typing import Any
 
 from captum_tgrad.evaluation.running.localization import region_digest
 from captum_tgrad.evaluation.samples import Samples
-from captum_tgrad.evaluation.storage.records import OutputError, Record
+from captum_tgrad.evaluation.storage.files import OutputError
+from captum_tgrad.evaluation.storage.records import Record
 
 
 def check_images(
