@@ -23,14 +23,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from captum_tgrad.cli.chosen import chosen_methods
-from captum_tgrad.cli.device import choose_device
+from captum_tgrad.cli.chosen import choose_device, chosen_methods
 from captum_tgrad.cli.options import add_methods_options
 from captum_tgrad.evaluation import METHODS, ImageFiles, Method, images_in
 from captum_tgrad.evaluation.methods.method import black_image
 from captum_tgrad.evaluation.report.bootstrap import Array, Interval, bootstrap_means
 from captum_tgrad.evaluation.report.summary import REFERENCE
-from captum_tgrad.evaluation.running.speed import in_fast_format
+from captum_tgrad.evaluation.running.settings import in_fast_format
 from captum_tgrad.evaluation.storage.files import as_json, write_files
 from captum_tgrad.metrics import grid_pointing_game
 from captum_tgrad.zoo import Classifier, load_classifier

@@ -30,8 +30,13 @@ from captum_tgrad.evaluation.report.write import write_results
 from captum_tgrad.evaluation.running.localization import described_regions
 from captum_tgrad.evaluation.running.run import STEPS, Run
 from captum_tgrad.evaluation.running.score_dtype import check_score_dtype
-from captum_tgrad.evaluation.running.settings import Scores, Settings, Targets
-from captum_tgrad.evaluation.running.speed import examples_at_once, examples_per_batch
+from captum_tgrad.evaluation.running.settings import (
+    Scores,
+    Settings,
+    Targets,
+    examples_at_once,
+    examples_per_batch,
+)
 from captum_tgrad.evaluation.running.timed_method import TimedMethod
 from captum_tgrad.evaluation.samples import Samples
 from captum_tgrad.evaluation.storage.digests import (
@@ -43,7 +48,6 @@ from captum_tgrad.evaluation.storage.digests import (
 from captum_tgrad.evaluation.storage.folder import Output
 from captum_tgrad.evaluation.storage.protocol import versions
 from captum_tgrad.evaluation.storage.records import Record
-from captum_tgrad.evaluation.storage.same_images import check_images
 from captum_tgrad.metrics.engine.ranking import Ties
 from captum_tgrad.zoo.classifier import Classifier
 
@@ -217,7 +221,7 @@ def evaluate(
         done = output.begin(
             protocol,
             resume,
-            lambda records: check_images(records, samples, target == "label", regions),
+            lambda records: samples.check_records(records, target == "label", regions),
         )
         work = output.workers.share(_work(samples, chosen, done, seed))
         total = STEPS * sum(len(names) for _, names in work) + 1

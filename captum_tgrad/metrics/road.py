@@ -52,7 +52,8 @@ def _scores(
             missing = _first_pixels(order, percentage).reshape(-1, *images.shape[2:])
             for run in buffer.chunks(call.samples):
                 here = slice(run.start, run.stop)
-                filled = _imputed(images[here], missing[here], noises)
+                filled = linear_imputation(images[here], missing[here])
+                filled = torch.where(missing[here, None], filled + noises, filled)
                 buffer.add((channels_back(filled, call.channel_dims[0]),), run)
         shape = (len(rankings), 2, len(percentages), call.samples)
         scores = buffer.finish().reshape(shape).transpose(2, 3)
@@ -190,8 +191,3 @@ def _first_pixels(order: Tensor, percentage: float) -> Tensor:
     """Whether each pixel is among the first in the order, ``(N, pixels)``, bool."""
     first = order[:, : count_of(percentage / 100, order.shape[1])]
     return torch.zeros_like(order, dtype=torch.bool).scatter_(1, first, value=True)
-
-
-def _imputed(images: Tensor, missing: Tensor, noise: Tensor) -> Tensor:
-    filled = linear_imputation(images, missing)
-    return torch.where(missing[:, None], filled + noise, filled)

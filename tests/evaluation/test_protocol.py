@@ -1,10 +1,12 @@
 """A changed protocol is refused, and what changed is named."""
 
+import json
+
 import pytest
 import torch
 
 from captum_tgrad.evaluation.storage.digests import fingerprint, image_digest
-from captum_tgrad.evaluation.storage.protocol import joined, read_protocol, write_protocol
+from captum_tgrad.evaluation.storage.protocol import joined, read_protocol
 from tests.evaluation.networks import images, network
 
 OLD = {"n_steps": 224, "versions": {"torch": "2.9"}, "methods": {"t_grad": {}, "ig": {"n": 50}}}
@@ -12,7 +14,7 @@ OLD = {"n_steps": 224, "versions": {"torch": "2.9"}, "methods": {"t_grad": {}, "
 
 def test_a_protocol_is_kept_beside_the_records(tmp_path):
     assert read_protocol(tmp_path) is None
-    write_protocol(tmp_path, OLD)
+    (tmp_path / "protocol.json").write_text(json.dumps(OLD))
     assert read_protocol(tmp_path) == OLD
     (tmp_path / "protocol.json").write_text("{")
     with pytest.raises(ValueError, match=r"protocol\.json is damaged"):

@@ -227,7 +227,7 @@ def test_other_labels_are_not_mixed_in(tmp_path):
     first, second, third = images(3)
     options = {"target": "label", **FAST}
     evaluate(network(), [(first, 1), (second, 2)], ["random"], tmp_path, **options)
-    with pytest.raises(OutputError, match="other labels: that of 1 was 2, is 3"):
+    with pytest.raises(OutputError, match="the label of 1 has changed from 2 to 3"):
         evaluate(network(), [(first, 1), (second, 3)], ["t_grad"], tmp_path, resume=True, **options)
     # More images, and one whose label is not known any more.
     dataset = [(first, None), (second, 2), (third, 0)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -13,13 +15,56 @@ from captum_tgrad.evaluation.methods.built_in import METHODS
 from captum_tgrad.evaluation.storage.files import (
     JsonLines,
     OutputError,
+    as_json,
     cut_half_written,
     read_lines,
+    write_files,
 )
-from captum_tgrad.evaluation.storage.lock import lock, locked
 from captum_tgrad.evaluation.storage.owner import REPORT, check_owner
-from captum_tgrad.evaluation.storage.protocol import Protocol, joined, read_protocol, write_protocol
+from captum_tgrad.evaluation.storage.protocol import PROTOCOL_FILE, Protocol, joined, read_protocol
 from captum_tgrad.evaluation.storage.records import Record, pair_of, read_records, record_files
+
+
+def lock(descriptor: int, folder: Path) -> None:
+    """Locks an open file in ``folder`` until it is closed, if the file system supports locks.
+
+    The operating system releases the lock when the process ends, even after a crash. Raises
+    OutputError if another process has locked it.
+    """
+    if os.name != "posix":
+        return
+    fcntl: Any = importlib.import_module("fcntl")
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise OutputError(
+            f"another process is writing to {folder}: wait for it or stop it, then continue with"
+            " resume (--resume); or use another folder"
+        ) from error
+    except OSError:
+        return
+
+
+@contextmanager
+def locked(folder: Path, files: list[Path]) -> Iterator[None]:
+    """A context in which this process holds the lock of a folder.
+
+    Raises OutputError if another process has locked it or one of its ``files``.
+    """
+    if os.name != "posix":
+        yield
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        lock(descriptor, folder)
+        # The first of several processes locks the folder; others of an earlier run may be running.
+        for file in files:
+            with file.open("rb") as opened:
+                lock(opened.fileno(), folder)
+        yield
+    finally:
+        os.close(descriptor)
+
 
 FILES = (REPORT, "table.md", "summary.json", "summary.csv", "metrics.png", "seconds.png")
 """The files written after the last record; figures and the page only if requested."""
@@ -107,7 +152,7 @@ class Output:
             check(records)
         elif old is None:
             check_owner(folder, "evaluate", FILES)
-        write_protocol(folder, protocol)
+        write_files(folder, {PROTOCOL_FILE: as_json(protocol)})
         for path in written:
             cut_half_written(path)
         # Skipped images are tried again.

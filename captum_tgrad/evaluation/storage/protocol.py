@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from captum_tgrad import __version__
-from captum_tgrad.evaluation.storage.files import OutputError, as_json, write_files
+from captum_tgrad.evaluation.storage.files import OutputError
 
 Protocol = dict[str, Any]
 
@@ -44,11 +44,6 @@ def read_protocol(folder: Path) -> Protocol | None:
     if not isinstance(found, dict):
         raise OutputError(f"{path} is not a protocol: use another folder")
     return found
-
-
-def write_protocol(folder: Path, protocol: Protocol) -> None:
-    """Writes the protocol into the folder."""
-    write_files(folder, {PROTOCOL_FILE: as_json(protocol)})
 
 
 def joined(old: Protocol, new: Protocol) -> Protocol:
