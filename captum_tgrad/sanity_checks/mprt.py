@@ -13,7 +13,7 @@ from captum_tgrad._support.arguments import check_count, check_number
 from captum_tgrad._support.optional import import_from_extra
 from captum_tgrad._support.show import result_class
 from captum_tgrad.sanity_checks.cascade import Mode, cascading_randomization
-from captum_tgrad.sanity_checks.smoothed import Smoothed
+from captum_tgrad.sanity_checks.map_maker import Smoothed
 
 if TYPE_CHECKING:
     from captum_tgrad._support.captum_private import TargetType
