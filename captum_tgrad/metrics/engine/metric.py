@@ -184,8 +184,8 @@ def together(
     scores: dict[tuple[Any, ...], Any] = {}
     results = {}
     for name, own in metrics.items():
-        declared = DECLARED[name]
-        parameters = declared.signature.parameters
+        known = DECLARED[name]
+        parameters = known.signature.parameters
         # A metric without an argument, such as ``score``, keeps its default.
         shared = tuple(key for key in arguments if key in parameters)
         if shared not in calls:
@@ -196,10 +196,10 @@ def together(
             for key, parameter in parameters.items()
             if key not in _CALL_ARGUMENTS
         }
-        key = (shared, declared.run, *options.items())
+        key = (shared, known.run, *options.items())
         if key not in scores:
-            scores[key] = declared.scores(calls[shared], **options)
-        results[name] = dict(zip(attributions, declared.results(scores[key]), strict=True))
+            scores[key] = known.scores(calls[shared], **options)
+        results[name] = dict(zip(attributions, known.results(scores[key]), strict=True))
     findings = Findings()
     for call in calls.values():
         findings.found.update(call.findings.found)
