@@ -19,7 +19,7 @@ import torch
 
 from benchmarks.measure import Call, add_clock, machine, seconds
 from captum_tgrad.evaluation import METHODS, built_in_images, evaluate
-from captum_tgrad.evaluation.running.speed import examples_at_once, in_fast_format
+from captum_tgrad.evaluation.running.settings import examples_at_once, in_fast_format
 from captum_tgrad.zoo import load_classifier
 
 

@@ -23,15 +23,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from captum_tgrad.cli.chosen import chosen_methods
-from captum_tgrad.cli.device import choose_device
+from captum_tgrad.cli.chosen import choose_device, chosen_methods
 from captum_tgrad.cli.options import add_methods_options
 from captum_tgrad.evaluation import METHODS, ImageFiles, Method, images_in
 from captum_tgrad.evaluation.methods.method import black_image
 from captum_tgrad.evaluation.report.bootstrap import Array, Interval, bootstrap_means
 from captum_tgrad.evaluation.report.summary import REFERENCE
-from captum_tgrad.evaluation.running.speed import in_fast_format
-from captum_tgrad.evaluation.storage.records import as_json, write_whole
+from captum_tgrad.evaluation.running.settings import in_fast_format
+from captum_tgrad.evaluation.storage.files import as_json, write_files
 from captum_tgrad.metrics import grid_pointing_game
 from captum_tgrad.zoo import Classifier, load_classifier
 
@@ -158,7 +157,7 @@ def main() -> None:
     for method in chosen_methods(options):
         if method.name not in records_in(options.out, settings):
             record = measure(method, classifier, pictures, options)
-            write_whole(options.out / f"{method.name}.json", as_json(record))
+            write_files(options.out, {f"{method.name}.json": as_json(record)})
             share = by_image(record).mean()
             print(f"{method.title}: {share:.3f}, {record['seconds']:.0f} seconds", flush=True)
     records = records_in(options.out, settings)

@@ -18,7 +18,7 @@ from captum_tgrad._support.printable import in_html, in_markdown, printable
 from captum_tgrad.cli import chosen
 from captum_tgrad.cli.main import main
 from captum_tgrad.evaluation import Method, evaluate
-from captum_tgrad.evaluation.methods.gradient_methods import captum_builder
+from captum_tgrad.evaluation.methods.builders import captum_builder
 from captum_tgrad.visualization import Report, explanation_figure, methods_figure
 from captum_tgrad.zoo.checkpoint import load_weights
 from tests.evaluation.networks import CLASSES, classifier, images, network

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from captum_tgrad.cli.options import (
+    add_choice,
     add_common_options,
     add_methods_options,
     add_shared,
@@ -74,12 +75,8 @@ def _add_protocol(parser: argparse.ArgumentParser) -> None:
         " CSV file (each line has an image path relative to IMAGES and its boxes, x0 y0 x1 y1 in"
         " pixels, joined by ;) or a folder of Pascal VOC XML files",
     )
-    group.add_argument(
-        "--target",
-        choices=["predicted", "label"],
-        default="predicted",
-        help="explain the predicted class or the image's label (default: %(default)s)",
-    )
+    choices = ["predicted", "label"]
+    add_choice(group, "--target", choices, "explain the predicted class or the image's label")
     group.add_argument(
         "--limit", type=positive, metavar="N", help="only the first N images (default: all)"
     )
@@ -92,24 +89,16 @@ def _add_protocol(parser: argparse.ArgumentParser) -> None:
         const=_QUICK_STEPS,
         help=f"{_QUICK_STEPS} steps: 16 times fewer; the table shows the effect",
     )
-    group.add_argument(
-        "--score",
-        choices=["softmax", "logit"],
-        default="softmax",
-        help="score images by the target's probability or logit (default: %(default)s)",
-    )
-    group.add_argument(
+    choices = ["softmax", "logit"]
+    add_choice(group, "--score", choices, "score images by the target's probability or logit")
+    add_choice(
+        group,
         "--score-dtype",
-        choices=["float32", "bfloat16"],
-        default="float32",
-        help="bfloat16: score images in half precision, faster on hardware that supports it; maps"
-        " stay in float32 (default: %(default)s)",
+        ["float32", "bfloat16"],
+        "bfloat16: score images in half precision, faster on hardware that supports it; maps stay"
+        " in float32",
     )
-    group.add_argument(
-        "--ties",
-        choices=["stable", "group"],
-        default="stable",
-        help="replace pixels of equal importance in raster order, or together (default:"
-        " %(default)s)",
-    )
+    choices = ["stable", "group"]
+    meaning = "replace pixels of equal importance in raster order, or together"
+    add_choice(group, "--ties", choices, meaning)
     add_shared(group, "--seed")

@@ -7,7 +7,10 @@ import errno
 import io
 import os
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 from captum_tgrad._support.printable import printable
 from captum_tgrad.cli.errors import CommandError, how_to_go_on, short_memory
@@ -33,7 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")
     options = command_line().parse_args(arguments)
     try:
-        with short_memory("out of memory: use another --device or a smaller --model"):
+        advice = "out of memory: use another --device or a smaller --model"
+        with short_memory(advice), _warnings_in_one_line():
             status = _run(options)
         sys.stdout.flush()
         return status
@@ -52,6 +56,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(error, BrokenPipeError):
             return _BROKEN_PIPE
         return _fail(f"the output cannot be written ({error.strerror}): free some space")
+
+
+@contextmanager
+def _warnings_in_one_line() -> Iterator[None]:
+    """A context in which warnings name the program, not a line of its code."""
+    earlier = warnings.formatwarning
+
+    def format_warning(message: Any, category: type[Warning], *place: Any, **line: Any) -> str:
+        if category is not UserWarning:
+            return earlier(message, category, *place, **line)
+        return f"{PROGRAM}: warning: {printable(' '.join(str(message).split()))}\n"
+
+    warnings.formatwarning = format_warning
+    try:
+        yield
+    finally:
+        warnings.formatwarning = earlier
 
 
 def _fail(message: str) -> int:

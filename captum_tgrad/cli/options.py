@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +120,14 @@ def add_shared(options: argparse._ActionsContainer, *names: str, **changes: Any)
         options.add_argument(name, **{**_SHARED[name], **changes})
 
 
+def add_choice(
+    options: argparse._ActionsContainer, name: str, choices: Sequence[str], meaning: str
+) -> None:
+    """Adds an option with choices, the first of which is the default."""
+    help_text = f"{meaning} (default: %(default)s)"
+    options.add_argument(name, choices=choices, default=choices[0], help=help_text)
+
+
 def add_methods_options(options: argparse._ActionsContainer) -> None:
     """Adds the methods to compare."""
     add_shared(options, "--methods", "--config", "--allow-imports")
@@ -153,12 +162,12 @@ def add_common_options(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="weights saved with torch.save(model.state_dict(), FILE) (default: published weights)",
     )
-    group.add_argument(
+    add_choice(
+        group,
         "--resize",
-        choices=["crop", "squash", "pad"],
-        default="crop",
-        help="how an image is made square: center crop, resize without aspect ratio, or resize"
-        " with a border (default: %(default)s, as in training)",
+        ["crop", "squash", "pad"],
+        "how an image is made square: center crop (as in training), resize without aspect ratio, or"
+        " resize with a border",
     )
     group.add_argument(
         "--class-names",

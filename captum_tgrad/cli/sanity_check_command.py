@@ -20,11 +20,11 @@ from captum_tgrad.cli.outcome import Printer, existing
 from captum_tgrad.cli.sanity_check_report import as_csv, as_numbers, means_table, outcome_of, page
 from captum_tgrad.evaluation import Method, get_method
 from captum_tgrad.evaluation.methods.method import black_image
-from captum_tgrad.evaluation.report.files import png, write_files
+from captum_tgrad.evaluation.report.files import png
+from captum_tgrad.evaluation.storage.files import write_files
 from captum_tgrad.evaluation.storage.owner import check_owner
 from captum_tgrad.sanity_checks import RandomizationStep, cascading_randomization
 from captum_tgrad.sanity_checks.blocks import block_names
-from captum_tgrad.sanity_checks.layers import layers_from_the_output
 from captum_tgrad.visualization import cascade_figure
 from captum_tgrad.zoo import Classifier
 from captum_tgrad.zoo.classifier import classifier_logits
@@ -45,15 +45,15 @@ def run_sanity_check(options: argparse.Namespace) -> int:
         classifier = load_for(options)
         target = chosen_target(options, classifier)
         images = [load_or_sample(picture) for picture in pictures]
-    model = classifier.model
-    inputs = torch.stack([classifier.preprocess(image) for image in images]).to(device_of(model))
+    inputs = torch.stack([classifier.preprocess(image) for image in images])
+    inputs = inputs.to(device_of(classifier.model))
     predicted = classifier_logits(classifier, inputs).argmax(dim=1)
     targets = predicted if target is None else torch.full_like(predicted, target)
     printer = Printer(options)
     advice = "out of memory: pass fewer images or a smaller --model"
     with short_memory(advice), progress_bar(None, printer.show_progress) as bar:
         steps = _randomized(options, classifier, method, inputs, targets, bar)
-        full = _is_full(steps, options.mode, model, inputs)
+        full = options.mode == "cascading" and options.layers in ("blocks", "all")
         bar.say("figure")
         replaced = existing(options.out, names)
         with users_mistakes():
@@ -122,20 +122,6 @@ def _randomized(
         bar.update(1)
         found.append(step)
     return found
-
-
-def _is_full(
-    steps: Sequence[RandomizationStep], mode: str, model: nn.Module, inputs: Tensor
-) -> bool:
-    """Whether all layers that the network uses are random in the last step."""
-    randomized = [step.layer for step in steps[1:]]
-    used, _ = layers_from_the_output(model, lambda: model(inputs[:1].clone()))
-    left = [
-        layer.name
-        for layer in used
-        if not any(f"{layer.name}.".startswith(f"{name}.") for name in randomized)
-    ]
-    return not left and (mode != "independent" or len(randomized) == 1)
 
 
 def _layers(named: str, model: nn.Module, inputs: Tensor) -> list[str] | None:

@@ -36,12 +36,12 @@ def means_table(steps: Sequence[RandomizationStep]) -> Table:
 
 
 def outcome_of(steps: Sequence[RandomizationStep], full: bool) -> str:
-    """What the last step means; ``full`` says whether all layers are random in it."""
+    """What the last step means; ``full``: all layers are random in it."""
     last = _text(_mean(steps[-1], "spearman"))
     found = f"At the last step, the rank correlation with the map of the trained network is {last}."
     if not full:
         return (
-            f"{found} Only some layers are random at that step, so this is not the full test: use"
+            f"{found} Unless all layers are random at that step, this is not the full test: use"
             " --layers blocks or all, and --mode cascading."
         )
     return f"{found} Near 0, the map depends on the learned parameters; near 1, it does not."

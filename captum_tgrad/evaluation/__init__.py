@@ -8,7 +8,7 @@ from captum_tgrad.evaluation.methods.built_in import METHODS, get_method
 from captum_tgrad.evaluation.methods.from_toml import read_methods
 from captum_tgrad.evaluation.methods.method import Explainer, Method
 from captum_tgrad.evaluation.report.summary import summarize
-from captum_tgrad.evaluation.storage.records import OutputError
+from captum_tgrad.evaluation.storage.files import OutputError
 
 __all__ = [
     "METHODS",

@@ -15,8 +15,8 @@ from captum_tgrad.evaluation.methods.built_in import METHODS, chosen_methods, ti
 from captum_tgrad.evaluation.methods.method import Method, black_image
 from captum_tgrad.evaluation.report.summary import Summary, summarize
 from captum_tgrad.evaluation.running.scoring import Scoring
-from captum_tgrad.evaluation.running.settings import Settings
-from captum_tgrad.evaluation.running.speed import (
+from captum_tgrad.evaluation.running.settings import (
+    Settings,
     examples_at_once,
     examples_per_batch,
     in_fast_format,

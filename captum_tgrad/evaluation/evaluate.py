@@ -30,8 +30,13 @@ from captum_tgrad.evaluation.report.write import write_results
 from captum_tgrad.evaluation.running.localization import described_regions
 from captum_tgrad.evaluation.running.run import STEPS, Run
 from captum_tgrad.evaluation.running.score_dtype import check_score_dtype
-from captum_tgrad.evaluation.running.settings import Scores, Settings, Targets
-from captum_tgrad.evaluation.running.speed import examples_at_once, examples_per_batch
+from captum_tgrad.evaluation.running.settings import (
+    Scores,
+    Settings,
+    Targets,
+    examples_at_once,
+    examples_per_batch,
+)
 from captum_tgrad.evaluation.running.timed_method import TimedMethod
 from captum_tgrad.evaluation.samples import Samples
 from captum_tgrad.evaluation.storage.digests import (
@@ -43,7 +48,6 @@ from captum_tgrad.evaluation.storage.digests import (
 from captum_tgrad.evaluation.storage.folder import Output
 from captum_tgrad.evaluation.storage.protocol import versions
 from captum_tgrad.evaluation.storage.records import Record
-from captum_tgrad.evaluation.storage.same_images import check_images
 from captum_tgrad.metrics.engine.ranking import Ties
 from captum_tgrad.zoo.classifier import Classifier
 
@@ -175,26 +179,20 @@ def evaluate(
     check_out(out, resume)
     chosen = chosen_methods(methods)
     samples = Samples(dataset, limit)
-    name, resize, classifier = type(model).__name__, "crop", None
-    if isinstance(model, Classifier):
-        classifier, name = model, model.name
-        resize = getattr(classifier.preprocess, "resize", resize)
-        model = classifier.model
-    check_model(model)
+    classifier = model if isinstance(model, Classifier) else None
+    module = model.model if isinstance(model, Classifier) else model
+    check_model(module)
     if black is None:
         black = 0.0 if classifier is None else black_image(classifier)
     check_black(black)
-    device = device_of(model)
+    device = device_of(module)
     chunk, at_once = examples_per_batch(max_examples_per_batch, device), examples_at_once(device)
     check_budget(budget)
-    check_score_dtype(score_dtype, model, device)
+    check_score_dtype(score_dtype, module, device)
     seed = check_seed(seed)
     settings = Settings(target, n_steps, batch_size, chunk, score, ties, seed, score_dtype)
     protocol = {
-        "model": name,
-        "weights": fingerprint(model),
-        "architecture": architecture(model),
-        "black": _described(black),
+        **_described_model(module, classifier, black),
         **settings.protocol(),
         **described_regions(regions, samples.names),
         "examples_at_once": at_once,
@@ -202,12 +200,10 @@ def evaluate(
         "versions": versions(),
         "methods": {method.name: method.settings for method in chosen},
     }
-    if resize != "crop":
-        protocol["resize"] = resize
     if isinstance(dataset, ImageFiles):
         protocol["preprocessing"] = preprocessing(dataset.preprocess)
     timed = {
-        method.name: TimedMethod(method, model, black, batch_size, at_once) for method in chosen
+        method.name: TimedMethod(method, module, black, batch_size, at_once) for method in chosen
     }
     titles = titles_of(chosen)
     with (
@@ -217,21 +213,15 @@ def evaluate(
         done = output.begin(
             protocol,
             resume,
-            lambda records: check_images(records, samples, target == "label", regions),
+            lambda records: samples.check_records(records, target == "label", regions),
         )
         work = output.workers.share(_work(samples, chosen, done, seed))
         total = STEPS * sum(len(names) for _, names in work) + 1
         with progress_bar(total, show_progress if output.workers.first else False) as bar:
             with output.opened() as files:
-                run = Run(model, timed, samples, settings, *files, bar, regions)
+                run = Run(module, timed, samples, settings, *files, bar, regions)
                 run(work, budget)
-            said = None if run.refused is None else str(run.refused)
-            refused = output.workers.first_of(said)
-            # All processes raise it: otherwise the others would wait for this one.
-            if refused is not None and output.workers.once(
-                lambda: output.is_all_skipped(len(samples))
-            ):
-                raise run.refused or RuntimeError(refused)
+            _raise_if_all_skipped(run.refused, output, len(samples))
             bar.say("tables and figures")
             images = ImageShow(samples, timed, seed, device, classifier) if out else None
             summary, table = output.workers.once(lambda: write_results(output, images))
@@ -260,7 +250,26 @@ def _work(
     return [(index, names) for index, names in lacking if names]
 
 
-def _described(black: Black) -> float | str:
-    """A number as it is, or the digest of an image."""
-    values = torch.as_tensor(black, device="cpu")
-    return image_digest(values) if values.dim() else float(values)
+def _described_model(
+    model: nn.Module, classifier: Classifier | None, black: Black
+) -> dict[str, Any]:
+    """The protocol entries of the model."""
+    pixels = torch.as_tensor(black, device="cpu")
+    found = {
+        "model": type(model).__name__ if classifier is None else classifier.name,
+        "weights": fingerprint(model),
+        "architecture": architecture(model),
+        "black": image_digest(pixels) if pixels.dim() else float(pixels),
+    }
+    resize = "crop" if classifier is None else getattr(classifier.preprocess, "resize", "crop")
+    return found if resize == "crop" else {**found, "resize": resize}
+
+
+def _raise_if_all_skipped(refused: RuntimeError | None, output: Output, images: int) -> None:
+    """Raises the model's error in all processes, if it rejected an image and all were skipped.
+
+    If only this process raised it, the others would wait for it.
+    """
+    said = output.workers.first_of(None if refused is None else str(refused))
+    if said is not None and output.workers.once(lambda: output.is_all_skipped(images)):
+        raise refused or RuntimeError(said)

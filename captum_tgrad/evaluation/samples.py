@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,10 @@ from torch import Tensor
 from captum_tgrad._support.arguments import check_count
 from captum_tgrad._support.not_a_tensor import got
 from captum_tgrad.evaluation.image_files import ImageFiles
+from captum_tgrad.evaluation.running.localization import region_digest
 from captum_tgrad.evaluation.storage.digests import bytes_digest, image_digest
+from captum_tgrad.evaluation.storage.files import OutputError
+from captum_tgrad.evaluation.storage.records import Record
 
 
 class Samples:
@@ -91,24 +95,57 @@ class Samples:
     def digest_of(self, name: str, image: Tensor | None = None) -> str | None:
         """A short hash of an image: of the bytes of a file, or of the pixels, which may be given.
 
-        It is None for an image that is unknown or cannot be read.
+        It is None for an image that cannot be read.
         """
+        index = self._indices[name]
         try:
-            index = self._indices[name]
             if isinstance(self._dataset, ImageFiles):
                 return bytes_digest(self._dataset.files[index].read_bytes())
             return image_digest(self[index][0] if image is None else image)
-        except (KeyError, OSError, ValueError):
+        except (OSError, ValueError):
             return None
 
-    def label(self, name: str) -> int | None:
-        """The label of an image, also beyond ``limit``; None if it has none."""
+    def check_records(
+        self, records: Sequence[Record], by_label: bool, regions: Mapping[str, Any] | None
+    ) -> None:
+        """Checks that records are of these images, with their present regions and labels.
+
+        Images beyond ``limit`` may have records. ``by_label``: the label is the target.
+
+        Raises:
+            OutputError: An image is missing, or it, its region or its label has changed.
+        """
+        by_image = {record["image"]: record for record in records}
+        if unknown := [name for name in by_image if name not in self._indices]:
+            raise OutputError(
+                f"the data set lacks {len(unknown)} of the {len(by_image)} images with records,"
+                f" such as {unknown[0]}: use the same images, possibly with more, or use another"
+                " folder"
+            )
+        for name, record in by_image.items():
+            known, now = record.get("digest"), self.digest_of(name)
+            region = region_digest(regions, name)
+            target, label = record["target"], self._label(name) if by_label else None
+            if known is not None and now is not None and known != now:
+                changed = f"{name} has changed", "image"
+            elif now is not None and record.get("region", region) != region:
+                changed = f"the region of {name} has changed", "region"
+            elif label is not None and label != target:
+                changed = f"the label of {name} has changed from {target} to {label}", "label"
+            else:
+                continue
+            raise OutputError(
+                f"{changed[0]} since its records were written. The numbers would not be comparable:"
+                f" restore the {changed[1]}, or use another folder"
+            )
+
+    def _label(self, name: str) -> int | None:
+        index = self._indices[name]
+        if isinstance(self._dataset, ImageFiles):  # which know it without reading the file
+            return self._dataset.labels[index]
         try:
-            index = self._indices[name]
-            if isinstance(self._dataset, ImageFiles):  # which know it without reading the file
-                return self._dataset.labels[index]
             return self[index][1]
-        except (KeyError, ValueError):
+        except ValueError:
             return None
 
 

@@ -17,6 +17,7 @@ from captum_tgrad.metrics.engine.checks import (
     NanPolicy,
     check_model_and_inputs,
     check_omitted,
+    methods_of,
 )
 from captum_tgrad.metrics.engine.findings import Findings
 from captum_tgrad.metrics.engine.image_grids import confident_images, layouts, tiled
@@ -26,8 +27,7 @@ from captum_tgrad.metrics.engine.importance import (
     Maps,
     importance_maps,
 )
-from captum_tgrad.metrics.engine.methods import by_name, methods_of
-from captum_tgrad.metrics.engine.protocol import protocol_of
+from captum_tgrad.metrics.engine.metric import by_name, protocol_of
 from captum_tgrad.metrics.mass_in_mask import share_in_mask
 from captum_tgrad.metrics.results import GridPointingGameResult
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
 
-from captum_tgrad._support.show import shown
+from captum_tgrad._support.show import result_class
 
 
-@shown
-@dataclass(frozen=True, eq=False)
+@result_class
 class InsertionDeletionResult:
     """Result of ``insertion_deletion``; every tensor has one number per sample, shape ``(N,)``.
 
@@ -43,8 +41,7 @@ class InsertionDeletionResult:
     deletion_curve: Tensor | None = None
 
 
-@shown
-@dataclass(frozen=True, eq=False)
+@result_class
 class InsertionResult:
     """Result of ``insertion``; every tensor has one number per sample, shape ``(N,)``.
 
@@ -67,8 +64,7 @@ class InsertionResult:
     insertion_curve: Tensor | None = None
 
 
-@shown
-@dataclass(frozen=True, eq=False)
+@result_class
 class DeletionResult:
     """Result of ``deletion``; every tensor has one number per sample, shape ``(N,)``.
 
@@ -91,8 +87,7 @@ class DeletionResult:
     deletion_curve: Tensor | None = None
 
 
-@shown
-@dataclass(frozen=True, eq=False)
+@result_class
 class AverageDropResult:
     """Result of ``average_drop``.
 
@@ -112,8 +107,7 @@ class AverageDropResult:
     protocol: dict[str, Any]
 
 
-@shown
-@dataclass(frozen=True, eq=False)
+@result_class
 class IncreaseInConfidenceResult:
     """Result of ``increase_in_confidence``.
 
@@ -134,8 +128,7 @@ class IncreaseInConfidenceResult:
     protocol: dict[str, Any]
 
 
-@shown
-@dataclass(frozen=True, eq=False)
+@result_class
 class PointingGameResult:
     """Result of ``pointing_game``; every tensor has one number per sample, shape ``(N,)``.
 
@@ -150,8 +143,7 @@ class PointingGameResult:
     protocol: dict[str, Any]
 
 
-@shown
-@dataclass(frozen=True, eq=False)
+@result_class
 class EnergyInMaskResult:
     """Result of ``energy_in_mask``; every tensor has one number per sample, shape ``(N,)``.
 
@@ -166,8 +158,7 @@ class EnergyInMaskResult:
     protocol: dict[str, Any]
 
 
-@shown
-@dataclass(frozen=True, eq=False)
+@result_class
 class MassAccuracyResult:
     """Result of ``mass_accuracy``; every tensor has one number per sample, shape ``(N,)``.
 
@@ -182,8 +173,7 @@ class MassAccuracyResult:
     protocol: dict[str, Any]
 
 
-@shown
-@dataclass(frozen=True, eq=False)
+@result_class
 class RankAccuracyResult:
     """Result of ``rank_accuracy``; every tensor has one number per sample, shape ``(N,)``.
 
@@ -198,8 +188,7 @@ class RankAccuracyResult:
     protocol: dict[str, Any]
 
 
-@shown
-@dataclass(frozen=True, eq=False)
+@result_class
 class GridPointingGameResult:
     """Result of ``grid_pointing_game``.
 
@@ -221,8 +210,7 @@ class GridPointingGameResult:
     protocol: dict[str, Any]
 
 
-@shown
-@dataclass(frozen=True, eq=False)
+@result_class
 class RoadResult:
     """Result of ``road``; unless stated otherwise, one number per sample, shape ``(N,)``.
 

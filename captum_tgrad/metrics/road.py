@@ -49,10 +49,13 @@ def _scores(
     with call.clean_scores(call.name, further) as (clean, buffer):
         orders = [order for both, _ in rankings for order in both]
         for order, percentage in product(orders, percentages):
-            missing = _first_pixels(order, percentage).reshape(-1, *images.shape[2:])
+            first = order[:, : count_of(percentage / 100, order.shape[1])]
+            missing = torch.zeros_like(order, dtype=torch.bool).scatter_(1, first, value=True)
+            missing = missing.reshape(-1, *images.shape[2:])
             for run in buffer.chunks(call.samples):
                 here = slice(run.start, run.stop)
-                filled = _imputed(images[here], missing[here], noises)
+                filled = linear_imputation(images[here], missing[here])
+                filled = torch.where(missing[here, None], filled + noises, filled)
                 buffer.add((channels_back(filled, call.channel_dims[0]),), run)
         shape = (len(rankings), 2, len(percentages), call.samples)
         scores = buffer.finish().reshape(shape).transpose(2, 3)
@@ -184,14 +187,3 @@ def _ranked(call: MetricCall, method: str, seed: int) -> tuple[list[Tensor], Ten
         for descending in (True, False)
     ]
     return orders, broken
-
-
-def _first_pixels(order: Tensor, percentage: float) -> Tensor:
-    """Whether each pixel is among the first in the order, ``(N, pixels)``, bool."""
-    first = order[:, : count_of(percentage / 100, order.shape[1])]
-    return torch.zeros_like(order, dtype=torch.bool).scatter_(1, first, value=True)
-
-
-def _imputed(images: Tensor, missing: Tensor, noise: Tensor) -> Tensor:
-    filled = linear_imputation(images, missing)
-    return torch.where(missing[:, None], filled + noise, filled)

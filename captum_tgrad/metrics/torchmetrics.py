@@ -137,15 +137,7 @@ class _PerSample(Metric):
         return found if len(found) > 1 else next(iter(found.values()))
 
     def plot(self, val: Any = None, ax: Any = None) -> Any:
-        """Plots the result of ``compute`` or other values, as for any torchmetrics metric.
-
-        Args:
-            val: One or several results of ``compute``; None: the current one.
-            ax: The axes to draw on; None: those of a new figure.
-
-        Returns:
-            The figure and the axes.
-        """
+        """Plots the current result or others, ``val``, on new axes or ``ax``; returns both."""
         return self._plot(val, ax)
 
     def _reduced(self, name: str) -> Tensor:
@@ -213,17 +205,7 @@ class Road(_PerSample, number="road"):
 
 
 class _Localization(_PerSample):
-    """Accumulates numbers per sample of a metric that needs no model.
-
-    Args:
-        reduction: As for the other classes.
-        options: Further arguments of the function, such as ``tolerance``, and of
-            ``torchmetrics.Metric``.
-
-    Raises:
-        TypeError: The function has no such argument.
-        ValueError: ``reduction`` is unknown.
-    """
+    """Accumulates numbers per sample of a metric that needs no model, with the same options."""
 
     def __init__(self, *, reduction: str = "mean", **options: Any) -> None:
         super().__init__(None, reduction=reduction, **options)

@@ -1,4 +1,4 @@
-"""Makes maps of a network whose parameters change between calls."""
+"""Makes maps of a network whose parameters change between calls, also averaged over noise."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from captum_tgrad._support.model_errors import explaining_errors
 from captum_tgrad._support.own_randomness import own_randomness
 from captum_tgrad.attribution.checks import channel_dims
+from captum_tgrad.decomposition.precision import in_full_precision
 from captum_tgrad.sanity_checks.copy_guard import check_method, mark, only_the_copy_runs
 
 
@@ -111,3 +112,32 @@ def one_tensor(attributions: Any, when: str = "") -> Tensor:
             " options such as return_convergence_delta out of attribute_kwargs."
         )
     return attributions
+
+
+class Smoothed:
+    """An attribution method whose maps are averaged over noise, for ``smooth_mprt``.
+
+    Captum's ``NoiseTunnel`` has one standard deviation for all samples, and adds noise to all
+    copies of the input.
+    """
+
+    def __init__(self, method: Any, n_samples: int, noise_level: float) -> None:
+        self.method, self.n_samples, self.noise_level = method, n_samples, noise_level
+
+    @property
+    def forward_func(self) -> Any:
+        """The method's ``forward_func``; None if it has none."""
+        return getattr(self.method, "forward_func", None)
+
+    def attribute(self, inputs: Tensor, target: Any = None, **options: Any) -> Tensor:
+        """The mean of the attributions, in float32 or better."""
+        rows = inputs.detach().flatten(1)
+        spread = self.noise_level * (rows.amax(1) - rows.amin(1))
+        spread = spread.reshape(-1, *[1] * (inputs.dim() - 1))
+        mean = torch.zeros((), device="cpu")
+        for number in range(self.n_samples):
+            noise = torch.randn_like(inputs) if number else torch.zeros_like(inputs)
+            noisy = inputs.detach() + spread * noise
+            found = one_tensor(self.method.attribute(noisy, target=target, **options))
+            mean = mean + in_full_precision(found.detach()) / self.n_samples
+        return mean

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from captum_tgrad._support.arguments import check_number
+from captum_tgrad._support.arguments import check_count, check_number
 from captum_tgrad._support.optional import import_from_extra
-from captum_tgrad._support.show import shown
+from captum_tgrad._support.show import result_class
 from captum_tgrad.sanity_checks.cascade import Mode, cascading_randomization
-from captum_tgrad.sanity_checks.smoothed import Smoothed
+from captum_tgrad.sanity_checks.map_maker import Smoothed
 
 if TYPE_CHECKING:
     from captum_tgrad._support.captum_private import TargetType
@@ -23,8 +22,7 @@ _WHOLE_MODEL = ("",)
 """The name of the whole model, which is randomized as one layer."""
 
 
-@shown
-@dataclass(frozen=True, eq=False)
+@result_class
 class SmoothMprtResult:
     """The result of ``smooth_mprt``, float64 on the CPU.
 
@@ -41,8 +39,7 @@ class SmoothMprtResult:
     layers: tuple[str, ...]
 
 
-@shown
-@dataclass(frozen=True, eq=False)
+@result_class
 class EfficientMprtResult:
     """The result of ``efficient_mprt``, all tensors with shape ``(N,)``, float64 on the CPU.
 
@@ -103,8 +100,7 @@ def smooth_mprt(
         >>> result.layers, result.smooth_mprt.shape
         (('0', '2'), torch.Size([2]))
     """
-    if isinstance(n_samples, bool) or not isinstance(n_samples, int) or n_samples < 1:
-        raise ValueError(f"n_samples must be a positive integer, got {n_samples!r}.")
+    check_count(n_samples, "n_samples")
     if not 0 <= check_number(noise_level, "noise_level") < torch.inf:
         raise ValueError(f"noise_level must be 0 or more, got {noise_level!r}.")
     _, *steps = cascading_randomization(
@@ -161,8 +157,8 @@ def efficient_mprt(
         >>> efficient_mprt(model, TGradAttribution, torch.rand(2, 3, 8, 8), 1).efficient_mprt.shape
         torch.Size([2])
     """
-    if isinstance(n_bins, bool) or not isinstance(n_bins, int) or n_bins < 2:
-        raise ValueError(f"n_bins must be an integer of 2 or more, got {n_bins!r}.")
+    if check_count(n_bins, "n_bins") == 1:
+        raise ValueError("n_bins must be 2 or more, got 1.")
     first, last = cascading_randomization(
         model,
         attribution_factory,

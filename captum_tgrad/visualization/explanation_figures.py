@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from captum.attr import visualization
 from matplotlib.axes import Axes
-from matplotlib.colors import Colormap, ListedColormap
 from matplotlib.figure import Figure, SubFigure
 from torch import Tensor
 
@@ -24,8 +22,8 @@ from captum_tgrad.visualization.panels import (
     OVERLAY_OPACITY,
     WIDTH,
     color_bar,
-    colors,
-    hide_ticks,
+    draw_map,
+    draw_picture,
     write_title,
 )
 from captum_tgrad.visualization.region_marks import boxes_of_pictures, draw_boxes, draw_peak
@@ -41,9 +39,6 @@ _WIDE = 2.2
 _HIGHEST = 2.0
 # The minimum height of stacked panels in inches, so that titles and color bars leave them room.
 _LOWEST = 1.0
-_PANELS = ("image", "", "map over image")
-# Captum warns of values below 1e-5, whatever their unit.
-_SCALE = 1e6
 
 
 def explanation_figure(
@@ -188,32 +183,17 @@ def _draw_panels(
     box: Box,
     method: str,
 ) -> None:
-    """Draws one explanation with Captum's function."""
-    signed = is_signed([values])
-    map_colors: Colormap = colors(signed)
-    note = note_on(values)
+    """Draws one explanation."""
+    limit, signed, note = limit_of([values]), is_signed([values]), note_on(values)
     size = picture.shape[:2]
-    values = padded(values / limit_of([values]) * _SCALE, box, size)
-    if not values.any():
-        # Captum cannot scale a map of zeros: draw ones in the color of 0.
-        values = values + 1
-        map_colors = ListedColormap([map_colors(0.0)])
-    kinds = ("original_image", "heat_map", "blended_heat_map")
-    for axes, kind, heading in zip(panels, kinds, _PANELS, strict=True):
-        visualization.visualize_image_attr(
-            values[..., None],
-            picture,
-            method=kind,
-            sign="all" if signed else "positive",
-            plt_fig_axis=(row, axes),
-            cmap=map_colors,
-            alpha_overlay=OVERLAY_OPACITY,
-            use_pyplot=False,
-        )
-        gray_out(axes, box, size, None if kind == "heat_map" else picture)
-        axes.axis("on")
-        hide_ticks(axes)
+    whole = padded(values, box, size)
+    draw_picture(panels[0], picture)
+    draw_map(panels[1], whole, limit, signed)
+    draw_map(panels[2], whole, limit, signed, picture)
+    headings = ("image", f"{method} ({note})" if note else method, "map over image")
+    for axes, under, heading in zip(panels, (picture, None, picture), headings, strict=True):
+        gray_out(axes, box, size, under)
         axes.set_anchor("N")
-        axes.set_title(heading or (f"{method} ({note})" if note else method), fontsize=NORMAL)
+        axes.set_title(heading, fontsize=NORMAL)
     color_bar(row, panels[1], signed)
     color_bar(row, panels[2], signed, opacity=OVERLAY_OPACITY)

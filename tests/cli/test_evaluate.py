@@ -126,7 +126,7 @@ def test_other_labels_are_not_mixed_in(tmp_path, folder, capsys):
     (tmp_path / "labels.csv").write_text("0.png,3\n1.png,2\n")
     capsys.readouterr()
     line = _refused(capsys, folder, tmp_path / "out", *further, "--resume")
-    assert "other labels: that of 1.png was 1, is 2" in line
+    assert "the label of 1.png has changed from 1 to 2" in line
 
 
 def test_the_built_in_pictures_need_no_name(tmp_path):
@@ -210,14 +210,14 @@ def test_a_full_disk_says_how_to_go_on(tmp_path, folder, capsys, monkeypatch):
     def full(*arguments):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("captum_tgrad.evaluation.storage.records.os.write", full)
+    monkeypatch.setattr("captum_tgrad.evaluation.storage.files.os.write", full)
     line = _refused(capsys, folder, tmp_path / "out", "--methods", "random")
     assert "records.jsonl cannot be written (No space left on device): free some space" in line
     monkeypatch.undo()
     use_tiny_model(monkeypatch)
     # With records, there is something to go on with.
     _run(folder, tmp_path / "out", "--methods", "random")
-    monkeypatch.setattr("captum_tgrad.evaluation.storage.records.os.write", full)
+    monkeypatch.setattr("captum_tgrad.evaluation.storage.files.os.write", full)
     capsys.readouterr()
     line = _refused(capsys, folder, tmp_path / "out", "--methods", "random,saliency", "--resume")
     assert "continue with the same command and --resume" in line

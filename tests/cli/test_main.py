@@ -132,6 +132,15 @@ def test_output_that_cannot_be_written(command, error):
     assert len(done.stderr.splitlines()) == bool(error)
 
 
+def test_a_warning_names_the_program_and_not_its_code():
+    warn = "import warnings; from captum_tgrad.cli import main as command;"
+    warn += "command._run = lambda options: warnings.warn('ties\\nand more') or 0;"
+    found = _python("-c", f"{warn} command.main(['methods']); warnings.warn('afterwards')")
+    first, *rest = found.stderr.splitlines()
+    assert first == "captum-tgrad: warning: ties and more"
+    assert rest[0].endswith("UserWarning: afterwards")
+
+
 def test_module_runs_as_the_command(tmp_path):
     done = _python("-m", "captum_tgrad", "explain", "absent.png", "--out", str(tmp_path))
     assert done.returncode == 2

@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from torchvision.datasets import ImageFolder
 
 from captum_tgrad.cli.jobs import readable
+from captum_tgrad.evaluation import OutputError
 from captum_tgrad.evaluation.image_files import built_in_images, images_in
 from captum_tgrad.evaluation.samples import Samples
 from tests.evaluation.networks import classifier, images
@@ -211,5 +212,7 @@ def test_labels_are_found_by_name(tmp_path):
     pictures = images_in(tmp_path, classifier())
     (tmp_path / "class 2" / "y.png").unlink()  # the label is known without it
     samples = Samples(pictures, limit=1)
-    assert [samples.label(name) for name in (*pictures.names, "z")] == [1, 2, None]
-    assert [Samples([(images(1)[0], 3)]).label(name) for name in "01"] == [3, None]
+    first, second = ({"image": name, "target": 1} for name in pictures.names)
+    samples.check_records([first, {**second, "target": 2}], True, None)
+    with pytest.raises(OutputError, match=r"label of class 2/y\.png has changed from 1 to 2"):
+        samples.check_records([first, second], True, None)

@@ -7,14 +7,8 @@ import sys
 
 import pytest
 
-from captum_tgrad.evaluation.storage.records import (
-    KEYS,
-    JsonLines,
-    cut_half_written,
-    read_records,
-    record_of,
-    write_whole,
-)
+from captum_tgrad.evaluation.storage.files import JsonLines, cut_half_written, write_files
+from captum_tgrad.evaluation.storage.records import KEYS, read_records, record_of
 from captum_tgrad.metrics.registry import NUMBERS
 
 
@@ -66,7 +60,7 @@ def test_a_half_written_line_is_recognized_and_cut(tmp_path, kept):
     path.write_bytes(whole + json.dumps(_record("b")).encode()[:kept])
     assert [record["image"] for record in read_records(tmp_path)] == ["a"]
     for _ in range(2):
-        cut_half_written(tmp_path)
+        cut_half_written(path)
         assert path.read_bytes() == whole
 
 
@@ -75,7 +69,7 @@ def test_a_line_without_its_end_is_not_trusted_even_if_it_could_be_read(tmp_path
     path = tmp_path / "records.jsonl"
     path.write_text(json.dumps(_record("a")))
     assert list(read_records(tmp_path)) == []
-    cut_half_written(tmp_path)
+    cut_half_written(path)
     assert path.read_bytes() == b""
 
 
@@ -99,7 +93,8 @@ def test_files_of_several_processes_count_each_pair_once(tmp_path):
 _FILLS_UP = """
 import resource, signal, sys
 from pathlib import Path
-from captum_tgrad.evaluation.storage.records import JsonLines, KEYS, record_of
+from captum_tgrad.evaluation.storage.files import JsonLines
+from captum_tgrad.evaluation.storage.records import KEYS, record_of
 from captum_tgrad.metrics.registry import NUMBERS
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (700, 700))
@@ -125,7 +120,7 @@ def test_a_full_disk_leaves_whole_records(tmp_path):
 
 def test_a_file_is_replaced_as_a_whole(tmp_path, monkeypatch):
     path = tmp_path / "summary.json"
-    write_whole(path, "old")
+    write_files(tmp_path, {path.name: "old"})
 
     def full(descriptor):
         raise OSError("No space left on device")
@@ -133,7 +128,8 @@ def test_a_file_is_replaced_as_a_whole(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full)
         with pytest.raises(OSError, match="No space"):
-            write_whole(path, "new and longer")
+            write_files(tmp_path, {path.name: "new and longer"})
     assert path.read_text() == "old"
-    write_whole(path, "new")
+    assert list(tmp_path.iterdir()) == [path]
+    write_files(tmp_path, {path.name: b"new"})
     assert path.read_text() == "new"

@@ -17,7 +17,8 @@ import torch
 from torch import nn
 
 from captum_tgrad.evaluation import METHODS, Method, OutputError, evaluate, images_in
-from captum_tgrad.evaluation.storage.records import read_lines, read_records
+from captum_tgrad.evaluation.storage.files import read_lines
+from captum_tgrad.evaluation.storage.records import read_records
 from captum_tgrad.zoo import sample_image
 from tests.evaluation.networks import classifier, images, network
 
@@ -199,6 +200,21 @@ def test_other_images_are_not_mixed_in(tmp_path):
     assert found.summary["images"] == 3
 
 
+def test_records_of_images_that_the_data_set_lacks_are_refused(tmp_path):
+    class Named(list):
+        names = ("a.jpg", "b.jpg")
+
+    evaluate(network(), Named(images(2)), ["random"], tmp_path, **FAST)
+    for fewer_or_other in (images(2), images(1), Named(images(2))[:1]):
+        with pytest.raises(OutputError, match=r"lacks 2 of the 2 images .* such as [ab]\.jpg: use"):
+            evaluate(network(), fewer_or_other, ["random"], tmp_path, resume=True, **FAST)
+    # Those beyond the limit are in it.
+    found = evaluate(
+        network(), Named(images(2)), ["random"], tmp_path, resume=True, limit=1, **FAST
+    )
+    assert found.summary["images"] == 2
+
+
 def test_another_black_is_not_mixed_in(tmp_path):
     names = ["integrated_gradients"]
     evaluate(network(), images(1), names, tmp_path, black=0.0, **FAST)
@@ -211,7 +227,7 @@ def test_other_labels_are_not_mixed_in(tmp_path):
     first, second, third = images(3)
     options = {"target": "label", **FAST}
     evaluate(network(), [(first, 1), (second, 2)], ["random"], tmp_path, **options)
-    with pytest.raises(OutputError, match="other labels: that of 1 was 2, is 3"):
+    with pytest.raises(OutputError, match="the label of 1 has changed from 2 to 3"):
         evaluate(network(), [(first, 1), (second, 3)], ["t_grad"], tmp_path, resume=True, **options)
     # More images, and one whose label is not known any more.
     dataset = [(first, None), (second, 2), (third, 0)]

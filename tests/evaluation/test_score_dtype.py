@@ -160,8 +160,8 @@ def test_another_precision_is_not_mixed_in(tmp_path):
         found = evaluate(model, images(2), [FIXED], out, score_dtype=dtype, limit=1, **options)
         assert ("- score_dtype: bfloat16" in found.table) == (dtype == torch.bfloat16)
         (other,) = {torch.float32, torch.bfloat16} - {dtype}
-        names = {torch.float32: None, torch.bfloat16: "bfloat16"}
-        said = f"score_dtype was {names[dtype]!r}, is {names[other]!r}"
+        names = {torch.float32: "not set", torch.bfloat16: "'bfloat16'"}
+        said = f"score_dtype was {names[dtype]}, is {names[other]}"
         with pytest.raises(OutputError, match=f"used other settings: {said}"):
             evaluate(model, images(2), [FIXED], out, score_dtype=other, **options)
         found = evaluate(model, images(2), [FIXED], out, score_dtype=dtype, **options)
@@ -216,7 +216,7 @@ def test_the_command_line(tmp_path, capsys, monkeypatch):
     assert json.loads((out / "protocol.json").read_text())["score_dtype"] == "bfloat16"
     capsys.readouterr()
     assert main([*command, "float32", "--resume"]) == 2
-    assert "score_dtype was 'bfloat16', is None" in capsys.readouterr().err
+    assert "score_dtype was 'bfloat16', is not set" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         main([*command, "float16"])
     assert "choose from" in capsys.readouterr().err

@@ -8,8 +8,7 @@ import pytest
 
 from captum_tgrad.evaluation.report.page import markdown
 from captum_tgrad.evaluation.report.summary import summarize
-from captum_tgrad.evaluation.report.table import table_of
-from captum_tgrad.evaluation.report.text_table import text_table
+from captum_tgrad.evaluation.report.table import table_of, text_table
 from captum_tgrad.evaluation.report.verdict import FEWEST_IMAGES, verdict
 from captum_tgrad.evaluation.report.write import as_csv
 from captum_tgrad.evaluation.storage.records import KEYS

@@ -197,7 +197,7 @@ def test_records_are_of_one_way_to_resize(tmp_path):
     folder, out = tmp_path / "pictures", tmp_path / "out"
     evaluate(crop, images_in(folder, crop), ["random"], out, n_steps=2)
     assert "resize" not in (tmp_path / "out/protocol.json").read_text()
-    with pytest.raises(OutputError, match="resize was None, is 'squash'"):
+    with pytest.raises(OutputError, match="resize was not set, is 'squash'"):
         evaluate(
             squash,
             images_in(folder, squash),

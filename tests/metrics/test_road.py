@@ -7,8 +7,7 @@ import pytest
 import torch
 
 from captum_tgrad.metrics import road
-from captum_tgrad.metrics.engine.linear_imputation import linear_imputation
-from captum_tgrad.metrics.engine.multilevel import Multilevel
+from captum_tgrad.metrics.engine.linear_imputation import Multilevel, linear_imputation
 from tests.metrics.models import classifier, permutation, random
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from captum_tgrad import metrics
-from captum_tgrad.metrics.engine.together import together
+from captum_tgrad.metrics.engine.metric import together
 from tests.metrics.models import random
 
 NAMES = ("average_drop", "increase_in_confidence", "deletion")

@@ -10,7 +10,7 @@ from captum.attr import InputXGradient, IntegratedGradients, Saliency
 
 from captum_tgrad import TGradAttribution
 from captum_tgrad.sanity_checks import efficient_mprt, smooth_mprt
-from captum_tgrad.sanity_checks.smoothed import Smoothed
+from captum_tgrad.sanity_checks.map_maker import Smoothed
 from tests.sanity_checks.networks import images, network
 
 
@@ -189,12 +189,12 @@ def test_nothing_of_the_users_changes():
     ("function", "changes", "error", "message"),
     [
         (smooth_mprt, {"n_samples": 0}, ValueError, "n_samples must be a positive integer"),
-        (smooth_mprt, {"n_samples": 2.0}, ValueError, "n_samples must be a positive integer"),
+        (smooth_mprt, {"n_samples": 2.0}, TypeError, "n_samples must be a positive integer"),
         (smooth_mprt, {"noise_level": -0.1}, ValueError, "noise_level must be 0 or more"),
         (smooth_mprt, {"noise_level": "a"}, TypeError, "noise_level must be a number, got str"),
         (smooth_mprt, {"mode": "top_down"}, ValueError, "mode must be 'cascading', 'bottom_up'"),
         (smooth_mprt, {"layers": ["head"]}, ValueError, "layers contains 'head'"),
-        (efficient_mprt, {"n_bins": 1}, ValueError, "n_bins must be an integer of 2 or more"),
+        (efficient_mprt, {"n_bins": 1}, ValueError, "n_bins must be 2 or more"),
         (efficient_mprt, {"inputs": images().numpy()}, TypeError, "inputs must be a torch.Tensor"),
     ],
 )

@@ -6,15 +6,17 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from captum_tgrad._support.suggest import did_you_mean
-from captum_tgrad.evaluation.methods.cam_methods import build_grad_cam, build_score_cam, cam_builder
-from captum_tgrad.evaluation.methods.gradient_methods import (
+from captum_tgrad.evaluation.methods.builders import (
     INTEGRATION_STEPS,
     NOISE_SAMPLES,
     NOISE_SIGMA,
     build_full_grad,
+    build_grad_cam,
     build_integrated_gradients,
     build_random,
+    build_score_cam,
     build_smooth_grad,
+    cam_builder,
     captum_builder,
     t_grad_builder,
 )

@@ -18,7 +18,7 @@ from captum_tgrad._support.optional import import_from_extra
 from captum_tgrad._support.own_randomness import own_randomness
 from captum_tgrad._support.suggest import did_you_mean, few
 from captum_tgrad.attribution.cam import CamAttribution
-from captum_tgrad.evaluation.methods.batches import black_batch, leaf, one_by_one
+from captum_tgrad.evaluation.methods.builders import black_batch, leaf, one_by_one
 from captum_tgrad.evaluation.methods.method import Black, Compute, Method
 
 _KEYS = {"class", "title", "constructor", "layer", "attribute", "random"}

@@ -35,18 +35,12 @@ class Interval(NamedTuple):
 def bootstrap_means(values: Array, seed: int = 0) -> list[Interval]:
     """The mean of each column with its 95% interval, by the percentile bootstrap.
 
-    Rows are drawn with replacement, the same rows for all columns, so that differences between
-    columns are paired.
+    ``values`` has one row for each image, and NaN for missing values. Rows are drawn with
+    replacement, the same rows for all columns, so that differences between columns are paired. The
+    interval is NaN if no image has a value.
 
     Source: Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13; the numbers
     are those of ``scipy.stats.bootstrap(method="percentile")``.
-
-    Args:
-        values: One row for each image, one column for each number; NaN for missing values.
-        seed: The seed of a separate generator.
-
-    Returns:
-        One interval for each column; NaN if no image has a value.
 
     Example:
         >>> bootstrap_means(np.array([[1.0], [2.0], [3.0]]))[0]

@@ -2,17 +2,77 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from matplotlib.figure import Figure
 
-from captum_tgrad.evaluation.report.markdown import Markdown
+from captum_tgrad._support.printable import in_markdown
 from captum_tgrad.evaluation.report.shown_images import ChosenImage
 from captum_tgrad.evaluation.report.summary import REFERENCE, Summary
 from captum_tgrad.evaluation.report.table import one_line, table_of, title_of
 from captum_tgrad.evaluation.report.verdict import steps_or_images, verdict
 from captum_tgrad.visualization.html_report import Report
+
+_NUMBERS = re.compile(r"[-+\d.e]*( \[[-+\d.e]+, [-+\d.e]+\])?( \(\d+\))?")
+
+
+class Markdown:
+    """The methods of ``Report``, without figures; they escape what they are given."""
+
+    def __init__(self, title: str, summary: str) -> None:
+        self._parts = [f"# {in_markdown(title)}", in_markdown(summary)]
+
+    def section(self, title: str) -> None:
+        """Begins a section."""
+        self._parts.append(f"## {in_markdown(title)}")
+
+    def text(self, text: str) -> None:
+        """Adds a paragraph."""
+        self._parts.append(in_markdown(text))
+
+    def table(
+        self,
+        columns: Sequence[str],
+        rows: Sequence[Sequence[str]],
+        caption: str = "",
+        best: Mapping[str, Sequence[int]] | None = None,
+    ) -> None:
+        """Adds a table, the best numbers in bold; the caption is for other formats."""
+        lines = [_row(columns), "|---" * len(columns) + "|"]
+        for number, row in enumerate(rows):
+            numbers = [cell if _NUMBERS.fullmatch(cell) else in_markdown(cell) for cell in row[1:]]
+            bold = ["**" * (number in (best or {}).get(title, ())) for title in columns]
+            cells = zip(bold, [in_markdown(row[0]), *numbers], strict=True)
+            lines.append(_row([f"{mark}{cell}{mark}" for mark, cell in cells]))
+        self._parts.append("\n".join(lines))
+
+    def protocol(self, protocol: Mapping[str, Any]) -> None:
+        """Adds how numbers were computed."""
+        self.items(_settings(protocol))
+
+    def items(self, items: Iterable[str]) -> None:
+        """Adds a list."""
+        self._parts.append("\n".join(f"- {in_markdown(item)}" for item in items))
+
+    def content(self) -> str:
+        """The whole text."""
+        return "\n\n".join(self._parts) + "\n"
+
+
+def _row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _settings(protocol: Mapping[str, Any], within: str = "") -> Iterator[str]:
+    """A protocol as lines ``name: value``, without methods that have no settings."""
+    for key, value in protocol.items():
+        if isinstance(value, Mapping):
+            yield from _settings(value, f"{within}{key}.")
+        else:
+            yield f"{within}{key}: {value}"
+
 
 _IMAGES = (
     "The maps of all methods, best first, with their Insertion - Deletion on the image. The maps"

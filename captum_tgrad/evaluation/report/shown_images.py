@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from captum_tgrad.evaluation.methods.method import image_seed
-from captum_tgrad.evaluation.running.speed import in_fast_format
+from captum_tgrad.evaluation.running.settings import in_fast_format
 from captum_tgrad.evaluation.running.timed_method import ExplainedImage, TimedMethod
 from captum_tgrad.evaluation.samples import Samples
 from captum_tgrad.evaluation.storage.records import Record

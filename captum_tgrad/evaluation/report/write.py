@@ -7,13 +7,13 @@ from collections.abc import Iterable, Sequence
 from matplotlib.figure import Figure
 
 from captum_tgrad._support.printable import printable
-from captum_tgrad.evaluation.report.files import csv_text, png, write_files
+from captum_tgrad.evaluation.report.files import csv_text, png
 from captum_tgrad.evaluation.report.page import markdown, page
 from captum_tgrad.evaluation.report.shown_images import ChosenImage, ImageShow
 from captum_tgrad.evaluation.report.summary import COLUMNS, Summary, summarize
+from captum_tgrad.evaluation.storage.files import as_json, write_files
 from captum_tgrad.evaluation.storage.folder import Output
 from captum_tgrad.evaluation.storage.owner import REPORT
-from captum_tgrad.evaluation.storage.records import as_json, write_whole
 from captum_tgrad.visualization.evaluation_figures import metrics_figure, seconds_figure
 
 _NUMBERS = ("images", "mean", "low", "high")
@@ -36,9 +36,8 @@ def write_results(output: Output, images: ImageShow | None) -> tuple[Summary, st
     records, titles = output.records(), output.titles()
     summary = summarize(records, output.skipped(), titles, output.protocol())
     table = markdown(summary)
-    write_whole(output.path / "summary.json", as_json(summary))
-    write_whole(output.path / "table.md", table)
-    write_whole(output.path / "summary.csv", as_csv(summary))
+    texts = {"summary.json": as_json(summary), "table.md": table, "summary.csv": as_csv(summary)}
+    write_files(output.path, texts)
     if images is not None and any(each["images"] for each in summary["methods"].values()):
         write_files(output.path, _drawn(summary, images.draw(records, titles)))
     return summary, table

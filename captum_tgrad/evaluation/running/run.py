@@ -18,11 +18,10 @@ from captum_tgrad.evaluation.methods.method import image_seed
 from captum_tgrad.evaluation.running.batch_halving import Halving
 from captum_tgrad.evaluation.running.localization import localization, region_digest, region_of
 from captum_tgrad.evaluation.running.scoring import Scoring, logits_of
-from captum_tgrad.evaluation.running.settings import Settings
-from captum_tgrad.evaluation.running.speed import in_fast_format
+from captum_tgrad.evaluation.running.settings import Settings, in_fast_format
 from captum_tgrad.evaluation.running.timed_method import ExplainedImage, TimedMethod, reason_of
 from captum_tgrad.evaluation.samples import Samples
-from captum_tgrad.evaluation.storage.records import JsonLines
+from captum_tgrad.evaluation.storage.files import JsonLines
 
 STEPS = 2
 """Progress steps for each image and method: its map and its metrics."""

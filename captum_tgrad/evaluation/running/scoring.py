@@ -20,7 +20,7 @@ from captum_tgrad.evaluation.running.timed_method import ExplainedImage
 from captum_tgrad.evaluation.storage.records import Record, record_of
 from captum_tgrad.metrics import InsertionDeletionResult
 from captum_tgrad.metrics.engine.findings import Findings
-from captum_tgrad.metrics.engine.together import together
+from captum_tgrad.metrics.engine.metric import together
 from captum_tgrad.metrics.registry import NUMBERS
 from captum_tgrad.zoo.classifier import check_logits
 

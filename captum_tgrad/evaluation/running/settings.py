@@ -1,4 +1,4 @@
-"""The settings of an evaluation."""
+"""The settings of an evaluation, and defaults for its speed."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
+from torch import Tensor
 
 from captum_tgrad._support.arguments import check_choice, check_count
+from captum_tgrad.evaluation.methods.method import EXAMPLES_AT_ONCE
 from captum_tgrad.metrics.baselines import PRESETS
 from captum_tgrad.metrics.engine.ranking import Ties
 
@@ -57,3 +59,24 @@ class Settings:
         if self.score_dtype != torch.float32:
             found["score_dtype"] = str(self.score_dtype).removeprefix("torch.")
         return found
+
+
+# Fastest on a CPU in ``benchmarks/metric_cost.py --tables chunks``; others were not measured.
+_ON_A_CPU, _ELSEWHERE = 8, 64
+
+
+def examples_per_batch(given: int | None, device: torch.device) -> int:
+    """Perturbed images per call of the model: as given, or the device's default if None."""
+    if given is not None:
+        return given
+    return _ON_A_CPU if device.type == "cpu" else _ELSEWHERE
+
+
+def examples_at_once(device: torch.device) -> int:
+    """Examples per call for methods that evaluate many for one image."""
+    return _ON_A_CPU if device.type == "cpu" else EXAMPLES_AT_ONCE
+
+
+def in_fast_format(images: Tensor) -> Tensor:
+    """Images ``(N, C, H, W)`` in channels-last memory format; only rounding may differ."""
+    return images.contiguous(memory_format=torch.channels_last)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -10,11 +12,59 @@ from typing import Any
 from captum_tgrad._support.writing import check_folder, writing
 from captum_tgrad.evaluation.distributed import Workers
 from captum_tgrad.evaluation.methods.built_in import METHODS
-from captum_tgrad.evaluation.storage import records as files
-from captum_tgrad.evaluation.storage.lock import lock, locked
+from captum_tgrad.evaluation.storage.files import (
+    JsonLines,
+    OutputError,
+    as_json,
+    cut_half_written,
+    read_lines,
+    write_files,
+)
 from captum_tgrad.evaluation.storage.owner import REPORT, check_owner
-from captum_tgrad.evaluation.storage.protocol import Protocol, joined, read_protocol, write_protocol
-from captum_tgrad.evaluation.storage.records import OutputError, Record
+from captum_tgrad.evaluation.storage.protocol import PROTOCOL_FILE, Protocol, joined, read_protocol
+from captum_tgrad.evaluation.storage.records import Record, pair_of, read_records, record_files
+
+
+def lock(descriptor: int, folder: Path) -> None:
+    """Locks an open file in ``folder`` until it is closed, if the file system supports locks.
+
+    The operating system releases the lock when the process ends, even after a crash. Raises
+    OutputError if another process has locked it.
+    """
+    if os.name != "posix":
+        return
+    fcntl: Any = importlib.import_module("fcntl")
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise OutputError(
+            f"another process is writing to {folder}: wait for it or stop it, then continue with"
+            " resume (--resume); or use another folder"
+        ) from error
+    except OSError:
+        return
+
+
+@contextmanager
+def locked(folder: Path, files: list[Path]) -> Iterator[None]:
+    """A context in which this process holds the lock of a folder.
+
+    Raises OutputError if another process has locked it or one of its ``files``.
+    """
+    if os.name != "posix":
+        yield
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        lock(descriptor, folder)
+        # The first of several processes locks the folder; others of an earlier run may be running.
+        for file in files:
+            with file.open("rb") as opened:
+                lock(opened.fileno(), folder)
+        yield
+    finally:
+        os.close(descriptor)
+
 
 FILES = (REPORT, "table.md", "summary.json", "summary.csv", "metrics.png", "seconds.png")
 """The files written after the last record; figures and the page only if requested."""
@@ -40,13 +90,13 @@ class Output:
         self._held.close()
 
     @contextmanager
-    def opened(self) -> Iterator[tuple[files.JsonLines, files.JsonLines]]:
+    def opened(self) -> Iterator[tuple[JsonLines, JsonLines]]:
         """A context with the files for this process' records, and for what it skips.
 
         Raises OutputError if another process writes to them.
         """
         paths = [self.path / self.workers.file_name(stem) for stem in ("records", "skipped")]
-        with files.JsonLines(paths[0]) as records, files.JsonLines(paths[1]) as skipped:
+        with JsonLines(paths[0]) as records, JsonLines(paths[1]) as skipped:
             lock(records.descriptor, self.path)
             yield records, skipped
 
@@ -77,10 +127,11 @@ class Output:
             raise OutputError(str(error)) from error
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
-        self._held.enter_context(locked(folder, files.record_files(folder)))
+        written = record_files(folder)
+        self._held.enter_context(locked(folder, written))
         old = read_protocol(folder)
         # A run that ended before its first record leaves an empty file, which does not count.
-        there_are_records = any(path.stat().st_size for path in files.record_files(folder))
+        there_are_records = any(path.stat().st_size for path in written)
         records: list[Record] = []
         if there_are_records:
             if not resume:
@@ -93,7 +144,7 @@ class Output:
                     f"there are records in {folder}, but no protocol.json with their settings: use"
                     " another folder"
                 )
-            records = [*files.read_records(folder)]
+            records = [*read_records(folder)]
             if "regions" in old and "regions" in protocol and all("region" in r for r in records):
                 # More images may have one now; ``check`` compares the regions of the records.
                 old = {**old, "regions": protocol["regions"]}
@@ -101,22 +152,23 @@ class Output:
             check(records)
         elif old is None:
             check_owner(folder, "evaluate", FILES)
-        write_protocol(folder, protocol)
-        files.cut_half_written(folder)
+        write_files(folder, {PROTOCOL_FILE: as_json(protocol)})
+        for path in written:
+            cut_half_written(path)
         # Skipped images are tried again.
         for path in folder.glob("skipped*.jsonl"):
             path.unlink()
-        return {files.pair_of(record) for record in records}
+        return {pair_of(record) for record in records}
 
     def records(self) -> list[Record]:
         """All records, ordered by image and method."""
-        return sorted(files.read_records(self.path), key=files.pair_of)
+        return sorted(read_records(self.path), key=pair_of)
 
     def skipped(self) -> list[dict[str, Any]]:
         """All that was skipped since ``begin``, each once."""
         found: dict[tuple[str | None, str | None], dict[str, Any]] = {}
         for path in sorted(self.path.glob("skipped*.jsonl")):
-            for each in files.read_lines(path):
+            for each in read_lines(path):
                 found.setdefault((each["image"], each["method"]), each)
         return [found[key] for key in sorted(found, key=lambda key: (key[1] or "", key[0] or ""))]
 

@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
+from captum_tgrad.evaluation.storage.files import OutputError
 from captum_tgrad.evaluation.storage.protocol import PROTOCOL_FILE
-from captum_tgrad.evaluation.storage.records import OutputError
 from captum_tgrad.visualization.html_report import GENERATOR
 
 REPORT = "report.html"

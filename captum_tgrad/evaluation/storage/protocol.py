@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from captum_tgrad import __version__
-from captum_tgrad.evaluation.storage.records import OutputError, as_json, write_whole
+from captum_tgrad.evaluation.storage.files import OutputError
 
 Protocol = dict[str, Any]
 
@@ -46,11 +46,6 @@ def read_protocol(folder: Path) -> Protocol | None:
     return found
 
 
-def write_protocol(folder: Path, protocol: Protocol) -> None:
-    """Writes the protocol into the folder."""
-    write_whole(folder / PROTOCOL_FILE, as_json(protocol))
-
-
 def joined(old: Protocol, new: Protocol) -> Protocol:
     """The protocol of a run that resumes another one, perhaps with more methods.
 
@@ -70,10 +65,11 @@ def _changes(old: Mapping[str, Any], new: Mapping[str, Any], within: str) -> Ite
         name = f"{within}{key}"
         if name in _FURTHER and key not in old:
             continue
-        if key not in old or key not in new:
-            if within != f"{_METHODS}.":
-                yield f"{name} was {old.get(key)!r}, is {new.get(key)!r}"
-        elif isinstance(old[key], dict) and isinstance(new[key], dict):
+        one_has_it = key not in old or key not in new
+        if one_has_it and within == f"{_METHODS}.":
+            continue
+        if isinstance(old.get(key), dict) and isinstance(new.get(key), dict):
             yield from _changes(old[key], new[key], f"{name}.")
-        elif old[key] != new[key]:
-            yield f"{name} was {old[key]!r}, is {new[key]!r}"
+        elif one_has_it or old[key] != new[key]:
+            was, now = (repr(each[key]) if key in each else "not set" for each in (old, new))
+            yield f"{name} was {was}, is {now}"

@@ -1,15 +1,13 @@
-"""One line of JSON for each image and method, durable on disk before the next one starts."""
+"""The records of an evaluation: one line of JSON for each image and method."""
 
 from __future__ import annotations
 
-import json
 import math
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from captum_tgrad._support.writing import writing
+from captum_tgrad.evaluation.storage.files import OutputError, read_lines
 from captum_tgrad.metrics.registry import LOCALIZATION_NUMBERS, NUMBERS
 
 KEYS = ("image", "method", "target", "clean_score", "baseline_score", *NUMBERS, "seconds")
@@ -33,10 +31,6 @@ _KINDS: dict[str, tuple[type, ...]] = {
 }
 
 Record = dict[str, Any]
-
-
-class OutputError(ValueError):
-    """The output folder has records or files that conflict with this run."""
 
 
 def record_of(
@@ -68,43 +62,6 @@ def pair_of(record: Mapping[str, Any]) -> tuple[str, str]:
     return record["image"], record["method"]
 
 
-class JsonLines:
-    """A context with a file to append lines to; each is on disk when ``append`` returns.
-
-    The file is created if it does not exist. Its ``descriptor`` is for locks.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        with writing(path):
-            self.descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
-            _make_durable(path.parent)
-
-    def __enter__(self) -> JsonLines:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        os.close(self.descriptor)
-
-    def append(self, entry: Mapping[str, Any]) -> None:
-        """Appends a line.
-
-        Raises:
-            WriteError: An OSError, such as a full disk; earlier lines stay complete.
-        """
-        line = _encoded(json.dumps(entry, allow_nan=False, ensure_ascii=False)) + b"\n"
-        whole = os.fstat(self.descriptor).st_size
-        with writing(self.path):
-            try:
-                written = 0
-                while written < len(line):
-                    written += os.write(self.descriptor, line[written:])
-                os.fsync(self.descriptor)
-            except OSError:
-                os.ftruncate(self.descriptor, whole)
-                raise
-
-
 def record_files(folder: Path) -> list[Path]:
     """The files of records in a folder, of one or several processes."""
     return sorted(folder.glob("records*.jsonl"))
@@ -132,73 +89,3 @@ def _check_record(record: Mapping[str, Any], path: Path) -> None:
                 f"{path} holds a line whose {key!r} is {value!r}, of image {record['image']!r}:"
                 " remove the line"
             )
-
-
-def read_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """The entries of one file; a half-written last line is skipped.
-
-    Raises:
-        OutputError: A line before the last is not a JSON object.
-    """
-    with path.open("rb") as opened:
-        for number, line in enumerate(opened, 1):
-            if not line.endswith(b"\n"):
-                return  # The process ended while it wrote this last line.
-            try:
-                entry = json.loads(line, parse_constant=_refuse)
-            except ValueError as error:
-                raise OutputError(f"{path}, line {number}, is damaged: remove it") from error
-            if not isinstance(entry, dict):
-                raise OutputError(f"{path}, line {number}, is not a record: remove it")
-            yield entry
-
-
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is not a number")
-
-
-def cut_half_written(folder: Path) -> None:
-    """Removes half-written last lines, so that new ones can be appended."""
-    for path in record_files(folder):
-        content = path.read_bytes()
-        whole = content.rfind(b"\n") + 1
-        if whole < len(content):
-            with path.open("r+b") as opened:
-                opened.truncate(whole)
-                os.fsync(opened.fileno())
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Replaces a file atomically: after a crash, the old or the new one is complete."""
-    temporary = path.with_name(f".{path.name}.partial")
-    with writing(path):
-        try:
-            with temporary.open("wb") as opened:
-                opened.write(_encoded(text))
-                opened.flush()
-                os.fsync(opened.fileno())
-            os.replace(temporary, path)
-        except OSError:
-            temporary.unlink(missing_ok=True)
-            raise
-        _make_durable(path.parent)
-
-
-def _encoded(text: str) -> bytes:
-    """JSON as UTF-8; bytes of file names that are not UTF-8 become JSON escapes."""
-    return text.encode("utf-8", "backslashreplace")
-
-
-def _make_durable(folder: Path) -> None:
-    """Writes the entries of a folder to disk, so that they survive a power failure."""
-    if os.name == "posix":
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-
-def as_json(value: Any) -> str:
-    """Indented JSON, also for people to read."""
-    return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"

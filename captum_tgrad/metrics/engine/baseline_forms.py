@@ -39,7 +39,7 @@ def resolve(
     each = baselines if isinstance(baselines, tuple) else (baselines,) * len(inputs)
     if len(each) != len(inputs):
         raise ValueError(
-            f"baselines has {len(each)} entries for {len(inputs)} inputs. Pass one for each."
+            f"baselines must have one entry for each input, got {len(each)} for {len(inputs)}."
         )
     tensors, labels = [], []
     for number, (baseline, tensor, dim) in enumerate(zip(each, inputs, channel_dims, strict=True)):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal
 
 from torch import Tensor
@@ -31,6 +31,15 @@ def check_model_and_inputs(
     tensors = tuple(tensor.detach() for _, tensor in named)
     check_device(forward_func, tensors)
     return tensors
+
+
+def methods_of(given: Any, argument: str = "attributions") -> dict[str, Any]:
+    """The argument of each method, by its name in messages."""
+    if not isinstance(given, Mapping):
+        return {argument: given}
+    if not given:
+        raise ValueError(f"{argument} is an empty dict. Pass at least one method.")
+    return {f"{argument}[{name!r}]": each for name, each in given.items()}
 
 
 def check_finite(tensors: Iterable[Tensor], name: str, nan_policy: NanPolicy) -> None:

@@ -37,8 +37,8 @@ def importance_maps(
     each = attributions if isinstance(attributions, tuple) else (attributions,)
     if len(each) != len(inputs):
         raise ValueError(
-            f"{argument} has {len(each)} entries for {len(inputs)} inputs. Pass one for each input,"
-            " None for an input to keep unchanged."
+            f"{argument} must have one entry for each input, got {len(each)} for {len(inputs)}:"
+            " pass None for an input to keep unchanged, and leave out a convergence delta."
         )
     if all(tensor is None for tensor in each):
         raise ValueError(f"{argument} is None for every input: pass at least one tensor.")

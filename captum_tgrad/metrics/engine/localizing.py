@@ -11,7 +11,7 @@ from torch import Tensor
 
 from captum_tgrad._support.arguments import check_choice
 from captum_tgrad._support.not_a_tensor import got
-from captum_tgrad.metrics.engine.checks import NanPolicy, check_omitted
+from captum_tgrad.metrics.engine.checks import NanPolicy, check_omitted, methods_of
 from captum_tgrad.metrics.engine.features import channels_back, channels_first
 from captum_tgrad.metrics.engine.findings import Findings
 from captum_tgrad.metrics.engine.importance import (
@@ -21,9 +21,7 @@ from captum_tgrad.metrics.engine.importance import (
     is_constant,
     not_finite,
 )
-from captum_tgrad.metrics.engine.methods import methods_of
-from captum_tgrad.metrics.engine.metric import declared
-from captum_tgrad.metrics.engine.protocol import protocol_of
+from captum_tgrad.metrics.engine.metric import declared, protocol_of
 from captum_tgrad.metrics.engine.regions import Regions, as_masks, size_of_masks
 
 Options = ParamSpec("Options")
@@ -115,8 +113,10 @@ def _localized(
     methods = methods_of(attributions)
     _check_maps(methods, channel_dim)
     first = next(iter(methods.values()))
+    coarse = "; if all attributions are coarser than the images, pass size=(height, width)"
+    hint = coarse if size is None else ""
     size = _size_of_images(methods, regions, size, channel_dim)
-    masks = as_masks(regions, len(first), size, first.device)
+    masks = as_masks(regions, len(first), size, first.device, hint)
     empty = ~masks.flatten(1).any(1)
     check_omitted(
         empty,

@@ -1,4 +1,4 @@
-"""Declares a metric from its signature, its documentation, a computation and a result type."""
+"""Declares metrics; computes one, or several that share scores."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, cast, overload
 
+import torch
 from torch import Tensor
 
+from captum_tgrad import __version__
 from captum_tgrad._support.captum_private import log_usage
 from captum_tgrad._support.untouched import untouched
-from captum_tgrad.metrics.engine.methods import by_name
+from captum_tgrad.metrics.engine.findings import Findings
 from captum_tgrad.metrics.engine.metric_call import Attributions, MetricCall
-from captum_tgrad.metrics.engine.protocol import protocol_of
 
 Options = ParamSpec("Options")
 Result = TypeVar("Result")
@@ -136,6 +137,11 @@ def declared(
     return log_usage(function)
 
 
+def by_name(given: Any, results: Sequence[Result]) -> Result | dict[str, Result]:
+    """The single result, or the results by name if the argument was a dict."""
+    return dict(zip(given, results, strict=True)) if isinstance(given, Mapping) else results[0]
+
+
 def same_arguments(
     other: Metric[Options, Any],
 ) -> Callable[[Callable[..., Any]], Declaration[Options]]:
@@ -147,3 +153,54 @@ def same_arguments(
         return declaration
 
     return decorate
+
+
+def protocol_of(metric: str, entries: dict[str, Any]) -> dict[str, Any]:
+    """The metric's name, its entries (plain strings, numbers, lists and dicts), and versions."""
+    return {
+        "metric": metric,
+        **entries,
+        "captum_tgrad": __version__,
+        "torch": str(torch.__version__),
+    }
+
+
+_CALL_ARGUMENTS = inspect.signature(MetricCall).parameters.keys()
+
+
+def together(
+    metrics: Mapping[str, Mapping[str, Any]],
+    forward_func: Callable[..., Any],
+    inputs: Tensor,
+    attributions: Mapping[str, Tensor],
+    **arguments: Any,
+) -> tuple[dict[str, dict[str, Any]], Findings]:
+    """Computes several metrics; inputs and masked inputs are scored once for all of them.
+
+    ``metrics`` holds their names, and for each the arguments that not all metrics have. Returns the
+    result of each metric for each method, and the findings, of which nobody was warned yet.
+    """
+    calls: dict[tuple[str, ...], MetricCall] = {}
+    scores: dict[tuple[Any, ...], Any] = {}
+    results = {}
+    for name, own in metrics.items():
+        known = DECLARED[name]
+        parameters = known.signature.parameters
+        # A metric without an argument, such as ``score``, keeps its default.
+        shared = tuple(key for key in arguments if key in parameters)
+        if shared not in calls:
+            given = {key: arguments[key] for key in shared}
+            calls[shared] = MetricCall(name, forward_func, inputs, attributions, **given)
+        options = {
+            key: own.get(key, parameter.default)
+            for key, parameter in parameters.items()
+            if key not in _CALL_ARGUMENTS
+        }
+        key = (shared, known.run, *options.items())
+        if key not in scores:
+            scores[key] = known.scores(calls[shared], **options)
+        results[name] = dict(zip(attributions, known.results(scores[key]), strict=True))
+    findings = Findings()
+    for call in calls.values():
+        findings.found.update(call.findings.found)
+    return results, findings

@@ -16,6 +16,7 @@ from captum_tgrad.metrics.engine.checks import (
     check_model_and_inputs,
     check_omitted,
     frozen_inputs,
+    methods_of,
 )
 from captum_tgrad.metrics.engine.example_buffer import ExampleBuffer
 from captum_tgrad.metrics.engine.findings import Findings
@@ -27,7 +28,6 @@ from captum_tgrad.metrics.engine.importance import (
     is_constant,
     not_finite,
 )
-from captum_tgrad.metrics.engine.methods import methods_of
 from captum_tgrad.metrics.engine.scorer import Score, Scorer
 
 Attributions = Tensor | tuple[Tensor | None, ...]

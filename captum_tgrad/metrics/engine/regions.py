@@ -15,11 +15,14 @@ Regions = Tensor | Sequence[Any]
 _BEYOND = 1.0
 
 
-def as_masks(regions: Any, samples: int, size: tuple[int, int], device: torch.device) -> Tensor:
+def as_masks(
+    regions: Any, samples: int, size: tuple[int, int], device: torch.device, hint: str = ""
+) -> Tensor:
     """The mask of the region of every sample, ``(N, H, W)``, bool.
 
     A pixel is in a box if its center is: in column j, if ``x0 <= j + 0.5 < x1``. ``size`` is height
-    and width. Raises TypeError or ValueError for regions that do not fit.
+    and width. Raises TypeError or ValueError for regions that do not fit; the message about a box
+    outside of the image ends with ``hint``.
     """
     if isinstance(regions, Tensor) and regions.dim() in (3, 4):
         return _checked_masks(regions, samples, size).to(device)
@@ -29,20 +32,23 @@ def as_masks(regions: Any, samples: int, size: tuple[int, int], device: torch.de
             f" sample, got {type(regions).__name__}. Convert a NumPy array with torch.from_numpy."
         )
     if len(regions) != samples:
-        hint = ""
+        single = ""
         if isinstance(regions, Tensor) and tuple(regions.shape) == size:
-            hint = " Pass the mask of a single sample as regions.unsqueeze(0)."
+            single = " Pass the mask of a single sample as regions.unsqueeze(0)."
         elif is_one_box(regions):
-            hint = " Pass a single box as [[x0, y0, x1, y1]]."
-        raise ValueError(f"regions has {len(regions)} entries for {samples} samples.{hint}")
-    masks = [mask_of_boxes(boxes, size, f"regions[{n}]") for n, boxes in enumerate(regions)]
+            single = " Pass a single box as [[x0, y0, x1, y1]]."
+        raise ValueError(
+            f"regions must have one entry for each sample, got {len(regions)} for"
+            f" {samples}.{single}"
+        )
+    masks = [mask_of_boxes(boxes, size, f"regions[{n}]", hint) for n, boxes in enumerate(regions)]
     return torch.stack(masks).to(device)
 
 
-def mask_of_boxes(boxes: Any, size: tuple[int, int], name: str) -> Tensor:
+def mask_of_boxes(boxes: Any, size: tuple[int, int], name: str, hint: str = "") -> Tensor:
     """The mask of the boxes of one image, ``(H, W)``, bool, on the CPU; raises as ``as_masks``."""
     mask = torch.zeros(size, dtype=torch.bool, device="cpu")
-    for x0, y0, x1, y1 in checked_boxes(boxes, size, name).tolist():
+    for x0, y0, x1, y1 in checked_boxes(boxes, size, name, hint).tolist():
         mask |= _between(y0, y1, size[0])[:, None] & _between(x0, x1, size[1])
     return mask
 
@@ -62,7 +68,7 @@ def is_one_box(boxes: Any) -> bool:
     )
 
 
-def checked_boxes(boxes: Any, size: tuple[int, int], name: str) -> Tensor:
+def checked_boxes(boxes: Any, size: tuple[int, int], name: str, hint: str = "") -> Tensor:
     """The boxes of one image, ``(boxes, 4)``, float64 on the CPU; raises as ``as_masks``."""
     found = numbers_of(boxes, name)
     found = found.reshape(0, 4) if found.numel() == 0 else found
@@ -81,7 +87,7 @@ def checked_boxes(boxes: Any, size: tuple[int, int], name: str) -> Tensor:
             "ends before it starts: pass (x0, y0, x1, y1), not width and height",
         ),
         (relative, "is smaller than a pixel: multiply relative coordinates by width and height"),
-        (outside, f"is not in an image of {of_size}: boxes are in its pixels"),
+        (outside, f"is not in an image of {of_size}: boxes are in its pixels{hint}"),
     ):
         if bool(wrong.any()):
             box = tuple(round(value, 1) for value in found[wrong][0].tolist())

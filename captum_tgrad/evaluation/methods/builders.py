@@ -1,20 +1,55 @@
-"""Methods that follow the gradient of the output with respect to the image."""
+"""Builders of the built-in methods, and helpers for batches.
+
+Class activation maps are those of the last convolution.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
 from captum import attr
 from torch import Tensor, nn
 
+from captum_tgrad._support.optional import import_from_extra
 from captum_tgrad._support.own_randomness import own_randomness
+from captum_tgrad.attribution.cam import CamAttribution
 from captum_tgrad.attribution.full_grad import FullGradAttribution
+from captum_tgrad.attribution.probe import Probe
 from captum_tgrad.attribution.t_grad import TGradAttribution
 from captum_tgrad.decomposition.combine import Aggregation
-from captum_tgrad.evaluation.methods.batches import black_batch, leaf, one_by_one
 from captum_tgrad.evaluation.methods.method import Black, Compute
+
+ComputeOne = Callable[[Tensor, Tensor, int, int], Tensor]
+"""From one image ``(1, C, H, W)``, its target ``(1,)``, its seed and examples at once to a map."""
+
+
+def one_by_one(compute_one: ComputeOne) -> Compute:
+    """Explains the images of a batch one by one.
+
+    For methods whose random numbers must not depend on the other images of the batch, or which
+    need much memory for each image.
+    """
+
+    def compute(
+        inputs: Tensor, target: Tensor, seeds: Sequence[int], examples_at_once: int
+    ) -> Tensor:
+        ones = zip(torch.split(inputs, 1), torch.split(target, 1), seeds, strict=True)
+        return torch.cat([compute_one(*one, examples_at_once) for one in ones])
+
+    return compute
+
+
+def leaf(inputs: Tensor) -> Tensor:
+    """A copy that requires a gradient: Captum would set it on the user's tensor, and warn."""
+    return inputs.detach().clone().requires_grad_()
+
+
+def black_batch(black: Black, inputs: Tensor) -> Tensor:
+    """The black image, repeated for each image of the batch."""
+    return torch.as_tensor(black).to(inputs).expand_as(inputs).contiguous()
+
 
 INTEGRATION_STEPS = 50
 NOISE_SAMPLES = 50
@@ -93,5 +128,40 @@ def build_random(model: nn.Module, black: Black) -> Compute:
     def compute(image: Tensor, target: Tensor, seed: int, examples_at_once: int) -> Tensor:
         generator = torch.Generator().manual_seed(seed)
         return torch.rand((1, 1, *image.shape[2:]), generator=generator, device="cpu").to(image)
+
+    return one_by_one(compute)
+
+
+def build_grad_cam(model: nn.Module, black: Black) -> Compute:
+    """Captum's LayerGradCam, with the final ReLU of Grad-CAM."""
+    methods: list[attr.LayerGradCam] = []
+
+    def compute(inputs: Tensor, target: Tensor) -> Tensor:
+        if not methods:  # The layer is known only once the model has run.
+            methods.append(attr.LayerGradCam(model, Probe(model, inputs[:1]).last_convolution()))
+        attributions: Tensor = methods[0].attribute(leaf(inputs), target, relu_attributions=True)
+        return attributions
+
+    return compute
+
+
+def cam_builder(class_name: str) -> Callable[[nn.Module, Black], Compute]:
+    """Returns a builder for a class of the grad-cam package, which uses the same layer."""
+
+    def build(model: nn.Module, black: Black) -> Compute:
+        cam_class = getattr(import_from_extra("pytorch_grad_cam", "cam"), class_name)
+        return CamAttribution(model, cam_class).attribute
+
+    return build
+
+
+def build_score_cam(model: nn.Module, black: Black) -> Compute:
+    """Score-CAM, one image at a time: it holds the image once for every channel of the layer."""
+    cam_class = import_from_extra("pytorch_grad_cam", "cam").ScoreCAM
+
+    def compute(image: Tensor, target: Tensor, seed: int, examples_at_once: int) -> Tensor:
+        method = CamAttribution(model, cam_class, batch_size=examples_at_once)
+        attributions: Tensor = method.attribute(image, target)
+        return attributions
 
     return one_by_one(compute)
