@@ -89,7 +89,7 @@ figure
 
 by_size = {}
 for term in decomposition.terms:
-    size = tuple(term.positive.shape[2:]) or ("no place",)
+    size = tuple(term.positive.shape[2:]) or ("no position",)
     by_size[size] = by_size.get(size, 0) + float(term.score[0])
 for size, score in by_size.items():
     print(f"{' x '.join(map(str, size)):10} {score:+.3f}")
