@@ -86,7 +86,7 @@ CALLS = [
     (lambda: _attribute(target=9), "target 9", "from 0 to 3"),
     (lambda: _attribute(target="cat"), "target", "an int"),
     (lambda: _attribute(target=1.5), "target", "an int"),
-    (lambda: _attribute(target=[0, 1, 2]), "target", "one for each"),
+    (lambda: _attribute(target=[0, 1, 2]), "target", "one target per sample"),
     (lambda: _attribute(target=None), "target is missing", "Pass target="),
     (lambda: _attribute(target=torch.zeros(2, 1).long()), "target", "target.squeeze(1)"),
     (lambda: _attribute(target=torch.eye(4)[:2].long()), "target", "target.argmax(1)"),
@@ -192,7 +192,7 @@ CALLS = [
     (lambda: explain(classifier(), X), "images", "as from load_image"),
     (lambda: _cascade(layers=["nope"]), "layers contains 'nope'", "its modules are 0, 1"),
     (lambda: _cascade(mode="x"), "mode", "'cascading', 'bottom_up'"),
-    (lambda: _cascade(target=torch.zeros(3).long()), "target", "one for each"),
+    (lambda: _cascade(target=torch.zeros(3).long()), "target", "one target per sample"),
     (lambda: _draw("a.png"), "images", "captum_tgrad.zoo.load_image"),
     (
         lambda: _draw(attribution=A[0].numpy()),
@@ -212,7 +212,7 @@ CALLS = [
     (lambda: pointing_game(A.numpy(), BOXES), "attributions", "a NumPy array: convert it"),
     (lambda: methods_figure(X[0], {}), "attributions", "pass at least one"),
     (lambda: curves_figure({}), "results", "pass at least one"),
-    (lambda: Report("a").table(["a"], [["x", "y"]]), "row 0", "pass one each"),
+    (lambda: Report("a").table(["a"], [["x", "y"]]), "row 0", "pass one per column"),
 ]
 
 

@@ -96,7 +96,7 @@ def test_a_recurrent_layer_in_evaluation_mode(kind, packed, form):
         return method.decompose(turned, target=1, channel_dim=-1)
 
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", ".*loses the places.*")
+        warnings.filterwarnings("ignore", ".*loses the positions.*")
         warnings.filterwarnings("ignore", "RNN module weights are not part of single")  # of torch
         expected = decomposed(model, steps)
         found = decomposed(model.cuda(), steps.cuda())

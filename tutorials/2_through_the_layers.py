@@ -89,10 +89,10 @@ figure
 
 by_size = {}
 for term in decomposition.terms:
-    size = tuple(term.positive.shape[2:]) or ("no place",)
+    size = tuple(term.positive.shape[2:]) or ("no position",)
     by_size[size] = by_size.get(size, 0) + float(term.score[0])
 for size, score in by_size.items():
-    print(f"{' x '.join(map(str, size)):10} {score:+.3f}")
+    print(f"{' x '.join(map(str, size)):11} {score:+.3f}")
 
 # %%
 # The terms with a resolution of 7 x 7 sum to more than the logit. The terms of the earlier layers

@@ -68,13 +68,13 @@ class LayerTGradAttribution(LayerAttribution, CompleteAttribution):  # type: ign
         checks.check_forward_func(forward_func)
         if not isinstance(layer, nn.Module):
             raise TypeError(
-                f"layer must be one torch.nn.Module of the model, got {type(layer).__name__}. For"
-                " several layers, construct one attribution for each."
+                "layer must be a torch.nn.Module of the model, such as model.layer4, got"
+                f" {type(layer).__name__}. For several layers, construct one attribution for each."
             )
         if device_ids is not None and len(device_ids) > 1:
             raise ValueError(
                 f"device_ids are {device_ids}, but a layer is explained on one device. Pass the"
-                " module that DataParallel wraps, model.module."
+                " module that DataParallel wraps: model.module."
             )
         LayerAttribution.__init__(self, forward_func, layer, device_ids)
         GradientAttribution.__init__(self, forward_func)

@@ -32,8 +32,8 @@ def check_not_nested(forward_func: Any) -> None:
     for layer in layers:
         if layer in modules:
             raise ValueError(
-                "forward_func is in the middle of another attribution: a hook of the model called"
-                " this one while LayerTGradAttribution replaces the activation of a"
-                f" {type(layer).__name__}. Compute one after the other, or explain"
-                " copy.deepcopy(model)."
+                "A hook of forward_func called attribute() or decompose() while"
+                f" LayerTGradAttribution replaces the activation of a {type(layer).__name__} of"
+                " this model. Compute one attribution after the other, or explain"
+                " copy.deepcopy(model) in the hook."
             )

@@ -71,7 +71,7 @@ def decompose(
 
     Warns:
         UserWarning: The terms do not add up to the output, a term is only rounding error, or an
-            operation loses the places of its input.
+            operation loses the positions of its input.
     """
     forward = uncompiled(forward)
     leaves = tuple(_leaf(tensor) for tensor in inputs)

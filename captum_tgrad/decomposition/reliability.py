@@ -1,4 +1,4 @@
-"""Warns of a decomposition that is not reliable: incomplete, or without the places of terms."""
+"""Warns of a decomposition that is not reliable: incomplete, or without the positions of terms."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from captum_tgrad.decomposition.places.coordinates import Axis
 from captum_tgrad.decomposition.term import TermMap
 
 WARNED_SHARE = 0.01
-"""The share of the sum of |score| that may lose its places without a warning."""
+"""The share of the sum of |score| that may lose its positions without a warning."""
 
 
 def warn_if_unreliable(decomposed: Decomposed, precision: float) -> None:
-    """Warns of an incomplete sum, of terms that are rounding errors, of lost places, and of NaN.
+    """Warns of an incomplete sum, of terms that are rounding errors, of lost positions, and of NaN.
 
     The precision is the largest machine epsilon of the dtypes that the network computed in.
     """
@@ -82,7 +82,7 @@ def _warn_of_residual(decomposed: Decomposed, allowed: Tensor) -> None:
     elif len(delta) > 1 and bool(delta.sum().abs() <= allowed.sum()):
         # The residuals of the samples cancel.
         cause = (
-            "Likely the samples of the batch influence each other: explain them one at a time, in"
+            "The samples of the batch probably influence each other: explain them one at a time, in"
             " batches of 1."
         )
     else:
@@ -108,7 +108,7 @@ def warn_of_channels(channels: Axis, place: Axis | None, count: int) -> None:
 
 
 def _warn_of_lost(decomposed: Decomposed, sizes: Tensor, scale: Tensor) -> None:
-    """Warns of operations that lost the places of terms with a large share of the scores."""
+    """Warns of operations that lost the positions of terms with a large share of the scores."""
     lost: dict[str, Tensor] = {}
     for each, size in zip(decomposed.terms, sizes, strict=True):
         if at := each.lost_at(decomposed.axes):
@@ -120,17 +120,18 @@ def _warn_of_lost(decomposed: Decomposed, sizes: Tensor, scale: Tensor) -> None:
         if operation == "hidden":
             kind, advice = (
                 "A hidden operation",
-                "Scripted modules and custom torch.autograd.Functions are hidden: pass a model of"
-                " plain PyTorch operations to get the places of these terms.",
+                "Scripted modules and custom torch.autograd.Functions are hidden. To keep the"
+                " positions, use plain PyTorch operations instead.",
             )
         else:
             kind, advice = (
                 "An operation",
-                "Use operations that only move or mix elements instead, such as indexing, gather or"
-                " matmul.",
+                "To keep the positions, use operations that only move or mix elements, such as"
+                " indexing, gather or matmul.",
             )
         warn_user(
-            f"{kind} loses the places of its input: {operation!r} in"
+            f"{kind} loses the positions of its input: {operation!r} in"
             f" {f'the module {module!r}' if module else 'forward_func'}. Terms with"
-            f" {float(share.max()):.0%} of the sum of |score| are spread evenly there. {advice}"
+            f" {float(share.max()):.0%} of the sum of |score| are spread evenly over the map."
+            f" {advice}"
         )

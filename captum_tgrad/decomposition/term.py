@@ -21,7 +21,7 @@ class Magnitudes:
     """The range of a term's elements ``a = gradient * b`` before its channels are summed.
 
     Args:
-        smallest: ``min |a|`` over channels and places, shape ``(N,)``.
+        smallest: ``min |a|`` over channels and positions, shape ``(N,)``.
         largest: ``max |a|``, shape ``(N,)``.
         elements: The number of elements per sample, each weighted with the input's share in it.
     """
@@ -37,12 +37,12 @@ class TermMap:
 
     Args:
         positive: ``ReLU(a)``, summed over channels, with the elements ``a = gradient * b`` of the
-            term: shape ``(N, 1, *cells)``, or ``(N, 1)`` if it has no place on the input.
+            term: shape ``(N, 1, *cells)``, or ``(N, 1)`` if it has no position on the input.
         negative: ``ReLU(-a)``; the same shape.
         score: The sum of ``positive`` minus the sum of ``negative``, shape ``(N,)``.
-        placed: The share of the evidence that has a place, from 0 to 1, shape ``(N,)``. The rest is
+        placed: The share of the evidence with a position, from 0 to 1, shape ``(N,)``. The rest is
             spread evenly over the cells.
-        grid: The cells, in pixels of the input; None if the term has no place on it.
+        grid: The cells, in pixels of the input; None if the term has no position on it.
     """
 
     positive: Tensor
@@ -67,7 +67,7 @@ class Term:
         maps: The share of each input in the term, by the input's number. An element of the term is
             divided equally among the inputs on which it depends.
         magnitudes: The range of ``|a|`` on each input, by its number, if a method needs it.
-        lost_at: The operation that lost the places, this one or an earlier one; empty if none did.
+        lost_at: The operation that lost the positions, this one or an earlier one; else empty.
     """
 
     name: str
@@ -85,9 +85,9 @@ class Term:
     def positive(self) -> Tensor:
         """The evidence for the target, ``ReLU(a)``, summed over channels.
 
-        Shape ``(N, 1, *spatial)`` at the operation's own resolution, ``(N, 1)`` without a place. It
-        covers the whole input, with zeros where the network cropped it. Of several inputs, it is
-        the share of the first one on which the term has a place.
+        Shape ``(N, 1, *spatial)`` at the operation's own resolution, ``(N, 1)`` without a position.
+        It covers the whole input, with zeros where the network cropped it. Of several inputs, it is
+        the share of the first one on which the term has a position.
         """
         return self._on_whole_input(self._shown.positive)
 
@@ -114,12 +114,12 @@ class Term:
 
     @property
     def placed(self) -> Tensor:
-        """The share of the term's evidence that has a place on an input, shape ``(N,)``."""
+        """The share of the term's evidence with a position on an input, shape ``(N,)``."""
         return torch.stack([each.placed for each in self.maps.values()]).amax(0)
 
     @property
     def resolution(self) -> str:
-        """The size of the map, such as ``"7 x 7"``; ``"-"`` if the term has no place."""
+        """The size of the map, such as ``"7 x 7"``; ``"-"`` if the term has no position."""
         return " x ".join(map(str, self.positive.shape[2:])) or "-"
 
     def __repr__(self) -> str:

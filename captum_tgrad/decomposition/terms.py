@@ -51,7 +51,7 @@ class Decomposition:
 
     @property
     def placed(self) -> Tensor:
-        """The share of the sum of ``|score|`` that has a place on an input, shape ``(N,)``.
+        """The share of the sum of ``|score|`` with a position on an input, shape ``(N,)``.
 
         The rest is spread evenly, for example the terms of a classifier after global pooling.
         """

@@ -44,7 +44,7 @@ def format_report(explanation: Explanation) -> str:
         f"    = input    {explanation.input_score:+12.4f}   {input_share} of the {whole}",
         f"    + biases   {explanation.bias_score:+12.4f}   {bias_share} of the {whole}",
         f"    + residual {explanation.residual:+12.1e}",
-        f"  {kind}: {height} x {width} pixels, sum {total:.4f}",
+        f"  {kind}: {height} x {width} pixels, sum of the positive scores {total:.4f}",
         f"  largest terms: score, and share of the {whole}",
         *terms,
     ]

@@ -152,5 +152,5 @@ def rank_accuracy(
     return Measure(
         partial(_share_of_highest, k=k),
         "none of their pixels ranks above others",
-        protocol={"k": "places in the region" if k is None else k},
+        protocol={"k": "pixels in the region" if k is None else k},
     )

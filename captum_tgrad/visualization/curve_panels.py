@@ -61,7 +61,7 @@ def draw_curves(
 
 
 class Seen(NamedTuple):
-    """Perturbed images of a curve, and the shares of pixels that are really replaced in each."""
+    """Perturbed images of a curve, and the shares of the pixels that are replaced in each."""
 
     images: Mapping[str, Sequence[Array]]
     shares: Sequence[float]

@@ -114,7 +114,7 @@ def _dots(axes: Axes, shown: Mapping[str, Mapping[str, Any]]) -> None:
 
 
 def plain(value: float, digits: int | None = None) -> str:
-    """A number without an exponent, ``"0.00012"``, with so many significant digits or all."""
+    """A number without an exponent, ``"0.00012"``, with ``digits`` significant digits or all."""
     return np.format_float_positional(value, digits, unique=True, fractional=False, trim="-")
 
 

@@ -113,7 +113,8 @@ class Report:
         for number, row in enumerate(rows):
             if len(row) != len(columns):
                 raise ValueError(
-                    f"row {number} has {len(row)} cells for {len(columns)} columns: pass one each"
+                    f"row {number} has {len(row)} cells for {len(columns)} columns: pass one per"
+                    " column"
                 )
         best = dict(best or {})
         for name in best:

@@ -132,7 +132,7 @@ def _size_of(decomposition: Decomposition) -> tuple[int, int]:
 
 
 def _evidence(term: Term, sample: int, sign: Sign) -> Tensor:
-    """(1, 1, h, w) at the term's own resolution; one place where it has none on the image."""
+    """(1, 1, h, w) at the term's own resolution; one cell if it has no position."""
     positive, negative = term.positive[sample], term.negative[sample]
     evidence = {"positive": positive, "negative": negative, "all": positive - negative}[sign]
     return evidence[None] if evidence.dim() == 3 else evidence.sum().reshape(1, 1, 1, 1)

@@ -31,7 +31,7 @@ _DASHES = ("-", "--", ":")
 def method_styles(methods: Sequence[str]) -> dict[str, dict[str, Any]]:
     """The line style of each method, by its title or name; for bars, use its ``"color"``.
 
-    Unknown methods get further colors, in their order.
+    Other methods get the remaining colors, in their order.
 
     Example:
         >>> method_styles(["T-Grad"])["T-Grad"] == method_styles(["mine", "t_grad"])["t_grad"]

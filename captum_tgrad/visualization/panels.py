@@ -1,4 +1,4 @@
-"""What all figures draw alike: colors, images, maps and color bars."""
+"""Shared parts of all figures: colors, images, maps and color bars."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def draw_picture(axes: Axes, picture: Array) -> None:
 def draw_map(
     axes: Axes, values: Array, limit: float, signed: bool, picture: Array | None = None
 ) -> None:
-    """Draws a map, in the strongest color from ``limit`` on, alone or over its image in gray."""
+    """Draws a map, alone or over its gray image; ``limit`` has the strongest color."""
     opacity = None
     if picture is not None:
         axes.imshow(picture.mean(axis=2), cmap="gray", vmin=0, vmax=1)
@@ -80,7 +80,7 @@ def draw_map(
 
 
 def label_map(axes: Axes, values: Array) -> None:
-    """Says in a panel that its map is 0, constant or nowhere positive."""
+    """Labels a map that is 0, constant or nowhere positive."""
     if note := note_on(values):
         axes.text(
             0.5,
@@ -94,7 +94,7 @@ def label_map(axes: Axes, values: Array) -> None:
 
 
 def hide_ticks(axes: Axes) -> None:
-    """Removes the ticks of an image, which needs none."""
+    """Removes the ticks of an image."""
     axes.set_xticks([])
     axes.set_yticks([])
 

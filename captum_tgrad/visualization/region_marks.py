@@ -1,4 +1,4 @@
-"""Boxes around objects, and the highest places of maps, drawn over images and maps."""
+"""Draws object boxes, and the maxima of maps, over images and maps."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def draw_boxes(axes: Axes, boxes: Array) -> None:
 
 
 def draw_peak(axes: Axes, values: Array, part: Sequence[int]) -> None:
-    """Marks the highest place of a map, the first of several; none of a constant map.
+    """Marks the first maximum of a map, unless the map is constant.
 
     The map begins at the left and the top of ``part`` of the image.
     """

@@ -77,7 +77,7 @@ def similarity_figure(
 
 
 def checked_steps(steps: Any) -> list[RandomizationStep]:
-    """The steps as a list; raises TypeError unless they are steps, and ValueError without any."""
+    """Converts the steps to a list; raises TypeError for other objects, ValueError if empty."""
     if not isinstance(steps, Iterable):
         raise TypeError(f"steps must be randomization steps, got {type(steps).__name__}")
     found = list(steps)

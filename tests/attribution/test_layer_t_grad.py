@@ -311,7 +311,7 @@ def test_keyword_arguments_have_no_layer_input():
 
 @pytest.mark.parametrize("layer", ["layer4", [nn.ReLU()], None])
 def test_layer_must_be_one_module(layer):
-    with pytest.raises(TypeError, match="layer must be one"):
+    with pytest.raises(TypeError, match=r"layer must be a torch\.nn\.Module"):
         LayerTGradAttribution(nn.ReLU(), layer)
 
 

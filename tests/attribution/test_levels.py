@@ -244,7 +244,7 @@ def test_resolutions_that_differ_by_a_border_are_one_level():
     torch.testing.assert_close(found / found.sum(), expected[:, 0], **EXACT)
 
 
-@pytest.mark.filterwarnings("ignore:An operation loses the places")
+@pytest.mark.filterwarnings("ignore:An operation loses the positions")
 def test_a_bias_that_is_rounding_makes_no_level():
     net, x = _Net(), _images()
 

@@ -125,7 +125,7 @@ FORWARDS = {
 
 STEPS_AS_CHANNELS = "forward_func uses dimension 1 of inputs as positions"
 EXPECTED_WARNINGS = {
-    "fourier": "An operation loses the places",
+    "fourier": "An operation loses the positions",
     "lstm states": STEPS_AS_CHANNELS,
     "lstm sequence": STEPS_AS_CHANNELS,
     "gru states": STEPS_AS_CHANNELS,

@@ -511,7 +511,7 @@ def test_tiles_that_hold_only_padding(samples):
     ],
     ids=["add", "sub", "mul_constant", "mul", "square", "sqrt"],
 )
-@pytest.mark.filterwarnings("ignore:An operation loses the places")
+@pytest.mark.filterwarnings("ignore:An operation loses the positions")
 def test_a_complex_tensor_overwritten_as_a_whole(in_place, plain):
     def forward(change):
         return lambda x: torch.view_as_real(change(torch.fft.fft(x))).square().flatten(1).sum(1)

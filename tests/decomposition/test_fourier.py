@@ -114,7 +114,7 @@ def test_an_stft_that_pads_by_itself_is_not_taken_for_one_without_padding():
         pairs = torch.ops.aten.stft.center(x, FRAME, STEP, None, HANN, **own)
         return torch.view_as_real(pairs)
 
-    with pytest.warns(UserWarning, match="loses the places of its input: 'stft'"):
+    with pytest.warns(UserWarning, match="loses the positions of its input: 'stft'"):
         whole = TGradAttribution(lambda x: _classified(padded, x)).decompose(SIGNALS[:1], target=1)
     torch.testing.assert_close(whole.output, _classified(padded, SIGNALS[:1])[:, 1].detach())
     torch.testing.assert_close(whole.delta, torch.zeros(1).double(), rtol=0, atol=1e-10)
@@ -144,7 +144,7 @@ def test_a_fourier_transform_of_patches_has_the_map_of_a_convolution():
 
 
 def test_a_fourier_transform_of_the_whole_image_loses_places():
-    with pytest.warns(UserWarning, match="loses the places"):
+    with pytest.warns(UserWarning, match="loses the positions"):
         TGradAttribution(lambda x: (torch.fft.rfft2(x).abs() + 1).flatten(1).sum(1)).attribute(
             torch.randn(2, 3, 12, 16)
         )

@@ -258,7 +258,7 @@ def test_a_hidden_function_of_elements_at_different_positions_loses_them():
         total, product = SumAndProduct.apply(x * 2, x.flip(3) + 1)
         return _weighed(total) + _weighed(product * 3)
 
-    with pytest.warns(UserWarning, match="hidden operation loses the places"):
+    with pytest.warns(UserWarning, match="hidden operation loses the positions"):
         whole = TGradAttribution(forward).decompose(X)
     torch.testing.assert_close(whole.delta, torch.zeros(2).double(), **EXACT)
     torch.testing.assert_close(whole["hidden"].score, _weighed(-3 * 2 * X * (X.flip(3) + 1)))
@@ -266,7 +266,7 @@ def test_a_hidden_function_of_elements_at_different_positions_loses_them():
 
 def test_a_hidden_function_of_two_halves_loses_their_positions():
     product = _hidden(torch.mul)
-    with pytest.warns(UserWarning, match="hidden operation loses the places"):
+    with pytest.warns(UserWarning, match="hidden operation loses the positions"):
         whole = TGradAttribution(
             lambda x: product(x[:, :, :3], x[:, :, 3:]).sum((1, 2, 3))
         ).decompose(X)
@@ -285,7 +285,7 @@ def test_outputs_of_which_only_one_keeps_positions_are_one_term_without():
         elements, means = both(x)
         return elements.sum((1, 2, 3)) + means.sum(1)
 
-    with pytest.warns(UserWarning, match="hidden operation loses the places"):
+    with pytest.warns(UserWarning, match="hidden operation loses the positions"):
         whole = TGradAttribution(forward).decompose(X)
     torch.testing.assert_close(whole.delta, torch.zeros(2).double(), **EXACT)
 
@@ -327,7 +327,7 @@ def test_a_result_in_the_middle_of_a_hidden_chain_is_used_as_well():
 
 
 def test_a_hidden_mirror_is_not_taken_for_elementwise():
-    with pytest.warns(UserWarning, match="loses the places of its input: 'hidden'"):
+    with pytest.warns(UserWarning, match="loses the positions of its input: 'hidden'"):
         TGradAttribution(lambda x: _weighed(F.silu(Mirror.apply(x)))).decompose(X)
 
 
@@ -355,7 +355,7 @@ def test_a_hidden_function_that_mixes_the_samples_of_one_of_two_tensors_is_refus
             ).decompose(X)
 
 
-@pytest.mark.filterwarnings("ignore:A hidden operation loses the places")
+@pytest.mark.filterwarnings("ignore:A hidden operation loses the positions")
 @pytest.mark.parametrize(
     "function",
     [
@@ -375,7 +375,7 @@ def test_a_hidden_function_of_two_tensors_has_the_map_of_each_sample_alone(funct
     torch.testing.assert_close(whole.map(), torch.cat(alone), **EXACT)
 
 
-@pytest.mark.filterwarnings("ignore:A hidden operation loses the places")
+@pytest.mark.filterwarnings("ignore:A hidden operation loses the positions")
 def test_a_hidden_function_of_two_inputs_is_divided_among_them():
     hidden = _hidden(lambda a, b: (a * b).flatten(1).sum(1))
     x, y = X, X.flip(3) + 1
@@ -395,7 +395,7 @@ def test_terms_after_a_hidden_function_of_a_larger_tensor_without_places_have_lo
         pooled = x.mean((2, 3), keepdim=True).expand(-1, -1, 9, 9)
         return F.silu(hidden(pooled, x.sin())).sum(1)
 
-    with pytest.warns(UserWarning, match="A hidden operation loses the places"):
+    with pytest.warns(UserWarning, match="A hidden operation loses the positions"):
         whole = TGradAttribution(forward).decompose(X)
     assert [term.lost_at for term in whole.biases] == ["", "hidden", "hidden"]
 
@@ -748,7 +748,7 @@ def test_places_after_a_visible_operation_without_a_derivative_are_known():
         at = offsets(x) if at is None else at
         return _weighed(F.silu(deform_conv2d(x, at, weight, bias, stride=2, padding=1)))
 
-    with pytest.warns(UserWarning, match="A hidden operation loses the places"):
+    with pytest.warns(UserWarning, match="A hidden operation loses the positions"):
         found = TGradAttribution(forward).decompose(X)
     torch.testing.assert_close(found.delta, torch.zeros(2).double(), **EXACT)
     assert [term.name for term in found if term.lost_at] == ["hidden"]

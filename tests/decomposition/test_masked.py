@@ -45,7 +45,7 @@ SOFTMAXES = {
 }
 
 
-@pytest.mark.filterwarnings("ignore:A hidden operation loses the places")
+@pytest.mark.filterwarnings("ignore:A hidden operation loses the positions")
 @pytest.mark.parametrize("softmax", SOFTMAXES.values(), ids=SOFTMAXES)
 def test_a_row_of_infinities_alone_that_is_masked_after_a_softmax_contributes_nothing(softmax):
     found = TGradAttribution(lambda x: _read(softmax(x.masked_fill(MASK, -math.inf)))).decompose(

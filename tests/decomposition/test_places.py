@@ -653,7 +653,7 @@ def test_padding_that_repeats_elements_moves_no_place(mode, stride):
 
 
 def test_a_fourier_transform_there_and_back_says_that_it_loses_places():
-    with pytest.warns(UserWarning, match="loses the places of its input: 'fft_irfft'"):
+    with pytest.warns(UserWarning, match="loses the positions of its input: 'fft_irfft'"):
         TGradAttribution(lambda x: _read(torch.fft.irfft(torch.fft.rfft(x)))).attribute(X[:, 0])
 
 

@@ -143,7 +143,7 @@ def test_scattered_elements_of_one_sample_lose_no_places_of_another():
         return TGradAttribution(forward).decompose(LINE[samples], channel_dim=-1)
 
     together, near = decomposed(slice(0, 2)), decomposed(slice(0, 1))
-    with pytest.warns(UserWarning, match="loses the places of its input: 'amax'"):
+    with pytest.warns(UserWarning, match="loses the positions of its input: 'amax'"):
         far = decomposed(slice(1, 2))
     for sample, alone in enumerate((near, far)):
         torch.testing.assert_close(
