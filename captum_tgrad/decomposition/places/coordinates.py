@@ -90,12 +90,8 @@ class Coordinates:
 
     @property
     def may_be_subsampled(self) -> bool:
-        """Whether they change along one dimension, with cells everywhere, equal for all samples.
-
-        The first dimension does not count: it may hold tokens chosen from a single sample.
-        """
-        is_line = len(self.dims) == 1 and self.dims[0] > 0
-        return is_line and not self.by_sample and self.has_everywhere
+        """Whether elements have cells everywhere, and all samples have the same."""
+        return bool(self.dims) and not self.by_sample and self.has_everywhere
 
     def of_elements(self, values: Tensor, otherwise: float) -> Tensor:
         """The value of each element's cell; ``otherwise`` if it has none."""
