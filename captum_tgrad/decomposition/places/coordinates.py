@@ -90,8 +90,15 @@ class Coordinates:
 
     @property
     def may_be_subsampled(self) -> bool:
-        """Whether elements have cells everywhere, and all samples have the same."""
-        return bool(self.dims) and not self.by_sample and self.has_everywhere
+        """Whether all samples have the same cells, without gaps between the elements.
+
+        Constants may surround the elements, as padding does.
+        """
+        has = self.index > 0
+        for dim in self.dims:
+            at = has.movedim(dim, 0).reshape(has.shape[dim], -1).any(1).nonzero()
+            has = has.narrow(dim, int(at[0]), int(at[-1] - at[0]) + 1)
+        return bool(self.dims) and not self.by_sample and bool(has.all())
 
     def of_elements(self, values: Tensor, otherwise: float) -> Tensor:
         """The value of each element's cell; ``otherwise`` if it has none."""

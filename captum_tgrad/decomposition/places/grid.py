@@ -150,10 +150,10 @@ def _new_line(
     if window is not None:
         line, window = _without_inserted_zeros(line, window)
     evenly = len(line.middle) / size
-    even = Window((evenly - 1) / 2, evenly)
+    even = Window((evenly - 1) / 2, evenly, (evenly - 1) / 2)
     runs = line.runs(axis)
-    if window is not None and len(runs) > 1:
-        runs = _without_repeated_padding(runs, line.middle, window.reach)
+    if len(runs) > 1:
+        runs = _without_repeated_padding(runs, line.middle, (window or even).reach)
     if len(runs) == 1:
         return _on_one_run(line, runs[0], size, window, even)
     stride = (window or even).stride

@@ -195,8 +195,11 @@ def filled_in(claim: Coordinates, dim: int, axis: Axis) -> Coordinates:
     half, gap = own / 2, step.abs() - own
     is_line = ((line - middle).abs() < SLACK) & ((width - own).abs() < SLACK)
     # Of a strided grid, the gaps are within the image as well.
-    ends = (line - half).amin(-1, keepdim=True) + 0.5, axis.extent - 0.5 - (line + half).amax(-1, keepdim=True)
-    is_whole = (gap > -SLACK) 
+    ends = (
+        (line - half).amin(-1, keepdim=True) + 0.5,
+        axis.extent - 0.5 - (line + half).amax(-1, keepdim=True),
+    )
+    is_whole = gap > -SLACK
     for end in ends:
         is_whole &= (end > -SLACK) & (end < gap + SLACK)
     filled = ~known & is_whole & (is_line | ~known).all(-1, keepdim=True)
