@@ -90,12 +90,15 @@ class Coordinates:
 
     @property
     def may_be_subsampled(self) -> bool:
-        """Whether they change along one dimension, with cells everywhere, equal for all samples.
+        """Whether all samples have the same cells, without gaps between the elements.
 
-        The first dimension does not count: it may hold tokens chosen from a single sample.
+        Constants may surround the elements, as padding does.
         """
-        is_line = len(self.dims) == 1 and self.dims[0] > 0
-        return is_line and not self.by_sample and self.has_everywhere
+        has = self.index > 0
+        for dim in self.dims:
+            at = has.movedim(dim, 0).reshape(has.shape[dim], -1).any(1).nonzero()
+            has = has.narrow(dim, int(at[0]), int(at[-1] - at[0]) + 1)
+        return bool(self.dims) and not self.by_sample and bool(has.all())
 
     def of_elements(self, values: Tensor, otherwise: float) -> Tensor:
         """The value of each element's cell; ``otherwise`` if it has none."""

@@ -124,11 +124,11 @@ def regridded(
     old = claim.index.shape[dim]
     claim = filled_in(claim, dim, axis)
     is_same = size == old and (window is None or (window.offset, window.stride) == (0, 1))
-    if axis.input == SAMPLES and not (is_same and (window is None or window.reach == 0)):
+    if is_same and (window is None or window.reach == 0):
+        return narrowed(claim, axis)
+    if axis.input == SAMPLES:
         low, high = claim.borders()
         return from_borders(low.amin(dim, keepdim=True), high.amax(dim, keepdim=True), axis)
-    if is_same:
-        return narrowed(claim, axis)
     claim = widened(claim, axis)
     claim = narrowed(claim, axis) or claim
     lines = claim.index.movedim(dim, -1)
@@ -150,10 +150,10 @@ def _new_line(
     if window is not None:
         line, window = _without_inserted_zeros(line, window)
     evenly = len(line.middle) / size
-    even = Window((evenly - 1) / 2, evenly)
+    even = Window((evenly - 1) / 2, evenly, (evenly - 1) / 2)
     runs = line.runs(axis)
-    if window is not None and len(runs) > 1:
-        runs = _without_repeated_padding(runs, line.middle, window.reach)
+    if len(runs) > 1:
+        runs = _without_repeated_padding(runs, line.middle, (window or even).reach)
     if len(runs) == 1:
         return _on_one_run(line, runs[0], size, window, even)
     stride = (window or even).stride
@@ -251,6 +251,8 @@ def _without_repeated_padding(runs: list[Run], middle: FloatArray, reach: float)
     low, high = sorted(middle[[start, stop - 1]])
     ends = np.r_[middle[:start], middle[stop:]]
     is_repeated = (ends >= low) & (ends <= high) | np.isnan(ends)
-    if max(start, len(middle) - stop) > reach + 0.5 or not is_repeated.all():
+    is_known = ~np.isnan(middle)
+    longest = max(is_known[:start].sum(), is_known[stop:].sum())
+    if longest > reach + 0.5 or not is_repeated.all():
         return runs
     return [(start, stop)]

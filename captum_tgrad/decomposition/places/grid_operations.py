@@ -142,7 +142,8 @@ def _per_dimension(option: Any, rank: int) -> tuple[float, ...]:
 def resized(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     """Places after resizing: the new cells cover the old ones evenly."""
     tensor, (output,) = call.args[0] if call.args else call.kwargs["input"], outputs
-    return [_on_new_grid(claims_of(tensor), output.shape, [None] * (output.dim() - 2))]
+    given = windows_joined(places_of(tensor) or places(tensor.shape))
+    return [_on_new_grid(given.pairs, output.shape, [None] * (output.dim() - 2))]
 
 
 def folded(call: Call, outputs: Sequence[Tensor]) -> list[Places]:

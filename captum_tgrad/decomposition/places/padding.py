@@ -13,7 +13,12 @@ from captum_tgrad.decomposition.places.coordinates import SAMPLES, Axis, Coordin
 from captum_tgrad.decomposition.places.moving_places import places_after
 from captum_tgrad.decomposition.places.origin import places_of
 from captum_tgrad.decomposition.places.places import Places, is_at_own_position, places
-from captum_tgrad.decomposition.places.whole_grid import constants_filled_in, on_whole_grid, widened
+from captum_tgrad.decomposition.places.whole_grid import (
+    constants_filled_in,
+    on_whole_grid,
+    widened,
+    windows_joined,
+)
 
 
 def padded(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
@@ -47,7 +52,7 @@ def _padded(tensor: Tensor, pads: list[int]) -> Places:
                 claim = padded if is_at_own_position(padded, dim, axis) else claim
         return claim
 
-    pairs = constants_filled_in(given).pairs if given else ()
+    pairs = constants_filled_in(windows_joined(given)).pairs if given else ()
     return places(shape, [(axis, continued(axis, claim)) for axis, claim in pairs])
 
 

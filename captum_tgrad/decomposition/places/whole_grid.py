@@ -189,12 +189,19 @@ def filled_in(claim: Coordinates, dim: int, axis: Axis) -> Coordinates:
     first = known.long().argmax(-1, keepdim=True)
     last = index.shape[-1] - 1 - known.flip(-1).long().argmax(-1, keepdim=True)
     step = (middle.gather(-1, last) - middle.gather(-1, first)) / (last - first)
-    step = torch.where(last > first, step, width.gather(-1, first))  # a single pixel
+    own = width.gather(-1, first)
+    step = torch.where(last > first, step, own)  # a single pixel
     line = middle.gather(-1, first) + step * (torch.arange(index.shape[-1], device="cpu") - first)
-    half = step.abs() / 2
-    is_line = ((line - middle).abs() < SLACK) & ((width / 2 - half).abs() < SLACK)
-    ends = (line - half).amin(-1, keepdim=True) + 0.5, (line + half).amax(-1, keepdim=True) + 0.5
-    is_whole = (ends[0].abs() < SLACK) & ((ends[1] - axis.extent).abs() < SLACK)
+    half, gap = own / 2, step.abs() - own
+    is_line = ((line - middle).abs() < SLACK) & ((width - own).abs() < SLACK)
+    # Of a strided grid, the gaps are within the image as well.
+    ends = (
+        (line - half).amin(-1, keepdim=True) + 0.5,
+        axis.extent - 0.5 - (line + half).amax(-1, keepdim=True),
+    )
+    is_whole = gap > -SLACK
+    for end in ends:
+        is_whole &= (end > -SLACK) & (end < gap + SLACK)
     filled = ~known & is_whole & (is_line | ~known).all(-1, keepdim=True)
     if not bool(filled.any()):
         return claim

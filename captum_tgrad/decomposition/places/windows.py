@@ -12,7 +12,7 @@ from captum_tgrad.decomposition.places.coordinates import Axis, Coordinates, coo
 
 
 def narrowed(claim: Coordinates | None, axis: Axis) -> Coordinates | None:
-    """Replaces overlapping windows with a constant step, as after a convolution, by adjacent cells.
+    """Replaces windows with a constant step, as after a convolution, by adjacent cells.
 
     The cells have equal widths and together cover the same range as the windows. If the outer
     windows reach far into padding, each cell is at the middle of its window, cut to the image. If
@@ -30,7 +30,9 @@ def narrowed(claim: Coordinates | None, axis: Axis) -> Coordinates | None:
     step = steps.min()
     is_even = bool((width == width[0]).all()) and bool((steps == step).all())
     covered, spanned = step * len(middle), middle[-1] - middle[0] + width[0]
-    if not is_even or step >= width[0] - SLACK or covered <= spanned / 2:
+    # Adjacent windows that cover more than the axis are windows of a padded image.
+    overlap = step < width[0] - SLACK or (step < width[0] + SLACK and covered > axis.extent + SLACK)
+    if not is_even or not overlap or covered <= spanned / 2:
         return claim
     start, stop = float(middle[0] - width[0] / 2), float(middle[-1] + width[-1] / 2)
     end = axis.extent - 0.5
