@@ -148,7 +148,8 @@ def _refined(claim: Coordinates, axis: Axis, zeros_too: bool) -> Coordinates | N
         return claim
     cells = widened(claim, axis).cells
     middles, widths = (each[(index - 1).clamp_min(0)] for each in cells.unbind(1))
-    sign = -1.0 if float(cells[own[last] - 1, 0]) < float(cells[own[first] - 1, 0]) else 1.0
+    steps = cells[own[image] - 1, 0].diff()  # the median: rolled elements go back once
+    sign = -1.0 if float(steps.median()) < 0 else 1.0
     start = counts.cumsum(0) - counts
     start[first] -= times - counts[first]  # if copies are missing, they are the first ones
     part = torch.arange(len(index), device="cpu") - start[run]
