@@ -88,7 +88,13 @@ class Line(NamedTuple):
             else:
                 runs.append((i, i + 1))
                 direction = 0
-        return runs
+        for number in range(1, len(runs)):  # the turning point of a reflection, in both runs
+            (first, between), (start, stop) = runs[number - 1 : number + 1]
+            if between == start and stop - start > between - first and stop - start > 1:
+                steps = np.diff(middle[start - 1 : start + 2])
+                turns = int(abs(steps[0] - steps[1]) < SLACK)
+                runs[number - 1 : number + 1] = (first, between - turns), (start - turns, stop)
+        return [run for run in runs if run[0] < run[1]]
 
     def borders(self, run: Run) -> FloatArray:
         """The borders between the cells of a run, and its two ends, in the order of the run."""
@@ -246,8 +252,6 @@ def _without_repeated_padding(runs: list[Run], middle: FloatArray, reach: float)
     start, stop = max(runs, key=lambda run: run[1] - run[0])
     if stop - start < 2:
         return runs
-    while start and abs(middle[start - 1] - 2 * middle[start] + middle[start + 1]) < SLACK:
-        start -= 1  # the turning point of a reflection is part of the previous run
     low, high = sorted(middle[[start, stop - 1]])
     ends = np.r_[middle[:start], middle[stop:]]
     is_repeated = (ends >= low) & (ends <= high) | np.isnan(ends)

@@ -166,13 +166,16 @@ def _zeros_as_copies(claim: Coordinates) -> Tensor:
     """
     index, (middle, width) = claim.index.flatten(), claim.cells.unbind(1)
     image = torch.nonzero(index).flatten()
-    pitch = len(index) // max(len(image), 1)
-    is_regular = pitch > 1 and pitch * len(image) == len(index) and len(image) > 1
-    if not is_regular or not bool((image.diff() == pitch).all()):
+    steps = image.diff()
+    if len(image) < 2 or int(steps[0]) < 2 or not bool((steps == steps[0]).all()):
         return claim.index
     if not torch.allclose(middle.diff(), width[1:]):
         return claim.index  # not adjacent: ``filled_in`` handles pixels at their own position
-    return index[image].repeat_interleave(pitch)
+    pitch = int(steps[0])
+    # Padding may surround them. Without it, the zeros may also be before the elements.
+    start = 0 if pitch * len(image) == len(index) else int(image[0])
+    copies = index[image].repeat_interleave(pitch)[: len(index) - start]
+    return torch.cat([index.new_zeros(start), copies, index[start + len(copies) :]])
 
 
 @torch.no_grad()
