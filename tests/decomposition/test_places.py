@@ -641,6 +641,34 @@ def test_a_causal_convolution_is_where_its_windows_are(dilation):
         torch.testing.assert_close(_on_the_line(forward), expected, rtol=1e-10, atol=1e-12)
 
 
+@pytest.mark.parametrize("dilations", [(1, 1), (1, 2), (2, 2), (2, 4)])
+def test_two_causal_convolutions_have_one_map_in_both_forms(dilations):
+    def padded(x, dilation):
+        return F.conv1d(F.pad(x, (2 * dilation, 0)), TAPS, dilation=dilation)
+
+    def cut(x, dilation):
+        return F.conv1d(x, TAPS, padding=2 * dilation, dilation=dilation)[..., : -2 * dilation]
+
+    def decomposed(first, second):
+        return TGradAttribution(
+            lambda x: _read(second(first(x, dilations[0]), dilations[1]))
+        ).decompose(LINE[None, None])
+
+    expected = decomposed(padded, padded)
+    # Each unit sees a part of the line, so no evidence is spread evenly.
+    torch.testing.assert_close(expected.placed, torch.ones(1).double())
+    for forms in ((padded, cut), (cut, padded), (cut, cut)):
+        found = decomposed(*forms)
+        torch.testing.assert_close(found.terms[-1].positive, expected.terms[-1].positive)
+    if dilations == (1, 1):
+        z = padded(padded(LINE[None, None], 1), 1)[0, 0]
+        by_hand = torch.zeros(8).double()
+        for step, evidence in enumerate(_evidence(z)):
+            by_hand[max(step - 2, 0)] += evidence  # each convolution is one step late
+        found = _on_the_line(lambda x: _read(cut(cut(x, 1), 1)))
+        torch.testing.assert_close(found, by_hand, rtol=1e-10, atol=1e-12)
+
+
 @pytest.mark.parametrize("mode", ["reflect", "replicate", "circular"])
 @pytest.mark.parametrize("stride", [1, 2])
 def test_padding_that_repeats_elements_moves_no_place(mode, stride):
