@@ -156,5 +156,5 @@ def test_the_error_names_an_operation():
 
 def test_samples_whose_places_are_wrong_are_noticed(monkeypatch):
     monkeypatch.setattr(elementwise, "samples_mixed_along", lambda given, dims: given)
-    with pytest.warns(UserWarning, match="samples of the batch influence each other"):
+    with pytest.warns(UserWarning, match="samples of the batch probably influence each other"):
         TGradAttribution(_network(lambda h: h - h.softmax(0))).decompose(X, 0)
