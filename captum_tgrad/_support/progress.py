@@ -24,7 +24,7 @@ class Bar:
         """Adds finished units."""
         self._bar.update(done)
 
-    def say(self, text: str) -> None:
+    def show(self, text: str) -> None:
         """Shows the current step."""
         self._bar.set_postfix_str(printable(text))
 

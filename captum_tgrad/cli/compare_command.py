@@ -6,9 +6,9 @@ import argparse
 
 from captum_tgrad._support.progress import progress_bar
 from captum_tgrad.cli.chosen import chosen_methods, chosen_target, load_for
-from captum_tgrad.cli.errors import CommandError, short_memory, users_mistakes
+from captum_tgrad.cli.errors import CommandError, out_of_memory_errors, user_errors
 from captum_tgrad.cli.jobs import check_files, load_or_sample
-from captum_tgrad.cli.outcome import Printer, existing, say_skipped
+from captum_tgrad.cli.outcome import Printer, existing, print_skipped
 from captum_tgrad.evaluation.compare import NoMethodRanError, compare
 from captum_tgrad.evaluation.report.comparison import FILES, title_of, write_comparison
 from captum_tgrad.evaluation.storage.owner import check_owner
@@ -16,7 +16,7 @@ from captum_tgrad.evaluation.storage.owner import check_owner
 
 def run_compare(options: argparse.Namespace) -> int:
     """Runs the command; returns the exit status, 0, or 1 if a method could not run."""
-    with users_mistakes():
+    with user_errors():
         methods = chosen_methods(options)
         pictures = [] if options.image is None else [options.image]
         check_files(pictures, options.out, FILES)
@@ -27,14 +27,14 @@ def run_compare(options: argparse.Namespace) -> int:
     printer = Printer(options)
     advice = "out of memory: pass a smaller --max-examples-per-batch"
     # The metrics, and then the figures, come after the methods.
-    with short_memory(advice), progress_bar(len(methods) + 2, printer.show_progress) as bar:
+    with out_of_memory_errors(advice), progress_bar(len(methods) + 2, printer.show_progress) as bar:
         begun = 0
 
         def progress(title: str) -> None:
             nonlocal begun
             bar.update(1 if begun else 0)
             begun += 1
-            bar.say(title)
+            bar.show(title)
 
         try:
             comparison = compare(
@@ -50,10 +50,12 @@ def run_compare(options: argparse.Namespace) -> int:
             raise CommandError(str(error)) from error
         progress("figures")
         replaced = existing(options.out, FILES)
-        with users_mistakes():
+        with user_errors():
             write_comparison(comparison, options.out)
         bar.update(1)
     printer.results(f"{classifier.name}, {title_of(comparison)}", comparison.summary)
     printer.cut_away(classifier, [(options.image, image)])
     printer.written(options.out, FILES, replaced)
-    return say_skipped([(each["method"], each["reason"]) for each in comparison.summary["skipped"]])
+    return print_skipped(
+        [(each["method"], each["reason"]) for each in comparison.summary["skipped"]]
+    )

@@ -12,32 +12,32 @@ class CommandError(Exception):
 
 
 @contextmanager
-def users_mistakes() -> Iterator[None]:
+def user_errors() -> Iterator[None]:
     """Converts errors about the user's arguments to ``CommandError``.
 
     Only for steps that read or write what the user named: elsewhere the same exceptions are bugs
-    and need their traceback. Out-of-memory errors are left to ``short_memory``.
+    and need their traceback. Out-of-memory errors are left to ``out_of_memory_errors``.
     """
     try:
         yield
     except (ValueError, TypeError, OSError, ImportError) as error:
-        if _is_short_memory(error):
+        if _is_out_of_memory(error):
             raise
         raise CommandError(str(error)) from error
 
 
 @contextmanager
-def short_memory(advice: str) -> Iterator[None]:
+def out_of_memory_errors(advice: str) -> Iterator[None]:
     """Converts out-of-memory errors to a ``CommandError`` that gives this advice."""
     try:
         yield
     except (RuntimeError, MemoryError, OSError, ImportError) as error:
-        if not _is_short_memory(error):
+        if not _is_out_of_memory(error):
             raise
         raise CommandError(advice) from error
 
 
-def _is_short_memory(error: Exception) -> bool:
+def _is_out_of_memory(error: Exception) -> bool:
     if isinstance(error, ImportError):  # torch's own libraries may not fit
         return "failed to map segment" in str(error) or "allocate memory" in str(error)
     # Imported here: torch takes a second to load.
@@ -46,7 +46,7 @@ def _is_short_memory(error: Exception) -> bool:
     return is_out_of_memory(error)
 
 
-def how_to_go_on(folder: Path) -> str:
+def resume_hint(folder: Path) -> str:
     """How to continue an evaluation that ended early; empty if it has no records."""
     if not any(path.stat().st_size for path in folder.glob("records*.jsonl")):
         return ""

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from captum_tgrad._support.accelerator import device_of
 from captum_tgrad.cli.chosen import chosen_methods, load_for
-from captum_tgrad.cli.errors import CommandError, how_to_go_on, short_memory, users_mistakes
-from captum_tgrad.cli.outcome import Printer, say_skipped
+from captum_tgrad.cli.errors import CommandError, out_of_memory_errors, resume_hint, user_errors
+from captum_tgrad.cli.outcome import Printer, print_skipped
 from captum_tgrad.evaluation import (
     ImageFiles,
     Method,
@@ -32,7 +32,7 @@ from captum_tgrad.zoo import Classifier
 
 def run_evaluate(options: argparse.Namespace) -> int:
     """Runs the command; returns the exit status, 0, or 1 if an image or a method was skipped."""
-    with users_mistakes():
+    with user_errors():
         methods = chosen_methods(options)
         classifier = load_for(options)
         pictures = _pictures(options, classifier)
@@ -52,7 +52,7 @@ def _evaluate(
 ) -> int:
     printer = Printer(options)
     try:
-        with short_memory(
+        with out_of_memory_errors(
             "out of memory with a single image: use another --device or a smaller --model"
         ):
             found = evaluate(
@@ -77,13 +77,13 @@ def _evaluate(
     except OutputError as error:
         raise CommandError(str(error)) from error
     except OSError as error:
-        raise CommandError(f"{error}{how_to_go_on(options.out)}") from error
+        raise CommandError(f"{error}{resume_hint(options.out)}") from error
     if not Workers().first:
         return 0  # With 1, torchrun would end the first process before it prints what was skipped.
     summary = found.summary
     printer.results(f"{classifier.name}, {title_of(summary)}", summary)
     printer.written(options.out, FILES)
-    return say_skipped(
+    return print_skipped(
         (", ".join(filter(None, (each["image"], each["method"]))), each["reason"])
         for each in found.skipped
     )

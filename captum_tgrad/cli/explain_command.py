@@ -15,10 +15,10 @@ from PIL.Image import Image
 from captum_tgrad._support.printable import printable
 from captum_tgrad._support.progress import progress_bar
 from captum_tgrad.cli.chosen import chosen_target, load_for
-from captum_tgrad.cli.errors import CommandError, short_memory, users_mistakes
+from captum_tgrad.cli.errors import CommandError, out_of_memory_errors, user_errors
 from captum_tgrad.cli.explain_report import add_image, head, numbers_of
 from captum_tgrad.cli.jobs import Job, load_or_sample, plan_jobs, readable
-from captum_tgrad.cli.outcome import Printer, existing, fitted, say_skipped
+from captum_tgrad.cli.outcome import Printer, existing, fitted, print_skipped
 from captum_tgrad.evaluation.report.files import png
 from captum_tgrad.evaluation.storage.files import write_files
 from captum_tgrad.evaluation.storage.owner import REPORT
@@ -31,7 +31,7 @@ _SECONDS_BEFORE_PROGRESS = 2.0
 
 def run_explain(options: argparse.Namespace) -> int:
     """Runs the command; returns the exit status, 0, or 1 if an image was skipped."""
-    with users_mistakes():
+    with user_errors():
         # The cheap checks first: a mistyped image should not wait for a network to load.
         pictures, skipped = readable(options.images)
         if options.out.is_dir() and options.out.resolve() in map(Path.resolve, options.images):
@@ -58,12 +58,12 @@ def run_explain(options: argparse.Namespace) -> int:
             bar.update(2 * (len(planned) - len(batch)))
             if not batch:
                 continue
-            bar.say("1 image" if len(batch) == 1 else f"{len(batch)} images")
+            bar.show("1 image" if len(batch) == 1 else f"{len(batch)} images")
             explanations = _explained(classifier, images, target, rival, options)
             bar.update(len(batch))
             for job, explanation in zip(batch, explanations, strict=True):
                 title, results = printable(job.title), printable(job.results)
-                with users_mistakes():
+                with user_errors():
                     if not found and not replaced:
                         # A later run recognizes the others by this file, also after an interrupt.
                         write_files(options.out, {REPORT: report.html()})
@@ -76,11 +76,11 @@ def run_explain(options: argparse.Namespace) -> int:
     if all(job.picture in skipped for job in jobs):
         raise CommandError(next(iter(skipped.values())))
     head(report, classifier.name, len(found))
-    with users_mistakes():
+    with user_errors():
         write_files(options.out, {REPORT: report.html()})
     printer.written(options.out, [REPORT], replaced)
     printer.json(found)
-    return say_skipped(skipped.items())
+    return print_skipped(skipped.items())
 
 
 def _loaded(batch: Sequence[Job], skipped: dict[Path, str]) -> tuple[list[Job], list[Image]]:
@@ -114,7 +114,7 @@ def _explained(
     rival: int | bool,
     options: argparse.Namespace,
 ) -> list[Explanation]:
-    with short_memory(
+    with out_of_memory_errors(
         f"out of memory with {len(images)} images at a time: pass a smaller --batch-size"
     ):
         return explain(

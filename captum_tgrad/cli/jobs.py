@@ -48,7 +48,7 @@ class Job:
         return f"  written: {', '.join(first)} and {last}"
 
     @property
-    def strangers(self) -> list[Path]:
+    def foreign_files(self) -> list[Path]:
         """The existing output files, unless an interrupted run may have written them.
 
         Such a run leaves no report, but the figure and the map of each finished image.
@@ -100,8 +100,8 @@ def plan_jobs(
     )
     jobs = [Job(picture, out / stem, endings) for picture, stem in zip(each, stems, strict=True)]
     check_files(pictures, out, [REPORT, *(path.name for job in jobs for path in job.paths)])
-    strangers = (path.name for job in jobs for path in job.strangers)
-    check_owner(out, "explain", [REPORT, *strangers])
+    foreign = (path.name for job in jobs for path in job.foreign_files)
+    check_owner(out, "explain", [REPORT, *foreign])
     return jobs
 
 

@@ -98,8 +98,8 @@ def _list(
 ) -> int:
     """Prints a table and the missing extras, or the list as JSON; returns the exit status."""
     printer = Printer(options)
-    printer.say(columns(headings, rows, line_width()))
+    printer.print(columns(headings, rows, line_width()))
     if missing:
-        printer.say(f'\nTo install, run in the clone: pip install ".[{",".join(missing)}]"')
+        printer.print(f'\nTo install, run in the clone: pip install ".[{",".join(missing)}]"')
     printer.json(listed)
     return 0

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from captum_tgrad._support.printable import printable
-from captum_tgrad.cli.errors import CommandError, how_to_go_on, short_memory
+from captum_tgrad.cli.errors import CommandError, out_of_memory_errors, resume_hint
 from captum_tgrad.cli.parser import PROGRAM, command_line
 
 _USAGE_ERROR = 2
@@ -37,14 +37,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = command_line().parse_args(arguments)
     try:
         advice = "out of memory: use another --device or a smaller --model"
-        with short_memory(advice), _warnings_in_one_line():
+        with out_of_memory_errors(advice), _warnings_in_one_line():
             status = _run(options)
         sys.stdout.flush()
         return status
     except CommandError as error:
         return _fail(str(error))
     except KeyboardInterrupt:
-        hint = how_to_go_on(options.out) if options.command == "evaluate" else ""
+        hint = resume_hint(options.out) if options.command == "evaluate" else ""
         print(f"{PROGRAM}: interrupted{printable(hint)}", file=sys.stderr)
         return _INTERRUPTED
     except OSError as error:

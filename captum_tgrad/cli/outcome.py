@@ -38,14 +38,14 @@ class Printer:
         self.silent = options.json or options.quiet
         self.show_progress = False if options.quiet else None
 
-    def say(self, text: str = "") -> None:
+    def print(self, text: str = "") -> None:
         """Prints a text."""
         if not self.silent:
             print(text)
 
-    def say_wrapped(self, text: object) -> None:
+    def print_wrapped(self, text: object) -> None:
         """Prints a text wrapped to the terminal, with control characters escaped."""
-        self.say(textwrap.fill(printable(text), line_width(), break_on_hyphens=False))
+        self.print(textwrap.fill(printable(text), line_width(), break_on_hyphens=False))
 
     def json(self, value: Any) -> None:
         """Prints a value as JSON, if ``--json`` is set."""
@@ -54,16 +54,16 @@ class Printer:
 
     def results(self, heading: str, summary: dict[str, Any]) -> None:
         """Prints the means of a summary and the verdict, or the summary as JSON."""
-        self.say_wrapped(f"{heading}: means. * marks the best; arrows show the better direction.")
-        self.say()
+        self.print_wrapped(f"{heading}: means. * marks the best; arrows show the better direction.")
+        self.print()
         self.table(table_of(summary, brief=True), verdict(summary))
         self.json(summary)
 
     def table(self, table: Table, conclusion: str) -> None:
         """Prints a table of numbers and what follows from them."""
-        self.say(text_table(table, line_width()))
-        self.say()
-        self.say_wrapped(conclusion)
+        self.print(text_table(table, line_width()))
+        self.print()
+        self.print_wrapped(conclusion)
 
     def cut_away(self, classifier: Classifier, images: Iterable[tuple[Path | None, Image]]) -> None:
         """Prints a line for every image of which the network does not see a part."""
@@ -72,12 +72,12 @@ class Printer:
             return
         for path, image in images:
             for line in seen_lines(image.size, steps.seen(*image.size)):
-                self.say_wrapped(f"{title_of(path)}: {line}")
+                self.print_wrapped(f"{title_of(path)}: {line}")
 
     def written(self, folder: Path, names: Iterable[str], replaced: Sequence[str] = ()) -> None:
         """Prints which of the files exist, and which existed before."""
         there = [f"{name}{' (replaced)' * (name in replaced)}" for name in existing(folder, names)]
-        self.say_wrapped(f"written to {folder}: {', '.join(there)}")
+        self.print_wrapped(f"written to {folder}: {', '.join(there)}")
 
 
 def line_width() -> int:
@@ -98,7 +98,7 @@ def existing(folder: Path, names: Iterable[str]) -> list[str]:
     return [name for name in names if (folder / name).is_file()]
 
 
-def say_skipped(skipped: Iterable[tuple[object, object]]) -> int:
+def print_skipped(skipped: Iterable[tuple[object, object]]) -> int:
     """Prints on standard error what was skipped, and why; returns the exit status, 0 or 1."""
     status = 0
     for what, reason in skipped:

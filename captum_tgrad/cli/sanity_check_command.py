@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from captum_tgrad._support.accelerator import device_of
 from captum_tgrad._support.progress import Bar, progress_bar
 from captum_tgrad.cli.chosen import chosen_target, load_for
-from captum_tgrad.cli.errors import short_memory, users_mistakes
+from captum_tgrad.cli.errors import out_of_memory_errors, user_errors
 from captum_tgrad.cli.jobs import check_files, load_or_sample, title_of
 from captum_tgrad.cli.outcome import Printer, existing
 from captum_tgrad.cli.sanity_check_report import as_csv, as_numbers, means_table, outcome_of, page
@@ -34,7 +34,7 @@ _ENDINGS = (".html", ".png", ".csv")
 
 def run_sanity_check(options: argparse.Namespace) -> int:
     """Runs the command; returns the exit status, 0."""
-    with users_mistakes():
+    with user_errors():
         method = get_method(options.method)
         names = [f"{method.name}-{options.mode}{ending}" for ending in _ENDINGS]
         check_files(options.images, options.out, names)
@@ -51,12 +51,12 @@ def run_sanity_check(options: argparse.Namespace) -> int:
     targets = predicted if target is None else torch.full_like(predicted, target)
     printer = Printer(options)
     advice = "out of memory: pass fewer images or a smaller --model"
-    with short_memory(advice), progress_bar(None, printer.show_progress) as bar:
+    with out_of_memory_errors(advice), progress_bar(None, printer.show_progress) as bar:
         steps = _randomized(options, classifier, method, inputs, targets, bar)
         full = options.mode == "cascading" and options.layers in ("blocks", "all")
-        bar.say("figure")
+        bar.show("figure")
         replaced = existing(options.out, names)
-        with users_mistakes():
+        with user_errors():
             contents = _contents(options, classifier, method, images, targets, steps, full)
             write_files(options.out, dict(zip(names, contents, strict=True)))
         bar.update(1)
@@ -103,7 +103,7 @@ def _randomized(
 ) -> list[RandomizationStep]:
     """The steps of the randomization, counted by the bar."""
     black = black_image(classifier)
-    with users_mistakes():
+    with user_errors():
         steps = cascading_randomization(
             classifier.model,
             lambda copy: SimpleNamespace(attribute=method.build(copy, black)),  # as Captum's
@@ -118,7 +118,7 @@ def _randomized(
     bar.extend(first.steps + 1)  # The figure comes after the steps.
     found = []
     for step in chain([first], steps):
-        bar.say(step.layer or "trained")
+        bar.show(step.layer or "trained")
         bar.update(1)
         found.append(step)
     return found

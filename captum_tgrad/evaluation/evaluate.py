@@ -222,7 +222,7 @@ def evaluate(
                 run = Run(module, timed, samples, settings, *files, bar, regions)
                 run(work, budget)
             _raise_if_all_skipped(run.refused, output, len(samples))
-            bar.say("tables and figures")
+            bar.show("tables and figures")
             images = ImageShow(samples, timed, seed, device, classifier) if out else None
             summary, table = output.workers.once(lambda: write_results(output, images))
             bar.update(1)

@@ -86,7 +86,7 @@ class Run:
                 warn_user(method.shortage)
 
     def _say(self, step: str) -> None:
-        self._bar.say(f"image {self._done + 1} of {self._count}, {step}")
+        self._bar.show(f"image {self._done + 1} of {self._count}, {step}")
 
     def _skip(self, image: str | None, method: str | None, reason: str) -> None:
         """Records a skipped image or method; None means all."""
