@@ -930,3 +930,13 @@ def test_the_solution_of_a_system_of_tokens_is_at_the_token_of_its_row():
     inputs = torch.randn(1, 8, 4, generator=torch.Generator().manual_seed(0)).double()
     term = TGradAttribution(forward).decompose(inputs, channel_dim=-1)["linalg_solve_triangular"]
     assert (term.positive + term.negative)[0, 0].nonzero().flatten().tolist() == [5]
+
+
+@pytest.mark.parametrize("sizes", [(6, 8), (8, 6)])
+def test_an_equal_crop_of_an_image_of_another_size_has_a_map_of_its_own(sizes):
+    for size in sizes:
+        x = torch.linspace(0.5, 1, size).double().reshape(1, 1, size)
+        whole = TGradAttribution(lambda x: x[..., :4].square().sum((1, 2))).decompose(x)
+        (squares,) = whole.biases  # b = x^2 - 2 x^2
+        expected = F.pad(x[..., :4].square(), (0, size - 4))
+        torch.testing.assert_close(squares.negative, expected, rtol=1e-12, atol=0)

@@ -67,7 +67,7 @@ class Grid:
     @cached_property
     def key(self) -> object:
         """A key that is equal for equal grids."""
-        return (self.sides, *[cells.numpy().tobytes() for cells in self.axes])
+        return (self.sides, self.extents, *[cells.numpy().tobytes() for cells in self.axes])
 
 
 def even_cells(extent: int, count: int) -> Tensor:
