@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
-from typing_extensions import dataclass_transform
 
 from captum_tgrad._support.printable import in_html
 
@@ -42,13 +40,11 @@ def html_table(title: str, headings: Sequence[str], rows: Sequence[Sequence[obje
     )
 
 
-@dataclass_transform(frozen_default=True, eq_default=False)
-def result_class(kind: type[Kind]) -> type[Kind]:
-    """Makes a frozen dataclass of tensors, with a short ``repr`` and a table of each sample.
+def shown(kind: type[Kind]) -> type[Kind]:
+    """Adds a short ``repr`` and a table of each sample's numbers to a dataclass of tensors.
 
     ``torch.load`` also reads its objects with ``weights_only=True``.
     """
-    kind = dataclass(frozen=True, eq=False)(kind)
     setattr(kind, "__repr__", _text_of)  # noqa: B010
     setattr(kind, "_repr_html_", _table_of)  # noqa: B010
     torch.serialization.add_safe_globals([kind])

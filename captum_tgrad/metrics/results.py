@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
 
-from captum_tgrad._support.show import result_class
+from captum_tgrad._support.show import shown
 
 
-@result_class
+@shown
+@dataclass(frozen=True, eq=False)
 class InsertionDeletionResult:
     """Result of ``insertion_deletion``; every tensor has one number per sample, shape ``(N,)``.
 
@@ -41,7 +43,8 @@ class InsertionDeletionResult:
     deletion_curve: Tensor | None = None
 
 
-@result_class
+@shown
+@dataclass(frozen=True, eq=False)
 class InsertionResult:
     """Result of ``insertion``; every tensor has one number per sample, shape ``(N,)``.
 
@@ -64,7 +67,8 @@ class InsertionResult:
     insertion_curve: Tensor | None = None
 
 
-@result_class
+@shown
+@dataclass(frozen=True, eq=False)
 class DeletionResult:
     """Result of ``deletion``; every tensor has one number per sample, shape ``(N,)``.
 
@@ -87,7 +91,8 @@ class DeletionResult:
     deletion_curve: Tensor | None = None
 
 
-@result_class
+@shown
+@dataclass(frozen=True, eq=False)
 class AverageDropResult:
     """Result of ``average_drop``.
 
@@ -107,7 +112,8 @@ class AverageDropResult:
     protocol: dict[str, Any]
 
 
-@result_class
+@shown
+@dataclass(frozen=True, eq=False)
 class IncreaseInConfidenceResult:
     """Result of ``increase_in_confidence``.
 
@@ -128,7 +134,8 @@ class IncreaseInConfidenceResult:
     protocol: dict[str, Any]
 
 
-@result_class
+@shown
+@dataclass(frozen=True, eq=False)
 class PointingGameResult:
     """Result of ``pointing_game``; every tensor has one number per sample, shape ``(N,)``.
 
@@ -143,7 +150,8 @@ class PointingGameResult:
     protocol: dict[str, Any]
 
 
-@result_class
+@shown
+@dataclass(frozen=True, eq=False)
 class EnergyInMaskResult:
     """Result of ``energy_in_mask``; every tensor has one number per sample, shape ``(N,)``.
 
@@ -158,7 +166,8 @@ class EnergyInMaskResult:
     protocol: dict[str, Any]
 
 
-@result_class
+@shown
+@dataclass(frozen=True, eq=False)
 class MassAccuracyResult:
     """Result of ``mass_accuracy``; every tensor has one number per sample, shape ``(N,)``.
 
@@ -173,7 +182,8 @@ class MassAccuracyResult:
     protocol: dict[str, Any]
 
 
-@result_class
+@shown
+@dataclass(frozen=True, eq=False)
 class RankAccuracyResult:
     """Result of ``rank_accuracy``; every tensor has one number per sample, shape ``(N,)``.
 
@@ -188,7 +198,8 @@ class RankAccuracyResult:
     protocol: dict[str, Any]
 
 
-@result_class
+@shown
+@dataclass(frozen=True, eq=False)
 class GridPointingGameResult:
     """Result of ``grid_pointing_game``.
 
@@ -210,7 +221,8 @@ class GridPointingGameResult:
     protocol: dict[str, Any]
 
 
-@result_class
+@shown
+@dataclass(frozen=True, eq=False)
 class RoadResult:
     """Result of ``road``; unless stated otherwise, one number per sample, shape ``(N,)``.
 

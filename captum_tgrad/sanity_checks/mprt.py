@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 from captum_tgrad._support.arguments import check_count, check_number
 from captum_tgrad._support.optional import import_from_extra
-from captum_tgrad._support.show import result_class
+from captum_tgrad._support.show import shown
 from captum_tgrad.sanity_checks.cascade import Mode, cascading_randomization
 from captum_tgrad.sanity_checks.map_maker import Smoothed
 
@@ -22,7 +23,8 @@ _WHOLE_MODEL = ("",)
 """The name of the whole model, which is randomized as one layer."""
 
 
-@result_class
+@shown
+@dataclass(frozen=True, eq=False)
 class SmoothMprtResult:
     """The result of ``smooth_mprt``, float64 on the CPU.
 
@@ -39,7 +41,8 @@ class SmoothMprtResult:
     layers: tuple[str, ...]
 
 
-@result_class
+@shown
+@dataclass(frozen=True, eq=False)
 class EfficientMprtResult:
     """The result of ``efficient_mprt``, all tensors with shape ``(N,)``, float64 on the CPU.
 
