@@ -39,11 +39,11 @@ def contracted(call: Call, equation: str, tensors: Sequence[Any], output: Tensor
     found: list[Claim] = []
     for letters, tensor in operands:
         over = [dim for dim, letter in enumerate(letters) if letter not in right]
-        whole, given = places_of(tensor), places_in_sums(tensor, over)
-        if whole is None or given is None:
+        unmasked, given = places_of(tensor), places_in_sums(tensor, over)
+        if unmasked is None or given is None:
             continue
-        if given is not whole and _are_of_one(operands, {letters[dim] for dim in over}):
-            given = whole
+        if given is not unmasked and _are_of_one(operands, {letters[dim] for dim in over}):
+            given = unmasked
         matrices = []
         for own, other in operands:
             mask = None if other is tensor else _as_mask(other, own, letters, right)
@@ -58,17 +58,15 @@ def contracted(call: Call, equation: str, tensors: Sequence[Any], output: Tensor
         mixed: list[tuple[Axis, Coordinates]] = []
         parts: list[tuple[str, Axis, Coordinates]] = []
         for axis, claim in with_copies_refined(given).pairs:
-            own_claim = coordinates(_diagonal(claim.index, letters), claim.cells, claim.by_sample)
-            if own_claim is None:
+            whole = coordinates(_diagonal(claim.index, letters), claim.cells, claim.by_sample)
+            if whole is None:
                 continue
             picked = None
-            if sum(dim in summed for dim in own_claim.dims) == 1:
+            if sum(dim in summed for dim in whole.dims) == 1:
                 is_only = given.has_one_axis
-                picked = _selected(
-                    call, own_claim, distinct, matrices, right, axis, samples, is_only
-                )
+                picked = _selected(call, whole, distinct, matrices, right, axis, samples, is_only)
             if picked is None:
-                mixed.append((axis, own_claim))
+                mixed.append((axis, whole))
             else:
                 parts += [(picked[0], axis, part) for part in picked[1]]
         parts += [(distinct, axis, part) for axis, part in mixed_on_axes(mixed, summed, placed)]
@@ -78,7 +76,10 @@ def contracted(call: Call, equation: str, tensors: Sequence[Any], output: Tensor
 
 
 def _are_of_one(operands: Sequence[tuple[str, Any]], summed: set[str]) -> bool:
-    """Whether a constant, such as a permutation, leaves at most one summand of each sum."""
+    """Whether each sum has at most one summand, because of the zeros of a constant matrix.
+
+    A permutation matrix moves masked elements as an index does.
+    """
     for letters, tensor in operands:
         over = [dim for dim, letter in enumerate(letters) if letter in summed]
         if summed <= set(letters) and not any(claims_of(tensor)) and tensor.dim() > len(over):

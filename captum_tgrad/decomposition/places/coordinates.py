@@ -94,11 +94,13 @@ class Coordinates:
 
         Constants may surround the elements, as padding does.
         """
+        if not self.dims or self.by_sample:
+            return False
         has = self.index > 0
         for dim in self.dims:
             at = has.movedim(dim, 0).reshape(has.shape[dim], -1).any(1).nonzero()
             has = has.narrow(dim, int(at[0]), int(at[-1] - at[0]) + 1)
-        return bool(self.dims) and not self.by_sample and bool(has.all())
+        return bool(has.all())
 
     def of_elements(self, values: Tensor, otherwise: float) -> Tensor:
         """The value of each element's cell; ``otherwise`` if it has none."""

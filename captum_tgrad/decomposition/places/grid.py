@@ -157,11 +157,12 @@ def _new_line(
         line, window = _without_inserted_zeros(line, window)
     evenly = len(line.middle) / size
     even = Window((evenly - 1) / 2, evenly, (evenly - 1) / 2)
-    all_runs = runs = line.runs(axis)
+    every = runs = line.runs(axis)
     if len(runs) > 1:
         runs = _without_repeated_padding(runs, line.middle, (window or even).reach)
     if len(runs) == 1:
-        return _on_one_run(line, runs[0], all_runs, size, window, even)
+        repeated = [run for run in every if run not in runs]
+        return _on_one_run(line, runs[0], repeated, size, window, even)
     stride = (window or even).stride
     centers = (even if window is None or abs(stride - evenly) < SLACK else window).centers(size)
     low, high = np.full(size, np.inf), np.full(size, -np.inf)
@@ -173,12 +174,12 @@ def _new_line(
 
 
 def _on_one_run(
-    line: Line, run: Run, runs: list[Run], size: int, window: Window | None, even: Window
+    line: Line, run: Run, repeated: list[Run], size: int, window: Window | None, even: Window
 ) -> tuple[FloatArray, FloatArray]:
     """The borders of the new cells if the old cells with a position are all adjacent.
 
     Windows with their middle on the run cover it, others have the part of the run that they see.
-    The other ``runs`` repeat it: windows that see nothing else have the part of these.
+    Windows that see only ``repeated`` runs, which are padding, have the part of these.
     """
     low, high = np.full(size, np.inf), np.full(size, -np.inf)
     start, stop = run
@@ -198,7 +199,7 @@ def _on_one_run(
     low[is_on], high[is_on] = np.sort([borders[:-1], borders[1:]], axis=0)
     if window is not None:
         reach = np.array([-0.5, 0.5]) * (2 * window.reach + 1)
-        for start, stop in (run, *runs):
+        for start, stop in (run, *repeated):
             seen = (centers[:, None] + reach).clip(start - 0.5, stop - 0.5)
             sees = (low > high) & (seen[:, 1] - seen[:, 0] > SLACK)
             low[sees], high[sees] = np.sort(line.at(seen[sees], (start, stop)), axis=1).T
