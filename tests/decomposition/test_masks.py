@@ -336,3 +336,121 @@ def test_elements_between_zeros_have_the_map_of_the_mask(form, start, stop):
     found = attributed(lambda h: form(h, start, stop))
     expected = attributed(lambda h: h * _mask(start, stop))
     torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-12)
+
+
+def _set(h, where, value=0.0):
+    h = h.clone()
+    h[where] = value
+    return h
+
+
+SHOWN = torch.arange(8) < 5
+FIRST_FIVE = {
+    "product": lambda h: h * SHOWN[:, None],
+    "masked_fill": lambda h: h.masked_fill(~SHOWN[:, None], 0),
+    "where": lambda h: torch.where(SHOWN[:, None], h, 0.0),
+    "slice": lambda h: _set(h, (slice(None), slice(5, 8))),
+    "positions": lambda h: _set(h, (slice(None), [5, 6, 7])),
+    "mask": lambda h: _set(h, (slice(None), ~SHOWN)),
+    "slice of zeros": lambda h: _set(torch.zeros_like(h), (slice(None), slice(5)), h[:, :5]),
+    "mask of zeros": lambda h: _set(torch.zeros_like(h), (slice(None), SHOWN), h[:, SHOWN]),
+    "index_copy": lambda h: torch.zeros_like(h).index_copy(1, torch.arange(5), h[:, :5]),
+    "pad": lambda h: F.pad(h[:, :5], (0, 0, 0, 3)),
+    "cat": lambda h: torch.cat([h[:, :5], h.new_zeros(len(h), 3, 1)], 1),
+    "matrix": lambda h: torch.diag(SHOWN.to(h)) @ h,
+}
+ORDER = torch.tensor([6, 2, 0, 7, 4, 1, 3, 5])
+MOVED = {
+    "nothing": lambda h: h,
+    "index": lambda h: h[:, ORDER],
+    "gather": lambda h: h.gather(1, ORDER[None, :, None].expand(h.shape)),
+    "matrix": lambda h: torch.eye(8)[ORDER].to(h) @ h,
+    "flip": lambda h: h.flip(1).mT.contiguous().mT,
+    "class token": lambda h: torch.cat([h.new_zeros(len(h), 1, 1), h], 1),
+    "class token written": lambda h: _set(
+        _set(h.new_ones(len(h), 9, 1), (slice(None), slice(1, 9)), h), (slice(None), 0)
+    ),
+    "one by one": lambda h: torch.stack(h.unbind(1)[::-1], 1),
+    "parts": lambda h: torch.cat([h[:, 4:], h[:, :4]], 1),
+    "twice": lambda h: _set(h * SHOWN[:, None], (slice(None), slice(6, 8))),
+}
+
+
+@pytest.mark.parametrize("move", MOVED.values(), ids=MOVED)
+@pytest.mark.parametrize("form", FIRST_FIVE.values(), ids=FIRST_FIVE)
+def test_tokens_are_masked_until_they_are_summed(form, move):
+    """The bias 3 is divided among the five tokens in the sum, and tanh(x) is at its token."""
+    x = torch.rand(2, 8, 1, generator=torch.Generator().manual_seed(0)).double()
+    found = TGradAttribution(lambda x: move(form(x)).tanh().sum(1) + 3).attribute(
+        x, sign="all", channel_dim=-1
+    )
+    torch.testing.assert_close(found, (x.tanh() + 3 / 5) * SHOWN[:, None])
+
+
+@pytest.mark.parametrize("form", FIRST_FIVE.values(), ids=FIRST_FIVE)
+@pytest.mark.parametrize("operation", ["linear", "cumsum", "rnn", "attention", "conv1d"])
+def test_operations_on_masked_tokens(form, operation):
+    torch.manual_seed(0)
+    layer = nn.Linear(1, 4).double()
+    rnn = nn.RNN(4, 4, batch_first=True).double()
+    attention = nn.MultiheadAttention(4, 2, batch_first=True).double()
+    convolution = nn.Conv1d(4, 4, 3, padding=1).double()
+    run = {
+        "linear": lambda h: layer(h),
+        "cumsum": lambda h: layer(h.cumsum(1)),
+        "rnn": lambda h: rnn(layer(h))[0],
+        "attention": lambda h: attention(*[layer(h)] * 3, need_weights=False)[0],
+        "conv1d": lambda h: convolution(layer(h).mT).mT,
+    }[operation]
+    x = torch.rand(2, 8, 1).double()
+
+    def attributed(masked):
+        def network(x):
+            return (run(masked(x)).tanh() * 2).sum((1, 2)) + 3
+
+        return TGradAttribution(network).attribute(x, sign="all", channel_dim=-1)
+
+    torch.testing.assert_close(attributed(form), attributed(FIRST_FIVE["product"]))
+
+
+def test_sums_over_windows_do_not_know_masks():
+    """A mean of patches has the map of a pooling."""
+    x = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0)).double()
+    mask = (torch.arange(64) % 5 > 1).view(8, 8)
+
+    def attributed(pool):
+        return TGradAttribution(lambda x: pool((x * mask).tanh()).tanh().sum((1, 2, 3))).attribute(
+            x
+        )
+
+    pooled = attributed(lambda h: F.avg_pool2d(h, 2))
+    for pool in (
+        lambda h: h.unflatten(3, (4, 2)).mean(4).unflatten(2, (4, 2)).mean(3),
+        lambda h: h.unfold(2, 2, 2).unfold(3, 2, 2).mean((4, 5)),
+        lambda h: F.unfold(h, 2, stride=2).view(2, 3, 4, 4, 4).mean(2),
+        lambda h: F.pixel_unshuffle(h, 2).view(2, 3, 4, 4, 4).mean(2),
+    ):
+        torch.testing.assert_close(attributed(pool), pooled)
+
+
+def test_attention_in_blocks_of_queries():
+    """Each query stays at its position, also if all keys that its block sees are near."""
+    torch.manual_seed(0)
+    row, column = torch.arange(16) // 4, torch.arange(16) % 4
+    near = ((row[:, None] - row).abs() <= 1) & ((column[:, None] - column).abs() <= 1)
+    x, layer = torch.rand(2, 3, 4, 4).double(), nn.Linear(3, 4).double()
+
+    def whole(q):
+        return F.scaled_dot_product_attention(q, q, q, near)
+
+    def in_blocks(q):
+        parts = zip(q.split(3, 1), near.split(3), strict=True)
+        return torch.cat([F.scaled_dot_product_attention(p, q, q, m) for p, m in parts], 1)
+
+    def placed(attention):
+        tokens = TGradAttribution(
+            lambda x: attention(layer(x.flatten(2).mT)).square().sum((1, 2))
+        ).decompose(x)["square"]
+        return tokens.positive - tokens.negative
+
+    torch.testing.assert_close(placed(in_blocks), placed(whole))

@@ -198,7 +198,6 @@ DIFFERENT = {
     ("roll", "convolve", 0, 4),
     ("roll", "mask", 0, 1),
     ("roll", "mask", 0, 2),
-    ("mask", "mean", 0, 2),
     ("pad", "mask", 0, 1),
     ("pad", "mask", 0, 2),
     ("reflect", "mask", 0, 1),

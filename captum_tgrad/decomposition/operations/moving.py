@@ -112,7 +112,7 @@ OPERATIONS: dict[str, Operation] = {
     **records(
         "clone contiguous to float double half bfloat16 type type_as cpu cuda requires_grad "
         "real imag positive cfloat cdouble",
-        places=elementwise.like_first,
+        places=elementwise.unchanged,
         bias=nothing,
     ),
     **records("complex", places=elementwise.elementwise, bias=joined),

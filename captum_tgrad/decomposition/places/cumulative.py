@@ -10,16 +10,18 @@ from torch import Tensor
 from captum_tgrad.decomposition.call import Call
 from captum_tgrad.decomposition.places.cells import borders_of
 from captum_tgrad.decomposition.places.coordinates import SAMPLES, Axis, Coordinates, from_borders
-from captum_tgrad.decomposition.places.elementwise import along, elementwise
+from captum_tgrad.decomposition.places.elementwise import elementwise, samples_mixed_along
+from captum_tgrad.decomposition.places.masked import places_in_sums
 from captum_tgrad.decomposition.places.origin import places_of
 from captum_tgrad.decomposition.places.places import Places, places
-from captum_tgrad.decomposition.places.whole_grid import on_whole_grid
+from captum_tgrad.decomposition.places.whole_grid import windows_joined, with_copies_refined
 
 
 def running(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     """Places after a cumulative sum: for each element, the smallest cell with all its summands."""
-    (given, *_) = along(call, outputs)
-    dim = call.bound["dim"] % max(outputs[0].dim(), 1)
+    tensor = call.tensors[0]
+    dim = call.bound["dim"] % max(tensor.dim(), 1)
+    given = samples_mixed_along(places_in_sums(tensor, [dim]) or places(tensor.shape), [dim])
 
     def up_to_each(axis: Axis, claim: Coordinates) -> Coordinates | None:
         if dim not in claim.dims:
@@ -28,7 +30,10 @@ def running(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
         low, high = low.cummin(dim).values, high.cummax(dim).values
         return from_borders(low, high, axis, claim.by_sample)
 
-    claims = [(axis, up_to_each(axis, claim)) for axis, claim in on_whole_grid(given).pairs]
+    claims = [
+        (axis, up_to_each(axis, claim))
+        for axis, claim in with_copies_refined(windows_joined(given)).pairs
+    ]
     return [places(given.shape, claims)] * len(outputs)
 
 

@@ -33,6 +33,11 @@ def like_first(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     return [places_of(first) or places(first.shape)] * len(outputs)
 
 
+def unchanged(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
+    """The places of the first tensor, whose elements stay as they are."""
+    return like_first(call, outputs)
+
+
 def along(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     """The places of the first tensor; samples along the dimension of the operation are mixed."""
     dim = call.bound["dim"]

@@ -11,13 +11,17 @@ from torch import Tensor
 from captum_tgrad.decomposition.call import Call, NoRuleError
 from captum_tgrad.decomposition.nested import PLAIN
 from captum_tgrad.decomposition.places import mixing_places as mixing
+from captum_tgrad.decomposition.places import moving_places as moving
 from captum_tgrad.decomposition.places.bounded_cache import BoundedCache
 from captum_tgrad.decomposition.places.contraction import has_zeros
-from captum_tgrad.decomposition.places.elementwise import like_first
+from captum_tgrad.decomposition.places.cumulative import running
+from captum_tgrad.decomposition.places.elementwise import chosen, elementwise, like_first, unchanged
 from captum_tgrad.decomposition.places.grid_operations import pooled
 from captum_tgrad.decomposition.places.masked import places_in_sums
+from captum_tgrad.decomposition.places.masks import add_mask, mark_elementwise, move_masks
 from captum_tgrad.decomposition.places.origin import places_of
-from captum_tgrad.decomposition.places.picking import BY_VALUE
+from captum_tgrad.decomposition.places.padding import padded, unfolded
+from captum_tgrad.decomposition.places.picking import BY_VALUE, put
 from captum_tgrad.decomposition.places.places import (
     Places,
     has_places,
@@ -25,17 +29,23 @@ from captum_tgrad.decomposition.places.places import (
     samples_of,
 )
 from captum_tgrad.decomposition.places.trying import FoundPlaces, tried
+from captum_tgrad.decomposition.places.whole_grid import constants_filled_in
 
 _known: BoundedCache[tuple[list[FoundPlaces], bool | None]] = BoundedCache(
     lambda known: sum(claim.index.numel() for given, _ in known[0] for _, claim in given.pairs)
 )
 """The places of outputs by call, and whether they hold for dense constant matrices only."""
-_NOT_CACHED = {*BY_VALUE, like_first}
+_NOT_CACHED = {*BY_VALUE, like_first, unchanged}
 """Rules whose results depend on values, or take no longer than a look-up."""
+_ELEMENTWISE = (elementwise, like_first)
+_MOVING = (
+    moving.moved, moving.reshaped, moving.concatenated, moving.joined, moving.assigned,
+    moving.shuffled, moving.halved, unchanged, padded, unfolded, put,
+)  # fmt: skip
 _SUMS = {
     mixing.reduced, mixing.linear, mixing.added_product, mixing.inner, mixing.matmul,
     mixing.solved, mixing.distances, mixing.outer, mixing.bilinear, mixing.tensordot, mixing.einsum,
-    mixing.attention, pooled,
+    mixing.attention, pooled, running,
 }  # fmt: skip
 """Rules that leave out masked elements."""
 _ADDED: dict[Any, str] = {mixing.linear: "bias", mixing.added_product: "input"}
@@ -58,11 +68,27 @@ def output_places(call: Call, outputs: Sequence[Tensor], where: Callable[[], str
         # Places that were found by trying also depend on the values of constants.
         if key is not None and call.is_dense is not False and (by_rule or not call.constant):
             _known.put(key, (found, call.is_dense))
-    return [
+    every = [
         given if complete else _lost(call, output, given, where)
         for (given, complete), output in zip(found, call.returned, strict=True)
         if output.requires_grad
     ]
+    rule = call.record.places
+    if call.picks:
+        move_masks(call, _factors(call), always=True)
+    elif rule in _MOVING:
+        move_masks(call, always=rule in (moving.assigned, put))
+        return every
+    elif rule in BY_VALUE:
+        return every
+    filled = [constants_filled_in(given) for given in every]
+    if rule in _ELEMENTWISE and len(call.dependent) == 1:
+        mark_elementwise(outputs[0])
+    if rule in (*_ELEMENTWISE, chosen, mixing.reduced):
+        for output, given, whole in zip(outputs, every, filled, strict=True):
+            if whole is not given:
+                add_mask(output, given)
+    return filled
 
 
 def _factors(call: Call) -> list[Tensor]:

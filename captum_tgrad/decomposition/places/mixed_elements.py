@@ -54,7 +54,7 @@ def mixed_on_axes(
         claims: The coordinates, with their axes.
         dims: The dimensions along which elements were mixed.
         placed: The axes on which the new elements have other coordinates, as those of queries.
-            Scattered elements, as the keys of tokens in another order, then have none.
+            Mixed elements, as keys, then have none if they are scattered, or one cell for all.
 
     Raises:
         ScatteredError: Gaps between the elements take up most of the smallest cell.
@@ -89,6 +89,8 @@ def mixed_on_axes(
                 if axis not in placed:
                     raise
                 parts = []
+            if axis in placed and axis.is_spatial and set(dims) & set(claim.dims):
+                parts = [part for part in parts if part.dims]
             if (axis, claim) in of_scattered and len(parts) == 2:
                 parted.append(parts)
         found.append((axis, parts))

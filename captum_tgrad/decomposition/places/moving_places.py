@@ -26,22 +26,17 @@ Movement = Callable[[list[Tensor]], Sequence[Tensor]]
 
 def moved(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     """Places after an operation that moves elements; elements that it fills in have no place."""
-    call = _without_fill(call)
+    call = without_fill(call)
     tensors = call.tensors
 
     def run(replaced: list[Tensor]) -> list[Tensor]:
         remaining = iter(replaced)
         return call.run_on(lambda _: next(remaining))
 
-    found = places_after(run, tensors)
-    given = places_of(tensors[0])
-    filled = given and constants_filled_in(given)
-    if len(tensors) > 1 or filled is given:
-        return found
-    return list(map(gaps_kept, found, places_after(run, tensors, [filled])))
+    return places_after(run, tensors)
 
 
-def _without_fill(call: Call) -> Call:
+def without_fill(call: Call) -> Call:
     """The call with the numbers that it fills in replaced by 0, the index of no cell."""
     if not call.record.fill and "value" not in call.kwargs:
         return call
@@ -83,6 +78,16 @@ def places_after(
     """
     if given is None:
         given = [places_of(tensor) for tensor in tensors]
+    found = _with_copies(run, tensors, given)
+    filled = [each and constants_filled_in(each) for each in given]
+    if filled == list(given) or sum(each is not None for each in given) > 1:
+        return found
+    return list(map(gaps_kept, found, _with_copies(run, tensors, filled)))
+
+
+def _with_copies(
+    run: Movement, tensors: Sequence[Tensor], given: Sequence[Places | None]
+) -> list[Places]:
     refined = [each and with_copies_refined(each) for each in given]
     found = _places_after(run, tensors, refined)
     if refined == list(given):

@@ -28,7 +28,7 @@ def added(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
     if call.name.startswith("index"):
         index = index.reshape([-1 if d == dim % source.dim() else 1 for d in range(source.dim())])
         index = index.expand(source.shape)
-    return _added_at(tensor, source, _flat_indices(tensor).gather(dim, index), outputs)
+    return _added_at(call, tensor, source, _flat_indices(tensor).gather(dim, index), outputs)
 
 
 def put(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
@@ -37,7 +37,7 @@ def put(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
         return assigned(call, outputs)
     tensor, values = call.bound["input"], call.bound["values"]
     indices = [None if i is None else i.detach().cpu() for i in call.bound["indices"]]
-    return _added_at(tensor, values, _flat_indices(tensor)[tuple(indices)], outputs)
+    return _added_at(call, tensor, values, _flat_indices(tensor)[tuple(indices)], outputs)
 
 
 def _flat_indices(tensor: Tensor) -> Tensor:
@@ -45,12 +45,13 @@ def _flat_indices(tensor: Tensor) -> Tensor:
 
 
 def _added_at(
-    tensor: Tensor, source: Any, positions: Tensor, outputs: Sequence[Tensor]
+    call: Call, tensor: Tensor, source: Any, positions: Tensor, outputs: Sequence[Tensor]
 ) -> list[Places]:
     """Places after the elements of ``source`` were added to those of ``tensor`` at ``positions``.
 
     Positions are flat indices.
     """
+    call.picks = True
     claims: list[Claim] = list(claims_of(tensor))
     given = places_of(source)
 

@@ -1,0 +1,189 @@
+"""Masks: which elements of a tensor depend on the input, and which are constants.
+
+They are read from autograd's graph: the factors of products, and the masks of ``masked_fill`` and
+``torch.where``. Operations that move elements store the moved mask in the metadata of their node.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import reduce
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from captum_tgrad.decomposition.call import Call
+from captum_tgrad.decomposition.places.moving_places import without_fill
+from captum_tgrad.decomposition.places.origin import origin_of, places_of
+from captum_tgrad.decomposition.places.places import Places
+from captum_tgrad.decomposition.places.views import laid_out_as, same_view_of
+from captum_tgrad.decomposition.places.whole_grid import constants_filled_in
+
+
+def kept_by_mask(tensor: Tensor) -> Tensor | None:
+    """Where a masked tensor depends on the input: a boolean tensor that broadcasts to its shape.
+
+    None if it is not masked: by autograd's graph, its last operations are no product with a
+    constant, fill in no constants, and move no masked elements.
+    """
+    base, origin = tensor._base, origin_of(tensor)
+    if origin is not None and origin.copied is not None and origin.version == tensor._version:
+        return _kept_after(origin.copied, 0)
+    source = tensor.grad_fn, tensor.output_nr
+    if not tensor._is_view() or base is None or _stored_mask(*source) is not None:
+        return _kept_after(*source)
+    kept = kept_by_mask(base)
+    if kept is None or base.is_complex() or tensor.is_complex():
+        return None
+    return same_view_of(tensor, base, laid_out_as(base, kept.expand(base.shape)))
+
+
+def _kept_after(node: Any, number: int) -> Tensor | None:
+    """As :func:`kept_by_mask`, for a result of a node of the graph."""
+    kept = None
+    while node is not None:
+        mask = _stored_mask(node, number)
+        if mask is not None:
+            return _both(kept, mask)
+        own, (node, number) = _kept_by(node)
+        kept = _both(kept, own)
+    return kept
+
+
+def _stored_mask(node: Any, number: int) -> Tensor | None:
+    """The mask that :func:`_store` has stored for a result of a node."""
+    masks: dict[int, Tensor] = {} if node is None else node.metadata.get(_MASKS, {})
+    return masks.get(number)
+
+
+_Source = tuple[Any, int]
+"""A node of autograd's graph, and the number of one of its results."""
+
+
+def _kept_by(node: Any) -> tuple[Tensor | None, _Source]:
+    """Where the results of a node depend on its argument, and the source of this argument.
+
+    None instead of a node if the masked elements of its argument may depend on the input.
+    """
+    kind, parents = type(node).__name__, node.next_functions
+    dependent = [source for source in parents if source[0] is not None]
+    before = dependent[0] if len(dependent) == 1 else _NO_SOURCE
+    if kind == "SoftmaxBackward0":
+        return node._saved_result != 0, _NO_SOURCE  # as after a mask of -inf
+    if kind == "MulBackward0":
+        one, other = _kept_factor(node._saved_self), _kept_factor(node._saved_other)
+        return _both(one, other), before
+    if before is _NO_SOURCE:
+        return None, _NO_SOURCE
+    if kind in ("MaskedFillBackward0", "MaskedFillBackward1"):
+        return ~node._saved_mask, before
+    if kind == "WhereBackward0":
+        shows_second = parents[0][0] is None
+        return ~node._saved_condition if shows_second else node._saved_condition, before
+    passes_on = kind == "CopyBackwards" or _ELEMENTWISE in node.metadata
+    return None, before if passes_on else _NO_SOURCE
+
+
+_NO_SOURCE: _Source = (None, 0)
+
+
+def _kept_factor(factor: Tensor | None) -> Tensor | None:
+    """Where a product with a factor depends on the input: where the factor is not 0.
+
+    None for a factor that depends on the input and is not masked: its zeros are like other values.
+    """
+    if factor is None or factor.numel() == 1:
+        return None
+    if not factor.requires_grad:
+        return factor != 0
+    kept = kept_by_mask(factor)
+    return None if kept is None else kept.to(factor.device) | (factor != 0)
+
+
+def _both(one: Tensor | None, other: Tensor | None) -> Tensor | None:
+    if one is None or other is None:
+        return one if other is None else other
+    return one & other.to(one.device)
+
+
+def mark_elementwise(output: Tensor) -> None:
+    """Marks the result of an elementwise operation on one tensor that depends on the input.
+
+    Its masked elements do not depend on the input either.
+    """
+    node: Any = output.grad_fn
+    if node is not None:
+        node.metadata[_ELEMENTWISE] = True
+
+
+def move_masks(call: Call, factors: Sequence[Tensor] = (), *, always: bool = False) -> None:
+    """Moves the masks of a call's arguments as the call moves their elements.
+
+    Args:
+        call: A call that moves elements, or adds elements that the zeros of constants select.
+        factors: These constants.
+        always: Whether its results are masked also if its arguments are not, because it leaves out
+            or overwrites elements.
+    """
+    masks = {id(tensor): _mask_of(tensor) for tensor in call.dependent}
+    if not always and all(mask is None for mask in masks.values()):
+        return
+    one = torch.ones((), dtype=torch.float, device="cpu")
+
+    def shown(tensor: Tensor) -> Tensor:
+        if id(tensor) in masks:
+            mask = masks[id(tensor)]
+            mask = one if mask is None else mask.cpu().float()
+            return mask.expand(tensor.shape)
+        if any(tensor is factor for factor in factors):
+            return (tensor.detach().cpu() != 0).float()
+        if tensor.is_floating_point() or tensor.is_complex():
+            return torch.zeros_like(one).expand(tensor.shape)
+        return tensor.detach().cpu()
+
+    try:
+        moved = without_fill(call).run_on(shown)
+    except (RuntimeError, IndexError):  # it may not run on masks
+        return
+    for output, mask in zip(call.returned, moved, strict=True):
+        _store(output, mask != 0)
+
+
+def _mask_of(tensor: Tensor) -> Tensor | None:
+    """The mask of a tensor, or where it has cells if constants among its elements have none.
+
+    If the call has already overwritten the tensor, it is that of its old values.
+    """
+    origin, given = origin_of(tensor), places_of(tensor)
+    if origin is not None and origin.version != tensor._version and tensor.grad_fn is not None:
+        mask = _kept_after(*tensor.grad_fn.next_functions[0])
+    else:
+        mask = kept_by_mask(tensor)
+    if mask is None and given is not None and constants_filled_in(given) is not given:
+        mask = _has_cells(given)
+    return mask
+
+
+def _has_cells(given: Places) -> Tensor:
+    """Whether each element has a cell on all axes on which elements have cells."""
+    has = [claim.index > 0 for axis, claim in given.pairs if axis.is_spatial]
+    return reduce(torch.logical_and, has)
+
+
+def add_mask(output: Tensor, given: Places) -> None:
+    """Masks the elements of a result that have no cell of their own."""
+    mask = _both(_has_cells(given), kept_by_mask(output))
+    if mask is not None:
+        _store(output, mask.expand(given.shape))
+
+
+def _store(output: Tensor, mask: Tensor) -> None:
+    node: Any = output.grad_fn
+    if node is not None:
+        node.metadata.setdefault(_MASKS, {})[output.output_nr] = mask
+
+
+_ELEMENTWISE = "captum_tgrad elementwise"
+_MASKS = "captum_tgrad masks"
+"""Keys in the metadata of a node of autograd's graph; masks are by the number of the result."""
