@@ -284,3 +284,25 @@ def test_a_sum_of_steps_that_each_sample_chooses():
         own = slice(sample, sample + 1)
         alone = method.attribute(TOKENS[own], additional_forward_args=chosen[own], **options)
         torch.testing.assert_close(together[own], alone)
+
+
+@pytest.mark.parametrize("aggregation", ["paper", "levels"])
+@pytest.mark.parametrize("join", ["written", "concatenated", "selected"])
+def test_a_mean_of_the_steps_in_place_of_one_of_them(join, aggregation):
+    """As the token with global attention in Longformer: the mean of a full sample has no place."""
+    first = (torch.arange(6) == 0)[:, None]
+
+    def network(x, lengths):
+        h = EMBED(x)
+        mean = _masked(h, lengths).sum(1, keepdim=True) / lengths[:, None, None]
+        if join == "written":
+            h = h.clone()
+            h[:, :1] = mean
+        elif join == "concatenated":
+            h = torch.cat([mean, h[:, 1:]], 1)
+        else:
+            h = torch.where(first, mean, h)
+        return HEAD(h).tanh()[:, :2].sum(1)
+
+    lengths = torch.tensor([6, 4, 2])
+    _assert_as_alone(network, TOKENS[:3], lengths, channel_dim=2, aggregation=aggregation)

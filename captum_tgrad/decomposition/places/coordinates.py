@@ -200,9 +200,13 @@ def without_gaps(claim: Coordinates, dims: Iterable[int]) -> Coordinates:
 def of_each_sample(claim: Coordinates, samples: Coordinates, axis: Axis) -> Coordinates:
     """Sets ``by_sample`` if the samples have different cells.
 
-    A sample without any cell then gets one cell, which covers the whole axis.
+    A sample without any cell then gets one cell, which covers the whole axis. Among other cells,
+    such a cell is none, as in the sample alone: a mean of tokens that is written to one of them.
     """
     sample = samples.index - 1
+    if len(claim.cells) > 1:
+        index = claim.index.masked_fill(_are_whole(*claim.borders(), axis), 0)
+        claim = coordinates(index, claim.cells, claim.by_sample) or claim
     has = cells_of_samples([claim.index - 1], sample, (len(samples.cells), len(claim.cells)))
     if bool(has.all()):
         return interned(claim.index, claim.cells, by_sample=False) if claim.by_sample else claim
@@ -238,12 +242,17 @@ def from_borders(
     """
     none = high < low
     if axis.input != SAMPLES:
-        slack = SLACK * axis.extent
-        none |= (low <= slack - 0.5) & (high >= axis.extent - 0.5 - slack)
+        none |= _are_whole(low, high, axis)
     cells = torch.stack([(low + high) / 2, high - low], -1).reshape(-1, 2)
     cells = torch.where(none.reshape(-1, 1), 0, cells)
     cells, index = torch.round(cells, decimals=10).unique(dim=0, return_inverse=True)  # type: ignore[no-untyped-call]
     return coordinates(torch.where(none, 0, index.reshape(low.shape) + 1), cells, by_sample)
+
+
+def _are_whole(low: Tensor, high: Tensor, axis: Axis) -> Tensor:
+    """Whether cells from ``low`` to ``high`` cover the whole axis."""
+    slack = SLACK * axis.extent
+    return (low <= slack - 0.5) & (high >= axis.extent - 0.5 - slack)
 
 
 @torch.no_grad()
