@@ -36,7 +36,7 @@ class OldValues:
 
     def freeze_readers(self, overwritten: Tensor) -> None:
         """Freezes the readers of a tensor that is about to be overwritten."""
-        if self._readers:
+        if self._readers and not overwritten.is_nested:  # nobody reads nested tensors
             for reader in self._readers.pop(overwritten.untyped_storage().data_ptr(), []):
                 reader.freeze()
 

@@ -341,3 +341,19 @@ def test_nested_tensors_inside_of_a_model_are_refused(layout):
 
     with pytest.raises(ValueError, match="computes with nested tensors"):
         TGradAttribution(network).attribute(torch.rand(2, 3, 4), 1)
+
+
+@pytest.mark.parametrize("layout", [torch.jagged, torch.strided])
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+def test_nested_constants_inside_of_a_model(layout):
+    linear = nn.Linear(4, 3).double()
+
+    def network(x):
+        h = linear(x).sigmoid()
+        # Unlike as_nested_tensor, this copies the rows without their gradient.
+        rows = torch.nested.nested_tensor([h[0], h[1][:2]], layout=layout)
+        return (h * rows.to_padded_tensor(0.0).detach()).sum(1)
+
+    x = torch.rand(2, 3, 4).double()
+    whole = TGradAttribution(network).decompose(x, 1, channel_dim=2)
+    torch.testing.assert_close(whole.delta, torch.zeros_like(whole.delta))
