@@ -227,6 +227,30 @@ def test_tokens_of_a_mixture_of_experts_keep_their_places(add, n):
     assert all(float(term.placed.min()) == 1 for term in found if term.name == "gelu")
 
 
+@pytest.mark.parametrize("add", ADDED.values(), ids=ADDED)
+def test_an_expert_that_gets_tokens_of_one_sample_only(add):
+    routes = torch.tensor([[0, 0, 1, 0, 1, 2], [1, 1, 2, 2, 2, 1]])
+
+    def attributed(samples):
+        expert_of = routes[samples].flatten()
+
+        def forward(x):
+            tokens = x.flatten(0, 1)
+            result = torch.zeros_like(tokens)
+            for e in expert_of.unique().tolist():
+                (own,) = torch.where(expert_of == e)
+                result = add(result, own, EXPERT[e](tokens[own]))
+            return TOKEN_HEAD(
+                (F.gelu(result.unflatten(0, (-1, STEPS))) * ROWS[:STEPS, None]).mean(1)
+            )
+
+        return TGradAttribution(forward).attribute(TOKENS[samples], 1, channel_dim=-1)
+
+    together = attributed(slice(0, 2))
+    for sample in (slice(0, 1), slice(1, 2)):
+        torch.testing.assert_close(together[sample], attributed(sample))
+
+
 @pytest.mark.parametrize("options", [{}, {"aggregation": "levels"}, {"sign": "all"}])
 @pytest.mark.parametrize("add", ADDED.values(), ids=ADDED)
 @pytest.mark.parametrize("chosen", [[0, 3], [1, 4, 7, 10], [0, 2, 4], [0, 1, 2, 3, 4, 5, 9, 11]])

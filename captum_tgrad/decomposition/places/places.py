@@ -164,6 +164,8 @@ def _gaps_filled(
         return coordinates(claim.index > 0, ONE_CELL) or claim
     if axis.input == SAMPLES:
         fit = {dim for dim in claim.dims if shape[dim] == axis.extent > 1}
+        if axis.extent > 1 and 0 in claim.dims and shape[0] % axis.extent == 0:
+            fit.add(0)  # tokens of all samples, of which an expert may see those of one sample only
         dense = without_gaps(claim, set(claim.dims) - fit)
         for dim in sorted(fit, reverse=True):
             # If only one sample has elements, other samples fill up the rest of this dimension.

@@ -16,6 +16,7 @@ from captum_tgrad.decomposition.places.coordinates import (
     Axis,
     cells_of_samples,
     hold_one_sample,
+    without_gaps,
 )
 from captum_tgrad.decomposition.places.map_cells import (
     are_whole_input,
@@ -285,5 +286,7 @@ def sample_numbers(given: Places, samples: int) -> Tensor:
     if len(given.samples) != 1:
         return torch.full([1] * rank, -1, device="cpu")
     (claim,) = given.samples
+    if given.shape[:1] != (samples,):
+        claim = without_gaps(claim, claim.dims)
     numbers = claim.cells[:, 0].round().long()
     return claim.of_elements(numbers.where(hold_one_sample(claim.cells), -1), -1)
