@@ -399,3 +399,29 @@ def test_tokens_that_nothing_is_added_to_stay_in_place(merge):
     of_one_column = torch.tensor([[(1, 0), (2, 0), (2, 2), (4, 0)]])  # but for a second summand
     given = IMAGES[:1], of_one_column, SUMS_AT[:1]
     _assert_merged_tokens_are_in_place(merge, PICKED["gather"], *given)
+
+
+@pytest.mark.parametrize(
+    "mix",
+    [
+        lambda h: h.cumsum(1),
+        lambda h: h.cumsum(1) / torch.arange(1, STEPS + 1)[:, None],
+        lambda h: torch.ones(STEPS, STEPS).double().tril() @ h,
+        lambda h: torch.stack([h[:, : step + 1].sum(1) for step in range(STEPS)], 1),
+        lambda h: h.flip(1).cumsum(1).flip(1),
+    ],
+    ids=["cumsum", "mean", "matrix", "slices", "backwards"],
+)
+def test_a_token_with_the_sum_of_those_up_to_it_is_at_its_own_position(mix):
+    """As in a residual stream with linear attention or a state space model."""
+    weights = _random(STEPS, 4, seed=47)
+
+    def forward(x):
+        return (F.silu(x + mix(x)) * weights).sum((1, 2))
+
+    (term,) = [
+        t for t in TGradAttribution(forward).decompose(TOKENS, channel_dim=-1) if t.name == "silu"
+    ]
+    z = TOKENS + mix(TOKENS)
+    bias = z * z.sigmoid() * (z * z.sigmoid() - z)
+    torch.testing.assert_close(term.positive[:, 0], (weights * bias).clamp_min(0).sum(2))

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from captum_tgrad.decomposition.places.cells import SLACK, evenly_wide
+from captum_tgrad.decomposition.places.cells import SLACK, borders_of, evenly_wide
 from captum_tgrad.decomposition.places.coordinates import (
     INPUTS,
     ONE_CELL,
@@ -102,6 +102,12 @@ def _merged_pair(
         finer = _finer(one, other, axis, at_most=1.0 if dims else 0.5)
         if finer is not None:
             return [finer]
+    # So does a token that is added to a sum of all tokens up to it.
+    for small, large in ((one, other), (other, one)) if dims and len(gap) else ():
+        (start, stop), (large_start, large_stop) = small.borders(), large.borders()
+        is_inside = (start >= large_start - SLACK) & (stop <= large_stop + SLACK)
+        if _are_nested(large) and bool(is_inside[both].all()):
+            return [_filled_up(small, large)]
     if apart:
         return None
     by_sample = one.by_sample or other.by_sample
@@ -173,11 +179,22 @@ def _finer(one: Coordinates, other: Coordinates, axis: Axis, at_most: float) -> 
     for small, large, order in ((one, other, 1), (other, one, -1)):
         width, limit = widths[::order]
         if float(width.max()) < float(limit.min()) * (at_most - SLACK):
-            index = torch.where(large.index > 0, large.index + len(small.cells), 0)
-            index = torch.where(small.index > 0, small.index, index)
-            by_sample = small.by_sample or large.by_sample
-            return coordinates(index, torch.cat([small.cells, large.cells]), by_sample)
+            return _filled_up(small, large)
     return None
+
+
+def _are_nested(claim: Coordinates) -> bool:
+    """Whether all cells start or stop at the same position, as those of a cumulative sum."""
+    ends = torch.stack(borders_of(claim.cells))
+    return len(claim.cells) > 1 and bool((ends.amax(1) - ends.amin(1) < SLACK).any())
+
+
+def _filled_up(small: Coordinates, large: Coordinates) -> Coordinates:
+    """A claim, with the cells of another one where it has none."""
+    index = torch.where(large.index > 0, large.index + len(small.cells), 0)
+    index = torch.where(small.index > 0, small.index, index)
+    by_sample = small.by_sample or large.by_sample
+    return coordinates(index, torch.cat([small.cells, large.cells]), by_sample) or small
 
 
 def _widths(claim: Coordinates, axis: Axis) -> Tensor:
