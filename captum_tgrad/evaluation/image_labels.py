@@ -59,7 +59,10 @@ def listed_labels(
                 f" no image in {folder}. Save it in UTF-8"
             )
         if len(row) < 2:
-            raise ValueError(f"{path} has {row} on line {line}: write an image and its class")
+            raise ValueError(
+                f"{path} has {row} on line {line}: write an image and its class, separated by a"
+                " comma"
+            )
         try:
             label = resolve_target(row[1], classifier.class_names)
         except ValueError as error:

@@ -25,6 +25,10 @@ layer = "4"
 class = "pytorch_grad_cam.LayerCAM"
 layer = "0"
 
+[occlusion]
+class = "captum.attr.Occlusion"
+attribute = { sliding_window_shapes = [3, 2, 2], strides = [3, 2, 2] }
+
 [shap]
 class = "captum.attr.GradientShap"
 random = true
@@ -48,12 +52,14 @@ def test_a_table_gives_the_class_with_its_arguments(methods):
     x = inputs.clone().requires_grad_()
     deep_lift = captum.attr.DeepLift(model, multiply_by_inputs=False)
     layer = captum.attr.LayerGradientXActivation(model, model[4])
+    occlusion = captum.attr.Occlusion(model)
     expected = {
         "deep_lift": deep_lift.attribute(x, baselines=black, target=TARGET),
         "activation": layer.attribute(x, TARGET).sum(1, keepdim=True),
         "layer_cam": CamAttribution(model, pytorch_grad_cam.LayerCAM, [model[0]]).attribute(
             inputs, TARGET
         ),
+        "occlusion": occlusion.attribute(inputs, (3, 2, 2), (3, 2, 2), target=TARGET),
     }
     for name, each in expected.items():
         torch.testing.assert_close(found[name], each.detach(), rtol=1e-4, atol=1e-5)

@@ -41,8 +41,8 @@ def read_methods(path: str | Path, *, allow_imports: str | Sequence[str] = ()) -
     ``class``, a class with a method ``attribute``, or of grad-cam; ``title``, for tables;
     ``layer``, the path of a module in the model, for layer methods; ``constructor``, further
     constructor arguments; ``attribute``, arguments of ``attribute``, where
-    ``baselines = "black"`` is a black image; ``random = true`` if the class draws random numbers:
-    images are then explained one by one, each with its own seed. ::
+    ``baselines = "black"`` is a black image, and arrays are tuples; ``random = true`` if the class
+    draws random numbers: images are then explained one by one, each with its own seed. ::
 
         [deep_lift]
         class = "captum.attr.DeepLift"
@@ -168,7 +168,8 @@ def _build(kind: Any, table: Mapping[str, Any], model: nn.Module, black: Black) 
     method = _construct(kind, table, duplicate)
 
     def explain(inputs: Tensor, target: Tensor, seed: int) -> Tensor:
-        options = dict(table.get("attribute", {}))
+        # TOML has no tuples, and Captum takes only tuples of sizes, strides and layers.
+        options = _with_tuples(table.get("attribute", {}))
         if options.get("baselines") == _BLACK:
             options["baselines"] = black_batch(black, inputs)
         with own_randomness(seed, inputs.device):
@@ -185,11 +186,19 @@ def _build(kind: Any, table: Mapping[str, Any], model: nn.Module, black: Black) 
 
 def _construct(kind: Any, table: Mapping[str, Any], model: nn.Module) -> Any:
     """An object of the class, for the named layer of the model, if any."""
-    options = table.get("constructor", {})
+    options = _with_tuples(table.get("constructor", {}))
     layer = _layer(model, table["layer"]) if "layer" in table else None
     if kind.__module__.startswith("pytorch_grad_cam"):
         return CamAttribution(model, kind, None if layer is None else [layer], **options)
     return kind(model, *(() if layer is None else (layer,)), **options)
+
+
+def _with_tuples(options: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: _tuple(value) for name, value in options.items()}
+
+
+def _tuple(value: Any) -> Any:
+    return tuple(map(_tuple, value)) if isinstance(value, list) else value
 
 
 def _layer(model: nn.Module, path: str) -> nn.Module:
