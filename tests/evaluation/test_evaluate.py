@@ -421,8 +421,9 @@ def test_what_the_metrics_warn_of_is_said_once_with_a_count():
     def constant(inputs, target):
         return torch.zeros_like(inputs)
 
-    with pytest.warns(UserWarning, match=r"raster order\. Constant: 4 of 4 images") as caught:
-        evaluate(network(), images(4), [_method("constant", constant)], **FAST)
+    said = r"raster order\. Constant: attributions\['constant'\], 4 of 4 images\."
+    with pytest.warns(UserWarning, match=said) as caught:
+        evaluate(network(), images(4), [_method("constant", constant), "t_grad"], **FAST)
     assert sum("raster order" in str(each.message) for each in caught) == 1
     assert all(each.filename == __file__ for each in caught)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -67,14 +67,16 @@ class Scoring:
         self._settings = settings
         self._model = scoring_model(model, settings.score_dtype)
         self._parts = Halving(settings.max_examples_per_batch)
-        self._findings: Counter[tuple[str, str]] = Counter()
+        # By sentence and label, each method or other subject, and the number of its images.
+        self._findings: defaultdict[tuple[str, str], Counter[str]] = defaultdict(Counter)
         self._scored = 0
 
     def __call__(self, inputs: Tensor, target: Tensor, maps: Mapping[str, Tensor]) -> Scored:
         """The metrics of an image ``(1, C, H, W)``, from one or more maps ``(1, 1, H, W)``."""
         scored = self._parts.at_once(lambda chunk: self._score(inputs, target, maps, chunk))
         self._scored += 1
-        self._findings.update(scored.findings.found.keys())
+        for kind, where in scored.findings.found.items():
+            self._findings[kind].update(name for name, _ in where)
         return scored
 
     def _score(
@@ -96,9 +98,10 @@ class Scoring:
         return Scored(*together(metrics, self._model, inputs, maps, **options))
 
     def warn(self) -> None:
-        """Issues one UserWarning for each finding, with the number of images that have it."""
-        for (text, label), count in self._findings.items():
-            warn_user(f"{text} {label}: {count} of {self._scored} images.")
+        """Issues one UserWarning for each finding, with the number of images of each method."""
+        for (text, label), counts in self._findings.items():
+            where = (f"{name}, {count} of {self._scored} images" for name, count in counts.items())
+            warn_user(f"{text} {label}: {'; '.join(where)}.")
 
 
 def _step_error(found: Any) -> float:

@@ -23,11 +23,11 @@ class Findings:
     """What one or several calls found.
 
     Attributes:
-        found: By sentence and label, the methods and samples.
+        found: By sentence and label, each method or other subject, and its samples.
     """
 
     def __init__(self) -> None:
-        self.found: dict[tuple[str, str], list[str]] = {}
+        self.found: dict[tuple[str, str], list[tuple[str, str]]] = {}
 
     def training(self, forward_func: Any) -> None:
         """Notes modules in training mode, whose outputs are random or depend on the batch."""
@@ -37,13 +37,14 @@ class Findings:
                 " examples of a batch; call model.eval().",
                 "In training mode",
                 ", ".join(names[:5]) + (", ..." if len(names) > 5 else ""),
+                "",
             )
 
     def constant(self, constant: Tensor, name: str, meaning: str) -> None:
         """Notes constant maps; ``meaning`` is what a constant map means for the metric."""
         if bool(constant.any()):
-            where = f"{name}, sample {listed(constant)}"
-            self._add(f"Constant maps: {meaning}.", "Constant", where)
+            where = f", sample {listed(constant)}"
+            self._add(f"Constant maps: {meaning}.", "Constant", name, where)
 
     def ties(self, share: Tensor, name: str) -> None:
         """Notes samples with many features in groups of ties that are larger than a step.
@@ -57,7 +58,8 @@ class Findings:
                 " ties='stable' replaces these in raster order; ties='group' does not depend on"
                 " any order.",
                 "Tied",
-                f"{name}, sample {listed(tied)} (up to {float(share[tied].max()):.0%})",
+                name,
+                f", sample {listed(tied)} (up to {float(share[tied].max()):.0%})",
             )
 
     def baseline(self, clean_score: Tensor, baseline_score: Tensor, name: str) -> None:
@@ -68,13 +70,16 @@ class Findings:
                 "The baseline keeps half of the clean score or more, so the curves carry little"
                 " information; pass other baselines, such as a stronger blur.",
                 "Kept",
-                f"baseline of {name}, sample {listed(kept)}",
+                f"baseline of {name}",
+                f", sample {listed(kept)}",
             )
 
     def messages(self) -> list[str]:
         """One message for each kind of finding."""
-        found = self.found.items()
-        return [f"{text} {label}: {'; '.join(where)}." for (text, label), where in found]
+        return [
+            f"{text} {label}: {'; '.join(map(''.join, where))}."
+            for (text, label), where in self.found.items()
+        ]
 
     def warn(self) -> None:
         """Issues one UserWarning of each kind at the line that called the metric."""
@@ -82,8 +87,8 @@ class Findings:
             for message in self.messages():
                 warn_user(message)
 
-    def _add(self, text: str, label: str, where: str) -> None:
-        self.found.setdefault((text, label), []).append(where)
+    def _add(self, text: str, label: str, name: str, where: str) -> None:
+        self.found.setdefault((text, label), []).append((name, where))
 
 
 @contextmanager
