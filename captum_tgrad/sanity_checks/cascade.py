@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -46,7 +46,7 @@ class RandomizationStep:
     layer: str | None
     index: int
     steps: int
-    map: Tensor
+    map: Tensor = field(repr=False)
     spearman: Tensor
     spearman_absolute: Tensor
     ssim: Tensor
@@ -130,8 +130,12 @@ def cascading_randomization(
     """
     check_choice(mode, Mode, "mode")
     original = _checked_model(model)
-    if not callable(attribution_factory):
-        name = type(attribution_factory).__name__
+    # Also the ``attribute`` of an object, which has the object as ``__self__``.
+    given = getattr(attribution_factory, "__self__", attribution_factory)
+    if not isinstance(given, type) and (
+        not callable(given) or callable(getattr(given, "attribute", None))
+    ):
+        name = type(given).__name__
         raise TypeError(
             f"attribution_factory must be a class or a function that constructs a method from a"
             f" model, got a {name} object: pass {name}, or lambda copy: {name}(copy, ...)."

@@ -66,6 +66,9 @@ class MapMaker:
         ``after`` is the layer that was randomized last, for messages. Raises TypeError or
         ValueError unless the method returns one map of the copy for each sample.
         """
+        # Imported here: captum takes long to load.
+        from captum_tgrad._support.captum_private import GradientAttribution, LayerAttribution
+
         arguments = dict(self.options)
         if self.additional_forward_args is not None:
             arguments["additional_forward_args"] = self.additional_forward_args
@@ -75,9 +78,12 @@ class MapMaker:
             own_randomness(self.seed, self.inputs.device),
             only_the_copy_runs(self.original, self.mark),
         ):
-            # A copy for every call: Captum sets requires_grad on it, and models may overwrite it.
+            # A copy for every call: models may overwrite it.
             inputs = self.inputs.detach().clone()
             method = self._method()
+            if isinstance(method, GradientAttribution) and not isinstance(method, LayerAttribution):
+                # Captum does the same, but warns about it, as if the user had passed the copy.
+                inputs.requires_grad_()
             attributions = method.attribute(inputs, target=self.target, **arguments)
         return self._summed(attributions, after)
 

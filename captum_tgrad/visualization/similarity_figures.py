@@ -79,7 +79,7 @@ def similarity_figure(
 def checked_steps(steps: Any) -> list[RandomizationStep]:
     """Converts the steps to a list; raises TypeError for other objects, ValueError if empty."""
     if not isinstance(steps, Iterable):
-        raise TypeError(f"steps must be randomization steps, got {type(steps).__name__}")
+        raise TypeError(f"steps must be a list of RandomizationStep, got {type(steps).__name__}")
     found = list(steps)
     if not found:
         raise ValueError(

@@ -11,6 +11,7 @@ import scipy.stats
 import torch
 from captum.attr import (
     GuidedGradCam,
+    InputXGradient,
     IntegratedGradients,
     LayerActivation,
     LayerGradCam,
@@ -312,6 +313,19 @@ def test_what_a_factory_may_not_return():
         cascading_randomization(network(), lambda copy: copy, images(), 1)
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("factory", [Saliency, InputXGradient, TGradAttribution])
+def test_captum_does_not_warn_about_the_copy_of_the_inputs(factory):
+    x = images()
+    assert len(list(cascading_randomization(network(), factory, x, 1))) == 5
+    assert not x.requires_grad
+
+
+def test_a_step_prints_its_numbers_and_not_its_map():
+    step = next(cascading_randomization(network(), TGradAttribution, images(), 1))
+    assert repr(step).startswith("RandomizationStep(layer=None, index=0, steps=5, spearman=tensor(")
+
+
 class Returning(Saliency):
     value = None
 
@@ -355,6 +369,11 @@ def test_maps_that_change_their_shape():
         ({"model": lambda x: x}, TypeError, "model must be a torch.nn.Module"),
         (
             {"attribution_factory": Saliency(network())},
+            TypeError,
+            "attribution_factory must be a class .* got a Saliency object: pass Saliency",
+        ),
+        (
+            {"attribution_factory": Saliency(network()).attribute},
             TypeError,
             "attribution_factory must be a class .* got a Saliency object: pass Saliency",
         ),

@@ -76,7 +76,7 @@ def test_bad_arguments(steps):
         cascade_figure(iter([]))
     with pytest.raises(TypeError, match="must be RandomizationStep, got str"):
         cascade_figure(["step"])
-    with pytest.raises(TypeError, match="must be randomization steps, got int"):
+    with pytest.raises(TypeError, match="must be a list of RandomizationStep, got int"):
         similarity_figure(3)
     with pytest.raises(ValueError, match="images has 3 entries for 2 images"):
         cascade_figure(steps, images(3))
