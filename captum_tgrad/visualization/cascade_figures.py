@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from matplotlib.figure import Figure
+from torch import Tensor
 
 from captum_tgrad.sanity_checks.cascade import RandomizationStep
 from captum_tgrad.visualization.image_arrays import Images, Numbers, as_images, check_one_each
@@ -28,7 +29,7 @@ def cascade_figure(
     images: Images | None = None,
     *,
     columns: int | Sequence[str] = 7,
-    labels: Sequence[str] | None = None,
+    labels: Sequence[object] | Tensor | None = None,
     title: str | None = None,
     mean: Numbers | None = None,
     std: Numbers | None = None,
@@ -47,7 +48,7 @@ def cascade_figure(
             None: maps only.
         columns: The number of steps to show, evenly spaced from the first to the last; or the names
             of layers.
-        labels: A name for each image, such as its class.
+        labels: A name or number for each image, such as its class.
         title: The title of the figure.
         mean: Per-channel mean used for normalization.
         std: Per-channel standard deviation used for normalization.

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from matplotlib.figure import SubFigure
+from torch import Tensor
 
 from captum_tgrad.visualization.image_arrays import Array
 from captum_tgrad.visualization.panels import (
@@ -40,7 +41,7 @@ def draw_grid(
     part: SubFigure,
     columns: Sequence[Column],
     pictures: Sequence[Array] | None,
-    labels: Sequence[str] | None,
+    labels: Sequence[object] | Tensor | None,
     across: int,
     side: float,
     overlay: bool = False,
@@ -55,9 +56,10 @@ def draw_grid(
     blocks = math.ceil(len(titles) / across)
     grid = part.subplots(blocks * rows, across, squeeze=False)
     groups = [group for block in range(blocks) for group in grid[block * rows :][:rows].T]
+    listed = labels.tolist() if isinstance(labels, Tensor) else labels or ()
     for group in groups[::across]:
-        for axes, label in zip(group, labels or (), strict=False):
-            axes.set_ylabel(wrapped(label, letters), fontsize=NORMAL)
+        for axes, label in zip(group, listed, strict=False):
+            axes.set_ylabel(wrapped(str(label), letters), fontsize=NORMAL)
     for group in groups[len(titles) :]:
         for axes in group:
             axes.remove()

@@ -49,7 +49,7 @@ def methods_figure(
     *,
     scale: Scale = "map",
     overlay: bool = True,
-    labels: Sequence[str] | None = None,
+    labels: Sequence[object] | Tensor | None = None,
     title: str | None = None,
     mean: Numbers | None = None,
     std: Numbers | None = None,
@@ -68,7 +68,7 @@ def methods_figure(
         scale: ``"map"``: one color scale per map. ``"method"``: one for all maps of a method, to
             compare images. ``"shared"``: one for all maps, for methods with the same unit.
         overlay: Whether to draw the maps over the gray images.
-        labels: A name for each image, such as its class.
+        labels: A name or number for each image, such as its class.
         title: The title of the figure.
         mean: Per-channel mean used for normalization.
         std: Per-channel standard deviation used for normalization.
