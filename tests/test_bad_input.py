@@ -263,7 +263,8 @@ COMMANDS = [
     ("evaluate folder --out o --boxes boxes.csv", "boxes.csv, line 1", "x0 y0 x1 y1"),
     ("evaluate folder --out o --limit 1 --boxes later.csv", "--limit 1", "pass a larger number"),
     ("evaluate --out o --labels dog.csv", "--labels", "needs a folder"),
-    ("evaluate folder --out o --labels none.csv", "none.csv", "pass a CSV file"),
+    ("evaluate folder --out o --labels dog.csv", "--labels", "add --target label"),
+    ("evaluate folder --out o --target label --labels none.csv", "none.csv", "pass a CSV file"),
     ("evaluate folder --out o --target label", "--target label", "pass --labels CSV"),
 ]
 

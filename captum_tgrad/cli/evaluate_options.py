@@ -65,7 +65,8 @@ def _add_protocol(parser: argparse.ArgumentParser) -> None:
         "--labels",
         type=named_path,
         metavar="CSV",
-        help="CSV file; each line has an image path relative to IMAGES and its class",
+        help="labels for --target label: a CSV file; each line has an image path relative to IMAGES"
+        " and its class",
     )
     group.add_argument(
         "--boxes",

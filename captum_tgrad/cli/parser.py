@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 
 import captum_tgrad
 from captum_tgrad._support.printable import printable
+from captum_tgrad._support.suggest import did_you_mean
 from captum_tgrad.cli.evaluate_options import add_evaluate
 from captum_tgrad.cli.options import (
     add_choice,
@@ -52,6 +53,8 @@ def command_line() -> argparse.ArgumentParser:
         "Lists the networks with their size, the cost of a forward pass, and the source of their"
         " ImageNet weights.",
     )
+    for command in commands.choices.values():
+        command.commands = commands.choices
     return parser
 
 
@@ -73,12 +76,36 @@ class _Parser(argparse.ArgumentParser):
     """The parser of the program or of a command.
 
     Its help ends with ``examples``, commands without the name of the program, and its messages
-    have no control characters.
+    have no control characters. ``commands`` are the parsers of all commands.
     """
 
     def __init__(self, *, examples: Sequence[str], **options: Any) -> None:
         epilog = "\n".join([_EXAMPLES, *(f"  {PROGRAM} {example}" for example in examples)])
         super().__init__(formatter_class=_Help, allow_abbrev=False, epilog=epilog, **options)
+
+        self.commands: dict[str, _Parser] = {}
+
+    def parse_known_args(self, *arguments: Any) -> tuple[Any, list[str]]:  # type: ignore[override]
+        """Refuses arguments that are not known, with the usage of the command."""
+        found, unknown = super().parse_known_args(*arguments)
+        if unknown:
+            advice = self._advice(unknown[0].partition("=")[0])
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{advice}")
+        return found, unknown
+
+    def _advice(self, unknown: str) -> str:
+        options = self._option_string_actions
+        if unknown.startswith("-"):
+            others = {name: each._option_string_actions for name, each in self.commands.items()}
+            having = [name for name, known in others.items() if unknown in known]
+            near = did_you_mean(unknown, options, cutoff=0.9)
+            if having and not near:
+                return f": it is an option of {' and '.join(having)}"
+            near = near or did_you_mean(unknown, options)
+            return f": {near}" if near else ""
+        if "--methods" in options:
+            return ": pass one path, and names separated by commas without spaces"
+        return ""
 
     def error(self, message: str) -> NoReturn:
         super().error(printable(message))

@@ -43,6 +43,28 @@ def test_what_cannot_be_parsed_exits_with_2(arguments, capsys):
     assert "error: " in capsys.readouterr().err.splitlines()[-1]
 
 
+@pytest.mark.parametrize(
+    ("line", "advice"),
+    [
+        ("explain a.png --methods saliency", "saliency: it is an option of compare and evaluate"),
+        ("explain a.png --n-steps=14", "--n-steps=14: it is an option of compare and evaluate"),
+        ("explain a.png --layer 3", "--layer 3: did you mean --layers?"),
+        ("sanity-check --methods saliency", "--methods: did you mean --method?"),
+        ("compare a.png --methods t_grad, random", "random: pass one path, and names separated by"),
+        ("methods --json all", "unrecognized arguments: all"),
+    ],
+)
+def test_an_unknown_argument_is_refused_with_the_usage_of_the_command(line, advice, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(line.split())
+    usage, *_, error = capsys.readouterr().err.splitlines()
+    command = line.split()[0]
+    assert stopped.value.code == 2
+    assert usage.startswith(f"usage: captum-tgrad {command} ")
+    assert error.startswith(f"captum-tgrad {command}: error: unrecognized arguments: ")
+    assert advice in error
+
+
 def test_version_is_that_of_the_package(capsys):
     with pytest.raises(SystemExit) as stopped:
         main(["--version"])
