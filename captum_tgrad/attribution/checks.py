@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -118,6 +119,11 @@ def _got_as_inputs(inputs: Any) -> str:
         if not all(isinstance(each, Tensor) for each in inputs):
             return "a list: convert it with torch.tensor"
         return "a list: for a batch, pass torch.stack(inputs); for several inputs, a tuple: (a, b)"
+    if isinstance(inputs, Mapping) and inputs:  # as a tokenizer returns
+        return (
+            f"a {type(inputs).__name__}: pass a tensor of it, such as"
+            f" inputs[{next(iter(inputs))!r}], and the others as additional_forward_args"
+        )
     if type(inputs).__module__.startswith("PIL."):
         return "a Pillow image: preprocess it as in training, and add a batch dimension of 1"
     return got(inputs)

@@ -154,7 +154,9 @@ def _box(text: str) -> ObjectBox:
 def _from_xml(folder: Path, pictures: ImageFiles) -> dict[str, Boxes]:
     files = sorted(folder.rglob("*.xml"))
     if not files:
-        raise FileNotFoundError(f"no XML file found in {folder}")
+        raise FileNotFoundError(
+            f"no XML file found in {folder}: pass a CSV file, or a folder of Pascal VOC XML files"
+        )
     by_path = {
         composed(file.relative_to(folder).with_suffix("").as_posix()): file for file in files
     }

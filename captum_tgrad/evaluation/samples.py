@@ -78,8 +78,9 @@ class Samples:
         if isinstance(image, (tuple, list)) and len(image) == 1:  # a TensorDataset
             image = image[0]
         if not isinstance(image, Tensor):
+            what = f"{len(image)} items" if isinstance(image, (tuple, list)) else got(image)
             raise TypeError(
-                f"dataset[{index}] must be a tensor or (tensor, label), got {got(image)}. Return"
+                f"dataset[{index}] must be a tensor or (tensor, label), got {what}. Return"
                 " one of these from the data set, with images converted such as by torchvision's"
                 " ToTensor."
             )

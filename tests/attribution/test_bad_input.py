@@ -23,6 +23,7 @@ BROKEN[1, 0, 0, 0] = float("nan")
     ("inputs", "target", "error", "message"),
     [
         ([1.0, 2.0], 0, TypeError, "inputs must be a torch.Tensor.* torch.tensor"),
+        ({"ids": IMAGE}, 0, TypeError, r"dict: pass a tensor of it, such as inputs\['ids'\], and"),
         ([IMAGE, IMAGE], 0, TypeError, r"for several inputs, a tuple: \(a, b\)"),
         (Image.new("RGB", (4, 4)), 0, TypeError, "a Pillow image: preprocess it"),
         ((IMAGE, 3), 0, TypeError, r"inputs\[1\] must be a torch.Tensor, got int"),

@@ -186,6 +186,8 @@ def test_what_is_no_data_set_is_refused():
         Samples(["cat.jpg"])[0]
     with pytest.raises(ValueError, match=r"must be a float image \(C, H, W\)"):
         Samples(images(2)[None])[0]
+    with pytest.raises(TypeError, match=r"must be a tensor or \(tensor, label\), got 3 items\."):
+        Samples([(images(1)[0], 1, "a")])[0]
     with pytest.raises(TypeError, match=r"For a DataLoader, pass its dataset"):
         Samples(DataLoader(images(2)))
     with pytest.raises(TypeError, match=r"dataset\[0\] must be .* got dict. Return one of these"):
