@@ -138,9 +138,9 @@ class LayerTGradAttribution(LayerAttribution, CompleteAttribution):  # type: ign
         """The T-Grad map of each sample at the layer.
 
         With ``attribute_to_layer_input``, the layer's input is explained instead of its output.
-        Integer ``inputs``, such as token indices, are allowed: then ``channel_dim`` is the channel
-        dimension of the activation, such as -1 for embedded tokens. The other arguments are those
-        of ``TGradAttribution.attribute``.
+        ``channel_dim`` is the channel dimension of ``inputs``, not of the activation. Integer
+        ``inputs``, such as token indices, are allowed: then it is that of the activation, such as
+        -1 for embedded tokens. The other arguments are those of ``TGradAttribution.attribute``.
 
         Returns:
             The attributions, shaped like the layer's activation; a tuple of them if the layer
