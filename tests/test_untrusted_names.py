@@ -20,7 +20,7 @@ from captum_tgrad.cli.main import main
 from captum_tgrad.evaluation import Method, evaluate
 from captum_tgrad.evaluation.methods.builders import captum_builder
 from captum_tgrad.visualization import Report, explanation_figure, methods_figure
-from captum_tgrad.zoo.checkpoint import load_weights
+from captum_tgrad.zoo.recipe import load_weights
 from tests.evaluation.networks import CLASSES, classifier, images, network
 
 pytestmark = pytest.mark.filterwarnings(

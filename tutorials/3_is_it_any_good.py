@@ -24,7 +24,7 @@ from captum_tgrad.metrics import (
 )
 from captum_tgrad.visualization import curves_figure, methods_figure
 from captum_tgrad.zoo import load_classifier, sample_image
-from captum_tgrad.zoo.normalization import normalization
+from captum_tgrad.zoo.preprocessing import normalization
 
 classifier = load_classifier("efficientnet_lite0")
 model = classifier.model

@@ -12,7 +12,7 @@ from typing import Any
 from captum_tgrad._support.optional import is_installed
 from captum_tgrad.cli.outcome import Printer, line_width
 from captum_tgrad.evaluation import METHODS
-from captum_tgrad.zoo.listing import listed_models
+from captum_tgrad.zoo.load import listed_models
 
 _GAP = "  "
 

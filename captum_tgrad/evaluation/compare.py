@@ -24,9 +24,9 @@ from captum_tgrad.evaluation.running.settings import (
 from captum_tgrad.evaluation.running.timed_method import ExplainedImage, TimedMethod
 from captum_tgrad.evaluation.storage.records import Record
 from captum_tgrad.metrics import InsertionDeletionResult
+from captum_tgrad.zoo.class_names import resolve_target
 from captum_tgrad.zoo.classifier import Classifier, check_classifier, classifier_logits
-from captum_tgrad.zoo.normalization import normalization
-from captum_tgrad.zoo.targets import resolve_target
+from captum_tgrad.zoo.preprocessing import normalization
 
 
 class NoMethodRanError(ValueError):

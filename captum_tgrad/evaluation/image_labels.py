@@ -7,8 +7,8 @@ import unicodedata
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from captum_tgrad.zoo.class_names import resolve_target
 from captum_tgrad.zoo.classifier import Classifier
-from captum_tgrad.zoo.targets import resolve_target
 
 
 def folder_labels(folder: Path, files: Sequence[Path], classifier: Classifier) -> list[int | None]:

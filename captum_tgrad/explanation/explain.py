@@ -13,9 +13,9 @@ from captum_tgrad.decomposition.combine import Aggregation, check_options
 from captum_tgrad.decomposition.terms import Decomposition
 from captum_tgrad.explanation.explanation import Explanation, Prediction, TermScore
 from captum_tgrad.explanation.rival import rivals_of
+from captum_tgrad.zoo.class_names import resolve_target
 from captum_tgrad.zoo.classifier import Box, Classifier, check_classifier, classifier_logits
 from captum_tgrad.zoo.preprocessing import Preprocessing
-from captum_tgrad.zoo.targets import resolve_target
 
 if TYPE_CHECKING:
     from PIL.Image import Image

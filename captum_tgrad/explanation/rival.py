@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from captum_tgrad.explanation.explanation import Prediction, Rival
+from captum_tgrad.zoo.class_names import resolve_target
 from captum_tgrad.zoo.classifier import Classifier
-from captum_tgrad.zoo.targets import resolve_target
 
 
 def rivals_of(

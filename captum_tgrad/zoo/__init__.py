@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 from captum_tgrad._support.lazy import lazy
 
 if TYPE_CHECKING:
+    from captum_tgrad.zoo.class_names import resolve_target as resolve_target
     from captum_tgrad.zoo.classifier import Classifier as Classifier
     from captum_tgrad.zoo.images import load_image as load_image
     from captum_tgrad.zoo.images import sample_image as sample_image
     from captum_tgrad.zoo.load import classifier_names as classifier_names
     from captum_tgrad.zoo.load import load_classifier as load_classifier
-    from captum_tgrad.zoo.targets import resolve_target as resolve_target
 
 # To a type checker, a module with a __getattr__ has every name.
 if not TYPE_CHECKING:
@@ -27,7 +27,7 @@ if not TYPE_CHECKING:
             "classifier_names": "load",
             "load_classifier": "load",
             "load_image": "images",
-            "resolve_target": "targets",
+            "resolve_target": "class_names",
             "sample_image": "images",
         },
     )

@@ -4,25 +4,22 @@ from __future__ import annotations
 
 import warnings
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.modules.utils import consume_prefix_in_state_dict_if_present
 
 from captum_tgrad._support.optional import import_from_extra
 from captum_tgrad._support.out_of_memory import is_out_of_memory
 from captum_tgrad.zoo.checkpoint_size import CheckpointError, check_file, check_tensors
-from captum_tgrad.zoo.sketch import sketch
 
 # What DataParallel, torch.compile and Lightning put before every name.
 _PREFIXES = ("module.", "_orig_mod.", "model.")
 # Where training scripts keep the weights in what they save.
 _ENTRIES = ("state_dict", "model_state_dict", "model")
-# A few names show which network the file belongs to; hundreds would hide it.
-_NAMES_SHOWN = 3
 
 
 def read_state_dict(path: str | Path) -> dict[str, Tensor]:
@@ -84,51 +81,6 @@ def count_classes(state_dict: Mapping[str, Tensor]) -> int | None:
     return weights[-1].shape[0] if weights else None
 
 
-def load_weights(model: nn.Module, state_dict: Mapping[str, Tensor], path: str | Path) -> None:
-    """Loads weights into a network.
-
-    Raises:
-        ValueError: They belong to another network; the message names the file and some mismatches.
-    """
-    failure, mismatched = None, list[str]()
-    try:
-        # Through the network's own loading, since it knows the names that older files have.
-        missing, unexpected = model.load_state_dict(state_dict, strict=False)
-    except (RuntimeError, ValueError) as error:
-        failure, wanted = error, model.state_dict()
-        missing = [key for key in wanted if key not in state_dict]
-        unexpected = [key for key in state_dict if key not in wanted]
-        mismatched = [
-            f"{key} {tuple(value.shape)} instead of {tuple(wanted[key].shape)}"
-            for key, value in state_dict.items()
-            if key in wanted and value.shape != wanted[key].shape
-        ]
-    # Old files lack a counter of batch norms, which evaluation never reads.
-    missing = [key for key in missing if not key.endswith("num_batches_tracked")]
-    found = {"missing": missing, "unexpected": unexpected, "of another shape": mismatched}
-    misfits = "; ".join(f"{what}: {_some(names)}" for what, names in found.items() if names)
-    if misfits or failure:
-        raise ValueError(
-            f"{path} does not fit the network ({misfits or failure}): use the model that it was"
-            " saved from"
-        ) from failure
-
-
-def build_with(
-    build: Callable[[], nn.Module], state_dict: Mapping[str, Tensor], path: str | Path
-) -> nn.Module:
-    """Builds a network with weights from a file.
-
-    Raises as ``load_weights``, before memory is allocated.
-    """
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "for .*: copying from a non-meta parameter")
-        load_weights(sketch(build), state_dict, path)
-    model = build()
-    load_weights(model, state_dict, path)
-    return model
-
-
 def _load_plain_data(path: Path) -> Any:
     with warnings.catch_warnings():
         # About the kind of the file and of its storages.
@@ -152,8 +104,3 @@ def _find_state_dict(loaded: Any) -> OrderedDict[str, Tensor]:
             # An OrderedDict is kept: it carries the version of each module's weights.
             return candidate if isinstance(candidate, OrderedDict) else OrderedDict(candidate)
     raise CheckpointError("it holds no state dict")
-
-
-def _some(names: Sequence[str]) -> str:
-    rest = len(names) - _NAMES_SHOWN
-    return ", ".join(sorted(names)[:_NAMES_SHOWN]) + (f" and {rest} more" if rest > 0 else "")

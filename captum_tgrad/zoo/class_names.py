@@ -1,11 +1,16 @@
-"""Class names of ImageNet, or from a file."""
+"""Names of classes, and the class that an index or a name means."""
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Sequence
+from numbers import Integral
 from pathlib import Path
 
 from torchvision.models import ResNet50_Weights
+
+# The most suggestions in a message.
+_SUGGESTIONS = 5
 
 
 def imagenet_class_names() -> tuple[str, ...]:
@@ -38,14 +43,14 @@ def read_class_names(path: str | Path) -> tuple[str, ...]:
     return names
 
 
-def names_for(count: int, given: Sequence[str] | None, default: Sequence[str]) -> tuple[str, ...]:
-    """The names of classes: those given, else the default if the number fits, else numbered ones.
+def names_for(count: int, given: Sequence[str] | None) -> tuple[str, ...]:
+    """The names of classes: those given, else ImageNet's if the number fits, else numbered ones.
 
     Raises TypeError if ``given`` is one string, and ValueError if it has the wrong length.
     """
     if given is None:
-        numbered = (f"class {index}" for index in range(count))
-        return tuple(default if len(default) == count else numbered)
+        names = imagenet_class_names()
+        return names if len(names) == count else tuple(f"class {index}" for index in range(count))
     if isinstance(given, str):
         raise TypeError("class_names must be a sequence of names, not one string")
     if len(given) != count:
@@ -54,3 +59,62 @@ def names_for(count: int, given: Sequence[str] | None, default: Sequence[str]) -
             " name for each"
         )
     return tuple(given)
+
+
+def resolve_target(target: int | str, class_names: Sequence[str]) -> int:
+    """Resolves the index or name of a class to an index.
+
+    Args:
+        target: An index, also as a string, or a name. Digits are always an index. Case, underscores
+            and extra spaces in names are ignored, unless two names differ only in these.
+        class_names: One name for each class.
+
+    Returns:
+        An index into ``class_names``.
+
+    Raises:
+        TypeError: ``target`` is neither an integer nor a string.
+        ValueError: The class is unknown (the message suggests similar names) or ambiguous.
+
+    Example:
+        >>> resolve_target("Espresso", ["cup", "espresso"])
+        1
+        >>> resolve_target("0", ["cup", "espresso"])
+        0
+    """
+    if isinstance(target, bool) or not isinstance(target, (Integral, str)):
+        raise TypeError(
+            f"target must be the index or the name of a class, not {type(target).__name__}"
+        )
+    if isinstance(target, Integral) or target.strip().removeprefix("-").isdecimal():
+        if not 0 <= int(target) < len(class_names):
+            raise ValueError(
+                f"class {int(target)} not found: pass a number from 0 to {len(class_names) - 1}"
+            )
+        return int(target)
+    same = [index for index, name in enumerate(class_names) if name == target]
+    if len(same) != 1:
+        wanted = _plain(target)
+        same = [index for index, name in enumerate(class_names) if _plain(name) == wanted]
+    if len(same) == 1:
+        return same[0]
+    if same:
+        choices = ", ".join(f"{index} ({class_names[index]})" for index in same)
+        raise ValueError(f"class {target!r} could be any of {choices}: pass the number")
+    raise ValueError(f"class {target!r} not found: {_advice(target, class_names)}")
+
+
+def _plain(name: str) -> str:
+    return " ".join(name.replace("_", " ").casefold().split())
+
+
+def _advice(target: str, class_names: Sequence[str]) -> str:
+    """Suggests classes: first those that contain the words, then similar ones."""
+    index_of = {_plain(name): index for index, name in enumerate(class_names)}
+    wanted = _plain(target)
+    near = [name for name in index_of if wanted and f" {wanted} " in f" {name} "]
+    near += difflib.get_close_matches(wanted, index_of, n=_SUGGESTIONS)
+    if not near:
+        return f"pass its name or a number from 0 to {len(class_names) - 1}"
+    choices = [f"{class_names[index_of[name]]} ({index_of[name]})" for name in dict.fromkeys(near)]
+    return f"did you mean {' or '.join(choices[:_SUGGESTIONS])}?"

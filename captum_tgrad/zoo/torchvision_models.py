@@ -48,7 +48,6 @@ def torchvision_model(architecture: str, weights: str | Path | None) -> Recipe:
         state_dict=state_dict,
         source=source,
         preprocessing=preprocessing,
-        class_names=published.meta["categories"],
     )
 
 

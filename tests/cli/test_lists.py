@@ -18,7 +18,7 @@ from captum_tgrad.cli.parser import command_line
 from captum_tgrad.decomposition.combine import Aggregation
 from captum_tgrad.evaluation import METHODS
 from captum_tgrad.zoo import classifier_names, load_classifier, sample_image
-from captum_tgrad.zoo.listing import listed_models
+from captum_tgrad.zoo.load import listed_models
 
 COMMANDS = ("explain", "compare", "evaluate", "sanity-check", "methods", "models")
 

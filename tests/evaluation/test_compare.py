@@ -18,7 +18,7 @@ from captum_tgrad.evaluation.report.comparison import (
 )
 from captum_tgrad.metrics import average_drop, insertion_deletion
 from captum_tgrad.zoo import Classifier, load_classifier, sample_image
-from captum_tgrad.zoo.normalization import normalization
+from captum_tgrad.zoo.preprocessing import normalization
 
 NAMES = ["t_grad", "saliency", "grad_cam", "random"]
 

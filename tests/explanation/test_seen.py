@@ -87,9 +87,9 @@ def test_squash_and_pad_show_the_whole_picture(size):
 
 
 def test_an_unknown_way_to_resize():
-    with pytest.raises(ValueError, match="resize must be one of 'crop', 'squash', 'pad', got 'fi"):
+    with pytest.raises(ValueError, match="resize must be 'crop', 'squash' or 'pad', got 'fi"):
         _steps("fit")
-    with pytest.raises(ValueError, match="resize must be one of"):
+    with pytest.raises(ValueError, match="resize must be"):
         load_classifier(resize="fit")
 
 

@@ -37,13 +37,13 @@ def test_read_class_names_refuses_what_has_no_names(tmp_path, content, message):
 
 
 def test_names_for_prefers_what_is_given():
-    assert names_for(2, given=["a", "b"], default=["x", "y"]) == ("a", "b")
-    assert names_for(2, given=None, default=["x", "y"]) == ("x", "y")
-    assert names_for(2, given=None, default=["x", "y", "z"]) == ("class 0", "class 1")
+    assert names_for(2, given=["a", "b"]) == ("a", "b")
+    assert names_for(1000, given=None) == imagenet_class_names()
+    assert names_for(2, given=None) == ("class 0", "class 1")
 
 
 def test_names_for_refuses_a_wrong_number_or_a_string():
     with pytest.raises(ValueError, match="3 class names, but the network has 2 classes"):
-        names_for(2, given=["a", "b", "c"], default=["x", "y"])
+        names_for(2, given=["a", "b", "c"])
     with pytest.raises(TypeError, match="not one string"):
-        names_for(2, given="ab", default=["x", "y"])
+        names_for(2, given="ab")

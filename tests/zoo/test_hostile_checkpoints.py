@@ -12,7 +12,8 @@ import torch
 from torch import nn
 
 from captum_tgrad.zoo import load_classifier
-from captum_tgrad.zoo.checkpoint import build_with, read_state_dict
+from captum_tgrad.zoo.checkpoint import read_state_dict
+from captum_tgrad.zoo.recipe import build_with
 
 HUGE = 10**10
 

@@ -18,7 +18,7 @@ from captum_tgrad.evaluation.samples import Samples
 from captum_tgrad.evaluation.storage.records import Record
 from captum_tgrad.visualization.method_figures import methods_figure
 from captum_tgrad.zoo.classifier import Classifier
-from captum_tgrad.zoo.normalization import normalization
+from captum_tgrad.zoo.preprocessing import normalization
 
 _DRAWN_CHANNELS = (1, 3)
 _CONTROL = "random"
