@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from captum_tgrad.decomposition.terms import Decomposition
 from captum_tgrad.explanation.explanation import Explanation
 from captum_tgrad.visualization.walkthrough.document import walkthrough_page
-from captum_tgrad.visualization.walkthrough.view import View
+from captum_tgrad.visualization.walkthrough.numbers import View
 
 if TYPE_CHECKING:
     from PIL.Image import Image

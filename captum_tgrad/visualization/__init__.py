@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from captum_tgrad.visualization.similarity_figures import similarity_figure as similarity_figure
     from captum_tgrad.visualization.term_scores import term_scores_figure as term_scores_figure
     from captum_tgrad.visualization.walkthrough.document import walkthrough_page as walkthrough_page
-    from captum_tgrad.visualization.walkthrough.view import View as View
+    from captum_tgrad.visualization.walkthrough.numbers import View as View
 
 # To a type checker, a module with a __getattr__ has every name.
 if not TYPE_CHECKING:
@@ -34,7 +34,7 @@ if not TYPE_CHECKING:
         __name__,
         {
             "Report": "html_report",
-            "View": "walkthrough.view",
+            "View": "walkthrough.numbers",
             "as_images": "image_arrays",
             "cascade_figure": "cascade_figures",
             "curves_figure": "curve_figures",

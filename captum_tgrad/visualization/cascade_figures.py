@@ -9,12 +9,13 @@ from torch import Tensor
 
 from captum_tgrad.sanity_checks.cascade import RandomizationStep
 from captum_tgrad.visualization.image_arrays import Images, Numbers, as_images, check_one_each
-from captum_tgrad.visualization.map_grid import Column, draw_grid
 from captum_tgrad.visualization.map_values import as_maps, is_signed, limit_of
 from captum_tgrad.visualization.panels import (
     BAR_HEIGHT,
     WIDTH,
+    Column,
     color_bars,
+    draw_grid,
     stacked_parts,
     write_title,
 )

@@ -5,30 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure, SubFigure
+from matplotlib.figure import Figure
 from torch import Tensor
 
-from captum_tgrad.visualization.image_arrays import (
-    Array,
-    Images,
-    Numbers,
-    as_images,
-    check_one_each,
+from captum_tgrad.visualization.explanation_panels import (
+    boxes_of_pictures,
+    checked_seen,
+    draw_panels,
 )
-from captum_tgrad.visualization.map_values import as_maps, is_signed, limit_of, note_on
-from captum_tgrad.visualization.panels import (
-    NORMAL,
-    OVERLAY_OPACITY,
-    WIDTH,
-    color_bar,
-    draw_map,
-    draw_picture,
-    write_title,
-)
-from captum_tgrad.visualization.region_marks import boxes_of_pictures, draw_boxes, draw_peak
+from captum_tgrad.visualization.image_arrays import Images, Numbers, as_images, check_one_each
+from captum_tgrad.visualization.map_values import as_maps
+from captum_tgrad.visualization.panels import WIDTH, write_title
 from captum_tgrad.visualization.shown import new_figure
-from captum_tgrad.visualization.unseen import checked_seen, gray_out, padded
 from captum_tgrad.zoo.classifier import Box
 
 # The height of titles and color bars in inches, for panels side by side and stacked.
@@ -125,12 +113,7 @@ def explanation_figure(
         rows, pictures, maps, parts, regions, titles, made, strict=True
     ):
         panels = list(row.subplots(3, 1) if below else row.subplots(1, 3))
-        _draw_panels(row, panels, picture, values, part, method)
-        if region is not None:
-            for axes in panels:
-                draw_boxes(axes, region)
-            for axes in panels[1:]:
-                draw_peak(axes, values, part)
+        draw_panels(row, panels, picture, values, part, region, method)
         write_title(row, given or default)
     return figure
 
@@ -173,27 +156,3 @@ def _parts_seen(seen: Any, sizes: Sequence[tuple[int, int]]) -> list[Box]:
     given = [seen] if len(seen) and not isinstance(seen[0], Sequence) else list(seen)
     check_one_each(given, len(sizes), "seen")
     return [checked_seen(box, size) for box, size in zip(given, sizes, strict=True)]
-
-
-def _draw_panels(
-    row: Figure | SubFigure,
-    panels: list[Axes],
-    picture: Array,
-    values: Array,
-    box: Box,
-    method: str,
-) -> None:
-    """Draws one explanation."""
-    limit, signed, note = limit_of([values]), is_signed([values]), note_on(values)
-    size = picture.shape[:2]
-    whole = padded(values, box, size)
-    draw_picture(panels[0], picture)
-    draw_map(panels[1], whole, limit, signed)
-    draw_map(panels[2], whole, limit, signed, picture)
-    headings = ("image", f"{method} ({note})" if note else method, "map over image")
-    for axes, under, heading in zip(panels, (picture, None, picture), headings, strict=True):
-        gray_out(axes, box, size, under)
-        axes.set_anchor("N")
-        axes.set_title(heading, fontsize=NORMAL)
-    color_bar(row, panels[1], signed)
-    color_bar(row, panels[2], signed, opacity=OVERLAY_OPACITY)

@@ -25,8 +25,7 @@ from captum_tgrad.visualization.panels import (
     wrapped,
     write_title,
 )
-from captum_tgrad.visualization.term_choice import choose_terms
-from captum_tgrad.visualization.term_scores import draw_scores
+from captum_tgrad.visualization.term_scores import choose_terms, draw_scores
 
 _COLUMNS = 5
 _ROW_HEIGHT = 2.65

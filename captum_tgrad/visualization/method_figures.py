@@ -17,13 +17,14 @@ from captum_tgrad.visualization.image_arrays import (
     as_images,
     check_one_each,
 )
-from captum_tgrad.visualization.map_grid import Column, draw_grid
 from captum_tgrad.visualization.map_values import as_maps, is_signed, limit_of
 from captum_tgrad.visualization.panels import (
     BAR_HEIGHT,
     OVERLAY_OPACITY,
     WIDTH,
+    Column,
     color_bars,
+    draw_grid,
     stacked_parts,
     write_title,
 )

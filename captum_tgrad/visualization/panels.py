@@ -1,16 +1,18 @@
-"""Shared parts of all figures: colors, images, maps and color bars."""
+"""Shared parts of all figures: colors, images, maps, grids of maps, and color bars."""
 
 from __future__ import annotations
 
+import math
 import textwrap
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Colormap, Normalize
 from matplotlib.figure import Figure, SubFigure
+from torch import Tensor
 
 from captum_tgrad.visualization.image_arrays import Array
 from captum_tgrad.visualization.map_values import note_on
@@ -30,8 +32,8 @@ OVERLAY_OPACITY = 0.65
 """The opacity of a map over its image."""
 
 _SIDES = "against the class   |   for the class"
-_TITLE_LETTERS = 10
-"""Letters of a title per inch."""
+# Letters per inch, of the title of a figure and of those of its columns.
+_TITLE_LETTERS, _COLUMN_LETTERS = 10, 9
 
 SMALL, NORMAL, LARGE = 8.0, 9.5, 12.0
 """Font sizes in points, for figures as wide as a page."""
@@ -40,7 +42,7 @@ WIDTH, BAR_HEIGHT = 10.5, 0.75
 """The width of a page and the height of a part with color bars, in inches."""
 
 
-def colors(signed: bool) -> Colormap:
+def _colors(signed: bool) -> Colormap:
     """The colors of maps: diverging where there is evidence against the class."""
     return colormaps[_DIVERGING if signed else _SEQUENTIAL]
 
@@ -62,7 +64,7 @@ def write_title(part: Figure | SubFigure, text: str | None) -> None:
 def draw_picture(axes: Axes, picture: Array) -> None:
     """Draws an image, (H, W, 3) in [0, 1]."""
     axes.imshow(picture)
-    hide_ticks(axes)
+    axes.set(xticks=[], yticks=[])
 
 
 def draw_map(
@@ -75,11 +77,11 @@ def draw_map(
         opacity = OVERLAY_OPACITY
     # Clipped first, so that the pixels above the limit do not brighten their neighbors.
     shown, lowest = (values / limit).clip(-1, 1), -1 if signed else 0
-    axes.imshow(shown, cmap=colors(signed), vmin=lowest, vmax=1, alpha=opacity)
-    hide_ticks(axes)
+    axes.imshow(shown, cmap=_colors(signed), vmin=lowest, vmax=1, alpha=opacity)
+    axes.set(xticks=[], yticks=[])
 
 
-def label_map(axes: Axes, values: Array) -> None:
+def _label_map(axes: Axes, values: Array) -> None:
     """Labels a map that is 0, constant or nowhere positive."""
     if note := note_on(values):
         axes.text(
@@ -93,10 +95,58 @@ def label_map(axes: Axes, values: Array) -> None:
         )
 
 
-def hide_ticks(axes: Axes) -> None:
-    """Removes the ticks of an image."""
-    axes.set_xticks([])
-    axes.set_yticks([])
+class Column(NamedTuple):
+    """The maps of a method or a step, one for each image.
+
+    Attributes:
+        title: The name of the method or the step.
+        maps: ``(H, W)`` each.
+        limits: For each map the value with the strongest color.
+        signed: Whether the maps have diverging colors.
+    """
+
+    title: str
+    maps: Sequence[Array]
+    limits: Sequence[float]
+    signed: bool
+
+
+def draw_grid(
+    part: SubFigure,
+    columns: Sequence[Column],
+    pictures: Sequence[Array] | None,
+    labels: Sequence[object] | Tensor | None,
+    across: int,
+    side: float,
+    overlay: bool = False,
+) -> None:
+    """Draws the images, if any, in the first column, and the maps in the others.
+
+    ``across`` columns fit beside each other; the others continue below. ``labels`` stand beside the
+    rows. A panel is ``side`` inches wide. With ``overlay``, maps are drawn over their images.
+    """
+    titles = [*(() if pictures is None else ("image",)), *(column.title for column in columns)]
+    rows, letters = len(columns[0].maps), round(side * _COLUMN_LETTERS)
+    blocks = math.ceil(len(titles) / across)
+    grid = part.subplots(blocks * rows, across, squeeze=False)
+    groups = [group for block in range(blocks) for group in grid[block * rows :][:rows].T]
+    listed = labels.tolist() if isinstance(labels, Tensor) else labels or ()
+    for group in groups[::across]:
+        for axes, label in zip(group, listed, strict=False):
+            axes.set_ylabel(wrapped(str(label), letters), fontsize=NORMAL)
+    for group in groups[len(titles) :]:
+        for axes in group:
+            axes.remove()
+    for group, title in zip(groups, titles, strict=False):
+        group[0].set_title(wrapped(title, letters), fontsize=NORMAL)
+    if pictures is not None:
+        for axes, picture in zip(groups.pop(0), pictures, strict=True):
+            draw_picture(axes, picture)
+    for group, column in zip(groups, columns, strict=False):
+        for number, (axes, values) in enumerate(zip(group, column.maps, strict=True)):
+            under = pictures[number] if overlay and pictures is not None else None
+            draw_map(axes, values, column.limits[number], column.signed, under)
+            _label_map(axes, values)
 
 
 def color_bar(
@@ -122,7 +172,7 @@ def _draw_bar(
 ) -> None:
     lowest = -1 if signed else 0
     bar = figure.colorbar(
-        ScalarMappable(Normalize(lowest, 1), colors(signed)),
+        ScalarMappable(Normalize(lowest, 1), _colors(signed)),
         alpha=opacity,
         ticks=[lowest, (lowest + 1) / 2, 1],
         format="{x:g}",

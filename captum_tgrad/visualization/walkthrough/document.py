@@ -1,27 +1,41 @@
-"""The page itself: templates, filled in."""
+"""The page itself: templates, filled in with texts and images."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
+import io
 import json
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageColor
 
 from captum_tgrad._support.printable import in_html
 from captum_tgrad._support.templates import filled, read_text
-from captum_tgrad.visualization.image_arrays import image_of_sample
-from captum_tgrad.visualization.map_values import as_maps
-from captum_tgrad.visualization.walkthrough.embedded import RAMPS, photo_of, still_of
-from captum_tgrad.visualization.walkthrough.numbers import LEVELS, MOST_CELLS, numbers_of, signed
-from captum_tgrad.visualization.walkthrough.view import View, check_views
-
-if TYPE_CHECKING:
-    from captum_tgrad.visualization.image_arrays import Images, Numbers
+from captum_tgrad.visualization.image_arrays import Array, Images, Numbers, image_of_sample
+from captum_tgrad.visualization.map_values import as_maps, limit_of
+from captum_tgrad.visualization.walkthrough.numbers import (
+    LEVELS,
+    MOST_CELLS,
+    View,
+    check_views,
+    numbers_of,
+    signed,
+)
 
 _PACKAGE = "captum_tgrad.visualization.walkthrough"
 _SCRIPTS = ("maps.js", "state.js", "place.js", "bars.js", "film.js", "page.js")
 _ENDS_A_SCRIPT = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"})
+# The colors of evidence, from 0 to the strongest: orange and violet, as in all figures. Both start
+# at black, so that a place without evidence only darkens the photo.
+_RAMPS = {
+    "for": ("#050302", "#3d1602", "#8c3103", "#d95f0e", "#fea944", "#fff6c9"),
+    "against": ("#040308", "#1d1049", "#40308f", "#6b5cd3", "#a99ff2", "#efecff"),
+}
+_QUALITY = 88
+_MOST_PIXELS = 896
 
 
 def walkthrough_page(
@@ -90,19 +104,19 @@ def walkthrough_page(
         about=in_html(about),
         policy=_policy(scripts),
         style=_read("page.css"),
-        ramp_for=", ".join(RAMPS["for"]),
-        ramp_against=", ".join(RAMPS["against"]),
+        ramp_for=", ".join(_RAMPS["for"]),
+        ramp_against=", ".join(_RAMPS["against"]),
         summary=in_html(numbers[0]["summary"]),
-        photo=photo_of(picture),
+        photo=_photo_of(picture),
         ratio=f"{picture.shape[1] / picture.shape[0]:.4f}",
         speaks_for=in_html(views[0].speaks_for),
-        still=still_of(as_maps(shown, [size])[0]),
+        still=_still_of(as_maps(shown, [size])[0]),
         bars="".join(_bar(term, height) for term in terms),
         zero=f"{100 * top / height:.2f}%",  # from the top
         rows="".join(map(_row, terms)),
         count=str(len(terms)),
         views="".join(_switch(number, view.name) for number, view in enumerate(views)),
-        numbers=_as_json({"views": numbers, "ramps": RAMPS, "levels": LEVELS}),
+        numbers=_as_json({"views": numbers, "ramps": _RAMPS, "levels": LEVELS}),
         levels=str(LEVELS + 1),
         most=str(MOST_CELLS),
         scripts="".join(f"<script>{script}</script>\n" for script in scripts),
@@ -151,3 +165,25 @@ def _policy(scripts: Sequence[str]) -> str:
 
 def _read(name: str) -> str:
     return read_text(_PACKAGE, f"templates/{name}")
+
+
+def _photo_of(picture: Array) -> str:
+    """An image, (H, W, 3) in [0, 1], as a data URI; large ones are downsized."""
+    photo = Image.fromarray((picture * 255).round().astype("uint8"))
+    photo.thumbnail((_MOST_PIXELS, _MOST_PIXELS), Image.Resampling.LANCZOS)
+    return _uri(photo)
+
+
+def _still_of(values: Array) -> str:
+    """A map of evidence, (H, W), in the colors that the page draws it in, as a data URI."""
+    stops = np.array([ImageColor.getrgb(color) for color in _RAMPS["for"]], dtype=float)
+    place = values / limit_of([values]) * (len(stops) - 1)
+    channels = [np.interp(place, range(len(stops)), stops[:, channel]) for channel in range(3)]
+    drawn = np.stack(channels, axis=-1).round().astype("uint8")
+    return _uri(Image.fromarray(drawn))
+
+
+def _uri(image: Image.Image) -> str:
+    buffer = io.BytesIO()
+    image.save(buffer, "webp", quality=_QUALITY, method=6)
+    return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"

@@ -1,0 +1,140 @@
+"""The panels of one explanation: an image, its map, and both, with boxes and gray borders."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure, SubFigure
+from matplotlib.patches import Rectangle
+from matplotlib.patheffects import withStroke
+from torch import Tensor
+
+from captum_tgrad.metrics.engine.regions import checked_boxes, is_one_box
+from captum_tgrad.visualization.image_arrays import Array
+from captum_tgrad.visualization.map_values import is_signed, limit_of, note_on
+from captum_tgrad.visualization.panels import (
+    NORMAL,
+    OVERLAY_OPACITY,
+    color_bar,
+    draw_map,
+    draw_picture,
+)
+from captum_tgrad.zoo.classifier import Box
+
+# The gray outside of the part that the network saw, and the share of its contrast that a photo
+# keeps there.
+_GRAY, _CONTRAST = 0.75, 0.35
+# White with a black outline is visible on every color.
+_LINE_WIDTH = 1.6
+_OUTLINE = [withStroke(linewidth=2.2 * _LINE_WIDTH, foreground="black")]
+
+
+def draw_panels(
+    part: Figure | SubFigure,
+    panels: Sequence[Axes],
+    picture: Array,
+    values: Array,
+    seen: Box,
+    boxes: Array | None,
+    method: str,
+) -> None:
+    """Draws the image, its map, and the map over the image, with boxes if there are any.
+
+    ``values`` is the map of the part ``seen`` of the image; outside of it, all panels are gray.
+    """
+    limit, signed, note = limit_of([values]), is_signed([values]), note_on(values)
+    (height, width), (left, top, right, bottom) = picture.shape[:2], seen
+    whole = np.pad(values, ((top, height - bottom), (left, width - right)))
+    draw_picture(panels[0], picture)
+    draw_map(panels[1], whole, limit, signed)
+    draw_map(panels[2], whole, limit, signed, picture)
+    headings = ("image", f"{method} ({note})" if note else method, "map over image")
+    for axes, under, heading in zip(panels, (picture, None, picture), headings, strict=True):
+        if whole.shape != values.shape:
+            _gray_out(axes, seen, picture.shape[:2], under)
+        if boxes is not None:
+            _draw_boxes(axes, boxes)
+        axes.set_anchor("N")
+        axes.set_title(heading, fontsize=NORMAL)
+    # Every place of a constant map is a maximum.
+    if boxes is not None and values.min() < values.max():
+        row, column = divmod(int(values.argmax()), values.shape[1])
+        for axes in panels[1:]:
+            _draw_cross(axes, column + left, row + top)
+    color_bar(part, panels[1], signed)
+    color_bar(part, panels[2], signed, opacity=OVERLAY_OPACITY)
+
+
+def checked_seen(box: Any, size: tuple[int, int]) -> Box:
+    """The box as integers; raises ValueError unless an image of this height and width holds it."""
+    height, width = size
+    left, top, right, bottom = (int(side) for side in box) if len(box) == 4 else (0, 0, 0, 0)
+    if not (0 <= left < right <= width and 0 <= top < bottom <= height):
+        raise ValueError(
+            f"seen must be left, top, right and bottom within the image of {width} x {height}"
+            f" pixels, got {tuple(box)}"
+        )
+    return left, top, right, bottom
+
+
+def boxes_of_pictures(boxes: Any, sizes: Sequence[tuple[int, int]]) -> list[Array | None]:
+    """The boxes of each image, ``(boxes, 4)``; None without boxes.
+
+    Raises TypeError or ValueError for boxes that ``explanation_figure`` does not accept.
+    """
+    if boxes is None:
+        return [None] * len(sizes)
+    if len(sizes) == 1 and isinstance(boxes, Tensor) and boxes.dim() == 2:
+        boxes = [boxes]
+    if not isinstance(boxes, (Tensor, Sequence)) or isinstance(boxes, str):
+        raise TypeError(
+            f"boxes must be a tensor (N, 4) or a list with one for each image, got {boxes!r}"
+        )
+    if len(boxes) != len(sizes):
+        hint = ": pass a single box as [[x0, y0, x1, y1]]" * is_one_box(boxes)
+        raise ValueError(f"boxes has {len(boxes)} entries for {len(sizes)} images{hint}")
+    return [
+        checked_boxes(each, size, f"boxes[{number}]").numpy()
+        for number, (each, size) in enumerate(zip(boxes, sizes, strict=True))
+    ]
+
+
+def _gray_out(axes: Axes, seen: Box, size: tuple[int, ...], picture: Array | None) -> None:
+    """Grays out what was not seen, over ``picture``, ``(H, W, 3)`` in [0, 1], if given."""
+    left, top, right, bottom = seen
+    gray = np.full((*size, 4), _GRAY)
+    if picture is not None:
+        faint = _CONTRAST * (picture.mean(axis=2, keepdims=True) - 0.5) + _GRAY
+        gray[..., :3] = faint.clip(0, 1)
+    gray[..., 3] = 1
+    gray[top:bottom, left:right, 3] = 0
+    axes.imshow(gray)
+
+
+def _draw_boxes(axes: Axes, boxes: Array) -> None:
+    for x0, y0, x1, y1 in boxes:
+        box = Rectangle(
+            (x0 - 0.5, y0 - 0.5),  # the middle of the first pixel is at 0
+            x1 - x0,
+            y1 - y0,
+            fill=False,
+            edgecolor="white",
+            linewidth=_LINE_WIDTH,
+            path_effects=_OUTLINE,
+        )
+        axes.add_patch(box)
+
+
+def _draw_cross(axes: Axes, x: int, y: int) -> None:
+    axes.plot(
+        x,
+        y,
+        marker="+",
+        color="white",
+        markersize=11,
+        markeredgewidth=_LINE_WIDTH,
+        path_effects=_OUTLINE,
+    )
