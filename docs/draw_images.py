@@ -22,7 +22,7 @@ from torchvision.utils import make_grid
 from captum_tgrad import TGradAttribution
 from captum_tgrad.evaluation import get_method
 from captum_tgrad.sanity_checks import cascading_randomization
-from captum_tgrad.sanity_checks.blocks import block_names
+from captum_tgrad.sanity_checks.layers import block_names
 from captum_tgrad.visualization import cascade_figure, explanation_figure, methods_figure
 from captum_tgrad.zoo import Classifier, load_classifier
 

@@ -24,7 +24,7 @@ from captum_tgrad.evaluation.report.files import png
 from captum_tgrad.evaluation.storage.files import write_files
 from captum_tgrad.evaluation.storage.owner import check_owner
 from captum_tgrad.sanity_checks import RandomizationStep, cascading_randomization
-from captum_tgrad.sanity_checks.blocks import block_names
+from captum_tgrad.sanity_checks.layers import block_names
 from captum_tgrad.visualization import cascade_figure
 from captum_tgrad.zoo import Classifier
 from captum_tgrad.zoo.classifier import classifier_logits

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from captum_tgrad._support.accelerator import device_of
+from captum_tgrad.attribution.t_grad import TGradAttribution
 from captum_tgrad.decomposition.combine import Aggregation, check_options
 from captum_tgrad.decomposition.terms import Decomposition
-from captum_tgrad.explanation.explanation import Explanation, Prediction, TermScore
-from captum_tgrad.explanation.rival import rivals_of
+from captum_tgrad.explanation.explanation import Explanation, Prediction, Rival, TermScore
 from captum_tgrad.zoo.class_names import resolve_target
-from captum_tgrad.zoo.classifier import Box, Classifier, check_classifier, classifier_logits
+from captum_tgrad.zoo.classifier import Classifier, check_classifier, classifier_logits
 from captum_tgrad.zoo.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
@@ -56,8 +56,6 @@ def explain(
         ValueError: ``images`` is empty, the class or aggregation is unknown, or the network does
             not return one logit for each class name.
     """
-    from captum_tgrad import TGradAttribution
-
     check_classifier(classifier)
     check_options("positive", aggregation)
     if hasattr(images, "resize") and not isinstance(images, Tensor):
@@ -75,11 +73,12 @@ def explain(
     logits = classifier_logits(classifier, inputs)
     predicted = logits.argmax(dim=1)
     targets = predicted if index is None else torch.full_like(predicted, index)
-    rivals = rivals_of(classifier, inputs, logits, targets, rival) if rival is not False else None
+    rivals = _rivals(classifier, inputs, logits, targets, rival) if rival is not False else None
     decomposition = TGradAttribution(classifier.model).decompose(inputs, target=targets)
     maps = decomposition.map(aggregation=aggregation).squeeze(1).cpu()
     parts = _parts_of_logits(decomposition)
     probabilities = logits.softmax(dim=1).cpu()
+    steps = classifier.preprocess if isinstance(classifier.preprocess, Preprocessing) else None
     found = []
     for sample, image in enumerate(images):
         best = probabilities[sample].topk(min(_PREDICTIONS, logits.shape[1])).indices.tolist()
@@ -87,7 +86,6 @@ def explain(
             Prediction(index, classifier.class_names[index], float(probabilities[sample, index]))
             for index in (int(targets[sample]), *best)
         )
-        seen, shown = _seen_and_shown(classifier, image)
         found.append(
             Explanation(
                 image=classifier.crop(image),
@@ -99,8 +97,8 @@ def explain(
                     decomposition.sample(sample).to("cpu") if keep_terms or rivals else None
                 ),
                 original=image,
-                seen=seen,
-                shown=shown,
+                seen=steps.seen(*image.size) if steps else None,
+                shown=steps.shown(*image.size) if steps else None,
                 aggregation=aggregation,
                 model=classifier.name,
                 rival=rivals[sample] if rivals else None,
@@ -137,8 +135,40 @@ def _parts_of_logits(decomposition: Decomposition) -> list[dict[str, Any]]:
     return found
 
 
-def _seen_and_shown(classifier: Classifier, image: Image) -> tuple[Box | None, Box | None]:
-    steps = classifier.preprocess
-    if not isinstance(steps, Preprocessing):
-        return None, None
-    return steps.seen(*image.size), steps.shown(*image.size)
+def _rivals(
+    classifier: Classifier, inputs: Tensor, logits: Tensor, targets: Tensor, rival: int | str | bool
+) -> list[Rival]:
+    """Decomposes the logit of each sample's rival, and that of its target minus the rival's.
+
+    ``rival`` is as for ``explain``; ``inputs`` are ``(N, 3, H, W)``, ``logits`` ``(N, classes)``
+    and ``targets`` ``(N,)``.
+    """
+    if not isinstance(rival, (int, str)):
+        raise TypeError(
+            "rival must be the index or the name of a class, True or False, not"
+            f" {type(rival).__name__}"
+        )
+    if logits.shape[1] < 2:
+        raise ValueError(f"rival must be False: {classifier.name} has only one class")
+    classes = logits.scatter(1, targets[:, None], -torch.inf).argmax(dim=1)
+    if rival is not True:
+        index = resolve_target(rival, classifier.class_names)
+        classes = torch.where(targets == index, classes, index)
+
+    def difference(images: Tensor) -> Tensor:
+        found: Tensor = classifier.model(images)
+        pair = torch.stack([targets, classes], dim=1)
+        one, other = found.gather(1, pair).unbind(1)
+        return one - other
+
+    of_classes = TGradAttribution(classifier.model).decompose(inputs, target=classes)
+    of_differences = TGradAttribution(difference).decompose(inputs)
+    probabilities = logits.softmax(dim=1).cpu()
+    return [
+        Rival(
+            Prediction(index, classifier.class_names[index], float(probabilities[sample, index])),
+            of_classes.sample(sample).to("cpu"),
+            of_differences.sample(sample).to("cpu"),
+        )
+        for sample, index in enumerate(classes.tolist())
+    ]

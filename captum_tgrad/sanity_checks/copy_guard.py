@@ -6,7 +6,6 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
-from uuid import uuid4
 
 from torch import nn
 from torch.nn.modules.module import register_module_forward_pre_hook
@@ -42,16 +41,14 @@ def _modules(method: Any, depth: int = 3) -> Iterator[nn.Module]:
             yield from _modules(value, depth - 1)
 
 
-def mark(model: nn.Module) -> str:
-    """Marks the modules of a model; copies that a method makes of them have the same mark."""
-    found = uuid4().hex
+def mark(model: nn.Module) -> None:
+    """Marks the modules of the copy; copies that a method makes of them are marked, too."""
     for module in model.modules():
-        vars(module)[_MARK] = found
-    return found
+        vars(module)[_MARK] = True
 
 
 @contextmanager
-def only_the_copy_runs(original: set[nn.Module], mark: str) -> Iterator[None]:
+def only_the_copy_runs(original: set[nn.Module]) -> Iterator[None]:
     """A context that raises ValueError if the user's model runs in it, or the copy does not."""
     thread = threading.get_ident()
     ran = False
@@ -63,7 +60,7 @@ def only_the_copy_runs(original: set[nn.Module], mark: str) -> Iterator[None]:
                 "attribution_factory returned a method that calls your model itself, which is"
                 " never randomized." + _ADVICE
             )
-        ran = ran or vars(module).get(_MARK) == mark
+        ran = ran or _MARK in vars(module)
 
     handle = register_module_forward_pre_hook(entered)
     try:

@@ -37,7 +37,7 @@ class MapMaker:
     seed: int
 
     def __post_init__(self) -> None:
-        self.mark = mark(self.model)
+        mark(self.model)
 
     def forward(self) -> Any:
         """The output of the copy in evaluation mode, which does not update running statistics."""
@@ -76,7 +76,7 @@ class MapMaker:
             torch.inference_mode(False),
             torch.enable_grad(),
             own_randomness(self.seed, self.inputs.device),
-            only_the_copy_runs(self.original, self.mark),
+            only_the_copy_runs(self.original),
         ):
             # A copy for every call: models may overwrite it.
             inputs = self.inputs.detach().clone()

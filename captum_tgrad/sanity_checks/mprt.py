@@ -19,9 +19,6 @@ from captum_tgrad.sanity_checks.map_maker import Smoothed
 if TYPE_CHECKING:
     from captum_tgrad._support.captum_private import TargetType
 
-_WHOLE_MODEL = ("",)
-"""The name of the whole model, which is randomized as one layer."""
-
 
 @shown
 @dataclass(frozen=True, eq=False)
@@ -169,7 +166,7 @@ def efficient_mprt(
         target,
         additional_forward_args=additional_forward_args,
         attribute_kwargs=attribute_kwargs,
-        layers=_WHOLE_MODEL,
+        layers=[""],  # the name of the whole model
         seed=seed,
     )
     trained, random = (_entropy(step.map, n_bins) for step in (first, last))

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from captum_tgrad.sanity_checks.blocks import block_names
+from captum_tgrad.sanity_checks.layers import block_names
 
 
 def test_lists_of_modules_are_opened_and_what_is_unused_is_left_out():
