@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from tqdm import tqdm
 
@@ -14,27 +13,12 @@ from captum_tgrad._support.printable import printable
 _SECONDS = 1.0
 
 
-class Bar:
-    """A progress bar in arbitrary units of work."""
-
-    def __init__(self, bar: Any) -> None:
-        self._bar = bar
-
-    def update(self, done: int) -> None:
-        """Adds finished units."""
-        self._bar.update(done)
+class Bar(tqdm):  # type: ignore[misc]
+    """A progress bar of tqdm that also shows the current step."""
 
     def show(self, text: str) -> None:
-        """Shows the current step."""
-        self._bar.set_postfix_str(printable(text))
-
-    def write(self, text: str) -> None:
-        """Prints lines above the bar."""
-        self._bar.write(text)
-
-    def extend(self, total: int) -> None:
-        """Sets the number of units, if it was not known at the start."""
-        self._bar.total = total
+        """Shows the current step; control characters are escaped."""
+        self.set_postfix_str(printable(text))
 
 
 @contextmanager
@@ -44,7 +28,7 @@ def progress_bar(total: int | None, show: bool | None, delay: float = 0.0) -> It
     It is redrawn every second, also during long steps. If ``show`` is None, it is shown on a
     terminal only. It appears after ``delay`` seconds, so that short runs do not flicker.
     """
-    bar = tqdm(
+    bar = Bar(
         total=total,
         disable=None if show is None else not show,
         delay=delay,
@@ -63,7 +47,7 @@ def progress_bar(total: int | None, show: bool | None, delay: float = 0.0) -> It
         if not bar.disable:
             ticking.start()
         try:
-            yield Bar(bar)
+            yield bar
         finally:
             ended.set()
             if ticking.is_alive():

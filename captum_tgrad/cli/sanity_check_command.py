@@ -115,7 +115,7 @@ def _randomized(
         )
         # Before this step, errors about the method, the layers and the extras are raised.
         first = next(steps)
-    bar.extend(first.steps + 1)  # The figure comes after the steps.
+    bar.total = first.steps + 1  # The figure comes after the steps.
     found = []
     for step in chain([first], steps):
         bar.show(step.layer or "trained")
