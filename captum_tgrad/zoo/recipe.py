@@ -33,6 +33,14 @@ class Recipe(NamedTuple):
     preprocessing: Preprocessing
 
 
+def count_classes(state_dict: Mapping[str, Tensor]) -> int | None:
+    """The number of outputs of the last layer in a state dict; None if there is none."""
+    weights = [
+        tensor for key, tensor in state_dict.items() if key.endswith(".weight") and tensor.dim() > 1
+    ]
+    return weights[-1].shape[0] if weights else None
+
+
 def load_weights(model: nn.Module, state_dict: Mapping[str, Tensor], path: str | Path) -> None:
     """Loads weights into a network.
 

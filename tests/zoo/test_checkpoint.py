@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from captum_tgrad.zoo.checkpoint import count_classes, read_state_dict
-from captum_tgrad.zoo.recipe import load_weights
+from captum_tgrad.zoo.checkpoint import read_state_dict
+from captum_tgrad.zoo.recipe import count_classes, load_weights
 
 
 def _network(classes: int = 4) -> nn.Module:
