@@ -8,11 +8,11 @@ from string import Template
 
 
 @cache
-def read_text(package: str, path: str) -> str:
-    """A text file of a package; its path has slashes."""
-    return files(package).joinpath(path).read_text(encoding="utf-8")
+def template(package: str, name: str) -> str:
+    """A file in the folder ``templates`` of a package."""
+    return files(package).joinpath("templates", name).read_text(encoding="utf-8")
 
 
-def filled(package: str, path: str, **values: str) -> str:
+def filled(package: str, name: str, **values: str) -> str:
     """Fills in a ``string.Template`` of a package; ``values`` must be escaped."""
-    return Template(read_text(package, path)).substitute(values)
+    return Template(template(package, name)).substitute(values)

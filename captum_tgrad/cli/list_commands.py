@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from itertools import zip_longest
 from typing import Any
@@ -19,35 +19,37 @@ _GAP = "  "
 
 def run_methods(options: argparse.Namespace) -> int:
     """Lists the methods that the other commands compare; returns the exit status."""
-    missing = [] if is_installed("pytorch_grad_cam") else ["cam"]
-    rows = [
-        [name, each.cost, each.source, _needs(each.extra, each.extra not in missing)]
-        for name, each in METHODS.items()
-    ]
-    keys = ("name", "title", "cost", "source", "extra")
-    listed = [
-        {key: getattr(each, key) for key in keys} | {"installed": each.extra not in missing}
+    cam = is_installed("pytorch_grad_cam")
+    listed: list[dict[str, Any]] = [
+        {
+            "name": each.name,
+            "title": each.title,
+            "cost": each.cost,
+            "source": each.source,
+            "extra": each.extra,
+            "installed": cam or each.extra != "cam",
+        }
         for each in METHODS.values()
     ]
-    return _list(options, ["name", "cost of an image", "source", "extra"], rows, missing, listed)
+    rows = [[each["name"], each["cost"], each["source"], _needs(each)] for each in listed]
+    return _list(options, ["name", "cost of an image", "source", "extra"], rows, listed)
 
 
 def run_models(options: argparse.Namespace) -> int:
     """Lists the networks for ``--model``; returns the exit status."""
-    models = listed_models()
+    listed = [asdict(each) for each in listed_models()]
     rows = [
         [
-            each.name,
-            f"{each.parameters / 1e6:.1f} million",
-            f"{each.multiply_adds / 1e9:.2f} billion",
-            each.source,
-            _needs(each.extra, each.installed),
+            each["name"],
+            f"{each['parameters'] / 1e6:.1f} million",
+            f"{each['multiply_adds'] / 1e9:.2f} billion",
+            each["source"],
+            _needs(each),
         ]
-        for each in models
+        for each in listed
     ]
     headings = ["name", "parameters", "multiply-adds", "weights", "extra"]
-    missing = sorted({each.extra for each in models if not each.installed})
-    return _list(options, headings, rows, missing, [asdict(each) for each in models])
+    return _list(options, headings, rows, listed)
 
 
 def columns(headings: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> str:
@@ -83,23 +85,22 @@ def _lines(row: Sequence[str], widths: Sequence[int]) -> Iterator[str]:
         yield _GAP.join(padded).rstrip()
 
 
-def _needs(extra: str, installed: bool) -> str:
-    if not extra:
+def _needs(each: Mapping[str, Any]) -> str:
+    if not each["extra"]:
         return "none"
-    return extra if installed else f"{extra}, not installed"
+    return f"{each['extra']}{'' if each['installed'] else ', not installed'}"
 
 
 def _list(
     options: argparse.Namespace,
     headings: Sequence[str],
     rows: Sequence[Sequence[str]],
-    missing: Sequence[str],
-    listed: Any,
+    listed: Sequence[Mapping[str, Any]],
 ) -> int:
     """Prints a table and the missing extras, or the list as JSON; returns the exit status."""
     printer = Printer(options)
     printer.print(columns(headings, rows, line_width()))
-    if missing:
+    if missing := sorted({each["extra"] for each in listed if not each["installed"]}):
         printer.print(f'\nTo install, run in the clone: pip install ".[{",".join(missing)}]"')
     printer.json(listed)
     return 0

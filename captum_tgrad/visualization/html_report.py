@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from captum_tgrad._support.printable import in_html
-from captum_tgrad._support.templates import filled, read_text
+from captum_tgrad._support.templates import filled, template
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -141,17 +141,17 @@ class Report:
         links = (_element("a", name, href=f"#{anchor}") for anchor, name in self._sections)
         return filled(
             _PACKAGE,
-            "templates/report.html",
+            "report.html",
             title=in_html(self.title),
             generator=in_html(self._generator),
             summary=in_html(self.summary),
-            style=read_text(_PACKAGE, "templates/report.css"),
+            style=template(_PACKAGE, "report.css"),
             links="".join(f"<li>{link}</li>" for link in links),
             parts="\n".join(self._parts),
         )
 
     def _add(self, part: str, **values: str) -> None:
-        self._parts.append(filled(_PACKAGE, f"templates/report_{part}.html", **values).strip())
+        self._parts.append(filled(_PACKAGE, f"report_{part}.html", **values).strip())
 
     def write(self, path: str | Path) -> None:
         """Writes the page to a file."""

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image, ImageColor
 
 from captum_tgrad._support.printable import in_html
-from captum_tgrad._support.templates import filled, read_text
+from captum_tgrad._support.templates import filled, template
 from captum_tgrad.visualization.image_arrays import Array, Images, Numbers, image_of_sample
 from captum_tgrad.visualization.map_values import as_maps, limit_of
 from captum_tgrad.visualization.walkthrough.numbers import (
@@ -96,14 +96,14 @@ def walkthrough_page(
     top, bottom = max(0.0, *scores), -min(0.0, *scores)
     height = (top + bottom) or 1.0
     shown = views[0].decomposition.map()[sample : sample + 1]
-    scripts = [_read(name) for name in _SCRIPTS]
+    scripts = [template(_PACKAGE, name) for name in _SCRIPTS]
     return filled(
         _PACKAGE,
-        "templates/page.html",
+        "page.html",
         title=in_html(title),
         about=in_html(about),
         policy=_policy(scripts),
-        style=_read("page.css"),
+        style=template(_PACKAGE, "page.css"),
         ramp_for=", ".join(_RAMPS["for"]),
         ramp_against=", ".join(_RAMPS["against"]),
         summary=in_html(numbers[0]["summary"]),
@@ -161,10 +161,6 @@ def _policy(scripts: Sequence[str]) -> str:
         f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src {allowed};"
         " base-uri 'none'; form-action 'none'"
     )
-
-
-def _read(name: str) -> str:
-    return read_text(_PACKAGE, f"templates/{name}")
 
 
 def _photo_of(picture: Array) -> str:
