@@ -1,11 +1,13 @@
-"""Device functions that torch names differently, or lacks, on each kind of device."""
+"""Device functions that torch names differently, or lacks, and random numbers of a device."""
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -45,13 +47,8 @@ def synchronize(device: torch.device) -> None:
 
 def empty_caches() -> None:
     """Releases the device memory that torch caches."""
-    for module, available in (
-        (torch.cuda, torch.cuda.is_available()),
-        (torch.xpu, torch.xpu.is_available()),
-        (torch.mps, torch.backends.mps.is_available()),
-    ):
-        if available:
-            module.empty_cache()
+    if torch.accelerator.is_available():
+        torch.get_device_module().empty_cache()
 
 
 def random_state(device: torch.device) -> Tensor | None:
@@ -69,18 +66,6 @@ def set_random_state(device: torch.device, state: Tensor | None) -> None:
         _module(device).set_rng_state(state, *_arguments(device))
 
 
-def seed_device(device: torch.device, seed: int) -> None:
-    """Seeds only the device's generator."""
-    module = _module(device)
-    if not hasattr(module, "manual_seed"):
-        return
-    if device.type in _WITHOUT_NUMBERS:
-        module.manual_seed(seed)
-    else:
-        with module.device(device):
-            module.manual_seed(seed)
-
-
 @contextmanager
 def forked_random_state(device: torch.device) -> Iterator[None]:
     """A context that restores the generators of the CPU and the device on exit."""
@@ -90,6 +75,37 @@ def forked_random_state(device: torch.device) -> Iterator[None]:
             yield
         finally:
             set_random_state(device, state)
+
+
+@contextmanager
+def own_randomness(seed: int, device: torch.device) -> Iterator[None]:
+    """A context with its own seed, which restores the global generators on exit.
+
+    These are torch's, NumPy's (which Captum's GradientShap uses) and Python's.
+    """
+    of_python, of_numpy = random.getstate(), np.random.get_state()
+    with forked_random_state(device):
+        torch.default_generator.manual_seed(seed)
+        _seed(device, seed)
+        random.seed(seed)
+        np.random.seed(seed % 2**32)
+        try:
+            yield
+        finally:
+            random.setstate(of_python)
+            np.random.set_state(of_numpy)
+
+
+def _seed(device: torch.device, seed: int) -> None:
+    """Seeds only the device's generator."""
+    module = _module(device)
+    if not hasattr(module, "manual_seed"):
+        return
+    if device.type in _WITHOUT_NUMBERS:
+        module.manual_seed(seed)
+    else:
+        with module.device(device):
+            module.manual_seed(seed)
 
 
 def wide(tensor: Tensor) -> Tensor:

@@ -21,7 +21,6 @@ from captum_tgrad._support.captum_private import (
 )
 from captum_tgrad._support.model_copy import copy_model
 from captum_tgrad._support.model_errors import explaining_errors
-from captum_tgrad._support.quiet import without_progress_bars
 from captum_tgrad.attribution import checks
 from captum_tgrad.attribution.cam_checks import (
     cam_signature,
@@ -30,7 +29,13 @@ from captum_tgrad.attribution.cam_checks import (
     checked_images,
     is_reshaped,
 )
-from captum_tgrad.attribution.cam_library import CamModel, constructed, select, selected_indices
+from captum_tgrad.attribution.cam_library import (
+    CamModel,
+    constructed,
+    select,
+    selected_indices,
+    without_progress_bars,
+)
 from captum_tgrad.attribution.nesting import check_not_nested
 from captum_tgrad.attribution.output_checks import check_output_shape
 from captum_tgrad.attribution.probe import Probe

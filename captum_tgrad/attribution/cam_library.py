@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Callable, Iterator, Sequence
+import sys
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import torch
@@ -14,6 +17,13 @@ from torch import Tensor, nn
 from captum_tgrad.attribution.cam_checks import constructor_arguments
 from captum_tgrad.attribution.output_checks import check_target, targets_per_sample
 from captum_tgrad.decomposition.nested import map_tensors
+
+_PACKAGE = "pytorch_grad_cam."
+
+# The modules of the package whose bars are off, with their tqdm, while threads need that.
+_replaced: list[tuple[ModuleType, Any]] = []
+_users = 0
+_lock = threading.Lock()
 
 
 class CamModel(nn.Module):
@@ -132,3 +142,37 @@ def select(index: tuple[int, ...], output: Tensor) -> Tensor:
     for number in reversed(index):
         output = output[..., number]
     return output
+
+
+@contextmanager
+def without_progress_bars() -> Iterator[None]:
+    """A context in which the ``grad-cam`` package draws no progress bars; others are still drawn.
+
+    The package has no option for that. The name ``tqdm`` in its modules is replaced until the last
+    thread leaves the context.
+    """
+    global _users
+    with _lock:
+        _users += 1
+        if _users == 1:
+            _replace()
+    try:
+        yield
+    finally:
+        with _lock:
+            _users -= 1
+            if not _users:
+                for module, tqdm in _replaced:
+                    module.tqdm = tqdm  # type: ignore[attr-defined]
+                _replaced.clear()
+
+
+def _replace() -> None:
+    for name, module in list(sys.modules.items()):
+        if name.startswith(_PACKAGE) and isinstance(getattr(module, "tqdm", None), ModuleType):
+            _replaced.append((module, module.tqdm))
+            module.tqdm = SimpleNamespace(tqdm=_no_bar)  # type: ignore[attr-defined]
+
+
+def _no_bar(iterable: Iterable[Any], *arguments: Any, **options: Any) -> Iterable[Any]:
+    return iterable

@@ -9,9 +9,9 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+from captum_tgrad._support.accelerator import own_randomness
 from captum_tgrad._support.arguments import check_count, check_number, check_seed
 from captum_tgrad._support.captum_private import TargetType, log_usage
-from captum_tgrad._support.own_randomness import own_randomness
 from captum_tgrad.attribution.checks import broken_samples
 from captum_tgrad.metrics.engine.checks import (
     NanPolicy,

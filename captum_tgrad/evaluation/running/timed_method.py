@@ -10,8 +10,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from captum_tgrad._support.accelerator import synchronize
-from captum_tgrad._support.own_randomness import own_randomness
+from captum_tgrad._support.accelerator import own_randomness, synchronize
 from captum_tgrad.evaluation.methods.method import Black, Explainer, Method
 from captum_tgrad.evaluation.running.batch_halving import Halving
 from captum_tgrad.metrics.engine.importance import importance_maps
