@@ -3,40 +3,52 @@
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Sequence
 from itertools import chain
 from types import SimpleNamespace
+from typing import Any
 
 import torch
-from PIL.Image import Image
+from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from captum_tgrad._support.accelerator import device_of
+from captum_tgrad._support.printable import printable
 from captum_tgrad._support.progress import Bar, progress_bar
 from captum_tgrad.cli.chosen import chosen_target, load_for
 from captum_tgrad.cli.errors import out_of_memory_errors, user_errors
 from captum_tgrad.cli.jobs import check_files, load_or_sample, title_of
 from captum_tgrad.cli.outcome import Printer, existing
-from captum_tgrad.cli.sanity_check_report import as_csv, as_numbers, means_table, outcome_of, page
 from captum_tgrad.evaluation import Method, get_method
 from captum_tgrad.evaluation.methods.method import black_image
-from captum_tgrad.evaluation.report.files import png
+from captum_tgrad.evaluation.report.files import csv_text, png
+from captum_tgrad.evaluation.report.table import Table
 from captum_tgrad.evaluation.storage.files import write_files
 from captum_tgrad.evaluation.storage.owner import check_owner
 from captum_tgrad.sanity_checks import RandomizationStep, cascading_randomization
 from captum_tgrad.sanity_checks.layers import block_names
-from captum_tgrad.visualization import cascade_figure
+from captum_tgrad.sanity_checks.similarity import Similarity
+from captum_tgrad.visualization import Report, cascade_figure
 from captum_tgrad.zoo import Classifier
 from captum_tgrad.zoo.classifier import classifier_logits
 
-_ENDINGS = (".html", ".png", ".csv")
+_MEASURES = Similarity._fields
+_READ = (
+    "Each column is the map after a further randomization step, on its own scale. A map that"
+    " depends on the learned parameters changes. The curves show the similarity to the map of the"
+    " trained network: 1 is identical, 0 unrelated. Curves that stay near 1 mean that the map"
+    " reflects the image, not the network."
+)
+_TABLE = "Mean similarity to the map of the trained network over the images"
 
 
 def run_sanity_check(options: argparse.Namespace) -> int:
     """Runs the command; returns the exit status, 0."""
     with user_errors():
         method = get_method(options.method)
-        names = [f"{method.name}-{options.mode}{ending}" for ending in _ENDINGS]
+        stem = f"{method.name}-{options.mode}"
+        names = [f"{stem}.html", f"{stem}.png", f"{stem}.csv"]
         check_files(options.images, options.out, names)
         check_owner(options.out, "sanity-check", names, names[0])
         pictures = options.images or [None]
@@ -49,48 +61,33 @@ def run_sanity_check(options: argparse.Namespace) -> int:
     inputs = inputs.to(device_of(classifier.model))
     predicted = classifier_logits(classifier, inputs).argmax(dim=1)
     targets = predicted if target is None else torch.full_like(predicted, target)
+    titles = [title_of(picture) for picture in pictures]
     printer = Printer(options)
     advice = "out of memory: pass fewer images or a smaller --model"
     with out_of_memory_errors(advice), progress_bar(None, printer.show_progress) as bar:
         steps = _randomized(options, classifier, method, inputs, targets, bar)
         full = options.mode == "cascading" and options.layers in ("blocks", "all")
+        table, outcome = _means(steps), _outcome(steps, full)
         bar.show("figure")
         replaced = existing(options.out, names)
         with user_errors():
-            contents = _contents(options, classifier, method, images, targets, steps, full)
+            figure = cascade_figure(
+                steps,
+                [classifier.crop(image) for image in images],
+                columns=options.columns,
+                labels=[classifier.class_names[index] for index in targets.tolist()],
+                title=f"{method.title} while {classifier.name} is randomized, {options.mode}",
+            )
+            about = f"{classifier.name}, {len(images)} image{'s' * (len(images) != 1)}. {outcome}"
+            page = _page(method.title, about, steps, figure, table)
+            contents = (page.html(), png(figure), _csv(steps, titles))
             write_files(options.out, dict(zip(names, contents, strict=True)))
         bar.update(1)
-    printer.table(means_table(steps), outcome_of(steps, full))
+    printer.table(table, outcome)
     printer.cut_away(classifier, zip(pictures, images, strict=True))
     printer.written(options.out, names, replaced)
-    printer.json(as_numbers(steps, _titles(options)))
+    printer.json(_numbers(steps, titles))
     return 0
-
-
-def _contents(
-    options: argparse.Namespace,
-    classifier: Classifier,
-    method: Method,
-    images: Sequence[Image],
-    targets: Tensor,
-    steps: Sequence[RandomizationStep],
-    full: bool,
-) -> tuple[str, bytes, str]:
-    """The contents of the files, in the order of ``_ENDINGS``."""
-    figure = cascade_figure(
-        steps,
-        [classifier.crop(image) for image in images],
-        columns=options.columns,
-        labels=[classifier.class_names[index] for index in targets.tolist()],
-        title=f"{method.title} while {classifier.name} is randomized, {options.mode}",
-    )
-    about = f"{classifier.name}, {len(images)} image{'s' * (len(images) != 1)}"
-    report = page(steps, figure, about, method.title, full).html()
-    return report, png(figure), as_csv(steps, _titles(options))
-
-
-def _titles(options: argparse.Namespace) -> list[str]:
-    return [title_of(picture) for picture in options.images or [None]]
 
 
 def _randomized(
@@ -133,3 +130,71 @@ def _layers(named: str, model: nn.Module, inputs: Tensor) -> list[str] | None:
     if not names:
         raise ValueError("--layers is empty: pass names separated by commas, blocks or all")
     return names
+
+
+def _means(steps: Sequence[RandomizationStep]) -> Table:
+    """The means of the two measures over the images, with a row for each step."""
+    rows = [[step.layer or "(trained)", _mean(step.spearman), _mean(step.ssim)] for step in steps]
+    return Table(["Randomized", "Rank correlation", "SSIM"], rows, {})
+
+
+def _mean(values: Tensor) -> str:
+    mean = float(values.nanmean())
+    return "undefined" if math.isnan(mean) else f"{mean:.3f}"
+
+
+def _outcome(steps: Sequence[RandomizationStep], full: bool) -> str:
+    """What the last step means; ``full``: all layers are random in it."""
+    found = (
+        "At the last step, the rank correlation with the map of the trained network is"
+        f" {_mean(steps[-1].spearman)}."
+    )
+    if not full:
+        return (
+            f"{found} Unless all layers are random at that step, this is not the full test: use"
+            " --layers blocks or all, and --mode cascading."
+        )
+    return f"{found} Near 0, the map depends on the learned parameters; near 1, it does not."
+
+
+def _page(
+    method: str, about: str, steps: Sequence[RandomizationStep], figure: Figure, table: Table
+) -> Report:
+    """The figure and the table, with a sentence on how to read them."""
+    report = Report(f"{method} under parameter randomization", about, "sanity-check")
+    report.section("Maps and their similarity")
+    layers = ", ".join(str(step.layer) for step in steps[1:])
+    report.figure(figure, f"Maps of the trained network, then with {layers} randomized.", _READ)
+    report.section("Numbers")
+    report.table(table.headings, table.rows, _TABLE)
+    report.section("Source")
+    report.text('Adebayo et al., "Sanity Checks for Saliency Maps", 2018.')
+    return report
+
+
+def _csv(steps: Sequence[RandomizationStep], images: Sequence[str]) -> str:
+    """A line for each step and image."""
+    rows: list[Sequence[object]] = [["step", "layer", "image", *_MEASURES]]
+    for step in steps:
+        for sample, image in enumerate(images):
+            values = [float(getattr(step, measure)[sample]) for measure in _MEASURES]
+            rows.append([step.index, step.layer or "", printable(image), *values])
+    return csv_text(rows)
+
+
+def _numbers(steps: Sequence[RandomizationStep], images: Sequence[str]) -> dict[str, Any]:
+    """The same as plain dicts and lists; a measure that is undefined is None."""
+    return {
+        "images": list(images),
+        "steps": [
+            {
+                "layer": step.layer,
+                **{name: [*map(_finite, getattr(step, name).tolist())] for name in _MEASURES},
+            }
+            for step in steps
+        ],
+    }
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
