@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from captum_tgrad.cli.chosen import choose_device, chosen_methods
-from captum_tgrad.cli.options import add_methods_options
+from captum_tgrad.cli.options import add_shared
 from captum_tgrad.evaluation import METHODS, ImageFiles, Method, images_in
 from captum_tgrad.evaluation.methods.method import black_image
 from captum_tgrad.evaluation.report.bootstrap import Array, Interval, bootstrap_means
@@ -140,7 +140,7 @@ def main() -> None:
     parser.add_argument("images", type=Path)
     parser.add_argument("--labels", type=Path)
     parser.add_argument("--model", default="squeezenet1_1")
-    add_methods_options(parser)
+    add_shared(parser, "--methods", "--config", "--allow-imports")
     parser.add_argument("--grid", type=int, default=3, help="images in a row, and rows")
     parser.add_argument("--grids", type=int, default=60)
     parser.add_argument("--confidence", type=float, default=0.99)

@@ -7,7 +7,6 @@ import argparse
 from captum_tgrad.cli.options import (
     add_choice,
     add_common_options,
-    add_methods_options,
     add_shared,
     duration,
     named_path,
@@ -60,7 +59,7 @@ def add_evaluate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def _add_protocol(parser: argparse.ArgumentParser) -> None:
     """Adds the options that the numbers depend on."""
     group = parser.add_argument_group("protocol")
-    add_methods_options(group)
+    add_shared(group, "--methods", "--config", "--allow-imports")
     group.add_argument(
         "--labels",
         type=named_path,

@@ -59,7 +59,16 @@ def run_explain(options: argparse.Namespace) -> int:
             if not batch:
                 continue
             bar.show("1 image" if len(batch) == 1 else f"{len(batch)} images")
-            explanations = _explained(classifier, images, target, rival, options)
+            advice = f"out of memory with {len(images)} images at a time"
+            with out_of_memory_errors(f"{advice}: pass a smaller --batch-size"):
+                explanations = explain(
+                    classifier,
+                    images,
+                    target,
+                    keep_terms=options.layers is not None,
+                    aggregation=options.aggregation,
+                    rival=rival,
+                )
             bar.update(len(batch))
             for job, explanation in zip(batch, explanations, strict=True):
                 title, results = printable(job.title), printable(job.results)
@@ -105,26 +114,6 @@ def _rival(options: argparse.Namespace, classifier: Classifier, target: int | No
     if rival == target:
         raise ValueError(f"--rival {options.rival} is the explained class: pass another")
     return rival
-
-
-def _explained(
-    classifier: Classifier,
-    images: list[Image],
-    target: int | None,
-    rival: int | bool,
-    options: argparse.Namespace,
-) -> list[Explanation]:
-    with out_of_memory_errors(
-        f"out of memory with {len(images)} images at a time: pass a smaller --batch-size"
-    ):
-        return explain(
-            classifier,
-            images,
-            target,
-            keep_terms=options.layers is not None,
-            aggregation=options.aggregation,
-            rival=rival,
-        )
 
 
 def _write(job: Job, explanation: Explanation, layers: int | None) -> dict[str, Figure]:

@@ -128,11 +128,6 @@ def add_choice(
     options.add_argument(name, choices=choices, default=choices[0], help=help_text)
 
 
-def add_methods_options(options: argparse._ActionsContainer) -> None:
-    """Adds the methods to compare."""
-    add_shared(options, "--methods", "--config", "--allow-imports")
-
-
 def add_common_options(parser: argparse.ArgumentParser) -> None:
     """Adds the options for the device, for printed output and for the network."""
     parser.add_argument(

@@ -14,7 +14,6 @@ from captum_tgrad.cli.evaluate_options import add_evaluate
 from captum_tgrad.cli.options import (
     add_choice,
     add_common_options,
-    add_methods_options,
     add_shared,
     named_path,
     positive,
@@ -173,7 +172,7 @@ def add_compare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         help="the image (default: a photograph of a cup of coffee)",
     )
     add_shared(parser, "--out", default=Path("compared"))
-    add_methods_options(parser)
+    add_shared(parser, "--methods", "--config", "--allow-imports")
     add_shared(parser, "--target", "--n-steps", "--max-examples-per-batch")
     add_common_options(parser)
 

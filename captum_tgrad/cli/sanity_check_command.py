@@ -9,11 +9,9 @@ from itertools import chain
 from types import SimpleNamespace
 from typing import Any
 
-import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from captum_tgrad._support.accelerator import device_of
 from captum_tgrad._support.printable import printable
 from captum_tgrad._support.progress import Bar, progress_bar
 from captum_tgrad.cli.chosen import chosen_target, load_for
@@ -31,7 +29,7 @@ from captum_tgrad.sanity_checks.layers import block_names
 from captum_tgrad.sanity_checks.similarity import Similarity
 from captum_tgrad.visualization import Report, cascade_figure
 from captum_tgrad.zoo import Classifier
-from captum_tgrad.zoo.classifier import classifier_logits
+from captum_tgrad.zoo.classifier import classified
 
 _MEASURES = Similarity._fields
 _READ = (
@@ -57,10 +55,7 @@ def run_sanity_check(options: argparse.Namespace) -> int:
         classifier = load_for(options)
         target = chosen_target(options, classifier)
         images = [load_or_sample(picture) for picture in pictures]
-    inputs = torch.stack([classifier.preprocess(image) for image in images])
-    inputs = inputs.to(device_of(classifier.model))
-    predicted = classifier_logits(classifier, inputs).argmax(dim=1)
-    targets = predicted if target is None else torch.full_like(predicted, target)
+    inputs, _, targets = classified(classifier, images, target)
     titles = [title_of(picture) for picture in pictures]
     printer = Printer(options)
     advice = "out of memory: pass fewer images or a smaller --model"

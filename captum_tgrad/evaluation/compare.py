@@ -6,11 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from PIL.Image import Image
 from torch import Tensor
 
-from captum_tgrad._support.accelerator import device_of
 from captum_tgrad.evaluation.methods.built_in import METHODS, chosen_methods, titles_of
 from captum_tgrad.evaluation.methods.method import Method, black_image
 from captum_tgrad.evaluation.report.summary import Summary, summarize
@@ -24,8 +22,7 @@ from captum_tgrad.evaluation.running.settings import (
 from captum_tgrad.evaluation.running.timed_method import ExplainedImage, TimedMethod
 from captum_tgrad.evaluation.storage.records import Record
 from captum_tgrad.metrics import InsertionDeletionResult
-from captum_tgrad.zoo.class_names import resolve_target
-from captum_tgrad.zoo.classifier import Classifier, check_classifier, classifier_logits
+from captum_tgrad.zoo.classifier import Classifier, check_classifier, classified
 from captum_tgrad.zoo.preprocessing import normalization
 
 
@@ -108,14 +105,8 @@ def compare(
     check_classifier(classifier)
     chosen = chosen_methods(methods)
     titles = titles_of(chosen)
-    inputs = in_fast_format(classifier.preprocess(image)[None].to(device_of(classifier.model)))
-    probabilities = classifier_logits(classifier, inputs).softmax(dim=1)[0]
-    index = (
-        int(probabilities.argmax())
-        if target is None
-        else resolve_target(target, classifier.class_names)
-    )
-    targets = torch.tensor([index], device=inputs.device)
+    inputs, logits, targets = classified(classifier, [image], target)
+    inputs, index = in_fast_format(inputs), int(targets)
     explained, skipped, notes = _explain(classifier, chosen, inputs, targets, progress)
     if not explained:
         raise NoMethodRanError(
@@ -146,7 +137,7 @@ def compare(
         std=std,
         class_name=classifier.class_names[index],
         target=index,
-        probability=float(probabilities[index]),
+        probability=float(logits.softmax(dim=1)[0, index]),
         titles={name: titles[name] for name in explained},
         maps={name: each.cpu() for name, each in maps.items()},
         curves=dict(scored.curves),

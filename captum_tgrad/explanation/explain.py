@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from captum_tgrad._support.accelerator import device_of
 from captum_tgrad.attribution.t_grad import TGradAttribution
 from captum_tgrad.decomposition.combine import Aggregation, check_options
 from captum_tgrad.decomposition.terms import Decomposition
 from captum_tgrad.explanation.explanation import Explanation, Prediction, Rival, TermScore
 from captum_tgrad.zoo.class_names import resolve_target
-from captum_tgrad.zoo.classifier import Classifier, check_classifier, classifier_logits
+from captum_tgrad.zoo.classifier import Classifier, check_classifier, classified
 from captum_tgrad.zoo.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
@@ -67,12 +66,7 @@ def explain(
         )
     if not images:
         raise ValueError("images is empty: pass at least one image")
-    index = None if target is None else resolve_target(target, classifier.class_names)
-    inputs = torch.stack([classifier.preprocess(image) for image in images])
-    inputs = inputs.to(device_of(classifier.model))
-    logits = classifier_logits(classifier, inputs)
-    predicted = logits.argmax(dim=1)
-    targets = predicted if index is None else torch.full_like(predicted, index)
+    inputs, logits, targets = classified(classifier, images, target)
     rivals = _rivals(classifier, inputs, logits, targets, rival) if rival is not False else None
     decomposition = TGradAttribution(classifier.model).decompose(inputs, target=targets)
     maps = decomposition.map(aggregation=aggregation).squeeze(1).cpu()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,8 +10,10 @@ import torch
 from PIL.Image import Image
 from torch import Tensor, nn
 
+from captum_tgrad._support.accelerator import device_of
 from captum_tgrad._support.model_errors import explaining_errors
 from captum_tgrad.attribution.output_checks import tensor_of
+from captum_tgrad.zoo.class_names import resolve_target
 
 Box = tuple[int, int, int, int]
 """Left, top, right and bottom, in pixels."""
@@ -53,20 +55,30 @@ def check_classifier(classifier: Any) -> None:
         )
 
 
-def classifier_logits(classifier: Classifier, inputs: Tensor) -> Tensor:
-    """The logits of preprocessed images, ``(N, classes)``.
+def classified(
+    classifier: Classifier, images: Sequence[Image], target: int | str | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The network inputs and the logits of images, and the class to explain of each, ``(N,)``.
+
+    ``target`` is the index or name of one class for all images; None for the predicted classes.
 
     Raises:
-        ValueError: The network does not return one logit for each class name, or its dtype is not
-            that of the images.
+        TypeError: ``target`` is neither an index nor a name.
+        ValueError: The class is unknown, the network does not return one logit for each class name,
+            or its dtype is not that of the images.
     """
-    model, name = classifier.model, "classifier.model"
+    index = None if target is None else resolve_target(target, classifier.class_names)
+    model = classifier.model
+    inputs = torch.stack([classifier.preprocess(image) for image in images]).to(device_of(model))
     # Models may overwrite their inputs in place.
-    with torch.no_grad(), explaining_errors(model, (inputs,), "preprocessed images", name):
+    with (
+        torch.no_grad(),
+        explaining_errors(model, (inputs,), "preprocessed images", "classifier.model"),
+    ):
         logits = model(inputs.clone())
     check_logits(logits, len(inputs), len(classifier.class_names), classifier.name)
-    checked: Tensor = logits
-    return checked
+    predicted = logits.argmax(dim=1)
+    return inputs, logits, predicted if index is None else torch.full_like(predicted, index)
 
 
 def check_logits(output: Any, count: int, classes: int | None = None, name: str = "model") -> None:
