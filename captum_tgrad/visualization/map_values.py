@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from captum_tgrad._support.not_a_tensor import got
-from captum_tgrad.visualization.image_arrays import Array
+from captum_tgrad.visualization.image_arrays import Array, check_one_each
 
 # The share of the sum of absolute values beyond the end of the color scale, as in Captum: single
 # pixels would darken the rest.
@@ -38,10 +38,7 @@ def as_maps(
     values = attributions.detach().cpu().double().reshape(-1, *shape[-3:])
     values = values[:, None] if len(shape) == 2 else values
     summed = values.sum(dim=1, keepdim=True)
-    if len(summed) != len(sizes):
-        raise ValueError(
-            f"{argument} has {len(summed)} maps for {len(sizes)} images: pass one for each"
-        )
+    check_one_each(summed, len(sizes), argument)
     if not summed.isfinite().all():
         raise ValueError(f"{argument} has values that are not finite: see torch.nan_to_num")
     for height, width in sizes:

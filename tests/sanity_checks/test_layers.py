@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from captum_tgrad.sanity_checks.layers import Layer, layers_from_the_output
+from captum_tgrad.sanity_checks.layers import Layer, block_names, layers_from_the_output
 from captum_tgrad.sanity_checks.randomize import randomize
 from tests.sanity_checks.networks import Bare, images, network
 
@@ -137,3 +137,22 @@ def test_the_same_seed_gives_the_same_values():
         values.append(tensor)
     assert torch.equal(values[0], values[1])
     assert not torch.equal(values[0], values[2])
+
+
+def test_blocks_in_lists_of_modules_are_found_and_unused_ones_are_left_out():
+    body = nn.Sequential(nn.Conv2d(3, 2, 1), nn.Sequential(nn.ReLU(), nn.Flatten()))
+    model = nn.ModuleDict({"body": body, "heads": nn.ModuleList([nn.Linear(8, 2)])})
+    model["spare"] = nn.Linear(2, 2)
+
+    def forward():
+        return model["heads"][0](model["body"](torch.rand(1, 3, 2, 2)))
+
+    assert block_names(model, forward) == ["body.0", "heads.0"]
+
+
+def test_a_subclass_of_a_list_is_one_block():
+    class Block(nn.Sequential):
+        pass
+
+    model = nn.Sequential(Block(nn.Linear(2, 2), nn.Linear(2, 2)), nn.Linear(2, 2))
+    assert block_names(model, lambda: model(torch.ones(1, 2))) == ["0", "1"]
