@@ -13,10 +13,13 @@ from captum_tgrad._support.optional import is_installed
 from captum_tgrad._support.suggest import did_you_mean
 from captum_tgrad.zoo.class_names import imagenet_class_names, names_for
 from captum_tgrad.zoo.classifier import Classifier
-from captum_tgrad.zoo.efficientnet_lite import EFFICIENTNET_LITES, efficientnet_lite
+from captum_tgrad.zoo.packaged_networks import (
+    EFFICIENTNET_LITES,
+    efficientnet_lite,
+    squeezenet,
+)
 from captum_tgrad.zoo.preprocessing import Resize
 from captum_tgrad.zoo.recipe import Recipe, build_with, count_classes
-from captum_tgrad.zoo.squeezenet import squeezenet
 from captum_tgrad.zoo.torchvision_models import architectures, torchvision_model
 
 _BUILT_IN: dict[str, Callable[[str | Path | None], Recipe]] = {

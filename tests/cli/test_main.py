@@ -10,7 +10,7 @@ import pytest
 
 import captum_tgrad
 from captum_tgrad.cli.main import main
-from captum_tgrad.zoo.efficientnet_lite import EFFICIENTNET_LITES
+from captum_tgrad.zoo.packaged_networks import EFFICIENTNET_LITES
 
 
 def _python(*arguments: str) -> subprocess.CompletedProcess[str]:

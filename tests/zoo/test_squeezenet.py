@@ -10,7 +10,7 @@ import torch.nn.functional as F
 
 from captum_tgrad.evaluation import built_in_images
 from captum_tgrad.zoo import load_classifier, sample_image
-from captum_tgrad.zoo.squeezenet import read_arrays
+from captum_tgrad.zoo.packaged_networks import read_arrays
 
 
 @pytest.fixture(scope="module")

