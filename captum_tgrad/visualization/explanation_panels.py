@@ -63,7 +63,15 @@ def draw_panels(
     if boxes is not None and values.min() < values.max():
         row, column = divmod(int(values.argmax()), values.shape[1])
         for axes in panels[1:]:
-            _draw_cross(axes, column + left, row + top)
+            axes.plot(
+                column + left,
+                row + top,
+                marker="+",
+                color="white",
+                markersize=11,
+                markeredgewidth=_LINE_WIDTH,
+                path_effects=_OUTLINE,
+            )
     color_bar(part, panels[1], signed)
     color_bar(part, panels[2], signed, opacity=OVERLAY_OPACITY)
 
@@ -126,15 +134,3 @@ def _draw_boxes(axes: Axes, boxes: Array) -> None:
             path_effects=_OUTLINE,
         )
         axes.add_patch(box)
-
-
-def _draw_cross(axes: Axes, x: int, y: int) -> None:
-    axes.plot(
-        x,
-        y,
-        marker="+",
-        color="white",
-        markersize=11,
-        markeredgewidth=_LINE_WIDTH,
-        path_effects=_OUTLINE,
-    )

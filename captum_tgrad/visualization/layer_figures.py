@@ -106,12 +106,7 @@ def layers_figure(
         axes = panels[number - 1 + first]
         (values,) = as_maps(_evidence(term, sample, sign), [size])
         draw_map(axes, values, limit_of([values]), signed=sign == "all")
-        axes.set_title(
-            f"{number}  {wrapped(term.name, _NAME_WIDTH, lines=1)}\n"
-            + _weight(term, sample, output)
-            + _note(values, term),
-            fontsize=SMALL,
-        )
+        axes.set_title(_heading(number, term, sample, output, values), fontsize=SMALL)
     sides = {"positive": "for the class, ", "negative": "against the class, ", "all": ""}
     color_bars(middle, [sign == "all"], sides[sign] + "scaled to the 98th percentile of each map")
     draw_scores(lower.subplots(), decomposition, sample, chosen)
@@ -137,14 +132,10 @@ def _evidence(term: Term, sample: int, sign: Sign) -> Tensor:
     return evidence[None] if evidence.dim() == 3 else evidence.sum().reshape(1, 1, 1, 1)
 
 
-def _weight(term: Term, sample: int, output: float) -> str:
+def _heading(number: int, term: Term, sample: int, output: float, values: Array) -> str:
     score = float(term.score[sample])
     share = f", {score / abs(output):+.1%} of the output" if output else ""
-    return f"{score:+.3f}{share}"
-
-
-def _note(values: Array, term: Term) -> str:
-    if term.positive.dim() != 4:
-        return "\n(no position: spread evenly)"
-    note = note_on(values)
-    return f"\n({note})" if note else ""
+    note = note_on(values) if term.positive.dim() == 4 else "no position: spread evenly"
+    return f"{number}  {wrapped(term.name, _NAME_WIDTH, lines=1)}\n{score:+.3f}{share}" + (
+        f"\n({note})" if note else ""
+    )

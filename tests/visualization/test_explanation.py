@@ -152,7 +152,7 @@ def test_figure_of_maps_that_ask_for_gradients_and_of_grey_pictures():
 def test_figure_refuses_another_number_of_titles_or_maps():
     with pytest.raises(ValueError, match="class_name has 2 entries for 1 images"):
         explanation_figure(_picture(), torch.ones(4, 6), class_name=["cup", "cat"])
-    with pytest.raises(ValueError, match="attribution has 2 maps for 1 images"):
+    with pytest.raises(ValueError, match="attribution has 2 entries for 1 images"):
         explanation_figure(_picture(), torch.ones(2, 3, 4, 6))
 
 

@@ -96,7 +96,7 @@ def test_bad_arguments():
         methods_figure(images(1), {})
     with pytest.raises(ValueError, match="scale must be"):
         methods_figure(images(3), MAPS, scale="row")
-    with pytest.raises(ValueError, match=r"attributions\['one'\] has 3 maps for 1 images"):
+    with pytest.raises(ValueError, match=r"attributions\['one'\] has 3 entries for 1 images"):
         methods_figure(images(1), MAPS)
     with pytest.raises(ValueError, match="labels has 1 entries for 3 images: pass one for each"):
         methods_figure(images(3), MAPS, labels=["a"])
