@@ -86,10 +86,9 @@ def cascade_figure(
     samples, _, height, width = shape
     maps = [as_maps(step.map, [(height, width)] * samples, "steps") for step in shown]
     signed = any(is_signed(of_step) for of_step in maps)
-    names = ["trained" if step.layer is None else step.layer for step in shown]
     of_steps = [
-        Column(name, of_step, [limit_of([each]) for each in of_step], signed)
-        for name, of_step in zip(names, maps, strict=True)
+        Column(step.layer or "trained", of_step, [limit_of([each]) for each in of_step], signed)
+        for step, of_step in zip(shown, maps, strict=True)
     ]
     across = len(of_steps) + (pictures is not None)
     side = WIDTH / max(across, 4)
