@@ -182,7 +182,7 @@ CALLS = [
     (lambda: load_classifier(weights="complex.pt"), "fc.weight is complex", "torch.save(model."),
     (lambda: load_classifier(weights="other.pt"), "other.pt", "use the model"),
     (lambda: load_classifier(class_names=["a"]), "class names", "pass one name for each"),
-    (lambda: load_classifier(resize="fit"), "resize", "'crop', 'squash', 'pad'"),
+    (lambda: load_classifier(resize="fit"), "resize", "'crop', 'squash' or 'pad'"),
     (lambda: resolve_target("zebra", ["cat"]), "'zebra'", "a number from 0 to 0"),
     (lambda: explain(network(), [sample_image()]), "classifier must be", "use TGradAttribution"),
     (lambda: compare(network(), sample_image()), "classifier must be", "load_classifier"),
