@@ -81,7 +81,6 @@ class _Parser(argparse.ArgumentParser):
     def __init__(self, *, examples: Sequence[str], **options: Any) -> None:
         epilog = "\n".join([_EXAMPLES, *(f"  {PROGRAM} {example}" for example in examples)])
         super().__init__(formatter_class=_Help, allow_abbrev=False, epilog=epilog, **options)
-
         self.commands: dict[str, _Parser] = {}
 
     def parse_known_args(self, *arguments: Any) -> tuple[Any, list[str]]:  # type: ignore[override]

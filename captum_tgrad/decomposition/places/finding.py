@@ -37,11 +37,14 @@ _known: BoundedCache[tuple[list[FoundPlaces], bool | None]] = BoundedCache(
 """The places of outputs by call, and whether they hold for dense constant matrices only."""
 _NOT_CACHED = {*BY_VALUE, like_first, unchanged}
 """Rules whose results depend on values, or take no longer than a look-up."""
-_ELEMENTWISE = (elementwise, like_first)
-_MOVING = (
+_ELEMENTWISE = {elementwise, like_first}
+_KEEP_CONSTANTS = {*_ELEMENTWISE, chosen, mixing.reduced}
+"""Rules of operations whose results are constants where their arguments are."""
+_MOVING = {
     moving.moved, moving.reshaped, moving.concatenated, moving.joined, moving.assigned,
     moving.shuffled, moving.halved, unchanged, padded, unfolded, put,
-)  # fmt: skip
+}  # fmt: skip
+"""Rules of operations that can run on masks as on elements."""
 _SUMS = {
     mixing.reduced, mixing.linear, mixing.added_product, mixing.inner, mixing.matmul,
     mixing.solved, mixing.distances, mixing.outer, mixing.bilinear, mixing.tensordot, mixing.einsum,
@@ -73,6 +76,14 @@ def output_places(call: Call, outputs: Sequence[Tensor], where: Callable[[], str
         for (given, complete), output in zip(found, call.returned, strict=True)
         if output.requires_grad
     ]
+    return _with_masks(call, outputs, every)
+
+
+def _with_masks(call: Call, outputs: Sequence[Tensor], every: list[Places]) -> list[Places]:
+    """Masks constants among the elements of results, and gives these the cells that they replace.
+
+    Results that were only moved keep the gaps, because later operations may fill them.
+    """
     rule = call.record.places
     if call.picks:
         move_masks(call, _factors(call), always=True)
@@ -84,7 +95,7 @@ def output_places(call: Call, outputs: Sequence[Tensor], where: Callable[[], str
     filled = [constants_filled_in(given) for given in every]
     if rule in _ELEMENTWISE and len(call.dependent) == 1:
         mark_elementwise(outputs[0])
-    if rule in (*_ELEMENTWISE, chosen, mixing.reduced):
+    if rule in _KEEP_CONSTANTS:
         for output, given, whole in zip(outputs, every, filled, strict=True):
             if whole is not given:
                 add_mask(output, given)

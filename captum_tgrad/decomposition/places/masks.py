@@ -167,8 +167,9 @@ def _mask_of(tensor: Tensor) -> Tensor | None:
 
 def _has_cells(given: Places) -> Tensor:
     """Whether each element has a cell on all axes on which elements have cells."""
-    has = [claim.index > 0 for axis, claim in given.pairs if axis.is_spatial]
-    return reduce(torch.logical_and, has)
+    has = (claim.index > 0 for axis, claim in given.pairs if axis.is_spatial)
+    everywhere = torch.ones([1] * len(given.shape), dtype=torch.bool, device="cpu")
+    return reduce(torch.logical_and, has, everywhere)
 
 
 def add_mask(output: Tensor, given: Places) -> None:
