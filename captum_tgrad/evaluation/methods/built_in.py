@@ -41,7 +41,7 @@ _METHODS = (
         "T-Grad (levels)",
         _ONE_PASS,
         t_grad_builder("levels"),
-        source="Tran et al., its terms by resolution",
+        source="Tran et al., all resolutions weighted equally",
     ),
     Method("full_grad", "FullGrad", _ONE_PASS, build_full_grad, source="Srinivas and Fleuret 2019"),
     _captum("saliency", "Vanilla Gradient", "Saliency", "Simonyan et al. 2013"),
