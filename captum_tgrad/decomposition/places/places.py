@@ -48,11 +48,12 @@ class Places:
 
     Attributes:
         has_channels: Whether elements have coordinates on a channel axis of an input.
+        has_gaps: Whether some elements have no cell on an axis on which others have one.
         inputs: The numbers of the inputs on which elements depend.
         pairs: All claims, each with its axis; one claim beside several on other axes is repeated.
     """
 
-    __slots__ = ("__weakref__", "claims", "has_channels", "inputs", "pairs", "shape")
+    __slots__ = ("__weakref__", "claims", "has_channels", "has_gaps", "inputs", "pairs", "shape")
 
     def __init__(
         self, shape: tuple[int, ...], claims: Mapping[Axis, tuple[Coordinates, ...]]
@@ -70,6 +71,7 @@ class Places:
             for axis, own in claims.items()
             for claim in own * (most if axis.is_spatial and len(own) == 1 else 1)
         )
+        self.has_gaps = not all(claim.has_everywhere for _, claim in self.pairs)
 
     @property
     def samples(self) -> tuple[Coordinates, ...]:

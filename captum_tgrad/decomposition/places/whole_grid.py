@@ -57,6 +57,8 @@ def _joined_in_windows(claims: tuple[Coordinates, ...], axis: Axis) -> tuple[Coo
 
 def constants_filled_in(given: Places) -> Places:
     """Gives constants that replace pixels the cells of these pixels; see :func:`filled_in`."""
+    if not given.has_gaps:
+        return given
     of_samples = {dim for claim in given.samples for dim in claim.dims}
 
     def whole(axis: Axis, claim: Coordinates) -> Coordinates:
@@ -64,8 +66,6 @@ def constants_filled_in(given: Places) -> Places:
         is_one = len(dims) == 1 and len(given.claims[axis]) == 1
         return filled_in(claim, dims[0], axis) if is_one else claim
 
-    if all(claim.has_everywhere for _, claim in given.pairs):
-        return given
     return places(given.shape, [(axis, whole(axis, claim)) for axis, claim in given.pairs])
 
 
