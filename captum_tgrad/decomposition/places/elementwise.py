@@ -34,7 +34,7 @@ def like_first(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
 
 
 def unchanged(call: Call, outputs: Sequence[Tensor]) -> list[Places]:
-    """The places of the first tensor, whose elements stay as they are."""
+    """As :func:`like_first`, for operations that do not change the elements."""
     return like_first(call, outputs)
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from captum_tgrad.decomposition.call import Call
-from captum_tgrad.decomposition.places.moving_places import without_fill
+from captum_tgrad.decomposition.places.moving_places import as_numbers, without_fill
 from captum_tgrad.decomposition.places.origin import origin_of, places_of
 from captum_tgrad.decomposition.places.places import Places
 from captum_tgrad.decomposition.places.views import laid_out_as, same_view_of
@@ -64,7 +64,7 @@ _Source = tuple[Any, int]
 def _kept_by(node: Any) -> tuple[Tensor | None, _Source]:
     """Where the results of a node depend on its argument, and the source of this argument.
 
-    None instead of a node if the masked elements of its argument may depend on the input.
+    No source if the masked elements of the argument may depend on the input.
     """
     kind, parents = type(node).__name__, node.next_functions
     dependent = [source for source in parents if source[0] is not None]
@@ -129,18 +129,14 @@ def move_masks(call: Call, factors: Sequence[Tensor] = (), *, always: bool = Fal
     masks = {id(tensor): _mask_of(tensor) for tensor in call.dependent}
     if not always and all(mask is None for mask in masks.values()):
         return
-    one = torch.ones((), dtype=torch.float, device="cpu")
 
     def shown(tensor: Tensor) -> Tensor:
-        if id(tensor) in masks:
-            mask = masks[id(tensor)]
-            mask = one if mask is None else mask.cpu().float()
-            return mask.expand(tensor.shape)
+        mask = masks.get(id(tensor))
         if any(tensor is factor for factor in factors):
-            return (tensor.detach().cpu() != 0).float()
-        if tensor.is_floating_point() or tensor.is_complex():
-            return torch.zeros_like(one).expand(tensor.shape)
-        return tensor.detach().cpu()
+            mask = tensor.detach() != 0
+        elif mask is None and id(tensor) in masks:
+            mask = torch.ones((), device="cpu")
+        return as_numbers(tensor, None if mask is None else mask.cpu())
 
     try:
         moved = without_fill(call).run_on(shown)
@@ -174,9 +170,10 @@ def _has_cells(given: Places) -> Tensor:
 
 def add_mask(output: Tensor, given: Places) -> None:
     """Masks the elements of a result that have no cell of their own."""
-    mask = _both(_has_cells(given), kept_by_mask(output))
-    if mask is not None:
-        _store(output, mask.expand(given.shape))
+    mask, known = _has_cells(given), kept_by_mask(output)
+    if known is not None:
+        mask = mask & known.cpu()
+    _store(output, mask.expand(given.shape))
 
 
 def _store(output: Tensor, mask: Tensor) -> None:

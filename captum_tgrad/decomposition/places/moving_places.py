@@ -88,6 +88,7 @@ def places_after(
 def _with_copies(
     run: Movement, tensors: Sequence[Tensor], given: Sequence[Places | None]
 ) -> list[Places]:
+    """As :func:`places_after`, for elements with or without gaps."""
     refined = [each and with_copies_refined(each) for each in given]
     found = _places_after(run, tensors, refined)
     if refined == list(given):
@@ -107,7 +108,7 @@ def _places_after(
             shapes, claims = _run_on_claims(run, chosen, tensors)
             found.append([(axis, claim) for claim in claims])
     if not axes:
-        return [places(each.shape) for each in run([_as_numbers(t, None) for t in tensors])]
+        return [places(each.shape) for each in run([as_numbers(t, None) for t in tensors])]
     return [places(*each) for each in zip(shapes, zip(*found, strict=True), strict=True)]
 
 
@@ -121,14 +122,14 @@ def _run_on_claims(
     split = (numbers + 1).split([len(claim.cells) for claim in distinct])
     number_of = dict(zip(distinct, split, strict=True))
     replaced = [
-        _as_numbers(tensor, None if claim is None else claim.of_elements(number_of[claim], 0))
+        as_numbers(tensor, None if claim is None else claim.of_elements(number_of[claim], 0))
         for tensor, claim in zip(tensors, chosen, strict=True)
     ]
     results = run(replaced)
     return [each.shape for each in results], [coordinates(each, cells) for each in results]
 
 
-def _as_numbers(tensor: Tensor, index: Tensor | None) -> Tensor:
+def as_numbers(tensor: Tensor, index: Tensor | None) -> Tensor:
     """A tensor's substitute for ``run``: cell numbers of its elements; 0 for constant floats."""
     if index is not None:
         return index.float().expand(tensor.shape)
