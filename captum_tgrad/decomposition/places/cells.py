@@ -75,6 +75,11 @@ def even_cells(extent: int, count: int) -> Tensor:
     return adjacent_cells(-0.5, extent / count, count)
 
 
+def are_all_pixels(cells: Tensor, extent: int) -> bool:
+    """Whether these are the pixels of a whole axis."""
+    return len(cells) == extent and torch.equal(cells, even_cells(extent, extent))
+
+
 def shares_in_even_cells(cells: Tensor, extent: int, count: int) -> Tensor:
     """The share of each cell that each of ``count`` equal cells over the axis gets."""
     even = even_cells(extent, count)

@@ -145,15 +145,22 @@ def coordinates(index: Tensor, cells: Tensor, by_sample: bool = False) -> Coordi
     if index.numel() == 0:
         return None
     index = _without_constant_dims(index.long())
-    used = index.unique()  # type: ignore[no-untyped-call]
-    used = used[used > 0]
+    used = index.flatten().bincount(minlength=len(cells) + 1)[1:].nonzero().flatten()
     if len(used) == 0:
         return None
-    kept = torch.round(cells[used - 1], decimals=10)
+    kept = torch.round(cells[used], decimals=10)
+    if len(used) == len(cells) and _are_in_order(kept):
+        return interned(index.contiguous(), kept, by_sample)
     unique, order = kept.unique(dim=0, return_inverse=True)  # type: ignore[no-untyped-call]
     number = index.new_zeros(len(cells) + 1)
-    number[used] = order + 1
+    number[used + 1] = order + 1
     return interned(number[index].contiguous(), unique.contiguous(), by_sample)
+
+
+def _are_in_order(cells: Tensor) -> bool:
+    """Whether cells are sorted by their middles, without duplicates."""
+    middle = cells[:, 0]
+    return bool((middle[1:] > middle[:-1]).all())
 
 
 def _without_constant_dims(index: Tensor) -> Tensor:
@@ -253,6 +260,16 @@ def _are_whole(low: Tensor, high: Tensor, axis: Axis) -> Tensor:
     """Whether cells from ``low`` to ``high`` cover the whole axis."""
     slack = SLACK * axis.extent
     return (low <= slack - 0.5) & (high >= axis.extent - 0.5 - slack)
+
+
+def on_common_cells(claims: Sequence[Coordinates]) -> tuple[Tensor, list[Tensor]]:
+    """The cells of all claims, and for each claim the numbers of its elements' cells among them."""
+    if len(claims) == 1:
+        return claims[0].cells, [claims[0].index]
+    every = torch.cat([claim.cells for claim in claims])
+    cells, numbers = every.unique(dim=0, return_inverse=True)  # type: ignore[no-untyped-call]
+    split = (numbers + 1).split([len(claim.cells) for claim in claims])
+    return cells, [c.of_elements(own, 0) for c, own in zip(claims, split, strict=True)]
 
 
 @torch.no_grad()

@@ -8,7 +8,7 @@ from collections.abc import Container, Iterable, Sequence
 import torch
 from torch import Tensor
 
-from captum_tgrad.decomposition.places.cells import SLACK
+from captum_tgrad.decomposition.places.cells import SLACK, are_all_pixels
 from captum_tgrad.decomposition.places.coordinates import (
     SAMPLES,
     Axis,
@@ -139,6 +139,9 @@ def _together(
     """The smallest cells that hold all elements that were mixed, one or two for each sum."""
     if not set(dims) & set(claim.dims):
         return [claim]
+    is_one = set(claim.dims) <= set(dims) and axis.input != SAMPLES
+    if is_one and are_all_pixels(claim.cells, axis.extent):
+        return []
     low, high, shape = _in_sums(claim, dims)
     width = float(claim.cells[:, 1].min())
     sample = None

@@ -11,7 +11,11 @@ from torch import Tensor
 
 from captum_tgrad.decomposition.call import Call, NoRuleError
 from captum_tgrad.decomposition.nested import map_tensors
-from captum_tgrad.decomposition.places.coordinates import Coordinates, coordinates
+from captum_tgrad.decomposition.places.coordinates import (
+    Coordinates,
+    coordinates,
+    on_common_cells,
+)
 from captum_tgrad.decomposition.places.origin import claims_of, places_of
 from captum_tgrad.decomposition.places.places import Claim, Places, places
 from captum_tgrad.decomposition.places.whole_grid import (
@@ -117,12 +121,10 @@ def _run_on_claims(
 ) -> tuple[list[torch.Size], list[Coordinates | None]]:
     """Runs ``run`` on one claim of each tensor; returns the shapes and claims of the results."""
     distinct = list(dict.fromkeys(claim for claim in chosen if claim is not None))
-    every = torch.cat([claim.cells for claim in distinct])
-    cells, numbers = every.unique(dim=0, return_inverse=True)  # type: ignore[no-untyped-call]
-    split = (numbers + 1).split([len(claim.cells) for claim in distinct])
-    number_of = dict(zip(distinct, split, strict=True))
+    cells, indices = on_common_cells(distinct)
+    index_of = dict(zip(distinct, indices, strict=True))
     replaced = [
-        as_numbers(tensor, None if claim is None else claim.of_elements(number_of[claim], 0))
+        as_numbers(tensor, claim and index_of[claim])
         for tensor, claim in zip(tensors, chosen, strict=True)
     ]
     results = run(replaced)

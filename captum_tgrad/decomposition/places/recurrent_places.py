@@ -12,6 +12,7 @@ from captum_tgrad.decomposition.places.contraction import contracted
 from captum_tgrad.decomposition.places.coordinates import SAMPLES, Axis, Coordinates
 from captum_tgrad.decomposition.places.elementwise import samples_mixed_along
 from captum_tgrad.decomposition.places.moving_places import places_after
+from captum_tgrad.decomposition.places.origin import claims_of
 from captum_tgrad.decomposition.places.places import Places, places
 
 
@@ -67,8 +68,10 @@ def _of_steps(
     """
     claims: list[tuple[Axis, Coordinates]] = []
     for own, tensor in zip(letters, tensors, strict=True):
-        (found,) = contracted(call, f"{own}->{result}", [tensor], output)
         known = {axis for axis, _ in claims if axis.input != SAMPLES}
+        if all(axis in known or pair in claims for pair in claims_of(tensor) for axis in pair[:1]):
+            continue
+        (found,) = contracted(call, f"{own}->{result}", [tensor], output)
         claims += [(axis, claim) for axis, claim in found.pairs if axis not in known]
     steps = [result.index("s")] if "s" in result else []
     return samples_mixed_along(places(output.shape, claims), steps)

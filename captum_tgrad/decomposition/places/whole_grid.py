@@ -133,7 +133,7 @@ def _refined(claim: Coordinates, axis: Axis, zeros_too: bool) -> Coordinates | N
 
     All cells need the same number of copies, except at both ends, where some may be cropped.
     """
-    if axis.input == SAMPLES:
+    if axis.input == SAMPLES or len(claim.cells) == claim.index.numel():  # no copies
         return claim
     index = (_zeros_as_copies(claim) if zeros_too else claim.index).flatten()
     own, run, counts = index.unique_consecutive(return_inverse=True, return_counts=True)  # type: ignore[no-untyped-call]
