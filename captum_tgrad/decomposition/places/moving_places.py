@@ -124,7 +124,7 @@ def _run_on_claims(
     cells, indices = on_common_cells(distinct)
     index_of = dict(zip(distinct, indices, strict=True))
     replaced = [
-        as_numbers(tensor, claim and index_of[claim])
+        as_numbers(tensor, None if claim is None else index_of[claim])
         for tensor, claim in zip(tensors, chosen, strict=True)
     ]
     results = run(replaced)
