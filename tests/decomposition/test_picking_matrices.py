@@ -88,6 +88,18 @@ def test_an_accidental_zero_does_not_hide_that_channels_are_places():
         linear.weight.data[2, 3] = 0
 
 
+@pytest.mark.parametrize("column", [0, 2, SIZE - 1])
+def test_an_accidental_zero_is_no_place(column):
+    zero, tiny = DENSE.clone(), DENSE.clone()
+    zero[1, column], tiny[1, column] = 0, 1e-13
+    for mix in (lambda m: lambda x: m @ x, lambda m: lambda x: x + m @ x.relu()):
+        found, expected = (TGradAttribution(_network(mix(m))).decompose(X) for m in (zero, tiny))
+        torch.testing.assert_close(found.map(), expected.map(), rtol=0, atol=1e-9)
+        for one, other in zip(found, expected, strict=True):
+            assert one.resolution == other.resolution
+            torch.testing.assert_close(one.positive, other.positive, rtol=0, atol=1e-9)
+
+
 def test_nothing_that_is_joined_has_places():
     def network(x):
         hidden = torch.cat([torch.linalg.svdvals(x.flatten(1)[:, :9].view(1, 3, 3))] * 2, 1)

@@ -9,13 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from captum_tgrad._support.accelerator import wide
 from captum_tgrad.decomposition.call import Call
+from captum_tgrad.decomposition.places.cells import are_all_pixels
 from captum_tgrad.decomposition.places.coordinates import Axis, Coordinates, coordinates
 from captum_tgrad.decomposition.places.masked import kept_only, mask_in_sums, places_in_sums
 from captum_tgrad.decomposition.places.mixed_elements import mixed_on_axes
 from captum_tgrad.decomposition.places.origin import claims_of, places_of
-from captum_tgrad.decomposition.places.places import Claim, Places, places
+from captum_tgrad.decomposition.places.places import MOST_CLAIMS, Claim, Places, places
 from captum_tgrad.decomposition.places.summands import Summands, cells_of_sums
 from captum_tgrad.decomposition.places.whole_grid import with_copies_refined
 
@@ -187,7 +187,7 @@ def _selected(
         return None
     if not _selects(call, constant):
         return None
-    used = constant.detach().to_dense().cpu() != 0
+    used = constant.detach().to_dense().cpu().bool()
     if inner:  # the result is summed over several matrices
         used = used.any(inner)
         letters = "".join(each for d, each in enumerate(letters) if d not in inner)
@@ -199,14 +199,21 @@ def _selected(
             others = letters.replace(letters[row], "")
             index = _arranged(claim.index, own, others)
             return others.replace(letter, letters[row]), [Coordinates(index, claim.cells)]
-    numbers = _arranged(claim.index, own, letters).where(used, 0)
-    rest = [size for d, size in enumerate(numbers.shape) if d != dim]
-    sums = torch.arange(math.prod(rest), device="cpu").reshape(rest).unsqueeze(dim)
+    rest = [size for d, size in enumerate(used.shape) if d != dim]
     of_summands = [
         Coordinates(_arranged(each.index, along, letters), each.cells)
         for along, each in samples.items()
-        if along in letters and numbers.shape[letters.index(along)] > 1
+        if along in letters and used.shape[letters.index(along)] > 1
     ]
+    # Dense and pruned matrices have zeros, too. A triangular one uses a little more than half.
+    is_whole = claim.index.numel() == axis.extent and are_all_pixels(claim.cells, axis.extent)
+    if is_whole and not of_summands and math.prod(rest) > 1 and _share(used) > 0.75:
+        return None
+    is_channel = axis.input >= 0 and not axis.is_place
+    if is_channel and int(used.float().sum(dim).max()) > MOST_CLAIMS:
+        return None
+    numbers = _arranged(claim.index, own, letters).where(used, 0)
+    sums = torch.arange(math.prod(rest), device="cpu").reshape(rest).unsqueeze(dim)
     summands = Summands(claim, numbers, sums, rest)
     found = cells_of_sums(summands, axis, (*of_summands, None)[0], is_only)
     if not found:
@@ -225,8 +232,13 @@ def _keeps_each(used: Tensor, row: int, column: int, shared: int) -> bool:
     return (
         used.shape[row] == used.shape[column]
         and bool(used.diagonal(dim1=row, dim2=column).all())
-        and float(wide(used).mean()) * shared <= 0.5
+        and _share(used) * shared <= 0.5
     )
+
+
+def _share(used: Tensor) -> float:
+    """The share of the elements that are not zero."""
+    return int(used.count_nonzero()) / used.numel()
 
 
 def _selects(call: Call, constant: Tensor) -> bool:
@@ -243,5 +255,5 @@ def has_zeros(constant: Tensor) -> bool:
     return (
         constant.is_floating_point()
         and constant.numel() <= _MOST_CHECKED
-        and int(torch.count_nonzero(constant)) < constant.numel()  # twice as fast as == 0
+        and int(constant.bool().count_nonzero()) < constant.numel()  # faster than == 0
     )

@@ -13,6 +13,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
+from captum_tgrad.decomposition.places.bounded_cache import BoundedCache
 from captum_tgrad.decomposition.places.cells import SLACK, evenly_wide
 from captum_tgrad.decomposition.places.coordinates import (
     SAMPLES,
@@ -59,6 +60,15 @@ def constants_filled_in(given: Places) -> Places:
     """Gives constants that replace pixels the cells of these pixels; see :func:`filled_in`."""
     if not given.has_gaps:
         return given
+    return _filled_in.get_or(given, lambda: _constants_filled_in(given))
+
+
+_filled_in: BoundedCache[Places] = BoundedCache(
+    lambda given: sum(claim.index.numel() for _, claim in given.pairs)
+)
+
+
+def _constants_filled_in(given: Places) -> Places:
     of_samples = {dim for claim in given.samples for dim in claim.dims}
 
     def whole(axis: Axis, claim: Coordinates) -> Coordinates:
