@@ -1,12 +1,14 @@
 """Activations are reduced to the cells of a map in few steps, with the same result."""
 
+import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
-from captum_tgrad import TGradAttribution
+from captum_tgrad import LayerTGradAttribution, TGradAttribution
 from captum_tgrad.decomposition import maps
-from captum_tgrad.decomposition.places.reduction import reduction
+from captum_tgrad.decomposition.places import cells, enlarging, reduction
 
 
 @pytest.mark.parametrize("elements", [1, 200, 700])
@@ -52,7 +54,7 @@ def test_attention_scores_are_summed_over_keys_before_queries_are_added_up(monke
     found = []
 
     def reduced(*arguments):
-        found.append(reduction(*arguments))
+        found.append(reduction.reduction(*arguments))
         return found[-1]
 
     def network(x):  # windows of 4 x 4 tokens
@@ -66,3 +68,57 @@ def test_attention_scores_are_summed_over_keys_before_queries_are_added_up(monke
     assert (8, 16, 1) in shapes
     assert (8, 1, 16) in shapes
     assert (8, 16, 16) not in shapes
+
+
+NETWORKS = {
+    "strides": lambda x: F.avg_pool2d(F.silu(F.conv2d(x, KERNEL, stride=2)), 3, stride=2).pow(2),
+    "crop": lambda x: F.conv2d(x[..., 3:-2, 1:], KERNEL).sigmoid(),
+    "crop_of_each": lambda x: torch.stack([x[0, :, 2:9, :7], x[1, :, 4:11, 6:13]]).sigmoid(),
+    "fine_and_coarse": lambda x: torch.cat([x.flatten(2), F.avg_pool2d(x, 4).flatten(2)], 2).tanh(),
+}
+KERNEL = torch.rand(2, 3, 3, 3, generator=torch.Generator().manual_seed(0)).double() - 0.4
+
+
+@pytest.mark.parametrize("aggregation", ["paper", "levels"])
+@pytest.mark.parametrize("network", NETWORKS.values(), ids=NETWORKS)
+def test_large_maps_are_enlarged_as_small_ones(monkeypatch, network, aggregation):
+    inputs = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0)).double()
+
+    class Network(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first = nn.Identity()
+
+        def forward(self, x):
+            return network(self.first(x)).sum((1, *range(2, network(x).dim())))
+
+    def explained():
+        for cache in (reduction._cache, enlarging._cache):
+            cache._values.clear()
+        method = TGradAttribution(Network())
+        found = [method.attribute(inputs, aggregation=aggregation)]
+        found += [term.positive for term in method.decompose(inputs)]
+        model = Network()
+        layer = LayerTGradAttribution(model, model.first)
+        return [*found, layer.attribute(inputs, aggregation=aggregation)]
+
+    dense = explained()
+    monkeypatch.setattr(cells, "_MOST_IN_DENSE", 0)
+    for one, other in zip(dense, explained(), strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-12)
+
+
+def test_a_long_sequence_is_enlarged_by_interpolation():
+    generator = torch.Generator().manual_seed(0)
+    kernel = torch.rand(1, 1, 10, generator=generator, dtype=torch.float64)
+    inputs = torch.rand(1, 1, 100_000, generator=generator, dtype=torch.float64)
+    method = TGradAttribution(lambda x: (F.conv1d(x, kernel, stride=5) + 1).log().sum((1, 2)))
+    found = method.attribute(inputs).flatten()
+    own, *biases = method.decompose(inputs)
+    expected = own.positive.flatten() / own.positive.sum() * own.score.clamp_min(0)
+    for term in biases:
+        coarse = term.positive.flatten().numpy()
+        middles = (np.arange(len(coarse)) + 0.5) * len(found) / len(coarse) - 0.5
+        wide = torch.from_numpy(np.interp(np.arange(len(found)), middles, coarse))
+        expected += wide / wide.sum() * term.score.clamp_min(0)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-9)

@@ -82,10 +82,11 @@ def are_all_pixels(cells: Tensor, extent: int) -> bool:
 
 def shares_in_even_cells(cells: Tensor, extent: int, count: int) -> Tensor:
     """The share of each cell that each of ``count`` equal cells over the axis gets."""
-    even = even_cells(extent, count)
-    share = overlap(cells, even)
-    share = torch.where(share < SLACK * even[:, 1], 0, share)
-    return share / share.sum(1, keepdim=True)
+    rows, columns, length = overlaps(cells, even_cells(extent, count))
+    is_more = length >= SLACK * extent / count
+    rows, columns, length = rows[is_more], columns[is_more], length[is_more]
+    share = length / rows.bincount(length, len(cells))[rows]
+    return matrix_of(rows, columns, share, (len(cells), count))
 
 
 def borders_of(cells: Tensor) -> tuple[Tensor, Tensor]:
@@ -94,12 +95,32 @@ def borders_of(cells: Tensor) -> tuple[Tensor, Tensor]:
     return cells[:, 0] - half, cells[:, 0] + half
 
 
-def overlap(cells: Tensor, others: Tensor) -> Tensor:
-    """The length of the overlap of each cell with each of ``others``, shape ``(cells, others)``."""
+def overlaps(cells: Tensor, others: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The numbers of overlapping cells and others, and the lengths of their overlaps."""
     low, high = borders_of(cells)
     start, stop = borders_of(others)
-    both = torch.minimum(high[:, None], stop) - torch.maximum(low[:, None], start)
-    return both.clamp_min(0)
+    # Neither borders need be sorted, as those of a narrow cell inside of a wide one.
+    first = torch.searchsorted(stop.cummax(0).values, low, right=True)
+    last = torch.searchsorted(start.flip(0).cummin(0).values.flip(0), high)
+    count = (last - first).clamp_min(0)
+    rows = torch.arange(len(cells), device="cpu").repeat_interleave(count)
+    before = (count.cumsum(0) - count - first).repeat_interleave(count)
+    columns = torch.arange(len(rows), device="cpu") - before
+    length = torch.minimum(high[rows], stop[columns]) - torch.maximum(low[rows], start[columns])
+    is_one = length > 0
+    return rows[is_one], columns[is_one], length[is_one]
+
+
+def matrix_of(rows: Tensor, columns: Tensor, values: Tensor, shape: tuple[int, int]) -> Tensor:
+    """A matrix with the sums of these values, and 0 elsewhere; it is sparse if it is large."""
+    if math.prod(shape) > _MOST_IN_DENSE:
+        positions = torch.stack([rows, columns])
+        return torch.sparse_coo_tensor(positions, values, shape, check_invariants=False).coalesce()
+    matrix = torch.zeros(shape, dtype=torch.float64, device="cpu")
+    return matrix.index_put_((rows, columns), values, accumulate=True)
+
+
+_MOST_IN_DENSE = 2**20
 
 
 def redistributed(evidence: Tensor, shares: Sequence[Tensor | None]) -> Tensor:
@@ -108,14 +129,19 @@ def redistributed(evidence: Tensor, shares: Sequence[Tensor | None]) -> Tensor:
     Args:
         evidence: Shape ``(..., N, 1, *cells)``.
         shares: For each of the last dimensions, the share of each cell that each new cell gets:
-            shape ``(cells, new cells)``, or ``(N, cells, new cells)`` with one matrix per sample;
-            None if the cells do not change. Converted to the dtype and device of ``evidence``.
+            shape ``(cells, new cells)``, also sparse, or ``(N, cells, new cells)`` with one matrix
+            per sample; None if the cells do not change. Converted to the dtype and device of
+            ``evidence``.
     """
     for dim, matrix in enumerate(shares, -len(shares)):
         if matrix is None:
             continue
         matrix = matrix.to(evidence)
-        if matrix.dim() == 3:
+        if matrix.is_sparse:
+            lines = evidence.movedim(dim, 0)
+            new = matrix.t() @ lines.flatten(1)
+            evidence = new.reshape(-1, *lines.shape[1:]).movedim(0, dim)
+        elif matrix.dim() == 3:
             lines = evidence.movedim(dim, -1)
             new = lines.flatten(-1 - len(shares), -2) @ matrix
             evidence = new.reshape(*lines.shape[:-1], -1).movedim(-1, dim)

@@ -13,7 +13,8 @@ from captum_tgrad.decomposition.places.cells import (
     SLACK,
     Grid,
     borders_of,
-    overlap,
+    matrix_of,
+    overlaps,
     redistributed,
     shares_in_even_cells,
 )
@@ -22,7 +23,9 @@ Matrices = Sequence[Tensor | None]
 """For each axis, the factors from old to new cells; None if the cells do not change."""
 
 _cache: BoundedCache[Matrices] = BoundedCache(
-    lambda matrices: sum(each.numel() for each in matrices if each is not None)
+    lambda matrices: sum(
+        3 * each._nnz() if each.is_sparse else each.numel() for each in matrices if each is not None
+    )
 )
 
 
@@ -85,7 +88,7 @@ def _sums_of_enlarged(source: Grid, target: Grid) -> Matrices:
     sums = [
         torch.ones(len(cells), dtype=torch.float64, device="cpu")
         if matrix is None
-        else matrix.sum(1)
+        else matrix.sum(1).to_dense()
         for cells, matrix in zip(source.axes, _enlarging(source, target), strict=True)
     ]
     return [reduce(lambda one, other: one[..., None] * other, sums)]
@@ -93,21 +96,32 @@ def _sums_of_enlarged(source: Grid, target: Grid) -> Matrices:
 
 def enlarging(source: Tensor, target: Tensor) -> Tensor:
     """The factors from source to target cells along one axis, shape ``(source, target)``."""
-    middle = source[:, 0].contiguous()
+    middle, points = source[:, 0].contiguous(), target[:, 0].contiguous()
     if float(source[:, 1].mean()) < float(target[:, 1].mean()) * (1 - SLACK):
-        matrix = overlap(source, target) / target[:, 1]
+        rows, columns, length = overlaps(source, target)
+        factors = length / target[columns, 1]
     else:
-        matrix = _interpolation_matrix(middle, *borders_of(source), target[:, 0])
-    nothing = matrix.sum(1) <= 0
-    nearest = (middle[:, None] - target[:, 0]).abs().argmin(1)
-    matrix[nothing, nearest[nothing]] = 1
-    return matrix
+        rows, columns, factors = _interpolation(middle, *borders_of(source), points)
+    nothing = (rows.bincount(factors, len(source)) <= 0).nonzero().flatten()
+    right = torch.searchsorted(points, middle[nothing]).clamp(max=len(points) - 1)
+    left = (right - 1).clamp_min(0)
+    is_left = middle[nothing] - points[left] <= points[right] - middle[nothing]
+    nearest = torch.searchsorted(points, points[left.where(is_left, right)])
+    rows, columns = torch.cat([rows, nothing]), torch.cat([columns, nearest])
+    factors = torch.cat([factors, torch.ones_like(middle[nothing])])
+    return matrix_of(rows, columns, factors, (len(source), len(target)))
 
 
-def _interpolation_matrix(middle: Tensor, low: Tensor, high: Tensor, points: Tensor) -> Tensor:
-    """Linear interpolation between adjacent cells, constant up to the outermost borders."""
+def _interpolation(
+    middle: Tensor, low: Tensor, high: Tensor, points: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Linear interpolation between adjacent cells, constant up to the outermost borders.
+
+    Returns:
+        The numbers of cells and of points, and the factors from the former to the latter.
+    """
     last = len(middle) - 1
-    right = torch.searchsorted(middle, points.contiguous()).clamp(max=last)
+    right = torch.searchsorted(middle, points).clamp(max=last)
     left = (right - 1).clamp_min(0)
     right = torch.where(points < middle[0], 0, right)
     left = torch.where(points > middle[last], last, left)
@@ -120,8 +134,6 @@ def _interpolation_matrix(middle: Tensor, low: Tensor, high: Tensor, points: Ten
     to_left = torch.where(joined, 1 - part, (points <= high[left] + slack).double())
     to_right = torch.where(joined, part, (points >= low[right] - slack).double())
     beside = (points < low[0] - slack) | (points > high[last] + slack)
-    matrix = torch.zeros(len(middle), len(points), dtype=torch.float64, device="cpu")
-    columns = torch.arange(len(points), device="cpu")
-    matrix.index_put_((left, columns), torch.where(beside, 0, to_left), accumulate=True)
-    matrix.index_put_((right, columns), torch.where(beside, 0, to_right), accumulate=True)
-    return matrix
+    factors = torch.cat([to_left, to_right]).masked_fill(beside.repeat(2), 0)
+    columns = torch.arange(len(points), device="cpu").repeat(2)
+    return torch.cat([left, right]), columns, factors

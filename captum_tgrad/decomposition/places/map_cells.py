@@ -13,7 +13,8 @@ from captum_tgrad.decomposition.places.cells import (
     borders_of,
     even_cells,
     evenly_wide,
-    overlap,
+    matrix_of,
+    overlaps,
     redistributed,
     shares_in_even_cells,
 )
@@ -145,7 +146,7 @@ def _without_overlap(cells: Tensor) -> OnMap:
         return torch.stack([(low + high) / 2, high - low], 1), None
     # A fine and a coarse grid: a coarse cell that fine cells cover is divided among them.
     fine = width < finest * (1 + SLACK)
-    share = overlap(cells, cells[fine])
+    share = matrix_of(*overlaps(cells, cells[fine]), (len(cells), int(fine.sum()))).to_dense()
     covered = (share.sum(1) > 0.99 * width) & ~fine
     kept = ~covered
     matrix = torch.eye(len(cells), dtype=torch.float64, device="cpu")[:, kept]
@@ -168,7 +169,7 @@ def _pixels(cells: Tensor, has: Tensor, axis: Axis) -> OnMap:
     for own, share in zip(has, shares, strict=True):
         if bool(own.any()):
             finest, matrix = _without_overlap(cells[own])
-            enlarged = enlarging(finest, pixels)
+            enlarged = enlarging(finest, pixels).to_dense()
             share[own] = enlarged if matrix is None else matrix @ enlarged
     return pixels, shares / shares.sum(-1, keepdim=True).clamp_min(1e-30)
 

@@ -195,7 +195,7 @@ class Reduction:
             cells = _moved_from_empty_cells(cells, elements)
         shared = torch.where(elements > 0, cells / elements, 0)
         # The transpose of the redistribution in into_cells.
-        transposed = [None if matrix is None else matrix.mT for matrix in self.spread]
+        transposed = [each if each is None else each.transpose(-2, -1) for each in self.spread]
         shared = redistributed(shared, transposed).reshape(-1)
         flat = torch.cat([shared, shared.new_zeros(self.samples + 1)])
         found = torch.stack([flat[i].expand(self.summed_shape) for i in self._indices(cells)])
