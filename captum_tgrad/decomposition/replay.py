@@ -135,7 +135,7 @@ def are_small(leaves: Sequence[Tensor]) -> bool:
     return number // samples < _FEW and number < _MOST
 
 
-_FEW = 2**17  # elements of a sample; an image of 224 x 224 has 1.5e5
+_FEW = 2**18  # elements of a sample; an image of 224 x 224 has 1.5e5, one of 299 x 299 has 2.7e5
 _MOST = 2**20  # of a batch; if it is recorded, autograd keeps half as many activations
 _MOST_ON_GPU = 2**24  # of a batch, 111 images; a GPU waits for Python with larger batches too
 
