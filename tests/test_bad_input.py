@@ -278,7 +278,7 @@ def test_a_command(command, named, way_out, capsys):
     except SystemExit as stopped:
         status = stopped.code
     assert status == 2
-    line = capsys.readouterr().err.splitlines()[-1]
+    line = capsys.readouterr().err.splitlines()[0]
     assert "error: " in line
     assert named in line
     assert way_out in line

@@ -34,7 +34,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             # Characters that the terminal's encoding lacks are escaped.
             stream.reconfigure(errors="backslashreplace")
-    options = command_line().parse_args(arguments)
+    given = sys.argv[1:] if arguments is None else arguments
+    options = command_line().parse_args(given or ["--help"])
     try:
         advice = "out of memory: use another --device or a smaller --model"
         with out_of_memory_errors(advice), _warnings_in_one_line():

@@ -107,7 +107,7 @@ def test_an_empty_name(tmp_path, picture, capsys, monkeypatch, command, empty):
         with pytest.raises(SystemExit) as stopped:
             main(arguments)
         assert stopped.value.code == 2
-        assert "is empty" in capsys.readouterr().err.splitlines()[-1]
+        assert "is empty" in capsys.readouterr().err.splitlines()[0]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["pictures"]
 
 
@@ -115,7 +115,7 @@ def test_an_empty_name(tmp_path, picture, capsys, monkeypatch, command, empty):
 def test_an_empty_name_of_another_file(capsys, option):
     with pytest.raises(SystemExit):
         main(["evaluate", "--out", "out", f"--{option}", ""])
-    assert f"argument --{option}: is empty" in capsys.readouterr().err.splitlines()[-1]
+    assert f"argument --{option}: is empty" in capsys.readouterr().err.splitlines()[0]
 
 
 @pytest.mark.parametrize(
