@@ -173,6 +173,20 @@ def test_a_warning_names_the_program_and_not_its_code():
     assert rest[0].endswith("UserWarning: afterwards")
 
 
+def test_a_warning_is_shown_once_also_if_filters_change_in_between():
+    repeat = (
+        "import warnings; from captum_tgrad.cli import main as command\n"
+        "def run(options):\n"
+        "    for text in ['hooks\\n are set', 'other', 'hooks\\n are set']:\n"
+        "        warnings.warn(text)\n"
+        "        with warnings.catch_warnings(): warnings.simplefilter('ignore')\n"
+        "    return 0\n"
+        "command._run = run; command.main(['methods'])"
+    )
+    lines = _python("-c", repeat).stderr.splitlines()
+    assert lines == [f"captum-tgrad: warning: {text}" for text in ("hooks are set", "other")]
+
+
 def test_module_runs_as_the_command(tmp_path):
     done = _python("-m", "captum_tgrad", "explain", "absent.png", "--out", str(tmp_path))
     assert done.returncode == 2
