@@ -16,7 +16,7 @@ from captum_tgrad.evaluation.running import timed_method as timed
 from captum_tgrad.evaluation.storage.records import read_records
 from captum_tgrad.metrics import average_drop, increase_in_confidence, insertion_deletion
 from captum_tgrad.metrics.registry import NUMBERS
-from tests.evaluation.networks import classifier, dense_network, images, network
+from tests.evaluation.networks import SIDE, classifier, dense_network, images, network
 
 # Random networks recognize a blurred random image as well as it itself.
 pytestmark = pytest.mark.filterwarnings("ignore:(The baseline keeps|More than a quarter|Constant)")
@@ -421,10 +421,20 @@ def test_what_the_metrics_warn_of_is_said_once_with_a_count():
     def constant(inputs, target):
         return torch.zeros_like(inputs)
 
+    def halved(inputs, target):
+        return (torch.arange(SIDE).expand_as(inputs) < SIDE // 2).float()
+
     said = r"raster order\. Constant: attributions\['constant'\], 4 of 4 images\."
+    methods = [_method("constant", constant), _method("halved", halved), "t_grad"]
     with pytest.warns(UserWarning, match=said) as caught:
-        evaluate(network(), images(4), [_method("constant", constant), "t_grad"], **FAST)
-    assert sum("raster order" in str(each.message) for each in caught) == 1
+        evaluate(network(), images(4), methods, **FAST)
+    said = " ".join(str(each.message) for each in caught)
+    assert said.count("Constant maps: their features are replaced in raster order.") == 1
+    # The baselines and the order of ties are arguments of the metrics, not of all their callers.
+    assert "Tied: attributions['halved'], 4 of 4 images" in said
+    assert "Kept: baseline of insertion" in said
+    assert "pass" not in said.lower()
+    assert "ties=" not in said
     assert all(each.filename == __file__ for each in caught)
 
 
