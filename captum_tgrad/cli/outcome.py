@@ -53,8 +53,9 @@ class Printer:
             print(as_json(value), end="")
 
     def results(self, heading: str, summary: dict[str, Any]) -> None:
-        """Prints the means of a summary and the verdict, or the summary as JSON."""
-        self.print_wrapped(f"{heading}: means. * marks the best; arrows show the better direction.")
+        """Prints the numbers of a summary and the verdict, or the summary as JSON."""
+        means = ": means" * (summary["images"] > 1)
+        self.print_wrapped(f"{heading}{means}. * marks the best; arrows show the better direction.")
         self.print()
         self.table(table_of(summary, brief=True), verdict(summary))
         self.json(summary)

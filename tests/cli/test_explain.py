@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torchvision
 from PIL import Image
 
 from captum_tgrad import TGradAttribution
@@ -222,6 +223,10 @@ def test_refuses_bad_models_and_targets(tmp_path, capsys):
     page = [*out, "--page", "--rival"]
     assert "did you mean espresso (967)" in refused(capsys, "explain", *page, "expresso")
     assert "is the explained class" in refused(capsys, "explain", *page, "cup", "--target", "cup")
+    one = torchvision.models.squeezenet1_1(num_classes=1).state_dict()
+    torch.save(one, tmp_path / "one.pt")
+    network = ["--model", "torchvision:squeezenet1_1", "--weights", str(tmp_path / "one.pt")]
+    assert "is the explained class" in refused(capsys, "explain", *page, "0", *network)
     assert "class 1000 not found" in refused(capsys, "explain", *out, "--target", "1000")
     assert "'toaster' is not available" in refused(capsys, "explain", *out, "--device", "toaster")
 
