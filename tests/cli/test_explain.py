@@ -200,7 +200,8 @@ def test_what_cannot_be_read_is_skipped_and_said(tmp_path, pictures, capsys):
 def test_a_folder_stands_for_its_pictures(tmp_path, pictures, capsys):
     (pictures[0].parent / "notes.txt").write_text("no image")
     sample_image().save(pictures[0].parent / "another.JPG")
-    assert main(["explain", str(pictures[0].parent), "--out", str(tmp_path / "out")]) == 0
+    with pytest.warns(UserWarning, match="Ignored in .*: notes.txt"):
+        assert main(["explain", str(pictures[0].parent), "--out", str(tmp_path / "out")]) == 0
     assert sorted(path.name for path in (tmp_path / "out").glob("*.png")) == [
         "another.png",
         "cup.png",
