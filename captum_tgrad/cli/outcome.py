@@ -100,11 +100,13 @@ def existing(folder: Path, names: Iterable[str]) -> list[str]:
 
 
 def print_skipped(skipped: Iterable[tuple[object, object]]) -> int:
-    """Prints on standard error what was skipped, and why; returns the exit status, 0 or 1."""
-    status = 0
+    """Prints a line on standard error for each reason; returns the exit status, 0 or 1."""
+    by_reason: dict[str, list[str]] = {}
     for what, reason in skipped:
+        by_reason.setdefault(str(reason), []).append(str(what))
+    for reason, (first, *more) in by_reason.items():
+        also = f" and {len(more)} more" * bool(more)
         # Most messages about a file begin with its path.
-        named = "" if str(reason).startswith(str(what)) else f"{what}: "
+        named = "" if reason.startswith(first) else f"{first}{also}: "
         print(f"skipped: {printable(f'{named}{reason}')}", file=sys.stderr)
-        status = 1
-    return status
+    return int(bool(by_reason))
