@@ -573,7 +573,7 @@ class Named(list):
         ({"methods": ["random", "random"]}, ValueError, "must be distinct"),
         ({"methods": [3]}, TypeError, "names or Methods, got int"),
         ({"seed": -1}, ValueError, "seed must be an integer of 0 or more, got -1"),
-        ({"seed": 0.5}, TypeError, "seed must be an integer, got float"),
+        ({"seed": 0.5}, TypeError, "seed must be an integer of 0 or more, got float"),
         ({"black": float("nan")}, ValueError, "black holds NaN or inf"),
         ({"black": torch.full((3, 1, 1), torch.inf)}, ValueError, "black holds NaN or inf"),
         ({"limit": -1}, ValueError, "limit must be a positive integer"),
