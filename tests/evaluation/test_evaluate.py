@@ -159,6 +159,8 @@ def test_a_method_that_cannot_run_is_a_row_with_its_reason():
     methods = found.summary["methods"]
     assert [methods[name]["images"] for name in methods] == [3, 0, 0]
     assert "no convolution to use" in methods["grad_cam"]["reason"]
+    # The way out of this caller, which has no argument target_layers.
+    assert 'layer = "MODULE" in a file of methods (--config)' in methods["grad_cam"]["reason"]
     assert "| Grad-CAM | ValueError: target_layers is missing" in found.table
     assert methods["t_grad"]["reason"] is None
     assert {each["method"] for each in found.skipped} == {"grad_cam", "eigen_cam"}

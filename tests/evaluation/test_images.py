@@ -119,7 +119,9 @@ def test_what_is_no_picture_is_named(tmp_path):
         images_in(tmp_path, classifier(), labels)
     with pytest.warns(UserWarning, match=f"{found}labels.csv and 1 more. Images are files that"):
         readable([tmp_path])
-    with pytest.raises(FileNotFoundError, match=r"no image found in .*, only c\.heic: pass a fo"):
+    with pytest.raises(
+        FileNotFoundError, match=r"no image found in .*, only c\.heic: pass a folder"
+    ):
         readable([tmp_path / "raw"])
 
 
