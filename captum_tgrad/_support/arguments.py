@@ -38,11 +38,6 @@ def check_count(value: Any, name: str, least: int = 1) -> int:
     return int(value)
 
 
-def check_seed(seed: Any) -> int:
-    """The seed; raises TypeError or ValueError unless it is an integer of 0 or more."""
-    return check_count(seed, "seed", least=0)
-
-
 def check_choice(value: Any, choices: Any, name: str) -> None:
     """Raises ValueError unless ``value`` is one of the values of a ``Literal``."""
     known = get_args(choices)

@@ -71,8 +71,6 @@ def readable(pictures: Sequence[Path]) -> tuple[list[Path], dict[Path, str]]:
             check_image(file)
             found.append(file)
         except (OSError, ValueError) as error:
-            if len(set(files)) == 1:
-                raise
             skipped[file] = str(error)
     if skipped and not found:
         raise ValueError(next(iter(skipped.values())))
