@@ -93,7 +93,7 @@ CALLS = [
     (lambda: _attribute(inputs=X.numpy()), "inputs", "a NumPy array: convert it"),
     (lambda: _attribute(sign="pos"), "sign", "'positive', 'negative' or 'all'"),
     (lambda: _attribute(channel_dim=7), "channel_dim", "a dimension from 1 to 3"),
-    (lambda: _attribute(baselines=0), "'baselines'", "Leave it out"),
+    (lambda: _attribute(baselines=0), "'baselines'", "leave it out"),
     (lambda: TGradAttribution("resnet").attribute(X), "forward_func", "a module"),
     (lambda: TGradAttribution(nn.ReLU), "forward_func is the class ReLU", "an instance"),
     (
@@ -278,7 +278,7 @@ def test_a_command(command, named, way_out, capsys):
     except SystemExit as stopped:
         status = stopped.code
     assert status == 2
-    line = capsys.readouterr().err.splitlines()[-1]
+    line = capsys.readouterr().err.splitlines()[0]
     assert "error: " in line
     assert named in line
     assert way_out in line

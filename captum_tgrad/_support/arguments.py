@@ -28,22 +28,14 @@ def check_numbers(values: Any, name: str) -> list[float]:
     return [check_number(value, name) for value in each]
 
 
-def check_count(value: Any, name: str) -> int:
-    """The integer; raises TypeError or ValueError unless it is positive."""
+def check_count(value: Any, name: str, least: int = 1) -> int:
+    """The integer; raises TypeError or ValueError unless it is at least ``least``, 1 or 0."""
+    wanted = "a positive integer" if least else "an integer of 0 or more"
     if isinstance(value, bool) or not isinstance(value, Integral):
-        raise TypeError(f"{name} must be a positive integer, got {type(value).__name__}.")
-    if value < 1:
-        raise ValueError(f"{name} must be a positive integer, got {value}.")
+        raise TypeError(f"{name} must be {wanted}, got {type(value).__name__}.")
+    if value < least:
+        raise ValueError(f"{name} must be {wanted}, got {value}.")
     return int(value)
-
-
-def check_seed(seed: Any) -> int:
-    """The seed; raises TypeError or ValueError unless it is an integer of 0 or more."""
-    if isinstance(seed, bool) or not isinstance(seed, Integral):
-        raise TypeError(f"seed must be an integer, got {type(seed).__name__}.")
-    if seed < 0:
-        raise ValueError(f"seed must be an integer of 0 or more, got {seed}.")
-    return int(seed)
 
 
 def check_choice(value: Any, choices: Any, name: str) -> None:

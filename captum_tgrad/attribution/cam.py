@@ -37,7 +37,6 @@ from captum_tgrad.attribution.cam_library import (
     without_progress_bars,
 )
 from captum_tgrad.attribution.nesting import check_not_nested
-from captum_tgrad.attribution.output_checks import check_output_shape
 from captum_tgrad.attribution.probe import Probe
 from captum_tgrad.decomposition.eager import compiled_models_run_eagerly, uncompiled
 from captum_tgrad.decomposition.inference_tensors import usable_in_backward
@@ -186,7 +185,6 @@ class CamAttribution(Attribution):  # type: ignore[misc]
         layers = [copies[id(layer)] for layer in self.target_layers or ()]
         model.further = _of_sample(further, 0, images)
         probe = Probe(model, images[:1], layers)
-        check_output_shape(probe.output, 1)
         if not own and not is_reshaped(self._signature, self.cam_arguments):
             check_layers_return_maps(layers, probe)
         indices = selected_indices(target, probe.output, len(images))

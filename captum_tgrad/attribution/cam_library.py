@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from captum_tgrad.attribution.cam_checks import constructor_arguments
-from captum_tgrad.attribution.output_checks import check_target, targets_per_sample
+from captum_tgrad.attribution.output_checks import check_target, targets_per_sample, with_batch
 from captum_tgrad.decomposition.nested import map_tensors
 
 _PACKAGE = "pytorch_grad_cam."
@@ -44,7 +44,7 @@ class CamModel(nn.Module):
             else value
             for value in self.further
         ]
-        return self.model(images, *further)
+        return with_batch(self.model(images, *further), len(images))
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import wraps
+from inspect import signature
 from typing import Any, ParamSpec, TypeVar
 
 from torch import Tensor
@@ -17,14 +18,15 @@ from captum_tgrad._support.captum_private import (
     select_targets,
 )
 from captum_tgrad._support.model_errors import explaining_errors
+from captum_tgrad._support.suggest import did_you_mean
 from captum_tgrad.attribution import checks
 from captum_tgrad.attribution.checks import ChannelDim
 from captum_tgrad.attribution.nesting import check_not_nested
 from captum_tgrad.attribution.output_checks import (
-    check_output,
     check_target,
     selectable,
     targets_per_sample,
+    with_gradient,
 )
 from captum_tgrad.decomposition.decompose import decompose
 from captum_tgrad.decomposition.decomposed import Decomposed
@@ -36,20 +38,24 @@ from captum_tgrad.decomposition.terms import Decomposition
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
 
-_OF_PATH_METHODS = {
-    "baselines", "n_steps", "method", "internal_batch_size", "multiply_by_inputs",
-}  # fmt: skip
-
 
 def attribution_method(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
-    """Captum's ``log_usage`` for ``attribute``; rejects arguments of path methods."""
+    """Captum's ``log_usage`` for a method or ``__init__``; says what to do about other arguments.
+
+    These are mostly arguments of Captum's path methods.
+    """
+    known = signature(function).parameters
 
     @wraps(function)
     def checked(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
-        for name in _OF_PATH_METHODS & kwargs.keys():
+        for name in kwargs.keys() - known.keys():
+            called = f"{type(args[0]).__name__}.{function.__name__}".removesuffix(".__init__")
+            leave_out = (
+                "leave it out. It runs one forward and one backward pass, without baselines or"
+                " steps, and multiplies the gradient by the inputs."
+            )
             raise TypeError(
-                f"attribute() got {name!r}, which {type(args[0]).__name__} does not need: it runs"
-                " one forward and one backward pass, without baselines or steps. Leave it out."
+                f"{called}() has no argument {name!r}: {did_you_mean(name, known, leave_out)}"
             )
         return function(*args, **kwargs)
 
@@ -64,12 +70,13 @@ class CompleteAttribution(GradientAttribution):  # type: ignore[misc]
             ``(N,)``, or one per sample and class, ``(N, classes)``.
     """
 
+    @attribution_method
     def __init__(self, forward_func: Callable[..., Any]) -> None:
         checks.check_forward_func(forward_func)
         super().__init__(forward_func)
         self._replay = Replay()
 
-    @log_usage
+    @attribution_method
     def decompose(
         self,
         inputs: Tensor | tuple[Tensor, ...],
@@ -172,12 +179,12 @@ class CompleteAttribution(GradientAttribution):  # type: ignore[misc]
         with_magnitudes: bool = False,
         replay: Replay | None = None,
     ) -> Decomposed:
-        """Decomposes the output that Captum's ``gradient_func`` selects."""
+        """Decomposes the output that ``target`` selects, with Captum's ``gradient_func``."""
         further, target = usable_in_backward(further), selectable(usable_in_backward(target))
         samples = samples_of(given[0])
 
         def select(output: Any) -> Tensor:
-            check_output(output, samples)
+            output = with_gradient(output, samples)
             check_target(target, output)
             selected: Tensor = select_targets(output, target)
             return selected.reshape(-1)
@@ -185,7 +192,7 @@ class CompleteAttribution(GradientAttribution):  # type: ignore[misc]
         return decompose(
             forward_func,
             tensors,
-            lambda forward, leaves: self.gradient_func(forward, leaves, target, further),
+            lambda forward, leaves: self.gradient_func(forward, leaves, None, further),
             select,
             given=given,
             with_magnitudes=with_magnitudes,

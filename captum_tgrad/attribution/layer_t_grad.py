@@ -14,7 +14,6 @@ from captum_tgrad._support.captum_private import (
     TargetType,
     format_additional_forward_args,
     format_output,
-    log_usage,
 )
 from captum_tgrad._support.model_errors import explaining_errors
 from captum_tgrad.attribution import checks
@@ -59,6 +58,7 @@ class LayerTGradAttribution(LayerAttribution, CompleteAttribution):  # type: ign
         tensor([[3.5000, 0.0000]])
     """
 
+    @attribution_method
     def __init__(
         self,
         forward_func: Callable[..., Any],
@@ -162,7 +162,7 @@ class LayerTGradAttribution(LayerAttribution, CompleteAttribution):  # type: ign
         formatted = format_output(len(attributions) > 1, attributions)
         return (formatted, explained.delta) if return_convergence_delta else formatted
 
-    @log_usage
+    @attribution_method
     def decompose(
         self,
         inputs: Tensor | tuple[Tensor, ...],

@@ -14,34 +14,43 @@ _WRAPPER = (
 )
 
 
-def check_output(output: Any, samples: int) -> None:
-    """Raises TypeError or ValueError unless an output has one row per sample and a gradient."""
-    check_output_shape(output, samples)
-    if not output.requires_grad:
-        if not output.is_floating_point():
+def with_gradient(output: Any, samples: int) -> Tensor:
+    """As ``with_batch``; also raises ValueError if the output has no gradient."""
+    found = with_batch(output, samples)
+    if not found.requires_grad:
+        if not found.is_floating_point():
             raise ValueError(
-                f"forward_func returned {output.dtype}, which has no gradient. Return logits"
+                f"forward_func returned {found.dtype}, which has no gradient. Return logits"
                 " instead of class indices or masks."
             )
         raise ValueError(
             "The output of forward_func has no gradient with respect to inputs: the model runs"
             " under torch.no_grad(), detaches, or does not use its inputs."
         )
+    return found
 
 
-def check_output_shape(output: Any, samples: int) -> None:
-    """Raises TypeError or ValueError unless the output is a tensor of shape ``(N, ...)``."""
-    check_is_tensor(output)
-    if output.dim() == 0:
+def with_batch(output: Any, samples: int, or_else: str = "") -> Tensor:
+    """The output, ``(N, ...)``; that of one sample may be a scalar, of a model that squeezes.
+
+    Raises TypeError or ValueError for other outputs; ``or_else`` is as for ``check_is_tensor``.
+    """
+    check_is_tensor(output, or_else)
+    found: Tensor = output
+    if found.dim() == 0 and samples == 1:
+        return found.reshape(1)
+    if found.dim() == 0:
         raise ValueError(
             "forward_func returned a scalar for the whole batch; it must return one number per"
             " sample, shape (N,) or (N, classes)."
         )
-    if output.shape[0] != samples:
+    if found.shape[0] != samples:
         raise ValueError(
-            f"forward_func returned shape {tuple(output.shape)} for {samples} samples; its first"
+            f"forward_func returned shape {tuple(found.shape)} for a batch of {samples}; its first"
             " dimension must be the batch. If inputs is a single sample, pass inputs.unsqueeze(0)."
+            " If the model squeezes, pass lambda x: model(x).reshape(len(x), -1)."
         )
+    return found
 
 
 def check_is_tensor(output: Any, or_else: str = "") -> None:

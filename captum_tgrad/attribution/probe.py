@@ -50,8 +50,9 @@ class Probe:
             reason = spatial if self._convolutions else "it has none"
             raise ValueError(
                 "target_layers is missing, and the model has no convolution to use instead:"
-                f" {reason}. Pass target_layers=[a module with a spatial output]; a transformer"
-                " also needs reshape_transform=."
+                f" {reason}. Pass target_layers=[a module with a spatial output], or for evaluate"
+                ' and compare, write layer = "MODULE" in a file of methods (--config); a'
+                " transformer also needs reshape_transform=."
             )
         return self._last_convolution
 

@@ -111,7 +111,7 @@ def _rival(options: argparse.Namespace, classifier: Classifier, target: int | No
     if options.rival is None:
         return bool(options.page) and len(classifier.class_names) > 1
     rival = resolve_target(options.rival, classifier.class_names)
-    if rival == target:
+    if rival == target or len(classifier.class_names) == 1:
         raise ValueError(f"--rival {options.rival} is the explained class: pass another")
     return rival
 

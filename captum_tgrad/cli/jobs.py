@@ -64,21 +64,13 @@ def readable(pictures: Sequence[Path]) -> tuple[list[Path], dict[Path, str]]:
     """
     files: list[Path] = []
     for picture in pictures:
-        inside = images_among(picture.iterdir()) if picture.is_dir() else [picture]
-        if not inside:
-            raise ValueError(
-                f"no image found in {picture}: pass another folder, or files; subfolders are not"
-                " searched"
-            )
-        files += inside
+        files += images_among(picture, picture.iterdir()) if picture.is_dir() else [picture]
     found, skipped = [], {}
     for file in dict.fromkeys(files):
         try:
             check_image(file)
             found.append(file)
         except (OSError, ValueError) as error:
-            if len(set(files)) == 1:
-                raise
             skipped[file] = str(error)
     if skipped and not found:
         raise ValueError(next(iter(skipped.values())))

@@ -6,18 +6,19 @@ import argparse
 import errno
 import io
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NoReturn
 
 from captum_tgrad._support.printable import printable
 from captum_tgrad.cli.errors import CommandError, out_of_memory_errors, resume_hint
 from captum_tgrad.cli.parser import PROGRAM, command_line
 
 _USAGE_ERROR = 2
-_INTERRUPTED = 130
+_SIGNALED = 128  # A shell adds the number of the signal.
 _BROKEN_PIPE = 141
 
 
@@ -34,19 +35,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             # Characters that the terminal's encoding lacks are escaped.
             stream.reconfigure(errors="backslashreplace")
-    options = command_line().parse_args(arguments)
+    given = sys.argv[1:] if arguments is None else arguments
+    options = command_line().parse_args(given or ["--help"])
+    if arguments is None:  # Batch systems end a program with SIGTERM.
+        signal.signal(signal.SIGTERM, _interrupt)
     try:
         advice = "out of memory: use another --device or a smaller --model"
-        with out_of_memory_errors(advice), _warnings_in_one_line():
+        with out_of_memory_errors(advice), _short_warnings():
             status = _run(options)
         sys.stdout.flush()
         return status
     except CommandError as error:
         return _fail(str(error))
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
         hint = resume_hint(options.out) if options.command == "evaluate" else ""
         print(f"{PROGRAM}: interrupted{printable(hint)}", file=sys.stderr)
-        return _INTERRUPTED
+        return _SIGNALED + next(iter(interrupt.args), signal.SIGINT)
     except OSError as error:
         # Only standard output: the commands convert the errors of all other files.
         if error.errno not in (errno.EPIPE, errno.ENOSPC):
@@ -58,15 +62,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(f"the output cannot be written ({error.strerror}): free some space")
 
 
+def _interrupt(number: int, frame: object) -> NoReturn:
+    raise KeyboardInterrupt(number)
+
+
 @contextmanager
-def _warnings_in_one_line() -> Iterator[None]:
-    """A context in which warnings name the program, not a line of its code."""
-    earlier = warnings.formatwarning
+def _short_warnings() -> Iterator[None]:
+    """A context in which each warning is shown once, and names no line of the program's code."""
+    earlier, shown = warnings.formatwarning, set[str]()
 
     def format_warning(message: Any, category: type[Warning], *place: Any, **line: Any) -> str:
+        text = f"{PROGRAM}: warning: {printable(' '.join(str(message).split()))}\n"
         if category is not UserWarning:
-            return earlier(message, category, *place, **line)
-        return f"{PROGRAM}: warning: {printable(' '.join(str(message).split()))}\n"
+            text = earlier(message, category, *place, **line)
+        # Python shows a warning again whenever a filter has changed.
+        text *= text not in shown
+        shown.add(text)
+        return text
 
     warnings.formatwarning = format_warning
     try:

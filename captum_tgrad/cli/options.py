@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,21 +24,14 @@ def _package(text: str) -> str:
     return text
 
 
-def positive(text: str) -> int:
-    """An integer above 0."""
-    return _at_least(1, text, "a positive integer")
-
-
-def _not_negative(text: str) -> int:
-    return _at_least(0, text, "an integer of 0 or more")
-
-
-def _at_least(least: int, text: str, wanted: str) -> int:
+def positive(text: str, least: int = 1) -> int:
+    """An integer above 0, or of ``least`` or more."""
     try:
         number = int(text)
     except ValueError:
         number = least - 1
     if number < least:
+        wanted = "a positive integer" if least else "an integer of 0 or more"
         raise argparse.ArgumentTypeError(f"must be {wanted}, not {text!r}")
     return number
 
@@ -106,7 +100,7 @@ _SHARED: dict[str, dict[str, Any]] = {
         " on a CPU, 64 on a GPU)",
     },
     "--seed": {
-        "type": _not_negative,
+        "type": partial(positive, least=0),
         "default": 0,
         "metavar": "N",
         "help": "random seed, 0 or more (default: %(default)s)",

@@ -53,8 +53,9 @@ class Printer:
             print(as_json(value), end="")
 
     def results(self, heading: str, summary: dict[str, Any]) -> None:
-        """Prints the means of a summary and the verdict, or the summary as JSON."""
-        self.print_wrapped(f"{heading}: means. * marks the best; arrows show the better direction.")
+        """Prints the numbers of a summary and the verdict, or the summary as JSON."""
+        means = ": means" * (summary["images"] > 1)
+        self.print_wrapped(f"{heading}{means}. * marks the best; arrows show the better direction.")
         self.print()
         self.table(table_of(summary, brief=True), verdict(summary))
         self.json(summary)
@@ -99,11 +100,13 @@ def existing(folder: Path, names: Iterable[str]) -> list[str]:
 
 
 def print_skipped(skipped: Iterable[tuple[object, object]]) -> int:
-    """Prints on standard error what was skipped, and why; returns the exit status, 0 or 1."""
-    status = 0
+    """Prints a line on standard error for each reason; returns the exit status, 0 or 1."""
+    by_reason: dict[str, list[str]] = {}
     for what, reason in skipped:
+        by_reason.setdefault(str(reason), []).append(str(what))
+    for reason, (first, *more) in by_reason.items():
+        also = f" and {len(more)} more" * bool(more)
         # Most messages about a file begin with its path.
-        named = "" if str(reason).startswith(str(what)) else f"{what}: "
+        named = "" if reason.startswith(first) else f"{first}{also}: "
         print(f"skipped: {printable(f'{named}{reason}')}", file=sys.stderr)
-        status = 1
-    return status
+    return int(bool(by_reason))

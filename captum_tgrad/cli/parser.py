@@ -84,7 +84,7 @@ class _Parser(argparse.ArgumentParser):
         self.commands: dict[str, _Parser] = {}
 
     def parse_known_args(self, *arguments: Any) -> tuple[Any, list[str]]:  # type: ignore[override]
-        """Refuses arguments that are not known, with the usage of the command."""
+        """Refuses arguments that are not known, with the advice of the command."""
         found, unknown = super().parse_known_args(*arguments)
         if unknown:
             advice = self._advice(unknown[0].partition("=")[0])
@@ -96,17 +96,16 @@ class _Parser(argparse.ArgumentParser):
         if unknown.startswith("-"):
             others = {name: each._option_string_actions for name, each in self.commands.items()}
             having = [name for name, known in others.items() if unknown in known]
-            near = did_you_mean(unknown, options, cutoff=0.9)
-            if having and not near:
-                return f": it is an option of {' and '.join(having)}"
-            near = near or did_you_mean(unknown, options)
-            return f": {near}" if near else ""
+            if near := did_you_mean(unknown, options, cutoff=0.9 if having else 0.7):
+                return f": {near}"
+            return f": it is an option of {' and '.join(having)}" if having else ""
         if "--methods" in options:
             return ": pass one path, and names separated by commas without spaces"
         return ""
 
     def error(self, message: str) -> NoReturn:
-        super().error(printable(message))
+        """Exits with the error, without argparse's usage, which is a page long."""
+        self.exit(2, f"{self.prog}: error: {printable(message)}\nsee {self.prog} --help\n")
 
 
 def add_sanity_check(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

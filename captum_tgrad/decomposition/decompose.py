@@ -53,8 +53,8 @@ def decompose(
     Args:
         forward: The network: any callable whose first arguments are the inputs.
         inputs: Floating-point tensors, batch dimension first. They are not changed.
-        gradients: Takes a forward function and leaf tensors. Runs the function and returns the
-            gradients of its selected output, summed over samples, at the tensors.
+        gradients: Takes a function that returns the selected output, and leaf tensors. Runs the
+            function and returns the gradients of its output, summed over samples, at the tensors.
         select: Takes the result of ``forward`` and returns the output to explain, shape ``(N,)``.
         given: The places of each input's elements. None: dimension 0 holds samples, dimension 1
             channels, and the others positions.
@@ -130,7 +130,7 @@ def _decompose(
         selected = select(output)
         # Copies, because a view would keep all outputs in memory.
         outputs.append(selected.detach().to(leaves[0].device, copy=True))
-        return output
+        return selected
 
     try:
         with compiled_models_run_eagerly(), checkpoints_run_fully(), torch.inference_mode(False):

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from captum_tgrad._support.accelerator import device_name, device_of
-from captum_tgrad._support.arguments import check_seed
+from captum_tgrad._support.arguments import check_count
 from captum_tgrad._support.progress import progress_bar
 from captum_tgrad._support.show import html_table
 from captum_tgrad._support.warn import warn_user
@@ -189,7 +189,7 @@ def evaluate(
     chunk, at_once = examples_per_batch(max_examples_per_batch, device), examples_at_once(device)
     check_budget(budget)
     check_score_dtype(score_dtype, module, device)
-    seed = check_seed(seed)
+    seed = check_count(seed, "seed", least=0)
     settings = Settings(target, n_steps, batch_size, chunk, score, ties, seed, score_dtype)
     protocol = {
         **_described_model(module, classifier, black),

@@ -12,6 +12,7 @@ from PIL.Image import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from captum_tgrad._support.warn import warn_user
 from captum_tgrad.evaluation.image_labels import folder_labels, listed_labels
 from captum_tgrad.evaluation.storage.protocol import PROTOCOL_FILE
 from captum_tgrad.zoo.classifier import Classifier, check_classifier
@@ -20,6 +21,7 @@ from captum_tgrad.zoo.images import load_image
 BUILT_IN = "built-in"
 """The name of the labeled ImageNet images that need no download."""
 
+_NAMED = 3
 _SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 
 
@@ -95,6 +97,9 @@ def images_in(
             image.
         ValueError: ``folder`` is a file, images are both in ``folder`` and in subfolders, a label
             is not a class, or ``labels`` lists no image of the folder.
+
+    Warns:
+        UserWarning: The folder has files that are not images by their names.
     """
     check_classifier(classifier)
     folder = Path(folder)
@@ -104,12 +109,8 @@ def images_in(
         raise FileNotFoundError(
             f"folder {folder} not found: pass a folder of images, or {BUILT_IN} for 20 images"
         )
-    files = images_among(_walk(folder))
-    if not files:
-        endings = ", ".join(sorted(_SUFFIXES))
-        raise FileNotFoundError(
-            f"no image found in {folder}: pass a folder with files that end in {endings}"
-        )
+    listed = None if labels is None else Path(labels)
+    files = images_among(folder, (file for file in _walk(folder) if file != listed))
     flat = [file for file in files if file.parent == folder]
     if flat and len(flat) < len(files):
         within = next(file for file in files if file.parent != folder)
@@ -151,14 +152,26 @@ def _walk(folder: Path) -> Iterator[Path]:
         yield from (Path(within, name) for name in files)
 
 
-def images_among(paths: Iterable[Path]) -> list[Path]:
-    """The images, without hidden files and the figures of an evaluation in the same folder."""
-    # On other file systems, macOS writes "._photo.jpg", which is no image, beside each photo.
-    return sorted(
-        path
-        for path in paths
-        if path.suffix.lower() in _SUFFIXES
-        and not path.name.startswith(".")
-        and path.is_file()
-        and not (path.parent / PROTOCOL_FILE).exists()
-    )
+def images_among(folder: Path, paths: Iterable[Path]) -> list[Path]:
+    """The images among the paths in a folder, without those of an evaluation and hidden ones.
+
+    Warns of what else there is. Raises FileNotFoundError if there is no image.
+    """
+    images: list[Path] = []
+    others: list[Path] = []
+    for path in sorted(paths):
+        # On other file systems, macOS writes "._photo.jpg", which is no image, beside each photo.
+        if path.name.startswith(".") or (path.parent / PROTOCOL_FILE).exists():
+            continue
+        (images if path.suffix.lower() in _SUFFIXES and path.is_file() else others).append(path)
+    names = [path.relative_to(folder).as_posix() for path in others[:_NAMED]]
+    named = ", ".join(names) + f" and {len(others) - _NAMED} more" * (len(others) > _NAMED)
+    endings = ", ".join(sorted(_SUFFIXES))
+    if not images:
+        only = f", only {named}" if others else ""
+        raise FileNotFoundError(
+            f"no image found in {folder}{only}: pass a folder with files that end in {endings}"
+        )
+    if others:
+        warn_user(f"Ignored in {folder}: {named}. Images are files that end in {endings}.")
+    return images

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from captum_tgrad._support.accelerator import own_randomness
-from captum_tgrad._support.arguments import check_count, check_number, check_seed
+from captum_tgrad._support.arguments import check_count, check_number
 from captum_tgrad._support.captum_private import TargetType, log_usage
 from captum_tgrad.attribution.checks import broken_samples
 from captum_tgrad.metrics.engine.checks import (
@@ -109,7 +109,7 @@ def grid_pointing_game(
     check_count(max_examples_per_batch, "max_examples_per_batch")
     if images.dim() != 4:
         raise ValueError(f"inputs must be images (N, C, H, W), got shape {tuple(images.shape)}.")
-    seed = check_seed(seed)
+    seed = check_count(seed, "seed", least=0)
     if not 0 <= check_number(confidence, "confidence") <= 1:
         raise ValueError(f"confidence must be a probability from 0 to 1, got {confidence}.")
     named = methods_of(methods, "methods")

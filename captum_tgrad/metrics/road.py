@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from captum_tgrad._support.arguments import check_number, check_numbers, check_seed
+from captum_tgrad._support.arguments import check_count, check_number, check_numbers
 from captum_tgrad._support.captum_private import TargetType
 from captum_tgrad._support.warn import warn_user
 from captum_tgrad.attribution.checks import ChannelDim
@@ -37,7 +37,7 @@ def _scores(
 ) -> list[dict[str, Any]]:
     """The scores of the inputs, and of the inputs with imputed pixels, for each method."""
     percentages, noise = check_numbers(percentages, "percentages"), check_number(noise, "noise")
-    seed = check_seed(seed)
+    seed = check_count(seed, "seed", least=0)
     _check(call, percentages, noise)
     images = channels_first(call.inputs[0], call.channel_dims[0]).nan_to_num(0, 0, 0)
     generator = torch.Generator().manual_seed(seed)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor, nn
 
-from captum_tgrad._support.arguments import check_choice, check_seed
+from captum_tgrad._support.arguments import check_choice, check_count
 from captum_tgrad._support.model_copy import copy_model
 from captum_tgrad._support.not_a_tensor import got
 from captum_tgrad.attribution import checks
@@ -140,7 +140,7 @@ def cascading_randomization(
             f"attribution_factory must be a class or a function that constructs a method from a"
             f" model, got a {name} object: pass {name}, or lambda copy: {name}(copy, ...)."
         )
-    images, seed = _checked_inputs(inputs, original), check_seed(seed)
+    images, seed = _checked_inputs(inputs, original), check_count(seed, "seed", least=0)
     for name in ("inputs", "target", "additional_forward_args"):
         if name in (attribute_kwargs or {}):
             raise TypeError(f"attribute_kwargs contains {name!r}: pass it as {name} instead.")

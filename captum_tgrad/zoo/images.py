@@ -81,8 +81,8 @@ def _open(path: Path) -> Image.Image:
 
 def _too_large(path: Path, error: Exception) -> ValueError:
     return ValueError(
-        f"{path} has more pixels than Pillow reads ({error}): downsize it, or set"
-        " PIL.Image.MAX_IMAGE_PIXELS if you trust it"
+        f"{path} has more pixels than Pillow reads ({error}): downsize it, or, if you"
+        " trust it, set PIL.Image.MAX_IMAGE_PIXELS in Python"
     )
 
 

@@ -133,5 +133,5 @@ def _advice(name: str) -> str:
     wanted = name.casefold().replace("-", "_").removeprefix(_TORCHVISION)
     # Reversed, so that of two networks of one name the built-in one is kept: it needs no download.
     names = {full.removeprefix(_TORCHVISION): full for full in reversed(classifier_names())}
-    otherwise = f"pass {', '.join(_BUILT_IN)} or {_TORCHVISION}NAME with a torchvision classifier"
+    otherwise = f"pass {', '.join(_BUILT_IN)} or {_TORCHVISION}NAME (in Python, any network)"
     return did_you_mean(wanted, names, otherwise, show=lambda short: names[short])

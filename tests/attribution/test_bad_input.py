@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from pytorch_grad_cam import GradCAM
 from torch import nn
 
-from captum_tgrad import LayerTGradAttribution, TGradAttribution
+from captum_tgrad import CamAttribution, LayerTGradAttribution, TGradAttribution
 from captum_tgrad.metrics import insertion
 
 IMAGE = torch.ones(2, 3, 4, 4)
@@ -174,3 +175,42 @@ def test_an_object_that_has_a_model():
         TGradAttribution(SimpleNamespace(model=nn.Linear(3, 1)))
     with pytest.raises(TypeError, match="got SimpleNamespace: pass its model"):
         insertion(SimpleNamespace(model=nn.Linear(3, 1)), torch.ones(1, 3), torch.ones(1, 3))
+
+
+class _Squeezing(nn.Module):
+    """Ends in ``squeeze``, which without ``dimensions`` also drops that of a batch of one."""
+
+    def __init__(self, classes, *dimensions):
+        super().__init__()
+        self.dimensions = dimensions
+        torch.manual_seed(0)
+        self.conv, self.head = nn.Conv2d(3, 4, 3), nn.Linear(4, classes)
+
+    def forward(self, images):
+        return self.head(self.conv(images).relu().mean((2, 3))).squeeze(*self.dimensions)
+
+
+METHODS_AND_METRICS = {
+    "t_grad": lambda model, x, **target: TGradAttribution(model).attribute(x, **target),
+    "layer": lambda model, x, **target: LayerTGradAttribution(model, model.conv).attribute(
+        x, **target
+    ),
+    "cam": lambda model, x, **target: CamAttribution(model, GradCAM).attribute(x, **target),
+    "metric": lambda model, x, **target: (
+        insertion(model, x, x, baselines=0, n_steps=2, max_examples_per_batch=1, **target).insertion
+    ),
+}
+
+
+@pytest.mark.parametrize("name", METHODS_AND_METRICS)
+def test_a_model_that_squeezes_a_batch_of_one(name):
+    """One output for each sample is accepted; several are not, as they may be samples."""
+    compute, x = METHODS_AND_METRICS[name], torch.rand(2, 3, 6, 6).double()
+    model = _Squeezing(1).double().eval()
+    expected = compute(_Squeezing(1, 1).double().eval(), x)
+    torch.testing.assert_close(compute(model, x), expected)
+    torch.testing.assert_close(compute(model, x[:1]), expected[:1])
+    model = _Squeezing(3).double().eval()
+    said = r"shape \(3,\) for a batch of 1; .* model squeezes, pass lambda x: model\(x\)\.reshape"
+    with pytest.raises(ValueError, match=said):
+        compute(model, x[:1], target=1)

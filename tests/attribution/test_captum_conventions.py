@@ -72,8 +72,20 @@ def test_the_convergence_delta_shows_what_is_missing():
     "argument", ["baselines", "n_steps", "method", "internal_batch_size", "multiply_by_inputs"]
 )
 def test_what_path_methods_take_is_not_needed(method, argument):
-    with pytest.raises(TypeError, match=f"{argument!r}.* without baselines .* Leave it out"):
-        method.attribute(X, target=3, **{argument: 0})
+    kind = type(method)
+    said = f"has no argument {argument!r}: leave it out.* without baselines"
+    for name in ("attribute", "decompose"):
+        with pytest.raises(TypeError, match=rf"{kind.__name__}\.{name}\(\) {said}"):
+            getattr(method, name)(X, target=3, **{argument: 0})
+    layer = (MODEL[1],) if kind is LayerTGradAttribution else ()
+    with pytest.raises(TypeError, match=rf"^{kind.__name__}\(\) {said}"):
+        kind(MODEL, *layer, **{argument: 0})
+
+
+@methods
+def test_a_mistyped_argument(method):
+    with pytest.raises(TypeError, match=r"\.attribute\(\) .*'targets': did you mean target\?"):
+        method.attribute(X, targets=3)
 
 
 @methods

@@ -146,6 +146,15 @@ def test_the_exit_status_says_that_something_was_skipped(tmp_path, folder, capsy
     assert {record["image"] for record in _records(tmp_path / "out")} == {"0.png", "1.png", "2.png"}
 
 
+def test_one_reason_of_many_images_is_one_line(tmp_path, folder, capsys):
+    file = tmp_path / "shap.toml"
+    file.write_text('[shap]\nclass = "captum.attr.GradientShap"\n')
+    options = ["--methods", "random,shap", "--config", str(file)]
+    assert _run(folder, tmp_path / "out", *options) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("skipped: 0.png, shap and 2 more: TypeError: GradientShap")
+
+
 def _refused(capsys, *arguments):
     return refused(capsys, *_arguments(*arguments))
 

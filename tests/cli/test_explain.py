@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torchvision
 from PIL import Image
 
 from captum_tgrad import TGradAttribution
@@ -199,7 +200,8 @@ def test_what_cannot_be_read_is_skipped_and_said(tmp_path, pictures, capsys):
 def test_a_folder_stands_for_its_pictures(tmp_path, pictures, capsys):
     (pictures[0].parent / "notes.txt").write_text("no image")
     sample_image().save(pictures[0].parent / "another.JPG")
-    assert main(["explain", str(pictures[0].parent), "--out", str(tmp_path / "out")]) == 0
+    with pytest.warns(UserWarning, match="Ignored in .*: notes.txt"):
+        assert main(["explain", str(pictures[0].parent), "--out", str(tmp_path / "out")]) == 0
     assert sorted(path.name for path in (tmp_path / "out").glob("*.png")) == [
         "another.png",
         "cup.png",
@@ -222,6 +224,10 @@ def test_refuses_bad_models_and_targets(tmp_path, capsys):
     page = [*out, "--page", "--rival"]
     assert "did you mean espresso (967)" in refused(capsys, "explain", *page, "expresso")
     assert "is the explained class" in refused(capsys, "explain", *page, "cup", "--target", "cup")
+    one = torchvision.models.squeezenet1_1(num_classes=1).state_dict()
+    torch.save(one, tmp_path / "one.pt")
+    network = ["--model", "torchvision:squeezenet1_1", "--weights", str(tmp_path / "one.pt")]
+    assert "is the explained class" in refused(capsys, "explain", *page, "0", *network)
     assert "class 1000 not found" in refused(capsys, "explain", *out, "--target", "1000")
     assert "'toaster' is not available" in refused(capsys, "explain", *out, "--device", "toaster")
 

@@ -3,8 +3,10 @@
 import errno
 import importlib
 import os
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 import torch
@@ -107,7 +109,7 @@ def test_an_empty_name(tmp_path, picture, capsys, monkeypatch, command, empty):
         with pytest.raises(SystemExit) as stopped:
             main(arguments)
         assert stopped.value.code == 2
-        assert "is empty" in capsys.readouterr().err.splitlines()[-1]
+        assert "is empty" in capsys.readouterr().err.splitlines()[0]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["pictures"]
 
 
@@ -115,7 +117,7 @@ def test_an_empty_name(tmp_path, picture, capsys, monkeypatch, command, empty):
 def test_an_empty_name_of_another_file(capsys, option):
     with pytest.raises(SystemExit):
         main(["evaluate", "--out", "out", f"--{option}", ""])
-    assert f"argument --{option}: is empty" in capsys.readouterr().err.splitlines()[-1]
+    assert f"argument --{option}: is empty" in capsys.readouterr().err.splitlines()[0]
 
 
 @pytest.mark.parametrize(
@@ -164,6 +166,25 @@ def test_ctrl_c_says_how_to_go_on(tmp_path, picture, capsys, monkeypatch):
     monkeypatch.setattr("captum_tgrad.cli.explain_command.explain", interrupt)
     arguments = _arguments("explain", picture, tmp_path / "explained")
     assert _line(capsys, arguments, 130) == "captum-tgrad: interrupted"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="other systems do not send the signal")
+def test_a_batch_system_that_ends_the_command_is_told_how_to_go_on(tmp_path):
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "captum_tgrad", "evaluate", "--out", str(out)]
+    with subprocess.Popen(
+        [*command, "--methods", "random,saliency"], stderr=subprocess.PIPE, text=True
+    ) as process:
+        records = out / "records.jsonl"
+        while process.poll() is None and not (records.exists() and records.stat().st_size):
+            time.sleep(0.1)
+        process.terminate()
+        error = process.stderr.read()
+    assert process.returncode == 128 + signal.SIGTERM
+    assert error.endswith(
+        f"captum-tgrad: interrupted: the records so far are in {out}; continue with the same"
+        " command and --resume\n"
+    )
 
 
 @pytest.mark.parametrize("command", COMMANDS)

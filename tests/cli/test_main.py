@@ -20,7 +20,6 @@ def _python(*arguments: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize(
     "arguments",
     [
-        [],
         ["explian"],
         ["explain", "--out", "x", "--batch-size", "0"],
         ["explain", "--out", "x", "--batch-size", "many"],
@@ -40,7 +39,10 @@ def test_what_cannot_be_parsed_exits_with_2(arguments, capsys):
     with pytest.raises(SystemExit) as stopped:
         main(arguments)
     assert stopped.value.code == 2
-    assert "error: " in capsys.readouterr().err.splitlines()[-1]
+    error, way_out = capsys.readouterr().err.splitlines()
+    command = arguments[:1] if arguments != ["explian"] else []
+    assert "error: " in error
+    assert way_out == f"see {' '.join(['captum-tgrad', *command])} --help"
 
 
 @pytest.mark.parametrize(
@@ -50,19 +52,27 @@ def test_what_cannot_be_parsed_exits_with_2(arguments, capsys):
         ("explain a.png --n-steps=14", "--n-steps=14: it is an option of compare and evaluate"),
         ("explain a.png --layer 3", "--layer 3: did you mean --layers?"),
         ("sanity-check --methods saliency", "--methods: did you mean --method?"),
-        ("compare a.png --methods t_grad, random", "random: pass one path, and names separated by"),
+        ("compare a.png --methods t_grad, random", "separated by commas without spaces"),
         ("methods --json all", "unrecognized arguments: all"),
+        ("explain a.png --bogus", "unrecognized arguments: --bogus"),
     ],
 )
-def test_an_unknown_argument_is_refused_with_the_usage_of_the_command(line, advice, capsys):
+def test_an_unknown_argument_is_refused_with_advice(line, advice, capsys):
     with pytest.raises(SystemExit) as stopped:
         main(line.split())
-    usage, *_, error = capsys.readouterr().err.splitlines()
+    error, way_out = capsys.readouterr().err.splitlines()
     command = line.split()[0]
     assert stopped.value.code == 2
-    assert usage.startswith(f"usage: captum-tgrad {command} ")
+    assert way_out == f"see captum-tgrad {command} --help"
     assert error.startswith(f"captum-tgrad {command}: error: unrecognized arguments: ")
-    assert advice in error
+    assert error.endswith(advice)
+
+
+def test_the_name_alone_prints_the_help(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main([])
+    assert stopped.value.code == 0
+    assert "sanity-check" in capsys.readouterr().out
 
 
 def test_version_is_that_of_the_package(capsys):
@@ -161,6 +171,20 @@ def test_a_warning_names_the_program_and_not_its_code():
     first, *rest = found.stderr.splitlines()
     assert first == "captum-tgrad: warning: ties and more"
     assert rest[0].endswith("UserWarning: afterwards")
+
+
+def test_a_warning_is_shown_once_also_if_filters_change_in_between():
+    repeat = (
+        "import warnings; from captum_tgrad.cli import main as command\n"
+        "def run(options):\n"
+        "    for text in ['hooks\\n are set', 'other', 'hooks\\n are set']:\n"
+        "        warnings.warn(text)\n"
+        "        with warnings.catch_warnings(): warnings.simplefilter('ignore')\n"
+        "    return 0\n"
+        "command._run = run; command.main(['methods'])"
+    )
+    lines = _python("-c", repeat).stderr.splitlines()
+    assert lines == [f"captum-tgrad: warning: {text}" for text in ("hooks are set", "other")]
 
 
 def test_module_runs_as_the_command(tmp_path):

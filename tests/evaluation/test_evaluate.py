@@ -16,7 +16,7 @@ from captum_tgrad.evaluation.running import timed_method as timed
 from captum_tgrad.evaluation.storage.records import read_records
 from captum_tgrad.metrics import average_drop, increase_in_confidence, insertion_deletion
 from captum_tgrad.metrics.registry import NUMBERS
-from tests.evaluation.networks import classifier, dense_network, images, network
+from tests.evaluation.networks import SIDE, classifier, dense_network, images, network
 
 # Random networks recognize a blurred random image as well as it itself.
 pytestmark = pytest.mark.filterwarnings("ignore:(The baseline keeps|More than a quarter|Constant)")
@@ -159,6 +159,8 @@ def test_a_method_that_cannot_run_is_a_row_with_its_reason():
     methods = found.summary["methods"]
     assert [methods[name]["images"] for name in methods] == [3, 0, 0]
     assert "no convolution to use" in methods["grad_cam"]["reason"]
+    # The way out of this caller, which has no argument target_layers.
+    assert 'layer = "MODULE" in a file of methods (--config)' in methods["grad_cam"]["reason"]
     assert "| Grad-CAM | ValueError: target_layers is missing" in found.table
     assert methods["t_grad"]["reason"] is None
     assert {each["method"] for each in found.skipped} == {"grad_cam", "eigen_cam"}
@@ -421,10 +423,20 @@ def test_what_the_metrics_warn_of_is_said_once_with_a_count():
     def constant(inputs, target):
         return torch.zeros_like(inputs)
 
+    def halved(inputs, target):
+        return (torch.arange(SIDE).expand_as(inputs) < SIDE // 2).float()
+
     said = r"raster order\. Constant: attributions\['constant'\], 4 of 4 images\."
+    methods = [_method("constant", constant), _method("halved", halved), "t_grad"]
     with pytest.warns(UserWarning, match=said) as caught:
-        evaluate(network(), images(4), [_method("constant", constant), "t_grad"], **FAST)
-    assert sum("raster order" in str(each.message) for each in caught) == 1
+        evaluate(network(), images(4), methods, **FAST)
+    said = " ".join(str(each.message) for each in caught)
+    assert said.count("Constant maps: their features are replaced in raster order.") == 1
+    # The baselines and the order of ties are arguments of the metrics, not of all their callers.
+    assert "Tied: attributions['halved'], 4 of 4 images" in said
+    assert "Kept: baseline of insertion" in said
+    assert "pass" not in said.lower()
+    assert "ties=" not in said
     assert all(each.filename == __file__ for each in caught)
 
 
@@ -563,7 +575,7 @@ class Named(list):
         ({"methods": ["random", "random"]}, ValueError, "must be distinct"),
         ({"methods": [3]}, TypeError, "names or Methods, got int"),
         ({"seed": -1}, ValueError, "seed must be an integer of 0 or more, got -1"),
-        ({"seed": 0.5}, TypeError, "seed must be an integer, got float"),
+        ({"seed": 0.5}, TypeError, "seed must be an integer of 0 or more, got float"),
         ({"black": float("nan")}, ValueError, "black holds NaN or inf"),
         ({"black": torch.full((3, 1, 1), torch.inf)}, ValueError, "black holds NaN or inf"),
         ({"limit": -1}, ValueError, "limit must be a positive integer"),

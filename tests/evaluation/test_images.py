@@ -26,7 +26,6 @@ def _write(folder, *names):
 
 def test_a_flat_folder_has_no_labels_and_is_in_order(tmp_path):
     _write(tmp_path, "b.jpg", "a.PNG", "c.webp")
-    (tmp_path / "notes.txt").write_text("no image")
     found = images_in(tmp_path, classifier())
     assert found.names == ("a.PNG", "b.jpg", "c.webp")
     assert found.labels == (None, None, None)
@@ -105,6 +104,25 @@ def test_hidden_files_and_folders_hold_no_pictures(tmp_path):
     assert found.names == ("ant/x.png", "bee/x.png", "cat/x.png", "dog/x.png")
     assert found.labels == (0, 1, 2, 3)
     assert readable([tmp_path / "ant"]) == ([tmp_path / "ant" / "x.png"], {})
+
+
+def test_what_is_no_picture_is_named(tmp_path):
+    """In every command that reads a folder; a list of labels that was passed is not ignored."""
+    _write(tmp_path, "a.png")
+    (tmp_path / "raw").mkdir()
+    for name in ("IMG_1.heic", "b.CR2", "labels.csv", "raw/c.heic", ".DS_Store"):
+        (tmp_path / name).write_text("a.png,1\n")
+    found, labels = "Ignored in .*: IMG_1.heic, b.CR2, ", str(tmp_path / "labels.csv")
+    with pytest.warns(UserWarning, match=f"{found}labels.csv and 1 more. Images are files that"):
+        images_in(tmp_path, classifier())
+    with pytest.warns(UserWarning, match=f"{found}raw/c.heic. Images are files that end in .bmp"):
+        images_in(tmp_path, classifier(), labels)
+    with pytest.warns(UserWarning, match=f"{found}labels.csv and 1 more. Images are files that"):
+        readable([tmp_path])
+    with pytest.raises(
+        FileNotFoundError, match=r"no image found in .*, only c\.heic: pass a folder"
+    ):
+        readable([tmp_path / "raw"])
 
 
 def test_a_list_of_labels(tmp_path):

@@ -58,6 +58,13 @@ def test_constant_maps_are_warned_of_by_the_curves_alone():
     ]
 
 
+def test_regions_outside_of_the_input_are_warned_of():
+    said = r"regions of 2 of 3 images have no pixel in the model's input.*--resize pad"
+    with pytest.warns(UserWarning, match=said):
+        found = _evaluate({"a": MASK, "b": MASK & False, "c": MASK & False}, methods=["random"])
+    assert [record["energy_in_mask"] is None for record in found.records] == [False, True, True]
+
+
 def test_numbers_are_those_of_the_metrics_and_missing_where_no_region_is_known():
     found = _evaluate({"a": MASK, "b": BOX})
     by_pair = {(record["image"], record["method"]): record for record in found.records}
@@ -146,6 +153,7 @@ def test_regions_of_records_without_a_digest_stay_as_they_were(tmp_path):
         _evaluate({"a": BOX, "b": BOX}, tmp_path, limit=2, resume=True)
 
 
+@pytest.mark.filterwarnings("ignore:The regions of 1 of 3 images have no pixel")
 def test_an_image_whose_region_does_not_fit_is_skipped():
     found = _evaluate({"a": torch.tensor([[0.0, 0.0, 99.0, 2.0]]), "b": BOX, "c": BOX[:0]})
     assert {record["image"] for record in found.records} == {"b", "c"}

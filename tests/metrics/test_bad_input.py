@@ -98,8 +98,8 @@ def _broken(tensor, value=float("nan"), sample=1):
             TypeError,
             r"got SimpleNamespace\..*model\(x\)\.logits\. Or pass a score that accepts",
         ),
-        ({"forward_func": lambda x: MODEL(x)[:1]}, ValueError, "for 3 examples"),
-        ({"forward_func": lambda x: MODEL(x).sum()}, ValueError, "must be the batch"),
+        ({"forward_func": lambda x: MODEL(x)[:1]}, ValueError, "for a batch of 3"),
+        ({"forward_func": lambda x: MODEL(x).sum()}, ValueError, "scalar for the whole batch"),
         (
             {"forward_func": lambda x: MODEL(x) * torch.nan},
             ValueError,

@@ -238,7 +238,7 @@ def test_omitted_cells_are_nan(broken):
         ),
         ({"confidence": 1.1}, ValueError, "confidence must be a probability"),
         ({"confidence": "2"}, TypeError, "confidence must be a number, got str"),
-        ({"seed": "x"}, TypeError, "seed must be an integer, got str"),
+        ({"seed": "x"}, TypeError, "seed must be an integer of 0 or more, got str"),
         ({"seed": -1}, ValueError, "seed must be an integer of 0 or more, got -1"),
         ({"n_grids": 0}, ValueError, "n_grids must be a positive integer"),
         ({"grid": None}, TypeError, "grid must be a positive integer, got NoneType"),

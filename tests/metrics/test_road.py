@@ -265,7 +265,7 @@ def test_no_pixel_is_lost_to_rounding_and_the_protocol_is_plain():
         ({"percentages": ["10"]}, TypeError, "percentages must be a number, got str"),
         ({"noise": None}, TypeError, "noise must be a number, got NoneType"),
         ({"noise": torch.inf}, ValueError, "noise must be a standard deviation"),
-        ({"seed": 1.5}, TypeError, "seed must be an integer, got float"),
+        ({"seed": 1.5}, TypeError, "seed must be an integer of 0 or more, got float"),
         ({"seed": -1}, ValueError, "seed must be an integer of 0 or more, got -1"),
         ({"noise": -1}, ValueError, "noise must be a standard deviation"),
         ({"noise": float("nan")}, ValueError, "noise must be a standard deviation"),

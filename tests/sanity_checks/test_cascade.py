@@ -386,7 +386,7 @@ def test_maps_that_change_their_shape():
             ValueError,
             "mode must be 'cascading', 'bottom_up' or 'inde",
         ),
-        ({"seed": "1"}, TypeError, "seed must be an integer, got str"),
+        ({"seed": "1"}, TypeError, "seed must be an integer of 0 or more, got str"),
         ({"seed": -1}, ValueError, "seed must be an integer of 0 or more, got -1"),
         ({"layers": []}, ValueError, "layers is empty: name at least one module, or pass None"),
         ({"attribute_kwargs": {"target": 1}}, TypeError, "'target': pass it as target instead"),

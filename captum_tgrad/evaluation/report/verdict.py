@@ -67,10 +67,6 @@ def _sentence(
     count = len(ahead) + len(behind) + len(alike)
     if not count:
         return f"{ours} is the only method: there is nothing to compare it with."
-    if len(ahead) == count > 1:
-        return f"{ours} is ahead of every other method {where}"
-    if len(behind) == count > 1:
-        return f"{ours} is behind every other method {where}"
     if len(alike) == count == 1:
         return f"{ours} and {alike[0]} do not differ significantly {where}"
     found = {

@@ -62,7 +62,7 @@ class Run:
         self._scoring = Scoring(model, settings)
         self._forward = Halving(settings.batch_size)
         self.refused: RuntimeError | None = None
-        self._done = self._count = 0  # images
+        self._done = self._count = self._outside = 0  # images
         self._deadline = math.inf
 
     def __call__(
@@ -81,6 +81,12 @@ class Run:
             if method.gave_up is not None:
                 self._skip(None, name, method.gave_up)
         self._scoring.warn()
+        if self._outside:
+            warn_user(
+                f"The regions of {self._outside} of {self._done} images have no pixel in the"
+                " model's input, so their localization metrics are undefined. If images are"
+                ' cropped, resize="pad" (--resize pad) keeps all of them.'
+            )
         for method in self._methods.values():
             if method.shortage is not None:
                 warn_user(method.shortage)
@@ -201,6 +207,7 @@ class Run:
         if not explained:
             return
         maps = {method: each.importance[None] for method, each in explained.items()}
+        self._outside += image.region is not None and not bool(image.region.any())
         localized = {} if self._regions is None else localization(maps, image.region)
         region = region_digest(self._regions, image.name)
         scored = self._scoring(inputs, target, maps)

@@ -56,7 +56,8 @@ def check_score_dtype(dtype: Any, model: nn.Module, device: torch.device) -> Non
             )
     if not _can_autocast(dtype, device):
         raise ValueError(
-            f"score_dtype={dtype} is not supported by autocast on {device.type}: use torch.float32."
+            f"score_dtype={dtype} is not supported by autocast on {device.type}: use torch.float32"
+            " (--score-dtype float32)."
         )
 
 

@@ -67,8 +67,8 @@ class Scoring:
         self._settings = settings
         self._model = scoring_model(model, settings.score_dtype)
         self._parts = Halving(settings.max_examples_per_batch)
-        # By sentence and label, each method or other subject, and the number of its images.
-        self._findings: defaultdict[tuple[str, str], Counter[str]] = defaultdict(Counter)
+        # By kind, each method or other subject, and the number of its images.
+        self._findings: defaultdict[tuple[str, str, str], Counter[str]] = defaultdict(Counter)
         self._scored = 0
 
     def __call__(self, inputs: Tensor, target: Tensor, maps: Mapping[str, Tensor]) -> Scored:
@@ -99,7 +99,8 @@ class Scoring:
 
     def warn(self) -> None:
         """Issues one UserWarning for each finding, with the number of images of each method."""
-        for (text, label), counts in self._findings.items():
+        # The ways out are arguments of the metrics, which the caller does not have.
+        for (text, _, label), counts in self._findings.items():
             where = (f"{name}, {count} of {self._scored} images" for name, count in counts.items())
             warn_user(f"{text} {label}: {'; '.join(where)}.")
 

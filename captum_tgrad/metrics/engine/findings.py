@@ -23,11 +23,12 @@ class Findings:
     """What one or several calls found.
 
     Attributes:
-        found: By sentence and label, each method or other subject, and its samples.
+        found: By sentence, way out for the caller of a metric, and label: each method or other
+            subject, and its samples.
     """
 
     def __init__(self) -> None:
-        self.found: dict[tuple[str, str], list[tuple[str, str]]] = {}
+        self.found: dict[tuple[str, str, str], list[tuple[str, str]]] = {}
 
     def training(self, forward_func: Any) -> None:
         """Notes modules in training mode, whose outputs are random or depend on the batch."""
@@ -54,12 +55,12 @@ class Findings:
         tied = share > _TOO_MANY_TIED
         if bool(tied.any()):
             self._add(
-                "More than a quarter of the features are tied, in groups larger than a step."
-                " ties='stable' replaces these in raster order; ties='group' does not depend on"
-                " any order.",
+                "More than a quarter of the features are tied, in groups larger than a step, and"
+                " replaced in raster order.",
                 "Tied",
                 name,
                 f", sample {listed(tied)} (up to {float(share[tied].max()):.0%})",
+                " Pass ties='group' for a result that does not depend on any order.",
             )
 
     def baseline(self, clean_score: Tensor, baseline_score: Tensor, name: str) -> None:
@@ -68,27 +69,28 @@ class Findings:
         if bool(kept.any()):
             self._add(
                 "The baseline keeps half of the clean score or more, so the curves carry little"
-                " information; pass other baselines, such as a stronger blur.",
+                " information.",
                 "Kept",
                 f"baseline of {name}",
                 f", sample {listed(kept)}",
+                " Pass other baselines, such as a stronger blur.",
             )
 
-    def messages(self) -> list[str]:
-        """One message for each kind of finding."""
+    def messages(self, ways_out: bool = False) -> list[str]:
+        """One message for each kind of finding; ``ways_out``: with the arguments to pass."""
         return [
-            f"{text} {label}: {'; '.join(map(''.join, where))}."
-            for (text, label), where in self.found.items()
+            f"{text}{way_out * ways_out} {label}: {'; '.join(map(''.join, where))}."
+            for (text, way_out, label), where in self.found.items()
         ]
 
     def warn(self) -> None:
         """Issues one UserWarning of each kind at the line that called the metric."""
         if not _silent.get():
-            for message in self.messages():
+            for message in self.messages(ways_out=True):
                 warn_user(message)
 
-    def _add(self, text: str, label: str, name: str, where: str) -> None:
-        self.found.setdefault((text, label), []).append((name, where))
+    def _add(self, text: str, label: str, name: str, where: str, way_out: str = "") -> None:
+        self.found.setdefault((text, way_out, label), []).append((name, where))
 
 
 @contextmanager

@@ -13,9 +13,9 @@ from captum_tgrad._support.captum_private import TargetType
 from captum_tgrad._support.model_errors import explaining_errors
 from captum_tgrad._support.untouched import untouched
 from captum_tgrad.attribution.output_checks import (
-    check_output_shape,
     check_target,
     targets_per_sample,
+    with_batch,
 )
 from captum_tgrad.decomposition.precision import in_full_precision
 
@@ -31,8 +31,7 @@ def confident_images(
     outputs = []
     with untouched(forward_func, images.device), explaining_errors(forward_func, (images,)):
         for part in torch.split(images, chunk):
-            output = forward_func(part.clone())
-            check_output_shape(output, len(part))
+            output = with_batch(forward_func(part.clone()), len(part))
             if output.dim() != 2:
                 raise ValueError(
                     f"forward_func must return logits (N, classes), got {tuple(output.shape)}."

@@ -15,10 +15,10 @@ from captum_tgrad._support.captum_private import (
 )
 from captum_tgrad._support.model_errors import explaining_errors
 from captum_tgrad.attribution.output_checks import (
-    check_is_tensor,
     check_target,
     check_target_count,
     selectable,
+    with_batch,
 )
 
 Score = Literal["softmax", "logit"] | Callable[[Any, Any], Tensor]
@@ -92,17 +92,9 @@ class Scorer:
         with explaining_errors(self._forward_func, examples):
             outputs = self._forward_func(*examples, *further)
         if isinstance(self._score, str):
-            check_is_tensor(outputs, " Or pass a score that accepts the output.")
-        elif not isinstance(outputs, Tensor):
-            return outputs
-        if outputs.dim() == 0 and len(samples) == 1:  # a model that squeezes
-            outputs = outputs.reshape(1)
-        if isinstance(self._score, str) and outputs.shape[:1] != (len(samples),):
-            raise ValueError(
-                f"forward_func returned shape {tuple(outputs.shape)} for {len(samples)} examples;"
-                " its first dimension must be the batch."
-            )
-        return outputs
+            return with_batch(outputs, len(samples), " Or pass a score that accepts the output.")
+        squeezed = isinstance(outputs, Tensor) and outputs.dim() == 0 and len(samples) == 1
+        return outputs.reshape(1) if squeezed else outputs
 
     def _predict(self, outputs: Any, samples: Sequence[int]) -> None:
         if not isinstance(outputs, Tensor) or outputs.dim() != 2 or outputs.is_complex():
