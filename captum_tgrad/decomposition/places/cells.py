@@ -89,6 +89,21 @@ def shares_in_even_cells(cells: Tensor, extent: int, count: int) -> Tensor:
     return matrix_of(rows, columns, share, (len(cells), count))
 
 
+def distinct_cells(cells: Tensor) -> tuple[Tensor, Tensor]:
+    """The cells sorted by middle and width, without duplicates, and the number of each among these.
+
+    Unlike ``torch.unique``, it is fast for many cells.
+    """
+    order = cells[:, 1].argsort(stable=True)
+    order = order[cells[order, 0].argsort(stable=True)]
+    in_order = cells[order]
+    is_new = torch.ones(len(cells), dtype=torch.bool, device="cpu")
+    is_new[1:] = (in_order[1:] != in_order[:-1]).any(1)
+    numbers = torch.empty_like(order)
+    numbers[order] = is_new.cumsum(0) - 1
+    return in_order[is_new], numbers
+
+
 def borders_of(cells: Tensor) -> tuple[Tensor, Tensor]:
     """The lower and the upper borders of cells, from their middles and widths."""
     half = cells[:, 1] / 2

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from captum_tgrad.decomposition.places.cells import SLACK, borders_of, even_cells
+from captum_tgrad.decomposition.places.cells import SLACK, borders_of, distinct_cells, even_cells
 
 Array = TypeVar("Array", Tensor, np.ndarray)
 
@@ -151,9 +151,9 @@ def coordinates(index: Tensor, cells: Tensor, by_sample: bool = False) -> Coordi
     kept = torch.round(cells[used], decimals=10)
     if len(used) == len(cells) and _are_in_order(kept):
         return interned(index.contiguous(), kept, by_sample)
-    unique, order = kept.unique(dim=0, return_inverse=True)  # type: ignore[no-untyped-call]
+    unique, numbers = distinct_cells(kept)
     number = index.new_zeros(len(cells) + 1)
-    number[used + 1] = order + 1
+    number[used + 1] = numbers + 1
     return interned(number[index].contiguous(), unique.contiguous(), by_sample)
 
 
@@ -252,8 +252,8 @@ def from_borders(
         none |= _are_whole(low, high, axis)
     cells = torch.stack([(low + high) / 2, high - low], -1).reshape(-1, 2)
     cells = torch.where(none.reshape(-1, 1), 0, cells)
-    cells, index = torch.round(cells, decimals=10).unique(dim=0, return_inverse=True)  # type: ignore[no-untyped-call]
-    return coordinates(torch.where(none, 0, index.reshape(low.shape) + 1), cells, by_sample)
+    cells, numbers = distinct_cells(torch.round(cells, decimals=10))
+    return coordinates(torch.where(none, 0, numbers.reshape(low.shape) + 1), cells, by_sample)
 
 
 def _are_whole(low: Tensor, high: Tensor, axis: Axis) -> Tensor:
@@ -267,8 +267,8 @@ def on_common_cells(claims: Sequence[Coordinates]) -> tuple[Tensor, list[Tensor]
     if len(claims) == 1:
         return claims[0].cells, [claims[0].index]
     every = torch.cat([claim.cells for claim in claims])
-    cells, numbers = every.unique(dim=0, return_inverse=True)  # type: ignore[no-untyped-call]
-    split = (numbers + 1).split([len(claim.cells) for claim in claims])
+    cells, numbers = distinct_cells(every)
+    split = torch.split(numbers + 1, [len(claim.cells) for claim in claims])
     return cells, [c.of_elements(own, 0) for c, own in zip(claims, split, strict=True)]
 
 

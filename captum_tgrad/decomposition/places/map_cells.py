@@ -11,6 +11,7 @@ from torch import Tensor
 from captum_tgrad.decomposition.places.cells import (
     SLACK,
     borders_of,
+    distinct_cells,
     even_cells,
     evenly_wide,
     matrix_of,
@@ -58,7 +59,7 @@ def cells_on_axis(claims: Sequence[Coordinates], axis: Axis) -> tuple[Tensor, li
     inside = axis.holds(every[:, 0])
     if not bool(inside.any()):
         return even_cells(axis.extent, 1), [torch.full((), -1, device="cpu")] * len(claims)
-    cells, place = every[inside].unique(dim=0, return_inverse=True)  # type: ignore[no-untyped-call]
+    cells, place = distinct_cells(every[inside])
     if all(claim.may_be_subsampled for claim in claims):
         cells = evenly_wide(cells, axis.extent)
     number = torch.full((len(every),), -1, device="cpu")
