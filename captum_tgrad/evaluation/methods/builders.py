@@ -56,7 +56,7 @@ NOISE_SAMPLES = 50
 NOISE_SIGMA = 0.1
 
 
-def t_grad_builder(aggregation: Aggregation) -> Callable[[nn.Module, Black], Compute]:
+def t_grad(aggregation: Aggregation) -> Callable[[nn.Module, Black], Compute]:
     """Returns a builder for T-Grad, the only method with a residual."""
 
     def build(model: nn.Module, black: Black) -> Compute:
@@ -69,7 +69,7 @@ def t_grad_builder(aggregation: Aggregation) -> Callable[[nn.Module, Black], Com
     return build
 
 
-def build_full_grad(model: nn.Module, black: Black) -> Compute:
+def full_grad(model: nn.Module, black: Black) -> Compute:
     """FullGrad, from the same terms as T-Grad."""
     return FullGradAttribution(model).attribute
 
@@ -84,7 +84,7 @@ def captum_builder(class_name: str) -> Callable[[nn.Module, Black], Compute]:
     return build
 
 
-def build_integrated_gradients(model: nn.Module, black: Black) -> Compute:
+def integrated_gradients(model: nn.Module, black: Black) -> Compute:
     """Integrated Gradients with a black image as the baseline."""
     method = attr.IntegratedGradients(model)
 
@@ -103,7 +103,7 @@ def build_integrated_gradients(model: nn.Module, black: Black) -> Compute:
     return compute
 
 
-def build_smooth_grad(model: nn.Module, black: Black) -> Compute:
+def smooth_grad(model: nn.Module, black: Black) -> Compute:
     """The mean magnitude of the gradient around the image."""
     method = attr.NoiseTunnel(attr.Saliency(model))
 
@@ -122,7 +122,7 @@ def build_smooth_grad(model: nn.Module, black: Black) -> Compute:
     return one_by_one(compute)
 
 
-def build_random(model: nn.Module, black: Black) -> Compute:
+def random(model: nn.Module, black: Black) -> Compute:
     """Uniform random numbers, the chance level; an image has the same ones on every device."""
 
     def compute(image: Tensor, target: Tensor, seed: int, examples_at_once: int) -> Tensor:
@@ -132,7 +132,7 @@ def build_random(model: nn.Module, black: Black) -> Compute:
     return one_by_one(compute)
 
 
-def build_grad_cam(model: nn.Module, black: Black) -> Compute:
+def grad_cam(model: nn.Module, black: Black) -> Compute:
     """Captum's LayerGradCam, with the final ReLU of Grad-CAM."""
     methods: list[attr.LayerGradCam] = []
 
@@ -155,7 +155,7 @@ def cam_builder(class_name: str) -> Callable[[nn.Module, Black], Compute]:
     return build
 
 
-def build_score_cam(model: nn.Module, black: Black) -> Compute:
+def score_cam(model: nn.Module, black: Black) -> Compute:
     """Score-CAM, one image at a time: it holds the image once for every channel of the layer."""
     cam_class = import_from_extra("pytorch_grad_cam", "cam").ScoreCAM
 
