@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from matplotlib.figure import Figure
@@ -13,6 +13,7 @@ from captum_tgrad.evaluation.report.shown_images import ChosenImage
 from captum_tgrad.evaluation.report.summary import REFERENCE, Summary
 from captum_tgrad.evaluation.report.table import one_line, table_of, title_of
 from captum_tgrad.evaluation.report.verdict import steps_or_images, verdict
+from captum_tgrad.evaluation.storage.protocol import flattened
 from captum_tgrad.visualization.html_report import Report
 
 _NUMBERS = re.compile(r"[-+\d.e]*( \[[-+\d.e]+, [-+\d.e]+\])?( \(\d+\))?")
@@ -49,8 +50,8 @@ class Markdown:
         self._parts.append("\n".join(lines))
 
     def protocol(self, protocol: Mapping[str, Any]) -> None:
-        """Adds how numbers were computed."""
-        self.items(_settings(protocol))
+        """Adds how numbers were computed, without methods that have no settings."""
+        self.items(f"{name}: {value}" for name, value in flattened(protocol).items())
 
     def items(self, items: Iterable[str]) -> None:
         """Adds a list."""
@@ -63,15 +64,6 @@ class Markdown:
 
 def _row(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
-
-
-def _settings(protocol: Mapping[str, Any], within: str = "") -> Iterator[str]:
-    """A protocol as lines ``name: value``, without methods that have no settings."""
-    for key, value in protocol.items():
-        if isinstance(value, Mapping):
-            yield from _settings(value, f"{within}{key}.")
-        else:
-            yield f"{within}{key}: {value}"
 
 
 _IMAGES = (
