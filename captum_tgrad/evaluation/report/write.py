@@ -7,11 +7,10 @@ from collections.abc import Iterable, Sequence
 from matplotlib.figure import Figure
 
 from captum_tgrad._support.printable import printable
-from captum_tgrad.evaluation.report.files import csv_text, png
 from captum_tgrad.evaluation.report.page import markdown, page
 from captum_tgrad.evaluation.report.shown_images import ChosenImage, ImageShow
 from captum_tgrad.evaluation.report.summary import COLUMNS, Summary, summarize
-from captum_tgrad.evaluation.storage.files import as_json, write_files
+from captum_tgrad.evaluation.storage.files import as_json, csv_text, png, write_files
 from captum_tgrad.evaluation.storage.folder import Output
 from captum_tgrad.evaluation.storage.owner import REPORT
 from captum_tgrad.visualization.evaluation_figures import metrics_figure, seconds_figure

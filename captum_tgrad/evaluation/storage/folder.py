@@ -25,42 +25,29 @@ from captum_tgrad.evaluation.storage.protocol import PROTOCOL_FILE, Protocol, jo
 from captum_tgrad.evaluation.storage.records import Record, pair_of, read_records, record_files
 
 
-def lock(descriptor: int, folder: Path) -> None:
-    """Locks an open file in ``folder`` until it is closed, if the file system supports locks.
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """A context that locks a file or folder, if its file system supports locks.
 
     The operating system releases the lock when the process ends, even after a crash. Raises
     OutputError if another process has locked it.
     """
     if os.name != "posix":
-        return
-    fcntl: Any = importlib.import_module("fcntl")
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise OutputError(
-            f"another process is writing to {folder}: wait for it or stop it, then continue with"
-            " resume (--resume); or use another folder"
-        ) from error
-    except OSError:
-        return
-
-
-@contextmanager
-def locked(folder: Path, files: list[Path]) -> Iterator[None]:
-    """A context in which this process holds the lock of a folder.
-
-    Raises OutputError if another process has locked it or one of its ``files``.
-    """
-    if os.name != "posix":
         yield
         return
-    descriptor = os.open(folder, os.O_RDONLY)
+    fcntl: Any = importlib.import_module("fcntl")
+    descriptor = os.open(path, os.O_RDONLY)
     try:
-        lock(descriptor, folder)
-        # The first of several processes locks the folder; others of an earlier run may be running.
-        for file in files:
-            with file.open("rb") as opened:
-                lock(opened.fileno(), folder)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            folder = path if path.is_dir() else path.parent
+            raise OutputError(
+                f"another process is writing to {folder}: wait for it or stop it, then continue"
+                " with resume (--resume); or use another folder"
+            ) from error
+        except OSError:
+            pass
         yield
     finally:
         os.close(descriptor)
@@ -68,6 +55,9 @@ def locked(folder: Path, files: list[Path]) -> Iterator[None]:
 
 FILES = (REPORT, "table.md", "summary.json", "summary.csv", "metrics.png", "seconds.png")
 """The files written after the last record; figures and the page only if requested."""
+
+REJECTED = "the model rejects it: "
+"""How the reason begins why an image is skipped that the model rejects."""
 
 
 class Output:
@@ -96,8 +86,7 @@ class Output:
         Raises OutputError if another process writes to them.
         """
         paths = [self.path / self.workers.file_name(stem) for stem in ("records", "skipped")]
-        with JsonLines(paths[0]) as records, JsonLines(paths[1]) as skipped:
-            lock(records.descriptor, self.path)
+        with JsonLines(paths[0]) as records, JsonLines(paths[1]) as skipped, locked(paths[0]):
             yield records, skipped
 
     def begin(
@@ -128,7 +117,11 @@ class Output:
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
         written = record_files(folder)
-        self._held.enter_context(locked(folder, written))
+        self._held.enter_context(locked(folder))
+        # The first of several processes locks the folder; others of an earlier run may be running.
+        for path in written:
+            with locked(path):
+                pass
         old = read_protocol(folder)
         # A run that ended before its first record leaves an empty file, which does not count.
         there_are_records = any(path.stat().st_size for path in written)
@@ -172,10 +165,12 @@ class Output:
                 found.setdefault((each["image"], each["method"]), each)
         return [found[key] for key in sorted(found, key=lambda key: (key[1] or "", key[0] or ""))]
 
-    def is_all_skipped(self, images: int) -> bool:
-        """Whether ``images`` images were skipped for all methods, and there is no record."""
-        whole = [each for each in self.skipped() if each["method"] is None]
-        return len(whole) == images and not self.records()
+    def rejection(self, images: int) -> str | None:
+        """The model's error, if all ``images`` were skipped and it rejected one; otherwise None."""
+        reasons = [each["reason"] for each in self.skipped() if each["method"] is None]
+        if len(reasons) < images or self.records():
+            return None
+        return next((each for each in reasons if each.startswith(REJECTED)), None)
 
     def protocol(self) -> Protocol:
         """The protocol of the records."""
