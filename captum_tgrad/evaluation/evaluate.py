@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import tempfile
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -199,11 +199,9 @@ def evaluate(
     timed = {
         method.name: TimedMethod(method, module, black, batch_size, at_once) for method in chosen
     }
-    titles = titles_of(chosen)
-    with (
-        tempfile.TemporaryDirectory() if out is None else nullcontext(str(out)) as folder,
-        Output(Path(folder), titles, Workers()) as output,
-    ):
+    with ExitStack() as held:
+        folder = held.enter_context(tempfile.TemporaryDirectory()) if out is None else out
+        output = Output(Path(folder), titles_of(chosen), Workers(), held)
         done = output.begin(
             protocol,
             resume,

@@ -6,6 +6,7 @@ import importlib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -60,24 +61,21 @@ REJECTED = "the model rejects it: "
 """How the reason begins why an image is skipped that the model rejects."""
 
 
+@dataclass
 class Output:
-    """A context with a folder that the processes of one run write to; other runs are kept out.
+    """The folder that the processes of one run write to.
 
     Attributes:
         path: The folder; from ``begin`` on, that of the first process.
+        own_titles: The titles of the methods of this run, by name.
         workers: The processes.
+        held: Keeps other runs out until it is closed.
     """
 
-    def __init__(self, folder: Path, titles: Mapping[str, str], workers: Workers) -> None:
-        self.path, self.workers = folder, workers
-        self._given, self._titles = folder, titles
-        self._held = ExitStack()
-
-    def __enter__(self) -> Output:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._held.close()
+    path: Path
+    own_titles: Mapping[str, str]
+    workers: Workers
+    held: ExitStack
 
     @contextmanager
     def opened(self) -> Iterator[tuple[JsonLines, JsonLines]]:
@@ -102,14 +100,14 @@ class Output:
         """
         # Without a given folder, each process has created one: use that of the first.
         self.path, done = self.workers.once(
-            lambda: (self._given, self._begin(protocol, resume, check))
+            lambda: (self.path, self._begin(protocol, resume, check))
         )
         return done
 
     def _begin(
         self, protocol: Protocol, resume: bool, check: Callable[[Sequence[Record]], None]
     ) -> set[tuple[str, str]]:
-        folder = self._given
+        folder = self.path
         try:
             check_folder(folder, "out")
         except ValueError as error:
@@ -117,7 +115,7 @@ class Output:
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
         written = record_files(folder)
-        self._held.enter_context(locked(folder))
+        self.held.enter_context(locked(folder))
         # The first of several processes locks the folder; others of an earlier run may be running.
         for path in written:
             with locked(path):
@@ -178,7 +176,7 @@ class Output:
 
     def titles(self) -> dict[str, str]:
         """The titles of the methods of this run and of earlier ones, in the registry's order."""
-        known = {name: method.title for name, method in METHODS.items()} | dict(self._titles)
+        known = {name: method.title for name, method in METHODS.items()} | dict(self.own_titles)
         evaluated = self.protocol().get("methods", {})
         titles = {name: title for name, title in known.items() if name in evaluated}
         for name, settings in evaluated.items():
