@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 from captum_tgrad._support.suggest import did_you_mean
 from captum_tgrad.evaluation.methods import builders
@@ -14,20 +15,28 @@ _TO_THE_LAYER = "1 forward pass, 1 backward pass to the layer"
 
 
 def _captum(name: str, title: str, class_name: str, source: str) -> Method:
-    return Method(name, title, _ONE_PASS, builders.captum_builder(class_name), source=source)
+    return Method(name, title, _ONE_PASS, partial(builders.captum_class, class_name), source=source)
 
 
 def _cam(name: str, title: str, class_name: str, source: str, cost: str = _TO_THE_LAYER) -> Method:
-    return Method(name, title, cost, builders.cam_builder(class_name), source=source, extra="cam")
+    return Method(
+        name, title, cost, partial(builders.cam_class, class_name), source=source, extra="cam"
+    )
 
 
 _METHODS = (
-    Method("t_grad", "T-Grad", _ONE_PASS, builders.t_grad("paper"), source="Tran et al., eq. 8"),
+    Method(
+        "t_grad",
+        "T-Grad",
+        _ONE_PASS,
+        partial(builders.t_grad, "paper"),
+        source="Tran et al., eq. 8",
+    ),
     Method(
         "t_grad_levels",
         "T-Grad (levels)",
         _ONE_PASS,
-        builders.t_grad("levels"),
+        partial(builders.t_grad, "levels"),
         source="Tran et al., all resolutions weighted equally",
     ),
     Method(
