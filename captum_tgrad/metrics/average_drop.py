@@ -21,13 +21,13 @@ from captum_tgrad.metrics.engine.checks import NanPolicy, check_finite
 from captum_tgrad.metrics.engine.features import channels_back
 from captum_tgrad.metrics.engine.importance import ChannelReduce, InterpolateMode, Maps, pooled
 from captum_tgrad.metrics.engine.metric import metric, same_arguments
-from captum_tgrad.metrics.engine.metric_call import Attributions, MetricCall
+from captum_tgrad.metrics.engine.metric_call import Attributions, MetricCall, Scores
 from captum_tgrad.metrics.engine.scorer import Score
 from captum_tgrad.metrics.results import AverageDropResult, IncreaseInConfidenceResult
 
 
-def masked_scores(call: MetricCall, *, baselines: Baselines) -> list[dict[str, Any]]:
-    """The scores of the inputs, ``(N,)``, and of the inputs masked with the maps of each method."""
+def masked_scores(call: MetricCall, *, baselines: Baselines) -> Scores:
+    """The scores of the inputs masked with the maps of each method, ``(N,)``."""
     for (name, tensor), frozen in zip(named_tensors(call.inputs), call.frozen, strict=True):
         if not (frozen or tensor.is_floating_point() or tensor.is_complex()):
             raise TypeError(
@@ -46,11 +46,8 @@ def masked_scores(call: MetricCall, *, baselines: Baselines) -> list[dict[str, A
     for method, masked, (_, broken) in zip(call.methods, scores, masks, strict=True):
         finite = torch.isfinite(clean) & torch.isfinite(masked) & ~broken.to(clean.device)
         call.check_scores(finite, method)
-        masked = masked.masked_fill(~finite, torch.nan)
-        found.append(
-            {"clean_score": clean, "masked_score": masked, "protocol": call.protocol(label)}
-        )
-    return found
+        found.append({"masked_score": masked.masked_fill(~finite, torch.nan)})
+    return call.protocol(label), found
 
 
 def _masks(call: MetricCall, method: str) -> tuple[Maps, Tensor]:

@@ -22,7 +22,7 @@ from captum_tgrad.metrics.engine.features import (
     empty_examples,
 )
 from captum_tgrad.metrics.engine.importance import is_constant
-from captum_tgrad.metrics.engine.metric_call import MetricCall
+from captum_tgrad.metrics.engine.metric_call import MetricCall, Scores
 from captum_tgrad.metrics.engine.ranking import Ranking, Ties, rank
 
 
@@ -36,7 +36,7 @@ def areas(
     preset: Preset,
     return_curves: bool,
     patch_size: int | None,
-) -> list[dict[str, Any]]:
+) -> Scores:
     """The areas under ``curves``, "insertion", "deletion" or both, as one dict for each method.
 
     The other arguments are those of ``insertion_deletion``.
@@ -69,14 +69,11 @@ def areas(
     for method, (ranking, broken), by_curve in zip(call.methods, rankings, scores, strict=True):
         broken = broken.to(by_curve.device)
         call.check_scores(torch.isfinite(by_curve).all(2).all(0) | broken, method)
-        protocol = call.protocol(
-            labels, metric=title, n_steps=points - 1, features=ranking.features, **own
-        )
         fields = _fields(by_curve, ranking, ends, return_curves)
-        fields["clean_score"] = clean
         fields["tied_share"] = ranking.tied_share.to(clean.device).masked_fill(broken, torch.nan)
-        found.append({**fields, "protocol": protocol})
-    return found
+        found.append(fields)
+    features = rankings[0][0].features
+    return call.protocol(labels, metric=title, n_steps=points - 1, features=features, **own), found
 
 
 def _ranked(

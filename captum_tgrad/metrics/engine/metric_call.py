@@ -27,6 +27,9 @@ from captum_tgrad.metrics.engine.scorer import Score, Scorer
 
 Attributions = Tensor | tuple[Tensor | None, ...]
 
+Scores = tuple[dict[str, Any], list[dict[str, Any]]]
+"""The entries of a protocol, and by name the scores of each method but that of the input."""
+
 
 class MetricCall:
     """The checked arguments that all metrics have, and their common computations.
@@ -39,6 +42,7 @@ class MetricCall:
         methods: The attributions of each method, by their name in error messages.
         frozen: Which inputs are kept unchanged.
         scorer: Scores examples.
+        clean: The scores of the inputs, ``(N,)``, once they are known.
         findings: What to warn of.
     """
 
@@ -64,7 +68,7 @@ class MetricCall:
         self.forward_func = forward_func
         self.nan_policy, self._show_progress = nan_policy, show_progress
         self._channel_reduce, self._interpolate_mode = channel_reduce, interpolate_mode
-        self._clean: Tensor | None = None
+        self.clean: Tensor | None = None
         self._capacity = check_count(max_examples_per_batch, "max_examples_per_batch")
         self.inputs = checks.check_model_and_inputs(forward_func, inputs, nan_policy)
         self.channel_dims = channel_dims(channel_dim, self.inputs)
@@ -105,7 +109,7 @@ class MetricCall:
     @contextmanager
     def clean_scores(self, title: str, further: int) -> Iterator[tuple[Tensor, ExampleBuffer]]:
         """Scores the inputs once, and lends the buffer for at most ``further`` examples."""
-        total = further + (self.samples if self._clean is None else 0)
+        total = further + (self.samples if self.clean is None else 0)
         with progress(desc=title, total=total) if self._show_progress else NullProgress() as bar:
             buffer = ExampleBuffer(
                 self.inputs,
@@ -114,11 +118,11 @@ class MetricCall:
                 self.scorer.run_clean,
                 bar,
             )
-            if self._clean is None:
+            if self.clean is None:
                 buffer.add(self.inputs, range(self.samples))
-                self._clean = self.scorer.score_clean(buffer.finish())
+                self.clean = self.scorer.score_clean(buffer.finish())
             buffer.evaluate = self.scorer
-            yield self._clean, buffer
+            yield self.clean, buffer
             bar.update(total - buffer.scored)
 
     def protocol(self, baseline: Any, **own: Any) -> dict[str, Any]:
