@@ -1,6 +1,5 @@
 """Builders of the built-in methods, and helpers for batches.
 
-A builder returns the function of an ``Explainer``, for a model and its input for a black image.
 Class activation maps are those of the last convolution.
 """
 

@@ -8,40 +8,33 @@ from functools import partial
 
 from captum_tgrad._support.suggest import did_you_mean
 from captum_tgrad.evaluation.methods import builders
-from captum_tgrad.evaluation.methods.method import Method
+from captum_tgrad.evaluation.methods.method import Builder, Method
 
-_ONE_PASS = "1 forward and 1 backward pass"
 _TO_THE_LAYER = "1 forward pass, 1 backward pass to the layer"
 
 
+def _one_pass(name: str, title: str, builder: Builder, source: str) -> Method:
+    return Method(name, title, "1 forward and 1 backward pass", builder, source=source)
+
+
 def _captum(name: str, title: str, class_name: str, source: str) -> Method:
-    return Method(name, title, _ONE_PASS, partial(builders.captum_class, class_name), source=source)
+    return _one_pass(name, title, partial(builders.captum_class, class_name), source)
 
 
 def _cam(name: str, title: str, class_name: str, source: str, cost: str = _TO_THE_LAYER) -> Method:
-    return Method(
-        name, title, cost, partial(builders.cam_class, class_name), source=source, extra="cam"
-    )
+    builder = partial(builders.cam_class, class_name)
+    return Method(name, title, cost, builder, source=source, extra="cam")
 
 
 _METHODS = (
-    Method(
-        "t_grad",
-        "T-Grad",
-        _ONE_PASS,
-        partial(builders.t_grad, "paper"),
-        source="Tran et al., eq. 8",
-    ),
-    Method(
+    _one_pass("t_grad", "T-Grad", partial(builders.t_grad, "paper"), "Tran et al., eq. 8"),
+    _one_pass(
         "t_grad_levels",
         "T-Grad (levels)",
-        _ONE_PASS,
         partial(builders.t_grad, "levels"),
-        source="Tran et al., all resolutions weighted equally",
+        "Tran et al., all resolutions weighted equally",
     ),
-    Method(
-        "full_grad", "FullGrad", _ONE_PASS, builders.full_grad, source="Srinivas and Fleuret 2019"
-    ),
+    _one_pass("full_grad", "FullGrad", builders.full_grad, "Srinivas and Fleuret 2019"),
     _captum("saliency", "Vanilla Gradient", "Saliency", "Simonyan et al. 2013"),
     _captum("input_x_gradient", "Input x Gradient", "InputXGradient", "Shrikumar et al. 2016"),
     Method(
