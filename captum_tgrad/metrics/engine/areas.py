@@ -140,6 +140,8 @@ def _fields(
         fields[f"{curve}_baseline_score"] = end
         if return_curves:
             fields[f"{curve}_curve"] = scores[number]
+    if len(ends) == 2:
+        fields["difference"] = fields["insertion"] - fields["deletion"]
     return fields
 
 

@@ -71,15 +71,9 @@ class Declared:
 DECLARED: dict[str, Declared] = {}
 """All declared metrics by name."""
 
-Declaration = Callable[
-    Concatenate[
-        Callable[..., Any],
-        Tensor | tuple[Tensor, ...],
-        Attributions | Mapping[str, Attributions],
-        Options,
-    ],
-    Any,
-]
+_Inputs = Tensor | tuple[Tensor, ...]
+_ByMethod = Attributions | Mapping[str, Attributions]
+Declaration = Callable[Concatenate[Callable[..., Any], _Inputs, _ByMethod, Options], Any]
 
 
 def metric(
